@@ -1,0 +1,248 @@
+//! The settings: one list of flags and environment variables, checked before anything starts.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// Where the service listens when nothing is set: on this machine only.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// Every setting of the service. [`Config::default`] is the embedded store on loopback.
+///
+/// Each field is a flag and an environment variable; the flag wins.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "presence", version, about, max_term_width = 100)]
+pub struct Config {
+    /// Address and port to listen on; port 0 picks a free one [default: 127.0.0.1:8080]
+    #[arg(long, env = "PRESENCE_LISTEN", value_name = "PRESENCE_LISTEN")]
+    pub listen: Option<SocketAddr>,
+
+    /// Listen on 0.0.0.0 at this port, where PRESENCE_LISTEN is not set
+    #[arg(long, env = "PORT", value_name = "PORT")]
+    pub port: Option<u16>,
+
+    /// Redis to keep the state in, redis:// or rediss://; without it the embedded store is used
+    #[arg(long, env = "REDIS_URL", value_name = "REDIS_URL", hide_env_values = true, value_parser = redis_url)]
+    pub redis_url: Option<RedisUrl>,
+
+    /// How long a connection lives after its last ping
+    #[arg(long, env = "PRESENCE_TTL", value_name = "PRESENCE_TTL", default_value = "60s", value_parser = ttl)]
+    pub ttl: Duration,
+
+    /// How often clients are told to ping
+    #[arg(long, env = "PRESENCE_PING_INTERVAL", value_name = "PRESENCE_PING_INTERVAL", default_value = "25s", value_parser = ping_interval)]
+    pub ping_interval: Duration,
+
+    /// Longest sleep of a sweeper with work due
+    #[arg(long, env = "PRESENCE_SWEEP_INTERVAL", value_name = "PRESENCE_SWEEP_INTERVAL", default_value = "100ms", value_parser = sweep_interval)]
+    pub sweep_interval: Duration,
+
+    /// How far back a stream can resume
+    #[arg(long, env = "PRESENCE_HISTORY", value_name = "PRESENCE_HISTORY", default_value = "10m", value_parser = history)]
+    pub history: Duration,
+
+    /// How long lastSeenAt is kept after a user left; 0s keeps none
+    #[arg(long, env = "PRESENCE_LAST_SEEN", value_name = "PRESENCE_LAST_SEEN", default_value = "30d", value_parser = last_seen)]
+    pub last_seen: Duration,
+
+    /// What the names of all our keys in Redis begin with
+    #[arg(long, env = "PRESENCE_KEY_PREFIX", value_name = "PRESENCE_KEY_PREFIX", default_value = "presence:", value_parser = key_prefix)]
+    pub key_prefix: String,
+
+    /// Whether to listen to Redis's expiry notifications, and switch them on where they are off
+    #[arg(
+        long,
+        env = "PRESENCE_KEYSPACE_EVENTS",
+        value_name = "PRESENCE_KEYSPACE_EVENTS",
+        default_value = "configure"
+    )]
+    pub keyspace_events: KeyspaceEvents,
+
+    /// Most user ids in one batch lookup
+    #[arg(long, env = "PRESENCE_LOOKUP_LIMIT", value_name = "PRESENCE_LOOKUP_LIMIT", default_value = "1000", value_parser = lookup_limit)]
+    pub lookup_limit: usize,
+
+    /// How long an event stream lives, give or take a fifth, before its client has to reconnect
+    #[arg(long, env = "PRESENCE_STREAM_MAX_AGE", value_name = "PRESENCE_STREAM_MAX_AGE", default_value = "30m", value_parser = stream_max_age)]
+    pub stream_max_age: Duration,
+
+    /// Longest time between SIGTERM and the end, over which the event streams are closed
+    #[arg(long, env = "PRESENCE_DRAIN", value_name = "PRESENCE_DRAIN", default_value = "10s", value_parser = drain)]
+    pub drain: Duration,
+
+    /// Print the OpenAPI document and exit
+    #[arg(long)]
+    pub print_openapi: bool,
+
+    /// Ask the service at the address it would listen on whether it lives, and exit 0 or 1
+    #[arg(long)]
+    pub healthcheck: bool,
+}
+
+/// What to do about Redis's `expired` notifications, which only ever wake the sweeper early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeyspaceEvents {
+    /// Merge `Ex` into `notify-keyspace-events` where it is missing and the server allows it.
+    Configure,
+    /// Listen, and leave the server's configuration alone.
+    Listen,
+    /// Do not listen.
+    Off,
+}
+
+/// The address of a Redis, with credentials that its `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// The URL as it was given, credentials included.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RedisUrl(..)")
+    }
+}
+
+impl Config {
+    /// The address to listen on, from `PRESENCE_LISTEN`, else `PORT`, else the default.
+    pub fn listen_address(&self) -> SocketAddr {
+        match (self.listen, self.port) {
+            (Some(address), _) => address,
+            (None, Some(port)) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+            (None, None) => DEFAULT_LISTEN,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            port: None,
+            redis_url: None,
+            ttl: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(25),
+            sweep_interval: Duration::from_millis(100),
+            history: Duration::from_secs(600),
+            last_seen: Duration::from_secs(30 * DAY),
+            key_prefix: "presence:".to_owned(),
+            keyspace_events: KeyspaceEvents::Configure,
+            lookup_limit: 1_000,
+            stream_max_age: Duration::from_secs(1_800),
+            drain: Duration::from_secs(10),
+            print_openapi: false,
+            healthcheck: false,
+        }
+    }
+}
+
+const DAY: u64 = 86_400;
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::from_millis(100), Duration::from_secs(DAY))
+}
+
+fn ping_interval(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::from_millis(10), Duration::from_secs(DAY))
+}
+
+fn sweep_interval(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::from_millis(10), Duration::from_secs(10))
+}
+
+fn history(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::from_secs(1), Duration::from_secs(7 * DAY))
+}
+
+fn last_seen(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::ZERO, Duration::from_secs(3_650 * DAY))
+}
+
+fn stream_max_age(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::from_secs(1), Duration::from_secs(7 * DAY))
+}
+
+fn drain(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::ZERO, Duration::from_secs(3_600))
+}
+
+fn bounded(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a duration such as 60s, 500ms or 10m"))?;
+    if duration < least || duration > most {
+        let (least, most) = (
+            humantime::format_duration(least),
+            humantime::format_duration(most),
+        );
+        return Err(format!("must be from {least} to {most}"));
+    }
+    Ok(duration)
+}
+
+fn lookup_limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(limit) if (1..=10_000).contains(&limit) => Ok(limit),
+        _ => Err("must be a number from 1 to 10000".to_owned()),
+    }
+}
+
+fn key_prefix(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
+        return Err("must be 1 to 64 bytes without control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn redis_url(text: &str) -> Result<RedisUrl, String> {
+    match redis::Client::open(text) {
+        Ok(_) if text.starts_with("redis://") || text.starts_with("rediss://") => {
+            Ok(RedisUrl(text.to_owned()))
+        }
+        Ok(_) => Err("must begin with redis:// or rediss://".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_what_no_flags_give() {
+        let parsed = Config::try_parse_from(["presence", "--ttl", "60s"]);
+        assert_eq!(
+            format!("{:?}", parsed.ok()),
+            format!("{:?}", Some(Config::default()))
+        );
+    }
+
+    #[test]
+    fn a_bad_value_names_the_variable_and_why() {
+        for (flag, value, variable, why) in [
+            ("--ttl", "soon", "PRESENCE_TTL", "such as 60s"),
+            ("--ttl", "1ms", "PRESENCE_TTL", "from 100ms to 1day"),
+            ("--lookup-limit", "0", "PRESENCE_LOOKUP_LIMIT", "1 to 10000"),
+            ("--redis-url", "http://x", "REDIS_URL", "URL"),
+            ("--listen", "here", "PRESENCE_LISTEN", "socket address"),
+        ] {
+            let error = Config::try_parse_from(["presence", flag, value]);
+            let shown = error.err().map(|error| error.to_string());
+            let shown = shown.unwrap_or_default();
+            assert!(shown.contains(variable) && shown.contains(why), "{shown}");
+        }
+    }
+
+    #[test]
+    fn port_alone_means_every_address() {
+        let config = Config {
+            port: Some(9000),
+            ..Config::default()
+        };
+        assert_eq!(config.listen_address().to_string(), "0.0.0.0:9000");
+    }
+}

@@ -1,0 +1,25 @@
+//! The way of an event: store, bus, hub, streams.
+//!
+//! [`Bus`] is the one writer of the [`Hub`], [`Streams`] opens what reads from it, and [`Sweeper`]
+//! makes the events that nobody's call makes.
+
+mod bus;
+mod cursor;
+mod expiry;
+mod frame;
+mod hub;
+mod payload;
+mod snapshot;
+mod stream;
+mod streams;
+
+pub use self::bus::Bus;
+pub use self::cursor::Cursor;
+pub use self::expiry::{Doorbell, Sweeper};
+pub use self::hub::Hub;
+pub(crate) use self::hub::TICK;
+pub use self::payload::{
+    PresenceReady, PresenceReset, PresenceSnapshot, ResetReason, UserOffline, UserOnline,
+};
+pub use self::stream::{EventStream, Interest};
+pub use self::streams::{StreamRequest, Streams};

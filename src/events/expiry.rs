@@ -1,0 +1,124 @@
+//! The sweeper that every instance runs, and the doorbell that wakes it early.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tracing::debug;
+
+use super::hub::Hub;
+use crate::presence::Position;
+use crate::store::{SWEEP_HEARTBEAT, Store, Swept};
+use crate::telemetry::Metrics;
+
+/// The least time between two sweeps that the doorbell asks for.
+const DOORBELL_REST: Duration = Duration::from_millis(10);
+
+/// Wakes the sweeper early. It decides nothing: a sweep finds out itself who is due.
+#[derive(Debug, Default)]
+pub struct Doorbell(Notify);
+
+impl Doorbell {
+    /// Asks for a sweep.
+    pub fn ring(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Sweeps whenever somebody is due, and at least once in a [`SWEEP_HEARTBEAT`].
+#[derive(Debug)]
+pub struct Sweeper {
+    store: Arc<Store>,
+    hub: Arc<Hub>,
+    doorbell: Arc<Doorbell>,
+    behind: Arc<Notify>,
+    metrics: Arc<Metrics>,
+    interval: Duration,
+    expected: Option<(Position, Instant)>,
+}
+
+impl Sweeper {
+    /// A sweeper of `store` that sleeps `interval` at most while work is due.
+    pub fn new(
+        store: Arc<Store>,
+        hub: Arc<Hub>,
+        doorbell: Arc<Doorbell>,
+        behind: Arc<Notify>,
+        metrics: Arc<Metrics>,
+        interval: Duration,
+    ) -> Self {
+        Self {
+            store,
+            hub,
+            doorbell,
+            behind,
+            metrics,
+            interval,
+            expected: None,
+        }
+    }
+
+    /// Sweeps for as long as it is polled.
+    pub async fn run(mut self) {
+        loop {
+            let began = Instant::now();
+            match self.store.sweep().await {
+                Ok(swept) if swept.more => self.account(&swept),
+                Ok(swept) => {
+                    self.account(&swept);
+                    let wake_at = began + self.rest(&swept);
+                    let rung = timeout_at(wake_at, self.doorbell.0.notified()).await;
+                    if rung.is_ok() {
+                        sleep_until(began + DOORBELL_REST).await;
+                    }
+                }
+                Err(error) => {
+                    debug!(%error, "a sweep failed");
+                    sleep(self.interval).await;
+                }
+            }
+        }
+    }
+
+    /// Until the next user is due, but long enough to find several at once where many are; with a
+    /// random part, so that of several instances one does the work and the others find it done.
+    fn rest(&self, swept: &Swept) -> Duration {
+        let until_due = match swept.next_due {
+            Some(due) => due.since(swept.now),
+            None => SWEEP_HEARTBEAT,
+        };
+        let jitter = self.interval.mul_f64(fastrand::f64() / 2.0);
+        (until_due.max(self.interval / 2) + jitter).min(SWEEP_HEARTBEAT)
+    }
+
+    fn account(&mut self, swept: &Swept) {
+        self.metrics.sweeps.inc();
+        self.metrics.users_online.set(swept.announced.cast_signed());
+        for lateness_ms in &swept.lateness_ms {
+            self.metrics.expired(Duration::from_millis(*lateness_ms));
+        }
+        self.check_the_bus(swept);
+    }
+
+    /// The history says what the bus must have brought a heartbeat later. This notices a
+    /// subscription that is open and silent, a trimmed message, and a data set that is another.
+    fn check_the_bus(&mut self, swept: &Swept) {
+        let Some((epoch, heard)) = self.hub.newest() else {
+            return;
+        };
+        if epoch != swept.epoch {
+            self.behind.notify_one();
+            return;
+        }
+        match self.expected {
+            Some((position, since)) if heard < position => {
+                if since.elapsed() >= SWEEP_HEARTBEAT {
+                    self.expected = None;
+                    self.behind.notify_one();
+                }
+            }
+            _ => self.expected = Some((swept.newest, Instant::now())),
+        }
+    }
+}

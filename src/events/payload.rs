@@ -1,0 +1,87 @@
+//! What the `data` of each message holds, in JSON: the same types are written and documented.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::presence::{Timestamp, UserId};
+
+/// `user.online`: the user's first connection opened.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UserOnline<'a> {
+    /// Who came online.
+    #[schema(value_type = String, min_length = 1, max_length = 128, example = "alice")]
+    pub user_id: &'a UserId,
+    /// When it was announced, on the store's clock.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
+    pub timestamp: Timestamp,
+}
+
+/// `user.offline`: the user's last connection closed or expired.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UserOffline<'a> {
+    /// Who left.
+    #[schema(value_type = String, min_length = 1, max_length = 128, example = "alice")]
+    pub user_id: &'a UserId,
+    /// When it was announced, on the store's clock.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:01:10.456Z")]
+    pub timestamp: Timestamp,
+    /// `disconnected` when a call closed the last connection, `expired` when its pings stopped.
+    #[schema(value_type = String, pattern = "^(expired|disconnected)$", example = "expired")]
+    pub reason: &'static str,
+    /// The last moment the user was known to be alive.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:10.400Z")]
+    pub last_seen_at: Timestamp,
+}
+
+/// `presence.snapshot`: who is online now, or a part of them. All parts together are the state as
+/// of the last one's `id`; `presence.ready` follows the last one.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PresenceSnapshot<'a> {
+    /// Those online, no user twice in all parts.
+    #[schema(value_type = Vec<String>, max_items = 1000, example = json!(["bob"]))]
+    pub online: &'a [UserId],
+}
+
+/// `presence.ready`: the snapshot is complete, and every later message is a change.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PresenceReady {
+    /// How many users the snapshot named.
+    #[schema(example = 1)]
+    pub count: usize,
+}
+
+/// `presence.reset`: forget what this stream said before. Where a snapshot was asked for, a new
+/// one follows.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PresenceReset {
+    /// `unknown-cursor`, `history-gone`, `data-lost` or `snapshot-incomplete`.
+    #[schema(value_type = String, pattern = "^(unknown-cursor|history-gone|data-lost|snapshot-incomplete)$", example = "history-gone")]
+    pub reason: &'static str,
+}
+
+/// Why a stream starts anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetReason {
+    /// The cursor is not one of ours.
+    UnknownCursor,
+    /// The history does not reach back to the cursor any more.
+    HistoryGone,
+    /// The store lost its data.
+    DataLost,
+    /// The stream was cut in the middle of its snapshot.
+    SnapshotIncomplete,
+}
+
+impl ResetReason {
+    /// The word that the message names.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownCursor => "unknown-cursor",
+            Self::HistoryGone => "history-gone",
+            Self::DataLost => "data-lost",
+            Self::SnapshotIncomplete => "snapshot-incomplete",
+        }
+    }
+}

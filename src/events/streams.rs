@@ -1,0 +1,228 @@
+//! Opens streams: resume, replay, snapshot, and then the live events without a gap.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::Cursor;
+use super::frame;
+use super::hub::{Hub, Joined, Origin};
+use super::payload::ResetReason;
+use super::snapshot::{Snapshot, Snapshots};
+use super::stream::{End, EventStream, Interest, Slot};
+use crate::store::{Store, StoreError};
+
+/// How many events of the history one step of a replay reads.
+const REPLAY_STEP: usize = 1_000;
+
+/// How much sooner or later than its age a stream may end, as a part of it, so that streams opened
+/// together do not reconnect together.
+const AGE_JITTER: f64 = 0.2;
+
+/// What a client asks of its stream.
+#[derive(Clone, Debug)]
+pub struct StreamRequest {
+    /// Whose events.
+    pub interest: Interest,
+    /// Whether to begin with who is online now.
+    pub snapshot: bool,
+    /// The cursor of an earlier stream, as the client sent it.
+    pub last_event_id: Option<String>,
+}
+
+/// The streams of this instance.
+#[derive(Debug)]
+pub struct Streams {
+    store: Arc<Store>,
+    hub: Arc<Hub>,
+    snapshots: Snapshots,
+    max_age: Duration,
+}
+
+/// How a stream begins.
+#[derive(Clone, Copy, Debug)]
+enum Start {
+    /// With a snapshot.
+    Fresh,
+    /// Where an earlier one ended.
+    Resume(Cursor),
+    /// Anew from this place, because that is impossible.
+    Reset(ResetReason, Cursor),
+}
+
+impl Streams {
+    /// Streams out of `hub` that live about `max_age`.
+    pub fn new(store: Arc<Store>, hub: Arc<Hub>, max_age: Duration) -> Self {
+        Self {
+            store,
+            hub,
+            snapshots: Snapshots::default(),
+            max_age,
+        }
+    }
+
+    /// Opens a stream. What takes time, a snapshot or a long replay, goes on after the answer.
+    ///
+    /// Fails while the store has never been reached, since nothing could be promised then.
+    pub fn open(self: &Arc<Self>, request: StreamRequest) -> Result<EventStream, StoreError> {
+        let now = self.now()?;
+        let start = match request.last_event_id.as_deref() {
+            Some(id) => resume_from(id, now),
+            None if request.snapshot => Start::Fresh,
+            None => Start::Resume(now),
+        };
+        let fresh = request.last_event_id.is_none() && !request.snapshot;
+        let head = frame::head(fresh.then_some(now));
+        let age = self
+            .max_age
+            .mul_f64(1.0 + AGE_JITTER * (2.0 * fastrand::f64() - 1.0));
+        let closes_at = Instant::now() + age;
+        let slot = self
+            .hub
+            .open(request.interest, request.snapshot, head, closes_at);
+        if !self.joins_at_once(&slot, start) {
+            self.begin(Arc::clone(&slot), start);
+        }
+        Ok(EventStream::new(slot, Arc::clone(&self.hub)))
+    }
+
+    /// Whether streams can be opened; fails as [`Streams::open`] would.
+    pub fn ready(&self) -> Result<(), StoreError> {
+        self.now().map(|_| ())
+    }
+
+    /// Starts streams anew that followed a history which is no more.
+    pub(super) fn reset(
+        self: &Arc<Self>,
+        slots: Vec<Arc<Slot>>,
+        reason: ResetReason,
+        from: Cursor,
+    ) {
+        for slot in slots {
+            self.begin(slot, Start::Reset(reason, from));
+        }
+    }
+
+    /// The common case, without a task: everything missed is still at hand.
+    fn joins_at_once(&self, slot: &Arc<Slot>, start: Start) -> bool {
+        let Start::Resume(cursor) = start else {
+            return false;
+        };
+        let joined = self
+            .hub
+            .join(slot, cursor.epoch, cursor.position, Origin::Claimed);
+        joined == Joined::Following
+    }
+
+    fn begin(self: &Arc<Self>, slot: Arc<Slot>, start: Start) {
+        let streams = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = streams.start(&slot, start).await {
+                warn!(%error, "a stream could not begin");
+                slot.end(End::StoreLost);
+            }
+        });
+    }
+
+    async fn start(&self, slot: &Arc<Slot>, mut start: Start) -> Result<(), StoreError> {
+        loop {
+            let (cursor, origin) = match start {
+                Start::Resume(cursor) => (cursor, Origin::Claimed),
+                Start::Fresh => (self.feed_snapshot(slot).await?, Origin::Known),
+                Start::Reset(reason, from) => {
+                    (self.feed_reset(slot, reason, from).await?, Origin::Known)
+                }
+            };
+            match self.follow(slot, cursor, origin).await? {
+                None => return Ok(()),
+                Some(reason) => start = Start::Reset(reason, self.now()?),
+            }
+        }
+    }
+
+    async fn feed_reset(
+        &self,
+        slot: &Arc<Slot>,
+        reason: ResetReason,
+        from: Cursor,
+    ) -> Result<Cursor, StoreError> {
+        slot.unfollow();
+        if slot.snapshot {
+            slot.feed([frame::reset(from.incomplete(), reason)]);
+            return self.feed_snapshot(slot).await;
+        }
+        slot.feed([frame::reset(from, reason)]);
+        Ok(from)
+    }
+
+    fn now(&self) -> Result<Cursor, StoreError> {
+        match self.hub.newest() {
+            Some((epoch, newest)) => Ok(Cursor::at(epoch, newest)),
+            None => Err(StoreError::Unreachable("no history was read yet".into())),
+        }
+    }
+
+    async fn feed_snapshot(&self, slot: &Arc<Slot>) -> Result<Cursor, StoreError> {
+        if let Interest::Users(users) = &slot.interest {
+            let announced = self.store.announced_among(users).await?;
+            let snapshot = Snapshot::of(announced.epoch, announced.position, &announced.users);
+            slot.feed(snapshot.frames);
+            return Ok(snapshot.cursor);
+        }
+        let snapshot = self.snapshots.everyone(&self.store).await?;
+        slot.feed(snapshot.frames.iter().cloned());
+        Ok(snapshot.cursor)
+    }
+
+    /// Replays what came after `cursor` until the stream follows the live events; says why where
+    /// that is impossible.
+    async fn follow(
+        &self,
+        slot: &Arc<Slot>,
+        mut cursor: Cursor,
+        mut origin: Origin,
+    ) -> Result<Option<ResetReason>, StoreError> {
+        while !slot.has_ended() {
+            match self.hub.join(slot, cursor.epoch, cursor.position, origin) {
+                Joined::Following => return Ok(None),
+                Joined::OtherEpoch => return Ok(Some(ResetReason::DataLost)),
+                Joined::Unknown => return Ok(Some(ResetReason::UnknownCursor)),
+                Joined::Behind(frames, upto) => {
+                    cursor.position = upto;
+                    slot.feed(frames);
+                }
+                Joined::NotKept => {
+                    let history = self.store.history(cursor.position, REPLAY_STEP).await?;
+                    if history.epoch != cursor.epoch {
+                        return Ok(Some(ResetReason::DataLost));
+                    }
+                    if !history.continues(cursor.position) {
+                        return Ok(Some(ResetReason::HistoryGone));
+                    }
+                    cursor.position = history
+                        .events
+                        .last()
+                        .map_or(cursor.position, |last| last.position);
+                    let wanted = history
+                        .events
+                        .iter()
+                        .filter(|event| slot.interest.includes(&event.user));
+                    slot.feed(wanted.map(|event| frame::event(history.epoch, event)));
+                }
+            }
+            origin = Origin::Known;
+            slot.drained().await;
+        }
+        Ok(None)
+    }
+}
+
+fn resume_from(id: &str, now: Cursor) -> Start {
+    match id.parse::<Cursor>() {
+        Ok(cursor) if cursor.complete => Start::Resume(cursor),
+        Ok(_) => Start::Reset(ResetReason::SnapshotIncomplete, now),
+        Err(_) => Start::Reset(ResetReason::UnknownCursor, now),
+    }
+}

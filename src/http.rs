@@ -1,0 +1,82 @@
+//! HTTP: the route table, and what the handlers share.
+
+mod connections;
+mod documents;
+mod error;
+mod events;
+mod health;
+mod input;
+mod online;
+mod users;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) use self::connections::Connections;
+use self::documents::ApiDocument;
+use self::error::{method_not_allowed, not_found, panicked};
+use crate::config::Config;
+use crate::events::Streams;
+use crate::presence::PresenceService;
+use crate::telemetry::{Metrics, request_span};
+
+/// The largest body of a call about one user, in bytes.
+const BODY_LIMIT: usize = 64 * 1_024;
+
+/// The largest body of a call that takes a list of ids, in bytes.
+const LIST_BODY_LIMIT: usize = 1_024 * 1_024;
+
+/// What every handler may use.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    /// The calls.
+    pub presence: Arc<PresenceService>,
+    /// The streams.
+    pub streams: Arc<Streams>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// The settings.
+    pub config: Arc<Config>,
+}
+
+/// All routes of the service, with their documentation.
+pub fn router(state: AppState) -> Router {
+    let (api, document) = api().split_for_parts();
+    api.merge(documents::routes(&document))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(request_span())
+        .with_state(state)
+}
+
+/// The OpenAPI document of the service, as pretty JSON.
+pub fn openapi() -> String {
+    let mut json = api().to_openapi().to_pretty_json().unwrap_or_default();
+    json.push('\n');
+    json
+}
+
+fn api() -> OpenApiRouter<AppState> {
+    let lists = OpenApiRouter::new()
+        .routes(routes!(online::among, online::page))
+        .routes(routes!(events::stream, events::stream_of))
+        .layer(DefaultBodyLimit::max(LIST_BODY_LIMIT));
+    OpenApiRouter::with_openapi(ApiDocument::openapi())
+        .routes(routes!(users::connect))
+        .routes(routes!(users::ping))
+        .routes(routes!(users::disconnect))
+        .routes(routes!(users::user))
+        .routes(routes!(online::count))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .merge(lists)
+}

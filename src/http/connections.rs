@@ -1,0 +1,126 @@
+//! Accepts connections and serves each until its client, its time or the shutdown ends it.
+//!
+//! In place of `axum::serve`, whose connections have no time-outs (axum #2741).
+
+use std::io;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+/// How long a client may take to send its first byte, and then the head of each request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest request head, and the most that waits in this process for a reader that is slow.
+const BUFFER_BYTES: usize = 64 * 1_024;
+
+/// How often an HTTP/2 client is probed, and how long it may take to answer.
+const H2_PROBE_INTERVAL: Duration = Duration::from_secs(20);
+const H2_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Streams on one HTTP/2 connection. hyper's 200 are too few behind a proxy that multiplexes.
+const H2_MAX_STREAMS: u32 = 10_000;
+
+/// When a connection to a client that vanished is given up: data unacknowledged for so long, or
+/// this long silent and then unanswered probes.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How long to wait after the system would not give out another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The connections of one listener.
+pub(crate) struct Connections {
+    listener: TcpListener,
+    router: Router,
+    graceful: GracefulShutdown,
+}
+
+impl Connections {
+    pub(crate) fn new(listener: TcpListener, router: Router) -> Self {
+        Self {
+            listener,
+            router,
+            graceful: GracefulShutdown::new(),
+        }
+    }
+
+    /// Accepts until `stop` resolves.
+    pub(crate) async fn accept_until(&self, stop: impl Future<Output = ()>) {
+        let protocols = protocols();
+        tokio::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = &mut stop => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let watcher = self.graceful.watcher();
+                    let serving = serve(stream, self.router.clone(), protocols.clone(), watcher);
+                    tokio::spawn(serving);
+                }
+                Err(error) => {
+                    warn!(%error, "no connection could be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Lets every connection finish the request it is in, and waits until all have.
+    pub(crate) async fn finished(self) {
+        drop(self.listener);
+        self.graceful.shutdown().await;
+    }
+}
+
+fn protocols() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES)
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(H2_PROBE_INTERVAL)
+        .keep_alive_timeout(H2_PROBE_TIMEOUT)
+        .max_concurrent_streams(H2_MAX_STREAMS);
+    builder
+}
+
+async fn serve(
+    stream: TcpStream,
+    router: Router,
+    protocols: auto::Builder<TokioExecutor>,
+    watcher: Watcher,
+) {
+    if let Err(error) = tune(&stream) {
+        debug!(%error, "a connection could not be tuned");
+    }
+    if timeout(HEAD_TIMEOUT, stream.readable()).await.is_err() {
+        return;
+    }
+    let service = TowerToHyperService::new(router);
+    let connection = protocols.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection.into_owned()).await {
+        debug!(%error, "a connection broke");
+    }
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+    Ok(())
+}

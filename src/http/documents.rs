@@ -1,0 +1,43 @@
+//! The OpenAPI document and the page that shows it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use utoipa::OpenApi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use super::AppState;
+use crate::events::{PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline};
+
+/// What the document says beside the operations, which their handlers describe.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(
+        title = "Presence",
+        description = "Who is online, right now.\n\nApps call `connect`, then `ping` every `pingIntervalMs`, then `disconnect`; back ends ask about many users in one call; dashboards hold one stream of `user.online` and `user.offline`.\n\nTimes are RFC 3339 in UTC with milliseconds. Every refusal is a problem document of RFC 9457 whose `type` is stable per cause.",
+    ),
+    tags(
+        (name = "users", description = "One user: come online, stay, leave, look"),
+        (name = "online", description = "Many users: look up, list, count"),
+        (name = "events", description = "Every change, as server-sent events"),
+        (name = "operations", description = "Health, metrics"),
+    ),
+    components(schemas(UserOnline, UserOffline, PresenceSnapshot, PresenceReady, PresenceReset))
+)]
+pub(super) struct ApiDocument;
+
+/// `/openapi.json` and `/docs`.
+pub(super) fn routes(document: &utoipa::openapi::OpenApi) -> Router<AppState> {
+    let json: Bytes = document.to_json().unwrap_or_default().into();
+    let json = Arc::new(json);
+    let serve = move || {
+        let json = Bytes::clone(&json);
+        async move { ([(CONTENT_TYPE, "application/json")], json).into_response() }
+    };
+    let docs = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
+    Router::from(docs).route("/openapi.json", get(serve))
+}

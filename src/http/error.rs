@@ -1,0 +1,205 @@
+//! Every refusal, as a problem document of RFC 9457, from one table.
+
+use std::any::Any;
+
+use axum::Json;
+use axum::extract::rejection::BytesRejection;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use thiserror::Error;
+use tracing::error;
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::presence::{InvalidConnectionId, InvalidUserId};
+use crate::store::StoreError;
+
+/// When a client should try again after the store was out of reach, in seconds.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// Why a call is refused. Its text is the `detail` of the problem document.
+#[derive(Debug, Error)]
+pub(super) enum Error {
+    #[error("userId: {0}")]
+    UserId(#[from] InvalidUserId),
+    #[error("userId: it is not UTF-8")]
+    UserIdNotUtf8,
+    #[error("userIds[{index}]: {why}")]
+    ListedUserId { index: usize, why: InvalidUserId },
+    #[error("userIds: name at least one")]
+    NoUserIds,
+    #[error("userIds: {given} are given and at most {limit} allowed")]
+    TooManyUserIds { given: usize, limit: usize },
+    #[error("connectionId: {0}")]
+    ConnectionId(#[from] InvalidConnectionId),
+    #[error("connectionId: name one or ask for all, not both")]
+    OneOrAll,
+    #[error("{0}")]
+    Json(String),
+    #[error("{field}: {why}")]
+    Query {
+        field: &'static str,
+        why: &'static str,
+    },
+    #[error("limit: a number from 1 to {0}")]
+    Limit(usize),
+    #[error("cursor: it is not the nextCursor of an earlier page")]
+    Cursor,
+    #[error("the body could not be read")]
+    Body,
+    #[error("there is nothing at this path")]
+    NotFound,
+    #[error("the path exists, but not for this method; see Allow")]
+    MethodNotAllowed,
+    #[error("the body is larger than this call takes")]
+    BodyTooLarge,
+    #[error("the body must be JSON, sent as application/json")]
+    UnsupportedMediaType,
+    #[error("the store is out of reach; try again")]
+    StoreUnreachable(String),
+    #[error("something went wrong here; it was logged")]
+    Internal(String),
+}
+
+impl Error {
+    /// Status, name of the problem type, and title. Both names are stable.
+    fn kind(&self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::UserId(_) | Self::UserIdNotUtf8 | Self::ListedUserId { .. } => {
+                (S::BAD_REQUEST, "invalid-user-id", "Invalid user id")
+            }
+            Self::NoUserIds => (S::BAD_REQUEST, "no-user-ids", "No user ids"),
+            Self::TooManyUserIds { .. } => {
+                (S::BAD_REQUEST, "too-many-user-ids", "Too many user ids")
+            }
+            Self::ConnectionId(_) | Self::OneOrAll => (
+                S::BAD_REQUEST,
+                "invalid-connection-id",
+                "Invalid connection id",
+            ),
+            Self::Json(_) => (S::BAD_REQUEST, "invalid-json", "Invalid JSON"),
+            Self::Query { .. } => (S::BAD_REQUEST, "invalid-query", "Invalid query parameter"),
+            Self::Limit(_) => (S::BAD_REQUEST, "invalid-limit", "Invalid limit"),
+            Self::Cursor => (S::BAD_REQUEST, "invalid-cursor", "Invalid cursor"),
+            Self::Body => (S::BAD_REQUEST, "unreadable-body", "Unreadable body"),
+            Self::NotFound => (S::NOT_FOUND, "not-found", "Not found"),
+            Self::MethodNotAllowed => (
+                S::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "Method not allowed",
+            ),
+            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
+            Self::UnsupportedMediaType => (
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "Unsupported media type",
+            ),
+            Self::StoreUnreachable(_) => (
+                S::SERVICE_UNAVAILABLE,
+                "store-unreachable",
+                "Store unreachable",
+            ),
+            Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal-error", "Internal error"),
+        }
+    }
+}
+
+/// A problem document of RFC 9457.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Problem {
+    /// The cause, stable: `urn:presence:problem:` and a name.
+    #[serde(rename = "type")]
+    #[schema(format = "uri", example = "urn:presence:problem:invalid-user-id")]
+    kind: String,
+    /// The cause in words, the same for every problem of the type.
+    #[schema(example = "Invalid user id")]
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599, example = 400)]
+    status: u16,
+    /// What is wrong with this request; names the field.
+    #[schema(example = "userId: a user id has 1 to 128 bytes of UTF-8")]
+    detail: String,
+}
+
+/// A bad id, cursor, limit, query or JSON, none or too many ids.
+#[derive(IntoResponses)]
+#[response(status = 400, content_type = "application/problem+json")]
+pub(super) struct BadRequest(#[allow(dead_code)] Problem);
+
+/// The body is over 64 KiB, or over 1 MiB where ids are listed.
+#[derive(IntoResponses)]
+#[response(status = 413, content_type = "application/problem+json")]
+pub(super) struct BodyTooLarge(#[allow(dead_code)] Problem);
+
+/// The body was not sent as JSON.
+#[derive(IntoResponses)]
+#[response(status = 415, content_type = "application/problem+json")]
+pub(super) struct UnsupportedMediaType(#[allow(dead_code)] Problem);
+
+/// The store is out of reach; try again after as many seconds as `Retry-After` says.
+#[derive(IntoResponses)]
+#[response(
+    status = 503,
+    content_type = "application/problem+json",
+    headers(("Retry-After" = u32, description = "Seconds"))
+)]
+pub(super) struct StoreUnreachable(#[allow(dead_code)] Problem);
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let (status, name, title) = self.kind();
+        if let Self::StoreUnreachable(cause) | Self::Internal(cause) = &self {
+            error!(%cause, status = status.as_u16(), "a call failed");
+        }
+        let problem = Problem {
+            kind: format!("urn:presence:problem:{name}"),
+            title,
+            status: status.as_u16(),
+            detail: self.to_string(),
+        };
+        let mut response = (status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/problem+json");
+        headers.insert(CONTENT_TYPE, json);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unreachable(cause) => Self::StoreUnreachable(cause),
+            StoreError::Failed(cause) => Self::Internal(cause),
+        }
+    }
+}
+
+impl From<BytesRejection> for Error {
+    fn from(rejection: BytesRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::BodyTooLarge,
+            _ => Self::Body,
+        }
+    }
+}
+
+pub(super) async fn not_found() -> Error {
+    Error::NotFound
+}
+
+pub(super) async fn method_not_allowed() -> Error {
+    Error::MethodNotAllowed
+}
+
+/// A panic ends its own request only.
+pub(super) fn panicked(cause: Box<dyn Any + Send>) -> Response {
+    let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| cause.downcast_ref::<String>().cloned());
+    Error::Internal(text.unwrap_or_else(|| "a panic".to_owned())).into_response()
+}

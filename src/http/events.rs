@@ -1,0 +1,195 @@
+//! The event stream, asked for by query or by body.
+
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::AppState;
+use super::error::{BadRequest, BodyTooLarge, Error, StoreUnreachable, UnsupportedMediaType};
+use super::input::{RequiredJson, user_ids};
+use crate::events::{Interest, StreamRequest};
+
+/// How many users a stream can be about, short of everyone.
+const MAX_USERS: usize = 10_000;
+
+/// nginx passes a response on at once where this header says no.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// The query of a stream.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct StreamQuery {
+    /// Whose events, separated by commas; may repeat. Everyone's when left out. An id that itself
+    /// has a comma can only be asked for by `POST`.
+    #[param(rename = "userIds", example = "alice,bob")]
+    user_ids: Option<String>,
+    /// Whether to begin with who is online now.
+    #[param(example = true)]
+    snapshot: Option<bool>,
+    /// The cursor to resume from, where the `Last-Event-ID` header cannot be set.
+    #[param(rename = "lastEventId", example = "64a5c2f0b1c3d.19a4d0f1b2c.0")]
+    last_event_id: Option<String>,
+}
+
+/// Whom a stream is about.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StreamBody {
+    /// Whose events, 1 to 10,000 ids. Everyone's when left out.
+    #[schema(min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
+    user_ids: Option<Vec<String>>,
+    /// Whether to begin with who is online now.
+    #[serde(default)]
+    #[schema(example = true)]
+    snapshot: bool,
+}
+
+/// What the query of a stream says, before its ids are checked.
+#[derive(Debug, Default)]
+struct Asked {
+    user_ids: Option<Vec<String>>,
+    snapshot: bool,
+    last_event_id: Option<String>,
+}
+
+/// Watch who comes and goes
+///
+/// A stream of server-sent events, as a browser's `EventSource` reads it.
+///
+/// - `user.online`, data `UserOnline`, and `user.offline`, data `UserOffline`: per user they
+///   strictly alternate.
+/// - `presence.snapshot`, data `PresenceSnapshot`, once or several times, then `presence.ready`, data
+///   `PresenceReady`: where `snapshot` was asked for, before every change.
+/// - `presence.reset`, data `PresenceReset`: the cursor could not be resumed from, or the store lost
+///   its data. Forget what was said before; a new snapshot follows where one was asked for.
+///
+/// Every `id` is an opaque cursor. A client that reconnects with it, to any instance, receives every
+/// event that it missed, once and in order. The stream ends after some time, half an hour by
+/// default, and whenever its reader does not keep up: reconnect with the last `id`.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "events", operation_id = "events",
+    params(
+        StreamQuery,
+        ("Last-Event-ID" = Option<String>, Header, description = "The cursor to resume from; it wins over lastEventId", example = "64a5c2f0b1c3d.19a4d0f1b2c.0"),
+    ),
+    responses(
+        (status = 200, content_type = "text/event-stream", body = String, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.snapshot\ndata: {\"online\":[\"bob\"]}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.ready\ndata: {\"count\":1}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n: keep-alive\n\n"),
+        BadRequest,
+        StoreUnreachable,
+    )
+)]
+pub(super) async fn stream(
+    State(state): State<AppState>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    open(&state, asked(query.as_deref(), &headers)?)
+}
+
+/// Watch many chosen users
+///
+/// The same stream, for lists too long for a query.
+#[utoipa::path(
+    post, path = "/v1/events", tag = "events", operation_id = "eventsOf",
+    params(
+        ("lastEventId" = Option<String>, Query, description = "The cursor to resume from, where the header cannot be set", example = "64a5c2f0b1c3d.19a4d0f1b2c.0"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The cursor to resume from; it wins over lastEventId", example = "64a5c2f0b1c3d.19a4d0f1b2c.0"),
+    ),
+    request_body = StreamBody,
+    responses(
+        (status = 200, content_type = "text/event-stream", body = String, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n"),
+        BadRequest,
+        BodyTooLarge,
+        UnsupportedMediaType,
+        StoreUnreachable,
+    )
+)]
+pub(super) async fn stream_of(
+    State(state): State<AppState>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    RequiredJson(body): RequiredJson<StreamBody>,
+) -> Result<Response, Error> {
+    let query = asked(query.as_deref(), &headers)?;
+    let asked = Asked {
+        user_ids: body.user_ids,
+        snapshot: body.snapshot,
+        last_event_id: query.last_event_id,
+    };
+    open(&state, asked)
+}
+
+fn open(state: &AppState, asked: Asked) -> Result<Response, Error> {
+    let interest = match asked.user_ids {
+        None => Interest::Everyone,
+        Some(texts) => Interest::users(user_ids(&texts, MAX_USERS)?),
+    };
+    let stream = state.streams.open(StreamRequest {
+        interest,
+        snapshot: asked.snapshot,
+        last_event_id: asked.last_event_id,
+    })?;
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (ACCEL_BUFFERING, HeaderValue::from_static("no")),
+    ];
+    Ok((headers, Body::new(stream)).into_response())
+}
+
+fn asked(query: Option<&str>, headers: &HeaderMap) -> Result<Asked, Error> {
+    let mut asked = Asked::default();
+    for (name, value) in form_urlencoded::parse(query.unwrap_or("").as_bytes()) {
+        match &*name {
+            "userIds" => {
+                let ids = value.split(',').map(str::to_owned);
+                asked.user_ids.get_or_insert_default().extend(ids);
+            }
+            "snapshot" => {
+                asked.snapshot = value.parse().map_err(|_| Error::Query {
+                    field: "snapshot",
+                    why: "true or false",
+                })?;
+            }
+            "lastEventId" => asked.last_event_id = Some(value.into_owned()),
+            _ => {}
+        }
+    }
+    if let Some(header) = headers.get("last-event-id") {
+        asked.last_event_id = Some(String::from_utf8_lossy(header.as_bytes()).into_owned());
+    }
+    // An EventSource that has heard no id yet has nothing to resume from.
+    asked.last_event_id = asked.last_event_id.filter(|id| !id.is_empty());
+    Ok(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_separated_by_commas_however_they_are_encoded() {
+        for query in [
+            "userIds=a,b&userIds=c",
+            "userIds=a%2Cb,c",
+            "userIds=a&userIds=b%2Cc",
+        ] {
+            let asked = asked(Some(query), &HeaderMap::new()).expect("a good query");
+            let expected = ["a", "b", "c"].map(str::to_owned);
+            assert_eq!(asked.user_ids.as_deref(), Some(&expected[..]));
+        }
+    }
+
+    #[test]
+    fn the_header_wins_over_the_query() {
+        let mut headers = HeaderMap::new();
+        headers.insert("last-event-id", HeaderValue::from_static("from-header"));
+        let asked = asked(Some("lastEventId=from-query"), &headers).expect("a good query");
+        assert_eq!(asked.last_event_id.as_deref(), Some("from-header"));
+    }
+}

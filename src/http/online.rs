@@ -1,0 +1,181 @@
+//! Many users: the batch lookup, everyone page by page, the count.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::AppState;
+use super::error::{BadRequest, BodyTooLarge, Error, StoreUnreachable, UnsupportedMediaType};
+use super::input::{RequiredJson, user_ids};
+use crate::presence::UserId;
+use crate::store::PageCursor;
+
+/// How many users a page names when nothing is asked.
+const DEFAULT_LIMIT: usize = 100;
+
+/// How many users a page names at most.
+const MAX_LIMIT: usize = 1_000;
+
+/// Whom a batch lookup is about.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AmongBody {
+    /// 1 to 1,000 user ids, or what `PRESENCE_LOOKUP_LIMIT` says.
+    #[schema(min_items = 1, example = json!(["alice", "bob", "carol"]))]
+    user_ids: Vec<String>,
+}
+
+/// Those of the users asked about who are online.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Online {
+    /// In the order asked, without repeats.
+    #[schema(value_type = Vec<String>, example = json!(["alice"]))]
+    online: Vec<UserId>,
+}
+
+/// A page of everyone online.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct OnlinePage {
+    /// At most `limit` users, and maybe fewer although more pages follow.
+    #[schema(value_type = Vec<String>, example = json!(["alice", "bob"]))]
+    online: Vec<UserId>,
+    /// The `cursor` of the next page; null on the last one.
+    #[schema(required, example = "MC5ib2I")]
+    next_cursor: Option<String>,
+}
+
+/// How many users are online.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Count {
+    /// The number of users.
+    #[schema(example = 2)]
+    count: u64,
+}
+
+/// The query of a page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// How many users at most, 1 to 1,000; 100 when left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, example = 100)]
+    limit: Option<String>,
+    /// The `nextCursor` of the page before; left out for the first.
+    #[param(example = "MC5ib2I")]
+    cursor: Option<String>,
+}
+
+/// Look up many users at once
+///
+/// Says which of the users are online, in one round trip to the store.
+#[utoipa::path(
+    post, path = "/v1/online", tag = "online", operation_id = "onlineAmong",
+    request_body = AmongBody,
+    responses(
+        (status = 200, body = Online),
+        BadRequest,
+        BodyTooLarge,
+        UnsupportedMediaType,
+        StoreUnreachable,
+    )
+)]
+pub(super) async fn among(
+    State(state): State<AppState>,
+    RequiredJson(body): RequiredJson<AmongBody>,
+) -> Result<Json<Online>, Error> {
+    let users = user_ids(&body.user_ids, state.config.lookup_limit)?;
+    let online = state.presence.online_among(users).await?;
+    Ok(Json(Online { online }))
+}
+
+/// List everyone online
+///
+/// Page by page. Who stays online while the pages are read is on exactly one of them; who comes or
+/// goes meanwhile may be missed or repeated.
+#[utoipa::path(
+    get, path = "/v1/online", tag = "online", operation_id = "onlinePage",
+    params(PageQuery),
+    responses(
+        (status = 200, body = OnlinePage),
+        BadRequest,
+        StoreUnreachable,
+    )
+)]
+pub(super) async fn page(
+    State(state): State<AppState>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<OnlinePage>, Error> {
+    let Query(query) = query.map_err(|_| Error::Query {
+        field: "query",
+        why: "limit and cursor, each once",
+    })?;
+    let limit = match query.limit.as_deref().map(str::parse) {
+        None => DEFAULT_LIMIT,
+        Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
+        Some(_) => return Err(Error::Limit(MAX_LIMIT)),
+    };
+    let cursor = match query.cursor.as_deref() {
+        None => PageCursor::default(),
+        Some(text) => decode(text).ok_or(Error::Cursor)?,
+    };
+    let page = state.presence.online_page(&cursor, limit).await?;
+    Ok(Json(OnlinePage {
+        online: page.online,
+        next_cursor: page.next.map(|cursor| encode(&cursor)),
+    }))
+}
+
+/// Count everyone online
+#[utoipa::path(
+    get, path = "/v1/online/count", tag = "online", operation_id = "onlineCount",
+    responses(
+        (status = 200, body = Count),
+        StoreUnreachable,
+    )
+)]
+pub(super) async fn count(State(state): State<AppState>) -> Result<Json<Count>, Error> {
+    let count = state.presence.count().await?;
+    Ok(Json(Count { count }))
+}
+
+fn encode(cursor: &PageCursor) -> String {
+    let after = cursor.after.as_ref().map_or("", UserId::as_str);
+    URL_SAFE_NO_PAD.encode(format!("{}.{after}", cursor.scan))
+}
+
+fn decode(text: &str) -> Option<PageCursor> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (scan, after) = std::str::from_utf8(&bytes).ok()?.split_once('.')?;
+    let after = match after {
+        "" => None,
+        after => Some(UserId::new(after).ok()?),
+    };
+    Some(PageCursor {
+        scan: scan.parse().ok()?,
+        after,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_survives_text(scan: u64, after in proptest::option::of("\\PC{1,30}")) {
+            let after = after.and_then(|text| UserId::new(&text).ok());
+            let cursor = PageCursor { scan, after };
+            prop_assert_eq!(decode(&encode(&cursor)), Some(cursor));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC*|[A-Za-z0-9_-]*") {
+            let _ = decode(&text);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! One user: connect, ping, disconnect, look.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::error::{BadRequest, BodyTooLarge, Error, StoreUnreachable};
+use super::input::{OptionalJson, UserPath};
+use crate::presence::{ConnectionId, Timestamp, UserId, millis};
+use crate::store::{Closing, Touched};
+
+/// Which connection a call is about. Without a body it is the user's one unnamed connection.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ConnectionBody {
+    /// One device, tab or process: 1 to 64 of `A-Z a-z 0-9 . _ ~ : @ -`. `"1"` when left out.
+    #[schema(pattern = "^[A-Za-z0-9._~:@-]{1,64}$", example = "phone-1")]
+    connection_id: Option<String>,
+}
+
+/// Which connections to close. Without a body it is the user's one unnamed connection.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DisconnectBody {
+    /// One device, tab or process: 1 to 64 of `A-Z a-z 0-9 . _ ~ : @ -`. `"1"` when left out.
+    #[schema(pattern = "^[A-Za-z0-9._~:@-]{1,64}$", example = "phone-1")]
+    connection_id: Option<String>,
+    /// Close every connection of the user instead of one.
+    #[serde(default)]
+    #[schema(example = false)]
+    all: bool,
+}
+
+/// A connection that is open.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Connected {
+    /// Whose connection.
+    #[schema(value_type = String, example = "alice")]
+    user_id: UserId,
+    /// Which connection; `"1"` is the unnamed one.
+    #[schema(value_type = String, example = "phone-1")]
+    connection_id: ConnectionId,
+    /// Always true: this connection is open now.
+    online: bool,
+    /// Whether this very call brought the user online; exactly then one `user.online` is published.
+    became_online: bool,
+    /// When the connection expires unless it is pinged again.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:01:00.123Z")]
+    expires_at: Timestamp,
+    /// How long a connection lives after its last ping, in milliseconds.
+    #[schema(minimum = 1, example = 60000)]
+    ttl_ms: u64,
+    /// How often to ping, in milliseconds.
+    #[schema(minimum = 1, example = 25000)]
+    ping_interval_ms: u64,
+}
+
+/// A connection, or all of them, that is closed.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Disconnected {
+    /// Whose connection.
+    #[schema(value_type = String, example = "alice")]
+    user_id: UserId,
+    /// Which connection; null where all were closed.
+    #[schema(value_type = Option<String>, example = "phone-1")]
+    connection_id: Option<ConnectionId>,
+    /// Whether another connection keeps the user online.
+    online: bool,
+    /// Whether this very call took the user offline; exactly then one `user.offline` is published.
+    became_offline: bool,
+}
+
+/// One user.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct User {
+    /// Who.
+    #[schema(value_type = String, example = "alice")]
+    user_id: UserId,
+    /// Whether at least one connection has not expired.
+    online: bool,
+    /// The last moment the user was known to be alive; null where that is unknown or forgotten.
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
+    last_seen_at: Option<Timestamp>,
+    /// The connections that have not expired, in the order of their ids.
+    connections: Vec<Connection>,
+}
+
+/// One connection of a user.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Connection {
+    /// Which connection; `"1"` is the unnamed one.
+    #[schema(value_type = String, example = "phone-1")]
+    connection_id: ConnectionId,
+    /// When it expires unless it is pinged again.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:01:00.123Z")]
+    expires_at: Timestamp,
+}
+
+/// Open a connection
+///
+/// Opens or refreshes a connection of the user. The content type is not checked.
+#[utoipa::path(
+    post, path = "/v1/users/{userId}/connect", tag = "users", operation_id = "connect",
+    params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
+    request_body(content = Option<ConnectionBody>, description = "Left out for the user's one unnamed connection"),
+    responses(
+        (status = 200, body = Connected),
+        BadRequest,
+        BodyTooLarge,
+        StoreUnreachable,
+    )
+)]
+pub(super) async fn connect(
+    State(state): State<AppState>,
+    UserPath(user): UserPath,
+    OptionalJson(body): OptionalJson<ConnectionBody>,
+) -> Result<Json<Connected>, Error> {
+    let connection = connection_id(body.connection_id)?;
+    let touched = state.presence.connect(&user, &connection).await?;
+    Ok(Json(connected(&state, user, connection, touched)))
+}
+
+/// Keep a connection alive
+///
+/// To be called every `pingIntervalMs`. After an expiry it brings the user back online, with the
+/// event. The content type is not checked.
+#[utoipa::path(
+    post, path = "/v1/users/{userId}/ping", tag = "users", operation_id = "ping",
+    params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
+    request_body(content = Option<ConnectionBody>, description = "Left out for the user's one unnamed connection"),
+    responses(
+        (status = 200, body = Connected),
+        BadRequest,
+        BodyTooLarge,
+        StoreUnreachable,
+    )
+)]
+pub(super) async fn ping(
+    State(state): State<AppState>,
+    UserPath(user): UserPath,
+    OptionalJson(body): OptionalJson<ConnectionBody>,
+) -> Result<Json<Connected>, Error> {
+    let connection = connection_id(body.connection_id)?;
+    let touched = state.presence.ping(&user, &connection).await?;
+    Ok(Json(connected(&state, user, connection, touched)))
+}
+
+/// Close a connection
+///
+/// The user goes offline with the last one. A connection that is not open is closed already. The
+/// content type is not checked, so `navigator.sendBeacon` can send this.
+#[utoipa::path(
+    post, path = "/v1/users/{userId}/disconnect", tag = "users", operation_id = "disconnect",
+    params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
+    request_body(content = Option<DisconnectBody>, description = "Left out for the user's one unnamed connection"),
+    responses(
+        (status = 200, body = Disconnected),
+        BadRequest,
+        BodyTooLarge,
+        StoreUnreachable,
+    )
+)]
+pub(super) async fn disconnect(
+    State(state): State<AppState>,
+    UserPath(user): UserPath,
+    OptionalJson(body): OptionalJson<DisconnectBody>,
+) -> Result<Json<Disconnected>, Error> {
+    let closing = match (body.all, body.connection_id) {
+        (true, Some(_)) => return Err(Error::OneOrAll),
+        (true, None) => Closing::All,
+        (false, named) => Closing::One(connection_id(named)?),
+    };
+    let left = state.presence.disconnect(&user, &closing).await?;
+    let connection_id = match closing {
+        Closing::One(connection) => Some(connection),
+        Closing::All => None,
+    };
+    Ok(Json(Disconnected {
+        user_id: user,
+        connection_id,
+        online: left.online,
+        became_offline: left.became_offline,
+    }))
+}
+
+/// Look at one user
+///
+/// An unknown user is offline, never 404. Exact to the millisecond.
+#[utoipa::path(
+    get, path = "/v1/users/{userId}", tag = "users", operation_id = "user",
+    params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
+    responses(
+        (status = 200, body = User),
+        BadRequest,
+        StoreUnreachable,
+    )
+)]
+pub(super) async fn user(
+    State(state): State<AppState>,
+    UserPath(user): UserPath,
+) -> Result<Json<User>, Error> {
+    let found = state.presence.user(&user).await?;
+    let connections = found.connections.into_iter();
+    let connections = connections.map(|(connection_id, expires_at)| Connection {
+        connection_id,
+        expires_at,
+    });
+    Ok(Json(User {
+        user_id: user,
+        online: found.online,
+        last_seen_at: found.last_seen_at,
+        connections: connections.collect(),
+    }))
+}
+
+fn connection_id(text: Option<String>) -> Result<ConnectionId, Error> {
+    match text {
+        Some(text) => Ok(ConnectionId::new(&text)?),
+        None => Ok(ConnectionId::unnamed()),
+    }
+}
+
+fn connected(
+    state: &AppState,
+    user_id: UserId,
+    connection_id: ConnectionId,
+    touched: Touched,
+) -> Connected {
+    Connected {
+        user_id,
+        connection_id,
+        online: true,
+        became_online: touched.became_online,
+        expires_at: touched.expires_at,
+        ttl_ms: millis(state.config.ttl),
+        ping_interval_ms: millis(state.config.ping_interval),
+    }
+}

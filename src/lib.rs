@@ -1,0 +1,23 @@
+//! Who is online, right now: per-user presence over HTTP and server-sent events.
+//!
+//! - [`config`]: the settings.
+//! - [`http`]: the route table; turns requests into calls of [`presence`] and streams of [`events`].
+//! - [`presence`]: the calls, and the words for what they are about.
+//! - [`store`]: where the state lives, embedded or in Redis, with one contract.
+//! - [`events`]: from the store through the bus and the hub to the streams; the sweeper.
+//! - [`telemetry`]: logs and metrics.
+//!
+//! A request goes down to the store; the transition that the store reports comes back up as the
+//! answer, and round through bus, hub and streams as the event.
+
+pub mod config;
+pub mod events;
+mod healthcheck;
+pub mod http;
+pub mod presence;
+mod server;
+pub mod store;
+pub mod telemetry;
+
+pub use self::healthcheck::healthcheck;
+pub use self::server::{Running, Server, ServerError};

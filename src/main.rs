@@ -1,0 +1,61 @@
+//! The `presence` program.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use presence::config::Config;
+use presence::{Server, ServerError, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = Config::parse();
+    if config.print_openapi {
+        print!("{}", presence::http::openapi());
+        return ExitCode::SUCCESS;
+    }
+    if config.healthcheck {
+        return presence::healthcheck(config.listen_address()).await;
+    }
+    telemetry::start_logging();
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(%error, "the service ended");
+            eprintln!("presence: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> Result<(), ServerError> {
+    let server = Server::new(config)?;
+    let store = server.store_kind();
+    let mut running = server.listen().await?;
+    println!(
+        "presence listening on http://{} ({store})",
+        running.address()
+    );
+    tokio::select! {
+        () = asked_to_stop() => {}
+        error = running.failed() => return Err(error),
+    }
+    info!("draining");
+    running.shutdown().await;
+    info!("stopped");
+    Ok(())
+}
+
+async fn asked_to_stop() {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminate => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,151 @@
+//! What the service knows and does, without HTTP and without Redis.
+
+mod connection_id;
+mod event;
+mod timestamp;
+mod user_id;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use self::connection_id::{ConnectionId, InvalidConnectionId};
+pub use self::event::{Epoch, Position, PresenceEvent, Reason, Transition};
+pub use self::timestamp::{Timestamp, millis};
+pub use self::user_id::{InvalidUserId, UserId};
+use crate::store::{Closing, Left, PageCursor, Store, StoreError, Touched, UserState};
+use crate::telemetry::Metrics;
+
+/// How long a readiness check waits for the store.
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Who is online: the calls of the API, each decided by one atomic step of the store.
+///
+/// Every call fails with [`StoreError`] when the store is out of reach, and is then not known to
+/// have happened or not; all may be repeated.
+#[derive(Debug)]
+pub struct PresenceService {
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+}
+
+/// A page of everyone online.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnlinePage {
+    /// Those online, at most as many as asked for and maybe fewer.
+    pub online: Vec<UserId>,
+    /// Where the next page begins, if there may be more.
+    pub next: Option<PageCursor>,
+}
+
+impl PresenceService {
+    /// A service on `store`.
+    pub fn new(store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
+        Self { store, metrics }
+    }
+
+    /// Opens or refreshes a connection of a user.
+    pub async fn connect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<Touched, StoreError> {
+        let touched = self
+            .timed("connect", self.store.connect(user, connection))
+            .await?;
+        self.note_online(touched);
+        Ok(touched)
+    }
+
+    /// Keeps a connection alive; after an expiry it opens it again.
+    pub async fn ping(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<Touched, StoreError> {
+        let touched = self
+            .timed("ping", self.store.ping(user, connection))
+            .await?;
+        self.metrics.pings.inc();
+        self.note_online(touched);
+        Ok(touched)
+    }
+
+    /// Closes connections of a user, who goes offline with the last one.
+    pub async fn disconnect(&self, user: &UserId, closing: &Closing) -> Result<Left, StoreError> {
+        let left = self
+            .timed("disconnect", self.store.disconnect(user, closing))
+            .await?;
+        if left.became_offline {
+            self.metrics.disconnected();
+        }
+        Ok(left)
+    }
+
+    /// One user; an unknown one is offline.
+    pub async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
+        self.timed("user", self.store.user(user)).await
+    }
+
+    /// Those of `users` who are online, in the order asked, without repeats.
+    pub async fn online_among(&self, mut users: Vec<UserId>) -> Result<Vec<UserId>, StoreError> {
+        let mut seen = std::collections::HashSet::with_capacity(users.len());
+        users.retain(|user| seen.insert(user.clone()));
+        let online = self
+            .timed("online_among", self.store.online_among(&users))
+            .await?;
+        let both = users.into_iter().zip(online);
+        Ok(both
+            .filter(|(_, online)| *online)
+            .map(|(user, _)| user)
+            .collect())
+    }
+
+    /// At most `limit` of everyone online, from `cursor` on.
+    pub async fn online_page(
+        &self,
+        cursor: &PageCursor,
+        limit: usize,
+    ) -> Result<OnlinePage, StoreError> {
+        let page = self.store.announced_page(cursor, limit);
+        let page = self.timed("online_page", page).await?;
+        Ok(OnlinePage {
+            online: self.online_among(page.users).await?,
+            next: page.next,
+        })
+    }
+
+    /// How many users are online.
+    pub async fn count(&self) -> Result<u64, StoreError> {
+        self.timed("count", self.store.count()).await
+    }
+
+    /// Whether the store answers now; fails with the reason where it does not.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        match tokio::time::timeout(READY_TIMEOUT, self.store.check()).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::Unreachable("it did not answer in time".into())),
+        }
+    }
+
+    fn note_online(&self, touched: Touched) {
+        if touched.became_online {
+            self.metrics.online();
+        }
+    }
+
+    async fn timed<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let began = Instant::now();
+        let answer = call.await;
+        match answer {
+            Ok(_) => self.metrics.store_answered(operation, began.elapsed()),
+            Err(_) => self.metrics.store_failed(operation),
+        }
+        answer
+    }
+}

@@ -1,0 +1,73 @@
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use thiserror::Error;
+
+/// One device, tab or process of a user: 1 to 64 of `A-Z a-z 0-9 . _ ~ : @ -`.
+///
+/// A client that names none uses the user's one unnamed connection, [`ConnectionId::unnamed`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct ConnectionId(Arc<str>);
+
+/// The text is not a [`ConnectionId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a connectionId has 1 to 64 of A-Z a-z 0-9 . _ ~ : @ -")]
+pub struct InvalidConnectionId;
+
+impl ConnectionId {
+    /// The longest id, in characters.
+    pub const MAX_LENGTH: usize = 64;
+
+    /// The id of the unnamed connection.
+    pub const UNNAMED: &'static str = "1";
+
+    /// Checks `text` against the rules of the type.
+    pub fn new(text: &str) -> Result<Self, InvalidConnectionId> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._~:@-".contains(&byte);
+        if text.is_empty() || text.len() > Self::MAX_LENGTH || !text.bytes().all(allowed) {
+            return Err(InvalidConnectionId);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The connection of a client that names none: `"1"`.
+    pub fn unnamed() -> Self {
+        Self(Self::UNNAMED.into())
+    }
+
+    /// Whether this is the unnamed connection, whatever way it was asked for.
+    pub fn is_unnamed(&self) -> bool {
+        &*self.0 == Self::UNNAMED
+    }
+
+    /// The id as the client wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_listed_characters_pass() {
+        assert!(ConnectionId::new("A-z.0_~:@-9").is_ok());
+        for text in ["", "a b", "a/b", "é", "*", &"x".repeat(65)] {
+            assert_eq!(ConnectionId::new(text), Err(InvalidConnectionId));
+        }
+    }
+
+    #[test]
+    fn naming_the_unnamed_connection_is_the_same_connection() {
+        assert_eq!(ConnectionId::new("1"), Ok(ConnectionId::unnamed()));
+    }
+}

@@ -1,0 +1,127 @@
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Timestamp, UserId};
+
+/// A place in the history of one data set; later events have greater positions.
+///
+/// Both stores number events as Redis streams do: a millisecond and a sequence number within it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position {
+    /// Milliseconds since the Unix epoch.
+    pub millis: u64,
+    /// The number of the event within its millisecond.
+    pub sequence: u64,
+}
+
+impl Position {
+    /// The place before the first event.
+    pub const START: Self = Self {
+        millis: 0,
+        sequence: 0,
+    };
+
+    /// The smallest position an event of the moment `now` may take after this one.
+    pub fn next(self, now: Timestamp) -> Self {
+        if now.as_millis() > self.millis {
+            Self {
+                millis: now.as_millis(),
+                sequence: 0,
+            }
+        } else {
+            Self {
+                millis: self.millis,
+                sequence: self.sequence + 1,
+            }
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.sequence)
+    }
+}
+
+impl FromStr for Position {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (millis, sequence) = text.split_once('-').unwrap_or((text, ""));
+        Ok(Self {
+            millis: millis.parse()?,
+            sequence: sequence.parse()?,
+        })
+    }
+}
+
+/// The identity of a data set: when a store began one, in microseconds since the Unix epoch.
+///
+/// A store that lost its data begins another, so positions of two epochs cannot be compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Epoch(pub u64);
+
+/// One announcement: a user came or left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceEvent {
+    /// Where the event stands in the history.
+    pub position: Position,
+    /// The position of the event before it, of whatever user: a missing event shows as a gap.
+    pub previous: Position,
+    /// Who came or left.
+    pub user: UserId,
+    /// When it was announced.
+    pub at: Timestamp,
+    /// What happened.
+    pub transition: Transition,
+}
+
+/// What changed for a user in the eyes of everyone watching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// The first connection opened.
+    Online,
+    /// The last connection closed or expired.
+    Offline {
+        /// Why the user left.
+        reason: Reason,
+        /// The last moment the user was known to be alive.
+        last_seen_at: Timestamp,
+    },
+}
+
+/// Why a user went offline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The deadline of the last connection passed without a ping.
+    Expired,
+    /// The last connection was closed by a call.
+    Disconnected,
+}
+
+impl Reason {
+    /// The word used in events and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_ordered_and_survive_text() {
+        let first = Position::START.next(Timestamp::from_millis(10));
+        let second = first.next(Timestamp::from_millis(10));
+        let after_a_clock_step_back = second.next(Timestamp::from_millis(3));
+        assert!(first < second && second < after_a_clock_step_back);
+        assert_eq!(second.to_string().parse(), Ok(second));
+        for text in ["", "1", "-", "1-", "-1", "1-2-3", "a-b"] {
+            assert!(text.parse::<Position>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Serialize, Serializer};
+
+/// A moment on the store's clock, in milliseconds since the Unix epoch.
+///
+/// Shown and serialized as RFC 3339 in UTC with milliseconds. All arithmetic saturates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(u64);
+
+/// Milliseconds at the end of the year 9999, the last that RFC 3339 can write.
+const LAST_RFC3339_MILLIS: u64 = 253_402_300_799_999;
+
+impl Timestamp {
+    /// The moment `millis` milliseconds after the Unix epoch.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// The moment on this machine's wall clock.
+    pub fn of_system_clock() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self(millis(since_epoch.unwrap_or_default()))
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// The moment `duration` later, in whole milliseconds.
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
+    }
+
+    /// The moment `duration` earlier, in whole milliseconds.
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(duration)))
+    }
+
+    /// How long after `earlier` this is; zero when it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A duration in whole milliseconds, the resolution of every deadline here.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = Duration::from_millis(self.0.min(LAST_RFC3339_MILLIS));
+        humantime::format_rfc3339_millis(UNIX_EPOCH + shown).fmt(f)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_written_as_rfc_3339_with_milliseconds() {
+        let moment = Timestamp::from_millis(1_795_507_200_123);
+        assert_eq!(moment.to_string(), "2026-11-24T08:00:00.123Z");
+        assert_eq!(Timestamp(u64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        let day = Duration::from_secs(86_400);
+        assert_eq!(Timestamp(5).minus(day), Timestamp(0));
+        assert_eq!(Timestamp(u64::MAX).plus(day), Timestamp(u64::MAX));
+        assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,78 @@
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use thiserror::Error;
+
+/// The app's own name for a person: 1 to 128 bytes of UTF-8 without control characters.
+///
+/// Control characters are refused because an id travels as a line in server-sent events, in logs
+/// and in the history of the store. Cloning costs one reference count.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct UserId(Arc<str>);
+
+/// Why a text is not a [`UserId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum InvalidUserId {
+    /// The text is empty or longer than [`UserId::MAX_BYTES`].
+    #[error("a user id has 1 to 128 bytes of UTF-8")]
+    Length,
+    /// The text holds a control character (Unicode category Cc).
+    #[error("a user id has no control characters")]
+    ControlCharacter,
+}
+
+impl UserId {
+    /// The longest id, in bytes of UTF-8.
+    pub const MAX_BYTES: usize = 128;
+
+    /// Checks `text` against the rules of the type.
+    pub fn new(text: &str) -> Result<Self, InvalidUserId> {
+        if text.is_empty() || text.len() > Self::MAX_BYTES {
+            return Err(InvalidUserId::Length);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(InvalidUserId::ControlCharacter);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The id as the app wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Borrow<str> for UserId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_counts_bytes() {
+        assert!(UserId::new(&"é".repeat(64)).is_ok());
+        assert_eq!(UserId::new(&"é".repeat(65)), Err(InvalidUserId::Length));
+        assert_eq!(UserId::new(""), Err(InvalidUserId::Length));
+    }
+
+    #[test]
+    fn control_characters_are_refused() {
+        for text in ["a\nb", "\0", "a\u{7f}", "\u{85}"] {
+            assert_eq!(UserId::new(text), Err(InvalidUserId::ControlCharacter));
+        }
+        assert!(UserId::new("名前 :*{}/").is_ok());
+    }
+}

@@ -1,0 +1,200 @@
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::warn;
+
+use crate::config::Config;
+use crate::events::{Bus, Doorbell, Hub, Streams, Sweeper};
+use crate::http::{AppState, Connections, router};
+use crate::presence::PresenceService;
+use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
+
+/// The part of the drain time over which streams are ended; the rest is for them to be flushed.
+const STREAM_DRAIN: f64 = 0.8;
+
+/// A presence service that does not run yet.
+#[derive(Debug)]
+pub struct Server {
+    config: Arc<Config>,
+    store: Arc<Store>,
+    hub: Arc<Hub>,
+    streams: Arc<Streams>,
+    metrics: Arc<Metrics>,
+}
+
+/// A presence service that accepts connections.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    hub: Arc<Hub>,
+    drain: Duration,
+    stop: Option<oneshot::Sender<()>>,
+    tasks: JoinSet<&'static str>,
+}
+
+/// Why a service did not start, or ended by itself.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The store's settings make no sense.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A background task ended, which none ever should.
+    #[error("the {0} ended; the service cannot go on without it")]
+    TaskEnded(String),
+}
+
+impl Server {
+    /// Puts the parts together. Nothing is connected and nothing runs yet.
+    pub fn new(config: Config) -> Result<Self, ServerError> {
+        let metrics = Arc::new(Metrics::new());
+        let store = Arc::new(Store::open(&config)?);
+        let hub = Arc::new(Hub::new(Arc::clone(&metrics)));
+        let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), config.stream_max_age);
+        Ok(Self {
+            config: Arc::new(config),
+            store,
+            hub,
+            streams: Arc::new(streams),
+            metrics,
+        })
+    }
+
+    /// What holds the state, in words.
+    pub fn store_kind(&self) -> &'static str {
+        self.store.kind()
+    }
+
+    /// Binds the address and begins to serve.
+    pub async fn listen(self) -> Result<Running, ServerError> {
+        let address = self.config.listen_address();
+        let failed = |cause| ServerError::Listen { address, cause };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let mut tasks = self.background();
+        let state = AppState {
+            presence: Arc::new(PresenceService::new(
+                Arc::clone(&self.store),
+                Arc::clone(&self.metrics),
+            )),
+            streams: self.streams,
+            metrics: self.metrics,
+            config: Arc::clone(&self.config),
+        };
+        let connections = Connections::new(listener, router(state));
+        let (stop, stopped) = oneshot::channel::<()>();
+        tasks.spawn(async move {
+            connections
+                .accept_until(async { drop(stopped.await) })
+                .await;
+            connections.finished().await;
+            ACCEPTOR
+        });
+        Ok(Running {
+            address,
+            hub: self.hub,
+            drain: self.config.drain,
+            stop: Some(stop),
+            tasks,
+        })
+    }
+
+    fn background(&self) -> JoinSet<&'static str> {
+        let doorbell = Arc::new(Doorbell::default());
+        let behind = Arc::new(Notify::new());
+        let sweeper = Sweeper::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.hub),
+            Arc::clone(&doorbell),
+            Arc::clone(&behind),
+            Arc::clone(&self.metrics),
+            self.config.sweep_interval,
+        );
+        let bus = Bus::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.hub),
+            Arc::clone(&self.streams),
+            doorbell,
+            behind,
+            Arc::clone(&self.metrics),
+        );
+        let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            store.supervise().await;
+            "link to the store"
+        });
+        tasks.spawn(async move {
+            sweeper.run().await;
+            "sweeper"
+        });
+        tasks.spawn(async move {
+            bus.run().await;
+            "bus"
+        });
+        tasks.spawn(async move {
+            tick(&hub).await;
+            "keep-alive"
+        });
+        tasks
+    }
+}
+
+/// The name of the task that ends when it is told to.
+const ACCEPTOR: &str = "acceptor";
+
+impl Running {
+    /// The address it accepts connections on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Resolves when a background task ended, which none ever should.
+    pub async fn failed(&mut self) -> ServerError {
+        match self.tasks.join_next().await {
+            Some(Ok(task)) => ServerError::TaskEnded(task.to_owned()),
+            Some(Err(error)) => ServerError::TaskEnded(format!("task that failed ({error})")),
+            None => ServerError::TaskEnded("last task".to_owned()),
+        }
+    }
+
+    /// Stops accepting, ends the streams over the drain time, and waits for the calls in progress.
+    pub async fn shutdown(mut self) {
+        drop(self.stop.take());
+        self.hub.drain(self.drain.mul_f64(STREAM_DRAIN));
+        let finished = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                if matches!(ended, Ok(ACCEPTOR)) {
+                    return;
+                }
+            }
+        };
+        if timeout(self.drain, finished).await.is_err() {
+            warn!("some connections did not end within the drain time");
+        }
+    }
+}
+
+async fn tick(hub: &Hub) {
+    let mut ticks = interval(crate::events::TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        hub.tick();
+    }
+}

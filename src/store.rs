@@ -1,0 +1,371 @@
+//! Where presence lives: the contract every store keeps, and the two that keep it.
+
+mod backoff;
+mod memory;
+mod redis;
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub(crate) use self::backoff::Backoff;
+pub use self::memory::MemoryStore;
+pub use self::redis::RedisStore;
+use crate::config::Config;
+use crate::presence::{ConnectionId, Epoch, Position, PresenceEvent, Timestamp, UserId, millis};
+
+/// How long no sweep may have run before that counts as an outage.
+///
+/// Every instance sweeps at least every [`SWEEP_HEARTBEAT`], so six missed in a row by all of them
+/// are no accident of scheduling.
+pub(crate) const OUTAGE: Duration = Duration::from_millis(1_500);
+
+/// The longest time between two sweeps of one instance, also when nothing is due.
+pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
+
+/// How many due users one sweep looks at: a script of this size holds Redis for about 3 ms.
+pub(crate) const SWEEP_BATCH: usize = 1_000;
+
+/// The state of every user, in one of two places with one contract.
+///
+/// 1. A user is *online* exactly while one of its connections has not expired; reads are exact to
+///    the millisecond on the store's own clock.
+/// 2. A user is *announced* exactly while it is in the deadline index. Entering the index appends
+///    one online event to the history, leaving it one offline event, in the same atomic step.
+/// 3. Online implies announced. Announced but no longer online is repaired by the next sweep.
+/// 4. A ping after the deadline but before the sweep keeps the user announced, silently.
+/// 5. After an [`OUTAGE`] no expiry is announced for one ping interval and a margin, so that those
+///    who are alive can ping first.
+///
+/// Every method may be called by any number of callers and instances at once, and a caller may die
+/// at any await: the step was taken or it was not.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one per process")]
+pub enum Store {
+    /// In this process, gone with it.
+    Memory(MemoryStore),
+    /// In Redis, shared by every instance that uses the same key prefix.
+    Redis(RedisStore),
+}
+
+/// The durations that decide when things expire.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// How long a connection lives after its last ping.
+    pub ttl: Duration,
+    /// How long expiries wait after an outage: one ping interval and a margin.
+    pub grace: Duration,
+    /// How long an event stays in the history.
+    pub history: Duration,
+    /// How long the last-seen time of a user who left is kept; zero keeps none.
+    pub last_seen: Duration,
+}
+
+impl Lifetimes {
+    /// The durations that `config` asks for.
+    pub fn of(config: &Config) -> Self {
+        let margin =
+            (config.ping_interval / 5).clamp(Duration::from_millis(500), Duration::from_secs(5));
+        Self {
+            ttl: config.ttl,
+            grace: config.ping_interval + margin,
+            history: config.history,
+            last_seen: config.last_seen,
+        }
+    }
+}
+
+/// What opening or refreshing a connection did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// Whether this call, and no other, brought the user online.
+    pub became_online: bool,
+    /// When the connection expires unless it is refreshed.
+    pub expires_at: Timestamp,
+}
+
+/// Which connections a disconnect closes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// This one.
+    One(ConnectionId),
+    /// All the user has.
+    All,
+}
+
+/// What closing connections did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Whether another connection keeps the user online.
+    pub online: bool,
+    /// Whether this call, and no other, took the user offline.
+    pub became_offline: bool,
+}
+
+/// One user, as of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserState {
+    /// The connections that have not expired, in the order of their ids.
+    pub connections: Vec<(ConnectionId, Timestamp)>,
+    /// Whether the user is online.
+    pub online: bool,
+    /// The last moment the user was known to be alive, where that is still kept.
+    pub last_seen_at: Option<Timestamp>,
+}
+
+/// Where the next page of a listing begins; its meaning is the store's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageCursor {
+    /// The place in the store's iteration.
+    pub scan: u64,
+    /// The last user given out from that place.
+    pub after: Option<UserId>,
+}
+
+/// A part of the announced users.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The users, none of them twice.
+    pub users: Vec<UserId>,
+    /// Where the next page begins, if there may be more.
+    pub next: Option<PageCursor>,
+}
+
+/// Which of some users are announced, as of one position in the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// The data set the position belongs to.
+    pub epoch: Epoch,
+    /// Every event up to here is contained, none after it.
+    pub position: Position,
+    /// Those announced, in the order asked.
+    pub users: Vec<UserId>,
+}
+
+/// A part of the history, oldest event first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// The data set it belongs to.
+    pub epoch: Epoch,
+    /// The newest position in the whole history.
+    pub newest: Position,
+    /// The events asked for.
+    pub events: Vec<PresenceEvent>,
+}
+
+impl History {
+    /// Whether these events, read after `position`, are all there ever were after it.
+    ///
+    /// Every event names the one before it, so a trimmed or lost event shows.
+    pub fn continues(&self, position: Position) -> bool {
+        match self.events.first() {
+            Some(first) => first.previous == position,
+            None => self.newest == position,
+        }
+    }
+}
+
+/// What one sweep found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// The store's clock when the sweep ran.
+    pub now: Timestamp,
+    /// The data set that was swept.
+    pub epoch: Epoch,
+    /// The newest position in its history.
+    pub newest: Position,
+    /// How late each departure was that this sweep announced, in milliseconds after its deadline.
+    pub lateness_ms: Vec<u64>,
+    /// How many announced users there are.
+    pub announced: u64,
+    /// Whether more users were due than one sweep takes.
+    pub more: bool,
+    /// When the next user is due, if there are any and no outage is being waited out.
+    pub next_due: Option<Timestamp>,
+}
+
+/// What a store says without being asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// These events were appended to the history of this data set.
+    Events(Epoch, Vec<PresenceEvent>),
+    /// Something was appended: read the history.
+    Changed,
+    /// Somebody's key expired: a sweep may have work.
+    Expired,
+}
+
+/// Why a store did not answer.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The store cannot be reached, or did not answer in time.
+    #[error("the store is out of reach: {0}")]
+    Unreachable(String),
+    /// The store refused, or answered what it never should.
+    #[error("the store failed: {0}")]
+    Failed(String),
+}
+
+/// A subscription to a store's [`Signal`]s.
+#[derive(Debug)]
+pub enum Subscription {
+    /// To the embedded store.
+    Memory(memory::Subscription),
+    /// To Redis.
+    Redis(redis::Subscription),
+}
+
+impl Subscription {
+    /// The next signal, or `None` when the subscription is lost and has to be made again.
+    pub async fn next(&mut self) -> Option<Signal> {
+        match self {
+            Self::Memory(subscription) => subscription.next().await,
+            Self::Redis(subscription) => subscription.next().await,
+        }
+    }
+}
+
+impl Store {
+    /// The store that `config` names. Redis is not waited for: calls fail until it is reached.
+    pub fn open(config: &Config) -> Result<Self, StoreError> {
+        match &config.redis_url {
+            None => Ok(Self::Memory(MemoryStore::new(Lifetimes::of(config)))),
+            Some(url) => Ok(Self::Redis(RedisStore::open(config, url)?)),
+        }
+    }
+
+    /// The word for this store in logs and at the start.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Memory(_) => "embedded store",
+            Self::Redis(_) => "redis store",
+        }
+    }
+
+    /// The store's clock, for Redis as well as this instance knows it.
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::Memory(store) => store.now(),
+            Self::Redis(store) => store.now(),
+        }
+    }
+
+    /// Whether the store answers.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(store) => store.check().await,
+        }
+    }
+
+    /// Opens or refreshes a connection, whether or not it exists.
+    pub async fn connect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<Touched, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.touch(user, connection)),
+            Self::Redis(store) => store.touch(user, connection).await,
+        }
+    }
+
+    /// Does what [`Store::connect`] does, at the price of one plain command where nothing changes.
+    pub async fn ping(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<Touched, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.touch(user, connection)),
+            Self::Redis(store) => store.ping(user, connection).await,
+        }
+    }
+
+    /// Closes connections; a connection that does not exist is closed already.
+    pub async fn disconnect(&self, user: &UserId, closing: &Closing) -> Result<Left, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.leave(user, closing)),
+            Self::Redis(store) => store.leave(user, closing).await,
+        }
+    }
+
+    /// One user; an unknown one is offline and was never seen.
+    pub async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.user(user)),
+            Self::Redis(store) => store.user(user).await,
+        }
+    }
+
+    /// Whether each of `users` is online, in one round trip.
+    pub async fn online_among(&self, users: &[UserId]) -> Result<Vec<bool>, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.online_among(users)),
+            Self::Redis(store) => store.online_among(users).await,
+        }
+    }
+
+    /// How many users are online.
+    pub async fn count(&self) -> Result<u64, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.count()),
+            Self::Redis(store) => store.count().await,
+        }
+    }
+
+    /// At most `limit` announced users from `cursor` on.
+    ///
+    /// Who stays announced all the while is on exactly one page; who comes or goes meanwhile may
+    /// be missed or repeated.
+    pub async fn announced_page(
+        &self,
+        cursor: &PageCursor,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.announced_page(cursor, limit)),
+            Self::Redis(store) => store.announced_page(cursor, limit).await,
+        }
+    }
+
+    /// Which of `users` are announced, all as of one position.
+    pub async fn announced_among(&self, users: &[UserId]) -> Result<Announced, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.announced_among(users)),
+            Self::Redis(store) => store.announced_among(users).await,
+        }
+    }
+
+    /// At most `limit` events after `position`, and the newest position there is.
+    pub async fn history(&self, position: Position, limit: usize) -> Result<History, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.history(position, limit)),
+            Self::Redis(store) => store.history(position, limit).await,
+        }
+    }
+
+    /// Looks again at the users who are due, announces those who are gone, and says when to return.
+    pub async fn sweep(&self) -> Result<Swept, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.sweep()),
+            Self::Redis(store) => store.sweep().await,
+        }
+    }
+
+    /// Begins to hear what other callers and instances change.
+    pub async fn subscribe(&self) -> Result<Subscription, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(Subscription::Memory(store.subscribe())),
+            Self::Redis(store) => Ok(Subscription::Redis(store.subscribe().await?)),
+        }
+    }
+
+    /// Keeps the connection to the store alive, for as long as the future is polled.
+    pub async fn supervise(&self) {
+        match self {
+            Self::Memory(_) => std::future::pending().await,
+            Self::Redis(store) => store.supervise().await,
+        }
+    }
+}

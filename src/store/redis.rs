@@ -1,0 +1,366 @@
+//! Presence in Redis: one plain command for a ping, one script for anything that may be a transition.
+
+mod entry;
+mod keys;
+mod link;
+mod scripts;
+mod subscription;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use redis::{FromRedisValue, ScriptInvocation, Value};
+
+use self::keys::Keys;
+use self::link::Link;
+use self::scripts::Scripts;
+pub(super) use self::subscription::Subscription;
+use super::{
+    Announced, Closing, History, Left, Lifetimes, OUTAGE, Page, PageCursor, SWEEP_BATCH,
+    StoreError, Swept, Touched, UserState,
+};
+use crate::config::{Config, KeyspaceEvents, RedisUrl};
+use crate::presence::{ConnectionId, Epoch, Position, PresenceEvent, Timestamp, UserId, millis};
+
+/// How many due users a count looks at one by one. More are due only while an outage is waited
+/// out; a count then includes the rest of them.
+const COUNT_DUE: usize = 10_000;
+
+/// How far ahead of its deadline a user is looked at; longer than the time between two sweeps, so
+/// that a deadline which pings moved is known before it comes.
+const SWEEP_AHEAD: Duration = Duration::from_millis(400);
+
+/// A store in Redis 7.0 or newer, or a compatible server.
+#[derive(Debug)]
+pub struct RedisStore {
+    link: Link,
+    keys: Keys,
+    scripts: Scripts,
+    lifetimes: Lifetimes,
+    keyspace_events: KeyspaceEvents,
+    /// How far Redis's clock is ahead of this machine's, in milliseconds, as of the last sweep.
+    clock_offset_ms: AtomicI64,
+}
+
+impl RedisStore {
+    /// Prepares the store; nothing is connected before [`super::Store::supervise`] is polled.
+    pub fn open(config: &Config, url: &RedisUrl) -> Result<Self, StoreError> {
+        Ok(Self {
+            link: Link::new(url.as_str())?,
+            keys: Keys::new(&config.key_prefix),
+            scripts: Scripts::new(),
+            lifetimes: Lifetimes::of(config),
+            keyspace_events: config.keyspace_events,
+            clock_offset_ms: AtomicI64::new(0),
+        })
+    }
+
+    pub(super) async fn supervise(&self) {
+        self.link.supervise().await;
+    }
+
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        self.link.query(&redis::cmd("PING")).await
+    }
+
+    pub(super) async fn subscribe(&self) -> Result<Subscription, StoreError> {
+        Subscription::open(&self.link, &self.keys, self.keyspace_events).await
+    }
+
+    /// Extends the user's key where that is the whole ping: the connection is the unnamed one and
+    /// the user has no other. Only the unnamed connection may do this, because `GETEX` extends
+    /// the key whatever it holds, and a key that holds `*` does not carry anybody's own deadline.
+    pub(super) async fn ping(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<Touched, StoreError> {
+        if connection.is_unnamed() {
+            let mut getex = redis::cmd("GETEX");
+            getex
+                .arg(self.keys.user(user))
+                .arg("PX")
+                .arg(millis(self.lifetimes.ttl));
+            let value: Value = self.link.query_again(&getex).await?;
+            if value == Value::BulkString(ConnectionId::UNNAMED.into()) {
+                return Ok(Touched {
+                    became_online: false,
+                    expires_at: self.now().plus(self.lifetimes.ttl),
+                });
+            }
+        }
+        self.touch(user, connection).await
+    }
+
+    pub(super) async fn touch(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<Touched, StoreError> {
+        let mut touch = self.announcing(&self.scripts.touch);
+        touch
+            .key(self.keys.user(user))
+            .key(self.keys.connections(user));
+        touch
+            .arg(user.as_str())
+            .arg(connection.as_str())
+            .arg(millis(self.lifetimes.ttl));
+        let (entered, deadline): (bool, u64) = self.link.script(&touch).await?;
+        Ok(Touched {
+            became_online: entered,
+            expires_at: Timestamp::from_millis(deadline),
+        })
+    }
+
+    pub(super) async fn leave(&self, user: &UserId, closing: &Closing) -> Result<Left, StoreError> {
+        let connection = match closing {
+            Closing::One(connection) => connection.as_str(),
+            Closing::All => "",
+        };
+        let mut leave = self.announcing(&self.scripts.leave);
+        leave
+            .key(self.keys.user(user))
+            .key(self.keys.connections(user))
+            .key(self.keys.seen(user));
+        leave
+            .arg(user.as_str())
+            .arg(connection)
+            .arg(millis(self.lifetimes.last_seen));
+        let (online, became_offline) = self.link.script(&leave).await?;
+        Ok(Left {
+            online,
+            became_offline,
+        })
+    }
+
+    pub(super) async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
+        let mut read = self.announcing(&self.scripts.user);
+        read.key(self.keys.user(user))
+            .key(self.keys.connections(user))
+            .key(self.keys.seen(user));
+        read.arg(user.as_str()).arg(millis(self.lifetimes.ttl));
+        let answer: Vec<Value> = self.link.script(&read).await?;
+        let mut values = answer.into_iter();
+        let online: bool = take(&mut values)?;
+        let last_seen: i64 = take(&mut values)?;
+        let mut connections = Vec::new();
+        while values.len() > 0 {
+            let (id, deadline): (String, u64) = (take(&mut values)?, take(&mut values)?);
+            let id = ConnectionId::new(&id).map_err(unexpected)?;
+            connections.push((id, Timestamp::from_millis(deadline)));
+        }
+        connections.sort();
+        Ok(UserState {
+            online,
+            connections,
+            last_seen_at: u64::try_from(last_seen).ok().map(Timestamp::from_millis),
+        })
+    }
+
+    pub(super) async fn online_among(&self, users: &[UserId]) -> Result<Vec<bool>, StoreError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut mget = redis::cmd("MGET");
+        for user in users {
+            mget.arg(self.keys.user(user));
+        }
+        let values: Vec<Value> = self.link.query_again(&mget).await?;
+        Ok(values.iter().map(|value| *value != Value::Nil).collect())
+    }
+
+    pub(super) async fn count(&self) -> Result<u64, StoreError> {
+        let mut count = self.announcing(&self.scripts.count);
+        count.arg(COUNT_DUE);
+        let answer: Vec<Value> = self.link.script(&count).await?;
+        let mut values = answer.into_iter();
+        let announced: u64 = take(&mut values)?;
+        let due = values.map(user_id).collect::<Result<Vec<_>, _>>()?;
+        let online = self.online_among(&due).await?;
+        let gone = online.iter().filter(|online| !**online).count();
+        Ok(announced.saturating_sub(gone as u64))
+    }
+
+    /// `ZSCAN` gives out every member that stays, but in batches of about, not at most, `limit`:
+    /// so a batch that is too long is cut in the order of its ids and asked for again.
+    pub(super) async fn announced_page(
+        &self,
+        cursor: &PageCursor,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let mut scan = cursor.scan;
+        let mut after = cursor.after.clone();
+        let mut page = Page::default();
+        loop {
+            let (next, mut batch) = self.scan(scan, limit).await?;
+            batch.retain(|user| after.as_ref().is_none_or(|after| user > after));
+            let room = limit - page.users.len();
+            if batch.len() > room {
+                batch.truncate(room);
+                after = batch.last().cloned().or(after);
+                page.users.append(&mut batch);
+                page.next = Some(PageCursor { scan, after });
+                return Ok(page);
+            }
+            page.users.append(&mut batch);
+            if next == 0 {
+                return Ok(page);
+            }
+            (scan, after) = (next, None);
+        }
+    }
+
+    async fn scan(&self, cursor: u64, count: usize) -> Result<(u64, Vec<UserId>), StoreError> {
+        let mut zscan = redis::cmd("ZSCAN");
+        zscan
+            .arg(&self.keys.deadlines)
+            .arg(cursor)
+            .arg("COUNT")
+            .arg(count);
+        let (next, scored): (u64, HashMap<String, f64>) = self.link.query_again(&zscan).await?;
+        let users = scored
+            .keys()
+            .map(|user| UserId::new(user).map_err(unexpected));
+        let mut users = users.collect::<Result<Vec<_>, _>>()?;
+        users.sort();
+        Ok((next, users))
+    }
+
+    pub(super) async fn announced_among(&self, users: &[UserId]) -> Result<Announced, StoreError> {
+        let mut read = self.announcing(&self.scripts.announced);
+        for user in users {
+            read.arg(user.as_str());
+        }
+        let answer: Vec<Value> = self.link.script(&read).await?;
+        let mut values = answer.into_iter();
+        let epoch = Epoch(take(&mut values)?);
+        let position = position(take(&mut values)?)?;
+        let indices = values.map(|index| usize::from_redis_value(index).map_err(unexpected));
+        let announced = indices.map(|index| match users.get(index?) {
+            Some(user) => Ok(user.clone()),
+            None => Err(unexpected("an index out of range")),
+        });
+        Ok(Announced {
+            epoch,
+            position,
+            users: announced.collect::<Result<_, _>>()?,
+        })
+    }
+
+    pub(super) async fn history(
+        &self,
+        after: Position,
+        limit: usize,
+    ) -> Result<History, StoreError> {
+        let mut read = self.announcing(&self.scripts.history);
+        read.arg(after.to_string()).arg(limit);
+        type Entries = Vec<(String, (String, String))>;
+        let (epoch, newest, entries): (u64, String, Entries) = self.link.script(&read).await?;
+        let events = entries
+            .iter()
+            .map(|(id, (_, entry))| entry::parse_entry(id, entry));
+        let events: Option<Vec<PresenceEvent>> = events.collect();
+        Ok(History {
+            epoch: Epoch(epoch),
+            newest: position(newest)?,
+            events: events.ok_or_else(|| unexpected("an entry of the history that is not ours"))?,
+        })
+    }
+
+    pub(super) async fn sweep(&self) -> Result<Swept, StoreError> {
+        let mut due = self.announcing(&self.scripts.due);
+        due.key(&self.keys.swept).key(&self.keys.grace);
+        due.arg(millis(OUTAGE))
+            .arg(millis(self.lifetimes.grace))
+            .arg(SWEEP_BATCH);
+        due.arg(millis(SWEEP_AHEAD));
+        let asked = Timestamp::of_system_clock();
+        let answer: Vec<Value> = self.link.script(&due).await?;
+        let mut values = answer.into_iter();
+        let now = Timestamp::from_millis(take(&mut values)?);
+        self.set_clock(now, asked);
+        let epoch = Epoch(take(&mut values)?);
+        let newest = position(take(&mut values)?)?;
+        let announced = take(&mut values)?;
+        let grace_until = now.as_millis() + take::<u64>(&mut values)?;
+        let next_due: i64 = take(&mut values)?;
+        let next_due = u64::try_from(next_due).ok();
+        let more = take(&mut values)?;
+        let users = values.map(user_id).collect::<Result<Vec<_>, _>>()?;
+        Ok(Swept {
+            now,
+            epoch,
+            newest,
+            announced,
+            more,
+            lateness_ms: self.sweep_due(&users).await?,
+            next_due: next_due.map(|due| Timestamp::from_millis(due.max(grace_until))),
+        })
+    }
+
+    async fn sweep_due(&self, users: &[UserId]) -> Result<Vec<u64>, StoreError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut sweep = self.announcing(&self.scripts.sweep);
+        sweep.key(&self.keys.swept).key(&self.keys.grace);
+        sweep.arg(millis(OUTAGE)).arg(millis(self.lifetimes.ttl));
+        sweep.arg(millis(self.lifetimes.last_seen));
+        for user in users {
+            sweep.key(self.keys.user(user)).key(self.keys.seen(user));
+            sweep.arg(user.as_str());
+        }
+        self.link.script(&sweep).await
+    }
+
+    /// An invocation with the keys and arguments that the common prelude reads.
+    fn announcing<'a>(&self, script: &'a redis::Script) -> ScriptInvocation<'a> {
+        let mut invocation = script.prepare_invoke();
+        invocation
+            .key(&self.keys.deadlines)
+            .key(&self.keys.events)
+            .key(&self.keys.epoch);
+        invocation
+            .arg(&self.keys.bus)
+            .arg(millis(self.lifetimes.history));
+        invocation
+    }
+
+    /// Redis's clock, as well as this instance knows it.
+    pub(super) fn now(&self) -> Timestamp {
+        let local = Timestamp::of_system_clock().as_millis();
+        let offset = self.clock_offset_ms.load(Ordering::Relaxed);
+        Timestamp::from_millis(local.saturating_add_signed(offset))
+    }
+
+    fn set_clock(&self, now: Timestamp, asked: Timestamp) {
+        let round_trip = Timestamp::of_system_clock().since(asked);
+        let local = asked.plus(round_trip / 2);
+        let offset = now
+            .as_millis()
+            .wrapping_sub(local.as_millis())
+            .cast_signed();
+        self.clock_offset_ms.store(offset, Ordering::Relaxed);
+    }
+}
+
+fn take<T: FromRedisValue>(values: &mut impl Iterator<Item = Value>) -> Result<T, StoreError> {
+    let value = values
+        .next()
+        .ok_or_else(|| unexpected("an answer cut short"))?;
+    T::from_redis_value(value).map_err(unexpected)
+}
+
+fn user_id(value: Value) -> Result<UserId, StoreError> {
+    let text = String::from_redis_value(value).map_err(unexpected)?;
+    UserId::new(&text).map_err(unexpected)
+}
+
+fn position(text: String) -> Result<Position, StoreError> {
+    text.parse().map_err(unexpected)
+}
+
+fn unexpected(what: impl std::fmt::Display) -> StoreError {
+    StoreError::Failed(format!("unexpected answer: {what}"))
+}

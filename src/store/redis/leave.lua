@@ -1,0 +1,43 @@
+-- Closes one connection or all. An exit from the deadline index is the transition.
+--
+-- KEYS[4] the user's key            ARGV[3] userId
+-- KEYS[5] the user's connections    ARGV[4] connectionId, empty for all
+-- KEYS[6] when the user was seen    ARGV[5] how long that is kept, in ms; 0 for not at all
+-- Returns {1 if another connection keeps the user online, 1 if the user became offline}.
+
+local now = clock()
+local value = redis.call('GET', KEYS[4])
+local all = ARGV[4] == ''
+
+if value == '1' and ARGV[4] ~= '1' and not all then
+  return { 1, 0 }
+end
+
+if value == '*' and not all then
+  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', '(' .. now)
+  redis.call('ZREM', KEYS[5], ARGV[4])
+  local last = redis.call('ZREVRANGE', KEYS[5], 0, 0, 'WITHSCORES')
+  if last[1] then
+    local deadline = last[2]
+    if last[1] == '1' and redis.call('ZCARD', KEYS[5]) == 1 then
+      redis.call('DEL', KEYS[5])
+      redis.call('SET', KEYS[4], '1', 'PXAT', deadline)
+    else
+      redis.call('PEXPIREAT', KEYS[5], deadline)
+      redis.call('PEXPIREAT', KEYS[4], deadline)
+    end
+    -- The deadline may have come nearer; the index must not look later than that.
+    redis.call('ZADD', KEYS[1], 'XX', 'LT', deadline, ARGV[3])
+    return { 1, 0 }
+  end
+end
+
+redis.call('DEL', KEYS[4], KEYS[5])
+local left = redis.call('ZREM', KEYS[1], ARGV[3])
+if left == 1 then
+  if ARGV[5] ~= '0' then
+    redis.call('SET', KEYS[6], now, 'PX', ARGV[5])
+  end
+  announce(now, { 'd ' .. now .. ' ' .. now .. ' ' .. ARGV[3] })
+end
+return { 0, left }

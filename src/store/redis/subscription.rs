@@ -1,0 +1,112 @@
+use std::time::Duration;
+
+use redis::aio::{PubSubSink, PubSubStream};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_stream::StreamExt;
+use tracing::{debug, warn};
+
+use super::keys::Keys;
+use super::link::{Link, store_error};
+use super::{StoreError, entry};
+use crate::config::KeyspaceEvents;
+use crate::store::Signal;
+
+/// How long the connection may be silent before it is probed, and how long a probe may take.
+///
+/// A subscriber has no command in flight that could fail, so it would sit on a dead connection for
+/// ever (redis-rs #404, centrifugo #1189).
+const PROBE_AFTER: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection of its own that hears the bus and, where wanted, the expiry notifications.
+pub struct Subscription {
+    sink: PubSubSink,
+    stream: PubSubStream,
+    keys: Keys,
+    silent_since: Instant,
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Subscription")
+    }
+}
+
+impl Subscription {
+    pub(super) async fn open(
+        link: &Link,
+        keys: &Keys,
+        keyspace_events: KeyspaceEvents,
+    ) -> Result<Self, StoreError> {
+        let (mut sink, stream) = link.pubsub().await?.split();
+        sink.subscribe(&keys.bus).await.map_err(store_error)?;
+        if keyspace_events != KeyspaceEvents::Off {
+            let channel = format!("__keyevent@{}__:expired", link.database());
+            sink.subscribe(channel).await.map_err(store_error)?;
+        }
+        if keyspace_events == KeyspaceEvents::Configure
+            && let Err(error) = switch_on_expired(link).await
+        {
+            debug!(%error, "notify-keyspace-events left as it is");
+        }
+        Ok(Self {
+            sink,
+            stream,
+            keys: keys.clone(),
+            silent_since: Instant::now(),
+        })
+    }
+
+    pub(in crate::store) async fn next(&mut self) -> Option<Signal> {
+        loop {
+            let message =
+                match timeout_at(self.silent_since + PROBE_AFTER, self.stream.next()).await {
+                    Ok(message) => message?,
+                    Err(_) => {
+                        self.probe().await?;
+                        continue;
+                    }
+                };
+            self.silent_since = Instant::now();
+            if message.get_channel_name() != self.keys.bus {
+                if self.keys.is_user(message.get_payload_bytes()) {
+                    return Some(Signal::Expired);
+                }
+                continue;
+            }
+            let text = std::str::from_utf8(message.get_payload_bytes()).ok();
+            if let Some((epoch, events)) = text.and_then(entry::parse_message) {
+                return Some(Signal::Events(epoch, events));
+            }
+            warn!("a message on the bus that is not ours was ignored");
+        }
+    }
+
+    async fn probe(&mut self) -> Option<()> {
+        let answer = timeout(PROBE_TIMEOUT, self.sink.ping::<redis::Value>()).await;
+        self.silent_since = Instant::now();
+        answer.ok()?.ok().map(|_| ())
+    }
+}
+
+/// Adds what is missing for `expired` events to `notify-keyspace-events`.
+///
+/// `CONFIG SET` replaces the whole value, so what others have set there is read and kept.
+async fn switch_on_expired(link: &Link) -> Result<(), StoreError> {
+    let mut get = redis::cmd("CONFIG");
+    get.arg("GET").arg("notify-keyspace-events");
+    let current: Vec<String> = link.query(&get).await?;
+    let mut flags = current.into_iter().nth(1).unwrap_or_default();
+    if flags.contains('E') && flags.contains(['x', 'A']) {
+        return Ok(());
+    }
+    if !flags.contains('E') {
+        flags.push('E');
+    }
+    if !flags.contains(['x', 'A']) {
+        flags.push('x');
+    }
+    let mut set = redis::cmd("CONFIG");
+    set.arg("SET").arg("notify-keyspace-events").arg(flags);
+    link.query(&set).await
+}

@@ -1,0 +1,44 @@
+-- Looks again at due users: the living are re-armed to their deadline, the gone are announced.
+--
+-- KEYS[4] when the last sweep ran   ARGV[3] how long without a sweep is an outage, in ms
+-- KEYS[5] exists during a grace     ARGV[4] how long a connection lives, in ms
+-- then for each user                ARGV[5] how long last-seen is kept, in ms; 0 for not at all
+--   the user's key                  then for each user
+--   when the user was seen            userId
+-- Returns how many ms after its deadline each departure was announced.
+--
+-- Another instance may have swept the same users since they were found due, or all may have been
+-- away: so nothing of what due.lua said is taken for granted.
+
+local now = clock()
+local swept = tonumber(redis.call('GET', KEYS[4]))
+local outage = swept and now - swept > tonumber(ARGV[3])
+local grace = outage or redis.call('EXISTS', KEYS[5]) == 1
+
+local rearmed, events, lateness = {}, {}, {}
+for i = 6, #ARGV do
+  local user, key, seen = ARGV[i], KEYS[2 * i - 6], KEYS[2 * i - 5]
+  local deadline = redis.call('PEXPIRETIME', key)
+  if deadline >= 0 then
+    rearmed[#rearmed + 1] = deadline
+    rearmed[#rearmed + 1] = user
+  elseif not grace then
+    local score = redis.call('ZSCORE', KEYS[1], user)
+    if score then
+      redis.call('ZREM', KEYS[1], user)
+      local last_seen = score - ARGV[4]
+      if ARGV[5] ~= '0' then
+        redis.call('SET', seen, last_seen, 'PX', ARGV[5])
+      end
+      events[#events + 1] = 'e ' .. now .. ' ' .. last_seen .. ' ' .. user
+      lateness[#lateness + 1] = now - score
+    end
+  end
+end
+if rearmed[1] then
+  redis.call('ZADD', KEYS[1], 'XX', unpack(rearmed))
+end
+if events[1] then
+  announce(now, events)
+end
+return lateness
