@@ -12,7 +12,6 @@ mod users;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -25,12 +24,6 @@ use crate::config::Config;
 use crate::events::Streams;
 use crate::presence::PresenceService;
 use crate::telemetry::{Metrics, request_span};
-
-/// The largest body of a call about one user, in bytes.
-const BODY_LIMIT: usize = 64 * 1_024;
-
-/// The largest body of a call that takes a list of ids, in bytes.
-const LIST_BODY_LIMIT: usize = 1_024 * 1_024;
 
 /// What every handler may use.
 #[derive(Clone, Debug)]
@@ -64,19 +57,15 @@ pub fn openapi() -> String {
 }
 
 fn api() -> OpenApiRouter<AppState> {
-    let lists = OpenApiRouter::new()
-        .routes(routes!(online::among, online::page))
-        .routes(routes!(events::stream, events::stream_of))
-        .layer(DefaultBodyLimit::max(LIST_BODY_LIMIT));
     OpenApiRouter::with_openapi(ApiDocument::openapi())
         .routes(routes!(users::connect))
         .routes(routes!(users::ping))
         .routes(routes!(users::disconnect))
         .routes(routes!(users::user))
+        .routes(routes!(online::among, online::page))
         .routes(routes!(online::count))
+        .routes(routes!(events::stream, events::stream_of))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .merge(lists)
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::warn;
 
 use crate::config::Config;
@@ -19,6 +19,10 @@ use crate::telemetry::Metrics;
 
 /// The part of the drain time over which streams are ended; the rest is for them to be flushed.
 const STREAM_DRAIN: f64 = 0.8;
+
+/// How long a start waits for the store, and how often it looks.
+const START_PATIENCE: Duration = Duration::from_secs(1);
+const START_POLL: Duration = Duration::from_millis(1);
 
 /// A presence service that does not run yet.
 #[derive(Debug)]
@@ -65,7 +69,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let store = Arc::new(Store::open(&config)?);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics)));
-        let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), config.stream_max_age);
+        let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config);
         Ok(Self {
             config: Arc::new(config),
             store,
@@ -87,6 +91,7 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let mut tasks = self.background();
+        self.wait_for_the_store().await;
         let state = AppState {
             presence: Arc::new(PresenceService::new(
                 Arc::clone(&self.store),
@@ -112,6 +117,19 @@ impl Server {
             stop: Some(stop),
             tasks,
         })
+    }
+
+    /// Gives the store a moment to be reached, so that the first calls find it; a store that is
+    /// away for longer does not keep the service from starting.
+    async fn wait_for_the_store(&self) {
+        let ready = async {
+            while self.streams.ready().is_err() {
+                sleep(START_POLL).await;
+            }
+        };
+        if timeout(START_PATIENCE, ready).await.is_err() {
+            warn!("starting although the store is out of reach");
+        }
     }
 
     fn background(&self) -> JoinSet<&'static str> {

@@ -113,13 +113,19 @@ pub struct UserState {
     pub last_seen_at: Option<Timestamp>,
 }
 
-/// Where the next page of a listing begins; its meaning is the store's.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PageCursor {
-    /// The place in the store's iteration.
-    pub scan: u64,
-    /// The last user given out from that place.
-    pub after: Option<UserId>,
+/// Where the next page of a listing begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageCursor {
+    /// With the first user in the order of their ids after this one, or with the very first.
+    After(Option<UserId>),
+    /// With these users, and then at this place of Redis's iteration over a large index, if it has
+    /// not ended.
+    Scan(Vec<UserId>, Option<u64>),
+}
+
+impl PageCursor {
+    /// The first page.
+    pub const START: Self = Self::After(None);
 }
 
 /// A part of the announced users.

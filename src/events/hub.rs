@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Cursor;
 use super::frame::{self, KEEP_ALIVE};
 use super::stream::{End, Interest, Pushed, Slot};
-use crate::presence::{Epoch, Position, PresenceEvent, UserId};
+use crate::presence::{Epoch, Position, PresenceEvent, Timestamp, UserId};
 use crate::telemetry::Metrics;
 
 /// How many events are kept to let streams resume without asking the store. At most about 12 MB,
@@ -53,6 +53,7 @@ struct Recent {
     position: Position,
     previous: Position,
     user: UserId,
+    at: Timestamp,
     frame: Bytes,
 }
 
@@ -78,6 +79,8 @@ pub(super) enum Joined {
     NotKept,
     /// No event has this position.
     Unknown,
+    /// What it missed is older than what may be resumed.
+    Gone,
     /// The data set is another.
     OtherEpoch,
 }
@@ -161,6 +164,7 @@ impl Hub {
             position: event.position,
             previous: event.previous,
             user: event.user.clone(),
+            at: event.at,
             frame,
         });
     }
@@ -197,19 +201,21 @@ impl Hub {
         self.metrics.streams.dec();
     }
 
-    /// Lets a stream follow the live events from `position` on, with those it missed first.
+    /// Lets a stream follow the live events after `cursor`, with those it missed first, none of
+    /// which may be from before `oldest`.
     pub(super) fn join(
         &self,
         slot: &Arc<Slot>,
-        epoch: Epoch,
-        position: Position,
+        cursor: Cursor,
         origin: Origin,
+        oldest: Timestamp,
     ) -> Joined {
+        let position = cursor.position;
         let mut state = self.state.lock();
         let Some((known, newest)) = state.newest else {
             return Joined::OtherEpoch;
         };
-        if known != epoch {
+        if known != cursor.epoch {
             return Joined::OtherEpoch;
         }
         if !state.wheel[wheel_place(slot.id)].contains_key(&slot.id) {
@@ -219,11 +225,12 @@ impl Hub {
             return Joined::NotKept;
         }
         if position < newest {
-            match state.missed(&slot.interest, position) {
+            match state.missed(&slot.interest, position, oldest) {
                 Missed::Frames(frames) => drop(slot.feed(frames)),
                 Missed::TooMany(frames, upto) => return Joined::Behind(frames, upto),
                 Missed::NotKept => return Joined::NotKept,
                 Missed::Unknown => return Joined::Unknown,
+                Missed::Gone => return Joined::Gone,
             }
         }
         slot.follow_from(position.max(newest));
@@ -272,6 +279,7 @@ enum Missed {
     TooMany(Vec<Bytes>, Position),
     NotKept,
     Unknown,
+    Gone,
 }
 
 impl State {
@@ -307,7 +315,7 @@ impl State {
         }
     }
 
-    fn missed(&self, interest: &Interest, position: Position) -> Missed {
+    fn missed(&self, interest: &Interest, position: Position, oldest: Timestamp) -> Missed {
         let oldest_known = self.recent.front().map(|event| event.previous);
         if oldest_known.is_none_or(|oldest| position < oldest) {
             return Missed::NotKept;
@@ -315,12 +323,10 @@ impl State {
         let first = self
             .recent
             .partition_point(|event| event.position <= position);
-        let continues = self
-            .recent
-            .get(first)
-            .is_some_and(|event| event.previous == position);
-        if !continues {
-            return Missed::Unknown;
+        match self.recent.get(first) {
+            Some(event) if event.previous != position => return Missed::Unknown,
+            Some(event) if event.at < oldest => return Missed::Gone,
+            _ => {}
         }
         let mut frames = Vec::new();
         for event in self.recent.range(first..) {

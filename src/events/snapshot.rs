@@ -87,7 +87,7 @@ async fn scan(store: &Store) -> Result<Snapshot, StoreError> {
     let begin = store.history(Position::START, 1).await?;
     let (epoch, mut position) = (begin.epoch, begin.newest);
     let mut online = HashSet::new();
-    let mut cursor = PageCursor::default();
+    let mut cursor = PageCursor::START;
     loop {
         let page = store.announced_page(&cursor, SCAN_STEP).await?;
         online.extend(page.users);

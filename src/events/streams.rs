@@ -12,6 +12,8 @@ use super::hub::{Hub, Joined, Origin};
 use super::payload::ResetReason;
 use super::snapshot::{Snapshot, Snapshots};
 use super::stream::{End, EventStream, Interest, Slot};
+use crate::config::Config;
+use crate::presence::{Position, Timestamp};
 use crate::store::{Store, StoreError};
 
 /// How many events of the history one step of a replay reads.
@@ -39,6 +41,7 @@ pub struct Streams {
     hub: Arc<Hub>,
     snapshots: Snapshots,
     max_age: Duration,
+    history: Duration,
 }
 
 /// How a stream begins.
@@ -46,35 +49,53 @@ pub struct Streams {
 enum Start {
     /// With a snapshot.
     Fresh,
-    /// Where an earlier one ended.
-    Resume(Cursor),
+    /// After this cursor.
+    At(Cursor, Origin),
     /// Anew from this place, because that is impossible.
     Reset(ResetReason, Cursor),
 }
 
+impl Start {
+    /// What the client may come back with before it was told anything.
+    fn cursor(self) -> Option<Cursor> {
+        match self {
+            Self::At(cursor, _) => Some(cursor),
+            Self::Fresh | Self::Reset(..) => None,
+        }
+    }
+}
+
 impl Streams {
-    /// Streams out of `hub` that live about `max_age`.
-    pub fn new(store: Arc<Store>, hub: Arc<Hub>, max_age: Duration) -> Self {
+    /// Streams out of `hub`, with the ages that `config` sets.
+    pub fn new(store: Arc<Store>, hub: Arc<Hub>, config: &Config) -> Self {
         Self {
             store,
             hub,
             snapshots: Snapshots::default(),
-            max_age,
+            max_age: config.stream_max_age,
+            history: config.history,
         }
     }
 
     /// Opens a stream. What takes time, a snapshot or a long replay, goes on after the answer.
     ///
-    /// Fails while the store has never been reached, since nothing could be promised then.
-    pub fn open(self: &Arc<Self>, request: StreamRequest) -> Result<EventStream, StoreError> {
-        let now = self.now()?;
+    /// A stream without a cursor begins at what the store holds now, not at what this instance has
+    /// heard of: an event from before the call is never told.
+    ///
+    /// Fails when the store is out of reach and nothing could be promised.
+    pub async fn open(self: &Arc<Self>, request: StreamRequest) -> Result<EventStream, StoreError> {
         let start = match request.last_event_id.as_deref() {
-            Some(id) => resume_from(id, now),
-            None if request.snapshot => Start::Fresh,
-            None => Start::Resume(now),
+            Some(id) => resume_from(id, self.heard()?),
+            None => {
+                let now = self.store.history(Position::START, 1).await?;
+                let now = Cursor::at(now.epoch, now.newest);
+                match request.snapshot {
+                    true => Start::Fresh,
+                    false => Start::At(now, Origin::Known),
+                }
+            }
         };
-        let fresh = request.last_event_id.is_none() && !request.snapshot;
-        let head = frame::head(fresh.then_some(now));
+        let head = frame::head(start.cursor());
         let age = self
             .max_age
             .mul_f64(1.0 + AGE_JITTER * (2.0 * fastrand::f64() - 1.0));
@@ -90,7 +111,7 @@ impl Streams {
 
     /// Whether streams can be opened; fails as [`Streams::open`] would.
     pub fn ready(&self) -> Result<(), StoreError> {
-        self.now().map(|_| ())
+        self.heard().map(|_| ())
     }
 
     /// Starts streams anew that followed a history which is no more.
@@ -107,13 +128,10 @@ impl Streams {
 
     /// The common case, without a task: everything missed is still at hand.
     fn joins_at_once(&self, slot: &Arc<Slot>, start: Start) -> bool {
-        let Start::Resume(cursor) = start else {
+        let Start::At(cursor, origin) = start else {
             return false;
         };
-        let joined = self
-            .hub
-            .join(slot, cursor.epoch, cursor.position, Origin::Claimed);
-        joined == Joined::Following
+        self.join(slot, cursor, origin) == Joined::Following
     }
 
     fn begin(self: &Arc<Self>, slot: Arc<Slot>, start: Start) {
@@ -129,7 +147,7 @@ impl Streams {
     async fn start(&self, slot: &Arc<Slot>, mut start: Start) -> Result<(), StoreError> {
         loop {
             let (cursor, origin) = match start {
-                Start::Resume(cursor) => (cursor, Origin::Claimed),
+                Start::At(cursor, origin) => (cursor, origin),
                 Start::Fresh => (self.feed_snapshot(slot).await?, Origin::Known),
                 Start::Reset(reason, from) => {
                     (self.feed_reset(slot, reason, from).await?, Origin::Known)
@@ -137,7 +155,7 @@ impl Streams {
             };
             match self.follow(slot, cursor, origin).await? {
                 None => return Ok(()),
-                Some(reason) => start = Start::Reset(reason, self.now()?),
+                Some(reason) => start = Start::Reset(reason, self.heard()?),
             }
         }
     }
@@ -157,7 +175,8 @@ impl Streams {
         Ok(from)
     }
 
-    fn now(&self) -> Result<Cursor, StoreError> {
+    /// Up to where this instance has heard everything.
+    fn heard(&self) -> Result<Cursor, StoreError> {
         match self.hub.newest() {
             Some((epoch, newest)) => Ok(Cursor::at(epoch, newest)),
             None => Err(StoreError::Unreachable("no history was read yet".into())),
@@ -176,6 +195,19 @@ impl Streams {
         Ok(snapshot.cursor)
     }
 
+    fn join(&self, slot: &Arc<Slot>, cursor: Cursor, origin: Origin) -> Joined {
+        self.hub.join(slot, cursor, origin, self.oldest(origin))
+    }
+
+    /// The first missed event of a resuming client must not be older than the history is long,
+    /// even where it happens to be kept still; what we go on with ourselves may be of any age.
+    fn oldest(&self, origin: Origin) -> Timestamp {
+        match origin {
+            Origin::Claimed => self.store.now().minus(self.history),
+            Origin::Known => Timestamp::default(),
+        }
+    }
+
     /// Replays what came after `cursor` until the stream follows the live events; says why where
     /// that is impossible.
     async fn follow(
@@ -185,10 +217,11 @@ impl Streams {
         mut origin: Origin,
     ) -> Result<Option<ResetReason>, StoreError> {
         while !slot.has_ended() {
-            match self.hub.join(slot, cursor.epoch, cursor.position, origin) {
+            match self.join(slot, cursor, origin) {
                 Joined::Following => return Ok(None),
                 Joined::OtherEpoch => return Ok(Some(ResetReason::DataLost)),
                 Joined::Unknown => return Ok(Some(ResetReason::UnknownCursor)),
+                Joined::Gone => return Ok(Some(ResetReason::HistoryGone)),
                 Joined::Behind(frames, upto) => {
                     cursor.position = upto;
                     slot.feed(frames);
@@ -198,7 +231,9 @@ impl Streams {
                     if history.epoch != cursor.epoch {
                         return Ok(Some(ResetReason::DataLost));
                     }
-                    if !history.continues(cursor.position) {
+                    let first = history.events.first();
+                    let gone = first.is_some_and(|event| event.at < self.oldest(origin));
+                    if gone || !history.continues(cursor.position) {
                         return Ok(Some(ResetReason::HistoryGone));
                     }
                     cursor.position = history
@@ -219,10 +254,10 @@ impl Streams {
     }
 }
 
-fn resume_from(id: &str, now: Cursor) -> Start {
+fn resume_from(id: &str, heard: Cursor) -> Start {
     match id.parse::<Cursor>() {
-        Ok(cursor) if cursor.complete => Start::Resume(cursor),
-        Ok(_) => Start::Reset(ResetReason::SnapshotIncomplete, now),
-        Err(_) => Start::Reset(ResetReason::UnknownCursor, now),
+        Ok(cursor) if cursor.complete => Start::At(cursor, Origin::Claimed),
+        Ok(_) => Start::Reset(ResetReason::SnapshotIncomplete, heard),
+        Err(_) => Start::Reset(ResetReason::UnknownCursor, heard),
     }
 }

@@ -3,7 +3,6 @@
 use std::any::Any;
 
 use axum::Json;
-use axum::extract::rejection::BytesRejection;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -54,6 +53,8 @@ pub(super) enum Error {
     MethodNotAllowed,
     #[error("the body is larger than this call takes")]
     BodyTooLarge,
+    #[error("the body did not arrive in time")]
+    BodyTimeout,
     #[error("the body must be JSON, sent as application/json")]
     UnsupportedMediaType,
     #[error("the store is out of reach; try again")]
@@ -91,6 +92,7 @@ impl Error {
                 "Method not allowed",
             ),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
+            Self::BodyTimeout => (S::REQUEST_TIMEOUT, "body-timeout", "Body timeout"),
             Self::UnsupportedMediaType => (
                 S::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported-media-type",
@@ -134,6 +136,11 @@ pub(super) struct BadRequest(#[allow(dead_code)] Problem);
 #[response(status = 413, content_type = "application/problem+json")]
 pub(super) struct BodyTooLarge(#[allow(dead_code)] Problem);
 
+/// The body did not arrive within ten seconds.
+#[derive(IntoResponses)]
+#[response(status = 408, content_type = "application/problem+json")]
+pub(super) struct BodyTimeout(#[allow(dead_code)] Problem);
+
 /// The body was not sent as JSON.
 #[derive(IntoResponses)]
 #[response(status = 415, content_type = "application/problem+json")]
@@ -176,15 +183,6 @@ impl From<StoreError> for Error {
         match error {
             StoreError::Unreachable(cause) => Self::StoreUnreachable(cause),
             StoreError::Failed(cause) => Self::Internal(cause),
-        }
-    }
-}
-
-impl From<BytesRejection> for Error {
-    fn from(rejection: BytesRejection) -> Self {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Self::BodyTooLarge,
-            _ => Self::Body,
         }
     }
 }

@@ -1,15 +1,20 @@
 //! The event stream, asked for by query or by body.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
-use super::error::{BadRequest, BodyTooLarge, Error, StoreUnreachable, UnsupportedMediaType};
+use super::error::{
+    BadRequest, BodyTimeout, BodyTooLarge, Error, StoreUnreachable, UnsupportedMediaType,
+};
 use super::input::{RequiredJson, user_ids};
 use crate::events::{Interest, StreamRequest};
 
@@ -88,7 +93,7 @@ pub(super) async fn stream(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    open(&state, asked(query.as_deref(), &headers)?)
+    open(&state, asked(query.as_deref(), &headers)?).await
 }
 
 /// Watch many chosen users
@@ -104,6 +109,7 @@ pub(super) async fn stream(
     responses(
         (status = 200, content_type = "text/event-stream", body = String, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n"),
         BadRequest,
+        BodyTimeout,
         BodyTooLarge,
         UnsupportedMediaType,
         StoreUnreachable,
@@ -121,19 +127,22 @@ pub(super) async fn stream_of(
         snapshot: body.snapshot,
         last_event_id: query.last_event_id,
     };
-    open(&state, asked)
+    open(&state, asked).await
 }
 
-fn open(state: &AppState, asked: Asked) -> Result<Response, Error> {
+async fn open(state: &AppState, asked: Asked) -> Result<Response, Error> {
     let interest = match asked.user_ids {
         None => Interest::Everyone,
         Some(texts) => Interest::users(user_ids(&texts, MAX_USERS)?),
     };
-    let stream = state.streams.open(StreamRequest {
-        interest,
-        snapshot: asked.snapshot,
-        last_event_id: asked.last_event_id,
-    })?;
+    let stream = state
+        .streams
+        .open(StreamRequest {
+            interest,
+            snapshot: asked.snapshot,
+            last_event_id: asked.last_event_id,
+        })
+        .await?;
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -144,9 +153,11 @@ fn open(state: &AppState, asked: Asked) -> Result<Response, Error> {
 
 fn asked(query: Option<&str>, headers: &HeaderMap) -> Result<Asked, Error> {
     let mut asked = Asked::default();
-    for (name, value) in form_urlencoded::parse(query.unwrap_or("").as_bytes()) {
-        match &*name {
+    for pair in query.unwrap_or("").split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match name {
             "userIds" => {
+                let value = decoded("userIds", value)?;
                 let ids = value.split(',').map(str::to_owned);
                 asked.user_ids.get_or_insert_default().extend(ids);
             }
@@ -156,7 +167,7 @@ fn asked(query: Option<&str>, headers: &HeaderMap) -> Result<Asked, Error> {
                     why: "true or false",
                 })?;
             }
-            "lastEventId" => asked.last_event_id = Some(value.into_owned()),
+            "lastEventId" => asked.last_event_id = Some(decoded("lastEventId", value)?),
             _ => {}
         }
     }
@@ -166,6 +177,16 @@ fn asked(query: Option<&str>, headers: &HeaderMap) -> Result<Asked, Error> {
     // An EventSource that has heard no id yet has nothing to resume from.
     asked.last_event_id = asked.last_event_id.filter(|id| !id.is_empty());
     Ok(asked)
+}
+
+/// Decodes a value as forms do, where a plus is a space; bytes that are not UTF-8 are refused.
+fn decoded(field: &'static str, value: &str) -> Result<String, Error> {
+    let spaced = value.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded.map(Cow::into_owned).map_err(|_| Error::Query {
+        field,
+        why: "it is not UTF-8",
+    })
 }
 
 #[cfg(test)]

@@ -1,14 +1,33 @@
 //! Outside bytes become domain types here, or a refusal that names the field.
 
-use axum::body::Bytes;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
+use bytes::BytesMut;
+use http_body::Body as _;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::error::Error;
 use crate::presence::UserId;
+
+/// The largest body of a call about one user, in bytes.
+const BODY_LIMIT: usize = 64 * 1_024;
+
+/// The largest body of a call that takes a list of ids, in bytes.
+const LIST_BODY_LIMIT: usize = 1_024 * 1_024;
+
+/// How much of a body is read at most to be able to say that it is too large.
+const LINGER_BYTES: u64 = 8 * 1_024 * 1_024;
+
+/// How long a client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The `{userId}` of the path, percent-decoded and checked.
 #[derive(Debug)]
@@ -32,8 +51,8 @@ pub(super) struct OptionalJson<T>(pub(super) T);
 impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
     type Rejection = Error;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
-        let body = Bytes::from_request(request, state).await?;
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
+        let body = read(request, BODY_LIMIT).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -48,13 +67,47 @@ pub(super) struct RequiredJson<T>(pub(super) T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for RequiredJson<T> {
     type Rejection = Error;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
         if !is_json(request.headers()) {
             return Err(Error::UnsupportedMediaType);
         }
-        let body = Bytes::from_request(request, state).await?;
+        let body = read(request, LIST_BODY_LIMIT).await?;
         Ok(Self(parse(&body)?))
     }
+}
+
+async fn read(request: Request, limit: usize) -> Result<Bytes, Error> {
+    let length = request.body().size_hint().exact();
+    if length.is_some_and(|length| length > LINGER_BYTES) {
+        return Err(Error::BodyTooLarge);
+    }
+    match timeout(BODY_TIMEOUT, collect(request.into_body(), limit)).await {
+        Ok(body) => body,
+        Err(_) => Err(Error::BodyTimeout),
+    }
+}
+
+/// Reads on for a while when the body is too large, without keeping it: a client that is still
+/// sending when the connection closes would never see the answer.
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Error> {
+    let mut received: u64 = 0;
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let Ok(data) = frame.map_err(|_| Error::Body)?.into_data() else {
+            continue;
+        };
+        received += data.len() as u64;
+        if received > LINGER_BYTES {
+            break;
+        }
+        if received <= limit as u64 {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    if received > limit as u64 {
+        return Err(Error::BodyTooLarge);
+    }
+    Ok(bytes.freeze())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

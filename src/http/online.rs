@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
-use super::error::{BadRequest, BodyTooLarge, Error, StoreUnreachable, UnsupportedMediaType};
+use super::error::{
+    BadRequest, BodyTimeout, BodyTooLarge, Error, StoreUnreachable, UnsupportedMediaType,
+};
 use super::input::{RequiredJson, user_ids};
 use crate::presence::UserId;
 use crate::store::PageCursor;
@@ -45,7 +47,7 @@ pub(super) struct OnlinePage {
     #[schema(value_type = Vec<String>, example = json!(["alice", "bob"]))]
     online: Vec<UserId>,
     /// The `cursor` of the next page; null on the last one.
-    #[schema(required, example = "MC5ib2I")]
+    #[schema(required, example = "YWZ0ZXIKYm9i")]
     next_cursor: Option<String>,
 }
 
@@ -65,7 +67,7 @@ pub(super) struct PageQuery {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, example = 100)]
     limit: Option<String>,
     /// The `nextCursor` of the page before; left out for the first.
-    #[param(example = "MC5ib2I")]
+    #[param(example = "YWZ0ZXIKYm9i")]
     cursor: Option<String>,
 }
 
@@ -76,8 +78,9 @@ pub(super) struct PageQuery {
     post, path = "/v1/online", tag = "online", operation_id = "onlineAmong",
     request_body = AmongBody,
     responses(
-        (status = 200, body = Online),
+        (status = 200, body = Online, description = "Those online"),
         BadRequest,
+        BodyTimeout,
         BodyTooLarge,
         UnsupportedMediaType,
         StoreUnreachable,
@@ -100,7 +103,7 @@ pub(super) async fn among(
     get, path = "/v1/online", tag = "online", operation_id = "onlinePage",
     params(PageQuery),
     responses(
-        (status = 200, body = OnlinePage),
+        (status = 200, body = OnlinePage, description = "A page of those online"),
         BadRequest,
         StoreUnreachable,
     )
@@ -119,7 +122,7 @@ pub(super) async fn page(
         Some(_) => return Err(Error::Limit(MAX_LIMIT)),
     };
     let cursor = match query.cursor.as_deref() {
-        None => PageCursor::default(),
+        None => PageCursor::START,
         Some(text) => decode(text).ok_or(Error::Cursor)?,
     };
     let page = state.presence.online_page(&cursor, limit).await?;
@@ -133,7 +136,7 @@ pub(super) async fn page(
 #[utoipa::path(
     get, path = "/v1/online/count", tag = "online", operation_id = "onlineCount",
     responses(
-        (status = 200, body = Count),
+        (status = 200, body = Count, description = "How many are online"),
         StoreUnreachable,
     )
 )]
@@ -142,34 +145,48 @@ pub(super) async fn count(State(state): State<AppState>) -> Result<Json<Count>, 
     Ok(Json(Count { count }))
 }
 
+/// A line for where to go on, then a line for each user to begin with; ids have no line breaks.
 fn encode(cursor: &PageCursor) -> String {
-    let after = cursor.after.as_ref().map_or("", UserId::as_str);
-    URL_SAFE_NO_PAD.encode(format!("{}.{after}", cursor.scan))
+    let (place, users) = match cursor {
+        PageCursor::After(after) => ("after".to_owned(), after.as_slice()),
+        PageCursor::Scan(carried, Some(scan)) => (scan.to_string(), carried.as_slice()),
+        PageCursor::Scan(carried, None) => ("end".to_owned(), carried.as_slice()),
+    };
+    let users = users.iter().map(UserId::as_str);
+    let lines: Vec<_> = std::iter::once(&*place).chain(users).collect();
+    URL_SAFE_NO_PAD.encode(lines.join("\n"))
 }
 
 fn decode(text: &str) -> Option<PageCursor> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    let (scan, after) = std::str::from_utf8(&bytes).ok()?.split_once('.')?;
-    let after = match after {
-        "" => None,
-        after => Some(UserId::new(after).ok()?),
-    };
-    Some(PageCursor {
-        scan: scan.parse().ok()?,
-        after,
-    })
+    let mut lines = std::str::from_utf8(&bytes).ok()?.split('\n');
+    let place = lines.next()?;
+    let users: Option<Vec<_>> = lines.map(|line| UserId::new(line).ok()).collect();
+    let mut users = users?;
+    match place {
+        "after" if users.len() == 1 => Some(PageCursor::After(users.pop())),
+        "after" => None,
+        "end" => Some(PageCursor::Scan(users, None)),
+        scan => Some(PageCursor::Scan(users, Some(scan.parse().ok()?))),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn a_cursor_survives_text(scan: u64, after in proptest::option::of("\\PC{1,30}")) {
-            let after = after.and_then(|text| UserId::new(&text).ok());
-            let cursor = PageCursor { scan, after };
+        fn a_cursor_survives_text(scan: Option<u64>, texts in vec("\\PC{1,30}", 0..4)) {
+            let users = texts.iter().filter_map(|text| UserId::new(text).ok());
+            let users: Vec<_> = users.collect();
+            if let Some(user) = users.first() {
+                let cursor = PageCursor::After(Some(user.clone()));
+                prop_assert_eq!(decode(&encode(&cursor)), Some(cursor));
+            }
+            let cursor = PageCursor::Scan(users, scan);
             prop_assert_eq!(decode(&encode(&cursor)), Some(cursor));
         }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::error::{BadRequest, BodyTooLarge, Error, StoreUnreachable};
+use super::error::{BadRequest, BodyTimeout, BodyTooLarge, Error, StoreUnreachable};
 use super::input::{OptionalJson, UserPath};
 use crate::presence::{ConnectionId, Timestamp, UserId, millis};
 use crate::store::{Closing, Touched};
@@ -110,8 +110,9 @@ pub(super) struct Connection {
     params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
     request_body(content = Option<ConnectionBody>, description = "Left out for the user's one unnamed connection"),
     responses(
-        (status = 200, body = Connected),
+        (status = 200, body = Connected, description = "The connection is open"),
         BadRequest,
+        BodyTimeout,
         BodyTooLarge,
         StoreUnreachable,
     )
@@ -135,8 +136,9 @@ pub(super) async fn connect(
     params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
     request_body(content = Option<ConnectionBody>, description = "Left out for the user's one unnamed connection"),
     responses(
-        (status = 200, body = Connected),
+        (status = 200, body = Connected, description = "The connection is open"),
         BadRequest,
+        BodyTimeout,
         BodyTooLarge,
         StoreUnreachable,
     )
@@ -160,8 +162,9 @@ pub(super) async fn ping(
     params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
     request_body(content = Option<DisconnectBody>, description = "Left out for the user's one unnamed connection"),
     responses(
-        (status = 200, body = Disconnected),
+        (status = 200, body = Disconnected, description = "The connection is closed"),
         BadRequest,
+        BodyTimeout,
         BodyTooLarge,
         StoreUnreachable,
     )
@@ -196,7 +199,7 @@ pub(super) async fn disconnect(
     get, path = "/v1/users/{userId}", tag = "users", operation_id = "user",
     params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
     responses(
-        (status = 200, body = User),
+        (status = 200, body = User, description = "The user, known or not"),
         BadRequest,
         StoreUnreachable,
     )

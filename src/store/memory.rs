@@ -234,9 +234,9 @@ impl MemoryStore {
 
     pub(super) fn announced_page(&self, cursor: &PageCursor, limit: usize) -> Page {
         let state = self.state.lock();
-        let from = match &cursor.after {
-            Some(user) => Bound::Excluded(user),
-            None => Bound::Unbounded,
+        let from = match cursor {
+            PageCursor::After(Some(user)) => Bound::Excluded(user),
+            PageCursor::After(None) | PageCursor::Scan(..) => Bound::Unbounded,
         };
         let mut rest = state.announced.range::<UserId, _>((from, Bound::Unbounded));
         let users: Vec<_> = rest
@@ -244,10 +244,9 @@ impl MemoryStore {
             .take(limit)
             .map(|(user, _)| user.clone())
             .collect();
-        let next = rest.next().and(users.last()).map(|last| PageCursor {
-            scan: 0,
-            after: Some(last.clone()),
-        });
+        let next = rest
+            .next()
+            .map(|_| PageCursor::After(users.last().cloned()));
         Page { users, next }
     }
 

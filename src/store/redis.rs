@@ -27,6 +27,9 @@ use crate::presence::{ConnectionId, Epoch, Position, PresenceEvent, Timestamp, U
 /// out; a count then includes the rest of them.
 const COUNT_DUE: usize = 10_000;
 
+/// How many users an index has at most that is read whole for each page of a listing.
+const SMALL_INDEX: usize = 1_000;
+
 /// How far ahead of its deadline a user is looked at; longer than the time between two sweeps, so
 /// that a deadline which pings moved is known before it comes.
 const SWEEP_AHEAD: Duration = Duration::from_millis(400);
@@ -182,49 +185,63 @@ impl RedisStore {
         Ok(announced.saturating_sub(gone as u64))
     }
 
-    /// `ZSCAN` gives out every member that stays, but in batches of about, not at most, `limit`:
-    /// so a batch that is too long is cut in the order of its ids and asked for again.
+    /// A small index is read whole and paged in the order of its ids. A large one is iterated with
+    /// `ZSCAN`, which gives out every member that stays, but in batches of about `limit`: who is
+    /// too many for a page is carried over in the cursor.
     pub(super) async fn announced_page(
         &self,
         cursor: &PageCursor,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        let mut scan = cursor.scan;
-        let mut after = cursor.after.clone();
-        let mut page = Page::default();
-        loop {
-            let (next, mut batch) = self.scan(scan, limit).await?;
-            batch.retain(|user| after.as_ref().is_none_or(|after| user > after));
-            let room = limit - page.users.len();
-            if batch.len() > room {
-                batch.truncate(room);
-                after = batch.last().cloned().or(after);
-                page.users.append(&mut batch);
-                page.next = Some(PageCursor { scan, after });
-                return Ok(page);
+        match cursor {
+            PageCursor::Scan(carried, scan) => {
+                self.page_by_scan(carried.clone(), *scan, limit).await
             }
-            page.users.append(&mut batch);
-            if next == 0 {
-                return Ok(page);
-            }
-            (scan, after) = (next, None);
+            PageCursor::After(after) => match self.small_index().await? {
+                Some(users) => Ok(page_by_id(users, after.as_ref(), limit)),
+                None => self.page_by_scan(Vec::new(), Some(0), limit).await,
+            },
         }
     }
 
-    async fn scan(&self, cursor: u64, count: usize) -> Result<(u64, Vec<UserId>), StoreError> {
-        let mut zscan = redis::cmd("ZSCAN");
-        zscan
-            .arg(&self.keys.deadlines)
-            .arg(cursor)
-            .arg("COUNT")
-            .arg(count);
-        let (next, scored): (u64, HashMap<String, f64>) = self.link.query_again(&zscan).await?;
-        let users = scored
-            .keys()
-            .map(|user| UserId::new(user).map_err(unexpected));
-        let mut users = users.collect::<Result<Vec<_>, _>>()?;
-        users.sort();
-        Ok((next, users))
+    async fn small_index(&self) -> Result<Option<Vec<UserId>>, StoreError> {
+        let mut zrange = redis::cmd("ZRANGE");
+        zrange.arg(&self.keys.deadlines).arg(0).arg(SMALL_INDEX);
+        let users: Vec<Value> = self.link.query_again(&zrange).await?;
+        if users.len() > SMALL_INDEX {
+            return Ok(None);
+        }
+        users
+            .into_iter()
+            .map(user_id)
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
+    async fn page_by_scan(
+        &self,
+        mut users: Vec<UserId>,
+        mut scan: Option<u64>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        while let Some(cursor) = scan.filter(|_| users.len() < limit) {
+            let mut zscan = redis::cmd("ZSCAN");
+            zscan.arg(&self.keys.deadlines).arg(cursor);
+            zscan.arg("COUNT").arg(limit - users.len());
+            let (next, batch): (u64, HashMap<String, f64>) = self.link.query_again(&zscan).await?;
+            for user in batch.keys() {
+                users.push(UserId::new(user).map_err(unexpected)?);
+            }
+            users.sort_unstable();
+            users.dedup();
+            scan = (next != 0).then_some(next);
+        }
+        let carried = users.split_off(limit.min(users.len()));
+        let more = scan.is_some() || !carried.is_empty();
+        Ok(Page {
+            users,
+            next: more.then_some(PageCursor::Scan(carried, scan)),
+        })
     }
 
     pub(super) async fn announced_among(&self, users: &[UserId]) -> Result<Announced, StoreError> {
@@ -334,15 +351,28 @@ impl RedisStore {
         Timestamp::from_millis(local.saturating_add_signed(offset))
     }
 
-    fn set_clock(&self, now: Timestamp, asked: Timestamp) {
-        let round_trip = Timestamp::of_system_clock().since(asked);
-        let local = asked.plus(round_trip / 2);
-        let offset = now
-            .as_millis()
-            .wrapping_sub(local.as_millis())
-            .cast_signed();
-        self.clock_offset_ms.store(offset, Ordering::Relaxed);
+    /// Redis read its clock between `asked` and now, so its lead is between two bounds; what is
+    /// believed already is kept where it lies between them, since a slow answer says little.
+    fn set_clock(&self, redis: Timestamp, asked: Timestamp) {
+        let answered = Timestamp::of_system_clock();
+        let lead_over = |local: Timestamp| {
+            let lead = redis.as_millis().wrapping_sub(local.as_millis());
+            lead.cast_signed()
+        };
+        let believed = self.clock_offset_ms.load(Ordering::Relaxed);
+        let least = lead_over(answered);
+        let lead = believed.clamp(least, lead_over(asked).max(least));
+        self.clock_offset_ms.store(lead, Ordering::Relaxed);
     }
+}
+
+fn page_by_id(mut users: Vec<UserId>, after: Option<&UserId>, limit: usize) -> Page {
+    users.retain(|user| after.is_none_or(|after| user > after));
+    users.sort_unstable();
+    let more = users.len() > limit;
+    users.truncate(limit);
+    let next = more.then(|| PageCursor::After(users.last().cloned()));
+    Page { users, next }
 }
 
 fn take<T: FromRedisValue>(values: &mut impl Iterator<Item = Value>) -> Result<T, StoreError> {
