@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::trace::TraceLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -41,11 +42,15 @@ pub struct AppState {
 /// All routes of the service, with their documentation.
 pub fn router(state: AppState) -> Router {
     let (api, document) = api().split_for_parts();
+    let requests = TraceLayer::new_for_http()
+        .make_span_with(request_span)
+        .on_request(())
+        .on_failure(());
     api.merge(documents::routes(&document))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(request_span())
+        .layer(requests)
         .with_state(state)
 }
 

@@ -4,8 +4,8 @@ mod metrics;
 
 use std::io::IsTerminal;
 
-use tower_http::classify::{ServerErrorsAsFailures, SharedClassifier};
-use tower_http::trace::TraceLayer;
+use axum::extract::Request;
+use tracing::Span;
 use tracing_subscriber::EnvFilter;
 
 pub use metrics::Metrics;
@@ -29,12 +29,6 @@ pub fn start_logging() {
 /// The span around each request, at debug level: it names the method and the path.
 ///
 /// The query is left out because it may carry an access token.
-pub(crate) fn request_span() -> TraceLayer<
-    SharedClassifier<ServerErrorsAsFailures>,
-    impl Fn(&axum::extract::Request) -> tracing::Span + Clone,
-> {
-    TraceLayer::new_for_http()
-        .make_span_with(|request: &axum::extract::Request| {
-            tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
-        })
+pub(crate) fn request_span(request: &Request) -> Span {
+    tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
 }

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use thiserror::Error;
-use tracing::error;
+use tracing::{debug, error};
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::presence::{InvalidConnectionId, InvalidUserId};
@@ -158,8 +158,11 @@ pub(super) struct StoreUnreachable(#[allow(dead_code)] Problem);
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, name, title) = self.kind();
-        if let Self::StoreUnreachable(cause) | Self::Internal(cause) = &self {
-            error!(%cause, status = status.as_u16(), "a call failed");
+        match &self {
+            Self::Internal(cause) => error!(%cause, "a call failed"),
+            // The link to the store says once that it is lost; an outage must not fill a disk.
+            Self::StoreUnreachable(cause) => debug!(%cause, "a call found no store"),
+            _ => {}
         }
         let problem = Problem {
             kind: format!("urn:presence:problem:{name}"),
