@@ -15,8 +15,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-/// How long a client may take to send its first byte, and then the head of each request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to send its first byte.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may be idle between two requests, the head of the second included, which
+/// hyper does not tell apart. Longer than the ping interval, so that a client can ping on one
+/// connection, and than the 60 s after which proxies close theirs, so that they close first.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// The largest request head, and the most that waits in this process for a reader that is slow.
 const BUFFER_BYTES: usize = 64 * 1_024;
@@ -87,7 +92,7 @@ fn protocols() -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(BUFFER_BYTES)
         .http2()
         .timer(TokioTimer::new())
@@ -106,7 +111,7 @@ async fn serve(
     if let Err(error) = tune(&stream) {
         debug!(%error, "a connection could not be tuned");
     }
-    if timeout(HEAD_TIMEOUT, stream.readable()).await.is_err() {
+    if timeout(FIRST_BYTE_TIMEOUT, stream.readable()).await.is_err() {
         return;
     }
     let service = TowerToHyperService::new(router);
