@@ -111,7 +111,10 @@ async fn serve(
     if let Err(error) = tune(&stream) {
         debug!(%error, "a connection could not be tuned");
     }
-    if timeout(FIRST_BYTE_TIMEOUT, stream.readable()).await.is_err() {
+    if timeout(FIRST_BYTE_TIMEOUT, stream.readable())
+        .await
+        .is_err()
+    {
         return;
     }
     let service = TowerToHyperService::new(router);

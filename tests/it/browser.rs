@@ -1,0 +1,152 @@
+//! A real browser: its `EventSource` on a page of the service, its `sendBeacon`.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::client::{Client, send, try_send};
+use crate::cluster::{Cluster, Store};
+use crate::process::Process;
+use crate::redis_server::free_port;
+use crate::wait::eventually;
+
+/// What chromium is started with: no window, no calls home.
+const FLAGS: [&str; 8] = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+];
+
+/// A chromium that is driven by the WebDriver protocol (W3C).
+struct Browser {
+    driver: Client,
+    session: String,
+    profile: PathBuf,
+    _process: Process,
+}
+
+impl Browser {
+    async fn start() -> Self {
+        let port = free_port();
+        let mut command = Command::new("chromedriver");
+        command.arg(format!("--port={port}"));
+        let process = Process::spawn("chromedriver", &mut command);
+        let driver = Client::new(&format!("http://127.0.0.1:{port}"));
+        eventually("chromedriver is ready", async || {
+            let status = try_send(driver.request(Method::GET, "/status"))
+                .await
+                .ok()?;
+            status.body.contains("\"ready\":true").then_some(())
+        })
+        .await;
+        let profile = std::env::temp_dir().join(format!("presence-browser-{port}"));
+        let mut flags: Vec<String> = FLAGS.map(str::to_owned).to_vec();
+        flags.push(format!("--user-data-dir={}", profile.display()));
+        let capabilities = json!({ "goog:chromeOptions": { "args": flags } });
+        let wanted = json!({ "capabilities": { "alwaysMatch": capabilities } });
+        let request = driver.request(Method::POST, "/session").json(&wanted);
+        let request = request.timeout(Duration::from_secs(60));
+        let answer: Value = send(request).await.ok();
+        let session = answer["value"]["sessionId"].as_str();
+        let session = session.unwrap_or_else(|| panic!("no session: {answer}"));
+        Self {
+            session: format!("/session/{session}"),
+            driver,
+            profile,
+            _process: process,
+        }
+    }
+
+    async fn open(&self, url: &str) {
+        self.tell("/url", &json!({ "url": url })).await;
+    }
+
+    async fn run(&self, script: &str) -> Value {
+        let script = json!({ "script": script, "args": [] });
+        self.tell("/execute/sync", &script).await
+    }
+
+    async fn tell(&self, what: &str, body: &Value) -> Value {
+        let path = format!("{}{what}", self.session);
+        let request = self.driver.request(Method::POST, &path).json(body);
+        let answer: Value = send(request.timeout(Duration::from_secs(60))).await.ok();
+        answer["value"].clone()
+    }
+
+    async fn quit(self) {
+        send(self.driver.request(Method::DELETE, &self.session)).await;
+        // What is left in a temporary folder harms nobody.
+        let _ = std::fs::remove_dir_all(&self.profile);
+    }
+}
+
+/// What the README's tour pastes into the console, keeping what it would print.
+const WATCH: &str = "
+    window.heard = [];
+    const stream = new EventSource('/v1/events?snapshot=true');
+    for (const name of ['presence.snapshot', 'presence.ready', 'presence.reset', 'user.online', 'user.offline'])
+        stream.addEventListener(name, event =>
+            heard.push([name, JSON.parse(event.data).userId ?? '', event.lastEventId]));
+";
+
+async fn heard(browser: &Browser, count: usize) -> Vec<Vec<String>> {
+    eventually("the browser hears of it", async || {
+        let heard = browser.run("return window.heard").await;
+        let heard: Vec<Vec<String>> = serde_json::from_value(heard).ok()?;
+        (heard.len() >= count).then_some(heard)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_browser_watches_resumes_and_says_goodbye() {
+    let mut cluster = Cluster::start(Store::Redis).await;
+    let client = cluster.client();
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/docs/", client.base())).await;
+    let title = eventually("the documentation is shown", async || {
+        let title = "return document.querySelector('.info .title')?.innerText";
+        browser.run(title).await.as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(title.starts_with("Presence"), "{title}");
+
+    browser.run(WATCH).await;
+    heard(&browser, 2).await;
+    client.connect("alice").await;
+    browser
+        .run("navigator.sendBeacon('/v1/users/alice/disconnect')")
+        .await;
+    let events = heard(&browser, 4).await;
+    let names: Vec<_> = events.iter().map(|event| &*event[0]).collect();
+    let expected = [
+        "presence.snapshot",
+        "presence.ready",
+        "user.online",
+        "user.offline",
+    ];
+    assert_eq!(names, expected);
+    assert!(
+        events.iter().all(|event| !event[2].is_empty()),
+        "every event has an id"
+    );
+
+    // The instance dies and another takes its address: the browser comes back by itself.
+    let address = cluster.instances[0].address().to_string();
+    cluster.instances[0].kill();
+    let settings = cluster.settings().clone().with("PRESENCE_LISTEN", &address);
+    cluster.instances[0] = crate::instance::Instance::start(&settings).await;
+    cluster.client().connect("bob").await;
+    let events = heard(&browser, 5).await;
+    assert_eq!(events[4][..2], ["user.online", "bob"], "{events:?}");
+    assert_eq!(events.len(), 5, "nothing else came: {events:?}");
+    browser.quit().await;
+}

@@ -1,0 +1,295 @@
+//! The calls of the HTTP contract, each as a function.
+
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::timestamp::Timestamp;
+
+/// Longest time an ordinary call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Calls in flight at once where a test makes many.
+const CALLERS: usize = 32;
+
+/// A client of one instance.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+/// An answer of any kind, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+/// What `connect` and `ping` answer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Alive {
+    pub(crate) user_id: String,
+    pub(crate) connection_id: String,
+    pub(crate) online: bool,
+    pub(crate) became_online: bool,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) ttl_ms: u64,
+    pub(crate) ping_interval_ms: u64,
+}
+
+/// What `disconnect` answers; which `connectionId` goes with "all of them" is open.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Left {
+    pub(crate) user_id: String,
+    pub(crate) connection_id: Option<String>,
+    pub(crate) online: bool,
+    pub(crate) became_offline: bool,
+}
+
+/// What `GET /v1/users/{userId}` answers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct User {
+    pub(crate) user_id: String,
+    pub(crate) online: bool,
+    pub(crate) last_seen_at: Option<Timestamp>,
+    pub(crate) connections: Vec<Connection>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Connection {
+    pub(crate) connection_id: String,
+    pub(crate) expires_at: Timestamp,
+}
+
+/// One page of `GET /v1/online`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Page {
+    pub(crate) online: Vec<String>,
+    pub(crate) next_cursor: Option<String>,
+}
+
+impl User {
+    /// The ids of its connections, sorted, since the contract gives them no order.
+    pub(crate) fn connection_ids(&self) -> Vec<&str> {
+        let ids = self.connections.iter().map(|each| &*each.connection_id);
+        let mut ids: Vec<&str> = ids.collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
+impl Answer {
+    /// The body of a 200, as the type the contract gives it, with no field more.
+    pub(crate) fn ok<T: DeserializeOwned>(&self) -> T {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.body);
+        let body = serde_json::from_str(&self.body);
+        body.unwrap_or_else(|error| panic!("not the documented answer: {error}: {}", self.body))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name).map(|value| value.to_str());
+        value.and_then(Result::ok).unwrap_or("")
+    }
+}
+
+impl Client {
+    /// `base` is `http://` and an address.
+    pub(crate) fn new(base: &str) -> Self {
+        let http = reqwest::Client::builder().no_proxy().build();
+        Self {
+            http: http.expect("a client without TLS"),
+            base: base.trim_end_matches('/').to_owned(),
+        }
+    }
+
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// A request for a path that is sent as it stands.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        send(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        send(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub(crate) async fn connect(&self, user: &str) -> Alive {
+        send(self.of_user(user, "connect")).await.ok()
+    }
+
+    pub(crate) async fn connect_as(&self, user: &str, connection: &str) -> Alive {
+        send(self.of_connection(user, "connect", connection))
+            .await
+            .ok()
+    }
+
+    pub(crate) async fn ping(&self, user: &str) -> Alive {
+        send(self.of_user(user, "ping")).await.ok()
+    }
+
+    pub(crate) async fn ping_as(&self, user: &str, connection: &str) -> Alive {
+        send(self.of_connection(user, "ping", connection))
+            .await
+            .ok()
+    }
+
+    pub(crate) async fn disconnect(&self, user: &str) -> Left {
+        send(self.of_user(user, "disconnect")).await.ok()
+    }
+
+    pub(crate) async fn disconnect_as(&self, user: &str, connection: &str) -> Left {
+        send(self.of_connection(user, "disconnect", connection))
+            .await
+            .ok()
+    }
+
+    pub(crate) async fn disconnect_all(&self, user: &str) -> Left {
+        let request = self.of_user(user, "disconnect");
+        send(request.json(&json!({"all": true}))).await.ok()
+    }
+
+    pub(crate) async fn user(&self, user: &str) -> User {
+        let url = self.user_url(user, None);
+        send(self.http.get(url)).await.ok()
+    }
+
+    /// The batch lookup.
+    pub(crate) async fn online_among<S: AsRef<str>>(&self, users: &[S]) -> Vec<String> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Among {
+            online: Vec<String>,
+        }
+        let users: Vec<&str> = users.iter().map(AsRef::as_ref).collect();
+        let answer = self.post("/v1/online", &json!({"userIds": users})).await;
+        answer.ok::<Among>().online
+    }
+
+    /// One page, with `query` as it stands, such as `?limit=10`.
+    pub(crate) async fn page(&self, query: &str) -> Page {
+        self.get(&format!("/v1/online{query}")).await.ok()
+    }
+
+    /// Everyone online, sorted, read page by page.
+    pub(crate) async fn everyone(&self) -> Vec<String> {
+        let mut everyone = Vec::new();
+        let mut page = self.page("?limit=1000").await;
+        loop {
+            everyone.append(&mut page.online);
+            let Some(cursor) = page.next_cursor else {
+                everyone.sort_unstable();
+                return everyone;
+            };
+            page = self.page(&next_page(1_000, &cursor)).await;
+        }
+    }
+
+    pub(crate) async fn count(&self) -> u64 {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Count {
+            count: u64,
+        }
+        self.get("/v1/online/count").await.ok::<Count>().count
+    }
+
+    /// Connects all of them, many at a time, and returns the answers in the order of `users`.
+    pub(crate) async fn connect_each(&self, users: &[String]) -> Vec<Alive> {
+        let share = users.len().div_ceil(CALLERS).max(1);
+        let mut callers = JoinSet::new();
+        for (place, share) in users.chunks(share).enumerate() {
+            let (client, share) = (self.clone(), share.to_vec());
+            callers.spawn(async move {
+                let mut answers = Vec::new();
+                for user in &share {
+                    answers.push(client.connect(user).await);
+                }
+                (place, answers)
+            });
+        }
+        let mut answers = callers.join_all().await;
+        answers.sort_by_key(|(place, _)| *place);
+        answers
+            .into_iter()
+            .flat_map(|(_, answers)| answers)
+            .collect()
+    }
+
+    /// A call about a user's unnamed connection, without a body.
+    pub(crate) fn of_user(&self, user: &str, verb: &str) -> RequestBuilder {
+        self.http.post(self.user_url(user, Some(verb)))
+    }
+
+    /// A call about a named connection.
+    pub(crate) fn of_connection(&self, user: &str, verb: &str, connection: &str) -> RequestBuilder {
+        let body = json!({"connectionId": connection});
+        self.of_user(user, verb).json(&body)
+    }
+
+    fn user_url(&self, user: &str, verb: Option<&str>) -> Url {
+        let mut url = Url::parse(&self.base).expect("an address we were told");
+        let mut path = url.path_segments_mut().expect("an http URL has a path");
+        path.clear().extend(["v1", "users", user]).extend(verb);
+        drop(path);
+        url
+    }
+}
+
+/// The query of the page of `limit` users that `cursor` leads to.
+pub(crate) fn next_page(limit: usize, cursor: &str) -> String {
+    query_of(&[("limit", &limit.to_string()), ("cursor", cursor)])
+}
+
+/// `?name=value&…`, percent-encoded.
+pub(crate) fn query_of(pairs: &[(&str, &str)]) -> String {
+    let url = Url::parse_with_params("http://any/", pairs).expect("an URL");
+    format!("?{}", url.query().expect("it was just set"))
+}
+
+/// Sends a request and reads the whole answer.
+pub(crate) async fn send(request: RequestBuilder) -> Answer {
+    let answer = try_send(request).await;
+    answer.unwrap_or_else(|error| panic!("no answer: {error:?}"))
+}
+
+/// Like [`send`], where the other side may be dead.
+pub(crate) async fn try_send(request: RequestBuilder) -> Result<Answer, reqwest::Error> {
+    let response = request.timeout(CALL_TIMEOUT).send().await?;
+    Ok(Answer {
+        status: response.status(),
+        headers: response.headers().clone(),
+        body: response.text().await?,
+    })
+}
+
+/// `count` different user ids.
+pub(crate) fn crowd(prefix: &str, count: usize) -> Vec<String> {
+    (0..count)
+        .map(|each| format!("{prefix}-{each:05}"))
+        .collect()
+}
+
+/// The media type of an answer, without its parameters.
+pub(crate) fn media_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(CONTENT_TYPE).map(|value| value.to_str());
+    let value = value.and_then(Result::ok).unwrap_or("");
+    value.split(';').next().unwrap_or("").trim()
+}

@@ -1,0 +1,104 @@
+//! The service as a test meets it: some instances, on a Redis of their own or on the embedded store.
+
+use crate::client::Client;
+use crate::instance::{Instance, Settings};
+use crate::redis_server::RedisServer;
+
+/// Which store a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Store {
+    Embedded,
+    Redis,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) instances: Vec<Instance>,
+    redis: Option<RedisServer>,
+    settings: Settings,
+}
+
+impl Cluster {
+    /// One instance with the default settings.
+    pub(crate) async fn start(store: Store) -> Self {
+        Self::with(store, Settings::new()).await
+    }
+
+    /// One instance with `settings`.
+    pub(crate) async fn with(store: Store, settings: Settings) -> Self {
+        match store {
+            Store::Embedded => {
+                let instances = vec![Instance::start(&settings).await];
+                Self {
+                    instances,
+                    redis: None,
+                    settings,
+                }
+            }
+            Store::Redis => Self::of(1, settings).await,
+        }
+    }
+
+    /// `count` instances on one Redis.
+    pub(crate) async fn of(count: usize, settings: Settings) -> Self {
+        let redis = RedisServer::start().await;
+        let settings = settings.with("REDIS_URL", &redis.url());
+        let mut cluster = Self {
+            instances: Vec::new(),
+            redis: Some(redis),
+            settings,
+        };
+        for _ in 0..count {
+            cluster.add_instance().await;
+        }
+        cluster
+    }
+
+    /// One more instance, with the settings of the others.
+    pub(crate) async fn add_instance(&mut self) {
+        let instance = Instance::start(&self.settings).await;
+        self.instances.push(instance);
+    }
+
+    /// A client of the first instance.
+    pub(crate) fn client(&self) -> Client {
+        self.instances[0].client()
+    }
+
+    /// One client of each instance.
+    pub(crate) fn clients(&self) -> Vec<Client> {
+        self.instances.iter().map(Instance::client).collect()
+    }
+
+    pub(crate) fn redis(&self) -> &RedisServer {
+        self.redis.as_ref().expect("this cluster is on Redis")
+    }
+
+    pub(crate) fn redis_mut(&mut self) -> &mut RedisServer {
+        self.redis.as_mut().expect("this cluster is on Redis")
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+/// Makes each named body, an `async fn(Store)`, two tests: `embedded::name` and `redis::name`.
+///
+/// A body that is written and not named here is dead code, which the compiler reports.
+macro_rules! on_both_stores {
+    ($($name:ident),+ $(,)?) => {
+        mod embedded {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::cluster::Store::Embedded).await;
+            })+
+        }
+        mod redis {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::cluster::Store::Redis).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both_stores;

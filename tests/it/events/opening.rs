@@ -1,0 +1,73 @@
+//! How a stream begins, and what it says while nothing happens.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::client::media_type;
+use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::sse::Stream;
+use crate::wait::eventually_true;
+
+/// "The first bytes leave at once", with room for a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+async fn a_stream_has_the_headers_proxies_need(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let by_post = client
+        .request(Method::POST, "/v1/events")
+        .json(&json!({"userIds": ["alice"]}));
+    for request in [Stream::request(&client, ""), by_post] {
+        let stream = Stream::send(request).await;
+        assert_eq!(media_type(&stream.headers), "text/event-stream");
+        assert_eq!(stream.headers["cache-control"], "no-store");
+        assert_eq!(stream.headers["x-accel-buffering"], "no");
+        assert!(!stream.headers.contains_key("content-length"));
+    }
+}
+
+async fn the_first_bytes_leave_at_once(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    for query in ["", "?userIds=alice", "?snapshot=true"] {
+        let asked = Instant::now();
+        let stream = Stream::open(&client, query).await;
+        let took = asked.elapsed();
+        assert!(took < AT_ONCE, "{took:?} for {query}");
+        let raw = stream.raw();
+        assert!(raw.starts_with("retry: 3000\n"), "{raw}");
+        assert!(raw.contains("\nid: "), "{raw}");
+        assert_eq!(stream.retry_ms(), Some(3_000));
+    }
+}
+
+/// What happens right after the first bytes is never missed.
+async fn the_first_bytes_mean_that_the_stream_is_live(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    for round in 0..50 {
+        let mut stream = Stream::open(&client, "").await;
+        let user = format!("user-{round}");
+        client.connect(&user).await;
+        assert_eq!(stream.next().await.user(), user);
+    }
+}
+
+async fn a_stream_says_something_every_fifteen_seconds(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let stream = Stream::open(&cluster.client(), "?userIds=nobody").await;
+    let opened = Instant::now();
+    eventually_true("a comment comes", async || !stream.comments().is_empty()).await;
+    let after = opened.elapsed();
+    assert!(after < Duration::from_millis(15_500), "{after:?}");
+}
+
+on_both_stores!(
+    a_stream_has_the_headers_proxies_need,
+    the_first_bytes_leave_at_once,
+    the_first_bytes_mean_that_the_stream_is_live,
+    a_stream_says_something_every_fifteen_seconds,
+);

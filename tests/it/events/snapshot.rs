@@ -1,0 +1,207 @@
+//! Who is online now, then every later change, and nothing lost between the two.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::client::{Client, crowd};
+use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::instance::Settings;
+use crate::sse::{Event, Stream, alternating, briefs};
+
+async fn a_snapshot_names_those_online(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    for user in ["alice", "bob", "carol"] {
+        client.connect(user).await;
+    }
+    client.disconnect("carol").await;
+    let mut stream = Stream::open(&client, "?snapshot=true").await;
+    assert_eq!(stream.snapshot().await, ["alice", "bob"]);
+    client.connect("dave").await;
+    client.disconnect("alice").await;
+    let changes = stream.changes(2).await;
+    assert_eq!(briefs(&changes), ["online dave", "offline alice"]);
+}
+
+async fn a_snapshot_has_the_documented_form(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    client.connect("bob").await;
+    let mut stream = Stream::open(&client, "?userIds=alice,bob&snapshot=true").await;
+    let snapshot = stream.next().await;
+    assert_eq!(snapshot.name, "presence.snapshot");
+    assert_eq!(snapshot.json(), json!({"online": ["bob"]}));
+    assert!(!snapshot.id.is_empty());
+    let ready = stream.next().await;
+    assert_eq!(ready.name, "presence.ready");
+    assert!(!ready.id.is_empty());
+    assert!(ready.json().is_object());
+}
+
+async fn a_snapshot_is_about_the_users_asked_for(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    for user in ["alice", "bob", "carol"] {
+        client.connect(user).await;
+    }
+    let mut by_get = Stream::open(&client, "?userIds=alice,dave,carol&snapshot=true").await;
+    assert_eq!(by_get.snapshot().await, ["alice", "carol"]);
+    let body = json!({"userIds": ["bob", "dave"], "snapshot": true});
+    let request = client.request(Method::POST, "/v1/events").json(&body);
+    let mut by_post = Stream::send(request).await;
+    assert_eq!(by_post.snapshot().await, ["bob"]);
+}
+
+async fn a_snapshot_of_nobody_is_ready_too(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    for query in ["?snapshot=true", "?snapshot=true&userIds=alice"] {
+        let mut stream = Stream::open(&client, query).await;
+        assert!(stream.snapshot().await.is_empty());
+    }
+}
+
+async fn no_snapshot_comes_unasked(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    client.connect("alice").await;
+    for (round, query) in ["", "?snapshot=false", "?userIds=alice,marker-2"]
+        .iter()
+        .enumerate()
+    {
+        let mut stream = Stream::open(&client, query).await;
+        let events = stream
+            .events_before_now(&client, &format!("marker-{round}"))
+            .await;
+        assert!(events.is_empty(), "{events:?}");
+    }
+}
+
+async fn many_users_come_in_several_messages(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let users = crowd("user", 5_000);
+    client.connect_each(&users).await;
+    let mut stream = Stream::open(&client, "?snapshot=true").await;
+    let mut messages = stream
+        .collect_until(|event| event.name == "presence.ready")
+        .await;
+    messages.pop();
+    assert!(messages.len() > 1, "5,000 users in one message");
+    let mut online: Vec<String> = messages.iter().flat_map(Event::online).collect();
+    online.sort_unstable();
+    assert_eq!(online, users);
+}
+
+/// Streams that open while users come and go all end with the truth: snapshot and changes leave no gap.
+async fn a_snapshot_and_the_changes_after_it_add_up(store: Store) {
+    let cluster = Cluster::with(store, Settings::mortal().with("PRESENCE_TTL", "60s")).await;
+    add_up_in_the_midst_of_traffic(&cluster, 60).await;
+}
+
+#[tokio::test]
+async fn they_add_up_where_others_make_the_changes() {
+    let cluster = Cluster::of(3, Settings::new()).await;
+    add_up_in_the_midst_of_traffic(&cluster, 60).await;
+}
+
+async fn add_up_in_the_midst_of_traffic(cluster: &Cluster, openings: usize) {
+    let clients = cluster.clients();
+    cluster.client().connect_each(&crowd("stayer", 300)).await;
+    let traffic: Vec<_> = clients
+        .iter()
+        .cycle()
+        .take(4)
+        .enumerate()
+        .map(come_and_go)
+        .collect();
+    let mut streams = Vec::new();
+    for client in clients.iter().cycle().take(openings) {
+        let mut stream = Stream::open(client, "?snapshot=true").await;
+        let online = stream.snapshot().await;
+        streams.push((stream, online));
+    }
+    traffic.iter().for_each(JoinHandle::abort);
+    for traveller in traffic {
+        assert!(traveller.await.is_err_and(|error| error.is_cancelled()));
+    }
+    settle(&cluster.client()).await;
+    let truth: BTreeSet<String> = cluster.client().everyone().await.into_iter().collect();
+    for (stream, online) in &mut streams {
+        let events = stream.collect_until(|event| event.user() == "last").await;
+        assert_eq!(fold(online, &events), truth);
+    }
+}
+
+/// One caller who takes ten users of its own online and offline without end.
+fn come_and_go((caller, client): (usize, &Client)) -> JoinHandle<()> {
+    let client = client.clone();
+    tokio::spawn(async move {
+        for round in 0_usize.. {
+            let user = format!("traveller-{caller}-{}", round % 10);
+            if round % 20 < 10 {
+                client.connect(&user).await;
+            } else {
+                client.disconnect(&user).await;
+            }
+        }
+    })
+}
+
+/// After the callers were stopped, a call of theirs may still be on its way: one more of each makes the end known.
+async fn settle(client: &Client) {
+    for caller in 0..4 {
+        for user in 0..10 {
+            client
+                .disconnect(&format!("traveller-{caller}-{user}"))
+                .await;
+        }
+    }
+    client.connect("last").await;
+}
+
+fn fold(online: &[String], events: &[Event]) -> BTreeSet<String> {
+    let mut online: BTreeSet<String> = online.iter().cloned().collect();
+    for event in events {
+        if event.name == "user.online" {
+            online.insert(event.user());
+        } else {
+            online.remove(&event.user());
+        }
+    }
+    online
+}
+
+/// With a snapshot the alternation begins with what the snapshot says.
+async fn changes_after_a_snapshot_do_not_repeat_it(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let traffic = come_and_go((0, &client));
+    for _ in 0..30 {
+        let mut stream = Stream::open(&client, "?snapshot=true").await;
+        let online = stream.snapshot().await;
+        let changes = stream.changes(20).await;
+        let before = online.iter().map(|user| Event {
+            id: "before".to_owned(),
+            name: "user.online".to_owned(),
+            data: json!({"userId": user}).to_string(),
+        });
+        let story: Vec<Event> = before.chain(changes).collect();
+        alternating(&story);
+    }
+    traffic.abort();
+}
+
+on_both_stores!(
+    a_snapshot_names_those_online,
+    a_snapshot_has_the_documented_form,
+    a_snapshot_is_about_the_users_asked_for,
+    a_snapshot_of_nobody_is_ready_too,
+    no_snapshot_comes_unasked,
+    many_users_come_in_several_messages,
+    a_snapshot_and_the_changes_after_it_add_up,
+    changes_after_a_snapshot_do_not_repeat_it,
+);

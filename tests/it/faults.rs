@@ -1,0 +1,8 @@
+//! What the service withstands: real processes killed, a real Redis cut and emptied.
+
+mod bus;
+mod deaths;
+mod outage;
+mod races;
+mod silence;
+mod traffic;

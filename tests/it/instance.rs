@@ -1,0 +1,133 @@
+//! One running `presence` process.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::net::SocketAddr;
+use std::process::{Command, ExitStatus};
+
+use crate::client::Client;
+use crate::process::{Process, Signal};
+
+/// The environment of an instance: the contract's variables, and none of this machine's.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings(BTreeMap<&'static str, String>);
+
+impl Settings {
+    /// The defaults of the contract, on a free port.
+    pub(crate) fn new() -> Self {
+        Self(BTreeMap::new()).with("PRESENCE_LISTEN", "127.0.0.1:0")
+    }
+
+    /// Users leave two seconds after their last ping.
+    ///
+    /// The ping interval shrinks with the TTL, since expiries wait for one after an outage.
+    pub(crate) fn mortal() -> Self {
+        Self::new()
+            .with("PRESENCE_TTL", "2s")
+            .with("PRESENCE_PING_INTERVAL", "500ms")
+    }
+
+    pub(crate) fn with(mut self, variable: &'static str, value: &str) -> Self {
+        self.0.insert(variable, value.to_owned());
+        self
+    }
+
+    pub(crate) fn without(mut self, variable: &'static str) -> Self {
+        self.0.remove(variable);
+        self
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_presence"));
+        for (name, _) in env::vars_os() {
+            let shown = name.to_string_lossy();
+            if shown.starts_with("PRESENCE_") || shown == "REDIS_URL" || shown == "PORT" {
+                command.env_remove(&name);
+            }
+        }
+        command.envs(&self.0).args(arguments);
+        command
+    }
+}
+
+pub(crate) struct Instance {
+    process: Process,
+    greeting: String,
+    client: Client,
+}
+
+/// What a process that ended by itself left behind.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) output: String,
+    pub(crate) log: String,
+}
+
+impl Instance {
+    /// Starts an instance and waits for the line that says it accepts.
+    pub(crate) async fn start(settings: &Settings) -> Self {
+        let mut process = Process::spawn("presence", &mut settings.command(&[]));
+        let Some(greeting) = process.line().await else {
+            panic!("presence ended without accepting:\n{}", process.log());
+        };
+        let url = url_in(&greeting).replace("//0.0.0.0", "//127.0.0.1");
+        Self {
+            process,
+            greeting,
+            client: Client::new(&url),
+        }
+    }
+
+    /// Runs the binary with `arguments` until it ends by itself.
+    pub(crate) async fn run_to_its_end(settings: &Settings, arguments: &[&str]) -> Ended {
+        let mut process = Process::spawn("presence", &mut settings.command(arguments));
+        let mut output = String::new();
+        while let Some(line) = process.line().await {
+            output.push_str(&line);
+            output.push('\n');
+        }
+        let status = process.exit().await;
+        let log = process.log();
+        Ended {
+            status,
+            output,
+            log,
+        }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The line it printed once it accepted.
+    pub(crate) fn greeting(&self) -> &str {
+        &self.greeting
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        let base = self.client.base();
+        let address = base.strip_prefix("http://").expect("an http address");
+        address.parse().expect("an address and a port")
+    }
+
+    /// SIGKILL: the process dies between any two instructions.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    pub(crate) fn send(&self, signal: Signal) {
+        self.process.send(signal);
+    }
+
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        self.process.exit().await
+    }
+}
+
+fn url_in(greeting: &str) -> &str {
+    let from = greeting.find("http://").unwrap_or_else(|| {
+        panic!("no address in the first line of output: {greeting}");
+    });
+    let rest = &greeting[from..];
+    rest.split_whitespace().next().unwrap_or(rest)
+}

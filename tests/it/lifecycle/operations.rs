@@ -1,0 +1,82 @@
+//! What operators ask.
+
+use crate::client::media_type;
+use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::instance::{Instance, Settings};
+use crate::redis_server::free_port;
+use crate::sse::Stream;
+
+async fn it_lives_and_is_ready(store: Store) {
+    let cluster = Cluster::start(store).await;
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(cluster.client().get(path).await.status, 200, "{path}");
+    }
+}
+
+async fn the_metrics_count_what_happens(store: Store) {
+    let cluster = Cluster::with(store, Settings::mortal()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    client.connect("alice").await;
+    client.ping("alice").await;
+    client.connect("bob").await;
+    client.disconnect("bob").await;
+    stream.changes(4).await;
+    let answer = client.get("/metrics").await;
+    assert_eq!(media_type(&answer.headers), "application/openmetrics-text");
+    for line in [
+        "presence_pings_total 1",
+        "presence_transitions_total{kind=\"online\"} 2",
+        "presence_transitions_total{kind=\"disconnected\"} 1",
+        "presence_transitions_total{kind=\"expired\"} 1",
+        "presence_streams 1",
+        "presence_sweep_lateness_seconds_count 1",
+        "presence_store_seconds_count{operation=\"ping\"} 1",
+    ] {
+        let found = answer.body.lines().any(|found| found == line);
+        assert!(found, "{line} is not in\n{}", answer.body);
+    }
+    for metric in ["presence_users_online", "presence_bus_lag_seconds"] {
+        assert!(answer.body.contains(metric), "{metric}");
+    }
+}
+
+async fn the_documents_are_served_from_the_binary(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let document = client.get("/openapi.json").await;
+    assert_eq!(media_type(&document.headers), "application/json");
+    let document: serde_json::Value = document.ok();
+    assert!(document["paths"]["/v1/events"]["get"].is_object());
+    let page = client.get("/docs/").await;
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("swagger-ui"), "{}", page.body);
+    for asset in ["swagger-ui-bundle.js", "swagger-ui.css"] {
+        let asset = client.get(&format!("/docs/{asset}")).await;
+        assert_eq!(asset.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn without_redis_it_lives_and_is_not_ready() {
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let settings = Settings::new().with("REDIS_URL", &url);
+    let instance = Instance::start(&settings).await;
+    let client = instance.client();
+    assert_eq!(client.get("/livez").await.status, 200);
+    let ready = client.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert!(!ready.header("retry-after").is_empty());
+    let help = Instance::run_to_its_end(&settings, &["--healthcheck"]).await;
+    assert_eq!(help.status.code(), Some(1), "nothing listens at port 0");
+    let listen = instance.address().to_string();
+    let settings = settings.with("PRESENCE_LISTEN", &listen);
+    let health = Instance::run_to_its_end(&settings, &["--healthcheck"]).await;
+    assert_eq!(health.status.code(), Some(0));
+}
+
+on_both_stores!(
+    it_lives_and_is_ready,
+    the_metrics_count_what_happens,
+    the_documents_are_served_from_the_binary,
+);

@@ -1,0 +1,27 @@
+//! Black-box tests of the running service: real processes, a real Redis, real sockets. They know what the contract
+//! says (paths, fields, events, settings, exit codes) and nothing of the code behind it.
+//!
+//! A test body that takes a [`cluster::Store`] runs on both stores, as `embedded::name` and `redis::name`.
+
+// What the tests stand on.
+mod client;
+mod cluster;
+mod instance;
+mod process;
+mod redis_server;
+mod sse;
+mod timestamp;
+mod wait;
+
+// What they show.
+mod browser;
+mod events;
+mod faults;
+mod histories;
+mod lifecycle;
+mod nginx;
+mod online;
+mod openapi;
+mod problems;
+mod resume;
+mod users;

@@ -1,0 +1,88 @@
+//! A store that is out of reach: 503, and a later call that succeeds.
+
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::problem;
+use crate::client::{Answer, Client, send, try_send};
+use crate::cluster::Cluster;
+use crate::instance::Settings;
+use crate::wait::{eventually, eventually_true};
+
+/// Longest time a caller waits for the word that the store does not answer.
+const VERDICT: Duration = Duration::from_secs(10);
+
+fn every_call(client: &Client) -> Vec<RequestBuilder> {
+    let lookup = json!({"userIds": ["alice"]});
+    vec![
+        client.of_user("alice", "connect"),
+        client.of_user("alice", "ping"),
+        client.of_connection("alice", "ping", "phone"),
+        client.of_user("alice", "disconnect"),
+        client.request(Method::GET, "/v1/users/alice"),
+        client.request(Method::POST, "/v1/online").json(&lookup),
+        client.request(Method::GET, "/v1/online"),
+        client.request(Method::GET, "/v1/online/count"),
+    ]
+}
+
+fn assert_unavailable(answer: &Answer, port: u16) {
+    problem(answer, 503);
+    let retry_after = answer.header("retry-after").parse::<u64>();
+    assert!(retry_after.is_ok(), "seconds in Retry-After: {answer:?}");
+    let port = port.to_string();
+    for internal in ["127.0.0.1", &port, "redis", "Redis", "os error", "refused"] {
+        assert!(
+            !answer.body.contains(internal),
+            "{internal} in {}",
+            answer.body
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_call_is_503_while_redis_is_down() {
+    let mut cluster = Cluster::of(1, Settings::new()).await;
+    let client = cluster.client();
+    client.connect("alice").await;
+    cluster.redis_mut().kill();
+    let port = cluster.redis().port();
+    for request in every_call(&client) {
+        assert_unavailable(&send(request).await, port);
+    }
+    cluster.redis_mut().start_again().await;
+    eventually_true("the service is back by itself", async || {
+        let answer = send(client.of_user("alice", "connect")).await;
+        answer.status.as_u16() == 200
+    })
+    .await;
+    assert!(client.user("alice").await.online);
+}
+
+/// A Redis that accepts and says nothing is found out in bounded time.
+#[tokio::test]
+async fn every_call_is_503_while_redis_hangs() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let client = cluster.client();
+    client.connect("alice").await;
+    cluster.redis().freeze();
+    let asked = Instant::now();
+    let mut calls = tokio::task::JoinSet::new();
+    for request in every_call(&client) {
+        calls.spawn(try_send(request));
+    }
+    for answer in calls.join_all().await {
+        let answer = answer.expect("an answer, not a broken connection");
+        assert_unavailable(&answer, cluster.redis().port());
+    }
+    assert!(asked.elapsed() < VERDICT, "{:?}", asked.elapsed());
+    cluster.redis().thaw();
+    let found = eventually("the service is back by itself", async || {
+        let answer = send(client.request(Method::GET, "/v1/users/alice")).await;
+        (answer.status.as_u16() == 200).then_some(answer)
+    });
+    assert_eq!(found.await.ok::<crate::client::User>().user_id, "alice");
+}

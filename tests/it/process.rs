@@ -1,0 +1,137 @@
+//! A child process whose output is kept and which never outlives its test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use crate::wait::{PATIENCE, eventually};
+
+/// The end of a log that is shown when a test fails, in bytes.
+const SHOWN_OF_A_LOG: usize = 6_000;
+
+/// A running child; killed by its id when dropped, and its log shown if the test is failing.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: Arc<Mutex<String>>,
+    lines: UnboundedReceiver<String>,
+}
+
+/// What can be sent to a process besides the killing that ends its test.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signal {
+    Terminate,
+    Interrupt,
+    Stop,
+    Continue,
+}
+
+impl Process {
+    /// Starts `command` with its standard output and error kept by this value.
+    pub(crate) fn spawn(name: &str, command: &mut Command) -> Self {
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let log = Arc::new(Mutex::new(String::new()));
+        keep_log(child.stderr.take().expect("stderr is piped"), &log);
+        let lines = forward_lines(child.stdout.take().expect("stdout is piped"));
+        Self {
+            name: name.to_owned(),
+            child,
+            log,
+            lines,
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line of standard output; `None` once it is closed.
+    pub(crate) async fn line(&mut self) -> Option<String> {
+        match timeout(PATIENCE, self.lines.recv()).await {
+            Ok(line) => line,
+            Err(_) => panic!("{} printed no line; its log:\n{}", self.name, self.log()),
+        }
+    }
+
+    /// Everything it has written to standard error so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("no reader panicked").clone()
+    }
+
+    pub(crate) fn send(&self, signal: Signal) {
+        let name = match signal {
+            Signal::Terminate => "-TERM",
+            Signal::Interrupt => "-INT",
+            Signal::Stop => "-STOP",
+            Signal::Continue => "-CONT",
+        };
+        let id = self.id().to_string();
+        let sent = Command::new("kill").args([name, &id]).status();
+        let sent = sent.is_ok_and(|status| status.success());
+        assert!(sent, "{signal:?} did not reach {}", self.name);
+    }
+
+    /// SIGKILL, and waits until the process is gone. Harmless where it is gone already.
+    pub(crate) fn kill(&mut self) {
+        // An error here means that it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        let what = format!("{} ends", self.name);
+        eventually(&what, async || {
+            self.child.try_wait().expect("a child of ours")
+        })
+        .await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            let log = self.log();
+            let mut from = log.len().saturating_sub(SHOWN_OF_A_LOG);
+            while !log.is_char_boundary(from) {
+                from += 1;
+            }
+            eprintln!("--- log of {}\n{}", self.name, &log[from..]);
+        }
+    }
+}
+
+fn keep_log(stderr: impl Read + Send + 'static, log: &Arc<Mutex<String>>) {
+    let log = Arc::clone(log);
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let mut log = log.lock().expect("no reader panicked");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}
+
+fn forward_lines(stdout: impl Read + Send + 'static) -> UnboundedReceiver<String> {
+    let (sender, lines) = unbounded_channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            // Nobody listens once the test is over; the pipe is read on all the same, so that no writer blocks.
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}

@@ -1,0 +1,120 @@
+//! A real `redis-server` on a port of its own, which the test may stop, empty, kill and restart.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
+
+use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, cmd};
+
+use crate::process::{Process, Signal};
+use crate::wait::eventually;
+
+/// Tries to find a port that nobody takes between our looking and Redis's binding.
+const TRIES: usize = 10;
+
+pub(crate) struct RedisServer {
+    process: Process,
+    port: u16,
+}
+
+impl RedisServer {
+    /// Starts a server without persistence and waits until it answers.
+    pub(crate) async fn start() -> Self {
+        for _ in 0..TRIES {
+            if let Some(server) = Self::on_port(free_port()).await {
+                return server;
+            }
+        }
+        panic!("redis-server found no free port in {TRIES} tries");
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// SIGKILL: every connection breaks, all data is lost.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts an empty server again at the address of the killed one.
+    pub(crate) async fn start_again(&mut self) {
+        self.process.kill();
+        let again = Self::on_port(self.port).await;
+        *self = again.expect("the port of the killed server is still free");
+    }
+
+    /// SIGSTOP: connections stay open and nothing answers any more.
+    pub(crate) fn freeze(&self) {
+        self.process.send(Signal::Stop);
+    }
+
+    /// SIGCONT, after [`RedisServer::freeze`].
+    pub(crate) fn thaw(&self) {
+        self.process.send(Signal::Continue);
+    }
+
+    pub(crate) async fn flush_all(&self) {
+        self.command::<()>(&["FLUSHALL"]).await;
+    }
+
+    /// Runs one command, given word by word, and returns its answer.
+    pub(crate) async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut connection = self.connection().await.expect("Redis is up");
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        let answer = command.query_async(&mut connection).await;
+        answer.unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
+    }
+
+    /// How often each command has been called, from `INFO commandstats`; 0 for one never called.
+    pub(crate) async fn calls_of(&self, command: &str) -> u64 {
+        let stats: String = self.command(&["INFO", "commandstats"]).await;
+        let key = format!("cmdstat_{command}:calls=");
+        let calls = stats.lines().find_map(|line| line.strip_prefix(&key));
+        let calls = calls.and_then(|rest| rest.split(',').next());
+        calls.map_or(0, |calls| calls.parse().expect("a number of calls"))
+    }
+
+    async fn connection(&self) -> redis::RedisResult<MultiplexedConnection> {
+        let client = redis::Client::open(self.url())?;
+        client.get_multiplexed_async_connection().await
+    }
+
+    /// `None` where another process holds the port.
+    async fn on_port(port: u16) -> Option<Self> {
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+        command.args(["--save", "", "--appendonly", "no"]);
+        let process = Process::spawn("redis-server", &mut command);
+        let mut server = Self { process, port };
+        let up = eventually("redis-server answers or ends", async || {
+            if server.process.has_ended() {
+                return Some(false);
+            }
+            (server.answering_process().await? == server.process.id()).then_some(true)
+        });
+        up.await.then_some(server)
+    }
+
+    /// The process id of whoever answers at our port.
+    async fn answering_process(&self) -> Option<u32> {
+        let mut connection = self.connection().await.ok()?;
+        let info = cmd("INFO").arg("server").query_async(&mut connection).await;
+        let info: String = info.ok()?;
+        let id = info
+            .lines()
+            .find_map(|line| line.strip_prefix("process_id:"));
+        id?.trim().parse().ok()
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("a bound address").port()
+}

@@ -1,0 +1,212 @@
+//! A stream that goes on where another one stopped.
+
+mod reset;
+
+use serde_json::json;
+
+use crate::client::{Client, crowd, query_of};
+use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::instance::Settings;
+use crate::sse::{Event, Stream, briefs};
+
+/// A cursor that no server ever gave.
+const UNKNOWN: &str = "not-a-cursor-of-yours";
+
+/// Events that happen while nobody listens.
+async fn missed_events(client: &Client) -> Vec<String> {
+    client.connect("bob").await;
+    client.disconnect("alice").await;
+    client.connect("alice").await;
+    client.disconnect("bob").await;
+    ["online bob", "offline alice", "online alice", "offline bob"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+/// The cursor of a stream that saw alice come and was then cut.
+async fn cursor_after_alice_came(client: &Client) -> String {
+    let mut stream = Stream::open(client, "").await;
+    client.connect("alice").await;
+    stream.changes(1).await;
+    stream.last_id()
+}
+
+fn is_about_change(event: &Event) -> bool {
+    event.is_change() || event.name == "presence.reset"
+}
+
+async fn what_was_missed_comes_once_and_in_order(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let cursor = cursor_after_alice_came(&client).await;
+    let missed = missed_events(&client).await;
+    let mut stream = Stream::resume(&client, "", &cursor).await;
+    let events = stream.events_before_now(&client, "marker").await;
+    assert_eq!(briefs(&events), missed);
+}
+
+async fn the_cursor_may_come_in_the_query(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let cursor = cursor_after_alice_came(&client).await;
+    let missed = missed_events(&client).await;
+    let mut stream = Stream::open(&client, &query_of(&[("lastEventId", &cursor)])).await;
+    let events = stream.events_before_now(&client, "marker").await;
+    assert_eq!(briefs(&events), missed);
+}
+
+async fn the_header_wins_over_the_query(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let cursor = cursor_after_alice_came(&client).await;
+    let missed = missed_events(&client).await;
+    let query = query_of(&[("lastEventId", UNKNOWN)]);
+    let mut stream = Stream::resume(&client, &query, &cursor).await;
+    let events = stream.events_before_now(&client, "marker-1").await;
+    assert_eq!(briefs(&events), missed);
+
+    let query = query_of(&[("lastEventId", &cursor)]);
+    let mut stream = Stream::resume(&client, &query, UNKNOWN).await;
+    let events = stream.events_before_now(&client, "marker-2").await;
+    assert_eq!(briefs(&events), ["presence.reset"]);
+}
+
+async fn a_post_resumes_too(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let cursor = cursor_after_alice_came(&client).await;
+    missed_events(&client).await;
+    let body = json!({"userIds": ["alice", "marker"]});
+    let request = client
+        .request(reqwest::Method::POST, "/v1/events")
+        .json(&body);
+    let mut stream = Stream::send(request.header("Last-Event-ID", &cursor)).await;
+    let events = stream.events_before_now(&client, "marker").await;
+    assert_eq!(briefs(&events), ["offline alice", "online alice"]);
+}
+
+async fn nothing_missed_is_nothing_repeated(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let cursor = cursor_after_alice_came(&client).await;
+    let mut stream = Stream::resume(&client, "", &cursor).await;
+    let events = stream.events_before_now(&client, "marker").await;
+    assert!(events.is_empty(), "{events:?}");
+}
+
+/// The first block names a cursor before anything has happened.
+async fn the_very_first_cursor_resumes(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let cursor = Stream::open(&client, "").await.last_id();
+    client.connect("alice").await;
+    let mut stream = Stream::resume(&client, "", &cursor).await;
+    let events = stream.events_before_now(&client, "marker").await;
+    assert_eq!(briefs(&events), ["online alice"]);
+}
+
+async fn every_cursor_of_a_stream_resumes_at_its_own_place(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    client.connect_each(&crowd("user", 40)).await;
+    let events = stream.changes(40).await;
+    let told = briefs(&events);
+    for (place, event) in events.iter().enumerate() {
+        let mut resumed = Stream::resume(&client, "", &event.id).await;
+        let left = resumed.changes(39 - place).await;
+        assert_eq!(briefs(&left), told[place + 1..]);
+    }
+}
+
+async fn a_resumed_stream_keeps_to_its_filter(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let cursor = cursor_after_alice_came(&client).await;
+    missed_events(&client).await;
+    let mut stream = Stream::resume(&client, "?userIds=bob,marker", &cursor).await;
+    let events = stream.events_before_now(&client, "marker").await;
+    assert_eq!(briefs(&events), ["online bob", "offline bob"]);
+}
+
+/// A stream that hears little has a cursor all the same, which leads to what it missed.
+async fn a_filtered_stream_resumes(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "?userIds=alice").await;
+    client.connect("alice").await;
+    stream.changes(1).await;
+    client.connect_each(&crowd("other", 50)).await;
+    let cursor = stream.last_id();
+    drop(stream);
+    client.disconnect("alice").await;
+    let mut stream = Stream::resume(&client, "?userIds=alice,marker", &cursor).await;
+    let events = stream.events_before_now(&client, "marker").await;
+    assert_eq!(briefs(&events), ["offline alice"]);
+}
+
+/// What a browser does: the same URL, `snapshot=true` and all, with the last id it saw.
+async fn a_stream_with_a_snapshot_resumes_without_a_gap(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    client.connect("alice").await;
+    let mut stream = Stream::open(&client, "?snapshot=true").await;
+    assert_eq!(stream.snapshot().await, ["alice"]);
+    let cursor = stream.last_id();
+    drop(stream);
+    let missed = missed_events(&client).await;
+    let mut stream = Stream::resume(&client, "?snapshot=true", &cursor).await;
+    let mut events = stream.events_before_now(&client, "marker").await;
+    events.retain(is_about_change);
+    assert_eq!(briefs(&events), missed);
+}
+
+/// Cut at every event, on whichever instance, while users come and go: the pieces make one story.
+#[tokio::test]
+async fn any_instance_resumes_what_another_began() {
+    let cluster = Cluster::of(3, Settings::new()).await;
+    let clients = cluster.clients();
+    let mut cursor = Stream::open(&clients[0], "").await.last_id();
+    let mut heard = Vec::new();
+    for round in 0..30 {
+        clients[round % 2]
+            .connect(&format!("user-{round:02}"))
+            .await;
+        clients[2].disconnect(&format!("user-{round:02}")).await;
+        let mut stream = Stream::resume(&clients[(round + 1) % 3], "", &cursor).await;
+        heard.extend(stream.changes(1).await);
+        cursor.clone_from(&heard[heard.len() - 1].id);
+    }
+    let mut stream = Stream::resume(&clients[1], "", &cursor).await;
+    heard.extend(stream.changes(30).await);
+    let expected = (0..30)
+        .flat_map(|round| ["online", "offline"].map(|change| format!("{change} user-{round:02}")));
+    assert_eq!(briefs(&heard), expected.collect::<Vec<_>>());
+}
+
+/// A restart of every instance loses nothing that Redis keeps.
+#[tokio::test]
+async fn a_cursor_outlives_the_instance_that_gave_it() {
+    let mut cluster = Cluster::of(1, Settings::new()).await;
+    let cursor = cursor_after_alice_came(&cluster.client()).await;
+    let missed = missed_events(&cluster.client()).await;
+    cluster.instances.remove(0).kill();
+    cluster.add_instance().await;
+    let client = cluster.client();
+    let mut stream = Stream::resume(&client, "", &cursor).await;
+    let events = stream.events_before_now(&client, "marker").await;
+    assert_eq!(briefs(&events), missed);
+}
+
+on_both_stores!(
+    what_was_missed_comes_once_and_in_order,
+    the_cursor_may_come_in_the_query,
+    the_header_wins_over_the_query,
+    a_post_resumes_too,
+    nothing_missed_is_nothing_repeated,
+    the_very_first_cursor_resumes,
+    every_cursor_of_a_stream_resumes_at_its_own_place,
+    a_resumed_stream_keeps_to_its_filter,
+    a_filtered_stream_resumes,
+    a_stream_with_a_snapshot_resumes_without_a_gap,
+);

@@ -1,0 +1,306 @@
+//! A client of the event stream: it reads in the background, as a browser's EventSource does, and keeps all it saw.
+
+mod parser;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::client::Client;
+use crate::timestamp::Timestamp;
+use crate::wait::{PATIENCE, eventually};
+use parser::Parser;
+
+/// One dispatched event, with the last event id that was current then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) data: String,
+}
+
+/// How a stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The response body came to its proper end.
+    Clean,
+    /// The connection broke in the middle of the body.
+    Broken(String),
+}
+
+/// An open event stream. Dropping it closes the connection.
+pub(crate) struct Stream {
+    pub(crate) headers: HeaderMap,
+    events: UnboundedReceiver<Event>,
+    seen: Arc<Mutex<Seen>>,
+    reader: JoinHandle<()>,
+}
+
+/// What the reader has seen so far, besides the events.
+#[derive(Default)]
+struct Seen {
+    parser: Parser,
+    raw: String,
+    end: Option<End>,
+}
+
+impl Event {
+    /// The data as JSON.
+    pub(crate) fn json(&self) -> Value {
+        let json = serde_json::from_str(&self.data);
+        json.unwrap_or_else(|error| panic!("{error} in the data of {self:?}"))
+    }
+
+    /// The user a `user.online` or `user.offline` is about; empty for other events.
+    pub(crate) fn user(&self) -> String {
+        self.text("userId")
+    }
+
+    pub(crate) fn reason(&self) -> String {
+        self.text("reason")
+    }
+
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        self.time("timestamp")
+    }
+
+    pub(crate) fn last_seen_at(&self) -> Timestamp {
+        self.time("lastSeenAt")
+    }
+
+    /// The users a `presence.snapshot` lists.
+    pub(crate) fn online(&self) -> Vec<String> {
+        assert_eq!(self.name, "presence.snapshot");
+        let users = self.json()["online"].as_array().cloned();
+        let users = users.unwrap_or_else(|| panic!("no list in {self:?}"));
+        let ids = users
+            .iter()
+            .map(|id| id.as_str().expect("ids are strings").to_owned());
+        ids.collect()
+    }
+
+    /// Whether this is a change of some user, not a word about the stream itself.
+    pub(crate) fn is_change(&self) -> bool {
+        matches!(&*self.name, "user.online" | "user.offline")
+    }
+
+    /// `online alice` or `offline alice`: a change in few words. Other events are their own name.
+    pub(crate) fn brief(&self) -> String {
+        match self.name.strip_prefix("user.") {
+            Some(change) => format!("{change} {}", self.user()),
+            None => self.name.clone(),
+        }
+    }
+
+    fn text(&self, field: &str) -> String {
+        self.json()[field].as_str().unwrap_or("").to_owned()
+    }
+
+    fn time(&self, field: &str) -> Timestamp {
+        let time = Timestamp::parse(&self.text(field));
+        time.unwrap_or_else(|| panic!("no time {field} in {self:?}"))
+    }
+}
+
+impl Stream {
+    /// Opens `GET /v1/events` with `query` as it stands, such as `?userIds=alice`.
+    pub(crate) async fn open(client: &Client, query: &str) -> Self {
+        Self::send(Self::request(client, query)).await
+    }
+
+    /// Opens `GET /v1/events` where another stream stopped.
+    pub(crate) async fn resume(client: &Client, query: &str, cursor: &str) -> Self {
+        let request = Self::request(client, query);
+        Self::send(request.header("Last-Event-ID", cursor)).await
+    }
+
+    /// The request for a stream, to be changed before [`Stream::send`].
+    pub(crate) fn request(client: &Client, query: &str) -> RequestBuilder {
+        client.request(Method::GET, &format!("/v1/events{query}"))
+    }
+
+    /// Sends the request and waits for the head of the answer and the first block, which names a cursor.
+    pub(crate) async fn send(request: RequestBuilder) -> Self {
+        let opening = timeout(PATIENCE, request.send()).await;
+        let response = opening.expect("a stream answers at once");
+        let response = response.unwrap_or_else(|error| panic!("no stream: {error:?}"));
+        assert_eq!(response.status(), StatusCode::OK);
+        let stream = Self::read(response);
+        eventually("the stream names a first cursor", async || {
+            (!stream.last_id().is_empty()).then_some(())
+        })
+        .await;
+        stream
+    }
+
+    fn read(response: Response) -> Self {
+        let headers = response.headers().clone();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let (sender, events) = unbounded_channel();
+        let reader = tokio::spawn(read_on(response, Arc::clone(&seen), sender));
+        Self {
+            headers,
+            events,
+            seen,
+            reader,
+        }
+    }
+
+    /// The next event; panics where the stream ends or stays silent for [`PATIENCE`].
+    pub(crate) async fn next(&mut self) -> Event {
+        match timeout(PATIENCE, self.events.recv()).await {
+            Ok(Some(event)) => event,
+            Ok(None) => panic!(
+                "the stream ended, {:?}, after:\n{}",
+                self.end_so_far(),
+                self.raw()
+            ),
+            Err(_) => panic!("no event came; the stream so far:\n{}", self.raw()),
+        }
+    }
+
+    /// The events up to and including the first that `is_last`.
+    pub(crate) async fn collect_until(
+        &mut self,
+        mut is_last: impl FnMut(&Event) -> bool,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            let event = self.next().await;
+            let last = is_last(&event);
+            events.push(event);
+            if last {
+                return events;
+            }
+        }
+    }
+
+    /// The next `count` changes; other events in between are dropped.
+    pub(crate) async fn changes(&mut self, count: usize) -> Vec<Event> {
+        let mut changes = Vec::new();
+        while changes.len() < count {
+            let event = self.next().await;
+            if event.is_change() {
+                changes.push(event);
+            }
+        }
+        changes
+    }
+
+    /// Everything that came before now: a `marker` user connects, whom nobody else touches, and its event ends the list.
+    pub(crate) async fn events_before_now(&mut self, client: &Client, marker: &str) -> Vec<Event> {
+        assert!(
+            client.connect(marker).await.became_online,
+            "{marker} was not fresh"
+        );
+        let mut events = self.collect_until(|event| event.user() == marker).await;
+        events.pop();
+        events
+    }
+
+    /// Reads a snapshot from its first message to `presence.ready`: who is online.
+    pub(crate) async fn snapshot(&mut self) -> Vec<String> {
+        let messages = self
+            .collect_until(|event| event.name == "presence.ready")
+            .await;
+        let (_, snapshots) = messages.split_last().expect("it holds presence.ready");
+        let mut online: Vec<String> = snapshots.iter().flat_map(Event::online).collect();
+        online.sort_unstable();
+        online
+    }
+
+    /// How the stream ends, waiting `patience` for it; events not read yet stay readable.
+    pub(crate) async fn end(&self, patience: Duration) -> Option<End> {
+        let ended = eventually("the stream ends", async || self.end_so_far());
+        timeout(patience, ended).await.ok()
+    }
+
+    /// The events that came and were not read yet.
+    pub(crate) fn unread(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
+    }
+
+    /// What an EventSource would send as `Last-Event-ID`.
+    pub(crate) fn last_id(&self) -> String {
+        self.seen().parser.last_id().to_owned()
+    }
+
+    /// The comments so far.
+    pub(crate) fn comments(&self) -> Vec<String> {
+        self.seen().parser.comments().to_vec()
+    }
+
+    /// The reconnection time the server asked for.
+    pub(crate) fn retry_ms(&self) -> Option<u64> {
+        self.seen().parser.retry_ms()
+    }
+
+    /// All text of the stream so far.
+    pub(crate) fn raw(&self) -> String {
+        self.seen().raw.clone()
+    }
+
+    fn end_so_far(&self) -> Option<End> {
+        self.seen().end.clone()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().expect("no reader panicked")
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// `online alice, offline alice, …`, to compare with what should have come.
+pub(crate) fn briefs(events: &[Event]) -> Vec<String> {
+    events.iter().map(Event::brief).collect()
+}
+
+/// The changes of each user, in order: `online`, or for an offline its reason. Panics where they do not alternate,
+/// beginning with `online`.
+pub(crate) fn alternating(events: &[Event]) -> BTreeMap<String, Vec<String>> {
+    let mut histories: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.is_change()) {
+        let history = histories.entry(event.user()).or_default();
+        let due = if history.len().is_multiple_of(2) {
+            "user.online"
+        } else {
+            "user.offline"
+        };
+        assert_eq!(event.name, due, "{event:?} after {history:?}");
+        history.push(match &*event.name {
+            "user.online" => "online".to_owned(),
+            _ => event.reason(),
+        });
+    }
+    histories
+}
+
+async fn read_on(mut response: Response, seen: Arc<Mutex<Seen>>, events: UnboundedSender<Event>) {
+    let end = loop {
+        match response.chunk().await {
+            Ok(Some(bytes)) => {
+                let mut seen = seen.lock().expect("no reader panicked");
+                seen.raw.push_str(&String::from_utf8_lossy(&bytes));
+                for event in seen.parser.feed(&bytes) {
+                    // The test may have stopped listening; what is seen is still kept.
+                    let _ = events.send(event);
+                }
+            }
+            Ok(None) => break End::Clean,
+            Err(error) => break End::Broken(format!("{error:?}")),
+        }
+    };
+    seen.lock().expect("no reader panicked").end = Some(end);
+}

@@ -1,0 +1,164 @@
+//! Connections that fall silent.
+
+use std::time::Duration;
+
+use crate::client::crowd;
+use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::instance::Settings;
+use crate::sse::{Stream, alternating, briefs};
+use crate::timestamp::Timestamp;
+
+/// So long after a deadline a read is made, to tell a late read from a late clock.
+const JUST_AFTER: Duration = Duration::from_millis(5);
+
+async fn a_silent_user_goes_offline(store: Store) {
+    let cluster = Cluster::with(store, Settings::mortal()).await;
+    let client = cluster.client();
+    let connected = client.connect("alice").await;
+    assert!(client.user("alice").await.online);
+    connected.expires_at.plus(JUST_AFTER).pass().await;
+    let user = client.user("alice").await;
+    assert!(!user.online && user.connections.is_empty());
+}
+
+/// Invariant 1: reads are exact to the millisecond, whether or not a sweep has passed.
+async fn every_read_is_exact_at_the_deadline(store: Store) {
+    let settings = Settings::mortal()
+        .with("PRESENCE_SWEEP_INTERVAL", "10s")
+        .with("PRESENCE_KEYSPACE_EVENTS", "off");
+    let cluster = Cluster::with(store, settings).await;
+    let client = cluster.client();
+    for round in 0..5 {
+        let user = format!("alice-{round}");
+        let connected = client.connect(&user).await;
+        let connected = connected
+            .expires_at
+            .max(client.ping(&user).await.expires_at);
+        connected.plus(JUST_AFTER).pass().await;
+        let asked = [&user];
+        let found = tokio::join!(
+            client.online_among(&asked),
+            client.user(&user),
+            client.count(),
+            client.page("")
+        );
+        assert!(found.0.is_empty(), "the batch lookup");
+        assert!(!found.1.online, "the user");
+        assert_eq!(found.2, 0, "the count");
+        assert!(found.3.online.is_empty(), "the list");
+    }
+}
+
+async fn pings_keep_a_user_online(store: Store) {
+    let cluster = Cluster::with(store, Settings::mortal()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    let first = client.connect("alice").await;
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    let past_the_deadline = first.expires_at.plus(Duration::from_secs(2));
+    while Timestamp::now() < past_the_deadline {
+        ticks.tick().await;
+        assert!(!client.ping("alice").await.became_online);
+        assert!(client.user("alice").await.online);
+    }
+    let events = stream.events_before_now(&client, "marker").await;
+    assert_eq!(briefs(&events), ["online alice"]);
+}
+
+async fn a_ping_after_expiry_comes_back_online(store: Store) {
+    let cluster = Cluster::with(store, Settings::mortal()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    client.connect("alice").await;
+    let gone = stream.changes(2).await;
+    assert_eq!(briefs(&gone), ["online alice", "offline alice"]);
+    let pinged = client.ping("alice").await;
+    assert!(pinged.online && pinged.became_online);
+    assert!(client.user("alice").await.online);
+    assert_eq!(briefs(&stream.changes(1).await), ["online alice"]);
+}
+
+/// A connection that has expired holds nobody online, whatever the user's others did in the meantime.
+async fn each_connection_expires_on_its_own(store: Store) {
+    let settings = Settings::mortal().with("PRESENCE_TTL", "3s");
+    let cluster = Cluster::with(store, settings).await;
+    let client = cluster.client();
+    let phone = client.connect_as("alice", "phone").await;
+    phone.expires_at.less(Duration::from_secs(1)).pass().await;
+    let laptop = client.ping_as("alice", "laptop").await;
+    assert!(!laptop.became_online);
+    phone.expires_at.plus(JUST_AFTER).pass().await;
+    assert_eq!(client.user("alice").await.connection_ids(), ["laptop"]);
+    let left = client.disconnect_as("alice", "laptop").await;
+    assert!(!left.online && left.became_offline, "phone is long gone");
+    assert!(!client.user("alice").await.online);
+}
+
+async fn an_expired_connection_closes_without_effect(store: Store) {
+    let settings = Settings::mortal().with("PRESENCE_TTL", "3s");
+    let cluster = Cluster::with(store, settings).await;
+    let client = cluster.client();
+    let phone = client.connect_as("alice", "phone").await;
+    phone.expires_at.less(Duration::from_secs(1)).pass().await;
+    client.ping_as("alice", "laptop").await;
+    phone.expires_at.plus(JUST_AFTER).pass().await;
+    let left = client.disconnect_as("alice", "phone").await;
+    assert!(left.online && !left.became_offline, "laptop lives");
+    assert!(client.disconnect_as("alice", "laptop").await.became_offline);
+}
+
+/// The user's deadline is that of its longest-lived connection, also when another one leaves or comes last.
+async fn the_last_connection_to_expire_takes_the_user_offline(store: Store) {
+    let cluster = Cluster::with(store, Settings::mortal()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    client.connect_as("alice", "phone").await;
+    client.connect_as("alice", "tab").await;
+    Timestamp::now().plus(Duration::from_secs(1)).pass().await;
+    let laptop = client.ping_as("alice", "laptop").await;
+    client.disconnect_as("alice", "tab").await;
+    let changes = stream.changes(2).await;
+    assert_eq!(briefs(&changes), ["online alice", "offline alice"]);
+    assert_eq!(changes[1].reason(), "expired");
+    let late = changes[1].timestamp().millis_after(laptop.expires_at);
+    assert!(
+        (0..1_000).contains(&late),
+        "{late} ms after the last deadline"
+    );
+}
+
+/// Invariant 4 and the end of section 2: around the deadline a ping either keeps the user silently or, where its
+/// departure was announced, brings it back with the event. What callers are told and what streams see agree.
+async fn pings_around_the_deadline_agree_with_the_events(store: Store) {
+    let cluster = Cluster::with(store, Settings::mortal()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    let users = crowd("user", 40);
+    let first = client.connect_each(&users).await[0].expires_at;
+    let mut when = first.less(Duration::from_millis(40));
+    let mut returned = 0;
+    for user in &users {
+        when = when.plus(Duration::from_millis(6));
+        when.pass().await;
+        returned += usize::from(client.ping(user).await.became_online);
+    }
+    let events = stream.events_before_now(&client, "marker").await;
+    let online = events
+        .iter()
+        .filter(|event| event.name == "user.online")
+        .count();
+    let offline = events.len() - online;
+    assert_eq!((online, offline), (40 + returned, returned));
+    alternating(&events);
+}
+
+on_both_stores!(
+    a_silent_user_goes_offline,
+    every_read_is_exact_at_the_deadline,
+    pings_keep_a_user_online,
+    a_ping_after_expiry_comes_back_online,
+    each_connection_expires_on_its_own,
+    an_expired_connection_closes_without_effect,
+    the_last_connection_to_expire_takes_the_user_offline,
+    pings_around_the_deadline_agree_with_the_events,
+);
