@@ -23,7 +23,6 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(%error, "the service ended");
-            eprintln!("presence: {error}");
             ExitCode::FAILURE
         }
     }
