@@ -20,7 +20,7 @@ lint: ## Check the format and the lints
 	cargo clippy --all-targets --locked -- -D warnings
 
 docs: ## Build the documentation of the code, private items too; a warning fails
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --locked --document-private-items
 
 openapi: ## Renew openapi/openapi.json from the code
 	@mkdir -p openapi

@@ -118,9 +118,15 @@ pub struct UserState {
 pub enum PageCursor {
     /// With the first user in the order of their ids after this one, or with the very first.
     After(Option<UserId>),
-    /// With these users, and then at this place of Redis's iteration over a large index, if it has
-    /// not ended.
-    Scan(Vec<UserId>, Option<u64>),
+    /// Somewhere in Redis's iteration over a large index.
+    Scan {
+        /// Users to begin with, who were too many for the page before.
+        carried: Vec<UserId>,
+        /// The place of the iteration, if it has not ended.
+        place: Option<u64>,
+        /// Those up to here, in the order of their ids, were given out when the index was small.
+        beyond: Option<UserId>,
+    },
 }
 
 impl PageCursor {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -17,6 +18,9 @@ use crate::telemetry::Metrics;
 
 /// How many events of the history one step of catching up reads.
 const CATCH_UP_STEP: usize = 1_000;
+
+/// How many events are published before others get their turn.
+const PUBLISH_STEP: usize = 128;
 
 /// The one writer of the hub.
 #[derive(Debug)]
@@ -77,7 +81,7 @@ impl Bus {
             };
             match signal {
                 Some(Signal::Events(epoch, events)) => {
-                    if !self.publish(epoch, &events) {
+                    if !self.publish(epoch, &events).await {
                         self.catch_up().await?;
                     }
                 }
@@ -112,7 +116,7 @@ impl Bus {
                 return Ok(());
             }
             self.metrics.bus_catch_ups.inc();
-            self.publish(history.epoch, &history.events);
+            self.publish(history.epoch, &history.events).await;
         }
     }
 
@@ -135,12 +139,20 @@ impl Bus {
             .reset(followers, reason, Cursor::at(epoch, position));
     }
 
-    fn publish(&self, epoch: Epoch, events: &[PresenceEvent]) -> bool {
+    /// Publishes in parts, between which those who read the streams get their turn: a queue must
+    /// not overflow because thousands leave in one moment.
+    async fn publish(&self, epoch: Epoch, events: &[PresenceEvent]) -> bool {
         let now = self.store.now();
         for event in events {
             let lag = now.since(event.at);
             self.metrics.bus_lag_seconds.observe(lag.as_secs_f64());
         }
-        self.hub.publish(epoch, events).is_ok()
+        for part in events.chunks(PUBLISH_STEP) {
+            if self.hub.publish(epoch, part).is_err() {
+                return false;
+            }
+            yield_now().await;
+        }
+        true
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::debug;
 
@@ -64,7 +65,10 @@ impl Sweeper {
         loop {
             let began = Instant::now();
             match self.store.sweep().await {
-                Ok(swept) if swept.more => self.account(&swept),
+                Ok(swept) if swept.more => {
+                    self.account(&swept);
+                    yield_now().await;
+                }
                 Ok(swept) => {
                     self.account(&swept);
                     let wake_at = began + self.rest(&swept);
@@ -75,7 +79,7 @@ impl Sweeper {
                 }
                 Err(error) => {
                     debug!(%error, "a sweep failed");
-                    sleep(self.interval).await;
+                    sleep(self.interval.min(SWEEP_HEARTBEAT)).await;
                 }
             }
         }

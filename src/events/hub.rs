@@ -45,6 +45,8 @@ struct State {
     tick: usize,
     closing: BTreeMap<(Instant, u64), Arc<Slot>>,
     closes_at: HashMap<u64, Instant>,
+    /// Set by a shutdown: when the last stream has to end.
+    drained_at: Option<Instant>,
     next_id: u64,
 }
 
@@ -97,6 +99,7 @@ impl Hub {
             tick: 0,
             closing: BTreeMap::new(),
             closes_at: HashMap::new(),
+            drained_at: None,
             next_id: 0,
         };
         Self {
@@ -180,6 +183,10 @@ impl Hub {
         let mut state = self.state.lock();
         let id = state.next_id;
         state.next_id += 1;
+        let closes_at = match state.drained_at {
+            Some(drained_at) => closes_at.min(until(drained_at)),
+            None => closes_at,
+        };
         let slot = Arc::new(Slot::new(id, interest, snapshot, head));
         state.wheel[wheel_place(id)].insert(id, Arc::clone(&slot));
         state.closing.insert((closes_at, id), Arc::clone(&slot));
@@ -260,14 +267,15 @@ impl Hub {
         }
     }
 
-    /// Spreads the ends of all streams over `time`, so that their readers do not all reconnect at
-    /// once.
+    /// Spreads the ends of all streams over `time`, also of those that are still being opened, so
+    /// that their readers do not all reconnect at once.
     pub(crate) fn drain(&self, time: Duration) {
         let mut state = self.state.lock();
-        let now = Instant::now();
+        let drained_at = Instant::now() + time;
+        state.drained_at = Some(drained_at);
         let open = std::mem::take(&mut state.closing);
         for ((closes_at, id), slot) in open {
-            let closes_at = closes_at.min(now + time.mul_f64(fastrand::f64()));
+            let closes_at = closes_at.min(until(drained_at));
             state.closes_at.insert(id, closes_at);
             state.closing.insert((closes_at, id), slot);
         }
@@ -339,6 +347,12 @@ impl State {
         }
         Missed::Frames(frames)
     }
+}
+
+/// A random moment between now and `end`.
+fn until(end: Instant) -> Instant {
+    let now = Instant::now();
+    now + end.saturating_duration_since(now).mul_f64(fastrand::f64())
 }
 
 fn wheel_place(id: u64) -> usize {

@@ -14,8 +14,8 @@ use super::hub::Hub;
 use crate::presence::{Position, UserId};
 
 /// How many events may wait for a reader before it is cut off. They are shared, so a full queue
-/// costs 48 KiB; at a hundred events a second it gives a reader ten seconds.
-const LIVE_LIMIT: usize = 1_024;
+/// costs 128 KiB; at a hundred events a second it gives a reader forty seconds.
+const LIVE_LIMIT: usize = 4_096;
 
 /// How many bytes one poll hands to the connection at most, to be written with one call.
 const BURST_BYTES: usize = 32 * 1_024;

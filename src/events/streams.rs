@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::Cursor;
@@ -19,9 +19,15 @@ use crate::store::{Store, StoreError};
 /// How many events of the history one step of a replay reads.
 const REPLAY_STEP: usize = 1_000;
 
-/// How much sooner or later than its age a stream may end, as a part of it, so that streams opened
-/// together do not reconnect together.
+/// How much sooner than its age a stream may end, as a part of it, so that streams opened together
+/// do not reconnect together.
 const AGE_JITTER: f64 = 0.2;
+
+/// How often a stream looks whether this instance has heard of the data set it is to follow.
+const EPOCH_POLL: Duration = Duration::from_millis(50);
+
+/// How far in the future the position of a cursor may lie, as clocks go.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// What a client asks of its stream.
 #[derive(Clone, Debug)]
@@ -85,7 +91,7 @@ impl Streams {
     /// Fails when the store is out of reach and nothing could be promised.
     pub async fn open(self: &Arc<Self>, request: StreamRequest) -> Result<EventStream, StoreError> {
         let start = match request.last_event_id.as_deref() {
-            Some(id) => resume_from(id, self.heard()?),
+            Some(id) => self.resume_from(id)?,
             None => {
                 let now = self.store.history(Position::START, 1).await?;
                 let now = Cursor::at(now.epoch, now.newest);
@@ -96,9 +102,7 @@ impl Streams {
             }
         };
         let head = frame::head(start.cursor());
-        let age = self
-            .max_age
-            .mul_f64(1.0 + AGE_JITTER * (2.0 * fastrand::f64() - 1.0));
+        let age = self.max_age.mul_f64(1.0 - AGE_JITTER * fastrand::f64());
         let closes_at = Instant::now() + age;
         let slot = self
             .hub
@@ -153,6 +157,8 @@ impl Streams {
                     (self.feed_reset(slot, reason, from).await?, Origin::Known)
                 }
             };
+            // Live events would pile up behind a snapshot that is long to read.
+            slot.drained().await;
             match self.follow(slot, cursor, origin).await? {
                 None => return Ok(()),
                 Some(reason) => start = Start::Reset(reason, self.heard()?),
@@ -219,6 +225,8 @@ impl Streams {
         while !slot.has_ended() {
             match self.join(slot, cursor, origin) {
                 Joined::Following => return Ok(None),
+                // The store is ahead of what this instance has heard of; that passes.
+                Joined::OtherEpoch if origin == Origin::Known => sleep(EPOCH_POLL).await,
                 Joined::OtherEpoch => return Ok(Some(ResetReason::DataLost)),
                 Joined::Unknown => return Ok(Some(ResetReason::UnknownCursor)),
                 Joined::Gone => return Ok(Some(ResetReason::HistoryGone)),
@@ -252,12 +260,17 @@ impl Streams {
         }
         Ok(None)
     }
-}
 
-fn resume_from(id: &str, heard: Cursor) -> Start {
-    match id.parse::<Cursor>() {
-        Ok(cursor) if cursor.complete => Start::At(cursor, Origin::Claimed),
-        Ok(_) => Start::Reset(ResetReason::SnapshotIncomplete, heard),
-        Err(_) => Start::Reset(ResetReason::UnknownCursor, heard),
+    fn resume_from(&self, id: &str) -> Result<Start, StoreError> {
+        let heard = self.heard()?;
+        let latest = self.store.now().plus(CLOCK_TOLERANCE).as_millis();
+        Ok(match id.parse::<Cursor>() {
+            Ok(cursor) if cursor.position.millis > latest => {
+                Start::Reset(ResetReason::UnknownCursor, heard)
+            }
+            Ok(cursor) if cursor.complete => Start::At(cursor, Origin::Claimed),
+            Ok(_) => Start::Reset(ResetReason::SnapshotIncomplete, heard),
+            Err(_) => Start::Reset(ResetReason::UnknownCursor, heard),
+        })
     }
 }

@@ -26,6 +26,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// The largest request head, and the most that waits in this process for a reader that is slow.
 const BUFFER_BYTES: usize = 64 * 1_024;
 
+/// What the kernel may hold for a reader that is slow, in bytes; Linux doubles it. By default that
+/// grows to several MiB, and a stream would be minutes late before its queue told.
+const SEND_BUFFER_BYTES: usize = 128 * 1_024;
+
 /// How often an HTTP/2 client is probed, and how long it may take to answer.
 const H2_PROBE_INTERVAL: Duration = Duration::from_secs(20);
 const H2_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -127,6 +131,7 @@ async fn serve(
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::AppState;
+use super::error::Error;
 use crate::events::{PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline};
 
 /// What the document says beside the operations, which their handlers describe.
@@ -39,5 +42,14 @@ pub(super) fn routes(document: &utoipa::openapi::OpenApi) -> Router<AppState> {
         async move { ([(CONTENT_TYPE, "application/json")], json).into_response() }
     };
     let docs = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
-    Router::from(docs).route("/openapi.json", get(serve))
+    Router::from(docs)
+        .layer(map_response(problem_where_missing))
+        .route("/openapi.json", get(serve))
+}
+
+async fn problem_where_missing(response: Response) -> Response {
+    match response.status() {
+        StatusCode::NOT_FOUND => Error::NotFound.into_response(),
+        _ => response,
+    }
 }

@@ -116,10 +116,9 @@ pub(super) async fn page(
         field: "query",
         why: "limit and cursor, each once",
     })?;
-    let limit = match query.limit.as_deref().map(str::parse) {
+    let limit = match query.limit.as_deref() {
         None => DEFAULT_LIMIT,
-        Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
-        Some(_) => return Err(Error::Limit(MAX_LIMIT)),
+        Some(text) => limit(text).ok_or(Error::Limit(MAX_LIMIT))?,
     };
     let cursor = match query.cursor.as_deref() {
         None => PageCursor::START,
@@ -145,15 +144,28 @@ pub(super) async fn count(State(state): State<AppState>) -> Result<Json<Count>, 
     Ok(Json(Count { count }))
 }
 
-/// A line for where to go on, then a line for each user to begin with; ids have no line breaks.
+fn limit(text: &str) -> Option<usize> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let limit = digits.then(|| text.parse().ok()).flatten();
+    limit.filter(|limit| (1..=MAX_LIMIT).contains(limit))
+}
+
+/// Lines: where to go on, after which id, and with whom to begin; ids have no line breaks.
 fn encode(cursor: &PageCursor) -> String {
-    let (place, users) = match cursor {
-        PageCursor::After(after) => ("after".to_owned(), after.as_slice()),
-        PageCursor::Scan(carried, Some(scan)) => (scan.to_string(), carried.as_slice()),
-        PageCursor::Scan(carried, None) => ("end".to_owned(), carried.as_slice()),
+    let (place, after, carried) = match cursor {
+        PageCursor::After(after) => ("after".to_owned(), after, &[][..]),
+        PageCursor::Scan {
+            carried,
+            place,
+            beyond,
+        } => {
+            let place = place.map_or("end".to_owned(), |place| place.to_string());
+            (place, beyond, &carried[..])
+        }
     };
-    let users = users.iter().map(UserId::as_str);
-    let lines: Vec<_> = std::iter::once(&*place).chain(users).collect();
+    let after = after.as_ref().map_or("", UserId::as_str);
+    let carried = carried.iter().map(UserId::as_str);
+    let lines: Vec<_> = [&*place, after].into_iter().chain(carried).collect();
     URL_SAFE_NO_PAD.encode(lines.join("\n"))
 }
 
@@ -161,14 +173,22 @@ fn decode(text: &str) -> Option<PageCursor> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let mut lines = std::str::from_utf8(&bytes).ok()?.split('\n');
     let place = lines.next()?;
-    let users: Option<Vec<_>> = lines.map(|line| UserId::new(line).ok()).collect();
-    let mut users = users?;
-    match place {
-        "after" if users.len() == 1 => Some(PageCursor::After(users.pop())),
-        "after" => None,
-        "end" => Some(PageCursor::Scan(users, None)),
-        scan => Some(PageCursor::Scan(users, Some(scan.parse().ok()?))),
-    }
+    let after = match lines.next()? {
+        "" => None,
+        after => Some(UserId::new(after).ok()?),
+    };
+    let carried: Option<Vec<_>> = lines.map(|line| UserId::new(line).ok()).collect();
+    let carried = carried?;
+    let place = match place {
+        "after" if carried.is_empty() => return Some(PageCursor::After(after)),
+        "end" => None,
+        place => Some(place.parse().ok()?),
+    };
+    Some(PageCursor::Scan {
+        carried,
+        place,
+        beyond: after,
+    })
 }
 
 #[cfg(test)]
@@ -179,14 +199,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_survives_text(scan: Option<u64>, texts in vec("\\PC{1,30}", 0..4)) {
+        fn a_cursor_survives_text(place: Option<u64>, texts in vec("\\PC{1,30}", 0..4)) {
             let users = texts.iter().filter_map(|text| UserId::new(text).ok());
             let users: Vec<_> = users.collect();
-            if let Some(user) = users.first() {
-                let cursor = PageCursor::After(Some(user.clone()));
-                prop_assert_eq!(decode(&encode(&cursor)), Some(cursor));
-            }
-            let cursor = PageCursor::Scan(users, scan);
+            let beyond = users.first().cloned();
+            let cursor = PageCursor::After(beyond.clone());
+            prop_assert_eq!(decode(&encode(&cursor)), Some(cursor));
+            let cursor = PageCursor::Scan { carried: users, place, beyond };
             prop_assert_eq!(decode(&encode(&cursor)), Some(cursor));
         }
 

@@ -66,7 +66,7 @@ pub(super) struct Disconnected {
     #[schema(value_type = String, example = "alice")]
     user_id: UserId,
     /// Which connection; null where all were closed.
-    #[schema(value_type = Option<String>, example = "phone-1")]
+    #[schema(required, value_type = Option<String>, example = "phone-1")]
     connection_id: Option<ConnectionId>,
     /// Whether another connection keeps the user online.
     online: bool,
@@ -84,7 +84,7 @@ pub(super) struct User {
     /// Whether at least one connection has not expired.
     online: bool,
     /// The last moment the user was known to be alive; null where that is unknown or forgotten.
-    #[schema(value_type = Option<String>, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
+    #[schema(required, value_type = Option<String>, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
     last_seen_at: Option<Timestamp>,
     /// The connections that have not expired, in the order of their ids.
     connections: Vec<Connection>,

@@ -32,10 +32,18 @@ struct State {
     due: BTreeSet<(Timestamp, UserId)>,
     history: VecDeque<PresenceEvent>,
     newest: Position,
-    last_seen: HashMap<UserId, Timestamp>,
-    last_seen_order: VecDeque<(Timestamp, UserId)>,
+    last_seen: HashMap<UserId, Seen>,
+    /// The users of `last_seen` by when that was written.
+    last_seen_order: BTreeSet<(Timestamp, UserId)>,
     swept: Option<Timestamp>,
     grace_until: Timestamp,
+}
+
+/// When a user was alive, as far as closed and expired connections tell.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at: Timestamp,
+    written: Timestamp,
 }
 
 /// An announced user. A connection whose deadline is before now has expired.
@@ -114,15 +122,23 @@ impl MemoryStore {
                 became_offline: false,
             };
         };
-        presence.connections.retain(|(id, deadline)| {
-            *deadline >= now && matches!(closing, Closing::One(closed) if closed != id)
-        });
+        presence
+            .connections
+            .retain(|(_, deadline)| *deadline >= now);
+        let before = presence.connections.len();
+        presence
+            .connections
+            .retain(|(id, _)| matches!(closing, Closing::One(closed) if closed != id));
+        let closed_one = presence.connections.len() < before;
         if !presence.connections.is_empty() {
             let deadline = presence.deadline();
             if deadline < presence.look_again {
                 due.remove(&(presence.look_again, user.clone()));
                 due.insert((deadline, user.clone()));
                 presence.look_again = deadline;
+            }
+            if closed_one {
+                self.remember(&mut state, user, now, now);
             }
             return Left {
                 online: true,
@@ -147,15 +163,33 @@ impl MemoryStore {
         if let Some(presence) = state.announced.remove(user) {
             state.due.remove(&(presence.look_again, user.clone()));
         }
-        if !self.lifetimes.last_seen.is_zero() {
-            state.last_seen.insert(user.clone(), last_seen_at);
-            state.last_seen_order.push_back((now, user.clone()));
-        }
+        let last_seen_at = last_seen_at.max(self.seen(state, user, now).unwrap_or_default());
+        self.remember(state, user, now, last_seen_at);
         let transition = Transition::Offline {
             reason,
             last_seen_at,
         };
         self.announce(state, user.clone(), now, transition);
+    }
+
+    /// Keeps when a user was seen for as long as the settings say, counted from `written`.
+    fn remember(&self, state: &mut State, user: &UserId, written: Timestamp, at: Timestamp) {
+        if self.lifetimes.last_seen.is_zero() {
+            return;
+        }
+        let before = state.last_seen.insert(user.clone(), Seen { at, written });
+        if let Some(before) = before {
+            state
+                .last_seen_order
+                .remove(&(before.written, user.clone()));
+        }
+        state.last_seen_order.insert((written, user.clone()));
+    }
+
+    fn seen(&self, state: &State, user: &UserId, now: Timestamp) -> Option<Timestamp> {
+        let kept_since = now.minus(self.lifetimes.last_seen);
+        let seen = state.last_seen.get(user)?;
+        (seen.written >= kept_since).then_some(seen.at)
     }
 
     fn announce(&self, state: &mut State, user: UserId, at: Timestamp, transition: Transition) {
@@ -184,10 +218,8 @@ impl MemoryStore {
         let state = self.state.lock();
         let now = self.now();
         let Some(presence) = state.announced.get(user) else {
-            let kept_since = now.minus(self.lifetimes.last_seen);
-            let last_seen_at = state.last_seen.get(user).copied();
             return UserState {
-                last_seen_at: last_seen_at.filter(|moment| *moment >= kept_since),
+                last_seen_at: self.seen(&state, user, now),
                 ..UserState::default()
             };
         };
@@ -197,10 +229,11 @@ impl MemoryStore {
             .filter(|(_, deadline)| *deadline >= now);
         let mut connections: Vec<_> = alive.cloned().collect();
         connections.sort();
+        let pinged = presence.deadline().minus(self.lifetimes.ttl);
         UserState {
             online: !connections.is_empty(),
             connections,
-            last_seen_at: Some(presence.deadline().minus(self.lifetimes.ttl)),
+            last_seen_at: self.seen(&state, user, now).max(Some(pinged)),
         }
     }
 
@@ -236,7 +269,7 @@ impl MemoryStore {
         let state = self.state.lock();
         let from = match cursor {
             PageCursor::After(Some(user)) => Bound::Excluded(user),
-            PageCursor::After(None) | PageCursor::Scan(..) => Bound::Unbounded,
+            PageCursor::After(None) | PageCursor::Scan { .. } => Bound::Unbounded,
         };
         let mut rest = state.announced.range::<UserId, _>((from, Bound::Unbounded));
         let users: Vec<_> = rest
@@ -329,18 +362,13 @@ impl MemoryStore {
 
     fn forget_last_seen(&self, state: &mut State, now: Timestamp) {
         let kept_since = now.minus(self.lifetimes.last_seen);
-        while let Some((left, user)) = state.last_seen_order.front() {
-            if *left >= kept_since {
+        while let Some((written, _)) = state.last_seen_order.first() {
+            if *written >= kept_since {
                 return;
             }
-            let outlived = state
-                .last_seen
-                .get(user)
-                .is_some_and(|moment| *moment < kept_since);
-            if outlived {
-                state.last_seen.remove(user);
+            if let Some((_, user)) = state.last_seen_order.pop_first() {
+                state.last_seen.remove(&user);
             }
-            state.last_seen_order.pop_front();
         }
     }
 

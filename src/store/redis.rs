@@ -23,9 +23,8 @@ use super::{
 use crate::config::{Config, KeyspaceEvents, RedisUrl};
 use crate::presence::{ConnectionId, Epoch, Position, PresenceEvent, Timestamp, UserId, millis};
 
-/// How many due users a count looks at one by one. More are due only while an outage is waited
-/// out; a count then includes the rest of them.
-const COUNT_DUE: usize = 10_000;
+/// How many due users a count looks at in one step.
+const COUNT_STEP: usize = 1_000;
 
 /// How many users an index has at most that is read whole for each page of a listing.
 const SMALL_INDEX: usize = 1_000;
@@ -85,11 +84,13 @@ impl RedisStore {
                 .arg(self.keys.user(user))
                 .arg("PX")
                 .arg(millis(self.lifetimes.ttl));
+            // The answer names no time; promise no more than from before it was asked for.
+            let asked = self.now();
             let value: Value = self.link.query_again(&getex).await?;
             if value == Value::BulkString(ConnectionId::UNNAMED.into()) {
                 return Ok(Touched {
                     became_online: false,
-                    expires_at: self.now().plus(self.lifetimes.ttl),
+                    expires_at: asked.plus(self.lifetimes.ttl),
                 });
             }
         }
@@ -173,16 +174,24 @@ impl RedisStore {
         Ok(values.iter().map(|value| *value != Value::Nil).collect())
     }
 
+    /// Counts the index, and looks at those due one by one: after an outage these may be many.
     pub(super) async fn count(&self) -> Result<u64, StoreError> {
-        let mut count = self.announcing(&self.scripts.count);
-        count.arg(COUNT_DUE);
-        let answer: Vec<Value> = self.link.script(&count).await?;
-        let mut values = answer.into_iter();
-        let announced: u64 = take(&mut values)?;
-        let due = values.map(user_id).collect::<Result<Vec<_>, _>>()?;
-        let online = self.online_among(&due).await?;
-        let gone = online.iter().filter(|online| !**online).count();
-        Ok(announced.saturating_sub(gone as u64))
+        let mut looked_at = 0;
+        let mut gone = 0;
+        loop {
+            let mut count = self.announcing(&self.scripts.count);
+            count.arg(looked_at).arg(COUNT_STEP);
+            let answer: Vec<Value> = self.link.script(&count).await?;
+            let mut values = answer.into_iter();
+            let announced: u64 = take(&mut values)?;
+            let due = values.map(user_id).collect::<Result<Vec<_>, _>>()?;
+            let online = self.online_among(&due).await?;
+            gone += online.iter().filter(|online| !**online).count() as u64;
+            looked_at += due.len();
+            if due.len() < COUNT_STEP {
+                return Ok(announced.saturating_sub(gone));
+            }
+        }
     }
 
     /// A small index is read whole and paged in the order of its ids. A large one is iterated with
@@ -193,15 +202,19 @@ impl RedisStore {
         cursor: &PageCursor,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        match cursor {
-            PageCursor::Scan(carried, scan) => {
-                self.page_by_scan(carried.clone(), *scan, limit).await
-            }
+        let (carried, place, beyond) = match cursor {
+            PageCursor::Scan {
+                carried,
+                place,
+                beyond,
+            } => (carried.clone(), *place, beyond),
             PageCursor::After(after) => match self.small_index().await? {
-                Some(users) => Ok(page_by_id(users, after.as_ref(), limit)),
-                None => self.page_by_scan(Vec::new(), Some(0), limit).await,
+                Some(users) => return Ok(page_by_id(users, after.as_ref(), limit)),
+                None => (Vec::new(), Some(0), after),
             },
-        }
+        };
+        self.page_by_scan(carried, place, beyond.as_ref(), limit)
+            .await
     }
 
     async fn small_index(&self) -> Result<Option<Vec<UserId>>, StoreError> {
@@ -221,10 +234,11 @@ impl RedisStore {
     async fn page_by_scan(
         &self,
         mut users: Vec<UserId>,
-        mut scan: Option<u64>,
+        mut place: Option<u64>,
+        beyond: Option<&UserId>,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        while let Some(cursor) = scan.filter(|_| users.len() < limit) {
+        while let Some(cursor) = place.filter(|_| users.len() < limit) {
             let mut zscan = redis::cmd("ZSCAN");
             zscan.arg(&self.keys.deadlines).arg(cursor);
             zscan.arg("COUNT").arg(limit - users.len());
@@ -232,16 +246,19 @@ impl RedisStore {
             for user in batch.keys() {
                 users.push(UserId::new(user).map_err(unexpected)?);
             }
+            users.retain(|user| beyond.is_none_or(|beyond| user > beyond));
             users.sort_unstable();
             users.dedup();
-            scan = (next != 0).then_some(next);
+            place = (next != 0).then_some(next);
         }
         let carried = users.split_off(limit.min(users.len()));
-        let more = scan.is_some() || !carried.is_empty();
-        Ok(Page {
-            users,
-            next: more.then_some(PageCursor::Scan(carried, scan)),
-        })
+        let more = place.is_some() || !carried.is_empty();
+        let next = more.then(|| PageCursor::Scan {
+            carried,
+            place,
+            beyond: beyond.cloned(),
+        });
+        Ok(Page { users, next })
     }
 
     pub(super) async fn announced_among(&self, users: &[UserId]) -> Result<Announced, StoreError> {

@@ -30,6 +30,8 @@ struct Browser {
     driver: Client,
     session: String,
     profile: PathBuf,
+    /// The process of the browser itself, which outlives a driver that is killed; `None` once it was told to quit.
+    browser: Option<u64>,
     _process: Process,
 }
 
@@ -57,10 +59,12 @@ impl Browser {
         let answer: Value = send(request).await.ok();
         let session = answer["value"]["sessionId"].as_str();
         let session = session.unwrap_or_else(|| panic!("no session: {answer}"));
+        let browser = answer["value"]["capabilities"]["goog:processID"].as_u64();
         Self {
             session: format!("/session/{session}"),
             driver,
             profile,
+            browser,
             _process: process,
         }
     }
@@ -81,8 +85,20 @@ impl Browser {
         answer["value"].clone()
     }
 
-    async fn quit(self) {
+    async fn quit(mut self) {
         send(self.driver.request(Method::DELETE, &self.session)).await;
+        self.browser = None;
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if let Some(id) = self.browser {
+            // An error means that it has ended by itself.
+            let _ = Command::new("kill")
+                .args(["-KILL", &id.to_string()])
+                .status();
+        }
         // What is left in a temporary folder harms nobody.
         let _ = std::fs::remove_dir_all(&self.profile);
     }

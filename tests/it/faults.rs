@@ -2,6 +2,8 @@
 
 mod bus;
 mod deaths;
+mod interruptions;
+mod network;
 mod outage;
 mod races;
 mod silence;

@@ -110,6 +110,11 @@ impl Instance {
         address.parse().expect("an address and a port")
     }
 
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// SIGKILL: the process dies between any two instructions.
     pub(crate) fn kill(&mut self) {
         self.process.kill();

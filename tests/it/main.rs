@@ -7,6 +7,7 @@
 mod client;
 mod cluster;
 mod instance;
+mod network;
 mod process;
 mod redis_server;
 mod sse;

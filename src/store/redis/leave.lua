@@ -15,7 +15,7 @@ end
 
 if value == '*' and not all then
   redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', '(' .. now)
-  redis.call('ZREM', KEYS[5], ARGV[4])
+  local closed = redis.call('ZREM', KEYS[5], ARGV[4])
   local last = redis.call('ZREVRANGE', KEYS[5], 0, 0, 'WITHSCORES')
   if last[1] then
     local deadline = last[2]
@@ -25,6 +25,9 @@ if value == '*' and not all then
     else
       redis.call('PEXPIREAT', KEYS[5], deadline)
       redis.call('PEXPIREAT', KEYS[4], deadline)
+    end
+    if closed == 1 and ARGV[5] ~= '0' then
+      redis.call('SET', KEYS[6], now, 'PX', ARGV[5])
     end
     -- The deadline may have come nearer; the index must not look later than that.
     redis.call('ZADD', KEYS[1], 'XX', 'LT', deadline, ARGV[3])

@@ -26,7 +26,8 @@ for i = 6, #ARGV do
     local score = redis.call('ZSCORE', KEYS[1], user)
     if score then
       redis.call('ZREM', KEYS[1], user)
-      local last_seen = score - ARGV[4]
+      -- A connection that was closed since may have been alive later than the last to expire.
+      local last_seen = math.max(score - ARGV[4], tonumber(redis.call('GET', seen)) or 0)
       if ARGV[5] ~= '0' then
         redis.call('SET', seen, last_seen, 'PX', ARGV[5])
       end

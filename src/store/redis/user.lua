@@ -6,18 +6,20 @@
 -- Returns {1 if online, last seen or -1, then connectionId, deadline of each connection}.
 
 local value = redis.call('GET', KEYS[4])
+local seen = tonumber(redis.call('GET', KEYS[6])) or -1
 if not value then
   local score = redis.call('ZSCORE', KEYS[1], ARGV[3])
-  local seen = score and score - ARGV[4] or redis.call('GET', KEYS[6])
-  return { 0, tonumber(seen) or -1 }
+  return { 0, math.max(seen, score and score - ARGV[4] or -1) }
 end
 
 local deadline = redis.call('PEXPIRETIME', KEYS[4])
-local answer = { 1, deadline - ARGV[4] }
+local answer = { 1, math.max(seen, deadline - ARGV[4]) }
 if value == '1' then
   answer[3], answer[4] = '1', deadline
 else
-  local alive = redis.call('ZRANGEBYSCORE', KEYS[5], clock(), '+inf', 'WITHSCORES')
+  -- The clock may be a little ahead of the moment by which Redis judged the key.
+  local now = math.min(clock(), deadline)
+  local alive = redis.call('ZRANGEBYSCORE', KEYS[5], now, '+inf', 'WITHSCORES')
   for i = 1, #alive, 2 do
     answer[i + 2], answer[i + 3] = alive[i], tonumber(alive[i + 1])
   end

@@ -99,16 +99,24 @@ async fn many_users_come_in_several_messages(store: Store) {
 /// Streams that open while users come and go all end with the truth: snapshot and changes leave no gap.
 async fn a_snapshot_and_the_changes_after_it_add_up(store: Store) {
     let cluster = Cluster::with(store, Settings::mortal().with("PRESENCE_TTL", "60s")).await;
-    add_up_in_the_midst_of_traffic(&cluster, 60).await;
+    add_up_in_the_midst_of_traffic(&cluster, "").await;
 }
 
 #[tokio::test]
 async fn they_add_up_where_others_make_the_changes() {
     let cluster = Cluster::of(3, Settings::new()).await;
-    add_up_in_the_midst_of_traffic(&cluster, 60).await;
+    add_up_in_the_midst_of_traffic(&cluster, "").await;
 }
 
-async fn add_up_in_the_midst_of_traffic(cluster: &Cluster, openings: usize) {
+#[tokio::test]
+async fn they_add_up_for_the_users_asked_for() {
+    let cluster = Cluster::of(3, Settings::new()).await;
+    let asked = "&userIds=last,stayer-00007,traveller-0-0,traveller-1-3,traveller-2-9,nobody";
+    add_up_in_the_midst_of_traffic(&cluster, asked).await;
+}
+
+/// `asked` goes into the query of each stream; without it they are about everyone.
+async fn add_up_in_the_midst_of_traffic(cluster: &Cluster, asked: &str) {
     let clients = cluster.clients();
     cluster.client().connect_each(&crowd("stayer", 300)).await;
     let traffic: Vec<_> = clients
@@ -119,8 +127,8 @@ async fn add_up_in_the_midst_of_traffic(cluster: &Cluster, openings: usize) {
         .map(come_and_go)
         .collect();
     let mut streams = Vec::new();
-    for client in clients.iter().cycle().take(openings) {
-        let mut stream = Stream::open(client, "?snapshot=true").await;
+    for client in clients.iter().cycle().take(60) {
+        let mut stream = Stream::open(client, &format!("?snapshot=true{asked}")).await;
         let online = stream.snapshot().await;
         streams.push((stream, online));
     }
@@ -129,7 +137,8 @@ async fn add_up_in_the_midst_of_traffic(cluster: &Cluster, openings: usize) {
         assert!(traveller.await.is_err_and(|error| error.is_cancelled()));
     }
     settle(&cluster.client()).await;
-    let truth: BTreeSet<String> = cluster.client().everyone().await.into_iter().collect();
+    let mut truth: BTreeSet<String> = cluster.client().everyone().await.into_iter().collect();
+    truth.retain(|user| asked.is_empty() || asked.contains(user.as_str()));
     for (stream, online) in &mut streams {
         let events = stream.collect_until(|event| event.user() == "last").await;
         assert_eq!(fold(online, &events), truth);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::crowd;
 use crate::cluster::Cluster;
-use crate::faults::traffic::{Traffic, assert_told_is_what_happened};
+use crate::faults::traffic::{Told, Traffic, assert_told_is_what_happened};
 use crate::instance::Settings;
 use crate::sse::{Stream, briefs};
 use crate::timestamp::Timestamp;
@@ -45,4 +45,37 @@ async fn callers_who_race_are_told_what_the_events_say() {
             "every instance tells the same"
         );
     }
+}
+
+/// Bursts of calls that begin just as everyone's time runs out, so that pings, connects and sweeps meet.
+#[tokio::test]
+async fn callers_who_race_with_expiries_are_told_what_the_events_say() {
+    let settings = Settings::new()
+        .with("PRESENCE_TTL", "500ms")
+        .with("PRESENCE_PING_INTERVAL", "100ms");
+    let cluster = Cluster::of(3, settings).await;
+    let clients = cluster.clients();
+    let mut stream = Stream::open(&clients[0], "").await;
+    let users = crowd("user", 40);
+    let mut told = Told::new();
+    for round in 0..10 {
+        let traffic = Traffic::start(12, &users, &clients);
+        Timestamp::now()
+            .plus(Duration::from_millis(200))
+            .pass()
+            .await;
+        for (user, (online, offline)) in traffic.stop().await {
+            let total = told.entry(user).or_default();
+            *total = (total.0 + online, total.1 + offline);
+        }
+        // The last calls were a moment ago: their users' deadlines are about now when the next burst begins.
+        Timestamp::now()
+            .plus(Duration::from_millis(380 + 20 * round))
+            .pass()
+            .await;
+    }
+    let events = stream.events_before_now(&clients[1], "marker").await;
+    let expired = events.iter().filter(|event| event.reason() == "expired");
+    assert!(expired.count() > 10, "some did expire");
+    assert_told_is_what_happened(&told, &events);
 }

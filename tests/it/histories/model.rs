@@ -50,6 +50,14 @@ impl Bracket {
         self.latest < other.earliest
     }
 
+    /// The later of two moments.
+    fn or_later(self, other: Self) -> Self {
+        Self {
+            earliest: self.earliest.max(other.earliest),
+            latest: self.latest.max(other.latest),
+        }
+    }
+
     fn contains(self, moment: Timestamp) -> bool {
         (self.earliest..=self.latest).contains(&moment.as_millis())
     }
@@ -64,7 +72,7 @@ struct User {
     /// departure of a connection since. A store may know no
     /// later one when it finds the user gone, since a ping writes nothing but a time to live.
     looked_at: Option<Bracket>,
-    /// When the user was last alive, while announced and as the last event said afterwards.
+    /// When the user was last alive, as far as closed connections and the last event tell.
     last_seen: Option<Bracket>,
 }
 
@@ -101,16 +109,21 @@ impl User {
             earliest: deadline.earliest.min(known),
             ..deadline
         };
-        Some(minus(deadline, ttl))
+        Some(self.or_closed_later(minus(deadline, ttl)))
+    }
+
+    /// A connection that was closed may have been alive later than those that are left.
+    fn or_closed_later(&self, seen: Bracket) -> Bracket {
+        match self.last_seen {
+            Some(closed) => seen.or_later(closed),
+            None => seen,
+        }
     }
 
     /// When the last of the connections expires.
     fn deadline(&self) -> Option<Bracket> {
         let deadlines = self.connections.values();
-        deadlines.copied().reduce(|one, other| Bracket {
-            earliest: one.earliest.max(other.earliest),
-            latest: one.latest.max(other.latest),
-        })
+        deadlines.copied().reduce(Bracket::or_later)
     }
 }
 
@@ -168,9 +181,19 @@ impl Model {
 
     pub(super) fn left(&mut self, at: Bracket, id: &UserId, closing: &Closing, left: Left) {
         let user = self.users.entry(id.clone()).or_default();
-        match closing {
-            Closing::One(connection) => drop(user.connections.remove(connection)),
-            Closing::All => user.connections.clear(),
+        let closed = match closing {
+            Closing::One(connection) => user.connections.remove(connection),
+            Closing::All => std::mem::take(&mut user.connections).into_values().next(),
+        };
+        // A connection that may or may not have expired may or may not have been closed now.
+        let closed_alive = closed.filter(|deadline| !deadline.surely_before(at));
+        let surely = closed_alive.is_some_and(|deadline| at.surely_before(deadline));
+        if left.online && closed_alive.is_some() {
+            let before = user.last_seen.map_or(0, |seen| seen.earliest);
+            user.last_seen = Some(Bracket {
+                earliest: if surely { at.earliest } else { before },
+                latest: at.latest,
+            });
         }
         user.check_online(at, left.online);
         user.looked_at = match (user.looked_at, user.deadline()) {
@@ -210,7 +233,10 @@ impl Model {
             );
         }
         let seen = match user.announced {
-            true if found.online => user.deadline().map(|deadline| minus(deadline, self.ttl)),
+            true if found.online => {
+                let pinged = user.deadline().map(|deadline| minus(deadline, self.ttl));
+                pinged.map(|pinged| user.or_closed_later(pinged))
+            }
             true => user.seen_before_it_went(self.ttl),
             false => user.last_seen,
         };

@@ -1,9 +1,9 @@
 //! What operators ask.
 
-use crate::client::media_type;
+use crate::client::{media_type, send};
 use crate::cluster::{Cluster, Store, on_both_stores};
 use crate::instance::{Instance, Settings};
-use crate::redis_server::free_port;
+use crate::redis_server::{RedisServer, free_port};
 use crate::sse::Stream;
 
 async fn it_lives_and_is_ready(store: Store) {
@@ -73,6 +73,26 @@ async fn without_redis_it_lives_and_is_not_ready() {
     let settings = settings.with("PRESENCE_LISTEN", &listen);
     let health = Instance::run_to_its_end(&settings, &["--healthcheck"]).await;
     assert_eq!(health.status.code(), Some(0));
+}
+
+/// Neither a password that opens nor one that does not is shown, to callers or in the log.
+#[tokio::test]
+async fn the_password_of_redis_is_kept() {
+    let redis = RedisServer::start().await;
+    let settings = ["CONFIG", "SET", "requirepass", "open-sesame"];
+    redis.command::<()>(&settings).await;
+    let url = |password| redis.url().replace("//", &format!("//:{password}@"));
+    let with = |password| Settings::new().with("REDIS_URL", &url(password));
+    let welcome = Instance::start(&with("open-sesame")).await;
+    welcome.client().connect("alice").await;
+    let refused = Instance::start(&with("open-barley")).await;
+    let ready = refused.client().get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    let ping = send(refused.client().of_user("alice", "ping")).await;
+    assert_eq!(ping.status, 503);
+    for text in [&welcome.log(), &refused.log(), &ready.body, &ping.body] {
+        assert!(!text.contains("open-"), "{text}");
+    }
 }
 
 on_both_stores!(

@@ -3,7 +3,7 @@
 use crate::client::crowd;
 use crate::cluster::Cluster;
 use crate::instance::{Instance, Settings};
-use crate::sse::Stream;
+use crate::sse::{Stream, briefs};
 
 /// "It never blocks Redis and never scans keys that are not ours."
 #[tokio::test]
@@ -125,4 +125,24 @@ fn stat(info: &str, name: &str) -> u64 {
     value
         .and_then(|value| value.trim().parse().ok())
         .expect("a number")
+}
+
+/// The databases of a Redis share its channels and nothing else.
+#[tokio::test]
+async fn two_databases_of_one_redis_are_two_services() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let other_url = format!("{}5", cluster.redis().url());
+    let other = cluster.settings().clone().with("REDIS_URL", &other_url);
+    let other = Instance::start(&other).await;
+    let (here, there) = (cluster.client(), other.client());
+    let mut stream = Stream::open(&here, "?snapshot=true").await;
+    assert!(stream.snapshot().await.is_empty());
+    for user in crowd("there", 20) {
+        there.connect(&user).await;
+        here.connect(&user.replace("there", "here")).await;
+    }
+    let changes = stream.events_before_now(&here, "marker").await;
+    assert_eq!(briefs(&changes), crowd("online here", 20));
+    assert_eq!(there.count().await, 20);
+    assert_eq!(here.count().await, 21);
 }

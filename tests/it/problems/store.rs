@@ -10,6 +10,7 @@ use super::problem;
 use crate::client::{Answer, Client, send, try_send};
 use crate::cluster::Cluster;
 use crate::instance::Settings;
+use crate::sse::{Stream, briefs};
 use crate::wait::{eventually, eventually_true};
 
 /// Longest time a caller waits for the word that the store does not answer.
@@ -85,4 +86,46 @@ async fn every_call_is_503_while_redis_hangs() {
         (answer.status.as_u16() == 200).then_some(answer)
     });
     assert_eq!(found.await.ok::<crate::client::User>().user_id, "alice");
+}
+
+/// A full Redis, or one that was made a replica by a failover, refuses what changes it.
+#[tokio::test]
+async fn a_redis_that_refuses_to_write_is_503_and_nothing_changed() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    client.connect("alice").await;
+    let mut stream = Stream::open(&client, "").await;
+    for (refuse, allow) in [
+        (
+            ["CONFIG", "SET", "maxmemory", "1"],
+            ["CONFIG", "SET", "maxmemory", "0"],
+        ),
+        (
+            ["CONFIG", "SET", "min-replicas-to-write", "1"],
+            ["CONFIG", "SET", "min-replicas-to-write", "0"],
+        ),
+    ] {
+        redis.command::<()>(&refuse).await;
+        let answer = send(client.of_user("bob", "connect")).await;
+        assert_unavailable(&answer, redis.port());
+        redis.command::<()>(&allow).await;
+        assert_eq!(client.everyone().await, ["alice"]);
+    }
+    assert!(client.connect("bob").await.became_online);
+    assert_eq!(stream.next().await.brief(), "online bob");
+}
+
+#[tokio::test]
+async fn scripts_that_redis_forgot_are_no_error() {
+    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    client.connect("alice").await;
+    cluster.redis().command::<()>(&["SCRIPT", "FLUSH"]).await;
+    client.connect_as("alice", "phone").await;
+    cluster.redis().command::<()>(&["SCRIPT", "FLUSH"]).await;
+    assert!(!client.disconnect_as("alice", "phone").await.became_offline);
+    cluster.redis().command::<()>(&["SCRIPT", "FLUSH"]).await;
+    let changes = stream.changes(2).await;
+    assert_eq!(briefs(&changes), ["online alice", "offline alice"]);
 }

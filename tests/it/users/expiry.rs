@@ -94,6 +94,28 @@ async fn each_connection_expires_on_its_own(store: Store) {
     assert!(!client.user("alice").await.online);
 }
 
+/// Whoever pings prolongs its own connection and no other.
+async fn a_ping_prolongs_no_other_connection(store: Store) {
+    let settings = Settings::mortal().with("PRESENCE_TTL", "3s");
+    let cluster = Cluster::with(store, settings).await;
+    let client = cluster.client();
+    let phone = client.connect_as("alice", "phone").await;
+    let unnamed = client.connect("bob").await;
+    phone.expires_at.less(Duration::from_secs(1)).pass().await;
+    client.ping("alice").await;
+    client.ping_as("bob", "phone").await;
+    unnamed
+        .expires_at
+        .max(phone.expires_at)
+        .plus(JUST_AFTER)
+        .pass()
+        .await;
+    assert_eq!(client.user("alice").await.connection_ids(), ["1"]);
+    assert_eq!(client.user("bob").await.connection_ids(), ["phone"]);
+    assert!(client.disconnect("alice").await.became_offline);
+    assert!(client.disconnect_as("bob", "phone").await.became_offline);
+}
+
 async fn an_expired_connection_closes_without_effect(store: Store) {
     let settings = Settings::mortal().with("PRESENCE_TTL", "3s");
     let cluster = Cluster::with(store, settings).await;
@@ -158,6 +180,7 @@ on_both_stores!(
     pings_keep_a_user_online,
     a_ping_after_expiry_comes_back_online,
     each_connection_expires_on_its_own,
+    a_ping_prolongs_no_other_connection,
     an_expired_connection_closes_without_effect,
     the_last_connection_to_expire_takes_the_user_offline,
     pings_around_the_deadline_agree_with_the_events,

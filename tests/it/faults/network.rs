@@ -1,0 +1,68 @@
+//! A network that is slow, or loses everything on the open connections and tells nobody.
+
+use std::time::Duration;
+
+use crate::client::{crowd, try_send};
+use crate::cluster::Cluster;
+use crate::instance::{Instance, Settings};
+use crate::network::Network;
+use crate::sse::{Stream, briefs};
+use crate::wait::eventually_true;
+
+/// Nothing ever comes on such a connection, not even its end: it has to be probed.
+#[tokio::test]
+async fn a_dead_connection_to_redis_is_found_out_and_no_event_is_lost() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let network = Network::to(cluster.redis().port()).await;
+    let settings = Settings::new().with("REDIS_URL", &network.redis_url());
+    let far = Instance::start(&settings).await;
+    let mut stream = Stream::open(&far.client(), "").await;
+    let near = cluster.client();
+    near.connect("before").await;
+    assert_eq!(stream.next().await.brief(), "online before");
+
+    network.lose_open_connections();
+    for user in crowd("user", 50) {
+        near.connect(&user).await;
+    }
+    let expected: Vec<String> = crowd("online user", 50);
+    assert_eq!(briefs(&stream.changes(50).await), expected);
+}
+
+#[tokio::test]
+async fn calls_over_a_dead_connection_fail_soon_and_work_again_by_themselves() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let network = Network::to(cluster.redis().port()).await;
+    let settings = Settings::new().with("REDIS_URL", &network.redis_url());
+    let far = Instance::start(&settings).await;
+    far.client().connect("alice").await;
+    network.lose_open_connections();
+    eventually_true("calls work again", async || {
+        let ping = far.client().of_user("alice", "ping");
+        let answer = try_send(ping.timeout(Duration::from_secs(10))).await;
+        let status = answer.expect("an answer within ten seconds").status;
+        assert!(status == 200 || status == 503, "{status}");
+        status == 200
+    })
+    .await;
+    assert!(cluster.client().user("alice").await.online);
+}
+
+/// A client may trust `expiresAt`, however long the answer of Redis was on its way.
+#[tokio::test]
+async fn an_answer_that_was_long_on_its_way_promises_no_time_the_user_does_not_have() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let network = Network::to(cluster.redis().port()).await;
+    let settings = Settings::new().with("REDIS_URL", &network.redis_url());
+    let instance = Instance::start(&settings).await;
+    let far = instance.client();
+    far.connect("alice").await;
+    network.delay_answers(Duration::from_millis(300));
+    let pinged = far.ping("alice").await;
+    let connected = far.connect_as("bob", "phone").await;
+    for (user, told) in [("alice", pinged), ("bob", connected)] {
+        let true_deadline = cluster.client().user(user).await.connections[0].expires_at;
+        let too_much = told.expires_at.millis_after(true_deadline);
+        assert!(too_much <= 5, "{user} was promised {too_much} ms too much");
+    }
+}
