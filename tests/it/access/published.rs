@@ -1,6 +1,7 @@
 //! Keys that an identity provider publishes: rotated, withdrawn, and when it is down, slow or lying.
 
 use serde_json::json;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Duration, Instant};
 
 use super::jwks_server::{Conduct, JwksServer, publish};
@@ -117,58 +118,75 @@ async fn made_up_key_ids_do_not_reach_the_provider() {
     assert!(server.requests() <= 5, "{} requests", server.requests());
 }
 
-#[tokio::test]
-async fn the_last_good_set_stays_in_force() {
-    let (signer, stranger) = (Signer::rsa().named("a"), Signer::rsa().named("b"));
-    let secret = Signer::secret(SECRET.as_bytes()).named("b");
-    let server = JwksServer::start(publish(&[&signer])).await;
-    let instance = instance_of(&server).await;
-    let client = instance.client();
-    assert_eq!(
-        ping(&client, "u", &signer.token(&claims("u"))).await.status,
-        200
-    );
+/// What a provider may do wrong after it has once done right.
+fn misconduct(own: &Signer, stranger: &Signer) -> Vec<(&'static str, Conduct)> {
     let text = |text: &str| Conduct::Answer(200, text.to_owned());
     let set_of = |jwk| Conduct::Publish(json!({"keys": [jwk]}));
-    let mut weak = signer.jwk();
+    let secret = Signer::secret(SECRET.as_bytes()).named("stranger");
+    let mut weak = own.jwk();
     weak["n"] = json!("AQAB");
     let mut for_encryption = stranger.jwk();
     for_encryption["use"] = json!("enc");
-    for (index, conduct) in [
-        Conduct::Cut,
-        Conduct::Answer(500, "{}".to_owned()),
-        Conduct::Answer(302, "{}".to_owned()),
-        text("<html>welcome to the hotel</html>"),
-        text("{\"keys\":{}}"),
-        text("{\"keys\":[]}"),
-        text("{\"keys\":[1,null,{}]}"),
-        Conduct::Flood,
-        set_of(secret.jwk()),
-        set_of(weak),
-        set_of(for_encryption),
-        Conduct::Hang,
+    let mut other_algorithm = stranger.jwk();
+    other_algorithm["alg"] = json!("PS256");
+    vec![
+        ("it is down", Conduct::Cut),
+        ("it hangs", Conduct::Hang),
+        ("it never ends", Conduct::Flood),
+        (
+            "an error with keys",
+            Conduct::Answer(500, json!({"keys": [stranger.jwk()]}).to_string()),
+        ),
+        (
+            "a redirect",
+            Conduct::Answer(302, json!({"keys": [stranger.jwk()]}).to_string()),
+        ),
+        ("a page", text("<html>welcome to the hotel</html>")),
+        ("no list", text("{\"keys\":{}}")),
+        ("no keys", text("{\"keys\":[]}")),
+        ("no key among them", text("{\"keys\":[1,null,{}]}")),
+        ("a secret", set_of(secret.jwk())),
+        ("a weak key", set_of(weak)),
+        ("a key for encryption", set_of(for_encryption)),
+        ("a key for another algorithm", set_of(other_algorithm)),
     ]
-    .into_iter()
-    .enumerate()
-    {
-        server.now(conduct);
-        let before = server.requests();
-        let began = Instant::now();
-        let answer = ping(&client, "u", &stranger.token(&claims("u"))).await;
-        assert_refused(&answer, 401, "unknown");
-        assert!(
-            began.elapsed() < Duration::from_secs(3),
-            "{:?}",
-            began.elapsed()
+}
+
+#[tokio::test]
+async fn the_last_good_set_stays_in_force() {
+    let (own, stranger) = (Signer::rsa().named("own"), Signer::rsa().named("stranger"));
+    let here = LocalSet::new();
+    let mut cases = JoinSet::new();
+    for (what, conduct) in misconduct(&own, &stranger) {
+        let good = publish(&[&own]);
+        let tokens = ["alice", "bob"].map(|user| own.token(&claims(user)));
+        let unknown = stranger.token(&claims("alice"));
+        cases.spawn_local_on(
+            async move {
+                let server = JwksServer::start(good).await;
+                let instance = instance_of(&server).await;
+                let client = instance.client();
+                assert_eq!(ping(&client, "alice", &tokens[0]).await.status, 200);
+                server.now(conduct);
+                let began = Instant::now();
+                assert_refused(&ping(&client, "alice", &unknown).await, 401, what);
+                assert!(
+                    began.elapsed() < Duration::from_secs(3),
+                    "{what}: {:?}",
+                    began.elapsed()
+                );
+                eventually_true("it is asked again", async || server.requests() > 1).await;
+                // One token that is remembered, and one that has to be verified.
+                for (user, token) in ["alice", "bob"].into_iter().zip(&tokens) {
+                    let answer = ping(&client, user, token).await;
+                    assert_eq!(answer.status, 200, "{what}: {}", answer.body);
+                }
+                assert_refused(&ping(&client, "alice", &unknown).await, 401, what);
+            },
+            &here,
         );
-        // One that was never seen, so that it has to be verified.
-        let fresh = signer.token(&claims(&format!("user-{index}")));
-        let answer = ping(&client, &format!("user-{index}"), &fresh).await;
-        assert_eq!(answer.status, 200, "{index}: {}", answer.body);
-        if index < 3 {
-            eventually_true("it is asked again", async || server.requests() > before).await;
-        }
     }
+    here.run_until(cases.join_all()).await;
 }
 
 #[tokio::test]
