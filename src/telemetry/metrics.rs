@@ -81,6 +81,7 @@ impl Metrics {
             jwks_fetches: Family::default(),
         };
         metrics.register();
+        metrics.register_access();
         metrics
     }
 
@@ -104,26 +105,6 @@ impl Metrics {
             "bus_catch_ups",
             "Times the bus read the history",
             &self.bus_catch_ups,
-        );
-        counter(
-            "tokens_verified",
-            "User tokens whose signature was verified, once each while they are remembered",
-            &self.tokens_verified,
-        );
-        counter(
-            "credentials_refused",
-            "Calls without or with a bad credential",
-            &self.credentials_refused,
-        );
-        counter(
-            "calls_limited",
-            "Calls of users who called too often",
-            &self.calls_limited,
-        );
-        registry.register(
-            "jwks_fetches",
-            "Times the published keys were asked for",
-            self.jwks_fetches.clone(),
         );
         registry.register(
             "transitions",
@@ -162,6 +143,32 @@ impl Metrics {
             "store_errors",
             "Calls the store failed",
             self.store_errors.clone(),
+        );
+    }
+
+    fn register_access(&mut self) {
+        let registry = &mut self.registry;
+        let mut counter =
+            |name, help, counter: &Counter| registry.register(name, help, counter.clone());
+        counter(
+            "tokens_verified",
+            "User tokens whose signature was verified, once each while they are remembered",
+            &self.tokens_verified,
+        );
+        counter(
+            "credentials_refused",
+            "Calls without or with a bad credential",
+            &self.credentials_refused,
+        );
+        counter(
+            "calls_limited",
+            "Calls of users who called too often",
+            &self.calls_limited,
+        );
+        registry.register(
+            "jwks_fetches",
+            "Times the published keys were asked for",
+            self.jwks_fetches.clone(),
         );
     }
 
