@@ -1,9 +1,13 @@
 //! The settings: one list of flags and environment variables, checked before anything starts.
 
+mod access;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+
+pub use self::access::{AccessConfig, CorsOrigins, InvalidSetting, RateLimit, Secret};
 
 /// Where the service listens when nothing is set: on this machine only.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -71,6 +75,10 @@ pub struct Config {
     #[arg(long, env = "PRESENCE_DRAIN", value_name = "PRESENCE_DRAIN", default_value = "10s", value_parser = drain)]
     pub drain: Duration,
 
+    /// Who may do what.
+    #[command(flatten)]
+    pub access: AccessConfig,
+
     /// Print the OpenAPI document and exit
     #[arg(long)]
     pub print_openapi: bool,
@@ -135,6 +143,7 @@ impl Default for Config {
             lookup_limit: 1_000,
             stream_max_age: Duration::from_secs(1_800),
             drain: Duration::from_secs(10),
+            access: AccessConfig::default(),
             print_openapi: false,
             healthcheck: false,
         }

@@ -4,6 +4,7 @@
 //! makes the events that nobody's call makes.
 
 mod bus;
+mod capacity;
 mod cursor;
 mod expiry;
 mod frame;
@@ -14,6 +15,7 @@ mod stream;
 mod streams;
 
 pub use self::bus::Bus;
+pub use self::capacity::Full;
 pub use self::cursor::Cursor;
 pub use self::expiry::{Doorbell, Sweeper};
 pub use self::hub::Hub;
@@ -22,4 +24,4 @@ pub use self::payload::{
     PresenceReady, PresenceReset, PresenceSnapshot, ResetReason, UserOffline, UserOnline,
 };
 pub use self::stream::{EventStream, Interest};
-pub use self::streams::{StreamRequest, Streams};
+pub use self::streams::{OpenError, StreamRequest, Streams};

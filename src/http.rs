@@ -1,6 +1,8 @@
 //! HTTP: the route table, and what the handlers share.
 
+mod auth;
 mod connections;
+mod cors;
 mod documents;
 mod error;
 mod events;
@@ -12,12 +14,14 @@ mod users;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(crate) use self::auth::Access;
 pub(crate) use self::connections::Connections;
 use self::documents::ApiDocument;
 use self::error::{method_not_allowed, not_found, panicked};
@@ -37,6 +41,8 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     /// The settings.
     pub config: Arc<Config>,
+    /// Who may come in.
+    pub(crate) access: Arc<Access>,
 }
 
 /// All routes of the service, with their documentation.
@@ -46,11 +52,24 @@ pub fn router(state: AppState) -> Router {
         .make_span_with(request_span)
         .on_request(())
         .on_failure(());
-    api.merge(documents::routes(&document))
+    let all = api
+        .merge(documents::routes(&document))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(requests)
+        .layer(CatchPanicLayer::custom(panicked));
+    let all = match &state.config.access.cors_origins {
+        Some(origins) => all.layer(cors::layer(origins)),
+        None => all,
+    };
+    all.layer(requests).with_state(state)
+}
+
+/// The metrics alone, for a listener that only those reach who may see them.
+pub(crate) fn metrics_router(state: AppState) -> Router {
+    Router::new()
+        .route("/metrics", get(health::open_metrics))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(state)
 }
 

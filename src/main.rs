@@ -8,6 +8,9 @@ use presence::{Server, ServerError, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
+/// What the parser of flags exits with, too.
+const BAD_SETTING: u8 = 2;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let config = Config::parse();
@@ -21,6 +24,11 @@ async fn main() -> ExitCode {
     telemetry::start_logging();
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
+        // As the parser of flags does: whatever is logged, this is said.
+        Err(ServerError::Setting(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::from(BAD_SETTING)
+        }
         Err(error) => {
             error!(%error, "the service ended");
             ExitCode::FAILURE

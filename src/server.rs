@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, InvalidSetting};
 use crate::events::{Bus, Doorbell, Hub, Streams, Sweeper};
-use crate::http::{AppState, Connections, router};
+use crate::http::{Access, AppState, Connections, metrics_router, router};
 use crate::presence::PresenceService;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
@@ -32,15 +32,17 @@ pub struct Server {
     hub: Arc<Hub>,
     streams: Arc<Streams>,
     metrics: Arc<Metrics>,
+    access: Arc<Access>,
 }
 
 /// A presence service that accepts connections.
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     hub: Arc<Hub>,
     drain: Duration,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<watch::Sender<()>>,
     tasks: JoinSet<&'static str>,
 }
 
@@ -55,6 +57,9 @@ pub enum ServerError {
         /// What the system said.
         cause: io::Error,
     },
+    /// A setting makes no sense.
+    #[error(transparent)]
+    Setting(#[from] InvalidSetting),
     /// The store's settings make no sense.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -67,6 +72,7 @@ impl Server {
     /// Puts the parts together. Nothing is connected and nothing runs yet.
     pub fn new(config: Config) -> Result<Self, ServerError> {
         let metrics = Arc::new(Metrics::new());
+        let access = Arc::new(Access::new(&config, Arc::clone(&metrics))?);
         let store = Arc::new(Store::open(&config)?);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics)));
         let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config);
@@ -76,6 +82,7 @@ impl Server {
             hub,
             streams: Arc::new(streams),
             metrics,
+            access,
         })
     }
 
@@ -84,12 +91,13 @@ impl Server {
         self.store.kind()
     }
 
-    /// Binds the address and begins to serve.
+    /// Binds the addresses and begins to serve.
     pub async fn listen(self) -> Result<Running, ServerError> {
-        let address = self.config.listen_address();
-        let failed = |cause| ServerError::Listen { address, cause };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let (listener, address) = bind(self.config.listen_address()).await?;
+        let metrics_listener = match self.config.access.metrics_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
         let mut tasks = self.background();
         self.wait_for_the_store().await;
         let state = AppState {
@@ -100,18 +108,20 @@ impl Server {
             streams: self.streams,
             metrics: self.metrics,
             config: Arc::clone(&self.config),
+            access: self.access,
         };
+        let (stop, stopped) = watch::channel(());
+        let metrics_address = metrics_listener.as_ref().map(|(_, address)| *address);
+        if let Some((listener, address)) = metrics_listener {
+            info!(%address, "serving the metrics apart");
+            let connections = Connections::new(listener, metrics_router(state.clone()));
+            tasks.spawn(accept(connections, stopped.clone(), METRICS_ACCEPTOR));
+        }
         let connections = Connections::new(listener, router(state));
-        let (stop, stopped) = oneshot::channel::<()>();
-        tasks.spawn(async move {
-            connections
-                .accept_until(async { drop(stopped.await) })
-                .await;
-            connections.finished().await;
-            ACCEPTOR
-        });
+        tasks.spawn(accept(connections, stopped, ACCEPTOR));
         Ok(Running {
             address,
+            metrics_address,
             hub: self.hub,
             drain: self.config.drain,
             stop: Some(stop),
@@ -153,6 +163,15 @@ impl Server {
         );
         let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
         let mut tasks = JoinSet::new();
+        let (keys, limits) = (Arc::clone(&self.access), Arc::clone(&self.access));
+        tasks.spawn(async move {
+            keys.keep_keys_fresh().await;
+            "refresh of the published keys"
+        });
+        tasks.spawn(async move {
+            limits.forget_the_idle().await;
+            "rate limits"
+        });
         tasks.spawn(async move {
             store.supervise().await;
             "link to the store"
@@ -173,13 +192,38 @@ impl Server {
     }
 }
 
-/// The name of the task that ends when it is told to.
+/// The names of the tasks that end when they are told to.
 const ACCEPTOR: &str = "acceptor";
+const METRICS_ACCEPTOR: &str = "acceptor of the metrics";
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |cause| ServerError::Listen { address, cause };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+async fn accept(
+    connections: Connections,
+    mut stopped: watch::Receiver<()>,
+    name: &'static str,
+) -> &'static str {
+    // It is told by the end of the sender.
+    let stopped = async { drop(stopped.changed().await) };
+    connections.accept_until(stopped).await;
+    connections.finished().await;
+    name
+}
 
 impl Running {
     /// The address it accepts connections on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the listener for the metrics alone, where there is one.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// Resolves when a background task ended, which none ever should.

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use parking_lot::Mutex;
 
+use super::capacity::Place;
 use super::hub::Hub;
 use crate::presence::{Position, UserId};
 
@@ -262,11 +263,17 @@ fn wake(waker: &mut Option<Waker>) {
 pub struct EventStream {
     slot: Arc<Slot>,
     hub: Arc<Hub>,
+    /// Held until the stream is closed.
+    _place: Place,
 }
 
 impl EventStream {
-    pub(super) fn new(slot: Arc<Slot>, hub: Arc<Hub>) -> Self {
-        Self { slot, hub }
+    pub(super) fn new(slot: Arc<Slot>, hub: Arc<Hub>, place: Place) -> Self {
+        Self {
+            slot,
+            hub,
+            _place: place,
+        }
     }
 }
 

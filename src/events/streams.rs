@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::Cursor;
+use super::capacity::{Capacity, Full};
 use super::frame;
 use super::hub::{Hub, Joined, Origin};
 use super::payload::ResetReason;
@@ -38,6 +40,21 @@ pub struct StreamRequest {
     pub snapshot: bool,
     /// The cursor of an earlier stream, as the client sent it.
     pub last_event_id: Option<String>,
+    /// Who counts as holding the stream open; nobody's streams are limited in all only.
+    pub caller: Option<Arc<str>>,
+    /// When it ends at the latest.
+    pub closes_by: Option<Instant>,
+}
+
+/// Why a stream was not opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The store is out of reach, and nothing could be promised.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There are too many.
+    #[error(transparent)]
+    Full(#[from] Full),
 }
 
 /// The streams of this instance.
@@ -46,6 +63,7 @@ pub struct Streams {
     store: Arc<Store>,
     hub: Arc<Hub>,
     snapshots: Snapshots,
+    capacity: Arc<Capacity>,
     max_age: Duration,
     history: Duration,
 }
@@ -74,10 +92,13 @@ impl Start {
 impl Streams {
     /// Streams out of `hub`, with the ages that `config` sets.
     pub fn new(store: Arc<Store>, hub: Arc<Hub>, config: &Config) -> Self {
+        let access = &config.access;
+        let capacity = Capacity::new(access.streams, access.streams_per_caller);
         Self {
             store,
             hub,
             snapshots: Snapshots::default(),
+            capacity: Arc::new(capacity),
             max_age: config.stream_max_age,
             history: config.history,
         }
@@ -88,8 +109,10 @@ impl Streams {
     /// A stream without a cursor begins at what the store holds now, not at what this instance has
     /// heard of: an event from before the call is never told.
     ///
-    /// Fails when the store is out of reach and nothing could be promised.
-    pub async fn open(self: &Arc<Self>, request: StreamRequest) -> Result<EventStream, StoreError> {
+    /// Fails when the store is out of reach and nothing could be promised, and when there are as
+    /// many streams as may be.
+    pub async fn open(self: &Arc<Self>, request: StreamRequest) -> Result<EventStream, OpenError> {
+        let place = self.capacity.take(request.caller)?;
         let start = match request.last_event_id.as_deref() {
             Some(id) => self.resume_from(id)?,
             None => {
@@ -103,14 +126,15 @@ impl Streams {
         };
         let head = frame::head(start.cursor());
         let age = self.max_age.mul_f64(1.0 - AGE_JITTER * fastrand::f64());
-        let closes_at = Instant::now() + age;
+        let due = Instant::now() + age;
+        let closes_at = request.closes_by.map_or(due, |latest| latest.min(due));
         let slot = self
             .hub
             .open(request.interest, request.snapshot, head, closes_at);
         if !self.joins_at_once(&slot, start) {
             self.begin(Arc::clone(&slot), start);
         }
-        Ok(EventStream::new(slot, Arc::clone(&self.hub)))
+        Ok(EventStream::new(slot, Arc::clone(&self.hub), place))
     }
 
     /// Whether streams can be opened; fails as [`Streams::open`] would.

@@ -9,7 +9,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use utoipa::OpenApi;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::AppState;
@@ -29,9 +30,29 @@ use crate::events::{PresenceReady, PresenceReset, PresenceSnapshot, UserOffline,
         (name = "events", description = "Every change, as server-sent events"),
         (name = "operations", description = "Health, metrics"),
     ),
-    components(schemas(UserOnline, UserOffline, PresenceSnapshot, PresenceReady, PresenceReset))
+    components(schemas(UserOnline, UserOffline, PresenceSnapshot, PresenceReady, PresenceReset)),
+    modifiers(&Security)
 )]
 pub(super) struct ApiDocument;
+
+/// How a caller says who it is.
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "A user's JWT, or the API key of a server or dashboard. Needs nothing where the service runs open, on loopback.",
+            ))
+            .build();
+        let description = "The same, for clients that cannot set a header";
+        let query = ApiKeyValue::with_description("access_token", description);
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        components.add_security_scheme("accessToken", SecurityScheme::ApiKey(ApiKey::Query(query)));
+    }
+}
 
 /// `/openapi.json` and `/docs`.
 pub(super) fn routes(document: &utoipa::openapi::OpenApi) -> Router<AppState> {

@@ -1,9 +1,10 @@
 //! Every refusal, as a problem document of RFC 9457, from one table.
 
 use std::any::Any;
+use std::time::Duration;
 
 use axum::Json;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -11,11 +12,16 @@ use thiserror::Error;
 use tracing::{debug, error};
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::presence::{InvalidConnectionId, InvalidUserId};
+use super::auth::Refused;
+use crate::events::{Full, OpenError};
+use crate::presence::{InvalidConnectionId, InvalidUserId, UserId};
 use crate::store::StoreError;
 
-/// When a client should try again after the store was out of reach, in seconds.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// When a client should try again after the store or the keys were out of reach.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// When a client should try again to open a stream after others had to end first.
+const RETRY_STREAM: Duration = Duration::from_secs(5);
 
 /// Why a call is refused. Its text is the `detail` of the problem document.
 #[derive(Debug, Error)]
@@ -47,6 +53,24 @@ pub(super) enum Error {
     Cursor,
     #[error("the body could not be read")]
     Body,
+    #[error("send a token or key as Authorization: Bearer")]
+    NoCredential,
+    #[error("{0}")]
+    BadCredential(&'static str),
+    #[error("the credential is not for user {:?}", .0.as_str())]
+    MayNotActFor(UserId),
+    #[error("the credential does not let you see user {:?}", .0.as_str())]
+    MayNotSee(UserId),
+    #[error("to see everyone takes the scope presence.read, or the claim watch with an asterisk")]
+    MayNotSeeEveryone,
+    #[error("to see the metrics takes the scope presence.read")]
+    MayNotSeeMetrics,
+    #[error("too many calls; see Retry-After")]
+    TooManyCalls(Duration),
+    #[error("{0}; see Retry-After")]
+    TooManyStreams(#[from] Full),
+    #[error("the keys that verify tokens are out of reach; try again")]
+    KeysUnreachable,
     #[error("there is nothing at this path")]
     NotFound,
     #[error("the path exists, but not for this method; see Allow")]
@@ -85,6 +109,21 @@ impl Error {
             Self::Limit(_) => (S::BAD_REQUEST, "invalid-limit", "Invalid limit"),
             Self::Cursor => (S::BAD_REQUEST, "invalid-cursor", "Invalid cursor"),
             Self::Body => (S::BAD_REQUEST, "unreadable-body", "Unreadable body"),
+            Self::NoCredential => (S::UNAUTHORIZED, "no-credential", "No credential"),
+            Self::BadCredential(_) => (S::UNAUTHORIZED, "bad-credential", "Bad credential"),
+            Self::MayNotActFor(_)
+            | Self::MayNotSee(_)
+            | Self::MayNotSeeEveryone
+            | Self::MayNotSeeMetrics => (S::FORBIDDEN, "not-allowed", "Not allowed"),
+            Self::TooManyCalls(_) => (S::TOO_MANY_REQUESTS, "too-many-calls", "Too many calls"),
+            Self::TooManyStreams(_) => {
+                (S::TOO_MANY_REQUESTS, "too-many-streams", "Too many streams")
+            }
+            Self::KeysUnreachable => (
+                S::SERVICE_UNAVAILABLE,
+                "keys-unreachable",
+                "Keys unreachable",
+            ),
             Self::NotFound => (S::NOT_FOUND, "not-found", "Not found"),
             Self::MethodNotAllowed => (
                 S::METHOD_NOT_ALLOWED,
@@ -105,6 +144,35 @@ impl Error {
             ),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal-error", "Internal error"),
         }
+    }
+
+    /// When it may go better, in whole seconds.
+    fn retry_after(&self) -> Option<u64> {
+        let wait = match self {
+            Self::StoreUnreachable(_) | Self::KeysUnreachable => RETRY_SOON,
+            Self::TooManyStreams(_) => RETRY_STREAM,
+            Self::TooManyCalls(wait) => *wait,
+            _ => return None,
+        };
+        Some(wait.as_millis().div_ceil(1_000).max(1) as u64)
+    }
+
+    /// What to bring, as RFC 6750, section 3, has it: no error code where nothing was brought.
+    fn challenge(&self) -> Option<HeaderValue> {
+        let challenge = match self {
+            Self::NoCredential => "Bearer realm=\"presence\"".to_owned(),
+            Self::BadCredential(why) => format!(
+                "Bearer realm=\"presence\", error=\"invalid_token\", error_description=\"{why}\""
+            ),
+            Self::MayNotActFor(_)
+            | Self::MayNotSee(_)
+            | Self::MayNotSeeEveryone
+            | Self::MayNotSeeMetrics => {
+                "Bearer realm=\"presence\", error=\"insufficient_scope\"".to_owned()
+            }
+            _ => return None,
+        };
+        HeaderValue::from_str(&challenge).ok()
     }
 }
 
@@ -130,6 +198,30 @@ pub(super) struct Problem {
 #[derive(IntoResponses)]
 #[response(status = 400, content_type = "application/problem+json")]
 pub(super) struct BadRequest(#[allow(dead_code)] Problem);
+
+/// No token or key came with the call, or it is not valid; `detail` says which.
+#[derive(IntoResponses)]
+#[response(
+    status = 401,
+    content_type = "application/problem+json",
+    headers(("WWW-Authenticate" = String, description = "`Bearer`, with an error code of RFC 6750 where a credential came"))
+)]
+pub(super) struct Unauthorized(#[allow(dead_code)] Problem);
+
+/// The token or key is valid and does not allow this.
+#[derive(IntoResponses)]
+#[response(status = 403, content_type = "application/problem+json")]
+pub(super) struct Forbidden(#[allow(dead_code)] Problem);
+
+/// The user called too often, or too many streams are open; try again after as many seconds as
+/// `Retry-After` says.
+#[derive(IntoResponses)]
+#[response(
+    status = 429,
+    content_type = "application/problem+json",
+    headers(("Retry-After" = u32, description = "Seconds"))
+)]
+pub(super) struct TooMany(#[allow(dead_code)] Problem);
 
 /// The body is over 64 KiB, or over 1 MiB where ids are listed.
 #[derive(IntoResponses)]
@@ -164,6 +256,7 @@ impl IntoResponse for Error {
             Self::StoreUnreachable(cause) => debug!(%cause, "a call found no store"),
             _ => {}
         }
+        let (retry_after, challenge) = (self.retry_after(), self.challenge());
         let problem = Problem {
             kind: format!("urn:presence:problem:{name}"),
             title,
@@ -174,9 +267,8 @@ impl IntoResponse for Error {
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(CONTENT_TYPE, json);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
-        }
+        headers.extend(retry_after.map(|seconds| (RETRY_AFTER, seconds.into())));
+        headers.extend(challenge.map(|challenge| (WWW_AUTHENTICATE, challenge)));
         response
     }
 }
@@ -187,6 +279,21 @@ impl From<StoreError> for Error {
             StoreError::Unreachable(cause) => Self::StoreUnreachable(cause),
             StoreError::Failed(cause) => Self::Internal(cause),
         }
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Store(error) => error.into(),
+            OpenError::Full(full) => full.into(),
+        }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(Refused(why): Refused) -> Self {
+        Self::BadCredential(why)
     }
 }
 

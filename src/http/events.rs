@@ -1,21 +1,20 @@
 //! The event stream, asked for by query or by body.
 
-use std::borrow::Cow;
-
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
+use super::auth::{Caller, StreamCaller};
 use super::error::{
-    BadRequest, BodyTimeout, BodyTooLarge, Error, StoreUnreachable, UnsupportedMediaType,
+    BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
+    Unauthorized, UnsupportedMediaType,
 };
-use super::input::{RequiredJson, user_ids};
+use super::input::{RequiredJson, decoded, user_ids};
 use crate::events::{Interest, StreamRequest};
 
 /// How many users a stream can be about, short of everyone.
@@ -75,9 +74,13 @@ struct Asked {
 ///
 /// Every `id` is an opaque cursor. A client that reconnects with it, to any instance, receives every
 /// event that it missed, once and in order. The stream ends after some time, half an hour by
-/// default, and whenever its reader does not keep up: reconnect with the last `id`.
+/// default, whenever its reader does not keep up, and when the token that opened it expires:
+/// reconnect with the last `id`, and with a fresh token.
+///
+/// A browser's `EventSource` cannot send a header: the token or key may come as `access_token`.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events", operation_id = "events",
+    security(("bearer" = []), ("accessToken" = [])),
     params(
         StreamQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "The cursor to resume from; it wins over lastEventId", example = "64a5c2f0b1c3d.19a4d0f1b2c.0"),
@@ -85,15 +88,19 @@ struct Asked {
     responses(
         (status = 200, content_type = "text/event-stream", body = String, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.snapshot\ndata: {\"online\":[\"bob\"]}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.ready\ndata: {\"count\":1}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n: keep-alive\n\n"),
         BadRequest,
+        Unauthorized,
+        Forbidden,
+        TooMany,
         StoreUnreachable,
     )
 )]
 pub(super) async fn stream(
+    StreamCaller(caller): StreamCaller,
     State(state): State<AppState>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    open(&state, asked(query.as_deref(), &headers)?).await
+    open(&state, &caller, asked(query.as_deref(), &headers)?).await
 }
 
 /// Watch many chosen users
@@ -101,6 +108,7 @@ pub(super) async fn stream(
 /// The same stream, for lists too long for a query.
 #[utoipa::path(
     post, path = "/v1/events", tag = "events", operation_id = "eventsOf",
+    security(("bearer" = []), ("accessToken" = [])),
     params(
         ("lastEventId" = Option<String>, Query, description = "The cursor to resume from, where the header cannot be set", example = "64a5c2f0b1c3d.19a4d0f1b2c.0"),
         ("Last-Event-ID" = Option<String>, Header, description = "The cursor to resume from; it wins over lastEventId", example = "64a5c2f0b1c3d.19a4d0f1b2c.0"),
@@ -109,13 +117,17 @@ pub(super) async fn stream(
     responses(
         (status = 200, content_type = "text/event-stream", body = String, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n"),
         BadRequest,
+        Unauthorized,
+        Forbidden,
         BodyTimeout,
         BodyTooLarge,
         UnsupportedMediaType,
+        TooMany,
         StoreUnreachable,
     )
 )]
 pub(super) async fn stream_of(
+    StreamCaller(caller): StreamCaller,
     State(state): State<AppState>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -127,13 +139,20 @@ pub(super) async fn stream_of(
         snapshot: body.snapshot,
         last_event_id: query.last_event_id,
     };
-    open(&state, asked).await
+    open(&state, &caller, asked).await
 }
 
-async fn open(state: &AppState, asked: Asked) -> Result<Response, Error> {
+async fn open(state: &AppState, caller: &Caller, asked: Asked) -> Result<Response, Error> {
     let interest = match asked.user_ids {
-        None => Interest::Everyone,
-        Some(texts) => Interest::users(user_ids(&texts, MAX_USERS)?),
+        None => {
+            caller.may_see_everyone()?;
+            Interest::Everyone
+        }
+        Some(texts) => {
+            let users = user_ids(&texts, MAX_USERS)?;
+            caller.may_see_each(&users)?;
+            Interest::users(users)
+        }
     };
     let stream = state
         .streams
@@ -141,6 +160,8 @@ async fn open(state: &AppState, asked: Asked) -> Result<Response, Error> {
             interest,
             snapshot: asked.snapshot,
             last_event_id: asked.last_event_id,
+            caller: caller.name(),
+            closes_by: caller.expires(),
         })
         .await?;
     let headers = [
@@ -177,16 +198,6 @@ fn asked(query: Option<&str>, headers: &HeaderMap) -> Result<Asked, Error> {
     // An EventSource that has heard no id yet has nothing to resume from.
     asked.last_event_id = asked.last_event_id.filter(|id| !id.is_empty());
     Ok(asked)
-}
-
-/// Decodes a value as forms do, where a plus is a space; bytes that are not UTF-8 are refused.
-fn decoded(field: &'static str, value: &str) -> Result<String, Error> {
-    let spaced = value.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8();
-    decoded.map(Cow::into_owned).map_err(|_| Error::Query {
-        field,
-        why: "it is not UTF-8",
-    })
 }
 
 #[cfg(test)]

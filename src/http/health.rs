@@ -8,7 +8,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::error::{Error, StoreUnreachable};
+use super::auth::SeeingMetrics;
+use super::error::{Error, Forbidden, StoreUnreachable, TooMany, Unauthorized};
 
 /// What the metrics are written in.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -48,12 +49,24 @@ pub(super) async fn readyz(State(state): State<AppState>) -> Result<Json<Health>
 
 /// What it counts
 ///
-/// In the OpenMetrics text format, for Prometheus.
+/// In the OpenMetrics text format, for Prometheus. Open where the service listens on loopback only;
+/// elsewhere it takes the scope `presence.read`, unless `PRESENCE_METRICS_LISTEN` serves it apart.
 #[utoipa::path(
     get, path = "/metrics", tag = "operations", operation_id = "metrics",
-    responses((status = 200, content_type = "application/openmetrics-text", body = String, description = "All metrics"))
+    security((), ("bearer" = [])),
+    responses(
+        (status = 200, content_type = "application/openmetrics-text", body = String, description = "All metrics"),
+        Unauthorized,
+        Forbidden,
+        TooMany,
+    )
 )]
-pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, Error> {
+pub(super) async fn metrics(_: SeeingMetrics, state: State<AppState>) -> Result<Response, Error> {
+    open_metrics(state).await
+}
+
+/// The metrics, for whoever reaches the listener that is theirs alone.
+pub(super) async fn open_metrics(State(state): State<AppState>) -> Result<Response, Error> {
     let text = state
         .metrics
         .render()

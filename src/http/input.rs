@@ -1,5 +1,6 @@
 //! Outside bytes become domain types here, or a refusal that names the field.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use bytes::BytesMut;
 use http_body::Body as _;
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -138,6 +140,16 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
         .end()
         .map_err(|error| Error::Json(format!("body: {error}")))?;
     Ok(value)
+}
+
+/// Decodes a value as forms do, where a plus is a space; bytes that are not UTF-8 are refused.
+pub(super) fn decoded(field: &'static str, value: &str) -> Result<String, Error> {
+    let spaced = value.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded.map(Cow::into_owned).map_err(|_| Error::Query {
+        field,
+        why: "it is not UTF-8",
+    })
 }
 
 /// Checks a list of at least one and at most `limit` user ids.

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
+use super::auth::{Caller, SeeingEveryone};
 use super::error::{
-    BadRequest, BodyTimeout, BodyTooLarge, Error, StoreUnreachable, UnsupportedMediaType,
+    BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
+    Unauthorized, UnsupportedMediaType,
 };
 use super::input::{RequiredJson, user_ids};
 use crate::presence::UserId;
@@ -76,21 +78,27 @@ pub(super) struct PageQuery {
 /// Says which of the users are online, in one round trip to the store.
 #[utoipa::path(
     post, path = "/v1/online", tag = "online", operation_id = "onlineAmong",
+    security(("bearer" = [])),
     request_body = AmongBody,
     responses(
         (status = 200, body = Online, description = "Those online"),
         BadRequest,
+        Unauthorized,
+        Forbidden,
         BodyTimeout,
         BodyTooLarge,
         UnsupportedMediaType,
+        TooMany,
         StoreUnreachable,
     )
 )]
 pub(super) async fn among(
+    caller: Caller,
     State(state): State<AppState>,
     RequiredJson(body): RequiredJson<AmongBody>,
 ) -> Result<Json<Online>, Error> {
     let users = user_ids(&body.user_ids, state.config.lookup_limit)?;
+    caller.may_see_each(&users)?;
     let online = state.presence.online_among(users).await?;
     Ok(Json(Online { online }))
 }
@@ -101,14 +109,19 @@ pub(super) async fn among(
 /// goes meanwhile may be missed or repeated.
 #[utoipa::path(
     get, path = "/v1/online", tag = "online", operation_id = "onlinePage",
+    security(("bearer" = [])),
     params(PageQuery),
     responses(
         (status = 200, body = OnlinePage, description = "A page of those online"),
         BadRequest,
+        Unauthorized,
+        Forbidden,
+        TooMany,
         StoreUnreachable,
     )
 )]
 pub(super) async fn page(
+    _: SeeingEveryone,
     State(state): State<AppState>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<OnlinePage>, Error> {
@@ -134,12 +147,19 @@ pub(super) async fn page(
 /// Count everyone online
 #[utoipa::path(
     get, path = "/v1/online/count", tag = "online", operation_id = "onlineCount",
+    security(("bearer" = [])),
     responses(
         (status = 200, body = Count, description = "How many are online"),
+        Unauthorized,
+        Forbidden,
+        TooMany,
         StoreUnreachable,
     )
 )]
-pub(super) async fn count(State(state): State<AppState>) -> Result<Json<Count>, Error> {
+pub(super) async fn count(
+    _: SeeingEveryone,
+    State(state): State<AppState>,
+) -> Result<Json<Count>, Error> {
     let count = state.presence.count().await?;
     Ok(Json(Count { count }))
 }

@@ -6,8 +6,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::error::{BadRequest, BodyTimeout, BodyTooLarge, Error, StoreUnreachable};
-use super::input::{OptionalJson, UserPath};
+use super::auth::{ActingFor, Seeing};
+use super::error::{
+    BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
+    Unauthorized,
+};
+use super::input::OptionalJson;
 use crate::presence::{ConnectionId, Timestamp, UserId, millis};
 use crate::store::{Closing, Touched};
 
@@ -107,19 +111,23 @@ pub(super) struct Connection {
 /// Opens or refreshes a connection of the user. The content type is not checked.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/connect", tag = "users", operation_id = "connect",
+    security(("bearer" = [])),
     params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
     request_body(content = Option<ConnectionBody>, description = "Left out for the user's one unnamed connection"),
     responses(
         (status = 200, body = Connected, description = "The connection is open"),
         BadRequest,
+        Unauthorized,
+        Forbidden,
         BodyTimeout,
         BodyTooLarge,
+        TooMany,
         StoreUnreachable,
     )
 )]
 pub(super) async fn connect(
+    ActingFor(user): ActingFor,
     State(state): State<AppState>,
-    UserPath(user): UserPath,
     OptionalJson(body): OptionalJson<ConnectionBody>,
 ) -> Result<Json<Connected>, Error> {
     let connection = connection_id(body.connection_id)?;
@@ -133,19 +141,23 @@ pub(super) async fn connect(
 /// event. The content type is not checked.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/ping", tag = "users", operation_id = "ping",
+    security(("bearer" = [])),
     params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
     request_body(content = Option<ConnectionBody>, description = "Left out for the user's one unnamed connection"),
     responses(
         (status = 200, body = Connected, description = "The connection is open"),
         BadRequest,
+        Unauthorized,
+        Forbidden,
         BodyTimeout,
         BodyTooLarge,
+        TooMany,
         StoreUnreachable,
     )
 )]
 pub(super) async fn ping(
+    ActingFor(user): ActingFor,
     State(state): State<AppState>,
-    UserPath(user): UserPath,
     OptionalJson(body): OptionalJson<ConnectionBody>,
 ) -> Result<Json<Connected>, Error> {
     let connection = connection_id(body.connection_id)?;
@@ -159,19 +171,23 @@ pub(super) async fn ping(
 /// content type is not checked, so `navigator.sendBeacon` can send this.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/disconnect", tag = "users", operation_id = "disconnect",
+    security(("bearer" = [])),
     params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
     request_body(content = Option<DisconnectBody>, description = "Left out for the user's one unnamed connection"),
     responses(
         (status = 200, body = Disconnected, description = "The connection is closed"),
         BadRequest,
+        Unauthorized,
+        Forbidden,
         BodyTimeout,
         BodyTooLarge,
+        TooMany,
         StoreUnreachable,
     )
 )]
 pub(super) async fn disconnect(
+    ActingFor(user): ActingFor,
     State(state): State<AppState>,
-    UserPath(user): UserPath,
     OptionalJson(body): OptionalJson<DisconnectBody>,
 ) -> Result<Json<Disconnected>, Error> {
     let closing = match (body.all, body.connection_id) {
@@ -197,16 +213,20 @@ pub(super) async fn disconnect(
 /// An unknown user is offline, never 404. Exact to the millisecond.
 #[utoipa::path(
     get, path = "/v1/users/{userId}", tag = "users", operation_id = "user",
+    security(("bearer" = [])),
     params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
     responses(
         (status = 200, body = User, description = "The user, known or not"),
         BadRequest,
+        Unauthorized,
+        Forbidden,
+        TooMany,
         StoreUnreachable,
     )
 )]
 pub(super) async fn user(
+    Seeing(user): Seeing,
     State(state): State<AppState>,
-    UserPath(user): UserPath,
 ) -> Result<Json<User>, Error> {
     let found = state.presence.user(&user).await?;
     let connections = found.connections.into_iter();

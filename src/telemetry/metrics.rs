@@ -36,6 +36,10 @@ pub struct Metrics {
     pub(crate) bus_catch_ups: Counter,
     store_seconds: Family<OperationLabel, Histogram, fn() -> Histogram>,
     store_errors: Family<OperationLabel, Counter>,
+    pub(crate) tokens_verified: Counter,
+    pub(crate) credentials_refused: Counter,
+    pub(crate) calls_limited: Counter,
+    jwks_fetches: Family<OutcomeLabel, Counter>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,6 +50,11 @@ struct TransitionLabel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OperationLabel {
     operation: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 impl Metrics {
@@ -66,8 +75,13 @@ impl Metrics {
             bus_catch_ups: Counter::default(),
             store_seconds: Family::new_with_constructor(latency),
             store_errors: Family::default(),
+            tokens_verified: Counter::default(),
+            credentials_refused: Counter::default(),
+            calls_limited: Counter::default(),
+            jwks_fetches: Family::default(),
         };
         metrics.register();
+        metrics.register_access();
         metrics
     }
 
@@ -132,6 +146,32 @@ impl Metrics {
         );
     }
 
+    fn register_access(&mut self) {
+        let registry = &mut self.registry;
+        let mut counter =
+            |name, help, counter: &Counter| registry.register(name, help, counter.clone());
+        counter(
+            "tokens_verified",
+            "User tokens whose signature was verified, once each while they are remembered",
+            &self.tokens_verified,
+        );
+        counter(
+            "credentials_refused",
+            "Calls without or with a bad credential",
+            &self.credentials_refused,
+        );
+        counter(
+            "calls_limited",
+            "Calls of users who called too often",
+            &self.calls_limited,
+        );
+        registry.register(
+            "jwks_fetches",
+            "Times the published keys were asked for",
+            self.jwks_fetches.clone(),
+        );
+    }
+
     /// A user came online by a call to this instance.
     pub(crate) fn online(&self) {
         self.transition("online");
@@ -166,6 +206,13 @@ impl Metrics {
     pub(crate) fn store_failed(&self, operation: &'static str) {
         self.store_errors
             .get_or_create(&OperationLabel { operation })
+            .inc();
+    }
+
+    /// The published keys were asked for.
+    pub(crate) fn jwks_fetched(&self, outcome: &'static str) {
+        self.jwks_fetches
+            .get_or_create(&OutcomeLabel { outcome })
             .inc();
     }
 

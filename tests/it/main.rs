@@ -15,6 +15,7 @@ mod timestamp;
 mod wait;
 
 // What they show.
+mod access;
 mod browser;
 mod events;
 mod faults;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::client::crowd;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Store, on_both_stores};
 use crate::instance::Settings;
 use crate::process::Signal;
 use crate::sse::{Stream, briefs};
@@ -83,15 +83,19 @@ async fn after_a_frozen_redis_nobody_who_pings_left() {
     assert!(events.is_empty(), "{:?}", briefs(&events));
 }
 
-#[tokio::test]
-async fn an_instance_that_was_frozen_alone_announces_nobody_who_pings() {
-    let cluster = Cluster::of(1, settings()).await;
+async fn an_instance_that_was_frozen_alone_announces_nobody_who_pings(store: Store) {
+    let cluster = Cluster::with(store, settings()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     cluster.instances[0].send(Signal::Stop);
     Timestamp::now().plus(Duration::from_secs(4)).pass().await;
     cluster.instances[0].send(Signal::Continue);
+    // The living ping within an interval, not at once.
+    Timestamp::now()
+        .plus(Duration::from_millis(500))
+        .pass()
+        .await;
     let back = client.ping("alice").await;
     assert!(!back.became_online);
     let events = stream.events_before_now(&client, "marker").await;
@@ -153,3 +157,5 @@ async fn when_redis_comes_back_empty_every_stream_is_told() {
         assert_eq!(stream.next().await.brief(), "online alice");
     }
 }
+
+on_both_stores!(an_instance_that_was_frozen_alone_announces_nobody_who_pings,);

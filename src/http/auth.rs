@@ -1,0 +1,139 @@
+//! Who calls, and what that caller may do.
+//!
+//! A handler asks for what it needs as an argument: [`ActingFor`] a user, [`Seeing`] a user,
+//! [`SeeingEveryone`], or the [`Caller`] itself where the request's body names the users.
+
+mod access;
+mod extract;
+mod jwks;
+mod keys;
+mod limits;
+mod tokens;
+mod verifying;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+pub(crate) use self::access::Access;
+pub(super) use self::extract::{ActingFor, Seeing, SeeingEveryone, SeeingMetrics, StreamCaller};
+use self::keys::ApiKey;
+pub(super) use self::verifying::Refused;
+use super::error::Error;
+use crate::presence::UserId;
+
+/// Whoever sent a request, as its credential proves.
+#[derive(Clone, Debug)]
+pub(super) enum Caller {
+    /// No credential is configured: everyone may everything.
+    Anonymous,
+    /// A user with a token of its own.
+    User(Arc<User>),
+    /// A server or dashboard with an API key.
+    Server(Arc<ApiKey>),
+}
+
+/// A user, as its token says.
+#[derive(Debug)]
+pub(super) struct User {
+    id: UserId,
+    watch: Watch,
+    /// When the token expires, in seconds since the Unix epoch.
+    expires: u64,
+}
+
+/// Whom a user may see besides itself.
+#[derive(Debug)]
+enum Watch {
+    /// These, sorted.
+    Users(Box<[UserId]>),
+    /// Everyone.
+    Everyone,
+}
+
+impl Watch {
+    fn includes(&self, user: &UserId) -> bool {
+        match self {
+            Self::Users(users) => users.binary_search(user).is_ok(),
+            Self::Everyone => true,
+        }
+    }
+}
+
+impl Caller {
+    fn may_act_for(&self, user: &UserId) -> Result<(), Error> {
+        let may = match self {
+            Self::Anonymous => true,
+            Self::User(caller) => caller.id == *user,
+            Self::Server(caller) => caller.scopes.write,
+        };
+        match may {
+            true => Ok(()),
+            false => Err(Error::MayNotActFor(user.clone())),
+        }
+    }
+
+    fn may_see(&self, user: &UserId) -> Result<(), Error> {
+        let may = match self {
+            Self::Anonymous => true,
+            Self::User(caller) => caller.id == *user || caller.watch.includes(user),
+            Self::Server(caller) => caller.scopes.read,
+        };
+        match may {
+            true => Ok(()),
+            false => Err(Error::MayNotSee(user.clone())),
+        }
+    }
+
+    /// Whether every one of `users` may be seen; the refusal names the first who may not.
+    pub(super) fn may_see_each(&self, users: &[UserId]) -> Result<(), Error> {
+        users.iter().try_for_each(|user| self.may_see(user))
+    }
+
+    /// Whether everyone may be seen.
+    pub(super) fn may_see_everyone(&self) -> Result<(), Error> {
+        let may = match self {
+            Self::Anonymous => true,
+            Self::User(caller) => matches!(caller.watch, Watch::Everyone),
+            Self::Server(caller) => caller.scopes.read,
+        };
+        match may {
+            true => Ok(()),
+            false => Err(Error::MayNotSeeEveryone),
+        }
+    }
+
+    fn may_see_metrics(&self) -> Result<(), Error> {
+        match self {
+            Self::Anonymous => Ok(()),
+            Self::Server(caller) if caller.scopes.read => Ok(()),
+            Self::User(_) | Self::Server(_) => Err(Error::MayNotSeeMetrics),
+        }
+    }
+
+    /// The name under which the caller's streams are counted; the open door has none.
+    pub(super) fn name(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Anonymous => None,
+            Self::User(caller) => Some(format!("user {}", caller.id).into()),
+            Self::Server(caller) => Some(format!("key {}", caller.name).into()),
+        }
+    }
+
+    /// When the credential expires; never, where that is too far away to be told.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        let Self::User(caller) = self else {
+            return None;
+        };
+        let expires = UNIX_EPOCH.checked_add(Duration::from_secs(caller.expires))?;
+        let left = expires.duration_since(SystemTime::now());
+        Instant::now().checked_add(left.unwrap_or_default())
+    }
+}
+
+/// Seconds since the Unix epoch, on this instance's clock: what tokens are dated by.
+fn unix_now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}

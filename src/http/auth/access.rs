@@ -1,0 +1,122 @@
+//! The door: from what is configured and what a request brings to a [`Caller`].
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest as sha};
+
+use super::keys::ApiKeys;
+use super::limits::Limits;
+use super::tokens::Tokens;
+use super::verifying::Refused;
+use super::{Caller, User};
+use crate::config::{Config, InvalidSetting};
+use crate::http::error::Error;
+use crate::telemetry::Metrics;
+
+/// The longest credential that is looked at, in bytes. Identity providers stay far below.
+const MAX_CREDENTIAL: usize = 8 * 1_024;
+
+/// SHA-256 of a credential: what is kept and compared in its place.
+pub(super) type Digest = [u8; 32];
+
+/// Who may come in.
+#[derive(Debug)]
+pub(crate) struct Access {
+    closed: bool,
+    keys: ApiKeys,
+    tokens: Option<Tokens>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+}
+
+impl Access {
+    /// Reads what is configured. Refuses to leave the door open on an address that others can
+    /// reach, unless that is asked for.
+    pub(crate) fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, InvalidSetting> {
+        let access = &config.access;
+        let closed = access.asks_for_credentials();
+        let address = config.listen_address();
+        if !closed && !access.allow_anonymous && !address.ip().to_canonical().is_loopback() {
+            let why = format!(
+                "others can reach {address}, and anyone who does may do everything: set \
+                 PRESENCE_JWT_SECRET, PRESENCE_JWT_PUBLIC_KEY, PRESENCE_JWKS_URL or \
+                 PRESENCE_API_KEYS, or PRESENCE_ALLOW_ANONYMOUS=true if that is meant"
+            );
+            let variable = match config.listen {
+                Some(_) => "PRESENCE_LISTEN",
+                None => "PORT",
+            };
+            return Err(InvalidSetting::new(variable, why));
+        }
+        Ok(Self {
+            closed,
+            keys: ApiKeys::read(access.api_keys.as_ref())?,
+            tokens: Tokens::read(access, &metrics)?,
+            limits: Limits::new(access.rate_limit),
+            metrics,
+        })
+    }
+
+    /// Whether calls have to bring a credential.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whose credential this is. The calls of a user are counted here, and refused once too many.
+    pub(super) async fn caller(&self, credential: Option<&str>) -> Result<Caller, Error> {
+        let found = match credential {
+            Some(credential) => self.find(credential).await,
+            None => Err(Error::NoCredential),
+        };
+        if let Err(Error::NoCredential | Error::BadCredential(_)) = &found {
+            self.metrics.credentials_refused.inc();
+        }
+        let caller = found?;
+        if let Caller::User(user) = &caller {
+            self.limits.take(&user.id).map_err(|wait| {
+                self.metrics.calls_limited.inc();
+                Error::TooManyCalls(wait)
+            })?;
+        }
+        Ok(caller)
+    }
+
+    async fn find(&self, credential: &str) -> Result<Caller, Error> {
+        if credential.len() > MAX_CREDENTIAL {
+            Err(Refused("the credential is longer than 8192 bytes"))?;
+        }
+        let digest = digest(credential);
+        if let Some(key) = self.keys.find(&digest) {
+            return Ok(Caller::Server(Arc::clone(key)));
+        }
+        let Some(tokens) = &self.tokens else {
+            Err(Refused::SIGNATURE)?
+        };
+        let user: Arc<User> = match tokens.remembered(&digest) {
+            Some(user) => user,
+            // In a box, so that the future of a call whose token is known stays small.
+            None => Box::pin(tokens.verify(credential, digest)).await?,
+        };
+        Ok(Caller::User(user))
+    }
+
+    /// Keeps the published keys fresh, for as long as the service runs.
+    pub(crate) async fn keep_keys_fresh(&self) {
+        match self.tokens.as_ref().and_then(Tokens::published) {
+            Some(published) => published.keep_fresh().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Forgets users who do not call, for as long as the service runs.
+    pub(crate) async fn forget_the_idle(&self) {
+        self.limits.forget_the_idle().await;
+    }
+}
+
+/// The digest of a credential.
+pub(super) fn digest(credential: &str) -> Digest {
+    let mut bytes = Digest::default();
+    bytes.copy_from_slice(sha(&SHA256, credential.as_bytes()).as_ref());
+    bytes
+}

@@ -1,0 +1,161 @@
+//! What handlers ask for as arguments.
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+
+use super::Caller;
+use crate::http::AppState;
+use crate::http::error::Error;
+use crate::http::input::{UserPath, decoded};
+use crate::presence::UserId;
+
+/// The user of the path, for whom the caller may connect, ping and disconnect.
+#[derive(Debug)]
+pub(in crate::http) struct ActingFor(pub(in crate::http) UserId);
+
+/// The user of the path, whom the caller may see.
+#[derive(Debug)]
+pub(in crate::http) struct Seeing(pub(in crate::http) UserId);
+
+/// The caller may see everyone.
+#[derive(Debug)]
+pub(in crate::http) struct SeeingEveryone;
+
+/// The caller may see the metrics: anyone on loopback, elsewhere those who may see everyone's
+/// presence.
+#[derive(Debug)]
+pub(in crate::http) struct SeeingMetrics;
+
+/// The caller of a stream, whose credential may come as `access_token` in the query, since a
+/// browser's `EventSource` sends no header (RFC 6750, section 2.3).
+#[derive(Debug)]
+pub(in crate::http) struct StreamCaller(pub(in crate::http) Caller);
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+        if !state.access.is_closed() {
+            return Ok(Self::Anonymous);
+        }
+        state.access.caller(bearer(&parts.headers)?).await
+    }
+}
+
+impl FromRequestParts<AppState> for ActingFor {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
+        caller.may_act_for(&user)?;
+        Ok(Self(user))
+    }
+}
+
+impl FromRequestParts<AppState> for Seeing {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
+        caller.may_see(&user)?;
+        Ok(Self(user))
+    }
+}
+
+impl FromRequestParts<AppState> for SeeingEveryone {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        caller.may_see_everyone()?;
+        Ok(Self)
+    }
+}
+
+impl FromRequestParts<AppState> for SeeingMetrics {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+        let ip = state.config.listen_address().ip();
+        if !ip.to_canonical().is_loopback() {
+            let caller = Caller::from_request_parts(parts, state).await?;
+            caller.may_see_metrics()?;
+        }
+        Ok(Self)
+    }
+}
+
+impl FromRequestParts<AppState> for StreamCaller {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+        if !state.access.is_closed() {
+            return Ok(Self(Caller::Anonymous));
+        }
+        let header = bearer(&parts.headers)?;
+        let query = match header {
+            Some(_) => None,
+            None => in_query(parts.uri.query().unwrap_or(""))?,
+        };
+        let credential = header.or(query.as_deref());
+        Ok(Self(state.access.caller(credential).await?))
+    }
+}
+
+/// The bearer credential of the header (RFC 6750, section 2.1); none where another scheme is used.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return match headers.contains_key(AUTHORIZATION) {
+            true => Err(Error::BadCredential(
+                "the Authorization header is there twice",
+            )),
+            false => Ok(None),
+        };
+    };
+    let text = value.to_str();
+    let text = text.map_err(|_| Error::BadCredential("the credential is not ASCII"))?;
+    let (scheme, credential) = text.split_once(' ').unwrap_or((text, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(None);
+    }
+    Ok(Some(credential.trim()))
+}
+
+fn in_query(query: &str) -> Result<Option<String>, Error> {
+    let mut values = query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("access_token="));
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => decoded("access_token", value).map(Some),
+        (Some(_), Some(_)) => Err(Error::BadCredential("access_token is there twice")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn only_a_single_bearer_credential_counts() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(AUTHORIZATION, HeaderValue::from_static(value));
+            }
+            bearer(&headers).map(|found| found.map(str::to_owned)).ok()
+        };
+        assert_eq!(of(&[]), Some(None));
+        assert_eq!(of(&["Basic YTpi"]), Some(None));
+        assert_eq!(of(&["Bearer abc"]), Some(Some("abc".to_owned())));
+        assert_eq!(of(&["bEARER  abc "]), Some(Some("abc".to_owned())));
+        assert_eq!(of(&["Bearer"]), Some(Some(String::new())));
+        assert_eq!(of(&["Bearer a", "Bearer b"]), None);
+    }
+}

@@ -1,0 +1,157 @@
+//! The keys of servers and dashboards.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use tracing::warn;
+
+use super::access::{Digest, digest};
+use crate::config::{InvalidSetting, Secret};
+
+const VARIABLE: &str = "PRESENCE_API_KEYS";
+
+/// A key that is shorter, in bytes, is warned of at the start: it can be guessed.
+const SHORT_KEY: usize = 16;
+
+/// The longest key, in bytes, so that it can be sent as a header.
+const LONGEST_KEY: usize = 1_024;
+
+/// A server or dashboard that has a key.
+#[derive(Debug)]
+pub(in crate::http) struct ApiKey {
+    pub(super) name: String,
+    pub(super) scopes: Scopes,
+}
+
+/// What a key is good for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Scopes {
+    /// `presence.read`: look-ups, lists, every stream.
+    pub(super) read: bool,
+    /// `presence.write`: act for any user.
+    pub(super) write: bool,
+}
+
+/// All keys, of which only digests are kept.
+#[derive(Default)]
+pub(super) struct ApiKeys(Vec<(Digest, Arc<ApiKey>)>);
+
+impl ApiKeys {
+    /// Reads `name:scope+scope:key,…`; a key may hold colons but no comma.
+    pub(super) fn read(setting: Option<&Secret>) -> Result<Self, InvalidSetting> {
+        let mut keys = Self::default();
+        let Some(setting) = setting else {
+            return Ok(keys);
+        };
+        for (index, text) in setting.expose().split(',').enumerate() {
+            keys.add(text.trim()).map_err(|why| {
+                InvalidSetting::new(VARIABLE, format!("entry {}: {why}", index + 1))
+            })?;
+        }
+        Ok(keys)
+    }
+
+    fn add(&mut self, text: &str) -> Result<(), String> {
+        let mut parts = text.splitn(3, ':');
+        let (Some(name), Some(scopes), Some(key)) = (parts.next(), parts.next(), parts.next())
+        else {
+            return Err("write name:scope+scope:key".to_owned());
+        };
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("the name must be visible ASCII".to_owned());
+        }
+        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+        if key.is_empty() || key.len() > LONGEST_KEY || !visible {
+            return Err(format!(
+                "the key must be 1 to {LONGEST_KEY} of visible ASCII"
+            ));
+        }
+        let digest = digest(key);
+        if self.0.iter().any(|(_, known)| known.name == name) {
+            return Err(format!("the name {name:?} is there twice"));
+        }
+        if self.find(&digest).is_some() {
+            return Err("the key is there twice".to_owned());
+        }
+        let scopes = Scopes::read(scopes)?;
+        if key.len() < SHORT_KEY {
+            warn!(name, "an API key is so short that it can be guessed");
+        }
+        let name = name.to_owned();
+        self.0.push((digest, Arc::new(ApiKey { name, scopes })));
+        Ok(())
+    }
+
+    /// The key with this digest. It looks at every one, and takes as long whichever it is.
+    pub(super) fn find(&self, digest: &Digest) -> Option<&Arc<ApiKey>> {
+        let mut found = None;
+        for (known, key) in &self.0 {
+            if verify_slices_are_equal(known, digest).is_ok() {
+                found = Some(key);
+            }
+        }
+        found
+    }
+}
+
+impl Scopes {
+    fn read(text: &str) -> Result<Self, String> {
+        let mut scopes = Self::default();
+        for scope in text.split('+') {
+            match scope {
+                "presence.read" => scopes.read = true,
+                "presence.write" => scopes.write = true,
+                _ => return Err("the scopes are presence.read and presence.write".to_owned()),
+            }
+        }
+        Ok(scopes)
+    }
+}
+
+impl fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|(_, key)| key))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_by_its_digest_alone() {
+        let setting = Secret::from("web:presence.read:k:1,app:presence.write+presence.read:k2");
+        let keys = ApiKeys::read(Some(&setting)).unwrap();
+        let web = keys.find(&digest("k:1")).unwrap();
+        assert_eq!(
+            (&*web.name, web.scopes.read, web.scopes.write),
+            ("web", true, false)
+        );
+        assert!(keys.find(&digest("k2")).unwrap().scopes.write);
+        assert!(keys.find(&digest("k3")).is_none());
+    }
+
+    #[test]
+    fn a_bad_entry_is_named_without_its_key() {
+        for text in [
+            "",
+            "a:presence.read",
+            "a::hunter2",
+            "a:presence.all:hunter2",
+            ":presence.read:hunter2",
+            "a:presence.read:",
+            "a:presence.read:hunter 2",
+            "a:presence.read:x,a:presence.read:hunter2",
+            "a:presence.read:hunter2,b:presence.read:hunter2",
+        ] {
+            let error = ApiKeys::read(Some(&Secret::from(text)))
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with("PRESENCE_API_KEYS: entry"), "{error}");
+            assert!(!error.contains("hunter"), "{error}");
+        }
+    }
+}

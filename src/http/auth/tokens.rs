@@ -1,0 +1,161 @@
+//! The tokens of users: verified once, then remembered until they expire.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jsonwebtoken::decode_header;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::access::Digest;
+use super::jwks::Jwks;
+use super::verifying::{Refused, Rules, VerifyingKey};
+use super::{User, Watch, unix_now};
+use crate::config::{AccessConfig, InvalidSetting};
+use crate::http::error::Error;
+use crate::telemetry::Metrics;
+
+/// How much memory remembered tokens take at most, in bytes: about 400,000 plain ones.
+const REMEMBERED_BYTES: u64 = 128 * 1_024 * 1_024;
+
+/// What a remembered token takes beside the list of whom it may watch, and what each of those
+/// takes beside its id, in bytes, measured roughly.
+const TOKEN_BYTES: usize = 320;
+const WATCHED_BYTES: usize = 48;
+
+/// How many tokens the memory is laid out for at the start; it grows.
+const REMEMBERED_AT_FIRST: usize = 1_000;
+
+/// What is configured to verify tokens, and those that were verified.
+pub(super) struct Tokens {
+    /// The secret and the key of the PEM file.
+    own: Vec<Arc<VerifyingKey>>,
+    published: Option<Arc<Jwks>>,
+    remembered: Cache<Digest, Remembered, Weight>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Clone)]
+struct Remembered {
+    user: Arc<User>,
+    key: Arc<VerifyingKey>,
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<Digest, Remembered> for Weight {
+    fn weight(&self, _: &Digest, remembered: &Remembered) -> u64 {
+        let watched: usize = match &remembered.user.watch {
+            Watch::Everyone => 0,
+            Watch::Users(users) => users
+                .iter()
+                .map(|id| WATCHED_BYTES + id.as_str().len())
+                .sum(),
+        };
+        (TOKEN_BYTES + watched) as u64
+    }
+}
+
+impl Tokens {
+    /// Reads the keys; none where no kind of token is configured.
+    pub(super) fn read(
+        config: &AccessConfig,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Self>, InvalidSetting> {
+        let rules = Rules::new(config);
+        let mut own = Vec::new();
+        if let Some(secret) = &config.jwt_secret {
+            own.push(Arc::new(VerifyingKey::from_secret(secret, &rules)?));
+        }
+        if let Some(path) = &config.jwt_public_key {
+            own.push(Arc::new(VerifyingKey::from_file(path, &rules)?));
+        }
+        let published = match &config.jwks_url {
+            Some(url) => Some(Arc::new(Jwks::new(url, rules, Arc::clone(metrics))?)),
+            None => None,
+        };
+        if own.is_empty() && published.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            own,
+            published,
+            remembered: Cache::with_weighter(REMEMBERED_AT_FIRST, REMEMBERED_BYTES, Weight),
+            metrics: Arc::clone(metrics),
+        }))
+    }
+
+    /// The published keys, which somebody has to keep fresh.
+    pub(super) fn published(&self) -> Option<&Arc<Jwks>> {
+        self.published.as_ref()
+    }
+
+    /// Whom a token speaks for that was verified before and still counts.
+    pub(super) fn remembered(&self, digest: &Digest) -> Option<Arc<User>> {
+        let remembered = self.remembered.get(digest)?;
+        if remembered.key.is_retired() || remembered.user.expires <= unix_now() {
+            self.remembered.remove(digest);
+            return None;
+        }
+        Some(remembered.user)
+    }
+
+    /// Verifies a token and remembers it.
+    pub(super) async fn verify(&self, token: &str, digest: Digest) -> Result<Arc<User>, Error> {
+        let (user, key) = self.find_key(token).await?;
+        self.metrics.tokens_verified.inc();
+        let user = Arc::new(user);
+        let remembered = Remembered {
+            user: Arc::clone(&user),
+            key,
+        };
+        self.remembered.insert(digest, remembered);
+        Ok(user)
+    }
+
+    /// The header is read to choose among our keys, each of which has one algorithm. Nothing else
+    /// in it is heeded: no `jku`, no `jwk`, no `x5c`; `kid` is compared and never a name of a file.
+    async fn find_key(&self, token: &str) -> Result<(User, Arc<VerifyingKey>), Error> {
+        let header = decode_header(token).map_err(|_| Refused::SIGNATURE)?;
+        if header.crit.is_some() {
+            // RFC 7515, section 4.1.11: we understand no extension.
+            return Err(Refused(
+                "the token has a crit header, of which nothing is understood",
+            ))?;
+        }
+        let own = self.own.iter().filter(|key| key.is_for(header.alg));
+        if let Some(found) = first_that_fits(own, token) {
+            return Ok(found?);
+        }
+        if let Some(published) = &self.published {
+            let keys = published
+                .keys_for(header.alg, header.kid.as_deref())
+                .await?;
+            if let Some(found) = first_that_fits(keys.iter(), token) {
+                return Ok(found?);
+            }
+        }
+        Err(Refused::SIGNATURE)?
+    }
+}
+
+fn first_that_fits<'a>(
+    mut keys: impl Iterator<Item = &'a Arc<VerifyingKey>>,
+    token: &str,
+) -> Option<Result<(User, Arc<VerifyingKey>), Refused>> {
+    keys.find_map(|key| match key.verify(token) {
+        Err(Refused::SIGNATURE) => None,
+        verified => Some(verified.map(|user| (user, Arc::clone(key)))),
+    })
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens")
+            .field("own", &self.own.len())
+            .field("published", &self.published)
+            .field("remembered", &self.remembered.len())
+            .finish()
+    }
+}

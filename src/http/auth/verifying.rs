@@ -1,0 +1,267 @@
+//! A key that verifies user tokens. It knows its one algorithm; what a token says about that is
+//! only ever compared with it.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use serde::Deserialize;
+
+use super::access::{Digest, digest};
+use super::{User, Watch, unix_now};
+use crate::config::{AccessConfig, InvalidSetting, Secret};
+use crate::presence::UserId;
+
+/// How far the issuer's clock may be ahead of ours, in seconds. An `exp` gets no such grace: a
+/// stream ends at its token's, and a token that opens a stream must not be expired.
+const NOT_BEFORE_LEEWAY: u64 = 60;
+
+/// The shortest HS256 secret, in bytes (RFC 7518, section 3.2).
+const LEAST_SECRET: usize = 32;
+
+/// The shortest RSA modulus, in bytes (RFC 7518, section 3.3), and what its DER has at least.
+const LEAST_MODULUS: usize = 256;
+
+/// An uncompressed point of P-256, the only curve of ES256.
+const P256_POINT: usize = 65;
+
+/// A key with the rules for the tokens that it verifies.
+pub(super) struct VerifyingKey {
+    key: DecodingKey,
+    algorithm: Algorithm,
+    rules: Validation,
+    /// The name in its JWK set.
+    pub(super) kid: Option<String>,
+    /// What tells it from other keys of its JWK set.
+    pub(super) identity: Digest,
+    retired: AtomicBool,
+}
+
+/// Which tokens are accepted, whoever signed them.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    issuer: Option<String>,
+    audience: Option<String>,
+}
+
+/// Why a token is refused. What is said about a token whose signature does not fit is the same
+/// for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) struct Refused(pub(in crate::http) &'static str);
+
+impl Refused {
+    /// Another key may fit.
+    pub(super) const SIGNATURE: Self = Self("the credential is not valid");
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    exp: f64,
+    watch: Option<WatchClaim>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WatchClaim {
+    Users(Vec<String>),
+    Text(String),
+}
+
+impl Rules {
+    pub(super) fn new(config: &AccessConfig) -> Self {
+        Self {
+            issuer: config.jwt_issuer.clone(),
+            audience: config.jwt_audience.clone(),
+        }
+    }
+
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        let mut required = vec!["exp", "sub"];
+        validation.leeway = NOT_BEFORE_LEEWAY;
+        validation.validate_exp = true;
+        validation.validate_nbf = true;
+        validation.validate_aud = self.audience.is_some();
+        if let Some(issuer) = &self.issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        if let Some(audience) = &self.audience {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    }
+}
+
+impl VerifyingKey {
+    fn new(key: DecodingKey, algorithm: Algorithm, rules: &Rules) -> Self {
+        Self {
+            key,
+            algorithm,
+            rules: rules.validation(algorithm),
+            kid: None,
+            identity: Digest::default(),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    /// A key for HS256.
+    pub(super) fn from_secret(secret: &Secret, rules: &Rules) -> Result<Self, InvalidSetting> {
+        let bytes = secret.expose().as_bytes();
+        if bytes.len() < LEAST_SECRET {
+            let why = format!("must be {LEAST_SECRET} bytes or more");
+            return Err(InvalidSetting::new("PRESENCE_JWT_SECRET", why));
+        }
+        let key = DecodingKey::from_secret(bytes);
+        Ok(Self::new(key, Algorithm::HS256, rules))
+    }
+
+    /// The public key in a PEM file, which decides on the algorithm.
+    pub(super) fn from_file(path: &Path, rules: &Rules) -> Result<Self, InvalidSetting> {
+        let invalid = |why: String| InvalidSetting::new("PRESENCE_JWT_PUBLIC_KEY", why);
+        let pem = std::fs::read(path)
+            .map_err(|error| invalid(format!("{} cannot be read: {error}", path.display())))?;
+        let (key, algorithm) =
+            public_key(&pem).map_err(|why| invalid(format!("{}: {why}", path.display())))?;
+        Ok(Self::new(key, algorithm, rules))
+    }
+
+    /// A key of a JWK set; none where it is for something else, or weak.
+    pub(super) fn from_jwk(json: &serde_json::Value, rules: &Rules) -> Option<Self> {
+        let jwk: Jwk = serde_json::from_value(json.clone()).ok()?;
+        if !matches!(
+            jwk.common.public_key_use,
+            None | Some(PublicKeyUse::Signature)
+        ) {
+            return None;
+        }
+        let key = DecodingKey::from_jwk(&jwk).ok()?;
+        let (algorithm, named) = match &jwk.algorithm {
+            AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
+            AlgorithmParameters::EllipticCurve(parameters)
+                if parameters.curve == EllipticCurve::P256 =>
+            {
+                (Algorithm::ES256, KeyAlgorithm::ES256)
+            }
+            AlgorithmParameters::OctetKeyPair(parameters)
+                if parameters.curve == EllipticCurve::Ed25519 =>
+            {
+                (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
+            }
+            // A set that anyone can read holds no secrets.
+            _ => return None,
+        };
+        if jwk.common.key_algorithm.is_some_and(|name| name != named) || is_weak(&key, algorithm) {
+            return None;
+        }
+        Some(Self {
+            kid: jwk.common.key_id,
+            identity: digest(&json.to_string()),
+            ..Self::new(key, algorithm, rules)
+        })
+    }
+
+    /// Whether tokens that claim this algorithm may have been signed with its counterpart.
+    pub(super) fn is_for(&self, algorithm: Algorithm) -> bool {
+        self.algorithm == algorithm
+    }
+
+    /// Whether it has left its JWK set: what it verified counts no longer.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whom the token speaks for.
+    pub(super) fn verify(&self, token: &str) -> Result<User, Refused> {
+        let claims = decode::<Claims>(token, &self.key, &self.rules)
+            .map_err(|error| refused(error.kind()))?
+            .claims;
+        if claims.exp <= unix_now() as f64 {
+            return Err(refused(&ErrorKind::ExpiredSignature));
+        }
+        let id =
+            UserId::new(&claims.sub).map_err(|_| Refused("the token's sub is not a user id"))?;
+        Ok(User {
+            id,
+            watch: Watch::from_claim(claims.watch)?,
+            expires: claims.exp as u64,
+        })
+    }
+}
+
+impl Watch {
+    fn from_claim(claim: Option<WatchClaim>) -> Result<Self, Refused> {
+        match claim {
+            None => Ok(Self::Users(Box::default())),
+            Some(WatchClaim::Text(text)) if text == "*" => Ok(Self::Everyone),
+            Some(WatchClaim::Text(_)) => Err(Refused(
+                "the token's watch is neither a list nor an asterisk",
+            )),
+            Some(WatchClaim::Users(texts)) => {
+                // What is no user id is nobody's.
+                let users = texts.iter().filter_map(|text| UserId::new(text).ok());
+                let mut users: Vec<_> = users.collect();
+                users.sort_unstable();
+                users.dedup();
+                Ok(Self::Users(users.into_boxed_slice()))
+            }
+        }
+    }
+}
+
+/// Once the signature is known to be good, the holder is told what is wrong.
+fn refused(kind: &ErrorKind) -> Refused {
+    match kind {
+        ErrorKind::ExpiredSignature => Refused("the token has expired"),
+        ErrorKind::ImmatureSignature => Refused("the token is not valid yet"),
+        ErrorKind::InvalidIssuer => Refused("the token's iss is another"),
+        ErrorKind::InvalidAudience => Refused("the token's aud is another"),
+        ErrorKind::MissingRequiredClaim(_)
+        | ErrorKind::InvalidClaimFormat(_)
+        | ErrorKind::Json(_) => Refused("a claim of the token is missing or malformed"),
+        _ => Refused::SIGNATURE,
+    }
+}
+
+fn public_key(pem: &[u8]) -> Result<(DecodingKey, Algorithm), &'static str> {
+    let text = String::from_utf8_lossy(pem);
+    if text.contains("PRIVATE KEY-----") {
+        return Err("this is a private key; give its public part");
+    }
+    if !text.contains("-----BEGIN PUBLIC KEY-----")
+        && !text.contains("-----BEGIN RSA PUBLIC KEY-----")
+    {
+        return Err("there is no PUBLIC KEY in it");
+    }
+    let key = DecodingKey::from_ed_pem(pem)
+        .map(|key| (key, Algorithm::EdDSA))
+        .or_else(|_| DecodingKey::from_ec_pem(pem).map(|key| (key, Algorithm::ES256)))
+        .or_else(|_| DecodingKey::from_rsa_pem(pem).map(|key| (key, Algorithm::RS256)));
+    match key {
+        Ok((key, algorithm)) if is_weak(&key, algorithm) => {
+            Err("RSA keys must have 2048 bits or more, elliptic ones the curve P-256 or Ed25519")
+        }
+        Ok(found) => Ok(found),
+        Err(_) => Err("it is no RSA, P-256 or Ed25519 public key"),
+    }
+}
+
+fn is_weak(key: &DecodingKey, algorithm: Algorithm) -> bool {
+    use jsonwebtoken::DecodingKeyKind as Kind;
+    match (algorithm, key.kind()) {
+        (Algorithm::RS256, Kind::RsaModulusExponent { n, .. }) => n.len() < LEAST_MODULUS,
+        (Algorithm::RS256, Kind::SecretOrDer(der)) => der.len() < LEAST_MODULUS,
+        (Algorithm::ES256, Kind::SecretOrDer(point)) => point.len() != P256_POINT,
+        (Algorithm::EdDSA, Kind::SecretOrDer(point)) => point.len() != 32,
+        _ => true,
+    }
+}

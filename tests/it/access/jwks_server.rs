@@ -1,0 +1,110 @@
+//! An identity provider that publishes keys, until it is told to misbehave.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+use super::signing::Signer;
+
+/// What it does with the next requests.
+#[derive(Clone)]
+pub(super) enum Conduct {
+    /// Publishes these keys.
+    Publish(Value),
+    /// Answers with this status and text.
+    Answer(u16, String),
+    /// Cuts the connection.
+    Cut,
+    /// Says nothing for longer than anyone waits.
+    Hang,
+    /// Sends a body without an end.
+    Flood,
+}
+
+pub(super) struct JwksServer {
+    url: String,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    conduct: Conduct,
+    requests: usize,
+}
+
+impl JwksServer {
+    pub(super) async fn start(conduct: Conduct) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let requests = 0;
+        let state = Arc::new(Mutex::new(State { conduct, requests }));
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        let url = format!("http://{address}/.well-known/jwks.json");
+        Self { url, state }
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn now(&self, conduct: Conduct) {
+        self.state.lock().expect("no panic").conduct = conduct;
+    }
+
+    pub(super) fn requests(&self) -> usize {
+        self.state.lock().expect("no panic").requests
+    }
+}
+
+pub(super) fn publish(signers: &[&Signer]) -> Conduct {
+    let keys: Vec<_> = signers.iter().map(|signer| signer.jwk()).collect();
+    Conduct::Publish(json!({"keys": keys}))
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    let conduct = {
+        let mut state = state.lock().expect("no panic");
+        state.requests += 1;
+        state.conduct.clone()
+    };
+    let answer = match conduct {
+        Conduct::Publish(keys) => response(200, &keys.to_string()),
+        Conduct::Answer(status, text) => response(status, &text),
+        Conduct::Cut => return,
+        Conduct::Hang => {
+            sleep(Duration::from_secs(60)).await;
+            return;
+        }
+        Conduct::Flood => {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"keys\":[";
+            let _ = stream.write_all(head.as_bytes()).await;
+            while stream.write_all(&[b' '; 65_536]).await.is_ok() {}
+            return;
+        }
+    };
+    // The service may have given up.
+    let _ = stream.write_all(answer.as_bytes()).await;
+}
+
+fn response(status: u16, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} Any\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+         Location: /elsewhere\r\nConnection: close\r\n\r\n{body}"
+    )
+}

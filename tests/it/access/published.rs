@@ -1,0 +1,208 @@
+//! Keys that an identity provider publishes: rotated, withdrawn, and when it is down, slow or lying.
+
+use serde_json::json;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Duration, Instant};
+
+use super::jwks_server::{Conduct, JwksServer, publish};
+use super::signing::Signer;
+use super::{SECRET, assert_refused, claims, metric, ping};
+use crate::instance::{Instance, Settings};
+use crate::wait::eventually_true;
+
+async fn instance_of(server: &JwksServer) -> Instance {
+    Instance::start(&Settings::new().with("PRESENCE_JWKS_URL", server.url())).await
+}
+
+#[tokio::test]
+async fn every_kind_of_key_is_used_and_no_secret() {
+    let (rsa, p256, ed) = (
+        Signer::rsa().named("r"),
+        Signer::p256().named("p"),
+        Signer::ed25519().named("e"),
+    );
+    let secret = Signer::secret(SECRET.as_bytes()).named("s");
+    let server = JwksServer::start(publish(&[&rsa, &p256, &ed, &secret])).await;
+    let instance = instance_of(&server).await;
+    let client = instance.client();
+    for signer in [&rsa, &p256, &ed] {
+        let answer = ping(&client, "alice", &signer.token(&claims("alice"))).await;
+        assert_eq!(
+            answer.status,
+            200,
+            "{}: {}",
+            signer.algorithm(),
+            answer.body
+        );
+    }
+    let good = claims("alice");
+    let nameless = rsa.token_with(&json!({"alg": "RS256"}), &good);
+    assert_eq!(ping(&client, "alice", &nameless).await.status, 200);
+    for (what, forgery) in [
+        ("a published secret", secret.token(&good)),
+        (
+            "the name of another key",
+            rsa.token_with(&json!({"alg": "RS256", "kid": "p"}), &good),
+        ),
+        (
+            "the algorithm of another",
+            rsa.token_with(&json!({"alg": "ES256", "kid": "p"}), &good),
+        ),
+        (
+            "a key under our name",
+            Signer::rsa().named("r").token(&good),
+        ),
+        (
+            "a path",
+            rsa.token_with(&json!({"alg": "RS256", "kid": "../r"}), &good),
+        ),
+        (
+            "a number",
+            rsa.token_with(&json!({"alg": "RS256", "kid": 1}), &good),
+        ),
+    ] {
+        assert_refused(&ping(&client, "alice", &forgery).await, 401, what);
+    }
+}
+
+#[tokio::test]
+async fn a_rotated_key_is_found_and_the_old_one_forgotten() {
+    let (old, new) = (Signer::p256().named("2025"), Signer::p256().named("2026"));
+    let server = JwksServer::start(publish(&[&old])).await;
+    let instance = instance_of(&server).await;
+    let client = instance.client();
+    let (by_old, by_new) = (old.token(&claims("alice")), new.token(&claims("alice")));
+    assert_eq!(ping(&client, "alice", &by_old).await.status, 200);
+    server.now(publish(&[&old, &new]));
+    assert_eq!(
+        ping(&client, "alice", &by_new).await.status,
+        200,
+        "it waits for the new set"
+    );
+    assert_eq!(ping(&client, "alice", &by_old).await.status, 200);
+    let verified = metric(&client, "presence_tokens_verified_total").await;
+    assert_eq!(verified, 2, "the old one stayed known");
+    server.now(publish(&[&new]));
+    let unknown = Signer::p256().named("2027").token(&claims("alice"));
+    eventually_true("the withdrawn key's token is forgotten", async || {
+        ping(&client, "alice", &unknown).await;
+        ping(&client, "alice", &by_old).await.status == 401
+    })
+    .await;
+    assert_eq!(ping(&client, "alice", &by_new).await.status, 200);
+}
+
+#[tokio::test]
+async fn made_up_key_ids_do_not_reach_the_provider() {
+    let signer = Signer::ed25519().named("real");
+    let server = JwksServer::start(publish(&[&signer])).await;
+    let instance = instance_of(&server).await;
+    let client = instance.client();
+    assert_eq!(
+        ping(&client, "alice", &signer.token(&claims("alice")))
+            .await
+            .status,
+        200
+    );
+    let began = Instant::now();
+    for each in 0..100 {
+        let forgery = Signer::ed25519().named(&format!("made-up-{each}"));
+        let answer = ping(&client, "alice", &forgery.token(&claims("alice"))).await;
+        assert_refused(&answer, 401, "made up");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(server.requests() <= 5, "{} requests", server.requests());
+}
+
+/// What a provider may do wrong after it has once done right.
+fn misconduct(own: &Signer, stranger: &Signer) -> Vec<(&'static str, Conduct)> {
+    let text = |text: &str| Conduct::Answer(200, text.to_owned());
+    let set_of = |jwk| Conduct::Publish(json!({"keys": [jwk]}));
+    let secret = Signer::secret(SECRET.as_bytes()).named("stranger");
+    let mut weak = own.jwk();
+    weak["n"] = json!("AQAB");
+    let mut for_encryption = stranger.jwk();
+    for_encryption["use"] = json!("enc");
+    let mut other_algorithm = stranger.jwk();
+    other_algorithm["alg"] = json!("PS256");
+    vec![
+        ("it is down", Conduct::Cut),
+        ("it hangs", Conduct::Hang),
+        ("it never ends", Conduct::Flood),
+        (
+            "an error with keys",
+            Conduct::Answer(500, json!({"keys": [stranger.jwk()]}).to_string()),
+        ),
+        (
+            "a redirect",
+            Conduct::Answer(302, json!({"keys": [stranger.jwk()]}).to_string()),
+        ),
+        ("a page", text("<html>welcome to the hotel</html>")),
+        ("no list", text("{\"keys\":{}}")),
+        ("no keys", text("{\"keys\":[]}")),
+        ("no key among them", text("{\"keys\":[1,null,{}]}")),
+        ("a secret", set_of(secret.jwk())),
+        ("a weak key", set_of(weak)),
+        ("a key for encryption", set_of(for_encryption)),
+        ("a key for another algorithm", set_of(other_algorithm)),
+    ]
+}
+
+#[tokio::test]
+async fn the_last_good_set_stays_in_force() {
+    let (own, stranger) = (Signer::rsa().named("own"), Signer::rsa().named("stranger"));
+    let here = LocalSet::new();
+    let mut cases = JoinSet::new();
+    for (what, conduct) in misconduct(&own, &stranger) {
+        let good = publish(&[&own]);
+        let tokens = ["alice", "bob"].map(|user| own.token(&claims(user)));
+        let unknown = stranger.token(&claims("alice"));
+        cases.spawn_local_on(
+            async move {
+                let server = JwksServer::start(good).await;
+                let instance = instance_of(&server).await;
+                let client = instance.client();
+                assert_eq!(ping(&client, "alice", &tokens[0]).await.status, 200);
+                server.now(conduct);
+                let began = Instant::now();
+                assert_refused(&ping(&client, "alice", &unknown).await, 401, what);
+                assert!(
+                    began.elapsed() < Duration::from_secs(3),
+                    "{what}: {:?}",
+                    began.elapsed()
+                );
+                eventually_true("it is asked again", async || server.requests() > 1).await;
+                // One token that is remembered, and one that has to be verified.
+                for (user, token) in ["alice", "bob"].into_iter().zip(&tokens) {
+                    let answer = ping(&client, user, token).await;
+                    assert_eq!(answer.status, 200, "{what}: {}", answer.body);
+                }
+                assert_refused(&ping(&client, "alice", &unknown).await, 401, what);
+            },
+            &here,
+        );
+    }
+    here.run_until(cases.join_all()).await;
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_at_the_start_is_found_later() {
+    let signer = Signer::rsa().named("a");
+    let server = JwksServer::start(Conduct::Cut).await;
+    let instance = instance_of(&server).await;
+    let client = instance.client();
+    assert_eq!(client.get("/livez").await.status, 200);
+    let token = signer.token(&claims("alice"));
+    let answer = ping(&client, "alice", &token).await;
+    assert_refused(&answer, 503, "nobody can tell");
+    assert!(!answer.header("retry-after").is_empty());
+    server.now(publish(&[&signer]));
+    eventually_true("the keys are found", async || {
+        ping(&client, "alice", &token).await.status == 200
+    })
+    .await;
+}
