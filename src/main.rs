@@ -37,15 +37,20 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<(), ServerError> {
+    let stop = asked_to_stop();
+    tokio::pin!(stop);
     let server = Server::new(config)?;
     let store = server.store_kind();
-    let mut running = server.listen().await?;
+    let mut running = tokio::select! {
+        running = server.listen() => running?,
+        () = &mut stop => return Ok(()),
+    };
     println!(
         "presence listening on http://{} ({store})",
         running.address()
     );
     tokio::select! {
-        () = asked_to_stop() => {}
+        () = stop => {}
         error = running.failed() => return Err(error),
     }
     info!("draining");
@@ -54,15 +59,16 @@ async fn run(config: Config) -> Result<(), ServerError> {
     Ok(())
 }
 
-async fn asked_to_stop() {
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => drop(terminate.recv().await),
-            Err(_) => std::future::pending().await,
+/// Resolves on SIGTERM or Ctrl-C, of which it hears from this call on.
+fn asked_to_stop() -> impl Future<Output = ()> {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    async move {
+        let [Ok(mut terminate), Ok(mut interrupt)] = signals else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    };
-    tokio::select! {
-        () = terminate => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }

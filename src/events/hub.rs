@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Cursor;
 use super::frame::{self, KEEP_ALIVE};
-use super::stream::{End, Interest, Pushed, Slot};
+use super::stream::{End, Interest, Opening, Pushed, Slot};
 use crate::presence::{Epoch, Position, PresenceEvent, Timestamp, UserId};
 use crate::telemetry::Metrics;
 
@@ -172,22 +172,16 @@ impl Hub {
         });
     }
 
-    /// Opens a stream that does not follow yet. It is ended at `closes_at`.
-    pub(super) fn open(
-        &self,
-        interest: Interest,
-        snapshot: bool,
-        head: Bytes,
-        closes_at: Instant,
-    ) -> Arc<Slot> {
+    /// Opens a stream that does not follow yet.
+    pub(super) fn open(&self, opening: Opening) -> Arc<Slot> {
         let mut state = self.state.lock();
         let id = state.next_id;
         state.next_id += 1;
         let closes_at = match state.drained_at {
-            Some(drained_at) => closes_at.min(until(drained_at)),
-            None => closes_at,
+            Some(drained_at) => opening.closes_at.min(until(drained_at)),
+            None => opening.closes_at,
         };
-        let slot = Arc::new(Slot::new(id, interest, snapshot, head));
+        let slot = Arc::new(Slot::new(id, opening));
         state.wheel[wheel_place(id)].insert(id, Arc::clone(&slot));
         state.closing.insert((closes_at, id), Arc::clone(&slot));
         state.closes_at.insert(id, closes_at);

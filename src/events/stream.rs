@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::capacity::Place;
 use super::hub::Hub;
@@ -58,13 +60,38 @@ pub(super) enum End {
     StoreLost,
 }
 
+/// Closes the connection of a stream whose reader is stuck: hyper asks the body for nothing, not even
+/// for its end, while the socket is full.
+#[derive(Clone, Debug, Default)]
+pub struct HangUp(Arc<Notify>);
+
+impl HangUp {
+    /// Resolves when the connection is to be closed.
+    pub async fn asked(&self) {
+        self.0.notified().await;
+    }
+}
+
 /// What hub and body share. An idle stream owns no task, no timer and no channel.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) id: u64,
     pub(super) interest: Interest,
     pub(super) snapshot: bool,
+    hang_up: Option<HangUp>,
     state: Mutex<State>,
+}
+
+/// What a stream is opened with.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) interest: Interest,
+    pub(super) snapshot: bool,
+    /// The first bytes.
+    pub(super) head: Bytes,
+    /// When it is ended.
+    pub(super) closes_at: Instant,
+    pub(super) hang_up: Option<HangUp>,
 }
 
 #[derive(Debug)]
@@ -83,9 +110,9 @@ struct State {
 }
 
 impl Slot {
-    pub(super) fn new(id: u64, interest: Interest, snapshot: bool, head: Bytes) -> Self {
+    pub(super) fn new(id: u64, opening: Opening) -> Self {
         let state = State {
-            prologue: VecDeque::from([head]),
+            prologue: VecDeque::from([opening.head]),
             live: VecDeque::new(),
             keep_alive: None,
             known: None,
@@ -95,8 +122,9 @@ impl Slot {
         };
         Self {
             id,
-            interest,
-            snapshot,
+            interest: opening.interest,
+            snapshot: opening.snapshot,
+            hang_up: opening.hang_up,
             state: Mutex::new(state),
         }
     }
@@ -146,6 +174,9 @@ impl Slot {
         }
         if state.live.len() >= LIVE_LIMIT {
             state.end(End::Overflow);
+            if let Some(hang_up) = &self.hang_up {
+                hang_up.0.notify_one();
+            }
             return Pushed::Overflowed;
         }
         state.known = Some(position);

@@ -13,7 +13,7 @@ use super::frame;
 use super::hub::{Hub, Joined, Origin};
 use super::payload::ResetReason;
 use super::snapshot::{Snapshot, Snapshots};
-use super::stream::{End, EventStream, Interest, Slot};
+use super::stream::{End, EventStream, HangUp, Interest, Opening, Slot};
 use crate::config::Config;
 use crate::presence::{Position, Timestamp};
 use crate::store::{Store, StoreError};
@@ -44,6 +44,8 @@ pub struct StreamRequest {
     pub caller: Option<Arc<str>>,
     /// When it ends at the latest.
     pub closes_by: Option<Instant>,
+    /// How to close its connection, where that carries nothing else.
+    pub hang_up: Option<HangUp>,
 }
 
 /// Why a stream was not opened.
@@ -114,23 +116,24 @@ impl Streams {
     pub async fn open(self: &Arc<Self>, request: StreamRequest) -> Result<EventStream, OpenError> {
         let place = self.capacity.take(request.caller)?;
         let start = match request.last_event_id.as_deref() {
-            Some(id) => self.resume_from(id)?,
-            None => {
-                let now = self.store.history(Position::START, 1).await?;
-                let now = Cursor::at(now.epoch, now.newest);
-                match request.snapshot {
-                    true => Start::Fresh,
-                    false => Start::At(now, Origin::Known),
-                }
+            Some(id) => self.resume_from(id).await?,
+            None if request.snapshot => {
+                self.stored().await?;
+                Start::Fresh
             }
+            None => Start::At(self.stored().await?, Origin::Known),
         };
         let head = frame::head(start.cursor());
         let age = self.max_age.mul_f64(1.0 - AGE_JITTER * fastrand::f64());
         let due = Instant::now() + age;
         let closes_at = request.closes_by.map_or(due, |latest| latest.min(due));
-        let slot = self
-            .hub
-            .open(request.interest, request.snapshot, head, closes_at);
+        let slot = self.hub.open(Opening {
+            interest: request.interest,
+            snapshot: request.snapshot,
+            head,
+            closes_at,
+            hang_up: request.hang_up,
+        });
         if !self.joins_at_once(&slot, start) {
             self.begin(Arc::clone(&slot), start);
         }
@@ -185,7 +188,7 @@ impl Streams {
             slot.drained().await;
             match self.follow(slot, cursor, origin).await? {
                 None => return Ok(()),
-                Some(reason) => start = Start::Reset(reason, self.heard()?),
+                Some(reason) => start = Start::Reset(reason, self.stored().await?),
             }
         }
     }
@@ -285,16 +288,20 @@ impl Streams {
         Ok(None)
     }
 
-    fn resume_from(&self, id: &str) -> Result<Start, StoreError> {
-        let heard = self.heard()?;
+    async fn resume_from(&self, id: &str) -> Result<Start, StoreError> {
         let latest = self.store.now().plus(CLOCK_TOLERANCE).as_millis();
-        Ok(match id.parse::<Cursor>() {
-            Ok(cursor) if cursor.position.millis > latest => {
-                Start::Reset(ResetReason::UnknownCursor, heard)
-            }
-            Ok(cursor) if cursor.complete => Start::At(cursor, Origin::Claimed),
-            Ok(_) => Start::Reset(ResetReason::SnapshotIncomplete, heard),
-            Err(_) => Start::Reset(ResetReason::UnknownCursor, heard),
-        })
+        let reason = match id.parse::<Cursor>() {
+            Ok(cursor) if cursor.position.millis > latest => ResetReason::UnknownCursor,
+            Ok(cursor) if cursor.complete => return Ok(Start::At(cursor, Origin::Claimed)),
+            Ok(_) => ResetReason::SnapshotIncomplete,
+            Err(_) => ResetReason::UnknownCursor,
+        };
+        Ok(Start::Reset(reason, self.stored().await?))
+    }
+
+    /// Up to where the store holds everything, which may be further than this instance has heard.
+    async fn stored(&self) -> Result<Cursor, StoreError> {
+        let now = self.store.history(Position::START, 1).await?;
+        Ok(Cursor::at(now.epoch, now.newest))
     }
 }

@@ -5,7 +5,11 @@
 use std::io;
 use std::time::Duration;
 
+use crate::events::HangUp;
 use axum::Router;
+use axum::http::{Request, Version};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -14,6 +18,9 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
+
+/// Where streams are opened.
+const EVENTS_PATH: &str = "/v1/events";
 
 /// How long a client may take to send its first byte.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -121,10 +128,27 @@ async fn serve(
     {
         return;
     }
-    let service = TowerToHyperService::new(router);
+    let hang_up = HangUp::default();
+    let offered = hang_up.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        offer(&offered, &mut request);
+        TowerToHyperService::new(router.clone()).call(request)
+    });
     let connection = protocols.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection.into_owned()).await {
-        debug!(%error, "a connection broke");
+    tokio::select! {
+        served = watcher.watch(connection.into_owned()) => {
+            if let Err(error) = served {
+                debug!(%error, "a connection broke");
+            }
+        }
+        () = hang_up.asked() => debug!("a reader that did not keep up was cut off"),
+    }
+}
+
+/// Lets a stream close its connection. Not where HTTP/2 carries other streams on it.
+fn offer(hang_up: &HangUp, request: &mut Request<Incoming>) {
+    if request.version() < Version::HTTP_2 && request.uri().path() == EVENTS_PATH {
+        request.extensions_mut().insert(hang_up.clone());
     }
 }
 

@@ -1,7 +1,7 @@
 //! The event stream, asked for by query or by body.
 
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,7 @@ use super::error::{
     Unauthorized, UnsupportedMediaType,
 };
 use super::input::{RequiredJson, decoded, user_ids};
-use crate::events::{Interest, StreamRequest};
+use crate::events::{HangUp, Interest, StreamRequest};
 
 /// How many users a stream can be about, short of everyone.
 const MAX_USERS: usize = 10_000;
@@ -97,10 +97,12 @@ struct Asked {
 pub(super) async fn stream(
     StreamCaller(caller): StreamCaller,
     State(state): State<AppState>,
+    hang_up: Option<Extension<HangUp>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    open(&state, &caller, asked(query.as_deref(), &headers)?).await
+    let asked = asked(query.as_deref(), &headers)?;
+    open(&state, &caller, hang_up, asked).await
 }
 
 /// Watch many chosen users
@@ -129,6 +131,7 @@ pub(super) async fn stream(
 pub(super) async fn stream_of(
     StreamCaller(caller): StreamCaller,
     State(state): State<AppState>,
+    hang_up: Option<Extension<HangUp>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     RequiredJson(body): RequiredJson<StreamBody>,
@@ -139,10 +142,15 @@ pub(super) async fn stream_of(
         snapshot: body.snapshot,
         last_event_id: query.last_event_id,
     };
-    open(&state, &caller, asked).await
+    open(&state, &caller, hang_up, asked).await
 }
 
-async fn open(state: &AppState, caller: &Caller, asked: Asked) -> Result<Response, Error> {
+async fn open(
+    state: &AppState,
+    caller: &Caller,
+    hang_up: Option<Extension<HangUp>>,
+    asked: Asked,
+) -> Result<Response, Error> {
     let interest = match asked.user_ids {
         None => {
             caller.may_see_everyone()?;
@@ -162,6 +170,7 @@ async fn open(state: &AppState, caller: &Caller, asked: Asked) -> Result<Respons
             last_event_id: asked.last_event_id,
             caller: caller.name(),
             closes_by: caller.expires(),
+            hang_up: hang_up.map(|Extension(hang_up)| hang_up),
         })
         .await?;
     let headers = [

@@ -1,38 +1,119 @@
 //! A reader that does not read.
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
-use crate::client::crowd;
+use socket2::{Domain, Socket, Type};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::client::{Client, crowd};
 use crate::cluster::{Cluster, Store, on_both_stores};
 use crate::instance::Settings;
-use crate::sse::Stream;
+use crate::sse::{Event, Stream, briefs};
+
+/// Longest time a ping may take while a reader is stuck; generous, since it is only to be told from being stuck too.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Longest time a socket that was cut off may take to say so.
+const GOODBYE: Duration = Duration::from_secs(10);
+
+/// What ends a chunked body.
+const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+
+fn mute_reader(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    // A small window, so that little is on its way when the queue begins to fill.
+    socket.set_recv_buffer_size(4_096).expect("a size");
+    socket.connect(&address.into()).expect("it accepts");
+    let mut mute = TcpStream::from(socket);
+    let request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    mute.write_all(request).expect("a request");
+    mute
+}
+
+/// Makes events until the one mute reader is cut off; what `attentive` heard of them.
+async fn flood_until_cut_off(client: &Client, attentive: &mut Stream) -> Vec<Event> {
+    let mut heard = Vec::new();
+    for _ in 0..60 {
+        let mut callers = JoinSet::new();
+        for caller in 0..8 {
+            callers.spawn(come_and_go(client.clone(), caller));
+        }
+        callers.join_all().await;
+        heard.extend(attentive.changes(8 * 2 * 30).await);
+        let asked = Instant::now();
+        client.ping("marker").await;
+        assert!(asked.elapsed() < SOON, "a ping took {:?}", asked.elapsed());
+        client.disconnect("marker").await;
+        heard.extend(attentive.changes(2).await);
+        let metrics = client.get("/metrics").await.body;
+        if metrics.lines().any(|line| line == "presence_streams 1") {
+            return heard;
+        }
+    }
+    panic!("{} events did not fill its queue", heard.len());
+}
+
+async fn come_and_go(client: Client, caller: usize) {
+    // Long ids make long events, so that the buffers of the mute reader fill soon.
+    for user in crowd(&format!("{}{caller}", "x".repeat(100)), 30) {
+        client.connect(&user).await;
+        client.disconnect(&user).await;
+    }
+}
+
+/// Reads what was sent before the cut, and its end; the last cursor of a whole block in it.
+fn last_cursor(mut mute: TcpStream) -> String {
+    mute.set_read_timeout(Some(GOODBYE)).expect("a time");
+    let mut sent = Vec::new();
+    let mut buffer = [0; 16_384];
+    while !sent.ends_with(LAST_CHUNK) {
+        match mute.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => sent.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+            Err(error) => panic!("after {} bytes it was not cut off: {error}", sent.len()),
+        }
+    }
+    let body = without_chunks(&sent);
+    let whole = body.rfind("\n\n").map_or("", |end| &body[..end]);
+    let from = whole.rfind("id: ").expect("a cursor was sent") + "id: ".len();
+    let cursor = whole[from..].lines().next();
+    cursor.unwrap_or_default().to_owned()
+}
+
+/// The body of a chunked answer (RFC 9112, section 7.1), as far as it came.
+fn without_chunks(answer: &[u8]) -> String {
+    let answer = String::from_utf8_lossy(answer);
+    let (_, mut rest) = answer.split_once("\r\n\r\n").expect("a head");
+    let mut body = String::new();
+    while let Some((size, chunk)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).expect("the size of a chunk");
+        let Some(whole) = chunk.get(..size) else {
+            break;
+        };
+        body.push_str(whole);
+        rest = chunk[size..].strip_prefix("\r\n").unwrap_or("");
+    }
+    body
+}
 
 async fn a_reader_that_does_not_read_is_cut_off_and_slows_nobody(store: Store) {
     let cluster = Cluster::with(store, Settings::new()).await;
     let client = cluster.client();
-    let mut mute = TcpStream::connect(cluster.instances[0].address()).expect("it accepts");
-    let request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    mute.write_all(request).expect("a request");
     let mut attentive = Stream::open(&client, "").await;
-    // Long ids make long events, so that the buffers of the mute reader fill soon.
-    let long = "x".repeat(100);
-    let users = crowd(&long, 250);
-    let mut cut_off = false;
-    for _ in 0..60 {
-        client.connect_each(&users).await;
-        for user in &users {
-            client.disconnect(user).await;
-        }
-        attentive.changes(2 * users.len()).await;
-        let metrics = client.get("/metrics").await.body;
-        cut_off = metrics.contains("presence_streams_cut_off_total 1");
-        if cut_off {
-            break;
-        }
-    }
-    assert!(cut_off, "30,000 events did not fill its queue");
-    drop(mute);
+    let mute = mute_reader(cluster.instances[0].address());
+    let heard = flood_until_cut_off(&client, &mut attentive).await;
+    let cursor = last_cursor(mute);
+    let mut resumed = Stream::resume(&client, "", &cursor).await;
+    let rest = resumed.events_before_now(&client, "end").await;
+    assert!(!rest.is_empty(), "it was cut off before the end");
+    let missed = &heard[heard.len() - rest.len()..];
+    assert_eq!(briefs(&rest), briefs(missed), "what came after the cursor");
+    let told_before = heard.len() - rest.len();
+    assert!(told_before == 0 || heard[told_before - 1].id == cursor);
 }
 
 on_both_stores!(a_reader_that_does_not_read_is_cut_off_and_slows_nobody,);

@@ -66,3 +66,33 @@ async fn an_answer_that_was_long_on_its_way_promises_no_time_the_user_does_not_h
         assert!(too_much <= 5, "{user} was promised {too_much} ms too much");
     }
 }
+
+/// What happened before a stream was opened is in its snapshot or its past, also where this instance has yet to hear
+/// of it; it does not come again as a change.
+#[tokio::test]
+async fn a_stream_begins_at_what_the_store_holds_not_at_what_was_heard_of_it() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let network = Network::to(cluster.redis().port()).await;
+    let settings = Settings::new().with("REDIS_URL", &network.redis_url());
+    let far = Instance::start(&settings).await;
+    let near = cluster.client();
+    network.delay_answers(Duration::from_millis(300));
+    for (query, cursor) in [
+        ("", None),
+        ("?snapshot=true", None),
+        ("", Some("unknown")),
+        ("?snapshot=true", Some("unknown")),
+    ] {
+        let user = format!("alice{}-{}", query.len(), cursor.is_some());
+        near.connect(&user).await;
+        let mut stream = match cursor {
+            Some(cursor) => Stream::resume(&far.client(), query, cursor).await,
+            None => Stream::open(&far.client(), query).await,
+        };
+        let events = stream
+            .events_before_now(&near, &format!("after-{user}"))
+            .await;
+        let changes: Vec<_> = events.iter().filter(|event| event.is_change()).collect();
+        assert!(changes.is_empty(), "{query} {cursor:?}: {events:?}");
+    }
+}
