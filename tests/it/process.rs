@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
@@ -18,6 +18,7 @@ pub(crate) struct Process {
     name: String,
     child: Child,
     log: Arc<Mutex<String>>,
+    log_keeper: Option<JoinHandle<()>>,
     lines: UnboundedReceiver<String>,
 }
 
@@ -39,12 +40,13 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let log = Arc::new(Mutex::new(String::new()));
-        keep_log(child.stderr.take().expect("stderr is piped"), &log);
+        let log_keeper = keep_log(child.stderr.take().expect("stderr is piped"), &log);
         let lines = forward_lines(child.stdout.take().expect("stdout is piped"));
         Self {
             name: name.to_owned(),
             child,
             log,
+            log_keeper: Some(log_keeper),
             lines,
         }
     }
@@ -90,13 +92,17 @@ impl Process {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits for the process to end by itself, and for the last of its log.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         let what = format!("{} ends", self.name);
-        eventually(&what, async || {
+        let status = eventually(&what, async || {
             self.child.try_wait().expect("a child of ours")
         })
-        .await
+        .await;
+        if let Some(log_keeper) = self.log_keeper.take() {
+            log_keeper.join().expect("no reader panicked");
+        }
+        status
     }
 }
 
@@ -114,7 +120,7 @@ impl Drop for Process {
     }
 }
 
-fn keep_log(stderr: impl Read + Send + 'static, log: &Arc<Mutex<String>>) {
+fn keep_log(stderr: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinHandle<()> {
     let log = Arc::clone(log);
     thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -122,7 +128,7 @@ fn keep_log(stderr: impl Read + Send + 'static, log: &Arc<Mutex<String>>) {
             log.push_str(&line);
             log.push('\n');
         }
-    });
+    })
 }
 
 fn forward_lines(stdout: impl Read + Send + 'static) -> UnboundedReceiver<String> {
