@@ -114,6 +114,7 @@ impl Streams {
     /// Fails when the store is out of reach and nothing could be promised, and when there are as
     /// many streams as may be.
     pub async fn open(self: &Arc<Self>, request: StreamRequest) -> Result<EventStream, OpenError> {
+        self.ready()?;
         let place = self.capacity.take(request.caller)?;
         let start = match request.last_event_id.as_deref() {
             Some(id) => self.resume_from(id).await?,

@@ -1,11 +1,30 @@
 //! The door itself: when it may stand open, who sees the metrics, which pages may call.
 
 use reqwest::Method;
+use serde_json::{Value, json};
 
-use super::{API_KEYS, READ_KEY, SECRET, WRITE_KEY, assert_refused, call, claims, token};
+use super::{
+    API_KEYS, READ_KEY, SECRET, WRITE_KEY, assert_refused, call, claims, closed_instance, token,
+};
 use crate::client::{Client, send};
 use crate::instance::{Instance, Settings};
 use crate::redis_server::free_port;
+
+/// Every variable about access.
+const VARIABLES: [&str; 12] = [
+    "PRESENCE_ALLOW_ANONYMOUS",
+    "PRESENCE_JWT_SECRET",
+    "PRESENCE_JWT_PUBLIC_KEY",
+    "PRESENCE_JWKS_URL",
+    "PRESENCE_JWT_ISSUER",
+    "PRESENCE_JWT_AUDIENCE",
+    "PRESENCE_API_KEYS",
+    "PRESENCE_METRICS_LISTEN",
+    "PRESENCE_CORS_ORIGINS",
+    "PRESENCE_RATE_LIMIT",
+    "PRESENCE_STREAMS_PER_CALLER",
+    "PRESENCE_STREAMS",
+];
 
 #[tokio::test]
 async fn nobody_configured_is_for_loopback_alone() {
@@ -76,6 +95,9 @@ async fn a_bad_value_is_named_and_never_shown() {
     let help = Instance::run_to_its_end(&super::closed(), &["--help"]).await;
     for secret in [SECRET, READ_KEY, WRITE_KEY] {
         assert!(!help.output.contains(secret), "{}", help.output);
+    }
+    for variable in VARIABLES {
+        assert!(help.output.contains(variable), "{variable}");
     }
 }
 
@@ -170,4 +192,28 @@ async fn pages_of_the_named_origins_may_call_and_no_others() {
         .request(Method::GET, "/livez")
         .header("Origin", origin);
     assert_eq!(send(none).await.header("access-control-allow-origin"), "");
+}
+
+#[tokio::test]
+async fn the_document_says_what_to_bring() {
+    let instance = closed_instance().await;
+    let document: Value = instance.client().get("/openapi.json").await.ok();
+    let scheme = &document["components"]["securitySchemes"]["bearer"];
+    assert_eq!(
+        (&scheme["type"], &scheme["scheme"]),
+        (&json!("http"), &json!("bearer"))
+    );
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in operations.as_object().expect("operations") {
+            let what = format!("{method} {path}");
+            let security = operation["security"].to_string();
+            let in_query = security.contains("accessToken");
+            assert_eq!(security.contains("bearer"), !path.ends_with('z'), "{what}");
+            assert_eq!(in_query, path == "/v1/events", "{what}");
+            for status in ["401", "403", "429"] {
+                let described = operation["responses"][status].is_object();
+                assert_eq!(described, !path.ends_with('z'), "{status} of {what}");
+            }
+        }
+    }
 }
