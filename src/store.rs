@@ -1,6 +1,7 @@
 //! Where presence lives: the contract every store keeps, and the two that keep it.
 
 mod backoff;
+mod gate;
 mod memory;
 mod redis;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub(crate) use self::backoff::Backoff;
+use self::gate::Gate;
 pub use self::memory::MemoryStore;
 pub use self::redis::RedisStore;
 use crate::config::Config;
@@ -207,6 +209,9 @@ pub enum StoreError {
     /// The store cannot be reached, or did not answer in time.
     #[error("the store is out of reach: {0}")]
     Unreachable(String),
+    /// Too many calls wait for the store already.
+    #[error("too many calls wait for the store")]
+    Overloaded,
     /// The store refused, or answered what it never should.
     #[error("the store failed: {0}")]
     Failed(String),
@@ -218,7 +223,7 @@ pub enum Subscription {
     /// To the embedded store.
     Memory(memory::Subscription),
     /// To Redis.
-    Redis(redis::Subscription),
+    Redis(Box<redis::Subscription>),
 }
 
 impl Subscription {
@@ -256,7 +261,19 @@ impl Store {
         }
     }
 
-    /// Whether the store answers.
+    /// Runs a caller's `call` to this store in less than two seconds, or fails; fails at once where
+    /// too many wait.
+    pub async fn in_time<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match self {
+            Self::Memory(_) => call.await,
+            Self::Redis(store) => store.gate.pass(call).await,
+        }
+    }
+
+    /// Whether the store would carry out a call that changes something.
     pub async fn check(&self) -> Result<(), StoreError> {
         match self {
             Self::Memory(_) => Ok(()),
@@ -363,7 +380,7 @@ impl Store {
     pub async fn subscribe(&self) -> Result<Subscription, StoreError> {
         match self {
             Self::Memory(store) => Ok(Subscription::Memory(store.subscribe())),
-            Self::Redis(store) => Ok(Subscription::Redis(store.subscribe().await?)),
+            Self::Redis(store) => Ok(Subscription::Redis(Box::new(store.subscribe().await?))),
         }
     }
 

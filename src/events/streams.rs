@@ -87,7 +87,8 @@ impl Streams {
         let start = match request.last_event_id.as_deref() {
             Some(id) => resume_from(id, self.heard()?),
             None => {
-                let now = self.store.history(Position::START, 1).await?;
+                let now = self.store.history(Position::START, 1);
+                let now = self.store.in_time(now).await?;
                 let now = Cursor::at(now.epoch, now.newest);
                 match request.snapshot {
                     true => Start::Fresh,
