@@ -9,3 +9,4 @@ mod pingers;
 mod restarts;
 mod scene;
 mod server;
+mod shedding;
