@@ -10,6 +10,7 @@ mod instance;
 mod process;
 mod proxy;
 mod redis_server;
+mod sentinels;
 mod sse;
 mod timestamp;
 mod wait;

@@ -8,5 +8,7 @@ mod network;
 mod pingers;
 mod restarts;
 mod scene;
+mod sentinel;
 mod server;
 mod shedding;
+mod tls;

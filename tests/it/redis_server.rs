@@ -11,7 +11,7 @@ use redis::{FromRedisValue, cmd};
 use tempfile::TempDir;
 
 use crate::process::{Process, Signal};
-use crate::wait::eventually;
+use crate::wait::{eventually, eventually_true};
 
 /// Tries to find a port that nobody takes between our looking and Redis's binding.
 const TRIES: usize = 10;
@@ -85,6 +85,15 @@ impl RedisServer {
         command.arg(&words[1..]);
         let answer = command.query_async(&mut connection).await;
         answer.unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
+    }
+
+    /// Waits until this replica has everything its primary has.
+    pub(crate) async fn has_caught_up(&self) {
+        eventually_true("the replica has everything", async || {
+            let info: String = self.command(&["INFO", "replication"]).await;
+            info.contains("master_link_status:up")
+        })
+        .await;
     }
 
     /// How often each command has been called, from `INFO commandstats`; 0 for one never called.

@@ -7,6 +7,8 @@ use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, RedisResult, TlsCertificates,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use socket2::TcpKeepalive;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -32,9 +34,12 @@ impl Route {
     /// A route that trusts the public certificate authorities, or only those in the PEM text
     /// `authorities`.
     pub(super) fn new(url: &RedisUrl, authorities: Option<Vec<u8>>) -> Result<Self, StoreError> {
-        if authorities.is_some() && !url.is_encrypted() {
-            let why = "PRESENCE_REDIS_CA_FILE is for a REDIS_URL that begins with rediss://";
-            return Err(StoreError::Failed(why.to_owned()));
+        if let Some(authorities) = &authorities {
+            check_authorities(authorities, url)?;
+        }
+        if url.is_encrypted() {
+            // Where another is installed already, that serves as well.
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
         let mut route = Self {
             server: url.server().clone(),
@@ -108,6 +113,19 @@ impl Route {
                 Client::build_with_tls(info, certificates)
             }
         }
+    }
+}
+
+fn check_authorities(pem: &[u8], url: &RedisUrl) -> Result<(), StoreError> {
+    let bad = |why: &str| Err(StoreError::Failed(format!("PRESENCE_REDIS_CA_FILE: {why}")));
+    if !url.is_encrypted() {
+        return bad("it is for a REDIS_URL that begins with rediss");
+    }
+    // The client takes a file without certificates for one that trusts nobody.
+    match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
+        Ok(certificates) if certificates.is_empty() => bad("it holds no certificate"),
+        Ok(_) => Ok(()),
+        Err(error) => bad(&error.to_string()),
     }
 }
 

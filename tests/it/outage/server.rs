@@ -99,11 +99,7 @@ async fn after_a_failover_the_new_primary_is_found_behind_the_address() {
     let follow_old = follow(&old.to_string());
     let words: Vec<&str> = follow_old.iter().map(String::as_str).collect();
     replica.command::<()>(&words).await;
-    crate::wait::eventually_true("the replica has everything", async || {
-        let info: String = replica.command(&["INFO", "replication"]).await;
-        info.contains("master_link_status:up")
-    })
-    .await;
+    replica.has_caught_up().await;
     scene.proxy.lead_to(new);
     replica.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
     let follow_new = follow(&new.to_string());

@@ -6,9 +6,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::pingers::{PROMISE, assert_refused};
-use super::scene::{all_ready, settings};
+use super::scene::all_ready;
 use crate::client::{Client, crowd, try_send};
-use crate::instance::Instance;
+use crate::instance::{Instance, Settings};
 use crate::redis_server::RedisServer;
 use crate::wait::{eventually, eventually_true};
 
@@ -56,7 +56,7 @@ async fn everyone_pings(client: &Client, users: &[String]) -> Crowd {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_before_a_frozen_redis_is_refused_at_once_and_costs_no_memory() {
     let redis = RedisServer::start().await;
-    let instance = Instance::start(&settings().with("REDIS_URL", &redis.url())).await;
+    let instance = Instance::start(&Settings::new().with("REDIS_URL", &redis.url())).await;
     let client = instance.client();
     let users = crowd("user", CALLERS);
     all_ready(std::slice::from_ref(&client)).await;
