@@ -1,13 +1,16 @@
 //! The settings: one list of flags and environment variables, checked before anything starts.
 
 mod access;
+mod redis_url;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
 pub use self::access::{AccessConfig, CorsOrigins, InvalidSetting, RateLimit, Secret};
+pub use self::redis_url::{RedisUrl, Sentinels};
 
 /// Where the service listens when nothing is set: on this machine only.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -26,9 +29,23 @@ pub struct Config {
     #[arg(long, env = "PORT", value_name = "PORT")]
     pub port: Option<u16>,
 
-    /// Redis to keep the state in, redis:// or rediss://; without it the embedded store is used
-    #[arg(long, env = "REDIS_URL", value_name = "REDIS_URL", hide_env_values = true, value_parser = redis_url)]
-    pub redis_url: Option<RedisUrl>,
+    /// Redis to keep the state in: redis://, rediss:// or redis+sentinel://host:port,host:port/primary;
+    /// without it the embedded store is used
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        value_name = "REDIS_URL",
+        hide_env_values = true
+    )]
+    pub redis_url: Option<Secret>,
+
+    /// PEM file with the only certificate authorities to trust for rediss://, instead of the public ones
+    #[arg(
+        long,
+        env = "PRESENCE_REDIS_CA_FILE",
+        value_name = "PRESENCE_REDIS_CA_FILE"
+    )]
+    pub redis_ca_file: Option<PathBuf>,
 
     /// How long a connection lives after its last ping
     #[arg(long, env = "PRESENCE_TTL", value_name = "PRESENCE_TTL", default_value = "60s", value_parser = ttl)]
@@ -99,23 +116,6 @@ pub enum KeyspaceEvents {
     Off,
 }
 
-/// The address of a Redis, with credentials that its `Debug` does not show.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl(String);
-
-impl RedisUrl {
-    /// The URL as it was given, credentials included.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RedisUrl(..)")
-    }
-}
-
 impl Config {
     /// The address to listen on, from `PRESENCE_LISTEN`, else `PORT`, else the default.
     pub fn listen_address(&self) -> SocketAddr {
@@ -133,6 +133,7 @@ impl Default for Config {
             listen: None,
             port: None,
             redis_url: None,
+            redis_ca_file: None,
             ttl: Duration::from_secs(60),
             ping_interval: Duration::from_secs(25),
             sweep_interval: Duration::from_millis(100),
@@ -207,16 +208,6 @@ fn key_prefix(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn redis_url(text: &str) -> Result<RedisUrl, String> {
-    match redis::Client::open(text) {
-        Ok(_) if text.starts_with("redis://") || text.starts_with("rediss://") => {
-            Ok(RedisUrl(text.to_owned()))
-        }
-        Ok(_) => Err("must begin with redis:// or rediss://".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,7 +227,6 @@ mod tests {
             ("--ttl", "soon", "PRESENCE_TTL", "such as 60s"),
             ("--ttl", "1ms", "PRESENCE_TTL", "from 100ms to 1day"),
             ("--lookup-limit", "0", "PRESENCE_LOOKUP_LIMIT", "1 to 10000"),
-            ("--redis-url", "http://x", "REDIS_URL", "URL"),
             ("--listen", "here", "PRESENCE_LISTEN", "socket address"),
         ] {
             let error = Config::try_parse_from(["presence", flag, value]);

@@ -95,11 +95,7 @@ impl PresenceService {
         let online = self
             .timed("online_among", self.store.online_among(&users))
             .await?;
-        let both = users.into_iter().zip(online);
-        Ok(both
-            .filter(|(_, online)| *online)
-            .map(|(user, _)| user)
-            .collect())
+        Ok(only(users, online))
     }
 
     /// At most `limit` of everyone online, from `cursor` on.
@@ -108,12 +104,15 @@ impl PresenceService {
         cursor: &PageCursor,
         limit: usize,
     ) -> Result<OnlinePage, StoreError> {
-        let page = self.store.announced_page(cursor, limit);
-        let page = self.timed("online_page", page).await?;
-        Ok(OnlinePage {
-            online: self.online_among(page.users).await?,
-            next: page.next,
-        })
+        let page = async {
+            let page = self.store.announced_page(cursor, limit).await?;
+            let online = self.store.online_among(&page.users).await?;
+            Ok(OnlinePage {
+                online: only(page.users, online),
+                next: page.next,
+            })
+        };
+        self.timed("online_page", page).await
     }
 
     /// How many users are online.
@@ -141,11 +140,17 @@ impl PresenceService {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let began = Instant::now();
-        let answer = call.await;
+        let answer = self.store.in_time(call).await;
         match answer {
             Ok(_) => self.metrics.store_answered(operation, began.elapsed()),
             Err(_) => self.metrics.store_failed(operation),
         }
         answer
     }
+}
+
+fn only(users: Vec<UserId>, online: Vec<bool>) -> Vec<UserId> {
+    let both = users.into_iter().zip(online);
+    let online = both.filter(|(_, online)| *online);
+    online.map(|(user, _)| user).collect()
 }

@@ -14,7 +14,7 @@ use crate::config::{Config, InvalidSetting};
 use crate::events::{Bus, Doorbell, Hub, Streams, Sweeper};
 use crate::http::{Access, AppState, Connections, metrics_router, router};
 use crate::presence::PresenceService;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::telemetry::Metrics;
 
 /// The part of the drain time over which streams are ended; the rest is for them to be flushed.
@@ -60,9 +60,6 @@ pub enum ServerError {
     /// A setting makes no sense.
     #[error(transparent)]
     Setting(#[from] InvalidSetting),
-    /// The store's settings make no sense.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// A background task ended, which none ever should.
     #[error("the {0} ended; the service cannot go on without it")]
     TaskEnded(String),

@@ -1,6 +1,7 @@
 //! Where presence lives: the contract every store keeps, and the two that keep it.
 
 mod backoff;
+mod gate;
 mod memory;
 mod redis;
 
@@ -9,9 +10,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub(crate) use self::backoff::Backoff;
+use self::gate::Gate;
 pub use self::memory::MemoryStore;
 pub use self::redis::RedisStore;
-use crate::config::Config;
+use crate::config::{Config, InvalidSetting};
 use crate::presence::{ConnectionId, Epoch, Position, PresenceEvent, Timestamp, UserId, millis};
 
 /// How long no sweep may have run before that counts as an outage.
@@ -213,6 +215,9 @@ pub enum StoreError {
     /// The store cannot be reached, or did not answer in time.
     #[error("the store is out of reach: {0}")]
     Unreachable(String),
+    /// Too many calls wait for the store already.
+    #[error("too many calls wait for the store")]
+    Overloaded,
     /// The store refused, or answered what it never should.
     #[error("the store failed: {0}")]
     Failed(String),
@@ -224,7 +229,7 @@ pub enum Subscription {
     /// To the embedded store.
     Memory(memory::Subscription),
     /// To Redis.
-    Redis(redis::Subscription),
+    Redis(Box<redis::Subscription>),
 }
 
 impl Subscription {
@@ -239,11 +244,13 @@ impl Subscription {
 
 impl Store {
     /// The store that `config` names. Redis is not waited for: calls fail until it is reached.
-    pub fn open(config: &Config) -> Result<Self, StoreError> {
-        match &config.redis_url {
-            None => Ok(Self::Memory(MemoryStore::new(Lifetimes::of(config)))),
-            Some(url) => Ok(Self::Redis(RedisStore::open(config, url)?)),
-        }
+    pub fn open(config: &Config) -> Result<Self, InvalidSetting> {
+        let Some(url) = &config.redis_url else {
+            return Ok(Self::Memory(MemoryStore::new(Lifetimes::of(config))));
+        };
+        let url = url.expose().parse();
+        let url = url.map_err(|why: String| InvalidSetting::new("REDIS_URL", why))?;
+        Ok(Self::Redis(RedisStore::open(config, &url)?))
     }
 
     /// The word for this store in logs and at the start.
@@ -262,7 +269,19 @@ impl Store {
         }
     }
 
-    /// Whether the store answers.
+    /// Runs a caller's `call` to this store in less than two seconds, or fails; fails at once where
+    /// too many wait.
+    pub async fn in_time<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match self {
+            Self::Memory(_) => call.await,
+            Self::Redis(store) => store.gate.pass(call).await,
+        }
+    }
+
+    /// Whether the store would carry out a call that changes something.
     pub async fn check(&self) -> Result<(), StoreError> {
         match self {
             Self::Memory(_) => Ok(()),
@@ -369,7 +388,7 @@ impl Store {
     pub async fn subscribe(&self) -> Result<Subscription, StoreError> {
         match self {
             Self::Memory(store) => Ok(Subscription::Memory(store.subscribe())),
-            Self::Redis(store) => Ok(Subscription::Redis(store.subscribe().await?)),
+            Self::Redis(store) => Ok(Subscription::Redis(Box::new(store.subscribe().await?))),
         }
     }
 

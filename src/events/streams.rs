@@ -302,7 +302,8 @@ impl Streams {
 
     /// Up to where the store holds everything, which may be further than this instance has heard.
     async fn stored(&self) -> Result<Cursor, StoreError> {
-        let now = self.store.history(Position::START, 1).await?;
+        let now = self.store.history(Position::START, 1);
+        let now = self.store.in_time(now).await?;
         Ok(Cursor::at(now.epoch, now.newest))
     }
 }

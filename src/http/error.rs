@@ -83,6 +83,8 @@ pub(super) enum Error {
     UnsupportedMediaType,
     #[error("the store is out of reach; try again")]
     StoreUnreachable(String),
+    #[error("too many calls wait for the store; try again")]
+    StoreOverloaded,
     #[error("something went wrong here; it was logged")]
     Internal(String),
 }
@@ -141,6 +143,11 @@ impl Error {
                 S::SERVICE_UNAVAILABLE,
                 "store-unreachable",
                 "Store unreachable",
+            ),
+            Self::StoreOverloaded => (
+                S::SERVICE_UNAVAILABLE,
+                "store-overloaded",
+                "Store overloaded",
             ),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal-error", "Internal error"),
         }
@@ -277,6 +284,7 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unreachable(cause) => Self::StoreUnreachable(cause),
+            StoreError::Overloaded => Self::StoreOverloaded,
             StoreError::Failed(cause) => Self::Internal(cause),
         }
     }

@@ -1,26 +1,30 @@
 //! Presence in Redis: one plain command for a ping, one script for anything that may be a transition.
 
+mod clock;
 mod entry;
+mod greeting;
 mod keys;
 mod link;
+mod route;
 mod scripts;
 mod subscription;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use redis::{FromRedisValue, ScriptInvocation, Value};
 
+use self::clock::Clock;
 use self::keys::Keys;
 use self::link::Link;
+use self::route::Route;
 use self::scripts::Scripts;
 pub(super) use self::subscription::Subscription;
 use super::{
-    Announced, Closing, History, Left, Lifetimes, OUTAGE, Page, PageCursor, SWEEP_BATCH,
+    Announced, Closing, Gate, History, Left, Lifetimes, OUTAGE, Page, PageCursor, SWEEP_BATCH,
     StoreError, Swept, Touched, UserState,
 };
-use crate::config::{Config, KeyspaceEvents, RedisUrl};
+use crate::config::{Config, InvalidSetting, KeyspaceEvents, RedisUrl};
 use crate::presence::{ConnectionId, Epoch, Position, PresenceEvent, Timestamp, UserId, millis};
 
 /// How many due users a count looks at in one step.
@@ -41,20 +45,27 @@ pub struct RedisStore {
     scripts: Scripts,
     lifetimes: Lifetimes,
     keyspace_events: KeyspaceEvents,
-    /// How far Redis's clock is ahead of this machine's, in milliseconds, as of the last sweep.
-    clock_offset_ms: AtomicI64,
+    clock: Clock,
+    pub(super) gate: Gate,
 }
 
 impl RedisStore {
     /// Prepares the store; nothing is connected before [`super::Store::supervise`] is polled.
-    pub fn open(config: &Config, url: &RedisUrl) -> Result<Self, StoreError> {
+    pub fn open(config: &Config, url: &RedisUrl) -> Result<Self, InvalidSetting> {
+        let authorities = config.redis_ca_file.as_deref().map(|file| {
+            std::fs::read(file).map_err(|error| {
+                let why = format!("{}: {error}", file.display());
+                InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why)
+            })
+        });
         Ok(Self {
-            link: Link::new(url.as_str())?,
+            link: Link::new(Route::new(url, authorities.transpose()?)?),
             keys: Keys::new(&config.key_prefix),
             scripts: Scripts::new(),
             lifetimes: Lifetimes::of(config),
             keyspace_events: config.keyspace_events,
-            clock_offset_ms: AtomicI64::new(0),
+            clock: Clock::default(),
+            gate: Gate::default(),
         })
     }
 
@@ -62,8 +73,12 @@ impl RedisStore {
         self.link.supervise().await;
     }
 
+    /// Asks for a write, which is refused where `PING` is not: by a replica, or without memory.
+    /// `SETRANGE` of nothing changes nothing, and makes no key that is not there.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
-        self.link.query(&redis::cmd("PING")).await
+        let mut setrange = redis::cmd("SETRANGE");
+        setrange.arg(&self.keys.epoch).arg(0).arg("");
+        self.link.query(&setrange).await
     }
 
     pub(super) async fn subscribe(&self) -> Result<Subscription, StoreError> {
@@ -313,7 +328,7 @@ impl RedisStore {
         let answer: Vec<Value> = self.link.script(&due).await?;
         let mut values = answer.into_iter();
         let now = Timestamp::from_millis(take(&mut values)?);
-        self.set_clock(now, asked);
+        self.clock.set(now, asked);
         let epoch = Epoch(take(&mut values)?);
         let newest = position(take(&mut values)?)?;
         let announced = take(&mut values)?;
@@ -363,23 +378,7 @@ impl RedisStore {
 
     /// Redis's clock, as well as this instance knows it.
     pub(super) fn now(&self) -> Timestamp {
-        let local = Timestamp::of_system_clock().as_millis();
-        let offset = self.clock_offset_ms.load(Ordering::Relaxed);
-        Timestamp::from_millis(local.saturating_add_signed(offset))
-    }
-
-    /// Redis read its clock between `asked` and now, so its lead is between two bounds; what is
-    /// believed already is kept where it lies between them, since a slow answer says little.
-    fn set_clock(&self, redis: Timestamp, asked: Timestamp) {
-        let answered = Timestamp::of_system_clock();
-        let lead_over = |local: Timestamp| {
-            let lead = redis.as_millis().wrapping_sub(local.as_millis());
-            lead.cast_signed()
-        };
-        let believed = self.clock_offset_ms.load(Ordering::Relaxed);
-        let least = lead_over(answered);
-        let lead = believed.clamp(least, lead_over(asked).max(least));
-        self.clock_offset_ms.store(lead, Ordering::Relaxed);
+        self.clock.now()
     }
 }
 

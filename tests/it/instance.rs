@@ -99,6 +99,20 @@ impl Instance {
         self.client.clone()
     }
 
+    /// The memory it holds, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let words = line.and_then(|line| line.split_whitespace().next());
+        words.and_then(|kib| kib.parse().ok()).expect("a size")
+    }
+
+    /// Everything it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// The line it printed once it accepted.
     pub(crate) fn greeting(&self) -> &str {
         &self.greeting
@@ -108,11 +122,6 @@ impl Instance {
         let base = self.client.base();
         let address = base.strip_prefix("http://").expect("an http address");
         address.parse().expect("an address and a port")
-    }
-
-    /// What it has logged so far.
-    pub(crate) fn log(&self) -> String {
-        self.process.log()
     }
 
     /// SIGKILL: the process dies between any two instructions.

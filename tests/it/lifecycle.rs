@@ -80,6 +80,15 @@ async fn a_bad_value_stops_the_start_with_the_name_of_its_variable() {
 }
 
 #[tokio::test]
+async fn a_bad_address_of_redis_is_said_without_its_password() {
+    let settings = Settings::new().with("REDIS_URL", "redis://:s3cret@host:notaport");
+    let ended = Instance::run_to_its_end(&settings, &[]).await;
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(ended.log.contains("REDIS_URL"), "{}", ended.log);
+    assert!(!ended.log.contains("s3cret"), "{}", ended.log);
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_said_and_ends_the_start() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();

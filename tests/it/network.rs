@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 /// Bytes moved at once.
 const BUFFER: usize = 16 * 1024;
@@ -92,24 +93,35 @@ async fn accept(listener: TcpListener, port: u16, weather: Arc<Weather>) {
     }
 }
 
-/// Moves bytes until one side closes; once there was a silence it takes them and lets them fall.
+/// Takes bytes until one side closes, and lets them fall once there was a silence.
 async fn pass(
     mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    to: OwnedWriteHalf,
     weather: Arc<Weather>,
     direction: Direction,
 ) {
+    let (on_the_way, arrivals) = unbounded_channel();
+    tokio::spawn(deliver(arrivals, to));
     let made_at = weather.silences.load(Ordering::SeqCst);
     let mut buffer = vec![0; BUFFER];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        if direction == Direction::Back {
-            sleep(Duration::from_millis(
-                weather.delay_ms.load(Ordering::SeqCst),
-            ))
-            .await;
-        }
+        let delay = match direction {
+            Direction::There => Duration::ZERO,
+            Direction::Back => Duration::from_millis(weather.delay_ms.load(Ordering::SeqCst)),
+        };
         let dead = weather.silences.load(Ordering::SeqCst) != made_at;
-        if !dead && to.write_all(&buffer[..count]).await.is_err() {
+        let bytes = buffer[..count].to_vec();
+        if !dead && on_the_way.send((Instant::now() + delay, bytes)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Hands on each piece when it is due, so that a delay holds back every byte and narrows nothing.
+async fn deliver(mut arrivals: UnboundedReceiver<(Instant, Vec<u8>)>, mut to: OwnedWriteHalf) {
+    while let Some((due, bytes)) = arrivals.recv().await {
+        sleep_until(due).await;
+        if to.write_all(&bytes).await.is_err() {
             return;
         }
     }

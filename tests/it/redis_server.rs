@@ -1,27 +1,42 @@
 //! A real `redis-server` on a port of its own, which the test may stop, empty, kill and restart.
 
+use std::env;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
+use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, cmd};
+use tempfile::TempDir;
 
 use crate::process::{Process, Signal};
-use crate::wait::eventually;
+use crate::wait::{eventually, eventually_true};
 
 /// Tries to find a port that nobody takes between our looking and Redis's binding.
 const TRIES: usize = 10;
 
+/// Names another server to run than `redis-server`, such as a `valkey-server`.
+const SERVER_VARIABLE: &str = "PRESENCE_TEST_REDIS_SERVER";
+
 pub(crate) struct RedisServer {
     process: Process,
     port: u16,
+    arguments: Vec<String>,
+    directory: Arc<TempDir>,
 }
 
 impl RedisServer {
     /// Starts a server without persistence and waits until it answers.
     pub(crate) async fn start() -> Self {
+        Self::start_with(&["--save", "", "--appendonly", "no"]).await
+    }
+
+    /// Starts a server with `arguments`, which it keeps when it is started again, and a directory of its own for what
+    /// it writes.
+    pub(crate) async fn start_with(arguments: &[&str]) -> Self {
         for _ in 0..TRIES {
-            if let Some(server) = Self::on_port(free_port()).await {
+            if let Some(server) = Self::on_port(free_port(), arguments, scratch()).await {
                 return server;
             }
         }
@@ -41,10 +56,11 @@ impl RedisServer {
         self.process.kill();
     }
 
-    /// Starts an empty server again at the address of the killed one.
+    /// Starts a server again at the address of the killed one: an empty one, unless it persists.
     pub(crate) async fn start_again(&mut self) {
         self.process.kill();
-        let again = Self::on_port(self.port).await;
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let again = Self::on_port(self.port, &arguments, Arc::clone(&self.directory)).await;
         *self = again.expect("the port of the killed server is still free");
     }
 
@@ -71,6 +87,15 @@ impl RedisServer {
         answer.unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
     }
 
+    /// Waits until this replica has everything its primary has.
+    pub(crate) async fn has_caught_up(&self) {
+        eventually_true("the replica has everything", async || {
+            let info: String = self.command(&["INFO", "replication"]).await;
+            info.contains("master_link_status:up")
+        })
+        .await;
+    }
+
     /// How often each command has been called, from `INFO commandstats`; 0 for one never called.
     pub(crate) async fn calls_of(&self, command: &str) -> u64 {
         let stats: String = self.command(&["INFO", "commandstats"]).await;
@@ -80,18 +105,25 @@ impl RedisServer {
         calls.map_or(0, |calls| calls.parse().expect("a number of calls"))
     }
 
-    async fn connection(&self) -> redis::RedisResult<MultiplexedConnection> {
+    /// A connection that stays, for commands that a later connection could not send.
+    pub(crate) async fn connection(&self) -> redis::RedisResult<MultiplexedConnection> {
         let client = redis::Client::open(self.url())?;
         client.get_multiplexed_async_connection().await
     }
 
     /// `None` where another process holds the port.
-    async fn on_port(port: u16) -> Option<Self> {
-        let mut command = Command::new("redis-server");
+    async fn on_port(port: u16, arguments: &[&str], directory: Arc<TempDir>) -> Option<Self> {
+        let mut command = Command::new(server_binary());
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
-        command.args(["--save", "", "--appendonly", "no"]);
+        command.arg("--dir").arg(directory.path());
+        command.args(arguments);
         let process = Process::spawn("redis-server", &mut command);
-        let mut server = Self { process, port };
+        let mut server = Self {
+            process,
+            port,
+            arguments: arguments.iter().copied().map(str::to_owned).collect(),
+            directory,
+        };
         let up = eventually("redis-server answers or ends", async || {
             if server.process.has_ended() {
                 return Some(false);
@@ -111,6 +143,15 @@ impl RedisServer {
             .find_map(|line| line.strip_prefix("process_id:"));
         id?.trim().parse().ok()
     }
+}
+
+fn scratch() -> Arc<TempDir> {
+    Arc::new(tempfile::tempdir().expect("a directory for temporary files"))
+}
+
+/// The server to run, in whatever role.
+pub(crate) fn server_binary() -> OsString {
+    env::var_os(SERVER_VARIABLE).unwrap_or_else(|| "redis-server".into())
 }
 
 /// A port that was free a moment ago.

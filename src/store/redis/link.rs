@@ -3,27 +3,29 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue,
-    IntoConnectionInfo, RedisError, ScriptInvocation, ServerErrorKind,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, ScriptInvocation,
+    ServerErrorKind,
 };
-use socket2::TcpKeepalive;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tracing::{info, warn};
+use tracing::warn;
 
+use super::greeting::Greeting;
+use super::route::Route;
+use super::scripts::Scripts;
 use crate::store::{Backoff, StoreError};
 
 /// How long a command may take. With [`PATIENCE`] it keeps a call under the 2 s after which our
 /// clients are promised an answer.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1_200);
 
-/// How long a connection may take to be made, name look-up and handshake included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection may take to be made, from the look-up of the server to the last of the
+/// three round trips before it serves.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a call waits for a connection that broke only now.
-const PATIENCE: Duration = Duration::from_millis(600);
+const PATIENCE: Duration = Duration::from_millis(400);
 
 /// Commands that may wait to be written. The crate's default of 50 makes callers wait for the
 /// writer task under load, as its documentation of `set_pipeline_buffer_size` says.
@@ -32,8 +34,26 @@ const PIPELINE_BUFFER: usize = 4_096;
 /// The link to one Redis.
 #[derive(Debug)]
 pub(super) struct Link {
-    client: Client,
+    route: Route,
     state: watch::Sender<State>,
+}
+
+/// Tells when a link has moved on to another connection, and maybe to another server.
+#[derive(Clone, Debug)]
+pub(super) struct Moved {
+    generation: u64,
+    state: watch::Receiver<State>,
+}
+
+impl Moved {
+    /// Resolves once the link has moved on.
+    pub(super) async fn wait(&mut self) {
+        let own = self.generation;
+        let moved =
+            |state: &State| matches!(state, State::Up { generation, .. } if *generation != own);
+        // An error means that the link is gone, and then nobody is left to be told.
+        let _ = self.state.wait_for(moved).await;
+    }
 }
 
 #[derive(Clone)]
@@ -41,6 +61,8 @@ enum State {
     Up {
         generation: u64,
         connection: MultiplexedConnection,
+        /// Leads to the server that `connection` is to, which said that it is the primary.
+        client: Box<Client>,
     },
     Down {
         since: Instant,
@@ -59,33 +81,43 @@ impl std::fmt::Debug for State {
 
 impl Link {
     /// Prepares a link; [`Link::supervise`] makes the connection.
-    pub(super) fn new(url: &str) -> Result<Self, StoreError> {
-        let client = url
-            .into_connection_info()
-            .map(tuned)
-            .and_then(Client::open)
-            .map_err(|error| StoreError::Failed(error.to_string()))?;
+    pub(super) fn new(route: Route) -> Self {
         let down = State::Down {
             since: Instant::now(),
             why: "not connected yet".to_owned(),
         };
-        Ok(Self {
-            client,
+        Self {
+            route,
             state: watch::Sender::new(down),
-        })
+        }
     }
 
     /// The database number the link selects.
     pub(super) fn database(&self) -> i64 {
-        self.client.get_connection_info().redis_settings().db()
+        self.route.database()
     }
 
-    /// A connection of its own that only subscribes.
-    pub(super) async fn pubsub(&self) -> Result<redis::aio::PubSub, StoreError> {
-        match timeout(CONNECT_TIMEOUT, self.client.get_async_pubsub()).await {
-            Ok(connected) => connected.map_err(store_error),
-            Err(_) => Err(StoreError::Unreachable("connecting took too long".into())),
-        }
+    /// Waits, for as long as it takes, until the link stands.
+    pub(super) async fn up(&self) {
+        let mut state = self.state.subscribe();
+        // The sender is a field of self, so the wait ends with a state and never with an error.
+        let _ = state
+            .wait_for(|state| matches!(state, State::Up { .. }))
+            .await;
+    }
+
+    /// A connection of its own to the same server, which only subscribes. It is of use until the
+    /// link has moved on.
+    pub(super) async fn pubsub(&self) -> Result<(redis::aio::PubSub, Moved), StoreError> {
+        let state = self.state.subscribe();
+        let (generation, client) = match &*state.borrow() {
+            State::Up {
+                generation, client, ..
+            } => (*generation, client.clone()),
+            State::Down { why, .. } => return Err(StoreError::Unreachable(why.clone())),
+        };
+        let connected = client.get_async_pubsub().await.map_err(store_error)?;
+        Ok((connected, Moved { generation, state }))
     }
 
     /// Runs one command.
@@ -123,21 +155,17 @@ impl Link {
 
     /// Connects, and again whenever the connection breaks, for as long as it is polled.
     pub(super) async fn supervise(&self) {
-        let mut config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        config = config.set_pipeline_buffer_size(PIPELINE_BUFFER);
         let mut backoff = Backoff::default();
+        let mut greeted = Greeting::default();
         for generation in 0.. {
-            let connecting = self
-                .client
-                .get_multiplexed_async_connection_with_config(&config);
-            match timeout(CONNECT_TIMEOUT, connecting).await {
-                Ok(Ok(connection)) => {
-                    info!("redis reached");
+            match timeout(CONNECT_TIMEOUT, self.connect()).await {
+                Ok(Ok((client, connection, greeting))) => {
+                    greeting.log(&greeted);
+                    greeted = greeting;
                     self.state.send_replace(State::Up {
                         generation,
                         connection,
+                        client: Box::new(client),
                     });
                     backoff = Backoff::default();
                     self.broken().await;
@@ -147,6 +175,24 @@ impl Link {
             }
             sleep(backoff.next()).await;
         }
+    }
+
+    /// A connection to a server that can do what we need.
+    async fn connect(&self) -> Result<(Client, MultiplexedConnection, Greeting), StoreError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_pipeline_buffer_size(PIPELINE_BUFFER);
+        let client = self.route.client().await?;
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(store_error)?;
+        let greeting = Greeting::of(&mut connection).await?;
+        greeting.check()?;
+        // A server that does not let us load scripts may still let us run them; calls will tell.
+        let _ = Scripts::loading().exec_async(&mut connection).await;
+        Ok((client, connection, greeting))
     }
 
     async fn broken(&self) {
@@ -177,6 +223,7 @@ impl Link {
             State::Up {
                 generation,
                 connection,
+                ..
             } => return Ok((*generation, connection.clone())),
             State::Down { since, .. } => *since + PATIENCE,
         };
@@ -187,6 +234,7 @@ impl Link {
             State::Up {
                 generation,
                 connection,
+                ..
             } => Ok((*generation, connection.clone())),
             State::Down { why, .. } => Err(StoreError::Unreachable(why.clone())),
         }
@@ -208,36 +256,21 @@ impl Link {
     }
 }
 
-/// Nagle's algorithm is on by default in this crate and costs a multiplexed connection half its
-/// throughput (redis-rs #2195); keep-alive and user time-out are off, which leaves a connection to
-/// a vanished server open for ever (redis-rs #404, #2277).
-fn tuned(info: ConnectionInfo) -> ConnectionInfo {
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(5))
-        .with_interval(Duration::from_secs(2));
-    let settings = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(keepalive);
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(Duration::from_secs(10));
-    info.set_tcp_settings(settings)
-}
-
-/// Whether another connection is needed: this one is gone, mute, or leads to a demoted primary.
+/// Whether another connection is needed: this one is gone, mute, out of step or not accepted any
+/// more, or leads to a demoted primary.
 fn breaks_the_connection(error: &RedisError) -> bool {
-    error.is_connection_dropped()
-        || error.is_io_error()
-        || error.is_timeout()
-        || matches!(
-            error.kind(),
-            ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
-        )
+    match error.kind() {
+        ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed => true,
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => true,
+        _ => error.code() == Some("NOAUTH") || is_protocol_error(error),
+    }
 }
 
-/// A refusal that no retry mends is our fault or the operator's; all else passes.
+/// A refusal that no retry mends is our fault or the operator's; all else passes: `OOM`, `BUSY`,
+/// `LOADING`, `MISCONF`, `NOREPLICAS` and the like are states of the server.
 pub(super) fn store_error(error: RedisError) -> StoreError {
     let ours = match error.kind() {
-        ErrorKind::Server(ServerErrorKind::ResponseError) => true,
+        ErrorKind::Server(ServerErrorKind::ResponseError) => !is_protocol_error(&error),
         ErrorKind::UnexpectedReturnType | ErrorKind::Client => true,
         ErrorKind::Extension => error.code() == Some("WRONGTYPE"),
         _ => false,
@@ -247,4 +280,11 @@ pub(super) fn store_error(error: RedisError) -> StoreError {
     } else {
         StoreError::Unreachable(error.to_string())
     }
+}
+
+/// Redis says `ERR Protocol error` and hangs up where it does not like how we talk; also to a
+/// caller that has not authenticated and sends more than ten arguments (its networking.c).
+fn is_protocol_error(error: &RedisError) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    detail.starts_with("Protocol error")
 }

@@ -1,39 +1,38 @@
-use redis::Script;
+use redis::{Pipeline, Script};
 
-/// Our Lua scripts. Each step that decides a transition is one of them, run atomically by Redis.
-#[derive(Debug)]
-pub(super) struct Scripts {
-    pub(super) touch: Script,
-    pub(super) leave: Script,
-    pub(super) due: Script,
-    pub(super) sweep: Script,
-    pub(super) user: Script,
-    pub(super) announced: Script,
-    pub(super) history: Script,
-    pub(super) count: Script,
-}
+macro_rules! scripts {
+    ($($name:ident),+ $(,)?) => {
+        /// Our Lua scripts. Each step that decides a transition is one of them, run atomically by
+        /// Redis.
+        #[derive(Debug)]
+        pub(super) struct Scripts {
+            $(pub(super) $name: Script,)+
+        }
 
-macro_rules! script {
-    ($file:literal) => {
-        Script::new(concat!(
-            include_str!("announce.lua"),
-            "\n",
-            include_str!($file)
-        ))
+        impl Scripts {
+            pub(super) fn new() -> Self {
+                Self { $($name: Script::new(text::$name),)+ }
+            }
+
+            /// Loads them all, so that no call has to do it.
+            pub(super) fn loading() -> Pipeline {
+                let mut pipeline = redis::pipe();
+                for text in [$(text::$name),+] {
+                    pipeline.cmd("SCRIPT").arg("LOAD").arg(text).ignore();
+                }
+                pipeline
+            }
+        }
+
+        #[allow(non_upper_case_globals)]
+        mod text {
+            $(pub(super) const $name: &str = concat!(
+                include_str!("announce.lua"),
+                "\n",
+                include_str!(concat!(stringify!($name), ".lua")),
+            );)+
+        }
     };
 }
 
-impl Scripts {
-    pub(super) fn new() -> Self {
-        Self {
-            touch: script!("touch.lua"),
-            leave: script!("leave.lua"),
-            due: script!("due.lua"),
-            sweep: script!("sweep.lua"),
-            user: script!("user.lua"),
-            announced: script!("announced.lua"),
-            history: script!("history.lua"),
-            count: script!("count.lua"),
-        }
-    }
-}
+scripts!(touch, leave, due, sweep, user, announced, history, count);

@@ -6,7 +6,7 @@ use tokio_stream::StreamExt;
 use tracing::{debug, warn};
 
 use super::keys::Keys;
-use super::link::{Link, store_error};
+use super::link::{CONNECT_TIMEOUT, Link, Moved, store_error};
 use super::{StoreError, entry};
 use crate::config::KeyspaceEvents;
 use crate::store::Signal;
@@ -22,6 +22,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Subscription {
     sink: PubSubSink,
     stream: PubSubStream,
+    moved: Moved,
     keys: Keys,
     silent_since: Instant,
 }
@@ -38,12 +39,24 @@ impl Subscription {
         keys: &Keys,
         keyspace_events: KeyspaceEvents,
     ) -> Result<Self, StoreError> {
-        let (mut sink, stream) = link.pubsub().await?.split();
-        sink.subscribe(&keys.bus).await.map_err(store_error)?;
-        if keyspace_events != KeyspaceEvents::Off {
-            let channel = format!("__keyevent@{}__:expired", link.database());
-            sink.subscribe(channel).await.map_err(store_error)?;
-        }
+        let channel = match keyspace_events {
+            KeyspaceEvents::Off => None,
+            _ => Some(format!("__keyevent@{}__:expired", link.database())),
+        };
+        link.up().await;
+        let opening = async {
+            let (pubsub, moved) = link.pubsub().await?;
+            let (mut sink, stream) = pubsub.split();
+            sink.subscribe(&keys.bus).await.map_err(store_error)?;
+            if let Some(channel) = channel {
+                sink.subscribe(channel).await.map_err(store_error)?;
+            }
+            Ok((sink, stream, moved))
+        };
+        let (sink, stream, moved) = match timeout(CONNECT_TIMEOUT, opening).await {
+            Ok(opened) => opened?,
+            Err(_) => return Err(StoreError::Unreachable("subscribing took too long".into())),
+        };
         if keyspace_events == KeyspaceEvents::Configure
             && let Err(error) = switch_on_expired(link).await
         {
@@ -52,6 +65,7 @@ impl Subscription {
         Ok(Self {
             sink,
             stream,
+            moved,
             keys: keys.clone(),
             silent_since: Instant::now(),
         })
@@ -59,14 +73,17 @@ impl Subscription {
 
     pub(in crate::store) async fn next(&mut self) -> Option<Signal> {
         loop {
-            let message =
-                match timeout_at(self.silent_since + PROBE_AFTER, self.stream.next()).await {
-                    Ok(message) => message?,
-                    Err(_) => {
-                        self.probe().await?;
-                        continue;
-                    }
-                };
+            let message = tokio::select! {
+                message = timeout_at(self.silent_since + PROBE_AFTER, self.stream.next()) => message,
+                () = self.moved.wait() => return None,
+            };
+            let message = match message {
+                Ok(message) => message?,
+                Err(_) => {
+                    self.probe().await?;
+                    continue;
+                }
+            };
             self.silent_since = Instant::now();
             if message.get_channel_name() != self.keys.bus {
                 if self.keys.is_user(message.get_payload_bytes()) {

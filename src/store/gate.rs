@@ -1,0 +1,133 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use super::StoreError;
+use crate::presence::millis;
+
+/// How many calls may wait for the store at once, whatever it does. Each holds a few KiB beside
+/// the connection it came by.
+const MOST_WAITING: usize = 16_384;
+
+/// How many calls may wait for a store that has fallen silent.
+///
+/// A healthy Redis answers within a millisecond or two, so this is several times what one instance
+/// asks of it at a time; only a crowd that comes at once, as after a restart, is larger, and that is
+/// served as fast as it can be.
+const MOST_WAITING_IN_SILENCE: usize = 2_048;
+
+/// How long a store that is being asked may answer nobody before it counts as silent.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// How long a call may take, with all the round trips it makes. Our clients are promised an answer
+/// within 2 s, of which this leaves a part for the way there and back.
+const CALL_TIMEOUT: Duration = Duration::from_millis(1_600);
+
+/// Bounds how many calls wait for the store, and for how long.
+#[derive(Debug)]
+pub(super) struct Gate {
+    places: Semaphore,
+    opened: Instant,
+    /// When the store last answered or began to be asked, in milliseconds after `opened`.
+    heard_ms: AtomicU64,
+}
+
+impl Gate {
+    /// Runs `call`, or refuses it at once where too many wait already.
+    pub(super) async fn pass<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let waiting = MOST_WAITING - self.places.available_permits();
+        if waiting == 0 {
+            self.heard();
+        }
+        if waiting >= MOST_WAITING_IN_SILENCE && self.is_silent() {
+            return Err(StoreError::Overloaded);
+        }
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(StoreError::Overloaded);
+        };
+        match timeout(CALL_TIMEOUT, call).await {
+            Ok(answer) => {
+                if answer.is_ok() {
+                    self.heard();
+                }
+                answer
+            }
+            Err(_) => Err(StoreError::Unreachable("it took too long".into())),
+        }
+    }
+
+    fn heard(&self) {
+        let now = millis(self.opened.elapsed());
+        self.heard_ms.store(now, Ordering::Relaxed);
+    }
+
+    fn is_silent(&self) -> bool {
+        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
+        self.opened.elapsed().saturating_sub(heard) > SILENCE
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            places: Semaphore::new(MOST_WAITING),
+            opened: Instant::now(),
+            heard_ms: AtomicU64::new(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// Calls that wait until `answer` has a place for each of them.
+    async fn crowd(gate: &Arc<Gate>, count: usize, answer: &Arc<Semaphore>) -> JoinSet<bool> {
+        let mut calls = JoinSet::new();
+        for _ in 0..count {
+            let (gate, answer) = (Arc::clone(gate), Arc::clone(answer));
+            calls.spawn(async move {
+                let call = async { Ok(answer.acquire().await.is_ok()) };
+                gate.pass(call).await.is_ok()
+            });
+        }
+        tokio::task::yield_now().await;
+        calls
+    }
+
+    #[tokio::test]
+    async fn a_crowd_passes_while_the_store_answers_and_not_in_its_silence() {
+        let (gate, answer) = (Arc::new(Gate::default()), Arc::new(Semaphore::new(0)));
+        let calls = crowd(&gate, MOST_WAITING_IN_SILENCE + 1, &answer).await;
+        while !gate.is_silent() {
+            tokio::task::yield_now().await;
+        }
+        let refused = gate.pass(async { Ok(()) }).await;
+        assert!(matches!(refused, Err(StoreError::Overloaded)));
+        answer.add_permits(1);
+        while gate.is_silent() {
+            tokio::task::yield_now().await;
+        }
+        assert!(gate.pass(async { Ok(()) }).await.is_ok());
+        assert!(calls.join_all().await.into_iter().all(|passed| passed));
+    }
+
+    #[tokio::test]
+    async fn there_is_no_place_for_more_than_the_most_and_places_are_given_back() {
+        let (gate, answer) = (Arc::new(Gate::default()), Arc::new(Semaphore::new(0)));
+        let calls = crowd(&gate, MOST_WAITING + 1, &answer).await;
+        answer.add_permits(1);
+        let passed = calls.join_all().await.into_iter().filter(|passed| *passed);
+        assert_eq!(passed.count(), MOST_WAITING);
+        assert!(gate.pass(async { Ok(()) }).await.is_ok());
+    }
+}

@@ -1,0 +1,120 @@
+//! What a server says of itself when it is reached, and whether that will do.
+
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, ServerErrorKind};
+use tracing::{info, warn};
+
+use super::link::store_error;
+use crate::store::StoreError;
+
+/// The oldest major version whose commands we use.
+const OLDEST_MAJOR: u32 = 7;
+
+/// The only policy that never removes a key of ours.
+const NO_EVICTION: &str = "noeviction";
+
+/// The part of `INFO` that matters to us. A server that hides some of it is taken at its word.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Greeting {
+    version: Option<String>,
+    role: Option<String>,
+    loading: bool,
+    eviction: Option<String>,
+    run_id: Option<String>,
+}
+
+impl Greeting {
+    pub(super) async fn of(connection: &mut MultiplexedConnection) -> Result<Self, StoreError> {
+        let info = redis::cmd("INFO");
+        match info.query_async::<String>(connection).await {
+            Ok(info) => Ok(Self::read(&info)),
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => {
+                Ok(Self::default())
+            }
+            Err(error) => Err(store_error(error)),
+        }
+    }
+
+    fn read(info: &str) -> Self {
+        let mut greeting = Self::default();
+        for (field, value) in info.lines().filter_map(|line| line.split_once(':')) {
+            let value = value.trim_end();
+            match field {
+                // Valkey gives a version of Redis too, the one it is compatible with.
+                "redis_version" => greeting.version = Some(value.to_owned()),
+                "role" => greeting.role = Some(value.to_owned()),
+                "loading" => greeting.loading = value == "1",
+                "maxmemory_policy" => greeting.eviction = Some(value.to_owned()),
+                "run_id" => greeting.run_id = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        greeting
+    }
+
+    /// Fails where the server cannot do what we need now; that may change.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let why = match &self.role {
+            _ if self.loading => "it is loading its data",
+            Some(role) if role == "slave" => "it is a replica",
+            _ => return Ok(()),
+        };
+        Err(StoreError::Unreachable(why.to_owned()))
+    }
+
+    /// Logs that the server was reached, and what its operator should change, once for each run of
+    /// a server.
+    pub(super) fn log(&self, before: &Self) {
+        let version = self.version.as_deref().unwrap_or("unknown");
+        info!(version, "redis reached");
+        if before.run_id == self.run_id && self.run_id.is_some() {
+            return;
+        }
+        if let Some(policy) = self.eviction.as_deref().filter(|each| *each != NO_EVICTION) {
+            warn!(
+                policy,
+                "redis may evict keys, and with them users who are online; \
+                 set maxmemory-policy to noeviction"
+            );
+        }
+        let major = self.version.as_deref().and_then(major);
+        if major.is_some_and(|major| major < OLDEST_MAJOR) {
+            warn!(version, "redis is older than 7.0, which the service needs");
+        }
+    }
+}
+
+fn major(version: &str) -> Option<u32> {
+    version.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_primary_that_has_loaded_will_do() {
+        let info = "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n# Replication\r\nrole:master\r\nloading:0\r\n";
+        let greeting = Greeting::read(info);
+        assert_eq!(greeting.version.as_deref(), Some("7.0.15"));
+        assert!(greeting.check().is_ok());
+        assert!(Greeting::default().check().is_ok());
+    }
+
+    #[test]
+    fn a_replica_and_a_server_that_loads_will_not() {
+        assert!(Greeting::read("role:slave\r\n").check().is_err());
+        assert!(
+            Greeting::read("role:master\r\nloading:1\r\n")
+                .check()
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_version_is_compared_by_its_major_part() {
+        assert_eq!(major("6.2.14"), Some(6));
+        assert_eq!(major("10.0.0"), Some(10));
+        assert_eq!(major("unknown"), None);
+    }
+}

@@ -1,0 +1,40 @@
+//! Redis dies and comes back, with its data or without.
+
+use super::scene::Scene;
+use crate::redis_server::RedisServer;
+
+#[tokio::test]
+async fn a_redis_restarted_empty_resets_every_stream_and_the_living_return() {
+    let mut scene = Scene::open().await;
+    scene.redis.kill();
+    scene.outlast().await;
+    scene.redis.start_again().await;
+    scene.recover().await;
+    scene.assert_reset(&[]);
+}
+
+#[tokio::test]
+async fn a_redis_restarted_with_its_data_costs_nobody_their_presence() {
+    let persistent = ["--save", "", "--appendonly", "yes"];
+    let mut scene = Scene::on(RedisServer::start_with(&persistent).await).await;
+    scene.redis.kill();
+    scene.outlast().await;
+    scene.redis.start_again().await;
+    scene.recover().await;
+    scene.assert_nothing_lost();
+}
+
+/// The events since the snapshot are lost, so streams that heard them cannot go on.
+#[tokio::test]
+async fn a_redis_restarted_with_older_data_resets_every_stream() {
+    let mut scene = Scene::open().await;
+    scene.redis.command::<()>(&["SAVE"]).await;
+    scene.clients[0].connect("late").await;
+    scene.clients[0].disconnect("late").await;
+    scene.redis.kill();
+    scene.outlast().await;
+    scene.redis.start_again().await;
+    scene.recover().await;
+    let silent = scene.silent();
+    scene.assert_reset(&silent);
+}

@@ -1,0 +1,69 @@
+//! Sentinels put a replica in the place of the primary.
+
+use super::scene::{Scene, settings};
+use crate::proxy::Proxy;
+use crate::redis_server::RedisServer;
+use crate::sentinels::Sentinels;
+use crate::wait::eventually_true;
+
+struct Watched {
+    scene: Scene,
+    sentinels: Sentinels,
+    replica: RedisServer,
+}
+
+impl Watched {
+    async fn start() -> Self {
+        let primary = RedisServer::start().await;
+        let port = primary.port().to_string();
+        let following = ["--save", "", "--replicaof", "127.0.0.1", &port];
+        let replica = RedisServer::start_with(&following).await;
+        replica.has_caught_up().await;
+        let sentinels = Sentinels::of(&primary).await;
+        // Nobody connects through it here: the sentinels name the servers themselves.
+        let proxy = Proxy::to(primary.port()).await;
+        let settings = settings().with("REDIS_URL", &sentinels.url());
+        Self {
+            scene: Scene::of(primary, proxy, settings).await,
+            sentinels,
+            replica,
+        }
+    }
+
+    async fn recover_on_the_replica(&mut self) {
+        let replica = &self.replica;
+        let scene = &self.scene;
+        eventually_true("the replica is the primary", async || {
+            scene.call_everything().await;
+            let info: String = replica.command(&["INFO", "replication"]).await;
+            info.contains("role:master")
+        })
+        .await;
+        self.scene.recover().await;
+        self.scene.assert_nothing_lost();
+    }
+}
+
+#[tokio::test]
+async fn when_the_primary_dies_the_sentinels_lead_to_its_successor() {
+    let mut watched = Watched::start().await;
+    watched.scene.redis.kill();
+    watched.recover_on_the_replica().await;
+}
+
+/// Two of three sentinels are enough to agree, and the third is not waited for.
+#[tokio::test]
+async fn a_sentinel_that_is_frozen_holds_up_nobody() {
+    let mut watched = Watched::start().await;
+    watched.sentinels.freeze_one();
+    watched.scene.redis.kill();
+    watched.recover_on_the_replica().await;
+}
+
+/// The old primary lives on as a replica, so no connection to it has to break.
+#[tokio::test]
+async fn a_planned_failover_is_followed() {
+    let mut watched = Watched::start().await;
+    watched.sentinels.fail_over().await;
+    watched.recover_on_the_replica().await;
+}

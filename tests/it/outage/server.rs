@@ -1,0 +1,111 @@
+//! Redis is there and does not serve.
+
+use redis::aio::MultiplexedConnection;
+use redis::cmd;
+
+use super::scene::Scene;
+use crate::redis_server::RedisServer;
+
+#[tokio::test]
+async fn a_frozen_redis_costs_nobody_their_presence() {
+    let mut scene = Scene::open().await;
+    scene.redis.freeze();
+    scene.outlast().await;
+    scene.redis.thaw();
+    scene.recover().await;
+    scene.assert_nothing_lost();
+}
+
+#[tokio::test]
+async fn a_redis_that_is_busy_with_a_script_costs_nobody_their_presence() {
+    let mut scene = Scene::open().await;
+    let threshold = ["CONFIG", "SET", "busy-reply-threshold", "50"];
+    scene.redis.command::<()>(&threshold).await;
+    let mut connection = scene.redis.connection().await.expect("Redis is up");
+    let endless = tokio::spawn(async move {
+        let mut eval = cmd("EVAL");
+        eval.arg("while true do end").arg(0);
+        let _ = eval.query_async::<()>(&mut connection).await;
+    });
+    scene.outlast().await;
+    scene.redis.command::<()>(&["SCRIPT", "KILL"]).await;
+    endless.await.expect("the script was killed");
+    scene.recover().await;
+    scene.assert_nothing_lost();
+}
+
+#[tokio::test]
+async fn a_redis_without_memory_costs_nobody_their_presence() {
+    let mut scene = Scene::open().await;
+    let maxmemory = |bytes| ["CONFIG", "SET", "maxmemory", bytes];
+    scene.redis.command::<()>(&maxmemory("1")).await;
+    scene.outlast().await;
+    scene.redis.command::<()>(&maxmemory("0")).await;
+    scene.recover().await;
+    scene.assert_nothing_lost();
+}
+
+#[tokio::test]
+async fn a_redis_that_refuses_to_write_costs_nobody_their_presence() {
+    let mut scene = Scene::open().await;
+    let replicas = |least| ["CONFIG", "SET", "min-replicas-to-write", least];
+    scene.redis.command::<()>(&replicas("1")).await;
+    scene.outlast().await;
+    scene.redis.command::<()>(&replicas("0")).await;
+    scene.recover().await;
+    scene.assert_nothing_lost();
+}
+
+async fn run(connection: &mut MultiplexedConnection, words: &[&str]) {
+    let mut command = cmd(words[0]);
+    command.arg(&words[1..]);
+    let answer = command.query_async::<redis::Value>(connection).await;
+    answer.unwrap_or_else(|error| panic!("{words:?} failed: {error}"));
+}
+
+#[tokio::test]
+async fn a_redis_that_refuses_our_password_costs_nobody_their_presence() {
+    let mut scene = Scene::open().await;
+    let mut operator = scene.redis.connection().await.expect("Redis is up");
+    run(&mut operator, &["CONFIG", "SET", "requirepass", "new"]).await;
+    run(&mut operator, &["CLIENT", "KILL", "TYPE", "normal"]).await;
+    run(&mut operator, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    scene.outlast().await;
+    run(&mut operator, &["CONFIG", "SET", "requirepass", ""]).await;
+    scene.recover().await;
+    scene.assert_nothing_lost();
+}
+
+/// The primary is demoted in place, as by an operator's mistake, and its connections stay open.
+#[tokio::test]
+async fn a_primary_that_becomes_a_replica_costs_nobody_their_presence() {
+    let mut scene = Scene::open().await;
+    let nowhere = crate::redis_server::free_port().to_string();
+    let demote = ["REPLICAOF", "127.0.0.1", &nowhere];
+    scene.redis.command::<()>(&demote).await;
+    scene.outlast().await;
+    scene.redis.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+    scene.recover().await;
+    scene.assert_nothing_lost();
+}
+
+/// The address leads to the new primary, and every connection to the old one stays open.
+#[tokio::test]
+async fn after_a_failover_the_new_primary_is_found_behind_the_address() {
+    let mut scene = Scene::open().await;
+    let replica = RedisServer::start().await;
+    let (old, new) = (scene.redis.port(), replica.port());
+    let follow = |port: &str| ["REPLICAOF", "127.0.0.1", port].map(str::to_owned);
+    let follow_old = follow(&old.to_string());
+    let words: Vec<&str> = follow_old.iter().map(String::as_str).collect();
+    replica.command::<()>(&words).await;
+    replica.has_caught_up().await;
+    scene.proxy.lead_to(new);
+    replica.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+    let follow_new = follow(&new.to_string());
+    let words: Vec<&str> = follow_new.iter().map(String::as_str).collect();
+    scene.redis.command::<()>(&words).await;
+    scene.call_everything().await;
+    scene.recover().await;
+    scene.assert_nothing_lost();
+}

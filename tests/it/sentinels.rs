@@ -1,0 +1,102 @@
+//! Real sentinels that watch a real primary and its replica.
+
+use std::process::Command;
+
+use redis::{FromRedisValue, RedisResult, cmd};
+use tempfile::TempDir;
+
+use crate::process::{Process, Signal};
+use crate::redis_server::{RedisServer, free_port, server_binary};
+use crate::wait::eventually_true;
+
+/// The name under which the primary is watched.
+const PRIMARY: &str = "main";
+
+/// How many there are; two have to agree.
+const SENTINELS: usize = 3;
+
+pub(crate) struct Sentinels {
+    processes: Vec<Process>,
+    ports: Vec<u16>,
+    /// Where they keep what they learn.
+    _directories: Vec<TempDir>,
+}
+
+impl Sentinels {
+    /// Starts sentinels for `primary`, which find its replica and each other.
+    pub(crate) async fn of(primary: &RedisServer) -> Self {
+        let mut sentinels = Self {
+            processes: Vec::new(),
+            ports: Vec::new(),
+            _directories: Vec::new(),
+        };
+        for _ in 0..SENTINELS {
+            sentinels.add(primary.port());
+        }
+        for port in sentinels.ports.clone() {
+            eventually_true("a sentinel knows the others and the replica", async || {
+                let Ok(known) = sentinels.knowledge(port).await else {
+                    return false;
+                };
+                let says = |field: &str, value: &str| {
+                    known
+                        .windows(2)
+                        .any(|pair| pair[0] == field && pair[1] == value)
+                };
+                says("num-other-sentinels", "2") && says("num-slaves", "1")
+            })
+            .await;
+        }
+        sentinels
+    }
+
+    fn add(&mut self, primary: u16) {
+        let directory = tempfile::tempdir().expect("a directory for temporary files");
+        let port = free_port();
+        let config = format!(
+            "port {port}\nbind 127.0.0.1\n\
+             sentinel monitor {PRIMARY} 127.0.0.1 {primary} 2\n\
+             sentinel down-after-milliseconds {PRIMARY} 1000\n\
+             sentinel failover-timeout {PRIMARY} 5000\n"
+        );
+        let file = directory.path().join("sentinel.conf");
+        std::fs::write(&file, config).expect("a file of our own");
+        let mut command = Command::new(server_binary());
+        command.arg(&file).arg("--sentinel");
+        self.processes
+            .push(Process::spawn("sentinel", &mut command));
+        self.ports.push(port);
+        self._directories.push(directory);
+    }
+
+    /// What `REDIS_URL` says.
+    pub(crate) fn url(&self) -> String {
+        let hosts = self.ports.iter().map(|port| format!("127.0.0.1:{port}"));
+        let hosts: Vec<String> = hosts.collect();
+        format!("redis+sentinel://{}/{PRIMARY}", hosts.join(","))
+    }
+
+    /// SIGSTOP to the first: it accepts and says nothing.
+    pub(crate) fn freeze_one(&self) {
+        self.processes[0].send(Signal::Stop);
+    }
+
+    /// Asks the last for a failover while the primary is well.
+    pub(crate) async fn fail_over(&self) {
+        let port = *self.ports.last().expect("three");
+        let done = ask::<()>(port, &["FAILOVER", PRIMARY]).await;
+        done.expect("a failover can begin");
+    }
+
+    async fn knowledge(&self, port: u16) -> RedisResult<Vec<String>> {
+        ask(port, &["MASTER", PRIMARY]).await
+    }
+}
+
+async fn ask<T: FromRedisValue>(port: u16, words: &[&str]) -> RedisResult<T> {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/"))?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    let mut command = cmd("SENTINEL");
+    command.arg(words);
+    command.query_async(&mut connection).await
+}
