@@ -156,7 +156,7 @@ impl Error {
     /// When it may go better, in whole seconds.
     fn retry_after(&self) -> Option<u64> {
         let wait = match self {
-            Self::StoreUnreachable(_) | Self::KeysUnreachable => RETRY_SOON,
+            Self::StoreUnreachable(_) | Self::StoreOverloaded | Self::KeysUnreachable => RETRY_SOON,
             Self::TooManyStreams(_) => RETRY_STREAM,
             Self::TooManyCalls(wait) => *wait,
             _ => return None,

@@ -6,7 +6,7 @@ use crate::client::{crowd, try_send};
 use crate::cluster::Cluster;
 use crate::instance::{Instance, Settings};
 use crate::network::Network;
-use crate::sse::{Stream, briefs};
+use crate::sse::{Event, Stream, briefs};
 use crate::wait::eventually_true;
 
 /// Nothing ever comes on such a connection, not even its end: it has to be probed.
@@ -89,6 +89,11 @@ async fn a_stream_begins_at_what_the_store_holds_not_at_what_was_heard_of_it() {
             Some(cursor) => Stream::resume(&far.client(), query, cursor).await,
             None => Stream::open(&far.client(), query).await,
         };
+        if !query.is_empty() {
+            let ready = |event: &Event| event.name == "presence.ready";
+            let snapshot = stream.collect_until(ready).await;
+            assert!(!snapshot.iter().any(Event::is_change), "{snapshot:?}");
+        }
         let events = stream
             .events_before_now(&near, &format!("after-{user}"))
             .await;
