@@ -84,7 +84,7 @@ pub struct Config {
     #[arg(long, env = "PRESENCE_LOOKUP_LIMIT", value_name = "PRESENCE_LOOKUP_LIMIT", default_value = "1000", value_parser = lookup_limit)]
     pub lookup_limit: usize,
 
-    /// How long an event stream lives, give or take a fifth, before its client has to reconnect
+    /// How long an event stream lives at most, up to a fifth less, before its client has to reconnect
     #[arg(long, env = "PRESENCE_STREAM_MAX_AGE", value_name = "PRESENCE_STREAM_MAX_AGE", default_value = "30m", value_parser = stream_max_age)]
     pub stream_max_age: Duration,
 

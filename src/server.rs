@@ -68,6 +68,9 @@ pub enum ServerError {
 impl Server {
     /// Puts the parts together. Nothing is connected and nothing runs yet.
     pub fn new(config: Config) -> Result<Self, ServerError> {
+        if config.ping_interval >= config.ttl {
+            warn!("PRESENCE_PING_INTERVAL is not below PRESENCE_TTL: clients who obey will flap");
+        }
         let metrics = Arc::new(Metrics::new());
         let access = Arc::new(Access::new(&config, Arc::clone(&metrics))?);
         let store = Arc::new(Store::open(&config)?);

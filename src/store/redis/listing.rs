@@ -1,0 +1,90 @@
+//! Everyone announced, page by page.
+
+use std::collections::HashMap;
+
+use redis::Value;
+
+use super::{RedisStore, unexpected, user_id};
+use crate::presence::UserId;
+use crate::store::{Page, PageCursor, StoreError};
+
+/// How many users an index has at most that is read whole for each page of a listing.
+const SMALL_INDEX: usize = 1_000;
+
+impl RedisStore {
+    /// A small index is read whole and paged in the order of its ids. A large one is iterated with
+    /// `ZSCAN`, which gives out every member that stays, but in batches of about `limit`: who is
+    /// too many for a page is carried over in the cursor.
+    pub(in crate::store) async fn announced_page(
+        &self,
+        cursor: &PageCursor,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let (carried, place, beyond) = match cursor {
+            PageCursor::Scan {
+                carried,
+                place,
+                beyond,
+            } => (carried.clone(), *place, beyond),
+            PageCursor::After(after) => match self.small_index().await? {
+                Some(users) => return Ok(page_by_id(users, after.as_ref(), limit)),
+                None => (Vec::new(), Some(0), after),
+            },
+        };
+        self.page_by_scan(carried, place, beyond.as_ref(), limit)
+            .await
+    }
+
+    async fn small_index(&self) -> Result<Option<Vec<UserId>>, StoreError> {
+        let mut zrange = redis::cmd("ZRANGE");
+        zrange.arg(&self.keys.deadlines).arg(0).arg(SMALL_INDEX);
+        let users: Vec<Value> = self.link.query_again(&zrange).await?;
+        if users.len() > SMALL_INDEX {
+            return Ok(None);
+        }
+        users
+            .into_iter()
+            .map(user_id)
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
+    async fn page_by_scan(
+        &self,
+        mut users: Vec<UserId>,
+        mut place: Option<u64>,
+        beyond: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        while let Some(cursor) = place.filter(|_| users.len() < limit) {
+            let mut zscan = redis::cmd("ZSCAN");
+            zscan.arg(&self.keys.deadlines).arg(cursor);
+            zscan.arg("COUNT").arg(limit - users.len());
+            let (next, batch): (u64, HashMap<String, f64>) = self.link.query_again(&zscan).await?;
+            for user in batch.keys() {
+                users.push(UserId::new(user).map_err(unexpected)?);
+            }
+            users.retain(|user| beyond.is_none_or(|beyond| user > beyond));
+            users.sort_unstable();
+            users.dedup();
+            place = (next != 0).then_some(next);
+        }
+        let carried = users.split_off(limit.min(users.len()));
+        let more = place.is_some() || !carried.is_empty();
+        let next = more.then(|| PageCursor::Scan {
+            carried,
+            place,
+            beyond: beyond.cloned(),
+        });
+        Ok(Page { users, next })
+    }
+}
+
+fn page_by_id(mut users: Vec<UserId>, after: Option<&UserId>, limit: usize) -> Page {
+    users.retain(|user| after.is_none_or(|after| user > after));
+    users.sort_unstable();
+    let more = users.len() > limit;
+    users.truncate(limit);
+    let next = more.then(|| PageCursor::After(users.last().cloned()));
+    Page { users, next }
+}
