@@ -39,7 +39,6 @@ pub struct Server {
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
-    metrics_address: Option<SocketAddr>,
     hub: Arc<Hub>,
     drain: Duration,
     stop: Option<watch::Sender<()>>,
@@ -111,7 +110,6 @@ impl Server {
             access: self.access,
         };
         let (stop, stopped) = watch::channel(());
-        let metrics_address = metrics_listener.as_ref().map(|(_, address)| *address);
         if let Some((listener, address)) = metrics_listener {
             info!(%address, "serving the metrics apart");
             let connections = Connections::new(listener, metrics_router(state.clone()));
@@ -121,7 +119,6 @@ impl Server {
         tasks.spawn(accept(connections, stopped, ACCEPTOR));
         Ok(Running {
             address,
-            metrics_address,
             hub: self.hub,
             drain: self.config.drain,
             stop: Some(stop),
@@ -219,11 +216,6 @@ impl Running {
     /// The address it accepts connections on.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// The address of the listener for the metrics alone, where there is one.
-    pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics_address
     }
 
     /// Resolves when a background task ended, which none ever should.

@@ -351,6 +351,12 @@ impl Store {
         }
     }
 
+    /// The data set, and the newest position in its history.
+    pub async fn newest(&self) -> Result<(Epoch, Position), StoreError> {
+        let history = self.history(Position::START, 1).await?;
+        Ok((history.epoch, history.newest))
+    }
+
     /// Looks again at the users who are due, announces those who are gone, and says when to return.
     pub async fn sweep(&self) -> Result<Swept, StoreError> {
         match self {

@@ -99,8 +99,8 @@ impl Bus {
     async fn catch_up(&self) -> Result<(), StoreError> {
         loop {
             let Some((epoch, newest)) = self.hub.newest() else {
-                let history = self.store.history(Position::START, 1).await?;
-                self.hub.restart(history.epoch, history.newest);
+                let (epoch, newest) = self.store.newest().await?;
+                self.hub.restart(epoch, newest);
                 continue;
             };
             let history = self.store.history(newest, CATCH_UP_STEP).await?;

@@ -84,8 +84,7 @@ impl Snapshots {
 /// A user without an event during the scan is on a page exactly if it was online all the while;
 /// for the others the last event decides. So the result is exact as of the last event read.
 async fn scan(store: &Store) -> Result<Snapshot, StoreError> {
-    let begin = store.history(Position::START, 1).await?;
-    let (epoch, mut position) = (begin.epoch, begin.newest);
+    let (epoch, mut position) = store.newest().await?;
     let mut online = HashSet::new();
     let mut cursor = PageCursor::START;
     loop {

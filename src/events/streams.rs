@@ -15,7 +15,7 @@ use super::payload::ResetReason;
 use super::snapshot::{Snapshot, Snapshots};
 use super::stream::{End, EventStream, HangUp, Interest, Opening, Slot};
 use crate::config::Config;
-use crate::presence::{Position, Timestamp};
+use crate::presence::Timestamp;
 use crate::store::{Store, StoreError};
 
 /// How many events of the history one step of a replay reads.
@@ -302,8 +302,7 @@ impl Streams {
 
     /// Up to where the store holds everything, which may be further than this instance has heard.
     async fn stored(&self) -> Result<Cursor, StoreError> {
-        let now = self.store.history(Position::START, 1);
-        let now = self.store.in_time(now).await?;
-        Ok(Cursor::at(now.epoch, now.newest))
+        let (epoch, newest) = self.store.in_time(self.store.newest()).await?;
+        Ok(Cursor::at(epoch, newest))
     }
 }
