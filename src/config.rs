@@ -15,6 +15,9 @@ pub use self::redis_url::{RedisUrl, Sentinels};
 /// Where the service listens when nothing is set: on this machine only.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
+/// Every stream that an instance serves by default, and as many callers again as fit a fifth of that.
+const DEFAULT_CONNECTIONS: usize = 120_000;
+
 /// Every setting of the service. [`Config::default`] is the embedded store on loopback.
 ///
 /// Each field is a flag and an environment variable; the flag wins.
@@ -88,6 +91,11 @@ pub struct Config {
     #[arg(long, env = "PRESENCE_STREAM_MAX_AGE", value_name = "PRESENCE_STREAM_MAX_AGE", default_value = "30m", value_parser = stream_max_age)]
     pub stream_max_age: Duration,
 
+    /// Most connections served at once; more wait in the system's queue. The system's limit of open
+    /// files bounds it too
+    #[arg(long, env = "PRESENCE_CONNECTIONS", value_name = "PRESENCE_CONNECTIONS", default_value_t = DEFAULT_CONNECTIONS, value_parser = connections)]
+    pub connections: usize,
+
     /// Longest time between SIGTERM and the end, over which the event streams are closed
     #[arg(long, env = "PRESENCE_DRAIN", value_name = "PRESENCE_DRAIN", default_value = "10s", value_parser = drain)]
     pub drain: Duration,
@@ -143,6 +151,7 @@ impl Default for Config {
             keyspace_events: KeyspaceEvents::Configure,
             lookup_limit: 1_000,
             stream_max_age: Duration::from_secs(1_800),
+            connections: DEFAULT_CONNECTIONS,
             drain: Duration::from_secs(10),
             access: AccessConfig::default(),
             print_openapi: false,
@@ -198,6 +207,13 @@ fn lookup_limit(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(limit) if (1..=10_000).contains(&limit) => Ok(limit),
         _ => Err("must be a number from 1 to 10000".to_owned()),
+    }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(most) if (1..=10_000_000).contains(&most) => Ok(most),
+        _ => Err("must be a number from 1 to 10000000".to_owned()),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod config;
 pub mod events;
 mod healthcheck;
 pub mod http;
+mod open_files;
 pub mod presence;
 mod server;
 pub mod store;

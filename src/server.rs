@@ -13,12 +13,16 @@ use tracing::{info, warn};
 use crate::config::{Config, InvalidSetting};
 use crate::events::{Bus, Doorbell, Hub, Streams, Sweeper};
 use crate::http::{Access, AppState, Connections, metrics_router, router};
+use crate::open_files;
 use crate::presence::PresenceService;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
 /// The part of the drain time over which streams are ended; the rest is for them to be flushed.
 const STREAM_DRAIN: f64 = 0.8;
+
+/// Connections of the listener of the metrics: some scrapers, and whoever looks by hand.
+const METRICS_CONNECTIONS: usize = 64;
 
 /// How long a start waits for the store, and how often it looks.
 const START_PATIENCE: Duration = Duration::from_secs(1);
@@ -109,13 +113,20 @@ impl Server {
             config: Arc::clone(&self.config),
             access: self.access,
         };
+        let most = open_files::connections(self.config.connections);
+        let metrics = Arc::clone(&state.metrics);
         let (stop, stopped) = watch::channel(());
         if let Some((listener, address)) = metrics_listener {
             info!(%address, "serving the metrics apart");
-            let connections = Connections::new(listener, metrics_router(state.clone()));
+            let connections = Connections::new(
+                listener,
+                metrics_router(state.clone()),
+                METRICS_CONNECTIONS,
+                Arc::clone(&metrics),
+            );
             tasks.spawn(accept(connections, stopped.clone(), METRICS_ACCEPTOR));
         }
-        let connections = Connections::new(listener, router(state));
+        let connections = Connections::new(listener, router(state), most, metrics);
         tasks.spawn(accept(connections, stopped, ACCEPTOR));
         Ok(Running {
             address,
@@ -201,7 +212,7 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerEr
 }
 
 async fn accept(
-    connections: Connections,
+    mut connections: Connections,
     mut stopped: watch::Receiver<()>,
     name: &'static str,
 ) -> &'static str {

@@ -2,10 +2,12 @@
 //!
 //! In place of `axum::serve`, whose connections have no time-outs (axum #2741).
 
+use std::future::pending;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::events::HangUp;
 use axum::Router;
 use axum::http::{Request, Version};
 use hyper::body::Incoming;
@@ -16,14 +18,18 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
+
+use crate::events::HangUp;
+use crate::telemetry::Metrics;
 
 /// Where streams are opened.
 const EVENTS_PATH: &str = "/v1/events";
 
-/// How long a client may take to send its first byte.
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to send the head of its first request, from the accept on.
+const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection may be idle between two requests, the head of the second included, which
 /// hyper does not tell apart. Longer than the ping interval, so that a client can ping on one
@@ -52,36 +58,88 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long to wait after the system would not give out another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often, at most, the log says that all connections are taken.
+const FULL_REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The connections of one listener.
 pub(crate) struct Connections {
     listener: TcpListener,
     router: Router,
     graceful: GracefulShutdown,
+    places: Places,
+    metrics: Arc<Metrics>,
+}
+
+/// How many connections may still be accepted.
+struct Places {
+    free: Arc<Semaphore>,
+    reported: Option<Instant>,
+}
+
+impl Places {
+    /// A place, once there is one. Those that wait do so in the system's queue, not in this process.
+    async fn take(&mut self) -> OwnedSemaphorePermit {
+        if self.free.available_permits() == 0 {
+            self.report();
+        }
+        let place = Arc::clone(&self.free).acquire_owned().await;
+        place.expect("it is never closed")
+    }
+
+    fn report(&mut self) {
+        let now = Instant::now();
+        if self
+            .reported
+            .is_none_or(|last| now - last >= FULL_REPORT_INTERVAL)
+        {
+            self.reported = Some(now);
+            warn!("all connections are taken (PRESENCE_CONNECTIONS); more wait until one ends");
+        }
+    }
 }
 
 impl Connections {
-    pub(crate) fn new(listener: TcpListener, router: Router) -> Self {
+    /// Serves at most `most` connections of `listener` at once.
+    pub(crate) fn new(
+        listener: TcpListener,
+        router: Router,
+        most: usize,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             listener,
             router,
             graceful: GracefulShutdown::new(),
+            places: Places {
+                free: Arc::new(Semaphore::new(most)),
+                reported: None,
+            },
+            metrics,
         }
     }
 
     /// Accepts until `stop` resolves.
-    pub(crate) async fn accept_until(&self, stop: impl Future<Output = ()>) {
+    pub(crate) async fn accept_until(&mut self, stop: impl Future<Output = ()>) {
         let protocols = protocols();
         tokio::pin!(stop);
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+            let accepted = async {
+                let place = self.places.take().await;
+                (self.listener.accept().await, place)
+            };
+            let (accepted, place) = tokio::select! {
+                accepted = accepted => accepted,
                 () = &mut stop => return,
             };
             match accepted {
                 Ok((stream, _)) => {
                     let watcher = self.graceful.watcher();
                     let serving = serve(stream, self.router.clone(), protocols.clone(), watcher);
-                    tokio::spawn(serving);
+                    let counted = self.metrics.connection();
+                    tokio::spawn(async move {
+                        serving.await;
+                        drop((place, counted));
+                    });
                 }
                 Err(error) => {
                     warn!(%error, "no connection could be accepted");
@@ -122,15 +180,12 @@ async fn serve(
     if let Err(error) = tune(&stream) {
         debug!(%error, "a connection could not be tuned");
     }
-    if timeout(FIRST_BYTE_TIMEOUT, stream.readable())
-        .await
-        .is_err()
-    {
-        return;
-    }
     let hang_up = HangUp::default();
     let offered = hang_up.clone();
+    let begun = Arc::new(AtomicBool::new(false));
+    let begins = Arc::clone(&begun);
     let service = service_fn(move |mut request: Request<Incoming>| {
+        begins.store(true, Ordering::Relaxed);
         offer(&offered, &mut request);
         TowerToHyperService::new(router.clone()).call(request)
     });
@@ -142,6 +197,15 @@ async fn serve(
             }
         }
         () = hang_up.asked() => debug!("a reader that did not keep up was cut off"),
+        () = never_began(&begun) => debug!("a client that sent no request was cut off"),
+    }
+}
+
+/// Resolves if no request has begun in time.
+async fn never_began(begun: &AtomicBool) {
+    sleep(FIRST_HEAD_TIMEOUT).await;
+    if begun.load(Ordering::Relaxed) {
+        pending().await
     }
 }
 

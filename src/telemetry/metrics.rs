@@ -27,6 +27,7 @@ pub struct Metrics {
     pub(crate) pings: Counter,
     transitions: Family<TransitionLabel, Counter>,
     pub(crate) users_online: Gauge<i64, AtomicI64>,
+    connections: Gauge<i64, AtomicI64>,
     pub(crate) streams: Gauge<i64, AtomicI64>,
     pub(crate) streams_cut_off: Counter,
     pub(crate) events_delivered: Counter,
@@ -57,6 +58,16 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
+/// A connection that is counted as open while this lives.
+#[derive(Debug)]
+pub(crate) struct OpenConnection(Gauge<i64, AtomicI64>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Metrics {
     /// All metrics, at zero.
     pub fn new() -> Self {
@@ -66,6 +77,7 @@ impl Metrics {
             pings: Counter::default(),
             transitions: Family::default(),
             users_online: Gauge::default(),
+            connections: Gauge::default(),
             streams: Gauge::default(),
             streams_cut_off: Counter::default(),
             events_delivered: Counter::default(),
@@ -115,6 +127,11 @@ impl Metrics {
             "users_online",
             "Users announced as online, the same on every instance",
             self.users_online.clone(),
+        );
+        registry.register(
+            "connections",
+            "Connections open to this instance",
+            self.connections.clone(),
         );
         registry.register(
             "streams",
@@ -170,6 +187,12 @@ impl Metrics {
             "Times the published keys were asked for",
             self.jwks_fetches.clone(),
         );
+    }
+
+    /// A connection was accepted, which is open until this is dropped.
+    pub(crate) fn connection(&self) -> OpenConnection {
+        self.connections.inc();
+        OpenConnection(self.connections.clone())
     }
 
     /// A user came online by a call to this instance.

@@ -2,7 +2,6 @@
 
 mod filter;
 mod opening;
-mod slow_reader;
 mod snapshot;
 
 use serde_json::{Value, json};

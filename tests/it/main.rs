@@ -22,6 +22,7 @@ mod browser;
 mod events;
 mod faults;
 mod histories;
+mod hostile;
 mod lifecycle;
 mod nginx;
 mod online;

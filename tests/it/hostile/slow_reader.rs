@@ -22,7 +22,7 @@ const GOODBYE: Duration = Duration::from_secs(10);
 /// What ends a chunked body.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
-fn mute_reader(address: SocketAddr) -> TcpStream {
+pub(super) fn mute_reader(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     // A small window, so that little is on its way when the queue begins to fill.
     socket.set_recv_buffer_size(4_096).expect("a size");

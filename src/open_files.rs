@@ -1,0 +1,42 @@
+//! The system's limit of open files, which bounds how many connections a process can hold.
+
+use tracing::warn;
+
+/// Files that are no client's connection: listeners, Redis, the runtime's own, standard streams.
+const OWN_FILES: usize = 64;
+
+/// Raises the limit as far as this process may, from the 1,024 that many systems begin with, and
+/// returns how many of `wanted` connections fit below it.
+pub(crate) fn connections(wanted: usize) -> usize {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => fitting(wanted, usize::try_from(limit).unwrap_or(usize::MAX)),
+        Err(error) => {
+            warn!(%error, "the limit of open files is unknown");
+            wanted
+        }
+    }
+}
+
+fn fitting(wanted: usize, limit: usize) -> usize {
+    let fit = limit.saturating_sub(OWN_FILES).max(1);
+    if fit < wanted {
+        warn!(
+            open_files = limit,
+            connections = fit,
+            "the limit of open files (ulimit -n) allows fewer connections than PRESENCE_CONNECTIONS"
+        );
+    }
+    fit.min(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting;
+
+    #[test]
+    fn own_files_have_room_beside_the_connections() {
+        assert_eq!(fitting(120_000, 20_000), 19_936);
+        assert_eq!(fitting(100, 20_000), 100);
+        assert_eq!(fitting(100, 10), 1);
+    }
+}

@@ -1,0 +1,6 @@
+//! Clients that are broken, or mean harm.
+
+mod connections;
+mod lazy_reader;
+mod slow_heads;
+mod slow_reader;

@@ -1,0 +1,93 @@
+//! As many connections as are allowed, and more.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::instance::{Instance, Settings};
+use crate::process::Process;
+use crate::wait::eventually_true;
+
+/// How many connections the instance of these tests serves at once.
+const MOST: usize = 4;
+
+/// How long an answer that must not come is waited for.
+const A_WHILE: Duration = Duration::from_millis(500);
+
+/// How long an answer that must come may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn ask(address: SocketAddr) -> TcpStream {
+    let mut connection = TcpStream::connect(address).expect("the system accepts");
+    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    connection.write_all(request).expect("a request");
+    connection
+}
+
+fn is_answered(mut connection: &TcpStream, within: Duration) -> bool {
+    connection.set_read_timeout(Some(within)).expect("a time");
+    let mut answer = [0; 1_024];
+    match connection.read(&mut answer) {
+        Ok(count) => answer[..count].starts_with(b"HTTP/1.1 200 "),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => false,
+        Err(error) => panic!("neither an answer nor silence: {error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_too_many_waits_for_another_to_end() {
+    let settings = Settings::new().with("PRESENCE_CONNECTIONS", &MOST.to_string());
+    let instance = Instance::start(&settings).await;
+    let mut open: Vec<TcpStream> = (0..MOST).map(|_| ask(instance.address())).collect();
+    for connection in &open {
+        assert!(
+            is_answered(connection, PATIENCE),
+            "those allowed are served"
+        );
+    }
+    let waiting = ask(instance.address());
+    assert!(!is_answered(&waiting, A_WHILE), "one more is not");
+    assert!(
+        instance.log().contains("PRESENCE_CONNECTIONS"),
+        "operators are told"
+    );
+    drop(open.pop());
+    assert!(is_answered(&waiting, PATIENCE), "its turn came");
+}
+
+#[tokio::test]
+async fn the_metrics_say_how_many_are_open() {
+    let instance = Instance::start(&Settings::new()).await;
+    let _open: Vec<TcpStream> = (0..MOST).map(|_| ask(instance.address())).collect();
+    // One more asks.
+    let expected = format!("presence_connections {}", MOST + 1);
+    eventually_true("all are counted", async || {
+        let metrics = instance.client().get("/metrics").await.body;
+        metrics.lines().any(|line| line == expected)
+    })
+    .await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn it_raises_its_limit_of_open_files_as_far_as_it_may() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 128 && ulimit -Hn 256 && exec \"$0\""]);
+    command.arg(env!("CARGO_BIN_EXE_presence"));
+    command.env_clear().env("PRESENCE_LISTEN", "127.0.0.1:0");
+    let mut process = Process::spawn("presence", &mut command);
+    assert!(process.line().await.is_some(), "{}", process.log());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id()));
+    let limits = limits.expect("a running process");
+    let open_files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<&str> = open_files.expect("a limit").split_whitespace().collect();
+    assert_eq!(words[3..5], ["256", "256"], "soft and hard");
+    let log = process.log();
+    assert!(
+        log.contains("\"connections\":192"),
+        "what is left is said: {log}"
+    );
+}

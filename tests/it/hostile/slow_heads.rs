@@ -1,0 +1,71 @@
+//! Clients that never finish their first request.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::cluster::{Cluster, Store};
+use crate::wait::PATIENCE;
+
+/// How many clients do it at once.
+const CLIENTS: usize = 400;
+
+/// Time between two bytes of theirs.
+const BETWEEN_BYTES: Duration = Duration::from_millis(250);
+
+/// Most memory one of them may cost, in KiB: hyper's two buffers, a task, and what rounding adds.
+const KIB_EACH: u64 = 40;
+
+/// Longest a ping of somebody else may take; generous, since it is only to be told from being stuck.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Sends a head byte by byte until the service has had enough.
+async fn trickle(mut connection: TcpStream) {
+    connection
+        .write_all(b"GET /livez HTTP/1.1\r\nX-Slow: ")
+        .await
+        .expect("it accepts");
+    let mut answer = [0; 64];
+    loop {
+        match timeout(BETWEEN_BYTES, connection.read(&mut answer)).await {
+            Ok(Ok(0) | Err(_)) => return,
+            Ok(Ok(count)) => {
+                let answer = String::from_utf8_lossy(&answer[..count]);
+                assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+            }
+            // What cannot be written any more will not be read any more either.
+            Err(_) => drop(connection.write_all(b"x").await),
+        }
+    }
+}
+
+#[tokio::test]
+async fn slow_heads_are_cut_off_and_slow_nobody() {
+    let cluster = Cluster::start(Store::Redis).await;
+    let (instance, client) = (&cluster.instances[0], cluster.client());
+    client.ping("alice").await;
+    let before = instance.resident_kib();
+    let mut heads = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let connection = TcpStream::connect(instance.address()).await;
+        heads.spawn(trickle(connection.expect("it accepts")));
+    }
+    let give_up = Instant::now() + PATIENCE;
+    let mut most = before;
+    while !heads.is_empty() {
+        let asked = Instant::now();
+        assert!(asked < give_up, "{} were not cut off", heads.len());
+        client.ping("alice").await;
+        assert!(asked.elapsed() < SOON, "a ping took {:?}", asked.elapsed());
+        most = most.max(instance.resident_kib());
+        // It is looked again either way.
+        if let Ok(Some(ended)) = timeout(BETWEEN_BYTES, heads.join_next()).await {
+            ended.expect("an orderly end");
+        }
+    }
+    let each = (most - before) / CLIENTS as u64;
+    assert!(each <= KIB_EACH, "{each} KiB each");
+}
