@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -24,11 +23,11 @@ use utoipa_axum::routes;
 pub(crate) use self::auth::Access;
 pub(crate) use self::connections::Connections;
 use self::documents::ApiDocument;
-use self::error::{method_not_allowed, not_found, panicked};
+use self::error::{method_not_allowed, not_found};
 use crate::config::Config;
 use crate::events::Streams;
 use crate::presence::PresenceService;
-use crate::telemetry::{Metrics, request_span};
+use crate::telemetry::{Metrics, request_span, request_spans_are_seen};
 
 /// What every handler may use.
 #[derive(Clone, Debug)]
@@ -48,20 +47,18 @@ pub struct AppState {
 /// All routes of the service, with their documentation.
 pub fn router(state: AppState) -> Router {
     let (api, document) = api().split_for_parts();
-    let requests = TraceLayer::new_for_http()
-        .make_span_with(request_span)
-        .on_request(())
-        .on_failure(());
-    let all = api
+    let mut all = api
         .merge(documents::routes(&document))
         .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(CatchPanicLayer::custom(panicked));
-    let all = match &state.config.access.cors_origins {
-        Some(origins) => all.layer(cors::layer(origins)),
-        None => all,
-    };
-    all.layer(requests).with_state(state)
+        .method_not_allowed_fallback(method_not_allowed);
+    if let Some(origins) = &state.config.access.cors_origins {
+        all = all.layer(cors::layer(origins));
+    }
+    if request_spans_are_seen() {
+        let spans = TraceLayer::new_for_http().make_span_with(request_span);
+        all = all.layer(spans.on_request(()).on_failure(()));
+    }
+    all.with_state(Arc::new(state))
 }
 
 /// The metrics alone, for a listener that only those reach who may see them.
@@ -70,7 +67,7 @@ pub(crate) fn metrics_router(state: AppState) -> Router {
         .route("/metrics", get(health::open_metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(state)
+        .with_state(Arc::new(state))
 }
 
 /// The OpenAPI document of the service, as pretty JSON.
@@ -80,7 +77,7 @@ pub fn openapi() -> String {
     json
 }
 
-fn api() -> OpenApiRouter<AppState> {
+fn api() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::with_openapi(ApiDocument::openapi())
         .routes(routes!(users::connect))
         .routes(routes!(users::ping))

@@ -8,6 +8,9 @@ use presence::{Server, ServerError, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What the parser of flags exits with, too.
 const BAD_SETTING: u8 = 2;
 

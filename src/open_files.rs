@@ -1,6 +1,6 @@
 //! The system's limit of open files, which bounds how many connections a process can hold.
 
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Files that are no client's connection: listeners, Redis, the runtime's own, standard streams.
 const OWN_FILES: usize = 64;
@@ -20,7 +20,7 @@ pub(crate) fn connections(wanted: usize) -> usize {
 fn fitting(wanted: usize, limit: usize) -> usize {
     let fit = limit.saturating_sub(OWN_FILES).max(1);
     if fit < wanted {
-        warn!(
+        info!(
             open_files = limit,
             connections = fit,
             "the limit of open files (ulimit -n) allows fewer connections than PRESENCE_CONNECTIONS"

@@ -52,7 +52,10 @@ impl PresenceService {
         connection: &ConnectionId,
     ) -> Result<Touched, StoreError> {
         let touched = self
-            .timed("connect", self.store.connect(user, connection))
+            .timed(
+                "connect",
+                self.store.in_time(self.store.connect(user, connection)),
+            )
             .await?;
         self.note_online(touched);
         Ok(touched)
@@ -75,7 +78,10 @@ impl PresenceService {
     /// Closes connections of a user, who goes offline with the last one.
     pub async fn disconnect(&self, user: &UserId, closing: &Closing) -> Result<Left, StoreError> {
         let left = self
-            .timed("disconnect", self.store.disconnect(user, closing))
+            .timed(
+                "disconnect",
+                self.store.in_time(self.store.disconnect(user, closing)),
+            )
             .await?;
         if left.became_offline {
             self.metrics.disconnected();
@@ -85,7 +91,8 @@ impl PresenceService {
 
     /// One user; an unknown one is offline.
     pub async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
-        self.timed("user", self.store.user(user)).await
+        self.timed("user", self.store.in_time(self.store.user(user)))
+            .await
     }
 
     /// Those of `users` who are online, in the order asked, without repeats.
@@ -93,7 +100,10 @@ impl PresenceService {
         let mut seen = std::collections::HashSet::with_capacity(users.len());
         users.retain(|user| seen.insert(user.clone()));
         let online = self
-            .timed("online_among", self.store.online_among(&users))
+            .timed(
+                "online_among",
+                self.store.in_time(self.store.online_among(&users)),
+            )
             .await?;
         Ok(only(users, online))
     }
@@ -112,12 +122,13 @@ impl PresenceService {
                 next: page.next,
             })
         };
-        self.timed("online_page", page).await
+        self.timed("online_page", self.store.in_time(page)).await
     }
 
     /// How many users are online.
     pub async fn count(&self) -> Result<u64, StoreError> {
-        self.timed("count", self.store.count()).await
+        self.timed("count", self.store.in_time(self.store.count()))
+            .await
     }
 
     /// Whether the store answers now; fails with the reason where it does not.
@@ -140,7 +151,7 @@ impl PresenceService {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let began = Instant::now();
-        let answer = self.store.in_time(call).await;
+        let answer = call.await;
         match answer {
             Ok(_) => self.metrics.store_answered(operation, began.elapsed()),
             Err(_) => self.metrics.store_failed(operation),

@@ -185,7 +185,7 @@ pub enum Signal {
 }
 
 /// Why a store did not answer.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum StoreError {
     /// The store cannot be reached, or did not answer in time.
     #[error("the store is out of reach: {0}")]
@@ -196,6 +196,13 @@ pub enum StoreError {
     /// The store refused, or answered what it never should.
     #[error("the store failed: {0}")]
     Failed(String),
+}
+
+impl StoreError {
+    /// The store did not answer in time.
+    fn too_slow() -> Self {
+        Self::Unreachable("it took too long".to_owned())
+    }
 }
 
 /// A subscription to a store's [`Signal`]s.
@@ -277,6 +284,7 @@ impl Store {
     }
 
     /// Does what [`Store::connect`] does, at the price of one plain command where nothing changes.
+    /// Bounded as by [`Store::in_time`], with one timer for all who ping at the same time.
     pub async fn ping(
         &self,
         user: &UserId,
@@ -284,7 +292,7 @@ impl Store {
     ) -> Result<Touched, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.touch(user, connection)),
-            Self::Redis(store) => store.ping(user, connection).await,
+            Self::Redis(store) => store.gate.admit(store.ping(user, connection)).await,
         }
     }
 

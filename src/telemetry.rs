@@ -50,3 +50,8 @@ pub fn start_logging() {
 pub(crate) fn request_span(request: &Request) -> Span {
     tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
 }
+
+/// Whether anything would be told about the span of a request.
+pub(crate) fn request_spans_are_seen() -> bool {
+    tracing::enabled!(Level::DEBUG)
+}

@@ -20,8 +20,10 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
+use tower_http::catch_panic::CatchPanic;
 use tracing::{debug, warn};
 
+use super::error::panicked;
 use crate::events::HangUp;
 use crate::telemetry::Metrics;
 
@@ -163,6 +165,7 @@ fn protocols() -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(BUFFER_BYTES)
+        .writev(false)
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(H2_PROBE_INTERVAL)
@@ -180,6 +183,7 @@ async fn serve(
     if let Err(error) = tune(&stream) {
         debug!(%error, "a connection could not be tuned");
     }
+    let service = CatchPanic::custom(router, panicked);
     let hang_up = HangUp::default();
     let offered = hang_up.clone();
     let begun = Arc::new(AtomicBool::new(false));
@@ -187,7 +191,7 @@ async fn serve(
     let service = service_fn(move |mut request: Request<Incoming>| {
         begins.store(true, Ordering::Relaxed);
         offer(&offered, &mut request);
-        TowerToHyperService::new(router.clone()).call(request)
+        TowerToHyperService::new(service.clone()).call(request)
     });
     let connection = protocols.serve_connection(TokioIo::new(stream), service);
     tokio::select! {

@@ -55,7 +55,7 @@ impl Modify for Security {
 }
 
 /// `/openapi.json` and `/docs`.
-pub(super) fn routes(document: &utoipa::openapi::OpenApi) -> Router<AppState> {
+pub(super) fn routes(document: &utoipa::openapi::OpenApi) -> Router<Arc<AppState>> {
     let json: Bytes = document.to_json().unwrap_or_default().into();
     let json = Arc::new(json);
     let serve = move || {

@@ -1,5 +1,7 @@
 //! The event stream, asked for by query or by body.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -96,7 +98,7 @@ struct Asked {
 )]
 pub(super) async fn stream(
     StreamCaller(caller): StreamCaller,
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     hang_up: Option<Extension<HangUp>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -130,7 +132,7 @@ pub(super) async fn stream(
 )]
 pub(super) async fn stream_of(
     StreamCaller(caller): StreamCaller,
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     hang_up: Option<Extension<HangUp>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,

@@ -1,5 +1,7 @@
 //! For those who operate the service.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -41,7 +43,7 @@ pub(super) async fn livez() -> Json<Health> {
         StoreUnreachable,
     )
 )]
-pub(super) async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Error> {
+pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<Json<Health>, Error> {
     state.presence.ready().await?;
     state.streams.ready()?;
     Ok(Json(Health { status: "ready" }))
@@ -61,12 +63,15 @@ pub(super) async fn readyz(State(state): State<AppState>) -> Result<Json<Health>
         TooMany,
     )
 )]
-pub(super) async fn metrics(_: SeeingMetrics, state: State<AppState>) -> Result<Response, Error> {
+pub(super) async fn metrics(
+    _: SeeingMetrics,
+    state: State<Arc<AppState>>,
+) -> Result<Response, Error> {
     open_metrics(state).await
 }
 
 /// The metrics, for whoever reaches the listener that is theirs alone.
-pub(super) async fn open_metrics(State(state): State<AppState>) -> Result<Response, Error> {
+pub(super) async fn open_metrics(State(state): State<Arc<AppState>>) -> Result<Response, Error> {
     let text = state
         .metrics
         .render()

@@ -79,6 +79,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for RequiredJson<T> {
 }
 
 async fn read(request: Request, limit: usize) -> Result<Bytes, Error> {
+    if request.body().is_end_stream() {
+        return Ok(Bytes::new());
+    }
     let length = request.body().size_hint().exact();
     if length.is_some_and(|length| length > LINGER_BYTES) {
         return Err(Error::BodyTooLarge);

@@ -1,5 +1,7 @@
 //! Many users: the batch lookup, everyone page by page, the count.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -94,7 +96,7 @@ pub(super) struct PageQuery {
 )]
 pub(super) async fn among(
     caller: Caller,
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     RequiredJson(body): RequiredJson<AmongBody>,
 ) -> Result<Json<Online>, Error> {
     let users = user_ids(&body.user_ids, state.config.lookup_limit)?;
@@ -122,7 +124,7 @@ pub(super) async fn among(
 )]
 pub(super) async fn page(
     _: SeeingEveryone,
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<OnlinePage>, Error> {
     let Query(query) = query.map_err(|_| Error::Query {
@@ -158,7 +160,7 @@ pub(super) async fn page(
 )]
 pub(super) async fn count(
     _: SeeingEveryone,
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
 ) -> Result<Json<Count>, Error> {
     let count = state.presence.count().await?;
     Ok(Json(Count { count }))

@@ -1,5 +1,7 @@
 //! One user: connect, ping, disconnect, look.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -127,7 +129,7 @@ pub(super) struct Connection {
 )]
 pub(super) async fn connect(
     ActingFor(user): ActingFor,
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<ConnectionBody>,
 ) -> Result<Json<Connected>, Error> {
     let connection = connection_id(body.connection_id)?;
@@ -157,7 +159,7 @@ pub(super) async fn connect(
 )]
 pub(super) async fn ping(
     ActingFor(user): ActingFor,
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<ConnectionBody>,
 ) -> Result<Json<Connected>, Error> {
     let connection = connection_id(body.connection_id)?;
@@ -187,7 +189,7 @@ pub(super) async fn ping(
 )]
 pub(super) async fn disconnect(
     ActingFor(user): ActingFor,
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<DisconnectBody>,
 ) -> Result<Json<Disconnected>, Error> {
     let closing = match (body.all, body.connection_id) {
@@ -226,7 +228,7 @@ pub(super) async fn disconnect(
 )]
 pub(super) async fn user(
     Seeing(user): Seeing,
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
 ) -> Result<Json<User>, Error> {
     let found = state.presence.user(&user).await?;
     let connections = found.connections.into_iter();

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::Serialize;
 use thiserror::Error;
@@ -34,7 +34,8 @@ impl ConnectionId {
 
     /// The connection of a client that names none: `"1"`.
     pub fn unnamed() -> Self {
-        Self(Self::UNNAMED.into())
+        static SHARED: LazyLock<Arc<str>> = LazyLock::new(|| ConnectionId::UNNAMED.into());
+        Self(Arc::clone(&SHARED))
     }
 
     /// Whether this is the unnamed connection, whatever way it was asked for.

@@ -1,11 +1,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::StoreError;
-use crate::presence::millis;
 
 /// How many calls may wait for the store at once, whatever it does. Each holds a few KiB beside
 /// the connection it came by.
@@ -23,20 +23,34 @@ const SILENCE: Duration = Duration::from_millis(250);
 
 /// How long a call may take, with all the round trips it makes. Our clients are promised an answer
 /// within 2 s, of which this leaves a part for the way there and back.
-const CALL_TIMEOUT: Duration = Duration::from_millis(1_600);
+pub(in crate::store) const CALL_TIMEOUT: Duration = Duration::from_millis(1_600);
 
 /// Bounds how many calls wait for the store, and for how long.
 #[derive(Debug)]
 pub(super) struct Gate {
     places: Semaphore,
-    opened: Instant,
-    /// When the store last answered or began to be asked, in milliseconds after `opened`.
-    heard_ms: AtomicU64,
+    /// How often the store answered or began to be asked. Reading a clock each time instead would
+    /// be a part of every ping's price.
+    heard: AtomicU64,
+    /// What `heard` was when a crowd last looked and found it changed, and when that was.
+    last_change: Mutex<(u64, Instant)>,
 }
 
 impl Gate {
-    /// Runs `call`, or refuses it at once where too many wait already.
+    /// Runs `call` for at most [`CALL_TIMEOUT`], or refuses it at once where too many wait already.
     pub(super) async fn pass<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let in_time = async {
+            let slow = |_| StoreError::too_slow();
+            timeout(CALL_TIMEOUT, call).await.map_err(slow)?
+        };
+        self.admit(in_time).await
+    }
+
+    /// Runs `call`, which bounds its own time, or refuses it at once where too many wait already.
+    pub(super) async fn admit<T>(
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
@@ -50,25 +64,25 @@ impl Gate {
         let Ok(_place) = self.places.try_acquire() else {
             return Err(StoreError::Overloaded);
         };
-        match timeout(CALL_TIMEOUT, call).await {
-            Ok(answer) => {
-                if answer.is_ok() {
-                    self.heard();
-                }
-                answer
-            }
-            Err(_) => Err(StoreError::Unreachable("it took too long".into())),
+        let answer = call.await;
+        if answer.is_ok() {
+            self.heard();
         }
+        answer
     }
 
     fn heard(&self) {
-        let now = millis(self.opened.elapsed());
-        self.heard_ms.store(now, Ordering::Relaxed);
+        self.heard.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether nothing was heard since a crowd looked for the first time, [`SILENCE`] ago or more.
     fn is_silent(&self) -> bool {
-        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
-        self.opened.elapsed().saturating_sub(heard) > SILENCE
+        let heard = self.heard.load(Ordering::Relaxed);
+        let mut last_change = self.last_change.lock();
+        if last_change.0 != heard {
+            *last_change = (heard, Instant::now());
+        }
+        last_change.1.elapsed() > SILENCE
     }
 }
 
@@ -76,8 +90,8 @@ impl Default for Gate {
     fn default() -> Self {
         Self {
             places: Semaphore::new(MOST_WAITING),
-            opened: Instant::now(),
-            heard_ms: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+            last_change: Mutex::new((0, Instant::now())),
         }
     }
 }

@@ -6,20 +6,25 @@ mod greeting;
 mod keys;
 mod link;
 mod listing;
+mod pings;
 mod route;
 mod scripts;
 mod subscription;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{FromRedisValue, ScriptInvocation, Value};
+use tokio::time::{Instant, timeout_at};
 
 use self::clock::Clock;
 use self::keys::Keys;
 use self::link::Link;
+use self::pings::Pings;
 use self::route::Route;
 use self::scripts::Scripts;
 pub(super) use self::subscription::Subscription;
+use super::gate::CALL_TIMEOUT;
 use super::{
     Announced, Closing, Gate, History, Left, Lifetimes, OUTAGE, SWEEP_BATCH, StoreError, Swept,
     Touched, UserState,
@@ -37,7 +42,8 @@ const SWEEP_AHEAD: Duration = Duration::from_millis(400);
 /// A store in Redis 7.0 or newer, or a compatible server.
 #[derive(Debug)]
 pub struct RedisStore {
-    link: Link,
+    link: Arc<Link>,
+    pings: Arc<Pings>,
     keys: Keys,
     scripts: Scripts,
     lifetimes: Lifetimes,
@@ -55,8 +61,10 @@ impl RedisStore {
                 InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why)
             })
         });
+        let link = Arc::new(Link::new(Route::new(url, authorities.transpose()?)?));
         Ok(Self {
-            link: Link::new(Route::new(url, authorities.transpose()?)?),
+            pings: Arc::new(Pings::new(Arc::clone(&link), millis(config.ttl))),
+            link,
             keys: Keys::new(&config.key_prefix),
             scripts: Scripts::new(),
             lifetimes: Lifetimes::of(config),
@@ -90,23 +98,20 @@ impl RedisStore {
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<Touched, StoreError> {
+        let began = Instant::now();
         if connection.is_unnamed() {
-            let mut getex = redis::cmd("GETEX");
-            getex
-                .arg(self.keys.user(user))
-                .arg("PX")
-                .arg(millis(self.lifetimes.ttl));
             // The answer names no time; promise no more than from before it was asked for.
             let asked = self.now();
-            let value: Value = self.link.query_again(&getex).await?;
-            if value == Value::BulkString(ConnectionId::UNNAMED.into()) {
+            let holds = self.pings.extend(self.keys.user(user)).await?;
+            if matches!(&holds, Value::BulkString(id) if id == ConnectionId::UNNAMED.as_bytes()) {
                 return Ok(Touched {
                     became_online: false,
                     expires_at: asked.plus(self.lifetimes.ttl),
                 });
             }
         }
-        self.touch(user, connection).await
+        let touched = timeout_at(began + CALL_TIMEOUT, self.touch(user, connection));
+        touched.await.map_err(|_| StoreError::too_slow())?
     }
 
     pub(super) async fn touch(

@@ -1,5 +1,7 @@
 //! What handlers ask for as arguments.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -33,10 +35,10 @@ pub(in crate::http) struct SeeingMetrics;
 #[derive(Debug)]
 pub(in crate::http) struct StreamCaller(pub(in crate::http) Caller);
 
-impl FromRequestParts<AppState> for Caller {
+impl FromRequestParts<Arc<AppState>> for Caller {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         if !state.access.is_closed() {
             return Ok(Self::Anonymous);
         }
@@ -44,10 +46,10 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
-impl FromRequestParts<AppState> for ActingFor {
+impl FromRequestParts<Arc<AppState>> for ActingFor {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
         caller.may_act_for(&user)?;
@@ -55,10 +57,10 @@ impl FromRequestParts<AppState> for ActingFor {
     }
 }
 
-impl FromRequestParts<AppState> for Seeing {
+impl FromRequestParts<Arc<AppState>> for Seeing {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
         caller.may_see(&user)?;
@@ -66,20 +68,20 @@ impl FromRequestParts<AppState> for Seeing {
     }
 }
 
-impl FromRequestParts<AppState> for SeeingEveryone {
+impl FromRequestParts<Arc<AppState>> for SeeingEveryone {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, state).await?;
         caller.may_see_everyone()?;
         Ok(Self)
     }
 }
 
-impl FromRequestParts<AppState> for SeeingMetrics {
+impl FromRequestParts<Arc<AppState>> for SeeingMetrics {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let ip = state.config.listen_address().ip();
         if !ip.to_canonical().is_loopback() {
             let caller = Caller::from_request_parts(parts, state).await?;
@@ -89,10 +91,10 @@ impl FromRequestParts<AppState> for SeeingMetrics {
     }
 }
 
-impl FromRequestParts<AppState> for StreamCaller {
+impl FromRequestParts<Arc<AppState>> for StreamCaller {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         if !state.access.is_closed() {
             return Ok(Self(Caller::Anonymous));
         }

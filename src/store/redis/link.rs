@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, ScriptInvocation,
-    ServerErrorKind,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError,
+    ScriptInvocation, ServerErrorKind, Value,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -141,6 +141,30 @@ impl Link {
             }
             Err(error) => Err(self.failed(generation, error)),
         }
+    }
+
+    /// Runs commands that may run twice, in one round trip, and answers each. The outer error says
+    /// that none was answered.
+    pub(super) async fn each_again(
+        &self,
+        commands: &Pipeline,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        let (mut generation, mut connection) = self.connection().await?;
+        let count = commands.len();
+        let answers = match connection.send_packed_commands(commands, 0, count).await {
+            Err(error) if error.is_connection_dropped() => {
+                self.failed(generation, error);
+                (generation, connection) = self.connection().await?;
+                connection.send_packed_commands(commands, 0, count).await
+            }
+            answers => answers,
+        };
+        let answers = answers.map_err(|error| self.failed(generation, error))?;
+        let checked = answers.into_iter().map(|value| {
+            let value = value.extract_error();
+            value.map_err(|error| self.failed(generation, error))
+        });
+        Ok(checked.collect())
     }
 
     /// Runs a script, by its digest where Redis still knows it.
