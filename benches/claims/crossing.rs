@@ -1,0 +1,53 @@
+//! From a call to one instance to the stream of another.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::harness::calls::{paced, post};
+use crate::harness::report::{Figure, Row, quantile_ms};
+use crate::harness::service::{Redis, Service};
+use crate::harness::streams::Watcher;
+
+const ROUNDS: usize = 3;
+const PER_SECOND: usize = 2_000;
+const LASTING: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run() -> Vec<Row> {
+    let (mut median, mut p99) = (Figure::default(), Figure::default());
+    for _ in 0..ROUNDS {
+        let mut times = times().await;
+        median.push(quantile_ms(&mut times, 0.5));
+        p99.push(quantile_ms(&mut times, 0.99));
+    }
+    let claim = "call to stream on another instance, 2,000/s";
+    vec![
+        Row::new(claim, "p99, ms from before the call", p99).at_most(10.0),
+        Row::new(claim, "p50, ms", median),
+    ]
+}
+
+async fn times() -> Vec<Duration> {
+    let redis = Redis::start();
+    let (called, watched) = (Service::on(&redis), Service::on(&redis));
+    let watcher = Watcher::open(watched.address).await;
+    let asked = Arc::<Mutex<HashMap<String, Instant>>>::default();
+    let note = Arc::clone(&asked);
+    let connect = move |number: usize| {
+        let user = format!("arrival-{number}");
+        let request = post(&format!("/v1/users/{user}/connect"));
+        note.lock().insert(user, Instant::now());
+        request
+    };
+    let calls = paced(called.address, PER_SECOND, LASTING, connect).await;
+    let seen = watcher.wait("user.online", calls.len(), PATIENCE).await;
+    assert_eq!(seen.len(), calls.len(), "every arrival is told once");
+    let asked = asked.lock();
+    seen.iter()
+        .map(|event| event.at - asked[&event.user])
+        .collect()
+}

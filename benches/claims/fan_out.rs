@@ -1,0 +1,67 @@
+//! Everyone's events to a thousand streams.
+
+use std::time::Duration;
+
+use crate::harness::calls::{come_and_go, paced, post_body};
+use crate::harness::peers::Nchan;
+use crate::harness::process::micros_each;
+use crate::harness::report::{Figure, Row};
+use crate::harness::service::{Redis, Service};
+use crate::harness::streams::{NCHAN_MESSAGE, OUR_EVENT, Readers, get};
+
+const ROUNDS: usize = 3;
+const STREAMS: usize = 1_000;
+const LASTING: Duration = Duration::from_secs(8);
+
+/// A message as long as one of our events.
+const MESSAGE: &str =
+    r#"{"userId":"passer-by-1","timestamp":"2026-11-24T08:01:10.456Z","reason":"disconnected"}"#;
+
+pub(crate) async fn run() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for rate in [100, 400] {
+        let (mut ours, mut theirs) = (Figure::default(), Figure::default());
+        for _ in 0..ROUNDS {
+            ours.push(our_micros(rate).await);
+            theirs.push(nchan_micros(rate).await);
+        }
+        let what = |text: &str| format!("{text} at {rate} events/s");
+        rows.extend([
+            Row::new(
+                "fan-out to 1,000 streams",
+                what("CPU over nchan's"),
+                ours.over(&theirs),
+            )
+            .at_most(1.0),
+            Row::new("fan-out to 1,000 streams", what("CPU, µs"), ours),
+            Row::new("fan-out to 1,000 streams", what("CPU of nchan, µs"), theirs),
+        ]);
+    }
+    rows
+}
+
+/// What a delivered event costs us, the calls that made the events included.
+async fn our_micros(rate: usize) -> f64 {
+    let redis = Redis::start();
+    let service = Service::on(&redis);
+    let streams = Readers::open(service.address, STREAMS, OUR_EVENT, 1, |_| {
+        get("/v1/events", None)
+    })
+    .await;
+    let before = service.process.cpu();
+    let calls = paced(service.address, rate, LASTING, come_and_go).await;
+    streams.have_had((calls.len() * STREAMS) as u64).await;
+    micros_each(service.process.cpu() - before, streams.events())
+}
+
+/// The same of nchan, the posting of the messages included.
+async fn nchan_micros(rate: usize) -> f64 {
+    let nchan = Nchan::start();
+    let request = |_| get(Nchan::SUBSCRIBE, None);
+    let streams = Readers::open(nchan.address, STREAMS, NCHAN_MESSAGE, 1, request).await;
+    let before = nchan.process.cpu();
+    let message = |_| post_body(Nchan::PUBLISH, "application/json", MESSAGE);
+    let calls = paced(nchan.address, rate, LASTING, message).await;
+    streams.have_had((calls.len() * STREAMS) as u64).await;
+    micros_each(nchan.process.cpu() - before, streams.events())
+}

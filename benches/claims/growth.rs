@@ -1,0 +1,61 @@
+//! A ping among a thousand users online and among a million.
+
+use std::path::Path;
+
+use crate::harness::calls::{load, post};
+use crate::harness::report::{Figure, Row};
+use crate::harness::service::{Redis, Service};
+use crate::harness::wrk::{requests, round};
+
+const ROUNDS: usize = 5;
+const FEW: usize = 1_000;
+const MANY: usize = 1_000_000;
+
+/// Those of the many who are pinged while it is measured: every fifth.
+const STEP: usize = 5;
+
+const SCRIPT: &str = "benches/claims/requests.lua";
+
+pub(crate) async fn run() -> Vec<Row> {
+    // Two of each, so that both sizes are measured in turn. Nobody expires while it lasts.
+    let worlds = [FEW, MANY].map(|users| (users, Redis::start()));
+    let urls = worlds.each_ref().map(|(_, redis)| redis.url());
+    let services = urls
+        .each_ref()
+        .map(|url| Service::start(&[("REDIS_URL", url), ("PRESENCE_TTL", "30m")]));
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = [FEW, MANY].map(|users| folder.path().join(users.to_string()));
+    let mut bytes_each = 0.0;
+    for ((users, redis), (service, file)) in worlds.iter().zip(services.iter().zip(&files)) {
+        let before = redis.info("memory", "used_memory");
+        load(service.address, *users, |user| {
+            post(&format!("/v1/users/user-{user}/connect"))
+        })
+        .await;
+        // The history of all these arrivals is no part of what a user costs from then on.
+        let grown =
+            redis.info("memory", "used_memory") - before - redis.memory_of("presence:events");
+        bytes_each = grown / *users as f64;
+        let pinged = (0..*users).step_by(if *users == MANY { STEP } else { 1 });
+        requests(
+            file,
+            pinged.map(|user| format!("POST /v1/users/user-{user}/ping")),
+        );
+    }
+    let (mut few, mut many) = (Figure::default(), Figure::default());
+    let ours = |of: &Service, file: &Path| round(&of.process, &of.url(""), SCRIPT, file).cpu_micros;
+    for _ in 0..ROUNDS {
+        few.push(ours(&services[0], &files[0]));
+        many.push(ours(&services[1], &files[1]));
+    }
+    let claim = "1,000,000 users online";
+    vec![
+        Row::new(
+            claim,
+            "CPU of a ping over that among 1,000",
+            many.over(&few),
+        )
+        .at_most(1.1),
+        Row::new(claim, "bytes of Redis for each", bytes_each).at_most(250.0),
+    ]
+}

@@ -1,0 +1,236 @@
+//! Calls over raw connections, cheap enough to leave the processors to those who are measured.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// Connections that load is brought by, and how many calls each sends ahead where it only loads.
+const CONNECTIONS: usize = 64;
+const AHEAD: usize = 32;
+
+/// A kept connection.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+/// A request without a body.
+pub(crate) fn post(path: &str) -> Vec<u8> {
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").into_bytes()
+}
+
+/// A request with a body.
+pub(crate) fn post_body(path: &str, media_type: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+impl Connection {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("it accepts");
+        stream.set_nodelay(true).expect("a TCP connection");
+        Self {
+            stream,
+            unread: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, requests: &[u8]) {
+        self.stream.write_all(requests).await.expect("it reads");
+    }
+
+    /// Takes one answer, which must be a success.
+    pub(crate) async fn answer(&mut self) {
+        loop {
+            if let Some(length) = whole_answer(&self.unread) {
+                self.unread.drain(..length);
+                return;
+            }
+            let count = self.stream.read_buf(&mut self.unread).await;
+            assert!(count.is_ok_and(|count| count > 0), "it went away");
+        }
+    }
+
+    /// Calls, and returns how long the answer took.
+    pub(crate) async fn call(&mut self, request: &[u8]) -> Duration {
+        let asked = Instant::now();
+        self.send(request).await;
+        self.answer().await;
+        asked.elapsed()
+    }
+}
+
+/// The length of the answer that `bytes` begin with, once it is all there.
+fn whole_answer(bytes: &[u8]) -> Option<usize> {
+    let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+    let status = text.get(9..12).unwrap_or_default();
+    assert!(status.starts_with('2'), "{text}");
+    let body = text.split("content-length:").nth(1);
+    let body = body.and_then(|rest| rest.split("\r\n").next());
+    let body: usize = body.map_or(0, |length| length.trim().parse().expect("a length"));
+    (bytes.len() >= head + body).then_some(head + body)
+}
+
+/// Sends requests `0..count` as fast as they are answered.
+pub(crate) async fn load(
+    address: SocketAddr,
+    count: usize,
+    request: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
+) {
+    let request = Arc::new(request);
+    let mut loading = JoinSet::new();
+    for first in 0..CONNECTIONS {
+        let request = Arc::clone(&request);
+        loading.spawn(async move {
+            let mut connection = Connection::open(address).await;
+            let numbers: Vec<usize> = (first..count).step_by(CONNECTIONS).collect();
+            for ahead in numbers.chunks(AHEAD) {
+                let requests: Vec<u8> = ahead.iter().flat_map(|number| request(*number)).collect();
+                connection.send(&requests).await;
+                for _ in ahead {
+                    connection.answer().await;
+                }
+            }
+        });
+    }
+    loading.join_all().await;
+}
+
+/// Sends `per_second` requests for so long, each when its time has come; how long each took.
+pub(crate) async fn paced(
+    address: SocketAddr,
+    per_second: usize,
+    lasting: Duration,
+    request: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
+) -> Vec<Duration> {
+    let request = Arc::new(request);
+    let connections = CONNECTIONS.min(per_second);
+    let period = Duration::from_secs_f64(connections as f64 / per_second as f64);
+    let mut callers = JoinSet::new();
+    for first in 0..connections {
+        let request = Arc::clone(&request);
+        let begin = Instant::now() + period.mul_f64(first as f64 / connections as f64);
+        callers.spawn(async move {
+            let mut connection = Connection::open(address).await;
+            let mut ticks = tokio::time::interval_at(begin, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+            let calls = (lasting.as_secs_f64() / period.as_secs_f64()) as usize;
+            let mut times = Vec::with_capacity(calls);
+            for call in 0..calls {
+                ticks.tick().await;
+                let request = request(first + call * connections);
+                times.push(connection.call(&request).await);
+            }
+            times
+        });
+    }
+    callers.join_all().await.into_iter().flatten().collect()
+}
+
+/// Somebody who came and went, in turn: request `2 n` brings one online whom `2 n + 1` takes off.
+/// Those of one connection are 64 apart, so the two are on neighbouring connections; users are few
+/// enough to be told apart and many enough not to meet.
+pub(crate) fn come_and_go(number: usize) -> Vec<u8> {
+    let verb = ["connect", "disconnect"][number / CONNECTIONS % 2];
+    let user = number % CONNECTIONS;
+    post(&format!("/v1/users/passer-by-{user}/{verb}"))
+}
+
+/// Users kept online by a ping of each every `every`, until they fall silent or this is dropped.
+pub(crate) struct Population {
+    pingers: JoinSet<()>,
+    silence: tokio::sync::watch::Sender<bool>,
+    last_pings: Arc<parking_lot::Mutex<Vec<(usize, Instant)>>>,
+}
+
+impl Population {
+    /// Between two looks at who has to ping.
+    const TICK: Duration = Duration::from_millis(20);
+
+    /// Keeps users `0..count` online over `addresses`; those whom `is_mortal` names will fall silent.
+    pub(crate) fn start(
+        addresses: &[SocketAddr],
+        count: usize,
+        every: Duration,
+        is_mortal: impl Fn(usize) -> bool + Copy + Send + 'static,
+    ) -> Self {
+        let (silence, silent) = tokio::sync::watch::channel(false);
+        let last_pings = Arc::<parking_lot::Mutex<Vec<_>>>::default();
+        let mut pingers = JoinSet::new();
+        for first in 0..CONNECTIONS {
+            let address = addresses[first % addresses.len()];
+            let (silent, last_pings) = (silent.clone(), Arc::clone(&last_pings));
+            pingers.spawn(async move {
+                let users: Vec<usize> = (first..count).step_by(CONNECTIONS).collect();
+                let connection = Connection::open(address).await;
+                keep_online(connection, &users, every, is_mortal, silent, &last_pings).await;
+            });
+        }
+        Self {
+            pingers,
+            silence,
+            last_pings,
+        }
+    }
+
+    /// The mortal ping no more; when each of them last did, once all others have pinged again.
+    pub(crate) async fn fall_silent(&mut self, every: Duration) -> Vec<(usize, Instant)> {
+        self.silence.send_replace(true);
+        tokio::time::sleep(every + Self::TICK * 10).await;
+        assert_eq!(self.pingers.len(), CONNECTIONS, "all still ping");
+        self.last_pings.lock().clone()
+    }
+}
+
+async fn keep_online(
+    mut connection: Connection,
+    users: &[usize],
+    every: Duration,
+    is_mortal: impl Fn(usize) -> bool,
+    silent: tokio::sync::watch::Receiver<bool>,
+    last_pings: &parking_lot::Mutex<Vec<(usize, Instant)>>,
+) {
+    let mut last = vec![None; users.len()];
+    let mut ticks = interval(Population::TICK);
+    let (began, mut done, mut told) = (Instant::now(), 0_usize, false);
+    loop {
+        ticks.tick().await;
+        let silent = *silent.borrow();
+        if silent && !told {
+            told = true;
+            let both = users.iter().zip(&last);
+            let known = both.filter_map(|(user, last)| last.map(|last| (*user, last)));
+            last_pings.lock().extend(known);
+        }
+        let rounds = began.elapsed().as_secs_f64() / every.as_secs_f64();
+        let due = (rounds * users.len() as f64) as usize;
+        let (mut requests, mut sent) = (Vec::new(), 0);
+        for turn in done..due {
+            let index = turn % users.len();
+            let mortal = is_mortal(users[index]);
+            if mortal && silent {
+                continue;
+            }
+            if mortal {
+                last[index] = Some(Instant::now());
+            }
+            requests.extend(post(&format!("/v1/users/user-{}/ping", users[index])));
+            sent += 1;
+        }
+        done = due;
+        connection.send(&requests).await;
+        for _ in 0..sent {
+            connection.answer().await;
+        }
+    }
+}

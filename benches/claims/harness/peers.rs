@@ -1,0 +1,90 @@
+//! The servers next to us.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::service::{Redis, free_port, wait_for};
+
+/// webdis: Redis's commands over HTTP, in C. With the threads and the log level of its package.
+pub(crate) struct Webdis {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Webdis {
+    pub(crate) fn on(redis: &Redis) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = free_port();
+        let settings = serde_json::json!({
+            "redis_host": "127.0.0.1", "redis_port": redis.port, "redis_auth": null,
+            "http_host": "127.0.0.1", "http_port": port, "threads": 2, "daemonize": false,
+            "database": 0, "acl": [], "verbosity": 3, "logfile": folder.path().join("log"),
+        });
+        let file = folder.path().join("webdis.json");
+        fs::write(&file, settings.to_string()).expect("a file");
+        let process = Process::start(Command::new("webdis").arg(file));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        wait_for(address);
+        Self {
+            process,
+            address,
+            _folder: folder,
+        }
+    }
+}
+
+/// nginx with nchan, in C: subscribers of one channel over server-sent events.
+pub(crate) struct Nchan {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Nchan {
+    /// Where to publish and where to subscribe.
+    pub(crate) const PUBLISH: &str = "/publish";
+    pub(crate) const SUBSCRIBE: &str = "/subscribe";
+
+    /// One process, so that its cost is in one place; with one worker nchan does the least work.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = free_port();
+        let home = folder.path().display();
+        let settings = format!(
+            "load_module /usr/lib/nginx/modules/ngx_nchan_module.so;
+            daemon off; master_process off; pid {home}/pid; error_log {home}/error.log;
+            events {{ worker_connections 19000; }}
+            worker_rlimit_nofile 20000;
+            http {{
+                access_log off; client_body_temp_path {home}/body; proxy_temp_path {home}/proxy;
+                fastcgi_temp_path {home}/fastcgi; uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;
+                keepalive_requests 1000000;
+                server {{
+                    listen 127.0.0.1:{port} backlog=8192;
+                    location = {} {{ nchan_publisher; nchan_channel_id presence; nchan_message_buffer_length 1000; }}
+                    location = {} {{ nchan_subscriber eventsource; nchan_channel_id presence; nchan_subscriber_first_message newest; }}
+                }}
+            }}",
+            Self::PUBLISH,
+            Self::SUBSCRIBE,
+        );
+        let file = folder.path().join("nginx.conf");
+        fs::write(&file, settings).expect("a file");
+        let mut command = Command::new("nginx");
+        command.arg("-c").arg(&file).arg("-p").arg(folder.path());
+        command.env("PATH", "/usr/local/sbin:/usr/sbin:/usr/bin:/bin");
+        let process = Process::start(&mut command);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        wait_for(address);
+        Self {
+            process,
+            address,
+            _folder: folder,
+        }
+    }
+}

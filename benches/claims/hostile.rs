@@ -1,0 +1,112 @@
+//! What slow heads, and a crowd that comes and goes behind a stream that does not read, do to others.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep};
+
+use crate::harness::calls::{Connection, come_and_go, load, paced, post};
+use crate::harness::report::{Figure, Row, quantile_ms};
+use crate::harness::service::{Redis, Service};
+use crate::harness::streams::get;
+
+const ROUNDS: usize = 3;
+const SLOW_HEADS: usize = 400;
+const PINGS_PER_SECOND: usize = 500;
+const LASTING: Duration = Duration::from_secs(8);
+
+/// 100,000 times somebody comes and goes, as fast as they are answered on so few connections that
+/// the processors are not the bottleneck.
+const PAIRS: usize = 100_000;
+
+pub(crate) async fn run() -> Vec<Row> {
+    let (mut heads, mut crowd, mut memory) =
+        (Figure::default(), Figure::default(), Figure::default());
+    for _ in 0..ROUNDS {
+        let redis = Redis::start();
+        let service = Service::on(&redis);
+        load(service.address, PINGS_PER_SECOND, ping).await;
+        let mut quiet = paced(service.address, PINGS_PER_SECOND, LASTING, ping).await;
+        let quiet = quantile_ms(&mut quiet, 0.99);
+        let slow = slow_heads(&service).await;
+        let mut beside = paced(service.address, PINGS_PER_SECOND, LASTING, ping).await;
+        heads.push(quantile_ms(&mut beside, 0.99) / quiet);
+        drop(slow);
+        let before = service.process.resident_kib();
+        let mut lazy = TcpStream::connect(service.address)
+            .await
+            .expect("it accepts");
+        lazy.write_all(&get("/v1/events", None))
+            .await
+            .expect("it reads");
+        let crowding = tokio::spawn(come_and_go_on_one(service.address));
+        let mut beside = paced(service.address, PINGS_PER_SECOND, LASTING, ping).await;
+        crowd.push(quantile_ms(&mut beside, 0.99) / quiet);
+        crowding.await.expect("all came and went");
+        memory.push((service.process.resident_kib() - before) / 1_024.0);
+        drop(lazy);
+    }
+    let claim = "hostile clients";
+    vec![
+        Row::new(
+            claim,
+            "p99 of pings beside 400 slow heads over the quiet one",
+            heads,
+        )
+        .at_most(2.0),
+        Row::new(
+            claim,
+            "p99 of pings beside 100,000 who come and go over the quiet one",
+            crowd,
+        )
+        .at_most(2.0),
+        Row::new(
+            claim,
+            "memory they cost behind a stream that does not read, MiB",
+            memory,
+        )
+        .at_most(40.0),
+    ]
+}
+
+async fn come_and_go_on_one(address: std::net::SocketAddr) {
+    let mut connection = Connection::open(address).await;
+    for pair in 0..PAIRS {
+        for verb in 0..2 {
+            // The numbers of one user's calls are 64 apart.
+            let number = pair % 64 + 64 * verb;
+            connection.call(&come_and_go(number)).await;
+        }
+    }
+}
+
+/// Clients that send their head byte by byte, each anew once it is cut off.
+async fn slow_heads(service: &Service) -> JoinSet<()> {
+    let mut heads = JoinSet::new();
+    for _ in 0..SLOW_HEADS {
+        let address = service.address;
+        heads.spawn(async move {
+            let mut ticks = interval(Duration::from_millis(100));
+            loop {
+                let mut head = TcpStream::connect(address).await.expect("it accepts");
+                let begun = head.write_all(b"GET /livez HTTP/1.1\r\nX-Slow: ").await;
+                let mut writable = begun.is_ok();
+                while writable {
+                    ticks.tick().await;
+                    writable = head.write_all(b"x").await.is_ok();
+                }
+            }
+        });
+    }
+    sleep(Duration::from_secs(1)).await;
+    heads
+}
+
+fn ping(number: usize) -> Vec<u8> {
+    post(&format!(
+        "/v1/users/pinging-{}/ping",
+        number % PINGS_PER_SECOND
+    ))
+}

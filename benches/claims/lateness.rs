@@ -1,0 +1,83 @@
+//! How late the departure of those who fall silent is told, among many who keep pinging.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::harness::calls::Population;
+use crate::harness::report::{Row, quantile_ms};
+use crate::harness::service::{Redis, Service};
+use crate::harness::streams::Watcher;
+
+/// The defaults of the service.
+const TTL: Duration = Duration::from_secs(60);
+const PING_INTERVAL: Duration = Duration::from_secs(25);
+
+/// How many fall silent.
+const MORTALS: usize = 5_000;
+
+/// How long after the last deadline a departure is still waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) async fn run() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for users in [200_000, 1_000_000] {
+        rows.extend(among(users).await);
+    }
+    rows
+}
+
+async fn among(users: usize) -> Vec<Row> {
+    let redis = Redis::start();
+    let services = [Service::on(&redis), Service::on(&redis)];
+    let addresses = services.each_ref().map(|service| service.address);
+    let watcher = Watcher::open(addresses[1]).await;
+    let step = users / MORTALS;
+    let is_mortal = move |user: usize| user.is_multiple_of(step);
+    let mut population = Population::start(&addresses, users, PING_INTERVAL, is_mortal);
+    // Everyone has come online and pinged again.
+    sleep(PING_INTERVAL * 2).await;
+    let (began, scripts) = (Instant::now(), redis.command("evalsha").1);
+    let whole = redis.process.cpu();
+    let last_pings = population.fall_silent(PING_INTERVAL).await;
+    assert_eq!(last_pings.len(), MORTALS);
+    let seen = watcher.wait("user.offline", MORTALS, TTL + PATIENCE).await;
+    let lasted = began.elapsed();
+    let sweeping = (redis.command("evalsha").1 - scripts).as_secs_f64() / lasted.as_secs_f64();
+    let whole = (redis.process.cpu() - whole).as_secs_f64() / lasted.as_secs_f64();
+    let deadlines: HashMap<String, Instant> = last_pings
+        .into_iter()
+        .map(|(user, last)| (format!("user-{user}"), last + TTL))
+        .collect();
+    let left = seen.iter().filter(|event| event.name == "user.offline");
+    let left: Vec<_> = left.collect();
+    let living = left
+        .iter()
+        .filter(|event| !deadlines.contains_key(&event.user))
+        .count();
+    let told: HashSet<&str> = left.iter().map(|event| event.user.as_str()).collect();
+    assert_eq!(told.len(), left.len(), "nobody was announced twice");
+    let of_mortals = left
+        .iter()
+        .filter_map(|event| Some((event, deadlines.get(&event.user)?)));
+    let mut late: Vec<Duration> = of_mortals
+        .map(|(event, deadline)| event.at.saturating_duration_since(*deadline))
+        .collect();
+    let announced = late.len() as f64 / MORTALS as f64 * 100.0;
+    let what = |text: &str| format!("{text}, {users} users");
+    let claim = "lateness of user.offline";
+    vec![
+        Row::new(claim, what("announced, % of 5,000"), announced).at_least(100.0),
+        Row::new(claim, what("announced although they ping"), living as f64).at_most(0.0),
+        Row::new(claim, what("p99, ms"), quantile_ms(&mut late, 0.99)).at_most(250.0),
+        Row::new(claim, what("p50, ms"), quantile_ms(&mut late, 0.5)),
+        Row::new(
+            claim,
+            what("sweeping, % of a core of Redis"),
+            sweeping * 100.0,
+        )
+        .at_most(15.0),
+        Row::new(claim, what("Redis in all, % of a core"), whole * 100.0),
+    ]
+}

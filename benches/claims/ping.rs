@@ -1,0 +1,140 @@
+//! A ping, beside webdis doing a bare `SETEX`, beside a route that answers a constant, and with a token.
+
+use std::path::Path;
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+use crate::harness::peers::Webdis;
+use crate::harness::report::{Figure, Row};
+use crate::harness::service::{Redis, Service};
+use crate::harness::wrk::{Round, requests, round};
+
+const ROUNDS: usize = 5;
+
+/// Users whose pings are measured beside webdis.
+const USERS: usize = 1_000;
+
+/// Users with a token each: enough that the default rate limit refuses none at any speed seen here.
+const TOKENS: usize = 50_000;
+
+const SCRIPT: &str = "benches/claims/requests.lua";
+
+/// When the tokens expire: long after any run.
+const FAR_AWAY: u64 = 4_102_444_800;
+
+pub(crate) async fn run() -> Vec<Row> {
+    let redis = Redis::start();
+    let (webdis, service) = (Webdis::on(&redis), Service::on(&redis));
+    let folder = tempfile::tempdir().expect("a folder");
+    let [pings, sets, constants] =
+        ["pings", "sets", "constants"].map(|name| folder.path().join(name));
+    requests(
+        &pings,
+        (0..USERS).map(|user| format!("POST /v1/users/user-{user}/ping")),
+    );
+    requests(
+        &sets,
+        (0..USERS).map(|user| format!("GET /SETEX/user-{user}/60/1")),
+    );
+    requests(&constants, std::iter::once("GET /livez".to_owned()));
+    let webdis_url = format!("http://{}", webdis.address);
+    let ours = |file: &Path| round(&service.process, &service.url(""), SCRIPT, file);
+    let mut measured: [Vec<Round>; 3] = Default::default();
+    // Everybody is online and everything is warm before it counts.
+    ours(&pings);
+    for _ in 0..ROUNDS {
+        measured[0].push(ours(&pings));
+        measured[1].push(round(&webdis.process, &webdis_url, SCRIPT, &sets));
+        measured[2].push(ours(&constants));
+    }
+    let rate = measured
+        .each_ref()
+        .map(|of| figure(of, |round| round.per_second));
+    let p99 = measured
+        .each_ref()
+        .map(|of| figure(of, |round| round.p99.as_secs_f64()));
+    let cpu = measured
+        .each_ref()
+        .map(|of| figure(of, |round| round.cpu_micros));
+    let claim = "ping";
+    vec![
+        Row::new(claim, "requests/s over webdis's", rate[0].over(&rate[1])).at_least(1.25),
+        Row::new(claim, "p99 over webdis's", p99[0].over(&p99[1])).at_most(1.0),
+        Row::new(
+            claim,
+            "CPU over that of a constant answer",
+            cpu[0].over(&cpu[2]),
+        )
+        .at_most(1.6),
+        Row::new(claim, "CPU, µs", cpu[0].clone()),
+        Row::new(claim, "CPU of webdis, µs", cpu[1].clone()),
+        Row::new(claim, "CPU of a constant answer, µs", cpu[2].clone()),
+    ]
+}
+
+pub(crate) async fn token() -> Vec<Row> {
+    let redis = Redis::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (signer, pem) = (Signer::new(), folder.path().join("key.pem"));
+    std::fs::write(&pem, signer.public_pem()).expect("a file");
+    let open = Service::on(&redis);
+    let pem = pem.to_string_lossy().into_owned();
+    let url = redis.url();
+    let closed = Service::start(&[("REDIS_URL", &url), ("PRESENCE_JWT_PUBLIC_KEY", &pem)]);
+    let [bare, bearing] = ["bare", "bearing"].map(|name| folder.path().join(name));
+    let ping = |user: usize| format!("POST /v1/users/user-{user}/ping");
+    requests(&bare, (0..TOKENS).map(ping));
+    requests(
+        &bearing,
+        (0..TOKENS).map(|user| format!("{} {}", ping(user), signer.token(user))),
+    );
+    let ours = |of: &Service, file: &Path| round(&of.process, &of.url(""), SCRIPT, file);
+    let mut measured: [Vec<Round>; 2] = Default::default();
+    // Every token is verified once before it counts.
+    ours(&closed, &bearing);
+    ours(&open, &bare);
+    for _ in 0..ROUNDS {
+        measured[0].push(ours(&closed, &bearing));
+        measured[1].push(ours(&open, &bare));
+    }
+    let cpu = measured
+        .each_ref()
+        .map(|of| figure(of, |round| round.cpu_micros));
+    let claim = "ping with a token (ES256)";
+    vec![
+        Row::new(claim, "CPU over that of an open one", cpu[0].over(&cpu[1])).at_most(1.15),
+        Row::new(claim, "CPU, µs", cpu[0].clone()),
+    ]
+}
+
+fn figure(rounds: &[Round], value: impl Fn(&Round) -> f64) -> Figure {
+    rounds.iter().map(value).collect()
+}
+
+struct Signer(EcdsaKeyPair);
+
+impl Signer {
+    fn new() -> Self {
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING);
+        Self(key.expect("a key"))
+    }
+
+    fn public_pem(&self) -> String {
+        let der = self.0.public_key().as_der().expect("a public key");
+        let text = STANDARD.encode(der.as_ref());
+        format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+    }
+
+    fn token(&self, user: usize) -> String {
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256","typ":"JWT"}"#);
+        let claims = format!(r#"{{"sub":"user-{user}","exp":{FAR_AWAY}}}"#);
+        let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+        let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes());
+        let signature = signature.expect("a signature");
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+    }
+}

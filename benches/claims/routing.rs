@@ -1,0 +1,55 @@
+//! Transitions that nobody watches, while few or many streams watch somebody else.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::harness::calls::{come_and_go, paced, post_body};
+use crate::harness::process::micros_each;
+use crate::harness::report::{Figure, Row};
+use crate::harness::service::{Redis, Service};
+use crate::harness::streams::{OUR_EVENT, Readers};
+
+const ROUNDS: usize = 3;
+const WATCHED: usize = 20;
+const PER_SECOND: usize = 4_000;
+const LASTING: Duration = Duration::from_secs(8);
+
+pub(crate) async fn run() -> Vec<Row> {
+    let (mut few, mut many) = (Figure::default(), Figure::default());
+    for _ in 0..ROUNDS {
+        few.push(micros_with(100).await);
+        many.push(micros_with(8_000).await);
+    }
+    let claim = "transitions nobody watches";
+    vec![
+        Row::new(
+            claim,
+            "CPU with 8,000 streams over with 100",
+            many.over(&few),
+        )
+        .at_most(1.3),
+        Row::new(claim, "CPU with 8,000 streams, µs", many),
+    ]
+}
+
+/// What such a transition costs, beyond what the open streams cost by themselves.
+async fn micros_with(streams: usize) -> f64 {
+    let redis = Redis::start();
+    let service = Service::on(&redis);
+    let _streams = Readers::open(service.address, streams, OUR_EVENT, 1, watching).await;
+    let before = service.process.cpu();
+    sleep(LASTING).await;
+    let quiet = service.process.cpu() - before;
+    let before = service.process.cpu();
+    let calls = paced(service.address, PER_SECOND, LASTING, come_and_go).await;
+    let busy = service.process.cpu() - before;
+    micros_each(busy.saturating_sub(quiet), calls.len() as u64)
+}
+
+fn watching(stream: usize) -> Vec<u8> {
+    let first = stream * WATCHED;
+    let users = (first..first + WATCHED).map(|user| format!("watched-{user}"));
+    let body = serde_json::json!({ "userIds": users.collect::<Vec<_>>() });
+    post_body("/v1/events", "application/json", &body.to_string())
+}

@@ -1,0 +1,72 @@
+//! From the start of the process to the first answered ping, and what the idle process takes.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use crate::harness::process::Process;
+use crate::harness::report::{Figure, Row};
+use crate::harness::service::{BINARY, Redis, Service, free_port};
+
+const ROUNDS: usize = 11;
+
+/// Time between two attempts to reach the new process.
+const LOOK_AGAIN: Duration = Duration::from_micros(200);
+
+/// When a process is idle: its start is over.
+const SETTLED: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run() -> Vec<Row> {
+    let redis = Redis::start();
+    let embedded: Figure = (0..ROUNDS).map(|_| first_ping_ms(&[])).collect();
+    let url = redis.url();
+    let on_redis: Figure = (0..ROUNDS)
+        .map(|_| first_ping_ms(&[("REDIS_URL", &url)]))
+        .collect();
+    let size = std::fs::metadata(BINARY).expect("the binary").len() as f64 / 1e6;
+    let idle = Service::on(&redis);
+    sleep(SETTLED).await;
+    let claim = "start";
+    vec![
+        Row::new(claim, "ms to the first ping, embedded", embedded).at_most(25.0),
+        Row::new(claim, "ms to the first ping, Redis", on_redis).at_most(40.0),
+        Row::new(claim, "binary, MB", size).at_most(20.0),
+        Row::new(
+            claim,
+            "idle memory, MB",
+            idle.process.resident_kib() * 1_024.0 / 1e6,
+        )
+        .at_most(16.0),
+    ]
+}
+
+fn first_ping_ms(settings: &[(&str, &str)]) -> f64 {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let mut command = Service::command(settings);
+    command.env("PRESENCE_LISTEN", address.to_string());
+    let began = Instant::now();
+    let _process = Process::start(&mut command);
+    while !pings(address) {
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "it does not start"
+        );
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    began.elapsed().as_secs_f64() * 1e3
+}
+
+fn pings(address: SocketAddr) -> bool {
+    let Ok(mut connection) = TcpStream::connect(address) else {
+        return false;
+    };
+    let request =
+        b"POST /v1/users/first/ping HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let mut answer = [0; 64];
+    let answered = connection
+        .write_all(request)
+        .and_then(|()| connection.read(&mut answer));
+    answered.is_ok() && answer.starts_with(b"HTTP/1.1 200")
+}
