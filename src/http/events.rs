@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
 use super::auth::{Caller, StreamCaller};
+use super::documents::{ListedUserId, UserIdText};
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
@@ -30,8 +31,8 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 pub(super) struct StreamQuery {
     /// Whose events, separated by commas; may repeat. Everyone's when left out. An id that itself
     /// has a comma can only be asked for by `POST`.
-    #[param(rename = "userIds", example = "alice,bob")]
-    user_ids: Option<String>,
+    #[param(rename = "userIds", value_type = Option<Vec<ListedUserId>>, min_items = 1, style = Form, explode = false, example = json!(["alice", "bob"]))]
+    user_ids: Option<Vec<String>>,
     /// Whether to begin with who is online now.
     #[param(example = true)]
     snapshot: Option<bool>,
@@ -40,12 +41,33 @@ pub(super) struct StreamQuery {
     last_event_id: Option<String>,
 }
 
+/// One message of a stream, as its reader puts it together of the lines.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code)]
+struct StreamMessage {
+    /// The cursor to resume from after this message.
+    #[schema(example = "64a5c2f0b1c3d.19a4d0f1b2c.0")]
+    id: String,
+    /// What the message says.
+    #[schema(
+        pattern = "^(user\\.online|user\\.offline|presence\\.snapshot|presence\\.ready|presence\\.reset)$",
+        example = "user.online"
+    )]
+    event: String,
+    /// JSON whose schema goes with the event, `UserOnline` with `user.online` and so on.
+    #[schema(
+        content_media_type = "application/json",
+        example = "{\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}"
+    )]
+    data: String,
+}
+
 /// Whom a stream is about.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StreamBody {
     /// Whose events, 1 to 10,000 ids. Everyone's when left out.
-    #[schema(min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
+    #[schema(value_type = Option<Vec<UserIdText>>, min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
     user_ids: Option<Vec<String>>,
     /// Whether to begin with who is online now.
     #[serde(default)]
@@ -86,7 +108,7 @@ struct Asked {
         ("Last-Event-ID" = Option<String>, Header, description = "The cursor to resume from; it wins over lastEventId", example = "64a5c2f0b1c3d.19a4d0f1b2c.0"),
     ),
     responses(
-        (status = 200, content_type = "text/event-stream", body = String, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.snapshot\ndata: {\"online\":[\"bob\"]}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.ready\ndata: {\"count\":1}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n: keep-alive\n\n"),
+        (status = 200, content_type = "text/event-stream", body = StreamMessage, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.snapshot\ndata: {\"online\":[\"bob\"]}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.ready\ndata: {\"count\":1}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n: keep-alive\n\n"),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -117,7 +139,7 @@ pub(super) async fn stream(
     ),
     request_body = StreamBody,
     responses(
-        (status = 200, content_type = "text/event-stream", body = String, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n"),
+        (status = 200, content_type = "text/event-stream", body = StreamMessage, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n"),
         BadRequest,
         Unauthorized,
         Forbidden,

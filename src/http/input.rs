@@ -46,7 +46,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     }
 }
 
-/// A JSON body that may be missing, whatever its content type says.
+/// A JSON body that may be missing or null, whatever its content type says.
 #[derive(Debug)]
 pub(super) struct OptionalJson<T>(pub(super) T);
 
@@ -55,7 +55,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
         let body = read(request, BODY_LIMIT).await?;
-        if body.is_empty() {
+        if body.is_empty() || body.trim_ascii() == b"null" {
             return Ok(Self(T::default()));
         }
         Ok(Self(parse(&body)?))
