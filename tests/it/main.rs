@@ -29,4 +29,5 @@ mod openapi;
 mod outage;
 mod problems;
 mod resume;
+mod schemathesis;
 mod users;
