@@ -234,6 +234,58 @@ fn asked(query: Option<&str>, headers: &HeaderMap) -> Result<Asked, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn encode(text: &str) -> String {
+        utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+    }
+
+    proptest! {
+        #[test]
+        fn a_query_says_what_its_parts_say(
+            lists in vec(vec("[^,]{0,6}", 1..4), 0..3),
+            snapshots in vec(any::<bool>(), 0..3),
+            cursors in vec("\\PC{0,9}", 0..3),
+            header in proptest::option::of("[ -~]{0,9}"),
+            others in vec("[a-z]{0,3}(=[a-z%&=]{0,3})?", 0..3),
+        ) {
+            let mut pairs = others;
+            pairs.extend(lists.iter().map(|ids| format!("userIds={}", encode(&ids.join(",")))));
+            pairs.extend(snapshots.iter().map(|snapshot| format!("snapshot={snapshot}")));
+            pairs.extend(cursors.iter().map(|cursor| format!("lastEventId={}", encode(cursor))));
+            let mut headers = HeaderMap::new();
+            if let Some(header) = &header {
+                headers.insert("last-event-id", HeaderValue::from_str(header).expect("visible"));
+            }
+            let asked = asked(Some(&pairs.join("&")), &headers).expect("a good query");
+            let everyone = lists.is_empty();
+            prop_assert_eq!(asked.user_ids, (!everyone).then(|| lists.concat()));
+            prop_assert_eq!(asked.snapshot, snapshots.last().copied().unwrap_or(false));
+            let cursor = header.or(cursors.last().cloned());
+            prop_assert_eq!(asked.last_event_id, cursor.filter(|cursor| !cursor.is_empty()));
+        }
+
+        /// A word for a truth that is none, and bytes that are no text, are the only things to refuse here.
+        #[test]
+        fn any_query_is_read_or_names_the_field(
+            query in "\\PC{0,20}|((userIds|lastEventId|snapshot|x)(=(true|false|a,b|%[c-f][0-9]|%2[0-9]|%|,|=){0,2})?&?){0,4}",
+        ) {
+            let values = |name: &str| {
+                let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+                pairs.filter(move |pair| pair.0 == name).map(|pair| pair.1).collect::<Vec<_>>()
+            };
+            let texts = [values("userIds"), values("lastEventId")].concat();
+            let good = texts.iter().all(|value| percent_encoding::percent_decode_str(value).decode_utf8().is_ok())
+                && values("snapshot").iter().all(|value| ["true", "false"].contains(value));
+            match asked(Some(&query), &HeaderMap::new()) {
+                Ok(_) => prop_assert!(good),
+                Err(Error::Query { field, .. }) => prop_assert!(!good && query.contains(field)),
+                Err(other) => prop_assert!(false, "{}", other),
+            }
+        }
+    }
 
     #[test]
     fn ids_are_separated_by_commas_however_they_are_encoded() {
