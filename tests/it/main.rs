@@ -19,6 +19,7 @@ mod wait;
 // What they show.
 mod access;
 mod browser;
+mod bytes;
 mod events;
 mod faults;
 mod histories;
