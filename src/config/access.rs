@@ -52,6 +52,14 @@ pub struct AccessConfig {
     )]
     pub jwks_url: Option<Secret>,
 
+    /// PEM file with the only certificate authorities to trust for PRESENCE_JWKS_URL, instead of the public ones
+    #[arg(
+        long,
+        env = "PRESENCE_JWKS_CA_FILE",
+        value_name = "PRESENCE_JWKS_CA_FILE"
+    )]
+    pub jwks_ca_file: Option<PathBuf>,
+
     /// The iss that user tokens must have
     #[arg(long, env = "PRESENCE_JWT_ISSUER", value_name = "PRESENCE_JWT_ISSUER", value_parser = not_empty)]
     pub jwt_issuer: Option<String>,
@@ -117,6 +125,7 @@ impl Default for AccessConfig {
             jwt_secret: None,
             jwt_public_key: None,
             jwks_url: None,
+            jwks_ca_file: None,
             jwt_issuer: None,
             jwt_audience: None,
             api_keys: None,

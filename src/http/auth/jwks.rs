@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use axum::http::header::ACCEPT;
 use axum::http::{Request, StatusCode, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
+use super::trust::connector;
 use super::verifying::{Rules, VerifyingKey};
 use crate::config::{InvalidSetting, Secret};
 use crate::http::error::Error;
@@ -80,18 +82,17 @@ struct Document {
 impl Jwks {
     pub(super) fn new(
         url: &Secret,
+        authorities: Option<&Path>,
         rules: Rules,
         metrics: Arc<Metrics>,
     ) -> Result<Self, InvalidSetting> {
-        let invalid = |why: String| InvalidSetting::new("PRESENCE_JWKS_URL", why);
-        let url = checked_url(url.expose()).map_err(|why| invalid(why.to_owned()))?;
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(provider)
-            .map_err(|error| invalid(error.to_string()))?
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let url = checked_url(url.expose())
+            .map_err(|why| InvalidSetting::new("PRESENCE_JWKS_URL", why))?;
+        if authorities.is_some() && url.scheme_str() != Some("https") {
+            let why = "it is for a PRESENCE_JWKS_URL that begins with https://";
+            return Err(InvalidSetting::new("PRESENCE_JWKS_CA_FILE", why));
+        }
+        let connector = connector(authorities)?;
         let set = KeySet {
             round: 0,
             keys: Vec::new(),
