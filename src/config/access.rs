@@ -52,6 +52,14 @@ pub struct AccessConfig {
     )]
     pub jwks_url: Option<Secret>,
 
+    /// PEM file with the only certificate authorities to trust for PRESENCE_JWKS_URL, instead of the public ones
+    #[arg(
+        long,
+        env = "PRESENCE_JWKS_CA_FILE",
+        value_name = "PRESENCE_JWKS_CA_FILE"
+    )]
+    pub jwks_ca_file: Option<PathBuf>,
+
     /// The iss that user tokens must have
     #[arg(long, env = "PRESENCE_JWT_ISSUER", value_name = "PRESENCE_JWT_ISSUER", value_parser = not_empty)]
     pub jwt_issuer: Option<String>,
@@ -117,6 +125,7 @@ impl Default for AccessConfig {
             jwt_secret: None,
             jwt_public_key: None,
             jwks_url: None,
+            jwks_ca_file: None,
             jwt_issuer: None,
             jwt_audience: None,
             api_keys: None,
@@ -281,6 +290,36 @@ fn streams(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_rate_is_a_count_per_second_or_minute(count in prop_oneof![0_u32..300, any::<u32>()], unit in "[smh]") {
+            let read = format!("{count}/{unit}").parse::<RateLimit>();
+            let times = match &*unit {
+                "s" => 60,
+                "m" => 1,
+                _ => 0,
+            };
+            let good = (1..=100_000).contains(&count) && times > 0;
+            prop_assert_eq!(read.is_ok(), good);
+            if let Ok(RateLimit::Calls { per_minute, burst }) = read {
+                prop_assert_eq!(per_minute.get(), count * times);
+                prop_assert_eq!(burst.get(), (count * times / 60 * 4).max(20));
+            }
+        }
+
+        #[test]
+        fn an_origin_is_a_scheme_and_a_host_in_lower_case(
+            origins in proptest::collection::vec("https?://[a-z0-9.-]{1,9}(:[0-9]{1,4})?", 1..4),
+            bad in "|[A-Z]|/|\\?|#|@|\\*|é| x",
+        ) {
+            let text = origins.join(", ");
+            prop_assert_eq!(text.parse(), Ok(CorsOrigins::These(origins)));
+            let spoilt = format!("{text}{bad}");
+            prop_assert_eq!(spoilt.parse::<CorsOrigins>().is_ok(), bad.is_empty(), "{}", spoilt);
+        }
+    }
 
     #[test]
     fn a_rate_allows_bursts_of_twenty_or_four_seconds() {

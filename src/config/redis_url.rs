@@ -120,6 +120,52 @@ impl fmt::Debug for RedisUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_address_is_read_as_it_was_meant(
+            encrypted: bool,
+            password in "[!-~é]{1,12}",
+            hosts in vec(("[a-z][a-z0-9.-]{0,8}", 1_u16..), 1..4),
+            database in 0_u8..16,
+            through_sentinels: bool,
+        ) {
+            let scheme = if encrypted { "rediss" } else { "redis" };
+            let secret = utf8_percent_encode(&password, NON_ALPHANUMERIC);
+            let addresses: Vec<_> = hosts.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+            let text = match through_sentinels {
+                true => format!("{scheme}+sentinel://ann:{secret}@{}/main/{database}", addresses.join(",")),
+                false => format!("{scheme}://ann:{secret}@{}/{database}", addresses[0]),
+            };
+            let url = read(&text);
+            prop_assert_eq!(url.is_encrypted(), encrypted);
+            let settings = url.server().redis_settings();
+            prop_assert_eq!((settings.username(), settings.password()), (Some("ann"), Some(&*password)));
+            prop_assert_eq!(settings.db(), i64::from(database));
+            let found = match url.sentinels() {
+                Some(sentinels) => sentinels.addresses.iter().map(|each| each.addr().to_string()).collect(),
+                None => vec![url.server().addr().to_string()],
+            };
+            let expected = &addresses[..if through_sentinels { addresses.len() } else { 1 }];
+            prop_assert_eq!(found, expected);
+        }
+
+        /// Whatever is refused, the refusal repeats nothing that may be secret.
+        #[test]
+        fn no_text_makes_it_panic_or_show_a_password(
+            text in "(redis|rediss|redis\\+sentinel|http|unix)?(://)?(:hunter2@)?[a-z0-9:,/@\\[\\]#?%=é -]{0,16}|\\PC{0,30}",
+        ) {
+            if let Err(why) = text.parse::<RedisUrl>() {
+                prop_assert!(!why.contains("hunter2"), "{}", why);
+            } else {
+                let schemes = ["redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://"];
+                prop_assert!(schemes.iter().any(|scheme| text.starts_with(scheme)) && !text.contains('#'));
+            }
+        }
+    }
 
     fn read(text: &str) -> RedisUrl {
         text.parse().unwrap_or_else(|error| panic!("{error}"))

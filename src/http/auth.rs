@@ -9,6 +9,7 @@ mod jwks;
 mod keys;
 mod limits;
 mod tokens;
+mod trust;
 mod verifying;
 
 use std::sync::Arc;

@@ -10,11 +10,11 @@ use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{Modify, OpenApi};
+use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::AppState;
-use super::error::Error;
+use super::error::{Error, Problem};
 use crate::events::{PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline};
 
 /// What the document says beside the operations, which their handlers describe.
@@ -30,10 +30,37 @@ use crate::events::{PresenceReady, PresenceReset, PresenceSnapshot, UserOffline,
         (name = "events", description = "Every change, as server-sent events"),
         (name = "operations", description = "Health, metrics"),
     ),
-    components(schemas(UserOnline, UserOffline, PresenceSnapshot, PresenceReady, PresenceReset)),
+    components(schemas(Problem, ListedUserId, UserOnline, UserOffline, PresenceSnapshot, PresenceReady, PresenceReset)),
     modifiers(&Security)
 )]
 pub(super) struct ApiDocument;
+
+/// The app's own name for a person: 1 to 128 bytes of UTF-8 without control characters.
+#[derive(Debug, ToSchema)]
+#[schema(as = UserId, min_length = 1, max_length = 128, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$", example = "alice")]
+#[allow(dead_code)]
+pub(super) struct UserIdText(String);
+
+/// A user id between commas.
+#[derive(Debug, ToSchema)]
+#[schema(
+    min_length = 1,
+    max_length = 128,
+    pattern = "^[^\\x00-\\x1f\\x7f-\\x9f,]+$",
+    example = "alice"
+)]
+#[allow(dead_code)]
+pub(super) struct ListedUserId(String);
+
+/// Whom a call is about.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code)]
+pub(super) struct UserIdInPath {
+    /// 1 to 128 bytes of UTF-8 without control characters, percent-encoded.
+    #[param(rename = "userId", value_type = UserIdText, example = "alice")]
+    user_id: String,
+}
 
 /// How a caller says who it is.
 struct Security;

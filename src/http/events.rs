@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
 use super::auth::{Caller, StreamCaller};
+use super::documents::{ListedUserId, UserIdText};
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
@@ -32,8 +33,8 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 pub(super) struct StreamQuery {
     /// Whose events, separated by commas; may repeat. Everyone's when left out. An id that itself
     /// has a comma can only be asked for by `POST`.
-    #[param(rename = "userIds", example = "alice,bob")]
-    user_ids: Option<String>,
+    #[param(rename = "userIds", value_type = Option<Vec<ListedUserId>>, min_items = 1, style = Form, explode = false, example = json!(["alice", "bob"]))]
+    user_ids: Option<Vec<String>>,
     /// Whether to begin with who is online now.
     #[param(example = true)]
     snapshot: Option<bool>,
@@ -42,12 +43,33 @@ pub(super) struct StreamQuery {
     last_event_id: Option<String>,
 }
 
+/// One message of a stream, as its reader puts it together of the lines.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code)]
+struct StreamMessage {
+    /// The cursor to resume from after this message.
+    #[schema(example = "64a5c2f0b1c3d.19a4d0f1b2c.0")]
+    id: String,
+    /// What the message says.
+    #[schema(
+        pattern = "^(user\\.online|user\\.offline|presence\\.snapshot|presence\\.ready|presence\\.reset)$",
+        example = "user.online"
+    )]
+    event: String,
+    /// JSON whose schema goes with the event, `UserOnline` with `user.online` and so on.
+    #[schema(
+        content_media_type = "application/json",
+        example = "{\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}"
+    )]
+    data: String,
+}
+
 /// Whom a stream is about.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StreamBody {
     /// Whose events, 1 to 10,000 ids. Everyone's when left out.
-    #[schema(min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
+    #[schema(value_type = Option<Vec<UserIdText>>, min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
     user_ids: Option<Vec<String>>,
     /// Whether to begin with who is online now.
     #[serde(default)]
@@ -88,7 +110,7 @@ struct Asked {
         ("Last-Event-ID" = Option<String>, Header, description = "The cursor to resume from; it wins over lastEventId", example = "64a5c2f0b1c3d.19a4d0f1b2c.0"),
     ),
     responses(
-        (status = 200, content_type = "text/event-stream", body = String, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.snapshot\ndata: {\"online\":[\"bob\"]}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.ready\ndata: {\"count\":1}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n: keep-alive\n\n"),
+        (status = 200, content_type = "text/event-stream", body = StreamMessage, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.snapshot\ndata: {\"online\":[\"bob\"]}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.ready\ndata: {\"count\":1}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n: keep-alive\n\n"),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -119,7 +141,7 @@ pub(super) async fn stream(
     ),
     request_body = StreamBody,
     responses(
-        (status = 200, content_type = "text/event-stream", body = String, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n"),
+        (status = 200, content_type = "text/event-stream", body = StreamMessage, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n"),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -214,6 +236,58 @@ fn asked(query: Option<&str>, headers: &HeaderMap) -> Result<Asked, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn encode(text: &str) -> String {
+        utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+    }
+
+    proptest! {
+        #[test]
+        fn a_query_says_what_its_parts_say(
+            lists in vec(vec("[^,]{0,6}", 1..4), 0..3),
+            snapshots in vec(any::<bool>(), 0..3),
+            cursors in vec("\\PC{0,9}", 0..3),
+            header in proptest::option::of("[ -~]{0,9}"),
+            others in vec("[a-z]{0,3}(=[a-z%&=]{0,3})?", 0..3),
+        ) {
+            let mut pairs = others;
+            pairs.extend(lists.iter().map(|ids| format!("userIds={}", encode(&ids.join(",")))));
+            pairs.extend(snapshots.iter().map(|snapshot| format!("snapshot={snapshot}")));
+            pairs.extend(cursors.iter().map(|cursor| format!("lastEventId={}", encode(cursor))));
+            let mut headers = HeaderMap::new();
+            if let Some(header) = &header {
+                headers.insert("last-event-id", HeaderValue::from_str(header).expect("visible"));
+            }
+            let asked = asked(Some(&pairs.join("&")), &headers).expect("a good query");
+            let everyone = lists.is_empty();
+            prop_assert_eq!(asked.user_ids, (!everyone).then(|| lists.concat()));
+            prop_assert_eq!(asked.snapshot, snapshots.last().copied().unwrap_or(false));
+            let cursor = header.or(cursors.last().cloned());
+            prop_assert_eq!(asked.last_event_id, cursor.filter(|cursor| !cursor.is_empty()));
+        }
+
+        /// A word for a truth that is none, and bytes that are no text, are the only things to refuse here.
+        #[test]
+        fn any_query_is_read_or_names_the_field(
+            query in "\\PC{0,20}|((userIds|lastEventId|snapshot|x)(=(true|false|a,b|%[c-f][0-9]|%2[0-9]|%|,|=){0,2})?&?){0,4}",
+        ) {
+            let values = |name: &str| {
+                let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+                pairs.filter(move |pair| pair.0 == name).map(|pair| pair.1).collect::<Vec<_>>()
+            };
+            let texts = [values("userIds"), values("lastEventId")].concat();
+            let good = texts.iter().all(|value| percent_encoding::percent_decode_str(value).decode_utf8().is_ok())
+                && values("snapshot").iter().all(|value| ["true", "false"].contains(value));
+            match asked(Some(&query), &HeaderMap::new()) {
+                Ok(_) => prop_assert!(good),
+                Err(Error::Query { field, .. }) => prop_assert!(!good && query.contains(field)),
+                Err(other) => prop_assert!(false, "{}", other),
+            }
+        }
+    }
 
     #[test]
     fn ids_are_separated_by_commas_however_they_are_encoded() {

@@ -46,7 +46,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     }
 }
 
-/// A JSON body that may be missing, whatever its content type says.
+/// A JSON body that may be missing or null, whatever its content type says.
 #[derive(Debug)]
 pub(super) struct OptionalJson<T>(pub(super) T);
 
@@ -55,7 +55,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
         let body = read(request, BODY_LIMIT).await?;
-        if body.is_empty() {
+        if body.is_empty() || body.trim_ascii() == b"null" {
             return Ok(Self(T::default()));
         }
         Ok(Self(parse(&body)?))
@@ -168,4 +168,111 @@ pub(super) fn user_ids<T: AsRef<str>>(texts: &[T], limit: usize) -> Result<Vec<U
         UserId::new(text.as_ref()).map_err(|why| Error::ListedUserId { index, why })
     });
     checked.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+
+    /// One of every kind of field that a body of ours has.
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Fields {
+        connection_id: Option<String>,
+        #[serde(default)]
+        all: bool,
+        user_ids: Option<Vec<String>>,
+    }
+
+    fn anything() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "\\PC{0,6}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(2, 8, 3, |inner| vec(inner, 0..3).prop_map(Value::from))
+    }
+
+    fn is_list_of_texts(value: &Value) -> bool {
+        let list = value.as_array();
+        list.is_some_and(|list| list.iter().all(Value::is_string))
+    }
+
+    proptest! {
+        /// Fields that nobody knows are passed over, so that a newer client can talk to an older service.
+        #[test]
+        fn an_object_is_read_if_its_fields_have_their_types(
+            id in anything(),
+            all in anything(),
+            ids in prop_oneof![anything(), vec("\\PC{0,6}", 0..4).prop_map(Value::from)],
+            other in anything(),
+        ) {
+            let body = json!({"connectionId": id, "all": all, "userIds": ids, "other": other});
+            let good = (id.is_null() || id.is_string())
+                && all.is_boolean()
+                && (ids.is_null() || is_list_of_texts(&ids));
+            let read = parse::<Fields>(body.to_string().as_bytes());
+            prop_assert_eq!(read.is_ok(), good, "{}", body);
+            if let Ok(read) = read {
+                let found = json!({"connectionId": read.connection_id, "all": read.all, "userIds": read.user_ids});
+                prop_assert_eq!(found, json!({"connectionId": id, "all": all, "userIds": ids}));
+            }
+        }
+
+        /// What is read is one JSON object, as another reader sees it.
+        #[test]
+        fn bytes_that_are_no_object_are_refused(
+            bytes in prop_oneof![
+                vec(any::<u8>(), 0..16),
+                "[\\[\\]{}:,\"a0 \\\\]{0,10}".prop_map(String::into_bytes),
+                "[ \n]?\\{(\"(all|x)\":(true|1|null|\"\"))?\\}[ }0]?".prop_map(String::into_bytes),
+                // What serde would take for the values of the fields.
+                "[ \n]?\\[(null|\"a\"),(true|false|1),(null|\\[\\])\\]".prop_map(String::into_bytes),
+            ],
+        ) {
+            let value = serde_json::from_slice::<Value>(&bytes);
+            let good = value.is_ok_and(|value| {
+                value.is_object() && value.get("all").is_none_or(Value::is_boolean)
+            });
+            prop_assert_eq!(parse::<Fields>(&bytes).is_ok(), good);
+        }
+
+        #[test]
+        fn a_value_of_a_query_is_decoded_as_forms_do(text in "\\PC{0,20}|[+ %&=,]{0,8}", plus: bool) {
+            let encoded = utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
+            let encoded = if plus { encoded.replace("%20", "+") } else { encoded };
+            prop_assert_eq!(decoded("name", &encoded).ok(), Some(text));
+        }
+
+        #[test]
+        fn bytes_of_a_query_that_are_not_utf_8_are_refused(bytes in vec(any::<u8>(), 0..6)) {
+            let encoded: String = bytes.iter().map(|byte| format!("%{byte:02x}")).collect();
+            prop_assert_eq!(decoded("name", &encoded).ok(), String::from_utf8(bytes).ok());
+        }
+
+        #[test]
+        fn a_list_has_one_to_limit_good_ids(texts in vec("[a-z]{1,3}|[\0-a]{0,2}", 0..6), limit in 1_usize..6) {
+            let bad = texts.iter().position(|text| UserId::new(text).is_err());
+            let read = user_ids(&texts, limit);
+            match read {
+                Ok(users) => {
+                    let users: Vec<_> = users.iter().map(UserId::as_str).collect();
+                    prop_assert_eq!(&users, &texts);
+                    prop_assert!((1..=limit).contains(&texts.len()) && bad.is_none());
+                }
+                Err(Error::NoUserIds) => prop_assert!(texts.is_empty()),
+                Err(Error::TooManyUserIds { given, .. }) => {
+                    prop_assert!(given == texts.len() && given > limit);
+                }
+                Err(Error::ListedUserId { index, .. }) => prop_assert_eq!(Some(index), bad),
+                Err(other) => prop_assert!(false, "{}", other),
+            }
+        }
+    }
 }

@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
 use super::auth::{Caller, SeeingEveryone};
+use super::documents::UserIdText;
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
@@ -31,7 +32,7 @@ const MAX_LIMIT: usize = 1_000;
 #[serde(rename_all = "camelCase")]
 pub(super) struct AmongBody {
     /// 1 to 1,000 user ids, or what `PRESENCE_LOOKUP_LIMIT` says.
-    #[schema(min_items = 1, example = json!(["alice", "bob", "carol"]))]
+    #[schema(value_type = Vec<UserIdText>, min_items = 1, max_items = 1000, example = json!(["alice", "bob", "carol"]))]
     user_ids: Vec<String>,
 }
 

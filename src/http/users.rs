@@ -6,9 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::AppState;
 use super::auth::{ActingFor, Seeing};
+use super::documents::UserIdInPath;
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized,
@@ -27,16 +29,60 @@ pub(super) struct ConnectionBody {
 }
 
 /// Which connections to close. Without a body it is the user's one unnamed connection.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct DisconnectBody {
+pub(super) struct Disconnect {
+    connection_id: Option<String>,
+    #[serde(default)]
+    all: bool,
+}
+
+/// Which connections to close. Without a body it is the user's one unnamed connection.
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
+#[schema(example = json!({"connectionId": "phone-1"}))]
+#[allow(dead_code)]
+enum DisconnectBody {
+    One(DisconnectOne),
+    All(DisconnectAll),
+}
+
+/// One connection.
+#[derive(Debug, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(dead_code)]
+struct DisconnectOne {
     /// One device, tab or process: 1 to 64 of `A-Z a-z 0-9 . _ ~ : @ -`. `"1"` when left out.
     #[schema(pattern = "^[A-Za-z0-9._~:@-]{1,64}$", example = "phone-1")]
     connection_id: Option<String>,
-    /// Close every connection of the user instead of one.
-    #[serde(default)]
-    #[schema(example = false)]
+    #[schema(required = false, schema_with = only::<false>)]
     all: bool,
+}
+
+/// Every connection of the user.
+#[derive(Debug, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(dead_code)]
+struct DisconnectAll {
+    #[schema(required = false, schema_with = no_connection_id)]
+    connection_id: Option<String>,
+    #[schema(schema_with = only::<true>)]
+    all: bool,
+}
+
+fn only<const ALL: bool>() -> Object {
+    let what = match ALL {
+        true => "True: close every connection of the user.",
+        false => "False, or left out: close one connection.",
+    };
+    let boolean = ObjectBuilder::new().schema_type(Type::Boolean);
+    let boolean = boolean.enum_values(Some([ALL]));
+    boolean.description(Some(what)).build()
+}
+
+fn no_connection_id() -> Object {
+    let null = ObjectBuilder::new().schema_type(Type::Null);
+    null.description(Some("Null, or left out.")).build()
 }
 
 /// A connection that is open.
@@ -114,7 +160,7 @@ pub(super) struct Connection {
 #[utoipa::path(
     post, path = "/v1/users/{userId}/connect", tag = "users", operation_id = "connect",
     security(("bearer" = [])),
-    params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
+    params(UserIdInPath),
     request_body(content = Option<ConnectionBody>, description = "Left out for the user's one unnamed connection"),
     responses(
         (status = 200, body = Connected, description = "The connection is open"),
@@ -144,7 +190,7 @@ pub(super) async fn connect(
 #[utoipa::path(
     post, path = "/v1/users/{userId}/ping", tag = "users", operation_id = "ping",
     security(("bearer" = [])),
-    params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
+    params(UserIdInPath),
     request_body(content = Option<ConnectionBody>, description = "Left out for the user's one unnamed connection"),
     responses(
         (status = 200, body = Connected, description = "The connection is open"),
@@ -174,7 +220,7 @@ pub(super) async fn ping(
 #[utoipa::path(
     post, path = "/v1/users/{userId}/disconnect", tag = "users", operation_id = "disconnect",
     security(("bearer" = [])),
-    params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
+    params(UserIdInPath),
     request_body(content = Option<DisconnectBody>, description = "Left out for the user's one unnamed connection"),
     responses(
         (status = 200, body = Disconnected, description = "The connection is closed"),
@@ -190,7 +236,7 @@ pub(super) async fn ping(
 pub(super) async fn disconnect(
     ActingFor(user): ActingFor,
     State(state): State<Arc<AppState>>,
-    OptionalJson(body): OptionalJson<DisconnectBody>,
+    OptionalJson(body): OptionalJson<Disconnect>,
 ) -> Result<Json<Disconnected>, Error> {
     let closing = match (body.all, body.connection_id) {
         (true, Some(_)) => return Err(Error::OneOrAll),
@@ -216,7 +262,7 @@ pub(super) async fn disconnect(
 #[utoipa::path(
     get, path = "/v1/users/{userId}", tag = "users", operation_id = "user",
     security(("bearer" = [])),
-    params(("userId" = String, Path, description = "1 to 128 bytes of UTF-8 without control characters, percent-encoded", min_length = 1, max_length = 128, example = "alice")),
+    params(UserIdInPath),
     responses(
         (status = 200, body = User, description = "The user, known or not"),
         BadRequest,

@@ -58,6 +58,22 @@ impl fmt::Display for ConnectionId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_id_is_1_to_64_of_the_listed_characters(
+            text in "(?s).{0,6}|[A-Za-z0-9._~:@-]{0,80}|[A-Za-z0-9._~:@-]{0,40}[!-~][A-Za-z0-9._~:@-]{0,40}",
+        ) {
+            let listed = |c| matches!(c, 'A'..='Z' | 'a'..='z' | '0'..='9' | '.' | '_' | '~' | ':' | '@' | '-');
+            let good = (1..=64).contains(&text.chars().count()) && text.chars().all(listed);
+            let id = ConnectionId::new(&text);
+            prop_assert_eq!(id.is_ok(), good);
+            if let Ok(id) = id {
+                prop_assert_eq!(id.as_str(), text);
+            }
+        }
+    }
 
     #[test]
     fn only_the_listed_characters_pass() {

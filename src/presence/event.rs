@@ -112,6 +112,22 @@ impl Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_position_survives_text(millis: u64, sequence: u64) {
+            let position = Position { millis, sequence };
+            prop_assert_eq!(position.to_string().parse(), Ok(position));
+        }
+
+        #[test]
+        fn a_position_is_two_numbers_and_a_dash(text in "[0-9]{0,21}-?[0-9]{0,21}|[0-9+ -]{0,6}|\\PC{0,8}") {
+            let numbers: Vec<_> = text.split('-').map(str::parse::<u64>).collect();
+            let good = matches!(&numbers[..], [Ok(_), Ok(_)]);
+            prop_assert_eq!(text.parse::<Position>().is_ok(), good);
+        }
+    }
 
     #[test]
     fn positions_are_ordered_and_survive_text() {

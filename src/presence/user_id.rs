@@ -60,6 +60,23 @@ impl Borrow<str> for UserId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Beside the limit, since few texts of any length are near it.
+        #[test]
+        fn an_id_is_1_to_128_bytes_without_control_characters(
+            text in "(?s).{0,6}|\\PC{0,40}|[a-zé🦀]{28,140}|[a-z]{120,126}(?s).{0,3}",
+        ) {
+            let control = |c: char| matches!(u32::from(c), 0..=0x1f | 0x7f..=0x9f);
+            let good = (1..=128).contains(&text.len()) && !text.contains(control);
+            let id = UserId::new(&text);
+            prop_assert_eq!(id.is_ok(), good);
+            if let Ok(id) = id {
+                prop_assert_eq!(id.as_str(), text);
+            }
+        }
+    }
 
     #[test]
     fn the_length_counts_bytes() {

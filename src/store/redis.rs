@@ -7,6 +7,7 @@ mod keys;
 mod link;
 mod listing;
 mod pings;
+mod replies;
 mod route;
 mod scripts;
 mod subscription;
@@ -14,7 +15,7 @@ mod subscription;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{FromRedisValue, ScriptInvocation, Value};
+use redis::{ScriptInvocation, Value};
 use tokio::time::{Instant, timeout_at};
 
 use self::clock::Clock;
@@ -30,7 +31,7 @@ use super::{
     Touched, UserState,
 };
 use crate::config::{Config, InvalidSetting, KeyspaceEvents, RedisUrl};
-use crate::presence::{ConnectionId, Epoch, Position, PresenceEvent, Timestamp, UserId, millis};
+use crate::presence::{ConnectionId, Position, Timestamp, UserId, millis};
 
 /// How many due users a count looks at in one step.
 const COUNT_STEP: usize = 1_000;
@@ -162,21 +163,7 @@ impl RedisStore {
             .key(self.keys.seen(user));
         read.arg(user.as_str()).arg(millis(self.lifetimes.ttl));
         let answer: Vec<Value> = self.link.script(&read).await?;
-        let mut values = answer.into_iter();
-        let online: bool = take(&mut values)?;
-        let last_seen: i64 = take(&mut values)?;
-        let mut connections = Vec::new();
-        while values.len() > 0 {
-            let (id, deadline): (String, u64) = (take(&mut values)?, take(&mut values)?);
-            let id = ConnectionId::new(&id).map_err(unexpected)?;
-            connections.push((id, Timestamp::from_millis(deadline)));
-        }
-        connections.sort();
-        Ok(UserState {
-            online,
-            connections,
-            last_seen_at: u64::try_from(last_seen).ok().map(Timestamp::from_millis),
-        })
+        replies::user_state(answer)
     }
 
     pub(super) async fn online_among(&self, users: &[UserId]) -> Result<Vec<bool>, StoreError> {
@@ -199,9 +186,7 @@ impl RedisStore {
             let mut count = self.announcing(&self.scripts.count);
             count.arg(looked_at).arg(COUNT_STEP);
             let answer: Vec<Value> = self.link.script(&count).await?;
-            let mut values = answer.into_iter();
-            let announced: u64 = take(&mut values)?;
-            let due = values.map(user_id).collect::<Result<Vec<_>, _>>()?;
+            let (announced, due) = replies::counted(answer)?;
             let online = self.online_among(&due).await?;
             gone += online.iter().filter(|online| !**online).count() as u64;
             looked_at += due.len();
@@ -216,20 +201,7 @@ impl RedisStore {
         for user in users {
             read.arg(user.as_str());
         }
-        let answer: Vec<Value> = self.link.script(&read).await?;
-        let mut values = answer.into_iter();
-        let epoch = Epoch(take(&mut values)?);
-        let position = position(take(&mut values)?)?;
-        let indices = values.map(|index| usize::from_redis_value(index).map_err(unexpected));
-        let announced = indices.map(|index| match users.get(index?) {
-            Some(user) => Ok(user.clone()),
-            None => Err(unexpected("an index out of range")),
-        });
-        Ok(Announced {
-            epoch,
-            position,
-            users: announced.collect::<Result<_, _>>()?,
-        })
+        replies::announced(self.link.script(&read).await?, users)
     }
 
     pub(super) async fn history(
@@ -239,17 +211,7 @@ impl RedisStore {
     ) -> Result<History, StoreError> {
         let mut read = self.announcing(&self.scripts.history);
         read.arg(after.to_string()).arg(limit);
-        type Entries = Vec<(String, (String, String))>;
-        let (epoch, newest, entries): (u64, String, Entries) = self.link.script(&read).await?;
-        let events = entries
-            .iter()
-            .map(|(id, (_, entry))| entry::parse_entry(id, entry));
-        let events: Option<Vec<PresenceEvent>> = events.collect();
-        Ok(History {
-            epoch: Epoch(epoch),
-            newest: position(newest)?,
-            events: events.ok_or_else(|| unexpected("an entry of the history that is not ours"))?,
-        })
+        replies::history(self.link.script(&read).await?)
     }
 
     pub(super) async fn sweep(&self) -> Result<Swept, StoreError> {
@@ -260,26 +222,16 @@ impl RedisStore {
             .arg(SWEEP_BATCH);
         due.arg(millis(SWEEP_AHEAD));
         let asked = Timestamp::of_system_clock();
-        let answer: Vec<Value> = self.link.script(&due).await?;
-        let mut values = answer.into_iter();
-        let now = Timestamp::from_millis(take(&mut values)?);
-        self.clock.set(now, asked);
-        let epoch = Epoch(take(&mut values)?);
-        let newest = position(take(&mut values)?)?;
-        let announced = take(&mut values)?;
-        let grace_until = now.as_millis() + take::<u64>(&mut values)?;
-        let next_due: i64 = take(&mut values)?;
-        let next_due = u64::try_from(next_due).ok();
-        let more = take(&mut values)?;
-        let users = values.map(user_id).collect::<Result<Vec<_>, _>>()?;
+        let due = replies::due(self.link.script(&due).await?)?;
+        self.clock.set(due.now, asked);
         Ok(Swept {
-            now,
-            epoch,
-            newest,
-            announced,
-            more,
-            lateness_ms: self.sweep_due(&users).await?,
-            next_due: next_due.map(|due| Timestamp::from_millis(due.max(grace_until))),
+            now: due.now,
+            epoch: due.epoch,
+            newest: due.newest,
+            announced: due.announced,
+            more: due.more,
+            lateness_ms: self.sweep_due(&due.users).await?,
+            next_due: due.next_due,
         })
     }
 
@@ -315,24 +267,4 @@ impl RedisStore {
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
-}
-
-fn take<T: FromRedisValue>(values: &mut impl Iterator<Item = Value>) -> Result<T, StoreError> {
-    let value = values
-        .next()
-        .ok_or_else(|| unexpected("an answer cut short"))?;
-    T::from_redis_value(value).map_err(unexpected)
-}
-
-fn user_id(value: Value) -> Result<UserId, StoreError> {
-    let text = String::from_redis_value(value).map_err(unexpected)?;
-    UserId::new(&text).map_err(unexpected)
-}
-
-fn position(text: String) -> Result<Position, StoreError> {
-    text.parse().map_err(unexpected)
-}
-
-fn unexpected(what: impl std::fmt::Display) -> StoreError {
-    StoreError::Failed(format!("unexpected answer: {what}"))
 }

@@ -1,5 +1,6 @@
 //! Who may do what: forged, foreign and good credentials, and what each of the good ones opens.
 
+mod authority;
 mod door;
 mod forgeries;
 mod jwks_server;

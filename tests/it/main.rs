@@ -19,6 +19,7 @@ mod wait;
 // What they show.
 mod access;
 mod browser;
+mod bytes;
 mod events;
 mod faults;
 mod histories;
@@ -30,4 +31,5 @@ mod openapi;
 mod outage;
 mod problems;
 mod resume;
+mod schemathesis;
 mod users;

@@ -143,6 +143,49 @@ fn in_query(query: &str) -> Result<Option<String>, Error> {
 mod tests {
     use super::*;
     use axum::http::HeaderValue;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_header_brings_a_credential_only_if_it_is_one_bearer_of_ascii(
+            values in vec(
+                prop_oneof![
+                    "(?i)(bearer|basic|bearerx| bearer)[ -~]{0,12}".prop_map(String::into_bytes),
+                    vec(prop_oneof![0x20_u8..0x7f, 0x80_u8..=0xff], 0..12),
+                ],
+                0..3,
+            ),
+        ) {
+            let mut headers = HeaderMap::new();
+            for value in &values {
+                headers.append(AUTHORIZATION, HeaderValue::from_bytes(value).expect("no control characters"));
+            }
+            let expected = match &values[..] {
+                [] => Some(None),
+                [value] if value.is_ascii() => {
+                    let text = std::str::from_utf8(value).expect("ASCII");
+                    let mut words = text.splitn(2, ' ');
+                    let bearer = words.next().map(str::to_ascii_lowercase).as_deref() == Some("bearer");
+                    Some(bearer.then(|| words.next().unwrap_or("").trim()))
+                }
+                _ => None,
+            };
+            prop_assert_eq!(bearer(&headers).ok(), expected);
+        }
+
+        #[test]
+        fn a_query_brings_a_credential_at_most_once(tokens in vec("[A-Za-z0-9._-]{0,8}", 0..3), other in "[a-z=]{0,5}") {
+            let pairs = tokens.iter().map(|token| format!("access_token={token}"));
+            let query = [vec![format!("x{other}")], pairs.collect()].concat().join("&");
+            let expected = match &tokens[..] {
+                [] => Some(None),
+                [token] => Some(Some(token.clone())),
+                _ => None,
+            };
+            prop_assert_eq!(in_query(&query).ok(), expected);
+        }
+    }
 
     #[test]
     fn only_a_single_bearer_credential_counts() {

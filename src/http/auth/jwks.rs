@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use axum::http::header::ACCEPT;
 use axum::http::{Request, StatusCode, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
+use super::trust::connector;
 use super::verifying::{Rules, VerifyingKey};
 use crate::config::{InvalidSetting, Secret};
 use crate::http::error::Error;
@@ -80,18 +82,17 @@ struct Document {
 impl Jwks {
     pub(super) fn new(
         url: &Secret,
+        authorities: Option<&Path>,
         rules: Rules,
         metrics: Arc<Metrics>,
     ) -> Result<Self, InvalidSetting> {
-        let invalid = |why: String| InvalidSetting::new("PRESENCE_JWKS_URL", why);
-        let url = checked_url(url.expose()).map_err(|why| invalid(why.to_owned()))?;
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(provider)
-            .map_err(|error| invalid(error.to_string()))?
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let url = checked_url(url.expose())
+            .map_err(|why| InvalidSetting::new("PRESENCE_JWKS_URL", why))?;
+        if authorities.is_some() && url.scheme_str() != Some("https") {
+            let why = "it is for a PRESENCE_JWKS_URL that begins with https://";
+            return Err(InvalidSetting::new("PRESENCE_JWKS_CA_FILE", why));
+        }
+        let connector = connector(authorities)?;
         let set = KeySet {
             round: 0,
             keys: Vec::new(),
@@ -191,15 +192,7 @@ impl Jwks {
             .collect()
             .await;
         let body = body.map_err(|error| error.to_string())?.to_bytes();
-        let document: Document = serde_json::from_slice(&body)
-            .map_err(|_| "what it answered is not a JWK set".to_owned())?;
-        let keys = document.keys.iter().take(MAX_KEYS);
-        let keys = keys.filter_map(|jwk| VerifyingKey::from_jwk(jwk, &self.rules));
-        let keys: Vec<_> = keys.collect();
-        match keys.is_empty() {
-            true => Err("there is no key in it that we can use".to_owned()),
-            false => Ok(keys),
-        }
+        read(&body, &self.rules)
     }
 
     /// Puts a set into force. Keys that stay are kept as they are, and with them what they
@@ -233,10 +226,26 @@ impl KeySet {
     }
 }
 
+/// The keys of a JWK set that are good for something; at least one.
+fn read(body: &[u8], rules: &Rules) -> Result<Vec<VerifyingKey>, String> {
+    let document: Document =
+        serde_json::from_slice(body).map_err(|_| "what it answered is not a JWK set".to_owned())?;
+    let keys = document.keys.iter().take(MAX_KEYS);
+    let keys = keys.filter_map(|jwk| VerifyingKey::from_jwk(jwk, rules));
+    let keys: Vec<_> = keys.collect();
+    match keys.is_empty() {
+        true => Err("there is no key in it that we can use".to_owned()),
+        false => Ok(keys),
+    }
+}
+
 /// Where keys come unencrypted, whoever is on the way can make tokens: that is for tests.
 fn checked_url(text: &str) -> Result<Uri, &'static str> {
     let url: Uri = text.parse().map_err(|_| "it is no URL")?;
-    let authority = url.authority().ok_or("it has no host")?;
+    let authority = url
+        .authority()
+        .filter(|authority| !authority.host().is_empty());
+    let authority = authority.ok_or("it has no host")?;
     if authority.as_str().contains('@') {
         return Err("it must not hold a user or password");
     }
@@ -271,6 +280,63 @@ impl fmt::Debug for Jwks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::AccessConfig;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
+    use serde_json::{Value, json};
+
+    /// An Ed25519 key; any 32 bytes will do.
+    fn good(kid: usize) -> Value {
+        json!({"kty": "OKP", "crv": "Ed25519", "kid": kid.to_string(), "x": "A".repeat(43)})
+    }
+
+    proptest! {
+        /// A provider may publish what we do not know; that spoils nothing of the rest.
+        #[test]
+        fn the_good_keys_of_a_set_are_found_among_others(
+            others in vec(select(vec![json!(null), json!("x"), json!({}), json!({"kty": "oct", "k": "AAAA"})]), 0..4),
+            places in vec(any::<Index>(), 0..4),
+            more in "[a-z]{2,5}",
+        ) {
+            let count = places.len();
+            let mut keys = others;
+            for (kid, place) in places.iter().enumerate() {
+                keys.insert(place.index(keys.len() + 1), good(kid));
+            }
+            let document = json!({"keys": keys, more: keys}).to_string();
+            let read = read(document.as_bytes(), &Rules::new(&AccessConfig::default()));
+            prop_assert_eq!(read.map_or(0, |read| read.len()), count);
+        }
+
+        /// Cut, overwritten or made up, it is refused, or is JSON still.
+        #[test]
+        fn bytes_that_are_no_set_are_refused(at: Index, with in vec(any::<u8>(), 0..4), cut: bool) {
+            let mut document = json!({"keys": [good(1)]}).to_string().into_bytes();
+            let at = at.index(document.len());
+            if cut {
+                document.truncate(at);
+            }
+            document.splice(at..(at + with.len()).min(document.len()), with);
+            let value = serde_json::from_slice::<Value>(&document).unwrap_or_default();
+            let read = read(&document, &Rules::new(&AccessConfig::default()));
+            prop_assert!(read.is_err() || value["keys"][0]["kty"] == "OKP");
+        }
+
+        /// Where keys are fetched is never up to others on the way.
+        #[test]
+        fn an_address_is_encrypted_or_of_this_machine(
+            scheme in select(vec!["https", "http", "ftp", "HTTP", ""]),
+            user in select(vec!["", "user@", "user:word@"]),
+            host in select(vec!["localhost", "127.0.0.1", "127.9.9.9", "[::1]", "10.0.0.1", "id.example.com", "localhost.example.com", ""]),
+            rest in "(:[0-9]{1,4})?(/[a-z]{0,5}){0,2}",
+        ) {
+            let here = ["localhost", "127.0.0.1", "127.9.9.9", "[::1]"].contains(&host);
+            let encrypted = scheme == "https";
+            let good = !host.is_empty() && user.is_empty() && (encrypted || (scheme.eq_ignore_ascii_case("http") && here));
+            prop_assert_eq!(checked_url(&format!("{scheme}://{user}{host}{rest}")).is_ok(), good);
+        }
+    }
 
     #[test]
     fn keys_come_encrypted_or_from_this_machine() {

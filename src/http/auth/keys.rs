@@ -120,6 +120,45 @@ impl fmt::Debug for ApiKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    proptest! {
+        #[test]
+        fn every_good_entry_is_a_key_and_one_bad_one_refuses_them_all(
+            entries in vec(
+                (
+                    "[a-z]{1,4}|[!-~]?",
+                    vec(select(vec!["presence.read", "presence.write", "presence.read", "presence.write", "read"]), 1..3),
+                    "[A-Za-z0-9:]{8,9}|[12]|[ -~é]?",
+                ),
+                1..4,
+            ),
+        ) {
+            let texts = entries.iter().map(|(name, scopes, key)| format!("{name}:{}:{key}", scopes.join("+")));
+            let setting = texts.collect::<Vec<_>>().join(",");
+            let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| (b'!'..=b'~').contains(&byte));
+            let once = |text: &dyn Fn(usize) -> String| {
+                let all: std::collections::BTreeSet<_> = (0..entries.len()).map(text).collect();
+                all.len() == entries.len()
+            };
+            let free = |text: &str| !text.contains([',', ':']);
+            prop_assume!(entries.iter().all(|(name, _, key)| free(name) && !key.contains(',')));
+            let good = entries.iter().all(|(name, scopes, key)| {
+                plain(name) && plain(key) && !scopes.contains(&"read")
+            }) && once(&|each| entries[each].0.clone()) && once(&|each| entries[each].2.clone());
+            let read = ApiKeys::read(Some(&Secret::from(&*setting)));
+            prop_assert_eq!(read.is_ok(), good, "{}", setting);
+            for (name, scopes, key) in entries.iter().filter(|_| good) {
+                let found = read.as_ref().ok().and_then(|keys| keys.find(&digest(key)));
+                let found = found.expect("the key of an entry");
+                prop_assert_eq!(&found.name, name);
+                prop_assert_eq!(found.scopes.read, scopes.contains(&"presence.read"));
+                prop_assert_eq!(found.scopes.write, scopes.contains(&"presence.write"));
+            }
+        }
+    }
 
     #[test]
     fn a_key_is_found_by_its_digest_alone() {

@@ -72,7 +72,11 @@ impl Tokens {
             own.push(Arc::new(VerifyingKey::from_file(path, &rules)?));
         }
         let published = match &config.jwks_url {
-            Some(url) => Some(Arc::new(Jwks::new(url, rules, Arc::clone(metrics))?)),
+            Some(url) => {
+                let authorities = config.jwks_ca_file.as_deref();
+                let jwks = Jwks::new(url, authorities, rules, Arc::clone(metrics))?;
+                Some(Arc::new(jwks))
+            }
             None => None,
         };
         if own.is_empty() && published.is_none() {

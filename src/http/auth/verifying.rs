@@ -265,3 +265,6 @@ fn is_weak(key: &DecodingKey, algorithm: Algorithm) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

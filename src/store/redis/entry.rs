@@ -42,7 +42,9 @@ pub(super) fn parse_entry(id: &str, entry: &str) -> Option<PresenceEvent> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
+    use proptest::sample::select;
 
     #[test]
     fn a_message_with_spaces_in_a_user_id_is_read() {
@@ -61,9 +63,83 @@ mod tests {
     }
 
     proptest! {
+        /// As `announce.lua` writes it.
         #[test]
-        fn no_message_makes_it_panic(message in "\\PC*|[0-9 oed\n-]*") {
-            let _ = parse_message(&message);
+        fn whatever_is_announced_is_read_again(
+            epoch: u64,
+            millis: (u64, u64),
+            sequence: (u64, u64),
+            at: u64,
+            last_seen: u64,
+            kinds in vec(select(vec!["o", "e", "d"]), 1..4),
+            user in "\\PC{1,32}",
+        ) {
+            let entry = |kind| format!(
+                "{}-{} {}-{} {kind} {at} {last_seen} {user}",
+                millis.0, sequence.0, millis.1, sequence.1,
+            );
+            let lines: Vec<_> = kinds.iter().map(entry).collect();
+            let message = format!("{epoch}\n{}", lines.join("\n"));
+            let (read, events) = parse_message(&message).expect("well-formed");
+            prop_assert_eq!(read, Epoch(epoch));
+            prop_assert_eq!(events.len(), kinds.len());
+            for (event, kind) in events.iter().zip(kinds) {
+                let seen = (kind != "o").then_some(last_seen);
+                prop_assert_eq!(written(event), (kind, seen));
+                prop_assert_eq!(event.position, Position { millis: millis.0, sequence: sequence.0 });
+                prop_assert_eq!(event.previous, Position { millis: millis.1, sequence: sequence.1 });
+                prop_assert_eq!(event.at.as_millis(), at);
+                prop_assert_eq!(event.user.as_str(), &user);
+            }
+        }
+
+        /// What others publish on our channel is read as ours only if it has our form throughout.
+        #[test]
+        fn a_message_is_ours_or_nothing_of_it_is(
+            message in "\\PC*|[0-9 oed\n-]*|(?s)[0-9]{1,3}(\n[0-9]-[0-9] [0-9]-[0-9] [oedx] [0-9] [0-9] .{0,3}){0,3}",
+        ) {
+            let lines: Vec<&str> = message.split('\n').collect();
+            let good = lines.len() > 1
+                && lines[0].parse::<u64>().is_ok()
+                && lines[1..].iter().all(|line| is_entry(line));
+            let read = parse_message(&message);
+            prop_assert_eq!(read.is_some(), good);
+            if let Some((_, events)) = read {
+                prop_assert_eq!(events.len(), lines.len() - 1);
+            }
+        }
+    }
+
+    fn is_entry(line: &str) -> bool {
+        let fields: Vec<&str> = line.splitn(6, ' ').collect();
+        let [id, previous, kind, at, last_seen, user] = fields[..] else {
+            return false;
+        };
+        let number = |text: &str| text.parse::<u64>().is_ok();
+        let position = |text: &str| match text.split('-').collect::<Vec<_>>()[..] {
+            [millis, sequence] => number(millis) && number(sequence),
+            _ => false,
+        };
+        let user = UserId::new(user).is_ok();
+        position(id)
+            && position(previous)
+            && number(at)
+            && number(last_seen)
+            && user
+            && ["o", "e", "d"].contains(&kind)
+    }
+
+    /// The letter of a transition and when its user was last seen, which an arrival does not say.
+    fn written(event: &PresenceEvent) -> (&'static str, Option<u64>) {
+        match event.transition {
+            Transition::Online => ("o", None),
+            Transition::Offline {
+                reason,
+                last_seen_at,
+            } => match reason {
+                Reason::Expired => ("e", Some(last_seen_at.as_millis())),
+                Reason::Disconnected => ("d", Some(last_seen_at.as_millis())),
+            },
         }
     }
 }

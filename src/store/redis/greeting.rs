@@ -91,6 +91,41 @@ fn major(version: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever else a server says of itself, and in whatever order.
+        #[test]
+        fn what_matters_is_found_among_the_rest(
+            version in "[0-9]{1,3}(\\.[0-9]{1,3}){0,2}",
+            replica: bool,
+            loading: bool,
+            others in "(([a-z]{1,2}(:[ -~]{0,8})?|# [A-Za-z]{1,8}|)\r?\n){0,6}",
+        ) {
+            let role = if replica { "slave" } else { "master" };
+            let loads = u8::from(loading);
+            let info = format!(
+                "{others}redis_version:{version}\r\n{others}loading:{loads}\r\nrole:{role}\r\n{others}"
+            );
+            let greeting = Greeting::read(&info);
+            prop_assert_eq!(greeting.check().is_ok(), !replica && !loading);
+            let first = version.split('.').next().and_then(|major| major.parse().ok());
+            prop_assert_eq!(greeting.version.as_deref().and_then(major), first);
+        }
+
+        /// A server that says nothing which speaks against it is taken at its word.
+        #[test]
+        fn only_a_replica_or_a_server_that_loads_is_refused(
+            info in "\\PC{0,40}|((role|loading|run_id|maxmemory_policy|redis_version):(slave|master|0|1|\\PC{0,4}) ?\\r?\\n){0,6}",
+        ) {
+            let last = |field: &str| {
+                let mut fields = info.lines().rev().filter_map(|line| line.strip_prefix(field));
+                fields.next().map(str::trim_end)
+            };
+            let refused = last("role:") == Some("slave") || last("loading:") == Some("1");
+            prop_assert_eq!(Greeting::read(&info).check().is_err(), refused);
+        }
+    }
 
     #[test]
     fn a_primary_that_has_loaded_will_do() {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use redis::Value;
 
-use super::{RedisStore, unexpected, user_id};
+use super::RedisStore;
+use super::replies::{unexpected, user_id};
 use crate::presence::UserId;
 use crate::store::{Page, PageCursor, StoreError};
 

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
 
 use super::signing::Signer;
 
@@ -37,6 +38,16 @@ struct State {
 
 impl JwksServer {
     pub(super) async fn start(conduct: Conduct) -> Self {
+        Self::start_with(conduct, None).await
+    }
+
+    /// Over TLS, as `127.0.0.1`.
+    pub(super) async fn start_encrypted(conduct: Conduct, tls: TlsAcceptor) -> Self {
+        Self::start_with(conduct, Some(tls)).await
+    }
+
+    async fn start_with(conduct: Conduct, tls: Option<TlsAcceptor>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let requests = 0;
@@ -44,10 +55,21 @@ impl JwksServer {
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
+                let (tls, shared) = (tls.clone(), Arc::clone(&shared));
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, shared).await,
+                        // Whoever does not trust us says no more.
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, shared).await;
+                            }
+                        }
+                    }
+                });
             }
         });
-        let url = format!("http://{address}/.well-known/jwks.json");
+        let url = format!("{scheme}://{address}/.well-known/jwks.json");
         Self { url, state }
     }
 
@@ -69,7 +91,7 @@ pub(super) fn publish(signers: &[&Signer]) -> Conduct {
     Conduct::Publish(json!({"keys": keys}))
 }
 
-async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex<State>>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -99,6 +121,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     };
     // The service may have given up.
     let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.shutdown().await;
 }
 
 fn response(status: u16, body: &str) -> String {

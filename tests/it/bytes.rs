@@ -1,0 +1,122 @@
+//! Whatever bytes a client sends: no 5xx, no undocumented answer, and the service serves on.
+//!
+//! `PROPTEST_CASES` says how often a batch of requests is sent, each on a connection of its own.
+
+mod answer;
+mod request;
+
+use std::env;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config as Cases, TestError, TestRunner};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use self::answer::Answer;
+use crate::client::Client;
+use crate::cluster::{Cluster, Store};
+use crate::instance::Settings;
+use crate::wait::PATIENCE;
+
+/// Requests on their way at once.
+const BATCH: usize = 32;
+
+/// Batches where `PROPTEST_CASES` does not say how many: a few seconds.
+const BATCHES: u32 = 30;
+
+/// How long the service may wait for the rest of a request before it is told that none will come.
+const WAIT_FOR_MORE: Duration = Duration::from_millis(300);
+
+/// Sends `request` and reads one answer, or what comes until the connection is closed.
+async fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).await.expect("it accepts");
+    // It may refuse the request, and close, before it has read all of it.
+    let _ = stream.write_all(request).await;
+    let mut answer = Answer::to(request);
+    let read = timeout(WAIT_FOR_MORE, read(&mut stream, &mut answer)).await;
+    if read.is_err() {
+        let _ = stream.shutdown().await;
+        let ended = timeout(PATIENCE, self::read(&mut stream, &mut answer)).await;
+        assert!(ended.is_ok(), "a connection that has ended is closed");
+    }
+    answer
+}
+
+async fn read(stream: &mut TcpStream, answer: &mut Answer) {
+    let mut bytes = [0; 16_384];
+    while !answer.is_complete() {
+        match stream.read(&mut bytes).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => answer.add(&bytes[..count]),
+        }
+    }
+}
+
+/// Every answer of the batch is as documented, and the service is well after it.
+async fn send_all(client: &Client, address: SocketAddr, batch: &[Vec<u8>]) -> Result<(), String> {
+    let mut calls = JoinSet::new();
+    for request in batch {
+        let request = request.clone();
+        calls.spawn(async move {
+            let answer = exchange(address, &request).await;
+            let judged = answer.judge();
+            judged.map_err(|why| format!("{why}\n{}", request.escape_ascii()))
+        });
+    }
+    while let Some(judged) = calls.join_next().await {
+        judged.map_err(|panic| panic.to_string())??;
+    }
+    let alive = client.get("/readyz").await;
+    match alive.status.as_u16() {
+        200 => Ok(()),
+        status => Err(format!("it is not ready: {status}")),
+    }
+}
+
+fn cases() -> Cases {
+    let cases = Cases::default();
+    Cases {
+        cases: env::var("PROPTEST_CASES").map_or(BATCHES, |_| cases.cases),
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..cases
+    }
+}
+
+fn fuzz(store: Store) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let settings = Settings::new()
+        .with("PRESENCE_API_KEYS", request::API_KEYS)
+        .with("PRESENCE_JWT_SECRET", request::JWT_SECRET)
+        .with("PRESENCE_STREAM_MAX_AGE", "1s");
+    let cluster = runtime.block_on(Cluster::with(store, settings));
+    let (client, address) = (cluster.client(), cluster.instances[0].address());
+    let sent = TestRunner::new(cases()).run(&vec(request::any(), BATCH), |batch| {
+        let sent = runtime.block_on(send_all(&client, address, &batch));
+        sent.map_err(TestCaseError::fail)
+    });
+    match sent {
+        Ok(()) => {}
+        // The reason shows the one request that matters as text, and not the batch as numbers.
+        Err(TestError::Fail(why, _)) => panic!("{why}"),
+        Err(TestError::Abort(why)) => panic!("{why}"),
+    }
+    let log = cluster.instances[0].log();
+    let quiet = !log.contains("\"ERROR\"") && !log.contains("panicked");
+    assert!(quiet, "nothing went wrong within:\n{log}");
+}
+
+#[test]
+fn no_bytes_upset_the_embedded_store() {
+    fuzz(Store::Embedded);
+}
+
+#[test]
+fn no_bytes_upset_the_redis_store() {
+    fuzz(Store::Redis);
+}
