@@ -7,7 +7,6 @@
 mod client;
 mod cluster;
 mod instance;
-mod network;
 mod process;
 mod proxy;
 mod redis_server;
