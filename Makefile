@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test fmt lint docs openapi
+.PHONY: help run test soak fmt lint docs openapi
 
 help: ## List the targets
 	@awk -F ': *## ' '/^[a-z]+: *## / {printf "%-10s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -11,6 +11,9 @@ run: ## Serve on 127.0.0.1:8080 with the embedded store
 test: ## Install what the tests start, where it is missing, and run them
 	tests/install
 	cargo test --locked
+
+soak: ## Break three instances at random for five minutes, or PRESENCE_SOAK=1h, and check what was seen
+	PRESENCE_SOAK=$${PRESENCE_SOAK:-5m} cargo test --locked --test it soak -- --nocapture
 
 fmt: ## Format the code
 	cargo fmt

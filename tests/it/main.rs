@@ -28,4 +28,5 @@ mod openapi;
 mod outage;
 mod problems;
 mod resume;
+mod soak;
 mod users;

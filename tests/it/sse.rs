@@ -18,7 +18,7 @@ use crate::client::Client;
 use crate::timestamp::Timestamp;
 use crate::wait::{PATIENCE, eventually};
 use parser::Parser;
-pub(crate) use source::{Entry, EventSource, Heard};
+pub(crate) use source::{Entry, EventSource, Habits, Heard, Memory};
 
 /// One dispatched event, with the last event id that was current then.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::client::{Client, crowd, try_send};
 use crate::cluster::Cluster;
 use crate::instance::Settings;
 use crate::process::Signal;
-use crate::sse::{Entry, Event, EventSource, Heard, Stream};
+use crate::sse::{Entry, Event, EventSource, Habits, Heard, Memory, Stream};
 use crate::timestamp::Timestamp;
 use crate::wait::eventually_true;
 
@@ -134,7 +134,12 @@ fn open_all(clients: &[Client]) -> Vec<EventSource> {
             let users: Vec<String> = users.into_iter().collect();
             query.push_str(&format!("&userIds={}", users.join(",")));
         }
-        EventSource::start(clients, number, &query)
+        let habits = Habits {
+            query,
+            memory: Memory::Cursor,
+            rest: Duration::ZERO,
+        };
+        EventSource::start(clients, number, habits)
     });
     sources.collect()
 }

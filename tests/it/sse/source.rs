@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use reqwest::Response;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -17,6 +18,25 @@ const OPENING: Duration = Duration::from_secs(5);
 
 /// The longest wait before a reader comes back; the server asks for more, which a test has no time for.
 const LONGEST_RETRY: Duration = Duration::from_millis(200);
+
+/// What a reader asks for, and how it behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Habits {
+    /// Such as `?userIds=alice`.
+    pub(crate) query: String,
+    pub(crate) memory: Memory,
+    /// How long it rests after each piece that it reads.
+    pub(crate) rest: Duration,
+}
+
+/// What a reader brings when it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// The last cursor it heard.
+    Cursor,
+    /// Nothing, as a page that was reloaded.
+    Nothing,
+}
 
 /// One thing that happened to a reader.
 #[derive(Clone, Debug)]
@@ -37,22 +57,30 @@ pub(crate) enum Heard {
 /// A running reader. Dropping it ends it.
 pub(crate) struct EventSource {
     log: Arc<Mutex<Vec<Entry>>>,
+    cut: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
 impl EventSource {
     /// Begins to read at the instance with the number `first`, counted round.
-    pub(crate) fn start(clients: &[Client], first: usize, query: &str) -> Self {
+    pub(crate) fn start(clients: &[Client], first: usize, habits: Habits) -> Self {
         let log = Arc::default();
+        let cut = Arc::default();
         let reader = Reader {
             clients: clients.to_vec(),
-            query: query.to_owned(),
+            habits,
             log: Arc::clone(&log),
+            cut: Arc::clone(&cut),
             cursor: String::new(),
             retry: LONGEST_RETRY,
         };
         let task = tokio::spawn(reader.run(first));
-        Self { log, task }
+        Self { log, cut, task }
+    }
+
+    /// Breaks its connection; it comes back.
+    pub(crate) fn cut(&self) {
+        self.cut.notify_one();
     }
 
     /// All that happened so far.
@@ -88,8 +116,9 @@ impl Drop for EventSource {
 
 struct Reader {
     clients: Vec<Client>,
-    query: String,
+    habits: Habits,
     log: Arc<Mutex<Vec<Entry>>>,
+    cut: Arc<Notify>,
     cursor: String,
     retry: Duration,
 }
@@ -107,8 +136,8 @@ impl Reader {
     }
 
     async fn open(&self, instance: usize) -> Option<Response> {
-        let mut request = Stream::request(&self.clients[instance], &self.query);
-        if !self.cursor.is_empty() {
+        let mut request = Stream::request(&self.clients[instance], &self.habits.query);
+        if self.habits.memory == Memory::Cursor && !self.cursor.is_empty() {
             request = request.header("Last-Event-ID", &self.cursor);
         }
         let answer = timeout(OPENING, request.send()).await.ok()?.ok()?;
@@ -118,8 +147,12 @@ impl Reader {
     async fn read(&mut self, mut response: Response) {
         let mut parser = Parser::default();
         let mut begun = false;
+        let cut = Arc::clone(&self.cut);
         loop {
-            let piece = response.chunk().await;
+            let piece = tokio::select! {
+                piece = response.chunk() => piece,
+                () = cut.notified() => return,
+            };
             let Ok(Some(bytes)) = piece else { return };
             let events = parser.feed(&bytes);
             if !std::mem::replace(&mut begun, true) {
@@ -134,6 +167,7 @@ impl Reader {
             for event in events {
                 self.note(Heard::Event(event));
             }
+            sleep(self.habits.rest).await;
         }
     }
 
