@@ -11,8 +11,8 @@ use crate::timestamp::Timestamp;
 /// The user whose event is the last.
 pub(super) const MARKER: &str = "marker";
 
-/// How long a slow reader rests after each piece.
-const SLOWNESS: Duration = Duration::from_millis(300);
+/// How long a slow reader rests after each piece: it falls behind in a burst and comes up again in the calm after it.
+const SLOWNESS: Duration = Duration::from_millis(30);
 
 pub(super) struct Reader {
     pub(super) source: EventSource,
@@ -54,6 +54,13 @@ pub(super) struct Tale {
 }
 
 impl Reader {
+    /// Who it is, and the last that it heard, for one that is not up to date.
+    pub(super) fn last_words(&self) -> String {
+        let log = self.source.log();
+        let last = &log[log.len().saturating_sub(3)..];
+        format!("{} is behind after {last:?}", self.name)
+    }
+
     pub(super) fn tale(&self) -> Tale {
         let mut tale = Tale {
             name: self.name.clone(),
@@ -83,8 +90,13 @@ impl Tale {
                 self.begin(entry.at, reason);
             }
             Heard::Event(event) if event.name == "presence.snapshot" => {
-                let base = &mut self.chapter().base;
-                base.get_or_insert_default().extend(event.online());
+                let chapter = self.chapter();
+                // Read from the store after the stream was opened: what was lost between is not missed.
+                if chapter.base.is_none() {
+                    chapter.began = entry.at;
+                }
+                let base = chapter.base.get_or_insert_default();
+                base.extend(event.online());
             }
             Heard::Event(event) if event.is_change() => {
                 let change = Change {
