@@ -1,9 +1,14 @@
 //! What a run was like.
 
+use std::time::Duration;
+
 use super::checks::Findings;
 use super::faults;
 use super::journal::{Call, Outcome, Record};
 use super::readers::Tale;
+
+/// In a run of this length every fault comes.
+const LONG: Duration = Duration::from_secs(120);
 
 /// Prints what was done, what was seen and what was survived.
 pub(super) fn print(tales: &[Tale], record: &Record, findings: &Findings) {
@@ -51,7 +56,8 @@ pub(super) fn print(tales: &[Tale], record: &Record, findings: &Findings) {
 }
 
 /// A run in which nothing happened shows nothing.
-pub(super) fn assert_telling(record: &Record, findings: &Findings, long: bool) {
+pub(super) fn assert_telling(record: &Record, findings: &Findings, duration: Duration) {
+    let long = duration >= LONG;
     let count: usize = record.faults.values().sum();
     assert!(count >= 4, "{count} faults");
     assert!(
