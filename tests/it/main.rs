@@ -7,7 +7,6 @@
 mod client;
 mod cluster;
 mod instance;
-mod network;
 mod process;
 mod proxy;
 mod redis_server;
@@ -32,4 +31,5 @@ mod outage;
 mod problems;
 mod resume;
 mod schemathesis;
+mod soak;
 mod users;

@@ -26,6 +26,8 @@ enum Mode {
     Freeze,
     /// Carries everything over, this much later in each direction.
     Slow(Duration),
+    /// Carries everything over, replies this much later.
+    SlowReplies(Duration),
     /// Carries so many bytes of the next reply over, closes that connection, and passes from then on.
     CutReply(usize),
 }
@@ -35,7 +37,10 @@ enum Mode {
 struct State {
     mode: Mode,
     upstream: u16,
+    /// Connections made before the last cut are closed.
     cuts: u64,
+    /// Connections made before the last silence stay open, and what is sent on them is lost.
+    silences: u64,
 }
 
 /// A running proxy. Dropping it closes its port and every connection.
@@ -61,6 +66,7 @@ impl Proxy {
             mode: Mode::Pass,
             upstream,
             cuts: 0,
+            silences: 0,
         };
         let state = Arc::new(watch::Sender::new(state));
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&state)));
@@ -95,6 +101,11 @@ impl Proxy {
         self.set(Mode::Slow(delay));
     }
 
+    /// Delays replies by this much, and requests not at all.
+    pub(crate) fn slow_replies(&self, delay: Duration) {
+        self.set(Mode::SlowReplies(delay));
+    }
+
     /// Closes the connection of the next reply after so many bytes of it.
     pub(crate) fn cut_reply_after(&self, bytes: usize) {
         self.set(Mode::CutReply(bytes));
@@ -108,6 +119,11 @@ impl Proxy {
     /// Closes every connection that is open now.
     pub(crate) fn cut_all(&self) {
         self.state.send_modify(|state| state.cuts += 1);
+    }
+
+    /// From now on nothing passes on the connections that are open, and nobody is told; new ones work.
+    pub(crate) fn lose_open_connections(&self) {
+        self.state.send_modify(|state| state.silences += 1);
     }
 
     /// Lets new connections lead to another port; those that are open stay where they are.
@@ -170,7 +186,7 @@ async fn pump(
 ) {
     let (sender, chunks) = unbounded_channel();
     tokio::select! {
-        () = take_in(from, sender, state.subscribe()) => {}
+        () = take_in(from, sender, direction, state.subscribe()) => {}
         () = give_out(to, chunks, direction, state) => {}
     }
 }
@@ -178,12 +194,18 @@ async fn pump(
 async fn take_in(
     mut from: OwnedReadHalf,
     chunks: UnboundedSender<(Instant, Vec<u8>)>,
+    direction: Direction,
     state: watch::Receiver<State>,
 ) {
+    let silences = state.borrow().silences;
     let mut chunk = vec![0; CHUNK_BYTES];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        let delay = match state.borrow().mode {
-            Mode::Slow(delay) => delay,
+        let now = *state.borrow();
+        if now.silences != silences {
+            continue;
+        }
+        let delay = match (now.mode, direction) {
+            (Mode::Slow(delay), _) | (Mode::SlowReplies(delay), Direction::Reply) => delay,
             _ => Duration::ZERO,
         };
         let due = Instant::now() + delay;

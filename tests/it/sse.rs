@@ -1,6 +1,7 @@
 //! A client of the event stream: it reads in the background, as a browser's EventSource does, and keeps all it saw.
 
 mod parser;
+mod source;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,6 +18,7 @@ use crate::client::Client;
 use crate::timestamp::Timestamp;
 use crate::wait::{PATIENCE, eventually};
 use parser::Parser;
+pub(crate) use source::{Entry, EventSource, Habits, Heard, Memory};
 
 /// One dispatched event, with the last event id that was current then.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,14 +1,10 @@
-//! Streams that are cut, by their readers or by a restart, in the midst of traffic.
-
-use std::time::Duration;
+//! Streams that are cut by their readers in the midst of traffic.
 
 use crate::client::{Client, crowd};
 use crate::cluster::{Cluster, Store, on_both_stores};
-use crate::faults::traffic::{Traffic, assert_told_is_what_happened};
-use crate::instance::{Instance, Settings};
-use crate::process::Signal;
-use crate::sse::{End, Event, Stream};
-use crate::timestamp::Timestamp;
+use crate::faults::traffic::Traffic;
+use crate::instance::Settings;
+use crate::sse::{Event, Stream};
 
 /// What a change says, without its id, which is opaque.
 fn told(events: &[Event]) -> Vec<(&str, &str)> {
@@ -66,46 +62,6 @@ async fn a_filtered_stream_cut_again_and_again_tells_its_part(store: Store) {
     traffic.stop().await;
     let whole = whole.changes(pieces.len()).await;
     assert_eq!(told(&pieces), told(&whole));
-}
-
-/// Each instance in turn is told to end and started anew: a reader who goes on elsewhere, and callers who turn to the
-/// next instance when one refuses them, notice nothing.
-#[tokio::test]
-async fn a_rolling_restart_loses_no_event() {
-    let settings = Settings::new().with("PRESENCE_DRAIN", "1s");
-    let mut cluster = Cluster::of(3, settings).await;
-    let clients = cluster.clients();
-    let mut cursor = Stream::open(&clients[0], "").await.last_id();
-    let traffic = Traffic::start(4, &crowd("user", 20), &clients);
-    let mut heard = Vec::new();
-    for (number, client) in clients.iter().enumerate() {
-        let mut stream = Stream::resume(client, "", &cursor).await;
-        // So that the restart comes in the midst of traffic.
-        Timestamp::now()
-            .plus(Duration::from_millis(400))
-            .pass()
-            .await;
-        restart(&mut cluster, number).await;
-        assert_eq!(stream.end(Duration::from_secs(5)).await, Some(End::Clean));
-        heard.extend(stream.unread());
-        cursor = stream.last_id();
-    }
-    let told = traffic.stop().await;
-    let mut stream = Stream::resume(&clients[0], "", &cursor).await;
-    heard.extend(stream.events_before_now(&clients[0], "marker").await);
-    assert!(heard.len() > 100, "there was traffic");
-    assert!(heard.iter().all(Event::is_change));
-    assert_told_is_what_happened(&told, &heard);
-}
-
-/// SIGTERM, and a new instance at the same address.
-async fn restart(cluster: &mut Cluster, number: usize) {
-    let instance = &mut cluster.instances[number];
-    let address = instance.address().to_string();
-    instance.send(Signal::Terminate);
-    assert_eq!(instance.exit().await.code(), Some(0));
-    let settings = cluster.settings().clone().with("PRESENCE_LISTEN", &address);
-    cluster.instances[number] = Instance::start(&settings).await;
 }
 
 on_both_stores!(

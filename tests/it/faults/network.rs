@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::client::{crowd, try_send};
 use crate::cluster::Cluster;
 use crate::instance::{Instance, Settings};
-use crate::network::Network;
+use crate::proxy::Proxy;
 use crate::sse::{Event, Stream, briefs};
 use crate::wait::eventually_true;
 
@@ -13,15 +13,15 @@ use crate::wait::eventually_true;
 #[tokio::test]
 async fn a_dead_connection_to_redis_is_found_out_and_no_event_is_lost() {
     let cluster = Cluster::of(1, Settings::new()).await;
-    let network = Network::to(cluster.redis().port()).await;
-    let settings = Settings::new().with("REDIS_URL", &network.redis_url());
+    let proxy = Proxy::to(cluster.redis().port()).await;
+    let settings = Settings::new().with("REDIS_URL", &proxy.url());
     let far = Instance::start(&settings).await;
     let mut stream = Stream::open(&far.client(), "").await;
     let near = cluster.client();
     near.connect("before").await;
     assert_eq!(stream.next().await.brief(), "online before");
 
-    network.lose_open_connections();
+    proxy.lose_open_connections();
     for user in crowd("user", 50) {
         near.connect(&user).await;
     }
@@ -32,11 +32,11 @@ async fn a_dead_connection_to_redis_is_found_out_and_no_event_is_lost() {
 #[tokio::test]
 async fn calls_over_a_dead_connection_fail_soon_and_work_again_by_themselves() {
     let cluster = Cluster::of(1, Settings::new()).await;
-    let network = Network::to(cluster.redis().port()).await;
-    let settings = Settings::new().with("REDIS_URL", &network.redis_url());
+    let proxy = Proxy::to(cluster.redis().port()).await;
+    let settings = Settings::new().with("REDIS_URL", &proxy.url());
     let far = Instance::start(&settings).await;
     far.client().connect("alice").await;
-    network.lose_open_connections();
+    proxy.lose_open_connections();
     eventually_true("calls work again", async || {
         let ping = far.client().of_user("alice", "ping");
         let answer = try_send(ping.timeout(Duration::from_secs(10))).await;
@@ -52,12 +52,12 @@ async fn calls_over_a_dead_connection_fail_soon_and_work_again_by_themselves() {
 #[tokio::test]
 async fn an_answer_that_was_long_on_its_way_promises_no_time_the_user_does_not_have() {
     let cluster = Cluster::of(1, Settings::new()).await;
-    let network = Network::to(cluster.redis().port()).await;
-    let settings = Settings::new().with("REDIS_URL", &network.redis_url());
+    let proxy = Proxy::to(cluster.redis().port()).await;
+    let settings = Settings::new().with("REDIS_URL", &proxy.url());
     let instance = Instance::start(&settings).await;
     let far = instance.client();
     far.connect("alice").await;
-    network.delay_answers(Duration::from_millis(300));
+    proxy.slow_replies(Duration::from_millis(300));
     let pinged = far.ping("alice").await;
     let connected = far.connect_as("bob", "phone").await;
     for (user, told) in [("alice", pinged), ("bob", connected)] {
@@ -72,11 +72,11 @@ async fn an_answer_that_was_long_on_its_way_promises_no_time_the_user_does_not_h
 #[tokio::test]
 async fn a_stream_begins_at_what_the_store_holds_not_at_what_was_heard_of_it() {
     let cluster = Cluster::of(1, Settings::new()).await;
-    let network = Network::to(cluster.redis().port()).await;
-    let settings = Settings::new().with("REDIS_URL", &network.redis_url());
+    let proxy = Proxy::to(cluster.redis().port()).await;
+    let settings = Settings::new().with("REDIS_URL", &proxy.url());
     let far = Instance::start(&settings).await;
     let near = cluster.client();
-    network.delay_answers(Duration::from_millis(300));
+    proxy.slow_replies(Duration::from_millis(300));
     for (query, cursor) in [
         ("", None),
         ("?snapshot=true", None),

@@ -59,7 +59,7 @@ fn count(bytes: &[u8], part: &[u8]) -> usize {
 async fn memory_is_bounded_behind_a_stream_that_does_not_read(store: Store) {
     let cluster = Cluster::start(store).await;
     let instance = &cluster.instances[0];
-    let mute = mute_reader(instance.address());
+    let mute = mute_reader(instance.address(), "");
     let before = instance.resident_kib();
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {

@@ -22,14 +22,14 @@ const GOODBYE: Duration = Duration::from_secs(10);
 /// What ends a chunked body.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
-pub(super) fn mute_reader(address: SocketAddr) -> TcpStream {
+pub(super) fn mute_reader(address: SocketAddr, query: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     // A small window, so that little is on its way when the queue begins to fill.
     socket.set_recv_buffer_size(4_096).expect("a size");
     socket.connect(&address.into()).expect("it accepts");
     let mut mute = TcpStream::from(socket);
-    let request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    mute.write_all(request).expect("a request");
+    let request = format!("GET /v1/events{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    mute.write_all(request.as_bytes()).expect("a request");
     mute
 }
 
@@ -104,7 +104,7 @@ async fn a_reader_that_does_not_read_is_cut_off_and_slows_nobody(store: Store) {
     let cluster = Cluster::with(store, Settings::new()).await;
     let client = cluster.client();
     let mut attentive = Stream::open(&client, "").await;
-    let mute = mute_reader(cluster.instances[0].address());
+    let mute = mute_reader(cluster.instances[0].address(), "");
     let heard = flood_until_cut_off(&client, &mut attentive).await;
     let cursor = last_cursor(mute);
     let mut resumed = Stream::resume(&client, "", &cursor).await;
@@ -114,6 +114,30 @@ async fn a_reader_that_does_not_read_is_cut_off_and_slows_nobody(store: Store) {
     assert_eq!(briefs(&rest), briefs(missed), "what came after the cursor");
     let told_before = heard.len() - rest.len();
     assert!(told_before == 0 || heard[told_before - 1].id == cursor);
+}
+
+/// Such a stream does not follow the events yet, so it is not among those that are told at once.
+#[tokio::test]
+async fn lost_data_is_told_to_a_reader_that_has_yet_to_read_its_snapshot() {
+    let cluster = Cluster::start(Store::Redis).await;
+    let client = cluster.client();
+    let users = crowd(&"x".repeat(120), 5_000);
+    client.connect_each(&users).await;
+    let mut mute = mute_reader(cluster.instances[0].address(), "?snapshot=true");
+    mute.set_read_timeout(Some(GOODBYE)).expect("a time");
+    let mut sent = vec![0; 1_024];
+    // It has begun its snapshot, and there is more than the sockets hold.
+    mute.read_exact(&mut sent).expect("a snapshot");
+    let mut attentive = Stream::open(&client, "").await;
+    cluster.redis().flush_all().await;
+    assert_eq!(attentive.next().await.name, "presence.reset");
+
+    let mut buffer = [0; 16_384];
+    while !String::from_utf8_lossy(&sent).contains("event: presence.reset") {
+        let count = mute.read(&mut buffer).expect("it is told of the loss");
+        assert_ne!(count, 0, "it ended");
+        sent.extend_from_slice(&buffer[..count]);
+    }
 }
 
 on_both_stores!(a_reader_that_does_not_read_is_cut_off_and_slows_nobody,);

@@ -1,0 +1,149 @@
+//! Random traffic over three instances, random faults in its midst, and everything that must hold all the same.
+//!
+//! `PRESENCE_SOAK` says how long faults happen, such as `5m`; `PRESENCE_SOAK_SEED` chooses the same faults and the same
+//! traffic again.
+
+mod callers;
+mod checks;
+mod faults;
+mod journal;
+mod readers;
+mod report;
+mod stage;
+
+use std::env;
+use std::thread;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::{Instant, timeout};
+
+use crate::client::Client;
+use crate::sse::EventSource;
+use crate::timestamp::Timestamp;
+use crate::wait::eventually_true;
+use callers::{Callers, contested, living, roaming};
+use checks::Findings;
+use journal::Journal;
+use readers::{MARKER, Reader, Tale};
+use stage::{PING_INTERVAL, Stage, TTL};
+
+/// How long faults happen where nobody says otherwise.
+const SHORT: Duration = Duration::from_secs(12);
+
+/// Longer than the silent take to be announced gone once all is well: what an outage delays expiries by, which is a ping
+/// interval and its margin of 500 ms, beside the TTL, which passes meanwhile.
+const SETTLING: Duration =
+    Duration::from_millis((TTL.as_millis() + PING_INTERVAL.as_millis()) as u64 + 1_500);
+
+/// How long readers may take for the last events, the slow ones too.
+const CATCHING_UP: Duration = Duration::from_secs(10);
+
+/// Shows how to repeat a run that fails, however it does.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("to repeat it: PRESENCE_SOAK_SEED={}", self.0);
+        }
+    }
+}
+
+fn duration() -> Duration {
+    let Ok(text) = env::var("PRESENCE_SOAK") else {
+        return SHORT;
+    };
+    let seconds = text.parse().map(Duration::from_secs);
+    let duration = seconds.or_else(|_| humantime::parse_duration(&text));
+    duration.expect("PRESENCE_SOAK is a duration, such as 90 or 5m")
+}
+
+fn seed() -> Seed {
+    let chosen = env::var("PRESENCE_SOAK_SEED").map(|text| text.parse());
+    let chosen = chosen.map(|seed| seed.expect("PRESENCE_SOAK_SEED is a number"));
+    Seed(chosen.unwrap_or_else(|_| fastrand::u64(..)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_the_invariants_hold() {
+    let (seed, duration) = (seed(), duration());
+    println!(
+        "PRESENCE_SOAK={}s PRESENCE_SOAK_SEED={}",
+        duration.as_secs(),
+        seed.0
+    );
+    let mut rng = Rng::with_seed(seed.0);
+    let mut stage = Stage::set().await;
+    let (clients, journal) = (stage.clients(), Journal::default());
+    let readers = readers::start(&clients);
+    eventually_true("every stream is open", async || {
+        readers.iter().all(|reader| reader.source.has_begun())
+    })
+    .await;
+    let steady = Callers::steady(&clients, &journal, &mut rng);
+    let restless = Callers::restless(&clients, &journal, &mut rng);
+
+    let end = Instant::now() + duration;
+    let sources: Vec<&EventSource> = readers.iter().map(|reader| &reader.source).collect();
+    tokio::join!(
+        faults::harm_instances(&mut stage.seats, rng.fork(), &journal, end),
+        faults::harm_all(&mut stage.redis, &sources, rng.fork(), &journal, end),
+    );
+
+    stage.all_ready().await;
+    restless.stop().await;
+    Timestamp::now().plus(SETTLING).pass().await;
+    let mut wrong = disagreements(&clients).await;
+    wrong.extend(read_to_the_end(&clients[0], &readers).await);
+    steady.stop().await;
+    let tales: Vec<Tale> = readers.iter().map(Reader::tale).collect();
+    let findings = Findings::of(&tales, &journal.record(), wrong);
+    report::print(&tales, &journal.record(), &findings);
+    assert!(findings.wrong.is_empty(), "{}", findings.worst());
+    report::assert_telling(&journal.record(), &findings, duration);
+}
+
+/// Where the look-ups of any instance do not say that exactly the living are online.
+async fn disagreements(clients: &[Client]) -> Vec<String> {
+    let everyone = [living(), roaming(), contested()].concat();
+    let expected = living();
+    let mut wrong = Vec::new();
+    for (instance, client) in clients.iter().enumerate() {
+        let mut one_by_one = Vec::new();
+        for user in &everyone {
+            if client.user(user).await.online {
+                one_by_one.push(user.clone());
+            }
+        }
+        let counted = client.count().await;
+        let looked_up = client.online_among(&everyone).await;
+        for (call, found) in [
+            ("one by one", one_by_one),
+            ("listed", client.everyone().await),
+            ("looked up", looked_up),
+        ] {
+            if found != expected {
+                wrong.push(format!("instance {instance}, {call}: {found:?}"));
+            }
+        }
+        if counted != expected.len() as u64 {
+            wrong.push(format!("instance {instance} counts {counted}"));
+        }
+    }
+    wrong
+}
+
+/// Waits until every reader has heard an event that is the last, and says who has not.
+async fn read_to_the_end(client: &Client, readers: &[Reader]) -> Vec<String> {
+    client.connect(MARKER).await;
+    let behind = || {
+        let behind = readers.iter().filter(|each| !each.source.is_up_to(MARKER));
+        behind.map(Reader::last_words).collect::<Vec<_>>()
+    };
+    let up_to_date = eventually_true("every reader is up to date", async || behind().is_empty());
+    match timeout(CATCHING_UP, up_to_date).await {
+        Ok(()) => Vec::new(),
+        Err(_) => behind(),
+    }
+}

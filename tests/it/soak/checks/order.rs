@@ -1,0 +1,98 @@
+//! All readers hear one sequence of events.
+
+use std::collections::HashMap;
+
+use super::super::readers::{Change, Tale};
+
+/// Every event of the run by its id, and the place of each in the order in which it was heard.
+#[derive(Default)]
+struct Sequence {
+    changes: HashMap<String, Change>,
+    /// Which chain of events without a gap it belongs to, and where in that.
+    places: HashMap<String, (usize, usize)>,
+    chains: Vec<Vec<String>>,
+}
+
+/// Readers of everyone's events hear each event after the same one before it, and filtered readers hear what of that is
+/// theirs; across every reconnect, from one reset to the next.
+///
+/// Returns every event once, and what is wrong.
+pub(super) fn one_sequence(tales: &[Tale]) -> (Vec<Change>, Vec<String>) {
+    let mut wrong = Vec::new();
+    let mut sequence = Sequence::default();
+    let mut next: HashMap<&str, &str> = HashMap::new();
+    let mut previous: HashMap<&str, &str> = HashMap::new();
+    for tale in tales {
+        for chapter in &tale.chapters {
+            for change in &chapter.changes {
+                let known = sequence.changes.insert(change.id.clone(), change.clone());
+                if known.is_some_and(|known| known != *change) {
+                    wrong.push(format!("{}: two events are {change:?}", tale.name));
+                }
+            }
+            if tale.interest.is_some() {
+                continue;
+            }
+            for pair in chapter.changes.windows(2) {
+                let (first, second) = (&*pair[0].id, &*pair[1].id);
+                let after = next.insert(first, second);
+                let before = previous.insert(second, first);
+                if after.is_some_and(|after| after != second)
+                    || before.is_some_and(|before| before != first)
+                {
+                    let name = &tale.name;
+                    wrong.push(format!("{name}: others heard something between {pair:?}"));
+                }
+            }
+        }
+    }
+    // A loop would be an event that came again, and has been found already.
+    if wrong.is_empty() {
+        sequence.chain(&next, &previous);
+        let filtered = tales.iter().filter(|tale| tale.interest.is_some());
+        wrong.extend(filtered.filter_map(|tale| sequence.skipped_by(tale)));
+    }
+    (sequence.changes.into_values().collect(), wrong)
+}
+
+impl Sequence {
+    fn chain(&mut self, next: &HashMap<&str, &str>, previous: &HashMap<&str, &str>) {
+        let begins = next.keys().filter(|id| !previous.contains_key(*id));
+        for begin in begins {
+            let mut chain = vec![(*begin).to_owned()];
+            while let Some(id) = next.get(chain[chain.len() - 1].as_str()) {
+                chain.push((*id).to_owned());
+            }
+            for (place, id) in chain.iter().enumerate() {
+                self.places.insert(id.clone(), (self.chains.len(), place));
+            }
+            self.chains.push(chain);
+        }
+    }
+
+    /// What a filtered reader should have heard between two events that it heard one after the other.
+    fn skipped_by(&self, tale: &Tale) -> Option<String> {
+        for chapter in &tale.chapters {
+            for pair in chapter.changes.windows(2) {
+                // Of the moments before a loss one reader may have heard more than another.
+                let Some((chain, from)) = self.places.get(&pair[0].id) else {
+                    continue;
+                };
+                let Some((same, to)) = self.places.get(&pair[1].id) else {
+                    continue;
+                };
+                if chain != same || to <= from {
+                    return Some(format!("{}: out of order: {pair:?}", tale.name));
+                }
+                let between = self.chains[*chain][from + 1..*to].iter();
+                let skipped = between
+                    .map(|id| &self.changes[id])
+                    .find(|each| tale.is_about(&each.user));
+                if let Some(skipped) = skipped {
+                    return Some(format!("{}: missed {skipped:?}", tale.name));
+                }
+            }
+        }
+        None
+    }
+}

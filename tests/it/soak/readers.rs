@@ -1,0 +1,181 @@
+//! Those who read, and what each of them was told.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::callers::{contested, living, roaming};
+use crate::client::Client;
+use crate::sse::{Entry, EventSource, Habits, Heard, Memory};
+use crate::timestamp::Timestamp;
+
+/// The user whose event is the last.
+pub(super) const MARKER: &str = "marker";
+
+/// How long a slow reader rests after each piece: it falls behind in a burst and comes up again in the calm after it.
+const SLOWNESS: Duration = Duration::from_millis(30);
+
+pub(super) struct Reader {
+    pub(super) source: EventSource,
+    name: String,
+    /// Whose events it asked for; none for everyone's.
+    interest: Option<BTreeSet<String>>,
+    memory: Memory,
+}
+
+/// One change, as one reader heard it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) id: String,
+    pub(super) user: String,
+    /// The reason of an offline; empty for an online.
+    pub(super) reason: String,
+    pub(super) at: Timestamp,
+}
+
+/// What a reader heard from one beginning to the next.
+#[derive(Debug)]
+pub(super) struct Chapter {
+    pub(super) began: Timestamp,
+    /// Why the reader was told to start anew, if it was.
+    pub(super) reset: Option<String>,
+    /// Who was online at first, where the reader was told.
+    pub(super) base: Option<BTreeSet<String>>,
+    pub(super) changes: Vec<Change>,
+}
+
+/// All that one reader heard.
+#[derive(Debug)]
+pub(super) struct Tale {
+    pub(super) name: String,
+    pub(super) interest: Option<BTreeSet<String>>,
+    pub(super) chapters: Vec<Chapter>,
+    /// How many streams that took.
+    pub(super) streams: usize,
+}
+
+impl Reader {
+    /// Who it is, and the last that it heard, for one that is not up to date.
+    pub(super) fn last_words(&self) -> String {
+        let log = self.source.log();
+        let last = &log[log.len().saturating_sub(3)..];
+        format!("{} is behind after {last:?}", self.name)
+    }
+
+    pub(super) fn tale(&self) -> Tale {
+        let mut tale = Tale {
+            name: self.name.clone(),
+            interest: self.interest.clone(),
+            chapters: Vec::new(),
+            streams: 0,
+        };
+        for entry in self.source.log() {
+            tale.take(entry, self.memory);
+        }
+        tale
+    }
+}
+
+impl Tale {
+    fn take(&mut self, entry: Entry, memory: Memory) {
+        match entry.what {
+            Heard::Opened => {
+                self.streams += 1;
+                if memory == Memory::Nothing || self.chapters.is_empty() {
+                    self.begin(entry.at, None);
+                }
+            }
+            Heard::Closed(_) => {}
+            Heard::Event(event) if event.name == "presence.reset" => {
+                let reason = event.json()["reason"].as_str().map(str::to_owned);
+                self.begin(entry.at, reason);
+            }
+            Heard::Event(event) if event.name == "presence.snapshot" => {
+                let chapter = self.chapter();
+                // Read from the store after the stream was opened: what was lost between is not missed.
+                if chapter.base.is_none() {
+                    chapter.began = entry.at;
+                }
+                let base = chapter.base.get_or_insert_default();
+                base.extend(event.online());
+            }
+            Heard::Event(event) if event.is_change() => {
+                let change = Change {
+                    user: event.user(),
+                    reason: event.reason(),
+                    at: event.timestamp(),
+                    id: event.id,
+                };
+                self.chapter().changes.push(change);
+            }
+            Heard::Event(_) => {}
+        }
+    }
+
+    fn begin(&mut self, began: Timestamp, reset: Option<String>) {
+        self.chapters.push(Chapter {
+            began,
+            reset,
+            base: None,
+            changes: Vec::new(),
+        });
+    }
+
+    fn chapter(&mut self) -> &mut Chapter {
+        self.chapters.last_mut().expect("it begins when it opens")
+    }
+
+    pub(super) fn is_about(&self, user: &str) -> bool {
+        let interest = self.interest.as_ref();
+        interest.is_none_or(|users| users.contains(user))
+    }
+}
+
+/// Readers of every kind, several of each, beginning at every instance.
+pub(super) fn start(clients: &[Client]) -> Vec<Reader> {
+    let some = |from: usize| {
+        let users = [living(), roaming(), contested()].concat();
+        let chosen = users.into_iter().skip(from).step_by(4);
+        Some(chosen.chain([MARKER.to_owned()]).collect())
+    };
+    let quick = Duration::ZERO;
+    let kinds = [
+        (None, "", Memory::Cursor, quick),
+        (None, "", Memory::Cursor, quick),
+        (None, "", Memory::Cursor, quick),
+        (None, "", Memory::Cursor, SLOWNESS),
+        (None, "?snapshot=true", Memory::Cursor, quick),
+        (None, "?snapshot=true", Memory::Cursor, SLOWNESS),
+        (None, "?snapshot=true", Memory::Nothing, quick),
+        (some(0), "", Memory::Cursor, quick),
+        (some(1), "", Memory::Cursor, SLOWNESS),
+        (some(2), "?snapshot=true", Memory::Cursor, quick),
+        (some(3), "?snapshot=true", Memory::Nothing, quick),
+    ];
+    let readers = kinds.into_iter().enumerate();
+    readers
+        .map(|(number, (interest, query, memory, rest))| {
+            let query = with_interest(query, interest.as_ref());
+            let name = format!("reader {number} ({query}, {memory:?}, {rest:?})");
+            let habits = Habits {
+                query,
+                memory,
+                rest,
+            };
+            Reader {
+                source: EventSource::start(clients, number, habits),
+                name,
+                interest,
+                memory,
+            }
+        })
+        .collect()
+}
+
+fn with_interest(query: &str, interest: Option<&BTreeSet<String>>) -> String {
+    let Some(users) = interest else {
+        return query.to_owned();
+    };
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    let separator = if query.is_empty() { '?' } else { '&' };
+    format!("{query}{separator}userIds={}", users.join(","))
+}

@@ -1,0 +1,77 @@
+//! What a run was like.
+
+use std::time::Duration;
+
+use super::checks::Findings;
+use super::faults;
+use super::journal::{Call, Outcome, Record};
+use super::readers::Tale;
+
+/// In a run of this length every fault comes.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Prints what was done, what was seen and what was survived.
+pub(super) fn print(tales: &[Tale], record: &Record, findings: &Findings) {
+    let calls = |is: fn(&Call) -> bool| record.calls.iter().filter(|call| is(call)).count();
+    let chapters = || tales.iter().flat_map(|tale| &tale.chapters);
+    let heard: usize = chapters().map(|chapter| chapter.changes.len()).sum();
+    let expired = findings
+        .events
+        .iter()
+        .filter(|event| event.reason == "expired");
+    let rows = [
+        ("calls", record.calls.len()),
+        (
+            "  refused (503)",
+            calls(|call| matches!(call.outcome, Outcome::Refused)),
+        ),
+        (
+            "  unanswered",
+            calls(|call| matches!(call.outcome, Outcome::Unanswered(_))),
+        ),
+        ("events", findings.events.len()),
+        ("  of them expiries", expired.count()),
+        ("readers", tales.len()),
+        ("  events heard", heard),
+        (
+            "  streams opened",
+            tales.iter().map(|tale| tale.streams).sum(),
+        ),
+        (
+            "  resets",
+            chapters().filter(|chapter| chapter.reset.is_some()).count(),
+        ),
+        ("losses of data", record.losses.len()),
+        ("found wrong", findings.wrong.len()),
+    ];
+    println!();
+    for (name, count) in rows {
+        println!("{count:>8}  {name}");
+    }
+    println!("\n survived");
+    for name in faults::names() {
+        let count = record.faults.get(name).copied().unwrap_or_default();
+        println!("{count:>8}  {name}");
+    }
+}
+
+/// A run in which nothing happened shows nothing.
+pub(super) fn assert_telling(record: &Record, findings: &Findings, duration: Duration) {
+    let long = duration >= LONG;
+    let count: usize = record.faults.values().sum();
+    assert!(count >= 4, "{count} faults");
+    assert!(
+        findings.events.len() > 50,
+        "{} events",
+        findings.events.len()
+    );
+    let missing: Vec<_> = faults::names()
+        .filter(|name| !record.faults.contains_key(name))
+        .collect();
+    assert!(!long || missing.is_empty(), "never happened: {missing:?}");
+    let expired = findings
+        .events
+        .iter()
+        .filter(|event| event.reason == "expired");
+    assert!(!long || expired.count() > 20, "somebody fell silent");
+}

@@ -1,0 +1,83 @@
+//! Three instances on one Redis, each behind a proxy of its own, so that each can be cut off alone.
+
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::instance::{Instance, Settings};
+use crate::proxy::Proxy;
+use crate::redis_server::RedisServer;
+use crate::wait::eventually_true;
+
+pub(super) const INSTANCES: usize = 3;
+
+/// How long a user lives after its last ping.
+pub(super) const TTL: Duration = Duration::from_secs(3);
+
+/// How often users are told to ping: often enough to live, and long enough for one whose call failed to try again
+/// before an outage is over for it.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+pub(super) struct Stage {
+    pub(super) redis: RedisServer,
+    pub(super) seats: Vec<Seat>,
+}
+
+/// One instance, and its way to Redis.
+pub(super) struct Seat {
+    pub(super) number: usize,
+    pub(super) instance: Instance,
+    pub(super) proxy: Proxy,
+    settings: Settings,
+}
+
+impl Stage {
+    pub(super) async fn set() -> Self {
+        let redis = RedisServer::start().await;
+        let mut seats = Vec::new();
+        for number in 0..INSTANCES {
+            let proxy = Proxy::to(redis.port()).await;
+            let settings = Settings::new()
+                .with("PRESENCE_TTL", &format!("{}s", TTL.as_secs()))
+                .with(
+                    "PRESENCE_PING_INTERVAL",
+                    &format!("{}s", PING_INTERVAL.as_secs()),
+                )
+                .with("PRESENCE_DRAIN", "1s")
+                .with("REDIS_URL", &proxy.url());
+            let instance = Instance::start(&settings).await;
+            let address = instance.address().to_string();
+            seats.push(Seat {
+                number,
+                instance,
+                proxy,
+                settings: settings.with("PRESENCE_LISTEN", &address),
+            });
+        }
+        let stage = Self { redis, seats };
+        stage.all_ready().await;
+        stage
+    }
+
+    pub(super) fn clients(&self) -> Vec<Client> {
+        self.seats
+            .iter()
+            .map(|seat| seat.instance.client())
+            .collect()
+    }
+
+    pub(super) async fn all_ready(&self) {
+        for client in self.clients() {
+            eventually_true("the instance is ready", async || {
+                client.get("/readyz").await.status == 200
+            })
+            .await;
+        }
+    }
+}
+
+impl Seat {
+    /// A new instance at the address of the one that ended.
+    pub(super) async fn replace(&mut self) {
+        self.instance = Instance::start(&self.settings).await;
+    }
+}

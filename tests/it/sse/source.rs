@@ -1,0 +1,179 @@
+//! A reader that comes back, as a browser's EventSource does: by its cursor, to whichever instance answers.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use reqwest::Response;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::parser::Parser;
+use super::{Event, Stream};
+use crate::client::Client;
+use crate::timestamp::Timestamp;
+
+/// How long an instance may take to begin a stream before the reader turns to the next.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// The longest wait before a reader comes back; the server asks for more, which a test has no time for.
+const LONGEST_RETRY: Duration = Duration::from_millis(200);
+
+/// What a reader asks for, and how it behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Habits {
+    /// Such as `?userIds=alice`.
+    pub(crate) query: String,
+    pub(crate) memory: Memory,
+    /// How long it rests after each piece that it reads.
+    pub(crate) rest: Duration,
+}
+
+/// What a reader brings when it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// The last cursor it heard.
+    Cursor,
+    /// Nothing, as a page that was reloaded.
+    Nothing,
+}
+
+/// One thing that happened to a reader.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) at: Timestamp,
+    pub(crate) what: Heard,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Heard {
+    /// A stream began.
+    Opened,
+    Event(Event),
+    /// The stream at this instance ended, in whatever way.
+    Closed(usize),
+}
+
+/// A running reader. Dropping it ends it.
+pub(crate) struct EventSource {
+    log: Arc<Mutex<Vec<Entry>>>,
+    cut: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl EventSource {
+    /// Begins to read at the instance with the number `first`, counted round.
+    pub(crate) fn start(clients: &[Client], first: usize, habits: Habits) -> Self {
+        let log = Arc::default();
+        let cut = Arc::default();
+        let reader = Reader {
+            clients: clients.to_vec(),
+            habits,
+            log: Arc::clone(&log),
+            cut: Arc::clone(&cut),
+            cursor: String::new(),
+            retry: LONGEST_RETRY,
+        };
+        let task = tokio::spawn(reader.run(first));
+        Self { log, cut, task }
+    }
+
+    /// Breaks its connection; it comes back.
+    pub(crate) fn cut(&self) {
+        self.cut.notify_one();
+    }
+
+    /// All that happened so far.
+    pub(crate) fn log(&self) -> Vec<Entry> {
+        self.entries().clone()
+    }
+
+    /// Whether the newest event it heard is about `user`.
+    pub(crate) fn is_up_to(&self, user: &str) -> bool {
+        let log = self.entries();
+        let newest = log.iter().rev().find_map(|entry| match &entry.what {
+            Heard::Event(event) if event.is_change() => Some(event.user() == user),
+            _ => None,
+        });
+        newest.unwrap_or(false)
+    }
+
+    /// Whether it has heard anything yet.
+    pub(crate) fn has_begun(&self) -> bool {
+        !self.entries().is_empty()
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.log.lock().expect("no reader panicked")
+    }
+}
+
+impl Drop for EventSource {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Reader {
+    clients: Vec<Client>,
+    habits: Habits,
+    log: Arc<Mutex<Vec<Entry>>>,
+    cut: Arc<Notify>,
+    cursor: String,
+    retry: Duration,
+}
+
+impl Reader {
+    async fn run(mut self, first: usize) {
+        for turn in first.. {
+            let instance = turn % self.clients.len();
+            if let Some(response) = self.open(instance).await {
+                self.read(response).await;
+                self.note(Heard::Closed(instance));
+            }
+            sleep(self.retry).await;
+        }
+    }
+
+    async fn open(&self, instance: usize) -> Option<Response> {
+        let mut request = Stream::request(&self.clients[instance], &self.habits.query);
+        if self.habits.memory == Memory::Cursor && !self.cursor.is_empty() {
+            request = request.header("Last-Event-ID", &self.cursor);
+        }
+        let answer = timeout(OPENING, request.send()).await.ok()?.ok()?;
+        (answer.status() == 200).then_some(answer)
+    }
+
+    async fn read(&mut self, mut response: Response) {
+        let mut parser = Parser::default();
+        let mut begun = false;
+        let cut = Arc::clone(&self.cut);
+        loop {
+            let piece = tokio::select! {
+                piece = response.chunk() => piece,
+                () = cut.notified() => return,
+            };
+            let Ok(Some(bytes)) = piece else { return };
+            let events = parser.feed(&bytes);
+            if !std::mem::replace(&mut begun, true) {
+                self.note(Heard::Opened);
+            }
+            if !parser.last_id().is_empty() {
+                parser.last_id().clone_into(&mut self.cursor);
+            }
+            if let Some(retry_ms) = parser.retry_ms() {
+                self.retry = Duration::from_millis(retry_ms).min(LONGEST_RETRY);
+            }
+            for event in events {
+                self.note(Heard::Event(event));
+            }
+            sleep(self.habits.rest).await;
+        }
+    }
+
+    fn note(&self, what: Heard) {
+        let at = Timestamp::now();
+        let mut log = self.log.lock().expect("no reader panicked");
+        log.push(Entry { at, what });
+    }
+}
