@@ -16,7 +16,7 @@ pub use self::redis_url::{RedisUrl, Sentinels};
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Every stream that an instance serves by default, and as many callers again as fit a fifth of that.
-const DEFAULT_CONNECTIONS: usize = 120_000;
+const DEFAULT_CONNECTIONS: u32 = 120_000;
 
 /// Every setting of the service. [`Config::default`] is the embedded store on loopback.
 ///
@@ -94,7 +94,7 @@ pub struct Config {
     /// Most connections served at once; more wait in the system's queue. The system's limit of open
     /// files bounds it too
     #[arg(long, env = "PRESENCE_CONNECTIONS", value_name = "PRESENCE_CONNECTIONS", default_value_t = DEFAULT_CONNECTIONS, value_parser = connections)]
-    pub connections: usize,
+    pub connections: u32,
 
     /// Longest time between SIGTERM and the end, over which the event streams are closed
     #[arg(long, env = "PRESENCE_DRAIN", value_name = "PRESENCE_DRAIN", default_value = "10s", value_parser = drain)]
@@ -210,7 +210,7 @@ fn lookup_limit(text: &str) -> Result<usize, String> {
     }
 }
 
-fn connections(text: &str) -> Result<usize, String> {
+fn connections(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(most) if (1..=10_000_000).contains(&most) => Ok(most),
         _ => Err("must be a number from 1 to 10000000".to_owned()),

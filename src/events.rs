@@ -23,5 +23,5 @@ pub(crate) use self::hub::TICK;
 pub use self::payload::{
     PresenceReady, PresenceReset, PresenceSnapshot, ResetReason, UserOffline, UserOnline,
 };
-pub use self::stream::{EventStream, HangUp, Interest};
+pub use self::stream::{EventStream, Interest};
 pub use self::streams::{OpenError, StreamRequest, Streams};

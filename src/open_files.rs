@@ -3,13 +3,13 @@
 use tracing::{info, warn};
 
 /// Files that are no client's connection: listeners, Redis, the runtime's own, standard streams.
-const OWN_FILES: usize = 64;
+const OWN_FILES: u32 = 64;
 
 /// Raises the limit as far as this process may, from the 1,024 that many systems begin with, and
 /// returns how many of `wanted` connections fit below it.
-pub(crate) fn connections(wanted: usize) -> usize {
+pub(crate) fn connections(wanted: u32) -> u32 {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) => fitting(wanted, usize::try_from(limit).unwrap_or(usize::MAX)),
+        Ok(limit) => fitting(wanted, u32::try_from(limit).unwrap_or(u32::MAX)),
         Err(error) => {
             warn!(%error, "the limit of open files is unknown");
             wanted
@@ -17,7 +17,7 @@ pub(crate) fn connections(wanted: usize) -> usize {
     }
 }
 
-fn fitting(wanted: usize, limit: usize) -> usize {
+fn fitting(wanted: u32, limit: u32) -> u32 {
     let fit = limit.saturating_sub(OWN_FILES).max(1);
     if fit < wanted {
         info!(

@@ -5,9 +5,11 @@ mod event;
 mod timestamp;
 mod user_id;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 pub use self::connection_id::{ConnectionId, InvalidConnectionId};
@@ -96,16 +98,13 @@ impl PresenceService {
     }
 
     /// Those of `users` who are online, in the order asked, without repeats.
-    pub async fn online_among(&self, mut users: Vec<UserId>) -> Result<Vec<UserId>, StoreError> {
-        let mut seen = std::collections::HashSet::with_capacity(users.len());
-        users.retain(|user| seen.insert(user.clone()));
-        let online = self
-            .timed(
-                "online_among",
-                self.store.in_time(self.store.online_among(&users)),
-            )
-            .await?;
-        Ok(only(users, online))
+    pub async fn online_among(&self, users: Vec<UserId>) -> Result<Vec<UserId>, StoreError> {
+        let asked = self.store.in_time(self.store.online_among(&users));
+        let online = self.timed("online_among", asked).await?;
+        let online = only(users, online);
+        let mut seen = HashSet::<_, RandomState>::default();
+        let firsts = online.iter().map(|user| seen.insert(user)).collect();
+        Ok(only(online, firsts))
     }
 
     /// At most `limit` of everyone online, from `cursor` on.
@@ -160,8 +159,8 @@ impl PresenceService {
     }
 }
 
-fn only(users: Vec<UserId>, online: Vec<bool>) -> Vec<UserId> {
-    let both = users.into_iter().zip(online);
-    let online = both.filter(|(_, online)| *online);
-    online.map(|(user, _)| user).collect()
+fn only(users: Vec<UserId>, wanted: Vec<bool>) -> Vec<UserId> {
+    let both = users.into_iter().zip(wanted);
+    let wanted = both.filter(|(_, wanted)| *wanted);
+    wanted.map(|(user, _)| user).collect()
 }

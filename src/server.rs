@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -22,7 +22,11 @@ use crate::telemetry::Metrics;
 const STREAM_DRAIN: f64 = 0.8;
 
 /// Connections of the listener of the metrics: some scrapers, and whoever looks by hand.
-const METRICS_CONNECTIONS: usize = 64;
+const METRICS_CONNECTIONS: u32 = 64;
+
+/// Connections that may wait to be accepted, as far as the system allows (`net.core.somaxconn`):
+/// when a thousand and more streams reconnect at once, a client beyond it tries again a second later.
+const BACKLOG: u32 = 8_192;
 
 /// How long a start waits for the store, and how often it looks.
 const START_PATIENCE: Duration = Duration::from_secs(1);
@@ -96,9 +100,9 @@ impl Server {
 
     /// Binds the addresses and begins to serve.
     pub async fn listen(self) -> Result<Running, ServerError> {
-        let (listener, address) = bind(self.config.listen_address()).await?;
+        let (listener, address) = bind(self.config.listen_address())?;
         let metrics_listener = match self.config.access.metrics_listen {
-            Some(address) => Some(bind(address).await?),
+            Some(address) => Some(bind(address)?),
             None => None,
         };
         let mut tasks = self.background();
@@ -204,11 +208,22 @@ impl Server {
 const ACCEPTOR: &str = "acceptor";
 const METRICS_ACCEPTOR: &str = "acceptor of the metrics";
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
     let failed = |cause| ServerError::Listen { address, cause };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = listen_on(address).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // As the standard library does, so that a restart finds its port free.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn accept(

@@ -13,6 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 pub use metrics::Metrics;
+pub(crate) use metrics::OpenConnection;
 
 /// What reads and writes the heads of requests.
 const PROTOCOLS: [&str; 2] = ["h2", "hyper"];

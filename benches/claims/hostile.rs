@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
-use crate::harness::calls::{Connection, come_and_go, load, paced, post};
-use crate::harness::report::{Figure, Row, quantile_ms};
+use crate::harness::calls::{Connection, come_and_go, load, p99_ms, paced_apart, post};
+use crate::harness::report::{Figure, Row};
 use crate::harness::service::{Redis, Service};
 use crate::harness::streams::get;
 
@@ -28,11 +28,11 @@ pub(crate) async fn run() -> Vec<Row> {
         let redis = Redis::start();
         let service = Service::on(&redis);
         load(service.address, PINGS_PER_SECOND, ping).await;
-        let mut quiet = paced(service.address, PINGS_PER_SECOND, LASTING, ping).await;
-        let quiet = quantile_ms(&mut quiet, 0.99);
+        let quiet = paced_apart(service.address, PINGS_PER_SECOND, LASTING, ping).await;
+        let quiet = p99_ms(&quiet);
         let slow = slow_heads(&service).await;
-        let mut beside = paced(service.address, PINGS_PER_SECOND, LASTING, ping).await;
-        heads.push(quantile_ms(&mut beside, 0.99) / quiet);
+        let beside = paced_apart(service.address, PINGS_PER_SECOND, LASTING, ping).await;
+        heads.push(p99_ms(&beside) / quiet);
         drop(slow);
         let before = service.process.resident_kib();
         let mut lazy = TcpStream::connect(service.address)
@@ -42,8 +42,8 @@ pub(crate) async fn run() -> Vec<Row> {
             .await
             .expect("it reads");
         let crowding = tokio::spawn(come_and_go_on_one(service.address));
-        let mut beside = paced(service.address, PINGS_PER_SECOND, LASTING, ping).await;
-        crowd.push(quantile_ms(&mut beside, 0.99) / quiet);
+        let beside = paced_apart(service.address, PINGS_PER_SECOND, LASTING, ping).await;
+        crowd.push(p99_ms(&beside) / quiet);
         crowding.await.expect("all came and went");
         memory.push((service.process.resident_kib() - before) / 1_024.0);
         drop(lazy);

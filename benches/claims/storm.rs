@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::harness::calls::{come_and_go, load, paced, post};
-use crate::harness::report::{Figure, Row, quantile_ms};
+use crate::harness::calls::{Call, come_and_go, load, p99_ms, paced_apart, post};
+use crate::harness::report::{Figure, Row};
 use crate::harness::service::{Redis, Service};
 use crate::harness::streams::{OUR_EVENT, Readers, Watcher, get};
 
@@ -39,28 +39,33 @@ async fn round(seconds: &mut Figure, slower: &mut Figure, reads: &mut Figure) {
     load(address, PINGS_PER_SECOND, ping).await;
     let watcher = Watcher::open(address).await;
     let streams = Readers::open(address, STREAMS, OUR_EVENT, 1, |_| get("/v1/events", None)).await;
-    let mut quiet = paced(address, PINGS_PER_SECOND, LASTING, ping).await;
+    let quiet = paced_apart(address, PINGS_PER_SECOND, LASTING, ping).await;
     let cursor = watcher.cursor();
     drop(streams);
     load(address, MISSED, come_and_go).await;
     watcher.wait("user.offline", MISSED / 2, LASTING).await;
     sleep(Duration::from_millis(500)).await;
     let before = redis.command("evalsha").0;
-    let pings = tokio::spawn(paced(address, PINGS_PER_SECOND, LASTING, ping));
+    let pings = tokio::spawn(paced_apart(address, PINGS_PER_SECOND, LASTING, ping));
     let began = Instant::now();
     let resume = |_| get("/v1/events", Some(&cursor));
     let streams = Readers::open(address, STREAMS, OUR_EVENT, MISSED as u64, resume).await;
     streams.are_complete().await;
-    seconds.push(began.elapsed().as_secs_f64());
-    let swept = sweeps(began.elapsed());
+    let took = began.elapsed();
+    seconds.push(took.as_secs_f64());
+    let swept = sweeps(took);
     reads.push((redis.command("evalsha").0 - before - swept).max(0.0));
-    let mut stormy = pings.await.expect("the pings were answered");
+    let pings = pings.await.expect("the pings were answered");
+    let stormy: Vec<Call> = pings
+        .into_iter()
+        .filter(|ping| ping.asked >= began && ping.asked < began + took)
+        .collect();
     assert_eq!(
         streams.events(),
         (STREAMS * MISSED) as u64,
         "each event came once"
     );
-    slower.push(quantile_ms(&mut stormy, 0.99) / quantile_ms(&mut quiet, 0.99));
+    slower.push(p99_ms(&stormy) / p99_ms(&quiet));
 }
 
 /// The sweeps that an idle instance makes in this time, at least.

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::capacity::Place;
@@ -60,25 +59,12 @@ pub(super) enum End {
     StoreLost,
 }
 
-/// Closes the connection of a stream whose reader is stuck: hyper asks the body for nothing, not even
-/// for its end, while the socket is full.
-#[derive(Clone, Debug, Default)]
-pub struct HangUp(Arc<Notify>);
-
-impl HangUp {
-    /// Resolves when the connection is to be closed.
-    pub async fn asked(&self) {
-        self.0.notified().await;
-    }
-}
-
 /// What hub and body share. An idle stream owns no task, no timer and no channel.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) id: u64,
     pub(super) interest: Interest,
     pub(super) snapshot: bool,
-    hang_up: Option<HangUp>,
     state: Mutex<State>,
 }
 
@@ -91,7 +77,6 @@ pub(super) struct Opening {
     pub(super) head: Bytes,
     /// When it is ended.
     pub(super) closes_at: Instant,
-    pub(super) hang_up: Option<HangUp>,
 }
 
 #[derive(Debug)]
@@ -124,7 +109,6 @@ impl Slot {
             id,
             interest: opening.interest,
             snapshot: opening.snapshot,
-            hang_up: opening.hang_up,
             state: Mutex::new(state),
         }
     }
@@ -174,9 +158,6 @@ impl Slot {
         }
         if state.live.len() >= LIVE_LIMIT {
             state.end(End::Overflow);
-            if let Some(hang_up) = &self.hang_up {
-                hang_up.0.notify_one();
-            }
             return Pushed::Overflowed;
         }
         state.known = Some(position);
@@ -212,6 +193,15 @@ impl Slot {
 
     pub(super) fn has_ended(&self) -> bool {
         self.state.lock().end.is_some()
+    }
+
+    fn poll_cut_off(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.end.is_some_and(|end| end != End::Due) {
+            return Poll::Ready(());
+        }
+        state.reader = Some(context.waker().clone());
+        Poll::Pending
     }
 
     fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -306,6 +296,16 @@ impl EventStream {
             _place: place,
         }
     }
+
+    /// What is to be written next, or `None` at the end.
+    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.slot.poll_next(context)
+    }
+
+    /// Resolves once the stream is cut off, for whoever is stuck and does not ask for more.
+    pub fn poll_cut_off(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.slot.poll_cut_off(context)
+    }
 }
 
 impl Body for EventStream {
@@ -316,7 +316,7 @@ impl Body for EventStream {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = self.slot.poll_next(context);
+        let next = self.poll_next(context);
         next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

@@ -13,7 +13,7 @@ use super::frame;
 use super::hub::{Hub, Joined, Origin};
 use super::payload::ResetReason;
 use super::snapshot::{Snapshot, Snapshots};
-use super::stream::{End, EventStream, HangUp, Interest, Opening, Slot};
+use super::stream::{End, EventStream, Interest, Opening, Slot};
 use crate::config::Config;
 use crate::presence::Timestamp;
 use crate::store::{Store, StoreError};
@@ -44,8 +44,6 @@ pub struct StreamRequest {
     pub caller: Option<Arc<str>>,
     /// When it ends at the latest.
     pub closes_by: Option<Instant>,
-    /// How to close its connection, where that carries nothing else.
-    pub hang_up: Option<HangUp>,
 }
 
 /// Why a stream was not opened.
@@ -133,7 +131,6 @@ impl Streams {
             snapshot: request.snapshot,
             head,
             closes_at,
-            hang_up: request.hang_up,
         });
         if !self.joins_at_once(&slot, start) {
             self.begin(Arc::clone(&slot), start);

@@ -12,13 +12,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
 use super::auth::{Caller, StreamCaller};
+use super::connections::Seat;
 use super::documents::{ListedUserId, UserIdText};
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
 };
 use super::input::{RequiredJson, decoded, user_ids};
-use crate::events::{HangUp, Interest, StreamRequest};
+use crate::events::{Interest, StreamRequest};
 
 /// How many users a stream can be about, short of everyone.
 const MAX_USERS: usize = 10_000;
@@ -121,12 +122,12 @@ struct Asked {
 pub(super) async fn stream(
     StreamCaller(caller): StreamCaller,
     State(state): State<Arc<AppState>>,
-    hang_up: Option<Extension<HangUp>>,
+    seat: Option<Extension<Seat>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     let asked = asked(query.as_deref(), &headers)?;
-    open(&state, &caller, hang_up, asked).await
+    open(&state, &caller, seat, asked).await
 }
 
 /// Watch many chosen users
@@ -155,7 +156,7 @@ pub(super) async fn stream(
 pub(super) async fn stream_of(
     StreamCaller(caller): StreamCaller,
     State(state): State<Arc<AppState>>,
-    hang_up: Option<Extension<HangUp>>,
+    seat: Option<Extension<Seat>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     RequiredJson(body): RequiredJson<StreamBody>,
@@ -166,13 +167,13 @@ pub(super) async fn stream_of(
         snapshot: body.snapshot,
         last_event_id: query.last_event_id,
     };
-    open(&state, &caller, hang_up, asked).await
+    open(&state, &caller, seat, asked).await
 }
 
 async fn open(
     state: &AppState,
     caller: &Caller,
-    hang_up: Option<Extension<HangUp>>,
+    seat: Option<Extension<Seat>>,
     asked: Asked,
 ) -> Result<Response, Error> {
     let interest = match asked.user_ids {
@@ -194,7 +195,6 @@ async fn open(
             last_event_id: asked.last_event_id,
             caller: caller.name(),
             closes_by: caller.expires(),
-            hang_up: hang_up.map(|Extension(hang_up)| hang_up),
         })
         .await?;
     let headers = [
@@ -202,7 +202,14 @@ async fn open(
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (ACCEL_BUFFERING, HeaderValue::from_static("no")),
     ];
-    Ok((headers, Body::new(stream)).into_response())
+    let body = match seat {
+        Some(Extension(seat)) => {
+            seat.take(stream);
+            Body::empty()
+        }
+        None => Body::new(stream),
+    };
+    Ok((headers, body).into_response())
 }
 
 fn asked(query: Option<&str>, headers: &HeaderMap) -> Result<Asked, Error> {

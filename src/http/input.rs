@@ -133,16 +133,22 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     if first != Some(&b'{') {
         return Err(Error::Json("body: a JSON object is expected".to_owned()));
     }
+    // A body is read again to name the field, since keeping track of it takes longer than reading.
+    serde_json::from_slice(body).map_err(|_| explain::<T>(body))
+}
+
+fn explain<T: DeserializeOwned>(body: &[u8]) -> Error {
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let path = error.path().to_string();
-        let path = if path == "." { "body".to_owned() } else { path };
-        Error::Json(format!("{path}: {}", error.inner()))
-    })?;
-    reader
-        .end()
-        .map_err(|error| Error::Json(format!("body: {error}")))?;
-    Ok(value)
+    let read = serde_path_to_error::deserialize::<_, T>(&mut reader);
+    let (path, why) = match read {
+        Ok(_) => (".".to_owned(), reader.end().err()),
+        Err(error) => (error.path().to_string(), Some(error.into_inner())),
+    };
+    let path = if path == "." { "body" } else { &path };
+    match why {
+        Some(why) => Error::Json(format!("{path}: {why}")),
+        None => Error::Body,
+    }
 }
 
 /// Decodes a value as forms do, where a plus is a space; bytes that are not UTF-8 are refused.

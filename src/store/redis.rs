@@ -172,7 +172,7 @@ impl RedisStore {
         }
         let mut mget = redis::cmd("MGET");
         for user in users {
-            mget.arg(self.keys.user(user));
+            self.keys.add_user(&mut mget, user);
         }
         let values: Vec<Value> = self.link.query_again(&mget).await?;
         Ok(values.iter().map(|value| *value != Value::Nil).collect())

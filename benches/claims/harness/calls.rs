@@ -9,6 +9,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::report::quantile_ms;
+
 /// Connections that load is brought by, and how many calls each sends ahead where it only loads.
 const CONNECTIONS: usize = 64;
 const AHEAD: usize = 32;
@@ -17,6 +19,19 @@ const AHEAD: usize = 32;
 pub(crate) struct Connection {
     stream: TcpStream,
     unread: Vec<u8>,
+}
+
+/// One call that was answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    pub(crate) asked: Instant,
+    pub(crate) took: Duration,
+}
+
+/// The 99th percentile of how long the calls took, in milliseconds.
+pub(crate) fn p99_ms(calls: &[Call]) -> f64 {
+    let mut times: Vec<Duration> = calls.iter().map(|call| call.took).collect();
+    quantile_ms(&mut times, 0.99)
 }
 
 /// A request without a body.
@@ -112,7 +127,7 @@ pub(crate) async fn paced(
     per_second: usize,
     lasting: Duration,
     request: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
-) -> Vec<Duration> {
+) -> Vec<Call> {
     let request = Arc::new(request);
     let connections = CONNECTIONS.min(per_second);
     let period = Duration::from_secs_f64(connections as f64 / per_second as f64);
@@ -124,17 +139,37 @@ pub(crate) async fn paced(
             let mut connection = Connection::open(address).await;
             let mut ticks = tokio::time::interval_at(begin, period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-            let calls = (lasting.as_secs_f64() / period.as_secs_f64()) as usize;
-            let mut times = Vec::with_capacity(calls);
-            for call in 0..calls {
+            let count = (lasting.as_secs_f64() / period.as_secs_f64()) as usize;
+            let mut calls = Vec::with_capacity(count);
+            for call in 0..count {
                 ticks.tick().await;
                 let request = request(first + call * connections);
-                times.push(connection.call(&request).await);
+                let asked = Instant::now();
+                let took = connection.call(&request).await;
+                calls.push(Call { asked, took });
             }
-            times
+            calls
         });
     }
     callers.join_all().await.into_iter().flatten().collect()
+}
+
+/// The same from a thread and a runtime of its own, so that the other clients of a claim do not slow it.
+pub(crate) async fn paced_apart(
+    address: SocketAddr,
+    per_second: usize,
+    lasting: Duration,
+    request: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
+) -> Vec<Call> {
+    let calling = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime
+            .expect("a runtime")
+            .block_on(paced(address, per_second, lasting, request))
+    });
+    calling.await.expect("all were answered")
 }
 
 /// Somebody who came and went, in turn: request `2 n` brings one online whom `2 n + 1` takes off.

@@ -1,4 +1,11 @@
+use std::io::Write;
+
+use redis::{Cmd, RedisWrite};
+
 use crate::presence::UserId;
+
+/// What follows the prefix in the name of a user's key.
+const USER: &str = "user:";
 
 /// The names of all our keys, built nowhere else.
 ///
@@ -30,7 +37,16 @@ impl Keys {
 
     /// Exists exactly while the user is online: `1` for the unnamed connection alone, else `*`.
     pub(super) fn user(&self, user: &UserId) -> String {
-        self.of_user("user:", user)
+        self.of_user(USER, user)
+    }
+
+    /// The key of the user as one more argument of a command, of which there may be a thousand.
+    pub(super) fn add_user(&self, command: &mut Cmd, user: &UserId) {
+        let mut argument = command.writer_for_next_arg();
+        for part in [&self.prefix, USER, user.as_str()] {
+            // What writes into memory cannot fail.
+            let _ = argument.write_all(part.as_bytes());
+        }
     }
 
     /// The connections of a user whose key says `*`, by deadline.
@@ -46,7 +62,7 @@ impl Keys {
     /// Whether an expiry notification for `key` is about one of our users.
     pub(super) fn is_user(&self, key: &[u8]) -> bool {
         let rest = key.strip_prefix(self.prefix.as_bytes());
-        rest.is_some_and(|rest| rest.starts_with(b"user:"))
+        rest.is_some_and(|rest| rest.starts_with(USER.as_bytes()))
     }
 
     fn of_user(&self, kind: &str, user: &UserId) -> String {
