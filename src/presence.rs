@@ -17,7 +17,7 @@ pub use self::event::{Epoch, Position, PresenceEvent, Reason, Transition};
 pub use self::timestamp::{Timestamp, millis};
 pub use self::user_id::{InvalidUserId, UserId};
 use crate::store::{Closing, Left, PageCursor, Store, StoreError, Touched, UserState};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, PING};
 
 /// How long a readiness check waits for the store.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -69,10 +69,13 @@ impl PresenceService {
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<Touched, StoreError> {
-        let touched = self
-            .timed("ping", self.store.ping(user, connection))
-            .await?;
-        self.metrics.pings.inc();
+        let began = Instant::now();
+        let answer = self.store.ping(user, connection).await;
+        match answer {
+            Ok(_) => self.metrics.ping_answered(began.elapsed()),
+            Err(_) => self.metrics.store_failed(PING),
+        }
+        let touched = answer?;
         self.note_online(touched);
         Ok(touched)
     }

@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 pub use metrics::Metrics;
-pub(crate) use metrics::OpenConnection;
+pub(crate) use metrics::{OpenConnection, PING};
 
 /// What reads and writes the heads of requests.
 const PROTOCOLS: [&str; 2] = ["h2", "hyper"];

@@ -22,22 +22,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run() -> Vec<Row> {
     let mut rows = Vec::new();
-    for users in [200_000, 1_000_000] {
-        rows.extend(among(users).await);
+    for (users, rounds) in [(200_000, 1), (1_000_000, 4)] {
+        rows.extend(among(users, rounds).await);
     }
     rows
 }
 
-async fn among(users: usize) -> Vec<Row> {
+/// Among `users`, who come online over `rounds` ping intervals.
+async fn among(users: usize, rounds: usize) -> Vec<Row> {
     let redis = Redis::start();
     let services = [Service::on(&redis), Service::on(&redis)];
     let addresses = services.each_ref().map(|service| service.address);
     let watcher = Watcher::open(addresses[1]).await;
     let step = users / MORTALS;
     let is_mortal = move |user: usize| user.is_multiple_of(step);
-    let mut population = Population::start(&addresses, users, PING_INTERVAL, is_mortal);
+    let mut population = Population::start(&addresses, users, (rounds, PING_INTERVAL), is_mortal);
     // Everyone has come online and pinged again.
-    sleep(PING_INTERVAL * 2).await;
+    sleep(PING_INTERVAL * (rounds as u32 + 1)).await;
     let (began, scripts) = (Instant::now(), redis.command("evalsha").1);
     let whole = redis.process.cpu();
     let last_pings = population.fall_silent(PING_INTERVAL).await;

@@ -1,8 +1,7 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::StoreError;
@@ -28,12 +27,34 @@ pub(in crate::store) const CALL_TIMEOUT: Duration = Duration::from_millis(1_600)
 /// Bounds how many calls wait for the store, and for how long.
 #[derive(Debug)]
 pub(super) struct Gate {
-    places: Semaphore,
+    waiting: AtomicUsize,
     /// How often the store answered or began to be asked. Reading a clock each time instead would
     /// be a part of every ping's price.
     heard: AtomicU64,
     /// What `heard` was when a crowd last looked and found it changed, and when that was.
     last_change: Mutex<(u64, Instant)>,
+}
+
+/// One call's place among those that wait, given up when it is dropped.
+struct Place<'a> {
+    waiting: &'a AtomicUsize,
+    /// How many waited when it came.
+    others: usize,
+}
+
+impl<'a> Place<'a> {
+    fn beside(waiting: &'a AtomicUsize) -> Self {
+        Self {
+            waiting,
+            others: waiting.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Gate {
@@ -54,16 +75,15 @@ impl Gate {
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let waiting = MOST_WAITING - self.places.available_permits();
-        if waiting == 0 {
+        let place = Place::beside(&self.waiting);
+        if place.others == 0 {
             self.heard();
         }
-        if waiting >= MOST_WAITING_IN_SILENCE && self.is_silent() {
+        let refused = place.others >= MOST_WAITING
+            || place.others >= MOST_WAITING_IN_SILENCE && self.is_silent();
+        if refused {
             return Err(StoreError::Overloaded);
         }
-        let Ok(_place) = self.places.try_acquire() else {
-            return Err(StoreError::Overloaded);
-        };
         let answer = call.await;
         if answer.is_ok() {
             self.heard();
@@ -89,7 +109,7 @@ impl Gate {
 impl Default for Gate {
     fn default() -> Self {
         Self {
-            places: Semaphore::new(MOST_WAITING),
+            waiting: AtomicUsize::new(0),
             heard: AtomicU64::new(0),
             last_change: Mutex::new((0, Instant::now())),
         }
@@ -100,6 +120,7 @@ impl Default for Gate {
 mod tests {
     use std::sync::Arc;
 
+    use tokio::sync::Semaphore;
     use tokio::task::JoinSet;
 
     use super::*;

@@ -20,11 +20,16 @@ const LATENCY_BUCKETS: [f64; 11] = [
 /// The upper bounds of the lateness buckets, in seconds, with our promise of 250 ms among them.
 const LATENESS_BUCKETS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0, 60.0];
 
+/// The operation that nearly every call is.
+pub(crate) const PING: &str = "ping";
+
 /// What an instance counts, in a registry of its own.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    pub(crate) pings: Counter,
+    pings: Counter,
+    /// The histogram of `store_seconds` for the operation [`PING`].
+    ping_seconds: Histogram,
     transitions: Family<TransitionLabel, Counter>,
     pub(crate) users_online: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
@@ -72,9 +77,12 @@ impl Metrics {
     /// All metrics, at zero.
     pub fn new() -> Self {
         let latency = || Histogram::new(LATENCY_BUCKETS);
+        let store_seconds = Family::new_with_constructor(latency as fn() -> Histogram);
+        let ping = OperationLabel { operation: PING };
         let mut metrics = Self {
             registry: Registry::with_prefix("presence"),
             pings: Counter::default(),
+            ping_seconds: store_seconds.get_or_create_owned(&ping),
             transitions: Family::default(),
             users_online: Gauge::default(),
             connections: Gauge::default(),
@@ -85,7 +93,7 @@ impl Metrics {
             sweep_lateness_seconds: Histogram::new(LATENESS_BUCKETS),
             bus_lag_seconds: Histogram::new(LATENESS_BUCKETS),
             bus_catch_ups: Counter::default(),
-            store_seconds: Family::new_with_constructor(latency),
+            store_seconds,
             store_errors: Family::default(),
             tokens_verified: Counter::default(),
             credentials_refused: Counter::default(),
@@ -223,6 +231,12 @@ impl Metrics {
         self.store_seconds
             .get_or_create(&label)
             .observe(duration.as_secs_f64());
+    }
+
+    /// The store took `duration` to answer a ping. There are so many that nothing is looked up.
+    pub(crate) fn ping_answered(&self, duration: Duration) {
+        self.pings.inc();
+        self.ping_seconds.observe(duration.as_secs_f64());
     }
 
     /// The store failed a call.

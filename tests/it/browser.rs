@@ -1,4 +1,4 @@
-//! A real browser: its `EventSource` on a page of the service, its `sendBeacon`.
+//! A real browser: its `EventSource` on a page of the service, its `sendBeacon`, and Swagger UI in it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, send, try_send};
 use crate::cluster::{Cluster, Store};
+use crate::instance::Settings;
 use crate::process::Process;
 use crate::redis_server::free_port;
 use crate::wait::eventually;
@@ -78,6 +79,26 @@ impl Browser {
         self.tell("/execute/sync", &script).await
     }
 
+    /// Clicks on what the CSS selector finds, once it is there.
+    async fn press(&self, selector: &str) {
+        let script = format!(
+            "const found = document.querySelector('{selector}'); found?.click(); return !!found"
+        );
+        eventually(selector, async || {
+            (self.run(&script).await == true).then_some(())
+        })
+        .await;
+    }
+
+    /// The text of what the CSS selector finds, once it is there.
+    async fn text(&self, selector: &str) -> String {
+        let script = format!("return document.querySelector('{selector}')?.innerText");
+        eventually(selector, async || {
+            self.run(&script).await.as_str().map(str::to_owned)
+        })
+        .await
+    }
+
     async fn tell(&self, what: &str, body: &Value) -> Value {
         let path = format!("{}{what}", self.session);
         let request = self.driver.request(Method::POST, &path).json(body);
@@ -128,11 +149,7 @@ async fn a_browser_watches_resumes_and_says_goodbye() {
     let client = cluster.client();
     let browser = Browser::start().await;
     browser.open(&format!("{}/docs/", client.base())).await;
-    let title = eventually("the documentation is shown", async || {
-        let title = "return document.querySelector('.info .title')?.innerText";
-        browser.run(title).await.as_str().map(str::to_owned)
-    })
-    .await;
+    let title = browser.text(".info .title").await;
     assert!(title.starts_with("Presence"), "{title}");
 
     browser.run(WATCH).await;
@@ -164,5 +181,54 @@ async fn a_browser_watches_resumes_and_says_goodbye() {
     let events = heard(&browser, 5).await;
     assert_eq!(events[4][..2], ["user.online", "bob"], "{events:?}");
     assert_eq!(events.len(), 5, "nothing else came: {events:?}");
+    browser.quit().await;
+}
+
+/// The operation that a reader of the documentation tries, and where its page shows the answer's status.
+const OPERATION: &str = "#operations-online-onlineCount";
+const STATUS: &str = ".live-responses-table .response .response-col_status";
+
+/// Types into a field as a person does; what React keeps changes with the event alone.
+const TYPE_KEY: &str = "
+    const field = document.querySelector('#auth-bearer-value');
+    if (!field) return false;
+    Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(field, 'KEY');
+    field.dispatchEvent(new Event('input', { bubbles: true }));
+    return true;
+";
+
+#[tokio::test]
+async fn the_documentation_asks_for_a_key_and_sends_it() {
+    let key = "a-key-of-thirty-two-characters-ok";
+    let keys = format!("board:presence.read:{key}");
+    let settings = Settings::new().with("PRESENCE_API_KEYS", &keys);
+    let cluster = Cluster::with(Store::Embedded, settings).await;
+    let browser = Browser::start().await;
+    let docs = format!("{}/docs/", cluster.client().base());
+    browser.open(&docs).await;
+    browser
+        .press(&format!("{OPERATION} .opblock-summary-control"))
+        .await;
+    browser.press(&format!("{OPERATION} .try-out__btn")).await;
+    browser.press(&format!("{OPERATION} .execute")).await;
+    let status = browser.text(&format!("{OPERATION} {STATUS}")).await;
+    assert!(status.starts_with("401"), "without a key: {status}");
+
+    browser.press(".btn.authorize").await;
+    eventually("the key is typed", async || {
+        let typed = browser.run(&TYPE_KEY.replace("KEY", key)).await;
+        (typed == true).then_some(())
+    })
+    .await;
+    browser
+        .press(".auth-container:has(#auth-bearer-value) .authorize")
+        .await;
+    browser.press(".btn-done").await;
+    browser.press(&format!("{OPERATION} .execute")).await;
+    eventually("the key is sent", async || {
+        let status = browser.text(&format!("{OPERATION} {STATUS}")).await;
+        status.starts_with("200").then_some(())
+    })
+    .await;
     browser.quit().await;
 }

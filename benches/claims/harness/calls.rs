@@ -192,23 +192,34 @@ impl Population {
     /// Between two looks at who has to ping.
     const TICK: Duration = Duration::from_millis(20);
 
+    /// Connections that they ping by, and how many pings each sends ahead: few, since they are carried
+    /// out one after the other and the moment of each is noted when it is sent.
+    const CONNECTIONS: usize = 256;
+    const AHEAD: usize = 8;
+
+    /// How far the pings may be behind: far less than the TTL exceeds the time between two of them.
+    const LAG: Duration = Duration::from_secs(2);
+
     /// Keeps users `0..count` online over `addresses`; those whom `is_mortal` names will fall silent.
+    ///
+    /// They come online over `rounds` times `every`, since to come online costs several pings.
     pub(crate) fn start(
         addresses: &[SocketAddr],
         count: usize,
-        every: Duration,
+        (rounds, every): (usize, Duration),
         is_mortal: impl Fn(usize) -> bool + Copy + Send + 'static,
     ) -> Self {
         let (silence, silent) = tokio::sync::watch::channel(false);
         let last_pings = Arc::<parking_lot::Mutex<Vec<_>>>::default();
         let mut pingers = JoinSet::new();
-        for first in 0..CONNECTIONS {
+        for first in 0..Self::CONNECTIONS {
             let address = addresses[first % addresses.len()];
             let (silent, last_pings) = (silent.clone(), Arc::clone(&last_pings));
             pingers.spawn(async move {
-                let users: Vec<usize> = (first..count).step_by(CONNECTIONS).collect();
+                let users: Vec<usize> = (first..count).step_by(Self::CONNECTIONS).collect();
                 let connection = Connection::open(address).await;
-                keep_online(connection, &users, every, is_mortal, silent, &last_pings).await;
+                let pace = (rounds, every);
+                keep_online(connection, &users, pace, is_mortal, silent, &last_pings).await;
             });
         }
         Self {
@@ -222,7 +233,9 @@ impl Population {
     pub(crate) async fn fall_silent(&mut self, every: Duration) -> Vec<(usize, Instant)> {
         self.silence.send_replace(true);
         tokio::time::sleep(every + Self::TICK * 10).await;
-        assert_eq!(self.pingers.len(), CONNECTIONS, "all still ping");
+        while let Some(ended) = self.pingers.try_join_next() {
+            ended.expect("all ping on");
+        }
         self.last_pings.lock().clone()
     }
 }
@@ -230,7 +243,7 @@ impl Population {
 async fn keep_online(
     mut connection: Connection,
     users: &[usize],
-    every: Duration,
+    (arriving, every): (usize, Duration),
     is_mortal: impl Fn(usize) -> bool,
     silent: tokio::sync::watch::Receiver<bool>,
     last_pings: &parking_lot::Mutex<Vec<(usize, Instant)>>,
@@ -249,23 +262,29 @@ async fn keep_online(
         }
         let rounds = began.elapsed().as_secs_f64() / every.as_secs_f64();
         let due = (rounds * users.len() as f64) as usize;
-        let (mut requests, mut sent) = (Vec::new(), 0);
-        for turn in done..due {
-            let index = turn % users.len();
-            let mortal = is_mortal(users[index]);
-            if mortal && silent {
-                continue;
-            }
-            if mortal {
-                last[index] = Some(Instant::now());
-            }
-            requests.extend(post(&format!("/v1/users/user-{}/ping", users[index])));
-            sent += 1;
-        }
+        let behind = every.mul_f64((due - done) as f64 / users.len() as f64);
+        assert!(behind < Population::LAG, "the pings are {behind:?} behind");
+        let here = |turn: &usize| turn % users.len() % arriving <= turn / users.len();
+        let turns = (done..due).filter(here).map(|turn| turn % users.len());
+        let turns: Vec<usize> = turns.collect();
         done = due;
-        connection.send(&requests).await;
-        for _ in 0..sent {
-            connection.answer().await;
+        for ahead in turns.chunks(Population::AHEAD) {
+            let (mut requests, mut sent) = (Vec::new(), 0);
+            for index in ahead {
+                let mortal = is_mortal(users[*index]);
+                if mortal && silent {
+                    continue;
+                }
+                if mortal {
+                    last[*index] = Some(Instant::now());
+                }
+                requests.extend(post(&format!("/v1/users/user-{}/ping", users[*index])));
+                sent += 1;
+            }
+            connection.send(&requests).await;
+            for _ in 0..sent {
+                connection.answer().await;
+            }
         }
     }
 }
