@@ -63,10 +63,12 @@ impl RedisStore {
             })
         });
         let link = Arc::new(Link::new(Route::new(url, authorities.transpose()?)?));
+        let keys = Keys::new(&config.key_prefix);
+        let pings = Pings::new(Arc::clone(&link), keys.clone(), config.ttl);
         Ok(Self {
-            pings: Arc::new(Pings::new(Arc::clone(&link), millis(config.ttl))),
+            pings: Arc::new(pings),
             link,
-            keys: Keys::new(&config.key_prefix),
+            keys,
             scripts: Scripts::new(),
             lifetimes: Lifetimes::of(config),
             keyspace_events: config.keyspace_events,
@@ -103,7 +105,7 @@ impl RedisStore {
         if connection.is_unnamed() {
             // The answer names no time; promise no more than from before it was asked for.
             let asked = self.now();
-            let holds = self.pings.extend(self.keys.user(user)).await?;
+            let holds = self.pings.extend(user).await?;
             if matches!(&holds, Value::BulkString(id) if id == ConnectionId::UNNAMED.as_bytes()) {
                 return Ok(Touched {
                     became_online: false,

@@ -2,47 +2,63 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::{Pipeline, Value};
+use redis::{Cmd, Pipeline, Value};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use super::keys::Keys;
 use super::link::Link;
+use crate::presence::{UserId, millis};
 use crate::store::StoreError;
 use crate::store::gate::CALL_TIMEOUT;
+
+/// Of `GETEX key PX ttl`.
+const ARGUMENTS: usize = 4;
+
+/// Room for all of them with an id of the usual length; a longer one makes it grow.
+const COMMAND_BYTES: usize = 96;
 
 /// Gathers the pings that wait to be sent.
 #[derive(Debug)]
 pub(super) struct Pings {
     link: Arc<Link>,
-    ttl_ms: u64,
+    keys: Keys,
+    /// In milliseconds, as Redis reads it.
+    ttl: String,
     waiting: Mutex<Vec<Ping>>,
 }
 
 #[derive(Debug)]
 struct Ping {
-    key: String,
+    command: Cmd,
     answer: oneshot::Sender<Result<Value, StoreError>>,
 }
 
 impl Pings {
-    /// Pings over `link` that make keys live for `ttl_ms`.
-    pub(super) fn new(link: Arc<Link>, ttl_ms: u64) -> Self {
+    /// Pings over `link` that make the keys of users live for `ttl`.
+    pub(super) fn new(link: Arc<Link>, keys: Keys, ttl: Duration) -> Self {
         Self {
             link,
-            ttl_ms,
+            keys,
+            ttl: millis(ttl).to_string(),
             waiting: Mutex::default(),
         }
     }
 
-    /// Makes `key` live for another TTL, if it is there, and returns what it holds.
-    pub(super) async fn extend(self: &Arc<Self>, key: String) -> Result<Value, StoreError> {
+    /// Makes the key of `user` live for another TTL, if it is there, and returns what it holds.
+    pub(super) async fn extend(self: &Arc<Self>, user: &UserId) -> Result<Value, StoreError> {
+        let mut command = Cmd::with_capacity(ARGUMENTS, COMMAND_BYTES);
+        command.arg("GETEX");
+        self.keys.add_user(&mut command, user);
+        command.arg("PX").arg(&self.ttl);
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut waiting = self.waiting.lock();
-            waiting.push(Ping { key, answer });
+            waiting.push(Ping { command, answer });
             waiting.len() == 1
         };
         if is_first {
@@ -58,21 +74,22 @@ impl Pings {
         yield_now().await;
         let pings = mem::take(&mut *self.waiting.lock());
         let mut commands = Pipeline::with_capacity(pings.len());
-        for ping in &pings {
-            let getex = commands.cmd("GETEX").arg(&ping.key);
-            getex.arg("PX").arg(self.ttl_ms);
+        let mut answers = Vec::with_capacity(pings.len());
+        for ping in pings {
+            commands.add_command(ping.command);
+            answers.push(ping.answer);
         }
         let answered = timeout(CALL_TIMEOUT, self.link.each_again(&commands)).await;
         match answered.unwrap_or_else(|_| Err(StoreError::too_slow())) {
-            Ok(answers) => {
-                for (ping, answer) in pings.into_iter().zip(answers) {
+            Ok(values) => {
+                for (answer, value) in answers.into_iter().zip(values) {
                     // Whoever does not wait any more has hung up.
-                    let _ = ping.answer.send(answer);
+                    let _ = answer.send(value);
                 }
             }
             Err(error) => {
-                for ping in pings {
-                    let _ = ping.answer.send(Err(error.clone()));
+                for answer in answers {
+                    let _ = answer.send(Err(error.clone()));
                 }
             }
         }
