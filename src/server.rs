@@ -21,6 +21,9 @@ use crate::telemetry::Metrics;
 /// The part of the drain time over which streams are ended; the rest is for them to be flushed.
 const STREAM_DRAIN: f64 = 0.8;
 
+/// A sixth of the connections is left to calls, health checks among them, when streams take the rest.
+const CALLS_PART: u32 = 6;
+
 /// Connections of the listener of the metrics: some scrapers, and whoever looks by hand.
 const METRICS_CONNECTIONS: u32 = 64;
 
@@ -35,6 +38,8 @@ const START_POLL: Duration = Duration::from_millis(1);
 /// A presence service that does not run yet.
 #[derive(Debug)]
 pub struct Server {
+    /// How many it serves at once.
+    connections: u32,
     config: Arc<Config>,
     store: Arc<Store>,
     hub: Arc<Hub>,
@@ -82,8 +87,13 @@ impl Server {
         let access = Arc::new(Access::new(&config, Arc::clone(&metrics))?);
         let store = Arc::new(Store::open(&config)?);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics)));
+        let connections = open_files::connections(config.connections);
+        let mut config = config;
+        let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
+        config.access.streams = config.access.streams.min(beside_calls as usize);
         let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config);
         Ok(Self {
+            connections,
             config: Arc::new(config),
             store,
             hub,
@@ -117,7 +127,6 @@ impl Server {
             config: Arc::clone(&self.config),
             access: self.access,
         };
-        let most = open_files::connections(self.config.connections);
         let metrics = Arc::clone(&state.metrics);
         let (stop, stopped) = watch::channel(());
         if let Some((listener, address)) = metrics_listener {
@@ -130,7 +139,7 @@ impl Server {
             );
             tasks.spawn(accept(connections, stopped.clone(), METRICS_ACCEPTOR));
         }
-        let connections = Connections::new(listener, router(state), most, metrics);
+        let connections = Connections::new(listener, router(state), self.connections, metrics);
         tasks.spawn(accept(connections, stopped, ACCEPTOR));
         Ok(Running {
             address,

@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use axum::extract::Request;
 use tracing::Level;
 use tracing::Span;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -52,7 +53,7 @@ pub(crate) fn request_span(request: &Request) -> Span {
     tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
 }
 
-/// Whether anything would be told about the span of a request.
+/// Whether anything logged may be about the span of a request: whether debug is logged of anything.
 pub(crate) fn request_spans_are_seen() -> bool {
-    tracing::enabled!(Level::DEBUG)
+    LevelFilter::current() >= LevelFilter::DEBUG
 }

@@ -112,10 +112,10 @@ pub struct AccessConfig {
 }
 
 /// Enough for a person's devices and tabs, and for a back end that holds a stream for each of its
-/// own clients; about 18 MB of idle streams.
+/// own clients; about 2 MB of idle streams.
 const DEFAULT_STREAMS_PER_CALLER: usize = 1_000;
 
-/// About 2 GB of idle streams at 18 KiB each.
+/// About 200 MB of idle streams at 2 KiB each, and what the system keeps for as many sockets.
 const DEFAULT_STREAMS: usize = 100_000;
 
 impl Default for AccessConfig {

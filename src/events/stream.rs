@@ -1,4 +1,4 @@
-//! One open stream: a shared slot that the hub fills and the response body empties.
+//! One open stream: a shared slot that the hub fills and whoever writes the response empties.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -59,7 +59,7 @@ pub(super) enum End {
     StoreLost,
 }
 
-/// What hub and body share. An idle stream owns no task, no timer and no channel.
+/// What hub and writer share: no timer and no channel, and no task of its own.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) id: u64,

@@ -39,8 +39,8 @@ const ACCEPTS_AT_ONCE: u64 = 8;
 /// How long to wait after the system would not give out another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often, at most, the log says that all connections are taken.
-const FULL_REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// How often, at most, the log says that no connection can be accepted now.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a connection holds until it ends.
 #[derive(Debug)]
@@ -69,20 +69,21 @@ impl Places {
     /// A place, once there is one. Those that wait do so in the system's queue, not in this process.
     async fn take(&mut self) -> OwnedSemaphorePermit {
         if self.free.available_permits() == 0 {
-            self.report();
+            self.report("all are taken (PRESENCE_CONNECTIONS); more wait until one ends");
         }
         let place = Arc::clone(&self.free).acquire_owned().await;
         place.expect("it is never closed")
     }
 
-    fn report(&mut self) {
+    /// Tells of it, unless that was told a moment ago: it is so again for every connection.
+    fn report(&mut self, why: &str) {
         let now = Instant::now();
-        if self
+        let told = self
             .reported
-            .is_none_or(|last| now - last >= FULL_REPORT_INTERVAL)
-        {
+            .is_some_and(|last| now - last < REPORT_INTERVAL);
+        if !told {
             self.reported = Some(now);
-            warn!("all connections are taken (PRESENCE_CONNECTIONS); more wait until one ends");
+            warn!(why, "no connection can be accepted");
         }
     }
 }
@@ -142,7 +143,7 @@ impl Connections {
                     tokio::spawn(serving.run());
                 }
                 Err(error) => {
-                    warn!(%error, "no connection could be accepted");
+                    self.places.report(&error.to_string());
                     sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -4,3 +4,4 @@ mod connections;
 mod lazy_reader;
 mod slow_heads;
 mod slow_reader;
+mod talkative_reader;

@@ -17,6 +17,9 @@ use tokio::net::TcpStream;
 
 use crate::events::EventStream;
 
+/// How much a client may say that has nothing more to say; more is no mistake.
+const MOST_PASSED_OVER: usize = 64 * 1_024;
+
 /// How often one poll reads what a client says that has nothing more to say, before others get a turn.
 const READS_AT_ONCE: usize = 8;
 
@@ -33,6 +36,8 @@ pub(super) struct EventWriter {
     /// What the connection has yet to take.
     unsent: Bytes,
     over: bool,
+    /// How many bytes of the client's were passed over.
+    passed_over: usize,
 }
 
 impl EventWriter {
@@ -50,20 +55,21 @@ impl EventWriter {
             chunked,
             unsent: head_bytes(head, chunked),
             over: false,
+            passed_over: 0,
         }
     }
 
-    /// Resolves when the client hung up. What else it says is passed over.
-    fn poll_hung_up(&self, context: &mut Context<'_>) -> Poll<()> {
+    /// Resolves when the client hung up, or says too much. What it says is passed over.
+    fn poll_hung_up(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut ignored = [0; 256];
         for _ in 0..READS_AT_ONCE {
             if ready!(self.socket.poll_read_ready(context)).is_err() {
                 return Poll::Ready(());
             }
             match self.socket.try_read(&mut ignored) {
-                Ok(1..) => {}
+                Ok(count @ 1..) if self.passed_over < MOST_PASSED_OVER => self.passed_over += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) | Err(_) => return Poll::Ready(()),
             }
         }
         context.waker().wake_by_ref();

@@ -130,7 +130,7 @@ impl Serving {
             async move {
                 let response = answer.await?;
                 match seat {
-                    Some(seat) if seat.is_taken() => {
+                    Some(seat) if seat.is_taken() && response.status().is_success() => {
                         seat.hand_over(version, response.into_parts().0);
                         pending().await
                     }
