@@ -287,3 +287,30 @@ async fn tick(hub: &Hub) {
         hub.tick();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(tasks: JoinSet<&'static str>) -> Running {
+        Running {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            hub: Arc::new(Hub::new(Arc::new(Metrics::new()))),
+            drain: Duration::ZERO,
+            stop: None,
+            tasks,
+        }
+    }
+
+    #[tokio::test]
+    async fn no_background_task_ends_in_silence() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { panic!("by mistake") });
+        let failed = running(tasks).failed().await.to_string();
+        assert!(failed.contains("task that failed"), "{failed}");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { "sweeper" });
+        let failed = running(tasks).failed().await.to_string();
+        assert!(failed.contains("the sweeper ended"), "{failed}");
+    }
+}

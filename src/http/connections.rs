@@ -168,3 +168,43 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn ask(client: &mut TcpStream, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client
+            .write_all(request.as_bytes())
+            .await
+            .expect("it reads");
+        let mut answer = [0; 2_048];
+        let count = client.read(&mut answer).await.expect("it answers");
+        String::from_utf8_lossy(&answer[..count]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_request_only() {
+        let router = Router::new()
+            .route("/fine", get(async || "fine"))
+            .route("/broken", get(async || -> &str { panic!("secret cause") }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let metrics = Arc::new(Metrics::new());
+        let mut connections = Connections::new(listener, router, 8, metrics);
+        tokio::spawn(async move { connections.accept_until(pending()).await });
+        let mut client = TcpStream::connect(address).await.expect("it accepts");
+        let broken = ask(&mut client, "/broken").await;
+        assert!(broken.starts_with("HTTP/1.1 500 "), "{broken}");
+        assert!(broken.contains("application/problem+json"), "{broken}");
+        assert!(!broken.contains("secret"), "{broken}");
+        let fine = ask(&mut client, "/fine").await;
+        assert!(fine.starts_with("HTTP/1.1 200 "), "{fine}");
+    }
+}
