@@ -69,13 +69,8 @@ impl PresenceService {
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<Touched, StoreError> {
-        let began = Instant::now();
-        let answer = self.store.ping(user, connection).await;
-        match answer {
-            Ok(_) => self.metrics.ping_answered(began.elapsed()),
-            Err(_) => self.metrics.store_failed(PING),
-        }
-        let touched = answer?;
+        let touched = self.timed(PING, self.store.ping(user, connection)).await?;
+        self.metrics.pings.inc();
         self.note_online(touched);
         Ok(touched)
     }

@@ -79,7 +79,7 @@ pub enum ServerError {
 
 impl Server {
     /// Puts the parts together. Nothing is connected and nothing runs yet.
-    pub fn new(config: Config) -> Result<Self, ServerError> {
+    pub fn new(mut config: Config) -> Result<Self, ServerError> {
         if config.ping_interval >= config.ttl {
             warn!("PRESENCE_PING_INTERVAL is not below PRESENCE_TTL: clients who obey will flap");
         }
@@ -88,7 +88,6 @@ impl Server {
         let store = Arc::new(Store::open(&config)?);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics)));
         let connections = open_files::connections(config.connections);
-        let mut config = config;
         let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
         config.access.streams = config.access.streams.min(beside_calls as usize);
         let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config);

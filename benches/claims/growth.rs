@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::harness::calls::{load, post};
 use crate::harness::report::{Figure, Row};
 use crate::harness::service::{Redis, Service};
-use crate::harness::wrk::{requests, round};
+use crate::harness::wrk::{REQUESTS, requests, round};
 
 const ROUNDS: usize = 5;
 const FEW: usize = 1_000;
@@ -13,8 +13,6 @@ const MANY: usize = 1_000_000;
 
 /// Those of the many who are pinged while it is measured: every fifth.
 const STEP: usize = 5;
-
-const SCRIPT: &str = "benches/claims/requests.lua";
 
 pub(crate) async fn run() -> Vec<Row> {
     // Two of each, so that both sizes are measured in turn. Nobody expires while it lasts.
@@ -43,7 +41,8 @@ pub(crate) async fn run() -> Vec<Row> {
         );
     }
     let (mut few, mut many) = (Figure::default(), Figure::default());
-    let ours = |of: &Service, file: &Path| round(&of.process, &of.url(""), SCRIPT, file).cpu_micros;
+    let ours =
+        |of: &Service, file: &Path| round(&of.process, &of.url(""), REQUESTS, file).cpu_micros;
     for _ in 0..ROUNDS {
         few.push(ours(&services[0], &files[0]));
         many.push(ours(&services[1], &files[1]));

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
-use crate::harness::calls::{Connection, come_and_go, load, p99_ms, paced_apart, post};
+use crate::harness::calls::{Connection, come_and_go, load, p99_ms, paced_apart, ping_one_of};
 use crate::harness::report::{Figure, Row};
 use crate::harness::service::{Redis, Service};
 use crate::harness::streams::get;
@@ -24,6 +24,7 @@ const PAIRS: usize = 100_000;
 pub(crate) async fn run() -> Vec<Row> {
     let (mut heads, mut crowd, mut memory) =
         (Figure::default(), Figure::default(), Figure::default());
+    let ping = ping_one_of(PINGS_PER_SECOND);
     for _ in 0..ROUNDS {
         let redis = Redis::start();
         let service = Service::on(&redis);
@@ -102,11 +103,4 @@ async fn slow_heads(service: &Service) -> JoinSet<()> {
     }
     sleep(Duration::from_secs(1)).await;
     heads
-}
-
-fn ping(number: usize) -> Vec<u8> {
-    post(&format!(
-        "/v1/users/pinging-{}/ping",
-        number % PINGS_PER_SECOND
-    ))
 }

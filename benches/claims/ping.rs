@@ -11,7 +11,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use crate::harness::peers::Webdis;
 use crate::harness::report::{Figure, Row};
 use crate::harness::service::{Redis, Service};
-use crate::harness::wrk::{Round, requests, round};
+use crate::harness::wrk::{REQUESTS, Round, requests, round};
 
 const ROUNDS: usize = 5;
 
@@ -20,8 +20,6 @@ const USERS: usize = 1_000;
 
 /// Users with a token each: enough that the default rate limit refuses none at any speed seen here.
 const TOKENS: usize = 50_000;
-
-const SCRIPT: &str = "benches/claims/requests.lua";
 
 /// When the tokens expire: long after any run.
 const FAR_AWAY: u64 = 4_102_444_800;
@@ -42,13 +40,13 @@ pub(crate) async fn run() -> Vec<Row> {
     );
     requests(&constants, std::iter::once("GET /livez".to_owned()));
     let webdis_url = format!("http://{}", webdis.address);
-    let ours = |file: &Path| round(&service.process, &service.url(""), SCRIPT, file);
+    let ours = |file: &Path| round(&service.process, &service.url(""), REQUESTS, file);
     let mut measured: [Vec<Round>; 3] = Default::default();
     // Everybody is online and everything is warm before it counts.
     ours(&pings);
     for _ in 0..ROUNDS {
         measured[0].push(ours(&pings));
-        measured[1].push(round(&webdis.process, &webdis_url, SCRIPT, &sets));
+        measured[1].push(round(&webdis.process, &webdis_url, REQUESTS, &sets));
         measured[2].push(ours(&constants));
     }
     let rate = measured
@@ -92,7 +90,7 @@ pub(crate) async fn token() -> Vec<Row> {
         &bearing,
         (0..TOKENS).map(|user| format!("{} {}", ping(user), signer.token(user))),
     );
-    let ours = |of: &Service, file: &Path| round(&of.process, &of.url(""), SCRIPT, file);
+    let ours = |of: &Service, file: &Path| round(&of.process, &of.url(""), REQUESTS, file);
     let mut measured: [Vec<Round>; 2] = Default::default();
     // Every token is verified once before it counts.
     ours(&closed, &bearing);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::harness::calls::{Call, come_and_go, load, p99_ms, paced_apart, post};
+use crate::harness::calls::{Call, come_and_go, load, p99_ms, paced_apart, ping_one_of};
 use crate::harness::report::{Figure, Row};
 use crate::harness::service::{Redis, Service};
 use crate::harness::streams::{OUR_EVENT, Readers, Watcher, get};
@@ -33,6 +33,7 @@ pub(crate) async fn run() -> Vec<Row> {
 }
 
 async fn round(seconds: &mut Figure, slower: &mut Figure, reads: &mut Figure) {
+    let ping = ping_one_of(PINGS_PER_SECOND);
     let redis = Redis::start();
     let service = Service::on(&redis);
     let address = service.address;
@@ -71,11 +72,4 @@ async fn round(seconds: &mut Figure, slower: &mut Figure, reads: &mut Figure) {
 /// The sweeps that an idle instance makes in this time, at least.
 fn sweeps(time: Duration) -> f64 {
     (time.as_secs_f64() / 0.25).floor()
-}
-
-fn ping(number: usize) -> Vec<u8> {
-    post(&format!(
-        "/v1/users/pinging-{}/ping",
-        number % PINGS_PER_SECOND
-    ))
 }

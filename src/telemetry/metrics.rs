@@ -27,7 +27,7 @@ pub(crate) const PING: &str = "ping";
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    pings: Counter,
+    pub(crate) pings: Counter,
     /// The histogram of `store_seconds` for the operation [`PING`].
     ping_seconds: Histogram,
     transitions: Family<TransitionLabel, Counter>,
@@ -225,18 +225,16 @@ impl Metrics {
             .inc();
     }
 
-    /// The store took `duration` to answer.
+    /// The store took `duration` to answer. There are so many pings that nothing is looked up for them.
     pub(crate) fn store_answered(&self, operation: &'static str, duration: Duration) {
-        let label = OperationLabel { operation };
-        self.store_seconds
-            .get_or_create(&label)
-            .observe(duration.as_secs_f64());
-    }
-
-    /// The store took `duration` to answer a ping. There are so many that nothing is looked up.
-    pub(crate) fn ping_answered(&self, duration: Duration) {
-        self.pings.inc();
-        self.ping_seconds.observe(duration.as_secs_f64());
+        let seconds = duration.as_secs_f64();
+        match operation {
+            PING => self.ping_seconds.observe(seconds),
+            _ => {
+                let label = OperationLabel { operation };
+                self.store_seconds.get_or_create(&label).observe(seconds);
+            }
+        }
     }
 
     /// The store failed a call.

@@ -39,6 +39,11 @@ pub(crate) fn post(path: &str) -> Vec<u8> {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").into_bytes()
 }
 
+/// The ping of one of so many users, in turn.
+pub(crate) fn ping_one_of(users: usize) -> impl Fn(usize) -> Vec<u8> + Copy + Send + Sync {
+    move |number| post(&format!("/v1/users/pinging-{}/ping", number % users))
+}
+
 /// A request with a body.
 pub(crate) fn post_body(path: &str, media_type: &str, body: &str) -> Vec<u8> {
     let length = body.len();

@@ -11,6 +11,9 @@ use super::process::{Process, micros_each};
 const CONNECTIONS: usize = 64;
 const ROUND: Duration = Duration::from_secs(4);
 
+/// Sends what a file of [`requests`] lists.
+pub(crate) const REQUESTS: &str = "benches/claims/requests.lua";
+
 /// What one round gave.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
