@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::calls::{come_and_go, paced, post_body};
-use crate::harness::peers::Nchan;
+use crate::harness::peers::{PUBLISH, Peer, SUBSCRIBE};
 use crate::harness::process::micros_each;
 use crate::harness::report::{Figure, Row};
 use crate::harness::service::{Redis, Service};
@@ -56,11 +56,11 @@ async fn our_micros(rate: usize) -> f64 {
 
 /// The same of nchan, the posting of the messages included.
 async fn nchan_micros(rate: usize) -> f64 {
-    let nchan = Nchan::start();
-    let request = |_| get(Nchan::SUBSCRIBE, None);
+    let nchan = Peer::nchan();
+    let request = |_| get(SUBSCRIBE, None);
     let streams = Readers::open(nchan.address, STREAMS, NCHAN_MESSAGE, 1, request).await;
     let before = nchan.process.cpu();
-    let message = |_| post_body(Nchan::PUBLISH, "application/json", MESSAGE);
+    let message = |_| post_body(PUBLISH, "application/json", MESSAGE);
     let calls = paced(nchan.address, rate, LASTING, message).await;
     streams.have_had((calls.len() * STREAMS) as u64).await;
     micros_each(nchan.process.cpu() - before, streams.events())

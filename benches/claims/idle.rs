@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::harness::peers::Nchan;
+use crate::harness::peers::{Peer, SUBSCRIBE};
 use crate::harness::process::Process;
 use crate::harness::report::{Figure, Row};
 use crate::harness::service::{Redis, Service};
@@ -24,7 +24,7 @@ pub(crate) async fn run() -> Vec<Row> {
         let service = Service::on(&redis);
         let (address, process) = (service.address, &service.process);
         ours.push(kib_each(process, address, "/v1/events", OUR_EVENT).await);
-        let nchan = Nchan::start();
+        let nchan = Peer::nchan();
         theirs.push(kib_each_of_nchan(&nchan).await);
     }
     let claim = "idle stream, 8,000 open";
@@ -50,12 +50,6 @@ async fn kib_each(
 
 /// nginx has its table of connections from the start, which is a part of what streams cost there; it
 /// is left out here, in nchan's favour.
-async fn kib_each_of_nchan(nchan: &Nchan) -> f64 {
-    kib_each(
-        &nchan.process,
-        nchan.address,
-        Nchan::SUBSCRIBE,
-        NCHAN_MESSAGE,
-    )
-    .await
+async fn kib_each_of_nchan(nchan: &Peer) -> f64 {
+    kib_each(&nchan.process, nchan.address, SUBSCRIBE, NCHAN_MESSAGE).await
 }

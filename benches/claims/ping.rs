@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use crate::harness::peers::Webdis;
+use crate::harness::peers::Peer;
 use crate::harness::report::{Figure, Row};
 use crate::harness::service::{Redis, Service};
 use crate::harness::wrk::{REQUESTS, Round, requests, round};
@@ -26,7 +26,7 @@ const FAR_AWAY: u64 = 4_102_444_800;
 
 pub(crate) async fn run() -> Vec<Row> {
     let redis = Redis::start();
-    let (webdis, service) = (Webdis::on(&redis), Service::on(&redis));
+    let (webdis, service) = (Peer::webdis(&redis), Service::on(&redis));
     let folder = tempfile::tempdir().expect("a folder");
     let [pings, sets, constants] =
         ["pings", "sets", "constants"].map(|name| folder.path().join(name));

@@ -9,15 +9,20 @@ use tempfile::TempDir;
 use super::process::Process;
 use super::service::{Redis, free_port, wait_for};
 
-/// webdis: Redis's commands over HTTP, in C. With the threads and the log level of its package.
-pub(crate) struct Webdis {
+/// A server next to us, with a folder for its files.
+pub(crate) struct Peer {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
     _folder: TempDir,
 }
 
-impl Webdis {
-    pub(crate) fn on(redis: &Redis) -> Self {
+/// Where to publish to nchan and where to subscribe.
+pub(crate) const PUBLISH: &str = "/publish";
+pub(crate) const SUBSCRIBE: &str = "/subscribe";
+
+impl Peer {
+    /// webdis: Redis's commands over HTTP, in C. With the threads and the log level of its package.
+    pub(crate) fn webdis(redis: &Redis) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
         let settings = serde_json::json!({
@@ -27,31 +32,13 @@ impl Webdis {
         });
         let file = folder.path().join("webdis.json");
         fs::write(&file, settings.to_string()).expect("a file");
-        let process = Process::start(Command::new("webdis").arg(file));
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        wait_for(address);
-        Self {
-            process,
-            address,
-            _folder: folder,
-        }
+        Self::start(Command::new("webdis").arg(file), port, folder)
     }
-}
 
-/// nginx with nchan, in C: subscribers of one channel over server-sent events.
-pub(crate) struct Nchan {
-    pub(crate) process: Process,
-    pub(crate) address: SocketAddr,
-    _folder: TempDir,
-}
-
-impl Nchan {
-    /// Where to publish and where to subscribe.
-    pub(crate) const PUBLISH: &str = "/publish";
-    pub(crate) const SUBSCRIBE: &str = "/subscribe";
-
+    /// nginx with nchan, in C: subscribers of one channel over server-sent events.
+    ///
     /// One process, so that its cost is in one place; with one worker nchan does the least work.
-    pub(crate) fn start() -> Self {
+    pub(crate) fn nchan() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
         let home = folder.path().display();
@@ -70,15 +57,19 @@ impl Nchan {
                     location = {} {{ nchan_subscriber eventsource; nchan_channel_id presence; nchan_subscriber_first_message newest; }}
                 }}
             }}",
-            Self::PUBLISH,
-            Self::SUBSCRIBE,
+            PUBLISH,
+            SUBSCRIBE,
         );
         let file = folder.path().join("nginx.conf");
         fs::write(&file, settings).expect("a file");
         let mut command = Command::new("nginx");
         command.arg("-c").arg(&file).arg("-p").arg(folder.path());
         command.env("PATH", "/usr/local/sbin:/usr/sbin:/usr/bin:/bin");
-        let process = Process::start(&mut command);
+        Self::start(&mut command, port, folder)
+    }
+
+    fn start(command: &mut Command, port: u16, folder: TempDir) -> Self {
+        let process = Process::start(command);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         wait_for(address);
         Self {
