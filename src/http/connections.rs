@@ -11,10 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::server::graceful::GracefulShutdown;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -53,7 +52,8 @@ struct Held {
 pub(crate) struct Connections {
     listener: TcpListener,
     router: Router,
-    graceful: GracefulShutdown,
+    /// Dropped when all connections are to end.
+    drain: watch::Sender<()>,
     places: Places,
     metrics: Arc<Metrics>,
 }
@@ -99,7 +99,7 @@ impl Connections {
         Self {
             listener,
             router,
-            graceful: GracefulShutdown::new(),
+            drain: watch::Sender::new(()),
             places: Places {
                 most,
                 free: Arc::new(Semaphore::new(most as usize)),
@@ -134,7 +134,7 @@ impl Connections {
                         stream,
                         router: self.router.clone(),
                         protocols: protocols.clone(),
-                        watcher: self.graceful.watcher(),
+                        drain: self.drain.subscribe(),
                         held: Held {
                             _place: place,
                             _counted: self.metrics.connection(),
@@ -153,8 +153,8 @@ impl Connections {
     /// Lets every connection finish the request it is in, and waits until all have.
     pub(crate) async fn finished(self) {
         drop(self.listener);
-        self.graceful.shutdown().await;
-        // Event streams are in nobody's care but hold their places.
+        drop(self.drain);
+        // Each holds its place until it has ended.
         let _ = self.places.free.acquire_many(self.places.most).await;
     }
 }
@@ -175,6 +175,7 @@ mod tests {
 
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -189,17 +190,67 @@ mod tests {
         String::from_utf8_lossy(&answer[..count]).into_owned()
     }
 
-    #[tokio::test]
-    async fn a_panic_ends_its_own_request_only() {
-        let router = Router::new()
-            .route("/fine", get(async || "fine"))
-            .route("/broken", get(async || -> &str { panic!("secret cause") }));
+    /// A client of connections that answer by `router`.
+    async fn client(router: Router) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let metrics = Arc::new(Metrics::new());
         let mut connections = Connections::new(listener, router, 8, metrics);
         tokio::spawn(async move { connections.accept_until(pending()).await });
-        let mut client = TcpStream::connect(address).await.expect("it accepts");
+        TcpStream::connect(address).await.expect("it accepts")
+    }
+
+    /// Whether the other side has closed the connection by now.
+    async fn is_closed(client: &mut TcpStream) -> bool {
+        let read = timeout(Duration::from_millis(1), client.read(&mut [0])).await;
+        matches!(read, Ok(Ok(0) | Err(_)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_cut_off_after_75_s_of_silence_and_not_before() {
+        let mut client = client(Router::new().route("/", get(async || "fine"))).await;
+        for _ in 0..5 {
+            let fine = ask(&mut client, "/").await;
+            assert!(fine.starts_with("HTTP/1.1 200 "), "{fine}");
+            sleep(Duration::from_secs(74)).await;
+            assert!(!is_closed(&mut client).await);
+        }
+        // A head that is never finished is silence too.
+        let half = client.write_all(b"GET / HTT").await;
+        half.expect("it reads");
+        sleep(Duration::from_secs(18)).await;
+        assert!(is_closed(&mut client).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_waits_for_an_answer_is_not_silent() {
+        let slow = get(async || sleep(Duration::from_secs(500)).await);
+        let mut client = client(Router::new().route("/slow", slow)).await;
+        let done = ask(&mut client, "/slow").await;
+        assert!(done.starts_with("HTTP/1.1 200 "), "{done}");
+        sleep(Duration::from_secs(74)).await;
+        assert!(!is_closed(&mut client).await);
+        sleep(Duration::from_secs(18)).await;
+        assert!(is_closed(&mut client).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_has_10_s_for_its_first_head() {
+        let mut client = client(Router::new()).await;
+        let half = client.write_all(b"GET / HTT").await;
+        half.expect("it reads");
+        sleep(Duration::from_millis(9_900)).await;
+        assert!(!is_closed(&mut client).await);
+        sleep(Duration::from_millis(200)).await;
+        assert!(is_closed(&mut client).await);
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_request_only() {
+        let router = Router::new()
+            .route("/fine", get(async || "fine"))
+            .route("/broken", get(async || -> &str { panic!("secret cause") }));
+        let mut client = client(router).await;
         let broken = ask(&mut client, "/broken").await;
         assert!(broken.starts_with("HTTP/1.1 500 "), "{broken}");
         assert!(broken.contains("application/problem+json"), "{broken}");

@@ -1,5 +1,6 @@
 //! Starting, being watched, and ending.
 
+mod drain;
 mod image;
 mod operations;
 

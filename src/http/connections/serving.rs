@@ -1,25 +1,31 @@
 //! One connection: HTTP/1.1 or HTTP/2 until its client, its time, the shutdown or an event stream ends that.
 
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{pending, poll_fn};
+use std::mem;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::header::CONNECTION;
 use axum::http::response::Parts;
-use axum::http::{Method, Request, Version};
-use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
+use axum::http::{HeaderValue, Method, Request, Response, Version};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use hyper::body::{Body as _, Incoming};
+use hyper::service::{Service as HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::Watcher;
-use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::sleep;
-use tower_http::catch_panic::CatchPanic;
+use tower_service::Service;
 use tracing::debug;
 
 use super::Held;
@@ -34,10 +40,15 @@ const EVENTS_PATH: &str = "/v1/events";
 /// How long a client may take to send the head of its first request, from the accept on.
 const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may be idle between two requests, the head of the second included, which
-/// hyper does not tell apart. Longer than the ping interval, so that a client can ping on one
-/// connection, and than the 60 s after which proxies close theirs, so that they close first.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long an HTTP/1 connection may be idle after a request, the head of the next and the rest of the
+/// answer included: this often it is looked whether there was another, and so often in vain. 75 s or a
+/// little more is longer than the ping interval, so that a client can ping on one connection, and than
+/// the 60 s after which proxies close theirs, so that they close first.
+const SILENCE_STEP: Duration = Duration::from_secs(15);
+const SILENT_STEPS: u32 = 5;
+
+/// How long a client may take to send the rest of a head, once the service is to end.
+const LAST_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The largest request head, and the most that waits in this process for a reader that is slow.
 const BUFFER_BYTES: usize = 64 * 1_024;
@@ -49,13 +60,12 @@ const H2_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams on one HTTP/2 connection. hyper's 200 are too few behind a proxy that multiplexes.
 const H2_MAX_STREAMS: u32 = 10_000;
 
-/// How every connection is spoken with.
+/// How every connection is spoken with. hyper's own time-out for heads is not used: it would arm a timer
+/// for every request.
 pub(super) fn protocols() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(BUFFER_BYTES)
         .writev(false)
         .http2()
@@ -74,9 +84,11 @@ pub(in crate::http) struct Seat(Arc<Seated>);
 #[derive(Debug, Default)]
 struct Seated {
     stream: Mutex<Option<EventStream>>,
-    head: Mutex<Option<(Version, Parts)>>,
-    taken: Notify,
+    head: Mutex<Option<Head>>,
 }
+
+/// What a stream is answered with: the version of the request, and the head of the response.
+type Head = (Version, Parts);
 
 impl Seat {
     /// Takes the stream; the response that goes with it is to have no body.
@@ -88,17 +100,71 @@ impl Seat {
         self.0.stream.lock().is_some()
     }
 
-    /// The connection's task is to go on with this head and the stream.
+    /// The connection's task, in which this is called, is to go on with this head and the stream.
     fn hand_over(&self, version: Version, head: Parts) {
         *self.0.head.lock() = Some((version, head));
-        self.0.taken.notify_one();
     }
 
-    /// Resolves once a stream is handed over.
-    async fn handed_over(&self) -> Option<(Version, Parts, EventStream)> {
-        self.0.taken.notified().await;
-        let (version, head) = self.0.head.lock().take()?;
-        Some((version, head, self.0.stream.lock().take()?))
+    fn is_handed_over(&self) -> bool {
+        self.0.head.lock().is_some()
+    }
+
+    fn handed_over(&self) -> Option<(Head, EventStream)> {
+        let head = self.0.head.lock().take()?;
+        Some((head, self.0.stream.lock().take()?))
+    }
+}
+
+/// What the client of an HTTP/1 connection, which asks one thing at a time, has asked so far.
+#[derive(Debug, Default)]
+struct Talk {
+    /// Counted, and wrapped around, by the connection's task alone.
+    requests: AtomicU32,
+    /// Whether the last of them has no answer yet. On HTTP/2 for ever: its clients are probed instead.
+    in_progress: AtomicBool,
+}
+
+impl Talk {
+    fn request(&self) {
+        let number = self.requests.load(Ordering::Relaxed).wrapping_add(1);
+        self.requests.store(number, Ordering::Relaxed);
+        self.in_progress.store(true, Ordering::Relaxed);
+    }
+
+    fn answer(&self, version: Version) {
+        let still = version >= Version::HTTP_2;
+        self.in_progress.store(still, Ordering::Relaxed);
+    }
+
+    /// How many requests there were, and whether the last is in progress.
+    fn heard(&self) -> (u32, bool) {
+        let requests = self.requests.load(Ordering::Relaxed);
+        (requests, self.in_progress.load(Ordering::Relaxed))
+    }
+
+    /// Resolves once nothing was asked for, or was being answered, for `steps` steps.
+    async fn silence(&self, step: Duration, steps: u32) {
+        let mut heard = self.heard();
+        let mut silent = 0;
+        while silent < steps {
+            sleep(step).await;
+            let before = mem::replace(&mut heard, self.heard());
+            let (_, in_progress) = heard;
+            silent = if before == heard && !in_progress {
+                silent + 1
+            } else {
+                0
+            };
+        }
+    }
+
+    /// Resolves once the client should be cut off.
+    async fn too_long_a_silence(&self) {
+        sleep(FIRST_HEAD_TIMEOUT).await;
+        let (requests, _) = self.heard();
+        if requests > 0 {
+            self.silence(SILENCE_STEP, SILENT_STEPS).await;
+        }
     }
 }
 
@@ -107,54 +173,61 @@ pub(super) struct Serving {
     pub(super) stream: TcpStream,
     pub(super) router: Router,
     pub(super) protocols: auto::Builder<TokioExecutor>,
-    pub(super) watcher: Watcher,
+    /// Changes, or ends, when the service is to end.
+    pub(super) drain: watch::Receiver<()>,
     pub(super) held: Held,
+}
+
+/// What a connection is told from outside.
+enum Signal {
+    /// To end with the request it is in.
+    Drain,
+    /// To end, since its client has been silent for too long.
+    Silence,
 }
 
 impl Serving {
     /// Serves until something ends it. An event stream is left to a task of its own.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let (socket, home) = Socket::new(self.stream);
         let seat = Seat::default();
-        let begun = Arc::new(AtomicBool::new(false));
-        let service = CatchPanic::custom(self.router, panicked);
-        let (begins, offered, carrier) = (Arc::clone(&begun), seat.clone(), home.clone());
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            begins.store(true, Ordering::Relaxed);
-            let version = request.version();
-            let seat = may_carry_a_stream(&request, &carrier).then(|| offered.clone());
-            if let Some(seat) = &seat {
-                request.extensions_mut().insert(seat.clone());
-            }
-            let answer = TowerToHyperService::new(service.clone()).call(request);
-            async move {
-                let response = answer.await?;
-                match seat {
-                    Some(seat) if seat.is_taken() && response.status().is_success() => {
-                        seat.hand_over(version, response.into_parts().0);
-                        pending().await
+        let talk = Arc::new(Talk::default());
+        let service = answering(self.router, &talk, &seat, &home);
+        {
+            let connection = self
+                .protocols
+                .serve_connection(TokioIo::new(socket), service);
+            let mut connection = pin!(connection);
+            // These are polled only when they wake the task themselves, and not for every request.
+            let mut signals = FuturesUnordered::new();
+            signals.push(first_signal(&mut self.drain, &talk).boxed());
+            poll_fn(|context| {
+                loop {
+                    if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                        if let Err(error) = ended {
+                            debug!(%error, "a connection broke");
+                        }
+                        return Poll::Ready(());
                     }
-                    _ => Ok::<_, Infallible>(response),
+                    if seat.is_handed_over() {
+                        return Poll::Ready(());
+                    }
+                    match signals.poll_next_unpin(context) {
+                        Poll::Ready(Some(Signal::Drain)) => {
+                            connection.as_mut().graceful_shutdown();
+                            signals.push(last_signal(&home, &talk).boxed());
+                        }
+                        Poll::Ready(Some(Signal::Silence)) => {
+                            debug!("a client that was silent was cut off");
+                            return Poll::Ready(());
+                        }
+                        Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+                    }
                 }
-            }
-        });
-        let connection = self
-            .protocols
-            .serve_connection(TokioIo::new(socket), service);
-        let handed_over = tokio::select! {
-            served = self.watcher.watch(connection.into_owned()) => {
-                if let Err(error) = served {
-                    debug!(%error, "a connection broke");
-                }
-                None
-            }
-            handed_over = seat.handed_over() => handed_over,
-            () = never_began(&begun) => {
-                debug!("a client that sent no request was cut off");
-                None
-            }
-        };
-        if let Some((version, head, stream)) = handed_over
+            })
+            .await;
+        }
+        if let Some(((version, head), stream)) = seat.handed_over()
             && let Some(socket) = home.returned()
         {
             // In a task of its own, because this one keeps the size it had for hyper.
@@ -168,19 +241,75 @@ impl Serving {
     }
 }
 
-/// Resolves if no request has begun in time.
-async fn never_began(begun: &AtomicBool) {
-    sleep(FIRST_HEAD_TIMEOUT).await;
-    if begun.load(Ordering::Relaxed) {
-        pending().await
+async fn first_signal(drain: &mut watch::Receiver<()>, talk: &Talk) -> Signal {
+    tokio::select! {
+        // An error means that the other end is gone, and that is the sign.
+        _ = drain.changed() => Signal::Drain,
+        () = talk.too_long_a_silence() => Signal::Silence,
     }
 }
 
-/// Whether the connection has nothing else to carry: not where HTTP/2 carries other streams on it,
-/// nor where the client has yet to read the answer to an earlier request.
-fn may_carry_a_stream(request: &Request<Incoming>, home: &Home) -> bool {
-    request.uri().path() == EVENTS_PATH
-        && request.version() < Version::HTTP_2
-        && request.method() != Method::HEAD
-        && !home.is_blocked()
+/// The signal after that to drain: a client may send the rest of a head, and read the rest of an answer.
+async fn last_signal(home: &Home, talk: &Talk) -> Signal {
+    loop {
+        talk.silence(LAST_HEAD_TIMEOUT, 1).await;
+        if !home.is_blocked() {
+            return Signal::Silence;
+        }
+    }
+}
+
+/// What answers the requests of a connection.
+fn answering(
+    router: Router,
+    talk: &Arc<Talk>,
+    seat: &Seat,
+    home: &Home,
+) -> impl HttpService<
+    Request<Incoming>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + use<> {
+    let (talk, seat, home) = (Arc::clone(talk), seat.clone(), home.clone());
+    service_fn(move |request: Request<Incoming>| {
+        talk.request();
+        let version = request.version();
+        let is_stream = version < Version::HTTP_2 && request.uri().path() == EVENTS_PATH;
+        let seat = (is_stream && may_carry(&request, &home)).then(|| seat.clone());
+        let mut request = request.map(|body| match body.is_end_stream() {
+            true => Body::empty(),
+            false => Body::new(body),
+        });
+        if let Some(seat) = &seat {
+            request.extensions_mut().insert(seat.clone());
+        }
+        // A router is always ready.
+        let answer = router.clone().call(request);
+        let talk = Arc::clone(&talk);
+        async move {
+            let answer = AssertUnwindSafe(answer).catch_unwind().await;
+            let mut response = answer.unwrap_or_else(|cause| Ok(panicked(cause)))?;
+            if is_stream && response.status().is_success() {
+                if let Some(seat) = seat
+                    && seat.is_taken()
+                {
+                    seat.hand_over(version, response.into_parts().0);
+                    return pending().await;
+                }
+                // A stream ends its connection, whoever writes it, and counts as an answer in progress.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            } else {
+                talk.answer(version);
+            }
+            Ok(response)
+        }
+    })
+}
+
+/// Whether an HTTP/1 connection has nothing else to carry than the stream: not where the client has yet to
+/// read the answer to an earlier request.
+fn may_carry(request: &Request<Incoming>, home: &Home) -> bool {
+    request.method() != Method::HEAD && !home.is_blocked()
 }
