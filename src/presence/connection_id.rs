@@ -1,5 +1,5 @@
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
 
 use serde::Serialize;
 use thiserror::Error;
@@ -9,7 +9,7 @@ use thiserror::Error;
 /// A client that names none uses the user's one unnamed connection, [`ConnectionId::unnamed`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
-pub struct ConnectionId(Arc<str>);
+pub struct ConnectionId(Cow<'static, str>);
 
 /// The text is not a [`ConnectionId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -29,13 +29,12 @@ impl ConnectionId {
         if text.is_empty() || text.len() > Self::MAX_LENGTH || !text.bytes().all(allowed) {
             return Err(InvalidConnectionId);
         }
-        Ok(Self(text.into()))
+        Ok(Self(Cow::Owned(text.to_owned())))
     }
 
     /// The connection of a client that names none: `"1"`.
     pub fn unnamed() -> Self {
-        static SHARED: LazyLock<Arc<str>> = LazyLock::new(|| ConnectionId::UNNAMED.into());
-        Self(Arc::clone(&SHARED))
+        Self(Cow::Borrowed(Self::UNNAMED))
     }
 
     /// Whether this is the unnamed connection, whatever way it was asked for.

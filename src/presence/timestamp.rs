@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -39,10 +40,32 @@ impl Timestamp {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
+    /// Appends what [`Display`](fmt::Display) shows. A second is rendered once and then remembered, since
+    /// the answers to all pings of a second name the same.
+    pub(crate) fn append_to(self, text: &mut Vec<u8>) {
+        let shown = self.0.min(LAST_RFC3339_MILLIS);
+        let (second, millis) = (shown / 1_000, shown % 1_000);
+        SECOND.with_borrow_mut(|(last, start)| {
+            if *last != second {
+                *last = second;
+                *start = Self(second * 1_000).to_string();
+                start.truncate(start.len() - "000Z".len());
+            }
+            text.extend_from_slice(start.as_bytes());
+        });
+        let digit = |tens: u64| b'0' + (millis / tens % 10) as u8;
+        text.extend_from_slice(&[digit(100), digit(10), digit(1), b'Z']);
+    }
+
     /// How long after `earlier` this is; zero when it is not after it.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+}
+
+thread_local! {
+    /// The second that this thread wrote last, and its text up to the milliseconds.
+    static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
 }
 
 /// A duration in whole milliseconds, the resolution of every deadline here.
@@ -66,12 +89,25 @@ impl Serialize for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn it_is_written_as_rfc_3339_with_milliseconds() {
         let moment = Timestamp::from_millis(1_795_507_200_123);
         assert_eq!(moment.to_string(), "2026-11-24T08:00:00.123Z");
         assert_eq!(Timestamp(u64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_appended_as_it_is_shown(millis in prop_oneof![0..5_000_u64, any::<u64>()]) {
+            let moments = [Timestamp(millis), Timestamp(millis.saturating_add(1_001)), Timestamp(millis)];
+            for moment in moments {
+                let mut text = b"at ".to_vec();
+                moment.append_to(&mut text);
+                prop_assert_eq!(String::from_utf8(text).ok(), Some(format!("at {moment}")));
+            }
+        }
     }
 
     #[test]
