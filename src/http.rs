@@ -6,6 +6,7 @@ mod cors;
 mod documents;
 mod error;
 mod events;
+mod front;
 mod health;
 mod input;
 mod online;
@@ -24,6 +25,7 @@ pub(crate) use self::auth::Access;
 pub(crate) use self::connections::Connections;
 use self::documents::ApiDocument;
 use self::error::{method_not_allowed, not_found};
+pub(crate) use self::front::Front;
 use crate::config::Config;
 use crate::events::Streams;
 use crate::presence::PresenceService;
@@ -44,30 +46,35 @@ pub struct AppState {
     pub(crate) access: Arc<Access>,
 }
 
-/// All routes of the service, with their documentation.
-pub fn router(state: AppState) -> Router {
+/// All routes of the service.
+pub(crate) fn front(state: AppState) -> Front {
     let (api, document) = api().split_for_parts();
     let mut all = api
         .merge(documents::routes(&document))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
+    let state = Arc::new(state);
+    let mut pings = Some(Arc::clone(&state));
     if let Some(origins) = &state.config.access.cors_origins {
         all = all.layer(cors::layer(origins));
+        pings = None;
     }
     if request_spans_are_seen() {
         let spans = TraceLayer::new_for_http().make_span_with(request_span);
         all = all.layer(spans.on_request(()).on_failure(()));
+        pings = None;
     }
-    all.with_state(Arc::new(state))
+    Front::new(all.with_state(state), pings)
 }
 
 /// The metrics alone, for a listener that only those reach who may see them.
-pub(crate) fn metrics_router(state: AppState) -> Router {
-    Router::new()
+pub(crate) fn metrics_front(state: AppState) -> Front {
+    let router = Router::new()
         .route("/metrics", get(health::open_metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(Arc::new(state))
+        .with_state(Arc::new(state));
+    Front::new(router, None)
 }
 
 /// The OpenAPI document of the service, as pretty JSON.

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, InvalidSetting};
 use crate::events::{Bus, Doorbell, Hub, Streams, Sweeper};
-use crate::http::{Access, AppState, Connections, metrics_router, router};
+use crate::http::{Access, AppState, Connections, front, metrics_front};
 use crate::open_files;
 use crate::presence::PresenceService;
 use crate::store::Store;
@@ -132,13 +132,13 @@ impl Server {
             info!(%address, "serving the metrics apart");
             let connections = Connections::new(
                 listener,
-                metrics_router(state.clone()),
+                metrics_front(state.clone()),
                 METRICS_CONNECTIONS,
                 Arc::clone(&metrics),
             );
             tasks.spawn(accept(connections, stopped.clone(), METRICS_ACCEPTOR));
         }
-        let connections = Connections::new(listener, router(state), self.connections, metrics);
+        let connections = Connections::new(listener, front(state), self.connections, metrics);
         tasks.spawn(accept(connections, stopped, ACCEPTOR));
         Ok(Running {
             address,

@@ -10,7 +10,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -20,6 +19,7 @@ use tracing::{debug, warn};
 
 pub(super) use self::serving::Seat;
 use self::serving::{Serving, protocols};
+use super::Front;
 use crate::telemetry::{Metrics, OpenConnection};
 
 /// What the kernel may hold for a reader that is slow, in bytes; Linux doubles it. By default that
@@ -51,7 +51,7 @@ struct Held {
 /// The connections of one listener.
 pub(crate) struct Connections {
     listener: TcpListener,
-    router: Router,
+    front: Front,
     /// Dropped when all connections are to end.
     drain: watch::Sender<()>,
     places: Places,
@@ -92,13 +92,13 @@ impl Connections {
     /// Serves at most `most` connections of `listener` at once.
     pub(crate) fn new(
         listener: TcpListener,
-        router: Router,
+        front: Front,
         most: u32,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             listener,
-            router,
+            front,
             drain: watch::Sender::new(()),
             places: Places {
                 most,
@@ -132,7 +132,7 @@ impl Connections {
                     }
                     let serving = Serving {
                         stream,
-                        router: self.router.clone(),
+                        front: self.front.clone(),
                         protocols: protocols.clone(),
                         drain: self.drain.subscribe(),
                         held: Held {
@@ -173,6 +173,7 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 mod tests {
     use std::future::pending;
 
+    use axum::Router;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::timeout;
@@ -195,7 +196,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let metrics = Arc::new(Metrics::new());
-        let mut connections = Connections::new(listener, router, 8, metrics);
+        let mut connections = Connections::new(listener, Front::new(router, None), 8, metrics);
         tokio::spawn(async move { connections.accept_until(pending()).await });
         TcpStream::connect(address).await.expect("it accepts")
     }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
@@ -31,6 +31,9 @@ const LINGER_BYTES: u64 = 8 * 1_024 * 1_024;
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What the paths about one user begin with; the user follows, up to the next slash.
+pub(super) const USERS_PATH: &str = "/v1/users/";
+
 /// The `{userId}` of the path, percent-decoded and checked.
 #[derive(Debug)]
 pub(super) struct UserPath(pub(super) UserId);
@@ -38,11 +41,13 @@ pub(super) struct UserPath(pub(super) UserId);
 impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
-        let Path(text) = Path::<String>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Error::UserIdNotUtf8)?;
-        Ok(Self(UserId::new(&text)?))
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
+        let path = parts.uri.path();
+        let rest = path.strip_prefix(USERS_PATH).unwrap_or_default();
+        let end = rest.bytes().position(|byte| byte == b'/');
+        let user = &rest[..end.unwrap_or(rest.len())];
+        let user = percent_decode_str(user).decode_utf8();
+        Ok(Self(UserId::new(&user.map_err(|_| Error::UserIdNotUtf8)?)?))
     }
 }
 
@@ -54,7 +59,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
     type Rejection = Error;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
-        let body = read(request, BODY_LIMIT).await?;
+        let body = read(request.into_body(), BODY_LIMIT).await?;
         if body.is_empty() || body.trim_ascii() == b"null" {
             return Ok(Self(T::default()));
         }
@@ -73,20 +78,22 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for RequiredJson<T> {
         if !is_json(request.headers()) {
             return Err(Error::UnsupportedMediaType);
         }
-        let body = read(request, LIST_BODY_LIMIT).await?;
+        let body = read(request.into_body(), LIST_BODY_LIMIT).await?;
         Ok(Self(parse(&body)?))
     }
 }
 
-async fn read(request: Request, limit: usize) -> Result<Bytes, Error> {
-    if request.body().is_end_stream() {
+async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
+    if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let length = request.body().size_hint().exact();
+    let length = body.size_hint().exact();
     if length.is_some_and(|length| length > LINGER_BYTES) {
         return Err(Error::BodyTooLarge);
     }
-    match timeout(BODY_TIMEOUT, collect(request.into_body(), limit)).await {
+    // In a place of its own, since nearly every call does without and is not to carry its size.
+    let collected = Box::pin(collect(body, limit));
+    match timeout(BODY_TIMEOUT, collected).await {
         Ok(body) => body,
         Err(_) => Err(Error::BodyTimeout),
     }

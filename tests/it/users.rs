@@ -3,6 +3,7 @@
 mod connections;
 mod expiry;
 mod last_seen;
+mod shortcut;
 
 use std::time::Duration;
 

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::header::CONNECTION;
 use axum::http::response::Parts;
@@ -25,13 +24,13 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tower_service::Service;
 use tracing::debug;
 
 use super::Held;
 use super::event_writer::EventWriter;
 use super::socket::{Home, Socket};
 use crate::events::EventStream;
+use crate::http::Front;
 use crate::http::error::panicked;
 
 /// Where streams are opened.
@@ -68,6 +67,7 @@ pub(super) fn protocols() -> auto::Builder<TokioExecutor> {
         .http1()
         .max_buf_size(BUFFER_BYTES)
         .writev(false)
+        .half_close(true)
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(H2_PROBE_INTERVAL)
@@ -171,7 +171,7 @@ impl Talk {
 /// A connection and all that serves it.
 pub(super) struct Serving {
     pub(super) stream: TcpStream,
-    pub(super) router: Router,
+    pub(super) front: Front,
     pub(super) protocols: auto::Builder<TokioExecutor>,
     /// Changes, or ends, when the service is to end.
     pub(super) drain: watch::Receiver<()>,
@@ -192,7 +192,7 @@ impl Serving {
         let (socket, home) = Socket::new(self.stream);
         let seat = Seat::default();
         let talk = Arc::new(Talk::default());
-        let service = answering(self.router, &talk, &seat, &home);
+        let service = answering(self.front, &talk, &seat, &home);
         {
             let connection = self
                 .protocols
@@ -261,7 +261,7 @@ async fn last_signal(home: &Home, talk: &Talk) -> Signal {
 
 /// What answers the requests of a connection.
 fn answering(
-    router: Router,
+    front: Front,
     talk: &Arc<Talk>,
     seat: &Seat,
     home: &Home,
@@ -284,12 +284,11 @@ fn answering(
         if let Some(seat) = &seat {
             request.extensions_mut().insert(seat.clone());
         }
-        // A router is always ready.
-        let answer = router.clone().call(request);
+        let answer = front.answer(request);
         let talk = Arc::clone(&talk);
         async move {
             let answer = AssertUnwindSafe(answer).catch_unwind().await;
-            let mut response = answer.unwrap_or_else(|cause| Ok(panicked(cause)))?;
+            let mut response = answer.unwrap_or_else(panicked);
             if is_stream && response.status().is_success() {
                 if let Some(seat) = seat
                     && seat.is_taken()
