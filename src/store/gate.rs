@@ -35,60 +35,61 @@ pub(super) struct Gate {
     last_change: Mutex<(u64, Instant)>,
 }
 
-/// One call's place among those that wait, given up when it is dropped.
-struct Place<'a> {
-    waiting: &'a AtomicUsize,
-    /// How many waited when it came.
-    others: usize,
+/// The places of calls that wait, given up when it is dropped.
+#[derive(Debug)]
+pub(in crate::store) struct Places<'a> {
+    gate: &'a Gate,
+    taken: usize,
 }
 
-impl<'a> Place<'a> {
-    fn beside(waiting: &'a AtomicUsize) -> Self {
-        Self {
-            waiting,
-            others: waiting.fetch_add(1, Ordering::Relaxed),
-        }
+impl Places<'_> {
+    /// The store answered.
+    pub(in crate::store) fn answered(&self) {
+        self.gate.heard();
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Places<'_> {
     fn drop(&mut self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.gate.waiting.fetch_sub(self.taken, Ordering::Relaxed);
     }
 }
 
 impl Gate {
     /// Runs `call` for at most [`CALL_TIMEOUT`], or refuses it at once where too many wait already.
-    pub(super) async fn pass<T>(
+    pub(in crate::store) async fn pass<T>(
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let in_time = async {
-            let slow = |_| StoreError::too_slow();
-            timeout(CALL_TIMEOUT, call).await.map_err(slow)?
-        };
-        self.admit(in_time).await
+        self.admit()?;
+        let place = self.take(1);
+        let answer = timeout(CALL_TIMEOUT, call).await;
+        let answer = answer.map_err(|_| StoreError::too_slow())??;
+        place.answered();
+        Ok(answer)
     }
 
-    /// Runs `call`, which bounds its own time, or refuses it at once where too many wait already.
-    pub(super) async fn admit<T>(
-        &self,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let place = Place::beside(&self.waiting);
-        if place.others == 0 {
+    /// Refuses another call where too many wait already.
+    pub(in crate::store) fn admit(&self) -> Result<(), StoreError> {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let refused =
+            waiting >= MOST_WAITING || waiting >= MOST_WAITING_IN_SILENCE && self.is_silent();
+        match refused {
+            true => Err(StoreError::Overloaded),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts calls that were admitted, from when the store is asked on.
+    pub(in crate::store) fn take(&self, calls: usize) -> Places<'_> {
+        let waiting = self.waiting.fetch_add(calls, Ordering::Relaxed);
+        if waiting == 0 {
             self.heard();
         }
-        let refused = place.others >= MOST_WAITING
-            || place.others >= MOST_WAITING_IN_SILENCE && self.is_silent();
-        if refused {
-            return Err(StoreError::Overloaded);
+        Places {
+            gate: self,
+            taken: calls,
         }
-        let answer = call.await;
-        if answer.is_ok() {
-            self.heard();
-        }
-        answer
     }
 
     fn heard(&self) {

@@ -50,7 +50,7 @@ pub struct RedisStore {
     lifetimes: Lifetimes,
     keyspace_events: KeyspaceEvents,
     clock: Clock,
-    pub(super) gate: Gate,
+    pub(super) gate: Arc<Gate>,
 }
 
 impl RedisStore {
@@ -64,7 +64,13 @@ impl RedisStore {
         });
         let link = Arc::new(Link::new(Route::new(url, authorities.transpose()?)?));
         let keys = Keys::new(&config.key_prefix);
-        let pings = Pings::new(Arc::clone(&link), keys.clone(), config.ttl);
+        let gate = Arc::new(Gate::default());
+        let pings = Pings::new(
+            Arc::clone(&link),
+            Arc::clone(&gate),
+            keys.clone(),
+            config.ttl,
+        );
         Ok(Self {
             pings: Arc::new(pings),
             link,
@@ -73,7 +79,7 @@ impl RedisStore {
             lifetimes: Lifetimes::of(config),
             keyspace_events: config.keyspace_events,
             clock: Clock::default(),
-            gate: Gate::default(),
+            gate,
         })
     }
 
@@ -113,7 +119,9 @@ impl RedisStore {
                 });
             }
         }
-        let touched = timeout_at(began + CALL_TIMEOUT, self.touch(user, connection));
+        // In a place of its own, since nearly every ping does without and is not to carry its size.
+        let touched = Box::pin(self.gate.pass(self.touch(user, connection)));
+        let touched = timeout_at(began + CALL_TIMEOUT, touched);
         touched.await.map_err(|_| StoreError::too_slow())?
     }
 

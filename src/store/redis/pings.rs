@@ -14,7 +14,7 @@ use super::keys::Keys;
 use super::link::Link;
 use crate::presence::{UserId, millis};
 use crate::store::StoreError;
-use crate::store::gate::CALL_TIMEOUT;
+use crate::store::gate::{CALL_TIMEOUT, Gate};
 
 /// Of `GETEX key PX ttl`.
 const ARGUMENTS: usize = 4;
@@ -26,6 +26,7 @@ const COMMAND_BYTES: usize = 96;
 #[derive(Debug)]
 pub(super) struct Pings {
     link: Arc<Link>,
+    gate: Arc<Gate>,
     keys: Keys,
     /// In milliseconds, as Redis reads it.
     ttl: String,
@@ -40,9 +41,10 @@ struct Ping {
 
 impl Pings {
     /// Pings over `link` that make the keys of users live for `ttl`.
-    pub(super) fn new(link: Arc<Link>, keys: Keys, ttl: Duration) -> Self {
+    pub(super) fn new(link: Arc<Link>, gate: Arc<Gate>, keys: Keys, ttl: Duration) -> Self {
         Self {
             link,
+            gate,
             keys,
             ttl: millis(ttl).to_string(),
             waiting: Mutex::default(),
@@ -50,7 +52,10 @@ impl Pings {
     }
 
     /// Makes the key of `user` live for another TTL, if it is there, and returns what it holds.
+    ///
+    /// It ends in time or is refused at once, as the calls that pass the gate.
     pub(super) async fn extend(self: &Arc<Self>, user: &UserId) -> Result<Value, StoreError> {
+        self.gate.admit()?;
         let mut command = Cmd::with_capacity(ARGUMENTS, COMMAND_BYTES);
         command.arg("GETEX");
         self.keys.add_user(&mut command, user);
@@ -73,6 +78,7 @@ impl Pings {
     async fn send(self: Arc<Self>) {
         yield_now().await;
         let pings = mem::take(&mut *self.waiting.lock());
+        let places = self.gate.take(pings.len());
         let mut commands = Pipeline::with_capacity(pings.len());
         let mut answers = Vec::with_capacity(pings.len());
         for ping in pings {
@@ -82,6 +88,7 @@ impl Pings {
         let answered = timeout(CALL_TIMEOUT, self.link.each_again(&commands)).await;
         match answered.unwrap_or_else(|_| Err(StoreError::too_slow())) {
             Ok(values) => {
+                places.answered();
                 for (answer, value) in answers.into_iter().zip(values) {
                     // Whoever does not wait any more has hung up.
                     let _ = answer.send(value);
