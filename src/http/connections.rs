@@ -236,6 +236,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_its_answer_bit_by_bit_is_not_silent() {
+        const LENGTH: usize = 2 * 1_024 * 1_024;
+        let long = get(async || vec![b'x'; LENGTH]);
+        let mut client = client(Router::new().route("/long", long)).await;
+        let buffer = SockRef::from(&client).set_recv_buffer_size(16 * 1_024);
+        buffer.expect("a small buffer");
+        let request = b"GET /long HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        client.write_all(request).await.expect("it reads");
+        let (mut taken, mut bytes) = (0, vec![0; 32 * 1_024]);
+        let began = Instant::now();
+        loop {
+            sleep(Duration::from_secs(10)).await;
+            match client.read(&mut bytes).await.expect("it answers") {
+                0 => break,
+                count => taken += count,
+            }
+        }
+        assert!(taken > LENGTH, "{taken} bytes of head and body");
+        assert!(began.elapsed() > Duration::from_secs(300), "that was slow");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_client_has_10_s_for_its_first_head() {
         let mut client = client(Router::new()).await;
         let half = client.write_all(b"GET / HTT").await;

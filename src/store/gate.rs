@@ -8,7 +8,7 @@ use super::StoreError;
 
 /// How many calls may wait for the store at once, whatever it does. Each holds a few KiB beside
 /// the connection it came by.
-const MOST_WAITING: usize = 16_384;
+pub(in crate::store) const MOST_WAITING: usize = 16_384;
 
 /// How many calls may wait for a store that has fallen silent.
 ///
@@ -61,7 +61,7 @@ impl Gate {
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        self.admit()?;
+        self.admit_beside(0)?;
         let place = self.take(1);
         let answer = timeout(CALL_TIMEOUT, call).await;
         let answer = answer.map_err(|_| StoreError::too_slow())??;
@@ -69,9 +69,9 @@ impl Gate {
         Ok(answer)
     }
 
-    /// Refuses another call where too many wait already.
-    pub(in crate::store) fn admit(&self) -> Result<(), StoreError> {
-        let waiting = self.waiting.load(Ordering::Relaxed);
+    /// Refuses another call where too many wait already, `others` of whom are not counted yet.
+    pub(in crate::store) fn admit_beside(&self, others: usize) -> Result<(), StoreError> {
+        let waiting = self.waiting.load(Ordering::Relaxed) + others;
         let refused =
             waiting >= MOST_WAITING || waiting >= MOST_WAITING_IN_SILENCE && self.is_silent();
         match refused {

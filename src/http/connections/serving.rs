@@ -11,9 +11,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::CONNECTION;
 use axum::http::response::Parts;
-use axum::http::{HeaderValue, Method, Request, Response, Version};
+use axum::http::{Method, Request, Response, Version};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use hyper::body::{Body as _, Incoming};
@@ -39,10 +38,10 @@ const EVENTS_PATH: &str = "/v1/events";
 /// How long a client may take to send the head of its first request, from the accept on.
 const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an HTTP/1 connection may be idle after a request, the head of the next and the rest of the
-/// answer included: this often it is looked whether there was another, and so often in vain. 75 s or a
-/// little more is longer than the ping interval, so that a client can ping on one connection, and than
-/// the 60 s after which proxies close theirs, so that they close first.
+/// How long an HTTP/1 connection may be idle after the client took an answer, the head of the next request
+/// included: this often it is looked whether there was another, and so often in vain. 75 s or a little more
+/// is longer than the ping interval, so that a client can ping on one connection, and than the 60 s after
+/// which proxies close theirs, so that they close first.
 const SILENCE_STEP: Duration = Duration::from_secs(15);
 const SILENT_STEPS: u32 = 5;
 
@@ -116,15 +115,24 @@ impl Seat {
 }
 
 /// What the client of an HTTP/1 connection, which asks one thing at a time, has asked so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Talk {
     /// Counted, and wrapped around, by the connection's task alone.
     requests: AtomicU32,
     /// Whether the last of them has no answer yet. On HTTP/2 for ever: its clients are probed instead.
     in_progress: AtomicBool,
+    home: Home,
 }
 
 impl Talk {
+    fn over(home: &Home) -> Arc<Self> {
+        Arc::new(Self {
+            requests: AtomicU32::new(0),
+            in_progress: AtomicBool::new(false),
+            home: home.clone(),
+        })
+    }
+
     fn request(&self) {
         let number = self.requests.load(Ordering::Relaxed).wrapping_add(1);
         self.requests.store(number, Ordering::Relaxed);
@@ -136,10 +144,12 @@ impl Talk {
         self.in_progress.store(still, Ordering::Relaxed);
     }
 
-    /// How many requests there were, and whether the last is in progress.
+    /// How many requests there were, and whether the client has yet to get the answer to the last, or to
+    /// take the rest of it. Whoever takes nothing at all is given up by the system.
     fn heard(&self) -> (u32, bool) {
         let requests = self.requests.load(Ordering::Relaxed);
-        (requests, self.in_progress.load(Ordering::Relaxed))
+        let answering = self.in_progress.load(Ordering::Relaxed) || self.home.is_blocked();
+        (requests, answering)
     }
 
     /// Resolves once nothing was asked for, or was being answered, for `steps` steps.
@@ -149,8 +159,8 @@ impl Talk {
         while silent < steps {
             sleep(step).await;
             let before = mem::replace(&mut heard, self.heard());
-            let (_, in_progress) = heard;
-            silent = if before == heard && !in_progress {
+            let (_, answering) = heard;
+            silent = if before == heard && !answering {
                 silent + 1
             } else {
                 0
@@ -191,7 +201,7 @@ impl Serving {
     pub(super) async fn run(mut self) {
         let (socket, home) = Socket::new(self.stream);
         let seat = Seat::default();
-        let talk = Arc::new(Talk::default());
+        let talk = Talk::over(&home);
         let service = answering(self.front, &talk, &seat, &home);
         {
             let connection = self
@@ -215,7 +225,7 @@ impl Serving {
                     match signals.poll_next_unpin(context) {
                         Poll::Ready(Some(Signal::Drain)) => {
                             connection.as_mut().graceful_shutdown();
-                            signals.push(last_signal(&home, &talk).boxed());
+                            signals.push(last_signal(&talk).boxed());
                         }
                         Poll::Ready(Some(Signal::Silence)) => {
                             debug!("a client that was silent was cut off");
@@ -249,14 +259,10 @@ async fn first_signal(drain: &mut watch::Receiver<()>, talk: &Talk) -> Signal {
     }
 }
 
-/// The signal after that to drain: a client may send the rest of a head, and read the rest of an answer.
-async fn last_signal(home: &Home, talk: &Talk) -> Signal {
-    loop {
-        talk.silence(LAST_HEAD_TIMEOUT, 1).await;
-        if !home.is_blocked() {
-            return Signal::Silence;
-        }
-    }
+/// The signal after that to drain: a client may send the rest of a head, and take the rest of an answer.
+async fn last_signal(talk: &Talk) -> Signal {
+    talk.silence(LAST_HEAD_TIMEOUT, 1).await;
+    Signal::Silence
 }
 
 /// What answers the requests of a connection.
@@ -275,8 +281,7 @@ fn answering(
     service_fn(move |request: Request<Incoming>| {
         talk.request();
         let version = request.version();
-        let is_stream = version < Version::HTTP_2 && request.uri().path() == EVENTS_PATH;
-        let seat = (is_stream && may_carry(&request, &home)).then(|| seat.clone());
+        let seat = may_carry_a_stream(&request, &home).then(|| seat.clone());
         let mut request = request.map(|body| match body.is_end_stream() {
             true => Body::empty(),
             false => Body::new(body),
@@ -288,27 +293,26 @@ fn answering(
         let talk = Arc::clone(&talk);
         async move {
             let answer = AssertUnwindSafe(answer).catch_unwind().await;
-            let mut response = answer.unwrap_or_else(panicked);
-            if is_stream && response.status().is_success() {
-                if let Some(seat) = seat
-                    && seat.is_taken()
-                {
+            let response = answer.unwrap_or_else(panicked);
+            match seat {
+                Some(seat) if seat.is_taken() && response.status().is_success() => {
                     seat.hand_over(version, response.into_parts().0);
-                    return pending().await;
+                    pending().await
                 }
-                // A stream ends its connection, whoever writes it, and counts as an answer in progress.
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, close);
-            } else {
-                talk.answer(version);
+                _ => {
+                    talk.answer(version);
+                    Ok(response)
+                }
             }
-            Ok(response)
         }
     })
 }
 
-/// Whether an HTTP/1 connection has nothing else to carry than the stream: not where the client has yet to
-/// read the answer to an earlier request.
-fn may_carry(request: &Request<Incoming>, home: &Home) -> bool {
-    request.method() != Method::HEAD && !home.is_blocked()
+/// Whether the connection has nothing else to carry: not where HTTP/2 carries other streams on it,
+/// nor where the client has yet to read the answer to an earlier request.
+fn may_carry_a_stream(request: &Request<Incoming>, home: &Home) -> bool {
+    request.uri().path() == EVENTS_PATH
+        && request.version() < Version::HTTP_2
+        && request.method() != Method::HEAD
+        && !home.is_blocked()
 }

@@ -55,7 +55,6 @@ impl Pings {
     ///
     /// It ends in time or is refused at once, as the calls that pass the gate.
     pub(super) async fn extend(self: &Arc<Self>, user: &UserId) -> Result<Value, StoreError> {
-        self.gate.admit()?;
         let mut command = Cmd::with_capacity(ARGUMENTS, COMMAND_BYTES);
         command.arg("GETEX");
         self.keys.add_user(&mut command, user);
@@ -63,6 +62,7 @@ impl Pings {
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut waiting = self.waiting.lock();
+            self.gate.admit_beside(waiting.len())?;
             waiting.push(Ping { command, answer });
             waiting.len() == 1
         };
@@ -77,8 +77,12 @@ impl Pings {
     /// Sends everyone who waits, after all requests that have arrived by now had their turn to join.
     async fn send(self: Arc<Self>) {
         yield_now().await;
-        let pings = mem::take(&mut *self.waiting.lock());
-        let places = self.gate.take(pings.len());
+        let (pings, places) = {
+            let mut waiting = self.waiting.lock();
+            // Counted before another may join, so that everyone who waits is seen by whoever comes.
+            let places = self.gate.take(waiting.len());
+            (mem::take(&mut *waiting), places)
+        };
         let mut commands = Pipeline::with_capacity(pings.len());
         let mut answers = Vec::with_capacity(pings.len());
         for ping in pings {
@@ -100,5 +104,41 @@ impl Pings {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::store::gate::MOST_WAITING;
+    use crate::store::redis::route::Route;
+
+    /// The link to a server that nobody ever connected.
+    fn link() -> Arc<Link> {
+        let url = "redis://127.0.0.1:1".parse().expect("an address");
+        Arc::new(Link::new(Route::new(&url, None).expect("a route")))
+    }
+
+    #[tokio::test]
+    async fn a_crowd_of_pings_is_bounded_even_if_it_comes_at_once() {
+        let gate = Arc::new(Gate::default());
+        let keys = Keys::new("presence:");
+        let pings = Pings::new(link(), gate, keys, Duration::from_secs(60));
+        let pings = Arc::new(pings);
+        let mut calls = JoinSet::new();
+        for _ in 0..MOST_WAITING + 100 {
+            let pings = Arc::clone(&pings);
+            calls.spawn(async move {
+                let user = UserId::new("alice").expect("an id");
+                pings.extend(&user).await
+            });
+        }
+        let answers = calls.join_all().await;
+        let refused = |answer: &Result<_, _>| matches!(answer, Err(StoreError::Overloaded));
+        let refused = answers.iter().filter(|answer| refused(answer)).count();
+        assert_eq!(refused, 100);
+        assert!(answers.iter().all(Result::is_err), "there is no server");
     }
 }

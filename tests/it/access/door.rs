@@ -156,6 +156,8 @@ async fn pages_of_the_named_origins_may_call_and_no_others() {
         let answer = send(preflight(origin, path)).await;
         assert!(answer.status.is_success(), "{path}: {}", answer.status);
         assert_eq!(answer.header("access-control-allow-origin"), origin);
+        let connection = answer.headers.get("connection");
+        assert!(connection.is_none(), "the request itself is to follow");
         let headers = answer
             .header("access-control-allow-headers")
             .to_ascii_lowercase();
