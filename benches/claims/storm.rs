@@ -75,8 +75,9 @@ async fn round(
         (STREAMS * MISSED) as u64,
         "each event came once"
     );
-    stormy_ms.push(p99_ms(&stormy));
-    slower.push(p99_ms(&stormy) / p99_ms(&quiet));
+    let stormy = p99_ms(&stormy);
+    stormy_ms.push(stormy);
+    slower.push(stormy / p99_ms(&quiet));
 }
 
 /// The sweeps that an idle instance makes in this time, at least.

@@ -2,13 +2,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::StoreError;
 
 /// How many calls may wait for the store at once, whatever it does. Each holds a few KiB beside
 /// the connection it came by.
-pub(in crate::store) const MOST_WAITING: usize = 16_384;
+pub(super) const MOST_WAITING: usize = 16_384;
 
 /// How many calls may wait for a store that has fallen silent.
 ///
@@ -22,7 +22,7 @@ const SILENCE: Duration = Duration::from_millis(250);
 
 /// How long a call may take, with all the round trips it makes. Our clients are promised an answer
 /// within 2 s, of which this leaves a part for the way there and back.
-pub(in crate::store) const CALL_TIMEOUT: Duration = Duration::from_millis(1_600);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_millis(1_600);
 
 /// Bounds how many calls wait for the store, and for how long.
 #[derive(Debug)]
@@ -37,14 +37,14 @@ pub(super) struct Gate {
 
 /// The places of calls that wait, given up when it is dropped.
 #[derive(Debug)]
-pub(in crate::store) struct Places<'a> {
+pub(super) struct Places<'a> {
     gate: &'a Gate,
     taken: usize,
 }
 
 impl Places<'_> {
     /// The store answered.
-    pub(in crate::store) fn answered(&self) {
+    pub(super) fn answered(&self) {
         self.gate.heard();
     }
 }
@@ -57,20 +57,29 @@ impl Drop for Places<'_> {
 
 impl Gate {
     /// Runs `call` for at most [`CALL_TIMEOUT`], or refuses it at once where too many wait already.
-    pub(in crate::store) async fn pass<T>(
+    pub(super) async fn pass<T>(
         &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.pass_until(Instant::now() + CALL_TIMEOUT, call).await
+    }
+
+    /// Runs `call` until `deadline` at most, or refuses it at once where too many wait already.
+    pub(super) async fn pass_until<T>(
+        &self,
+        deadline: Instant,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         self.admit_beside(0)?;
         let place = self.take(1);
-        let answer = timeout(CALL_TIMEOUT, call).await;
+        let answer = timeout_at(deadline, call).await;
         let answer = answer.map_err(|_| StoreError::too_slow())??;
         place.answered();
         Ok(answer)
     }
 
     /// Refuses another call where too many wait already, `others` of whom are not counted yet.
-    pub(in crate::store) fn admit_beside(&self, others: usize) -> Result<(), StoreError> {
+    pub(super) fn admit_beside(&self, others: usize) -> Result<(), StoreError> {
         let waiting = self.waiting.load(Ordering::Relaxed) + others;
         let refused =
             waiting >= MOST_WAITING || waiting >= MOST_WAITING_IN_SILENCE && self.is_silent();
@@ -81,7 +90,7 @@ impl Gate {
     }
 
     /// Counts calls that were admitted, from when the store is asked on.
-    pub(in crate::store) fn take(&self, calls: usize) -> Places<'_> {
+    pub(super) fn take(&self, calls: usize) -> Places<'_> {
         let waiting = self.waiting.fetch_add(calls, Ordering::Relaxed);
         if waiting == 0 {
             self.heard();

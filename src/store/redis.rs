@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{ScriptInvocation, Value};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use self::clock::Clock;
 use self::keys::Keys;
@@ -120,9 +120,8 @@ impl RedisStore {
             }
         }
         // In a place of its own, since nearly every ping does without and is not to carry its size.
-        let touched = Box::pin(self.gate.pass(self.touch(user, connection)));
-        let touched = timeout_at(began + CALL_TIMEOUT, touched);
-        touched.await.map_err(|_| StoreError::too_slow())?
+        let touch = self.touch(user, connection);
+        Box::pin(self.gate.pass_until(began + CALL_TIMEOUT, touch)).await
     }
 
     pub(super) async fn touch(

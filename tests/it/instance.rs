@@ -5,6 +5,9 @@ use std::env;
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus};
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
 use crate::client::Client;
 use crate::process::{Process, Signal};
 
@@ -122,6 +125,14 @@ impl Instance {
         let base = self.client.base();
         let address = base.strip_prefix("http://").expect("an http address");
         address.parse().expect("an address and a port")
+    }
+
+    /// A connection of its own, on which `bytes` were sent.
+    pub(crate) async fn told(&self, bytes: &[u8]) -> TcpStream {
+        let connected = TcpStream::connect(self.address()).await;
+        let mut connection = connected.expect("it accepts");
+        connection.write_all(bytes).await.expect("it reads");
+        connection
     }
 
     /// SIGKILL: the process dies between any two instructions.

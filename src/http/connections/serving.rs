@@ -59,7 +59,8 @@ const H2_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 const H2_MAX_STREAMS: u32 = 10_000;
 
 /// How every connection is spoken with. hyper's own time-out for heads is not used: it would arm a timer
-/// for every request.
+/// for every request. Nor does hyper look during a call whether the client is still there, which takes a
+/// read and a buffer for each: a call ends soon by itself, and whoever writes a stream looks.
 pub(super) fn protocols() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -202,7 +203,7 @@ impl Serving {
         let (socket, home) = Socket::new(self.stream);
         let seat = Seat::default();
         let talk = Talk::over(&home);
-        let service = answering(self.front, &talk, &seat, &home);
+        let service = answering(self.front, &talk, &seat);
         {
             let connection = self
                 .protocols
@@ -270,18 +271,17 @@ fn answering(
     front: Front,
     talk: &Arc<Talk>,
     seat: &Seat,
-    home: &Home,
 ) -> impl HttpService<
     Request<Incoming>,
     Response = Response<Body>,
     Error = Infallible,
     Future: Send + 'static,
 > + use<> {
-    let (talk, seat, home) = (Arc::clone(talk), seat.clone(), home.clone());
+    let (talk, seat) = (Arc::clone(talk), seat.clone());
     service_fn(move |request: Request<Incoming>| {
         talk.request();
         let version = request.version();
-        let seat = may_carry_a_stream(&request, &home).then(|| seat.clone());
+        let seat = may_carry_a_stream(&request, &talk.home).then(|| seat.clone());
         let mut request = request.map(|body| match body.is_end_stream() {
             true => Body::empty(),
             false => Body::new(body),

@@ -62,13 +62,10 @@ async fn streams_leave_room_for_calls() {
     let settings = Settings::new().with("PRESENCE_CONNECTIONS", &MOST.to_string());
     let instance = Instance::start(&settings).await;
     let client = instance.client();
-    let streams: Vec<Stream> = {
-        let mut streams = Vec::new();
-        for _ in 0..MOST - 1 {
-            streams.push(Stream::open(&client, "").await);
-        }
-        streams
-    };
+    let mut streams = Vec::new();
+    for _ in 0..MOST - 1 {
+        streams.push(Stream::open(&client, "").await);
+    }
     let refused = client.get("/v1/events").await;
     assert_eq!(refused.status, 429, "{}", refused.body);
     assert_eq!(client.get("/livez").await.status, 200);

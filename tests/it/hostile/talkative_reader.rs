@@ -1,7 +1,6 @@
 //! A reader that does not stop talking.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::instance::{Instance, Settings};
@@ -13,11 +12,8 @@ const JUNK: [u8; 1_024] = [b'x'; 1_024];
 #[tokio::test]
 async fn a_reader_that_says_too_much_is_cut_off() {
     let instance = Instance::start(&Settings::new()).await;
-    let mut stream = TcpStream::connect(instance.address())
-        .await
-        .expect("it accepts");
     let request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    stream.write_all(request).await.expect("a request");
+    let mut stream = instance.told(request).await;
     let mut first = [0; 1_024];
     let count = stream.read(&mut first).await.expect("an answer");
     assert!(first[..count].starts_with(b"HTTP/1.1 200 "));

@@ -17,13 +17,7 @@ const SOON: Duration = Duration::from_secs(8);
 const MOMENT: Duration = Duration::from_millis(300);
 
 async fn begun(instance: &Instance, request: &str) -> TcpStream {
-    let mut client = TcpStream::connect(instance.address())
-        .await
-        .expect("a connection");
-    client
-        .write_all(request.as_bytes())
-        .await
-        .expect("it is sent");
+    let client = instance.told(request.as_bytes()).await;
     sleep(MOMENT).await;
     client
 }

@@ -1,7 +1,6 @@
 //! Pings pass the router by where no layer of it has to see them. That changes no answer.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use crate::instance::{Instance, Settings};
@@ -47,13 +46,7 @@ const BODIES: [&str; 6] = [
 
 /// The whole answer, without what tells one moment from another.
 async fn answer(instance: &Instance, request: &str) -> String {
-    let mut stream = TcpStream::connect(instance.address())
-        .await
-        .expect("it accepts");
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .expect("it reads");
+    let mut stream = instance.told(request.as_bytes()).await;
     let mut bytes = Vec::new();
     let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
     read.expect("it ends").expect("and cleanly");
