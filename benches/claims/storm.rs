@@ -9,7 +9,7 @@ use crate::harness::report::{Figure, Row};
 use crate::harness::service::{Redis, Service};
 use crate::harness::streams::{OUR_EVENT, Readers, Watcher, get};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const STREAMS: usize = 5_000;
 
 /// Events that every stream misses.

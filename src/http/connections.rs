@@ -3,6 +3,7 @@
 //! In place of `axum::serve`, whose connections have no time-outs (axum #2741).
 
 mod event_writer;
+mod newcomers;
 mod serving;
 mod socket;
 
@@ -12,11 +13,12 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
+use self::newcomers::Newcomers;
 pub(super) use self::serving::Seat;
 use self::serving::{Serving, protocols};
 use super::Front;
@@ -31,9 +33,8 @@ const SEND_BUFFER_BYTES: usize = 128 * 1_024;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Connections accepted before others get a turn, so that a crowd that comes at once does not make
-/// the calls of those who are there already wait behind all of it.
-const ACCEPTS_AT_ONCE: u64 = 8;
+/// Connections whose first requests are waited for at once.
+const NEWCOMERS_PER_WORKER: usize = 2;
 
 /// How long to wait after the system would not give out another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -112,12 +113,12 @@ impl Connections {
     /// Accepts until `stop` resolves.
     pub(crate) async fn accept_until(&mut self, stop: impl Future<Output = ()>) {
         let protocols = protocols();
+        let workers = Handle::current().metrics().num_workers();
+        let mut newcomers = Newcomers::new(NEWCOMERS_PER_WORKER * workers);
         tokio::pin!(stop);
-        for number in 1_u64.. {
-            if number.is_multiple_of(ACCEPTS_AT_ONCE) {
-                yield_now().await;
-            }
+        loop {
             let accepted = async {
+                newcomers.make_room().await;
                 let place = self.places.take().await;
                 (self.listener.accept().await, place)
             };
@@ -135,6 +136,7 @@ impl Connections {
                         front: self.front.clone(),
                         protocols: protocols.clone(),
                         drain: self.drain.subscribe(),
+                        newcomer: Some(newcomers.add()),
                         held: Held {
                             _place: place,
                             _counted: self.metrics.connection(),

@@ -27,6 +27,7 @@ use tracing::debug;
 
 use super::Held;
 use super::event_writer::EventWriter;
+use super::newcomers::Newcomer;
 use super::socket::{Home, Socket};
 use crate::events::EventStream;
 use crate::http::Front;
@@ -153,6 +154,10 @@ impl Talk {
         (requests, answering)
     }
 
+    fn has_begun(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0
+    }
+
     /// Resolves once nothing was asked for, or was being answered, for `steps` steps.
     async fn silence(&self, step: Duration, steps: u32) {
         let mut heard = self.heard();
@@ -172,8 +177,7 @@ impl Talk {
     /// Resolves once the client should be cut off.
     async fn too_long_a_silence(&self) {
         sleep(FIRST_HEAD_TIMEOUT).await;
-        let (requests, _) = self.heard();
-        if requests > 0 {
+        if self.has_begun() {
             self.silence(SILENCE_STEP, SILENT_STEPS).await;
         }
     }
@@ -186,6 +190,8 @@ pub(super) struct Serving {
     pub(super) protocols: auto::Builder<TokioExecutor>,
     /// Changes, or ends, when the service is to end.
     pub(super) drain: watch::Receiver<()>,
+    /// Dropped once the first request is under way, or the first events are written.
+    pub(super) newcomer: Option<Newcomer>,
     pub(super) held: Held,
 }
 
@@ -223,6 +229,9 @@ impl Serving {
                     if seat.is_handed_over() {
                         return Poll::Ready(());
                     }
+                    if self.newcomer.is_some() && talk.has_begun() {
+                        self.newcomer = None;
+                    }
                     match signals.poll_next_unpin(context) {
                         Poll::Ready(Some(Signal::Drain)) => {
                             connection.as_mut().graceful_shutdown();
@@ -243,9 +252,17 @@ impl Serving {
         {
             // In a task of its own, because this one keeps the size it had for hyper.
             let writer = EventWriter::new(socket, version, &head, stream);
-            let held = self.held;
+            let (held, mut newcomer) = (self.held, self.newcomer);
             tokio::spawn(async move {
-                writer.await;
+                let mut writer = pin!(writer);
+                poll_fn(|context| {
+                    let written = writer.as_mut().poll(context);
+                    if let Some(newcomer) = newcomer.take() {
+                        newcomer.became_a_stream();
+                    }
+                    written
+                })
+                .await;
                 drop(held);
             });
         }
