@@ -244,15 +244,24 @@ impl RedisStore {
         })
     }
 
+    /// Re-arms those of `users` who are alive, and announces the others.
     async fn sweep_due(&self, users: &[UserId]) -> Result<Vec<u64>, StoreError> {
         if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut rearm = self.announcing(&self.scripts.rearm);
+        for user in users {
+            rearm.key(self.keys.user(user)).arg(user.as_str());
+        }
+        let gone = replies::those_at(self.link.script(&rearm).await?, users)?;
+        if gone.is_empty() {
             return Ok(Vec::new());
         }
         let mut sweep = self.announcing(&self.scripts.sweep);
         sweep.key(&self.keys.swept).key(&self.keys.grace);
         sweep.arg(millis(OUTAGE)).arg(millis(self.lifetimes.ttl));
         sweep.arg(millis(self.lifetimes.last_seen));
-        for user in users {
+        for user in &gone {
             sweep.key(self.keys.user(user)).key(self.keys.seen(user));
             sweep.arg(user.as_str());
         }

@@ -76,16 +76,24 @@ pub(super) fn announced(answer: Vec<Value>, users: &[UserId]) -> Result<Announce
     let mut values = answer.into_iter();
     let epoch = Epoch(take(&mut values)?);
     let position = position(take(&mut values)?)?;
-    let indices = values.map(|index| usize::from_redis_value(index).map_err(unexpected));
-    let announced = indices.map(|index| match users.get(index?) {
-        Some(user) => Ok(user.clone()),
-        None => Err(unexpected("an index out of range")),
-    });
+    let announced = values.map(|place| user_at(place, users).cloned());
     Ok(Announced {
         epoch,
         position,
         users: announced.collect::<Result<_, _>>()?,
     })
+}
+
+/// Reads the answer of `rearm.lua`, which names users by their places among those asked about.
+pub(super) fn those_at(places: Vec<Value>, users: &[UserId]) -> Result<Vec<&UserId>, StoreError> {
+    let places = places.into_iter();
+    places.map(|place| user_at(place, users)).collect()
+}
+
+fn user_at(place: Value, users: &[UserId]) -> Result<&UserId, StoreError> {
+    let place = usize::from_redis_value(place).map_err(unexpected)?;
+    let user = users.get(place);
+    user.ok_or_else(|| unexpected("a place that nobody has"))
 }
 
 /// Reads the answer of `history.lua`.
@@ -166,6 +174,8 @@ mod tests {
             let _ = (due(answer.clone()), user_state(answer.clone()), counted(answer.clone()));
             let found = announced(answer.clone(), &users);
             prop_assert!(found.is_err() || answer.len() >= 2);
+            let found = those_at(answer.clone(), &users);
+            prop_assert!(found.is_err() || found.is_ok_and(|found| found.len() == answer.len()));
             let _ = Entries::from_redis_value(Value::Array(answer)).map(history);
         }
 
@@ -223,13 +233,16 @@ mod tests {
         #[test]
         fn places_name_those_asked_about(places in vec(0_u64..6, 0..6), asked in 0_usize..6) {
             let users: Vec<_> = (0..asked).map(|each| UserId::new(&each.to_string()).expect("an id")).collect();
-            let mut answer = vec![text("17"), text("5-1")];
-            answer.extend(places.iter().copied().map(number));
+            let mut answer: Vec<_> = places.iter().copied().map(number).collect();
+            let those = those_at(answer.clone(), &users);
+            answer.splice(..0, [text("17"), text("5-1")]);
             let read = announced(answer, &users);
             prop_assert_eq!(read.is_ok(), places.iter().all(|place| *place < asked as u64));
-            if let Ok(read) = read {
-                let found: Vec<_> = read.users.iter().map(|user| user.as_str().parse::<u64>()).collect();
+            prop_assert_eq!(those.is_ok(), read.is_ok());
+            if let (Ok(read), Ok(those)) = (read, those) {
+                let found: Vec<_> = those.iter().map(|user| user.as_str().parse::<u64>()).collect();
                 prop_assert_eq!(found, places.into_iter().map(Ok).collect::<Vec<_>>());
+                prop_assert!(read.users.iter().eq(those));
             }
         }
     }

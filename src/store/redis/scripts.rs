@@ -35,4 +35,6 @@ macro_rules! scripts {
     };
 }
 
-scripts!(touch, leave, due, sweep, user, announced, history, count);
+scripts!(
+    touch, leave, due, rearm, sweep, user, announced, history, count
+);

@@ -1,4 +1,4 @@
--- Looks again at due users: the living are re-armed to their deadline, the gone are announced.
+-- Announces due users who are gone.
 --
 -- KEYS[4] when the last sweep ran   ARGV[3] how long without a sweep is an outage, in ms
 -- KEYS[5] exists during a grace     ARGV[4] how long a connection lives, in ms
@@ -7,37 +7,29 @@
 --   when the user was seen            userId
 -- Returns how many ms after its deadline each departure was announced.
 --
--- Another instance may have swept the same users since they were found due, or all may have been
--- away: so nothing of what due.lua said is taken for granted.
+-- Another instance may have swept the same users since they were found due, they may have come back,
+-- or all instances may have been away: so nothing of what due.lua and rearm.lua said is taken for granted.
 
 local now = clock()
 local swept = tonumber(redis.call('GET', KEYS[4]))
-local outage = swept and now - swept > tonumber(ARGV[3])
-local grace = outage or redis.call('EXISTS', KEYS[5]) == 1
+if swept and now - swept > tonumber(ARGV[3]) or redis.call('EXISTS', KEYS[5]) == 1 then
+  return {}
+end
 
-local rearmed, events, lateness = {}, {}, {}
+local events, lateness = {}, {}
 for i = 6, #ARGV do
   local user, key, seen = ARGV[i], KEYS[2 * i - 6], KEYS[2 * i - 5]
-  local deadline = redis.call('PEXPIRETIME', key)
-  if deadline >= 0 then
-    rearmed[#rearmed + 1] = deadline
-    rearmed[#rearmed + 1] = user
-  elseif not grace then
-    local score = redis.call('ZSCORE', KEYS[1], user)
-    if score then
-      redis.call('ZREM', KEYS[1], user)
-      -- A connection that was closed since may have been alive later than the last to expire.
-      local last_seen = math.max(score - ARGV[4], tonumber(redis.call('GET', seen)) or 0)
-      if ARGV[5] ~= '0' then
-        redis.call('SET', seen, last_seen, 'PX', ARGV[5])
-      end
-      events[#events + 1] = 'e ' .. now .. ' ' .. last_seen .. ' ' .. user
-      lateness[#lateness + 1] = now - score
+  local score = redis.call('PEXPIRETIME', key) < 0 and redis.call('ZSCORE', KEYS[1], user)
+  if score then
+    redis.call('ZREM', KEYS[1], user)
+    -- A connection that was closed since may have been alive later than the last to expire.
+    local last_seen = math.max(score - ARGV[4], tonumber(redis.call('GET', seen)) or 0)
+    if ARGV[5] ~= '0' then
+      redis.call('SET', seen, last_seen, 'PX', ARGV[5])
     end
+    events[#events + 1] = 'e ' .. now .. ' ' .. last_seen .. ' ' .. user
+    lateness[#lateness + 1] = now - score
   end
-end
-if rearmed[1] then
-  redis.call('ZADD', KEYS[1], 'XX', unpack(rearmed))
 end
 if events[1] then
   announce(now, events)
