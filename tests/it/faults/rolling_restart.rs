@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::interval;
+use tokio::time::{interval, sleep};
 
 use crate::client::{Client, crowd, try_send};
 use crate::cluster::Cluster;
@@ -26,6 +26,9 @@ const PACE: Duration = Duration::from_millis(100);
 
 /// From SIGTERM to the end of an instance.
 const DRAIN: Duration = Duration::from_secs(3);
+
+/// From a new instance that answers to the end of the next old one.
+const BETWEEN: Duration = Duration::from_millis(200);
 
 /// The part of the readers of one instance that may come back in the same tenth of the drain time. The mean is an
 /// eighth, since the last fifth is left for what was sent to be delivered.
@@ -203,6 +206,8 @@ async fn restart_each(cluster: &mut Cluster) -> Vec<Timestamp> {
         let status = cluster.instances[number].exit().await;
         assert_eq!(status.code(), Some(0));
         cluster.replace(number).await;
+        // Whoever was refused by the old one is not to find the next one ending already.
+        sleep(BETWEEN).await;
     }
     told_to_end
 }
