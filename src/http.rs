@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use self::auth::Access;
-pub(crate) use self::connections::Connections;
+pub(crate) use self::connections::{Connections, Worker};
 use self::documents::ApiDocument;
 use self::error::{method_not_allowed, not_found};
 pub(crate) use self::front::Front;
@@ -46,25 +46,29 @@ pub struct AppState {
     pub(crate) access: Arc<Access>,
 }
 
-/// All routes of the service.
-pub(crate) fn front(state: AppState) -> Front {
+/// All routes of the service, once for each of `states`.
+pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) -> Vec<Front> {
     let (api, document) = api().split_for_parts();
     let mut all = api
         .merge(documents::routes(&document))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
-    let state = Arc::new(state);
-    let mut pings = Some(Arc::clone(&state));
-    if let Some(origins) = &state.config.access.cors_origins {
+    let mut are_pings_seen = false;
+    if let Some(origins) = &config.access.cors_origins {
         all = all.layer(cors::layer(origins));
-        pings = None;
+        are_pings_seen = true;
     }
     if request_spans_are_seen() {
         let spans = TraceLayer::new_for_http().make_span_with(request_span);
         all = all.layer(spans.on_request(()).on_failure(()));
-        pings = None;
+        are_pings_seen = true;
     }
-    Front::new(all.with_state(state), pings)
+    let front = |state| {
+        let state = Arc::new(state);
+        let pings = (!are_pings_seen).then(|| Arc::clone(&state));
+        Front::new(all.clone().with_state(state), pings)
+    };
+    states.map(front).collect()
 }
 
 /// The metrics alone, for a listener that only those reach who may see them.

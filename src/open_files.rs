@@ -6,11 +6,15 @@ use tracing::{info, warn};
 /// the connections of the metrics' own listener.
 const OWN_FILES: u32 = 128;
 
+/// What every worker has besides: its runtime's files, and its connection to Redis, twice for the moment
+/// in which one replaces the other.
+const FILES_PER_WORKER: u32 = 8;
+
 /// Raises the limit as far as this process may, from the 1,024 that many systems begin with, and
 /// returns how many of `wanted` connections fit below it.
-pub(crate) fn connections(wanted: u32) -> u32 {
+pub(crate) fn connections(wanted: u32, workers: usize) -> u32 {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) => fitting(wanted, u32::try_from(limit).unwrap_or(u32::MAX)),
+        Ok(limit) => fitting(wanted, workers, u32::try_from(limit).unwrap_or(u32::MAX)),
         Err(error) => {
             warn!(%error, "the limit of open files is unknown");
             wanted
@@ -18,8 +22,10 @@ pub(crate) fn connections(wanted: u32) -> u32 {
     }
 }
 
-fn fitting(wanted: u32, limit: u32) -> u32 {
-    let fit = limit.saturating_sub(OWN_FILES).max(1);
+fn fitting(wanted: u32, workers: usize, limit: u32) -> u32 {
+    let of_workers = u32::try_from(workers).map_or(u32::MAX, |count| count * FILES_PER_WORKER);
+    let fit = limit.saturating_sub(OWN_FILES).saturating_sub(of_workers);
+    let fit = fit.max(1);
     if fit < wanted {
         info!(
             open_files = limit,
@@ -36,8 +42,8 @@ mod tests {
 
     #[test]
     fn own_files_have_room_beside_the_connections() {
-        assert_eq!(fitting(120_000, 20_000), 19_872);
-        assert_eq!(fitting(100, 20_000), 100);
-        assert_eq!(fitting(100, 10), 1);
+        assert_eq!(fitting(120_000, 2, 20_000), 19_856);
+        assert_eq!(fitting(100, 2, 20_000), 100);
+        assert_eq!(fitting(100, 2, 10), 1);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -12,11 +13,12 @@ use tracing::{info, warn};
 
 use crate::config::{Config, InvalidSetting};
 use crate::events::{Bus, Doorbell, Hub, Streams, Sweeper};
-use crate::http::{Access, AppState, Connections, front, metrics_front};
+use crate::http::{Access, AppState, Connections, Worker, fronts, metrics_front};
 use crate::open_files;
 use crate::presence::PresenceService;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use crate::workers::Workers;
 
 /// The part of the drain time over which streams are ended; the rest is for them to be flushed.
 const STREAM_DRAIN: f64 = 0.8;
@@ -56,6 +58,7 @@ pub struct Running {
     drain: Duration,
     stop: Option<watch::Sender<()>>,
     tasks: JoinSet<&'static str>,
+    _workers: Option<Workers>,
 }
 
 /// Why a service did not start, or ended by itself.
@@ -69,6 +72,9 @@ pub enum ServerError {
         /// What the system said.
         cause: io::Error,
     },
+    /// The system gives no threads, or no files for them.
+    #[error("cannot start the threads that serve connections: {0}")]
+    Workers(io::Error),
     /// A setting makes no sense.
     #[error(transparent)]
     Setting(#[from] InvalidSetting),
@@ -87,7 +93,7 @@ impl Server {
         let access = Arc::new(Access::new(&config, Arc::clone(&metrics))?);
         let store = Arc::new(Store::open(&config)?);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics)));
-        let connections = open_files::connections(config.connections);
+        let connections = open_files::connections(config.connections, Workers::count());
         let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
         config.access.streams = config.access.streams.min(beside_calls as usize);
         let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config);
@@ -115,30 +121,31 @@ impl Server {
             None => None,
         };
         let mut tasks = self.background();
-        self.wait_for_the_store().await;
-        let state = AppState {
-            presence: Arc::new(PresenceService::new(
-                Arc::clone(&self.store),
-                Arc::clone(&self.metrics),
-            )),
-            streams: self.streams,
-            metrics: self.metrics,
-            config: Arc::clone(&self.config),
-            access: self.access,
-        };
-        let metrics = Arc::clone(&state.metrics);
+        let workers = Workers::start().map_err(ServerError::Workers)?;
+        let stores = workers.handles().map(|worker| {
+            let store = Arc::new(self.store.beside());
+            tasks.spawn_on(supervise(Arc::clone(&store)), worker);
+            store
+        });
+        let stores: Vec<_> = stores.collect();
+        self.wait_for(&stores).await;
         let (stop, stopped) = watch::channel(());
         if let Some((listener, address)) = metrics_listener {
             info!(%address, "serving the metrics apart");
+            let worker = Worker::new(Handle::current(), metrics_front(self.state(&self.store)));
             let connections = Connections::new(
                 listener,
-                metrics_front(state.clone()),
+                vec![worker],
                 METRICS_CONNECTIONS,
-                Arc::clone(&metrics),
+                Arc::clone(&self.metrics),
             );
             tasks.spawn(accept(connections, stopped.clone(), METRICS_ACCEPTOR));
         }
-        let connections = Connections::new(listener, front(state), self.connections, metrics);
+        let fronts = fronts(&self.config, stores.iter().map(|store| self.state(store)));
+        let both = workers.handles().cloned().zip(fronts);
+        let serving = both.map(|(runtime, front)| Worker::new(runtime, front));
+        let connections =
+            Connections::new(listener, serving.collect(), self.connections, self.metrics);
         tasks.spawn(accept(connections, stopped, ACCEPTOR));
         Ok(Running {
             address,
@@ -146,13 +153,29 @@ impl Server {
             drain: self.config.drain,
             stop: Some(stop),
             tasks,
+            _workers: Some(workers),
         })
     }
 
-    /// Gives the store a moment to be reached, so that the first calls find it; a store that is
-    /// away for longer does not keep the service from starting.
-    async fn wait_for_the_store(&self) {
+    /// What handlers use whose calls go to `store`.
+    fn state(&self, store: &Arc<Store>) -> AppState {
+        let presence = PresenceService::new(Arc::clone(store), Arc::clone(&self.metrics));
+        AppState {
+            presence: Arc::new(presence),
+            streams: Arc::clone(&self.streams),
+            metrics: Arc::clone(&self.metrics),
+            config: Arc::clone(&self.config),
+            access: Arc::clone(&self.access),
+        }
+    }
+
+    /// Gives the store a moment to be reached, by the workers' `stores` too, so that the first calls find
+    /// it; a store that is away for longer does not keep the service from starting.
+    async fn wait_for(&self, stores: &[Arc<Store>]) {
         let ready = async {
+            for store in stores {
+                store.reached().await;
+            }
             while self.streams.ready().is_err() {
                 sleep(START_POLL).await;
             }
@@ -181,7 +204,7 @@ impl Server {
             behind,
             Arc::clone(&self.metrics),
         );
-        let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
+        let hub = Arc::clone(&self.hub);
         let mut tasks = JoinSet::new();
         let (keys, limits) = (Arc::clone(&self.access), Arc::clone(&self.access));
         tasks.spawn(async move {
@@ -192,10 +215,7 @@ impl Server {
             limits.forget_the_idle().await;
             "rate limits"
         });
-        tasks.spawn(async move {
-            store.supervise().await;
-            "link to the store"
-        });
+        tasks.spawn(supervise(Arc::clone(&self.store)));
         tasks.spawn(async move {
             sweeper.run().await;
             "sweeper"
@@ -210,6 +230,11 @@ impl Server {
         });
         tasks
     }
+}
+
+async fn supervise(store: Arc<Store>) -> &'static str {
+    store.supervise().await;
+    "link to the store"
 }
 
 /// The names of the tasks that end when they are told to.
@@ -298,6 +323,7 @@ mod tests {
             drain: Duration::ZERO,
             stop: None,
             tasks,
+            _workers: None,
         }
     }
 

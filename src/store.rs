@@ -6,6 +6,7 @@ mod lifetimes;
 mod memory;
 mod redis;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -47,7 +48,7 @@ pub(crate) const SWEEP_BATCH: usize = 1_000;
 #[expect(clippy::large_enum_variant, reason = "there is one per process")]
 pub enum Store {
     /// In this process, gone with it.
-    Memory(MemoryStore),
+    Memory(Arc<MemoryStore>),
     /// In Redis, shared by every instance that uses the same key prefix.
     Redis(RedisStore),
 }
@@ -228,11 +229,28 @@ impl Store {
     /// The store that `config` names. Redis is not waited for: calls fail until it is reached.
     pub fn open(config: &Config) -> Result<Self, InvalidSetting> {
         let Some(url) = &config.redis_url else {
-            return Ok(Self::Memory(MemoryStore::new(Lifetimes::of(config))));
+            let store = MemoryStore::new(Lifetimes::of(config));
+            return Ok(Self::Memory(Arc::new(store)));
         };
         let url = url.expose().parse();
         let url = url.map_err(|why: String| InvalidSetting::new("REDIS_URL", why))?;
         Ok(Self::Redis(RedisStore::open(config, &url)?))
+    }
+
+    /// The same store; Redis by another connection, which somebody has to supervise too.
+    pub fn beside(&self) -> Self {
+        match self {
+            Self::Memory(store) => Self::Memory(Arc::clone(store)),
+            Self::Redis(store) => Self::Redis(store.beside()),
+        }
+    }
+
+    /// Waits, for as long as it takes, until the store is reached.
+    pub async fn reached(&self) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Redis(store) => store.reached().await,
+        }
     }
 
     /// The word for this store in logs and at the start.

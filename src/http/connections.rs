@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep};
@@ -46,13 +46,38 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 struct Held {
     _place: OwnedSemaphorePermit,
+    _served: Arc<()>,
     _counted: OpenConnection,
+}
+
+/// Where connections are served, and how their requests are answered.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    runtime: Handle,
+    front: Front,
+    /// Held by each of its connections.
+    served: Arc<()>,
+}
+
+impl Worker {
+    /// Serves by tasks of `runtime`.
+    pub(crate) fn new(runtime: Handle, front: Front) -> Self {
+        Self {
+            runtime,
+            front,
+            served: Arc::default(),
+        }
+    }
+
+    fn connections(&self) -> usize {
+        Arc::strong_count(&self.served) - 1
+    }
 }
 
 /// The connections of one listener.
 pub(crate) struct Connections {
     listener: TcpListener,
-    front: Front,
+    workers: Vec<Worker>,
     /// Dropped when all connections are to end.
     drain: watch::Sender<()>,
     places: Places,
@@ -90,16 +115,17 @@ impl Places {
 }
 
 impl Connections {
-    /// Serves at most `most` connections of `listener` at once.
+    /// Serves at most `most` connections of `listener` at once, each by that of the `workers`, of whom
+    /// there is at least one, which has the fewest.
     pub(crate) fn new(
         listener: TcpListener,
-        front: Front,
+        workers: Vec<Worker>,
         most: u32,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             listener,
-            front,
+            workers,
             drain: watch::Sender::new(()),
             places: Places {
                 most,
@@ -113,8 +139,7 @@ impl Connections {
     /// Accepts until `stop` resolves.
     pub(crate) async fn accept_until(&mut self, stop: impl Future<Output = ()>) {
         let protocols = protocols();
-        let workers = Handle::current().metrics().num_workers();
-        let mut newcomers = Newcomers::new(NEWCOMERS_PER_WORKER * workers);
+        let mut newcomers = Newcomers::new(NEWCOMERS_PER_WORKER * self.workers.len());
         tokio::pin!(stop);
         loop {
             let accepted = async {
@@ -126,23 +151,27 @@ impl Connections {
                 accepted = accepted => accepted,
                 () = &mut stop => return,
             };
+            let accepted = accepted.and_then(|(stream, _)| stream.into_std());
             match accepted {
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     if let Err(error) = tune(&stream) {
                         debug!(%error, "a connection could not be tuned");
                     }
+                    let worker = self.workers.iter().min_by_key(|each| each.connections());
+                    let worker = worker.expect("there is one or more");
                     let serving = Serving {
                         stream,
-                        front: self.front.clone(),
+                        front: worker.front.clone(),
                         protocols: protocols.clone(),
                         drain: self.drain.subscribe(),
                         newcomer: Some(newcomers.add()),
                         held: Held {
                             _place: place,
+                            _served: Arc::clone(&worker.served),
                             _counted: self.metrics.connection(),
                         },
                     };
-                    tokio::spawn(serving.run());
+                    worker.runtime.spawn(serving.run());
                 }
                 Err(error) => {
                     self.places.report(&error.to_string());
@@ -161,7 +190,7 @@ impl Connections {
     }
 }
 
-fn tune(stream: &TcpStream) -> io::Result<()> {
+fn tune(stream: &std::net::TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
@@ -174,10 +203,12 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::net::SocketAddr;
 
     use axum::Router;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
     use tokio::time::timeout;
 
     use super::*;
@@ -195,12 +226,44 @@ mod tests {
 
     /// A client of connections that answer by `router`.
     async fn client(router: Router) -> TcpStream {
+        let address = serving(vec![worker(router)]).await;
+        TcpStream::connect(address).await.expect("it accepts")
+    }
+
+    fn worker(router: Router) -> Worker {
+        Worker::new(Handle::current(), Front::new(router, None))
+    }
+
+    async fn serving(workers: Vec<Worker>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let metrics = Arc::new(Metrics::new());
-        let mut connections = Connections::new(listener, Front::new(router, None), 8, metrics);
+        let mut connections = Connections::new(listener, workers, 8, metrics);
         tokio::spawn(async move { connections.accept_until(pending()).await });
-        TcpStream::connect(address).await.expect("it accepts")
+        address
+    }
+
+    #[tokio::test]
+    async fn a_connection_goes_to_the_worker_that_has_the_fewest() {
+        let names = ["first", "second"];
+        let workers = names.map(|name| worker(Router::new().route("/", get(async move || name))));
+        let served = workers.each_ref().map(|worker| Arc::clone(&worker.served));
+        let address = serving(workers.into()).await;
+        let mut clients = Vec::new();
+        for expected in ["first", "second", "first"] {
+            let mut client = TcpStream::connect(address).await.expect("it accepts");
+            let answer = ask(&mut client, "/").await;
+            assert!(answer.ends_with(expected), "{answer}");
+            clients.push(client);
+        }
+        clients.remove(1);
+        // The worker itself holds it, and this test.
+        while Arc::strong_count(&served[1]) > 2 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let mut client = TcpStream::connect(address).await.expect("it accepts");
+        let answer = ask(&mut client, "/").await;
+        assert!(answer.ends_with("second"), "{answer}");
     }
 
     /// Whether the other side has closed the connection by now.

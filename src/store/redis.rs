@@ -41,15 +41,15 @@ const COUNT_STEP: usize = 1_000;
 const SWEEP_AHEAD: Duration = Duration::from_millis(400);
 
 /// A store in Redis 7.0 or newer, or a compatible server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RedisStore {
     link: Arc<Link>,
     pings: Arc<Pings>,
     keys: Keys,
-    scripts: Scripts,
+    scripts: Arc<Scripts>,
     lifetimes: Lifetimes,
     keyspace_events: KeyspaceEvents,
-    clock: Clock,
+    clock: Arc<Clock>,
     pub(super) gate: Arc<Gate>,
 }
 
@@ -75,12 +75,26 @@ impl RedisStore {
             pings: Arc::new(pings),
             link,
             keys,
-            scripts: Scripts::new(),
+            scripts: Arc::new(Scripts::new()),
             lifetimes: Lifetimes::of(config),
             keyspace_events: config.keyspace_events,
-            clock: Clock::default(),
+            clock: Arc::default(),
             gate,
         })
+    }
+
+    /// The same store by a link of its own. Who waits for either counts against the same bound.
+    pub(super) fn beside(&self) -> Self {
+        let link = Arc::new(Link::beside(Arc::clone(&self.link)));
+        Self {
+            pings: Arc::new(self.pings.over(Arc::clone(&link))),
+            link,
+            ..self.clone()
+        }
+    }
+
+    pub(super) async fn reached(&self) {
+        self.link.up().await;
     }
 
     pub(super) async fn supervise(&self) {

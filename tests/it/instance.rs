@@ -53,6 +53,11 @@ impl Settings {
     }
 }
 
+/// The cores an instance may use, each of which has a worker.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
 pub(crate) struct Instance {
     process: Process,
     greeting: String,

@@ -185,7 +185,7 @@ impl Talk {
 
 /// A connection and all that serves it.
 pub(super) struct Serving {
-    pub(super) stream: TcpStream,
+    pub(super) stream: std::net::TcpStream,
     pub(super) front: Front,
     pub(super) protocols: auto::Builder<TokioExecutor>,
     /// Changes, or ends, when the service is to end.
@@ -206,7 +206,15 @@ enum Signal {
 impl Serving {
     /// Serves until something ends it. An event stream is left to a task of its own.
     pub(super) async fn run(mut self) {
-        let (socket, home) = Socket::new(self.stream);
+        // It was accepted by another runtime, and is watched by this one from here on.
+        let stream = match TcpStream::from_std(self.stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                debug!(%error, "a connection could not be watched");
+                return;
+            }
+        };
+        let (socket, home) = Socket::new(stream);
         let seat = Seat::default();
         let talk = Talk::over(&home);
         let service = answering(self.front, &talk, &seat);

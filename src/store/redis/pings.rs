@@ -51,6 +51,17 @@ impl Pings {
         }
     }
 
+    /// The same over another link.
+    pub(super) fn over(&self, link: Arc<Link>) -> Self {
+        Self {
+            link,
+            gate: Arc::clone(&self.gate),
+            keys: self.keys.clone(),
+            ttl: self.ttl.clone(),
+            waiting: Mutex::default(),
+        }
+    }
+
     /// Makes the key of `user` live for another TTL, if it is there, and returns what it holds.
     ///
     /// It ends in time or is refused at once, as the calls that pass the gate.
