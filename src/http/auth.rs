@@ -21,6 +21,7 @@ pub(crate) use self::access::Access;
 pub(super) use self::extract::{ActingFor, Seeing, SeeingEveryone, SeeingMetrics, StreamCaller};
 use self::keys::ApiKey;
 pub(super) use self::verifying::Refused;
+use self::verifying::VerifyingKey;
 use super::error::Error;
 use crate::presence::UserId;
 
@@ -42,6 +43,15 @@ pub(super) struct User {
     watch: Watch,
     /// When the token expires, in seconds since the Unix epoch.
     expires: u64,
+    /// What verified the token.
+    key: Arc<VerifyingKey>,
+}
+
+impl User {
+    /// Whether the token counts still: it has not expired, and its key has not left its JWK set.
+    fn counts(&self) -> bool {
+        self.expires > unix_now() && !self.key.is_retired()
+    }
 }
 
 /// Whom a user may see besides itself.

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use governor::clock::Clock;
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use foldhash::fast::RandomState;
+use governor::clock::{Clock, DefaultClock};
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota, RateLimiter};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::RateLimit;
@@ -15,7 +17,9 @@ use crate::presence::UserId;
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 
 /// The allowance of each user who called lately.
-pub(super) struct Limits(Option<DefaultKeyedRateLimiter<UserId>>);
+pub(super) struct Limits(Option<Limiter>);
+
+type Limiter = RateLimiter<UserId, DashMapStateStore<UserId, RandomState>, DefaultClock>;
 
 impl Limits {
     pub(super) fn new(limit: RateLimit) -> Self {
@@ -23,7 +27,10 @@ impl Limits {
             return Self(None);
         };
         let quota = Quota::per_minute(per_minute).allow_burst(burst);
-        Self(Some(RateLimiter::keyed(quota)))
+        Self(Some(Limiter::dashmap_with_hasher(
+            quota,
+            RandomState::default(),
+        )))
     }
 
     /// Takes one call out of the allowance of `user`; says how long to wait where it is used up.

@@ -10,7 +10,7 @@ use quick_cache::sync::Cache;
 use super::access::Digest;
 use super::jwks::Jwks;
 use super::verifying::{Refused, Rules, VerifyingKey};
-use super::{User, Watch, unix_now};
+use super::{User, Watch};
 use crate::config::{AccessConfig, InvalidSetting};
 use crate::http::error::Error;
 use crate::telemetry::Metrics;
@@ -31,22 +31,16 @@ pub(super) struct Tokens {
     /// The secret and the key of the PEM file.
     own: Vec<Arc<VerifyingKey>>,
     published: Option<Arc<Jwks>>,
-    remembered: Cache<Digest, Remembered, Weight>,
+    remembered: Cache<Digest, Arc<User>, Weight>,
     metrics: Arc<Metrics>,
-}
-
-#[derive(Clone)]
-struct Remembered {
-    user: Arc<User>,
-    key: Arc<VerifyingKey>,
 }
 
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Digest, Remembered> for Weight {
-    fn weight(&self, _: &Digest, remembered: &Remembered) -> u64 {
-        let watched: usize = match &remembered.user.watch {
+impl Weighter<Digest, Arc<User>> for Weight {
+    fn weight(&self, _: &Digest, user: &Arc<User>) -> u64 {
+        let watched: usize = match &user.watch {
             Watch::Everyone => 0,
             Watch::Users(users) => users
                 .iter()
@@ -97,30 +91,25 @@ impl Tokens {
 
     /// Whom a token speaks for that was verified before and still counts.
     pub(super) fn remembered(&self, digest: &Digest) -> Option<Arc<User>> {
-        let remembered = self.remembered.get(digest)?;
-        if remembered.key.is_retired() || remembered.user.expires <= unix_now() {
+        let user = self.remembered.get(digest)?;
+        if !user.counts() {
             self.remembered.remove(digest);
             return None;
         }
-        Some(remembered.user)
+        Some(user)
     }
 
     /// Verifies a token and remembers it.
     pub(super) async fn verify(&self, token: &str, digest: Digest) -> Result<Arc<User>, Error> {
-        let (user, key) = self.find_key(token).await?;
+        let user = Arc::new(self.read_user(token).await?);
         self.metrics.tokens_verified.inc();
-        let user = Arc::new(user);
-        let remembered = Remembered {
-            user: Arc::clone(&user),
-            key,
-        };
-        self.remembered.insert(digest, remembered);
+        self.remembered.insert(digest, Arc::clone(&user));
         Ok(user)
     }
 
     /// The header is read to choose among our keys, each of which has one algorithm. Nothing else
     /// in it is heeded: no `jku`, no `jwk`, no `x5c`; `kid` is compared and never a name of a file.
-    async fn find_key(&self, token: &str) -> Result<(User, Arc<VerifyingKey>), Error> {
+    async fn read_user(&self, token: &str) -> Result<User, Error> {
         let header = decode_header(token).map_err(|_| Refused::SIGNATURE)?;
         if header.crit.is_some() {
             // RFC 7515, section 4.1.11: we understand no extension.
@@ -147,10 +136,10 @@ impl Tokens {
 fn first_that_fits<'a>(
     mut keys: impl Iterator<Item = &'a Arc<VerifyingKey>>,
     token: &str,
-) -> Option<Result<(User, Arc<VerifyingKey>), Refused>> {
+) -> Option<Result<User, Refused>> {
     keys.find_map(|key| match key.verify(token) {
         Err(Refused::SIGNATURE) => None,
-        verified => Some(verified.map(|user| (user, Arc::clone(key)))),
+        verified => Some(verified),
     })
 }
 

@@ -1,7 +1,9 @@
 //! A key that verifies user tokens. It knows its one algorithm; what a token says about that is
 //! only ever compared with it.
 
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jsonwebtoken::errors::ErrorKind;
@@ -181,7 +183,7 @@ impl VerifyingKey {
     }
 
     /// Whom the token speaks for.
-    pub(super) fn verify(&self, token: &str) -> Result<User, Refused> {
+    pub(super) fn verify(self: &Arc<Self>, token: &str) -> Result<User, Refused> {
         let claims = decode::<Claims>(token, &self.key, &self.rules)
             .map_err(|error| refused(error.kind()))?
             .claims;
@@ -194,7 +196,16 @@ impl VerifyingKey {
             id,
             watch: Watch::from_claim(claims.watch)?,
             expires: claims.exp as u64,
+            key: Arc::clone(self),
         })
+    }
+}
+
+impl fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("VerifyingKey")
+            .field(&self.algorithm)
+            .finish()
     }
 }
 
