@@ -14,8 +14,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What the parser of flags exits with, too.
 const BAD_SETTING: u8 = 2;
 
-// For what is done once in a process; connections are served by threads of their own.
-#[tokio::main(worker_threads = 1)]
+// For what is done once in a process; calls and streams are served by threads of their own.
+#[tokio::main]
 async fn main() -> ExitCode {
     let config = Config::parse();
     if config.print_openapi {

@@ -18,7 +18,7 @@ use crate::open_files;
 use crate::presence::PresenceService;
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::workers::Workers;
+use crate::workers::WorkerThreads;
 
 /// The part of the drain time over which streams are ended; the rest is for them to be flushed.
 const STREAM_DRAIN: f64 = 0.8;
@@ -58,7 +58,7 @@ pub struct Running {
     drain: Duration,
     stop: Option<watch::Sender<()>>,
     tasks: JoinSet<&'static str>,
-    _workers: Option<Workers>,
+    _workers: WorkerThreads,
 }
 
 /// Why a service did not start, or ended by itself.
@@ -72,7 +72,7 @@ pub enum ServerError {
         /// What the system said.
         cause: io::Error,
     },
-    /// The system gives no threads, or no files for them.
+    /// The system gives no files for the threads that serve connections.
     #[error("cannot start the threads that serve connections: {0}")]
     Workers(io::Error),
     /// A setting makes no sense.
@@ -93,7 +93,7 @@ impl Server {
         let access = Arc::new(Access::new(&config, Arc::clone(&metrics))?);
         let store = Arc::new(Store::open(&config)?);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics)));
-        let connections = open_files::connections(config.connections, Workers::count());
+        let connections = open_files::connections(config.connections, WorkerThreads::count());
         let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
         config.access.streams = config.access.streams.min(beside_calls as usize);
         let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config);
@@ -121,14 +121,14 @@ impl Server {
             None => None,
         };
         let mut tasks = self.background();
-        let workers = Workers::start().map_err(ServerError::Workers)?;
+        let workers = WorkerThreads::start().map_err(ServerError::Workers)?;
         let stores = workers.handles().map(|worker| {
             let store = Arc::new(self.store.beside());
             tasks.spawn_on(supervise(Arc::clone(&store)), worker);
             store
         });
         let stores: Vec<_> = stores.collect();
-        self.wait_for(&stores).await;
+        self.wait_for_the_store().await;
         let (stop, stopped) = watch::channel(());
         if let Some((listener, address)) = metrics_listener {
             info!(%address, "serving the metrics apart");
@@ -153,7 +153,7 @@ impl Server {
             drain: self.config.drain,
             stop: Some(stop),
             tasks,
-            _workers: Some(workers),
+            _workers: workers,
         })
     }
 
@@ -169,13 +169,10 @@ impl Server {
         }
     }
 
-    /// Gives the store a moment to be reached, by the workers' `stores` too, so that the first calls find
-    /// it; a store that is away for longer does not keep the service from starting.
-    async fn wait_for(&self, stores: &[Arc<Store>]) {
+    /// Gives the store a moment to be reached, so that the first calls find it; a store that is
+    /// away for longer does not keep the service from starting.
+    async fn wait_for_the_store(&self) {
         let ready = async {
-            for store in stores {
-                store.reached().await;
-            }
             while self.streams.ready().is_err() {
                 sleep(START_POLL).await;
             }
@@ -323,7 +320,7 @@ mod tests {
             drain: Duration::ZERO,
             stop: None,
             tasks,
-            _workers: None,
+            _workers: WorkerThreads::default(),
         }
     }
 

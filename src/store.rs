@@ -28,7 +28,7 @@ pub(crate) const OUTAGE: Duration = Duration::from_millis(1_500);
 /// The longest time between two sweeps of one instance, also when nothing is due.
 pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
 
-/// How many due users one sweep looks at: a script of this size holds Redis for about 3 ms.
+/// How many due users one sweep looks at: a script for so many holds Redis for about 3 ms.
 pub(crate) const SWEEP_BATCH: usize = 1_000;
 
 /// The state of every user, in one of two places with one contract.
@@ -45,7 +45,7 @@ pub(crate) const SWEEP_BATCH: usize = 1_000;
 /// Every method may be called by any number of callers and instances at once, and a caller may die
 /// at any await: the step was taken or it was not.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one per process")]
+#[expect(clippy::large_enum_variant, reason = "there are few in a process")]
 pub enum Store {
     /// In this process, gone with it.
     Memory(Arc<MemoryStore>),
@@ -237,19 +237,11 @@ impl Store {
         Ok(Self::Redis(RedisStore::open(config, &url)?))
     }
 
-    /// The same store; Redis by another connection, which somebody has to supervise too.
+    /// The same store; Redis by another connection, which has to be supervised too.
     pub fn beside(&self) -> Self {
         match self {
             Self::Memory(store) => Self::Memory(Arc::clone(store)),
             Self::Redis(store) => Self::Redis(store.beside()),
-        }
-    }
-
-    /// Waits, for as long as it takes, until the store is reached.
-    pub async fn reached(&self) {
-        match self {
-            Self::Memory(_) => {}
-            Self::Redis(store) => store.reached().await,
         }
     }
 

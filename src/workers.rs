@@ -9,28 +9,35 @@ use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// The runtimes, which end when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Workers(Vec<Runtime>);
+/// The most of them. A few cores serve more calls than one Redis answers, and each worker takes a connection of
+/// it and gathers its pings apart; where nothing limits the cores of a container, there may be a hundred.
+const MOST: usize = 8;
 
-impl Workers {
-    /// How many there are: as many as the cores this process may use.
+/// The threads, which end when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerThreads(Vec<Runtime>);
+
+impl WorkerThreads {
+    /// How many there are: as many as the cores this process may use, up to eight.
     pub(crate) fn count() -> usize {
-        available_parallelism().map_or(1, NonZero::get)
+        available_parallelism().map_or(1, NonZero::get).min(MOST)
     }
 
-    /// Starts the threads.
+    /// Starts them. Fails where the system gives no files for them.
     pub(crate) fn start() -> io::Result<Self> {
-        let runtimes = (0..Self::count()).map(|number| {
+        let mut threads = Self::default();
+        for number in 0..Self::count() {
             // Of many threads with one: unlike the runtime of a single thread, it is woken by a system call
             // only while it sleeps, and an event wakes all its streams at once.
-            Builder::new_multi_thread()
+            let runtime = Builder::new_multi_thread()
                 .worker_threads(1)
                 .thread_name(format!("worker-{number}"))
-                .enable_all()
-                .build()
-        });
-        Ok(Self(runtimes.collect::<io::Result<_>>()?))
+                .enable_io()
+                .enable_time()
+                .build()?;
+            threads.0.push(runtime);
+        }
+        Ok(threads)
     }
 
     /// Where to spawn what they are to run.
@@ -39,10 +46,10 @@ impl Workers {
     }
 }
 
-impl Drop for Workers {
+impl Drop for WorkerThreads {
     fn drop(&mut self) {
         for runtime in self.0.drain(..) {
-            // Another runtime's thread may be the one that drops this, and must not wait.
+            // A thread of another runtime may be the one that drops this, and must not wait.
             runtime.shutdown_background();
         }
     }

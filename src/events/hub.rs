@@ -131,8 +131,9 @@ impl Hub {
 
     /// Delivers events in their order; those known already are passed over.
     pub(super) fn publish(&self, epoch: Epoch, events: &[PresenceEvent]) -> Result<(), Gap> {
-        let mut state = self.state.lock();
         for event in events {
+            // Anew for each, since streams are opened and closed by threads that serve calls as well.
+            let mut state = self.state.lock();
             match state.newest {
                 Some((known, newest)) if known == epoch => {
                     if event.position <= newest {

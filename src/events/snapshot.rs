@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
 use super::{Cursor, frame};
 use crate::presence::{Epoch, Position, PresenceEvent, Transition, UserId};
@@ -109,9 +110,15 @@ async fn scan(store: &Store) -> Result<Snapshot, StoreError> {
             break;
         }
     }
-    let mut users: Vec<_> = online.into_iter().collect();
-    users.sort_unstable();
-    Ok(Snapshot::of(epoch, position, &users))
+    // Of a million users that takes long, and this thread has calls to answer.
+    let written = spawn_blocking(move || {
+        let mut users: Vec<_> = online.into_iter().collect();
+        users.sort_unstable();
+        Snapshot::of(epoch, position, &users)
+    });
+    written
+        .await
+        .map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 fn correct(online: &mut HashSet<UserId>, event: &PresenceEvent) {

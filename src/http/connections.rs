@@ -140,6 +140,7 @@ impl Connections {
     pub(crate) async fn accept_until(&mut self, stop: impl Future<Output = ()>) {
         let protocols = protocols();
         let mut newcomers = Newcomers::new(NEWCOMERS_PER_WORKER * self.workers.len());
+        let mut turn = 0_usize;
         tokio::pin!(stop);
         loop {
             let accepted = async {
@@ -157,8 +158,8 @@ impl Connections {
                     if let Err(error) = tune(&stream) {
                         debug!(%error, "a connection could not be tuned");
                     }
-                    let worker = self.workers.iter().min_by_key(|each| each.connections());
-                    let worker = worker.expect("there is one or more");
+                    let worker = self.idlest(turn);
+                    turn += 1;
                     let serving = Serving {
                         stream,
                         front: worker.front.clone(),
@@ -179,6 +180,14 @@ impl Connections {
                 }
             }
         }
+    }
+
+    /// The worker that has the fewest connections; of several, each in turn.
+    fn idlest(&self, turn: usize) -> &Worker {
+        let (before, from) = self.workers.split_at(turn % self.workers.len());
+        let workers = from.iter().chain(before);
+        let idlest = workers.min_by_key(|worker| worker.connections());
+        idlest.expect("there is at least one")
     }
 
     /// Lets every connection finish the request it is in, and waits until all have.
@@ -250,17 +259,21 @@ mod tests {
         let served = workers.each_ref().map(|worker| Arc::clone(&worker.served));
         let address = serving(workers.into()).await;
         let mut clients = Vec::new();
-        for expected in ["first", "second", "first"] {
+        for expected in names {
             let mut client = TcpStream::connect(address).await.expect("it accepts");
             let answer = ask(&mut client, "/").await;
             assert!(answer.ends_with(expected), "{answer}");
             clients.push(client);
         }
-        clients.remove(1);
-        // The worker itself holds it, and this test.
-        while Arc::strong_count(&served[1]) > 2 {
-            sleep(Duration::from_millis(1)).await;
-        }
+        clients.pop();
+        let given_up = async {
+            // The worker itself holds it, and this test.
+            while Arc::strong_count(&served[1]) > 2 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let given_up = timeout(Duration::from_secs(10), given_up).await;
+        given_up.expect("the server sees the end of the connection");
         let mut client = TcpStream::connect(address).await.expect("it accepts");
         let answer = ask(&mut client, "/").await;
         assert!(answer.ends_with("second"), "{answer}");

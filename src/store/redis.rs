@@ -1,16 +1,20 @@
 //! Presence in Redis: one plain command for a ping, one script for anything that may be a transition.
 
 mod clock;
+mod connecting;
 mod entry;
+mod errors;
 mod greeting;
 mod keys;
 mod link;
 mod listing;
+mod main_connection;
 mod pings;
 mod replies;
 mod route;
 mod scripts;
 mod subscription;
+mod worker_connection;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,16 +89,12 @@ impl RedisStore {
 
     /// The same store by a link of its own. Who waits for either counts against the same bound.
     pub(super) fn beside(&self) -> Self {
-        let link = Arc::new(Link::beside(Arc::clone(&self.link)));
+        let link = Arc::new(self.link.beside());
         Self {
             pings: Arc::new(self.pings.over(Arc::clone(&link))),
             link,
             ..self.clone()
         }
-    }
-
-    pub(super) async fn reached(&self) {
-        self.link.up().await;
     }
 
     pub(super) async fn supervise(&self) {

@@ -53,9 +53,9 @@ impl Settings {
     }
 }
 
-/// The cores an instance may use, each of which has a worker.
-pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, Into::into)
+/// How many threads of an instance serve connections.
+pub(crate) fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8))
 }
 
 pub(crate) struct Instance {

@@ -12,3 +12,4 @@ mod sentinel;
 mod server;
 mod shedding;
 mod tls;
+mod workers;

@@ -123,6 +123,8 @@ struct Talk {
     requests: AtomicU32,
     /// Whether the last of them has no answer yet. On HTTP/2 for ever: its clients are probed instead.
     in_progress: AtomicBool,
+    /// Whether the last of them is for a stream that the connection may be given up for.
+    is_for_a_stream: AtomicBool,
     home: Home,
 }
 
@@ -131,11 +133,14 @@ impl Talk {
         Arc::new(Self {
             requests: AtomicU32::new(0),
             in_progress: AtomicBool::new(false),
+            is_for_a_stream: AtomicBool::new(false),
             home: home.clone(),
         })
     }
 
-    fn request(&self) {
+    fn request(&self, is_for_a_stream: bool) {
+        self.is_for_a_stream
+            .store(is_for_a_stream, Ordering::Relaxed);
         let number = self.requests.load(Ordering::Relaxed).wrapping_add(1);
         self.requests.store(number, Ordering::Relaxed);
         self.in_progress.store(true, Ordering::Relaxed);
@@ -156,6 +161,10 @@ impl Talk {
 
     fn has_begun(&self) -> bool {
         self.requests.load(Ordering::Relaxed) > 0
+    }
+
+    fn opens_a_stream(&self) -> bool {
+        self.is_for_a_stream.load(Ordering::Relaxed) && self.in_progress.load(Ordering::Relaxed)
     }
 
     /// Resolves once nothing was asked for, or was being answered, for `steps` steps.
@@ -190,7 +199,7 @@ pub(super) struct Serving {
     pub(super) protocols: auto::Builder<TokioExecutor>,
     /// Changes, or ends, when the service is to end.
     pub(super) drain: watch::Receiver<()>,
-    /// Dropped once the first request is under way, or the first events are written.
+    /// Dropped once the first request is under way, or the stream that it asks for has begun.
     pub(super) newcomer: Option<Newcomer>,
     pub(super) held: Held,
 }
@@ -206,7 +215,7 @@ enum Signal {
 impl Serving {
     /// Serves until something ends it. An event stream is left to a task of its own.
     pub(super) async fn run(mut self) {
-        // It was accepted by another runtime, and is watched by this one from here on.
+        // Whichever runtime accepted it, this one watches it from here on.
         let stream = match TcpStream::from_std(self.stream) {
             Ok(stream) => stream,
             Err(error) => {
@@ -237,8 +246,13 @@ impl Serving {
                     if seat.is_handed_over() {
                         return Poll::Ready(());
                     }
-                    if self.newcomer.is_some() && talk.has_begun() {
-                        self.newcomer = None;
+                    if let Some(newcomer) = &self.newcomer
+                        && talk.has_begun()
+                    {
+                        match talk.opens_a_stream() {
+                            true => newcomer.opens_a_stream(),
+                            false => self.newcomer = None,
+                        }
                     }
                     match signals.poll_next_unpin(context) {
                         Poll::Ready(Some(Signal::Drain)) => {
@@ -262,16 +276,15 @@ impl Serving {
             let writer = EventWriter::new(socket, version, &head, stream);
             let (held, mut newcomer) = (self.held, self.newcomer);
             tokio::spawn(async move {
+                // Given up after the socket, which the writer holds.
+                let _held = held;
                 let mut writer = pin!(writer);
                 poll_fn(|context| {
                     let written = writer.as_mut().poll(context);
-                    if let Some(newcomer) = newcomer.take() {
-                        newcomer.became_a_stream();
-                    }
+                    drop(newcomer.take());
                     written
                 })
                 .await;
-                drop(held);
             });
         }
     }
@@ -304,9 +317,9 @@ fn answering(
 > + use<> {
     let (talk, seat) = (Arc::clone(talk), seat.clone());
     service_fn(move |request: Request<Incoming>| {
-        talk.request();
         let version = request.version();
         let seat = may_carry_a_stream(&request, &talk.home).then(|| seat.clone());
+        talk.request(seat.is_some());
         let mut request = request.map(|body| match body.is_end_stream() {
             true => Body::empty(),
             false => Body::new(body),

@@ -4,7 +4,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, ServerErrorKind};
 use tracing::{info, warn};
 
-use super::link::store_error;
+use super::errors::store_error;
 use crate::store::StoreError;
 
 /// The oldest major version whose commands we use.

@@ -5,8 +5,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::StreamExt;
 use tracing::{debug, warn};
 
+use super::connecting::in_time;
+use super::errors::store_error;
 use super::keys::Keys;
-use super::link::{CONNECT_TIMEOUT, Link, Moved, store_error};
+use super::link::Link;
+use super::main_connection::Moved;
 use super::{StoreError, entry};
 use crate::config::KeyspaceEvents;
 use crate::store::Signal;
@@ -41,11 +44,12 @@ impl Subscription {
     ) -> Result<Self, StoreError> {
         let channel = match keyspace_events {
             KeyspaceEvents::Off => None,
-            _ => Some(format!("__keyevent@{}__:expired", link.database())),
+            _ => Some(format!("__keyevent@{}__:expired", link.main.database())),
         };
-        link.up().await;
+        link.main.up().await;
         let opening = async {
-            let (pubsub, moved) = link.pubsub().await?;
+            let (client, moved) = link.main.server()?;
+            let pubsub = client.get_async_pubsub().await.map_err(store_error)?;
             let (mut sink, stream) = pubsub.split();
             sink.subscribe(&keys.bus).await.map_err(store_error)?;
             if let Some(channel) = channel {
@@ -53,10 +57,7 @@ impl Subscription {
             }
             Ok((sink, stream, moved))
         };
-        let (sink, stream, moved) = match timeout(CONNECT_TIMEOUT, opening).await {
-            Ok(opened) => opened?,
-            Err(_) => return Err(StoreError::Unreachable("subscribing took too long".into())),
-        };
+        let (sink, stream, moved) = in_time(opening).await?;
         if keyspace_events == KeyspaceEvents::Configure
             && let Err(error) = switch_on_expired(link).await
         {

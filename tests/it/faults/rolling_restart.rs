@@ -1,12 +1,12 @@
 //! Each instance in turn is told to end and started anew, under load: its readers and callers lose nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep};
+use tokio::time::interval;
 
 use crate::client::{Client, crowd, try_send};
 use crate::cluster::Cluster;
@@ -26,9 +26,6 @@ const PACE: Duration = Duration::from_millis(100);
 
 /// From SIGTERM to the end of an instance.
 const DRAIN: Duration = Duration::from_secs(3);
-
-/// From a new instance that answers to the end of the next old one.
-const BETWEEN: Duration = Duration::from_millis(200);
 
 /// The part of the readers of one instance that may come back in the same tenth of the drain time. The mean is an
 /// eighth, since the last fifth is left for what was sent to be delivered.
@@ -52,6 +49,8 @@ struct Tally {
 struct Load {
     stop: Arc<AtomicBool>,
     callers: JoinSet<()>,
+    /// How often each has called, retries included.
+    calls: Vec<Arc<AtomicUsize>>,
     tally: Arc<Mutex<Tally>>,
 }
 
@@ -60,11 +59,13 @@ impl Load {
         let mut load = Self {
             stop: Arc::default(),
             callers: JoinSet::new(),
+            calls: (0..CALLERS).map(|_| Arc::default()).collect(),
             tally: Arc::default(),
         };
         for number in 0..CALLERS {
             let (users, clients) = (users.to_vec(), clients.to_vec());
             let (stop, tally) = (Arc::clone(&load.stop), Arc::clone(&load.tally));
+            let calls = Arc::clone(&load.calls[number]);
             load.callers.spawn(async move {
                 let mut pace = interval(PACE);
                 for turn in number.. {
@@ -74,10 +75,22 @@ impl Load {
                     }
                     let user = &users[fastrand::usize(..users.len())];
                     call(user, &clients, turn, &tally).await;
+                    calls.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
         load
+    }
+
+    /// Waits until no call is under way that began before this.
+    async fn each_has_called_again(&self) {
+        for calls in &self.calls {
+            let before = calls.load(Ordering::Relaxed);
+            eventually_true("a caller has called again", async || {
+                calls.load(Ordering::Relaxed) > before
+            })
+            .await;
+        }
     }
 
     async fn stop(mut self) -> Tally {
@@ -198,7 +211,7 @@ fn assert_spread_out(ends: &[i64]) {
 }
 
 /// SIGTERM to each instance in turn, and a new one at its address; returns when each was told to end.
-async fn restart_each(cluster: &mut Cluster) -> Vec<Timestamp> {
+async fn restart_each(cluster: &mut Cluster, load: &Load) -> Vec<Timestamp> {
     let mut told_to_end = Vec::new();
     for number in 0..INSTANCES {
         told_to_end.push(Timestamp::now());
@@ -207,7 +220,7 @@ async fn restart_each(cluster: &mut Cluster) -> Vec<Timestamp> {
         assert_eq!(status.code(), Some(0));
         cluster.replace(number).await;
         // Whoever was refused by the old one is not to find the next one ending already.
-        sleep(BETWEEN).await;
+        load.each_has_called_again().await;
     }
     told_to_end
 }
@@ -227,7 +240,7 @@ async fn a_rolling_restart_under_load_loses_no_event_and_no_ping() {
     .await;
 
     let load = Load::start(&users, &clients);
-    let told_to_end = restart_each(&mut cluster).await;
+    let told_to_end = restart_each(&mut cluster, &load).await;
     let tally = load.stop().await;
     cluster.client().connect("marker").await;
     eventually_true("every stream has heard the last event", async || {

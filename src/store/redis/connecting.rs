@@ -1,0 +1,54 @@
+//! How a connection to Redis is made.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client};
+use tokio::time::timeout;
+
+use super::errors::store_error;
+use super::greeting::Greeting;
+use crate::store::StoreError;
+
+/// How long a command may take. With [`super::main_connection::PATIENCE`] it keeps a call under the 2 s after which
+/// our clients are promised an answer.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1_200);
+
+/// How long a connection may take to be made, from the look-up of the server to the last of the
+/// three round trips before it serves.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Commands that may wait to be written. The crate's default of 50 makes callers wait for the
+/// writer task under load, as its documentation of `set_pipeline_buffer_size` says.
+const PIPELINE_BUFFER: usize = 4_096;
+
+/// A connection to the server of `client`, if that can do what we need.
+pub(super) async fn connected_by(
+    client: &Client,
+) -> Result<(MultiplexedConnection, Greeting), StoreError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT))
+        .set_pipeline_buffer_size(PIPELINE_BUFFER);
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .map_err(store_error)?;
+    let greeting = Greeting::of(&mut connection).await?;
+    greeting.check()?;
+    Ok((connection, greeting))
+}
+
+/// Fails where `connecting` takes longer than [`CONNECT_TIMEOUT`].
+pub(super) async fn in_time<T>(
+    connecting: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let too_slow = |_| {
+        Err(StoreError::Unreachable(
+            "connecting took too long".to_owned(),
+        ))
+    };
+    timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .unwrap_or_else(too_slow)
+}

@@ -1,0 +1,213 @@
+//! The connection of a process to Redis: made again for ever, and never waited for long.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Client, RedisError};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
+
+use super::connecting::{connected_by, in_time};
+use super::errors::{breaks_the_connection, store_error};
+use super::greeting::Greeting;
+use super::route::Route;
+use super::scripts::Scripts;
+use crate::store::{Backoff, StoreError};
+
+/// How long a call waits for a connection that broke only now.
+pub(super) const PATIENCE: Duration = Duration::from_millis(400);
+
+/// The connection that finds the server, and that all others are made beside.
+#[derive(Debug)]
+pub(super) struct MainConnection {
+    route: Route,
+    state: watch::Sender<State>,
+}
+
+/// Tells when the main connection has moved on to another connection, and maybe to another server.
+#[derive(Clone, Debug)]
+pub(super) struct Moved {
+    generation: u64,
+    state: watch::Receiver<State>,
+}
+
+impl Moved {
+    /// Which connection it moves on from.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Resolves once it has.
+    pub(super) async fn wait(&mut self) {
+        let own = self.generation;
+        let moved =
+            |state: &State| matches!(state, State::Up { generation, .. } if *generation != own);
+        // An error means that it is gone, and then nobody is left to be told.
+        let _ = self.state.wait_for(moved).await;
+    }
+}
+
+#[derive(Clone)]
+enum State {
+    Up {
+        generation: u64,
+        connection: MultiplexedConnection,
+        /// Leads to the server that `connection` is to, which said that it is the primary.
+        client: Box<Client>,
+    },
+    Down {
+        since: Instant,
+        why: String,
+    },
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Up { .. } => "Up",
+            Self::Down { .. } => "Down",
+        })
+    }
+}
+
+impl MainConnection {
+    /// Prepares it; [`MainConnection::supervise`] makes the connection.
+    pub(super) fn new(route: Route) -> Self {
+        let down = State::Down {
+            since: Instant::now(),
+            why: "not connected yet".to_owned(),
+        };
+        Self {
+            route,
+            state: watch::Sender::new(down),
+        }
+    }
+
+    /// The database number that connections select.
+    pub(super) fn database(&self) -> i64 {
+        self.route.database()
+    }
+
+    /// Waits, for as long as it takes, until it stands.
+    pub(super) async fn up(&self) {
+        let mut state = self.state.subscribe();
+        // The sender is a field of self, so the wait ends with a state and never with an error.
+        let _ = state
+            .wait_for(|state| matches!(state, State::Up { .. }))
+            .await;
+    }
+
+    /// Which of its connections it stands on, if it does.
+    pub(super) fn generation(&self) -> Option<u64> {
+        match &*self.state.borrow() {
+            State::Up { generation, .. } => Some(*generation),
+            State::Down { .. } => None,
+        }
+    }
+
+    /// The way to the server it is connected to, which is of use until it has moved on.
+    pub(super) fn server(&self) -> Result<(Client, Moved), StoreError> {
+        let state = self.state.subscribe();
+        let (generation, client) = match &*state.borrow() {
+            State::Up {
+                generation, client, ..
+            } => (*generation, Client::clone(client)),
+            State::Down { why, .. } => return Err(StoreError::Unreachable(why.clone())),
+        };
+        Ok((client, Moved { generation, state }))
+    }
+
+    /// Connects, and again whenever the connection breaks, for as long as it is polled.
+    pub(super) async fn supervise(&self) {
+        let mut backoff = Backoff::default();
+        let mut greeted = Greeting::default();
+        for generation in 0.. {
+            match in_time(self.connect()).await {
+                Ok((client, connection, greeting)) => {
+                    greeting.log(&greeted);
+                    greeted = greeting;
+                    self.state.send_replace(State::Up {
+                        generation,
+                        connection,
+                        client: Box::new(client),
+                    });
+                    backoff = Backoff::default();
+                    self.broken().await;
+                }
+                Err(error) => self.explain(&error.to_string()),
+            }
+            sleep(backoff.next()).await;
+        }
+    }
+
+    async fn connect(&self) -> Result<(Client, MultiplexedConnection, Greeting), StoreError> {
+        let client = self.route.client().await?;
+        let (mut connection, greeting) = connected_by(&client).await?;
+        // A server that does not let us load scripts may still let us run them; calls will tell.
+        let _ = Scripts::loading().exec_async(&mut connection).await;
+        Ok((client, connection, greeting))
+    }
+
+    async fn broken(&self) {
+        let mut state = self.state.subscribe();
+        // The sender is a field of self, so the wait ends with a state and never with an error.
+        if let Ok(state) = state
+            .wait_for(|state| matches!(state, State::Down { .. }))
+            .await
+            && let State::Down { why, .. } = &*state
+        {
+            warn!(%why, "redis lost");
+        }
+    }
+
+    fn explain(&self, cause: &str) {
+        self.state.send_if_modified(|state| match state {
+            State::Down { why, .. } if why != cause => {
+                warn!(why = cause, "redis out of reach");
+                *why = cause.to_owned();
+                true
+            }
+            _ => false,
+        });
+    }
+
+    /// The connection and its generation; fails where it was not there for a moment.
+    pub(super) async fn connection(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
+        let deadline = match &*self.state.borrow() {
+            State::Up {
+                generation,
+                connection,
+                ..
+            } => return Ok((*generation, connection.clone())),
+            State::Down { since, .. } => *since + PATIENCE,
+        };
+        let mut state = self.state.subscribe();
+        let up = state.wait_for(|state| matches!(state, State::Up { .. }));
+        let _ = timeout_at(deadline, up).await;
+        match &*self.state.borrow() {
+            State::Up {
+                generation,
+                connection,
+                ..
+            } => Ok((*generation, connection.clone())),
+            State::Down { why, .. } => Err(StoreError::Unreachable(why.clone())),
+        }
+    }
+
+    /// What became of a command by the connection of `generation`.
+    pub(super) fn failed(&self, generation: u64, error: RedisError) -> StoreError {
+        if breaks_the_connection(&error) {
+            let why = error.to_string();
+            self.state.send_if_modified(|state| match state {
+                State::Up { generation: up, .. } if *up == generation => {
+                    let since = Instant::now();
+                    *state = State::Down { since, why };
+                    true
+                }
+                _ => false,
+            });
+        }
+        store_error(error)
+    }
+}

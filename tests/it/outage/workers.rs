@@ -1,0 +1,130 @@
+//! The connections of the workers to Redis, beside the first of their instance.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::cmd;
+use tokio::time::{Instant, sleep};
+
+use super::scene::settings;
+use crate::client::Client;
+use crate::instance::{Instance, workers};
+use crate::redis_server::RedisServer;
+use crate::sse::Stream;
+use crate::wait::{eventually, eventually_true};
+
+/// Longer than a user lives without a ping here, and an outage counts as one.
+const LONG: Duration = Duration::from_secs(5);
+const PACE: Duration = Duration::from_millis(200);
+
+struct Watched {
+    _redis: RedisServer,
+    control: MultiplexedConnection,
+    instance: Instance,
+}
+
+/// Who is connected, by their ids, as long as no call is made.
+struct Connected {
+    first: Vec<String>,
+    workers: Vec<String>,
+}
+
+impl Watched {
+    async fn start() -> Self {
+        let redis = RedisServer::start().await;
+        let instance = Instance::start(&settings().with("REDIS_URL", &redis.url())).await;
+        Self {
+            control: redis.connection().await.expect("Redis is up"),
+            _redis: redis,
+            instance,
+        }
+    }
+
+    async fn run(&self, words: &[&str]) -> String {
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        let answer = command.query_async(&mut self.control.clone()).await;
+        answer.unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
+    }
+
+    /// The first sweeps all the time; the others asked only what server this is, or whether it is there.
+    async fn connected(&self) -> Connected {
+        let clients = self.run(&["CLIENT", "LIST", "TYPE", "normal"]).await;
+        let of = |commands: &[&str]| {
+            let lines = clients.lines().filter(|line| {
+                let mut fields = line.split(' ');
+                fields.any(|field| commands.iter().any(|name| field == format!("cmd={name}")))
+            });
+            let ids = lines.filter_map(|line| line.split(' ').next()?.strip_prefix("id="));
+            ids.map(str::to_owned).collect()
+        };
+        Connected {
+            first: of(&["evalsha"]),
+            workers: of(&["info", "ping"]),
+        }
+    }
+
+    async fn all_connected(&self) -> Connected {
+        eventually("each worker has its connection", async || {
+            let connected = self.connected().await;
+            let all = connected.first.len() == 1 && connected.workers.len() == workers();
+            all.then_some(connected)
+        })
+        .await
+    }
+
+    async fn kill(&self, ids: &[String]) {
+        for id in ids {
+            self.run(&["CLIENT", "KILL", "ID", id]).await;
+        }
+    }
+
+    /// A client with a connection of its own, which the worker whose turn it is serves.
+    fn newcomer(&self) -> Client {
+        Client::new(self.instance.client().base())
+    }
+}
+
+#[tokio::test]
+async fn where_redis_takes_no_more_connections_calls_go_by_the_first() {
+    let watched = Watched::start().await;
+    let mut stream = Stream::open(&watched.instance.client(), "").await;
+    let connected = watched.all_connected().await;
+    watched.newcomer().connect("alice").await;
+    // This test, the first, and the bus.
+    watched.run(&["CONFIG", "SET", "maxclients", "3"]).await;
+    watched.kill(&connected.workers).await;
+    let end = Instant::now() + LONG;
+    while Instant::now() < end {
+        assert!(!watched.newcomer().ping("alice").await.became_online);
+        sleep(PACE).await;
+    }
+    assert!(watched.connected().await.workers.is_empty());
+    let log = watched.instance.log();
+    assert_eq!(
+        log.matches("a worker has no connection").count(),
+        workers(),
+        "{log}"
+    );
+    watched.run(&["CONFIG", "SET", "maxclients", "100"]).await;
+    watched.all_connected().await;
+    watched.newcomer().disconnect("alice").await;
+    let told = stream.changes(2).await;
+    let names: Vec<&str> = told.iter().map(|event| &*event.name).collect();
+    assert_eq!(names, ["user.online", "user.offline"]);
+}
+
+#[tokio::test]
+async fn they_move_on_with_the_first() {
+    let watched = Watched::start().await;
+    let before = watched.all_connected().await;
+    watched.kill(&before.first).await;
+    eventually_true("all others are new, too", async || {
+        let now = watched.all_connected().await;
+        !now.workers.iter().any(|id| before.workers.contains(id))
+    })
+    .await;
+    for _ in 0..workers() {
+        watched.newcomer().ping("alice").await;
+    }
+}
