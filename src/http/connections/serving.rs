@@ -243,9 +243,6 @@ impl Serving {
                         }
                         return Poll::Ready(());
                     }
-                    if seat.is_handed_over() {
-                        return Poll::Ready(());
-                    }
                     if let Some(newcomer) = &self.newcomer
                         && talk.has_begun()
                     {
@@ -253,6 +250,9 @@ impl Serving {
                             true => newcomer.opens_a_stream(),
                             false => self.newcomer = None,
                         }
+                    }
+                    if seat.is_handed_over() {
+                        return Poll::Ready(());
                     }
                     match signals.poll_next_unpin(context) {
                         Poll::Ready(Some(Signal::Drain)) => {
