@@ -69,12 +69,7 @@ impl RedisStore {
         let link = Arc::new(Link::new(Route::new(url, authorities.transpose()?)?));
         let keys = Keys::new(&config.key_prefix);
         let gate = Arc::new(Gate::default());
-        let pings = Pings::new(
-            Arc::clone(&link),
-            Arc::clone(&gate),
-            keys.clone(),
-            config.ttl,
-        );
+        let pings = Pings::new(&link, &gate, &keys, config.ttl);
         Ok(Self {
             pings: Arc::new(pings),
             link,
@@ -90,8 +85,9 @@ impl RedisStore {
     /// The same store by a link of its own. Who waits for either counts against the same bound.
     pub(super) fn beside(&self) -> Self {
         let link = Arc::new(self.link.beside());
+        let pings = Pings::new(&link, &self.gate, &self.keys, self.lifetimes.ttl);
         Self {
-            pings: Arc::new(self.pings.over(Arc::clone(&link))),
+            pings: Arc::new(pings),
             link,
             ..self.clone()
         }

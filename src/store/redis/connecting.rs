@@ -16,7 +16,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1_200);
 
 /// How long a connection may take to be made, from the look-up of the server to the last of the
 /// three round trips before it serves.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Commands that may wait to be written. The crate's default of 50 makes callers wait for the
 /// writer task under load, as its documentation of `set_pipeline_buffer_size` says.

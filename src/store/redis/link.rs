@@ -21,15 +21,19 @@ pub(super) struct Link {
 struct Lent<'a> {
     connection: MultiplexedConnection,
     number: u64,
-    lender: &'a Link,
-    is_own: bool,
+    lender: Lender<'a>,
+}
+
+enum Lender<'a> {
+    Main(&'a MainConnection),
+    Worker(&'a WorkerConnection),
 }
 
 impl Lent<'_> {
     fn failed(&self, error: RedisError) -> StoreError {
-        match &self.lender.own {
-            Some(own) if self.is_own => own.failed(self.number, error),
-            _ => self.lender.main.failed(self.number, error),
+        match self.lender {
+            Lender::Main(main) => main.failed(self.number, error),
+            Lender::Worker(own) => own.failed(self.number, error),
         }
     }
 }
@@ -123,22 +127,20 @@ impl Link {
     }
 
     async fn connection(&self) -> Result<Lent<'_>, StoreError> {
-        let main = self.main.generation();
-        let own = self
-            .own
-            .as_ref()
-            .zip(main)
-            .and_then(|(own, main)| own.beside(main));
-        let is_own = own.is_some();
-        let (number, connection) = match own {
-            Some(own) => own,
-            None => self.main.connection().await?,
-        };
+        if let (Some(own), Some(main)) = (&self.own, self.main.generation())
+            && let Some((number, connection)) = own.beside(main)
+        {
+            return Ok(Lent {
+                connection,
+                number,
+                lender: Lender::Worker(own),
+            });
+        }
+        let (number, connection) = self.main.connection().await?;
         Ok(Lent {
             connection,
             number,
-            lender: self,
-            is_own,
+            lender: Lender::Main(&self.main),
         })
     }
 }

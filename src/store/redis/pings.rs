@@ -41,23 +41,12 @@ struct Ping {
 
 impl Pings {
     /// Pings over `link` that make the keys of users live for `ttl`.
-    pub(super) fn new(link: Arc<Link>, gate: Arc<Gate>, keys: Keys, ttl: Duration) -> Self {
+    pub(super) fn new(link: &Arc<Link>, gate: &Arc<Gate>, keys: &Keys, ttl: Duration) -> Self {
         Self {
-            link,
-            gate,
-            keys,
+            link: Arc::clone(link),
+            gate: Arc::clone(gate),
+            keys: keys.clone(),
             ttl: millis(ttl).to_string(),
-            waiting: Mutex::default(),
-        }
-    }
-
-    /// The same over another link.
-    pub(super) fn over(&self, link: Arc<Link>) -> Self {
-        Self {
-            link,
-            gate: Arc::clone(&self.gate),
-            keys: self.keys.clone(),
-            ttl: self.ttl.clone(),
             waiting: Mutex::default(),
         }
     }
@@ -136,7 +125,7 @@ mod tests {
     async fn a_crowd_of_pings_is_bounded_even_if_it_comes_at_once() {
         let gate = Arc::new(Gate::default());
         let keys = Keys::new("presence:");
-        let pings = Pings::new(link(), gate, keys, Duration::from_secs(60));
+        let pings = Pings::new(&link(), &gate, &keys, Duration::from_secs(60));
         let pings = Arc::new(pings);
         let mut calls = JoinSet::new();
         for _ in 0..MOST_WAITING + 100 {
