@@ -17,6 +17,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// How many fall silent.
 const MORTALS: usize = 5_000;
 
+/// Sweeps pause so long, to tell what they cost Redis; afterwards they catch up.
+const PAUSE: Duration = Duration::from_secs(5);
+const CAUGHT_UP: Duration = Duration::from_secs(10);
+
 /// How long after the last deadline a departure is still waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -39,14 +43,14 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
     let mut population = Population::start(&addresses, users, (rounds, PING_INTERVAL), is_mortal);
     // Everyone has come online and pinged again.
     sleep(PING_INTERVAL * (rounds as u32 + 1)).await;
-    let (began, scripts) = (Instant::now(), redis.command("evalsha").1);
-    let whole = redis.process.cpu();
+    let before = unswept(&redis).await;
+    sleep(CAUGHT_UP).await;
+    let whole = Busy::since_now(&redis);
     let last_pings = population.fall_silent(PING_INTERVAL).await;
     assert_eq!(last_pings.len(), MORTALS);
     let seen = watcher.wait("user.offline", MORTALS, TTL + PATIENCE).await;
-    let lasted = began.elapsed();
-    let sweeping = (redis.command("evalsha").1 - scripts).as_secs_f64() / lasted.as_secs_f64();
-    let whole = (redis.process.cpu() - whole).as_secs_f64() / lasted.as_secs_f64();
+    let whole = whole.share();
+    let sweeping = whole - (before + unswept(&redis).await) / 2.0;
     let deadlines: HashMap<String, Instant> = last_pings
         .into_iter()
         .map(|(user, last)| (format!("user-{user}"), last + TTL))
@@ -81,4 +85,35 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
         .at_most(15.0),
         Row::new(claim, what("Redis in all, % of a core"), whole * 100.0),
     ]
+}
+
+/// The share of a core that Redis takes while all pings go on and nobody sweeps, as after an outage.
+async fn unswept(redis: &Redis) -> f64 {
+    redis.set("presence:grace", "1", PAUSE);
+    let pings = Busy::since_now(redis);
+    sleep(PAUSE).await;
+    pings.share()
+}
+
+/// A time in which Redis works.
+struct Busy<'a> {
+    redis: &'a Redis,
+    began: Instant,
+    spent: Duration,
+}
+
+impl<'a> Busy<'a> {
+    fn since_now(redis: &'a Redis) -> Self {
+        Self {
+            redis,
+            began: Instant::now(),
+            spent: redis.process.cpu(),
+        }
+    }
+
+    /// How much of a core it took since.
+    fn share(self) -> f64 {
+        let spent = self.redis.process.cpu() - self.spent;
+        spent.as_secs_f64() / self.began.elapsed().as_secs_f64()
+    }
 }

@@ -14,12 +14,11 @@ mod replies;
 mod route;
 mod scripts;
 mod subscription;
+mod sweeping;
 mod worker_connection;
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use redis::{ScriptInvocation, Value};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 use self::clock::Clock;
@@ -30,19 +29,12 @@ use self::route::Route;
 use self::scripts::Scripts;
 pub(super) use self::subscription::Subscription;
 use super::gate::CALL_TIMEOUT;
-use super::{
-    Announced, Closing, Gate, History, Left, Lifetimes, OUTAGE, SWEEP_BATCH, StoreError, Swept,
-    Touched, UserState,
-};
+use super::{Announced, Closing, Gate, History, Left, Lifetimes, StoreError, Touched, UserState};
 use crate::config::{Config, InvalidSetting, KeyspaceEvents, RedisUrl};
 use crate::presence::{ConnectionId, Position, Timestamp, UserId, millis};
 
 /// How many due users a count looks at in one step.
 const COUNT_STEP: usize = 1_000;
-
-/// How far ahead of its deadline a user is looked at; longer than the time between two sweeps, so
-/// that a deadline which pings moved is known before it comes.
-const SWEEP_AHEAD: Duration = Duration::from_millis(400);
 
 /// A store in Redis 7.0 or newer, or a compatible server.
 #[derive(Clone, Debug)]
@@ -163,11 +155,13 @@ impl RedisStore {
         leave
             .key(self.keys.user(user))
             .key(self.keys.connections(user))
-            .key(self.keys.seen(user));
+            .key(self.keys.seen(user))
+            .key(&self.keys.shortened);
         leave
             .arg(user.as_str())
             .arg(connection)
-            .arg(millis(self.lifetimes.last_seen));
+            .arg(millis(self.lifetimes.last_seen))
+            .arg(millis(self.lifetimes.ttl));
         let (online, became_offline) = self.link.script(&leave).await?;
         Ok(Left {
             online,
@@ -231,51 +225,6 @@ impl RedisStore {
         let mut read = self.announcing(&self.scripts.history);
         read.arg(after.to_string()).arg(limit);
         replies::history(self.link.script(&read).await?)
-    }
-
-    pub(super) async fn sweep(&self) -> Result<Swept, StoreError> {
-        let mut due = self.announcing(&self.scripts.due);
-        due.key(&self.keys.swept).key(&self.keys.grace);
-        due.arg(millis(OUTAGE))
-            .arg(millis(self.lifetimes.grace))
-            .arg(SWEEP_BATCH);
-        due.arg(millis(SWEEP_AHEAD));
-        let asked = Timestamp::of_system_clock();
-        let due = replies::due(self.link.script(&due).await?)?;
-        self.clock.set(due.now, asked);
-        Ok(Swept {
-            now: due.now,
-            epoch: due.epoch,
-            newest: due.newest,
-            announced: due.announced,
-            more: due.more,
-            lateness_ms: self.sweep_due(&due.users).await?,
-            next_due: due.next_due,
-        })
-    }
-
-    /// Re-arms those of `users` who are alive, and announces the others.
-    async fn sweep_due(&self, users: &[UserId]) -> Result<Vec<u64>, StoreError> {
-        if users.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut rearm = self.announcing(&self.scripts.rearm);
-        for user in users {
-            rearm.key(self.keys.user(user)).arg(user.as_str());
-        }
-        let gone = replies::those_at(self.link.script(&rearm).await?, users)?;
-        if gone.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut sweep = self.announcing(&self.scripts.sweep);
-        sweep.key(&self.keys.swept).key(&self.keys.grace);
-        sweep.arg(millis(OUTAGE)).arg(millis(self.lifetimes.ttl));
-        sweep.arg(millis(self.lifetimes.last_seen));
-        for user in &gone {
-            sweep.key(self.keys.user(user)).key(self.keys.seen(user));
-            sweep.arg(user.as_str());
-        }
-        self.link.script(&sweep).await
     }
 
     /// An invocation with the keys and arguments that the common prelude reads.

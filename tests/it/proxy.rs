@@ -30,6 +30,9 @@ enum Mode {
     SlowReplies(Duration),
     /// Carries so many bytes of the next reply over, closes that connection, and passes from then on.
     CutReply(usize),
+    /// Holds requests back from the first that begins with this, on the connection that it comes by,
+    /// until the mode is another.
+    Hold(&'static str),
 }
 
 /// Where connections lead, and in what manner.
@@ -41,6 +44,8 @@ struct State {
     cuts: u64,
     /// Connections made before the last silence stay open, and what is sent on them is lost.
     silences: u64,
+    /// Whether a request is held back.
+    holds: bool,
 }
 
 /// A running proxy. Dropping it closes its port and every connection.
@@ -67,6 +72,7 @@ impl Proxy {
             upstream,
             cuts: 0,
             silences: 0,
+            holds: false,
         };
         let state = Arc::new(watch::Sender::new(state));
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&state)));
@@ -114,6 +120,16 @@ impl Proxy {
     /// Whether a reply was cut since [`Proxy::cut_reply_after`].
     pub(crate) fn has_cut(&self) -> bool {
         self.state.borrow().mode == Mode::Pass
+    }
+
+    /// Holds back the first request that begins with this command, and what follows on its connection.
+    pub(crate) fn hold(&self, command: &'static str) {
+        self.set(Mode::Hold(command));
+    }
+
+    /// Whether a request is held back since [`Proxy::hold`].
+    pub(crate) fn holds(&self) -> bool {
+        self.state.borrow().holds
     }
 
     /// Closes every connection that is open now.
@@ -228,6 +244,17 @@ async fn give_out(
         let Ok(mode) = thawed.map(|state| state.mode) else {
             return;
         };
+        if let (Mode::Hold(command), Direction::Request) = (mode, direction)
+            && begins_with(&chunk, command)
+        {
+            state.send_modify(|state| state.holds = true);
+            let released = changes.wait_for(|state| !matches!(state.mode, Mode::Hold(_)));
+            let released = released.await.is_ok();
+            state.send_modify(|state| state.holds = false);
+            if !released {
+                return;
+            }
+        }
         if let (Mode::CutReply(bytes), Direction::Reply) = (mode, direction) {
             state.send_modify(|state| state.mode = Mode::Pass);
             // The connection ends here, whether or not this part of the reply gets through.
@@ -238,4 +265,11 @@ async fn give_out(
             return;
         }
     }
+}
+
+/// Whether this is the beginning of a request, and the request that of a command with this name.
+fn begins_with(chunk: &[u8], command: &str) -> bool {
+    let words = chunk.split(|byte| *byte == b'\n');
+    let name = words.skip(2).map(<[u8]>::trim_ascii).next();
+    chunk.starts_with(b"*") && name.is_some_and(|name| name == command.as_bytes())
 }

@@ -64,6 +64,13 @@ impl Redis {
         answer.trim().parse().expect("a number")
     }
 
+    /// Sets a key for so long.
+    pub(crate) fn set(&self, key: &str, value: &str, lasting: Duration) {
+        let lasting = lasting.as_millis().to_string();
+        let answer = self.ask(&["SET", key, value, "PX", &lasting]);
+        assert_eq!(answer.trim(), "OK");
+    }
+
     fn ask(&self, command: &[&str]) -> String {
         let mut asking = Command::new("redis-cli");
         asking.args(["-p", &self.port.to_string()]).args(command);

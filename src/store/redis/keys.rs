@@ -18,6 +18,7 @@ pub(super) struct Keys {
     pub(super) epoch: String,
     pub(super) swept: String,
     pub(super) grace: String,
+    pub(super) shortened: String,
     pub(super) bus: String,
 }
 
@@ -30,6 +31,7 @@ impl Keys {
             epoch: named("epoch"),
             swept: named("swept"),
             grace: named("grace"),
+            shortened: named("shortened"),
             bus: named("bus"),
             prefix: prefix.to_owned(),
         }

@@ -116,6 +116,13 @@ impl Link {
         Ok(checked.collect())
     }
 
+    /// Runs commands in one atomic step.
+    pub(super) async fn transaction(&self, commands: &Pipeline) -> Result<(), StoreError> {
+        let mut lent = self.connection().await?;
+        let answer = commands.exec_async(&mut lent.connection).await;
+        answer.map_err(|error| lent.failed(error))
+    }
+
     /// Runs a script, by its digest where Redis still knows it.
     pub(super) async fn script<T: FromRedisValue>(
         &self,

@@ -6,16 +6,17 @@ use super::entry;
 use crate::presence::{ConnectionId, Epoch, Position, PresenceEvent, Timestamp, UserId};
 use crate::store::{Announced, History, StoreError, UserState};
 
-/// Who is due, as `due.lua` says.
+/// How things stand when a sweep begins, as `due.lua` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) now: Timestamp,
     pub(super) epoch: Epoch,
     pub(super) newest: Position,
     pub(super) announced: u64,
-    pub(super) more: bool,
-    pub(super) next_due: Option<Timestamp>,
-    pub(super) users: Vec<UserId>,
+    /// Not before the end of a grace.
+    pub(super) next: Option<Timestamp>,
+    /// How many should have been looked at before now; nobody during a grace.
+    pub(super) overdue: u64,
 }
 
 /// The history as `history.lua` gives it: the epoch, the newest position, and of each entry its
@@ -29,17 +30,17 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
     let epoch = Epoch(take(&mut values)?);
     let newest = position(take(&mut values)?)?;
     let announced = natural(&mut values)?;
-    let grace_until = now + natural(&mut values)?;
-    let next_due: i64 = take(&mut values)?;
-    let next_due = u64::try_from(next_due).ok();
+    let grace = natural(&mut values)?;
+    let next: i64 = take(&mut values)?;
+    let next = u64::try_from(next).ok();
+    let overdue = natural(&mut values)?;
     Ok(Due {
         now: Timestamp::from_millis(now),
         epoch,
         newest,
         announced,
-        more: take(&mut values)?,
-        next_due: next_due.map(|due| Timestamp::from_millis(due.max(grace_until))),
-        users: values.map(user_id).collect::<Result<_, _>>()?,
+        next: next.map(|due| Timestamp::from_millis(due.max(now + grace))),
+        overdue: if grace == 0 { overdue } else { 0 },
     })
 }
 
@@ -76,7 +77,7 @@ pub(super) fn announced(answer: Vec<Value>, users: &[UserId]) -> Result<Announce
     let mut values = answer.into_iter();
     let epoch = Epoch(take(&mut values)?);
     let position = position(take(&mut values)?)?;
-    let announced = values.map(|place| user_at(place, users).cloned());
+    let announced = values.map(|place| user_at(place, users));
     Ok(Announced {
         epoch,
         position,
@@ -84,15 +85,15 @@ pub(super) fn announced(answer: Vec<Value>, users: &[UserId]) -> Result<Announce
     })
 }
 
-/// Reads the answer of `rearm.lua`, which names users by their places among those asked about.
-pub(super) fn those_at(places: Vec<Value>, users: &[UserId]) -> Result<Vec<&UserId>, StoreError> {
-    let places = places.into_iter();
-    places.map(|place| user_at(place, users)).collect()
+/// Reads the answer of `PEXPIRETIME`, which is negative where there is no key that expires.
+pub(super) fn deadline(answer: Value) -> Result<Option<u64>, StoreError> {
+    let deadline = i64::from_redis_value(answer).map_err(unexpected)?;
+    Ok(u64::try_from(deadline).ok())
 }
 
-fn user_at(place: Value, users: &[UserId]) -> Result<&UserId, StoreError> {
+fn user_at(place: Value, users: &[UserId]) -> Result<UserId, StoreError> {
     let place = usize::from_redis_value(place).map_err(unexpected)?;
-    let user = users.get(place);
+    let user = users.get(place).cloned();
     user.ok_or_else(|| unexpected("a place that nobody has"))
 }
 
@@ -174,33 +175,30 @@ mod tests {
             let _ = (due(answer.clone()), user_state(answer.clone()), counted(answer.clone()));
             let found = announced(answer.clone(), &users);
             prop_assert!(found.is_err() || answer.len() >= 2);
-            let found = those_at(answer.clone(), &users);
-            prop_assert!(found.is_err() || found.is_ok_and(|found| found.len() == answer.len()));
+            let _ = answer.iter().cloned().map(deadline).collect::<Vec<_>>();
             let _ = Entries::from_redis_value(Value::Array(answer)).map(history);
         }
 
-        /// A negative number in the place of a duration is refused.
+        /// A negative number in the place of a duration or a count is refused.
         #[test]
-        fn who_is_due_is_read(
+        fn what_a_sweep_begins_with_is_read(
             now in 0..=i64::MAX.cast_unsigned(),
             grace: i64,
             next: i64,
-            more: bool,
-            due_users in vec("[a-z]{1,9}", 0..4),
+            overdue: i64,
         ) {
             let mut answer = vec![number(now), text("17"), text("5-1"), number(9)];
-            answer.extend([Value::Int(grace), Value::Int(next), number(more.into())]);
-            answer.extend(due_users.iter().map(|user| text(user)));
+            answer.extend([grace, next, overdue].map(Value::Int));
             let read = due(answer);
-            prop_assert_eq!(read.is_ok(), grace >= 0);
+            prop_assert_eq!(read.is_ok(), grace >= 0 && overdue >= 0);
             if let Ok(read) = read {
-                let users: Vec<_> = read.users.iter().map(UserId::as_str).collect();
-                prop_assert_eq!(users, due_users);
                 prop_assert_eq!((read.now.as_millis(), read.epoch), (now, Epoch(17)));
-                prop_assert_eq!((read.newest.millis, read.announced, read.more), (5, 9, more));
+                prop_assert_eq!((read.newest.millis, read.announced), (5, 9));
                 let latest = i128::from(next).max(i128::from(now) + i128::from(grace));
                 let next = (next >= 0).then_some(latest);
-                prop_assert_eq!(read.next_due.map(|due| i128::from(due.as_millis())), next);
+                prop_assert_eq!(read.next.map(|due| i128::from(due.as_millis())), next);
+                let counts = if grace == 0 { overdue } else { 0 };
+                prop_assert_eq!(read.overdue, counts.cast_unsigned());
             }
         }
 
@@ -234,16 +232,19 @@ mod tests {
         fn places_name_those_asked_about(places in vec(0_u64..6, 0..6), asked in 0_usize..6) {
             let users: Vec<_> = (0..asked).map(|each| UserId::new(&each.to_string()).expect("an id")).collect();
             let mut answer: Vec<_> = places.iter().copied().map(number).collect();
-            let those = those_at(answer.clone(), &users);
             answer.splice(..0, [text("17"), text("5-1")]);
             let read = announced(answer, &users);
             prop_assert_eq!(read.is_ok(), places.iter().all(|place| *place < asked as u64));
-            prop_assert_eq!(those.is_ok(), read.is_ok());
-            if let (Ok(read), Ok(those)) = (read, those) {
-                let found: Vec<_> = those.iter().map(|user| user.as_str().parse::<u64>()).collect();
-                prop_assert_eq!(found, places.into_iter().map(Ok).collect::<Vec<_>>());
-                prop_assert!(read.users.iter().eq(those));
+            if let Ok(read) = read {
+                let found = read.users.iter().map(|user| user.as_str().parse::<u64>());
+                prop_assert_eq!(found.collect::<Vec<_>>(), places.into_iter().map(Ok).collect::<Vec<_>>());
             }
+        }
+
+        #[test]
+        fn only_a_key_that_expires_has_a_deadline(answer: i64) {
+            let read = deadline(Value::Int(answer)).expect("a number");
+            prop_assert_eq!(read, u64::try_from(answer).ok());
         }
     }
 }

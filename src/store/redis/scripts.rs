@@ -35,6 +35,8 @@ macro_rules! scripts {
     };
 }
 
-scripts!(
-    touch, leave, due, rearm, sweep, user, announced, history, count
-);
+scripts!(touch, leave, due, sweep, user, announced, history, count);
+
+/// Runs within a transaction, where a script that Redis forgot could not be sent again: so it goes
+/// there in full, and has no prelude.
+pub(super) const AMEND: &str = include_str!("amend.lua");

@@ -8,6 +8,7 @@ use crate::instance::Settings;
 use crate::process::Signal;
 use crate::sse::{Stream, briefs};
 use crate::timestamp::Timestamp;
+use crate::wait::eventually_true;
 
 fn settings() -> Settings {
     Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s")
@@ -159,3 +160,38 @@ async fn when_redis_comes_back_empty_every_stream_is_told() {
 }
 
 on_both_stores!(an_instance_that_was_frozen_alone_announces_nobody_who_pings,);
+
+/// What was not swept during an outage is swept once, and not once by each instance.
+#[tokio::test]
+async fn instances_that_catch_up_together_share_the_work() {
+    const USERS: u64 = 50_000;
+    const GRACE_MS: &str = "4000";
+    let load = "for user = 1, ARGV[1] do
+        redis.call('SET', 'presence:user:' .. user, '1', 'PX', 600000)
+        redis.call('ZADD', 'presence:deadlines', user, user)
+      end
+      redis.call('SET', 'presence:grace', '1', 'PX', ARGV[2])";
+    let mut cluster = Cluster::of(0, settings()).await;
+    let users = USERS.to_string();
+    let load = ["EVAL", load, "0", &users, GRACE_MS];
+    cluster.redis().command::<()>(&load).await;
+    for _ in 0..3 {
+        cluster.add_instance().await;
+    }
+    let redis = cluster.redis();
+    assert_eq!(
+        redis.calls_of("pexpiretime").await,
+        0,
+        "nobody is looked at during a grace"
+    );
+    eventually_true("everyone has been looked at", async || {
+        redis
+            .command::<u64>(&["ZCOUNT", "presence:deadlines", "-inf", "1000000"])
+            .await
+            == 0
+    })
+    .await;
+    let looks = redis.calls_of("pexpiretime").await;
+    assert!(looks >= USERS, "{looks} looks");
+    assert!(looks < USERS * 3 / 2, "{looks} looks at {USERS} users");
+}

@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::client::crowd;
 use crate::cluster::Cluster;
 use crate::faults::traffic::{Told, Traffic, assert_told_is_what_happened};
-use crate::instance::Settings;
+use crate::instance::{Instance, Settings};
+use crate::proxy::Proxy;
+use crate::redis_server::RedisServer;
 use crate::sse::{Stream, briefs};
 use crate::timestamp::Timestamp;
 use crate::wait::eventually_true;
@@ -78,4 +80,45 @@ async fn callers_who_race_with_expiries_are_told_what_the_events_say() {
     let expired = events.iter().filter(|event| event.reason() == "expired");
     assert!(expired.count() > 10, "some did expire");
     assert_told_is_what_happened(&told, &events);
+}
+
+/// A sweep reads a deadline; before it writes it down, the connection that had it is closed, and the one
+/// that is left ends sooner.
+#[tokio::test]
+async fn a_sweep_that_read_a_deadline_too_soon_does_not_delay_the_departure() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::to(redis.port()).await;
+    let settings = Settings::mortal().with("PRESENCE_TTL", "3s");
+    let instance = Instance::start(&settings.with("REDIS_URL", &proxy.url())).await;
+    let client = instance.client();
+    let mut stream = Stream::open(&client, "").await;
+    let entered = client.connect_as("alice", "laptop").await;
+    entered.expires_at.less(Duration::from_secs(2)).pass().await;
+    let laptop = client.ping_as("alice", "laptop").await;
+    entered
+        .expires_at
+        .less(Duration::from_millis(700))
+        .pass()
+        .await;
+    let phone = client.ping_as("alice", "phone").await;
+    proxy.hold("MULTI");
+    eventually_true(
+        "the deadline of the phone is read and not written down",
+        async || proxy.holds(),
+    )
+    .await;
+    let left = client.disconnect_as("alice", "phone").await;
+    assert!(left.online, "the laptop is still there");
+    proxy.pass();
+    let gone = stream.changes(2).await.pop().expect("two changes");
+    assert_eq!(
+        (gone.brief(), gone.reason()),
+        ("offline alice".to_owned(), "expired".to_owned())
+    );
+    let late = gone.timestamp().millis_after(laptop.expires_at);
+    let too_late = phone.expires_at.millis_after(laptop.expires_at);
+    assert!(
+        (0..too_late / 2).contains(&late),
+        "{late} ms late; the phone's deadline was {too_late} ms later"
+    );
 }
