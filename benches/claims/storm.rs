@@ -1,7 +1,9 @@
 //! Thousands of streams that are cut at once and all resume.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::harness::calls::{Call, come_and_go, load, p99_ms, paced_apart, ping_one_of};
@@ -20,41 +22,86 @@ const PINGS_PER_SECOND: usize = 1_000;
 const LASTING: Duration = Duration::from_secs(6);
 const PINGS_SETTLED: Duration = Duration::from_millis(500);
 
+/// What the rounds found.
+#[derive(Default)]
+struct Found {
+    seconds: Figure,
+    slower: Figure,
+    stormy_ms: Figure,
+    elsewhere_slower: Figure,
+    over_elsewhere: Figure,
+    reads: Figure,
+}
+
 pub(crate) async fn run() -> Vec<Row> {
-    let (mut seconds, mut slower, mut stormy_ms, mut reads) = Default::default();
+    let mut found = Found::default();
     for _ in 0..ROUNDS {
-        round(&mut seconds, &mut slower, &mut stormy_ms, &mut reads).await;
+        round(&mut found).await;
     }
     let claim = "5,000 streams resume at once";
+    let row = |figure: &str, found| Row::new(claim, figure, found);
     vec![
-        Row::new(claim, "s until all caught up", seconds).at_most(5.0),
-        Row::new(claim, "p99 of pings meanwhile over the quiet one", slower).at_most(5.0),
-        Row::new(claim, "p99 of pings meanwhile, ms", stormy_ms),
-        Row::new(claim, "scripts that Redis ran for it", reads).at_most(500.0),
+        row("s until all caught up", found.seconds).at_most(5.0),
+        row("p99 of pings meanwhile over the quiet one", found.slower).at_most(5.0),
+        row("p99 of pings meanwhile, ms", found.stormy_ms),
+        row(
+            "p99 of pings of another instance, which has no streams, over its quiet one",
+            found.elsewhere_slower,
+        ),
+        row(
+            "p99 of pings meanwhile over that of the other instance",
+            found.over_elsewhere,
+        ),
+        row("scripts that Redis ran for it", found.reads).at_most(500.0),
     ]
 }
 
-async fn round(
-    seconds: &mut Figure,
-    slower: &mut Figure,
-    stormy_ms: &mut Figure,
-    reads: &mut Figure,
-) {
+/// Pings of an instance, in milliseconds, from a thread of their own.
+struct Pings(JoinHandle<Vec<Call>>);
+
+impl Pings {
+    fn start(address: SocketAddr) -> Self {
+        let ping = ping_one_of(PINGS_PER_SECOND);
+        Self(tokio::spawn(paced_apart(
+            address,
+            PINGS_PER_SECOND,
+            LASTING,
+            ping,
+        )))
+    }
+
+    /// The p99 of those that were asked for from `began` on, for so long.
+    async fn p99_ms(self, began: Instant, lasting: Duration) -> f64 {
+        let mut pings = self.0.await.expect("the pings were answered");
+        pings.retain(|ping| ping.asked >= began && ping.asked < began + lasting);
+        p99_ms(&pings)
+    }
+}
+
+async fn round(found: &mut Found) {
     let ping = ping_one_of(PINGS_PER_SECOND);
     let redis = Redis::start();
     let service = Service::on(&redis);
     let address = service.address;
     load(address, PINGS_PER_SECOND, ping).await;
+    // What the system and the clients cost by themselves, on the same processors, shows here.
+    let other_redis = Redis::start();
+    let other = Service::on(&other_redis);
+    let elsewhere = other.address;
+    load(elsewhere, PINGS_PER_SECOND, ping).await;
     let watcher = Watcher::open(address).await;
     let streams = Readers::open(address, STREAMS, OUR_EVENT, 1, |_| get("/v1/events", None)).await;
-    let quiet = paced_apart(address, PINGS_PER_SECOND, LASTING, ping).await;
+    let began = Instant::now();
+    let (pings, beside) = (Pings::start(address), Pings::start(elsewhere));
+    let quiet = pings.p99_ms(began, LASTING).await;
+    let quiet_elsewhere = beside.p99_ms(began, LASTING).await;
     let cursor = watcher.cursor();
     drop(streams);
     load(address, MISSED, come_and_go).await;
     watcher.wait("user.offline", MISSED / 2, LASTING).await;
     sleep(Duration::from_millis(500)).await;
     let before = redis.command("evalsha").0;
-    let pings = tokio::spawn(paced_apart(address, PINGS_PER_SECOND, LASTING, ping));
+    let (pings, beside) = (Pings::start(address), Pings::start(elsewhere));
     // Their connections are to be open before the storm, and not to queue behind it to be accepted.
     sleep(PINGS_SETTLED).await;
     let began = Instant::now();
@@ -62,22 +109,23 @@ async fn round(
     let streams = Readers::open(address, STREAMS, OUR_EVENT, MISSED as u64, resume).await;
     streams.are_complete().await;
     let took = began.elapsed();
-    seconds.push(took.as_secs_f64());
     let swept = sweeps(took);
-    reads.push((redis.command("evalsha").0 - before - swept).max(0.0));
-    let pings = pings.await.expect("the pings were answered");
-    let stormy: Vec<Call> = pings
-        .into_iter()
-        .filter(|ping| ping.asked >= began && ping.asked < began + took)
-        .collect();
+    let reads = (redis.command("evalsha").0 - before - swept).max(0.0);
+    let stormy = pings.p99_ms(began, took).await;
+    let stormy_elsewhere = beside.p99_ms(began, took).await;
     assert_eq!(
         streams.events(),
         (STREAMS * MISSED) as u64,
         "each event came once"
     );
-    let stormy = p99_ms(&stormy);
-    stormy_ms.push(stormy);
-    slower.push(stormy / p99_ms(&quiet));
+    found.seconds.push(took.as_secs_f64());
+    found.slower.push(stormy / quiet);
+    found.stormy_ms.push(stormy);
+    found
+        .elsewhere_slower
+        .push(stormy_elsewhere / quiet_elsewhere);
+    found.over_elsewhere.push(stormy / stormy_elsewhere);
+    found.reads.push(reads);
 }
 
 /// The sweeps that an idle instance makes in this time, at least.

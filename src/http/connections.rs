@@ -34,7 +34,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Connections whose first requests are waited for at once.
-const NEWCOMERS_PER_WORKER: usize = 1;
+const NEWCOMERS_PER_WORKER: usize = 2;
 
 /// How long to wait after the system would not give out another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -15,6 +15,10 @@ use tokio::time::{Instant, sleep, timeout};
 /// How long the first requests of some connections are waited for: a client may connect and say nothing.
 const PATIENCE: Duration = Duration::from_millis(2);
 
+/// How many times as many are let in at once while no streams come: some, since a whole crowd may come before
+/// the first of it has said what it wants; and several, so that thousands a second may come and say nothing.
+const UNHEARD_FACTOR: usize = 4;
+
 /// For how many times as long as streams took to begin nobody else is let in.
 const PAUSE_FACTOR: u32 = 2;
 
@@ -24,8 +28,10 @@ pub(super) struct Newcomers {
     most: usize,
     count: usize,
     crowd: Crowd,
-    /// Whether somebody asked for a stream since it was last looked.
+    /// Whether somebody asked for a stream since the last wait.
     streams_come: Arc<AtomicBool>,
+    /// Whether somebody had by then.
+    streams_came: bool,
 }
 
 /// Ends when all senders have gone; nothing is ever sent.
@@ -47,13 +53,14 @@ impl Newcomer {
 }
 
 impl Newcomers {
-    /// At most `most` at once.
+    /// At most `most` at once while streams come.
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
             count: 0,
             crowd: mpsc::channel(1),
             streams_come: Arc::default(),
+            streams_came: false,
         }
     }
 
@@ -67,21 +74,21 @@ impl Newcomers {
     }
 
     /// Waits, once there are as many as may be, for the first requests of all of them. Where one is for a
-    /// stream, which costs many times what a call does, more time is left to those who are there already.
-    /// Nobody waits while no streams come.
+    /// stream, which costs many times what a call does, more time is left to those who are there already, and
+    /// fewer may come at once.
     pub(super) async fn make_room(&mut self) {
-        if self.count < self.most {
+        let streams_come = self.streams_came || self.streams_come.load(Ordering::Relaxed);
+        let factor = if streams_come { 1 } else { UNHEARD_FACTOR };
+        if self.count < self.most * factor {
             return;
         }
         self.count = 0;
         let (newcomer, mut all_gone) = mem::replace(&mut self.crowd, mpsc::channel(1));
         drop(newcomer);
-        if !self.streams_come.swap(false, Ordering::Relaxed) {
-            return;
-        }
         let began = Instant::now();
         let _ = timeout(PATIENCE, all_gone.recv()).await;
-        if self.streams_come.load(Ordering::Relaxed) {
+        self.streams_came = self.streams_come.swap(false, Ordering::Relaxed);
+        if self.streams_came {
             // This task may have been kept from running for much longer, which took nothing from the others.
             sleep(PAUSE_FACTOR * began.elapsed().min(PATIENCE)).await;
         }
@@ -121,14 +128,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_silent_are_waited_for_once_and_not_again_before_a_stream_comes() {
-        let (mut newcomers, _silent) = full();
-        assert_eq!(waits(&mut newcomers).await, PATIENCE);
-        let more: Vec<_> = (0..ROOM).map(|_| newcomers.add()).collect();
+    async fn the_silent_are_waited_for_and_more_come_at_once_until_a_stream_does() {
+        let mut newcomers = Newcomers::new(ROOM);
+        let mut silent: Vec<_> = (1..ROOM * UNHEARD_FACTOR)
+            .map(|_| newcomers.add())
+            .collect();
         assert_eq!(waits(&mut newcomers).await, Duration::ZERO);
-        more[0].opens_a_stream();
-        let _more: Vec<_> = (0..ROOM).map(|_| newcomers.add()).collect();
+        silent.push(newcomers.add());
         assert_eq!(waits(&mut newcomers).await, PATIENCE);
+        let few: Vec<_> = (0..ROOM).map(|_| newcomers.add()).collect();
+        assert_eq!(waits(&mut newcomers).await, Duration::ZERO);
+        few[0].opens_a_stream();
+        assert!(waits(&mut newcomers).await > PATIENCE);
+        // After a stream others are expected.
+        let _few: Vec<_> = (0..ROOM).map(|_| newcomers.add()).collect();
+        assert_eq!(waits(&mut newcomers).await, PATIENCE);
+        let _few: Vec<_> = (0..ROOM).map(|_| newcomers.add()).collect();
+        assert_eq!(waits(&mut newcomers).await, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
