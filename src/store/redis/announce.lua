@@ -1,4 +1,4 @@
--- Prelude of every script: the clock, the identity of the data set, and the one way to announce.
+-- Prelude of every script but amend.lua: the clock, the identity of the data set, and the one way to announce.
 --
 -- KEYS[1] the deadline index        ARGV[1] the bus channel
 -- KEYS[2] the history               ARGV[2] how long the history is kept, in ms

@@ -8,7 +8,7 @@
 -- Returns how many ms after its deadline each departure was announced.
 --
 -- Another instance may have swept the same users since they were found due, they may have come back,
--- or all instances may have been away: so nothing of what due.lua and rearm.lua said is taken for granted.
+-- or all instances may have been away: so nothing that was read before is taken for granted.
 
 local now = clock()
 local swept = tonumber(redis.call('GET', KEYS[4]))
