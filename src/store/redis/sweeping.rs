@@ -46,8 +46,18 @@ impl RedisStore {
         let users: Vec<Value> = self.link.query_again(&self.batch(due, ahead)).await?;
         let users: Result<Vec<_>, _> = users.into_iter().map(replies::user_id).collect();
         let users = users?;
-        let gone = self.rearm(&users, due.now).await?;
-        self.announce(&gone).await
+        // Another instance may have swept them in between.
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let deadlines = self.deadlines(&users).await?;
+        let of_users = || users.iter().zip(&deadlines);
+        let gone = of_users().filter_map(|(user, deadline)| deadline.is_none().then_some(user));
+        let living = of_users().filter_map(|(user, deadline)| Some((user, (*deadline)?)));
+        // The gone first, and whatever becomes of the living: they are who is waited for.
+        let lateness_ms = self.announce(&gone.collect::<Vec<_>>()).await;
+        self.rearm(&living.collect::<Vec<_>>(), due.now).await?;
+        lateness_ms
     }
 
     /// Reads the first of those who are due or, where several batches wait, a batch anywhere among them:
@@ -60,45 +70,34 @@ impl RedisStore {
             read.arg("-inf").arg(format!("({}", ahead.as_millis()));
             read.arg("BYSCORE").arg("LIMIT").arg(0).arg(batch);
         } else {
-            let first = fastrand::u64(..due.overdue - batch);
+            let first = fastrand::u64(..due.overdue / batch) * batch;
             read.arg(first).arg(first + batch - 1);
         }
         read
     }
 
-    /// Re-arms those of `users` who live, whose deadlines were read at `since` or later, and returns
-    /// those who seem to be gone.
+    /// Re-arms the living to their deadlines, which were read at `since` or later.
     ///
     /// Nearly everyone who is due is alive, so this does no more for each than it must, by plain
     /// commands. Between reading a deadline and writing it down, a ping may move it away, for which
     /// the user is looked at again; and a closed connection may bring it nearer, which is amended in
     /// the same step as it is written.
-    async fn rearm<'a>(
-        &self,
-        users: &'a [UserId],
-        since: Timestamp,
-    ) -> Result<Vec<&'a UserId>, StoreError> {
-        let mut gone = Vec::new();
+    async fn rearm(&self, living: &[(&UserId, u64)], since: Timestamp) -> Result<(), StoreError> {
+        if living.is_empty() {
+            return Ok(());
+        }
         let mut rearm = redis::cmd("ZADD");
         rearm.arg(&self.keys.deadlines).arg("XX").arg("GT");
-        for (user, deadline) in users.iter().zip(self.deadlines(users).await?) {
-            match deadline {
-                Some(deadline) => {
-                    rearm.arg(deadline).arg(user.as_str());
-                }
-                None => gone.push(user),
-            }
+        for (user, deadline) in living {
+            rearm.arg(deadline).arg(user.as_str());
         }
-        if gone.len() < users.len() {
-            let mut amend = redis::cmd("EVAL");
-            amend.arg(AMEND).arg(2);
-            amend.arg(&self.keys.deadlines).arg(&self.keys.shortened);
-            amend.arg(since.as_millis());
-            let mut step = redis::pipe();
-            step.atomic().add_command(rearm).add_command(amend);
-            self.link.transaction(&step).await?;
-        }
-        Ok(gone)
+        let mut amend = redis::cmd("EVAL");
+        amend.arg(AMEND).arg(2);
+        amend.arg(&self.keys.deadlines).arg(&self.keys.shortened);
+        amend.arg(since.as_millis());
+        let mut step = redis::pipe();
+        step.atomic().add_command(rearm).add_command(amend);
+        self.link.transaction(&step).await
     }
 
     /// Until when each of `users` lives, in milliseconds, or `None` for whoever does not.
