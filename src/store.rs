@@ -32,7 +32,7 @@ pub(crate) const OUTAGE: Duration = Duration::from_millis(1_500);
 /// The longest time between two sweeps of one instance, also when nothing is due.
 pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
 
-/// How many due users one sweep looks at: a script for so many holds Redis for about 3 ms.
+/// How many due users one sweep looks at: a step for so many holds Redis for about 3 ms.
 pub(crate) const SWEEP_BATCH: usize = 1_000;
 
 /// The state of every user, in one of two places with one contract.

@@ -45,11 +45,13 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
     sleep(PING_INTERVAL * (rounds as u32 + 1)).await;
     let before = unswept(&redis).await;
     sleep(CAUGHT_UP).await;
-    let whole = Busy::since_now(&redis);
-    let last_pings = population.fall_silent(PING_INTERVAL).await;
-    assert_eq!(last_pings.len(), MORTALS);
-    let seen = watcher.wait("user.offline", MORTALS, TTL + PATIENCE).await;
-    let whole = whole.share();
+    let departures = async {
+        let last_pings = population.fall_silent(PING_INTERVAL).await;
+        assert_eq!(last_pings.len(), MORTALS);
+        let seen = watcher.wait("user.offline", MORTALS, TTL + PATIENCE).await;
+        (last_pings, seen)
+    };
+    let (whole, (last_pings, seen)) = share_during(&redis, departures).await;
     let sweeping = whole - (before + unswept(&redis).await) / 2.0;
     let deadlines: HashMap<String, Instant> = last_pings
         .into_iter()
@@ -90,30 +92,14 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
 /// The share of a core that Redis takes while all pings go on and nobody sweeps, as after an outage.
 async fn unswept(redis: &Redis) -> f64 {
     redis.set("presence:grace", "1", PAUSE);
-    let pings = Busy::since_now(redis);
-    sleep(PAUSE).await;
-    pings.share()
+    let (share, ()) = share_during(redis, sleep(PAUSE)).await;
+    share
 }
 
-/// A time in which Redis works.
-struct Busy<'a> {
-    redis: &'a Redis,
-    began: Instant,
-    spent: Duration,
-}
-
-impl<'a> Busy<'a> {
-    fn since_now(redis: &'a Redis) -> Self {
-        Self {
-            redis,
-            began: Instant::now(),
-            spent: redis.process.cpu(),
-        }
-    }
-
-    /// How much of a core it took since.
-    fn share(self) -> f64 {
-        let spent = self.redis.process.cpu() - self.spent;
-        spent.as_secs_f64() / self.began.elapsed().as_secs_f64()
-    }
+/// The share of a core that Redis takes meanwhile, and what came of it.
+async fn share_during<T>(redis: &Redis, meanwhile: impl Future<Output = T>) -> (f64, T) {
+    let (began, before) = (Instant::now(), redis.process.cpu());
+    let output = meanwhile.await;
+    let spent = redis.process.cpu() - before;
+    (spent.as_secs_f64() / began.elapsed().as_secs_f64(), output)
 }

@@ -117,7 +117,7 @@ pub struct Swept {
     pub lateness_ms: Vec<u64>,
     /// How many announced users there are.
     pub announced: u64,
-    /// Whether more users were due than one sweep takes.
+    /// Whether as many users were due as one sweep takes, or more.
     pub more: bool,
     /// When the next user is due, if there are any and no outage is being waited out.
     pub next_due: Option<Timestamp>,

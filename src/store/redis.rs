@@ -17,8 +17,9 @@ mod subscription;
 mod sweeping;
 mod worker_connection;
 
-use redis::{ScriptInvocation, Value};
 use std::sync::Arc;
+
+use redis::{ScriptInvocation, Value};
 use tokio::time::Instant;
 
 use self::clock::Clock;

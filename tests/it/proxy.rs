@@ -269,7 +269,6 @@ async fn give_out(
 
 /// Whether this is the beginning of a request, and the request that of a command with this name.
 fn begins_with(chunk: &[u8], command: &str) -> bool {
-    let words = chunk.split(|byte| *byte == b'\n');
-    let name = words.skip(2).map(<[u8]>::trim_ascii).next();
-    chunk.starts_with(b"*") && name.is_some_and(|name| name == command.as_bytes())
+    let name = chunk.split(|byte| *byte == b'\n').nth(2);
+    chunk.starts_with(b"*") && name.is_some_and(|name| name.trim_ascii() == command.as_bytes())
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use redis::Value;
 
 use super::RedisStore;
-use super::replies::{unexpected, user_id};
+use super::replies::{unexpected, user_ids};
 use crate::presence::UserId;
 use crate::store::{Page, PageCursor, StoreError};
 
@@ -43,11 +43,7 @@ impl RedisStore {
         if users.len() > SMALL_INDEX {
             return Ok(None);
         }
-        users
-            .into_iter()
-            .map(user_id)
-            .collect::<Result<_, _>>()
-            .map(Some)
+        user_ids(users).map(Some)
     }
 
     async fn page_by_scan(

@@ -68,8 +68,7 @@ pub(super) fn user_state(answer: Vec<Value>) -> Result<UserState, StoreError> {
 pub(super) fn counted(answer: Vec<Value>) -> Result<(u64, Vec<UserId>), StoreError> {
     let mut values = answer.into_iter();
     let announced = natural(&mut values)?;
-    let due = values.map(user_id).collect::<Result<_, _>>()?;
-    Ok((announced, due))
+    Ok((announced, user_ids(values)?))
 }
 
 /// Reads the answer of `announced.lua`, which names users by their places among those asked about.
@@ -110,9 +109,15 @@ pub(super) fn history((epoch, newest, entries): Entries) -> Result<History, Stor
     })
 }
 
-/// Reads a member of the index.
-pub(super) fn user_id(value: Value) -> Result<UserId, StoreError> {
-    let text = String::from_redis_value(value).map_err(unexpected)?;
+/// Reads members of the index.
+pub(super) fn user_ids(
+    members: impl IntoIterator<Item = Value>,
+) -> Result<Vec<UserId>, StoreError> {
+    members.into_iter().map(user_id).collect()
+}
+
+fn user_id(member: Value) -> Result<UserId, StoreError> {
+    let text = String::from_redis_value(member).map_err(unexpected)?;
     UserId::new(&text).map_err(unexpected)
 }
 

@@ -14,7 +14,7 @@ use crate::store::{OUTAGE, SWEEP_BATCH, StoreError, Swept};
 /// that a deadline which pings moved is known before it comes.
 const SWEEP_AHEAD: Duration = Duration::from_millis(400);
 
-/// From so many overdue users on, each instance takes a batch of its own.
+/// From so many overdue users on, an instance takes one batch of them at random.
 const SEVERAL_BATCHES: u64 = 3 * SWEEP_BATCH as u64;
 
 impl RedisStore {
@@ -44,24 +44,26 @@ impl RedisStore {
             return Ok(Vec::new());
         }
         let users: Vec<Value> = self.link.query_again(&self.batch(due, ahead)).await?;
-        let users: Result<Vec<_>, _> = users.into_iter().map(replies::user_id).collect();
-        let users = users?;
+        let users = replies::user_ids(users)?;
         // Another instance may have swept them in between.
         if users.is_empty() {
             return Ok(Vec::new());
         }
-        let deadlines = self.deadlines(&users).await?;
-        let of_users = || users.iter().zip(&deadlines);
-        let gone = of_users().filter_map(|(user, deadline)| deadline.is_none().then_some(user));
-        let living = of_users().filter_map(|(user, deadline)| Some((user, (*deadline)?)));
+        let (mut gone, mut living) = (Vec::new(), Vec::new());
+        for (user, deadline) in users.iter().zip(self.deadlines(&users).await?) {
+            match deadline {
+                Some(deadline) => living.push((user, deadline)),
+                None => gone.push(user),
+            }
+        }
         // The gone first, and whatever becomes of the living: they are who is waited for.
-        let lateness_ms = self.announce(&gone.collect::<Vec<_>>()).await;
-        self.rearm(&living.collect::<Vec<_>>(), due.now).await?;
+        let lateness_ms = self.announce(&gone).await;
+        self.rearm(&living, due.now).await?;
         lateness_ms
     }
 
-    /// Reads the first of those who are due or, where several batches wait, a batch anywhere among them:
-    /// after an outage all instances catch up, and each would look at everyone if all began with the first.
+    /// Reads the first of those who are due or, where several batches wait, any one of these: after an outage
+    /// all instances catch up, and each would look at everyone if all began with the first.
     fn batch(&self, due: &Due, ahead: Timestamp) -> Cmd {
         let batch = SWEEP_BATCH as u64;
         let mut read = redis::cmd("ZRANGE");
