@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::{FromRedisValue, cmd};
+use redis::{FromRedisValue, RedisResult, cmd};
 use tempfile::TempDir;
 
 use crate::process::{Process, Signal};
@@ -80,11 +80,16 @@ impl RedisServer {
 
     /// Runs one command, given word by word, and returns its answer.
     pub(crate) async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut connection = self.connection().await.expect("Redis is up");
+        let answer = self.try_command(words).await;
+        answer.unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
+    }
+
+    /// Runs one command where somebody else may stop the server or cut its connections meanwhile.
+    pub(crate) async fn try_command<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
+        let mut connection = self.connection().await?;
         let mut command = cmd(words[0]);
         command.arg(&words[1..]);
-        let answer = command.query_async(&mut connection).await;
-        answer.unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
+        command.query_async(&mut connection).await
     }
 
     /// Waits until this replica has everything its primary has.
@@ -106,7 +111,7 @@ impl RedisServer {
     }
 
     /// A connection that stays, for commands that a later connection could not send.
-    pub(crate) async fn connection(&self) -> redis::RedisResult<MultiplexedConnection> {
+    pub(crate) async fn connection(&self) -> RedisResult<MultiplexedConnection> {
         let client = redis::Client::open(self.url())?;
         client.get_multiplexed_async_connection().await
     }

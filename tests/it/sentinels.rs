@@ -15,6 +15,9 @@ const PRIMARY: &str = "main";
 /// How many there are; two have to agree.
 const SENTINELS: usize = 3;
 
+/// Two who stand for election at the same moment each vote for themselves; they try again after twice this.
+const FAILOVER_TIMEOUT_MS: u32 = 2_000;
+
 pub(crate) struct Sentinels {
     processes: Vec<Process>,
     ports: Vec<u16>,
@@ -57,7 +60,7 @@ impl Sentinels {
             "port {port}\nbind 127.0.0.1\n\
              sentinel monitor {PRIMARY} 127.0.0.1 {primary} 2\n\
              sentinel down-after-milliseconds {PRIMARY} 1000\n\
-             sentinel failover-timeout {PRIMARY} 5000\n"
+             sentinel failover-timeout {PRIMARY} {FAILOVER_TIMEOUT_MS}\n"
         );
         let file = directory.path().join("sentinel.conf");
         std::fs::write(&file, config).expect("a file of our own");
