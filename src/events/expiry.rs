@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::hub::Hub;
 use crate::presence::Position;
-use crate::store::{SWEEP_HEARTBEAT, Store, Swept};
+use crate::store::{OUTAGE, SWEEP_HEARTBEAT, Store, StoreError, Swept};
 use crate::telemetry::Metrics;
 
 /// The least time between two sweeps that the doorbell asks for.
@@ -37,6 +37,8 @@ pub struct Sweeper {
     metrics: Arc<Metrics>,
     interval: Duration,
     expected: Option<(Position, Instant)>,
+    last_sweep: Instant,
+    warned: bool,
 }
 
 impl Sweeper {
@@ -57,6 +59,8 @@ impl Sweeper {
             metrics,
             interval,
             expected: None,
+            last_sweep: Instant::now(),
+            warned: false,
         }
     }
 
@@ -78,7 +82,7 @@ impl Sweeper {
                     }
                 }
                 Err(error) => {
-                    debug!(%error, "a sweep failed");
+                    self.explain(&error);
                     sleep(self.interval.min(SWEEP_HEARTBEAT)).await;
                 }
             }
@@ -96,7 +100,19 @@ impl Sweeper {
         (until_due.max(self.interval / 2) + jitter).min(SWEEP_HEARTBEAT)
     }
 
+    /// Warns once when sweeps have failed for so long that departures come late.
+    fn explain(&mut self, error: &StoreError) {
+        if self.warned || self.last_sweep.elapsed() < OUTAGE {
+            debug!(%error, "a sweep failed");
+        } else {
+            self.warned = true;
+            warn!(%error, "no sweep succeeds");
+        }
+    }
+
     fn account(&mut self, swept: &Swept) {
+        self.last_sweep = Instant::now();
+        self.warned = false;
         self.metrics.sweeps.inc();
         self.metrics.users_online.set(swept.announced.cast_signed());
         for lateness_ms in &swept.lateness_ms {

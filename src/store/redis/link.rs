@@ -119,8 +119,13 @@ impl Link {
     /// Runs commands in one atomic step.
     pub(super) async fn transaction(&self, commands: &Pipeline) -> Result<(), StoreError> {
         let mut lent = self.connection().await?;
-        let answer = commands.exec_async(&mut lent.connection).await;
-        answer.map_err(|error| lent.failed(error))
+        // MULTI, what is said of each command as it queues, and EXEC. Where a command may not even
+        // queue, EXEC only says that it was refused; why, stands before it.
+        let count = commands.len() + 2;
+        let answers = lent.connection.send_packed_commands(commands, 0, count);
+        let answers = answers.await.map(Value::Array);
+        let answers = answers.and_then(Value::extract_error);
+        answers.map(drop).map_err(|error| lent.failed(error))
     }
 
     /// Runs a script, by its digest where Redis still knows it.

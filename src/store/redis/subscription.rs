@@ -52,8 +52,10 @@ impl Subscription {
             let pubsub = client.get_async_pubsub().await.map_err(store_error)?;
             let (mut sink, stream) = pubsub.split();
             sink.subscribe(&keys.bus).await.map_err(store_error)?;
-            if let Some(channel) = channel {
-                sink.subscribe(channel).await.map_err(store_error)?;
+            if let Some(channel) = channel
+                && let Err(error) = sink.subscribe(channel).await
+            {
+                debug!(%error, "the doorbell is not listened to");
             }
             Ok((sink, stream, moved))
         };

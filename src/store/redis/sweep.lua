@@ -28,7 +28,8 @@ for i = 6, #ARGV do
       redis.call('SET', seen, last_seen, 'PX', ARGV[5])
     end
     events[#events + 1] = 'e ' .. now .. ' ' .. last_seen .. ' ' .. user
-    lateness[#lateness + 1] = now - score
+    -- Not yet due is who lost their key to somebody else, or before the clock was set back.
+    lateness[#lateness + 1] = math.max(now - score, 0)
   end
 end
 if events[1] then

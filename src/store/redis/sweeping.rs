@@ -56,10 +56,10 @@ impl RedisStore {
                 None => gone.push(user),
             }
         }
-        // The gone first, and whatever becomes of the living: they are who is waited for.
-        let lateness_ms = self.announce(&gone).await;
-        self.rearm(&living, due.now).await?;
-        lateness_ms
+        // The gone first, since they are who is waited for, and whatever becomes of the living.
+        let (lateness_ms, rearmed) =
+            tokio::join!(self.announce(&gone), self.rearm(&living, due.now));
+        rearmed.and(lateness_ms)
     }
 
     /// Reads the first of those who are due or, where several batches wait, any one of these: after an outage

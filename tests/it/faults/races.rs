@@ -122,3 +122,26 @@ async fn a_sweep_that_read_a_deadline_too_soon_does_not_delay_the_departure() {
         "{late} ms late; the phone's deadline was {too_late} ms later"
     );
 }
+
+/// What is noted for sweeps that are under way is not told to every sweep until the clock has caught up.
+#[tokio::test]
+async fn notes_of_a_clock_that_was_set_back_are_forgotten() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    let noted_in_5138 = "99999999999999-0";
+    let note = ["XADD", "presence:shortened", noted_in_5138, "alice", "1"];
+    redis.command::<()>(&note).await;
+    client.connect_as("alice", "laptop").await;
+    Timestamp::now()
+        .plus(Duration::from_millis(20))
+        .pass()
+        .await;
+    client.connect_as("alice", "phone").await;
+    client.disconnect_as("alice", "phone").await;
+    let notes = ["XRANGE", "presence:shortened", "-", "+"];
+    let notes: Vec<(String, Vec<String>)> = redis.command(&notes).await;
+    let [(id, _)] = notes.as_slice() else {
+        panic!("{notes:?}")
+    };
+    assert!(!id.starts_with("99999999999999"), "{id}");
+}

@@ -1,5 +1,7 @@
 //! What operators ask.
 
+use std::time::Duration;
+
 use crate::client::{media_type, send};
 use crate::cluster::{Cluster, Store, on_both_stores};
 use crate::instance::{Instance, Settings};
@@ -39,6 +41,31 @@ async fn the_metrics_count_what_happens(store: Store) {
     for metric in ["presence_users_online", "presence_bus_lag_seconds"] {
         assert!(answer.body.contains(metric), "{metric}");
     }
+}
+
+/// The user is found gone before the deadline that the index has.
+#[tokio::test]
+async fn a_departure_before_its_deadline_counts_as_in_time() {
+    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    let alice = client.connect("alice").await;
+    alice
+        .expires_at
+        .less(Duration::from_millis(300))
+        .pass()
+        .await;
+    cluster
+        .redis()
+        .command::<()>(&["DEL", "presence:user:alice"])
+        .await;
+    stream.changes(2).await;
+    let metrics = client.get("/metrics").await.body;
+    let mut lateness = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("presence_sweep_lateness_seconds_sum "));
+    let lateness: f64 = lateness.next().expect("a sum").parse().expect("a number");
+    assert!(lateness < 60.0, "{lateness} s");
 }
 
 async fn the_documents_are_served_from_the_binary(store: Store) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
+use super::acl::RIGHTS;
 use super::pingers::assert_refused;
 use super::scene::{all_ready, settings};
 use crate::instance::{Instance, Settings, workers};
@@ -41,18 +42,7 @@ impl Encrypted {
             "no",
         ])
         .await;
-        let user = [
-            "ACL",
-            "SETUSER",
-            "ann",
-            "on",
-            ">s@cret/",
-            "~presence:*",
-            "&*",
-            "+@all",
-            "-@dangerous",
-            "+info",
-        ];
+        let user = [&["ACL", "SETUSER", "ann", "on", ">s@cret/"], &RIGHTS[..]].concat();
         redis.command::<()>(&user).await;
         Self {
             redis,

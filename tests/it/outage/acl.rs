@@ -1,0 +1,108 @@
+//! A Redis whose access control list lets us do what the README says we need, or less.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::{FromRedisValue, Value};
+
+use crate::client::crowd;
+use crate::instance::{Instance, Settings};
+use crate::redis_server::RedisServer;
+use crate::sse::{Stream, briefs};
+use crate::timestamp::Timestamp;
+use crate::wait::eventually_true;
+
+/// What the README says a user of Redis needs.
+pub(super) const RIGHTS: [&str; 11] = [
+    "~presence:*",
+    "&presence:*",
+    "+@read",
+    "+@write",
+    "+@scripting",
+    "+@transaction",
+    "+@pubsub",
+    "+@connection",
+    "-@dangerous",
+    "+info",
+    "+time",
+];
+
+/// More users than are read in one piece.
+const MANY: usize = 1_100;
+
+/// A server with a user `ann` who has the rights of the README and then `changes`, and settings to be her.
+async fn ann(changes: &[&str]) -> (RedisServer, Settings) {
+    let redis = RedisServer::start().await;
+    let words = [
+        &["ACL", "SETUSER", "ann", "on", ">secret"],
+        &RIGHTS[..],
+        changes,
+    ]
+    .concat();
+    redis.command::<()>(&words).await;
+    let url = redis.url().replace("//", "//ann:secret@");
+    (redis, Settings::mortal().with("REDIS_URL", &url))
+}
+
+#[tokio::test]
+async fn the_rights_of_the_readme_are_enough() {
+    let readme = include_str!("../../../README.md");
+    assert!(readme.contains(&RIGHTS.join(" ")));
+    let (redis, settings) = ann(&[]).await;
+    let instance = Instance::start(&settings.with("PRESENCE_TTL", "4s")).await;
+    let client = instance.client();
+    let mut stream = Stream::open(&client, "?snapshot=true").await;
+    assert!(stream.snapshot().await.is_empty());
+    let users = crowd("user", MANY);
+    client.connect_each(&users).await;
+    client.connect_as(&users[0], "phone").await;
+    assert_eq!(client.everyone().await, users);
+    assert_eq!(client.count().await, MANY as u64);
+    assert_eq!(client.online_among(&users[..1]).await, users[..1]);
+    assert!(client.disconnect_as(&users[0], "phone").await.online);
+    assert!(client.disconnect(&users[0]).await.became_offline);
+    assert!(!client.user(&users[0]).await.online);
+    stream.changes(MANY + 1).await;
+    let cursor = stream.last_id();
+    // One stays, so that sweeps re-arm, and all others expire.
+    let mut expired = Vec::new();
+    while expired.len() < MANY - 2 {
+        client.ping(&users[1]).await;
+        Timestamp::now()
+            .plus(Duration::from_millis(200))
+            .pass()
+            .await;
+        expired.append(&mut stream.unread());
+    }
+    let mut again = Stream::resume(&client, "", &cursor).await;
+    assert_eq!(again.changes(MANY - 2).await, expired);
+    assert_eq!(client.everyone().await, users[1..2]);
+    for denied in redis
+        .command::<Vec<HashMap<String, Value>>>(&["ACL", "LOG"])
+        .await
+    {
+        let object = String::from_redis_value(denied["object"].clone()).expect("a name");
+        let of_expiry_events = ["config|get", "__keyevent@0__:expired"];
+        assert!(of_expiry_events.contains(&object.as_str()), "{denied:?}");
+    }
+}
+
+/// Whoever is gone is announced, although those who are alive cannot be re-armed.
+#[tokio::test]
+async fn where_sweeps_are_refused_the_log_says_so() {
+    let (_redis, settings) = ann(&["-eval"]).await;
+    let instance = Instance::start(&settings).await;
+    let client = instance.client();
+    let mut stream = Stream::open(&client, "").await;
+    client.connect("alice").await;
+    client.connect("bob").await;
+    eventually_true("it is said that and why no sweep succeeds", async || {
+        client.ping("alice").await;
+        let log = instance.log();
+        let said = log.lines().find(|line| line.contains("no sweep succeeds"));
+        said.is_some_and(|said| said.contains("'eval'"))
+    })
+    .await;
+    let told = briefs(&stream.changes(3).await);
+    assert_eq!(told, ["online alice", "online bob", "offline bob"]);
+}
