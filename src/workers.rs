@@ -32,6 +32,7 @@ impl WorkerThreads {
             let runtime = Builder::new_multi_thread()
                 .worker_threads(1)
                 .thread_name(format!("worker-{number}"))
+                .on_thread_start(move || keep_to_a_core(number))
                 .enable_io()
                 .enable_time()
                 .build()?;
@@ -45,6 +46,33 @@ impl WorkerThreads {
         self.0.iter().map(Runtime::handle)
     }
 }
+
+/// Keeps this thread on the core of worker `number`, where each core has a worker.
+///
+/// Left to itself the system puts two workers on one core now and then, and lets one of them wait for
+/// milliseconds while other work has the other core. Work that is bound to no core moves out of their way.
+/// Where that is refused, or there are more cores than workers, a thread runs on any.
+#[cfg(target_os = "linux")]
+fn keep_to_a_core(number: usize) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    let Ok(allowed) = sched_getaffinity(None) else {
+        return;
+    };
+    let cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+    let cores: Vec<_> = cores.collect();
+    if cores.len() == WorkerThreads::count()
+        && let Some(core) = cores.get(number)
+    {
+        let mut own = CpuSet::new();
+        own.set(*core);
+        let _ = sched_setaffinity(None, &own);
+    }
+}
+
+/// Elsewhere there is no such call.
+#[cfg(not(target_os = "linux"))]
+fn keep_to_a_core(_number: usize) {}
 
 impl Drop for WorkerThreads {
     fn drop(&mut self) {

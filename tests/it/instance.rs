@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use tokio::io::AsyncWriteExt;
@@ -51,6 +52,18 @@ impl Settings {
         command.envs(&self.0).args(arguments);
         command
     }
+}
+
+/// On which cores a thread may run, from its status: numbers and ranges of them.
+pub(crate) fn allowed_cores(status: &str) -> Vec<usize> {
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let ranges = list.expect("a list").trim().split(',');
+    let ends = ranges.map(|range| range.split_once('-').unwrap_or((range, range)));
+    let number = |text: &str| text.parse::<usize>().expect("a number");
+    ends.flat_map(|(first, last)| number(first)..=number(last))
+        .collect()
 }
 
 /// How many threads of an instance serve connections.
@@ -114,6 +127,23 @@ impl Instance {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let words = line.and_then(|line| line.split_whitespace().next());
         words.and_then(|kib| kib.parse().ok()).expect("a size")
+    }
+
+    /// The cores on which each of its workers may run.
+    pub(crate) fn cores_of_workers(&self) -> Vec<Vec<usize>> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
+        let read = |thread: &Path, file: &str| {
+            let text = std::fs::read_to_string(thread.join(file));
+            text.expect("a running thread")
+        };
+        let mut cores = Vec::new();
+        for thread in threads.expect("a running process") {
+            let thread = thread.expect("a thread").path();
+            if read(&thread, "comm").starts_with("worker-") {
+                cores.push(allowed_cores(&read(&thread, "status")));
+            }
+        }
+        cores
     }
 
     /// Everything it has logged so far.

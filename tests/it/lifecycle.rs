@@ -11,10 +11,11 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
 use crate::cluster::{Cluster, Store, on_both_stores};
-use crate::instance::{Instance, Settings};
+use crate::instance::{Instance, Settings, allowed_cores, workers};
 use crate::process::Signal;
 use crate::redis_server::free_port;
 use crate::sse::{End, Stream};
+use crate::wait::eventually_true;
 
 /// Every variable of the contract.
 const VARIABLES: [&str; 13] = [
@@ -32,6 +33,25 @@ const VARIABLES: [&str; 13] = [
     "PRESENCE_STREAM_MAX_AGE",
     "PRESENCE_DRAIN",
 ];
+
+/// Where each core can have one worker, no two share one; else the system may move them.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn each_worker_keeps_to_a_core_of_its_own() {
+    let instance = Instance::start(&Settings::new()).await;
+    let own = std::fs::read_to_string("/proc/self/status").expect("a running process");
+    let all = allowed_cores(&own);
+    eventually_true("the workers are where they belong", async || {
+        let mut cores = instance.cores_of_workers();
+        cores.sort_unstable();
+        if all.len() == workers() {
+            cores == all.chunks(1).collect::<Vec<_>>()
+        } else {
+            cores == vec![all.clone(); workers()]
+        }
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn the_help_lists_every_setting() {
