@@ -20,6 +20,7 @@ use tokio::time::Instant;
 pub(crate) use self::access::Access;
 pub(super) use self::extract::{ActingFor, Seeing, SeeingEveryone, SeeingMetrics, StreamCaller};
 use self::keys::ApiKey;
+use self::limits::Allowance;
 pub(super) use self::verifying::Refused;
 use self::verifying::VerifyingKey;
 use super::error::Error;
@@ -36,19 +37,26 @@ pub(super) enum Caller {
     Server(Arc<ApiKey>),
 }
 
-/// A user, as its token says.
+/// A user who calls.
 #[derive(Debug)]
 pub(super) struct User {
-    id: UserId,
+    token: Token,
+    allowance: Arc<Allowance>,
+}
+
+/// What a verified token says.
+#[derive(Debug)]
+struct Token {
+    user: UserId,
     watch: Watch,
-    /// When the token expires, in seconds since the Unix epoch.
+    /// When it expires, in seconds since the Unix epoch.
     expires: u64,
-    /// What verified the token.
+    /// What verified it.
     key: Arc<VerifyingKey>,
 }
 
-impl User {
-    /// Whether the token counts still: it has not expired, and its key has not left its JWK set.
+impl Token {
+    /// Whether it counts still: it has not expired, and its key has not left its JWK set.
     fn counts(&self) -> bool {
         self.expires > unix_now() && !self.key.is_retired()
     }
@@ -76,7 +84,7 @@ impl Caller {
     fn may_act_for(&self, user: &UserId) -> Result<(), Error> {
         let may = match self {
             Self::Anonymous => true,
-            Self::User(caller) => caller.id == *user,
+            Self::User(caller) => caller.token.user == *user,
             Self::Server(caller) => caller.scopes.write,
         };
         match may {
@@ -88,7 +96,7 @@ impl Caller {
     fn may_see(&self, user: &UserId) -> Result<(), Error> {
         let may = match self {
             Self::Anonymous => true,
-            Self::User(caller) => caller.id == *user || caller.watch.includes(user),
+            Self::User(caller) => caller.token.user == *user || caller.token.watch.includes(user),
             Self::Server(caller) => caller.scopes.read,
         };
         match may {
@@ -106,7 +114,7 @@ impl Caller {
     pub(super) fn may_see_everyone(&self) -> Result<(), Error> {
         let may = match self {
             Self::Anonymous => true,
-            Self::User(caller) => matches!(caller.watch, Watch::Everyone),
+            Self::User(caller) => matches!(caller.token.watch, Watch::Everyone),
             Self::Server(caller) => caller.scopes.read,
         };
         match may {
@@ -127,7 +135,7 @@ impl Caller {
     pub(super) fn name(&self) -> Option<Arc<str>> {
         match self {
             Self::Anonymous => None,
-            Self::User(caller) => Some(format!("user {}", caller.id).into()),
+            Self::User(caller) => Some(format!("user {}", caller.token.user).into()),
             Self::Server(caller) => Some(format!("key {}", caller.name).into()),
         }
     }
@@ -137,7 +145,7 @@ impl Caller {
         let Self::User(caller) = self else {
             return None;
         };
-        let expires = UNIX_EPOCH.checked_add(Duration::from_secs(caller.expires))?;
+        let expires = UNIX_EPOCH.checked_add(Duration::from_secs(caller.token.expires))?;
         let left = expires.duration_since(SystemTime::now());
         Instant::now().checked_add(left.unwrap_or_default())
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest as sha};
 
 use super::keys::ApiKeys;
-use super::limits::Limits;
 use super::tokens::Tokens;
 use super::verifying::Refused;
 use super::{Caller, User};
@@ -25,7 +24,6 @@ pub(crate) struct Access {
     closed: bool,
     keys: ApiKeys,
     tokens: Option<Tokens>,
-    limits: Limits,
     metrics: Arc<Metrics>,
 }
 
@@ -52,7 +50,6 @@ impl Access {
             closed,
             keys: ApiKeys::read(access.api_keys.as_ref())?,
             tokens: Tokens::read(access, &metrics)?,
-            limits: Limits::new(access.rate_limit),
             metrics,
         })
     }
@@ -73,7 +70,7 @@ impl Access {
         }
         let caller = found?;
         if let Caller::User(user) = &caller {
-            self.limits.take(&user.id).map_err(|wait| {
+            user.allowance.take().map_err(|wait| {
                 self.metrics.calls_limited.inc();
                 Error::TooManyCalls(wait)
             })?;
@@ -106,11 +103,6 @@ impl Access {
             Some(published) => published.keep_fresh().await,
             None => std::future::pending().await,
         }
-    }
-
-    /// Forgets users who do not call, for as long as the service runs.
-    pub(crate) async fn forget_the_idle(&self) {
-        self.limits.forget_the_idle().await;
     }
 }
 

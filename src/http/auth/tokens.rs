@@ -9,18 +9,19 @@ use quick_cache::sync::Cache;
 
 use super::access::Digest;
 use super::jwks::Jwks;
+use super::limits::Limits;
 use super::verifying::{Refused, Rules, VerifyingKey};
-use super::{User, Watch};
+use super::{Token, User, Watch};
 use crate::config::{AccessConfig, InvalidSetting};
 use crate::http::error::Error;
 use crate::telemetry::Metrics;
 
 /// How much memory remembered tokens take at most, in bytes: about 400,000 plain ones.
-const REMEMBERED_BYTES: u64 = 128 * 1_024 * 1_024;
+const REMEMBERED_BYTES: u64 = 192 * 1_024 * 1_024;
 
-/// What a remembered token takes beside the list of whom it may watch, and what each of those
+/// What a remembered token and its allowance take beside the list of whom it may watch, and what each of those
 /// takes beside its id, in bytes, measured roughly.
-const TOKEN_BYTES: usize = 320;
+const TOKEN_BYTES: usize = 480;
 const WATCHED_BYTES: usize = 48;
 
 /// How many tokens the memory is laid out for at the start; it grows.
@@ -32,6 +33,7 @@ pub(super) struct Tokens {
     own: Vec<Arc<VerifyingKey>>,
     published: Option<Arc<Jwks>>,
     remembered: Cache<Digest, Arc<User>, Weight>,
+    limits: Limits,
     metrics: Arc<Metrics>,
 }
 
@@ -40,7 +42,7 @@ struct Weight;
 
 impl Weighter<Digest, Arc<User>> for Weight {
     fn weight(&self, _: &Digest, user: &Arc<User>) -> u64 {
-        let watched: usize = match &user.watch {
+        let watched: usize = match &user.token.watch {
             Watch::Everyone => 0,
             Watch::Users(users) => users
                 .iter()
@@ -80,6 +82,7 @@ impl Tokens {
             own,
             published,
             remembered: Cache::with_weighter(REMEMBERED_AT_FIRST, REMEMBERED_BYTES, Weight),
+            limits: Limits::new(config.rate_limit),
             metrics: Arc::clone(metrics),
         }))
     }
@@ -92,7 +95,7 @@ impl Tokens {
     /// Whom a token speaks for that was verified before and still counts.
     pub(super) fn remembered(&self, digest: &Digest) -> Option<Arc<User>> {
         let user = self.remembered.get(digest)?;
-        if !user.counts() {
+        if !user.token.counts() {
             self.remembered.remove(digest);
             return None;
         }
@@ -101,7 +104,9 @@ impl Tokens {
 
     /// Verifies a token and remembers it.
     pub(super) async fn verify(&self, token: &str, digest: Digest) -> Result<Arc<User>, Error> {
-        let user = Arc::new(self.read_user(token).await?);
+        let token = self.verified(token).await?;
+        let allowance = self.limits.of(&token.user);
+        let user = Arc::new(User { token, allowance });
         self.metrics.tokens_verified.inc();
         self.remembered.insert(digest, Arc::clone(&user));
         Ok(user)
@@ -109,7 +114,7 @@ impl Tokens {
 
     /// The header is read to choose among our keys, each of which has one algorithm. Nothing else
     /// in it is heeded: no `jku`, no `jwk`, no `x5c`; `kid` is compared and never a name of a file.
-    async fn read_user(&self, token: &str) -> Result<User, Error> {
+    async fn verified(&self, token: &str) -> Result<Token, Error> {
         let header = decode_header(token).map_err(|_| Refused::SIGNATURE)?;
         if header.crit.is_some() {
             // RFC 7515, section 4.1.11: we understand no extension.
@@ -136,7 +141,7 @@ impl Tokens {
 fn first_that_fits<'a>(
     mut keys: impl Iterator<Item = &'a Arc<VerifyingKey>>,
     token: &str,
-) -> Option<Result<User, Refused>> {
+) -> Option<Result<Token, Refused>> {
     keys.find_map(|key| match key.verify(token) {
         Err(Refused::SIGNATURE) => None,
         verified => Some(verified),

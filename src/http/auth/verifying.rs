@@ -12,7 +12,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde::Deserialize;
 
 use super::access::{Digest, digest};
-use super::{User, Watch, unix_now};
+use super::{Token, Watch, unix_now};
 use crate::config::{AccessConfig, InvalidSetting, Secret};
 use crate::presence::UserId;
 
@@ -182,18 +182,18 @@ impl VerifyingKey {
         self.retired.store(true, Ordering::Relaxed);
     }
 
-    /// Whom the token speaks for.
-    pub(super) fn verify(self: &Arc<Self>, token: &str) -> Result<User, Refused> {
+    /// What the token says, if this key signed it.
+    pub(super) fn verify(self: &Arc<Self>, token: &str) -> Result<Token, Refused> {
         let claims = decode::<Claims>(token, &self.key, &self.rules)
             .map_err(|error| refused(error.kind()))?
             .claims;
         if claims.exp <= unix_now() as f64 {
             return Err(refused(&ErrorKind::ExpiredSignature));
         }
-        let id =
+        let user =
             UserId::new(&claims.sub).map_err(|_| Refused("the token's sub is not a user id"))?;
-        Ok(User {
-            id,
+        Ok(Token {
+            user,
             watch: Watch::from_claim(claims.watch)?,
             expires: claims.exp as u64,
             key: Arc::clone(self),

@@ -67,7 +67,7 @@ fn expected(sub: &Option<Value>, exp: &Option<Value>, watch: &Option<Value>) -> 
 
 /// Its forger learns nothing; a header that is none is refused before any key is tried.
 fn is_refused_without_a_word(token: &str) -> bool {
-    let refused = key().verify(token).map(|user| user.id).err();
+    let refused = key().verify(token).map(|token| token.user).err();
     refused.is_some_and(|why| why == Refused::SIGNATURE || decode_header(token).is_err())
 }
 
@@ -89,13 +89,13 @@ proptest! {
         }
         let verified = key().verify(&signed(&claims));
         prop_assert_eq!(verified.is_ok(), expected(&sub, &exp, &watch), "{}", claims);
-        if let Ok(user) = verified {
-            prop_assert_eq!(Some(user.id.as_str()), claims["sub"].as_str());
-            let everyone = matches!(user.watch, Watch::Everyone);
+        if let Ok(token) = verified {
+            prop_assert_eq!(Some(token.user.as_str()), claims["sub"].as_str());
+            let everyone = matches!(token.watch, Watch::Everyone);
             prop_assert_eq!(everyone, claims["watch"] == "*");
             for id in claims["watch"].as_array().into_iter().flatten() {
                 let id = UserId::new(id.as_str().unwrap_or(""));
-                prop_assert!(id.is_err() || id.is_ok_and(|id| user.watch.includes(&id)));
+                prop_assert!(id.is_err() || id.is_ok_and(|id| token.watch.includes(&id)));
             }
         }
     }
