@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use tokio::io::AsyncWriteExt;
@@ -55,7 +54,7 @@ impl Settings {
 }
 
 /// On which cores a thread may run, from its status: numbers and ranges of them.
-pub(crate) fn allowed_cores(status: &str) -> Vec<usize> {
+fn allowed_cores(status: &str) -> Vec<usize> {
     let list = status
         .lines()
         .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
@@ -129,21 +128,16 @@ impl Instance {
         words.and_then(|kib| kib.parse().ok()).expect("a size")
     }
 
-    /// The cores on which each of its workers may run.
+    /// The cores on which each thread of the runtimes of its workers may run.
     pub(crate) fn cores_of_workers(&self) -> Vec<Vec<usize>> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
-        let read = |thread: &Path, file: &str| {
-            let text = std::fs::read_to_string(thread.join(file));
-            text.expect("a running thread")
-        };
-        let mut cores = Vec::new();
-        for thread in threads.expect("a running process") {
-            let thread = thread.expect("a thread").path();
-            if read(&thread, "comm").starts_with("worker-") {
-                cores.push(allowed_cores(&read(&thread, "status")));
-            }
-        }
-        cores
+        let threads = threads.expect("a running process").flatten();
+        let statuses = threads.map(|thread| std::fs::read_to_string(thread.path().join("status")));
+        // One that cannot be read has ended meanwhile.
+        let of_workers = statuses
+            .flatten()
+            .filter(|status| status.starts_with("Name:\tworker-"));
+        of_workers.map(|status| allowed_cores(&status)).collect()
     }
 
     /// Everything it has logged so far.
