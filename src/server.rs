@@ -203,10 +203,14 @@ impl Server {
         );
         let hub = Arc::clone(&self.hub);
         let mut tasks = JoinSet::new();
-        let keys = Arc::clone(&self.access);
+        let (keys, limits) = (Arc::clone(&self.access), Arc::clone(&self.access));
         tasks.spawn(async move {
             keys.keep_keys_fresh().await;
             "refresh of the published keys"
+        });
+        tasks.spawn(async move {
+            limits.forget_the_idle().await;
+            "rate limits"
         });
         tasks.spawn(supervise(Arc::clone(&self.store)));
         tasks.spawn(async move {

@@ -1,12 +1,13 @@
 //! The sweeper that every instance runs, and the doorbell that wakes it early.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::hub::Hub;
 use crate::presence::Position;
@@ -37,7 +38,7 @@ pub struct Sweeper {
     metrics: Arc<Metrics>,
     interval: Duration,
     expected: Option<(Position, Instant)>,
-    last_sweep: Instant,
+    failing_since: Option<Instant>,
     warned: bool,
 }
 
@@ -59,7 +60,7 @@ impl Sweeper {
             metrics,
             interval,
             expected: None,
-            last_sweep: Instant::now(),
+            failing_since: None,
             warned: false,
         }
     }
@@ -102,7 +103,8 @@ impl Sweeper {
 
     /// Warns once when sweeps have failed for so long that departures come late.
     fn explain(&mut self, error: &StoreError) {
-        if self.warned || self.last_sweep.elapsed() < OUTAGE {
+        let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
+        if self.warned || failing_since.elapsed() < OUTAGE {
             debug!(%error, "a sweep failed");
         } else {
             self.warned = true;
@@ -111,8 +113,10 @@ impl Sweeper {
     }
 
     fn account(&mut self, swept: &Swept) {
-        self.last_sweep = Instant::now();
-        self.warned = false;
+        self.failing_since = None;
+        if mem::take(&mut self.warned) {
+            info!("sweeps succeed again");
+        }
         self.metrics.sweeps.inc();
         self.metrics.users_online.set(swept.announced.cast_signed());
         for lateness_ms in &swept.lateness_ms {

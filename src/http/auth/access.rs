@@ -97,6 +97,14 @@ impl Access {
         Ok(Caller::User(user))
     }
 
+    /// Forgets allowances that nobody uses, for as long as the service runs.
+    pub(crate) async fn forget_the_idle(&self) {
+        match &self.tokens {
+            Some(tokens) => tokens.forget_the_idle().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Keeps the published keys fresh, for as long as the service runs.
     pub(crate) async fn keep_keys_fresh(&self) {
         match self.tokens.as_ref().and_then(Tokens::published) {

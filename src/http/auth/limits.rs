@@ -1,31 +1,34 @@
 //! How often a user may call.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
+use dashmap::DashMap;
 use foldhash::fast::RandomState;
-use governor::clock::Clock;
+use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use parking_lot::Mutex;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::RateLimit;
 use crate::presence::UserId;
 
-/// From how many users on those are looked for whose allowance nobody holds any more.
-const WORTH_A_LOOK: usize = 1_000;
+/// How often allowances are looked for that may be forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
 
-/// The allowances of the users whose tokens are remembered: memory is held for as long as those are.
-pub(super) struct Limits {
-    quota: Option<Quota>,
-    held: Mutex<Held>,
+/// The allowances of users: of those whose tokens are remembered, and of others until theirs are whole again.
+pub(super) struct Limits(Option<Rule>);
+
+struct Rule {
+    quota: Quota,
+    clock: DefaultClock,
+    allowances: DashMap<UserId, Kept, RandomState>,
 }
 
-struct Held {
-    allowances: HashMap<UserId, Weak<Allowance>, RandomState>,
-    /// With how many users it is looked through next: twice as many as the last look left.
-    look_at: usize,
+struct Kept {
+    allowance: Arc<Allowance>,
+    /// Since when no token is known that has it.
+    released: Option<Instant>,
 }
 
 /// What one user may still do, whichever of its tokens it uses.
@@ -33,47 +36,57 @@ pub(super) struct Allowance(Option<DefaultDirectRateLimiter>);
 
 impl Limits {
     pub(super) fn new(limit: RateLimit) -> Self {
-        let quota = match limit {
-            RateLimit::Off => None,
-            RateLimit::Calls { per_minute, burst } => {
-                Some(Quota::per_minute(per_minute).allow_burst(burst))
-            }
+        let RateLimit::Calls { per_minute, burst } = limit else {
+            return Self(None);
         };
-        let held = Held {
-            allowances: HashMap::default(),
-            look_at: WORTH_A_LOOK,
-        };
-        Self {
-            quota,
-            held: Mutex::new(held),
-        }
+        Self(Some(Rule {
+            quota: Quota::per_minute(per_minute).allow_burst(burst),
+            clock: DefaultClock::default(),
+            allowances: DashMap::default(),
+        }))
     }
 
-    /// The allowance of `user`, the same for everyone who asks while anyone holds it.
+    /// The allowance of `user`, the same for all of its tokens.
     pub(super) fn of(&self, user: &UserId) -> Arc<Allowance> {
-        let Some(quota) = self.quota else {
+        let Some(rule) = &self.0 else {
             return Arc::new(Allowance(None));
         };
-        let mut held = self.held.lock();
-        if let Some(allowance) = held.allowances.get(user).and_then(Weak::upgrade) {
-            return allowance;
+        let mut kept = rule.allowances.entry(user.clone()).or_insert_with(|| {
+            let limiter = RateLimiter::direct_with_clock(rule.quota, rule.clock.clone());
+            Kept {
+                allowance: Arc::new(Allowance(Some(limiter))),
+                released: None,
+            }
+        });
+        kept.released = None;
+        Arc::clone(&kept.allowance)
+    }
+
+    /// Keeps the memory small, for as long as the service runs.
+    pub(super) async fn forget_the_whole(&self) {
+        let mut ticks = interval(FORGET_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Some(rule) = &self.0 {
+                rule.forget_the_whole();
+            }
         }
-        let allowance = Arc::new(Allowance(Some(RateLimiter::direct(quota))));
-        let weak = Arc::downgrade(&allowance);
-        held.allowances.insert(user.clone(), weak);
-        if held.allowances.len() >= held.look_at {
-            held.forget_the_released();
-        }
-        allowance
     }
 }
 
-impl Held {
-    fn forget_the_released(&mut self) {
-        self.allowances
-            .retain(|_, allowance| allowance.strong_count() > 0);
-        self.look_at = WORTH_A_LOOK.max(self.allowances.len() * 2);
-        self.allowances.shrink_to(self.look_at);
+impl Rule {
+    fn forget_the_whole(&self) {
+        let now = Instant::now();
+        let until_whole = self.quota.burst_size_replenished_in();
+        self.allowances.retain(|_, kept| {
+            if Arc::strong_count(&kept.allowance) > 1 {
+                kept.released = None;
+                return true;
+            }
+            now - *kept.released.get_or_insert(now) < until_whole
+        });
+        self.allowances.shrink_to_fit();
     }
 }
 
@@ -91,7 +104,7 @@ impl Allowance {
 
 impl fmt::Debug for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Limits").field(&self.quota).finish()
+        f.debug_tuple("Limits").field(&self.0.is_some()).finish()
     }
 }
 
@@ -103,31 +116,53 @@ impl fmt::Debug for Allowance {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
-    fn user(number: usize) -> UserId {
-        UserId::new(&format!("user-{number}")).expect("an id")
+    /// Allowances of two calls, which are whole again after two minutes.
+    fn rule() -> Limits {
+        Limits::new(RateLimit::Calls {
+            per_minute: NonZeroU32::MIN,
+            burst: NonZeroU32::MIN.saturating_add(1),
+        })
     }
 
-    #[test]
-    fn a_user_has_one_allowance_while_anyone_holds_it() {
-        let limits = Limits::new(RateLimit::default());
-        let first = limits.of(&user(1));
-        while first.take().is_ok() {}
-        assert!(limits.of(&user(1)).take().is_err());
-        assert!(limits.of(&user(2)).take().is_ok());
-        drop(first);
-        assert!(limits.of(&user(1)).take().is_ok());
+    fn forget(limits: &Limits) -> usize {
+        let rule = limits.0.as_ref().expect("limits");
+        rule.forget_the_whole();
+        rule.allowances.len()
     }
 
-    #[test]
-    fn allowances_that_nobody_holds_take_no_memory() {
-        let limits = Limits::new(RateLimit::default());
-        let held = limits.of(&user(0));
-        for number in 0..10 * WORTH_A_LOOK {
-            limits.of(&user(number));
-        }
-        assert!(limits.held.lock().allowances.len() < 2 * WORTH_A_LOOK);
-        assert!(Arc::ptr_eq(&held, &limits.of(&user(0))));
+    fn alice() -> UserId {
+        UserId::new("alice").expect("an id")
+    }
+
+    #[tokio::test]
+    async fn all_tokens_of_a_user_share_one_allowance() {
+        let limits = rule();
+        let (first, second) = (limits.of(&alice()), limits.of(&alice()));
+        assert!(first.take().is_ok());
+        assert!(second.take().is_ok());
+        assert!(first.take().is_err());
+        let bob = UserId::new("bob").expect("an id");
+        assert!(limits.of(&bob).take().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_allowance_is_kept_until_it_is_whole_again() {
+        let limits = rule();
+        let held = limits.of(&alice());
+        while held.take().is_ok() {}
+        tokio::time::advance(Duration::from_secs(1_000)).await;
+        assert_eq!(forget(&limits), 1, "it is held");
+        drop(held);
+        assert_eq!(forget(&limits), 1, "it was released only now");
+        tokio::time::advance(Duration::from_secs(119)).await;
+        assert_eq!(forget(&limits), 1);
+        assert!(limits.of(&alice()).take().is_err());
+        assert_eq!(forget(&limits), 1, "it was held again meanwhile");
+        tokio::time::advance(Duration::from_secs(121)).await;
+        assert_eq!(forget(&limits), 0);
     }
 }

@@ -16,11 +16,11 @@ use crate::config::{AccessConfig, InvalidSetting};
 use crate::http::error::Error;
 use crate::telemetry::Metrics;
 
-/// How much memory remembered tokens take at most, in bytes: about 400,000 plain ones.
-const REMEMBERED_BYTES: u64 = 192 * 1_024 * 1_024;
+/// How much memory remembered tokens take at most, in bytes: about 270,000 plain ones.
+const REMEMBERED_BYTES: u64 = 128 * 1_024 * 1_024;
 
-/// What a remembered token and its allowance take beside the list of whom it may watch, and what each of those
-/// takes beside its id, in bytes, measured roughly.
+/// What a remembered token and its allowance take beside the user's id and the list of whom it may watch, and
+/// what each of those takes beside its id, in bytes, measured roughly.
 const TOKEN_BYTES: usize = 480;
 const WATCHED_BYTES: usize = 48;
 
@@ -49,7 +49,7 @@ impl Weighter<Digest, Arc<User>> for Weight {
                 .map(|id| WATCHED_BYTES + id.as_str().len())
                 .sum(),
         };
-        (TOKEN_BYTES + watched) as u64
+        (TOKEN_BYTES + user.token.user.as_str().len() + watched) as u64
     }
 }
 
@@ -90,6 +90,11 @@ impl Tokens {
     /// The published keys, which somebody has to keep fresh.
     pub(super) fn published(&self) -> Option<&Arc<Jwks>> {
         self.published.as_ref()
+    }
+
+    /// Forgets allowances that nobody uses, for as long as the service runs.
+    pub(super) async fn forget_the_idle(&self) {
+        self.limits.forget_the_whole().await;
     }
 
     /// Whom a token speaks for that was verified before and still counts.

@@ -34,12 +34,12 @@ if value == '*' and not all then
       -- The index must not look later than that, whatever a sweep has just read and not yet written
       -- down. What it read lies within the life of a connection, and does no harm any more after that.
       redis.call('ZADD', KEYS[1], 'XX', 'LT', deadline, ARGV[3])
-      local note = { 'XADD', KEYS[7], 'MINID', now - ARGV[6], now .. '-*', ARGV[3], deadline }
-      if type(redis.pcall(unpack(note))) == 'table' then
-        -- The clock was set back: what it noted before would be amended again and again until it caught up.
+      local last = redis.call('XREVRANGE', KEYS[7], '+', '-', 'COUNT', 1)[1]
+      if last and tonumber(last[1]:match('%d+')) > now + ARGV[6] then
+        -- The clock was set back by more than the life of a note: it would be amended by until that caught up.
         redis.call('DEL', KEYS[7])
-        redis.call(unpack(note))
       end
+      redis.call('XADD', KEYS[7], 'MINID', now - ARGV[6], '*', ARGV[3], deadline)
       redis.call('PEXPIRE', KEYS[7], ARGV[6])
     end
     return { 1, 0 }

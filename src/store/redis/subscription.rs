@@ -6,7 +6,7 @@ use tokio_stream::StreamExt;
 use tracing::{debug, warn};
 
 use super::connecting::in_time;
-use super::errors::store_error;
+use super::errors::{breaks_the_connection, store_error};
 use super::keys::Keys;
 use super::link::Link;
 use super::main_connection::Moved;
@@ -52,10 +52,15 @@ impl Subscription {
             let pubsub = client.get_async_pubsub().await.map_err(store_error)?;
             let (mut sink, stream) = pubsub.split();
             sink.subscribe(&keys.bus).await.map_err(store_error)?;
-            if let Some(channel) = channel
-                && let Err(error) = sink.subscribe(channel).await
-            {
-                debug!(%error, "the doorbell is not listened to");
+            if let Some(channel) = channel {
+                match sink.subscribe(channel).await {
+                    Err(error) if breaks_the_connection(&error) => return Err(store_error(error)),
+                    Err(error) if keyspace_events == KeyspaceEvents::Listen => {
+                        warn!(%error, "expiry events are not listened to");
+                    }
+                    Err(error) => debug!(%error, "expiry events are not listened to"),
+                    Ok(()) => {}
+                }
             }
             Ok((sink, stream, moved))
         };

@@ -59,7 +59,8 @@ async fn a_departure_before_its_deadline_counts_as_in_time() {
         .redis()
         .command::<()>(&["DEL", "presence:user:alice"])
         .await;
-    stream.changes(2).await;
+    let gone = stream.changes(2).await.pop().expect("two changes");
+    assert!(gone.timestamp() < alice.expires_at, "{gone:?}");
     let metrics = client.get("/metrics").await.body;
     let mut lateness = metrics
         .lines()
