@@ -102,10 +102,10 @@ impl PresenceService {
     pub async fn online_among(&self, users: Vec<UserId>) -> Result<Vec<UserId>, StoreError> {
         let asked = self.store.in_time(self.store.online_among(&users));
         let online = self.timed("online_among", asked).await?;
-        let online = only(users, online);
-        let mut seen = HashSet::<_, RandomState>::default();
-        let firsts = online.iter().map(|user| seen.insert(user)).collect();
-        Ok(only(online, firsts))
+        let mut online = only(users, online);
+        let mut seen = HashSet::with_capacity_and_hasher(online.len(), RandomState::default());
+        online.retain(|user| seen.insert(user.clone()));
+        Ok(online)
     }
 
     /// At most `limit` of everyone online, from `cursor` on.
@@ -169,8 +169,8 @@ impl PresenceService {
     }
 }
 
-fn only(users: Vec<UserId>, wanted: Vec<bool>) -> Vec<UserId> {
-    let both = users.into_iter().zip(wanted);
-    let wanted = both.filter(|(_, wanted)| *wanted);
-    wanted.map(|(user, _)| user).collect()
+fn only(mut users: Vec<UserId>, wanted: Vec<bool>) -> Vec<UserId> {
+    let mut wanted = wanted.into_iter();
+    users.retain(|_| wanted.next() == Some(true));
+    users
 }

@@ -18,7 +18,7 @@ use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
 };
-use super::input::{RequiredJson, decoded, user_ids};
+use super::input::{ListedUser, RequiredJson, decoded, user_ids};
 use crate::events::{Interest, StreamRequest};
 
 /// How many users a stream can be about, short of everyone.
@@ -71,7 +71,7 @@ struct StreamMessage {
 pub(super) struct StreamBody {
     /// Whose events, 1 to 10,000 ids. Everyone's when left out.
     #[schema(value_type = Option<Vec<UserIdText>>, min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
-    user_ids: Option<Vec<String>>,
+    user_ids: Option<Vec<ListedUser>>,
     /// Whether to begin with who is online now.
     #[serde(default)]
     #[schema(example = true)]
@@ -81,7 +81,7 @@ pub(super) struct StreamBody {
 /// What the query of a stream says, before its ids are checked.
 #[derive(Debug, Default)]
 struct Asked {
-    user_ids: Option<Vec<String>>,
+    user_ids: Option<Vec<ListedUser>>,
     snapshot: bool,
     last_event_id: Option<String>,
 }
@@ -181,8 +181,8 @@ async fn open(
             caller.may_see_everyone()?;
             Interest::Everyone
         }
-        Some(texts) => {
-            let users = user_ids(&texts, MAX_USERS)?;
+        Some(listed) => {
+            let users = user_ids(listed, MAX_USERS)?;
             caller.may_see_each(&users)?;
             Interest::users(users)
         }
@@ -219,7 +219,7 @@ fn asked(query: Option<&str>, headers: &HeaderMap) -> Result<Asked, Error> {
         match name {
             "userIds" => {
                 let value = decoded("userIds", value)?;
-                let ids = value.split(',').map(str::to_owned);
+                let ids = value.split(',').map(ListedUser::from);
                 asked.user_ids.get_or_insert_default().extend(ids);
             }
             "snapshot" => {

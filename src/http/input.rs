@@ -1,6 +1,7 @@
 //! Outside bytes become domain types here, or a refusal that names the field.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
@@ -13,11 +14,12 @@ use axum::http::request::Parts;
 use bytes::BytesMut;
 use http_body::Body as _;
 use percent_encoding::percent_decode_str;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use tokio::time::timeout;
 
 use super::error::Error;
-use crate::presence::UserId;
+use crate::presence::{InvalidUserId, UserId};
 
 /// The largest body of a call about one user, in bytes.
 const BODY_LIMIT: usize = 64 * 1_024;
@@ -168,17 +170,48 @@ pub(super) fn decoded(field: &'static str, value: &str) -> Result<String, Error>
     })
 }
 
+/// A text of a list, read as the user id that it should be: there may be a thousand.
+#[derive(Debug)]
+pub(super) struct ListedUser(Result<UserId, InvalidUserId>);
+
+impl From<&str> for ListedUser {
+    fn from(text: &str) -> Self {
+        Self(UserId::new(text))
+    }
+}
+
+impl<'de> Deserialize<'de> for ListedUser {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyText;
+
+        impl Visitor<'_> for AnyText {
+            type Value = ListedUser;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<ListedUser, E> {
+                Ok(text.into())
+            }
+        }
+
+        deserializer.deserialize_str(AnyText)
+    }
+}
+
 /// Checks a list of at least one and at most `limit` user ids.
-pub(super) fn user_ids<T: AsRef<str>>(texts: &[T], limit: usize) -> Result<Vec<UserId>, Error> {
-    if texts.is_empty() {
+pub(super) fn user_ids(listed: Vec<ListedUser>, limit: usize) -> Result<Vec<UserId>, Error> {
+    if listed.is_empty() {
         return Err(Error::NoUserIds);
     }
-    if texts.len() > limit {
-        let given = texts.len();
+    if listed.len() > limit {
+        let given = listed.len();
         return Err(Error::TooManyUserIds { given, limit });
     }
-    let checked = texts.iter().enumerate().map(|(index, text)| {
-        UserId::new(text.as_ref()).map_err(|why| Error::ListedUserId { index, why })
+    let checked = listed.into_iter().enumerate().map(|(index, listed)| {
+        let ListedUser(user) = listed;
+        user.map_err(|why| Error::ListedUserId { index, why })
     });
     checked.collect()
 }
@@ -189,7 +222,6 @@ mod tests {
     use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
     use proptest::collection::vec;
     use proptest::prelude::*;
-    use serde::Deserialize;
     use serde_json::{Value, json};
 
     /// One of every kind of field that a body of ours has.
@@ -272,7 +304,7 @@ mod tests {
         #[test]
         fn a_list_has_one_to_limit_good_ids(texts in vec("[a-z]{1,3}|[\0-a]{0,2}", 0..6), limit in 1_usize..6) {
             let bad = texts.iter().position(|text| UserId::new(text).is_err());
-            let read = user_ids(&texts, limit);
+            let read = user_ids(texts.iter().map(|text| ListedUser::from(&**text)).collect(), limit);
             match read {
                 Ok(users) => {
                     let users: Vec<_> = users.iter().map(UserId::as_str).collect();

@@ -17,7 +17,7 @@ use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
 };
-use super::input::{RequiredJson, user_ids};
+use super::input::{ListedUser, RequiredJson, user_ids};
 use crate::presence::UserId;
 use crate::store::PageCursor;
 
@@ -33,7 +33,7 @@ const MAX_LIMIT: usize = 1_000;
 pub(super) struct AmongBody {
     /// 1 to 1,000 user ids, or what `PRESENCE_LOOKUP_LIMIT` says.
     #[schema(value_type = Vec<UserIdText>, min_items = 1, max_items = 1000, example = json!(["alice", "bob", "carol"]))]
-    user_ids: Vec<String>,
+    user_ids: Vec<ListedUser>,
 }
 
 /// Those of the users asked about who are online.
@@ -100,7 +100,7 @@ pub(super) async fn among(
     State(state): State<Arc<AppState>>,
     RequiredJson(body): RequiredJson<AmongBody>,
 ) -> Result<Json<Online>, Error> {
-    let users = user_ids(&body.user_ids, state.config.lookup_limit)?;
+    let users = user_ids(body.user_ids, state.config.lookup_limit)?;
     caller.may_see_each(&users)?;
     let online = state.presence.online_among(users).await?;
     Ok(Json(Online { online }))

@@ -33,7 +33,13 @@ impl UserId {
         if text.is_empty() || text.len() > Self::MAX_BYTES {
             return Err(InvalidUserId::Length);
         }
-        if text.chars().any(char::is_control) {
+        // Nearly every id is ASCII, in which these two are the control characters.
+        let has_control = if text.is_ascii() {
+            text.bytes().any(|byte| byte.is_ascii_control())
+        } else {
+            text.chars().any(char::is_control)
+        };
+        if has_control {
             return Err(InvalidUserId::ControlCharacter);
         }
         Ok(Self(text.into()))

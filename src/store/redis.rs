@@ -19,7 +19,7 @@ mod worker_connection;
 
 use std::sync::Arc;
 
-use redis::{ScriptInvocation, Value};
+use redis::{Cmd, ScriptInvocation, Value};
 use tokio::time::Instant;
 
 use self::clock::Clock;
@@ -36,6 +36,9 @@ use crate::presence::{ConnectionId, Position, Timestamp, UserId, millis};
 
 /// How many due users a count looks at in one step.
 const COUNT_STEP: usize = 1_000;
+
+/// Room for the key of a user whose id has the usual length; a longer one makes a command grow.
+const USER_KEY_BYTES: usize = 48;
 
 /// A store in Redis 7.0 or newer, or a compatible server.
 #[derive(Clone, Debug)]
@@ -184,7 +187,8 @@ impl RedisStore {
         if users.is_empty() {
             return Ok(Vec::new());
         }
-        let mut mget = redis::cmd("MGET");
+        let mut mget = Cmd::with_capacity(1 + users.len(), users.len() * USER_KEY_BYTES);
+        mget.arg("MGET");
         for user in users {
             self.keys.add_user(&mut mget, user);
         }
