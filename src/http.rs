@@ -1,6 +1,7 @@
 //! HTTP: the route table, and what the handlers share.
 
 mod auth;
+mod batch;
 mod connections;
 mod cors;
 mod documents;
@@ -22,6 +23,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use self::auth::Access;
+pub(crate) use self::batch::Batch;
 pub(crate) use self::connections::{Connections, Worker};
 use self::documents::ApiDocument;
 use self::error::{method_not_allowed, not_found};
@@ -34,8 +36,10 @@ use crate::telemetry::{Metrics, request_span, request_spans_are_seen};
 /// What every handler may use.
 #[derive(Clone, Debug)]
 pub struct AppState {
-    /// The calls.
+    /// The calls about one user.
     pub presence: Arc<PresenceService>,
+    /// The calls about many.
+    pub(crate) batch: Batch,
     /// The streams.
     pub streams: Arc<Streams>,
     /// The counters.

@@ -6,15 +6,15 @@ use tracing::{info, warn};
 /// the connections of the metrics' own listener.
 const OWN_FILES: u32 = 128;
 
-/// What every worker has besides: its runtime's files, and its connection to Redis, twice for the moment
-/// in which one replaces the other.
-const FILES_PER_WORKER: u32 = 8;
+/// What every runtime beside the main one has: its own files, and its connection to Redis, twice for the
+/// moment in which one replaces the other.
+const FILES_PER_RUNTIME: u32 = 8;
 
 /// Raises the limit as far as this process may, from the 1,024 that many systems begin with, and
 /// returns how many of `wanted` connections fit below it.
-pub(crate) fn connections(wanted: u32, workers: usize) -> u32 {
+pub(crate) fn connections(wanted: u32, runtimes: usize) -> u32 {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) => fitting(wanted, workers, u32::try_from(limit).unwrap_or(u32::MAX)),
+        Ok(limit) => fitting(wanted, runtimes, u32::try_from(limit).unwrap_or(u32::MAX)),
         Err(error) => {
             warn!(%error, "the limit of open files is unknown");
             wanted
@@ -22,9 +22,9 @@ pub(crate) fn connections(wanted: u32, workers: usize) -> u32 {
     }
 }
 
-fn fitting(wanted: u32, workers: usize, limit: u32) -> u32 {
-    let of_workers = u32::try_from(workers).map_or(u32::MAX, |count| count * FILES_PER_WORKER);
-    let fit = limit.saturating_sub(OWN_FILES).saturating_sub(of_workers);
+fn fitting(wanted: u32, runtimes: usize, limit: u32) -> u32 {
+    let of_runtimes = u32::try_from(runtimes).map_or(u32::MAX, |count| count * FILES_PER_RUNTIME);
+    let fit = limit.saturating_sub(OWN_FILES).saturating_sub(of_runtimes);
     let fit = fit.max(1);
     if fit < wanted {
         info!(

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, InvalidSetting};
 use crate::events::{Bus, Doorbell, Hub, Streams, Sweeper};
-use crate::http::{Access, AppState, Connections, Worker, fronts, metrics_front};
+use crate::http::{Access, AppState, Batch, Connections, Worker, fronts, metrics_front};
 use crate::open_files;
 use crate::presence::PresenceService;
 use crate::store::Store;
@@ -58,7 +58,7 @@ pub struct Running {
     drain: Duration,
     stop: Option<watch::Sender<()>>,
     tasks: JoinSet<&'static str>,
-    _workers: WorkerThreads,
+    _threads: WorkerThreads,
 }
 
 /// Why a service did not start, or ended by itself.
@@ -93,7 +93,7 @@ impl Server {
         let access = Arc::new(Access::new(&config, Arc::clone(&metrics))?);
         let store = Arc::new(Store::open(&config)?);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics)));
-        let connections = open_files::connections(config.connections, WorkerThreads::count());
+        let connections = open_files::connections(config.connections, WorkerThreads::runtimes());
         let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
         config.access.streams = config.access.streams.min(beside_calls as usize);
         let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config);
@@ -121,18 +121,21 @@ impl Server {
             None => None,
         };
         let mut tasks = self.background();
-        let workers = WorkerThreads::start().map_err(ServerError::Workers)?;
-        let stores = workers.handles().map(|worker| {
+        let threads = WorkerThreads::start().map_err(ServerError::Workers)?;
+        let mut served_on = |runtime: &Handle| {
             let store = Arc::new(self.store.beside());
-            tasks.spawn_on(supervise(Arc::clone(&store)), worker);
-            store
-        });
-        let stores: Vec<_> = stores.collect();
+            tasks.spawn_on(supervise(Arc::clone(&store)), runtime);
+            self.presence(store)
+        };
+        let presences: Vec<_> = threads.workers.iter().map(&mut served_on).collect();
+        let batch = Batch::new(threads.batch.clone(), served_on(&threads.batch));
         self.wait_for_the_store().await;
         let (stop, stopped) = watch::channel(());
         if let Some((listener, address)) = metrics_listener {
             info!(%address, "serving the metrics apart");
-            let worker = Worker::new(Handle::current(), metrics_front(self.state(&self.store)));
+            let presence = self.presence(Arc::clone(&self.store));
+            let front = metrics_front(self.state(presence, &batch));
+            let worker = Worker::new(Handle::current(), front);
             let connections = Connections::new(
                 listener,
                 vec![worker],
@@ -141,8 +144,9 @@ impl Server {
             );
             tasks.spawn(accept(connections, stopped.clone(), METRICS_ACCEPTOR));
         }
-        let fronts = fronts(&self.config, stores.iter().map(|store| self.state(store)));
-        let both = workers.handles().cloned().zip(fronts);
+        let state = |presence| self.state(presence, &batch);
+        let fronts = fronts(&self.config, presences.into_iter().map(state));
+        let both = threads.workers.iter().cloned().zip(fronts);
         let serving = both.map(|(runtime, front)| Worker::new(runtime, front));
         let connections =
             Connections::new(listener, serving.collect(), self.connections, self.metrics);
@@ -153,15 +157,20 @@ impl Server {
             drain: self.config.drain,
             stop: Some(stop),
             tasks,
-            _workers: workers,
+            _threads: threads,
         })
     }
 
-    /// What handlers use whose calls go to `store`.
-    fn state(&self, store: &Arc<Store>) -> AppState {
-        let presence = PresenceService::new(Arc::clone(store), Arc::clone(&self.metrics));
+    /// The calls, by `store`.
+    fn presence(&self, store: Arc<Store>) -> Arc<PresenceService> {
+        Arc::new(PresenceService::new(store, Arc::clone(&self.metrics)))
+    }
+
+    /// What handlers use, who do calls about one user by `presence`.
+    fn state(&self, presence: Arc<PresenceService>, batch: &Batch) -> AppState {
         AppState {
-            presence: Arc::new(presence),
+            presence,
+            batch: batch.clone(),
             streams: Arc::clone(&self.streams),
             metrics: Arc::clone(&self.metrics),
             config: Arc::clone(&self.config),
@@ -320,7 +329,7 @@ mod tests {
             drain: Duration::ZERO,
             stop: None,
             tasks,
-            _workers: WorkerThreads::default(),
+            _threads: WorkerThreads::start().expect("files for them"),
         }
     }
 

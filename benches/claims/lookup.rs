@@ -1,14 +1,23 @@
 //! Looking up a thousand users, beside what Redis itself can do.
 
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use crate::harness::calls::{load, post};
+use crate::harness::calls::{load, p99_ms, paced_apart, ping_one_of, post};
 use crate::harness::report::{Figure, Row};
 use crate::harness::service::{Redis, Service};
 use crate::harness::wrk::round;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 11;
 const IDS: usize = 1_000;
+const SCRIPT: &str = "benches/claims/lookup.lua";
+
+/// How often pings are measured, without and beside look-ups, how many, and for how long: a little less than a
+/// round of look-ups takes.
+const PING_ROUNDS: usize = 5;
+const PINGS_PER_SECOND: usize = 1_000;
+const PINGING: Duration = Duration::from_secs(3);
 
 /// `MGET`s that redis-benchmark sends, and on how many connections.
 const REQUESTS: usize = 8_000;
@@ -16,7 +25,8 @@ const CONNECTIONS: usize = 50;
 
 pub(crate) async fn run() -> Vec<Row> {
     let redis = Redis::start();
-    let service = Service::on(&redis);
+    // Nobody is to be gone before the last round.
+    let service = Service::start(&[("REDIS_URL", &redis.url()), ("PRESENCE_TTL", "1h")]);
     load(service.address, IDS, |user| {
         post(&format!("/v1/users/user-{user}/connect"))
     })
@@ -28,10 +38,11 @@ pub(crate) async fn run() -> Vec<Row> {
     let (mut ours, mut theirs) = (Figure::default(), Figure::default());
     let url = service.url("/v1/online");
     for _ in 0..ROUNDS {
-        let round = round(&service.process, &url, "benches/claims/lookup.lua", &file);
+        let round = round(&service.process, &url, SCRIPT, &file);
         ours.push(round.per_second * IDS as f64);
         theirs.push(mget_per_second(&redis, &ids) * IDS as f64);
     }
+    let (slower, beside) = pings_beside(&service, &url, &file).await;
     let claim = "look-up of 1,000 ids";
     vec![
         Row::new(
@@ -41,7 +52,26 @@ pub(crate) async fn run() -> Vec<Row> {
         )
         .at_least(0.5),
         Row::new(claim, "ids/s", ours),
+        Row::new(claim, "p99 of pings meanwhile over the quiet one", slower),
+        Row::new(claim, "p99 of pings meanwhile, ms", beside),
     ]
+}
+
+/// The p99 of pings beside as many look-ups as are answered: over that without them, and in milliseconds.
+async fn pings_beside(service: &Service, url: &str, file: &Path) -> (Figure, Figure) {
+    let ping = ping_one_of(PINGS_PER_SECOND);
+    load(service.address, PINGS_PER_SECOND, ping).await;
+    let pings = || paced_apart(service.address, PINGS_PER_SECOND, PINGING, ping);
+    let (mut slower, mut beside) = (Figure::default(), Figure::default());
+    for _ in 0..PING_ROUNDS {
+        let quiet = p99_ms(&pings().await);
+        let pings = tokio::spawn(pings());
+        round(&service.process, url, SCRIPT, file);
+        let busy = p99_ms(&pings.await.expect("all were answered"));
+        slower.push(busy / quiet);
+        beside.push(busy);
+    }
+    (slower, beside)
 }
 
 fn mget_per_second(redis: &Redis, ids: &[String]) -> f64 {

@@ -270,7 +270,8 @@ mod tests {
             }
             let asked = asked(Some(&pairs.join("&")), &headers).expect("a good query");
             let everyone = lists.is_empty();
-            prop_assert_eq!(asked.user_ids, (!everyone).then(|| lists.concat()));
+            let listed = lists.concat().iter().map(|id| ListedUser::from(&**id)).collect();
+            prop_assert_eq!(asked.user_ids, (!everyone).then_some(listed));
             prop_assert_eq!(asked.snapshot, snapshots.last().copied().unwrap_or(false));
             let cursor = header.or(cursors.last().cloned());
             prop_assert_eq!(asked.last_event_id, cursor.filter(|cursor| !cursor.is_empty()));
@@ -304,7 +305,7 @@ mod tests {
             "userIds=a&userIds=b%2Cc",
         ] {
             let asked = asked(Some(query), &HeaderMap::new()).expect("a good query");
-            let expected = ["a", "b", "c"].map(str::to_owned);
+            let expected = ["a", "b", "c"].map(ListedUser::from);
             assert_eq!(asked.user_ids.as_deref(), Some(&expected[..]));
         }
     }

@@ -69,6 +69,28 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
     }
 }
 
+/// A body of any length up to that of a long list, which says that it is JSON.
+#[derive(Debug)]
+pub(super) struct JsonBody(Bytes);
+
+impl JsonBody {
+    /// Reads it, which may take a while, and lets go of its bytes.
+    pub(super) fn parse<T: DeserializeOwned>(self) -> Result<T, Error> {
+        parse(&self.0)
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
+        if !is_json(request.headers()) {
+            return Err(Error::UnsupportedMediaType);
+        }
+        Ok(Self(read(request.into_body(), LIST_BODY_LIMIT).await?))
+    }
+}
+
 /// A JSON body with a JSON content type.
 #[derive(Debug)]
 pub(super) struct RequiredJson<T>(pub(super) T);
@@ -76,12 +98,9 @@ pub(super) struct RequiredJson<T>(pub(super) T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for RequiredJson<T> {
     type Rejection = Error;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
-        if !is_json(request.headers()) {
-            return Err(Error::UnsupportedMediaType);
-        }
-        let body = read(request.into_body(), LIST_BODY_LIMIT).await?;
-        Ok(Self(parse(&body)?))
+    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+        let body = JsonBody::from_request(request, state).await?;
+        Ok(Self(body.parse()?))
     }
 }
 
@@ -171,7 +190,7 @@ pub(super) fn decoded(field: &'static str, value: &str) -> Result<String, Error>
 }
 
 /// A text of a list, read as the user id that it should be: there may be a thousand.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct ListedUser(Result<UserId, InvalidUserId>);
 
 impl From<&str> for ListedUser {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -17,8 +18,8 @@ use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
 };
-use super::input::{ListedUser, RequiredJson, user_ids};
-use crate::presence::UserId;
+use super::input::{JsonBody, ListedUser, user_ids};
+use crate::presence::{PresenceService, UserId};
 use crate::store::PageCursor;
 
 /// How many users a page names when nothing is asked.
@@ -98,12 +99,17 @@ pub(super) struct PageQuery {
 pub(super) async fn among(
     caller: Caller,
     State(state): State<Arc<AppState>>,
-    RequiredJson(body): RequiredJson<AmongBody>,
-) -> Result<Json<Online>, Error> {
-    let users = user_ids(body.user_ids, state.config.lookup_limit)?;
-    caller.may_see_each(&users)?;
-    let online = state.presence.online_among(users).await?;
-    Ok(Json(Online { online }))
+    body: JsonBody,
+) -> Result<Response, Error> {
+    let limit = state.config.lookup_limit;
+    let answer = async move |presence: Arc<PresenceService>| {
+        let AmongBody { user_ids: listed } = body.parse()?;
+        let users = user_ids(listed, limit)?;
+        caller.may_see_each(&users)?;
+        let online = presence.online_among(users).await?;
+        Ok(Json(Online { online }).into_response())
+    };
+    state.batch.run(answer).await
 }
 
 /// List everyone online
@@ -127,7 +133,7 @@ pub(super) async fn page(
     _: SeeingEveryone,
     State(state): State<Arc<AppState>>,
     query: Result<Query<PageQuery>, QueryRejection>,
-) -> Result<Json<OnlinePage>, Error> {
+) -> Result<Response, Error> {
     let Query(query) = query.map_err(|_| Error::Query {
         field: "query",
         why: "limit and cursor, each once",
@@ -140,11 +146,15 @@ pub(super) async fn page(
         None => PageCursor::START,
         Some(text) => decode(text).ok_or(Error::Cursor)?,
     };
-    let page = state.presence.online_page(&cursor, limit).await?;
-    Ok(Json(OnlinePage {
-        online: page.online,
-        next_cursor: page.next.map(|cursor| encode(&cursor)),
-    }))
+    let answer = async move |presence: Arc<PresenceService>| {
+        let page = presence.online_page(&cursor, limit).await?;
+        let page = OnlinePage {
+            online: page.online,
+            next_cursor: page.next.map(|cursor| encode(&cursor)),
+        };
+        Ok(Json(page).into_response())
+    };
+    state.batch.run(answer).await
 }
 
 /// Count everyone online
@@ -163,7 +173,8 @@ pub(super) async fn count(
     _: SeeingEveryone,
     State(state): State<Arc<AppState>>,
 ) -> Result<Json<Count>, Error> {
-    let count = state.presence.count().await?;
+    let count = async move |presence: Arc<PresenceService>| Ok(presence.count().await?);
+    let count = state.batch.run(count).await?;
     Ok(Json(Count { count }))
 }
 

@@ -9,13 +9,13 @@ mod keys;
 mod link;
 mod listing;
 mod main_connection;
+mod own_connection;
 mod pings;
 mod replies;
 mod route;
 mod scripts;
 mod subscription;
 mod sweeping;
-mod worker_connection;
 
 use std::sync::Arc;
 

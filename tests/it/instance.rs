@@ -70,6 +70,11 @@ pub(crate) fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8))
 }
 
+/// How many runtimes an instance has beside the main one: of the workers, and of the calls about many users.
+pub(crate) fn runtimes() -> usize {
+    workers() + 1
+}
+
 pub(crate) struct Instance {
     process: Process,
     greeting: String,

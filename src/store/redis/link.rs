@@ -6,15 +6,15 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation, Value};
 
 use super::main_connection::MainConnection;
+use super::own_connection::OwnConnection;
 use super::route::Route;
-use super::worker_connection::WorkerConnection;
 use crate::store::StoreError;
 
 /// A way to Redis: the main connection, or one beside it while that stands.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) main: Arc<MainConnection>,
-    own: Option<WorkerConnection>,
+    own: Option<OwnConnection>,
 }
 
 /// A connection for one command, and which it is of whose.
@@ -26,14 +26,14 @@ struct Lent<'a> {
 
 enum Lender<'a> {
     Main(&'a MainConnection),
-    Worker(&'a WorkerConnection),
+    Own(&'a OwnConnection),
 }
 
 impl Lent<'_> {
     fn failed(&self, error: RedisError) -> StoreError {
         match self.lender {
             Lender::Main(main) => main.failed(self.number, error),
-            Lender::Worker(own) => own.failed(self.number, error),
+            Lender::Own(own) => own.failed(self.number, error),
         }
     }
 }
@@ -51,7 +51,7 @@ impl Link {
     pub(super) fn beside(&self) -> Self {
         Self {
             main: Arc::clone(&self.main),
-            own: Some(WorkerConnection::new()),
+            own: Some(OwnConnection::new()),
         }
     }
 
@@ -145,7 +145,7 @@ impl Link {
             return Ok(Lent {
                 connection,
                 number,
-                lender: Lender::Worker(own),
+                lender: Lender::Own(own),
             });
         }
         let (number, connection) = self.main.connection().await?;

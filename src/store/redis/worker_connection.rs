@@ -1,4 +1,4 @@
-//! The connection of one worker to Redis, beside that of the process.
+//! A connection to Redis that a worker, or the calls about many users, have of their own beside the main one.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// beside. At all other times they go by that: were they answered by a server that nobody sweeps, or
 /// refused where sweeps go on, users who ping would be announced gone.
 #[derive(Debug)]
-pub(super) struct WorkerConnection {
+pub(super) struct OwnConnection {
     standing: watch::Sender<Option<Standing>>,
 }
 
@@ -38,8 +38,8 @@ impl std::fmt::Debug for Standing {
     }
 }
 
-impl WorkerConnection {
-    /// Prepares it; [`WorkerConnection::supervise`] makes the connection.
+impl OwnConnection {
+    /// Prepares it; [`OwnConnection::supervise`] makes the connection.
     pub(super) fn new() -> Self {
         Self {
             standing: watch::Sender::new(None),
@@ -71,7 +71,7 @@ impl WorkerConnection {
                     };
                     self.standing.send_replace(Some(standing));
                     tokio::select! {
-                        () = self.broken() => debug!("a worker lost its connection to redis"),
+                        () = self.broken() => debug!("a connection to redis beside the main one broke"),
                         () = moved.wait() => {}
                         error = probed(connection) => {
                             self.failed(number, error);
@@ -81,7 +81,7 @@ impl WorkerConnection {
                 // The same trouble comes in other words each time.
                 Err(error) if !told => {
                     told = true;
-                    warn!(%error, "a worker has no connection to redis of its own");
+                    warn!(%error, "no connection to redis beside the main one");
                 }
                 Err(_) => {}
             }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::instance::{Instance, Settings, workers};
+use crate::instance::{Instance, Settings, runtimes};
 use crate::process::Process;
 use crate::sse::Stream;
 use crate::wait::eventually_true;
@@ -102,7 +102,7 @@ async fn it_raises_its_limit_of_open_files_as_far_as_it_may() {
     let words: Vec<&str> = open_files.expect("a limit").split_whitespace().collect();
     assert_eq!(words[3..5], ["256", "256"], "soft and hard");
     let log = process.log();
-    let left = 128_usize.saturating_sub(8 * workers()).max(1);
+    let left = 128_usize.saturating_sub(8 * runtimes()).max(1);
     assert!(
         log.contains(&format!("\"connections\":{left}")),
         "what is left is said: {log}"

@@ -1,4 +1,4 @@
-//! The connections of the workers to Redis, beside the first of their instance.
+//! The connections to Redis of the workers, and of the calls about many users, beside the first of their instance.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::scene::settings;
 use crate::client::Client;
-use crate::instance::{Instance, workers};
+use crate::instance::{Instance, runtimes, workers};
 use crate::redis_server::RedisServer;
 use crate::sse::Stream;
 use crate::wait::{eventually, eventually_true};
@@ -65,9 +65,9 @@ impl Watched {
     }
 
     async fn all_connected(&self) -> Connected {
-        eventually("each worker has its connection", async || {
+        eventually("each has its connection", async || {
             let connected = self.connected().await;
-            let all = connected.first.len() == 1 && connected.workers.len() == workers();
+            let all = connected.first.len() == 1 && connected.workers.len() == runtimes();
             all.then_some(connected)
         })
         .await
@@ -97,13 +97,15 @@ async fn where_redis_takes_no_more_connections_calls_go_by_the_first() {
     let end = Instant::now() + LONG;
     while Instant::now() < end {
         assert!(!watched.newcomer().ping("alice").await.became_online);
+        assert_eq!(watched.newcomer().online_among(&["alice"]).await, ["alice"]);
         sleep(PACE).await;
     }
     assert!(watched.connected().await.workers.is_empty());
     let log = watched.instance.log();
     assert_eq!(
-        log.matches("a worker has no connection").count(),
-        workers(),
+        log.matches("no connection to redis beside the main one")
+            .count(),
+        runtimes(),
         "{log}"
     );
     watched.run(&["CONFIG", "SET", "maxclients", "100"]).await;
@@ -127,4 +129,5 @@ async fn they_move_on_with_the_first() {
     for _ in 0..workers() {
         watched.newcomer().ping("alice").await;
     }
+    assert_eq!(watched.newcomer().online_among(&["alice"]).await, ["alice"]);
 }
