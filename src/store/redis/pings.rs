@@ -22,6 +22,9 @@ const ARGUMENTS: usize = 4;
 /// Room for all of them with an id of the usual length; a longer one makes it grow.
 const COMMAND_BYTES: usize = 96;
 
+/// How often others have their turn to join a ping that waits; without a bound it might never leave.
+const MOST_TURNS: usize = 8;
+
 /// Gathers the pings that wait to be sent.
 #[derive(Debug)]
 pub(super) struct Pings {
@@ -74,9 +77,21 @@ impl Pings {
         answered.await.map_err(gone)?
     }
 
-    /// Sends everyone who waits, after all requests that have arrived by now had their turn to join.
+    /// Lets all requests that have arrived by now have their turn to join, and again until that brings nobody more.
+    async fn gather(&self) {
+        let mut joined = 0;
+        for _ in 0..MOST_TURNS {
+            yield_now().await;
+            let before = mem::replace(&mut joined, self.waiting.lock().len());
+            if joined == before {
+                return;
+            }
+        }
+    }
+
+    /// Sends everyone who waits.
     async fn send(self: Arc<Self>) {
-        yield_now().await;
+        self.gather().await;
         let (pings, places) = {
             let mut waiting = self.waiting.lock();
             // Counted before another may join, so that everyone who waits is seen by whoever comes.
@@ -119,6 +134,24 @@ mod tests {
     fn link() -> Arc<Link> {
         let url = "redis://127.0.0.1:1".parse().expect("an address");
         Arc::new(Link::new(Route::new(&url, None).expect("a route")))
+    }
+
+    #[tokio::test]
+    async fn a_ping_leaves_although_others_join_at_every_turn() {
+        let keys = Keys::new("presence:");
+        let pings = Pings::new(&link(), &Arc::default(), &keys, Duration::from_secs(60));
+        let joining = async {
+            loop {
+                let (command, (answer, _)) = (Cmd::new(), oneshot::channel());
+                pings.waiting.lock().push(Ping { command, answer });
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = joining => {}
+            () = pings.gather() => {}
+            () = tokio::time::sleep(Duration::from_secs(5)) => panic!("it still waits"),
+        }
     }
 
     #[tokio::test]
