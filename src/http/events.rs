@@ -18,7 +18,7 @@ use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
 };
-use super::input::{ListedUser, RequiredJson, decoded, user_ids};
+use super::input::{JsonBody, ListedUser, decoded, user_ids};
 use crate::events::{Interest, StreamRequest};
 
 /// How many users a stream can be about, short of everyone.
@@ -159,8 +159,9 @@ pub(super) async fn stream_of(
     seat: Option<Extension<Seat>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    RequiredJson(body): RequiredJson<StreamBody>,
+    body: JsonBody,
 ) -> Result<Response, Error> {
+    let body: StreamBody = body.parse()?;
     let query = asked(query.as_deref(), &headers)?;
     let asked = Asked {
         user_ids: body.user_ids,

@@ -69,7 +69,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
     }
 }
 
-/// A body of any length up to that of a long list, which says that it is JSON.
+/// A body with a JSON content type, as long as a list may be.
 #[derive(Debug)]
 pub(super) struct JsonBody(Bytes);
 
@@ -88,19 +88,6 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
             return Err(Error::UnsupportedMediaType);
         }
         Ok(Self(read(request.into_body(), LIST_BODY_LIMIT).await?))
-    }
-}
-
-/// A JSON body with a JSON content type.
-#[derive(Debug)]
-pub(super) struct RequiredJson<T>(pub(super) T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for RequiredJson<T> {
-    type Rejection = Error;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
-        let body = JsonBody::from_request(request, state).await?;
-        Ok(Self(body.parse()?))
     }
 }
 
