@@ -33,13 +33,7 @@ impl UserId {
         if text.is_empty() || text.len() > Self::MAX_BYTES {
             return Err(InvalidUserId::Length);
         }
-        // Nearly every id is ASCII, where one look at each byte tells.
-        let has_control = if text.is_ascii() {
-            text.bytes().any(|byte| byte.is_ascii_control())
-        } else {
-            text.chars().any(char::is_control)
-        };
-        if has_control {
+        if text.chars().any(char::is_control) {
             return Err(InvalidUserId::ControlCharacter);
         }
         Ok(Self(text.into()))
