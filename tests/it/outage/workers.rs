@@ -26,7 +26,7 @@ struct Watched {
 /// Who is connected, by their ids, as long as no call is made.
 struct Connected {
     first: Vec<String>,
-    workers: Vec<String>,
+    others: Vec<String>,
 }
 
 impl Watched {
@@ -60,14 +60,14 @@ impl Watched {
         };
         Connected {
             first: of(&["evalsha"]),
-            workers: of(&["info", "ping"]),
+            others: of(&["info", "ping"]),
         }
     }
 
     async fn all_connected(&self) -> Connected {
         eventually("each has its connection", async || {
             let connected = self.connected().await;
-            let all = connected.first.len() == 1 && connected.workers.len() == runtimes();
+            let all = connected.first.len() == 1 && connected.others.len() == runtimes();
             all.then_some(connected)
         })
         .await
@@ -93,14 +93,14 @@ async fn where_redis_takes_no_more_connections_calls_go_by_the_first() {
     watched.newcomer().connect("alice").await;
     // This test, the first, and the bus.
     watched.run(&["CONFIG", "SET", "maxclients", "3"]).await;
-    watched.kill(&connected.workers).await;
+    watched.kill(&connected.others).await;
     let end = Instant::now() + LONG;
     while Instant::now() < end {
         assert!(!watched.newcomer().ping("alice").await.became_online);
         assert_eq!(watched.newcomer().online_among(&["alice"]).await, ["alice"]);
         sleep(PACE).await;
     }
-    assert!(watched.connected().await.workers.is_empty());
+    assert!(watched.connected().await.others.is_empty());
     let log = watched.instance.log();
     assert_eq!(
         log.matches("no connection to redis beside the main one")
@@ -123,7 +123,7 @@ async fn they_move_on_with_the_first() {
     watched.kill(&before.first).await;
     eventually_true("all others are new, too", async || {
         let now = watched.all_connected().await;
-        !now.workers.iter().any(|id| before.workers.contains(id))
+        !now.others.iter().any(|id| before.others.contains(id))
     })
     .await;
     for _ in 0..workers() {
