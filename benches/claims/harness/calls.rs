@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::report::quantile_ms;
 
@@ -142,7 +142,7 @@ pub(crate) async fn paced(
         let begin = Instant::now() + period.mul_f64(first as f64 / connections as f64);
         callers.spawn(async move {
             let mut connection = Connection::open(address).await;
-            let mut ticks = tokio::time::interval_at(begin, period);
+            let mut ticks = interval_at(begin, period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
             let count = (lasting.as_secs_f64() / period.as_secs_f64()) as usize;
             let mut calls = Vec::with_capacity(count);
@@ -190,20 +190,35 @@ pub(crate) fn come_and_go(number: usize) -> Vec<u8> {
 pub(crate) struct Population {
     pingers: JoinSet<()>,
     silence: tokio::sync::watch::Sender<bool>,
-    last_pings: Arc<parking_lot::Mutex<Vec<(usize, Instant)>>>,
+    seen: Arc<parking_lot::Mutex<Seen>>,
+}
+
+/// What the connections of a population saw.
+#[derive(Default)]
+struct Seen {
+    /// When each of those who fell silent had pinged last.
+    last_pings: Vec<(usize, Instant)>,
+    /// How far the pings have been behind at most.
+    behind: Duration,
+}
+
+impl Seen {
+    fn is_behind(&mut self, behind: Duration) {
+        self.behind = behind.max(self.behind);
+    }
 }
 
 impl Population {
-    /// Between two looks at who has to ping.
-    const TICK: Duration = Duration::from_millis(20);
+    /// Between two looks of a connection at who has to ping; the looks of all are spread over it.
+    const TICK: Duration = Duration::from_millis(100);
 
     /// Connections that they ping by, and how many pings each sends ahead: few, since they are carried
     /// out one after the other and the moment of each is noted when it is sent.
     const CONNECTIONS: usize = 256;
-    const AHEAD: usize = 8;
+    const AHEAD: usize = 4;
 
     /// How far the pings may be behind: far less than the TTL exceeds the time between two of them.
-    const LAG: Duration = Duration::from_secs(2);
+    const LAG: Duration = Duration::from_secs(10);
 
     /// Keeps users `0..count` online over `addresses`; those whom `is_mortal` names will fall silent.
     ///
@@ -215,22 +230,24 @@ impl Population {
         is_mortal: impl Fn(usize) -> bool + Copy + Send + 'static,
     ) -> Self {
         let (silence, silent) = tokio::sync::watch::channel(false);
-        let last_pings = Arc::<parking_lot::Mutex<Vec<_>>>::default();
+        let seen = Arc::<parking_lot::Mutex<Seen>>::default();
+        let begin = Instant::now();
         let mut pingers = JoinSet::new();
         for first in 0..Self::CONNECTIONS {
             let address = addresses[first % addresses.len()];
-            let (silent, last_pings) = (silent.clone(), Arc::clone(&last_pings));
+            let (silent, seen) = (silent.clone(), Arc::clone(&seen));
+            let begin = begin + Self::TICK * first as u32 / Self::CONNECTIONS as u32;
             pingers.spawn(async move {
                 let users: Vec<usize> = (first..count).step_by(Self::CONNECTIONS).collect();
                 let connection = Connection::open(address).await;
-                let pace = (rounds, every);
-                keep_online(connection, &users, pace, is_mortal, silent, &last_pings).await;
+                let pace = (begin, rounds, every);
+                keep_online(connection, &users, pace, is_mortal, silent, &seen).await;
             });
         }
         Self {
             pingers,
             silence,
-            last_pings,
+            seen,
         }
     }
 
@@ -241,21 +258,26 @@ impl Population {
         while let Some(ended) = self.pingers.try_join_next() {
             ended.expect("all ping on");
         }
-        self.last_pings.lock().clone()
+        self.seen.lock().last_pings.clone()
+    }
+
+    /// How far the pings have been behind at most.
+    pub(crate) fn behind(&self) -> Duration {
+        self.seen.lock().behind
     }
 }
 
 async fn keep_online(
     mut connection: Connection,
     users: &[usize],
-    (arriving, every): (usize, Duration),
+    (begin, arriving, every): (Instant, usize, Duration),
     is_mortal: impl Fn(usize) -> bool,
     silent: tokio::sync::watch::Receiver<bool>,
-    last_pings: &parking_lot::Mutex<Vec<(usize, Instant)>>,
+    seen: &parking_lot::Mutex<Seen>,
 ) {
     let mut last = vec![None; users.len()];
-    let mut ticks = interval(Population::TICK);
-    let (began, mut done, mut told) = (Instant::now(), 0_usize, false);
+    let mut ticks = interval_at(begin, Population::TICK);
+    let (mut done, mut told) = (0_usize, false);
     loop {
         ticks.tick().await;
         let silent = *silent.borrow();
@@ -263,12 +285,13 @@ async fn keep_online(
             told = true;
             let both = users.iter().zip(&last);
             let known = both.filter_map(|(user, last)| last.map(|last| (*user, last)));
-            last_pings.lock().extend(known);
+            seen.lock().last_pings.extend(known);
         }
-        let rounds = began.elapsed().as_secs_f64() / every.as_secs_f64();
+        let rounds = begin.elapsed().as_secs_f64() / every.as_secs_f64();
         let due = (rounds * users.len() as f64) as usize;
         let behind = every.mul_f64((due - done) as f64 / users.len() as f64);
         assert!(behind < Population::LAG, "the pings are {behind:?} behind");
+        seen.lock().is_behind(behind);
         let here = |turn: &usize| turn % users.len() % arriving <= turn / users.len();
         let turns = (done..due).filter(here).map(|turn| turn % users.len());
         let turns: Vec<usize> = turns.collect();
