@@ -1,5 +1,6 @@
 //! Calls over raw connections, cheap enough to leave the processors to those who are measured.
 
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -198,7 +199,7 @@ pub(crate) struct Population {
 struct Seen {
     /// When each of those who fell silent had pinged last.
     last_pings: Vec<(usize, Instant)>,
-    /// How far the pings have been behind at most.
+    /// How far the pings have been behind at most since that was asked.
     behind: Duration,
 }
 
@@ -261,9 +262,9 @@ impl Population {
         self.seen.lock().last_pings.clone()
     }
 
-    /// How far the pings have been behind at most.
+    /// How far the pings have been behind at most since this was asked last.
     pub(crate) fn behind(&self) -> Duration {
-        self.seen.lock().behind
+        mem::take(&mut self.seen.lock().behind)
     }
 }
 
