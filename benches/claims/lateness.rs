@@ -21,6 +21,9 @@ const MORTALS: usize = 5_000;
 const PAUSE: Duration = Duration::from_secs(5);
 const CAUGHT_UP: Duration = Duration::from_secs(10);
 
+/// What the clocks of Redis, in whole milliseconds, and of the client may differ by.
+const CLOCK: Duration = Duration::from_millis(2);
+
 /// How long after the last deadline a departure is still waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -40,21 +43,28 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
     let watcher = Watcher::open(addresses[1]).await;
     let step = users / MORTALS;
     let is_mortal = move |user: usize| user.is_multiple_of(step);
-    let mut population = Population::start(&addresses, users, (rounds, PING_INTERVAL), is_mortal);
+    let population = Population::start(&addresses, users, (rounds, PING_INTERVAL), is_mortal);
+    let load = Load {
+        redis: &redis,
+        population: &population,
+    };
     // Everyone has come online and pinged again.
     sleep(PING_INTERVAL * (rounds as u32 + 1)).await;
     let behind_at_first = population.behind().as_secs_f64();
-    let before = unswept(&redis).await;
+    let (before, ()) = load.during(unswept(&redis)).await;
     sleep(CAUGHT_UP).await;
     let departures = async {
-        let last_pings = population.fall_silent(PING_INTERVAL).await;
+        let last_pings = population.fall_silent().await;
         assert_eq!(last_pings.len(), MORTALS);
         let seen = watcher.wait("user.offline", MORTALS, TTL + PATIENCE).await;
         (last_pings, seen)
     };
-    let (whole, (last_pings, seen)) = share_during(&redis, departures).await;
+    let (whole, (last_pings, seen)) = load.during(departures).await;
     let behind = population.behind().as_secs_f64();
-    let sweeping = whole - (before + unswept(&redis).await) / 2.0;
+    let (after, ()) = load.during(unswept(&redis)).await;
+    population.end().await;
+    let of_a_ping = (before.cpu + after.cpu) / (before.pings + after.pings);
+    let sweeping = (whole.cpu - whole.pings * of_a_ping) / whole.seconds;
     let deadlines: HashMap<String, Instant> = last_pings
         .into_iter()
         .map(|(user, last)| (format!("user-{user}"), last + TTL))
@@ -70,6 +80,10 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
     let of_mortals = left
         .iter()
         .filter_map(|event| Some((event, deadlines.get(&event.user)?)));
+    let early = of_mortals
+        .clone()
+        .filter(|(event, deadline)| event.at + CLOCK < **deadline)
+        .count();
     let mut late: Vec<Duration> = of_mortals
         .map(|(event, deadline)| event.at.saturating_duration_since(*deadline))
         .collect();
@@ -79,6 +93,7 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
     vec![
         Row::new(claim, what("announced, % of 5,000"), announced).at_least(100.0),
         Row::new(claim, what("announced although they ping"), living as f64).at_most(0.0),
+        Row::new(claim, what("announced too early"), early as f64).at_most(0.0),
         Row::new(claim, what("p99, ms"), quantile_ms(&mut late, 0.99)).at_most(250.0),
         Row::new(claim, what("p50, ms"), quantile_ms(&mut late, 0.5)),
         Row::new(
@@ -87,7 +102,11 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
             sweeping * 100.0,
         )
         .at_most(15.0),
-        Row::new(claim, what("Redis in all, % of a core"), whole * 100.0),
+        Row::new(
+            claim,
+            what("Redis in all, % of a core"),
+            whole.cpu / whole.seconds * 100.0,
+        ),
         Row::new(
             claim,
             what("pings behind while they come online, s"),
@@ -97,17 +116,39 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
     ]
 }
 
-/// The share of a core that Redis takes while all pings go on and nobody sweeps, as after an outage.
-async fn unswept(redis: &Redis) -> f64 {
+/// A while in which all pings go on and nobody sweeps, as after an outage.
+async fn unswept(redis: &Redis) {
     redis.set("presence:grace", "1", PAUSE);
-    let (share, ()) = share_during(redis, sleep(PAUSE)).await;
-    share
+    sleep(PAUSE).await;
 }
 
-/// The share of a core that Redis takes meanwhile, and what came of it.
-async fn share_during<T>(redis: &Redis, meanwhile: impl Future<Output = T>) -> (f64, T) {
-    let (began, before) = (Instant::now(), redis.process.cpu());
-    let output = meanwhile.await;
-    let spent = redis.process.cpu() - before;
-    (spent.as_secs_f64() / began.elapsed().as_secs_f64(), output)
+/// Who works, and for whom.
+struct Load<'a> {
+    redis: &'a Redis,
+    population: &'a Population,
+}
+
+/// What came of some time: seconds of Redis's processor, pings, and how long it was.
+struct Spent {
+    cpu: f64,
+    pings: f64,
+    seconds: f64,
+}
+
+impl Load<'_> {
+    /// What is spent meanwhile, and what comes of it.
+    async fn during<T>(&self, meanwhile: impl Future<Output = T>) -> (Spent, T) {
+        let (began, cpu, pings) = (
+            Instant::now(),
+            self.redis.process.cpu(),
+            self.population.pings(),
+        );
+        let output = meanwhile.await;
+        let spent = Spent {
+            cpu: (self.redis.process.cpu() - cpu).as_secs_f64(),
+            pings: (self.population.pings() - pings) as f64,
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        (spent, output)
+    }
 }

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::report::quantile_ms;
 
@@ -187,11 +189,19 @@ pub(crate) fn come_and_go(number: usize) -> Vec<u8> {
     post(&format!("/v1/users/passer-by-{user}/{verb}"))
 }
 
-/// Users kept online by a ping of each every `every`, until they fall silent or this is dropped.
+/// Users kept online by a ping of each every `every`, until they fall silent or this ends.
 pub(crate) struct Population {
     pingers: JoinSet<()>,
-    silence: tokio::sync::watch::Sender<bool>,
-    seen: Arc<parking_lot::Mutex<Seen>>,
+    who: watch::Sender<Who>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// Who pings.
+#[derive(Clone, Copy, PartialEq)]
+enum Who {
+    All,
+    Immortals,
+    Nobody,
 }
 
 /// What the connections of a population saw.
@@ -199,14 +209,10 @@ pub(crate) struct Population {
 struct Seen {
     /// When each of those who fell silent had pinged last.
     last_pings: Vec<(usize, Instant)>,
-    /// How far the pings have been behind at most since that was asked.
+    /// How far behind its time a ping was sent at most, since that was asked.
     behind: Duration,
-}
-
-impl Seen {
-    fn is_behind(&mut self, behind: Duration) {
-        self.behind = behind.max(self.behind);
-    }
+    /// Pings that were answered.
+    pings: usize,
 }
 
 impl Population {
@@ -218,7 +224,7 @@ impl Population {
     const CONNECTIONS: usize = 256;
     const AHEAD: usize = 4;
 
-    /// How far the pings may be behind: far less than the TTL exceeds the time between two of them.
+    /// How far behind its time a ping may be sent: far less than the TTL exceeds the time between two of them.
     const LAG: Duration = Duration::from_secs(10);
 
     /// Keeps users `0..count` online over `addresses`; those whom `is_mortal` names will fall silent.
@@ -230,41 +236,46 @@ impl Population {
         (rounds, every): (usize, Duration),
         is_mortal: impl Fn(usize) -> bool + Copy + Send + 'static,
     ) -> Self {
-        let (silence, silent) = tokio::sync::watch::channel(false);
-        let seen = Arc::<parking_lot::Mutex<Seen>>::default();
+        let (who, pinging) = watch::channel(Who::All);
+        let seen = Arc::<Mutex<Seen>>::default();
         let begin = Instant::now();
         let mut pingers = JoinSet::new();
         for first in 0..Self::CONNECTIONS {
-            let address = addresses[first % addresses.len()];
-            let (silent, seen) = (silent.clone(), Arc::clone(&seen));
+            let address = addresses[first * addresses.len() / Self::CONNECTIONS];
+            let (pinging, seen) = (pinging.clone(), Arc::clone(&seen));
             let begin = begin + Self::TICK * first as u32 / Self::CONNECTIONS as u32;
             pingers.spawn(async move {
                 let users: Vec<usize> = (first..count).step_by(Self::CONNECTIONS).collect();
                 let connection = Connection::open(address).await;
                 let pace = (begin, rounds, every);
-                keep_online(connection, &users, pace, is_mortal, silent, &seen).await;
+                keep_online(connection, &users, pace, is_mortal, pinging, &seen).await;
             });
         }
-        Self {
-            pingers,
-            silence,
-            seen,
-        }
+        Self { pingers, who, seen }
     }
 
-    /// The mortal ping no more; when each of them last did, once all others have pinged again.
-    pub(crate) async fn fall_silent(&mut self, every: Duration) -> Vec<(usize, Instant)> {
-        self.silence.send_replace(true);
-        tokio::time::sleep(every + Self::TICK * 10).await;
-        while let Some(ended) = self.pingers.try_join_next() {
-            ended.expect("all ping on");
-        }
+    /// The mortal ping no more; when each of them last did.
+    pub(crate) async fn fall_silent(&self) -> Vec<(usize, Instant)> {
+        self.who.send_replace(Who::Immortals);
+        sleep(Self::LAG + Self::TICK).await;
         self.seen.lock().last_pings.clone()
     }
 
-    /// How far the pings have been behind at most since this was asked last.
+    /// How far behind its time a ping was sent at most, since this was asked last.
     pub(crate) fn behind(&self) -> Duration {
         mem::take(&mut self.seen.lock().behind)
+    }
+
+    /// How many pings were answered.
+    pub(crate) fn pings(&self) -> usize {
+        self.seen.lock().pings
+    }
+
+    /// Nobody pings any more. Panics if a ping was not answered, or was sent too late.
+    pub(crate) async fn end(self) {
+        self.who.send_replace(Who::Nobody);
+        let ended = timeout(Self::LAG, self.pingers.join_all()).await;
+        ended.expect("all pings are answered");
     }
 }
 
@@ -273,16 +284,19 @@ async fn keep_online(
     users: &[usize],
     (begin, arriving, every): (Instant, usize, Duration),
     is_mortal: impl Fn(usize) -> bool,
-    silent: tokio::sync::watch::Receiver<bool>,
-    seen: &parking_lot::Mutex<Seen>,
+    pinging: watch::Receiver<Who>,
+    seen: &Mutex<Seen>,
 ) {
     let mut last = vec![None; users.len()];
     let mut ticks = interval_at(begin, Population::TICK);
     let (mut done, mut told) = (0_usize, false);
     loop {
         ticks.tick().await;
-        let silent = *silent.borrow();
-        if silent && !told {
+        let who = *pinging.borrow();
+        if who == Who::Nobody {
+            return;
+        }
+        if who == Who::Immortals && !told {
             told = true;
             let both = users.iter().zip(&last);
             let known = both.filter_map(|(user, last)| last.map(|last| (*user, last)));
@@ -290,30 +304,33 @@ async fn keep_online(
         }
         let rounds = begin.elapsed().as_secs_f64() / every.as_secs_f64();
         let due = (rounds * users.len() as f64) as usize;
-        let behind = every.mul_f64((due - done) as f64 / users.len() as f64);
-        assert!(behind < Population::LAG, "the pings are {behind:?} behind");
-        seen.lock().is_behind(behind);
         let here = |turn: &usize| turn % users.len() % arriving <= turn / users.len();
-        let turns = (done..due).filter(here).map(|turn| turn % users.len());
-        let turns: Vec<usize> = turns.collect();
+        let turns: Vec<usize> = (done..due).filter(here).collect();
         done = due;
         for ahead in turns.chunks(Population::AHEAD) {
+            let first_due = begin + every.mul_f64(ahead[0] as f64 / users.len() as f64);
+            let behind = first_due.elapsed();
+            assert!(behind < Population::LAG, "a ping is {behind:?} behind");
             let (mut requests, mut sent) = (Vec::new(), 0);
-            for index in ahead {
-                let mortal = is_mortal(users[*index]);
-                if mortal && silent {
+            for turn in ahead {
+                let index = turn % users.len();
+                let mortal = is_mortal(users[index]);
+                if mortal && who == Who::Immortals {
                     continue;
                 }
                 if mortal {
-                    last[*index] = Some(Instant::now());
+                    last[index] = Some(Instant::now());
                 }
-                requests.extend(post(&format!("/v1/users/user-{}/ping", users[*index])));
+                requests.extend(post(&format!("/v1/users/user-{}/ping", users[index])));
                 sent += 1;
             }
             connection.send(&requests).await;
             for _ in 0..sent {
                 connection.answer().await;
             }
+            let mut seen = seen.lock();
+            seen.behind = seen.behind.max(behind);
+            seen.pings += sent;
         }
     }
 }

@@ -208,17 +208,19 @@ impl Watcher {
     /// Waits, at most for `patience`, for so many events of this name; all seen by then.
     pub(crate) async fn wait(&self, name: &str, count: usize, patience: Duration) -> Vec<Seen> {
         let came = async {
-            while self.named(name) < count {
+            let (mut looked, mut found) = (0, 0);
+            while found < count {
                 sleep(Duration::from_millis(20)).await;
+                let seen = self.seen.lock();
+                found += seen[looked..]
+                    .iter()
+                    .filter(|event| event.name == name)
+                    .count();
+                looked = seen.len();
             }
         };
         // What did not come is missed by whoever counts.
         let _ = timeout(patience, came).await;
         self.seen.lock().clone()
-    }
-
-    fn named(&self, name: &str) -> usize {
-        let seen = self.seen.lock();
-        seen.iter().filter(|event| event.name == name).count()
     }
 }
