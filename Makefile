@@ -30,7 +30,7 @@ valkey: ## Run the tests on Valkey in the place of Redis
 	server=$$(find "$$(tests/venv $(VALKEY))" -type f -name valkey-server) && \
 		PRESENCE_TEST_REDIS_SERVER=$$server cargo test --locked -- --skip outage::tls
 
-bench: ## Measure the claims beside webdis, nchan and Redis itself, in about 20 minutes (Debian, Ubuntu)
+bench: ## Measure the claims beside webdis, nchan and Redis itself, in about half an hour (Debian, Ubuntu)
 	benches/install
 	cargo bench --locked
 
