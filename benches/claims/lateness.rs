@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::harness::calls::Population;
 use crate::harness::report::{Row, quantile_ms};
 use crate::harness::service::{Redis, Service};
-use crate::harness::streams::Watcher;
+use crate::harness::streams::{Seen, Watcher};
 
 /// The defaults of the service.
 const TTL: Duration = Duration::from_secs(60);
@@ -65,37 +65,21 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
     population.end().await;
     let of_a_ping = (before.cpu + after.cpu) / (before.pings + after.pings);
     let sweeping = (whole.cpu - whole.pings * of_a_ping) / whole.seconds;
-    let deadlines: HashMap<String, Instant> = last_pings
-        .into_iter()
-        .map(|(user, last)| (format!("user-{user}"), last + TTL))
-        .collect();
-    let left = seen.iter().filter(|event| event.name == "user.offline");
-    let left: Vec<_> = left.collect();
-    let living = left
-        .iter()
-        .filter(|event| !deadlines.contains_key(&event.user))
-        .count();
-    let told: HashSet<&str> = left.iter().map(|event| event.user.as_str()).collect();
-    assert_eq!(told.len(), left.len(), "nobody was announced twice");
-    let of_mortals = left
-        .iter()
-        .filter_map(|event| Some((event, deadlines.get(&event.user)?)));
-    let early = of_mortals
-        .clone()
-        .filter(|(event, deadline)| event.at + CLOCK < **deadline)
-        .count();
-    let mut late: Vec<Duration> = of_mortals
-        .map(|(event, deadline)| event.at.saturating_duration_since(*deadline))
-        .collect();
-    let announced = late.len() as f64 / MORTALS as f64 * 100.0;
+    let mut told = Told::of(&seen, &last_pings);
+    let announced = told.late.len() as f64 / MORTALS as f64 * 100.0;
     let what = |text: &str| format!("{text}, {users} users");
     let claim = "lateness of user.offline";
     vec![
         Row::new(claim, what("announced, % of 5,000"), announced).at_least(100.0),
-        Row::new(claim, what("announced although they ping"), living as f64).at_most(0.0),
-        Row::new(claim, what("announced too early"), early as f64).at_most(0.0),
-        Row::new(claim, what("p99, ms"), quantile_ms(&mut late, 0.99)).at_most(250.0),
-        Row::new(claim, what("p50, ms"), quantile_ms(&mut late, 0.5)),
+        Row::new(
+            claim,
+            what("announced although they ping"),
+            told.living as f64,
+        )
+        .at_most(0.0),
+        Row::new(claim, what("announced too early"), told.early as f64).at_most(0.0),
+        Row::new(claim, what("p99, ms"), quantile_ms(&mut told.late, 0.99)).at_most(250.0),
+        Row::new(claim, what("p50, ms"), quantile_ms(&mut told.late, 0.5)),
         Row::new(
             claim,
             what("sweeping, % of a core of Redis"),
@@ -114,6 +98,41 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
         ),
         Row::new(claim, what("pings behind afterwards, s"), behind),
     ]
+}
+
+/// What was told of departures.
+#[derive(Default)]
+struct Told {
+    /// How many were of users who ping.
+    living: usize,
+    /// How many came before the deadline.
+    early: usize,
+    /// How late were those of the users who fell silent.
+    late: Vec<Duration>,
+}
+
+impl Told {
+    /// By those of `seen`, where these were the last pings of whoever fell silent.
+    fn of(seen: &[Seen], last_pings: &[(usize, Instant)]) -> Self {
+        let deadlines = last_pings
+            .iter()
+            .map(|(user, last)| (format!("user-{user}"), *last + TTL));
+        let deadlines: HashMap<String, Instant> = deadlines.collect();
+        let (mut told, mut users) = (Self::default(), HashSet::new());
+        for event in seen.iter().filter(|event| event.name == "user.offline") {
+            assert!(users.insert(&event.user), "nobody was announced twice");
+            let Some(deadline) = deadlines.get(&event.user) else {
+                told.living += 1;
+                continue;
+            };
+            if event.at + CLOCK < *deadline {
+                told.early += 1;
+            }
+            let late = event.at.saturating_duration_since(*deadline);
+            told.late.push(late);
+        }
+        told
+    }
 }
 
 /// A while in which all pings go on and nobody sweeps, as after an outage.

@@ -257,6 +257,7 @@ impl Population {
     /// The mortal ping no more; when each of them last did.
     pub(crate) async fn fall_silent(&self) -> Vec<(usize, Instant)> {
         self.who.send_replace(Who::Immortals);
+        // Each connection says so when it looks next, which takes one that is behind so long.
         sleep(Self::LAG + Self::TICK).await;
         self.seen.lock().last_pings.clone()
     }
