@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Cursor;
 use super::frame::{self, KEEP_ALIVE};
 use super::stream::{End, Interest, Opening, Pushed, Slot};
-use crate::presence::{Epoch, Position, PresenceEvent, Timestamp, UserId};
+use crate::presence::{Entry, Epoch, Position, Timestamp, UserId};
 use crate::telemetry::Metrics;
 
 /// How many events are kept to let streams resume without asking the store. At most about 12 MB,
@@ -54,9 +54,9 @@ struct State {
 struct Recent {
     position: Position,
     previous: Position,
-    user: UserId,
     at: Timestamp,
-    frame: Bytes,
+    /// Whose event it is and its message; none where the kind is unknown.
+    shown: Option<(UserId, Bytes)>,
 }
 
 /// An event is missing between the newest one known and the one offered.
@@ -130,46 +130,49 @@ impl Hub {
     }
 
     /// Delivers events in their order; those known already are passed over.
-    pub(super) fn publish(&self, epoch: Epoch, events: &[PresenceEvent]) -> Result<(), Gap> {
-        for event in events {
+    pub(super) fn publish(&self, epoch: Epoch, entries: &[Entry]) -> Result<(), Gap> {
+        for entry in entries {
             // Anew for each, since streams are opened and closed by threads that serve calls as well.
             let mut state = self.state.lock();
             match state.newest {
                 Some((known, newest)) if known == epoch => {
-                    if event.position <= newest {
+                    if entry.position() <= newest {
                         continue;
                     }
-                    if event.previous != newest {
+                    if entry.previous() != newest {
                         return Err(Gap);
                     }
                 }
                 _ => return Err(Gap),
             }
-            state.newest = Some((epoch, event.position));
-            self.deliver(&mut state, epoch, event);
+            state.newest = Some((epoch, entry.position()));
+            self.deliver(&mut state, epoch, entry);
         }
         Ok(())
     }
 
-    fn deliver(&self, state: &mut State, epoch: Epoch, event: &PresenceEvent) {
-        let frame = frame::event(epoch, event);
-        let interested = state.by_user.get(&event.user).into_iter().flatten();
-        for slot in state.everyone.values().chain(interested) {
-            match slot.push(event.position, &frame) {
-                Pushed::Queued => self.metrics.events_delivered.inc(),
-                Pushed::Overflowed => self.metrics.streams_cut_off.inc(),
-                Pushed::Ignored => 0,
-            };
+    fn deliver(&self, state: &mut State, epoch: Epoch, entry: &Entry) {
+        let shown = entry
+            .event()
+            .map(|event| (event.user.clone(), frame::event(epoch, event)));
+        if let Some((user, frame)) = &shown {
+            let interested = state.by_user.get(user).into_iter().flatten();
+            for slot in state.everyone.values().chain(interested) {
+                match slot.push(entry.position(), frame) {
+                    Pushed::Queued => self.metrics.events_delivered.inc(),
+                    Pushed::Overflowed => self.metrics.streams_cut_off.inc(),
+                    Pushed::Ignored => 0,
+                };
+            }
         }
         if state.recent.len() == RECENT_LIMIT {
             state.recent.pop_front();
         }
         state.recent.push_back(Recent {
-            position: event.position,
-            previous: event.previous,
-            user: event.user.clone(),
-            at: event.at,
-            frame,
+            position: entry.position(),
+            previous: entry.previous(),
+            at: entry.at(),
+            shown,
         });
     }
 
@@ -333,12 +336,17 @@ impl State {
         }
         let mut frames = Vec::new();
         for event in self.recent.range(first..) {
-            if interest.includes(&event.user) {
-                if frames.len() == JOIN_LIMIT {
-                    return Missed::TooMany(frames, event.previous);
-                }
-                frames.push(event.frame.clone());
+            let Some((_, frame)) = event
+                .shown
+                .as_ref()
+                .filter(|(user, _)| interest.includes(user))
+            else {
+                continue;
+            };
+            if frames.len() == JOIN_LIMIT {
+                return Missed::TooMany(frames, event.previous);
             }
+            frames.push(frame.clone());
         }
         Missed::Frames(frames)
     }

@@ -102,11 +102,13 @@ async fn scan(store: &Store) -> Result<Snapshot, StoreError> {
             let lost = "its history broke off during a snapshot";
             return Err(StoreError::Unreachable(lost.to_owned()));
         }
-        for event in &history.events {
-            position = event.position;
-            correct(&mut online, event);
+        for entry in &history.entries {
+            position = entry.position();
+            if let Some(event) = entry.event() {
+                correct(&mut online, event);
+            }
         }
-        if history.events.len() < SCAN_STEP {
+        if history.entries.len() < SCAN_STEP {
             break;
         }
     }

@@ -15,7 +15,7 @@ use super::payload::ResetReason;
 use super::snapshot::{Snapshot, Snapshots};
 use super::stream::{End, EventStream, Interest, Opening, Slot};
 use crate::config::Config;
-use crate::presence::Timestamp;
+use crate::presence::{Entry, Timestamp};
 use crate::store::{Store, StoreError};
 
 /// How many events of the history one step of a replay reads.
@@ -270,18 +270,19 @@ impl Streams {
                     if history.epoch != cursor.epoch {
                         return Ok(Some(ResetReason::DataLost));
                     }
-                    let first = history.events.first();
-                    let gone = first.is_some_and(|event| event.at < self.oldest(origin));
+                    let first = history.entries.first();
+                    let gone = first.is_some_and(|entry| entry.at() < self.oldest(origin));
                     if gone || !history.continues(cursor.position) {
                         return Ok(Some(ResetReason::HistoryGone));
                     }
                     cursor.position = history
-                        .events
+                        .entries
                         .last()
-                        .map_or(cursor.position, |last| last.position);
+                        .map_or(cursor.position, Entry::position);
                     let wanted = history
-                        .events
+                        .entries
                         .iter()
+                        .filter_map(Entry::event)
                         .filter(|event| slot.interest.includes(&event.user));
                     slot.feed(wanted.map(|event| frame::event(history.epoch, event)));
                 }
