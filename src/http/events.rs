@@ -199,6 +199,7 @@ async fn open(
             last_event_id: asked.last_event_id,
             caller: caller.name(),
             closes_by: caller.expires(),
+            credential: None,
         })
         .await?;
     let headers = [
