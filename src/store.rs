@@ -256,7 +256,7 @@ impl Store {
 
     /// The data set, and the newest position in its history.
     pub async fn newest(&self) -> Result<(Epoch, Position), StoreError> {
-        let history = self.history(Position::START, 1).await?;
+        let history = self.history_before(None, 1).await?;
         Ok((history.epoch, history.newest))
     }
 

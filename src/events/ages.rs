@@ -104,11 +104,12 @@ impl Ages {
         }
     }
 
-    /// Takes the steps whose time has come.
-    pub(super) fn take_steps(&mut self, now: Instant) {
+    /// Takes the steps whose time has come; the streams that are over by now.
+    pub(super) fn take_steps(&mut self, now: Instant) -> Vec<Arc<Slot>> {
+        let mut over = Vec::new();
         while let Some(entry) = self.steps.first_entry() {
             if entry.key().0 > now {
-                return;
+                break;
             }
             let (slot, step) = entry.remove();
             self.next_step.remove(&slot.id);
@@ -123,11 +124,13 @@ impl Ages {
                 }
                 Step::Finish => {
                     slot.finish();
+                    over.push(slot);
                     continue;
                 }
             };
             self.schedule(&slot, now + self.end_patience, next);
         }
+        over
     }
 
     /// Spreads the ends of all streams over `time`, also of those that are still to be opened.

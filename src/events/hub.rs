@@ -375,7 +375,7 @@ impl Hub {
     /// withdrawn.
     pub(crate) fn tick(&self) {
         let mut state = self.state.lock();
-        state.ages.take_steps(Instant::now());
+        let over = state.ages.take_steps(Instant::now());
         let turn = state.ages.turn();
         let streams: Vec<_> = state.ages.part(turn).cloned().collect();
         let newest = state.heard.as_ref().map(|heard| {
@@ -384,6 +384,10 @@ impl Hub {
             (state.generation, newest, ready)
         });
         drop(state);
+        // Over HTTP/2 the body of a stream stays for as long as its reader gives no window.
+        for slot in &over {
+            self.close(slot);
+        }
         for slot in &streams {
             if slot.is_withdrawn() {
                 self.end(slot, EndReason::TokenExpired);

@@ -255,3 +255,101 @@ impl Groups {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet as Set;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::events::EndReason;
+    use crate::events::slot::Opening;
+
+    fn users(numbers: impl IntoIterator<Item = usize>) -> Interest {
+        let ids = numbers
+            .into_iter()
+            .map(|number| UserId::new(&format!("user-{number}")));
+        Interest::users(ids.collect::<Result<_, _>>().expect("good ids"))
+    }
+
+    fn open(index: &mut Index, id: u64, interest: &Interest) -> Arc<Slot> {
+        let group = index.group(interest, usize::MAX).expect("there is room");
+        let opening = Opening {
+            interest: interest.clone(),
+            snapshot: false,
+            closes: (Instant::now(), EndReason::MaxAge),
+            credential: None,
+        };
+        let slot = Arc::new(Slot::new(id, group, index.interest(group), opening));
+        index.add(group, &slot);
+        while index.enter_some(group) {}
+        slot
+    }
+
+    fn close(index: &mut Index, slot: &Slot) {
+        if let Some(mut leaving) = index.remove(slot) {
+            while index.leave_some(&mut leaving) {}
+        }
+    }
+
+    /// The streams that are handed an event of this user, a few at a time.
+    fn interested(index: &Index, user: usize, most: usize) -> Vec<u64> {
+        let user = UserId::new(&format!("user-{user}")).expect("an id");
+        let mut streams = Vec::new();
+        let mut reached = Some(Reached::default());
+        while let Some(from) = reached {
+            reached = index.each_interested(&user, from, most, |slot| streams.push(slot.id));
+        }
+        streams
+    }
+
+    #[test]
+    fn every_interested_stream_is_reached_once_however_small_the_parts_are() {
+        let mut index = Index::new();
+        let interests = [
+            Interest::Everyone,
+            users([1, 2]),
+            users([2, 1]),
+            users([2]),
+            users([2, 3]),
+            Interest::Everyone,
+            users(0..2_000),
+        ];
+        let slots: Vec<_> = (0..)
+            .zip(&interests)
+            .map(|(id, interest)| open(&mut index, id, interest))
+            .collect();
+        for most in [1, 2, 3, 100] {
+            let reached = interested(&index, 2, most);
+            assert_eq!(reached.len(), 7);
+            assert_eq!(reached.into_iter().collect::<Set<_>>(), (0..7).collect());
+            assert_eq!(interested(&index, 1_999, most), [0, 5, 6]);
+            assert_eq!(interested(&index, 2_000, most), [0, 5]);
+        }
+        assert!(slots[1].interest == slots[2].interest && slots[1].group == slots[2].group);
+        for slot in &slots[..3] {
+            close(&mut index, slot);
+        }
+        assert_eq!(interested(&index, 2, 1), [5, 3, 4, 6]);
+        for slot in &slots[3..] {
+            close(&mut index, slot);
+        }
+        assert_eq!(
+            (index.watched, index.by_user.len(), index.groups.len()),
+            (0, 0, 1)
+        );
+        assert!(index.by_list.is_empty());
+    }
+
+    #[test]
+    fn equal_lists_count_once_and_others_only_as_long_as_there_is_room() {
+        let mut index = Index::new();
+        let first = open(&mut index, 0, &users(0..10));
+        let most = 15;
+        assert_eq!(index.group(&users(0..10), most), Some(first.group));
+        assert_eq!(index.group(&users(10..20), most), None);
+        assert!(index.group(&users(10..15), most).is_some());
+        assert!(index.group(&Interest::Everyone, most).is_some());
+    }
+}
