@@ -14,6 +14,7 @@ mod refusal;
 mod snapshot;
 mod stream;
 mod streams;
+mod withdrawal;
 
 pub use self::bus::Bus;
 pub use self::capacity::Full;
@@ -27,3 +28,4 @@ pub use self::payload::{
 pub use self::refusal::Refusal;
 pub use self::stream::{EventStream, Interest};
 pub use self::streams::{OpenError, StreamRequest, Streams};
+pub use self::withdrawal::Withdrawal;

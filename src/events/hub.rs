@@ -240,6 +240,18 @@ impl Hub {
         Joined::Following
     }
 
+    /// Ends the streams whose credential was withdrawn.
+    pub(crate) fn end_withdrawn(&self) {
+        for place in 0..KEEP_ALIVE_TICKS {
+            // In parts, since events wait meanwhile.
+            for slot in self.state.lock().wheel[place].values() {
+                if slot.is_withdrawn() {
+                    slot.end(End::Due);
+                }
+            }
+        }
+    }
+
     /// Sends the comments and ends the streams whose time has come.
     pub(crate) fn tick(&self) {
         let mut state = self.state.lock();

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::capacity::Place;
 use super::hub::Hub;
+use super::withdrawal::Withdrawal;
 use crate::presence::{Position, UserId};
 
 /// How many events may wait for a reader before it is cut off. They are shared, so a full queue
@@ -65,6 +66,7 @@ pub(super) struct Slot {
     pub(super) id: u64,
     pub(super) interest: Interest,
     pub(super) snapshot: bool,
+    credential: Option<Withdrawal>,
     state: Mutex<State>,
 }
 
@@ -77,6 +79,8 @@ pub(super) struct Opening {
     pub(super) head: Bytes,
     /// When it is ended.
     pub(super) closes_at: Instant,
+    /// What it needs to go on.
+    pub(super) credential: Option<Withdrawal>,
 }
 
 #[derive(Debug)]
@@ -109,8 +113,16 @@ impl Slot {
             id,
             interest: opening.interest,
             snapshot: opening.snapshot,
+            credential: opening.credential,
             state: Mutex::new(state),
         }
+    }
+
+    /// Whether its credential counts no longer.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.credential
+            .as_ref()
+            .is_some_and(Withdrawal::is_withdrawn)
     }
 
     /// Begins live delivery: events after `known` are welcome from now on.

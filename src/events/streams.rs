@@ -14,6 +14,7 @@ use super::hub::{Hub, Joined, Origin};
 use super::payload::ResetReason;
 use super::snapshot::{Snapshot, Snapshots};
 use super::stream::{End, EventStream, Interest, Opening, Slot};
+use super::withdrawal::Withdrawal;
 use crate::config::Config;
 use crate::presence::Timestamp;
 use crate::store::{Store, StoreError};
@@ -44,6 +45,8 @@ pub struct StreamRequest {
     pub caller: Option<Arc<str>>,
     /// When it ends at the latest.
     pub closes_by: Option<Instant>,
+    /// What it needs to go on; none where that cannot be withdrawn.
+    pub credential: Option<Withdrawal>,
 }
 
 /// Why a stream was not opened.
@@ -131,7 +134,12 @@ impl Streams {
             snapshot: request.snapshot,
             head,
             closes_at,
+            credential: request.credential,
         });
+        // It may have been withdrawn before the stream could be found.
+        if slot.is_withdrawn() {
+            slot.end(End::Due);
+        }
         if !self.joins_at_once(&slot, start) {
             self.begin(Arc::clone(&slot), start);
         }

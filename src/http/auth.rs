@@ -24,6 +24,7 @@ use self::limits::Allowance;
 pub(super) use self::verifying::Refused;
 use self::verifying::VerifyingKey;
 use super::error::Error;
+use crate::events::Withdrawal;
 use crate::presence::UserId;
 
 /// Whoever sent a request, as its credential proves.
@@ -137,6 +138,14 @@ impl Caller {
             Self::Anonymous => None,
             Self::User(caller) => Some(format!("user {}", caller.token.user).into()),
             Self::Server(caller) => Some(format!("key {}", caller.name).into()),
+        }
+    }
+
+    /// What tells that the credential was withdrawn; none where it cannot be.
+    pub(super) fn withdrawal(&self) -> Option<Withdrawal> {
+        match self {
+            Self::User(caller) => Some(caller.token.key.withdrawal()),
+            Self::Anonymous | Self::Server(_) => None,
         }
     }
 

@@ -4,7 +4,6 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
@@ -14,6 +13,7 @@ use serde::Deserialize;
 use super::access::{Digest, digest};
 use super::{Token, Watch, unix_now};
 use crate::config::{AccessConfig, InvalidSetting, Secret};
+use crate::events::Withdrawal;
 use crate::presence::UserId;
 
 /// How far the issuer's clock may be ahead of ours, in seconds. An `exp` gets no such grace: a
@@ -38,7 +38,7 @@ pub(super) struct VerifyingKey {
     pub(super) kid: Option<String>,
     /// What tells it from other keys of its JWK set.
     pub(super) identity: Digest,
-    retired: AtomicBool,
+    withdrawal: Withdrawal,
 }
 
 /// Which tokens are accepted, whoever signed them.
@@ -108,7 +108,7 @@ impl VerifyingKey {
             rules: rules.validation(algorithm),
             kid: None,
             identity: Digest::default(),
-            retired: AtomicBool::new(false),
+            withdrawal: Withdrawal::default(),
         }
     }
 
@@ -175,11 +175,16 @@ impl VerifyingKey {
 
     /// Whether it has left its JWK set: what it verified counts no longer.
     pub(super) fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Relaxed)
+        self.withdrawal.is_withdrawn()
     }
 
     pub(super) fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
+        self.withdrawal.withdraw();
+    }
+
+    /// What streams need that its tokens open.
+    pub(super) fn withdrawal(&self) -> Withdrawal {
+        self.withdrawal.clone()
     }
 
     /// What the token says, if this key signed it.

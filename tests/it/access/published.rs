@@ -8,6 +8,7 @@ use super::jwks_server::{Conduct, JwksServer, publish};
 use super::signing::Signer;
 use super::{SECRET, assert_refused, claims, metric, ping};
 use crate::instance::{Instance, Settings};
+use crate::sse::{End, Stream};
 use crate::wait::eventually_true;
 
 async fn instance_of(server: &JwksServer) -> Instance {
@@ -90,6 +91,35 @@ async fn a_rotated_key_is_found_and_the_old_one_forgotten() {
     })
     .await;
     assert_eq!(ping(&client, "alice", &by_new).await.status, 200);
+}
+
+/// The stream would otherwise go on until the token expires, which may be long after the key was stolen.
+#[tokio::test]
+async fn the_streams_of_a_withdrawn_key_end_and_no_others() {
+    let (old, new) = (Signer::p256().named("old"), Signer::p256().named("new"));
+    let server = JwksServer::start(publish(&[&old, &new])).await;
+    let instance = instance_of(&server).await;
+    let client = instance.client();
+    let open = async |signer: &Signer| {
+        let request = Stream::request(&client, "?userIds=alice");
+        Stream::send(request.bearer_auth(signer.token(&claims("alice")))).await
+    };
+    let (of_old, mut of_new) = (open(&old).await, open(&new).await);
+    server.now(publish(&[&new]));
+    let unknown = Signer::p256().named("unknown").token(&claims("alice"));
+    eventually_true("the withdrawal is seen", async || {
+        ping(&client, "alice", &unknown).await;
+        ping(&client, "alice", &old.token(&claims("alice")))
+            .await
+            .status
+            == 401
+    })
+    .await;
+    let end = of_old.end(Duration::from_secs(5)).await;
+    assert_eq!(end, Some(End::Clean));
+    let alive = ping(&client, "alice", &new.token(&claims("alice"))).await;
+    assert_eq!(alive.status, 200);
+    assert_eq!(of_new.next().await.brief(), "online alice");
 }
 
 #[tokio::test]
