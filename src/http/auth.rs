@@ -4,6 +4,7 @@
 //! [`SeeingEveryone`], or the [`Caller`] itself where the request's body names the users.
 
 mod access;
+mod checks;
 mod extract;
 mod jwks;
 mod keys;

@@ -80,6 +80,8 @@ pub(super) enum Error {
     TooManyStreams(#[from] Full),
     #[error("the keys that verify tokens are out of reach; try again")]
     KeysUnreachable,
+    #[error("too many tokens have to be verified; try again")]
+    TooManyTokens,
     #[error("there is nothing at this path")]
     NotFound,
     #[error("the path exists, but not for this method; see Allow")]
@@ -141,6 +143,11 @@ impl Error {
                 "keys-unreachable",
                 "Keys unreachable",
             ),
+            Self::TooManyTokens => (
+                S::SERVICE_UNAVAILABLE,
+                "too-many-tokens",
+                "Too many tokens to verify",
+            ),
             Self::NotFound => (S::NOT_FOUND, "not-found", "Not found"),
             Self::MethodNotAllowed => (
                 S::METHOD_NOT_ALLOWED,
@@ -172,7 +179,9 @@ impl Error {
     fn passing(&self) -> Option<Passing> {
         let (cause, wait) = match self {
             Self::StoreUnreachable(_) => (Refusal::StoreUnreachable, RETRY_SOON),
-            Self::StoreOverloaded | Self::KeysUnreachable => (Refusal::Overloaded, RETRY_SOON),
+            Self::StoreOverloaded | Self::KeysUnreachable | Self::TooManyTokens => {
+                (Refusal::Overloaded, RETRY_SOON)
+            }
             Self::TooManyStreams(_) => (Refusal::TooManyStreams, RETRY_STREAM),
             Self::TooManyCalls(wait) => (Refusal::Overloaded, *wait),
             _ => return None,

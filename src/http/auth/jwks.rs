@@ -108,6 +108,11 @@ impl Jwks {
         })
     }
 
+    /// Which fetch the keys are of that are in force.
+    pub(super) fn round(&self) -> u64 {
+        self.set.borrow().round
+    }
+
     /// Keys that may have signed a token with this algorithm and key id. An unknown id waits for a
     /// fetch, unless one was made too lately.
     pub(super) async fn keys_for(

@@ -122,6 +122,60 @@ async fn the_streams_of_a_withdrawn_key_end_and_no_others() {
     assert_eq!(of_new.next().await.brief(), "online alice");
 }
 
+/// Each key that is tried costs a check, and anybody can make up tokens that name none.
+#[tokio::test]
+async fn a_token_that_names_no_key_is_tried_with_few() {
+    let names = ["a", "b", "c", "d", "e"];
+    let keys = names.map(|name| Signer::ed25519().named(name));
+    let few: Vec<_> = keys.iter().take(4).collect();
+    let server = JwksServer::start(publish(&few)).await;
+    let instance = instance_of(&server).await;
+    let client = instance.client();
+    let nameless = |key: &Signer| key.token_with(&json!({"alg": "EdDSA"}), &claims("alice"));
+    for key in &few {
+        assert_eq!(ping(&client, "alice", &nameless(key)).await.status, 200);
+    }
+    let all: Vec<_> = keys.iter().collect();
+    let server = JwksServer::start(publish(&all)).await;
+    let instance = instance_of(&server).await;
+    let client = instance.client();
+    for key in &all {
+        let named = ping(&client, "alice", &key.token(&claims("alice"))).await;
+        assert_eq!(named.status, 200, "{}", named.body);
+        let refused = ping(&client, "alice", &nameless(key)).await;
+        let problem = assert_refused(&refused, 401, "of five keys");
+        let detail = problem["detail"].as_str();
+        assert!(
+            detail.is_some_and(|detail| detail.contains("kid")),
+            "{problem}"
+        );
+    }
+}
+
+/// A refusal is remembered for a moment; a key that is published within that moment is used all the same.
+#[tokio::test]
+async fn a_refused_token_is_accepted_once_its_key_is_published() {
+    let (known, late) = (Signer::ed25519(), Signer::ed25519());
+    let server = JwksServer::start(publish(&[&known])).await;
+    let instance = instance_of(&server).await;
+    let client = instance.client();
+    let token = late.token(&claims("alice"));
+    for _ in 0..3 {
+        assert_refused(
+            &ping(&client, "alice", &token).await,
+            401,
+            "of nobody's key",
+        );
+    }
+    server.now(publish(&[&known, &late]));
+    let unknown = Signer::ed25519().named("unknown").token(&claims("alice"));
+    eventually_true("the new key is used", async || {
+        ping(&client, "alice", &unknown).await;
+        ping(&client, "alice", &token).await.status == 200
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn made_up_key_ids_do_not_reach_the_provider() {
     let signer = Signer::ed25519().named("real");
