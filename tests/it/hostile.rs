@@ -4,4 +4,5 @@ mod connections;
 mod lazy_reader;
 mod slow_heads;
 mod slow_reader;
+mod smuggling;
 mod talkative_reader;
