@@ -6,3 +6,4 @@ mod slow_heads;
 mod slow_reader;
 mod smuggling;
 mod talkative_reader;
+mod unread_files;
