@@ -14,7 +14,6 @@ mod refusal;
 mod snapshot;
 mod stream;
 mod streams;
-mod withdrawal;
 
 pub use self::bus::Bus;
 pub use self::capacity::Full;
@@ -26,6 +25,5 @@ pub use self::payload::{
     PresenceReady, PresenceReset, PresenceSnapshot, ResetReason, UserOffline, UserOnline,
 };
 pub use self::refusal::Refusal;
-pub use self::stream::{EventStream, Interest};
+pub use self::stream::{Credential, EventStream, Interest};
 pub use self::streams::{OpenError, StreamRequest, Streams};
-pub use self::withdrawal::Withdrawal;

@@ -241,7 +241,7 @@ impl Hub {
     }
 
     /// Ends the streams whose credential was withdrawn.
-    pub(crate) fn end_withdrawn(&self) {
+    pub(super) fn end_withdrawn(&self) {
         for place in 0..KEEP_ALIVE_TICKS {
             // In parts, since events wait meanwhile.
             for slot in self.state.lock().wheel[place].values() {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,7 +14,6 @@ use tokio::time::Instant;
 
 use super::capacity::Place;
 use super::hub::Hub;
-use super::withdrawal::Withdrawal;
 use crate::presence::{Position, UserId};
 
 /// How many events may wait for a reader before it is cut off. They are shared, so a full queue
@@ -66,7 +66,7 @@ pub(super) struct Slot {
     pub(super) id: u64,
     pub(super) interest: Interest,
     pub(super) snapshot: bool,
-    credential: Option<Withdrawal>,
+    credential: Option<Arc<dyn Credential>>,
     state: Mutex<State>,
 }
 
@@ -80,7 +80,7 @@ pub(super) struct Opening {
     /// When it is ended.
     pub(super) closes_at: Instant,
     /// What it needs to go on.
-    pub(super) credential: Option<Withdrawal>,
+    pub(super) credential: Option<Arc<dyn Credential>>,
 }
 
 #[derive(Debug)]
@@ -120,9 +120,8 @@ impl Slot {
 
     /// Whether its credential counts no longer.
     pub(super) fn is_withdrawn(&self) -> bool {
-        self.credential
-            .as_ref()
-            .is_some_and(Withdrawal::is_withdrawn)
+        let credential = self.credential.as_ref();
+        credential.is_some_and(|credential| credential.is_withdrawn())
     }
 
     /// Begins live delivery: events after `known` are welcome from now on.
@@ -289,6 +288,12 @@ fn wake(waker: &mut Option<Waker>) {
     if let Some(waker) = waker.take() {
         waker.wake();
     }
+}
+
+/// What a stream was opened with, where that can be withdrawn before it expires. The stream then ends.
+pub trait Credential: Debug + Send + Sync {
+    /// Whether the credential counts no more.
+    fn is_withdrawn(&self) -> bool;
 }
 
 /// The body of a stream's response. Dropping it closes the stream.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use super::access::{Digest, digest};
 use super::{Token, Watch, unix_now};
 use crate::config::{AccessConfig, InvalidSetting, Secret};
-use crate::events::Withdrawal;
+use crate::events::Credential;
 use crate::presence::UserId;
 
 /// How far the issuer's clock may be ahead of ours, in seconds. An `exp` gets no such grace: a
@@ -38,7 +39,7 @@ pub(super) struct VerifyingKey {
     pub(super) kid: Option<String>,
     /// What tells it from other keys of its JWK set.
     pub(super) identity: Digest,
-    withdrawal: Withdrawal,
+    retired: AtomicBool,
 }
 
 /// Which tokens are accepted, whoever signed them.
@@ -108,7 +109,7 @@ impl VerifyingKey {
             rules: rules.validation(algorithm),
             kid: None,
             identity: Digest::default(),
-            withdrawal: Withdrawal::default(),
+            retired: AtomicBool::new(false),
         }
     }
 
@@ -175,16 +176,11 @@ impl VerifyingKey {
 
     /// Whether it has left its JWK set: what it verified counts no longer.
     pub(super) fn is_retired(&self) -> bool {
-        self.withdrawal.is_withdrawn()
+        self.retired.load(Ordering::Relaxed)
     }
 
     pub(super) fn retire(&self) {
-        self.withdrawal.withdraw();
-    }
-
-    /// What streams need that its tokens open.
-    pub(super) fn withdrawal(&self) -> Withdrawal {
-        self.withdrawal.clone()
+        self.retired.store(true, Ordering::Relaxed);
     }
 
     /// What the token says, if this key signed it.
@@ -203,6 +199,12 @@ impl VerifyingKey {
             expires: claims.exp as u64,
             key: Arc::clone(self),
         })
+    }
+}
+
+impl Credential for VerifyingKey {
+    fn is_withdrawn(&self) -> bool {
+        self.is_retired()
     }
 }
 
