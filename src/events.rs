@@ -16,6 +16,7 @@ mod index;
 mod limits;
 mod opening;
 mod payload;
+mod refusal;
 mod replay;
 mod ring;
 mod shared;
@@ -28,7 +29,6 @@ pub use self::bus::Bus;
 pub use self::capacity::Full;
 pub use self::cursor::Cursor;
 pub use self::expiry::{Doorbell, Sweeper};
-pub use self::frame::refusal;
 pub use self::hub::Hub;
 pub(crate) use self::hub::TICK;
 pub use self::limits::Limits;
@@ -36,5 +36,6 @@ pub use self::payload::{
     EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
     UserOffline, UserOnline,
 };
+pub use self::refusal::Refusal;
 pub use self::stream::{Credential, EventStream, Interest};
 pub use self::streams::{OpenError, StreamRequest, Streams};

@@ -78,6 +78,9 @@ pub enum ServerError {
     /// A setting makes no sense.
     #[error(transparent)]
     Setting(#[from] InvalidSetting),
+    /// Nobody could be told that the service runs.
+    #[error("cannot write to the standard output: {0}")]
+    Output(io::Error),
     /// A background task ended, which none ever should.
     #[error("the {0} ended; the service cannot go on without it")]
     TaskEnded(String),
@@ -214,8 +217,9 @@ impl Server {
         let hub = Arc::clone(&self.hub);
         let mut tasks = JoinSet::new();
         let (keys, limits) = (Arc::clone(&self.access), Arc::clone(&self.access));
+        let streams = Arc::clone(&self.streams);
         tasks.spawn(async move {
-            keys.keep_keys_fresh().await;
+            keys.keep_keys_fresh(|| streams.end_withdrawn()).await;
             "refresh of the published keys"
         });
         tasks.spawn(async move {

@@ -101,14 +101,6 @@ pub(super) fn end(reason: EndReason) -> String {
     text
 }
 
-/// All of a stream that is refused for a temporary cause, to a client that gives up for good on
-/// any status but 200.
-pub fn refusal(reason: EndReason) -> Bytes {
-    let mut text = retry();
-    text.push_str(&end(reason));
-    text.into()
-}
-
 /// `presence.reset`.
 pub(super) fn reset(cursor: Cursor, reason: ResetReason) -> Bytes {
     let reason = reason.as_str();

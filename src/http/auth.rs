@@ -4,6 +4,7 @@
 //! [`SeeingEveryone`], or the [`Caller`] itself where the request's body names the users.
 
 mod access;
+mod checks;
 mod extract;
 mod jwks;
 mod keys;
@@ -24,6 +25,7 @@ use self::limits::Allowance;
 pub(super) use self::verifying::Refused;
 use self::verifying::VerifyingKey;
 use super::error::Error;
+use crate::events::Credential;
 use crate::presence::UserId;
 
 /// Whoever sent a request, as its credential proves.
@@ -137,6 +139,14 @@ impl Caller {
             Self::Anonymous => None,
             Self::User(caller) => Some(format!("user {}", caller.token.user).into()),
             Self::Server(caller) => Some(format!("key {}", caller.name).into()),
+        }
+    }
+
+    /// What the streams of the caller need to go on; none where that cannot be withdrawn.
+    pub(super) fn credential(&self) -> Option<Arc<dyn Credential>> {
+        match self {
+            Self::User(caller) => Some(Arc::clone(&caller.token.key) as Arc<dyn Credential>),
+            Self::Anonymous | Self::Server(_) => None,
         }
     }
 

@@ -1,8 +1,10 @@
 //! Clients that are broken, or mean harm.
 
 mod connections;
+mod hidden_requests;
 mod lazy_reader;
 mod slow_heads;
 mod slow_reader;
 mod snapshots;
 mod talkative_reader;
+mod unread_files;

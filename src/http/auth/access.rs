@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest as sha};
+use tracing::warn;
 
 use super::keys::ApiKeys;
 use super::tokens::Tokens;
@@ -45,6 +46,9 @@ impl Access {
                 None => "PORT",
             };
             return Err(InvalidSetting::new(variable, why));
+        }
+        if !closed {
+            warn_of_the_open_door(access.is_open_mode());
         }
         Ok(Self {
             closed,
@@ -105,12 +109,26 @@ impl Access {
         }
     }
 
-    /// Keeps the published keys fresh, for as long as the service runs.
-    pub(crate) async fn keep_keys_fresh(&self) {
+    /// Keeps the published keys fresh, for as long as the service runs. Calls `on_withdrawal` whenever keys were
+    /// withdrawn.
+    pub(crate) async fn keep_keys_fresh(&self, on_withdrawal: impl Fn()) {
         match self.tokens.as_ref().and_then(Tokens::published) {
-            Some(published) => published.keep_fresh().await,
+            Some(published) => published.keep_fresh(on_withdrawal).await,
             None => std::future::pending().await,
         }
+    }
+}
+
+fn warn_of_the_open_door(local_only: bool) {
+    match local_only {
+        true => warn!(
+            "open mode: no credential is configured, so everyone on this machine may do everything; requests \
+             through proxies and of web pages of other origins are refused"
+        ),
+        false => warn!(
+            "no credential is configured and PRESENCE_ALLOW_ANONYMOUS is true: everyone who reaches the service \
+             may do everything"
+        ),
     }
 }
 

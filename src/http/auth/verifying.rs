@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::access::{Digest, digest};
 use super::{Token, Watch, unix_now};
 use crate::config::{AccessConfig, InvalidSetting, Secret};
+use crate::events::Credential;
 use crate::presence::UserId;
 
 /// How far the issuer's clock may be ahead of ours, in seconds. An `exp` gets no such grace: a
@@ -198,6 +199,12 @@ impl VerifyingKey {
             expires: claims.exp as u64,
             key: Arc::clone(self),
         })
+    }
+}
+
+impl Credential for VerifyingKey {
+    fn is_withdrawn(&self) -> bool {
+        self.is_retired()
     }
 }
 
