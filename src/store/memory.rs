@@ -12,7 +12,7 @@ use super::{
     Swept, Touched, UserState,
 };
 use crate::presence::{
-    ConnectionId, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
+    ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
 };
 
 /// A store in this process. Its clock is the wall clock at the start plus the time elapsed since,
@@ -300,10 +300,11 @@ impl MemoryStore {
         let after = state
             .history
             .partition_point(|event| event.position <= position);
+        let events = state.history.range(after..).take(limit);
         History {
             epoch: self.epoch,
             newest: state.newest,
-            events: state.history.range(after..).take(limit).cloned().collect(),
+            entries: events.cloned().map(Entry::Event).collect(),
         }
     }
 
