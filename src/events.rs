@@ -10,6 +10,7 @@ mod expiry;
 mod frame;
 mod hub;
 mod payload;
+mod refusal;
 mod slot;
 mod snapshot;
 mod stream;
@@ -26,5 +27,6 @@ pub use self::payload::{
     EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
     UserOffline, UserOnline,
 };
+pub use self::refusal::Refusal;
 pub use self::stream::{EventStream, Interest};
 pub use self::streams::{OpenError, StreamRequest, Streams};
