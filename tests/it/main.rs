@@ -20,6 +20,7 @@ mod wait;
 mod access;
 mod browser;
 mod bytes;
+mod clients;
 mod events;
 mod faults;
 mod histories;

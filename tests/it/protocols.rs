@@ -62,7 +62,7 @@ async fn a_stream_over_http_1_0_has_no_chunks_and_ends_with_its_connection() {
         for foreign in ["transfer-encoding", "content-length", "keep-alive"] {
             assert!(!head.contains(foreign), "{foreign} in {head}");
         }
-        assert!(body.starts_with("retry: "), "no size of a chunk: {body}");
+        assert!(!body.contains('\r'), "no size of a chunk: {body:?}");
         readers.push(reader);
     }
     client.connect("alice").await;
