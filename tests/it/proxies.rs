@@ -2,9 +2,12 @@
 
 mod front;
 
-use reqwest::Method;
+use std::time::Duration;
 
-use crate::client::{query_of, send, try_send};
+use reqwest::Method;
+use tokio::time::sleep;
+
+use crate::client::{media_type, query_of, send, try_send};
 use crate::cluster::Cluster;
 use crate::instance::Settings;
 use crate::process::Signal;
@@ -64,7 +67,7 @@ async fn callers_and_readers_recover_from_restarts(kind: Kind) {
     let habits = Habits {
         query: "?snapshot=true".to_owned(),
         memory: Memory::Cursor,
-        rest: std::time::Duration::ZERO,
+        rest: Duration::ZERO,
     };
     let readers =
         [0, 1, 2].map(|_| EventSource::start(std::slice::from_ref(&client), 0, habits.clone()));
@@ -116,6 +119,37 @@ async fn callers_and_readers_recover_from_restarts(kind: Kind) {
     }
 }
 
+/// Instances that are not ready say why, and when to try again, also where the proxy asks whether they are.
+async fn callers_and_readers_hear_that_the_store_is_gone(kind: Kind) {
+    let mut cluster = Cluster::of(2, settings()).await;
+    let front = Front::start(kind, &cluster).await;
+    let client = front.client();
+    client.connect("alice").await;
+    cluster.redis_mut().kill();
+    eventually_true("a call is refused by the service", async || {
+        let pinged = send(client.of_user("alice", "ping")).await;
+        let refused = pinged.status == 503 && !pinged.header("retry-after").is_empty();
+        refused && pinged.body.contains("urn:presence:problem:")
+    })
+    .await;
+    // By then the proxy has asked, too.
+    sleep(Duration::from_secs(3)).await;
+    let body = send(client.of_connection("alice", "ping", "phone")).await;
+    assert_eq!(body.status, 503, "{body:?}");
+    assert!(body.body.contains("urn:presence:problem:"), "{body:?}");
+    let stream = Stream::request(&client, "?snapshot=true").header("Accept", "text/event-stream");
+    let stream = send(stream).await;
+    assert_eq!(stream.status, 200, "{stream:?}");
+    assert_eq!(media_type(&stream.headers), "text/event-stream");
+    assert!(stream.body.contains("event: presence.end\n"), "{stream:?}");
+
+    cluster.redis_mut().start_again().await;
+    eventually_true("a call succeeds again", async || {
+        send(client.of_user("alice", "connect")).await.status == 200
+    })
+    .await;
+}
+
 async fn what_only_the_service_decides_reaches_it(kind: Kind) {
     let cluster = Cluster::of(2, settings()).await;
     let client = Front::start(kind, &cluster).await;
@@ -160,5 +194,6 @@ macro_rules! behind_each_proxy {
 behind_each_proxy!(
     events_pass_at_once_and_streams_resume,
     callers_and_readers_recover_from_restarts,
+    callers_and_readers_hear_that_the_store_is_gone,
     what_only_the_service_decides_reaches_it,
 );
