@@ -5,7 +5,7 @@ mod front;
 use std::time::Duration;
 
 use reqwest::Method;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::client::{media_type, query_of, send, try_send};
 use crate::cluster::Cluster;
@@ -17,6 +17,9 @@ pub(crate) use front::{Front, Kind};
 
 /// As many ids as a page asks for in a query of some 12 KB.
 const MANY: usize = 300;
+
+/// Of ten streams some say nothing for longer than this.
+const SHORTER_THAN_SILENCE: Duration = Duration::from_secs(6);
 
 /// What instances behind a proxy need: whoever reaches the proxy may call.
 pub(crate) fn settings() -> Settings {
@@ -119,6 +122,32 @@ async fn callers_and_readers_recover_from_restarts(kind: Kind) {
     }
 }
 
+/// A stream whose reader has left takes up no place, though nothing is sent on it by which that could be found.
+async fn readers_who_leave_are_gone_at_once(kind: Kind) {
+    let cluster = Cluster::of(2, settings()).await;
+    let front = Front::start(kind, &cluster).await;
+    let open = async || {
+        let mut open = 0;
+        for instance in cluster.clients() {
+            let metrics = instance.get("/metrics").await.body;
+            let line = metrics
+                .lines()
+                .find_map(|line| line.strip_prefix("presence_streams "));
+            open += line.map_or(0, |count| count.parse().expect("a number"));
+        }
+        open
+    };
+    let mut readers = Vec::new();
+    for _ in 0..10 {
+        readers.push(Stream::open(&front.client(), "?userIds=nobody").await);
+    }
+    assert_eq!(open().await, 10);
+    drop(readers);
+    let gone = eventually_true("the streams end", async || open().await == 0);
+    let gone = timeout(SHORTER_THAN_SILENCE, gone).await;
+    assert!(gone.is_ok(), "{} are still open", open().await);
+}
+
 /// Instances that are not ready say why, and when to try again, also where the proxy asks whether they are.
 async fn callers_and_readers_hear_that_the_store_is_gone(kind: Kind) {
     let mut cluster = Cluster::of(2, settings()).await;
@@ -195,5 +224,6 @@ behind_each_proxy!(
     events_pass_at_once_and_streams_resume,
     callers_and_readers_recover_from_restarts,
     callers_and_readers_hear_that_the_store_is_gone,
+    readers_who_leave_are_gone_at_once,
     what_only_the_service_decides_reaches_it,
 );
