@@ -3,14 +3,23 @@
 //! [`Bus`] is the one writer of the [`Hub`], [`Streams`] opens what reads from it, and [`Sweeper`]
 //! makes the events that nobody's call makes.
 
+mod ages;
 mod bus;
 mod capacity;
+mod chosen;
 mod cursor;
+mod everyone;
 mod expiry;
 mod frame;
 mod hub;
+mod index;
+mod limits;
+mod opening;
 mod payload;
 mod refusal;
+mod replay;
+mod ring;
+mod shared;
 mod slot;
 mod snapshot;
 mod stream;
@@ -23,10 +32,11 @@ pub use self::expiry::{Doorbell, Sweeper};
 pub use self::frame::refusal;
 pub use self::hub::Hub;
 pub(crate) use self::hub::TICK;
+pub use self::limits::Limits;
 pub use self::payload::{
     EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
     UserOffline, UserOnline,
 };
 pub use self::refusal::Refusal;
-pub use self::stream::{EventStream, Interest};
+pub use self::stream::{Credential, EventStream, Interest};
 pub use self::streams::{OpenError, StreamRequest, Streams};

@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::config::{Config, InvalidSetting};
-use crate::events::{Bus, Doorbell, Hub, Streams, Sweeper};
+use crate::events::{Bus, Doorbell, Hub, Limits, Streams, Sweeper};
 use crate::http::{Access, AppState, Batch, Connections, Worker, fronts, metrics_front};
 use crate::open_files;
 use crate::presence::PresenceService;
@@ -92,11 +92,12 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let access = Arc::new(Access::new(&config, Arc::clone(&metrics))?);
         let store = Arc::new(Store::open(&config)?);
-        let hub = Arc::new(Hub::new(Arc::clone(&metrics)));
+        let limits = Limits::of(&config);
+        let hub = Arc::new(Hub::new(Arc::clone(&metrics), limits));
         let connections = open_files::connections(config.connections, WorkerThreads::runtimes());
         let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
         config.access.streams = config.access.streams.min(beside_calls as usize);
-        let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config);
+        let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config, limits);
         Ok(Self {
             connections,
             config: Arc::new(config),
@@ -186,7 +187,7 @@ impl Server {
                 sleep(START_POLL).await;
             }
         };
-        if timeout(START_PATIENCE, ready).await.is_err() {
+        if timeout(START_PATIENCE, ready).await.is_err() && !self.streams.fills() {
             warn!("starting although the store is out of reach");
         }
     }
@@ -325,7 +326,10 @@ mod tests {
     fn running(tasks: JoinSet<&'static str>) -> Running {
         Running {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            hub: Arc::new(Hub::new(Arc::new(Metrics::new()))),
+            hub: Arc::new(Hub::new(
+                Arc::new(Metrics::new()),
+                Limits::of(&Config::default()),
+            )),
             drain: Duration::ZERO,
             stop: None,
             tasks,

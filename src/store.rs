@@ -241,9 +241,22 @@ impl Store {
         }
     }
 
+    /// At most `limit` of the newest events, or of those before a position, newest first; and the
+    /// newest position there is.
+    pub async fn history_before(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<History, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.history_before(before, limit)),
+            Self::Redis(store) => store.history_before(before, limit).await,
+        }
+    }
+
     /// The data set, and the newest position in its history.
     pub async fn newest(&self) -> Result<(Epoch, Position), StoreError> {
-        let history = self.history(Position::START, 1).await?;
+        let history = self.history_before(None, 1).await?;
         Ok((history.epoch, history.newest))
     }
 

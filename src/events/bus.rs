@@ -1,23 +1,34 @@
 //! Brings what any instance announces into the hub, in order and without a gap.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::Cursor;
 use super::expiry::Doorbell;
 use super::hub::Hub;
 use super::payload::ResetReason;
+use super::ring::Ring;
 use super::streams::Streams;
 use crate::presence::{Entry, Epoch, Position};
 use crate::store::{Backoff, Signal, Store, StoreError, Subscription};
 use crate::telemetry::Metrics;
 
-/// How many events of the history one step of catching up reads.
-const CATCH_UP_STEP: usize = 1_000;
+/// How many events of the history one step reads: Redis takes less than a millisecond for them.
+const STEP: usize = 250;
+
+/// The time between two steps of filling the memory.
+const FILL_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long the memory is filled. What would take longer is not kept, so that a start ends.
+const FILL_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How often a read of the history is made again before the bus subscribes anew.
+const ATTEMPTS: u32 = 5;
 
 /// How many events are published before others get their turn.
 const PUBLISH_STEP: usize = 128;
@@ -99,17 +110,18 @@ impl Bus {
     async fn catch_up(&self) -> Result<(), StoreError> {
         loop {
             let Some((epoch, newest)) = self.hub.newest() else {
-                let (epoch, newest) = self.store.newest().await?;
-                self.hub.restart(epoch, newest);
+                let (epoch, ring) = self.fill().await?;
+                self.hub.restart(epoch, ring);
                 continue;
             };
-            let history = self.store.history(newest, CATCH_UP_STEP).await?;
+            let history = again(|| self.store.history(newest, STEP)).await?;
             if history.epoch != epoch {
                 self.reset_to_start(ResetReason::DataLost).await?;
                 continue;
             }
             if !history.continues(newest) {
-                self.reset(history.epoch, history.newest, ResetReason::HistoryGone);
+                let (epoch, ring) = self.fill().await?;
+                self.reset(epoch, ring, ResetReason::HistoryGone).await;
                 continue;
             }
             if history.entries.is_empty() {
@@ -120,23 +132,55 @@ impl Bus {
         }
     }
 
+    /// Reads the recent events from the newest back, in small steps, until there are enough.
+    async fn fill(&self) -> Result<(Epoch, Ring), StoreError> {
+        let began = Instant::now();
+        let mut page = again(|| self.store.history_before(None, STEP)).await?;
+        self.hub.begin_to_fill();
+        let epoch = page.epoch;
+        let mut ring = self.hub.ring_after(page.newest);
+        let mut before = page.newest;
+        loop {
+            for entry in &page.entries {
+                // Where one is missing, nothing can be resumed from before it.
+                let is_next = entry.position() == before;
+                if !is_next || ring.is_full_at(self.store.now()) {
+                    ring.link();
+                    return Ok((epoch, ring));
+                }
+                ring.prepend(entry);
+                before = entry.previous();
+            }
+            let is_last = page.entries.len() < STEP;
+            if is_last || page.epoch != epoch || began.elapsed() > FILL_PATIENCE {
+                ring.link();
+                return Ok((epoch, ring));
+            }
+            // Others, who ping, get their turn in the store as well.
+            sleep(FILL_PAUSE).await;
+            let oldest = page.entries.last().map(Entry::position);
+            page = again(|| self.store.history_before(oldest, STEP)).await?;
+        }
+    }
+
     /// Goes over to the new data set, from its very beginning where that is still there.
     async fn reset_to_start(&self, reason: ResetReason) -> Result<(), StoreError> {
-        let history = self.store.history(Position::START, 1).await?;
+        let history = again(|| self.store.history(Position::START, 1)).await?;
         let from = if history.continues(Position::START) {
             Position::START
         } else {
             history.newest
         };
-        self.reset(history.epoch, from, reason);
+        let ring = self.hub.ring_after(from);
+        self.reset(history.epoch, ring, reason).await;
         Ok(())
     }
 
-    fn reset(&self, epoch: Epoch, position: Position, reason: ResetReason) {
+    async fn reset(&self, epoch: Epoch, ring: Ring, reason: ResetReason) {
         warn!(reason = reason.as_str(), "every stream starts anew");
-        let followers = self.hub.restart(epoch, position);
-        self.streams
-            .reset(followers, reason, Cursor::at(epoch, position));
+        let from = Cursor::at(epoch, ring.newest());
+        let generation = self.hub.restart(epoch, ring);
+        self.streams.opener().reset(generation, reason, from).await;
     }
 
     /// Publishes in parts, between which those who read the streams get their turn: a queue must
@@ -155,4 +199,19 @@ impl Bus {
         }
         true
     }
+}
+
+/// Makes a read again that failed or came late.
+async fn again<T, R>(read: impl Fn() -> R) -> Result<T, StoreError>
+where
+    R: Future<Output = Result<T, StoreError>>,
+{
+    let mut backoff = Backoff::default();
+    for _ in 1..ATTEMPTS {
+        match read().await {
+            Err(_) => sleep(backoff.next()).await,
+            found => return found,
+        }
+    }
+    read().await
 }

@@ -29,6 +29,9 @@ pub enum Full {
     /// The caller has as many as one may.
     #[error("you have as many streams open as one caller may, {0}")]
     Caller(usize),
+    /// The streams of the instance are about as many users as they may be.
+    #[error("the streams of this instance are about as many users as they may be")]
+    Users,
 }
 
 /// The place of one open stream; dropping it makes room.

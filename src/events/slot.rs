@@ -1,6 +1,7 @@
 //! What the hub and whoever writes a response share of one stream.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -8,8 +9,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::frame::{self, KEEP_ALIVE};
+use super::index::GroupId;
 use super::payload::EndReason;
-use super::stream::Interest;
+use super::stream::{Credential, Interest};
 use crate::presence::Position;
 
 /// How many events may wait for a reader before it is cut off. They are shared, so a full queue
@@ -26,8 +28,11 @@ const QUIET_ROUNDS: u8 = 6;
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) id: u64,
+    /// The group of those who have the same interest.
+    pub(super) group: GroupId,
     pub(super) interest: Interest,
     pub(super) snapshot: bool,
+    credential: Option<Arc<dyn Credential>>,
     state: Mutex<State>,
 }
 
@@ -38,6 +43,8 @@ pub(super) struct Opening {
     pub(super) snapshot: bool,
     /// When it is ended, and the reason it is told then.
     pub(super) closes: (Instant, EndReason),
+    /// What the stream was opened with, if that can be withdrawn.
+    pub(super) credential: Option<Arc<dyn Credential>>,
 }
 
 #[derive(Debug)]
@@ -52,8 +59,9 @@ struct State {
     greeted: bool,
     /// Whether the reader was told that it has caught up.
     caught_up: bool,
-    /// Everything up to here has been told, or is about to be.
-    known: Option<Position>,
+    /// The generation of the ring that is followed; everything up to the position has been told, or
+    /// is about to be.
+    known: Option<(u64, Position)>,
     /// How many keep-alives came since the last message.
     quiet: u8,
     stage: Stage,
@@ -81,7 +89,7 @@ pub(super) enum Pushed {
 }
 
 impl Slot {
-    pub(super) fn new(id: u64, interest: Interest, snapshot: bool) -> Self {
+    pub(super) fn new(id: u64, group: GroupId, interest: Interest, opening: Opening) -> Self {
         let state = State {
             prologue: VecDeque::new(),
             live: VecDeque::new(),
@@ -96,17 +104,29 @@ impl Slot {
         };
         Self {
             id,
+            group,
             interest,
-            snapshot,
+            snapshot: opening.snapshot,
+            credential: opening.credential,
             state: Mutex::new(state),
         }
     }
 
     /// Begins live delivery: events after `known` are welcome from now on. A reader who was not
     /// told yet that it has caught up is told by `ready`.
-    pub(super) fn follow_from(&self, known: Position, ready: impl FnOnce() -> Bytes) {
+    pub(super) fn follow(
+        &self,
+        generation: u64,
+        known: Position,
+        missed: Vec<Bytes>,
+        ready: impl FnOnce() -> Bytes,
+    ) {
         let mut state = self.state.lock();
-        state.known = Some(known);
+        if state.is_open() && !missed.is_empty() {
+            state.prologue.extend(missed);
+            wake(&mut state.reader);
+        }
+        state.known = Some((generation, known));
         if !state.caught_up && state.is_open() {
             state.caught_up = true;
             state.prologue.push_back(ready());
@@ -115,13 +135,20 @@ impl Slot {
         }
     }
 
-    /// Ends live delivery and drops what waits, because the stream starts anew.
-    pub(super) fn unfollow(&self) {
+    /// Drops what waits, because the stream starts anew.
+    pub(super) fn start_anew(&self) {
+        self.state.lock().start_anew();
+    }
+
+    /// Ends live delivery where it is of an earlier generation, and drops what waits; false where
+    /// the stream does not follow, or follows this generation already.
+    pub(super) fn leave_before(&self, generation: u64) -> bool {
         let mut state = self.state.lock();
-        state.known = None;
-        state.caught_up = false;
-        state.live.clear();
-        state.prologue.clear();
+        let earlier = state.known.is_some_and(|(known, _)| known < generation);
+        if earlier {
+            state.start_anew();
+        }
+        earlier
     }
 
     /// Queues what comes before the live events; false when the stream has ended.
@@ -141,11 +168,24 @@ impl Slot {
         self.feed([ready])
     }
 
-    /// Waits until the reader took all that was fed, or the stream ended.
-    pub(super) async fn drained(&self) {
+    /// Waits until the reader took all that was fed, or the stream ended; false when it ended.
+    pub(super) async fn drained(&self) -> bool {
         std::future::poll_fn(|context| {
             let mut state = self.state.lock();
             if state.prologue.is_empty() || !state.is_open() {
+                return Poll::Ready(state.is_open());
+            }
+            state.feeder = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits until the stream ended.
+    pub(super) async fn ended(&self) {
+        std::future::poll_fn(|context| {
+            let mut state = self.state.lock();
+            if !state.is_open() {
                 return Poll::Ready(());
             }
             state.feeder = Some(context.waker().clone());
@@ -154,17 +194,26 @@ impl Slot {
         .await;
     }
 
+    /// Whether what the stream was opened with is withdrawn.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        let credential = self.credential.as_deref();
+        credential.is_some_and(Credential::is_withdrawn)
+    }
+
     /// Queues one live event. A reader that is too far behind is cut off and resumes by its cursor.
-    pub(super) fn push(&self, position: Position, frame: &Bytes) -> Pushed {
+    pub(super) fn push(&self, generation: u64, position: Position, frame: &Bytes) -> Pushed {
         let mut state = self.state.lock();
-        if !state.is_open() || state.known.is_none_or(|known| position <= known) {
+        let is_new = state
+            .known
+            .is_some_and(|(followed, known)| followed == generation && position > known);
+        if !state.is_open() || !is_new {
             return Pushed::Ignored;
         }
         if state.live.len() >= LIVE_LIMIT {
             state.end(EndReason::TooSlow);
             return Pushed::Overflowed;
         }
-        state.known = Some(position);
+        state.known = Some((generation, position));
         state.quiet = 0;
         state.live.push_back(frame.clone());
         wake(&mut state.reader);
@@ -173,21 +222,24 @@ impl Slot {
 
     /// Queues a comment or, where the stream has had no message for long, `ready` with the newest
     /// cursor.
-    pub(super) fn keep_alive(&self, newest: Position, ready: Option<&Bytes>) {
+    pub(super) fn keep_alive(&self, newest: Option<(u64, Position, &Bytes)>) {
         let mut state = self.state.lock();
         if !state.prologue.is_empty() || !state.live.is_empty() {
             state.quiet = 0;
             return;
         }
         state.quiet = state.quiet.saturating_add(1);
-        let is_behind = state.known.is_some_and(|known| known < newest);
-        match ready {
-            Some(ready) if is_behind && state.quiet >= QUIET_ROUNDS && state.is_open() => {
-                state.known = Some(newest);
+        let newer = newest.filter(|(generation, newest, _)| {
+            let behind = |(followed, known)| followed == *generation && known < *newest;
+            state.quiet >= QUIET_ROUNDS && state.is_open() && state.known.is_some_and(behind)
+        });
+        match newer {
+            Some((generation, newest, ready)) => {
+                state.known = Some((generation, newest));
                 state.quiet = 0;
                 state.live.push_back(ready.clone());
             }
-            _ => state.comment = true,
+            None => state.comment = true,
         }
         wake(&mut state.reader);
     }
@@ -243,6 +295,13 @@ impl Slot {
 }
 
 impl State {
+    fn start_anew(&mut self) {
+        self.known = None;
+        self.caught_up = false;
+        self.live.clear();
+        self.prologue.clear();
+    }
+
     fn is_open(&self) -> bool {
         self.stage == Stage::Open
     }

@@ -1,33 +1,40 @@
-//! Who is online now, as of one event, for streams that begin with everyone.
+//! The messages that say who is online now.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use tokio::sync::Mutex;
-use tokio::task::spawn_blocking;
+use parking_lot::Mutex;
 
+use super::hub::Hub;
+use super::slot::Slot;
 use super::{Cursor, frame};
-use crate::presence::{Epoch, Position, PresenceEvent, Transition, UserId};
-use crate::store::{PageCursor, Store, StoreError};
+use crate::presence::{Epoch, Position, UserId};
 
-/// How many users or events one step of a scan asks the store for.
-const SCAN_STEP: usize = 1_000;
-
-/// The messages of one snapshot, shared by all who asked while it was made.
+/// The messages of one snapshot, shared by all who wait for them.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) cursor: Cursor,
     pub(super) frames: Vec<Bytes>,
     /// Comes after them.
     pub(super) ready: Bytes,
+    readers: Mutex<Vec<Weak<Slot>>>,
+    bytes: usize,
+    /// What it counts in while it lives.
+    counted: Arc<AtomicUsize>,
 }
 
 impl Snapshot {
     /// Writes the messages: all but the last one end incomplete, so that a stream which is cut in
     /// the middle starts anew.
-    pub(super) fn of(epoch: Epoch, position: Position, users: &[UserId]) -> Self {
+    fn write(
+        epoch: Epoch,
+        position: Position,
+        users: &[UserId],
+        counted: &Arc<AtomicUsize>,
+    ) -> Self {
         let cursor = Cursor::at(epoch, position);
         let parts = frame::snapshot_parts(users);
         let last = parts.len() - 1;
@@ -36,96 +43,99 @@ impl Snapshot {
             let id = if is_last { cursor } else { cursor.incomplete() };
             frame::snapshot(id, part)
         });
+        let frames: Vec<_> = parts.collect();
+        let bytes = frames.iter().map(Bytes::len).sum();
+        counted.fetch_add(bytes, Ordering::Relaxed);
         Self {
             cursor,
-            frames: parts.collect(),
+            frames,
             ready: frame::ready(cursor, Some(users.len())),
+            readers: Mutex::default(),
+            bytes,
+            counted: Arc::clone(counted),
         }
     }
-}
 
-/// Makes snapshots of everyone, one at a time: who asks while one is being made shares the next.
-#[derive(Debug, Default)]
-pub(super) struct Snapshots {
-    asked: AtomicU64,
-    newest: Mutex<Newest>,
-}
-
-#[derive(Debug, Default)]
-struct Newest {
-    /// Who asked up to here came before the scan began, and may have its result.
-    serves: u64,
-    snapshot: Weak<Snapshot>,
-}
-
-impl Snapshots {
-    /// A snapshot of everyone that was begun after this call.
-    ///
-    /// The lock is a queue: it is held across the scan so that those who wait find its result.
-    pub(super) async fn everyone(&self, store: &Store) -> Result<Arc<Snapshot>, StoreError> {
-        let ticket = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut newest = self.newest.lock().await;
-        if ticket <= newest.serves
-            && let Some(snapshot) = newest.snapshot.upgrade()
-        {
-            return Ok(snapshot);
-        }
-        let serves = self.asked.load(Ordering::Relaxed);
-        let snapshot = Arc::new(scan(store).await?);
-        *newest = Newest {
-            serves,
-            snapshot: Arc::downgrade(&snapshot),
-        };
-        Ok(snapshot)
-    }
-}
-
-/// Reads everyone page by page, then corrects the result by what happened meanwhile.
-///
-/// A user without an event during the scan is on a page exactly if it was online all the while;
-/// for the others the last event decides. So the result is exact as of the last event read.
-async fn scan(store: &Store) -> Result<Snapshot, StoreError> {
-    let (epoch, mut position) = store.newest().await?;
-    let mut online = HashSet::new();
-    let mut cursor = PageCursor::START;
-    loop {
-        let page = store.announced_page(&cursor, SCAN_STEP).await?;
-        online.extend(page.users);
-        match page.next {
-            Some(next) => cursor = next,
-            None => break,
-        }
-    }
-    loop {
-        let history = store.history(position, SCAN_STEP).await?;
-        if history.epoch != epoch || !history.continues(position) {
-            let lost = "its history broke off during a snapshot";
-            return Err(StoreError::Unreachable(lost.to_owned()));
-        }
-        for entry in &history.entries {
-            position = entry.position();
-            if let Some(event) = entry.event() {
-                correct(&mut online, event);
+    /// Feeds the messages one after the other, each when its reader took the one before.
+    pub(super) async fn feed(self: Arc<Self>, slot: &Arc<Slot>) -> Cursor {
+        self.readers.lock().push(Arc::downgrade(slot));
+        for message in &self.frames {
+            slot.feed([message.clone()]);
+            if !slot.drained().await {
+                return self.cursor;
             }
         }
-        if history.entries.len() < SCAN_STEP {
-            break;
-        }
+        slot.feed_ready(self.ready.clone());
+        self.cursor
     }
-    // Of a million users that takes long, and this thread has calls to answer.
-    let written = spawn_blocking(move || {
-        let mut users: Vec<_> = online.into_iter().collect();
-        users.sort_unstable();
-        Snapshot::of(epoch, position, &users)
-    });
-    written
-        .await
-        .map_err(|error| StoreError::Failed(error.to_string()))
 }
 
-fn correct(online: &mut HashSet<UserId>, event: &PresenceEvent) {
-    match event.transition {
-        Transition::Online => online.insert(event.user.clone()),
-        Transition::Offline { .. } => online.remove(&event.user),
-    };
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.counted.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// All snapshots that somebody has yet to read.
+#[derive(Debug)]
+pub(super) struct Unread {
+    hub: Arc<Hub>,
+    most_bytes: usize,
+    bytes: Arc<AtomicUsize>,
+    /// From the oldest to the newest.
+    snapshots: Mutex<VecDeque<Weak<Snapshot>>>,
+}
+
+impl Unread {
+    pub(super) fn new(hub: Arc<Hub>, most_bytes: usize) -> Self {
+        Self {
+            hub,
+            most_bytes,
+            bytes: Arc::default(),
+            snapshots: Mutex::default(),
+        }
+    }
+
+    /// Writes a snapshot. Where those that are unread take too much by now, the readers of the
+    /// oldest are cut off: they had the most time.
+    pub(super) fn write(
+        &self,
+        epoch: Epoch,
+        position: Position,
+        users: &[UserId],
+    ) -> Arc<Snapshot> {
+        let snapshot = Arc::new(Snapshot::write(epoch, position, users, &self.bytes));
+        let too_old = {
+            let mut snapshots = self.snapshots.lock();
+            if snapshots.len() == snapshots.capacity() {
+                snapshots.retain(|snapshot| snapshot.strong_count() > 0);
+            }
+            let too_old = self.too_old(&mut snapshots);
+            snapshots.push_back(Arc::downgrade(&snapshot));
+            too_old
+        };
+        for snapshot in too_old {
+            let readers = mem::take(&mut *snapshot.readers.lock());
+            for slot in readers.iter().filter_map(Weak::upgrade) {
+                self.hub.cut_off(&slot);
+            }
+        }
+        snapshot
+    }
+
+    /// The oldest of them, as many as are too much.
+    fn too_old(&self, snapshots: &mut VecDeque<Weak<Snapshot>>) -> Vec<Arc<Snapshot>> {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        let mut excess = bytes.saturating_sub(self.most_bytes);
+        let mut too_old = Vec::new();
+        while excess > 0
+            && let Some(oldest) = snapshots.pop_front()
+        {
+            if let Some(oldest) = oldest.upgrade() {
+                excess = excess.saturating_sub(oldest.bytes);
+                too_old.push(oldest);
+            }
+        }
+        too_old
+    }
 }

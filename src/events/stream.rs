@@ -1,6 +1,7 @@
 //! What a stream is about, and the body of its response.
 
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,7 +20,7 @@ pub enum Interest {
     /// Every user's.
     Everyone,
     /// Those of these users, sorted and without repeats.
-    Users(Box<[UserId]>),
+    Users(Arc<[UserId]>),
 }
 
 impl Interest {
@@ -27,7 +28,7 @@ impl Interest {
     pub fn users(mut users: Vec<UserId>) -> Self {
         users.sort_unstable();
         users.dedup();
-        Self::Users(users.into_boxed_slice())
+        Self::Users(users.into())
     }
 
     /// Whether the events of `user` are wanted.
@@ -37,6 +38,13 @@ impl Interest {
             Self::Users(users) => users.binary_search(user).is_ok(),
         }
     }
+}
+
+/// What a stream was opened with, where that can be withdrawn before it expires. The stream then
+/// ends, at the latest with its next keep-alive.
+pub trait Credential: Debug + Send + Sync {
+    /// Whether the credential counts no more.
+    fn is_withdrawn(&self) -> bool;
 }
 
 /// The body of a stream's response. Dropping it closes the stream.

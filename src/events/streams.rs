@@ -1,36 +1,32 @@
-//! Opens streams: resume, replay, snapshot, and then the live events without a gap.
+//! What a client asks of its stream, and whether it gets one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::time::{Instant, sleep};
-use tracing::warn;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
 
 use super::Cursor;
 use super::capacity::{Capacity, Full};
-use super::frame;
-use super::hub::{Hub, Joined, Origin};
+use super::hub::{Hub, Origin};
+use super::limits::Limits;
+use super::opening::{Opener, Start};
 use super::payload::{EndReason, ResetReason};
-use super::slot::{Opening, Slot};
-use super::snapshot::{Snapshot, Snapshots};
-use super::stream::{EventStream, Interest};
+use super::slot::Opening;
+use super::stream::{Credential, EventStream, Interest};
 use crate::config::Config;
-use crate::presence::{Entry, Timestamp};
 use crate::store::{Store, StoreError};
-
-/// How many events of the history one step of a replay reads.
-const REPLAY_STEP: usize = 1_000;
 
 /// How much sooner than its age a stream may end, as a part of it, so that streams opened together
 /// do not reconnect together.
 const AGE_JITTER: f64 = 0.2;
 
-/// How often a stream looks whether this instance has heard of the data set it is to follow.
-const EPOCH_POLL: Duration = Duration::from_millis(50);
-
 /// How far in the future the position of a cursor may lie, as clocks go.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// How long a stream waits while the history is read at the start.
+const FILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a client asks of its stream.
 #[derive(Clone, Debug)]
@@ -43,8 +39,10 @@ pub struct StreamRequest {
     pub last_event_id: Option<String>,
     /// Who counts as holding the stream open; nobody's streams are limited in all only.
     pub caller: Option<Arc<str>>,
-    /// When it ends at the latest.
+    /// When it ends at the latest, because the token expires.
     pub closes_by: Option<Instant>,
+    /// What the stream is opened with, if that can be withdrawn before it expires.
+    pub credential: Option<Arc<dyn Credential>>,
 }
 
 /// Why a stream was not opened.
@@ -58,40 +56,41 @@ pub enum OpenError {
     Full(#[from] Full),
 }
 
+impl OpenError {
+    /// What `presence.end` says to a client that is refused in a stream.
+    pub const fn reason(&self) -> EndReason {
+        match self {
+            Self::Store(StoreError::Overloaded) => EndReason::Overloaded,
+            Self::Store(_) => EndReason::StoreUnreachable,
+            Self::Full(_) => EndReason::TooManyStreams,
+        }
+    }
+}
+
 /// The streams of this instance.
 #[derive(Debug)]
 pub struct Streams {
     store: Arc<Store>,
     hub: Arc<Hub>,
-    snapshots: Snapshots,
+    opener: Arc<Opener>,
     capacity: Arc<Capacity>,
     max_age: Duration,
-    history: Duration,
-}
-
-/// How a stream begins.
-#[derive(Clone, Copy, Debug)]
-enum Start {
-    /// With a snapshot.
-    Fresh,
-    /// After this cursor.
-    At(Cursor, Origin),
-    /// Anew from this place, because that is impossible.
-    Reset(ResetReason, Cursor),
 }
 
 impl Streams {
-    /// Streams out of `hub`, with the ages that `config` sets.
-    pub fn new(store: Arc<Store>, hub: Arc<Hub>, config: &Config) -> Self {
+    /// Streams out of `hub`, with the ages that `config` sets. Has to be called in a runtime, which
+    /// then reads what streams begin with.
+    pub fn new(store: Arc<Store>, hub: Arc<Hub>, config: &Config, limits: Limits) -> Self {
         let access = &config.access;
         let capacity = Capacity::new(access.streams, access.streams_per_caller);
+        let (ours, theirs) = (Arc::clone(&store), Arc::clone(&hub));
+        let opener = Opener::new(ours, theirs, limits, Handle::current());
         Self {
             store,
             hub,
-            snapshots: Snapshots::default(),
+            opener: Arc::new(opener),
             capacity: Arc::new(capacity),
             max_age: config.stream_max_age,
-            history: config.history,
         }
     }
 
@@ -102,16 +101,13 @@ impl Streams {
     ///
     /// Fails when the store is out of reach and nothing could be promised, and when there are as
     /// many streams as may be.
-    pub async fn open(self: &Arc<Self>, request: StreamRequest) -> Result<EventStream, OpenError> {
-        self.ready()?;
+    pub async fn open(&self, request: StreamRequest) -> Result<EventStream, OpenError> {
+        self.filled().await?;
         let place = self.capacity.take(request.caller)?;
         let start = match request.last_event_id.as_deref() {
             Some(id) => self.resume_from(id).await?,
-            None if request.snapshot => {
-                self.stored().await?;
-                Start::Fresh
-            }
-            None => Start::At(self.stored().await?, Origin::Known),
+            None if request.snapshot => Start::Fresh,
+            None => Start::At(self.opener.stored().await?, Origin::Known),
         };
         let age = self.max_age.mul_f64(1.0 - AGE_JITTER * fastrand::f64());
         let due = Instant::now() + age;
@@ -123,168 +119,45 @@ impl Streams {
             interest: request.interest,
             snapshot: request.snapshot,
             closes,
-        });
-        if !self.joins_at_once(&slot, start) {
-            self.begin(Arc::clone(&slot), start);
-        }
-        Ok(EventStream::new(slot, Arc::clone(&self.hub), place))
+            credential: request.credential,
+        })?;
+        let stream = EventStream::new(Arc::clone(&slot), Arc::clone(&self.hub), place);
+        self.opener.begin(&slot, start);
+        Ok(stream)
     }
 
-    /// Whether streams can be opened; fails as [`Streams::open`] would.
+    /// Whether streams can be opened; fails until the history was read for the first time.
     pub fn ready(&self) -> Result<(), StoreError> {
-        self.heard().map(|_| ())
-    }
-
-    /// Starts streams anew that followed a history which is no more.
-    pub(super) fn reset(
-        self: &Arc<Self>,
-        slots: Vec<Arc<Slot>>,
-        reason: ResetReason,
-        from: Cursor,
-    ) {
-        for slot in slots {
-            self.begin(slot, Start::Reset(reason, from));
-        }
-    }
-
-    /// The common case, without a task: everything missed is still at hand.
-    fn joins_at_once(&self, slot: &Arc<Slot>, start: Start) -> bool {
-        let Start::At(cursor, origin) = start else {
-            return false;
-        };
-        self.join(slot, cursor, origin) == Joined::Following
-    }
-
-    fn begin(self: &Arc<Self>, slot: Arc<Slot>, start: Start) {
-        let streams = Arc::clone(self);
-        tokio::spawn(async move {
-            if let Err(error) = streams.start(&slot, start).await {
-                warn!(%error, "a stream could not begin");
-                streams.hub.end(&slot, EndReason::StoreLost);
-            }
-        });
-    }
-
-    async fn start(&self, slot: &Arc<Slot>, mut start: Start) -> Result<(), StoreError> {
-        loop {
-            let (cursor, origin) = match start {
-                Start::At(cursor, origin) => (cursor, origin),
-                Start::Fresh => (self.feed_snapshot(slot).await?, Origin::Known),
-                Start::Reset(reason, from) => {
-                    (self.feed_reset(slot, reason, from).await?, Origin::Known)
-                }
-            };
-            // Live events would pile up behind a snapshot that is long to read.
-            slot.drained().await;
-            match self.follow(slot, cursor, origin).await? {
-                None => return Ok(()),
-                Some(reason) => start = Start::Reset(reason, self.stored().await?),
-            }
-        }
-    }
-
-    async fn feed_reset(
-        &self,
-        slot: &Arc<Slot>,
-        reason: ResetReason,
-        from: Cursor,
-    ) -> Result<Cursor, StoreError> {
-        slot.unfollow();
-        if slot.snapshot {
-            slot.feed([frame::reset(from.incomplete(), reason)]);
-            return self.feed_snapshot(slot).await;
-        }
-        slot.feed([frame::reset(from, reason)]);
-        Ok(from)
-    }
-
-    /// Up to where this instance has heard everything.
-    fn heard(&self) -> Result<Cursor, StoreError> {
         match self.hub.newest() {
-            Some((epoch, newest)) => Ok(Cursor::at(epoch, newest)),
+            Some(_) => Ok(()),
             None => Err(StoreError::Unreachable("no history was read yet".into())),
         }
     }
 
-    async fn feed_snapshot(&self, slot: &Arc<Slot>) -> Result<Cursor, StoreError> {
-        if let Interest::Users(users) = &slot.interest {
-            let announced = self.store.announced_among(users).await?;
-            let snapshot = Snapshot::of(announced.epoch, announced.position, &announced.users);
-            slot.feed(snapshot.frames);
-            slot.feed_ready(snapshot.ready);
-            return Ok(snapshot.cursor);
-        }
-        let snapshot = self.snapshots.everyone(&self.store).await?;
-        slot.feed(snapshot.frames.iter().cloned());
-        slot.feed_ready(snapshot.ready.clone());
-        Ok(snapshot.cursor)
+    /// Whether the store answers, and its history is being read for the first time.
+    pub fn fills(&self) -> bool {
+        self.hub.fills()
     }
 
-    fn join(&self, slot: &Arc<Slot>, cursor: Cursor, origin: Origin) -> Joined {
-        self.hub.join(slot, cursor, origin, self.oldest(origin))
+    /// Ends the streams whose [`Credential`] is withdrawn. Each would also end by itself, with its
+    /// next keep-alive.
+    pub fn end_withdrawn(&self) {
+        self.hub.end_withdrawn();
     }
 
-    /// The first missed event of a resuming client must not be older than the history is long,
-    /// even where it happens to be kept still; what we go on with ourselves may be of any age.
-    fn oldest(&self, origin: Origin) -> Timestamp {
-        match origin {
-            Origin::Claimed => self.store.now().minus(self.history),
-            Origin::Known => Timestamp::default(),
-        }
+    pub(super) fn opener(&self) -> &Arc<Opener> {
+        &self.opener
     }
 
-    /// Replays what came after `cursor` until the stream follows the live events; says why where
-    /// that is impossible.
-    async fn follow(
-        &self,
-        slot: &Arc<Slot>,
-        mut cursor: Cursor,
-        mut origin: Origin,
-    ) -> Result<Option<ResetReason>, StoreError> {
-        while !slot.has_ended() {
-            match self.join(slot, cursor, origin) {
-                Joined::Following => return Ok(None),
-                // The store is ahead of what this instance has heard of, which passes, or has lost
-                // its data since this stream was given its place, which does not.
-                Joined::OtherEpoch if origin == Origin::Known => {
-                    sleep(EPOCH_POLL).await;
-                    if self.stored().await?.epoch != cursor.epoch {
-                        return Ok(Some(ResetReason::DataLost));
-                    }
-                }
-                Joined::OtherEpoch => return Ok(Some(ResetReason::DataLost)),
-                Joined::Unknown => return Ok(Some(ResetReason::UnknownCursor)),
-                Joined::Gone => return Ok(Some(ResetReason::HistoryGone)),
-                Joined::Behind(frames, upto) => {
-                    cursor.position = upto;
-                    slot.feed(frames);
-                }
-                Joined::NotKept => {
-                    let history = self.store.history(cursor.position, REPLAY_STEP).await?;
-                    if history.epoch != cursor.epoch {
-                        return Ok(Some(ResetReason::DataLost));
-                    }
-                    let first = history.entries.first();
-                    let gone = first.is_some_and(|entry| entry.at() < self.oldest(origin));
-                    if gone || !history.continues(cursor.position) {
-                        return Ok(Some(ResetReason::HistoryGone));
-                    }
-                    cursor.position = history
-                        .entries
-                        .last()
-                        .map_or(cursor.position, Entry::position);
-                    let wanted = history
-                        .entries
-                        .iter()
-                        .filter_map(Entry::event)
-                        .filter(|event| slot.interest.includes(&event.user));
-                    slot.feed(wanted.map(|event| frame::event(history.epoch, event)));
-                }
-            }
-            origin = Origin::Known;
-            slot.drained().await;
+    /// Waits until the history was read, where that has begun.
+    async fn filled(&self) -> Result<(), StoreError> {
+        if self.ready().is_ok() || !self.fills() {
+            return self.ready();
         }
-        Ok(None)
+        let filled = self.hub.wait(|hub| hub.newest().is_some());
+        // Where it takes longer, the stream is refused for now.
+        let _ = timeout(FILL_PATIENCE, filled).await;
+        self.ready()
     }
 
     async fn resume_from(&self, id: &str) -> Result<Start, StoreError> {
@@ -295,12 +168,6 @@ impl Streams {
             Ok(_) => ResetReason::SnapshotIncomplete,
             Err(_) => ResetReason::UnknownCursor,
         };
-        Ok(Start::Reset(reason, self.stored().await?))
-    }
-
-    /// Up to where the store holds everything, which may be further than this instance has heard.
-    async fn stored(&self) -> Result<Cursor, StoreError> {
-        let (epoch, newest) = self.store.in_time(self.store.newest()).await?;
-        Ok(Cursor::at(epoch, newest))
+        Ok(Start::Reset(reason, self.opener.stored().await?))
     }
 }

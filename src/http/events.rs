@@ -212,6 +212,7 @@ async fn open(
             last_event_id: asked.last_event_id,
             caller: caller.name(),
             closes_by: caller.expires(),
+            credential: None,
         })
         .await?;
     let body = match seat {

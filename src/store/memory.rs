@@ -308,6 +308,21 @@ impl MemoryStore {
         }
     }
 
+    pub(super) fn history_before(&self, before: Option<Position>, limit: usize) -> History {
+        let state = self.state.lock();
+        let end = before.map_or(state.history.len(), |before| {
+            state
+                .history
+                .partition_point(|event| event.position < before)
+        });
+        let events = state.history.range(..end).rev().take(limit);
+        History {
+            epoch: self.epoch,
+            newest: state.newest,
+            entries: events.cloned().map(Entry::Event).collect(),
+        }
+    }
+
     pub(super) fn sweep(&self) -> Swept {
         let mut state = self.state.lock();
         let now = self.now();

@@ -232,6 +232,17 @@ impl RedisStore {
         replies::history(self.link.script(&read).await?)
     }
 
+    pub(super) async fn history_before(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<History, StoreError> {
+        let end = before.map_or("+".to_owned(), |before| format!("({before}"));
+        let mut read = self.announcing(&self.scripts.recent);
+        read.arg(end).arg(limit);
+        replies::history(self.link.script(&read).await?)
+    }
+
     /// An invocation with the keys and arguments that the common prelude reads.
     fn announcing<'a>(&self, script: &'a redis::Script) -> ScriptInvocation<'a> {
         let mut invocation = script.prepare_invoke();

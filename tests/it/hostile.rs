@@ -4,4 +4,5 @@ mod connections;
 mod lazy_reader;
 mod slow_heads;
 mod slow_reader;
+mod snapshots;
 mod talkative_reader;

@@ -1,5 +1,6 @@
 //! A stream that goes on where another one stopped.
 
+mod cold;
 mod reset;
 
 use serde_json::json;

@@ -35,7 +35,9 @@ macro_rules! scripts {
     };
 }
 
-scripts!(touch, leave, due, sweep, user, announced, history, count);
+scripts!(
+    touch, leave, due, sweep, user, announced, history, recent, count
+);
 
 /// Runs within a transaction, where a script that Redis forgot could not be sent again: so it goes
 /// there in full, and has no prelude.

@@ -1,0 +1,102 @@
+//! Who is online of everyone, as of one event.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{spawn_blocking, yield_now};
+use tokio::time::timeout;
+
+use super::hub::Hub;
+use super::snapshot::{Snapshot, Unread};
+use crate::presence::{Epoch, Position, PresenceEvent, Transition, UserId};
+use crate::store::{PageCursor, Store, StoreError};
+
+/// How many users or events one step of a scan asks for.
+const STEP: usize = 1_000;
+
+/// How long this instance may take to hear of what the store held when the scan ended.
+const BUS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reads everyone page by page, then corrects the result by what happened meanwhile.
+///
+/// A user without an event during the scan is on a page exactly if it was online all the while;
+/// for the others the last event decides. So the result is exact as of the last event.
+pub(super) async fn scan(
+    store: Arc<Store>,
+    hub: Arc<Hub>,
+    unread: Arc<Unread>,
+) -> Result<Arc<Snapshot>, StoreError> {
+    let (epoch, began) = store.in_time(store.newest()).await?;
+    let mut online = HashSet::new();
+    let mut cursor = PageCursor::START;
+    loop {
+        let page = store.in_time(store.announced_page(&cursor, STEP)).await?;
+        online.extend(page.users);
+        match page.next {
+            Some(next) => cursor = next,
+            None => break,
+        }
+        yield_now().await;
+    }
+    let (epoch_now, ended) = store.in_time(store.newest()).await?;
+    if epoch_now != epoch {
+        return Err(broke_off());
+    }
+    let has_heard = |hub: &Hub| {
+        hub.newest()
+            .is_some_and(|(heard, newest)| heard != epoch || newest >= ended)
+    };
+    let heard = timeout(BUS_PATIENCE, hub.wait(has_heard)).await;
+    heard.map_err(|_| broke_off())?;
+    let position = correct(&hub, epoch, began, &mut online).await?;
+    // Of a million users that takes long, and this thread has other tasks.
+    let written = spawn_blocking(move || {
+        let mut users: Vec<_> = online.into_iter().collect();
+        users.sort_unstable();
+        unread.write(epoch, position, &users)
+    });
+    written
+        .await
+        .map_err(|error| StoreError::Failed(error.to_string()))
+}
+
+/// Applies the events after `position`, as far as this instance has heard of them.
+async fn correct(
+    hub: &Hub,
+    epoch: Epoch,
+    mut position: Position,
+    online: &mut HashSet<UserId>,
+) -> Result<Position, StoreError> {
+    // This instance may not have heard of the events before the scan yet.
+    let is_there = |hub: &Hub| {
+        hub.newest()
+            .is_some_and(|(heard, newest)| heard != epoch || newest >= position)
+    };
+    hub.wait(is_there).await;
+    let mut place = hub.place_after(epoch, position).map_err(|_| broke_off())?;
+    loop {
+        let part = hub.read(place, |_, ring| {
+            let upto = (place.number + STEP as u64).min(ring.end());
+            let events = (place.number..upto).filter_map(|number| ring.event(number));
+            let events: Vec<PresenceEvent> = events.collect();
+            (upto, ring.position_before_number(upto), events)
+        });
+        let (upto, reached, events) = part.map_err(|_| broke_off())?;
+        for event in events {
+            match event.transition {
+                Transition::Online => online.insert(event.user),
+                Transition::Offline { .. } => online.remove(&event.user),
+            };
+        }
+        position = reached;
+        if upto == place.number {
+            return Ok(position);
+        }
+        place.number = upto;
+    }
+}
+
+fn broke_off() -> StoreError {
+    StoreError::Unreachable("its history broke off during a snapshot".to_owned())
+}

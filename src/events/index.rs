@@ -1,0 +1,355 @@
+//! Who is interested in whom.
+
+use std::collections::hash_map::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use super::slot::Slot;
+use super::stream::Interest;
+use crate::presence::UserId;
+
+/// The number of a group.
+pub(super) type GroupId = u64;
+
+/// The group of the streams about everyone.
+const EVERYONE: GroupId = 0;
+
+/// How many users one step enters into the index, or removes from it.
+const STEP: usize = 512;
+
+/// The open streams, by whose events they want.
+///
+/// Streams with equal lists of users are one group, which has one copy of the list and one place in
+/// the index for each of its users.
+#[derive(Debug)]
+pub(super) struct Index {
+    groups: HashMap<GroupId, Group>,
+    by_user: HashMap<UserId, Groups>,
+    /// The groups by the hash of their lists.
+    by_list: HashMap<u64, Vec<GroupId>>,
+    next: GroupId,
+    /// How many users the lists of all groups have together.
+    watched: usize,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Group {
+    interest: Interest,
+    hash: u64,
+    slots: BTreeMap<u64, Arc<Slot>>,
+    /// How many users of the list are in the index.
+    entered: usize,
+}
+
+/// The groups that want the events of one user. Most users have one.
+#[derive(Debug)]
+enum Groups {
+    One(GroupId),
+    Several(BTreeSet<GroupId>),
+}
+
+/// How far the delivery of an event has come: the group, and the last stream of it.
+pub(super) type Reached = (GroupId, Option<u64>);
+
+impl Index {
+    pub(super) fn new() -> Self {
+        let everyone = Group {
+            interest: Interest::Everyone,
+            hash: 0,
+            slots: BTreeMap::new(),
+            entered: 0,
+        };
+        Self {
+            groups: HashMap::from([(EVERYONE, everyone)]),
+            by_user: HashMap::new(),
+            by_list: HashMap::new(),
+            next: EVERYONE + 1,
+            watched: 0,
+            hasher: RandomState::default(),
+        }
+    }
+
+    /// The group of all who have this interest, which may be new and without streams; none if its
+    /// list would make more than `most` users watched.
+    pub(super) fn group(&mut self, interest: &Interest, most: usize) -> Option<GroupId> {
+        let Interest::Users(users) = interest else {
+            return Some(EVERYONE);
+        };
+        let hash = self.hasher.hash_one(users);
+        let groups = &self.groups;
+        let same = |id: &&GroupId| {
+            groups
+                .get(id)
+                .is_some_and(|group| group.interest == *interest)
+        };
+        let equal = self.by_list.get(&hash);
+        if let Some(id) = equal.and_then(|equal| equal.iter().find(same)) {
+            return Some(*id);
+        }
+        if self.watched + users.len() > most {
+            return None;
+        }
+        let id = self.next;
+        self.next += 1;
+        self.by_list.entry(hash).or_default().push(id);
+        self.watched += users.len();
+        let group = Group {
+            interest: interest.clone(),
+            hash,
+            slots: BTreeMap::new(),
+            entered: 0,
+        };
+        self.groups.insert(id, group);
+        Some(id)
+    }
+
+    /// The one copy of the interest of this group.
+    pub(super) fn interest(&self, id: GroupId) -> Interest {
+        let group = self.groups.get(&id);
+        group.map_or(Interest::Everyone, |group| group.interest.clone())
+    }
+
+    /// Adds a stream to a group.
+    pub(super) fn add(&mut self, id: GroupId, slot: &Arc<Slot>) {
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.slots.insert(slot.id, Arc::clone(slot));
+        }
+    }
+
+    /// Enters some more users of a group into the index; false when all are there.
+    pub(super) fn enter_some(&mut self, id: GroupId) -> bool {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return false;
+        };
+        let Interest::Users(users) = &group.interest else {
+            return false;
+        };
+        let step = users.iter().skip(group.entered).take(STEP);
+        for user in step {
+            group.entered += 1;
+            match self.by_user.get_mut(user) {
+                Some(groups) => groups.add(id),
+                None => drop(self.by_user.insert(user.clone(), Groups::One(id))),
+            }
+        }
+        group.entered < users.len()
+    }
+
+    /// Removes a stream. The list of its group is returned if nobody else has it:
+    /// [`Index::leave_some`] has to remove that from the index.
+    pub(super) fn remove(&mut self, slot: &Slot) -> Option<Leaving> {
+        let group = self.groups.get_mut(&slot.group)?;
+        group.slots.remove(&slot.id);
+        if !group.slots.is_empty() || slot.group == EVERYONE {
+            return None;
+        }
+        let group = self.groups.remove(&slot.group)?;
+        if let Some(equal) = self.by_list.get_mut(&group.hash) {
+            equal.retain(|id| *id != slot.group);
+            if equal.is_empty() {
+                self.by_list.remove(&group.hash);
+            }
+        }
+        Some(Leaving {
+            id: slot.group,
+            interest: group.interest,
+            left: 0,
+        })
+    }
+
+    /// Removes some users of a group that is gone; false when none is left.
+    pub(super) fn leave_some(&mut self, leaving: &mut Leaving) -> bool {
+        let Interest::Users(users) = &leaving.interest else {
+            return false;
+        };
+        for user in users.iter().skip(leaving.left).take(STEP) {
+            leaving.left += 1;
+            self.watched -= 1;
+            if let Some(groups) = self.by_user.get_mut(user)
+                && groups.remove(leaving.id)
+            {
+                self.by_user.remove(user);
+            }
+        }
+        leaving.left < users.len()
+    }
+
+    /// Whether anybody wants the events of `user`.
+    pub(super) fn is_wanted(&self, user: &UserId) -> bool {
+        self.by_user.contains_key(user)
+            || self
+                .groups
+                .get(&EVERYONE)
+                .is_some_and(|everyone| !everyone.slots.is_empty())
+    }
+
+    /// Calls `deliver` with the streams that want the events of `user`, after those that were
+    /// reached already and `most` of them at most; says how far that came, unless it is done.
+    pub(super) fn each_interested(
+        &self,
+        user: &UserId,
+        (from, after): Reached,
+        most: usize,
+        mut deliver: impl FnMut(&Arc<Slot>),
+    ) -> Option<Reached> {
+        let mut left = most;
+        let (one, several) = match self.by_user.get(user) {
+            Some(Groups::One(id)) => (Some(*id), None),
+            Some(Groups::Several(ids)) => (None, Some(ids)),
+            None => (None, None),
+        };
+        let several = several
+            .into_iter()
+            .flat_map(|ids| ids.range(from..))
+            .copied();
+        let ids = std::iter::once(EVERYONE).chain(one).chain(several);
+        for id in ids.filter(|id| *id >= from) {
+            let Some(group) = self.groups.get(&id) else {
+                continue;
+            };
+            let after = if id == from { after } else { None };
+            let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+            for slot in group.slots.range((after, Bound::Unbounded)) {
+                deliver(slot.1);
+                left -= 1;
+                if left == 0 {
+                    return Some((id, Some(*slot.0)));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// A group without streams, whose users are being removed from the index.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    id: GroupId,
+    interest: Interest,
+    left: usize,
+}
+
+impl Groups {
+    fn add(&mut self, id: GroupId) {
+        match self {
+            Self::One(one) => *self = Self::Several(BTreeSet::from([*one, id])),
+            Self::Several(ids) => {
+                ids.insert(id);
+            }
+        }
+    }
+
+    /// Whether none is left.
+    fn remove(&mut self, id: GroupId) -> bool {
+        match self {
+            Self::One(one) => *one == id,
+            Self::Several(ids) => {
+                ids.remove(&id);
+                ids.is_empty()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet as Set;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::events::EndReason;
+    use crate::events::slot::Opening;
+
+    fn users(numbers: impl IntoIterator<Item = usize>) -> Interest {
+        let ids = numbers
+            .into_iter()
+            .map(|number| UserId::new(&format!("user-{number}")));
+        Interest::users(ids.collect::<Result<_, _>>().expect("good ids"))
+    }
+
+    fn open(index: &mut Index, id: u64, interest: &Interest) -> Arc<Slot> {
+        let group = index.group(interest, usize::MAX).expect("there is room");
+        let opening = Opening {
+            interest: interest.clone(),
+            snapshot: false,
+            closes: (Instant::now(), EndReason::MaxAge),
+            credential: None,
+        };
+        let slot = Arc::new(Slot::new(id, group, index.interest(group), opening));
+        index.add(group, &slot);
+        while index.enter_some(group) {}
+        slot
+    }
+
+    fn close(index: &mut Index, slot: &Slot) {
+        if let Some(mut leaving) = index.remove(slot) {
+            while index.leave_some(&mut leaving) {}
+        }
+    }
+
+    /// The streams that are handed an event of this user, a few at a time.
+    fn interested(index: &Index, user: usize, most: usize) -> Vec<u64> {
+        let user = UserId::new(&format!("user-{user}")).expect("an id");
+        let mut streams = Vec::new();
+        let mut reached = Some(Reached::default());
+        while let Some(from) = reached {
+            reached = index.each_interested(&user, from, most, |slot| streams.push(slot.id));
+        }
+        streams
+    }
+
+    #[test]
+    fn every_interested_stream_is_reached_once_however_small_the_parts_are() {
+        let mut index = Index::new();
+        let interests = [
+            Interest::Everyone,
+            users([1, 2]),
+            users([2, 1]),
+            users([2]),
+            users([2, 3]),
+            Interest::Everyone,
+            users(0..2_000),
+        ];
+        let slots: Vec<_> = (0..)
+            .zip(&interests)
+            .map(|(id, interest)| open(&mut index, id, interest))
+            .collect();
+        for most in [1, 2, 3, 100] {
+            let reached = interested(&index, 2, most);
+            assert_eq!(reached.len(), 7);
+            assert_eq!(reached.into_iter().collect::<Set<_>>(), (0..7).collect());
+            assert_eq!(interested(&index, 1_999, most), [0, 5, 6]);
+            assert_eq!(interested(&index, 2_000, most), [0, 5]);
+        }
+        assert!(slots[1].interest == slots[2].interest && slots[1].group == slots[2].group);
+        for slot in &slots[..3] {
+            close(&mut index, slot);
+        }
+        assert_eq!(interested(&index, 2, 1), [5, 3, 4, 6]);
+        for slot in &slots[3..] {
+            close(&mut index, slot);
+        }
+        assert_eq!(
+            (index.watched, index.by_user.len(), index.groups.len()),
+            (0, 0, 1)
+        );
+        assert!(index.by_list.is_empty());
+    }
+
+    #[test]
+    fn equal_lists_count_once_and_others_only_as_long_as_there_is_room() {
+        let mut index = Index::new();
+        let first = open(&mut index, 0, &users(0..10));
+        let most = 15;
+        assert_eq!(index.group(&users(0..10), most), Some(first.group));
+        assert_eq!(index.group(&users(10..20), most), None);
+        assert!(index.group(&users(10..15), most).is_some());
+        assert!(index.group(&Interest::Everyone, most).is_some());
+    }
+}

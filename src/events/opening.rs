@@ -1,0 +1,401 @@
+//! How a stream begins: with a snapshot or after a cursor, and then the live events without a gap.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::warn;
+
+use super::ages::Ages;
+use super::chosen::Chosen;
+use super::everyone::scan;
+use super::hub::{Hub, Joined, Origin};
+use super::limits::Limits;
+use super::payload::{EndReason, ResetReason};
+use super::replay::Replays;
+use super::shared::Shared;
+use super::slot::Slot;
+use super::snapshot::{Snapshot, Unread};
+use super::stream::Interest;
+use super::{Cursor, frame};
+use crate::presence::{Epoch, Position, Timestamp};
+use crate::store::{Backoff, Store, StoreError};
+
+/// How long a stream waits for a store that fails before it is ended.
+const STORE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a stream waits for this instance to hear of what the store holds before it looks again.
+const BUS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a stream that resumes waits for what happened right before.
+const HEAR_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often, at most, the log says that streams could not begin.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How a stream begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start {
+    /// With a snapshot.
+    Fresh,
+    /// After this cursor.
+    At(Cursor, Origin),
+    /// Anew from this place, because that is impossible.
+    Reset(ResetReason, Cursor),
+}
+
+/// Begins streams. What many streams need is read for all of them at once.
+#[derive(Debug)]
+pub(super) struct Opener {
+    store: Arc<Store>,
+    hub: Arc<Hub>,
+    unread: Arc<Unread>,
+    newest: Shared<(Epoch, Position)>,
+    everyone: Shared<Arc<Snapshot>>,
+    chosen: Chosen,
+    replays: Replays,
+    history: Duration,
+    failures: Mutex<Failures>,
+}
+
+/// Streams that could not begin, and when the log last said so.
+#[derive(Debug, Default)]
+struct Failures {
+    untold: u64,
+    told: Option<Instant>,
+}
+
+/// Ends its stream, unless that has begun: the task may have panicked.
+struct Beginning {
+    hub: Arc<Hub>,
+    slot: Arc<Slot>,
+    is_done: bool,
+}
+
+impl Beginning {
+    fn done(&mut self) {
+        self.is_done = true;
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.hub.end(&self.slot, EndReason::Overloaded);
+        }
+    }
+}
+
+impl Opener {
+    pub(super) fn new(store: Arc<Store>, hub: Arc<Hub>, limits: Limits, runtime: Handle) -> Self {
+        let unread = Arc::new(Unread::new(Arc::clone(&hub), limits.snapshot_bytes));
+        let chosen = Chosen::new(Arc::clone(&store), Arc::clone(&unread), runtime.clone());
+        Self {
+            newest: Shared::new(runtime.clone()),
+            everyone: Shared::new(runtime),
+            chosen,
+            unread,
+            replays: Replays::default(),
+            history: limits.history,
+            failures: Mutex::default(),
+            store,
+            hub,
+        }
+    }
+
+    /// Begins a stream: at once where everything it missed is at hand, else in a task.
+    pub(super) fn begin(self: &Arc<Self>, slot: &Arc<Slot>, start: Start) {
+        if let Start::At(cursor, Origin::Known) = start
+            && self.join(slot, cursor, Origin::Known) == Joined::Following
+        {
+            return;
+        }
+        let opener = Arc::clone(self);
+        let mut beginning = Beginning {
+            hub: Arc::clone(&self.hub),
+            slot: Arc::clone(slot),
+            is_done: false,
+        };
+        tokio::spawn(async move {
+            let slot = &beginning.slot;
+            tokio::select! {
+                begun = opener.start(slot, start) => {
+                    if let Err(error) = begun {
+                        opener.report(&error);
+                        opener.hub.end(slot, EndReason::StoreLost);
+                    }
+                }
+                () = slot.ended() => {}
+            }
+            beginning.done();
+        });
+    }
+
+    /// Starts the streams anew that followed a history which is no more; in parts, between which
+    /// others get their turn.
+    pub(super) async fn reset(
+        self: &Arc<Self>,
+        generation: u64,
+        reason: ResetReason,
+        from: Cursor,
+    ) {
+        for part in 0..Ages::parts() {
+            for slot in self.hub.leave_before(generation, part) {
+                self.begin(&slot, Start::Reset(reason, from));
+            }
+            yield_now().await;
+        }
+    }
+
+    /// Up to where the store holds everything, which may be further than this instance has heard.
+    pub(super) async fn stored(&self) -> Result<Cursor, StoreError> {
+        let store = Arc::clone(&self.store);
+        let read = move || {
+            let store = Arc::clone(&store);
+            async move { store.in_time(store.newest()).await }
+        };
+        let (epoch, newest) = self.newest.ask(read).await?;
+        Ok(Cursor::at(epoch, newest))
+    }
+
+    async fn start(&self, slot: &Arc<Slot>, mut start: Start) -> Result<(), StoreError> {
+        loop {
+            let (cursor, origin) = match start {
+                Start::At(cursor, origin) => {
+                    self.hear_what_is_stored().await;
+                    (cursor, origin)
+                }
+                Start::Fresh => (self.feed_snapshot(slot).await?, Origin::Known),
+                Start::Reset(reason, from) => {
+                    (self.feed_reset(slot, reason, from).await?, Origin::Known)
+                }
+            };
+            // Live events would pile up behind what is long to read.
+            slot.drained().await;
+            match self.follow(slot, cursor, origin).await? {
+                None => return Ok(()),
+                Some(reason) => {
+                    let from = patiently(|| self.stored()).await?;
+                    start = Start::Reset(reason, from);
+                }
+            }
+        }
+    }
+
+    async fn feed_reset(
+        &self,
+        slot: &Arc<Slot>,
+        reason: ResetReason,
+        from: Cursor,
+    ) -> Result<Cursor, StoreError> {
+        slot.start_anew();
+        if slot.snapshot {
+            slot.feed([frame::reset(from.incomplete(), reason)]);
+            return self.feed_snapshot(slot).await;
+        }
+        slot.feed([frame::reset(from, reason)]);
+        Ok(from)
+    }
+
+    async fn feed_snapshot(&self, slot: &Arc<Slot>) -> Result<Cursor, StoreError> {
+        let snapshot = match &slot.interest {
+            Interest::Users(users) => patiently(|| self.chosen.ask(users)).await?,
+            Interest::Everyone => patiently(|| self.everyone.ask(self.scanning())).await?,
+        };
+        Ok(snapshot.feed(slot).await)
+    }
+
+    fn scanning(
+        &self,
+    ) -> impl Fn() -> futures_util::future::BoxFuture<'static, Result<Arc<Snapshot>, StoreError>>
+    + Send
+    + use<> {
+        let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
+        let unread = Arc::clone(&self.unread);
+        move || {
+            Box::pin(scan(
+                Arc::clone(&store),
+                Arc::clone(&hub),
+                Arc::clone(&unread),
+            ))
+        }
+    }
+
+    fn join(&self, slot: &Arc<Slot>, cursor: Cursor, origin: Origin) -> Joined {
+        self.hub.join(slot, cursor, origin, self.oldest(origin))
+    }
+
+    /// The first missed event of a resuming client must not be older than the history is long,
+    /// even where it happens to be kept still; what we go on with ourselves may be of any age.
+    fn oldest(&self, origin: Origin) -> Timestamp {
+        match origin {
+            Origin::Claimed => self.store.now().minus(self.history),
+            Origin::Known => Timestamp::default(),
+        }
+    }
+
+    /// Replays what came after `cursor` until the stream follows the live events; says why where
+    /// that is impossible.
+    async fn follow(
+        &self,
+        slot: &Arc<Slot>,
+        mut cursor: Cursor,
+        mut origin: Origin,
+    ) -> Result<Option<ResetReason>, StoreError> {
+        while !slot.has_ended() {
+            match self.join(slot, cursor, origin) {
+                Joined::Following => return Ok(None),
+                Joined::Unknown => return Ok(Some(ResetReason::UnknownCursor)),
+                Joined::Gone => return Ok(Some(ResetReason::HistoryGone)),
+                Joined::Behind(place) => {
+                    origin = Origin::Known;
+                    // Where the place is lost, joining tells why.
+                    if let Ok(position) = self.replays.feed(&self.hub, slot, place).await {
+                        cursor.position = position;
+                    }
+                }
+                Joined::Ahead | Joined::OtherEpoch => {
+                    if let Some(reason) = self.wait_for_the_bus(cursor).await? {
+                        return Ok(Some(reason));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until this instance has heard of what the store holds now, so that a stream does not
+    /// say too early that it has caught up. Where that takes long, the stream does without: it
+    /// resumes also while the store is out of reach.
+    async fn hear_what_is_stored(&self) {
+        let heard = async {
+            let Ok(stored) = self.stored().await else {
+                return;
+            };
+            let is_heard = |hub: &Hub| {
+                let heard = hub.newest();
+                heard.is_some_and(|(epoch, newest)| {
+                    epoch != stored.epoch || newest >= stored.position
+                })
+            };
+            self.hub.wait(is_heard).await;
+        };
+        let _ = timeout(HEAR_PATIENCE, heard).await;
+    }
+
+    /// Waits until this instance has heard of what the store holds at `cursor`; says why where the
+    /// store holds no such thing.
+    async fn wait_for_the_bus(&self, cursor: Cursor) -> Result<Option<ResetReason>, StoreError> {
+        let stored = patiently(|| self.stored()).await?;
+        if stored.epoch != cursor.epoch {
+            return Ok(Some(ResetReason::DataLost));
+        }
+        if stored.position < cursor.position {
+            return Ok(Some(ResetReason::UnknownCursor));
+        }
+        let is_heard = |hub: &Hub| {
+            let heard = hub.newest();
+            heard.is_some_and(|(epoch, newest)| epoch == cursor.epoch && newest >= cursor.position)
+        };
+        // Where that takes longer, the store is asked again whether it still holds it.
+        let _ = timeout(BUS_PATIENCE, self.hub.wait(is_heard)).await;
+        Ok(None)
+    }
+
+    /// Logs that a stream could not begin, in one line for many streams.
+    fn report(&self, error: &StoreError) {
+        let mut failures = self.failures.lock();
+        failures.untold += 1;
+        let now = Instant::now();
+        if failures
+            .told
+            .is_none_or(|told| now - told >= REPORT_INTERVAL)
+        {
+            warn!(%error, streams = failures.untold, "streams could not begin");
+            *failures = Failures {
+                untold: 0,
+                told: Some(now),
+            };
+        }
+    }
+}
+
+/// Makes `attempt` again until it succeeds, or has failed for [`STORE_PATIENCE`].
+async fn patiently<T, A>(attempt: impl Fn() -> A) -> Result<T, StoreError>
+where
+    A: Future<Output = Result<T, StoreError>>,
+{
+    let began = Instant::now();
+    let mut backoff = Backoff::default();
+    loop {
+        match attempt().await {
+            Err(error) if began.elapsed() >= STORE_PATIENCE => return Err(error),
+            Err(_) => sleep(backoff.next()).await,
+            Ok(found) => return Ok(found),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::events::slot::Opening;
+    use crate::events::stream::Credential;
+    use crate::telemetry::Metrics;
+
+    #[derive(Debug)]
+    struct Withdrawn(bool);
+
+    impl Credential for Withdrawn {
+        fn is_withdrawn(&self) -> bool {
+            self.0
+        }
+    }
+
+    fn opened(hub: &Hub, withdrawn: bool) -> Arc<Slot> {
+        let opening = Opening {
+            interest: Interest::Everyone,
+            snapshot: false,
+            closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
+            credential: Some(Arc::new(Withdrawn(withdrawn))),
+        };
+        hub.open(opening).expect("there is room")
+    }
+
+    fn hub() -> Arc<Hub> {
+        let limits = Limits::of(&Config::default());
+        Arc::new(Hub::new(Arc::new(Metrics::new()), limits))
+    }
+
+    #[tokio::test]
+    async fn a_stream_whose_opening_panicked_ends() {
+        let hub = hub();
+        for panics in [false, true] {
+            let slot = opened(&hub, false);
+            let mut beginning = Beginning {
+                hub: Arc::clone(&hub),
+                slot: Arc::clone(&slot),
+                is_done: false,
+            };
+            let opening = tokio::spawn(async move {
+                assert!(!panics, "by mistake");
+                beginning.done();
+            });
+            assert_eq!(opening.await.is_err(), panics);
+            assert_eq!(slot.has_ended(), panics);
+        }
+    }
+
+    #[test]
+    fn the_streams_of_a_withdrawn_credential_end_and_no_others() {
+        let hub = hub();
+        let streams = [false, true, false].map(|withdrawn| opened(&hub, withdrawn));
+        hub.end_withdrawn();
+        let ended = streams.map(|slot| slot.has_ended());
+        assert_eq!(ended, [false, true, false]);
+    }
+}
