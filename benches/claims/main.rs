@@ -4,6 +4,7 @@
 //! Everything shares the processors with everything, the clients included, so ratios within one run
 //! count and not the figures themselves.
 
+mod cold;
 mod crossing;
 mod fan_out;
 mod growth;
@@ -26,7 +27,7 @@ type Running = Pin<Box<dyn Future<Output = Vec<Row>>>>;
 /// A name to choose it by, and how to run it.
 type Claim = (&'static str, fn() -> Running);
 
-const CLAIMS: [Claim; 12] = [
+const CLAIMS: [Claim; 13] = [
     ("ping", || Box::pin(ping::run())),
     ("token", || Box::pin(ping::token())),
     ("lookup", || Box::pin(lookup::run())),
@@ -36,6 +37,7 @@ const CLAIMS: [Claim; 12] = [
     ("routing", || Box::pin(routing::run())),
     ("crossing", || Box::pin(crossing::run())),
     ("storm", || Box::pin(storm::run())),
+    ("cold", || Box::pin(cold::run())),
     ("hostile", || Box::pin(hostile::run())),
     ("growth", || Box::pin(growth::run())),
     ("lateness", || Box::pin(lateness::run())),

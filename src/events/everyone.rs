@@ -49,7 +49,7 @@ pub(super) async fn scan(
     };
     let heard = timeout(BUS_PATIENCE, hub.wait(has_heard)).await;
     heard.map_err(|_| broke_off())?;
-    let position = correct(&hub, epoch, began, &mut online).await?;
+    let position = correct(&hub, epoch, began, &mut online)?;
     // Of a million users that takes long, and this thread has other tasks.
     let written = spawn_blocking(move || {
         let mut users: Vec<_> = online.into_iter().collect();
@@ -61,19 +61,14 @@ pub(super) async fn scan(
         .map_err(|error| StoreError::Failed(error.to_string()))
 }
 
-/// Applies the events after `position`, as far as this instance has heard of them.
-async fn correct(
+/// Applies the events after `position`, as far as this instance has heard of them; the position of
+/// the last one.
+fn correct(
     hub: &Hub,
     epoch: Epoch,
-    mut position: Position,
+    position: Position,
     online: &mut HashSet<UserId>,
 ) -> Result<Position, StoreError> {
-    // This instance may not have heard of the events before the scan yet.
-    let is_there = |hub: &Hub| {
-        hub.newest()
-            .is_some_and(|(heard, newest)| heard != epoch || newest >= position)
-    };
-    hub.wait(is_there).await;
     let mut place = hub.place_after(epoch, position).map_err(|_| broke_off())?;
     loop {
         let part = hub.read(place, |_, ring| {
@@ -89,9 +84,8 @@ async fn correct(
                 Transition::Offline { .. } => online.remove(&event.user),
             };
         }
-        position = reached;
         if upto == place.number {
-            return Ok(position);
+            return Ok(reached);
         }
         place.number = upto;
     }

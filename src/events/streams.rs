@@ -106,7 +106,10 @@ impl Streams {
         let place = self.capacity.take(request.caller)?;
         let start = match request.last_event_id.as_deref() {
             Some(id) => self.resume_from(id).await?,
-            None if request.snapshot => Start::Fresh,
+            None if request.snapshot => {
+                self.opener.stored().await?;
+                Start::Fresh
+            }
             None => Start::At(self.opener.stored().await?, Origin::Known),
         };
         let age = self.max_age.mul_f64(1.0 - AGE_JITTER * fastrand::f64());

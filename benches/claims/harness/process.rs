@@ -3,10 +3,17 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// Clock ticks in a second, by which Linux counts a process's time in `/proc/<id>/stat`.
 const TICKS_PER_SECOND: u64 = 100;
+
+/// The lines that a child logged so far.
+pub(crate) type Log = Arc<Mutex<Vec<String>>>;
 
 /// A running child; killed by its id when dropped.
 pub(crate) struct Process(Child);
@@ -29,6 +36,28 @@ impl Process {
         let heard = BufReader::new(output).read_line(&mut line);
         assert!(heard.is_ok_and(|count| count > 0), "{command:?} ended");
         (process, line)
+    }
+
+    /// The same; what it logs is kept.
+    pub(crate) fn start_and_log(command: &mut Command) -> (Self, String, Log) {
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Self::spawn(command);
+        let log = Log::default();
+        let (errors, kept) = (
+            process.0.stderr.take().expect("it is piped"),
+            Arc::clone(&log),
+        );
+        thread::spawn(move || {
+            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                kept.lock().push(line);
+            }
+        });
+        let output = process.0.stdout.take().expect("it is piped");
+        let mut line = String::new();
+        let heard = BufReader::new(output).read_line(&mut line);
+        assert!(heard.is_ok_and(|count| count > 0), "{command:?} ended");
+        (process, line, log)
     }
 
     fn spawn(command: &mut Command) -> Self {

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::process::Process;
+use super::process::{Log, Process};
 
 /// The binary under test, built with the release profile.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_presence");
@@ -83,6 +83,10 @@ impl Service {
     pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
         let mut command = Self::command(settings);
         let (process, greeting) = Process::start_and_hear(&mut command);
+        Self::greeted(process, &greeting)
+    }
+
+    fn greeted(process: Process, greeting: &str) -> Self {
         let address = greeting.split("http://").nth(1);
         let address = address.and_then(|rest| rest.split_whitespace().next());
         let address = address.and_then(|address| address.parse().ok());
@@ -90,6 +94,13 @@ impl Service {
             process,
             address: address.expect("the first line says the address"),
         }
+    }
+
+    /// The same; what it logs is kept.
+    pub(crate) fn start_and_log(settings: &[(&str, &str)]) -> (Self, Log) {
+        let mut command = Self::command(settings);
+        let (process, greeting, log) = Process::start_and_log(&mut command);
+        (Self::greeted(process, &greeting), log)
     }
 
     pub(crate) fn on(redis: &Redis) -> Self {

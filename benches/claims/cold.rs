@@ -1,0 +1,318 @@
+//! One of two instances is killed and started again in the midst of traffic: its streams come back to an
+//! instance that remembers nothing.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::harness::calls::{Call, come_and_go, load, p99_ms, paced_apart, ping_one_of, post};
+use crate::harness::report::{Figure, Row, quantile_ms};
+use crate::harness::service::{Redis, Service, free_port};
+use crate::harness::streams::get;
+
+const ROUNDS: usize = 3;
+const STREAMS: usize = 3_000;
+const PINGS_PER_SECOND: usize = 500;
+
+/// How many of the users who come and go a stream is about.
+const USERS_EACH: usize = 2;
+const PASSERS_BY: usize = 64;
+
+/// How long the instance is away, and how long a reader waits before it comes back.
+const AWAY: Duration = Duration::from_secs(8);
+const RETRY: Duration = Duration::from_secs(3);
+
+/// How long the pings are measured before, and while the streams come back.
+const QUIET: Duration = Duration::from_secs(6);
+const STORMY: Duration = Duration::from_secs(12);
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Time between two new connections that ping, or ask whether the instance lives.
+const NEWCOMER_EVERY: Duration = Duration::from_millis(20);
+
+#[derive(Default)]
+struct Found {
+    live: Figure,
+    slower: Figure,
+    slower_elsewhere: Figure,
+    refused: Figure,
+    log_lines: Figure,
+    worst_ping: Figure,
+    p99_ping: Figure,
+    worst_livez: Figure,
+    p99_livez: Figure,
+}
+
+pub(crate) async fn run() -> Vec<Row> {
+    let mut rows = at(
+        200,
+        "3,000 streams come back to a cold instance, 200 events/s",
+    )
+    .await;
+    rows.extend(
+        at(
+            1_000,
+            "3,000 streams come back to a cold instance, 1,000 events/s",
+        )
+        .await,
+    );
+    rows
+}
+
+async fn at(events_per_second: usize, claim: &'static str) -> Vec<Row> {
+    let mut found = Found::default();
+    for _ in 0..ROUNDS {
+        round(events_per_second, &mut found).await;
+    }
+    let row = |figure: &str, found| Row::new(claim, figure, found);
+    vec![
+        row("s from the start until all are live", found.live).at_most(10.0),
+        row(
+            "p99 of its pings meanwhile over the quiet one",
+            found.slower,
+        )
+        .at_most(2.0),
+        row(
+            "p99 of pings of the other instance over its quiet one",
+            found.slower_elsewhere,
+        )
+        .at_most(2.0),
+        row("answers but 200 to a stream or a call", found.refused).at_most(0.0),
+        row("lines that it logged", found.log_lines).at_most(10.0),
+        row("worst ping of a new connection, ms", found.worst_ping).at_most(500.0),
+        row("p99 of pings of new connections, ms", found.p99_ping),
+        row("worst /livez of a new connection, ms", found.worst_livez).at_most(500.0),
+        row("p99 of /livez of new connections, ms", found.p99_livez),
+    ]
+}
+
+/// A cold start: pings of the instance itself cannot be measured while it is away, so the quiet ones are
+/// measured before.
+async fn round(events_per_second: usize, found: &mut Found) {
+    let redis = Redis::start();
+    let elsewhere = Service::on(&redis);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let settings = [
+        ("REDIS_URL", redis.url()),
+        ("PRESENCE_LISTEN", address.to_string()),
+    ];
+    let settings: Vec<_> = settings
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect();
+    let (cold, _) = Service::start_and_log(&settings);
+    let ping = ping_one_of(PINGS_PER_SECOND);
+    load(address, PINGS_PER_SECOND, ping).await;
+    let readers = Readers::open(address).await;
+    let lasting = QUIET + AWAY + STORMY + Duration::from_secs(4);
+    let traffic = tokio::spawn(paced_apart(
+        elsewhere.address,
+        events_per_second,
+        lasting,
+        come_and_go,
+    ));
+    sleep(Duration::from_secs(1)).await;
+    let (here, there) = (pings(address, QUIET), pings(elsewhere.address, QUIET));
+    let quiet = p99_ms(&here.await.expect("they end"));
+    let quiet_elsewhere = p99_ms(&there.await.expect("they end"));
+    drop(cold);
+    sleep(AWAY).await;
+    readers.forget();
+    let there = pings(elsewhere.address, STORMY);
+    let began = Instant::now();
+    let (cold, log) = Service::start_and_log(&settings);
+    let here = pings(address, STORMY);
+    let newcomers = Newcomers::start(address);
+    let live = readers.are_live(began).await;
+    let stormy = p99_ms(&here.await.expect("they end"));
+    let stormy_elsewhere = p99_ms(&there.await.expect("they end"));
+    let (mut pinged, mut lived) = newcomers.end().await;
+    found.live.push(live.as_secs_f64());
+    found.slower.push(stormy / quiet);
+    found
+        .slower_elsewhere
+        .push(stormy_elsewhere / quiet_elsewhere);
+    found.refused.push(readers.refused() as f64);
+    found.log_lines.push(log.lock().len() as f64);
+    found.worst_ping.push(quantile_ms(&mut pinged, 1.0));
+    found.p99_ping.push(quantile_ms(&mut pinged, 0.99));
+    found.worst_livez.push(quantile_ms(&mut lived, 1.0));
+    found.p99_livez.push(quantile_ms(&mut lived, 0.99));
+    drop(cold);
+    drop(traffic.await);
+}
+
+fn pings(address: SocketAddr, lasting: Duration) -> JoinHandle<Vec<Call>> {
+    let ping = ping_one_of(PINGS_PER_SECOND);
+    tokio::spawn(paced_apart(address, PINGS_PER_SECOND, lasting, ping))
+}
+
+/// Readers that come back with their cursors, each about a few of the users who come and go.
+struct Readers {
+    _reading: JoinSet<()>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// How many have caught up since that was forgotten, and which.
+    live: AtomicUsize,
+    each: Vec<AtomicBool>,
+    refused: AtomicUsize,
+}
+
+impl Readers {
+    async fn open(address: SocketAddr) -> Self {
+        let shared = Arc::new(Shared {
+            each: (0..STREAMS).map(|_| AtomicBool::new(false)).collect(),
+            ..Shared::default()
+        });
+        let mut reading = JoinSet::new();
+        for number in 0..STREAMS {
+            let shared = Arc::clone(&shared);
+            reading.spawn(async move {
+                let mut cursor = None;
+                loop {
+                    read(address, number, &mut cursor, &shared).await;
+                    sleep(RETRY).await;
+                }
+            });
+        }
+        let readers = Self {
+            _reading: reading,
+            shared,
+        };
+        readers.are_live(Instant::now()).await;
+        readers
+    }
+
+    fn forget(&self) {
+        for each in &self.shared.each {
+            each.store(false, Ordering::Relaxed);
+        }
+        self.shared.live.store(0, Ordering::Relaxed);
+    }
+
+    /// Waits until every reader has caught up; how long that took from `began` on.
+    async fn are_live(&self, began: Instant) -> Duration {
+        let live = async {
+            while self.shared.live.load(Ordering::Relaxed) < STREAMS {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let live = timeout(PATIENCE, live).await;
+        let count = self.shared.live.load(Ordering::Relaxed);
+        assert!(live.is_ok(), "{count} of {STREAMS} are live");
+        began.elapsed()
+    }
+
+    fn refused(&self) -> usize {
+        self.shared.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// Reads one stream to its end.
+async fn read(address: SocketAddr, number: usize, cursor: &mut Option<String>, shared: &Shared) {
+    let Ok(mut stream) = TcpStream::connect(address).await else {
+        return;
+    };
+    let users =
+        (0..USERS_EACH).map(|user| format!("passer-by-{}", (number + user * 7) % PASSERS_BY));
+    let path = format!("/v1/events?userIds={}", users.collect::<Vec<_>>().join(","));
+    if stream
+        .write_all(&get(&path, cursor.as_deref()))
+        .await
+        .is_err()
+    {
+        return;
+    }
+    let mut text = Vec::new();
+    while let Ok(1..) = stream.read_buf(&mut text).await {
+        while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = text.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end();
+            if let Some(id) = line.strip_prefix("id: ") {
+                *cursor = Some(id.to_owned());
+            } else if line == "event: presence.ready" {
+                if !shared.each[number].swap(true, Ordering::Relaxed) {
+                    shared.live.fetch_add(1, Ordering::Relaxed);
+                }
+            } else if line.starts_with("HTTP/1.1 ") && !line.starts_with("HTTP/1.1 200")
+                || line == "event: presence.end"
+                || line == "event: presence.reset"
+            {
+                shared.refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// New connections, each for one call: how long the calls took, from before the connection on.
+struct Newcomers {
+    calling: JoinHandle<(Vec<Duration>, Vec<Duration>)>,
+    ends: Arc<AtomicBool>,
+}
+
+impl Newcomers {
+    fn start(address: SocketAddr) -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ends);
+        let calling = tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime
+                .expect("a runtime")
+                .block_on(calling(address, &told))
+        });
+        Self { calling, ends }
+    }
+
+    /// The times of the pings, and those of `/livez`.
+    async fn end(self) -> (Vec<Duration>, Vec<Duration>) {
+        self.ends.store(true, Ordering::Relaxed);
+        self.calling.await.expect("all were answered")
+    }
+}
+
+async fn calling(address: SocketAddr, ends: &AtomicBool) -> (Vec<Duration>, Vec<Duration>) {
+    let times = Arc::new(Mutex::new((Vec::new(), Vec::new())));
+    let mut calls = JoinSet::new();
+    while !ends.load(Ordering::Relaxed) {
+        let pings = Arc::clone(&times);
+        calls.spawn(async move {
+            let took = call(address, &post("/v1/users/new/ping")).await;
+            pings.lock().0.push(took);
+        });
+        let probes = Arc::clone(&times);
+        calls.spawn(async move {
+            let took = call(address, &get("/livez", None)).await;
+            probes.lock().1.push(took);
+        });
+        sleep(NEWCOMER_EVERY).await;
+    }
+    let ended = timeout(PATIENCE, calls.join_all()).await;
+    ended.expect("all calls are answered");
+    std::mem::take(&mut *times.lock())
+}
+
+/// How long a call by a new connection took.
+async fn call(address: SocketAddr, request: &[u8]) -> Duration {
+    let began = Instant::now();
+    let mut stream = TcpStream::connect(address).await.expect("it accepts");
+    stream.write_all(request).await.expect("it reads");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("it answers");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    began.elapsed()
+}
