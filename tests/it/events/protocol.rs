@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::client::crowd;
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 use crate::instance::{Instance, Settings};
 use crate::process::Signal;
 use crate::sse::{End, Event, Stream};
@@ -150,7 +150,7 @@ async fn a_drained_stream_says_so_at_its_end() {
     assert_eq!(stream.end_reason().as_deref(), Some("draining"));
 }
 
-on_both_stores!(
+over_each_protocol!(
     a_stream_that_missed_nothing_is_ready_at_once,
     a_stream_is_ready_after_what_it_missed,
     a_stream_is_ready_after_its_snapshot_and_not_again,
