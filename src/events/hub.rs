@@ -16,13 +16,10 @@ use super::frame;
 use super::index::{Index, Reached};
 use super::limits::Limits;
 use super::payload::EndReason;
-use super::ring::{Bounds, NoPlace, Ring};
+use super::ring::{Bounds, Ring};
 use super::slot::{Opening, Pushed, Slot};
-use crate::presence::{Entry, Epoch, Position, Timestamp, UserId};
+use crate::presence::{Entry, Epoch, Position, UserId};
 use crate::telemetry::Metrics;
-
-/// How many missed events a stream may be handed while it joins, under the lock.
-const JOIN_RANGE: u64 = 256;
 
 /// How many streams are handed an event before others get the lock.
 const DELIVER_PART: usize = 1_024;
@@ -35,67 +32,33 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 pub struct Hub {
     metrics: Arc<Metrics>,
     limits: Limits,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     /// Whether the history is being read for the first time.
     fills: AtomicBool,
     advanced: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     /// What this instance has heard of; nothing before the history was read for the first time.
-    heard: Option<Heard>,
+    pub(super) heard: Option<Heard>,
     /// Counts the rings.
-    generation: u64,
+    pub(super) generation: u64,
     index: Index,
-    ages: Ages,
+    pub(super) ages: Ages,
     next_id: u64,
 }
 
+/// The data set, and its recent events.
 #[derive(Debug)]
-struct Heard {
-    epoch: Epoch,
-    ring: Ring,
+pub(super) struct Heard {
+    pub(super) epoch: Epoch,
+    pub(super) ring: Ring,
 }
 
 /// An event is missing between the newest one known and the one offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Gap;
-
-/// Whether a position is known to be that of an event, or only claimed by a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    Known,
-    Claimed,
-}
-
-/// The number of an entry in one generation of the ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) generation: u64,
-    pub(super) number: u64,
-}
-
-/// What came of joining a stream to the live events.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Joined {
-    /// It follows, or is closed already and never will.
-    Following,
-    /// It missed more than is handed over at once, from there on.
-    Behind(Place),
-    /// The position is claimed to be newer than what this instance has heard of.
-    Ahead,
-    /// No event has this position.
-    Unknown,
-    /// What it missed is older than what is kept, or than what may be resumed.
-    Gone,
-    /// The data set is another.
-    OtherEpoch,
-}
-
-/// The ring is another one by now, or begins later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lost;
 
 impl Hub {
     /// A hub without streams.
@@ -287,88 +250,6 @@ impl Hub {
         while state.index.leave_some(&mut leaving) {
             MutexGuard::bump(&mut state);
         }
-    }
-
-    /// Lets a stream follow the live events after `cursor`, with those it missed first, none of
-    /// which may be from before `oldest`.
-    pub(super) fn join(
-        &self,
-        slot: &Arc<Slot>,
-        cursor: Cursor,
-        origin: Origin,
-        oldest: Timestamp,
-    ) -> Joined {
-        let state = self.state.lock();
-        let Some(heard) = state
-            .heard
-            .as_ref()
-            .filter(|heard| heard.epoch == cursor.epoch)
-        else {
-            return Joined::OtherEpoch;
-        };
-        if !state.ages.has(slot) {
-            return Joined::Following;
-        }
-        let (ring, generation) = (&heard.ring, state.generation);
-        let follow = |missed, position| {
-            let ready = || frame::ready(Cursor::at(cursor.epoch, position), None);
-            slot.follow(generation, position, missed, ready);
-            Joined::Following
-        };
-        if cursor.position > ring.newest() {
-            return match origin {
-                Origin::Known => follow(Vec::new(), cursor.position),
-                Origin::Claimed => Joined::Ahead,
-            };
-        }
-        let number = match ring.place_after(cursor.position) {
-            Ok(number) => number,
-            Err(NoPlace::Gone) => return Joined::Gone,
-            Err(NoPlace::Unknown) => return Joined::Unknown,
-        };
-        if ring.at(number).is_some_and(|at| at < oldest) {
-            return Joined::Gone;
-        }
-        if ring.end() - number > JOIN_RANGE {
-            return Joined::Behind(Place { generation, number });
-        }
-        let wanted = (number..ring.end()).filter(|number| {
-            ring.user(*number)
-                .is_some_and(|user| slot.interest.includes(user))
-        });
-        let missed = wanted.filter_map(|number| {
-            let write = || Some(frame::event(heard.epoch, &ring.event(number)?));
-            ring.frame(number).or_else(write)
-        });
-        follow(missed.collect(), ring.newest())
-    }
-
-    /// Reads the ring of this generation, for a moment that is bounded; fails where `from` is gone.
-    pub(super) fn read<T>(
-        &self,
-        from: Place,
-        read: impl FnOnce(Epoch, &Ring) -> T,
-    ) -> Result<T, Lost> {
-        let state = self.state.lock();
-        match &state.heard {
-            Some(heard)
-                if state.generation == from.generation && from.number >= heard.ring.first() =>
-            {
-                Ok(read(heard.epoch, &heard.ring))
-            }
-            _ => Err(Lost),
-        }
-    }
-
-    /// The place after `position`, if the ring still goes back to it.
-    pub(super) fn place_after(&self, epoch: Epoch, position: Position) -> Result<Place, Lost> {
-        let state = self.state.lock();
-        let heard = state.heard.as_ref().filter(|heard| heard.epoch == epoch);
-        let number = heard.ok_or(Lost)?.ring.place_after(position);
-        Ok(Place {
-            generation: state.generation,
-            number: number.map_err(|_| Lost)?,
-        })
     }
 
     /// Sends the comments and ends the streams whose time has come, or whose credential was

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::warn;
 
 use super::ages::Ages;
 use super::chosen::Chosen;
 use super::everyone::scan;
-use super::hub::{Hub, Joined, Origin};
+use super::failures::Failures;
+use super::hub::Hub;
+use super::joining::{Joined, Origin};
 use super::limits::Limits;
 use super::payload::{EndReason, ResetReason};
 use super::replay::Replays;
@@ -32,9 +32,6 @@ const BUS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a stream that resumes waits for what happened right before.
 const HEAR_PATIENCE: Duration = Duration::from_millis(500);
-
-/// How often, at most, the log says that streams could not begin.
-const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How a stream begins.
 #[derive(Clone, Copy, Debug)]
@@ -58,14 +55,7 @@ pub(super) struct Opener {
     chosen: Chosen,
     replays: Replays,
     history: Duration,
-    failures: Mutex<Failures>,
-}
-
-/// Streams that could not begin, and when the log last said so.
-#[derive(Debug, Default)]
-struct Failures {
-    untold: u64,
-    told: Option<Instant>,
+    failures: Failures,
 }
 
 /// Ends its stream, unless that has begun: the task may have panicked.
@@ -100,7 +90,7 @@ impl Opener {
             unread,
             replays: Replays::default(),
             history: limits.history,
-            failures: Mutex::default(),
+            failures: Failures::default(),
             store,
             hub,
         }
@@ -124,7 +114,7 @@ impl Opener {
             tokio::select! {
                 begun = opener.start(slot, start) => {
                     if let Err(error) = begun {
-                        opener.report(&error);
+                        opener.failures.report(&error);
                         opener.hub.end(slot, EndReason::StoreLost);
                     }
                 }
@@ -303,23 +293,6 @@ impl Opener {
         // Where that takes longer, the store is asked again whether it still holds it.
         let _ = timeout(BUS_PATIENCE, self.hub.wait(is_heard)).await;
         Ok(None)
-    }
-
-    /// Logs that a stream could not begin, in one line for many streams.
-    fn report(&self, error: &StoreError) {
-        let mut failures = self.failures.lock();
-        failures.untold += 1;
-        let now = Instant::now();
-        if failures
-            .told
-            .is_none_or(|told| now - told >= REPORT_INTERVAL)
-        {
-            warn!(%error, streams = failures.untold, "streams could not begin");
-            *failures = Failures {
-                untold: 0,
-                told: Some(now),
-            };
-        }
     }
 }
 

@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use tokio::task::yield_now;
 
 use super::frame;
-use super::hub::{Hub, Lost, Place};
+use super::hub::Hub;
+use super::joining::{Lost, Place};
 use super::slot::Slot;
 use super::stream::Interest;
 use crate::presence::{Epoch, Position, PresenceEvent, UserId};

@@ -388,3 +388,6 @@ fn wake(waker: &mut Option<Waker>) {
         waker.wake();
     }
 }
+
+#[cfg(test)]
+mod tests;

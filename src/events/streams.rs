@@ -9,7 +9,8 @@ use tokio::time::{Instant, timeout};
 
 use super::Cursor;
 use super::capacity::{Capacity, Full};
-use super::hub::{Hub, Origin};
+use super::hub::Hub;
+use super::joining::Origin;
 use super::limits::Limits;
 use super::opening::{Opener, Start};
 use super::payload::{EndReason, ResetReason};

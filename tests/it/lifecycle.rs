@@ -60,10 +60,9 @@ async fn each_worker_keeps_to_a_core_of_its_own() {
         .await;
     };
     are(&expected).await;
+    // Snapshots are made by the main runtime, whose threads run where there is room.
     let mut stream = Stream::open(&instance.client(), "?snapshot=true").await;
     stream.snapshot().await;
-    expected.push(all);
-    expected.sort_unstable();
     are(&expected).await;
 }
 

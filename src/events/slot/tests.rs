@@ -1,0 +1,143 @@
+use std::task::Waker;
+
+use super::*;
+use crate::events::Cursor;
+use crate::presence::Epoch;
+
+const GENERATION: u64 = 1;
+
+fn at(millis: u64) -> Position {
+    Position {
+        millis,
+        sequence: 0,
+    }
+}
+
+fn ready(millis: u64) -> Bytes {
+    frame::ready(Cursor::at(Epoch(1), at(millis)), None)
+}
+
+fn slot() -> Slot {
+    let opening = Opening {
+        interest: Interest::Everyone,
+        snapshot: false,
+        closes: (Instant::now(), EndReason::MaxAge),
+        credential: None,
+    };
+    Slot::new(1, 0, Interest::Everyone, opening)
+}
+
+/// What the reader is handed now, if anything; `None` inside at the end.
+fn taken(slot: &Slot) -> Option<Option<String>> {
+    let mut context = Context::from_waker(Waker::noop());
+    match slot.poll_next(&mut context) {
+        Poll::Ready(bytes) => Some(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn a_stream_says_at_once_that_it_lives_and_when_to_reconnect_with_its_first_message() {
+    let slot = slot();
+    assert_eq!(taken(&slot), Some(Some(": keep-alive\n".to_owned())));
+    assert_eq!(taken(&slot), None);
+    slot.follow(GENERATION, at(5), Vec::new(), || ready(5));
+    let first = taken(&slot).flatten().expect("a message");
+    assert!(
+        first.starts_with("retry: ") && first.contains("\nid: 1.5.0\n"),
+        "{first}"
+    );
+    slot.push(GENERATION, at(6), &ready(6));
+    assert!(
+        taken(&slot)
+            .flatten()
+            .expect("a message")
+            .starts_with("id: 1.6.0\n")
+    );
+}
+
+#[test]
+fn a_quiet_stream_is_told_a_newer_cursor_after_a_minute_and_only_where_there_is_one() {
+    let slot = slot();
+    slot.follow(GENERATION, at(5), Vec::new(), || ready(5));
+    taken(&slot);
+    let minute_with = |newest: u64| {
+        let newer = ready(newest);
+        let told = (1..=QUIET_ROUNDS).map(|_| {
+            slot.keep_alive(Some((GENERATION, at(newest), &newer)));
+            let told = taken(&slot).flatten().expect("a comment or a message");
+            told.contains(&format!("id: 1.{newest:x}.0"))
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(minute_with(9), [false, false, false, false, false, true]);
+    assert_eq!(minute_with(9), [false; QUIET_ROUNDS as usize]);
+    assert_eq!(slot.push(GENERATION, at(9), &ready(9)), Pushed::Ignored);
+    assert_eq!(slot.push(GENERATION, at(10), &ready(10)), Pushed::Queued);
+}
+
+#[test]
+fn an_aged_stream_hands_out_what_waits_then_the_reason_and_then_nothing() {
+    let slot = slot();
+    slot.feed([ready(1)]);
+    slot.end(EndReason::MaxAge);
+    assert!(!slot.feed([ready(2)]));
+    assert!(
+        taken(&slot)
+            .flatten()
+            .expect("what waits")
+            .contains("id: 1.1.0")
+    );
+    let reason = taken(&slot).flatten().expect("the reason");
+    assert_eq!(
+        reason,
+        "event: presence.end\ndata: {\"reason\":\"max-age\"}\n\n"
+    );
+    assert_eq!(taken(&slot), Some(None));
+}
+
+#[test]
+fn what_was_not_taken_in_time_is_dropped() {
+    let (dropped, finished) = (slot(), slot());
+    for slot in [&dropped, &finished] {
+        slot.feed([ready(1)]);
+        slot.end(EndReason::TokenExpired);
+        slot.drop_queues();
+    }
+    let reason = taken(&dropped).flatten().expect("the reason");
+    assert!(
+        reason.starts_with("retry: ") && reason.contains("token-expired"),
+        "{reason}"
+    );
+    finished.finish();
+    assert_eq!(taken(&finished), Some(None));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(finished.poll_cut_off(&mut context).is_ready());
+}
+
+#[test]
+fn a_reader_that_is_too_far_behind_is_told_so_and_nothing_else() {
+    let slot = slot();
+    slot.follow(GENERATION, at(0), Vec::new(), || ready(0));
+    let pushed =
+        (1..=LIVE_LIMIT as u64 + 1).map(|number| slot.push(GENERATION, at(number), &ready(number)));
+    assert_eq!(pushed.last(), Some(Pushed::Overflowed));
+    assert!(
+        taken(&slot)
+            .flatten()
+            .expect("the reason")
+            .contains("too-slow")
+    );
+    assert_eq!(taken(&slot), Some(None));
+}
+
+#[test]
+fn a_stream_of_an_earlier_ring_is_left_once_and_hears_nothing_of_the_new_one() {
+    let slot = slot();
+    slot.follow(GENERATION, at(5), Vec::new(), || ready(5));
+    assert_eq!(slot.push(GENERATION + 1, at(6), &ready(6)), Pushed::Ignored);
+    assert!(!slot.leave_before(GENERATION));
+    assert!(slot.leave_before(GENERATION + 1));
+    assert!(!slot.leave_before(GENERATION + 1));
+    assert_eq!(taken(&slot), Some(Some(": keep-alive\n".to_owned())));
+}
