@@ -13,7 +13,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use self::answers::{
-    Announced, Closing, History, Left, Page, PageCursor, Signal, Swept, Touched, UserState,
+    Announced, Closing, History, Left, Page, PageCursor, Refusal, Signal, Swept, Touched, UserState,
 };
 pub(crate) use self::backoff::Backoff;
 use self::gate::Gate;
@@ -69,6 +69,9 @@ pub enum StoreError {
     /// The store refused, or answered what it never should.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// The store is well and refuses this call.
+    #[error("{0}")]
+    Refused(Refusal),
 }
 
 impl StoreError {
@@ -153,7 +156,8 @@ impl Store {
         }
     }
 
-    /// Opens or refreshes a connection, whether or not it exists.
+    /// Opens or refreshes a connection, whether or not it exists. It is refused where the user has
+    /// as many other connections as are allowed.
     pub async fn connect(
         &self,
         user: &UserId,
@@ -166,6 +170,7 @@ impl Store {
     }
 
     /// Does what [`Store::connect`] does, at the price of one plain command where nothing changes.
+    /// It is also refused for a connection that was closed a moment ago.
     /// Bounded as by [`Store::in_time`], with one timer for all who ping at the same time.
     pub async fn ping(
         &self,

@@ -15,7 +15,7 @@ use utoipa::{IntoResponses, ToSchema};
 use super::auth::Refused;
 use crate::events::{Full, OpenError};
 use crate::presence::{InvalidConnectionId, InvalidUserId, UserId};
-use crate::store::StoreError;
+use crate::store::{Refusal, StoreError};
 
 /// When a client should try again after the store or the keys were out of reach.
 const RETRY_SOON: Duration = Duration::from_secs(1);
@@ -65,6 +65,8 @@ pub(super) enum Error {
     MayNotSeeEveryone,
     #[error("to see the metrics takes the scope presence.read")]
     MayNotSeeMetrics,
+    #[error("{0}")]
+    Refused(Refusal),
     #[error("too many calls; see Retry-After")]
     TooManyCalls(Duration),
     #[error("{0}; see Retry-After")]
@@ -117,6 +119,12 @@ impl Error {
             | Self::MayNotSee(_)
             | Self::MayNotSeeEveryone
             | Self::MayNotSeeMetrics => (S::FORBIDDEN, "not-allowed", "Not allowed"),
+            Self::Refused(Refusal::ConnectionClosed) => {
+                (S::CONFLICT, "connection-closed", "Connection closed")
+            }
+            Self::Refused(Refusal::TooManyConnections { .. }) => {
+                (S::CONFLICT, "too-many-connections", "Too many connections")
+            }
             Self::TooManyCalls(_) => (S::TOO_MANY_REQUESTS, "too-many-calls", "Too many calls"),
             Self::TooManyStreams(_) => {
                 (S::TOO_MANY_REQUESTS, "too-many-streams", "Too many streams")
@@ -220,6 +228,17 @@ pub(super) struct Unauthorized(#[allow(dead_code)] Problem);
 #[response(status = 403, content_type = "application/problem+json")]
 pub(super) struct Forbidden(#[allow(dead_code)] Problem);
 
+/// `too-many-connections`: the user has as many live connections as are allowed.
+#[derive(IntoResponses)]
+#[response(status = 409, content_type = "application/problem+json")]
+pub(super) struct ConnectRefused(#[allow(dead_code)] Problem);
+
+/// `connection-closed`: the connection was closed less than 10 s ago, and `connect` opens it again.
+/// `too-many-connections`: the user has as many live connections as are allowed.
+#[derive(IntoResponses)]
+#[response(status = 409, content_type = "application/problem+json")]
+pub(super) struct PingRefused(#[allow(dead_code)] Problem);
+
 /// The user called too often, or too many streams are open; try again after as many seconds as
 /// `Retry-After` says.
 #[derive(IntoResponses)]
@@ -286,6 +305,7 @@ impl From<StoreError> for Error {
             StoreError::Unreachable(cause) => Self::StoreUnreachable(cause),
             StoreError::Overloaded => Self::StoreOverloaded,
             StoreError::Failed(cause) => Self::Internal(cause),
+            StoreError::Refused(refusal) => Self::Refused(refusal),
         }
     }
 }

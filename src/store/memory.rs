@@ -312,7 +312,8 @@ impl MemoryStore {
         let now = self.now();
         let outage = state.swept.is_some_and(|swept| now.since(swept) > OUTAGE);
         if outage {
-            state.grace_until = now.plus(self.lifetimes.grace);
+            let interval = self.lifetimes.ping_interval;
+            state.grace_until = now.plus(interval + Lifetimes::margin(interval));
         }
         state.swept = Some(now);
         self.forget_last_seen(&mut state, now);

@@ -8,7 +8,7 @@ use super::RedisStore;
 use super::replies::{self, Due};
 use super::scripts::AMEND;
 use crate::presence::{Timestamp, UserId, millis};
-use crate::store::{OUTAGE, SWEEP_BATCH, StoreError, Swept};
+use crate::store::{Lifetimes, OUTAGE, SWEEP_BATCH, StoreError, Swept};
 
 /// How far ahead of its deadline a user is looked at; longer than the time between two sweeps, so
 /// that a deadline which pings moved is known before it comes.
@@ -21,7 +21,9 @@ impl RedisStore {
     pub(in crate::store) async fn sweep(&self) -> Result<Swept, StoreError> {
         let mut begin = self.announcing(&self.scripts.due);
         begin.key(&self.keys.swept).key(&self.keys.grace);
-        begin.arg(millis(OUTAGE)).arg(millis(self.lifetimes.grace));
+        let interval = self.lifetimes.ping_interval;
+        let grace = interval + Lifetimes::margin(interval);
+        begin.arg(millis(OUTAGE)).arg(millis(grace));
         let asked = Timestamp::of_system_clock();
         let due = replies::due(self.link.script(&begin).await?)?;
         self.clock.set(due.now, asked);
