@@ -83,7 +83,7 @@ impl MemoryStore {
         let mut state = self.state.lock();
         let now = self.now();
         let touched = self.touch(&mut state, grant, user, connection, now)?;
-        state.closed.open(user, connection, now);
+        state.closed.open(user, connection);
         Ok(touched)
     }
 

@@ -1,6 +1,6 @@
 //! Which connections were closed a moment ago, so that a ping from before that is refused.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::presence::{ConnectionId, Timestamp, UserId};
@@ -9,23 +9,20 @@ use crate::store::Closing;
 /// How long the pings of a closed connection are refused.
 const REFUSED: Duration = Duration::from_secs(10);
 
+/// The most marks that are kept, in some 32 MiB; the oldest are dropped first.
+const MOST_MARKS: usize = 250_000;
+
 /// A connection of a user, or all of them.
 type Which = (UserId, Option<ConnectionId>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mark {
-    Closed,
-    /// It connected after all connections of the user had been closed.
-    OpenedSince,
-}
 
 /// What was closed in the last 10 s.
 #[derive(Debug, Default)]
 pub(super) struct ClosedConnections {
-    /// Each with when it ends.
-    marks: BTreeMap<Which, (Mark, Timestamp)>,
-    /// When marks end, perhaps for the sake of others that took their places.
-    ends: VecDeque<(Timestamp, Which)>,
+    /// Until when the pings of each are refused; zero for a connection that connected after all
+    /// had been closed.
+    marks: BTreeMap<Which, Timestamp>,
+    /// When something was closed, and by whom.
+    order: BTreeSet<(Timestamp, UserId)>,
 }
 
 impl ClosedConnections {
@@ -33,12 +30,16 @@ impl ClosedConnections {
         let connection = match closing {
             Closing::One(connection) => Some(connection.clone()),
             Closing::All => {
-                self.forget_those_of(user);
+                self.forget(user, |_, _| true);
                 None
             }
         };
-        let until = now.plus(REFUSED);
-        self.mark((user.clone(), connection), Mark::Closed, until);
+        self.order.insert((now, user.clone()));
+        let which = (user.clone(), connection);
+        self.marks.insert(which, now.plus(REFUSED));
+        while self.marks.len() > MOST_MARKS {
+            self.forget_oldest();
+        }
     }
 
     /// Whether pings of the connection are refused.
@@ -51,57 +52,64 @@ impl ClosedConnections {
         if self.marks.is_empty() {
             return false;
         }
-        let one = self.find(&(user.clone(), Some(connection.clone())), now);
-        let mark = one.or_else(|| self.find(&(user.clone(), None), now));
-        mark == Some(Mark::Closed)
+        let until = |connection| self.marks.get(&(user.clone(), connection));
+        let until = until(Some(connection.clone())).or_else(|| until(None));
+        until.is_some_and(|until| *until > now)
     }
 
     /// Takes the pings of a connection again, because it connected.
-    pub(super) fn open(&mut self, user: &UserId, connection: &ConnectionId, now: Timestamp) {
+    pub(super) fn open(&mut self, user: &UserId, connection: &ConnectionId) {
         if self.marks.is_empty() {
             return;
         }
         let one = (user.clone(), Some(connection.clone()));
-        let all = self.marks.get(&(user.clone(), None));
-        match all.filter(|(_, until)| *until > now) {
-            Some((_, until)) => self.mark(one, Mark::OpenedSince, *until),
-            None => drop(self.marks.remove(&one)),
-        }
+        match self.marks.contains_key(&(user.clone(), None)) {
+            true => self.marks.insert(one, Timestamp::default()),
+            false => self.marks.remove(&one),
+        };
     }
 
     /// Forgets what ended.
     pub(super) fn trim(&mut self, now: Timestamp) {
-        while self.ends.front().is_some_and(|(until, _)| *until <= now) {
-            let Some((until, which)) = self.ends.pop_front() else {
-                return;
-            };
-            if self.marks.get(&which).is_some_and(|(_, end)| *end == until) {
-                self.marks.remove(&which);
-            }
+        let ended = now.minus(REFUSED);
+        while self
+            .order
+            .first()
+            .is_some_and(|(closed, _)| *closed <= ended)
+        {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((closed, user)) = self.order.pop_first() else {
+            return;
+        };
+        let ended = closed.plus(REFUSED);
+        let all = self.marks.get(&(user.clone(), None));
+        let all_ended = all.is_none_or(|until| *until <= ended);
+        self.forget(&user, |which, until| match which {
+            Some(_) if until == Timestamp::default() => all_ended,
+            _ => until <= ended,
+        });
+    }
+
+    fn forget(
+        &mut self,
+        user: &UserId,
+        is_over: impl Fn(&Option<ConnectionId>, Timestamp) -> bool,
+    ) {
+        let of_user = self.marks.range((user.clone(), None)..);
+        let of_user = of_user.take_while(|((owner, _), _)| owner == user);
+        let over = of_user.filter(|((_, connection), until)| is_over(connection, **until));
+        let over: Vec<Which> = over.map(|(which, _)| which.clone()).collect();
+        for which in over {
+            self.marks.remove(&which);
         }
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.marks.is_empty() && self.ends.is_empty()
-    }
-
-    fn find(&self, which: &Which, now: Timestamp) -> Option<Mark> {
-        let (mark, until) = self.marks.get(which)?;
-        (*until > now).then_some(*mark)
-    }
-
-    fn mark(&mut self, which: Which, mark: Mark, until: Timestamp) {
-        self.marks.insert(which.clone(), (mark, until));
-        self.ends.push_back((until, which));
-    }
-
-    fn forget_those_of(&mut self, user: &UserId) {
-        let from = (user.clone(), None);
-        let of_user = self.marks.range(from..).map(|(which, _)| which);
-        let of_user = of_user.take_while(|(owner, _)| owner == user).cloned();
-        for which in of_user.collect::<Vec<_>>() {
-            self.marks.remove(&which);
-        }
+        self.marks.is_empty() && self.order.is_empty()
     }
 }

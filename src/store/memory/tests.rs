@@ -331,3 +331,24 @@ async fn guests_who_come_and_go_take_bounded_memory() {
     assert!(state.closed.is_empty() && state.last_seen.is_empty());
     assert_eq!(state.events.after(Position::START).count(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn more_closed_connections_than_are_remembered_may_ping() {
+    let store = store(60.0, 25.0);
+    let guest = |number: usize| format!("guest-{number}");
+    for number in 0..300_000 {
+        let guest = user(&guest(number));
+        store
+            .connect(&guest, &unnamed())
+            .expect("it is not refused");
+        store.leave(&guest, &Closing::One(unnamed()));
+        if number % 100_000 == 0 {
+            store.pass(1.0).await;
+        }
+    }
+    assert_eq!(store.pings(&guest(1_000), "1"), Ok(true));
+    assert_eq!(
+        store.pings(&guest(299_999), "1"),
+        Err(Refusal::ConnectionClosed)
+    );
+}
