@@ -165,7 +165,7 @@ impl Store {
     ) -> Result<Touched, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.touch(user, connection)),
-            Self::Redis(store) => store.touch(user, connection).await,
+            Self::Redis(store) => store.connect(user, connection).await,
         }
     }
 

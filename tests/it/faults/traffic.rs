@@ -88,6 +88,8 @@ impl Caller {
                     self.note(user, &answer.ok());
                     return;
                 }
+                // A ping shortly after a disconnect, which changes nothing.
+                Ok(answer) if answer.status == 409 => return,
                 _ => self.unanswered.store(true, Ordering::Relaxed),
             }
         }
