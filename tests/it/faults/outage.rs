@@ -165,15 +165,23 @@ on_both_stores!(an_instance_that_was_frozen_alone_announces_nobody_who_pings,);
 #[tokio::test]
 async fn instances_that_catch_up_together_share_the_work() {
     const USERS: u64 = 50_000;
-    // In one step, so that no sweep sees a part of them. All live, and it is long since anybody looked.
-    let load = "for user = 1, ARGV[1] do
+    const AT_ONCE: usize = 5_000;
+    let load = "for user = ARGV[1], ARGV[1] + ARGV[2] - 1 do
         redis.call('SET', 'presence:user:' .. user, '1', 'PX', 600000)
-        redis.call('ZADD', 'presence:deadlines', user, user)
       end";
     let cluster = Cluster::of(3, settings()).await;
     let redis = cluster.redis();
-    let load = ["EVAL", load, "0", &USERS.to_string()];
-    redis.command::<()>(&load).await;
+    for first in (1..=USERS).step_by(AT_ONCE) {
+        let (first, count) = (first.to_string(), AT_ONCE.to_string());
+        redis
+            .command::<()>(&["EVAL", load, "0", &first, &count])
+            .await;
+    }
+    // All live, and it is long since anybody looked. In one step, so that all instances find them at once.
+    let members: Vec<String> = (1..=USERS).map(|user| user.to_string()).collect();
+    let mut enter = vec!["ZADD", "presence:deadlines"];
+    enter.extend(members.iter().flat_map(|user| [&**user, &**user]));
+    redis.command::<()>(&enter).await;
     eventually_true("everyone has been looked at", async || {
         redis
             .command::<u64>(&["ZCOUNT", "presence:deadlines", "-inf", "1000000"])
