@@ -8,4 +8,5 @@ mod outage;
 mod races;
 mod rolling_restart;
 mod silence;
+mod throttled;
 mod traffic;

@@ -88,7 +88,7 @@ impl Caller {
                     self.note(user, &answer.ok());
                     return;
                 }
-                // A ping shortly after a disconnect, which changes nothing.
+                // The connection was closed a moment ago.
                 Ok(answer) if answer.status == 409 => return,
                 _ => self.unanswered.store(true, Ordering::Relaxed),
             }
