@@ -167,7 +167,7 @@ impl Store {
     ) -> Result<Touched, StoreError> {
         match self {
             Self::Memory(store) => store.connect(user, connection).map_err(StoreError::Refused),
-            Self::Redis(store) => store.touch(user, connection).await,
+            Self::Redis(store) => store.connect(user, connection).await,
         }
     }
 

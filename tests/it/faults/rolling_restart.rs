@@ -125,6 +125,13 @@ async fn call(user: &str, clients: &[Client], turn: usize, tally: &Mutex<Tally>)
                 *untold += failures.len();
                 return;
             }
+            // A ping shortly after a disconnect: answered, and nothing changed.
+            Ok(answer) if answer.status == 409 => {
+                let mut tally = tally.lock().expect("no caller panicked");
+                tally.calls += 1;
+                tally.retried += failures.len();
+                return;
+            }
             Ok(answer) => format!("{answer:?}"),
             Err(error) => format!("{error:?}"),
         };
