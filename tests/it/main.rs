@@ -19,6 +19,7 @@ mod wait;
 mod access;
 mod browser;
 mod bytes;
+mod departures;
 mod events;
 mod faults;
 mod histories;

@@ -9,8 +9,8 @@
 -- How far the clock may go back without notice, in ms.
 local STEP = 100
 
--- The least bytes of an event in the history.
-local LEAST_EVENT = 40
+-- The most bytes of an event in the history, with its part of what holds it.
+local MOST_EVENT = 256
 
 local now = clock()
 local swept = note_outage(now)
@@ -24,7 +24,7 @@ redis.call('SET', KEYS[6], now)
 
 local most = tonumber(ARGV[6])
 local length = redis.call('XLEN', KEYS[2])
-if length * LEAST_EVENT > most then
+if length * MOST_EVENT > most then
   local bytes = redis.pcall('MEMORY', 'USAGE', KEYS[2], 'SAMPLES', '20')
   if type(bytes) == 'number' and bytes > most then
     redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', math.floor(length * most / bytes))
