@@ -221,7 +221,6 @@ impl Caller {
             instance,
             sent,
             ended: Timestamp::now(),
-            patience: self.patience,
             outcome,
         });
         done

@@ -61,8 +61,6 @@ pub(super) struct Call {
     pub(super) instance: usize,
     pub(super) sent: Timestamp,
     pub(super) ended: Timestamp,
-    /// How long the caller would have waited.
-    pub(super) patience: Duration,
     pub(super) outcome: Outcome,
 }
 

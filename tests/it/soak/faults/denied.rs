@@ -15,11 +15,14 @@ use crate::process::Signal;
 use crate::timestamp::Timestamp;
 
 /// How long each denial lasts, in ms: always an outage.
-const DENIAL_MS: std::ops::Range<u64> = 1_600..2_100;
+const DENIAL_MS: std::ops::Range<u64> = 1_600..2_000;
 
 /// How long an instance runs for each request, and how long Redis answers between two stalls: shorter than a hold, and
 /// long enough to sweep.
-const AWAKE: Duration = Duration::from_millis(500);
+const AWAKE: Duration = Duration::from_millis(800);
+
+/// How long after a denial the first sweep may come.
+const WAKES_UP: Duration = Duration::from_millis(300);
 
 /// What all instances are denied.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +60,11 @@ pub(in super::super) async fn deny(
 ) {
     for (number, user) in sleepers().iter().enumerate() {
         let instance = number % stage.seats.len();
-        let connection = Some(if number.is_multiple_of(2) { "1" } else { "phone" });
+        let connection = Some(if number.is_multiple_of(2) {
+            "1"
+        } else {
+            "phone"
+        });
         caller.call(user, Verb::Connect, connection, instance).await;
     }
     let harm = journal.harmed(what.name(), None);
@@ -65,7 +72,7 @@ pub(in super::super) async fn deny(
         let length = Duration::from_millis(rng.u64(DENIAL_MS));
         match what {
             Denied::Processor => throttle(stage, length, journal).await,
-            Denied::Redis => stall(&stage.redis, length, journal, AWAKE).await,
+            Denied::Redis => stall(&stage.redis, length, journal, WAKES_UP).await,
         }
         sleep(AWAKE).await;
     }
@@ -89,5 +96,5 @@ async fn throttle(stage: &Stage, length: Duration, journal: &Journal) {
     for seat in &stage.seats {
         answers(&seat.instance.client()).await;
     }
-    journal.paused(from, AWAKE);
+    journal.paused(from, WAKES_UP);
 }

@@ -8,9 +8,7 @@ use tokio::time::Instant;
 
 use super::super::journal::Journal;
 use super::super::stage::Seat;
-use super::{
-    CATCHES_UP, DISTURBANCE_MS, Deck, FINDS_REDIS, FREEZE_MS, RECONNECTS, REST_MS, last,
-};
+use super::{CATCHES_UP, DISTURBANCE_MS, Deck, FINDS_REDIS, FREEZE_MS, RECONNECTS, REST_MS, last};
 use crate::client::Client;
 use crate::process::Signal;
 use crate::wait::eventually_true;

@@ -11,15 +11,14 @@ use super::{DISTURBANCE_MS, Deck, FINDS_REDIS, FREEZE_MS, RECONNECTS, REST_MS, l
 use crate::redis_server::RedisServer;
 use crate::sse::EventSource;
 use crate::timestamp::Timestamp;
+use crate::wait::eventually_true;
 
-/// How far the clock of Redis is set ahead of the true one at most, and how far it is moved at least, in ms: the
-/// shorter steps are no outage.
+/// How far the clock of Redis is set ahead of the true one, in ms.
 const CLOCK_AHEAD_MS: Range<i64> = 0..20_000;
-const CLOCK_STEP_MS: i64 = 300;
 
-/// From this step ahead on a sweep finds that none ran for too long, in ms; less than the service says by the time from
-/// one sweep to the next.
-const STEP_IS_OUTAGE_MS: i64 = 1_200;
+/// By how much it is moved, in ms: the smaller steps look like no outage, the larger always do.
+const SMALL_STEP_MS: Range<i64> = 100..800;
+const LARGE_STEP_MS: Range<i64> = 2_000..9_000;
 
 /// Within this time a sweep has seen that the clock was set.
 const SEES_THE_CLOCK: Duration = Duration::from_millis(500);
@@ -113,11 +112,11 @@ pub(in super::super) async fn harm_redis(
                 redis.freeze();
                 last(&mut rng, FREEZE_MS).await;
                 redis.thaw();
-                journal.paused(from, FINDS_REDIS);
+                journal.paused(from, RECONNECTS);
             }
             Fault::Asleep => {
                 let length = Duration::from_millis(rng.u64(FREEZE_MS));
-                stall(redis, length, journal, FINDS_REDIS).await;
+                stall(redis, length, journal, RECONNECTS).await;
             }
             Fault::SubscribersKilled => kill_clients(redis, "pubsub").await,
             Fault::CommandersKilled => kill_clients(redis, "normal").await,
@@ -142,7 +141,13 @@ pub(super) async fn stall(
 ) {
     let from = Timestamp::now();
     let seconds = format!("{:.3}", length.as_secs_f64());
-    redis.command::<()>(&["DEBUG", "SLEEP", &seconds]).await;
+    // Whoever asks for it does not wait for the answer that long.
+    let _ = redis.try_command::<()>(&["DEBUG", "SLEEP", &seconds]).await;
+    eventually_true("Redis answers again", async || {
+        let asleep = Timestamp::now().millis_after(from) < length.as_millis() as i64;
+        !asleep && redis.try_command::<()>(&["PING"]).await.is_ok()
+    })
+    .await;
     journal.paused(from, recovery);
 }
 
@@ -154,17 +159,23 @@ async fn kill_clients(redis: &RedisServer, kind: &str) {
 
 /// Moves the clock of Redis, ahead or back; where there is no room for that, the other way.
 fn set_clock(redis: &RedisServer, rng: &mut Rng, journal: &Journal, ahead: bool) {
-    let is_ms = journal.record().clock.last().map_or(0, |last| last.ahead_ms);
-    let (lower, higher) = (is_ms - CLOCK_STEP_MS, is_ms + CLOCK_STEP_MS);
-    let goes_ahead = ahead && higher < CLOCK_AHEAD_MS.end || lower <= CLOCK_AHEAD_MS.start;
-    let to_ms = match goes_ahead {
-        true => rng.i64(higher..CLOCK_AHEAD_MS.end),
-        false => rng.i64(CLOCK_AHEAD_MS.start..lower),
+    let is_ms = journal
+        .record()
+        .clock
+        .last()
+        .map_or(0, |last| last.ahead_ms);
+    let is_large = rng.bool();
+    let step_ms = match is_large {
+        true => rng.i64(LARGE_STEP_MS),
+        false => rng.i64(SMALL_STEP_MS),
     };
+    let (back, forth) = (is_ms - step_ms, is_ms + step_ms);
+    let goes_ahead = ahead && CLOCK_AHEAD_MS.contains(&forth) || !CLOCK_AHEAD_MS.contains(&back);
     let from = Timestamp::now();
+    let to_ms = if goes_ahead { forth } else { back };
     redis.set_clock_ahead(to_ms);
     journal.clock_is_ahead(to_ms);
-    if to_ms - is_ms > STEP_IS_OUTAGE_MS {
+    if goes_ahead && is_large {
         journal.paused(from, SEES_THE_CLOCK);
     }
 }
