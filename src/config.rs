@@ -1,6 +1,7 @@
 //! The settings: one list of flags and environment variables, checked before anything starts.
 
 mod access;
+mod bytes;
 mod redis_url;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -69,6 +70,14 @@ pub struct Config {
     /// How long lastSeenAt is kept after a user left; 0s keeps none
     #[arg(long, env = "PRESENCE_LAST_SEEN", value_name = "PRESENCE_LAST_SEEN", default_value = "30d", value_parser = last_seen)]
     pub last_seen: Duration,
+
+    /// Most live connections of one user
+    #[arg(long, env = "PRESENCE_USER_CONNECTIONS", value_name = "PRESENCE_USER_CONNECTIONS", default_value_t = 100, value_parser = user_connections)]
+    pub user_connections: u32,
+
+    /// Most bytes of the history, which is trimmed by time first
+    #[arg(long, env = "PRESENCE_HISTORY_BYTES", value_name = "PRESENCE_HISTORY_BYTES", default_value = "256mb", value_parser = history_bytes)]
+    pub history_bytes: u64,
 
     /// What the names of all our keys in Redis begin with
     #[arg(long, env = "PRESENCE_KEY_PREFIX", value_name = "PRESENCE_KEY_PREFIX", default_value = "presence:", value_parser = key_prefix)]
@@ -165,6 +174,8 @@ impl Default for Config {
             sweep_interval: Duration::from_millis(100),
             history: Duration::from_secs(600),
             last_seen: Duration::from_secs(30 * DAY),
+            user_connections: 100,
+            history_bytes: 256 << 20,
             key_prefix: "presence:".to_owned(),
             keyspace_events: KeyspaceEvents::Configure,
             lookup_limit: 1_000,
@@ -209,6 +220,10 @@ fn drain(text: &str) -> Result<Duration, String> {
     bounded(text, Duration::ZERO, Duration::from_secs(3_600))
 }
 
+fn history_bytes(text: &str) -> Result<u64, String> {
+    bytes::bounded(text, "64kb", "1024gb")
+}
+
 fn bounded(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write a duration such as 60s, 500ms or 10m"))?;
@@ -233,6 +248,13 @@ fn connections(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(most) if (1..=10_000_000).contains(&most) => Ok(most),
         _ => Err("must be a number from 1 to 10000000".to_owned()),
+    }
+}
+
+fn user_connections(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(most) if (1..=10_000).contains(&most) => Ok(most),
+        _ => Err("must be a number from 1 to 10000".to_owned()),
     }
 }
 
@@ -298,6 +320,18 @@ mod tests {
         for (flag, value, variable, why) in [
             ("--ttl", "soon", "PRESENCE_TTL", "such as 60s"),
             ("--ttl", "1ms", "PRESENCE_TTL", "from 100ms to 1day"),
+            (
+                "--history-bytes",
+                "1kb",
+                "PRESENCE_HISTORY_BYTES",
+                "from 64kb",
+            ),
+            (
+                "--user-connections",
+                "0",
+                "PRESENCE_USER_CONNECTIONS",
+                "1 to 10000",
+            ),
             ("--lookup-limit", "0", "PRESENCE_LOOKUP_LIMIT", "1 to 10000"),
             ("--listen", "here", "PRESENCE_LISTEN", "socket address"),
         ] {

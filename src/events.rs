@@ -38,6 +38,6 @@ pub use self::payload::{
     EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
     UserOffline, UserOnline,
 };
-pub use self::refusal::Refusal;
+pub use self::refusal::StreamRefusal;
 pub use self::stream::{Credential, EventStream, Interest};
 pub use self::streams::{OpenError, StreamRequest, Streams};

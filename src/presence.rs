@@ -162,7 +162,9 @@ impl PresenceService {
         answer: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         match answer {
-            Ok(_) => self.metrics.store_answered(operation, began.elapsed()),
+            Ok(_) | Err(StoreError::Refused(_)) => {
+                self.metrics.store_answered(operation, began.elapsed())
+            }
             Err(_) => self.metrics.store_failed(operation),
         }
         answer

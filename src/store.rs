@@ -13,7 +13,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use self::answers::{
-    Announced, Closing, History, Left, Page, PageCursor, Signal, Swept, Touched, UserState,
+    Announced, Closing, History, Left, Page, PageCursor, Refusal, Signal, Swept, Touched, UserState,
 };
 pub(crate) use self::backoff::Backoff;
 use self::gate::Gate;
@@ -43,8 +43,10 @@ pub(crate) const SWEEP_BATCH: usize = 1_000;
 ///    one online event to the history, leaving it one offline event, in the same atomic step.
 /// 3. Online implies announced. Announced but no longer online is repaired by the next sweep.
 /// 4. A ping after the deadline but before the sweep keeps the user announced, silently.
-/// 5. After an [`OUTAGE`] no expiry is announced for one ping interval and a margin, so that those
-///    who are alive can ping first.
+/// 5. The departure of a user whose connections met an [`OUTAGE`] that they could not absorb is held
+///    once, until each of them had one ping interval and a margin to come back, as it was granted.
+///    Meanwhile the user is announced, and reads say that it is offline.
+/// 6. From the closing of a connection until 10 s later its pings are refused.
 ///
 /// Every method may be called by any number of callers and instances at once, and a caller may die
 /// at any await: the step was taken or it was not.
@@ -69,6 +71,9 @@ pub enum StoreError {
     /// The store refused, or answered what it never should.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// The store is well and refuses this call.
+    #[error("{0}")]
+    Refused(Refusal),
 }
 
 impl StoreError {
@@ -153,19 +158,21 @@ impl Store {
         }
     }
 
-    /// Opens or refreshes a connection, whether or not it exists.
+    /// Opens or refreshes a connection, whether or not it exists. It is refused where the user has
+    /// as many other connections as are allowed.
     pub async fn connect(
         &self,
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<Touched, StoreError> {
         match self {
-            Self::Memory(store) => Ok(store.touch(user, connection)),
-            Self::Redis(store) => store.touch(user, connection).await,
+            Self::Memory(store) => store.connect(user, connection).map_err(StoreError::Refused),
+            Self::Redis(store) => store.connect(user, connection).await,
         }
     }
 
     /// Does what [`Store::connect`] does, at the price of one plain command where nothing changes.
+    /// It is also refused for a connection that was closed a moment ago.
     /// Bounded as by [`Store::in_time`], with one timer for all who ping at the same time.
     pub async fn ping(
         &self,
@@ -173,7 +180,7 @@ impl Store {
         connection: &ConnectionId,
     ) -> Result<Touched, StoreError> {
         match self {
-            Self::Memory(store) => Ok(store.touch(user, connection)),
+            Self::Memory(store) => store.ping(user, connection).map_err(StoreError::Refused),
             Self::Redis(store) => store.ping(user, connection).await,
         }
     }

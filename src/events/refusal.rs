@@ -12,7 +12,7 @@ const LEAST_RETRY: Duration = Duration::from_secs(2);
 
 /// Why a stream cannot be opened now, and perhaps can be a moment later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum StreamRefusal {
     /// The store is out of reach.
     StoreUnreachable,
     /// As many streams are open as may be.
@@ -21,7 +21,7 @@ pub enum Refusal {
     Overloaded,
 }
 
-impl Refusal {
+impl StreamRefusal {
     /// A whole body of an event stream, which tells the client to try again not before `wait`, and at a random
     /// moment, so that many clients do not come back together.
     pub fn body(self, wait: Duration) -> Bytes {

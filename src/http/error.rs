@@ -15,9 +15,9 @@ use utoipa::{IntoResponses, ToSchema};
 use super::auth::Refused;
 use super::refused_stream::Passing;
 use super::response_headers;
-use crate::events::{Full, OpenError, Refusal};
+use crate::events::{Full, OpenError, StreamRefusal};
 use crate::presence::{InvalidConnectionId, InvalidUserId, UserId};
-use crate::store::StoreError;
+use crate::store::{Refusal, StoreError};
 
 /// When a client should try again after the store or the keys were out of reach.
 const RETRY_SOON: Duration = Duration::from_secs(1);
@@ -74,6 +74,8 @@ pub(super) enum Error {
     MayNotSeeEveryone,
     #[error("to see the metrics takes the scope presence.read")]
     MayNotSeeMetrics,
+    #[error("{0}")]
+    Refused(Refusal),
     #[error("too many calls; see Retry-After")]
     TooManyCalls(Duration),
     #[error("{0}; see Retry-After")]
@@ -134,6 +136,12 @@ impl Error {
             | Self::MayNotSee(_)
             | Self::MayNotSeeEveryone
             | Self::MayNotSeeMetrics => (S::FORBIDDEN, "not-allowed", "Not allowed"),
+            Self::Refused(Refusal::ConnectionClosed) => {
+                (S::CONFLICT, "connection-closed", "Connection closed")
+            }
+            Self::Refused(Refusal::TooManyConnections { .. }) => {
+                (S::CONFLICT, "too-many-connections", "Too many connections")
+            }
             Self::TooManyCalls(_) => (S::TOO_MANY_REQUESTS, "too-many-calls", "Too many calls"),
             Self::TooManyStreams(_) => {
                 (S::TOO_MANY_REQUESTS, "too-many-streams", "Too many streams")
@@ -178,12 +186,12 @@ impl Error {
     /// Where the cause passes: what it is, and when it may go better.
     fn passing(&self) -> Option<Passing> {
         let (cause, wait) = match self {
-            Self::StoreUnreachable(_) => (Refusal::StoreUnreachable, RETRY_SOON),
+            Self::StoreUnreachable(_) => (StreamRefusal::StoreUnreachable, RETRY_SOON),
             Self::StoreOverloaded | Self::KeysUnreachable | Self::TooManyTokens => {
-                (Refusal::Overloaded, RETRY_SOON)
+                (StreamRefusal::Overloaded, RETRY_SOON)
             }
-            Self::TooManyStreams(_) => (Refusal::TooManyStreams, RETRY_STREAM),
-            Self::TooManyCalls(wait) => (Refusal::Overloaded, *wait),
+            Self::TooManyStreams(_) => (StreamRefusal::TooManyStreams, RETRY_STREAM),
+            Self::TooManyCalls(wait) => (StreamRefusal::Overloaded, *wait),
             _ => return None,
         };
         Some(Passing { cause, wait })
@@ -244,6 +252,17 @@ pub(super) struct Unauthorized(#[allow(dead_code)] Problem);
 #[derive(IntoResponses)]
 #[response(status = 403, content_type = "application/problem+json")]
 pub(super) struct Forbidden(#[allow(dead_code)] Problem);
+
+/// `too-many-connections`: the user has as many live connections as are allowed.
+#[derive(IntoResponses)]
+#[response(status = 409, content_type = "application/problem+json")]
+pub(super) struct ConnectRefused(#[allow(dead_code)] Problem);
+
+/// `connection-closed`: the connection was closed less than 10 s ago, and `connect` opens it again.
+/// `too-many-connections`: the user has as many live connections as are allowed.
+#[derive(IntoResponses)]
+#[response(status = 409, content_type = "application/problem+json")]
+pub(super) struct PingRefused(#[allow(dead_code)] Problem);
 
 /// The user called too often, or too many streams are open; try again after as many seconds as
 /// `Retry-After` says.
@@ -320,6 +339,7 @@ impl From<StoreError> for Error {
             StoreError::Unreachable(cause) => Self::StoreUnreachable(cause),
             StoreError::Overloaded => Self::StoreOverloaded,
             StoreError::Failed(cause) => Self::Internal(cause),
+            StoreError::Refused(refusal) => Self::Refused(refusal),
         }
     }
 }

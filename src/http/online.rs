@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -53,7 +54,7 @@ pub(super) struct OnlinePage {
     #[schema(value_type = Vec<String>, example = json!(["alice", "bob"]))]
     online: Vec<UserId>,
     /// The `cursor` of the next page; null on the last one.
-    #[schema(required, example = "YWZ0ZXIKYm9i")]
+    #[schema(required, example = "PmlZhfudYWZ0ZXIKYm9i")]
     next_cursor: Option<String>,
 }
 
@@ -73,7 +74,7 @@ pub(super) struct PageQuery {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, example = 100)]
     limit: Option<String>,
     /// The `nextCursor` of the page before; left out for the first.
-    #[param(example = "YWZ0ZXIKYm9i")]
+    #[param(example = "PmlZhfudYWZ0ZXIKYm9i")]
     cursor: Option<String>,
 }
 
@@ -184,7 +185,23 @@ fn limit(text: &str) -> Option<usize> {
     limit.filter(|limit| (1..=MAX_LIMIT).contains(limit))
 }
 
-/// Lines: where to go on, after which id, and with whom to begin; ids have no line breaks.
+/// How many bytes of the digest of a cursor come before it.
+const SEAL: usize = 6;
+
+/// What a cursor begins with. A cursor that was made up does not have it and is refused, whatever
+/// it would have cost to follow. What a forged one may cost is bounded where it is followed.
+fn seal(lines: &[u8]) -> [u8; SEAL] {
+    let mut context = Context::new(&SHA256);
+    context.update(b"presence: cursor of the list\n");
+    context.update(lines);
+    let digest = context.finish();
+    let mut seal = [0; SEAL];
+    seal.copy_from_slice(&digest.as_ref()[..SEAL]);
+    seal
+}
+
+/// The seal, then lines: where to go on, after which id, and with whom to begin; ids have no line
+/// breaks.
 fn encode(cursor: &PageCursor) -> String {
     let (place, after, carried) = match cursor {
         PageCursor::After(after) => ("after".to_owned(), after, &[][..]),
@@ -200,12 +217,18 @@ fn encode(cursor: &PageCursor) -> String {
     let after = after.as_ref().map_or("", UserId::as_str);
     let carried = carried.iter().map(UserId::as_str);
     let lines: Vec<_> = [&*place, after].into_iter().chain(carried).collect();
-    URL_SAFE_NO_PAD.encode(lines.join("\n"))
+    let lines = lines.join("\n");
+    let sealed = [&seal(lines.as_bytes()), lines.as_bytes()].concat();
+    URL_SAFE_NO_PAD.encode(sealed)
 }
 
 fn decode(text: &str) -> Option<PageCursor> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    let mut lines = std::str::from_utf8(&bytes).ok()?.split('\n');
+    let (sealed, lines) = bytes.split_first_chunk()?;
+    if *sealed != seal(lines) {
+        return None;
+    }
+    let mut lines = std::str::from_utf8(lines).ok()?.split('\n');
     let place = lines.next()?;
     let after = match lines.next()? {
         "" => None,
@@ -241,6 +264,15 @@ mod tests {
             prop_assert_eq!(decode(&encode(&cursor)), Some(cursor));
             let cursor = PageCursor::Scan { carried: users, place, beyond };
             prop_assert_eq!(decode(&encode(&cursor)), Some(cursor));
+        }
+
+        /// The form is right and the seal is not ours.
+        #[test]
+        fn a_cursor_that_was_made_up_is_refused(place: u64, seal: [u8; SEAL], sealed: bool) {
+            let lines = format!("{place}\nzoe");
+            let mut cursor = if sealed { seal.to_vec() } else { Vec::new() };
+            cursor.extend(lines.as_bytes());
+            prop_assert_eq!(decode(&URL_SAFE_NO_PAD.encode(cursor)), None);
         }
 
         #[test]

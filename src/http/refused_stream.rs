@@ -13,12 +13,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::events::STREAM_HEADERS;
-use crate::events::Refusal;
+use crate::events::StreamRefusal;
 
 /// Part of the response of every error whose cause passes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Passing {
-    pub(super) cause: Refusal,
+    pub(super) cause: StreamRefusal,
     /// When the client should try again.
     pub(super) wait: Duration,
 }

@@ -16,8 +16,8 @@ use super::AppState;
 use super::auth::{ActingFor, Seeing};
 use super::documents::UserIdInPath;
 use super::error::{
-    BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
-    Unauthorized,
+    BadRequest, BodyTimeout, BodyTooLarge, ConnectRefused, Error, Forbidden, PingRefused,
+    StoreUnreachable, TooMany, Unauthorized,
 };
 use super::input::OptionalJson;
 use super::response_headers;
@@ -217,6 +217,7 @@ pub(super) struct Connection {
         Unauthorized,
         Forbidden,
         BodyTimeout,
+        ConnectRefused,
         BodyTooLarge,
         TooMany,
         StoreUnreachable,
@@ -235,7 +236,8 @@ pub(super) async fn connect(
 /// Keep a connection alive
 ///
 /// To be called every `pingIntervalMs`. After an expiry it brings the user back online, with the
-/// event. The content type is not checked.
+/// event. For 10 s after a disconnect it is refused: such a ping was sent before it. The content
+/// type is not checked.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/ping", tag = "users", operation_id = "ping",
     security(("bearer" = [])),
@@ -247,6 +249,7 @@ pub(super) async fn connect(
         Unauthorized,
         Forbidden,
         BodyTimeout,
+        PingRefused,
         BodyTooLarge,
         TooMany,
         StoreUnreachable,

@@ -1,5 +1,7 @@
 //! What a store is asked for, what it answers, and what it says unasked.
 
+use thiserror::Error;
+
 use crate::presence::{ConnectionId, Entry, Epoch, Position, Timestamp, UserId};
 
 /// What opening or refreshing a connection did.
@@ -9,6 +11,21 @@ pub struct Touched {
     pub became_online: bool,
     /// When the connection expires unless it is refreshed.
     pub expires_at: Timestamp,
+}
+
+/// Why the store refuses to open or refresh a connection, which changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The connection was closed less than 10 s ago. Only a ping is refused for this: a connect
+    /// opens the connection again.
+    #[error("the connection was closed; connect opens it again")]
+    ConnectionClosed,
+    /// The user has as many live connections as are allowed.
+    #[error("the user has {most} live connections, the most allowed")]
+    TooManyConnections {
+        /// The most live connections of one user.
+        most: u32,
+    },
 }
 
 /// Which connections a disconnect closes.

@@ -73,9 +73,11 @@ impl Gate {
         self.admit_beside(0)?;
         let place = self.take(1);
         let answer = timeout_at(deadline, call).await;
-        let answer = answer.map_err(|_| StoreError::too_slow())??;
-        place.answered();
-        Ok(answer)
+        let answer = answer.map_err(|_| StoreError::too_slow())?;
+        if matches!(answer, Ok(_) | Err(StoreError::Refused(_))) {
+            place.answered();
+        }
+        answer
     }
 
     /// Refuses another call where too many wait already, `others` of whom are not counted yet.

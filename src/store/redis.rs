@@ -1,9 +1,10 @@
-//! Presence in Redis: one plain command for a ping, one script for anything that may be a transition.
+//! Presence in Redis: pings share a short script, and one script does anything that may be a transition.
 
 mod clock;
 mod connecting;
 mod entry;
 mod errors;
+mod grant;
 mod greeting;
 mod keys;
 mod link;
@@ -23,6 +24,7 @@ use redis::{Cmd, ScriptInvocation, Value};
 use tokio::time::Instant;
 
 use self::clock::Clock;
+use self::grant::Grant;
 use self::keys::Keys;
 use self::link::Link;
 use self::pings::Pings;
@@ -30,12 +32,27 @@ use self::route::Route;
 use self::scripts::Scripts;
 pub(super) use self::subscription::Subscription;
 use super::gate::CALL_TIMEOUT;
-use super::{Announced, Closing, Gate, History, Left, Lifetimes, StoreError, Touched, UserState};
+use super::{
+    Announced, Closing, Gate, History, Left, Lifetimes, OUTAGE, StoreError, Touched, UserState,
+};
 use crate::config::{Config, InvalidSetting, KeyspaceEvents, RedisUrl};
 use crate::presence::{ConnectionId, Position, Timestamp, UserId, millis};
 
 /// How many due users a count looks at in one step.
 const COUNT_STEP: usize = 1_000;
+
+/// How many due users a count looks at in all. After a long outage more may be due for a few
+/// seconds; of these as many are taken to be gone as of those looked at.
+const COUNT_LOOKS: usize = 50 * COUNT_STEP;
+
+/// Whether a connection may come back shortly after it was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    /// Opens it again.
+    Connect,
+    /// Is refused, since it may have been sent before.
+    Ping,
+}
 
 /// Room for the key of a user whose id has the usual length; a longer one makes a command grow.
 const USER_KEY_BYTES: usize = 48;
@@ -50,6 +67,7 @@ pub struct RedisStore {
     lifetimes: Lifetimes,
     keyspace_events: KeyspaceEvents,
     clock: Arc<Clock>,
+    grant: Arc<Grant>,
     pub(super) gate: Arc<Gate>,
 }
 
@@ -65,12 +83,14 @@ impl RedisStore {
         let link = Arc::new(Link::new(Route::new(url, authorities.transpose()?)?));
         let keys = Keys::new(&config.key_prefix);
         let gate = Arc::new(Gate::default());
-        let pings = Pings::new(&link, &gate, &keys, config.ttl);
+        let (scripts, grant) = (Arc::new(Scripts::new()), Arc::default());
+        let pings = Pings::new(&link, &gate, &keys, &scripts, &grant, config.ttl);
         Ok(Self {
             pings: Arc::new(pings),
             link,
             keys,
-            scripts: Arc::new(Scripts::new()),
+            scripts,
+            grant,
             lifetimes: Lifetimes::of(config),
             keyspace_events: config.keyspace_events,
             clock: Arc::default(),
@@ -81,9 +101,8 @@ impl RedisStore {
     /// The same store by a link of its own. Who waits for either counts against the same bound.
     pub(super) fn beside(&self) -> Self {
         let link = Arc::new(self.link.beside());
-        let pings = Pings::new(&link, &self.gate, &self.keys, self.lifetimes.ttl);
         Self {
-            pings: Arc::new(pings),
+            pings: Arc::new(self.pings.over(&link)),
             link,
             ..self.clone()
         }
@@ -105,20 +124,18 @@ impl RedisStore {
         Subscription::open(&self.link, &self.keys, self.keyspace_events).await
     }
 
-    /// Extends the user's key where that is the whole ping: the connection is the unnamed one and
-    /// the user has no other. Only the unnamed connection may do this, because `GETEX` extends
-    /// the key whatever it holds, and a key that holds `*` does not carry anybody's own deadline.
+    /// Extends the user's key where that is the whole ping: the connection is the unnamed one, the
+    /// user has no other, and it has the grant of this instance. The key says all that.
     pub(super) async fn ping(
         &self,
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<Touched, StoreError> {
         let began = Instant::now();
-        if connection.is_unnamed() {
+        if connection.is_unnamed() && self.grant.number() != 0 {
             // The answer names no time; promise no more than from before it was asked for.
             let asked = self.now();
-            let holds = self.pings.extend(user).await?;
-            if matches!(&holds, Value::BulkString(id) if id == ConnectionId::UNNAMED.as_bytes()) {
+            if self.pings.extend(user).await? {
                 return Ok(Touched {
                     became_online: false,
                     expires_at: asked.plus(self.lifetimes.ttl),
@@ -126,28 +143,40 @@ impl RedisStore {
             }
         }
         // In a place of its own, since nearly every ping does without and is not to carry its size.
-        let touch = self.touch(user, connection);
+        let touch = self.touch(user, connection, Call::Ping);
         Box::pin(self.gate.pass_until(began + CALL_TIMEOUT, touch)).await
     }
 
-    pub(super) async fn touch(
+    pub(super) async fn connect(
         &self,
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<Touched, StoreError> {
-        let mut touch = self.announcing(&self.scripts.touch);
+        self.touch(user, connection, Call::Connect).await
+    }
+
+    async fn touch(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+        call: Call,
+    ) -> Result<Touched, StoreError> {
+        let most = self.lifetimes.user_connections;
+        let mut touch = self.about_connections(&self.scripts.touch);
         touch
             .key(self.keys.user(user))
-            .key(self.keys.connections(user));
+            .key(self.keys.connections(user))
+            .key(self.keys.closed(user))
+            .key(&self.keys.shortened);
         touch
             .arg(user.as_str())
             .arg(connection.as_str())
-            .arg(millis(self.lifetimes.ttl));
-        let (entered, deadline): (bool, u64) = self.link.script(&touch).await?;
-        Ok(Touched {
-            became_online: entered,
-            expires_at: Timestamp::from_millis(deadline),
-        })
+            .arg(match call {
+                Call::Connect => "connect",
+                Call::Ping => "ping",
+            })
+            .arg(most);
+        replies::touched(self.link.script(&touch).await?, most)
     }
 
     pub(super) async fn leave(&self, user: &UserId, closing: &Closing) -> Result<Left, StoreError> {
@@ -155,17 +184,17 @@ impl RedisStore {
             Closing::One(connection) => connection.as_str(),
             Closing::All => "",
         };
-        let mut leave = self.announcing(&self.scripts.leave);
+        let mut leave = self.about_connections(&self.scripts.leave);
         leave
             .key(self.keys.user(user))
             .key(self.keys.connections(user))
-            .key(self.keys.seen(user))
-            .key(&self.keys.shortened);
+            .key(self.keys.closed(user))
+            .key(&self.keys.shortened)
+            .key(self.keys.seen(user));
         leave
             .arg(user.as_str())
             .arg(connection)
-            .arg(millis(self.lifetimes.last_seen))
-            .arg(millis(self.lifetimes.ttl));
+            .arg(millis(self.lifetimes.last_seen));
         let (online, became_offline) = self.link.script(&leave).await?;
         Ok(Left {
             online,
@@ -174,11 +203,11 @@ impl RedisStore {
     }
 
     pub(super) async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
-        let mut read = self.announcing(&self.scripts.user);
+        let mut read = self.about_connections(&self.scripts.user);
         read.key(self.keys.user(user))
             .key(self.keys.connections(user))
             .key(self.keys.seen(user));
-        read.arg(user.as_str()).arg(millis(self.lifetimes.ttl));
+        read.arg(user.as_str());
         let answer: Vec<Value> = self.link.script(&read).await?;
         replies::user_state(answer)
     }
@@ -198,18 +227,22 @@ impl RedisStore {
 
     /// Counts the index, and looks at those due one by one: after an outage these may be many.
     pub(super) async fn count(&self) -> Result<u64, StoreError> {
-        let mut looked_at = 0;
-        let mut gone = 0;
+        let (mut looked_at, mut gone) = (0, 0);
         loop {
             let mut count = self.announcing(&self.scripts.count);
             count.arg(looked_at).arg(COUNT_STEP);
             let answer: Vec<Value> = self.link.script(&count).await?;
-            let (announced, due) = replies::counted(answer)?;
-            let online = self.online_among(&due).await?;
+            let counted = replies::counted(answer)?;
+            let online = self.online_among(&counted.look_at).await?;
             gone += online.iter().filter(|online| !**online).count() as u64;
-            looked_at += due.len();
-            if due.len() < COUNT_STEP {
-                return Ok(announced.saturating_sub(gone));
+            looked_at += COUNT_STEP as u64;
+            if looked_at >= counted.due {
+                return Ok(counted.announced.saturating_sub(gone));
+            }
+            if looked_at >= COUNT_LOOKS as u64 {
+                let gone = u128::from(gone) * u128::from(counted.due) / u128::from(looked_at);
+                let gone = u64::try_from(gone).unwrap_or(u64::MAX);
+                return Ok(counted.announced.saturating_sub(gone));
             }
         }
     }
@@ -243,16 +276,28 @@ impl RedisStore {
         replies::history(self.link.script(&read).await?)
     }
 
-    /// An invocation with the keys and arguments that the common prelude reads.
+    /// An invocation with the keys and arguments that the prelude of every script reads.
     fn announcing<'a>(&self, script: &'a redis::Script) -> ScriptInvocation<'a> {
         let mut invocation = script.prepare_invoke();
         invocation
             .key(&self.keys.deadlines)
             .key(&self.keys.events)
-            .key(&self.keys.epoch);
+            .key(&self.keys.epoch)
+            .key(&self.keys.grants)
+            .key(&self.keys.held);
         invocation
             .arg(&self.keys.bus)
-            .arg(millis(self.lifetimes.history));
+            .arg(millis(self.lifetimes.history))
+            .arg(millis(self.lifetimes.ttl))
+            .arg(millis(self.lifetimes.ping_interval));
+        invocation
+    }
+
+    /// An invocation with what the prelude of the scripts about connections reads as well.
+    fn about_connections<'a>(&self, script: &'a redis::Script) -> ScriptInvocation<'a> {
+        let mut invocation = self.announcing(script);
+        invocation.key(&self.keys.swept).key(&self.keys.outages);
+        invocation.arg(millis(OUTAGE));
         invocation
     }
 

@@ -92,7 +92,7 @@ async fn only_transitions_are_events(store: Store) {
     client.ping_as("alice", "phone").await;
     client.disconnect_all("alice").await;
     client.disconnect_all("alice").await;
-    client.ping("alice").await;
+    client.connect("alice").await;
     let events = stream.events_before_now(&client, "marker").await;
     assert_eq!(
         briefs(&events),

@@ -8,5 +8,6 @@ mod outage;
 mod races;
 mod rolling_restart;
 mod silence;
+mod throttled;
 mod traffic;
 mod versions;

@@ -12,147 +12,164 @@ use std::time::Duration;
 use clap::Parser;
 use presence::config::Config;
 use presence::presence::{ConnectionId, Entry, Position, UserId};
-use presence::store::{Closing, PageCursor, Store};
+use presence::store::{Closing, PageCursor, Store, StoreError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
+use tokio::task::JoinSet;
 
-use self::model::{Bracket, Model};
+use self::model::{Bracket, Grant, Model, Touch};
 use crate::redis_server::RedisServer;
 
-/// Long enough for a few calls, short enough that histories are full of expiries.
-const TTL: Duration = Duration::from_millis(150);
+/// What two instances grant: long enough for a few calls, short enough that histories are full of expiries.
+const GRANTS: [Grant; 2] = [
+    Grant {
+        ttl: Duration::from_millis(150),
+        ping_interval: Duration::from_millis(40),
+    },
+    Grant {
+        ttl: Duration::from_millis(400),
+        ping_interval: Duration::from_millis(100),
+    },
+];
+
+/// Longer than the time without a sweep that is an outage.
+const STALL: Duration = Duration::from_millis(1_600);
+
+/// One less than the connections there are.
+const MOST_CONNECTIONS: usize = 2;
 
 const USERS: [&str; 3] = ["ann", "bo b", "çé"];
 const CONNECTIONS: [&str; 3] = ["1", "a", "b"];
 
 #[derive(Clone, Debug)]
 enum Step {
-    Connect(usize, usize),
-    Ping(usize, usize),
+    Touch(Touch, usize, usize),
     Disconnect(usize, usize),
     DisconnectAll(usize),
     Look(usize),
     LookAtAll,
     Sweep,
     Pass(u64),
+    Stall,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+/// A step, and which instance takes it.
+fn step() -> impl Strategy<Value = (usize, Step)> {
+    (0..GRANTS.len(), kind_of_step())
+}
+
+fn kind_of_step() -> impl Strategy<Value = Step> {
     let (user, connection) = (0..USERS.len(), 0..CONNECTIONS.len());
     prop_oneof![
-        2 => (user.clone(), connection.clone()).prop_map(|(u, c)| Step::Connect(u, c)),
-        4 => (user.clone(), connection.clone()).prop_map(|(u, c)| Step::Ping(u, c)),
-        2 => (user.clone(), connection).prop_map(|(u, c)| Step::Disconnect(u, c)),
+        6 => (user.clone(), connection.clone()).prop_map(|(u, c)| Step::Touch(Touch::Connect, u, c)),
+        10 => (user.clone(), connection.clone()).prop_map(|(u, c)| Step::Touch(Touch::Ping, u, c)),
+        4 => (user.clone(), connection).prop_map(|(u, c)| Step::Disconnect(u, c)),
         1 => user.clone().prop_map(Step::DisconnectAll),
-        3 => user.prop_map(Step::Look),
-        2 => Just(Step::LookAtAll),
-        3 => Just(Step::Sweep),
-        4 => (1_u64..80).prop_map(Step::Pass),
+        6 => user.prop_map(Step::Look),
+        4 => Just(Step::LookAtAll),
+        8 => Just(Step::Sweep),
+        8 => (1_u64..100).prop_map(Step::Pass),
+        1 => Just(Step::Stall),
     ]
 }
 
 struct Run {
-    store: Arc<Store>,
+    /// The same store, as two instances with different settings see it, or one.
+    stores: Vec<Arc<Store>>,
     model: Model,
     users: Vec<UserId>,
     heard: Position,
 }
 
 impl Run {
-    async fn play(store: Store, steps: Vec<Step>) {
-        let store = Arc::new(store);
-        let supervised = Arc::clone(&store);
-        let supervision = tokio::spawn(async move { supervised.supervise().await });
+    async fn play(stores: Vec<Store>, steps: Vec<(usize, Step)>) {
+        let stores: Vec<Arc<Store>> = stores.into_iter().map(Arc::new).collect();
+        let mut supervision = JoinSet::new();
+        for store in &stores {
+            let store = Arc::clone(store);
+            supervision.spawn(async move { store.supervise().await });
+        }
         let users = USERS.map(|user| UserId::new(user).expect("a good id"));
-        let model = Model::new(TTL);
         let mut run = Self {
-            store,
-            model,
+            stores,
+            model: Model::new(MOST_CONNECTIONS),
             users: users.to_vec(),
             heard: Position::START,
         };
-        for step in steps {
-            run.step(&step).await;
+        for (instance, step) in steps {
+            let instance = instance % run.stores.len();
+            run.step(instance, &step).await;
         }
-        supervision.abort();
     }
 
-    async fn step(&mut self, step: &Step) {
+    async fn step(&mut self, instance: usize, step: &Step) {
+        let store = Arc::clone(&self.stores[instance]);
         let bracket = Bracket::open();
         match *step {
-            Step::Connect(user, connection) => {
+            Step::Touch(call, user, connection) => {
                 let (user, connection) = self.names(user, connection);
-                let touched = self.store.connect(&user, &connection).await;
-                let touched = touched.expect("the store answers");
+                let touched = match call {
+                    Touch::Connect => store.connect(&user, &connection).await,
+                    Touch::Ping => store.ping(&user, &connection).await,
+                };
+                let touched = match touched {
+                    Ok(touched) => Ok(touched),
+                    Err(StoreError::Refused(refusal)) => Err(refusal),
+                    Err(error) => panic!("the store answers: {error}"),
+                };
+                let call = (call, GRANTS[instance]);
                 self.model
-                    .touched(bracket.close(), &user, &connection, touched);
-            }
-            Step::Ping(user, connection) => {
-                let (user, connection) = self.names(user, connection);
-                let touched = self.store.ping(&user, &connection).await;
-                let touched = touched.expect("the store answers");
-                self.model
-                    .touched(bracket.close(), &user, &connection, touched);
+                    .touched(bracket.close(), call, &user, &connection, touched);
             }
             Step::Disconnect(user, connection) => {
                 let (user, connection) = self.names(user, connection);
-                self.disconnect(bracket, &user, Closing::One(connection))
+                self.disconnect(&store, &user, Closing::One(connection))
                     .await;
             }
             Step::DisconnectAll(user) => {
                 let user = self.users[user].clone();
-                self.disconnect(bracket, &user, Closing::All).await;
+                self.disconnect(&store, &user, Closing::All).await;
             }
             Step::Look(user) => {
-                let found = self.store.user(&self.users[user]).await;
+                let found = store.user(&self.users[user]).await;
                 let found = found.expect("the store answers");
                 self.model
                     .looked(bracket.close(), &self.users[user], &found);
             }
-            Step::LookAtAll => self.look_at_all().await,
+            Step::LookAtAll => self.look_at_all(&store).await,
             Step::Sweep => {
-                self.store.sweep().await.expect("the store answers");
+                store.sweep().await.expect("the store answers");
                 self.model.swept(bracket.close());
             }
             Step::Pass(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            Step::Stall => tokio::time::sleep(STALL).await,
         }
-        self.check_events().await;
+        self.check_events(&store).await;
     }
 
-    async fn disconnect(&mut self, bracket: Bracket, user: &UserId, closing: Closing) {
-        let left = self.store.disconnect(user, &closing).await;
+    async fn disconnect(&mut self, store: &Store, user: &UserId, closing: Closing) {
+        let bracket = Bracket::open();
+        let left = store.disconnect(user, &closing).await;
         let left = left.expect("the store answers");
         self.model.left(bracket.close(), user, &closing, left);
     }
 
-    async fn look_at_all(&mut self) {
+    async fn look_at_all(&mut self, store: &Store) {
         let bracket = Bracket::open();
-        let among = self
-            .store
-            .online_among(&self.users)
-            .await
-            .expect("an answer");
+        let among = store.online_among(&self.users).await.expect("an answer");
         self.model
             .looked_among(bracket.close(), &self.users, &among);
         let bracket = Bracket::open();
-        let count = self.store.count().await.expect("an answer");
+        let count = store.count().await.expect("an answer");
         self.model.counted(bracket.close(), count);
-        let announced = self
-            .store
-            .announced_among(&self.users)
-            .await
-            .expect("an answer");
+        let announced = store.announced_among(&self.users).await.expect("an answer");
         assert_eq!(announced.position, self.heard);
         self.model.listed(announced.users);
         let mut listed = Vec::new();
         let mut cursor = Some(PageCursor::START);
         while let Some(from) = cursor {
-            let page = self
-                .store
-                .announced_page(&from, 2)
-                .await
-                .expect("an answer");
+            let page = store.announced_page(&from, 2).await.expect("an answer");
             assert!(page.users.len() <= 2, "a page of at most two");
             listed.extend(page.users);
             cursor = page.next;
@@ -161,12 +178,8 @@ impl Run {
     }
 
     /// Every call is followed by exactly the events that its answer told of.
-    async fn check_events(&mut self) {
-        let history = self
-            .store
-            .history(self.heard, 100)
-            .await
-            .expect("an answer");
+    async fn check_events(&mut self, store: &Store) {
+        let history = store.history(self.heard, 100).await.expect("an answer");
         assert!(history.continues(self.heard), "no event is missing");
         for event in history.entries.iter().filter_map(Entry::event) {
             assert_eq!(
@@ -185,20 +198,20 @@ impl Run {
     }
 }
 
-/// Plays 32 histories of 60 steps at once, and that four times.
-fn play_many(open: impl Fn(usize) -> Store) {
+/// Plays 32 histories of 80 steps at once, and that three times.
+fn play_many(open: impl Fn(usize) -> Vec<Store>) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let cases = Cases {
-        cases: 4,
+        cases: 3,
         max_shrink_iters: 8,
         failure_persistence: None,
         ..Cases::default()
     };
-    let many = vec(vec(step(), 60), 32);
+    let many = vec(vec(step(), 80), 32);
     let number = std::cell::Cell::new(0);
     let played = TestRunner::new(cases).run(&many, |histories| {
         runtime.block_on(async {
-            let mut runs = tokio::task::JoinSet::new();
+            let mut runs = JoinSet::new();
             for steps in histories {
                 number.set(number.get() + 1);
                 runs.spawn(Run::play(open(number.get()), steps));
@@ -214,23 +227,29 @@ fn play_many(open: impl Fn(usize) -> Store) {
     }
 }
 
-fn config(flags: &[&str]) -> Config {
-    let flags = ["presence", "--ttl", "150ms"].iter().chain(flags);
-    Config::try_parse_from(flags).expect("good flags")
+/// The store as an instance opens it that grants what is `grant`.
+fn open(grant: Grant, flags: &[&str]) -> Store {
+    let ms = |duration: Duration| format!("{}ms", duration.as_millis());
+    let (ttl, interval) = (ms(grant.ttl), ms(grant.ping_interval));
+    let most = MOST_CONNECTIONS.to_string();
+    let own = ["presence", "--ttl", &ttl, "--ping-interval", &interval];
+    let own = own.into_iter().chain(["--user-connections", &most]);
+    let config = Config::try_parse_from(own.chain(flags.iter().copied()));
+    Store::open(&config.expect("good flags")).expect("a store")
 }
 
 #[test]
 fn the_embedded_store_does_what_the_model_does() {
-    play_many(|_| Store::open(&config(&[])).expect("a store"));
+    play_many(|_| vec![open(GRANTS[0], &[])]);
 }
 
 #[test]
-fn the_redis_store_does_what_the_model_does() {
+fn two_instances_with_one_redis_do_what_the_model_does() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(RedisServer::start());
     play_many(|number| {
         let prefix = format!("history-{number}:");
-        let config = config(&["--redis-url", &redis.url(), "--key-prefix", &prefix]);
-        Store::open(&config).expect("a store")
+        let flags = ["--redis-url", &redis.url(), "--key-prefix", &prefix];
+        GRANTS.map(|grant| open(grant, &flags)).into()
     });
 }

@@ -21,7 +21,7 @@ use crate::sse::{End, Stream};
 use crate::wait::eventually_true;
 
 /// Every variable of the contract.
-const VARIABLES: [&str; 14] = [
+const VARIABLES: [&str; 16] = [
     "PRESENCE_LISTEN",
     "PORT",
     "REDIS_URL",
@@ -30,6 +30,8 @@ const VARIABLES: [&str; 14] = [
     "PRESENCE_SWEEP_INTERVAL",
     "PRESENCE_HISTORY",
     "PRESENCE_LAST_SEEN",
+    "PRESENCE_USER_CONNECTIONS",
+    "PRESENCE_HISTORY_BYTES",
     "PRESENCE_KEY_PREFIX",
     "PRESENCE_KEYSPACE_EVENTS",
     "PRESENCE_LOOKUP_LIMIT",
@@ -91,6 +93,8 @@ async fn a_bad_value_stops_the_start_with_the_name_of_its_variable() {
         ("PRESENCE_SWEEP_INTERVAL", "1h"),
         ("PRESENCE_HISTORY", "-1s"),
         ("PRESENCE_LAST_SEEN", "ever"),
+        ("PRESENCE_USER_CONNECTIONS", "0"),
+        ("PRESENCE_HISTORY_BYTES", "256"),
         ("PRESENCE_KEY_PREFIX", ""),
         ("PRESENCE_KEYSPACE_EVENTS", "maybe"),
         ("PRESENCE_LOOKUP_LIMIT", "0"),

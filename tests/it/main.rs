@@ -21,6 +21,7 @@ mod access;
 mod browser;
 mod bytes;
 mod clients;
+mod departures;
 mod events;
 mod faults;
 mod histories;

@@ -1,6 +1,7 @@
 //! Bad input: a problem document that says what is wrong, and nothing done.
 
 mod bodies;
+mod conflicts;
 mod headers;
 mod ids;
 mod queries;

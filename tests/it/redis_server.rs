@@ -1,5 +1,7 @@
 //! A real `redis-server` on a port of its own, which the test may stop, empty, kill and restart.
 
+mod clock;
+
 use std::env;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
@@ -10,6 +12,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisResult, cmd};
 use tempfile::TempDir;
 
+use self::clock::Clock;
 use crate::process::{Process, Signal};
 use crate::wait::{eventually, eventually_true};
 
@@ -24,6 +27,7 @@ pub(crate) struct RedisServer {
     port: u16,
     arguments: Vec<String>,
     directory: Arc<TempDir>,
+    clock: Option<Arc<Clock>>,
 }
 
 impl RedisServer {
@@ -35,12 +39,33 @@ impl RedisServer {
     /// Starts a server with `arguments`, which it keeps when it is started again, and a directory of its own for what
     /// it writes.
     pub(crate) async fn start_with(arguments: &[&str]) -> Self {
+        Self::start_by(arguments, None).await
+    }
+
+    /// Starts a server without persistence whose clock can be stepped, and which can be debugged.
+    pub(crate) async fn start_with_clock() -> Self {
+        let clock = Arc::new(Clock::new());
+        let debug = ["--enable-debug-command", "local"];
+        let arguments = ["--save", "", "--appendonly", "no"]
+            .into_iter()
+            .chain(debug);
+        Self::start_by(&arguments.collect::<Vec<_>>(), Some(clock)).await
+    }
+
+    async fn start_by(arguments: &[&str], clock: Option<Arc<Clock>>) -> Self {
         for _ in 0..TRIES {
-            if let Some(server) = Self::on_port(free_port(), arguments, scratch()).await {
+            let server = Self::on_port(free_port(), arguments, scratch(), clock.clone());
+            if let Some(server) = server.await {
                 return server;
             }
         }
         panic!("redis-server found no free port in {TRIES} tries");
+    }
+
+    /// Sets the clock of a server that was started with one: so far ahead of the true time.
+    pub(crate) fn set_clock_ahead(&self, ms: i64) {
+        let clock = self.clock.as_ref().expect("a server with a clock");
+        clock.set_ahead(ms);
     }
 
     pub(crate) fn url(&self) -> String {
@@ -60,7 +85,8 @@ impl RedisServer {
     pub(crate) async fn start_again(&mut self) {
         self.process.kill();
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        let again = Self::on_port(self.port, &arguments, Arc::clone(&self.directory)).await;
+        let (directory, clock) = (Arc::clone(&self.directory), self.clock.clone());
+        let again = Self::on_port(self.port, &arguments, directory, clock).await;
         *self = again.expect("the port of the killed server is still free");
     }
 
@@ -117,17 +143,26 @@ impl RedisServer {
     }
 
     /// `None` where another process holds the port.
-    async fn on_port(port: u16, arguments: &[&str], directory: Arc<TempDir>) -> Option<Self> {
+    async fn on_port(
+        port: u16,
+        arguments: &[&str],
+        directory: Arc<TempDir>,
+        clock: Option<Arc<Clock>>,
+    ) -> Option<Self> {
         let mut command = Command::new(server_binary());
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
         command.arg("--dir").arg(directory.path());
         command.args(arguments);
+        if let Some(clock) = &clock {
+            clock.give_to(&mut command);
+        }
         let process = Process::spawn("redis-server", &mut command);
         let mut server = Self {
             process,
             port,
             arguments: arguments.iter().copied().map(str::to_owned).collect(),
             directory,
+            clock,
         };
         let up = eventually("redis-server answers or ends", async || {
             if server.process.has_ended() {

@@ -1,22 +1,86 @@
--- Prelude of every script but amend.lua: the clock, the identity of the data set, and the one way to announce.
+-- Prelude of every script but amend.lua and extend.lua: the clock, the identity of the data set, the numbers
+-- of grants, and the one way to announce.
 --
 -- KEYS[1] the deadline index        ARGV[1] the bus channel
 -- KEYS[2] the history               ARGV[2] how long the history is kept, in ms
--- KEYS[3] the epoch
+-- KEYS[3] the epoch                 ARGV[3] the TTL that the calling instance grants, in ms
+-- KEYS[4] the grants                ARGV[4] the ping interval that it grants, in ms
+-- KEYS[5] the held departures
+--
+-- A grant is what a connection was promised: 'TTL interval', in ms. The hash of grants gives each one a number
+-- from 1 to 4095. A score of the index is a time in whole ms plus a fraction, the number of the grant of the
+-- user's unnamed connection in 4096ths. A double holds both exactly.
+
+local MOST_GRANTS = 4095
 
 local function clock()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- The number of a grant, which gets one if it has none.
+local function number_of(grant)
+  local known = redis.call('HGET', KEYS[4], grant)
+  if known then
+    return tonumber(known)
+  end
+  local last = redis.call('HGET', KEYS[4], 'last')
+  if not last then
+    -- If only this hash was lost, users' keys hold numbers that must not match by mistake.
+    local used = redis.call('ZCARD', KEYS[1]) > 1
+    last = used and clock() % MOST_GRANTS or 0
+  end
+  local number = last % MOST_GRANTS + 1
+  local replaced = redis.call('HGET', KEYS[4], number)
+  if replaced then
+    redis.call('HDEL', KEYS[4], replaced)
+  end
+  redis.call('HSET', KEYS[4], 'last', number, number, grant, grant, number)
+  return number
+end
+
+-- The TTL and the interval of the grant with a number; where it is unknown, those of the calling instance.
+local known_grants = {}
+local function grant(number)
+  local found = known_grants[number]
+  if not found then
+    local text = redis.call('HGET', KEYS[4], number) or ARGV[3] .. ' ' .. ARGV[4]
+    local ttl, interval = text:match('^(%d+) (%d+)$')
+    found = { tonumber(ttl), tonumber(interval) }
+    known_grants[number] = found
+  end
+  return found[1], found[2]
+end
+
+-- The time of a score, and the number of the grant in its fraction; 0 for none.
+local function parts(score)
+  local time = math.floor(score)
+  return time, (score - time) * 4096
+end
+
 -- The identity of this data set: the microsecond in which it was first used.
+--
+-- The index always has the member '' with the score +inf. Where that is missing the index was lost: a new data
+-- set begins, with a history of its own. Every grant gets a new number, so that no ping matches the user's key,
+-- and each user enters the index again with the next ping.
 local function epoch()
   local known = redis.call('GET', KEYS[3])
-  if not known then
-    local time = redis.call('TIME')
-    known = time[1] .. string.format('%06d', time[2])
-    redis.call('SET', KEYS[3], known)
+  local is_whole = redis.call('ZSCORE', KEYS[1], '')
+  if known and is_whole then
+    return known
   end
+  if not is_whole then
+    redis.call('UNLINK', KEYS[2], KEYS[5])
+    for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
+      if field:find(' ') then
+        redis.call('HDEL', KEYS[4], field)
+      end
+    end
+    redis.call('ZADD', KEYS[1], '+inf', '')
+  end
+  local time = redis.call('TIME')
+  known = time[1] .. string.format('%06d', time[2])
+  redis.call('SET', KEYS[3], known)
   return known
 end
 
@@ -29,8 +93,8 @@ end
 -- Appends events to the history and publishes them in one message.
 -- Each is 'kind at lastSeen userId'; an entry is the id of the event before it, and that.
 local function announce(now, events)
-  local previous = newest()
   local lines = { epoch() }
+  local previous = newest()
   for i, event in ipairs(events) do
     local entry = previous .. ' ' .. event
     previous = redis.call('XADD', KEYS[2], 'MINID', now - ARGV[2], '*', 'e', entry)

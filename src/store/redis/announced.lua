@@ -1,16 +1,17 @@
 -- Which of some users are announced, all as of one event.
 --
--- ARGV[3...] userIds
+-- ARGV[5...] userIds
 -- Returns {epoch, newest event, the indices from 0 of those announced...}.
 
-local answer = { epoch(), newest() }
+local known = epoch()
+local answer = { known, newest() }
 -- unpack takes a few thousand values at most.
-for first = 3, #ARGV, 1000 do
+for first = 5, #ARGV, 1000 do
   local last = math.min(first + 999, #ARGV)
   local scores = redis.call('ZMSCORE', KEYS[1], unpack(ARGV, first, last))
   for i = 1, last - first + 1 do
     if scores[i] then
-      answer[#answer + 1] = first + i - 4
+      answer[#answer + 1] = first + i - 6
     end
   end
 end

@@ -1,18 +1,46 @@
--- Begins a sweep: says whether anybody is due, and notices when no instance has swept for too long.
+-- Begins a sweep: says whether anybody is due, notices what happened to the clock and to other sweeps, and bounds
+-- the history.
 --
--- KEYS[4] when the last sweep ran   ARGV[3] how long without a sweep is an outage, in ms
--- KEYS[5] exists during a grace     ARGV[4] how long expiries wait after an outage, in ms
--- Returns {now, epoch, newest event, announced users, ms left of the grace,
---          the next deadline or -1, how many are past theirs}.
+-- KEYS[8] where the recheck is         ARGV[6] the most bytes of the history
+-- KEYS[9] deadlines that came nearer
+-- Returns {now, epoch, newest event, announced users whose departure is not held, the number of the caller's grant,
+--          the next time to look or -1, how many are past theirs, where the recheck is or -1}.
+
+-- How far the clock may go back without notice, in ms.
+local STEP = 100
+
+-- The most bytes of an event in the history, with its part of what holds it.
+local MOST_EVENT = 256
 
 local now = clock()
-local swept = tonumber(redis.call('GET', KEYS[4]))
-if swept and now - swept > tonumber(ARGV[3]) then
-  redis.call('SET', KEYS[5], '1', 'PX', ARGV[4])
+local swept = note_outage(now)
+if swept and swept > now + STEP then
+  -- The clock was set back. Every time that was written down may lie too far ahead: a recheck looks at all.
+  redis.call('ZREMRANGEBYSCORE', KEYS[7], '(' .. now, '+inf')
+  redis.call('DEL', KEYS[9])
+  redis.call('SET', KEYS[8], '0')
 end
-redis.call('SET', KEYS[4], now)
+redis.call('SET', KEYS[6], now)
 
-local grace = math.max(redis.call('PTTL', KEYS[5]), 0)
-local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-local past = redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. now)
-return { now, epoch(), newest(), redis.call('ZCARD', KEYS[1]), grace, tonumber(first[2]) or -1, past }
+local most = tonumber(ARGV[6])
+local length = redis.call('XLEN', KEYS[2])
+if length * MOST_EVENT > most then
+  local bytes = redis.pcall('MEMORY', 'USAGE', KEYS[2], 'SAMPLES', '20')
+  if type(bytes) == 'number' and bytes > most then
+    redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', math.floor(length * most / bytes))
+  end
+end
+
+local known = epoch()
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+local is_time = first and first ~= 'inf'
+return {
+  now,
+  known,
+  newest(),
+  redis.call('ZCARD', KEYS[1]) - 1 - redis.call('ZCARD', KEYS[5]),
+  number_of(ARGV[3] .. ' ' .. ARGV[4]),
+  is_time and (parts(first)) or -1,
+  redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. now),
+  redis.call('GET', KEYS[8]) or '-1',
+}

@@ -1,11 +1,17 @@
-use std::io::Write;
-
 use redis::{Cmd, RedisWrite};
+use std::io::Write;
 
 use crate::presence::UserId;
 
-/// What follows the prefix in the name of a user's key.
+/// What follows the prefix in the names of keys about one user.
 const USER: &str = "user:";
+const CONNECTIONS: &str = "conns:";
+const SEEN: &str = "seen:";
+const CLOSED: &str = "closed:";
+
+/// Stands between a prefix and our names where the prefix looks like the name of another
+/// deployment's key about a user. No id has a control character, so no such key begins like that.
+const APART: char = '\u{1f}';
 
 /// The names of all our keys, built nowhere else.
 ///
@@ -13,31 +19,45 @@ const USER: &str = "user:";
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: String,
+    user: String,
     pub(super) deadlines: String,
     pub(super) events: String,
     pub(super) epoch: String,
+    pub(super) grants: String,
+    pub(super) held: String,
     pub(super) swept: String,
-    pub(super) grace: String,
+    pub(super) outages: String,
+    pub(super) recheck: String,
     pub(super) shortened: String,
     pub(super) bus: String,
 }
 
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
+        let mut prefix = prefix.to_owned();
+        let kinds = [USER, CONNECTIONS, SEEN, CLOSED];
+        if kinds.iter().any(|kind| prefix.contains(kind)) {
+            prefix.push(APART);
+        }
         let named = |name: &str| format!("{prefix}{name}");
         Self {
+            user: named(USER),
             deadlines: named("deadlines"),
             events: named("events"),
             epoch: named("epoch"),
+            grants: named("grants"),
+            held: named("held"),
             swept: named("swept"),
-            grace: named("grace"),
+            outages: named("outages"),
+            recheck: named("recheck"),
             shortened: named("shortened"),
             bus: named("bus"),
-            prefix: prefix.to_owned(),
+            prefix,
         }
     }
 
-    /// Exists exactly while the user is online: `1` for the unnamed connection alone, else `*`.
+    /// Exists exactly while the user is online: the number of a grant for the unnamed connection
+    /// alone, else `*`.
     pub(super) fn user(&self, user: &UserId) -> String {
         self.of_user(USER, user)
     }
@@ -45,26 +65,36 @@ impl Keys {
     /// The key of the user as one more argument of a command, of which there may be a thousand.
     pub(super) fn add_user(&self, command: &mut Cmd, user: &UserId) {
         let mut argument = command.writer_for_next_arg();
-        for part in [&self.prefix, USER, user.as_str()] {
+        for part in [&self.user, user.as_str()] {
             // What writes into memory cannot fail.
             let _ = argument.write_all(part.as_bytes());
         }
     }
 
-    /// The connections of a user whose key says `*`, by deadline.
+    /// The key of the user, at the end of `names`.
+    pub(super) fn push_user(&self, names: &mut String, user: &UserId) {
+        names.push_str(&self.user);
+        names.push_str(user.as_str());
+    }
+
+    /// What the connections of a user were granted, where the user's key says `*`.
     pub(super) fn connections(&self, user: &UserId) -> String {
-        self.of_user("conns:", user)
+        self.of_user(CONNECTIONS, user)
     }
 
     /// When a user who left was last seen.
     pub(super) fn seen(&self, user: &UserId) -> String {
-        self.of_user("seen:", user)
+        self.of_user(SEEN, user)
+    }
+
+    /// Which connections of the user were closed a moment ago.
+    pub(super) fn closed(&self, user: &UserId) -> String {
+        self.of_user(CLOSED, user)
     }
 
     /// Whether an expiry notification for `key` is about one of our users.
     pub(super) fn is_user(&self, key: &[u8]) -> bool {
-        let rest = key.strip_prefix(self.prefix.as_bytes());
-        rest.is_some_and(|rest| rest.starts_with(USER.as_bytes()))
+        key.starts_with(self.user.as_bytes())
     }
 
     fn of_user(&self, kind: &str, user: &UserId) -> String {
@@ -73,5 +103,69 @@ impl Keys {
         name.push_str(kind);
         name.push_str(user.as_str());
         name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Every name that a deployment has for itself and for users with these ids.
+    fn names(prefix: &str, users: &[UserId]) -> Vec<String> {
+        let keys = Keys::new(prefix);
+        let mut names = vec![
+            keys.deadlines.clone(),
+            keys.events.clone(),
+            keys.epoch.clone(),
+            keys.grants.clone(),
+            keys.held.clone(),
+            keys.swept.clone(),
+            keys.outages.clone(),
+            keys.recheck.clone(),
+            keys.shortened.clone(),
+        ];
+        for user in users {
+            names.extend([
+                keys.user(user),
+                keys.connections(user),
+                keys.seen(user),
+                keys.closed(user),
+            ]);
+        }
+        names
+    }
+
+    proptest! {
+        /// Prefixes and ids from the parts of our names, so that they nearly collide.
+        #[test]
+        fn two_prefixes_never_share_a_name(
+            prefixes in ["(a|:|user|er|conns|seen|closed|s|d){1,4}", "(a|:|user|er|conns|seen|closed|s|d){1,4}"],
+            ids in proptest::collection::vec("(user|conns|seen|closed|deadlines|recheck|ser|:|a){1,4}", 1..6),
+        ) {
+            prop_assume!(prefixes[0] != prefixes[1]);
+            let users: Vec<_> = ids.iter().filter_map(|id| UserId::new(id).ok()).collect();
+            let mut owners = HashMap::new();
+            for prefix in &prefixes {
+                for name in names(prefix, &users) {
+                    if let Some(other) = owners.insert(name.clone(), prefix) {
+                        prop_assert_eq!(other, prefix, "{}", name);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_usual_names_are_plain() {
+        let keys = Keys::new("presence:");
+        let alice = UserId::new("alice").expect("an id");
+        assert_eq!(keys.user(&alice), "presence:user:alice");
+        assert_eq!(keys.deadlines, "presence:deadlines");
+        let nested = Keys::new("presence:user:");
+        assert_eq!(nested.deadlines, "presence:user:\u{1f}deadlines");
+        assert!(!keys.is_user(b"presence:conns:alice") && keys.is_user(b"presence:user:alice"));
     }
 }

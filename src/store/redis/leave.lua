@@ -1,57 +1,88 @@
 -- Closes one connection or all. An exit from the deadline index is the transition.
 --
--- KEYS[4] the user's key            ARGV[3] userId
--- KEYS[5] the user's connections    ARGV[4] connectionId, empty for all
--- KEYS[6] when the user was seen    ARGV[5] how long that is kept, in ms; 0 for not at all
--- KEYS[7] deadlines that came nearer    ARGV[6] how long a connection lives, in ms
+-- KEYS[8] the user's key                   ARGV[6] userId
+-- KEYS[9] the user's connections           ARGV[7] connectionId, empty for all
+-- KEYS[10] the user's closed connections   ARGV[8] how long last-seen is kept, in ms; 0 for not at all
+-- KEYS[11] deadlines that came nearer
+-- KEYS[12] when the user was seen
 -- Returns {1 if another connection keeps the user online, 1 if the user became offline}.
 
 local now = clock()
-local value = redis.call('GET', KEYS[4])
-local all = ARGV[4] == ''
+local user, id, is_all = ARGV[6], ARGV[7], ARGV[7] == ''
+local value = redis.call('GET', KEYS[8])
+local before = redis.call('PEXPIRETIME', KEYS[8])
+local score = redis.call('ZSCORE', KEYS[1], user)
 
-if value == '1' and ARGV[4] ~= '1' and not all then
+local function remember()
+  if ARGV[8] ~= '0' then
+    redis.call('SET', KEYS[12], now, 'PX', ARGV[8])
+  end
+end
+
+-- Refuses pings that were sent before the end of the connection and arrive after it.
+local function mark(member)
+  redis.call('ZREMRANGEBYSCORE', KEYS[10], '-inf', now)
+  redis.call('ZADD', KEYS[10], now + CLOSED_FOR, member)
+  redis.call('ZREM', KEYS[10], '!' .. id)
+  redis.call('PEXPIRE', KEYS[10], CLOSED_FOR)
+end
+
+local connections, ended = {}, {}
+local closed
+if is_all then
+  redis.call('DEL', KEYS[10])
+  mark('*')
+else
+  connections, ended = connections_of(now, KEYS[8], KEYS[9], value, score)
+  closed = connections[id]
+  connections[id] = nil
+  if closed then
+    mark(id)
+    ended[#ended + 1] = id
+  end
+end
+
+local living, waiting, last = tally(now, connections)
+if living + waiting > 0 and not closed then
+  return { living > 0 and 1 or 0, 0 }
+end
+
+if living > 0 then
+  local time, former_number = parts(score or 0)
+  local number = former_number
+  remember()
+  local unnamed = connections[UNNAMED]
+  if unnamed and living + waiting == 1 then
+    number = number_of(string.format('%.0f %.0f', unnamed.ttl, unnamed.interval))
+    redis.call('DEL', KEYS[9])
+    redis.call('SET', KEYS[8], number, 'PXAT', last)
+  else
+    forget(KEYS[9], ended)
+    redis.call('PEXPIREAT', KEYS[9], last + AFTERLIFE)
+    redis.call('PEXPIREAT', KEYS[8], last)
+  end
+  if score and (before > last or number ~= former_number) then
+    look_by(now, KEYS[11], user, score, last, number)
+  end
   return { 1, 0 }
 end
 
-if value == '*' and not all then
-  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', '(' .. now)
-  local closed = redis.call('ZREM', KEYS[5], ARGV[4])
-  local last = redis.call('ZREVRANGE', KEYS[5], 0, 0, 'WITHSCORES')
-  if last[1] then
-    local deadline, before = last[2], redis.call('PEXPIRETIME', KEYS[4])
-    if last[1] == '1' and redis.call('ZCARD', KEYS[5]) == 1 then
-      redis.call('DEL', KEYS[5])
-      redis.call('SET', KEYS[4], '1', 'PXAT', deadline)
-    else
-      redis.call('PEXPIREAT', KEYS[5], deadline)
-      redis.call('PEXPIREAT', KEYS[4], deadline)
-    end
-    if closed == 1 and ARGV[5] ~= '0' then
-      redis.call('SET', KEYS[6], now, 'PX', ARGV[5])
-    end
-    if tonumber(deadline) < before then
-      -- The index must not look later than that, whatever a sweep has just read and not yet written
-      -- down. What it read lies within the life of a connection, and does no harm any more after that.
-      redis.call('ZADD', KEYS[1], 'XX', 'LT', deadline, ARGV[3])
-      local last = redis.call('XREVRANGE', KEYS[7], '+', '-', 'COUNT', 1)[1]
-      if last and tonumber(last[1]:match('%d+')) > now + ARGV[6] then
-        -- The clock was set back by more than the life of a note: it would be amended by until that caught up.
-        redis.call('DEL', KEYS[7])
-      end
-      redis.call('XADD', KEYS[7], 'MINID', now - ARGV[6], '*', ARGV[3], deadline)
-      redis.call('PEXPIRE', KEYS[7], ARGV[6])
-    end
-    return { 1, 0 }
+if waiting > 0 and score then
+  -- After an outage another connection may still ping: the next sweep holds the departure for it.
+  remember()
+  forget(KEYS[9], ended)
+  if value then
+    redis.call('DEL', KEYS[8])
+    look_by(now, KEYS[11], user, score, now, select(2, parts(score)))
   end
+  return { 0, 0 }
 end
 
-redis.call('DEL', KEYS[4], KEYS[5])
-local left = redis.call('ZREM', KEYS[1], ARGV[3])
+redis.call('DEL', KEYS[8], KEYS[9])
+redis.call('ZREM', KEYS[5], user)
+local left = redis.call('ZREM', KEYS[1], user)
 if left == 1 then
-  if ARGV[5] ~= '0' then
-    redis.call('SET', KEYS[6], now, 'PX', ARGV[5])
-  end
-  announce(now, { 'd ' .. now .. ' ' .. now .. ' ' .. ARGV[3] })
+  remember()
+  announce(now, { 'd ' .. now .. ' ' .. now .. ' ' .. user })
 end
 return { 0, left }

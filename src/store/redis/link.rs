@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation, Value};
+use redis::{
+    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, Script, ScriptInvocation,
+    ServerErrorKind, Value,
+};
 
 use super::main_connection::MainConnection;
 use super::own_connection::OwnConnection;
@@ -92,6 +95,11 @@ impl Link {
         &self,
         commands: &Pipeline,
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        let (lent, answers) = self.raw_again(commands).await?;
+        Ok(checked(&lent, answers))
+    }
+
+    async fn raw_again(&self, commands: &Pipeline) -> Result<(Lent<'_>, Vec<Value>), StoreError> {
         let mut lent = self.connection().await?;
         let count = commands.len();
         let answers = match lent
@@ -109,11 +117,24 @@ impl Link {
             answers => answers,
         };
         let answers = answers.map_err(|error| lent.failed(error))?;
-        let checked = answers.into_iter().map(|value| {
-            let value = value.extract_error();
-            value.map_err(|error| lent.failed(error))
-        });
-        Ok(checked.collect())
+        Ok((lent, answers))
+    }
+
+    /// Runs `script` by its digest in each of `commands`, which may run twice, in one round trip.
+    /// Where Redis forgot the script, it is loaded and they run again.
+    pub(super) async fn scripts_again(
+        &self,
+        commands: &Pipeline,
+        script: &Script,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        match self.raw_again(commands).await? {
+            (mut lent, answers) if answers.iter().any(is_unknown_script) => {
+                let loaded = script.load_async(&mut lent.connection).await;
+                loaded.map_err(|error| lent.failed(error))?;
+                self.each_again(commands).await
+            }
+            (lent, answers) => Ok(checked(&lent, answers)),
+        }
     }
 
     /// Runs commands in one atomic step.
@@ -155,4 +176,20 @@ impl Link {
             lender: Lender::Main(&self.main),
         })
     }
+}
+
+fn checked(lent: &Lent<'_>, answers: Vec<Value>) -> Vec<Result<Value, StoreError>> {
+    let checked = answers.into_iter().map(|value| {
+        let value = value.extract_error();
+        value.map_err(|error| lent.failed(error))
+    });
+    checked.collect()
+}
+
+fn is_unknown_script(answer: &Value) -> bool {
+    let Value::ServerError(error) = answer else {
+        return false;
+    };
+    let error = RedisError::from(error.clone());
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }

@@ -12,6 +12,10 @@ use crate::store::{Page, PageCursor, StoreError};
 /// How many users an index has at most that is read whole for each page of a listing.
 const SMALL_INDEX: usize = 1_000;
 
+/// How many steps of the iteration a page takes at most. Each step gives out about as many users as
+/// are asked for, so a page is full after a few, and shorter where the index has many gaps.
+const PAGE_STEPS: usize = 32;
+
 impl RedisStore {
     /// A small index is read whole and paged in the order of its ids. A large one is iterated with
     /// `ZSCAN`, which gives out every member that stays, but in batches of about `limit`: who is
@@ -38,12 +42,11 @@ impl RedisStore {
 
     async fn small_index(&self) -> Result<Option<Vec<UserId>>, StoreError> {
         let mut zrange = redis::cmd("ZRANGE");
-        zrange.arg(&self.keys.deadlines).arg(0).arg(SMALL_INDEX);
+        // One more than that, and the member that is no user.
+        zrange.arg(&self.keys.deadlines).arg(0).arg(SMALL_INDEX + 1);
         let users: Vec<Value> = self.link.query_again(&zrange).await?;
-        if users.len() > SMALL_INDEX {
-            return Ok(None);
-        }
-        user_ids(users).map(Some)
+        let users = user_ids(users)?;
+        Ok((users.len() <= SMALL_INDEX).then_some(users))
     }
 
     async fn page_by_scan(
@@ -53,12 +56,15 @@ impl RedisStore {
         beyond: Option<&UserId>,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        while let Some(cursor) = place.filter(|_| users.len() < limit) {
+        for _ in 0..PAGE_STEPS {
+            let Some(cursor) = place.filter(|_| users.len() < limit) else {
+                break;
+            };
             let mut zscan = redis::cmd("ZSCAN");
             zscan.arg(&self.keys.deadlines).arg(cursor);
             zscan.arg("COUNT").arg(limit - users.len());
             let (next, batch): (u64, HashMap<String, f64>) = self.link.query_again(&zscan).await?;
-            for user in batch.keys() {
+            for user in batch.keys().filter(|user| !user.is_empty()) {
                 users.push(UserId::new(user).map_err(unexpected)?);
             }
             users.retain(|user| beyond.is_none_or(|beyond| user > beyond));

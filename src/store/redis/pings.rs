@@ -5,22 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use super::grant::Grant;
 use super::keys::Keys;
 use super::link::Link;
+use super::replies::unexpected;
+use super::scripts::Scripts;
 use crate::presence::{UserId, millis};
 use crate::store::StoreError;
 use crate::store::gate::{CALL_TIMEOUT, Gate};
 
-/// Of `GETEX key PX ttl`.
-const ARGUMENTS: usize = 4;
+/// How many pings one script extends at most: it holds Redis for about half a millisecond.
+const SCRIPT_PINGS: usize = 256;
 
-/// Room for all of them with an id of the usual length; a longer one makes it grow.
-const COMMAND_BYTES: usize = 96;
+/// `EVALSHA`, digest and number of keys before the keys, number of the grant and TTL after them.
+const OTHER_ARGUMENTS: usize = 5;
+
+/// Room for these arguments.
+const OTHER_BYTES: usize = 96;
 
 /// How often others have their turn to join a ping that waits; without a bound it might never leave.
 const MOST_TURNS: usize = 8;
@@ -31,43 +37,75 @@ pub(super) struct Pings {
     link: Arc<Link>,
     gate: Arc<Gate>,
     keys: Keys,
+    scripts: Arc<Scripts>,
+    grant: Arc<Grant>,
     /// In milliseconds, as Redis reads it.
     ttl: String,
-    waiting: Mutex<Vec<Ping>>,
+    waiting: Mutex<Waiting>,
+}
+
+/// Pings in the order of their coming.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The users' keys, one after the other.
+    names: String,
+    pings: Vec<Ping>,
 }
 
 #[derive(Debug)]
 struct Ping {
-    command: Cmd,
-    answer: oneshot::Sender<Result<Value, StoreError>>,
+    /// Where the user's key ends among the names.
+    end: usize,
+    answer: oneshot::Sender<Result<bool, StoreError>>,
 }
 
 impl Pings {
     /// Pings over `link` that make the keys of users live for `ttl`.
-    pub(super) fn new(link: &Arc<Link>, gate: &Arc<Gate>, keys: &Keys, ttl: Duration) -> Self {
+    pub(super) fn new(
+        link: &Arc<Link>,
+        gate: &Arc<Gate>,
+        keys: &Keys,
+        scripts: &Arc<Scripts>,
+        grant: &Arc<Grant>,
+        ttl: Duration,
+    ) -> Self {
         Self {
             link: Arc::clone(link),
             gate: Arc::clone(gate),
             keys: keys.clone(),
+            scripts: Arc::clone(scripts),
+            grant: Arc::clone(grant),
             ttl: millis(ttl).to_string(),
             waiting: Mutex::default(),
         }
     }
 
-    /// Makes the key of `user` live for another TTL, if it is there, and returns what it holds.
+    /// The same, over another link.
+    pub(super) fn over(&self, link: &Arc<Link>) -> Self {
+        Self {
+            link: Arc::clone(link),
+            gate: Arc::clone(&self.gate),
+            keys: self.keys.clone(),
+            scripts: Arc::clone(&self.scripts),
+            grant: Arc::clone(&self.grant),
+            ttl: self.ttl.clone(),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// Makes the key of `user` live for another TTL, if it says that the unnamed connection is the
+    /// only one and has our grant, and returns whether it does.
     ///
     /// It ends in time or is refused at once, as the calls that pass the gate.
-    pub(super) async fn extend(self: &Arc<Self>, user: &UserId) -> Result<Value, StoreError> {
-        let mut command = Cmd::with_capacity(ARGUMENTS, COMMAND_BYTES);
-        command.arg("GETEX");
-        self.keys.add_user(&mut command, user);
-        command.arg("PX").arg(&self.ttl);
+    pub(super) async fn extend(self: &Arc<Self>, user: &UserId) -> Result<bool, StoreError> {
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut waiting = self.waiting.lock();
-            self.gate.admit_beside(waiting.len())?;
-            waiting.push(Ping { command, answer });
-            waiting.len() == 1
+            self.gate.admit_beside(waiting.pings.len())?;
+            self.keys.push_user(&mut waiting.names, user);
+            let end = waiting.names.len();
+            waiting.pings.push(Ping { end, answer });
+            waiting.pings.len() == 1
         };
         if is_first {
             // A task of its own, since the client of the first may hang up before the others'.
@@ -82,7 +120,7 @@ impl Pings {
         let mut joined = 0;
         for _ in 0..MOST_TURNS {
             yield_now().await;
-            let before = mem::replace(&mut joined, self.waiting.lock().len());
+            let before = mem::replace(&mut joined, self.waiting.lock().pings.len());
             if joined == before {
                 return;
             }
@@ -92,33 +130,70 @@ impl Pings {
     /// Sends everyone who waits.
     async fn send(self: Arc<Self>) {
         self.gather().await;
-        let (pings, places) = {
+        let (waiting, places) = {
             let mut waiting = self.waiting.lock();
             // Counted before another may join, so that everyone who waits is seen by whoever comes.
-            let places = self.gate.take(waiting.len());
+            let places = self.gate.take(waiting.pings.len());
             (mem::take(&mut *waiting), places)
         };
-        let mut commands = Pipeline::with_capacity(pings.len());
-        let mut answers = Vec::with_capacity(pings.len());
-        for ping in pings {
-            commands.add_command(ping.command);
-            answers.push(ping.answer);
+        let commands = self.commands(&waiting);
+        let sent = self.link.scripts_again(&commands, &self.scripts.extend);
+        let answered = timeout(CALL_TIMEOUT, sent).await;
+        let answered = answered.unwrap_or_else(|_| Err(StoreError::too_slow()));
+        if answered.is_ok() {
+            places.answered();
         }
-        let answered = timeout(CALL_TIMEOUT, self.link.each_again(&commands)).await;
-        match answered.unwrap_or_else(|_| Err(StoreError::too_slow())) {
-            Ok(values) => {
-                places.answered();
-                for (answer, value) in answers.into_iter().zip(values) {
-                    // Whoever does not wait any more has hung up.
-                    let _ = answer.send(value);
-                }
-            }
-            Err(error) => {
-                for answer in answers {
-                    let _ = answer.send(Err(error.clone()));
-                }
-            }
+        let mut pings = waiting.pings.into_iter();
+        for script in 0..commands.len() {
+            let batch = pings.by_ref().take(SCRIPT_PINGS);
+            let missed = match &answered {
+                Ok(answers) => answers.get(script).cloned().unwrap_or_else(cut_short),
+                Err(error) => Err(error.clone()),
+            };
+            tell(batch, missed.and_then(missed_places));
         }
+    }
+
+    /// A script for each batch of the pings that wait.
+    fn commands(&self, waiting: &Waiting) -> Pipeline {
+        let number = self.grant.number();
+        let digest = self.scripts.extend.get_hash();
+        let mut commands = Pipeline::with_capacity(waiting.pings.len().div_ceil(SCRIPT_PINGS));
+        let mut start = 0;
+        for batch in waiting.pings.chunks(SCRIPT_PINGS) {
+            let end = batch.last().map_or(start, |last| last.end);
+            let bytes = OTHER_BYTES + end - start;
+            let mut command = Cmd::with_capacity(OTHER_ARGUMENTS + batch.len(), bytes);
+            command.arg("EVALSHA").arg(digest).arg(batch.len());
+            for ping in batch {
+                command.arg(&waiting.names[start..ping.end]);
+                start = ping.end;
+            }
+            command.arg(number).arg(&self.ttl);
+            commands.add_command(command);
+        }
+        commands
+    }
+}
+
+fn cut_short<T>() -> Result<T, StoreError> {
+    Err(unexpected("an answer cut short"))
+}
+
+/// Reads the answer of `extend.lua`: who missed, by their places from 1, in order.
+fn missed_places(answer: Value) -> Result<Vec<usize>, StoreError> {
+    Vec::from_redis_value(answer).map_err(unexpected)
+}
+
+/// Tells each ping of a batch whether it extended the key.
+fn tell(batch: impl Iterator<Item = Ping>, missed: Result<Vec<usize>, StoreError>) {
+    for (place, ping) in (1..).zip(batch) {
+        let extended = match &missed {
+            Ok(missed) => Ok(missed.binary_search(&place).is_err()),
+            Err(error) => Err(error.clone()),
+        };
+        // Whoever does not wait any more has hung up.
+        let _ = ping.answer.send(extended);
     }
 }
 
@@ -130,20 +205,23 @@ mod tests {
     use crate::store::gate::MOST_WAITING;
     use crate::store::redis::route::Route;
 
-    /// The link to a server that nobody ever connected.
-    fn link() -> Arc<Link> {
+    /// Pings to a server that nobody ever connected.
+    fn pings() -> Arc<Pings> {
         let url = "redis://127.0.0.1:1".parse().expect("an address");
-        Arc::new(Link::new(Route::new(&url, None).expect("a route")))
+        let link = Arc::new(Link::new(Route::new(&url, None).expect("a route")));
+        let (gate, keys) = (Arc::new(Gate::default()), Keys::new("presence:"));
+        let (scripts, grant) = (Arc::new(Scripts::new()), Arc::default());
+        let ttl = Duration::from_secs(60);
+        Arc::new(Pings::new(&link, &gate, &keys, &scripts, &grant, ttl))
     }
 
     #[tokio::test]
     async fn a_ping_leaves_although_others_join_at_every_turn() {
-        let keys = Keys::new("presence:");
-        let pings = Pings::new(&link(), &Arc::default(), &keys, Duration::from_secs(60));
+        let pings = pings();
         let joining = async {
             loop {
-                let (command, (answer, _)) = (Cmd::new(), oneshot::channel());
-                pings.waiting.lock().push(Ping { command, answer });
+                let (end, (answer, _)) = (0, oneshot::channel());
+                pings.waiting.lock().pings.push(Ping { end, answer });
                 yield_now().await;
             }
         };
@@ -157,10 +235,7 @@ mod tests {
     // Time stands still until all have come, however long that takes: in a silence fewer are let in.
     #[tokio::test(start_paused = true)]
     async fn a_crowd_of_pings_is_bounded_even_if_it_comes_at_once() {
-        let gate = Arc::new(Gate::default());
-        let keys = Keys::new("presence:");
-        let pings = Pings::new(&link(), &gate, &keys, Duration::from_secs(60));
-        let pings = Arc::new(pings);
+        let pings = pings();
         let mut calls = JoinSet::new();
         for _ in 0..MOST_WAITING + 100 {
             let pings = Arc::clone(&pings);
@@ -174,5 +249,37 @@ mod tests {
         let refused = answers.iter().filter(|answer| refused(answer)).count();
         assert_eq!(refused, 100);
         assert!(answers.iter().all(Result::is_err), "there is no server");
+    }
+
+    #[tokio::test]
+    async fn each_key_is_sent_once_and_in_order() {
+        let pings = pings();
+        let mut waiting = Waiting::default();
+        for user in 0..SCRIPT_PINGS + 2 {
+            let user = UserId::new(&format!("user-{user}")).expect("an id");
+            pings.keys.push_user(&mut waiting.names, &user);
+            let (end, (answer, _)) = (waiting.names.len(), oneshot::channel());
+            waiting.pings.push(Ping { end, answer });
+        }
+        let packed = pings.commands(&waiting).get_packed_pipeline();
+        let packed = String::from_utf8(packed).expect("text");
+        let sent = packed
+            .lines()
+            .filter(|line| line.starts_with("presence:user:"));
+        let asked = (0..SCRIPT_PINGS + 2).map(|user| format!("presence:user:user-{user}"));
+        assert!(sent.eq(asked), "{packed}");
+        assert_eq!(packed.matches("EVALSHA").count(), 2);
+    }
+
+    #[tokio::test]
+    async fn each_ping_hears_of_its_own_place() {
+        let (answers, heard): (Vec<_>, Vec<_>) = (0..4).map(|_| oneshot::channel()).unzip();
+        let batch = answers.into_iter().map(|answer| Ping { end: 0, answer });
+        tell(batch, Ok(vec![2, 4]));
+        let mut extended = Vec::new();
+        for heard in heard {
+            extended.push(heard.await.expect("told").expect("answered"));
+        }
+        assert_eq!(extended, [true, false, true, false]);
     }
 }

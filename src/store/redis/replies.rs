@@ -4,7 +4,7 @@ use redis::{FromRedisValue, Value};
 
 use super::entry;
 use crate::presence::{ConnectionId, Epoch, Position, Timestamp, UserId};
-use crate::store::{Announced, History, StoreError, UserState};
+use crate::store::{Announced, History, Refusal, StoreError, Touched, UserState};
 
 /// How things stand when a sweep begins, as `due.lua` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,11 +12,27 @@ pub(super) struct Due {
     pub(super) now: Timestamp,
     pub(super) epoch: Epoch,
     pub(super) newest: Position,
+    /// Without those whose departure is held.
     pub(super) announced: u64,
-    /// Not before the end of a grace.
+    /// The number of our grant.
+    pub(super) grant: u64,
+    /// The first time of the index.
     pub(super) next: Option<Timestamp>,
-    /// How many should have been looked at before now; nobody during a grace.
+    /// How many should have been looked at before now.
     pub(super) overdue: u64,
+    /// Where the recheck is, if the clock was set back.
+    pub(super) recheck: Option<u64>,
+}
+
+/// What `count.lua` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Counted {
+    /// Without those whose departure is held.
+    pub(super) announced: u64,
+    /// How many users are due in all.
+    pub(super) due: u64,
+    /// A part of the due, without those whose departure is held.
+    pub(super) look_at: Vec<UserId>,
 }
 
 /// The history as `history.lua` gives it: the epoch, the newest position, and of each entry its
@@ -30,17 +46,42 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
     let epoch = Epoch(take(&mut values)?);
     let newest = position(take(&mut values)?)?;
     let announced = natural(&mut values)?;
-    let grace = natural(&mut values)?;
+    let grant = natural(&mut values)?;
     let next: i64 = take(&mut values)?;
     let next = u64::try_from(next).ok();
     let overdue = natural(&mut values)?;
+    let recheck: String = take(&mut values)?;
+    let recheck = match &*recheck {
+        "-1" => None,
+        place => Some(place.parse().map_err(unexpected)?),
+    };
     Ok(Due {
         now: Timestamp::from_millis(now),
         epoch,
         newest,
         announced,
-        next: next.map(|due| Timestamp::from_millis(due.max(now + grace))),
-        overdue: if grace == 0 { overdue } else { 0 },
+        grant,
+        next: next.map(Timestamp::from_millis),
+        overdue,
+        recheck,
+    })
+}
+
+/// Reads the answer of `touch.lua`, for a user who may have `most` connections.
+pub(super) fn touched(answer: Vec<Value>, most: u32) -> Result<Touched, StoreError> {
+    let mut values = answer.into_iter();
+    let outcome: String = take(&mut values)?;
+    let became_online = match &*outcome {
+        "entered" => true,
+        "stayed" => false,
+        "closed" => return Err(StoreError::Refused(Refusal::ConnectionClosed)),
+        "full" => return Err(StoreError::Refused(Refusal::TooManyConnections { most })),
+        other => return Err(unexpected(other)),
+    };
+    let deadline = natural(&mut values)?;
+    Ok(Touched {
+        became_online,
+        expires_at: Timestamp::from_millis(deadline),
     })
 }
 
@@ -64,11 +105,14 @@ pub(super) fn user_state(answer: Vec<Value>) -> Result<UserState, StoreError> {
     })
 }
 
-/// Reads the answer of `count.lua`: how many are announced, and who of them is due.
-pub(super) fn counted(answer: Vec<Value>) -> Result<(u64, Vec<UserId>), StoreError> {
+/// Reads the answer of `count.lua`.
+pub(super) fn counted(answer: Vec<Value>) -> Result<Counted, StoreError> {
     let mut values = answer.into_iter();
-    let announced = natural(&mut values)?;
-    Ok((announced, user_ids(values)?))
+    Ok(Counted {
+        announced: natural(&mut values)?,
+        due: natural(&mut values)?,
+        look_at: user_ids(values)?,
+    })
 }
 
 /// Reads the answer of `announced.lua`, which names users by their places among those asked about.
@@ -111,16 +155,27 @@ pub(super) fn history((epoch, newest, entries): Entries) -> Result<History, Stor
     })
 }
 
-/// Reads members of the index.
+/// Reads members of the index. The empty one, which shows that the index was not lost, is no user.
 pub(super) fn user_ids(
     members: impl IntoIterator<Item = Value>,
 ) -> Result<Vec<UserId>, StoreError> {
-    members.into_iter().map(user_id).collect()
+    let members = members.into_iter().map(String::from_redis_value);
+    let users = members.filter(|member| !matches!(member, Ok(text) if text.is_empty()));
+    users
+        .map(|text| user_id(text.map_err(unexpected)?))
+        .collect()
 }
 
-fn user_id(member: Value) -> Result<UserId, StoreError> {
-    let text = String::from_redis_value(member).map_err(unexpected)?;
+fn user_id(text: String) -> Result<UserId, StoreError> {
     UserId::new(&text).map_err(unexpected)
+}
+
+/// Reads a part of the index: users, and the fraction of the score of each, which names a grant.
+pub(super) fn scored(members: Vec<(String, f64)>) -> Result<Vec<(UserId, f64)>, StoreError> {
+    let users = members.into_iter().filter(|(user, _)| !user.is_empty());
+    users
+        .map(|(user, score)| Ok((user_id(user)?, score.fract())))
+        .collect()
 }
 
 /// The failure of a call whose answer makes no sense.
@@ -160,6 +215,13 @@ mod tests {
         Value::Int(number.cast_signed())
     }
 
+    fn refusal(read: Result<Touched, StoreError>) -> Option<Refusal> {
+        match read {
+            Err(StoreError::Refused(refusal)) => Some(refusal),
+            _ => None,
+        }
+    }
+
     /// Whatever a server, a proxy or somebody else's script may say.
     fn anything() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
@@ -180,32 +242,57 @@ mod tests {
         fn no_answer_makes_it_panic(answer in vec(anything(), 0..12)) {
             let users = [UserId::new("a").expect("an id")];
             let _ = (due(answer.clone()), user_state(answer.clone()), counted(answer.clone()));
+            let _ = touched(answer.clone(), 1);
             let found = announced(answer.clone(), &users);
             prop_assert!(found.is_err() || answer.len() >= 2);
             let _ = answer.iter().cloned().map(deadline).collect::<Vec<_>>();
             let _ = Entries::from_redis_value(Value::Array(answer)).map(history);
         }
 
-        /// A negative number in the place of a duration or a count is refused.
+        /// A negative number in the place of a count is refused.
         #[test]
         fn what_a_sweep_begins_with_is_read(
             now in 0..=i64::MAX.cast_unsigned(),
-            grace: i64,
+            announced: i64,
             next: i64,
             overdue: i64,
+            recheck: Option<u64>,
         ) {
-            let mut answer = vec![number(now), text("17"), text("5-1"), number(9)];
-            answer.extend([grace, next, overdue].map(Value::Int));
+            let mut answer = vec![number(now), text("17"), text("5-1")];
+            answer.extend([announced, 3, next, overdue].map(Value::Int));
+            answer.push(recheck.map_or(text("-1"), |place| text(&place.to_string())));
             let read = due(answer);
-            prop_assert_eq!(read.is_ok(), grace >= 0 && overdue >= 0);
+            prop_assert_eq!(read.is_ok(), announced >= 0 && overdue >= 0);
             if let Ok(read) = read {
                 prop_assert_eq!((read.now.as_millis(), read.epoch), (now, Epoch(17)));
-                prop_assert_eq!((read.newest.millis, read.announced), (5, 9));
-                let latest = i128::from(next).max(i128::from(now) + i128::from(grace));
-                let next = (next >= 0).then_some(latest);
-                prop_assert_eq!(read.next.map(|due| i128::from(due.as_millis())), next);
-                let counts = if grace == 0 { overdue } else { 0 };
-                prop_assert_eq!(read.overdue, counts.cast_unsigned());
+                prop_assert_eq!((read.newest.millis, read.grant), (5, 3));
+                prop_assert_eq!(read.announced, announced.cast_unsigned());
+                let next = u64::try_from(next).ok();
+                prop_assert_eq!(read.next.map(Timestamp::as_millis), next);
+                prop_assert_eq!(read.overdue, overdue.cast_unsigned());
+                prop_assert_eq!(read.recheck, recheck);
+            }
+        }
+
+        #[test]
+        fn the_outcome_of_a_touch_is_read(
+            outcome in "entered|stayed|closed|full|[a-z]{0,8}",
+            deadline in 0..=i64::MAX.cast_unsigned(),
+        ) {
+            let read = touched(vec![text(&outcome), number(deadline)], 7);
+            let is_open = |became_online| Touched {
+                became_online,
+                expires_at: Timestamp::from_millis(deadline),
+            };
+            match &*outcome {
+                "entered" => prop_assert_eq!(read.expect("open"), is_open(true)),
+                "stayed" => prop_assert_eq!(read.expect("open"), is_open(false)),
+                "closed" => prop_assert_eq!(refusal(read), Some(Refusal::ConnectionClosed)),
+                "full" => {
+                    let full = Refusal::TooManyConnections { most: 7 };
+                    prop_assert_eq!(refusal(read), Some(full));
+                }
+                _ => prop_assert!(matches!(read, Err(StoreError::Failed(_)))),
             }
         }
 

@@ -1,23 +1,35 @@
 use redis::{Pipeline, Script};
 
 macro_rules! scripts {
-    ($($name:ident),+ $(,)?) => {
+    ($name:ident, $($part:literal),+) => {
+        concat!($(include_str!($part), "\n",)+ include_str!(concat!(stringify!($name), ".lua")))
+    };
+    (
+        announcing: [$($announcing:ident),+ $(,)?],
+        about_connections: [$($about:ident),+ $(,)?] $(,)?
+    ) => {
         /// Our Lua scripts. Each step that decides a transition is one of them, run atomically by
         /// Redis.
         #[derive(Debug)]
         pub(super) struct Scripts {
-            $(pub(super) $name: Script,)+
+            $(pub(super) $announcing: Script,)+
+            $(pub(super) $about: Script,)+
+            pub(super) extend: Script,
         }
 
         impl Scripts {
             pub(super) fn new() -> Self {
-                Self { $($name: Script::new(text::$name),)+ }
+                Self {
+                    $($announcing: Script::new(text::$announcing),)+
+                    $($about: Script::new(text::$about),)+
+                    extend: Script::new(EXTEND),
+                }
             }
 
             /// Loads them all, so that no call has to do it.
             pub(super) fn loading() -> Pipeline {
                 let mut pipeline = redis::pipe();
-                for text in [$(text::$name),+] {
+                for text in [$(text::$announcing,)+ $(text::$about,)+ EXTEND] {
                     pipeline.cmd("SCRIPT").arg("LOAD").arg(text).ignore();
                 }
                 pipeline
@@ -26,18 +38,19 @@ macro_rules! scripts {
 
         #[allow(non_upper_case_globals)]
         mod text {
-            $(pub(super) const $name: &str = concat!(
-                include_str!("announce.lua"),
-                "\n",
-                include_str!(concat!(stringify!($name), ".lua")),
-            );)+
+            $(pub(super) const $announcing: &str = scripts!($announcing, "announce.lua");)+
+            $(pub(super) const $about: &str = scripts!($about, "announce.lua", "connections.lua");)+
         }
     };
 }
 
 scripts!(
-    touch, leave, due, sweep, user, announced, history, recent, count
+    announcing: [announced, history, recent, count],
+    about_connections: [touch, leave, due, sweep, user, recheck],
 );
+
+/// The pings of one batch; it has no prelude.
+const EXTEND: &str = include_str!("extend.lua");
 
 /// Runs within a transaction, where a script that Redis forgot could not be sent again: so it goes
 /// there in full, and has no prelude.

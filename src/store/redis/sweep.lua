@@ -1,35 +1,66 @@
--- Announces due users who are gone.
+-- Announces due users who are gone, or holds their departure after an outage.
 --
--- KEYS[4] when the last sweep ran   ARGV[3] how long without a sweep is an outage, in ms
--- KEYS[5] exists during a grace     ARGV[4] how long a connection lives, in ms
--- then for each user                ARGV[5] how long last-seen is kept, in ms; 0 for not at all
+-- for each user                     ARGV[6] how long last-seen is kept, in ms; 0 for not at all
 --   the user's key                  then for each user
---   when the user was seen            userId
+--   the user's connections            userId
+--   when the user was seen
 -- Returns how many ms after its deadline each departure was announced.
 --
 -- Another instance may have swept the same users since they were found due, they may have come back,
 -- or all instances may have been away: so nothing that was read before is taken for granted.
 
 local now = clock()
-local swept = tonumber(redis.call('GET', KEYS[4]))
-if swept and now - swept > tonumber(ARGV[3]) or redis.call('EXISTS', KEYS[5]) == 1 then
-  return {}
+note_outage(now)
+
+-- When a user who is gone was last seen, its deadline, and until when its departure waits.
+-- `time` is the deadline that the index knows, `number` that of the unnamed connection's grant.
+local function departure(connections, time, number)
+  if not next(connections) then
+    -- After an outage the unnamed connection may have pinged later than the index knows: how long to wait is
+    -- told as if it had expired only now.
+    local ttl, interval = grant(number)
+    return time - ttl, time, held_until(now, now, ttl, interval)
+  end
+  local last_seen, deadline, hold = 0, 0, 0
+  for _, each in pairs(connections) do
+    last_seen = math.max(last_seen, each.deadline - each.ttl)
+    deadline = math.max(deadline, each.deadline)
+    hold = math.max(hold, held_until(now, each.deadline, each.ttl, each.interval))
+  end
+  return last_seen, deadline, hold
 end
 
 local events, lateness = {}, {}
-for i = 6, #ARGV do
-  local user, key, seen = ARGV[i], KEYS[2 * i - 6], KEYS[2 * i - 5]
+
+local function depart(user, connections_key, seen_key, last_seen, deadline)
+  redis.call('ZREM', KEYS[1], user)
+  redis.call('DEL', connections_key)
+  -- A connection that was closed since may have been alive later than the last to expire.
+  last_seen = math.min(math.max(last_seen, tonumber(redis.call('GET', seen_key)) or 0), now)
+  if ARGV[6] ~= '0' then
+    redis.call('SET', seen_key, last_seen, 'PX', ARGV[6])
+  end
+  events[#events + 1] = 'e ' .. now .. ' ' .. last_seen .. ' ' .. user
+  -- Not yet due is who lost their key to somebody else, or before the clock was set back.
+  lateness[#lateness + 1] = math.max(now - deadline, 0)
+end
+
+for i = 7, #ARGV do
+  local user, key = ARGV[i], KEYS[3 * i - 13]
+  local connections_key, seen_key = KEYS[3 * i - 12], KEYS[3 * i - 11]
   local score = redis.call('PEXPIRETIME', key) < 0 and redis.call('ZSCORE', KEYS[1], user)
-  if score then
-    redis.call('ZREM', KEYS[1], user)
-    -- A connection that was closed since may have been alive later than the last to expire.
-    local last_seen = math.max(score - ARGV[4], tonumber(redis.call('GET', seen)) or 0)
-    if ARGV[5] ~= '0' then
-      redis.call('SET', seen, last_seen, 'PX', ARGV[5])
+  local held = score and tonumber(redis.call('ZSCORE', KEYS[5], user) or nil)
+  local time, number = parts(score or 0)
+  -- A departure is held once and never again; until then the time is the end of that.
+  if score and not (held and time >= now) then
+    local last_seen, deadline, hold = departure(written(connections_key), held or time, number)
+    if held or hold <= now then
+      redis.call('ZREM', KEYS[5], user)
+      depart(user, connections_key, seen_key, last_seen, deadline)
+    else
+      redis.call('ZADD', KEYS[5], deadline, user)
+      redis.call('ZADD', KEYS[1], 'XX', hold + number / 4096, user)
     end
-    events[#events + 1] = 'e ' .. now .. ' ' .. last_seen .. ' ' .. user
-    -- Not yet due is who lost their key to somebody else, or before the clock was set back.
-    lateness[#lateness + 1] = math.max(now - score, 0)
   end
 end
 if events[1] then

@@ -1,14 +1,14 @@
-//! A sweep: the living are re-armed to their own deadline, the gone are announced.
+//! A sweep: the living are re-armed to their own deadline, the gone are announced or held.
 
 use std::time::Duration;
 
-use redis::{Cmd, Value};
+use redis::Cmd;
 
 use super::RedisStore;
 use super::replies::{self, Due};
 use super::scripts::AMEND;
 use crate::presence::{Timestamp, UserId, millis};
-use crate::store::{OUTAGE, SWEEP_BATCH, StoreError, Swept};
+use crate::store::{SWEEP_BATCH, StoreError, Swept};
 
 /// How far ahead of its deadline a user is looked at; longer than the time between two sweeps, so
 /// that a deadline which pings moved is known before it comes.
@@ -17,15 +17,35 @@ const SWEEP_AHEAD: Duration = Duration::from_millis(400);
 /// From so many overdue users on, an instance takes one batch of them at random.
 const SEVERAL_BATCHES: u64 = 3 * SWEEP_BATCH as u64;
 
+/// For how long a deadline that came nearer is noted, as `connections.lua` says. A deadline that
+/// was read longer ago is written down all the same, and then everyone is looked at again.
+const NOTED_FOR: Duration = Duration::from_secs(5);
+
+/// How many users a recheck looks at in one step, and how many steps a sweep makes: with a sweep
+/// each 100 ms, a million users take less than a minute.
+const RECHECK_STEP: usize = 500;
+const RECHECK_STEPS: usize = 4;
+
+/// A user who lives: until when, and the fraction of its score, which names a grant.
+struct Living<'a> {
+    user: &'a UserId,
+    deadline: u64,
+    fraction: f64,
+}
+
 impl RedisStore {
     pub(in crate::store) async fn sweep(&self) -> Result<Swept, StoreError> {
-        let mut begin = self.announcing(&self.scripts.due);
-        begin.key(&self.keys.swept).key(&self.keys.grace);
-        begin.arg(millis(OUTAGE)).arg(millis(self.lifetimes.grace));
+        let mut begin = self.about_connections(&self.scripts.due);
+        begin.key(&self.keys.recheck).key(&self.keys.shortened);
+        begin.arg(self.lifetimes.history_bytes);
         let asked = Timestamp::of_system_clock();
         let due = replies::due(self.link.script(&begin).await?)?;
         self.clock.set(due.now, asked);
+        self.grant.set(due.grant);
         let lateness_ms = self.sweep_due(&due).await?;
+        if let Some(place) = due.recheck {
+            self.recheck(place).await?;
+        }
         Ok(Swept {
             now: due.now,
             epoch: due.epoch,
@@ -33,7 +53,7 @@ impl RedisStore {
             announced: due.announced,
             more: due.overdue >= SWEEP_BATCH as u64,
             lateness_ms,
-            next_due: due.next,
+            next_due: due.recheck.map_or(due.next, |_| Some(due.now)),
         })
     }
 
@@ -43,16 +63,21 @@ impl RedisStore {
         if due.next.is_none_or(|next| next >= ahead) {
             return Ok(Vec::new());
         }
-        let users: Vec<Value> = self.link.query_again(&self.batch(due, ahead)).await?;
-        let users = replies::user_ids(users)?;
+        let members = self.link.query_again(&self.batch(due, ahead)).await?;
+        let (users, fractions): (Vec<_>, Vec<_>) = replies::scored(members)?.into_iter().unzip();
         // Another instance may have swept them in between.
         if users.is_empty() {
             return Ok(Vec::new());
         }
         let (mut gone, mut living) = (Vec::new(), Vec::new());
-        for (user, deadline) in users.iter().zip(self.deadlines(&users).await?) {
+        let deadlines = self.deadlines(&users).await?;
+        for ((user, fraction), deadline) in users.iter().zip(fractions).zip(deadlines) {
             match deadline {
-                Some(deadline) => living.push((user, deadline)),
+                Some(deadline) => living.push(Living {
+                    user,
+                    deadline,
+                    fraction,
+                }),
                 None => gone.push(user),
             }
         }
@@ -75,6 +100,7 @@ impl RedisStore {
             let first = fastrand::u64(..due.overdue / batch) * batch;
             read.arg(first).arg(first + batch - 1);
         }
+        read.arg("WITHSCORES");
         read
     }
 
@@ -82,21 +108,25 @@ impl RedisStore {
     ///
     /// Nearly everyone who is due is alive, so this does no more for each than it must, by plain
     /// commands. Between reading a deadline and writing it down, a ping may move it away, for which
-    /// the user is looked at again; and a closed connection may bring it nearer, which is amended in
-    /// the same step as it is written.
-    async fn rearm(&self, living: &[(&UserId, u64)], since: Timestamp) -> Result<(), StoreError> {
+    /// the user is looked at again; the user may be gone and held, whose time is later, so `GT`
+    /// leaves it alone; and a connection that was closed or got another grant may bring the deadline
+    /// nearer, which is amended in the same step as it is written.
+    async fn rearm(&self, living: &[Living<'_>], since: Timestamp) -> Result<(), StoreError> {
         if living.is_empty() {
             return Ok(());
         }
         let mut rearm = redis::cmd("ZADD");
         rearm.arg(&self.keys.deadlines).arg("XX").arg("GT");
-        for (user, deadline) in living {
-            rearm.arg(deadline).arg(user.as_str());
+        for each in living {
+            // A time in milliseconds and 4,096ths of one have their place in a double.
+            let score = each.deadline as f64 + each.fraction;
+            rearm.arg(score).arg(each.user.as_str());
         }
         let mut amend = redis::cmd("EVAL");
-        amend.arg(AMEND).arg(2);
+        amend.arg(AMEND).arg(4);
         amend.arg(&self.keys.deadlines).arg(&self.keys.shortened);
-        amend.arg(since.as_millis());
+        amend.arg(&self.keys.held).arg(&self.keys.recheck);
+        amend.arg(since.as_millis()).arg(millis(NOTED_FOR));
         let mut step = redis::pipe();
         step.atomic().add_command(rearm).add_command(amend);
         self.link.transaction(&step).await
@@ -118,19 +148,47 @@ impl RedisStore {
             .collect()
     }
 
-    /// Announces those of `users` who are gone, and returns how late.
+    /// Announces those of `users` who are gone or holds their departure, and returns how late.
     async fn announce(&self, users: &[&UserId]) -> Result<Vec<u64>, StoreError> {
         if users.is_empty() {
             return Ok(Vec::new());
         }
-        let mut sweep = self.announcing(&self.scripts.sweep);
-        sweep.key(&self.keys.swept).key(&self.keys.grace);
-        sweep.arg(millis(OUTAGE)).arg(millis(self.lifetimes.ttl));
+        let mut sweep = self.about_connections(&self.scripts.sweep);
         sweep.arg(millis(self.lifetimes.last_seen));
         for user in users {
-            sweep.key(self.keys.user(user)).key(self.keys.seen(user));
+            sweep
+                .key(self.keys.user(user))
+                .key(self.keys.connections(user))
+                .key(self.keys.seen(user));
             sweep.arg(user.as_str());
         }
         self.link.script(&sweep).await
+    }
+
+    /// Goes on with the recheck of everyone that follows when the clock was set back, from `place`
+    /// of the iteration on. Several instances may repeat a part; none is left out, because a part is
+    /// done before the place moves on.
+    async fn recheck(&self, mut place: u64) -> Result<(), StoreError> {
+        for _ in 0..RECHECK_STEPS {
+            let mut zscan = redis::cmd("ZSCAN");
+            zscan.arg(&self.keys.deadlines).arg(place);
+            zscan.arg("COUNT").arg(RECHECK_STEP);
+            let (next, members): (u64, Vec<(String, f64)>) = self.link.query_again(&zscan).await?;
+            let mut recheck = self.about_connections(&self.scripts.recheck);
+            recheck.key(&self.keys.recheck);
+            recheck.arg(place.to_string()).arg(next.to_string());
+            for (user, _) in replies::scored(members)? {
+                recheck
+                    .key(self.keys.user(&user))
+                    .key(self.keys.connections(&user));
+                recheck.arg(user.as_str());
+            }
+            self.link.script::<()>(&recheck).await?;
+            place = next;
+            if place == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 }

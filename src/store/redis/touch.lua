@@ -1,32 +1,109 @@
 -- Opens or refreshes a connection. An entry into the deadline index is the transition.
 --
--- KEYS[4] the user's key            ARGV[3] userId
--- KEYS[5] the user's connections    ARGV[4] connectionId
---                                   ARGV[5] how long a connection lives, in ms
--- Returns {1 if the user became online, the connection's deadline}.
+-- KEYS[8] the user's key                   ARGV[6] userId
+-- KEYS[9] the user's connections           ARGV[7] connectionId
+-- KEYS[10] the user's closed connections   ARGV[8] 'connect' or 'ping'
+-- KEYS[11] deadlines that came nearer      ARGV[9] the most live connections of one user
+-- Returns {'entered' if the user became online, else 'stayed', the connection's deadline};
+-- {'closed'} for a ping after the end of the connection; {'full'} if there is no place for another connection.
 
 local now = clock()
-local deadline = now + ARGV[5]
-local value = redis.call('GET', KEYS[4])
+local user, id, is_ping = ARGV[6], ARGV[7], ARGV[8] == 'ping'
+local mine = { ttl = tonumber(ARGV[3]), interval = tonumber(ARGV[4]) }
+mine.deadline = now + mine.ttl
 
-if ARGV[4] == '1' and (value == '1' or not value) then
-  redis.call('SET', KEYS[4], '1', 'PXAT', deadline)
-else
-  if value == '*' then
-    redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', '(' .. now)
-  else
-    redis.call('DEL', KEYS[5])
-    if value then
-      redis.call('ZADD', KEYS[5], redis.call('PEXPIRETIME', KEYS[4]), '1')
+-- Enters the index, or stays there.
+local function enter(score)
+  if redis.call('ZADD', KEYS[1], 'NX', score, user) == 0 then
+    return { 'stayed', mine.deadline }
+  end
+  announce(now, { 'o ' .. now .. ' 0 ' .. user })
+  return { 'entered', mine.deadline }
+end
+
+-- Whether a mark forbids to ping this connection. Marks that lie too far ahead are of a clock that was set back.
+local function is_closed()
+  local marks = redis.call('ZMSCORE', KEYS[10], id, '*', '!' .. id)
+  local counts = function(mark)
+    return mark and tonumber(mark) > now and tonumber(mark) <= now + CLOSED_FOR
+  end
+  return counts(marks[1]) or counts(marks[2]) and not marks[3]
+end
+
+local value = redis.call('GET', KEYS[8])
+local before = redis.call('PEXPIRETIME', KEYS[8])
+
+-- Nearly every call of a named connection: one that lives, and will live longest.
+if value == '*' and is_ping and mine.deadline >= before then
+  local known = redis.call('HGET', KEYS[9], id)
+  if known and tonumber(known:match('^%d+')) >= now then
+    redis.call('HSET', KEYS[9], id, text_of(mine))
+    redis.call('PEXPIREAT', KEYS[9], mine.deadline + AFTERLIFE)
+    redis.call('PEXPIREAT', KEYS[8], mine.deadline)
+    return enter(mine.deadline)
+  end
+end
+
+local score = redis.call('ZSCORE', KEYS[1], user)
+if not score then
+  -- A lost index is noticed before a grant gets its number.
+  epoch()
+end
+local connections, ended = connections_of(now, KEYS[8], KEYS[9], value, score)
+local former = connections[id]
+if not (former and former.deadline >= now) then
+  if is_ping and is_closed() then
+    return { 'closed' }
+  end
+  if tally(now, connections) >= tonumber(ARGV[9]) then
+    return { 'full' }
+  end
+end
+connections[id] = mine
+local living, waiting, last = tally(now, connections)
+if living + waiting > tonumber(ARGV[9]) then
+  -- Those that may still ping give up their places.
+  for other, each in pairs(connections) do
+    if each.deadline < now then
+      ended[#ended + 1] = other
+      connections[other] = nil
     end
   end
-  redis.call('ZADD', KEYS[5], deadline, ARGV[4])
-  redis.call('PEXPIREAT', KEYS[5], deadline)
-  redis.call('SET', KEYS[4], '*', 'PXAT', deadline)
+  waiting = 0
 end
 
-local entered = redis.call('ZADD', KEYS[1], 'NX', deadline, ARGV[3])
-if entered == 1 then
-  announce(now, { 'o ' .. now .. ' 0 ' .. ARGV[3] })
+-- The first command that writes is one that a full Redis refuses; it refuses none after that.
+local number
+if id == UNNAMED and living == 1 and waiting == 0 then
+  number = number_of(ARGV[3] .. ' ' .. ARGV[4])
+  redis.call('SET', KEYS[8], number, 'PXAT', last)
+  redis.call('DEL', KEYS[9])
+else
+  redis.call('SET', KEYS[8], '*', 'PXAT', last)
+  forget(KEYS[9], ended)
+  redis.call('HSET', KEYS[9], id, text_of(mine))
+  if value ~= '*' and connections[UNNAMED] then
+    redis.call('HSET', KEYS[9], UNNAMED, text_of(connections[UNNAMED]))
+  end
+  redis.call('PEXPIREAT', KEYS[9], last + AFTERLIFE)
 end
-return { entered, deadline }
+
+if not is_ping and redis.call('EXISTS', KEYS[10]) == 1 then
+  redis.call('ZREM', KEYS[10], id)
+  local all_closed = redis.call('ZSCORE', KEYS[10], '*')
+  if all_closed then
+    redis.call('ZADD', KEYS[10], all_closed, '!' .. id)
+  end
+end
+
+if score then
+  if not value then
+    redis.call('ZREM', KEYS[5], user)
+  end
+  local time, former_number = parts(score)
+  number = number or former_number
+  if before > last or time > last or number ~= former_number then
+    look_by(now, KEYS[11], user, score, last, number)
+  end
+end
+return enter(last + (number or 0) / 4096)

@@ -85,7 +85,8 @@ async fn a_stream_ends_with_its_token_and_goes_on_with_a_fresh_one(store: Store)
     assert_eq!(send(leave).await.status, 200);
     let mut resumed = open(&watching(300), &stream.last_id()).await;
     assert_eq!(resumed.next().await.brief(), "offline alice");
-    ping(&client, "alice", WRITE_KEY).await;
+    let connect = client.of_user("alice", "connect").bearer_auth(WRITE_KEY);
+    assert_eq!(send(connect).await.status, 200);
     assert_eq!(resumed.next().await.brief(), "online alice");
     assert_eq!(resumed.unread(), []);
 }

@@ -103,6 +103,10 @@ impl Load {
     }
 }
 
+fn changed_something(answer: &serde_json::Value) -> bool {
+    answer["becameOnline"] == true || answer["becameOffline"] == true
+}
+
 /// Calls one instance and, where that does not answer, the next.
 async fn call(user: &str, clients: &[Client], turn: usize, tally: &Mutex<Tally>) {
     let verb = ["connect", "disconnect", "ping", "ping", "ping"][fastrand::usize(..5)];
@@ -110,15 +114,22 @@ async fn call(user: &str, clients: &[Client], turn: usize, tally: &Mutex<Tally>)
     for attempt in 0..2 {
         let client = &clients[(turn + attempt) % clients.len()];
         let failure = match try_send(client.of_user(user, verb)).await {
-            Ok(answer) if answer.status == 200 => {
-                let body: serde_json::Value = answer.ok();
-                let changed = body["becameOnline"] == true || body["becameOffline"] == true;
+            // A ping is refused where the connection was closed a moment ago.
+            Ok(answer) if answer.status == 200 || answer.status == 409 && verb == "ping" => {
+                let changed = answer.status == 200 && changed_something(&answer.ok());
                 let mut tally = tally.lock().expect("no caller panicked");
                 tally.calls += 1;
                 tally.retried += failures.len();
                 let (told, untold) = tally.told.entry(user.to_owned()).or_default();
                 *told += usize::from(changed);
                 *untold += failures.len();
+                return;
+            }
+            // A ping shortly after a disconnect: answered, and nothing changed.
+            Ok(answer) if answer.status == 409 => {
+                let mut tally = tally.lock().expect("no caller panicked");
+                tally.calls += 1;
+                tally.retried += failures.len();
                 return;
             }
             Ok(answer) => format!("{answer:?}"),

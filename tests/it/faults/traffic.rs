@@ -88,6 +88,8 @@ impl Caller {
                     self.note(user, &answer.ok());
                     return;
                 }
+                // The connection was closed a moment ago.
+                Ok(answer) if answer.status == 409 => return,
                 _ => self.unanswered.store(true, Ordering::Relaxed),
             }
         }

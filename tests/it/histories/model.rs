@@ -1,142 +1,49 @@
 //! The reference model: what section "Invariants" of the design says, with nothing clever.
 
+mod bracket;
+mod user;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use presence::presence::{ConnectionId, PresenceEvent, Reason, Timestamp, Transition, UserId};
-use presence::store::{Closing, Left, Touched, UserState};
+use presence::presence::{ConnectionId, PresenceEvent, Reason, Transition, UserId};
+use presence::store::{Closing, Left, Refusal, Touched, UserState};
 
-/// How far the clocks of test and store may disagree: both round to the millisecond.
-const SLACK_MS: u64 = 3;
+pub(super) use self::bracket::Bracket;
+use self::user::{Connection, Outage, User};
 
-/// No sweep for longer than this is an outage, after which nobody expires for a while.
+/// No sweep for longer than this is an outage.
 const OUTAGE: Duration = Duration::from_millis(1_500);
 
-/// Moments between which something happened, both included.
+/// What an instance grants the connections that call it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bracket {
-    earliest: u64,
-    latest: u64,
+pub(super) struct Grant {
+    pub(super) ttl: Duration,
+    pub(super) ping_interval: Duration,
 }
 
-impl Bracket {
-    /// Begins before the call.
-    pub(super) fn open() -> Self {
-        let now = Timestamp::of_system_clock().as_millis();
-        Self {
-            earliest: now - SLACK_MS,
-            latest: u64::MAX,
-        }
+impl Grant {
+    fn margin(self) -> Duration {
+        (self.ping_interval / 5).clamp(Duration::from_millis(500), Duration::from_secs(5))
     }
 
-    /// Ends after it.
-    pub(super) fn close(self) -> Self {
-        let now = Timestamp::of_system_clock().as_millis();
-        Self {
-            latest: now + SLACK_MS,
-            ..self
-        }
+    /// How long after an outage a connection may take to ping.
+    fn hold(self) -> Duration {
+        self.ping_interval + self.margin()
     }
 
-    fn plus(self, duration: Duration) -> Self {
-        let ms = presence::presence::millis(duration);
-        Self {
-            earliest: self.earliest + ms,
-            latest: self.latest + ms,
-        }
-    }
-
-    fn surely_before(self, other: Self) -> bool {
-        self.latest < other.earliest
-    }
-
-    /// The later of two moments.
-    fn or_later(self, other: Self) -> Self {
-        Self {
-            earliest: self.earliest.max(other.earliest),
-            latest: self.latest.max(other.latest),
-        }
-    }
-
-    fn contains(self, moment: Timestamp) -> bool {
-        (self.earliest..=self.latest).contains(&moment.as_millis())
+    /// The longest outage that holds nobody.
+    fn absorbed(self) -> Duration {
+        self.ttl
+            .saturating_sub(2 * self.ping_interval + self.margin())
     }
 }
 
-#[derive(Debug, Default)]
-struct User {
-    announced: bool,
-    /// When each connection expires.
-    connections: BTreeMap<ConnectionId, Bracket>,
-    /// The deadline when the user came online, or at the last sweep or
-    /// departure of a connection since. A store may know no
-    /// later one when it finds the user gone, since a ping writes nothing but a time to live.
-    looked_at: Option<Bracket>,
-    /// When the user was last alive, as far as closed connections and the last event tell.
-    last_seen: Option<Bracket>,
-}
-
-impl User {
-    fn surely_online(&self, at: Bracket) -> bool {
-        let mut deadlines = self.connections.values();
-        deadlines.any(|deadline| at.surely_before(*deadline))
-    }
-
-    fn surely_offline(&self, at: Bracket) -> bool {
-        let mut deadlines = self.connections.values();
-        deadlines.all(|deadline| deadline.surely_before(at))
-    }
-
-    fn check_online(&self, at: Bracket, online: bool) {
-        assert!(
-            online || !self.surely_online(at),
-            "online: {self:?} at {at:?}"
-        );
-        assert!(
-            !online || !self.surely_offline(at),
-            "offline: {self:?} at {at:?}"
-        );
-    }
-
-    /// What may be said of an announced user who is gone: never later than it was seen, and no
-    /// earlier than was known when it was last looked at.
-    fn seen_before_it_went(&self, ttl: Duration) -> Option<Bracket> {
-        let deadline = self.deadline()?;
-        let known = self
-            .looked_at
-            .map_or(deadline.earliest, |known| known.earliest);
-        let deadline = Bracket {
-            earliest: deadline.earliest.min(known),
-            ..deadline
-        };
-        Some(self.or_closed_later(minus(deadline, ttl)))
-    }
-
-    /// A connection that was closed may have been alive later than those that are left.
-    fn or_closed_later(&self, seen: Bracket) -> Bracket {
-        match self.last_seen {
-            Some(closed) => seen.or_later(closed),
-            None => seen,
-        }
-    }
-
-    /// When the last of the connections expires.
-    fn deadline(&self) -> Option<Bracket> {
-        let deadlines = self.connections.values();
-        deadlines.copied().reduce(Bracket::or_later)
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Model {
-    ttl: Duration,
-    users: BTreeMap<UserId, User>,
-    swept: Option<Bracket>,
-    outage_possible: bool,
-    /// Events that an answer told of and the history has not shown yet.
-    told: Vec<(UserId, Told)>,
-    /// Whether the step was a sweep, which may announce expiries nobody is told of.
-    sweeping: Option<Bracket>,
+/// A call that opens or refreshes a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Touch {
+    Connect,
+    Ping,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,13 +52,26 @@ enum Told {
     Disconnected,
 }
 
+#[derive(Debug)]
+pub(super) struct Model {
+    /// The most live connections of a user.
+    most: usize,
+    users: BTreeMap<UserId, User>,
+    swept: Option<Bracket>,
+    outages: Vec<Outage>,
+    /// Events that an answer told of and the history has not shown yet.
+    told: Vec<(UserId, Told)>,
+    /// Whether the step was a sweep, which may announce expiries nobody is told of.
+    sweeping: Option<Bracket>,
+}
+
 impl Model {
-    pub(super) fn new(ttl: Duration) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         Self {
-            ttl,
+            most,
             users: BTreeMap::new(),
             swept: None,
-            outage_possible: false,
+            outages: Vec::new(),
             told: Vec::new(),
             sweeping: None,
         }
@@ -160,51 +80,58 @@ impl Model {
     pub(super) fn touched(
         &mut self,
         at: Bracket,
+        (call, grant): (Touch, Grant),
         id: &UserId,
         connection: &ConnectionId,
-        touched: Touched,
+        answer: Result<Touched, Refusal>,
     ) {
-        let expires = at.plus(self.ttl);
-        assert!(
-            expires.contains(touched.expires_at),
-            "{touched:?} not in {expires:?}"
-        );
+        self.notice_outage(at);
         let user = self.users.entry(id.clone()).or_default();
-        assert_eq!(touched.became_online, !user.announced, "{user:?}");
+        let closed = match call {
+            Touch::Connect => (false, false),
+            Touch::Ping => user.is_closed(connection, at),
+        };
+        let full = user.is_full_beside(connection, self.most, at);
+        let what = format!("{call:?} {connection} {at:?}: {answer:?}, {user:?}");
+        let touched = match answer {
+            Ok(touched) => touched,
+            Err(Refusal::ConnectionClosed) => {
+                assert!(closed.1, "it was not closed: {what}");
+                user.surely_closed(connection, at);
+                return;
+            }
+            Err(Refusal::TooManyConnections { most }) => {
+                assert!(
+                    full.1 && most as usize == self.most,
+                    "there is room: {what}"
+                );
+                return;
+            }
+        };
+        assert!(!closed.0 && !full.0, "it should be refused: {what}");
+        let deadline = at.plus(grant.ttl);
+        assert!(deadline.contains(touched.expires_at), "{what}");
+        assert_eq!(touched.became_online, !user.announced, "{what}");
         if touched.became_online {
             user.connections.clear();
-            user.looked_at = Some(expires);
+            user.known = Some(at);
             self.told.push((id.clone(), Told::Online));
         }
-        user.connections.insert(connection.clone(), expires);
+        let opened = Connection { deadline, grant };
+        user.open(connection, opened, self.most, &self.outages);
     }
 
     pub(super) fn left(&mut self, at: Bracket, id: &UserId, closing: &Closing, left: Left) {
+        self.notice_outage(at);
         let user = self.users.entry(id.clone()).or_default();
-        let closed = match closing {
-            Closing::One(connection) => user.connections.remove(connection),
-            Closing::All => std::mem::take(&mut user.connections).into_values().next(),
-        };
-        // A connection that may or may not have expired may or may not have been closed now.
-        let closed_alive = closed.filter(|deadline| !deadline.surely_before(at));
-        let surely = closed_alive.is_some_and(|deadline| at.surely_before(deadline));
-        if left.online && closed_alive.is_some() {
-            let before = user.last_seen.map_or(0, |seen| seen.earliest);
-            user.last_seen = Some(Bracket {
-                earliest: if surely { at.earliest } else { before },
-                latest: at.latest,
-            });
-        }
+        user.close(closing, at, &self.outages, left.online);
         user.check_online(at, left.online);
-        user.looked_at = match (user.looked_at, user.deadline()) {
-            (Some(known), Some(deadline)) if deadline.earliest < known.earliest => Some(deadline),
-            (known, _) => known,
-        };
-        assert_eq!(
-            left.became_offline,
-            user.announced && !left.online,
-            "{user:?}"
-        );
+        let (surely, maybe) = user.may_return(at, &self.outages);
+        let what = format!("{closing:?} {at:?}: {left:?}, {user:?} {:?}", self.outages);
+        match left.became_offline {
+            true => assert!(user.announced && !left.online && !surely, "{what}"),
+            false => assert!(!user.announced || left.online || maybe, "{what}"),
+        }
         if left.became_offline {
             self.told.push((id.clone(), Told::Disconnected));
         }
@@ -214,34 +141,22 @@ impl Model {
         let user = self.users.entry(id.clone()).or_default();
         user.check_online(at, found.online);
         for (connection, expires_at) in &found.connections {
-            let deadline = user.connections.get(connection);
-            let deadline = deadline.expect("a connection that was opened");
-            assert!(
-                deadline.contains(*expires_at),
-                "{connection}: {found:?} {user:?}"
-            );
-            assert!(
-                !deadline.surely_before(at),
-                "{connection} expired: {user:?}"
-            );
+            let known = user.connections.get(connection);
+            let deadline = known.expect("a connection that was opened").deadline;
+            let what = || format!("{connection}: {found:?} {user:?}");
+            assert!(deadline.contains(*expires_at), "{}", what());
+            assert!(!deadline.surely_before(at), "expired: {}", what());
         }
-        for (connection, deadline) in &user.connections {
+        for (connection, known) in &user.connections {
             let listed = found.connections.iter().any(|(id, _)| id == connection);
-            assert!(
-                listed || !at.surely_before(*deadline),
-                "{connection} missing"
-            );
+            let alive = at.surely_before(known.deadline);
+            assert!(listed || !alive, "{connection} missing: {found:?} {user:?}");
         }
-        let seen = match user.announced {
-            true if found.online => {
-                let pinged = user.deadline().map(|deadline| minus(deadline, self.ttl));
-                pinged.map(|pinged| user.or_closed_later(pinged))
+        match (user.last_seen(found.online), found.last_seen_at) {
+            (Some(seen), Some(moment)) => {
+                assert!(seen.contains(moment), "{found:?} {seen:?} {user:?}");
+                assert!(!at.surely_before_moment(moment), "in the future: {found:?}");
             }
-            true => user.seen_before_it_went(self.ttl),
-            false => user.last_seen,
-        };
-        match (seen, found.last_seen_at) {
-            (Some(seen), Some(moment)) => assert!(seen.contains(moment), "{found:?} {seen:?}"),
             (None, None) => {}
             _ => panic!("last seen: {found:?} {user:?}"),
         }
@@ -249,10 +164,8 @@ impl Model {
 
     pub(super) fn looked_among(&mut self, at: Bracket, ids: &[UserId], online: &[bool]) {
         for (id, online) in ids.iter().zip(online) {
-            self.users
-                .entry(id.clone())
-                .or_default()
-                .check_online(at, *online);
+            let user = self.users.entry(id.clone()).or_default();
+            user.check_online(at, *online);
         }
     }
 
@@ -260,9 +173,11 @@ impl Model {
         let users = || self.users.values();
         let least = users().filter(|user| user.surely_online(at)).count() as u64;
         let most = users().filter(|user| !user.surely_offline(at)).count() as u64;
+        let range = least..=most;
         assert!(
-            (least..=most).contains(&count),
-            "{count} of {least}..={most}"
+            range.contains(&count),
+            "{count} of {range:?} at {at:?}: {:?}",
+            self.users
         );
     }
 
@@ -274,10 +189,37 @@ impl Model {
     }
 
     pub(super) fn swept(&mut self, at: Bracket) {
-        let outage = presence::presence::millis(OUTAGE);
-        let before = self.swept.replace(at);
-        self.outage_possible |= before.is_some_and(|before| at.latest - before.earliest > outage);
+        self.notice_outage(at);
+        if let Some(outage) = self.outages.last_mut().filter(|outage| !outage.ended) {
+            outage.to.latest = at.latest;
+            outage.ended = true;
+        }
+        self.swept = Some(at);
         self.sweeping = Some(at);
+    }
+
+    /// A store may notice at the first call after an outage, or only at the first sweep, when it ended.
+    fn notice_outage(&mut self, at: Bracket) {
+        let Some(swept) = self.swept else {
+            return;
+        };
+        if self.outages.last().is_some_and(|outage| !outage.ended) {
+            return;
+        }
+        let outage = presence::presence::millis(OUTAGE);
+        let possible = at.latest - swept.earliest > outage;
+        let certain = at.earliest.saturating_sub(swept.latest) > outage;
+        if possible {
+            self.outages.push(Outage {
+                from: swept,
+                to: Bracket {
+                    latest: u64::MAX / 2,
+                    ..at
+                },
+                certain,
+                ended: false,
+            });
+        }
     }
 
     pub(super) fn announced(&mut self, event: &PresenceEvent) {
@@ -292,60 +234,44 @@ impl Model {
                 reason,
                 last_seen_at,
             } => {
-                let at_event = last_seen_at == event.at;
                 match reason {
                     Reason::Disconnected => {
                         let told = Some((event.user.clone(), Told::Disconnected));
                         assert_eq!(self.told.pop(), told);
-                        assert!(at_event, "seen when it disconnected");
+                        assert_eq!(last_seen_at, event.at, "seen when it disconnected");
                     }
                     Reason::Expired => {
                         let at = self.sweeping.expect("only a sweep announces expiries");
-                        assert!(!user.surely_online(at), "{user:?} at {at:?}");
-                        let seen = user.seen_before_it_went(self.ttl);
-                        let seen = seen.expect("it was connected");
-                        assert!(seen.contains(last_seen_at), "{event:?} {seen:?}");
+                        let (returns, _) = user.may_return(at, &self.outages);
+                        let online = user.surely_online(at);
+                        let what = || format!("{user:?} at {at:?} {:?}", self.outages);
+                        assert!(!online && !returns, "too early: {}", what());
+                        let seen = user.last_seen(false).expect("it was connected");
+                        assert!(seen.contains(last_seen_at), "{event:?} {seen:?} {user:?}");
                     }
                 }
                 assert!(user.announced, "events alternate");
-                let seen = last_seen_at.as_millis();
-                *user = User {
-                    last_seen: Some(Bracket {
-                        earliest: seen,
-                        latest: seen,
-                    }),
-                    ..User::default()
-                };
+                user.depart(last_seen_at);
             }
         }
     }
 
     /// Every event an answer told of has come, and a sweep has left nobody behind.
     pub(super) fn nothing_untold(&mut self) {
-        assert!(
-            self.told.is_empty(),
-            "told, but not announced: {:?}",
-            self.told
-        );
+        let told = &self.told;
+        assert!(told.is_empty(), "told, but not announced: {told:?}");
         let Some(at) = self.sweeping.take() else {
             return;
         };
         for (id, user) in &mut self.users {
-            let overdue = user.announced && user.surely_offline(at);
-            let waits = self.outage_possible;
+            let (_, returns) = user.may_return(at, &self.outages);
+            let overdue = user.announced && user.surely_offline(at) && !returns;
+            let outages = &self.outages;
             assert!(
-                waits || !overdue,
-                "{id} was left behind: {user:?} at {at:?}"
+                !overdue,
+                "{id} was left behind: {user:?} at {at:?} {outages:?}"
             );
-            user.looked_at = user.deadline();
+            user.known = user.pinged();
         }
-    }
-}
-
-fn minus(moment: Bracket, duration: Duration) -> Bracket {
-    let ms = presence::presence::millis(duration);
-    Bracket {
-        earliest: moment.earliest - ms,
-        latest: moment.latest - ms,
     }
 }

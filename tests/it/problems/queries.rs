@@ -42,6 +42,10 @@ async fn a_cursor_that_is_not_ours_is_400(store: Store) {
         "99999999999999999999999",
         "a%20b",
         "e30=",
+        // "1", "zzz" and "after", "bob", in the form of a cursor, made up.
+        "MQp6eno",
+        "YWZ0ZXIKYm9i",
+        "AAAAAAAAMQp6eno",
     ] {
         let answer = client.get(&format!("/v1/online?cursor={cursor}")).await;
         let problem = problem(&answer, 400);

@@ -1,0 +1,153 @@
+-- Prelude of the scripts about connections, after announce.lua: how they are written down, and how long a
+-- departure waits after an outage.
+--
+-- KEYS[6] when the last sweep ran   ARGV[5] how long without a sweep is an outage, in ms
+-- KEYS[7] the outages
+--
+-- A user's key holds the number of a grant if the unnamed connection is the only one, else '*', and expires with
+-- the last connection. The hash of connections then has 'deadline TTL interval' of each, in ms. It outlives
+-- the user's key, because a sweep reads there what a user who is gone was granted.
+
+local UNNAMED = '1'
+
+-- How long the hash of connections outlives them.
+local AFTERLIFE = 3600000
+
+-- How long after its end a ping of a closed connection is refused.
+local CLOSED_FOR = 10000
+
+-- How long a deadline that came nearer is noted; see amend.lua.
+local NOTED_FOR = 5000
+
+local MOST_OUTAGES = 1000
+local OUTAGES_KEPT = 172800000
+
+-- Records that no sweep ran until now, if that is so, and returns when the last one ran.
+local function note_outage(now)
+  local swept = tonumber(redis.call('GET', KEYS[6]))
+  if swept and now - swept > tonumber(ARGV[5]) then
+    redis.call('ZADD', KEYS[7], now, swept .. ' ' .. now)
+    redis.call('ZREMRANGEBYRANK', KEYS[7], 0, -1 - MOST_OUTAGES)
+    redis.call('PEXPIRE', KEYS[7], OUTAGES_KEPT)
+    redis.call('SET', KEYS[6], now)
+  end
+  return swept
+end
+
+-- All outages in the order of time, with the one that nobody has recorded yet.
+local known_outages
+local function outages(now)
+  if not known_outages then
+    known_outages = {}
+    for i, outage in ipairs(redis.call('ZRANGE', KEYS[7], 0, -1)) do
+      local from, to = outage:match('^(%d+) (%d+)$')
+      known_outages[i] = { tonumber(from), tonumber(to) }
+    end
+    local swept = tonumber(redis.call('GET', KEYS[6]))
+    if swept and now - swept > tonumber(ARGV[5]) then
+      known_outages[#known_outages + 1] = { swept, now }
+    end
+  end
+  return known_outages
+end
+
+-- How long after an outage a client with this interval may need to ping.
+local function patience(interval)
+  return interval + math.min(math.max(math.floor(interval / 5), 500), 5000)
+end
+
+-- Until when the departure of a connection with this deadline waits: for its interval and a margin after the
+-- first outage in which it may have been unable to ping. A client that pings at its interval gets through a short
+-- outage in time: that one does not count. 0 if there is none.
+local function held_until(now, deadline, ttl, interval)
+  local absorbed = ttl - interval - patience(interval)
+  local first
+  local all = outages(now)
+  for i = #all, 1, -1 do
+    local from, to = all[i][1], all[i][2]
+    if to <= deadline - ttl then
+      break
+    end
+    if from < deadline and to - from > absorbed then
+      first = to
+    end
+  end
+  return first and first + patience(interval) or 0
+end
+
+-- What the hash of connections holds, expired or not: of each id its deadline, TTL and interval.
+local function written(key)
+  local found, fields = {}, redis.call('HGETALL', key)
+  for i = 1, #fields, 2 do
+    local deadline, ttl, interval = fields[i + 1]:match('^(%d+) (%d+) (%d+)$')
+    found[fields[i]] = { deadline = tonumber(deadline), ttl = tonumber(ttl), interval = tonumber(interval) }
+  end
+  return found
+end
+
+-- The form in which the hash holds a connection.
+local function text_of(connection)
+  return string.format('%.0f %.0f %.0f', connection.deadline, connection.ttl, connection.interval)
+end
+
+-- Takes connections out of the hash.
+local function forget(key, ids)
+  for _, id in ipairs(ids) do
+    redis.call('HDEL', key, id)
+  end
+end
+
+-- The connections of a user that live, and those that expired and may still ping after an outage.
+--
+-- `value` is what the user's key holds, `score` the user's score in the index, or false.
+-- Also returns the ids of those in the hash that count no more.
+local function connections_of(now, user_key, hash_key, value, score)
+  if value and value ~= '*' then
+    local ttl, interval = grant(value)
+    local deadline = redis.call('PEXPIRETIME', user_key)
+    return { [UNNAMED] = { deadline = deadline, ttl = ttl, interval = interval } }, {}
+  end
+  local found, ended = written(hash_key), {}
+  if not value and score and not next(found) then
+    -- Only the unnamed connection was there. When it last pinged is not known exactly.
+    local ttl, interval = grant(select(2, parts(score)))
+    found[UNNAMED] = { deadline = now - 1, ttl = ttl, interval = interval }
+  end
+  for id, each in pairs(found) do
+    if each.deadline < now and held_until(now, each.deadline, each.ttl, each.interval) <= now then
+      ended[#ended + 1] = id
+    end
+  end
+  for _, id in ipairs(ended) do
+    found[id] = nil
+  end
+  return found, ended
+end
+
+-- How many of some connections live, how many may still ping, and the last deadline of the living.
+local function tally(now, connections)
+  local living, waiting, last = 0, 0, 0
+  for _, each in pairs(connections) do
+    if each.deadline >= now then
+      living, last = living + 1, math.max(last, each.deadline)
+    else
+      waiting = waiting + 1
+    end
+  end
+  return living, waiting, last
+end
+
+-- Makes the index look at an announced user at `time` at the latest, and gives the score the fraction of the
+-- grant with this number. A sweep may have read another deadline before and not yet written it down, so this is
+-- noted for it in the stream `notes`.
+local function look_by(now, notes, user, score, time, number)
+  local new = math.min((parts(score)), time) + number / 4096
+  redis.call('ZADD', KEYS[1], 'XX', new, user)
+  local last = redis.call('XREVRANGE', notes, '+', '-', 'COUNT', 1)[1]
+  if last and tonumber(last[1]:match('%d+')) > now + NOTED_FOR then
+    -- The clock was set back: the note would count until the clock has caught up.
+    redis.call('DEL', notes)
+  end
+  redis.call('XADD', notes, 'MINID', now - NOTED_FOR, '*', user, new)
+  redis.call('PEXPIRE', notes, NOTED_FOR)
+end

@@ -1,0 +1,66 @@
+-- Puts the times of some announced users right after the clock was set back: no connection lives longer than the
+-- TTL that it was granted, counted from now, and the index looks at its own deadline.
+--
+-- KEYS[8] where the recheck is      ARGV[6] where it was when these users were read
+-- then for each user                ARGV[7] where it goes on, 0 at the end
+--   the user's key                  then for each user
+--   the user's connections            userId
+
+local now = clock()
+
+-- The latest deadline of some connections, none of which outlives its TTL.
+local function capped(key)
+  local last = 0
+  for id, each in pairs(written(key)) do
+    if each.deadline > now + each.ttl then
+      each.deadline = now + each.ttl
+      redis.call('HSET', key, id, text_of(each))
+    end
+    last = math.max(last, each.deadline)
+  end
+  return last
+end
+
+-- The longest hold of a departure from now on.
+local function longest_hold(key, number)
+  local longest = 0
+  for _, each in pairs(written(key)) do
+    longest = math.max(longest, patience(each.interval))
+  end
+  return longest > 0 and longest or patience(select(2, grant(number)))
+end
+
+for i = 8, #ARGV do
+  local user, key, connections_key = ARGV[i], KEYS[2 * i - 7], KEYS[2 * i - 6]
+  local score = redis.call('ZSCORE', KEYS[1], user)
+  if score then
+    local time, number = parts(score)
+    local value = redis.call('GET', key)
+    local held = redis.call('ZSCORE', KEYS[5], user)
+    local last = capped(connections_key)
+    if value then
+      local deadline = redis.call('PEXPIRETIME', key)
+      local most = value == '*' and last > 0 and last or now + grant(value)
+      if deadline > most then
+        deadline = most
+        redis.call('PEXPIREAT', key, deadline)
+      end
+      time = deadline
+    elseif held then
+      redis.call('ZADD', KEYS[5], math.min(held, now), user)
+      time = math.min(time, now + longest_hold(connections_key, number))
+    else
+      time = math.min(time, now)
+    end
+    redis.call('ZADD', KEYS[1], 'XX', time + number / 4096, user)
+  end
+end
+
+-- Another instance may have gone on, or the clock may have been set back again.
+if redis.call('GET', KEYS[8]) == ARGV[6] then
+  if ARGV[7] == '0' then
+    redis.call('DEL', KEYS[8])
+  else
+    redis.call('SET', KEYS[8], ARGV[7])
+  end
+end

@@ -1,0 +1,142 @@
+//! The clock of Redis is set back or ahead.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::client::crowd;
+use crate::instance::{Instance, Settings};
+use crate::redis_server::RedisServer;
+use crate::sse::{Stream, briefs};
+use crate::timestamp::Timestamp;
+use crate::wait::eventually_true;
+
+const TTL: Duration = Duration::from_secs(3);
+
+/// How much later than it has to come something comes on a busy machine.
+const SLACK: Duration = Duration::from_millis(1_500);
+
+const HALF_A_MINUTE: Duration = Duration::from_secs(30);
+
+async fn on_a_clock() -> (RedisServer, Vec<Instance>) {
+    let redis = RedisServer::start_with_clock().await;
+    let settings = Settings::new()
+        .with("PRESENCE_TTL", "3s")
+        .with("PRESENCE_PING_INTERVAL", "1s")
+        .with("REDIS_URL", &redis.url());
+    let instances = vec![
+        Instance::start(&settings).await,
+        Instance::start(&settings).await,
+    ];
+    (redis, instances)
+}
+
+#[tokio::test]
+async fn after_a_step_back_nobody_stays_longer_than_a_ttl() {
+    let (redis, instances) = on_a_clock().await;
+    let client = instances[0].client();
+    let mut stream = Stream::open(&client, "").await;
+    let silent = crowd("silent", 600);
+    client.connect_each(&silent).await;
+    client.connect_as("phoney", "phone").await;
+    client.connect_as("phoney", "laptop").await;
+    client.connect("alive").await;
+    stream.changes(silent.len() + 2).await;
+    redis.set_clock_ahead(-30_000);
+    let stepped = Instant::now();
+    // Longer than the sweep that notices, so that the ping goes by the new clock.
+    sleep(Duration::from_millis(300)).await;
+    assert!(!client.ping("alive").await.became_online);
+    let last_ping = Instant::now();
+    stream.changes(silent.len() + 2).await;
+    assert!(
+        last_ping.elapsed() < TTL + SLACK,
+        "{:?}",
+        last_ping.elapsed()
+    );
+    assert!(stepped.elapsed() > TTL);
+    assert_eq!(client.count().await, 0);
+    let now = Timestamp::now().less(HALF_A_MINUTE);
+    for user in ["alive", "phoney", &silent[5]] {
+        let seen = client.user(user).await.last_seen_at.expect("a time");
+        assert!(now.millis_after(seen) >= 0, "{user} is seen in the future");
+    }
+}
+
+/// The recheck is over when all have left, and a second step is noticed like the first.
+#[tokio::test]
+async fn each_step_back_is_noticed() {
+    let (redis, instances) = on_a_clock().await;
+    let client = instances[1].client();
+    for step in 1..=2 {
+        client.connect("alice").await;
+        client.connect_as("bob", "phone").await;
+        redis.set_clock_ahead(-600_000 * step);
+        let stepped = Instant::now();
+        eventually_true("both have left", async || {
+            let index = ["ZCOUNT", "presence:deadlines", "-inf", "(+inf"];
+            redis.command::<u64>(&index).await == 0
+        })
+        .await;
+        assert!(
+            stepped.elapsed() < TTL + SLACK,
+            "step {step}: {:?}",
+            stepped.elapsed()
+        );
+    }
+    assert_eq!(
+        redis.command::<u64>(&["EXISTS", "presence:recheck"]).await,
+        0
+    );
+}
+
+/// It looks like an outage in which nobody could ping.
+#[tokio::test]
+async fn after_a_step_ahead_the_living_can_ping_first() {
+    let (redis, instances) = on_a_clock().await;
+    let client = instances[0].client();
+    let mut stream = Stream::open(&client, "").await;
+    for user in ["alive", "silent"] {
+        client.connect(user).await;
+    }
+    client.connect_as("phoney", "phone").await;
+    redis.set_clock_ahead(60_000);
+    sleep(Duration::from_millis(600)).await;
+    for user in ["alive", "silent", "phoney"] {
+        assert!(!client.user(user).await.online);
+    }
+    assert!(!client.ping("alive").await.became_online);
+    assert!(!client.ping_as("phoney", "phone").await.became_online);
+    let held = Instant::now();
+    assert_eq!(
+        briefs(&stream.changes(4).await)[3..],
+        ["offline silent"],
+        "and nobody else"
+    );
+    assert!(held.elapsed() < Duration::from_millis(1_500) + SLACK);
+    assert!(client.user("alive").await.online);
+}
+
+/// An outage and a hold by the old clock do not count on the new one.
+#[tokio::test]
+async fn a_hold_is_no_longer_after_a_step_back() {
+    let (redis, instances) = on_a_clock().await;
+    let client = instances[0].client();
+    let mut stream = Stream::open(&client, "").await;
+    client.connect("alice").await;
+    client.connect_as("bob", "phone").await;
+    redis.set_clock_ahead(600_000);
+    eventually_true("both departures are held", async || {
+        redis.command::<u64>(&["ZCARD", "presence:held"]).await == 2
+    })
+    .await;
+    redis.set_clock_ahead(0);
+    let stepped = Instant::now();
+    stream.changes(4).await;
+    assert!(
+        stepped.elapsed() < Duration::from_millis(1_500) + SLACK,
+        "{:?}",
+        stepped.elapsed()
+    );
+    assert!(client.connect("alice").await.became_online);
+}

@@ -1,0 +1,118 @@
+//! Instances with different settings on one Redis: what a connection was granted counts.
+
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::cluster::Cluster;
+use crate::instance::{Instance, Settings};
+use crate::sse::Stream;
+use crate::timestamp::Timestamp;
+
+/// Later than this a departure is late, earlier it is not, also on a busy machine.
+const LATE_MS: i64 = 1_000;
+
+fn long_lived() -> Settings {
+    Settings::new()
+        .with("PRESENCE_TTL", "10m")
+        .with("PRESENCE_PING_INTERVAL", "1m")
+}
+
+/// A cluster whose instance grants long lives, and another instance that grants short ones.
+async fn long_and_short() -> (Cluster, Instance) {
+    let cluster = Cluster::of(1, long_lived()).await;
+    let short = cluster.settings().clone();
+    let short = short
+        .with("PRESENCE_TTL", "2s")
+        .with("PRESENCE_PING_INTERVAL", "500ms");
+    let short = Instance::start(&short).await;
+    (cluster, short)
+}
+
+async fn assert_seen_until_now(client: &Client, user: &str, before: Timestamp) {
+    let seen = client.user(user).await.last_seen_at.expect("a time");
+    let now = Timestamp::now();
+    assert!(seen.millis_after(before) >= -2, "{user} was seen later");
+    assert!(now.millis_after(seen) >= -2, "{user} is seen in the future");
+}
+
+/// As after a deploy that shortens the TTL.
+#[tokio::test]
+async fn who_pings_where_lives_are_short_leaves_soon() {
+    let (cluster, short) = long_and_short().await;
+    let (long, short) = (cluster.client(), short.client());
+    let mut stream = Stream::open(&long, "").await;
+    for (user, connection) in [("alice", "1"), ("bob", "phone"), ("carol", "1")] {
+        long.connect_as(user, connection).await;
+    }
+    long.connect_as("carol", "laptop").await;
+    let alice = short.ping("alice").await;
+    let bob = short.ping_as("bob", "phone").await;
+    let carol = short.ping("carol").await;
+    let events = stream.changes(5).await;
+    for (event, user) in events[3..].iter().zip([alice, bob]) {
+        assert_eq!(event.brief(), format!("offline {}", user.user_id));
+        let late = event.timestamp().millis_after(user.expires_at);
+        assert!((0..LATE_MS).contains(&late), "{late} ms late");
+        let ttl = user.expires_at.millis_after(event.last_seen_at());
+        assert_eq!(ttl, 2_000, "last seen with the ping");
+    }
+    carol
+        .expires_at
+        .plus(Duration::from_millis(300))
+        .pass()
+        .await;
+    assert_eq!(long.everyone().await, ["carol"]);
+    assert_eq!(long.user("carol").await.connection_ids(), ["laptop"]);
+    assert_eq!(short.count().await, 1);
+}
+
+/// As after a deploy that makes the TTL longer.
+#[tokio::test]
+async fn who_pings_where_lives_are_long_stays() {
+    let (cluster, short) = long_and_short().await;
+    let (long, short) = (cluster.client(), short.client());
+    let mut stream = Stream::open(&short, "").await;
+    let before = Timestamp::now();
+    for (user, connection) in [("alice", "1"), ("bob", "phone")] {
+        short.connect_as(user, connection).await;
+        long.ping_as(user, connection).await;
+    }
+    let silent = short.connect("silent").await;
+    let events = stream.changes(4).await;
+    assert_eq!(events[3].brief(), "offline silent");
+    silent.expires_at.plus(Duration::from_secs(1)).pass().await;
+    assert_eq!(long.everyone().await, ["alice", "bob"]);
+    for client in [&long, &short] {
+        for user in ["alice", "bob"] {
+            assert_seen_until_now(client, user, before).await;
+        }
+    }
+    let left = short.disconnect_as("bob", "phone").await;
+    assert!(left.became_offline);
+}
+
+#[tokio::test]
+async fn nobody_is_seen_in_the_future() {
+    let (cluster, short) = long_and_short().await;
+    let (long, short) = (cluster.client(), short.client());
+    let mut stream = Stream::open(&long, "").await;
+    let before = Timestamp::now();
+    long.connect("alice").await;
+    short.connect("bob").await;
+    short.connect_as("carol", "phone").await;
+    for client in [&long, &short] {
+        for user in ["alice", "bob", "carol"] {
+            assert_seen_until_now(client, user, before).await;
+        }
+    }
+    // Either instance may be the one that announces.
+    let last = Timestamp::now();
+    for gone in &stream.changes(5).await[3..] {
+        let seen = gone.last_seen_at();
+        assert!(seen.millis_after(before) >= -2 && last.millis_after(seen) >= -2);
+        for client in [&long, &short] {
+            let user = client.user(&gone.user()).await;
+            assert_eq!(user.last_seen_at, Some(seen));
+        }
+    }
+}

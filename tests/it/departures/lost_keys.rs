@@ -1,0 +1,117 @@
+//! A key of the service vanishes from Redis, by an operator's hand or by eviction.
+
+use std::time::Duration;
+
+use crate::cluster::Cluster;
+use crate::instance::Settings;
+use crate::sse::{Stream, alternating, briefs};
+use crate::timestamp::Timestamp;
+use crate::wait::eventually_true;
+
+/// Every key that is not about one user.
+const KEYS: [&str; 9] = [
+    "epoch",
+    "grants",
+    "swept",
+    "outages",
+    "held",
+    "shortened",
+    "recheck",
+    "events",
+    "deadlines",
+];
+
+const USERS: [(&str, &str); 3] = [("alice", "1"), ("bob", "phone"), ("carol", "1")];
+
+#[tokio::test]
+async fn a_lost_index_is_a_loss_of_data_and_the_living_return_with_their_next_ping() {
+    let cluster = Cluster::of(2, Settings::mortal()).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    for (user, connection) in USERS {
+        client.connect_as(user, connection).await;
+    }
+    client.connect_as("carol", "laptop").await;
+    let mut streams = Vec::new();
+    for client in cluster.clients() {
+        streams.push(Stream::open(&client, "").await);
+    }
+    redis.command::<()>(&["DEL", "presence:deadlines"]).await;
+    for stream in &mut streams {
+        let reset = stream.next().await;
+        assert_eq!(reset.name, "presence.reset");
+        assert_eq!(reset.json()["reason"], "data-lost");
+    }
+    for round in 0..3 {
+        for (user, connection) in USERS {
+            let back = client.ping_as(user, connection).await;
+            assert_eq!(back.became_online, round == 0, "{user}");
+        }
+    }
+    assert_eq!(client.everyone().await, ["alice", "bob", "carol"]);
+    assert_eq!(client.count().await, 3);
+    for stream in &mut streams {
+        let events = stream.changes(6).await;
+        for (user, history) in alternating(&events) {
+            assert_eq!(history, ["online", "expired"], "{user}");
+        }
+        assert_eq!(
+            briefs(&events[..3]),
+            ["online alice", "online bob", "online carol"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn whatever_key_is_lost_all_is_well_again_within_a_ttl() {
+    let cluster = Cluster::of(2, Settings::mortal()).await;
+    let (clients, redis) = (cluster.clients(), cluster.redis());
+    for key in KEYS {
+        for (user, connection) in USERS {
+            clients[0].connect_as(user, connection).await;
+        }
+        redis
+            .command::<()>(&["DEL", &format!("presence:{key}")])
+            .await;
+        // By then a sweep has put back what it can.
+        let soon = Timestamp::now().plus(Duration::from_millis(400));
+        soon.pass().await;
+        for client in &clients {
+            for (user, connection) in USERS {
+                client.ping_as(user, connection).await;
+            }
+            let everyone = client.everyone().await;
+            assert_eq!(everyone, ["alice", "bob", "carol"], "without {key}");
+            assert_eq!(client.count().await, 3, "without {key}");
+        }
+        let last = Timestamp::now();
+        eventually_true("all have left", async || {
+            let index = ["ZCOUNT", "presence:deadlines", "-inf", "(+inf"];
+            redis.command::<u64>(&index).await == 0
+        })
+        .await;
+        let took = Timestamp::now().millis_after(last);
+        assert!(took < 3_500, "{took} ms without {key}");
+        assert_eq!(clients[0].count().await, 0, "without {key}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_whose_connections_were_lost_goes_on_and_leaves_in_time() {
+    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    let mut stream = Stream::open(&client, "").await;
+    client.connect_as("bob", "phone").await;
+    client.connect_as("bob", "laptop").await;
+    redis.command::<()>(&["DEL", "presence:conns:bob"]).await;
+    let last = client.ping_as("bob", "phone").await;
+    assert!(!last.became_online);
+    assert_eq!(client.user("bob").await.connection_ids(), ["phone"]);
+    let gone = stream.changes(2).await.pop().expect("two changes");
+    let late = gone.timestamp().millis_after(last.expires_at);
+    assert!((0..1_000).contains(&late), "{late} ms late");
+    eventually_true("nothing is left behind", async || {
+        let keys: Vec<String> = redis.command(&["KEYS", "presence:*:bob"]).await;
+        keys == ["presence:seen:bob"]
+    })
+    .await;
+}

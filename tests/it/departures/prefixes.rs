@@ -1,0 +1,45 @@
+//! Deployments that share a Redis and whose prefixes look like each other's keys.
+
+use crate::cluster::Cluster;
+use crate::instance::{Instance, Settings};
+use crate::sse::{Stream, briefs};
+
+/// Users whose keys would be another deployment's own, if names could collide.
+const NAMES: [&str; 6] = [
+    "deadlines",
+    "events",
+    "epoch",
+    "held",
+    "user:bob",
+    "conns:bob",
+];
+
+#[tokio::test]
+async fn no_user_of_one_deployment_is_a_key_of_another() {
+    let cluster = Cluster::of(1, Settings::new().with("PRESENCE_KEY_PREFIX", "a:")).await;
+    let mut others = Vec::new();
+    for prefix in ["a:user:", "a:conns:", "a:closed:", "a:user:user:"] {
+        let settings = cluster.settings().clone();
+        let settings = settings.with("PRESENCE_KEY_PREFIX", prefix);
+        others.push(Instance::start(&settings).await);
+    }
+    let client = cluster.client();
+    for name in NAMES {
+        client.connect(name).await;
+        client.connect_as(name, "phone").await;
+        client.disconnect(name).await;
+    }
+    for other in &others {
+        let other = other.client();
+        let mut stream = Stream::open(&other, "").await;
+        assert!(other.connect("bob").await.became_online);
+        assert!(!other.connect_as("bob", "phone").await.became_online);
+        assert_eq!(other.everyone().await, ["bob"]);
+        assert!(other.disconnect_all("bob").await.became_offline);
+        let told = briefs(&stream.changes(2).await);
+        assert_eq!(told, ["online bob", "offline bob"]);
+    }
+    let mut names = NAMES.to_vec();
+    names.sort_unstable();
+    assert_eq!(client.everyone().await, names);
+}

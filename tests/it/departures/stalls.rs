@@ -1,0 +1,175 @@
+//! A Redis that stands still again and again.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::client::{crowd, try_send};
+use crate::cluster::Cluster;
+use crate::instance::Settings;
+use crate::process::Signal;
+use crate::redis_server::RedisServer;
+use crate::sse::{Stream, briefs};
+use crate::timestamp::Timestamp;
+use crate::wait::eventually_true;
+
+/// Longer than a sweep may fail to come without an outage, as by a fork or a slow command.
+const STALL: Duration = Duration::from_millis(1_700);
+
+fn settings(ttl: &str, ping_interval: &str) -> Settings {
+    Settings::new()
+        .with("PRESENCE_TTL", ttl)
+        .with("PRESENCE_PING_INTERVAL", ping_interval)
+}
+
+/// Lets the server stand still for [`STALL`] and run for `pause`, in turn.
+async fn stall(redis: &RedisServer, pause: Duration) -> ! {
+    loop {
+        redis.freeze();
+        sleep(STALL).await;
+        redis.thaw();
+        sleep(pause).await;
+    }
+}
+
+/// Pings for `user` all the while, as a client that repeats what failed.
+fn keep_pinging(cluster: &Cluster, user: &'static str) -> JoinHandle<()> {
+    let client = cluster.client();
+    tokio::spawn(async move {
+        loop {
+            // A call that is refused is repeated.
+            let _ = try_send(client.of_user(user, "ping")).await;
+            sleep(Duration::from_millis(200)).await;
+        }
+    })
+}
+
+/// The departures of `silent` and `phoney`, and nobody else's, between their deadline and `at_most` later.
+async fn the_silent_leave(settings: Settings, pause: Duration, at_most: Duration) {
+    let cluster = Cluster::of(2, settings).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    let alive = keep_pinging(&cluster, "alive");
+    stream.changes(1).await;
+    let silent = client.connect("silent").await;
+    let phoney = client.connect_as("phoney", "phone").await;
+    stream.changes(2).await;
+    let gone = tokio::select! {
+        gone = stream.changes(2) => gone,
+        never = stall(cluster.redis(), pause) => never,
+    };
+    let mut told = briefs(&gone);
+    told.sort_unstable();
+    assert_eq!(told, ["offline phoney", "offline silent"]);
+    let deadline = silent.expires_at.max(phoney.expires_at);
+    for event in &gone {
+        let late = event.timestamp().millis_after(deadline);
+        let at_most = i64::try_from(at_most.as_millis()).expect("a duration of a test");
+        assert!(
+            (-100..at_most).contains(&late),
+            "{}: {late} ms",
+            event.brief()
+        );
+    }
+    cluster.redis().thaw();
+    alive.abort();
+}
+
+/// Whoever pings at the interval gets through each of them in time.
+#[tokio::test]
+async fn stalls_that_ttl_and_interval_absorb_hold_no_departure() {
+    // A departure waits for the end of a stall, and for the sweep after it.
+    let at_most = STALL + Duration::from_millis(1_300);
+    the_silent_leave(
+        settings("6s", "1500ms"),
+        Duration::from_millis(800),
+        at_most,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_departure_is_held_once_whatever_stalls_follow() {
+    // The outage before the deadline, the interval and its margin, and one more stall.
+    let at_most = STALL + Duration::from_millis(1_500) + STALL + Duration::from_millis(1_300);
+    the_silent_leave(settings("3s", "1s"), Duration::from_millis(700), at_most).await;
+}
+
+/// The user's unnamed connection is written down in the key, the others are not.
+#[tokio::test]
+async fn after_a_stall_the_one_who_leaves_does_not_take_the_other_along() {
+    let cluster = Cluster::of(1, settings("2s", "1s")).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    let mut stream = Stream::open(&client, "").await;
+    let users = ["alice", "bob"];
+    let connections = [["1", "laptop"], ["phone", "1"]];
+    let mut last = Timestamp::now();
+    for (user, connections) in users.iter().zip(connections) {
+        for connection in connections {
+            last = client.connect_as(user, connection).await.expires_at;
+        }
+    }
+    redis.freeze();
+    last.plus(Duration::from_millis(500)).pass().await;
+    redis.thaw();
+    eventually_true("redis is reached again", async || {
+        client.get("/readyz").await.status == 200
+    })
+    .await;
+    for (user, [stays, leaves]) in users.iter().zip(connections) {
+        let left = client.disconnect_as(user, leaves).await;
+        assert!(!left.online && !left.became_offline, "{left:?}");
+        assert!(!client.user(user).await.online);
+        let back = client.ping_as(user, stays).await;
+        assert!(!back.became_online, "nobody saw {user} leave");
+    }
+    let events = stream.events_before_now(&client, "marker").await;
+    assert_eq!(briefs(&events), ["online alice", "online bob"]);
+    assert!(client.disconnect_all("alice").await.became_offline);
+}
+
+/// Held departures are neither online nor in the way of others, and counting them costs little.
+#[tokio::test]
+async fn thousands_of_held_departures_hide_nobody() {
+    const USERS: usize = 2_500;
+    let cluster = Cluster::of(1, settings("3s", "2s")).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    let users = crowd("user", USERS);
+    let last = client.connect_each(&users).await;
+    let last = last.iter().map(|each| each.expires_at).max();
+    let last = last.expect("some users");
+    cluster.instances[0].send(Signal::Stop);
+    last.plus(Duration::from_millis(1_600)).pass().await;
+    cluster.instances[0].send(Signal::Continue);
+    let mut stream = Stream::open(&client, "").await;
+    assert_eq!(client.count().await, 0);
+    eventually_true("all departures are held", async || {
+        redis.command::<u64>(&["ZCARD", "presence:held"]).await == USERS as u64
+    })
+    .await;
+    let looks = redis.calls_of("mget").await;
+    assert_eq!(client.count().await, 0);
+    assert!(client.everyone().await.is_empty());
+    assert!(redis.calls_of("mget").await - looks < 10);
+    // Who leaves now is not held, and is announced before those who are.
+    let bob = client.connect("bob").await;
+    assert_eq!(client.count().await, 1);
+    client.disconnect("bob").await;
+    assert!(!bob.user_id.is_empty());
+    assert_eq!(
+        briefs(&stream.changes(2).await),
+        ["online bob", "offline bob"]
+    );
+    // Who pings was never gone.
+    assert!(!client.ping(&users[7]).await.became_online);
+    let mut left: Vec<_> = stream.changes(USERS - 1).await;
+    left.sort_by_key(|event| event.user());
+    assert!(left.iter().all(|event| event.user() != users[7]));
+    assert_eq!(left.len(), USERS - 1);
+    assert_eq!(
+        redis.command::<u64>(&["ZCARD", "presence:held"]).await,
+        0,
+        "nothing is left behind"
+    );
+}

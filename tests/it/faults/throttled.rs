@@ -1,0 +1,98 @@
+//! A process that has the processor only while it serves a request, as on Cloud Run by default.
+
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::instance::Settings;
+use crate::process::Signal;
+use crate::sse::Stream;
+use crate::timestamp::Timestamp;
+
+/// How long the process runs on for each request: as long as its answer takes, and the sweep that its wakening causes.
+const AWAKE: Duration = Duration::from_millis(150);
+
+/// A ping interval, and the margin that goes with it.
+const HOLD: Duration = Duration::from_millis(2_500 + 500);
+
+fn settings() -> Settings {
+    Settings::new()
+        .with("PRESENCE_TTL", "6s")
+        .with("PRESENCE_PING_INTERVAL", "2500ms")
+}
+
+/// Much less than a hold, and more than a busy machine takes for a sweep.
+const SOON_MS: i64 = 1_000;
+
+/// Pings for `user` once in `pause`, between which the process stands still; returns when it did so for the first
+/// time after `end`.
+async fn ping_awake(
+    cluster: &Cluster,
+    client: &Client,
+    user: &str,
+    pause: Duration,
+    end: Timestamp,
+) -> Timestamp {
+    let instance = &cluster.instances[0];
+    loop {
+        instance.send(Signal::Stop);
+        Timestamp::now().plus(pause).pass().await;
+        instance.send(Signal::Continue);
+        let request = Timestamp::now();
+        client.ping(user).await;
+        Timestamp::now().plus(AWAKE).pass().await;
+        if request > end {
+            return request;
+        }
+    }
+}
+
+async fn the_silent_leave_with_the_first_request_after_one_hold(store: Store, pause: Duration) {
+    let cluster = Cluster::with(store, settings()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    let silent = client.connect("silent").await;
+    client.connect("alive").await;
+    let end = silent.expires_at.plus(HOLD);
+    let request = ping_awake(&cluster, &client, "alive", pause, end).await;
+    let events = stream.changes(3).await;
+    assert_eq!(events[2].brief(), "offline silent");
+    let late = events[2].timestamp().millis_after(request);
+    assert!(late < SOON_MS, "{late} ms");
+    assert_eq!(stream.unread(), []);
+}
+
+async fn often(store: Store) {
+    let pause = Duration::from_millis(2_400);
+    the_silent_leave_with_the_first_request_after_one_hold(store, pause).await;
+}
+
+async fn seldom(store: Store) {
+    let pause = Duration::from_millis(5_500);
+    the_silent_leave_with_the_first_request_after_one_hold(store, pause).await;
+}
+
+/// Also before the first sweep.
+async fn who_leaves_one_of_two_devices_first_is_not_gone(store: Store) {
+    let cluster = Cluster::with(store, settings()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    client.connect_as("alice", "phone").await;
+    let laptop = client.connect_as("alice", "laptop").await;
+    cluster.instances[0].send(Signal::Stop);
+    laptop.expires_at.plus(Duration::from_secs(1)).pass().await;
+    cluster.instances[0].send(Signal::Continue);
+    let left = client.disconnect_as("alice", "laptop").await;
+    assert!(!left.online && !left.became_offline, "{left:?}");
+    assert_eq!(client.count().await, 0);
+    assert!(!client.ping_as("alice", "phone").await.became_online);
+    assert_eq!(client.count().await, 1);
+    let events = stream.events_before_now(&client, "marker").await;
+    assert_eq!(events.len(), 1, "{events:?}");
+}
+
+on_both_stores!(
+    often,
+    seldom,
+    who_leaves_one_of_two_devices_first_is_not_gone,
+);

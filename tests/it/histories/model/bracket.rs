@@ -1,0 +1,76 @@
+use std::time::Duration;
+
+use presence::presence::{Timestamp, millis};
+
+/// How far the clocks of test and store may disagree: both round to the millisecond.
+const SLACK_MS: u64 = 3;
+
+/// Moments between which something happened, both included, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct Bracket {
+    pub(super) earliest: u64,
+    pub(super) latest: u64,
+}
+
+impl Bracket {
+    /// Begins before the call.
+    pub(in super::super) fn open() -> Self {
+        Self {
+            earliest: now() - SLACK_MS,
+            latest: u64::MAX,
+        }
+    }
+
+    /// Ends after it.
+    pub(in super::super) fn close(self) -> Self {
+        Self {
+            latest: now() + SLACK_MS,
+            ..self
+        }
+    }
+
+    pub(super) fn exactly(moment: Timestamp) -> Self {
+        Self {
+            earliest: moment.as_millis(),
+            latest: moment.as_millis(),
+        }
+    }
+
+    pub(super) fn plus(self, duration: Duration) -> Self {
+        Self {
+            earliest: self.earliest + millis(duration),
+            latest: self.latest + millis(duration),
+        }
+    }
+
+    pub(super) fn minus(self, duration: Duration) -> Self {
+        Self {
+            earliest: self.earliest - millis(duration),
+            latest: self.latest - millis(duration),
+        }
+    }
+
+    pub(super) fn surely_before(self, other: Self) -> bool {
+        self.latest < other.earliest
+    }
+
+    pub(super) fn surely_before_moment(self, moment: Timestamp) -> bool {
+        self.latest < moment.as_millis()
+    }
+
+    /// The later of two moments.
+    pub(super) fn or_later(self, other: Self) -> Self {
+        Self {
+            earliest: self.earliest.max(other.earliest),
+            latest: self.latest.max(other.latest),
+        }
+    }
+
+    pub(super) fn contains(self, moment: Timestamp) -> bool {
+        (self.earliest..=self.latest).contains(&moment.as_millis())
+    }
+}
+
+fn now() -> u64 {
+    Timestamp::of_system_clock().as_millis()
+}

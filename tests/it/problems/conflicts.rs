@@ -1,0 +1,91 @@
+//! Connections that are refused: the call is right, and the user's state is not.
+
+use super::problem;
+use crate::client::send;
+use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::instance::Settings;
+use crate::sse::{Stream, briefs};
+
+/// Such a ping was sent before its user signed out.
+async fn a_ping_after_the_disconnect_changes_nothing(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    for user in ["alice", "bob"] {
+        client.connect(user).await;
+    }
+    client.connect_as("alice", "phone").await;
+    client.disconnect("alice").await;
+    client.disconnect_all("bob").await;
+    for (user, connection) in [("alice", "1"), ("bob", "1"), ("bob", "never-open")] {
+        for _ in 0..2 {
+            let ping = client.of_connection(user, "ping", connection);
+            let refused = problem(&send(ping).await, 409);
+            assert_eq!(refused.kind, "urn:presence:problem:connection-closed");
+        }
+    }
+    assert_eq!(client.user("alice").await.connection_ids(), ["phone"]);
+    assert!(!client.user("bob").await.online);
+    assert!(!client.connect("alice").await.became_online);
+    assert!(client.connect("bob").await.became_online);
+    for user in ["alice", "bob"] {
+        assert!(!client.ping(user).await.became_online);
+    }
+    let events = stream.events_before_now(&client, "marker").await;
+    assert_eq!(
+        briefs(&events),
+        ["online alice", "online bob", "offline bob", "online bob"]
+    );
+}
+
+async fn what_was_never_open_may_ping(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    client.disconnect("alice").await;
+    assert!(client.ping("alice").await.became_online);
+    client.disconnect_as("alice", "phone").await;
+    assert!(!client.ping_as("alice", "phone").await.became_online);
+}
+
+async fn one_connection_more_than_allowed_is_refused(store: Store) {
+    let settings = Settings::new().with("PRESENCE_USER_CONNECTIONS", "3");
+    let cluster = Cluster::with(store, settings).await;
+    let client = cluster.client();
+    for connection in ["1", "a", "b"] {
+        client.connect_as("alice", connection).await;
+    }
+    for verb in ["connect", "ping"] {
+        let more = client.of_connection("alice", verb, "c");
+        let refused = problem(&send(more).await, 409);
+        assert_eq!(refused.kind, "urn:presence:problem:too-many-connections");
+        assert!(refused.detail.contains('3'), "{refused:?}");
+    }
+    for connection in ["1", "a", "b"] {
+        client.ping_as("alice", connection).await;
+        client.connect_as("alice", connection).await;
+    }
+    assert_eq!(client.user("alice").await.connections.len(), 3);
+    client.disconnect_as("alice", "a").await;
+    client.ping_as("alice", "c").await;
+    assert_eq!(client.user("alice").await.connection_ids(), ["1", "b", "c"]);
+}
+
+async fn a_refusal_is_no_failure_of_the_store(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    client.connect("alice").await;
+    client.disconnect("alice").await;
+    problem(&send(client.of_user("alice", "ping")).await, 409);
+    let metrics = client.get("/metrics").await.body;
+    let failed = metrics
+        .lines()
+        .find(|line| line.starts_with("presence_store_errors_total") && !line.ends_with(" 0"));
+    assert_eq!(failed, None);
+}
+
+on_both_stores!(
+    a_ping_after_the_disconnect_changes_nothing,
+    what_was_never_open_may_ping,
+    one_connection_more_than_allowed_is_refused,
+    a_refusal_is_no_failure_of_the_store,
+);
