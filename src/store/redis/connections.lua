@@ -101,7 +101,7 @@ end
 --
 -- `value` is what the user's key holds, `score` the user's score in the index, or false.
 -- Also returns the ids of those in the hash that count no more.
-local function connections_of(now, user_key, hash_key, value, score)
+local function connections_of(now, user, user_key, hash_key, value, score)
   if value and value ~= '*' then
     local ttl, interval = grant(value)
     local deadline = redis.call('PEXPIRETIME', user_key)
@@ -109,9 +109,13 @@ local function connections_of(now, user_key, hash_key, value, score)
   end
   local found, ended = written(hash_key), {}
   if not value and score and not next(found) then
-    -- Only the unnamed connection was there. When it last pinged is not known exactly.
-    local ttl, interval = grant(select(2, parts(score)))
-    found[UNNAMED] = { deadline = now - 1, ttl = ttl, interval = interval }
+    -- Only the unnamed connection was there. When it last pinged is not known exactly, so it counts as one that
+    -- expired only now; unless its hold is over.
+    local time, number = parts(score)
+    if time >= now or not redis.call('ZSCORE', KEYS[5], user) then
+      local ttl, interval = grant(number)
+      found[UNNAMED] = { deadline = now - 1, ttl = ttl, interval = interval }
+    end
   end
   for id, each in pairs(found) do
     if each.deadline < now and held_until(now, each.deadline, each.ttl, each.interval) <= now then
@@ -137,17 +141,20 @@ local function tally(now, connections)
   return living, waiting, last
 end
 
--- Makes the index look at an announced user at `time` at the latest, and gives the score the fraction of the
--- grant with this number. A sweep may have read another deadline before and not yet written it down, so this is
--- noted for it in the stream `notes`.
-local function look_by(now, notes, user, score, time, number)
-  local new = math.min((parts(score)), time) + number / 4096
-  redis.call('ZADD', KEYS[1], 'XX', new, user)
+-- Makes the index look at an announced user at `time`, and gives the score the fraction of the grant with this
+-- number. The user's key lived until `before`: if a sweep read that and has not yet written it down, it would
+-- undo this, so this is noted for it in the stream `notes`.
+local function look_at(now, notes, user, before, time, number)
+  local score = time + number / 4096
+  redis.call('ZADD', KEYS[1], 'XX', score, user)
+  if before < time then
+    return
+  end
   local last = redis.call('XREVRANGE', notes, '+', '-', 'COUNT', 1)[1]
   if last and tonumber(last[1]:match('%d+')) > now + NOTED_FOR then
     -- The clock was set back: the note would count until the clock has caught up.
     redis.call('DEL', notes)
   end
-  redis.call('XADD', notes, 'MINID', now - NOTED_FOR, '*', user, new)
+  redis.call('XADD', notes, 'MINID', now - NOTED_FOR, '*', user, score)
   redis.call('PEXPIRE', notes, NOTED_FOR)
 end

@@ -33,7 +33,7 @@ if is_all then
   redis.call('DEL', KEYS[10])
   mark('*')
 else
-  connections, ended = connections_of(now, KEYS[8], KEYS[9], value, score)
+  connections, ended = connections_of(now, user, KEYS[8], KEYS[9], value, score)
   closed = connections[id]
   connections[id] = nil
   if closed then
@@ -48,7 +48,7 @@ if living + waiting > 0 and not closed then
 end
 
 if living > 0 then
-  local time, former_number = parts(score or 0)
+  local former_number = select(2, parts(score or 0))
   local number = former_number
   remember()
   local unnamed = connections[UNNAMED]
@@ -62,7 +62,7 @@ if living > 0 then
     redis.call('PEXPIREAT', KEYS[8], last)
   end
   if score and (before > last or number ~= former_number) then
-    look_by(now, KEYS[11], user, score, last, number)
+    look_at(now, KEYS[11], user, before, last, number)
   end
   return { 1, 0 }
 end
@@ -73,7 +73,7 @@ if waiting > 0 and score then
   forget(KEYS[9], ended)
   if value then
     redis.call('DEL', KEYS[8])
-    look_by(now, KEYS[11], user, score, now, select(2, parts(score)))
+    look_at(now, KEYS[11], user, before, now - 1, select(2, parts(score)))
   end
   return { 0, 0 }
 end

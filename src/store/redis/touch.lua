@@ -49,7 +49,7 @@ if not score then
   -- A lost index is noticed before a grant gets its number.
   epoch()
 end
-local connections, ended = connections_of(now, KEYS[8], KEYS[9], value, score)
+local connections, ended = connections_of(now, user, KEYS[8], KEYS[9], value, score)
 local former = connections[id]
 if not (former and former.deadline >= now) then
   if is_ping and is_closed() then
@@ -102,8 +102,8 @@ if score then
   end
   local time, former_number = parts(score)
   number = number or former_number
-  if before > last or time > last or number ~= former_number then
-    look_by(now, KEYS[11], user, score, last, number)
+  if not value or math.max(before, time) > last or number ~= former_number then
+    look_at(now, KEYS[11], user, before, last, number)
   end
 end
 return enter(last + (number or 0) / 4096)
