@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use self::model::{Bracket, Grant, Model, Touch};
 use crate::redis_server::RedisServer;
-use crate::wait::eventually_true;
+use crate::wait::PATIENCE;
 
 /// What two instances grant: long enough for a few calls, short enough that histories are full of expiries.
 const GRANTS: [Grant; 2] = [
@@ -92,7 +92,13 @@ impl Run {
             supervision.spawn(async move { store.supervise().await });
         }
         for store in &stores {
-            eventually_true("the store is reached", async || store.check().await.is_ok()).await;
+            let reached = async {
+                while store.check().await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let reached = tokio::time::timeout(PATIENCE, reached).await;
+            reached.expect("the store is reached");
         }
         let users = USERS.map(|user| UserId::new(user).expect("a good id"));
         let mut run = Self {

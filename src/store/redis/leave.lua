@@ -27,13 +27,13 @@ local function mark(member)
   redis.call('PEXPIRE', KEYS[10], CLOSED_FOR)
 end
 
-local connections, ended = {}, {}
+local connections, recent, ended = {}, {}, {}
 local closed
 if is_all then
   redis.call('DEL', KEYS[10])
   mark('*')
 else
-  connections, ended = connections_of(now, user, KEYS[8], KEYS[9], value, score)
+  connections, recent, ended = connections_of(now, user, KEYS[8], KEYS[9], value, score)
   closed = connections[id]
   connections[id] = nil
   if closed then
@@ -52,7 +52,7 @@ if living > 0 then
   local number = former_number
   remember()
   local unnamed = connections[UNNAMED]
-  if unnamed and living + waiting == 1 then
+  if unnamed and living + waiting == 1 and not next(recent) then
     number = number_of(string.format('%.0f %.0f', unnamed.ttl, unnamed.interval))
     redis.call('DEL', KEYS[9])
     redis.call('SET', KEYS[8], number, 'PXAT', last)
@@ -68,12 +68,16 @@ if living > 0 then
 end
 
 if waiting > 0 and score then
-  -- After an outage another connection may still ping: the next sweep holds the departure for it.
+  -- After an outage another connection may still ping: the next sweep holds the departure for it, or does so
+  -- already and did for this one too.
   remember()
   forget(KEYS[9], ended)
+  local number = select(2, parts(score))
   if value then
     redis.call('DEL', KEYS[8])
-    look_at(now, KEYS[11], user, before, now - 1, select(2, parts(score)))
+    look_at(now, KEYS[11], user, before, now - 1, number)
+  elseif redis.call('ZSCORE', KEYS[5], user) then
+    redis.call('ZADD', KEYS[1], 'XX', longest_hold(now, connections) + number / 4096, user)
   end
   return { 0, 0 }
 end
