@@ -121,11 +121,13 @@ local function connections_of(now, user, user_key, hash_key, value, score)
   local found, recent, ended = written(hash_key), {}, {}
   if not value and score and not next(found) then
     -- Only the unnamed connection was there. When it last pinged is not known exactly, so it counts as one that
-    -- expired only now; unless its hold is over.
+    -- expired only now or, if its departure is held, at the end of the outage.
     local time, number = parts(score)
-    if time >= now or not redis.call('ZSCORE', KEYS[5], user) then
-      local ttl, interval = grant(number)
-      found[UNNAMED] = { deadline = now - 1, ttl = ttl, interval = interval }
+    local ttl, interval = grant(number)
+    local is_held = redis.call('ZSCORE', KEYS[5], user)
+    if not is_held or time >= now then
+      local deadline = is_held and math.min(time - patience(interval), now - 1) or now - 1
+      found[UNNAMED] = { deadline = deadline, ttl = ttl, interval = interval }
     end
   end
   for id, each in pairs(found) do

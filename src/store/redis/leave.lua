@@ -39,6 +39,8 @@ else
   if closed then
     mark(id)
     ended[#ended + 1] = id
+  elseif recent[id] then
+    redis.call('HDEL', KEYS[9], id)
   end
 end
 
