@@ -85,6 +85,12 @@ pub(super) enum Error {
     StoreUnreachable(String),
     #[error("too many calls wait for the store; try again")]
     StoreOverloaded,
+    #[error("this instance has no memory left for the call; try again")]
+    Overloaded,
+    #[error("the request line and the header fields are larger than 16 KiB")]
+    HeadTooLarge,
+    #[error("this is no request of HTTP/1.1 or HTTP/2")]
+    NotHttp,
     #[error("something went wrong here; it was logged")]
     Internal(String),
 }
@@ -149,6 +155,13 @@ impl Error {
                 "store-overloaded",
                 "Store overloaded",
             ),
+            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
+            Self::HeadTooLarge => (
+                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "head-too-large",
+                "Head too large",
+            ),
+            Self::NotHttp => (S::BAD_REQUEST, "not-http", "Not HTTP"),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal-error", "Internal error"),
         }
     }
@@ -156,7 +169,10 @@ impl Error {
     /// When it may go better, in whole seconds.
     fn retry_after(&self) -> Option<u64> {
         let wait = match self {
-            Self::StoreUnreachable(_) | Self::StoreOverloaded | Self::KeysUnreachable => RETRY_SOON,
+            Self::StoreUnreachable(_)
+            | Self::StoreOverloaded
+            | Self::Overloaded
+            | Self::KeysUnreachable => RETRY_SOON,
             Self::TooManyStreams(_) => RETRY_STREAM,
             Self::TooManyCalls(wait) => *wait,
             _ => return None,
