@@ -24,4 +24,5 @@ pub mod telemetry;
 mod workers;
 
 pub use self::healthcheck::healthcheck;
+pub use self::open_files::TooFewFiles;
 pub use self::server::{Running, Server, ServerError};

@@ -17,7 +17,7 @@ use crate::http::{
     Access, Admission, AppState, Batch, Connections, Room, Worker, fronts, metrics_front,
 };
 use crate::memory_budget::MemoryBudget;
-use crate::open_files;
+use crate::open_files::{self, TooFewFiles};
 use crate::presence::PresenceService;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -86,6 +86,9 @@ pub enum ServerError {
     /// The system gives no files for the threads that serve connections.
     #[error("cannot start the threads that serve connections: {0}")]
     Workers(io::Error),
+    /// The system lets this process open too few files.
+    #[error("cannot start: {0}")]
+    OpenFiles(#[from] TooFewFiles),
     /// A setting makes no sense.
     #[error(transparent)]
     Setting(#[from] InvalidSetting),
@@ -105,7 +108,7 @@ impl Server {
         let store = Arc::new(Store::open(&config)?);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics)));
         let memory = MemoryBudget::detect();
-        let connections = open_files::connections(config.connections, WorkerThreads::runtimes());
+        let connections = open_files::connections(config.connections, WorkerThreads::runtimes())?;
         let connections = memory.connections(connections);
         let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
         config.access.streams = config.access.streams.min(beside_calls as usize);
