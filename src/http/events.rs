@@ -192,16 +192,15 @@ async fn open(
         seat.leave_hyper();
     }
     let _turn = state.admission.turn().await;
-    let stream = state
-        .streams
-        .open(StreamRequest {
-            interest,
-            snapshot: asked.snapshot,
-            last_event_id: asked.last_event_id,
-            caller: caller.name(),
-            closes_by: caller.expires(),
-        })
-        .await?;
+    let opened = state.streams.open(StreamRequest {
+        interest,
+        snapshot: asked.snapshot,
+        last_event_id: asked.last_event_id,
+        caller: caller.name(),
+        closes_by: caller.expires(),
+    });
+    // Thousands may wait for their turn, and need no room yet for what comes after.
+    let stream = Box::pin(opened).await?;
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
