@@ -8,8 +8,10 @@
 //! | 1/4 | connections, idle ones and streams: [`MemoryBudget::connections`] |
 //! | 1/4 | HTTP/1 connections with a request: [`MemoryBudget::conversations`] |
 //! | 1/8 | HTTP/2 connections, large bodies and large answers: [`MemoryBudget::bulk`] |
-//! | 1/16 | what readers of streams have yet to take from this process's buffers: [`MemoryBudget::unsent`] |
-//! | 1/16 | events that wait in the queues of streams: [`MemoryBudget::queues`] |
+//! | 1/32 | what readers of streams have yet to take from this process's buffers: [`MemoryBudget::unsent`] |
+//! | 1/32 | events that wait in the queues of streams: [`MemoryBudget::queues`] |
+//! | 1/32 | snapshots that are being read: [`MemoryBudget::snapshots`] |
+//! | 1/32 | the users that streams are about: [`MemoryBudget::watched_users`] |
 //! | 1/16 | recent events, kept for streams that resume: [`MemoryBudget::recent_events`] |
 //! | 1/16 | tokens that were verified: [`MemoryBudget::tokens`] |
 //! | 1/8 | everything else |
@@ -32,6 +34,9 @@ const CONNECTION_BYTES: u64 = 6 << 10;
 /// The most that an HTTP/1 connection with a request takes: a head of 16 KiB, an answer's part of as much, twice
 /// that where buffers grow, and hyper's state.
 pub const CONVERSATION_BYTES: u64 = 64 << 10;
+
+/// What one user takes that a stream is about.
+const WATCHED_USER_BYTES: u64 = 150;
 
 /// The memory that this process was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,12 +84,22 @@ impl MemoryBudget {
 
     /// Bytes that were taken from the queues of streams and cannot be sent yet.
     pub fn unsent(self) -> usize {
-        size(self.bytes / 16)
+        size(self.bytes / 32)
     }
 
     /// Bytes of the queues of all streams.
     pub fn queues(self) -> usize {
-        size(self.bytes / 16)
+        size(self.bytes / 32)
+    }
+
+    /// Bytes of snapshots that are being read.
+    pub fn snapshots(self) -> usize {
+        size(self.bytes / 32)
+    }
+
+    /// How many users all streams may be about.
+    pub fn watched_users(self) -> usize {
+        size(self.bytes / 32 / WATCHED_USER_BYTES)
     }
 
     /// Bytes of recent events, kept for streams that resume.
@@ -136,8 +151,10 @@ mod tests {
             let given = MemoryBudget::of(mib << 20);
             let connections = u64::from(given.connections(u32::MAX)) * CONNECTION_BYTES;
             let conversations = given.conversations() as u64 * CONVERSATION_BYTES;
-            let rest = given.bulk() + given.unsent() + given.queues();
-            let rest = (rest + given.recent_events() + given.tokens()) as u64;
+            let of_streams = given.unsent() + given.queues() + given.snapshots();
+            let rest = given.bulk() + of_streams + given.recent_events() + given.tokens();
+            let watched = given.watched_users() as u64 * WATCHED_USER_BYTES;
+            let rest = rest as u64 + watched;
             assert!(connections + conversations + rest <= (mib << 20) / 8 * 7);
         }
     }
