@@ -1,8 +1,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
-
-const MIB: usize = 1_024 * 1_024;
+use crate::memory_budget::MemoryBudget;
 
 /// How much memory the streams of an instance may take together, beside what each takes by itself.
 #[derive(Clone, Copy, Debug)]
@@ -19,13 +18,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The usual limits, with the times that `config` sets.
-    pub fn of(config: &Config) -> Self {
+    /// The limits that `memory` allows, with the times and sizes that `config` sets.
+    pub fn of(config: &Config, memory: MemoryBudget) -> Self {
+        let history_bytes = usize::try_from(config.history_bytes).unwrap_or(usize::MAX);
         Self {
             history: config.history,
-            history_bytes: 64 * MIB,
-            snapshot_bytes: 64 * MIB,
-            watched_users: 1_000_000,
+            history_bytes: history_bytes.min(memory.recent_events()),
+            snapshot_bytes: memory.snapshots(),
+            watched_users: memory.watched_users(),
         }
     }
 }

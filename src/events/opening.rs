@@ -318,6 +318,7 @@ mod tests {
     use crate::config::Config;
     use crate::events::slot::Opening;
     use crate::events::stream::Credential;
+    use crate::memory_budget::MemoryBudget;
     use crate::telemetry::Metrics;
 
     #[derive(Debug)]
@@ -340,7 +341,7 @@ mod tests {
     }
 
     fn hub() -> Arc<Hub> {
-        let limits = Limits::of(&Config::default());
+        let limits = Limits::of(&Config::default(), MemoryBudget::of(1 << 30));
         Arc::new(Hub::new(Arc::new(Metrics::new()), limits))
     }
 

@@ -17,6 +17,7 @@ use utoipa_swagger_ui::{Config, SwaggerFile, serve};
 
 use super::AppState;
 use super::error::Error;
+use super::parts::in_parts;
 
 /// The page loads only its own files, sends requests only to this service, and is part of no other page. Swagger UI
 /// sets styles in its HTML and has its pictures in its style sheet.
@@ -66,5 +67,5 @@ fn file(name: &str, config: Arc<Config<'static>>) -> Result<Response, Error> {
     headers.extend(content_type.ok().map(|value| (CONTENT_TYPE, value)));
     let gzip = gzpipped.then(|| HeaderValue::from_static("gzip"));
     headers.extend(gzip.map(|value| (CONTENT_ENCODING, value)));
-    Ok(response)
+    Ok(in_parts(response))
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use super::AppState;
 use super::error::Problem;
+use super::parts::in_parts;
 use crate::events::{
     PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline,
 };
@@ -87,7 +89,7 @@ pub(super) fn routes(document: &utoipa::openapi::OpenApi) -> Router<Arc<AppState
     let json: Bytes = document.to_json().unwrap_or_default().into();
     let serve = move || {
         let json = json.clone();
-        async move { ([(CONTENT_TYPE, "application/json")], json) }
+        async move { in_parts(([(CONTENT_TYPE, "application/json")], json).into_response()) }
     };
     Router::new().route(PATH, get(serve))
 }

@@ -98,6 +98,12 @@ pub(super) enum Error {
     StoreUnreachable(String),
     #[error("too many calls wait for the store; try again")]
     StoreOverloaded,
+    #[error("this instance has no memory left for the call; try again")]
+    Overloaded,
+    #[error("the request line and the header fields are larger than 16 KiB")]
+    HeadTooLarge,
+    #[error("this is no request of HTTP/1.1 or HTTP/2")]
+    NotHttp,
     #[error("something went wrong here; it was logged")]
     Internal(String),
 }
@@ -179,6 +185,13 @@ impl Error {
                 "store-overloaded",
                 "Store overloaded",
             ),
+            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
+            Self::HeadTooLarge => (
+                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "head-too-large",
+                "Head too large",
+            ),
+            Self::NotHttp => (S::BAD_REQUEST, "not-http", "Not HTTP"),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal-error", "Internal error"),
         }
     }
@@ -187,9 +200,10 @@ impl Error {
     fn passing(&self) -> Option<Passing> {
         let (cause, wait) = match self {
             Self::StoreUnreachable(_) => (StreamRefusal::StoreUnreachable, RETRY_SOON),
-            Self::StoreOverloaded | Self::KeysUnreachable | Self::TooManyTokens => {
-                (StreamRefusal::Overloaded, RETRY_SOON)
-            }
+            Self::StoreOverloaded
+            | Self::Overloaded
+            | Self::KeysUnreachable
+            | Self::TooManyTokens => (StreamRefusal::Overloaded, RETRY_SOON),
             Self::TooManyStreams(_) => (StreamRefusal::TooManyStreams, RETRY_STREAM),
             Self::TooManyCalls(wait) => (StreamRefusal::Overloaded, *wait),
             _ => return None,

@@ -204,17 +204,20 @@ async fn open(
             Interest::users(users)
         }
     };
-    let stream = state
-        .streams
-        .open(StreamRequest {
-            interest,
-            snapshot: asked.snapshot,
-            last_event_id: asked.last_event_id,
-            caller: caller.name(),
-            closes_by: caller.expires(),
-            credential: caller.credential(),
-        })
-        .await?;
+    if let Some(Extension(seat)) = &seat {
+        seat.leave_hyper();
+    }
+    let _turn = state.admission.turn().await;
+    let opened = state.streams.open(StreamRequest {
+        interest,
+        snapshot: asked.snapshot,
+        last_event_id: asked.last_event_id,
+        caller: caller.name(),
+        closes_by: caller.expires(),
+        credential: caller.credential(),
+    });
+    // Thousands may wait for their turn, and need no room yet for what comes after.
+    let stream = Box::pin(opened).await?;
     let body = match seat {
         Some(Extension(seat)) => {
             seat.take(stream);

@@ -14,7 +14,6 @@ use tower_service::Service;
 
 use super::guard::Guard;
 use super::input::USERS_PATH;
-use super::parts::in_parts;
 use super::{AppState, response_headers, users};
 
 /// A router, and a shorter way for pings: nearly every call is one, and the router takes about as long to
@@ -62,7 +61,7 @@ impl Front {
 fn finished(answer: Result<Response, Infallible>) -> Response {
     let mut response = into_ok(answer);
     response_headers::add_missing(response.headers_mut());
-    in_parts(response)
+    response
 }
 
 fn into_ok(answer: Result<Response, Infallible>) -> Response {

@@ -1,7 +1,7 @@
-//! Large response bodies, passed on in small parts.
+//! Bodies that are part of the program, passed on in small parts.
 //!
-//! hyper copies each frame of a body into the buffer of its connection. A body that is one large frame would be in
-//! memory once more for every client that does not read its response.
+//! A connection counts a frame that it has yet to send as memory of its client. Of these bodies only the part that hyper
+//! has copied is.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,8 +13,7 @@ use http_body::{Frame, SizeHint};
 /// The largest frame that a connection is given.
 const PART_BYTES: usize = 16 * 1_024;
 
-/// The same response, whose body comes in parts where it is large. An event stream, whose length nobody
-/// knows, is left as it is.
+/// The same response, whose body comes in parts where it is large.
 pub(super) fn in_parts(response: Response) -> Response {
     let length = response.body().size_hint().exact();
     match length {

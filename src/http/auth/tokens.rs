@@ -16,6 +16,7 @@ use super::verifying::{Refused, Rules, VerifyingKey};
 use super::{Token, User, Watch};
 use crate::config::{AccessConfig, InvalidSetting};
 use crate::http::error::Error;
+use crate::memory_budget::MemoryBudget;
 use crate::telemetry::Metrics;
 
 /// How much memory remembered tokens take at most, in bytes: about 270,000 plain ones.
@@ -59,6 +60,11 @@ impl Weighter<Digest, Arc<User>> for Weight {
     }
 }
 
+/// How much memory remembered tokens may take here.
+fn remembered_bytes() -> u64 {
+    REMEMBERED_BYTES.min(MemoryBudget::detect().tokens() as u64)
+}
+
 impl Tokens {
     /// Reads the keys; none where no kind of token is configured.
     pub(super) fn read(
@@ -87,7 +93,7 @@ impl Tokens {
         Ok(Some(Self {
             own,
             published,
-            remembered: Cache::with_weighter(REMEMBERED_AT_FIRST, REMEMBERED_BYTES, Weight),
+            remembered: Cache::with_weighter(REMEMBERED_AT_FIRST, remembered_bytes(), Weight),
             checks: Checks::new(),
             limits: Limits::new(config.rate_limit),
             metrics: Arc::clone(metrics),
