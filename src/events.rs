@@ -26,6 +26,7 @@ mod slot;
 mod snapshot;
 mod stream;
 mod streams;
+mod waiting;
 
 pub use self::bus::Bus;
 pub use self::capacity::Full;

@@ -18,6 +18,7 @@ use super::limits::Limits;
 use super::payload::EndReason;
 use super::ring::{Bounds, Ring};
 use super::slot::{Opening, Pushed, Slot};
+use super::waiting::Waiting;
 use crate::presence::{Entry, Epoch, Position, UserId};
 use crate::telemetry::Metrics;
 
@@ -33,6 +34,7 @@ pub struct Hub {
     metrics: Arc<Metrics>,
     limits: Limits,
     pub(super) state: Mutex<State>,
+    waiting: Arc<Waiting>,
     /// Whether the history is being read for the first time.
     fills: AtomicBool,
     advanced: Notify,
@@ -73,6 +75,7 @@ impl Hub {
         Self {
             metrics,
             limits,
+            waiting: Waiting::at_most(limits.queue_bytes),
             state: Mutex::new(state),
             fills: AtomicBool::new(false),
             advanced: Notify::new(),
@@ -212,7 +215,7 @@ impl Hub {
         let id = state.next_id;
         state.next_id += 1;
         let closes = opening.closes;
-        let slot = Arc::new(Slot::new(id, group, interest, opening));
+        let slot = Arc::new(Slot::new(id, group, interest, opening, &self.waiting));
         state.index.add(group, &slot);
         state.ages.add(&slot, closes);
         self.metrics.streams.inc();

@@ -265,6 +265,7 @@ mod tests {
     use super::*;
     use crate::events::EndReason;
     use crate::events::slot::Opening;
+    use crate::events::waiting::Waiting;
 
     fn users(numbers: impl IntoIterator<Item = usize>) -> Interest {
         let ids = numbers
@@ -281,7 +282,13 @@ mod tests {
             closes: (Instant::now(), EndReason::MaxAge),
             credential: None,
         };
-        let slot = Arc::new(Slot::new(id, group, index.interest(group), opening));
+        let slot = Arc::new(Slot::new(
+            id,
+            group,
+            index.interest(group),
+            opening,
+            &Waiting::at_most(0),
+        ));
         index.add(group, &slot);
         while index.enter_some(group) {}
         slot

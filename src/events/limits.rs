@@ -12,6 +12,8 @@ pub struct Limits {
     pub history_bytes: usize,
     /// How many bytes the snapshots take that are yet to be read, beside one.
     pub snapshot_bytes: usize,
+    /// How many bytes the queues of all streams take, beside some KiB for each.
+    pub queue_bytes: usize,
     /// How many users all streams are about; those of equal lists count once. Each takes about 150
     /// bytes.
     pub watched_users: usize,
@@ -25,6 +27,7 @@ impl Limits {
             history: config.history,
             history_bytes: history_bytes.min(memory.recent_events()),
             snapshot_bytes: memory.snapshots(),
+            queue_bytes: memory.queues(),
             watched_users: memory.watched_users(),
         }
     }

@@ -106,10 +106,19 @@ impl Replays {
     }
 }
 
-/// Feeds the messages and lets the reader take them; false when the stream ended.
+/// Feeds a block that other streams share, and lets the reader take it; false when the stream ended.
 async fn feed(slot: &Slot, block: Bytes) -> bool {
     if !block.is_empty() {
         slot.feed([block]);
+    }
+    yield_now().await;
+    slot.drained().await
+}
+
+/// Feeds messages that no other stream has, and lets the reader take them; false when the stream ended.
+async fn feed_own(slot: &Slot, messages: Bytes) -> bool {
+    if !messages.is_empty() {
+        slot.feed_own(messages);
     }
     yield_now().await;
     slot.drained().await
@@ -148,7 +157,7 @@ async fn feed_wanted(hub: &Hub, slot: &Arc<Slot>, mut place: Place) -> Result<Po
         let (epoch, events) = copy(hub, place, place.number..upto, wanted)?;
         place.number = upto;
         for part in events.chunks(BLOCK as usize) {
-            feed(slot, written(epoch, part)).await;
+            feed_own(slot, written(epoch, part)).await;
         }
         if slot.has_ended() {
             break;
@@ -214,7 +223,7 @@ async fn feed_found(
             ..end
         };
         let (epoch, events) = copy(hub, first, part.iter().copied(), |_| true)?;
-        if !feed(slot, written(epoch, &events)).await {
+        if !feed_own(slot, written(epoch, &events)).await {
             break;
         }
     }

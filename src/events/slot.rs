@@ -12,10 +12,12 @@ use super::frame::{self, KEEP_ALIVE};
 use super::index::GroupId;
 use super::payload::EndReason;
 use super::stream::{Credential, Interest};
+use super::waiting::{Waiting, WaitingShare};
 use crate::presence::Position;
 
 /// How many events may wait for a reader before it is cut off. They are shared, so a full queue
-/// costs 128 KiB; at a hundred events a second it gives a reader forty seconds.
+/// costs 128 KiB; at a hundred events a second it gives a reader forty seconds. Where many readers are slow,
+/// [`Waiting`] cuts them off sooner.
 const LIVE_LIMIT: usize = 4_096;
 
 /// How many bytes one poll hands to the connection at most, to be written with one call.
@@ -53,6 +55,9 @@ struct State {
     prologue: VecDeque<Bytes>,
     /// Events in order, from the hub.
     live: VecDeque<Bytes>,
+    /// How many bytes of `prologue` no other stream holds.
+    own_bytes: usize,
+    share: WaitingShare,
     /// Whether to send a comment when there is nothing else.
     comment: bool,
     /// Whether the reader was told when to reconnect.
@@ -89,10 +94,18 @@ pub(super) enum Pushed {
 }
 
 impl Slot {
-    pub(super) fn new(id: u64, group: GroupId, interest: Interest, opening: Opening) -> Self {
+    pub(super) fn new(
+        id: u64,
+        group: GroupId,
+        interest: Interest,
+        opening: Opening,
+        waiting: &Arc<Waiting>,
+    ) -> Self {
         let state = State {
             prologue: VecDeque::new(),
             live: VecDeque::new(),
+            own_bytes: 0,
+            share: WaitingShare::of(waiting),
             comment: true,
             greeted: false,
             caught_up: false,
@@ -162,6 +175,19 @@ impl Slot {
         true
     }
 
+    /// Queues messages that were written for this stream alone; false when the stream has ended,
+    /// also because too much waits in all streams.
+    pub(super) fn feed_own(&self, messages: Bytes) -> bool {
+        let mut state = self.state.lock();
+        if !state.is_open() {
+            return false;
+        }
+        state.own_bytes += messages.len();
+        state.prologue.push_back(messages);
+        wake(&mut state.reader);
+        state.count()
+    }
+
     /// Queues the last of a snapshot, which says that the stream has caught up.
     pub(super) fn feed_ready(&self, ready: Bytes) -> bool {
         self.state.lock().caught_up = true;
@@ -217,7 +243,10 @@ impl Slot {
         state.quiet = 0;
         state.live.push_back(frame.clone());
         wake(&mut state.reader);
-        Pushed::Queued
+        match state.count() {
+            true => Pushed::Queued,
+            false => Pushed::Overflowed,
+        }
     }
 
     /// Queues a comment or, where the stream has had no message for long, `ready` with the newest
@@ -298,8 +327,20 @@ impl State {
     fn start_anew(&mut self) {
         self.known = None;
         self.caught_up = false;
-        self.live.clear();
-        self.prologue.clear();
+        self.drop_queues();
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.own_bytes + (self.prologue.len() + self.live.len()) * size_of::<Bytes>()
+    }
+
+    /// Counts what waits; ends the stream where there is no room for it.
+    fn count(&mut self) -> bool {
+        let fits = self.share.set(self.waiting_bytes());
+        if !fits {
+            self.end(EndReason::TooSlow);
+        }
+        fits
     }
 
     fn is_open(&self) -> bool {
@@ -318,6 +359,8 @@ impl State {
     fn drop_queues(&mut self) {
         self.prologue = VecDeque::new();
         self.live = VecDeque::new();
+        self.own_bytes = 0;
+        self.share.set(0);
     }
 
     /// What waits, as much of it as goes into one write; at the end the reason.
@@ -338,8 +381,10 @@ impl State {
             None => self.when_nothing_waits()?,
         };
         if self.prologue.is_empty() {
+            self.own_bytes = 0;
             wake(&mut self.feeder);
         }
+        self.share.set(self.waiting_bytes());
         self.comment = false;
         Some(bytes).map(|bytes| self.greet(bytes))
     }

@@ -6,6 +6,9 @@ use crate::presence::Epoch;
 
 const GENERATION: u64 = 1;
 
+/// Bytes for all queues beyond those that each may take.
+const ROOM: usize = 8_192;
+
 fn at(millis: u64) -> Position {
     Position {
         millis,
@@ -18,13 +21,17 @@ fn ready(millis: u64) -> Bytes {
 }
 
 fn slot() -> Slot {
+    slot_among(&Waiting::at_most(usize::MAX))
+}
+
+fn slot_among(waiting: &Arc<Waiting>) -> Slot {
     let opening = Opening {
         interest: Interest::Everyone,
         snapshot: false,
         closes: (Instant::now(), EndReason::MaxAge),
         credential: None,
     };
-    Slot::new(1, 0, Interest::Everyone, opening)
+    Slot::new(1, 0, Interest::Everyone, opening, waiting)
 }
 
 /// What the reader is handed now, if anything; `None` inside at the end.
@@ -140,4 +147,30 @@ fn a_stream_of_an_earlier_ring_is_left_once_and_hears_nothing_of_the_new_one() {
     assert!(slot.leave_before(GENERATION + 1));
     assert!(!slot.leave_before(GENERATION + 1));
     assert_eq!(taken(&slot), Some(Some(": keep-alive\n".to_owned())));
+}
+
+#[test]
+fn a_reader_is_cut_off_where_too_much_waits_for_all_readers() {
+    let waiting = Waiting::at_most(ROOM);
+    let (slot, other) = (slot_among(&waiting), slot_among(&waiting));
+    slot.follow(GENERATION, at(0), Vec::new(), || ready(0));
+    let pushed: Vec<_> = (1..1_000)
+        .map(|millis| slot.push(GENERATION, at(millis), &ready(millis)))
+        .collect();
+    let queued = pushed
+        .iter()
+        .take_while(|pushed| **pushed == Pushed::Queued)
+        .count();
+    assert!(
+        (ROOM / size_of::<Bytes>()..1_000).contains(&queued),
+        "{queued} were queued"
+    );
+    assert_eq!(pushed[queued], Pushed::Overflowed);
+    let last = taken(&slot).flatten().expect("the reason");
+    assert!(last.contains("too-slow"), "{last}");
+    assert!(
+        !other.feed_own(vec![b'x'; 3 * ROOM].into()),
+        "there is no room for that"
+    );
+    assert!(other.has_ended());
 }
