@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use self::model::{Bracket, Grant, Model, Touch};
 use crate::redis_server::RedisServer;
+use crate::wait::PATIENCE;
 
 /// What two instances grant: long enough for a few calls, short enough that histories are full of expiries.
 const GRANTS: [Grant; 2] = [
@@ -89,6 +90,15 @@ impl Run {
         for store in &stores {
             let store = Arc::clone(store);
             supervision.spawn(async move { store.supervise().await });
+        }
+        for store in &stores {
+            let reached = async {
+                while store.check().await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let reached = tokio::time::timeout(PATIENCE, reached).await;
+            reached.expect("the store is reached");
         }
         let users = USERS.map(|user| UserId::new(user).expect("a good id"));
         let mut run = Self {

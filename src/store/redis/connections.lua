@@ -34,8 +34,9 @@ local function note_outage(now)
   return swept
 end
 
--- All outages in the order of time, with the one that nobody has recorded yet.
+-- All outages in the order of time, with the one that nobody has recorded yet, and when the last sweep ran.
 local known_outages
+local last_sweep = 0
 local function outages(now)
   if not known_outages then
     known_outages = {}
@@ -43,9 +44,9 @@ local function outages(now)
       local from, to = outage:match('^(%d+) (%d+)$')
       known_outages[i] = { tonumber(from), tonumber(to) }
     end
-    local swept = tonumber(redis.call('GET', KEYS[6]))
-    if swept and now - swept > tonumber(ARGV[5]) then
-      known_outages[#known_outages + 1] = { swept, now }
+    last_sweep = tonumber(redis.call('GET', KEYS[6])) or now
+    if now - last_sweep > tonumber(ARGV[5]) then
+      known_outages[#known_outages + 1] = { last_sweep, now }
     end
   end
   return known_outages
@@ -75,6 +76,15 @@ local function held_until(now, deadline, ttl, interval)
   return first and first + patience(interval) or 0
 end
 
+-- Until when the departure of all of some connections waits, or 0.
+local function longest_hold(now, connections)
+  local longest = 0
+  for _, each in pairs(connections) do
+    longest = math.max(longest, held_until(now, each.deadline, each.ttl, each.interval))
+  end
+  return longest
+end
+
 -- What the hash of connections holds, expired or not: of each id its deadline, TTL and interval.
 local function written(key)
   local found, fields = {}, redis.call('HGETALL', key)
@@ -99,29 +109,38 @@ end
 
 -- The connections of a user that live, and those that expired and may still ping after an outage.
 --
--- `value` is what the user's key holds, `score` the user's score in the index, or false.
--- Also returns the ids of those in the hash that count no more.
-local function connections_of(now, user_key, hash_key, value, score)
+-- `value` is what the user's key holds, `score` the user's score in the index, or false. Also returns those that
+-- expired since the last sweep, because an outage may have begun with that; and the ids of all others in the hash,
+-- which count no more.
+local function connections_of(now, user, user_key, hash_key, value, score)
   if value and value ~= '*' then
     local ttl, interval = grant(value)
     local deadline = redis.call('PEXPIRETIME', user_key)
-    return { [UNNAMED] = { deadline = deadline, ttl = ttl, interval = interval } }, {}
+    return { [UNNAMED] = { deadline = deadline, ttl = ttl, interval = interval } }, {}, {}
   end
-  local found, ended = written(hash_key), {}
+  local found, recent, ended = written(hash_key), {}, {}
   if not value and score and not next(found) then
-    -- Only the unnamed connection was there. When it last pinged is not known exactly.
-    local ttl, interval = grant(select(2, parts(score)))
-    found[UNNAMED] = { deadline = now - 1, ttl = ttl, interval = interval }
+    -- Only the unnamed connection was there. When it last pinged is not known exactly, so it counts as one that
+    -- expired only now or, if its departure is held, at the end of the outage.
+    local time, number = parts(score)
+    local ttl, interval = grant(number)
+    local is_held = redis.call('ZSCORE', KEYS[5], user)
+    if not is_held or time >= now then
+      local deadline = is_held and math.min(time - patience(interval), now - 1) or now - 1
+      found[UNNAMED] = { deadline = deadline, ttl = ttl, interval = interval }
+    end
   end
   for id, each in pairs(found) do
     if each.deadline < now and held_until(now, each.deadline, each.ttl, each.interval) <= now then
-      ended[#ended + 1] = id
+      found[id] = nil
+      if each.deadline >= last_sweep then
+        recent[id] = each
+      else
+        ended[#ended + 1] = id
+      end
     end
   end
-  for _, id in ipairs(ended) do
-    found[id] = nil
-  end
-  return found, ended
+  return found, recent, ended
 end
 
 -- How many of some connections live, how many may still ping, and the last deadline of the living.
@@ -137,17 +156,20 @@ local function tally(now, connections)
   return living, waiting, last
 end
 
--- Makes the index look at an announced user at `time` at the latest, and gives the score the fraction of the
--- grant with this number. A sweep may have read another deadline before and not yet written it down, so this is
--- noted for it in the stream `notes`.
-local function look_by(now, notes, user, score, time, number)
-  local new = math.min((parts(score)), time) + number / 4096
-  redis.call('ZADD', KEYS[1], 'XX', new, user)
+-- Makes the index look at an announced user at `time`, and gives the score the fraction of the grant with this
+-- number. The user's key lived until `before`: if a sweep read that and has not yet written it down, it would
+-- undo this, so this is noted for it in the stream `notes`.
+local function look_at(now, notes, user, before, time, number)
+  local score = time + number / 4096
+  redis.call('ZADD', KEYS[1], 'XX', score, user)
+  if before < time then
+    return
+  end
   local last = redis.call('XREVRANGE', notes, '+', '-', 'COUNT', 1)[1]
   if last and tonumber(last[1]:match('%d+')) > now + NOTED_FOR then
     -- The clock was set back: the note would count until the clock has caught up.
     redis.call('DEL', notes)
   end
-  redis.call('XADD', notes, 'MINID', now - NOTED_FOR, '*', user, new)
+  redis.call('XADD', notes, 'MINID', now - NOTED_FOR, '*', user, score)
   redis.call('PEXPIRE', notes, NOTED_FOR)
 end

@@ -27,18 +27,20 @@ local function mark(member)
   redis.call('PEXPIRE', KEYS[10], CLOSED_FOR)
 end
 
-local connections, ended = {}, {}
+local connections, recent, ended = {}, {}, {}
 local closed
 if is_all then
   redis.call('DEL', KEYS[10])
   mark('*')
 else
-  connections, ended = connections_of(now, KEYS[8], KEYS[9], value, score)
+  connections, recent, ended = connections_of(now, user, KEYS[8], KEYS[9], value, score)
   closed = connections[id]
   connections[id] = nil
   if closed then
     mark(id)
     ended[#ended + 1] = id
+  elseif recent[id] then
+    redis.call('HDEL', KEYS[9], id)
   end
 end
 
@@ -48,11 +50,11 @@ if living + waiting > 0 and not closed then
 end
 
 if living > 0 then
-  local time, former_number = parts(score or 0)
+  local former_number = select(2, parts(score or 0))
   local number = former_number
   remember()
   local unnamed = connections[UNNAMED]
-  if unnamed and living + waiting == 1 then
+  if unnamed and living + waiting == 1 and not next(recent) then
     number = number_of(string.format('%.0f %.0f', unnamed.ttl, unnamed.interval))
     redis.call('DEL', KEYS[9])
     redis.call('SET', KEYS[8], number, 'PXAT', last)
@@ -62,18 +64,22 @@ if living > 0 then
     redis.call('PEXPIREAT', KEYS[8], last)
   end
   if score and (before > last or number ~= former_number) then
-    look_by(now, KEYS[11], user, score, last, number)
+    look_at(now, KEYS[11], user, before, last, number)
   end
   return { 1, 0 }
 end
 
 if waiting > 0 and score then
-  -- After an outage another connection may still ping: the next sweep holds the departure for it.
+  -- After an outage another connection may still ping: the next sweep holds the departure for it, or does so
+  -- already and did for this one too.
   remember()
   forget(KEYS[9], ended)
+  local number = select(2, parts(score))
   if value then
     redis.call('DEL', KEYS[8])
-    look_by(now, KEYS[11], user, score, now, select(2, parts(score)))
+    look_at(now, KEYS[11], user, before, now - 1, number)
+  elseif redis.call('ZSCORE', KEYS[5], user) then
+    redis.call('ZADD', KEYS[1], 'XX', longest_hold(now, connections) + number / 4096, user)
   end
   return { 0, 0 }
 end

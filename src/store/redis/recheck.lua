@@ -22,7 +22,7 @@ local function capped(key)
 end
 
 -- The longest hold of a departure from now on.
-local function longest_hold(key, number)
+local function longest_wait(key, number)
   local longest = 0
   for _, each in pairs(written(key)) do
     longest = math.max(longest, patience(each.interval))
@@ -48,7 +48,7 @@ for i = 8, #ARGV do
       time = deadline
     elseif held then
       redis.call('ZADD', KEYS[5], math.min(held, now), user)
-      time = math.min(time, now + longest_hold(connections_key, number))
+      time = math.min(time, now + longest_wait(connections_key, number))
     else
       time = math.min(time, now)
     end

@@ -21,13 +21,12 @@ local function departure(connections, time, number)
     local ttl, interval = grant(number)
     return time - ttl, time, held_until(now, now, ttl, interval)
   end
-  local last_seen, deadline, hold = 0, 0, 0
+  local last_seen, deadline = 0, 0
   for _, each in pairs(connections) do
     last_seen = math.max(last_seen, each.deadline - each.ttl)
     deadline = math.max(deadline, each.deadline)
-    hold = math.max(hold, held_until(now, each.deadline, each.ttl, each.interval))
   end
-  return last_seen, deadline, hold
+  return last_seen, deadline, longest_hold(now, connections)
 end
 
 local events, lateness = {}, {}

@@ -34,7 +34,8 @@ local value = redis.call('GET', KEYS[8])
 local before = redis.call('PEXPIRETIME', KEYS[8])
 
 -- Nearly every call of a named connection: one that lives, and will live longest.
-if value == '*' and is_ping and mine.deadline >= before then
+local is_alone = id == UNNAMED and redis.call('HLEN', KEYS[9]) == 1
+if value == '*' and is_ping and mine.deadline >= before and not is_alone then
   local known = redis.call('HGET', KEYS[9], id)
   if known and tonumber(known:match('^%d+')) >= now then
     redis.call('HSET', KEYS[9], id, text_of(mine))
@@ -49,7 +50,7 @@ if not score then
   -- A lost index is noticed before a grant gets its number.
   epoch()
 end
-local connections, ended = connections_of(now, KEYS[8], KEYS[9], value, score)
+local connections, recent, ended = connections_of(now, user, KEYS[8], KEYS[9], value, score)
 local former = connections[id]
 if not (former and former.deadline >= now) then
   if is_ping and is_closed() then
@@ -59,22 +60,25 @@ if not (former and former.deadline >= now) then
     return { 'full' }
   end
 end
-connections[id] = mine
+recent[id], connections[id] = nil, mine
 local living, waiting, last = tally(now, connections)
-if living + waiting > tonumber(ARGV[9]) then
-  -- Those that may still ping give up their places.
+local _, expired = tally(now, recent)
+if living + waiting + expired > tonumber(ARGV[9]) then
+  -- Those that live no more give up their places.
   for other, each in pairs(connections) do
     if each.deadline < now then
-      ended[#ended + 1] = other
-      connections[other] = nil
+      recent[other], connections[other] = each, nil
     end
   end
-  waiting = 0
+  for other in pairs(recent) do
+    ended[#ended + 1] = other
+  end
+  waiting, expired, recent = 0, 0, {}
 end
 
 -- The first command that writes is one that a full Redis refuses; it refuses none after that.
 local number
-if id == UNNAMED and living == 1 and waiting == 0 then
+if id == UNNAMED and living + waiting + expired == 1 then
   number = number_of(ARGV[3] .. ' ' .. ARGV[4])
   redis.call('SET', KEYS[8], number, 'PXAT', last)
   redis.call('DEL', KEYS[9])
@@ -82,8 +86,9 @@ else
   redis.call('SET', KEYS[8], '*', 'PXAT', last)
   forget(KEYS[9], ended)
   redis.call('HSET', KEYS[9], id, text_of(mine))
-  if value ~= '*' and connections[UNNAMED] then
-    redis.call('HSET', KEYS[9], UNNAMED, text_of(connections[UNNAMED]))
+  local unnamed = connections[UNNAMED] or recent[UNNAMED]
+  if value ~= '*' and unnamed then
+    redis.call('HSET', KEYS[9], UNNAMED, text_of(unnamed))
   end
   redis.call('PEXPIREAT', KEYS[9], last + AFTERLIFE)
 end
@@ -102,8 +107,8 @@ if score then
   end
   local time, former_number = parts(score)
   number = number or former_number
-  if before > last or time > last or number ~= former_number then
-    look_by(now, KEYS[11], user, score, last, number)
+  if not value or math.max(before, time) > last or number ~= former_number then
+    look_at(now, KEYS[11], user, before, last, number)
   end
 end
 return enter(last + (number or 0) / 4096)

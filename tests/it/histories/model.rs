@@ -271,7 +271,10 @@ impl Model {
                 !overdue,
                 "{id} was left behind: {user:?} at {at:?} {outages:?}"
             );
-            user.known = user.pinged();
+            // Of one who is gone and held, the sweep knows no more than before.
+            if user.surely_online(at) {
+                user.known = user.pinged();
+            }
         }
     }
 }
