@@ -42,10 +42,14 @@ impl RedisServer {
         Self::start_by(arguments, None).await
     }
 
-    /// Starts a server without persistence whose clock can be stepped.
+    /// Starts a server without persistence whose clock can be stepped, and which can be debugged.
     pub(crate) async fn start_with_clock() -> Self {
         let clock = Arc::new(Clock::new());
-        Self::start_by(&["--save", "", "--appendonly", "no"], Some(clock)).await
+        let debug = ["--enable-debug-command", "local"];
+        let arguments = ["--save", "", "--appendonly", "no"]
+            .into_iter()
+            .chain(debug);
+        Self::start_by(&arguments.collect::<Vec<_>>(), Some(clock)).await
     }
 
     async fn start_by(arguments: &[&str], clock: Option<Arc<Clock>>) -> Self {

@@ -1,5 +1,9 @@
 //! Random traffic over three instances, random faults in its midst, and everything that must hold all the same.
 //!
+//! The run has phases. In most of them Redis keeps its data, and then no stream is reset, no call is refused outside the
+//! stated time of a fault, and no departure is later than one hold explains. In the short ones between them Redis loses
+//! its data. The report shows what was excused, and why.
+//!
 //! `PRESENCE_SOAK` says how long faults happen, such as `5m`; `PRESENCE_SOAK_SEED` chooses the same faults and the same
 //! traffic again.
 
@@ -7,6 +11,7 @@ mod callers;
 mod checks;
 mod faults;
 mod journal;
+mod plan;
 mod readers;
 mod report;
 mod stage;
@@ -22,19 +27,17 @@ use crate::client::Client;
 use crate::sse::EventSource;
 use crate::timestamp::Timestamp;
 use crate::wait::eventually_true;
-use callers::{Callers, contested, living, roaming};
+use callers::{Caller, Callers, contested, living, roaming, sleepers};
 use checks::Findings;
 use journal::Journal;
+use plan::Phase;
 use readers::{MARKER, Reader, Tale};
-use stage::{PING_INTERVAL, Stage, TTL};
+use stage::{HOLD, Stage, TTL};
 
-/// How long faults happen where nobody says otherwise.
-const SHORT: Duration = Duration::from_secs(12);
-
-/// Longer than the silent take to be announced gone once all is well: what an outage delays expiries by, which is a ping
-/// interval and its margin of 500 ms, beside the TTL, which passes meanwhile.
+/// Longer than the silent take to be announced gone once all is well: what an outage delays expiries by, beside the
+/// TTL, which passes meanwhile.
 const SETTLING: Duration =
-    Duration::from_millis((TTL.as_millis() + PING_INTERVAL.as_millis()) as u64 + 1_500);
+    Duration::from_millis((TTL.as_millis() + HOLD.as_millis()) as u64 + 1_000);
 
 /// How long readers may take for the last events, the slow ones too.
 const CATCHING_UP: Duration = Duration::from_secs(10);
@@ -50,15 +53,6 @@ impl Drop for Seed {
     }
 }
 
-fn duration() -> Duration {
-    let Ok(text) = env::var("PRESENCE_SOAK") else {
-        return SHORT;
-    };
-    let seconds = text.parse().map(Duration::from_secs);
-    let duration = seconds.or_else(|_| humantime::parse_duration(&text));
-    duration.expect("PRESENCE_SOAK is a duration, such as 90 or 5m")
-}
-
 fn seed() -> Seed {
     let chosen = env::var("PRESENCE_SOAK_SEED").map(|text| text.parse());
     let chosen = chosen.map(|seed| seed.expect("PRESENCE_SOAK_SEED is a number"));
@@ -67,46 +61,83 @@ fn seed() -> Seed {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_happens_the_invariants_hold() {
-    let (seed, duration) = (seed(), duration());
+    let (seed, duration) = (seed(), plan::duration());
     println!(
         "PRESENCE_SOAK={}s PRESENCE_SOAK_SEED={}",
         duration.as_secs(),
         seed.0
     );
     let mut rng = Rng::with_seed(seed.0);
-    let mut stage = Stage::set().await;
-    let (clients, journal) = (stage.clients(), Journal::default());
-    let readers = readers::start(&clients);
+    let journal = Journal::default();
+    let mut stage = Stage::set(&journal).await;
+    let clients = stage.clients();
+    let watched = journal.clone();
+    let watcher = tokio::spawn(async move { watched.watch_the_machine().await });
+    let mut readers = readers::start(&clients);
     eventually_true("every stream is open", async || {
         readers.iter().all(|reader| reader.source.has_begun())
     })
     .await;
     let steady = Callers::steady(&clients, &journal, &mut rng);
     let restless = Callers::restless(&clients, &journal, &mut rng);
+    let caller = Callers::patient(&clients, &journal, &mut rng);
 
-    let end = Instant::now() + duration;
-    let sources: Vec<&EventSource> = readers.iter().map(|reader| &reader.source).collect();
-    tokio::join!(
-        faults::harm_instances(&mut stage.seats, rng.fork(), &journal, end),
-        faults::harm_all(&mut stage.redis, &sources, rng.fork(), &journal, end),
-    );
+    for (phase, length) in plan::phases(duration, &mut rng) {
+        let end = Instant::now() + length;
+        go_through(
+            phase, &mut stage, &readers, &caller, &mut rng, &journal, end,
+        )
+        .await;
+        readers.iter_mut().for_each(Reader::listen);
+    }
 
     stage.all_ready().await;
     restless.stop().await;
     Timestamp::now().plus(SETTLING).pass().await;
     let mut wrong = disagreements(&clients).await;
     wrong.extend(read_to_the_end(&clients[0], &readers).await);
+    journal.record().ended = Some(Timestamp::now());
     steady.stop().await;
-    let tales: Vec<Tale> = readers.iter().map(Reader::tale).collect();
+    watcher.abort();
+    let tales: Vec<Tale> = readers.into_iter().map(Reader::into_tale).collect();
     let findings = Findings::of(&tales, &journal.record(), wrong);
     report::print(&tales, &journal.record(), &findings);
     assert!(findings.wrong.is_empty(), "{}", findings.worst());
     report::assert_telling(&journal.record(), &findings, duration);
 }
 
+/// Lets what belongs to `phase` happen until `end`.
+async fn go_through(
+    phase: Phase,
+    stage: &mut Stage,
+    readers: &[Reader],
+    caller: &Caller,
+    rng: &mut Rng,
+    journal: &Journal,
+    end: Instant,
+) {
+    let sources: Vec<&EventSource> = readers.iter().map(|reader| &reader.source).collect();
+    let (one, other) = (rng.fork(), rng.fork());
+    match phase {
+        Phase::Faults => {
+            tokio::join!(
+                faults::harm_instances(&mut stage.seats, one, journal, end),
+                faults::harm_redis(&stage.redis, &sources, other, journal, end),
+            );
+        }
+        Phase::Denial(denied) => faults::deny(denied, stage, caller, one, journal, end).await,
+        Phase::Losses => {
+            tokio::join!(
+                faults::harm_instances(&mut stage.seats, one, journal, end),
+                faults::lose_data(&mut stage.redis, other, journal, end),
+            );
+        }
+    }
+}
+
 /// Where the look-ups of any instance do not say that exactly the living are online.
 async fn disagreements(clients: &[Client]) -> Vec<String> {
-    let everyone = [living(), roaming(), contested()].concat();
+    let everyone = [living(), roaming(), contested(), sleepers()].concat();
     let expected = living();
     let mut wrong = Vec::new();
     for (instance, client) in clients.iter().enumerate() {

@@ -39,6 +39,11 @@ impl Timestamp {
         self.0 - earlier.0
     }
 
+    /// So many milliseconds later, or earlier where they are negative.
+    pub(crate) fn later_by(self, ms: i64) -> Self {
+        Self(self.0 + ms)
+    }
+
     pub(crate) fn plus(self, duration: Duration) -> Self {
         Self(self.0 + i64::try_from(duration.as_millis()).expect("a duration of a test"))
     }

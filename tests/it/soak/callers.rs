@@ -43,6 +43,11 @@ pub(super) fn contested() -> Vec<String> {
     crowd("contested", 5)
 }
 
+/// They connect while the service is denied the processor, and never ping.
+pub(super) fn sleepers() -> Vec<String> {
+    crowd("sleeper", 6)
+}
+
 /// Callers that run until they are stopped.
 pub(super) struct Callers {
     stop: Arc<AtomicBool>,
@@ -85,6 +90,11 @@ impl Callers {
         }
     }
 
+    /// One caller, who calls when it is told to.
+    pub(super) fn patient(clients: &[Client], journal: &Journal, rng: &mut Rng) -> Caller {
+        Self::none().caller(clients, journal, rng, PATIENCE)
+    }
+
     fn none() -> Self {
         Self {
             stop: Arc::default(),
@@ -110,7 +120,7 @@ impl Callers {
     }
 }
 
-struct Caller {
+pub(super) struct Caller {
     clients: Vec<Client>,
     journal: Journal,
     rng: Rng,
@@ -176,7 +186,7 @@ impl Caller {
     }
 
     /// Makes a call and writes it down; says whether it was carried out.
-    async fn call(
+    pub(super) async fn call(
         &self,
         user: &str,
         verb: Verb,
@@ -211,7 +221,6 @@ impl Caller {
             instance,
             sent,
             ended: Timestamp::now(),
-            patience: self.patience,
             outcome,
         });
         done
@@ -233,6 +242,7 @@ fn outcome(verb: Verb, answer: &Answer) -> Outcome {
         },
         (200, Verb::Look) => Outcome::Lives,
         (503, Verb::Connect | Verb::Ping | Verb::Disconnect) if comes_back => Outcome::Refused,
+        (409, Verb::Ping) if answer.body.contains("connection-closed") => Outcome::Closed,
         _ => Outcome::Wrong(format!("{answer:?}")),
     }
 }

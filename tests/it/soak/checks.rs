@@ -1,37 +1,90 @@
 //! What must hold, whatever happened. Each check returns what is wrong, in words.
 
 mod calls;
+mod closings;
+mod departures;
 mod order;
+mod resets;
 mod stories;
+
+use std::collections::BTreeMap;
 
 use super::callers::living;
 use super::journal::Record;
 use super::readers::{Change, MARKER, Tale};
+use crate::timestamp::Timestamp;
 
 /// How many findings are shown in words.
 const SHOWN: usize = 12;
 
+/// A change that some reader heard.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub(super) change: Change,
+    /// When it happened. Where the clock of Redis was set back there may be several answers.
+    pub(super) moments: Vec<Timestamp>,
+}
+
+impl Event {
+    pub(super) fn is_expiry(&self) -> bool {
+        &*self.change.reason == "expired"
+    }
+
+    /// When it happened at the earliest.
+    fn earliest(&self) -> Timestamp {
+        self.moments[0]
+    }
+
+    /// When it happened at the latest.
+    fn latest(&self) -> Timestamp {
+        self.moments[self.moments.len() - 1]
+    }
+}
+
+/// How often something was not as it should be, and why that was no fault of the service.
+pub(super) type Excused = BTreeMap<(&'static str, &'static str), usize>;
+
 /// What came of all the checks.
 pub(super) struct Findings {
     /// Every event that any reader heard, once.
-    pub(super) events: Vec<Change>,
+    pub(super) events: Vec<Event>,
     pub(super) wrong: Vec<String>,
+    pub(super) excused: Excused,
 }
 
 impl Findings {
     /// Checks everything; `wrong` is what was found wrong before.
     pub(super) fn of(tales: &[Tale], record: &Record, mut wrong: Vec<String>) -> Self {
-        let (events, mut out_of_order) = order::one_sequence(tales);
+        let mut excused = Excused::new();
+        let (changes, mut out_of_order) = order::one_sequence(tales);
         wrong.append(&mut out_of_order);
+        let mut events = Vec::new();
+        for (heard, change) in changes {
+            let mut moments = record.moments_of(change.stamp, heard);
+            moments.sort_unstable();
+            match moments.is_empty() {
+                true => wrong.push(format!(
+                    "Redis showed no such time: {change:?}, heard {heard:?}"
+                )),
+                false => events.push(Event { change, moments }),
+            }
+        }
         for tale in tales {
             wrong.extend(stories::alternating(tale));
-            wrong.extend(stories::losses_are_told(tale, &record.losses));
+            wrong.extend(resets::losses_are_told(tale, record));
+            wrong.extend(resets::nothing_else_is(tale, record, &mut excused));
             wrong.extend(wrong_in_the_end(tale));
         }
-        wrong.extend(stories::departures_are_due(&events, record));
-        wrong.extend(calls::answered_or_harmed(record));
+        wrong.extend(departures::none_is_early(&events, record));
+        wrong.extend(departures::none_is_late(&events, record, &mut excused));
+        wrong.extend(calls::answered_or_harmed(record, &mut excused));
         wrong.extend(calls::told_is_what_happened(&events, record));
-        Self { events, wrong }
+        wrong.extend(closings::refuse_late_pings_and_no_others(record));
+        Self {
+            events,
+            wrong,
+            excused,
+        }
     }
 
     /// The first of what was found wrong, in words.

@@ -4,14 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use crate::timestamp::Timestamp;
 
 /// How long after its time-out, or its refusal, a call may still be carried out: it may lie in the socket of a frozen
 /// process, or on the way to a frozen Redis.
 const AFTERMATH: Duration = Duration::from_secs(10);
 
-/// How long an instance that was frozen may take for what had piled up.
-const AFTER_A_FREEZE: Duration = Duration::from_secs(1);
+/// How far the moment that a clock was set may differ from what the journal says.
+const CLOCK_TOLERANCE: Duration = Duration::from_millis(30);
+
+/// How often it is looked whether the machine has time for this process, and from what delay on it had none.
+const TICK: Duration = Duration::from_millis(100);
+const HICCUP: Duration = Duration::from_millis(700);
+
+/// The reason why nothing can be held against the service while the machine stood still.
+pub(super) const BUSY: &str = "the machine had no time for the test itself";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
@@ -35,6 +44,8 @@ pub(super) enum Outcome {
     Lives,
     /// 503 with the advice to come back.
     Refused,
+    /// 409: the connection was closed a moment ago.
+    Closed,
     /// No answer, and why.
     Unanswered(String),
     /// An answer that the contract does not know.
@@ -50,8 +61,6 @@ pub(super) struct Call {
     pub(super) instance: usize,
     pub(super) sent: Timestamp,
     pub(super) ended: Timestamp,
-    /// How long the caller would have waited.
-    pub(super) patience: Duration,
     pub(super) outcome: Outcome,
 }
 
@@ -88,28 +97,76 @@ impl Span {
     }
 }
 
+/// A fault during which calls may be refused or not be answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Harm {
+    pub(super) fault: &'static str,
+    /// `None`: all instances.
+    instance: Option<usize>,
+    /// From its beginning until a stated time for the recovery has passed.
+    pub(super) span: Span,
+}
+
+/// How far the clock of Redis was ahead of the true one, from a moment on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    pub(super) from: Timestamp,
+    pub(super) ahead_ms: i64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub(super) calls: Vec<Call>,
-    /// When each instance was killed, ending or frozen.
-    pub(super) harmed: Vec<(usize, Span)>,
+    pub(super) harms: Vec<Harm>,
+    /// When no instance could sweep, in the order of time.
+    pub(super) pauses: Vec<Span>,
     /// When Redis lost its data.
     pub(super) losses: Vec<Span>,
+    pub(super) clock: Vec<Clock>,
+    /// When the machine had no time for this process, as its own clock tells.
+    pub(super) busy: Vec<Span>,
+    /// From when on what had not happened yet is not known to anybody.
+    pub(super) ended: Option<Timestamp>,
     /// How often each fault was survived.
     pub(super) faults: BTreeMap<&'static str, usize>,
 }
 
 impl Record {
-    pub(super) fn was_harmed(&self, call: &Call) -> bool {
-        let here = self.harmed.iter().filter(|(at, _)| *at == call.instance);
-        here.into_iter()
-            .any(|(_, span)| span.overlaps(call.sent, call.ended))
+    /// The fault that excuses that a call was not carried out as it should have been.
+    pub(super) fn harm_of(&self, call: &Call) -> Option<&'static str> {
+        let here = |harm: &&Harm| harm.instance.is_none_or(|at| at == call.instance);
+        let mut harms = self.harms.iter().filter(here);
+        let harm = harms.find(|harm| harm.span.overlaps(call.sent, call.ended));
+        let busy = || self.was_busy(call.sent, call.ended).then_some(BUSY);
+        harm.map(|harm| harm.fault).or_else(busy)
+    }
+
+    pub(super) fn was_busy(&self, from: Timestamp, to: Timestamp) -> bool {
+        self.busy.iter().any(|span| span.overlaps(from, to))
+    }
+
+    /// When something happened that Redis stamped with its own clock, and that was heard of at a moment: after the
+    /// clock was set back there may be several answers.
+    pub(super) fn moments_of(&self, stamp: Timestamp, heard: Timestamp) -> Vec<Timestamp> {
+        let mut moments = Vec::new();
+        for (place, clock) in self.clock.iter().enumerate() {
+            let moment = stamp.later_by(-clock.ahead_ms);
+            let next = self.clock.get(place + 1).map(|next| next.from);
+            let until = next.unwrap_or(heard).min(heard).plus(CLOCK_TOLERANCE);
+            if clock.from.less(CLOCK_TOLERANCE) <= moment && moment <= until {
+                moments.push(moment);
+            }
+        }
+        moments
     }
 }
 
 /// Written to by all.
 #[derive(Clone, Default)]
 pub(super) struct Journal(Arc<Mutex<Record>>);
+
+/// A fault that goes on.
+pub(super) struct Ongoing(usize);
 
 impl Journal {
     pub(super) fn record(&self) -> MutexGuard<'_, Record> {
@@ -120,24 +177,53 @@ impl Journal {
         *self.record().faults.entry(fault).or_default() += 1;
     }
 
-    /// The instance cannot be held to its promises until [`Journal::unharmed`].
-    pub(super) fn harmed(&self, instance: usize) {
+    /// The instance, or each of them, cannot be held to its promises until [`Journal::mended`].
+    pub(super) fn harmed(&self, fault: &'static str, instance: Option<usize>) -> Ongoing {
         let from = Timestamp::now();
         let span = Span { from, to: None };
-        self.record().harmed.push((instance, span));
+        let mut record = self.record();
+        record.harms.push(Harm {
+            fault,
+            instance,
+            span,
+        });
+        Ongoing(record.harms.len() - 1)
     }
 
-    pub(super) fn unharmed(&self, instance: usize) {
-        let to = Timestamp::now().plus(AFTER_A_FREEZE);
-        let mut record = self.record();
-        let open = record.harmed.iter_mut().rev();
-        let mut open = open.filter(|(at, span)| *at == instance && span.to.is_none());
-        open.next().expect("it was harmed").1.to = Some(to);
+    /// The fault is over, and what it did will be after `recovery`.
+    pub(super) fn mended(&self, fault: &Ongoing, recovery: Duration) {
+        let to = Timestamp::now().plus(recovery);
+        self.record().harms[fault.0].span.to = Some(to);
+    }
+
+    /// Nobody could sweep since `from`, and somebody can after `recovery`.
+    pub(super) fn paused(&self, from: Timestamp, recovery: Duration) {
+        let to = Some(Timestamp::now().plus(recovery));
+        self.record().pauses.push(Span { from, to });
     }
 
     /// Redis lost everything at some moment since `from`.
     pub(super) fn lost(&self, from: Timestamp) {
         let to = Some(Timestamp::now());
         self.record().losses.push(Span { from, to });
+    }
+
+    /// The clock of Redis was set.
+    pub(super) fn clock_is_ahead(&self, ahead_ms: i64) {
+        let from = Timestamp::now();
+        self.record().clock.push(Clock { from, ahead_ms });
+    }
+
+    /// Notes when this process gets no time, for as long as it is polled: then nor do the instances.
+    pub(super) async fn watch_the_machine(&self) {
+        loop {
+            let from = Timestamp::now();
+            sleep(TICK).await;
+            let to = Timestamp::now();
+            if to.millis_after(from) > (TICK + HICCUP).as_millis() as i64 {
+                let to = Some(to.plus(HICCUP));
+                self.record().busy.push(Span { from, to });
+            }
+        }
     }
 }

@@ -16,20 +16,19 @@ const SLOWNESS: Duration = Duration::from_millis(30);
 
 pub(super) struct Reader {
     pub(super) source: EventSource,
-    name: String,
-    /// Whose events it asked for; none for everyone's.
-    interest: Option<BTreeSet<String>>,
     memory: Memory,
+    tale: Tale,
 }
 
 /// One change, as one reader heard it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
-    pub(super) id: String,
-    pub(super) user: String,
+    pub(super) id: Box<str>,
+    pub(super) user: Box<str>,
     /// The reason of an offline; empty for an online.
-    pub(super) reason: String,
-    pub(super) at: Timestamp,
+    pub(super) reason: Box<str>,
+    /// When it happened, by the clock of Redis.
+    pub(super) stamp: Timestamp,
 }
 
 /// What a reader heard from one beginning to the next.
@@ -40,7 +39,8 @@ pub(super) struct Chapter {
     pub(super) reset: Option<String>,
     /// Who was online at first, where the reader was told.
     pub(super) base: Option<BTreeSet<String>>,
-    pub(super) changes: Vec<Change>,
+    /// Each with when it was heard.
+    pub(super) changes: Vec<(Timestamp, Change)>,
 }
 
 /// All that one reader heard.
@@ -58,20 +58,19 @@ impl Reader {
     pub(super) fn last_words(&self) -> String {
         let log = self.source.log();
         let last = &log[log.len().saturating_sub(3)..];
-        format!("{} is behind after {last:?}", self.name)
+        format!("{} is behind after {last:?}", self.tale.name)
     }
 
-    pub(super) fn tale(&self) -> Tale {
-        let mut tale = Tale {
-            name: self.name.clone(),
-            interest: self.interest.clone(),
-            chapters: Vec::new(),
-            streams: 0,
-        };
-        for entry in self.source.log() {
-            tale.take(entry, self.memory);
+    /// Adds what was heard since the last time to the tale.
+    pub(super) fn listen(&mut self) {
+        for entry in self.source.take_log() {
+            self.tale.take(entry, self.memory);
         }
-        tale
+    }
+
+    pub(super) fn into_tale(mut self) -> Tale {
+        self.listen();
+        self.tale
     }
 }
 
@@ -100,12 +99,12 @@ impl Tale {
             }
             Heard::Event(event) if event.is_change() => {
                 let change = Change {
-                    user: event.user(),
-                    reason: event.reason(),
-                    at: event.timestamp(),
-                    id: event.id,
+                    user: event.user().into(),
+                    reason: event.reason().into(),
+                    stamp: event.timestamp(),
+                    id: event.id.into(),
                 };
-                self.chapter().changes.push(change);
+                self.chapter().changes.push((entry.at, change));
             }
             Heard::Event(_) => {}
         }
@@ -163,9 +162,13 @@ pub(super) fn start(clients: &[Client]) -> Vec<Reader> {
             };
             Reader {
                 source: EventSource::start(clients, number, habits),
-                name,
-                interest,
                 memory,
+                tale: Tale {
+                    name,
+                    interest,
+                    chapters: Vec::new(),
+                    streams: 0,
+                },
             }
         })
         .collect()

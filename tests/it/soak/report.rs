@@ -8,22 +8,23 @@ use super::journal::{Call, Outcome, Record};
 use super::readers::Tale;
 
 /// In a run of this length every fault comes.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(300);
 
 /// Prints what was done, what was seen and what was survived.
 pub(super) fn print(tales: &[Tale], record: &Record, findings: &Findings) {
     let calls = |is: fn(&Call) -> bool| record.calls.iter().filter(|call| is(call)).count();
     let chapters = || tales.iter().flat_map(|tale| &tale.chapters);
     let heard: usize = chapters().map(|chapter| chapter.changes.len()).sum();
-    let expired = findings
-        .events
-        .iter()
-        .filter(|event| event.reason == "expired");
+    let expired = findings.events.iter().filter(|event| event.is_expiry());
     let rows = [
         ("calls", record.calls.len()),
         (
             "  refused (503)",
             calls(|call| matches!(call.outcome, Outcome::Refused)),
+        ),
+        (
+            "  pings of closed connections (409)",
+            calls(|call| matches!(call.outcome, Outcome::Closed)),
         ),
         (
             "  unanswered",
@@ -48,6 +49,10 @@ pub(super) fn print(tales: &[Tale], record: &Record, findings: &Findings) {
     for (name, count) in rows {
         println!("{count:>8}  {name}");
     }
+    println!("\n excused, and why");
+    for ((what, why), count) in &findings.excused {
+        println!("{count:>8}  {what}: {why}");
+    }
     println!("\n survived");
     for name in faults::names() {
         let count = record.faults.get(name).copied().unwrap_or_default();
@@ -69,9 +74,6 @@ pub(super) fn assert_telling(record: &Record, findings: &Findings, duration: Dur
         .filter(|name| !record.faults.contains_key(name))
         .collect();
     assert!(!long || missing.is_empty(), "never happened: {missing:?}");
-    let expired = findings
-        .events
-        .iter()
-        .filter(|event| event.reason == "expired");
+    let expired = findings.events.iter().filter(|event| event.is_expiry());
     assert!(!long || expired.count() > 20, "somebody fell silent");
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::journal::Journal;
 use crate::client::Client;
 use crate::instance::{Instance, Settings};
 use crate::proxy::Proxy;
@@ -17,6 +18,10 @@ pub(super) const TTL: Duration = Duration::from_secs(3);
 /// before an outage is over for it.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long after an outage the departure of those who met it is held: a ping interval, and the margin that goes with
+/// it.
+pub(super) const HOLD: Duration = Duration::from_millis(2_500);
+
 pub(super) struct Stage {
     pub(super) redis: RedisServer,
     pub(super) seats: Vec<Seat>,
@@ -31,8 +36,9 @@ pub(super) struct Seat {
 }
 
 impl Stage {
-    pub(super) async fn set() -> Self {
-        let redis = RedisServer::start().await;
+    pub(super) async fn set(journal: &Journal) -> Self {
+        let redis = RedisServer::start_with_clock().await;
+        journal.clock_is_ahead(0);
         let mut seats = Vec::new();
         for number in 0..INSTANCES {
             let proxy = Proxy::to(redis.port()).await;

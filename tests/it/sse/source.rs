@@ -88,6 +88,11 @@ impl EventSource {
         self.entries().clone()
     }
 
+    /// All that happened since the log was taken before.
+    pub(crate) fn take_log(&self) -> Vec<Entry> {
+        std::mem::take(&mut *self.entries())
+    }
+
     /// Whether the newest event it heard is about `user`.
     pub(crate) fn is_up_to(&self, user: &str) -> bool {
         let log = self.entries();

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::journal::{Call, Outcome, Record};
-use super::super::readers::{Change, MARKER};
+use super::super::readers::MARKER;
+use super::{Event, Excused};
 use crate::timestamp::Timestamp;
 
 /// Within this time every call is answered, and some more for a machine under load.
@@ -15,34 +16,40 @@ const PROMISE: Duration = Duration::from_millis(2_300);
 const UNHEARD: Duration = Duration::from_secs(8);
 
 /// How much the clocks of Redis and of the callers may differ, both being read in ms.
-const CLOCK_TOLERANCE: Duration = Duration::from_millis(2);
+const CLOCK_TOLERANCE: Duration = Duration::from_millis(4);
 
-/// Each call was answered as the contract says and in time, unless its instance was dead, ending or frozen.
-pub(super) fn answered_or_harmed(record: &Record) -> Vec<String> {
-    let unkept = record.calls.iter().filter_map(|call| {
-        let took_ms = call.ended.millis_after(call.sent);
-        let late = took_ms > PROMISE.as_millis() as i64;
-        let impatient = call.patience < PROMISE && took_ms >= call.patience.as_millis() as i64;
-        let why = match &call.outcome {
-            Outcome::Wrong(answer) => answer,
-            Outcome::Unanswered(why) if !impatient && !record.was_harmed(call) => why,
-            _ if late && !record.was_harmed(call) => "late",
-            _ => return None,
+/// Each call was carried out, and in time, unless a fault of its instance or of Redis had not passed.
+pub(super) fn answered_or_harmed(record: &Record, excused: &mut Excused) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for call in &record.calls {
+        let late = call.ended.millis_after(call.sent) > PROMISE.as_millis() as i64;
+        let (what, why) = match &call.outcome {
+            Outcome::Wrong(answer) => {
+                wrong.push(format!("{answer}: {call:?}"));
+                continue;
+            }
+            Outcome::Unanswered(why) => ("call not answered", why.as_str()),
+            Outcome::Refused => ("call refused", ""),
+            _ if late => ("call answered late", ""),
+            _ => continue,
         };
-        Some(format!("{why}: {call:?}"))
-    });
-    unkept.collect()
+        match record.harm_of(call) {
+            Some(fault) => *excused.entry((what, fault)).or_default() += 1,
+            None => wrong.push(format!("{what} ({why}): {call:?}")),
+        }
+    }
+    wrong
 }
 
 /// The events and the answers that tell of them, one for one and at the same time. An event without an answer is that
 /// of a call that was refused or not answered, each of which may account for one; an answer without an event is from
 /// just before Redis lost its data.
-pub(super) fn told_is_what_happened(changes: &[Change], record: &Record) -> Vec<String> {
-    let mut by_user: BTreeMap<(&str, bool), Vec<&Change>> = BTreeMap::new();
-    let caused = |change: &&Change| change.reason != "expired" && change.user != MARKER;
-    for change in changes.iter().filter(caused) {
-        let key = (&*change.user, change.reason.is_empty());
-        by_user.entry(key).or_default().push(change);
+pub(super) fn told_is_what_happened(events: &[Event], record: &Record) -> Vec<String> {
+    let mut by_user: BTreeMap<(&str, bool), Vec<&Event>> = BTreeMap::new();
+    let caused = |event: &&Event| !event.is_expiry() && &*event.change.user != MARKER;
+    for event in events.iter().filter(caused) {
+        let key = (&*event.change.user, event.change.reason.is_empty());
+        by_user.entry(key).or_default().push(event);
     }
     let mut calls: BTreeMap<(&str, bool), Vec<&Call>> = BTreeMap::new();
     for call in &record.calls {
@@ -59,7 +66,7 @@ pub(super) fn told_is_what_happened(changes: &[Change], record: &Record) -> Vec<
     wrong
 }
 
-fn compare(events: Vec<&Change>, calls: &[&Call], record: &Record, wrong: &mut Vec<String>) {
+fn compare(events: Vec<&Event>, calls: &[&Call], record: &Record, wrong: &mut Vec<String>) {
     let told = |call: &&&Call| {
         matches!(
             call.outcome,
@@ -94,15 +101,17 @@ fn compare(events: Vec<&Change>, calls: &[&Call], record: &Record, wrong: &mut V
 
 /// Gives each event a call that was under way at its moment, as many as can be; returns what is left of both.
 fn pair_off<'a, 'b>(
-    mut events: Vec<&'a Change>,
+    mut events: Vec<&'a Event>,
     mut calls: Vec<&'b Call>,
-) -> (Vec<&'a Change>, Vec<&'b Call>) {
+) -> (Vec<&'a Event>, Vec<&'b Call>) {
     let over = |call: &Call| -> Timestamp { call.over().plus(CLOCK_TOLERANCE) };
-    events.sort_by_key(|event| event.at);
+    events.sort_by_key(|event| event.earliest());
     calls.sort_by_key(|call| over(call));
     events.retain(|event| {
-        let fits =
-            |call: &&Call| call.sent.less(CLOCK_TOLERANCE) <= event.at && event.at <= over(call);
+        let fits = |call: &&Call| {
+            let mut moments = event.moments.iter();
+            moments.any(|at| call.sent.less(CLOCK_TOLERANCE) <= *at && *at <= over(call))
+        };
         match calls.iter().position(fits) {
             Some(place) => {
                 calls.remove(place);

@@ -3,30 +3,34 @@
 use std::collections::HashMap;
 
 use super::super::readers::{Change, Tale};
+use crate::timestamp::Timestamp;
 
 /// Every event of the run by its id, and the place of each in the order in which it was heard.
 #[derive(Default)]
 struct Sequence {
-    changes: HashMap<String, Change>,
+    changes: HashMap<Box<str>, (Timestamp, Change)>,
     /// Which chain of events without a gap it belongs to, and where in that.
-    places: HashMap<String, (usize, usize)>,
-    chains: Vec<Vec<String>>,
+    places: HashMap<Box<str>, (usize, usize)>,
+    chains: Vec<Vec<Box<str>>>,
 }
 
 /// Readers of everyone's events hear each event after the same one before it, and filtered readers hear what of that is
 /// theirs; across every reconnect, from one reset to the next.
 ///
-/// Returns every event once, and what is wrong.
-pub(super) fn one_sequence(tales: &[Tale]) -> (Vec<Change>, Vec<String>) {
+/// Returns every event once, with when it was heard first, and what is wrong.
+pub(super) fn one_sequence(tales: &[Tale]) -> (Vec<(Timestamp, Change)>, Vec<String>) {
     let mut wrong = Vec::new();
     let mut sequence = Sequence::default();
     let mut next: HashMap<&str, &str> = HashMap::new();
     let mut previous: HashMap<&str, &str> = HashMap::new();
     for tale in tales {
         for chapter in &tale.chapters {
-            for change in &chapter.changes {
-                let known = sequence.changes.insert(change.id.clone(), change.clone());
-                if known.is_some_and(|known| known != *change) {
+            for (heard, change) in &chapter.changes {
+                let first = || (*heard, change.clone());
+                let known = sequence.changes.entry(change.id.clone());
+                let known = known.or_insert_with(first);
+                known.0 = known.0.min(*heard);
+                if known.1 != *change {
                     wrong.push(format!("{}: two events are {change:?}", tale.name));
                 }
             }
@@ -34,7 +38,7 @@ pub(super) fn one_sequence(tales: &[Tale]) -> (Vec<Change>, Vec<String>) {
                 continue;
             }
             for pair in chapter.changes.windows(2) {
-                let (first, second) = (&*pair[0].id, &*pair[1].id);
+                let (first, second) = (&*pair[0].1.id, &*pair[1].1.id);
                 let after = next.insert(first, second);
                 let before = previous.insert(second, first);
                 if after.is_some_and(|after| after != second)
@@ -59,9 +63,9 @@ impl Sequence {
     fn chain(&mut self, next: &HashMap<&str, &str>, previous: &HashMap<&str, &str>) {
         let begins = next.keys().filter(|id| !previous.contains_key(*id));
         for begin in begins {
-            let mut chain = vec![(*begin).to_owned()];
-            while let Some(id) = next.get(chain[chain.len() - 1].as_str()) {
-                chain.push((*id).to_owned());
+            let mut chain: Vec<Box<str>> = vec![(*begin).into()];
+            while let Some(id) = next.get(&*chain[chain.len() - 1]) {
+                chain.push((*id).into());
             }
             for (place, id) in chain.iter().enumerate() {
                 self.places.insert(id.clone(), (self.chains.len(), place));
@@ -75,10 +79,10 @@ impl Sequence {
         for chapter in &tale.chapters {
             for pair in chapter.changes.windows(2) {
                 // Of the moments before a loss one reader may have heard more than another.
-                let Some((chain, from)) = self.places.get(&pair[0].id) else {
+                let Some((chain, from)) = self.places.get(&pair[0].1.id) else {
                     continue;
                 };
-                let Some((same, to)) = self.places.get(&pair[1].id) else {
+                let Some((same, to)) = self.places.get(&pair[1].1.id) else {
                     continue;
                 };
                 if chain != same || to <= from {
@@ -86,7 +90,7 @@ impl Sequence {
                 }
                 let between = self.chains[*chain][from + 1..*to].iter();
                 let skipped = between
-                    .map(|id| &self.changes[id])
+                    .map(|id| &self.changes[id].1)
                     .find(|each| tale.is_about(&each.user));
                 if let Some(skipped) = skipped {
                     return Some(format!("{}: missed {skipped:?}", tale.name));

@@ -1,0 +1,299 @@
+//! Departures: nobody is announced gone too early, and nobody later than one hold explains.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::callers::living;
+use super::super::journal::{BUSY, Call, Outcome, Record, Span};
+use super::super::stage::{HOLD, PING_INTERVAL, TTL};
+use super::{Event, Excused};
+use crate::timestamp::Timestamp;
+
+/// How much the clocks of Redis and of the callers may differ when seen through an answer, in ms.
+const CLOCK_TOLERANCE_MS: i64 = 20;
+
+/// How late a departure may be although nothing holds it: no sweep for so long is no outage yet.
+const LATE: Duration = Duration::from_millis(1_500);
+
+/// The longest time between two sweeps of an instance that is well.
+const HEARTBEAT: Duration = Duration::from_millis(300);
+
+/// After this time the clock of Redis that was set back has been noticed, and every deadline is as near as it may be.
+const CORRECTED: Duration = Duration::from_millis(1_000);
+
+/// How far back a call may lie that still matters to a departure.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// The calls for each user, in the order in which they were sent.
+fn calls_by_user(record: &Record) -> BTreeMap<&str, Vec<&Call>> {
+    let mut calls: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
+    for call in &record.calls {
+        calls.entry(&call.user).or_default().push(call);
+    }
+    calls
+        .values_mut()
+        .for_each(|calls| calls.sort_by_key(|call| call.sent));
+    calls
+}
+
+/// Those of `calls` that were sent in a time.
+fn between<'a, 'b>(calls: &'b [&'a Call], from: Timestamp, to: Timestamp) -> &'b [&'a Call] {
+    let first = calls.partition_point(|call| call.sent < from);
+    let end = calls.partition_point(|call| call.sent <= to);
+    &calls[first.min(end)..end]
+}
+
+/// Nobody is announced gone who was promised to be online still, and the living never are.
+pub(super) fn none_is_early(events: &[Event], record: &Record) -> Vec<String> {
+    let calls = calls_by_user(record);
+    let living = living();
+    let mut wrong = Vec::new();
+    for gone in events.iter().filter(|event| event.is_expiry()) {
+        let user = &*gone.change.user;
+        let calls = calls.get(user).map_or(&[][..], Vec::as_slice);
+        let calls = between(calls, gone.earliest().less(MEMORY), gone.latest());
+        if let Some(promise) = broken_promise(gone, calls, &record.losses) {
+            wrong.push(format!("{gone:?} against {promise:?}"));
+        }
+        let mut moments = gone.moments.iter();
+        if living.iter().any(|each| each == user) && moments.all(|at| kept_trying(*at, calls)) {
+            wrong.push(format!("{gone:?} although it pinged"));
+        }
+    }
+    wrong
+}
+
+/// An answer from before the user was announced gone that says it would be online then, by the clock of Redis and by
+/// the true one: Redis's may have been set meanwhile.
+fn broken_promise<'a>(gone: &Event, calls: &[&'a Call], losses: &[Span]) -> Option<&'a Call> {
+    let (from, at) = (gone.earliest(), gone.latest());
+    let promises = calls.iter().filter(|call| {
+        let Outcome::Touched { expires_at, .. } = call.outcome else {
+            return false;
+        };
+        let left_ms = expires_at.millis_after(gone.change.stamp);
+        let truly_left_ms = call.sent.plus(TTL).millis_after(at);
+        call.ended < from && left_ms.min(truly_left_ms) > CLOCK_TOLERANCE_MS
+    });
+    let mut broken = promises.filter(|promise| {
+        let closed = calls.iter().any(|call| {
+            let same = call.connection.is_none() || call.connection == promise.connection;
+            !call.is_touch() && same && call.over() >= promise.sent && call.sent <= at
+        });
+        let lost = losses
+            .iter()
+            .any(|loss| loss.from <= at && loss.to.is_none_or(|to| promise.sent <= to));
+        !closed && !lost
+    });
+    broken.next().copied()
+}
+
+/// Whether the user tried to ping at least once in each ping interval before it was announced gone, answered or not;
+/// a machine too busy to run the callers proves nothing.
+fn kept_trying(gone: Timestamp, calls: &[&Call]) -> bool {
+    let mut tried = gone.less(TTL);
+    for call in calls.iter().take_while(|call| call.sent <= gone) {
+        if call.sent > tried {
+            if call.sent.millis_after(tried) > PING_INTERVAL.as_millis() as i64 {
+                return false;
+            }
+            tried = call.sent;
+        }
+    }
+    gone.millis_after(tried) <= PING_INTERVAL.as_millis() as i64
+}
+
+/// Nobody is announced gone later than the deadline and one hold explain, and nobody is found announced still by a
+/// call after that.
+pub(super) fn none_is_late(
+    events: &[Event],
+    record: &Record,
+    excused: &mut Excused,
+) -> Vec<String> {
+    let (calls, latest) = (calls_by_user(record), Latest::of(record));
+    let mut left_by_user: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for left in events
+        .iter()
+        .filter(|event| !event.change.reason.is_empty())
+    {
+        let of_user = left_by_user.entry(&left.change.user).or_default();
+        of_user.push(left);
+    }
+    for gone in events.iter().filter(|event| event.is_expiry()) {
+        let at = gone.earliest();
+        let calls = calls.get(&*gone.change.user).map_or(&[][..], Vec::as_slice);
+        let before = between(calls, at.less(MEMORY), at);
+        let Some(due) = latest.departure(before) else {
+            wrong.push(format!("nobody touched {gone:?}"));
+            continue;
+        };
+        if at > due.latest {
+            wrong.push(format!(
+                "{} ms late: {gone:?} {due:?}",
+                at.millis_after(due.latest)
+            ));
+        } else if let Some(why) = due.why.filter(|_| at > due.deadline.plus(LATE)) {
+            *excused.entry(("departure late", why)).or_default() += 1;
+        }
+    }
+    for (user, calls) in &calls {
+        let left = left_by_user.get(user).map_or(&[][..], Vec::as_slice);
+        for call in calls {
+            wrong.extend(overdue(call, calls, &latest));
+            wrong.extend(forgotten(call, calls, left, &latest));
+        }
+    }
+    wrong
+}
+
+/// Where the user of a call that nobody followed was not announced gone in time.
+fn forgotten(call: &Call, calls: &[&Call], left: &[&Event], latest: &Latest) -> Option<String> {
+    if !matches!(call.outcome, Outcome::Touched { .. }) {
+        return None;
+    }
+    let due = latest.departure(between(calls, call.sent.less(MEMORY), call.sent))?;
+    let record = latest.record;
+    let mut losses = record.losses.iter();
+    let later = calls.partition_point(|next| next.sent <= call.sent);
+    let next = calls.get(later);
+    let followed = next.is_some_and(|next| next.sent <= due.latest);
+    let over = record.ended.is_some_and(|ended| ended <= due.latest);
+    if followed || over || losses.any(|loss| loss.overlaps(call.sent, due.latest)) {
+        return None;
+    }
+    let mut left = left.iter();
+    let seen = left.any(|gone| call.sent <= gone.latest() && gone.earliest() <= due.latest);
+    (!seen).then(|| format!("not announced gone: {call:?} {due:?}"))
+}
+
+/// Where a call found its user still announced that should have been announced gone.
+fn overdue(call: &Call, calls: &[&Call], latest: &Latest) -> Option<String> {
+    let Outcome::Touched {
+        became_online: false,
+        ..
+    } = call.outcome
+    else {
+        return None;
+    };
+    let others = between(calls, call.sent.less(MEMORY), call.ended);
+    let others: Vec<&Call> = others
+        .iter()
+        .filter(|other| !std::ptr::eq(**other, call))
+        .copied()
+        .collect();
+    let recent = |other: &&Call| other.is_touch() && other.sent.plus(TTL) > call.sent;
+    if others
+        .iter()
+        .any(|other| recent(other) && other.connection == call.connection)
+    {
+        return None;
+    }
+    let due = latest.departure(&others)?;
+    (call.sent > due.latest).then(|| format!("still announced: {call:?} {due:?}"))
+}
+
+/// When a user is to be announced gone.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    /// When its last connection expired at the latest.
+    deadline: Timestamp,
+    /// When it is announced at the latest.
+    latest: Timestamp,
+    /// Why that may be later than usual.
+    why: Option<&'static str>,
+}
+
+/// What delays departures.
+struct Latest<'a> {
+    record: &'a Record,
+    pauses: Vec<(Timestamp, Timestamp)>,
+    /// When the clock of Redis was set back.
+    set_back: Vec<Timestamp>,
+}
+
+impl<'a> Latest<'a> {
+    fn of(record: &'a Record) -> Self {
+        let pauses = record.pauses.iter();
+        let mut pauses: Vec<_> = pauses
+            .filter_map(|span| Some((span.from, span.to?)))
+            .collect();
+        pauses.sort_unstable();
+        let steps = record.clock.windows(2);
+        let back = steps.filter(|step| step[1].ahead_ms < step[0].ahead_ms);
+        Self {
+            record,
+            pauses,
+            set_back: back.map(|step| step[1].from).collect(),
+        }
+    }
+
+    /// When the last connection that `calls` opened is to be announced gone at the latest, if there is one.
+    fn departure(&self, calls: &[&Call]) -> Option<Due> {
+        let closed = |touch: &Call| {
+            calls.iter().any(|call| {
+                let same = call.connection.is_none() || call.connection == touch.connection;
+                let left = matches!(call.outcome, Outcome::Left { .. });
+                left && same && touch.over() < call.sent
+            })
+        };
+        let touches = calls.iter().filter(|call| {
+            let touched = matches!(call.outcome, Outcome::Touched { .. }) || call.is_uncertain();
+            call.is_touch() && touched
+        });
+        let dues = touches
+            .filter(|call| !closed(call))
+            .map(|call| self.due(call));
+        dues.max_by_key(|due| due.latest)
+    }
+
+    fn due(&self, touch: &Call) -> Due {
+        let (pinged, deadline) = (touch.sent, touch.over().plus(TTL));
+        let mut why = None;
+        let mut at = self.unless_set_back(pinged, deadline, TTL, &mut why);
+        let met = |(from, to): &&(Timestamp, Timestamp)| *to > pinged && from.less(HEARTBEAT) < at;
+        if let Some((_, to)) = self.pauses.iter().find(met) {
+            why = Some("held once, after nobody could sweep");
+            at = at.max(self.unless_set_back(*to, to.plus(HOLD), HOLD, &mut why));
+        }
+        while let Some((_, to)) = self
+            .pauses
+            .iter()
+            .find(|(from, to)| from.less(HEARTBEAT) <= at && at < *to)
+        {
+            why = Some("held once, after nobody could sweep");
+            at = *to;
+        }
+        if self.record.was_busy(pinged, at.plus(LATE)) {
+            let busy = self.record.busy.iter();
+            let ends = busy
+                .filter(|span| span.overlaps(pinged, at.plus(LATE)))
+                .filter_map(|span| span.to);
+            at = ends.fold(at, |at, end| at.max(end.plus(HOLD)));
+            why = Some(BUSY);
+        }
+        Due {
+            deadline,
+            latest: at.plus(LATE),
+            why,
+        }
+    }
+
+    /// A moment that lies `length` after what Redis last knew, or as long after its clock was set back before then.
+    fn unless_set_back(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        length: Duration,
+        why: &mut Option<&'static str>,
+    ) -> Timestamp {
+        let mut at = to;
+        for set_back in &self.set_back {
+            if from <= *set_back && *set_back <= at {
+                at = at.max(set_back.plus(CORRECTED + length));
+                *why = Some("the clock of Redis was set back");
+            }
+        }
+        at
+    }
+}

@@ -1,0 +1,63 @@
+//! Readers are told of every loss of data, and of nothing else.
+
+use std::time::Duration;
+
+use super::super::journal::{Record, Span};
+use super::super::readers::Tale;
+use super::Excused;
+use crate::timestamp::Timestamp;
+
+/// Within this time after a loss every reader has been told: a connection of the bus that died in silence is noticed
+/// after 7 s, a frozen instance is thawed after 4, and each may have to find Redis again.
+const TOLD: Duration = Duration::from_secs(15);
+
+/// Nobody hears of an event from after a loss of data without having been told of the loss.
+pub(super) fn losses_are_told(tale: &Tale, record: &Record) -> Vec<String> {
+    let losses = &record.losses;
+    let mut wrong = Vec::new();
+    let after = |loss: &&Span, moment: Timestamp| loss.to.is_some_and(|to| to < moment);
+    for chapter in &tale.chapters {
+        for (heard, change) in &chapter.changes {
+            let moment = record.moments_of(change.stamp, *heard).into_iter().min();
+            let loss = losses
+                .iter()
+                .rfind(|loss| moment.is_some_and(|moment| after(loss, moment)));
+            if let Some(loss) = loss.filter(|loss| chapter.began < loss.from) {
+                wrong.push(format!("{}: {loss:?} untold at {change:?}", tale.name));
+            }
+        }
+    }
+    let last = tale.chapters.last().map(|chapter| chapter.began);
+    if losses.last().is_some_and(|loss| last < Some(loss.from)) {
+        wrong.push(format!("{}: the last loss is untold", tale.name));
+    }
+    wrong
+}
+
+/// A reader starts anew only because data were lost, at most once for each loss, and soon after it.
+pub(super) fn nothing_else_is(tale: &Tale, record: &Record, excused: &mut Excused) -> Vec<String> {
+    let losses = &record.losses;
+    let mut wrong = Vec::new();
+    let resets = || {
+        let chapters = tale.chapters.iter();
+        chapters.filter_map(|chapter| Some((chapter.began, chapter.reset.as_ref()?)))
+    };
+    for (at, reason) in resets() {
+        let mut near = losses
+            .iter()
+            .filter(|loss| loss.overlaps(at.less(TOLD), at));
+        match near.next() {
+            Some(_) => {
+                *excused
+                    .entry(("stream reset", "Redis lost its data"))
+                    .or_default() += 1
+            }
+            None => wrong.push(format!("{}: reset at {at:?} for {reason}", tale.name)),
+        }
+    }
+    let (told, were) = (resets().count(), losses.len());
+    if told > were {
+        wrong.push(format!("{}: {told} losses told, {were} were", tale.name));
+    }
+    wrong
+}

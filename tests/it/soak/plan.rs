@@ -1,0 +1,66 @@
+//! What happens when: long phases in which Redis keeps its data, short ones in which it loses them.
+
+use std::env;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::faults::Denied;
+
+/// How long all of it takes where nobody says otherwise.
+const SHORT: Duration = Duration::from_secs(12);
+
+/// The phases of a long run, which come again and again.
+const FAULTS: Duration = Duration::from_secs(60);
+const DENIAL: Duration = Duration::from_secs(15);
+const LOSSES: Duration = Duration::from_secs(10);
+
+/// Longer than it takes the silent to be announced by the latest while something is denied.
+const SHORT_DENIAL: Duration = Duration::from_secs(9);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Phase {
+    /// Faults of instances and of Redis, without any loss of data.
+    Faults,
+    /// All instances are denied something, again and again.
+    Denial(Denied),
+    /// Redis loses its data, and instances have faults too.
+    Losses,
+}
+
+/// The phases of a run, and how long each takes.
+pub(super) fn phases(duration: Duration, rng: &mut Rng) -> Vec<(Phase, Duration)> {
+    let first = match rng.bool() {
+        true => Denied::Processor,
+        false => Denied::Redis,
+    };
+    let cycle = [
+        (Phase::Faults, FAULTS),
+        (Phase::Denial(first), DENIAL),
+        (Phase::Faults, FAULTS),
+        (Phase::Denial(first.other()), DENIAL),
+        (Phase::Losses, LOSSES),
+    ];
+    let whole: Duration = cycle.iter().map(|(_, length)| *length).sum();
+    if duration < whole {
+        let rest = duration.saturating_sub(SHORT_DENIAL) / 2;
+        return vec![
+            (Phase::Faults, rest),
+            (Phase::Denial(first), SHORT_DENIAL),
+            (Phase::Losses, rest),
+        ];
+    }
+    let rounds = duration.as_secs().div_ceil(whole.as_secs());
+    let cycles = (0..rounds).flat_map(|_| cycle);
+    cycles.collect()
+}
+
+/// How long the run is to take: `PRESENCE_SOAK`.
+pub(super) fn duration() -> Duration {
+    let Ok(text) = env::var("PRESENCE_SOAK") else {
+        return SHORT;
+    };
+    let seconds = text.parse().map(Duration::from_secs);
+    let duration = seconds.or_else(|_| humantime::parse_duration(&text));
+    duration.expect("PRESENCE_SOAK is a duration, such as 90 or 5m")
+}
