@@ -96,6 +96,7 @@ async fn whatever_happens_the_invariants_hold() {
     Timestamp::now().plus(SETTLING).pass().await;
     let mut wrong = disagreements(&clients).await;
     wrong.extend(read_to_the_end(&clients[0], &readers).await);
+    journal.record().ended = Some(Timestamp::now());
     steady.stop().await;
     watcher.abort();
     let tales: Vec<Tale> = readers.into_iter().map(Reader::into_tale).collect();

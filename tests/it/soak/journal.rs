@@ -125,6 +125,8 @@ pub(super) struct Record {
     pub(super) clock: Vec<Clock>,
     /// When the machine had no time for this process, as its own clock tells.
     pub(super) busy: Vec<Span>,
+    /// From when on what had not happened yet is not known to anybody.
+    pub(super) ended: Option<Timestamp>,
     /// How often each fault was survived.
     pub(super) faults: BTreeMap<&'static str, usize>,
 }

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use super::faults::Denied;
 
 /// How long all of it takes where nobody says otherwise.
-const SHORT: Duration = Duration::from_secs(11);
+const SHORT: Duration = Duration::from_secs(12);
 
 /// The phases of a long run, which come again and again.
 const FAULTS: Duration = Duration::from_secs(60);
@@ -16,7 +16,7 @@ const DENIAL: Duration = Duration::from_secs(15);
 const LOSSES: Duration = Duration::from_secs(10);
 
 /// Longer than it takes the silent to be announced by the latest while something is denied.
-const SHORT_DENIAL: Duration = Duration::from_secs(8);
+const SHORT_DENIAL: Duration = Duration::from_secs(9);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {

@@ -12,8 +12,8 @@ use crate::timestamp::Timestamp;
 /// How much the clocks of Redis and of the callers may differ when seen through an answer, in ms.
 const CLOCK_TOLERANCE_MS: i64 = 20;
 
-/// How late a departure may be although nothing holds it: no sweep for 1.5 s is no outage yet, and the machine is busy.
-const LATE: Duration = Duration::from_secs(2);
+/// How late a departure may be although nothing holds it: no sweep for so long is no outage yet.
+const LATE: Duration = Duration::from_millis(1_500);
 
 /// The longest time between two sweeps of an instance that is well.
 const HEARTBEAT: Duration = Duration::from_millis(300);
@@ -111,7 +111,15 @@ pub(super) fn none_is_late(
     excused: &mut Excused,
 ) -> Vec<String> {
     let (calls, latest) = (calls_by_user(record), Latest::of(record));
+    let mut left_by_user: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     let mut wrong = Vec::new();
+    for left in events
+        .iter()
+        .filter(|event| !event.change.reason.is_empty())
+    {
+        let of_user = left_by_user.entry(&left.change.user).or_default();
+        of_user.push(left);
+    }
     for gone in events.iter().filter(|event| event.is_expiry()) {
         let at = gone.earliest();
         let calls = calls.get(&*gone.change.user).map_or(&[][..], Vec::as_slice);
@@ -129,14 +137,34 @@ pub(super) fn none_is_late(
             *excused.entry(("departure late", why)).or_default() += 1;
         }
     }
-    for calls in calls.values() {
-        wrong.extend(
-            calls
-                .iter()
-                .filter_map(|call| overdue(call, calls, &latest)),
-        );
+    for (user, calls) in &calls {
+        let left = left_by_user.get(user).map_or(&[][..], Vec::as_slice);
+        for call in calls {
+            wrong.extend(overdue(call, calls, &latest));
+            wrong.extend(forgotten(call, calls, left, &latest));
+        }
     }
     wrong
+}
+
+/// Where the user of a call that nobody followed was not announced gone in time.
+fn forgotten(call: &Call, calls: &[&Call], left: &[&Event], latest: &Latest) -> Option<String> {
+    if !matches!(call.outcome, Outcome::Touched { .. }) {
+        return None;
+    }
+    let due = latest.departure(between(calls, call.sent.less(MEMORY), call.sent))?;
+    let record = latest.record;
+    let mut losses = record.losses.iter();
+    let later = calls.partition_point(|next| next.sent <= call.sent);
+    let next = calls.get(later);
+    let followed = next.is_some_and(|next| next.sent <= due.latest);
+    let over = record.ended.is_some_and(|ended| ended <= due.latest);
+    if followed || over || losses.any(|loss| loss.overlaps(call.sent, due.latest)) {
+        return None;
+    }
+    let mut left = left.iter();
+    let seen = left.any(|gone| call.sent <= gone.latest() && gone.earliest() <= due.latest);
+    (!seen).then(|| format!("not announced gone: {call:?} {due:?}"))
 }
 
 /// Where a call found its user still announced that should have been announced gone.
@@ -231,7 +259,7 @@ impl<'a> Latest<'a> {
         while let Some((_, to)) = self
             .pauses
             .iter()
-            .find(|(from, to)| *from <= at && at < *to)
+            .find(|(from, to)| from.less(HEARTBEAT) <= at && at < *to)
         {
             why = Some("held once, after nobody could sweep");
             at = *to;
