@@ -25,7 +25,8 @@ local most = tonumber(ARGV[6])
 local length = redis.call('XLEN', KEYS[2])
 if length * MOST_EVENT > most then
   local bytes = redis.pcall('MEMORY', 'USAGE', KEYS[2], 'SAMPLES', '20')
-  if type(bytes) == 'number' and bytes > most then
+  bytes = type(bytes) == 'number' and bytes or length * MOST_EVENT
+  if bytes > most then
     redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', math.floor(length * most / bytes))
   end
 end

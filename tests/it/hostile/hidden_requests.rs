@@ -79,8 +79,11 @@ async fn answers(instance: &Instance, request: &str) -> String {
 }
 
 fn statuses(answers: &str) -> Vec<&str> {
+    // A body may name the protocol, and the next answer follows it without a new line.
     let starts = answers.split("HTTP/1.1 ").skip(1);
-    starts.filter_map(|rest| rest.split(' ').next()).collect()
+    let words = starts.filter_map(|rest| rest.split(' ').next());
+    let is_status = |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit());
+    words.filter(is_status).collect()
 }
 
 #[tokio::test]
