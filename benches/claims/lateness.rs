@@ -137,8 +137,10 @@ impl Told {
 
 /// A while in which all pings go on and nobody sweeps, as after an outage.
 async fn unswept(redis: &Redis) {
-    redis.set("presence:grace", "1", PAUSE);
+    // Each sweep asks for it, and no ping.
+    redis.allow("zrange", false);
     sleep(PAUSE).await;
+    redis.allow("zrange", true);
 }
 
 /// Who works, and for whom.

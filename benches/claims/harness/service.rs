@@ -57,10 +57,10 @@ impl Redis {
         answer.trim().parse().expect("a number")
     }
 
-    /// Sets a key for so long.
-    pub(crate) fn set(&self, key: &str, value: &str, lasting: Duration) {
-        let lasting = lasting.as_millis().to_string();
-        let answer = self.ask(&["SET", key, value, "PX", &lasting]);
+    /// Refuses one command to everybody, or allows it again.
+    pub(crate) fn allow(&self, command: &str, allowed: bool) {
+        let sign = if allowed { '+' } else { '-' };
+        let answer = self.ask(&["ACL", "SETUSER", "default", &format!("{sign}{command}")]);
         assert_eq!(answer.trim(), "OK");
     }
 

@@ -20,7 +20,6 @@ if swept and swept > now + STEP then
   redis.call('DEL', KEYS[9])
   redis.call('SET', KEYS[8], '0')
 end
-redis.call('SET', KEYS[6], now)
 
 local most = tonumber(ARGV[6])
 local length = redis.call('XLEN', KEYS[2])
@@ -34,6 +33,7 @@ end
 local known = epoch()
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 local is_time = first and first ~= 'inf'
+redis.call('SET', KEYS[6], now)
 return {
   now,
   known,
