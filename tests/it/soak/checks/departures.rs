@@ -27,6 +27,9 @@ const OUTAGE: Duration = Duration::from_millis(1_550);
 /// How far back a call may lie that still matters to a departure.
 const MEMORY: Duration = Duration::from_secs(40);
 
+/// The connection whose pings write nothing but a time to live.
+const UNNAMED: &str = "1";
+
 /// The reason for most departures that are late.
 const HELD: &str = "held once, after nobody could sweep";
 
@@ -258,16 +261,18 @@ impl<'a> Latest<'a> {
         let (pinged, deadline) = (touch.sent, touch.over().plus(TTL));
         let mut why = None;
         let mut at = self.unless_set_back(pinged, deadline, TTL, &mut why);
-        // The first that it met holds it. Of those that were short or ended near the ping, nobody knows here.
+        // The first that it met holds it. Of those that were short or ended near the ping, nobody knows here; and of
+        // the unnamed connection Redis does not know when it pinged last, so that another may hold it, once too.
+        let is_known = touch.connection != Some(UNNAMED);
         for pause in self.pauses_since(pinged) {
-            if pause.from.less(HEARTBEAT) >= at {
+            if pause.from.less(HEARTBEAT) >= deadline {
                 break;
             }
             why = Some(HELD);
             let held = self.unless_set_back(pause.swept, pause.swept.plus(HOLD), HOLD, &mut why);
             at = at.max(held);
             let is_outage = pause.ended.millis_after(pause.from) > OUTAGE.as_millis() as i64;
-            if is_outage && pause.ended > touch.over() && pause.from < deadline {
+            if is_known && is_outage && pause.ended > touch.over() && pause.from < deadline {
                 break;
             }
         }
