@@ -107,6 +107,15 @@ pub(super) struct Harm {
     pub(super) span: Span,
 }
 
+/// A time in which no instance could sweep.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pause {
+    pub(super) from: Timestamp,
+    pub(super) ended: Timestamp,
+    /// When some instance has swept again at the latest.
+    pub(super) swept: Timestamp,
+}
+
 /// How far the clock of Redis was ahead of the true one, from a moment on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
@@ -119,7 +128,7 @@ pub(super) struct Record {
     pub(super) calls: Vec<Call>,
     pub(super) harms: Vec<Harm>,
     /// When no instance could sweep, in the order of time.
-    pub(super) pauses: Vec<Span>,
+    pub(super) pauses: Vec<Pause>,
     /// When Redis lost its data.
     pub(super) losses: Vec<Span>,
     pub(super) clock: Vec<Clock>,
@@ -198,8 +207,12 @@ impl Journal {
 
     /// Nobody could sweep since `from`, and somebody can after `recovery`.
     pub(super) fn paused(&self, from: Timestamp, recovery: Duration) {
-        let to = Some(Timestamp::now().plus(recovery));
-        self.record().pauses.push(Span { from, to });
+        let ended = Timestamp::now();
+        self.record().pauses.push(Pause {
+            from,
+            ended,
+            swept: ended.plus(recovery),
+        });
     }
 
     /// Redis lost everything at some moment since `from`.

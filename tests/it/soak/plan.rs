@@ -50,9 +50,14 @@ pub(super) fn phases(duration: Duration, rng: &mut Rng) -> Vec<(Phase, Duration)
             (Phase::Losses, rest),
         ];
     }
-    let rounds = duration.as_secs().div_ceil(whole.as_secs());
-    let cycles = (0..rounds).flat_map(|_| cycle);
-    cycles.collect()
+    let mut left = duration;
+    let again = cycle.into_iter().cycle();
+    let phases = again.map_while(|(phase, length)| {
+        let length = length.min(left);
+        left -= length;
+        (!length.is_zero()).then_some((phase, length))
+    });
+    phases.collect()
 }
 
 /// How long the run is to take: `PRESENCE_SOAK`.

@@ -67,7 +67,7 @@ pub(super) fn told_is_what_happened(events: &[Event], record: &Record) -> Vec<St
 }
 
 fn compare(events: Vec<&Event>, calls: &[&Call], record: &Record, wrong: &mut Vec<String>) {
-    let told = |call: &&&Call| {
+    let tells = |call: &Call| {
         matches!(
             call.outcome,
             Outcome::Touched {
@@ -78,47 +78,76 @@ fn compare(events: Vec<&Event>, calls: &[&Call], record: &Record, wrong: &mut Ve
             }
         )
     };
-    let told: Vec<&Call> = calls.iter().filter(told).copied().collect();
-    let uncertain: Vec<&Call> = calls
-        .iter()
-        .filter(|call| call.is_uncertain())
-        .copied()
+    let calls = calls.iter().copied();
+    let calls: Vec<&Call> = calls
+        .filter(|call| tells(call) || call.is_uncertain())
         .collect();
-    let (untold, unheard) = pair_off(events, told);
-    let (inexplicable, _) = pair_off(untold, uncertain);
-    wrong.extend(
-        inexplicable
-            .iter()
-            .map(|event| format!("nobody caused {event:?}")),
-    );
-    let lost = |call: &&Call| {
+    let (fits, causes) = pairs(&events, &calls);
+    for event in without_partner(&causes, calls.len()) {
+        wrong.push(format!("nobody caused {:?}", events[event]));
+    }
+    let told: Vec<usize> = (0..calls.len())
+        .filter(|call| tells(calls[*call]))
+        .collect();
+    let fits: Vec<Vec<usize>> = told.iter().map(|call| fits[*call].clone()).collect();
+    for place in without_partner(&fits, events.len()) {
+        let call = calls[told[place]];
         let mut losses = record.losses.iter();
-        losses.any(|loss| loss.overlaps(call.sent, call.ended.plus(UNHEARD)))
-    };
-    let unheard = unheard.iter().filter(|call| !lost(call));
-    wrong.extend(unheard.map(|call| format!("no event for {call:?}")));
+        if !losses.any(|loss| loss.overlaps(call.sent, call.ended.plus(UNHEARD))) {
+            wrong.push(format!("no event for {call:?}"));
+        }
+    }
 }
 
-/// Gives each event a call that was under way at its moment, as many as can be; returns what is left of both.
-fn pair_off<'a, 'b>(
-    mut events: Vec<&'a Event>,
-    mut calls: Vec<&'b Call>,
-) -> (Vec<&'a Event>, Vec<&'b Call>) {
-    let over = |call: &Call| -> Timestamp { call.over().plus(CLOCK_TOLERANCE) };
-    events.sort_by_key(|event| event.earliest());
-    calls.sort_by_key(|call| over(call));
-    events.retain(|event| {
-        let fits = |call: &&Call| {
-            let mut moments = event.moments.iter();
-            moments.any(|at| call.sent.less(CLOCK_TOLERANCE) <= *at && *at <= over(call))
-        };
-        match calls.iter().position(fits) {
-            Some(place) => {
-                calls.remove(place);
-                false
-            }
-            None => true,
+/// The events that each call may have caused, since it was under way at their moment; and for each event those calls.
+fn pairs(events: &[&Event], calls: &[&Call]) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
+    let moments = events.iter().enumerate();
+    let moments = moments.flat_map(|(event, each)| each.moments.iter().map(move |at| (*at, event)));
+    let mut moments: Vec<(Timestamp, usize)> = moments.collect();
+    moments.sort_unstable();
+    let mut causes = vec![Vec::new(); events.len()];
+    let mut fits = Vec::new();
+    for (call, each) in calls.iter().enumerate() {
+        let (from, to) = (
+            each.sent.less(CLOCK_TOLERANCE),
+            each.over().plus(CLOCK_TOLERANCE),
+        );
+        let first = moments.partition_point(|(at, _)| *at < from);
+        let under_way = moments[first..].iter().take_while(|(at, _)| *at <= to);
+        let under_way: Vec<usize> = under_way.map(|(_, event)| *event).collect();
+        under_way.iter().for_each(|event| causes[*event].push(call));
+        fits.push(under_way);
+    }
+    (fits, causes)
+}
+
+/// Gives each of several a partner of its own, as many as can have one, and returns those that have none.
+fn without_partner(choices: &[Vec<usize>], partners: usize) -> Vec<usize> {
+    let mut taken_by = vec![None; partners];
+    let mut asked_for = vec![usize::MAX; partners];
+    let alone = |one: &usize| !find_partner(*one, *one, choices, &mut taken_by, &mut asked_for);
+    (0..choices.len()).filter(alone).collect()
+}
+
+/// Finds a partner for `one`; whoever has it already finds another. `attempt` tells one search from the next.
+fn find_partner(
+    one: usize,
+    attempt: usize,
+    choices: &[Vec<usize>],
+    taken_by: &mut [Option<usize>],
+    asked_for: &mut [usize],
+) -> bool {
+    for &partner in &choices[one] {
+        if asked_for[partner] == attempt {
+            continue;
         }
-    });
-    (events, calls)
+        asked_for[partner] = attempt;
+        let owner = taken_by[partner];
+        let makes_room = |other| find_partner(other, attempt, choices, taken_by, asked_for);
+        if owner.is_none_or(makes_room) {
+            taken_by[partner] = Some(one);
+            return true;
+        }
+    }
+    false
 }

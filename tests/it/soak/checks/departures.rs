@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::callers::living;
-use super::super::journal::{BUSY, Call, Outcome, Record, Span};
+use super::super::journal::{BUSY, Call, Outcome, Pause, Record, Span};
 use super::super::stage::{HOLD, PING_INTERVAL, TTL};
 use super::{Event, Excused};
 use crate::timestamp::Timestamp;
@@ -21,8 +21,17 @@ const HEARTBEAT: Duration = Duration::from_millis(300);
 /// After this time the clock of Redis that was set back has been noticed, and every deadline is as near as it may be.
 const CORRECTED: Duration = Duration::from_millis(1_000);
 
+/// No sweep for so long is an outage, surely.
+const OUTAGE: Duration = Duration::from_millis(1_550);
+
 /// How far back a call may lie that still matters to a departure.
-const MEMORY: Duration = Duration::from_secs(60);
+const MEMORY: Duration = Duration::from_secs(40);
+
+/// The connection whose pings write nothing but a time to live.
+const UNNAMED: &str = "1";
+
+/// The reason for most departures that are late.
+const HELD: &str = "held once, after nobody could sweep";
 
 /// The calls for each user, in the order in which they were sent.
 fn calls_by_user(record: &Record) -> BTreeMap<&str, Vec<&Call>> {
@@ -152,11 +161,14 @@ fn forgotten(call: &Call, calls: &[&Call], left: &[&Event], latest: &Latest) -> 
     if !matches!(call.outcome, Outcome::Touched { .. }) {
         return None;
     }
+    let later = calls.partition_point(|next| next.sent <= call.sent);
+    let next = calls.get(later);
+    if next.is_some_and(|next| next.sent <= call.ended.plus(TTL)) {
+        return None;
+    }
     let due = latest.departure(between(calls, call.sent.less(MEMORY), call.sent))?;
     let record = latest.record;
     let mut losses = record.losses.iter();
-    let later = calls.partition_point(|next| next.sent <= call.sent);
-    let next = calls.get(later);
     let followed = next.is_some_and(|next| next.sent <= due.latest);
     let over = record.ended.is_some_and(|ended| ended <= due.latest);
     if followed || over || losses.any(|loss| loss.overlaps(call.sent, due.latest)) {
@@ -176,19 +188,14 @@ fn overdue(call: &Call, calls: &[&Call], latest: &Latest) -> Option<String> {
     else {
         return None;
     };
-    let others = between(calls, call.sent.less(MEMORY), call.ended);
-    let others: Vec<&Call> = others
-        .iter()
-        .filter(|other| !std::ptr::eq(**other, call))
-        .copied()
-        .collect();
-    let recent = |other: &&Call| other.is_touch() && other.sent.plus(TTL) > call.sent;
-    if others
-        .iter()
-        .any(|other| recent(other) && other.connection == call.connection)
-    {
+    let is_other = |other: &&&Call| !std::ptr::eq(**other, call);
+    let recent = between(calls, call.sent.less(TTL), call.ended).iter();
+    let mut recent = recent.filter(is_other);
+    if recent.any(|other| other.is_touch() && other.connection == call.connection) {
         return None;
     }
+    let others = between(calls, call.sent.less(MEMORY), call.ended).iter();
+    let others: Vec<&Call> = others.filter(is_other).copied().collect();
     let due = latest.departure(&others)?;
     (call.sent > due.latest).then(|| format!("still announced: {call:?} {due:?}"))
 }
@@ -207,18 +214,15 @@ struct Due {
 /// What delays departures.
 struct Latest<'a> {
     record: &'a Record,
-    pauses: Vec<(Timestamp, Timestamp)>,
+    pauses: Vec<Pause>,
     /// When the clock of Redis was set back.
     set_back: Vec<Timestamp>,
 }
 
 impl<'a> Latest<'a> {
     fn of(record: &'a Record) -> Self {
-        let pauses = record.pauses.iter();
-        let mut pauses: Vec<_> = pauses
-            .filter_map(|span| Some((span.from, span.to?)))
-            .collect();
-        pauses.sort_unstable();
+        let mut pauses = record.pauses.clone();
+        pauses.sort_unstable_by_key(|pause| pause.from);
         let steps = record.clock.windows(2);
         let back = steps.filter(|step| step[1].ahead_ms < step[0].ahead_ms);
         Self {
@@ -247,22 +251,36 @@ impl<'a> Latest<'a> {
         dues.max_by_key(|due| due.latest)
     }
 
+    /// The pauses that had not ended at a moment, and all later ones.
+    fn pauses_since(&self, moment: Timestamp) -> &[Pause] {
+        let first = self.pauses.partition_point(|pause| pause.swept <= moment);
+        &self.pauses[first..]
+    }
+
     fn due(&self, touch: &Call) -> Due {
         let (pinged, deadline) = (touch.sent, touch.over().plus(TTL));
         let mut why = None;
         let mut at = self.unless_set_back(pinged, deadline, TTL, &mut why);
-        let met = |(from, to): &&(Timestamp, Timestamp)| *to > pinged && from.less(HEARTBEAT) < at;
-        if let Some((_, to)) = self.pauses.iter().find(met) {
-            why = Some("held once, after nobody could sweep");
-            at = at.max(self.unless_set_back(*to, to.plus(HOLD), HOLD, &mut why));
+        // The first that it met holds it. Of those that were short or ended near the ping, nobody knows here; and of
+        // the unnamed connection Redis does not know when it pinged last, so that another may hold it, once too.
+        let is_known = touch.connection != Some(UNNAMED);
+        for pause in self.pauses_since(pinged) {
+            if pause.from.less(HEARTBEAT) >= deadline {
+                break;
+            }
+            why = Some(HELD);
+            let held = self.unless_set_back(pause.swept, pause.swept.plus(HOLD), HOLD, &mut why);
+            at = at.max(held);
+            let is_outage = pause.ended.millis_after(pause.from) > OUTAGE.as_millis() as i64;
+            if is_known && is_outage && pause.ended > touch.over() && pause.from < deadline {
+                break;
+            }
         }
-        while let Some((_, to)) = self
-            .pauses
-            .iter()
-            .find(|(from, to)| from.less(HEARTBEAT) <= at && at < *to)
-        {
-            why = Some("held once, after nobody could sweep");
-            at = *to;
+        for pause in self.pauses_since(pinged) {
+            if pause.from.less(HEARTBEAT) <= at && at < pause.swept {
+                why = Some(HELD);
+                at = pause.swept;
+            }
         }
         if self.record.was_busy(pinged, at.plus(LATE)) {
             let busy = self.record.busy.iter();
