@@ -11,6 +11,7 @@ mod front;
 mod health;
 mod input;
 mod online;
+mod query;
 mod users;
 
 use std::sync::Arc;
