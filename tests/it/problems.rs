@@ -2,6 +2,7 @@
 
 mod bodies;
 mod ids;
+mod names;
 mod queries;
 mod routes;
 mod store;
