@@ -27,6 +27,19 @@ const MAX_USERS: usize = 10_000;
 /// nginx passes a response on at once where this header says no.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// The headers of every stream. A proxy that compresses would hold every event back.
+pub(super) const STREAM_HEADERS: [(HeaderName, HeaderValue); 3] = [
+    (
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream; charset=utf-8"),
+    ),
+    (
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-store, no-transform"),
+    ),
+    (ACCEL_BUFFERING, HeaderValue::from_static("no")),
+];
+
 /// The query of a stream.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -198,11 +211,6 @@ async fn open(
             closes_by: caller.expires(),
         })
         .await?;
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (ACCEL_BUFFERING, HeaderValue::from_static("no")),
-    ];
     let body = match seat {
         Some(Extension(seat)) => {
             seat.take(stream);
@@ -210,7 +218,7 @@ async fn open(
         }
         None => Body::new(stream),
     };
-    Ok((headers, body).into_response())
+    Ok((STREAM_HEADERS, body).into_response())
 }
 
 fn asked(query: Option<&str>, headers: &HeaderMap) -> Result<Asked, Error> {
