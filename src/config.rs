@@ -109,6 +109,15 @@ pub struct Config {
     #[arg(long, env = "PRESENCE_DRAIN", value_name = "PRESENCE_DRAIN", default_value = "10s", value_parser = drain)]
     pub drain: Duration,
 
+    /// Whether the API's documentation is served as a page at /docs
+    #[arg(
+        long,
+        env = "PRESENCE_DOCS",
+        value_name = "PRESENCE_DOCS",
+        default_value = "on"
+    )]
+    pub docs: Switch,
+
     /// Who may do what.
     #[command(flatten)]
     pub access: AccessConfig,
@@ -130,6 +139,15 @@ pub enum KeyspaceEvents {
     /// Listen, and leave the server's configuration alone.
     Listen,
     /// Do not listen.
+    Off,
+}
+
+/// Whether something is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
     Off,
 }
 
@@ -164,6 +182,7 @@ impl Default for Config {
             stream_max_age: Duration::from_secs(1_800),
             connections: DEFAULT_CONNECTIONS,
             drain: Duration::from_secs(10),
+            docs: Switch::On,
             access: AccessConfig::default(),
             print_openapi: false,
             healthcheck: false,

@@ -10,6 +10,7 @@ mod expiry;
 mod frame;
 mod hub;
 mod payload;
+mod refusal;
 mod snapshot;
 mod stream;
 mod streams;
@@ -23,5 +24,6 @@ pub(crate) use self::hub::TICK;
 pub use self::payload::{
     PresenceReady, PresenceReset, PresenceSnapshot, ResetReason, UserOffline, UserOnline,
 };
+pub use self::refusal::Refusal;
 pub use self::stream::{EventStream, Interest};
 pub use self::streams::{OpenError, StreamRequest, Streams};

@@ -4,23 +4,29 @@ mod auth;
 mod batch;
 mod connections;
 mod cors;
+mod docs;
 mod documents;
 mod error;
 mod events;
 mod front;
+mod guard;
 mod health;
 mod input;
 mod online;
+mod parts;
 mod query;
+mod refused_stream;
+mod response_headers;
 mod users;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn;
 use axum::routing::get;
 use tower_http::trace::TraceLayer;
 use utoipa::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 pub(crate) use self::auth::Access;
@@ -29,7 +35,8 @@ pub(crate) use self::connections::{Connections, Worker};
 use self::documents::ApiDocument;
 use self::error::{method_not_allowed, not_found};
 pub(crate) use self::front::Front;
-use crate::config::Config;
+use self::guard::Guard;
+use crate::config::{Config, Switch};
 use crate::events::Streams;
 use crate::presence::PresenceService;
 use crate::telemetry::{Metrics, request_span, request_spans_are_seen};
@@ -54,8 +61,11 @@ pub struct AppState {
 /// All routes of the service, once for each of `states`.
 pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) -> Vec<Front> {
     let (api, document) = api().split_for_parts();
-    let mut all = api
-        .merge(documents::routes(&document))
+    let mut all = api.merge(documents::routes(&document));
+    if config.docs == Switch::On {
+        all = all.merge(docs::routes(documents::PATH));
+    }
+    all = all
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
     let mut are_pings_seen = false;
@@ -68,10 +78,11 @@ pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) ->
         all = all.layer(spans.on_request(()).on_failure(()));
         are_pings_seen = true;
     }
+    let guard = Guard::new(config);
     let front = |state| {
         let state = Arc::new(state);
         let pings = (!are_pings_seen).then(|| Arc::clone(&state));
-        Front::new(all.clone().with_state(state), pings)
+        Front::new(all.clone().with_state(state), pings).guarded(guard.clone())
     };
     states.map(front).collect()
 }
@@ -101,7 +112,10 @@ fn api() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(users::user))
         .routes(routes!(online::among, online::page))
         .routes(routes!(online::count))
-        .routes(routes!(events::stream, events::stream_of))
+        .routes(
+            routes!(events::stream, events::stream_of)
+                .layer(from_fn(refused_stream::tell_by_a_stream)),
+        )
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

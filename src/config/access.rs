@@ -146,6 +146,12 @@ impl AccessConfig {
             || self.jwks_url.is_some()
             || self.api_keys.is_some()
     }
+
+    /// Whether everyone on this machine may do everything, and nobody else anything: no credential is set, and
+    /// anonymous callers are not allowed expressly.
+    pub fn is_open_mode(&self) -> bool {
+        !self.asks_for_credentials() && !self.allow_anonymous
+    }
 }
 
 /// A setting makes no sense; the service does not start.

@@ -1,20 +1,16 @@
-//! The OpenAPI document and the page that shows it.
+//! The OpenAPI document.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::middleware::map_response;
-use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::AppState;
-use super::error::{Error, Problem};
+use super::error::Problem;
 use crate::events::{PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline};
 
 /// What the document says beside the operations, which their handlers describe.
@@ -81,23 +77,15 @@ impl Modify for Security {
     }
 }
 
-/// `/openapi.json` and `/docs`.
+/// The path of the document.
+pub(super) const PATH: &str = "/openapi.json";
+
+/// The document itself.
 pub(super) fn routes(document: &utoipa::openapi::OpenApi) -> Router<Arc<AppState>> {
     let json: Bytes = document.to_json().unwrap_or_default().into();
-    let json = Arc::new(json);
     let serve = move || {
-        let json = Bytes::clone(&json);
-        async move { ([(CONTENT_TYPE, "application/json")], json).into_response() }
+        let json = json.clone();
+        async move { ([(CONTENT_TYPE, "application/json")], json) }
     };
-    let docs = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
-    Router::from(docs)
-        .layer(map_response(problem_where_missing))
-        .route("/openapi.json", get(serve))
-}
-
-async fn problem_where_missing(response: Response) -> Response {
-    match response.status() {
-        StatusCode::NOT_FOUND => Error::NotFound.into_response(),
-        _ => response,
-    }
+    Router::new().route(PATH, get(serve))
 }

@@ -14,7 +14,9 @@ use tracing::{debug, error};
 use utoipa::{IntoResponses, ToSchema};
 
 use super::auth::Refused;
-use crate::events::{Full, OpenError};
+use super::refused_stream::Passing;
+use super::response_headers;
+use crate::events::{Full, OpenError, Refusal as StreamRefusal};
 use crate::presence::{InvalidConnectionId, InvalidUserId, UserId};
 use crate::store::{Refusal, StoreError};
 
@@ -59,6 +61,13 @@ pub(super) enum Error {
     Cursor,
     #[error("the body could not be read")]
     Body,
+    #[error("Host: {0}")]
+    Host(&'static str),
+    #[error(
+        "no credential is configured, so only this machine is served: {0}. \
+         Configure a credential, or set PRESENCE_ALLOW_ANONYMOUS=true to serve everyone"
+    )]
+    NotLocal(&'static str),
     #[error("send a token or key as Authorization: Bearer")]
     NoCredential,
     #[error("{0}")]
@@ -133,6 +142,12 @@ impl Error {
             Self::Limit(_) => (S::BAD_REQUEST, "invalid-limit", "Invalid limit"),
             Self::Cursor => (S::BAD_REQUEST, "invalid-cursor", "Invalid cursor"),
             Self::Body => (S::BAD_REQUEST, "unreadable-body", "Unreadable body"),
+            Self::Host(_) => (S::BAD_REQUEST, "invalid-host", "Invalid Host header"),
+            Self::NotLocal(_) => (
+                S::FORBIDDEN,
+                "open-mode-local-only",
+                "Open mode serves this machine only",
+            ),
             Self::NoCredential => (S::UNAUTHORIZED, "no-credential", "No credential"),
             Self::BadCredential(_) => (S::UNAUTHORIZED, "bad-credential", "Bad credential"),
             Self::MayNotActFor(_)
@@ -181,15 +196,18 @@ impl Error {
         }
     }
 
-    /// When it may go better, in whole seconds.
-    fn retry_after(&self) -> Option<u64> {
-        let wait = match self {
-            Self::StoreUnreachable(_) | Self::StoreOverloaded | Self::KeysUnreachable => RETRY_SOON,
-            Self::TooManyStreams(_) => RETRY_STREAM,
-            Self::TooManyCalls(wait) => *wait,
+    /// Where the cause passes: what it is, and when it may go better.
+    fn passing(&self) -> Option<Passing> {
+        let (cause, wait) = match self {
+            Self::StoreUnreachable(_) => (StreamRefusal::StoreUnreachable, RETRY_SOON),
+            Self::StoreOverloaded | Self::KeysUnreachable => {
+                (StreamRefusal::Overloaded, RETRY_SOON)
+            }
+            Self::TooManyStreams(_) => (StreamRefusal::TooManyStreams, RETRY_STREAM),
+            Self::TooManyCalls(wait) => (StreamRefusal::Overloaded, *wait),
             _ => return None,
         };
-        Some(wait.as_millis().div_ceil(1_000).max(1) as u64)
+        Some(Passing { cause, wait })
     }
 
     /// What to bring, as RFC 6750, section 3, has it: no error code where nothing was brought.
@@ -302,7 +320,7 @@ impl IntoResponse for Error {
             Self::StoreUnreachable(cause) => debug!(%cause, "a call found no store"),
             _ => {}
         }
-        let (retry_after, challenge) = (self.retry_after(), self.challenge());
+        let (passing, challenge) = (self.passing(), self.challenge());
         let problem = Problem {
             kind: format!("urn:presence:problem:{name}"),
             title,
@@ -310,13 +328,22 @@ impl IntoResponse for Error {
             detail: self.to_string(),
         };
         let mut response = (status, Json(problem)).into_response();
+        if let Some(passing) = passing {
+            response.extensions_mut().insert(passing);
+        }
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(CONTENT_TYPE, json);
-        headers.extend(retry_after.map(|seconds| (RETRY_AFTER, seconds.into())));
+        headers.extend(passing.map(|passing| (RETRY_AFTER, whole_seconds(passing.wait).into())));
         headers.extend(challenge.map(|challenge| (WWW_AUTHENTICATE, challenge)));
+        response_headers::add_missing(headers);
         response
     }
+}
+
+/// Seconds, rounded up, since a client must not come back too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_millis().div_ceil(1_000).max(1) as u64
 }
 
 impl From<StoreError> for Error {

@@ -32,6 +32,19 @@ const QUERY_BESIDE_A_BODY: [&str; 2] = ["lastEventId", "access_token"];
 /// nginx passes a response on at once where this header says no.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// The headers of every stream. A proxy that compresses would hold every event back.
+pub(super) const STREAM_HEADERS: [(HeaderName, HeaderValue); 3] = [
+    (
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream; charset=utf-8"),
+    ),
+    (
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-store, no-transform"),
+    ),
+    (ACCEL_BUFFERING, HeaderValue::from_static("no")),
+];
+
 /// The query of a stream.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -204,11 +217,6 @@ async fn open(
             closes_by: caller.expires(),
         })
         .await?;
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (ACCEL_BUFFERING, HeaderValue::from_static("no")),
-    ];
     let body = match seat {
         Some(Extension(seat)) => {
             seat.take(stream);
@@ -216,7 +224,7 @@ async fn open(
         }
         None => Body::new(stream),
     };
-    Ok((headers, body).into_response())
+    Ok((STREAM_HEADERS, body).into_response())
 }
 
 /// Reads a query that may have the parameters `known`. The credential among them was read before.

@@ -7,13 +7,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::handler::Handler;
 use axum::http::{Method, Request};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use tower_service::Service;
 
+use super::guard::Guard;
 use super::input::USERS_PATH;
-use super::{AppState, users};
+use super::parts::in_parts;
+use super::{AppState, response_headers, users};
 
 /// A router, and a shorter way for pings: nearly every call is one, and the router takes about as long to
 /// find the route of a path with a parameter as the handler takes to answer.
@@ -22,24 +24,45 @@ pub(crate) struct Front {
     router: Router,
     /// What the handler of pings is given, where no layer of the router has to see them.
     pings: Option<Arc<AppState>>,
+    guard: Guard,
 }
 
 impl Front {
     /// Sends everything to `router`, but pings, where their handler's state is given, to that.
     pub(super) fn new(router: Router, pings: Option<Arc<AppState>>) -> Self {
-        Self { router, pings }
+        Self {
+            router,
+            pings,
+            guard: Guard::default(),
+        }
     }
 
-    /// Answers; nothing is done before the future is polled.
+    /// The same, where `guard` decides which requests are answered.
+    pub(super) fn guarded(self, guard: Guard) -> Self {
+        Self { guard, ..self }
+    }
+
+    /// Answers; no handler is called before the future is polled.
     pub(super) fn answer(&self, request: Request<Body>) -> BoxFuture<'static, Response> {
+        if let Err(refused) = self.guard.check(&request) {
+            return Box::pin(ready(refused.into_response()));
+        }
         match &self.pings {
+            // What its handler answers has the headers of every response already.
             Some(state) if is_ping(&request) => {
                 Handler::call(users::ping, request, Arc::clone(state))
             }
             // A router is always ready.
-            _ => Box::pin(self.router.clone().call(request).map(into_ok)),
+            _ => Box::pin(self.router.clone().call(request).map(finished)),
         }
     }
+}
+
+/// The answer of the router, with the headers that every response has.
+fn finished(answer: Result<Response, Infallible>) -> Response {
+    let mut response = into_ok(answer);
+    response_headers::add_missing(response.headers_mut());
+    in_parts(response)
 }
 
 fn into_ok(answer: Result<Response, Infallible>) -> Response {

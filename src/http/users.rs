@@ -21,6 +21,7 @@ use super::error::{
 };
 use super::input::{NoBody, OptionalJson};
 use super::query::NoQuery;
+use super::response_headers;
 use crate::presence::{ConnectionId, Timestamp, UserId, millis};
 use crate::store::{Closing, Touched};
 
@@ -152,7 +153,9 @@ impl IntoResponse for Connected {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.json()));
         let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(CONTENT_TYPE, json);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, json);
+        response_headers::add_missing(headers);
         response
     }
 }

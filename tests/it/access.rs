@@ -6,6 +6,7 @@ mod forgeries;
 mod jwks_server;
 mod limits;
 mod log;
+mod open_mode;
 mod published;
 mod rights;
 mod signing;

@@ -20,7 +20,7 @@ use crate::sse::{End, Stream};
 use crate::wait::eventually_true;
 
 /// Every variable of the contract.
-const VARIABLES: [&str; 15] = [
+const VARIABLES: [&str; 16] = [
     "PRESENCE_LISTEN",
     "PORT",
     "REDIS_URL",
@@ -36,6 +36,7 @@ const VARIABLES: [&str; 15] = [
     "PRESENCE_LOOKUP_LIMIT",
     "PRESENCE_STREAM_MAX_AGE",
     "PRESENCE_DRAIN",
+    "PRESENCE_DOCS",
 ];
 
 /// Where each core can have one worker, no two share one; what would block a worker runs on any.
@@ -99,6 +100,7 @@ async fn a_bad_value_stops_the_start_with_the_name_of_its_variable() {
         ("PRESENCE_LOOKUP_LIMIT", "0"),
         ("PRESENCE_STREAM_MAX_AGE", "0s"),
         ("PRESENCE_DRAIN", "1y"),
+        ("PRESENCE_DOCS", "maybe"),
     ] {
         let settings = Settings::new().with(variable, value);
         let ended = Instance::run_to_its_end(&settings, &[]).await;

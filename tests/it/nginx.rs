@@ -83,7 +83,8 @@ fn configuration(cluster: &Cluster, port: u16) -> String {
 
 #[tokio::test]
 async fn behind_nginx_events_pass_at_once_and_streams_resume() {
-    let mut cluster = Cluster::of(2, Settings::new()).await;
+    let mut cluster =
+        Cluster::of(2, Settings::new().with("PRESENCE_ALLOW_ANONYMOUS", "true")).await;
     let nginx = Nginx::in_front_of(&cluster).await;
     let mut stream = Stream::open(&nginx.client, "?snapshot=true&access_token=secret").await;
     assert!(stream.snapshot().await.is_empty());

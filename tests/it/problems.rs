@@ -1,9 +1,11 @@
 //! Bad input: a problem document that says what is wrong, and nothing done.
 
 mod bodies;
+mod headers;
 mod ids;
 mod names;
 mod queries;
+mod refused_streams;
 mod routes;
 mod store;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest as sha};
+use tracing::warn;
 
 use super::keys::ApiKeys;
 use super::tokens::Tokens;
@@ -45,6 +46,9 @@ impl Access {
                 None => "PORT",
             };
             return Err(InvalidSetting::new(variable, why));
+        }
+        if !closed {
+            warn_of_the_open_door(access.is_open_mode());
         }
         Ok(Self {
             closed,
@@ -111,6 +115,19 @@ impl Access {
             Some(published) => published.keep_fresh().await,
             None => std::future::pending().await,
         }
+    }
+}
+
+fn warn_of_the_open_door(local_only: bool) {
+    match local_only {
+        true => warn!(
+            "open mode: no credential is configured, so everyone on this machine may do everything; requests \
+             through proxies and of web pages of other origins are refused"
+        ),
+        false => warn!(
+            "no credential is configured and PRESENCE_ALLOW_ANONYMOUS is true: everyone who reaches the service \
+             may do everything"
+        ),
     }
 }
 

@@ -29,8 +29,9 @@ pub(super) fn any() -> impl Strategy<Value = Vec<u8>> {
 fn good() -> impl Strategy<Value = Vec<u8>> {
     (target(), headers(), body()).prop_map(|(target, headers, body)| {
         let length = body.len();
-        let head =
-            format!("{target} HTTP/1.1\r\nHost: any\r\n{headers}Content-Length: {length}\r\n\r\n");
+        let head = format!(
+            "{target} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n"
+        );
         [head.into_bytes(), body].concat()
     })
 }

@@ -23,7 +23,7 @@ async fn a_stream_has_the_headers_proxies_need(store: Store) {
     for request in [Stream::request(&client, ""), by_post] {
         let stream = Stream::send(request).await;
         assert_eq!(media_type(&stream.headers), "text/event-stream");
-        assert_eq!(stream.headers["cache-control"], "no-store");
+        assert_eq!(stream.headers["cache-control"], "no-store, no-transform");
         assert_eq!(stream.headers["x-accel-buffering"], "no");
         assert!(!stream.headers.contains_key("content-length"));
     }

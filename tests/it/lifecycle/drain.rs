@@ -27,7 +27,7 @@ async fn half_a_head_does_not_delay_the_end() {
     let settings = Settings::new().with("PRESENCE_DRAIN", DRAIN);
     let mut instance = Instance::start(&settings).await;
     let first = begun(&instance, "POST /v1/users/al").await;
-    let second = "GET /livez HTTP/1.1\r\nHost: here\r\n\r\nPOST /v1/users/al";
+    let second = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nPOST /v1/users/al";
     let second = begun(&instance, second).await;
     let began = Instant::now();
     instance.send(Signal::Terminate);
@@ -44,7 +44,7 @@ async fn a_head_that_is_under_way_is_still_answered() {
     instance.send(Signal::Terminate);
     sleep(MOMENT).await;
     client
-        .write_all(b"st: here\r\n\r\n")
+        .write_all(b"st: localhost\r\n\r\n")
         .await
         .expect("it still reads");
     let mut answer = Vec::new();
@@ -63,7 +63,7 @@ async fn a_head_that_is_under_way_is_still_answered() {
 async fn a_slow_reader_gets_the_rest_of_its_answer() {
     let settings = Settings::new().with("PRESENCE_DRAIN", DRAIN);
     let mut instance = Instance::start(&settings).await;
-    let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: here\r\n\r\n";
+    let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut client = begun(&instance, request).await;
     instance.send(Signal::Terminate);
     sleep(Duration::from_secs(4)).await;

@@ -5,7 +5,9 @@ use crate::instance::Instance;
 use crate::redis_server::RedisServer;
 
 async fn log_of_a_start_on(redis: &RedisServer) -> String {
-    let instance = Instance::start(&settings().with("REDIS_URL", &redis.url())).await;
+    // Without a credential there would be something to say about that.
+    let settings = settings().with("PRESENCE_API_KEYS", "a:presence.read:0123456789abcdef");
+    let instance = Instance::start(&settings.with("REDIS_URL", &redis.url())).await;
     all_ready(&[instance.client()]).await;
     instance.log()
 }

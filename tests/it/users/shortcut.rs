@@ -25,7 +25,7 @@ const TARGETS: [&str; 22] = [
     "/v1/users/%zz%/ping",
     "/v1/users/ping/ping",
     "/v1/users/a;b:c@d/ping",
-    "http://elsewhere/v1/users/alice/ping",
+    "http://localhost/v1/users/alice/ping",
     "/v1/users//ping",
     "/v1/users/ping",
     "/v1/users/a/b/ping",
@@ -87,7 +87,7 @@ async fn a_ping_is_answered_as_the_router_would() {
             for body in BODIES {
                 let length = body.len();
                 let request = format!(
-                    "{method} {target} HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+                    "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
                 );
                 let answered = answer(&short, &request).await;
                 assert_eq!(answered, answer(&long, &request).await, "{request}");
@@ -111,7 +111,7 @@ async fn a_ping_needs_the_same_credential() {
         ("Authorization: Basic YTpi\r\n", "401"),
     ] {
         let request = format!(
-            "POST /v1/users/alice/ping HTTP/1.1\r\nHost: here\r\nConnection: close\r\n{credential}\r\n"
+            "POST /v1/users/alice/ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{credential}\r\n"
         );
         let answered = answer(&short, &request).await;
         assert!(
