@@ -3,6 +3,7 @@
 mod drain;
 mod image;
 mod operations;
+mod pipes;
 
 use std::net::TcpListener;
 use std::time::Duration;
