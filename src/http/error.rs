@@ -4,7 +4,6 @@ use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
-use axum::Json;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -14,6 +13,7 @@ use tracing::{debug, error};
 use utoipa::{IntoResponses, ToSchema};
 
 use super::auth::Refused;
+use super::json_line::JsonLine;
 use super::refused_stream::Passing;
 use super::response_headers;
 use crate::events::{Full, OpenError, Refusal as StreamRefusal};
@@ -72,6 +72,8 @@ pub(super) enum Error {
     NoCredential,
     #[error("{0}")]
     BadCredential(&'static str),
+    #[error("{}", Refused::EXPIRED.0)]
+    TokenExpired,
     #[error("the credential is not for user {:?}", .0.as_str())]
     MayNotActFor(UserId),
     #[error("the credential does not let you see user {:?}", .0.as_str())]
@@ -150,6 +152,7 @@ impl Error {
             ),
             Self::NoCredential => (S::UNAUTHORIZED, "no-credential", "No credential"),
             Self::BadCredential(_) => (S::UNAUTHORIZED, "bad-credential", "Bad credential"),
+            Self::TokenExpired => (S::UNAUTHORIZED, "token-expired", "Token expired"),
             Self::MayNotActFor(_)
             | Self::MayNotSee(_)
             | Self::MayNotSeeEveryone
@@ -214,8 +217,8 @@ impl Error {
     fn challenge(&self) -> Option<HeaderValue> {
         let challenge = match self {
             Self::NoCredential => "Bearer realm=\"presence\"".to_owned(),
-            Self::BadCredential(why) => format!(
-                "Bearer realm=\"presence\", error=\"invalid_token\", error_description=\"{why}\""
+            Self::BadCredential(_) | Self::TokenExpired => format!(
+                "Bearer realm=\"presence\", error=\"invalid_token\", error_description=\"{self}\""
             ),
             Self::MayNotActFor(_)
             | Self::MayNotSee(_)
@@ -327,7 +330,7 @@ impl IntoResponse for Error {
             status: status.as_u16(),
             detail: self.to_string(),
         };
-        let mut response = (status, Json(problem)).into_response();
+        let mut response = (status, JsonLine(problem)).into_response();
         if let Some(passing) = passing {
             response.extensions_mut().insert(passing);
         }
@@ -367,8 +370,11 @@ impl From<OpenError> for Error {
 }
 
 impl From<Refused> for Error {
-    fn from(Refused(why): Refused) -> Self {
-        Self::BadCredential(why)
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::EXPIRED => Self::TokenExpired,
+            Refused(why) => Self::BadCredential(why),
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -12,6 +11,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::auth::SeeingMetrics;
 use super::error::{Error, Forbidden, StoreUnreachable, TooMany, Unauthorized};
+use super::json_line::JsonLine;
 
 /// What the metrics are written in.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,8 +31,8 @@ pub(super) struct Health {
     get, path = "/livez", tag = "operations", operation_id = "livez",
     responses((status = 200, body = Health, description = "It lives"))
 )]
-pub(super) async fn livez() -> Json<Health> {
-    Json(Health { status: "alive" })
+pub(super) async fn livez() -> JsonLine<Health> {
+    JsonLine(Health { status: "alive" })
 }
 
 /// Can it serve?
@@ -43,10 +43,10 @@ pub(super) async fn livez() -> Json<Health> {
         StoreUnreachable,
     )
 )]
-pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<Json<Health>, Error> {
+pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<JsonLine<Health>, Error> {
     state.presence.ready().await?;
     state.streams.ready()?;
-    Ok(Json(Health { status: "ready" }))
+    Ok(JsonLine(Health { status: "ready" }))
 }
 
 /// What it counts
