@@ -2,6 +2,7 @@
 
 mod access;
 mod bytes;
+mod cors_origins;
 mod redis_url;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-pub use self::access::{AccessConfig, CorsOrigins, InvalidSetting, RateLimit, Secret};
+pub use self::access::{AccessConfig, InvalidSetting, RateLimit, Secret};
+pub use self::cors_origins::{AllowedOrigin, CorsOrigins};
 pub use self::redis_url::{RedisUrl, Sentinels};
 
 /// Where the service listens when nothing is set: on this machine only.
