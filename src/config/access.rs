@@ -1,5 +1,6 @@
 //! The settings that say who may do what, and how much of it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -162,16 +163,18 @@ impl AccessConfig {
 #[error("{variable}: {why}")]
 pub struct InvalidSetting {
     /// The environment variable.
-    pub variable: &'static str,
+    pub variable: Cow<'static, str>,
     /// What is wrong with its value, without showing it where it is secret.
     pub why: String,
 }
 
 impl InvalidSetting {
     /// `variable` is wrong because of `why`.
-    pub fn new(variable: &'static str, why: impl Into<String>) -> Self {
-        let why = why.into();
-        Self { variable, why }
+    pub fn new(variable: impl Into<Cow<'static, str>>, why: impl Into<String>) -> Self {
+        Self {
+            variable: variable.into(),
+            why: why.into(),
+        }
     }
 }
 

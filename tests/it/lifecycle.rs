@@ -4,6 +4,7 @@ mod drain;
 mod image;
 mod operations;
 mod pipes;
+mod variables;
 
 use std::net::TcpListener;
 use std::time::Duration;
