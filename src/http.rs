@@ -14,6 +14,7 @@ mod health;
 mod input;
 mod online;
 mod parts;
+mod query;
 mod refused_stream;
 mod response_headers;
 mod users;

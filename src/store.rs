@@ -43,8 +43,10 @@ pub(crate) const SWEEP_BATCH: usize = 1_000;
 ///    one online event to the history, leaving it one offline event, in the same atomic step.
 /// 3. Online implies announced. Announced but no longer online is repaired by the next sweep.
 /// 4. A ping after the deadline but before the sweep keeps the user announced, silently.
-/// 5. After an [`OUTAGE`] no expiry is announced for one ping interval and a margin, so that those
-///    who are alive can ping first.
+/// 5. The departure of a user whose connections met an [`OUTAGE`] that they could not absorb is held
+///    once, until each of them had one ping interval and a margin to come back, as it was granted.
+///    Meanwhile the user is announced, and reads say that it is offline.
+/// 6. From the closing of a connection until 10 s later its pings are refused.
 ///
 /// Every method may be called by any number of callers and instances at once, and a caller may die
 /// at any await: the step was taken or it was not.
@@ -164,7 +166,7 @@ impl Store {
         connection: &ConnectionId,
     ) -> Result<Touched, StoreError> {
         match self {
-            Self::Memory(store) => Ok(store.touch(user, connection)),
+            Self::Memory(store) => store.connect(user, connection).map_err(StoreError::Refused),
             Self::Redis(store) => store.touch(user, connection).await,
         }
     }
@@ -178,7 +180,7 @@ impl Store {
         connection: &ConnectionId,
     ) -> Result<Touched, StoreError> {
         match self {
-            Self::Memory(store) => Ok(store.touch(user, connection)),
+            Self::Memory(store) => store.ping(user, connection).map_err(StoreError::Refused),
             Self::Redis(store) => store.ping(user, connection).await,
         }
     }

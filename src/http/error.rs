@@ -1,6 +1,7 @@
 //! Every refusal, as a problem document of RFC 9457, from one table.
 
 use std::any::Any;
+use std::fmt;
 use std::time::Duration;
 
 use axum::Json;
@@ -48,6 +49,11 @@ pub(super) enum Error {
     Query {
         field: &'static str,
         why: &'static str,
+    },
+    #[error("{name}: this call has no such query parameter; {}", Takes(known))]
+    UnknownParameter {
+        name: String,
+        known: &'static [&'static str],
     },
     #[error("limit: a number from 1 to {0}")]
     Limit(usize),
@@ -100,6 +106,18 @@ pub(super) enum Error {
     Internal(String),
 }
 
+/// Which parameters a call takes, in words.
+struct Takes<'a>(&'a [&'static str]);
+
+impl fmt::Display for Takes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("it takes none"),
+            known => write!(f, "it takes {}", known.join(", ")),
+        }
+    }
+}
+
 impl Error {
     /// Status, name of the problem type, and title. Both names are stable.
     fn kind(&self) -> (StatusCode, &'static str, &'static str) {
@@ -118,7 +136,9 @@ impl Error {
                 "Invalid connection id",
             ),
             Self::Json(_) => (S::BAD_REQUEST, "invalid-json", "Invalid JSON"),
-            Self::Query { .. } => (S::BAD_REQUEST, "invalid-query", "Invalid query parameter"),
+            Self::Query { .. } | Self::UnknownParameter { .. } => {
+                (S::BAD_REQUEST, "invalid-query", "Invalid query parameter")
+            }
             Self::Limit(_) => (S::BAD_REQUEST, "invalid-limit", "Invalid limit"),
             Self::Cursor => (S::BAD_REQUEST, "invalid-cursor", "Invalid cursor"),
             Self::Body => (S::BAD_REQUEST, "unreadable-body", "Unreadable body"),

@@ -18,11 +18,16 @@ use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
 };
-use super::input::{JsonBody, ListedUser, decoded, user_ids};
+use super::input::{JsonBody, ListedUser, NoBody, user_ids};
+use super::query::{decoded, keep_once, parameters, unknown};
 use crate::events::{Interest, StreamRequest};
 
 /// How many users a stream can be about, short of everyone.
 const MAX_USERS: usize = 10_000;
+
+/// What the query of a stream may name, and what is left of that where a body says whom the stream is about.
+const QUERY: [&str; 4] = ["userIds", "snapshot", "lastEventId", "access_token"];
+const QUERY_BESIDE_A_BODY: [&str; 2] = ["lastEventId", "access_token"];
 
 /// nginx passes a response on at once where this header says no.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -80,7 +85,7 @@ struct StreamMessage {
 
 /// Whom a stream is about.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct StreamBody {
     /// Whose events, 1 to 10,000 ids. Everyone's when left out.
     #[schema(value_type = Option<Vec<UserIdText>>, min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
@@ -138,8 +143,9 @@ pub(super) async fn stream(
     seat: Option<Extension<Seat>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
+    _: NoBody,
 ) -> Result<Response, Error> {
-    let asked = asked(query.as_deref(), &headers)?;
+    let asked = asked(query.as_deref(), &headers, &QUERY)?;
     open(&state, &caller, seat, asked).await
 }
 
@@ -175,7 +181,7 @@ pub(super) async fn stream_of(
     body: JsonBody,
 ) -> Result<Response, Error> {
     let body: StreamBody = body.parse()?;
-    let query = asked(query.as_deref(), &headers)?;
+    let query = asked(query.as_deref(), &headers, &QUERY_BESIDE_A_BODY)?;
     let asked = Asked {
         user_ids: body.user_ids,
         snapshot: body.snapshot,
@@ -221,26 +227,39 @@ async fn open(
     Ok((STREAM_HEADERS, body).into_response())
 }
 
-fn asked(query: Option<&str>, headers: &HeaderMap) -> Result<Asked, Error> {
+/// Reads a query that may have the parameters `known`. The credential among them was read before.
+fn asked(
+    query: Option<&str>,
+    headers: &HeaderMap,
+    known: &'static [&'static str],
+) -> Result<Asked, Error> {
     let mut asked = Asked::default();
-    for pair in query.unwrap_or("").split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match name {
+    let mut snapshot = None;
+    for (name, value) in parameters(query.unwrap_or("")) {
+        if !known.contains(&&*name) {
+            return Err(unknown(&name, known));
+        }
+        match &*name {
             "userIds" => {
                 let value = decoded("userIds", value)?;
                 let ids = value.split(',').map(ListedUser::from);
                 asked.user_ids.get_or_insert_default().extend(ids);
             }
             "snapshot" => {
-                asked.snapshot = value.parse().map_err(|_| Error::Query {
+                let value = value.parse().map_err(|_| Error::Query {
                     field: "snapshot",
                     why: "true or false",
                 })?;
+                keep_once(&mut snapshot, "snapshot", value)?;
             }
-            "lastEventId" => asked.last_event_id = Some(decoded("lastEventId", value)?),
+            "lastEventId" => {
+                let value = decoded("lastEventId", value)?;
+                keep_once(&mut asked.last_event_id, "lastEventId", value)?;
+            }
             _ => {}
         }
     }
+    asked.snapshot = snapshot.unwrap_or(false);
     if let Some(header) = headers.get("last-event-id") {
         asked.last_event_id = Some(String::from_utf8_lossy(header.as_bytes()).into_owned());
     }
@@ -264,43 +283,48 @@ mod tests {
         #[test]
         fn a_query_says_what_its_parts_say(
             lists in vec(vec("[^,]{0,6}", 1..4), 0..3),
-            snapshots in vec(any::<bool>(), 0..3),
-            cursors in vec("\\PC{0,9}", 0..3),
+            snapshot in proptest::option::of(any::<bool>()),
+            cursor in proptest::option::of("\\PC{0,9}"),
             header in proptest::option::of("[ -~]{0,9}"),
-            others in vec("[a-z]{0,3}(=[a-z%&=]{0,3})?", 0..3),
+            token in proptest::option::of("[a-z]{0,3}"),
         ) {
-            let mut pairs = others;
-            pairs.extend(lists.iter().map(|ids| format!("userIds={}", encode(&ids.join(",")))));
-            pairs.extend(snapshots.iter().map(|snapshot| format!("snapshot={snapshot}")));
-            pairs.extend(cursors.iter().map(|cursor| format!("lastEventId={}", encode(cursor))));
+            let mut pairs: Vec<_> = lists.iter().map(|ids| format!("userIds={}", encode(&ids.join(",")))).collect();
+            pairs.extend(snapshot.map(|snapshot| format!("snapshot={snapshot}")));
+            pairs.extend(cursor.iter().map(|cursor| format!("lastEventId={}", encode(cursor))));
+            pairs.extend(token.map(|token| format!("access_token={token}")));
             let mut headers = HeaderMap::new();
             if let Some(header) = &header {
                 headers.insert("last-event-id", HeaderValue::from_str(header).expect("visible"));
             }
-            let asked = asked(Some(&pairs.join("&")), &headers).expect("a good query");
+            let asked = asked(Some(&pairs.join("&")), &headers, &QUERY).expect("a good query");
             let everyone = lists.is_empty();
             let listed = lists.concat().iter().map(|id| ListedUser::from(&**id)).collect();
             prop_assert_eq!(asked.user_ids, (!everyone).then_some(listed));
-            prop_assert_eq!(asked.snapshot, snapshots.last().copied().unwrap_or(false));
-            let cursor = header.or(cursors.last().cloned());
-            prop_assert_eq!(asked.last_event_id, cursor.filter(|cursor| !cursor.is_empty()));
+            prop_assert_eq!(asked.snapshot, snapshot.unwrap_or(false));
+            prop_assert_eq!(asked.last_event_id, header.or(cursor).filter(|cursor| !cursor.is_empty()));
         }
 
-        /// A word for a truth that is none, and bytes that are no text, are the only things to refuse here.
+        /// An unknown name, a word for a truth that is none, bytes that are no text, and a second value where there
+        /// can be one are the only things to refuse here.
         #[test]
         fn any_query_is_read_or_names_the_field(
             query in "\\PC{0,20}|((userIds|lastEventId|snapshot|x)(=(true|false|a,b|%[c-f][0-9]|%2[0-9]|%|,|=){0,2})?&?){0,4}",
         ) {
             let values = |name: &str| {
-                let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-                pairs.filter(move |pair| pair.0 == name).map(|pair| pair.1).collect::<Vec<_>>()
+                let found = parameters(&query).filter(|pair| pair.0 == name);
+                found.map(|pair| pair.1).collect::<Vec<_>>()
             };
             let texts = [values("userIds"), values("lastEventId")].concat();
             let good = texts.iter().all(|value| percent_encoding::percent_decode_str(value).decode_utf8().is_ok())
-                && values("snapshot").iter().all(|value| ["true", "false"].contains(value));
-            match asked(Some(&query), &HeaderMap::new()) {
+                && values("snapshot").iter().all(|value| ["true", "false"].contains(value))
+                && values("snapshot").len().max(values("lastEventId").len()) < 2
+                && parameters(&query).all(|(name, _)| QUERY.contains(&&*name));
+            match asked(Some(&query), &HeaderMap::new(), &QUERY) {
                 Ok(_) => prop_assert!(good),
                 Err(Error::Query { field, .. }) => prop_assert!(!good && query.contains(field)),
+                Err(Error::UnknownParameter { name, .. }) => {
+                    prop_assert!(!good && parameters(&query).any(|pair| pair.0 == name));
+                }
                 Err(other) => prop_assert!(false, "{}", other),
             }
         }
@@ -313,7 +337,7 @@ mod tests {
             "userIds=a%2Cb,c",
             "userIds=a&userIds=b%2Cc",
         ] {
-            let asked = asked(Some(query), &HeaderMap::new()).expect("a good query");
+            let asked = asked(Some(query), &HeaderMap::new(), &QUERY).expect("a good query");
             let expected = ["a", "b", "c"].map(ListedUser::from);
             assert_eq!(asked.user_ids.as_deref(), Some(&expected[..]));
         }
@@ -323,7 +347,7 @@ mod tests {
     fn the_header_wins_over_the_query() {
         let mut headers = HeaderMap::new();
         headers.insert("last-event-id", HeaderValue::from_static("from-header"));
-        let asked = asked(Some("lastEventId=from-query"), &headers).expect("a good query");
+        let asked = asked(Some("lastEventId=from-query"), &headers, &QUERY).expect("a good query");
         assert_eq!(asked.last_event_id.as_deref(), Some("from-header"));
     }
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,7 +17,8 @@ use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
 };
-use super::input::{JsonBody, ListedUser, user_ids};
+use super::input::{JsonBody, ListedUser, NoBody, user_ids};
+use super::query::{NoQuery, decoded, keep_once, parameters, unknown};
 use crate::presence::{PresenceService, UserId};
 use crate::store::PageCursor;
 
@@ -30,7 +30,7 @@ const MAX_LIMIT: usize = 1_000;
 
 /// Whom a batch lookup is about.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct AmongBody {
     /// 1 to 1,000 user ids, or what `PRESENCE_LOOKUP_LIMIT` says.
     #[schema(value_type = Vec<UserIdText>, min_items = 1, max_items = 1000, example = json!(["alice", "bob", "carol"]))]
@@ -66,7 +66,7 @@ pub(super) struct Count {
 }
 
 /// The query of a page.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
     /// How many users at most, 1 to 1,000; 100 when left out.
@@ -75,6 +75,20 @@ pub(super) struct PageQuery {
     /// The `nextCursor` of the page before; left out for the first.
     #[param(example = "YWZ0ZXIKYm9i")]
     cursor: Option<String>,
+}
+
+impl PageQuery {
+    fn read(query: &str) -> Result<Self, Error> {
+        let mut read = Self::default();
+        for (name, value) in parameters(query) {
+            match &*name {
+                "limit" => keep_once(&mut read.limit, "limit", decoded("limit", value)?)?,
+                "cursor" => keep_once(&mut read.cursor, "cursor", decoded("cursor", value)?)?,
+                other => return Err(unknown(other, &["limit", "cursor"])),
+            }
+        }
+        Ok(read)
+    }
 }
 
 /// Look up many users at once
@@ -98,6 +112,7 @@ pub(super) struct PageQuery {
 )]
 pub(super) async fn among(
     caller: Caller,
+    _: NoQuery,
     State(state): State<Arc<AppState>>,
     body: JsonBody,
 ) -> Result<Response, Error> {
@@ -132,12 +147,10 @@ pub(super) async fn among(
 pub(super) async fn page(
     _: SeeingEveryone,
     State(state): State<Arc<AppState>>,
-    query: Result<Query<PageQuery>, QueryRejection>,
+    RawQuery(query): RawQuery,
+    _: NoBody,
 ) -> Result<Response, Error> {
-    let Query(query) = query.map_err(|_| Error::Query {
-        field: "query",
-        why: "limit and cursor, each once",
-    })?;
+    let query = PageQuery::read(query.as_deref().unwrap_or(""))?;
     let limit = match query.limit.as_deref() {
         None => DEFAULT_LIMIT,
         Some(text) => limit(text).ok_or(Error::Limit(MAX_LIMIT))?,
@@ -171,7 +184,9 @@ pub(super) async fn page(
 )]
 pub(super) async fn count(
     _: SeeingEveryone,
+    _: NoQuery,
     State(state): State<Arc<AppState>>,
+    _: NoBody,
 ) -> Result<Json<Count>, Error> {
     let count = async move |presence: Arc<PresenceService>| Ok(presence.count().await?);
     let count = state.batch.run(count).await?;

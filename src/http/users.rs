@@ -19,14 +19,15 @@ use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, ConnectRefused, Error, Forbidden, PingRefused,
     StoreUnreachable, TooMany, Unauthorized,
 };
-use super::input::OptionalJson;
+use super::input::{NoBody, OptionalJson};
+use super::query::NoQuery;
 use super::response_headers;
 use crate::presence::{ConnectionId, Timestamp, UserId, millis};
 use crate::store::{Closing, Touched};
 
 /// Which connection a call is about. Without a body it is the user's one unnamed connection.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ConnectionBody {
     /// One device, tab or process: 1 to 64 of `A-Z a-z 0-9 . _ ~ : @ -`. `"1"` when left out.
     #[schema(pattern = "^[A-Za-z0-9._~:@-]{1,64}$", example = "phone-1")]
@@ -35,7 +36,7 @@ pub(super) struct ConnectionBody {
 
 /// Which connections to close. Without a body it is the user's one unnamed connection.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Disconnect {
     connection_id: Option<String>,
     #[serde(default)]
@@ -54,7 +55,7 @@ enum DisconnectBody {
 
 /// One connection.
 #[derive(Debug, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[allow(dead_code)]
 struct DisconnectOne {
     /// One device, tab or process: 1 to 64 of `A-Z a-z 0-9 . _ ~ : @ -`. `"1"` when left out.
@@ -66,7 +67,7 @@ struct DisconnectOne {
 
 /// Every connection of the user.
 #[derive(Debug, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[allow(dead_code)]
 struct DisconnectAll {
     #[schema(required = false, schema_with = no_connection_id)]
@@ -225,6 +226,7 @@ pub(super) struct Connection {
 )]
 pub(super) async fn connect(
     ActingFor(user): ActingFor,
+    _: NoQuery,
     State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<ConnectionBody>,
 ) -> Result<Connected, Error> {
@@ -257,6 +259,7 @@ pub(super) async fn connect(
 )]
 pub(super) async fn ping(
     ActingFor(user): ActingFor,
+    _: NoQuery,
     State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<ConnectionBody>,
 ) -> Result<Connected, Error> {
@@ -287,6 +290,7 @@ pub(super) async fn ping(
 )]
 pub(super) async fn disconnect(
     ActingFor(user): ActingFor,
+    _: NoQuery,
     State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<Disconnect>,
 ) -> Result<Json<Disconnected>, Error> {
@@ -326,7 +330,9 @@ pub(super) async fn disconnect(
 )]
 pub(super) async fn user(
     Seeing(user): Seeing,
+    _: NoQuery,
     State(state): State<Arc<AppState>>,
+    _: NoBody,
 ) -> Result<Json<User>, Error> {
     let found = state.presence.user(&user).await?;
     let connections = found.connections.into_iter();

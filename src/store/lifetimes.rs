@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::presence::millis;
 
 /// The settings that decide when things expire and how much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -35,5 +36,50 @@ impl Lifetimes {
     /// How much later than `ping_interval` a ping may arrive without being missed.
     pub fn margin(ping_interval: Duration) -> Duration {
         (ping_interval / 5).clamp(Duration::from_millis(500), Duration::from_secs(5))
+    }
+
+    /// What a connection is granted by an instance with these settings.
+    pub(super) fn grant(&self) -> Grant {
+        Grant::of(self.ttl, self.ping_interval)
+    }
+}
+
+/// What a connection was granted with its last ping. It decides when the connection expires and
+/// how long that waits after an outage, whatever settings others have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Grant {
+    /// In milliseconds, since there is one per connection and neither is longer than a few days.
+    ttl_ms: u32,
+    ping_interval_ms: u32,
+}
+
+impl Grant {
+    pub(super) fn of(ttl: Duration, ping_interval: Duration) -> Self {
+        let narrow = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
+        Self {
+            ttl_ms: narrow(ttl),
+            ping_interval_ms: narrow(ping_interval),
+        }
+    }
+
+    /// How long the connection lives after its last ping.
+    pub(super) fn ttl(self) -> Duration {
+        Duration::from_millis(self.ttl_ms.into())
+    }
+
+    fn ping_interval(self) -> Duration {
+        Duration::from_millis(self.ping_interval_ms.into())
+    }
+
+    /// Whether a client that pings as often as it was told gets a ping through before its deadline,
+    /// although none gets through for `outage`.
+    pub(super) fn absorbs(self, outage: Duration) -> bool {
+        let interval = self.ping_interval();
+        outage + 2 * interval + Lifetimes::margin(interval) <= self.ttl()
+    }
+
+    /// How long after an outage the client has pinged, if it is alive.
+    pub(super) fn hold(self) -> Duration {
+        self.ping_interval() + Lifetimes::margin(self.ping_interval())
     }
 }

@@ -1,15 +1,28 @@
-//! The embedded store: one lock around a map of users, its deadline index and its history.
+//! The embedded store: one lock around the announced users, their history and what is remembered.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::ops::Bound;
+mod announced;
+mod closed;
+mod connection;
+mod history;
+mod last_seen;
+mod outages;
+#[cfg(test)]
+mod tests;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::announced::AnnouncedUsers;
+use self::closed::ClosedConnections;
+use self::connection::Connection;
+use self::history::Events;
+use self::last_seen::LastSeen;
+use self::outages::Outages;
+use super::lifetimes::Grant;
 use super::{
-    Announced, Closing, History, Left, Lifetimes, OUTAGE, Page, PageCursor, SWEEP_BATCH, Signal,
-    Swept, Touched, UserState,
+    Announced, Closing, History, Left, Lifetimes, Page, PageCursor, Refusal, SWEEP_BATCH, Signal,
+    Swept, Touched, UserState, millis,
 };
 use crate::presence::{
     ConnectionId, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
@@ -28,40 +41,12 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct State {
-    announced: BTreeMap<UserId, Presence>,
-    due: BTreeSet<(Timestamp, UserId)>,
-    history: VecDeque<PresenceEvent>,
+    announced: AnnouncedUsers,
+    outages: Outages,
+    closed: ClosedConnections,
+    events: Events,
     newest: Position,
-    last_seen: HashMap<UserId, Seen>,
-    /// The users of `last_seen` by when that was written.
-    last_seen_order: BTreeSet<(Timestamp, UserId)>,
-    swept: Option<Timestamp>,
-    grace_until: Timestamp,
-}
-
-/// When a user was alive, as far as closed and expired connections tell.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    at: Timestamp,
-    written: Timestamp,
-}
-
-/// An announced user. A connection whose deadline is before now has expired.
-#[derive(Debug)]
-struct Presence {
-    connections: Vec<(ConnectionId, Timestamp)>,
-    look_again: Timestamp,
-}
-
-impl Presence {
-    fn deadline(&self) -> Timestamp {
-        let deadlines = self.connections.iter().map(|(_, deadline)| *deadline);
-        deadlines.max().unwrap_or_default()
-    }
-
-    fn is_online(&self, now: Timestamp) -> bool {
-        !self.connections.is_empty() && self.deadline() >= now
-    }
+    last_seen: LastSeen,
 }
 
 impl MemoryStore {
@@ -81,136 +66,147 @@ impl MemoryStore {
         self.started.0.plus(self.started.1.elapsed())
     }
 
-    pub(super) fn touch(&self, user: &UserId, connection: &ConnectionId) -> Touched {
+    pub(super) fn connect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<Touched, Refusal> {
+        self.connect_with(self.lifetimes.grant(), user, connection)
+    }
+
+    fn connect_with(
+        &self,
+        grant: Grant,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<Touched, Refusal> {
         let mut state = self.state.lock();
         let now = self.now();
-        let expires_at = now.plus(self.lifetimes.ttl);
-        if let Some(presence) = state.announced.get_mut(user) {
-            let connections = &mut presence.connections;
-            match connections.iter_mut().find(|(id, _)| id == connection) {
-                Some((_, deadline)) => *deadline = expires_at,
-                None => {
-                    connections.retain(|(_, deadline)| *deadline >= now);
-                    connections.push((connection.clone(), expires_at));
-                }
-            }
-            return Touched {
-                became_online: false,
-                expires_at,
-            };
+        let touched = self.touch(&mut state, grant, user, connection, now)?;
+        state.closed.open(user, connection, now);
+        Ok(touched)
+    }
+
+    pub(super) fn ping(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<Touched, Refusal> {
+        let mut state = self.state.lock();
+        let now = self.now();
+        let presence = state.announced.get(user);
+        let is_known = presence.is_some_and(|presence| presence.connections.has(connection));
+        // What is known is not closed, and nearly every ping is of one that is known.
+        if !is_known && state.closed.contains(user, connection, now) {
+            return Err(Refusal::ConnectionClosed);
         }
-        let presence = Presence {
-            connections: vec![(connection.clone(), expires_at)],
-            look_again: expires_at,
+        self.touch(&mut state, self.lifetimes.grant(), user, connection, now)
+    }
+
+    fn touch(
+        &self,
+        state: &mut State,
+        grant: Grant,
+        user: &UserId,
+        connection: &ConnectionId,
+        now: Timestamp,
+    ) -> Result<Touched, Refusal> {
+        state.outages.notice(now);
+        let expires_at = now.plus(grant.ttl());
+        let touched = Connection {
+            id: connection.clone(),
+            deadline: expires_at,
+            grant,
         };
-        state.due.insert((expires_at, user.clone()));
-        state.announced.insert(user.clone(), presence);
-        self.announce(&mut state, user.clone(), now, Transition::Online);
-        Touched {
-            became_online: true,
+        let became_online = match state.announced.get_mut(user) {
+            Some(presence) => {
+                let most = self.lifetimes.user_connections;
+                presence
+                    .connections
+                    .touch(touched, most, now, &state.outages)?;
+                if !state.announced.is_settled(user) {
+                    state.announced.settle(user, now, &state.outages);
+                }
+                false
+            }
+            None => {
+                state.announced.enter(user, touched);
+                // From now on the connections tell.
+                state.last_seen.forget(user);
+                self.announce(state, user.clone(), now, Transition::Online);
+                true
+            }
+        };
+        Ok(Touched {
+            became_online,
             expires_at,
-        }
+        })
     }
 
     pub(super) fn leave(&self, user: &UserId, closing: &Closing) -> Left {
         let mut state = self.state.lock();
         let now = self.now();
-        let State { announced, due, .. } = &mut *state;
-        let Some(presence) = announced.get_mut(user) else {
-            return Left {
-                online: false,
-                became_offline: false,
-            };
+        state.outages.notice(now);
+        let State {
+            announced,
+            outages,
+            closed,
+            ..
+        } = &mut *state;
+        let presence = announced.get_mut(user);
+        let connections = presence.map(|presence| &mut presence.connections);
+        let (was_open, is_last) = match connections {
+            Some(connections) => {
+                let was_open = connections.close(closing, now, outages);
+                (was_open, connections.is_empty())
+            }
+            None => (false, false),
         };
-        presence
-            .connections
-            .retain(|(_, deadline)| *deadline >= now);
-        let before = presence.connections.len();
-        presence
-            .connections
-            .retain(|(id, _)| matches!(closing, Closing::One(closed) if closed != id));
-        let closed_one = presence.connections.len() < before;
-        if !presence.connections.is_empty() {
-            let deadline = presence.deadline();
-            if deadline < presence.look_again {
-                due.remove(&(presence.look_again, user.clone()));
-                due.insert((deadline, user.clone()));
-                presence.look_again = deadline;
-            }
-            if closed_one {
-                self.remember(&mut state, user, now, now);
-            }
-            return Left {
-                online: true,
-                became_offline: false,
-            };
+        if was_open || *closing == Closing::All {
+            closed.close(user, closing, now);
         }
-        self.depart(&mut state, user, now, Reason::Disconnected, now);
+        if is_last {
+            self.depart(&mut state, user, now, Reason::Disconnected);
+        } else if !announced.is_settled(user) || !announced.is_online(user, now) {
+            announced.settle(user, now, outages);
+        }
         Left {
-            online: false,
-            became_offline: true,
+            online: state.announced.is_online(user, now),
+            became_offline: is_last,
         }
     }
 
-    fn depart(
-        &self,
-        state: &mut State,
-        user: &UserId,
-        now: Timestamp,
-        reason: Reason,
-        last_seen_at: Timestamp,
-    ) {
-        if let Some(presence) = state.announced.remove(user) {
-            state.due.remove(&(presence.look_again, user.clone()));
+    fn depart(&self, state: &mut State, user: &UserId, now: Timestamp, reason: Reason) {
+        let Some((user, presence)) = state.announced.remove(user) else {
+            return;
+        };
+        let last_seen_at = match reason {
+            Reason::Disconnected => now,
+            Reason::Expired => presence.connections.last_seen(),
+        };
+        if !self.lifetimes.last_seen.is_zero() {
+            state.last_seen.keep(user.clone(), last_seen_at, now);
         }
-        let last_seen_at = last_seen_at.max(self.seen(state, user, now).unwrap_or_default());
-        self.remember(state, user, now, last_seen_at);
         let transition = Transition::Offline {
             reason,
             last_seen_at,
         };
-        self.announce(state, user.clone(), now, transition);
-    }
-
-    /// Keeps when a user was seen for as long as the settings say, counted from `written`.
-    fn remember(&self, state: &mut State, user: &UserId, written: Timestamp, at: Timestamp) {
-        if self.lifetimes.last_seen.is_zero() {
-            return;
-        }
-        let before = state.last_seen.insert(user.clone(), Seen { at, written });
-        if let Some(before) = before {
-            state
-                .last_seen_order
-                .remove(&(before.written, user.clone()));
-        }
-        state.last_seen_order.insert((written, user.clone()));
-    }
-
-    fn seen(&self, state: &State, user: &UserId, now: Timestamp) -> Option<Timestamp> {
-        let kept_since = now.minus(self.lifetimes.last_seen);
-        let seen = state.last_seen.get(user)?;
-        (seen.written >= kept_since).then_some(seen.at)
+        self.announce(state, user, now, transition);
     }
 
     fn announce(&self, state: &mut State, user: UserId, at: Timestamp, transition: Transition) {
         let previous = state.newest;
         let position = previous.next(at);
         state.newest = position;
-        state.history.push_back(PresenceEvent {
+        let event = PresenceEvent {
             position,
             previous,
             user,
             at,
             transition,
-        });
-        let oldest_kept = at.minus(self.lifetimes.history);
-        while state
-            .history
-            .front()
-            .is_some_and(|event| event.at < oldest_kept)
-        {
-            state.history.pop_front();
-        }
+        };
+        state.events.push(event, self.lifetimes.history_bytes);
+        state.events.trim(at.minus(self.lifetimes.history));
         self.changed.send_replace(position);
     }
 
@@ -219,67 +215,40 @@ impl MemoryStore {
         let now = self.now();
         let Some(presence) = state.announced.get(user) else {
             return UserState {
-                last_seen_at: self.seen(&state, user, now),
+                last_seen_at: state.last_seen.of(user, now, self.lifetimes.last_seen),
                 ..UserState::default()
             };
         };
-        let alive = presence
-            .connections
-            .iter()
-            .filter(|(_, deadline)| *deadline >= now);
-        let mut connections: Vec<_> = alive.cloned().collect();
+        let alive = presence.connections.alive(now);
+        let mut connections: Vec<_> = alive.map(|each| (each.id.clone(), each.deadline)).collect();
         connections.sort();
-        let pinged = presence.deadline().minus(self.lifetimes.ttl);
         UserState {
             online: !connections.is_empty(),
             connections,
-            last_seen_at: self.seen(&state, user, now).max(Some(pinged)),
+            last_seen_at: Some(presence.connections.last_seen()),
         }
     }
 
     pub(super) fn online_among(&self, users: &[UserId]) -> Vec<bool> {
         let state = self.state.lock();
         let now = self.now();
-        let online = |user| {
-            state
-                .announced
-                .get(user)
-                .is_some_and(|presence| presence.is_online(now))
-        };
+        let online = |user| state.announced.is_online(user, now);
         users.iter().map(online).collect()
     }
 
     pub(super) fn count(&self) -> u64 {
         let state = self.state.lock();
-        let now = self.now();
-        let due = state
-            .due
-            .iter()
-            .take_while(|(look_again, _)| *look_again < now);
-        let gone = due.filter(|(_, user)| {
-            state
-                .announced
-                .get(user)
-                .is_some_and(|presence| !presence.is_online(now))
-        });
-        (state.announced.len() - gone.count()) as u64
+        state.announced.count_online(self.now()) as u64
     }
 
     pub(super) fn announced_page(&self, cursor: &PageCursor, limit: usize) -> Page {
         let state = self.state.lock();
-        let from = match cursor {
-            PageCursor::After(Some(user)) => Bound::Excluded(user),
-            PageCursor::After(None) | PageCursor::Scan { .. } => Bound::Unbounded,
+        let after = match cursor {
+            PageCursor::After(user) => user.as_ref(),
+            PageCursor::Scan { .. } => None,
         };
-        let mut rest = state.announced.range::<UserId, _>((from, Bound::Unbounded));
-        let users: Vec<_> = rest
-            .by_ref()
-            .take(limit)
-            .map(|(user, _)| user.clone())
-            .collect();
-        let next = rest
-            .next()
-            .map(|_| PageCursor::After(users.last().cloned()));
+        let (users, more) = state.announced.after(after, limit);
+        let next = more.then(|| PageCursor::After(users.last().cloned()));
         Page { users, next }
     }
 
@@ -287,7 +256,7 @@ impl MemoryStore {
         let state = self.state.lock();
         let announced = users
             .iter()
-            .filter(|user| state.announced.contains_key(*user));
+            .filter(|user| state.announced.get(user).is_some());
         Announced {
             epoch: self.epoch,
             position: state.newest,
@@ -297,32 +266,21 @@ impl MemoryStore {
 
     pub(super) fn history(&self, position: Position, limit: usize) -> History {
         let state = self.state.lock();
-        let after = state
-            .history
-            .partition_point(|event| event.position <= position);
         History {
             epoch: self.epoch,
             newest: state.newest,
-            events: state.history.range(after..).take(limit).cloned().collect(),
+            events: state.events.after(position).take(limit).cloned().collect(),
         }
     }
 
     pub(super) fn sweep(&self) -> Swept {
         let mut state = self.state.lock();
         let now = self.now();
-        let outage = state.swept.is_some_and(|swept| now.since(swept) > OUTAGE);
-        if outage {
-            let interval = self.lifetimes.ping_interval;
-            state.grace_until = now.plus(interval + Lifetimes::margin(interval));
-        }
-        state.swept = Some(now);
-        self.forget_last_seen(&mut state, now);
-        let mut lateness_ms = Vec::new();
-        let mut more = false;
-        if state.grace_until <= now {
-            (lateness_ms, more) = self.sweep_due(&mut state, now);
-        }
-        let first_due = state.due.first().map(|(look_again, _)| *look_again);
+        state.outages.swept(now);
+        state.closed.trim(now);
+        state.last_seen.trim(now.minus(self.lifetimes.last_seen));
+        state.events.trim(now.minus(self.lifetimes.history));
+        let (lateness_ms, more) = self.sweep_due(&mut state, now);
         Swept {
             now,
             epoch: self.epoch,
@@ -330,47 +288,28 @@ impl MemoryStore {
             lateness_ms,
             announced: state.announced.len() as u64,
             more,
-            next_due: first_due.map(|due| due.max(state.grace_until)),
+            next_due: state.announced.next_due(),
         }
     }
 
+    /// Announces those who are gone, and settles when to look again at the others; returns how late, and whether
+    /// more may be due.
     fn sweep_due(&self, state: &mut State, now: Timestamp) -> (Vec<u64>, bool) {
         let mut lateness_ms = Vec::new();
         for _ in 0..SWEEP_BATCH {
-            let Some((look_again, user)) = state.due.first().cloned() else {
+            let Some(user) = state.announced.first_due(now) else {
                 return (lateness_ms, false);
             };
-            if look_again >= now {
-                return (lateness_ms, false);
-            }
-            let Some(presence) = state.announced.get_mut(&user) else {
-                state.due.pop_first();
+            if !state.announced.is_gone(&user, now, &state.outages) {
+                state.announced.settle(&user, now, &state.outages);
                 continue;
-            };
-            let deadline = presence.deadline();
-            if deadline < now {
-                lateness_ms.push(super::millis(now.since(deadline)));
-                let last_seen_at = deadline.minus(self.lifetimes.ttl);
-                self.depart(state, &user, now, Reason::Expired, last_seen_at);
-            } else {
-                presence.look_again = deadline;
-                state.due.pop_first();
-                state.due.insert((deadline, user));
             }
+            let presence = state.announced.get(&user);
+            let deadline = presence.map(|presence| presence.connections.deadline());
+            lateness_ms.extend(deadline.map(|deadline| millis(now.since(deadline))));
+            self.depart(state, &user, now, Reason::Expired);
         }
         (lateness_ms, true)
-    }
-
-    fn forget_last_seen(&self, state: &mut State, now: Timestamp) {
-        let kept_since = now.minus(self.lifetimes.last_seen);
-        while let Some((written, _)) = state.last_seen_order.first() {
-            if *written >= kept_since {
-                return;
-            }
-            if let Some((_, user)) = state.last_seen_order.pop_first() {
-                state.last_seen.remove(&user);
-            }
-        }
     }
 
     pub(super) fn subscribe(&self) -> Subscription {

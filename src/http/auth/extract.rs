@@ -10,7 +10,8 @@ use axum::http::request::Parts;
 use super::Caller;
 use crate::http::AppState;
 use crate::http::error::Error;
-use crate::http::input::{UserPath, decoded};
+use crate::http::input::UserPath;
+use crate::http::query::{decoded, parameters};
 use crate::presence::UserId;
 
 /// The user of the path, for whom the caller may connect, ping and disconnect.
@@ -129,9 +130,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {
 }
 
 fn in_query(query: &str) -> Result<Option<String>, Error> {
-    let mut values = query
-        .split('&')
-        .filter_map(|pair| pair.strip_prefix("access_token="));
+    let mut values =
+        parameters(query).filter_map(|(name, value)| (name == "access_token").then_some(value));
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) => decoded("access_token", value).map(Some),

@@ -1,0 +1,131 @@
+//! The connections of an announced user.
+
+use super::outages::Outages;
+use crate::presence::{ConnectionId, Timestamp};
+use crate::store::lifetimes::Grant;
+use crate::store::{Closing, Refusal};
+
+/// A connection. It has expired when its deadline is before now, and may still come back until
+/// [`Outages::end_of`] is.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) deadline: Timestamp,
+    pub(super) grant: Grant,
+}
+
+impl Connection {
+    pub(super) fn is_alive(&self, now: Timestamp) -> bool {
+        self.deadline >= now
+    }
+
+    /// When it was opened or pinged last.
+    pub(super) fn pinged(&self) -> Timestamp {
+        self.deadline.minus(self.grant.ttl())
+    }
+}
+
+/// All connections of one user that are alive or may come back, and perhaps some that may not.
+#[derive(Debug)]
+pub(super) struct Connections {
+    each: Vec<Connection>,
+    /// When the user was alive, as far as connections tell that are not here any more.
+    seen: Timestamp,
+}
+
+impl Connections {
+    pub(super) fn of(first: Connection) -> Self {
+        Self {
+            each: vec![first],
+            seen: Timestamp::default(),
+        }
+    }
+
+    /// The latest deadline.
+    pub(super) fn deadline(&self) -> Timestamp {
+        let deadlines = self.each.iter().map(|connection| connection.deadline);
+        deadlines.max().unwrap_or_default()
+    }
+
+    /// When the last of them cannot come back any more.
+    pub(super) fn end(&self, outages: &Outages) -> Timestamp {
+        let ends = self
+            .each
+            .iter()
+            .map(|connection| outages.end_of(connection));
+        ends.max().unwrap_or_default()
+    }
+
+    pub(super) fn alive(&self, now: Timestamp) -> impl Iterator<Item = &Connection> {
+        self.each.iter().filter(move |each| each.is_alive(now))
+    }
+
+    pub(super) fn is_online(&self, now: Timestamp) -> bool {
+        self.alive(now).next().is_some()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.each.is_empty()
+    }
+
+    pub(super) fn has(&self, id: &ConnectionId) -> bool {
+        self.each.iter().any(|connection| connection.id == *id)
+    }
+
+    /// The last moment the user was known to be alive.
+    pub(super) fn last_seen(&self) -> Timestamp {
+        let pinged = self.each.iter().map(Connection::pinged);
+        pinged.max().unwrap_or_default().max(self.seen)
+    }
+
+    /// Opens or refreshes a connection, unless `most` others are alive already.
+    pub(super) fn touch(
+        &mut self,
+        touched: Connection,
+        most: u32,
+        now: Timestamp,
+        outages: &Outages,
+    ) -> Result<(), Refusal> {
+        if let Some(known) = self.each.iter_mut().find(|each| each.id == touched.id) {
+            *known = touched;
+            return Ok(());
+        }
+        self.forget_ended(now, outages);
+        let room = usize::try_from(most).unwrap_or(usize::MAX);
+        if self.each.len() >= room {
+            // One that may come back gives its place to one that is alive.
+            let expired = self.each.iter().filter(|each| !each.is_alive(now));
+            let first = expired.min_by_key(|each| outages.end_of(each));
+            let first = first.map(|each| each.id.clone());
+            let first = first.ok_or(Refusal::TooManyConnections { most })?;
+            self.remove(|each| each.id == first);
+        }
+        self.each.push(touched);
+        Ok(())
+    }
+
+    /// Closes connections, and says whether one of them was alive or might have come back.
+    pub(super) fn close(&mut self, closing: &Closing, now: Timestamp, outages: &Outages) -> bool {
+        self.forget_ended(now, outages);
+        let before = self.each.len();
+        self.remove(|each| match closing {
+            Closing::One(closed) => each.id == *closed,
+            Closing::All => true,
+        });
+        let closed = self.each.len() < before;
+        if closed {
+            self.seen = now;
+        }
+        closed
+    }
+
+    fn forget_ended(&mut self, now: Timestamp, outages: &Outages) {
+        self.remove(|connection| outages.end_of(connection) < now);
+    }
+
+    fn remove(&mut self, is_removed: impl Fn(&Connection) -> bool) {
+        let removed = self.each.extract_if(.., |each| is_removed(each));
+        let pinged = removed.map(|connection| connection.pinged());
+        self.seen = pinged.fold(self.seen, Timestamp::max);
+    }
+}

@@ -1,0 +1,60 @@
+//! When nobody swept, so that perhaps nobody could be pinged either.
+
+use std::collections::VecDeque;
+
+use super::connection::Connection;
+use crate::presence::Timestamp;
+use crate::store::OUTAGE;
+
+/// How many outages are known. Older ones are forgotten, after which a departure may be held for a
+/// later one instead, but still only once.
+const MOST_OUTAGES: usize = 1_000;
+
+/// From the last sweep before an outage to the first after it.
+#[derive(Clone, Copy, Debug)]
+struct Outage {
+    from: Timestamp,
+    to: Timestamp,
+}
+
+/// The newest outages, in the order of time.
+#[derive(Debug, Default)]
+pub(super) struct Outages {
+    swept: Option<Timestamp>,
+    known: VecDeque<Outage>,
+}
+
+impl Outages {
+    /// Sweeps are possible `now`.
+    pub(super) fn swept(&mut self, now: Timestamp) {
+        self.notice(now);
+        self.swept = Some(now);
+    }
+
+    /// Records an outage that ends `now`. Every change begins with this: after an outage it may come before the
+    /// first sweep.
+    pub(super) fn notice(&mut self, now: Timestamp) {
+        let Some(from) = self.swept.filter(|swept| now.since(*swept) > OUTAGE) else {
+            return;
+        };
+        if self.known.len() == MOST_OUTAGES {
+            self.known.pop_front();
+        }
+        self.known.push_back(Outage { from, to: now });
+        self.swept = Some(now);
+    }
+
+    /// When `connection` cannot come back any more by a ping that an outage delayed: at its deadline, or as long after
+    /// the earliest outage that it did not absorb as its client may need for a ping.
+    pub(super) fn end_of(&self, connection: &Connection) -> Timestamp {
+        let pinged = connection.pinged();
+        let first = self.known.partition_point(|outage| outage.to <= pinged);
+        let mut met = self
+            .known
+            .range(first..)
+            .take_while(|outage| outage.from < connection.deadline);
+        let missed = met.find(|outage| !connection.grant.absorbs(outage.to.since(outage.from)));
+        let held_until = missed.map(|outage| outage.to.plus(connection.grant.hold()));
+        held_until.map_or(connection.deadline, |until| until.max(connection.deadline))
+    }
+}

@@ -1,0 +1,333 @@
+use std::time::Duration;
+
+use tokio::time::advance;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+fn store(ttl: f64, ping_interval: f64) -> MemoryStore {
+    MemoryStore::new(Lifetimes {
+        ttl: seconds(ttl),
+        ping_interval: seconds(ping_interval),
+        user_connections: 3,
+        history: 3_000 * SECOND,
+        history_bytes: 1 << 20,
+        last_seen: 3_000 * SECOND,
+    })
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).expect("an id")
+}
+
+fn connection(name: &str) -> ConnectionId {
+    ConnectionId::new(name).expect("an id")
+}
+
+fn unnamed() -> ConnectionId {
+    ConnectionId::unnamed()
+}
+
+impl MemoryStore {
+    fn connects(&self, name: &str, id: &str) -> bool {
+        let touched = self.connect(&user(name), &connection(id));
+        touched.expect("it is not refused").became_online
+    }
+
+    fn connects_for(&self, name: &str, id: &str, ttl: f64, ping_interval: f64) {
+        let grant = Grant::of(seconds(ttl), seconds(ping_interval));
+        let touched = self.connect_with(grant, &user(name), &connection(id));
+        touched.expect("it is not refused");
+    }
+
+    fn pings(&self, name: &str, id: &str) -> Result<bool, Refusal> {
+        let touched = self.ping(&user(name), &connection(id));
+        touched.map(|touched| touched.became_online)
+    }
+
+    /// Whether the user stays online, and whether that took it offline.
+    fn closes(&self, name: &str, id: &str) -> (bool, bool) {
+        let left = self.leave(&user(name), &Closing::One(connection(id)));
+        (left.online, left.became_offline)
+    }
+
+    /// Lets time pass during which sweeps run as they should.
+    async fn pass(&self, duration: f64) {
+        let end = Instant::now() + seconds(duration);
+        while Instant::now() < end {
+            advance(Duration::from_millis(50)).await;
+            self.sweep();
+        }
+    }
+
+    /// Lets time pass during which nothing runs.
+    async fn stall(&self, duration: f64) {
+        self.sweep();
+        advance(seconds(duration)).await;
+    }
+
+    /// The events since the start, such as `+alice` and `-alice`.
+    fn told(&self) -> Vec<String> {
+        let events = self.history(Position::START, usize::MAX).events;
+        let told = events.iter().map(|event| match event.transition {
+            Transition::Online => format!("+{}", event.user),
+            Transition::Offline { .. } => format!("-{}", event.user),
+        });
+        told.collect()
+    }
+
+    fn age_of_last_seen(&self, name: &str) -> Duration {
+        let seen = self.user(&user(name)).last_seen_at.expect("it is kept");
+        self.now().since(seen)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_that_ttl_and_interval_absorb_holds_nobody() {
+    let store = store(60.0, 25.0);
+    store.connects("silent", "1");
+    store.pass(20.0).await;
+    store.stall(1.7).await;
+    store.pass(38.0).await;
+    assert_eq!(store.told(), ["+silent"]);
+    store.stall(1.7).await;
+    store.sweep();
+    assert_eq!(store.told(), ["+silent", "-silent"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stalls_without_end_hold_a_departure_once() {
+    for pause in [1.6, 2.4, 5.5] {
+        let store = store(6.0, 2.5);
+        store.connects("silent", "1");
+        let began = store.now();
+        // The deadline, the end of the outage that held it, and its interval with the margin.
+        let latest = began.plus(seconds(6.0 + pause + 3.0));
+        while store.now() < latest {
+            assert!(store.pings("alive", "1").is_ok());
+            store.stall(pause).await;
+        }
+        assert!(store.pings("alive", "1").is_ok());
+        store.sweep();
+        assert_eq!(store.told(), ["+silent", "+alive", "-silent"], "{pause}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_stall_those_who_ping_come_back_silently_and_the_others_leave_once() {
+    let store = store(6.0, 2.5);
+    for name in ["alive", "silent"] {
+        store.connects(name, "1");
+    }
+    store.stall(30.0).await;
+    for _ in 0..2 {
+        assert_eq!((store.count(), store.told().len()), (0, 2));
+        store.sweep();
+    }
+    store.pass(1.0).await;
+    assert_eq!(store.pings("alive", "1"), Ok(false));
+    assert_eq!(
+        store.online_among(&[user("alive"), user("silent")]),
+        [true, false]
+    );
+    assert_eq!(store.count(), 1);
+    store.pass(1.9).await;
+    assert_eq!(store.told().len(), 2);
+    store.pass(0.3).await;
+    assert_eq!(store.told(), ["+alive", "+silent", "-silent"]);
+    assert!(
+        store.age_of_last_seen("silent") > seconds(33.0),
+        "when it pinged"
+    );
+    store.pass(4.0).await;
+    assert_eq!(store.told().last().map(String::as_str), Some("-alive"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_connection_is_held_for_its_own_interval() {
+    let store = store(6.0, 2.5);
+    store.connects_for("quick", "1", 3.0, 1.0);
+    store.connects_for("slow", "1", 30.0, 20.0);
+    store.connects_for("both", "a", 30.0, 20.0);
+    store.connects_for("both", "b", 31.0, 1.0);
+    store.stall(40.0).await;
+    store.pass(1.0).await;
+    assert_eq!(store.told().len(), 3);
+    store.pass(1.0).await;
+    assert_eq!(store.told()[3..], ["-quick"]);
+    store.pass(21.0).await;
+    assert_eq!(store.told().len(), 4);
+    store.pass(2.0).await;
+    let mut left = store.told().split_off(4);
+    left.sort();
+    assert_eq!(left, ["-both", "-slow"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lifetime_granted_last_decides() {
+    let store = store(3.0, 1.0);
+    store.connects_for("alice", "1", 600.0, 100.0);
+    store.pass(10.0).await;
+    assert_eq!(store.pings("alice", "1"), Ok(false));
+    store.pass(3.1).await;
+    assert_eq!(store.told(), ["+alice", "-alice"]);
+    assert!(store.age_of_last_seen("alice") < seconds(3.2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_seen_is_the_deadline_less_what_that_connection_was_granted() {
+    let store = store(5.0, 1.0);
+    store.connects_for("alice", "long", 600.0, 100.0);
+    store.pass(100.0).await;
+    assert_eq!(store.pings("alice", "short"), Ok(false));
+    assert_eq!(store.age_of_last_seen("alice"), Duration::ZERO);
+    store.pass(20.0).await;
+    assert_eq!(store.age_of_last_seen("alice"), seconds(20.0));
+    // It takes the place of what is over.
+    assert_eq!(store.pings("alice", "other"), Ok(false));
+    store.pass(600.0).await;
+    assert_eq!(store.told(), ["+alice", "-alice"]);
+    assert!(store.age_of_last_seen("alice") >= seconds(600.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_one_connection_announces_nobody_whose_other_may_come_back() {
+    for swept in [false, true] {
+        let store = store(2.0, 1.0);
+        for id in ["phone", "laptop"] {
+            store.connects("alice", id);
+        }
+        store.stall(10.0).await;
+        if swept {
+            store.sweep();
+        }
+        assert_eq!(store.closes("alice", "laptop"), (false, false));
+        assert_eq!(store.count(), 0);
+        store.pass(0.5).await;
+        assert_eq!(store.pings("alice", "phone"), Ok(false));
+        assert_eq!(store.count(), 1);
+        assert_eq!(store.told(), ["+alice"]);
+        assert_eq!(store.closes("alice", "phone"), (false, true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_the_last_connection_of_a_held_user_announces_it() {
+    let store = store(2.0, 1.0);
+    for name in ["alice", "bob"] {
+        store.connects(name, "1");
+        store.connects(name, "2");
+    }
+    store.stall(10.0).await;
+    store.sweep();
+    assert_eq!(store.closes("alice", "1"), (false, false));
+    assert_eq!(store.closes("alice", "2"), (false, true));
+    let left = store.leave(&user("bob"), &Closing::All);
+    assert!(left.became_offline && !left.online);
+    store.pass(5.0).await;
+    assert_eq!(store.told(), ["+alice", "+bob", "-alice", "-bob"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_of_a_closed_connection_is_refused_for_ten_seconds() {
+    let store = store(60.0, 25.0);
+    let closed = Err(Refusal::ConnectionClosed);
+    store.connects("alice", "1");
+    store.connects("alice", "2");
+    store.closes("alice", "2");
+    assert_eq!(store.pings("alice", "2"), closed);
+    store.closes("alice", "1");
+    assert_eq!(store.pings("alice", "1"), closed);
+    assert_eq!(store.pings("alice", "3"), Ok(true));
+    assert!(!store.connects("alice", "1"));
+    assert_eq!(store.pings("alice", "1"), Ok(false));
+    store.pass(9.9).await;
+    assert_eq!(store.pings("alice", "2"), closed);
+    store.pass(0.1).await;
+    assert_eq!(store.pings("alice", "2"), Ok(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_all_were_closed_only_those_who_connect_may_ping() {
+    let store = store(60.0, 25.0);
+    let closed = Err(Refusal::ConnectionClosed);
+    for _ in 0..2 {
+        store.leave(&user("alice"), &Closing::All);
+        assert_eq!(store.pings("alice", "1"), closed);
+        assert_eq!(store.pings("alice", "never-open"), closed);
+        assert!(store.connects("alice", "1"));
+        assert_eq!(store.pings("alice", "1"), Ok(false));
+        assert_eq!(store.pings("alice", "2"), closed);
+    }
+    store.pass(10.0).await;
+    assert_eq!(store.pings("alice", "2"), Ok(false));
+    store.pass(20.0).await;
+    assert!(store.state.lock().closed.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_open_may_ping_after_it_was_closed() {
+    let store = store(3.0, 1.0);
+    store.closes("alice", "1");
+    assert_eq!(store.pings("alice", "1"), Ok(true));
+    store.pass(3.1).await;
+    store.closes("alice", "1");
+    assert_eq!(store.pings("alice", "1"), Ok(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_has_no_more_live_connections_than_are_allowed() {
+    let store = store(3.0, 1.0);
+    let refused = Err(Refusal::TooManyConnections { most: 3 });
+    for id in ["1", "2", "3"] {
+        store.connects("alice", id);
+    }
+    assert_eq!(store.pings("alice", "4"), refused);
+    assert!(store.connect(&user("alice"), &connection("4")).is_err());
+    assert_eq!(store.pings("alice", "3"), Ok(false));
+    store.closes("alice", "1");
+    assert!(!store.connects("alice", "4"));
+    store.stall(30.0).await;
+    // Those who may come back give way to those who are here.
+    for id in ["5", "6", "7"] {
+        assert!(!store.connects("alice", id));
+    }
+    assert_eq!(store.pings("alice", "4"), refused);
+    assert_eq!(store.user(&user("alice")).connections.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_connect_does_not_open_what_was_closed() {
+    let store = store(3.0, 1.0);
+    for id in ["1", "2", "3"] {
+        store.connects("alice", id);
+    }
+    store.closes("alice", "1");
+    store.connects("alice", "4");
+    assert!(store.connect(&user("alice"), &connection("1")).is_err());
+    store.closes("alice", "4");
+    assert_eq!(store.pings("alice", "1"), Err(Refusal::ConnectionClosed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn guests_who_come_and_go_take_bounded_memory() {
+    let store = store(60.0, 25.0);
+    for number in 0..50_000 {
+        let guest = user(&format!("guest-{number}"));
+        store
+            .connect(&guest, &unnamed())
+            .expect("it is not refused");
+        store.leave(&guest, &Closing::All);
+    }
+    let kept = store.told().len() as u64;
+    assert!((5_000..(1 << 20) / 80).contains(&kept), "{kept} events");
+    store.pass(3_001.0).await;
+    let state = store.state.lock();
+    assert!(state.closed.is_empty() && state.last_seen.is_empty());
+    assert_eq!(state.events.after(Position::START).count(), 0);
+}
