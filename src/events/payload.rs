@@ -44,12 +44,67 @@ pub struct PresenceSnapshot<'a> {
     pub online: &'a [UserId],
 }
 
-/// `presence.ready`: the snapshot is complete, and every later message is a change.
+/// `presence.ready`: the stream has caught up, and every later message is a change. It comes after a
+/// snapshot, after the missed events, or at once; and again with a newer `id` when the stream had no
+/// message for a minute while other events happened.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PresenceReady {
-    /// How many users the snapshot named.
-    #[schema(example = 1)]
-    pub count: usize,
+    /// How many users the snapshot named; only after a snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 1)]
+    pub count: Option<usize>,
+}
+
+/// `presence.end`: the last message of a stream that the server ends. It has no `id`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PresenceEnd {
+    /// `max-age`, `draining`, `token-expired`, `too-slow`, `store-lost`, `store-unreachable`,
+    /// `too-many-streams` or `overloaded`.
+    #[schema(value_type = String, pattern = "^(max-age|draining|token-expired|too-slow|store-lost|store-unreachable|too-many-streams|overloaded)$", example = "max-age")]
+    pub reason: &'static str,
+}
+
+/// Why the server ends a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// The stream reached its age.
+    MaxAge,
+    /// The instance shuts down.
+    Draining,
+    /// The token of the stream expired, or its key was withdrawn.
+    TokenExpired,
+    /// The reader did not keep up.
+    TooSlow,
+    /// The store failed for too long while the stream was being opened.
+    StoreLost,
+    /// The store is out of reach, and the stream could not be opened.
+    StoreUnreachable,
+    /// There are as many streams as may be open.
+    TooManyStreams,
+    /// The instance has too much to do to open the stream.
+    Overloaded,
+}
+
+impl EndReason {
+    /// The word that the message names.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxAge => "max-age",
+            Self::Draining => "draining",
+            Self::TokenExpired => "token-expired",
+            Self::TooSlow => "too-slow",
+            Self::StoreLost => "store-lost",
+            Self::StoreUnreachable => "store-unreachable",
+            Self::TooManyStreams => "too-many-streams",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
+    /// Whether messages that wait are still delivered before the end, as far as the reader takes
+    /// them at once.
+    pub(super) const fn delivers_what_waits(self) -> bool {
+        matches!(self, Self::MaxAge | Self::Draining | Self::TokenExpired)
+    }
 }
 
 /// `presence.reset`: forget what this stream said before. Where a snapshot was asked for, a new

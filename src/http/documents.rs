@@ -11,7 +11,9 @@ use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use super::AppState;
 use super::error::Problem;
-use crate::events::{PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline};
+use crate::events::{
+    PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline,
+};
 
 /// What the document says beside the operations, which their handlers describe.
 #[derive(Debug, OpenApi)]
@@ -26,7 +28,7 @@ use crate::events::{PresenceReady, PresenceReset, PresenceSnapshot, UserOffline,
         (name = "events", description = "Every change, as server-sent events"),
         (name = "operations", description = "Health, metrics"),
     ),
-    components(schemas(Problem, ListedUserId, UserOnline, UserOffline, PresenceSnapshot, PresenceReady, PresenceReset)),
+    components(schemas(Problem, ListedUserId, UserOnline, UserOffline, PresenceSnapshot, PresenceReady, PresenceReset, PresenceEnd)),
     modifiers(&Security)
 )]
 pub(super) struct ApiDocument;

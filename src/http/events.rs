@@ -71,7 +71,7 @@ struct StreamMessage {
     id: String,
     /// What the message says.
     #[schema(
-        pattern = "^(user\\.online|user\\.offline|presence\\.snapshot|presence\\.ready|presence\\.reset)$",
+        pattern = "^(user\\.online|user\\.offline|presence\\.snapshot|presence\\.ready|presence\\.reset|presence\\.end)$",
         example = "user.online"
     )]
     event: String,
@@ -110,12 +110,15 @@ struct Asked {
 ///
 /// - `user.online`, data `UserOnline`, and `user.offline`, data `UserOffline`: per user they
 ///   strictly alternate.
-/// - `presence.snapshot`, data `PresenceSnapshot`, once or several times, then `presence.ready`, data
-///   `PresenceReady`: where `snapshot` was asked for, before every change.
+/// - `presence.snapshot`, data `PresenceSnapshot`, once or several times: where `snapshot` was asked
+///   for, before every change.
+/// - `presence.ready`, data `PresenceReady`: the stream has caught up. It comes after the snapshot,
+///   after the missed events, or at once; and again where only the cursor moved on for a minute.
 /// - `presence.reset`, data `PresenceReset`: the cursor could not be resumed from, or the store lost
 ///   its data. Forget what was said before; a new snapshot follows where one was asked for.
+/// - `presence.end`, data `PresenceEnd`: the last message of a stream that the server ends, and why.
 ///
-/// Every `id` is an opaque cursor. A client that reconnects with it, to any instance, receives every
+/// Every block has data, and no line is longer than 60 KiB. Every `id` is an opaque cursor. A client that reconnects with it, to any instance, receives every
 /// event that it missed, once and in order. The stream ends after some time, half an hour by
 /// default, whenever its reader does not keep up, and when the token that opened it expires:
 /// reconnect with the last `id`, and with a fresh token.
@@ -129,7 +132,7 @@ struct Asked {
         ("Last-Event-ID" = Option<String>, Header, description = "The cursor to resume from; it wins over lastEventId", example = "64a5c2f0b1c3d.19a4d0f1b2c.0"),
     ),
     responses(
-        (status = 200, content_type = "text/event-stream", body = StreamMessage, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.snapshot\ndata: {\"online\":[\"bob\"]}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.ready\ndata: {\"count\":1}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n: keep-alive\n\n"),
+        (status = 200, content_type = "text/event-stream", body = StreamMessage, description = "The stream, until either side ends it", example = "retry: 3000\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.snapshot\ndata: {\"online\":[\"bob\"]}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.ready\ndata: {\"count\":1}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n: keep-alive\n"),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -161,7 +164,7 @@ pub(super) async fn stream(
     ),
     request_body = StreamBody,
     responses(
-        (status = 200, content_type = "text/event-stream", body = StreamMessage, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n"),
+        (status = 200, content_type = "text/event-stream", body = StreamMessage, description = "The stream, until either side ends it", example = "retry: 3000\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.ready\ndata: {}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n"),
         BadRequest,
         Unauthorized,
         Forbidden,

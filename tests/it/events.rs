@@ -2,6 +2,7 @@
 
 mod filter;
 mod opening;
+mod protocol;
 mod snapshot;
 
 use serde_json::{Value, json};
