@@ -14,6 +14,7 @@ mod health;
 mod input;
 mod online;
 mod parts;
+mod problem;
 mod query;
 mod refused_stream;
 mod response_headers;
@@ -105,7 +106,7 @@ pub fn openapi() -> String {
 }
 
 fn api() -> OpenApiRouter<Arc<AppState>> {
-    OpenApiRouter::with_openapi(ApiDocument::openapi())
+    let mut api = OpenApiRouter::with_openapi(ApiDocument::openapi())
         .routes(routes!(users::connect))
         .routes(routes!(users::ping))
         .routes(routes!(users::disconnect))
@@ -118,5 +119,7 @@ fn api() -> OpenApiRouter<Arc<AppState>> {
         )
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
-        .routes(routes!(health::metrics))
+        .routes(routes!(health::metrics));
+    documents::finish(api.get_openapi_mut());
+    api
 }

@@ -69,7 +69,7 @@ impl Access {
             Some(credential) => self.find(credential).await,
             None => Err(Error::NoCredential),
         };
-        if let Err(Error::NoCredential | Error::BadCredential(_)) = &found {
+        if let Err(Error::NoCredential | Error::TokenExpired | Error::BadCredential(_)) = &found {
             self.metrics.credentials_refused.inc();
         }
         let caller = found?;

@@ -56,6 +56,9 @@ pub(in crate::http) struct Refused(pub(in crate::http) &'static str);
 impl Refused {
     /// Another key may fit.
     pub(super) const SIGNATURE: Self = Self("the credential is not valid");
+
+    /// A new token of the same user will do.
+    pub(in crate::http) const EXPIRED: Self = Self("the token has expired");
 }
 
 #[derive(Deserialize)]
@@ -188,7 +191,7 @@ impl VerifyingKey {
             .map_err(|error| refused(error.kind()))?
             .claims;
         if claims.exp <= unix_now() as f64 {
-            return Err(refused(&ErrorKind::ExpiredSignature));
+            return Err(Refused::EXPIRED);
         }
         let user =
             UserId::new(&claims.sub).map_err(|_| Refused("the token's sub is not a user id"))?;
@@ -232,7 +235,7 @@ impl Watch {
 /// Once the signature is known to be good, the holder is told what is wrong.
 fn refused(kind: &ErrorKind) -> Refused {
     match kind {
-        ErrorKind::ExpiredSignature => Refused("the token has expired"),
+        ErrorKind::ExpiredSignature => Refused::EXPIRED,
         ErrorKind::ImmatureSignature => Refused("the token is not valid yet"),
         ErrorKind::InvalidIssuer => Refused("the token's iss is another"),
         ErrorKind::InvalidAudience => Refused("the token's aud is another"),
