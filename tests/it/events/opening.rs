@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::client::media_type;
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 use crate::sse::Stream;
 use crate::wait::eventually_true;
 
@@ -64,7 +64,7 @@ async fn a_stream_says_something_every_fifteen_seconds(store: Store) {
     assert!(after < Duration::from_millis(15_500), "{after:?}");
 }
 
-on_both_stores!(
+over_each_protocol!(
     a_stream_has_the_headers_proxies_need,
     the_first_bytes_leave_at_once,
     the_first_bytes_mean_that_the_stream_is_live,
