@@ -140,7 +140,7 @@ mod tests {
         ) {
             let users: Vec<_> = ids.iter().map(|id| UserId::new(id).expect("an id")).collect();
             let parts = snapshot_parts(&users);
-            prop_assert_eq!(parts.concat(), users);
+            prop_assert_eq!(&parts.concat(), &users);
             let cursor = Cursor::at(Epoch(u64::MAX), Position { millis: u64::MAX, sequence: u64::MAX });
             for part in &parts {
                 prop_assert!(!part.is_empty() || parts.len() == 1);

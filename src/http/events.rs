@@ -62,19 +62,9 @@ pub(super) struct StreamQuery {
     /// Whether to begin with who is online now.
     #[param(example = true)]
     snapshot: Option<bool>,
-    /// The cursor to resume from, where the `Last-Event-ID` header cannot be set.
-    #[param(rename = "lastEventId")]
-    last_event_id: Option<String>,
-}
-
-/// The cursor in the header, where a client that follows the standard has it.
-#[derive(Debug, IntoParams)]
-#[into_params(parameter_in = Header)]
-#[allow(dead_code)]
-pub(super) struct LastEventId {
-    /// The `id` of the last message, to resume after it. It wins over `lastEventId`. An
+    /// The `id` of the last message, to resume after it. The header `Last-Event-ID` says the same and wins; an
     /// `EventSource` that reconnects sends it by itself.
-    #[param(rename = "Last-Event-ID")]
+    #[param(rename = "lastEventId")]
     last_event_id: Option<String>,
 }
 
@@ -165,7 +155,6 @@ struct Asked {
     security(("bearer" = []), ("eventsQuery" = [])),
     params(
         StreamQuery,
-        LastEventId,
     ),
     responses(
         (status = 200, content_type = "text/event-stream", body = EventData, description = "The stream, until either side ends it", example = json!({"userId": "alice", "timestamp": "2026-11-24T08:00:00.123Z"})),
@@ -200,8 +189,7 @@ pub(super) async fn stream(
     post, path = "/v1/events", tag = "events", operation_id = "streamEventsOf",
     security(("bearer" = []), ("eventsQuery" = [])),
     params(
-        ("lastEventId" = Option<String>, Query, description = "The cursor to resume from, where the header cannot be set"),
-        LastEventId,
+        ("lastEventId" = Option<String>, Query, description = "The `id` of the last message, to resume after it. The header `Last-Event-ID` says the same and wins."),
     ),
     request_body = EventsBody,
     responses(

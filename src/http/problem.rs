@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa::openapi::extensions::{Extensions, ExtensionsBuilder};
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 
 /// What the `type` of each problem begins with; the name follows.
@@ -43,21 +44,35 @@ fn type_schema() -> Object {
             "The cause, stable: `urn:presence:problem:` and a name.",
         ))
         .enum_values(Some(ProblemType::ALL.iter().map(|each| each.urn())))
+        .extensions(named(
+            ProblemType::ALL.iter().map(|each| format!("{each:?}")),
+        ))
         .build()
 }
 
+/// How generated code calls the values of an enum; generators would make up names such as `NUMBER_400`.
+fn named(names: impl Iterator<Item = String>) -> Option<Extensions> {
+    let names: Vec<_> = names.collect();
+    Some(
+        ExtensionsBuilder::new()
+            .add("x-enum-varnames", names)
+            .build(),
+    )
+}
+
 fn status_schema() -> Object {
-    let mut statuses: Vec<_> = ProblemType::ALL
-        .iter()
-        .map(|each| each.status().as_u16())
-        .collect();
+    let mut statuses: Vec<_> = ProblemType::ALL.iter().map(|each| each.status()).collect();
     statuses.sort_unstable();
     statuses.dedup();
     ObjectBuilder::new()
         .schema_type(Type::Integer)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
         .description(Some("The HTTP status."))
-        .enum_values(Some(statuses))
+        .enum_values(Some(statuses.iter().map(StatusCode::as_u16)))
+        .extensions(named(statuses.iter().map(|status| {
+            let reason = status.canonical_reason().unwrap_or_default();
+            reason.replace(' ', "")
+        })))
         .build()
 }
 

@@ -23,6 +23,7 @@ mod bytes;
 mod clients;
 mod events;
 mod faults;
+mod generated;
 mod histories;
 mod hostile;
 mod lifecycle;
