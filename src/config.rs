@@ -2,7 +2,9 @@
 
 mod access;
 mod bytes;
+mod cors_origins;
 mod redis_url;
+mod unknown;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,8 +12,10 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-pub use self::access::{AccessConfig, CorsOrigins, InvalidSetting, RateLimit, Secret};
+pub use self::access::{AccessConfig, InvalidSetting, RateLimit, Secret};
+pub use self::cors_origins::{AllowedOrigin, CorsOrigins};
 pub use self::redis_url::{RedisUrl, Sentinels};
+pub use self::unknown::check_variables;
 
 /// Where the service listens when nothing is set: on this machine only.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);

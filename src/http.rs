@@ -12,6 +12,7 @@ mod front;
 mod guard;
 mod health;
 mod input;
+mod json_line;
 mod online;
 mod parts;
 mod problem;

@@ -78,6 +78,9 @@ pub enum ServerError {
     /// A setting makes no sense.
     #[error(transparent)]
     Setting(#[from] InvalidSetting),
+    /// Nobody could be told that the service runs.
+    #[error("cannot write to the standard output: {0}")]
+    Output(io::Error),
     /// A background task ended, which none ever should.
     #[error("the {0} ended; the service cannot go on without it")]
     TaskEnded(String),

@@ -138,7 +138,8 @@ pub(super) const PATH: &str = "/openapi.json";
 
 /// The document itself.
 pub(super) fn routes(document: &OpenApiDocument) -> Router<Arc<AppState>> {
-    let json: Bytes = document.to_json().unwrap_or_default().into();
+    let json = document.to_json().unwrap_or_default() + "\n";
+    let json = Bytes::from(json);
     let serve = move || {
         let json = json.clone();
         async move { ([(CONTENT_TYPE, "application/json")], json) }

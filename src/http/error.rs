@@ -4,7 +4,6 @@ use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
-use axum::Json;
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +12,7 @@ use tracing::{debug, error};
 use utoipa::IntoResponses;
 
 use super::auth::Refused;
+use super::json_line::JsonLine;
 use super::problem::{Problem, ProblemType};
 use super::refused_stream::Passing;
 use super::response_headers;
@@ -70,10 +70,10 @@ pub(super) enum Error {
     NotLocal(&'static str),
     #[error("send a token or key as Authorization: Bearer")]
     NoCredential,
-    #[error("the token has expired")]
-    TokenExpired,
     #[error("{0}")]
     BadCredential(&'static str),
+    #[error("{}", Refused::EXPIRED.0)]
+    TokenExpired,
     #[error("the credential is not for user {:?}", .0.as_str())]
     MayNotActFor(UserId),
     #[error("the credential does not let you see user {:?}", .0.as_str())]
@@ -272,7 +272,7 @@ impl IntoResponse for Error {
             _ => {}
         }
         let (passing, challenge) = (self.passing(), self.challenge());
-        let mut response = (status, Json(Problem::from(&self))).into_response();
+        let mut response = (status, JsonLine(Problem::from(&self))).into_response();
         if let Some(passing) = passing {
             response.extensions_mut().insert(passing);
         }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -12,6 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::AppState;
 use super::auth::SeeingMetrics;
 use super::error::{BadRequest, Error, Forbidden, StoreUnreachable, TooMany, Unauthorized};
+use super::json_line::JsonLine;
 
 /// What the metrics are written in.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -43,8 +43,8 @@ enum Status {
         BadRequest,
     )
 )]
-pub(super) async fn livez() -> Json<Health> {
-    Json(Health {
+pub(super) async fn livez() -> JsonLine<Health> {
+    JsonLine(Health {
         status: Status::Alive,
     })
 }
@@ -61,10 +61,10 @@ pub(super) async fn livez() -> Json<Health> {
         StoreUnreachable,
     )
 )]
-pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<Json<Health>, Error> {
+pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<JsonLine<Health>, Error> {
     state.presence.ready().await?;
     state.streams.ready()?;
-    Ok(Json(Health {
+    Ok(JsonLine(Health {
         status: Status::Ready,
     }))
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -18,6 +17,7 @@ use super::error::{
     Unauthorized, UnsupportedMediaType,
 };
 use super::input::{JsonBody, ListedUser, NoBody, user_ids};
+use super::json_line::JsonLine;
 use super::query::{NoQuery, decoded, keep_once, parameters, unknown};
 use crate::presence::{PresenceService, UserId};
 use crate::store::PageCursor;
@@ -121,7 +121,7 @@ pub(super) async fn among(
         let users = user_ids(listed, limit)?;
         caller.may_see_each(&users)?;
         let online = presence.online_among(users).await?;
-        Ok(Json(OnlineUsers { online }).into_response())
+        Ok(JsonLine(OnlineUsers { online }).into_response())
     };
     state.batch.run(answer).await
 }
@@ -164,7 +164,7 @@ pub(super) async fn page(
             online: page.online,
             next_cursor: page.next.map(|cursor| encode(&cursor)),
         };
-        Ok(Json(page).into_response())
+        Ok(JsonLine(page).into_response())
     };
     state.batch.run(answer).await
 }
@@ -189,10 +189,10 @@ pub(super) async fn count(
     _: NoQuery,
     State(state): State<Arc<AppState>>,
     _: NoBody,
-) -> Result<Json<OnlineCount>, Error> {
+) -> Result<JsonLine<OnlineCount>, Error> {
     let count = async move |presence: Arc<PresenceService>| Ok(presence.count().await?);
     let count = state.batch.run(count).await?;
-    Ok(Json(OnlineCount { count }))
+    Ok(JsonLine(OnlineCount { count }))
 }
 
 fn limit(text: &str) -> Option<usize> {

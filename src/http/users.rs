@@ -2,23 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderValue;
-use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::{ActingFor, Seeing};
+use super::auth::{ActingFor, Disconnecting, Seeing};
 use super::documents::UserIdInPath;
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, ConnectRefused, Error, Forbidden, PingRefused,
     StoreUnreachable, TooMany, Unauthorized,
 };
 use super::input::{NoBody, OptionalJson};
+use super::json_line::{self, JsonLine};
 use super::query::NoQuery;
 use super::response_headers;
 use crate::presence::{ConnectionId, Timestamp, UserId, millis};
@@ -78,7 +75,7 @@ pub(super) struct ConnectResult {
 const RESULT_BYTES: usize = 256;
 
 impl ConnectResult {
-    /// As serde would write it, in less than a quarter of the instructions: every ping is answered by this.
+    /// One line, as serde would write it, in less than a quarter of the instructions: every ping is answered by this.
     fn json(&self) -> Vec<u8> {
         let mut json = Vec::with_capacity(RESULT_BYTES);
         json.extend_from_slice(b"{\"userId\":");
@@ -95,7 +92,7 @@ impl ConnectResult {
         append(&mut json, &self.ttl_ms);
         json.extend_from_slice(b",\"pingIntervalMs\":");
         append(&mut json, &self.ping_interval_ms);
-        json.push(b'}');
+        json.extend_from_slice(b"}\n");
         json
     }
 }
@@ -108,11 +105,8 @@ fn append(json: &mut Vec<u8>, value: &impl Serialize) {
 
 impl IntoResponse for ConnectResult {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.json()));
-        let json = HeaderValue::from_static("application/json");
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, json);
-        response_headers::add_missing(headers);
+        let mut response = json_line::sent(self.json());
+        response_headers::add_missing(response.headers_mut());
         response
     }
 }
@@ -246,11 +240,11 @@ pub(super) async fn ping(
     )
 )]
 pub(super) async fn disconnect(
-    ActingFor(user): ActingFor,
+    Disconnecting(user): Disconnecting,
     _: NoQuery,
     State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<DisconnectBody>,
-) -> Result<Json<DisconnectResult>, Error> {
+) -> Result<JsonLine<DisconnectResult>, Error> {
     let closing = match (body.all, body.connection_id) {
         (true, Some(_)) => return Err(Error::OneOrAll),
         (true, None) => Closing::All,
@@ -261,7 +255,7 @@ pub(super) async fn disconnect(
         Closing::One(connection) => Some(connection),
         Closing::All => None,
     };
-    Ok(Json(DisconnectResult {
+    Ok(JsonLine(DisconnectResult {
         user_id: user,
         connection_id,
         online: left.online,
@@ -290,14 +284,14 @@ pub(super) async fn user(
     _: NoQuery,
     State(state): State<Arc<AppState>>,
     _: NoBody,
-) -> Result<Json<UserState>, Error> {
+) -> Result<JsonLine<UserState>, Error> {
     let found = state.presence.user(&user).await?;
     let connections = found.connections.into_iter();
     let connections = connections.map(|(connection_id, expires_at)| UserConnection {
         connection_id,
         expires_at,
     });
-    Ok(Json(UserState {
+    Ok(JsonLine(UserState {
         user_id: user,
         online: found.online,
         last_seen_at: found.last_seen_at,
@@ -353,7 +347,9 @@ mod tests {
                 ttl_ms,
                 ping_interval_ms,
             };
-            prop_assert_eq!(connected.json(), serde_json::to_vec(&connected).expect("it is JSON"));
+            let mut expected = serde_json::to_vec(&connected).expect("it is JSON");
+            expected.push(b'\n');
+            prop_assert_eq!(connected.json(), expected);
         }
     }
 }

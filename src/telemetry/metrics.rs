@@ -126,6 +126,11 @@ impl Metrics {
             "Times the bus read the history",
             &self.bus_catch_ups,
         );
+        counter(
+            "log_lines_dropped",
+            "Log lines that the standard error stream did not take in time",
+            &super::log_lines_dropped(),
+        );
         registry.register(
             "transitions",
             "Transitions decided by a call to or a sweep of this instance",

@@ -53,7 +53,7 @@ impl Settings {
         self
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_presence"));
         for (name, _) in env::vars_os() {
             let shown = name.to_string_lossy();

@@ -3,6 +3,8 @@
 mod drain;
 mod image;
 mod operations;
+mod pipes;
+mod variables;
 
 use std::net::TcpListener;
 use std::time::Duration;

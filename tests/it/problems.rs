@@ -3,6 +3,7 @@
 mod bodies;
 mod headers;
 mod ids;
+mod lines;
 mod names;
 mod queries;
 mod refused_streams;

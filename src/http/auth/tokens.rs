@@ -1,6 +1,7 @@
 //! The tokens of users: verified once, then remembered until they expire.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use jsonwebtoken::decode_header;
@@ -8,20 +9,21 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::access::Digest;
+use super::claims::Rules;
 use super::jwks::Jwks;
 use super::limits::Limits;
-use super::verifying::{Refused, Rules, VerifyingKey};
+use super::verifying::{Refused, VerifyingKey};
 use super::{Token, User, Watch};
-use crate::config::{AccessConfig, InvalidSetting};
+use crate::config::{Config, InvalidSetting};
 use crate::http::error::Error;
 use crate::telemetry::Metrics;
 
-/// How much memory remembered tokens take at most, in bytes: about 270,000 plain ones.
+/// How much memory remembered tokens take at most, in bytes: about 240,000 plain ones.
 const REMEMBERED_BYTES: u64 = 128 * 1_024 * 1_024;
 
 /// What a remembered token and its allowance take beside the user's id and the list of whom it may watch, and
 /// what each of those takes beside its id, in bytes, measured roughly.
-const TOKEN_BYTES: usize = 480;
+const TOKEN_BYTES: usize = 552;
 const WATCHED_BYTES: usize = 48;
 
 /// How many tokens the memory is laid out for at the start; it grows.
@@ -56,9 +58,11 @@ impl Weighter<Digest, Arc<User>> for Weight {
 impl Tokens {
     /// Reads the keys; none where no kind of token is configured.
     pub(super) fn read(
-        config: &AccessConfig,
+        config: &Config,
         metrics: &Arc<Metrics>,
     ) -> Result<Option<Self>, InvalidSetting> {
+        let user_connections = NonZeroU32::new(config.user_connections);
+        let config = &config.access;
         let rules = Rules::new(config);
         let mut own = Vec::new();
         if let Some(secret) = &config.jwt_secret {
@@ -82,7 +86,10 @@ impl Tokens {
             own,
             published,
             remembered: Cache::with_weighter(REMEMBERED_AT_FIRST, REMEMBERED_BYTES, Weight),
-            limits: Limits::new(config.rate_limit),
+            limits: Limits::new(
+                config.rate_limit,
+                user_connections.unwrap_or(NonZeroU32::MIN),
+            ),
             metrics: Arc::clone(metrics),
         }))
     }
