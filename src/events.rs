@@ -11,6 +11,7 @@ mod frame;
 mod hub;
 mod payload;
 mod refusal;
+mod slot;
 mod snapshot;
 mod stream;
 mod streams;
@@ -19,10 +20,12 @@ pub use self::bus::Bus;
 pub use self::capacity::Full;
 pub use self::cursor::Cursor;
 pub use self::expiry::{Doorbell, Sweeper};
+pub use self::frame::refusal;
 pub use self::hub::Hub;
 pub(crate) use self::hub::TICK;
 pub use self::payload::{
-    PresenceReady, PresenceReset, PresenceSnapshot, ResetReason, UserOffline, UserOnline,
+    EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
+    UserOffline, UserOnline,
 };
 pub use self::refusal::Refusal;
 pub use self::stream::{EventStream, Interest};

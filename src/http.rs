@@ -15,6 +15,7 @@ mod input;
 mod json_line;
 mod online;
 mod parts;
+mod problem;
 mod query;
 mod refused_stream;
 mod response_headers;
@@ -106,7 +107,7 @@ pub fn openapi() -> String {
 }
 
 fn api() -> OpenApiRouter<Arc<AppState>> {
-    OpenApiRouter::with_openapi(ApiDocument::openapi())
+    let mut api = OpenApiRouter::with_openapi(ApiDocument::openapi())
         .routes(routes!(users::connect))
         .routes(routes!(users::ping))
         .routes(routes!(users::disconnect))
@@ -119,5 +120,7 @@ fn api() -> OpenApiRouter<Arc<AppState>> {
         )
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
-        .routes(routes!(health::metrics))
+        .routes(routes!(health::metrics));
+    documents::finish(api.get_openapi_mut());
+    api
 }

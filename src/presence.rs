@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 pub use self::connection_id::{ConnectionId, InvalidConnectionId};
-pub use self::event::{Epoch, Position, PresenceEvent, Reason, Transition};
+pub use self::event::{Entry, Epoch, Position, PresenceEvent, Reason, Transition};
 pub use self::timestamp::{Timestamp, millis};
 pub use self::user_id::{InvalidUserId, UserId};
 use crate::store::{Closing, Left, PageCursor, Store, StoreError, Touched, UserState};

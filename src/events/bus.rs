@@ -12,7 +12,7 @@ use super::expiry::Doorbell;
 use super::hub::Hub;
 use super::payload::ResetReason;
 use super::streams::Streams;
-use crate::presence::{Epoch, Position, PresenceEvent};
+use crate::presence::{Entry, Epoch, Position};
 use crate::store::{Backoff, Signal, Store, StoreError, Subscription};
 use crate::telemetry::Metrics;
 
@@ -80,8 +80,8 @@ impl Bus {
                 }
             };
             match signal {
-                Some(Signal::Events(epoch, events)) => {
-                    if !self.publish(epoch, &events).await {
+                Some(Signal::Entries(epoch, entries)) => {
+                    if !self.publish(epoch, &entries).await {
                         self.catch_up().await?;
                     }
                 }
@@ -112,11 +112,11 @@ impl Bus {
                 self.reset(history.epoch, history.newest, ResetReason::HistoryGone);
                 continue;
             }
-            if history.events.is_empty() {
+            if history.entries.is_empty() {
                 return Ok(());
             }
             self.metrics.bus_catch_ups.inc();
-            self.publish(history.epoch, &history.events).await;
+            self.publish(history.epoch, &history.entries).await;
         }
     }
 
@@ -141,13 +141,13 @@ impl Bus {
 
     /// Publishes in parts, between which those who read the streams get their turn: a queue must
     /// not overflow because thousands leave in one moment.
-    async fn publish(&self, epoch: Epoch, events: &[PresenceEvent]) -> bool {
+    async fn publish(&self, epoch: Epoch, entries: &[Entry]) -> bool {
         let now = self.store.now();
-        for event in events {
-            let lag = now.since(event.at);
+        for entry in entries {
+            let lag = now.since(entry.at());
             self.metrics.bus_lag_seconds.observe(lag.as_secs_f64());
         }
-        for part in events.chunks(PUBLISH_STEP) {
+        for part in entries.chunks(PUBLISH_STEP) {
             if self.hub.publish(epoch, part).is_err() {
                 return false;
             }

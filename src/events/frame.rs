@@ -1,36 +1,36 @@
 //! The bytes of the stream: each message is written once and shared by all who get it.
 
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::Cursor;
 use super::payload::{
-    PresenceReady, PresenceReset, PresenceSnapshot, ResetReason, UserOffline, UserOnline,
+    EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
+    UserOffline, UserOnline,
 };
 use crate::presence::{Epoch, PresenceEvent, Transition, UserId};
 
-/// How long a client waits before it reconnects, in milliseconds.
-const RETRY_MS: u32 = 3_000;
+/// How long a client waits before it reconnects, in milliseconds: a random time, so that the readers
+/// of an instance that died do not all return in one moment.
+const RETRY_MS: RangeInclusive<u32> = 2_000..=5_000;
 
-/// A comment that keeps the connection from looking dead.
-pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+/// The longest `data` line of a snapshot, in bytes. Parsers that read line by line accept 64 KiB.
+const SNAPSHOT_LINE_BYTES: usize = 56 * 1_024;
 
-/// The first bytes: when to reconnect and, where nothing else will say so soon, from where.
-///
-/// An `id` without `data` is remembered by the client and not dispatched (WHATWG HTML, 9.2.6), so
-/// a stream that is cut before its first event resumes too.
-pub(super) fn head(from: Option<Cursor>) -> Bytes {
-    match from {
-        Some(cursor) => format!("retry: {RETRY_MS}\nid: {cursor}\n\n").into(),
-        None => format!("retry: {RETRY_MS}\n\n").into(),
-    }
-}
+/// How many users one `presence.snapshot` message names at most.
+const USERS_PER_MESSAGE: usize = 1_000;
 
-/// A comment that also moves the cursor on, for a stream that long had no event of its own.
-pub(super) fn keep_alive_at(cursor: Cursor) -> Bytes {
-    format!(": keep-alive\nid: {cursor}\n\n").into()
+/// A comment that keeps the connection from looking dead. No blank line follows it: some clients
+/// would take that for an empty message.
+pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n");
+
+/// The line that comes before the first block: when to reconnect.
+pub(super) fn retry() -> String {
+    let retry_ms = fastrand::u32(RETRY_MS);
+    format!("retry: {retry_ms}\n")
 }
 
 /// `user.online` or `user.offline`.
@@ -49,7 +49,7 @@ pub(super) fn event(epoch: Epoch, event: &PresenceEvent) -> Bytes {
             let offline = UserOffline {
                 user_id,
                 timestamp,
-                reason: reason.as_str(),
+                reason,
                 last_seen_at,
             };
             message(cursor, "user.offline", &offline)
@@ -62,22 +62,92 @@ pub(super) fn snapshot(cursor: Cursor, online: &[UserId]) -> Bytes {
     message(cursor, "presence.snapshot", &PresenceSnapshot { online })
 }
 
-/// `presence.ready`: the snapshot is complete.
-pub(super) fn ready(cursor: Cursor, count: usize) -> Bytes {
+/// The parts of `users`, each for one `presence.snapshot` message: at least one, which may be empty.
+pub(super) fn snapshot_parts(users: &[UserId]) -> Vec<&[UserId]> {
+    let mut parts = Vec::new();
+    let mut rest = users;
+    loop {
+        let mut bytes = 0;
+        let fitting = rest.iter().take(USERS_PER_MESSAGE).take_while(|user| {
+            bytes += json_bytes(user.as_str());
+            bytes <= SNAPSHOT_LINE_BYTES
+        });
+        let (part, after) = rest.split_at(fitting.count());
+        parts.push(part);
+        rest = after;
+        if rest.is_empty() {
+            return parts;
+        }
+    }
+}
+
+/// What an id takes in a list in JSON at most: user ids have no control characters, so that only
+/// quotes and backslashes are escaped.
+fn json_bytes(id: &str) -> usize {
+    let escaped = id.bytes().filter(|byte| matches!(byte, b'"' | b'\\'));
+    id.len() + escaped.count() + "\"\",".len()
+}
+
+/// `presence.ready`: the stream has caught up, after a snapshot of `count` users or without one.
+pub(super) fn ready(cursor: Cursor, count: Option<usize>) -> Bytes {
     message(cursor, "presence.ready", &PresenceReady { count })
+}
+
+/// `presence.end`, without an `id`: the client goes on from the one it has.
+pub(super) fn end(reason: EndReason) -> String {
+    let mut text = String::new();
+    block(&mut text, "presence.end", &PresenceEnd { reason });
+    text
+}
+
+/// All of a stream that is refused for a temporary cause, to a client that gives up for good on
+/// any status but 200.
+pub fn refusal(reason: EndReason) -> Bytes {
+    let mut text = retry();
+    text.push_str(&end(reason));
+    text.into()
 }
 
 /// `presence.reset`.
 pub(super) fn reset(cursor: Cursor, reason: ResetReason) -> Bytes {
-    let reason = reason.as_str();
     message(cursor, "presence.reset", &PresenceReset { reason })
 }
 
 fn message(cursor: Cursor, name: &str, data: &impl Serialize) -> Bytes {
     let mut text = String::with_capacity(256);
-    // Writing to a String cannot fail, nor can serializing these plain structs.
-    let _ = write!(text, "id: {cursor}\nevent: {name}\ndata: ");
-    text.push_str(&serde_json::to_string(data).unwrap_or_default());
-    text.push_str("\n\n");
+    let _ = writeln!(text, "id: {cursor}");
+    block(&mut text, name, data);
     text.into()
+}
+
+fn block(text: &mut String, name: &str, data: &impl Serialize) {
+    // Writing to a String cannot fail, nor can serializing these plain structs.
+    let data = serde_json::to_string(data).unwrap_or_default();
+    let _ = write!(text, "event: {name}\ndata: {data}\n\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presence::Position;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_snapshot_is_all_there_in_lines_that_are_not_too_long(
+            ids in vec("[a\"\\\\é]{1,64}", 0..3_000),
+        ) {
+            let users: Vec<_> = ids.iter().map(|id| UserId::new(id).expect("an id")).collect();
+            let parts = snapshot_parts(&users);
+            prop_assert_eq!(&parts.concat(), &users);
+            let cursor = Cursor::at(Epoch(u64::MAX), Position { millis: u64::MAX, sequence: u64::MAX });
+            for part in &parts {
+                prop_assert!(!part.is_empty() || parts.len() == 1);
+                let message = snapshot(cursor, part);
+                let longest = message.split(|byte| *byte == b'\n').map(<[u8]>::len).max();
+                prop_assert!(longest <= Some(60 * 1_024));
+            }
+        }
+    }
 }

@@ -9,9 +9,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Cursor;
-use super::frame::{self, KEEP_ALIVE};
-use super::stream::{End, Interest, Opening, Pushed, Slot};
-use crate::presence::{Epoch, Position, PresenceEvent, Timestamp, UserId};
+use super::frame;
+use super::payload::EndReason;
+use super::slot::{Opening, Pushed, Slot};
+use super::stream::Interest;
+use crate::presence::{Entry, Epoch, Position, Timestamp, UserId};
 use crate::telemetry::Metrics;
 
 /// How many events are kept to let streams resume without asking the store. At most about 12 MB,
@@ -26,6 +28,13 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// Every stream is given a comment once in this many ticks: every 12 s, under the 15 s promised.
 const KEEP_ALIVE_TICKS: usize = 120;
+
+/// How long the reader of an ended stream has to take what waits, and then as long again for the
+/// reason.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same during a shutdown, as a part of the time over which the streams are ended.
+const END_PART_OF_DRAIN: f64 = 0.1;
 
 /// Routes events to the streams that asked for them; knows no store.
 #[derive(Debug)]
@@ -43,20 +52,33 @@ struct State {
     by_user: HashMap<UserId, Vec<Arc<Slot>>>,
     wheel: Vec<HashMap<u64, Arc<Slot>>>,
     tick: usize,
-    closing: BTreeMap<(Instant, u64), Arc<Slot>>,
+    /// When each stream takes its next step towards its end.
+    closing: BTreeMap<(Instant, u64), (Arc<Slot>, Step)>,
     closes_at: HashMap<u64, Instant>,
+    end_patience: Duration,
     /// Set by a shutdown: when the last stream has to end.
     drained_at: Option<Instant>,
     next_id: u64,
+}
+
+/// What happens next to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// It ends, with this reason.
+    End(EndReason),
+    /// What waits is dropped.
+    DropQueues,
+    /// It is over.
+    Finish,
 }
 
 #[derive(Debug)]
 struct Recent {
     position: Position,
     previous: Position,
-    user: UserId,
     at: Timestamp,
-    frame: Bytes,
+    /// Whose event it is and its message; none where the kind is unknown.
+    shown: Option<(UserId, Bytes)>,
 }
 
 /// An event is missing between the newest one known and the one offered.
@@ -99,6 +121,7 @@ impl Hub {
             tick: 0,
             closing: BTreeMap::new(),
             closes_at: HashMap::new(),
+            end_patience: END_PATIENCE,
             drained_at: None,
             next_id: 0,
         };
@@ -130,46 +153,54 @@ impl Hub {
     }
 
     /// Delivers events in their order; those known already are passed over.
-    pub(super) fn publish(&self, epoch: Epoch, events: &[PresenceEvent]) -> Result<(), Gap> {
-        for event in events {
+    pub(super) fn publish(&self, epoch: Epoch, entries: &[Entry]) -> Result<(), Gap> {
+        for entry in entries {
             // Anew for each, since streams are opened and closed by threads that serve calls as well.
             let mut state = self.state.lock();
             match state.newest {
                 Some((known, newest)) if known == epoch => {
-                    if event.position <= newest {
+                    if entry.position() <= newest {
                         continue;
                     }
-                    if event.previous != newest {
+                    if entry.previous() != newest {
                         return Err(Gap);
                     }
                 }
                 _ => return Err(Gap),
             }
-            state.newest = Some((epoch, event.position));
-            self.deliver(&mut state, epoch, event);
+            state.newest = Some((epoch, entry.position()));
+            self.deliver(&mut state, epoch, entry);
         }
         Ok(())
     }
 
-    fn deliver(&self, state: &mut State, epoch: Epoch, event: &PresenceEvent) {
-        let frame = frame::event(epoch, event);
-        let interested = state.by_user.get(&event.user).into_iter().flatten();
-        for slot in state.everyone.values().chain(interested) {
-            match slot.push(event.position, &frame) {
-                Pushed::Queued => self.metrics.events_delivered.inc(),
-                Pushed::Overflowed => self.metrics.streams_cut_off.inc(),
-                Pushed::Ignored => 0,
-            };
+    fn deliver(&self, state: &mut State, epoch: Epoch, entry: &Entry) {
+        let shown = entry
+            .event()
+            .map(|event| (event.user.clone(), frame::event(epoch, event)));
+        if let Some((user, frame)) = &shown {
+            let mut overflowed = Vec::new();
+            let interested = state.by_user.get(user).into_iter().flatten();
+            for slot in state.everyone.values().chain(interested) {
+                match slot.push(entry.position(), frame) {
+                    Pushed::Queued => drop(self.metrics.events_delivered.inc()),
+                    Pushed::Overflowed => overflowed.push(Arc::clone(slot)),
+                    Pushed::Ignored => {}
+                }
+            }
+            self.metrics.streams_cut_off.inc_by(overflowed.len() as u64);
+            for slot in &overflowed {
+                state.schedule_finish(slot);
+            }
         }
         if state.recent.len() == RECENT_LIMIT {
             state.recent.pop_front();
         }
         state.recent.push_back(Recent {
-            position: event.position,
-            previous: event.previous,
-            user: event.user.clone(),
-            at: event.at,
-            frame,
+            position: entry.position(),
+            previous: entry.previous(),
+            at: entry.at(),
+            shown,
         });
     }
 
@@ -178,16 +209,24 @@ impl Hub {
         let mut state = self.state.lock();
         let id = state.next_id;
         state.next_id += 1;
-        let closes_at = match state.drained_at {
-            Some(drained_at) => opening.closes_at.min(until(drained_at)),
-            None => opening.closes_at,
-        };
-        let slot = Arc::new(Slot::new(id, opening));
+        let (mut closes_at, mut reason) = opening.closes;
+        if let Some(end) = state.drained_at.map(until)
+            && end < closes_at
+        {
+            (closes_at, reason) = (end, EndReason::Draining);
+        }
+        let slot = Arc::new(Slot::new(id, opening.interest, opening.snapshot));
         state.wheel[wheel_place(id)].insert(id, Arc::clone(&slot));
-        state.closing.insert((closes_at, id), Arc::clone(&slot));
-        state.closes_at.insert(id, closes_at);
+        state.schedule(&slot, closes_at, Step::End(reason));
         self.metrics.streams.inc();
         slot
+    }
+
+    /// Ends a stream.
+    pub(super) fn end(&self, slot: &Arc<Slot>, reason: EndReason) {
+        if slot.end(reason) {
+            self.state.lock().schedule_finish(slot);
+        }
     }
 
     /// Forgets a stream.
@@ -228,14 +267,19 @@ impl Hub {
         }
         if position < newest {
             match state.missed(&slot.interest, position, oldest) {
-                Missed::Frames(frames) => drop(slot.feed(frames)),
+                Missed::Frames(frames) => {
+                    slot.feed(frames);
+                }
                 Missed::TooMany(frames, upto) => return Joined::Behind(frames, upto),
                 Missed::NotKept => return Joined::NotKept,
                 Missed::Unknown => return Joined::Unknown,
                 Missed::Gone => return Joined::Gone,
             }
         }
-        slot.follow_from(position.max(newest));
+        let follows_from = position.max(newest);
+        slot.follow_from(follows_from, || {
+            frame::ready(Cursor::at(known, follows_from), None)
+        });
         state.follow(slot);
         Joined::Following
     }
@@ -243,22 +287,14 @@ impl Hub {
     /// Sends the comments and ends the streams whose time has come.
     pub(crate) fn tick(&self) {
         let mut state = self.state.lock();
-        let now = Instant::now();
-        while let Some(entry) = state.closing.first_entry() {
-            if entry.key().0 > now {
-                break;
-            }
-            let slot = entry.remove();
-            state.closes_at.remove(&slot.id);
-            slot.end(End::Due);
-        }
+        state.take_steps(Instant::now());
         state.tick = (state.tick + 1) % KEEP_ALIVE_TICKS;
-        let (newest, moved) = match state.newest {
-            Some((epoch, newest)) => (newest, frame::keep_alive_at(Cursor::at(epoch, newest))),
-            None => (Position::START, KEEP_ALIVE),
-        };
+        let newest = state.newest.map(|(_, newest)| newest).unwrap_or_default();
+        let ready = state
+            .newest
+            .map(|(epoch, newest)| frame::ready(Cursor::at(epoch, newest), None));
         for slot in state.wheel[state.tick].values() {
-            slot.keep_alive(newest, &moved, &KEEP_ALIVE);
+            slot.keep_alive(newest, ready.as_ref());
         }
     }
 
@@ -268,11 +304,14 @@ impl Hub {
         let mut state = self.state.lock();
         let drained_at = Instant::now() + time;
         state.drained_at = Some(drained_at);
+        state.end_patience = time.mul_f64(END_PART_OF_DRAIN).min(END_PATIENCE);
         let open = std::mem::take(&mut state.closing);
-        for ((closes_at, id), slot) in open {
-            let closes_at = closes_at.min(until(drained_at));
-            state.closes_at.insert(id, closes_at);
-            state.closing.insert((closes_at, id), slot);
+        for ((mut closes_at, _), (slot, mut step)) in open {
+            let end = until(drained_at);
+            if end < closes_at && matches!(step, Step::End(_)) {
+                (closes_at, step) = (end, Step::End(EndReason::Draining));
+            }
+            state.schedule(&slot, closes_at, step);
         }
     }
 }
@@ -286,6 +325,48 @@ enum Missed {
 }
 
 impl State {
+    /// Sets when the stream takes its next step, in the place of what was set before.
+    fn schedule(&mut self, slot: &Arc<Slot>, at: Instant, step: Step) {
+        if let Some(before) = self.closes_at.insert(slot.id, at) {
+            self.closing.remove(&(before, slot.id));
+        }
+        let next = (Arc::clone(slot), step);
+        self.closing.insert((at, slot.id), next);
+    }
+
+    /// Gives the reader of a stream that has ended some time to hear why, if it is not closed yet.
+    fn schedule_finish(&mut self, slot: &Arc<Slot>) {
+        if self.closes_at.contains_key(&slot.id) {
+            let at = Instant::now() + self.end_patience;
+            self.schedule(slot, at, Step::Finish);
+        }
+    }
+
+    fn take_steps(&mut self, now: Instant) {
+        while let Some(entry) = self.closing.first_entry() {
+            if entry.key().0 > now {
+                return;
+            }
+            let (slot, step) = entry.remove();
+            self.closes_at.remove(&slot.id);
+            let next = match step {
+                Step::End(reason) => {
+                    slot.end(reason);
+                    Step::DropQueues
+                }
+                Step::DropQueues => {
+                    slot.drop_queues();
+                    Step::Finish
+                }
+                Step::Finish => {
+                    slot.finish();
+                    continue;
+                }
+            };
+            self.schedule(&slot, now + self.end_patience, next);
+        }
+    }
+
     fn follow(&mut self, slot: &Arc<Slot>) {
         match &slot.interest {
             Interest::Everyone => {
@@ -333,12 +414,17 @@ impl State {
         }
         let mut frames = Vec::new();
         for event in self.recent.range(first..) {
-            if interest.includes(&event.user) {
-                if frames.len() == JOIN_LIMIT {
-                    return Missed::TooMany(frames, event.previous);
-                }
-                frames.push(event.frame.clone());
+            let Some((_, frame)) = event
+                .shown
+                .as_ref()
+                .filter(|(user, _)| interest.includes(user))
+            else {
+                continue;
+            };
+            if frames.len() == JOIN_LIMIT {
+                return Missed::TooMany(frames, event.previous);
             }
+            frames.push(frame.clone());
         }
         Missed::Frames(frames)
     }

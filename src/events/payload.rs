@@ -1,9 +1,9 @@
 //! What the `data` of each message holds, in JSON: the same types are written and documented.
 
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{PartialSchema, ToSchema};
 
-use crate::presence::{Timestamp, UserId};
+use crate::presence::{Reason, Timestamp, UserId};
 
 /// `user.online`: the user's first connection opened.
 #[derive(Debug, Serialize, ToSchema)]
@@ -28,8 +28,8 @@ pub struct UserOffline<'a> {
     #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:01:10.456Z")]
     pub timestamp: Timestamp,
     /// `disconnected` when a call closed the last connection, `expired` when its pings stopped.
-    #[schema(value_type = String, pattern = "^(expired|disconnected)$", example = "expired")]
-    pub reason: &'static str,
+    #[schema(schema_with = Reason::schema)]
+    pub reason: Reason,
     /// The last moment the user was known to be alive.
     #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:10.400Z")]
     pub last_seen_at: Timestamp,
@@ -44,25 +44,81 @@ pub struct PresenceSnapshot<'a> {
     pub online: &'a [UserId],
 }
 
-/// `presence.ready`: the snapshot is complete, and every later message is a change.
+/// `presence.ready`: the stream has caught up, and every later message is a change. It comes after a
+/// snapshot, after the missed events, or at once; and again with a newer `id` when the stream had no
+/// message for a minute while other events happened.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PresenceReady {
-    /// How many users the snapshot named.
-    #[schema(example = 1)]
-    pub count: usize,
+    /// How many users the snapshot named; only after a snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 1)]
+    pub count: Option<usize>,
+}
+
+/// `presence.end`: the last message of a stream that the server ends. It has no `id`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PresenceEnd {
+    /// Why the server ends the stream.
+    #[schema(schema_with = EndReason::schema)]
+    pub reason: EndReason,
+}
+
+/// Why the server ends a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndReason {
+    /// The stream reached its age.
+    MaxAge,
+    /// The instance shuts down.
+    Draining,
+    /// The token of the stream expired, or its key was withdrawn.
+    TokenExpired,
+    /// The reader did not keep up.
+    TooSlow,
+    /// The store failed for too long while the stream was being opened.
+    StoreLost,
+    /// The store is out of reach, and the stream could not be opened.
+    StoreUnreachable,
+    /// There are as many streams as may be open.
+    TooManyStreams,
+    /// The instance has too much to do to open the stream.
+    Overloaded,
+}
+
+impl EndReason {
+    /// The word that the message names.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxAge => "max-age",
+            Self::Draining => "draining",
+            Self::TokenExpired => "token-expired",
+            Self::TooSlow => "too-slow",
+            Self::StoreLost => "store-lost",
+            Self::StoreUnreachable => "store-unreachable",
+            Self::TooManyStreams => "too-many-streams",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
+    /// Whether messages that wait are still delivered before the end, as far as the reader takes
+    /// them at once.
+    pub(super) const fn delivers_what_waits(self) -> bool {
+        matches!(self, Self::MaxAge | Self::Draining | Self::TokenExpired)
+    }
 }
 
 /// `presence.reset`: forget what this stream said before. Where a snapshot was asked for, a new
 /// one follows.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PresenceReset {
-    /// `unknown-cursor`, `history-gone`, `data-lost` or `snapshot-incomplete`.
-    #[schema(value_type = String, pattern = "^(unknown-cursor|history-gone|data-lost|snapshot-incomplete)$", example = "history-gone")]
-    pub reason: &'static str,
+    /// Why the stream starts anew.
+    #[schema(schema_with = ResetReason::schema)]
+    pub reason: ResetReason,
 }
 
 /// Why a stream starts anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum ResetReason {
     /// The cursor is not one of ours.
     UnknownCursor,

@@ -12,9 +12,6 @@ use super::{Cursor, frame};
 use crate::presence::{Epoch, Position, PresenceEvent, Transition, UserId};
 use crate::store::{PageCursor, Store, StoreError};
 
-/// How many users one `presence.snapshot` message names.
-const USERS_PER_MESSAGE: usize = 1_000;
-
 /// How many users or events one step of a scan asks the store for.
 const SCAN_STEP: usize = 1_000;
 
@@ -23,6 +20,8 @@ const SCAN_STEP: usize = 1_000;
 pub(super) struct Snapshot {
     pub(super) cursor: Cursor,
     pub(super) frames: Vec<Bytes>,
+    /// Comes after them.
+    pub(super) ready: Bytes,
 }
 
 impl Snapshot {
@@ -30,17 +29,18 @@ impl Snapshot {
     /// the middle starts anew.
     pub(super) fn of(epoch: Epoch, position: Position, users: &[UserId]) -> Self {
         let cursor = Cursor::at(epoch, position);
-        let messages = users.len().div_ceil(USERS_PER_MESSAGE).max(1);
-        let parts = (0..messages).map(|part| {
-            let from = part * USERS_PER_MESSAGE;
-            let to = (from + USERS_PER_MESSAGE).min(users.len());
-            let last = part + 1 == messages;
-            let id = if last { cursor } else { cursor.incomplete() };
-            frame::snapshot(id, &users[from..to])
+        let parts = frame::snapshot_parts(users);
+        let last = parts.len() - 1;
+        let parts = parts.into_iter().enumerate().map(|(number, part)| {
+            let is_last = number == last;
+            let id = if is_last { cursor } else { cursor.incomplete() };
+            frame::snapshot(id, part)
         });
-        let mut frames: Vec<_> = parts.collect();
-        frames.push(frame::ready(cursor, users.len()));
-        Self { cursor, frames }
+        Self {
+            cursor,
+            frames: parts.collect(),
+            ready: frame::ready(cursor, Some(users.len())),
+        }
     }
 }
 
@@ -102,11 +102,13 @@ async fn scan(store: &Store) -> Result<Snapshot, StoreError> {
             let lost = "its history broke off during a snapshot";
             return Err(StoreError::Unreachable(lost.to_owned()));
         }
-        for event in &history.events {
-            position = event.position;
-            correct(&mut online, event);
+        for entry in &history.entries {
+            position = entry.position();
+            if let Some(event) = entry.event() {
+                correct(&mut online, event);
+            }
         }
-        if history.events.len() < SCAN_STEP {
+        if history.entries.len() < SCAN_STEP {
             break;
         }
     }

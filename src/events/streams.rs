@@ -11,11 +11,12 @@ use super::Cursor;
 use super::capacity::{Capacity, Full};
 use super::frame;
 use super::hub::{Hub, Joined, Origin};
-use super::payload::ResetReason;
+use super::payload::{EndReason, ResetReason};
+use super::slot::{Opening, Slot};
 use super::snapshot::{Snapshot, Snapshots};
-use super::stream::{End, EventStream, Interest, Opening, Slot};
+use super::stream::{EventStream, Interest};
 use crate::config::Config;
-use crate::presence::Timestamp;
+use crate::presence::{Entry, Timestamp};
 use crate::store::{Store, StoreError};
 
 /// How many events of the history one step of a replay reads.
@@ -79,16 +80,6 @@ enum Start {
     Reset(ResetReason, Cursor),
 }
 
-impl Start {
-    /// What the client may come back with before it was told anything.
-    fn cursor(self) -> Option<Cursor> {
-        match self {
-            Self::At(cursor, _) => Some(cursor),
-            Self::Fresh | Self::Reset(..) => None,
-        }
-    }
-}
-
 impl Streams {
     /// Streams out of `hub`, with the ages that `config` sets.
     pub fn new(store: Arc<Store>, hub: Arc<Hub>, config: &Config) -> Self {
@@ -122,15 +113,16 @@ impl Streams {
             }
             None => Start::At(self.stored().await?, Origin::Known),
         };
-        let head = frame::head(start.cursor());
         let age = self.max_age.mul_f64(1.0 - AGE_JITTER * fastrand::f64());
         let due = Instant::now() + age;
-        let closes_at = request.closes_by.map_or(due, |latest| latest.min(due));
+        let closes = match request.closes_by {
+            Some(expires) if expires < due => (expires, EndReason::TokenExpired),
+            _ => (due, EndReason::MaxAge),
+        };
         let slot = self.hub.open(Opening {
             interest: request.interest,
             snapshot: request.snapshot,
-            head,
-            closes_at,
+            closes,
         });
         if !self.joins_at_once(&slot, start) {
             self.begin(Arc::clone(&slot), start);
@@ -168,7 +160,7 @@ impl Streams {
         tokio::spawn(async move {
             if let Err(error) = streams.start(&slot, start).await {
                 warn!(%error, "a stream could not begin");
-                slot.end(End::StoreLost);
+                streams.hub.end(&slot, EndReason::StoreLost);
             }
         });
     }
@@ -219,10 +211,12 @@ impl Streams {
             let announced = self.store.announced_among(users).await?;
             let snapshot = Snapshot::of(announced.epoch, announced.position, &announced.users);
             slot.feed(snapshot.frames);
+            slot.feed_ready(snapshot.ready);
             return Ok(snapshot.cursor);
         }
         let snapshot = self.snapshots.everyone(&self.store).await?;
         slot.feed(snapshot.frames.iter().cloned());
+        slot.feed_ready(snapshot.ready.clone());
         Ok(snapshot.cursor)
     }
 
@@ -270,18 +264,19 @@ impl Streams {
                     if history.epoch != cursor.epoch {
                         return Ok(Some(ResetReason::DataLost));
                     }
-                    let first = history.events.first();
-                    let gone = first.is_some_and(|event| event.at < self.oldest(origin));
+                    let first = history.entries.first();
+                    let gone = first.is_some_and(|entry| entry.at() < self.oldest(origin));
                     if gone || !history.continues(cursor.position) {
                         return Ok(Some(ResetReason::HistoryGone));
                     }
                     cursor.position = history
-                        .events
+                        .entries
                         .last()
-                        .map_or(cursor.position, |last| last.position);
+                        .map_or(cursor.position, Entry::position);
                     let wanted = history
-                        .events
+                        .entries
                         .iter()
+                        .filter_map(Entry::event)
                         .filter(|event| slot.interest.includes(&event.user));
                     slot.feed(wanted.map(|event| frame::event(history.epoch, event)));
                 }

@@ -8,7 +8,9 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::schema::{AnyOfBuilder, Schema};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::AppState;
 use super::auth::{Caller, StreamCaller};
@@ -20,7 +22,10 @@ use super::error::{
 };
 use super::input::{JsonBody, ListedUser, NoBody, user_ids};
 use super::query::{decoded, keep_once, parameters, unknown};
-use crate::events::{Interest, StreamRequest};
+use crate::events::{
+    Interest, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, StreamRequest,
+    UserOffline, UserOnline,
+};
 
 /// How many users a stream can be about, short of everyone.
 const MAX_USERS: usize = 10_000;
@@ -57,36 +62,41 @@ pub(super) struct StreamQuery {
     /// Whether to begin with who is online now.
     #[param(example = true)]
     snapshot: Option<bool>,
-    /// The cursor to resume from, where the `Last-Event-ID` header cannot be set.
-    #[param(rename = "lastEventId", example = "64a5c2f0b1c3d.19a4d0f1b2c.0")]
+    /// The `id` of the last message, to resume after it. The header `Last-Event-ID` says the same and wins; an
+    /// `EventSource` that reconnects sends it by itself.
+    #[param(rename = "lastEventId")]
     last_event_id: Option<String>,
 }
 
-/// One message of a stream, as its reader puts it together of the lines.
-#[derive(Debug, ToSchema)]
-#[allow(dead_code)]
-struct StreamMessage {
-    /// The cursor to resume from after this message.
-    #[schema(example = "64a5c2f0b1c3d.19a4d0f1b2c.0")]
-    id: String,
-    /// What the message says.
-    #[schema(
-        pattern = "^(user\\.online|user\\.offline|presence\\.snapshot|presence\\.ready|presence\\.reset)$",
-        example = "user.online"
-    )]
-    event: String,
-    /// JSON whose schema goes with the event, `UserOnline` with `user.online` and so on.
-    #[schema(
-        content_media_type = "application/json",
-        example = "{\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}"
-    )]
-    data: String,
+/// The data of one message of a stream. The name of its event says which of these it is.
+#[derive(Debug)]
+struct EventData;
+
+impl PartialSchema for EventData {
+    fn schema() -> RefOr<Schema> {
+        let mut any = AnyOfBuilder::new().description(Some(
+            "The data of one message of a stream; the name of its event says which of these it is.",
+        ));
+        for payload in [
+            UserOffline::name(),
+            UserOnline::name(),
+            PresenceSnapshot::name(),
+            PresenceReset::name(),
+            PresenceEnd::name(),
+            PresenceReady::name(),
+        ] {
+            any = any.item(Ref::from_schema_name(payload));
+        }
+        any.into()
+    }
 }
+
+impl ToSchema for EventData {}
 
 /// Whom a stream is about.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct StreamBody {
+pub(super) struct EventsBody {
     /// Whose events, 1 to 10,000 ids. Everyone's when left out.
     #[schema(value_type = Option<Vec<UserIdText>>, min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
     user_ids: Option<Vec<ListedUser>>,
@@ -106,30 +116,48 @@ struct Asked {
 
 /// Watch who comes and goes
 ///
-/// A stream of server-sent events, as a browser's `EventSource` reads it.
+/// A stream of server-sent events. It does not end by itself, so watch it in one of these ways:
 ///
-/// - `user.online`, data `UserOnline`, and `user.offline`, data `UserOffline`: per user they
-///   strictly alternate.
-/// - `presence.snapshot`, data `PresenceSnapshot`, once or several times, then `presence.ready`, data
-///   `PresenceReady`: where `snapshot` was asked for, before every change.
-/// - `presence.reset`, data `PresenceReset`: the cursor could not be resumed from, or the store lost
-///   its data. Forget what was said before; a new snapshot follows where one was asked for.
+/// ```sh
+/// curl -N -H "Authorization: Bearer $KEY" 'http://localhost:8080/v1/events?snapshot=true'
+/// ```
 ///
-/// Every `id` is an opaque cursor. A client that reconnects with it, to any instance, receives every
-/// event that it missed, once and in order. The stream ends after some time, half an hour by
-/// default, whenever its reader does not keep up, and when the token that opened it expires:
-/// reconnect with the last `id`, and with a fresh token.
+/// ```js
+/// const stream = new EventSource(`/v1/events?snapshot=true&access_token=${token}`);
+/// stream.addEventListener('user.online', (event) => console.log(JSON.parse(event.data)));
+/// ```
 ///
-/// A browser's `EventSource` cannot send a header: the token or key may come as `access_token`.
+/// A browser's `EventSource` cannot send a header: here alone, the token or key may come as `access_token`.
+/// On the wire, a message is:
+///
+/// ```text
+/// id: 64a5c2f0b1c3d.19a4d0f1b2c.0
+/// event: user.online
+/// data: {"userId":"alice","timestamp":"2026-11-24T08:00:00.123Z"}
+/// ```
+///
+/// | `event` | `data` | When |
+/// | --- | --- | --- |
+/// | `user.online` | `UserOnline` | A user's first connection opened |
+/// | `user.offline` | `UserOffline` | A user's last connection closed or expired. Per user, the two strictly alternate |
+/// | `presence.snapshot` | `PresenceSnapshot` | Once or several times before every change, where `snapshot` was asked for |
+/// | `presence.ready` | `PresenceReady` | The stream has caught up: after the snapshot, after the missed events, or at once; and again where only the cursor moved on for a minute |
+/// | `presence.reset` | `PresenceReset` | The cursor could not be resumed from, or the store lost its data. Forget what was said before; a new snapshot follows where one was asked for |
+/// | `presence.end` | `PresenceEnd` | The last message of a stream that the server ends, and why |
+///
+/// Every block has data, and no line is longer than 60 KiB. Every `id` is an opaque cursor: a client that reconnects
+/// with it, to any instance, receives every event that it missed, once and in order. The stream ends after some time,
+/// half an hour by default, whenever its reader does not keep up, and when the token that opened it expires: reconnect
+/// with the last `id`, and with a fresh token. A request with `Accept: text/event-stream` that meets a temporary cause
+/// gets status 200 and `presence.end` instead of 429 or 503, since an `EventSource` gives up on any other status.
 #[utoipa::path(
-    get, path = "/v1/events", tag = "events", operation_id = "events",
-    security(("bearer" = []), ("accessToken" = [])),
+    get, path = "/v1/events", tag = "events", operation_id = "streamEvents",
+    security(("bearer" = []), ("eventsQuery" = [])),
     params(
         StreamQuery,
-        ("Last-Event-ID" = Option<String>, Header, description = "The cursor to resume from; it wins over lastEventId", example = "64a5c2f0b1c3d.19a4d0f1b2c.0"),
     ),
     responses(
-        (status = 200, content_type = "text/event-stream", body = StreamMessage, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.snapshot\ndata: {\"online\":[\"bob\"]}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2b.0\nevent: presence.ready\ndata: {\"count\":1}\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n: keep-alive\n\n"),
+        (status = 200, content_type = "text/event-stream", body = EventData, description = "The stream, until either side ends it", example = json!({"userId": "alice", "timestamp": "2026-11-24T08:00:00.123Z"})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -151,17 +179,21 @@ pub(super) async fn stream(
 
 /// Watch many chosen users
 ///
-/// The same stream, for lists too long for a query.
+/// The same stream as `GET /v1/events`, for lists too long for a query. It does not end by itself; watch it with:
+///
+/// ```sh
+/// curl -N -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \
+///   -d '{"userIds":["alice","bob"],"snapshot":true}' http://localhost:8080/v1/events
+/// ```
 #[utoipa::path(
-    post, path = "/v1/events", tag = "events", operation_id = "eventsOf",
-    security(("bearer" = []), ("accessToken" = [])),
+    post, path = "/v1/events", tag = "events", operation_id = "streamEventsOf",
+    security(("bearer" = []), ("eventsQuery" = [])),
     params(
-        ("lastEventId" = Option<String>, Query, description = "The cursor to resume from, where the header cannot be set", example = "64a5c2f0b1c3d.19a4d0f1b2c.0"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The cursor to resume from; it wins over lastEventId", example = "64a5c2f0b1c3d.19a4d0f1b2c.0"),
+        ("lastEventId" = Option<String>, Query, description = "The `id` of the last message, to resume after it. The header `Last-Event-ID` says the same and wins."),
     ),
-    request_body = StreamBody,
+    request_body = EventsBody,
     responses(
-        (status = 200, content_type = "text/event-stream", body = StreamMessage, description = "The stream, until either side ends it", example = "retry: 3000\n\nid: 64a5c2f0b1c3d.19a4d0f1b2c.0\nevent: user.online\ndata: {\"userId\":\"alice\",\"timestamp\":\"2026-11-24T08:00:00.123Z\"}\n\n"),
+        (status = 200, content_type = "text/event-stream", body = EventData, description = "The stream, until either side ends it", example = json!({"userId": "alice", "timestamp": "2026-11-24T08:00:00.123Z"})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -180,7 +212,7 @@ pub(super) async fn stream_of(
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, Error> {
-    let body: StreamBody = body.parse()?;
+    let body: EventsBody = body.parse()?;
     let query = asked(query.as_deref(), &headers, &QUERY_BESIDE_A_BODY)?;
     let asked = Asked {
         user_ids: body.user_ids,

@@ -31,7 +31,7 @@ const MAX_LIMIT: usize = 1_000;
 /// Whom a batch lookup is about.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct AmongBody {
+pub(super) struct LookupBody {
     /// 1 to 1,000 user ids, or what `PRESENCE_LOOKUP_LIMIT` says.
     #[schema(value_type = Vec<UserIdText>, min_items = 1, max_items = 1000, example = json!(["alice", "bob", "carol"]))]
     user_ids: Vec<ListedUser>,
@@ -39,7 +39,7 @@ pub(super) struct AmongBody {
 
 /// Those of the users asked about who are online.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Online {
+pub(super) struct OnlineUsers {
     /// In the order asked, without repeats.
     #[schema(value_type = Vec<String>, example = json!(["alice"]))]
     online: Vec<UserId>,
@@ -59,7 +59,7 @@ pub(super) struct OnlinePage {
 
 /// How many users are online.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Count {
+pub(super) struct OnlineCount {
     /// The number of users.
     #[schema(example = 2)]
     count: u64,
@@ -73,7 +73,6 @@ pub(super) struct PageQuery {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, example = 100)]
     limit: Option<String>,
     /// The `nextCursor` of the page before; left out for the first.
-    #[param(example = "YWZ0ZXIKYm9i")]
     cursor: Option<String>,
 }
 
@@ -95,11 +94,11 @@ impl PageQuery {
 ///
 /// Says which of the users are online, in one round trip to the store.
 #[utoipa::path(
-    post, path = "/v1/online", tag = "online", operation_id = "onlineAmong",
+    post, path = "/v1/online", tag = "online", operation_id = "lookUpOnline",
     security(("bearer" = [])),
-    request_body = AmongBody,
+    request_body = LookupBody,
     responses(
-        (status = 200, body = Online, description = "Those online"),
+        (status = 200, body = OnlineUsers, description = "Those online", example = json!({"online": ["alice"]})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -118,11 +117,11 @@ pub(super) async fn among(
 ) -> Result<Response, Error> {
     let limit = state.config.lookup_limit;
     let answer = async move |presence: Arc<PresenceService>| {
-        let AmongBody { user_ids: listed } = body.parse()?;
+        let LookupBody { user_ids: listed } = body.parse()?;
         let users = user_ids(listed, limit)?;
         caller.may_see_each(&users)?;
         let online = presence.online_among(users).await?;
-        Ok(JsonLine(Online { online }).into_response())
+        Ok(JsonLine(OnlineUsers { online }).into_response())
     };
     state.batch.run(answer).await
 }
@@ -132,11 +131,11 @@ pub(super) async fn among(
 /// Page by page. Who stays online while the pages are read is on exactly one of them; who comes or
 /// goes meanwhile may be missed or repeated.
 #[utoipa::path(
-    get, path = "/v1/online", tag = "online", operation_id = "onlinePage",
+    get, path = "/v1/online", tag = "online", operation_id = "listOnline",
     security(("bearer" = [])),
     params(PageQuery),
     responses(
-        (status = 200, body = OnlinePage, description = "A page of those online"),
+        (status = 200, body = OnlinePage, description = "A page of those online", example = json!({"online": ["alice", "bob"], "nextCursor": "YWZ0ZXIKYm9i"})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -171,11 +170,14 @@ pub(super) async fn page(
 }
 
 /// Count everyone online
+///
+/// The number of users who have at least one connection, from the index of those online.
 #[utoipa::path(
-    get, path = "/v1/online/count", tag = "online", operation_id = "onlineCount",
+    get, path = "/v1/online/count", tag = "online", operation_id = "countOnline",
     security(("bearer" = [])),
     responses(
-        (status = 200, body = Count, description = "How many are online"),
+        (status = 200, body = OnlineCount, description = "How many are online", example = json!({"count": 2})),
+        BadRequest,
         Unauthorized,
         Forbidden,
         TooMany,
@@ -187,10 +189,10 @@ pub(super) async fn count(
     _: NoQuery,
     State(state): State<Arc<AppState>>,
     _: NoBody,
-) -> Result<JsonLine<Count>, Error> {
+) -> Result<JsonLine<OnlineCount>, Error> {
     let count = async move |presence: Arc<PresenceService>| Ok(presence.count().await?);
     let count = state.batch.run(count).await?;
-    Ok(JsonLine(Count { count }))
+    Ok(JsonLine(OnlineCount { count }))
 }
 
 fn limit(text: &str) -> Option<usize> {

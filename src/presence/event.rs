@@ -1,6 +1,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use super::{Timestamp, UserId};
 
 /// A place in the history of one data set; later events have greater positions.
@@ -76,6 +79,58 @@ pub struct PresenceEvent {
     pub transition: Transition,
 }
 
+/// One entry of the history.
+///
+/// Instances of different versions may share one store, so an entry can be of a kind that this
+/// version does not know. Such an entry advances the position and shows nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A user came or left.
+    Event(PresenceEvent),
+    /// The entry has a kind that this version does not know.
+    Unknown {
+        /// Where the entry stands in the history.
+        position: Position,
+        /// The position of the entry before it. An entry that cannot be read at all names itself,
+        /// so that nothing continues across it unnoticed.
+        previous: Position,
+    },
+}
+
+impl Entry {
+    /// Where the entry stands in the history.
+    pub const fn position(&self) -> Position {
+        match self {
+            Self::Event(event) => event.position,
+            Self::Unknown { position, .. } => *position,
+        }
+    }
+
+    /// The position of the entry before it.
+    pub const fn previous(&self) -> Position {
+        match self {
+            Self::Event(event) => event.previous,
+            Self::Unknown { previous, .. } => *previous,
+        }
+    }
+
+    /// When the entry was written.
+    pub const fn at(&self) -> Timestamp {
+        match self {
+            Self::Event(event) => event.at,
+            Self::Unknown { position, .. } => Timestamp::from_millis(position.millis),
+        }
+    }
+
+    /// The event, if this version knows its kind.
+    pub const fn event(&self) -> Option<&PresenceEvent> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::Unknown { .. } => None,
+        }
+    }
+}
+
 /// What changed for a user in the eyes of everyone watching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transition {
@@ -91,7 +146,8 @@ pub enum Transition {
 }
 
 /// Why a user went offline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Reason {
     /// The deadline of the last connection passed without a ping.
     Expired,

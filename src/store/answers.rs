@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::presence::{ConnectionId, Epoch, Position, PresenceEvent, Timestamp, UserId};
+use crate::presence::{ConnectionId, Entry, Epoch, Position, Timestamp, UserId};
 
 /// What opening or refreshing a connection did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,17 +105,17 @@ pub struct History {
     pub epoch: Epoch,
     /// The newest position in the whole history.
     pub newest: Position,
-    /// The events asked for.
-    pub events: Vec<PresenceEvent>,
+    /// The entries asked for.
+    pub entries: Vec<Entry>,
 }
 
 impl History {
-    /// Whether these events, read after `position`, are all there ever were after it.
+    /// Whether these entries, read after `position`, are all there ever were after it.
     ///
-    /// Every event names the one before it, so a trimmed or lost event shows.
+    /// Every entry names the one before it, so a trimmed or lost entry shows.
     pub fn continues(&self, position: Position) -> bool {
-        match self.events.first() {
-            Some(first) => first.previous == position,
+        match self.entries.first() {
+            Some(first) => first.previous() == position,
             None => self.newest == position,
         }
     }
@@ -143,8 +143,8 @@ pub struct Swept {
 /// What a store says without being asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// These events were appended to the history of this data set.
-    Events(Epoch, Vec<PresenceEvent>),
+    /// These entries were appended to the history of this data set.
+    Entries(Epoch, Vec<Entry>),
     /// Something was appended: read the history.
     Changed,
     /// Somebody's key expired: a sweep may have work.

@@ -25,7 +25,7 @@ use super::{
     Swept, Touched, UserState, millis,
 };
 use crate::presence::{
-    ConnectionId, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
+    ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
 };
 
 /// A store in this process. Its clock is the wall clock at the start plus the time elapsed since,
@@ -266,10 +266,11 @@ impl MemoryStore {
 
     pub(super) fn history(&self, position: Position, limit: usize) -> History {
         let state = self.state.lock();
+        let entries = state.events.after(position).take(limit);
         History {
             epoch: self.epoch,
             newest: state.newest,
-            events: state.events.after(position).take(limit).cloned().collect(),
+            entries: entries.cloned().map(Entry::Event).collect(),
         }
     }
 

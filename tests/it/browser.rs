@@ -1,5 +1,8 @@
 //! A real browser: its `EventSource` on a page of the service, its `sendBeacon`, and Swagger UI in it.
 
+mod page;
+mod recovery;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -13,6 +16,7 @@ use crate::instance::Settings;
 use crate::process::Process;
 use crate::redis_server::free_port;
 use crate::wait::eventually;
+pub(crate) use page::Page;
 
 /// What chromium is started with: no window, no calls home.
 const FLAGS: [&str; 8] = [
@@ -27,7 +31,7 @@ const FLAGS: [&str; 8] = [
 ];
 
 /// A chromium that is driven by the WebDriver protocol (W3C).
-struct Browser {
+pub(crate) struct Browser {
     driver: Client,
     session: String,
     profile: PathBuf,
@@ -37,7 +41,7 @@ struct Browser {
 }
 
 impl Browser {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let port = free_port();
         let mut command = Command::new("chromedriver");
         command.arg(format!("--port={port}"));
@@ -53,7 +57,9 @@ impl Browser {
         let profile = std::env::temp_dir().join(format!("presence-browser-{port}"));
         let mut flags: Vec<String> = FLAGS.map(str::to_owned).to_vec();
         flags.push(format!("--user-data-dir={}", profile.display()));
-        let capabilities = json!({ "goog:chromeOptions": { "args": flags } });
+        // The certificates of the tests are nobody's.
+        let capabilities =
+            json!({ "goog:chromeOptions": { "args": flags }, "acceptInsecureCerts": true });
         let wanted = json!({ "capabilities": { "alwaysMatch": capabilities } });
         let request = driver.request(Method::POST, "/session").json(&wanted);
         let request = request.timeout(Duration::from_secs(60));
@@ -70,11 +76,11 @@ impl Browser {
         }
     }
 
-    async fn open(&self, url: &str) {
+    pub(crate) async fn open(&self, url: &str) {
         self.tell("/url", &json!({ "url": url })).await;
     }
 
-    async fn run(&self, script: &str) -> Value {
+    pub(crate) async fn run(&self, script: &str) -> Value {
         let script = json!({ "script": script, "args": [] });
         self.tell("/execute/sync", &script).await
     }
@@ -106,7 +112,7 @@ impl Browser {
         answer["value"].clone()
     }
 
-    async fn quit(mut self) {
+    pub(crate) async fn quit(mut self) {
         send(self.driver.request(Method::DELETE, &self.session)).await;
         self.browser = None;
     }
@@ -178,9 +184,10 @@ async fn a_browser_watches_resumes_and_says_goodbye() {
     let settings = cluster.settings().clone().with("PRESENCE_LISTEN", &address);
     cluster.instances[0] = crate::instance::Instance::start(&settings).await;
     cluster.client().connect("bob").await;
-    let events = heard(&browser, 5).await;
+    let events = heard(&browser, 6).await;
     assert_eq!(events[4][..2], ["user.online", "bob"], "{events:?}");
-    assert_eq!(events.len(), 5, "nothing else came: {events:?}");
+    assert_eq!(events[5][0], "presence.ready", "caught up: {events:?}");
+    assert_eq!(events.len(), 6, "nothing else came: {events:?}");
     browser.quit().await;
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use reqwest::{IntoUrl, Method, RequestBuilder, StatusCode, Url, Version};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -17,10 +17,22 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Calls in flight at once where a test makes many.
 const CALLERS: usize = 32;
 
+/// The protocol that a client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Knows neither chunks nor, by itself, connections that stay open.
+    Http10,
+    #[default]
+    Http11,
+    /// From the first byte, without TLS ("prior knowledge").
+    Http2,
+}
+
 /// A client of one instance.
 #[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    protocol: Protocol,
     base: String,
 }
 
@@ -107,9 +119,19 @@ impl Answer {
 impl Client {
     /// `base` is `http://` and an address.
     pub(crate) fn new(base: &str) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build();
+        Self::over(Protocol::Http11, base)
+    }
+
+    /// A client that speaks this protocol.
+    pub(crate) fn over(protocol: Protocol, base: &str) -> Self {
+        let builder = reqwest::Client::builder().no_proxy();
+        let builder = match protocol {
+            Protocol::Http2 => builder.http2_prior_knowledge(),
+            Protocol::Http10 | Protocol::Http11 => builder.http1_only(),
+        };
         Self {
-            http: http.expect("a client without TLS"),
+            http: builder.build().expect("a client without TLS"),
+            protocol,
             base: base.trim_end_matches('/').to_owned(),
         }
     }
@@ -120,7 +142,15 @@ impl Client {
 
     /// A request for a path that is sent as it stands.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        self.request_to(method, format!("{}{path}", self.base))
+    }
+
+    fn request_to(&self, method: Method, url: impl IntoUrl) -> RequestBuilder {
+        let request = self.http.request(method, url);
+        match self.protocol {
+            Protocol::Http10 => request.version(Version::HTTP_10),
+            Protocol::Http11 | Protocol::Http2 => request,
+        }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -168,7 +198,7 @@ impl Client {
 
     pub(crate) async fn user(&self, user: &str) -> User {
         let url = self.user_url(user, None);
-        send(self.http.get(url)).await.ok()
+        send(self.request_to(Method::GET, url)).await.ok()
     }
 
     /// The batch lookup.
@@ -235,7 +265,7 @@ impl Client {
 
     /// A call about a user's unnamed connection, without a body.
     pub(crate) fn of_user(&self, user: &str, verb: &str) -> RequestBuilder {
-        self.http.post(self.user_url(user, Some(verb)))
+        self.request_to(Method::POST, self.user_url(user, Some(verb)))
     }
 
     /// A call about a named connection.

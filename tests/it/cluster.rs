@@ -1,13 +1,14 @@
 //! The service as a test meets it: some instances, on a Redis of their own or on the embedded store.
 
-use crate::client::Client;
+use crate::client::{Client, Protocol};
 use crate::instance::{Instance, Settings};
 use crate::redis_server::RedisServer;
 
-/// Which store a test runs on.
+/// Which store a test runs on, and which protocol its client speaks where that is not HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Store {
     Embedded,
+    EmbeddedOver(Protocol),
     Redis,
 }
 
@@ -26,6 +27,9 @@ impl Cluster {
     /// One instance with `settings`.
     pub(crate) async fn with(store: Store, settings: Settings) -> Self {
         match store {
+            Store::EmbeddedOver(protocol) => {
+                Box::pin(Self::with(Store::Embedded, settings.over(protocol))).await
+            }
             Store::Embedded => {
                 let instances = vec![Instance::start(&settings).await];
                 Self {
@@ -109,3 +113,25 @@ macro_rules! on_both_stores {
     };
 }
 pub(crate) use on_both_stores;
+
+/// What [`on_both_stores`] makes of each body, and two tests more: over HTTP/1.0 and HTTP/2, on the embedded store.
+macro_rules! over_each_protocol {
+    ($($name:ident),+ $(,)?) => {
+        crate::cluster::on_both_stores!($($name),+);
+        mod http1_0 {
+            $(#[tokio::test]
+            async fn $name() {
+                let protocol = crate::client::Protocol::Http10;
+                super::$name(crate::cluster::Store::EmbeddedOver(protocol)).await;
+            })+
+        }
+        mod http2 {
+            $(#[tokio::test]
+            async fn $name() {
+                let protocol = crate::client::Protocol::Http2;
+                super::$name(crate::cluster::Store::EmbeddedOver(protocol)).await;
+            })+
+        }
+    };
+}
+pub(crate) use over_each_protocol;

@@ -2,12 +2,13 @@
 
 mod filter;
 mod opening;
+mod protocol;
 mod snapshot;
 
 use serde_json::{Value, json};
 
 use crate::client::crowd;
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 use crate::instance::Settings;
 use crate::sse::{Event, Stream, alternating, briefs};
 use crate::timestamp::Timestamp;
@@ -187,7 +188,7 @@ async fn streams_of_every_instance_get_every_event_in_one_order() {
     }
 }
 
-on_both_stores!(
+over_each_protocol!(
     a_change_has_the_documented_fields,
     an_expiry_tells_its_reason_and_the_last_sign_of_life,
     a_change_is_stamped_when_it_happens,

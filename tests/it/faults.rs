@@ -9,3 +9,4 @@ mod races;
 mod rolling_restart;
 mod silence;
 mod traffic;
+mod versions;

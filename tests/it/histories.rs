@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use presence::config::Config;
-use presence::presence::{ConnectionId, Position, UserId};
+use presence::presence::{ConnectionId, Entry, Position, UserId};
 use presence::store::{Closing, PageCursor, Store};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -168,13 +168,13 @@ impl Run {
             .await
             .expect("an answer");
         assert!(history.continues(self.heard), "no event is missing");
-        for event in history.events {
+        for event in history.entries.iter().filter_map(Entry::event) {
             assert_eq!(
                 event.previous, self.heard,
                 "every event names the one before"
             );
             self.heard = event.position;
-            self.model.announced(&event);
+            self.model.announced(event);
         }
         self.model.nothing_untold();
     }

@@ -8,17 +8,25 @@ use std::process::{Command, ExitStatus};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::client::Client;
+use crate::client::{Client, Protocol};
 use crate::process::{Process, Signal};
 
 /// The environment of an instance: the contract's variables, and none of this machine's.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings(BTreeMap<&'static str, String>);
+pub(crate) struct Settings {
+    variables: BTreeMap<&'static str, String>,
+    /// What the clients of the instance speak.
+    protocol: Protocol,
+}
 
 impl Settings {
     /// The defaults of the contract, on a free port.
     pub(crate) fn new() -> Self {
-        Self(BTreeMap::new()).with("PRESENCE_LISTEN", "127.0.0.1:0")
+        let nothing = Self {
+            variables: BTreeMap::new(),
+            protocol: Protocol::default(),
+        };
+        nothing.with("PRESENCE_LISTEN", "127.0.0.1:0")
     }
 
     /// Users leave two seconds after their last ping.
@@ -31,12 +39,17 @@ impl Settings {
     }
 
     pub(crate) fn with(mut self, variable: &'static str, value: &str) -> Self {
-        self.0.insert(variable, value.to_owned());
+        self.variables.insert(variable, value.to_owned());
         self
     }
 
+    /// Clients of the instance speak this protocol.
+    pub(crate) fn over(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
+    }
+
     pub(crate) fn without(mut self, variable: &'static str) -> Self {
-        self.0.remove(variable);
+        self.variables.remove(variable);
         self
     }
 
@@ -48,7 +61,7 @@ impl Settings {
                 command.env_remove(&name);
             }
         }
-        command.envs(&self.0).args(arguments);
+        command.envs(&self.variables).args(arguments);
         command
     }
 }
@@ -99,7 +112,7 @@ impl Instance {
         Self {
             process,
             greeting,
-            client: Client::new(&url),
+            client: Client::over(settings.protocol, &url),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Black-box tests of the running service: real processes, a real Redis, real sockets. They know what the contract
 //! says (paths, fields, events, settings, exit codes) and nothing of the code behind it.
 //!
-//! A test body that takes a [`cluster::Store`] runs on both stores, as `embedded::name` and `redis::name`.
+//! A test body that takes a [`cluster::Store`] runs on both stores, as `embedded::name` and `redis::name`,
+//! and where it shows the contract also over the other protocols, as `http1_0::name` and `http2::name`.
 
 // What the tests stand on.
 mod client;
@@ -19,16 +20,19 @@ mod wait;
 mod access;
 mod browser;
 mod bytes;
+mod clients;
 mod events;
 mod faults;
+mod generated;
 mod histories;
 mod hostile;
 mod lifecycle;
-mod nginx;
 mod online;
 mod openapi;
 mod outage;
 mod problems;
+mod protocols;
+mod proxies;
 mod resume;
 mod schemathesis;
 mod soak;

@@ -6,7 +6,7 @@ mod pages;
 use serde_json::{Value, json};
 
 use crate::client::crowd;
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 use crate::instance::Settings;
 
 async fn a_lookup_names_those_online_in_the_order_asked(store: Store) {
@@ -100,7 +100,7 @@ async fn the_count_follows_every_coming_and_going(store: Store) {
     assert_eq!(client.count().await, 0);
 }
 
-on_both_stores!(
+over_each_protocol!(
     a_lookup_names_those_online_in_the_order_asked,
     a_lookup_does_not_repeat,
     a_lookup_answers_one_field,

@@ -63,6 +63,11 @@ impl Process {
         }
     }
 
+    /// The lines of standard output that came and were not taken yet.
+    pub(crate) fn lines_so_far(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.lines.try_recv().ok()).collect()
+    }
+
     /// Everything it has written to standard error so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().expect("no reader panicked").clone()

@@ -5,7 +5,7 @@ mod reset;
 use serde_json::json;
 
 use crate::client::{Client, crowd, query_of};
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 use crate::instance::Settings;
 use crate::sse::{Event, Stream, briefs};
 
@@ -198,7 +198,7 @@ async fn a_cursor_outlives_the_instance_that_gave_it() {
     assert_eq!(briefs(&events), missed);
 }
 
-on_both_stores!(
+over_each_protocol!(
     what_was_missed_comes_once_and_in_order,
     the_cursor_may_come_in_the_query,
     the_header_wins_over_the_query,

@@ -51,6 +51,7 @@ struct Seen {
     parser: Parser,
     raw: String,
     end: Option<End>,
+    end_reason: Option<String>,
 }
 
 impl Event {
@@ -91,6 +92,11 @@ impl Event {
     /// Whether this is a change of some user, not a word about the stream itself.
     pub(crate) fn is_change(&self) -> bool {
         matches!(&*self.name, "user.online" | "user.offline")
+    }
+
+    /// Whether this only says that the stream has caught up, or why it ends. Most tests are about what comes beside that.
+    pub(crate) fn is_routine(&self) -> bool {
+        self.name == "presence.ready" && self.data == "{}" || self.name == "presence.end"
     }
 
     /// `online alice` or `offline alice`: a change in few words. Other events are their own name.
@@ -155,8 +161,18 @@ impl Stream {
         }
     }
 
-    /// The next event; panics where the stream ends or stays silent for [`PATIENCE`].
+    /// The next event that is not routine; panics where the stream ends or stays silent for [`PATIENCE`].
     pub(crate) async fn next(&mut self) -> Event {
+        loop {
+            let event = self.next_of_all().await;
+            if !event.is_routine() {
+                return event;
+            }
+        }
+    }
+
+    /// The next event of whatever kind; panics where the stream ends or stays silent for [`PATIENCE`].
+    pub(crate) async fn next_of_all(&mut self) -> Event {
         match timeout(PATIENCE, self.events.recv()).await {
             Ok(Some(event)) => event,
             Ok(None) => panic!(
@@ -224,9 +240,15 @@ impl Stream {
         timeout(patience, ended).await.ok()
     }
 
-    /// The events that came and were not read yet.
+    /// The events that came and were not read yet, but those of routine.
     pub(crate) fn unread(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
+        let events = std::iter::from_fn(|| self.events.try_recv().ok());
+        events.filter(|event| !event.is_routine()).collect()
+    }
+
+    /// The reason of `presence.end`, if it came.
+    pub(crate) fn end_reason(&self) -> Option<String> {
+        self.seen().end_reason.clone()
     }
 
     /// What an EventSource would send as `Last-Event-ID`.
@@ -296,9 +318,14 @@ async fn read_on(mut response: Response, seen: Arc<Mutex<Seen>>, events: Unbound
                 let mut seen = seen.lock().expect("no reader panicked");
                 seen.raw.push_str(&String::from_utf8_lossy(&bytes));
                 for event in seen.parser.feed(&bytes) {
+                    assert_eq!(seen.end_reason, None, "{event:?} after the end");
+                    if event.name == "presence.end" {
+                        seen.end_reason = Some(event.reason());
+                    }
                     // The test may have stopped listening; what is seen is still kept.
                     let _ = events.send(event);
                 }
+                assert_eq!(seen.parser.empty_blocks(), 0, "{}", seen.raw);
             }
             Ok(None) => break End::Clean,
             Err(error) => break End::Broken(format!("{error:?}")),

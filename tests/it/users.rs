@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::client::{Alive, crowd, send};
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 use crate::instance::Settings;
 use crate::timestamp::Timestamp;
 
@@ -220,7 +220,7 @@ async fn an_answer_already_shows_its_own_effect(store: Store) {
     }
 }
 
-on_both_stores!(
+over_each_protocol!(
     connect_answers_the_documented_fields,
     disconnect_answers_the_documented_fields,
     a_user_has_the_documented_fields,

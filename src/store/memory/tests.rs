@@ -73,10 +73,13 @@ impl MemoryStore {
 
     /// The events since the start, such as `+alice` and `-alice`.
     fn told(&self) -> Vec<String> {
-        let events = self.history(Position::START, usize::MAX).events;
-        let told = events.iter().map(|event| match event.transition {
-            Transition::Online => format!("+{}", event.user),
-            Transition::Offline { .. } => format!("-{}", event.user),
+        let entries = self.history(Position::START, usize::MAX).entries;
+        let told = entries.iter().map(|entry| match entry {
+            Entry::Event(event) => match event.transition {
+                Transition::Online => format!("+{}", event.user),
+                Transition::Offline { .. } => format!("-{}", event.user),
+            },
+            other => panic!("no event: {other:?}"),
         });
         told.collect()
     }

@@ -1,22 +1,43 @@
-use crate::presence::{Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId};
+use crate::presence::{
+    Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
+};
 
-/// Reads a bus message: the epoch, then a line for each event, `id entry`.
-pub(super) fn parse_message(message: &str) -> Option<(Epoch, Vec<PresenceEvent>)> {
+/// Reads a bus message: the epoch, then a line for each entry, `id entry`. Other programs may
+/// publish on the channel too: a message that has not this form is none of ours.
+pub(super) fn parse_message(message: &str) -> Option<(Epoch, Vec<Entry>)> {
     let (epoch, lines) = message.split_once('\n')?;
-    let events = lines.split('\n').map(|line| {
+    let entries = lines.split('\n').map(|line| {
         let (id, entry) = line.split_once(' ')?;
-        parse_entry(id, entry)
+        parse_entry(id.parse().ok()?, entry)
     });
-    Some((Epoch(epoch.parse().ok()?), events.collect::<Option<_>>()?))
+    Some((Epoch(epoch.parse().ok()?), entries.collect::<Option<_>>()?))
 }
 
-/// Reads an entry of the history: `previous kind at lastSeen userId`.
+/// Reads an entry of the history. One that is not ours names itself as its predecessor: nothing
+/// continues across it, and a reader starts anew behind it.
+pub(super) fn read_entry(position: Position, entry: &str) -> Entry {
+    let foreign = Entry::Unknown {
+        position,
+        previous: position,
+    };
+    parse_entry(position, entry).unwrap_or(foreign)
+}
+
+/// Reads an entry: `previous kind at lastSeen userId`. The fields after an unknown kind can be
+/// anything.
 ///
 /// The user comes last because an id may contain spaces; it never contains a line break.
-pub(super) fn parse_entry(id: &str, entry: &str) -> Option<PresenceEvent> {
-    let mut fields = entry.splitn(5, ' ');
-    let previous = fields.next()?.parse().ok()?;
-    let kind = fields.next()?;
+fn parse_entry(position: Position, entry: &str) -> Option<Entry> {
+    let (previous, change) = entry.split_once(' ')?;
+    let previous = previous.parse().ok()?;
+    let (kind, fields) = change.split_once(' ').unwrap_or((change, ""));
+    if kind.is_empty() {
+        return None;
+    }
+    if !["o", "e", "d"].contains(&kind) {
+        return Some(Entry::Unknown { position, previous });
+    }
+    let mut fields = fields.splitn(3, ' ');
     let at = Timestamp::from_millis(fields.next()?.parse().ok()?);
     let last_seen_at = Timestamp::from_millis(fields.next()?.parse().ok()?);
     let user = UserId::new(fields.next()?).ok()?;
@@ -25,18 +46,17 @@ pub(super) fn parse_entry(id: &str, entry: &str) -> Option<PresenceEvent> {
         last_seen_at,
     };
     let transition = match kind {
-        "o" => Transition::Online,
         "e" => offline(Reason::Expired),
         "d" => offline(Reason::Disconnected),
-        _ => return None,
+        _ => Transition::Online,
     };
-    Some(PresenceEvent {
-        position: id.parse::<Position>().ok()?,
+    Some(Entry::Event(PresenceEvent {
+        position,
         previous,
         user,
         at,
         transition,
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -51,15 +71,51 @@ mod tests {
         let message = "17\n5-1 5-0 e 5 2 a b  c\n6-0 5-1 o 6 0 d";
         let (epoch, events) = parse_message(message).expect("well-formed");
         assert_eq!(epoch, Epoch(17));
-        assert_eq!(events[0].user.as_str(), "a b  c");
+        let event = events[0].event().expect("a known kind");
+        assert_eq!(event.user.as_str(), "a b  c");
         assert_eq!(
-            events[0].transition,
+            event.transition,
             Transition::Offline {
                 reason: Reason::Expired,
                 last_seen_at: Timestamp::from_millis(2),
             }
         );
-        assert_eq!(events[1].previous, events[0].position);
+        assert_eq!(events[1].previous(), events[0].position());
+    }
+
+    #[test]
+    fn an_unknown_kind_advances_the_position_whatever_follows_it() {
+        for fields in ["", " ", " x", " {\"a\": 1} 2 3", " 5 2 bob", "  "] {
+            let message = format!("17\n5-1 5-0 away{fields}\n6-0 5-1 o 6 0 d");
+            let (_, entries) = parse_message(&message).expect("well-formed");
+            let unknown = Entry::Unknown {
+                position: Position {
+                    millis: 5,
+                    sequence: 1,
+                },
+                previous: Position {
+                    millis: 5,
+                    sequence: 0,
+                },
+            };
+            assert_eq!(entries[0], unknown, "{message}");
+            assert!(entries[1].event().is_some());
+        }
+    }
+
+    #[test]
+    fn nothing_continues_across_an_entry_that_is_not_ours() {
+        let position = Position {
+            millis: 5,
+            sequence: 1,
+        };
+        for entry in ["", "hello", "5-0", "5-0 o x 2 bob", "5 o 5 2 bob"] {
+            let previous = position;
+            assert_eq!(
+                read_entry(position, entry),
+                Entry::Unknown { position, previous }
+            );
+        }
     }
 
     proptest! {
@@ -83,7 +139,8 @@ mod tests {
             let (read, events) = parse_message(&message).expect("well-formed");
             prop_assert_eq!(read, Epoch(epoch));
             prop_assert_eq!(events.len(), kinds.len());
-            for (event, kind) in events.iter().zip(kinds) {
+            for (entry, kind) in events.iter().zip(kinds) {
+                let event = entry.event().expect("a known kind");
                 let seen = (kind != "o").then_some(last_seen);
                 prop_assert_eq!(written(event), (kind, seen));
                 prop_assert_eq!(event.position, Position { millis: millis.0, sequence: sequence.0 });
@@ -111,14 +168,20 @@ mod tests {
     }
 
     fn is_entry(line: &str) -> bool {
-        let fields: Vec<&str> = line.splitn(6, ' ').collect();
-        let [id, previous, kind, at, last_seen, user] = fields[..] else {
-            return false;
-        };
         let number = |text: &str| text.parse::<u64>().is_ok();
         let position = |text: &str| match text.split('-').collect::<Vec<_>>()[..] {
             [millis, sequence] => number(millis) && number(sequence),
             _ => false,
+        };
+        let fields: Vec<&str> = line.splitn(6, ' ').collect();
+        if let [id, previous, kind, ..] = fields[..]
+            && !kind.is_empty()
+            && !["o", "e", "d"].contains(&kind)
+        {
+            return position(id) && position(previous);
+        }
+        let [id, previous, kind, at, last_seen, user] = fields[..] else {
+            return false;
         };
         let user = UserId::new(user).is_ok();
         position(id)

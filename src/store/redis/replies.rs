@@ -3,7 +3,7 @@
 use redis::{FromRedisValue, Value};
 
 use super::entry;
-use crate::presence::{ConnectionId, Epoch, Position, PresenceEvent, Timestamp, UserId};
+use crate::presence::{ConnectionId, Epoch, Position, Timestamp, UserId};
 use crate::store::{Announced, History, StoreError, UserState};
 
 /// How things stand when a sweep begins, as `due.lua` says.
@@ -20,8 +20,8 @@ pub(super) struct Due {
 }
 
 /// The history as `history.lua` gives it: the epoch, the newest position, and of each entry its
-/// position, the name of its only field and the event.
-pub(super) type Entries = (u64, String, Vec<(String, (String, String))>);
+/// position and its fields, name and value in turn. We write one field, `e`.
+pub(super) type Entries = (u64, String, Vec<(String, Vec<Vec<u8>>)>);
 
 /// Reads the answer of `due.lua`.
 pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
@@ -98,14 +98,16 @@ fn user_at(place: Value, users: &[UserId]) -> Result<UserId, StoreError> {
 
 /// Reads the answer of `history.lua`.
 pub(super) fn history((epoch, newest, entries): Entries) -> Result<History, StoreError> {
-    let events = entries
-        .iter()
-        .map(|(id, (_, entry))| entry::parse_entry(id, entry));
-    let events: Option<Vec<PresenceEvent>> = events.collect();
+    let entries = entries.into_iter().map(|(id, fields)| {
+        let ours = fields
+            .get(1)
+            .and_then(|entry| std::str::from_utf8(entry).ok());
+        Ok(entry::read_entry(position(id)?, ours.unwrap_or_default()))
+    });
     Ok(History {
         epoch: Epoch(epoch),
         newest: position(newest)?,
-        events: events.ok_or_else(|| unexpected("an entry of the history that is not ours"))?,
+        entries: entries.collect::<Result<_, _>>()?,
     })
 }
 

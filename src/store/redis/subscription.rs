@@ -100,8 +100,8 @@ impl Subscription {
                 continue;
             }
             let text = std::str::from_utf8(message.get_payload_bytes()).ok();
-            if let Some((epoch, events)) = text.and_then(entry::parse_message) {
-                return Some(Signal::Events(epoch, events));
+            if let Some((epoch, entries)) = text.and_then(entry::parse_message) {
+                return Some(Signal::Entries(epoch, entries));
             }
             warn!("a message on the bus that is not ours was ignored");
         }

@@ -77,6 +77,7 @@ async fn a_stream_ends_with_its_token_and_goes_on_with_a_fresh_one(store: Store)
     assert_eq!(stream.next().await.brief(), "online alice");
     let end = stream.end(Duration::from_secs(10)).await;
     assert_eq!(end, Some(End::Clean));
+    assert_eq!(stream.end_reason().as_deref(), Some("token-expired"));
     let lived = began.elapsed();
     let range = Duration::from_millis(1_500)..Duration::from_millis(4_500);
     assert!(range.contains(&lived), "it lived for {lived:?}");

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::client::crowd;
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 use crate::sse::{Stream, briefs};
 
 async fn a_stream_without_ids_is_about_everyone(store: Store) {
@@ -122,7 +122,7 @@ async fn streams_that_overlap_each_get_their_own(store: Store) {
     }
 }
 
-on_both_stores!(
+over_each_protocol!(
     a_stream_without_ids_is_about_everyone,
     only_the_users_asked_for_are_told,
     ids_in_the_query_are_percent_decoded,

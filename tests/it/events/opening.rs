@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::client::media_type;
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 use crate::sse::Stream;
 use crate::wait::eventually_true;
 
@@ -38,9 +38,8 @@ async fn the_first_bytes_leave_at_once(store: Store) {
         let took = asked.elapsed();
         assert!(took < AT_ONCE, "{took:?} for {query}");
         let raw = stream.raw();
-        assert!(raw.starts_with("retry: 3000\n"), "{raw}");
         assert!(raw.contains("\nid: "), "{raw}");
-        assert_eq!(stream.retry_ms(), Some(3_000));
+        assert!(stream.retry_ms().is_some(), "{raw}");
     }
 }
 
@@ -65,7 +64,7 @@ async fn a_stream_says_something_every_fifteen_seconds(store: Store) {
     assert!(after < Duration::from_millis(15_500), "{after:?}");
 }
 
-on_both_stores!(
+over_each_protocol!(
     a_stream_has_the_headers_proxies_need,
     the_first_bytes_leave_at_once,
     the_first_bytes_mean_that_the_stream_is_live,

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::client::{Client, crowd};
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 use crate::instance::Settings;
 use crate::sse::{Event, Stream, alternating, briefs};
 
@@ -204,7 +204,7 @@ async fn changes_after_a_snapshot_do_not_repeat_it(store: Store) {
     traffic.abort();
 }
 
-on_both_stores!(
+over_each_protocol!(
     a_snapshot_names_those_online,
     a_snapshot_has_the_documented_form,
     a_snapshot_is_about_the_users_asked_for,

@@ -29,7 +29,7 @@ async fn in_pieces(clients: &[Client], mut cursor: String, pieces: usize) -> Vec
 
 async fn a_stream_cut_again_and_again_tells_the_whole_story(store: Store) {
     let cluster = match store {
-        Store::Embedded => Cluster::start(store).await,
+        Store::Embedded | Store::EmbeddedOver(_) => Cluster::start(store).await,
         Store::Redis => Cluster::of(3, Settings::new()).await,
     };
     let clients = cluster.clients();
@@ -45,7 +45,7 @@ async fn a_stream_cut_again_and_again_tells_the_whole_story(store: Store) {
 /// Readers with a filter, too, miss nothing of whom they asked for.
 async fn a_filtered_stream_cut_again_and_again_tells_its_part(store: Store) {
     let cluster = match store {
-        Store::Embedded => Cluster::start(store).await,
+        Store::Embedded | Store::EmbeddedOver(_) => Cluster::start(store).await,
         Store::Redis => Cluster::of(2, Settings::new()).await,
     };
     let clients = cluster.clients();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::client::{Client, Page, crowd, next_page};
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 use crate::instance::Settings;
 
 /// Reads every page of `limit`, the way a client would, asking the instances in turn.
@@ -121,7 +121,7 @@ async fn a_cursor_is_good_on_every_instance() {
     assert_each_once(&pages, &users);
 }
 
-on_both_stores!(
+over_each_protocol!(
     every_user_is_on_one_page,
     a_page_of_one_goes_on,
     a_page_has_at_most_a_hundred_users_unless_asked,

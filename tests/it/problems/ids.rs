@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::problem;
 use crate::client::{Answer, Client, send};
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 
 /// Path segments that are no user id, as they are sent.
 fn bad_user_ids() -> Vec<String> {
@@ -152,7 +152,7 @@ async fn bad_input_leaves_no_key_in_redis() {
     assert_eq!(cluster.redis().command::<u64>(&["DBSIZE"]).await, before);
 }
 
-on_both_stores!(
+over_each_protocol!(
     a_bad_user_id_is_400_on_every_call,
     a_user_id_of_128_bytes_is_good_and_of_129_is_not,
     an_empty_user_id_is_refused,

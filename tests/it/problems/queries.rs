@@ -1,7 +1,7 @@
 //! Query strings that make no sense.
 
 use super::problem;
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 
 async fn a_bad_limit_is_400(store: Store) {
     let cluster = Cluster::start(store).await;
@@ -76,7 +76,7 @@ async fn a_snapshot_that_is_neither_true_nor_false_is_400(store: Store) {
     );
 }
 
-on_both_stores!(
+over_each_protocol!(
     a_bad_limit_is_400,
     a_cursor_that_is_not_ours_is_400,
     a_bad_user_id_in_the_query_of_a_stream_is_400,

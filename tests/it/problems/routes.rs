@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::problem;
 use crate::client::{crowd, send};
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 
 async fn an_unknown_route_is_404(store: Store) {
     let cluster = Cluster::start(store).await;
@@ -101,7 +101,7 @@ async fn the_type_is_one_per_cause(store: Store) {
     assert_eq!(kinds.len(), causes.len(), "{kinds:?}");
 }
 
-on_both_stores!(
+over_each_protocol!(
     an_unknown_route_is_404,
     a_method_that_is_not_there_is_405_and_told_what_is,
     the_type_is_one_per_cause,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::client::{Client, crowd};
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 use crate::instance::Settings;
 use crate::sse::{Event, Stream, briefs};
 use crate::timestamp::Timestamp;
@@ -193,7 +193,7 @@ async fn a_cursor_from_before_the_loss_is_reset() {
     assert_says_why(&stream.next().await);
 }
 
-on_both_stores!(
+over_each_protocol!(
     an_unknown_cursor_is_answered_with_a_reset,
     a_reset_is_followed_by_the_snapshot_where_one_was_asked,
     a_stream_resumes_from_its_reset,

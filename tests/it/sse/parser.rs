@@ -16,6 +16,8 @@ pub(crate) struct Parser {
     last_id: String,
     retry_ms: Option<u64>,
     comments: Vec<String>,
+    /// Blocks without data, which many clients take for empty messages.
+    empty_blocks: usize,
 }
 
 impl Parser {
@@ -43,6 +45,10 @@ impl Parser {
 
     pub(crate) fn comments(&self) -> &[String] {
         &self.comments
+    }
+
+    pub(crate) fn empty_blocks(&self) -> usize {
+        self.empty_blocks
     }
 
     /// Takes the pending line; an empty one completes a block.
@@ -85,6 +91,7 @@ impl Parser {
         let name = std::mem::take(&mut self.name);
         let mut data = std::mem::take(&mut self.data);
         if data.is_empty() {
+            self.empty_blocks += 1;
             return None;
         }
         data.pop();

@@ -164,7 +164,7 @@ impl Reader {
             if let Some(retry_ms) = parser.retry_ms() {
                 self.retry = Duration::from_millis(retry_ms).min(LONGEST_RETRY);
             }
-            for event in events {
+            for event in events.into_iter().filter(|event| !event.is_routine()) {
                 self.note(Heard::Event(event));
             }
             sleep(self.habits.rest).await;

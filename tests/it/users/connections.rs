@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::client::send;
-use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::cluster::{Cluster, Store, over_each_protocol};
 use crate::timestamp::Timestamp;
 
 async fn the_user_goes_offline_with_the_last_connection(store: Store) {
@@ -175,7 +175,7 @@ async fn the_content_type_of_a_beacon_is_not_checked(store: Store) {
     assert_eq!(left["becameOffline"], true);
 }
 
-on_both_stores!(
+over_each_protocol!(
     the_user_goes_offline_with_the_last_connection,
     the_connections_left_are_listed,
     each_connection_has_its_own_expiry,

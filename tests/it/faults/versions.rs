@@ -1,0 +1,75 @@
+//! A newer version beside this one on the same Redis writes entries of kinds that this one does not know.
+
+use crate::cluster::Cluster;
+use crate::instance::Settings;
+use crate::sse::{Stream, briefs};
+
+/// Appends and publishes an entry as `announce.lua` does, with anything after the predecessor.
+const ANNOUNCE: &str = "
+    local last = redis.call('XREVRANGE', 'presence:events', '+', '-', 'COUNT', 1)
+    local entry = (last[1] and last[1][1] or '0-0') .. ' ' .. ARGV[1]
+    local id = redis.call('XADD', 'presence:events', '*', 'e', entry)
+    local published = redis.call('GET', 'presence:epoch') .. '\\n' .. id .. ' ' .. entry
+    return redis.call('PUBLISH', ARGV[2], published)";
+
+/// Entries of kinds that do not exist yet.
+const UNKNOWN: [&str; 4] = [
+    "away 1795507200123 0 alice",
+    "joined",
+    "u {\"of\": \"another form\"}  x",
+    "x ",
+];
+
+async fn announce(cluster: &Cluster, entry: &str, channel: &str) {
+    let words = ["EVAL", ANNOUNCE, "0", entry, channel];
+    let _heard: usize = cluster.redis().command(&words).await;
+}
+
+/// Heard on the bus, read after a gap, and read at the start: `channel` decides whether the bus brings it.
+async fn unknown_kinds_show_nothing(channel: &str) {
+    let mut cluster = Cluster::of(1, Settings::new()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    let cursor = stream.last_id();
+    client.connect("alice").await;
+    for entry in UNKNOWN {
+        announce(&cluster, entry, channel).await;
+    }
+    client.connect("bob").await;
+    let expected = ["online alice", "online bob"];
+    assert_eq!(briefs(&stream.changes(2).await), expected);
+    let mut resumed = Stream::resume(&client, "", &cursor).await;
+    let events = resumed.events_before_now(&client, "marker").await;
+    let reset = |name: &str| events.iter().any(|event| event.name == name);
+    assert!(!reset("presence.reset"), "{events:?}");
+    cluster.add_instance().await;
+    let fresh = cluster.clients()[1].clone();
+    let mut resumed = Stream::resume(&fresh, "?snapshot=true", &cursor).await;
+    assert_eq!(briefs(&resumed.changes(2).await), expected);
+    let mut snapshot = Stream::open(&fresh, "?snapshot=true").await;
+    assert_eq!(snapshot.snapshot().await, ["alice", "bob", "marker"]);
+}
+
+#[tokio::test]
+async fn an_unknown_kind_on_the_bus_shows_nothing() {
+    unknown_kinds_show_nothing("presence:bus").await;
+}
+
+#[tokio::test]
+async fn an_unknown_kind_that_only_the_history_holds_shows_nothing() {
+    unknown_kinds_show_nothing("elsewhere").await;
+}
+
+/// Someone else's entry breaks the chain: the streams are told, and go on behind it.
+#[tokio::test]
+async fn an_entry_that_is_not_ours_stops_nobody() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    let add = ["XADD", "presence:events", "*", "hello", "world", "a", "b"];
+    let _id: String = cluster.redis().command(&add).await;
+    client.connect("alice").await;
+    client.connect("bob").await;
+    let events = stream.collect_until(|event| event.user() == "bob").await;
+    assert_eq!(events[0].name, "presence.reset");
+}

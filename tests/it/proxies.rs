@@ -1,0 +1,164 @@
+//! Real proxies in front of two instances, with the files of `infra/`.
+
+mod front;
+
+use reqwest::Method;
+
+use crate::client::{query_of, send, try_send};
+use crate::cluster::Cluster;
+use crate::instance::Settings;
+use crate::process::Signal;
+use crate::sse::{EventSource, Habits, Heard, Memory, Stream, briefs};
+use crate::wait::{eventually, eventually_true};
+pub(crate) use front::{Front, Kind};
+
+/// As many ids as a page asks for in a query of some 12 KB.
+const MANY: usize = 300;
+
+/// What instances behind a proxy need: whoever reaches the proxy may call.
+pub(crate) fn settings() -> Settings {
+    Settings::new()
+        .with("PRESENCE_ALLOW_ANONYMOUS", "true")
+        .with("PRESENCE_DRAIN", "2s")
+}
+
+async fn events_pass_at_once_and_streams_resume(kind: Kind) {
+    let mut cluster = Cluster::of(2, settings()).await;
+    let mut front = Front::start(kind, &cluster).await;
+    let client = front.client();
+    let mut stream = Stream::open(&client, "?snapshot=true&access_token=secret").await;
+    assert!(stream.snapshot().await.is_empty());
+    for _ in 0..20 {
+        assert!(client.connect("alice").await.became_online);
+        assert_eq!(stream.next().await.brief(), "online alice");
+        client.disconnect("alice").await;
+        assert_eq!(stream.next().await.brief(), "offline alice");
+    }
+    let cursor = stream.last_id();
+    cluster.instances[0].kill();
+    eventually_true("a call finds the other instance", async || {
+        let connected = try_send(client.of_user("bob", "connect")).await;
+        connected.is_ok_and(|answer| answer.status == 200)
+    })
+    .await;
+    let mut resumed = Stream::resume(&client, "?snapshot=true", &cursor).await;
+    assert_eq!(resumed.next().await.brief(), "online bob");
+    drop(stream);
+    // A stream that finds no instance is in the log, too, and in whatever the proxy says of the error.
+    cluster.instances[1].kill();
+    let failed = Stream::request(&client, "?access_token=secret");
+    try_send(failed).await.expect("the proxy itself answers");
+    eventually("the stream is in the log", async || {
+        front.log().contains("/v1/events").then_some(())
+    })
+    .await;
+    let log = front.log();
+    assert!(!log.contains("secret"), "{log}");
+}
+
+/// While instances are told to end, and die, one after the other.
+async fn callers_and_readers_recover_from_restarts(kind: Kind) {
+    let mut cluster = Cluster::of(2, settings()).await;
+    let front = Front::start(kind, &cluster).await;
+    let client = front.client();
+    let habits = Habits {
+        query: "?snapshot=true".to_owned(),
+        memory: Memory::Cursor,
+        rest: std::time::Duration::ZERO,
+    };
+    let readers =
+        [0, 1, 2].map(|_| EventSource::start(std::slice::from_ref(&client), 0, habits.clone()));
+    let mut expected = Vec::new();
+    for (round, signal) in [None, Some(Signal::Terminate)].into_iter().enumerate() {
+        for instance in 0..2 {
+            for reader in &readers {
+                eventually_true("a reader begins", async || reader.has_begun()).await;
+            }
+            match signal {
+                Some(signal) => {
+                    cluster.instances[instance].send(signal);
+                    cluster.instances[instance].exit().await;
+                }
+                None => cluster.instances[instance].kill(),
+            }
+            for step in ["dead", "back"] {
+                let user = format!("{step}-{round}-{instance}");
+                // A call that fails may have been carried out.
+                eventually_true("a call is answered", async || {
+                    let connected = try_send(client.of_user(&user, "connect")).await;
+                    connected.is_ok_and(|answer| answer.status == 200)
+                })
+                .await;
+                expected.push(format!("online {user}"));
+                for reader in &readers {
+                    eventually_true(&user, async || reader.is_up_to(&user)).await;
+                }
+                if step == "dead" {
+                    cluster.replace(instance).await;
+                }
+            }
+        }
+    }
+    for reader in &readers {
+        let heard = reader
+            .log()
+            .into_iter()
+            .filter_map(|entry| match entry.what {
+                Heard::Event(event) if event.is_change() => Some(event),
+                _ => None,
+            });
+        let heard: Vec<_> = heard.collect();
+        assert_eq!(
+            briefs(&heard),
+            expected,
+            "nothing is lost and nothing doubled"
+        );
+    }
+}
+
+async fn what_only_the_service_decides_reaches_it(kind: Kind) {
+    let cluster = Cluster::of(2, settings()).await;
+    let client = Front::start(kind, &cluster).await;
+    let (_front, client) = (&client, client.client());
+    let ids: Vec<String> = (0..MANY).map(|id| format!("{id:036}")).collect();
+    let query = query_of(&[("userIds", &ids.join(","))]);
+    let mut stream = Stream::open(&client, &query).await;
+    client.connect(&ids[MANY - 1]).await;
+    assert_eq!(stream.changes(1).await[0].user(), ids[MANY - 1]);
+
+    let body = format!("{{\"userIds\":[\"{}\"]}}", "x".repeat(1_500_000));
+    let lookup = client.request(Method::POST, "/v1/online").body(body);
+    let lookup = send(lookup.header("Content-Type", "application/json")).await;
+    assert_eq!(lookup.status, 413);
+    assert!(
+        lookup.body.contains("urn:presence:problem:"),
+        "{}",
+        lookup.body
+    );
+
+    // Open to loopback, where the proxy is.
+    assert_eq!(client.get("/metrics").await.status, 404);
+}
+
+/// Makes each body, an `async fn(Kind)`, a test for each proxy that our clients can speak to.
+macro_rules! behind_each_proxy {
+    ($($name:ident),+ $(,)?) => {
+        behind_each_proxy!(@ nginx Nginx $($name)+);
+        behind_each_proxy!(@ haproxy Haproxy $($name)+);
+        behind_each_proxy!(@ caddy Caddy $($name)+);
+    };
+    (@ $module:ident $kind:ident $($name:ident)+) => {
+        mod $module {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Kind::$kind).await;
+            })+
+        }
+    };
+}
+
+behind_each_proxy!(
+    events_pass_at_once_and_streams_resume,
+    callers_and_readers_recover_from_restarts,
+    what_only_the_service_decides_reaches_it,
+);
