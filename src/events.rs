@@ -15,6 +15,7 @@ mod slot;
 mod snapshot;
 mod stream;
 mod streams;
+mod withdrawal;
 
 pub use self::bus::Bus;
 pub use self::capacity::Full;
@@ -30,3 +31,4 @@ pub use self::payload::{
 pub use self::refusal::Refusal;
 pub use self::stream::{EventStream, Interest};
 pub use self::streams::{OpenError, StreamRequest, Streams};
+pub use self::withdrawal::Withdrawal;

@@ -216,8 +216,9 @@ impl Server {
         let hub = Arc::clone(&self.hub);
         let mut tasks = JoinSet::new();
         let (keys, limits) = (Arc::clone(&self.access), Arc::clone(&self.access));
+        let holders = Arc::clone(&self.hub);
         tasks.spawn(async move {
-            keys.keep_keys_fresh().await;
+            keys.keep_keys_fresh(|| holders.end_withdrawn()).await;
             "refresh of the published keys"
         });
         tasks.spawn(async move {

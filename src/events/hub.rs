@@ -215,7 +215,7 @@ impl Hub {
         {
             (closes_at, reason) = (end, EndReason::Draining);
         }
-        let slot = Arc::new(Slot::new(id, opening.interest, opening.snapshot));
+        let slot = Arc::new(Slot::new(id, opening));
         state.wheel[wheel_place(id)].insert(id, Arc::clone(&slot));
         state.schedule(&slot, closes_at, Step::End(reason));
         self.metrics.streams.inc();
@@ -282,6 +282,23 @@ impl Hub {
         });
         state.follow(slot);
         Joined::Following
+    }
+
+    /// Ends the streams whose credential was withdrawn.
+    pub(crate) fn end_withdrawn(&self) {
+        for place in 0..KEEP_ALIVE_TICKS {
+            // In parts, since events wait meanwhile.
+            let slots = self.withdrawn_at(place);
+            for slot in &slots {
+                self.end(slot, EndReason::TokenExpired);
+            }
+        }
+    }
+
+    fn withdrawn_at(&self, place: usize) -> Vec<Arc<Slot>> {
+        let state = self.state.lock();
+        let slots = state.wheel[place].values();
+        slots.filter(|slot| slot.is_withdrawn()).cloned().collect()
     }
 
     /// Sends the comments and ends the streams whose time has come.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::frame::{self, KEEP_ALIVE};
 use super::payload::EndReason;
 use super::stream::Interest;
+use super::withdrawal::Withdrawal;
 use crate::presence::Position;
 
 /// How many events may wait for a reader before it is cut off. They are shared, so a full queue
@@ -28,6 +29,7 @@ pub(super) struct Slot {
     pub(super) id: u64,
     pub(super) interest: Interest,
     pub(super) snapshot: bool,
+    credential: Option<Withdrawal>,
     state: Mutex<State>,
 }
 
@@ -38,6 +40,8 @@ pub(super) struct Opening {
     pub(super) snapshot: bool,
     /// When it is ended, and the reason it is told then.
     pub(super) closes: (Instant, EndReason),
+    /// What it needs to go on.
+    pub(super) credential: Option<Withdrawal>,
 }
 
 #[derive(Debug)]
@@ -81,7 +85,7 @@ pub(super) enum Pushed {
 }
 
 impl Slot {
-    pub(super) fn new(id: u64, interest: Interest, snapshot: bool) -> Self {
+    pub(super) fn new(id: u64, opening: Opening) -> Self {
         let state = State {
             prologue: VecDeque::new(),
             live: VecDeque::new(),
@@ -96,10 +100,18 @@ impl Slot {
         };
         Self {
             id,
-            interest,
-            snapshot,
+            interest: opening.interest,
+            snapshot: opening.snapshot,
+            credential: opening.credential,
             state: Mutex::new(state),
         }
+    }
+
+    /// Whether its credential counts no longer.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.credential
+            .as_ref()
+            .is_some_and(Withdrawal::is_withdrawn)
     }
 
     /// Begins live delivery: events after `known` are welcome from now on. A reader who was not

@@ -15,6 +15,7 @@ use super::payload::{EndReason, ResetReason};
 use super::slot::{Opening, Slot};
 use super::snapshot::{Snapshot, Snapshots};
 use super::stream::{EventStream, Interest};
+use super::withdrawal::Withdrawal;
 use crate::config::Config;
 use crate::presence::{Entry, Timestamp};
 use crate::store::{Store, StoreError};
@@ -45,6 +46,8 @@ pub struct StreamRequest {
     pub caller: Option<Arc<str>>,
     /// When it ends at the latest.
     pub closes_by: Option<Instant>,
+    /// What it needs to go on; none where that cannot be withdrawn.
+    pub credential: Option<Withdrawal>,
 }
 
 /// Why a stream was not opened.
@@ -123,7 +126,12 @@ impl Streams {
             interest: request.interest,
             snapshot: request.snapshot,
             closes,
+            credential: request.credential,
         });
+        // It may have been withdrawn before the stream could be found.
+        if slot.is_withdrawn() {
+            self.hub.end(&slot, EndReason::TokenExpired);
+        }
         if !self.joins_at_once(&slot, start) {
             self.begin(Arc::clone(&slot), start);
         }

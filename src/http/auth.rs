@@ -4,6 +4,7 @@
 //! [`SeeingEveryone`], or the [`Caller`] itself where the request's body names the users.
 
 mod access;
+mod checks;
 mod claims;
 mod extract;
 mod jwks;
@@ -27,6 +28,7 @@ use self::limits::Allowance;
 pub(super) use self::verifying::Refused;
 use self::verifying::VerifyingKey;
 use super::error::Error;
+use crate::events::Withdrawal;
 use crate::presence::UserId;
 
 /// Whoever sent a request, as its credential proves.
@@ -140,6 +142,14 @@ impl Caller {
             Self::Anonymous => None,
             Self::User(caller) => Some(format!("user {}", caller.token.user).into()),
             Self::Server(caller) => Some(format!("key {}", caller.name).into()),
+        }
+    }
+
+    /// What tells that the credential was withdrawn; none where it cannot be.
+    pub(super) fn withdrawal(&self) -> Option<Withdrawal> {
+        match self {
+            Self::User(caller) => Some(caller.token.key.withdrawal()),
+            Self::Anonymous | Self::Server(_) => None,
         }
     }
 

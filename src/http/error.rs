@@ -90,6 +90,8 @@ pub(super) enum Error {
     TooManyStreams(#[from] Full),
     #[error("the keys that verify tokens are out of reach; try again")]
     KeysUnreachable,
+    #[error("too many tokens have to be verified; try again")]
+    TooManyTokens,
     #[error("there is nothing at this path")]
     NotFound,
     #[error("the path exists, but not for this method; see Allow")]
@@ -148,6 +150,7 @@ impl Error {
             Self::TooManyCalls(_) => P::TooManyCalls,
             Self::TooManyStreams(_) => P::TooManyStreams,
             Self::KeysUnreachable => P::KeysUnreachable,
+            Self::TooManyTokens => P::TooManyTokens,
             Self::NotFound => P::NotFound,
             Self::MethodNotAllowed => P::MethodNotAllowed,
             Self::BodyTooLarge => P::BodyTooLarge,
@@ -163,7 +166,7 @@ impl Error {
     fn passing(&self) -> Option<Passing> {
         let (cause, wait) = match self {
             Self::StoreUnreachable(_) => (StreamRefusal::StoreUnreachable, RETRY_SOON),
-            Self::StoreOverloaded | Self::KeysUnreachable => {
+            Self::StoreOverloaded | Self::KeysUnreachable | Self::TooManyTokens => {
                 (StreamRefusal::Overloaded, RETRY_SOON)
             }
             Self::TooManyStreams(_) => (StreamRefusal::TooManyStreams, RETRY_STREAM),

@@ -247,6 +247,7 @@ async fn open(
             last_event_id: asked.last_event_id,
             caller: caller.name(),
             closes_by: caller.expires(),
+            credential: caller.withdrawal(),
         })
         .await?;
     let body = match seat {

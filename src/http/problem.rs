@@ -173,6 +173,8 @@ problem_types! {
     InternalError(INTERNAL_SERVER_ERROR, "internal-error", "Internal error"),
     /// The keys that verify tokens are out of reach. Try again after `Retry-After` seconds.
     KeysUnreachable(SERVICE_UNAVAILABLE, "keys-unreachable", "Keys unreachable"),
+    /// Too many tokens that were not seen before wait to be verified; `Retry-After` says when to try again.
+    TooManyTokens(SERVICE_UNAVAILABLE, "too-many-tokens", "Too many tokens to verify"),
     /// The store is out of reach. Try again after `Retry-After` seconds.
     StoreUnreachable(SERVICE_UNAVAILABLE, "store-unreachable", "Store unreachable"),
     /// Too many calls wait for the store. Try again after `Retry-After` seconds.

@@ -4,4 +4,6 @@ mod connections;
 mod lazy_reader;
 mod slow_heads;
 mod slow_reader;
+mod smuggling;
 mod talkative_reader;
+mod unread_files;

@@ -114,10 +114,11 @@ impl Access {
         }
     }
 
-    /// Keeps the published keys fresh, for as long as the service runs.
-    pub(crate) async fn keep_keys_fresh(&self) {
+    /// Keeps the published keys fresh, for as long as the service runs. Calls `on_withdrawal` whenever keys were
+    /// withdrawn.
+    pub(crate) async fn keep_keys_fresh(&self, on_withdrawal: impl Fn()) {
         match self.tokens.as_ref().and_then(Tokens::published) {
-            Some(published) => published.keep_fresh().await,
+            Some(published) => published.keep_fresh(on_withdrawal).await,
             None => std::future::pending().await,
         }
     }

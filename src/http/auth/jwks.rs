@@ -109,6 +109,11 @@ impl Jwks {
         })
     }
 
+    /// Which fetch the keys are of that are in force.
+    pub(super) fn round(&self) -> u64 {
+        self.set.borrow().round
+    }
+
     /// Keys that may have signed a token with this algorithm and key id. An unknown id waits for a
     /// fetch, unless one was made too lately.
     pub(super) async fn keys_for(
@@ -138,8 +143,8 @@ impl Jwks {
     }
 
     /// Fetches at the start, every few minutes, and when an unknown key id asks for it, for as long
-    /// as the service runs.
-    pub(super) async fn keep_fresh(&self) {
+    /// as the service runs. Calls `on_withdrawal` after a change of the keys.
+    pub(super) async fn keep_fresh(&self, on_withdrawal: impl Fn()) {
         let mut pause = SHORTEST_PAUSE;
         let mut asked = false;
         loop {
@@ -149,6 +154,9 @@ impl Jwks {
                 Fetched::Unchanged if asked => (pause * 2).min(LONGEST_PAUSE),
                 Fetched::Unchanged | Fetched::Changed => SHORTEST_PAUSE,
             };
+            if fetched == Fetched::Changed {
+                on_withdrawal();
+            }
             self.set.send_modify(|set| {
                 set.round += 1;
                 set.rests_until = Instant::now() + pause;

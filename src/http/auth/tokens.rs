@@ -3,12 +3,14 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jsonwebtoken::decode_header;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::access::Digest;
+use super::checks::Checks;
 use super::claims::Rules;
 use super::jwks::Jwks;
 use super::limits::Limits;
@@ -26,6 +28,9 @@ const REMEMBERED_BYTES: u64 = 128 * 1_024 * 1_024;
 const TOKEN_BYTES: usize = 552;
 const WATCHED_BYTES: usize = 48;
 
+/// The most published keys that one token is checked with. A token that names its key needs one.
+const MOST_TRIED: usize = 4;
+
 /// How many tokens the memory is laid out for at the start; it grows.
 const REMEMBERED_AT_FIRST: usize = 1_000;
 
@@ -35,6 +40,7 @@ pub(super) struct Tokens {
     own: Vec<Arc<VerifyingKey>>,
     published: Option<Arc<Jwks>>,
     remembered: Cache<Digest, Arc<User>, Weight>,
+    checks: Checks,
     limits: Limits,
     metrics: Arc<Metrics>,
 }
@@ -86,6 +92,7 @@ impl Tokens {
             own,
             published,
             remembered: Cache::with_weighter(REMEMBERED_AT_FIRST, REMEMBERED_BYTES, Weight),
+            checks: Checks::new(),
             limits: Limits::new(
                 config.rate_limit,
                 user_connections.unwrap_or(NonZeroU32::MIN),
@@ -116,7 +123,17 @@ impl Tokens {
 
     /// Verifies a token and remembers it.
     pub(super) async fn verify(&self, token: &str, digest: Digest) -> Result<Arc<User>, Error> {
-        let token = self.verified(token).await?;
+        let keys = self.published.as_ref().map_or(0, |keys| keys.round());
+        if self.checks.is_refused(&digest, keys) {
+            return Err(Refused::SIGNATURE)?;
+        }
+        let (token, tried) = self.verified(token).await?;
+        let Some(token) = token else {
+            if tried > 0 {
+                self.checks.refuse(digest, keys);
+            }
+            return Err(Refused::SIGNATURE)?;
+        };
         let allowance = self.limits.of(&token.user);
         let user = Arc::new(User { token, allowance });
         self.metrics.tokens_verified.inc();
@@ -124,9 +141,11 @@ impl Tokens {
         Ok(user)
     }
 
+    /// What the token says, if one of our keys signed it, and how many keys were tried.
+    ///
     /// The header is read to choose among our keys, each of which has one algorithm. Nothing else
     /// in it is heeded: no `jku`, no `jwk`, no `x5c`; `kid` is compared and never a name of a file.
-    async fn verified(&self, token: &str) -> Result<Token, Error> {
+    async fn verified(&self, token: &str) -> Result<(Option<Token>, usize), Error> {
         let header = decode_header(token).map_err(|_| Refused::SIGNATURE)?;
         if header.crit.is_some() {
             // RFC 7515, section 4.1.11: we understand no extension.
@@ -135,29 +154,45 @@ impl Tokens {
             ))?;
         }
         let own = self.own.iter().filter(|key| key.is_for(header.alg));
-        if let Some(found) = first_that_fits(own, token) {
-            return Ok(found?);
+        let own: Vec<_> = own.cloned().collect();
+        if let Some(found) = self.first_that_fits(&own, token).await? {
+            return Ok((Some(found), own.len()));
         }
-        if let Some(published) = &self.published {
-            let keys = published
-                .keys_for(header.alg, header.kid.as_deref())
-                .await?;
-            if let Some(found) = first_that_fits(keys.iter(), token) {
-                return Ok(found?);
-            }
+        let Some(published) = &self.published else {
+            return Ok((None, own.len()));
+        };
+        let kid = header.kid.as_deref();
+        let keys = published.keys_for(header.alg, kid).await?;
+        if kid.is_none() && keys.len() > MOST_TRIED {
+            return Err(Refused(
+                "the token names no key (kid), and more keys are published than are tried",
+            ))?;
         }
-        Err(Refused::SIGNATURE)?
+        let keys = &keys[..keys.len().min(MOST_TRIED)];
+        let found = self.first_that_fits(keys, token).await?;
+        Ok((found, own.len() + keys.len()))
     }
-}
 
-fn first_that_fits<'a>(
-    mut keys: impl Iterator<Item = &'a Arc<VerifyingKey>>,
-    token: &str,
-) -> Option<Result<Token, Refused>> {
-    keys.find_map(|key| match key.verify(token) {
-        Err(Refused::SIGNATURE) => None,
-        verified => Some(verified),
-    })
+    /// What the token says, if one of `keys` signed it.
+    async fn first_that_fits(
+        &self,
+        keys: &[Arc<VerifyingKey>],
+        token: &str,
+    ) -> Result<Option<Token>, Error> {
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let turn = self.checks.turn().await?;
+        let began = Instant::now();
+        let found = keys.iter().find_map(|key| match key.verify(token) {
+            Err(Refused::SIGNATURE) => None,
+            verified => Some(verified),
+        });
+        if !matches!(found, Some(Ok(_))) {
+            turn.charge(began.elapsed());
+        }
+        Ok(found.transpose()?)
+    }
 }
 
 impl fmt::Debug for Tokens {

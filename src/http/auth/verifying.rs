@@ -4,7 +4,6 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,6 +15,7 @@ use super::Token;
 use super::access::{Digest, digest};
 use super::claims::{Claims, Rules};
 use crate::config::{InvalidSetting, Secret};
+use crate::events::Withdrawal;
 
 /// The shortest HS256 secret, in bytes (RFC 7518, section 3.2).
 const LEAST_SECRET: usize = 32;
@@ -35,7 +35,7 @@ pub(super) struct VerifyingKey {
     pub(super) kid: Option<String>,
     /// What tells it from other keys of its JWK set.
     pub(super) identity: Digest,
-    retired: AtomicBool,
+    withdrawal: Withdrawal,
 }
 
 /// Why a token is refused. What is said about a token whose signature does not fit is the same
@@ -59,7 +59,7 @@ impl VerifyingKey {
             rules: rules.clone(),
             kid: None,
             identity: Digest::default(),
-            retired: AtomicBool::new(false),
+            withdrawal: Withdrawal::default(),
         }
     }
 
@@ -126,11 +126,16 @@ impl VerifyingKey {
 
     /// Whether it has left its JWK set: what it verified counts no longer.
     pub(super) fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Relaxed)
+        self.withdrawal.is_withdrawn()
     }
 
     pub(super) fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
+        self.withdrawal.withdraw();
+    }
+
+    /// What streams need that its tokens open.
+    pub(super) fn withdrawal(&self) -> Withdrawal {
+        self.withdrawal.clone()
     }
 
     /// What the token says, if this key signed it.

@@ -8,6 +8,7 @@ use super::jwks_server::{Conduct, JwksServer, publish};
 use super::signing::Signer;
 use super::{SECRET, assert_refused, claims, metric, ping};
 use crate::instance::{Instance, Settings};
+use crate::sse::{End, Stream};
 use crate::wait::eventually_true;
 
 async fn instance_of(server: &JwksServer) -> Instance {
@@ -90,6 +91,89 @@ async fn a_rotated_key_is_found_and_the_old_one_forgotten() {
     })
     .await;
     assert_eq!(ping(&client, "alice", &by_new).await.status, 200);
+}
+
+/// The stream would otherwise go on until the token expires, which may be long after the key was stolen.
+#[tokio::test]
+async fn the_streams_of_a_withdrawn_key_end_and_no_others() {
+    let (old, new) = (Signer::p256().named("old"), Signer::p256().named("new"));
+    let server = JwksServer::start(publish(&[&old, &new])).await;
+    let instance = instance_of(&server).await;
+    let client = instance.client();
+    let open = async |signer: &Signer| {
+        let request = Stream::request(&client, "?userIds=alice");
+        Stream::send(request.bearer_auth(signer.token(&claims("alice")))).await
+    };
+    let (of_old, mut of_new) = (open(&old).await, open(&new).await);
+    server.now(publish(&[&new]));
+    let unknown = Signer::p256().named("unknown").token(&claims("alice"));
+    eventually_true("the withdrawal is seen", async || {
+        ping(&client, "alice", &unknown).await;
+        ping(&client, "alice", &old.token(&claims("alice")))
+            .await
+            .status
+            == 401
+    })
+    .await;
+    let end = of_old.end(Duration::from_secs(5)).await;
+    assert_eq!(end, Some(End::Clean));
+    let alive = ping(&client, "alice", &new.token(&claims("alice"))).await;
+    assert_eq!(alive.status, 200);
+    assert_eq!(of_new.next().await.brief(), "online alice");
+}
+
+/// Each key that is tried costs a check, and anybody can make up tokens that name none.
+#[tokio::test]
+async fn a_token_that_names_no_key_is_tried_with_few() {
+    let names = ["a", "b", "c", "d", "e"];
+    let keys = names.map(|name| Signer::ed25519().named(name));
+    let few: Vec<_> = keys.iter().take(4).collect();
+    let server = JwksServer::start(publish(&few)).await;
+    let instance = instance_of(&server).await;
+    let client = instance.client();
+    let nameless = |key: &Signer| key.token_with(&json!({"alg": "EdDSA"}), &claims("alice"));
+    for key in &few {
+        assert_eq!(ping(&client, "alice", &nameless(key)).await.status, 200);
+    }
+    let all: Vec<_> = keys.iter().collect();
+    let server = JwksServer::start(publish(&all)).await;
+    let instance = instance_of(&server).await;
+    let client = instance.client();
+    for key in &all {
+        let named = ping(&client, "alice", &key.token(&claims("alice"))).await;
+        assert_eq!(named.status, 200, "{}", named.body);
+        let refused = ping(&client, "alice", &nameless(key)).await;
+        let problem = assert_refused(&refused, 401, "of five keys");
+        let detail = problem["detail"].as_str();
+        assert!(
+            detail.is_some_and(|detail| detail.contains("kid")),
+            "{problem}"
+        );
+    }
+}
+
+/// A refusal is remembered for a moment; a key that is published within that moment is used all the same.
+#[tokio::test]
+async fn a_refused_token_is_accepted_once_its_key_is_published() {
+    let (known, late) = (Signer::ed25519(), Signer::ed25519());
+    let server = JwksServer::start(publish(&[&known])).await;
+    let instance = instance_of(&server).await;
+    let client = instance.client();
+    let token = late.token(&claims("alice"));
+    for _ in 0..3 {
+        assert_refused(
+            &ping(&client, "alice", &token).await,
+            401,
+            "of nobody's key",
+        );
+    }
+    server.now(publish(&[&known, &late]));
+    let unknown = Signer::ed25519().named("unknown").token(&claims("alice"));
+    eventually_true("the new key is used", async || {
+        ping(&client, "alice", &unknown).await;
+        ping(&client, "alice", &token).await.status == 200
+    })
+    .await;
 }
 
 #[tokio::test]
