@@ -1,5 +1,6 @@
 //! HTTP: the route table, and what the handlers share.
 
+mod admission;
 mod auth;
 mod batch;
 mod connections;
@@ -31,9 +32,10 @@ use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
+pub(crate) use self::admission::Admission;
 pub(crate) use self::auth::Access;
 pub(crate) use self::batch::Batch;
-pub(crate) use self::connections::{Connections, Worker};
+pub(crate) use self::connections::{Connections, Room, Worker};
 use self::documents::ApiDocument;
 use self::error::{method_not_allowed, not_found};
 pub(crate) use self::front::Front;
@@ -52,6 +54,8 @@ pub struct AppState {
     pub(crate) batch: Batch,
     /// The streams.
     pub streams: Arc<Streams>,
+    /// Whose turn it is to open one.
+    pub(crate) admission: Arc<Admission>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The settings.

@@ -6,6 +6,7 @@
 //! - [`store`]: where the state lives, embedded or in Redis, with one contract.
 //! - [`events`]: from the store through the bus and the hub to the streams; the sweeper.
 //! - [`telemetry`]: logs and metrics.
+//! - [`memory_budget`]: how much memory each use may take.
 //!
 //! A request goes down to the store; the transition that the store reports comes back up as the
 //! answer, and round through bus, hub and streams as the event.
@@ -14,6 +15,7 @@ pub mod config;
 pub mod events;
 mod healthcheck;
 pub mod http;
+pub mod memory_budget;
 mod open_files;
 pub mod presence;
 mod server;
@@ -23,4 +25,5 @@ mod trust;
 mod workers;
 
 pub use self::healthcheck::healthcheck;
+pub use self::open_files::TooFewFiles;
 pub use self::server::{Running, Server, ServerError};

@@ -13,8 +13,11 @@ use tracing::{info, warn};
 
 use crate::config::{Config, InvalidSetting};
 use crate::events::{Bus, Doorbell, Hub, Streams, Sweeper};
-use crate::http::{Access, AppState, Batch, Connections, Worker, fronts, metrics_front};
-use crate::open_files;
+use crate::http::{
+    Access, Admission, AppState, Batch, Connections, Room, Worker, fronts, metrics_front,
+};
+use crate::memory_budget::MemoryBudget;
+use crate::open_files::{self, TooFewFiles};
 use crate::presence::PresenceService;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -29,6 +32,12 @@ const CALLS_PART: u32 = 6;
 /// Connections of the listener of the metrics: some scrapers, and whoever looks by hand.
 const METRICS_CONNECTIONS: u32 = 64;
 
+/// What the connections of that listener may take: little beside what the others have.
+const METRICS_MEMORY: u64 = 64 << 20;
+
+/// Streams that are opened at once, for each worker.
+const OPENINGS_PER_WORKER: usize = 4;
+
 /// Connections that may wait to be accepted, as far as the system allows (`net.core.somaxconn`):
 /// when a thousand and more streams reconnect at once, a client beyond it tries again a second later.
 const BACKLOG: u32 = 8_192;
@@ -42,6 +51,8 @@ const START_POLL: Duration = Duration::from_millis(1);
 pub struct Server {
     /// How many it serves at once.
     connections: u32,
+    room: Arc<Room>,
+    admission: Arc<Admission>,
     config: Arc<Config>,
     store: Arc<Store>,
     hub: Arc<Hub>,
@@ -75,6 +86,9 @@ pub enum ServerError {
     /// The system gives no files for the threads that serve connections.
     #[error("cannot start the threads that serve connections: {0}")]
     Workers(io::Error),
+    /// The system lets this process open too few files.
+    #[error("cannot start: {0}")]
+    OpenFiles(#[from] TooFewFiles),
     /// A setting makes no sense.
     #[error(transparent)]
     Setting(#[from] InvalidSetting),
@@ -96,12 +110,18 @@ impl Server {
         let access = Arc::new(Access::new(&config, Arc::clone(&metrics))?);
         let store = Arc::new(Store::open(&config)?);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics)));
-        let connections = open_files::connections(config.connections, WorkerThreads::runtimes());
+        let memory = MemoryBudget::detect();
+        let connections = open_files::connections(config.connections, WorkerThreads::runtimes())?;
+        let connections = memory.connections(connections);
         let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
         config.access.streams = config.access.streams.min(beside_calls as usize);
         let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config);
         Ok(Self {
             connections,
+            room: Room::of(memory),
+            admission: Arc::new(Admission::new(
+                OPENINGS_PER_WORKER * WorkerThreads::workers(),
+            )),
             config: Arc::new(config),
             store,
             hub,
@@ -143,6 +163,7 @@ impl Server {
                 listener,
                 vec![worker],
                 METRICS_CONNECTIONS,
+                &Room::of(MemoryBudget::of(METRICS_MEMORY)),
                 Arc::clone(&self.metrics),
             );
             tasks.spawn(accept(connections, stopped.clone(), METRICS_ACCEPTOR));
@@ -151,8 +172,13 @@ impl Server {
         let fronts = fronts(&self.config, presences.into_iter().map(state));
         let both = threads.workers.iter().cloned().zip(fronts);
         let serving = both.map(|(runtime, front)| Worker::new(runtime, front));
-        let connections =
-            Connections::new(listener, serving.collect(), self.connections, self.metrics);
+        let connections = Connections::new(
+            listener,
+            serving.collect(),
+            self.connections,
+            &self.room,
+            self.metrics,
+        );
         tasks.spawn(accept(connections, stopped, ACCEPTOR));
         Ok(Running {
             address,
@@ -175,6 +201,7 @@ impl Server {
             presence,
             batch: batch.clone(),
             streams: Arc::clone(&self.streams),
+            admission: Arc::clone(&self.admission),
             metrics: Arc::clone(&self.metrics),
             config: Arc::clone(&self.config),
             access: Arc::clone(&self.access),

@@ -33,6 +33,11 @@ pub(crate) struct WorkerThreads {
 }
 
 impl WorkerThreads {
+    /// How many workers there are.
+    pub(crate) fn workers() -> usize {
+        count()
+    }
+
     /// How many runtimes they have: one for each worker, and one for all others.
     pub(crate) fn runtimes() -> usize {
         count() + 1

@@ -2,39 +2,50 @@
 //!
 //! In place of `axum::serve`, whose connections have no time-outs (axum #2741).
 
+mod answer;
 mod event_writer;
-mod newcomers;
-mod serving;
+mod hang_up;
+mod head;
+mod host;
+mod http1;
+mod http2;
+mod idle;
+mod refusal;
+mod room;
+mod seat;
 mod socket;
+mod spread;
+mod talk;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use self::newcomers::Newcomers;
-pub(super) use self::serving::Seat;
-use self::serving::{Serving, protocols};
+use self::host::{Busy, Host};
+use self::idle::Idle;
+pub(crate) use self::room::Room;
+pub(super) use self::seat::Seat;
+use self::spread::Spread;
 use super::Front;
 use crate::telemetry::{Metrics, OpenConnection};
 
-/// What the kernel may hold for a reader that is slow, in bytes; Linux doubles it. By default that
-/// grows to several MiB, and a stream would be minutes late before its queue told.
-const SEND_BUFFER_BYTES: usize = 128 * 1_024;
+/// What the kernel may hold for a reader that is slow, and of a request that waits, in bytes; Linux doubles it. By
+/// default that grows to several MiB, which count as the container's memory, and a stream would be minutes late
+/// before its queue told.
+const SEND_BUFFER_BYTES: usize = 32 * 1_024;
+const RECEIVE_BUFFER_BYTES: usize = 32 * 1_024;
 
 /// When a connection to a client that vanished is given up: data unacknowledged for so long, or
 /// this long silent and then unanswered probes.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// Connections whose first requests are waited for at once.
-const NEWCOMERS_PER_WORKER: usize = 2;
 
 /// How long to wait after the system would not give out another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -46,7 +57,6 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 struct Held {
     _place: OwnedSemaphorePermit,
-    _served: Arc<()>,
     _counted: OpenConnection,
 }
 
@@ -55,29 +65,19 @@ struct Held {
 pub(crate) struct Worker {
     runtime: Handle,
     front: Front,
-    /// Held by each of its connections.
-    served: Arc<()>,
 }
 
 impl Worker {
     /// Serves by tasks of `runtime`.
     pub(crate) fn new(runtime: Handle, front: Front) -> Self {
-        Self {
-            runtime,
-            front,
-            served: Arc::default(),
-        }
-    }
-
-    fn connections(&self) -> usize {
-        Arc::strong_count(&self.served) - 1
+        Self { runtime, front }
     }
 }
 
 /// The connections of one listener.
 pub(crate) struct Connections {
     listener: TcpListener,
-    workers: Vec<Worker>,
+    workers: Vec<(Handle, Arc<Host>)>,
     /// Dropped when all connections are to end.
     drain: watch::Sender<()>,
     places: Places,
@@ -115,18 +115,29 @@ impl Places {
 }
 
 impl Connections {
-    /// Serves at most `most` connections of `listener` at once, each by that of the `workers`, of whom
-    /// there is at least one, which has the fewest.
+    /// Serves at most `most` connections of `listener` at once by the `workers`, of whom there is at least one.
     pub(crate) fn new(
         listener: TcpListener,
         workers: Vec<Worker>,
         most: u32,
+        room: &Arc<Room>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let (drain, draining) = watch::channel(());
+        let host = |worker: Worker| {
+            let host = Host {
+                front: worker.front,
+                room: Arc::clone(room),
+                http1: http1::protocol(),
+                drain: draining.clone(),
+                busy: Busy::default(),
+            };
+            (worker.runtime, Arc::new(host))
+        };
         Self {
             listener,
-            workers,
-            drain: watch::Sender::new(()),
+            workers: workers.into_iter().map(host).collect(),
+            drain,
             places: Places {
                 most,
                 free: Arc::new(Semaphore::new(most as usize)),
@@ -138,13 +149,10 @@ impl Connections {
 
     /// Accepts until `stop` resolves.
     pub(crate) async fn accept_until(&mut self, stop: impl Future<Output = ()>) {
-        let protocols = protocols();
-        let mut newcomers = Newcomers::new(NEWCOMERS_PER_WORKER * self.workers.len());
-        let mut turn = 0_usize;
+        let mut spread = Spread::over(self.workers.len());
         tokio::pin!(stop);
         loop {
             let accepted = async {
-                newcomers.make_room().await;
                 let place = self.places.take().await;
                 (self.listener.accept().await, place)
             };
@@ -155,24 +163,11 @@ impl Connections {
             let accepted = accepted.and_then(|(stream, _)| stream.into_std());
             match accepted {
                 Ok(stream) => {
-                    if let Err(error) = tune(&stream) {
-                        debug!(%error, "a connection could not be tuned");
-                    }
-                    let worker = self.idlest(turn);
-                    turn += 1;
-                    let serving = Serving {
-                        stream,
-                        front: worker.front.clone(),
-                        protocols: protocols.clone(),
-                        drain: self.drain.subscribe(),
-                        newcomer: Some(newcomers.add()),
-                        held: Held {
-                            _place: place,
-                            _served: Arc::clone(&worker.served),
-                            _counted: self.metrics.connection(),
-                        },
+                    let held = Held {
+                        _place: place,
+                        _counted: self.metrics.connection(),
                     };
-                    worker.runtime.spawn(serving.run());
+                    self.serve(stream, held, &mut spread);
                 }
                 Err(error) => {
                     self.places.report(&error.to_string());
@@ -182,12 +177,23 @@ impl Connections {
         }
     }
 
-    /// The worker that has the fewest connections; of several, each in turn.
-    fn idlest(&self, turn: usize) -> &Worker {
-        let (before, from) = self.workers.split_at(turn % self.workers.len());
-        let workers = from.iter().chain(before);
-        let idlest = workers.min_by_key(|worker| worker.connections());
-        idlest.expect("there is at least one")
+    /// Leaves the connection to a worker.
+    fn serve(&self, stream: std::net::TcpStream, held: Held, spread: &mut Spread) {
+        if let Err(error) = tune(&stream) {
+            debug!(%error, "a connection could not be tuned");
+        }
+        let loads = self.workers.iter().map(|(_, host)| host.busy.others());
+        let Some((runtime, host)) = self.workers.get(spread.next(loads)) else {
+            return;
+        };
+        let host = Arc::clone(host);
+        runtime.spawn(async move {
+            // Whichever runtime accepted it, this one watches it from here on.
+            match TcpStream::from_std(stream) {
+                Ok(stream) => drop(tokio::spawn(Idle::accepted(stream, host, held).run())),
+                Err(error) => debug!(%error, "a connection could not be watched"),
+            }
+        });
     }
 
     /// Lets every connection finish the request it is in, and waits until all have.
@@ -203,6 +209,7 @@ fn tune(stream: &std::net::TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
@@ -217,10 +224,10 @@ mod tests {
     use axum::Router;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
     use tokio::time::timeout;
 
     use super::*;
+    use crate::memory_budget::MemoryBudget;
 
     async fn ask(client: &mut TcpStream, path: &str) -> String {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -247,36 +254,33 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let metrics = Arc::new(Metrics::new());
-        let mut connections = Connections::new(listener, workers, 8, metrics);
+        let room = Room::of(MemoryBudget::of(0));
+        let mut connections = Connections::new(listener, workers, 8, &room, metrics);
         tokio::spawn(async move { connections.accept_until(pending()).await });
         address
     }
 
     #[tokio::test]
-    async fn a_connection_goes_to_the_worker_that_has_the_fewest() {
+    async fn idle_connections_are_no_load_and_new_ones_are_spread() {
         let names = ["first", "second"];
         let workers = names.map(|name| worker(Router::new().route("/", get(async move || name))));
-        let served = workers.each_ref().map(|worker| Arc::clone(&worker.served));
         let address = serving(workers.into()).await;
+        let connect = async || TcpStream::connect(address).await.expect("it accepts");
+        let silent = [connect().await, connect().await];
         let mut clients = Vec::new();
         for expected in names {
-            let mut client = TcpStream::connect(address).await.expect("it accepts");
+            let mut client = connect().await;
             let answer = ask(&mut client, "/").await;
             assert!(answer.ends_with(expected), "{answer}");
             clients.push(client);
         }
-        clients.pop();
-        let given_up = async {
-            // The worker itself holds it, and this test.
-            while Arc::strong_count(&served[1]) > 2 {
-                sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let given_up = timeout(Duration::from_secs(10), given_up).await;
-        given_up.expect("the server sees the end of the connection");
-        let mut client = TcpStream::connect(address).await.expect("it accepts");
-        let answer = ask(&mut client, "/").await;
-        assert!(answer.ends_with("second"), "{answer}");
+        // One that has ended makes no difference while the others have nothing to do.
+        drop(silent);
+        sleep(Duration::from_millis(1)).await;
+        for expected in names {
+            let answer = ask(&mut connect().await, "/").await;
+            assert!(answer.ends_with(expected), "{answer}");
+        }
     }
 
     /// Whether the other side has closed the connection by now.
@@ -311,28 +315,6 @@ mod tests {
         assert!(!is_closed(&mut client).await);
         sleep(Duration::from_secs(18)).await;
         assert!(is_closed(&mut client).await);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_its_answer_bit_by_bit_is_not_silent() {
-        const LENGTH: usize = 2 * 1_024 * 1_024;
-        let long = get(async || vec![b'x'; LENGTH]);
-        let mut client = client(Router::new().route("/long", long)).await;
-        let buffer = SockRef::from(&client).set_recv_buffer_size(16 * 1_024);
-        buffer.expect("a small buffer");
-        let request = b"GET /long HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        client.write_all(request).await.expect("it reads");
-        let (mut taken, mut bytes) = (0, vec![0; 32 * 1_024]);
-        let began = Instant::now();
-        loop {
-            sleep(Duration::from_secs(10)).await;
-            match client.read(&mut bytes).await.expect("it answers") {
-                0 => break,
-                count => taken += count,
-            }
-        }
-        assert!(taken > LENGTH, "{taken} bytes of head and body");
-        assert!(began.elapsed() > Duration::from_secs(300), "that was slow");
     }
 
     #[tokio::test(start_paused = true)]

@@ -106,6 +106,15 @@ pub(super) enum Error {
     StoreUnreachable(String),
     #[error("too many calls wait for the store; try again")]
     StoreOverloaded,
+    #[error("this instance has no memory left for the call; try again")]
+    Overloaded,
+    #[error(
+        "the request line and the header fields are larger than 16 KiB; \
+         POST /v1/events and POST /v1/online take long lists of ids in their bodies"
+    )]
+    HeadTooLarge,
+    #[error("this is no request of HTTP/1.1 or HTTP/2")]
+    NotHttp,
     #[error("something went wrong here; it was logged")]
     Internal(String),
 }
@@ -158,6 +167,9 @@ impl Error {
             Self::UnsupportedMediaType => P::UnsupportedMediaType,
             Self::StoreUnreachable(_) => P::StoreUnreachable,
             Self::StoreOverloaded => P::StoreOverloaded,
+            Self::Overloaded => P::Overloaded,
+            Self::HeadTooLarge => P::HeadTooLarge,
+            Self::NotHttp => P::NotHttp,
             Self::Internal(_) => P::InternalError,
         }
     }
@@ -166,9 +178,10 @@ impl Error {
     fn passing(&self) -> Option<Passing> {
         let (cause, wait) = match self {
             Self::StoreUnreachable(_) => (StreamRefusal::StoreUnreachable, RETRY_SOON),
-            Self::StoreOverloaded | Self::KeysUnreachable | Self::TooManyTokens => {
-                (StreamRefusal::Overloaded, RETRY_SOON)
-            }
+            Self::StoreOverloaded
+            | Self::Overloaded
+            | Self::KeysUnreachable
+            | Self::TooManyTokens => (StreamRefusal::Overloaded, RETRY_SOON),
             Self::TooManyStreams(_) => (StreamRefusal::TooManyStreams, RETRY_STREAM),
             Self::TooManyCalls(wait) => (StreamRefusal::Overloaded, *wait),
             _ => return None,

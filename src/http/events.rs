@@ -239,6 +239,10 @@ async fn open(
             Interest::users(users)
         }
     };
+    if let Some(Extension(seat)) = &seat {
+        seat.leave_hyper();
+    }
+    let _turn = state.admission.turn().await;
     let stream = state
         .streams
         .open(StreamRequest {

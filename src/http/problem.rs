@@ -141,6 +141,8 @@ problem_types! {
     UnreadableBody(BAD_REQUEST, "unreadable-body", "Unreadable body"),
     /// The request has several `Host` headers, or one that is no host.
     InvalidHost(BAD_REQUEST, "invalid-host", "Invalid Host header"),
+    /// What was sent is no request of HTTP/1 or HTTP/2.
+    NotHttp(BAD_REQUEST, "not-http", "Not HTTP"),
     /// The request has no token and no key.
     NoCredential(UNAUTHORIZED, "no-credential", "No credential"),
     /// The token has expired. Get a new one and call again.
@@ -169,16 +171,20 @@ problem_types! {
     TooManyCalls(TOO_MANY_REQUESTS, "too-many-calls", "Too many calls"),
     /// As many streams are open as are allowed. Try again after `Retry-After` seconds.
     TooManyStreams(TOO_MANY_REQUESTS, "too-many-streams", "Too many streams"),
+    /// The request line and the header fields are larger than 16 KiB. `POST /v1/events` takes a long list in its body.
+    HeadTooLarge(REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "Head too large"),
     /// The call failed here; the log of the service has the cause.
     InternalError(INTERNAL_SERVER_ERROR, "internal-error", "Internal error"),
     /// The keys that verify tokens are out of reach. Try again after `Retry-After` seconds.
     KeysUnreachable(SERVICE_UNAVAILABLE, "keys-unreachable", "Keys unreachable"),
-    /// Too many tokens that were not seen before wait to be verified; `Retry-After` says when to try again.
+    /// Too many tokens that were not seen before wait to be verified. Try again after `Retry-After` seconds.
     TooManyTokens(SERVICE_UNAVAILABLE, "too-many-tokens", "Too many tokens to verify"),
     /// The store is out of reach. Try again after `Retry-After` seconds.
     StoreUnreachable(SERVICE_UNAVAILABLE, "store-unreachable", "Store unreachable"),
     /// Too many calls wait for the store. Try again after `Retry-After` seconds.
     StoreOverloaded(SERVICE_UNAVAILABLE, "store-overloaded", "Store overloaded"),
+    /// This instance has no memory left for the call. Try again after `Retry-After` seconds.
+    Overloaded(SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
 }
 
 impl ProblemType {

@@ -1,9 +1,15 @@
 //! Clients that are broken, or mean harm.
 
 mod connections;
+mod floods;
+mod framing;
+mod heads;
+mod http2;
 mod lazy_reader;
+mod memory;
 mod slow_heads;
 mod slow_reader;
 mod smuggling;
 mod talkative_reader;
+mod unread;
 mod unread_files;

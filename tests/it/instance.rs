@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::client::{Client, Protocol};
+use crate::memory_limit::MemoryLimit;
 use crate::process::{Process, Signal};
 
 /// The environment of an instance: the contract's variables, and none of this machine's.
@@ -104,7 +105,16 @@ pub(crate) struct Ended {
 impl Instance {
     /// Starts an instance and waits for the line that says it accepts.
     pub(crate) async fn start(settings: &Settings) -> Self {
-        let mut process = Process::spawn("presence", &mut settings.command(&[]));
+        Self::start_by(settings.command(&[]), settings.protocol).await
+    }
+
+    /// As [`Instance::start`], with so much memory and no more.
+    pub(crate) async fn start_within(settings: &Settings, limit: &MemoryLimit) -> Self {
+        Self::start_by(limit.around(&settings.command(&[])), settings.protocol).await
+    }
+
+    async fn start_by(mut command: Command, protocol: Protocol) -> Self {
+        let mut process = Process::spawn("presence", &mut command);
         let Some(greeting) = process.line().await else {
             panic!("presence ended without accepting:\n{}", process.log());
         };
@@ -112,7 +122,7 @@ impl Instance {
         Self {
             process,
             greeting,
-            client: Client::over(settings.protocol, &url),
+            client: Client::over(protocol, &url),
         }
     }
 
@@ -139,11 +149,20 @@ impl Instance {
 
     /// The memory it holds, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    fn status_kib(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.expect("a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let words = line.and_then(|line| line.split_whitespace().next());
         words.and_then(|kib| kib.parse().ok()).expect("a size")
+    }
+
+    /// The most memory it has held so far, in KiB.
+    pub(crate) fn most_resident_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
     }
 
     /// The cores on which each thread of the runtimes of its workers may run.

@@ -8,6 +8,7 @@
 mod client;
 mod cluster;
 mod instance;
+mod memory_limit;
 mod process;
 mod proxy;
 mod redis_server;

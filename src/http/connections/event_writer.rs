@@ -6,22 +6,30 @@
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
+use std::time::Duration;
 
 use axum::http::Version;
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use axum::http::response::Parts;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
+use super::hang_up::HangUp;
+use super::head::{Length, head_bytes};
+use super::host::Host;
+use super::room::Share;
 use crate::events::EventStream;
 
-/// How much a client may say that has nothing more to say; more is no mistake.
-const MOST_PASSED_OVER: usize = 64 * 1_024;
+/// How much one poll writes, before others get a turn: a reader of a long snapshot may be as fast as this thread.
+const WRITTEN_AT_ONCE: usize = 64 * 1_024;
 
-/// How often one poll reads what a client says that has nothing more to say, before others get a turn.
-const READS_AT_ONCE: usize = 8;
+/// What a stream may hold unsent without a share of the room.
+const SMALL: usize = 2 * 1_024;
+
+/// How long a reader may take nothing of what it is sent.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The end of a chunked body (RFC 9112, section 7.1).
 const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
@@ -31,62 +39,101 @@ const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
 pub(super) struct EventWriter {
     socket: TcpStream,
     events: EventStream,
+    host: Arc<Host>,
     /// HTTP/1.0 knows no chunks; there the end of the connection is the end of the body.
     chunked: bool,
     /// What the connection has yet to take.
     unsent: Bytes,
     over: bool,
-    /// How many bytes of the client's were passed over.
-    passed_over: usize,
+    hang_up: HangUp,
+    /// While the connection takes nothing.
+    stuck: Option<Box<Stuck>>,
+}
+
+/// A reader that does not read.
+#[derive(Debug)]
+struct Stuck {
+    until: Pin<Box<Sleep>>,
+    _share: Option<Share>,
+}
+
+/// How far one poll got.
+enum Wrote {
+    All,
+    /// As much as one poll may.
+    Enough,
 }
 
 impl EventWriter {
     /// Answers a request of this version with `head`, then with `events` for a body.
     pub(super) fn new(
         socket: TcpStream,
+        hang_up: HangUp,
+        host: Arc<Host>,
         version: Version,
         head: &Parts,
         events: EventStream,
     ) -> Self {
-        let chunked = version >= Version::HTTP_11;
         Self {
             socket,
             events,
-            chunked,
-            unsent: head_bytes(head, chunked),
+            host,
+            chunked: version >= Version::HTTP_11,
+            unsent: head_bytes(head, version, Length::Unknown).freeze(),
             over: false,
-            passed_over: 0,
+            hang_up,
+            stuck: None,
         }
     }
 
-    /// Resolves when the client hung up, or says too much. What it says is passed over.
-    fn poll_hung_up(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let mut ignored = [0; 256];
-        for _ in 0..READS_AT_ONCE {
-            if ready!(self.socket.poll_read_ready(context)).is_err() {
-                return Poll::Ready(());
-            }
-            match self.socket.try_read(&mut ignored) {
-                Ok(count @ 1..) if self.passed_over < MOST_PASSED_OVER => self.passed_over += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Ok(_) | Err(_) => return Poll::Ready(()),
-            }
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_sent(
+        &mut self,
+        budget: &mut usize,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Wrote>> {
         while !self.unsent.is_empty() {
-            match self.socket.try_write(&self.unsent) {
-                Ok(count) => self.unsent.advance(count),
+            if *budget == 0 {
+                return Poll::Ready(Ok(Wrote::Enough));
+            }
+            let most = self.unsent.len().min(*budget);
+            match self.socket.try_write(&self.unsent[..most]) {
+                Ok(count) => {
+                    self.unsent.advance(count);
+                    *budget -= count;
+                    self.stuck = None;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     ready!(self.socket.poll_write_ready(context))?;
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(Wrote::All))
+    }
+
+    /// Resolves once a reader that takes nothing should be given up.
+    fn poll_stuck(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // A reader that is stuck does not ask for more, so it would not hear of the end.
+        if self.events.poll_cut_off(context).is_ready() {
+            return Poll::Ready(());
+        }
+        if self.stuck.is_none() {
+            let share = match self.unsent.len() <= SMALL {
+                true => None,
+                false => match self.host.room.unsent(self.unsent.len()) {
+                    Some(share) => Some(share),
+                    None => return Poll::Ready(()),
+                },
+            };
+            self.stuck = Some(Box::new(Stuck {
+                until: Box::pin(sleep(PATIENCE)),
+                _share: share,
+            }));
+        }
+        match &mut self.stuck {
+            Some(stuck) => stuck.until.as_mut().poll(context),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -94,21 +141,26 @@ impl Future for EventWriter {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.poll_hung_up(context).is_ready() {
+        let this = &mut *self;
+        if this.hang_up.poll(&this.socket, context).is_ready() {
             return Poll::Ready(());
         }
+        let mut budget = WRITTEN_AT_ONCE;
         loop {
-            match self.poll_sent(context) {
-                Poll::Ready(Ok(())) if !self.over => {}
-                // A reader that is stuck does not ask for more, so it would not hear of the end.
-                Poll::Pending => return self.events.poll_cut_off(context),
+            match this.poll_sent(&mut budget, context) {
+                Poll::Ready(Ok(Wrote::All)) if !this.over => {}
+                Poll::Ready(Ok(Wrote::Enough)) => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Pending => return this.poll_stuck(context),
                 Poll::Ready(_) => return Poll::Ready(()),
             }
-            match ready!(self.events.poll_next(context)) {
-                Some(bytes) => self.unsent = if self.chunked { chunk(&bytes) } else { bytes },
+            match ready!(this.events.poll_next(context)) {
+                Some(bytes) => this.unsent = if this.chunked { chunk(&bytes) } else { bytes },
                 None => {
-                    self.over = true;
-                    self.unsent = if self.chunked {
+                    this.over = true;
+                    this.unsent = if this.chunked {
                         LAST_CHUNK
                     } else {
                         Bytes::new()
@@ -116,35 +168,6 @@ impl Future for EventWriter {
                 }
             }
         }
-    }
-}
-
-/// The head as bytes. The connection ends with the stream, since nobody would read another request.
-fn head_bytes(head: &Parts, chunked: bool) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(512);
-    bytes.extend_from_slice(b"HTTP/1.1 ");
-    bytes.extend_from_slice(head.status.as_str().as_bytes());
-    let reason = head.status.canonical_reason().unwrap_or_default();
-    bytes.extend_from_slice(format!(" {reason}\r\n").as_bytes());
-    for (name, value) in &head.headers {
-        if [CONTENT_LENGTH, CONNECTION, DATE, TRANSFER_ENCODING].contains(name) {
-            continue;
-        }
-        header(&mut bytes, name.as_str(), value.as_bytes());
-    }
-    let date = httpdate::fmt_http_date(SystemTime::now());
-    header(&mut bytes, "date", date.as_bytes());
-    header(&mut bytes, "connection", b"close");
-    if chunked {
-        header(&mut bytes, "transfer-encoding", b"chunked");
-    }
-    bytes.extend_from_slice(b"\r\n");
-    bytes.freeze()
-}
-
-fn header(bytes: &mut BytesMut, name: &str, value: &[u8]) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-        bytes.extend_from_slice(part);
     }
 }
 

@@ -1,65 +1,35 @@
-//! A TCP connection that hyper owns and gives back.
+//! A TCP connection as hyper sees it.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use parking_lot::Mutex;
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A connection that comes back to its [`Home`] when it is dropped.
+use super::talk::Talk;
+
+/// A connection, what was read of it before hyper had it, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Socket {
-    /// Taken by the drop alone.
-    stream: Option<TcpStream>,
-    home: Home,
-}
-
-/// What is known of a [`Socket`] from outside, and the connection once that is dropped.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Home(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    returned: Mutex<Option<TcpStream>>,
-    /// Whether the last write did not get through, so that its owner holds the rest.
-    blocked: AtomicBool,
-}
-
-impl Home {
-    /// Whether the owner holds bytes that the client has yet to take.
-    pub(super) fn is_blocked(&self) -> bool {
-        self.0.blocked.load(Ordering::Relaxed)
-    }
-
-    /// The connection, after its owner dropped it.
-    pub(super) fn returned(&self) -> Option<TcpStream> {
-        self.0.returned.lock().take()
-    }
+    stream: TcpStream,
+    early: Bytes,
+    talk: Arc<Talk>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream) -> (Self, Home) {
-        let home = Home::default();
-        let socket = Self {
-            stream: Some(stream),
-            home: home.clone(),
-        };
-        (socket, home)
+    pub(super) fn new(stream: TcpStream, early: Bytes, talk: Arc<Talk>) -> Self {
+        Self {
+            stream,
+            early,
+            talk,
+        }
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        let stream = self.stream.as_mut().map(Pin::new);
-        stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        *self.home.0.returned.lock() = self.stream.take();
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream
     }
 }
 
@@ -69,7 +39,19 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream()?.poll_read(context, buffer)
+        let filled = buffer.filled().len();
+        let read = if self.early.has_remaining() {
+            let count = self.early.len().min(buffer.remaining());
+            buffer.put_slice(&self.early.split_to(count));
+            Poll::Ready(Ok(()))
+        } else {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        };
+        if self.talk.heard(buffer.filled().len() - filled) {
+            return read;
+        }
+        let why = "the client sends too much that is no request";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)))
     }
 }
 
@@ -79,17 +61,26 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = self.stream()?.poll_write(context, bytes);
-        let blocked = &self.home.0.blocked;
-        blocked.store(written.is_pending(), Ordering::Relaxed);
+        // hyper refuses what is no request with an answer of its own, which has no body.
+        if !self.talk.owes_an_answer() && bytes.starts_with(b"HTTP/1.1 4") {
+            self.talk.refuse();
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        match &written {
+            Poll::Ready(Ok(count)) => self.talk.wrote(*count),
+            Poll::Pending => self.talk.set_blocked(),
+            Poll::Ready(Err(_)) => {}
+        }
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream()?.poll_flush(context)
+        self.talk.flushed();
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream()?.poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

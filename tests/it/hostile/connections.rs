@@ -85,6 +85,22 @@ async fn the_metrics_say_how_many_are_open() {
     .await;
 }
 
+#[tokio::test]
+async fn a_start_with_too_few_files_says_so_and_fails() {
+    for limit in [12, 16, 20, 24] {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {limit} && exec \"$0\"")]);
+        command.arg(env!("CARGO_BIN_EXE_presence"));
+        command.env_clear().env("PRESENCE_LISTEN", "127.0.0.1:0");
+        let mut process = Process::spawn("presence", &mut command);
+        let status = process.exit().await;
+        let log = process.log();
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains("open files"), "{log}");
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn it_raises_its_limit_of_open_files_as_far_as_it_may() {

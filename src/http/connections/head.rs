@@ -1,0 +1,52 @@
+//! The head of an answer that is not written by hyper.
+
+use std::time::SystemTime;
+
+use axum::http::Version;
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use axum::http::response::Parts;
+use bytes::BytesMut;
+
+/// Where the body ends (RFC 9112, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// After so many bytes.
+    Known(usize),
+    /// With the last chunk; HTTP/1.0 knows no chunks, there it ends with the connection.
+    Unknown,
+}
+
+/// The head as bytes. The connection ends with the answer.
+pub(super) fn head_bytes(head: &Parts, version: Version, length: Length) -> BytesMut {
+    let mut bytes = BytesMut::with_capacity(512);
+    bytes.extend_from_slice(b"HTTP/1.1 ");
+    bytes.extend_from_slice(head.status.as_str().as_bytes());
+    let reason = head.status.canonical_reason().unwrap_or_default();
+    bytes.extend_from_slice(format!(" {reason}\r\n").as_bytes());
+    for (name, value) in &head.headers {
+        if [CONTENT_LENGTH, CONNECTION, DATE, TRANSFER_ENCODING].contains(name) {
+            continue;
+        }
+        header(&mut bytes, name.as_str(), value.as_bytes());
+    }
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    header(&mut bytes, "date", date.as_bytes());
+    header(&mut bytes, "connection", b"close");
+    match length {
+        Length::Known(count) => {
+            header(&mut bytes, "content-length", count.to_string().as_bytes());
+        }
+        Length::Unknown if version >= Version::HTTP_11 => {
+            header(&mut bytes, "transfer-encoding", b"chunked");
+        }
+        Length::Unknown => {}
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}
+
+fn header(bytes: &mut BytesMut, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        bytes.extend_from_slice(part);
+    }
+}

@@ -1,0 +1,32 @@
+//! What every connection of a worker is served with.
+
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use tokio::sync::watch;
+
+use super::room::Room;
+use crate::http::Front;
+
+/// Shared by the connections of a worker.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) front: Front,
+    pub(super) room: Arc<Room>,
+    pub(super) http1: http1::Builder,
+    /// Changes, or ends, when the service is to end.
+    pub(super) drain: watch::Receiver<()>,
+    /// Held by each connection that is not idle.
+    pub(super) busy: Busy,
+}
+
+/// A mark of a worker's load.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Busy(Arc<()>);
+
+impl Busy {
+    /// How many others hold it beside the one that asks.
+    pub(super) fn others(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+}

@@ -1,0 +1,231 @@
+//! HTTP/1 requests of one connection, from the first byte of one until nothing is asked any more.
+
+use std::convert::Infallible;
+use std::future::{pending, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use axum::http::{Method, Request, Response};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as HttpService, service_fn};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tracing::debug;
+
+use super::Held;
+use super::answer::{Answer, Answering, Asked, HTTP1_PART, counted};
+use super::host::{Busy, Host};
+use super::idle::Idle;
+use super::refusal::refuse;
+use super::room::Share;
+use super::seat::{Outside, Told, answer_apart};
+use super::socket::Socket;
+use super::talk::{Judged, Talk};
+use crate::http::error::panicked;
+
+/// Where streams are opened.
+const EVENTS_PATH: &str = "/v1/events";
+
+/// The largest request head, and how much of an answer hyper keeps for a client that takes it slowly.
+const BUFFER_BYTES: usize = 16 * 1_024;
+
+/// How HTTP/1 is spoken. hyper's own time-out for heads is not used: it would arm a timer for every request. Nor
+/// does hyper look during a call whether the client is still there, which takes a read and a buffer for each: a call
+/// ends soon by itself, and whoever writes a stream looks.
+pub(super) fn protocol() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_buf_size(BUFFER_BYTES)
+        .header_read_timeout(None)
+        .writev(false)
+        .half_close(true);
+    builder
+}
+
+/// A connection with a request, and all that serves it.
+pub(super) struct Conversation {
+    pub(super) stream: TcpStream,
+    /// What was read of the request.
+    pub(super) early: Bytes,
+    pub(super) host: Arc<Host>,
+    pub(super) held: Held,
+    pub(super) busy: Busy,
+    /// Its place among those that may be in the middle of a request at once.
+    pub(super) place: Share,
+}
+
+/// How hyper's part ended.
+enum End {
+    /// Its connection is over.
+    Over(hyper::Result<()>),
+    /// Nothing is asked any more.
+    Idle,
+    /// The client is too slow.
+    CutOff,
+    /// The connection is to be handed over to this.
+    Leaves(oneshot::Sender<Outside>),
+}
+
+/// What a conversation is told by something else than its bytes.
+enum Signal {
+    /// To end with the request it is in.
+    Drain,
+    Judged(Judged),
+}
+
+/// Whom the connection is to be handed over to, once a handler asked for it.
+type Leaving = Arc<Mutex<Option<oneshot::Sender<Outside>>>>;
+
+impl Conversation {
+    /// Serves until nothing is asked any more, or something ends it.
+    pub(super) fn start(self) -> BoxFuture<'static, ()> {
+        self.run().boxed()
+    }
+
+    async fn run(mut self) {
+        loop {
+            let talk = Talk::http1();
+            let leaving = Leaving::default();
+            let service = answering(&self.host, &talk, &leaving);
+            let socket = Socket::new(self.stream, self.early, Arc::clone(&talk));
+            let mut connection = self
+                .host
+                .http1
+                .serve_connection(TokioIo::new(socket), service);
+            let end = served(&mut connection, &self.host, &talk, &leaving).await;
+            let parts = connection.into_parts();
+            let stream = parts.io.into_inner().into_stream();
+            match end {
+                End::Idle if !parts.read_buf.is_empty() => {
+                    // It asks for more, which came together with what was answered.
+                    self.stream = stream;
+                    self.early = parts.read_buf;
+                    continue;
+                }
+                End::Idle => {
+                    drop(self.place);
+                    tokio::spawn(Idle::answered(stream, self.host, self.held).run());
+                }
+                End::Leaves(door) => {
+                    let (held, busy) = (self.held, self.busy);
+                    // Where nobody takes it, the connection ends.
+                    let _ = door.send(Outside { stream, held, busy });
+                }
+                End::Over(Err(error)) if talk.has_refused() => refuse(stream, &error).await,
+                End::Over(Err(error)) => debug!(%error, "a connection broke"),
+                End::Over(Ok(())) => {}
+                End::CutOff => debug!("a client that was too slow was cut off"),
+            }
+            return;
+        }
+    }
+}
+
+async fn served<S>(
+    connection: &mut http1::Connection<TokioIo<Socket>, S>,
+    host: &Host,
+    talk: &Talk,
+    leaving: &Leaving,
+) -> End
+where
+    S: HttpService<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Unpin,
+    S::Future: Unpin,
+{
+    let mut drain = host.drain.clone();
+    // These are polled only when they wake the task themselves, and not for every request.
+    let mut signals = FuturesUnordered::new();
+    let first = async {
+        tokio::select! {
+            // An error means that the other end is gone, and that is the sign.
+            _ = drain.changed() => Signal::Drain,
+            judged = talk.idle_or_slow(&host.room, false) => Signal::Judged(judged),
+        }
+    };
+    signals.push(first.boxed());
+    poll_fn(|context| {
+        loop {
+            if let Poll::Ready(ended) = connection.poll_without_shutdown(context) {
+                return Poll::Ready(End::Over(ended));
+            }
+            if !talk.is_blocked()
+                && let Some(door) = leaving.lock().take()
+            {
+                return Poll::Ready(End::Leaves(door));
+            }
+            if host.room.is_crowded() && talk.is_idle() {
+                return Poll::Ready(End::Idle);
+            }
+            match signals.poll_next_unpin(context) {
+                Poll::Ready(Some(Signal::Drain)) => {
+                    Pin::new(&mut *connection).graceful_shutdown();
+                    let last = talk.idle_or_slow(&host.room, true);
+                    signals.push(last.map(Signal::Judged).boxed());
+                }
+                Poll::Ready(Some(Signal::Judged(Judged::Idle))) => return Poll::Ready(End::Idle),
+                Poll::Ready(Some(Signal::Judged(Judged::TooSlow))) => {
+                    return Poll::Ready(End::CutOff);
+                }
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// What answers the requests.
+fn answering(
+    host: &Arc<Host>,
+    talk: &Arc<Talk>,
+    leaving: &Leaving,
+) -> impl HttpService<
+    Request<Incoming>,
+    Response = Response<Answer>,
+    Error = Infallible,
+    Future = Answering,
+> + Unpin
++ use<> {
+    let (host, talk, leaving) = (Arc::clone(host), Arc::clone(talk), Arc::clone(leaving));
+    service_fn(move |request: Request<Incoming>| {
+        let in_progress = talk.asked();
+        let is_for_a_stream = may_leave_hyper(&request) && !talk.is_blocked();
+        let (head, body) = request.into_parts();
+        let (body, share) = counted(body, &host.room, None);
+        let request = Request::from_parts(head, body);
+        let asked = Asked {
+            in_progress,
+            body: share,
+            head: None,
+            progress: None,
+        };
+        let answer = match is_for_a_stream {
+            true => told(answer_apart(&host, request), Arc::clone(&leaving)).boxed(),
+            false => host.front.answer(request),
+        };
+        Answering::new(answer, asked, &host.room, HTTP1_PART)
+    })
+}
+
+/// Whether the connection has nothing else to carry than the answer, which may be a stream.
+fn may_leave_hyper(request: &Request<Incoming>) -> bool {
+    request.uri().path() == EVENTS_PATH && request.method() != Method::HEAD
+}
+
+/// The answer of a task of its own, unless that takes the connection.
+async fn told(telling: oneshot::Receiver<Told>, leaving: Leaving) -> axum::response::Response {
+    match telling.await {
+        Ok(Told::Answer(answer)) => answer,
+        Ok(Told::Leave(door)) => {
+            *leaving.lock() = Some(door);
+            pending().await
+        }
+        Err(_) => panicked(Box::new("the task that opens a stream ended")),
+    }
+}

@@ -1,0 +1,60 @@
+//! What the connections of one listener share: how much memory requests and answers may take together.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::memory_budget::MemoryBudget;
+
+/// A part of a [`Room`]; dropping it gives it back.
+pub(super) type Share = OwnedSemaphorePermit;
+
+/// Shares that can be taken.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// One for each HTTP/1 connection with a request.
+    conversations: Arc<Semaphore>,
+    /// In KiB: HTTP/2 connections, large bodies and large answers.
+    bulk: Arc<Semaphore>,
+    /// In KiB: what readers of streams have yet to take.
+    unsent: Arc<Semaphore>,
+}
+
+impl Room {
+    /// As much as the budget has for it.
+    pub(crate) fn of(budget: MemoryBudget) -> Arc<Self> {
+        let most = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self {
+            conversations: most(budget.conversations()),
+            bulk: most(budget.bulk() / 1_024),
+            unsent: most(budget.unsent() / 1_024),
+        })
+    }
+
+    /// A place for an HTTP/1 connection with a request. Those who wait get theirs in the order in which they came.
+    pub(super) async fn conversation(&self) -> Share {
+        let place = Arc::clone(&self.conversations).acquire_owned().await;
+        place.expect("it is never closed")
+    }
+
+    /// Whether others may be waiting for a place.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.conversations.available_permits() == 0
+    }
+
+    /// Room for so many bytes that a client makes this process keep; none where there is too little.
+    pub(super) fn bulk(&self, bytes: usize) -> Option<Share> {
+        let bulk = Arc::clone(&self.bulk);
+        bulk.try_acquire_many_owned(kib(bytes)).ok()
+    }
+
+    /// Room for so many bytes that a stream cannot send yet; none where there is too little.
+    pub(super) fn unsent(&self, bytes: usize) -> Option<Share> {
+        let unsent = Arc::clone(&self.unsent);
+        unsent.try_acquire_many_owned(kib(bytes)).ok()
+    }
+}
+
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1_024)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,325 @@
+//! What is known of a connection that hyper serves: what was asked, answered, read and written.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::room::Room;
+
+/// How often a connection is looked at.
+const STEP: Duration = Duration::from_secs(1);
+
+/// How many steps a client may take for a head, from its first byte on: where all places are taken, to end, and
+/// otherwise.
+const HEAD_STEPS_CROWDED: u32 = 2;
+const HEAD_STEPS_LAST: u32 = 1;
+const HEAD_STEPS: u32 = 10;
+
+/// After how many steps without taking a byte of an answer a client is cut off.
+const STUCK_STEPS: u32 = 30;
+
+/// How many bytes an HTTP/2 client may send that are neither heads nor bodies: so many at once, and so many more for
+/// each request, for each part of an answer that it may acknowledge, and for each second.
+const IDLE_TALK: u64 = 256 * 1_024;
+const TALK_PER_REQUEST: u64 = 16 * 1_024;
+const TALK_PER_PART: u64 = 64;
+const TALK_PER_STEP: u64 = 4 * 1_024;
+
+/// What is known of a connection. All of it is counted by tasks of one worker.
+#[derive(Debug)]
+pub(super) struct Talk {
+    requests: AtomicU32,
+    /// Requests whose answer is not complete.
+    in_progress: AtomicU32,
+    read: AtomicU64,
+    /// How much had been read when the last answer was complete.
+    read_when_answered: AtomicU64,
+    written: AtomicU64,
+    /// How much may be read; without a bound on HTTP/1, where reading stops during a request.
+    may_read: AtomicU64,
+    /// Whether the last write did not get through.
+    blocked: AtomicBool,
+    /// Whether an answer of ours may be among the bytes that are written next.
+    owes: AtomicBool,
+    /// Whether hyper refused what it read.
+    refused: AtomicBool,
+}
+
+impl Talk {
+    pub(super) fn http1() -> Arc<Self> {
+        Self::that_may_read(u64::MAX)
+    }
+
+    pub(super) fn http2() -> Arc<Self> {
+        Self::that_may_read(IDLE_TALK)
+    }
+
+    fn that_may_read(bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            requests: AtomicU32::new(0),
+            in_progress: AtomicU32::new(0),
+            read: AtomicU64::new(0),
+            read_when_answered: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            may_read: AtomicU64::new(bytes),
+            blocked: AtomicBool::new(false),
+            owes: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+        })
+    }
+
+    /// A request arrived; it is in progress until what this returns is dropped.
+    pub(super) fn asked(self: &Arc<Self>) -> InProgress {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.in_progress.fetch_add(1, Ordering::Relaxed);
+        self.owes.store(true, Ordering::Relaxed);
+        self.allow(TALK_PER_REQUEST);
+        InProgress(Arc::clone(self))
+    }
+
+    /// So many bytes were read; false where that is too much for what was asked.
+    pub(super) fn heard(&self, bytes: usize) -> bool {
+        let before = self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+        before + bytes as u64 <= self.may_read.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of a body arrived.
+    pub(super) fn took_body(&self, bytes: usize) {
+        self.allow(bytes as u64);
+    }
+
+    fn allow(&self, bytes: u64) {
+        if self.may_read.load(Ordering::Relaxed) != u64::MAX {
+            self.may_read.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn wrote(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.blocked.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_blocked(&self) {
+        self.blocked.store(true, Ordering::Relaxed);
+    }
+
+    /// Everything that was to be written has been.
+    pub(super) fn flushed(&self) {
+        if self.in_progress() == 0 {
+            self.owes.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether what is written now answers a request.
+    pub(super) fn owes_an_answer(&self) -> bool {
+        self.owes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn refuse(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether hyper's own answer to what is no request was held back.
+    pub(super) fn has_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn in_progress(&self) -> u32 {
+        self.in_progress.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether every request was answered, the client took the answers, and nothing was read since.
+    pub(super) fn is_idle(&self) -> bool {
+        let read = self.read.load(Ordering::Relaxed);
+        self.in_progress() == 0
+            && !self.is_blocked()
+            && read == self.read_when_answered.load(Ordering::Relaxed)
+    }
+
+    /// Resolves once an HTTP/1 connection is idle for a step or more, or its client is too slow.
+    pub(super) async fn idle_or_slow(&self, room: &Room, is_last: bool) -> Judged {
+        let mut before = self.requests();
+        let (mut head_steps, mut stuck) = (0, Stuck::default());
+        loop {
+            sleep(STEP).await;
+            let same = before == self.requests();
+            before = self.requests();
+            if self.is_idle() && same {
+                return Judged::Idle;
+            }
+            if stuck.is_too_long(self) {
+                return Judged::TooSlow;
+            }
+            let reads_a_head = same && self.in_progress() == 0 && !self.is_blocked();
+            head_steps = if reads_a_head { head_steps + 1 } else { 0 };
+            let most = match (is_last, room.is_crowded()) {
+                (true, _) => HEAD_STEPS_LAST,
+                (false, true) => HEAD_STEPS_CROWDED,
+                (false, false) => HEAD_STEPS,
+            };
+            if head_steps >= most {
+                return Judged::TooSlow;
+            }
+        }
+    }
+
+    /// Resolves once an HTTP/2 client has asked nothing for `steps` steps, or is too slow.
+    pub(super) async fn silent_or_slow(&self, steps: u32) -> Judged {
+        let mut before = self.requests();
+        let (mut silent, mut stuck) = (0, Stuck::default());
+        loop {
+            sleep(STEP).await;
+            self.allow(TALK_PER_STEP);
+            if stuck.is_too_long(self) {
+                return Judged::TooSlow;
+            }
+            let same = before == self.requests() && self.in_progress() == 0;
+            before = self.requests();
+            silent = if same { silent + 1 } else { 0 };
+            let most = if before == 0 { HEAD_STEPS } else { steps };
+            if silent >= most {
+                return Judged::Idle;
+            }
+        }
+    }
+
+    /// Resolves once an HTTP/2 client that was told to end takes too long for that.
+    pub(super) async fn too_slow_to_end(&self) -> Judged {
+        let (mut silent, mut stuck) = (0, Stuck::default());
+        while silent < HEAD_STEPS && !stuck.is_too_long(self) {
+            sleep(STEP).await;
+            silent = if self.in_progress() == 0 {
+                silent + 1
+            } else {
+                0
+            };
+        }
+        Judged::TooSlow
+    }
+}
+
+/// What became of a connection that was watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// Nothing was asked for some time.
+    Idle,
+    /// Its client takes too long for a head, or for taking an answer.
+    TooSlow,
+}
+
+/// For how long nothing of an answer was taken.
+#[derive(Debug, Default)]
+struct Stuck {
+    written: u64,
+    steps: u32,
+}
+
+impl Stuck {
+    fn is_too_long(&mut self, talk: &Talk) -> bool {
+        let written = talk.written.load(Ordering::Relaxed);
+        let is_stuck = talk.is_blocked() && written == self.written;
+        self.written = written;
+        self.steps = if is_stuck { self.steps + 1 } else { 0 };
+        self.steps >= STUCK_STEPS
+    }
+}
+
+/// Held until the answer to a request is complete.
+#[derive(Debug)]
+pub(super) struct InProgress(Arc<Talk>);
+
+impl InProgress {
+    /// A part of the answer is to be sent, which its reader may acknowledge.
+    pub(super) fn answers(&self) {
+        self.0.allow(TALK_PER_PART);
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        let read = self.0.read.load(Ordering::Relaxed);
+        self.0.read_when_answered.store(read, Ordering::Relaxed);
+        self.0.in_progress.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::memory_budget::MemoryBudget;
+
+    const LONG: Duration = Duration::from_secs(500);
+
+    /// When a client is judged that takes a byte of its answer each `pause`.
+    async fn judged(pause: Duration) -> Option<(Judged, Duration)> {
+        let talk = Talk::http1();
+        let _answer = talk.asked();
+        let room = Room::of(MemoryBudget::of(0));
+        let began = Instant::now();
+        let takes = async {
+            loop {
+                talk.set_blocked();
+                sleep(pause).await;
+                talk.wrote(1);
+            }
+        };
+        let judged = async {
+            tokio::select! {
+                judged = talk.idle_or_slow(&room, false) => (judged, began.elapsed()),
+                () = takes => (Judged::Idle, LONG),
+            }
+        };
+        timeout(LONG, judged).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_may_take_its_answer_bit_by_bit_and_is_cut_off_after_30_s_without() {
+        assert_eq!(judged(Duration::from_secs(20)).await, None);
+        let (judged, after) = judged(LONG).await.expect("it is judged");
+        assert_eq!(judged, Judged::TooSlow);
+        assert_eq!(after.as_secs(), 30);
+    }
+
+    #[test]
+    fn an_http2_client_may_say_more_for_each_request_and_not_without_end() {
+        let talk = Talk::http2();
+        assert!(talk.heard(IDLE_TALK as usize));
+        assert!(!talk.heard(1));
+        let asked = talk.asked();
+        assert!(talk.heard(TALK_PER_REQUEST as usize - 1));
+        assert!(!talk.heard(1));
+        talk.took_body(10);
+        assert!(talk.heard(9));
+        asked.answers();
+        assert!(talk.heard(TALK_PER_PART as usize));
+        assert!(!talk.heard(100));
+    }
+
+    #[test]
+    fn only_what_was_read_since_the_last_answer_is_a_next_request() {
+        let talk = Talk::http1();
+        assert!(talk.heard(100));
+        assert!(!talk.is_idle(), "a head begins");
+        let asked = talk.asked();
+        assert!(!talk.is_idle());
+        drop(asked);
+        assert!(talk.is_idle());
+        talk.set_blocked();
+        assert!(!talk.is_idle(), "its client has yet to take the answer");
+        talk.wrote(1);
+        assert!(talk.heard(1));
+        assert!(!talk.is_idle());
+    }
+}

@@ -1,0 +1,69 @@
+//! Frames of HTTP/2 that ask for nothing, without end.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::http2::{RST_STREAM, connect, flood, floods, frame, get, post};
+use crate::instance::{Instance, Settings};
+
+/// More than anybody has to say who asks for nothing.
+const MOST: usize = 4 << 20;
+
+/// The default window of a stream.
+const WINDOW: u32 = 65_535;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_are_cut_off_and_slow_nobody() {
+    let instance = Instance::start(&Settings::new()).await;
+    let address = instance.address();
+    for (name, what) in floods() {
+        let flooded = tokio::task::spawn_blocking(move || {
+            let mut connection = connect(address, WINDOW);
+            let request = post(1, "/v1/users/alice/ping");
+            connection.write_all(&request).expect("it reads");
+            flood(connection, &what, MOST)
+        });
+        instance.client().ping("alice").await;
+        let sent = flooded.await.expect("no panic");
+        assert!(sent.is_some(), "{name}: {MOST} bytes were taken");
+    }
+    assert_eq!(instance.client().get("/livez").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_much_may_say_much() {
+    let instance = Instance::start(&Settings::new()).await;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .http2_prior_knowledge();
+    let client = client.build().expect("a client");
+    let url = format!("http://{}/docs/swagger-ui-bundle.js", instance.address());
+    for _ in 0..50 {
+        let answer = client.get(&url).send().await.expect("an answer");
+        let body = answer.bytes().await.expect("a body");
+        assert!(body.len() > 1_000_000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_reset_at_once_are_bounded() {
+    let instance = Instance::start(&Settings::new()).await;
+    let address = instance.address();
+    let before = instance.resident_kib();
+    let flooded = tokio::task::spawn_blocking(move || {
+        let mut connection = connect(address, WINDOW);
+        for number in 0..200_000_u32 {
+            let stream = 2 * number + 1;
+            let reset = frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
+            let both = [get(stream, "/livez"), reset].concat();
+            if connection.write_all(&both).is_err() {
+                return;
+            }
+        }
+    });
+    flooded.await.expect("no panic");
+    instance.client().ping("alice").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let more = instance.resident_kib().saturating_sub(before);
+    assert!(more < 32 * 1_024, "{more} KiB");
+}

@@ -1,0 +1,93 @@
+//! Heads that are too large, and connections that are kept after large ones.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::instance::{Instance, Settings};
+use crate::wait::eventually_true;
+
+/// How many connections are kept, and what each may cost once it is idle, in KiB: a socket, a task and a timer.
+const KEPT: usize = 1_000;
+const KIB_EACH: u64 = 4;
+
+/// Sends a head of about so many bytes; what comes back.
+fn ask(connection: &mut TcpStream, head_bytes: usize) -> String {
+    let patience = Some(Duration::from_secs(20));
+    connection.set_read_timeout(patience).expect("a time");
+    let junk = "x".repeat(head_bytes);
+    let request = format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Junk: {junk}\r\n\r\n");
+    // It may be refused before all of it was sent.
+    let _ = connection.write_all(request.as_bytes());
+    let mut answer = vec![0; 4_096];
+    let count = connection.read(&mut answer).expect("an answer");
+    String::from_utf8_lossy(&answer[..count]).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_of_more_than_16_kib_is_refused_by_a_problem_document() {
+    let instance = Instance::start(&Settings::new()).await;
+    for bytes in [17_000, 62_000, 200_000] {
+        let mut connection = TcpStream::connect(instance.address()).expect("it accepts");
+        assert!(ask(&mut connection, 15_000).starts_with("HTTP/1.1 200 "));
+        let answer = ask(&mut connection, bytes);
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
+        assert!(head.contains("application/problem+json"), "{head}");
+        assert!(head.contains("connection: close"), "{head}");
+        let problem: Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(problem["type"], "urn:presence:problem:head-too-large");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_gives_its_buffers_back_and_serves_on() {
+    let instance = Instance::start(&Settings::new()).await;
+    let connect = || TcpStream::connect(instance.address()).expect("it accepts");
+    // What the process takes the first time stays with it.
+    for _ in 0..KEPT {
+        ask(&mut connect(), 15_000);
+    }
+    sleep(Duration::from_secs(2)).await;
+    let before = instance.resident_kib();
+    let mut kept: Vec<TcpStream> = (0..KEPT).map(|_| connect()).collect();
+    for connection in &mut kept {
+        assert!(ask(connection, 15_000).starts_with("HTTP/1.1 200 "));
+    }
+    eventually_true("the buffers are given back", async || {
+        let more = instance.resident_kib().saturating_sub(before);
+        more <= KIB_EACH * KEPT as u64
+    })
+    .await;
+    for connection in &mut kept {
+        assert!(ask(connection, 100).starts_with("HTTP/1.1 200 "));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_come_together_or_in_pieces_are_all_answered() {
+    let instance = Instance::start(&Settings::new()).await;
+    let mut connection = TcpStream::connect(instance.address()).expect("it accepts");
+    let patience = Some(Duration::from_secs(20));
+    connection.set_read_timeout(patience).expect("a time");
+    let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // One and a half, then silence, then the rest and one more.
+    let (half, rest) = request.split_at(20);
+    let mut answers = String::new();
+    let mut bytes = [0; 4_096];
+    for (sent, pause) in [
+        ([request, half].concat(), 2_500),
+        ([rest, request].concat(), 0),
+    ] {
+        connection.write_all(sent.as_bytes()).expect("it reads");
+        sleep(Duration::from_millis(pause)).await;
+    }
+    while answers.matches("HTTP/1.1 200 ").count() < 3 {
+        let count = connection.read(&mut bytes).expect("an answer");
+        assert_ne!(count, 0, "it answers all: {answers}");
+        answers.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+}

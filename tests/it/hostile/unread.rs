@@ -1,0 +1,58 @@
+//! Answers that nobody reads.
+
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use tokio::time::{Instant, sleep};
+
+use super::http2;
+use crate::instance::{Instance, Settings};
+
+/// A large answer.
+const PATH: &str = "/docs/swagger-ui-bundle.js";
+
+/// A client has 30 s to take something of an answer, and the kernel as long for what it holds.
+const CUT_OFF: Duration = Duration::from_secs(75);
+const NOT_YET: Duration = Duration::from_secs(20);
+
+pub(super) fn ask_and_not_read(address: SocketAddr, request: &str) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4_096).expect("a size");
+    socket.connect(&address.into()).expect("it accepts");
+    let mut connection = TcpStream::from(socket);
+    connection.write_all(request.as_bytes()).expect("it reads");
+    connection
+}
+
+/// Whether the kernel knows that the other side has given it up; nothing is read of it.
+fn is_given_up(connection: &TcpStream) -> bool {
+    connection.set_nonblocking(true).expect("it can be set");
+    let error = connection.take_error().expect("it can be asked");
+    let writes = (&*connection).write(b"x");
+    error.is_some() || matches!(writes, Err(error) if error.kind() != ErrorKind::WouldBlock)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_nothing_of_an_answer_is_cut_off_and_nobody_sooner() {
+    let instance = Instance::start(&Settings::new()).await;
+    let address = instance.address();
+    let request = format!("GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let http1 = ask_and_not_read(address, &request);
+    let mut over_http2 = http2::connect(address, 0);
+    over_http2
+        .write_all(&http2::get(1, PATH))
+        .expect("it reads");
+    let began = Instant::now();
+    let mut reset = false;
+    while began.elapsed() < CUT_OFF {
+        sleep(Duration::from_millis(250)).await;
+        reset = reset || http2::was_reset(&mut over_http2);
+        if reset && is_given_up(&http1) {
+            assert!(began.elapsed() > NOT_YET, "it was too soon");
+            return;
+        }
+    }
+    panic!("HTTP/2 was reset: {reset}; HTTP/1: {}", is_given_up(&http1));
+}

@@ -1,0 +1,83 @@
+//! A limit of memory around one process, as a container has it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// Where the first and the second version of control groups are, and the file of the limit there.
+const GROUPS: [(&str, &str); 2] = [
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+    ("/sys/fs/cgroup", "memory.max"),
+];
+
+/// How often a group is tried to be removed, which takes until its processes are gone.
+const TRIES: u32 = 100;
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A control group where one can be made; the limit of the address space otherwise.
+#[derive(Debug)]
+pub(crate) enum MemoryLimit {
+    Group(PathBuf),
+    AddressSpace(u64),
+}
+
+impl MemoryLimit {
+    /// So many MiB. Of an address space twice as many, because half of it is no memory.
+    pub(crate) fn mib(mib: u64) -> Self {
+        let groups = GROUPS.iter().filter_map(|(root, file)| {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("presence-test-{}-{number}", process::id());
+            group(&Path::new(root).join(name), file, mib).ok()
+        });
+        let group = { groups }.next().map(Self::Group);
+        let limit = group.unwrap_or(Self::AddressSpace(2 * mib * 1_024));
+        eprintln!("limited by {limit:?}");
+        limit
+    }
+
+    /// The same command, which lives within the limit.
+    pub(crate) fn around(&self, command: &Command) -> Command {
+        let enter = match self {
+            Self::Group(group) => format!("echo $$ > {}/cgroup.procs", group.display()),
+            Self::AddressSpace(kib) => format!("ulimit -v {kib}"),
+        };
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("{enter} && exec \"$0\" \"$@\"")]);
+        limited.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        limited
+    }
+}
+
+fn group(directory: &Path, file: &str, mib: u64) -> io::Result<PathBuf> {
+    fs::create_dir(directory)?;
+    let bytes = (mib << 20).to_string();
+    let limited = fs::write(directory.join(file), bytes);
+    if limited.is_err() {
+        let _ = fs::remove_dir(directory);
+    }
+    limited.map(|()| directory.to_owned())
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        if let Self::Group(group) = self {
+            for _ in 0..TRIES {
+                if fs::remove_dir(&*group).is_ok() {
+                    return;
+                }
+                sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
