@@ -88,7 +88,9 @@ pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) ->
     let front = |state| {
         let state = Arc::new(state);
         let pings = (!are_pings_seen).then(|| Arc::clone(&state));
-        Front::new(all.clone().with_state(state), pings).guarded(guard.clone())
+        Front::new(all.clone().with_state(state), pings)
+            .guarded(guard.clone())
+            .for_pages(config.access.cors_origins.is_some())
     };
     states.map(front).collect()
 }

@@ -163,6 +163,7 @@ impl Server {
                 listener,
                 vec![worker],
                 METRICS_CONNECTIONS,
+                self.config.keep_alive,
                 &Room::of(MemoryBudget::of(METRICS_MEMORY)),
                 Arc::clone(&self.metrics),
             );
@@ -176,6 +177,7 @@ impl Server {
             listener,
             serving.collect(),
             self.connections,
+            self.config.keep_alive,
             &self.room,
             self.metrics,
         );

@@ -57,6 +57,7 @@ pub(super) const STREAM_HEADERS: [(HeaderName, HeaderValue); 3] = [
 pub(super) struct StreamQuery {
     /// Whose events, separated by commas; may repeat. Everyone's when left out. An id that itself
     /// has a comma can only be asked for by `POST`.
+    /// The head of a request is at most 16 KiB, so more than some 400 UUIDs need `POST`.
     #[param(rename = "userIds", value_type = Option<Vec<ListedUserId>>, min_items = 1, style = Form, explode = false, example = json!(["alice", "bob"]))]
     user_ids: Option<Vec<String>>,
     /// Whether to begin with who is online now.

@@ -27,7 +27,7 @@ pub(super) struct Endpoint(Kind);
 #[derive(Clone)]
 enum Kind {
     /// Without encryption, or with a certificate of a public authority.
-    Usual(Client),
+    Usual(Box<Client>),
     /// With a certificate that the operator named, or one of an authority that the operator named. The client of the
     /// crate takes authorities alone.
     Named(Arc<ClientConfig>, Box<ConnectionInfo>),
@@ -37,7 +37,7 @@ impl Endpoint {
     /// The server that `info` leads to. With `tls` only a certificate counts that this trusts.
     pub(super) fn new(info: ConnectionInfo, tls: Option<Arc<ClientConfig>>) -> RedisResult<Self> {
         match tls {
-            None => Ok(Self(Kind::Usual(Client::open(tuned(info))?))),
+            None => Ok(Self(Kind::Usual(Box::new(Client::open(tuned(info))?)))),
             Some(tls) => Ok(Self(Kind::Named(tls, Box::new(info)))),
         }
     }

@@ -55,7 +55,7 @@ enum State {
         generation: u64,
         connection: MultiplexedConnection,
         /// The server that `connection` is to, which said that it is the primary.
-        server: Box<Endpoint>,
+        server: Endpoint,
     },
     Down {
         since: Instant,
@@ -113,7 +113,7 @@ impl MainConnection {
         let (generation, server) = match &*state.borrow() {
             State::Up {
                 generation, server, ..
-            } => (*generation, Endpoint::clone(server)),
+            } => (*generation, server.clone()),
             State::Down { why, .. } => return Err(StoreError::Unreachable(why.clone())),
         };
         Ok((server, Moved { generation, state }))
@@ -131,7 +131,7 @@ impl MainConnection {
                     self.state.send_replace(State::Up {
                         generation,
                         connection,
-                        server: Box::new(server),
+                        server,
                     });
                     backoff = Backoff::default();
                     self.broken().await;
