@@ -69,7 +69,7 @@ pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) ->
     let (api, document) = api().split_for_parts();
     let mut all = api.merge(documents::routes(&document));
     if config.docs == Switch::On {
-        all = all.merge(docs::routes(documents::PATH));
+        all = all.merge(docs::routes());
     }
     all = all
         .fallback(not_found)

@@ -83,7 +83,8 @@ impl Modify for Description {
              Times are RFC 3339 in UTC with milliseconds. A name that a call does not know, in the query or in the \
              body, is refused.\n\n\
              ## Problems\n\n\
-             Every refusal is a problem document of RFC 9457. Its `type` is stable:\n\n{}",
+             Every refusal is a problem document of RFC 9457, whose `type` is stable.\n\n\
+             <details>\n<summary>All types of problems</summary>\n\n{}\n</details>\n",
             ProblemType::table()
         );
         document.info.description = Some(text);
@@ -134,7 +135,7 @@ pub(super) fn finish(document: &mut OpenApiDocument) {
 }
 
 /// The path of the document.
-pub(super) const PATH: &str = "/openapi.json";
+const PATH: &str = "/openapi.json";
 
 /// The document itself.
 pub(super) fn routes(document: &OpenApiDocument) -> Router<Arc<AppState>> {

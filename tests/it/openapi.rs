@@ -35,7 +35,7 @@ fn operations(document: &Value) -> Vec<(String, &Value)> {
 }
 
 /// The status and the content of each response of each operation.
-fn contents<'a>(document: &'a Value) -> Vec<(String, u64, &'a str, &'a Value)> {
+fn contents(document: &Value) -> Vec<(String, u64, &str, &Value)> {
     let mut all = Vec::new();
     for (what, operation) in operations(document) {
         for (status, response) in operation["responses"].as_object().expect("responses") {
@@ -173,7 +173,8 @@ fn the_table_of_problems_is_in_the_document_and_in_the_documentation() {
     let document = document();
     let description = document["info"]["description"].as_str().expect("text");
     let start = description.find("| Status |").expect("a table");
-    let table = &description[start..];
+    let end = description.find("\n</details>").expect("its end");
+    let table = &description[start..end];
     assert!(
         PROBLEMS.ends_with(table),
         "docs/problems.md does not end with the table of the code:\n{table}"
