@@ -15,7 +15,6 @@ mod slot;
 mod snapshot;
 mod stream;
 mod streams;
-mod withdrawal;
 
 pub use self::bus::Bus;
 pub use self::capacity::Full;
@@ -29,6 +28,5 @@ pub use self::payload::{
     UserOffline, UserOnline,
 };
 pub use self::refusal::Refusal;
-pub use self::stream::{EventStream, Interest};
+pub use self::stream::{Credential, EventStream, Interest};
 pub use self::streams::{OpenError, StreamRequest, Streams};
-pub use self::withdrawal::Withdrawal;

@@ -245,9 +245,9 @@ impl Server {
         let hub = Arc::clone(&self.hub);
         let mut tasks = JoinSet::new();
         let (keys, limits) = (Arc::clone(&self.access), Arc::clone(&self.access));
-        let holders = Arc::clone(&self.hub);
+        let streams = Arc::clone(&self.streams);
         tasks.spawn(async move {
-            keys.keep_keys_fresh(|| holders.end_withdrawn()).await;
+            keys.keep_keys_fresh(|| streams.end_withdrawn()).await;
             "refresh of the published keys"
         });
         tasks.spawn(async move {

@@ -285,7 +285,7 @@ impl Hub {
     }
 
     /// Ends the streams whose credential was withdrawn.
-    pub(crate) fn end_withdrawn(&self) {
+    pub(super) fn end_withdrawn(&self) {
         for place in 0..KEEP_ALIVE_TICKS {
             // In parts, since events wait meanwhile.
             let slots = self.withdrawn_at(place);

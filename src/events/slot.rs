@@ -1,6 +1,7 @@
 //! What the hub and whoever writes a response share of one stream.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -9,8 +10,7 @@ use tokio::time::Instant;
 
 use super::frame::{self, KEEP_ALIVE};
 use super::payload::EndReason;
-use super::stream::Interest;
-use super::withdrawal::Withdrawal;
+use super::stream::{Credential, Interest};
 use crate::presence::Position;
 
 /// How many events may wait for a reader before it is cut off. They are shared, so a full queue
@@ -29,7 +29,7 @@ pub(super) struct Slot {
     pub(super) id: u64,
     pub(super) interest: Interest,
     pub(super) snapshot: bool,
-    credential: Option<Withdrawal>,
+    credential: Option<Arc<dyn Credential>>,
     state: Mutex<State>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Opening {
     /// When it is ended, and the reason it is told then.
     pub(super) closes: (Instant, EndReason),
     /// What it needs to go on.
-    pub(super) credential: Option<Withdrawal>,
+    pub(super) credential: Option<Arc<dyn Credential>>,
 }
 
 #[derive(Debug)]
@@ -109,9 +109,8 @@ impl Slot {
 
     /// Whether its credential counts no longer.
     pub(super) fn is_withdrawn(&self) -> bool {
-        self.credential
-            .as_ref()
-            .is_some_and(Withdrawal::is_withdrawn)
+        let credential = self.credential.as_ref();
+        credential.is_some_and(|credential| credential.is_withdrawn())
     }
 
     /// Begins live delivery: events after `known` are welcome from now on. A reader who was not

@@ -14,8 +14,7 @@ use super::hub::{Hub, Joined, Origin};
 use super::payload::{EndReason, ResetReason};
 use super::slot::{Opening, Slot};
 use super::snapshot::{Snapshot, Snapshots};
-use super::stream::{EventStream, Interest};
-use super::withdrawal::Withdrawal;
+use super::stream::{Credential, EventStream, Interest};
 use crate::config::Config;
 use crate::presence::{Entry, Timestamp};
 use crate::store::{Store, StoreError};
@@ -46,8 +45,8 @@ pub struct StreamRequest {
     pub caller: Option<Arc<str>>,
     /// When it ends at the latest.
     pub closes_by: Option<Instant>,
-    /// What it needs to go on; none where that cannot be withdrawn.
-    pub credential: Option<Withdrawal>,
+    /// What the stream is opened with, if that can be withdrawn before it expires.
+    pub credential: Option<Arc<dyn Credential>>,
 }
 
 /// Why a stream was not opened.
@@ -141,6 +140,11 @@ impl Streams {
     /// Whether streams can be opened; fails as [`Streams::open`] would.
     pub fn ready(&self) -> Result<(), StoreError> {
         self.heard().map(|_| ())
+    }
+
+    /// Ends the streams whose [`Credential`] is withdrawn.
+    pub fn end_withdrawn(&self) {
+        self.hub.end_withdrawn();
     }
 
     /// Starts streams anew that followed a history which is no more.

@@ -28,7 +28,7 @@ use self::limits::Allowance;
 pub(super) use self::verifying::Refused;
 use self::verifying::VerifyingKey;
 use super::error::Error;
-use crate::events::Withdrawal;
+use crate::events::Credential;
 use crate::presence::UserId;
 
 /// Whoever sent a request, as its credential proves.
@@ -145,10 +145,10 @@ impl Caller {
         }
     }
 
-    /// What tells that the credential was withdrawn; none where it cannot be.
-    pub(super) fn withdrawal(&self) -> Option<Withdrawal> {
+    /// What the streams of the caller need to go on; none where that cannot be withdrawn.
+    pub(super) fn credential(&self) -> Option<Arc<dyn Credential>> {
         match self {
-            Self::User(caller) => Some(caller.token.key.withdrawal()),
+            Self::User(caller) => Some(Arc::clone(&caller.token.key) as Arc<dyn Credential>),
             Self::Anonymous | Self::Server(_) => None,
         }
     }

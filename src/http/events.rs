@@ -252,7 +252,7 @@ async fn open(
             last_event_id: asked.last_event_id,
             caller: caller.name(),
             closes_by: caller.expires(),
-            credential: caller.withdrawal(),
+            credential: caller.credential(),
         })
         .await?;
     let body = match seat {

@@ -102,6 +102,11 @@ impl Metrics {
         };
         metrics.register();
         metrics.register_access();
+        metrics.registry.register(
+            "log_lines_dropped",
+            "Log lines that the standard error stream did not take in time",
+            super::log_lines_dropped(),
+        );
         metrics
     }
 
@@ -125,11 +130,6 @@ impl Metrics {
             "bus_catch_ups",
             "Times the bus read the history",
             &self.bus_catch_ups,
-        );
-        counter(
-            "log_lines_dropped",
-            "Log lines that the standard error stream did not take in time",
-            &super::log_lines_dropped(),
         );
         registry.register(
             "transitions",

@@ -2,8 +2,8 @@
 
 mod connections;
 mod floods;
-mod framing;
 mod heads;
+mod hidden_requests;
 mod http2;
 mod lazy_reader;
 mod memory;

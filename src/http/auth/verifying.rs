@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +16,7 @@ use super::Token;
 use super::access::{Digest, digest};
 use super::claims::{Claims, Rules};
 use crate::config::{InvalidSetting, Secret};
-use crate::events::Withdrawal;
+use crate::events::Credential;
 
 /// The shortest HS256 secret, in bytes (RFC 7518, section 3.2).
 const LEAST_SECRET: usize = 32;
@@ -35,7 +36,7 @@ pub(super) struct VerifyingKey {
     pub(super) kid: Option<String>,
     /// What tells it from other keys of its JWK set.
     pub(super) identity: Digest,
-    withdrawal: Withdrawal,
+    retired: AtomicBool,
 }
 
 /// Why a token is refused. What is said about a token whose signature does not fit is the same
@@ -59,7 +60,7 @@ impl VerifyingKey {
             rules: rules.clone(),
             kid: None,
             identity: Digest::default(),
-            withdrawal: Withdrawal::default(),
+            retired: AtomicBool::new(false),
         }
     }
 
@@ -126,16 +127,11 @@ impl VerifyingKey {
 
     /// Whether it has left its JWK set: what it verified counts no longer.
     pub(super) fn is_retired(&self) -> bool {
-        self.withdrawal.is_withdrawn()
+        self.retired.load(Ordering::Relaxed)
     }
 
     pub(super) fn retire(&self) {
-        self.withdrawal.withdraw();
-    }
-
-    /// What streams need that its tokens open.
-    pub(super) fn withdrawal(&self) -> Withdrawal {
-        self.withdrawal.clone()
+        self.retired.store(true, Ordering::Relaxed);
     }
 
     /// What the token says, if this key signed it.
@@ -163,6 +159,12 @@ impl VerifyingKey {
         let (_, payload) = signed.rsplit_once('.')?;
         let verified = verify(signature, signed.as_bytes(), &self.key, self.algorithm);
         (header.alg == self.algorithm && verified.ok()?).then_some(payload)
+    }
+}
+
+impl Credential for VerifyingKey {
+    fn is_withdrawn(&self) -> bool {
+        self.is_retired()
     }
 }
 

@@ -1,0 +1,120 @@
+//! Requests that two readers could take apart in two ways. Where a proxy in front reads a body, the service must not
+//! read another request.
+
+use tokio::io::AsyncReadExt;
+use tokio::time::{Duration, timeout};
+
+use crate::instance::{Instance, Settings};
+
+/// What is hidden in a body.
+const HIDDEN: &str =
+    "POST /v1/users/hidden/connect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+
+/// How long the answer to the hidden request is waited for, which is not to come.
+const MOMENT: Duration = Duration::from_millis(300);
+
+/// Header lines that make a request ambiguous, whose body is `0`, an empty line, and the hidden request.
+const AMBIGUOUS: [(&str, &str); 22] = [
+    ("two lengths", "Content-Length: 5\r\nContent-Length: 6\r\n"),
+    ("two lengths in one", "Content-Length: 5, 6\r\n"),
+    ("a sign", "Content-Length: +5\r\n"),
+    ("a negative length", "Content-Length: -5\r\n"),
+    ("a hexadecimal length", "Content-Length: 0x5\r\n"),
+    ("a length with a space", "Content-Length: 5 5\r\n"),
+    (
+        "a length beyond all bounds",
+        "Content-Length: 99999999999999999999999\r\n",
+    ),
+    ("a space before the colon", "Content-Length : 5\r\n"),
+    ("a folded line", "X: a\r\n Content-Length: 5\r\n"),
+    ("no name", ": 5\r\n"),
+    ("no colon", "Content-Length 5\r\n"),
+    ("a NUL", "X: a\0b\r\n"),
+    ("a bare CR", "X: a\rContent-Length: 5\r\n"),
+    (
+        "another coding last",
+        "Transfer-Encoding: chunked, identity\r\n",
+    ),
+    ("an unknown coding", "Transfer-Encoding: xchunked\r\n"),
+    ("a coding in quotes", "Transfer-Encoding: \"chunked\"\r\n"),
+    (
+        "a coding after a tab and a letter",
+        "Transfer-Encoding:\tx chunked\r\n",
+    ),
+    (
+        "two codings apart",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n",
+    ),
+    (
+        "a space before the colon of a coding",
+        "Transfer-Encoding : chunked\r\n",
+    ),
+    (
+        "a name with a bad byte",
+        "Transfer\u{a0}Encoding: chunked\r\n",
+    ),
+    ("a second host", "Host: elsewhere\r\n"),
+    ("a host that is no host", "Host: local host\r\n"),
+];
+
+/// Chunked bodies that are none.
+const BAD_CHUNKS: [(&str, &str); 7] = [
+    ("no number", "x\r\n"),
+    ("a sign", "+1\r\na\r\n0\r\n\r\n"),
+    ("0x", "0x1\r\na\r\n0\r\n\r\n"),
+    ("a bare LF", "1\na\r\n0\r\n\r\n"),
+    ("no end of the chunk", "1\r\nab\r\n0\r\n\r\n"),
+    ("a length beyond all bounds", "fffffffffffffffff\r\na\r\n"),
+    ("a line break in an extension", "1;a\nb\r\na\r\n0\r\n\r\n"),
+];
+
+/// All that is answered within a moment, or until the connection ends.
+async fn answers(instance: &Instance, request: &str) -> String {
+    let mut connection = instance.told(request.as_bytes()).await;
+    let (mut answers, mut bytes) = (Vec::new(), [0; 4_096]);
+    while let Ok(Ok(count @ 1..)) = timeout(MOMENT, connection.read(&mut bytes)).await {
+        answers.extend_from_slice(&bytes[..count]);
+    }
+    String::from_utf8_lossy(&answers).into_owned()
+}
+
+fn statuses(answers: &str) -> Vec<&str> {
+    let starts = answers.split("HTTP/1.1 ").skip(1);
+    starts.filter_map(|rest| rest.split(' ').next()).collect()
+}
+
+#[tokio::test]
+async fn an_ambiguous_request_is_refused_and_nothing_after_it_is_read() {
+    let instance = Instance::start(&Settings::new()).await;
+    for (what, header) in AMBIGUOUS {
+        let request = format!(
+            "POST /v1/users/alice/ping HTTP/1.1\r\nHost: localhost\r\n{header}\r\n0\r\n\r\n{HIDDEN}"
+        );
+        let answers = answers(&instance, &request).await;
+        assert_eq!(
+            statuses(&answers).first(),
+            Some(&"400"),
+            "{what}: {answers}"
+        );
+        assert!(!answers.contains("hidden"), "{what}: {answers}");
+    }
+    for (what, chunks) in BAD_CHUNKS {
+        let request = format!(
+            "POST /v1/users/alice/ping HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}{HIDDEN}"
+        );
+        let answers = answers(&instance, &request).await;
+        assert_eq!(statuses(&answers), ["400"], "{what}: {answers}");
+    }
+    // With a length as well, chunks win, and the connection ends (RFC 9112, section 6.3).
+    for (version, expected) in [("1.1", "200"), ("1.0", "400")] {
+        let length = HIDDEN.len() + 5;
+        let request = format!(
+            "POST /v1/users/alice/ping HTTP/{version}\r\nHost: localhost\r\nContent-Length: {length}\r\n\
+             Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{HIDDEN}"
+        );
+        let answers = answers(&instance, &request).await;
+        assert_eq!(statuses(&answers), [expected], "{version}: {answers}");
+    }
+    let hidden = instance.client().user("hidden").await;
+    assert!(!hidden.online, "{hidden:?}");
+}
