@@ -5,11 +5,13 @@
 //!
 //! | part | for |
 //! | --- | --- |
-//! | 1/4 | connections, idle ones and streams: [`MemoryBudget::connections`] |
-//! | 1/4 | HTTP/1 connections with a request: [`MemoryBudget::conversations`] |
+//! | 5/16 | connections, idle ones and streams: [`MemoryBudget::connections`] |
+//! | 3/16 | HTTP/1 connections with a request: [`MemoryBudget::conversations`] |
 //! | 1/8 | HTTP/2 connections, large bodies and large answers: [`MemoryBudget::bulk`] |
-//! | 1/16 | what readers of streams have yet to take from this process's buffers: [`MemoryBudget::unsent`] |
-//! | 1/16 | events that wait in the queues of streams: [`MemoryBudget::queues`] |
+//! | 1/32 | what readers of streams have yet to take from this process's buffers: [`MemoryBudget::unsent`] |
+//! | 1/32 | events that wait in the queues of streams: [`MemoryBudget::queues`] |
+//! | 1/32 | snapshots that are being read: [`MemoryBudget::snapshots`] |
+//! | 1/32 | the users that streams are about: [`MemoryBudget::watched_users`] |
 //! | 1/16 | recent events, kept for streams that resume: [`MemoryBudget::recent_events`] |
 //! | 1/16 | tokens that were verified: [`MemoryBudget::tokens`] |
 //! | 1/8 | everything else |
@@ -25,38 +27,55 @@ const UNKNOWN: u64 = 4 << 30;
 /// Less than this is not a useful limit: the process itself takes about 20 MiB.
 const LEAST: u64 = 64 << 20;
 
-/// What one connection takes: about 1 KiB of this process while it is idle, about 3 KiB while it is a stream, and
-/// the kernel's share, which counts as the container's.
+/// What one connection takes: up to 2 KiB of this process while it is idle, about 3 KiB while it is a stream; and as
+/// much of the kernel, which counts as the container's.
 const CONNECTION_BYTES: u64 = 6 << 10;
+const CONNECTION_BYTES_OF_PROCESS: u64 = 3 << 10;
 
-/// The most that an HTTP/1 connection with a request takes: a head of 16 KiB, an answer's part of as much, twice
-/// that where buffers grow, and hyper's state.
-pub const CONVERSATION_BYTES: u64 = 64 << 10;
+/// What an HTTP/1 connection with a request takes at most: a head of 16 KiB, an answer's part of as much, and hyper's
+/// state.
+pub const CONVERSATION_BYTES: u64 = 40 << 10;
+
+/// What one user takes that a stream is about.
+const WATCHED_USER_BYTES: u64 = 150;
 
 /// The memory that this process was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryBudget {
     bytes: u64,
+    connections: u64,
 }
 
 impl MemoryBudget {
-    /// Everything is divided from so many bytes.
+    /// Everything is divided from so many bytes, the kernel's among them.
     pub fn of(bytes: u64) -> Self {
+        Self::with_connections_of(bytes, CONNECTION_BYTES)
+    }
+
+    fn with_connections_of(bytes: u64, connection_bytes: u64) -> Self {
+        let bytes = bytes.max(LEAST);
         Self {
-            bytes: bytes.max(LEAST),
+            bytes,
+            connections: bytes / 16 * 5 / connection_bytes,
         }
     }
 
     /// The least of what the machine has, the container's limits allow, and the process's own limits allow.
     pub fn detect() -> Self {
-        let limits = [machine_and_container(), of_the_process()];
-        let least = limits.into_iter().flatten().min();
-        Self::of(least.unwrap_or(UNKNOWN))
+        let outside = Self::of(machine_and_container().unwrap_or(UNKNOWN));
+        let Some(bytes) = of_the_process() else {
+            return outside;
+        };
+        let own = Self::with_connections_of(bytes, CONNECTION_BYTES_OF_PROCESS);
+        Self {
+            bytes: own.bytes.min(outside.bytes),
+            connections: own.connections.min(outside.connections),
+        }
     }
 
     /// How many of `wanted` connections may be open at once.
     pub fn connections(self, wanted: u32) -> u32 {
-        let fit = u32::try_from(self.bytes / 4 / CONNECTION_BYTES).unwrap_or(u32::MAX);
+        let fit = u32::try_from(self.connections).unwrap_or(u32::MAX);
         if fit < wanted {
             info!(
                 memory_mib = self.bytes >> 20,
@@ -69,7 +88,7 @@ impl MemoryBudget {
 
     /// How many HTTP/1 connections may be in the middle of a request at once.
     pub fn conversations(self) -> usize {
-        size(self.bytes / 4 / CONVERSATION_BYTES)
+        size(self.bytes / 16 * 3 / CONVERSATION_BYTES)
     }
 
     /// Bytes for HTTP/2 connections, large bodies and large answers.
@@ -79,12 +98,22 @@ impl MemoryBudget {
 
     /// Bytes that were taken from the queues of streams and cannot be sent yet.
     pub fn unsent(self) -> usize {
-        size(self.bytes / 16)
+        size(self.bytes / 32)
     }
 
     /// Bytes of the queues of all streams.
     pub fn queues(self) -> usize {
-        size(self.bytes / 16)
+        size(self.bytes / 32)
+    }
+
+    /// Bytes of snapshots that are being read.
+    pub fn snapshots(self) -> usize {
+        size(self.bytes / 32)
+    }
+
+    /// How many users all streams may be about.
+    pub fn watched_users(self) -> usize {
+        size(self.bytes / 32 / WATCHED_USER_BYTES)
     }
 
     /// Bytes of recent events, kept for streams that resume.
@@ -112,8 +141,8 @@ fn machine_and_container() -> Option<u64> {
     None
 }
 
-/// The limits of address space and data (`ulimit -v`, `ulimit -d`). Half of the address space counts: stacks and
-/// the allocator's reserves take their part of it before they take memory.
+/// The limits of address space and data (`ulimit -v`, `ulimit -d`). Half of the address space counts: the rest is
+/// the program, stacks, and what the allocator reserves in large pieces.
 fn of_the_process() -> Option<u64> {
     let soft = |resource: rlimit::Resource| {
         let soft = resource.get().ok().map(|(soft, _)| soft);
@@ -136,8 +165,10 @@ mod tests {
             let given = MemoryBudget::of(mib << 20);
             let connections = u64::from(given.connections(u32::MAX)) * CONNECTION_BYTES;
             let conversations = given.conversations() as u64 * CONVERSATION_BYTES;
-            let rest = given.bulk() + given.unsent() + given.queues();
-            let rest = (rest + given.recent_events() + given.tokens()) as u64;
+            let of_streams = given.unsent() + given.queues() + given.snapshots();
+            let rest = given.bulk() + of_streams + given.recent_events() + given.tokens();
+            let watched = given.watched_users() as u64 * WATCHED_USER_BYTES;
+            let rest = rest as u64 + watched;
             assert!(connections + conversations + rest <= (mib << 20) / 8 * 7);
         }
     }
@@ -145,7 +176,7 @@ mod tests {
     #[test]
     fn half_a_gibibyte_is_enough_for_20_000_connections() {
         let given = MemoryBudget::of(512 << 20);
-        assert_eq!(given.connections(120_000), 21_845);
+        assert_eq!(given.connections(120_000), 27_306);
         assert_eq!(given.connections(1_000), 1_000);
     }
 

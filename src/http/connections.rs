@@ -125,6 +125,9 @@ impl Connections {
         room: &Arc<Room>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        if let Err(error) = tune(&listener) {
+            warn!(%error, "connections cannot be tuned");
+        }
         let (drain, draining) = watch::channel(());
         let host = |worker: Worker| {
             let host = Host {
@@ -182,9 +185,6 @@ impl Connections {
 
     /// Leaves the connection to a worker.
     fn serve(&self, stream: std::net::TcpStream, held: Held, spread: &mut Spread) {
-        if let Err(error) = tune(&stream) {
-            debug!(%error, "a connection could not be tuned");
-        }
         let loads = self.workers.iter().map(|(_, host)| host.busy.others());
         let Some((runtime, host)) = self.workers.get(spread.next(loads)) else {
             return;
@@ -208,9 +208,10 @@ impl Connections {
     }
 }
 
-fn tune(stream: &std::net::TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
+/// Sets what every connection inherits from its listener, instead of asking the system for each.
+fn tune(listener: &TcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))?;
@@ -290,6 +291,26 @@ mod tests {
         for expected in names {
             let answer = ask(&mut connect().await, "/").await;
             assert!(answer.ends_with(expected), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_inherit_what_their_listener_was_tuned_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        tune(&listener).expect("it can be tuned");
+        let address = listener.local_addr().expect("an address");
+        let _client = TcpStream::connect(address).await.expect("it accepts");
+        let (accepted, _) = listener.accept().await.expect("a connection");
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().expect("it is known"));
+        assert!(socket.keepalive().expect("it is known"));
+        let of_listener = SockRef::from(&listener).send_buffer_size();
+        let sent = socket.send_buffer_size().expect("it is known");
+        assert_eq!(sent, of_listener.expect("it is known"));
+        #[cfg(target_os = "linux")]
+        {
+            let time_out = socket.tcp_user_timeout().expect("it is known");
+            assert_eq!(time_out, Some(TCP_USER_TIMEOUT));
         }
     }
 

@@ -244,17 +244,16 @@ async fn open(
         seat.leave_hyper();
     }
     let _turn = state.admission.turn().await;
-    let stream = state
-        .streams
-        .open(StreamRequest {
-            interest,
-            snapshot: asked.snapshot,
-            last_event_id: asked.last_event_id,
-            caller: caller.name(),
-            closes_by: caller.expires(),
-            credential: caller.credential(),
-        })
-        .await?;
+    let opened = state.streams.open(StreamRequest {
+        interest,
+        snapshot: asked.snapshot,
+        last_event_id: asked.last_event_id,
+        caller: caller.name(),
+        closes_by: caller.expires(),
+        credential: caller.credential(),
+    });
+    // Thousands may wait for their turn, and need no room yet for what comes after.
+    let stream = Box::pin(opened).await?;
     let body = match seat {
         Some(Extension(seat)) => {
             seat.take(stream);

@@ -27,7 +27,12 @@ pub(crate) enum MemoryLimit {
 }
 
 impl MemoryLimit {
-    /// So many MiB. Of an address space twice as many, because half of it is no memory.
+    /// So many MiB of address space, of which a part is no memory.
+    pub(crate) fn address_space_mib(mib: u64) -> Self {
+        Self::AddressSpace(mib * 1_024)
+    }
+
+    /// So many MiB.
     pub(crate) fn mib(mib: u64) -> Self {
         let groups = GROUPS.iter().filter_map(|(root, file)| {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -35,9 +40,20 @@ impl MemoryLimit {
             group(&Path::new(root).join(name), file, mib).ok()
         });
         let group = { groups }.next().map(Self::Group);
-        let limit = group.unwrap_or(Self::AddressSpace(2 * mib * 1_024));
+        let limit = group.unwrap_or(Self::address_space_mib(mib));
         eprintln!("limited by {limit:?}");
         limit
+    }
+
+    /// What the process takes with the kernel's memory for it, where that is known.
+    pub(crate) fn used_mib(&self) -> Option<u64> {
+        let Self::Group(group) = self else {
+            return None;
+        };
+        let mut files = ["memory.usage_in_bytes", "memory.current"].iter();
+        let read = files.find_map(|file| fs::read_to_string(group.join(file)).ok());
+        let bytes: u64 = read?.trim().parse().ok()?;
+        Some(bytes >> 20)
     }
 
     /// The same command, which lives within the limit.

@@ -18,6 +18,7 @@ use super::verifying::{Refused, VerifyingKey};
 use super::{Token, User, Watch};
 use crate::config::{Config, InvalidSetting};
 use crate::http::error::Error;
+use crate::memory_budget::MemoryBudget;
 use crate::telemetry::Metrics;
 
 /// How much memory remembered tokens take at most, in bytes: about 240,000 plain ones.
@@ -61,6 +62,11 @@ impl Weighter<Digest, Arc<User>> for Weight {
     }
 }
 
+/// How much memory remembered tokens may take here.
+fn remembered_bytes() -> u64 {
+    REMEMBERED_BYTES.min(MemoryBudget::detect().tokens() as u64)
+}
+
 impl Tokens {
     /// Reads the keys; none where no kind of token is configured.
     pub(super) fn read(
@@ -91,7 +97,7 @@ impl Tokens {
         Ok(Some(Self {
             own,
             published,
-            remembered: Cache::with_weighter(REMEMBERED_AT_FIRST, REMEMBERED_BYTES, Weight),
+            remembered: Cache::with_weighter(REMEMBERED_AT_FIRST, remembered_bytes(), Weight),
             checks: Checks::new(),
             limits: Limits::new(
                 config.rate_limit,

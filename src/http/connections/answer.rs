@@ -28,6 +28,9 @@ use crate::http::error::{Error, panicked};
 /// Bodies and answers of more bytes than this take a share of the room.
 const SMALL: usize = 16 * 1_024;
 
+/// How many bytes a body takes for each that was read: it is collected in a buffer that grows.
+const GROWTH: usize = 2;
+
 /// How much of an answer hyper is given at once: its buffers hold a copy of it.
 pub(super) const HTTP1_PART: usize = 16 * 1_024;
 pub(super) const HTTP2_PART: usize = 4 * 1_024;
@@ -75,7 +78,7 @@ impl BodyShare {
         let Some(more) = taken.bytes.checked_sub(before).filter(|more| *more > 0) else {
             return true;
         };
-        match (room.bulk(more), &mut taken.shares) {
+        match (room.bulk(GROWTH * more), &mut taken.shares) {
             (Some(share), Some(shares)) => shares.merge(share),
             (Some(share), shares) => *shares = Some(share),
             (None, _) => taken.is_too_much = true,

@@ -42,13 +42,16 @@ pub(super) struct EventWriter {
     host: Arc<Host>,
     /// HTTP/1.0 knows no chunks; there the end of the connection is the end of the body.
     chunked: bool,
-    /// What the connection has yet to take.
-    unsent: Bytes,
+    unsent: Unsent,
     over: bool,
     hang_up: HangUp,
     /// While the connection takes nothing.
     stuck: Option<Box<Stuck>>,
 }
+
+/// What the connection has yet to take.
+#[derive(Debug)]
+struct Unsent(Bytes);
 
 /// A reader that does not read.
 #[derive(Debug)]
@@ -58,10 +61,39 @@ struct Stuck {
 }
 
 /// How far one poll got.
+#[derive(Debug, PartialEq, Eq)]
 enum Wrote {
     All,
     /// As much as one poll may.
     Enough,
+}
+
+impl Unsent {
+    /// Sends as much as the connection takes, and no more than the budget, from which it is taken.
+    fn poll_sent(
+        &mut self,
+        socket: &TcpStream,
+        budget: &mut usize,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Wrote>> {
+        while !self.0.is_empty() {
+            if *budget == 0 {
+                return Poll::Ready(Ok(Wrote::Enough));
+            }
+            let most = self.0.len().min(*budget);
+            match socket.try_write(&self.0[..most]) {
+                Ok(count) => {
+                    self.0.advance(count);
+                    *budget -= count;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    ready!(socket.poll_write_ready(context))?;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(Wrote::All))
+    }
 }
 
 impl EventWriter {
@@ -79,36 +111,11 @@ impl EventWriter {
             events,
             host,
             chunked: version >= Version::HTTP_11,
-            unsent: head_bytes(head, version, Length::Unknown).freeze(),
+            unsent: Unsent(head_bytes(head, version, Length::Unknown).freeze()),
             over: false,
             hang_up,
             stuck: None,
         }
-    }
-
-    fn poll_sent(
-        &mut self,
-        budget: &mut usize,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<Wrote>> {
-        while !self.unsent.is_empty() {
-            if *budget == 0 {
-                return Poll::Ready(Ok(Wrote::Enough));
-            }
-            let most = self.unsent.len().min(*budget);
-            match self.socket.try_write(&self.unsent[..most]) {
-                Ok(count) => {
-                    self.unsent.advance(count);
-                    *budget -= count;
-                    self.stuck = None;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    ready!(self.socket.poll_write_ready(context))?;
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-        Poll::Ready(Ok(Wrote::All))
     }
 
     /// Resolves once a reader that takes nothing should be given up.
@@ -118,9 +125,9 @@ impl EventWriter {
             return Poll::Ready(());
         }
         if self.stuck.is_none() {
-            let share = match self.unsent.len() <= SMALL {
+            let share = match self.unsent.0.len() <= SMALL {
                 true => None,
-                false => match self.host.room.unsent(self.unsent.len()) {
+                false => match self.host.room.unsent(self.unsent.0.len()) {
                     Some(share) => Some(share),
                     None => return Poll::Ready(()),
                 },
@@ -147,7 +154,12 @@ impl Future for EventWriter {
         }
         let mut budget = WRITTEN_AT_ONCE;
         loop {
-            match this.poll_sent(&mut budget, context) {
+            let before = budget;
+            let sent = this.unsent.poll_sent(&this.socket, &mut budget, context);
+            if budget < before {
+                this.stuck = None;
+            }
+            match sent {
                 Poll::Ready(Ok(Wrote::All)) if !this.over => {}
                 Poll::Ready(Ok(Wrote::Enough)) => {
                     context.waker().wake_by_ref();
@@ -157,14 +169,16 @@ impl Future for EventWriter {
                 Poll::Ready(_) => return Poll::Ready(()),
             }
             match ready!(this.events.poll_next(context)) {
-                Some(bytes) => this.unsent = if this.chunked { chunk(&bytes) } else { bytes },
+                Some(bytes) if this.chunked => this.unsent = Unsent(chunk(&bytes)),
+                Some(bytes) => this.unsent = Unsent(bytes),
                 None => {
                     this.over = true;
-                    this.unsent = if this.chunked {
+                    let last = if this.chunked {
                         LAST_CHUNK
                     } else {
                         Bytes::new()
                     };
+                    this.unsent = Unsent(last);
                 }
             }
         }
@@ -179,4 +193,41 @@ fn chunk(bytes: &[u8]) -> Bytes {
         chunk.extend_from_slice(part);
     }
     chunk.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, sink};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fast_reader_of_much_leaves_others_their_turn() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let reader = TcpStream::connect(address).await.expect("it accepts");
+        let (writer, _) = listener.accept().await.expect("a connection");
+        let length = 20 * WRITTEN_AT_ONCE;
+        let read = tokio::spawn(async move {
+            let mut whole = reader.take(length as u64);
+            tokio::io::copy(&mut whole, &mut sink()).await
+        });
+        let mut unsent = Unsent(Bytes::from(vec![b'x'; length]));
+        let mut polls = 0;
+        loop {
+            polls += 1;
+            let mut budget = WRITTEN_AT_ONCE;
+            let sent = poll_fn(|context| unsent.poll_sent(&writer, &mut budget, context));
+            if sent.await.expect("it reads") == Wrote::All {
+                break;
+            }
+            assert_eq!(budget, 0, "it stops only after as much as one poll may");
+        }
+        assert!(polls >= length / WRITTEN_AT_ONCE);
+        let read = read.await.expect("no panic").expect("it reads");
+        assert_eq!(read, length as u64);
+    }
 }

@@ -133,7 +133,8 @@ async fn answer_and_write(
                 writer.await;
             });
         }
-        _ => say_and_close(outside.stream, version, answered).await,
+        // Apart, because this task waits in thousands, and seldom comes here.
+        _ => Box::pin(say_and_close(outside.stream, version, answered)).await,
     }
 }
 

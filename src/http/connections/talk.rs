@@ -17,7 +17,9 @@ const HEAD_STEPS_CROWDED: u32 = 2;
 const HEAD_STEPS_LAST: u32 = 1;
 const HEAD_STEPS: u32 = 10;
 
-/// After how many steps without taking a byte of an answer a client is cut off.
+/// After how many steps without taking a byte of an answer a client is cut off: where all places are taken, and
+/// otherwise.
+const STUCK_STEPS_CROWDED: u32 = 3;
 const STUCK_STEPS: u32 = 30;
 
 /// How many bytes an HTTP/2 client may send that are neither heads nor bodies: so many at once, and so many more for
@@ -157,7 +159,11 @@ impl Talk {
             if self.is_idle() && same {
                 return Judged::Idle;
             }
-            if stuck.is_too_long(self) {
+            let patience = match room.is_crowded() {
+                true => STUCK_STEPS_CROWDED,
+                false => STUCK_STEPS,
+            };
+            if stuck.steps(self) >= patience {
                 return Judged::TooSlow;
             }
             let reads_a_head = same && self.in_progress() == 0 && !self.is_blocked();
@@ -182,7 +188,7 @@ impl Talk {
         loop {
             sleep(STEP).await;
             self.allow(TALK_PER_STEP);
-            if stuck.is_too_long(self) {
+            if stuck.steps(self) >= STUCK_STEPS {
                 return Judged::TooSlow;
             }
             let same = before == self.requests() && self.in_progress() == 0;
@@ -198,7 +204,7 @@ impl Talk {
     /// Resolves once an HTTP/2 client that was told to end takes too long for that.
     pub(super) async fn too_slow_to_end(&self) -> Judged {
         let (mut silent, mut stuck) = (0, Stuck::default());
-        while silent < HEAD_STEPS && !stuck.is_too_long(self) {
+        while silent < HEAD_STEPS && stuck.steps(self) < STUCK_STEPS {
             sleep(STEP).await;
             silent = if self.in_progress() == 0 {
                 silent + 1
@@ -227,12 +233,13 @@ struct Stuck {
 }
 
 impl Stuck {
-    fn is_too_long(&mut self, talk: &Talk) -> bool {
+    /// Looks again, which is to be done each step; for how many steps nothing was taken.
+    fn steps(&mut self, talk: &Talk) -> u32 {
         let written = talk.written.load(Ordering::Relaxed);
         let is_stuck = talk.is_blocked() && written == self.written;
         self.written = written;
         self.steps = if is_stuck { self.steps + 1 } else { 0 };
-        self.steps >= STUCK_STEPS
+        self.steps
     }
 }
 

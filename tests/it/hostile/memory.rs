@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use tokio::sync::Mutex;
+
 use super::http2;
 use super::unread::ask_and_not_read;
 use crate::instance::{Instance, Settings};
@@ -15,6 +17,9 @@ use crate::wait::PATIENCE;
 /// What the instance is given, and how much of it its own memory may take, in MiB.
 const GIVEN: u64 = 512;
 const MOST: u64 = 400;
+
+/// Each of these tests keeps the machine busy, and many files open.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// How long bytes that nobody takes are tried to be sent.
 const SOON: Duration = Duration::from_millis(100);
@@ -106,19 +111,19 @@ const ATTACKS: [Attack; 7] = [
 ];
 
 /// As the scene it is in says, with how much the instance has taken by then.
-async fn is_well(instance: &Instance, scene: &str) {
+async fn is_well(instance: &Instance, limit: &MemoryLimit, scene: &str) {
     let client = instance.client();
     client.ping("alice").await;
     assert_eq!(client.get("/livez").await.status, 200, "{scene}");
     let most = instance.most_resident_kib() / 1_024;
     let now = instance.resident_kib() / 1_024;
-    eprintln!("{scene}: {now} MiB, at most {most} MiB so far");
+    let group = limit.used_mib();
+    eprintln!("{scene}: {now} MiB, at most {most} MiB so far; with the kernel's {group:?}");
     assert!(most <= MOST, "{scene}: {most} MiB");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_client_takes_the_memory_that_an_instance_was_given() {
-    let limit = MemoryLimit::mib(GIVEN);
+async fn no_client_takes_the_memory_of_an_instance_with(limit: MemoryLimit) {
+    let _alone = ALONE.lock().await;
     let instance = Instance::start_within(&Settings::new(), &limit).await;
     let address = instance.address();
     for attack in ATTACKS {
@@ -127,17 +132,30 @@ async fn no_client_takes_the_memory_that_an_instance_was_given() {
             begun.flatten().collect::<Vec<TcpStream>>()
         });
         let held = begun.await.expect("no panic");
-        is_well(&instance, attack.name).await;
+        is_well(&instance, &limit, attack.name).await;
         drop(held);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_client_takes_the_memory_that_an_instance_was_given() {
+    no_client_takes_the_memory_of_an_instance_with(MemoryLimit::mib(GIVEN)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_takes_the_address_space_that_an_instance_was_given() {
+    let limit = MemoryLimit::address_space_mib(GIVEN);
+    no_client_takes_the_memory_of_an_instance_with(limit).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_of_idle_clients_fits_into_what_an_instance_was_given() {
+    let _alone = ALONE.lock().await;
     let limit = MemoryLimit::mib(GIVEN);
     let instance = Instance::start_within(&Settings::new(), &limit).await;
     let mut crowd = crowd::Crowd::around(instance.address()).await;
-    is_well(&instance, &format!("{} idle clients", crowd.clients())).await;
+    let scene = format!("{} idle clients", crowd.clients());
+    is_well(&instance, &limit, &scene).await;
     crowd.is_still_served().await;
-    is_well(&instance, "all of them ping").await;
+    is_well(&instance, &limit, "all of them ping").await;
 }
