@@ -272,7 +272,7 @@ async fn the_document_says_what_to_bring() {
         for (method, operation) in operations.as_object().expect("operations") {
             let what = format!("{method} {path}");
             let security = operation["security"].to_string();
-            let in_query = security.contains("accessToken");
+            let in_query = security.contains("eventsQuery");
             assert_eq!(security.contains("bearer"), !path.ends_with('z'), "{what}");
             assert_eq!(in_query, path == "/v1/events", "{what}");
             for status in ["401", "403", "429"] {
