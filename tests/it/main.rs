@@ -25,6 +25,7 @@ mod clients;
 mod departures;
 mod events;
 mod faults;
+mod generated;
 mod histories;
 mod hostile;
 mod lifecycle;
