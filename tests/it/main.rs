@@ -38,4 +38,5 @@ mod proxies;
 mod resume;
 mod schemathesis;
 mod soak;
+mod tour;
 mod users;
