@@ -2,7 +2,9 @@
 
 mod access;
 mod bytes;
+mod cors_origins;
 mod redis_url;
+mod unknown;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,8 +12,10 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-pub use self::access::{AccessConfig, CorsOrigins, InvalidSetting, RateLimit, Secret};
+pub use self::access::{AccessConfig, InvalidSetting, RateLimit, Secret};
+pub use self::cors_origins::{AllowedOrigin, CorsOrigins};
 pub use self::redis_url::{RedisUrl, Sentinels};
+pub use self::unknown::check_variables;
 
 /// Where the service listens when nothing is set: on this machine only.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -105,6 +109,11 @@ pub struct Config {
     #[arg(long, env = "PRESENCE_CONNECTIONS", value_name = "PRESENCE_CONNECTIONS", default_value_t = DEFAULT_CONNECTIONS, value_parser = connections)]
     pub connections: u32,
 
+    /// How long a connection of a client stays open without a request; longer than load balancers in front keep
+    /// theirs
+    #[arg(long, env = "PRESENCE_KEEP_ALIVE", value_name = "PRESENCE_KEEP_ALIVE", default_value = "75s", value_parser = keep_alive)]
+    pub keep_alive: Duration,
+
     /// Longest time between SIGTERM and the end, over which the event streams are closed
     #[arg(long, env = "PRESENCE_DRAIN", value_name = "PRESENCE_DRAIN", default_value = "10s", value_parser = drain)]
     pub drain: Duration,
@@ -181,6 +190,7 @@ impl Default for Config {
             lookup_limit: 1_000,
             stream_max_age: Duration::from_secs(1_800),
             connections: DEFAULT_CONNECTIONS,
+            keep_alive: Duration::from_secs(75),
             drain: Duration::from_secs(10),
             docs: Switch::On,
             access: AccessConfig::default(),
@@ -214,6 +224,10 @@ fn last_seen(text: &str) -> Result<Duration, String> {
 
 fn stream_max_age(text: &str) -> Result<Duration, String> {
     bounded(text, Duration::from_secs(1), Duration::from_secs(7 * DAY))
+}
+
+fn keep_alive(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::from_secs(1), Duration::from_secs(DAY))
 }
 
 fn drain(text: &str) -> Result<Duration, String> {
@@ -285,6 +299,7 @@ mod tests {
                 (history(&text), 1_000, 604_800_000),
                 (last_seen(&text), 0, 315_360_000_000),
                 (stream_max_age(&text), 1_000, 604_800_000),
+                (keep_alive(&text), 1_000, 86_400_000),
                 (drain(&text), 0, 3_600_000),
             ] {
                 let expected = Some(given).filter(|given| (least..=most).contains(given));

@@ -13,8 +13,11 @@ mod front;
 mod guard;
 mod health;
 mod input;
+mod json_line;
 mod online;
 mod parts;
+mod problem;
+mod query;
 mod refused_stream;
 mod response_headers;
 mod users;
@@ -66,7 +69,7 @@ pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) ->
     let (api, document) = api().split_for_parts();
     let mut all = api.merge(documents::routes(&document));
     if config.docs == Switch::On {
-        all = all.merge(docs::routes(documents::PATH));
+        all = all.merge(docs::routes());
     }
     all = all
         .fallback(not_found)
@@ -85,7 +88,9 @@ pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) ->
     let front = |state| {
         let state = Arc::new(state);
         let pings = (!are_pings_seen).then(|| Arc::clone(&state));
-        Front::new(all.clone().with_state(state), pings).guarded(guard.clone())
+        Front::new(all.clone().with_state(state), pings)
+            .guarded(guard.clone())
+            .for_pages(config.access.cors_origins.is_some())
     };
     states.map(front).collect()
 }
@@ -108,7 +113,7 @@ pub fn openapi() -> String {
 }
 
 fn api() -> OpenApiRouter<Arc<AppState>> {
-    OpenApiRouter::with_openapi(ApiDocument::openapi())
+    let mut api = OpenApiRouter::with_openapi(ApiDocument::openapi())
         .routes(routes!(users::connect))
         .routes(routes!(users::ping))
         .routes(routes!(users::disconnect))
@@ -121,5 +126,7 @@ fn api() -> OpenApiRouter<Arc<AppState>> {
         )
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
-        .routes(routes!(health::metrics))
+        .routes(routes!(health::metrics));
+    documents::finish(api.get_openapi_mut());
+    api
 }

@@ -21,6 +21,7 @@ pub mod presence;
 mod server;
 pub mod store;
 pub mod telemetry;
+mod trust;
 mod workers;
 
 pub use self::healthcheck::healthcheck;

@@ -1,12 +1,13 @@
 //! The `presence` program.
 
+use std::env;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use presence::config::Config;
+use presence::config::{Config, check_variables};
 use presence::telemetry::Log;
 use presence::{Server, ServerError};
 use tokio::runtime::Runtime;
@@ -80,6 +81,8 @@ fn failed(why: &str) -> ExitCode {
 
 async fn run(config: Config) -> Result<ExitCode, ServerError> {
     let mut signals = Signals::listen();
+    check_variables(env::vars_os().map(|(name, _)| name))?;
+    warn_of_an_ignored_port(&config);
     let server = Server::new(config)?;
     let store = server.store_kind();
     let mut running = tokio::select! {
@@ -106,6 +109,15 @@ async fn run(config: Config) -> Result<ExitCode, ServerError> {
             let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
             Ok(ExitCode::from(BY_SIGNAL + number))
         }
+    }
+}
+
+/// `PRESENCE_PORT` is what Kubernetes says about a Service, such as `tcp://10.0.0.1:80`. A number there was meant for us.
+fn warn_of_an_ignored_port(config: &Config) {
+    let port = env::var("PRESENCE_PORT").unwrap_or_default();
+    if port.parse::<u16>().is_ok() {
+        let address = config.listen_address();
+        warn!(%address, "PRESENCE_PORT is no setting and is ignored; set PORT or PRESENCE_LISTEN");
     }
 }
 

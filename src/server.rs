@@ -164,6 +164,7 @@ impl Server {
                 listener,
                 vec![worker],
                 METRICS_CONNECTIONS,
+                self.config.keep_alive,
                 &Room::of(MemoryBudget::of(METRICS_MEMORY)),
                 Arc::clone(&self.metrics),
             );
@@ -177,6 +178,7 @@ impl Server {
             listener,
             serving.collect(),
             self.connections,
+            self.config.keep_alive,
             &self.room,
             self.metrics,
         );

@@ -49,7 +49,7 @@ pub(super) fn event(epoch: Epoch, event: &PresenceEvent) -> Bytes {
             let offline = UserOffline {
                 user_id,
                 timestamp,
-                reason: reason.as_str(),
+                reason,
                 last_seen_at,
             };
             message(cursor, "user.offline", &offline)
@@ -95,7 +95,6 @@ pub(super) fn ready(cursor: Cursor, count: Option<usize>) -> Bytes {
 
 /// `presence.end`, without an `id`: the client goes on from the one it has.
 pub(super) fn end(reason: EndReason) -> String {
-    let reason = reason.as_str();
     let mut text = String::new();
     block(&mut text, "presence.end", &PresenceEnd { reason });
     text
@@ -103,7 +102,6 @@ pub(super) fn end(reason: EndReason) -> String {
 
 /// `presence.reset`.
 pub(super) fn reset(cursor: Cursor, reason: ResetReason) -> Bytes {
-    let reason = reason.as_str();
     message(cursor, "presence.reset", &PresenceReset { reason })
 }
 

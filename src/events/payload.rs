@@ -1,9 +1,9 @@
 //! What the `data` of each message holds, in JSON: the same types are written and documented.
 
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{PartialSchema, ToSchema};
 
-use crate::presence::{Timestamp, UserId};
+use crate::presence::{Reason, Timestamp, UserId};
 
 /// `user.online`: the user's first connection opened.
 #[derive(Debug, Serialize, ToSchema)]
@@ -28,8 +28,8 @@ pub struct UserOffline<'a> {
     #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:01:10.456Z")]
     pub timestamp: Timestamp,
     /// `disconnected` when a call closed the last connection, `expired` when its pings stopped.
-    #[schema(value_type = String, pattern = "^(expired|disconnected)$", example = "expired")]
-    pub reason: &'static str,
+    #[schema(schema_with = Reason::schema)]
+    pub reason: Reason,
     /// The last moment the user was known to be alive.
     #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:10.400Z")]
     pub last_seen_at: Timestamp,
@@ -58,14 +58,14 @@ pub struct PresenceReady {
 /// `presence.end`: the last message of a stream that the server ends. It has no `id`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PresenceEnd {
-    /// `max-age`, `draining`, `token-expired`, `too-slow`, `store-lost`, `store-unreachable`,
-    /// `too-many-streams` or `overloaded`.
-    #[schema(value_type = String, pattern = "^(max-age|draining|token-expired|too-slow|store-lost|store-unreachable|too-many-streams|overloaded)$", example = "max-age")]
-    pub reason: &'static str,
+    /// Why the server ends the stream.
+    #[schema(schema_with = EndReason::schema)]
+    pub reason: EndReason,
 }
 
 /// Why the server ends a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum EndReason {
     /// The stream reached its age.
     MaxAge,
@@ -111,13 +111,14 @@ impl EndReason {
 /// one follows.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PresenceReset {
-    /// `unknown-cursor`, `history-gone`, `data-lost` or `snapshot-incomplete`.
-    #[schema(value_type = String, pattern = "^(unknown-cursor|history-gone|data-lost|snapshot-incomplete)$", example = "history-gone")]
-    pub reason: &'static str,
+    /// Why the stream starts anew.
+    #[schema(schema_with = ResetReason::schema)]
+    pub reason: ResetReason,
 }
 
 /// Why a stream starts anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum ResetReason {
     /// The cursor is not one of ours.
     UnknownCursor,

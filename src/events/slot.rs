@@ -1,27 +1,25 @@
 //! What the hub and whoever writes a response share of one stream.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+mod state;
 
-use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::frame::{self, KEEP_ALIVE};
+use self::state::{Stage, State, wake};
 use super::index::GroupId;
 use super::payload::EndReason;
 use super::stream::{Credential, Interest};
-use super::waiting::{Waiting, WaitingShare};
+use super::waiting::Waiting;
 use crate::presence::Position;
 
 /// How many events may wait for a reader before it is cut off. They are shared, so a full queue
 /// costs 128 KiB; at a hundred events a second it gives a reader forty seconds. Where many readers are slow,
 /// [`Waiting`] cuts them off sooner.
 const LIVE_LIMIT: usize = 4_096;
-
-/// How many bytes one poll hands to the connection at most, to be written with one call.
-const BURST_BYTES: usize = 32 * 1_024;
 
 /// After so many keep-alives in a row, about a minute, a stream is told a newer cursor.
 const QUIET_ROUNDS: u8 = 6;
@@ -49,42 +47,6 @@ pub(super) struct Opening {
     pub(super) credential: Option<Arc<dyn Credential>>,
 }
 
-#[derive(Debug)]
-struct State {
-    /// Comes before anything live: a replay, a snapshot, and that the stream has caught up.
-    prologue: VecDeque<Bytes>,
-    /// Events in order, from the hub.
-    live: VecDeque<Bytes>,
-    /// How many bytes of `prologue` no other stream holds.
-    own_bytes: usize,
-    share: WaitingShare,
-    /// Whether to send a comment when there is nothing else.
-    comment: bool,
-    /// Whether the reader was told when to reconnect.
-    greeted: bool,
-    /// Whether the reader was told that it has caught up.
-    caught_up: bool,
-    /// The generation of the ring that is followed; everything up to the position has been told, or
-    /// is about to be.
-    known: Option<(u64, Position)>,
-    /// How many keep-alives came since the last message.
-    quiet: u8,
-    stage: Stage,
-    reader: Option<Waker>,
-    feeder: Option<Waker>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Open,
-    /// The reader takes what waits, and then the reason.
-    Ending(EndReason),
-    /// The reader was told the reason.
-    Told,
-    /// The reader gets nothing more.
-    Over,
-}
-
 /// What became of an event that was offered to a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
@@ -101,27 +63,13 @@ impl Slot {
         opening: Opening,
         waiting: &Arc<Waiting>,
     ) -> Self {
-        let state = State {
-            prologue: VecDeque::new(),
-            live: VecDeque::new(),
-            own_bytes: 0,
-            share: WaitingShare::of(waiting),
-            comment: true,
-            greeted: false,
-            caught_up: false,
-            known: None,
-            quiet: 0,
-            stage: Stage::Open,
-            reader: None,
-            feeder: None,
-        };
         Self {
             id,
             group,
             interest,
             snapshot: opening.snapshot,
             credential: opening.credential,
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(waiting)),
         }
     }
 
@@ -320,117 +268,6 @@ impl Slot {
         }
         state.reader = Some(context.waker().clone());
         Poll::Pending
-    }
-}
-
-impl State {
-    fn start_anew(&mut self) {
-        self.known = None;
-        self.caught_up = false;
-        self.drop_queues();
-    }
-
-    fn waiting_bytes(&self) -> usize {
-        self.own_bytes + (self.prologue.len() + self.live.len()) * size_of::<Bytes>()
-    }
-
-    /// Counts what waits; ends the stream where there is no room for it.
-    fn count(&mut self) -> bool {
-        let fits = self.share.set(self.waiting_bytes());
-        if !fits {
-            self.end(EndReason::TooSlow);
-        }
-        fits
-    }
-
-    fn is_open(&self) -> bool {
-        self.stage == Stage::Open
-    }
-
-    fn end(&mut self, reason: EndReason) {
-        self.stage = Stage::Ending(reason);
-        if !reason.delivers_what_waits() {
-            self.drop_queues();
-        }
-        wake(&mut self.reader);
-        wake(&mut self.feeder);
-    }
-
-    fn drop_queues(&mut self) {
-        self.prologue = VecDeque::new();
-        self.live = VecDeque::new();
-        self.own_bytes = 0;
-        self.share.set(0);
-    }
-
-    /// What waits, as much of it as goes into one write; at the end the reason.
-    fn take(&mut self) -> Option<Bytes> {
-        let queue = if self.prologue.is_empty() {
-            &mut self.live
-        } else {
-            &mut self.prologue
-        };
-        let bytes = match queue.pop_front() {
-            Some(first) => {
-                let bytes = burst(first, queue);
-                if queue.is_empty() {
-                    *queue = VecDeque::new();
-                }
-                bytes
-            }
-            None => self.when_nothing_waits()?,
-        };
-        if self.prologue.is_empty() {
-            self.own_bytes = 0;
-            wake(&mut self.feeder);
-        }
-        self.share.set(self.waiting_bytes());
-        self.comment = false;
-        Some(bytes).map(|bytes| self.greet(bytes))
-    }
-
-    fn when_nothing_waits(&mut self) -> Option<Bytes> {
-        match self.stage {
-            Stage::Open if self.comment => Some(KEEP_ALIVE),
-            Stage::Ending(reason) => {
-                self.stage = Stage::Told;
-                Some(frame::end(reason).into())
-            }
-            Stage::Open | Stage::Told | Stage::Over => None,
-        }
-    }
-
-    /// Says when to reconnect in the first block that has data.
-    fn greet(&mut self, bytes: Bytes) -> Bytes {
-        if self.greeted || bytes == KEEP_ALIVE {
-            return bytes;
-        }
-        self.greeted = true;
-        let mut greeted = BytesMut::from(frame::retry().as_bytes());
-        greeted.extend_from_slice(&bytes);
-        greeted.freeze()
-    }
-}
-
-fn burst(first: Bytes, queue: &mut VecDeque<Bytes>) -> Bytes {
-    match queue.front() {
-        Some(next) if first.len() + next.len() <= BURST_BYTES => {}
-        _ => return first,
-    }
-    let mut bytes = BytesMut::from(&*first);
-    while let Some(next) = queue.front() {
-        if bytes.len() + next.len() > BURST_BYTES {
-            break;
-        }
-        bytes.extend_from_slice(next);
-        queue.pop_front();
-    }
-    bytes.freeze()
-}
-
-fn wake(waker: &mut Option<Waker>) {
-    if let Some(waker) = waker.take() {
-        waker.wake();
     }
 }
 

@@ -1,10 +1,11 @@
 //! Who calls, and what that caller may do.
 //!
-//! A handler asks for what it needs as an argument: [`ActingFor`] a user, [`Seeing`] a user,
+//! A handler asks for what it needs as an argument: [`ActingFor`] a user, [`Disconnecting`] or [`Seeing`] a user,
 //! [`SeeingEveryone`], or the [`Caller`] itself where the request's body names the users.
 
 mod access;
 mod checks;
+mod claims;
 mod extract;
 mod jwks;
 mod keys;
@@ -19,7 +20,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 pub(crate) use self::access::Access;
-pub(super) use self::extract::{ActingFor, Seeing, SeeingEveryone, SeeingMetrics, StreamCaller};
+pub(super) use self::extract::{
+    ActingFor, Disconnecting, Seeing, SeeingEveryone, SeeingMetrics, StreamCaller,
+};
 use self::keys::ApiKey;
 use self::limits::Allowance;
 pub(super) use self::verifying::Refused;

@@ -115,11 +115,13 @@ impl Places {
 }
 
 impl Connections {
-    /// Serves at most `most` connections of `listener` at once by the `workers`, of whom there is at least one.
+    /// Serves at most `most` connections of `listener` at once by the `workers`, of whom there is at least one. Each
+    /// may be idle for `keep_alive`.
     pub(crate) fn new(
         listener: TcpListener,
         workers: Vec<Worker>,
         most: u32,
+        keep_alive: Duration,
         room: &Arc<Room>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -131,6 +133,7 @@ impl Connections {
             let host = Host {
                 front: worker.front,
                 room: Arc::clone(room),
+                keep_alive,
                 http1: http1::protocol(),
                 drain: draining.clone(),
                 busy: Busy::default(),
@@ -256,7 +259,14 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let metrics = Arc::new(Metrics::new());
         let room = Room::of(MemoryBudget::of(0));
-        let mut connections = Connections::new(listener, workers, 8, &room, metrics);
+        let mut connections = Connections::new(
+            listener,
+            workers,
+            8,
+            Duration::from_secs(75),
+            &room,
+            metrics,
+        );
         tokio::spawn(async move { connections.accept_until(pending()).await });
         address
     }

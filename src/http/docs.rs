@@ -1,4 +1,4 @@
-//! `/docs`: Swagger UI, from the memory of the program.
+//! `/docs`: a page of our own over the files of Swagger UI, from the memory of the program.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -32,33 +32,58 @@ const PAGE_HEADERS: [(HeaderName, HeaderValue); 3] = [
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
 ];
 
-/// The page and its files; it shows the document at `document`.
-pub(super) fn routes(document: &'static str) -> Router<Arc<AppState>> {
-    let config = Arc::new(Config::from(document));
-    let index = Arc::clone(&config);
+const INDEX: &str = "index.html";
+
+/// The files of Swagger UI that the page needs. Its own page is not among them.
+const SWAGGER_FILES: [&str; 3] = [
+    "swagger-ui.css",
+    "swagger-ui-bundle.js",
+    "favicon-32x32.png",
+];
+
+/// The page and its files.
+pub(super) fn routes() -> Router<Arc<AppState>> {
     Router::new()
         .route("/docs", get(async || Redirect::to("/docs/")))
-        .route("/docs/", get(async move || file("index.html", index)))
+        .route("/docs/", get(async || file(INDEX)))
         .route(
             "/docs/{*file}",
-            get(async move |name: Result<Path<String>, PathRejection>| {
+            get(async |name: Result<Path<String>, PathRejection>| {
                 let Path(name) = name.map_err(|_| Error::NotFound)?;
-                file(&name, config)
+                file(&name)
             }),
         )
 }
 
-fn file(name: &str, config: Arc<Config<'static>>) -> Result<Response, Error> {
-    let file = serve(name, config).map_err(|error| Error::Internal(error.to_string()))?;
+fn file(name: &str) -> Result<Response, Error> {
+    let own = |content_type: &'static str, text: &'static str| {
+        let content_type = [(CONTENT_TYPE, content_type)];
+        (content_type, PAGE_HEADERS, text).into_response()
+    };
+    Ok(match name {
+        INDEX => own("text/html; charset=utf-8", include_str!("docs/index.html")),
+        "page.js" => own(
+            "text/javascript; charset=utf-8",
+            include_str!("docs/page.js"),
+        ),
+        "page.css" => own("text/css; charset=utf-8", include_str!("docs/page.css")),
+        name if SWAGGER_FILES.contains(&name) => swagger_file(name)?,
+        _ => return Err(Error::NotFound),
+    })
+}
+
+fn swagger_file(name: &str) -> Result<Response, Error> {
+    let file = serve(name, Arc::new(Config::default()));
     let SwaggerFile {
         bytes,
         content_type,
         gzpipped,
         ..
-    } = file.ok_or(Error::NotFound)?;
+    } = file
+        .map_err(|error| Error::Internal(error.to_string()))?
+        .ok_or(Error::NotFound)?;
     let bytes = match bytes {
         Cow::Borrowed(bytes) => Bytes::from_static(bytes),
-        // The one file that says where the document is.
         Cow::Owned(bytes) => bytes.into(),
     };
     let mut response = (PAGE_HEADERS, Body::from(bytes)).into_response();

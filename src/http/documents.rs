@@ -1,5 +1,7 @@
 //! The OpenAPI document.
 
+mod examples;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -7,23 +9,32 @@ use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{OpenApi as OpenApiDocument, RefOr, Required};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use super::AppState;
-use super::error::Problem;
 use super::parts::in_parts;
+use super::problem::{Problem, ProblemType};
 use crate::events::{
     PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline,
 };
+
+/// The operations that can be called without a body.
+const BODY_IS_OPTIONAL: [&str; 3] = ["connect", "ping", "disconnect"];
 
 /// What the document says beside the operations, which their handlers describe.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(
         title = "Presence",
-        description = "Who is online, right now.\n\nApps call `connect`, then `ping` every `pingIntervalMs`, then `disconnect`; back ends ask about many users in one call; dashboards hold one stream of `user.online` and `user.offline`.\n\nTimes are RFC 3339 in UTC with milliseconds. Every refusal is a problem document of RFC 9457 whose `type` is stable per cause.",
+        description = "Who is online, right now.",
+        contact(name = "The operators of this service"),
+        license(name = "MIT", identifier = "MIT"),
     ),
+    servers((url = "/", description = "The service that this document comes from")),
     tags(
         (name = "users", description = "One user: come online, stay, leave, look"),
         (name = "online", description = "Many users: look up, list, count"),
@@ -31,7 +42,7 @@ use crate::events::{
         (name = "operations", description = "Health, metrics"),
     ),
     components(schemas(Problem, ListedUserId, UserOnline, UserOffline, PresenceSnapshot, PresenceReady, PresenceReset, PresenceEnd)),
-    modifiers(&Security)
+    modifiers(&Description, &Security)
 )]
 pub(super) struct ApiDocument;
 
@@ -62,31 +73,76 @@ pub(super) struct UserIdInPath {
     user_id: String,
 }
 
+/// What the document begins with.
+struct Description;
+
+impl Modify for Description {
+    fn modify(&self, document: &mut OpenApiDocument) {
+        let text = format!(
+            "Who is online, right now.\n\n\
+             Apps call `connect`, then `ping` every `pingIntervalMs`, then `disconnect`; back ends ask about many \
+             users in one call; dashboards hold one stream of `user.online` and `user.offline`.\n\n\
+             Times are RFC 3339 in UTC with milliseconds. A name that a call does not know, in the query or in the \
+             body, is refused.\n\n\
+             ## Problems\n\n\
+             Every refusal is a problem document of RFC 9457, whose `type` is stable.\n\n\
+             <details>\n<summary>All types of problems</summary>\n\n{}\n</details>\n",
+            ProblemType::table()
+        );
+        document.info.description = Some(text);
+    }
+}
+
 /// How a caller says who it is.
 struct Security;
 
 impl Modify for Security {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+    fn modify(&self, document: &mut OpenApiDocument) {
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some(
                 "A user's JWT, or the API key of a server or dashboard. Needs nothing where the service runs open, on loopback.",
             ))
             .build();
-        let description = "The same, for clients that cannot set a header";
+        let description = "Only for `/v1/events`: the same token or key, for clients that cannot send a header, \
+             such as a browser's `EventSource`.";
         let query = ApiKeyValue::with_description("access_token", description);
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-        components.add_security_scheme("accessToken", SecurityScheme::ApiKey(ApiKey::Query(query)));
+        // The page shows them in the order of their names, and this one is second.
+        components.add_security_scheme("eventsQuery", SecurityScheme::ApiKey(ApiKey::Query(query)));
+    }
+}
+
+/// Adds to the described operations what their macro cannot say.
+pub(super) fn finish(document: &mut OpenApiDocument) {
+    for item in document.paths.paths.values_mut() {
+        let operations = [item.get.as_mut(), item.post.as_mut()];
+        for operation in operations.into_iter().flatten() {
+            examples::add_problems(operation);
+            let name = operation.operation_id.as_deref().unwrap_or_default();
+            if let Some(RefOr::T(body)) = &mut operation.request_body {
+                let optional = BODY_IS_OPTIONAL.contains(&name);
+                body.required = Some(if optional {
+                    Required::False
+                } else {
+                    Required::True
+                });
+            }
+            if operation.security.as_deref() == Some(&[SecurityRequirement::default()]) {
+                operation.security = Some(Vec::new());
+            }
+        }
     }
 }
 
 /// The path of the document.
-pub(super) const PATH: &str = "/openapi.json";
+const PATH: &str = "/openapi.json";
 
 /// The document itself.
-pub(super) fn routes(document: &utoipa::openapi::OpenApi) -> Router<Arc<AppState>> {
-    let json: Bytes = document.to_json().unwrap_or_default().into();
+pub(super) fn routes(document: &OpenApiDocument) -> Router<Arc<AppState>> {
+    let json = document.to_json().unwrap_or_default() + "\n";
+    let json = Bytes::from(json);
     let serve = move || {
         let json = json.clone();
         async move { in_parts(([(CONTENT_TYPE, "application/json")], json).into_response()) }

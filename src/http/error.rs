@@ -1,18 +1,19 @@
-//! Every refusal, as a problem document of RFC 9457, from one table.
+//! Every refusal, and the response to it.
 
 use std::any::Any;
+use std::fmt;
 use std::time::Duration;
 
-use axum::Json;
+use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use thiserror::Error;
 use tracing::{debug, error};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::IntoResponses;
 
 use super::auth::Refused;
+use super::json_line::JsonLine;
+use super::problem::{Problem, ProblemType};
 use super::refused_stream::Passing;
 use super::response_headers;
 use crate::events::{Full, OpenError, StreamRefusal};
@@ -49,6 +50,11 @@ pub(super) enum Error {
         field: &'static str,
         why: &'static str,
     },
+    #[error("{name}: this call has no such query parameter; {}", Takes(known))]
+    UnknownParameter {
+        name: String,
+        known: &'static [&'static str],
+    },
     #[error("limit: a number from 1 to {0}")]
     Limit(usize),
     #[error("cursor: it is not the nextCursor of an earlier page")]
@@ -66,6 +72,8 @@ pub(super) enum Error {
     NoCredential,
     #[error("{0}")]
     BadCredential(&'static str),
+    #[error("{}", Refused::EXPIRED.0)]
+    TokenExpired,
     #[error("the credential is not for user {:?}", .0.as_str())]
     MayNotActFor(UserId),
     #[error("the credential does not let you see user {:?}", .0.as_str())]
@@ -100,7 +108,10 @@ pub(super) enum Error {
     StoreOverloaded,
     #[error("this instance has no memory left for the call; try again")]
     Overloaded,
-    #[error("the request line and the header fields are larger than 16 KiB")]
+    #[error(
+        "the request line and the header fields are larger than 16 KiB; \
+         POST /v1/events and POST /v1/online take long lists of ids in their bodies"
+    )]
     HeadTooLarge,
     #[error("this is no request of HTTP/1.1 or HTTP/2")]
     NotHttp,
@@ -108,91 +119,58 @@ pub(super) enum Error {
     Internal(String),
 }
 
+/// Which parameters a call takes, in words.
+struct Takes<'a>(&'a [&'static str]);
+
+impl fmt::Display for Takes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("it takes none"),
+            known => write!(f, "it takes {}", known.join(", ")),
+        }
+    }
+}
+
 impl Error {
-    /// Status, name of the problem type, and title. Both names are stable.
-    fn kind(&self) -> (StatusCode, &'static str, &'static str) {
-        use StatusCode as S;
+    /// What its problem document says about the kind of cause.
+    fn problem_type(&self) -> ProblemType {
+        use ProblemType as P;
         match self {
-            Self::UserId(_) | Self::UserIdNotUtf8 | Self::ListedUserId { .. } => {
-                (S::BAD_REQUEST, "invalid-user-id", "Invalid user id")
-            }
-            Self::NoUserIds => (S::BAD_REQUEST, "no-user-ids", "No user ids"),
-            Self::TooManyUserIds { .. } => {
-                (S::BAD_REQUEST, "too-many-user-ids", "Too many user ids")
-            }
-            Self::ConnectionId(_) | Self::OneOrAll => (
-                S::BAD_REQUEST,
-                "invalid-connection-id",
-                "Invalid connection id",
-            ),
-            Self::Json(_) => (S::BAD_REQUEST, "invalid-json", "Invalid JSON"),
-            Self::Query { .. } => (S::BAD_REQUEST, "invalid-query", "Invalid query parameter"),
-            Self::Limit(_) => (S::BAD_REQUEST, "invalid-limit", "Invalid limit"),
-            Self::Cursor => (S::BAD_REQUEST, "invalid-cursor", "Invalid cursor"),
-            Self::Body => (S::BAD_REQUEST, "unreadable-body", "Unreadable body"),
-            Self::Host(_) => (S::BAD_REQUEST, "invalid-host", "Invalid Host header"),
-            Self::NotLocal(_) => (
-                S::FORBIDDEN,
-                "open-mode-local-only",
-                "Open mode serves this machine only",
-            ),
-            Self::NoCredential => (S::UNAUTHORIZED, "no-credential", "No credential"),
-            Self::BadCredential(_) => (S::UNAUTHORIZED, "bad-credential", "Bad credential"),
+            Self::UserId(_) | Self::UserIdNotUtf8 | Self::ListedUserId { .. } => P::InvalidUserId,
+            Self::NoUserIds => P::NoUserIds,
+            Self::TooManyUserIds { .. } => P::TooManyUserIds,
+            Self::ConnectionId(_) | Self::OneOrAll => P::InvalidConnectionId,
+            Self::Json(_) => P::InvalidJson,
+            Self::Query { .. } | Self::UnknownParameter { .. } => P::InvalidQuery,
+            Self::Limit(_) => P::InvalidLimit,
+            Self::Cursor => P::InvalidCursor,
+            Self::Body => P::UnreadableBody,
+            Self::Host(_) => P::InvalidHost,
+            Self::NotLocal(_) => P::OpenModeLocalOnly,
+            Self::NoCredential => P::NoCredential,
+            Self::TokenExpired => P::TokenExpired,
+            Self::BadCredential(_) => P::BadCredential,
             Self::MayNotActFor(_)
             | Self::MayNotSee(_)
             | Self::MayNotSeeEveryone
-            | Self::MayNotSeeMetrics => (S::FORBIDDEN, "not-allowed", "Not allowed"),
-            Self::Refused(Refusal::ConnectionClosed) => {
-                (S::CONFLICT, "connection-closed", "Connection closed")
-            }
-            Self::Refused(Refusal::TooManyConnections { .. }) => {
-                (S::CONFLICT, "too-many-connections", "Too many connections")
-            }
-            Self::TooManyCalls(_) => (S::TOO_MANY_REQUESTS, "too-many-calls", "Too many calls"),
-            Self::TooManyStreams(_) => {
-                (S::TOO_MANY_REQUESTS, "too-many-streams", "Too many streams")
-            }
-            Self::KeysUnreachable => (
-                S::SERVICE_UNAVAILABLE,
-                "keys-unreachable",
-                "Keys unreachable",
-            ),
-            Self::TooManyTokens => (
-                S::SERVICE_UNAVAILABLE,
-                "too-many-tokens",
-                "Too many tokens to verify",
-            ),
-            Self::NotFound => (S::NOT_FOUND, "not-found", "Not found"),
-            Self::MethodNotAllowed => (
-                S::METHOD_NOT_ALLOWED,
-                "method-not-allowed",
-                "Method not allowed",
-            ),
-            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
-            Self::BodyTimeout => (S::REQUEST_TIMEOUT, "body-timeout", "Body timeout"),
-            Self::UnsupportedMediaType => (
-                S::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-media-type",
-                "Unsupported media type",
-            ),
-            Self::StoreUnreachable(_) => (
-                S::SERVICE_UNAVAILABLE,
-                "store-unreachable",
-                "Store unreachable",
-            ),
-            Self::StoreOverloaded => (
-                S::SERVICE_UNAVAILABLE,
-                "store-overloaded",
-                "Store overloaded",
-            ),
-            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
-            Self::HeadTooLarge => (
-                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "head-too-large",
-                "Head too large",
-            ),
-            Self::NotHttp => (S::BAD_REQUEST, "not-http", "Not HTTP"),
-            Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal-error", "Internal error"),
+            | Self::MayNotSeeMetrics => P::NotAllowed,
+            Self::Refused(Refusal::ConnectionClosed) => P::ConnectionClosed,
+            Self::Refused(Refusal::TooManyConnections { .. }) => P::TooManyConnections,
+            Self::TooManyCalls(_) => P::TooManyCalls,
+            Self::TooManyStreams(_) => P::TooManyStreams,
+            Self::KeysUnreachable => P::KeysUnreachable,
+            Self::TooManyTokens => P::TooManyTokens,
+            Self::NotFound => P::NotFound,
+            Self::MethodNotAllowed => P::MethodNotAllowed,
+            Self::BodyTooLarge => P::BodyTooLarge,
+            Self::BodyTimeout => P::BodyTimeout,
+            Self::UnsupportedMediaType => P::UnsupportedMediaType,
+            Self::StoreUnreachable(_) => P::StoreUnreachable,
+            Self::StoreOverloaded => P::StoreOverloaded,
+            Self::Overloaded => P::Overloaded,
+            Self::HeadTooLarge => P::HeadTooLarge,
+            Self::NotHttp => P::NotHttp,
+            Self::Internal(_) => P::InternalError,
         }
     }
 
@@ -215,8 +193,8 @@ impl Error {
     fn challenge(&self) -> Option<HeaderValue> {
         let challenge = match self {
             Self::NoCredential => "Bearer realm=\"presence\"".to_owned(),
-            Self::BadCredential(why) => format!(
-                "Bearer realm=\"presence\", error=\"invalid_token\", error_description=\"{why}\""
+            Self::TokenExpired | Self::BadCredential(_) => format!(
+                "Bearer realm=\"presence\", error=\"invalid_token\", error_description=\"{self}\""
             ),
             Self::MayNotActFor(_)
             | Self::MayNotSee(_)
@@ -228,24 +206,6 @@ impl Error {
         };
         HeaderValue::from_str(&challenge).ok()
     }
-}
-
-/// A problem document of RFC 9457.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Problem {
-    /// The cause, stable: `urn:presence:problem:` and a name.
-    #[serde(rename = "type")]
-    #[schema(format = "uri", example = "urn:presence:problem:invalid-user-id")]
-    kind: String,
-    /// The cause in words, the same for every problem of the type.
-    #[schema(example = "Invalid user id")]
-    title: &'static str,
-    /// The HTTP status.
-    #[schema(minimum = 400, maximum = 599, example = 400)]
-    status: u16,
-    /// What is wrong with this request; names the field.
-    #[schema(example = "userId: a user id has 1 to 128 bytes of UTF-8")]
-    detail: String,
 }
 
 /// A bad id, cursor, limit, query or JSON, none or too many ids.
@@ -312,9 +272,15 @@ pub(super) struct UnsupportedMediaType(#[allow(dead_code)] Problem);
 )]
 pub(super) struct StoreUnreachable(#[allow(dead_code)] Problem);
 
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
+        Self::new(error.problem_type(), error.to_string())
+    }
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let (status, name, title) = self.kind();
+        let status = self.problem_type().status();
         match &self {
             Self::Internal(cause) => error!(%cause, "a call failed"),
             // The link to the store says once that it is lost; an outage must not fill a disk.
@@ -322,13 +288,7 @@ impl IntoResponse for Error {
             _ => {}
         }
         let (passing, challenge) = (self.passing(), self.challenge());
-        let problem = Problem {
-            kind: format!("urn:presence:problem:{name}"),
-            title,
-            status: status.as_u16(),
-            detail: self.to_string(),
-        };
-        let mut response = (status, Json(problem)).into_response();
+        let mut response = (status, JsonLine(Problem::from(&self))).into_response();
         if let Some(passing) = passing {
             response.extensions_mut().insert(passing);
         }
@@ -368,8 +328,11 @@ impl From<OpenError> for Error {
 }
 
 impl From<Refused> for Error {
-    fn from(Refused(why): Refused) -> Self {
-        Self::BadCredential(why)
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::EXPIRED => Self::TokenExpired,
+            Refused(why) => Self::BadCredential(why),
+        }
     }
 }
 

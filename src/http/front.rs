@@ -6,12 +6,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::handler::Handler;
-use axum::http::{Method, Request};
+use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
+use axum::http::{HeaderValue, Method, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use tower_service::Service;
 
+use super::error::Error;
 use super::guard::Guard;
 use super::input::USERS_PATH;
 use super::{AppState, response_headers, users};
@@ -24,6 +26,8 @@ pub(crate) struct Front {
     /// What the handler of pings is given, where no layer of the router has to see them.
     pings: Option<Arc<AppState>>,
     guard: Guard,
+    /// Whether pages of other origins may call.
+    is_for_pages: bool,
 }
 
 impl Front {
@@ -33,12 +37,31 @@ impl Front {
             router,
             pings,
             guard: Guard::default(),
+            is_for_pages: false,
+        }
+    }
+
+    /// The same, where pages of other origins may call if `is_for_pages`.
+    pub(super) fn for_pages(self, is_for_pages: bool) -> Self {
+        Self {
+            is_for_pages,
+            ..self
         }
     }
 
     /// The same, where `guard` decides which requests are answered.
     pub(super) fn guarded(self, guard: Guard) -> Self {
         Self { guard, ..self }
+    }
+
+    /// The answer to what could not be read as a request. A page may read it, whatever its origin, which is not
+    /// known: it says nothing but that.
+    pub(super) fn refusal(&self, error: Error) -> Response {
+        let mut response = error.into_response();
+        let every_page = self.is_for_pages.then(|| HeaderValue::from_static("*"));
+        let headers = response.headers_mut();
+        headers.extend(every_page.map(|value| (ACCESS_CONTROL_ALLOW_ORIGIN, value)));
+        response
     }
 
     /// Answers; no handler is called before the future is polled.

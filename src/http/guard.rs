@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use axum::body::Body;
 use axum::http::header::{FORWARDED, HOST, ORIGIN};
-use axum::http::{HeaderMap, HeaderName, Request, Version};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 
 use super::error::Error;
 use crate::config::{Config, CorsOrigins};
@@ -27,26 +27,16 @@ const PUBLIC_FOLDER: &str = "/docs/";
 #[derive(Clone, Debug, Default)]
 pub(super) struct Guard {
     /// In open mode, the origins that are allowed besides the service's own.
-    open_mode: Option<AllowedOrigins>,
-}
-
-/// Origins whose pages may call.
-#[derive(Clone, Debug)]
-enum AllowedOrigins {
-    Any,
-    These(Box<[String]>),
+    open_mode: Option<CorsOrigins>,
 }
 
 impl Guard {
     /// A guard for the API, with these settings.
     pub(super) fn new(config: &Config) -> Self {
-        let allowed = || match &config.access.cors_origins {
-            Some(CorsOrigins::Any) => AllowedOrigins::Any,
-            Some(CorsOrigins::These(origins)) => AllowedOrigins::These(origins.clone().into()),
-            None => AllowedOrigins::These(Box::default()),
-        };
+        let allowed = config.access.cors_origins.clone();
+        let allowed = allowed.unwrap_or(CorsOrigins::These(Vec::new()));
         Self {
-            open_mode: config.access.is_open_mode().then(allowed),
+            open_mode: config.access.is_open_mode().then_some(allowed),
         }
     }
 
@@ -75,7 +65,7 @@ impl Guard {
                 "the request came through a proxy (Forwarded or X-Forwarded-For is there)",
             ));
         }
-        if !allowed.include_that_of(headers, target.or(header)) {
+        if !is_origin_allowed(allowed, headers, target.or(header)) {
             return Err(Error::NotLocal(
                 "the page that sent the request is of another origin; PRESENCE_CORS_ORIGINS can allow it",
             ));
@@ -84,21 +74,16 @@ impl Guard {
     }
 }
 
-impl AllowedOrigins {
-    /// Whether no page sent the request, or a page of an allowed origin, or a page of `host` itself.
-    fn include_that_of(&self, headers: &HeaderMap, host: Option<&str>) -> bool {
-        let mut origins = headers.get_all(ORIGIN).iter();
-        let Some(origin) = origins.next() else {
-            return true;
-        };
-        let origin = match (self, origin.to_str()) {
-            (Self::Any, _) => return true,
-            (Self::These(_), Ok(origin)) if origins.next().is_none() => origin,
-            _ => return false,
-        };
-        let is_listed =
-            matches!(self, Self::These(listed) if listed.iter().any(|each| each == origin));
-        is_listed || host.is_some_and(|host| is_origin_of(origin, host))
+/// Whether no page sent the request, or a page of an allowed origin, or a page of `host` itself.
+fn is_origin_allowed(allowed: &CorsOrigins, headers: &HeaderMap, host: Option<&str>) -> bool {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let (first, second) = (origins.next(), origins.next());
+    match (allowed, first.map(HeaderValue::to_str), second) {
+        (_, None, _) | (CorsOrigins::Any, _, _) => true,
+        (CorsOrigins::These(_), Some(Ok(origin)), None) => {
+            allowed.allow(origin) || host.is_some_and(|host| is_origin_of(origin, host))
+        }
+        _ => false,
     }
 }
 

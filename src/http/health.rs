@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{PartialSchema, ToSchema};
 
 use super::AppState;
 use super::auth::SeeingMetrics;
-use super::error::{Error, Forbidden, StoreUnreachable, TooMany, Unauthorized};
+use super::error::{BadRequest, Error, Forbidden, StoreUnreachable, TooMany, Unauthorized};
+use super::json_line::JsonLine;
 
 /// What the metrics are written in.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -19,34 +19,54 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// How the service is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Health {
-    /// `alive` or `ready`.
-    #[schema(example = "ready")]
-    status: &'static str,
+    /// `alive` from `/livez`, `ready` from `/readyz`.
+    #[schema(schema_with = Status::schema)]
+    status: Status,
+}
+
+/// What a probe found.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Alive,
+    Ready,
 }
 
 /// Is the process alive?
 ///
 /// Does not look at the store: a restart would not mend that.
 #[utoipa::path(
-    get, path = "/livez", tag = "operations", operation_id = "livez",
-    responses((status = 200, body = Health, description = "It lives"))
+    get, path = "/livez", tag = "operations", operation_id = "checkLive",
+    security(()),
+    responses(
+        (status = 200, body = Health, description = "It lives", example = json!({"status": "alive"})),
+        BadRequest,
+    )
 )]
-pub(super) async fn livez() -> Json<Health> {
-    Json(Health { status: "alive" })
+pub(super) async fn livez() -> JsonLine<Health> {
+    JsonLine(Health {
+        status: Status::Alive,
+    })
 }
 
 /// Can it serve?
+///
+/// Asks the store, and whether the streams hear of events.
 #[utoipa::path(
-    get, path = "/readyz", tag = "operations", operation_id = "readyz",
+    get, path = "/readyz", tag = "operations", operation_id = "checkReady",
+    security(()),
     responses(
-        (status = 200, body = Health, description = "The store answers"),
+        (status = 200, body = Health, description = "The store answers", example = json!({"status": "ready"})),
+        BadRequest,
         StoreUnreachable,
     )
 )]
-pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<Json<Health>, Error> {
+pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<JsonLine<Health>, Error> {
     state.presence.ready().await?;
     state.streams.ready()?;
-    Ok(Json(Health { status: "ready" }))
+    Ok(JsonLine(Health {
+        status: Status::Ready,
+    }))
 }
 
 /// What it counts
@@ -54,10 +74,11 @@ pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<Json<He
 /// In the OpenMetrics text format, for Prometheus. Open where the service listens on loopback only;
 /// elsewhere it takes the scope `presence.read`, unless `PRESENCE_METRICS_LISTEN` serves it apart.
 #[utoipa::path(
-    get, path = "/metrics", tag = "operations", operation_id = "metrics",
+    get, path = "/metrics", tag = "operations", operation_id = "getMetrics",
     security((), ("bearer" = [])),
     responses(
-        (status = 200, content_type = "application/openmetrics-text", body = String, description = "All metrics"),
+        (status = 200, content_type = "application/openmetrics-text", body = String, description = "All metrics", example = "# HELP presence_streams Open streams.\n# TYPE presence_streams gauge\npresence_streams 1\n# EOF\n"),
+        BadRequest,
         Unauthorized,
         Forbidden,
         TooMany,

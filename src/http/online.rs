@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,7 +17,9 @@ use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
 };
-use super::input::{JsonBody, ListedUser, user_ids};
+use super::input::{JsonBody, ListedUser, NoBody, user_ids};
+use super::json_line::JsonLine;
+use super::query::{NoQuery, decoded, keep_once, parameters, unknown};
 use crate::presence::{PresenceService, UserId};
 use crate::store::PageCursor;
 
@@ -31,8 +31,8 @@ const MAX_LIMIT: usize = 1_000;
 
 /// Whom a batch lookup is about.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct AmongBody {
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct LookupBody {
     /// 1 to 1,000 user ids, or what `PRESENCE_LOOKUP_LIMIT` says.
     #[schema(value_type = Vec<UserIdText>, min_items = 1, max_items = 1000, example = json!(["alice", "bob", "carol"]))]
     user_ids: Vec<ListedUser>,
@@ -40,7 +40,7 @@ pub(super) struct AmongBody {
 
 /// Those of the users asked about who are online.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Online {
+pub(super) struct OnlineUsers {
     /// In the order asked, without repeats.
     #[schema(value_type = Vec<String>, example = json!(["alice"]))]
     online: Vec<UserId>,
@@ -60,33 +60,46 @@ pub(super) struct OnlinePage {
 
 /// How many users are online.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Count {
+pub(super) struct OnlineCount {
     /// The number of users.
     #[schema(example = 2)]
     count: u64,
 }
 
 /// The query of a page.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
     /// How many users at most, 1 to 1,000; 100 when left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, example = 100)]
     limit: Option<String>,
     /// The `nextCursor` of the page before; left out for the first.
-    #[param(example = "PmlZhfudYWZ0ZXIKYm9i")]
     cursor: Option<String>,
+}
+
+impl PageQuery {
+    fn read(query: &str) -> Result<Self, Error> {
+        let mut read = Self::default();
+        for (name, value) in parameters(query) {
+            match &*name {
+                "limit" => keep_once(&mut read.limit, "limit", decoded("limit", value)?)?,
+                "cursor" => keep_once(&mut read.cursor, "cursor", decoded("cursor", value)?)?,
+                other => return Err(unknown(other, &["limit", "cursor"])),
+            }
+        }
+        Ok(read)
+    }
 }
 
 /// Look up many users at once
 ///
 /// Says which of the users are online, in one round trip to the store.
 #[utoipa::path(
-    post, path = "/v1/online", tag = "online", operation_id = "onlineAmong",
+    post, path = "/v1/online", tag = "online", operation_id = "lookUpOnline",
     security(("bearer" = [])),
-    request_body = AmongBody,
+    request_body = LookupBody,
     responses(
-        (status = 200, body = Online, description = "Those online"),
+        (status = 200, body = OnlineUsers, description = "Those online", example = json!({"online": ["alice"]})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -99,16 +112,17 @@ pub(super) struct PageQuery {
 )]
 pub(super) async fn among(
     caller: Caller,
+    _: NoQuery,
     State(state): State<Arc<AppState>>,
     body: JsonBody,
 ) -> Result<Response, Error> {
     let limit = state.config.lookup_limit;
     let answer = async move |presence: Arc<PresenceService>| {
-        let AmongBody { user_ids: listed } = body.parse()?;
+        let LookupBody { user_ids: listed } = body.parse()?;
         let users = user_ids(listed, limit)?;
         caller.may_see_each(&users)?;
         let online = presence.online_among(users).await?;
-        Ok(Json(Online { online }).into_response())
+        Ok(JsonLine(OnlineUsers { online }).into_response())
     };
     state.batch.run(answer).await
 }
@@ -118,11 +132,11 @@ pub(super) async fn among(
 /// Page by page. Who stays online while the pages are read is on exactly one of them; who comes or
 /// goes meanwhile may be missed or repeated.
 #[utoipa::path(
-    get, path = "/v1/online", tag = "online", operation_id = "onlinePage",
+    get, path = "/v1/online", tag = "online", operation_id = "listOnline",
     security(("bearer" = [])),
     params(PageQuery),
     responses(
-        (status = 200, body = OnlinePage, description = "A page of those online"),
+        (status = 200, body = OnlinePage, description = "A page of those online", example = json!({"online": ["alice", "bob"], "nextCursor": "PmlZhfudYWZ0ZXIKYm9i"})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -133,12 +147,10 @@ pub(super) async fn among(
 pub(super) async fn page(
     _: SeeingEveryone,
     State(state): State<Arc<AppState>>,
-    query: Result<Query<PageQuery>, QueryRejection>,
+    RawQuery(query): RawQuery,
+    _: NoBody,
 ) -> Result<Response, Error> {
-    let Query(query) = query.map_err(|_| Error::Query {
-        field: "query",
-        why: "limit and cursor, each once",
-    })?;
+    let query = PageQuery::read(query.as_deref().unwrap_or(""))?;
     let limit = match query.limit.as_deref() {
         None => DEFAULT_LIMIT,
         Some(text) => limit(text).ok_or(Error::Limit(MAX_LIMIT))?,
@@ -153,17 +165,20 @@ pub(super) async fn page(
             online: page.online,
             next_cursor: page.next.map(|cursor| encode(&cursor)),
         };
-        Ok(Json(page).into_response())
+        Ok(JsonLine(page).into_response())
     };
     state.batch.run(answer).await
 }
 
 /// Count everyone online
+///
+/// The number of users who have at least one connection, from the index of those online.
 #[utoipa::path(
-    get, path = "/v1/online/count", tag = "online", operation_id = "onlineCount",
+    get, path = "/v1/online/count", tag = "online", operation_id = "countOnline",
     security(("bearer" = [])),
     responses(
-        (status = 200, body = Count, description = "How many are online"),
+        (status = 200, body = OnlineCount, description = "How many are online", example = json!({"count": 2})),
+        BadRequest,
         Unauthorized,
         Forbidden,
         TooMany,
@@ -172,11 +187,13 @@ pub(super) async fn page(
 )]
 pub(super) async fn count(
     _: SeeingEveryone,
+    _: NoQuery,
     State(state): State<Arc<AppState>>,
-) -> Result<Json<Count>, Error> {
+    _: NoBody,
+) -> Result<JsonLine<OnlineCount>, Error> {
     let count = async move |presence: Arc<PresenceService>| Ok(presence.count().await?);
     let count = state.batch.run(count).await?;
-    Ok(Json(Count { count }))
+    Ok(JsonLine(OnlineCount { count }))
 }
 
 fn limit(text: &str) -> Option<usize> {

@@ -2,99 +2,54 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderValue;
-use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::AppState;
-use super::auth::{ActingFor, Seeing};
+use super::auth::{ActingFor, Disconnecting, Seeing};
 use super::documents::UserIdInPath;
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, ConnectRefused, Error, Forbidden, PingRefused,
     StoreUnreachable, TooMany, Unauthorized,
 };
-use super::input::OptionalJson;
+use super::input::{NoBody, OptionalJson};
+use super::json_line::{self, JsonLine};
+use super::query::NoQuery;
 use super::response_headers;
 use crate::presence::{ConnectionId, Timestamp, UserId, millis};
 use crate::store::{Closing, Touched};
 
 /// Which connection a call is about. Without a body it is the user's one unnamed connection.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ConnectionBody {
-    /// One device, tab or process: 1 to 64 of `A-Z a-z 0-9 . _ ~ : @ -`. `"1"` when left out.
-    #[schema(pattern = "^[A-Za-z0-9._~:@-]{1,64}$", example = "phone-1")]
-    connection_id: Option<String>,
-}
-
-/// Which connections to close. Without a body it is the user's one unnamed connection.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Disconnect {
-    connection_id: Option<String>,
-    #[serde(default)]
-    all: bool,
-}
-
-/// Which connections to close. Without a body it is the user's one unnamed connection.
-#[derive(Debug, ToSchema)]
-#[serde(untagged)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"connectionId": "phone-1"}))]
-#[allow(dead_code)]
-enum DisconnectBody {
-    One(DisconnectOne),
-    All(DisconnectAll),
-}
-
-/// One connection.
-#[derive(Debug, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[allow(dead_code)]
-struct DisconnectOne {
+pub(super) struct ConnectBody {
     /// One device, tab or process: 1 to 64 of `A-Z a-z 0-9 . _ ~ : @ -`. `"1"` when left out.
     #[schema(pattern = "^[A-Za-z0-9._~:@-]{1,64}$", example = "phone-1")]
     connection_id: Option<String>,
-    #[schema(required = false, schema_with = only::<false>)]
-    all: bool,
 }
 
-/// Every connection of the user.
-#[derive(Debug, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[allow(dead_code)]
-struct DisconnectAll {
-    #[schema(required = false, schema_with = no_connection_id)]
+/// Which connections to close. Without a body it is the user's one unnamed connection.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"connectionId": "phone-1"}))]
+pub(super) struct DisconnectBody {
+    /// One device, tab or process: 1 to 64 of `A-Z a-z 0-9 . _ ~ : @ -`. `"1"` when left out.
+    #[schema(pattern = "^[A-Za-z0-9._~:@-]{1,64}$", example = "phone-1")]
     connection_id: Option<String>,
-    #[schema(schema_with = only::<true>)]
+    /// True: close every connection of the user; `connectionId` is left out then.
+    #[serde(default)]
+    #[schema(example = false)]
     all: bool,
-}
-
-fn only<const ALL: bool>() -> Object {
-    let what = match ALL {
-        true => "True: close every connection of the user.",
-        false => "False, or left out: close one connection.",
-    };
-    let boolean = ObjectBuilder::new().schema_type(Type::Boolean);
-    let boolean = boolean.enum_values(Some([ALL]));
-    boolean.description(Some(what)).build()
-}
-
-fn no_connection_id() -> Object {
-    let null = ObjectBuilder::new().schema_type(Type::Null);
-    null.description(Some("Null, or left out.")).build()
 }
 
 /// A connection that is open.
 #[derive(Debug, ToSchema)]
 #[cfg_attr(test, derive(Serialize))]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Connected {
+pub(super) struct ConnectResult {
     /// Whose connection.
     #[schema(value_type = String, example = "alice")]
     user_id: UserId,
@@ -117,12 +72,12 @@ pub(super) struct Connected {
 }
 
 /// Room for an answer about a user with an id of the usual length; a longer one makes it grow.
-const CONNECTED_BYTES: usize = 256;
+const RESULT_BYTES: usize = 256;
 
-impl Connected {
-    /// As serde would write it, in less than a quarter of the instructions: every ping is answered by this.
+impl ConnectResult {
+    /// One line, as serde would write it, in less than a quarter of the instructions: every ping is answered by this.
     fn json(&self) -> Vec<u8> {
-        let mut json = Vec::with_capacity(CONNECTED_BYTES);
+        let mut json = Vec::with_capacity(RESULT_BYTES);
         json.extend_from_slice(b"{\"userId\":");
         append(&mut json, &self.user_id);
         json.extend_from_slice(b",\"connectionId\":");
@@ -137,7 +92,7 @@ impl Connected {
         append(&mut json, &self.ttl_ms);
         json.extend_from_slice(b",\"pingIntervalMs\":");
         append(&mut json, &self.ping_interval_ms);
-        json.push(b'}');
+        json.extend_from_slice(b"}\n");
         json
     }
 }
@@ -148,13 +103,10 @@ fn append(json: &mut Vec<u8>, value: &impl Serialize) {
     written.expect("a text, a number or a truth value");
 }
 
-impl IntoResponse for Connected {
+impl IntoResponse for ConnectResult {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.json()));
-        let json = HeaderValue::from_static("application/json");
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, json);
-        response_headers::add_missing(headers);
+        let mut response = json_line::sent(self.json());
+        response_headers::add_missing(response.headers_mut());
         response
     }
 }
@@ -162,7 +114,7 @@ impl IntoResponse for Connected {
 /// A connection, or all of them, that is closed.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Disconnected {
+pub(super) struct DisconnectResult {
     /// Whose connection.
     #[schema(value_type = String, example = "alice")]
     user_id: UserId,
@@ -178,7 +130,7 @@ pub(super) struct Disconnected {
 /// One user.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct User {
+pub(super) struct UserState {
     /// Who.
     #[schema(value_type = String, example = "alice")]
     user_id: UserId,
@@ -188,13 +140,13 @@ pub(super) struct User {
     #[schema(required, value_type = Option<String>, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
     last_seen_at: Option<Timestamp>,
     /// The connections that have not expired, in the order of their ids.
-    connections: Vec<Connection>,
+    connections: Vec<UserConnection>,
 }
 
 /// One connection of a user.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Connection {
+pub(super) struct UserConnection {
     /// Which connection; `"1"` is the unnamed one.
     #[schema(value_type = String, example = "phone-1")]
     connection_id: ConnectionId,
@@ -210,9 +162,9 @@ pub(super) struct Connection {
     post, path = "/v1/users/{userId}/connect", tag = "users", operation_id = "connect",
     security(("bearer" = [])),
     params(UserIdInPath),
-    request_body(content = Option<ConnectionBody>, description = "Left out for the user's one unnamed connection"),
+    request_body(content = ConnectBody, description = "Left out for the user's one unnamed connection"),
     responses(
-        (status = 200, body = Connected, description = "The connection is open"),
+        (status = 200, body = ConnectResult, description = "The connection is open", example = json!({"userId": "alice", "connectionId": "phone-1", "online": true, "becameOnline": true, "expiresAt": "2026-11-24T08:01:00.123Z", "ttlMs": 60000, "pingIntervalMs": 25000})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -225,9 +177,10 @@ pub(super) struct Connection {
 )]
 pub(super) async fn connect(
     ActingFor(user): ActingFor,
+    _: NoQuery,
     State(state): State<Arc<AppState>>,
-    OptionalJson(body): OptionalJson<ConnectionBody>,
-) -> Result<Connected, Error> {
+    OptionalJson(body): OptionalJson<ConnectBody>,
+) -> Result<ConnectResult, Error> {
     let connection = connection_id(body.connection_id)?;
     let touched = state.presence.connect(&user, &connection).await?;
     Ok(connected(&state, user, connection, touched))
@@ -242,9 +195,9 @@ pub(super) async fn connect(
     post, path = "/v1/users/{userId}/ping", tag = "users", operation_id = "ping",
     security(("bearer" = [])),
     params(UserIdInPath),
-    request_body(content = Option<ConnectionBody>, description = "Left out for the user's one unnamed connection"),
+    request_body(content = ConnectBody, description = "Left out for the user's one unnamed connection"),
     responses(
-        (status = 200, body = Connected, description = "The connection is open"),
+        (status = 200, body = ConnectResult, description = "The connection is open", example = json!({"userId": "alice", "connectionId": "phone-1", "online": true, "becameOnline": true, "expiresAt": "2026-11-24T08:01:00.123Z", "ttlMs": 60000, "pingIntervalMs": 25000})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -257,9 +210,10 @@ pub(super) async fn connect(
 )]
 pub(super) async fn ping(
     ActingFor(user): ActingFor,
+    _: NoQuery,
     State(state): State<Arc<AppState>>,
-    OptionalJson(body): OptionalJson<ConnectionBody>,
-) -> Result<Connected, Error> {
+    OptionalJson(body): OptionalJson<ConnectBody>,
+) -> Result<ConnectResult, Error> {
     let connection = connection_id(body.connection_id)?;
     let touched = state.presence.ping(&user, &connection).await?;
     Ok(connected(&state, user, connection, touched))
@@ -273,9 +227,9 @@ pub(super) async fn ping(
     post, path = "/v1/users/{userId}/disconnect", tag = "users", operation_id = "disconnect",
     security(("bearer" = [])),
     params(UserIdInPath),
-    request_body(content = Option<DisconnectBody>, description = "Left out for the user's one unnamed connection"),
+    request_body(content = DisconnectBody, description = "Left out for the user's one unnamed connection"),
     responses(
-        (status = 200, body = Disconnected, description = "The connection is closed"),
+        (status = 200, body = DisconnectResult, description = "The connection is closed", example = json!({"userId": "alice", "connectionId": "phone-1", "online": false, "becameOffline": true})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -286,10 +240,11 @@ pub(super) async fn ping(
     )
 )]
 pub(super) async fn disconnect(
-    ActingFor(user): ActingFor,
+    Disconnecting(user): Disconnecting,
+    _: NoQuery,
     State(state): State<Arc<AppState>>,
-    OptionalJson(body): OptionalJson<Disconnect>,
-) -> Result<Json<Disconnected>, Error> {
+    OptionalJson(body): OptionalJson<DisconnectBody>,
+) -> Result<JsonLine<DisconnectResult>, Error> {
     let closing = match (body.all, body.connection_id) {
         (true, Some(_)) => return Err(Error::OneOrAll),
         (true, None) => Closing::All,
@@ -300,7 +255,7 @@ pub(super) async fn disconnect(
         Closing::One(connection) => Some(connection),
         Closing::All => None,
     };
-    Ok(Json(Disconnected {
+    Ok(JsonLine(DisconnectResult {
         user_id: user,
         connection_id,
         online: left.online,
@@ -312,11 +267,11 @@ pub(super) async fn disconnect(
 ///
 /// An unknown user is offline, never 404. Exact to the millisecond.
 #[utoipa::path(
-    get, path = "/v1/users/{userId}", tag = "users", operation_id = "user",
+    get, path = "/v1/users/{userId}", tag = "users", operation_id = "getUser",
     security(("bearer" = [])),
     params(UserIdInPath),
     responses(
-        (status = 200, body = User, description = "The user, known or not"),
+        (status = 200, body = UserState, description = "The user, known or not", example = json!({"userId": "alice", "online": true, "lastSeenAt": "2026-11-24T08:00:00.123Z", "connections": [{"connectionId": "phone-1", "expiresAt": "2026-11-24T08:01:00.123Z"}]})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -326,15 +281,17 @@ pub(super) async fn disconnect(
 )]
 pub(super) async fn user(
     Seeing(user): Seeing,
+    _: NoQuery,
     State(state): State<Arc<AppState>>,
-) -> Result<Json<User>, Error> {
+    _: NoBody,
+) -> Result<JsonLine<UserState>, Error> {
     let found = state.presence.user(&user).await?;
     let connections = found.connections.into_iter();
-    let connections = connections.map(|(connection_id, expires_at)| Connection {
+    let connections = connections.map(|(connection_id, expires_at)| UserConnection {
         connection_id,
         expires_at,
     });
-    Ok(Json(User {
+    Ok(JsonLine(UserState {
         user_id: user,
         online: found.online,
         last_seen_at: found.last_seen_at,
@@ -354,8 +311,8 @@ fn connected(
     user_id: UserId,
     connection_id: ConnectionId,
     touched: Touched,
-) -> Connected {
-    Connected {
+) -> ConnectResult {
+    ConnectResult {
         user_id,
         connection_id,
         online: true,
@@ -381,7 +338,7 @@ mod tests {
             ttl_ms: u64,
             ping_interval_ms: u64,
         ) {
-            let connected = Connected {
+            let connected = ConnectResult {
                 user_id: UserId::new(&user).expect("no control characters"),
                 connection_id: connection_id(named).expect("they are allowed"),
                 online: true,
@@ -390,7 +347,9 @@ mod tests {
                 ttl_ms,
                 ping_interval_ms,
             };
-            prop_assert_eq!(connected.json(), serde_json::to_vec(&connected).expect("it is JSON"));
+            let mut expected = serde_json::to_vec(&connected).expect("it is JSON");
+            expected.push(b'\n');
+            prop_assert_eq!(connected.json(), expected);
         }
     }
 }

@@ -1,6 +1,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use super::{Timestamp, UserId};
 
 /// A place in the history of one data set; later events have greater positions.
@@ -143,7 +146,8 @@ pub enum Transition {
 }
 
 /// Why a user went offline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Reason {
     /// The deadline of the last connection passed without a ping.
     Expired,

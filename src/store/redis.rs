@@ -2,6 +2,7 @@
 
 mod clock;
 mod connecting;
+mod endpoint;
 mod entry;
 mod errors;
 mod grant;

@@ -1,6 +1,7 @@
 //! Who may do what: forged, foreign and good credentials, and what each of the good ones opens.
 
 mod authority;
+mod claims;
 mod door;
 mod forgeries;
 mod jwks_server;

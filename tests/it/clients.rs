@@ -161,7 +161,7 @@ impl Libraries {
 }
 
 /// What `tests/install` put into the target folder.
-fn installed(path: &str) -> PathBuf {
+pub(crate) fn installed(path: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     let path = target
         .expect("it is in the target folder")

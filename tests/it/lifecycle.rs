@@ -2,8 +2,10 @@
 
 mod drain;
 mod image;
+mod keep_alive;
 mod operations;
 mod pipes;
+mod variables;
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -21,7 +23,8 @@ use crate::sse::{End, Stream};
 use crate::wait::eventually_true;
 
 /// Every variable of the contract.
-const VARIABLES: [&str; 16] = [
+const VARIABLES: [&str; 17] = [
+    "PRESENCE_KEEP_ALIVE",
     "PRESENCE_LISTEN",
     "PORT",
     "REDIS_URL",

@@ -1,10 +1,16 @@
-//! The committed OpenAPI document is what the handlers say.
+//! The committed OpenAPI document is what the handlers say, and says all that a client has to know.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
+
+const PROBLEMS: &str = include_str!("../../docs/problems.md");
+
+/// Calls that a client makes in its own words: a body with nothing in it is left out.
+const OPTIONAL_BODIES: [&str; 3] = ["connect", "ping", "disconnect"];
 
 fn printed() -> String {
     let mut presence = Command::new(env!("CARGO_BIN_EXE_presence"));
@@ -12,6 +18,40 @@ fn printed() -> String {
     let output = output.expect("the binary runs");
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn document() -> Value {
+    serde_json::from_str(&printed()).expect("JSON")
+}
+
+/// Each operation, with its method and path.
+fn operations(document: &Value) -> Vec<(String, &Value)> {
+    let paths = document["paths"].as_object().expect("paths").iter();
+    let operations = paths.flat_map(|(path, operations)| {
+        let operations = operations.as_object().expect("operations").iter();
+        operations.map(move |(method, operation)| (format!("{method} {path}"), operation))
+    });
+    operations.collect()
+}
+
+/// The status and the content of each response of each operation.
+fn contents(document: &Value) -> Vec<(String, u64, &str, &Value)> {
+    let mut all = Vec::new();
+    for (what, operation) in operations(document) {
+        for (status, response) in operation["responses"].as_object().expect("responses") {
+            let code = status.parse().expect("a number");
+            for (media_type, content) in response["content"].as_object().expect("a body") {
+                all.push((format!("{what} {status}"), code, &**media_type, content));
+            }
+        }
+    }
+    all
+}
+
+fn problem_types(document: &Value) -> Vec<&str> {
+    let schema = &document["components"]["schemas"]["Problem"]["properties"]["type"];
+    let types = schema["enum"].as_array().expect("all types").iter();
+    types.map(|each| each.as_str().expect("text")).collect()
 }
 
 #[test]
@@ -25,44 +65,171 @@ fn the_committed_document_is_current() {
 }
 
 #[test]
-fn every_operation_is_described_with_an_example_of_what_it_answers() {
-    let document: Value = serde_json::from_str(&printed()).expect("JSON");
-    let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 10, "the paths of the contract");
-    for (path, operations) in paths {
-        for (method, operation) in operations.as_object().expect("operations") {
-            let what = format!("{method} {path}");
-            assert!(operation["summary"].is_string(), "{what} has no summary");
-            assert!(operation["operationId"].is_string(), "{what} has no name");
-            let answers = operation["responses"].as_object().expect("responses");
-            assert!(answers.contains_key("200"), "{what} says no success");
-            for (status, answer) in answers {
-                let described = answer["description"].as_str().unwrap_or_default();
-                assert!(!described.is_empty(), "{what} {status} is not described");
-                assert!(answer["content"].is_object(), "{what} {status} has no body");
-            }
-            for parameter in operation["parameters"].as_array().into_iter().flatten() {
-                let name = &parameter["name"];
-                assert!(parameter["description"].is_string(), "{what} {name}");
-                assert!(
-                    !parameter["example"].is_null(),
-                    "{what} {name} has no example"
-                );
-            }
+fn every_operation_is_described() {
+    let document = document();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(document["servers"][0]["url"], "/");
+    assert_eq!(
+        document["paths"].as_object().map(|paths| paths.len()),
+        Some(10)
+    );
+    for (what, operation) in operations(&document) {
+        assert!(operation["summary"].is_string(), "{what} has no summary");
+        assert!(
+            operation["description"].is_string(),
+            "{what} is not described"
+        );
+        let name = operation["operationId"].as_str();
+        let name = name.unwrap_or_else(|| panic!("{what} has no name"));
+        assert!(
+            operation["security"].is_array(),
+            "{what} says nothing of credentials"
+        );
+        let responses = operation["responses"].as_object().expect("responses");
+        assert!(responses.contains_key("200"), "{what} says no success");
+        for (status, response) in responses {
+            let described = response["description"].as_str().unwrap_or_default();
+            assert!(!described.is_empty(), "{what} {status} is not described");
+        }
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let parameter_name = parameter["name"].as_str().expect("a name");
+            assert!(
+                parameter["description"].is_string(),
+                "{what} {parameter_name}"
+            );
+            // A page would fill in a made-up cursor, with which no call succeeds.
+            let is_cursor = ["cursor", "lastEventId"].contains(&parameter_name);
+            assert_eq!(
+                parameter["example"].is_null(),
+                is_cursor,
+                "{what} {parameter_name}"
+            );
+        }
+        if let Some(body) = operation.get("requestBody") {
+            let optional = OPTIONAL_BODIES.contains(&name);
+            assert_eq!(body["required"], !optional, "{what}");
+            let schema = &body["content"]["application/json"]["schema"];
+            assert!(schema["$ref"].is_string(), "{what}: {schema}");
         }
     }
 }
 
 #[test]
-fn every_field_is_described() {
-    let document: Value = serde_json::from_str(&printed()).expect("JSON");
-    let schemas = document["components"]["schemas"]
-        .as_object()
-        .expect("schemas");
-    for (name, schema) in schemas {
+fn probes_take_no_credential_and_streams_take_one_in_the_query() {
+    let document = document();
+    let security = |path: &str, method: &str| document["paths"][path][method]["security"].clone();
+    for probe in ["/livez", "/readyz"] {
+        assert_eq!(security(probe, "get"), serde_json::json!([]), "{probe}");
+    }
+    let schemes = document["components"]["securitySchemes"].as_object();
+    let (bearer, others): (Vec<_>, Vec<_>) = schemes
+        .expect("schemes")
+        .iter()
+        .partition(|(_, scheme)| scheme["scheme"] == "bearer");
+    assert_eq!((bearer.len(), others.len()), (1, 1));
+    assert!(bearer[0].0 < others[0].0, "the bearer token is shown first");
+    let description = others[0].1["description"].as_str().expect("a description");
+    assert!(
+        description.starts_with("Only for `/v1/events`"),
+        "{description}"
+    );
+    for (what, operation) in operations(&document) {
+        let security = operation["security"].to_string();
+        let by_query = security.contains(&**others[0].0);
+        assert_eq!(
+            by_query,
+            what.ends_with(" /v1/events"),
+            "{what}: {security}"
+        );
+    }
+}
+
+#[test]
+fn every_response_has_one_example_with_its_own_status() {
+    let document = document();
+    let types = problem_types(&document);
+    for (what, status, media_type, content) in contents(&document) {
+        let example = &content["example"];
+        assert!(!example.is_null(), "{what} has no example");
+        assert!(content["examples"].is_null(), "{what} has several examples");
+        if status < 400 {
+            continue;
+        }
+        assert_eq!(media_type, "application/problem+json", "{what}");
+        assert_eq!(example["status"], status, "{what}");
+        let of_type = example["type"].as_str().expect("a type");
+        assert!(types.contains(&of_type), "{what}: {of_type}");
+        let rows = PROBLEMS.lines();
+        let row = rows
+            .into_iter()
+            .find(|row| row.contains(&format!("`{of_type}`")));
+        let row = row.unwrap_or_else(|| panic!("{of_type} is not in the table"));
+        assert!(row.starts_with(&format!("| {status} |")), "{what}: {row}");
+    }
+}
+
+#[test]
+fn the_table_of_problems_is_in_the_document_and_in_the_documentation() {
+    let document = document();
+    let description = document["info"]["description"].as_str().expect("text");
+    let start = description.find("| Status |").expect("a table");
+    let end = description.find("\n</details>").expect("its end");
+    let table = &description[start..end];
+    assert!(
+        PROBLEMS.ends_with(table),
+        "docs/problems.md does not end with the table of the code:\n{table}"
+    );
+    for each in problem_types(&document) {
+        assert!(table.contains(&format!("| `{each}` |")), "{each}");
+    }
+}
+
+#[test]
+fn words_that_a_field_can_have_are_listed() {
+    let document = document();
+    let schemas = &document["components"]["schemas"];
+    for (schema, field) in [
+        ("UserOffline", "reason"),
+        ("PresenceReset", "reason"),
+        ("PresenceEnd", "reason"),
+        ("Health", "status"),
+        ("Problem", "type"),
+        ("Problem", "status"),
+    ] {
+        let property = &schemas[schema]["properties"][field];
+        let words = property["enum"].as_array().map_or(0, Vec::len);
+        assert!(words > 1, "{schema}.{field}: {property}");
+    }
+}
+
+#[test]
+fn every_schema_is_described_and_used() {
+    let text = printed();
+    let document = document();
+    let schemas = document["components"]["schemas"].as_object();
+    for (name, schema) in schemas.expect("schemas") {
         assert!(schema["description"].is_string(), "{name} is not described");
+        let reference = format!("\"#/components/schemas/{name}\"");
+        assert!(text.contains(&reference), "{name} is not used");
         for (field, property) in schema["properties"].as_object().into_iter().flatten() {
             assert!(property["description"].is_string(), "{name}.{field}");
         }
     }
+}
+
+#[test]
+fn the_schema_of_a_stream_is_any_of_its_payloads() {
+    let document = document();
+    let name = "#/components/schemas/EventData";
+    for method in ["get", "post"] {
+        let content = &document["paths"]["/v1/events"][method]["responses"]["200"]["content"];
+        assert_eq!(
+            content["text/event-stream"]["schema"]["$ref"], name,
+            "{method}"
+        );
+    }
+    let any = document["components"]["schemas"]["EventData"]["anyOf"].as_array();
+    let any = any.expect("a list").iter();
+    let payloads: BTreeSet<_> = any.map(|each| each["$ref"].to_string()).collect();
+    assert_eq!(payloads.len(), 6, "{payloads:?}");
 }

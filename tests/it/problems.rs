@@ -4,6 +4,8 @@ mod bodies;
 mod conflicts;
 mod headers;
 mod ids;
+mod lines;
+mod names;
 mod queries;
 mod refused_streams;
 mod routes;

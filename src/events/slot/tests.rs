@@ -2,6 +2,7 @@ use std::task::Waker;
 
 use super::*;
 use crate::events::Cursor;
+use crate::events::frame;
 use crate::presence::Epoch;
 
 const GENERATION: u64 = 1;

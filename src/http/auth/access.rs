@@ -6,6 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest as sha};
 use tracing::warn;
 
 use super::keys::ApiKeys;
+use super::limits::Counted;
 use super::tokens::Tokens;
 use super::verifying::Refused;
 use super::{Caller, User};
@@ -53,7 +54,7 @@ impl Access {
         Ok(Self {
             closed,
             keys: ApiKeys::read(access.api_keys.as_ref())?,
-            tokens: Tokens::read(access, &metrics)?,
+            tokens: Tokens::read(config, &metrics)?,
             metrics,
         })
     }
@@ -64,17 +65,21 @@ impl Access {
     }
 
     /// Whose credential this is. The calls of a user are counted here, and refused once too many.
-    pub(super) async fn caller(&self, credential: Option<&str>) -> Result<Caller, Error> {
+    pub(super) async fn caller(
+        &self,
+        credential: Option<&str>,
+        counted: Counted,
+    ) -> Result<Caller, Error> {
         let found = match credential {
             Some(credential) => self.find(credential).await,
             None => Err(Error::NoCredential),
         };
-        if let Err(Error::NoCredential | Error::BadCredential(_)) = &found {
+        if let Err(Error::NoCredential | Error::BadCredential(_) | Error::TokenExpired) = &found {
             self.metrics.credentials_refused.inc();
         }
         let caller = found?;
         if let Caller::User(user) = &caller {
-            user.allowance.take().map_err(|wait| {
+            user.allowance.take(counted).map_err(|wait| {
                 self.metrics.calls_limited.inc();
                 Error::TooManyCalls(wait)
             })?;

@@ -8,14 +8,20 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 use super::Caller;
+use super::limits::Counted;
 use crate::http::AppState;
 use crate::http::error::Error;
-use crate::http::input::{UserPath, decoded};
+use crate::http::input::UserPath;
+use crate::http::query::{decoded, parameters};
 use crate::presence::UserId;
 
-/// The user of the path, for whom the caller may connect, ping and disconnect.
+/// The user of the path, for whom the caller may connect and ping.
 #[derive(Debug)]
 pub(in crate::http) struct ActingFor(pub(in crate::http) UserId);
+
+/// The user of the path, whose connections the caller may close; counted as a disconnect.
+#[derive(Debug)]
+pub(in crate::http) struct Disconnecting(pub(in crate::http) UserId);
 
 /// The user of the path, whom the caller may see.
 #[derive(Debug)]
@@ -39,11 +45,16 @@ impl FromRequestParts<Arc<AppState>> for Caller {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        if !state.access.is_closed() {
-            return Ok(Self::Anonymous);
-        }
-        state.access.caller(bearer(&parts.headers)?).await
+        caller(parts, state, Counted::Call).await
     }
+}
+
+async fn caller(parts: &Parts, state: &AppState, counted: Counted) -> Result<Caller, Error> {
+    if !state.access.is_closed() {
+        return Ok(Caller::Anonymous);
+    }
+    let credential = bearer(&parts.headers)?;
+    state.access.caller(credential, counted).await
 }
 
 impl FromRequestParts<Arc<AppState>> for ActingFor {
@@ -51,6 +62,17 @@ impl FromRequestParts<Arc<AppState>> for ActingFor {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, state).await?;
+        let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
+        caller.may_act_for(&user)?;
+        Ok(Self(user))
+    }
+}
+
+impl FromRequestParts<Arc<AppState>> for Disconnecting {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
+        let caller = caller(parts, state, Counted::Disconnect).await?;
         let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
         caller.may_act_for(&user)?;
         Ok(Self(user))
@@ -104,7 +126,7 @@ impl FromRequestParts<Arc<AppState>> for StreamCaller {
             None => in_query(parts.uri.query().unwrap_or(""))?,
         };
         let credential = header.or(query.as_deref());
-        Ok(Self(state.access.caller(credential).await?))
+        Ok(Self(state.access.caller(credential, Counted::Call).await?))
     }
 }
 
@@ -129,9 +151,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {
 }
 
 fn in_query(query: &str) -> Result<Option<String>, Error> {
-    let mut values = query
-        .split('&')
-        .filter_map(|pair| pair.strip_prefix("access_token="));
+    let mut values =
+        parameters(query).filter_map(|(name, value)| (name == "access_token").then_some(value));
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) => decoded("access_token", value).map(Some),

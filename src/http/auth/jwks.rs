@@ -21,8 +21,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
+use super::claims::Rules;
 use super::trust::connector;
-use super::verifying::{Rules, VerifyingKey};
+use super::verifying::VerifyingKey;
 use crate::config::{InvalidSetting, Secret};
 use crate::http::error::Error;
 use crate::telemetry::Metrics;

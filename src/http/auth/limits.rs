@@ -1,6 +1,7 @@
 //! How often a user may call.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Limits(Option<Rule>);
 
 struct Rule {
-    quota: Quota,
+    calls: Quota,
+    disconnects: Quota,
     clock: DefaultClock,
     allowances: DashMap<UserId, Kept, RandomState>,
 }
@@ -32,15 +34,32 @@ struct Kept {
 }
 
 /// What one user may still do, whichever of its tokens it uses.
-pub(super) struct Allowance(Option<DefaultDirectRateLimiter>);
+pub(super) struct Allowance(Option<Limiters>);
+
+struct Limiters {
+    calls: DefaultDirectRateLimiter,
+    disconnects: DefaultDirectRateLimiter,
+}
+
+/// What a call is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Counted {
+    /// An ordinary call.
+    Call,
+    /// A disconnect, which has an allowance of its own: the tabs of a user may close all at once, and a page that
+    /// closes cannot try again.
+    Disconnect,
+}
 
 impl Limits {
-    pub(super) fn new(limit: RateLimit) -> Self {
+    /// `user_connections` of a user may be open, so as many may be closed at once.
+    pub(super) fn new(limit: RateLimit, user_connections: NonZeroU32) -> Self {
         let RateLimit::Calls { per_minute, burst } = limit else {
             return Self(None);
         };
         Self(Some(Rule {
-            quota: Quota::per_minute(per_minute).allow_burst(burst),
+            calls: Quota::per_minute(per_minute).allow_burst(burst),
+            disconnects: Quota::per_minute(per_minute).allow_burst(user_connections),
             clock: DefaultClock::default(),
             allowances: DashMap::default(),
         }))
@@ -52,9 +71,13 @@ impl Limits {
             return Arc::new(Allowance(None));
         };
         let mut kept = rule.allowances.entry(user.clone()).or_insert_with(|| {
-            let limiter = RateLimiter::direct_with_clock(rule.quota, rule.clock.clone());
+            let limiter = |quota| RateLimiter::direct_with_clock(quota, rule.clock.clone());
+            let limiters = Limiters {
+                calls: limiter(rule.calls),
+                disconnects: limiter(rule.disconnects),
+            };
             Kept {
-                allowance: Arc::new(Allowance(Some(limiter))),
+                allowance: Arc::new(Allowance(Some(limiters))),
                 released: None,
             }
         });
@@ -78,7 +101,9 @@ impl Limits {
 impl Rule {
     fn forget_the_whole(&self) {
         let now = Instant::now();
-        let until_whole = self.quota.burst_size_replenished_in();
+        let quotas = [self.calls, self.disconnects];
+        let until_whole = quotas.map(|quota| quota.burst_size_replenished_in());
+        let until_whole = until_whole.into_iter().max().unwrap_or_default();
         self.allowances.retain(|_, kept| {
             if Arc::strong_count(&kept.allowance) > 1 {
                 kept.released = None;
@@ -92,9 +117,13 @@ impl Rule {
 
 impl Allowance {
     /// Takes one call out of it; says how long to wait where it is used up.
-    pub(super) fn take(&self) -> Result<(), Duration> {
-        let Some(limiter) = &self.0 else {
+    pub(super) fn take(&self, counted: Counted) -> Result<(), Duration> {
+        let Some(limiters) = &self.0 else {
             return Ok(());
+        };
+        let limiter = match counted {
+            Counted::Call => &limiters.calls,
+            Counted::Disconnect => &limiters.disconnects,
         };
         limiter
             .check()
@@ -116,16 +145,15 @@ impl fmt::Debug for Allowance {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
 
     /// Allowances of two calls, which are whole again after two minutes.
     fn rule() -> Limits {
-        Limits::new(RateLimit::Calls {
+        let limit = RateLimit::Calls {
             per_minute: NonZeroU32::MIN,
             burst: NonZeroU32::MIN.saturating_add(1),
-        })
+        };
+        Limits::new(limit, NonZeroU32::MIN)
     }
 
     fn forget(limits: &Limits) -> usize {
@@ -142,25 +170,37 @@ mod tests {
     async fn all_tokens_of_a_user_share_one_allowance() {
         let limits = rule();
         let (first, second) = (limits.of(&alice()), limits.of(&alice()));
-        assert!(first.take().is_ok());
-        assert!(second.take().is_ok());
-        assert!(first.take().is_err());
+        assert!(first.take(Counted::Call).is_ok());
+        assert!(second.take(Counted::Call).is_ok());
+        assert!(first.take(Counted::Call).is_err());
         let bob = UserId::new("bob").expect("an id");
-        assert!(limits.of(&bob).take().is_ok());
+        assert!(limits.of(&bob).take(Counted::Call).is_ok());
+    }
+
+    #[tokio::test]
+    async fn disconnects_are_counted_apart() {
+        let limit = "30/m".parse().expect("a rate");
+        let connections = NonZeroU32::new(100).expect("not zero");
+        let allowance = Limits::new(limit, connections).of(&alice());
+        while allowance.take(Counted::Call).is_ok() {}
+        for closed in 0..100 {
+            assert!(allowance.take(Counted::Disconnect).is_ok(), "{closed}");
+        }
+        while allowance.take(Counted::Disconnect).is_ok() {}
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_allowance_is_kept_until_it_is_whole_again() {
         let limits = rule();
         let held = limits.of(&alice());
-        while held.take().is_ok() {}
+        while held.take(Counted::Call).is_ok() {}
         tokio::time::advance(Duration::from_secs(1_000)).await;
         assert_eq!(forget(&limits), 1, "it is held");
         drop(held);
         assert_eq!(forget(&limits), 1, "it was released only now");
         tokio::time::advance(Duration::from_secs(119)).await;
         assert_eq!(forget(&limits), 1);
-        assert!(limits.of(&alice()).take().is_err());
+        assert!(limits.of(&alice()).take(Counted::Call).is_err());
         assert_eq!(forget(&limits), 1, "it was held again meanwhile");
         tokio::time::advance(Duration::from_secs(121)).await;
         assert_eq!(forget(&limits), 0);

@@ -1,6 +1,7 @@
 //! The tokens of users: verified once, then remembered until they expire.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,21 +11,22 @@ use quick_cache::sync::Cache;
 
 use super::access::Digest;
 use super::checks::Checks;
+use super::claims::Rules;
 use super::jwks::Jwks;
 use super::limits::Limits;
-use super::verifying::{Refused, Rules, VerifyingKey};
+use super::verifying::{Refused, VerifyingKey};
 use super::{Token, User, Watch};
-use crate::config::{AccessConfig, InvalidSetting};
+use crate::config::{Config, InvalidSetting};
 use crate::http::error::Error;
 use crate::memory_budget::MemoryBudget;
 use crate::telemetry::Metrics;
 
-/// How much memory remembered tokens take at most, in bytes: about 270,000 plain ones.
+/// How much memory remembered tokens take at most, in bytes: about 240,000 plain ones.
 const REMEMBERED_BYTES: u64 = 128 * 1_024 * 1_024;
 
 /// What a remembered token and its allowance take beside the user's id and the list of whom it may watch, and
 /// what each of those takes beside its id, in bytes, measured roughly.
-const TOKEN_BYTES: usize = 480;
+const TOKEN_BYTES: usize = 552;
 const WATCHED_BYTES: usize = 48;
 
 /// The most published keys that one token is checked with. A token that names its key needs one.
@@ -68,9 +70,11 @@ fn remembered_bytes() -> u64 {
 impl Tokens {
     /// Reads the keys; none where no kind of token is configured.
     pub(super) fn read(
-        config: &AccessConfig,
+        config: &Config,
         metrics: &Arc<Metrics>,
     ) -> Result<Option<Self>, InvalidSetting> {
+        let user_connections = NonZeroU32::new(config.user_connections);
+        let config = &config.access;
         let rules = Rules::new(config);
         let mut own = Vec::new();
         if let Some(secret) = &config.jwt_secret {
@@ -95,7 +99,10 @@ impl Tokens {
             published,
             remembered: Cache::with_weighter(REMEMBERED_AT_FIRST, remembered_bytes(), Weight),
             checks: Checks::new(),
-            limits: Limits::new(config.rate_limit),
+            limits: Limits::new(
+                config.rate_limit,
+                user_connections.unwrap_or(NonZeroU32::MIN),
+            ),
             metrics: Arc::clone(metrics),
         }))
     }

@@ -1,16 +1,14 @@
 //! Whom to trust where the JWK set is fetched.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::InvalidSetting;
+use crate::trust::trusting_only;
 
 /// A connector that trusts the public certificate authorities, or only those in the PEM file.
 pub(super) fn connector(
@@ -34,16 +32,5 @@ pub(super) fn connector(
 
 fn trusting(file: &Path) -> Result<ClientConfig, String> {
     let pem = std::fs::read(file).map_err(|error| error.to_string())?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() {
-        return Err("it holds no certificate".to_owned());
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-    let config = config.with_safe_default_protocol_versions();
-    let config = config.map_err(|error| error.to_string())?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+    trusting_only(&pem)
 }

@@ -6,20 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use jsonwebtoken::errors::ErrorKind;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::crypto::verify;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
-use serde::Deserialize;
+use jsonwebtoken::{Algorithm, DecodingKey, decode_header};
 
+use super::Token;
 use super::access::{Digest, digest};
-use super::{Token, Watch, unix_now};
-use crate::config::{AccessConfig, InvalidSetting, Secret};
+use super::claims::{Claims, Rules};
+use crate::config::{InvalidSetting, Secret};
 use crate::events::Credential;
-use crate::presence::UserId;
-
-/// How far the issuer's clock may be ahead of ours, in seconds. An `exp` gets no such grace: a
-/// stream ends at its token's, and a token that opens a stream must not be expired.
-const NOT_BEFORE_LEEWAY: u64 = 60;
 
 /// The shortest HS256 secret, in bytes (RFC 7518, section 3.2).
 const LEAST_SECRET: usize = 32;
@@ -34,19 +31,12 @@ const P256_POINT: usize = 65;
 pub(super) struct VerifyingKey {
     key: DecodingKey,
     algorithm: Algorithm,
-    rules: Validation,
+    rules: Rules,
     /// The name in its JWK set.
     pub(super) kid: Option<String>,
     /// What tells it from other keys of its JWK set.
     pub(super) identity: Digest,
     retired: AtomicBool,
-}
-
-/// Which tokens are accepted, whoever signed them.
-#[derive(Clone, Debug)]
-pub(super) struct Rules {
-    issuer: Option<String>,
-    audience: Option<String>,
 }
 
 /// Why a token is refused. What is said about a token whose signature does not fit is the same
@@ -57,48 +47,9 @@ pub(in crate::http) struct Refused(pub(in crate::http) &'static str);
 impl Refused {
     /// Another key may fit.
     pub(super) const SIGNATURE: Self = Self("the credential is not valid");
-}
 
-#[derive(Deserialize)]
-struct Claims {
-    sub: String,
-    exp: f64,
-    watch: Option<WatchClaim>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum WatchClaim {
-    Users(Vec<String>),
-    Text(String),
-}
-
-impl Rules {
-    pub(super) fn new(config: &AccessConfig) -> Self {
-        Self {
-            issuer: config.jwt_issuer.clone(),
-            audience: config.jwt_audience.clone(),
-        }
-    }
-
-    fn validation(&self, algorithm: Algorithm) -> Validation {
-        let mut validation = Validation::new(algorithm);
-        let mut required = vec!["exp", "sub"];
-        validation.leeway = NOT_BEFORE_LEEWAY;
-        validation.validate_exp = true;
-        validation.validate_nbf = true;
-        validation.validate_aud = self.audience.is_some();
-        if let Some(issuer) = &self.issuer {
-            validation.set_issuer(&[issuer]);
-            required.push("iss");
-        }
-        if let Some(audience) = &self.audience {
-            validation.set_audience(&[audience]);
-            required.push("aud");
-        }
-        validation.set_required_spec_claims(&required);
-        validation
-    }
+    /// A fresh token is all that is needed.
+    pub(in crate::http) const EXPIRED: Self = Self("exp: the token has expired");
 }
 
 impl VerifyingKey {
@@ -106,7 +57,7 @@ impl VerifyingKey {
         Self {
             key,
             algorithm,
-            rules: rules.validation(algorithm),
+            rules: rules.clone(),
             kid: None,
             identity: Digest::default(),
             retired: AtomicBool::new(false),
@@ -185,20 +136,29 @@ impl VerifyingKey {
 
     /// What the token says, if this key signed it.
     pub(super) fn verify(self: &Arc<Self>, token: &str) -> Result<Token, Refused> {
-        let claims = decode::<Claims>(token, &self.key, &self.rules)
-            .map_err(|error| refused(error.kind()))?
-            .claims;
-        if claims.exp <= unix_now() as f64 {
-            return Err(refused(&ErrorKind::ExpiredSignature));
-        }
-        let user =
-            UserId::new(&claims.sub).map_err(|_| Refused("the token's sub is not a user id"))?;
+        let payload = self.signed_payload(token).ok_or(Refused::SIGNATURE)?;
+        // From here on the holder may be told what is wrong.
+        let claims = URL_SAFE_NO_PAD.decode(payload).ok();
+        let claims = claims.and_then(|json| serde_json::from_slice::<Claims>(&json).ok());
+        let claims = claims.ok_or(Refused(
+            "the claims of the token are no JSON object, or one is there twice",
+        ))?;
+        let accepted = self.rules.accept(claims)?;
         Ok(Token {
-            user,
-            watch: Watch::from_claim(claims.watch)?,
-            expires: claims.exp as u64,
+            user: accepted.user,
+            watch: accepted.watch,
+            expires: accepted.expires,
             key: Arc::clone(self),
         })
+    }
+
+    /// The part of the token with the claims, if this key signed it.
+    fn signed_payload<'a>(&self, token: &'a str) -> Option<&'a str> {
+        let header = decode_header(token).ok()?;
+        let (signed, signature) = token.rsplit_once('.')?;
+        let (_, payload) = signed.rsplit_once('.')?;
+        let verified = verify(signature, signed.as_bytes(), &self.key, self.algorithm);
+        (header.alg == self.algorithm && verified.ok()?).then_some(payload)
     }
 }
 
@@ -213,40 +173,6 @@ impl fmt::Debug for VerifyingKey {
         f.debug_tuple("VerifyingKey")
             .field(&self.algorithm)
             .finish()
-    }
-}
-
-impl Watch {
-    fn from_claim(claim: Option<WatchClaim>) -> Result<Self, Refused> {
-        match claim {
-            None => Ok(Self::Users(Box::default())),
-            Some(WatchClaim::Text(text)) if text == "*" => Ok(Self::Everyone),
-            Some(WatchClaim::Text(_)) => Err(Refused(
-                "the token's watch is neither a list nor an asterisk",
-            )),
-            Some(WatchClaim::Users(texts)) => {
-                // What is no user id is nobody's.
-                let users = texts.iter().filter_map(|text| UserId::new(text).ok());
-                let mut users: Vec<_> = users.collect();
-                users.sort_unstable();
-                users.dedup();
-                Ok(Self::Users(users.into_boxed_slice()))
-            }
-        }
-    }
-}
-
-/// Once the signature is known to be good, the holder is told what is wrong.
-fn refused(kind: &ErrorKind) -> Refused {
-    match kind {
-        ErrorKind::ExpiredSignature => Refused("the token has expired"),
-        ErrorKind::ImmatureSignature => Refused("the token is not valid yet"),
-        ErrorKind::InvalidIssuer => Refused("the token's iss is another"),
-        ErrorKind::InvalidAudience => Refused("the token's aud is another"),
-        ErrorKind::MissingRequiredClaim(_)
-        | ErrorKind::InvalidClaimFormat(_)
-        | ErrorKind::Json(_) => Refused("a claim of the token is missing or malformed"),
-        _ => Refused::SIGNATURE,
     }
 }
 

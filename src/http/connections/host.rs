@@ -1,6 +1,7 @@
 //! What every connection of a worker is served with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use tokio::sync::watch;
@@ -13,6 +14,8 @@ use crate::http::Front;
 pub(super) struct Host {
     pub(super) front: Front,
     pub(super) room: Arc<Room>,
+    /// How long a connection may be idle.
+    pub(super) keep_alive: Duration,
     pub(super) http1: http1::Builder,
     /// Changes, or ends, when the service is to end.
     pub(super) drain: watch::Receiver<()>,

@@ -119,7 +119,9 @@ impl Conversation {
                     // Where nobody takes it, the connection ends.
                     let _ = door.send(Outside { stream, held, busy });
                 }
-                End::Over(Err(error)) if talk.has_refused() => refuse(stream, &error).await,
+                End::Over(Err(error)) if talk.has_refused() => {
+                    refuse(stream, &error, &self.host.front).await;
+                }
                 End::Over(Err(error)) => debug!(%error, "a connection broke"),
                 End::Over(Ok(())) => {}
                 End::CutOff => debug!("a client that was too slow was cut off"),

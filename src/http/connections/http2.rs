@@ -53,9 +53,6 @@ const CONNECTION_BYTES: usize = 512 * 1_024;
 /// Heads of more bytes than this take a share of the room each.
 const SMALL_HEAD: usize = 2 * 1_024;
 
-/// After how many seconds without a request a connection is ended.
-const IDLE_SECONDS: u32 = 75;
-
 /// How long an answer may wait for its reader to take a part of it. A stream sends a comment every 15 s.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 const STREAM_PATIENCE: Duration = Duration::from_secs(60);
@@ -86,7 +83,7 @@ pub(super) async fn serve(
         tokio::select! {
             // An error means that the other end is gone, and that is the sign.
             _ = drain.changed() => Judged::Idle,
-            judged = talk.silent_or_slow(IDLE_SECONDS) => judged,
+            judged = talk.silent_or_slow(host.keep_alive) => judged,
         }
     };
     signals.push(first.boxed());

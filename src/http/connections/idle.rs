@@ -20,11 +20,6 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a client may take to begin its first request, from the accept on.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an HTTP/1 connection may be idle after the client took an answer. 75 s or a little more is longer than
-/// the ping interval, so that a client can ping on one connection, and than the 60 s after which proxies close
-/// theirs, so that they close first.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-
 /// A connection without a request.
 pub(super) struct Idle {
     stream: TcpStream,
@@ -49,12 +44,13 @@ impl Idle {
 
     /// An HTTP/1 connection whose requests are answered.
     pub(super) fn answered(stream: TcpStream, host: Arc<Host>, held: Held) -> Self {
+        let until = Instant::now() + host.keep_alive;
         Self {
             stream,
             host,
             held,
             speaks_http1: true,
-            until: Instant::now() + IDLE_TIMEOUT,
+            until,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::Version;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::head::{Length, head_bytes};
+use crate::http::Front;
 use crate::http::error::Error;
 
 /// How long a client may take to take the answer.
@@ -22,12 +23,12 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 256 * 1_024;
 
 /// Says why, and closes the connection.
-pub(super) async fn refuse(stream: TcpStream, why: &hyper::Error) {
+pub(super) async fn refuse(stream: TcpStream, why: &hyper::Error, front: &Front) {
     let error = match why.is_parse_too_large() {
         true => Error::HeadTooLarge,
         false => Error::NotHttp,
     };
-    say_and_close(stream, Version::HTTP_11, error.into_response()).await;
+    say_and_close(stream, Version::HTTP_11, front.refusal(error)).await;
 }
 
 /// Writes a short answer, and closes the connection.

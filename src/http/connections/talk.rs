@@ -179,8 +179,10 @@ impl Talk {
         }
     }
 
-    /// Resolves once an HTTP/2 client has asked nothing for `steps` steps, or is too slow.
-    pub(super) async fn silent_or_slow(&self, steps: u32) -> Judged {
+    /// Resolves once an HTTP/2 client has asked nothing for `keep_alive` or a little more, or is too slow.
+    pub(super) async fn silent_or_slow(&self, keep_alive: Duration) -> Judged {
+        let steps = u32::try_from(keep_alive.as_secs()).unwrap_or(u32::MAX);
+        let steps = steps.saturating_add(1);
         let mut before = self.requests();
         let (mut silent, mut stuck) = (0, Stuck::default());
         loop {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client};
 use tokio::time::timeout;
 
+use super::endpoint::Endpoint;
 use super::errors::store_error;
 use super::greeting::Greeting;
 use crate::store::StoreError;
@@ -22,18 +23,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// writer task under load, as its documentation of `set_pipeline_buffer_size` says.
 const PIPELINE_BUFFER: usize = 4_096;
 
-/// A connection to the server of `client`, if that can do what we need.
+/// A connection to `server`, if that can do what we need.
 pub(super) async fn connected_by(
-    client: &Client,
+    server: &Endpoint,
 ) -> Result<(MultiplexedConnection, Greeting), StoreError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(RESPONSE_TIMEOUT))
         .set_pipeline_buffer_size(PIPELINE_BUFFER);
-    let mut connection = client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await
-        .map_err(store_error)?;
+    let mut connection = server.commands(&config).await.map_err(store_error)?;
     let greeting = Greeting::of(&mut connection).await?;
     greeting.check()?;
     Ok((connection, greeting))

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use redis::RedisError;
 use redis::aio::MultiplexedConnection;
-use redis::{Client, RedisError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use super::connecting::{connected_by, in_time};
+use super::endpoint::Endpoint;
 use super::errors::{breaks_the_connection, store_error};
 use super::greeting::Greeting;
 use super::route::Route;
@@ -53,8 +54,8 @@ enum State {
     Up {
         generation: u64,
         connection: MultiplexedConnection,
-        /// Leads to the server that `connection` is to, which said that it is the primary.
-        client: Box<Client>,
+        /// The server that `connection` is to, which said that it is the primary.
+        server: Endpoint,
     },
     Down {
         since: Instant,
@@ -106,16 +107,16 @@ impl MainConnection {
         }
     }
 
-    /// The way to the server it is connected to, which is of use until it has moved on.
-    pub(super) fn server(&self) -> Result<(Client, Moved), StoreError> {
+    /// The server it is connected to, which is of use until it has moved on.
+    pub(super) fn server(&self) -> Result<(Endpoint, Moved), StoreError> {
         let state = self.state.subscribe();
-        let (generation, client) = match &*state.borrow() {
+        let (generation, server) = match &*state.borrow() {
             State::Up {
-                generation, client, ..
-            } => (*generation, Client::clone(client)),
+                generation, server, ..
+            } => (*generation, server.clone()),
             State::Down { why, .. } => return Err(StoreError::Unreachable(why.clone())),
         };
-        Ok((client, Moved { generation, state }))
+        Ok((server, Moved { generation, state }))
     }
 
     /// Connects, and again whenever the connection breaks, for as long as it is polled.
@@ -124,13 +125,13 @@ impl MainConnection {
         let mut greeted = Greeting::default();
         for generation in 0.. {
             match in_time(self.connect()).await {
-                Ok((client, connection, greeting)) => {
+                Ok((server, connection, greeting)) => {
                     greeting.log(&greeted);
                     greeted = greeting;
                     self.state.send_replace(State::Up {
                         generation,
                         connection,
-                        client: Box::new(client),
+                        server,
                     });
                     backoff = Backoff::default();
                     self.broken().await;
@@ -141,12 +142,12 @@ impl MainConnection {
         }
     }
 
-    async fn connect(&self) -> Result<(Client, MultiplexedConnection, Greeting), StoreError> {
-        let client = self.route.client().await?;
-        let (mut connection, greeting) = connected_by(&client).await?;
+    async fn connect(&self) -> Result<(Endpoint, MultiplexedConnection, Greeting), StoreError> {
+        let server = self.route.primary().await?;
+        let (mut connection, greeting) = connected_by(&server).await?;
         // A server that does not let us load scripts may still let us run them; calls will tell.
         let _ = Scripts::loading().exec_async(&mut connection).await;
-        Ok((client, connection, greeting))
+        Ok((server, connection, greeting))
     }
 
     async fn broken(&self) {

@@ -108,8 +108,8 @@ impl OwnConnection {
 }
 
 async fn connect(main: &MainConnection) -> Result<(MultiplexedConnection, Moved), StoreError> {
-    let (client, moved) = main.server()?;
-    let (connection, _) = connected_by(&client).await?;
+    let (server, moved) = main.server()?;
+    let (connection, _) = connected_by(&server).await?;
     Ok((connection, moved))
 }
 

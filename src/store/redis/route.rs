@@ -1,21 +1,18 @@
 //! The way to the server that holds the data, looked up anew for every connection.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, RedisError, RedisResult,
-    TlsCertificates,
-};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use socket2::TcpKeepalive;
+use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, RedisError, RedisResult};
+use rustls::ClientConfig;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::endpoint::Endpoint;
 use crate::config::{InvalidSetting, RedisUrl};
 use crate::store::StoreError;
+use crate::trust::trusting_only;
 
 /// How long a sentinel may take to be reached and to answer.
 const SENTINEL_TIMEOUT: Duration = Duration::from_millis(700);
@@ -24,23 +21,21 @@ const SENTINEL_TIMEOUT: Duration = Duration::from_millis(700);
 #[derive(Debug)]
 pub(super) struct Route {
     server: ConnectionInfo,
-    sentinels: Vec<Client>,
-    primary: String,
-    authorities: Option<Vec<u8>>,
+    sentinels: Vec<Endpoint>,
+    primary_name: String,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 type Address = (String, u16);
 
 impl Route {
-    /// A route that trusts the public certificate authorities, or only those in the PEM text
+    /// A route that trusts the public certificate authorities, or only the certificates in the PEM text
     /// `authorities`.
     pub(super) fn new(
         url: &RedisUrl,
         authorities: Option<Vec<u8>>,
     ) -> Result<Self, InvalidSetting> {
-        if let Some(authorities) = &authorities {
-            check_authorities(authorities, url)?;
-        }
+        let tls = authorities.map(|authorities| trusting(&authorities, url));
         if url.is_encrypted() {
             // Where another is installed already, that serves as well.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -48,17 +43,17 @@ impl Route {
         let mut route = Self {
             server: url.server().clone(),
             sentinels: Vec::new(),
-            primary: String::new(),
-            authorities,
+            primary_name: String::new(),
+            tls: tls.transpose()?,
         };
         if let Some(sentinels) = url.sentinels() {
-            let clients = sentinels.addresses.iter().cloned();
-            let clients = clients.map(|address| route.client_of(address));
-            route.sentinels = clients.collect::<RedisResult<_>>().map_err(bad_url)?;
-            route.primary = sentinels.primary.clone();
+            let addresses = sentinels.addresses.iter().cloned();
+            let endpoints = addresses.map(|address| route.endpoint_of(address));
+            route.sentinels = endpoints.collect::<RedisResult<_>>().map_err(bad_url)?;
+            route.primary_name = sentinels.primary.clone();
         }
         // What cannot be used is told at the start, not with the first connection.
-        route.client_of(route.server.clone()).map_err(bad_url)?;
+        route.endpoint_of(route.server.clone()).map_err(bad_url)?;
         Ok(route)
     }
 
@@ -67,8 +62,8 @@ impl Route {
         self.server.redis_settings().db()
     }
 
-    /// A client of the server that, as far as can be told, is the primary now.
-    pub(super) async fn client(&self) -> Result<Client, StoreError> {
+    /// The server that, as far as can be told, is the primary now.
+    pub(super) async fn primary(&self) -> Result<Endpoint, StoreError> {
         let mut server = self.server.clone();
         if !self.sentinels.is_empty() {
             let (host, port) = self.ask_sentinels().await?;
@@ -76,7 +71,7 @@ impl Route {
                 .clone()
                 .set_addr(relocated(server.addr(), host, port));
         }
-        self.client_of(server).map_err(useless)
+        self.endpoint_of(server).map_err(useless)
     }
 
     /// Asks all sentinels at once, because some may be as dead as the primary they should replace.
@@ -85,7 +80,7 @@ impl Route {
     async fn ask_sentinels(&self) -> Result<Address, StoreError> {
         let mut asked = JoinSet::new();
         for sentinel in &self.sentinels {
-            let (sentinel, primary) = (sentinel.clone(), self.primary.clone());
+            let (sentinel, primary) = (sentinel.clone(), self.primary_name.clone());
             asked.spawn(async move {
                 let answer = timeout(SENTINEL_TIMEOUT, ask(&sentinel, &primary)).await;
                 answer.ok()?.ok()?
@@ -105,18 +100,8 @@ impl Route {
             .ok_or_else(|| StoreError::Unreachable("no sentinel names a primary".into()))
     }
 
-    fn client_of(&self, info: ConnectionInfo) -> RedisResult<Client> {
-        let info = tuned(info);
-        match &self.authorities {
-            None => Client::open(info),
-            Some(authorities) => {
-                let certificates = TlsCertificates {
-                    client_tls: None,
-                    root_cert: Some(authorities.clone()),
-                };
-                Client::build_with_tls(info, certificates)
-            }
-        }
+    fn endpoint_of(&self, info: ConnectionInfo) -> RedisResult<Endpoint> {
+        Endpoint::new(info, self.tls.clone())
     }
 }
 
@@ -124,26 +109,22 @@ fn bad_url(error: RedisError) -> InvalidSetting {
     InvalidSetting::new("REDIS_URL", error.to_string())
 }
 
-fn check_authorities(pem: &[u8], url: &RedisUrl) -> Result<(), InvalidSetting> {
-    let bad = |why: &str| Err(InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why));
+/// Whom to trust where `authorities`, a PEM text, names them; no public authority.
+fn trusting(authorities: &[u8], url: &RedisUrl) -> Result<Arc<ClientConfig>, InvalidSetting> {
+    let bad = |why: String| InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why);
     if !url.is_encrypted() {
-        return bad("it is for a REDIS_URL that begins with rediss");
+        return Err(bad(
+            "it is for a REDIS_URL that begins with rediss".to_owned()
+        ));
     }
-    // The client takes a file without certificates for one that trusts nobody.
-    match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
-        Ok(certificates) if certificates.is_empty() => bad("it holds no certificate"),
-        Ok(_) => Ok(()),
-        Err(error) => bad(&error.to_string()),
-    }
+    trusting_only(authorities).map(Arc::new).map_err(bad)
 }
 
-async fn ask(sentinel: &Client, primary: &str) -> RedisResult<Option<Address>> {
+async fn ask(sentinel: &Endpoint, primary: &str) -> RedisResult<Option<Address>> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None);
-    let mut connection = sentinel
-        .get_multiplexed_async_connection_with_config(&config)
-        .await?;
+    let mut connection = sentinel.commands(&config).await?;
     redis::cmd("SENTINEL")
         .arg("GET-MASTER-ADDR-BY-NAME")
         .arg(primary)
@@ -166,21 +147,6 @@ fn relocated(address: &ConnectionAddr, host: String, port: u16) -> ConnectionAdd
         },
         _ => ConnectionAddr::Tcp(host, port),
     }
-}
-
-/// Nagle's algorithm is on by default in this crate and costs a multiplexed connection half its
-/// throughput (redis-rs #2195); keep-alive and user time-out are off, which leaves a connection to
-/// a vanished server open for ever (redis-rs #404, #2277).
-fn tuned(info: ConnectionInfo) -> ConnectionInfo {
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(5))
-        .with_interval(Duration::from_secs(2));
-    let settings = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(keepalive);
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(Duration::from_secs(10));
-    info.set_tcp_settings(settings)
 }
 
 fn useless(error: redis::RedisError) -> StoreError {

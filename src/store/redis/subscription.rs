@@ -48,8 +48,8 @@ impl Subscription {
         };
         link.main.up().await;
         let opening = async {
-            let (client, moved) = link.main.server()?;
-            let pubsub = client.get_async_pubsub().await.map_err(store_error)?;
+            let (server, moved) = link.main.server()?;
+            let pubsub = server.subscriptions().await.map_err(store_error)?;
             let (mut sink, stream) = pubsub.split();
             sink.subscribe(&keys.bus).await.map_err(store_error)?;
             if let Some(channel) = channel {

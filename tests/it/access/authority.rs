@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 
@@ -42,13 +42,28 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let server = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
         let certificate = server.signed_by(&key, &self.issuer).expect("signed");
-        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
-        let config = config.with_safe_default_protocol_versions();
-        let config = config.expect("versions").with_no_client_auth();
-        let config = config.with_single_cert(vec![certificate.der().clone()], key);
-        TlsAcceptor::from(Arc::new(config.expect("the key of the certificate")))
+        acceptor(certificate.der().clone(), &key)
     }
+}
+
+fn acceptor(certificate: CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor {
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let config = config.with_safe_default_protocol_versions();
+    let config = config.expect("versions").with_no_client_auth();
+    let config = config.with_single_cert(vec![certificate], key);
+    TlsAcceptor::from(Arc::new(config.expect("the key of the certificate")))
+}
+
+/// A server that shows the certificate in the file itself, which is marked as one of an authority.
+fn self_signed() -> (TempDir, TlsAcceptor) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).expect("signed");
+    let directory = tempfile::tempdir().expect("a directory for temporary files");
+    std::fs::write(directory.path().join("ca.pem"), certificate.pem()).expect("a file of our own");
+    (directory, acceptor(certificate.der().clone(), &key))
 }
 
 fn settings(url: &str) -> Settings {
@@ -60,6 +75,17 @@ async fn keys_come_over_tls_with_a_private_authority() {
     let (authority, signer) = (Authority::new(), Signer::ed25519());
     let server = JwksServer::start_encrypted(publish(&[&signer]), authority.acceptor()).await;
     let settings = settings(server.url()).with("PRESENCE_JWKS_CA_FILE", &authority.file());
+    let instance = Instance::start(&settings).await;
+    let answer = ping(&instance.client(), "alice", &signer.token(&claims("alice"))).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn keys_come_over_tls_with_a_self_signed_certificate_that_is_named() {
+    let ((directory, acceptor), signer) = (self_signed(), Signer::ed25519());
+    let server = JwksServer::start_encrypted(publish(&[&signer]), acceptor).await;
+    let file = directory.path().join("ca.pem").display().to_string();
+    let settings = settings(server.url()).with("PRESENCE_JWKS_CA_FILE", &file);
     let instance = Instance::start(&settings).await;
     let answer = ping(&instance.client(), "alice", &signer.token(&claims("alice"))).await;
     assert_eq!(answer.status, 200, "{}", answer.body);

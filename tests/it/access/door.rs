@@ -165,10 +165,9 @@ async fn pages_of_the_named_origins_may_call_and_no_others() {
             assert!(headers.contains(header), "{headers}");
         }
         let methods = answer.header("access-control-allow-methods");
-        assert!(
-            methods.contains("GET") && methods.contains("POST"),
-            "{methods}"
-        );
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            assert!(methods.split(',').any(|each| each == method), "{methods}");
+        }
         assert!(
             answer
                 .header("access-control-max-age")
@@ -196,6 +195,70 @@ async fn pages_of_the_named_origins_may_call_and_no_others() {
     assert_eq!(send(none).await.header("access-control-allow-origin"), "");
 }
 
+/// Error reporters and tracers add headers of their own to every call of a page.
+#[tokio::test]
+async fn pages_may_send_any_header_that_they_ask_for() {
+    for origins in ["https://app.example.com,https://*.example.org", "*"] {
+        let settings = super::closed().with("PRESENCE_CORS_ORIGINS", origins);
+        let instance = Instance::start(&settings).await;
+        let client = instance.client();
+        for (origin, method) in [
+            ("https://app.example.com", "POST"),
+            ("https://a.b.example.org", "GET"),
+            ("https://shop.example.org", "DELETE"),
+        ] {
+            let asked = "authorization,baggage,sentry-trace,traceparent,x-anything-else";
+            let request = client
+                .request(Method::OPTIONS, "/v1/users/alice/ping")
+                .header("Origin", origin)
+                .header("Access-Control-Request-Method", method)
+                .header("Access-Control-Request-Headers", asked);
+            let answer = send(request).await;
+            assert!(answer.status.is_success(), "{}", answer.status);
+            assert_eq!(answer.header("access-control-allow-headers"), asked);
+            let methods = answer.header("access-control-allow-methods");
+            assert!(methods.contains(method), "{methods}");
+            let allowed = answer.header("access-control-allow-origin");
+            assert!(allowed == origin || allowed == origins, "{allowed}");
+            let ping = client.of_user("alice", "ping").header("Origin", origin);
+            let ping = send(
+                ping.header("traceparent", "00-1-1-01")
+                    .bearer_auth(WRITE_KEY),
+            )
+            .await;
+            assert_eq!(ping.status, 200);
+            assert!(!ping.header("access-control-allow-origin").is_empty());
+        }
+        let stranger = client
+            .of_user("alice", "ping")
+            .header("Origin", "https://example.org");
+        let answer = send(stranger.bearer_auth(WRITE_KEY)).await;
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, if origins == "*" { "*" } else { "" });
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_no_browser_sends_stops_the_start() {
+    for (origins, hint) in [
+        ("https://app.example.com/", "https://app.example.com"),
+        ("https://app.example.com/app", "https://app.example.com"),
+        (
+            "https://ok.example.com,app.example.com",
+            "https://app.example.com",
+        ),
+        ("https://App.example.com", "https://app.example.com"),
+        ("https://app.example.com:443", "https://app.example.com"),
+        ("https://app.*.com", "https://*.example.com"),
+    ] {
+        let settings = Settings::new().with("PRESENCE_CORS_ORIGINS", origins);
+        let ended = Instance::run_to_its_end(&settings, &[]).await;
+        assert_eq!(ended.status.code(), Some(2), "{origins}: {}", ended.log);
+        assert!(ended.log.contains("PRESENCE_CORS_ORIGINS"), "{}", ended.log);
+        assert!(ended.log.contains(hint), "{origins}: {}", ended.log);
+    }
+}
+
 #[tokio::test]
 async fn the_document_says_what_to_bring() {
     let instance = closed_instance().await;
@@ -209,7 +272,7 @@ async fn the_document_says_what_to_bring() {
         for (method, operation) in operations.as_object().expect("operations") {
             let what = format!("{method} {path}");
             let security = operation["security"].to_string();
-            let in_query = security.contains("accessToken");
+            let in_query = security.contains("eventsQuery");
             assert_eq!(security.contains("bearer"), !path.ends_with('z'), "{what}");
             assert_eq!(in_query, path == "/v1/events", "{what}");
             for status in ["401", "403", "429"] {

@@ -1,12 +1,13 @@
 //! How often a user may call.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     READ_KEY, WRITE_KEY, assert_refused, call, claims, closed, closed_instance, metric, ping,
     token, with,
 };
+use crate::client::send;
 use crate::instance::{Instance, Settings};
 use crate::wait::eventually_true;
 
@@ -68,4 +69,46 @@ async fn the_open_door_is_not_limited() {
     for _ in 0..100 {
         instance.client().ping("alice").await;
     }
+}
+
+/// Each tab says that it closes, and none of them can say it again.
+#[tokio::test]
+async fn all_tabs_of_a_user_may_close_at_once() {
+    let settings = closed().with("PRESENCE_RATE_LIMIT", "30/m");
+    let instance = Instance::start(&settings).await;
+    let client = instance.client();
+    let alice = token(&claims("alice"));
+    let tabs: Vec<_> = (0..40).map(|tab| format!("tab-{tab}")).collect();
+    for tab in &tabs {
+        let connect = client.of_connection("alice", "connect", tab);
+        assert_eq!(send(connect.bearer_auth(WRITE_KEY)).await.status, 200);
+    }
+    let look = async || call(&client, Method::GET, "/v1/users/alice", &alice).await;
+    while look().await.status == 200 {}
+    for tab in &tabs {
+        let disconnect = client.of_connection("alice", "disconnect", tab);
+        let answer = send(disconnect.bearer_auth(&alice)).await;
+        assert_eq!(answer.status, 200, "{tab}: {}", answer.body);
+    }
+    let user = call(&client, Method::GET, "/v1/users/alice", READ_KEY).await;
+    assert_eq!(user.ok::<Value>()["online"], false);
+}
+
+#[tokio::test]
+async fn disconnects_are_limited_by_the_most_connections_of_a_user() {
+    let settings = closed()
+        .with("PRESENCE_RATE_LIMIT", "1/m")
+        .with("PRESENCE_USER_CONNECTIONS", "3");
+    let instance = Instance::start(&settings).await;
+    let client = instance.client();
+    let alice = token(&claims("alice"));
+    let disconnect = async || send(client.of_user("alice", "disconnect").bearer_auth(&alice)).await;
+    for _ in 0..3 {
+        assert_eq!(disconnect().await.status, 200);
+    }
+    let answer = disconnect().await;
+    assert_refused(&answer, 429, "a fourth");
+    assert!(!answer.header("retry-after").is_empty());
+    let look = call(&client, Method::GET, "/v1/users/alice", &alice).await;
+    assert_eq!(look.status, 200, "it is a call of another kind");
 }

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -93,4 +94,27 @@ async fn requests_that_come_together_or_in_pieces_are_all_answered() {
         assert_ne!(count, 0, "it answers all: {answers}");
         answers.push_str(&String::from_utf8_lossy(&bytes[..count]));
     }
+}
+
+/// A list of ids that is too long for a query: the refusal says where it can go, and a page can read it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_is_too_long_is_told_of_the_call_with_a_body() {
+    let settings = Settings::new().with("PRESENCE_CORS_ORIGINS", "https://app.example.com");
+    let instance = Instance::start(&settings).await;
+    let ids = |count: usize| vec!["0190f5d4-7c1b-7e3a-9b6e-3f2a1c4d5e6f"; count].join(",");
+    let ask = |count: usize| {
+        let path = format!("/v1/events?userIds={}", ids(count));
+        let request = instance.client().request(Method::GET, &path);
+        request.header("Origin", "https://app.example.com").send()
+    };
+    let answer = ask(1_000).await.expect("an answer");
+    assert_eq!(answer.status(), 431);
+    let allowed = &answer.headers()["access-control-allow-origin"];
+    assert_eq!(allowed, "*");
+    let body = answer.text().await.expect("a body");
+    assert!(
+        body.ends_with("}\n") && body.contains("POST /v1/events"),
+        "{body}"
+    );
+    assert_eq!(ask(400).await.expect("an answer").status(), 200);
 }

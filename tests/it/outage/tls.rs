@@ -22,8 +22,19 @@ impl Encrypted {
     /// A server for `127.0.0.1` that also has a plain port, for the test's own commands.
     async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory for temporary files");
-        let file = |name: &str| directory.path().join(name).display().to_string();
         write_certificates(&directory);
+        Self::with_files_of(directory).await
+    }
+
+    /// A server whose certificate nobody else signed.
+    async fn self_signed(server: CertificateParams) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for temporary files");
+        write_self_signed(&directory, server);
+        Self::with_files_of(directory).await
+    }
+
+    async fn with_files_of(directory: TempDir) -> Self {
+        let file = |name: &str| directory.path().join(name).display().to_string();
         let port = free_port();
         let (number, ca) = (port.to_string(), file("ca.pem"));
         let (certificate, key) = (file("server.pem"), file("server.key"));
@@ -58,6 +69,26 @@ impl Encrypted {
     fn settings(&self, credentials: &str) -> Settings {
         let url = format!("rediss://{credentials}127.0.0.1:{}/", self.port);
         settings().with("REDIS_URL", &url)
+    }
+}
+
+/// What `openssl req -x509` makes: a certificate of an authority, shown by a server.
+fn marked_as_authority(names: &[&str]) -> CertificateParams {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).expect("names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
+
+fn write_self_signed(directory: &TempDir, server: CertificateParams) {
+    let key = KeyPair::generate().expect("a key");
+    let pem = server.self_signed(&key).expect("signed").pem();
+    for (name, text) in [
+        ("ca.pem", pem.clone()),
+        ("server.pem", pem),
+        ("server.key", key.serialize_pem()),
+    ] {
+        std::fs::write(directory.path().join(name), text).expect("a file of our own");
     }
 }
 
@@ -100,6 +131,58 @@ async fn an_acl_user_is_served_over_tls_with_a_private_authority() {
     let own = clients.lines().filter(|line| line.contains("user=ann"));
     // What sweeps, what subscribes, the workers, and the calls about many users.
     assert_eq!(own.count(), 2 + runtimes(), "{clients}");
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_that_is_named_is_accepted() {
+    let unnamed = marked_as_authority(&[]);
+    let of_no_authority = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
+    for server in [
+        marked_as_authority(&["127.0.0.1"]),
+        unnamed,
+        of_no_authority,
+    ] {
+        let encrypted = Encrypted::self_signed(server).await;
+        let authority = encrypted.authority().display().to_string();
+        let settings = encrypted.settings("ann:s%40cret%2F@");
+        let settings = settings.with("PRESENCE_REDIS_CA_FILE", &authority);
+        let instance = Instance::start(&settings).await;
+        let client = instance.client();
+        all_ready(std::slice::from_ref(&client)).await;
+        let mut stream = Stream::open(&client, "").await;
+        assert!(client.connect("alice").await.became_online);
+        assert!(client.disconnect("alice").await.became_offline);
+        let changes = stream.changes(2).await;
+        assert_eq!(briefs(&changes), ["online alice", "offline alice"]);
+    }
+}
+
+/// Its names may be the same; what counts is every byte of it, and the dates in it.
+#[tokio::test]
+async fn a_self_signed_certificate_that_is_not_named_or_not_valid_now_is_refused() {
+    let encrypted = Encrypted::self_signed(marked_as_authority(&["127.0.0.1"])).await;
+    let another = tempfile::tempdir().expect("a directory for temporary files");
+    write_self_signed(&another, marked_as_authority(&["127.0.0.1"]));
+    let another = another.path().join("ca.pem").display().to_string();
+    let mut expired = marked_as_authority(&["127.0.0.1"]);
+    expired.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let mut early = marked_as_authority(&["127.0.0.1"]);
+    early.not_before = rcgen::date_time_ymd(2990, 1, 1);
+    early.not_after = rcgen::date_time_ymd(2999, 1, 1);
+    let expired = Encrypted::self_signed(expired).await;
+    let early = Encrypted::self_signed(early).await;
+    let own = |encrypted: &Encrypted| encrypted.authority().display().to_string();
+    for (encrypted, named) in [
+        (&encrypted, another),
+        (&expired, own(&expired)),
+        (&early, own(&early)),
+    ] {
+        let settings = encrypted.settings("ann:s%40cret%2F@");
+        let settings = settings.with("PRESENCE_REDIS_CA_FILE", &named);
+        let instance = Instance::start(&settings).await;
+        assert_refused(&instance.client().get("/readyz").await);
+        assert!(instance.log().contains("certificate"), "{}", instance.log());
+    }
 }
 
 #[tokio::test]

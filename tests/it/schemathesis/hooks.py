@@ -1,12 +1,39 @@
 """What the OpenAPI document cannot say."""
 
+import ast
+import threading
+
 import schemathesis
 
 LONGEST_USER_ID = 128
 
+_parse, _parsing = ast.parse, threading.Lock()
+
+
+def _parse_alone(*arguments, **options):
+    """Python before 3.11.8 and 3.12.2 fails where two threads parse at once (python/cpython#106905)."""
+    with _parsing:
+        return _parse(*arguments, **options)
+
+
+ast.parse = _parse_alone
+
 
 @schemathesis.hook
 def filter_case(context, case):
+    """Leaves out the requests that the document and the service judge differently, on purpose."""
+    return not is_left_to_words(case.body) and short_enough(case)
+
+
+def is_left_to_words(body):
+    """Null counts as no body, since some clients send it so. That one connection and all are not both named to be
+    closed is said in words: what a schema could say of it, generators cannot read."""
+    if isinstance(body, dict):
+        return body.get("connectionId") is not None and body.get("all") is True
+    return body is None
+
+
+def short_enough(case):
     """A schema counts the characters of a user id, and the service its bytes."""
     parameters = case.path_parameters or {}
     body = case.body if isinstance(case.body, dict) else {}

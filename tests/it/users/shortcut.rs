@@ -11,10 +11,11 @@ const API_KEYS: &str = "app:presence.write:s3cret-key-of-the-app";
 const METHODS: [&str; 7] = ["POST", "GET", "PUT", "DELETE", "HEAD", "OPTIONS", "post"];
 
 /// Pings, and what nearly is one.
-const TARGETS: [&str; 21] = [
+const TARGETS: [&str; 22] = [
     "/v1/users/alice/ping",
     "/v1/users/alice/ping?",
     "/v1/users/alice/ping?connectionId=tab&x",
+    "/v1/users/alice/ping?&&",
     "/v1/users/al%20ice/ping",
     "/v1/users/%F0%9F%98%80/ping",
     "/v1/users/a%2Fb/ping",

@@ -1,0 +1,114 @@
+//! Queries: names and values, decoded, and the refusal of a name that a call does not know.
+
+use std::borrow::Cow;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use percent_encoding::percent_decode_str;
+
+use super::error::Error;
+
+/// How much of an unknown name its refusal repeats, in characters.
+const SHOWN_NAME: usize = 64;
+
+/// The parameters of a query in their order: the name decoded, the value as it was sent.
+pub(super) fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded_name(name), value)
+    })
+}
+
+fn decoded_name(name: &str) -> Cow<'_, str> {
+    match name.contains(['%', '+']) {
+        false => Cow::Borrowed(name),
+        true => {
+            let spaced = name.replace('+', " ");
+            let decoded = percent_decode_str(&spaced).decode_utf8_lossy();
+            Cow::Owned(decoded.into_owned())
+        }
+    }
+}
+
+/// Decodes a value as forms do, where a plus is a space; bytes that are not UTF-8 are refused.
+pub(super) fn decoded(field: &'static str, value: &str) -> Result<String, Error> {
+    let spaced = value.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded.map(Cow::into_owned).map_err(|_| Error::Query {
+        field,
+        why: "it is not UTF-8",
+    })
+}
+
+/// Keeps the value of a parameter that a query may have once.
+pub(super) fn keep_once<T>(
+    place: &mut Option<T>,
+    field: &'static str,
+    value: T,
+) -> Result<(), Error> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Error::Query {
+            field,
+            why: "it is there more than once",
+        }),
+    }
+}
+
+/// The refusal of a parameter of a call that takes only `known`.
+pub(super) fn unknown(name: &str, known: &'static [&'static str]) -> Error {
+    let name = name.chars().take(SHOWN_NAME).collect();
+    Error::UnknownParameter { name, known }
+}
+
+/// The call takes no query; whatever is in it is refused by name.
+#[derive(Debug)]
+pub(super) struct NoQuery;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
+        match parameters(parts.uri.query().unwrap_or("")).next() {
+            None => Ok(Self),
+            Some((name, _)) => Err(unknown(&name, &[])),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_value_is_decoded_as_forms_do(text in "\\PC{0,20}|[+ %&=,]{0,8}", plus: bool) {
+            let encoded = utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
+            let encoded = if plus { encoded.replace("%20", "+") } else { encoded };
+            prop_assert_eq!(decoded("name", &encoded).ok(), Some(text));
+        }
+
+        #[test]
+        fn a_value_that_is_not_utf_8_is_refused(bytes in vec(any::<u8>(), 0..6)) {
+            let encoded: String = bytes.iter().map(|byte| format!("%{byte:02x}")).collect();
+            prop_assert_eq!(decoded("name", &encoded).ok(), String::from_utf8(bytes).ok());
+        }
+
+        #[test]
+        fn names_are_decoded_as_forms_do(names in vec("\\PC{1,6}", 0..4), plus: bool) {
+            let encode = |name: &String| {
+                let encoded = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
+                if plus { encoded.replace("%20", "+") } else { encoded }
+            };
+            let pairs: Vec<_> = names.iter().map(|name| format!("{}=%ff", encode(name))).collect();
+            let query = pairs.join("&&");
+            let found: Vec<_> = parameters(&query).collect();
+            let expected: Vec<_> = names.iter().map(|name| (Cow::Borrowed(&**name), "%ff")).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

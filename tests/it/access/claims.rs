@@ -1,0 +1,89 @@
+//! Claims that nobody can have meant: the refusal names the claim and says why.
+
+use serde_json::{Value, json};
+
+use super::{SECRET, assert_refused, claims, closed_instance, now, ping, token, with, without};
+use crate::instance::{Instance, Settings};
+
+const YEAR: u64 = 365 * 86_400;
+
+async fn refused(instance: &Instance, claims: &Value) -> (String, String) {
+    let answer = ping(&instance.client(), "alice", &token(claims)).await;
+    let problem = assert_refused(&answer, 401, &claims.to_string());
+    let text = |member: &str| problem[member].as_str().expect("a text").to_owned();
+    let challenge = answer.header("www-authenticate");
+    assert!(challenge.contains(&text("detail")), "{challenge}");
+    (text("type"), text("detail"))
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_claim() {
+    let settings = Settings::new()
+        .with("PRESENCE_JWT_SECRET", SECRET)
+        .with("PRESENCE_JWT_ISSUER", "https://id.example.com")
+        .with("PRESENCE_JWT_AUDIENCE", "presence");
+    let instance = Instance::start(&settings).await;
+    let good = with(claims("alice"), "iss", json!("https://id.example.com"));
+    let good = with(good, "aud", json!("presence"));
+    assert_eq!(
+        ping(&instance.client(), "alice", &token(&good))
+            .await
+            .status,
+        200
+    );
+    let milliseconds = (now() + 300) * 1_000;
+    for (name, value, why) in [
+        ("sub", json!(42), "string"),
+        ("sub", json!(["alice"]), "string"),
+        ("sub", json!(""), "1 to 128"),
+        ("exp", json!(milliseconds), "milliseconds"),
+        ("exp", json!(now() + 2 * YEAR), "year"),
+        ("exp", json!(1e18), "year"),
+        ("exp", json!((now() + 300).to_string()), "number"),
+        ("exp", json!("2026-11-24T08:00:00Z"), "number"),
+        ("nbf", json!(milliseconds), "milliseconds"),
+        ("nbf", json!(now() + 3_600), "not valid yet"),
+        ("nbf", json!("0"), "number"),
+        ("watch", json!(5), "list"),
+        ("watch", json!("everyone"), "asterisk"),
+        ("watch", json!({"bob": true}), "list"),
+        ("watch", json!(["bob", 5]), "list"),
+        ("watch", json!(true), "list"),
+        ("iss", json!("https://evil.example.com"), "issuer"),
+        ("iss", json!(5), "string"),
+        ("aud", json!("another"), "audience"),
+        ("aud", json!(5), "string"),
+    ] {
+        let (kind, detail) = refused(&instance, &with(good.clone(), name, value)).await;
+        assert!(kind.ends_with(":bad-credential"), "{kind}");
+        let names_it = detail.starts_with(&format!("{name}: "));
+        assert!(names_it && detail.contains(why), "{name}: {detail}");
+    }
+    for name in ["sub", "exp", "iss", "aud"] {
+        let (_, detail) = refused(&instance, &without(good.clone(), name)).await;
+        assert!(detail.starts_with(&format!("{name}: ")), "{name}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_may_live_for_a_year() {
+    let instance = closed_instance().await;
+    for exp in [now() + 60, now() + YEAR, now() + YEAR + 86_400] {
+        let token = token(&with(claims("alice"), "exp", json!(exp)));
+        let answer = ping(&instance.client(), "alice", &token).await;
+        assert_eq!(answer.status, 200, "{exp}: {}", answer.body);
+    }
+}
+
+/// A client fetches a fresh token for the one, and tells a person of the other.
+#[tokio::test]
+async fn an_expired_token_has_a_type_of_its_own() {
+    let instance = closed_instance().await;
+    for exp in [json!(now() - 1), json!(0), json!(-5)] {
+        let (kind, _) = refused(&instance, &with(claims("alice"), "exp", exp)).await;
+        assert_eq!(kind, "urn:presence:problem:token-expired");
+    }
+    let answer = ping(&instance.client(), "alice", "forged").await;
+    let problem = assert_refused(&answer, 401, "forged");
+    assert_eq!(problem["type"], "urn:presence:problem:bad-credential");
+}

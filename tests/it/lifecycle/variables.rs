@@ -1,0 +1,54 @@
+//! Variables that look like settings: one that is none stops the start.
+
+use crate::instance::{Instance, Settings};
+
+#[tokio::test]
+async fn an_unknown_variable_stops_the_start_and_is_named() {
+    for (name, meant) in [
+        ("PRESENCE_REDIS_URL", "did you mean REDIS_URL?"),
+        ("PRESENCE_TTLL", "did you mean PRESENCE_TTL?"),
+        ("PRESENCE_API_KEY", "did you mean PRESENCE_API_KEYS?"),
+        ("PRESENCE_COLOUR", ""),
+    ] {
+        let settings = Settings::new().with(name, "redis://:hunter2@127.0.0.1:1/");
+        let ended = Instance::run_to_its_end(&settings, &[]).await;
+        assert_eq!(ended.status.code(), Some(2), "{name}: {}", ended.log);
+        assert!(
+            ended.log.contains(&format!("error: {name}: ")),
+            "{}",
+            ended.log
+        );
+        assert!(ended.log.contains(meant), "{name}: {}", ended.log);
+        assert!(!ended.log.contains("hunter2"), "{}", ended.log);
+        assert!(ended.output.is_empty(), "it never accepted");
+    }
+}
+
+#[tokio::test]
+async fn what_kubernetes_sets_is_passed_over() {
+    let settings = Settings::new()
+        .with("PRESENCE_PORT", "tcp://10.0.0.1:80")
+        .with("PRESENCE_PORT_80_TCP_ADDR", "10.0.0.1")
+        .with("PRESENCE_SERVICE_HOST", "10.0.0.1")
+        .with("PRESENCE_SERVICE_PORT_HTTP", "80");
+    let instance = Instance::start(&settings).await;
+    assert_eq!(instance.client().get("/livez").await.status, 200);
+    assert!(
+        !instance.log().contains("PRESENCE_PORT is"),
+        "{}",
+        instance.log()
+    );
+    let instance = Instance::start(&Settings::new().with("PRESENCE_PORT", "9000")).await;
+    assert!(
+        instance.log().contains("PRESENCE_PORT is"),
+        "{}",
+        instance.log()
+    );
+}
+
+#[tokio::test]
+async fn the_health_check_and_the_document_need_no_good_environment() {
+    let settings = Settings::new().with("PRESENCE_COLOUR", "blue");
+    let printed = Instance::run_to_its_end(&settings, &["--print-openapi"]).await;
+    assert!(printed.status.success(), "{}", printed.log);
+}
