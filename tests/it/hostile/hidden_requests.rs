@@ -5,6 +5,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Duration, timeout};
 
 use crate::instance::{Instance, Settings};
+use crate::wait::PATIENCE;
 
 /// What is hidden in a body.
 const HIDDEN: &str =
@@ -68,22 +69,23 @@ const BAD_CHUNKS: [(&str, &str); 7] = [
     ("a line break in an extension", "1;a\nb\r\na\r\n0\r\n\r\n"),
 ];
 
-/// All that is answered within a moment, or until the connection ends.
+/// The first answer, and all that follows within a moment or until the connection ends.
 async fn answers(instance: &Instance, request: &str) -> String {
     let mut connection = instance.told(request.as_bytes()).await;
     let (mut answers, mut bytes) = (Vec::new(), [0; 4_096]);
-    while let Ok(Ok(count @ 1..)) = timeout(MOMENT, connection.read(&mut bytes)).await {
+    let mut wait = PATIENCE;
+    while let Ok(Ok(count @ 1..)) = timeout(wait, connection.read(&mut bytes)).await {
         answers.extend_from_slice(&bytes[..count]);
+        wait = MOMENT;
     }
     String::from_utf8_lossy(&answers).into_owned()
 }
 
 fn statuses(answers: &str) -> Vec<&str> {
-    // A body may name the protocol, and the next answer follows it without a new line.
-    let starts = answers.split("HTTP/1.1 ").skip(1);
-    let words = starts.filter_map(|rest| rest.split(' ').next());
-    let is_status = |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit());
-    words.filter(is_status).collect()
+    let after_versions = answers.split("HTTP/1.1 ").skip(1);
+    let words = after_versions.filter_map(|rest| rest.split(' ').next());
+    // The detail of a problem names the version too, and no number after it.
+    words.filter(|word| word.parse::<u16>().is_ok()).collect()
 }
 
 #[tokio::test]
