@@ -58,6 +58,8 @@ pub(super) struct Model {
     most: usize,
     users: BTreeMap<UserId, User>,
     swept: Option<Bracket>,
+    /// Whether the clock was set back since the last sweep.
+    set_back: bool,
     outages: Vec<Outage>,
     /// Events that an answer told of and the history has not shown yet.
     told: Vec<(UserId, Told)>,
@@ -71,6 +73,7 @@ impl Model {
             most,
             users: BTreeMap::new(),
             swept: None,
+            set_back: false,
             outages: Vec::new(),
             told: Vec::new(),
             sweeping: None,
@@ -194,8 +197,29 @@ impl Model {
             outage.to.latest = at.latest;
             outage.ended = true;
         }
+        if std::mem::take(&mut self.set_back) {
+            for user in self.users.values_mut() {
+                user.corrected(at);
+            }
+            for outage in &mut self.outages {
+                outage.to = outage.to.at_most(at);
+            }
+        }
         self.swept = Some(at);
         self.sweeping = Some(at);
+    }
+
+    /// The clock of the store was set back to a moment.
+    pub(super) fn clock_was_set_back(&mut self, to: Bracket) {
+        self.set_back = true;
+        self.swept = None;
+        for user in self.users.values_mut() {
+            user.set_back(to);
+        }
+        for outage in &mut self.outages {
+            outage.certain = false;
+            outage.ended = true;
+        }
     }
 
     /// A store may notice at the first call after an outage, or only at the first sweep, when it ended.
