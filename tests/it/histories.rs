@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use presence::config::Config;
-use presence::presence::{ConnectionId, Position, UserId};
-use presence::store::{Closing, PageCursor, Store, StoreError};
+use presence::presence::{ConnectionId, Position, Timestamp, UserId};
+use presence::store::{Closing, PageCursor, Store, StoreError, Touched};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
@@ -92,6 +92,8 @@ struct Run {
     /// The Redis whose clock is moved, and how far it is ahead of ours.
     clock: Option<Arc<RedisServer>>,
     ahead_ms: i64,
+    /// Whether each instance has swept since then: until it does, it may promise what was right by the clock before.
+    knows_the_clock: [bool; GRANTS.len()],
     users: Vec<UserId>,
     heard: Position,
 }
@@ -119,6 +121,7 @@ impl Run {
             model: Model::new(MOST_CONNECTIONS),
             clock: scene.clock,
             ahead_ms: 0,
+            knows_the_clock: [true; GRANTS.len()],
             users: users.to_vec(),
             heard: Position::START,
         };
@@ -139,7 +142,7 @@ impl Run {
                     Touch::Ping => store.ping(&user, &connection).await,
                 };
                 let touched = match touched {
-                    Ok(touched) => Ok(touched),
+                    Ok(touched) => Ok(self.corrected(instance, touched)),
                     Err(StoreError::Refused(refusal)) => Err(refusal),
                     Err(error) => panic!("the store answers: {error}"),
                 };
@@ -170,6 +173,7 @@ impl Run {
             Step::LookAtAll => self.look_at_all(&store).await,
             Step::Sweep => {
                 store.sweep().await.expect("the store answers");
+                self.knows_the_clock[instance] = true;
                 self.model.swept(bracket.close(self.ahead_ms));
             }
             Step::Pass(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
@@ -179,15 +183,27 @@ impl Run {
         self.check_events(&store).await;
     }
 
+    /// What an instance answers by a clock that it knows.
+    fn corrected(&self, instance: usize, mut touched: Touched) -> Touched {
+        if !self.knows_the_clock[instance] {
+            let now = Timestamp::of_system_clock().as_millis();
+            let now = Timestamp::from_millis(now.saturating_add_signed(self.ahead_ms));
+            touched.expires_at = now.plus(GRANTS[instance].ttl);
+        }
+        touched
+    }
+
     fn set_clock(&mut self, by_ms: i64) {
         let Some(redis) = &self.clock else {
             return;
         };
+        let from = Bracket::open(self.ahead_ms).close(self.ahead_ms);
         self.ahead_ms += by_ms;
         redis.set_clock_ahead(self.ahead_ms);
+        self.knows_the_clock = [false; GRANTS.len()];
         if by_ms < 0 {
             let to = Bracket::open(self.ahead_ms).close(self.ahead_ms);
-            self.model.clock_was_set_back(to);
+            self.model.clock_was_set_back(from, to);
         }
     }
 

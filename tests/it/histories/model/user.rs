@@ -137,9 +137,13 @@ impl User {
         closed(one.or_else(|| self.marks.get(&None)))
     }
 
-    /// The clock was set back to a moment: until the next sweep nobody knows which times lie too far ahead.
-    pub(super) fn set_back(&mut self, to: Bracket) {
+    /// The clock was set back from one moment to another: until the next sweep nobody knows which times lie too far
+    /// ahead, and what had expired by then may be gone.
+    pub(super) fn set_back(&mut self, from: Bracket, to: Bracket) {
         for connection in self.connections.values_mut() {
+            if !from.surely_before(connection.deadline) {
+                connection.deadline = connection.deadline.or_any_since(to);
+            }
             let nearest = to.plus(connection.grant.ttl);
             connection.deadline = connection.deadline.or_any_since(nearest);
         }
