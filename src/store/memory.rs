@@ -158,7 +158,7 @@ impl MemoryStore {
         let (was_open, is_last) = match connections {
             Some(connections) => {
                 let was_open = connections.close(closing, now, outages);
-                (was_open, connections.is_empty())
+                (was_open, !connections.may_return(now, outages))
             }
             None => (false, false),
         };

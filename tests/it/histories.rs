@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use presence::config::Config;
-use presence::presence::{ConnectionId, Entry, Position, UserId};
-use presence::store::{Closing, PageCursor, Store, StoreError};
+use presence::presence::{ConnectionId, Entry, Position, Timestamp, UserId};
+use presence::store::{Closing, PageCursor, Store, StoreError, Touched};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
@@ -53,6 +53,8 @@ enum Step {
     Sweep,
     Pass(u64),
     Stall,
+    /// Moves the clock of the store by so many milliseconds, where it can be moved.
+    SetClock(i64),
 }
 
 /// A step, and which instance takes it.
@@ -72,20 +74,33 @@ fn kind_of_step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Sweep),
         8 => (1_u64..100).prop_map(Step::Pass),
         1 => Just(Step::Stall),
+        1 => (-3_000_i64..3_000).prop_map(Step::SetClock),
     ]
+}
+
+/// What a history is played on.
+struct Scene {
+    stores: Vec<Store>,
+    /// The Redis of this history alone, whose clock it may move.
+    clock: Option<Arc<RedisServer>>,
 }
 
 struct Run {
     /// The same store, as two instances with different settings see it, or one.
     stores: Vec<Arc<Store>>,
     model: Model,
+    /// The Redis whose clock is moved, and how far it is ahead of ours.
+    clock: Option<Arc<RedisServer>>,
+    ahead_ms: i64,
+    /// Whether each instance has swept since then: until it does, it may promise what was right by the clock before.
+    knows_the_clock: [bool; GRANTS.len()],
     users: Vec<UserId>,
     heard: Position,
 }
 
 impl Run {
-    async fn play(stores: Vec<Store>, steps: Vec<(usize, Step)>) {
-        let stores: Vec<Arc<Store>> = stores.into_iter().map(Arc::new).collect();
+    async fn play(scene: Scene, steps: Vec<(usize, Step)>) {
+        let stores: Vec<Arc<Store>> = scene.stores.into_iter().map(Arc::new).collect();
         let mut supervision = JoinSet::new();
         for store in &stores {
             let store = Arc::clone(store);
@@ -104,6 +119,9 @@ impl Run {
         let mut run = Self {
             stores,
             model: Model::new(MOST_CONNECTIONS),
+            clock: scene.clock,
+            ahead_ms: 0,
+            knows_the_clock: [true; GRANTS.len()],
             users: users.to_vec(),
             heard: Position::START,
         };
@@ -115,7 +133,7 @@ impl Run {
 
     async fn step(&mut self, instance: usize, step: &Step) {
         let store = Arc::clone(&self.stores[instance]);
-        let bracket = Bracket::open();
+        let bracket = Bracket::open(self.ahead_ms);
         match *step {
             Step::Touch(call, user, connection) => {
                 let (user, connection) = self.names(user, connection);
@@ -124,13 +142,18 @@ impl Run {
                     Touch::Ping => store.ping(&user, &connection).await,
                 };
                 let touched = match touched {
-                    Ok(touched) => Ok(touched),
+                    Ok(touched) => Ok(self.corrected(instance, touched)),
                     Err(StoreError::Refused(refusal)) => Err(refusal),
                     Err(error) => panic!("the store answers: {error}"),
                 };
                 let call = (call, GRANTS[instance]);
-                self.model
-                    .touched(bracket.close(), call, &user, &connection, touched);
+                self.model.touched(
+                    bracket.close(self.ahead_ms),
+                    call,
+                    &user,
+                    &connection,
+                    touched,
+                );
             }
             Step::Disconnect(user, connection) => {
                 let (user, connection) = self.names(user, connection);
@@ -145,34 +168,61 @@ impl Run {
                 let found = store.user(&self.users[user]).await;
                 let found = found.expect("the store answers");
                 self.model
-                    .looked(bracket.close(), &self.users[user], &found);
+                    .looked(bracket.close(self.ahead_ms), &self.users[user], &found);
             }
             Step::LookAtAll => self.look_at_all(&store).await,
             Step::Sweep => {
                 store.sweep().await.expect("the store answers");
-                self.model.swept(bracket.close());
+                self.knows_the_clock[instance] = true;
+                self.model.swept(bracket.close(self.ahead_ms));
             }
             Step::Pass(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
             Step::Stall => tokio::time::sleep(STALL).await,
+            Step::SetClock(by_ms) => self.set_clock(by_ms),
         }
         self.check_events(&store).await;
     }
 
+    /// What an instance answers by a clock that it knows.
+    fn corrected(&self, instance: usize, mut touched: Touched) -> Touched {
+        if !self.knows_the_clock[instance] {
+            let now = Timestamp::of_system_clock().as_millis();
+            let now = Timestamp::from_millis(now.saturating_add_signed(self.ahead_ms));
+            touched.expires_at = now.plus(GRANTS[instance].ttl);
+        }
+        touched
+    }
+
+    fn set_clock(&mut self, by_ms: i64) {
+        let Some(redis) = &self.clock else {
+            return;
+        };
+        let from = Bracket::open(self.ahead_ms).close(self.ahead_ms);
+        self.ahead_ms += by_ms;
+        redis.set_clock_ahead(self.ahead_ms);
+        self.knows_the_clock = [false; GRANTS.len()];
+        if by_ms < 0 {
+            let to = Bracket::open(self.ahead_ms).close(self.ahead_ms);
+            self.model.clock_was_set_back(from, to);
+        }
+    }
+
     async fn disconnect(&mut self, store: &Store, user: &UserId, closing: Closing) {
-        let bracket = Bracket::open();
+        let bracket = Bracket::open(self.ahead_ms);
         let left = store.disconnect(user, &closing).await;
         let left = left.expect("the store answers");
-        self.model.left(bracket.close(), user, &closing, left);
+        self.model
+            .left(bracket.close(self.ahead_ms), user, &closing, left);
     }
 
     async fn look_at_all(&mut self, store: &Store) {
-        let bracket = Bracket::open();
+        let bracket = Bracket::open(self.ahead_ms);
         let among = store.online_among(&self.users).await.expect("an answer");
         self.model
-            .looked_among(bracket.close(), &self.users, &among);
-        let bracket = Bracket::open();
+            .looked_among(bracket.close(self.ahead_ms), &self.users, &among);
+        let bracket = Bracket::open(self.ahead_ms);
         let count = store.count().await.expect("an answer");
-        self.model.counted(bracket.close(), count);
+        self.model.counted(bracket.close(self.ahead_ms), count);
         let announced = store.announced_among(&self.users).await.expect("an answer");
         assert_eq!(announced.position, self.heard);
         self.model.listed(announced.users);
@@ -208,8 +258,8 @@ impl Run {
     }
 }
 
-/// Plays 32 histories of 80 steps at once, and that three times.
-fn play_many(open: impl Fn(usize) -> Vec<Store>) {
+/// Plays `many` histories of 80 steps at once, and that three times.
+fn play_many(many: usize, open: impl Fn(usize) -> Scene) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let cases = Cases {
         cases: 3,
@@ -217,7 +267,7 @@ fn play_many(open: impl Fn(usize) -> Vec<Store>) {
         failure_persistence: None,
         ..Cases::default()
     };
-    let many = vec(vec(step(), 80), 32);
+    let many = vec(vec(step(), 80), many);
     let number = std::cell::Cell::new(0);
     let played = TestRunner::new(cases).run(&many, |histories| {
         runtime.block_on(async {
@@ -250,16 +300,43 @@ fn open(grant: Grant, flags: &[&str]) -> Store {
 
 #[test]
 fn the_embedded_store_does_what_the_model_does() {
-    play_many(|_| vec![open(GRANTS[0], &[])]);
+    play_many(32, |_| Scene {
+        stores: vec![open(GRANTS[0], &[])],
+        clock: None,
+    });
 }
 
 #[test]
 fn two_instances_with_one_redis_do_what_the_model_does() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(RedisServer::start());
-    play_many(|number| {
+    play_many(32, |number| {
         let prefix = format!("history-{number}:");
         let flags = ["--redis-url", &redis.url(), "--key-prefix", &prefix];
-        GRANTS.map(|grant| open(grant, &flags)).into()
+        Scene {
+            stores: GRANTS.map(|grant| open(grant, &flags)).into(),
+            clock: None,
+        }
+    });
+}
+
+/// Each history has a Redis of its own, since they set its clock.
+#[test]
+fn and_they_do_while_the_clock_of_redis_is_set() {
+    const MANY: usize = 8;
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut servers = Vec::new();
+    for _ in 0..MANY {
+        servers.push(Arc::new(runtime.block_on(RedisServer::start_with_clock())));
+    }
+    play_many(MANY, |number| {
+        let redis = &servers[number % MANY];
+        redis.set_clock_ahead(0);
+        let prefix = format!("history-{number}:");
+        let flags = ["--redis-url", &redis.url(), "--key-prefix", &prefix];
+        Scene {
+            stores: GRANTS.map(|grant| open(grant, &flags)).into(),
+            clock: Some(Arc::clone(redis)),
+        }
     });
 }

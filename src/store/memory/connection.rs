@@ -64,8 +64,9 @@ impl Connections {
         self.alive(now).next().is_some()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.each.is_empty()
+    /// Whether one is alive or may come back.
+    pub(super) fn may_return(&self, now: Timestamp, outages: &Outages) -> bool {
+        self.end(outages) >= now && !self.each.is_empty()
     }
 
     pub(super) fn has(&self, id: &ConnectionId) -> bool {
@@ -107,20 +108,24 @@ impl Connections {
     /// Closes connections, and says whether one of them was alive or might have come back.
     pub(super) fn close(&mut self, closing: &Closing, now: Timestamp, outages: &Outages) -> bool {
         self.forget_ended(now, outages);
-        let before = self.each.len();
-        self.remove(|each| match closing {
+        let is_closed = |each: &Connection| match closing {
             Closing::One(closed) => each.id == *closed,
             Closing::All => true,
-        });
-        let closed = self.each.len() < before;
-        if closed {
+        };
+        let mut closed = self.each.iter().filter(|each| is_closed(each));
+        let was_open = closed.any(|each| outages.end_of(each) >= now);
+        self.remove(is_closed);
+        if was_open {
             self.seen = now;
         }
-        closed
+        was_open
     }
 
+    /// Forgets those that cannot come back, whatever outage the next sweep finds.
     fn forget_ended(&mut self, now: Timestamp, outages: &Outages) {
-        self.remove(|connection| outages.end_of(connection) < now);
+        self.remove(|connection| {
+            outages.end_of(connection) < now && !outages.may_have_met_one(connection.deadline)
+        });
     }
 
     fn remove(&mut self, is_removed: impl Fn(&Connection) -> bool) {

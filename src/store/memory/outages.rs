@@ -44,6 +44,11 @@ impl Outages {
         self.swept = Some(now);
     }
 
+    /// Whether an outage that is not known yet may have begun before `deadline`.
+    pub(super) fn may_have_met_one(&self, deadline: Timestamp) -> bool {
+        self.swept.is_none_or(|swept| deadline >= swept)
+    }
+
     /// When `connection` cannot come back any more by a ping that an outage delayed: at its deadline, or as long after
     /// the earliest outage that it did not absorb as its client may need for a ping.
     pub(super) fn end_of(&self, connection: &Connection) -> Timestamp {

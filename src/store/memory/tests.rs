@@ -353,3 +353,21 @@ async fn more_closed_connections_than_are_remembered_may_ping() {
         Err(Refusal::ConnectionClosed)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_began_before_a_connection_expired_holds_it_although_another_was_closed_then()
+ {
+    let store = store(2.0, 1.0);
+    store.connects("alice", "phone");
+    store.pass(1.0).await;
+    store.connects("alice", "laptop");
+    store.connects("alice", "tablet");
+    store.pass(0.9).await;
+    advance(seconds(0.2)).await;
+    // The phone has expired, and nobody knows yet that an outage has begun.
+    assert_eq!(store.closes("alice", "tablet"), (true, false));
+    advance(seconds(5.0)).await;
+    assert_eq!(store.closes("alice", "laptop"), (false, false));
+    assert_eq!(store.pings("alice", "phone"), Ok(false));
+    assert_eq!(store.told(), ["+alice"]);
+}

@@ -15,6 +15,9 @@ use self::user::{Connection, Outage, User};
 /// No sweep for longer than this is an outage.
 const OUTAGE: Duration = Duration::from_millis(1_500);
 
+/// A sweep notices that the clock was set back where the last sweep lies further ahead than this.
+const UNNOTICED: Duration = Duration::from_millis(100);
+
 /// What an instance grants the connections that call it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grant {
@@ -58,6 +61,8 @@ pub(super) struct Model {
     most: usize,
     users: BTreeMap<UserId, User>,
     swept: Option<Bracket>,
+    /// When the last sweep was before the clock was set back; until the next.
+    set_back: Option<Bracket>,
     outages: Vec<Outage>,
     /// Events that an answer told of and the history has not shown yet.
     told: Vec<(UserId, Told)>,
@@ -71,6 +76,7 @@ impl Model {
             most,
             users: BTreeMap::new(),
             swept: None,
+            set_back: None,
             outages: Vec::new(),
             told: Vec::new(),
             sweeping: None,
@@ -194,8 +200,29 @@ impl Model {
             outage.to.latest = at.latest;
             outage.ended = true;
         }
+        let set_back = self.set_back.take();
+        if set_back.is_some_and(|swept| at.plus(UNNOTICED).surely_before(swept)) {
+            for user in self.users.values_mut() {
+                user.corrected(at);
+            }
+            for outage in &mut self.outages {
+                outage.to = outage.to.at_most(at);
+            }
+        }
         self.swept = Some(at);
         self.sweeping = Some(at);
+    }
+
+    /// The clock of the store was set back from one moment to another.
+    pub(super) fn clock_was_set_back(&mut self, from: Bracket, to: Bracket) {
+        self.set_back = self.set_back.or(self.swept);
+        for user in self.users.values_mut() {
+            user.set_back(from, to);
+        }
+        for outage in &mut self.outages {
+            outage.certain = false;
+            outage.ended = true;
+        }
     }
 
     /// A store may notice at the first call after an outage, or only at the first sweep, when it ended.
@@ -207,7 +234,7 @@ impl Model {
             return;
         }
         let outage = presence::presence::millis(OUTAGE);
-        let possible = at.latest - swept.earliest > outage;
+        let possible = at.latest.saturating_sub(swept.earliest) > outage;
         let certain = at.earliest.saturating_sub(swept.latest) > outage;
         if possible {
             self.outages.push(Outage {

@@ -154,6 +154,18 @@ impl Record {
         self.busy.iter().any(|span| span.overlaps(from, to))
     }
 
+    /// The latest time that the clock of Redis showed in a time: after it was set back it shows less.
+    pub(super) fn latest_shown(&self, from: Timestamp, to: Timestamp) -> Option<Timestamp> {
+        let shown = self.clock.iter().enumerate().filter_map(|(place, clock)| {
+            let next = self
+                .clock
+                .get(place + 1)
+                .map_or(to, |next| next.from.min(to));
+            (clock.from <= to && from <= next).then(|| next.later_by(clock.ahead_ms))
+        });
+        shown.max()
+    }
+
     /// When something happened that Redis stamped with its own clock, and that was heard of at a moment: after the
     /// clock was set back there may be several answers.
     pub(super) fn moments_of(&self, stamp: Timestamp, heard: Timestamp) -> Vec<Timestamp> {

@@ -13,19 +13,35 @@ pub(in super::super) struct Bracket {
 }
 
 impl Bracket {
-    /// Begins before the call.
-    pub(in super::super) fn open() -> Self {
+    /// Begins before a call, by a clock that is `ahead_ms` ahead of ours.
+    pub(in super::super) fn open(ahead_ms: i64) -> Self {
         Self {
-            earliest: now() - SLACK_MS,
+            earliest: now(ahead_ms) - SLACK_MS,
             latest: u64::MAX,
         }
     }
 
     /// Ends after it.
-    pub(in super::super) fn close(self) -> Self {
+    pub(in super::super) fn close(self, ahead_ms: i64) -> Self {
         Self {
-            latest: now() + SLACK_MS,
+            latest: now(ahead_ms) + SLACK_MS,
             ..self
+        }
+    }
+
+    /// This moment, or any between it and an earlier one.
+    pub(super) fn or_any_since(self, earlier: Self) -> Self {
+        Self {
+            earliest: self.earliest.min(earlier.earliest),
+            ..self
+        }
+    }
+
+    /// This moment, but not after a later one.
+    pub(super) fn at_most(self, most: Self) -> Self {
+        Self {
+            earliest: self.earliest.min(most.earliest),
+            latest: self.latest.min(most.latest),
         }
     }
 
@@ -71,6 +87,7 @@ impl Bracket {
     }
 }
 
-fn now() -> u64 {
-    Timestamp::of_system_clock().as_millis()
+fn now(ahead_ms: i64) -> u64 {
+    let now = Timestamp::of_system_clock().as_millis();
+    now.saturating_add_signed(ahead_ms)
 }

@@ -137,6 +137,33 @@ impl User {
         closed(one.or_else(|| self.marks.get(&None)))
     }
 
+    /// The clock was set back from one moment to another: until the next sweep nobody knows which times lie too far
+    /// ahead, and what had expired by then may be gone.
+    pub(super) fn set_back(&mut self, from: Bracket, to: Bracket) {
+        for connection in self.connections.values_mut() {
+            if !from.surely_before(connection.deadline) {
+                connection.deadline = connection.deadline.or_any_since(to);
+            }
+            let nearest = to.plus(connection.grant.ttl);
+            connection.deadline = connection.deadline.or_any_since(nearest);
+        }
+        let seen = [&mut self.known, &mut self.closed_at].into_iter().flatten();
+        seen.for_each(|seen| *seen = seen.or_any_since(to));
+        for mark in self.marks.values_mut() {
+            if let Mark::Closed { surely, .. } = mark {
+                *surely = false;
+            }
+        }
+    }
+
+    /// A sweep corrected what lay too far ahead.
+    pub(super) fn corrected(&mut self, at: Bracket) {
+        for connection in self.connections.values_mut() {
+            let farthest = at.plus(connection.grant.ttl);
+            connection.deadline = connection.deadline.at_most(farthest);
+        }
+    }
+
     /// A ping was refused, so a connection that may have been open was.
     pub(super) fn surely_closed(&mut self, connection: &ConnectionId, at: Bracket) {
         let mark = self.marks.get_mut(&Some(connection.clone()));

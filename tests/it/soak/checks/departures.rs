@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::callers::living;
-use super::super::journal::{BUSY, Call, Outcome, Pause, Record, Span};
+use super::super::journal::{BUSY, Call, Outcome, Pause, Record};
 use super::super::stage::{HOLD, PING_INTERVAL, TTL};
 use super::{Event, Excused};
 use crate::timestamp::Timestamp;
@@ -61,7 +61,7 @@ pub(super) fn none_is_early(events: &[Event], record: &Record) -> Vec<String> {
         let user = &*gone.change.user;
         let calls = calls.get(user).map_or(&[][..], Vec::as_slice);
         let calls = between(calls, gone.earliest().less(MEMORY), gone.latest());
-        if let Some(promise) = broken_promise(gone, calls, &record.losses) {
+        if let Some(promise) = broken_promise(gone, calls, record) {
             wrong.push(format!("{gone:?} against {promise:?}"));
         }
         let mut moments = gone.moments.iter();
@@ -72,15 +72,16 @@ pub(super) fn none_is_early(events: &[Event], record: &Record) -> Vec<String> {
     wrong
 }
 
-/// An answer from before the user was announced gone that says it would be online then, by the clock of Redis and by
-/// the true one: Redis's may have been set meanwhile.
-fn broken_promise<'a>(gone: &Event, calls: &[&'a Call], losses: &[Span]) -> Option<&'a Call> {
+/// An answer from before the user was announced gone that says it would be online then, by the true clock and by that
+/// of Redis, which may have been set meanwhile: what it has shown once has passed.
+fn broken_promise<'a>(gone: &Event, calls: &[&'a Call], record: &Record) -> Option<&'a Call> {
     let (from, at) = (gone.earliest(), gone.latest());
     let promises = calls.iter().filter(|call| {
         let Outcome::Touched { expires_at, .. } = call.outcome else {
             return false;
         };
-        let left_ms = expires_at.millis_after(gone.change.stamp);
+        let shown = record.latest_shown(call.ended, at);
+        let left_ms = expires_at.millis_after(shown.unwrap_or(gone.change.stamp));
         let truly_left_ms = call.sent.plus(TTL).millis_after(at);
         call.ended < from && left_ms.min(truly_left_ms) > CLOCK_TOLERANCE_MS
     });
@@ -89,9 +90,9 @@ fn broken_promise<'a>(gone: &Event, calls: &[&'a Call], losses: &[Span]) -> Opti
             let same = call.connection.is_none() || call.connection == promise.connection;
             !call.is_touch() && same && call.over() >= promise.sent && call.sent <= at
         });
-        let lost = losses
-            .iter()
-            .any(|loss| loss.from <= at && loss.to.is_none_or(|to| promise.sent <= to));
+        let mut losses = record.losses.iter();
+        let lost =
+            losses.any(|loss| loss.from <= at && loss.to.is_none_or(|to| promise.sent <= to));
         !closed && !lost
     });
     broken.next().copied()
