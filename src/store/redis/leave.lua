@@ -64,7 +64,7 @@ if living > 0 then
     redis.call('PEXPIREAT', KEYS[8], last)
   end
   if score and (before > last or number ~= former_number) then
-    look_at(now, KEYS[11], user, before, last, number)
+    look_at(now, KEYS[11], user, before, former_number, last, number)
   end
   return { 1, 0 }
 end
@@ -77,7 +77,7 @@ if waiting > 0 and score then
   local number = select(2, parts(score))
   if value then
     redis.call('DEL', KEYS[8])
-    look_at(now, KEYS[11], user, before, now - 1, number)
+    look_at(now, KEYS[11], user, before, number, now - 1, number)
   elseif redis.call('ZSCORE', KEYS[5], user) then
     redis.call('ZADD', KEYS[1], 'XX', longest_hold(now, connections) + number / 4096, user)
   end
