@@ -32,6 +32,11 @@ local closed
 if is_all then
   redis.call('DEL', KEYS[10])
   mark('*')
+elseif value == '*' and redis.call('EXISTS', KEYS[9]) == 0 then
+  -- The hash was lost. Another connection may live: the user stays until the key expires.
+  mark(id)
+  remember()
+  return { 1, 0 }
 else
   connections, recent, ended = connections_of(now, user, KEYS[8], KEYS[9], value, score)
   closed = connections[id]
