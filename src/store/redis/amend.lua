@@ -12,6 +12,7 @@ if age > ARGV[2] - 0 or age < -100 then
   -- Too late to know what came nearer, or the clock was set back: a recheck looks at everyone.
   redis.call('SET', KEYS[4], '0')
 end
+-- Every change of a user's grant is noted, so the last note of a user has the one that counts.
 for _, entry in ipairs(redis.call('XRANGE', KEYS[2], ARGV[1], '+')) do
   local user, noted = unpack(entry[2])
   local score = redis.call('ZSCORE', KEYS[1], user)

@@ -156,15 +156,9 @@ local function tally(now, connections)
   return living, waiting, last
 end
 
--- Makes the index look at an announced user at `time`, and gives the score the fraction of the grant with this
--- number. The user's key lived until `before`: if a sweep read that and has not yet written it down, it would
--- undo this, so this is noted for it in the stream `notes`.
-local function look_at(now, notes, user, before, time, number)
-  local score = time + number / 4096
-  redis.call('ZADD', KEYS[1], 'XX', score, user)
-  if before < time then
-    return
-  end
+-- Notes the score of an announced user in the stream `notes`, for a sweep that read another one or a later deadline
+-- and has not yet written it down: it would undo what was changed since.
+local function note(now, notes, user, score)
   local last = redis.call('XREVRANGE', notes, '+', '-', 'COUNT', 1)[1]
   if last and tonumber(last[1]:match('%d+')) > now + NOTED_FOR then
     -- The clock was set back: the note would count until the clock has caught up.
@@ -172,4 +166,14 @@ local function look_at(now, notes, user, before, time, number)
   end
   redis.call('XADD', notes, 'MINID', now - NOTED_FOR, '*', user, score)
   redis.call('PEXPIRE', notes, NOTED_FOR)
+end
+
+-- Makes the index look at an announced user at `time`, and gives the score the fraction of the grant with this
+-- number. The user's key lived until `before`, and the score had the fraction of `former_number`.
+local function look_at(now, notes, user, before, former_number, time, number)
+  local score = time + number / 4096
+  redis.call('ZADD', KEYS[1], 'XX', score, user)
+  if before >= time or number ~= former_number then
+    note(now, notes, user, score)
+  end
 end

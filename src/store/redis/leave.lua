@@ -32,6 +32,11 @@ local closed
 if is_all then
   redis.call('DEL', KEYS[10])
   mark('*')
+elseif value == '*' and redis.call('EXISTS', KEYS[9]) == 0 then
+  -- The hash was lost. Another connection may live: the user stays until the key expires.
+  mark(id)
+  remember()
+  return { 1, 0 }
 else
   connections, recent, ended = connections_of(now, user, KEYS[8], KEYS[9], value, score)
   closed = connections[id]
@@ -64,7 +69,7 @@ if living > 0 then
     redis.call('PEXPIREAT', KEYS[8], last)
   end
   if score and (before > last or number ~= former_number) then
-    look_at(now, KEYS[11], user, before, last, number)
+    look_at(now, KEYS[11], user, before, former_number, last, number)
   end
   return { 1, 0 }
 end
@@ -77,7 +82,7 @@ if waiting > 0 and score then
   local number = select(2, parts(score))
   if value then
     redis.call('DEL', KEYS[8])
-    look_at(now, KEYS[11], user, before, now - 1, number)
+    look_at(now, KEYS[11], user, before, number, now - 1, number)
   elseif redis.call('ZSCORE', KEYS[5], user) then
     redis.call('ZADD', KEYS[1], 'XX', longest_hold(now, connections) + number / 4096, user)
   end

@@ -93,7 +93,8 @@ else
   redis.call('PEXPIREAT', KEYS[9], last + AFTERLIFE)
 end
 
-if not is_ping and redis.call('EXISTS', KEYS[10]) == 1 then
+local was_closed = redis.call('EXISTS', KEYS[10]) == 1
+if not is_ping and was_closed then
   redis.call('ZREM', KEYS[10], id)
   local all_closed = redis.call('ZSCORE', KEYS[10], '*')
   if all_closed then
@@ -108,7 +109,12 @@ if score then
   local time, former_number = parts(score)
   number = number or former_number
   if not value or math.max(before, time) > last or number ~= former_number then
-    look_at(now, KEYS[11], user, before, last, number)
+    look_at(now, KEYS[11], user, before, former_number, last, number)
   end
 end
-return enter(last + (number or 0) / 4096)
+local entry = last + (number or 0) / 4096
+if not score and (was_closed or before > last) then
+  -- A sweep may have read the deadline of a former stay, which ended with the closing of a connection.
+  note(now, KEYS[11], user, entry)
+end
+return enter(entry)

@@ -115,3 +115,30 @@ async fn a_user_whose_connections_were_lost_goes_on_and_leaves_in_time() {
     })
     .await;
 }
+
+/// Of the others nobody knows whether they are there, until the user's key expires.
+#[tokio::test]
+async fn whoever_closes_a_connection_when_all_were_lost_does_not_take_the_others_along() {
+    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    let mut stream = Stream::open(&client, "").await;
+    let mut last = Timestamp::now();
+    for user in ["alice", "bob"] {
+        for connection in ["phone", "laptop"] {
+            last = client.connect_as(user, connection).await.expires_at;
+        }
+        let lost = format!("presence:conns:{user}");
+        redis.command::<()>(&["DEL", &lost]).await;
+    }
+    for (user, closed) in [("alice", "phone"), ("bob", "tablet")] {
+        let left = client.disconnect_as(user, closed).await;
+        assert!(left.online && !left.became_offline, "{left:?}");
+        assert!(client.user(user).await.online);
+    }
+    assert!(!client.ping_as("bob", "laptop").await.became_online);
+    assert!(client.disconnect_all("bob").await.became_offline);
+    let gone = stream.changes(4).await.pop().expect("four changes");
+    assert_eq!(gone.brief(), "offline alice");
+    let late = gone.timestamp().millis_after(last);
+    assert!((-100..1_000).contains(&late), "{late} ms late");
+}

@@ -6,6 +6,7 @@ use crate::client::crowd;
 use crate::cluster::Cluster;
 use crate::faults::traffic::{Told, Traffic, assert_told_is_what_happened};
 use crate::instance::{Instance, Settings};
+use crate::process::Signal;
 use crate::proxy::Proxy;
 use crate::redis_server::RedisServer;
 use crate::sse::{Stream, briefs};
@@ -121,6 +122,85 @@ async fn a_sweep_that_read_a_deadline_too_soon_does_not_delay_the_departure() {
         (0..too_late / 2).contains(&late),
         "{late} ms late; the phone's deadline was {too_late} ms later"
     );
+}
+
+/// Instances that grant different lives on one Redis. The first of them is in the middle of a sweep: it has read that
+/// alice lives for half a minute, and has not written it down yet.
+struct HeldSweep {
+    proxy: Proxy,
+    sweeper: Instance,
+    others: Vec<Instance>,
+    _redis: RedisServer,
+}
+
+impl HeldSweep {
+    async fn beside(ttls: &[&str]) -> Self {
+        let redis = RedisServer::start().await;
+        let proxy = Proxy::to(redis.port()).await;
+        let settings = Settings::new().with("PRESENCE_PING_INTERVAL", "500ms");
+        let long = settings.clone().with("PRESENCE_TTL", "30s");
+        let sweeper = Instance::start(&long.with("REDIS_URL", &proxy.url())).await;
+        let mut others = Vec::new();
+        for ttl in ttls {
+            let short = settings.clone().with("PRESENCE_TTL", ttl);
+            let other = Instance::start(&short.with("REDIS_URL", &redis.url())).await;
+            // Another sweep would put right what this one gets wrong.
+            other.send(Signal::Stop);
+            others.push(other);
+        }
+        sweeper.client().connect("alice").await;
+        proxy.hold("MULTI");
+        // As if alice had pinged all the while since she was looked at last.
+        redis
+            .command::<()>(&["ZADD", "presence:deadlines", "XX", "1", "alice"])
+            .await;
+        eventually_true("her deadline is read and not written down", async || {
+            proxy.holds()
+        })
+        .await;
+        for other in &others {
+            other.send(Signal::Continue);
+        }
+        Self {
+            proxy,
+            sweeper,
+            others,
+            _redis: redis,
+        }
+    }
+}
+
+/// Nor does it delay the departure of a user who left and came back meanwhile, for a shorter life.
+#[tokio::test]
+async fn a_sweep_that_read_the_deadline_of_a_former_stay_does_not_delay_the_departure() {
+    let sweep = HeldSweep::beside(&["2s"]).await;
+    let short = sweep.others[0].client();
+    let mut stream = Stream::open(&short, "").await;
+    assert!(short.disconnect("alice").await.became_offline);
+    let back = short.connect("alice").await;
+    assert!(back.became_online);
+    sweep.proxy.pass();
+    let gone = stream.changes(3).await.pop().expect("three changes");
+    assert_eq!(gone.reason(), "expired");
+    let late = gone.timestamp().millis_after(back.expires_at);
+    assert!((0..5_000).contains(&late), "{late} ms late");
+    drop(sweep.sweeper);
+}
+
+/// The index knows the unnamed connection's grant. A sweep does not put back an earlier one.
+#[tokio::test]
+async fn a_sweep_that_read_a_deadline_too_soon_does_not_change_when_the_user_was_seen() {
+    let sweep = HeldSweep::beside(&["2s", "3s"]).await;
+    let mut stream = Stream::open(&sweep.others[0].client(), "").await;
+    let mut last = None;
+    for other in &sweep.others {
+        last = Some(other.client().ping("alice").await.expires_at);
+    }
+    sweep.proxy.pass();
+    let gone = stream.changes(1).await.pop().expect("a change");
+    let ttl = last.map(|last| last.millis_after(gone.last_seen_at()));
+    assert_eq!(ttl, Some(3_000));
+    drop(sweep.sweeper);
 }
 
 /// What is noted for sweeps that are under way is not told to every sweep until the clock has caught up.

@@ -124,7 +124,7 @@ impl Model {
             self.told.push((id.clone(), Told::Online));
         }
         let opened = Connection { deadline, grant };
-        user.open(connection, opened, self.most, &self.outages);
+        user.open(connection, opened, self.most, (&self.outages, self.swept));
     }
 
     pub(super) fn left(&mut self, at: Bracket, id: &UserId, closing: &Closing, left: Left) {

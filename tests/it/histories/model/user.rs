@@ -182,11 +182,15 @@ impl User {
         id: &ConnectionId,
         connection: Connection,
         most: usize,
-        outages: &[Outage],
+        (outages, swept): (&[Outage], Option<Bracket>),
     ) {
         let pinged = connection.pinged();
         let others = self.connections.iter().filter(|(other, _)| *other != id);
-        let there = others.filter(|(_, other)| !other.end(outages).surely_before(pinged));
+        // An outage that nobody knows yet may have begun with the last sweep.
+        let there = others.filter(|(_, other)| {
+            let unswept = swept.is_none_or(|swept| !other.deadline.surely_before(swept));
+            unswept || !other.end(outages).surely_before(pinged)
+        });
         self.crowded |= there.count() >= most;
         self.connections.insert(id.clone(), connection);
         self.marks.insert(Some(id.clone()), Mark::Opened);
