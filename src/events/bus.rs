@@ -124,7 +124,7 @@ impl Bus {
             };
             let history = again(|| self.store.history(newest, STEP)).await?;
             if history.epoch != epoch {
-                self.reset_to_start(ResetReason::DataLost).await?;
+                self.reset_to_new_epoch(newest).await?;
                 continue;
             }
             if !history.continues(newest) {
@@ -171,16 +171,25 @@ impl Bus {
         }
     }
 
-    /// Goes over to the new data set, from its very beginning where that is still there.
-    async fn reset_to_start(&self, reason: ResetReason) -> Result<(), StoreError> {
-        let history = again(|| self.store.history(Position::START, 1)).await?;
-        let from = if history.continues(Position::START) {
-            Position::START
+    /// Goes over to the new data set. Where its history is the one that was followed up to
+    /// `followed`, it goes on there: what came before was told. Where it began with the data set,
+    /// nothing in it was told yet. Otherwise nobody knows what was told, and it goes on at its end.
+    async fn reset_to_new_epoch(&self, followed: Position) -> Result<(), StoreError> {
+        let history = again(|| self.store.history(followed, 1)).await?;
+        let (epoch, from) = if history.continues(followed) {
+            (history.epoch, followed)
         } else {
-            history.newest
+            let history = again(|| self.store.history(Position::START, 1)).await?;
+            let is_whole = history.continues(Position::START);
+            match history.entries.first() {
+                Some(first) if !is_whole || !began_with(history.epoch, first) => {
+                    (history.epoch, history.newest)
+                }
+                _ => (history.epoch, Position::START),
+            }
         };
         let ring = self.hub.ring_after(from);
-        self.reset(history.epoch, ring, reason).await;
+        self.reset(epoch, ring, ResetReason::DataLost).await;
         Ok(())
     }
 
@@ -207,6 +216,11 @@ impl Bus {
         }
         true
     }
+}
+
+/// Whether an entry is not older than its data set, whose epoch is the microsecond it began in.
+fn began_with(epoch: Epoch, first: &Entry) -> bool {
+    first.position().millis >= epoch.0 / 1_000
 }
 
 /// Makes a read again that failed or came late.
