@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
@@ -226,12 +226,10 @@ impl Server {
 
     fn background(&self) -> JoinSet<&'static str> {
         let doorbell = Arc::new(Doorbell::default());
-        let behind = Arc::new(Notify::new());
         let sweeper = Sweeper::new(
             Arc::clone(&self.store),
             Arc::clone(&self.hub),
             Arc::clone(&doorbell),
-            Arc::clone(&behind),
             Arc::clone(&self.metrics),
             self.config.sweep_interval,
         );
@@ -240,7 +238,6 @@ impl Server {
             Arc::clone(&self.hub),
             Arc::clone(&self.streams),
             doorbell,
-            behind,
             Arc::clone(&self.metrics),
         );
         let hub = Arc::clone(&self.hub);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
@@ -30,6 +29,9 @@ const FILL_PATIENCE: Duration = Duration::from_secs(4);
 /// How often a read of the history is made again before the bus subscribes anew.
 const ATTEMPTS: u32 = 5;
 
+/// How far in the future an event may seem to lie that the bus brings, as clocks go.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
+
 /// How many events are published before others get their turn.
 const PUBLISH_STEP: usize = 128;
 
@@ -40,18 +42,16 @@ pub struct Bus {
     hub: Arc<Hub>,
     streams: Arc<Streams>,
     doorbell: Arc<Doorbell>,
-    behind: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
 
 impl Bus {
-    /// A bus from `store` into `hub`; `behind` tells it that it missed something.
+    /// A bus from `store` into `hub`.
     pub fn new(
         store: Arc<Store>,
         hub: Arc<Hub>,
         streams: Arc<Streams>,
         doorbell: Arc<Doorbell>,
-        behind: Arc<Notify>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -59,7 +59,6 @@ impl Bus {
             hub,
             streams,
             doorbell,
-            behind,
             metrics,
         }
     }
@@ -85,14 +84,14 @@ impl Bus {
         loop {
             let signal = tokio::select! {
                 signal = subscription.next() => signal,
-                () = self.behind.notified() => {
-                    warn!("the bus missed an event and subscribes again");
+                () = self.hub.is_behind() => {
+                    warn!("the bus and the history differ: the bus subscribes again");
                     return Ok(());
                 }
             };
             match signal {
                 Some(Signal::Entries(epoch, entries)) => {
-                    if !self.publish(epoch, &entries).await {
+                    if self.is_far_ahead(&entries) || !self.publish(epoch, &entries).await {
                         self.catch_up().await?;
                     }
                 }
@@ -106,6 +105,15 @@ impl Bus {
         }
     }
 
+    /// Whether entries are so far in the future that only the history can say whether they exist:
+    /// everything that really happens would be hidden behind a forged one.
+    fn is_far_ahead(&self, entries: &[Entry]) -> bool {
+        let now = self.store.now().plus(CLOCK_TOLERANCE).as_millis();
+        let newest = self.hub.newest().map_or(0, |(_, newest)| newest.millis);
+        let latest = now.max(newest);
+        entries.iter().any(|entry| entry.position().millis > latest)
+    }
+
     /// Publishes what the history holds and the hub has not heard of.
     async fn catch_up(&self) -> Result<(), StoreError> {
         loop {
@@ -116,7 +124,7 @@ impl Bus {
             };
             let history = again(|| self.store.history(newest, STEP)).await?;
             if history.epoch != epoch {
-                self.reset_to_start(ResetReason::DataLost).await?;
+                self.reset_to_new_epoch(newest).await?;
                 continue;
             }
             if !history.continues(newest) {
@@ -163,16 +171,25 @@ impl Bus {
         }
     }
 
-    /// Goes over to the new data set, from its very beginning where that is still there.
-    async fn reset_to_start(&self, reason: ResetReason) -> Result<(), StoreError> {
-        let history = again(|| self.store.history(Position::START, 1)).await?;
-        let from = if history.continues(Position::START) {
-            Position::START
+    /// Goes over to the new data set. Where its history is the one that was followed up to
+    /// `followed`, it goes on there: what came before was told. Where it began with the data set,
+    /// nothing in it was told yet. Otherwise nobody knows what was told, and it goes on at its end.
+    async fn reset_to_new_epoch(&self, followed: Position) -> Result<(), StoreError> {
+        let history = again(|| self.store.history(followed, 1)).await?;
+        let (epoch, from) = if history.continues(followed) {
+            (history.epoch, followed)
         } else {
-            history.newest
+            let history = again(|| self.store.history(Position::START, 1)).await?;
+            let is_whole = history.continues(Position::START);
+            match history.entries.first() {
+                Some(first) if !is_whole || !began_with(history.epoch, first) => {
+                    (history.epoch, history.newest)
+                }
+                _ => (history.epoch, Position::START),
+            }
         };
         let ring = self.hub.ring_after(from);
-        self.reset(history.epoch, ring, reason).await;
+        self.reset(epoch, ring, ResetReason::DataLost).await;
         Ok(())
     }
 
@@ -199,6 +216,11 @@ impl Bus {
         }
         true
     }
+}
+
+/// Whether an entry is not older than its data set, whose epoch is the microsecond it began in.
+fn began_with(epoch: Epoch, first: &Entry) -> bool {
+    first.position().millis >= epoch.0 / 1_000
 }
 
 /// Makes a read again that failed or came late.

@@ -27,7 +27,13 @@ pub(super) async fn scan(
     hub: Arc<Hub>,
     unread: Arc<Unread>,
 ) -> Result<Arc<Snapshot>, StoreError> {
+    let before = hub.newest();
     let (epoch, began) = store.in_time(store.newest()).await?;
+    if Hub::went_back(before, (epoch, began)) {
+        // The events that this instance has heard of are no part of the history any more.
+        hub.fell_behind();
+        return Err(broke_off());
+    }
     let mut online = HashSet::new();
     let mut cursor = PageCursor::START;
     loop {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::hub::Hub;
-use crate::presence::Position;
+use crate::presence::{Epoch, Position};
 use crate::store::{OUTAGE, SWEEP_HEARTBEAT, Store, StoreError, Swept};
 use crate::telemetry::Metrics;
 
@@ -34,7 +34,6 @@ pub struct Sweeper {
     store: Arc<Store>,
     hub: Arc<Hub>,
     doorbell: Arc<Doorbell>,
-    behind: Arc<Notify>,
     metrics: Arc<Metrics>,
     interval: Duration,
     expected: Option<(Position, Instant)>,
@@ -48,7 +47,6 @@ impl Sweeper {
         store: Arc<Store>,
         hub: Arc<Hub>,
         doorbell: Arc<Doorbell>,
-        behind: Arc<Notify>,
         metrics: Arc<Metrics>,
         interval: Duration,
     ) -> Self {
@@ -56,7 +54,6 @@ impl Sweeper {
             store,
             hub,
             doorbell,
-            behind,
             metrics,
             interval,
             expected: None,
@@ -69,13 +66,14 @@ impl Sweeper {
     pub async fn run(mut self) {
         loop {
             let began = Instant::now();
+            let heard = self.hub.newest();
             match self.store.sweep().await {
                 Ok(swept) if swept.more => {
-                    self.account(&swept);
+                    self.account(&swept, heard);
                     yield_now().await;
                 }
                 Ok(swept) => {
-                    self.account(&swept);
+                    self.account(&swept, heard);
                     let wake_at = began + self.rest(&swept);
                     let rung = timeout_at(wake_at, self.doorbell.0.notified()).await;
                     if rung.is_ok() {
@@ -112,7 +110,7 @@ impl Sweeper {
         }
     }
 
-    fn account(&mut self, swept: &Swept) {
+    fn account(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
         self.failing_since = None;
         if mem::take(&mut self.warned) {
             info!("sweeps succeed again");
@@ -122,24 +120,26 @@ impl Sweeper {
         for lateness_ms in &swept.lateness_ms {
             self.metrics.expired(Duration::from_millis(*lateness_ms));
         }
-        self.check_the_bus(swept);
+        self.check_the_bus(swept, before);
     }
 
     /// The history says what the bus must have brought a heartbeat later. This notices a
-    /// subscription that is open and silent, a trimmed message, and a data set that is another.
-    fn check_the_bus(&mut self, swept: &Swept) {
+    /// subscription that is open and silent, a trimmed message, and a data set that is another. A
+    /// history that ends before what was heard of `before` the sweep has lost something.
+    fn check_the_bus(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
         let Some((epoch, heard)) = self.hub.newest() else {
             return;
         };
-        if epoch != swept.epoch {
-            self.behind.notify_one();
+        if epoch != swept.epoch || Hub::went_back(before, (swept.epoch, swept.newest)) {
+            self.expected = None;
+            self.hub.fell_behind();
             return;
         }
         match self.expected {
             Some((position, since)) if heard < position => {
                 if since.elapsed() >= SWEEP_HEARTBEAT {
                     self.expected = None;
-                    self.behind.notify_one();
+                    self.hub.fell_behind();
                 }
             }
             _ => self.expected = Some((swept.newest, Instant::now())),

@@ -38,6 +38,7 @@ pub struct Hub {
     /// Whether the history is being read for the first time.
     fills: AtomicBool,
     advanced: Notify,
+    behind: Notify,
 }
 
 #[derive(Debug)]
@@ -56,6 +57,9 @@ pub(super) struct State {
 pub(super) struct Heard {
     pub(super) epoch: Epoch,
     pub(super) ring: Ring,
+    /// The newest position ever heard of in this data set, which is beyond the ring where the
+    /// history went back.
+    pub(super) furthest: Position,
 }
 
 /// An event is missing between the newest one known and the one offered.
@@ -79,6 +83,7 @@ impl Hub {
             state: Mutex::new(state),
             fills: AtomicBool::new(false),
             advanced: Notify::new(),
+            behind: Notify::new(),
         }
     }
 
@@ -113,7 +118,14 @@ impl Hub {
     pub(super) fn restart(&self, epoch: Epoch, ring: Ring) -> u64 {
         let mut state = self.state.lock();
         state.generation += 1;
-        let before = state.heard.replace(Heard { epoch, ring });
+        let same = state.heard.as_ref().filter(|heard| heard.epoch == epoch);
+        let before = same.map(|heard| heard.furthest.max(heard.ring.newest()));
+        let furthest = before.unwrap_or(Position::START);
+        let before = state.heard.replace(Heard {
+            epoch,
+            ring,
+            furthest,
+        });
         let generation = state.generation;
         drop(state);
         // That may be much, and is freed without the lock.
@@ -145,7 +157,24 @@ impl Hub {
         }
     }
 
-    /// Delivers entries in their order; those known already are passed over.
+    /// Tells the bus that the history holds what it did not bring, or no more what it brought.
+    pub(super) fn fell_behind(&self) {
+        self.behind.notify_one();
+    }
+
+    /// Resolves when [`Hub::fell_behind`] was called.
+    pub(super) async fn is_behind(&self) {
+        self.behind.notified().await;
+    }
+
+    /// Whether `newest`, which the store answered to a question asked after `before` was heard of,
+    /// shows that the store lost a part of its history: it can only go on.
+    pub(super) fn went_back(before: Option<(Epoch, Position)>, newest: (Epoch, Position)) -> bool {
+        before.is_some_and(|(epoch, heard)| epoch == newest.0 && newest.1 < heard)
+    }
+
+    /// Delivers entries in their order; those known already are passed over. One that is not newer
+    /// than the newest and is not known either shows that the history is another.
     pub(super) fn publish(&self, epoch: Epoch, entries: &[Entry]) -> Result<(), Gap> {
         for entry in entries {
             // Anew for each, since streams are opened and closed by threads that serve calls as well.
@@ -155,10 +184,11 @@ impl Hub {
                 .as_mut()
                 .filter(|heard| heard.epoch == epoch)
                 .ok_or(Gap)?;
-            if entry.position() <= heard.ring.newest() {
+            if heard.ring.has(entry) {
                 continue;
             }
-            if entry.previous() != heard.ring.newest() {
+            let newest = heard.ring.newest();
+            if entry.position() <= newest || entry.previous() != newest {
                 return Err(Gap);
             }
             let wanted = entry.event().filter(|event| index.is_wanted(&event.user));

@@ -32,7 +32,7 @@ pub(super) enum Joined {
     Following,
     /// It missed more than is handed over at once, from there on.
     Behind(Place),
-    /// The position is claimed to be newer than what this instance has heard of.
+    /// The position is newer than what this instance has heard of, and may be of no event.
     Ahead,
     /// No event has this position.
     Unknown,
@@ -75,8 +75,11 @@ impl Hub {
         };
         if cursor.position > ring.newest() {
             return match origin {
-                Origin::Known => follow(Vec::new(), cursor.position),
-                Origin::Claimed => Joined::Ahead,
+                // The store held it a moment ago, unless that was before the history went back.
+                Origin::Known if cursor.position > heard.furthest => {
+                    follow(Vec::new(), cursor.position)
+                }
+                Origin::Known | Origin::Claimed => Joined::Ahead,
             };
         }
         let number = match ring.place_after(cursor.position) {

@@ -33,6 +33,10 @@ const BUS_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a stream that resumes waits for what happened right before.
 const HEAR_PATIENCE: Duration = Duration::from_millis(500);
 
+/// How often a read is made again that shows that the store lost a part of its history, each time
+/// after this instance was told of that.
+const LOSSES: u32 = 3;
+
 /// How a stream begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Start {
@@ -142,16 +146,43 @@ impl Opener {
 
     /// Up to where the store holds everything, which may be further than this instance has heard.
     pub(super) async fn stored(&self) -> Result<Cursor, StoreError> {
-        let store = Arc::clone(&self.store);
-        let read = move || {
-            let store = Arc::clone(&store);
-            async move { store.in_time(store.newest()).await }
+        let read = || {
+            let store = Arc::clone(&self.store);
+            self.newest.ask(move || {
+                let store = Arc::clone(&store);
+                async move { store.in_time(store.newest()).await }
+            })
         };
-        let (epoch, newest) = self.newest.ask(read).await?;
+        let (epoch, newest) = self.not_before_a_loss(read, |newest| *newest).await?;
         Ok(Cursor::at(epoch, newest))
     }
 
+    /// What `read` gives as of a position in the history. Where that is before what this instance
+    /// has heard of, the store lost a part of its history: the streams are reset first, and then it
+    /// is read again, so that nothing begins in the history that is no more.
+    async fn not_before_a_loss<T, R>(
+        &self,
+        read: impl Fn() -> R,
+        position: impl Fn(&T) -> (Epoch, Position),
+    ) -> Result<T, StoreError>
+    where
+        R: Future<Output = Result<T, StoreError>>,
+    {
+        for _ in 0..LOSSES {
+            let before = self.hub.newest();
+            let found = read().await?;
+            if !Hub::went_back(before, position(&found)) {
+                return Ok(found);
+            }
+            self.hub.fell_behind();
+            let is_reset = |hub: &Hub| hub.newest() != before;
+            let _ = timeout(BUS_PATIENCE, self.hub.wait(is_reset)).await;
+        }
+        Err(StoreError::Unreachable("its history went back".to_owned()))
+    }
+
     async fn start(&self, slot: &Arc<Slot>, mut start: Start) -> Result<(), StoreError> {
+        let mut backoff = Backoff::default();
         loop {
             let (cursor, origin) = match start {
                 Start::At(cursor, origin) => {
@@ -168,6 +199,8 @@ impl Opener {
             match self.follow(slot, cursor, origin).await? {
                 None => return Ok(()),
                 Some(reason) => {
+                    // Where that comes again and again, it must not keep everyone busy.
+                    sleep(backoff.next()).await;
                     let from = patiently(|| self.stored()).await?;
                     start = Start::Reset(reason, from);
                 }
@@ -192,7 +225,12 @@ impl Opener {
 
     async fn feed_snapshot(&self, slot: &Arc<Slot>) -> Result<Cursor, StoreError> {
         let snapshot = match &slot.interest {
-            Interest::Users(users) => patiently(|| self.chosen.ask(users)).await?,
+            Interest::Users(users) => {
+                let ask = || self.chosen.ask(users);
+                let at =
+                    |snapshot: &Arc<Snapshot>| (snapshot.cursor.epoch, snapshot.cursor.position);
+                patiently(|| self.not_before_a_loss(ask, at)).await?
+            }
             Interest::Everyone => patiently(|| self.everyone.ask(self.scanning())).await?,
         };
         Ok(snapshot.feed(slot).await)
@@ -248,7 +286,7 @@ impl Opener {
                     }
                 }
                 Joined::Ahead | Joined::OtherEpoch => {
-                    if let Some(reason) = self.wait_for_the_bus(cursor).await? {
+                    if let Some(reason) = self.wait_for_the_bus(cursor, origin).await? {
                         return Ok(Some(reason));
                     }
                 }
@@ -278,13 +316,20 @@ impl Opener {
 
     /// Waits until this instance has heard of what the store holds at `cursor`; says why where the
     /// store holds no such thing.
-    async fn wait_for_the_bus(&self, cursor: Cursor) -> Result<Option<ResetReason>, StoreError> {
+    async fn wait_for_the_bus(
+        &self,
+        cursor: Cursor,
+        origin: Origin,
+    ) -> Result<Option<ResetReason>, StoreError> {
         let stored = patiently(|| self.stored()).await?;
         if stored.epoch != cursor.epoch {
             return Ok(Some(ResetReason::DataLost));
         }
         if stored.position < cursor.position {
-            return Ok(Some(ResetReason::UnknownCursor));
+            return Ok(Some(match origin {
+                Origin::Known => ResetReason::HistoryGone,
+                Origin::Claimed => ResetReason::UnknownCursor,
+            }));
         }
         let is_heard = |hub: &Hub| {
             let heard = hub.newest();

@@ -183,6 +183,20 @@ impl Ring {
         }
     }
 
+    /// Whether exactly this entry was heard of.
+    pub(super) fn has(&self, entry: &Entry) -> bool {
+        let position = entry.position();
+        let after = self.kept.partition_point(|kept| kept.position <= position);
+        match after.checked_sub(1) {
+            Some(index) => {
+                self.position_before(after) == position
+                    && self.position_before(index) == entry.previous()
+            }
+            // What came before it is not known any more.
+            None => position == self.floor,
+        }
+    }
+
     /// The position of the entry before the one with this number.
     pub(super) fn position_before_number(&self, number: u64) -> Position {
         self.position_before((number - self.first) as usize)

@@ -17,6 +17,7 @@ use super::payload::{EndReason, ResetReason};
 use super::slot::Opening;
 use super::stream::{Credential, EventStream, Interest};
 use crate::config::Config;
+use crate::presence::Timestamp;
 use crate::store::{Store, StoreError};
 
 /// How much sooner than its age a stream may end, as a part of it, so that streams opened together
@@ -126,7 +127,12 @@ impl Streams {
             credential: request.credential,
         })?;
         let stream = EventStream::new(Arc::clone(&slot), Arc::clone(&self.hub), place);
-        self.opener.begin(&slot, start);
+        if slot.is_withdrawn() {
+            // It was withdrawn before the slot could be found by it.
+            self.hub.end(&slot, EndReason::TokenExpired);
+        } else {
+            self.opener.begin(&slot, start);
+        }
         Ok(stream)
     }
 
@@ -165,9 +171,12 @@ impl Streams {
     }
 
     async fn resume_from(&self, id: &str) -> Result<Start, StoreError> {
-        let latest = self.store.now().plus(CLOCK_TOLERANCE).as_millis();
+        let now = self.store.now().as_millis();
+        // Where the clock of the store was set back, events still get positions from before.
+        let newest = self.hub.newest().map_or(0, |(_, newest)| newest.millis);
+        let latest = Timestamp::from_millis(now.max(newest)).plus(CLOCK_TOLERANCE);
         let reason = match id.parse::<Cursor>() {
-            Ok(cursor) if cursor.position.millis > latest => ResetReason::UnknownCursor,
+            Ok(cursor) if cursor.position.millis > latest.as_millis() => ResetReason::UnknownCursor,
             Ok(cursor) if cursor.complete => return Ok(Start::At(cursor, Origin::Claimed)),
             Ok(_) => ResetReason::SnapshotIncomplete,
             Err(_) => ResetReason::UnknownCursor,

@@ -3,6 +3,7 @@
 mod bus;
 mod deaths;
 mod interruptions;
+mod lost_history;
 mod network;
 mod outage;
 mod races;
