@@ -23,11 +23,15 @@ pub use self::redis::RedisStore;
 use crate::config::{Config, InvalidSetting};
 use crate::presence::{ConnectionId, Epoch, Position, Timestamp, UserId, millis};
 
-/// How long no sweep may have run before that counts as an outage.
+/// When no sweep has run for longer than this, that is an outage for every connection, whatever it
+/// was granted.
 ///
 /// Every instance sweeps at least every [`SWEEP_HEARTBEAT`], so six missed in a row by all of them
 /// are no accident of scheduling.
 pub(crate) const OUTAGE: Duration = Duration::from_millis(1_500);
+
+/// No time without a sweep that is shorter than this is an outage, for no connection.
+pub(crate) const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
 
 /// The longest time between two sweeps of one instance, also when nothing is due.
 pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
@@ -43,7 +47,9 @@ pub(crate) const SWEEP_BATCH: usize = 1_000;
 ///    one online event to the history, leaving it one offline event, in the same atomic step.
 /// 3. Online implies announced. Announced but no longer online is repaired by the next sweep.
 /// 4. A ping after the deadline but before the sweep keeps the user announced, silently.
-/// 5. The departure of a user whose connections met an [`OUTAGE`] that they could not absorb is held
+/// 5. No sweep for longer than three quarters of TTL minus ping interval, but at least
+///    [`SHORTEST_OUTAGE`] and at most [`OUTAGE`], is an outage for a connection that was granted
+///    these. The departure of a user whose connections met one that they could not absorb is held
 ///    once, until each of them had one ping interval and a margin to come back, as it was granted.
 ///    Meanwhile the user is announced, and reads say that it is offline.
 /// 6. From the closing of a connection until 10 s later its pings are refused.

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::presence::millis;
+use crate::store::{OUTAGE, SHORTEST_OUTAGE};
 
 /// The settings that decide when things expire and how much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -71,11 +72,14 @@ impl Grant {
         Duration::from_millis(self.ping_interval_ms.into())
     }
 
-    /// Whether a client that pings as often as it was told gets a ping through before its deadline,
-    /// although none gets through for `outage`.
+    /// Whether so long without a sweep holds no departure: because a busy machine explains it and it
+    /// leaves some of the time between a missed ping and the deadline, or because a client that pings
+    /// as often as it was told gets a ping through in time.
     pub(super) fn absorbs(self, outage: Duration) -> bool {
         let interval = self.ping_interval();
-        outage + 2 * interval + Lifetimes::margin(interval) <= self.ttl()
+        let short = self.ttl().saturating_sub(interval) * 3 / 4;
+        outage <= short.clamp(SHORTEST_OUTAGE, OUTAGE)
+            || outage + 2 * interval + Lifetimes::margin(interval) <= self.ttl()
     }
 
     /// How long after an outage the client has pinged, if it is alive.

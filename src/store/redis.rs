@@ -34,7 +34,8 @@ use self::scripts::Scripts;
 pub(super) use self::subscription::Subscription;
 use super::gate::CALL_TIMEOUT;
 use super::{
-    Announced, Closing, Gate, History, Left, Lifetimes, OUTAGE, StoreError, Touched, UserState,
+    Announced, Closing, Gate, History, Left, Lifetimes, SHORTEST_OUTAGE, StoreError, Touched,
+    UserState,
 };
 use crate::config::{Config, InvalidSetting, KeyspaceEvents, RedisUrl};
 use crate::presence::{ConnectionId, Position, Timestamp, UserId, millis};
@@ -298,7 +299,7 @@ impl RedisStore {
     fn about_connections<'a>(&self, script: &'a redis::Script) -> ScriptInvocation<'a> {
         let mut invocation = self.announcing(script);
         invocation.key(&self.keys.swept).key(&self.keys.outages);
-        invocation.arg(millis(OUTAGE));
+        invocation.arg(millis(SHORTEST_OUTAGE));
         invocation
     }
 

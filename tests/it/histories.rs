@@ -34,8 +34,8 @@ const GRANTS: [Grant; 2] = [
     },
 ];
 
-/// Longer than the time without a sweep that is an outage.
-const STALL: Duration = Duration::from_millis(1_600);
+/// Longer than the time without a sweep that is an outage for these grants.
+const STALL: Duration = Duration::from_millis(700);
 
 /// One less than the connections there are.
 const MOST_CONNECTIONS: usize = 2;

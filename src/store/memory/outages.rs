@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 
 use super::connection::Connection;
 use crate::presence::Timestamp;
-use crate::store::OUTAGE;
+use crate::store::SHORTEST_OUTAGE;
 
 /// How many outages are known. Older ones are forgotten, after which a departure may be held for a
 /// later one instead, but still only once.
 const MOST_OUTAGES: usize = 1_000;
 
-/// From the last sweep before an outage to the first after it.
+/// From the last sweep before an outage to the first after it. Whether it counts as one is decided for each grant.
 #[derive(Clone, Copy, Debug)]
 struct Outage {
     from: Timestamp,
@@ -34,7 +34,10 @@ impl Outages {
     /// Records an outage that ends `now`. Every change begins with this: after an outage it may come before the
     /// first sweep.
     pub(super) fn notice(&mut self, now: Timestamp) {
-        let Some(from) = self.swept.filter(|swept| now.since(*swept) > OUTAGE) else {
+        let Some(from) = self
+            .swept
+            .filter(|swept| now.since(*swept) > SHORTEST_OUTAGE)
+        else {
             return;
         };
         if self.known.len() == MOST_OUTAGES {

@@ -102,6 +102,25 @@ async fn a_stall_that_ttl_and_interval_absorb_holds_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn how_long_nobody_may_sweep_without_an_outage_depends_on_ttl_and_interval() {
+    for (ttl, interval, short, long) in [
+        (2.0, 0.83, 0.85, 1.4),
+        (2.9, 0.9, 1.45, 1.6),
+        (1.0, 0.9, 0.45, 0.6),
+    ] {
+        let store = store(ttl, interval);
+        for (user, stall) in [("silent", short), ("alive", long)] {
+            store.connects(user, "1");
+            store.pass(ttl - 0.2).await;
+            store.stall(stall).await;
+            store.sweep();
+        }
+        assert_eq!(store.told(), ["+silent", "-silent", "+alive"], "{ttl}");
+        assert_eq!(store.pings("alive", "1"), Ok(false));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn stalls_without_end_hold_a_departure_once() {
     for pause in [1.6, 2.4, 5.5] {
         let store = store(6.0, 2.5);

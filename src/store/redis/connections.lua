@@ -1,7 +1,7 @@
 -- Prelude of the scripts about connections, after announce.lua: how they are written down, and how long a
 -- departure waits after an outage.
 --
--- KEYS[6] when the last sweep ran   ARGV[5] how long without a sweep is an outage, in ms
+-- KEYS[6] when the last sweep ran   ARGV[5] how long no sweep runs before that is recorded, in ms
 -- KEYS[7] the outages
 --
 -- A user's key holds the number of a grant if the unnamed connection is the only one, else '*', and expires with
@@ -19,10 +19,14 @@ local CLOSED_FOR = 10000
 -- How long a deadline that came nearer is noted; see amend.lua.
 local NOTED_FOR = 5000
 
+-- So long without a sweep is no accident, for whatever grant.
+local LONG = 1500
+
 local MOST_OUTAGES = 1000
 local OUTAGES_KEPT = 172800000
 
--- Records that no sweep ran until now, if that is so, and returns when the last one ran.
+-- Records that no sweep ran until now, if that is so, and returns when the last one ran. Whether that is an outage
+-- is decided for each grant.
 local function note_outage(now)
   local swept = tonumber(redis.call('GET', KEYS[6]))
   if swept and now - swept > tonumber(ARGV[5]) then
@@ -57,11 +61,17 @@ local function patience(interval)
   return interval + math.min(math.max(math.floor(interval / 5), 500), 5000)
 end
 
+-- The longest time without a sweep that holds nobody: what the scheduling of a busy machine explains and leaves most
+-- of the time between a missed ping and the deadline, and what a client that pings at its interval gets through in time.
+local function absorbed_by(ttl, interval)
+  local short = math.max(tonumber(ARGV[5]), math.min(LONG, math.floor((ttl - interval) * 3 / 4)))
+  return math.max(short, ttl - interval - patience(interval))
+end
+
 -- Until when the departure of a connection with this deadline waits: for its interval and a margin after the
--- first outage in which it may have been unable to ping. A client that pings at its interval gets through a short
--- outage in time: that one does not count. 0 if there is none.
+-- first outage that it did not absorb. 0 if there is none.
 local function held_until(now, deadline, ttl, interval)
-  local absorbed = ttl - interval - patience(interval)
+  local absorbed = absorbed_by(ttl, interval)
   local first
   local all = outages(now)
   for i = #all, 1, -1 do

@@ -13,9 +13,9 @@ local value = redis.call('GET', KEYS[8])
 local before = redis.call('PEXPIRETIME', KEYS[8])
 local score = redis.call('ZSCORE', KEYS[1], user)
 
-local function remember()
+local function remember(at)
   if ARGV[8] ~= '0' then
-    redis.call('SET', KEYS[12], now, 'PX', ARGV[8])
+    redis.call('SET', KEYS[12], at, 'PX', ARGV[8])
   end
 end
 
@@ -35,7 +35,7 @@ if is_all then
 elseif value == '*' and redis.call('EXISTS', KEYS[9]) == 0 then
   -- The hash was lost. Another connection may live: the user stays until the key expires.
   mark(id)
-  remember()
+  remember(now)
   return { 1, 0 }
 else
   connections, recent, ended = connections_of(now, user, KEYS[8], KEYS[9], value, score)
@@ -45,7 +45,10 @@ else
     mark(id)
     ended[#ended + 1] = id
   elseif recent[id] then
+    -- It was over, and may have pinged later than those that are left.
     redis.call('HDEL', KEYS[9], id)
+    local pinged = recent[id].deadline - recent[id].ttl
+    remember(math.max(pinged, tonumber(redis.call('GET', KEYS[12])) or 0))
   end
 end
 
@@ -57,7 +60,7 @@ end
 if living > 0 then
   local former_number = select(2, parts(score or 0))
   local number = former_number
-  remember()
+  remember(now)
   local unnamed = connections[UNNAMED]
   if unnamed and living + waiting == 1 and not next(recent) then
     number = number_of(string.format('%.0f %.0f', unnamed.ttl, unnamed.interval))
@@ -77,7 +80,7 @@ end
 if waiting > 0 and score then
   -- After an outage another connection may still ping: the next sweep holds the departure for it, or does so
   -- already and did for this one too.
-  remember()
+  remember(now)
   forget(KEYS[9], ended)
   local number = select(2, parts(score))
   if value then
@@ -93,7 +96,7 @@ redis.call('DEL', KEYS[8], KEYS[9])
 redis.call('ZREM', KEYS[5], user)
 local left = redis.call('ZREM', KEYS[1], user)
 if left == 1 then
-  remember()
+  remember(now)
   announce(now, { 'd ' .. now .. ' ' .. now .. ' ' .. user })
 end
 return { 0, left }

@@ -94,7 +94,8 @@ else
 end
 
 local was_closed = redis.call('EXISTS', KEYS[10]) == 1
-if not is_ping and was_closed then
+if was_closed then
+  -- A ping is taken although there is a mark if the clock was set back, and the mark must not count later.
   redis.call('ZREM', KEYS[10], id)
   local all_closed = redis.call('ZSCORE', KEYS[10], '*')
   if all_closed then

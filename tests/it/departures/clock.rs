@@ -140,3 +140,16 @@ async fn a_hold_is_no_longer_after_a_step_back() {
     );
     assert!(client.connect("alice").await.became_online);
 }
+
+/// After a step back the mark of a closed connection lies too far ahead to count, and does not count again later.
+#[tokio::test]
+async fn a_connection_that_came_back_after_a_step_back_is_not_refused_after_a_step_ahead() {
+    let (redis, instances) = on_a_clock().await;
+    let client = instances[0].client();
+    client.connect("alice").await;
+    client.disconnect_all("alice").await;
+    redis.set_clock_ahead(-30_000);
+    assert!(client.ping("alice").await.became_online);
+    redis.set_clock_ahead(5_000);
+    client.ping("alice").await;
+}

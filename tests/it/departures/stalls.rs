@@ -96,6 +96,30 @@ async fn a_departure_is_held_once_whatever_stalls_follow() {
     the_silent_leave(settings("3s", "1s"), Duration::from_millis(700), at_most).await;
 }
 
+/// A client that waits for its interval after the last answer does not get through every stall in time.
+#[tokio::test]
+async fn a_short_stall_holds_departures_where_ttl_and_interval_are_close() {
+    let cluster = Cluster::of(1, settings("2s", "830ms")).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    let users = [("alice", "1"), ("bob", "phone")];
+    let mut last = Timestamp::now();
+    for (user, connection) in users {
+        last = client.connect_as(user, connection).await.expires_at;
+    }
+    last.less(Duration::from_millis(1_000)).pass().await;
+    cluster.redis().freeze();
+    last.plus(Duration::from_millis(100)).pass().await;
+    cluster.redis().thaw();
+    last.plus(Duration::from_millis(700)).pass().await;
+    for (user, connection) in users {
+        let back = client.ping_as(user, connection).await;
+        assert!(!back.became_online, "nobody saw {user} leave");
+    }
+    let events = stream.events_before_now(&client, "marker").await;
+    assert_eq!(briefs(&events), ["online alice", "online bob"]);
+}
+
 /// The user's unnamed connection is written down in the key, the others are not.
 #[tokio::test]
 async fn after_a_stall_the_one_who_leaves_does_not_take_the_other_along() {

@@ -12,7 +12,8 @@ use presence::store::{Closing, Left, Refusal, Touched, UserState};
 pub(super) use self::bracket::Bracket;
 use self::user::{Connection, Outage, User};
 
-/// No sweep for longer than this is an outage.
+/// No sweep for longer than this is an outage for some grants, and for longer than that for all.
+const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
 const OUTAGE: Duration = Duration::from_millis(1_500);
 
 /// A sweep notices that the clock was set back where the last sweep lies further ahead than this.
@@ -37,8 +38,11 @@ impl Grant {
 
     /// The longest outage that holds nobody.
     fn absorbed(self) -> Duration {
-        self.ttl
-            .saturating_sub(2 * self.ping_interval + self.margin())
+        let short = self.ttl.saturating_sub(self.ping_interval) * 3 / 4;
+        let in_time = self
+            .ttl
+            .saturating_sub(2 * self.ping_interval + self.margin());
+        in_time.max(short.clamp(SHORTEST_OUTAGE, OUTAGE))
     }
 }
 
@@ -233,7 +237,7 @@ impl Model {
         if self.outages.last().is_some_and(|outage| !outage.ended) {
             return;
         }
-        let outage = presence::presence::millis(OUTAGE);
+        let outage = presence::presence::millis(SHORTEST_OUTAGE);
         let possible = at.latest.saturating_sub(swept.earliest) > outage;
         let certain = at.earliest.saturating_sub(swept.latest) > outage;
         if possible {

@@ -21,8 +21,8 @@ const HEARTBEAT: Duration = Duration::from_millis(300);
 /// After this time the clock of Redis that was set back has been noticed, and every deadline is as near as it may be.
 const CORRECTED: Duration = Duration::from_millis(1_000);
 
-/// No sweep for so long is an outage, surely.
-const OUTAGE: Duration = Duration::from_millis(1_550);
+/// No sweep for so long is an outage for this TTL and interval, surely.
+const OUTAGE: Duration = Duration::from_millis(800);
 
 /// How far back a call may lie that still matters to a departure.
 const MEMORY: Duration = Duration::from_secs(40);
