@@ -358,6 +358,12 @@ mod tests {
                 prop_assert_eq!(linked(&ring, &id), expected.copied().collect::<Vec<_>>());
             }
             prop_assert_eq!(ring.newest(), position(users.len()));
+            for (number, known) in entries.iter().enumerate().skip(first) {
+                prop_assert!(ring.has(known));
+                let (position, previous) = (known.position(), position(number + 1_000));
+                let other = Entry::Unknown { position, previous };
+                prop_assert!(!ring.has(&other));
+            }
             for place in 0..=users.len() {
                 let found = ring.place_after(position(place));
                 let expected = place.checked_sub(first).map(|after| ring.first() + after as u64);

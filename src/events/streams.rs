@@ -184,3 +184,46 @@ impl Streams {
         Ok(Start::Reset(reason, self.opener.stored().await?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::memory_budget::MemoryBudget;
+    use crate::telemetry::Metrics;
+
+    #[derive(Debug)]
+    struct Withdrawn;
+
+    impl Credential for Withdrawn {
+        fn is_withdrawn(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_whose_credential_was_withdrawn_a_moment_before_ends_at_once() {
+        let config = Config::default();
+        let limits = Limits::of(&config, MemoryBudget::of(1 << 30));
+        let store = Arc::new(Store::open(&config).expect("a store in memory"));
+        let hub = Arc::new(Hub::new(Arc::new(Metrics::new()), limits));
+        let (epoch, newest) = store.newest().await.expect("it is in this process");
+        hub.restart(epoch, hub.ring_after(newest));
+        let streams = Streams::new(store, hub, &config, limits);
+        let request = StreamRequest {
+            interest: Interest::Everyone,
+            snapshot: false,
+            last_event_id: None,
+            caller: None,
+            closes_by: None,
+            credential: Some(Arc::new(Withdrawn)),
+        };
+        let stream = streams.open(request).await.expect("there is room");
+        let told = poll_fn(|context| stream.poll_next(context)).await;
+        let told = told.expect("the reason");
+        assert!(String::from_utf8_lossy(&told).contains("token-expired"));
+        let after = poll_fn(|context| stream.poll_next(context)).await;
+        assert_eq!(after, None);
+    }
+}

@@ -1,0 +1,58 @@
+use super::*;
+use crate::config::Config;
+use crate::events::slot::Opening;
+use crate::events::stream::Credential;
+use crate::memory_budget::MemoryBudget;
+use crate::telemetry::Metrics;
+
+#[derive(Debug)]
+struct Withdrawn(bool);
+
+impl Credential for Withdrawn {
+    fn is_withdrawn(&self) -> bool {
+        self.0
+    }
+}
+
+fn opened(hub: &Hub, withdrawn: bool) -> Arc<Slot> {
+    let opening = Opening {
+        interest: Interest::Everyone,
+        snapshot: false,
+        closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
+        credential: Some(Arc::new(Withdrawn(withdrawn))),
+    };
+    hub.open(opening).expect("there is room")
+}
+
+fn hub() -> Arc<Hub> {
+    let limits = Limits::of(&Config::default(), MemoryBudget::of(1 << 30));
+    Arc::new(Hub::new(Arc::new(Metrics::new()), limits))
+}
+
+#[tokio::test]
+async fn a_stream_whose_opening_panicked_ends() {
+    let hub = hub();
+    for panics in [false, true] {
+        let slot = opened(&hub, false);
+        let mut beginning = Beginning {
+            hub: Arc::clone(&hub),
+            slot: Arc::clone(&slot),
+            is_done: false,
+        };
+        let opening = tokio::spawn(async move {
+            assert!(!panics, "by mistake");
+            beginning.done();
+        });
+        assert_eq!(opening.await.is_err(), panics);
+        assert_eq!(slot.has_ended(), panics);
+    }
+}
+
+#[test]
+fn the_streams_of_a_withdrawn_credential_end_and_no_others() {
+    let hub = hub();
+    let streams = [false, true, false].map(|withdrawn| opened(&hub, withdrawn));
+    hub.end_withdrawn();
+    let ended = streams.map(|slot| slot.has_ended());
+    assert_eq!(ended, [false, true, false]);
+}
