@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | 5/16 | connections, idle ones and streams: [`MemoryBudget::connections`] |
 //! | 3/16 | HTTP/1 connections with a request: [`MemoryBudget::conversations`] |
+//! | 1/32 | HTTP/1 requests that have arrived in part: [`MemoryBudget::incomplete_requests`] |
 //! | 1/8 | HTTP/2 connections, large bodies and large answers: [`MemoryBudget::bulk`] |
 //! | 1/32 | what readers of streams have yet to take from this process's buffers: [`MemoryBudget::unsent`] |
 //! | 1/32 | events that wait in the queues of streams: [`MemoryBudget::queues`] |
@@ -14,7 +15,7 @@
 //! | 1/32 | the users that streams are about: [`MemoryBudget::watched_users`] |
 //! | 1/16 | recent events, kept for streams that resume: [`MemoryBudget::recent_events`] |
 //! | 1/16 | tokens that were verified: [`MemoryBudget::tokens`] |
-//! | 1/8 | everything else |
+//! | 3/32 | everything else |
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -32,9 +33,9 @@ const LEAST: u64 = 64 << 20;
 const CONNECTION_BYTES: u64 = 6 << 10;
 const CONNECTION_BYTES_OF_PROCESS: u64 = 3 << 10;
 
-/// What an HTTP/1 connection with a request takes at most: a head of 16 KiB, an answer's part of as much, and hyper's
-/// state.
-pub const CONVERSATION_BYTES: u64 = 40 << 10;
+/// What an HTTP/1 connection with a request takes at most: a request of 16 KiB, hyper's copy of it, an answer's part
+/// of as much, and hyper's state.
+pub const CONVERSATION_BYTES: u64 = 56 << 10;
 
 /// What one user takes that a stream is about.
 const WATCHED_USER_BYTES: u64 = 150;
@@ -89,6 +90,11 @@ impl MemoryBudget {
     /// How many HTTP/1 connections may be in the middle of a request at once.
     pub fn conversations(self) -> usize {
         size(self.bytes / 16 * 3 / CONVERSATION_BYTES)
+    }
+
+    /// Bytes of HTTP/1 requests that have arrived in part.
+    pub fn incomplete_requests(self) -> usize {
+        size(self.bytes / 32)
     }
 
     /// Bytes for HTTP/2 connections, large bodies and large answers.
@@ -166,10 +172,14 @@ mod tests {
             let connections = u64::from(given.connections(u32::MAX)) * CONNECTION_BYTES;
             let conversations = given.conversations() as u64 * CONVERSATION_BYTES;
             let of_streams = given.unsent() + given.queues() + given.snapshots();
-            let rest = given.bulk() + of_streams + given.recent_events() + given.tokens();
+            let rest = given.bulk()
+                + given.incomplete_requests()
+                + of_streams
+                + given.recent_events()
+                + given.tokens();
             let watched = given.watched_users() as u64 * WATCHED_USER_BYTES;
             let rest = rest as u64 + watched;
-            assert!(connections + conversations + rest <= (mib << 20) / 8 * 7);
+            assert!(connections + conversations + rest <= (mib << 20) / 32 * 29);
         }
     }
 

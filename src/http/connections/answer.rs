@@ -96,21 +96,17 @@ impl BodyShare {
 pub(super) fn counted(
     body: Incoming,
     room: &Arc<Room>,
-    talk: Option<&Arc<Talk>>,
+    talk: &Arc<Talk>,
 ) -> (Body, Option<BodyShare>) {
     if body.is_end_stream() {
         return (Body::empty(), None);
-    }
-    let upper = body.size_hint().upper();
-    if talk.is_none() && upper.is_some_and(|bytes| bytes <= SMALL as u64) {
-        return (Body::new(body), None);
     }
     let share = BodyShare::default();
     let body = Counting {
         body,
         share: share.clone(),
         room: Arc::clone(room),
-        talk: talk.cloned(),
+        talk: Arc::clone(talk),
     };
     (Body::new(body), Some(share))
 }
@@ -119,7 +115,7 @@ struct Counting {
     body: Incoming,
     share: BodyShare,
     room: Arc<Room>,
-    talk: Option<Arc<Talk>>,
+    talk: Arc<Talk>,
 }
 
 impl HttpBody for Counting {
@@ -131,12 +127,11 @@ impl HttpBody for Counting {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
+        self.talk.set_waits_for_body(polled.is_pending());
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
-            if let Some(talk) = &self.talk {
-                talk.took_body(data.len());
-            }
+            self.talk.took_body(data.len());
             if !self.share.grow(data.len(), &self.room) {
                 return Poll::Ready(Some(Err(BodyError::new(Error::Overloaded))));
             }
@@ -150,6 +145,12 @@ impl HttpBody for Counting {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.talk.set_waits_for_body(false);
     }
 }
 

@@ -149,7 +149,7 @@ fn answering(
             }
         };
         let (head, body) = request.into_parts();
-        let (body, of_body) = counted(body, &host.room, Some(&talk));
+        let (body, of_body) = counted(body, &host.room, &talk);
         let asked = Asked {
             in_progress,
             body: of_body,

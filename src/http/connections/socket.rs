@@ -28,8 +28,9 @@ impl Socket {
         }
     }
 
-    pub(super) fn into_stream(self) -> TcpStream {
-        self.stream
+    /// The connection, and what was read of it and not yet by hyper.
+    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream, self.early)
     }
 }
 

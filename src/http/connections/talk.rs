@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 
 use super::room::Room;
 
@@ -29,6 +31,9 @@ const TALK_PER_REQUEST: u64 = 16 * 1_024;
 const TALK_PER_PART: u64 = 64;
 const TALK_PER_STEP: u64 = 4 * 1_024;
 
+/// How many bytes a client moves at least to be one that gets on.
+const PACE: u64 = 4 * 1_024;
+
 /// What is known of a connection. All of it is counted by tasks of one worker.
 #[derive(Debug)]
 pub(super) struct Talk {
@@ -47,6 +52,11 @@ pub(super) struct Talk {
     owes: AtomicBool,
     /// Whether hyper refused what it read.
     refused: AtomicBool,
+    /// Whether a handler waits for more of a body.
+    waits_for_body: AtomicBool,
+    /// How much had been read and written when it last got on, and when that was.
+    got_on: Mutex<(u64, Instant)>,
+    cut_off: Notify,
 }
 
 impl Talk {
@@ -69,6 +79,9 @@ impl Talk {
             blocked: AtomicBool::new(false),
             owes: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            waits_for_body: AtomicBool::new(false),
+            got_on: Mutex::new((0, Instant::now())),
+            cut_off: Notify::new(),
         })
     }
 
@@ -77,6 +90,7 @@ impl Talk {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_progress.fetch_add(1, Ordering::Relaxed);
         self.owes.store(true, Ordering::Relaxed);
+        self.gets_on();
         self.allow(TALK_PER_REQUEST);
         InProgress(Arc::clone(self))
     }
@@ -84,6 +98,7 @@ impl Talk {
     /// So many bytes were read; false where that is too much for what was asked.
     pub(super) fn heard(&self, bytes: usize) -> bool {
         let before = self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.moved();
         before + bytes as u64 <= self.may_read.load(Ordering::Relaxed)
     }
 
@@ -100,7 +115,53 @@ impl Talk {
 
     pub(super) fn wrote(&self, bytes: usize) {
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.moved();
         self.blocked.store(false, Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.read.load(Ordering::Relaxed) + self.written.load(Ordering::Relaxed)
+    }
+
+    /// A client that moves a byte now and then does not get on.
+    fn moved(&self) {
+        let bytes = self.bytes();
+        let mut got_on = self.got_on.lock();
+        if bytes - got_on.0 >= PACE {
+            *got_on = (bytes, Instant::now());
+        }
+    }
+
+    fn gets_on(&self) {
+        *self.got_on.lock() = (self.bytes(), Instant::now());
+    }
+
+    /// Whether a handler waits for more of a body.
+    pub(super) fn set_waits_for_body(&self, waits: bool) {
+        self.waits_for_body.store(waits, Ordering::Relaxed);
+    }
+
+    /// Since when this waits for its client; `None` while it is its client that waits.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        let waits_for_client = self.in_progress() == 0
+            || self.is_blocked()
+            || self.waits_for_body.load(Ordering::Relaxed);
+        waits_for_client.then(|| self.got_on.lock().1)
+    }
+
+    /// Makes the connection give up its place.
+    pub(super) fn cut_off(&self) {
+        self.cut_off.notify_one();
+    }
+
+    /// Resolves once the place is needed by others.
+    pub(super) async fn is_cut_off(&self) {
+        self.cut_off.notified().await;
+    }
+
+    /// Whether no request is being answered, and its client took the answers.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.in_progress() == 0 && !self.is_blocked()
     }
 
     pub(super) fn is_blocked(&self) -> bool {
@@ -250,6 +311,7 @@ pub(super) struct InProgress(Arc<Talk>);
 impl InProgress {
     /// A part of the answer is to be sent, which its reader may acknowledge.
     pub(super) fn answers(&self) {
+        self.0.gets_on();
         self.0.allow(TALK_PER_PART);
     }
 }
