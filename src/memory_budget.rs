@@ -8,7 +8,8 @@
 //! | 5/16 | connections, idle ones and streams: [`MemoryBudget::connections`] |
 //! | 3/16 | HTTP/1 connections with a request: [`MemoryBudget::conversations`] |
 //! | 1/32 | HTTP/1 requests that have arrived in part: [`MemoryBudget::incomplete_requests`] |
-//! | 1/8 | HTTP/2 connections, large bodies and large answers: [`MemoryBudget::bulk`] |
+//! | 1/32 | HTTP/2 connections: [`MemoryBudget::http2_connections`] |
+//! | 3/32 | requests of HTTP/2, large bodies and large answers: [`MemoryBudget::bulk`] |
 //! | 1/32 | what readers of streams have yet to take from this process's buffers: [`MemoryBudget::unsent`] |
 //! | 1/32 | events that wait in the queues of streams: [`MemoryBudget::queues`] |
 //! | 1/32 | snapshots that are being read: [`MemoryBudget::snapshots`] |
@@ -36,6 +37,9 @@ const CONNECTION_BYTES_OF_PROCESS: u64 = 3 << 10;
 /// What an HTTP/1 connection with a request takes at most: a request of 16 KiB, hyper's copy of it, an answer's part
 /// of as much, and hyper's state.
 pub const CONVERSATION_BYTES: u64 = 56 << 10;
+
+/// What an HTTP/2 connection takes beside its requests: the buffers and tables of h2.
+const HTTP2_CONNECTION_BYTES: u64 = 32 << 10;
 
 /// What one user takes that a stream is about.
 const WATCHED_USER_BYTES: u64 = 150;
@@ -97,9 +101,14 @@ impl MemoryBudget {
         size(self.bytes / 32)
     }
 
-    /// Bytes for HTTP/2 connections, large bodies and large answers.
+    /// How many HTTP/2 connections there may be at once.
+    pub fn http2_connections(self) -> usize {
+        size(self.bytes / 32 / HTTP2_CONNECTION_BYTES)
+    }
+
+    /// Bytes for requests of HTTP/2, large bodies and large answers.
     pub fn bulk(self) -> usize {
-        size(self.bytes / 8)
+        size(self.bytes / 32 * 3)
     }
 
     /// Bytes that were taken from the queues of streams and cannot be sent yet.
@@ -171,6 +180,7 @@ mod tests {
             let given = MemoryBudget::of(mib << 20);
             let connections = u64::from(given.connections(u32::MAX)) * CONNECTION_BYTES;
             let conversations = given.conversations() as u64 * CONVERSATION_BYTES;
+            let http2 = given.http2_connections() as u64 * HTTP2_CONNECTION_BYTES;
             let of_streams = given.unsent() + given.queues() + given.snapshots();
             let rest = given.bulk()
                 + given.incomplete_requests()
@@ -178,7 +188,7 @@ mod tests {
                 + given.recent_events()
                 + given.tokens();
             let watched = given.watched_users() as u64 * WATCHED_USER_BYTES;
-            let rest = rest as u64 + watched;
+            let rest = rest as u64 + watched + http2;
             assert!(connections + conversations + rest <= (mib << 20) / 32 * 29);
         }
     }

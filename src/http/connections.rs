@@ -4,12 +4,14 @@
 
 mod answer;
 mod event_writer;
+mod frames;
 mod gathering;
 mod hang_up;
 mod head;
 mod host;
 mod http1;
 mod http2;
+mod http2_places;
 mod idle;
 mod missing;
 mod places;

@@ -216,13 +216,13 @@ fn answering(
         let in_progress = talk.asked();
         let is_for_a_stream = may_leave_hyper(&request) && !talk.is_blocked();
         let (head, body) = request.into_parts();
-        let (body, share) = counted(body, &host.room, &talk);
+        let (body, share) = counted(body, &host.room, &talk, false);
         let request = Request::from_parts(head, body);
         let asked = Asked {
             in_progress,
             body: share,
-            head: None,
             progress: None,
+            open: None,
         };
         let answer = if head_bytes(&request) > BUFFER_BYTES {
             ready(refusal_of_head(&host)).boxed()

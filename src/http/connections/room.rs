@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::gathering::Gathering;
+use super::http2_places::Http2Places;
 use super::places::Places;
 use crate::memory_budget::MemoryBudget;
 
@@ -18,7 +19,9 @@ pub(crate) struct Room {
     pub(super) places: Arc<Places>,
     /// Requests of HTTP/1 that have arrived in part.
     pub(super) gathering: Arc<Gathering>,
-    /// In KiB: HTTP/2 connections, large bodies and large answers.
+    /// One for each HTTP/2 connection.
+    pub(super) http2: Arc<Http2Places>,
+    /// In KiB: requests of HTTP/2, large bodies and large answers.
     bulk: Arc<Semaphore>,
     /// In KiB: what readers of streams have yet to take.
     unsent: Arc<Semaphore>,
@@ -31,6 +34,7 @@ impl Room {
         Arc::new(Self {
             places: Places::of(budget.conversations()),
             gathering: Gathering::of(budget.incomplete_requests()),
+            http2: Http2Places::of(budget.http2_connections()),
             bulk: most(budget.bulk() / 1_024),
             unsent: most(budget.unsent() / 1_024),
         })

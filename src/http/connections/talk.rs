@@ -95,16 +95,12 @@ impl Talk {
         InProgress(Arc::clone(self))
     }
 
-    /// So many bytes were read; false where that is too much for what was asked.
-    pub(super) fn heard(&self, bytes: usize) -> bool {
+    /// So many bytes were read, so many of them of bodies; false where the rest is too much for what was asked.
+    pub(super) fn heard(&self, bytes: usize, of_bodies: usize) -> bool {
+        self.allow(of_bodies as u64);
         let before = self.read.fetch_add(bytes as u64, Ordering::Relaxed);
         self.moved();
         before + bytes as u64 <= self.may_read.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of a body arrived.
-    pub(super) fn took_body(&self, bytes: usize) {
-        self.allow(bytes as u64);
     }
 
     fn allow(&self, bytes: u64) {
@@ -275,6 +271,16 @@ impl Talk {
         }
         Judged::TooSlow
     }
+
+    /// Resolves once an idle HTTP/2 client that was told to end has had so much time for it, and whatever it asked
+    /// in between is answered.
+    pub(super) async fn too_late_to_end(&self, patience: Duration) -> Judged {
+        sleep(patience).await;
+        match self.in_progress() {
+            0 => Judged::TooSlow,
+            _ => self.too_slow_to_end().await,
+        }
+    }
 }
 
 /// What became of a connection that was watched.
@@ -325,72 +331,4 @@ impl Drop for InProgress {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::{Instant, timeout};
-
-    use super::*;
-    use crate::memory_budget::MemoryBudget;
-
-    const LONG: Duration = Duration::from_secs(500);
-
-    /// When a client is judged that takes a byte of its answer each `pause`.
-    async fn judged(pause: Duration) -> Option<(Judged, Duration)> {
-        let talk = Talk::http1();
-        let _answer = talk.asked();
-        let room = Room::of(MemoryBudget::of(0));
-        let began = Instant::now();
-        let takes = async {
-            loop {
-                talk.set_blocked();
-                sleep(pause).await;
-                talk.wrote(1);
-            }
-        };
-        let judged = async {
-            tokio::select! {
-                judged = talk.idle_or_slow(&room, false) => (judged, began.elapsed()),
-                () = takes => (Judged::Idle, LONG),
-            }
-        };
-        timeout(LONG, judged).await.ok()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_may_take_its_answer_bit_by_bit_and_is_cut_off_after_30_s_without() {
-        assert_eq!(judged(Duration::from_secs(20)).await, None);
-        let (judged, after) = judged(LONG).await.expect("it is judged");
-        assert_eq!(judged, Judged::TooSlow);
-        assert_eq!(after.as_secs(), 30);
-    }
-
-    #[test]
-    fn an_http2_client_may_say_more_for_each_request_and_not_without_end() {
-        let talk = Talk::http2();
-        assert!(talk.heard(IDLE_TALK as usize));
-        assert!(!talk.heard(1));
-        let asked = talk.asked();
-        assert!(talk.heard(TALK_PER_REQUEST as usize - 1));
-        assert!(!talk.heard(1));
-        talk.took_body(10);
-        assert!(talk.heard(9));
-        asked.answers();
-        assert!(talk.heard(TALK_PER_PART as usize));
-        assert!(!talk.heard(100));
-    }
-
-    #[test]
-    fn only_what_was_read_since_the_last_answer_is_a_next_request() {
-        let talk = Talk::http1();
-        assert!(talk.heard(100));
-        assert!(!talk.is_idle(), "a head begins");
-        let asked = talk.asked();
-        assert!(!talk.is_idle());
-        drop(asked);
-        assert!(talk.is_idle());
-        talk.set_blocked();
-        assert!(!talk.is_idle(), "its client has yet to take the answer");
-        talk.wrote(1);
-        assert!(talk.heard(1));
-        assert!(!talk.is_idle());
-    }
-}
+mod tests;
