@@ -150,10 +150,9 @@ impl HttpBody for Counting {
         self.talk.set_waits_for_body(polled.is_pending());
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
+            && !self.share.grow(data.len(), &self.room)
         {
-            if !self.share.grow(data.len(), &self.room) {
-                return Poll::Ready(Some(Err(BodyError::new(Error::Overloaded))));
-            }
+            return Poll::Ready(Some(Err(BodyError::new(Error::Overloaded))));
         }
         polled.map_err(BodyError::new)
     }

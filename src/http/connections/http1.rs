@@ -121,6 +121,8 @@ impl Conversation {
                 let _ = door.send(Outside { stream, held, busy });
             }
             End::Over(Err(error)) if talk.has_refused() => {
+                // What is left to say is short, and its client may be slow to take it.
+                drop(self.place);
                 refuse(stream, &error, &self.host.front).await;
             }
             End::Over(Err(error)) => debug!(%error, "a connection broke"),

@@ -99,6 +99,12 @@ impl Idle {
             debug!("an idle connection ended");
             return;
         };
+        // Apart, because this task has the size of an idle connection, and there are thousands.
+        Box::pin(self.serve(arrived)).await;
+    }
+
+    /// Leaves what has arrived to a task of its own, once it has a place.
+    async fn serve(self, arrived: Arrived) {
         let busy = self.host.busy.clone();
         let (early, is_complete) = match arrived {
             Arrived::Http2(early) => {

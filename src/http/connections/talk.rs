@@ -13,9 +13,7 @@ use super::room::Room;
 /// How often a connection is looked at.
 const STEP: Duration = Duration::from_secs(1);
 
-/// How many steps a client may take for a head, from its first byte on: where all places are taken, to end, and
-/// otherwise.
-const HEAD_STEPS_CROWDED: u32 = 2;
+/// How many steps a client may take for a head, from its first byte on: when the service is to end, and otherwise.
 const HEAD_STEPS_LAST: u32 = 1;
 const HEAD_STEPS: u32 = 10;
 
@@ -225,11 +223,7 @@ impl Talk {
             }
             let reads_a_head = same && self.in_progress() == 0 && !self.is_blocked();
             head_steps = if reads_a_head { head_steps + 1 } else { 0 };
-            let most = match (is_last, room.is_crowded()) {
-                (true, _) => HEAD_STEPS_LAST,
-                (false, true) => HEAD_STEPS_CROWDED,
-                (false, false) => HEAD_STEPS,
-            };
+            let most = if is_last { HEAD_STEPS_LAST } else { HEAD_STEPS };
             if head_steps >= most {
                 return Judged::TooSlow;
             }

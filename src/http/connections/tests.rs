@@ -351,3 +351,28 @@ async fn idle_connections_of_http2_do_not_keep_others_out() {
     last.ask(3, false).await;
     assert!(last.is_answered(3).await);
 }
+
+#[tokio::test]
+async fn a_connection_that_speaks_http1_does_not_change_to_http2() {
+    let address = serving(vec![worker(Router::new().route("/", get(async || "fine")))]).await;
+    let mut client = TcpStream::connect(address).await.expect("it accepts");
+    let fine = ask(&mut client, "/").await;
+    assert!(fine.starts_with("HTTP/1.1 200 "), "{fine}");
+    // By then it is without hyper.
+    sleep(Duration::from_millis(2_500)).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    client.write_all(preface).await.expect("it reads");
+    let mut answer = Vec::new();
+    let read = timeout(Duration::from_secs(5), client.read_to_end(&mut answer)).await;
+    read.expect("it ends").expect("it answers");
+    assert!(answer.is_empty(), "{}", answer.escape_ascii());
+}
+
+#[tokio::test]
+async fn what_is_no_request_holds_no_place_while_it_is_refused() {
+    let address = serving(vec![worker(Router::new().route("/", get(async || "fine")))]).await;
+    let _refused = fill_with(address, places() * 2, b"this is no request\r\n\r\n").await;
+    let mut client = TcpStream::connect(address).await.expect("it accepts");
+    let fine = timeout(Duration::from_millis(900), ask(&mut client, "/")).await;
+    assert!(fine.expect("no wait").starts_with("HTTP/1.1 200 "));
+}
