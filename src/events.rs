@@ -40,5 +40,5 @@ pub use self::payload::{
     UserOffline, UserOnline,
 };
 pub use self::refusal::StreamRefusal;
-pub use self::stream::{Credential, EventStream, Interest};
+pub use self::stream::{Credential, EventStream, Interest, StreamEnd};
 pub use self::streams::{OpenError, StreamRequest, Streams};

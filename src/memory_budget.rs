@@ -7,14 +7,16 @@
 //! | --- | --- |
 //! | 5/16 | connections, idle ones and streams: [`MemoryBudget::connections`] |
 //! | 3/16 | HTTP/1 connections with a request: [`MemoryBudget::conversations`] |
-//! | 1/8 | HTTP/2 connections, large bodies and large answers: [`MemoryBudget::bulk`] |
+//! | 1/32 | HTTP/1 requests that have arrived in part: [`MemoryBudget::incomplete_requests`] |
+//! | 1/32 | HTTP/2 connections: [`MemoryBudget::http2_connections`] |
+//! | 3/32 | requests of HTTP/2, large bodies and large answers: [`MemoryBudget::bulk`] |
 //! | 1/32 | what readers of streams have yet to take from this process's buffers: [`MemoryBudget::unsent`] |
 //! | 1/32 | events that wait in the queues of streams: [`MemoryBudget::queues`] |
 //! | 1/32 | snapshots that are being read: [`MemoryBudget::snapshots`] |
 //! | 1/32 | the users that streams are about: [`MemoryBudget::watched_users`] |
 //! | 1/16 | recent events, kept for streams that resume: [`MemoryBudget::recent_events`] |
 //! | 1/16 | tokens that were verified: [`MemoryBudget::tokens`] |
-//! | 1/8 | everything else |
+//! | 3/32 | everything else |
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -32,9 +34,12 @@ const LEAST: u64 = 64 << 20;
 const CONNECTION_BYTES: u64 = 6 << 10;
 const CONNECTION_BYTES_OF_PROCESS: u64 = 3 << 10;
 
-/// What an HTTP/1 connection with a request takes at most: a head of 16 KiB, an answer's part of as much, and hyper's
-/// state.
-pub const CONVERSATION_BYTES: u64 = 40 << 10;
+/// What an HTTP/1 connection with a request takes at most: a request of 16 KiB, hyper's copy of it, an answer's part
+/// of as much, and hyper's state.
+pub const CONVERSATION_BYTES: u64 = 56 << 10;
+
+/// What an HTTP/2 connection takes beside its requests: the buffers and tables of h2.
+const HTTP2_CONNECTION_BYTES: u64 = 32 << 10;
 
 /// What one user takes that a stream is about.
 const WATCHED_USER_BYTES: u64 = 150;
@@ -91,9 +96,19 @@ impl MemoryBudget {
         size(self.bytes / 16 * 3 / CONVERSATION_BYTES)
     }
 
-    /// Bytes for HTTP/2 connections, large bodies and large answers.
+    /// Bytes of HTTP/1 requests that have arrived in part.
+    pub fn incomplete_requests(self) -> usize {
+        size(self.bytes / 32)
+    }
+
+    /// How many HTTP/2 connections there may be at once.
+    pub fn http2_connections(self) -> usize {
+        size(self.bytes / 32 / HTTP2_CONNECTION_BYTES)
+    }
+
+    /// Bytes for requests of HTTP/2, large bodies and large answers.
     pub fn bulk(self) -> usize {
-        size(self.bytes / 8)
+        size(self.bytes / 32 * 3)
     }
 
     /// Bytes that were taken from the queues of streams and cannot be sent yet.
@@ -165,11 +180,16 @@ mod tests {
             let given = MemoryBudget::of(mib << 20);
             let connections = u64::from(given.connections(u32::MAX)) * CONNECTION_BYTES;
             let conversations = given.conversations() as u64 * CONVERSATION_BYTES;
+            let http2 = given.http2_connections() as u64 * HTTP2_CONNECTION_BYTES;
             let of_streams = given.unsent() + given.queues() + given.snapshots();
-            let rest = given.bulk() + of_streams + given.recent_events() + given.tokens();
+            let rest = given.bulk()
+                + given.incomplete_requests()
+                + of_streams
+                + given.recent_events()
+                + given.tokens();
             let watched = given.watched_users() as u64 * WATCHED_USER_BYTES;
-            let rest = rest as u64 + watched;
-            assert!(connections + conversations + rest <= (mib << 20) / 8 * 7);
+            let rest = rest as u64 + watched + http2;
+            assert!(connections + conversations + rest <= (mib << 20) / 32 * 29);
         }
     }
 

@@ -65,6 +65,11 @@ impl EventStream {
         }
     }
 
+    /// What tells of its end.
+    pub fn end(&self) -> StreamEnd {
+        StreamEnd(Arc::clone(&self.slot))
+    }
+
     /// What is to be written next, or `None` at the end.
     pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.slot.poll_next(context)
@@ -74,6 +79,17 @@ impl EventStream {
     /// yet: for whoever is stuck and does not ask for more.
     pub fn poll_cut_off(&self, context: &mut Context<'_>) -> Poll<()> {
         self.slot.poll_cut_off(context)
+    }
+}
+
+/// Tells of the end of a stream whoever does not have the stream itself.
+#[derive(Clone, Debug)]
+pub struct StreamEnd(Arc<Slot>);
+
+impl StreamEnd {
+    /// Resolves as [`EventStream::poll_cut_off`] does. The task that polls it must be the one that polls the stream.
+    pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_cut_off(context)
     }
 }
 

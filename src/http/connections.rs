@@ -4,12 +4,17 @@
 
 mod answer;
 mod event_writer;
+mod frames;
+mod gathering;
 mod hang_up;
 mod head;
 mod host;
 mod http1;
 mod http2;
+mod http2_places;
 mod idle;
+mod missing;
+mod places;
 mod refusal;
 mod room;
 mod seat;
@@ -221,155 +226,4 @@ fn tune(listener: &TcpListener) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::pending;
-    use std::net::SocketAddr;
-
-    use axum::Router;
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::time::timeout;
-
-    use super::*;
-    use crate::memory_budget::MemoryBudget;
-
-    async fn ask(client: &mut TcpStream, path: &str) -> String {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        client
-            .write_all(request.as_bytes())
-            .await
-            .expect("it reads");
-        let mut answer = [0; 2_048];
-        let count = client.read(&mut answer).await.expect("it answers");
-        String::from_utf8_lossy(&answer[..count]).into_owned()
-    }
-
-    /// A client of connections that answer by `router`.
-    async fn client(router: Router) -> TcpStream {
-        let address = serving(vec![worker(router)]).await;
-        TcpStream::connect(address).await.expect("it accepts")
-    }
-
-    fn worker(router: Router) -> Worker {
-        Worker::new(Handle::current(), Front::new(router, None))
-    }
-
-    async fn serving(workers: Vec<Worker>) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let metrics = Arc::new(Metrics::new());
-        let room = Room::of(MemoryBudget::of(0));
-        let mut connections = Connections::new(
-            listener,
-            workers,
-            8,
-            Duration::from_secs(75),
-            &room,
-            metrics,
-        );
-        tokio::spawn(async move { connections.accept_until(pending()).await });
-        address
-    }
-
-    #[tokio::test]
-    async fn idle_connections_are_no_load_and_new_ones_are_spread() {
-        let names = ["first", "second"];
-        let workers = names.map(|name| worker(Router::new().route("/", get(async move || name))));
-        let address = serving(workers.into()).await;
-        let connect = async || TcpStream::connect(address).await.expect("it accepts");
-        let silent = [connect().await, connect().await];
-        let mut clients = Vec::new();
-        for expected in names {
-            let mut client = connect().await;
-            let answer = ask(&mut client, "/").await;
-            assert!(answer.ends_with(expected), "{answer}");
-            clients.push(client);
-        }
-        // One that has ended makes no difference while the others have nothing to do.
-        drop(silent);
-        sleep(Duration::from_millis(1)).await;
-        for expected in names {
-            let answer = ask(&mut connect().await, "/").await;
-            assert!(answer.ends_with(expected), "{answer}");
-        }
-    }
-
-    #[tokio::test]
-    async fn connections_inherit_what_their_listener_was_tuned_to() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        tune(&listener).expect("it can be tuned");
-        let address = listener.local_addr().expect("an address");
-        let _client = TcpStream::connect(address).await.expect("it accepts");
-        let (accepted, _) = listener.accept().await.expect("a connection");
-        let socket = SockRef::from(&accepted);
-        assert!(socket.tcp_nodelay().expect("it is known"));
-        assert!(socket.keepalive().expect("it is known"));
-        let of_listener = SockRef::from(&listener).send_buffer_size();
-        let sent = socket.send_buffer_size().expect("it is known");
-        assert_eq!(sent, of_listener.expect("it is known"));
-        #[cfg(target_os = "linux")]
-        {
-            let time_out = socket.tcp_user_timeout().expect("it is known");
-            assert_eq!(time_out, Some(TCP_USER_TIMEOUT));
-        }
-    }
-
-    /// Whether the other side has closed the connection by now.
-    async fn is_closed(client: &mut TcpStream) -> bool {
-        let read = timeout(Duration::from_millis(1), client.read(&mut [0])).await;
-        matches!(read, Ok(Ok(0) | Err(_)))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_is_cut_off_after_75_s_of_silence_and_not_before() {
-        let mut client = client(Router::new().route("/", get(async || "fine"))).await;
-        for _ in 0..5 {
-            let fine = ask(&mut client, "/").await;
-            assert!(fine.starts_with("HTTP/1.1 200 "), "{fine}");
-            sleep(Duration::from_secs(74)).await;
-            assert!(!is_closed(&mut client).await);
-        }
-        // A head that is never finished is silence too.
-        let half = client.write_all(b"GET / HTT").await;
-        half.expect("it reads");
-        sleep(Duration::from_secs(18)).await;
-        assert!(is_closed(&mut client).await);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_waits_for_an_answer_is_not_silent() {
-        let slow = get(async || sleep(Duration::from_secs(500)).await);
-        let mut client = client(Router::new().route("/slow", slow)).await;
-        let done = ask(&mut client, "/slow").await;
-        assert!(done.starts_with("HTTP/1.1 200 "), "{done}");
-        sleep(Duration::from_secs(74)).await;
-        assert!(!is_closed(&mut client).await);
-        sleep(Duration::from_secs(18)).await;
-        assert!(is_closed(&mut client).await);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_has_10_s_for_its_first_head() {
-        let mut client = client(Router::new()).await;
-        let half = client.write_all(b"GET / HTT").await;
-        half.expect("it reads");
-        sleep(Duration::from_millis(9_900)).await;
-        assert!(!is_closed(&mut client).await);
-        sleep(Duration::from_millis(200)).await;
-        assert!(is_closed(&mut client).await);
-    }
-
-    #[tokio::test]
-    async fn a_panic_ends_its_own_request_only() {
-        let router = Router::new()
-            .route("/fine", get(async || "fine"))
-            .route("/broken", get(async || -> &str { panic!("secret cause") }));
-        let mut client = client(router).await;
-        let broken = ask(&mut client, "/broken").await;
-        assert!(broken.starts_with("HTTP/1.1 500 "), "{broken}");
-        assert!(broken.contains("application/problem+json"), "{broken}");
-        assert!(!broken.contains("secret"), "{broken}");
-        let fine = ask(&mut client, "/fine").await;
-        assert!(fine.starts_with("HTTP/1.1 200 "), "{fine}");
-    }
-}
+mod tests;

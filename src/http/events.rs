@@ -254,6 +254,7 @@ async fn open(
     });
     // Thousands may wait for their turn, and need no room yet for what comes after.
     let stream = Box::pin(opened).await?;
+    let end = Extension(stream.end());
     let body = match seat {
         Some(Extension(seat)) => {
             seat.take(stream);
@@ -261,7 +262,7 @@ async fn open(
         }
         None => Body::new(stream),
     };
-    Ok((STREAM_HEADERS, body).into_response())
+    Ok((STREAM_HEADERS, end, body).into_response())
 }
 
 /// Reads a query that may have the parameters `known`. The credential among them was read before.

@@ -67,7 +67,11 @@ impl Front {
     /// Answers; no handler is called before the future is polled.
     pub(super) fn answer(&self, request: Request<Body>) -> BoxFuture<'static, Response> {
         if let Err(refused) = self.guard.check(&request) {
-            return Box::pin(ready(refused.into_response()));
+            let answer = match refused {
+                Error::Host(_) => self.refusal(refused),
+                _ => refused.into_response(),
+            };
+            return Box::pin(ready(answer));
         }
         match &self.pings {
             // What its handler answers has the headers of every response already.

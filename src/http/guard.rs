@@ -89,6 +89,12 @@ fn is_origin_allowed(allowed: &CorsOrigins, headers: &HeaderMap, host: Option<&s
 
 /// The `Host` header of a request (RFC 9112, section 3.2, and RFC 9113, section 8.3.1).
 fn host_header(request: &Request<Body>) -> Result<Option<&str>, Error> {
+    let target = request.uri().authority();
+    if target.is_some_and(|target| !is_host(target.as_str())) {
+        return Err(Error::Host(
+            "that of the target is not a host with an optional port",
+        ));
+    }
     let mut values = request.headers().get_all(HOST).iter();
     let host = match (values.next(), values.next()) {
         (None, _) if request.version() == Version::HTTP_11 => {
@@ -99,7 +105,6 @@ fn host_header(request: &Request<Body>) -> Result<Option<&str>, Error> {
         (Some(host), None) => host.to_str().ok().filter(|host| is_host(host)),
     };
     let host = host.ok_or(Error::Host("it is not a host with an optional port"))?;
-    let target = request.uri().authority();
     let differs = target.is_some_and(|target| !target.as_str().eq_ignore_ascii_case(host));
     if differs && request.version() >= Version::HTTP_2 {
         return Err(Error::Host("it differs from :authority"));

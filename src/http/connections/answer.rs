@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 use axum::Error as BodyError;
 use axum::body::{Body, HttpBody};
 use axum::http::Response;
-use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -21,11 +20,13 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 
+use super::http2_places::OpenRequest;
 use super::room::{Room, Share};
 use super::talk::{InProgress, Talk};
+use crate::events::StreamEnd;
 use crate::http::error::{Error, panicked};
 
-/// Bodies and answers of more bytes than this take a share of the room.
+/// Bodies of HTTP/1 of more bytes than this take a share of the room.
 const SMALL: usize = 16 * 1_024;
 
 /// How many bytes a body takes for each that was read: it is collected in a buffer that grows.
@@ -41,9 +42,19 @@ pub(super) struct Progress {
     begun: AtomicBool,
     endless: AtomicBool,
     parts: AtomicU32,
+    /// Of a stream.
+    end: Mutex<Option<StreamEnd>>,
 }
 
 impl Progress {
+    /// Resolves once the reader of a stream gets nothing more.
+    pub(super) fn poll_cut_off(&self, context: &mut Context<'_>) -> Poll<()> {
+        match &*self.end.lock() {
+            Some(end) => end.poll(context),
+            None => Poll::Pending,
+        }
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Relaxed)
     }
@@ -59,12 +70,14 @@ impl Progress {
 }
 
 /// What the body of a request took of the room, until the request is answered.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct BodyShare(Arc<Mutex<Taken>>);
 
 #[derive(Debug, Default)]
 struct Taken {
     bytes: usize,
+    /// How many of them take no share.
+    free: usize,
     shares: Option<Share>,
     is_too_much: bool,
 }
@@ -73,7 +86,7 @@ impl BodyShare {
     /// Whether there is room for so many more bytes.
     fn grow(&self, bytes: usize, room: &Room) -> bool {
         let mut taken = self.0.lock();
-        let before = taken.bytes.max(SMALL);
+        let before = taken.bytes.max(taken.free);
         taken.bytes += bytes;
         let Some(more) = taken.bytes.checked_sub(before).filter(|more| *more > 0) else {
             return true;
@@ -86,31 +99,34 @@ impl BodyShare {
         !taken.is_too_much
     }
 
+    fn with_free(bytes: usize) -> Self {
+        Self(Arc::new(Mutex::new(Taken {
+            free: bytes,
+            ..Taken::default()
+        })))
+    }
+
     fn is_too_much(&self) -> bool {
         self.0.lock().is_too_much
     }
 }
 
-/// The body of a request. Where it may be large, what is read of it takes a share of the room; on HTTP/2 it is part
-/// of what the client may send.
+/// The body of a request. What is read of it takes a share of the room; on HTTP/1 beyond what fits into its place.
 pub(super) fn counted(
     body: Incoming,
     room: &Arc<Room>,
-    talk: Option<&Arc<Talk>>,
+    talk: &Arc<Talk>,
+    is_http2: bool,
 ) -> (Body, Option<BodyShare>) {
     if body.is_end_stream() {
         return (Body::empty(), None);
     }
-    let upper = body.size_hint().upper();
-    if talk.is_none() && upper.is_some_and(|bytes| bytes <= SMALL as u64) {
-        return (Body::new(body), None);
-    }
-    let share = BodyShare::default();
+    let share = BodyShare::with_free(if is_http2 { 0 } else { SMALL });
     let body = Counting {
         body,
         share: share.clone(),
         room: Arc::clone(room),
-        talk: talk.cloned(),
+        talk: Arc::clone(talk),
     };
     (Body::new(body), Some(share))
 }
@@ -119,7 +135,7 @@ struct Counting {
     body: Incoming,
     share: BodyShare,
     room: Arc<Room>,
-    talk: Option<Arc<Talk>>,
+    talk: Arc<Talk>,
 }
 
 impl HttpBody for Counting {
@@ -131,15 +147,12 @@ impl HttpBody for Counting {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
+        self.talk.set_waits_for_body(polled.is_pending());
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
+            && !self.share.grow(data.len(), &self.room)
         {
-            if let Some(talk) = &self.talk {
-                talk.took_body(data.len());
-            }
-            if !self.share.grow(data.len(), &self.room) {
-                return Poll::Ready(Some(Err(BodyError::new(Error::Overloaded))));
-            }
+            return Poll::Ready(Some(Err(BodyError::new(Error::Overloaded))));
         }
         polled.map_err(BodyError::new)
     }
@@ -153,6 +166,12 @@ impl HttpBody for Counting {
     }
 }
 
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.talk.set_waits_for_body(false);
+    }
+}
+
 /// The body of an answer.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -163,6 +182,8 @@ pub(super) struct Answer {
     progress: Option<Arc<Progress>>,
     _of_request: Option<BodyShare>,
     _share: Option<Share>,
+    /// On HTTP/2.
+    _open: Option<OpenRequest>,
     in_progress: InProgress,
 }
 
@@ -170,9 +191,9 @@ pub(super) struct Answer {
 pub(super) struct Asked {
     pub(super) in_progress: InProgress,
     pub(super) body: Option<BodyShare>,
-    /// Held until there is an answer.
-    pub(super) head: Option<Share>,
     pub(super) progress: Option<Arc<Progress>>,
+    /// On HTTP/2.
+    pub(super) open: Option<OpenRequest>,
 }
 
 /// An answer on its way.
@@ -217,20 +238,18 @@ impl Future for Answering {
 impl Answer {
     /// The answer in parts of at most `part` bytes; a refusal where there is no room for it.
     fn to(asked: Asked, response: Response<Body>, room: &Room, part: usize) -> Response<Self> {
-        drop(asked.head);
         let response = match &asked.body {
             Some(body) if body.is_too_much() => Error::Overloaded.into_response(),
             _ => response,
         };
-        let (response, rest, share) = match begun(response, room) {
+        let (mut response, rest, share) = match begun(response, room, part) {
             Some(begun) => begun,
             None => (Error::Overloaded.into_response(), Bytes::new(), None),
         };
         if let Some(progress) = &asked.progress {
-            let kind = response.headers().get(CONTENT_TYPE);
-            let is_stream =
-                kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-            progress.endless.store(is_stream, Ordering::Relaxed);
+            let end = response.extensions_mut().remove::<StreamEnd>();
+            progress.endless.store(end.is_some(), Ordering::Relaxed);
+            *progress.end.lock() = end;
             progress.begun.store(true, Ordering::Relaxed);
         }
         response.map(|body| Self {
@@ -240,25 +259,27 @@ impl Answer {
             progress: asked.progress,
             _of_request: asked.body,
             _share: share,
+            _open: asked.open,
             in_progress: asked.in_progress,
         })
     }
 }
 
 /// The answer, its first bytes where it is long, and the room that these take. What a body has in memory as a
-/// whole it gives out as a whole.
+/// whole it gives out as a whole. So many bytes are free.
 fn begun(
     mut response: Response<Body>,
     room: &Room,
+    free: usize,
 ) -> Option<(Response<Body>, Bytes, Option<Share>)> {
-    if response.body().size_hint().lower() <= SMALL as u64 {
+    if response.body().size_hint().lower() <= free as u64 {
         return Some((response, Bytes::new(), None));
     }
     let first = response.body_mut().frame().now_or_never().flatten();
     let first = first.and_then(Result::ok);
     let first = first.and_then(|frame| frame.into_data().ok());
     let first = first.unwrap_or_default();
-    if first.len() <= SMALL {
+    if first.len() <= free {
         return Some((response, first, None));
     }
     let share = room.bulk(first.len())?;

@@ -1,12 +1,14 @@
 //! HTTP/1 requests of one connection, from the first byte of one until nothing is asked any more.
 
 use std::convert::Infallible;
-use std::future::{pending, poll_fn};
+use std::future::{pending, poll_fn, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use axum::http::{Method, Request, Response};
+use axum::body::Body;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Method, Request, Response};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -24,12 +26,12 @@ use super::Held;
 use super::answer::{Answer, Answering, Asked, HTTP1_PART, counted};
 use super::host::{Busy, Host};
 use super::idle::Idle;
+use super::places::Place;
 use super::refusal::refuse;
-use super::room::Share;
 use super::seat::{Outside, Told, answer_apart};
 use super::socket::Socket;
 use super::talk::{Judged, Talk};
-use crate::http::error::panicked;
+use crate::http::error::{Error, panicked};
 
 /// Where streams are opened.
 const EVENTS_PATH: &str = "/v1/events";
@@ -59,7 +61,7 @@ pub(super) struct Conversation {
     pub(super) held: Held,
     pub(super) busy: Busy,
     /// Its place among those that may be in the middle of a request at once.
-    pub(super) place: Share,
+    pub(super) place: Place,
 }
 
 /// How hyper's part ended.
@@ -79,6 +81,8 @@ enum Signal {
     /// To end with the request it is in.
     Drain,
     Judged(Judged),
+    /// To give its place to others.
+    CutOff,
 }
 
 /// Whom the connection is to be handed over to, once a handler asked for it.
@@ -90,44 +94,50 @@ impl Conversation {
         self.run().boxed()
     }
 
-    async fn run(mut self) {
-        loop {
-            let talk = Talk::http1();
-            let leaving = Leaving::default();
-            let service = answering(&self.host, &talk, &leaving);
-            let socket = Socket::new(self.stream, self.early, Arc::clone(&talk));
-            let mut connection = self
-                .host
-                .http1
-                .serve_connection(TokioIo::new(socket), service);
-            let end = served(&mut connection, &self.host, &talk, &leaving).await;
-            let parts = connection.into_parts();
-            let stream = parts.io.into_inner().into_stream();
-            match end {
-                End::Idle if !parts.read_buf.is_empty() => {
-                    // It asks for more, which came together with what was answered.
-                    self.stream = stream;
-                    self.early = parts.read_buf;
-                    continue;
-                }
-                End::Idle => {
-                    drop(self.place);
-                    tokio::spawn(Idle::answered(stream, self.host, self.held).run());
-                }
-                End::Leaves(door) => {
-                    let (held, busy) = (self.held, self.busy);
-                    // Where nobody takes it, the connection ends.
-                    let _ = door.send(Outside { stream, held, busy });
-                }
-                End::Over(Err(error)) if talk.has_refused() => {
-                    refuse(stream, &error, &self.host.front).await;
-                }
-                End::Over(Err(error)) => debug!(%error, "a connection broke"),
-                End::Over(Ok(())) => {}
-                End::CutOff => debug!("a client that was too slow was cut off"),
+    async fn run(self) {
+        let talk = Talk::http1();
+        self.place.watch(&talk);
+        let leaving = Leaving::default();
+        let service = answering(&self.host, &talk, &leaving);
+        let socket = Socket::new(self.stream, self.early, Arc::clone(&talk));
+        let mut connection = self
+            .host
+            .http1
+            .serve_connection(TokioIo::new(socket), service);
+        let end = served(&mut connection, &self.host, &talk, &leaving).await;
+        let parts = connection.into_parts();
+        let (stream, early) = parts.io.into_inner().into_parts();
+        match end {
+            End::Idle => {
+                drop(self.place);
+                // It may ask for more, which came together with what was answered.
+                let early = joined(parts.read_buf, early);
+                let idle = Idle::answered(stream, early, self.host, self.held);
+                tokio::spawn(idle.run());
             }
-            return;
+            End::Leaves(door) => {
+                let (held, busy) = (self.held, self.busy);
+                // Where nobody takes it, the connection ends.
+                let _ = door.send(Outside { stream, held, busy });
+            }
+            End::Over(Err(error)) if talk.has_refused() => {
+                // What is left to say is short, and its client may be slow to take it.
+                drop(self.place);
+                refuse(stream, &error, &self.host.front).await;
+            }
+            End::Over(Err(error)) => debug!(%error, "a connection broke"),
+            End::Over(Ok(())) => {}
+            End::CutOff => debug!("a client that was too slow was cut off"),
         }
+    }
+}
+
+/// What was read of a connection, by hyper first.
+fn joined(by_hyper: Bytes, rest: Bytes) -> Bytes {
+    match (by_hyper.is_empty(), rest.is_empty()) {
+        (true, _) => rest,
+        (false, true) => by_hyper,
+        (false, false) => [by_hyper, rest].concat().into(),
     }
 }
 
@@ -149,6 +159,7 @@ where
             // An error means that the other end is gone, and that is the sign.
             _ = drain.changed() => Signal::Drain,
             judged = talk.idle_or_slow(&host.room, false) => Signal::Judged(judged),
+            () = talk.is_cut_off() => Signal::CutOff,
         }
     };
     signals.push(first.boxed());
@@ -168,11 +179,19 @@ where
             match signals.poll_next_unpin(context) {
                 Poll::Ready(Some(Signal::Drain)) => {
                     Pin::new(&mut *connection).graceful_shutdown();
-                    let last = talk.idle_or_slow(&host.room, true);
-                    signals.push(last.map(Signal::Judged).boxed());
+                    let last = async {
+                        tokio::select! {
+                            judged = talk.idle_or_slow(&host.room, true) => Signal::Judged(judged),
+                            () = talk.is_cut_off() => Signal::CutOff,
+                        }
+                    };
+                    signals.push(last.boxed());
                 }
                 Poll::Ready(Some(Signal::Judged(Judged::Idle))) => return Poll::Ready(End::Idle),
-                Poll::Ready(Some(Signal::Judged(Judged::TooSlow))) => {
+                Poll::Ready(Some(Signal::CutOff)) if talk.is_between_requests() => {
+                    return Poll::Ready(End::Idle);
+                }
+                Poll::Ready(Some(Signal::Judged(Judged::TooSlow) | Signal::CutOff)) => {
                     return Poll::Ready(End::CutOff);
                 }
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
@@ -199,20 +218,43 @@ fn answering(
         let in_progress = talk.asked();
         let is_for_a_stream = may_leave_hyper(&request) && !talk.is_blocked();
         let (head, body) = request.into_parts();
-        let (body, share) = counted(body, &host.room, None);
+        let (body, share) = counted(body, &host.room, &talk, false);
         let request = Request::from_parts(head, body);
         let asked = Asked {
             in_progress,
             body: share,
-            head: None,
             progress: None,
+            open: None,
         };
-        let answer = match is_for_a_stream {
-            true => told(answer_apart(&host, request), Arc::clone(&leaving)).boxed(),
-            false => host.front.answer(request),
+        let answer = if head_bytes(&request) > BUFFER_BYTES {
+            ready(refusal_of_head(&host)).boxed()
+        } else if is_for_a_stream {
+            told(answer_apart(&host, request), Arc::clone(&leaving)).boxed()
+        } else {
+            host.front.answer(request)
         };
         Answering::new(answer, asked, &host.room, HTTP1_PART)
     })
+}
+
+/// How long a head is as it was sent: hyper reads on from one request to the next in a buffer that takes two heads.
+fn head_bytes(request: &Request<Body>) -> usize {
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |path| path.as_str().len());
+    let line = request.method().as_str().len() + target + " HTTP/1.1\r\n ".len();
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    line + fields.sum::<usize>() + "\r\n".len()
+}
+
+fn refusal_of_head(host: &Host) -> axum::response::Response {
+    let mut answer = host.front.refusal(Error::HeadTooLarge);
+    answer
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// Whether the connection has nothing else to carry than the answer, which may be a stream.

@@ -12,7 +12,7 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::{Service as HttpService, service_fn};
@@ -25,6 +25,8 @@ use tracing::debug;
 use super::Held;
 use super::answer::{Answer, Answering, Asked, HTTP2_PART, Progress, counted};
 use super::host::{Busy, Host};
+use super::http2_places::Http2Place;
+use super::refusal::write_and_close;
 use super::socket::Socket;
 use super::talk::{Judged, Talk};
 use crate::http::error::Error;
@@ -47,15 +49,32 @@ const CONNECTION_WINDOW: u32 = 128 * 1_024;
 /// How much of an answer waits for its reader, beside one part.
 const SEND_BUFFER: usize = HTTP2_PART;
 
-/// What a connection takes of the room: 100 answers that are not read, the window, and the state of h2.
-const CONNECTION_BYTES: usize = 512 * 1_024;
+/// What a request takes of the room beside its bodies: a small head, a part of its answer in h2, and state.
+const REQUEST_BYTES: usize = HTTP2_PART + 4 * 1_024;
 
-/// Heads of more bytes than this take a share of the room each.
+/// Empty settings, and that no request was or will be handled (RFC 9113, sections 6.5 and 6.8).
+const GOAWAY: [u8; 26] = [
+    0, 0, 0, 4, 0, 0, 0, 0, 0, // SETTINGS
+    0, 0, 8, 7, 0, 0, 0, 0, 0, // GOAWAY
+    0, 0, 0, 0, 0, 0, 0, 0, // the last stream, and no error
+];
+
+/// How long a client may take to end that is idle and whose place others need.
+const END_PATIENCE: Duration = Duration::from_millis(250);
+
+/// Heads of more bytes than this are counted.
 const SMALL_HEAD: usize = 2 * 1_024;
 
 /// How long an answer may wait for its reader to take a part of it. A stream sends a comment every 15 s.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 const STREAM_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a connection is told by something else than its bytes.
+enum Signal {
+    Judged(Judged),
+    /// It was idle, and its place is needed.
+    NoPlace,
+}
 
 /// Serves until something ends it.
 pub(super) async fn serve(
@@ -67,14 +86,15 @@ pub(super) async fn serve(
 ) {
     // Given up at the end.
     let _held = (held, busy);
-    let Some(_share) = host.room.bulk(CONNECTION_BYTES) else {
-        debug!("there is no room for another connection of HTTP/2");
+    let Some(place) = host.room.http2.take().await else {
+        debug!("there is no place for another connection of HTTP/2");
+        write_and_close(stream, &GOAWAY).await;
         return;
     };
     let talk = Talk::http2();
-    let socket = Socket::new(stream, early, Arc::clone(&talk));
+    let socket = Socket::new(stream, early, Arc::clone(&talk)).of_frames();
     let waits = Waits::default();
-    let service = answering(&host, &talk, &waits);
+    let service = answering(&host, &talk, &waits, &place);
     let connection = protocol(waits).serve_connection(TokioIo::new(socket), service);
     let mut connection = pin!(connection);
     let mut drain = host.drain.clone();
@@ -82,8 +102,9 @@ pub(super) async fn serve(
     let first = async {
         tokio::select! {
             // An error means that the other end is gone, and that is the sign.
-            _ = drain.changed() => Judged::Idle,
-            judged = talk.silent_or_slow(host.keep_alive) => judged,
+            _ = drain.changed() => Signal::Judged(Judged::Idle),
+            judged = talk.silent_or_slow(host.keep_alive) => Signal::Judged(judged),
+            () = place.is_to_end() => Signal::NoPlace,
         }
     };
     signals.push(first.boxed());
@@ -96,11 +117,16 @@ pub(super) async fn serve(
                 return Poll::Ready(());
             }
             match signals.poll_next_unpin(context) {
-                Poll::Ready(Some(Judged::Idle)) => {
+                Poll::Ready(Some(Signal::Judged(Judged::Idle))) => {
                     connection.as_mut().graceful_shutdown();
-                    signals.push(talk.too_slow_to_end().boxed());
+                    signals.push(talk.too_slow_to_end().map(Signal::Judged).boxed());
                 }
-                Poll::Ready(Some(Judged::TooSlow)) => {
+                Poll::Ready(Some(Signal::NoPlace)) => {
+                    connection.as_mut().graceful_shutdown();
+                    let late = talk.too_late_to_end(END_PATIENCE);
+                    signals.push(late.map(Signal::Judged).boxed());
+                }
+                Poll::Ready(Some(Signal::Judged(Judged::TooSlow))) => {
                     debug!("a client that was too slow was cut off");
                     return Poll::Ready(());
                 }
@@ -130,6 +156,7 @@ fn answering(
     host: &Arc<Host>,
     talk: &Arc<Talk>,
     waits: &Waits,
+    place: &Arc<Http2Place>,
 ) -> impl HttpService<
     Request<Incoming>,
     Response = Response<Answer>,
@@ -137,24 +164,19 @@ fn answering(
     Future = Answering,
 > + use<> {
     let (host, talk, waits) = (Arc::clone(host), Arc::clone(talk), waits.clone());
+    let place = Arc::clone(place);
     service_fn(move |request: Request<Incoming>| {
         let in_progress = talk.asked();
         let progress = waits.next();
-        let head_bytes = head_bytes(&request);
-        let (has_room, of_head) = match head_bytes <= SMALL_HEAD {
-            true => (true, None),
-            false => {
-                let share = host.room.bulk(head_bytes);
-                (share.is_some(), share)
-            }
-        };
+        let share = host.room.bulk(REQUEST_BYTES + bytes_to_keep(&request));
+        let has_room = share.is_some();
         let (head, body) = request.into_parts();
-        let (body, of_body) = counted(body, &host.room, Some(&talk));
+        let (body, of_body) = counted(body, &host.room, &talk, true);
         let asked = Asked {
             in_progress,
             body: of_body,
-            head: of_head,
             progress: Some(progress),
+            open: Some(place.begin(share)),
         };
         let answer = match has_room {
             true => host.front.answer(Request::from_parts(head, body)),
@@ -162,6 +184,15 @@ fn answering(
         };
         Answering::new(answer, asked, &host.room, HTTP2_PART)
     })
+}
+
+/// What the client makes this process keep: a large head, and what it may send of a body before that is read.
+fn bytes_to_keep(request: &Request<Incoming>) -> usize {
+    let head = head_bytes(request);
+    let head = if head > SMALL_HEAD { head } else { 0 };
+    let window = u64::from(STREAM_WINDOW);
+    let body = request.body().size_hint().upper().unwrap_or(window);
+    head + usize::try_from(body.min(window)).unwrap_or(usize::MAX)
 }
 
 fn head_bytes(request: &Request<Incoming>) -> usize {
@@ -226,6 +257,10 @@ impl<F: Future<Output = ()>> Future for Taken<F> {
         }
         if !self.progress.has_begun() {
             return Poll::Pending;
+        }
+        // A stream that is to end does not wait for a window.
+        if self.progress.poll_cut_off(context).is_ready() {
+            return Poll::Ready(());
         }
         let (patience, parts) = (self.patience(), self.progress.parts());
         let before = std::mem::replace(&mut self.parts, parts);

@@ -32,15 +32,20 @@ pub(super) async fn refuse(stream: TcpStream, why: &hyper::Error, front: &Front)
 }
 
 /// Writes a short answer, and closes the connection.
-pub(super) async fn say_and_close(mut stream: TcpStream, version: Version, answer: Response) {
+pub(super) async fn say_and_close(stream: TcpStream, version: Version, answer: Response) {
+    let (head, body) = answer.into_parts();
+    let body = timeout(PATIENCE, body.collect()).await;
+    let body = body.ok().and_then(Result::ok);
+    let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+    let mut bytes = head_bytes(&head, version, Length::Known(body.len()));
+    bytes.extend_from_slice(&body);
+    write_and_close(stream, &bytes).await;
+}
+
+/// Writes this, and closes the connection.
+pub(super) async fn write_and_close(mut stream: TcpStream, bytes: &[u8]) {
     let said = timeout(PATIENCE, async {
-        let (head, body) = answer.into_parts();
-        let body = body.collect().await.map(|body| body.to_bytes());
-        let body = body.unwrap_or_default();
-        let length = Length::Known(body.len());
-        let mut bytes = head_bytes(&head, version, length);
-        bytes.extend_from_slice(&body);
-        stream.write_all(&bytes).await?;
+        stream.write_all(bytes).await?;
         stream.shutdown().await
     });
     if !matches!(said.await, Ok(Ok(()))) {

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::gathering::Gathering;
+use super::http2_places::Http2Places;
+use super::places::Places;
 use crate::memory_budget::MemoryBudget;
 
 /// A part of a [`Room`]; dropping it gives it back.
@@ -13,8 +16,12 @@ pub(super) type Share = OwnedSemaphorePermit;
 #[derive(Debug)]
 pub(crate) struct Room {
     /// One for each HTTP/1 connection with a request.
-    conversations: Arc<Semaphore>,
-    /// In KiB: HTTP/2 connections, large bodies and large answers.
+    pub(super) places: Arc<Places>,
+    /// Requests of HTTP/1 that have arrived in part.
+    pub(super) gathering: Arc<Gathering>,
+    /// One for each HTTP/2 connection.
+    pub(super) http2: Arc<Http2Places>,
+    /// In KiB: requests of HTTP/2, large bodies and large answers.
     bulk: Arc<Semaphore>,
     /// In KiB: what readers of streams have yet to take.
     unsent: Arc<Semaphore>,
@@ -25,21 +32,17 @@ impl Room {
     pub(crate) fn of(budget: MemoryBudget) -> Arc<Self> {
         let most = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         Arc::new(Self {
-            conversations: most(budget.conversations()),
+            places: Places::of(budget.conversations()),
+            gathering: Gathering::of(budget.incomplete_requests()),
+            http2: Http2Places::of(budget.http2_connections()),
             bulk: most(budget.bulk() / 1_024),
             unsent: most(budget.unsent() / 1_024),
         })
     }
 
-    /// A place for an HTTP/1 connection with a request. Those who wait get theirs in the order in which they came.
-    pub(super) async fn conversation(&self) -> Share {
-        let place = Arc::clone(&self.conversations).acquire_owned().await;
-        place.expect("it is never closed")
-    }
-
     /// Whether others may be waiting for a place.
     pub(super) fn is_crowded(&self) -> bool {
-        self.conversations.available_permits() == 0
+        self.places.are_taken()
     }
 
     /// Room for so many bytes that a client makes this process keep; none where there is too little.

@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::frames::Frames;
 use super::talk::Talk;
 
 /// A connection, what was read of it before hyper had it, and what is known of it.
@@ -17,6 +18,8 @@ pub(super) struct Socket {
     stream: TcpStream,
     early: Bytes,
     talk: Arc<Talk>,
+    /// On HTTP/2.
+    frames: Option<Frames>,
 }
 
 impl Socket {
@@ -25,11 +28,19 @@ impl Socket {
             stream,
             early,
             talk,
+            frames: None,
         }
     }
 
-    pub(super) fn into_stream(self) -> TcpStream {
-        self.stream
+    /// The same, where HTTP/2 is spoken: what is sent of bodies is no talk.
+    pub(super) fn of_frames(self) -> Self {
+        let frames = Some(Frames::default());
+        Self { frames, ..self }
+    }
+
+    /// The connection, and what was read of it and not yet by hyper.
+    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream, self.early)
     }
 }
 
@@ -47,7 +58,9 @@ impl AsyncRead for Socket {
         } else {
             Pin::new(&mut self.stream).poll_read(context, buffer)
         };
-        if self.talk.heard(buffer.filled().len() - filled) {
+        let new = &buffer.filled()[filled..];
+        let bodies = self.frames.as_mut().map_or(0, |frames| frames.pass(new));
+        if self.talk.heard(new.len(), bodies) {
             return read;
         }
         let why = "the client sends too much that is no request";

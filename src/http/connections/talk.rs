@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 
 use super::room::Room;
 
 /// How often a connection is looked at.
 const STEP: Duration = Duration::from_secs(1);
 
-/// How many steps a client may take for a head, from its first byte on: where all places are taken, to end, and
-/// otherwise.
-const HEAD_STEPS_CROWDED: u32 = 2;
+/// How many steps a client may take for a head, from its first byte on: when the service is to end, and otherwise.
 const HEAD_STEPS_LAST: u32 = 1;
 const HEAD_STEPS: u32 = 10;
 
@@ -28,6 +28,9 @@ const IDLE_TALK: u64 = 256 * 1_024;
 const TALK_PER_REQUEST: u64 = 16 * 1_024;
 const TALK_PER_PART: u64 = 64;
 const TALK_PER_STEP: u64 = 4 * 1_024;
+
+/// How many bytes a client moves at least to be one that gets on.
+const PACE: u64 = 4 * 1_024;
 
 /// What is known of a connection. All of it is counted by tasks of one worker.
 #[derive(Debug)]
@@ -47,6 +50,11 @@ pub(super) struct Talk {
     owes: AtomicBool,
     /// Whether hyper refused what it read.
     refused: AtomicBool,
+    /// Whether a handler waits for more of a body.
+    waits_for_body: AtomicBool,
+    /// How much had been read and written when it last got on, and when that was.
+    got_on: Mutex<(u64, Instant)>,
+    cut_off: Notify,
 }
 
 impl Talk {
@@ -69,6 +77,9 @@ impl Talk {
             blocked: AtomicBool::new(false),
             owes: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            waits_for_body: AtomicBool::new(false),
+            got_on: Mutex::new((0, Instant::now())),
+            cut_off: Notify::new(),
         })
     }
 
@@ -77,19 +88,17 @@ impl Talk {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_progress.fetch_add(1, Ordering::Relaxed);
         self.owes.store(true, Ordering::Relaxed);
+        self.gets_on();
         self.allow(TALK_PER_REQUEST);
         InProgress(Arc::clone(self))
     }
 
-    /// So many bytes were read; false where that is too much for what was asked.
-    pub(super) fn heard(&self, bytes: usize) -> bool {
+    /// So many bytes were read, so many of them of bodies; false where the rest is too much for what was asked.
+    pub(super) fn heard(&self, bytes: usize, of_bodies: usize) -> bool {
+        self.allow(of_bodies as u64);
         let before = self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.moved();
         before + bytes as u64 <= self.may_read.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of a body arrived.
-    pub(super) fn took_body(&self, bytes: usize) {
-        self.allow(bytes as u64);
     }
 
     fn allow(&self, bytes: u64) {
@@ -100,7 +109,53 @@ impl Talk {
 
     pub(super) fn wrote(&self, bytes: usize) {
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.moved();
         self.blocked.store(false, Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.read.load(Ordering::Relaxed) + self.written.load(Ordering::Relaxed)
+    }
+
+    /// A client that moves a byte now and then does not get on.
+    fn moved(&self) {
+        let bytes = self.bytes();
+        let mut got_on = self.got_on.lock();
+        if bytes - got_on.0 >= PACE {
+            *got_on = (bytes, Instant::now());
+        }
+    }
+
+    fn gets_on(&self) {
+        *self.got_on.lock() = (self.bytes(), Instant::now());
+    }
+
+    /// Whether a handler waits for more of a body.
+    pub(super) fn set_waits_for_body(&self, waits: bool) {
+        self.waits_for_body.store(waits, Ordering::Relaxed);
+    }
+
+    /// Since when this waits for its client; `None` while it is its client that waits.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        let waits_for_client = self.in_progress() == 0
+            || self.is_blocked()
+            || self.waits_for_body.load(Ordering::Relaxed);
+        waits_for_client.then(|| self.got_on.lock().1)
+    }
+
+    /// Makes the connection give up its place.
+    pub(super) fn cut_off(&self) {
+        self.cut_off.notify_one();
+    }
+
+    /// Resolves once the place is needed by others.
+    pub(super) async fn is_cut_off(&self) {
+        self.cut_off.notified().await;
+    }
+
+    /// Whether no request is being answered, and its client took the answers.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.in_progress() == 0 && !self.is_blocked()
     }
 
     pub(super) fn is_blocked(&self) -> bool {
@@ -168,11 +223,7 @@ impl Talk {
             }
             let reads_a_head = same && self.in_progress() == 0 && !self.is_blocked();
             head_steps = if reads_a_head { head_steps + 1 } else { 0 };
-            let most = match (is_last, room.is_crowded()) {
-                (true, _) => HEAD_STEPS_LAST,
-                (false, true) => HEAD_STEPS_CROWDED,
-                (false, false) => HEAD_STEPS,
-            };
+            let most = if is_last { HEAD_STEPS_LAST } else { HEAD_STEPS };
             if head_steps >= most {
                 return Judged::TooSlow;
             }
@@ -214,6 +265,16 @@ impl Talk {
         }
         Judged::TooSlow
     }
+
+    /// Resolves once an idle HTTP/2 client that was told to end has had so much time for it, and whatever it asked
+    /// in between is answered.
+    pub(super) async fn too_late_to_end(&self, patience: Duration) -> Judged {
+        sleep(patience).await;
+        match self.in_progress() {
+            0 => Judged::TooSlow,
+            _ => self.too_slow_to_end().await,
+        }
+    }
 }
 
 /// What became of a connection that was watched.
@@ -250,6 +311,7 @@ pub(super) struct InProgress(Arc<Talk>);
 impl InProgress {
     /// A part of the answer is to be sent, which its reader may acknowledge.
     pub(super) fn answers(&self) {
+        self.0.gets_on();
         self.0.allow(TALK_PER_PART);
     }
 }
@@ -263,72 +325,4 @@ impl Drop for InProgress {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::{Instant, timeout};
-
-    use super::*;
-    use crate::memory_budget::MemoryBudget;
-
-    const LONG: Duration = Duration::from_secs(500);
-
-    /// When a client is judged that takes a byte of its answer each `pause`.
-    async fn judged(pause: Duration) -> Option<(Judged, Duration)> {
-        let talk = Talk::http1();
-        let _answer = talk.asked();
-        let room = Room::of(MemoryBudget::of(0));
-        let began = Instant::now();
-        let takes = async {
-            loop {
-                talk.set_blocked();
-                sleep(pause).await;
-                talk.wrote(1);
-            }
-        };
-        let judged = async {
-            tokio::select! {
-                judged = talk.idle_or_slow(&room, false) => (judged, began.elapsed()),
-                () = takes => (Judged::Idle, LONG),
-            }
-        };
-        timeout(LONG, judged).await.ok()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_may_take_its_answer_bit_by_bit_and_is_cut_off_after_30_s_without() {
-        assert_eq!(judged(Duration::from_secs(20)).await, None);
-        let (judged, after) = judged(LONG).await.expect("it is judged");
-        assert_eq!(judged, Judged::TooSlow);
-        assert_eq!(after.as_secs(), 30);
-    }
-
-    #[test]
-    fn an_http2_client_may_say_more_for_each_request_and_not_without_end() {
-        let talk = Talk::http2();
-        assert!(talk.heard(IDLE_TALK as usize));
-        assert!(!talk.heard(1));
-        let asked = talk.asked();
-        assert!(talk.heard(TALK_PER_REQUEST as usize - 1));
-        assert!(!talk.heard(1));
-        talk.took_body(10);
-        assert!(talk.heard(9));
-        asked.answers();
-        assert!(talk.heard(TALK_PER_PART as usize));
-        assert!(!talk.heard(100));
-    }
-
-    #[test]
-    fn only_what_was_read_since_the_last_answer_is_a_next_request() {
-        let talk = Talk::http1();
-        assert!(talk.heard(100));
-        assert!(!talk.is_idle(), "a head begins");
-        let asked = talk.asked();
-        assert!(!talk.is_idle());
-        drop(asked);
-        assert!(talk.is_idle());
-        talk.set_blocked();
-        assert!(!talk.is_idle(), "its client has yet to take the answer");
-        talk.wrote(1);
-        assert!(talk.heard(1));
-        assert!(!talk.is_idle());
-    }
-}
+mod tests;

@@ -294,3 +294,16 @@ proptest! {
         prop_assert!(local || from(&host, &[]).is_some(), "{}", host);
     }
 }
+
+#[test]
+fn a_target_with_a_user_is_no_host() {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        for target in [
+            "http://me@localhost/v1/online",
+            "http://me:secret@localhost:80/v1/online",
+        ] {
+            let asked = request(version, target, &[("host", "localhost")]);
+            assert_eq!(refused(&open_mode(None), &asked), Some("host"), "{target}");
+        }
+    }
+}

@@ -15,6 +15,9 @@ const PATH: &str = "/docs/swagger-ui-bundle.js";
 
 /// A client has 30 s to take something of an answer, and the kernel as long for what it holds.
 const CUT_OFF: Duration = Duration::from_secs(75);
+
+/// A stream that may be open for 1 s has a little longer to say that it ends, and then its reader to take that.
+const DUE: Duration = Duration::from_secs(20);
 const NOT_YET: Duration = Duration::from_secs(20);
 
 pub(super) fn ask_and_not_read(address: SocketAddr, request: &str) -> TcpStream {
@@ -55,4 +58,18 @@ async fn whoever_takes_nothing_of_an_answer_is_cut_off_and_nobody_sooner() {
         }
     }
     panic!("HTTP/2 was reset: {reset}; HTTP/1: {}", is_given_up(&http1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_over_http2_ends_when_it_is_due_though_its_reader_gives_no_window() {
+    let settings = Settings::new().with("PRESENCE_STREAM_MAX_AGE", "1s");
+    let instance = Instance::start(&settings).await;
+    let mut connection = http2::connect(instance.address(), 0);
+    let request = http2::get(1, "/v1/events?snapshot=true");
+    connection.write_all(&request).expect("it reads");
+    let began = Instant::now();
+    while !http2::was_reset(&mut connection) {
+        assert!(began.elapsed() < DUE, "it is open");
+        sleep(Duration::from_millis(100)).await;
+    }
 }
