@@ -132,14 +132,9 @@ impl User {
             ),
             Some(Mark::Opened) | None => (false, false),
         };
-        // What was opened since all were closed has a mark of its own. But one that pinged while the clock was set back
-        // so far that the mark of all did not count has none.
+        // What was opened since all were closed has a mark of its own.
         let one = self.marks.get(&Some(connection.clone()));
-        let all = self.marks.get(&None);
-        match (one, all) {
-            (Some(Mark::Opened), Some(Mark::Closed { surely: false, .. })) => closed(all),
-            _ => closed(one.or(all)),
-        }
+        closed(one.or_else(|| self.marks.get(&None)))
     }
 
     /// The clock was set back from one moment to another: until the next sweep nobody knows which times lie too far
