@@ -3,6 +3,7 @@
 //! A client that sends its body slowly, or does not take its answer, holds a place for as long as nobody else needs
 //! it. When others wait, those that have moved the fewest bytes for longest are cut off first.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,9 @@ use super::talk::Talk;
 
 /// How long a client may hold up its request or answer while others wait for a place.
 const STALL: Duration = Duration::from_millis(250);
+
+/// The same where most places are held up: then it is no accident.
+const STALL_OF_MOST: Duration = Duration::from_millis(100);
 
 /// How often those who wait look for clients that hold up a place.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -115,9 +119,14 @@ impl Places {
         }
         holders.looked = Some(now);
         let stalled = holders.talks.values();
-        let stalled = stalled.filter_map(|talk| Some((talk.stalled_since()?, talk)));
-        let mut stalled: Vec<_> = stalled.filter(|(since, _)| now - *since >= STALL).collect();
-        stalled.sort_by_key(|(since, _)| *since);
+        let stalled = stalled.filter_map(|talk| Some((now - talk.stalled_since()?, talk)));
+        let mut stalled: Vec<_> = stalled.collect();
+        let patience = match stalled.len() > holders.talks.len() / 2 {
+            true => STALL_OF_MOST,
+            false => STALL,
+        };
+        stalled.retain(|(time, _)| *time >= patience);
+        stalled.sort_by_key(|(time, _)| Reverse(*time));
         let most = self.waiting.load(Ordering::Relaxed);
         stalled
             .iter()

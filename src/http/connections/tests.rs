@@ -169,6 +169,7 @@ async fn no_request_of_many_is_lost_when_all_places_are_taken() {
     const REQUESTS: usize = 1_000;
     let router = Router::new()
         .route("/stuck", get(pending::<()>))
+        .route("/body", post(async |body: String| drop(body)))
         .route("/{number}", get(async |Path(number): Path<String>| number));
     let address = serving(vec![worker(router)]).await;
     let stuck = b"GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -176,14 +177,12 @@ async fn no_request_of_many_is_lost_when_all_places_are_taken() {
     sleep(Duration::from_millis(200)).await;
     let client = TcpStream::connect(address).await.expect("it accepts");
     let (mut answers, mut requests) = client.into_split();
+    // Behind a long body hyper reads more at once than it does at first.
+    let (host, body) = ("Host: localhost", "x".repeat(40_000));
+    let mut all = format!("POST /body HTTP/1.1\r\n{host}\r\nContent-Length: 40000\r\n\r\n{body}");
+    all.extend((0..REQUESTS).map(|number| format!("GET /{number:05} HTTP/1.1\r\n{host}\r\n\r\n")));
     tokio::spawn(async move {
-        for number in 0..REQUESTS {
-            let request = format!("GET /{number:05} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            requests
-                .write_all(request.as_bytes())
-                .await
-                .expect("it reads");
-        }
+        requests.write_all(all.as_bytes()).await.expect("it reads");
         pending::<()>().await;
     });
     let mut read = String::new();
@@ -196,7 +195,7 @@ async fn no_request_of_many_is_lost_when_all_places_are_taken() {
         assert_ne!(count, 0, "it answers all: {read}");
         read.push_str(&String::from_utf8_lossy(&some[..count]));
     }
-    let numbers: Vec<_> = read.split("\r\n\r\n").skip(1).collect();
+    let numbers: Vec<_> = read.split("\r\n\r\n").skip(2).collect();
     assert_eq!(numbers.len(), REQUESTS);
     for (number, text) in numbers.iter().enumerate() {
         assert!(
