@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use clap::Parser;
 use presence::config::Config;
-use presence::presence::{ConnectionId, Entry, Position, Timestamp, UserId};
-use presence::store::{Closing, PageCursor, Store, StoreError, Touched};
+use presence::presence::{ConnectionId, Entry, Position, PresenceEvent, UserId};
+use presence::store::{Closing, PageCursor, Store, StoreError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use self::model::{Bracket, Grant, Model, Touch};
 use crate::redis_server::RedisServer;
@@ -36,6 +37,10 @@ const GRANTS: [Grant; 2] = [
 
 /// Longer than the time without a sweep that is an outage for these grants.
 const STALL: Duration = Duration::from_millis(700);
+
+/// The longest that anybody's departure takes after the clock was set: a TTL until the deadline, as long again after a
+/// step back, and the interval and margin that a step ahead holds it for; and some time to sweep.
+const LONGEST_DELAY: Duration = Duration::from_millis(2 * 400 + 600 + 300);
 
 /// One less than the connections there are.
 const MOST_CONNECTIONS: usize = 2;
@@ -92,8 +97,6 @@ struct Run {
     /// The Redis whose clock is moved, and how far it is ahead of ours.
     clock: Option<Arc<RedisServer>>,
     ahead_ms: i64,
-    /// Whether each instance has swept since then: until it does, it may promise what was right by the clock before.
-    knows_the_clock: [bool; GRANTS.len()],
     users: Vec<UserId>,
     heard: Position,
 }
@@ -121,7 +124,6 @@ impl Run {
             model: Model::new(MOST_CONNECTIONS),
             clock: scene.clock,
             ahead_ms: 0,
-            knows_the_clock: [true; GRANTS.len()],
             users: users.to_vec(),
             heard: Position::START,
         };
@@ -142,7 +144,7 @@ impl Run {
                     Touch::Ping => store.ping(&user, &connection).await,
                 };
                 let touched = match touched {
-                    Ok(touched) => Ok(self.corrected(instance, touched)),
+                    Ok(touched) => Ok(touched),
                     Err(StoreError::Refused(refusal)) => Err(refusal),
                     Err(error) => panic!("the store answers: {error}"),
                 };
@@ -173,38 +175,46 @@ impl Run {
             Step::LookAtAll => self.look_at_all(&store).await,
             Step::Sweep => {
                 store.sweep().await.expect("the store answers");
-                self.knows_the_clock[instance] = true;
                 self.model.swept(bracket.close(self.ahead_ms));
             }
             Step::Pass(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
             Step::Stall => tokio::time::sleep(STALL).await,
-            Step::SetClock(by_ms) => self.set_clock(by_ms),
+            Step::SetClock(by_ms) => self.set_clock(instance, by_ms).await,
         }
         self.check_events(&store).await;
     }
 
-    /// What an instance answers by a clock that it knows.
-    fn corrected(&self, instance: usize, mut touched: Touched) -> Touched {
-        if !self.knows_the_clock[instance] {
-            let now = Timestamp::of_system_clock().as_millis();
-            let now = Timestamp::from_millis(now.saturating_add_signed(self.ahead_ms));
-            touched.expires_at = now.plus(GRANTS[instance].ttl);
-        }
-        touched
-    }
-
-    fn set_clock(&mut self, by_ms: i64) {
+    /// Moves the clock. Some ping once more, and then everyone is silent: each of them leaves, once, in the time that a
+    /// step may delay it by. Before that the model cannot tell how things stand.
+    async fn set_clock(&mut self, instance: usize, by_ms: i64) {
         let Some(redis) = &self.clock else {
             return;
         };
-        let from = Bracket::open(self.ahead_ms).close(self.ahead_ms);
+        // As always where instances run, some sweep was just before.
+        let store = Arc::clone(&self.stores[instance]);
+        store.sweep().await.expect("the store answers");
         self.ahead_ms += by_ms;
         redis.set_clock_ahead(self.ahead_ms);
-        self.knows_the_clock = [false; GRANTS.len()];
-        if by_ms < 0 {
-            let to = Bracket::open(self.ahead_ms).close(self.ahead_ms);
-            self.model.clock_was_set_back(from, to);
+        for (user, connection) in (0..USERS.len()).zip(0..CONNECTIONS.len()) {
+            let (user, connection) = self.names(user, connection);
+            let pinged = self.stores[instance].ping(&user, &connection).await;
+            let refused = matches!(pinged, Err(StoreError::Refused(_)));
+            assert!(pinged.is_ok() || refused, "the store answers: {pinged:?}");
         }
+        let end = Instant::now() + LONGEST_DELAY;
+        let mut swept = Bracket::open(self.ahead_ms);
+        while Instant::now() < end {
+            swept = Bracket::open(self.ahead_ms);
+            for store in &self.stores {
+                store.sweep().await.expect("the store answers");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for event in self.new_events(&store).await {
+            self.model.announced_while_the_clock_was_set(&event);
+        }
+        self.model.all_are_gone(swept.close(self.ahead_ms));
+        assert_eq!(store.count().await.ok(), Some(0));
     }
 
     async fn disconnect(&mut self, store: &Store, user: &UserId, closing: Closing) {
@@ -239,17 +249,22 @@ impl Run {
 
     /// Every call is followed by exactly the events that its answer told of.
     async fn check_events(&mut self, store: &Store) {
-        let history = store.history(self.heard, 100).await.expect("an answer");
-        assert!(history.continues(self.heard), "no event is missing");
-        for event in history.entries.iter().filter_map(Entry::event) {
-            assert_eq!(
-                event.previous, self.heard,
-                "every event names the one before"
-            );
-            self.heard = event.position;
-            self.model.announced(event);
+        for event in self.new_events(store).await {
+            self.model.announced(&event);
         }
         self.model.nothing_untold();
+    }
+
+    async fn new_events(&mut self, store: &Store) -> Vec<PresenceEvent> {
+        let history = store.history(self.heard, 100).await.expect("an answer");
+        assert!(history.continues(self.heard), "no event is missing");
+        let events = history.entries.iter().filter_map(Entry::event).cloned();
+        let events: Vec<PresenceEvent> = events.collect();
+        for event in &events {
+            assert_eq!(event.previous, self.heard, "each names the one before");
+            self.heard = event.position;
+        }
+        events
     }
 
     fn names(&self, user: usize, connection: usize) -> (UserId, ConnectionId) {

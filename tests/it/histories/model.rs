@@ -16,9 +16,6 @@ use self::user::{Connection, Outage, User};
 const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
 const OUTAGE: Duration = Duration::from_millis(1_500);
 
-/// A sweep notices that the clock was set back where the last sweep lies further ahead than this.
-const UNNOTICED: Duration = Duration::from_millis(100);
-
 /// What an instance grants the connections that call it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grant {
@@ -65,8 +62,6 @@ pub(super) struct Model {
     most: usize,
     users: BTreeMap<UserId, User>,
     swept: Option<Bracket>,
-    /// When the last sweep was before the clock was set back; until the next.
-    set_back: Option<Bracket>,
     outages: Vec<Outage>,
     /// Events that an answer told of and the history has not shown yet.
     told: Vec<(UserId, Told)>,
@@ -80,7 +75,6 @@ impl Model {
             most,
             users: BTreeMap::new(),
             swept: None,
-            set_back: None,
             outages: Vec::new(),
             told: Vec::new(),
             sweeping: None,
@@ -204,29 +198,37 @@ impl Model {
             outage.to.latest = at.latest;
             outage.ended = true;
         }
-        let set_back = self.set_back.take();
-        if set_back.is_some_and(|swept| at.plus(UNNOTICED).surely_before(swept)) {
-            for user in self.users.values_mut() {
-                user.corrected(at);
-            }
-            for outage in &mut self.outages {
-                outage.to = outage.to.at_most(at);
-            }
-        }
         self.swept = Some(at);
         self.sweeping = Some(at);
     }
 
-    /// The clock of the store was set back from one moment to another.
-    pub(super) fn clock_was_set_back(&mut self, from: Bracket, to: Bracket) {
-        self.set_back = self.set_back.or(self.swept);
-        for user in self.users.values_mut() {
-            user.set_back(from, to);
+    /// An event from while the clock was set, of which nobody was told, or nobody noted it.
+    pub(super) fn announced_while_the_clock_was_set(&mut self, event: &PresenceEvent) {
+        let user = self.users.entry(event.user.clone()).or_default();
+        match event.transition {
+            Transition::Online => {
+                assert!(!user.announced, "events alternate: {event:?}");
+                user.announced = true;
+            }
+            Transition::Offline { last_seen_at, .. } => {
+                assert!(user.announced, "events alternate: {event:?}");
+                assert!(last_seen_at <= event.at, "in the future: {event:?}");
+                user.depart(last_seen_at);
+            }
         }
-        for outage in &mut self.outages {
-            outage.certain = false;
-            outage.ended = true;
+    }
+
+    /// Everyone was silent for long enough since the clock was set, until a last sweep.
+    pub(super) fn all_are_gone(&mut self, at: Bracket) {
+        for (id, user) in &mut self.users {
+            assert!(
+                !user.announced,
+                "{id} is announced still: {user:?} at {at:?}"
+            );
+            user.clock_was_set();
         }
+        self.outages.clear();
+        self.swept = Some(at);
     }
 
     /// A store may notice at the first call after an outage, or only at the first sweep, when it ended.

@@ -29,22 +29,6 @@ impl Bracket {
         }
     }
 
-    /// This moment, or any between it and an earlier one.
-    pub(super) fn or_any_since(self, earlier: Self) -> Self {
-        Self {
-            earliest: self.earliest.min(earlier.earliest),
-            ..self
-        }
-    }
-
-    /// This moment, but not after a later one.
-    pub(super) fn at_most(self, most: Self) -> Self {
-        Self {
-            earliest: self.earliest.min(most.earliest),
-            latest: self.latest.min(most.latest),
-        }
-    }
-
     pub(super) fn exactly(moment: Timestamp) -> Self {
         Self {
             earliest: moment.as_millis(),

@@ -79,6 +79,8 @@ pub(super) struct User {
     closed_at: Option<Bracket>,
     /// Whether a connection that came may have taken the place of one that might have come back.
     crowded: bool,
+    /// Whether something was closed before the clock was set.
+    marked_before_a_step: bool,
     /// What was closed; `None` is all.
     marks: BTreeMap<Option<ConnectionId>, Mark>,
 }
@@ -134,33 +136,17 @@ impl User {
         };
         // What was opened since all were closed has a mark of its own.
         let one = self.marks.get(&Some(connection.clone()));
-        closed(one.or_else(|| self.marks.get(&None)))
+        let (surely, maybe) = closed(one.or_else(|| self.marks.get(&None)));
+        (surely, maybe || self.marked_before_a_step)
     }
 
-    /// The clock was set back from one moment to another: until the next sweep nobody knows which times lie too far
-    /// ahead, and what had expired by then may be gone.
-    pub(super) fn set_back(&mut self, from: Bracket, to: Bracket) {
-        for connection in self.connections.values_mut() {
-            if !from.surely_before(connection.deadline) {
-                connection.deadline = connection.deadline.or_any_since(to);
-            }
-            let nearest = to.plus(connection.grant.ttl);
-            connection.deadline = connection.deadline.or_any_since(nearest);
-        }
-        let seen = [&mut self.known, &mut self.closed_at].into_iter().flatten();
-        seen.for_each(|seen| *seen = seen.or_any_since(to));
-        for mark in self.marks.values_mut() {
-            if let Mark::Closed { surely, .. } = mark {
-                *surely = false;
-            }
-        }
-    }
-
-    /// A sweep corrected what lay too far ahead.
-    pub(super) fn corrected(&mut self, at: Bracket) {
-        for connection in self.connections.values_mut() {
-            let farthest = at.plus(connection.grant.ttl);
-            connection.deadline = connection.deadline.at_most(farthest);
+    /// The clock was set: what was closed before may count for longer, or not as long.
+    pub(super) fn clock_was_set(&mut self) {
+        self.marked_before_a_step |= !self.marks.is_empty();
+        self.marks.clear();
+        if let Some(seen) = &mut self.closed_at {
+            // Nobody was seen later than now, which may be earlier now.
+            seen.earliest = 0;
         }
     }
 
@@ -266,6 +252,7 @@ impl User {
     pub(super) fn depart(&mut self, last_seen_at: Timestamp) {
         *self = Self {
             closed_at: Some(Bracket::exactly(last_seen_at)),
+            marked_before_a_step: self.marked_before_a_step,
             marks: std::mem::take(&mut self.marks),
             ..Self::default()
         };

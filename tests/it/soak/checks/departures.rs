@@ -131,20 +131,23 @@ pub(super) fn none_is_late(
         of_user.push(left);
     }
     for gone in events.iter().filter(|event| event.is_expiry()) {
-        let at = gone.earliest();
         let calls = calls.get(&*gone.change.user).map_or(&[][..], Vec::as_slice);
-        let before = between(calls, at.less(MEMORY), at);
-        let Some(due) = latest.departure(before) else {
-            wrong.push(format!("nobody touched {gone:?}"));
-            continue;
-        };
-        if at > due.latest {
-            wrong.push(format!(
-                "{} ms late: {gone:?} {due:?}",
-                at.millis_after(due.latest)
-            ));
-        } else if let Some(why) = due.why.filter(|_| at > due.deadline.plus(LATE)) {
-            *excused.entry(("departure late", why)).or_default() += 1;
+        let dues = gone.moments.iter().map(|at| {
+            let due = latest.departure(between(calls, at.less(MEMORY), *at));
+            (*at, due)
+        });
+        let dues: Vec<_> = dues.collect();
+        let is_in_time = |at: Timestamp, due: Option<Due>| due.filter(|due| at <= due.latest);
+        let in_time = dues
+            .iter()
+            .find_map(|(at, due)| Some((*at, is_in_time(*at, *due)?)));
+        match in_time {
+            None => wrong.push(format!("late: {gone:?} {dues:?}")),
+            Some((at, due)) if at > due.deadline.plus(LATE) => {
+                let why = due.why.unwrap_or(HELD);
+                *excused.entry(("departure late", why)).or_default() += 1;
+            }
+            Some(_) => {}
         }
     }
     for (user, calls) in &calls {
