@@ -27,6 +27,9 @@ const OUTAGE: Duration = Duration::from_millis(800);
 /// How far back a call may lie that still matters to a departure.
 const MEMORY: Duration = Duration::from_secs(40);
 
+/// The calls before a departure that are shown if it is late.
+const SHOWN: Duration = Duration::from_secs(8);
+
 /// The connection whose pings write nothing but a time to live.
 const UNNAMED: &str = "1";
 
@@ -142,7 +145,10 @@ pub(super) fn none_is_late(
             .iter()
             .find_map(|(at, due)| Some((*at, is_in_time(*at, *due)?)));
         match in_time {
-            None => wrong.push(format!("late: {gone:?} {dues:?}")),
+            None => {
+                let before = between(calls, gone.latest().less(SHOWN), gone.latest());
+                wrong.push(format!("late: {gone:?} {dues:?} after {before:?}"));
+            }
             Some((at, due)) if at > due.deadline.plus(LATE) => {
                 let why = due.why.unwrap_or(HELD);
                 *excused.entry(("departure late", why)).or_default() += 1;
