@@ -136,7 +136,7 @@ pub(super) fn none_is_late(
     for gone in events.iter().filter(|event| event.is_expiry()) {
         let calls = calls.get(&*gone.change.user).map_or(&[][..], Vec::as_slice);
         let dues = gone.moments.iter().map(|at| {
-            let due = latest.departure(between(calls, at.less(MEMORY), *at));
+            let due = latest.departure(between(calls, at.less(MEMORY), *at), *at);
             (*at, due)
         });
         let dues: Vec<_> = dues.collect();
@@ -176,7 +176,7 @@ fn forgotten(call: &Call, calls: &[&Call], left: &[&Event], latest: &Latest) -> 
     if next.is_some_and(|next| next.sent <= call.ended.plus(TTL)) {
         return None;
     }
-    let due = latest.departure(between(calls, call.sent.less(MEMORY), call.sent))?;
+    let due = latest.departure(between(calls, call.sent.less(MEMORY), call.sent), call.sent)?;
     let record = latest.record;
     let mut losses = record.losses.iter();
     let followed = next.is_some_and(|next| next.sent <= due.latest);
@@ -206,7 +206,7 @@ fn overdue(call: &Call, calls: &[&Call], latest: &Latest) -> Option<String> {
     }
     let others = between(calls, call.sent.less(MEMORY), call.ended).iter();
     let others: Vec<&Call> = others.filter(is_other).copied().collect();
-    let due = latest.departure(&others)?;
+    let due = latest.departure(&others, call.sent)?;
     (call.sent > due.latest).then(|| format!("still announced: {call:?} {due:?}"))
 }
 
@@ -242,13 +242,14 @@ impl<'a> Latest<'a> {
         }
     }
 
-    /// When the last connection that `calls` opened is to be announced gone at the latest, if there is one.
-    fn departure(&self, calls: &[&Call]) -> Option<Due> {
+    /// When the last connection that `calls` opened, and none of them had closed by a moment, is to be announced gone
+    /// at the latest, if there is one.
+    fn departure(&self, calls: &[&Call], by: Timestamp) -> Option<Due> {
         let closed = |touch: &Call| {
             calls.iter().any(|call| {
                 let same = call.connection.is_none() || call.connection == touch.connection;
                 let left = matches!(call.outcome, Outcome::Left { .. });
-                left && same && touch.over() < call.sent
+                left && same && touch.over() < call.sent && call.ended <= by
             })
         };
         let touches = calls.iter().filter(|call| {
