@@ -107,9 +107,9 @@ impl Server {
             warn!("PRESENCE_PING_INTERVAL is not below PRESENCE_TTL: clients who obey will flap");
         }
         let metrics = Arc::new(Metrics::new());
-        let access = Arc::new(Access::new(&config, Arc::clone(&metrics))?);
-        let store = Arc::new(Store::open(&config)?);
         let memory = MemoryBudget::detect();
+        let access = Arc::new(Access::new(&config, memory, Arc::clone(&metrics))?);
+        let store = Arc::new(Store::open(&config)?);
         let limits = Limits::of(&config, memory);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), limits));
         let connections = open_files::connections(config.connections, WorkerThreads::runtimes())?;

@@ -12,6 +12,7 @@ use super::verifying::Refused;
 use super::{Caller, User};
 use crate::config::{Config, InvalidSetting};
 use crate::http::error::Error;
+use crate::memory_budget::MemoryBudget;
 use crate::telemetry::Metrics;
 
 /// The longest credential that is looked at, in bytes. Identity providers stay far below.
@@ -32,7 +33,11 @@ pub(crate) struct Access {
 impl Access {
     /// Reads what is configured. Refuses to leave the door open on an address that others can
     /// reach, unless that is asked for.
-    pub(crate) fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, InvalidSetting> {
+    pub(crate) fn new(
+        config: &Config,
+        memory: MemoryBudget,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, InvalidSetting> {
         let access = &config.access;
         let closed = access.asks_for_credentials();
         let address = config.listen_address();
@@ -54,7 +59,7 @@ impl Access {
         Ok(Self {
             closed,
             keys: ApiKeys::read(access.api_keys.as_ref())?,
-            tokens: Tokens::read(config, &metrics)?,
+            tokens: Tokens::read(config, memory, &metrics)?,
             metrics,
         })
     }

@@ -62,15 +62,11 @@ impl Weighter<Digest, Arc<User>> for Weight {
     }
 }
 
-/// How much memory remembered tokens may take here.
-fn remembered_bytes() -> u64 {
-    REMEMBERED_BYTES.min(MemoryBudget::detect().tokens() as u64)
-}
-
 impl Tokens {
     /// Reads the keys; none where no kind of token is configured.
     pub(super) fn read(
         config: &Config,
+        memory: MemoryBudget,
         metrics: &Arc<Metrics>,
     ) -> Result<Option<Self>, InvalidSetting> {
         let user_connections = NonZeroU32::new(config.user_connections);
@@ -94,10 +90,11 @@ impl Tokens {
         if own.is_empty() && published.is_none() {
             return Ok(None);
         }
+        let remembered_bytes = REMEMBERED_BYTES.min(memory.tokens() as u64);
         Ok(Some(Self {
             own,
             published,
-            remembered: Cache::with_weighter(REMEMBERED_AT_FIRST, remembered_bytes(), Weight),
+            remembered: Cache::with_weighter(REMEMBERED_AT_FIRST, remembered_bytes, Weight),
             checks: Checks::new(),
             limits: Limits::new(
                 config.rate_limit,
