@@ -2,7 +2,8 @@
 //!
 //! - [`config`]: the settings.
 //! - [`http`]: the route table; turns requests into calls of [`presence`] and streams of [`events`].
-//! - [`presence`]: the calls, and the words for what they are about.
+//! - [`model`]: the terms of presence, which everything else is written in.
+//! - [`presence`]: the calls of the API.
 //! - [`store`]: where the state lives, embedded or in Redis, with one contract.
 //! - [`events`]: from the store through the bus and the hub to the streams; the sweeper.
 //! - [`telemetry`]: logs and metrics.
@@ -16,6 +17,7 @@ pub mod events;
 mod healthcheck;
 pub mod http;
 pub mod memory_budget;
+pub mod model;
 mod open_files;
 pub mod presence;
 mod server;

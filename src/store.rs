@@ -21,7 +21,7 @@ pub use self::lifetimes::Lifetimes;
 pub use self::memory::MemoryStore;
 pub use self::redis::RedisStore;
 use crate::config::{Config, InvalidSetting};
-use crate::presence::{ConnectionId, Epoch, Position, Timestamp, UserId, millis};
+use crate::model::{ConnectionId, Epoch, Position, Timestamp, UserId, millis};
 
 /// When no sweep has run for longer than this, that is an outage for every connection, whatever it
 /// was granted.

@@ -13,7 +13,7 @@ use super::hub::Hub;
 use super::payload::ResetReason;
 use super::ring::Ring;
 use super::streams::Streams;
-use crate::presence::{Entry, Epoch, Position};
+use crate::model::{Entry, Epoch, Position};
 use crate::store::{Backoff, Signal, Store, StoreError, Subscription};
 use crate::telemetry::Metrics;
 

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::shared::Answer;
 use super::snapshot::{Snapshot, Unread};
-use crate::presence::UserId;
+use crate::model::UserId;
 use crate::store::{Announced, Store, StoreError};
 
 /// How many users one call asks about, where more than one list is waiting.

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::hub::Hub;
 use super::snapshot::{Snapshot, Unread};
-use crate::presence::{Epoch, Position, PresenceEvent, Transition, UserId};
+use crate::model::{Epoch, Position, PresenceEvent, Transition, UserId};
 use crate::store::{PageCursor, Store, StoreError};
 
 /// How many users or events one step of a scan asks for.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::hub::Hub;
-use crate::presence::{Epoch, Position};
+use crate::model::{Epoch, Position};
 use crate::store::{OUTAGE, SWEEP_HEARTBEAT, Store, StoreError, Swept};
 use crate::telemetry::Metrics;
 

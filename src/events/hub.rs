@@ -19,7 +19,7 @@ use super::payload::EndReason;
 use super::ring::{Bounds, Ring};
 use super::slot::{Opening, Pushed, Slot};
 use super::waiting::Waiting;
-use crate::presence::{Entry, Epoch, Position, UserId};
+use crate::model::{Entry, Epoch, Position, UserId};
 use crate::telemetry::Metrics;
 
 /// How many streams are handed an event before others get the lock.

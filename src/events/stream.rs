@@ -12,7 +12,7 @@ use http_body::{Body, Frame};
 use super::capacity::Place;
 use super::hub::Hub;
 use super::slot::Slot;
-use crate::presence::UserId;
+use crate::model::UserId;
 
 /// Whose events a stream wants.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use super::payload::{EndReason, ResetReason};
 use super::slot::Opening;
 use super::stream::{Credential, EventStream, Interest};
 use crate::config::Config;
-use crate::presence::Timestamp;
+use crate::model::Timestamp;
 use crate::store::{Store, StoreError};
 
 /// How much sooner than its age a stream may end, as a part of it, so that streams opened together

@@ -29,7 +29,7 @@ pub(super) use self::verifying::Refused;
 use self::verifying::VerifyingKey;
 use super::error::Error;
 use crate::events::Credential;
-use crate::presence::UserId;
+use crate::model::UserId;
 
 /// Whoever sent a request, as its credential proves.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ use super::problem::{Problem, ProblemType};
 use super::refused_stream::Passing;
 use super::response_headers;
 use crate::events::{Full, OpenError, StreamRefusal};
-use crate::presence::{InvalidConnectionId, InvalidUserId, UserId};
+use crate::model::{InvalidConnectionId, InvalidUserId, UserId};
 use crate::store::{Refusal, StoreError};
 
 /// When a client should try again after the store or the keys were out of reach.

@@ -18,7 +18,7 @@ use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use tokio::time::timeout;
 
 use super::error::Error;
-use crate::presence::{InvalidUserId, UserId};
+use crate::model::{InvalidUserId, UserId};
 
 /// The largest body of a call about one user, in bytes.
 const BODY_LIMIT: usize = 64 * 1_024;

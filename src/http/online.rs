@@ -20,7 +20,8 @@ use super::error::{
 use super::input::{JsonBody, ListedUser, NoBody, user_ids};
 use super::json_line::JsonLine;
 use super::query::{NoQuery, decoded, keep_once, parameters, unknown};
-use crate::presence::{PresenceService, UserId};
+use crate::model::UserId;
+use crate::presence::PresenceService;
 use crate::store::PageCursor;
 
 /// How many users a page names when nothing is asked.

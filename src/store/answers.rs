@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::presence::{ConnectionId, Entry, Epoch, Position, Timestamp, UserId};
+use crate::model::{ConnectionId, Entry, Epoch, Position, Timestamp, UserId};
 
 /// What opening or refreshing a connection did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

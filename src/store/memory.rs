@@ -24,7 +24,7 @@ use super::{
     Announced, Closing, History, Left, Lifetimes, Page, PageCursor, Refusal, SWEEP_BATCH, Signal,
     Swept, Touched, UserState, millis,
 };
-use crate::presence::{
+use crate::model::{
     ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
 };
 

@@ -38,7 +38,7 @@ use super::{
     UserState,
 };
 use crate::config::{Config, InvalidSetting, KeyspaceEvents, RedisUrl};
-use crate::presence::{ConnectionId, Position, Timestamp, UserId, millis};
+use crate::model::{ConnectionId, Position, Timestamp, UserId, millis};
 
 /// How many due users a count looks at in one step.
 const COUNT_STEP: usize = 1_000;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use presence::config::Config;
-use presence::presence::{ConnectionId, Entry, Position, PresenceEvent, UserId};
+use presence::model::{ConnectionId, Entry, Position, PresenceEvent, UserId};
 use presence::store::{Closing, PageCursor, Store, StoreError};
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::verifying::Refused;
 use super::{Watch, unix_now};
 use crate::config::AccessConfig;
-use crate::presence::UserId;
+use crate::model::UserId;
 
 /// How far the issuer's clock may be ahead of ours, in seconds. An `exp` gets no such grace: a
 /// stream ends at its token's, and a token that opens a stream must not be expired.

@@ -13,7 +13,7 @@ use crate::http::AppState;
 use crate::http::error::Error;
 use crate::http::input::UserPath;
 use crate::http::query::{decoded, parameters};
-use crate::presence::UserId;
+use crate::model::UserId;
 
 /// The user of the path, for whom the caller may connect and ping.
 #[derive(Debug)]

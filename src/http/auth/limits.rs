@@ -12,7 +12,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::RateLimit;
-use crate::presence::UserId;
+use crate::model::UserId;
 
 /// How often allowances are looked for that may be forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10);

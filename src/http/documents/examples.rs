@@ -8,7 +8,7 @@ use utoipa::openapi::path::Operation;
 use crate::events::Full;
 use crate::http::error::Error;
 use crate::http::problem::Problem;
-use crate::presence::{InvalidUserId, UserId};
+use crate::model::{InvalidUserId, UserId};
 use crate::store::Refusal;
 
 /// Gives every documented problem its example.

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use super::connection::{Connection, Connections};
 use super::outages::Outages;
-use crate::presence::{Timestamp, UserId};
+use crate::model::{Timestamp, UserId};
 
 /// An announced user.
 #[derive(Debug)]

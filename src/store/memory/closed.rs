@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::presence::{ConnectionId, Timestamp, UserId};
+use crate::model::{ConnectionId, Timestamp, UserId};
 use crate::store::Closing;
 
 /// How long the pings of a closed connection are refused.

@@ -1,7 +1,7 @@
 //! The connections of an announced user.
 
 use super::outages::Outages;
-use crate::presence::{ConnectionId, Timestamp};
+use crate::model::{ConnectionId, Timestamp};
 use crate::store::lifetimes::Grant;
 use crate::store::{Closing, Refusal};
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::connection::Connection;
-use crate::presence::Timestamp;
+use crate::model::Timestamp;
 use crate::store::SHORTEST_OUTAGE;
 
 /// How many outages are known. Older ones are forgotten, after which a departure may be held for a

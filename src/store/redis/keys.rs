@@ -1,7 +1,7 @@
 use redis::{Cmd, RedisWrite};
 use std::io::Write;
 
-use crate::presence::UserId;
+use crate::model::UserId;
 
 /// What follows the prefix in the names of keys about one user.
 const USER: &str = "user:";

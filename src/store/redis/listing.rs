@@ -6,7 +6,7 @@ use redis::Value;
 
 use super::RedisStore;
 use super::replies::{unexpected, user_ids};
-use crate::presence::UserId;
+use crate::model::UserId;
 use crate::store::{Page, PageCursor, StoreError};
 
 /// How many users an index has at most that is read whole for each page of a listing.

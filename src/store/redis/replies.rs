@@ -3,7 +3,7 @@
 use redis::{FromRedisValue, Value};
 
 use super::entry;
-use crate::presence::{ConnectionId, Epoch, Position, Timestamp, UserId};
+use crate::model::{ConnectionId, Epoch, Position, Timestamp, UserId};
 use crate::store::{Announced, History, Refusal, StoreError, Touched, UserState};
 
 /// How things stand when a sweep begins, as `due.lua` says.

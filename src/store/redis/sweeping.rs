@@ -7,7 +7,7 @@ use redis::Cmd;
 use super::RedisStore;
 use super::replies::{self, Due};
 use super::scripts::AMEND;
-use crate::presence::{Timestamp, UserId, millis};
+use crate::model::{Timestamp, UserId, millis};
 use crate::store::{SWEEP_BATCH, StoreError, Swept};
 
 /// How far ahead of its deadline a user is looked at; longer than the time between two sweeps, so

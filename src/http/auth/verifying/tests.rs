@@ -3,7 +3,7 @@
 use super::super::{Watch, unix_now};
 use super::*;
 use crate::config::AccessConfig;
-use crate::presence::UserId;
+use crate::model::UserId;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use proptest::collection::vec;
 use proptest::option;

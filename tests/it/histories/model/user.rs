@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use presence::presence::{ConnectionId, Timestamp};
+use presence::model::{ConnectionId, Timestamp};
 use presence::store::Closing;
 
 use super::{Bracket, Grant};

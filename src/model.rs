@@ -1,0 +1,13 @@
+//! The terms of presence: users, connections, times, events, and the results of calls.
+//!
+//! This module imports no other module of the crate.
+
+mod connection_id;
+mod event;
+mod timestamp;
+mod user_id;
+
+pub use self::connection_id::{ConnectionId, InvalidConnectionId};
+pub use self::event::{Entry, Epoch, Position, PresenceEvent, Reason, Transition};
+pub use self::timestamp::{Timestamp, millis};
+pub use self::user_id::{InvalidUserId, UserId};
