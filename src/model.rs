@@ -2,12 +2,18 @@
 //!
 //! This module imports no other module of the crate.
 
+mod calls;
 mod connection_id;
 mod event;
+mod history;
+mod page;
 mod timestamp;
 mod user_id;
 
+pub use self::calls::{Closing, Left, Refusal, Touched, UserState};
 pub use self::connection_id::{ConnectionId, InvalidConnectionId};
 pub use self::event::{Entry, Epoch, Position, PresenceEvent, Reason, Transition};
+pub use self::history::{Announced, History};
+pub use self::page::{Page, PageCursor};
 pub use self::timestamp::{Timestamp, millis};
 pub use self::user_id::{InvalidUserId, UserId};

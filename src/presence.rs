@@ -7,8 +7,9 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
+use crate::model::{Closing, Left, PageCursor, Touched, UserState};
 use crate::model::{ConnectionId, UserId};
-use crate::store::{Closing, Left, PageCursor, Store, StoreError, Touched, UserState};
+use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, PING};
 
 /// How long a readiness check waits for the store.

@@ -1,27 +1,30 @@
 //! Where presence lives: the contract every store keeps, and the two that keep it.
 
-mod answers;
 mod backoff;
 mod gate;
 mod lifetimes;
 mod memory;
 mod redis;
+mod signal;
+mod swept;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
-pub use self::answers::{
-    Announced, Closing, History, Left, Page, PageCursor, Refusal, Signal, Swept, Touched, UserState,
-};
 pub(crate) use self::backoff::Backoff;
 use self::gate::Gate;
 pub use self::lifetimes::Lifetimes;
 pub use self::memory::MemoryStore;
 pub use self::redis::RedisStore;
+pub use self::signal::Signal;
+pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
-use crate::model::{ConnectionId, Epoch, Position, Timestamp, UserId, millis};
+use crate::model::{
+    Announced, Closing, ConnectionId, Epoch, History, Left, Page, PageCursor, Position, Refusal,
+    Timestamp, Touched, UserId, UserState,
+};
 
 /// When no sweep has run for longer than this, that is an outage for every connection, whatever it
 /// was granted.

@@ -17,8 +17,9 @@ use super::problem::{Problem, ProblemType};
 use super::refused_stream::Passing;
 use super::response_headers;
 use crate::events::{Full, OpenError, StreamRefusal};
+use crate::model::Refusal;
 use crate::model::{InvalidConnectionId, InvalidUserId, UserId};
-use crate::store::{Refusal, StoreError};
+use crate::store::StoreError;
 
 /// When a client should try again after the store or the keys were out of reach.
 const RETRY_SOON: Duration = Duration::from_secs(1);

@@ -20,9 +20,9 @@ use super::error::{
 use super::input::{JsonBody, ListedUser, NoBody, user_ids};
 use super::json_line::JsonLine;
 use super::query::{NoQuery, decoded, keep_once, parameters, unknown};
+use crate::model::PageCursor;
 use crate::model::UserId;
 use crate::presence::PresenceService;
-use crate::store::PageCursor;
 
 /// How many users a page names when nothing is asked.
 const DEFAULT_LIMIT: usize = 100;

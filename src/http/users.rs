@@ -18,8 +18,8 @@ use super::input::{NoBody, OptionalJson};
 use super::json_line::{self, JsonLine};
 use super::query::NoQuery;
 use super::response_headers;
+use crate::model::{Closing, Touched};
 use crate::model::{ConnectionId, Timestamp, UserId, millis};
-use crate::store::{Closing, Touched};
 
 /// Which connection a call is about. Without a body it is the user's one unnamed connection.
 #[derive(Debug, Default, Deserialize, ToSchema)]

@@ -33,11 +33,9 @@ use self::route::Route;
 use self::scripts::Scripts;
 pub(super) use self::subscription::Subscription;
 use super::gate::CALL_TIMEOUT;
-use super::{
-    Announced, Closing, Gate, History, Left, Lifetimes, SHORTEST_OUTAGE, StoreError, Touched,
-    UserState,
-};
+use super::{Gate, Lifetimes, SHORTEST_OUTAGE, StoreError};
 use crate::config::{Config, InvalidSetting, KeyspaceEvents, RedisUrl};
+use crate::model::{Announced, Closing, History, Left, Touched, UserState};
 use crate::model::{ConnectionId, Position, Timestamp, UserId, millis};
 
 /// How many due users a count looks at in one step.

@@ -8,8 +8,8 @@ use utoipa::openapi::path::Operation;
 use crate::events::Full;
 use crate::http::error::Error;
 use crate::http::problem::Problem;
+use crate::model::Refusal;
 use crate::model::{InvalidUserId, UserId};
-use crate::store::Refusal;
 
 /// Gives every documented problem its example.
 pub(super) fn add_problems(operation: &mut Operation) {

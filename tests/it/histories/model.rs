@@ -6,8 +6,8 @@ mod user;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use presence::model::{Closing, Left, Refusal, Touched, UserState};
 use presence::model::{ConnectionId, PresenceEvent, Reason, Transition, UserId};
-use presence::store::{Closing, Left, Refusal, Touched, UserState};
 
 pub(super) use self::bracket::Bracket;
 use self::user::{Connection, Outage, User};

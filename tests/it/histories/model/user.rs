@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use presence::model::Closing;
 use presence::model::{ConnectionId, Timestamp};
-use presence::store::Closing;
 
 use super::{Bracket, Grant};
 
