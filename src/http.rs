@@ -1,21 +1,20 @@
 //! HTTP: the route table, and what the handlers share.
 
 mod admission;
-mod auth;
-mod batch;
-mod connections;
+mod bulk;
 mod cors;
 mod docs;
-mod documents;
-mod error;
+pub(crate) mod error;
 mod events;
+mod extract;
 mod front;
 mod guard;
 mod health;
-mod input;
 mod json_line;
 mod online;
+mod openapi;
 mod parts;
+mod permissions;
 mod problem;
 mod query;
 mod refused_stream;
@@ -33,13 +32,12 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 pub(crate) use self::admission::Admission;
-pub(crate) use self::auth::Access;
-pub(crate) use self::batch::Batch;
-pub(crate) use self::connections::{Connections, Room, Worker};
-use self::documents::ApiDocument;
+pub(crate) use self::bulk::Batch;
 use self::error::{method_not_allowed, not_found};
 pub(crate) use self::front::Front;
 use self::guard::Guard;
+use self::openapi::ApiDocument;
+use crate::auth::Access;
 use crate::config::{Config, Switch};
 use crate::events::Streams;
 use crate::presence::PresenceService;
@@ -67,7 +65,7 @@ pub struct AppState {
 /// All routes of the service, once for each of `states`.
 pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) -> Vec<Front> {
     let (api, document) = api().split_for_parts();
-    let mut all = api.merge(documents::routes(&document));
+    let mut all = api.merge(openapi::routes(&document));
     if config.docs == Switch::On {
         all = all.merge(docs::routes());
     }
@@ -127,6 +125,6 @@ fn api() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics));
-    documents::finish(api.get_openapi_mut());
+    openapi::finish(api.get_openapi_mut());
     api
 }

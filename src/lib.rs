@@ -12,20 +12,20 @@
 //! A request goes down to the store; the transition that the store reports comes back up as the
 //! answer, and round through bus, hub and streams as the event.
 
+mod auth;
 pub mod config;
 pub mod events;
 mod healthcheck;
 pub mod http;
 pub mod memory_budget;
 pub mod model;
-mod open_files;
+mod net;
 pub mod presence;
 mod server;
 pub mod store;
 pub mod telemetry;
-mod trust;
-mod workers;
+mod tls_roots;
 
 pub use self::healthcheck::healthcheck;
-pub use self::open_files::TooFewFiles;
+pub use self::net::fd_limit::TooFewFiles;
 pub use self::server::{Running, Server, ServerError};

@@ -13,19 +13,20 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::AppState;
-use super::auth::{Caller, StreamCaller};
-use super::connections::Seat;
-use super::documents::{ListedUserId, UserIdText};
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
 };
-use super::input::{JsonBody, ListedUser, NoBody, user_ids};
+use super::extract::{JsonBody, ListedUser, NoBody, user_ids};
+use super::openapi::{ListedUserId, UserIdText};
+use super::permissions::StreamCaller;
 use super::query::{decoded, keep_once, parameters, unknown};
+use crate::auth::Caller;
 use crate::events::{
     Interest, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, StreamRequest,
     UserOffline, UserOnline,
 };
+use crate::net::Seat;
 
 /// How many users a stream can be about, short of everyone.
 const MAX_USERS: usize = 10_000;

@@ -9,9 +9,9 @@ use serde::Serialize;
 use utoipa::{PartialSchema, ToSchema};
 
 use super::AppState;
-use super::auth::SeeingMetrics;
 use super::error::{BadRequest, Error, Forbidden, StoreUnreachable, TooMany, Unauthorized};
 use super::json_line::JsonLine;
+use super::permissions::SeeingMetrics;
 
 /// What the metrics are written in.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

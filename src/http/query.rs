@@ -12,7 +12,7 @@ use super::error::Error;
 const SHOWN_NAME: usize = 64;
 
 /// The parameters of a query in their order: the name decoded, the value as it was sent.
-pub(super) fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+pub(crate) fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -32,7 +32,7 @@ fn decoded_name(name: &str) -> Cow<'_, str> {
 }
 
 /// Decodes a value as forms do, where a plus is a space; bytes that are not UTF-8 are refused.
-pub(super) fn decoded(field: &'static str, value: &str) -> Result<String, Error> {
+pub(crate) fn decoded(field: &'static str, value: &str) -> Result<String, Error> {
     let spaced = value.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
     decoded.map(Cow::into_owned).map_err(|_| Error::Query {
@@ -42,7 +42,7 @@ pub(super) fn decoded(field: &'static str, value: &str) -> Result<String, Error>
 }
 
 /// Keeps the value of a parameter that a query may have once.
-pub(super) fn keep_once<T>(
+pub(crate) fn keep_once<T>(
     place: &mut Option<T>,
     field: &'static str,
     value: T,
@@ -57,14 +57,14 @@ pub(super) fn keep_once<T>(
 }
 
 /// The refusal of a parameter of a call that takes only `known`.
-pub(super) fn unknown(name: &str, known: &'static [&'static str]) -> Error {
+pub(crate) fn unknown(name: &str, known: &'static [&'static str]) -> Error {
     let name = name.chars().take(SHOWN_NAME).collect();
     Error::UnknownParameter { name, known }
 }
 
 /// The call takes no query; whatever is in it is refused by name.
 #[derive(Debug)]
-pub(super) struct NoQuery;
+pub(crate) struct NoQuery;
 
 impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
     type Rejection = Error;

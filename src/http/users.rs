@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::{ActingFor, Disconnecting, Seeing};
-use super::documents::UserIdInPath;
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, ConnectRefused, Error, Forbidden, PingRefused,
     StoreUnreachable, TooMany, Unauthorized,
 };
-use super::input::{NoBody, OptionalJson};
+use super::extract::{NoBody, OptionalJson};
 use super::json_line::{self, JsonLine};
+use super::openapi::UserIdInPath;
+use super::permissions::{ActingFor, Disconnecting, Seeing};
 use super::query::NoQuery;
 use super::response_headers;
 use crate::model::{Closing, Touched};

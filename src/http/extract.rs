@@ -33,11 +33,11 @@ const LINGER_BYTES: u64 = 8 * 1_024 * 1_024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the paths about one user begin with; the user follows, up to the next slash.
-pub(super) const USERS_PATH: &str = "/v1/users/";
+pub(crate) const USERS_PATH: &str = "/v1/users/";
 
 /// The `{userId}` of the path, percent-decoded and checked.
 #[derive(Debug)]
-pub(super) struct UserPath(pub(super) UserId);
+pub(crate) struct UserPath(pub(super) UserId);
 
 impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     type Rejection = Error;
@@ -54,7 +54,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
 
 /// A JSON body that may be missing or null, whatever its content type says.
 #[derive(Debug)]
-pub(super) struct OptionalJson<T>(pub(super) T);
+pub(crate) struct OptionalJson<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
     type Rejection = Error;
@@ -71,7 +71,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
 /// The call takes no body. An empty one, `null` and `{}` say nothing; whatever else is in it is refused, by name where
 /// it has names: a client that sends ids there must not be taken for one that asks about everyone.
 #[derive(Debug)]
-pub(super) struct NoBody;
+pub(crate) struct NoBody;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,11 +88,11 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
 
 /// A body with a JSON content type, as long as a list may be.
 #[derive(Debug)]
-pub(super) struct JsonBody(Bytes);
+pub(crate) struct JsonBody(Bytes);
 
 impl JsonBody {
     /// Reads it, which may take a while, and lets go of its bytes.
-    pub(super) fn parse<T: DeserializeOwned>(self) -> Result<T, Error> {
+    pub(crate) fn parse<T: DeserializeOwned>(self) -> Result<T, Error> {
         parse(&self.0)
     }
 }
@@ -185,7 +185,7 @@ fn explain<T: DeserializeOwned>(body: &[u8]) -> Error {
 
 /// A text of a list, read as the user id that it should be: there may be a thousand.
 #[derive(Debug, PartialEq)]
-pub(super) struct ListedUser(Result<UserId, InvalidUserId>);
+pub(crate) struct ListedUser(Result<UserId, InvalidUserId>);
 
 impl From<&str> for ListedUser {
     fn from(text: &str) -> Self {
@@ -214,7 +214,7 @@ impl<'de> Deserialize<'de> for ListedUser {
 }
 
 /// Checks a list of at least one and at most `limit` user ids.
-pub(super) fn user_ids(listed: Vec<ListedUser>, limit: usize) -> Result<Vec<UserId>, Error> {
+pub(crate) fn user_ids(listed: Vec<ListedUser>, limit: usize) -> Result<Vec<UserId>, Error> {
     if listed.is_empty() {
         return Err(Error::NoUserIds);
     }

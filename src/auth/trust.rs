@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 
 use crate::config::InvalidSetting;
-use crate::trust::trusting_only;
+use crate::tls_roots::trusting_only;
 
 /// A connector that trusts the public certificate authorities, or only those in the PEM file.
 pub(super) fn connector(

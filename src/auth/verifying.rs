@@ -42,14 +42,14 @@ pub(super) struct VerifyingKey {
 /// Why a token is refused. What is said about a token whose signature does not fit is the same
 /// for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::http) struct Refused(pub(in crate::http) &'static str);
+pub(crate) struct Refused(pub(crate) &'static str);
 
 impl Refused {
     /// Another key may fit.
     pub(super) const SIGNATURE: Self = Self("the credential is not valid");
 
     /// A fresh token is all that is needed.
-    pub(in crate::http) const EXPIRED: Self = Self("exp: the token has expired");
+    pub(crate) const EXPIRED: Self = Self("exp: the token has expired");
 }
 
 impl VerifyingKey {

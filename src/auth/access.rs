@@ -65,12 +65,12 @@ impl Access {
     }
 
     /// Whether calls have to bring a credential.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// Whose credential this is. The calls of a user are counted here, and refused once too many.
-    pub(super) async fn caller(
+    pub(crate) async fn caller(
         &self,
         credential: Option<&str>,
         counted: Counted,

@@ -4,6 +4,7 @@
 
 mod answer;
 mod event_writer;
+pub(crate) mod fd_limit;
 mod frames;
 mod gathering;
 mod hang_up;
@@ -21,6 +22,7 @@ mod seat;
 mod socket;
 mod spread;
 mod talk;
+mod workers;
 
 use std::io;
 use std::sync::Arc;
@@ -36,9 +38,10 @@ use tracing::{debug, warn};
 use self::host::{Busy, Host};
 use self::idle::Idle;
 pub(crate) use self::room::Room;
-pub(super) use self::seat::Seat;
+pub(crate) use self::seat::Seat;
 use self::spread::Spread;
-use super::Front;
+pub(crate) use self::workers::WorkerThreads;
+use crate::http::Front;
 use crate::telemetry::{Metrics, OpenConnection};
 
 /// What the kernel may hold for a reader that is slow, and of a request that waits, in bytes; Linux doubles it. By

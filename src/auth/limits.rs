@@ -43,7 +43,7 @@ struct Limiters {
 
 /// What a call is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::http) enum Counted {
+pub(crate) enum Counted {
     /// An ordinary call.
     Call,
     /// A disconnect, which has an allowance of its own: the tabs of a user may close all at once, and a page that

@@ -27,7 +27,7 @@ use crate::http::error::panicked;
 
 /// What the handler of a stream has of its connection, where that has nothing else to carry.
 #[derive(Clone, Debug)]
-pub(in crate::http) struct Seat(Arc<Seated>);
+pub(crate) struct Seat(Arc<Seated>);
 
 #[derive(Debug)]
 struct Seated {
@@ -57,7 +57,7 @@ pub(super) struct Outside {
 
 impl Seat {
     /// Takes the connection from hyper. What is answered from now on is a stream, or ends the connection.
-    pub(in crate::http) fn leave_hyper(&self) {
+    pub(crate) fn leave_hyper(&self) {
         if let Some(told) = self.0.told.lock().take() {
             let (door, outside) = oneshot::channel();
             *self.0.outside.lock() = Some(outside);
@@ -67,7 +67,7 @@ impl Seat {
     }
 
     /// Takes the stream; the response that goes with it is to have no body.
-    pub(in crate::http) fn take(&self, stream: EventStream) {
+    pub(crate) fn take(&self, stream: EventStream) {
         *self.0.stream.lock() = Some(stream);
     }
 }

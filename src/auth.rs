@@ -6,7 +6,6 @@
 mod access;
 mod checks;
 mod claims;
-mod extract;
 mod jwks;
 mod keys;
 mod limits;
@@ -20,20 +19,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 pub(crate) use self::access::Access;
-pub(super) use self::extract::{
-    ActingFor, Disconnecting, Seeing, SeeingEveryone, SeeingMetrics, StreamCaller,
-};
 use self::keys::ApiKey;
 use self::limits::Allowance;
-pub(super) use self::verifying::Refused;
+pub(crate) use self::limits::Counted;
+pub(crate) use self::verifying::Refused;
 use self::verifying::VerifyingKey;
-use super::error::Error;
 use crate::events::Credential;
+use crate::http::error::Error;
 use crate::model::UserId;
 
 /// Whoever sent a request, as its credential proves.
 #[derive(Clone, Debug)]
-pub(super) enum Caller {
+pub(crate) enum Caller {
     /// No credential is configured: everyone may everything.
     Anonymous,
     /// A user with a token of its own.
@@ -44,7 +41,7 @@ pub(super) enum Caller {
 
 /// A user who calls.
 #[derive(Debug)]
-pub(super) struct User {
+pub(crate) struct User {
     token: Token,
     allowance: Arc<Allowance>,
 }
@@ -69,7 +66,7 @@ impl Token {
 
 /// Whom a user may see besides itself.
 #[derive(Debug)]
-enum Watch {
+pub(crate) enum Watch {
     /// These, sorted.
     Users(Box<[UserId]>),
     /// Everyone.
@@ -86,7 +83,7 @@ impl Watch {
 }
 
 impl Caller {
-    fn may_act_for(&self, user: &UserId) -> Result<(), Error> {
+    pub(crate) fn may_act_for(&self, user: &UserId) -> Result<(), Error> {
         let may = match self {
             Self::Anonymous => true,
             Self::User(caller) => caller.token.user == *user,
@@ -98,7 +95,7 @@ impl Caller {
         }
     }
 
-    fn may_see(&self, user: &UserId) -> Result<(), Error> {
+    pub(crate) fn may_see(&self, user: &UserId) -> Result<(), Error> {
         let may = match self {
             Self::Anonymous => true,
             Self::User(caller) => caller.token.user == *user || caller.token.watch.includes(user),
@@ -111,12 +108,12 @@ impl Caller {
     }
 
     /// Whether every one of `users` may be seen; the refusal names the first who may not.
-    pub(super) fn may_see_each(&self, users: &[UserId]) -> Result<(), Error> {
+    pub(crate) fn may_see_each(&self, users: &[UserId]) -> Result<(), Error> {
         users.iter().try_for_each(|user| self.may_see(user))
     }
 
     /// Whether everyone may be seen.
-    pub(super) fn may_see_everyone(&self) -> Result<(), Error> {
+    pub(crate) fn may_see_everyone(&self) -> Result<(), Error> {
         let may = match self {
             Self::Anonymous => true,
             Self::User(caller) => matches!(caller.token.watch, Watch::Everyone),
@@ -128,7 +125,7 @@ impl Caller {
         }
     }
 
-    fn may_see_metrics(&self) -> Result<(), Error> {
+    pub(crate) fn may_see_metrics(&self) -> Result<(), Error> {
         match self {
             Self::Anonymous => Ok(()),
             Self::Server(caller) if caller.scopes.read => Ok(()),
@@ -137,7 +134,7 @@ impl Caller {
     }
 
     /// The name under which the caller's streams are counted; the open door has none.
-    pub(super) fn name(&self) -> Option<Arc<str>> {
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
         match self {
             Self::Anonymous => None,
             Self::User(caller) => Some(format!("user {}", caller.token.user).into()),
@@ -146,7 +143,7 @@ impl Caller {
     }
 
     /// What the streams of the caller need to go on; none where that cannot be withdrawn.
-    pub(super) fn credential(&self) -> Option<Arc<dyn Credential>> {
+    pub(crate) fn credential(&self) -> Option<Arc<dyn Credential>> {
         match self {
             Self::User(caller) => Some(Arc::clone(&caller.token.key) as Arc<dyn Credential>),
             Self::Anonymous | Self::Server(_) => None,
@@ -154,7 +151,7 @@ impl Caller {
     }
 
     /// When the credential expires; never, where that is too far away to be told.
-    pub(super) fn expires(&self) -> Option<Instant> {
+    pub(crate) fn expires(&self) -> Option<Instant> {
         let Self::User(caller) = self else {
             return None;
         };

@@ -19,7 +19,7 @@ const LONGEST_KEY: usize = 1_024;
 
 /// A server or dashboard that has a key.
 #[derive(Debug)]
-pub(in crate::http) struct ApiKey {
+pub(crate) struct ApiKey {
     pub(super) name: String,
     pub(super) scopes: Scopes,
 }

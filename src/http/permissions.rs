@@ -1,4 +1,4 @@
-//! What handlers ask for as arguments.
+//! Extractors that check what the caller may do.
 
 use std::sync::Arc;
 
@@ -7,39 +7,39 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
-use super::Caller;
-use super::limits::Counted;
+use crate::auth::Caller;
+use crate::auth::Counted;
 use crate::http::AppState;
 use crate::http::error::Error;
-use crate::http::input::UserPath;
+use crate::http::extract::UserPath;
 use crate::http::query::{decoded, parameters};
 use crate::model::UserId;
 
 /// The user of the path, for whom the caller may connect and ping.
 #[derive(Debug)]
-pub(in crate::http) struct ActingFor(pub(in crate::http) UserId);
+pub(crate) struct ActingFor(pub(crate) UserId);
 
 /// The user of the path, whose connections the caller may close; counted as a disconnect.
 #[derive(Debug)]
-pub(in crate::http) struct Disconnecting(pub(in crate::http) UserId);
+pub(crate) struct Disconnecting(pub(crate) UserId);
 
 /// The user of the path, whom the caller may see.
 #[derive(Debug)]
-pub(in crate::http) struct Seeing(pub(in crate::http) UserId);
+pub(crate) struct Seeing(pub(crate) UserId);
 
 /// The caller may see everyone.
 #[derive(Debug)]
-pub(in crate::http) struct SeeingEveryone;
+pub(crate) struct SeeingEveryone;
 
 /// The caller may see the metrics: anyone on loopback, elsewhere those who may see everyone's
 /// presence.
 #[derive(Debug)]
-pub(in crate::http) struct SeeingMetrics;
+pub(crate) struct SeeingMetrics;
 
 /// The caller of a stream, whose credential may come as `access_token` in the query, since a
 /// browser's `EventSource` sends no header (RFC 6750, section 2.3).
 #[derive(Debug)]
-pub(in crate::http) struct StreamCaller(pub(in crate::http) Caller);
+pub(crate) struct StreamCaller(pub(crate) Caller);
 
 impl FromRequestParts<Arc<AppState>> for Caller {
     type Rejection = Error;
