@@ -24,8 +24,8 @@ use self::limits::Allowance;
 pub(crate) use self::limits::Counted;
 pub(crate) use self::verifying::Refused;
 use self::verifying::VerifyingKey;
-use crate::events::Credential;
 use crate::http::error::Error;
+use crate::model::Credential;
 use crate::model::UserId;
 
 /// Whoever sent a request, as its credential proves.

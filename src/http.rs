@@ -19,6 +19,7 @@ mod problem;
 mod query;
 mod refused_stream;
 mod response_headers;
+mod state;
 mod users;
 
 use std::sync::Arc;
@@ -37,30 +38,9 @@ use self::error::{method_not_allowed, not_found};
 pub(crate) use self::front::Front;
 use self::guard::Guard;
 use self::openapi::ApiDocument;
-use crate::auth::Access;
+pub use self::state::AppState;
 use crate::config::{Config, Switch};
-use crate::events::Streams;
-use crate::presence::PresenceService;
-use crate::telemetry::{Metrics, request_span, request_spans_are_seen};
-
-/// What every handler may use.
-#[derive(Clone, Debug)]
-pub struct AppState {
-    /// The calls about one user.
-    pub presence: Arc<PresenceService>,
-    /// The calls about many.
-    pub(crate) batch: Batch,
-    /// The streams.
-    pub streams: Arc<Streams>,
-    /// Whose turn it is to open one.
-    pub(crate) admission: Arc<Admission>,
-    /// The counters.
-    pub metrics: Arc<Metrics>,
-    /// The settings.
-    pub config: Arc<Config>,
-    /// Who may come in.
-    pub(crate) access: Arc<Access>,
-}
+use crate::telemetry::{request_span, request_spans_are_seen};
 
 /// All routes of the service, once for each of `states`.
 pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) -> Vec<Front> {

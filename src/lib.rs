@@ -23,6 +23,7 @@ mod net;
 pub mod presence;
 mod server;
 pub mod store;
+mod sweeper;
 pub mod telemetry;
 mod tls_roots;
 

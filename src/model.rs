@@ -4,6 +4,7 @@
 
 mod calls;
 mod connection_id;
+mod credential;
 mod event;
 mod history;
 mod page;
@@ -12,6 +13,7 @@ mod user_id;
 
 pub use self::calls::{Closing, Left, Refusal, Touched, UserState};
 pub use self::connection_id::{ConnectionId, InvalidConnectionId};
+pub use self::credential::Credential;
 pub use self::event::{Entry, Epoch, Position, PresenceEvent, Reason, Transition};
 pub use self::history::{Announced, History};
 pub use self::page::{Page, PageCursor};

@@ -13,13 +13,14 @@ use tracing::{info, warn};
 
 use crate::auth::Access;
 use crate::config::{Config, InvalidSetting};
-use crate::events::{Bus, Doorbell, Hub, Limits, Streams, Sweeper};
+use crate::events::{Bus, Doorbell, Hub, Limits, Streams};
 use crate::http::{Admission, AppState, Batch, fronts, metrics_front};
 use crate::memory_budget::MemoryBudget;
 use crate::net::fd_limit::{self, TooFewFiles};
 use crate::net::{Connections, Room, Worker, WorkerThreads};
 use crate::presence::PresenceService;
 use crate::store::Store;
+use crate::sweeper::Sweeper;
 use crate::telemetry::Metrics;
 
 /// The part of the drain time over which streams are ended; the rest is for them to be flushed.

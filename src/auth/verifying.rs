@@ -16,7 +16,7 @@ use super::Token;
 use super::access::{Digest, digest};
 use super::claims::{Claims, Rules};
 use crate::config::{InvalidSetting, Secret};
-use crate::events::Credential;
+use crate::model::Credential;
 
 /// The shortest HS256 secret, in bytes (RFC 7518, section 3.2).
 const LEAST_SECRET: usize = 32;

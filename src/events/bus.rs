@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::Cursor;
-use super::expiry::Doorbell;
+use super::doorbell::Doorbell;
 use super::hub::Hub;
 use super::payload::ResetReason;
 use super::ring::Ring;

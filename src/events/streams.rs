@@ -15,8 +15,9 @@ use super::limits::Limits;
 use super::opening::{Opener, Start};
 use super::payload::{EndReason, ResetReason};
 use super::slot::Opening;
-use super::stream::{Credential, EventStream, Interest};
+use super::stream::{EventStream, Interest};
 use crate::config::Config;
+use crate::model::Credential;
 use crate::model::Timestamp;
 use crate::store::{Store, StoreError};
 

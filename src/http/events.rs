@@ -12,7 +12,6 @@ use utoipa::openapi::schema::{AnyOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::AppState;
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
@@ -21,6 +20,7 @@ use super::extract::{JsonBody, ListedUser, NoBody, user_ids};
 use super::openapi::{ListedUserId, UserIdText};
 use super::permissions::StreamCaller;
 use super::query::{decoded, keep_once, parameters, unknown};
+use super::state::AppState;
 use crate::auth::Caller;
 use crate::events::{
     Interest, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, StreamRequest,

@@ -16,7 +16,8 @@ use tower_service::Service;
 use super::error::Error;
 use super::extract::USERS_PATH;
 use super::guard::Guard;
-use super::{AppState, response_headers, users};
+use super::state::AppState;
+use super::{response_headers, users};
 
 /// A router, and a shorter way for pings: nearly every call is one, and the router takes about as long to
 /// find the route of a path with a parameter as the handler takes to answer.

@@ -8,10 +8,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{PartialSchema, ToSchema};
 
-use super::AppState;
 use super::error::{BadRequest, Error, Forbidden, StoreUnreachable, TooMany, Unauthorized};
 use super::json_line::JsonLine;
 use super::permissions::SeeingMetrics;
+use super::state::AppState;
 
 /// What the metrics are written in.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -10,7 +10,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::AppState;
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
@@ -20,6 +19,7 @@ use super::json_line::JsonLine;
 use super::openapi::UserIdText;
 use super::permissions::SeeingEveryone;
 use super::query::{NoQuery, decoded, keep_once, parameters, unknown};
+use super::state::AppState;
 use crate::auth::Caller;
 use crate::model::PageCursor;
 use crate::model::UserId;

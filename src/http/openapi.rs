@@ -15,9 +15,9 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{OpenApi as OpenApiDocument, RefOr, Required};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
-use super::AppState;
 use super::parts::in_parts;
 use super::problem::{Problem, ProblemType};
+use super::state::AppState;
 use crate::events::{
     PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline,
 };

@@ -7,9 +7,9 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
+use super::state::AppState;
 use crate::auth::Caller;
 use crate::auth::Counted;
-use crate::http::AppState;
 use crate::http::error::Error;
 use crate::http::extract::UserPath;
 use crate::http::query::{decoded, parameters};

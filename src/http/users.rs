@@ -7,7 +7,6 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::AppState;
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, ConnectRefused, Error, Forbidden, PingRefused,
     StoreUnreachable, TooMany, Unauthorized,
@@ -18,6 +17,7 @@ use super::openapi::UserIdInPath;
 use super::permissions::{ActingFor, Disconnecting, Seeing};
 use super::query::NoQuery;
 use super::response_headers;
+use super::state::AppState;
 use crate::model::{Closing, Touched};
 use crate::model::{ConnectionId, Timestamp, UserId, millis};
 

@@ -1,15 +1,14 @@
-//! The sweeper that every instance runs, and the doorbell that wakes it early.
+//! The sweeper that every instance runs.
 
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::hub::Hub;
+use crate::events::{Doorbell, Hub};
 use crate::model::{Epoch, Position};
 use crate::store::{OUTAGE, SWEEP_HEARTBEAT, Store, StoreError, Swept};
 use crate::telemetry::Metrics;
@@ -17,20 +16,9 @@ use crate::telemetry::Metrics;
 /// The least time between two sweeps that the doorbell asks for.
 const DOORBELL_REST: Duration = Duration::from_millis(10);
 
-/// Wakes the sweeper early. It decides nothing: a sweep finds out itself who is due.
-#[derive(Debug, Default)]
-pub struct Doorbell(Notify);
-
-impl Doorbell {
-    /// Asks for a sweep.
-    pub fn ring(&self) {
-        self.0.notify_one();
-    }
-}
-
 /// Sweeps whenever somebody is due, and at least once in a [`SWEEP_HEARTBEAT`].
 #[derive(Debug)]
-pub struct Sweeper {
+pub(crate) struct Sweeper {
     store: Arc<Store>,
     hub: Arc<Hub>,
     doorbell: Arc<Doorbell>,
@@ -43,7 +31,7 @@ pub struct Sweeper {
 
 impl Sweeper {
     /// A sweeper of `store` that sleeps `interval` at most while work is due.
-    pub fn new(
+    pub(crate) fn new(
         store: Arc<Store>,
         hub: Arc<Hub>,
         doorbell: Arc<Doorbell>,
@@ -63,7 +51,7 @@ impl Sweeper {
     }
 
     /// Sweeps for as long as it is polled.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         loop {
             let began = Instant::now();
             let heard = self.hub.newest();
@@ -75,7 +63,7 @@ impl Sweeper {
                 Ok(swept) => {
                     self.account(&swept, heard);
                     let wake_at = began + self.rest(&swept);
-                    let rung = timeout_at(wake_at, self.doorbell.0.notified()).await;
+                    let rung = timeout_at(wake_at, self.doorbell.rung()).await;
                     if rung.is_ok() {
                         sleep_until(began + DOORBELL_REST).await;
                     }
