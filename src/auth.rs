@@ -3,27 +3,27 @@
 //! A handler asks for what it needs as an argument: [`ActingFor`] a user, [`Disconnecting`] or [`Seeing`] a user,
 //! [`SeeingEveryone`], or the [`Caller`] itself where the request's body names the users.
 
-mod access;
-mod checks;
+mod api_keys;
+mod authenticator;
 mod claims;
 mod jwks;
-mod keys;
-mod limits;
-mod tokens;
+mod rate_limit;
+mod token_cache;
 mod trust;
-mod verifying;
+mod verification_budget;
+mod verifying_key;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-pub(crate) use self::access::Access;
-use self::keys::ApiKey;
-use self::limits::Allowance;
-pub(crate) use self::limits::Counted;
-pub(crate) use self::verifying::Refused;
-use self::verifying::VerifyingKey;
+use self::api_keys::ApiKey;
+pub(crate) use self::authenticator::Authenticator;
+use self::rate_limit::Allowance;
+pub(crate) use self::rate_limit::CallKind;
+pub(crate) use self::verifying_key::Refused;
+use self::verifying_key::VerifyingKey;
 use crate::http::error::Error;
 use crate::model::Credential;
 use crate::model::UserId;
@@ -83,7 +83,7 @@ impl Watch {
 }
 
 impl Caller {
-    pub(crate) fn may_act_for(&self, user: &UserId) -> Result<(), Error> {
+    pub(crate) fn authorize_write(&self, user: &UserId) -> Result<(), Error> {
         let may = match self {
             Self::Anonymous => true,
             Self::User(caller) => caller.token.user == *user,
@@ -95,7 +95,7 @@ impl Caller {
         }
     }
 
-    pub(crate) fn may_see(&self, user: &UserId) -> Result<(), Error> {
+    pub(crate) fn authorize_read(&self, user: &UserId) -> Result<(), Error> {
         let may = match self {
             Self::Anonymous => true,
             Self::User(caller) => caller.token.user == *user || caller.token.watch.includes(user),
@@ -108,12 +108,12 @@ impl Caller {
     }
 
     /// Whether every one of `users` may be seen; the refusal names the first who may not.
-    pub(crate) fn may_see_each(&self, users: &[UserId]) -> Result<(), Error> {
-        users.iter().try_for_each(|user| self.may_see(user))
+    pub(crate) fn authorize_read_each(&self, users: &[UserId]) -> Result<(), Error> {
+        users.iter().try_for_each(|user| self.authorize_read(user))
     }
 
     /// Whether everyone may be seen.
-    pub(crate) fn may_see_everyone(&self) -> Result<(), Error> {
+    pub(crate) fn authorize_read_all(&self) -> Result<(), Error> {
         let may = match self {
             Self::Anonymous => true,
             Self::User(caller) => matches!(caller.token.watch, Watch::Everyone),
@@ -125,7 +125,7 @@ impl Caller {
         }
     }
 
-    pub(crate) fn may_see_metrics(&self) -> Result<(), Error> {
+    pub(crate) fn authorize_metrics(&self) -> Result<(), Error> {
         match self {
             Self::Anonymous => Ok(()),
             Self::Server(caller) if caller.scopes.read => Ok(()),

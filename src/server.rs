@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::auth::Access;
+use crate::auth::Authenticator;
 use crate::config::{Config, InvalidSetting};
 use crate::events::{Bus, Doorbell, Hub, Limits, Streams};
 use crate::http::{Admission, AppState, Batch, fronts, metrics_front};
@@ -58,7 +58,7 @@ pub struct Server {
     hub: Arc<Hub>,
     streams: Arc<Streams>,
     metrics: Arc<Metrics>,
-    access: Arc<Access>,
+    authenticator: Arc<Authenticator>,
 }
 
 /// A presence service that accepts connections.
@@ -108,7 +108,7 @@ impl Server {
         }
         let metrics = Arc::new(Metrics::new());
         let memory = MemoryBudget::detect();
-        let access = Arc::new(Access::new(&config, memory, Arc::clone(&metrics))?);
+        let authenticator = Arc::new(Authenticator::new(&config, memory, Arc::clone(&metrics))?);
         let store = Arc::new(Store::open(&config)?);
         let limits = Limits::of(&config, memory);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), limits));
@@ -128,7 +128,7 @@ impl Server {
             hub,
             streams: Arc::new(streams),
             metrics,
-            access,
+            authenticator,
         })
     }
 
@@ -207,7 +207,7 @@ impl Server {
             admission: Arc::clone(&self.admission),
             metrics: Arc::clone(&self.metrics),
             config: Arc::clone(&self.config),
-            access: Arc::clone(&self.access),
+            authenticator: Arc::clone(&self.authenticator),
         }
     }
 
@@ -242,14 +242,17 @@ impl Server {
         );
         let hub = Arc::clone(&self.hub);
         let mut tasks = JoinSet::new();
-        let (keys, limits) = (Arc::clone(&self.access), Arc::clone(&self.access));
+        let (keys, limits) = (
+            Arc::clone(&self.authenticator),
+            Arc::clone(&self.authenticator),
+        );
         let streams = Arc::clone(&self.streams);
         tasks.spawn(async move {
-            keys.keep_keys_fresh(|| streams.end_withdrawn()).await;
+            keys.refresh_keys(|| streams.end_withdrawn()).await;
             "refresh of the published keys"
         });
         tasks.spawn(async move {
-            limits.forget_the_idle().await;
+            limits.evict_idle().await;
             "rate limits"
         });
         tasks.spawn(supervise(Arc::clone(&self.store)));

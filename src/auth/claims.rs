@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::verifying::Refused;
+use super::verifying_key::Refused;
 use super::{Watch, unix_now};
 use crate::config::AccessConfig;
 use crate::model::UserId;
@@ -14,11 +14,11 @@ const CLOCK_LEEWAY: u64 = 60;
 
 /// How far ahead a date may be, in seconds: a year, a leap year at most. What is later was written in
 /// milliseconds, or makes a token that nobody can take back.
-const LONGEST_LIFE: u64 = 366 * 86_400 + CLOCK_LEEWAY;
+const MAX_LIFETIME: u64 = 366 * 86_400 + CLOCK_LEEWAY;
 
 /// Which tokens are accepted, whoever signed them.
 #[derive(Clone, Debug)]
-pub(super) struct Rules {
+pub(super) struct ClaimRules {
     issuer: Option<String>,
     audience: Option<String>,
 }
@@ -42,7 +42,7 @@ pub(super) struct Accepted {
     pub(super) expires: u64,
 }
 
-impl Rules {
+impl ClaimRules {
     pub(super) fn new(config: &AccessConfig) -> Self {
         Self {
             issuer: config.jwt_issuer.clone(),
@@ -52,13 +52,13 @@ impl Rules {
 
     /// Judges the claims of a token with a good signature.
     pub(super) fn accept(&self, claims: Claims) -> Result<Accepted, Refused> {
-        let user = user_of(claims.sub)?;
-        let watch = watch_of(claims.watch)?;
+        let user = parse_sub(claims.sub)?;
+        let watch = parse_watch(claims.watch)?;
         self.check_issuer(claims.iss)?;
         self.check_audience(claims.aud)?;
         let now = unix_now();
-        let expires = expiry(claims.exp, now)?;
-        check_begin(claims.nbf, now)?;
+        let expires = parse_exp(claims.exp, now)?;
+        check_nbf(claims.nbf, now)?;
         Ok(Accepted {
             user,
             watch,
@@ -97,7 +97,7 @@ impl Rules {
     }
 }
 
-fn user_of(sub: Option<Value>) -> Result<UserId, Refused> {
+fn parse_sub(sub: Option<Value>) -> Result<UserId, Refused> {
     match sub {
         None => Err(Refused("sub: the token has none; it is the id of the user")),
         Some(Value::String(sub)) => UserId::new(&sub).map_err(|_| {
@@ -107,32 +107,32 @@ fn user_of(sub: Option<Value>) -> Result<UserId, Refused> {
     }
 }
 
-fn watch_of(watch: Option<Value>) -> Result<Watch, Refused> {
-    const ILL_TYPED: Refused = Refused("watch: it must be a list of user ids, or an asterisk");
+fn parse_watch(watch: Option<Value>) -> Result<Watch, Refused> {
+    const WRONG_TYPE: Refused = Refused("watch: it must be a list of user ids, or an asterisk");
     match watch {
         None => Ok(Watch::Users(Box::default())),
         Some(Value::String(text)) if text == "*" => Ok(Watch::Everyone),
         Some(Value::Array(list)) => {
             let texts: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
             // What is no user id is nobody's.
-            let users = texts.ok_or(ILL_TYPED)?.into_iter().map(UserId::new);
+            let users = texts.ok_or(WRONG_TYPE)?.into_iter().map(UserId::new);
             let mut users: Vec<_> = users.flatten().collect();
             users.sort_unstable();
             users.dedup();
             Ok(Watch::Users(users.into_boxed_slice()))
         }
-        Some(_) => Err(ILL_TYPED),
+        Some(_) => Err(WRONG_TYPE),
     }
 }
 
-fn expiry(exp: Option<Value>, now: u64) -> Result<u64, Refused> {
-    const ILL_TYPED: Refused = Refused("exp: it must be a number, of seconds since 1970");
+fn parse_exp(exp: Option<Value>, now: u64) -> Result<u64, Refused> {
+    const WRONG_TYPE: Refused = Refused("exp: it must be a number, of seconds since 1970");
     let exp = exp.ok_or(Refused("exp: the token has none; it says when it expires"))?;
-    let exp = exp.as_f64().ok_or(ILL_TYPED)?;
+    let exp = exp.as_f64().ok_or(WRONG_TYPE)?;
     if exp <= now as f64 {
         return Err(Refused::EXPIRED);
     }
-    if exp > (now + LONGEST_LIFE) as f64 {
+    if exp > (now + MAX_LIFETIME) as f64 {
         return Err(Refused(
             "exp: it is more than a year ahead; it must be in seconds since 1970, not in milliseconds",
         ));
@@ -140,14 +140,14 @@ fn expiry(exp: Option<Value>, now: u64) -> Result<u64, Refused> {
     Ok(exp as u64)
 }
 
-fn check_begin(nbf: Option<Value>, now: u64) -> Result<(), Refused> {
+fn check_nbf(nbf: Option<Value>, now: u64) -> Result<(), Refused> {
     let Some(nbf) = nbf else { return Ok(()) };
     let nbf = nbf
         .as_f64()
         .ok_or(Refused("nbf: it must be a number, of seconds since 1970"))?;
     match nbf {
         nbf if nbf <= (now + CLOCK_LEEWAY) as f64 => Ok(()),
-        nbf if nbf <= (now + LONGEST_LIFE) as f64 => {
+        nbf if nbf <= (now + MAX_LIFETIME) as f64 => {
             Err(Refused("nbf: the token is not valid yet"))
         }
         _ => Err(Refused(

@@ -21,9 +21,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use super::claims::Rules;
+use super::claims::ClaimRules;
 use super::trust::connector;
-use super::verifying::VerifyingKey;
+use super::verifying_key::VerifyingKey;
 use crate::config::{InvalidSetting, Secret};
 use crate::http::error::Error;
 use crate::telemetry::Metrics;
@@ -48,10 +48,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_millis(1_800);
 
 /// The published keys.
-pub(super) struct Jwks {
+pub(super) struct JwkSet {
     url: Uri,
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
-    rules: Rules,
+    rules: ClaimRules,
     set: watch::Sender<KeySet>,
     wanted: Notify,
     metrics: Arc<Metrics>,
@@ -64,12 +64,12 @@ struct KeySet {
     round: u64,
     keys: Vec<Arc<VerifyingKey>>,
     /// Before this there will be no further fetch.
-    rests_until: Instant,
+    next_fetch_at: Instant,
 }
 
 /// What became of a fetch.
 #[derive(Debug, PartialEq, Eq)]
-enum Fetched {
+enum FetchOutcome {
     Changed,
     Unchanged,
     Failed,
@@ -80,11 +80,11 @@ struct Document {
     keys: Vec<serde_json::Value>,
 }
 
-impl Jwks {
+impl JwkSet {
     pub(super) fn new(
         url: &Secret,
         authorities: Option<&Path>,
-        rules: Rules,
+        rules: ClaimRules,
         metrics: Arc<Metrics>,
     ) -> Result<Self, InvalidSetting> {
         let url = checked_url(url.expose())
@@ -97,7 +97,7 @@ impl Jwks {
         let set = KeySet {
             round: 0,
             keys: Vec::new(),
-            rests_until: Instant::now(),
+            next_fetch_at: Instant::now(),
         };
         Ok(Self {
             url,
@@ -122,16 +122,16 @@ impl Jwks {
         kid: Option<&str>,
     ) -> Result<Vec<Arc<VerifyingKey>>, Error> {
         let mut sets = self.set.subscribe();
-        let (round, found, rests_until) = {
+        let (round, found, next_fetch_at) = {
             let set = sets.borrow_and_update();
-            (set.round, set.matching(algorithm, kid), set.rests_until)
+            (set.round, set.matching(algorithm, kid), set.next_fetch_at)
         };
         if !found.is_empty() {
             return Ok(found);
         }
         self.wanted.notify_one();
         let give_up = Instant::now() + PATIENCE;
-        if rests_until < give_up {
+        if next_fetch_at < give_up {
             let newer = sets.wait_for(|set| set.round > round);
             let _ = tokio::time::timeout_at(give_up, newer).await;
         }
@@ -144,32 +144,32 @@ impl Jwks {
 
     /// Fetches at the start, every few minutes, and when an unknown key id asks for it, for as long
     /// as the service runs. Calls `on_withdrawal` after a change of the keys.
-    pub(super) async fn keep_fresh(&self, on_withdrawal: impl Fn()) {
+    pub(super) async fn run_refresh(&self, on_withdrawal: impl Fn()) {
         let mut pause = SHORTEST_PAUSE;
         let mut asked = false;
         loop {
             let fetched = self.refresh().await;
             pause = match fetched {
-                Fetched::Failed => (pause * 2).min(LONGEST_PAUSE),
-                Fetched::Unchanged if asked => (pause * 2).min(LONGEST_PAUSE),
-                Fetched::Unchanged | Fetched::Changed => SHORTEST_PAUSE,
+                FetchOutcome::Failed => (pause * 2).min(LONGEST_PAUSE),
+                FetchOutcome::Unchanged if asked => (pause * 2).min(LONGEST_PAUSE),
+                FetchOutcome::Unchanged | FetchOutcome::Changed => SHORTEST_PAUSE,
             };
-            if fetched == Fetched::Changed {
+            if fetched == FetchOutcome::Changed {
                 on_withdrawal();
             }
             self.set.send_modify(|set| {
                 set.round += 1;
-                set.rests_until = Instant::now() + pause;
+                set.next_fetch_at = Instant::now() + pause;
             });
             sleep(pause).await;
-            if fetched != Fetched::Failed {
+            if fetched != FetchOutcome::Failed {
                 let wanted = timeout(REFRESH_EVERY, self.wanted.notified()).await;
                 asked = wanted.is_ok();
             }
         }
     }
 
-    async fn refresh(&self) -> Fetched {
+    async fn refresh(&self) -> FetchOutcome {
         let fetched = match timeout(FETCH_TIMEOUT, self.fetch()).await {
             Ok(fetched) => fetched,
             Err(_) => Err("it did not answer in time".to_owned()),
@@ -182,7 +182,7 @@ impl Jwks {
             Err(why) => {
                 self.metrics.jwks_fetched("failed");
                 warn!(%why, "the JWK set could not be fetched; the last good one stays in force");
-                Fetched::Failed
+                FetchOutcome::Failed
             }
         }
     }
@@ -206,7 +206,7 @@ impl Jwks {
 
     /// Puts a set into force. Keys that stay are kept as they are, and with them what they
     /// verified; the others are retired.
-    fn replace(&self, keys: Vec<VerifyingKey>) -> Fetched {
+    fn replace(&self, keys: Vec<VerifyingKey>) -> FetchOutcome {
         let old = self.set.borrow().keys.clone();
         let known = |key: &VerifyingKey| old.iter().find(|old| old.identity == key.identity);
         let new: Vec<_> = keys
@@ -217,11 +217,11 @@ impl Jwks {
         let gone = old.iter().filter(left);
         gone.clone().for_each(|key| key.retire());
         if gone.count() == 0 && new.len() == old.len() {
-            return Fetched::Unchanged;
+            return FetchOutcome::Unchanged;
         }
         info!(keys = new.len(), "a new JWK set is in force");
         self.set.send_modify(|set| set.keys = new);
-        Fetched::Changed
+        FetchOutcome::Changed
     }
 }
 
@@ -230,13 +230,13 @@ impl KeySet {
     fn matching(&self, algorithm: Algorithm, kid: Option<&str>) -> Vec<Arc<VerifyingKey>> {
         let named = |key: &Arc<VerifyingKey>| kid.is_none() || key.kid.as_deref() == kid;
         let keys = self.keys.iter();
-        let keys = keys.filter(|key| key.is_for(algorithm) && named(key));
+        let keys = keys.filter(|key| key.has_algorithm(algorithm) && named(key));
         keys.cloned().collect()
     }
 }
 
 /// The keys of a JWK set that are good for something; at least one.
-fn read(body: &[u8], rules: &Rules) -> Result<Vec<VerifyingKey>, String> {
+fn read(body: &[u8], rules: &ClaimRules) -> Result<Vec<VerifyingKey>, String> {
     let document: Document =
         serde_json::from_slice(body).map_err(|_| "what it answered is not a JWK set".to_owned())?;
     let keys = document.keys.iter().take(MAX_KEYS);
@@ -278,9 +278,9 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-impl fmt::Debug for Jwks {
+impl fmt::Debug for JwkSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jwks")
+        f.debug_struct("JwkSet")
             .field("host", &self.url.host())
             .finish_non_exhaustive()
     }
@@ -314,7 +314,7 @@ mod tests {
                 keys.insert(place.index(keys.len() + 1), good(kid));
             }
             let document = json!({"keys": keys, more: keys}).to_string();
-            let read = read(document.as_bytes(), &Rules::new(&AccessConfig::default()));
+            let read = read(document.as_bytes(), &ClaimRules::new(&AccessConfig::default()));
             prop_assert_eq!(read.map_or(0, |read| read.len()), count);
         }
 
@@ -328,7 +328,7 @@ mod tests {
             }
             document.splice(at..(at + with.len()).min(document.len()), with);
             let value = serde_json::from_slice::<Value>(&document).unwrap_or_default();
-            let read = read(&document, &Rules::new(&AccessConfig::default()));
+            let read = read(&document, &ClaimRules::new(&AccessConfig::default()));
             prop_assert!(read.is_err() || value["keys"][0]["kty"] == "OKP");
         }
 

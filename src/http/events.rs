@@ -232,12 +232,12 @@ async fn open(
 ) -> Result<Response, Error> {
     let interest = match asked.user_ids {
         None => {
-            caller.may_see_everyone()?;
+            caller.authorize_read_all()?;
             Interest::Everyone
         }
         Some(listed) => {
             let users = user_ids(listed, MAX_USERS)?;
-            caller.may_see_each(&users)?;
+            caller.authorize_read_each(&users)?;
             Interest::users(users)
         }
     };

@@ -8,8 +8,8 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 use super::state::AppState;
+use crate::auth::CallKind;
 use crate::auth::Caller;
-use crate::auth::Counted;
 use crate::http::error::Error;
 use crate::http::extract::UserPath;
 use crate::http::query::{decoded, parameters};
@@ -45,16 +45,16 @@ impl FromRequestParts<Arc<AppState>> for Caller {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        caller(parts, state, Counted::Call).await
+        caller(parts, state, CallKind::Call).await
     }
 }
 
-async fn caller(parts: &Parts, state: &AppState, counted: Counted) -> Result<Caller, Error> {
-    if !state.access.is_closed() {
+async fn caller(parts: &Parts, state: &AppState, counted: CallKind) -> Result<Caller, Error> {
+    if !state.authenticator.requires_credential() {
         return Ok(Caller::Anonymous);
     }
     let credential = bearer(&parts.headers)?;
-    state.access.caller(credential, counted).await
+    state.authenticator.caller(credential, counted).await
 }
 
 impl FromRequestParts<Arc<AppState>> for ActingFor {
@@ -63,7 +63,7 @@ impl FromRequestParts<Arc<AppState>> for ActingFor {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
-        caller.may_act_for(&user)?;
+        caller.authorize_write(&user)?;
         Ok(Self(user))
     }
 }
@@ -72,9 +72,9 @@ impl FromRequestParts<Arc<AppState>> for Disconnecting {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        let caller = caller(parts, state, Counted::Disconnect).await?;
+        let caller = caller(parts, state, CallKind::Disconnect).await?;
         let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
-        caller.may_act_for(&user)?;
+        caller.authorize_write(&user)?;
         Ok(Self(user))
     }
 }
@@ -85,7 +85,7 @@ impl FromRequestParts<Arc<AppState>> for Seeing {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
-        caller.may_see(&user)?;
+        caller.authorize_read(&user)?;
         Ok(Self(user))
     }
 }
@@ -95,7 +95,7 @@ impl FromRequestParts<Arc<AppState>> for SeeingEveryone {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, state).await?;
-        caller.may_see_everyone()?;
+        caller.authorize_read_all()?;
         Ok(Self)
     }
 }
@@ -107,7 +107,7 @@ impl FromRequestParts<Arc<AppState>> for SeeingMetrics {
         let ip = state.config.listen_address().ip();
         if !ip.to_canonical().is_loopback() {
             let caller = Caller::from_request_parts(parts, state).await?;
-            caller.may_see_metrics()?;
+            caller.authorize_metrics()?;
         }
         Ok(Self)
     }
@@ -117,7 +117,7 @@ impl FromRequestParts<Arc<AppState>> for StreamCaller {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        if !state.access.is_closed() {
+        if !state.authenticator.requires_credential() {
             return Ok(Self(Caller::Anonymous));
         }
         let header = bearer(&parts.headers)?;
@@ -126,7 +126,12 @@ impl FromRequestParts<Arc<AppState>> for StreamCaller {
             None => in_query(parts.uri.query().unwrap_or(""))?,
         };
         let credential = header.or(query.as_deref());
-        Ok(Self(state.access.caller(credential, Counted::Call).await?))
+        Ok(Self(
+            state
+                .authenticator
+                .caller(credential, CallKind::Call)
+                .await?,
+        ))
     }
 }
 

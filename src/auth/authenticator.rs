@@ -5,10 +5,10 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest as sha};
 use tracing::warn;
 
-use super::keys::ApiKeys;
-use super::limits::Counted;
-use super::tokens::Tokens;
-use super::verifying::Refused;
+use super::api_keys::ApiKeys;
+use super::rate_limit::CallKind;
+use super::token_cache::TokenCache;
+use super::verifying_key::Refused;
 use super::{Caller, User};
 use crate::config::{Config, InvalidSetting};
 use crate::http::error::Error;
@@ -16,21 +16,21 @@ use crate::memory_budget::MemoryBudget;
 use crate::telemetry::Metrics;
 
 /// The longest credential that is looked at, in bytes. Identity providers stay far below.
-const MAX_CREDENTIAL: usize = 8 * 1_024;
+const MAX_CREDENTIAL_BYTES: usize = 8 * 1_024;
 
 /// SHA-256 of a credential: what is kept and compared in its place.
 pub(super) type Digest = [u8; 32];
 
 /// Who may come in.
 #[derive(Debug)]
-pub(crate) struct Access {
-    closed: bool,
+pub(crate) struct Authenticator {
+    requires_credential: bool,
     keys: ApiKeys,
-    tokens: Option<Tokens>,
+    tokens: Option<TokenCache>,
     metrics: Arc<Metrics>,
 }
 
-impl Access {
+impl Authenticator {
     /// Reads what is configured. Refuses to leave the door open on an address that others can
     /// reach, unless that is asked for.
     pub(crate) fn new(
@@ -39,9 +39,12 @@ impl Access {
         metrics: Arc<Metrics>,
     ) -> Result<Self, InvalidSetting> {
         let access = &config.access;
-        let closed = access.asks_for_credentials();
+        let requires_credential = access.asks_for_credentials();
         let address = config.listen_address();
-        if !closed && !access.allow_anonymous && !address.ip().to_canonical().is_loopback() {
+        if !requires_credential
+            && !access.allow_anonymous
+            && !address.ip().to_canonical().is_loopback()
+        {
             let why = format!(
                 "others can reach {address}, and anyone who does may do everything: set \
                  PRESENCE_JWT_SECRET, PRESENCE_JWT_PUBLIC_KEY, PRESENCE_JWKS_URL or \
@@ -53,27 +56,27 @@ impl Access {
             };
             return Err(InvalidSetting::new(variable, why));
         }
-        if !closed {
-            warn_of_the_open_door(access.is_open_mode());
+        if !requires_credential {
+            warn_of_anonymous_access(access.is_open_mode());
         }
         Ok(Self {
-            closed,
+            requires_credential,
             keys: ApiKeys::read(access.api_keys.as_ref())?,
-            tokens: Tokens::read(config, memory, &metrics)?,
+            tokens: TokenCache::read(config, memory, &metrics)?,
             metrics,
         })
     }
 
     /// Whether calls have to bring a credential.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed
+    pub(crate) fn requires_credential(&self) -> bool {
+        self.requires_credential
     }
 
     /// Whose credential this is. The calls of a user are counted here, and refused once too many.
     pub(crate) async fn caller(
         &self,
         credential: Option<&str>,
-        counted: Counted,
+        counted: CallKind,
     ) -> Result<Caller, Error> {
         let found = match credential {
             Some(credential) => self.find(credential).await,
@@ -93,7 +96,7 @@ impl Access {
     }
 
     async fn find(&self, credential: &str) -> Result<Caller, Error> {
-        if credential.len() > MAX_CREDENTIAL {
+        if credential.len() > MAX_CREDENTIAL_BYTES {
             Err(Refused("the credential is longer than 8192 bytes"))?;
         }
         let digest = digest(credential);
@@ -103,7 +106,7 @@ impl Access {
         let Some(tokens) = &self.tokens else {
             Err(Refused::SIGNATURE)?
         };
-        let user: Arc<User> = match tokens.remembered(&digest) {
+        let user: Arc<User> = match tokens.get(&digest) {
             Some(user) => user,
             // In a box, so that the future of a call whose token is known stays small.
             None => Box::pin(tokens.verify(credential, digest)).await?,
@@ -112,24 +115,24 @@ impl Access {
     }
 
     /// Forgets allowances that nobody uses, for as long as the service runs.
-    pub(crate) async fn forget_the_idle(&self) {
+    pub(crate) async fn evict_idle(&self) {
         match &self.tokens {
-            Some(tokens) => tokens.forget_the_idle().await,
+            Some(tokens) => tokens.evict_idle().await,
             None => std::future::pending().await,
         }
     }
 
     /// Keeps the published keys fresh, for as long as the service runs. Calls `on_withdrawal` whenever keys were
     /// withdrawn.
-    pub(crate) async fn keep_keys_fresh(&self, on_withdrawal: impl Fn()) {
-        match self.tokens.as_ref().and_then(Tokens::published) {
-            Some(published) => published.keep_fresh(on_withdrawal).await,
+    pub(crate) async fn refresh_keys(&self, on_withdrawal: impl Fn()) {
+        match self.tokens.as_ref().and_then(TokenCache::published) {
+            Some(published) => published.run_refresh(on_withdrawal).await,
             None => std::future::pending().await,
         }
     }
 }
 
-fn warn_of_the_open_door(local_only: bool) {
+fn warn_of_anonymous_access(local_only: bool) {
     match local_only {
         true => warn!(
             "open mode: no credential is configured, so everyone on this machine may do everything; requests \

@@ -18,7 +18,7 @@ use crate::model::UserId;
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 
 /// The allowances of users: of those whose tokens are remembered, and of others until theirs are whole again.
-pub(super) struct Limits(Option<Rule>);
+pub(super) struct RateLimits(Option<Rule>);
 
 struct Rule {
     calls: Quota,
@@ -43,7 +43,7 @@ struct Limiters {
 
 /// What a call is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Counted {
+pub(crate) enum CallKind {
     /// An ordinary call.
     Call,
     /// A disconnect, which has an allowance of its own: the tabs of a user may close all at once, and a page that
@@ -51,7 +51,7 @@ pub(crate) enum Counted {
     Disconnect,
 }
 
-impl Limits {
+impl RateLimits {
     /// `user_connections` of a user may be open, so as many may be closed at once.
     pub(super) fn new(limit: RateLimit, user_connections: NonZeroU32) -> Self {
         let RateLimit::Calls { per_minute, burst } = limit else {
@@ -86,20 +86,20 @@ impl Limits {
     }
 
     /// Keeps the memory small, for as long as the service runs.
-    pub(super) async fn forget_the_whole(&self) {
+    pub(super) async fn evict_refilled(&self) {
         let mut ticks = interval(FORGET_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             if let Some(rule) = &self.0 {
-                rule.forget_the_whole();
+                rule.evict_refilled();
             }
         }
     }
 }
 
 impl Rule {
-    fn forget_the_whole(&self) {
+    fn evict_refilled(&self) {
         let now = Instant::now();
         let quotas = [self.calls, self.disconnects];
         let until_whole = quotas.map(|quota| quota.burst_size_replenished_in());
@@ -117,13 +117,13 @@ impl Rule {
 
 impl Allowance {
     /// Takes one call out of it; says how long to wait where it is used up.
-    pub(super) fn take(&self, counted: Counted) -> Result<(), Duration> {
+    pub(super) fn take(&self, counted: CallKind) -> Result<(), Duration> {
         let Some(limiters) = &self.0 else {
             return Ok(());
         };
         let limiter = match counted {
-            Counted::Call => &limiters.calls,
-            Counted::Disconnect => &limiters.disconnects,
+            CallKind::Call => &limiters.calls,
+            CallKind::Disconnect => &limiters.disconnects,
         };
         limiter
             .check()
@@ -131,9 +131,11 @@ impl Allowance {
     }
 }
 
-impl fmt::Debug for Limits {
+impl fmt::Debug for RateLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Limits").field(&self.0.is_some()).finish()
+        f.debug_tuple("RateLimits")
+            .field(&self.0.is_some())
+            .finish()
     }
 }
 
@@ -148,17 +150,17 @@ mod tests {
     use super::*;
 
     /// Allowances of two calls, which are whole again after two minutes.
-    fn rule() -> Limits {
+    fn rule() -> RateLimits {
         let limit = RateLimit::Calls {
             per_minute: NonZeroU32::MIN,
             burst: NonZeroU32::MIN.saturating_add(1),
         };
-        Limits::new(limit, NonZeroU32::MIN)
+        RateLimits::new(limit, NonZeroU32::MIN)
     }
 
-    fn forget(limits: &Limits) -> usize {
+    fn evicted_len(limits: &RateLimits) -> usize {
         let rule = limits.0.as_ref().expect("limits");
-        rule.forget_the_whole();
+        rule.evict_refilled();
         rule.allowances.len()
     }
 
@@ -170,39 +172,39 @@ mod tests {
     async fn all_tokens_of_a_user_share_one_allowance() {
         let limits = rule();
         let (first, second) = (limits.of(&alice()), limits.of(&alice()));
-        assert!(first.take(Counted::Call).is_ok());
-        assert!(second.take(Counted::Call).is_ok());
-        assert!(first.take(Counted::Call).is_err());
+        assert!(first.take(CallKind::Call).is_ok());
+        assert!(second.take(CallKind::Call).is_ok());
+        assert!(first.take(CallKind::Call).is_err());
         let bob = UserId::new("bob").expect("an id");
-        assert!(limits.of(&bob).take(Counted::Call).is_ok());
+        assert!(limits.of(&bob).take(CallKind::Call).is_ok());
     }
 
     #[tokio::test]
     async fn disconnects_are_counted_apart() {
         let limit = "30/m".parse().expect("a rate");
         let connections = NonZeroU32::new(100).expect("not zero");
-        let allowance = Limits::new(limit, connections).of(&alice());
-        while allowance.take(Counted::Call).is_ok() {}
+        let allowance = RateLimits::new(limit, connections).of(&alice());
+        while allowance.take(CallKind::Call).is_ok() {}
         for closed in 0..100 {
-            assert!(allowance.take(Counted::Disconnect).is_ok(), "{closed}");
+            assert!(allowance.take(CallKind::Disconnect).is_ok(), "{closed}");
         }
-        while allowance.take(Counted::Disconnect).is_ok() {}
+        while allowance.take(CallKind::Disconnect).is_ok() {}
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_allowance_is_kept_until_it_is_whole_again() {
         let limits = rule();
         let held = limits.of(&alice());
-        while held.take(Counted::Call).is_ok() {}
+        while held.take(CallKind::Call).is_ok() {}
         tokio::time::advance(Duration::from_secs(1_000)).await;
-        assert_eq!(forget(&limits), 1, "it is held");
+        assert_eq!(evicted_len(&limits), 1, "it is held");
         drop(held);
-        assert_eq!(forget(&limits), 1, "it was released only now");
+        assert_eq!(evicted_len(&limits), 1, "it was released only now");
         tokio::time::advance(Duration::from_secs(119)).await;
-        assert_eq!(forget(&limits), 1);
-        assert!(limits.of(&alice()).take(Counted::Call).is_err());
-        assert_eq!(forget(&limits), 1, "it was held again meanwhile");
+        assert_eq!(evicted_len(&limits), 1);
+        assert!(limits.of(&alice()).take(CallKind::Call).is_err());
+        assert_eq!(evicted_len(&limits), 1, "it was held again meanwhile");
         tokio::time::advance(Duration::from_secs(121)).await;
-        assert_eq!(forget(&limits), 0);
+        assert_eq!(evicted_len(&limits), 0);
     }
 }

@@ -13,25 +13,25 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, P
 use jsonwebtoken::{Algorithm, DecodingKey, decode_header};
 
 use super::Token;
-use super::access::{Digest, digest};
-use super::claims::{Claims, Rules};
+use super::authenticator::{Digest, digest};
+use super::claims::{ClaimRules, Claims};
 use crate::config::{InvalidSetting, Secret};
 use crate::model::Credential;
 
 /// The shortest HS256 secret, in bytes (RFC 7518, section 3.2).
-const LEAST_SECRET: usize = 32;
+const MIN_SECRET_BYTES: usize = 32;
 
 /// The shortest RSA modulus, in bytes (RFC 7518, section 3.3), and what its DER has at least.
-const LEAST_MODULUS: usize = 256;
+const MIN_RSA_MODULUS_BYTES: usize = 256;
 
 /// An uncompressed point of P-256, the only curve of ES256.
-const P256_POINT: usize = 65;
+const P256_POINT_BYTES: usize = 65;
 
 /// A key with the rules for the tokens that it verifies.
 pub(super) struct VerifyingKey {
     key: DecodingKey,
     algorithm: Algorithm,
-    rules: Rules,
+    rules: ClaimRules,
     /// The name in its JWK set.
     pub(super) kid: Option<String>,
     /// What tells it from other keys of its JWK set.
@@ -53,7 +53,7 @@ impl Refused {
 }
 
 impl VerifyingKey {
-    fn new(key: DecodingKey, algorithm: Algorithm, rules: &Rules) -> Self {
+    fn new(key: DecodingKey, algorithm: Algorithm, rules: &ClaimRules) -> Self {
         Self {
             key,
             algorithm,
@@ -65,10 +65,10 @@ impl VerifyingKey {
     }
 
     /// A key for HS256.
-    pub(super) fn from_secret(secret: &Secret, rules: &Rules) -> Result<Self, InvalidSetting> {
+    pub(super) fn from_secret(secret: &Secret, rules: &ClaimRules) -> Result<Self, InvalidSetting> {
         let bytes = secret.expose().as_bytes();
-        if bytes.len() < LEAST_SECRET {
-            let why = format!("must be {LEAST_SECRET} bytes or more");
+        if bytes.len() < MIN_SECRET_BYTES {
+            let why = format!("must be {MIN_SECRET_BYTES} bytes or more");
             return Err(InvalidSetting::new("PRESENCE_JWT_SECRET", why));
         }
         let key = DecodingKey::from_secret(bytes);
@@ -76,17 +76,17 @@ impl VerifyingKey {
     }
 
     /// The public key in a PEM file, which decides on the algorithm.
-    pub(super) fn from_file(path: &Path, rules: &Rules) -> Result<Self, InvalidSetting> {
+    pub(super) fn from_file(path: &Path, rules: &ClaimRules) -> Result<Self, InvalidSetting> {
         let invalid = |why: String| InvalidSetting::new("PRESENCE_JWT_PUBLIC_KEY", why);
         let pem = std::fs::read(path)
             .map_err(|error| invalid(format!("{} cannot be read: {error}", path.display())))?;
         let (key, algorithm) =
-            public_key(&pem).map_err(|why| invalid(format!("{}: {why}", path.display())))?;
+            parse_pem(&pem).map_err(|why| invalid(format!("{}: {why}", path.display())))?;
         Ok(Self::new(key, algorithm, rules))
     }
 
     /// A key of a JWK set; none where it is for something else, or weak.
-    pub(super) fn from_jwk(json: &serde_json::Value, rules: &Rules) -> Option<Self> {
+    pub(super) fn from_jwk(json: &serde_json::Value, rules: &ClaimRules) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(json.clone()).ok()?;
         if !matches!(
             jwk.common.public_key_use,
@@ -121,7 +121,7 @@ impl VerifyingKey {
     }
 
     /// Whether tokens that claim this algorithm may have been signed with its counterpart.
-    pub(super) fn is_for(&self, algorithm: Algorithm) -> bool {
+    pub(super) fn has_algorithm(&self, algorithm: Algorithm) -> bool {
         self.algorithm == algorithm
     }
 
@@ -136,7 +136,7 @@ impl VerifyingKey {
 
     /// What the token says, if this key signed it.
     pub(super) fn verify(self: &Arc<Self>, token: &str) -> Result<Token, Refused> {
-        let payload = self.signed_payload(token).ok_or(Refused::SIGNATURE)?;
+        let payload = self.verified_payload(token).ok_or(Refused::SIGNATURE)?;
         // From here on the holder may be told what is wrong.
         let claims = URL_SAFE_NO_PAD.decode(payload).ok();
         let claims = claims.and_then(|json| serde_json::from_slice::<Claims>(&json).ok());
@@ -153,7 +153,7 @@ impl VerifyingKey {
     }
 
     /// The part of the token with the claims, if this key signed it.
-    fn signed_payload<'a>(&self, token: &'a str) -> Option<&'a str> {
+    fn verified_payload<'a>(&self, token: &'a str) -> Option<&'a str> {
         let header = decode_header(token).ok()?;
         let (signed, signature) = token.rsplit_once('.')?;
         let (_, payload) = signed.rsplit_once('.')?;
@@ -176,7 +176,7 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
-fn public_key(pem: &[u8]) -> Result<(DecodingKey, Algorithm), &'static str> {
+fn parse_pem(pem: &[u8]) -> Result<(DecodingKey, Algorithm), &'static str> {
     let text = String::from_utf8_lossy(pem);
     if text.contains("PRIVATE KEY-----") {
         return Err("this is a private key; give its public part");
@@ -202,9 +202,9 @@ fn public_key(pem: &[u8]) -> Result<(DecodingKey, Algorithm), &'static str> {
 fn is_weak(key: &DecodingKey, algorithm: Algorithm) -> bool {
     use jsonwebtoken::DecodingKeyKind as Kind;
     match (algorithm, key.kind()) {
-        (Algorithm::RS256, Kind::RsaModulusExponent { n, .. }) => n.len() < LEAST_MODULUS,
-        (Algorithm::RS256, Kind::SecretOrDer(der)) => der.len() < LEAST_MODULUS,
-        (Algorithm::ES256, Kind::SecretOrDer(point)) => point.len() != P256_POINT,
+        (Algorithm::RS256, Kind::RsaModulusExponent { n, .. }) => n.len() < MIN_RSA_MODULUS_BYTES,
+        (Algorithm::RS256, Kind::SecretOrDer(der)) => der.len() < MIN_RSA_MODULUS_BYTES,
+        (Algorithm::ES256, Kind::SecretOrDer(point)) => point.len() != P256_POINT_BYTES,
         (Algorithm::EdDSA, Kind::SecretOrDer(point)) => point.len() != 32,
         _ => true,
     }

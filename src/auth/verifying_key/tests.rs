@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-fn rules() -> Rules {
-    Rules::new(&AccessConfig::default())
+fn rules() -> ClaimRules {
+    ClaimRules::new(&AccessConfig::default())
 }
 
 fn key() -> Arc<VerifyingKey> {

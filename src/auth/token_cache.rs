@@ -9,12 +9,12 @@ use jsonwebtoken::decode_header;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::access::Digest;
-use super::checks::Checks;
-use super::claims::Rules;
-use super::jwks::Jwks;
-use super::limits::Limits;
-use super::verifying::{Refused, VerifyingKey};
+use super::authenticator::Digest;
+use super::claims::ClaimRules;
+use super::jwks::JwkSet;
+use super::rate_limit::RateLimits;
+use super::verification_budget::VerificationBudget;
+use super::verifying_key::{Refused, VerifyingKey};
 use super::{Token, User, Watch};
 use crate::config::{Config, InvalidSetting};
 use crate::http::error::Error;
@@ -22,7 +22,7 @@ use crate::memory_budget::MemoryBudget;
 use crate::telemetry::Metrics;
 
 /// How much memory remembered tokens take at most, in bytes: about 240,000 plain ones.
-const REMEMBERED_BYTES: u64 = 128 * 1_024 * 1_024;
+const MAX_CACHE_BYTES: u64 = 128 * 1_024 * 1_024;
 
 /// What a remembered token and its allowance take beside the user's id and the list of whom it may watch, and
 /// what each of those takes beside its id, in bytes, measured roughly.
@@ -30,19 +30,19 @@ const TOKEN_BYTES: usize = 552;
 const WATCHED_BYTES: usize = 48;
 
 /// The most published keys that one token is checked with. A token that names its key needs one.
-const MOST_TRIED: usize = 4;
+const MAX_KEYS_TRIED: usize = 4;
 
 /// How many tokens the memory is laid out for at the start; it grows.
-const REMEMBERED_AT_FIRST: usize = 1_000;
+const INITIAL_CAPACITY: usize = 1_000;
 
 /// What is configured to verify tokens, and those that were verified.
-pub(super) struct Tokens {
+pub(super) struct TokenCache {
     /// The secret and the key of the PEM file.
     own: Vec<Arc<VerifyingKey>>,
-    published: Option<Arc<Jwks>>,
-    remembered: Cache<Digest, Arc<User>, Weight>,
-    checks: Checks,
-    limits: Limits,
+    published: Option<Arc<JwkSet>>,
+    users: Cache<Digest, Arc<User>, Weight>,
+    budget: VerificationBudget,
+    limits: RateLimits,
     metrics: Arc<Metrics>,
 }
 
@@ -62,7 +62,7 @@ impl Weighter<Digest, Arc<User>> for Weight {
     }
 }
 
-impl Tokens {
+impl TokenCache {
     /// Reads the keys; none where no kind of token is configured.
     pub(super) fn read(
         config: &Config,
@@ -71,7 +71,7 @@ impl Tokens {
     ) -> Result<Option<Self>, InvalidSetting> {
         let user_connections = NonZeroU32::new(config.user_connections);
         let config = &config.access;
-        let rules = Rules::new(config);
+        let rules = ClaimRules::new(config);
         let mut own = Vec::new();
         if let Some(secret) = &config.jwt_secret {
             own.push(Arc::new(VerifyingKey::from_secret(secret, &rules)?));
@@ -82,7 +82,7 @@ impl Tokens {
         let published = match &config.jwks_url {
             Some(url) => {
                 let authorities = config.jwks_ca_file.as_deref();
-                let jwks = Jwks::new(url, authorities, rules, Arc::clone(metrics))?;
+                let jwks = JwkSet::new(url, authorities, rules, Arc::clone(metrics))?;
                 Some(Arc::new(jwks))
             }
             None => None,
@@ -90,13 +90,13 @@ impl Tokens {
         if own.is_empty() && published.is_none() {
             return Ok(None);
         }
-        let remembered_bytes = REMEMBERED_BYTES.min(memory.tokens() as u64);
+        let remembered_bytes = MAX_CACHE_BYTES.min(memory.tokens() as u64);
         Ok(Some(Self {
             own,
             published,
-            remembered: Cache::with_weighter(REMEMBERED_AT_FIRST, remembered_bytes, Weight),
-            checks: Checks::new(),
-            limits: Limits::new(
+            users: Cache::with_weighter(INITIAL_CAPACITY, remembered_bytes, Weight),
+            budget: VerificationBudget::new(),
+            limits: RateLimits::new(
                 config.rate_limit,
                 user_connections.unwrap_or(NonZeroU32::MIN),
             ),
@@ -105,20 +105,20 @@ impl Tokens {
     }
 
     /// The published keys, which somebody has to keep fresh.
-    pub(super) fn published(&self) -> Option<&Arc<Jwks>> {
+    pub(super) fn published(&self) -> Option<&Arc<JwkSet>> {
         self.published.as_ref()
     }
 
     /// Forgets allowances that nobody uses, for as long as the service runs.
-    pub(super) async fn forget_the_idle(&self) {
-        self.limits.forget_the_whole().await;
+    pub(super) async fn evict_idle(&self) {
+        self.limits.evict_refilled().await;
     }
 
     /// Whom a token speaks for that was verified before and still counts.
-    pub(super) fn remembered(&self, digest: &Digest) -> Option<Arc<User>> {
-        let user = self.remembered.get(digest)?;
+    pub(super) fn get(&self, digest: &Digest) -> Option<Arc<User>> {
+        let user = self.users.get(digest)?;
         if !user.token.counts() {
-            self.remembered.remove(digest);
+            self.users.remove(digest);
             return None;
         }
         Some(user)
@@ -127,20 +127,20 @@ impl Tokens {
     /// Verifies a token and remembers it.
     pub(super) async fn verify(&self, token: &str, digest: Digest) -> Result<Arc<User>, Error> {
         let keys = self.published.as_ref().map_or(0, |keys| keys.round());
-        if self.checks.is_refused(&digest, keys) {
+        if self.budget.is_refused(&digest, keys) {
             return Err(Refused::SIGNATURE)?;
         }
         let (token, tried) = self.verified(token).await?;
         let Some(token) = token else {
             if tried > 0 {
-                self.checks.refuse(digest, keys);
+                self.budget.refuse(digest, keys);
             }
             return Err(Refused::SIGNATURE)?;
         };
         let allowance = self.limits.of(&token.user);
         let user = Arc::new(User { token, allowance });
         self.metrics.tokens_verified.inc();
-        self.remembered.insert(digest, Arc::clone(&user));
+        self.users.insert(digest, Arc::clone(&user));
         Ok(user)
     }
 
@@ -156,9 +156,9 @@ impl Tokens {
                 "the token has a crit header, of which nothing is understood",
             ))?;
         }
-        let own = self.own.iter().filter(|key| key.is_for(header.alg));
+        let own = self.own.iter().filter(|key| key.has_algorithm(header.alg));
         let own: Vec<_> = own.cloned().collect();
-        if let Some(found) = self.first_that_fits(&own, token).await? {
+        if let Some(found) = self.verify_with_any(&own, token).await? {
             return Ok((Some(found), own.len()));
         }
         let Some(published) = &self.published else {
@@ -166,18 +166,18 @@ impl Tokens {
         };
         let kid = header.kid.as_deref();
         let keys = published.keys_for(header.alg, kid).await?;
-        if kid.is_none() && keys.len() > MOST_TRIED {
+        if kid.is_none() && keys.len() > MAX_KEYS_TRIED {
             return Err(Refused(
                 "the token names no key (kid), and more keys are published than are tried",
             ))?;
         }
-        let keys = &keys[..keys.len().min(MOST_TRIED)];
-        let found = self.first_that_fits(keys, token).await?;
+        let keys = &keys[..keys.len().min(MAX_KEYS_TRIED)];
+        let found = self.verify_with_any(keys, token).await?;
         Ok((found, own.len() + keys.len()))
     }
 
     /// What the token says, if one of `keys` signed it.
-    async fn first_that_fits(
+    async fn verify_with_any(
         &self,
         keys: &[Arc<VerifyingKey>],
         token: &str,
@@ -185,7 +185,7 @@ impl Tokens {
         if keys.is_empty() {
             return Ok(None);
         }
-        let turn = self.checks.turn().await?;
+        let turn = self.budget.acquire().await?;
         let began = Instant::now();
         let found = keys.iter().find_map(|key| match key.verify(token) {
             Err(Refused::SIGNATURE) => None,
@@ -198,12 +198,12 @@ impl Tokens {
     }
 }
 
-impl fmt::Debug for Tokens {
+impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens")
+        f.debug_struct("TokenCache")
             .field("own", &self.own.len())
             .field("published", &self.published)
-            .field("remembered", &self.remembered.len())
+            .field("remembered", &self.users.len())
             .finish()
     }
 }

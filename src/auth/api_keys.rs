@@ -6,16 +6,16 @@ use std::sync::Arc;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use tracing::warn;
 
-use super::access::{Digest, digest};
+use super::authenticator::{Digest, digest};
 use crate::config::{InvalidSetting, Secret};
 
 const VARIABLE: &str = "PRESENCE_API_KEYS";
 
 /// A key that is shorter, in bytes, is warned of at the start: it can be guessed.
-const SHORT_KEY: usize = 16;
+const SHORT_KEY_BYTES: usize = 16;
 
 /// The longest key, in bytes, so that it can be sent as a header.
-const LONGEST_KEY: usize = 1_024;
+const MAX_KEY_BYTES: usize = 1_024;
 
 /// A server or dashboard that has a key.
 #[derive(Debug)]
@@ -62,9 +62,9 @@ impl ApiKeys {
             return Err("the name must be visible ASCII".to_owned());
         }
         let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-        if key.is_empty() || key.len() > LONGEST_KEY || !visible {
+        if key.is_empty() || key.len() > MAX_KEY_BYTES || !visible {
             return Err(format!(
-                "the key must be 1 to {LONGEST_KEY} of visible ASCII"
+                "the key must be 1 to {MAX_KEY_BYTES} of visible ASCII"
             ));
         }
         let digest = digest(key);
@@ -75,7 +75,7 @@ impl ApiKeys {
             return Err("the key is there twice".to_owned());
         }
         let scopes = Scopes::read(scopes)?;
-        if key.len() < SHORT_KEY {
+        if key.len() < SHORT_KEY_BYTES {
             warn!(name, "an API key is so short that it can be guessed");
         }
         let name = name.to_owned();
