@@ -1,27 +1,24 @@
-//! The door: from what is configured and what a request brings to a [`Caller`].
+//! Finds the caller of a request.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest as sha};
 use tracing::warn;
 
 use super::api_keys::ApiKeys;
+use super::caller::{Caller, User};
+use super::digest::digest;
+use super::error::Error;
 use super::rate_limit::CallKind;
 use super::token_cache::TokenCache;
-use super::verifying_key::Refused;
-use super::{Caller, User};
 use crate::config::{Config, InvalidSetting};
-use crate::http::error::Error;
 use crate::memory_budget::MemoryBudget;
 use crate::telemetry::Metrics;
 
-/// The longest credential that is looked at, in bytes. Identity providers stay far below.
+/// The longest accepted credential, in bytes. The tokens of identity providers are far shorter.
 const MAX_CREDENTIAL_BYTES: usize = 8 * 1_024;
 
-/// SHA-256 of a credential: what is kept and compared in its place.
-pub(super) type Digest = [u8; 32];
-
-/// Who may come in.
+/// Authenticates requests by the configured credentials.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     requires_credential: bool,
@@ -31,8 +28,10 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    /// Reads what is configured. Refuses to leave the door open on an address that others can
-    /// reach, unless that is asked for.
+    /// Reads the configured credentials.
+    ///
+    /// Fails if a credential is malformed, and if no credentials are configured while other machines can reach the
+    /// service and `PRESENCE_ALLOW_ANONYMOUS` is not set.
     pub(crate) fn new(
         config: &Config,
         memory: MemoryBudget,
@@ -40,43 +39,32 @@ impl Authenticator {
     ) -> Result<Self, InvalidSetting> {
         let access = &config.access;
         let requires_credential = access.asks_for_credentials();
-        let address = config.listen_address();
-        if !requires_credential
-            && !access.allow_anonymous
-            && !address.ip().to_canonical().is_loopback()
-        {
-            let why = format!(
-                "others can reach {address}, and anyone who does may do everything: set \
-                 PRESENCE_JWT_SECRET, PRESENCE_JWT_PUBLIC_KEY, PRESENCE_JWKS_URL or \
-                 PRESENCE_API_KEYS, or PRESENCE_ALLOW_ANONYMOUS=true if that is meant"
-            );
-            let variable = match config.listen {
-                Some(_) => "PRESENCE_LISTEN",
-                None => "PORT",
-            };
-            return Err(InvalidSetting::new(variable, why));
-        }
         if !requires_credential {
+            let address = config.listen_address();
+            let is_local = address.ip().to_canonical().is_loopback();
+            if !is_local && !access.allow_anonymous {
+                return Err(unprotected(config, address));
+            }
             warn_of_anonymous_access(access.is_open_mode());
         }
         Ok(Self {
             requires_credential,
-            keys: ApiKeys::read(access.api_keys.as_ref())?,
+            keys: ApiKeys::parse(access.api_keys.as_ref())?,
             tokens: TokenCache::read(config, memory, &metrics)?,
             metrics,
         })
     }
 
-    /// Whether calls have to bring a credential.
+    /// Whether every call requires a credential.
     pub(crate) fn requires_credential(&self) -> bool {
         self.requires_credential
     }
 
-    /// Whose credential this is. The calls of a user are counted here, and refused once too many.
+    /// Returns the caller that `credential` belongs to, and counts the call against the rate limit of a user.
     pub(crate) async fn caller(
         &self,
         credential: Option<&str>,
-        counted: CallKind,
+        kind: CallKind,
     ) -> Result<Caller, Error> {
         let found = match credential {
             Some(credential) => self.find(credential).await,
@@ -87,9 +75,9 @@ impl Authenticator {
         }
         let caller = found?;
         if let Caller::User(user) = &caller {
-            user.allowance.take(counted).map_err(|wait| {
+            user.allowance.take(kind).map_err(|wait| {
                 self.metrics.calls_limited.inc();
-                Error::TooManyCalls(wait)
+                Error::RateLimited(wait)
             })?;
         }
         Ok(caller)
@@ -97,24 +85,26 @@ impl Authenticator {
 
     async fn find(&self, credential: &str) -> Result<Caller, Error> {
         if credential.len() > MAX_CREDENTIAL_BYTES {
-            Err(Refused("the credential is longer than 8192 bytes"))?;
+            return Err(Error::BadCredential(
+                "the credential is longer than 8192 bytes",
+            ));
         }
         let digest = digest(credential);
         if let Some(key) = self.keys.find(&digest) {
             return Ok(Caller::Server(Arc::clone(key)));
         }
         let Some(tokens) = &self.tokens else {
-            Err(Refused::SIGNATURE)?
+            return Err(Error::INVALID);
         };
         let user: Arc<User> = match tokens.get(&digest) {
             Some(user) => user,
-            // In a box, so that the future of a call whose token is known stays small.
+            // The box keeps the future of a call with a cached token small.
             None => Box::pin(tokens.verify(credential, digest)).await?,
         };
         Ok(Caller::User(user))
     }
 
-    /// Forgets allowances that nobody uses, for as long as the service runs.
+    /// Evicts the allowances of idle users. Never returns.
     pub(crate) async fn evict_idle(&self) {
         match &self.tokens {
             Some(tokens) => tokens.evict_idle().await,
@@ -122,32 +112,38 @@ impl Authenticator {
         }
     }
 
-    /// Keeps the published keys fresh, for as long as the service runs. Calls `on_withdrawal` whenever keys were
-    /// withdrawn.
-    pub(crate) async fn refresh_keys(&self, on_withdrawal: impl Fn()) {
+    /// Refreshes the JWK set and calls `on_change` after each change of the set. Never returns.
+    pub(crate) async fn refresh_keys(&self, on_change: impl Fn()) {
         match self.tokens.as_ref().and_then(TokenCache::published) {
-            Some(published) => published.run_refresh(on_withdrawal).await,
+            Some(published) => published.run_refresh(on_change).await,
             None => std::future::pending().await,
         }
     }
 }
 
-fn warn_of_anonymous_access(local_only: bool) {
-    match local_only {
-        true => warn!(
-            "open mode: no credential is configured, so everyone on this machine may do everything; requests \
-             through proxies and of web pages of other origins are refused"
-        ),
-        false => warn!(
-            "no credential is configured and PRESENCE_ALLOW_ANONYMOUS is true: everyone who reaches the service \
-             may do everything"
-        ),
-    }
+fn unprotected(config: &Config, address: SocketAddr) -> InvalidSetting {
+    let variable = match config.listen {
+        Some(_) => "PRESENCE_LISTEN",
+        None => "PORT",
+    };
+    let why = format!(
+        "other machines can reach {address}, and no credentials are configured: set PRESENCE_JWT_SECRET, \
+         PRESENCE_JWT_PUBLIC_KEY, PRESENCE_JWKS_URL or PRESENCE_API_KEYS; or set PRESENCE_ALLOW_ANONYMOUS=true to \
+         give every caller full access"
+    );
+    InvalidSetting::new(variable, why)
 }
 
-/// The digest of a credential.
-pub(super) fn digest(credential: &str) -> Digest {
-    let mut bytes = Digest::default();
-    bytes.copy_from_slice(sha(&SHA256, credential.as_bytes()).as_ref());
-    bytes
+fn warn_of_anonymous_access(is_open_mode: bool) {
+    if is_open_mode {
+        warn!(
+            "open mode: no credential is configured; every caller on this machine has full access; requests \
+             through proxies and from web pages of other origins are refused"
+        );
+    } else {
+        warn!(
+            "no credential is configured and PRESENCE_ALLOW_ANONYMOUS is true: every caller that reaches the \
+             service has full access"
+        );
+    }
 }

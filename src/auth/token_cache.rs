@@ -1,50 +1,57 @@
-//! The tokens of users: verified once, then remembered until they expire.
+//! The tokens of users: each token is verified once and then cached until it expires.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Instant;
 
 use jsonwebtoken::decode_header;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use tokio::time::Instant;
 
-use super::authenticator::Digest;
+use super::caller::User;
 use super::claims::ClaimRules;
+use super::digest::Digest;
+use super::error::Error;
 use super::jwks::JwkSet;
+use super::jwks_client::JwksClient;
 use super::rate_limit::RateLimits;
+use super::token::{Token, Watch};
 use super::verification_budget::VerificationBudget;
-use super::verifying_key::{Refused, VerifyingKey};
-use super::{Token, User, Watch};
-use crate::config::{Config, InvalidSetting};
-use crate::http::error::Error;
+use super::verifying_key::VerifyingKey;
+use crate::config::{AccessConfig, Config, InvalidSetting};
 use crate::memory_budget::MemoryBudget;
 use crate::telemetry::Metrics;
 
-/// How much memory remembered tokens take at most, in bytes: about 240,000 plain ones.
+/// The most memory of the cache, in bytes. Tokens without `watch` take about 560 bytes, so that 240,000 of them fit.
 const MAX_CACHE_BYTES: u64 = 128 * 1_024 * 1_024;
 
-/// What a remembered token and its allowance take beside the user's id and the list of whom it may watch, and
-/// what each of those takes beside its id, in bytes, measured roughly.
+/// The memory of a cached token and its allowance, in bytes, without ids. Measured roughly.
 const TOKEN_BYTES: usize = 552;
+
+/// The memory of an entry of `watch`, in bytes, without its id. Measured roughly.
 const WATCHED_BYTES: usize = 48;
 
-/// The most published keys that one token is checked with. A token that names its key needs one.
+/// The most published keys that one token is verified with. A token with a key id needs one.
 const MAX_KEYS_TRIED: usize = 4;
 
-/// How many tokens the memory is laid out for at the start; it grows.
+/// The number of tokens for which the cache allocates memory at the start. The cache grows.
 const INITIAL_CAPACITY: usize = 1_000;
 
-/// What is configured to verify tokens, and those that were verified.
+/// Verifies tokens and caches the verified ones.
 pub(super) struct TokenCache {
-    /// The secret and the key of the PEM file.
-    own: Vec<Arc<VerifyingKey>>,
+    /// The keys from `PRESENCE_JWT_SECRET` and `PRESENCE_JWT_PUBLIC_KEY`.
+    configured: Vec<Arc<VerifyingKey>>,
+    /// The keys from `PRESENCE_JWKS_URL`.
     published: Option<Arc<JwkSet>>,
     users: Cache<Digest, Arc<User>, Weight>,
     budget: VerificationBudget,
     limits: RateLimits,
     metrics: Arc<Metrics>,
 }
+
+/// A token, and the key that verified it.
+type Verified = (Token, Arc<VerifyingKey>);
 
 #[derive(Clone)]
 struct Weight;
@@ -63,7 +70,7 @@ impl Weighter<Digest, Arc<User>> for Weight {
 }
 
 impl TokenCache {
-    /// Reads the keys; none where no kind of token is configured.
+    /// Reads the configured keys. Returns `None` if tokens are not configured.
     pub(super) fn read(
         config: &Config,
         memory: MemoryBudget,
@@ -72,29 +79,23 @@ impl TokenCache {
         let user_connections = NonZeroU32::new(config.user_connections);
         let config = &config.access;
         let rules = ClaimRules::new(config);
-        let mut own = Vec::new();
-        if let Some(secret) = &config.jwt_secret {
-            own.push(Arc::new(VerifyingKey::from_secret(secret, &rules)?));
-        }
-        if let Some(path) = &config.jwt_public_key {
-            own.push(Arc::new(VerifyingKey::from_file(path, &rules)?));
-        }
+        let configured = configured_keys(config, &rules)?;
         let published = match &config.jwks_url {
             Some(url) => {
-                let authorities = config.jwks_ca_file.as_deref();
-                let jwks = JwkSet::new(url, authorities, rules, Arc::clone(metrics))?;
-                Some(Arc::new(jwks))
+                let client = JwksClient::new(url, config.jwks_ca_file.as_deref())?;
+                let set = JwkSet::new(client, rules, Arc::clone(metrics));
+                Some(Arc::new(set))
             }
             None => None,
         };
-        if own.is_empty() && published.is_none() {
+        if configured.is_empty() && published.is_none() {
             return Ok(None);
         }
-        let remembered_bytes = MAX_CACHE_BYTES.min(memory.tokens() as u64);
+        let cache_bytes = MAX_CACHE_BYTES.min(memory.tokens() as u64);
         Ok(Some(Self {
-            own,
+            configured,
             published,
-            users: Cache::with_weighter(INITIAL_CAPACITY, remembered_bytes, Weight),
+            users: Cache::with_weighter(INITIAL_CAPACITY, cache_bytes, Weight),
             budget: VerificationBudget::new(),
             limits: RateLimits::new(
                 config.rate_limit,
@@ -104,106 +105,124 @@ impl TokenCache {
         }))
     }
 
-    /// The published keys, which somebody has to keep fresh.
+    /// The published keys, whose refresh the caller must run.
     pub(super) fn published(&self) -> Option<&Arc<JwkSet>> {
         self.published.as_ref()
     }
 
-    /// Forgets allowances that nobody uses, for as long as the service runs.
+    /// Evicts the allowances of idle users. Never returns.
     pub(super) async fn evict_idle(&self) {
-        self.limits.evict_refilled().await;
+        self.limits.run_eviction().await;
     }
 
-    /// Whom a token speaks for that was verified before and still counts.
+    /// The user of a cached token that is still valid.
     pub(super) fn get(&self, digest: &Digest) -> Option<Arc<User>> {
         let user = self.users.get(digest)?;
-        if !user.token.counts() {
+        if !user.is_valid() {
             self.users.remove(digest);
             return None;
         }
         Some(user)
     }
 
-    /// Verifies a token and remembers it.
+    /// Verifies a token and caches it.
     pub(super) async fn verify(&self, token: &str, digest: Digest) -> Result<Arc<User>, Error> {
-        let keys = self.published.as_ref().map_or(0, |keys| keys.round());
-        if self.budget.is_refused(&digest, keys) {
-            return Err(Refused::SIGNATURE)?;
+        let round = self.published.as_ref().map_or(0, |keys| keys.round());
+        if self.budget.is_refused(&digest, round) {
+            return Err(Error::INVALID);
         }
-        let (token, tried) = self.verified(token).await?;
-        let Some(token) = token else {
+        let (verified, tried) = self.try_keys(token).await?;
+        let Some((token, key)) = verified else {
             if tried > 0 {
-                self.budget.refuse(digest, keys);
+                self.budget.remember_refusal(digest, round);
             }
-            return Err(Refused::SIGNATURE)?;
+            return Err(Error::INVALID);
         };
-        let allowance = self.limits.of(&token.user);
-        let user = Arc::new(User { token, allowance });
+        let allowance = self.limits.allowance(&token.user);
+        let user = Arc::new(User {
+            token,
+            key,
+            allowance,
+        });
         self.metrics.tokens_verified.inc();
         self.users.insert(digest, Arc::clone(&user));
         Ok(user)
     }
 
-    /// What the token says, if one of our keys signed it, and how many keys were tried.
+    /// Returns the token if one of the keys signed it, and the number of keys that were tried.
     ///
-    /// The header is read to choose among our keys, each of which has one algorithm. Nothing else
-    /// in it is heeded: no `jku`, no `jwk`, no `x5c`; `kid` is compared and never a name of a file.
-    async fn verified(&self, token: &str) -> Result<(Option<Token>, usize), Error> {
-        let header = decode_header(token).map_err(|_| Refused::SIGNATURE)?;
+    /// The header of the token only selects among the known keys, each of which has one algorithm. `jku`, `jwk` and
+    /// `x5c` are ignored; `kid` is compared with the ids of the published keys and never used as a file name.
+    async fn try_keys(&self, token: &str) -> Result<(Option<Verified>, usize), Error> {
+        let header = decode_header(token).map_err(|_| Error::INVALID)?;
         if header.crit.is_some() {
-            // RFC 7515, section 4.1.11: we understand no extension.
-            return Err(Refused(
-                "the token has a crit header, of which nothing is understood",
-            ))?;
+            // RFC 7515, section 4.1.11: this service understands no extension.
+            return Err(Error::BadCredential(
+                "the token has a crit header with unsupported extensions",
+            ));
         }
-        let own = self.own.iter().filter(|key| key.has_algorithm(header.alg));
-        let own: Vec<_> = own.cloned().collect();
-        if let Some(found) = self.verify_with_any(&own, token).await? {
-            return Ok((Some(found), own.len()));
+        let configured = self.configured.iter();
+        let configured = configured.filter(|key| key.has_algorithm(header.alg));
+        let configured: Vec<_> = configured.cloned().collect();
+        if let Some(found) = self.verify_with_any(&configured, token).await? {
+            return Ok((Some(found), configured.len()));
         }
         let Some(published) = &self.published else {
-            return Ok((None, own.len()));
+            return Ok((None, configured.len()));
         };
         let kid = header.kid.as_deref();
         let keys = published.keys_for(header.alg, kid).await?;
         if kid.is_none() && keys.len() > MAX_KEYS_TRIED {
-            return Err(Refused(
-                "the token names no key (kid), and more keys are published than are tried",
-            ))?;
+            return Err(Error::BadCredential(
+                "the token has no key id (kid), and too many keys are published to try them all",
+            ));
         }
         let keys = &keys[..keys.len().min(MAX_KEYS_TRIED)];
         let found = self.verify_with_any(keys, token).await?;
-        Ok((found, own.len() + keys.len()))
+        Ok((found, configured.len() + keys.len()))
     }
 
-    /// What the token says, if one of `keys` signed it.
+    /// Returns the token if one of `keys` signed it.
     async fn verify_with_any(
         &self,
         keys: &[Arc<VerifyingKey>],
         token: &str,
-    ) -> Result<Option<Token>, Error> {
+    ) -> Result<Option<Verified>, Error> {
         if keys.is_empty() {
             return Ok(None);
         }
-        let turn = self.budget.acquire().await?;
+        let permit = self.budget.acquire().await?;
         let began = Instant::now();
-        let found = keys.iter().find_map(|key| match key.verify(token) {
-            Err(Refused::SIGNATURE) => None,
-            verified => Some(verified),
-        });
-        if !matches!(found, Some(Ok(_))) {
-            turn.charge(began.elapsed());
+        let found = keys
+            .iter()
+            .find_map(|key| Some((key.verify(token)?, Arc::clone(key))));
+        if !matches!(found, Some((Ok(_), _))) {
+            permit.charge(began.elapsed());
         }
-        Ok(found.transpose()?)
+        found.map(|(token, key)| Ok((token?, key))).transpose()
     }
+}
+
+fn configured_keys(
+    config: &AccessConfig,
+    rules: &ClaimRules,
+) -> Result<Vec<Arc<VerifyingKey>>, InvalidSetting> {
+    let mut keys = Vec::new();
+    if let Some(secret) = &config.jwt_secret {
+        keys.push(Arc::new(VerifyingKey::from_secret(secret, rules)?));
+    }
+    if let Some(path) = &config.jwt_public_key {
+        keys.push(Arc::new(VerifyingKey::from_file(path, rules)?));
+    }
+    Ok(keys)
 }
 
 impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenCache")
-            .field("own", &self.own.len())
+            .field("configured", &self.configured.len())
             .field("published", &self.published)
-            .field("remembered", &self.users.len())
+            .field("cached", &self.users.len())
             .finish()
     }
 }

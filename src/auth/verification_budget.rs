@@ -1,8 +1,8 @@
-//! What tokens may cost that nobody signed.
+//! Bounds the CPU time that forged tokens cost.
 //!
-//! A token that is not remembered costs a check of its signature, which takes as long as a ping or several. So those
-//! checks that fail get a tenth of one core in all; while they take more, tokens that are not remembered wait for
-//! their turn. TokenCache that are good cost nothing of this, so that many users can come at once.
+//! The verification of a signature takes as long as one or several pings. Failed verifications get a tenth of one core.
+//! Once they have used more, tokens that are not cached wait in a queue. Successful verifications are free, so that many
+//! users can arrive at once.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,50 +12,54 @@ use quick_cache::sync::Cache;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::authenticator::Digest;
-use crate::http::error::Error;
+use super::digest::Digest;
+use super::error::Error;
 
-/// For each moment that failed checks took, this many moments pass until it is paid for.
+/// A failed verification of one millisecond is paid off after ten milliseconds: a tenth of one core.
 const DEBT_FACTOR: u32 = 10;
 
-/// How much may be debt before anybody waits.
+/// The debt up to which nobody waits, as the time until the debt is paid off.
 const MAX_DEBT: Duration = Duration::from_secs(1);
 
-/// The most that one check is charged with. Where it seems to take longer, the system had the thread wait.
+/// The most CPU time that one failed verification is charged with. Beyond this, the thread was not running.
 const MAX_CHARGE: Duration = Duration::from_millis(5);
 
-/// How many tokens may wait for their turn, and how long each: a call is to be answered within two seconds.
+/// The most tokens that wait in the queue.
 const MAX_WAITING: usize = 1_024;
+
+/// The longest time that a token waits in the queue. Every call is answered within two seconds.
 const MAX_WAIT: Duration = Duration::from_millis(1_800);
 
-/// How many refused tokens are remembered, at about 100 bytes each, and for how long.
+/// The most refused tokens that are remembered, at about 100 bytes each.
 const MAX_REMEMBERED_REFUSALS: usize = 4_096;
+
+/// How long a refused token is remembered.
 const REFUSAL_TTL: Duration = Duration::from_secs(10);
 
-/// Bounds the cost of checks.
+/// The budget of failed verifications.
 pub(super) struct VerificationBudget {
-    /// When everything that failed checks took will be paid for.
+    /// When the debt of all failed verifications is paid off.
     debt_free_at: Mutex<Instant>,
-    /// One permit: who has it waits until enough is paid for, and the others wait for it in their order.
-    turn: Semaphore,
-    /// A permit for each token that may wait.
+    /// The one permit belongs to the head of the queue, which waits until the debt is small enough.
+    head: Semaphore,
+    /// One permit for each place in the queue.
     waiting: Semaphore,
     refused: Cache<Digest, Refusal>,
 }
 
-/// When a token was refused, and by which set of keys.
+/// The time of a refusal, and the round of the JWK set that refused the token.
 #[derive(Clone, Copy, Debug)]
 struct Refusal {
     at: Instant,
-    keys: u64,
+    round: u64,
 }
 
-/// The leave to check a token.
+/// The permission to verify one token.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     budget: &'a VerificationBudget,
-    /// Given back once it is known what the check cost.
-    _turn: Option<SemaphorePermit<'a>>,
+    /// The next token waits until this one is charged.
+    _head: Option<SemaphorePermit<'a>>,
 }
 
 impl fmt::Debug for VerificationBudget {
@@ -67,24 +71,25 @@ impl fmt::Debug for VerificationBudget {
 }
 
 impl VerificationBudget {
+    /// A budget without debt.
     pub(super) fn new() -> Self {
         Self {
             debt_free_at: Mutex::new(Instant::now()),
-            turn: Semaphore::new(1),
+            head: Semaphore::new(1),
             waiting: Semaphore::new(MAX_WAITING),
             refused: Cache::new(MAX_REMEMBERED_REFUSALS),
         }
     }
 
-    /// Waits until a token may be checked. Fails where too many wait.
+    /// Waits until a token may be verified. Fails if the queue is full, or after 1.8 s.
     pub(super) async fn acquire(&self) -> Result<Permit<'_>, Error> {
-        let turn = match self.time_until_affordable() {
+        let head = match self.time_until_affordable() {
             None => None,
             Some(_) => Some(self.wait_in_queue().await?),
         };
         Ok(Permit {
             budget: self,
-            _turn: turn,
+            _head: head,
         })
     }
 
@@ -92,19 +97,19 @@ impl VerificationBudget {
         let _waiting = self
             .waiting
             .try_acquire()
-            .map_err(|_| Error::TooManyTokens)?;
-        let turn = async {
-            let turn = self.turn.acquire().await.ok()?;
+            .map_err(|_| Error::VerificationOverloaded)?;
+        let head = async {
+            let head = self.head.acquire().await.ok()?;
             while let Some(wait) = self.time_until_affordable() {
                 sleep(wait).await;
             }
-            Some(turn)
+            Some(head)
         };
-        let turn = timeout(MAX_WAIT, turn).await;
-        turn.ok().flatten().ok_or(Error::TooManyTokens)
+        let head = timeout(MAX_WAIT, head).await;
+        head.ok().flatten().ok_or(Error::VerificationOverloaded)
     }
 
-    /// How long it takes until so much is paid for that a token may be checked; none where that is so now.
+    /// The time until a token may be verified. `None`: now.
     fn time_until_affordable(&self) -> Option<Duration> {
         let debt = self
             .debt_free_at
@@ -113,21 +118,21 @@ impl VerificationBudget {
         debt.checked_sub(MAX_DEBT).filter(|wait| !wait.is_zero())
     }
 
-    /// Whether this token was refused a moment ago by the same keys.
-    pub(super) fn is_refused(&self, digest: &Digest, keys: u64) -> bool {
+    /// Whether the JWK set of this round refused the token in the last ten seconds.
+    pub(super) fn is_refused(&self, digest: &Digest, round: u64) -> bool {
         let refusal = self.refused.get(digest);
-        refusal.is_some_and(|refusal| refusal.keys == keys && refusal.at.elapsed() < REFUSAL_TTL)
+        refusal.is_some_and(|refusal| refusal.round == round && refusal.at.elapsed() < REFUSAL_TTL)
     }
 
-    /// Remembers a token that was signed by none of the keys.
-    pub(super) fn refuse(&self, digest: Digest, keys: u64) {
+    /// Remembers a token that none of the keys signed.
+    pub(super) fn remember_refusal(&self, digest: Digest, round: u64) {
         let at = Instant::now();
-        self.refused.insert(digest, Refusal { at, keys });
+        self.refused.insert(digest, Refusal { at, round });
     }
 }
 
 impl Permit<'_> {
-    /// Takes note of what a check cost that failed.
+    /// Charges the CPU time of a failed verification.
     pub(super) fn charge(self, cost: Duration) {
         let mut debt_free_at = self.budget.debt_free_at.lock();
         let from = Instant::now().max(*debt_free_at);
@@ -144,33 +149,33 @@ mod tests {
     const COST: Duration = Duration::from_millis(1);
 
     #[tokio::test(start_paused = true)]
-    async fn failed_checks_get_a_tenth_of_the_time() {
+    async fn failed_verifications_get_a_tenth_of_one_core() {
         let budget = VerificationBudget::new();
         let began = Instant::now();
         for _ in 0..1_000 {
-            budget.acquire().await.expect("a turn").charge(COST);
+            budget.acquire().await.expect("a permit").charge(COST);
         }
-        // A second's worth of them, 100, is free.
+        // The first 100, which take one second to pay off, are free.
         let took = began.elapsed();
         let range = Duration::from_millis(8_900)..Duration::from_millis(11_000);
         assert!(range.contains(&took), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn checks_that_succeed_wait_for_nobody() {
+    async fn successful_verifications_do_not_wait() {
         let budget = VerificationBudget::new();
         let began = Instant::now();
         for _ in 0..100_000 {
-            drop(budget.acquire().await.expect("a turn"));
+            drop(budget.acquire().await.expect("a permit"));
         }
         assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_so_many_wait_and_not_for_ever() {
+    async fn the_queue_is_bounded_in_length_and_time() {
         let budget = Arc::new(VerificationBudget::new());
         for _ in 0..=MAX_DEBT.as_millis() / COST.as_millis() / u128::from(DEBT_FACTOR) {
-            budget.acquire().await.expect("a turn").charge(COST);
+            budget.acquire().await.expect("a permit").charge(COST);
         }
         let mut waiting = tokio::task::JoinSet::new();
         for _ in 0..MAX_WAITING + 10 {
@@ -178,8 +183,8 @@ mod tests {
             waiting.spawn(async move {
                 let began = Instant::now();
                 match budget.acquire().await {
-                    Ok(turn) => {
-                        turn.charge(COST);
+                    Ok(permit) => {
+                        permit.charge(COST);
                         true
                     }
                     Err(_) => {
@@ -195,16 +200,16 @@ mod tests {
             .into_iter()
             .filter(|done| *done)
             .count();
-        assert!((100..250).contains(&checked), "{checked} of them in 1.8 s");
+        assert!((100..250).contains(&checked), "{checked} in 1.8 s");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_token_is_remembered_for_ten_seconds_and_by_the_same_keys() {
+    async fn a_refusal_is_remembered_for_ten_seconds_and_for_one_round_of_keys() {
         let budget = VerificationBudget::new();
         let (known, other) = ([1; 32], [2; 32]);
-        budget.refuse(known, 7);
+        budget.remember_refusal(known, 7);
         assert!(budget.is_refused(&known, 7));
-        assert!(!budget.is_refused(&known, 8), "the keys are others now");
+        assert!(!budget.is_refused(&known, 8), "the keys have changed");
         assert!(!budget.is_refused(&other, 7));
         tokio::time::advance(REFUSAL_TTL).await;
         assert!(!budget.is_refused(&known, 7));
