@@ -46,14 +46,14 @@ use crate::telemetry::{request_span, request_spans_are_seen};
 pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) -> Vec<Front> {
     let (api, document) = api().split_for_parts();
     let mut all = api.merge(openapi::routes(&document));
-    if config.docs == Switch::On {
+    if config.http.docs == Switch::On {
         all = all.merge(docs::routes());
     }
     all = all
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
     let mut are_pings_seen = false;
-    if let Some(origins) = &config.access.cors_origins {
+    if let Some(origins) = &config.http.cors_origins {
         all = all.layer(cors::layer(origins));
         are_pings_seen = true;
     }
@@ -68,7 +68,7 @@ pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) ->
         let pings = (!are_pings_seen).then(|| Arc::clone(&state));
         Front::new(all.clone().with_state(state), pings)
             .guarded(guard.clone())
-            .for_pages(config.access.cors_origins.is_some())
+            .for_pages(config.http.cors_origins.is_some())
     };
     states.map(front).collect()
 }

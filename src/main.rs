@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Err(error) => return failed(&format!("cannot start the first threads: {error}")),
     };
     if config.healthcheck {
-        return runtime.block_on(presence::healthcheck(config.listen_address()));
+        return runtime.block_on(presence::healthcheck(config.listen.address()));
     }
     let log = match Log::start() {
         Ok(log) => log,
@@ -116,7 +116,7 @@ async fn run(config: Config) -> Result<ExitCode, ServerError> {
 fn warn_of_an_ignored_port(config: &Config) {
     let port = env::var("PRESENCE_PORT").unwrap_or_default();
     if port.parse::<u16>().is_ok() {
-        let address = config.listen_address();
+        let address = config.listen.address();
         warn!(%address, "PRESENCE_PORT is no setting and is ignored; set PORT or PRESENCE_LISTEN");
     }
 }

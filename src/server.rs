@@ -103,7 +103,7 @@ pub enum ServerError {
 impl Server {
     /// Puts the parts together. Nothing is connected and nothing runs yet.
     pub fn new(mut config: Config) -> Result<Self, ServerError> {
-        if config.ping_interval >= config.ttl {
+        if config.presence.ping_interval >= config.presence.ttl {
             warn!("PRESENCE_PING_INTERVAL is not below PRESENCE_TTL: clients who obey will flap");
         }
         let metrics = Arc::new(Metrics::new());
@@ -112,10 +112,11 @@ impl Server {
         let store = Arc::new(Store::open(&config)?);
         let limits = Limits::of(&config, memory);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), limits));
-        let connections = fd_limit::connections(config.connections, WorkerThreads::runtimes())?;
+        let connections =
+            fd_limit::connections(config.limits.connections, WorkerThreads::runtimes())?;
         let connections = memory.connections(connections);
         let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
-        config.access.streams = config.access.streams.min(beside_calls as usize);
+        config.limits.streams = config.limits.streams.min(beside_calls as usize);
         let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config, limits);
         Ok(Self {
             connections,
@@ -139,8 +140,8 @@ impl Server {
 
     /// Binds the addresses and begins to serve.
     pub async fn listen(self) -> Result<Running, ServerError> {
-        let (listener, address) = bind(self.config.listen_address())?;
-        let metrics_listener = match self.config.access.metrics_listen {
+        let (listener, address) = bind(self.config.listen.address())?;
+        let metrics_listener = match self.config.listen.metrics_listen {
             Some(address) => Some(bind(address)?),
             None => None,
         };
@@ -164,7 +165,7 @@ impl Server {
                 listener,
                 vec![worker],
                 METRICS_CONNECTIONS,
-                self.config.keep_alive,
+                self.config.http.keep_alive,
                 &Room::of(MemoryBudget::of(METRICS_MEMORY)),
                 Arc::clone(&self.metrics),
             );
@@ -178,7 +179,7 @@ impl Server {
             listener,
             serving.collect(),
             self.connections,
-            self.config.keep_alive,
+            self.config.http.keep_alive,
             &self.room,
             self.metrics,
         );
@@ -186,7 +187,7 @@ impl Server {
         Ok(Running {
             address,
             hub: self.hub,
-            drain: self.config.drain,
+            drain: self.config.listen.drain,
             stop: Some(stop),
             tasks,
             _threads: threads,
@@ -231,7 +232,7 @@ impl Server {
             Arc::clone(&self.hub),
             Arc::clone(&doorbell),
             Arc::clone(&self.metrics),
-            self.config.sweep_interval,
+            self.config.presence.sweep_interval,
         );
         let bus = Bus::new(
             Arc::clone(&self.store),

@@ -114,7 +114,7 @@ impl Subscription {
 impl Store {
     /// The store that `config` names. Redis is not waited for: calls fail until it is reached.
     pub fn open(config: &Config) -> Result<Self, InvalidSetting> {
-        let Some(url) = &config.redis_url else {
+        let Some(url) = &config.redis.url else {
             let store = MemoryStore::new(Lifetimes::of(config));
             return Ok(Self::Memory(Arc::new(store)));
         };

@@ -37,19 +37,19 @@ impl Authenticator {
         memory: MemoryBudget,
         metrics: Arc<Metrics>,
     ) -> Result<Self, InvalidSetting> {
-        let access = &config.access;
-        let requires_credential = access.asks_for_credentials();
+        let auth = &config.auth;
+        let requires_credential = auth.has_credentials();
         if !requires_credential {
-            let address = config.listen_address();
+            let address = config.listen.address();
             let is_local = address.ip().to_canonical().is_loopback();
-            if !is_local && !access.allow_anonymous {
+            if !is_local && !auth.allow_anonymous {
                 return Err(unprotected(config, address));
             }
-            warn_of_anonymous_access(access.is_open_mode());
+            warn_of_anonymous_access(auth.is_open_mode());
         }
         Ok(Self {
             requires_credential,
-            keys: ApiKeys::parse(access.api_keys.as_ref())?,
+            keys: ApiKeys::parse(auth.api_keys.as_ref())?,
             tokens: TokenCache::read(config, memory, &metrics)?,
             metrics,
         })
@@ -122,7 +122,7 @@ impl Authenticator {
 }
 
 fn unprotected(config: &Config, address: SocketAddr) -> InvalidSetting {
-    let variable = match config.listen {
+    let variable = match config.listen.listen {
         Some(_) => "PRESENCE_LISTEN",
         None => "PORT",
     };

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::error::Error;
 use super::token::{Token, Watch, unix_now};
-use crate::config::AccessConfig;
+use crate::config::AuthConfig;
 use crate::model::UserId;
 
 /// How far the clock of the issuer may be ahead of this machine, in seconds. `exp` has no such tolerance: a stream ends
@@ -36,7 +36,7 @@ pub(super) struct Claims {
 
 impl ClaimRules {
     /// The rules that `config` sets.
-    pub(super) fn new(config: &AccessConfig) -> Self {
+    pub(super) fn new(config: &AuthConfig) -> Self {
         Self {
             issuer: config.jwt_issuer.clone(),
             audience: config.jwt_audience.clone(),

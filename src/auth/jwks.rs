@@ -215,7 +215,7 @@ impl fmt::Debug for JwkSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::AccessConfig;
+    use crate::config::AuthConfig;
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::{Index, select};
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn rules() -> ClaimRules {
-        ClaimRules::new(&AccessConfig::default())
+        ClaimRules::new(&AuthConfig::default())
     }
 
     proptest! {

@@ -19,7 +19,7 @@ use super::rate_limit::RateLimits;
 use super::token::{Token, Watch};
 use super::verification_budget::VerificationBudget;
 use super::verifying_key::VerifyingKey;
-use crate::config::{AccessConfig, Config, InvalidSetting};
+use crate::config::{AuthConfig, Config, InvalidSetting};
 use crate::memory_budget::MemoryBudget;
 use crate::telemetry::Metrics;
 
@@ -76,13 +76,13 @@ impl TokenCache {
         memory: MemoryBudget,
         metrics: &Arc<Metrics>,
     ) -> Result<Option<Self>, InvalidSetting> {
-        let user_connections = NonZeroU32::new(config.user_connections);
-        let config = &config.access;
-        let rules = ClaimRules::new(config);
-        let configured = configured_keys(config, &rules)?;
-        let published = match &config.jwks_url {
+        let user_connections = NonZeroU32::new(config.limits.user_connections);
+        let auth = &config.auth;
+        let rules = ClaimRules::new(auth);
+        let configured = configured_keys(auth, &rules)?;
+        let published = match &auth.jwks_url {
             Some(url) => {
-                let client = JwksClient::new(url, config.jwks_ca_file.as_deref())?;
+                let client = JwksClient::new(url, auth.jwks_ca_file.as_deref())?;
                 let set = JwkSet::new(client, rules, Arc::clone(metrics));
                 Some(Arc::new(set))
             }
@@ -98,7 +98,7 @@ impl TokenCache {
             users: Cache::with_weighter(INITIAL_CAPACITY, cache_bytes, Weight),
             budget: VerificationBudget::new(),
             limits: RateLimits::new(
-                config.rate_limit,
+                config.limits.rate_limit,
                 user_connections.unwrap_or(NonZeroU32::MIN),
             ),
             metrics: Arc::clone(metrics),
@@ -204,7 +204,7 @@ impl TokenCache {
 }
 
 fn configured_keys(
-    config: &AccessConfig,
+    config: &AuthConfig,
     rules: &ClaimRules,
 ) -> Result<Vec<Arc<VerifyingKey>>, InvalidSetting> {
     let mut keys = Vec::new();

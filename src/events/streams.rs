@@ -84,8 +84,7 @@ impl Streams {
     /// Streams out of `hub`, with the ages that `config` sets. Has to be called in a runtime, which
     /// then reads what streams begin with.
     pub fn new(store: Arc<Store>, hub: Arc<Hub>, config: &Config, limits: Limits) -> Self {
-        let access = &config.access;
-        let capacity = Capacity::new(access.streams, access.streams_per_caller);
+        let capacity = Capacity::new(config.limits.streams, config.limits.streams_per_caller);
         let (ours, theirs) = (Arc::clone(&store), Arc::clone(&hub));
         let opener = Opener::new(ours, theirs, limits, Handle::current());
         Self {
@@ -93,7 +92,7 @@ impl Streams {
             hub,
             opener: Arc::new(opener),
             capacity: Arc::new(capacity),
-            max_age: config.stream_max_age,
+            max_age: config.streams.max_age,
         }
     }
 

@@ -118,7 +118,7 @@ pub(super) async fn among(
     State(state): State<Arc<AppState>>,
     body: JsonBody,
 ) -> Result<Response, Error> {
-    let limit = state.config.lookup_limit;
+    let limit = state.config.limits.lookup_limit;
     let answer = async move |presence: Arc<PresenceService>| {
         let LookupBody { user_ids: listed } = body.parse()?;
         let users = user_ids(listed, limit)?;

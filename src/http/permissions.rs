@@ -105,7 +105,7 @@ impl FromRequestParts<Arc<AppState>> for SeeingMetrics {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        let ip = state.config.listen_address().ip();
+        let ip = state.config.listen.address().ip();
         if !ip.to_canonical().is_loopback() {
             let caller = Caller::from_request_parts(parts, state).await?;
             caller.authorize_metrics()?;

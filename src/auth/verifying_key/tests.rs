@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::token::{Watch, unix_now};
 use super::*;
-use crate::config::AccessConfig;
+use crate::config::AuthConfig;
 use crate::model::UserId;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use proptest::collection::vec;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 fn rules() -> ClaimRules {
-    ClaimRules::new(&AccessConfig::default())
+    ClaimRules::new(&AuthConfig::default())
 }
 
 fn key() -> Arc<VerifyingKey> {
