@@ -40,7 +40,7 @@ use self::guard::Guard;
 use self::openapi::ApiDocument;
 pub use self::state::AppState;
 use crate::config::{Config, Switch};
-use crate::telemetry::{request_span, request_spans_are_seen};
+use crate::telemetry::{is_request_span_enabled, request_span};
 
 /// All routes of the service, once for each of `states`.
 pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) -> Vec<Front> {
@@ -57,7 +57,7 @@ pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) ->
         all = all.layer(cors::layer(origins));
         are_pings_seen = true;
     }
-    if request_spans_are_seen() {
+    if is_request_span_enabled() {
         let spans = TraceLayer::new_for_http().make_span_with(request_span);
         all = all.layer(spans.on_request(()).on_failure(()));
         are_pings_seen = true;

@@ -1,4 +1,4 @@
-//! Logs, metrics, and the one request span.
+//! Logs, metrics and the span of requests.
 
 mod log_queue;
 mod metrics;
@@ -24,20 +24,20 @@ use self::log_queue::LogQueue;
 pub use metrics::Metrics;
 pub(crate) use metrics::{OpenConnection, PING};
 
-/// What reads and writes the heads of requests.
-const PROTOCOLS: [&str; 2] = ["h2", "hyper"];
+/// The crates that read and write the heads of requests.
+const PROTOCOL_CRATES: [&str; 2] = ["h2", "hyper"];
 
-/// Counts the log lines of this process that were dropped.
+/// The number of dropped log lines of this process.
 static LINES_DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// The log of this process.
 #[derive(Debug)]
 pub struct Log(Arc<LogQueue>);
 
-/// Writes into the queue; what is written at once is one line.
-struct Lines(Arc<LogQueue>);
+/// A writer of the queue. Each write is one line.
+struct LineWriter(Arc<LogQueue>);
 
-impl Write for Lines {
+impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.push(line);
         Ok(line.len())
@@ -49,18 +49,17 @@ impl Write for Lines {
 }
 
 impl Log {
-    /// Starts logging to the standard error stream: for people on a terminal, as JSON lines elsewhere.
-    /// Panics are logged too, without a backtrace. Fails where the system gives no thread for it.
+    /// Starts the log on the standard error stream: text on a terminal, JSON lines elsewhere. Panics are logged without a
+    /// backtrace. Fails if the system cannot start the log thread.
     ///
-    /// `RUST_LOG` chooses what is logged, as `tracing_subscriber::EnvFilter` reads it; by default
-    /// everything from `info` up. The protocol crates never say more than that, because below it they
-    /// show the heads of requests, in which credentials come.
+    /// `RUST_LOG` selects the lines by the rules of `tracing_subscriber::EnvFilter`; the default is `info`. The HTTP
+    /// crates never log below `info`, because their debug lines show the heads of requests with credentials.
     ///
-    /// Whoever logs never waits for the stream: lines that it does not take in time are dropped and counted.
+    /// Logging never blocks: a line that the stream does not accept in time is dropped and counted.
     pub fn start() -> io::Result<Self> {
         let queue = Arc::new(LogQueue::new(LINES_DROPPED.clone()));
         let lines = Arc::clone(&queue);
-        let stderr = own_stderr();
+        let stderr = unlocked_stderr();
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || lines.write_to(stderr))?;
@@ -69,19 +68,19 @@ impl Log {
         Ok(Self(queue))
     }
 
-    /// Writes a line whatever `RUST_LOG` says.
-    pub fn say(&self, line: &str) {
+    /// Writes a line that `RUST_LOG` does not filter.
+    pub fn print(&self, line: &str) {
         self.0.push(format!("{line}\n").as_bytes());
     }
 
-    /// Waits until everything is written that was logged, but no longer than `patience`.
-    pub fn finish(&self, patience: Duration) {
-        self.0.finish(patience);
+    /// Waits until every line is written, at most for `limit`.
+    pub fn finish(&self, limit: Duration) {
+        self.0.finish(limit);
     }
 }
 
-/// The standard error stream without the lock of the standard library, which whoever waits for a write holds.
-fn own_stderr() -> Box<dyn Write + Send> {
+/// The standard error stream without the lock of the standard library. A blocked write would hold that lock.
+fn unlocked_stderr() -> Box<dyn Write + Send> {
     match io::stderr().as_fd().try_clone_to_owned() {
         Ok(stderr) => Box::new(File::from(stderr)),
         Err(_) => Box::new(io::stderr()),
@@ -91,23 +90,23 @@ fn own_stderr() -> Box<dyn Write + Send> {
 fn subscribe(queue: &Arc<LogQueue>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let queue = Arc::clone(queue);
-    let logs = tracing_subscriber::fmt::layer().with_writer(move || Lines(Arc::clone(&queue)));
+    let logs = tracing_subscriber::fmt::layer().with_writer(move || LineWriter(Arc::clone(&queue)));
     let logs: Box<dyn Layer<_> + Send + Sync> = if io::stderr().is_terminal() {
         logs.boxed()
     } else {
         logs.json().flatten_event(true).boxed()
     };
-    let discreet = filter_fn(|metadata| {
-        let protocol = PROTOCOLS
+    let protocol_filter = filter_fn(|metadata| {
+        let is_protocol_crate = PROTOCOL_CRATES
             .iter()
             .any(|name| metadata.target().starts_with(name));
-        !protocol || *metadata.level() <= Level::INFO
+        !is_protocol_crate || *metadata.level() <= Level::INFO
     });
-    // Nothing is to be done where a test of this crate has started logging already.
+    // In the tests of this crate another test may have started the log already.
     let _ = Registry::default()
         .with(logs)
         .with(filter)
-        .with(discreet)
+        .with(protocol_filter)
         .try_init();
 }
 
@@ -115,24 +114,23 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let payload = panic.payload();
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let cause = text.unwrap_or("a panic without a text");
+    let cause = text.unwrap_or("a panic without a message");
     let place = panic.location().map(ToString::to_string);
-    error!(cause, place, "a part of the service panicked");
+    error!(cause, place, "panic");
 }
 
-/// Counts the log lines that were dropped.
+/// The number of dropped log lines.
 pub(crate) fn log_lines_dropped() -> Counter {
     LINES_DROPPED.clone()
 }
 
-/// The span around each request, at debug level: it names the method and the path.
-///
-/// The query is left out because it may carry an access token.
+/// The span of a request, at debug level, with the method and the path. The query is left out, because it may contain an
+/// access token.
 pub(crate) fn request_span(request: &Request) -> Span {
     tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
 }
 
-/// Whether anything logged may be about the span of a request: whether debug is logged of anything.
-pub(crate) fn request_spans_are_seen() -> bool {
+/// Whether the log can show spans of requests: `RUST_LOG` enables the debug level for some target.
+pub(crate) fn is_request_span_enabled() -> bool {
     LevelFilter::current() >= LevelFilter::DEBUG
 }

@@ -161,7 +161,7 @@ async fn fill_with(address: SocketAddr, count: usize, request: &[u8]) -> Vec<Tcp
 }
 
 fn places() -> usize {
-    MemoryBudget::of(0).conversations()
+    MemoryBudget::of(0).http1_requests()
 }
 
 #[tokio::test]
