@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::log::log_lines_dropped;
 use crate::model::Reason;
 
 /// The upper bounds of the buckets of response times, in seconds: from a fast round trip to the time-out.
@@ -210,7 +211,7 @@ impl Metrics {
         self.counter(
             "log_lines_dropped",
             "Log lines dropped because the standard error stream was blocked",
-            super::log_lines_dropped(),
+            log_lines_dropped(),
         );
     }
 
