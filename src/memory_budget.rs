@@ -21,6 +21,7 @@
 #[cfg(target_os = "linux")]
 mod linux;
 
+use rustix::process::{Resource, getrlimit};
 use tracing::info;
 
 /// The available memory if the system does not tell it, in bytes.
@@ -161,15 +162,9 @@ fn machine_and_container() -> Option<u64> {
 /// The limits of address space and data (`ulimit -v`, `ulimit -d`). Half of the address space counts: the other half is for
 /// the program, the stacks and the reserves of the allocator.
 fn process_limit() -> Option<u64> {
-    let soft = |resource: rlimit::Resource| {
-        let soft = resource.get().ok().map(|(soft, _)| soft);
-        soft.filter(|soft| *soft != rlimit::INFINITY)
-    };
-    let address_space = soft(rlimit::Resource::AS).map(|bytes| bytes / 2);
-    [address_space, soft(rlimit::Resource::DATA)]
-        .into_iter()
-        .flatten()
-        .min()
+    let address_space = getrlimit(Resource::As).current.map(|bytes| bytes / 2);
+    let data = getrlimit(Resource::Data).current;
+    address_space.into_iter().chain(data).min()
 }
 
 #[cfg(test)]
