@@ -13,7 +13,7 @@ use crate::model::UserId;
 const CLOCK_LEEWAY: u64 = 60;
 
 /// How far in the future a date may be, in seconds: one leap year. A later date is probably in milliseconds, or makes
-/// a token that stays valid for too long, since a token cannot be revoked.
+/// a token that stays valid for too long, since a single token cannot be revoked.
 const MAX_LIFETIME: u64 = 366 * 86_400 + CLOCK_LEEWAY;
 
 /// The claims that every token must have, whichever key signed it.

@@ -18,7 +18,7 @@ use super::error::Error;
 /// A failed verification of one millisecond is paid off after ten milliseconds: a tenth of one core.
 const DEBT_FACTOR: u32 = 10;
 
-/// The debt up to which nobody waits, as the time until the debt is paid off.
+/// The debt up to which tokens do not wait, as the time until the debt is paid off.
 const MAX_DEBT: Duration = Duration::from_secs(1);
 
 /// The most CPU time that one failed verification is charged with. Beyond this, the thread was not running.

@@ -1,8 +1,10 @@
-//! Claims that nobody can have meant: the refusal names the claim and says why.
+//! Invalid claims: the error names the claim and the reason.
 
 use serde_json::{Value, json};
 
-use super::{SECRET, assert_refused, claims, closed_instance, now, ping, token, with, without};
+use super::{
+    SECRET, assert_refused, claims, instance_with_credentials, now, ping, token, with, without,
+};
 use crate::instance::{Instance, Settings};
 
 const YEAR: u64 = 365 * 86_400;
@@ -17,7 +19,7 @@ async fn refused(instance: &Instance, claims: &Value) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_claim() {
+async fn an_error_names_the_claim() {
     let settings = Settings::new()
         .with("PRESENCE_JWT_SECRET", SECRET)
         .with("PRESENCE_JWT_ISSUER", "https://id.example.com")
@@ -56,8 +58,8 @@ async fn a_refusal_names_the_claim() {
     ] {
         let (kind, detail) = refused(&instance, &with(good.clone(), name, value)).await;
         assert!(kind.ends_with(":bad-credential"), "{kind}");
-        let names_it = detail.starts_with(&format!("{name}: "));
-        assert!(names_it && detail.contains(why), "{name}: {detail}");
+        let names_claim = detail.starts_with(&format!("{name}: "));
+        assert!(names_claim && detail.contains(why), "{name}: {detail}");
     }
     for name in ["sub", "exp", "iss", "aud"] {
         let (_, detail) = refused(&instance, &without(good.clone(), name)).await;
@@ -67,7 +69,7 @@ async fn a_refusal_names_the_claim() {
 
 #[tokio::test]
 async fn a_token_may_live_for_a_year() {
-    let instance = closed_instance().await;
+    let instance = instance_with_credentials().await;
     for exp in [now() + 60, now() + YEAR, now() + YEAR + 86_400] {
         let token = token(&with(claims("alice"), "exp", json!(exp)));
         let answer = ping(&instance.client(), "alice", &token).await;
@@ -75,10 +77,10 @@ async fn a_token_may_live_for_a_year() {
     }
 }
 
-/// A client fetches a fresh token for the one, and tells a person of the other.
+/// A client reacts to an expired token with a fresh token, and to any other invalid token with an error message.
 #[tokio::test]
 async fn an_expired_token_has_a_type_of_its_own() {
-    let instance = closed_instance().await;
+    let instance = instance_with_credentials().await;
     for exp in [json!(now() - 1), json!(0), json!(-5)] {
         let (kind, _) = refused(&instance, &with(claims("alice"), "exp", exp)).await;
         assert_eq!(kind, "urn:presence:problem:token-expired");
