@@ -112,8 +112,8 @@ async fn run(config: Config) -> Result<ExitCode, ServerError> {
     }
 }
 
-/// Kubernetes sets `PRESENCE_PORT` for a Service, for example to `tcp://10.0.0.1:80`. An operator who sets a number probably
-/// means `PORT`.
+/// Kubernetes sets `PRESENCE_PORT` for a Service, for example to `tcp://10.0.0.1:80`. An operator who sets a number
+/// probably means `PORT`.
 fn warn_of_ignored_port(config: &Config) {
     let port = env::var("PRESENCE_PORT").unwrap_or_default();
     if port.parse::<u16>().is_ok() {

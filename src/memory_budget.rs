@@ -33,7 +33,8 @@ const MIN_BYTES: u64 = 64 << 20;
 /// The memory of one connection in this process and in the kernel, which counts as memory of the container. In bytes.
 const CONNECTION_BYTES: u64 = 6 << 10;
 
-/// The memory of one connection in this process: up to 2 KiB for an idle connection, about 3 KiB for a stream. In bytes.
+/// The memory of one connection in this process: up to 2 KiB for an idle connection, about 3 KiB for a stream. In
+/// bytes.
 const CONNECTION_PROCESS_BYTES: u64 = 3 << 10;
 
 /// The most memory of an HTTP/1 connection with an active request, in bytes: a request of 16 KiB, the copy that hyper
@@ -67,8 +68,8 @@ impl MemoryBudget {
         }
     }
 
-    /// Divides the available memory: the least of the memory of the machine, the limits of the container, and the limits
-    /// of the process.
+    /// Divides the available memory: the least of the memory of the machine, the limits of the container, and the
+    /// limits of the process.
     pub fn detect() -> Self {
         let outer = Self::of(machine_and_container().unwrap_or(DEFAULT_BYTES));
         let Some(bytes) = process_limit() else {
@@ -159,8 +160,8 @@ fn machine_and_container() -> Option<u64> {
     None
 }
 
-/// The limits of address space and data (`ulimit -v`, `ulimit -d`). Half of the address space counts: the other half is for
-/// the program, the stacks and the reserves of the allocator.
+/// The limits of address space and data (`ulimit -v`, `ulimit -d`). Half of the address space counts: the other half is
+/// for the program, the stacks and the reserves of the allocator.
 fn process_limit() -> Option<u64> {
     let address_space = getrlimit(Resource::As).current.map(|bytes| bytes / 2);
     let data = getrlimit(Resource::Data).current;

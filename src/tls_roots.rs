@@ -11,8 +11,8 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-/// A TLS configuration that trusts only the certificates of a PEM text. A server is trusted if one of the certificates is
-/// its authority, or is the certificate of the server itself.
+/// A TLS configuration that trusts only the certificates of a PEM text. A server is trusted if one of the certificates
+/// is its authority, or is the certificate of the server itself.
 ///
 /// Fails with a reason if the text contains no certificate or a malformed one.
 pub(crate) fn trusting_only(pem: &[u8]) -> Result<ClientConfig, String> {

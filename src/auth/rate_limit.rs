@@ -56,8 +56,8 @@ struct Limiters {
 pub(crate) enum CallKind {
     /// Any call but a disconnect.
     Call,
-    /// A disconnect. Disconnects have a quota of their own: all tabs of a user may close at once, and a page that closes
-    /// cannot retry.
+    /// A disconnect. Disconnects have a quota of their own: all tabs of a user may close at once, and a page that
+    /// closes cannot retry.
     Disconnect,
 }
 

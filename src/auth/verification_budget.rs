@@ -1,8 +1,8 @@
 //! Bounds the CPU time that forged tokens cost.
 //!
 //! The verification of a signature takes as long as one or several pings. Failed verifications get a tenth of one core.
-//! Once they have used more, tokens that are not cached wait in a queue. Successful verifications are free, so that many
-//! users can arrive at once.
+//! Once they have used more, tokens that are not cached wait in a queue. Successful verifications are free, so that
+//! many users can arrive at once.
 
 use std::fmt;
 use std::time::Duration;

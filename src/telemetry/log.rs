@@ -42,8 +42,8 @@ impl Write for LineWriter {
 }
 
 impl Log {
-    /// Starts the log on the standard error stream: text on a terminal, JSON lines elsewhere. Panics are logged without a
-    /// backtrace. Fails if the system cannot start the log thread.
+    /// Starts the log on the standard error stream: text on a terminal, JSON lines elsewhere. Panics are logged without
+    /// a backtrace. Fails if the system cannot start the log thread.
     ///
     /// `RUST_LOG` selects the lines by the rules of `tracing_subscriber::EnvFilter`; the default is `info`. The HTTP
     /// crates never log below `info`, because their debug lines show the heads of requests with credentials.

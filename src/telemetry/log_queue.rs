@@ -1,7 +1,7 @@
 //! The queue of log lines before the standard error stream.
 //!
-//! A write to a pipe blocks while the reader does not read. Therefore one thread writes all lines, and the other threads
-//! push their lines into a bounded queue. A line that does not fit into the queue is dropped and counted.
+//! A write to a pipe blocks while the reader does not read. Therefore one thread writes all lines, and the other
+//! threads push their lines into a bounded queue. A line that does not fit into the queue is dropped and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};

@@ -4,8 +4,8 @@ use axum::extract::Request;
 use tracing::Span;
 use tracing::level_filters::LevelFilter;
 
-/// The span of a request, at debug level, with the method and the path. The query is left out, because it may contain an
-/// access token.
+/// The span of a request, at debug level, with the method and the path. The query is left out, because it may contain
+/// an access token.
 pub(crate) fn request_span(request: &Request) -> Span {
     tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
 }

@@ -14,8 +14,12 @@ async fn refused(instance: &Instance, claims: &Value) -> (String, String) {
     let problem = assert_refused(&answer, 401, &claims.to_string());
     let text = |member: &str| problem[member].as_str().expect("a text").to_owned();
     let challenge = answer.header("www-authenticate");
-    assert!(challenge.contains(&text("detail")), "{challenge}");
-    (text("type"), text("detail"))
+    let detail = text("detail");
+    // RFC 6750, section 3, allows neither of the two characters.
+    assert!(!detail.contains(['"', '\\']), "{detail}");
+    let description = format!("error_description=\"{detail}\"");
+    assert!(challenge.ends_with(&description), "{challenge}");
+    (text("type"), detail)
 }
 
 #[tokio::test]

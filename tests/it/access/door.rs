@@ -7,7 +7,7 @@ use super::{
     API_KEYS, READ_KEY, SECRET, WRITE_KEY, assert_refused, call, claims, instance_with_credentials,
     token,
 };
-use crate::client::{Client, send};
+use crate::client::{Answer, Client, send};
 use crate::instance::{Instance, Settings};
 use crate::redis_server::free_port;
 
@@ -162,41 +162,43 @@ async fn only_pages_of_the_configured_origins_may_call() {
             connection.is_none(),
             "the connection stays open for the request itself"
         );
-        let headers = answer
-            .header("access-control-allow-headers")
-            .to_ascii_lowercase();
-        for header in ["authorization", "content-type", "last-event-id"] {
-            assert!(headers.contains(header), "{headers}");
-        }
-        let methods = answer.header("access-control-allow-methods");
-        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
-            assert!(methods.split(',').any(|each| each == method), "{methods}");
-        }
-        assert!(
-            answer
-                .header("access-control-max-age")
-                .parse::<u32>()
-                .is_ok()
-        );
+        assert_preflight_allows_the_api(&answer);
         let stranger = send(preflight("https://evil.example.com", path)).await;
         assert_eq!(stranger.header("access-control-allow-origin"), "");
     }
-    let refused = client
-        .request(Method::GET, "/v1/online")
-        .header("Origin", origin);
-    let refused = send(refused).await;
-    assert_refused(&refused, 401, "a page can read the error");
+    let instance = Instance::start(&super::settings_with_credentials()).await;
+    let request = instance.client().request(Method::GET, "/livez");
+    let answer = send(request.header("Origin", origin)).await;
+    assert_eq!(answer.header("access-control-allow-origin"), "");
+}
+
+fn assert_preflight_allows_the_api(answer: &Answer) {
+    let headers = answer.header("access-control-allow-headers");
+    let headers = headers.to_ascii_lowercase();
+    for header in ["authorization", "content-type", "last-event-id"] {
+        assert!(headers.contains(header), "{headers}");
+    }
+    let methods = answer.header("access-control-allow-methods");
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+        assert!(methods.split(',').any(|each| each == method), "{methods}");
+    }
+    let max_age = answer.header("access-control-max-age").parse::<u32>();
+    assert!(max_age.is_ok());
+}
+
+#[tokio::test]
+async fn a_page_can_read_the_error_and_its_headers() {
+    let origin = "https://app.example.com";
+    let settings = super::settings_with_credentials().with("PRESENCE_CORS_ORIGINS", origin);
+    let instance = Instance::start(&settings).await;
+    let request = instance.client().request(Method::GET, "/v1/online");
+    let refused = send(request.header("Origin", origin)).await;
+    assert_refused(&refused, 401, "no credential");
     assert_eq!(refused.header("access-control-allow-origin"), origin);
     let exposed = refused
         .header("access-control-expose-headers")
         .to_ascii_lowercase();
     assert!(exposed.contains("retry-after") && exposed.contains("www-authenticate"));
-    let instance = Instance::start(&super::settings_with_credentials()).await;
-    let none = instance
-        .client()
-        .request(Method::GET, "/livez")
-        .header("Origin", origin);
-    assert_eq!(send(none).await.header("access-control-allow-origin"), "");
 }
 
 /// Error reporters and tracers add headers to every call of a page.

@@ -45,9 +45,10 @@ async fn status(
     // A stream does not end, so its body is not read.
     let response = request.send().await.expect("an answer");
     let (status, headers) = (response.status(), response.headers().clone());
-    let body = match status.is_success() {
-        true => String::new(),
-        false => response.text().await.expect("a body"),
+    let body = if status.is_success() {
+        String::new()
+    } else {
+        response.text().await.expect("a body")
     };
     Answer {
         status,
@@ -56,15 +57,10 @@ async fn status(
     }
 }
 
-async fn each_caller_may_make_exactly_its_calls(store: Store) {
-    let cluster = Cluster::with(
-        store,
-        settings_with_credentials().with("PRESENCE_RATE_LIMIT", "off"),
-    )
-    .await;
-    let client = cluster.client();
-    let watching = |watch: Value| token(&with(claims("bob"), "watch", watch));
-    let callers = [
+/// The callers: a name, a credential, and the expected status of each call.
+fn callers() -> [(&'static str, Option<String>, [u16; CALLS.len()]); 10] {
+    let bob_watching = |watch: Value| token(&with(claims("bob"), "watch", watch));
+    [
         ("no credential", None, [401; 9]),
         (
             "alice",
@@ -74,27 +70,27 @@ async fn each_caller_may_make_exactly_its_calls(store: Store) {
         ("bob", Some(token(&claims("bob"))), [403; 9]),
         (
             "bob with an empty watch list",
-            Some(watching(json!([]))),
+            Some(bob_watching(json!([]))),
             [403; 9],
         ),
         (
             "bob who watches carol",
-            Some(watching(json!(["carol"]))),
+            Some(bob_watching(json!(["carol"]))),
             [403; 9],
         ),
         (
             "bob who watches alice",
-            Some(watching(json!(["carol", "alice"]))),
+            Some(bob_watching(json!(["carol", "alice"]))),
             [403, 403, 403, 200, 200, 403, 403, 403, 403],
         ),
         (
             "bob who watches all users",
-            Some(watching(json!("*"))),
+            Some(bob_watching(json!("*"))),
             [403, 403, 403, 200, 200, 200, 200, 200, 200],
         ),
         (
             "bob who watches a user named *",
-            Some(watching(json!(["*"]))),
+            Some(bob_watching(json!(["*"]))),
             [403; 9],
         ),
         (
@@ -107,8 +103,17 @@ async fn each_caller_may_make_exactly_its_calls(store: Store) {
             Some(WRITE_KEY.to_owned()),
             [200, 200, 200, 403, 403, 403, 403, 403, 403],
         ),
-    ];
-    for (caller, credential, expected) in callers {
+    ]
+}
+
+async fn each_caller_may_make_exactly_its_calls(store: Store) {
+    let cluster = Cluster::with(
+        store,
+        settings_with_credentials().with("PRESENCE_RATE_LIMIT", "off"),
+    )
+    .await;
+    let client = cluster.client();
+    for (caller, credential, expected) in callers() {
         for (each, expected) in CALLS.into_iter().zip(expected) {
             let answer = status(&client, each, credential.as_deref()).await;
             let what = format!("{caller}: {} {}", each.0, each.1);
