@@ -26,6 +26,7 @@ mod departures;
 mod events;
 mod faults;
 mod generated;
+mod guides;
 mod histories;
 mod hostile;
 mod lifecycle;
