@@ -23,6 +23,7 @@ mod browser;
 mod bytes;
 mod clients;
 mod departures;
+mod documents;
 mod events;
 mod faults;
 mod generated;
