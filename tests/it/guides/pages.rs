@@ -6,7 +6,7 @@ use super::{KEY, program_in_python, settings, token, token_for};
 use crate::browser::{Browser, Page};
 use crate::client::{Client, User, send};
 use crate::cluster::{Cluster, Store};
-use crate::instance::Instance;
+use crate::instance::{Instance, Settings};
 use crate::process::Process;
 use crate::redis_server::free_port;
 use crate::sse::Stream;
@@ -215,6 +215,70 @@ async fn a_page_replaces_a_token_that_has_expired() {
     assert_eq!(send(gone).await.status, 200);
     sees(&["dora"]).await;
     scene.browser.quit().await;
+}
+
+/// A page of another origin, and a service without credentials that allows that origin.
+async fn open_service() -> (Page, Browser, Instance) {
+    let page = Page::empty().await;
+    let settings = Settings::new().with("PRESENCE_CORS_ORIGINS", page.origin());
+    let instance = Instance::start(&settings).await;
+    let browser = Browser::start().await;
+    browser.open(page.origin()).await;
+    (page, browser, instance)
+}
+
+#[tokio::test]
+async fn the_browser_drops_a_beacon_of_json_to_another_origin() {
+    let (_page, browser, instance) = open_service().await;
+    let client = instance.client();
+    for user in ["alice", "bob"] {
+        client.connect(user).await;
+    }
+    let base = client.base();
+    let script = format!(
+        "const users = '{base}/v1/users/';
+         const json = new Blob(['{{}}'], {{ type: 'application/json' }});
+         navigator.sendBeacon(users + 'alice/disconnect', json);
+         navigator.sendBeacon(users + 'bob/disconnect', '{{}}');"
+    );
+    browser.run(&script).await;
+    eventually_true("the beacon of text arrives", async || {
+        !client.user("bob").await.online
+    })
+    .await;
+    assert!(client.user("alice").await.online);
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn six_streams_over_http_1_hold_up_every_ping_of_a_browser() {
+    let (_page, browser, instance) = open_service().await;
+    let base = instance.client().base().to_owned();
+    let script = format!(
+        "window.opened = 0;
+         window.streams = Array.from({{ length: 6 }}, () => new EventSource('{base}/v1/events'));
+         for (const stream of streams) stream.onopen = () => opened++;"
+    );
+    browser.run(&script).await;
+    eventually_true("six streams are open", async || {
+        browser.run("return opened").await == 6
+    })
+    .await;
+    let script = format!(
+        "window.answered = false;
+         fetch('{base}/v1/users/alice/ping', {{ method: 'POST' }}).then(() => (answered = true));"
+    );
+    browser.run(&script).await;
+    // The service answers others meanwhile.
+    instance.client().ping("bob").await;
+    assert!(!instance.client().user("alice").await.online);
+    assert_eq!(browser.run("return answered").await, false);
+    browser.run("streams[0].close()").await;
+    eventually_true("the ping gets through", async || {
+        browser.run("return answered").await == true
+    })
+    .await;
+    browser.quit().await;
 }
 
 /// The table of the guide: the state of an `EventSource` at its first error.
