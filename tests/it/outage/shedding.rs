@@ -3,17 +3,27 @@
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::pingers::{PROMISE, assert_refused};
 use super::scene::all_ready;
 use crate::client::{Client, crowd, try_send};
 use crate::instance::{Instance, Settings};
+use crate::process::Signal;
 use crate::redis_server::RedisServer;
 use crate::wait::{eventually, eventually_true};
 
-/// Callers at once; several times as many as may wait.
+/// Callers at once; several times as many as may wait for a silent Redis.
 const CALLERS: usize = 5_000;
+
+/// How many of them come first, at one moment; more than may wait for a silent Redis.
+const FIRST: usize = 3_000;
+
+/// How long the first may take to put their requests into the sockets of an instance that stands still.
+const SENDING: Duration = Duration::from_secs(1);
+
+/// Longer than Redis may answer nobody before it counts as silent, and shorter than anybody waits for it.
+const SILENT: Duration = Duration::from_millis(600);
 
 /// How much more memory may be held after the last round than after the first.
 const GROWTH: f64 = 1.25;
@@ -27,6 +37,17 @@ struct Crowd {
     /// Refused because Redis did not answer.
     unreachable: usize,
     took: Duration,
+}
+
+impl Crowd {
+    fn and(self, other: Self) -> Self {
+        Self {
+            answered: self.answered + other.answered,
+            turned_away: self.turned_away + other.turned_away,
+            unreachable: self.unreachable + other.unreachable,
+            took: self.took.max(other.took),
+        }
+    }
 }
 
 /// Pings for everyone at once.
@@ -53,6 +74,27 @@ async fn everyone_pings(client: &Client, users: &[String]) -> Crowd {
     crowd
 }
 
+/// Freezes Redis and pings for everyone. The first find an instance that stands still until all have come, so that it
+/// has to deal with all of them at one moment, however slow this machine is.
+async fn everyone_pings_in_vain(
+    redis: &RedisServer,
+    instance: &Instance,
+    users: &[String],
+) -> Crowd {
+    let client = instance.client();
+    instance.send(Signal::Stop);
+    redis.freeze();
+    let (first, others) = users.split_at(FIRST);
+    let (mut first, others) = tokio::join!(everyone_pings(&client, first), async {
+        sleep(SENDING).await;
+        instance.send(Signal::Continue);
+        sleep(SILENT).await;
+        everyone_pings(&client, others).await
+    });
+    first.took = first.took.saturating_sub(SENDING);
+    first.and(others)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_before_a_frozen_redis_is_refused_at_once_and_costs_no_memory() {
     let redis = RedisServer::start().await;
@@ -66,8 +108,7 @@ async fn a_crowd_before_a_frozen_redis_is_refused_at_once_and_costs_no_memory() 
         async || {
             redis.thaw();
             all_ready(std::slice::from_ref(&client)).await;
-            redis.freeze();
-            let crowd = everyone_pings(&client, &users).await;
+            let crowd = everyone_pings_in_vain(&redis, &instance, &users).await;
             (crowd.turned_away > 0).then_some(crowd)
         },
     )
