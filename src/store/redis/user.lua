@@ -20,7 +20,7 @@ else
   local score = not next(connections) and redis.call('ZSCORE', KEYS[1], ARGV[6])
   if score then
     local time, number = parts(score)
-    time = redis.call('ZSCORE', KEYS[5], ARGV[6]) or time
+    time = held_deadline(ARGV[6]) or time
     seen = math.max(seen, time - grant(number))
   end
 end

@@ -288,6 +288,7 @@ impl<'a> Latest<'a> {
                 break;
             }
         }
+        at = self.prolonged(pinged, deadline, at);
         for pause in self.pauses_since(pinged) {
             if pause.from.less(HEARTBEAT) <= at && at < pause.swept {
                 why = Some(HELD);
@@ -306,6 +307,16 @@ impl<'a> Latest<'a> {
             deadline,
             latest: at.plus(LATE),
             why,
+        }
+    }
+
+    /// When a departure that is held until a moment is held to at the latest: other pauses may have been part of that.
+    fn prolonged(&self, pinged: Timestamp, deadline: Timestamp, until: Timestamp) -> Timestamp {
+        let pauses = self.pauses_since(pinged).iter();
+        let met = pauses.filter(|pause| pause.from.less(HEARTBEAT) <= until);
+        match (until > deadline, met.count()) {
+            (true, 2..) => until.plus(HOLD),
+            _ => until,
         }
     }
 
