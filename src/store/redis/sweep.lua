@@ -3,7 +3,7 @@
 -- for each user                     ARGV[6] how long last-seen is kept, in ms; 0 for not at all
 --   the user's key                  then for each user
 --   the user's connections            userId
---   when the user was seen
+-- the generations of last-seen times
 -- Returns how many ms after its deadline each departure was announced.
 --
 -- Another instance may have swept the same users since they were found due, they may have come back,
@@ -37,22 +37,20 @@ end
 
 local events, lateness = {}, {}
 
-local function depart(user, connections_key, seen_key, last_seen, deadline)
+local function depart(user, connections_key, last_seen, deadline)
   redis.call('ZREM', KEYS[1], user)
   redis.call('DEL', connections_key)
   -- A connection that was closed since may have been alive later than the last to expire.
-  last_seen = math.min(math.max(last_seen, tonumber(redis.call('GET', seen_key)) or 0), now)
-  if ARGV[6] ~= '0' then
-    redis.call('SET', seen_key, last_seen, 'PX', ARGV[6])
-  end
+  local field, spread = place_of(user)
+  last_seen = math.min(math.max(last_seen, last_seen_of(field, spread, last_seen)), now)
+  keep_last_seen(now, field, spread, last_seen, tonumber(ARGV[6]))
   events[#events + 1] = 'e ' .. now .. ' ' .. last_seen .. ' ' .. user
   -- Not yet due is who lost their key to somebody else, or before the clock was set back.
   lateness[#lateness + 1] = math.max(now - deadline, 0)
 end
 
 for i = 7, #ARGV do
-  local user, key = ARGV[i], KEYS[3 * i - 13]
-  local connections_key, seen_key = KEYS[3 * i - 12], KEYS[3 * i - 11]
+  local user, key, connections_key = ARGV[i], KEYS[2 * i - 6], KEYS[2 * i - 5]
   local score = redis.call('PEXPIRETIME', key) < 0 and redis.call('ZSCORE', KEYS[1], user)
   local held, was_prolonged = held_deadline(user)
   local time, number = parts(score or 0)
@@ -62,7 +60,7 @@ for i = 7, #ARGV do
     local last_seen, deadline, hold, is_prolonged = departure(user, connections, time, held, number)
     if hold <= now or was_prolonged then
       redis.call('ZREM', KEYS[5], user)
-      depart(user, connections_key, seen_key, last_seen, deadline)
+      depart(user, connections_key, last_seen, deadline)
     else
       redis.call('ZADD', KEYS[5], (held or deadline) + (is_prolonged and 0.5 or 0), user)
       redis.call('ZADD', KEYS[1], 'XX', hold + number / 4096, user)
