@@ -14,7 +14,7 @@
 local GENERATIONS = KEYS[#KEYS]
 
 -- The most times in a hash. Redis stores up to 128 as a listpack by default.
-local MOST_IN_BUCKET = 64
+local MOST_IN_BUCKET = 100
 
 -- How many hashes a generation has; each step multiplies by 4.
 local FEWEST_BUCKETS = 16
@@ -133,7 +133,7 @@ local function keep_last_seen(now, field, spread, at, retention)
   end
   local generation = open_generation(now, retention)
   local bucket = bucket_of(generation, spread)
-  if redis.call('HSET', bucket, field, string.format('%.0f', at - generation.began)) == 0 then
+  if redis.call('HSET', bucket, field, at - generation.began) == 0 then
     return
   end
   local times = redis.call('HLEN', bucket)
