@@ -1,7 +1,11 @@
 //! What a token says about its user, once its signature is known to be good. A refusal names the claim.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
+use strsim::damerau_levenshtein;
 
 use super::verifying::Refused;
 use super::{Watch, unix_now};
@@ -23,6 +27,9 @@ pub(super) struct Rules {
     audience: Option<String>,
 }
 
+/// The names of the claims that mean something here.
+const NAMES: [&str; 6] = ["sub", "exp", "nbf", "iss", "aud", "watch"];
+
 /// The claims that mean something here, of any type; null is as good as none.
 #[derive(Deserialize)]
 pub(super) struct Claims {
@@ -32,6 +39,9 @@ pub(super) struct Claims {
     iss: Option<Value>,
     aud: Option<Value>,
     watch: Option<Value>,
+    /// The claims of others.
+    #[serde(flatten)]
+    others: BTreeMap<String, IgnoredAny>,
 }
 
 /// Who may see whom, and until when.
@@ -52,6 +62,7 @@ impl Rules {
 
     /// Judges the claims of a token with a good signature.
     pub(super) fn accept(&self, claims: Claims) -> Result<Accepted, Refused> {
+        check_names(claims.others.keys())?;
         let user = user_of(claims.sub)?;
         let watch = watch_of(claims.watch)?;
         self.check_issuer(claims.iss)?;
@@ -95,6 +106,43 @@ impl Rules {
             false => Err(Refused("aud: it does not name the expected audience")),
         }
     }
+}
+
+/// Fails where the name of a claim is one of ours misspelt: without that claim the token would mean something else.
+fn check_names<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), Refused> {
+    for name in names {
+        if let Some(meant) = NAMES.iter().find(|known| is_misspelt(name, known)) {
+            return Err(Refused(match *meant {
+                "sub" => "sub: its name is misspelt in the token; it is sub, in lower case",
+                "exp" => "exp: its name is misspelt in the token; it is exp, in lower case",
+                "nbf" => "nbf: its name is misspelt in the token; it is nbf, in lower case",
+                "iss" => "iss: its name is misspelt in the token; it is iss, in lower case",
+                "aud" => "aud: its name is misspelt in the token; it is aud, in lower case",
+                _ => "watch: its name is misspelt in the token; it is watch, in lower case",
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `name` is `known` in another case or, where that is long enough, with one letter too many, one too few, or
+/// two changed round. Another letter in place of one makes a word of its own, such as batch.
+fn is_misspelt(name: &str, known: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    if name == known {
+        return true;
+    }
+    let is_transposed = || {
+        let sorted = |text: &str| {
+            let mut letters = text.as_bytes().to_vec();
+            letters.sort_unstable();
+            letters
+        };
+        sorted(&name) == sorted(known)
+    };
+    known.len() > 3
+        && damerau_levenshtein(&name, known) == 1
+        && (name.len() != known.len() || is_transposed())
 }
 
 fn user_of(sub: Option<Value>) -> Result<UserId, Refused> {
