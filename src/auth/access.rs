@@ -53,6 +53,7 @@ impl Access {
             };
             return Err(InvalidSetting::new(variable, why));
         }
+        access.check_together()?;
         if !closed {
             warn_of_the_open_door(access.is_open_mode());
         }
