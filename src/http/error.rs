@@ -110,7 +110,7 @@ pub(crate) enum Error {
     #[error("this instance has no memory left for the call; try again")]
     Overloaded,
     #[error(
-        "the request line and the header fields are larger than 16 KiB; \
+        "the request line and the header fields are larger than 16 KiB, or more than 100 fields on HTTP/1; \
          POST /v1/events and POST /v1/online take long lists of ids in their bodies"
     )]
     HeadTooLarge,
@@ -209,10 +209,15 @@ impl Error {
     }
 }
 
-/// A bad id, cursor, limit, query or JSON, none or too many ids.
+/// An id, the cursor, the limit, the query or the body is not valid; `detail` names what is wrong.
 #[derive(IntoResponses)]
 #[response(status = 400, content_type = "application/problem+json")]
 pub(crate) struct BadRequest(#[allow(dead_code)] Problem);
+
+/// The `Host` header is missing, is there more than once, or is no host.
+#[derive(IntoResponses)]
+#[response(status = 400, content_type = "application/problem+json")]
+pub(super) struct BadHost(#[allow(dead_code)] Problem);
 
 /// No token or key came with the call, or it is not valid; `detail` says which.
 #[derive(IntoResponses)]
@@ -258,6 +263,11 @@ pub(crate) struct BodyTooLarge(#[allow(dead_code)] Problem);
 #[derive(IntoResponses)]
 #[response(status = 408, content_type = "application/problem+json")]
 pub(crate) struct BodyTimeout(#[allow(dead_code)] Problem);
+
+/// The request line and the header fields are larger than 16 KiB. `POST /v1/events` takes a long list in its body.
+#[derive(IntoResponses)]
+#[response(status = 431, content_type = "application/problem+json")]
+pub(super) struct HeadTooLarge(#[allow(dead_code)] Problem);
 
 /// The body was not sent as JSON.
 #[derive(IntoResponses)]

@@ -41,7 +41,7 @@ fn error(operation: &str, status: &str) -> Option<Error> {
             field: "lastEventId",
             why: "it is not UTF-8",
         },
-        ("400", _) => Error::Host("there are several of it"),
+        ("400", _) => Error::Host("it is there more than once"),
         ("401", _) => Error::NoCredential,
         ("403", "connect" | "ping" | "disconnect") => Error::MayNotActFor(alice),
         ("403", "getUser") => Error::MayNotSee(alice),
@@ -54,6 +54,7 @@ fn error(operation: &str, status: &str) -> Option<Error> {
         ("415", _) => Error::UnsupportedMediaType,
         ("429", "streamEvents" | "streamEventsOf") => Error::TooManyStreams(Full::InAll),
         ("429", _) => Error::TooManyCalls(Duration::from_secs(1)),
+        ("431", _) => Error::HeadTooLarge,
         ("503", _) => Error::StoreUnreachable(String::new()),
         _ => return None,
     })

@@ -46,6 +46,19 @@ async fn a_head_of_more_than_16_kib_is_refused_by_a_problem_document() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_of_too_many_fields_is_refused_for_that() {
+    let instance = Instance::start(&Settings::new()).await;
+    let mut request = instance.client().request(Method::GET, "/livez");
+    for number in 0..120 {
+        request = request.header(format!("X-{number}"), "y");
+    }
+    let answer = request.send().await.expect("an answer");
+    assert_eq!(answer.status(), 431);
+    let body = answer.text().await.expect("a body");
+    assert!(body.contains("more than 100 fields"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kept_connection_gives_its_buffers_back_and_serves_on() {
     let instance = Instance::start(&Settings::new()).await;
     let connect = || TcpStream::connect(instance.address()).expect("it accepts");
