@@ -355,9 +355,9 @@ pub(crate) async fn method_not_allowed() -> Error {
     Error::MethodNotAllowed
 }
 
-/// A panic ends its own request only.
-pub(crate) fn panicked(cause: Box<dyn Any + Send>) -> Response {
+/// What a panic is to the client; it ends its own request only.
+pub(crate) fn panicked(cause: Box<dyn Any + Send>) -> Error {
     let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| cause.downcast_ref::<String>().cloned());
-    Error::Internal(text.unwrap_or_else(|| "a panic".to_owned())).into_response()
+    Error::Internal(text.unwrap_or_else(|| "a panic".to_owned()))
 }

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::http::{Request, Response};
-use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -190,11 +189,11 @@ fn answering(
             open: Some(place.begin(share)),
         };
         let answer = match (has_room, is_too_large) {
-            (false, _) => ready(Error::Overloaded.into_response()).boxed(),
+            (false, _) => ready(host.front.refusal(Error::Overloaded)).boxed(),
             (true, true) => ready(host.front.refusal(Error::HeadTooLarge)).boxed(),
             (true, false) => host.front.answer(Request::from_parts(head, body)),
         };
-        Answering::new(answer, asked, &host.room, HTTP2_PART)
+        Answering::new(answer, asked, &host, HTTP2_PART)
     })
 }
 
