@@ -54,7 +54,7 @@ pub(crate) const SWEEP_BATCH: usize = 1_000;
 ///    [`SHORTEST_OUTAGE`] and at most [`OUTAGE`], is an outage for a connection that was granted
 ///    these. The departure of a user whose connections met one that they could not absorb is held
 ///    once, until each of them had one ping interval and a margin to come back, as it was granted.
-///    Meanwhile the user is announced, and reads say that it is offline.
+///    Where other outages take of that time, it is prolonged, within a bound. Meanwhile the user is announced, and reads say that it is offline.
 /// 6. From the closing of a connection until 10 s later its pings are refused.
 ///
 /// Every method may be called by any number of callers and instances at once, and a caller may die
@@ -115,6 +115,10 @@ impl Store {
     /// The store that `config` names. Redis is not waited for: calls fail until it is reached.
     pub fn open(config: &Config) -> Result<Self, InvalidSetting> {
         let Some(url) = &config.redis.url else {
+            if config.redis.ca_file.is_some() {
+                let why = "has no effect without REDIS_URL, which is not set";
+                return Err(InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why));
+            }
             let store = MemoryStore::new(Lifetimes::of(config));
             return Ok(Self::Memory(Arc::new(store)));
         };

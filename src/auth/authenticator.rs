@@ -45,6 +45,9 @@ impl Authenticator {
             if !is_local && !auth.allow_anonymous {
                 return Err(unprotected(config, address));
             }
+        }
+        auth.check_dependent_settings()?;
+        if !requires_credential {
             warn_of_anonymous_access(auth.is_open_mode());
         }
         Ok(Self {

@@ -1,7 +1,11 @@
 //! Checks the claims of a token whose signature is valid. Each error names the claim.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
+use strsim::damerau_levenshtein;
 
 use super::error::Error;
 use super::token::{Token, Watch, unix_now};
@@ -23,6 +27,9 @@ pub(super) struct ClaimRules {
     audience: Option<String>,
 }
 
+/// The names of the claims that the service reads.
+const NAMES: [&str; 6] = ["sub", "exp", "nbf", "iss", "aud", "watch"];
+
 /// The claims that the service reads, of any type. `null` counts as absent.
 #[derive(Deserialize)]
 pub(super) struct Claims {
@@ -32,6 +39,9 @@ pub(super) struct Claims {
     iss: Option<Value>,
     aud: Option<Value>,
     watch: Option<Value>,
+    /// All other claims.
+    #[serde(flatten)]
+    others: BTreeMap<String, IgnoredAny>,
 }
 
 impl ClaimRules {
@@ -45,6 +55,7 @@ impl ClaimRules {
 
     /// Accepts the claims of a token with a valid signature, or says which claim is wrong.
     pub(super) fn accept(&self, claims: Claims) -> Result<Token, Error> {
+        check_names(claims.others.keys())?;
         let user = parse_sub(claims.sub)?;
         let watch = parse_watch(claims.watch)?;
         self.check_issuer(claims.iss)?;
@@ -95,6 +106,43 @@ impl ClaimRules {
             ))
         }
     }
+}
+
+/// Fails if the name of a claim is a misspelt name of ours: without that claim, the token would mean something else.
+fn check_names<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), Error> {
+    for name in names {
+        if let Some(meant) = NAMES.iter().find(|known| is_misspelt(name, known)) {
+            return Err(Error::BadCredential(match *meant {
+                "sub" => "sub: the name of this claim is misspelt in the token",
+                "exp" => "exp: the name of this claim is misspelt in the token",
+                "nbf" => "nbf: the name of this claim is misspelt in the token",
+                "iss" => "iss: the name of this claim is misspelt in the token",
+                "aud" => "aud: the name of this claim is misspelt in the token",
+                _ => "watch: the name of this claim is misspelt in the token",
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `name` is `known` in another case or, for a `known` of four letters or more, with one letter added, one
+/// letter missing, or two letters swapped. A replaced letter can make a word with a meaning of its own, such as `batch`.
+fn is_misspelt(name: &str, known: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    if name == known {
+        return true;
+    }
+    let is_transposed = || {
+        let sorted = |text: &str| {
+            let mut letters = text.as_bytes().to_vec();
+            letters.sort_unstable();
+            letters
+        };
+        sorted(&name) == sorted(known)
+    };
+    known.len() > 3
+        && damerau_levenshtein(&name, known) == 1
+        && (name.len() != known.len() || is_transposed())
 }
 
 fn parse_sub(sub: Option<Value>) -> Result<UserId, Error> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
+use super::invalid_setting::InvalidSetting;
 use super::secret::Secret;
 
 /// The credentials that callers may use.
@@ -94,6 +95,43 @@ impl AuthConfig {
     /// only.
     pub fn is_open_mode(&self) -> bool {
         !self.has_credentials() && !self.allow_anonymous
+    }
+
+    /// Fails if a setting has no effect without another setting that is missing.
+    pub(crate) fn check_dependent_settings(&self) -> Result<(), InvalidSetting> {
+        let accepts_tokens =
+            self.jwt_secret.is_some() || self.jwt_public_key.is_some() || self.jwks_url.is_some();
+        let token_keys = "PRESENCE_JWT_SECRET, PRESENCE_JWT_PUBLIC_KEY or PRESENCE_JWKS_URL";
+        let has_issuer = self.jwt_issuer.is_some();
+        let has_audience = self.jwt_audience.is_some();
+        let has_ca_file = self.jwks_ca_file.is_some();
+        let has_jwks_url = self.jwks_url.is_some();
+        for (variable, is_set, has_effect, needed) in [
+            (
+                "PRESENCE_JWT_ISSUER",
+                has_issuer,
+                accepts_tokens,
+                token_keys,
+            ),
+            (
+                "PRESENCE_JWT_AUDIENCE",
+                has_audience,
+                accepts_tokens,
+                token_keys,
+            ),
+            (
+                "PRESENCE_JWKS_CA_FILE",
+                has_ca_file,
+                has_jwks_url,
+                "PRESENCE_JWKS_URL",
+            ),
+        ] {
+            if is_set && !has_effect {
+                let why = format!("has no effect without {needed}, which is not set");
+                return Err(InvalidSetting::new(variable, why));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -92,7 +92,7 @@ pub(crate) enum Error {
     #[error("this instance has no memory left for the call; try again")]
     Overloaded,
     #[error(
-        "the request line and the header fields are larger than 16 KiB; \
+        "the request line and the header fields are larger than 16 KiB, or more than 100 fields on HTTP/1; \
          POST /v1/events and POST /v1/online take long lists of ids in their bodies"
     )]
     HeadTooLarge,
@@ -197,10 +197,15 @@ fn auth_problem_type(error: &AuthError) -> ProblemType {
     }
 }
 
-/// A bad id, cursor, limit, query or JSON, none or too many ids.
+/// An id, the cursor, the limit, the query or the body is not valid; `detail` names what is wrong.
 #[derive(IntoResponses)]
 #[response(status = 400, content_type = "application/problem+json")]
 pub(crate) struct BadRequest(#[allow(dead_code)] Problem);
+
+/// The `Host` header is missing, is there more than once, or is no host.
+#[derive(IntoResponses)]
+#[response(status = 400, content_type = "application/problem+json")]
+pub(super) struct BadHost(#[allow(dead_code)] Problem);
 
 /// No token or key came with the call, or it is not valid; `detail` says which.
 #[derive(IntoResponses)]
@@ -246,6 +251,11 @@ pub(crate) struct BodyTooLarge(#[allow(dead_code)] Problem);
 #[derive(IntoResponses)]
 #[response(status = 408, content_type = "application/problem+json")]
 pub(crate) struct BodyTimeout(#[allow(dead_code)] Problem);
+
+/// The request line and the header fields are larger than 16 KiB. `POST /v1/events` takes a long list in its body.
+#[derive(IntoResponses)]
+#[response(status = 431, content_type = "application/problem+json")]
+pub(super) struct HeadTooLarge(#[allow(dead_code)] Problem);
 
 /// The body was not sent as JSON.
 #[derive(IntoResponses)]
@@ -324,9 +334,9 @@ pub(crate) async fn method_not_allowed() -> Error {
     Error::MethodNotAllowed
 }
 
-/// A panic ends its own request only.
-pub(crate) fn panicked(cause: Box<dyn Any + Send>) -> Response {
+/// What a panic is to the client; it ends its own request only.
+pub(crate) fn panicked(cause: Box<dyn Any + Send>) -> Error {
     let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| cause.downcast_ref::<String>().cloned());
-    Error::Internal(text.unwrap_or_else(|| "a panic".to_owned())).into_response()
+    Error::Internal(text.unwrap_or_else(|| "a panic".to_owned()))
 }

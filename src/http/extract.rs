@@ -1,5 +1,6 @@
 //! Outside bytes become domain types here, or a refusal that names the field.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,6 +19,7 @@ use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use tokio::time::timeout;
 
 use super::error::Error;
+use super::query::shown_name;
 use crate::model::{InvalidUserId, UserId};
 
 /// The largest body of a call about one user, in bytes.
@@ -31,6 +33,9 @@ const LINGER_BYTES: u64 = 8 * 1_024 * 1_024;
 
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much is repeated of each end of a long explanation, in characters.
+const SHOWN_END: usize = 120;
 
 /// What the paths about one user begin with; the user follows, up to the next slash.
 pub(crate) const USERS_PATH: &str = "/v1/users/";
@@ -176,11 +181,27 @@ fn explain<T: DeserializeOwned>(body: &[u8]) -> Error {
         Ok(_) => (".".to_owned(), reader.end().err()),
         Err(error) => (error.path().to_string(), Some(error.into_inner())),
     };
-    let path = if path == "." { "body" } else { &path };
+    // The path is a question mark where no name could be read.
+    let path = match &*path {
+        "." | "?" => Cow::Borrowed("body"),
+        path => shown_name(path),
+    };
     match why {
-        Some(why) => Error::Json(format!("{path}: {why}")),
+        Some(why) => Error::Json(format!("{path}: {}", shortened(why.to_string()))),
         None => Error::Body,
     }
+}
+
+/// The same text without its middle where it is long: it repeats a name or a value of the body, and then says what is
+/// expected and where.
+fn shortened(text: String) -> String {
+    let characters = text.chars().count();
+    if characters <= 2 * SHOWN_END {
+        return text;
+    }
+    let begin = text.chars().take(SHOWN_END);
+    let end = text.chars().skip(characters - SHOWN_END);
+    begin.chain(['…']).chain(end).collect()
 }
 
 /// A text of a list, read as the user id that it should be: there may be a thousand.
@@ -211,6 +232,14 @@ impl<'de> Deserialize<'de> for ListedUser {
 
         deserializer.deserialize_str(AnyText)
     }
+}
+
+/// Reads a list that may be left out. Null is refused: a client that has no list yet must not be taken for one that
+/// asks about everyone.
+pub(super) fn listed_users<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<ListedUser>>, D::Error> {
+    Vec::deserialize(deserializer).map(Some)
 }
 
 /// Checks a list of at least one and at most `limit` user ids.

@@ -55,8 +55,8 @@ impl Front {
         Self { guard, ..self }
     }
 
-    /// The answer to what could not be read as a request. A page may read it, whatever its origin, which is not
-    /// known: it says nothing but that.
+    /// The answer where no handler gave one: to what could not be read as a request, after a panic, or without
+    /// memory. A page may read it, whatever its origin: it says nothing else.
     pub(crate) fn refusal(&self, error: Error) -> Response {
         let mut response = error.into_response();
         let every_page = self.is_for_pages.then(|| HeaderValue::from_static("*"));

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use super::error::Error;
 
-/// How much of an unknown name its refusal repeats, in characters.
+/// How much of a name its refusal repeats, in characters.
 const SHOWN_NAME: usize = 64;
 
 /// The parameters of a query in their order: the name decoded, the value as it was sent.
@@ -57,9 +57,18 @@ pub(crate) fn keep_once<T>(
 }
 
 /// The refusal of a parameter of a call that takes only `known`.
-pub(crate) fn unknown(name: &str, known: &'static [&'static str]) -> Error {
-    let name = name.chars().take(SHOWN_NAME).collect();
+pub(super) fn unknown(name: &str, known: &'static [&'static str]) -> Error {
+    let name = shown_name(name).into_owned();
     Error::UnknownParameter { name, known }
+}
+
+/// A name of the request as a refusal repeats it: its beginning, in quotes where it is empty.
+pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(SHOWN_NAME) {
+        _ if name.is_empty() => Cow::Borrowed("\"\""),
+        Some((end, _)) => Cow::Borrowed(&name[..end]),
+        None => Cow::Borrowed(name),
+    }
 }
 
 /// The call takes no query; whatever is in it is refused by name.

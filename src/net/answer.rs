@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 use axum::Error as BodyError;
 use axum::body::{Body, HttpBody};
 use axum::http::Response;
-use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, CatchUnwind};
@@ -20,6 +19,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 
+use super::host::Host;
 use super::http2_places::OpenRequest;
 use super::room::{Room, Share};
 use super::talk::{InProgress, Talk};
@@ -201,7 +201,7 @@ pub(super) struct Answering {
     answer: CatchUnwind<AssertUnwindSafe<BoxFuture<'static, Response<Body>>>>,
     /// Until there is an answer.
     asked: Option<Asked>,
-    room: Arc<Room>,
+    host: Arc<Host>,
     part: usize,
 }
 
@@ -210,13 +210,13 @@ impl Answering {
     pub(super) fn new(
         answer: BoxFuture<'static, Response<Body>>,
         asked: Asked,
-        room: &Arc<Room>,
+        host: &Arc<Host>,
         part: usize,
     ) -> Self {
         Self {
             answer: AssertUnwindSafe(answer).catch_unwind(),
             asked: Some(asked),
-            room: Arc::clone(room),
+            host: Arc::clone(host),
             part,
         }
     }
@@ -227,9 +227,9 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = ready!(self.answer.poll_unpin(context));
-        let response = answer.unwrap_or_else(panicked);
+        let response = answer.unwrap_or_else(|cause| self.host.front.refusal(panicked(cause)));
         match self.asked.take() {
-            Some(asked) => Poll::Ready(Ok(Answer::to(asked, response, &self.room, self.part))),
+            Some(asked) => Poll::Ready(Ok(Answer::to(asked, response, &self.host, self.part))),
             None => Poll::Pending,
         }
     }
@@ -237,14 +237,15 @@ impl Future for Answering {
 
 impl Answer {
     /// The answer in parts of at most `part` bytes; a refusal where there is no room for it.
-    fn to(asked: Asked, response: Response<Body>, room: &Room, part: usize) -> Response<Self> {
+    fn to(asked: Asked, response: Response<Body>, host: &Host, part: usize) -> Response<Self> {
+        let overloaded = || host.front.refusal(Error::Overloaded);
         let response = match &asked.body {
-            Some(body) if body.is_too_much() => Error::Overloaded.into_response(),
+            Some(body) if body.is_too_much() => overloaded(),
             _ => response,
         };
-        let (mut response, rest, share) = match begun(response, room, part) {
+        let (mut response, rest, share) = match begun(response, &host.room, part) {
             Some(begun) => begun,
-            None => (Error::Overloaded.into_response(), Bytes::new(), None),
+            None => (overloaded(), Bytes::new(), None),
         };
         if let Some(progress) = &asked.progress {
             let end = response.extensions_mut().remove::<StreamEnd>();

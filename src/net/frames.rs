@@ -7,6 +7,11 @@ const PREFACE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 9;
 
 const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+
+/// The flag of the last frame of a head.
+const END_HEADERS: u8 = 4;
 
 /// Follows what a client sends, frame by frame.
 #[derive(Debug)]
@@ -17,6 +22,8 @@ pub(super) struct Frames {
     /// How many bytes come before the next header.
     left: usize,
     is_data: bool,
+    /// The bytes of the head whose frames have begun and not ended.
+    head: usize,
 }
 
 impl Default for Frames {
@@ -26,6 +33,7 @@ impl Default for Frames {
             filled: 0,
             left: PREFACE_BYTES,
             is_data: false,
+            head: 0,
         }
     }
 }
@@ -48,13 +56,22 @@ impl Frames {
             self.filled += count;
             bytes = &bytes[count..];
             if self.filled == HEADER_BYTES {
-                let [high, middle, low, kind, ..] = self.header;
+                let [high, middle, low, kind, flags, ..] = self.header;
                 self.left = u32::from_be_bytes([0, high, middle, low]) as usize;
                 self.is_data = kind == DATA;
+                self.head = match kind {
+                    HEADERS | CONTINUATION if flags & END_HEADERS == 0 => self.head + self.left,
+                    _ => 0,
+                };
                 self.filled = 0;
             }
         }
         data
+    }
+
+    /// How many bytes there are of a head that has not ended, which waits for its last frame.
+    pub(super) fn unfinished_head(&self) -> usize {
+        self.head
     }
 }
 
@@ -81,6 +98,26 @@ mod tests {
             let mut frames = Frames::default();
             let data: usize = all.chunks(piece).map(|bytes| frames.pass(bytes)).sum();
             assert_eq!(data, 103, "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_unfinished_until_its_last_frame_begins() {
+        let frame = |length: u8, kind: u8, flags: u8| {
+            let header = [0, 0, length, kind, flags, 0, 0, 0, 1];
+            [&header[..], &vec![0; length.into()]].concat()
+        };
+        let mut frames = Frames::default();
+        for (bytes, unfinished) in [
+            (vec![0; PREFACE_BYTES], 0),
+            (frame(50, HEADERS, END_HEADERS), 0),
+            (frame(50, HEADERS, 0), 50),
+            (frame(60, CONTINUATION, 0), 110),
+            (frame(70, CONTINUATION, END_HEADERS), 0),
+            (frame(70, DATA, 0), 0),
+        ] {
+            frames.pass(&bytes);
+            assert_eq!(frames.unfinished_head(), unfinished);
         }
     }
 }

@@ -31,7 +31,7 @@ use super::refusal::refuse;
 use super::seat::{Outside, Told, answer_apart};
 use super::socket::Socket;
 use super::talk::{Judged, Talk};
-use crate::http::error::{Error, panicked};
+use crate::http::error::Error;
 
 /// Where streams are opened.
 const EVENTS_PATH: &str = "/v1/events";
@@ -229,11 +229,16 @@ fn answering(
         let answer = if head_bytes(&request) > BUFFER_BYTES {
             ready(refusal_of_head(&host)).boxed()
         } else if is_for_a_stream {
-            told(answer_apart(&host, request), Arc::clone(&leaving)).boxed()
+            told(
+                answer_apart(&host, request),
+                Arc::clone(&host),
+                Arc::clone(&leaving),
+            )
+            .boxed()
         } else {
             host.front.answer(request)
         };
-        Answering::new(answer, asked, &host.room, HTTP1_PART)
+        Answering::new(answer, asked, &host, HTTP1_PART)
     })
 }
 
@@ -263,13 +268,20 @@ fn may_leave_hyper(request: &Request<Incoming>) -> bool {
 }
 
 /// The answer of a task of its own, unless that takes the connection.
-async fn told(telling: oneshot::Receiver<Told>, leaving: Leaving) -> axum::response::Response {
+async fn told(
+    telling: oneshot::Receiver<Told>,
+    host: Arc<Host>,
+    leaving: Leaving,
+) -> axum::response::Response {
     match telling.await {
         Ok(Told::Answer(answer)) => answer,
         Ok(Told::Leave(door)) => {
             *leaving.lock() = Some(door);
             pending().await
         }
-        Err(_) => panicked(Box::new("the task that opens a stream ended")),
+        Err(_) => {
+            let why = "the task that opens a stream ended".to_owned();
+            host.front.refusal(Error::Internal(why))
+        }
     }
 }

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::http::{Request, Response};
-use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -40,7 +39,11 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 const MOST_STREAMS: u32 = 100;
 
 /// The largest head, uncompressed.
-const HEAD_BYTES: u32 = 16 * 1_024;
+pub(super) const HEAD_BYTES: usize = 16 * 1_024;
+
+/// How large a head may be to be refused by a problem document. h2 answers one that is larger by a bare 431, or ends
+/// the connection; nor does it take a target of 64 KiB.
+pub(super) const MOST_READ_OF_HEAD: usize = 72 * 1_024;
 
 /// What clients may send of bodies before they are read: on one stream, and on all of a connection.
 const STREAM_WINDOW: u32 = 64 * 1_024;
@@ -92,7 +95,7 @@ pub(super) async fn serve(
         return;
     };
     let talk = Talk::http2();
-    let socket = Socket::new(stream, early, Arc::clone(&talk)).of_frames();
+    let socket = Socket::new(stream, early, Arc::clone(&talk)).of_frames(Arc::clone(&host.room));
     let waits = Waits::default();
     let service = answering(&host, &talk, &waits, &place);
     let connection = protocol(waits).serve_connection(TokioIo::new(socket), service);
@@ -144,7 +147,7 @@ fn protocol(waits: Waits) -> http2::Builder<Waits> {
         .keep_alive_interval(PROBE_INTERVAL)
         .keep_alive_timeout(PROBE_TIMEOUT)
         .max_concurrent_streams(MOST_STREAMS)
-        .max_header_list_size(HEAD_BYTES)
+        .max_header_list_size(MOST_READ_OF_HEAD as u32)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER);
@@ -168,7 +171,14 @@ fn answering(
     service_fn(move |request: Request<Incoming>| {
         let in_progress = talk.asked();
         let progress = waits.next();
-        let share = host.room.bulk(REQUEST_BYTES + bytes_to_keep(&request));
+        let is_too_large = head_bytes(&request) > HEAD_BYTES;
+        // What is refused is not kept.
+        let kept = if is_too_large {
+            0
+        } else {
+            bytes_to_keep(&request)
+        };
+        let share = host.room.bulk(REQUEST_BYTES + kept);
         let has_room = share.is_some();
         let (head, body) = request.into_parts();
         let (body, of_body) = counted(body, &host.room, &talk, true);
@@ -178,11 +188,12 @@ fn answering(
             progress: Some(progress),
             open: Some(place.begin(share)),
         };
-        let answer = match has_room {
-            true => host.front.answer(Request::from_parts(head, body)),
-            false => ready(Error::Overloaded.into_response()).boxed(),
+        let answer = match (has_room, is_too_large) {
+            (false, _) => ready(host.front.refusal(Error::Overloaded)).boxed(),
+            (true, true) => ready(host.front.refusal(Error::HeadTooLarge)).boxed(),
+            (true, false) => host.front.answer(Request::from_parts(head, body)),
         };
-        Answering::new(answer, asked, &host.room, HTTP2_PART)
+        Answering::new(answer, asked, &host, HTTP2_PART)
     })
 }
 

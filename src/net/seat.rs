@@ -87,7 +87,9 @@ pub(super) fn answer_apart(
     let version = request.version();
     request.extensions_mut().insert(seat.clone());
     let answer = AssertUnwindSafe(host.front.answer(request)).catch_unwind();
-    let answer = answer.map(|answer| answer.unwrap_or_else(panicked));
+    let of_panic = Arc::clone(host);
+    let refusal = move |cause| of_panic.front.refusal(panicked(cause));
+    let answer = answer.map(|answer| answer.unwrap_or_else(refusal));
     tokio::spawn(answer_and_write(Arc::clone(host), seat, version, answer));
     telling
 }

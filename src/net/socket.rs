@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::frames::Frames;
+use super::http2::{HEAD_BYTES, MOST_READ_OF_HEAD};
+use super::room::{Room, Share};
 use super::talk::Talk;
 
 /// A connection, what was read of it before hyper had it, and what is known of it.
@@ -19,7 +21,29 @@ pub(super) struct Socket {
     early: Bytes,
     talk: Arc<Talk>,
     /// On HTTP/2.
-    frames: Option<Frames>,
+    http2: Option<Heads>,
+}
+
+/// What a connection of HTTP/2 sends of heads.
+#[derive(Debug)]
+struct Heads {
+    frames: Frames,
+    room: Arc<Room>,
+    /// Room for a head that is too large, of which h2 keeps what it has read until the last frame.
+    share: Option<Share>,
+}
+
+impl Heads {
+    /// Follows what is read. How many bytes of it are of bodies; `None` where there is no room for a long head.
+    fn pass(&mut self, bytes: &[u8]) -> Option<usize> {
+        let bodies = self.frames.pass(bytes);
+        match (self.frames.unfinished_head() > HEAD_BYTES, &self.share) {
+            (false, _) => self.share = None,
+            (true, None) => self.share = Some(self.room.bulk(MOST_READ_OF_HEAD)?),
+            (true, Some(_)) => {}
+        }
+        Some(bodies)
+    }
 }
 
 impl Socket {
@@ -28,14 +52,21 @@ impl Socket {
             stream,
             early,
             talk,
-            frames: None,
+            http2: None,
         }
     }
 
     /// The same, where HTTP/2 is spoken: what is sent of bodies is no talk.
-    pub(super) fn of_frames(self) -> Self {
-        let frames = Some(Frames::default());
-        Self { frames, ..self }
+    pub(super) fn of_frames(self, room: Arc<Room>) -> Self {
+        let heads = Heads {
+            frames: Frames::default(),
+            room,
+            share: None,
+        };
+        Self {
+            http2: Some(heads),
+            ..self
+        }
     }
 
     /// The connection, and what was read of it and not yet by hyper.
@@ -59,11 +90,15 @@ impl AsyncRead for Socket {
             Pin::new(&mut self.stream).poll_read(context, buffer)
         };
         let new = &buffer.filled()[filled..];
-        let bodies = self.frames.as_mut().map_or(0, |frames| frames.pass(new));
-        if self.talk.heard(new.len(), bodies) {
-            return read;
-        }
-        let why = "the client sends too much that is no request";
+        let bodies = match &mut self.http2 {
+            None => Some(0),
+            Some(heads) => heads.pass(new),
+        };
+        let why = match bodies {
+            Some(bodies) if self.talk.heard(new.len(), bodies) => return read,
+            Some(_) => "the client sends too much that is no request",
+            None => "there is no room for a long head",
+        };
         Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)))
     }
 }

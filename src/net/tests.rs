@@ -150,6 +150,21 @@ async fn a_panic_ends_its_own_request_only() {
     assert!(fine.starts_with("HTTP/1.1 200 "), "{fine}");
 }
 
+/// A page that may call reads what happened, also where no handler answered.
+#[tokio::test]
+async fn a_page_may_read_the_answer_to_a_panic() {
+    let router = Router::new().route("/", get(async || -> &str { panic!("secret cause") }));
+    let front = Front::new(router, None).for_pages(true);
+    let address = serving(vec![Worker::new(Handle::current(), front)]).await;
+    let mut client = TcpStream::connect(address).await.expect("it accepts");
+    let broken = ask(&mut client, "/").await;
+    assert!(broken.starts_with("HTTP/1.1 500 "), "{broken}");
+    assert!(
+        broken.contains("access-control-allow-origin: *"),
+        "{broken}"
+    );
+}
+
 async fn fill_with(address: SocketAddr, count: usize, request: &[u8]) -> Vec<TcpStream> {
     let mut clients = Vec::new();
     for _ in 0..count {

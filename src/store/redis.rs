@@ -190,7 +190,7 @@ impl RedisStore {
             .key(self.keys.connections(user))
             .key(self.keys.closed(user))
             .key(&self.keys.shortened)
-            .key(self.keys.seen(user));
+            .key(&self.keys.last_seen);
         leave
             .arg(user.as_str())
             .arg(connection)
@@ -206,7 +206,7 @@ impl RedisStore {
         let mut read = self.about_connections(&self.scripts.user);
         read.key(self.keys.user(user))
             .key(self.keys.connections(user))
-            .key(self.keys.seen(user));
+            .key(&self.keys.last_seen);
         read.arg(user.as_str());
         let answer: Vec<Value> = self.link.script(&read).await?;
         replies::user_state(answer)

@@ -42,7 +42,7 @@ fn error(operation: &str, status: &str) -> Option<Error> {
             field: "lastEventId",
             why: "it is not UTF-8",
         },
-        ("400", _) => Error::Host("there are several of it"),
+        ("400", _) => Error::Host("it is there more than once"),
         ("401", _) => AuthError::NoCredential.into(),
         ("403", "connect" | "ping" | "disconnect") => AuthError::WriteDenied(alice).into(),
         ("403", "getUser") => AuthError::ReadDenied(alice).into(),
@@ -55,6 +55,7 @@ fn error(operation: &str, status: &str) -> Option<Error> {
         ("415", _) => Error::UnsupportedMediaType,
         ("429", "streamEvents" | "streamEventsOf") => Error::TooManyStreams(Full::InAll),
         ("429", _) => AuthError::RateLimited(Duration::from_secs(1)).into(),
+        ("431", _) => Error::HeadTooLarge,
         ("503", _) => Error::StoreUnreachable(String::new()),
         _ => return None,
     })

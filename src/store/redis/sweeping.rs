@@ -158,10 +158,10 @@ impl RedisStore {
         for user in users {
             sweep
                 .key(self.keys.user(user))
-                .key(self.keys.connections(user))
-                .key(self.keys.seen(user));
+                .key(self.keys.connections(user));
             sweep.arg(user.as_str());
         }
+        sweep.key(&self.keys.last_seen);
         self.link.script(&sweep).await
     }
 
