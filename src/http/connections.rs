@@ -4,6 +4,7 @@
 
 mod answer;
 mod event_writer;
+mod farewell;
 mod frames;
 mod gathering;
 mod hang_up;
@@ -38,7 +39,7 @@ use self::idle::Idle;
 pub(crate) use self::room::Room;
 pub(super) use self::seat::Seat;
 use self::spread::Spread;
-use super::Front;
+use super::{Admission, Front};
 use crate::telemetry::{Metrics, OpenConnection};
 
 /// What the kernel may hold for a reader that is slow, and of a request that waits, in bytes; Linux doubles it. By
@@ -86,6 +87,7 @@ pub(crate) struct Connections {
     /// Dropped when all connections are to end.
     drain: watch::Sender<()>,
     places: Places,
+    admission: Arc<Admission>,
     metrics: Arc<Metrics>,
 }
 
@@ -128,6 +130,7 @@ impl Connections {
         most: u32,
         keep_alive: Duration,
         room: &Arc<Room>,
+        admission: &Arc<Admission>,
         metrics: Arc<Metrics>,
     ) -> Self {
         if let Err(error) = tune(&listener) {
@@ -138,6 +141,7 @@ impl Connections {
             let host = Host {
                 front: worker.front,
                 room: Arc::clone(room),
+                admission: Arc::clone(admission),
                 keep_alive,
                 http1: http1::protocol(),
                 drain: draining.clone(),
@@ -154,6 +158,7 @@ impl Connections {
                 free: Arc::new(Semaphore::new(most as usize)),
                 reported: None,
             },
+            admission: Arc::clone(admission),
             metrics,
         }
     }
@@ -208,6 +213,7 @@ impl Connections {
     pub(crate) async fn finished(self) {
         drop(self.listener);
         drop(self.drain);
+        self.admission.end();
         // Each holds its place until it has ended.
         let _ = self.places.free.acquire_many(self.places.most).await;
     }
