@@ -93,6 +93,6 @@ async fn a_client_that_closes_its_writing_side_is_told_why_it_gets_no_stream() {
     let request = "GET /v1/events?nothing=1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut stream = half_closed(&instance, request).await;
     let mut text = String::new();
-    read_until(&mut stream, &mut text, "unknown").await;
+    read_until(&mut stream, &mut text, "no such query parameter").await;
     assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
 }

@@ -14,9 +14,12 @@ const PRIORITY: u8 = 2;
 pub(super) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-pub(super) const GOAWAY: u8 = 7;
+const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const DATA: u8 = 0;
+
+/// Why a client is told to go that asks for nothing (RFC 9113, section 7).
+const ENHANCE_YOUR_CALM: [u8; 4] = [0, 0, 0, 0xb];
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -116,6 +119,19 @@ pub(super) fn flood(mut connection: TcpStream, what: &[u8], most: usize) -> (boo
     };
     let _ = connection.shutdown(std::net::Shutdown::Both);
     (ended, reader.join().expect("no panic"))
+}
+
+/// Whether a GOAWAY with this reason is among the frames.
+pub(super) fn was_told_to_be_calm(mut frames: &[u8]) -> bool {
+    while let [a, b, c, kind, _, _, _, _, _, ..] = *frames {
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        let payload = frames.get(9..9 + length).unwrap_or_default();
+        if kind == GOAWAY && payload.get(4..8) == Some(&ENHANCE_YOUR_CALM) {
+            return true;
+        }
+        frames = frames.get(9 + length..).unwrap_or_default();
+    }
+    false
 }
 
 /// Reads what there is, answers probes, and looks whether a request was reset or the connection closed.
