@@ -1,15 +1,14 @@
 //! The way of an event: store, bus, hub, streams.
 //!
-//! [`Bus`] is the one writer of the [`Hub`], [`Streams`] opens what reads from it, and [`Sweeper`]
-//! makes the events that nobody's call makes.
+//! [`Bus`] is the one writer of the [`Hub`], and [`Streams`] opens what reads from it.
 
 mod ages;
 mod bus;
 mod capacity;
 mod chosen;
 mod cursor;
+mod doorbell;
 mod everyone;
-mod expiry;
 mod failures;
 mod frame;
 mod hub;
@@ -31,7 +30,7 @@ mod waiting;
 pub use self::bus::Bus;
 pub use self::capacity::Full;
 pub use self::cursor::Cursor;
-pub use self::expiry::{Doorbell, Sweeper};
+pub use self::doorbell::Doorbell;
 pub use self::hub::Hub;
 pub(crate) use self::hub::TICK;
 pub use self::limits::Limits;
@@ -40,5 +39,5 @@ pub use self::payload::{
     UserOffline, UserOnline,
 };
 pub use self::refusal::StreamRefusal;
-pub use self::stream::{Credential, EventStream, Interest, StreamEnd};
+pub use self::stream::{EventStream, Interest, StreamEnd};
 pub use self::streams::{OpenError, StreamRequest, Streams};

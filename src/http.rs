@@ -1,25 +1,25 @@
 //! HTTP: the route table, and what the handlers share.
 
 mod admission;
-mod auth;
-mod batch;
-mod connections;
+mod bulk;
 mod cors;
 mod docs;
-mod documents;
-mod error;
+pub(crate) mod error;
 mod events;
+mod extract;
 mod front;
 mod guard;
 mod health;
-mod input;
 mod json_line;
 mod online;
+mod openapi;
 mod parts;
+mod permissions;
 mod problem;
 mod query;
 mod refused_stream;
 mod response_headers;
+mod state;
 mod users;
 
 use std::sync::Arc;
@@ -33,41 +33,19 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 pub(crate) use self::admission::Admission;
-pub(crate) use self::auth::Access;
-pub(crate) use self::batch::Batch;
-pub(crate) use self::connections::{Connections, Room, Worker};
-use self::documents::ApiDocument;
+pub(crate) use self::bulk::Batch;
 use self::error::{method_not_allowed, not_found};
 pub(crate) use self::front::Front;
 use self::guard::Guard;
+use self::openapi::ApiDocument;
+pub use self::state::AppState;
 use crate::config::{Config, Switch};
-use crate::events::Streams;
-use crate::presence::PresenceService;
-use crate::telemetry::{Metrics, request_span, request_spans_are_seen};
-
-/// What every handler may use.
-#[derive(Clone, Debug)]
-pub struct AppState {
-    /// The calls about one user.
-    pub presence: Arc<PresenceService>,
-    /// The calls about many.
-    pub(crate) batch: Batch,
-    /// The streams.
-    pub streams: Arc<Streams>,
-    /// Whose turn it is to open one.
-    pub(crate) admission: Arc<Admission>,
-    /// The counters.
-    pub metrics: Arc<Metrics>,
-    /// The settings.
-    pub config: Arc<Config>,
-    /// Who may come in.
-    pub(crate) access: Arc<Access>,
-}
+use crate::telemetry::{request_span, request_spans_are_seen};
 
 /// All routes of the service, once for each of `states`.
 pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) -> Vec<Front> {
     let (api, document) = api().split_for_parts();
-    let mut all = api.merge(documents::routes(&document));
+    let mut all = api.merge(openapi::routes(&document));
     if config.docs == Switch::On {
         all = all.merge(docs::routes());
     }
@@ -127,6 +105,6 @@ fn api() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics));
-    documents::finish(api.get_openapi_mut());
+    openapi::finish(api.get_openapi_mut());
     api
 }

@@ -1,10 +1,5 @@
 //! What the service knows and does, without HTTP and without Redis.
 
-mod connection_id;
-mod event;
-mod timestamp;
-mod user_id;
-
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +7,9 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
-pub use self::connection_id::{ConnectionId, InvalidConnectionId};
-pub use self::event::{Entry, Epoch, Position, PresenceEvent, Reason, Transition};
-pub use self::timestamp::{Timestamp, millis};
-pub use self::user_id::{InvalidUserId, UserId};
-use crate::store::{Closing, Left, PageCursor, Store, StoreError, Touched, UserState};
+use crate::model::{Closing, Left, PageCursor, Touched, UserState};
+use crate::model::{ConnectionId, UserId};
+use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, PING};
 
 /// How long a readiness check waits for the store.

@@ -11,17 +11,17 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
+use crate::auth::Access;
 use crate::config::{Config, InvalidSetting};
-use crate::events::{Bus, Doorbell, Hub, Limits, Streams, Sweeper};
-use crate::http::{
-    Access, Admission, AppState, Batch, Connections, Room, Worker, fronts, metrics_front,
-};
+use crate::events::{Bus, Doorbell, Hub, Limits, Streams};
+use crate::http::{Admission, AppState, Batch, fronts, metrics_front};
 use crate::memory_budget::MemoryBudget;
-use crate::open_files::{self, TooFewFiles};
+use crate::net::fd_limit::{self, TooFewFiles};
+use crate::net::{Connections, Room, Worker, WorkerThreads};
 use crate::presence::PresenceService;
 use crate::store::Store;
+use crate::sweeper::Sweeper;
 use crate::telemetry::Metrics;
-use crate::workers::WorkerThreads;
 
 /// The part of the drain time over which streams are ended; the rest is for them to be flushed.
 const STREAM_DRAIN: f64 = 0.8;
@@ -112,7 +112,7 @@ impl Server {
         let store = Arc::new(Store::open(&config)?);
         let limits = Limits::of(&config, memory);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), limits));
-        let connections = open_files::connections(config.connections, WorkerThreads::runtimes())?;
+        let connections = fd_limit::connections(config.connections, WorkerThreads::runtimes())?;
         let connections = memory.connections(connections);
         let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
         config.access.streams = config.access.streams.min(beside_calls as usize);

@@ -1,27 +1,30 @@
 //! Where presence lives: the contract every store keeps, and the two that keep it.
 
-mod answers;
 mod backoff;
 mod gate;
 mod lifetimes;
 mod memory;
 mod redis;
+mod signal;
+mod swept;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
-pub use self::answers::{
-    Announced, Closing, History, Left, Page, PageCursor, Refusal, Signal, Swept, Touched, UserState,
-};
 pub(crate) use self::backoff::Backoff;
 use self::gate::Gate;
 pub use self::lifetimes::Lifetimes;
 pub use self::memory::MemoryStore;
 pub use self::redis::RedisStore;
+pub use self::signal::Signal;
+pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
-use crate::presence::{ConnectionId, Epoch, Position, Timestamp, UserId, millis};
+use crate::model::{
+    Announced, Closing, ConnectionId, Epoch, History, Left, Page, PageCursor, Position, Refusal,
+    Timestamp, Touched, UserId, UserState,
+};
 
 /// When no sweep has run for longer than this, that is an outage for every connection, whatever it
 /// was granted.
@@ -51,7 +54,7 @@ pub(crate) const SWEEP_BATCH: usize = 1_000;
 ///    [`SHORTEST_OUTAGE`] and at most [`OUTAGE`], is an outage for a connection that was granted
 ///    these. The departure of a user whose connections met one that they could not absorb is held
 ///    once, until each of them had one ping interval and a margin to come back, as it was granted.
-///    Meanwhile the user is announced, and reads say that it is offline.
+///    Where other outages take of that time, it is prolonged, within a bound. Meanwhile the user is announced, and reads say that it is offline.
 /// 6. From the closing of a connection until 10 s later its pings are refused.
 ///
 /// Every method may be called by any number of callers and instances at once, and a caller may die
@@ -112,6 +115,10 @@ impl Store {
     /// The store that `config` names. Redis is not waited for: calls fail until it is reached.
     pub fn open(config: &Config) -> Result<Self, InvalidSetting> {
         let Some(url) = &config.redis_url else {
+            if config.redis_ca_file.is_some() {
+                let why = "it has no effect without REDIS_URL, which is not set";
+                return Err(InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why));
+            }
             let store = MemoryStore::new(Lifetimes::of(config));
             return Ok(Self::Memory(Arc::new(store)));
         };

@@ -151,6 +151,39 @@ impl AccessConfig {
             || self.api_keys.is_some()
     }
 
+    /// Fails if a setting has no effect without another that is not set: the other was misspelt or forgotten.
+    pub fn check_together(&self) -> Result<(), InvalidSetting> {
+        let takes_tokens =
+            self.jwt_secret.is_some() || self.jwt_public_key.is_some() || self.jwks_url.is_some();
+        let token_keys = "PRESENCE_JWT_SECRET, PRESENCE_JWT_PUBLIC_KEY or PRESENCE_JWKS_URL";
+        for (variable, is_set, has_effect, other) in [
+            (
+                "PRESENCE_JWT_ISSUER",
+                self.jwt_issuer.is_some(),
+                takes_tokens,
+                token_keys,
+            ),
+            (
+                "PRESENCE_JWT_AUDIENCE",
+                self.jwt_audience.is_some(),
+                takes_tokens,
+                token_keys,
+            ),
+            (
+                "PRESENCE_JWKS_CA_FILE",
+                self.jwks_ca_file.is_some(),
+                self.jwks_url.is_some(),
+                "PRESENCE_JWKS_URL",
+            ),
+        ] {
+            if is_set && !has_effect {
+                let why = format!("it has no effect without {other}, which is not set");
+                return Err(InvalidSetting::new(variable, why));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether everyone on this machine may do everything, and nobody else anything: no credential is set, and
     /// anonymous callers are not allowed expressly.
     pub fn is_open_mode(&self) -> bool {

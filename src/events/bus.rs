@@ -8,12 +8,12 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::Cursor;
-use super::expiry::Doorbell;
+use super::doorbell::Doorbell;
 use super::hub::Hub;
 use super::payload::ResetReason;
 use super::ring::Ring;
 use super::streams::Streams;
-use crate::presence::{Entry, Epoch, Position};
+use crate::model::{Entry, Epoch, Position};
 use crate::store::{Backoff, Signal, Store, StoreError, Subscription};
 use crate::telemetry::Metrics;
 

@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 
 use super::shared::Answer;
 use super::snapshot::{Snapshot, Unread};
-use crate::presence::UserId;
-use crate::store::{Announced, Store, StoreError};
+use crate::model::Announced;
+use crate::model::UserId;
+use crate::store::{Store, StoreError};
 
 /// How many users one call asks about, where more than one list is waiting.
 const CALL_USERS: usize = 3_000;

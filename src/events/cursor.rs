@@ -1,7 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::presence::{Epoch, Position};
+use crate::model::{Epoch, Position};
 
 /// The `id` of a message on a stream: up to where its reader knows everything.
 ///

@@ -9,8 +9,9 @@ use tokio::time::timeout;
 
 use super::hub::Hub;
 use super::snapshot::{Snapshot, Unread};
-use crate::presence::{Epoch, Position, PresenceEvent, Transition, UserId};
-use crate::store::{PageCursor, Store, StoreError};
+use crate::model::PageCursor;
+use crate::model::{Epoch, Position, PresenceEvent, Transition, UserId};
+use crate::store::{Store, StoreError};
 
 /// How many users or events one step of a scan asks for.
 const STEP: usize = 1_000;

@@ -11,7 +11,7 @@ use super::payload::{
     EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
     UserOffline, UserOnline,
 };
-use crate::presence::{Epoch, PresenceEvent, Transition, UserId};
+use crate::model::{Epoch, PresenceEvent, Transition, UserId};
 
 /// How long a client waits before it reconnects, in milliseconds: a random time, so that the readers
 /// of an instance that died do not all return in one moment.
@@ -121,7 +121,7 @@ fn block(text: &mut String, name: &str, data: &impl Serialize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::presence::Position;
+    use crate::model::Position;
     use proptest::collection::vec;
     use proptest::prelude::*;
 

@@ -19,7 +19,7 @@ use super::payload::EndReason;
 use super::ring::{Bounds, Ring};
 use super::slot::{Opening, Pushed, Slot};
 use super::waiting::Waiting;
-use crate::presence::{Entry, Epoch, Position, UserId};
+use crate::model::{Entry, Epoch, Position, UserId};
 use crate::telemetry::Metrics;
 
 /// How many streams are handed an event before others get the lock.
@@ -158,7 +158,7 @@ impl Hub {
     }
 
     /// Tells the bus that the history holds what it did not bring, or no more what it brought.
-    pub(super) fn fell_behind(&self) {
+    pub(crate) fn fell_behind(&self) {
         self.behind.notify_one();
     }
 
@@ -169,7 +169,7 @@ impl Hub {
 
     /// Whether `newest`, which the store answered to a question asked after `before` was heard of,
     /// shows that the store lost a part of its history: it can only go on.
-    pub(super) fn went_back(before: Option<(Epoch, Position)>, newest: (Epoch, Position)) -> bool {
+    pub(crate) fn went_back(before: Option<(Epoch, Position)>, newest: (Epoch, Position)) -> bool {
         before.is_some_and(|(epoch, heard)| epoch == newest.0 && newest.1 < heard)
     }
 

@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 
 use super::slot::Slot;
 use super::stream::Interest;
-use crate::presence::UserId;
+use crate::model::UserId;
 
 /// The number of a group.
 pub(super) type GroupId = u64;

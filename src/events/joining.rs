@@ -6,7 +6,7 @@ use super::hub::Hub;
 use super::ring::{NoPlace, Ring};
 use super::slot::Slot;
 use super::{Cursor, frame};
-use crate::presence::{Epoch, Position, Timestamp};
+use crate::model::{Epoch, Position, Timestamp};
 
 /// How many missed events a stream may be handed while it joins, under the lock.
 const JOIN_RANGE: u64 = 256;

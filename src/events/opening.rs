@@ -22,7 +22,7 @@ use super::slot::Slot;
 use super::snapshot::{Snapshot, Unread};
 use super::stream::Interest;
 use super::{Cursor, frame};
-use crate::presence::{Epoch, Position, Timestamp};
+use crate::model::{Epoch, Position, Timestamp};
 use crate::store::{Backoff, Store, StoreError};
 
 /// How long a stream waits for a store that fails before it is ended.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::presence::{Reason, Timestamp, UserId};
+use crate::model::{Reason, Timestamp, UserId};
 
 /// `user.online`: the user's first connection opened.
 #[derive(Debug, Serialize, ToSchema)]

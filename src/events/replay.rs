@@ -12,7 +12,7 @@ use super::hub::Hub;
 use super::joining::{Lost, Place};
 use super::slot::Slot;
 use super::stream::Interest;
-use crate::presence::{Epoch, Position, PresenceEvent, UserId};
+use crate::model::{Epoch, Position, PresenceEvent, UserId};
 
 /// How many entries one block of messages is about.
 const BLOCK: u64 = 128;

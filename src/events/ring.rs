@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::presence::{Entry, Position, PresenceEvent, Timestamp, Transition, UserId};
+use crate::model::{Entry, Position, PresenceEvent, Timestamp, Transition, UserId};
 
 /// How many of the newest messages are kept as bytes, for the streams that join just behind them.
 const FRAMES: usize = 512;
@@ -293,7 +293,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::presence::Position;
+    use crate::model::Position;
     use proptest::collection::vec;
     use proptest::prelude::*;
 

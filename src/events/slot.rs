@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use self::state::{Stage, State, wake};
 use super::index::GroupId;
 use super::payload::EndReason;
-use super::stream::{Credential, Interest};
+use super::stream::Interest;
 use super::waiting::Waiting;
-use crate::presence::Position;
+use crate::model::Credential;
+use crate::model::Position;
 
 /// How many events may wait for a reader before it is cut off. They are shared, so a full queue
 /// costs 128 KiB; at a hundred events a second it gives a reader forty seconds. Where many readers are slow,

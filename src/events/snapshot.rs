@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::hub::Hub;
 use super::slot::Slot;
 use super::{Cursor, frame};
-use crate::presence::{Epoch, Position, UserId};
+use crate::model::{Epoch, Position, UserId};
 
 /// The messages of one snapshot, shared by all who wait for them.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! What a stream is about, and the body of its response.
 
 use std::convert::Infallible;
-use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +11,7 @@ use http_body::{Body, Frame};
 use super::capacity::Place;
 use super::hub::Hub;
 use super::slot::Slot;
-use crate::presence::UserId;
+use crate::model::UserId;
 
 /// Whose events a stream wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +37,6 @@ impl Interest {
             Self::Users(users) => users.binary_search(user).is_ok(),
         }
     }
-}
-
-/// What a stream was opened with, where that can be withdrawn before it expires. The stream then
-/// ends, at the latest with its next keep-alive.
-pub trait Credential: Debug + Send + Sync {
-    /// Whether the credential counts no more.
-    fn is_withdrawn(&self) -> bool;
 }
 
 /// The body of a stream's response. Dropping it closes the stream.

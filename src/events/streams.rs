@@ -15,9 +15,10 @@ use super::limits::Limits;
 use super::opening::{Opener, Start};
 use super::payload::{EndReason, ResetReason};
 use super::slot::Opening;
-use super::stream::{Credential, EventStream, Interest};
+use super::stream::{EventStream, Interest};
 use crate::config::Config;
-use crate::presence::Timestamp;
+use crate::model::Credential;
+use crate::model::Timestamp;
 use crate::store::{Store, StoreError};
 
 /// How much sooner than its age a stream may end, as a part of it, so that streams opened together

@@ -15,9 +15,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use utoipa_swagger_ui::{Config, SwaggerFile, serve};
 
-use super::AppState;
 use super::error::Error;
 use super::parts::in_parts;
+use super::state::AppState;
 
 /// The page loads only its own files, sends requests only to this service, and is part of no other page. Swagger UI
 /// sets styles in its HTML and has its pictures in its style sheet.

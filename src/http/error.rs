@@ -11,14 +11,15 @@ use thiserror::Error;
 use tracing::{debug, error};
 use utoipa::IntoResponses;
 
-use super::auth::Refused;
 use super::json_line::JsonLine;
 use super::problem::{Problem, ProblemType};
 use super::refused_stream::Passing;
 use super::response_headers;
+use crate::auth::Refused;
 use crate::events::{Full, OpenError, StreamRefusal};
-use crate::presence::{InvalidConnectionId, InvalidUserId, UserId};
-use crate::store::{Refusal, StoreError};
+use crate::model::Refusal;
+use crate::model::{InvalidConnectionId, InvalidUserId, UserId};
+use crate::store::StoreError;
 
 /// When a client should try again after the store or the keys were out of reach.
 const RETRY_SOON: Duration = Duration::from_secs(1);
@@ -28,7 +29,7 @@ const RETRY_STREAM: Duration = Duration::from_secs(5);
 
 /// Why a call is refused. Its text is the `detail` of the problem document.
 #[derive(Debug, Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     #[error("userId: {0}")]
     UserId(#[from] InvalidUserId),
     #[error("userId: it is not UTF-8")]
@@ -109,7 +110,7 @@ pub(super) enum Error {
     #[error("this instance has no memory left for the call; try again")]
     Overloaded,
     #[error(
-        "the request line and the header fields are larger than 16 KiB; \
+        "the request line and the header fields are larger than 16 KiB, or more than 100 fields on HTTP/1; \
          POST /v1/events and POST /v1/online take long lists of ids in their bodies"
     )]
     HeadTooLarge,
@@ -208,10 +209,15 @@ impl Error {
     }
 }
 
-/// A bad id, cursor, limit, query or JSON, none or too many ids.
+/// An id, the cursor, the limit, the query or the body is not valid; `detail` names what is wrong.
 #[derive(IntoResponses)]
 #[response(status = 400, content_type = "application/problem+json")]
-pub(super) struct BadRequest(#[allow(dead_code)] Problem);
+pub(crate) struct BadRequest(#[allow(dead_code)] Problem);
+
+/// The `Host` header is missing, is there more than once, or is no host.
+#[derive(IntoResponses)]
+#[response(status = 400, content_type = "application/problem+json")]
+pub(super) struct BadHost(#[allow(dead_code)] Problem);
 
 /// No token or key came with the call, or it is not valid; `detail` says which.
 #[derive(IntoResponses)]
@@ -220,23 +226,23 @@ pub(super) struct BadRequest(#[allow(dead_code)] Problem);
     content_type = "application/problem+json",
     headers(("WWW-Authenticate" = String, description = "`Bearer`, with an error code of RFC 6750 where a credential came"))
 )]
-pub(super) struct Unauthorized(#[allow(dead_code)] Problem);
+pub(crate) struct Unauthorized(#[allow(dead_code)] Problem);
 
 /// The token or key is valid and does not allow this.
 #[derive(IntoResponses)]
 #[response(status = 403, content_type = "application/problem+json")]
-pub(super) struct Forbidden(#[allow(dead_code)] Problem);
+pub(crate) struct Forbidden(#[allow(dead_code)] Problem);
 
 /// `too-many-connections`: the user has as many live connections as are allowed.
 #[derive(IntoResponses)]
 #[response(status = 409, content_type = "application/problem+json")]
-pub(super) struct ConnectRefused(#[allow(dead_code)] Problem);
+pub(crate) struct ConnectRefused(#[allow(dead_code)] Problem);
 
 /// `connection-closed`: the connection was closed less than 10 s ago, and `connect` opens it again.
 /// `too-many-connections`: the user has as many live connections as are allowed.
 #[derive(IntoResponses)]
 #[response(status = 409, content_type = "application/problem+json")]
-pub(super) struct PingRefused(#[allow(dead_code)] Problem);
+pub(crate) struct PingRefused(#[allow(dead_code)] Problem);
 
 /// The user called too often, or too many streams are open; try again after as many seconds as
 /// `Retry-After` says.
@@ -246,22 +252,27 @@ pub(super) struct PingRefused(#[allow(dead_code)] Problem);
     content_type = "application/problem+json",
     headers(("Retry-After" = u32, description = "Seconds"))
 )]
-pub(super) struct TooMany(#[allow(dead_code)] Problem);
+pub(crate) struct TooMany(#[allow(dead_code)] Problem);
 
 /// The body is over 64 KiB, or over 1 MiB where ids are listed.
 #[derive(IntoResponses)]
 #[response(status = 413, content_type = "application/problem+json")]
-pub(super) struct BodyTooLarge(#[allow(dead_code)] Problem);
+pub(crate) struct BodyTooLarge(#[allow(dead_code)] Problem);
 
 /// The body did not arrive within ten seconds.
 #[derive(IntoResponses)]
 #[response(status = 408, content_type = "application/problem+json")]
-pub(super) struct BodyTimeout(#[allow(dead_code)] Problem);
+pub(crate) struct BodyTimeout(#[allow(dead_code)] Problem);
+
+/// The request line and the header fields are larger than 16 KiB. `POST /v1/events` takes a long list in its body.
+#[derive(IntoResponses)]
+#[response(status = 431, content_type = "application/problem+json")]
+pub(super) struct HeadTooLarge(#[allow(dead_code)] Problem);
 
 /// The body was not sent as JSON.
 #[derive(IntoResponses)]
 #[response(status = 415, content_type = "application/problem+json")]
-pub(super) struct UnsupportedMediaType(#[allow(dead_code)] Problem);
+pub(crate) struct UnsupportedMediaType(#[allow(dead_code)] Problem);
 
 /// The store is out of reach; try again after as many seconds as `Retry-After` says.
 #[derive(IntoResponses)]
@@ -270,7 +281,7 @@ pub(super) struct UnsupportedMediaType(#[allow(dead_code)] Problem);
     content_type = "application/problem+json",
     headers(("Retry-After" = u32, description = "Seconds"))
 )]
-pub(super) struct StoreUnreachable(#[allow(dead_code)] Problem);
+pub(crate) struct StoreUnreachable(#[allow(dead_code)] Problem);
 
 impl From<&Error> for Problem {
     fn from(error: &Error) -> Self {
@@ -336,17 +347,17 @@ impl From<Refused> for Error {
     }
 }
 
-pub(super) async fn not_found() -> Error {
+pub(crate) async fn not_found() -> Error {
     Error::NotFound
 }
 
-pub(super) async fn method_not_allowed() -> Error {
+pub(crate) async fn method_not_allowed() -> Error {
     Error::MethodNotAllowed
 }
 
-/// A panic ends its own request only.
-pub(super) fn panicked(cause: Box<dyn Any + Send>) -> Response {
+/// What a panic is to the client; it ends its own request only.
+pub(crate) fn panicked(cause: Box<dyn Any + Send>) -> Error {
     let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| cause.downcast_ref::<String>().cloned());
-    Error::Internal(text.unwrap_or_else(|| "a panic".to_owned())).into_response()
+    Error::Internal(text.unwrap_or_else(|| "a panic".to_owned()))
 }

@@ -13,20 +13,21 @@ use utoipa::openapi::schema::{AnyOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::AppState;
-use super::auth::{Caller, StreamCaller};
-use super::connections::Seat;
-use super::documents::{ListedUserId, UserIdText};
 use super::error::{
-    BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
-    Unauthorized, UnsupportedMediaType,
+    BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, HeadTooLarge, StoreUnreachable,
+    TooMany, Unauthorized, UnsupportedMediaType,
 };
-use super::input::{JsonBody, ListedUser, NoBody, user_ids};
+use super::extract::{JsonBody, ListedUser, NoBody, listed_users, user_ids};
+use super::openapi::{ListedUserId, UserIdText};
+use super::permissions::StreamCaller;
 use super::query::{decoded, keep_once, parameters, unknown};
+use super::state::AppState;
+use crate::auth::Caller;
 use crate::events::{
     Interest, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, StreamRequest,
     UserOffline, UserOnline,
 };
+use crate::net::Seat;
 
 /// How many users a stream can be about, short of everyone.
 const MAX_USERS: usize = 10_000;
@@ -100,7 +101,8 @@ impl ToSchema for EventData {}
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct EventsBody {
     /// Whose events, 1 to 10,000 ids. Everyone's when left out.
-    #[schema(value_type = Option<Vec<UserIdText>>, min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
+    #[serde(default, deserialize_with = "listed_users")]
+    #[schema(value_type = Vec<UserIdText>, required = false, min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
     user_ids: Option<Vec<ListedUser>>,
     /// Whether to begin with who is online now.
     #[serde(default)]
@@ -164,6 +166,7 @@ struct Asked {
         Unauthorized,
         Forbidden,
         TooMany,
+        HeadTooLarge,
         StoreUnreachable,
     )
 )]
@@ -316,6 +319,7 @@ fn asked(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::query::shown_name;
     use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -368,7 +372,7 @@ mod tests {
                 Ok(_) => prop_assert!(good),
                 Err(Error::Query { field, .. }) => prop_assert!(!good && query.contains(field)),
                 Err(Error::UnknownParameter { name, .. }) => {
-                    prop_assert!(!good && parameters(&query).any(|pair| pair.0 == name));
+                    prop_assert!(!good && parameters(&query).any(|pair| shown_name(&pair.0) == name));
                 }
                 Err(other) => prop_assert!(false, "{}", other),
             }

@@ -14,9 +14,10 @@ use futures_util::future::{BoxFuture, ready};
 use tower_service::Service;
 
 use super::error::Error;
+use super::extract::USERS_PATH;
 use super::guard::Guard;
-use super::input::USERS_PATH;
-use super::{AppState, response_headers, users};
+use super::state::AppState;
+use super::{response_headers, users};
 
 /// A router, and a shorter way for pings: nearly every call is one, and the router takes about as long to
 /// find the route of a path with a parameter as the handler takes to answer.
@@ -32,7 +33,7 @@ pub(crate) struct Front {
 
 impl Front {
     /// Sends everything to `router`, but pings, where their handler's state is given, to that.
-    pub(super) fn new(router: Router, pings: Option<Arc<AppState>>) -> Self {
+    pub(crate) fn new(router: Router, pings: Option<Arc<AppState>>) -> Self {
         Self {
             router,
             pings,
@@ -42,7 +43,7 @@ impl Front {
     }
 
     /// The same, where pages of other origins may call if `is_for_pages`.
-    pub(super) fn for_pages(self, is_for_pages: bool) -> Self {
+    pub(crate) fn for_pages(self, is_for_pages: bool) -> Self {
         Self {
             is_for_pages,
             ..self
@@ -54,9 +55,9 @@ impl Front {
         Self { guard, ..self }
     }
 
-    /// The answer to what could not be read as a request. A page may read it, whatever its origin, which is not
-    /// known: it says nothing but that.
-    pub(super) fn refusal(&self, error: Error) -> Response {
+    /// The answer where no handler gave one: to what could not be read as a request, after a panic, or without
+    /// memory. A page may read it, whatever its origin: it says nothing else.
+    pub(crate) fn refusal(&self, error: Error) -> Response {
         let mut response = error.into_response();
         let every_page = self.is_for_pages.then(|| HeaderValue::from_static("*"));
         let headers = response.headers_mut();
@@ -65,7 +66,7 @@ impl Front {
     }
 
     /// Answers; no handler is called before the future is polled.
-    pub(super) fn answer(&self, request: Request<Body>) -> BoxFuture<'static, Response> {
+    pub(crate) fn answer(&self, request: Request<Body>) -> BoxFuture<'static, Response> {
         if let Err(refused) = self.guard.check(&request) {
             let answer = match refused {
                 Error::Host(_) => self.refusal(refused),

@@ -8,10 +8,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{PartialSchema, ToSchema};
 
-use super::AppState;
-use super::auth::SeeingMetrics;
-use super::error::{BadRequest, Error, Forbidden, StoreUnreachable, TooMany, Unauthorized};
+use super::error::{BadHost, Error, Forbidden, StoreUnreachable, TooMany, Unauthorized};
 use super::json_line::JsonLine;
+use super::permissions::SeeingMetrics;
+use super::state::AppState;
 
 /// What the metrics are written in.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,7 +40,7 @@ enum Status {
     security(()),
     responses(
         (status = 200, body = Health, description = "It lives", example = json!({"status": "alive"})),
-        BadRequest,
+        BadHost,
     )
 )]
 pub(super) async fn livez() -> JsonLine<Health> {
@@ -57,7 +57,7 @@ pub(super) async fn livez() -> JsonLine<Health> {
     security(()),
     responses(
         (status = 200, body = Health, description = "The store answers", example = json!({"status": "ready"})),
-        BadRequest,
+        BadHost,
         StoreUnreachable,
     )
 )]
@@ -78,7 +78,7 @@ pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<JsonLin
     security((), ("bearer" = [])),
     responses(
         (status = 200, content_type = "application/openmetrics-text", body = String, description = "All metrics", example = "# HELP presence_streams Open streams.\n# TYPE presence_streams gauge\npresence_streams 1\n# EOF\n"),
-        BadRequest,
+        BadHost,
         Unauthorized,
         Forbidden,
         TooMany,

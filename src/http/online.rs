@@ -10,18 +10,20 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::AppState;
-use super::auth::{Caller, SeeingEveryone};
-use super::documents::UserIdText;
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
 };
-use super::input::{JsonBody, ListedUser, NoBody, user_ids};
+use super::extract::{JsonBody, ListedUser, NoBody, user_ids};
 use super::json_line::JsonLine;
+use super::openapi::UserIdText;
+use super::permissions::SeeingEveryone;
 use super::query::{NoQuery, decoded, keep_once, parameters, unknown};
-use crate::presence::{PresenceService, UserId};
-use crate::store::PageCursor;
+use super::state::AppState;
+use crate::auth::Caller;
+use crate::model::PageCursor;
+use crate::model::UserId;
+use crate::presence::PresenceService;
 
 /// How many users a page names when nothing is asked.
 const DEFAULT_LIMIT: usize = 100;

@@ -171,7 +171,7 @@ problem_types! {
     TooManyCalls(TOO_MANY_REQUESTS, "too-many-calls", "Too many calls"),
     /// As many streams are open as are allowed. Try again after `Retry-After` seconds.
     TooManyStreams(TOO_MANY_REQUESTS, "too-many-streams", "Too many streams"),
-    /// The request line and the header fields are larger than 16 KiB. `POST /v1/events` takes a long list in its body.
+    /// The request line and the header fields are larger than 16 KiB, or more than 100 fields on HTTP/1. `POST /v1/events` takes a long list in its body.
     HeadTooLarge(REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "Head too large"),
     /// The call failed here; the log of the service has the cause.
     InternalError(INTERNAL_SERVER_ERROR, "internal-error", "Internal error"),

@@ -8,11 +8,11 @@ use percent_encoding::percent_decode_str;
 
 use super::error::Error;
 
-/// How much of an unknown name its refusal repeats, in characters.
+/// How much of a name its refusal repeats, in characters.
 const SHOWN_NAME: usize = 64;
 
 /// The parameters of a query in their order: the name decoded, the value as it was sent.
-pub(super) fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+pub(crate) fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -32,7 +32,7 @@ fn decoded_name(name: &str) -> Cow<'_, str> {
 }
 
 /// Decodes a value as forms do, where a plus is a space; bytes that are not UTF-8 are refused.
-pub(super) fn decoded(field: &'static str, value: &str) -> Result<String, Error> {
+pub(crate) fn decoded(field: &'static str, value: &str) -> Result<String, Error> {
     let spaced = value.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
     decoded.map(Cow::into_owned).map_err(|_| Error::Query {
@@ -42,7 +42,7 @@ pub(super) fn decoded(field: &'static str, value: &str) -> Result<String, Error>
 }
 
 /// Keeps the value of a parameter that a query may have once.
-pub(super) fn keep_once<T>(
+pub(crate) fn keep_once<T>(
     place: &mut Option<T>,
     field: &'static str,
     value: T,
@@ -58,13 +58,22 @@ pub(super) fn keep_once<T>(
 
 /// The refusal of a parameter of a call that takes only `known`.
 pub(super) fn unknown(name: &str, known: &'static [&'static str]) -> Error {
-    let name = name.chars().take(SHOWN_NAME).collect();
+    let name = shown_name(name).into_owned();
     Error::UnknownParameter { name, known }
+}
+
+/// A name of the request as a refusal repeats it: its beginning, in quotes where it is empty.
+pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(SHOWN_NAME) {
+        _ if name.is_empty() => Cow::Borrowed("\"\""),
+        Some((end, _)) => Cow::Borrowed(&name[..end]),
+        None => Cow::Borrowed(name),
+    }
 }
 
 /// The call takes no query; whatever is in it is refused by name.
 #[derive(Debug)]
-pub(super) struct NoQuery;
+pub(crate) struct NoQuery;
 
 impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
     type Rejection = Error;

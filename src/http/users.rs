@@ -7,19 +7,19 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::AppState;
-use super::auth::{ActingFor, Disconnecting, Seeing};
-use super::documents::UserIdInPath;
 use super::error::{
     BadRequest, BodyTimeout, BodyTooLarge, ConnectRefused, Error, Forbidden, PingRefused,
     StoreUnreachable, TooMany, Unauthorized,
 };
-use super::input::{NoBody, OptionalJson};
+use super::extract::{NoBody, OptionalJson};
 use super::json_line::{self, JsonLine};
+use super::openapi::UserIdInPath;
+use super::permissions::{ActingFor, Disconnecting, Seeing};
 use super::query::NoQuery;
 use super::response_headers;
-use crate::presence::{ConnectionId, Timestamp, UserId, millis};
-use crate::store::{Closing, Touched};
+use super::state::AppState;
+use crate::model::{Closing, Touched};
+use crate::model::{ConnectionId, Timestamp, UserId, millis};
 
 /// Which connection a call is about. Without a body it is the user's one unnamed connection.
 #[derive(Debug, Default, Deserialize, ToSchema)]

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::presence::millis;
+use crate::model::millis;
 use crate::store::{OUTAGE, SHORTEST_OUTAGE};
 
 /// The settings that decide when things expire and how much is kept.

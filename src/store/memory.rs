@@ -20,11 +20,11 @@ use self::history::Events;
 use self::last_seen::LastSeen;
 use self::outages::Outages;
 use super::lifetimes::Grant;
-use super::{
-    Announced, Closing, History, Left, Lifetimes, Page, PageCursor, Refusal, SWEEP_BATCH, Signal,
-    Swept, Touched, UserState, millis,
+use super::{Lifetimes, SWEEP_BATCH, Signal, Swept};
+use crate::model::{
+    Announced, Closing, History, Left, Page, PageCursor, Refusal, Touched, UserState, millis,
 };
-use crate::presence::{
+use crate::model::{
     ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
 };
 

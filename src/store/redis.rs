@@ -33,12 +33,10 @@ use self::route::Route;
 use self::scripts::Scripts;
 pub(super) use self::subscription::Subscription;
 use super::gate::CALL_TIMEOUT;
-use super::{
-    Announced, Closing, Gate, History, Left, Lifetimes, SHORTEST_OUTAGE, StoreError, Touched,
-    UserState,
-};
+use super::{Gate, Lifetimes, SHORTEST_OUTAGE, StoreError};
 use crate::config::{Config, InvalidSetting, KeyspaceEvents, RedisUrl};
-use crate::presence::{ConnectionId, Position, Timestamp, UserId, millis};
+use crate::model::{Announced, Closing, History, Left, Touched, UserState};
+use crate::model::{ConnectionId, Position, Timestamp, UserId, millis};
 
 /// How many due users a count looks at in one step.
 const COUNT_STEP: usize = 1_000;
@@ -192,7 +190,7 @@ impl RedisStore {
             .key(self.keys.connections(user))
             .key(self.keys.closed(user))
             .key(&self.keys.shortened)
-            .key(self.keys.seen(user));
+            .key(&self.keys.last_seen);
         leave
             .arg(user.as_str())
             .arg(connection)
@@ -208,7 +206,7 @@ impl RedisStore {
         let mut read = self.about_connections(&self.scripts.user);
         read.key(self.keys.user(user))
             .key(self.keys.connections(user))
-            .key(self.keys.seen(user));
+            .key(&self.keys.last_seen);
         read.arg(user.as_str());
         let answer: Vec<Value> = self.link.script(&read).await?;
         replies::user_state(answer)

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::presence::Reason;
+use crate::model::Reason;
 
 /// The upper bounds of the latency buckets, in seconds: from a healthy round trip to the time-out.
 const LATENCY_BUCKETS: [f64; 11] = [

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, media_type, send};
 use crate::instance::{Instance, Settings};
-use signing::Signer;
+pub(crate) use signing::Signer;
 
 /// A secret of the least length that is accepted.
 const SECRET: &str = "0123456789abcdef0123456789abcdef";

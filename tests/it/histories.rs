@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use presence::config::Config;
-use presence::presence::{ConnectionId, Entry, Position, PresenceEvent, UserId};
-use presence::store::{Closing, PageCursor, Store, StoreError};
+use presence::model::{Closing, PageCursor};
+use presence::model::{ConnectionId, Entry, Position, PresenceEvent, UserId};
+use presence::store::{Store, StoreError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};

@@ -1,9 +1,15 @@
 //! The committed OpenAPI document is what the handlers say, and says all that a client has to know.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 
+use reqwest::Method;
 use serde_json::Value;
+
+use crate::client::send;
+use crate::instance::{Instance, Settings};
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
 
@@ -232,4 +238,93 @@ fn the_schema_of_a_stream_is_any_of_its_payloads() {
     let any = any.expect("a list").iter();
     let payloads: BTreeSet<_> = any.map(|each| each["$ref"].to_string()).collect();
     assert_eq!(payloads.len(), 6, "{payloads:?}");
+}
+
+/// What the document shows for a status is what a client gets.
+#[tokio::test]
+async fn the_examples_of_refusals_are_what_the_service_says() {
+    const KEY: &str = "a-key-of-thirty-two-characters-ok";
+    let settings = Settings::new()
+        .with(
+            "PRESENCE_API_KEYS",
+            &format!("all:presence.read+presence.write:{KEY}"),
+        )
+        .with("PRESENCE_JWT_SECRET", "a-secret-of-thirty-two-characters");
+    let instance = Instance::start(&settings).await;
+    let client = instance.client();
+    let document = document();
+    let shown = |path: &str, method: &str, status: u16| {
+        let problem = "/content/application~1problem+json/example";
+        let response = &document["paths"][path][method]["responses"][status.to_string()];
+        let example = response.pointer(problem);
+        example
+            .unwrap_or_else(|| panic!("{method} {path} {status} has no example"))
+            .clone()
+    };
+    let long = "x".repeat(129);
+    let large = " ".repeat(1_100_000);
+    for (path, method, status, target, body) in [
+        (
+            "/v1/users/{userId}",
+            "get",
+            400,
+            &*format!("/v1/users/{long}"),
+            "",
+        ),
+        (
+            "/v1/users/{userId}/connect",
+            "post",
+            400,
+            &*format!("/v1/users/{long}/connect"),
+            "",
+        ),
+        (
+            "/v1/users/{userId}/ping",
+            "post",
+            413,
+            "/v1/users/alice/ping",
+            &*large,
+        ),
+        ("/v1/online", "get", 400, "/v1/online?limit=0", ""),
+        ("/v1/online", "post", 400, "/v1/online", r#"{"userIds":[]}"#),
+        ("/v1/online", "post", 413, "/v1/online", &*large),
+        ("/v1/events", "get", 400, "/v1/events?lastEventId=%ff", ""),
+        (
+            "/v1/events",
+            "get",
+            431,
+            &*format!("/v1/events?userIds={}", "x,".repeat(10_000)),
+            "",
+        ),
+        ("/v1/events", "post", 413, "/v1/events", &*large),
+    ] {
+        let method_name: Method = method.to_uppercase().parse().expect("a method");
+        let request = client.request(method_name, target).bearer_auth(KEY);
+        let request = request.header("content-type", "application/json");
+        let answer = send(request.body(body.to_owned())).await;
+        let said: Value = serde_json::from_str(&answer.body).expect("a problem document");
+        assert_eq!(said, shown(path, method, status), "{method} {target:.60}");
+    }
+    for (what, operation) in operations(&document) {
+        let (method, path) = what.split_once(' ').expect("a method");
+        if operation["responses"]["401"].is_null() || path == "/metrics" {
+            continue;
+        }
+        let method_name: Method = method.to_uppercase().parse().expect("a method");
+        let request = client.request(method_name, &path.replace("{userId}", "alice"));
+        let said: Value =
+            serde_json::from_str(&send(request).await.body).expect("a problem document");
+        assert_eq!(said, shown(path, method, 401), "{what}");
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let mut stream = TcpStream::connect(instance.address()).expect("it accepts");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        let said: Value = serde_json::from_str(body).expect("a problem document");
+        assert_eq!(said, shown(path, "get", 400), "{path}");
+    }
 }

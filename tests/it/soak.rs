@@ -34,10 +34,10 @@ use plan::Phase;
 use readers::{MARKER, Reader, Tale};
 use stage::{HOLD, Stage, TTL};
 
-/// Longer than the silent take to be announced gone once all is well: what an outage delays expiries by, beside the
+/// Longer than the silent take to be announced gone once all is well: what outages delay expiries by, beside the
 /// TTL, which passes meanwhile.
 const SETTLING: Duration =
-    Duration::from_millis((TTL.as_millis() + HOLD.as_millis()) as u64 + 1_000);
+    Duration::from_millis((TTL.as_millis() + 2 * HOLD.as_millis()) as u64 + 1_000);
 
 /// How long readers may take for the last events, the slow ones too.
 const CATCHING_UP: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! The tour of the README, as it is pasted into a terminal.
+//! The tour of the README, as it is pasted into a terminal, and as a script in `examples/`.
 
 use std::path::Path;
 use std::process::Command;
@@ -60,6 +60,25 @@ async fn the_tour_shows_who_is_online() {
     ];
     let bob = [json!(true), json!(true), json!(true), json!(true)];
     assert_eq!(online, alice.iter().chain(&bob).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_script_of_the_tour_makes_the_calls_of_the_readme() {
+    const SCRIPT: &str = include_str!("../../examples/tour.sh");
+    let in_readme = blocks("## Five minutes\n").concat();
+    for call in in_readme.lines().filter(|line| line.starts_with("curl")) {
+        let shown = call.replacen("curl", "show curl -sS", 1);
+        assert!(SCRIPT.contains(&format!("\n{shown}\n")), "{shown}");
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let instance = Instance::start(&Settings::new()).await;
+    let url = format!("URL={}\n", instance.client().base());
+    let lines = printed(&format!("{url}{SCRIPT}"), directory.path()).await;
+    let user: Value = serde_json::from_str(&lines[8]).expect("the last look-up");
+    assert_eq!(user["connections"][0]["connectionId"], "laptop", "{user}");
+    let stream = lines[9..].join("\n");
+    assert!(stream.contains("data: {\"online\":[\"bob\"]}"), "{stream}");
+    assert!(stream.contains("event: presence.ready"), "{stream}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Connect, ping, disconnect and the look at one user: section 2 of the contract.
 
 mod connections;
+mod departed;
 mod expiry;
 mod last_seen;
 mod shortcut;

@@ -1,8 +1,8 @@
 use super::*;
 use crate::config::Config;
 use crate::events::slot::Opening;
-use crate::events::stream::Credential;
 use crate::memory_budget::MemoryBudget;
+use crate::model::Credential;
 use crate::telemetry::Metrics;
 
 #[derive(Debug)]

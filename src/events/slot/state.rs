@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use crate::events::frame::{self, KEEP_ALIVE};
 use crate::events::payload::EndReason;
 use crate::events::waiting::{Waiting, WaitingShare};
-use crate::presence::Position;
+use crate::model::Position;
 
 /// How many bytes one poll hands to the connection at most, to be written with one call.
 const BURST_BYTES: usize = 32 * 1_024;

@@ -3,7 +3,7 @@ use std::task::Waker;
 use super::*;
 use crate::events::Cursor;
 use crate::events::frame;
-use crate::presence::Epoch;
+use crate::model::Epoch;
 
 const GENERATION: u64 = 1;
 

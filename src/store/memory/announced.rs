@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use super::connection::{Connection, Connections};
 use super::outages::Outages;
-use crate::presence::{Timestamp, UserId};
+use crate::model::{Timestamp, UserId};
 
 /// An announced user.
 #[derive(Debug)]
@@ -13,8 +13,7 @@ pub(super) struct Presence {
     pub(super) connections: Connections,
     /// Never after the deadline, unless the departure is held: then when the hold ends.
     look_again: Timestamp,
-    /// Whether the departure is held, which happens once: afterwards nothing but a ping keeps the
-    /// user.
+    /// Whether the departure is held, which happens once.
     held: bool,
 }
 
@@ -95,11 +94,7 @@ impl AnnouncedUsers {
     /// no reason for one.
     pub(super) fn is_gone(&self, user: &UserId, now: Timestamp, outages: &Outages) -> bool {
         self.users.get(user).is_none_or(|presence| {
-            let over = match presence.held {
-                true => presence.look_again,
-                false => presence.connections.end(outages),
-            };
-            !presence.connections.is_online(now) && over < now
+            !presence.connections.is_online(now) && presence.connections.end(outages) < now
         })
     }
 
@@ -112,10 +107,9 @@ impl AnnouncedUsers {
         let was_held = presence.held;
         presence.held = !presence.connections.is_online(now);
         self.held = self.held + usize::from(presence.held) - usize::from(was_held);
-        let look_again = match (was_held, presence.held) {
-            (true, true) => presence.connections.end(outages).min(presence.look_again),
-            (false, true) => presence.connections.end(outages),
-            (_, false) => presence.connections.deadline(),
+        let look_again = match presence.held {
+            true => presence.connections.end(outages),
+            false => presence.connections.deadline(),
         };
         let known = self.due.take(&(presence.look_again, user.clone()));
         // The id that is kept already, since one of this call would take memory of its own.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::presence::{ConnectionId, Timestamp, UserId};
-use crate::store::Closing;
+use crate::model::Closing;
+use crate::model::{ConnectionId, Timestamp, UserId};
 
 /// How long the pings of a closed connection are refused.
 const REFUSED: Duration = Duration::from_secs(10);

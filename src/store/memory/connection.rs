@@ -1,9 +1,9 @@
 //! The connections of an announced user.
 
 use super::outages::Outages;
-use crate::presence::{ConnectionId, Timestamp};
+use crate::model::{Closing, Refusal};
+use crate::model::{ConnectionId, Timestamp};
 use crate::store::lifetimes::Grant;
-use crate::store::{Closing, Refusal};
 
 /// A connection. It has expired when its deadline is before now, and may still come back until
 /// [`Outages::end_of`] is.

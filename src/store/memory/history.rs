@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::mem::size_of;
 
-use crate::presence::{Position, PresenceEvent, Timestamp, UserId};
+use crate::model::{Position, PresenceEvent, Timestamp, UserId};
 
 /// Events that share one piece of memory. Pieces of one size are given back as the history moves
 /// on, and none is ever copied because there are more events.
@@ -102,7 +102,7 @@ pub(super) fn id_bytes(user: &UserId) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::presence::Transition;
+    use crate::model::Transition;
 
     fn event(millis: u64) -> PresenceEvent {
         let position = |millis| Position {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::history::id_bytes;
-use crate::presence::{Timestamp, UserId};
+use crate::model::{Timestamp, UserId};
 
 /// The most bytes of all entries; the oldest are dropped first.
 const MOST_BYTES: u64 = 64 << 20;

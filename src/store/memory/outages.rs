@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::connection::Connection;
-use crate::presence::Timestamp;
+use crate::model::Timestamp;
 use crate::store::SHORTEST_OUTAGE;
 
 /// How many outages are known. Older ones are forgotten, after which a departure may be held for a
@@ -53,7 +53,9 @@ impl Outages {
     }
 
     /// When `connection` cannot come back any more by a ping that an outage delayed: at its deadline, or as long after
-    /// the earliest outage that it did not absorb as its client may need for a ping.
+    /// the earliest outage that it did not absorb as its client may need for a ping. What later outages took of that
+    /// time is given back, until one such time after the deadline or, if the earliest outage outlasted that, until two
+    /// after this outage.
     pub(super) fn end_of(&self, connection: &Connection) -> Timestamp {
         let pinged = connection.pinged();
         let first = self.known.partition_point(|outage| outage.to <= pinged);
@@ -62,7 +64,24 @@ impl Outages {
             .range(first..)
             .take_while(|outage| outage.from < connection.deadline);
         let missed = met.find(|outage| !connection.grant.absorbs(outage.to.since(outage.from)));
-        let held_until = missed.map(|outage| outage.to.plus(connection.grant.hold()));
-        held_until.map_or(connection.deadline, |until| until.max(connection.deadline))
+        let Some(missed) = missed else {
+            return connection.deadline;
+        };
+        let (deadline, hold) = (connection.deadline, connection.grant.hold());
+        let held_until = missed.to.plus(hold);
+        let latest = match deadline < missed.to {
+            true => held_until.plus(hold),
+            false => deadline.plus(hold),
+        };
+        let later = self.known.partition_point(|outage| outage.from < missed.to);
+        let prolonged =
+            self.known
+                .range(later..)
+                .try_fold(held_until, |until, outage| match outage.from < until {
+                    true => Ok(until.plus(outage.to.since(outage.from))),
+                    false => Err(until),
+                });
+        let prolonged = prolonged.unwrap_or_else(|until| until).min(latest);
+        prolonged.max(held_until).max(deadline)
     }
 }

@@ -122,7 +122,7 @@ async fn how_long_nobody_may_sweep_without_an_outage_depends_on_ttl_and_interval
 
 #[tokio::test(start_paused = true)]
 async fn stalls_without_end_hold_a_departure_once() {
-    for pause in [1.6, 2.4, 5.5] {
+    for pause in [1.6, 2.4, 5.5, 7.0, 20.0] {
         let store = store(6.0, 2.5);
         store.connects("silent", "1");
         let began = store.now();
@@ -166,6 +166,26 @@ async fn after_a_stall_those_who_ping_come_back_silently_and_the_others_leave_on
     );
     store.pass(4.0).await;
     assert_eq!(store.told().last().map(String::as_str), Some("-alive"));
+}
+
+/// The bound is two waits of three seconds.
+#[tokio::test(start_paused = true)]
+async fn a_second_stall_takes_nothing_of_a_hold_and_prolongs_it_within_a_bound() {
+    for (stall, prolonged_by) in [(1.0, 1.0), (4.0, 3.0)] {
+        let store = store(6.0, 2.5);
+        for name in ["alive", "silent"] {
+            store.connects(name, "1");
+        }
+        store.stall(30.0).await;
+        store.pass(0.5).await;
+        store.stall(stall).await;
+        store.sweep();
+        assert_eq!(store.pings("alive", "1"), Ok(false));
+        store.pass(3.0 + prolonged_by - 0.5 - stall - 0.2).await;
+        assert_eq!(store.told().len(), 2, "{stall}");
+        store.pass(0.4).await;
+        assert_eq!(store.told(), ["+alive", "+silent", "-silent"], "{stall}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::presence::Timestamp;
+use crate::model::Timestamp;
 
 /// Redis's clock, as well as this instance knows it.
 #[derive(Debug, Default)]

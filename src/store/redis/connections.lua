@@ -68,9 +68,28 @@ local function absorbed_by(ttl, interval)
   return math.max(short, ttl - interval - patience(interval))
 end
 
+-- Until when a departure waits in the end that was to wait for a time after an outage which ended at `ended`. What other
+-- outages took of that time is given back, until one such time after the deadline or, if the outage outlasted that,
+-- until two after the outage.
+local function prolonged(now, ended, wait, deadline)
+  local over = ended + wait
+  for _, outage in ipairs(outages(now)) do
+    local from, to = outage[1], outage[2]
+    if from >= over then
+      break
+    end
+    if from >= ended then
+      over = over + to - from
+    end
+  end
+  local latest = deadline < ended and ended + 2 * wait or deadline + wait
+  return math.max(ended + wait, math.min(over, latest))
+end
+
 -- Until when the departure of a connection with this deadline waits: for its interval and a margin after the
--- first outage that it did not absorb. 0 if there is none.
-local function held_until(now, deadline, ttl, interval)
+-- first outage that it did not absorb; 0 if there is none. If that is over, it is prolonged, which is the second value.
+-- `reached` is a deadline that the connection surely had, where the other is only assumed.
+local function held_until(now, deadline, ttl, interval, reached)
   local absorbed = absorbed_by(ttl, interval)
   local first
   local all = outages(now)
@@ -83,16 +102,46 @@ local function held_until(now, deadline, ttl, interval)
       first = to
     end
   end
-  return first and first + patience(interval) or 0
+  if not first then
+    return 0, false
+  end
+  local wait = patience(interval)
+  if first + wait > now then
+    return first + wait, false
+  end
+  return prolonged(now, first, wait, reached or deadline), true
 end
 
--- Until when the departure of all of some connections waits, or 0.
+-- Until when the departure of all of some connections waits, or 0, and whether that is prolonged.
 local function longest_hold(now, connections)
-  local longest = 0
+  local longest, is_prolonged = 0, false
   for _, each in pairs(connections) do
-    longest = math.max(longest, held_until(now, each.deadline, each.ttl, each.interval))
+    local hold, over = held_until(now, each.deadline, each.ttl, each.interval)
+    if hold > longest then
+      longest, is_prolonged = hold, over
+    end
   end
-  return longest
+  return longest, is_prolonged
+end
+
+-- The deadline of a user whose departure is held, or nil, and whether that is prolonged, which happens once: the score
+-- has a fraction then.
+local function held_deadline(user)
+  local score = tonumber(redis.call('ZSCORE', KEYS[5], user) or nil)
+  if score then
+    return math.floor(score), score % 1 ~= 0
+  end
+end
+
+-- Until when the departure of a user waits that is held until `time`, if the unnamed connection was the only one: longer
+-- if other outages were part of that, which is the second value.
+local function held_again(now, user, time, interval)
+  local deadline, is_prolonged = held_deadline(user)
+  if is_prolonged or time > now then
+    return time, is_prolonged
+  end
+  local wait = patience(interval)
+  return prolonged(now, time - wait, wait, deadline), true
 end
 
 -- What the hash of connections holds, expired or not: of each id its deadline, TTL and interval.
@@ -134,14 +183,16 @@ local function connections_of(now, user, user_key, hash_key, value, score)
     -- expired only now or, if its departure is held, at the end of the outage.
     local time, number = parts(score)
     local ttl, interval = grant(number)
-    local is_held = redis.call('ZSCORE', KEYS[5], user)
-    if not is_held or time >= now then
-      local deadline = is_held and math.min(time - patience(interval), now - 1) or now - 1
-      found[UNNAMED] = { deadline = deadline, ttl = ttl, interval = interval }
+    local held = held_deadline(user)
+    local ended = time - patience(interval)
+    if not held or held_again(now, user, time, interval) >= now then
+      local deadline = held and math.min(ended, now - 1) or now - 1
+      found[UNNAMED] = { deadline = deadline, ttl = ttl, interval = interval, waits = held }
     end
   end
   for id, each in pairs(found) do
-    if each.deadline < now and held_until(now, each.deadline, each.ttl, each.interval) <= now then
+    local is_over = each.deadline < now and not each.waits
+    if is_over and held_until(now, each.deadline, each.ttl, each.interval) <= now then
       found[id] = nil
       if each.deadline >= last_sweep then
         recent[id] = each

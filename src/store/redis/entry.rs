@@ -1,6 +1,4 @@
-use crate::presence::{
-    Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
-};
+use crate::model::{Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId};
 
 /// Reads a bus message: the epoch, then a line for each entry, `id entry`. Other programs may
 /// publish on the channel too: a message that has not this form is none of ours.

@@ -1,12 +1,11 @@
 use redis::{Cmd, RedisWrite};
 use std::io::Write;
 
-use crate::presence::UserId;
+use crate::model::UserId;
 
 /// What follows the prefix in the names of keys about one user.
 const USER: &str = "user:";
 const CONNECTIONS: &str = "conns:";
-const SEEN: &str = "seen:";
 const CLOSED: &str = "closed:";
 
 /// Stands between a prefix and our names where the prefix looks like the name of another
@@ -29,13 +28,16 @@ pub(super) struct Keys {
     pub(super) outages: String,
     pub(super) recheck: String,
     pub(super) shortened: String,
+    /// The list of generations of last-seen times. `last_seen.lua` adds `:<began>:<bucket>` to it
+    /// for the hashes of a generation, both in digits.
+    pub(super) last_seen: String,
     pub(super) bus: String,
 }
 
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
         let mut prefix = prefix.to_owned();
-        let kinds = [USER, CONNECTIONS, SEEN, CLOSED];
+        let kinds = [USER, CONNECTIONS, CLOSED];
         if kinds.iter().any(|kind| prefix.contains(kind)) {
             prefix.push(APART);
         }
@@ -51,6 +53,7 @@ impl Keys {
             outages: named("outages"),
             recheck: named("recheck"),
             shortened: named("shortened"),
+            last_seen: named("seen"),
             bus: named("bus"),
             prefix,
         }
@@ -80,11 +83,6 @@ impl Keys {
     /// What the connections of a user were granted, where the user's key says `*`.
     pub(super) fn connections(&self, user: &UserId) -> String {
         self.of_user(CONNECTIONS, user)
-    }
-
-    /// When a user who left was last seen.
-    pub(super) fn seen(&self, user: &UserId) -> String {
-        self.of_user(SEEN, user)
     }
 
     /// Which connections of the user were closed a moment ago.
@@ -126,14 +124,15 @@ mod tests {
             keys.outages.clone(),
             keys.recheck.clone(),
             keys.shortened.clone(),
+            keys.last_seen.clone(),
         ];
         for user in users {
-            names.extend([
-                keys.user(user),
-                keys.connections(user),
-                keys.seen(user),
-                keys.closed(user),
-            ]);
+            names.extend([keys.user(user), keys.connections(user), keys.closed(user)]);
+        }
+        for generation in [1, 12] {
+            names.extend(
+                [1, 2, 12].map(|bucket| format!("{}:{generation}:{bucket}", keys.last_seen)),
+            );
         }
         names
     }
@@ -142,8 +141,8 @@ mod tests {
         /// Prefixes and ids from the parts of our names, so that they nearly collide.
         #[test]
         fn two_prefixes_never_share_a_name(
-            prefixes in ["(a|:|user|er|conns|seen|closed|s|d){1,4}", "(a|:|user|er|conns|seen|closed|s|d){1,4}"],
-            ids in proptest::collection::vec("(user|conns|seen|closed|deadlines|recheck|ser|:|a){1,4}", 1..6),
+            prefixes in ["(a|:|user|er|conns|seen|closed|s|d|1|2){1,4}", "(a|:|user|er|conns|seen|closed|s|d|1|2){1,4}"],
+            ids in proptest::collection::vec("(user|conns|seen|closed|deadlines|recheck|ser|:|a|1|2){1,4}", 1..6),
         ) {
             prop_assume!(prefixes[0] != prefixes[1]);
             let users: Vec<_> = ids.iter().filter_map(|id| UserId::new(id).ok()).collect();

@@ -4,7 +4,7 @@
 -- KEYS[9] the user's connections           ARGV[7] connectionId, empty for all
 -- KEYS[10] the user's closed connections   ARGV[8] how long last-seen is kept, in ms; 0 for not at all
 -- KEYS[11] deadlines that came nearer
--- KEYS[12] when the user was seen
+-- KEYS[12] the generations of last-seen times
 -- Returns {1 if another connection keeps the user online, 1 if the user became offline}.
 
 local now = clock()
@@ -12,11 +12,10 @@ local user, id, is_all = ARGV[6], ARGV[7], ARGV[7] == ''
 local value = redis.call('GET', KEYS[8])
 local before = redis.call('PEXPIRETIME', KEYS[8])
 local score = redis.call('ZSCORE', KEYS[1], user)
+local field, spread = place_of(user)
 
 local function remember(at)
-  if ARGV[8] ~= '0' then
-    redis.call('SET', KEYS[12], at, 'PX', ARGV[8])
-  end
+  keep_last_seen(now, field, spread, at, tonumber(ARGV[8]))
 end
 
 -- Refuses pings that were sent before the end of the connection and arrive after it.
@@ -48,7 +47,7 @@ else
     -- It was over, and may have pinged later than those that are left.
     redis.call('HDEL', KEYS[9], id)
     local pinged = recent[id].deadline - recent[id].ttl
-    remember(math.max(pinged, tonumber(redis.call('GET', KEYS[12])) or 0))
+    remember(math.max(pinged, last_seen_of(field, spread, pinged)))
   end
 end
 

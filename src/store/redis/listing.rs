@@ -6,8 +6,9 @@ use redis::Value;
 
 use super::RedisStore;
 use super::replies::{unexpected, user_ids};
-use crate::presence::UserId;
-use crate::store::{Page, PageCursor, StoreError};
+use crate::model::UserId;
+use crate::model::{Page, PageCursor};
+use crate::store::StoreError;
 
 /// How many users an index has at most that is read whole for each page of a listing.
 const SMALL_INDEX: usize = 1_000;

@@ -15,7 +15,7 @@ use super::keys::Keys;
 use super::link::Link;
 use super::replies::unexpected;
 use super::scripts::Scripts;
-use crate::presence::{UserId, millis};
+use crate::model::{UserId, millis};
 use crate::store::StoreError;
 use crate::store::gate::{CALL_TIMEOUT, Gate};
 

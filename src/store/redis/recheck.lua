@@ -36,7 +36,7 @@ for i = 8, #ARGV do
   if score then
     local time, number = parts(score)
     local value = redis.call('GET', key)
-    local held = redis.call('ZSCORE', KEYS[5], user)
+    local held, is_prolonged = held_deadline(user)
     local last = capped(connections_key)
     if value then
       local deadline = redis.call('PEXPIRETIME', key)
@@ -47,7 +47,7 @@ for i = 8, #ARGV do
       end
       time = deadline
     elseif held then
-      redis.call('ZADD', KEYS[5], math.min(held, now), user)
+      redis.call('ZADD', KEYS[5], math.min(held, now) + (is_prolonged and 0.5 or 0), user)
       time = math.min(time, now + longest_wait(connections_key, number))
     else
       time = math.min(time, now)

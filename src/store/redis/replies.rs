@@ -3,8 +3,9 @@
 use redis::{FromRedisValue, Value};
 
 use super::entry;
-use crate::presence::{ConnectionId, Epoch, Position, Timestamp, UserId};
-use crate::store::{Announced, History, Refusal, StoreError, Touched, UserState};
+use crate::model::{Announced, History, Refusal, Touched, UserState};
+use crate::model::{ConnectionId, Epoch, Position, Timestamp, UserId};
+use crate::store::StoreError;
 
 /// How things stand when a sweep begins, as `due.lua` says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::endpoint::Endpoint;
 use crate::config::{InvalidSetting, RedisUrl};
 use crate::store::StoreError;
-use crate::trust::trusting_only;
+use crate::tls_roots::trusting_only;
 
 /// How long a sentinel may take to be reached and to answer.
 const SENTINEL_TIMEOUT: Duration = Duration::from_millis(700);

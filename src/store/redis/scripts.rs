@@ -6,7 +6,8 @@ macro_rules! scripts {
     };
     (
         announcing: [$($announcing:ident),+ $(,)?],
-        about_connections: [$($about:ident),+ $(,)?] $(,)?
+        about_connections: [$($about:ident),+ $(,)?],
+        about_last_seen: [$($seen:ident),+ $(,)?] $(,)?
     ) => {
         /// Our Lua scripts. Each step that decides a transition is one of them, run atomically by
         /// Redis.
@@ -14,6 +15,7 @@ macro_rules! scripts {
         pub(super) struct Scripts {
             $(pub(super) $announcing: Script,)+
             $(pub(super) $about: Script,)+
+            $(pub(super) $seen: Script,)+
             pub(super) extend: Script,
         }
 
@@ -22,6 +24,7 @@ macro_rules! scripts {
                 Self {
                     $($announcing: Script::new(text::$announcing),)+
                     $($about: Script::new(text::$about),)+
+                    $($seen: Script::new(text::$seen),)+
                     extend: Script::new(EXTEND),
                 }
             }
@@ -29,7 +32,7 @@ macro_rules! scripts {
             /// Loads them all, so that no call has to do it.
             pub(super) fn loading() -> Pipeline {
                 let mut pipeline = redis::pipe();
-                for text in [$(text::$announcing,)+ $(text::$about,)+ EXTEND] {
+                for text in [$(text::$announcing,)+ $(text::$about,)+ $(text::$seen,)+ EXTEND] {
                     pipeline.cmd("SCRIPT").arg("LOAD").arg(text).ignore();
                 }
                 pipeline
@@ -40,13 +43,18 @@ macro_rules! scripts {
         mod text {
             $(pub(super) const $announcing: &str = scripts!($announcing, "announce.lua");)+
             $(pub(super) const $about: &str = scripts!($about, "announce.lua", "connections.lua");)+
+            $(
+                pub(super) const $seen: &str =
+                    scripts!($seen, "announce.lua", "connections.lua", "last_seen.lua");
+            )+
         }
     };
 }
 
 scripts!(
     announcing: [announced, history, recent, count],
-    about_connections: [touch, leave, due, sweep, user, recheck],
+    about_connections: [touch, due, recheck],
+    about_last_seen: [leave, sweep, user],
 );
 
 /// The pings of one batch; it has no prelude.

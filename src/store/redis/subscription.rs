@@ -3,7 +3,7 @@ use std::time::Duration;
 use redis::aio::{PubSubSink, PubSubStream};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::StreamExt;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::connecting::in_time;
 use super::errors::{breaks_the_connection, store_error};
@@ -116,12 +116,14 @@ impl Subscription {
 
 /// Adds what is missing for `expired` events to `notify-keyspace-events`.
 ///
-/// `CONFIG SET` replaces the whole value, so what others have set there is read and kept.
+/// `CONFIG SET` replaces the whole value, so what others have set there is read and kept. The setting belongs to the
+/// whole server, so a change of it is logged.
 async fn switch_on_expired(link: &Link) -> Result<(), StoreError> {
     let mut get = redis::cmd("CONFIG");
     get.arg("GET").arg("notify-keyspace-events");
     let current: Vec<String> = link.query(&get).await?;
-    let mut flags = current.into_iter().nth(1).unwrap_or_default();
+    let from = current.into_iter().nth(1).unwrap_or_default();
+    let mut flags = from.clone();
     if flags.contains('E') && flags.contains(['x', 'A']) {
         return Ok(());
     }
@@ -132,6 +134,8 @@ async fn switch_on_expired(link: &Link) -> Result<(), StoreError> {
         flags.push('x');
     }
     let mut set = redis::cmd("CONFIG");
-    set.arg("SET").arg("notify-keyspace-events").arg(flags);
-    link.query(&set).await
+    set.arg("SET").arg("notify-keyspace-events").arg(&flags);
+    link.query::<()>(&set).await?;
+    info!(%from, to = %flags, "changed notify-keyspace-events of the whole Redis server");
+    Ok(())
 }

@@ -3,7 +3,7 @@
 -- for each user                     ARGV[6] how long last-seen is kept, in ms; 0 for not at all
 --   the user's key                  then for each user
 --   the user's connections            userId
---   when the user was seen
+-- the generations of last-seen times
 -- Returns how many ms after its deadline each departure was announced.
 --
 -- Another instance may have swept the same users since they were found due, they may have come back,
@@ -12,52 +12,57 @@
 local now = clock()
 note_outage(now)
 
--- When a user who is gone was last seen, its deadline, and until when its departure waits.
--- `time` is the deadline that the index knows, `number` that of the unnamed connection's grant.
-local function departure(connections, time, number)
+-- When a user who is gone was last seen, its deadline, until when its departure waits, and whether that is prolonged.
+-- `time` is that of the index, `held` the deadline if the departure is held already, `number` that of the unnamed
+-- connection's grant.
+local function departure(user, connections, time, held, number)
   if not next(connections) then
+    local ttl, interval = grant(number)
+    if held then
+      return held - ttl, held, held_again(now, user, time, interval)
+    end
     -- After an outage the unnamed connection may have pinged later than the index knows: how long to wait is
     -- told as if it had expired only now.
-    local ttl, interval = grant(number)
-    return time - ttl, time, held_until(now, now, ttl, interval)
+    return time - ttl, time, held_until(now, now, ttl, interval, time)
   end
   local last_seen, deadline = 0, 0
   for _, each in pairs(connections) do
     last_seen = math.max(last_seen, each.deadline - each.ttl)
     deadline = math.max(deadline, each.deadline)
+    -- The clock may have been set back since the departure was held.
+    each.deadline = math.min(each.deadline, held or each.deadline)
   end
   return last_seen, deadline, longest_hold(now, connections)
 end
 
 local events, lateness = {}, {}
 
-local function depart(user, connections_key, seen_key, last_seen, deadline)
+local function depart(user, connections_key, last_seen, deadline)
   redis.call('ZREM', KEYS[1], user)
   redis.call('DEL', connections_key)
   -- A connection that was closed since may have been alive later than the last to expire.
-  last_seen = math.min(math.max(last_seen, tonumber(redis.call('GET', seen_key)) or 0), now)
-  if ARGV[6] ~= '0' then
-    redis.call('SET', seen_key, last_seen, 'PX', ARGV[6])
-  end
+  local field, spread = place_of(user)
+  last_seen = math.min(math.max(last_seen, last_seen_of(field, spread, last_seen)), now)
+  keep_last_seen(now, field, spread, last_seen, tonumber(ARGV[6]))
   events[#events + 1] = 'e ' .. now .. ' ' .. last_seen .. ' ' .. user
   -- Not yet due is who lost their key to somebody else, or before the clock was set back.
   lateness[#lateness + 1] = math.max(now - deadline, 0)
 end
 
 for i = 7, #ARGV do
-  local user, key = ARGV[i], KEYS[3 * i - 13]
-  local connections_key, seen_key = KEYS[3 * i - 12], KEYS[3 * i - 11]
+  local user, key, connections_key = ARGV[i], KEYS[2 * i - 6], KEYS[2 * i - 5]
   local score = redis.call('PEXPIRETIME', key) < 0 and redis.call('ZSCORE', KEYS[1], user)
-  local held = score and tonumber(redis.call('ZSCORE', KEYS[5], user) or nil)
+  local held, was_prolonged = held_deadline(user)
   local time, number = parts(score or 0)
-  -- A departure is held once and never again; until then the time is the end of that.
+  -- The time of a held departure is the end of that. It is held once, and that is prolonged once.
   if score and not (held and time >= now) then
-    local last_seen, deadline, hold = departure(written(connections_key), held or time, number)
-    if held or hold <= now then
+    local connections = written(connections_key)
+    local last_seen, deadline, hold, is_prolonged = departure(user, connections, time, held, number)
+    if hold <= now or was_prolonged then
       redis.call('ZREM', KEYS[5], user)
-      depart(user, connections_key, seen_key, last_seen, deadline)
+      depart(user, connections_key, last_seen, deadline)
     else
-      redis.call('ZADD', KEYS[5], deadline, user)
+      redis.call('ZADD', KEYS[5], (held or deadline) + (is_prolonged and 0.5 or 0), user)
       redis.call('ZADD', KEYS[1], 'XX', hold + number / 4096, user)
     end
   end

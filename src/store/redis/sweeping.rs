@@ -7,7 +7,7 @@ use redis::Cmd;
 use super::RedisStore;
 use super::replies::{self, Due};
 use super::scripts::AMEND;
-use crate::presence::{Timestamp, UserId, millis};
+use crate::model::{Timestamp, UserId, millis};
 use crate::store::{SWEEP_BATCH, StoreError, Swept};
 
 /// How far ahead of its deadline a user is looked at; longer than the time between two sweeps, so
@@ -158,10 +158,10 @@ impl RedisStore {
         for user in users {
             sweep
                 .key(self.keys.user(user))
-                .key(self.keys.connections(user))
-                .key(self.keys.seen(user));
+                .key(self.keys.connections(user));
             sweep.arg(user.as_str());
         }
+        sweep.key(&self.keys.last_seen);
         self.link.script(&sweep).await
     }
 

@@ -2,14 +2,14 @@
 --
 -- KEYS[8] the user's key            ARGV[6] userId
 -- KEYS[9] the user's connections
--- KEYS[10] when the user was seen
+-- KEYS[10] the generations of last-seen times
 -- Returns {1 if online, last seen or -1, then connectionId, deadline of each connection}.
 
 local value = redis.call('GET', KEYS[8])
 local deadline = redis.call('PEXPIRETIME', KEYS[8])
 -- The clock may be a little ahead of the moment by which Redis judged the key.
 local now = value and math.min(clock(), deadline) or clock()
-local seen = tonumber(redis.call('GET', KEYS[10]) or -1)
+local seen = -1
 
 local connections = {}
 if value and value ~= '*' then
@@ -20,7 +20,7 @@ else
   local score = not next(connections) and redis.call('ZSCORE', KEYS[1], ARGV[6])
   if score then
     local time, number = parts(score)
-    time = redis.call('ZSCORE', KEYS[5], ARGV[6]) or time
+    time = held_deadline(ARGV[6]) or time
     seen = math.max(seen, time - grant(number))
   end
 end
@@ -32,5 +32,7 @@ for id, each in pairs(connections) do
     answer[#answer + 1], answer[#answer + 2] = id, each.deadline
   end
 end
-answer[2] = math.min(seen, now)
+-- Only a time that was written since can be later.
+local field, spread = place_of(ARGV[6])
+answer[2] = math.min(math.max(seen, last_seen_of(field, spread, seen)), now)
 return answer

@@ -65,6 +65,45 @@ async fn a_refusal_names_the_claim() {
     }
 }
 
+/// Without the claim that was meant, the token would let its user see less, or see nobody, without a word.
+#[tokio::test]
+async fn a_misspelt_claim_is_named() {
+    let instance = closed_instance().await;
+    for (name, meant) in [
+        ("Watch", "watch"),
+        ("WATCH", "watch"),
+        ("wacth", "watch"),
+        ("watchs", "watch"),
+        ("wach", "watch"),
+        ("Nbf", "nbf"),
+        ("AUD", "aud"),
+    ] {
+        let claims = with(claims("alice"), name, json!(["bob"]));
+        let (kind, detail) = refused(&instance, &claims).await;
+        assert!(kind.ends_with(":bad-credential"), "{kind}");
+        assert!(
+            detail.starts_with(&format!("{meant}: ")),
+            "{name}: {detail}"
+        );
+    }
+    // The claims of others are no business of ours.
+    for name in [
+        "batch", "match", "use", "email", "iat", "jti", "azp", "scope", "",
+    ] {
+        let claims = with(claims("alice"), name, json!(["bob"]));
+        let answer = ping(&instance.client(), "alice", &token(&claims)).await;
+        assert_eq!(answer.status, 200, "{name}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn claims_are_an_object() {
+    let instance = closed_instance().await;
+    let list = json!(["alice", now() + 300, null, null, null, null]);
+    refused(&instance, &list).await;
+    refused(&instance, &json!("alice")).await;
+}
+
 #[tokio::test]
 async fn a_token_may_live_for_a_year() {
     let instance = closed_instance().await;

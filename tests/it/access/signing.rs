@@ -13,7 +13,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 /// A key that signs tokens.
-pub(super) struct Signer {
+pub(crate) struct Signer {
     key: Key,
     kid: Option<String>,
 }
@@ -26,7 +26,7 @@ enum Key {
 }
 
 impl Signer {
-    pub(super) fn secret(secret: &[u8]) -> Self {
+    pub(crate) fn secret(secret: &[u8]) -> Self {
         Self::of(Key::Secret(secret.to_vec()))
     }
 
@@ -65,7 +65,7 @@ impl Signer {
     }
 
     /// A well-made token.
-    pub(super) fn token(&self, claims: &Value) -> String {
+    pub(crate) fn token(&self, claims: &Value) -> String {
         let mut header = json!({"alg": self.algorithm(), "typ": "JWT"});
         if let Some(kid) = &self.kid {
             header["kid"] = json!(kid);

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::client::crowd;
+use crate::client::{Alive, crowd, try_send};
 use crate::instance::{Instance, Settings};
+use crate::process::Signal;
 use crate::redis_server::RedisServer;
 use crate::sse::{Stream, briefs};
 use crate::timestamp::Timestamp;
-use crate::wait::eventually_true;
+use crate::wait::{eventually, eventually_true};
 
 const TTL: Duration = Duration::from_secs(3);
 
@@ -19,10 +20,14 @@ const SLACK: Duration = Duration::from_millis(1_500);
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);
 
 async fn on_a_clock() -> (RedisServer, Vec<Instance>) {
+    on_a_clock_with("3s", "1s").await
+}
+
+async fn on_a_clock_with(ttl: &str, ping_interval: &str) -> (RedisServer, Vec<Instance>) {
     let redis = RedisServer::start_with_clock().await;
     let settings = Settings::new()
-        .with("PRESENCE_TTL", "3s")
-        .with("PRESENCE_PING_INTERVAL", "1s")
+        .with("PRESENCE_TTL", ttl)
+        .with("PRESENCE_PING_INTERVAL", ping_interval)
         .with("REDIS_URL", &redis.url());
     let instances = vec![
         Instance::start(&settings).await,
@@ -115,6 +120,64 @@ async fn after_a_step_ahead_the_living_can_ping_first() {
     );
     assert!(held.elapsed() < Duration::from_millis(1_500) + SLACK);
     assert!(client.user("alive").await.online);
+}
+
+/// After a step ahead everyone is held, and then nobody can ping for longer than that, by `freeze`.
+async fn the_living_can_ping_after(
+    freeze: impl Fn(&RedisServer, &[Instance]),
+    thaw: impl Fn(&RedisServer, &[Instance]),
+) {
+    // An interval and its margin of 3.6 s.
+    let (redis, instances) = on_a_clock_with("5s", "3s").await;
+    let client = instances[0].client();
+    let mut stream = Stream::open(&client, "").await;
+    let users = [
+        ("alive", "1"),
+        ("phoney", "phone"),
+        ("silent", "1"),
+        ("mute", "phone"),
+    ];
+    for (user, connection) in users {
+        client.connect_as(user, connection).await;
+    }
+    redis.set_clock_ahead(60_000);
+    eventually_true("all departures are held", async || {
+        redis.command::<usize>(&["ZCARD", "presence:held"]).await == users.len()
+    })
+    .await;
+    freeze(&redis, &instances);
+    sleep(Duration::from_secs(4)).await;
+    thaw(&redis, &instances);
+    for (user, connection) in &users[..2] {
+        let back = eventually("a ping is answered", async || {
+            let ping = client.of_connection(user, "ping", connection);
+            let answer = try_send(ping).await.ok()?;
+            (answer.status == 200).then(|| answer.ok::<Alive>())
+        });
+        assert!(!back.await.became_online, "nobody saw {user} leave");
+    }
+    let mut told = briefs(&stream.changes(6).await).split_off(4);
+    told.sort_unstable();
+    assert_eq!(told, ["offline mute", "offline silent"]);
+    let held = redis.command::<usize>(&["ZCARD", "presence:held"]).await;
+    assert_eq!(held, 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_redis_that_stands_still_takes_nothing_of_a_hold() {
+    the_living_can_ping_after(|redis, _| redis.freeze(), |redis, _| redis.thaw()).await;
+}
+
+#[tokio::test]
+async fn instances_that_stand_still_take_nothing_of_a_hold() {
+    let send = |instances: &[Instance], signal: Signal| {
+        instances.iter().for_each(|instance| instance.send(signal));
+    };
+    the_living_can_ping_after(
+        |_, instances| send(instances, Signal::Stop),
+        |_, instances| send(instances, Signal::Continue),
+    )
+    .await;
 }
 
 /// An outage and a hold by the old clock do not count on the new one.

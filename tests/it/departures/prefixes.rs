@@ -18,7 +18,13 @@ const NAMES: [&str; 6] = [
 async fn no_user_of_one_deployment_is_a_key_of_another() {
     let cluster = Cluster::of(1, Settings::new().with("PRESENCE_KEY_PREFIX", "a:")).await;
     let mut others = Vec::new();
-    for prefix in ["a:user:", "a:conns:", "a:closed:", "a:user:user:"] {
+    for prefix in [
+        "a:user:",
+        "a:conns:",
+        "a:closed:",
+        "a:seen:",
+        "a:user:user:",
+    ] {
         let settings = cluster.settings().clone();
         let settings = settings.with("PRESENCE_KEY_PREFIX", prefix);
         others.push(Instance::start(&settings).await);

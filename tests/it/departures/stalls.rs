@@ -91,8 +91,9 @@ async fn stalls_that_ttl_and_interval_absorb_hold_no_departure() {
 
 #[tokio::test]
 async fn a_departure_is_held_once_whatever_stalls_follow() {
-    // The outage before the deadline, the interval and its margin, and one more stall.
-    let at_most = STALL + Duration::from_millis(1_500) + STALL + Duration::from_millis(1_300);
+    // The outage before the deadline, twice the interval and its margin, and one more stall.
+    let hold = Duration::from_millis(1_500);
+    let at_most = STALL + 2 * hold + STALL + Duration::from_millis(1_300);
     the_silent_leave(settings("3s", "1s"), Duration::from_millis(700), at_most).await;
 }
 

@@ -82,3 +82,20 @@ async fn what_other_programs_set_in_the_keyspace_events_stays() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_change_of_the_keyspace_events_of_redis_is_logged_once() {
+    let redis = crate::redis_server::RedisServer::start().await;
+    let settings = Settings::new().with("REDIS_URL", &redis.url());
+    let message = "changed notify-keyspace-events of the whole Redis server";
+    let first = crate::instance::Instance::start(&settings).await;
+    eventually_true("the change is logged", async || {
+        first.log().contains(message)
+    })
+    .await;
+    let second = crate::instance::Instance::start(&settings).await;
+    let mut stream = Stream::open(&second.client(), "").await;
+    second.client().connect("alice").await;
+    stream.next().await;
+    assert!(!second.log().contains(message), "{}", second.log());
+}

@@ -69,7 +69,8 @@ async fn an_entry_that_is_not_ours_stops_nobody() {
     let add = ["XADD", "presence:events", "*", "hello", "world", "a", "b"];
     let _id: String = cluster.redis().command(&add).await;
     client.connect("alice").await;
+    // The streams go on at the end of the history, which may lie behind alice.
+    assert_eq!(stream.next().await.name, "presence.reset");
     client.connect("bob").await;
-    let events = stream.collect_until(|event| event.user() == "bob").await;
-    assert_eq!(events[0].name, "presence.reset");
+    stream.collect_until(|event| event.user() == "bob").await;
 }

@@ -6,8 +6,8 @@ mod user;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use presence::presence::{ConnectionId, PresenceEvent, Reason, Transition, UserId};
-use presence::store::{Closing, Left, Refusal, Touched, UserState};
+use presence::model::{Closing, Left, Refusal, Touched, UserState};
+use presence::model::{ConnectionId, PresenceEvent, Reason, Transition, UserId};
 
 pub(super) use self::bracket::Bracket;
 use self::user::{Connection, Outage, User};
@@ -239,7 +239,7 @@ impl Model {
         if self.outages.last().is_some_and(|outage| !outage.ended) {
             return;
         }
-        let outage = presence::presence::millis(SHORTEST_OUTAGE);
+        let outage = presence::model::millis(SHORTEST_OUTAGE);
         let possible = at.latest.saturating_sub(swept.earliest) > outage;
         let certain = at.earliest.saturating_sub(swept.latest) > outage;
         if possible {

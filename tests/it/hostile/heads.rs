@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::sleep;
 
+use crate::client::{Client, Protocol};
 use crate::instance::{Instance, Settings};
 use crate::wait::eventually_true;
 
@@ -43,6 +44,19 @@ async fn a_head_of_more_than_16_kib_is_refused_by_a_problem_document() {
         let problem: Value = serde_json::from_str(body).expect("JSON");
         assert_eq!(problem["type"], "urn:presence:problem:head-too-large");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_of_too_many_fields_is_refused_for_that() {
+    let instance = Instance::start(&Settings::new()).await;
+    let mut request = instance.client().request(Method::GET, "/livez");
+    for number in 0..120 {
+        request = request.header(format!("X-{number}"), "y");
+    }
+    let answer = request.send().await.expect("an answer");
+    assert_eq!(answer.status(), 431);
+    let body = answer.text().await.expect("a body");
+    assert!(body.contains("more than 100 fields"), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,21 +114,31 @@ async fn requests_that_come_together_or_in_pieces_are_all_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_is_too_long_is_told_of_the_call_with_a_body() {
     let settings = Settings::new().with("PRESENCE_CORS_ORIGINS", "https://app.example.com");
-    let instance = Instance::start(&settings).await;
+    for protocol in [Protocol::Http11, Protocol::Http2] {
+        let instance = Instance::start(&settings).await;
+        let client = Client::over(protocol, instance.client().base());
+        too_long_a_query_is_refused(&client).await;
+    }
+}
+
+async fn too_long_a_query_is_refused(client: &Client) {
     let ids = |count: usize| vec!["0190f5d4-7c1b-7e3a-9b6e-3f2a1c4d5e6f"; count].join(",");
     let ask = |count: usize| {
         let path = format!("/v1/events?userIds={}", ids(count));
-        let request = instance.client().request(Method::GET, &path);
+        let request = client.request(Method::GET, &path);
         request.header("Origin", "https://app.example.com").send()
     };
-    let answer = ask(1_000).await.expect("an answer");
-    assert_eq!(answer.status(), 431);
-    let allowed = &answer.headers()["access-control-allow-origin"];
-    assert_eq!(allowed, "*");
-    let body = answer.text().await.expect("a body");
-    assert!(
-        body.ends_with("}\n") && body.contains("POST /v1/events"),
-        "{body}"
-    );
+    // The client itself takes no URL of more than 64 KiB.
+    for count in [450, 1_000, 1_700] {
+        let answer = ask(count).await.expect("an answer");
+        assert_eq!(answer.status(), 431);
+        let allowed = &answer.headers()["access-control-allow-origin"];
+        assert_eq!(allowed, "*");
+        let body = answer.text().await.expect("a body");
+        assert!(
+            body.ends_with("}\n") && body.contains("POST /v1/events"),
+            "{body}"
+        );
+    }
     assert_eq!(ask(400).await.expect("an answer").status(), 200);
 }

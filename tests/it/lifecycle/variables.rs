@@ -24,6 +24,31 @@ async fn an_unknown_variable_stops_the_start_and_is_named() {
     }
 }
 
+/// The other setting was misspelt or forgotten; without it the service would run open, or on the embedded store.
+#[tokio::test]
+async fn a_setting_without_the_one_that_it_needs_stops_the_start() {
+    let keys = "board:presence.read:a-key-of-thirty-two-characters-ok";
+    for (name, value, needed) in [
+        (
+            "PRESENCE_JWT_ISSUER",
+            "https://id.example.com",
+            "PRESENCE_JWT_SECRET",
+        ),
+        ("PRESENCE_JWT_AUDIENCE", "presence", "PRESENCE_JWT_SECRET"),
+        ("PRESENCE_JWKS_CA_FILE", "Cargo.toml", "PRESENCE_JWKS_URL"),
+        ("PRESENCE_REDIS_CA_FILE", "Cargo.toml", "REDIS_URL"),
+    ] {
+        let alone = Settings::new().with(name, value);
+        for settings in [alone.clone(), alone.with("PRESENCE_API_KEYS", keys)] {
+            let ended = Instance::run_to_its_end(&settings, &[]).await;
+            assert_eq!(ended.status.code(), Some(2), "{name}: {}", ended.log);
+            let names_both =
+                ended.log.contains(&format!("error: {name}: ")) && ended.log.contains(needed);
+            assert!(names_both, "{}", ended.log);
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_kubernetes_sets_is_passed_over() {
     let settings = Settings::new()

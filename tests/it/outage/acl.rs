@@ -1,4 +1,4 @@
-//! A Redis whose access control list lets us do what the README says we need, or less.
+//! A Redis whose access control list lets the service do what docs/operations.md says it needs, or less.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::redis_server::RedisServer;
 use crate::sse::{Stream, briefs};
 use crate::wait::eventually_true;
 
-/// What the README says a user of Redis needs.
+/// What docs/operations.md says a user of Redis needs.
 pub(super) const RIGHTS: [&str; 11] = [
     "~presence:*",
     "&presence:*",
@@ -28,7 +28,7 @@ pub(super) const RIGHTS: [&str; 11] = [
 /// More users than are read in one piece.
 const MANY: usize = 1_100;
 
-/// A server with a user `ann` who has the rights of the README and then `changes`, and settings to be her.
+/// A server with a user `ann` who has the rights of docs/operations.md and then `changes`, and settings to be her.
 async fn ann(changes: &[&str]) -> (RedisServer, Settings) {
     let redis = RedisServer::start().await;
     let words = [
@@ -43,9 +43,9 @@ async fn ann(changes: &[&str]) -> (RedisServer, Settings) {
 }
 
 #[tokio::test]
-async fn the_rights_of_the_readme_are_enough() {
-    let readme = include_str!("../../../README.md");
-    assert!(readme.contains(&RIGHTS.join(" ")));
+async fn the_documented_rights_are_enough() {
+    let operations = include_str!("../../../docs/operations.md");
+    assert!(operations.contains(&RIGHTS.join(" ")));
     let (redis, settings) = ann(&[]).await;
     let instance = Instance::start(&settings.with("PRESENCE_TTL", "10s")).await;
     let client = instance.client();

@@ -75,6 +75,8 @@ async fn none_or_too_many_ids_are_400(store: Store) {
         ("/v1/online", json!({"userIds": null})),
         ("/v1/online", json!({"userIds": crowd("user", 1_001)})),
         ("/v1/events", json!({"userIds": crowd("user", 10_001)})),
+        // A list that a client has not loaded yet must not mean everyone.
+        ("/v1/events", json!({"userIds": null})),
     ] {
         let problem = problem(&client.post(path, &body).await, 400);
         assert!(
@@ -151,6 +153,43 @@ async fn a_list_of_ids_may_take_1_mib(store: Store) {
     }
 }
 
+/// The refusal names the field, and does not send a large body back.
+async fn a_refusal_is_short_however_long_the_names_and_values_are(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    let long = "\u{1}".repeat(10_000);
+    for (path, body) in [
+        ("/v1/users/alice/connect", json!({"connectionId": [long]})),
+        ("/v1/users/alice/disconnect", json!({"all": long})),
+        ("/v1/users/alice/ping", json!({&*long: 1})),
+        ("/v1/online", json!({"userIds": long})),
+        ("/v1/events", json!({&*long: {&*long: 1}})),
+    ] {
+        let answer = client.post(path, &body).await;
+        let refused = problem(&answer, 400);
+        assert!(answer.body.len() < 2_048, "{path}: {}", answer.body.len());
+        assert!(refused.detail.contains("line 1"), "{path}: {refused:?}");
+    }
+}
+
+async fn a_refusal_names_the_body_where_no_field_is_at_fault(store: Store) {
+    let cluster = Cluster::start(store).await;
+    for body in [
+        r#"{"connectionId":"a",}"#,
+        "{'connectionId':'a'}",
+        r#"{"":1}"#,
+    ] {
+        let answer = post_json(&cluster.client(), "/v1/users/alice/ping", body).await;
+        let refused = problem(&answer, 400);
+        let name = refused.detail.split(": ").next();
+        assert!(
+            matches!(name, Some("body" | "\"\"")),
+            "{body}: {}",
+            refused.detail
+        );
+    }
+}
+
 /// A body whose length is not told beforehand.
 async fn a_body_in_chunks_is_limited_too(store: Store) {
     if store == Store::EmbeddedOver(Protocol::Http10) {
@@ -176,5 +215,7 @@ over_each_protocol!(
     json_by_its_longer_names_is_json,
     a_body_over_64_kib_is_413,
     a_list_of_ids_may_take_1_mib,
+    a_refusal_is_short_however_long_the_names_and_values_are,
+    a_refusal_names_the_body_where_no_field_is_at_fault,
     a_body_in_chunks_is_limited_too,
 );

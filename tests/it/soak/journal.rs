@@ -111,8 +111,9 @@ pub(super) struct Harm {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pause {
     pub(super) from: Timestamp,
+    /// When an instance may have swept again, at the earliest.
     pub(super) ended: Timestamp,
-    /// When some instance has swept again at the latest.
+    /// When some instance has swept again, at the latest.
     pub(super) swept: Timestamp,
 }
 
@@ -217,13 +218,12 @@ impl Journal {
         self.record().harms[fault.0].span.to = Some(to);
     }
 
-    /// Nobody could sweep since `from`, and somebody can after `recovery`.
-    pub(super) fn paused(&self, from: Timestamp, recovery: Duration) {
-        let ended = Timestamp::now();
+    /// Nobody could sweep from `from` until `ended`, and somebody can in `recovery` from now.
+    pub(super) fn paused(&self, from: Timestamp, ended: Timestamp, recovery: Duration) {
         self.record().pauses.push(Pause {
             from,
             ended,
-            swept: ended.plus(recovery),
+            swept: Timestamp::now().plus(recovery),
         });
     }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use presence::presence::{Timestamp, millis};
+use presence::model::{Timestamp, millis};
 
 /// How far the clocks of test and store may disagree: both round to the millisecond.
 const SLACK_MS: u64 = 3;

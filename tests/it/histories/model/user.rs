@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use presence::presence::{ConnectionId, Timestamp};
-use presence::store::Closing;
+use presence::model::Closing;
+use presence::model::{ConnectionId, Timestamp};
 
 use super::{Bracket, Grant};
 
@@ -34,7 +34,7 @@ impl Connection {
     /// absorb ends.
     fn end(&self, outages: &[Outage]) -> Bracket {
         let mut end = self.deadline;
-        for outage in outages {
+        for (place, outage) in outages.iter().enumerate() {
             let (pinged, absorbed) = (self.pinged(), self.grant.absorbed());
             let longest = outage.to.minus(absorbed);
             let possible = outage.to.latest > pinged.earliest
@@ -47,7 +47,8 @@ impl Connection {
                 && pinged.surely_before(outage.to)
                 && outage.from.surely_before(self.deadline)
                 && outage.from.surely_before(longest);
-            let held = outage.to.plus(self.grant.hold()).or_later(self.deadline);
+            let held = self.hold_after(outage, &outages[place + 1..]);
+            let held = held.or_later(self.deadline);
             if certain && end == self.deadline {
                 return held;
             }
@@ -55,6 +56,35 @@ impl Connection {
             if certain {
                 break;
             }
+        }
+        end
+    }
+}
+
+impl Connection {
+    /// When the hold ends that began with the end of `outage`: what `later` ones took of it is given back, until one
+    /// hold after the deadline or, where the outage outlasted that, until two after the outage.
+    fn hold_after(&self, outage: &Outage, later: &[Outage]) -> Bracket {
+        let hold = self.grant.hold();
+        let (once, twice) = (outage.to.plus(hold), outage.to.plus(2 * hold));
+        let mut end = once;
+        for each in later {
+            if each.from.earliest < end.latest {
+                let taken = each.to.latest - each.from.earliest;
+                end.latest = end.latest.saturating_add(taken);
+            }
+        }
+        end.latest = end
+            .latest
+            .min(twice.or_later(self.deadline.plus(hold)).latest);
+        // More than the first a store need not know of when it settles the end.
+        let first = later.first().filter(|first| {
+            let is_part = first.certain && first.from.surely_before(once);
+            is_part && self.deadline.surely_before(outage.to)
+        });
+        if let Some(first) = first {
+            let taken = first.to.earliest.saturating_sub(first.from.latest);
+            end.earliest = (end.earliest + taken).min(twice.earliest);
         }
         end
     }

@@ -27,7 +27,7 @@ const OUTAGE: Duration = Duration::from_millis(800);
 /// How far back a call may lie that still matters to a departure.
 const MEMORY: Duration = Duration::from_secs(40);
 
-/// The calls before a departure that are shown if it is late.
+/// The calls before a departure that are shown if it comes at the wrong time.
 const SHOWN: Duration = Duration::from_secs(8);
 
 /// The connection whose pings write nothing but a time to live.
@@ -69,7 +69,8 @@ pub(super) fn none_is_early(events: &[Event], record: &Record) -> Vec<String> {
         }
         let mut moments = gone.moments.iter();
         if living.iter().any(|each| each == user) && moments.all(|at| kept_trying(*at, calls)) {
-            wrong.push(format!("{gone:?} although it pinged"));
+            let before = between(calls, gone.earliest().less(SHOWN), gone.latest());
+            wrong.push(format!("{gone:?} although it pinged: {before:?}"));
         }
     }
     wrong
@@ -287,6 +288,7 @@ impl<'a> Latest<'a> {
                 break;
             }
         }
+        at = self.prolonged(pinged, deadline, at);
         for pause in self.pauses_since(pinged) {
             if pause.from.less(HEARTBEAT) <= at && at < pause.swept {
                 why = Some(HELD);
@@ -305,6 +307,16 @@ impl<'a> Latest<'a> {
             deadline,
             latest: at.plus(LATE),
             why,
+        }
+    }
+
+    /// When a departure that is held until a moment is held to at the latest: other pauses may have been part of that.
+    fn prolonged(&self, pinged: Timestamp, deadline: Timestamp, until: Timestamp) -> Timestamp {
+        let pauses = self.pauses_since(pinged).iter();
+        let met = pauses.filter(|pause| pause.from.less(HEARTBEAT) <= until);
+        match (until > deadline, met.count()) {
+            (true, 2..) => until.plus(HOLD),
+            _ => until,
         }
     }
 

@@ -90,11 +90,12 @@ async fn throttle(stage: &Stage, length: Duration, journal: &Journal) {
         seat.instance.send(Signal::Stop);
     }
     sleep(length).await;
+    let ended = Timestamp::now();
     for seat in &stage.seats {
         seat.instance.send(Signal::Continue);
     }
     for seat in &stage.seats {
         answers(&seat.instance.client()).await;
     }
-    journal.paused(from, WAKES_UP);
+    journal.paused(from, ended, WAKES_UP);
 }

@@ -111,8 +111,9 @@ pub(in super::super) async fn harm_redis(
                 let from = Timestamp::now();
                 redis.freeze();
                 last(&mut rng, FREEZE_MS).await;
+                let ended = Timestamp::now();
                 redis.thaw();
-                journal.paused(from, RECONNECTS);
+                journal.paused(from, ended, RECONNECTS);
             }
             Fault::Asleep => {
                 let length = Duration::from_millis(rng.u64(FREEZE_MS));
@@ -148,7 +149,7 @@ pub(super) async fn stall(
         !asleep && redis.try_command::<()>(&["PING"]).await.is_ok()
     })
     .await;
-    journal.paused(from, recovery);
+    journal.paused(from, from.plus(length), recovery);
 }
 
 async fn kill_clients(redis: &RedisServer, kind: &str) {
@@ -176,7 +177,7 @@ fn set_clock(redis: &RedisServer, rng: &mut Rng, journal: &Journal, ahead: bool)
     redis.set_clock_ahead(to_ms);
     journal.clock_is_ahead(to_ms);
     if goes_ahead && is_large {
-        journal.paused(from, SEES_THE_CLOCK);
+        journal.paused(from, from, SEES_THE_CLOCK);
     }
 }
 
@@ -196,9 +197,10 @@ pub(in super::super) async fn lose_data(
                 let harm = journal.harmed(loss.name(), None);
                 redis.kill();
                 last(&mut rng, DISTURBANCE_MS).await;
+                let ended = Timestamp::now();
                 redis.start_again().await;
                 journal.mended(&harm, FINDS_REDIS);
-                journal.paused(from, FINDS_REDIS);
+                journal.paused(from, ended, FINDS_REDIS);
             }
             Loss::Flushed => redis.flush_all().await,
         }

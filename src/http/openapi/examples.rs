@@ -1,0 +1,61 @@
+//! One problem document for each status of each operation, as the service would send it.
+
+use std::time::Duration;
+
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::Operation;
+
+use crate::events::Full;
+use crate::http::error::Error;
+use crate::http::problem::Problem;
+use crate::model::Refusal;
+use crate::model::{InvalidUserId, UserId};
+
+/// Gives every documented problem its example.
+pub(super) fn add_problems(operation: &mut Operation) {
+    let name = operation.operation_id.as_deref().unwrap_or_default();
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else {
+            continue;
+        };
+        let example = error(name, status).map(|error| Problem::from(&error));
+        let example = example.and_then(|problem| serde_json::to_value(problem).ok());
+        for content in response.content.values_mut() {
+            if let (RefOr::T(content), Some(example)) = (content, &example) {
+                content.example = Some(example.clone());
+            }
+        }
+    }
+}
+
+/// What the operation can be refused for with this status.
+fn error(operation: &str, status: &str) -> Option<Error> {
+    let alice = UserId::new("alice").ok()?;
+    Some(match (status, operation) {
+        ("400", "connect" | "ping" | "disconnect" | "getUser") => {
+            Error::UserId(InvalidUserId::Length)
+        }
+        ("400", "lookUpOnline") => Error::NoUserIds,
+        ("400", "listOnline") => Error::Limit(1_000),
+        ("400", "streamEvents" | "streamEventsOf") => Error::Query {
+            field: "lastEventId",
+            why: "it is not UTF-8",
+        },
+        ("400", _) => Error::Host("it is there more than once"),
+        ("401", _) => Error::NoCredential,
+        ("403", "connect" | "ping" | "disconnect") => Error::MayNotActFor(alice),
+        ("403", "getUser") => Error::MayNotSee(alice),
+        ("403", "getMetrics") => Error::MayNotSeeMetrics,
+        ("403", _) => Error::MayNotSeeEveryone,
+        ("408", _) => Error::BodyTimeout,
+        ("409", "ping") => Error::Refused(Refusal::ConnectionClosed),
+        ("409", _) => Error::Refused(Refusal::TooManyConnections { most: 100 }),
+        ("413", _) => Error::BodyTooLarge,
+        ("415", _) => Error::UnsupportedMediaType,
+        ("429", "streamEvents" | "streamEventsOf") => Error::TooManyStreams(Full::InAll),
+        ("429", _) => Error::TooManyCalls(Duration::from_secs(1)),
+        ("431", _) => Error::HeadTooLarge,
+        ("503", _) => Error::StoreUnreachable(String::new()),
+        _ => return None,
+    })
+}

@@ -1,0 +1,21 @@
+//! The terms of presence: users, connections, times, events, and the results of calls.
+//!
+//! This module imports no other module of the crate.
+
+mod calls;
+mod connection_id;
+mod credential;
+mod event;
+mod history;
+mod page;
+mod timestamp;
+mod user_id;
+
+pub use self::calls::{Closing, Left, Refusal, Touched, UserState};
+pub use self::connection_id::{ConnectionId, InvalidConnectionId};
+pub use self::credential::Credential;
+pub use self::event::{Entry, Epoch, Position, PresenceEvent, Reason, Transition};
+pub use self::history::{Announced, History};
+pub use self::page::{Page, PageCursor};
+pub use self::timestamp::{Timestamp, millis};
+pub use self::user_id::{InvalidUserId, UserId};

@@ -1,0 +1,146 @@
+-- Prelude of the scripts that write or read when a user was last seen, after connections.lua.
+--
+-- The last of KEYS: the generations of last-seen times
+--
+-- All users share a few hashes, which Redis stores as listpacks: a time takes about 20 bytes, whatever the length of
+-- the userId. A field is 96 bits of the SHA-1 of the userId; its value is the time, in ms since the generation began.
+-- A generation takes the times that are written within a quarter of the retention. Then its hashes stay for the
+-- retention and expire, so no script removes old times. A generation with full hashes is followed at once by one with
+-- more hashes.
+--
+-- The list of generations has 'began closes retention buckets' of each, the newest first. The hashes of a generation
+-- are named <list>:<began>:<bucket>.
+
+local GENERATIONS = KEYS[#KEYS]
+
+-- The most times in a hash. Redis stores up to 128 as a listpack by default.
+local MOST_IN_BUCKET = 100
+
+-- How many hashes a generation has; each step multiplies by 4.
+local FEWEST_BUCKETS = 16
+local MOST_BUCKETS = 1048576
+
+-- Only instances with many different retentions need so many.
+local MOST_GENERATIONS = 64
+
+-- The texts of all generations.
+local known_texts
+local function texts()
+  known_texts = known_texts or redis.call('LRANGE', GENERATIONS, 0, -1)
+  return known_texts
+end
+
+-- The generation that a text describes.
+local known_generations = {}
+local function generation_of(text)
+  local found = known_generations[text]
+  if not found then
+    local began, closes, retention, buckets = text:match('^(%d+) (%d+) (%d+) (%d+)$')
+    closes, retention = tonumber(closes), tonumber(retention)
+    found = { name = GENERATIONS .. ':' .. began .. ':', began = tonumber(began), buckets = tonumber(buckets) }
+    found.closes, found.retention, found.ends = closes, retention, closes + retention
+    known_generations[text] = found
+  end
+  return found
+end
+
+-- The field of a user, and the number that selects the user's bucket.
+local function place_of(user)
+  local digest = redis.sha1hex(user)
+  local first, second = tonumber(digest:sub(1, 8), 16), tonumber(digest:sub(9, 16), 16)
+  local field = struct.pack('>I4I4I4', first, second, tonumber(digest:sub(17, 24), 16))
+  return field, tonumber(digest:sub(25, 32), 16)
+end
+
+local function bucket_of(generation, spread)
+  return generation.name .. spread % generation.buckets
+end
+
+-- How many times a hash of a generation has on average, estimated from eight hashes.
+local function fill_of(generation)
+  local times = 0
+  for number = 1, 8 do
+    times = times + redis.call('HLEN', bucket_of(generation, number))
+  end
+  return times / 8
+end
+
+-- How long a generation takes times.
+local function period_of(retention)
+  return math.ceil(retention / 4)
+end
+
+-- Begins a generation, and removes ended ones from the list.
+local function begin_generation(now, retention, buckets)
+  local all = texts()
+  while all[1] and (generation_of(all[#all]).ends < now or #all >= MOST_GENERATIONS) do
+    redis.call('RPOP', GENERATIONS)
+    all[#all] = nil
+  end
+  -- No two generations have one name, even after the clock was set back.
+  local began = math.max(now, all[1] and generation_of(all[1]).began + 1 or 0)
+  local text = string.format('%.0f %.0f %.0f %.0f', began, now + period_of(retention), retention, buckets)
+  redis.call('LPUSH', GENERATIONS, text)
+  table.insert(all, 1, text)
+  local last = 0
+  for _, each in ipairs(all) do
+    last = math.max(last, generation_of(each).ends)
+  end
+  redis.call('PEXPIREAT', GENERATIONS, last)
+  return generation_of(text)
+end
+
+-- The generation that takes the times written now.
+local function open_generation(now, retention)
+  for _, text in ipairs(texts()) do
+    local each = generation_of(text)
+    -- One that closes too late began before the clock was set back.
+    if each.retention == retention and each.closes >= now and each.closes <= now + period_of(retention) then
+      return each
+    end
+  end
+  local newest = texts()[1] and generation_of(texts()[1])
+  local buckets = newest and newest.buckets or FEWEST_BUCKETS
+  if buckets > FEWEST_BUCKETS and fill_of(newest) < MOST_IN_BUCKET / 5 then
+    buckets = buckets / 4
+  end
+  return begin_generation(now, retention, buckets)
+end
+
+-- The latest time of a user, or -1. It may leave out times that were written before `since`.
+--
+-- Of the generations with one retention, the newest that has the user counts: the clock may have been set back since
+-- an older one took a later time.
+local function last_seen_of(field, spread, since)
+  local latest, ends_of_writing = -1, {}
+  for _, text in ipairs(texts()) do
+    local each = generation_of(text)
+    local written_until = math.min(each.closes, ends_of_writing[each.retention] or each.closes)
+    ends_of_writing[each.retention] = math.min(each.began, written_until)
+    local age = written_until >= since and redis.call('HGET', bucket_of(each, spread), field)
+    if age then
+      latest = math.max(latest, each.began + age)
+      ends_of_writing[each.retention] = -math.huge
+    end
+  end
+  return latest
+end
+
+-- Writes when a user was last seen, unless the retention is 0.
+local function keep_last_seen(now, field, spread, at, retention)
+  if retention == 0 then
+    return
+  end
+  local generation = open_generation(now, retention)
+  local bucket = bucket_of(generation, spread)
+  if redis.call('HSET', bucket, field, at - generation.began) == 0 then
+    return
+  end
+  local times = redis.call('HLEN', bucket)
+  if times == 1 then
+    redis.call('PEXPIREAT', bucket, generation.ends)
+  elseif times >= MOST_IN_BUCKET and generation.buckets < MOST_BUCKETS
+    and fill_of(generation) >= MOST_IN_BUCKET / 2 then
+    begin_generation(now, retention, generation.buckets * 4)
+  end
+end

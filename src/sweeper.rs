@@ -1,0 +1,136 @@
+//! The sweeper that every instance runs.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tracing::{debug, info, warn};
+
+use crate::events::{Doorbell, Hub};
+use crate::model::{Epoch, Position};
+use crate::store::{OUTAGE, SWEEP_HEARTBEAT, Store, StoreError, Swept};
+use crate::telemetry::Metrics;
+
+/// The least time between two sweeps that the doorbell asks for.
+const DOORBELL_REST: Duration = Duration::from_millis(10);
+
+/// Sweeps whenever somebody is due, and at least once in a [`SWEEP_HEARTBEAT`].
+#[derive(Debug)]
+pub(crate) struct Sweeper {
+    store: Arc<Store>,
+    hub: Arc<Hub>,
+    doorbell: Arc<Doorbell>,
+    metrics: Arc<Metrics>,
+    interval: Duration,
+    expected: Option<(Position, Instant)>,
+    failing_since: Option<Instant>,
+    warned: bool,
+}
+
+impl Sweeper {
+    /// A sweeper of `store` that sleeps `interval` at most while work is due.
+    pub(crate) fn new(
+        store: Arc<Store>,
+        hub: Arc<Hub>,
+        doorbell: Arc<Doorbell>,
+        metrics: Arc<Metrics>,
+        interval: Duration,
+    ) -> Self {
+        Self {
+            store,
+            hub,
+            doorbell,
+            metrics,
+            interval,
+            expected: None,
+            failing_since: None,
+            warned: false,
+        }
+    }
+
+    /// Sweeps for as long as it is polled.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let began = Instant::now();
+            let heard = self.hub.newest();
+            match self.store.sweep().await {
+                Ok(swept) if swept.more => {
+                    self.account(&swept, heard);
+                    yield_now().await;
+                }
+                Ok(swept) => {
+                    self.account(&swept, heard);
+                    let wake_at = began + self.rest(&swept);
+                    let rung = timeout_at(wake_at, self.doorbell.rung()).await;
+                    if rung.is_ok() {
+                        sleep_until(began + DOORBELL_REST).await;
+                    }
+                }
+                Err(error) => {
+                    self.explain(&error);
+                    sleep(self.interval.min(SWEEP_HEARTBEAT)).await;
+                }
+            }
+        }
+    }
+
+    /// Until the next user is due, but long enough to find several at once where many are; with a
+    /// random part, so that of several instances one does the work and the others find it done.
+    fn rest(&self, swept: &Swept) -> Duration {
+        let until_due = match swept.next_due {
+            Some(due) => due.since(swept.now),
+            None => SWEEP_HEARTBEAT,
+        };
+        let jitter = self.interval.mul_f64(fastrand::f64() / 2.0);
+        (until_due.max(self.interval / 2) + jitter).min(SWEEP_HEARTBEAT)
+    }
+
+    /// Warns once when sweeps have failed for so long that departures come late.
+    fn explain(&mut self, error: &StoreError) {
+        let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
+        if self.warned || failing_since.elapsed() < OUTAGE {
+            debug!(%error, "a sweep failed");
+        } else {
+            self.warned = true;
+            warn!(%error, "no sweep succeeds");
+        }
+    }
+
+    fn account(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
+        self.failing_since = None;
+        if mem::take(&mut self.warned) {
+            info!("sweeps succeed again");
+        }
+        self.metrics.sweeps.inc();
+        self.metrics.users_online.set(swept.announced.cast_signed());
+        for lateness_ms in &swept.lateness_ms {
+            self.metrics.expired(Duration::from_millis(*lateness_ms));
+        }
+        self.check_the_bus(swept, before);
+    }
+
+    /// The history says what the bus must have brought a heartbeat later. This notices a
+    /// subscription that is open and silent, a trimmed message, and a data set that is another. A
+    /// history that ends before what was heard of `before` the sweep has lost something.
+    fn check_the_bus(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
+        let Some((epoch, heard)) = self.hub.newest() else {
+            return;
+        };
+        if epoch != swept.epoch || Hub::went_back(before, (swept.epoch, swept.newest)) {
+            self.expected = None;
+            self.hub.fell_behind();
+            return;
+        }
+        match self.expected {
+            Some((position, since)) if heard < position => {
+                if since.elapsed() >= SWEEP_HEARTBEAT {
+                    self.expected = None;
+                    self.hub.fell_behind();
+                }
+            }
+            _ => self.expected = Some((swept.newest, Instant::now())),
+        }
+    }
+}
