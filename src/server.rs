@@ -167,6 +167,7 @@ impl Server {
                 METRICS_CONNECTIONS,
                 self.config.http.keep_alive,
                 &Room::of(MemoryBudget::of(METRICS_MEMORY)),
+                &Arc::new(Admission::new(1)),
                 Arc::clone(&self.metrics),
             );
             tasks.spawn(accept(connections, stopped.clone(), METRICS_ACCEPTOR));
@@ -181,6 +182,7 @@ impl Server {
             self.connections,
             self.config.http.keep_alive,
             &self.room,
+            &self.admission,
             self.metrics,
         );
         tasks.spawn(accept(connections, stopped, ACCEPTOR));
