@@ -2,23 +2,25 @@
 
 mod admission;
 mod bulk;
+mod connect_result;
 mod cors;
 mod docs;
 pub(crate) mod error;
+mod error_response;
 mod events;
 mod extract;
 mod front;
 mod guard;
-mod health;
 mod json_line;
 mod online;
 mod openapi;
-mod parts;
+mod operations;
 mod permissions;
 mod problem;
 mod query;
 mod refused_stream;
 mod response_headers;
+mod split_body;
 mod state;
 mod users;
 
@@ -76,7 +78,7 @@ pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) ->
 /// The metrics alone, for a listener that only those reach who may see them.
 pub(crate) fn metrics_front(state: AppState) -> Front {
     let router = Router::new()
-        .route("/metrics", get(health::open_metrics))
+        .route("/metrics", get(operations::open_metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::new(state));
@@ -102,9 +104,9 @@ fn api() -> OpenApiRouter<Arc<AppState>> {
             routes!(events::stream, events::stream_of)
                 .layer(from_fn(refused_stream::tell_by_a_stream)),
         )
-        .routes(routes!(health::livez))
-        .routes(routes!(health::readyz))
-        .routes(routes!(health::metrics));
+        .routes(routes!(operations::livez))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::metrics));
     openapi::finish(api.get_openapi_mut());
     api
 }

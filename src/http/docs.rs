@@ -16,7 +16,7 @@ use axum::routing::get;
 use utoipa_swagger_ui::{Config, SwaggerFile, serve};
 
 use super::error::Error;
-use super::parts::in_parts;
+use super::split_body::in_parts;
 use super::state::AppState;
 
 /// The page loads only its own files, sends requests only to this service, and is part of no other page. Swagger UI

@@ -2,30 +2,15 @@
 
 use std::any::Any;
 use std::fmt;
-use std::time::Duration;
 
-use axum::http::HeaderValue;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::response::{IntoResponse, Response};
 use thiserror::Error;
-use tracing::{debug, error};
-use utoipa::IntoResponses;
 
-use super::json_line::JsonLine;
-use super::problem::{Problem, ProblemType};
-use super::refused_stream::Passing;
-use super::response_headers;
+use super::problem::ProblemType;
 use crate::auth::Error as AuthError;
-use crate::events::{Full, OpenError, StreamRefusal};
+use crate::events::{Full, OpenError};
 use crate::model::Refusal;
 use crate::model::{InvalidConnectionId, InvalidUserId};
 use crate::store::StoreError;
-
-/// When a client should try again after the store or the keys were out of reach.
-const RETRY_SOON: Duration = Duration::from_secs(1);
-
-/// When a client should try again to open a stream after others had to end first.
-const RETRY_STREAM: Duration = Duration::from_secs(5);
 
 /// Why a call is refused. Its text is the `detail` of the problem document.
 #[derive(Debug, Error)]
@@ -116,7 +101,7 @@ impl fmt::Display for Takes<'_> {
 
 impl Error {
     /// What its problem document says about the kind of cause.
-    fn problem_type(&self) -> ProblemType {
+    pub(super) fn problem_type(&self) -> ProblemType {
         use ProblemType as P;
         match self {
             Self::UserId(_) | Self::UserIdNotUtf8 | Self::ListedUserId { .. } => P::InvalidUserId,
@@ -147,39 +132,6 @@ impl Error {
             Self::Internal(_) => P::InternalError,
         }
     }
-
-    /// Where the cause passes: what it is, and when it may go better.
-    fn passing(&self) -> Option<Passing> {
-        let (cause, wait) = match self {
-            Self::StoreUnreachable(_) => (StreamRefusal::StoreUnreachable, RETRY_SOON),
-            Self::StoreOverloaded
-            | Self::Overloaded
-            | Self::Auth(AuthError::KeysUnreachable | AuthError::VerificationOverloaded) => {
-                (StreamRefusal::Overloaded, RETRY_SOON)
-            }
-            Self::TooManyStreams(_) => (StreamRefusal::TooManyStreams, RETRY_STREAM),
-            Self::Auth(AuthError::RateLimited(wait)) => (StreamRefusal::Overloaded, *wait),
-            _ => return None,
-        };
-        Some(Passing { cause, wait })
-    }
-
-    /// The challenge of RFC 6750, section 3. Without a credential in the request it has no error code.
-    fn challenge(&self) -> Option<HeaderValue> {
-        use AuthError as A;
-        let Self::Auth(error) = self else { return None };
-        let challenge = match error {
-            A::NoCredential => "Bearer realm=\"presence\"".to_owned(),
-            A::TokenExpired | A::BadCredential(_) => format!(
-                "Bearer realm=\"presence\", error=\"invalid_token\", error_description=\"{error}\""
-            ),
-            A::WriteDenied(_) | A::ReadDenied(_) | A::ReadAllDenied | A::MetricsDenied => {
-                "Bearer realm=\"presence\", error=\"insufficient_scope\"".to_owned()
-            }
-            A::RateLimited(_) | A::KeysUnreachable | A::VerificationOverloaded => return None,
-        };
-        HeaderValue::from_str(&challenge).ok()
-    }
 }
 
 fn auth_problem_type(error: &AuthError) -> ProblemType {
@@ -195,115 +147,6 @@ fn auth_problem_type(error: &AuthError) -> ProblemType {
         A::KeysUnreachable => ProblemType::KeysUnreachable,
         A::VerificationOverloaded => ProblemType::TooManyTokens,
     }
-}
-
-/// An id, the cursor, the limit, the query or the body is not valid; `detail` names what is wrong.
-#[derive(IntoResponses)]
-#[response(status = 400, content_type = "application/problem+json")]
-pub(crate) struct BadRequest(#[allow(dead_code)] Problem);
-
-/// The `Host` header is missing, is there more than once, or is no host.
-#[derive(IntoResponses)]
-#[response(status = 400, content_type = "application/problem+json")]
-pub(super) struct BadHost(#[allow(dead_code)] Problem);
-
-/// No token or key came with the call, or it is not valid; `detail` says which.
-#[derive(IntoResponses)]
-#[response(
-    status = 401,
-    content_type = "application/problem+json",
-    headers(("WWW-Authenticate" = String, description = "`Bearer`, with an error code of RFC 6750 where a credential came"))
-)]
-pub(crate) struct Unauthorized(#[allow(dead_code)] Problem);
-
-/// The token or key is valid and does not allow this.
-#[derive(IntoResponses)]
-#[response(status = 403, content_type = "application/problem+json")]
-pub(crate) struct Forbidden(#[allow(dead_code)] Problem);
-
-/// `too-many-connections`: the user has as many live connections as are allowed.
-#[derive(IntoResponses)]
-#[response(status = 409, content_type = "application/problem+json")]
-pub(crate) struct ConnectRefused(#[allow(dead_code)] Problem);
-
-/// `connection-closed`: the connection was closed less than 10 s ago, and `connect` opens it again.
-/// `too-many-connections`: the user has as many live connections as are allowed.
-#[derive(IntoResponses)]
-#[response(status = 409, content_type = "application/problem+json")]
-pub(crate) struct PingRefused(#[allow(dead_code)] Problem);
-
-/// The user called too often, or too many streams are open; try again after as many seconds as
-/// `Retry-After` says.
-#[derive(IntoResponses)]
-#[response(
-    status = 429,
-    content_type = "application/problem+json",
-    headers(("Retry-After" = u32, description = "Seconds"))
-)]
-pub(crate) struct TooMany(#[allow(dead_code)] Problem);
-
-/// The body is over 64 KiB, or over 1 MiB where ids are listed.
-#[derive(IntoResponses)]
-#[response(status = 413, content_type = "application/problem+json")]
-pub(crate) struct BodyTooLarge(#[allow(dead_code)] Problem);
-
-/// The body did not arrive within ten seconds.
-#[derive(IntoResponses)]
-#[response(status = 408, content_type = "application/problem+json")]
-pub(crate) struct BodyTimeout(#[allow(dead_code)] Problem);
-
-/// The request line and the header fields are larger than 16 KiB. `POST /v1/events` takes a long list in its body.
-#[derive(IntoResponses)]
-#[response(status = 431, content_type = "application/problem+json")]
-pub(super) struct HeadTooLarge(#[allow(dead_code)] Problem);
-
-/// The body was not sent as JSON.
-#[derive(IntoResponses)]
-#[response(status = 415, content_type = "application/problem+json")]
-pub(crate) struct UnsupportedMediaType(#[allow(dead_code)] Problem);
-
-/// The store is out of reach; try again after as many seconds as `Retry-After` says.
-#[derive(IntoResponses)]
-#[response(
-    status = 503,
-    content_type = "application/problem+json",
-    headers(("Retry-After" = u32, description = "Seconds"))
-)]
-pub(crate) struct StoreUnreachable(#[allow(dead_code)] Problem);
-
-impl From<&Error> for Problem {
-    fn from(error: &Error) -> Self {
-        Self::new(error.problem_type(), error.to_string())
-    }
-}
-
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        let status = self.problem_type().status();
-        match &self {
-            Self::Internal(cause) => error!(%cause, "a call failed"),
-            // The link to the store says once that it is lost; an outage must not fill a disk.
-            Self::StoreUnreachable(cause) => debug!(%cause, "a call found no store"),
-            _ => {}
-        }
-        let (passing, challenge) = (self.passing(), self.challenge());
-        let mut response = (status, JsonLine(Problem::from(&self))).into_response();
-        if let Some(passing) = passing {
-            response.extensions_mut().insert(passing);
-        }
-        let headers = response.headers_mut();
-        let json = HeaderValue::from_static("application/problem+json");
-        headers.insert(CONTENT_TYPE, json);
-        headers.extend(passing.map(|passing| (RETRY_AFTER, whole_seconds(passing.wait).into())));
-        headers.extend(challenge.map(|challenge| (WWW_AUTHENTICATE, challenge)));
-        response_headers::add_missing(headers);
-        response
-    }
-}
-
-/// Seconds, rounded up, since a client must not come back too early.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_millis().div_ceil(1_000).max(1) as u64
 }
 
 impl From<StoreError> for Error {

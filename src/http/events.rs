@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -13,14 +12,16 @@ use utoipa::openapi::schema::{AnyOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::error::{
-    BadRequest, BodyTimeout, BodyTooLarge, Error, Forbidden, HeadTooLarge, StoreUnreachable,
-    TooMany, Unauthorized, UnsupportedMediaType,
-};
+use super::error::Error;
 use super::extract::{JsonBody, ListedUser, NoBody, listed_users, user_ids};
+use super::openapi::responses::{
+    BadRequest, BodyTimeout, BodyTooLarge, Forbidden, HeadTooLarge, StoreUnreachable, TooMany,
+    Unauthorized, UnsupportedMediaType,
+};
 use super::openapi::{ListedUserId, UserIdText};
 use super::permissions::StreamCaller;
 use super::query::{decoded, keep_once, parameters, unknown};
+use super::response_headers::STREAM_HEADERS;
 use super::state::AppState;
 use crate::auth::Caller;
 use crate::events::{
@@ -35,22 +36,6 @@ const MAX_USERS: usize = 10_000;
 /// What the query of a stream may name, and what is left of that where a body says whom the stream is about.
 const QUERY: [&str; 4] = ["userIds", "snapshot", "lastEventId", "access_token"];
 const QUERY_BESIDE_A_BODY: [&str; 2] = ["lastEventId", "access_token"];
-
-/// nginx passes a response on at once where this header says no.
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-
-/// The headers of every stream. A proxy that compresses would hold every event back.
-pub(super) const STREAM_HEADERS: [(HeaderName, HeaderValue); 3] = [
-    (
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream; charset=utf-8"),
-    ),
-    (
-        CACHE_CONTROL,
-        HeaderValue::from_static("no-store, no-transform"),
-    ),
-    (ACCEL_BUFFERING, HeaderValue::from_static("no")),
-];
 
 /// The query of a stream.
 #[derive(Debug, IntoParams)]
@@ -320,6 +305,7 @@ fn asked(
 mod tests {
     use super::*;
     use crate::http::query::shown_name;
+    use axum::http::HeaderValue;
     use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
     use proptest::collection::vec;
     use proptest::prelude::*;

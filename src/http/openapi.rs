@@ -1,6 +1,7 @@
 //! The OpenAPI document.
 
 mod examples;
+pub(super) mod responses;
 
 use std::sync::Arc;
 
@@ -15,8 +16,8 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{OpenApi as OpenApiDocument, RefOr, Required};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
-use super::parts::in_parts;
 use super::problem::{Problem, ProblemType};
+use super::split_body::in_parts;
 use super::state::AppState;
 use crate::events::{
     PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline,

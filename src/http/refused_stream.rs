@@ -12,7 +12,7 @@ use axum::http::header::ACCEPT;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::events::STREAM_HEADERS;
+use super::response_headers::STREAM_HEADERS;
 use crate::events::StreamRefusal;
 
 /// Part of the response of every error whose cause passes.

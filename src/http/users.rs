@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::error::{
-    BadRequest, BodyTimeout, BodyTooLarge, ConnectRefused, Error, Forbidden, PingRefused,
+use super::connect_result::ConnectResult;
+use super::error::Error;
+use super::extract::{NoBody, OptionalJson};
+use super::json_line::JsonLine;
+use super::openapi::UserIdInPath;
+use super::openapi::responses::{
+    BadRequest, BodyTimeout, BodyTooLarge, ConnectRefused, Forbidden, PingRefused,
     StoreUnreachable, TooMany, Unauthorized,
 };
-use super::extract::{NoBody, OptionalJson};
-use super::json_line::{self, JsonLine};
-use super::openapi::UserIdInPath;
 use super::permissions::{ActingFor, Disconnecting, Seeing};
 use super::query::NoQuery;
-use super::response_headers;
 use super::state::AppState;
 use crate::model::{Closing, Touched};
 use crate::model::{ConnectionId, Timestamp, UserId, millis};
@@ -43,72 +43,6 @@ pub(super) struct DisconnectBody {
     #[serde(default)]
     #[schema(example = false)]
     all: bool,
-}
-
-/// A connection that is open.
-#[derive(Debug, ToSchema)]
-#[cfg_attr(test, derive(Serialize))]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ConnectResult {
-    /// Whose connection.
-    #[schema(value_type = String, example = "alice")]
-    user_id: UserId,
-    /// Which connection; `"1"` is the unnamed one.
-    #[schema(value_type = String, example = "phone-1")]
-    connection_id: ConnectionId,
-    /// Always true: this connection is open now.
-    online: bool,
-    /// Whether this very call brought the user online; exactly then one `user.online` is published.
-    became_online: bool,
-    /// When the connection expires unless it is pinged again.
-    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:01:00.123Z")]
-    expires_at: Timestamp,
-    /// How long a connection lives after its last ping, in milliseconds.
-    #[schema(minimum = 1, example = 60000)]
-    ttl_ms: u64,
-    /// How often to ping, in milliseconds.
-    #[schema(minimum = 1, example = 25000)]
-    ping_interval_ms: u64,
-}
-
-/// Room for an answer about a user with an id of the usual length; a longer one makes it grow.
-const RESULT_BYTES: usize = 256;
-
-impl ConnectResult {
-    /// One line, as serde would write it, in less than a quarter of the instructions: every ping is answered by this.
-    fn json(&self) -> Vec<u8> {
-        let mut json = Vec::with_capacity(RESULT_BYTES);
-        json.extend_from_slice(b"{\"userId\":");
-        append(&mut json, &self.user_id);
-        json.extend_from_slice(b",\"connectionId\":");
-        append(&mut json, &self.connection_id);
-        json.extend_from_slice(b",\"online\":");
-        append(&mut json, &self.online);
-        json.extend_from_slice(b",\"becameOnline\":");
-        append(&mut json, &self.became_online);
-        json.extend_from_slice(b",\"expiresAt\":\"");
-        self.expires_at.append_to(&mut json);
-        json.extend_from_slice(b"\",\"ttlMs\":");
-        append(&mut json, &self.ttl_ms);
-        json.extend_from_slice(b",\"pingIntervalMs\":");
-        append(&mut json, &self.ping_interval_ms);
-        json.extend_from_slice(b"}\n");
-        json
-    }
-}
-
-/// Appends a value that serde can always write, into memory, which takes it.
-fn append(json: &mut Vec<u8>, value: &impl Serialize) {
-    let written = serde_json::to_writer(json, value);
-    written.expect("a text, a number or a truth value");
-}
-
-impl IntoResponse for ConnectResult {
-    fn into_response(self) -> Response {
-        let mut response = json_line::sent(self.json());
-        response_headers::add_missing(response.headers_mut());
-        response
-    }
 }
 
 /// A connection, or all of them, that is closed.
@@ -320,36 +254,5 @@ fn connected(
         expires_at: touched.expires_at,
         ttl_ms: millis(state.config.presence.ttl),
         ping_interval_ms: millis(state.config.presence.ping_interval),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn a_connection_is_written_as_serde_would(
-            user in "\\PC{1,30}",
-            named in proptest::option::of("[A-Za-z0-9._~:@-]{1,64}"),
-            became_online: bool,
-            millis in 0..4_000_000_000_000_u64,
-            ttl_ms: u64,
-            ping_interval_ms: u64,
-        ) {
-            let connected = ConnectResult {
-                user_id: UserId::new(&user).expect("no control characters"),
-                connection_id: connection_id(named).expect("they are allowed"),
-                online: true,
-                became_online,
-                expires_at: Timestamp::from_millis(millis),
-                ttl_ms,
-                ping_interval_ms,
-            };
-            let mut expected = serde_json::to_vec(&connected).expect("it is JSON");
-            expected.push(b'\n');
-            prop_assert_eq!(connected.json(), expected);
-        }
     }
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::config::{AuthConfig, HttpConfig};
 use axum::http::HeaderValue;
 use proptest::prelude::*;
+use std::net::IpAddr;
 
 fn open_mode(origins: Option<&str>) -> Guard {
     let cors_origins = origins.map(|text| text.parse().expect("origins"));

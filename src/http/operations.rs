@@ -8,8 +8,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{PartialSchema, ToSchema};
 
-use super::error::{BadHost, Error, Forbidden, StoreUnreachable, TooMany, Unauthorized};
+use super::error::Error;
 use super::json_line::JsonLine;
+use super::openapi::responses::{BadHost, Forbidden, StoreUnreachable, TooMany, Unauthorized};
 use super::permissions::SeeingMetrics;
 use super::state::AppState;
 

@@ -1,0 +1,92 @@
+//! The response to a refusal.
+
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::response::{IntoResponse, Response};
+use tracing::{debug, error};
+
+use super::error::Error;
+use super::json_line::JsonLine;
+use super::problem::Problem;
+use super::refused_stream::Passing;
+use super::response_headers;
+use crate::auth::Error as AuthError;
+use crate::events::StreamRefusal;
+
+/// When a client should try again after the store or the keys were out of reach.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// When a client should try again to open a stream after others had to end first.
+const RETRY_STREAM: Duration = Duration::from_secs(5);
+
+impl Error {
+    /// Where the cause passes: what it is, and when it may go better.
+    fn passing(&self) -> Option<Passing> {
+        let (cause, wait) = match self {
+            Self::StoreUnreachable(_) => (StreamRefusal::StoreUnreachable, RETRY_SOON),
+            Self::StoreOverloaded
+            | Self::Overloaded
+            | Self::Auth(AuthError::KeysUnreachable | AuthError::VerificationOverloaded) => {
+                (StreamRefusal::Overloaded, RETRY_SOON)
+            }
+            Self::TooManyStreams(_) => (StreamRefusal::TooManyStreams, RETRY_STREAM),
+            Self::Auth(AuthError::RateLimited(wait)) => (StreamRefusal::Overloaded, *wait),
+            _ => return None,
+        };
+        Some(Passing { cause, wait })
+    }
+
+    /// The challenge of RFC 6750, section 3. Without a credential in the request it has no error code.
+    fn challenge(&self) -> Option<HeaderValue> {
+        use AuthError as A;
+        let Self::Auth(error) = self else { return None };
+        let challenge = match error {
+            A::NoCredential => "Bearer realm=\"presence\"".to_owned(),
+            A::TokenExpired | A::BadCredential(_) => format!(
+                "Bearer realm=\"presence\", error=\"invalid_token\", error_description=\"{error}\""
+            ),
+            A::WriteDenied(_) | A::ReadDenied(_) | A::ReadAllDenied | A::MetricsDenied => {
+                "Bearer realm=\"presence\", error=\"insufficient_scope\"".to_owned()
+            }
+            A::RateLimited(_) | A::KeysUnreachable | A::VerificationOverloaded => return None,
+        };
+        HeaderValue::from_str(&challenge).ok()
+    }
+}
+
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
+        Self::new(error.problem_type(), error.to_string())
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = self.problem_type().status();
+        match &self {
+            Self::Internal(cause) => error!(%cause, "a call failed"),
+            // The link to the store says once that it is lost; an outage must not fill a disk.
+            Self::StoreUnreachable(cause) => debug!(%cause, "a call found no store"),
+            _ => {}
+        }
+        let (passing, challenge) = (self.passing(), self.challenge());
+        let mut response = (status, JsonLine(Problem::from(&self))).into_response();
+        if let Some(passing) = passing {
+            response.extensions_mut().insert(passing);
+        }
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/problem+json");
+        headers.insert(CONTENT_TYPE, json);
+        headers.extend(passing.map(|passing| (RETRY_AFTER, whole_seconds(passing.wait).into())));
+        headers.extend(challenge.map(|challenge| (WWW_AUTHENTICATE, challenge)));
+        response_headers::add_missing(headers);
+        response
+    }
+}
+
+/// Seconds, rounded up, since a client must not come back too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_millis().div_ceil(1_000).max(1) as u64
+}

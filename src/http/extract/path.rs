@@ -1,0 +1,28 @@
+//! The user id in a path.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use percent_encoding::percent_decode_str;
+
+use crate::http::error::Error;
+use crate::model::UserId;
+
+/// What the paths about one user begin with; the user follows, up to the next slash.
+pub(crate) const USERS_PATH: &str = "/v1/users/";
+
+/// The `{userId}` of the path, percent-decoded and checked.
+#[derive(Debug)]
+pub(crate) struct UserPath(pub(in crate::http) UserId);
+
+impl<S: Send + Sync> FromRequestParts<S> for UserPath {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
+        let path = parts.uri.path();
+        let rest = path.strip_prefix(USERS_PATH).unwrap_or_default();
+        let end = rest.bytes().position(|byte| byte == b'/');
+        let user = &rest[..end.unwrap_or(rest.len())];
+        let user = percent_decode_str(user).decode_utf8();
+        Ok(Self(UserId::new(&user.map_err(|_| Error::UserIdNotUtf8)?)?))
+    }
+}

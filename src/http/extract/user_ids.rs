@@ -1,0 +1,90 @@
+//! Lists of user ids.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+
+use crate::http::error::Error;
+use crate::model::{InvalidUserId, UserId};
+
+/// A text of a list, read as the user id that it should be: there may be a thousand.
+#[derive(Debug, PartialEq)]
+pub(crate) struct ListedUser(Result<UserId, InvalidUserId>);
+
+impl From<&str> for ListedUser {
+    fn from(text: &str) -> Self {
+        Self(UserId::new(text))
+    }
+}
+
+impl<'de> Deserialize<'de> for ListedUser {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyText;
+
+        impl Visitor<'_> for AnyText {
+            type Value = ListedUser;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<ListedUser, E> {
+                Ok(text.into())
+            }
+        }
+
+        deserializer.deserialize_str(AnyText)
+    }
+}
+
+/// Reads a list that may be left out. Null is refused: a client that has no list yet must not be taken for one that
+/// asks about everyone.
+pub(in crate::http) fn listed_users<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<ListedUser>>, D::Error> {
+    Vec::deserialize(deserializer).map(Some)
+}
+
+/// Checks a list of at least one and at most `limit` user ids.
+pub(crate) fn user_ids(listed: Vec<ListedUser>, limit: usize) -> Result<Vec<UserId>, Error> {
+    if listed.is_empty() {
+        return Err(Error::NoUserIds);
+    }
+    if listed.len() > limit {
+        let given = listed.len();
+        return Err(Error::TooManyUserIds { given, limit });
+    }
+    let checked = listed.into_iter().enumerate().map(|(index, listed)| {
+        let ListedUser(user) = listed;
+        user.map_err(|why| Error::ListedUserId { index, why })
+    });
+    checked.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_list_has_one_to_limit_good_ids(texts in vec("[a-z]{1,3}|[\0-a]{0,2}", 0..6), limit in 1_usize..6) {
+            let bad = texts.iter().position(|text| UserId::new(text).is_err());
+            let read = user_ids(texts.iter().map(|text| ListedUser::from(&**text)).collect(), limit);
+            match read {
+                Ok(users) => {
+                    let users: Vec<_> = users.iter().map(UserId::as_str).collect();
+                    prop_assert_eq!(&users, &texts);
+                    prop_assert!((1..=limit).contains(&texts.len()) && bad.is_none());
+                }
+                Err(Error::NoUserIds) => prop_assert!(texts.is_empty()),
+                Err(Error::TooManyUserIds { given, .. }) => {
+                    prop_assert!(given == texts.len() && given > limit);
+                }
+                Err(Error::ListedUserId { index, .. }) => prop_assert_eq!(Some(index), bad),
+                Err(other) => prop_assert!(false, "{}", other),
+            }
+        }
+    }
+}
