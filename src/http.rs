@@ -1,4 +1,4 @@
-//! HTTP: the route table, and what the handlers share.
+//! HTTP: the routes of the service.
 
 mod admission;
 mod bulk;
@@ -16,6 +16,7 @@ mod online;
 mod openapi;
 mod operations;
 mod permissions;
+mod ping_shortcut;
 mod problem;
 mod query;
 mod refused_stream;
@@ -35,71 +36,77 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 pub(crate) use self::admission::Admission;
-pub(crate) use self::bulk::Batch;
+pub(crate) use self::bulk::BulkCalls;
 use self::error::{method_not_allowed, not_found};
 pub(crate) use self::front::Front;
 use self::guard::Guard;
 use self::openapi::ApiDocument;
-pub use self::state::AppState;
+use self::ping_shortcut::PingShortcut;
+pub(crate) use self::state::AppState;
 use crate::config::{Config, Switch};
 use crate::telemetry::{is_request_span_enabled, request_span};
 
-/// All routes of the service, once for each of `states`.
-pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) -> Vec<Front> {
-    let (api, document) = api().split_for_parts();
-    let mut all = api.merge(openapi::routes(&document));
+/// A front with all routes for each of `states`. Bulk calls use the state of `bulk` instead.
+pub(crate) fn fronts(
+    config: &Config,
+    bulk: &BulkCalls,
+    states: impl Iterator<Item = AppState>,
+) -> Vec<Front> {
+    let (router, document) = described(bulk.serve(bulk_calls())).split_for_parts();
+    let mut router = router.merge(openapi::routes(&document));
     if config.http.docs == Switch::On {
-        all = all.merge(docs::routes());
+        router = router.merge(docs::routes());
     }
-    all = all
+    router = router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
-    let mut are_pings_seen = false;
     if let Some(origins) = &config.http.cors_origins {
-        all = all.layer(cors::layer(origins));
-        are_pings_seen = true;
+        router = router.layer(cors::layer(origins));
     }
     if is_request_span_enabled() {
         let spans = TraceLayer::new_for_http().make_span_with(request_span);
-        all = all.layer(spans.on_request(()).on_failure(()));
-        are_pings_seen = true;
+        router = router.layer(spans.on_request(()).on_failure(()));
     }
+    let is_cors_enabled = config.http.cors_origins.is_some();
+    let has_layers = is_cors_enabled || is_request_span_enabled();
     let guard = Guard::new(config);
     let front = |state| {
         let state = Arc::new(state);
-        let pings = (!are_pings_seen).then(|| Arc::clone(&state));
-        Front::new(all.clone().with_state(state), pings)
-            .guarded(guard.clone())
-            .for_pages(config.http.cors_origins.is_some())
+        let shortcut = (!has_layers).then(|| PingShortcut::new(Arc::clone(&state)));
+        Front::new(router.clone().with_state(state))
+            .with_ping_shortcut(shortcut)
+            .with_guard(guard.clone())
+            .with_cors(is_cors_enabled)
     };
     states.map(front).collect()
 }
 
-/// The metrics alone, for a listener that only those reach who may see them.
+/// A front for the listener of the metrics. `/metrics` needs no credential there.
 pub(crate) fn metrics_front(state: AppState) -> Front {
     let router = Router::new()
         .route("/metrics", get(operations::open_metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::new(state));
-    Front::new(router, None)
+    Front::new(router)
 }
 
 /// The OpenAPI document of the service, as pretty JSON.
 pub fn openapi() -> String {
-    let mut json = api().to_openapi().to_pretty_json().unwrap_or_default();
+    let document = described(bulk_calls()).into_openapi();
+    let mut json = document.to_pretty_json().unwrap_or_default();
     json.push('\n');
     json
 }
 
-fn api() -> OpenApiRouter<Arc<AppState>> {
-    let mut api = OpenApiRouter::with_openapi(ApiDocument::openapi())
+/// The routes in the OpenAPI document, with `bulk_calls` among them.
+fn described(bulk_calls: OpenApiRouter<Arc<AppState>>) -> OpenApiRouter<Arc<AppState>> {
+    let mut routes = OpenApiRouter::with_openapi(ApiDocument::openapi())
         .routes(routes!(users::connect))
         .routes(routes!(users::ping))
         .routes(routes!(users::disconnect))
         .routes(routes!(users::user))
-        .routes(routes!(online::among, online::page))
-        .routes(routes!(online::count))
+        .merge(bulk_calls)
         .routes(
             routes!(events::stream, events::stream_of)
                 .layer(from_fn(refused_stream::tell_by_a_stream)),
@@ -107,6 +114,12 @@ fn api() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::metrics));
-    openapi::finish(api.get_openapi_mut());
-    api
+    openapi::finish(routes.get_openapi_mut());
+    routes
+}
+
+fn bulk_calls() -> OpenApiRouter<Arc<AppState>> {
+    OpenApiRouter::new()
+        .routes(routes!(online::among, online::page))
+        .routes(routes!(online::count))
 }

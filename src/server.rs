@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::auth::Authenticator;
 use crate::config::{Config, InvalidSetting};
 use crate::events::{Bus, Doorbell, Hub, Limits, Streams};
-use crate::http::{Admission, AppState, Batch, fronts, metrics_front};
+use crate::http::{Admission, AppState, BulkCalls, fronts, metrics_front};
 use crate::memory_budget::MemoryBudget;
 use crate::net::fd_limit::{self, TooFewFiles};
 use crate::net::{Connections, Room, Worker, WorkerThreads};
@@ -153,13 +153,14 @@ impl Server {
             self.presence(store)
         };
         let presences: Vec<_> = threads.workers.iter().map(&mut served_on).collect();
-        let batch = Batch::new(threads.batch.clone(), served_on(&threads.batch));
+        let bulk_state = self.state(served_on(&threads.batch));
+        let bulk = BulkCalls::new(threads.batch.clone(), bulk_state);
         self.wait_for_the_store().await;
         let (stop, stopped) = watch::channel(());
         if let Some((listener, address)) = metrics_listener {
             info!(%address, "serving the metrics apart");
             let presence = self.presence(Arc::clone(&self.store));
-            let front = metrics_front(self.state(presence, &batch));
+            let front = metrics_front(self.state(presence));
             let worker = Worker::new(Handle::current(), front);
             let connections = Connections::new(
                 listener,
@@ -172,8 +173,8 @@ impl Server {
             );
             tasks.spawn(accept(connections, stopped.clone(), METRICS_ACCEPTOR));
         }
-        let state = |presence| self.state(presence, &batch);
-        let fronts = fronts(&self.config, presences.into_iter().map(state));
+        let states = presences.into_iter().map(|presence| self.state(presence));
+        let fronts = fronts(&self.config, &bulk, states);
         let both = threads.workers.iter().cloned().zip(fronts);
         let serving = both.map(|(runtime, front)| Worker::new(runtime, front));
         let connections = Connections::new(
@@ -202,10 +203,9 @@ impl Server {
     }
 
     /// What handlers use, who do calls about one user by `presence`.
-    fn state(&self, presence: Arc<PresenceService>, batch: &Batch) -> AppState {
+    fn state(&self, presence: Arc<PresenceService>) -> AppState {
         AppState {
             presence,
-            batch: batch.clone(),
             streams: Arc::clone(&self.streams),
             admission: Arc::clone(&self.admission),
             metrics: Arc::clone(&self.metrics),

@@ -1,89 +1,133 @@
-//! Where calls about many users are done.
+//! Bulk calls run on threads of their own.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
+use tracing::Instrument;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::error::Error;
-use crate::presence::PresenceService;
+use super::state::AppState;
 
-/// Does calls about many users on threads of their own. One takes as long as twenty pings, which would wait for it
-/// on the thread that serves its connection.
+/// The bulk threads, and the state of the handlers on these threads.
+///
+/// A bulk call takes as long as twenty pings. On the thread of its connection, the pings of other clients would wait.
 #[derive(Clone, Debug)]
-pub(crate) struct Batch {
+pub(crate) struct BulkCalls {
     runtime: Handle,
-    presence: Arc<PresenceService>,
+    state: Arc<AppState>,
 }
 
-impl Batch {
-    /// Has calls done on `runtime`, by `presence`.
-    pub(crate) fn new(runtime: Handle, presence: Arc<PresenceService>) -> Self {
-        Self { runtime, presence }
+impl BulkCalls {
+    /// Bulk calls run on `runtime` and use `state`.
+    pub(crate) fn new(runtime: Handle, state: AppState) -> Self {
+        Self {
+            runtime,
+            state: Arc::new(state),
+        }
     }
 
-    /// What `call` answers. It is given up where its answer is not waited for any more.
-    pub(super) async fn run<T, F>(
-        &self,
-        call: impl FnOnce(Arc<PresenceService>) -> F,
-    ) -> Result<T, Error>
+    /// Runs the handlers and extractors of `routes` on the bulk threads.
+    pub(super) fn serve<S>(&self, routes: OpenApiRouter<Arc<AppState>>) -> OpenApiRouter<S>
     where
-        T: Send + 'static,
-        F: Future<Output = Result<T, Error>> + Send + 'static,
+        S: Clone + Send + Sync + 'static,
     {
-        let mut calls = JoinSet::new();
-        calls.spawn_on(call(Arc::clone(&self.presence)), &self.runtime);
-        match calls.join_next().await {
-            Some(Ok(answer)) => answer,
-            Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
-            _ => Err(Error::StoreUnreachable("the threads have ended".to_owned())),
-        }
+        let runtime = self.runtime.clone();
+        routes
+            .route_layer(from_fn_with_state(runtime, run_on))
+            .with_state(Arc::clone(&self.state))
+    }
+}
+
+/// Runs the rest of the route on `runtime`. The task is cancelled if the client no longer waits for the response. A
+/// panic of the task continues in the caller, which answers it.
+async fn run_on(State(runtime): State<Handle>, request: Request, next: Next) -> Response {
+    let mut task = JoinSet::new();
+    task.spawn_on(next.run(request).in_current_span(), &runtime);
+    match task.join_next().await {
+        Some(Ok(response)) => response,
+        Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+        _ => Error::StoreUnreachable("the bulk threads have ended".to_owned()).into_response(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::sync::Mutex;
+    use std::thread;
     use std::time::Duration;
 
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use tokio::runtime::Builder;
     use tokio::sync::oneshot;
     use tokio::time::timeout;
+    use tower_service::Service;
 
     use super::*;
-    use crate::config::Config;
-    use crate::store::Store;
-    use crate::telemetry::Metrics;
 
-    fn batch() -> Batch {
-        let store = Store::open(&Config::default()).expect("a store in memory");
-        let presence = PresenceService::new(Arc::new(store), Arc::new(Metrics::new()));
-        Batch::new(Handle::current(), Arc::new(presence))
+    async fn call(routes: Router, runtime: Handle) -> Response {
+        let mut routes = routes.route_layer(from_fn_with_state(runtime, run_on));
+        let response = routes.call(Request::new(Body::empty())).await;
+        response.expect("a router does not fail")
+    }
+
+    #[tokio::test]
+    async fn a_handler_runs_on_a_bulk_thread() {
+        let bulk = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("bulk")
+            .build()
+            .expect("a runtime");
+        let handler = async || thread::current().name().unwrap_or_default().to_owned();
+        let routes = Router::new().route("/", get(handler));
+        let response = call(routes, bulk.handle().clone()).await;
+        let name = to_bytes(response.into_body(), 100).await;
+        assert_eq!(name.expect("a body"), "bulk");
+        bulk.shutdown_background();
+    }
+
+    #[tokio::test]
+    async fn a_call_after_the_end_of_the_bulk_threads_is_refused() {
+        let bulk = Builder::new_multi_thread().build().expect("a runtime");
+        let handle = bulk.handle().clone();
+        bulk.shutdown_background();
+        let response = call(Router::new().route("/", get("")), handle).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_ends_with_whoever_waits_for_it() {
+    async fn a_call_is_cancelled_with_its_request() {
         let (begun, begins) = oneshot::channel();
         let (held, ended) = oneshot::channel::<()>();
-        let batch = batch();
-        let call = batch.run(|_| async {
-            let _held = held;
-            begun.send(()).expect("it is waited for");
-            pending::<Result<(), _>>().await
-        });
+        let senders = Arc::new(Mutex::new(Some((begun, held))));
+        let handler = async move || {
+            let senders = senders.lock().expect("no panic").take();
+            let (begun, _held) = senders.expect("one call");
+            begun.send(()).expect("the test waits");
+            pending::<()>().await;
+        };
+        let routes = Router::new().route("/", get(handler));
         tokio::select! {
-            _ = call => unreachable!("it waits for ever"),
-            begun = begins => begun.expect("it was not given up"),
+            _ = call(routes, Handle::current()) => unreachable!("the handler waits for ever"),
+            begun = begins => begun.expect("the handler runs"),
         }
         let ended = timeout(Duration::from_secs(1), ended).await;
-        ended.expect("in time").expect_err("it was given up");
+        ended.expect("in time").expect_err("the task is cancelled");
     }
 
     #[tokio::test]
     #[should_panic(expected = "by mistake")]
-    async fn a_panic_goes_on_where_the_call_was_asked_for() {
-        let _ = batch()
-            .run(|_| async { panic!("by mistake") as Result<(), _> })
-            .await;
+    async fn a_panic_continues_in_the_caller() {
+        let handler = async || panic!("by mistake") as &'static str;
+        call(Router::new().route("/", get(handler)), Handle::current()).await;
     }
 }

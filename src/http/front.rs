@@ -1,105 +1,101 @@
-//! The way of a request to its handler.
+//! The entry point of every request: the guard, then the router.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::handler::Handler;
 use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
-use axum::http::{HeaderValue, Method, Request};
+use axum::http::{HeaderValue, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use tower_service::Service;
 
 use super::error::Error;
-use super::extract::USERS_PATH;
 use super::guard::Guard;
-use super::state::AppState;
-use super::{response_headers, users};
+use super::ping_shortcut::PingShortcut;
+use super::response_headers::add_missing;
 
-/// A router, and a shorter way for pings: nearly every call is one, and the router takes about as long to
-/// find the route of a path with a parameter as the handler takes to answer.
+/// Answers the requests of one listener or worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
     router: Router,
-    /// What the handler of pings is given, where no layer of the router has to see them.
-    pings: Option<Arc<AppState>>,
+    /// `None` if a layer of the router must see every request.
+    ping_shortcut: Option<PingShortcut>,
     guard: Guard,
     /// Whether pages of other origins may call.
-    is_for_pages: bool,
+    is_cors_enabled: bool,
 }
 
 impl Front {
-    /// Sends everything to `router`, but pings, where their handler's state is given, to that.
-    pub(crate) fn new(router: Router, pings: Option<Arc<AppState>>) -> Self {
+    /// Sends every request to `router`.
+    pub(crate) fn new(router: Router) -> Self {
         Self {
             router,
-            pings,
+            ping_shortcut: None,
             guard: Guard::default(),
-            is_for_pages: false,
+            is_cors_enabled: false,
         }
     }
 
-    /// The same, where pages of other origins may call if `is_for_pages`.
-    pub(crate) fn for_pages(self, is_for_pages: bool) -> Self {
+    /// Sends pings to `ping_shortcut`, if there is one.
+    pub(super) fn with_ping_shortcut(self, ping_shortcut: Option<PingShortcut>) -> Self {
         Self {
-            is_for_pages,
+            ping_shortcut,
             ..self
         }
     }
 
-    /// The same, where `guard` decides which requests are answered.
-    pub(super) fn guarded(self, guard: Guard) -> Self {
+    /// Lets `guard` decide which requests are answered.
+    pub(super) fn with_guard(self, guard: Guard) -> Self {
         Self { guard, ..self }
     }
 
-    /// The answer where no handler gave one: to what could not be read as a request, after a panic, or without
-    /// memory. A page may read it, whatever its origin: it says nothing else.
+    /// Lets pages of other origins read the responses of [`Front::refusal`].
+    pub(crate) fn with_cors(self, is_cors_enabled: bool) -> Self {
+        Self {
+            is_cors_enabled,
+            ..self
+        }
+    }
+
+    /// The response to a request that reached no handler, or whose handler panicked. A page of any origin may read
+    /// the response, because it contains nothing but the error.
     pub(crate) fn refusal(&self, error: Error) -> Response {
         let mut response = error.into_response();
-        let every_page = self.is_for_pages.then(|| HeaderValue::from_static("*"));
-        let headers = response.headers_mut();
-        headers.extend(every_page.map(|value| (ACCESS_CONTROL_ALLOW_ORIGIN, value)));
+        if self.is_cors_enabled {
+            let any = HeaderValue::from_static("*");
+            response
+                .headers_mut()
+                .insert(ACCESS_CONTROL_ALLOW_ORIGIN, any);
+        }
         response
     }
 
-    /// Answers; no handler is called before the future is polled.
+    /// Answers `request`. Handlers run only while the future is polled.
     pub(crate) fn answer(&self, request: Request<Body>) -> BoxFuture<'static, Response> {
-        if let Err(refused) = self.guard.check(&request) {
-            let answer = match refused {
-                Error::Host(_) => self.refusal(refused),
-                _ => refused.into_response(),
+        if let Err(error) = self.guard.check(&request) {
+            let response = match error {
+                Error::Host(_) => self.refusal(error),
+                _ => error.into_response(),
             };
-            return Box::pin(ready(answer));
+            return Box::pin(ready(response));
         }
-        match &self.pings {
-            // What its handler answers has the headers of every response already.
-            Some(state) if is_ping(&request) => {
-                Handler::call(users::ping, request, Arc::clone(state))
-            }
-            // A router is always ready.
-            _ => Box::pin(self.router.clone().call(request).map(finished)),
-        }
+        let request = match &self.ping_shortcut {
+            Some(shortcut) => match shortcut.answer(request) {
+                Ok(answer) => return answer,
+                Err(request) => request,
+            },
+            None => request,
+        };
+        // A router is always ready.
+        Box::pin(self.router.clone().call(request).map(with_default_headers))
     }
 }
 
-/// The answer of the router, with the headers that every response has.
-fn finished(answer: Result<Response, Infallible>) -> Response {
-    let mut response = into_ok(answer);
-    response_headers::add_missing(response.headers_mut());
+/// The response of the router with the headers of every response.
+fn with_default_headers(response: Result<Response, Infallible>) -> Response {
+    let mut response = response.unwrap_or_else(|never| match never {});
+    add_missing(response.headers_mut());
     response
-}
-
-fn into_ok(answer: Result<Response, Infallible>) -> Response {
-    answer.unwrap_or_else(|never| match never {})
-}
-
-/// Whether the router would find the handler of pings.
-fn is_ping(request: &Request<Body>) -> bool {
-    let rest = request.uri().path().strip_prefix(USERS_PATH);
-    let user = rest.and_then(|rest| rest.strip_suffix("/ping"));
-    let is_one_segment = |user: &str| !user.as_bytes().contains(&b'/');
-    request.method() == Method::POST && user.is_some_and(is_one_segment)
 }

@@ -5,7 +5,6 @@ mod cursor;
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
-use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -24,7 +23,6 @@ use super::state::AppState;
 use crate::auth::Caller;
 use crate::model::PageCursor;
 use crate::model::UserId;
-use crate::presence::PresenceService;
 
 /// How many users a page names when nothing is asked.
 const DEFAULT_LIMIT: usize = 100;
@@ -118,16 +116,12 @@ pub(super) async fn among(
     _: NoQuery,
     State(state): State<Arc<AppState>>,
     body: JsonBody,
-) -> Result<Response, Error> {
-    let limit = state.config.limits.lookup_limit;
-    let answer = async move |presence: Arc<PresenceService>| {
-        let LookupBody { user_ids: listed } = body.parse()?;
-        let users = user_ids(listed, limit)?;
-        caller.authorize_read_each(&users)?;
-        let online = presence.online_among(users).await?;
-        Ok(JsonLine(OnlineUsers { online }).into_response())
-    };
-    state.batch.run(answer).await
+) -> Result<JsonLine<OnlineUsers>, Error> {
+    let LookupBody { user_ids: listed } = body.parse()?;
+    let users = user_ids(listed, state.config.limits.lookup_limit)?;
+    caller.authorize_read_each(&users)?;
+    let online = state.presence.online_among(users).await?;
+    Ok(JsonLine(OnlineUsers { online }))
 }
 
 /// List everyone online
@@ -152,7 +146,7 @@ pub(super) async fn page(
     State(state): State<Arc<AppState>>,
     RawQuery(query): RawQuery,
     _: NoBody,
-) -> Result<Response, Error> {
+) -> Result<JsonLine<OnlinePage>, Error> {
     let query = PageQuery::read(query.as_deref().unwrap_or(""))?;
     let limit = match query.limit.as_deref() {
         None => DEFAULT_LIMIT,
@@ -162,15 +156,11 @@ pub(super) async fn page(
         None => PageCursor::START,
         Some(text) => decode(text).ok_or(Error::Cursor)?,
     };
-    let answer = async move |presence: Arc<PresenceService>| {
-        let page = presence.online_page(&cursor, limit).await?;
-        let page = OnlinePage {
-            online: page.online,
-            next_cursor: page.next.map(|cursor| encode(&cursor)),
-        };
-        Ok(JsonLine(page).into_response())
-    };
-    state.batch.run(answer).await
+    let page = state.presence.online_page(&cursor, limit).await?;
+    Ok(JsonLine(OnlinePage {
+        online: page.online,
+        next_cursor: page.next.map(|cursor| encode(&cursor)),
+    }))
 }
 
 /// Count everyone online
@@ -194,8 +184,7 @@ pub(super) async fn count(
     State(state): State<Arc<AppState>>,
     _: NoBody,
 ) -> Result<JsonLine<OnlineCount>, Error> {
-    let count = async move |presence: Arc<PresenceService>| Ok(presence.count().await?);
-    let count = state.batch.run(count).await?;
+    let count = state.presence.count().await?;
     Ok(JsonLine(OnlineCount { count }))
 }
 

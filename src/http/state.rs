@@ -1,30 +1,27 @@
-//! What every handler may use.
+//! The state of the handlers.
 
 use std::sync::Arc;
 
 use super::admission::Admission;
-use super::bulk::Batch;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::events::Streams;
 use crate::presence::PresenceService;
 use crate::telemetry::Metrics;
 
-/// What every handler may use.
+/// The parts of the service that handlers and extractors use.
 #[derive(Clone, Debug)]
-pub struct AppState {
-    /// The calls about one user.
-    pub presence: Arc<PresenceService>,
-    /// The calls about many.
-    pub(crate) batch: Batch,
-    /// The streams.
-    pub streams: Arc<Streams>,
-    /// Whose turn it is to open one.
+pub(crate) struct AppState {
+    /// The calls about users.
+    pub(crate) presence: Arc<PresenceService>,
+    /// The streams of events.
+    pub(crate) streams: Arc<Streams>,
+    /// The pacing of stream openings.
     pub(crate) admission: Arc<Admission>,
-    /// The counters.
-    pub metrics: Arc<Metrics>,
+    /// The metrics.
+    pub(crate) metrics: Arc<Metrics>,
     /// The settings.
-    pub config: Arc<Config>,
-    /// Who may come in.
+    pub(crate) config: Arc<Config>,
+    /// Finds the caller of a request.
     pub(crate) authenticator: Arc<Authenticator>,
 }

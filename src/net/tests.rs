@@ -28,7 +28,7 @@ async fn client(router: Router) -> TcpStream {
 }
 
 fn worker(router: Router) -> Worker {
-    Worker::new(Handle::current(), Front::new(router, None))
+    Worker::new(Handle::current(), Front::new(router))
 }
 
 async fn serving(workers: Vec<Worker>) -> SocketAddr {
@@ -161,7 +161,7 @@ async fn a_panic_ends_its_own_request_only() {
 #[tokio::test]
 async fn a_page_may_read_the_answer_to_a_panic() {
     let router = Router::new().route("/", get(async || -> &str { panic!("secret cause") }));
-    let front = Front::new(router, None).for_pages(true);
+    let front = Front::new(router).with_cors(true);
     let address = serving(vec![Worker::new(Handle::current(), front)]).await;
     let mut client = TcpStream::connect(address).await.expect("it accepts");
     let broken = ask(&mut client, "/").await;
