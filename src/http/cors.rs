@@ -1,4 +1,4 @@
-//! Which pages may call from a browser.
+//! CORS: the pages of other origins that may call the service.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::config::CorsOrigins;
 
-/// How long a browser may remember the answer to a preflight; browsers cap it at two hours or less.
+/// How long a browser may cache the response to a preflight request. Browsers limit it to two hours or less.
 const MAX_AGE: Duration = Duration::from_secs(3_600);
 
-/// Lets pages of `origins` call, with any header that they ask for: tracing alone adds headers that nobody can list
-/// beforehand. Credentials in the sense of the fetch standard, cookies, are not part of it: a page sets the
-/// `Authorization` header itself.
+/// Allows pages of `origins` to call, with any request header: the headers of tracing libraries are not known in
+/// advance. Credentials in the sense of the Fetch standard (cookies) are not allowed: a page sets the `Authorization`
+/// header itself.
 pub(super) fn layer(origins: &CorsOrigins) -> CorsLayer {
     let allowed = match origins {
         CorsOrigins::Any => AllowOrigin::any(),

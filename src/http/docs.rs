@@ -1,4 +1,4 @@
-//! `/docs`: a page of our own over the files of Swagger UI, from the memory of the program.
+//! `/docs`: a page that shows the OpenAPI document with Swagger UI. The files are part of the binary.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use axum::routing::get;
 use utoipa_swagger_ui::{Config, SwaggerFile, serve};
 
 use super::error::Error;
-use super::split_body::in_parts;
+use super::split_body::split_large_body;
 use super::state::AppState;
 
-/// The page loads only its own files, sends requests only to this service, and is part of no other page. Swagger UI
-/// sets styles in its HTML and has its pictures in its style sheet.
+/// The page loads only files of this service, sends requests only to this service, and cannot be embedded. Swagger UI
+/// needs inline styles, and images from `data:` URLs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
-/// The headers of the page and its files.
+/// The headers of the page and of its files.
 const PAGE_HEADERS: [(HeaderName, HeaderValue); 3] = [
     (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
     (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
@@ -34,14 +34,14 @@ const PAGE_HEADERS: [(HeaderName, HeaderValue); 3] = [
 
 const INDEX: &str = "index.html";
 
-/// The files of Swagger UI that the page needs. Its own page is not among them.
+/// The files of Swagger UI that the page needs.
 const SWAGGER_FILES: [&str; 3] = [
     "swagger-ui.css",
     "swagger-ui-bundle.js",
     "favicon-32x32.png",
 ];
 
-/// The page and its files.
+/// The routes of the page and of its files.
 pub(super) fn routes() -> Router<Arc<AppState>> {
     Router::new()
         .route("/docs", get(async || Redirect::to("/docs/")))
@@ -92,5 +92,5 @@ fn swagger_file(name: &str) -> Result<Response, Error> {
     headers.extend(content_type.ok().map(|value| (CONTENT_TYPE, value)));
     let gzip = gzpipped.then(|| HeaderValue::from_static("gzip"));
     headers.extend(gzip.map(|value| (CONTENT_ENCODING, value)));
-    Ok(in_parts(response))
+    Ok(split_large_body(response))
 }

@@ -1,4 +1,4 @@
-//! Every refusal, and the response to it.
+//! The errors of the HTTP layer.
 
 use std::any::Any;
 use std::fmt;
@@ -8,27 +8,26 @@ use thiserror::Error;
 use super::problem::ProblemType;
 use crate::auth::Error as AuthError;
 use crate::events::{Full, OpenError};
-use crate::model::Refusal;
-use crate::model::{InvalidConnectionId, InvalidUserId};
+use crate::model::{InvalidConnectionId, InvalidUserId, Refusal};
 use crate::store::StoreError;
 
-/// Why a call is refused. Its text is the `detail` of the problem document.
+/// Why a request is refused. The text is the `detail` of the problem document.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
     #[error("userId: {0}")]
     UserId(#[from] InvalidUserId),
-    #[error("userId: it is not UTF-8")]
+    #[error("userId: must be UTF-8")]
     UserIdNotUtf8,
     #[error("userIds[{index}]: {why}")]
     ListedUserId { index: usize, why: InvalidUserId },
-    #[error("userIds: name at least one")]
+    #[error("userIds: must contain at least one id")]
     NoUserIds,
-    #[error("userIds: {given} are given and at most {limit} allowed")]
+    #[error("userIds: contains {given} ids; the limit is {limit}")]
     TooManyUserIds { given: usize, limit: usize },
     #[error("connectionId: {0}")]
     ConnectionId(#[from] InvalidConnectionId),
-    #[error("connectionId: name one or ask for all, not both")]
-    OneOrAll,
+    #[error("connectionId: must be absent if `all` is true")]
+    ConnectionIdAndAll,
     #[error("{0}")]
     Json(String),
     #[error("{field}: {why}")]
@@ -36,22 +35,22 @@ pub(crate) enum Error {
         field: &'static str,
         why: &'static str,
     },
-    #[error("{name}: this call has no such query parameter; {}", Takes(known))]
+    #[error("{name}: no such query parameter; {}", Accepted(known))]
     UnknownParameter {
         name: String,
         known: &'static [&'static str],
     },
-    #[error("limit: a number from 1 to {0}")]
-    Limit(usize),
-    #[error("cursor: it is not the nextCursor of an earlier page")]
-    Cursor,
-    #[error("the body could not be read")]
-    Body,
+    #[error("limit: must be a number from 1 to {0}")]
+    InvalidLimit(usize),
+    #[error("cursor: must be the nextCursor of an earlier page")]
+    InvalidCursor,
+    #[error("cannot read the body")]
+    UnreadableBody,
     #[error("Host: {0}")]
     Host(&'static str),
     #[error(
-        "no credential is configured, so only this machine is served: {0}. \
-         Configure a credential, or set PRESENCE_ALLOW_ANONYMOUS=true to serve everyone"
+        "no credential is configured, so the service answers only requests from its own machine: {0}. \
+         Configure a credential, or set PRESENCE_ALLOW_ANONYMOUS=true to give every caller full access"
     )]
     NotLocal(&'static str),
     #[error(transparent)]
@@ -60,59 +59,59 @@ pub(crate) enum Error {
     Refused(Refusal),
     #[error("{0}; see Retry-After")]
     TooManyStreams(#[from] Full),
-    #[error("there is nothing at this path")]
+    #[error("no such path")]
     NotFound,
-    #[error("the path exists, but not for this method; see Allow")]
+    #[error("the path does not support this method; see Allow")]
     MethodNotAllowed,
-    #[error("the body is larger than this call takes")]
+    #[error("the body is larger than the limit of this call")]
     BodyTooLarge,
     #[error("the body did not arrive in time")]
     BodyTimeout,
-    #[error("the body must be JSON, sent as application/json")]
+    #[error("the Content-Type of the body must be application/json")]
     UnsupportedMediaType,
-    #[error("the store is out of reach; try again")]
+    #[error("the store is unreachable; try again")]
     StoreUnreachable(String),
     #[error("too many calls wait for the store; try again")]
     StoreOverloaded,
-    #[error("this instance has no memory left for the call; try again")]
+    #[error("this instance has not enough free memory for the call; try again")]
     Overloaded,
     #[error(
-        "the request line and the header fields are larger than 16 KiB, or more than 100 fields on HTTP/1; \
-         POST /v1/events and POST /v1/online take long lists of ids in their bodies"
+        "the head of the request is larger than 16 KiB, or has more than 100 fields on HTTP/1; \
+         POST /v1/events and POST /v1/online accept long lists of ids in the body"
     )]
     HeadTooLarge,
-    #[error("this is no request of HTTP/1.1 or HTTP/2")]
+    #[error("not a request of HTTP/1.1 or HTTP/2")]
     NotHttp,
-    #[error("something went wrong here; it was logged")]
+    #[error("internal error; the log of the service contains the cause")]
     Internal(String),
 }
 
-/// Which parameters a call takes, in words.
-struct Takes<'a>(&'a [&'static str]);
+/// A sentence with the parameters that a call accepts.
+struct Accepted<'a>(&'a [&'static str]);
 
-impl fmt::Display for Takes<'_> {
+impl fmt::Display for Accepted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            [] => f.write_str("it takes none"),
-            known => write!(f, "it takes {}", known.join(", ")),
+            [] => f.write_str("this call accepts none"),
+            known => write!(f, "this call accepts {}", known.join(", ")),
         }
     }
 }
 
 impl Error {
-    /// What its problem document says about the kind of cause.
+    /// The type of the problem document.
     pub(super) fn problem_type(&self) -> ProblemType {
         use ProblemType as P;
         match self {
             Self::UserId(_) | Self::UserIdNotUtf8 | Self::ListedUserId { .. } => P::InvalidUserId,
             Self::NoUserIds => P::NoUserIds,
             Self::TooManyUserIds { .. } => P::TooManyUserIds,
-            Self::ConnectionId(_) | Self::OneOrAll => P::InvalidConnectionId,
+            Self::ConnectionId(_) | Self::ConnectionIdAndAll => P::InvalidConnectionId,
             Self::Json(_) => P::InvalidJson,
             Self::Query { .. } | Self::UnknownParameter { .. } => P::InvalidQuery,
-            Self::Limit(_) => P::InvalidLimit,
-            Self::Cursor => P::InvalidCursor,
-            Self::Body => P::UnreadableBody,
+            Self::InvalidLimit(_) => P::InvalidLimit,
+            Self::InvalidCursor => P::InvalidCursor,
+            Self::UnreadableBody => P::UnreadableBody,
             Self::Host(_) => P::InvalidHost,
             Self::NotLocal(_) => P::OpenModeLocalOnly,
             Self::Auth(error) => auth_problem_type(error),
@@ -169,17 +168,19 @@ impl From<OpenError> for Error {
     }
 }
 
-pub(crate) async fn not_found() -> Error {
+/// The handler of unknown paths.
+pub(super) async fn not_found() -> Error {
     Error::NotFound
 }
 
-pub(crate) async fn method_not_allowed() -> Error {
+/// The handler of unknown methods of known paths.
+pub(super) async fn method_not_allowed() -> Error {
     Error::MethodNotAllowed
 }
 
-/// What a panic is to the client; it ends its own request only.
+/// The error of a request whose handler panicked with `cause`.
 pub(crate) fn panicked(cause: Box<dyn Any + Send>) -> Error {
     let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| cause.downcast_ref::<String>().cloned());
-    Error::Internal(text.unwrap_or_else(|| "a panic".to_owned()))
+    Error::Internal(text.unwrap_or_else(|| "a panic without a text".to_owned()))
 }

@@ -1,4 +1,4 @@
-//! The response to a refusal.
+//! The response to an error.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use super::error::Error;
 use super::json_line::JsonLine;
 use super::problem::Problem;
 use super::refused_stream::Passing;
-use super::response_headers;
+use super::response_headers::add_default_headers;
 use crate::auth::Error as AuthError;
 use crate::events::StreamRefusal;
 
-/// When a client should try again after the store or the keys were out of reach.
+/// The `Retry-After` of errors of the store and of the keys.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
-/// When a client should try again to open a stream after others had to end first.
+/// The `Retry-After` of a stream beyond the limit. Another stream has to end first.
 const RETRY_STREAM: Duration = Duration::from_secs(5);
 
 impl Error {
-    /// Where the cause passes: what it is, and when it may go better.
+    /// The cause for streams, and the wait for `Retry-After`. `None`: another attempt would fail too.
     fn passing(&self) -> Option<Passing> {
         let (cause, wait) = match self {
             Self::StoreUnreachable(_) => (StreamRefusal::StoreUnreachable, RETRY_SOON),
@@ -38,7 +38,7 @@ impl Error {
         Some(Passing { cause, wait })
     }
 
-    /// The challenge of RFC 6750, section 3. Without a credential in the request it has no error code.
+    /// The challenge of RFC 6750, section 3. It has no error code if the request has no credential.
     fn challenge(&self) -> Option<HeaderValue> {
         use AuthError as A;
         let Self::Auth(error) = self else { return None };
@@ -66,9 +66,9 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = self.problem_type().status();
         match &self {
-            Self::Internal(cause) => error!(%cause, "a call failed"),
-            // The link to the store says once that it is lost; an outage must not fill a disk.
-            Self::StoreUnreachable(cause) => debug!(%cause, "a call found no store"),
+            Self::Internal(cause) => error!(%cause, "request failed"),
+            // The connection to the store logs its loss once. One line per request would fill a disk.
+            Self::StoreUnreachable(cause) => debug!(%cause, "store unreachable"),
             _ => {}
         }
         let (passing, challenge) = (self.passing(), self.challenge());
@@ -81,12 +81,12 @@ impl IntoResponse for Error {
         headers.insert(CONTENT_TYPE, json);
         headers.extend(passing.map(|passing| (RETRY_AFTER, whole_seconds(passing.wait).into())));
         headers.extend(challenge.map(|challenge| (WWW_AUTHENTICATE, challenge)));
-        response_headers::add_missing(headers);
+        add_default_headers(headers);
         response
     }
 }
 
-/// Seconds, rounded up, since a client must not come back too early.
+/// `wait` in seconds, rounded up so that no client returns too early.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_millis().div_ceil(1_000).max(1) as u64
 }

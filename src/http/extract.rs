@@ -1,4 +1,4 @@
-//! Outside bytes become domain types here, or a refusal that names the field.
+//! Extractors: parse parts of a request into domain types. An error names the field.
 
 mod body;
 mod json;

@@ -13,8 +13,8 @@ use tower_service::Service;
 
 use super::error::Error;
 use super::guard::Guard;
-use super::ping_shortcut::PingShortcut;
-use super::response_headers::add_missing;
+use super::ping_shortcut::{PingShortcut, is_ping};
+use super::response_headers::add_default_headers;
 
 /// Answers the requests of one listener or worker.
 #[derive(Clone, Debug)]
@@ -81,21 +81,17 @@ impl Front {
             };
             return Box::pin(ready(response));
         }
-        let request = match &self.ping_shortcut {
-            Some(shortcut) => match shortcut.answer(request) {
-                Ok(answer) => return answer,
-                Err(request) => request,
-            },
-            None => request,
-        };
-        // A router is always ready.
-        Box::pin(self.router.clone().call(request).map(with_default_headers))
+        match &self.ping_shortcut {
+            Some(shortcut) if is_ping(&request) => shortcut.answer(request),
+            // A router is always ready.
+            _ => Box::pin(self.router.clone().call(request).map(with_default_headers)),
+        }
     }
 }
 
 /// The response of the router with the headers of every response.
 fn with_default_headers(response: Result<Response, Infallible>) -> Response {
     let mut response = response.unwrap_or_else(|never| match never {});
-    add_missing(response.headers_mut());
+    add_default_headers(response.headers_mut());
     response
 }

@@ -1,4 +1,4 @@
-//! Many users: the batch lookup, everyone page by page, the count.
+//! Bulk calls: look up users, list all online users, count them.
 
 mod cursor;
 
@@ -21,48 +21,47 @@ use super::permissions::SeeingEveryone;
 use super::query::{NoQuery, decoded, keep_once, parameters, unknown};
 use super::state::AppState;
 use crate::auth::Caller;
-use crate::model::PageCursor;
-use crate::model::UserId;
+use crate::model::{PageCursor, UserId};
 
-/// How many users a page names when nothing is asked.
+/// The default size of a page, in users.
 const DEFAULT_LIMIT: usize = 100;
 
-/// How many users a page names at most.
+/// The largest size of a page, in users.
 const MAX_LIMIT: usize = 1_000;
 
-/// Whom a batch lookup is about.
+/// The users to look up.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct LookupBody {
-    /// 1 to 1,000 user ids, or what `PRESENCE_LOOKUP_LIMIT` says.
+    /// 1 to 1,000 user ids. `PRESENCE_LOOKUP_LIMIT` changes the limit.
     #[schema(value_type = Vec<UserIdText>, min_items = 1, max_items = 1000, example = json!(["alice", "bob", "carol"]))]
     user_ids: Vec<ListedUser>,
 }
 
-/// Those of the users asked about who are online.
+/// The online users of a lookup.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OnlineUsers {
-    /// In the order asked, without repeats.
+    /// The online users, in the order of the request, without duplicates.
     #[schema(value_type = Vec<String>, example = json!(["alice"]))]
     online: Vec<UserId>,
 }
 
-/// A page of everyone online.
+/// A page of the online users.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct OnlinePage {
-    /// At most `limit` users, and maybe fewer although more pages follow.
+    /// At most `limit` users. A page may be shorter although more pages follow.
     #[schema(value_type = Vec<String>, example = json!(["alice", "bob"]))]
     online: Vec<UserId>,
-    /// The `cursor` of the next page; null on the last one.
+    /// The `cursor` of the next page; `null` on the last page.
     #[schema(required, example = "PmlZhfudYWZ0ZXIKYm9i")]
     next_cursor: Option<String>,
 }
 
-/// How many users are online.
+/// The number of online users.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OnlineCount {
-    /// The number of users.
+    /// The number of online users.
     #[schema(example = 2)]
     count: u64,
 }
@@ -71,10 +70,10 @@ pub(super) struct OnlineCount {
 #[derive(Debug, Default, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
-    /// How many users at most, 1 to 1,000; 100 when left out.
+    /// The largest number of users on the page, 1 to 1,000. Default: 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, example = 100)]
     limit: Option<String>,
-    /// The `nextCursor` of the page before; left out for the first.
+    /// The `nextCursor` of the previous page. Absent for the first page.
     cursor: Option<String>,
 }
 
@@ -92,15 +91,15 @@ impl PageQuery {
     }
 }
 
-/// Look up many users at once
+/// Look up many users
 ///
-/// Says which of the users are online, in one round trip to the store.
+/// Returns which of the users are online. The call is one round trip to the store.
 #[utoipa::path(
     post, path = "/v1/online", tag = "online", operation_id = "lookUpOnline",
     security(("bearer" = [])),
     request_body = LookupBody,
     responses(
-        (status = 200, body = OnlineUsers, description = "Those online", example = json!({"online": ["alice"]})),
+        (status = 200, body = OnlineUsers, description = "The online users", example = json!({"online": ["alice"]})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -124,16 +123,16 @@ pub(super) async fn among(
     Ok(JsonLine(OnlineUsers { online }))
 }
 
-/// List everyone online
+/// List all online users
 ///
-/// Page by page. Who stays online while the pages are read is on exactly one of them; who comes or
-/// goes meanwhile may be missed or repeated.
+/// Returns the online users page by page. A user who stays online while a client reads the pages is on exactly one page.
+/// A user who comes online or goes offline meanwhile may be missing or repeated.
 #[utoipa::path(
     get, path = "/v1/online", tag = "online", operation_id = "listOnline",
     security(("bearer" = [])),
     params(PageQuery),
     responses(
-        (status = 200, body = OnlinePage, description = "A page of those online", example = json!({"online": ["alice", "bob"], "nextCursor": "PmlZhfudYWZ0ZXIKYm9i"})),
+        (status = 200, body = OnlinePage, description = "A page of the online users", example = json!({"online": ["alice", "bob"], "nextCursor": "PmlZhfudYWZ0ZXIKYm9i"})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -150,11 +149,11 @@ pub(super) async fn page(
     let query = PageQuery::read(query.as_deref().unwrap_or(""))?;
     let limit = match query.limit.as_deref() {
         None => DEFAULT_LIMIT,
-        Some(text) => limit(text).ok_or(Error::Limit(MAX_LIMIT))?,
+        Some(text) => limit(text).ok_or(Error::InvalidLimit(MAX_LIMIT))?,
     };
     let cursor = match query.cursor.as_deref() {
         None => PageCursor::START,
-        Some(text) => decode(text).ok_or(Error::Cursor)?,
+        Some(text) => decode(text).ok_or(Error::InvalidCursor)?,
     };
     let page = state.presence.online_page(&cursor, limit).await?;
     Ok(JsonLine(OnlinePage {
@@ -163,14 +162,14 @@ pub(super) async fn page(
     }))
 }
 
-/// Count everyone online
+/// Count the online users
 ///
-/// The number of users who have at least one connection, from the index of those online.
+/// Returns the size of the index of the online users. The call takes the same time for any number of users.
 #[utoipa::path(
     get, path = "/v1/online/count", tag = "online", operation_id = "countOnline",
     security(("bearer" = [])),
     responses(
-        (status = 200, body = OnlineCount, description = "How many are online", example = json!({"count": 2})),
+        (status = 200, body = OnlineCount, description = "The number of online users", example = json!({"count": 2})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -188,6 +187,7 @@ pub(super) async fn count(
     Ok(JsonLine(OnlineCount { count }))
 }
 
+/// Parses a page size. `None`: `text` is not a number from 1 to [`MAX_LIMIT`].
 fn limit(text: &str) -> Option<usize> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let limit = digits.then(|| text.parse().ok()).flatten();

@@ -17,43 +17,43 @@ use utoipa::openapi::{OpenApi as OpenApiDocument, RefOr, Required};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use super::problem::{Problem, ProblemType};
-use super::split_body::in_parts;
+use super::split_body::split_large_body;
 use super::state::AppState;
 use crate::events::{
     PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline,
 };
 
-/// The operations that can be called without a body.
-const BODY_IS_OPTIONAL: [&str; 3] = ["connect", "ping", "disconnect"];
+/// The operations with an optional body.
+const OPTIONAL_BODIES: [&str; 3] = ["connect", "ping", "disconnect"];
 
-/// What the document says beside the operations, which their handlers describe.
+/// The document without the operations. The handlers describe the operations.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(
         title = "Presence",
-        description = "Who is online, right now.",
+        description = "Shows which users are online.",
         contact(name = "The operators of this service"),
         license(name = "MIT", identifier = "MIT"),
     ),
-    servers((url = "/", description = "The service that this document comes from")),
+    servers((url = "/", description = "The service that serves this document")),
     tags(
-        (name = "users", description = "One user: come online, stay, leave, look"),
+        (name = "users", description = "One user: connect, ping, disconnect, state"),
         (name = "online", description = "Many users: look up, list, count"),
-        (name = "events", description = "Every change, as server-sent events"),
-        (name = "operations", description = "Health, metrics"),
+        (name = "events", description = "Changes, as Server-Sent Events"),
+        (name = "operations", description = "Health and metrics"),
     ),
     components(schemas(Problem, ListedUserId, UserOnline, UserOffline, PresenceSnapshot, PresenceReady, PresenceReset, PresenceEnd)),
     modifiers(&Description, &Security)
 )]
 pub(super) struct ApiDocument;
 
-/// The app's own name for a person: 1 to 128 bytes of UTF-8 without control characters.
+/// A user id of the application: 1 to 128 bytes of UTF-8 without control characters.
 #[derive(Debug, ToSchema)]
 #[schema(as = UserId, min_length = 1, max_length = 128, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$", example = "alice")]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "utoipa reads the type of the field")]
 pub(super) struct UserIdText(String);
 
-/// A user id between commas.
+/// A user id in a list that is separated by commas.
 #[derive(Debug, ToSchema)]
 #[schema(
     min_length = 1,
@@ -61,32 +61,32 @@ pub(super) struct UserIdText(String);
     pattern = "^[^\\x00-\\x1f\\x7f-\\x9f,]+$",
     example = "alice"
 )]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "utoipa reads the type of the field")]
 pub(super) struct ListedUserId(String);
 
-/// Whom a call is about.
+/// The user id in the path of a call.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Path)]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "utoipa reads the type of the field")]
 pub(super) struct UserIdInPath {
-    /// 1 to 128 bytes of UTF-8 without control characters, percent-encoded.
+    /// The user id: 1 to 128 bytes of UTF-8 without control characters, percent-encoded.
     #[param(rename = "userId", value_type = UserIdText, example = "alice")]
     user_id: String,
 }
 
-/// What the document begins with.
+/// Sets the description of the document.
 struct Description;
 
 impl Modify for Description {
     fn modify(&self, document: &mut OpenApiDocument) {
         let text = format!(
-            "Who is online, right now.\n\n\
-             Apps call `connect`, then `ping` every `pingIntervalMs`, then `disconnect`; back ends ask about many \
-             users in one call; dashboards hold one stream of `user.online` and `user.offline`.\n\n\
-             Times are RFC 3339 in UTC with milliseconds. A name that a call does not know, in the query or in the \
-             body, is refused.\n\n\
+            "Shows which users are online.\n\n\
+             An app calls `connect`, then `ping` every `pingIntervalMs`, then `disconnect`. A back end looks up many \
+             users with one call. A dashboard opens a stream of the events `user.online` and `user.offline`.\n\n\
+             Times have the format of RFC 3339, in UTC with milliseconds. A call with an unknown query parameter or \
+             an unknown field in the body is refused.\n\n\
              ## Problems\n\n\
-             Every refusal is a problem document of RFC 9457, whose `type` is stable.\n\n\
+             The body of every error response is a problem document (RFC 9457). Its `type` never changes.\n\n\
              <details>\n<summary>All types of problems</summary>\n\n{}\n</details>\n",
             ProblemType::table()
         );
@@ -94,7 +94,7 @@ impl Modify for Description {
     }
 }
 
-/// How a caller says who it is.
+/// Adds the security schemes: where a request has its credential.
 struct Security;
 
 impl Modify for Security {
@@ -102,20 +102,20 @@ impl Modify for Security {
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some(
-                "A user's JWT, or the API key of a server or dashboard. Needs nothing where the service runs open, on loopback.",
+                "The JWT of a user, or the API key of a server or dashboard. In open mode no credential is needed.",
             ))
             .build();
-        let description = "Only for `/v1/events`: the same token or key, for clients that cannot send a header, \
-             such as a browser's `EventSource`.";
+        let description = "Only for `/v1/events`: the same token or API key, for clients that cannot send a header, \
+             such as the `EventSource` of a browser.";
         let query = ApiKeyValue::with_description("access_token", description);
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-        // The page shows them in the order of their names, and this one is second.
+        // The page of the documentation sorts the schemes by name. This scheme has to be the second.
         components.add_security_scheme("eventsQuery", SecurityScheme::ApiKey(ApiKey::Query(query)));
     }
 }
 
-/// Adds to the described operations what their macro cannot say.
+/// Completes the operations where their macro has no attribute for it.
 pub(super) fn finish(document: &mut OpenApiDocument) {
     for item in document.paths.paths.values_mut() {
         let operations = [item.get.as_mut(), item.post.as_mut()];
@@ -123,8 +123,8 @@ pub(super) fn finish(document: &mut OpenApiDocument) {
             examples::add_problems(operation);
             let name = operation.operation_id.as_deref().unwrap_or_default();
             if let Some(RefOr::T(body)) = &mut operation.request_body {
-                let optional = BODY_IS_OPTIONAL.contains(&name);
-                body.required = Some(if optional {
+                let is_optional = OPTIONAL_BODIES.contains(&name);
+                body.required = Some(if is_optional {
                     Required::False
                 } else {
                     Required::True
@@ -140,13 +140,13 @@ pub(super) fn finish(document: &mut OpenApiDocument) {
 /// The path of the document.
 const PATH: &str = "/openapi.json";
 
-/// The document itself.
+/// The route of the document.
 pub(super) fn routes(document: &OpenApiDocument) -> Router<Arc<AppState>> {
     let json = document.to_json().unwrap_or_default() + "\n";
     let json = Bytes::from(json);
     let serve = move || {
         let json = json.clone();
-        async move { in_parts(([(CONTENT_TYPE, "application/json")], json).into_response()) }
+        async move { split_large_body(([(CONTENT_TYPE, "application/json")], json).into_response()) }
     };
     Router::new().route(PATH, get(serve))
 }

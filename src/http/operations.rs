@@ -1,4 +1,4 @@
-//! For those who operate the service.
+//! Calls for operators: liveness, readiness and metrics.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use super::openapi::responses::{BadHost, Forbidden, StoreUnreachable, TooMany, U
 use super::permissions::SeeingMetrics;
 use super::state::AppState;
 
-/// What the metrics are written in.
+/// The media type of the metrics.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// How the service is.
+/// The result of a health check.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Health {
-    /// `alive` from `/livez`, `ready` from `/readyz`.
+    /// `alive` for `/livez`, `ready` for `/readyz`.
     #[schema(schema_with = Status::schema)]
     status: Status,
 }
 
-/// What a probe found.
+/// The status of a healthy service.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Status {
@@ -33,14 +33,14 @@ enum Status {
     Ready,
 }
 
-/// Is the process alive?
+/// Check liveness
 ///
-/// Does not look at the store: a restart would not mend that.
+/// Succeeds while the process answers requests. The store is not checked, because a restart would not repair it.
 #[utoipa::path(
     get, path = "/livez", tag = "operations", operation_id = "checkLive",
     security(()),
     responses(
-        (status = 200, body = Health, description = "It lives", example = json!({"status": "alive"})),
+        (status = 200, body = Health, description = "The process is alive", example = json!({"status": "alive"})),
         BadHost,
     )
 )]
@@ -50,14 +50,14 @@ pub(super) async fn livez() -> JsonLine<Health> {
     })
 }
 
-/// Can it serve?
+/// Check readiness
 ///
-/// Asks the store, and whether the streams hear of events.
+/// Succeeds if the store answers and the streams receive events.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations", operation_id = "checkReady",
     security(()),
     responses(
-        (status = 200, body = Health, description = "The store answers", example = json!({"status": "ready"})),
+        (status = 200, body = Health, description = "The service is ready", example = json!({"status": "ready"})),
         BadHost,
         StoreUnreachable,
     )
@@ -70,10 +70,11 @@ pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<JsonLin
     }))
 }
 
-/// What it counts
+/// Get the metrics
 ///
-/// In the OpenMetrics text format, for Prometheus. Open where the service listens on loopback only;
-/// elsewhere it takes the scope `presence.read`, unless `PRESENCE_METRICS_LISTEN` serves it apart.
+/// Returns the metrics in the OpenMetrics text format, for Prometheus. If the service listens on loopback only, the call
+/// needs no credential. Otherwise it needs an API key with the scope `presence.read`. The separate listener of
+/// `PRESENCE_METRICS_LISTEN` needs no credential.
 #[utoipa::path(
     get, path = "/metrics", tag = "operations", operation_id = "getMetrics",
     security((), ("bearer" = [])),
@@ -92,7 +93,7 @@ pub(super) async fn metrics(
     open_metrics(state).await
 }
 
-/// The metrics, for whoever reaches the listener that is theirs alone.
+/// The metrics without a check of the caller, for the separate listener.
 pub(super) async fn open_metrics(State(state): State<Arc<AppState>>) -> Result<Response, Error> {
     let text = state
         .metrics

@@ -25,20 +25,14 @@ impl PingShortcut {
         Self(state)
     }
 
-    /// Answers a ping. The response has the default headers. Returns any other request.
-    pub(super) fn answer(
-        &self,
-        request: Request<Body>,
-    ) -> Result<BoxFuture<'static, Response>, Request<Body>> {
-        if !is_ping(&request) {
-            return Err(request);
-        }
-        Ok(Handler::call(ping, request, Arc::clone(&self.0)))
+    /// Answers `ping_request`. The response has the default headers.
+    pub(super) fn answer(&self, ping_request: Request<Body>) -> BoxFuture<'static, Response> {
+        Handler::call(ping, ping_request, Arc::clone(&self.0))
     }
 }
 
 /// Whether the router would route `request` to the handler of pings.
-fn is_ping(request: &Request<Body>) -> bool {
+pub(super) fn is_ping(request: &Request<Body>) -> bool {
     let rest = request.uri().path().strip_prefix(USERS_PATH);
     let user = rest.and_then(|rest| rest.strip_suffix("/ping"));
     let is_one_segment = |user: &str| !user.as_bytes().contains(&b'/');

@@ -1,4 +1,4 @@
-//! The problem documents of RFC 9457: their form, and the table of their types.
+//! The problem documents of RFC 9457: their schema, and the table of their types.
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -6,27 +6,27 @@ use utoipa::ToSchema;
 use utoipa::openapi::extensions::{Extensions, ExtensionsBuilder};
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 
-/// What the `type` of each problem begins with; the name follows.
+/// The prefix of every `type`.
 const URN: &str = "urn:presence:problem:";
 
-/// A problem document of RFC 9457: why a call was refused.
+/// A problem document (RFC 9457): why a request was refused.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Problem {
-    /// The cause, stable: `urn:presence:problem:` and a name.
+    /// The cause, for programs: `urn:presence:problem:` and a name. A type never changes.
     #[serde(rename = "type")]
     #[schema(schema_with = type_schema)]
     kind: String,
-    /// The cause in words, the same for every problem of the type.
+    /// The cause, for people. Equal for all problems of a type.
     title: &'static str,
     /// The HTTP status.
     #[schema(schema_with = status_schema)]
     status: u16,
-    /// What is wrong with this request; names the field.
+    /// What is wrong with this request, for people. Names the field.
     detail: String,
 }
 
 impl Problem {
-    /// The document of a problem; `detail` is about one request.
+    /// A document of this type. `detail` describes one request.
     pub(super) fn new(problem_type: ProblemType, detail: String) -> Self {
         Self {
             kind: problem_type.urn(),
@@ -41,17 +41,17 @@ fn type_schema() -> Object {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .description(Some(
-            "The cause, stable: `urn:presence:problem:` and a name.",
+            "The cause, for programs: `urn:presence:problem:` and a name. A type never changes.",
         ))
         .enum_values(Some(ProblemType::ALL.iter().map(|each| each.urn())))
-        .extensions(named(
+        .extensions(value_names(
             ProblemType::ALL.iter().map(|each| format!("{each:?}")),
         ))
         .build()
 }
 
-/// How generated code calls the values of an enum; generators would make up names such as `NUMBER_400`.
-fn named(names: impl Iterator<Item = String>) -> Option<Extensions> {
+/// The names of the values of an enum in generated code. Without them, generators use names such as `NUMBER_400`.
+fn value_names(names: impl Iterator<Item = String>) -> Option<Extensions> {
     let names: Vec<_> = names.collect();
     Some(
         ExtensionsBuilder::new()
@@ -69,24 +69,24 @@ fn status_schema() -> Object {
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
         .description(Some("The HTTP status."))
         .enum_values(Some(statuses.iter().map(StatusCode::as_u16)))
-        .extensions(named(statuses.iter().map(|status| {
+        .extensions(value_names(statuses.iter().map(|status| {
             let reason = status.canonical_reason().unwrap_or_default();
             reason.replace(' ', "")
         })))
         .build()
 }
 
-/// One row for each type of problem. Its comment is what the table of the documents says about it.
+/// Declares the types: one row each. The comment of a row is its meaning in the documentation.
 macro_rules! problem_types {
     ($($(#[doc = $meaning:literal])+ $variant:ident($status:ident, $name:literal, $title:literal),)+) => {
-        /// Why a call is refused, as far as a program has to tell causes apart.
+        /// The types of problem documents: the causes that a program can tell apart.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum ProblemType {
             $($(#[doc = $meaning])+ $variant,)+
         }
 
         impl ProblemType {
-            /// All types, in the order of their statuses.
+            /// All types, in the order of the status.
             pub(super) const ALL: &[Self] = &[$(Self::$variant,)+];
 
             /// The HTTP status.
@@ -96,21 +96,21 @@ macro_rules! problem_types {
                 }
             }
 
-            /// What its `type` ends with. It never changes.
+            /// The name in the `type`. It never changes.
             pub(super) const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+
                 }
             }
 
-            /// The cause in words.
+            /// The cause, for people.
             pub(super) const fn title(self) -> &'static str {
                 match self {
                     $(Self::$variant => $title,)+
                 }
             }
 
-            /// What it means, and what the client can do.
+            /// The meaning of the type, and what a client can do.
             pub(super) const fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$variant => concat!($($meaning,)+).trim_ascii(),)+
@@ -121,79 +121,79 @@ macro_rules! problem_types {
 }
 
 problem_types! {
-    /// A user id is not 1 to 128 bytes of UTF-8, or has control characters.
+    /// A user id is not 1 to 128 bytes of UTF-8, or contains control characters.
     InvalidUserId(BAD_REQUEST, "invalid-user-id", "Invalid user id"),
     /// The list of user ids is empty.
     NoUserIds(BAD_REQUEST, "no-user-ids", "No user ids"),
-    /// The list of user ids is longer than this call allows; `detail` states the limit.
+    /// The list of user ids exceeds the limit of this call. `detail` states the limit.
     TooManyUserIds(BAD_REQUEST, "too-many-user-ids", "Too many user ids"),
-    /// A connection id is not 1 to 64 characters from `A-Z a-z 0-9 . _ ~ : @ -`, or is there together with `all`.
+    /// A connection id is not 1 to 64 characters of `A-Z a-z 0-9 . _ ~ : @ -`, or accompanies `all`.
     InvalidConnectionId(BAD_REQUEST, "invalid-connection-id", "Invalid connection id"),
-    /// The body is not a JSON object of the fields and types that this call takes; `detail` names the field.
+    /// The body is not a JSON object with the fields and types of this call. `detail` names the field.
     InvalidJson(BAD_REQUEST, "invalid-json", "Invalid JSON"),
-    /// A query parameter is unknown, repeated or malformed; `detail` names it.
+    /// A query parameter is unknown, repeated or malformed. `detail` names the parameter.
     InvalidQuery(BAD_REQUEST, "invalid-query", "Invalid query parameter"),
-    /// The limit is not a number in the bounds that `detail` states.
+    /// The limit is not a number within the bounds. `detail` states the bounds.
     InvalidLimit(BAD_REQUEST, "invalid-limit", "Invalid limit"),
-    /// The cursor of a list did not come from an earlier page. Begin again without one.
+    /// The cursor is not the `nextCursor` of an earlier page. Start again without a cursor.
     InvalidCursor(BAD_REQUEST, "invalid-cursor", "Invalid cursor"),
-    /// The body ended early or was malformed. Send the request again.
+    /// The body ended early or is malformed. Send the request again.
     UnreadableBody(BAD_REQUEST, "unreadable-body", "Unreadable body"),
-    /// The request has several `Host` headers, or one that is no host.
+    /// The `Host` header is missing, repeated or invalid.
     InvalidHost(BAD_REQUEST, "invalid-host", "Invalid Host header"),
-    /// What was sent is no request of HTTP/1 or HTTP/2.
+    /// The client sent something else than a request of HTTP/1 or HTTP/2.
     NotHttp(BAD_REQUEST, "not-http", "Not HTTP"),
-    /// The request has no token and no key.
+    /// The request has no token and no API key.
     NoCredential(UNAUTHORIZED, "no-credential", "No credential"),
-    /// The token has expired. Get a new one and call again.
+    /// The token has expired. Send the request again with a new token.
     TokenExpired(UNAUTHORIZED, "token-expired", "Token expired"),
-    /// The token or key is not valid; a new one of the same kind is refused too until the cause in `detail` is mended.
+    /// The token or API key is invalid. A new one of the same kind is refused too until the cause in `detail` is fixed.
     BadCredential(UNAUTHORIZED, "bad-credential", "Bad credential"),
-    /// The token or key is valid and does not allow this call.
+    /// The token or API key is valid, but does not permit this call.
     NotAllowed(FORBIDDEN, "not-allowed", "Not allowed"),
-    /// No credential is configured, and the request came through a proxy, from a page of another origin, or under a foreign host name.
+    /// No credential is configured, and the request came through a proxy, from a page of another origin, or with the host name of another machine.
     OpenModeLocalOnly(FORBIDDEN, "open-mode-local-only", "Open mode serves this machine only"),
-    /// There is nothing at this path.
+    /// The path does not exist.
     NotFound(NOT_FOUND, "not-found", "Not found"),
-    /// The path exists, but not for this method; `Allow` lists its methods.
+    /// The path does not support this method. `Allow` lists the supported methods.
     MethodNotAllowed(METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
-    /// The body did not arrive within ten seconds.
+    /// The body did not arrive within 10 s.
     BodyTimeout(REQUEST_TIMEOUT, "body-timeout", "Body timeout"),
-    /// A ping came less than 10 s after its connection was closed. A client that is still running calls `connect`.
+    /// A ping arrived less than 10 s after the disconnect of its connection. A client that is still running calls `connect`.
     ConnectionClosed(CONFLICT, "connection-closed", "Connection closed"),
-    /// The user has as many live connections as are allowed. Close one, or use one again.
+    /// The user has reached the limit of open connections. Close a connection, or use an open one.
     TooManyConnections(CONFLICT, "too-many-connections", "Too many connections"),
-    /// The body is larger than 64 KiB, or than 1 MiB on a call that takes a list of ids.
+    /// The body exceeds 64 KiB, or 1 MiB for a list of ids.
     BodyTooLarge(PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
-    /// The call takes JSON and `Content-Type` is another.
+    /// The `Content-Type` of the body is not JSON.
     UnsupportedMediaType(UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type"),
-    /// The user of the token called too often. Try again after `Retry-After` seconds.
+    /// The user of the token exceeded the rate limit. Try again after `Retry-After` seconds.
     TooManyCalls(TOO_MANY_REQUESTS, "too-many-calls", "Too many calls"),
-    /// As many streams are open as are allowed. Try again after `Retry-After` seconds.
+    /// The limit of open streams is reached. Try again after `Retry-After` seconds.
     TooManyStreams(TOO_MANY_REQUESTS, "too-many-streams", "Too many streams"),
-    /// The request line and the header fields are larger than 16 KiB, or more than 100 fields on HTTP/1. `POST /v1/events` takes a long list in its body.
+    /// The head of the request is larger than 16 KiB, or has more than 100 fields on HTTP/1. `POST /v1/events` accepts a long list of ids in the body.
     HeadTooLarge(REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "Head too large"),
-    /// The call failed here; the log of the service has the cause.
+    /// The service failed. Its log contains the cause.
     InternalError(INTERNAL_SERVER_ERROR, "internal-error", "Internal error"),
-    /// The keys that verify tokens are out of reach. Try again after `Retry-After` seconds.
+    /// The keys that verify tokens are unreachable. Try again after `Retry-After` seconds.
     KeysUnreachable(SERVICE_UNAVAILABLE, "keys-unreachable", "Keys unreachable"),
-    /// Too many tokens that were not seen before wait to be verified. Try again after `Retry-After` seconds.
+    /// Too many new tokens wait for their verification. Try again after `Retry-After` seconds.
     TooManyTokens(SERVICE_UNAVAILABLE, "too-many-tokens", "Too many tokens to verify"),
-    /// The store is out of reach. Try again after `Retry-After` seconds.
+    /// The store is unreachable. Try again after `Retry-After` seconds.
     StoreUnreachable(SERVICE_UNAVAILABLE, "store-unreachable", "Store unreachable"),
     /// Too many calls wait for the store. Try again after `Retry-After` seconds.
     StoreOverloaded(SERVICE_UNAVAILABLE, "store-overloaded", "Store overloaded"),
-    /// This instance has no memory left for the call. Try again after `Retry-After` seconds.
+    /// This instance has not enough free memory for the call. Try again after `Retry-After` seconds.
     Overloaded(SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
 }
 
 impl ProblemType {
-    /// The `type` of its documents.
+    /// The `type` of the documents.
     pub(super) fn urn(self) -> String {
         format!("{URN}{}", self.name())
     }
 
-    /// All types as a table in Markdown, which the document and `docs/problems.md` share.
+    /// A Markdown table of all types, for the OpenAPI document and `docs/problems.md`.
     pub(super) fn table() -> String {
         let mut table = "| Status | `type` | Meaning |\n| --- | --- | --- |\n".to_owned();
         for each in Self::ALL {

@@ -1,4 +1,4 @@
-//! Queries: names and values, decoded, and the refusal of a name that a call does not know.
+//! Query strings: decoding, and the errors of unknown and repeated parameters.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use percent_encoding::percent_decode_str;
 
 use super::error::Error;
 
-/// How much of a name its refusal repeats, in characters.
-const SHOWN_NAME: usize = 64;
+/// The longest name in an error text, in characters.
+const MAX_SHOWN_CHARS: usize = 64;
 
-/// The parameters of a query in their order: the name decoded, the value as it was sent.
+/// The parameters of a query in their order. The name is decoded, the value is not.
 pub(crate) fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| {
@@ -21,57 +21,55 @@ pub(crate) fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &st
 }
 
 fn decoded_name(name: &str) -> Cow<'_, str> {
-    match name.contains(['%', '+']) {
-        false => Cow::Borrowed(name),
-        true => {
-            let spaced = name.replace('+', " ");
-            let decoded = percent_decode_str(&spaced).decode_utf8_lossy();
-            Cow::Owned(decoded.into_owned())
-        }
+    if !name.contains(['%', '+']) {
+        return Cow::Borrowed(name);
     }
+    let spaced = name.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8_lossy();
+    Cow::Owned(decoded.into_owned())
 }
 
-/// Decodes a value as forms do, where a plus is a space; bytes that are not UTF-8 are refused.
+/// Decodes a value as `application/x-www-form-urlencoded`: a plus is a space. Fails if the result is not UTF-8.
 pub(crate) fn decoded(field: &'static str, value: &str) -> Result<String, Error> {
     let spaced = value.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
     decoded.map(Cow::into_owned).map_err(|_| Error::Query {
         field,
-        why: "it is not UTF-8",
+        why: "must be UTF-8",
     })
 }
 
-/// Keeps the value of a parameter that a query may have once.
+/// Stores `value` in `slot`. Fails if the query has the parameter more than once.
 pub(crate) fn keep_once<T>(
-    place: &mut Option<T>,
+    slot: &mut Option<T>,
     field: &'static str,
     value: T,
 ) -> Result<(), Error> {
-    match place.replace(value) {
+    match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(Error::Query {
             field,
-            why: "it is there more than once",
+            why: "repeated parameter",
         }),
     }
 }
 
-/// The refusal of a parameter of a call that takes only `known`.
+/// The error for the parameter `name` of a call that accepts only the parameters `known`.
 pub(super) fn unknown(name: &str, known: &'static [&'static str]) -> Error {
     let name = shown_name(name).into_owned();
     Error::UnknownParameter { name, known }
 }
 
-/// A name of the request as a refusal repeats it: its beginning, in quotes where it is empty.
+/// A name of the request for an error text: at most its first 64 characters, and two quotes for an empty name.
 pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
-    match name.char_indices().nth(SHOWN_NAME) {
+    match name.char_indices().nth(MAX_SHOWN_CHARS) {
         _ if name.is_empty() => Cow::Borrowed("\"\""),
         Some((end, _)) => Cow::Borrowed(&name[..end]),
         None => Cow::Borrowed(name),
     }
 }
 
-/// The call takes no query; whatever is in it is refused by name.
+/// Refuses any query parameter. The error names the parameter.
 #[derive(Debug)]
 pub(crate) struct NoQuery;
 
@@ -95,7 +93,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_value_is_decoded_as_forms_do(text in "\\PC{0,20}|[+ %&=,]{0,8}", plus: bool) {
+        fn a_value_is_decoded_as_in_a_form(text in "\\PC{0,20}|[+ %&=,]{0,8}", plus: bool) {
             let encoded = utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
             let encoded = if plus { encoded.replace("%20", "+") } else { encoded };
             prop_assert_eq!(decoded("name", &encoded).ok(), Some(text));
@@ -108,7 +106,7 @@ mod tests {
         }
 
         #[test]
-        fn names_are_decoded_as_forms_do(names in vec("\\PC{1,6}", 0..4), plus: bool) {
+        fn a_name_is_decoded_as_in_a_form(names in vec("\\PC{1,6}", 0..4), plus: bool) {
             let encode = |name: &String| {
                 let encoded = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
                 if plus { encoded.replace("%20", "+") } else { encoded }

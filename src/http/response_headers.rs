@@ -1,12 +1,13 @@
-//! The headers that every response has, whatever it says.
+//! Headers of responses.
 
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Presence is out of date at once and often private; no response is a page, or part of another page.
-const DEFAULTS: [(HeaderName, HeaderValue); 3] = [
+/// The headers of every response. Presence is often private and soon out of date, so caches must not store it. No
+/// response may be embedded in a page.
+const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 3] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (
@@ -15,10 +16,10 @@ const DEFAULTS: [(HeaderName, HeaderValue); 3] = [
     ),
 ];
 
-/// nginx passes a response on at once where this header says no.
+/// nginx does not buffer a response with this header and the value `no`.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The headers of every stream. A proxy that compresses would hold every event back.
+/// The headers of every stream. `no-transform` forbids proxies to compress: a compressing proxy would delay events.
 pub(super) const STREAM_HEADERS: [(HeaderName, HeaderValue); 3] = [
     (
         CONTENT_TYPE,
@@ -31,9 +32,9 @@ pub(super) const STREAM_HEADERS: [(HeaderName, HeaderValue); 3] = [
     (ACCEL_BUFFERING, HeaderValue::from_static("no")),
 ];
 
-/// Adds the headers that the response does not have yet.
-pub(super) fn add_missing(headers: &mut HeaderMap) {
-    for (name, value) in DEFAULTS {
+/// Adds the default headers that the response does not have yet.
+pub(super) fn add_default_headers(headers: &mut HeaderMap) {
+    for (name, value) in DEFAULT_HEADERS {
         headers.entry(name).or_insert(value);
     }
 }

@@ -1,7 +1,7 @@
-//! Bodies that are part of the program, passed on in small parts.
+//! Splits large bodies that are part of the binary into small frames.
 //!
-//! A connection counts a frame that it has yet to send as memory of its client. Of these bodies only the part that hyper
-//! has copied is.
+//! A connection charges the memory of a frame to its client until the frame is sent. The bytes of these bodies need no
+//! memory of their own. With small frames, a client is charged only for what hyper has copied.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,15 +10,15 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 
-/// The largest frame that a connection is given.
-const PART_BYTES: usize = 16 * 1_024;
+/// The largest frame, in bytes.
+const FRAME_BYTES: usize = 16 * 1_024;
 
-/// The same response, whose body comes in parts where it is large.
-pub(super) fn in_parts(response: Response) -> Response {
+/// Splits the body of `response` into frames of at most [`FRAME_BYTES`], if the body is larger.
+pub(super) fn split_large_body(response: Response) -> Response {
     let length = response.body().size_hint().exact();
     match length {
-        Some(length) if length > PART_BYTES as u64 => response.map(|body| {
-            Body::new(InParts {
+        Some(length) if length > FRAME_BYTES as u64 => response.map(|body| {
+            Body::new(SplitBody {
                 body,
                 rest: Bytes::new(),
             })
@@ -27,15 +27,15 @@ pub(super) fn in_parts(response: Response) -> Response {
     }
 }
 
-/// A body that splits the frames of another. Splitting copies nothing.
+/// A body that splits the frames of another body. No bytes are copied.
 #[derive(Debug)]
-struct InParts {
+struct SplitBody {
     body: Body,
-    /// What is left of the last frame.
+    /// The rest of the last frame of `body`.
     rest: Bytes,
 }
 
-impl HttpBody for InParts {
+impl HttpBody for SplitBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -52,7 +52,7 @@ impl HttpBody for InParts {
                 end => return Poll::Ready(end),
             }
         }
-        let length = self.rest.len().min(PART_BYTES);
+        let length = self.rest.len().min(FRAME_BYTES);
         Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
     }
 
@@ -74,7 +74,7 @@ mod tests {
     use http_body_util::BodyExt;
     use proptest::prelude::*;
 
-    /// The lengths of the frames, and all of their bytes.
+    /// The length of each frame, and the bytes of all frames.
     async fn read(mut body: Body) -> (Vec<usize>, Vec<u8>) {
         let (mut lengths, mut bytes) = (Vec::new(), Vec::new());
         while let Some(frame) = body.frame().await {
@@ -90,14 +90,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_body_of_any_length_comes_whole_in_frames_of_16_kib_at_most(length in 0_usize..100_000) {
+        fn a_body_of_any_length_arrives_complete_in_frames_of_at_most_16_kib(length in 0_usize..100_000) {
             let whole: Vec<u8> = (0..length).map(|each| each as u8).collect();
-            let response = in_parts(whole.clone().into_response());
+            let response = split_large_body(whole.clone().into_response());
             prop_assert_eq!(response.body().size_hint().exact(), Some(length as u64));
             let runtime = tokio::runtime::Builder::new_current_thread().build();
             let (lengths, bytes) = runtime.expect("a runtime").block_on(read(response.into_body()));
             prop_assert_eq!(bytes, whole);
-            prop_assert!(lengths.iter().all(|length| *length <= PART_BYTES), "{:?}", lengths);
+            prop_assert!(lengths.iter().all(|length| *length <= FRAME_BYTES), "{:?}", lengths);
         }
     }
 }

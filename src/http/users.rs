@@ -1,4 +1,4 @@
-//! One user: connect, ping, disconnect, look.
+//! Calls about one user: connect, ping, disconnect, state.
 
 use std::sync::Arc;
 
@@ -18,85 +18,86 @@ use super::openapi::responses::{
 use super::permissions::{ActingFor, Disconnecting, Seeing};
 use super::query::NoQuery;
 use super::state::AppState;
-use crate::model::{Closing, Touched};
-use crate::model::{ConnectionId, Timestamp, UserId, millis};
+use crate::model::{Closing, ConnectionId, Timestamp, Touched, UserId, millis};
 
-/// Which connection a call is about. Without a body it is the user's one unnamed connection.
+/// The connection of the call. Without a body, it is the unnamed connection of the user.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"connectionId": "phone-1"}))]
 pub(super) struct ConnectBody {
-    /// One device, tab or process: 1 to 64 of `A-Z a-z 0-9 . _ ~ : @ -`. `"1"` when left out.
+    /// The id of the connection, for example of a device or tab: 1 to 64 characters of `A-Z a-z 0-9 . _ ~ : @ -`.
+    /// Default: the unnamed connection, `"1"`.
     #[schema(pattern = "^[A-Za-z0-9._~:@-]{1,64}$", example = "phone-1")]
     connection_id: Option<String>,
 }
 
-/// Which connections to close. Without a body it is the user's one unnamed connection.
+/// The connections to close. Without a body, it is the unnamed connection of the user.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"connectionId": "phone-1"}))]
 pub(super) struct DisconnectBody {
-    /// One device, tab or process: 1 to 64 of `A-Z a-z 0-9 . _ ~ : @ -`. `"1"` when left out.
+    /// The id of the connection, for example of a device or tab: 1 to 64 characters of `A-Z a-z 0-9 . _ ~ : @ -`.
+    /// Default: the unnamed connection, `"1"`.
     #[schema(pattern = "^[A-Za-z0-9._~:@-]{1,64}$", example = "phone-1")]
     connection_id: Option<String>,
-    /// True: close every connection of the user; `connectionId` is left out then.
+    /// `true` closes all connections of the user. `connectionId` must be absent then.
     #[serde(default)]
     #[schema(example = false)]
     all: bool,
 }
 
-/// A connection, or all of them, that is closed.
+/// The result of a disconnect.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DisconnectResult {
-    /// Whose connection.
+    /// The user of the connection.
     #[schema(value_type = String, example = "alice")]
     user_id: UserId,
-    /// Which connection; null where all were closed.
+    /// The id of the closed connection; `null` if all were closed.
     #[schema(required, value_type = Option<String>, example = "phone-1")]
     connection_id: Option<ConnectionId>,
-    /// Whether another connection keeps the user online.
+    /// Whether another connection of the user is still open.
     online: bool,
-    /// Whether this very call took the user offline; exactly then one `user.offline` is published.
+    /// Whether this call took the user offline. Exactly then one `user.offline` is published.
     became_offline: bool,
 }
 
-/// One user.
+/// The state of a user.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct UserState {
-    /// Who.
+    /// The user.
     #[schema(value_type = String, example = "alice")]
     user_id: UserId,
-    /// Whether at least one connection has not expired.
+    /// Whether the user has at least one open connection.
     online: bool,
-    /// The last moment the user was known to be alive; null where that is unknown or forgotten.
+    /// The last time at which the user was known to be alive; `null` if it is unknown or no longer kept.
     #[schema(required, value_type = Option<String>, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
     last_seen_at: Option<Timestamp>,
-    /// The connections that have not expired, in the order of their ids.
+    /// The open connections, sorted by id.
     connections: Vec<UserConnection>,
 }
 
-/// One connection of a user.
+/// An open connection of a user.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct UserConnection {
-    /// Which connection; `"1"` is the unnamed one.
+    /// The id of the connection. The unnamed connection has the id `"1"`.
     #[schema(value_type = String, example = "phone-1")]
     connection_id: ConnectionId,
-    /// When it expires unless it is pinged again.
+    /// When the connection expires without another ping.
     #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:01:00.123Z")]
     expires_at: Timestamp,
 }
 
 /// Open a connection
 ///
-/// Opens or refreshes a connection of the user. The content type is not checked.
+/// Opens a connection of the user, or extends an open one. The content type is not checked.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/connect", tag = "users", operation_id = "connect",
     security(("bearer" = [])),
     params(UserIdInPath),
-    request_body(content = ConnectBody, description = "Left out for the user's one unnamed connection"),
+    request_body(content = ConnectBody, description = "Optional. Without a body, the call is about the unnamed connection of the user"),
     responses(
         (status = 200, body = ConnectResult, description = "The connection is open", example = json!({"userId": "alice", "connectionId": "phone-1", "online": true, "becameOnline": true, "expiresAt": "2026-11-24T08:01:00.123Z", "ttlMs": 60000, "pingIntervalMs": 25000})),
         BadRequest,
@@ -116,20 +117,20 @@ pub(super) async fn connect(
     OptionalJson(body): OptionalJson<ConnectBody>,
 ) -> Result<ConnectResult, Error> {
     let connection = connection_id(body.connection_id)?;
-    let touched = state.presence.connect(&user, &connection).await?;
-    Ok(connected(&state, user, connection, touched))
+    let result = state.presence.connect(&user, &connection).await?;
+    Ok(connected(&state, user, connection, result))
 }
 
 /// Keep a connection alive
 ///
-/// To be called every `pingIntervalMs`. After an expiry it brings the user back online, with the
-/// event. For 10 s after a disconnect it is refused: such a ping was sent before it. The content
-/// type is not checked.
+/// Clients call this every `pingIntervalMs`. If the connection has expired, the ping opens it again and the user comes
+/// back online. For 10 s after a disconnect, a ping is refused, because it was probably sent before the disconnect. The
+/// content type is not checked.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/ping", tag = "users", operation_id = "ping",
     security(("bearer" = [])),
     params(UserIdInPath),
-    request_body(content = ConnectBody, description = "Left out for the user's one unnamed connection"),
+    request_body(content = ConnectBody, description = "Optional. Without a body, the call is about the unnamed connection of the user"),
     responses(
         (status = 200, body = ConnectResult, description = "The connection is open", example = json!({"userId": "alice", "connectionId": "phone-1", "online": true, "becameOnline": true, "expiresAt": "2026-11-24T08:01:00.123Z", "ttlMs": 60000, "pingIntervalMs": 25000})),
         BadRequest,
@@ -149,19 +150,20 @@ pub(super) async fn ping(
     OptionalJson(body): OptionalJson<ConnectBody>,
 ) -> Result<ConnectResult, Error> {
     let connection = connection_id(body.connection_id)?;
-    let touched = state.presence.ping(&user, &connection).await?;
-    Ok(connected(&state, user, connection, touched))
+    let result = state.presence.ping(&user, &connection).await?;
+    Ok(connected(&state, user, connection, result))
 }
 
 /// Close a connection
 ///
-/// The user goes offline with the last one. A connection that is not open is closed already. The
-/// content type is not checked, so `navigator.sendBeacon` can send this.
+/// Closes one connection or all connections of the user. The user goes offline with the last connection. The call
+/// succeeds also if the connection is not open. The content type is not checked, so that `navigator.sendBeacon` can send
+/// the request.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/disconnect", tag = "users", operation_id = "disconnect",
     security(("bearer" = [])),
     params(UserIdInPath),
-    request_body(content = DisconnectBody, description = "Left out for the user's one unnamed connection"),
+    request_body(content = DisconnectBody, description = "Optional. Without a body, the call is about the unnamed connection of the user"),
     responses(
         (status = 200, body = DisconnectResult, description = "The connection is closed", example = json!({"userId": "alice", "connectionId": "phone-1", "online": false, "becameOffline": true})),
         BadRequest,
@@ -180,11 +182,11 @@ pub(super) async fn disconnect(
     OptionalJson(body): OptionalJson<DisconnectBody>,
 ) -> Result<JsonLine<DisconnectResult>, Error> {
     let closing = match (body.all, body.connection_id) {
-        (true, Some(_)) => return Err(Error::OneOrAll),
+        (true, Some(_)) => return Err(Error::ConnectionIdAndAll),
         (true, None) => Closing::All,
         (false, named) => Closing::One(connection_id(named)?),
     };
-    let left = state.presence.disconnect(&user, &closing).await?;
+    let result = state.presence.disconnect(&user, &closing).await?;
     let connection_id = match closing {
         Closing::One(connection) => Some(connection),
         Closing::All => None,
@@ -192,20 +194,21 @@ pub(super) async fn disconnect(
     Ok(JsonLine(DisconnectResult {
         user_id: user,
         connection_id,
-        online: left.online,
-        became_offline: left.became_offline,
+        online: result.online,
+        became_offline: result.became_offline,
     }))
 }
 
-/// Look at one user
+/// Get the state of a user
 ///
-/// An unknown user is offline, never 404. Exact to the millisecond.
+/// Returns whether the user is online, when the user was last seen, and the open connections. The result is exact to the
+/// millisecond. An unknown user is offline; the status is 200 and not 404.
 #[utoipa::path(
     get, path = "/v1/users/{userId}", tag = "users", operation_id = "getUser",
     security(("bearer" = [])),
     params(UserIdInPath),
     responses(
-        (status = 200, body = UserState, description = "The user, known or not", example = json!({"userId": "alice", "online": true, "lastSeenAt": "2026-11-24T08:00:00.123Z", "connections": [{"connectionId": "phone-1", "expiresAt": "2026-11-24T08:01:00.123Z"}]})),
+        (status = 200, body = UserState, description = "The state of the user", example = json!({"userId": "alice", "online": true, "lastSeenAt": "2026-11-24T08:00:00.123Z", "connections": [{"connectionId": "phone-1", "expiresAt": "2026-11-24T08:01:00.123Z"}]})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -233,6 +236,7 @@ pub(super) async fn user(
     }))
 }
 
+/// The connection id of a body. Default: the unnamed connection.
 fn connection_id(text: Option<String>) -> Result<ConnectionId, Error> {
     match text {
         Some(text) => Ok(ConnectionId::new(&text)?),
@@ -244,14 +248,14 @@ fn connected(
     state: &AppState,
     user_id: UserId,
     connection_id: ConnectionId,
-    touched: Touched,
+    result: Touched,
 ) -> ConnectResult {
     ConnectResult {
         user_id,
         connection_id,
         online: true,
-        became_online: touched.became_online,
-        expires_at: touched.expires_at,
+        became_online: result.became_online,
+        expires_at: result.expires_at,
         ttl_ms: millis(state.config.presence.ttl),
         ping_interval_ms: millis(state.config.presence.ping_interval),
     }

@@ -20,16 +20,17 @@ use crate::http::error::Error;
 /// The largest body of a call about one user, in bytes.
 const BODY_LIMIT: usize = 64 * 1_024;
 
-/// The largest body of a call that takes a list of ids, in bytes.
+/// The largest body with a list of ids, in bytes.
 const LIST_BODY_LIMIT: usize = 1_024 * 1_024;
 
-/// How much of a body is read at most to be able to say that it is too large.
-const LINGER_BYTES: u64 = 8 * 1_024 * 1_024;
+/// The most that is read of a body that is too large, in bytes. A client that still sends when the connection closes
+/// might not see the response.
+const DISCARD_LIMIT: u64 = 8 * 1_024 * 1_024;
 
-/// How long a client may take to send a body.
+/// The time limit for the arrival of a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A JSON body that may be missing or null, whatever its content type says.
+/// An optional JSON body, which may also be `null`. The content type is not checked.
 #[derive(Debug)]
 pub(crate) struct OptionalJson<T>(pub(in crate::http) T);
 
@@ -45,8 +46,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
     }
 }
 
-/// The call takes no body. An empty one, `null` and `{}` say nothing; whatever else is in it is refused, by name where
-/// it has names: a client that sends ids there must not be taken for one that asks about everyone.
+/// Refuses any body except an empty body, `null` and `{}`. The error names the first field. A client that sends ids to a
+/// call without a body must not receive the response for all users.
 #[derive(Debug)]
 pub(crate) struct NoBody;
 
@@ -63,12 +64,12 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
     }
 }
 
-/// A body with a JSON content type, as long as a list may be.
+/// A body with a JSON content type, of at most 1 MiB.
 #[derive(Debug)]
 pub(crate) struct JsonBody(Bytes);
 
 impl JsonBody {
-    /// Reads it, which may take a while, and lets go of its bytes.
+    /// Parses the body.
     pub(crate) fn parse<T: DeserializeOwned>(self) -> Result<T, Error> {
         parse(&self.0)
     }
@@ -90,28 +91,26 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
         return Ok(Bytes::new());
     }
     let length = body.size_hint().exact();
-    if length.is_some_and(|length| length > LINGER_BYTES) {
+    if length.is_some_and(|length| length > DISCARD_LIMIT) {
         return Err(Error::BodyTooLarge);
     }
-    // In a place of its own, since nearly every call does without and is not to carry its size.
+    // Boxed, because most requests have no body. Without the box, the futures of all handlers would be larger.
     let collected = Box::pin(collect(body, limit));
-    match timeout(BODY_TIMEOUT, collected).await {
-        Ok(body) => body,
-        Err(_) => Err(Error::BodyTimeout),
-    }
+    let body = timeout(BODY_TIMEOUT, collected).await;
+    body.unwrap_or(Err(Error::BodyTimeout))
 }
 
-/// Reads on for a while when the body is too large, without keeping it: a client that is still
-/// sending when the connection closes would never see the answer.
+/// Collects a body of at most `limit` bytes. Reads and discards up to [`DISCARD_LIMIT`] bytes of a body that is too
+/// large.
 async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Error> {
     let mut received: u64 = 0;
     let mut bytes = BytesMut::new();
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let Ok(data) = frame.map_err(|_| Error::Body)?.into_data() else {
+        let Ok(data) = frame.map_err(|_| Error::UnreadableBody)?.into_data() else {
             continue;
         };
         received += data.len() as u64;
-        if received > LINGER_BYTES {
+        if received > DISCARD_LIMIT {
             break;
         }
         if received <= limit as u64 {
@@ -124,14 +123,12 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Error> {
     Ok(bytes.freeze())
 }
 
+/// Whether the media type is `application/json` or has the suffix `+json` (RFC 6839).
 fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let essence = content_type
-        .and_then(|text| text.split(';').next())
-        .unwrap_or("");
-    let essence = essence.trim().to_ascii_lowercase();
-    essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let content_type = headers.get(CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let media_type = content_type.and_then(|text| text.split(';').next());
+    let media_type = media_type.unwrap_or("").trim().to_ascii_lowercase();
+    media_type == "application/json"
+        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }

@@ -1,4 +1,4 @@
-//! JSON objects.
+//! Parses JSON objects. Errors name the field.
 
 use std::borrow::Cow;
 
@@ -7,19 +7,20 @@ use serde::de::DeserializeOwned;
 use crate::http::error::Error;
 use crate::http::query::shown_name;
 
-/// How much is repeated of each end of a long explanation, in characters.
-const SHOWN_END: usize = 120;
+/// How much an error text keeps of the beginning and of the end of a long message, in characters.
+const SHOWN_CHARS: usize = 120;
 
-/// Reads an object; serde would take a list of the fields' values for one.
+/// Parses an object. The check of the first byte is needed, because serde accepts an array of the values of the fields.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if first != Some(&b'{') {
-        return Err(Error::Json("body: a JSON object is expected".to_owned()));
+        return Err(Error::Json("body: must be a JSON object".to_owned()));
     }
-    // A body is read again to name the field, since keeping track of it takes longer than reading.
+    // Only an invalid body is parsed a second time, to find the field: to track the path makes parsing slower.
     serde_json::from_slice(body).map_err(|_| explain::<T>(body))
 }
 
+/// The error of a body that cannot be parsed as `T`.
 fn explain<T: DeserializeOwned>(body: &[u8]) -> Error {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let read = serde_path_to_error::deserialize::<_, T>(&mut reader);
@@ -27,26 +28,26 @@ fn explain<T: DeserializeOwned>(body: &[u8]) -> Error {
         Ok(_) => (".".to_owned(), reader.end().err()),
         Err(error) => (error.path().to_string(), Some(error.into_inner())),
     };
-    // The path is a question mark where no name could be read.
+    // The path is a question mark if the name of the field is invalid.
     let path = match &*path {
         "." | "?" => Cow::Borrowed("body"),
         path => shown_name(path),
     };
     match why {
         Some(why) => Error::Json(format!("{path}: {}", shortened(why.to_string()))),
-        None => Error::Body,
+        None => Error::UnreadableBody,
     }
 }
 
-/// The same text without its middle where it is long: it repeats a name or a value of the body, and then says what is
-/// expected and where.
+/// Removes the middle of a long message. The message repeats a name or a value of the body; its end states what is
+/// expected, and the place.
 fn shortened(text: String) -> String {
     let characters = text.chars().count();
-    if characters <= 2 * SHOWN_END {
+    if characters <= 2 * SHOWN_CHARS {
         return text;
     }
-    let begin = text.chars().take(SHOWN_END);
-    let end = text.chars().skip(characters - SHOWN_END);
+    let begin = text.chars().take(SHOWN_CHARS);
+    let end = text.chars().skip(characters - SHOWN_CHARS);
     begin.chain(['…']).chain(end).collect()
 }
 
@@ -58,7 +59,7 @@ mod tests {
     use serde::Deserialize;
     use serde_json::{Value, json};
 
-    /// One of every kind of field that a body of ours has.
+    /// One field of each kind in the bodies of the API.
     #[derive(Debug, Default, Deserialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
     struct Fields {
@@ -85,7 +86,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_object_is_read_if_its_fields_have_their_types(
+        fn an_object_is_parsed_if_its_fields_have_their_types(
             id in anything(),
             all in anything(),
             ids in prop_oneof![anything(), vec("\\PC{0,6}", 0..4).prop_map(Value::from)],
@@ -103,7 +104,7 @@ mod tests {
         }
 
         #[test]
-        fn an_object_with_a_field_that_nobody_knows_is_refused_by_its_name(
+        fn the_error_of_an_unknown_field_names_the_field(
             name in "[a-z]{1,6}|connectionid|connection_id|userIds\\[\\]|\\PC{1,6}",
             value in anything(),
         ) {
@@ -113,14 +114,14 @@ mod tests {
             prop_assert!(why.contains(&name), "{}", why);
         }
 
-        /// What is read is one JSON object, as another reader sees it.
+        /// `serde_json::Value` is the reference.
         #[test]
-        fn bytes_that_are_no_object_are_refused(
+        fn only_a_json_object_is_parsed(
             bytes in prop_oneof![
                 vec(any::<u8>(), 0..16),
                 "[\\[\\]{}:,\"a0 \\\\]{0,10}".prop_map(String::into_bytes),
                 "[ \n]?\\{(\"(all|x)\":(true|1|null|\"\"))?\\}[ }0]?".prop_map(String::into_bytes),
-                // What serde would take for the values of the fields.
+                // An array of the values of the fields, which serde accepts.
                 "[ \n]?\\[(null|\"a\"),(true|false|1),(null|\\[\\])\\]".prop_map(String::into_bytes),
             ],
         ) {

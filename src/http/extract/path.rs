@@ -7,10 +7,10 @@ use percent_encoding::percent_decode_str;
 use crate::http::error::Error;
 use crate::model::UserId;
 
-/// What the paths about one user begin with; the user follows, up to the next slash.
+/// The prefix of the paths of one user. The user id follows, up to the next slash.
 pub(crate) const USERS_PATH: &str = "/v1/users/";
 
-/// The `{userId}` of the path, percent-decoded and checked.
+/// The `{userId}` of the path, percent-decoded.
 #[derive(Debug)]
 pub(crate) struct UserPath(pub(in crate::http) UserId);
 
@@ -21,8 +21,9 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
         let path = parts.uri.path();
         let rest = path.strip_prefix(USERS_PATH).unwrap_or_default();
         let end = rest.bytes().position(|byte| byte == b'/');
-        let user = &rest[..end.unwrap_or(rest.len())];
-        let user = percent_decode_str(user).decode_utf8();
-        Ok(Self(UserId::new(&user.map_err(|_| Error::UserIdNotUtf8)?)?))
+        let encoded = &rest[..end.unwrap_or(rest.len())];
+        let user_id = percent_decode_str(encoded).decode_utf8();
+        let user_id = user_id.map_err(|_| Error::UserIdNotUtf8)?;
+        Ok(Self(UserId::new(&user_id)?))
     }
 }

@@ -1,4 +1,4 @@
-//! Lists of user ids.
+//! Lists of user ids in bodies and queries.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 use crate::http::error::Error;
 use crate::model::{InvalidUserId, UserId};
 
-/// A text of a list, read as the user id that it should be: there may be a thousand.
+/// An element of a list, checked while the list is parsed, so that no copy of the text is needed.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ListedUser(Result<UserId, InvalidUserId>);
 
@@ -37,15 +37,14 @@ impl<'de> Deserialize<'de> for ListedUser {
     }
 }
 
-/// Reads a list that may be left out. Null is refused: a client that has no list yet must not be taken for one that
-/// asks about everyone.
+/// Deserializes an optional list. `null` is refused: a client without a list must not receive the events of all users.
 pub(in crate::http) fn listed_users<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<ListedUser>>, D::Error> {
     Vec::deserialize(deserializer).map(Some)
 }
 
-/// Checks a list of at least one and at most `limit` user ids.
+/// The user ids of a list of 1 to `limit` elements. Fails at the first invalid id.
 pub(crate) fn user_ids(listed: Vec<ListedUser>, limit: usize) -> Result<Vec<UserId>, Error> {
     if listed.is_empty() {
         return Err(Error::NoUserIds);
@@ -69,7 +68,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_list_has_one_to_limit_good_ids(texts in vec("[a-z]{1,3}|[\0-a]{0,2}", 0..6), limit in 1_usize..6) {
+        fn a_list_has_one_to_limit_valid_ids(texts in vec("[a-z]{1,3}|[\0-a]{0,2}", 0..6), limit in 1_usize..6) {
             let bad = texts.iter().position(|text| UserId::new(text).is_err());
             let read = user_ids(texts.iter().map(|text| ListedUser::from(&**text)).collect(), limit);
             match read {

@@ -26,7 +26,7 @@ fn request(version: Version, target: &str, headers: &[(&'static str, &str)]) -> 
     request
 }
 
-/// The name of the problem, or none where the request may pass.
+/// The name of the problem. `None`: the request may pass.
 fn refused(guard: &Guard, request: &Request<Body>) -> Option<&'static str> {
     match guard.check(request) {
         Ok(()) => None,
@@ -45,7 +45,7 @@ fn from(host: &str, more: &[(&'static str, &str)]) -> Option<&'static str> {
 }
 
 #[test]
-fn in_open_mode_the_host_is_this_machine() {
+fn open_mode_answers_only_hosts_that_are_this_machine() {
     for local in [
         "localhost",
         "localhost:8080",
@@ -89,7 +89,7 @@ fn in_open_mode_the_host_is_this_machine() {
 }
 
 #[test]
-fn a_host_header_is_one_host() {
+fn a_host_header_must_be_a_single_valid_host() {
     for bad in [
         "localhost/",
         "user@localhost",
@@ -123,7 +123,7 @@ fn a_host_header_is_one_host() {
 }
 
 #[test]
-fn in_open_mode_the_target_is_this_machine_too() {
+fn open_mode_checks_the_target_of_the_request_too() {
     let guard = open_mode(None);
     for (version, target, host, expected) in [
         (
@@ -196,7 +196,7 @@ fn in_open_mode_the_target_is_this_machine_too() {
 }
 
 #[test]
-fn in_open_mode_a_page_is_of_this_host_or_of_an_allowed_origin() {
+fn open_mode_answers_pages_of_its_own_host_and_of_allowed_origins() {
     for (host, origin, expected) in [
         ("localhost:8080", "http://localhost:8080", None),
         ("localhost:8080", "https://localhost:8080", None),
@@ -239,7 +239,7 @@ fn in_open_mode_a_page_is_of_this_host_or_of_an_allowed_origin() {
 }
 
 #[test]
-fn in_open_mode_no_proxy_is_in_between() {
+fn open_mode_refuses_requests_of_a_proxy() {
     for header in ["forwarded", "x-forwarded-for"] {
         assert_eq!(
             from("localhost", &[(header, "")]),
@@ -255,7 +255,7 @@ fn in_open_mode_no_proxy_is_in_between() {
 }
 
 #[test]
-fn with_a_credential_or_where_anyone_may_call_any_host_is_served() {
+fn any_host_is_answered_outside_open_mode() {
     let headers = [
         ("host", "presence.example.com"),
         ("origin", "https://evil.example"),
@@ -282,9 +282,9 @@ fn with_a_credential_or_where_anyone_may_call_any_host_is_served() {
 }
 
 proptest! {
-    /// Whatever a name is, DNS can point it at this machine; only numbers and `localhost` cannot be pointed elsewhere.
+    /// DNS can resolve any name except `localhost` to any address.
     #[test]
-    fn only_loopback_numbers_and_localhost_are_local(
+    fn only_localhost_and_loopback_addresses_are_local(
         host in "[a-z0-9.:\\[\\]-]{0,20}|(127|128|0|1)\\.[0-9]{1,3}\\.0\\.[0-9]{1,2}(\\.[a-z]{1,3})?(:[0-9]{1,6})?|\\[[0-9a-f:.]{0,12}\\](:[0-9]{1,3})?",
     ) {
         let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
@@ -297,7 +297,7 @@ proptest! {
 }
 
 #[test]
-fn a_target_with_a_user_is_no_host() {
+fn a_target_with_user_information_is_refused() {
     for version in [Version::HTTP_11, Version::HTTP_2] {
         for target in [
             "http://me@localhost/v1/online",

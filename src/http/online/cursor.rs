@@ -1,4 +1,4 @@
-//! The cursor of a page as text.
+//! The text of a page cursor.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;
@@ -6,23 +6,23 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::model::{PageCursor, UserId};
 
-/// How many bytes of the digest of a cursor come before it.
-const SEAL: usize = 6;
+/// The length of the seal, in bytes.
+const SEAL_BYTES: usize = 6;
 
-/// What a cursor begins with. A cursor that was made up does not have it and is refused, whatever
-/// it would have cost to follow. What a forged one may cost is bounded where it is followed.
-fn seal(lines: &[u8]) -> [u8; SEAL] {
+/// The first bytes of a digest of `lines`. The seal detects accidental changes and invented cursors. It is no protection
+/// against forgery; the store bounds the cost of any cursor.
+fn seal(lines: &[u8]) -> [u8; SEAL_BYTES] {
     let mut context = Context::new(&SHA256);
     context.update(b"presence: cursor of the list\n");
     context.update(lines);
     let digest = context.finish();
-    let mut seal = [0; SEAL];
-    seal.copy_from_slice(&digest.as_ref()[..SEAL]);
+    let mut seal = [0; SEAL_BYTES];
+    seal.copy_from_slice(&digest.as_ref()[..SEAL_BYTES]);
     seal
 }
 
-/// The seal, then lines: where to go on, after which id, and with whom to begin; ids have no line
-/// breaks.
+/// The text of `cursor`: the seal, then one line each for the place to continue at, the id to continue after, and the
+/// ids carried over to the next page. Ids contain no line breaks.
 pub(super) fn encode(cursor: &PageCursor) -> String {
     let (place, after, carried) = match cursor {
         PageCursor::After(after) => ("after".to_owned(), after, &[][..]),
@@ -43,6 +43,7 @@ pub(super) fn encode(cursor: &PageCursor) -> String {
     URL_SAFE_NO_PAD.encode(sealed)
 }
 
+/// Parses the text of a cursor. `None`: the text did not come from [`encode`].
 pub(super) fn decode(text: &str) -> Option<PageCursor> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (sealed, lines) = bytes.split_first_chunk()?;
@@ -77,7 +78,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_survives_text(place: Option<u64>, texts in vec("\\PC{1,30}", 0..4)) {
+        fn a_cursor_is_decoded_from_its_text(place: Option<u64>, texts in vec("\\PC{1,30}", 0..4)) {
             let users = texts.iter().filter_map(|text| UserId::new(text).ok());
             let users: Vec<_> = users.collect();
             let beyond = users.first().cloned();
@@ -87,9 +88,9 @@ mod tests {
             prop_assert_eq!(decode(&encode(&cursor)), Some(cursor));
         }
 
-        /// The form is right and the seal is not ours.
+        /// The format is valid, but the seal is not.
         #[test]
-        fn a_cursor_that_was_made_up_is_refused(place: u64, seal: [u8; SEAL], sealed: bool) {
+        fn an_invented_cursor_is_refused(place: u64, seal: [u8; SEAL_BYTES], sealed: bool) {
             let lines = format!("{place}\nzoe");
             let mut cursor = if sealed { seal.to_vec() } else { Vec::new() };
             cursor.extend(lines.as_bytes());
@@ -97,7 +98,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC*|[A-Za-z0-9_-]*") {
+        fn any_text_is_decoded_without_a_panic(text in "\\PC*|[A-Za-z0-9_-]*") {
             let _ = decode(&text);
         }
     }

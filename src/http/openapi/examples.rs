@@ -1,4 +1,4 @@
-//! One problem document for each status of each operation, as the service would send it.
+//! An example of each problem document in the OpenAPI document.
 
 use std::time::Duration;
 
@@ -9,10 +9,9 @@ use crate::auth::Error as AuthError;
 use crate::events::Full;
 use crate::http::error::Error;
 use crate::http::problem::Problem;
-use crate::model::Refusal;
-use crate::model::{InvalidUserId, UserId};
+use crate::model::{InvalidUserId, Refusal, UserId};
 
-/// Gives every documented problem its example.
+/// Adds an example to each error response of `operation`.
 pub(super) fn add_problems(operation: &mut Operation) {
     let name = operation.operation_id.as_deref().unwrap_or_default();
     for (status, response) in &mut operation.responses.responses {
@@ -29,7 +28,7 @@ pub(super) fn add_problems(operation: &mut Operation) {
     }
 }
 
-/// What the operation can be refused for with this status.
+/// An error of `operation` with this status.
 fn error(operation: &str, status: &str) -> Option<Error> {
     let alice = UserId::new("alice").ok()?;
     Some(match (status, operation) {
@@ -37,12 +36,12 @@ fn error(operation: &str, status: &str) -> Option<Error> {
             Error::UserId(InvalidUserId::Length)
         }
         ("400", "lookUpOnline") => Error::NoUserIds,
-        ("400", "listOnline") => Error::Limit(1_000),
+        ("400", "listOnline") => Error::InvalidLimit(1_000),
         ("400", "streamEvents" | "streamEventsOf") => Error::Query {
             field: "lastEventId",
-            why: "it is not UTF-8",
+            why: "must be UTF-8",
         },
-        ("400", _) => Error::Host("it is there more than once"),
+        ("400", _) => Error::Host("multiple Host headers"),
         ("401", _) => AuthError::NoCredential.into(),
         ("403", "connect" | "ping" | "disconnect") => AuthError::WriteDenied(alice).into(),
         ("403", "getUser") => AuthError::ReadDenied(alice).into(),

@@ -1,79 +1,83 @@
-//! The refusals of the operations, as the document describes them.
+//! The error responses of the operations in the OpenAPI document.
+
+#![expect(
+    dead_code,
+    reason = "utoipa reads the types of the fields; the service creates no values"
+)]
 
 use utoipa::IntoResponses;
 
 use crate::http::problem::Problem;
 
-/// An id, the cursor, the limit, the query or the body is not valid; `detail` names what is wrong.
+/// An id, the cursor, the limit, the query or the body is invalid. `detail` names the field.
 #[derive(IntoResponses)]
 #[response(status = 400, content_type = "application/problem+json")]
-pub(in crate::http) struct BadRequest(#[allow(dead_code)] Problem);
+pub(in crate::http) struct BadRequest(Problem);
 
-/// The `Host` header is missing, is there more than once, or is no host.
+/// The `Host` header is missing, repeated or invalid.
 #[derive(IntoResponses)]
 #[response(status = 400, content_type = "application/problem+json")]
-pub(in crate::http) struct BadHost(#[allow(dead_code)] Problem);
+pub(in crate::http) struct BadHost(Problem);
 
-/// No token or key came with the call, or it is not valid; `detail` says which.
+/// The request has no token or API key, or an invalid one. `detail` states the cause.
 #[derive(IntoResponses)]
 #[response(
     status = 401,
     content_type = "application/problem+json",
-    headers(("WWW-Authenticate" = String, description = "`Bearer`, with an error code of RFC 6750 where a credential came"))
+    headers(("WWW-Authenticate" = String, description = "`Bearer`, with an error code of RFC 6750 if the request has a credential"))
 )]
-pub(in crate::http) struct Unauthorized(#[allow(dead_code)] Problem);
+pub(in crate::http) struct Unauthorized(Problem);
 
-/// The token or key is valid and does not allow this.
+/// The token or API key is valid, but does not permit this call.
 #[derive(IntoResponses)]
 #[response(status = 403, content_type = "application/problem+json")]
-pub(in crate::http) struct Forbidden(#[allow(dead_code)] Problem);
+pub(in crate::http) struct Forbidden(Problem);
 
-/// `too-many-connections`: the user has as many live connections as are allowed.
+/// `too-many-connections`: the user has reached the limit of open connections.
 #[derive(IntoResponses)]
 #[response(status = 409, content_type = "application/problem+json")]
-pub(in crate::http) struct ConnectRefused(#[allow(dead_code)] Problem);
+pub(in crate::http) struct ConnectRefused(Problem);
 
-/// `connection-closed`: the connection was closed less than 10 s ago, and `connect` opens it again.
-/// `too-many-connections`: the user has as many live connections as are allowed.
+/// `connection-closed`: the connection was closed less than 10 s ago. `connect` opens it again.
+/// `too-many-connections`: the user has reached the limit of open connections.
 #[derive(IntoResponses)]
 #[response(status = 409, content_type = "application/problem+json")]
-pub(in crate::http) struct PingRefused(#[allow(dead_code)] Problem);
+pub(in crate::http) struct PingRefused(Problem);
 
-/// The user called too often, or too many streams are open; try again after as many seconds as
-/// `Retry-After` says.
+/// The user exceeded the rate limit, or too many streams are open. Try again after `Retry-After` seconds.
 #[derive(IntoResponses)]
 #[response(
     status = 429,
     content_type = "application/problem+json",
     headers(("Retry-After" = u32, description = "Seconds"))
 )]
-pub(in crate::http) struct TooMany(#[allow(dead_code)] Problem);
+pub(in crate::http) struct TooMany(Problem);
 
-/// The body is over 64 KiB, or over 1 MiB where ids are listed.
+/// The body exceeds 64 KiB, or 1 MiB for a list of ids.
 #[derive(IntoResponses)]
 #[response(status = 413, content_type = "application/problem+json")]
-pub(in crate::http) struct BodyTooLarge(#[allow(dead_code)] Problem);
+pub(in crate::http) struct BodyTooLarge(Problem);
 
-/// The body did not arrive within ten seconds.
+/// The body did not arrive within 10 s.
 #[derive(IntoResponses)]
 #[response(status = 408, content_type = "application/problem+json")]
-pub(in crate::http) struct BodyTimeout(#[allow(dead_code)] Problem);
+pub(in crate::http) struct BodyTimeout(Problem);
 
-/// The request line and the header fields are larger than 16 KiB. `POST /v1/events` takes a long list in its body.
+/// The head of the request is larger than 16 KiB. `POST /v1/events` accepts a long list of ids in the body.
 #[derive(IntoResponses)]
 #[response(status = 431, content_type = "application/problem+json")]
-pub(in crate::http) struct HeadTooLarge(#[allow(dead_code)] Problem);
+pub(in crate::http) struct HeadTooLarge(Problem);
 
-/// The body was not sent as JSON.
+/// The `Content-Type` of the body is not JSON.
 #[derive(IntoResponses)]
 #[response(status = 415, content_type = "application/problem+json")]
-pub(in crate::http) struct UnsupportedMediaType(#[allow(dead_code)] Problem);
+pub(in crate::http) struct UnsupportedMediaType(Problem);
 
-/// The store is out of reach; try again after as many seconds as `Retry-After` says.
+/// The store is unreachable. Try again after `Retry-After` seconds.
 #[derive(IntoResponses)]
 #[response(
     status = 503,
     content_type = "application/problem+json",
     headers(("Retry-After" = u32, description = "Seconds"))
 )]
-pub(in crate::http) struct StoreUnreachable(#[allow(dead_code)] Problem);
+pub(in crate::http) struct StoreUnreachable(Problem);

@@ -98,7 +98,7 @@ async fn a_link_opens_its_operation() {
     let browser = open(&cluster, "#/online/listOnline").await;
     let list = "#operations-online-listOnline";
     let text = browser.text(&format!("{list} .opblock-body")).await;
-    assert!(text.contains("Page by page"), "{text}");
+    assert!(text.contains("page by page"), "{text}");
     browser.press(&format!("{list} .try-out__btn")).await;
     let cursor = format!("return document.querySelector('{list} [placeholder=cursor]')?.value");
     let value = eventually("the field is there", async || {
