@@ -1,4 +1,3 @@
-use std::cell::RefCell;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,10 +9,10 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(u64);
 
-/// Milliseconds at the end of the year 9999, the last that RFC 3339 can write.
-const LAST_RFC3339_MILLIS: u64 = 253_402_300_799_999;
-
 impl Timestamp {
+    /// The end of the year 9999, the latest time that RFC 3339 can express. A later time is displayed as this time.
+    pub(crate) const LAST_DISPLAYED: Self = Self(253_402_300_799_999);
+
     /// The moment `millis` milliseconds after the Unix epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
@@ -40,32 +39,10 @@ impl Timestamp {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// Appends what [`Display`](fmt::Display) shows. A second is rendered once and then remembered, since
-    /// the answers to all pings of a second name the same.
-    pub(crate) fn append_to(self, text: &mut Vec<u8>) {
-        let shown = self.0.min(LAST_RFC3339_MILLIS);
-        let (second, millis) = (shown / 1_000, shown % 1_000);
-        SECOND.with_borrow_mut(|(last, start)| {
-            if *last != second {
-                *last = second;
-                *start = Self(second * 1_000).to_string();
-                start.truncate(start.len() - "000Z".len());
-            }
-            text.extend_from_slice(start.as_bytes());
-        });
-        let digit = |tens: u64| b'0' + (millis / tens % 10) as u8;
-        text.extend_from_slice(&[digit(100), digit(10), digit(1), b'Z']);
-    }
-
     /// How long after `earlier` this is; zero when it is not after it.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
-}
-
-thread_local! {
-    /// The second that this thread wrote last, and its text up to the milliseconds.
-    static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
 }
 
 /// A duration in whole milliseconds, the resolution of every deadline here.
@@ -75,7 +52,7 @@ pub fn millis(duration: Duration) -> u64 {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = Duration::from_millis(self.0.min(LAST_RFC3339_MILLIS));
+        let shown = Duration::from_millis(self.0.min(Self::LAST_DISPLAYED.0));
         humantime::format_rfc3339_millis(UNIX_EPOCH + shown).fmt(f)
     }
 }
@@ -89,25 +66,12 @@ impl Serialize for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn it_is_written_as_rfc_3339_with_milliseconds() {
         let moment = Timestamp::from_millis(1_795_507_200_123);
         assert_eq!(moment.to_string(), "2026-11-24T08:00:00.123Z");
         assert_eq!(Timestamp(u64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
-    }
-
-    proptest! {
-        #[test]
-        fn it_is_appended_as_it_is_shown(millis in prop_oneof![0..5_000_u64, any::<u64>()]) {
-            let moments = [Timestamp(millis), Timestamp(millis.saturating_add(1_001)), Timestamp(millis)];
-            for moment in moments {
-                let mut text = b"at ".to_vec();
-                moment.append_to(&mut text);
-                prop_assert_eq!(String::from_utf8(text).ok(), Some(format!("at {moment}")));
-            }
-        }
     }
 
     #[test]
