@@ -120,6 +120,6 @@ fn described(bulk_calls: OpenApiRouter<Arc<AppState>>) -> OpenApiRouter<Arc<AppS
 
 fn bulk_calls() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
-        .routes(routes!(online::among, online::page))
+        .routes(routes!(online::lookup, online::list))
         .routes(routes!(online::count))
 }

@@ -200,9 +200,8 @@ pub(super) async fn stream_of(
     seat: Option<Extension<Seat>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: JsonBody,
+    JsonBody(body): JsonBody<EventsBody>,
 ) -> Result<Response, Error> {
-    let body: EventsBody = body.parse()?;
     let query = asked(query.as_deref(), &headers, &QUERY_BESIDE_A_BODY)?;
     let asked = Asked {
         user_ids: body.user_ids,

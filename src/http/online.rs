@@ -110,14 +110,13 @@ impl PageQuery {
         StoreUnreachable,
     )
 )]
-pub(super) async fn among(
+pub(super) async fn lookup(
     caller: Caller,
     _: NoQuery,
     State(state): State<Arc<AppState>>,
-    body: JsonBody,
+    JsonBody(body): JsonBody<LookupBody>,
 ) -> Result<JsonLine<OnlineUsers>, Error> {
-    let LookupBody { user_ids: listed } = body.parse()?;
-    let users = user_ids(listed, state.config.limits.lookup_limit)?;
+    let users = user_ids(body.user_ids, state.config.limits.lookup_limit)?;
     caller.authorize_read_each(&users)?;
     let online = state.presence.online_among(users).await?;
     Ok(JsonLine(OnlineUsers { online }))
@@ -140,7 +139,7 @@ pub(super) async fn among(
         StoreUnreachable,
     )
 )]
-pub(super) async fn page(
+pub(super) async fn list(
     _: SeeingEveryone,
     State(state): State<Arc<AppState>>,
     RawQuery(query): RawQuery,

@@ -66,23 +66,17 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
 
 /// A body with a JSON content type, of at most 1 MiB.
 #[derive(Debug)]
-pub(crate) struct JsonBody(Bytes);
+pub(crate) struct JsonBody<T>(pub(in crate::http) T);
 
-impl JsonBody {
-    /// Parses the body.
-    pub(crate) fn parse<T: DeserializeOwned>(self) -> Result<T, Error> {
-        parse(&self.0)
-    }
-}
-
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
         if !is_json(request.headers()) {
             return Err(Error::UnsupportedMediaType);
         }
-        Ok(Self(read(request.into_body(), LIST_BODY_LIMIT).await?))
+        let body = read(request.into_body(), LIST_BODY_LIMIT).await?;
+        Ok(Self(parse(&body)?))
     }
 }
 
