@@ -1,22 +1,23 @@
-//! Who is online, right now: per-user presence over HTTP and server-sent events.
+//! Shows which users are online, over HTTP and Server-Sent Events.
 //!
-//! - [`config`]: the settings.
-//! - [`http`]: the route table; turns requests into calls of [`presence`] and streams of [`events`].
-//! - [`model`]: the terms of presence, which everything else is written in.
-//! - [`presence`]: the calls of the API.
-//! - [`store`]: where the state lives, embedded or in Redis, with one contract.
-//! - [`events`]: from the store through the bus and the hub to the streams; the sweeper.
-//! - [`telemetry`]: logs and metrics.
-//! - [`memory_budget`]: how much memory each use may take.
+//! The layers, from the lowest. A module uses only modules below it:
 //!
-//! A request goes down to the store; the transition that the store reports comes back up as the
-//! answer, and round through bus, hub and streams as the event.
+//! - `model`: the domain types.
+//! - `store`: the state, in memory or in Redis, with one contract.
+//! - `presence`: the calls of the API, without HTTP.
+//! - `events`: from the history of the store through the bus and the hub to the streams.
+//! - `http`: routes, handlers, extractors and problem documents.
+//! - `net`: the client connections.
+//! - `server`: assembles the parts.
+//!
+//! Beside the layers: `sweeper` announces departures, `auth` finds the caller of a request and its permissions,
+//! `config` has the settings, `telemetry` the log and the metrics.
 
 mod auth;
 pub mod config;
 pub mod events;
 mod healthcheck;
-pub mod http;
+mod http;
 pub mod memory_budget;
 pub mod model;
 mod net;
@@ -28,5 +29,5 @@ pub mod telemetry;
 mod tls_roots;
 
 pub use self::healthcheck::healthcheck;
-pub use self::net::fd_limit::TooFewFiles;
+pub use self::http::openapi;
 pub use self::server::{Running, Server, ServerError};

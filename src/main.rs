@@ -34,7 +34,7 @@ const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let config = Config::parse();
     if config.print_openapi {
-        return match write_to_stdout(&presence::http::openapi()) {
+        return match write_to_stdout(&presence::openapi()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&ServerError::Output(error).to_string()),
         };
