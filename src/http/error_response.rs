@@ -23,7 +23,7 @@ const RETRY_STREAM: Duration = Duration::from_secs(5);
 
 impl Error {
     /// The cause for streams, and the wait for `Retry-After`. `None`: another attempt would fail too.
-    fn passing(&self) -> Option<Passing> {
+    fn temporary(&self) -> Option<Passing> {
         let (cause, wait) = match self {
             Self::StoreUnreachable(_) => (StreamRefusal::StoreUnreachable, RETRY_SOON),
             Self::StoreOverloaded
@@ -71,15 +71,16 @@ impl IntoResponse for Error {
             Self::StoreUnreachable(cause) => debug!(%cause, "store unreachable"),
             _ => {}
         }
-        let (passing, challenge) = (self.passing(), self.challenge());
+        let (temporary, challenge) = (self.temporary(), self.challenge());
         let mut response = (status, JsonLine(Problem::from(&self))).into_response();
-        if let Some(passing) = passing {
-            response.extensions_mut().insert(passing);
+        if let Some(temporary) = temporary {
+            response.extensions_mut().insert(temporary);
         }
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(CONTENT_TYPE, json);
-        headers.extend(passing.map(|passing| (RETRY_AFTER, whole_seconds(passing.wait).into())));
+        headers
+            .extend(temporary.map(|temporary| (RETRY_AFTER, whole_seconds(temporary.wait).into())));
         headers.extend(challenge.map(|challenge| (WWW_AUTHENTICATE, challenge)));
         add_default_headers(headers);
         response

@@ -1,9 +1,9 @@
 //! The check of every request before its handler runs: the `Host` header and, in open mode, the origin of the request.
 //!
-//! In open mode (no credential is configured and `PRESENCE_ALLOW_ANONYMOUS` is not set) every caller has full access, so
-//! only requests from this machine are answered. To listen on loopback only is not enough: a browser on this machine
-//! sends the requests of any web page, also under a host name that DNS resolves to loopback, and a proxy on this machine
-//! forwards requests of other machines.
+//! In open mode (no credential is configured and `PRESENCE_ALLOW_ANONYMOUS` is not set) every caller has full access,
+//! so only requests from this machine are answered. To listen on loopback only is not enough: a browser on this machine
+//! sends the requests of any web page, also under a host name that DNS resolves to loopback, and a proxy on this
+//! machine forwards requests of other machines.
 
 mod host;
 
@@ -17,7 +17,8 @@ use crate::config::{Config, CorsOrigins};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The paths that are answered for every request, also in open mode. They change nothing and reveal nothing about users.
+/// The paths that are answered for every request, also in open mode. They change nothing and reveal nothing about
+/// users.
 const PUBLIC_PATHS: [&str; 4] = ["/livez", "/readyz", "/openapi.json", "/docs"];
 
 /// The prefix of further public paths.

@@ -124,8 +124,8 @@ pub(super) async fn lookup(
 
 /// List all online users
 ///
-/// Returns the online users page by page. A user who stays online while a client reads the pages is on exactly one page.
-/// A user who comes online or goes offline meanwhile may be missing or repeated.
+/// Returns the online users page by page. A user who stays online while a client reads the pages is on exactly one
+/// page. A user who comes online or goes offline meanwhile may be missing or repeated.
 #[utoipa::path(
     get, path = "/v1/online", tag = "online", operation_id = "listOnline",
     security(("bearer" = [])),
@@ -163,7 +163,7 @@ pub(super) async fn list(
 
 /// Count the online users
 ///
-/// Returns the size of the index of the online users. The call takes the same time for any number of users.
+/// Returns the number of users who are online at the time of the call.
 #[utoipa::path(
     get, path = "/v1/online/count", tag = "online", operation_id = "countOnline",
     security(("bearer" = [])),

@@ -72,8 +72,8 @@ pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<JsonLin
 
 /// Get the metrics
 ///
-/// Returns the metrics in the OpenMetrics text format, for Prometheus. If the service listens on loopback only, the call
-/// needs no credential. Otherwise it needs an API key with the scope `presence.read`. The separate listener of
+/// Returns the metrics in the OpenMetrics text format, for Prometheus. If the service listens on loopback only, the
+/// call needs no credential. Otherwise it needs an API key with the scope `presence.read`. The separate listener of
 /// `PRESENCE_METRICS_LISTEN` needs no credential.
 #[utoipa::path(
     get, path = "/metrics", tag = "operations", operation_id = "getMetrics",

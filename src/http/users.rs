@@ -118,7 +118,7 @@ pub(super) async fn connect(
 ) -> Result<ConnectResult, Error> {
     let connection = connection_id(body.connection_id)?;
     let result = state.presence.connect(&user, &connection).await?;
-    Ok(connected(&state, user, connection, result))
+    Ok(connect_result(&state, user, connection, result))
 }
 
 /// Keep a connection alive
@@ -151,14 +151,14 @@ pub(super) async fn ping(
 ) -> Result<ConnectResult, Error> {
     let connection = connection_id(body.connection_id)?;
     let result = state.presence.ping(&user, &connection).await?;
-    Ok(connected(&state, user, connection, result))
+    Ok(connect_result(&state, user, connection, result))
 }
 
 /// Close a connection
 ///
 /// Closes one connection or all connections of the user. The user goes offline with the last connection. The call
-/// succeeds also if the connection is not open. The content type is not checked, so that `navigator.sendBeacon` can send
-/// the request.
+/// succeeds also if the connection is not open. The content type is not checked, so that `navigator.sendBeacon` can
+/// send the request.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/disconnect", tag = "users", operation_id = "disconnect",
     security(("bearer" = [])),
@@ -201,8 +201,8 @@ pub(super) async fn disconnect(
 
 /// Get the state of a user
 ///
-/// Returns whether the user is online, when the user was last seen, and the open connections. The result is exact to the
-/// millisecond. An unknown user is offline; the status is 200 and not 404.
+/// Returns whether the user is online, when the user was last seen, and the open connections. The result is exact to
+/// the millisecond. An unknown user is offline; the status is 200 and not 404.
 #[utoipa::path(
     get, path = "/v1/users/{userId}", tag = "users", operation_id = "getUser",
     security(("bearer" = [])),
@@ -244,7 +244,7 @@ fn connection_id(text: Option<String>) -> Result<ConnectionId, Error> {
     }
 }
 
-fn connected(
+fn connect_result(
     state: &AppState,
     user_id: UserId,
     connection_id: ConnectionId,

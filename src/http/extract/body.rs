@@ -46,8 +46,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
     }
 }
 
-/// Refuses any body except an empty body, `null` and `{}`. The error names the first field. A client that sends ids to a
-/// call without a body must not receive the response for all users.
+/// Refuses any body except an empty body, `null` and `{}`. The error names the first field. A client that sends ids to
+/// a call without a body must not receive the response for all users.
 #[derive(Debug)]
 pub(crate) struct NoBody;
 

@@ -55,8 +55,8 @@ fn is_host(text: &str) -> bool {
     is_valid && digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether this host, with an optional port, is always this machine. Only `localhost` and loopback addresses are: DNS can
-/// resolve any other name to loopback.
+/// Whether this host, with an optional port, is always this machine. Only `localhost` and loopback addresses are: DNS
+/// can resolve any other name to loopback.
 pub(super) fn is_loopback(text: &str) -> bool {
     let (host, _) = split_port(text);
     let ipv6 = host.strip_prefix('[');

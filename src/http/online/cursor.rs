@@ -9,8 +9,8 @@ use crate::model::{PageCursor, UserId};
 /// The length of the seal, in bytes.
 const SEAL_BYTES: usize = 6;
 
-/// The first bytes of a digest of `lines`. The seal detects accidental changes and invented cursors. It is no protection
-/// against forgery; the store bounds the cost of any cursor.
+/// The first bytes of a digest of `lines`. The seal detects accidental changes and invented cursors. It is no
+/// protection against forgery; the store bounds the cost of any cursor.
 fn seal(lines: &[u8]) -> [u8; SEAL_BYTES] {
     let mut context = Context::new(&SHA256);
     context.update(b"presence: cursor of the list\n");
