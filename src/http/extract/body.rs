@@ -32,7 +32,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An optional JSON body, which may also be `null`. The content type is not checked.
 #[derive(Debug)]
-pub(crate) struct OptionalJson<T>(pub(in crate::http) T);
+pub(crate) struct OptionalJson<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
     type Rejection = Error;
@@ -66,7 +66,7 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
 
 /// A body with a JSON content type, of at most 1 MiB.
 #[derive(Debug)]
-pub(crate) struct JsonBody<T>(pub(in crate::http) T);
+pub(crate) struct JsonBody<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Error;

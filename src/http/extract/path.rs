@@ -12,7 +12,7 @@ pub(crate) const USERS_PATH: &str = "/v1/users/";
 
 /// The `{userId}` of the path, percent-decoded.
 #[derive(Debug)]
-pub(crate) struct UserPath(pub(in crate::http) UserId);
+pub(crate) struct UserPath(pub(crate) UserId);
 
 impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     type Rejection = Error;

@@ -38,7 +38,7 @@ impl<'de> Deserialize<'de> for ListedUser {
 }
 
 /// Deserializes an optional list. `null` is refused: a client without a list must not receive the events of all users.
-pub(in crate::http) fn listed_users<'de, D: Deserializer<'de>>(
+pub(crate) fn listed_users<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<ListedUser>>, D::Error> {
     Vec::deserialize(deserializer).map(Some)

@@ -12,12 +12,12 @@ use crate::http::problem::Problem;
 /// An id, the cursor, the limit, the query or the body is invalid. `detail` names the field.
 #[derive(IntoResponses)]
 #[response(status = 400, content_type = "application/problem+json")]
-pub(in crate::http) struct BadRequest(Problem);
+pub(crate) struct BadRequest(Problem);
 
 /// The `Host` header is missing, repeated or invalid.
 #[derive(IntoResponses)]
 #[response(status = 400, content_type = "application/problem+json")]
-pub(in crate::http) struct BadHost(Problem);
+pub(crate) struct BadHost(Problem);
 
 /// The request has no token or API key, or an invalid one. `detail` states the cause.
 #[derive(IntoResponses)]
@@ -26,23 +26,23 @@ pub(in crate::http) struct BadHost(Problem);
     content_type = "application/problem+json",
     headers(("WWW-Authenticate" = String, description = "`Bearer`, with an error code of RFC 6750 if the request has a credential"))
 )]
-pub(in crate::http) struct Unauthorized(Problem);
+pub(crate) struct Unauthorized(Problem);
 
 /// The token or API key is valid, but does not permit this call.
 #[derive(IntoResponses)]
 #[response(status = 403, content_type = "application/problem+json")]
-pub(in crate::http) struct Forbidden(Problem);
+pub(crate) struct Forbidden(Problem);
 
 /// `too-many-connections`: the user has reached the limit of open connections.
 #[derive(IntoResponses)]
 #[response(status = 409, content_type = "application/problem+json")]
-pub(in crate::http) struct ConnectRefused(Problem);
+pub(crate) struct ConnectRefused(Problem);
 
 /// `connection-closed`: the connection was closed less than 10 s ago. `connect` opens it again.
 /// `too-many-connections`: the user has reached the limit of open connections.
 #[derive(IntoResponses)]
 #[response(status = 409, content_type = "application/problem+json")]
-pub(in crate::http) struct PingRefused(Problem);
+pub(crate) struct PingRefused(Problem);
 
 /// The user exceeded the rate limit, or too many streams are open. Try again after `Retry-After` seconds.
 #[derive(IntoResponses)]
@@ -51,27 +51,27 @@ pub(in crate::http) struct PingRefused(Problem);
     content_type = "application/problem+json",
     headers(("Retry-After" = u32, description = "Seconds"))
 )]
-pub(in crate::http) struct TooMany(Problem);
+pub(crate) struct TooMany(Problem);
 
 /// The body exceeds 64 KiB, or 1 MiB for a list of ids.
 #[derive(IntoResponses)]
 #[response(status = 413, content_type = "application/problem+json")]
-pub(in crate::http) struct BodyTooLarge(Problem);
+pub(crate) struct BodyTooLarge(Problem);
 
 /// The body did not arrive within 10 s.
 #[derive(IntoResponses)]
 #[response(status = 408, content_type = "application/problem+json")]
-pub(in crate::http) struct BodyTimeout(Problem);
+pub(crate) struct BodyTimeout(Problem);
 
 /// The head of the request is larger than 16 KiB. `POST /v1/events` accepts a long list of ids in the body.
 #[derive(IntoResponses)]
 #[response(status = 431, content_type = "application/problem+json")]
-pub(in crate::http) struct HeadTooLarge(Problem);
+pub(crate) struct HeadTooLarge(Problem);
 
 /// The `Content-Type` of the body is not JSON.
 #[derive(IntoResponses)]
 #[response(status = 415, content_type = "application/problem+json")]
-pub(in crate::http) struct UnsupportedMediaType(Problem);
+pub(crate) struct UnsupportedMediaType(Problem);
 
 /// The store is unreachable. Try again after `Retry-After` seconds.
 #[derive(IntoResponses)]
@@ -80,4 +80,4 @@ pub(in crate::http) struct UnsupportedMediaType(Problem);
     content_type = "application/problem+json",
     headers(("Retry-After" = u32, description = "Seconds"))
 )]
-pub(in crate::http) struct StoreUnreachable(Problem);
+pub(crate) struct StoreUnreachable(Problem);
