@@ -7,7 +7,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
-use crate::model::{Closing, Left, PageCursor, Touched, UserState};
+use crate::model::{Closing, Connected, Disconnected, PageCursor, UserState};
 use crate::model::{ConnectionId, UserId};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, PING};
@@ -45,7 +45,7 @@ impl PresenceService {
         &self,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, StoreError> {
+    ) -> Result<Connected, StoreError> {
         let touched = self
             .timed(
                 "connect",
@@ -61,7 +61,7 @@ impl PresenceService {
         &self,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, StoreError> {
+    ) -> Result<Connected, StoreError> {
         // Not by `timed`, in which the call would take its room twice.
         let began = Instant::now();
         let touched = self.store.ping(user, connection).await;
@@ -72,7 +72,11 @@ impl PresenceService {
     }
 
     /// Closes connections of a user, who goes offline with the last one.
-    pub async fn disconnect(&self, user: &UserId, closing: &Closing) -> Result<Left, StoreError> {
+    pub async fn disconnect(
+        &self,
+        user: &UserId,
+        closing: &Closing,
+    ) -> Result<Disconnected, StoreError> {
         let left = self
             .timed(
                 "disconnect",
@@ -132,7 +136,7 @@ impl PresenceService {
         }
     }
 
-    fn note_online(&self, touched: Touched) {
+    fn note_online(&self, touched: Connected) {
         if touched.became_online {
             self.metrics.online();
         }

@@ -1,7 +1,6 @@
 //! Where presence lives: the contract every store keeps, and the two that keep it.
 
 mod backoff;
-mod gate;
 mod lifetimes;
 mod memory;
 mod redis;
@@ -14,7 +13,6 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub(crate) use self::backoff::Backoff;
-use self::gate::Gate;
 pub use self::lifetimes::Lifetimes;
 pub use self::memory::MemoryStore;
 pub use self::redis::RedisStore;
@@ -22,8 +20,8 @@ pub use self::signal::Signal;
 pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
 use crate::model::{
-    Announced, Closing, ConnectionId, Epoch, History, Left, Page, PageCursor, Position, Refusal,
-    Timestamp, Touched, UserId, UserState,
+    Announced, Closing, Connected, ConnectionId, Disconnected, Epoch, History, Page, PageCursor,
+    Position, Refusal, Timestamp, UserId, UserState,
 };
 
 /// When no sweep has run for longer than this, that is an outage for every connection, whatever it
@@ -159,7 +157,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         match self {
             Self::Memory(_) => call.await,
-            Self::Redis(store) => store.gate.pass(call).await,
+            Self::Redis(store) => store.with_deadline(call).await,
         }
     }
 
@@ -177,7 +175,7 @@ impl Store {
         &self,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, StoreError> {
+    ) -> Result<Connected, StoreError> {
         match self {
             Self::Memory(store) => store.connect(user, connection).map_err(StoreError::Refused),
             Self::Redis(store) => store.connect(user, connection).await,
@@ -191,7 +189,7 @@ impl Store {
         &self,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, StoreError> {
+    ) -> Result<Connected, StoreError> {
         match self {
             Self::Memory(store) => store.ping(user, connection).map_err(StoreError::Refused),
             Self::Redis(store) => store.ping(user, connection).await,
@@ -199,7 +197,11 @@ impl Store {
     }
 
     /// Closes connections; a connection that does not exist is closed already.
-    pub async fn disconnect(&self, user: &UserId, closing: &Closing) -> Result<Left, StoreError> {
+    pub async fn disconnect(
+        &self,
+        user: &UserId,
+        closing: &Closing,
+    ) -> Result<Disconnected, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.leave(user, closing)),
             Self::Redis(store) => store.leave(user, closing).await,

@@ -18,7 +18,7 @@ use super::permissions::{ActingFor, Disconnecting, Seeing};
 use super::query::NoQuery;
 use super::response_headers;
 use super::state::AppState;
-use crate::model::{Closing, Touched};
+use crate::model::{Closing, Connected};
 use crate::model::{ConnectionId, Timestamp, UserId, millis};
 
 /// Which connection a call is about. Without a body it is the user's one unnamed connection.
@@ -310,7 +310,7 @@ fn connected(
     state: &AppState,
     user_id: UserId,
     connection_id: ConnectionId,
-    touched: Touched,
+    touched: Connected,
 ) -> ConnectResult {
     ConnectResult {
         user_id,

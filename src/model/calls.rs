@@ -6,7 +6,7 @@ use super::{ConnectionId, Timestamp};
 
 /// What opening or refreshing a connection did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Touched {
+pub struct Connected {
     /// Whether this call, and no other, brought the user online.
     pub became_online: bool,
     /// When the connection expires unless it is refreshed.
@@ -39,7 +39,7 @@ pub enum Closing {
 
 /// What closing connections did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Left {
+pub struct Disconnected {
     /// Whether another connection keeps the user online.
     pub online: bool,
     /// Whether this call, and no other, took the user offline.

@@ -22,7 +22,8 @@ use self::outages::Outages;
 use super::lifetimes::Grant;
 use super::{Lifetimes, SWEEP_BATCH, Signal, Swept};
 use crate::model::{
-    Announced, Closing, History, Left, Page, PageCursor, Refusal, Touched, UserState, millis,
+    Announced, Closing, Connected, Disconnected, History, Page, PageCursor, Refusal, UserState,
+    millis,
 };
 use crate::model::{
     ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
@@ -70,7 +71,7 @@ impl MemoryStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, Refusal> {
+    ) -> Result<Connected, Refusal> {
         self.connect_with(self.lifetimes.grant(), user, connection)
     }
 
@@ -79,7 +80,7 @@ impl MemoryStore {
         grant: Grant,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, Refusal> {
+    ) -> Result<Connected, Refusal> {
         let mut state = self.state.lock();
         let now = self.now();
         let touched = self.touch(&mut state, grant, user, connection, now)?;
@@ -91,7 +92,7 @@ impl MemoryStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, Refusal> {
+    ) -> Result<Connected, Refusal> {
         let mut state = self.state.lock();
         let now = self.now();
         let presence = state.announced.get(user);
@@ -110,7 +111,7 @@ impl MemoryStore {
         user: &UserId,
         connection: &ConnectionId,
         now: Timestamp,
-    ) -> Result<Touched, Refusal> {
+    ) -> Result<Connected, Refusal> {
         state.outages.notice(now);
         let expires_at = now.plus(grant.ttl());
         let touched = Connection {
@@ -137,13 +138,13 @@ impl MemoryStore {
                 true
             }
         };
-        Ok(Touched {
+        Ok(Connected {
             became_online,
             expires_at,
         })
     }
 
-    pub(super) fn leave(&self, user: &UserId, closing: &Closing) -> Left {
+    pub(super) fn leave(&self, user: &UserId, closing: &Closing) -> Disconnected {
         let mut state = self.state.lock();
         let now = self.now();
         state.outages.notice(now);
@@ -170,7 +171,7 @@ impl MemoryStore {
         } else if !announced.is_settled(user) || !announced.is_online(user, now) {
             announced.settle(user, now, outages);
         }
-        Left {
+        Disconnected {
             online: state.announced.is_online(user, now),
             became_offline: is_last,
         }

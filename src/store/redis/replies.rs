@@ -2,8 +2,8 @@
 
 use redis::{FromRedisValue, Value};
 
-use super::entry;
-use crate::model::{Announced, History, Refusal, Touched, UserState};
+use super::codec;
+use crate::model::{Announced, Connected, History, Refusal, UserState};
 use crate::model::{ConnectionId, Epoch, Position, Timestamp, UserId};
 use crate::store::StoreError;
 
@@ -69,7 +69,7 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
 }
 
 /// Reads the answer of `touch.lua`, for a user who may have `most` connections.
-pub(super) fn touched(answer: Vec<Value>, most: u32) -> Result<Touched, StoreError> {
+pub(super) fn touched(answer: Vec<Value>, most: u32) -> Result<Connected, StoreError> {
     let mut values = answer.into_iter();
     let outcome: String = take(&mut values)?;
     let became_online = match &*outcome {
@@ -80,7 +80,7 @@ pub(super) fn touched(answer: Vec<Value>, most: u32) -> Result<Touched, StoreErr
         other => return Err(unexpected(other)),
     };
     let deadline = natural(&mut values)?;
-    Ok(Touched {
+    Ok(Connected {
         became_online,
         expires_at: Timestamp::from_millis(deadline),
     })
@@ -147,7 +147,7 @@ pub(super) fn history((epoch, newest, entries): Entries) -> Result<History, Stor
         let ours = fields
             .get(1)
             .and_then(|entry| std::str::from_utf8(entry).ok());
-        Ok(entry::read_entry(position(id)?, ours.unwrap_or_default()))
+        Ok(codec::read_entry(position(id)?, ours.unwrap_or_default()))
     });
     Ok(History {
         epoch: Epoch(epoch),
@@ -216,7 +216,7 @@ mod tests {
         Value::Int(number.cast_signed())
     }
 
-    fn refusal(read: Result<Touched, StoreError>) -> Option<Refusal> {
+    fn refusal(read: Result<Connected, StoreError>) -> Option<Refusal> {
         match read {
             Err(StoreError::Refused(refusal)) => Some(refusal),
             _ => None,
@@ -281,7 +281,7 @@ mod tests {
             deadline in 0..=i64::MAX.cast_unsigned(),
         ) {
             let read = touched(vec![text(&outcome), number(deadline)], 7);
-            let is_open = |became_online| Touched {
+            let is_open = |became_online| Connected {
                 became_online,
                 expires_at: Timestamp::from_millis(deadline),
             };

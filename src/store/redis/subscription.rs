@@ -5,14 +5,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::StreamExt;
 use tracing::{debug, info, warn};
 
-use super::connecting::in_time;
-use super::errors::{breaks_the_connection, store_error};
+use super::codec;
+use super::connection::errors::{breaks_the_connection, store_error};
+use super::connection::{Moved, in_time};
+use super::connections::Connections;
 use super::keys::Keys;
-use super::link::Link;
-use super::main_connection::Moved;
-use super::{StoreError, entry};
 use crate::config::KeyspaceEvents;
-use crate::store::Signal;
+use crate::store::{Signal, StoreError};
 
 /// How long the connection may be silent before it is probed, and how long a probe may take.
 ///
@@ -38,17 +37,20 @@ impl std::fmt::Debug for Subscription {
 
 impl Subscription {
     pub(super) async fn open(
-        link: &Link,
+        connections: &Connections,
         keys: &Keys,
         keyspace_events: KeyspaceEvents,
     ) -> Result<Self, StoreError> {
         let channel = match keyspace_events {
             KeyspaceEvents::Off => None,
-            _ => Some(format!("__keyevent@{}__:expired", link.main.database())),
+            _ => Some(format!(
+                "__keyevent@{}__:expired",
+                connections.main.database()
+            )),
         };
-        link.main.up().await;
+        connections.main.up().await;
         let opening = async {
-            let (server, moved) = link.main.server()?;
+            let (server, moved) = connections.main.server()?;
             let pubsub = server.subscriptions().await.map_err(store_error)?;
             let (mut sink, stream) = pubsub.split();
             sink.subscribe(&keys.bus).await.map_err(store_error)?;
@@ -66,7 +68,7 @@ impl Subscription {
         };
         let (sink, stream, moved) = in_time(opening).await?;
         if keyspace_events == KeyspaceEvents::Configure
-            && let Err(error) = switch_on_expired(link).await
+            && let Err(error) = switch_on_expired(connections).await
         {
             debug!(%error, "notify-keyspace-events left as it is");
         }
@@ -100,7 +102,7 @@ impl Subscription {
                 continue;
             }
             let text = std::str::from_utf8(message.get_payload_bytes()).ok();
-            if let Some((epoch, entries)) = text.and_then(entry::parse_message) {
+            if let Some((epoch, entries)) = text.and_then(codec::parse_message) {
                 return Some(Signal::Entries(epoch, entries));
             }
             warn!("a message on the bus that is not ours was ignored");
@@ -118,10 +120,10 @@ impl Subscription {
 ///
 /// `CONFIG SET` replaces the whole value, so what others have set there is read and kept. The setting belongs to the
 /// whole server, so a change of it is logged.
-async fn switch_on_expired(link: &Link) -> Result<(), StoreError> {
+async fn switch_on_expired(connections: &Connections) -> Result<(), StoreError> {
     let mut get = redis::cmd("CONFIG");
     get.arg("GET").arg("notify-keyspace-events");
-    let current: Vec<String> = link.query(&get).await?;
+    let current: Vec<String> = connections.query(&get).await?;
     let from = current.into_iter().nth(1).unwrap_or_default();
     let mut flags = from.clone();
     if flags.contains('E') && flags.contains(['x', 'A']) {
@@ -135,7 +137,7 @@ async fn switch_on_expired(link: &Link) -> Result<(), StoreError> {
     }
     let mut set = redis::cmd("CONFIG");
     set.arg("SET").arg("notify-keyspace-events").arg(&flags);
-    link.query::<()>(&set).await?;
+    connections.query::<()>(&set).await?;
     info!(%from, to = %flags, "changed notify-keyspace-events of the whole Redis server");
     Ok(())
 }

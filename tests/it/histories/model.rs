@@ -6,7 +6,7 @@ mod user;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use presence::model::{Closing, Left, Refusal, Touched, UserState};
+use presence::model::{Closing, Connected, Disconnected, Refusal, UserState};
 use presence::model::{ConnectionId, PresenceEvent, Reason, Transition, UserId};
 
 pub(super) use self::bracket::Bracket;
@@ -87,7 +87,7 @@ impl Model {
         (call, grant): (Touch, Grant),
         id: &UserId,
         connection: &ConnectionId,
-        answer: Result<Touched, Refusal>,
+        answer: Result<Connected, Refusal>,
     ) {
         self.notice_outage(at);
         let user = self.users.entry(id.clone()).or_default();
@@ -125,7 +125,7 @@ impl Model {
         user.open(connection, opened, self.most, (&self.outages, self.swept));
     }
 
-    pub(super) fn left(&mut self, at: Bracket, id: &UserId, closing: &Closing, left: Left) {
+    pub(super) fn left(&mut self, at: Bracket, id: &UserId, closing: &Closing, left: Disconnected) {
         self.notice_outage(at);
         let user = self.users.entry(id.clone()).or_default();
         user.close(closing, at, &self.outages, left.online);

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use redis::Value;
 
-use super::RedisStore;
 use super::replies::{unexpected, user_ids};
+use super::store::RedisStore;
 use crate::model::UserId;
 use crate::model::{Page, PageCursor};
 use crate::store::StoreError;
@@ -45,7 +45,7 @@ impl RedisStore {
         let mut zrange = redis::cmd("ZRANGE");
         // One more than that, and the member that is no user.
         zrange.arg(&self.keys.deadlines).arg(0).arg(SMALL_INDEX + 1);
-        let users: Vec<Value> = self.link.query_again(&zrange).await?;
+        let users: Vec<Value> = self.connections.query_idempotent(&zrange).await?;
         let users = user_ids(users)?;
         Ok((users.len() <= SMALL_INDEX).then_some(users))
     }
@@ -64,7 +64,8 @@ impl RedisStore {
             let mut zscan = redis::cmd("ZSCAN");
             zscan.arg(&self.keys.deadlines).arg(cursor);
             zscan.arg("COUNT").arg(limit - users.len());
-            let (next, batch): (u64, HashMap<String, f64>) = self.link.query_again(&zscan).await?;
+            let (next, batch): (u64, HashMap<String, f64>) =
+                self.connections.query_idempotent(&zscan).await?;
             for user in batch.keys().filter(|user| !user.is_empty()) {
                 users.push(UserId::new(user).map_err(unexpected)?);
             }

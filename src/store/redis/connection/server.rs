@@ -22,7 +22,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A server to connect to.
 #[derive(Clone)]
-pub(super) struct Endpoint(Kind);
+pub(in crate::store::redis) struct Server(Kind);
 
 #[derive(Clone)]
 enum Kind {
@@ -33,9 +33,12 @@ enum Kind {
     Named(Arc<ClientConfig>, Box<ConnectionInfo>),
 }
 
-impl Endpoint {
+impl Server {
     /// The server that `info` leads to. With `tls` only a certificate counts that this trusts.
-    pub(super) fn new(info: ConnectionInfo, tls: Option<Arc<ClientConfig>>) -> RedisResult<Self> {
+    pub(in crate::store::redis) fn new(
+        info: ConnectionInfo,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> RedisResult<Self> {
         match tls {
             None => Ok(Self(Kind::Usual(Box::new(Client::open(tuned(info))?)))),
             Some(tls) => Ok(Self(Kind::Named(tls, Box::new(info)))),
@@ -43,7 +46,7 @@ impl Endpoint {
     }
 
     /// A connection for commands.
-    pub(super) async fn commands(
+    pub(in crate::store::redis) async fn commands(
         &self,
         config: &AsyncConnectionConfig,
     ) -> RedisResult<MultiplexedConnection> {
@@ -65,7 +68,7 @@ impl Endpoint {
     }
 
     /// A connection for subscriptions.
-    pub(super) async fn subscriptions(&self) -> RedisResult<PubSub> {
+    pub(in crate::store::redis) async fn subscriptions(&self) -> RedisResult<PubSub> {
         match &self.0 {
             Kind::Usual(client) => client.get_async_pubsub().await,
             Kind::Named(tls, info) => {
@@ -116,8 +119,8 @@ fn tuned(info: ConnectionInfo) -> ConnectionInfo {
     info.set_tcp_settings(settings)
 }
 
-impl std::fmt::Debug for Endpoint {
+impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Endpoint")
+        f.write_str("Server")
     }
 }

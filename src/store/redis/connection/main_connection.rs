@@ -11,36 +11,36 @@ use tracing::warn;
 use super::connecting::{connected_by, in_time};
 use super::endpoint::Endpoint;
 use super::errors::{breaks_the_connection, store_error};
-use super::greeting::Greeting;
-use super::route::Route;
-use super::scripts::Scripts;
+use super::server::Server;
+use super::server_info::ServerInfo;
+use crate::store::redis::scripts::Scripts;
 use crate::store::{Backoff, StoreError};
 
 /// How long a call waits for a connection that broke only now.
-pub(super) const PATIENCE: Duration = Duration::from_millis(400);
+pub(in crate::store::redis) const PATIENCE: Duration = Duration::from_millis(400);
 
 /// The connection that finds the server, and that all others are made beside.
 #[derive(Debug)]
-pub(super) struct MainConnection {
-    route: Route,
+pub(in crate::store::redis) struct MainConnection {
+    endpoint: Endpoint,
     state: watch::Sender<State>,
 }
 
 /// Tells when the main connection has moved on to another connection, and maybe to another server.
 #[derive(Clone, Debug)]
-pub(super) struct Moved {
+pub(in crate::store::redis) struct Moved {
     generation: u64,
     state: watch::Receiver<State>,
 }
 
 impl Moved {
     /// Which connection it moves on from.
-    pub(super) fn generation(&self) -> u64 {
+    pub(in crate::store::redis) fn generation(&self) -> u64 {
         self.generation
     }
 
     /// Resolves once it has.
-    pub(super) async fn wait(&mut self) {
+    pub(in crate::store::redis) async fn wait(&mut self) {
         let own = self.generation;
         let moved =
             |state: &State| matches!(state, State::Up { generation, .. } if *generation != own);
@@ -55,7 +55,7 @@ enum State {
         generation: u64,
         connection: MultiplexedConnection,
         /// The server that `connection` is to, which said that it is the primary.
-        server: Endpoint,
+        server: Server,
     },
     Down {
         since: Instant,
@@ -74,24 +74,24 @@ impl std::fmt::Debug for State {
 
 impl MainConnection {
     /// Prepares it; [`MainConnection::supervise`] makes the connection.
-    pub(super) fn new(route: Route) -> Self {
+    pub(in crate::store::redis) fn new(endpoint: Endpoint) -> Self {
         let down = State::Down {
             since: Instant::now(),
             why: "not connected yet".to_owned(),
         };
         Self {
-            route,
+            endpoint,
             state: watch::Sender::new(down),
         }
     }
 
     /// The database number that connections select.
-    pub(super) fn database(&self) -> i64 {
-        self.route.database()
+    pub(in crate::store::redis) fn database(&self) -> i64 {
+        self.endpoint.database()
     }
 
     /// Waits, for as long as it takes, until it stands.
-    pub(super) async fn up(&self) {
+    pub(in crate::store::redis) async fn up(&self) {
         let mut state = self.state.subscribe();
         // The sender is a field of self, so the wait ends with a state and never with an error.
         let _ = state
@@ -100,7 +100,7 @@ impl MainConnection {
     }
 
     /// Which of its connections it stands on, if it does.
-    pub(super) fn generation(&self) -> Option<u64> {
+    pub(in crate::store::redis) fn generation(&self) -> Option<u64> {
         match &*self.state.borrow() {
             State::Up { generation, .. } => Some(*generation),
             State::Down { .. } => None,
@@ -108,7 +108,7 @@ impl MainConnection {
     }
 
     /// The server it is connected to, which is of use until it has moved on.
-    pub(super) fn server(&self) -> Result<(Endpoint, Moved), StoreError> {
+    pub(in crate::store::redis) fn server(&self) -> Result<(Server, Moved), StoreError> {
         let state = self.state.subscribe();
         let (generation, server) = match &*state.borrow() {
             State::Up {
@@ -120,14 +120,14 @@ impl MainConnection {
     }
 
     /// Connects, and again whenever the connection breaks, for as long as it is polled.
-    pub(super) async fn supervise(&self) {
+    pub(in crate::store::redis) async fn supervise(&self) {
         let mut backoff = Backoff::default();
-        let mut greeted = Greeting::default();
+        let mut greeted = ServerInfo::default();
         for generation in 0.. {
             match in_time(self.connect()).await {
-                Ok((server, connection, greeting)) => {
-                    greeting.log(&greeted);
-                    greeted = greeting;
+                Ok((server, connection, server_info)) => {
+                    server_info.log(&greeted);
+                    greeted = server_info;
                     self.state.send_replace(State::Up {
                         generation,
                         connection,
@@ -142,12 +142,12 @@ impl MainConnection {
         }
     }
 
-    async fn connect(&self) -> Result<(Endpoint, MultiplexedConnection, Greeting), StoreError> {
-        let server = self.route.primary().await?;
-        let (mut connection, greeting) = connected_by(&server).await?;
+    async fn connect(&self) -> Result<(Server, MultiplexedConnection, ServerInfo), StoreError> {
+        let server = self.endpoint.primary().await?;
+        let (mut connection, server_info) = connected_by(&server).await?;
         // A server that does not let us load scripts may still let us run them; calls will tell.
         let _ = Scripts::loading().exec_async(&mut connection).await;
-        Ok((server, connection, greeting))
+        Ok((server, connection, server_info))
     }
 
     async fn broken(&self) {
@@ -174,7 +174,9 @@ impl MainConnection {
     }
 
     /// The connection and its generation; fails where it was not there for a moment.
-    pub(super) async fn connection(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
+    pub(in crate::store::redis) async fn connection(
+        &self,
+    ) -> Result<(u64, MultiplexedConnection), StoreError> {
         let deadline = match &*self.state.borrow() {
             State::Up {
                 generation,
@@ -197,7 +199,7 @@ impl MainConnection {
     }
 
     /// What became of a command by the connection of `generation`.
-    pub(super) fn failed(&self, generation: u64, error: RedisError) -> StoreError {
+    pub(in crate::store::redis) fn failed(&self, generation: u64, error: RedisError) -> StoreError {
         if breaks_the_connection(&error) {
             let why = error.to_string();
             self.state.send_if_modified(|state| match state {

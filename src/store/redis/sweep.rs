@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use redis::Cmd;
 
-use super::RedisStore;
 use super::replies::{self, Due};
 use super::scripts::AMEND;
+use super::store::RedisStore;
 use crate::model::{Timestamp, UserId, millis};
 use crate::store::{SWEEP_BATCH, StoreError, Swept};
 
@@ -39,7 +39,7 @@ impl RedisStore {
         begin.key(&self.keys.recheck).key(&self.keys.shortened);
         begin.arg(self.lifetimes.history_bytes);
         let asked = Timestamp::of_system_clock();
-        let due = replies::due(self.link.script(&begin).await?)?;
+        let due = replies::due(self.connections.script(&begin).await?)?;
         self.clock.set(due.now, asked);
         self.grant.set(due.grant);
         let lateness_ms = self.sweep_due(&due).await?;
@@ -63,7 +63,10 @@ impl RedisStore {
         if due.next.is_none_or(|next| next >= ahead) {
             return Ok(Vec::new());
         }
-        let members = self.link.query_again(&self.batch(due, ahead)).await?;
+        let members = self
+            .connections
+            .query_idempotent(&self.batch(due, ahead))
+            .await?;
         let (users, fractions): (Vec<_>, Vec<_>) = replies::scored(members)?.into_iter().unzip();
         // Another instance may have swept them in between.
         if users.is_empty() {
@@ -129,7 +132,7 @@ impl RedisStore {
         amend.arg(since.as_millis()).arg(millis(NOTED_FOR));
         let mut step = redis::pipe();
         step.atomic().add_command(rearm).add_command(amend);
-        self.link.transaction(&step).await
+        self.connections.transaction(&step).await
     }
 
     /// Until when each of `users` lives, in milliseconds, or `None` for whoever does not.
@@ -141,7 +144,7 @@ impl RedisStore {
             self.keys.add_user(&mut one, user);
             read.add_command(one);
         }
-        let answers = self.link.each_again(&read).await?;
+        let answers = self.connections.pipeline_idempotent(&read).await?;
         answers
             .into_iter()
             .map(|answer| replies::deadline(answer?))
@@ -162,7 +165,7 @@ impl RedisStore {
             sweep.arg(user.as_str());
         }
         sweep.key(&self.keys.last_seen);
-        self.link.script(&sweep).await
+        self.connections.script(&sweep).await
     }
 
     /// Goes on with the recheck of everyone that follows when the clock was set back, from `place`
@@ -173,7 +176,8 @@ impl RedisStore {
             let mut zscan = redis::cmd("ZSCAN");
             zscan.arg(&self.keys.deadlines).arg(place);
             zscan.arg("COUNT").arg(RECHECK_STEP);
-            let (next, members): (u64, Vec<(String, f64)>) = self.link.query_again(&zscan).await?;
+            let (next, members): (u64, Vec<(String, f64)>) =
+                self.connections.query_idempotent(&zscan).await?;
             let mut recheck = self.about_connections(&self.scripts.recheck);
             recheck.key(&self.keys.recheck);
             recheck.arg(place.to_string()).arg(next.to_string());
@@ -183,7 +187,7 @@ impl RedisStore {
                     .key(self.keys.connections(&user));
                 recheck.arg(user.as_str());
             }
-            self.link.script::<()>(&recheck).await?;
+            self.connections.script::<()>(&recheck).await?;
             place = next;
             if place == 0 {
                 break;

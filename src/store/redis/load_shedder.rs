@@ -4,7 +4,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use super::StoreError;
+use crate::store::StoreError;
 
 /// How many calls may wait for the store at once, whatever it does. Each holds a few KiB beside
 /// the connection it came by.
@@ -26,7 +26,7 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_millis(1_600);
 
 /// Bounds how many calls wait for the store, and for how long.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct LoadShedder {
     waiting: AtomicUsize,
     /// How often the store answered or began to be asked. Reading a clock each time instead would
     /// be a part of every ping's price.
@@ -38,24 +38,26 @@ pub(super) struct Gate {
 /// The places of calls that wait, given up when it is dropped.
 #[derive(Debug)]
 pub(super) struct Places<'a> {
-    gate: &'a Gate,
+    load_shedder: &'a LoadShedder,
     taken: usize,
 }
 
 impl Places<'_> {
     /// The store answered.
     pub(super) fn answered(&self) {
-        self.gate.heard();
+        self.load_shedder.heard();
     }
 }
 
 impl Drop for Places<'_> {
     fn drop(&mut self) {
-        self.gate.waiting.fetch_sub(self.taken, Ordering::Relaxed);
+        self.load_shedder
+            .waiting
+            .fetch_sub(self.taken, Ordering::Relaxed);
     }
 }
 
-impl Gate {
+impl LoadShedder {
     /// Runs `call` for at most [`CALL_TIMEOUT`], or refuses it at once where too many wait already.
     pub(super) async fn pass<T>(
         &self,
@@ -98,7 +100,7 @@ impl Gate {
             self.heard();
         }
         Places {
-            gate: self,
+            load_shedder: self,
             taken: calls,
         }
     }
@@ -118,7 +120,7 @@ impl Gate {
     }
 }
 
-impl Default for Gate {
+impl Default for LoadShedder {
     fn default() -> Self {
         Self {
             waiting: AtomicUsize::new(0),
@@ -138,13 +140,17 @@ mod tests {
     use super::*;
 
     /// Calls that wait until `answer` has a place for each of them.
-    async fn crowd(gate: &Arc<Gate>, count: usize, answer: &Arc<Semaphore>) -> JoinSet<bool> {
+    async fn crowd(
+        load_shedder: &Arc<LoadShedder>,
+        count: usize,
+        answer: &Arc<Semaphore>,
+    ) -> JoinSet<bool> {
         let mut calls = JoinSet::new();
         for _ in 0..count {
-            let (gate, answer) = (Arc::clone(gate), Arc::clone(answer));
+            let (load_shedder, answer) = (Arc::clone(load_shedder), Arc::clone(answer));
             calls.spawn(async move {
                 let call = async { Ok(answer.acquire().await.is_ok()) };
-                gate.pass(call).await.is_ok()
+                load_shedder.pass(call).await.is_ok()
             });
         }
         tokio::task::yield_now().await;
@@ -153,28 +159,34 @@ mod tests {
 
     #[tokio::test]
     async fn a_crowd_passes_while_the_store_answers_and_not_in_its_silence() {
-        let (gate, answer) = (Arc::new(Gate::default()), Arc::new(Semaphore::new(0)));
-        let calls = crowd(&gate, MOST_WAITING_IN_SILENCE + 1, &answer).await;
-        while !gate.is_silent() {
+        let (load_shedder, answer) = (
+            Arc::new(LoadShedder::default()),
+            Arc::new(Semaphore::new(0)),
+        );
+        let calls = crowd(&load_shedder, MOST_WAITING_IN_SILENCE + 1, &answer).await;
+        while !load_shedder.is_silent() {
             tokio::task::yield_now().await;
         }
-        let refused = gate.pass(async { Ok(()) }).await;
+        let refused = load_shedder.pass(async { Ok(()) }).await;
         assert!(matches!(refused, Err(StoreError::Overloaded)));
         answer.add_permits(1);
-        while gate.is_silent() {
+        while load_shedder.is_silent() {
             tokio::task::yield_now().await;
         }
-        assert!(gate.pass(async { Ok(()) }).await.is_ok());
+        assert!(load_shedder.pass(async { Ok(()) }).await.is_ok());
         assert!(calls.join_all().await.into_iter().all(|passed| passed));
     }
 
     #[tokio::test]
     async fn there_is_no_place_for_more_than_the_most_and_places_are_given_back() {
-        let (gate, answer) = (Arc::new(Gate::default()), Arc::new(Semaphore::new(0)));
-        let calls = crowd(&gate, MOST_WAITING + 1, &answer).await;
+        let (load_shedder, answer) = (
+            Arc::new(LoadShedder::default()),
+            Arc::new(Semaphore::new(0)),
+        );
+        let calls = crowd(&load_shedder, MOST_WAITING + 1, &answer).await;
         answer.add_permits(1);
         let passed = calls.join_all().await.into_iter().filter(|passed| *passed);
         assert_eq!(passed.count(), MOST_WAITING);
-        assert!(gate.pass(async { Ok(()) }).await.is_ok());
+        assert!(load_shedder.pass(async { Ok(()) }).await.is_ok());
     }
 }

@@ -15,7 +15,7 @@ const NO_EVICTION: &str = "noeviction";
 
 /// The part of `INFO` that matters to us. A server that hides some of it is taken at its word.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Greeting {
+pub(super) struct ServerInfo {
     version: Option<String>,
     role: Option<String>,
     loading: bool,
@@ -23,7 +23,7 @@ pub(super) struct Greeting {
     run_id: Option<String>,
 }
 
-impl Greeting {
+impl ServerInfo {
     pub(super) async fn of(connection: &mut MultiplexedConnection) -> Result<Self, StoreError> {
         let info = redis::cmd("INFO");
         match info.query_async::<String>(connection).await {
@@ -36,20 +36,20 @@ impl Greeting {
     }
 
     fn read(info: &str) -> Self {
-        let mut greeting = Self::default();
+        let mut server_info = Self::default();
         for (field, value) in info.lines().filter_map(|line| line.split_once(':')) {
             let value = value.trim_end();
             match field {
                 // Valkey gives a version of Redis too, the one it is compatible with.
-                "redis_version" => greeting.version = Some(value.to_owned()),
-                "role" => greeting.role = Some(value.to_owned()),
-                "loading" => greeting.loading = value == "1",
-                "maxmemory_policy" => greeting.eviction = Some(value.to_owned()),
-                "run_id" => greeting.run_id = Some(value.to_owned()),
+                "redis_version" => server_info.version = Some(value.to_owned()),
+                "role" => server_info.role = Some(value.to_owned()),
+                "loading" => server_info.loading = value == "1",
+                "maxmemory_policy" => server_info.eviction = Some(value.to_owned()),
+                "run_id" => server_info.run_id = Some(value.to_owned()),
                 _ => {}
             }
         }
-        greeting
+        server_info
     }
 
     /// Fails where the server cannot do what we need now; that may change.
@@ -107,10 +107,10 @@ mod tests {
             let info = format!(
                 "{others}redis_version:{version}\r\n{others}loading:{loads}\r\nrole:{role}\r\n{others}"
             );
-            let greeting = Greeting::read(&info);
-            prop_assert_eq!(greeting.check().is_ok(), !replica && !loading);
+            let server_info = ServerInfo::read(&info);
+            prop_assert_eq!(server_info.check().is_ok(), !replica && !loading);
             let first = version.split('.').next().and_then(|major| major.parse().ok());
-            prop_assert_eq!(greeting.version.as_deref().and_then(major), first);
+            prop_assert_eq!(server_info.version.as_deref().and_then(major), first);
         }
 
         /// A server that says nothing which speaks against it is taken at its word.
@@ -123,24 +123,24 @@ mod tests {
                 fields.next().map(str::trim_end)
             };
             let refused = last("role:") == Some("slave") || last("loading:") == Some("1");
-            prop_assert_eq!(Greeting::read(&info).check().is_err(), refused);
+            prop_assert_eq!(ServerInfo::read(&info).check().is_err(), refused);
         }
     }
 
     #[test]
     fn a_primary_that_has_loaded_will_do() {
         let info = "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n# Replication\r\nrole:master\r\nloading:0\r\n";
-        let greeting = Greeting::read(info);
-        assert_eq!(greeting.version.as_deref(), Some("7.0.15"));
-        assert!(greeting.check().is_ok());
-        assert!(Greeting::default().check().is_ok());
+        let server_info = ServerInfo::read(info);
+        assert_eq!(server_info.version.as_deref(), Some("7.0.15"));
+        assert!(server_info.check().is_ok());
+        assert!(ServerInfo::default().check().is_ok());
     }
 
     #[test]
     fn a_replica_and_a_server_that_loads_will_not() {
-        assert!(Greeting::read("role:slave\r\n").check().is_err());
+        assert!(ServerInfo::read("role:slave\r\n").check().is_err());
         assert!(
-            Greeting::read("role:master\r\nloading:1\r\n")
+            ServerInfo::read("role:master\r\nloading:1\r\n")
                 .check()
                 .is_err()
         );

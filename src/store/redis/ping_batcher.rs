@@ -1,4 +1,4 @@
-//! Pings that are asked for at the same time travel together: one write, one read.
+//! PingBatcher that are asked for at the same time travel together: one write, one read.
 
 use std::mem;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use super::connections::Connections;
 use super::grant::Grant;
 use super::keys::Keys;
-use super::link::Link;
+use super::load_shedder::{CALL_TIMEOUT, LoadShedder};
 use super::replies::unexpected;
 use super::scripts::Scripts;
 use crate::model::{UserId, millis};
 use crate::store::StoreError;
-use crate::store::gate::{CALL_TIMEOUT, Gate};
 
 /// How many pings one script extends at most: it holds Redis for about half a millisecond.
 const SCRIPT_PINGS: usize = 256;
@@ -33,9 +33,9 @@ const MOST_TURNS: usize = 8;
 
 /// Gathers the pings that wait to be sent.
 #[derive(Debug)]
-pub(super) struct Pings {
-    link: Arc<Link>,
-    gate: Arc<Gate>,
+pub(super) struct PingBatcher {
+    connections: Arc<Connections>,
+    load_shedder: Arc<LoadShedder>,
     keys: Keys,
     scripts: Arc<Scripts>,
     grant: Arc<Grant>,
@@ -44,7 +44,7 @@ pub(super) struct Pings {
     waiting: Mutex<Waiting>,
 }
 
-/// Pings in the order of their coming.
+/// PingBatcher in the order of their coming.
 #[derive(Debug, Default)]
 struct Waiting {
     /// The users' keys, one after the other.
@@ -59,19 +59,19 @@ struct Ping {
     answer: oneshot::Sender<Result<bool, StoreError>>,
 }
 
-impl Pings {
-    /// Pings over `link` that make the keys of users live for `ttl`.
+impl PingBatcher {
+    /// PingBatcher over `connections` that make the keys of users live for `ttl`.
     pub(super) fn new(
-        link: &Arc<Link>,
-        gate: &Arc<Gate>,
+        connections: &Arc<Connections>,
+        load_shedder: &Arc<LoadShedder>,
         keys: &Keys,
         scripts: &Arc<Scripts>,
         grant: &Arc<Grant>,
         ttl: Duration,
     ) -> Self {
         Self {
-            link: Arc::clone(link),
-            gate: Arc::clone(gate),
+            connections: Arc::clone(connections),
+            load_shedder: Arc::clone(load_shedder),
             keys: keys.clone(),
             scripts: Arc::clone(scripts),
             grant: Arc::clone(grant),
@@ -80,11 +80,11 @@ impl Pings {
         }
     }
 
-    /// The same, over another link.
-    pub(super) fn over(&self, link: &Arc<Link>) -> Self {
+    /// The same, over another connections.
+    pub(super) fn over(&self, connections: &Arc<Connections>) -> Self {
         Self {
-            link: Arc::clone(link),
-            gate: Arc::clone(&self.gate),
+            connections: Arc::clone(connections),
+            load_shedder: Arc::clone(&self.load_shedder),
             keys: self.keys.clone(),
             scripts: Arc::clone(&self.scripts),
             grant: Arc::clone(&self.grant),
@@ -96,12 +96,12 @@ impl Pings {
     /// Makes the key of `user` live for another TTL, if it says that the unnamed connection is the
     /// only one and has our grant, and returns whether it does.
     ///
-    /// It ends in time or is refused at once, as the calls that pass the gate.
+    /// It ends in time or is refused at once, as the calls that pass the load_shedder.
     pub(super) async fn extend(self: &Arc<Self>, user: &UserId) -> Result<bool, StoreError> {
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut waiting = self.waiting.lock();
-            self.gate.admit_beside(waiting.pings.len())?;
+            self.load_shedder.admit_beside(waiting.pings.len())?;
             self.keys.push_user(&mut waiting.names, user);
             let end = waiting.names.len();
             waiting.pings.push(Ping { end, answer });
@@ -133,11 +133,13 @@ impl Pings {
         let (waiting, places) = {
             let mut waiting = self.waiting.lock();
             // Counted before another may join, so that everyone who waits is seen by whoever comes.
-            let places = self.gate.take(waiting.pings.len());
+            let places = self.load_shedder.take(waiting.pings.len());
             (mem::take(&mut *waiting), places)
         };
         let commands = self.commands(&waiting);
-        let sent = self.link.scripts_again(&commands, &self.scripts.extend);
+        let sent = self
+            .connections
+            .scripts_idempotent(&commands, &self.scripts.extend);
         let answered = timeout(CALL_TIMEOUT, sent).await;
         let answered = answered.unwrap_or_else(|_| Err(StoreError::too_slow()));
         if answered.is_ok() {
@@ -202,17 +204,26 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::store::gate::MOST_WAITING;
-    use crate::store::redis::route::Route;
+    use crate::store::redis::connection::Endpoint;
+    use crate::store::redis::load_shedder::MOST_WAITING;
 
-    /// Pings to a server that nobody ever connected.
-    fn pings() -> Arc<Pings> {
+    /// PingBatcher to a server that nobody ever connected.
+    fn pings() -> Arc<PingBatcher> {
         let url = "redis://127.0.0.1:1".parse().expect("an address");
-        let link = Arc::new(Link::new(Route::new(&url, None).expect("a route")));
-        let (gate, keys) = (Arc::new(Gate::default()), Keys::new("presence:"));
+        let connections = Arc::new(Connections::new(
+            Endpoint::new(&url, None).expect("a endpoint"),
+        ));
+        let (load_shedder, keys) = (Arc::new(LoadShedder::default()), Keys::new("presence:"));
         let (scripts, grant) = (Arc::new(Scripts::new()), Arc::default());
         let ttl = Duration::from_secs(60);
-        Arc::new(Pings::new(&link, &gate, &keys, &scripts, &grant, ttl))
+        Arc::new(PingBatcher::new(
+            &connections,
+            &load_shedder,
+            &keys,
+            &scripts,
+            &grant,
+            ttl,
+        ))
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::endpoint::Endpoint;
+use super::server::Server;
 use crate::config::{InvalidSetting, RedisUrl};
 use crate::store::StoreError;
 use crate::tls_roots::trusting_only;
@@ -19,19 +19,19 @@ const SENTINEL_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// The way to one Redis.
 #[derive(Debug)]
-pub(super) struct Route {
+pub(in crate::store::redis) struct Endpoint {
     server: ConnectionInfo,
-    sentinels: Vec<Endpoint>,
+    sentinels: Vec<Server>,
     primary_name: String,
     tls: Option<Arc<ClientConfig>>,
 }
 
 type Address = (String, u16);
 
-impl Route {
-    /// A route that trusts the public certificate authorities, or only the certificates in the PEM text
+impl Endpoint {
+    /// A endpoint that trusts the public certificate authorities, or only the certificates in the PEM text
     /// `authorities`.
-    pub(super) fn new(
+    pub(in crate::store::redis) fn new(
         url: &RedisUrl,
         authorities: Option<Vec<u8>>,
     ) -> Result<Self, InvalidSetting> {
@@ -40,7 +40,7 @@ impl Route {
             // Where another is installed already, that serves as well.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
-        let mut route = Self {
+        let mut endpoint = Self {
             server: url.server().clone(),
             sentinels: Vec::new(),
             primary_name: String::new(),
@@ -48,22 +48,24 @@ impl Route {
         };
         if let Some(sentinels) = url.sentinels() {
             let addresses = sentinels.addresses.iter().cloned();
-            let endpoints = addresses.map(|address| route.endpoint_of(address));
-            route.sentinels = endpoints.collect::<RedisResult<_>>().map_err(bad_url)?;
-            route.primary_name = sentinels.primary.clone();
+            let endpoints = addresses.map(|address| endpoint.server_at(address));
+            endpoint.sentinels = endpoints.collect::<RedisResult<_>>().map_err(bad_url)?;
+            endpoint.primary_name = sentinels.primary.clone();
         }
         // What cannot be used is told at the start, not with the first connection.
-        route.endpoint_of(route.server.clone()).map_err(bad_url)?;
-        Ok(route)
+        endpoint
+            .server_at(endpoint.server.clone())
+            .map_err(bad_url)?;
+        Ok(endpoint)
     }
 
     /// The database number that connections select.
-    pub(super) fn database(&self) -> i64 {
+    pub(in crate::store::redis) fn database(&self) -> i64 {
         self.server.redis_settings().db()
     }
 
     /// The server that, as far as can be told, is the primary now.
-    pub(super) async fn primary(&self) -> Result<Endpoint, StoreError> {
+    pub(in crate::store::redis) async fn primary(&self) -> Result<Server, StoreError> {
         let mut server = self.server.clone();
         if !self.sentinels.is_empty() {
             let (host, port) = self.ask_sentinels().await?;
@@ -71,7 +73,7 @@ impl Route {
                 .clone()
                 .set_addr(relocated(server.addr(), host, port));
         }
-        self.endpoint_of(server).map_err(useless)
+        self.server_at(server).map_err(useless)
     }
 
     /// Asks all sentinels at once, because some may be as dead as the primary they should replace.
@@ -100,8 +102,8 @@ impl Route {
             .ok_or_else(|| StoreError::Unreachable("no sentinel names a primary".into()))
     }
 
-    fn endpoint_of(&self, info: ConnectionInfo) -> RedisResult<Endpoint> {
-        Endpoint::new(info, self.tls.clone())
+    fn server_at(&self, info: ConnectionInfo) -> RedisResult<Server> {
+        Server::new(info, self.tls.clone())
     }
 }
 
@@ -120,7 +122,7 @@ fn trusting(authorities: &[u8], url: &RedisUrl) -> Result<Arc<ClientConfig>, Inv
     trusting_only(authorities).map(Arc::new).map_err(bad)
 }
 
-async fn ask(sentinel: &Endpoint, primary: &str) -> RedisResult<Option<Address>> {
+async fn ask(sentinel: &Server, primary: &str) -> RedisResult<Option<Address>> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None);

@@ -6,9 +6,9 @@ use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 
-use super::endpoint::Endpoint;
 use super::errors::store_error;
-use super::greeting::Greeting;
+use super::server::Server;
+use super::server_info::ServerInfo;
 use crate::store::StoreError;
 
 /// How long a command may take. With [`super::main_connection::PATIENCE`] it keeps a call under the 2 s after which
@@ -24,21 +24,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const PIPELINE_BUFFER: usize = 4_096;
 
 /// A connection to `server`, if that can do what we need.
-pub(super) async fn connected_by(
-    server: &Endpoint,
-) -> Result<(MultiplexedConnection, Greeting), StoreError> {
+pub(in crate::store::redis) async fn connected_by(
+    server: &Server,
+) -> Result<(MultiplexedConnection, ServerInfo), StoreError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(RESPONSE_TIMEOUT))
         .set_pipeline_buffer_size(PIPELINE_BUFFER);
     let mut connection = server.commands(&config).await.map_err(store_error)?;
-    let greeting = Greeting::of(&mut connection).await?;
-    greeting.check()?;
-    Ok((connection, greeting))
+    let server_info = ServerInfo::of(&mut connection).await?;
+    server_info.check()?;
+    Ok((connection, server_info))
 }
 
 /// Fails where `connecting` takes longer than [`CONNECT_TIMEOUT`].
-pub(super) async fn in_time<T>(
+pub(in crate::store::redis) async fn in_time<T>(
     connecting: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     let too_slow = |_| {

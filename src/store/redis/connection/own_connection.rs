@@ -21,7 +21,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// beside. At all other times they go by that: were they answered by a server that nobody sweeps, or
 /// refused where sweeps go on, users who ping would be announced gone.
 #[derive(Debug)]
-pub(super) struct OwnConnection {
+pub(in crate::store::redis) struct OwnConnection {
     standing: watch::Sender<Option<Standing>>,
 }
 
@@ -40,14 +40,17 @@ impl std::fmt::Debug for Standing {
 
 impl OwnConnection {
     /// Prepares it; [`OwnConnection::supervise`] makes the connection.
-    pub(super) fn new() -> Self {
+    pub(in crate::store::redis) fn new() -> Self {
         Self {
             standing: watch::Sender::new(None),
         }
     }
 
     /// The connection and its number, where it was made beside `generation` of the main connection.
-    pub(super) fn beside(&self, generation: u64) -> Option<(u64, MultiplexedConnection)> {
+    pub(in crate::store::redis) fn beside(
+        &self,
+        generation: u64,
+    ) -> Option<(u64, MultiplexedConnection)> {
         let standing = self.standing.borrow();
         let standing = standing.as_ref()?;
         (standing.beside == generation).then(|| (standing.number, standing.connection.clone()))
@@ -55,7 +58,7 @@ impl OwnConnection {
 
     /// Connects where `main` is connected, and again whenever the connection breaks or that has moved on,
     /// for as long as it is polled.
-    pub(super) async fn supervise(&self, main: &MainConnection) {
+    pub(in crate::store::redis) async fn supervise(&self, main: &MainConnection) {
         let mut backoff = Backoff::default();
         let mut told = false;
         for number in 0.. {
@@ -96,7 +99,7 @@ impl OwnConnection {
     }
 
     /// What became of a command by connection `number`.
-    pub(super) fn failed(&self, number: u64, error: RedisError) -> StoreError {
+    pub(in crate::store::redis) fn failed(&self, number: u64, error: RedisError) -> StoreError {
         if breaks_the_connection(&error) {
             self.standing.send_if_modified(|standing| {
                 let is_own = |standing: &mut Standing| standing.number == number;
