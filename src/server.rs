@@ -148,7 +148,7 @@ impl Server {
         let mut tasks = self.background();
         let threads = WorkerThreads::start().map_err(ServerError::Workers)?;
         let mut served_on = |runtime: &Handle| {
-            let store = Arc::new(self.store.beside());
+            let store = Arc::new(self.store.with_own_connection());
             tasks.spawn_on(supervise(Arc::clone(&store)), runtime);
             self.presence(store)
         };

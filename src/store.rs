@@ -126,10 +126,10 @@ impl Store {
     }
 
     /// The same store; Redis by another connection, which has to be supervised too.
-    pub fn beside(&self) -> Self {
+    pub fn with_own_connection(&self) -> Self {
         match self {
             Self::Memory(store) => Self::Memory(Arc::clone(store)),
-            Self::Redis(store) => Self::Redis(store.beside()),
+            Self::Redis(store) => Self::Redis(store.with_own_connection()),
         }
     }
 
@@ -291,10 +291,10 @@ impl Store {
     }
 
     /// Begins to hear what other callers and instances change.
-    pub async fn subscribe(&self) -> Result<Subscription, StoreError> {
+    pub async fn subscribe(&self) -> Subscription {
         match self {
-            Self::Memory(store) => Ok(Subscription::Memory(store.subscribe())),
-            Self::Redis(store) => Ok(Subscription::Redis(Box::new(store.subscribe().await?))),
+            Self::Memory(store) => Subscription::Memory(store.subscribe()),
+            Self::Redis(store) => Subscription::Redis(Box::new(store.subscribe().await)),
         }
     }
 

@@ -67,12 +67,10 @@ impl Bus {
     pub async fn run(self) {
         let mut backoff = Backoff::default();
         loop {
-            match self.store.subscribe().await {
-                Ok(subscription) => match self.follow(subscription).await {
-                    Ok(()) => backoff = Backoff::default(),
-                    Err(error) => warn!(%error, "the bus could not catch up"),
-                },
-                Err(error) => warn!(%error, "the bus could not subscribe"),
+            let subscription = self.store.subscribe().await;
+            match self.follow(subscription).await {
+                Ok(()) => backoff = Backoff::default(),
+                Err(error) => warn!(%error, "the bus could not catch up"),
             }
             sleep(backoff.next()).await;
         }

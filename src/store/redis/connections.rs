@@ -1,73 +1,60 @@
-//! How commands get to Redis and their answers back.
+//! Sends commands to Redis over the connection of a worker or the main connection.
 
 use std::sync::Arc;
 
-use redis::aio::MultiplexedConnection;
 use redis::{
     Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, Script, ScriptInvocation,
     ServerErrorKind, Value,
 };
 
-use super::connection::{Endpoint, MainConnection, OwnConnection};
+use super::connection::{Channels, Checkout, Endpoint, Role, SupervisedConnection};
 use crate::store::StoreError;
 
-/// A way to Redis: the main connection, or one beside it while that stands.
+/// The connections of a server of Redis: the main connection, the subscription, and one for a worker.
 #[derive(Debug)]
 pub(super) struct Connections {
-    pub(super) main: Arc<MainConnection>,
-    own: Option<OwnConnection>,
-}
-
-/// A connection for one command, and which it is of whose.
-struct Checkout<'a> {
-    connection: MultiplexedConnection,
-    number: u64,
-    lender: Lender<'a>,
-}
-
-enum Lender<'a> {
-    Main(&'a MainConnection),
-    Own(&'a OwnConnection),
-}
-
-impl Checkout<'_> {
-    fn failed(&self, error: RedisError) -> StoreError {
-        match self.lender {
-            Lender::Main(main) => main.failed(self.number, error),
-            Lender::Own(own) => own.failed(self.number, error),
-        }
-    }
+    main: Arc<SupervisedConnection>,
+    pub(super) subscription: Arc<SupervisedConnection>,
+    worker: Option<SupervisedConnection>,
 }
 
 impl Connections {
-    /// A connections by the main connection, which [`Connections::supervise`] makes.
-    pub(super) fn new(endpoint: Endpoint) -> Self {
+    /// The main connection to `endpoint`, and a subscription to `channels`.
+    pub(super) fn new(endpoint: Endpoint, channels: Channels) -> Self {
+        let main = Arc::new(SupervisedConnection::new(Role::Main(Box::new(endpoint))));
+        let subscription = Role::Subscription(Arc::clone(&main), channels);
         Self {
-            main: Arc::new(MainConnection::new(endpoint)),
-            own: None,
+            main,
+            subscription: Arc::new(SupervisedConnection::new(subscription)),
+            worker: None,
         }
     }
 
-    /// A connections by a connection of its own beside the main one; each has to be supervised.
-    pub(super) fn beside(&self) -> Self {
+    /// The same connections, and another one for a worker, which has to be supervised too.
+    pub(super) fn with_own_connection(&self) -> Self {
+        let worker = Role::Worker(Arc::clone(&self.main));
         Self {
             main: Arc::clone(&self.main),
-            own: Some(OwnConnection::new()),
+            subscription: Arc::clone(&self.subscription),
+            worker: Some(SupervisedConnection::new(worker)),
         }
     }
 
-    /// Makes the connection, and again whenever it breaks, for as long as it is polled.
+    /// Keeps the connection of the worker open, or else the main connection and the subscription, for as long as it
+    /// is polled.
     pub(super) async fn supervise(&self) {
-        match &self.own {
-            Some(own) => own.supervise(&self.main).await,
-            None => self.main.supervise().await,
+        match &self.worker {
+            Some(worker) => worker.supervise().await,
+            None => {
+                tokio::join!(self.main.supervise(), self.subscription.supervise());
+            }
         }
     }
 
     /// Runs one command.
     pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        let mut checkout = self.connection().await?;
-        let answer = command.query_async(&mut checkout.connection).await;
+        let mut checkout = self.checkout().await?;
+        let answer = command.query_async(&mut checkout.socket).await;
         answer.map_err(|error| checkout.failed(error))
     }
 
@@ -76,8 +63,8 @@ impl Connections {
         &self,
         command: &Cmd,
     ) -> Result<T, StoreError> {
-        let mut checkout = self.connection().await?;
-        match command.query_async(&mut checkout.connection).await {
+        let mut checkout = self.checkout().await?;
+        match command.query_async(&mut checkout.socket).await {
             Ok(answer) => Ok(answer),
             Err(error) if error.is_connection_dropped() => {
                 checkout.failed(error);
@@ -101,18 +88,18 @@ impl Connections {
         &self,
         commands: &Pipeline,
     ) -> Result<(Checkout<'_>, Vec<Value>), StoreError> {
-        let mut checkout = self.connection().await?;
+        let mut checkout = self.checkout().await?;
         let count = commands.len();
         let answers = match checkout
-            .connection
+            .socket
             .send_packed_commands(commands, 0, count)
             .await
         {
             Err(error) if error.is_connection_dropped() => {
                 checkout.failed(error);
-                checkout = self.connection().await?;
+                checkout = self.checkout().await?;
                 checkout
-                    .connection
+                    .socket
                     .send_packed_commands(commands, 0, count)
                     .await
             }
@@ -131,7 +118,7 @@ impl Connections {
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
         match self.raw_again(commands).await? {
             (mut checkout, answers) if answers.iter().any(is_unknown_script) => {
-                let loaded = script.load_async(&mut checkout.connection).await;
+                let loaded = script.load_async(&mut checkout.socket).await;
                 loaded.map_err(|error| checkout.failed(error))?;
                 self.pipeline_idempotent(commands).await
             }
@@ -141,11 +128,11 @@ impl Connections {
 
     /// Runs commands in one atomic step.
     pub(super) async fn transaction(&self, commands: &Pipeline) -> Result<(), StoreError> {
-        let mut checkout = self.connection().await?;
+        let mut checkout = self.checkout().await?;
         // MULTI, what is said of each command as it queues, and EXEC. Where a command may not even
         // queue, EXEC only says that it was refused; why, stands before it.
         let count = commands.len() + 2;
-        let answers = checkout.connection.send_packed_commands(commands, 0, count);
+        let answers = checkout.socket.send_packed_commands(commands, 0, count);
         let answers = answers.await.map(Value::Array);
         let answers = answers.and_then(Value::extract_error);
         answers.map(drop).map_err(|error| checkout.failed(error))
@@ -156,27 +143,21 @@ impl Connections {
         &self,
         invocation: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
-        let mut checkout = self.connection().await?;
-        let answer = invocation.invoke_async(&mut checkout.connection).await;
+        let mut checkout = self.checkout().await?;
+        let answer = invocation.invoke_async(&mut checkout.socket).await;
         answer.map_err(|error| checkout.failed(error))
     }
 
-    async fn connection(&self) -> Result<Checkout<'_>, StoreError> {
-        if let (Some(own), Some(main)) = (&self.own, self.main.generation())
-            && let Some((number, connection)) = own.beside(main)
+    /// A socket of the worker's connection, or of the main one while the former is down.
+    async fn checkout(&self) -> Result<Checkout<'_>, StoreError> {
+        match self
+            .worker
+            .as_ref()
+            .and_then(SupervisedConnection::checkout)
         {
-            return Ok(Checkout {
-                connection,
-                number,
-                lender: Lender::Own(own),
-            });
+            Some(checkout) => Ok(checkout),
+            None => self.main.checkout_soon().await,
         }
-        let (number, connection) = self.main.connection().await?;
-        Ok(Checkout {
-            connection,
-            number,
-            lender: Lender::Main(&self.main),
-        })
     }
 }
 

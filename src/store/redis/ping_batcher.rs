@@ -204,16 +204,20 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::store::redis::connection::Endpoint;
+    use crate::config::KeyspaceEvents;
+    use crate::store::redis::connection::{Channels, Endpoint};
     use crate::store::redis::load_shedder::MOST_WAITING;
 
     /// PingBatcher to a server that nobody ever connected.
     fn pings() -> Arc<PingBatcher> {
         let url = "redis://127.0.0.1:1".parse().expect("an address");
-        let connections = Arc::new(Connections::new(
-            Endpoint::new(&url, None).expect("a endpoint"),
-        ));
+        let endpoint = Endpoint::new(&url, None).expect("an endpoint");
         let (load_shedder, keys) = (Arc::new(LoadShedder::default()), Keys::new("presence:"));
+        let channels = Channels {
+            bus: keys.bus.clone(),
+            keyspace_events: KeyspaceEvents::Off,
+        };
+        let connections = Arc::new(Connections::new(endpoint, channels));
         let (scripts, grant) = (Arc::new(Scripts::new()), Arc::default());
         let ttl = Duration::from_secs(60);
         Arc::new(PingBatcher::new(

@@ -4,7 +4,7 @@ use redis::{Cmd, ScriptInvocation, Value};
 use tokio::time::Instant;
 
 use super::clock::Clock;
-use super::connection::Endpoint;
+use super::connection::{Channels, Endpoint};
 use super::connections::Connections;
 use super::grant::Grant;
 use super::keys::Keys;
@@ -13,7 +13,7 @@ use super::ping_batcher::PingBatcher;
 use super::replies;
 use super::scripts::Scripts;
 use super::subscription::Subscription;
-use crate::config::{Config, InvalidSetting, KeyspaceEvents, RedisUrl};
+use crate::config::{Config, InvalidSetting, RedisUrl};
 use crate::model::{Announced, Closing, Connected, Disconnected, History, UserState};
 use crate::model::{ConnectionId, Position, Timestamp, UserId, millis};
 use crate::store::{Lifetimes, SHORTEST_OUTAGE, StoreError};
@@ -45,7 +45,6 @@ pub struct RedisStore {
     pub(super) keys: Keys,
     pub(super) scripts: Arc<Scripts>,
     pub(super) lifetimes: Lifetimes,
-    keyspace_events: KeyspaceEvents,
     pub(super) clock: Arc<Clock>,
     pub(super) grant: Arc<Grant>,
     load_shedder: Arc<LoadShedder>,
@@ -60,11 +59,13 @@ impl RedisStore {
                 InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why)
             })
         });
-        let connections = Arc::new(Connections::new(Endpoint::new(
-            url,
-            authorities.transpose()?,
-        )?));
+        let endpoint = Endpoint::new(url, authorities.transpose()?)?;
         let keys = Keys::new(&config.redis.key_prefix);
+        let channels = Channels {
+            bus: keys.bus.clone(),
+            keyspace_events: config.redis.keyspace_events,
+        };
+        let connections = Arc::new(Connections::new(endpoint, channels));
         let load_shedder = Arc::new(LoadShedder::default());
         let (scripts, grant) = (Arc::new(Scripts::new()), Arc::default());
         let pings = PingBatcher::new(
@@ -82,15 +83,14 @@ impl RedisStore {
             scripts,
             grant,
             lifetimes: Lifetimes::of(config),
-            keyspace_events: config.redis.keyspace_events,
             clock: Arc::default(),
             load_shedder,
         })
     }
 
     /// The same store by a connections of its own. Who waits for either counts against the same bound.
-    pub(in crate::store) fn beside(&self) -> Self {
-        let connections = Arc::new(self.connections.beside());
+    pub(in crate::store) fn with_own_connection(&self) -> Self {
+        let connections = Arc::new(self.connections.with_own_connection());
         Self {
             pings: Arc::new(self.pings.over(&connections)),
             connections,
@@ -118,8 +118,8 @@ impl RedisStore {
         self.connections.query(&setrange).await
     }
 
-    pub(in crate::store) async fn subscribe(&self) -> Result<Subscription, StoreError> {
-        Subscription::open(&self.connections, &self.keys, self.keyspace_events).await
+    pub(in crate::store) async fn subscribe(&self) -> Subscription {
+        Subscription::open(&self.connections.subscription, &self.keys).await
     }
 
     /// Extends the user's key where that is the whole ping: the connection is the unnamed one, the

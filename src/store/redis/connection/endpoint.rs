@@ -60,12 +60,12 @@ impl Endpoint {
     }
 
     /// The database number that connections select.
-    pub(in crate::store::redis) fn database(&self) -> i64 {
+    pub(super) fn database(&self) -> i64 {
         self.server.redis_settings().db()
     }
 
     /// The server that, as far as can be told, is the primary now.
-    pub(in crate::store::redis) async fn primary(&self) -> Result<Server, StoreError> {
+    pub(super) async fn primary(&self) -> Result<Server, StoreError> {
         let mut server = self.server.clone();
         if !self.sentinels.is_empty() {
             let (host, port) = self.ask_sentinels().await?;

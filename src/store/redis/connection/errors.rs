@@ -6,7 +6,7 @@ use crate::store::StoreError;
 
 /// Whether another connection is needed: this one is gone, mute, out of step or not accepted any
 /// more, or leads to a demoted primary.
-pub(in crate::store::redis) fn breaks_the_connection(error: &RedisError) -> bool {
+pub(super) fn breaks_the_connection(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed => true,
         ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => true,
@@ -16,7 +16,7 @@ pub(in crate::store::redis) fn breaks_the_connection(error: &RedisError) -> bool
 
 /// A refusal that no retry mends is our fault or the operator's; all else passes: `OOM`, `BUSY`,
 /// `LOADING`, `MISCONF`, `NOREPLICAS` and the like are states of the server.
-pub(in crate::store::redis) fn store_error(error: RedisError) -> StoreError {
+pub(super) fn store_error(error: RedisError) -> StoreError {
     let ours = match error.kind() {
         ErrorKind::Server(ServerErrorKind::ResponseError) => !is_protocol_error(&error),
         ErrorKind::UnexpectedReturnType | ErrorKind::Client => true,

@@ -22,7 +22,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A server to connect to.
 #[derive(Clone)]
-pub(in crate::store::redis) struct Server(Kind);
+pub(super) struct Server(Kind);
 
 #[derive(Clone)]
 enum Kind {
@@ -35,10 +35,7 @@ enum Kind {
 
 impl Server {
     /// The server that `info` leads to. With `tls` only a certificate counts that this trusts.
-    pub(in crate::store::redis) fn new(
-        info: ConnectionInfo,
-        tls: Option<Arc<ClientConfig>>,
-    ) -> RedisResult<Self> {
+    pub(super) fn new(info: ConnectionInfo, tls: Option<Arc<ClientConfig>>) -> RedisResult<Self> {
         match tls {
             None => Ok(Self(Kind::Usual(Box::new(Client::open(tuned(info))?)))),
             Some(tls) => Ok(Self(Kind::Named(tls, Box::new(info)))),
@@ -46,7 +43,7 @@ impl Server {
     }
 
     /// A connection for commands.
-    pub(in crate::store::redis) async fn commands(
+    pub(super) async fn commands(
         &self,
         config: &AsyncConnectionConfig,
     ) -> RedisResult<MultiplexedConnection> {
@@ -68,7 +65,7 @@ impl Server {
     }
 
     /// A connection for subscriptions.
-    pub(in crate::store::redis) async fn subscriptions(&self) -> RedisResult<PubSub> {
+    pub(super) async fn subscriptions(&self) -> RedisResult<PubSub> {
         match &self.0 {
             Kind::Usual(client) => client.get_async_pubsub().await,
             Kind::Named(tls, info) => {
