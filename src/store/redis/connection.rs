@@ -72,16 +72,20 @@ struct Up {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Up(up) => write!(f, "Up({})", up.generation),
-            Self::Down { why, .. } => write!(f, "Down({why})"),
-        }
+        f.write_str(if self.is_up() { "Up" } else { "Down" })
     }
 }
 
 impl State {
     fn is_up(&self) -> bool {
         matches!(self, Self::Up(_))
+    }
+
+    fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Up(up) => Some(up.generation),
+            Self::Down { .. } => None,
+        }
     }
 }
 
@@ -134,7 +138,7 @@ impl Role {
             return std::future::pending().await;
         };
         let is_replaced =
-            |state: &State| matches!(state, State::Up(up) if up.generation != main_generation);
+            |state: &State| state.is_up() && state.generation() != Some(main_generation);
         let _ = main.state.subscribe().wait_for(is_replaced).await;
     }
 }
@@ -190,8 +194,7 @@ impl SupervisedConnection {
             }
             Role::Worker(_) => Socket::Commands(open_commands(&server).await?.0),
             Role::Subscription(main, channels) => {
-                let database = main.database();
-                let messages = Messages::subscribe(&server, channels, database).await?;
+                let messages = Messages::subscribe(&server, channels).await?;
                 if channels.keyspace_events == KeyspaceEvents::Configure
                     && let Some(checkout) = main.checkout()
                     && let Err(error) = enable_expired_events(checkout.socket).await
@@ -212,23 +215,16 @@ impl SupervisedConnection {
     /// Resolves when the connection has to be replaced, and closes it.
     async fn lost(&self, up: Up) {
         tokio::select! {
-            () = self.closed() => {}
+            () = self.closed(up.generation) => {}
             () = self.role.main_replaced(up.main_generation) => {
                 self.close(up.generation, "the main connection was replaced".to_owned());
             }
             error = self.failed_probe(up.socket) => self.close(up.generation, error.to_string()),
         }
-        if let State::Down { why, .. } = &*self.state.borrow() {
-            match self.role {
-                Role::Main(_) => warn!(%why, "redis lost"),
-                _ => debug!(role = self.role.name(), %why, "redis lost"),
-            }
+        match (&self.role, &*self.state.borrow()) {
+            (Role::Main(_), State::Down { why, .. }) => warn!(why, "redis lost"),
+            (role, state) => debug!(role = role.name(), ?state, "redis lost"),
         }
-    }
-
-    async fn closed(&self) {
-        let mut state = self.state.subscribe();
-        let _ = state.wait_for(|state| !state.is_up()).await;
     }
 
     /// Resolves when a probe fails.
@@ -268,11 +264,10 @@ impl SupervisedConnection {
             warn!(role = self.role.name(), why = cause, "redis out of reach");
             *logged = Some(cause.clone());
         }
-        self.state.send_if_modified(|state| {
+        self.state.send_modify(|state| {
             if let State::Down { why, .. } = state {
                 *why = cause;
             }
-            false
         });
     }
 
@@ -281,20 +276,6 @@ impl SupervisedConnection {
         match &*self.state.borrow() {
             State::Up(up) => Ok((up.server.clone(), up.generation)),
             State::Down { why, .. } => Err(StoreError::Unreachable(why.clone())),
-        }
-    }
-
-    fn database(&self) -> i64 {
-        match &self.role {
-            Role::Main(endpoint) => endpoint.database(),
-            Role::Worker(main) | Role::Subscription(main, _) => main.database(),
-        }
-    }
-
-    fn generation(&self) -> Option<u64> {
-        match &*self.state.borrow() {
-            State::Up(up) => Some(up.generation),
-            State::Down { .. } => None,
         }
     }
 
@@ -310,9 +291,12 @@ impl SupervisedConnection {
         let Socket::Commands(socket) = &up.socket else {
             return None;
         };
-        let is_current =
-            |main: &SupervisedConnection| main.generation() == Some(up.main_generation);
-        self.role.main().is_none_or(is_current).then(|| Checkout {
+        if let Some(main) = self.role.main()
+            && main.state.borrow().generation() != Some(up.main_generation)
+        {
+            return None;
+        }
+        Some(Checkout {
             socket: socket.clone(),
             generation: up.generation,
             connection: self,
@@ -355,11 +339,8 @@ impl SupervisedConnection {
     }
 
     /// Resolves when the socket of `generation` was closed.
-    pub(super) async fn closed_at(&self, generation: u64) {
-        let is_closed = |state: &State| match state {
-            State::Up(up) => up.generation != generation,
-            State::Down { .. } => true,
-        };
+    pub(super) async fn closed(&self, generation: u64) {
+        let is_closed = |state: &State| state.generation() != Some(generation);
         let _ = self.state.subscribe().wait_for(is_closed).await;
     }
 }

@@ -215,6 +215,7 @@ mod tests {
         let (load_shedder, keys) = (Arc::new(LoadShedder::default()), Keys::new("presence:"));
         let channels = Channels {
             bus: keys.bus.clone(),
+            database: endpoint.database(),
             keyspace_events: KeyspaceEvents::Off,
         };
         let connections = Arc::new(Connections::new(endpoint, channels));

@@ -63,6 +63,7 @@ impl RedisStore {
         let keys = Keys::new(&config.redis.key_prefix);
         let channels = Channels {
             bus: keys.bus.clone(),
+            database: endpoint.database(),
             keyspace_events: config.redis.keyspace_events,
         };
         let connections = Arc::new(Connections::new(endpoint, channels));

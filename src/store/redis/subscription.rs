@@ -44,7 +44,7 @@ impl Subscription {
         loop {
             let message = tokio::select! {
                 message = self.stream.next() => message?,
-                () = self.connection.closed_at(self.generation) => return None,
+                () = self.connection.closed(self.generation) => return None,
             };
             self.messages.note_heard();
             if message.get_channel_name() != self.keys.bus {

@@ -60,7 +60,7 @@ impl Endpoint {
     }
 
     /// The database number that connections select.
-    pub(super) fn database(&self) -> i64 {
+    pub(in crate::store::redis) fn database(&self) -> i64 {
         self.server.redis_settings().db()
     }
 

@@ -137,16 +137,6 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_and_a_server_that_loads_will_not() {
-        assert!(ServerInfo::read("role:slave\r\n").check().is_err());
-        assert!(
-            ServerInfo::read("role:master\r\nloading:1\r\n")
-                .check()
-                .is_err()
-        );
-    }
-
-    #[test]
     fn a_version_is_compared_by_its_major_part() {
         assert_eq!(major("6.2.14"), Some(6));
         assert_eq!(major("10.0.0"), Some(10));

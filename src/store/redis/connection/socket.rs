@@ -44,7 +44,9 @@ pub(super) enum Socket {
 pub(in crate::store::redis) struct Channels {
     /// The channel on which the scripts publish events.
     pub(in crate::store::redis) bus: String,
-    /// The use of the expiry notifications of Redis.
+    /// The number of the database, whose expiry notifications have a channel of their own.
+    pub(in crate::store::redis) database: i64,
+    /// Whether to subscribe to expiry notifications, and to configure the server to send them.
     pub(in crate::store::redis) keyspace_events: KeyspaceEvents,
 }
 
@@ -73,17 +75,17 @@ pub(super) async fn open_commands(
 }
 
 impl Messages {
-    /// Subscribes to `channels` of the database with this number.
+    /// Subscribes to `channels` on `server`.
     pub(super) async fn subscribe(
         server: &Server,
         channels: &Channels,
-        database: i64,
     ) -> Result<Self, StoreError> {
         let pubsub = server.subscriptions().await.map_err(store_error)?;
         let (mut sink, stream) = pubsub.split();
         sink.subscribe(&channels.bus).await.map_err(store_error)?;
         if channels.keyspace_events != KeyspaceEvents::Off {
-            match sink.subscribe(expired_channel(database)).await {
+            let expired = format!("__keyevent@{}__:expired", channels.database);
+            match sink.subscribe(expired).await {
                 Err(error) if breaks_the_connection(&error) => return Err(store_error(error)),
                 Err(error) if channels.keyspace_events == KeyspaceEvents::Listen => {
                     warn!(%error, "cannot subscribe to expiry notifications");
@@ -158,8 +160,4 @@ pub(super) async fn enable_expired_events(
     set.query_async::<()>(&mut commands).await?;
     info!(%from, to = %flags, "changed notify-keyspace-events of the whole Redis server");
     Ok(())
-}
-
-fn expired_channel(database: i64) -> String {
-    format!("__keyevent@{database}__:expired")
 }
