@@ -7,7 +7,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
-use crate::model::{Closing, Connected, Disconnected, PageCursor, UserState};
+use crate::model::{Closing, Connected, Disconnected, Page, PageCursor, UserState};
 use crate::model::{ConnectionId, UserId};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, PING};
@@ -25,15 +25,6 @@ pub struct PresenceService {
     metrics: Arc<Metrics>,
 }
 
-/// A page of everyone online.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OnlinePage {
-    /// Those online, at most as many as asked for and maybe fewer.
-    pub online: Vec<UserId>,
-    /// Where the next page begins, if there may be more.
-    pub next: Option<PageCursor>,
-}
-
 impl PresenceService {
     /// A service on `store`.
     pub fn new(store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
@@ -47,10 +38,7 @@ impl PresenceService {
         connection: &ConnectionId,
     ) -> Result<Connected, StoreError> {
         let touched = self
-            .timed(
-                "connect",
-                self.store.in_time(self.store.connect(user, connection)),
-            )
+            .timed("connect", self.store.connect(user, connection))
             .await?;
         self.note_online(touched);
         Ok(touched)
@@ -78,10 +66,7 @@ impl PresenceService {
         closing: &Closing,
     ) -> Result<Disconnected, StoreError> {
         let left = self
-            .timed(
-                "disconnect",
-                self.store.in_time(self.store.disconnect(user, closing)),
-            )
+            .timed("disconnect", self.store.disconnect(user, closing))
             .await?;
         if left.became_offline {
             self.metrics.disconnected();
@@ -91,41 +76,31 @@ impl PresenceService {
 
     /// One user; an unknown one is offline.
     pub async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
-        self.timed("user", self.store.in_time(self.store.user(user)))
-            .await
+        self.timed("user", self.store.user(user)).await
     }
 
     /// Those of `users` who are online, in the order asked, without repeats.
     pub async fn online_among(&self, users: Vec<UserId>) -> Result<Vec<UserId>, StoreError> {
-        let asked = self.store.in_time(self.store.online_among(&users));
+        let asked = self.store.online_among(&users);
         let online = self.timed("online_among", asked).await?;
-        let mut online = only(users, online);
+        let online = users.into_iter().zip(online);
+        let mut online: Vec<_> = online
+            .filter_map(|(user, is_online)| is_online.then_some(user))
+            .collect();
         let mut seen = HashSet::with_capacity_and_hasher(online.len(), RandomState::default());
         online.retain(|user| seen.insert(user.clone()));
         Ok(online)
     }
 
-    /// At most `limit` of everyone online, from `cursor` on.
-    pub async fn online_page(
-        &self,
-        cursor: &PageCursor,
-        limit: usize,
-    ) -> Result<OnlinePage, StoreError> {
-        let page = async {
-            let page = self.store.announced_page(cursor, limit).await?;
-            let online = self.store.online_among(&page.users).await?;
-            Ok(OnlinePage {
-                online: only(page.users, online),
-                next: page.next,
-            })
-        };
-        self.timed("online_page", self.store.in_time(page)).await
+    /// At most `limit` online users, from `cursor` on.
+    pub async fn online_page(&self, cursor: &PageCursor, limit: usize) -> Result<Page, StoreError> {
+        self.timed("online_page", self.store.online_page(cursor, limit))
+            .await
     }
 
     /// How many users are online.
     pub async fn count(&self) -> Result<u64, StoreError> {
-        self.timed("count", self.store.in_time(self.store.count()))
-            .await
+        self.timed("count", self.store.count()).await
     }
 
     /// Whether the store answers now; fails with the reason where it does not.
@@ -166,10 +141,4 @@ impl PresenceService {
         }
         answer
     }
-}
-
-fn only(mut users: Vec<UserId>, wanted: Vec<bool>) -> Vec<UserId> {
-    let mut wanted = wanted.into_iter();
-    users.retain(|_| wanted.next() == Some(true));
-    users
 }

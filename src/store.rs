@@ -149,18 +149,6 @@ impl Store {
         }
     }
 
-    /// Runs a caller's `call` to this store in less than two seconds, or fails; fails at once where
-    /// too many wait.
-    pub async fn in_time<T>(
-        &self,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        match self {
-            Self::Memory(_) => call.await,
-            Self::Redis(store) => store.with_deadline(call).await,
-        }
-    }
-
     /// Whether the store would carry out a call that changes something.
     pub async fn check(&self) -> Result<(), StoreError> {
         match self {
@@ -178,13 +166,12 @@ impl Store {
     ) -> Result<Connected, StoreError> {
         match self {
             Self::Memory(store) => store.connect(user, connection).map_err(StoreError::Refused),
-            Self::Redis(store) => store.connect(user, connection).await,
+            Self::Redis(store) => store.with_deadline(store.connect(user, connection)).await,
         }
     }
 
     /// Does what [`Store::connect`] does, at the price of one plain command where nothing changes.
     /// It is also refused for a connection that was closed a moment ago.
-    /// Bounded as by [`Store::in_time`], with one timer for all who ping at the same time.
     pub async fn ping(
         &self,
         user: &UserId,
@@ -203,8 +190,8 @@ impl Store {
         closing: &Closing,
     ) -> Result<Disconnected, StoreError> {
         match self {
-            Self::Memory(store) => Ok(store.leave(user, closing)),
-            Self::Redis(store) => store.leave(user, closing).await,
+            Self::Memory(store) => Ok(store.disconnect(user, closing)),
+            Self::Redis(store) => store.with_deadline(store.disconnect(user, closing)).await,
         }
     }
 
@@ -212,7 +199,7 @@ impl Store {
     pub async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.user(user)),
-            Self::Redis(store) => store.user(user).await,
+            Self::Redis(store) => store.with_deadline(store.user(user)).await,
         }
     }
 
@@ -220,7 +207,7 @@ impl Store {
     pub async fn online_among(&self, users: &[UserId]) -> Result<Vec<bool>, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.online_among(users)),
-            Self::Redis(store) => store.online_among(users).await,
+            Self::Redis(store) => store.with_deadline(store.online_among(users)).await,
         }
     }
 
@@ -228,7 +215,7 @@ impl Store {
     pub async fn count(&self) -> Result<u64, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.count()),
-            Self::Redis(store) => store.count().await,
+            Self::Redis(store) => store.with_deadline(store.count()).await,
         }
     }
 
@@ -243,7 +230,19 @@ impl Store {
     ) -> Result<Page, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.announced_page(cursor, limit)),
-            Self::Redis(store) => store.announced_page(cursor, limit).await,
+            Self::Redis(store) => {
+                store
+                    .with_deadline(store.announced_page(cursor, limit))
+                    .await
+            }
+        }
+    }
+
+    /// At most `limit` online users from `cursor` on; maybe fewer although more follow.
+    pub async fn online_page(&self, cursor: &PageCursor, limit: usize) -> Result<Page, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.online_page(cursor, limit)),
+            Self::Redis(store) => store.with_deadline(store.online_page(cursor, limit)).await,
         }
     }
 
@@ -251,7 +250,7 @@ impl Store {
     pub async fn announced_among(&self, users: &[UserId]) -> Result<Announced, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.announced_among(users)),
-            Self::Redis(store) => store.announced_among(users).await,
+            Self::Redis(store) => store.with_deadline(store.announced_among(users)).await,
         }
     }
 
@@ -278,7 +277,10 @@ impl Store {
 
     /// The data set, and the newest position in its history.
     pub async fn newest(&self) -> Result<(Epoch, Position), StoreError> {
-        let history = self.history_before(None, 1).await?;
+        let history = match self {
+            Self::Memory(store) => store.history_before(None, 1),
+            Self::Redis(store) => store.with_deadline(store.history_before(None, 1)).await?,
+        };
         Ok((history.epoch, history.newest))
     }
 

@@ -133,7 +133,7 @@ async fn call(store: &Store, unread: &Unread, batch: Vec<Asked>) {
         users.sort_unstable();
         users.dedup();
     }
-    let found = match store.in_time(store.announced_among(&users)).await {
+    let found = match store.announced_among(&users).await {
         Ok(found) => found,
         Err(error) => {
             for asked in batch {

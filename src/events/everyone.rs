@@ -29,7 +29,7 @@ pub(super) async fn scan(
     unread: Arc<Unread>,
 ) -> Result<Arc<Snapshot>, StoreError> {
     let before = hub.newest();
-    let (epoch, began) = store.in_time(store.newest()).await?;
+    let (epoch, began) = store.newest().await?;
     if Hub::went_back(before, (epoch, began)) {
         // The events that this instance has heard of are no part of the history any more.
         hub.fell_behind();
@@ -38,7 +38,7 @@ pub(super) async fn scan(
     let mut online = HashSet::new();
     let mut cursor = PageCursor::START;
     loop {
-        let page = store.in_time(store.announced_page(&cursor, STEP)).await?;
+        let page = store.announced_page(&cursor, STEP).await?;
         online.extend(page.users);
         match page.next {
             Some(next) => cursor = next,
@@ -46,7 +46,7 @@ pub(super) async fn scan(
         }
         yield_now().await;
     }
-    let (epoch_now, ended) = store.in_time(store.newest()).await?;
+    let (epoch_now, ended) = store.newest().await?;
     if epoch_now != epoch {
         return Err(broke_off());
     }

@@ -157,7 +157,7 @@ impl Opener {
                 let store = Arc::clone(&store);
                 async move {
                     let began = Instant::now();
-                    let (epoch, newest) = store.in_time(store.newest()).await?;
+                    let (epoch, newest) = store.newest().await?;
                     Ok((began, epoch, newest))
                 }
             })

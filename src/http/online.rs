@@ -164,7 +164,7 @@ pub(super) async fn page(
     let answer = async move |presence: Arc<PresenceService>| {
         let page = presence.online_page(&cursor, limit).await?;
         let page = OnlinePage {
-            online: page.online,
+            online: page.users,
             next_cursor: page.next.map(|cursor| encode(&cursor)),
         };
         Ok(JsonLine(page).into_response())

@@ -31,3 +31,12 @@ pub struct Page {
     /// Where the next page begins, if there may be more.
     pub next: Option<PageCursor>,
 }
+
+impl Page {
+    /// Keeps the users whose flag is set; there is one flag for each user.
+    pub fn only(mut self, wanted: Vec<bool>) -> Self {
+        let mut wanted = wanted.into_iter();
+        self.users.retain(|_| wanted.next() == Some(true));
+        self
+    }
+}

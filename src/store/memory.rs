@@ -144,7 +144,7 @@ impl MemoryStore {
         })
     }
 
-    pub(super) fn leave(&self, user: &UserId, closing: &Closing) -> Disconnected {
+    pub(super) fn disconnect(&self, user: &UserId, closing: &Closing) -> Disconnected {
         let mut state = self.state.lock();
         let now = self.now();
         state.outages.notice(now);
@@ -251,6 +251,12 @@ impl MemoryStore {
         let (users, more) = state.announced.after(after, limit);
         let next = more.then(|| PageCursor::After(users.last().cloned()));
         Page { users, next }
+    }
+
+    pub(super) fn online_page(&self, cursor: &PageCursor, limit: usize) -> Page {
+        let page = self.announced_page(cursor, limit);
+        let online = self.online_among(&page.users);
+        page.only(online)
     }
 
     pub(super) fn announced_among(&self, users: &[UserId]) -> Announced {

@@ -52,7 +52,7 @@ impl MemoryStore {
 
     /// Whether the user stays online, and whether that took it offline.
     fn closes(&self, name: &str, id: &str) -> (bool, bool) {
-        let left = self.leave(&user(name), &Closing::One(connection(id)));
+        let left = self.disconnect(&user(name), &Closing::One(connection(id)));
         (left.online, left.became_offline)
     }
 
@@ -267,7 +267,7 @@ async fn closing_the_last_connection_of_a_held_user_announces_it() {
     store.sweep();
     assert_eq!(store.closes("alice", "1"), (false, false));
     assert_eq!(store.closes("alice", "2"), (false, true));
-    let left = store.leave(&user("bob"), &Closing::All);
+    let left = store.disconnect(&user("bob"), &Closing::All);
     assert!(left.became_offline && !left.online);
     store.pass(5.0).await;
     assert_eq!(store.told(), ["+alice", "+bob", "-alice", "-bob"]);
@@ -297,7 +297,7 @@ async fn after_all_were_closed_only_those_who_connect_may_ping() {
     let store = store(60.0, 25.0);
     let closed = Err(Refusal::ConnectionClosed);
     for _ in 0..2 {
-        store.leave(&user("alice"), &Closing::All);
+        store.disconnect(&user("alice"), &Closing::All);
         assert_eq!(store.pings("alice", "1"), closed);
         assert_eq!(store.pings("alice", "never-open"), closed);
         assert!(store.connects("alice", "1"));
@@ -362,7 +362,7 @@ async fn guests_who_come_and_go_take_bounded_memory() {
         store
             .connect(&guest, &unnamed())
             .expect("it is not refused");
-        store.leave(&guest, &Closing::All);
+        store.disconnect(&guest, &Closing::All);
     }
     let kept = store.told().len() as u64;
     assert!((5_000..(1 << 20) / 80).contains(&kept), "{kept} events");
@@ -381,7 +381,7 @@ async fn more_closed_connections_than_are_remembered_may_ping() {
         store
             .connect(&guest, &unnamed())
             .expect("it is not refused");
-        store.leave(&guest, &Closing::One(unnamed()));
+        store.disconnect(&guest, &Closing::One(unnamed()));
         if number % 100_000 == 0 {
             store.pass(1.0).await;
         }

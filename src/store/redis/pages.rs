@@ -18,6 +18,17 @@ const SMALL_INDEX: usize = 1_000;
 const PAGE_STEPS: usize = 32;
 
 impl RedisStore {
+    /// A page of the announced users, without the users that are not online any more.
+    pub(in crate::store) async fn online_page(
+        &self,
+        cursor: &PageCursor,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let page = self.announced_page(cursor, limit).await?;
+        let online = self.online_among(&page.users).await?;
+        Ok(page.only(online))
+    }
+
     /// A small index is read whole and paged in the order of its ids. A large one is iterated with
     /// `ZSCAN`, which gives out every member that stays, but in batches of about `limit`: who is
     /// too many for a page is carried over in the cursor.

@@ -178,7 +178,7 @@ impl RedisStore {
         replies::touched(self.connections.script(&touch).await?, most)
     }
 
-    pub(in crate::store) async fn leave(
+    pub(in crate::store) async fn disconnect(
         &self,
         user: &UserId,
         closing: &Closing,
