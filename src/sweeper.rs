@@ -55,13 +55,17 @@ impl Sweeper {
         loop {
             let began = Instant::now();
             let heard = self.hub.newest();
-            match self.store.sweep().await {
+            let swept = self.store.sweep().await;
+            if let Ok(swept) = &swept {
+                self.account(swept, heard);
+            }
+            match swept.and_then(Swept::finished) {
                 Ok(swept) if swept.more => {
-                    self.account(&swept, heard);
+                    self.succeeded();
                     yield_now().await;
                 }
                 Ok(swept) => {
-                    self.account(&swept, heard);
+                    self.succeeded();
                     let wake_at = began + self.rest(&swept);
                     let rung = timeout_at(wake_at, self.doorbell.rung()).await;
                     if rung.is_ok() {
@@ -98,11 +102,14 @@ impl Sweeper {
         }
     }
 
-    fn account(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
+    fn succeeded(&mut self) {
         self.failing_since = None;
         if mem::take(&mut self.warned) {
             info!("sweeps succeed again");
         }
+    }
+
+    fn account(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
         self.metrics.sweeps.inc();
         self.metrics.users_online.set(swept.announced.cast_signed());
         for lateness_ms in &swept.lateness_ms {

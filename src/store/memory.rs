@@ -307,6 +307,7 @@ impl MemoryStore {
             announced: state.announced.len() as u64,
             more,
             next_due: state.announced.next_due(),
+            unfinished: None,
         }
     }
 

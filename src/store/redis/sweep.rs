@@ -42,10 +42,11 @@ impl RedisStore {
         let due = replies::due(self.connections.script(&begin).await?)?;
         self.clock.set(due.now, asked);
         self.grant.set(due.grant);
-        let lateness_ms = self.sweep_due(&due).await?;
-        if let Some(place) = due.recheck {
-            self.recheck(place).await?;
-        }
+        let (lateness_ms, rearmed) = self.sweep_due(&due).await?;
+        let rechecked = match due.recheck {
+            Some(place) => self.recheck(place).await,
+            None => Ok(()),
+        };
         Ok(Swept {
             now: due.now,
             epoch: due.epoch,
@@ -54,14 +55,16 @@ impl RedisStore {
             more: due.overdue >= SWEEP_BATCH as u64,
             lateness_ms,
             next_due: due.recheck.map_or(due.next, |_| Some(due.now)),
+            unfinished: rearmed.and(rechecked).err(),
         })
     }
 
-    /// Sweeps a batch of those who are due, and returns how late the gone were announced.
-    async fn sweep_due(&self, due: &Due) -> Result<Vec<u64>, StoreError> {
+    /// Sweeps a batch of the users that are due. Returns how late each departure was announced, and whether the users
+    /// that are alive were re-armed.
+    async fn sweep_due(&self, due: &Due) -> Result<(Vec<u64>, Result<(), StoreError>), StoreError> {
         let ahead = due.now.plus(SWEEP_AHEAD);
         if due.next.is_none_or(|next| next >= ahead) {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Ok(())));
         }
         let members = self
             .connections
@@ -70,7 +73,7 @@ impl RedisStore {
         let (users, fractions): (Vec<_>, Vec<_>) = replies::scored(members)?.into_iter().unzip();
         // Another instance may have swept them in between.
         if users.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Ok(())));
         }
         let (mut gone, mut living) = (Vec::new(), Vec::new());
         let deadlines = self.deadlines(&users).await?;
@@ -87,7 +90,7 @@ impl RedisStore {
         // The gone first, since they are who is waited for, and whatever becomes of the living.
         let (lateness_ms, rearmed) =
             tokio::join!(self.announce(&gone), self.rearm(&living, due.now));
-        rearmed.and(lateness_ms)
+        Ok((lateness_ms?, rearmed))
     }
 
     /// Reads the first of those who are due or, where several batches wait, any one of these: after an outage

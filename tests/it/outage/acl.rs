@@ -101,4 +101,7 @@ async fn where_sweeps_are_refused_the_log_says_so() {
     .await;
     let told = briefs(&stream.changes(3).await);
     assert_eq!(told, ["online alice", "online bob", "offline bob"]);
+    let metrics = client.get("/metrics").await.body;
+    let counted = "presence_transitions_total{kind=\"expired\"} 1";
+    assert!(metrics.contains(counted), "{metrics}");
 }
