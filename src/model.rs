@@ -1,4 +1,4 @@
-//! The terms of presence: users, connections, times, events, and the results of calls.
+//! The domain types: users, connections, times, events, and the results of calls.
 //!
 //! This module imports no other module of the crate.
 

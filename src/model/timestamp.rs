@@ -4,22 +4,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
-/// A moment on the store's clock, in milliseconds since the Unix epoch.
+/// A time of the clock of the store, in milliseconds since the Unix epoch.
 ///
-/// Shown and serialized as RFC 3339 in UTC with milliseconds. All arithmetic saturates.
+/// Displayed and serialized as RFC 3339 in UTC with milliseconds. All arithmetic saturates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(u64);
 
-/// Milliseconds at the end of the year 9999, the last that RFC 3339 can write.
+/// The end of the year 9999 in milliseconds, the latest time that RFC 3339 can express.
 const LAST_RFC3339_MILLIS: u64 = 253_402_300_799_999;
 
 impl Timestamp {
-    /// The moment `millis` milliseconds after the Unix epoch.
+    /// The time `millis` milliseconds after the Unix epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// The moment on this machine's wall clock.
+    /// The time of the clock of this machine.
     pub fn of_system_clock() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         Self(millis(since_epoch.unwrap_or_default()))
@@ -30,18 +30,18 @@ impl Timestamp {
         self.0
     }
 
-    /// The moment `duration` later, in whole milliseconds.
+    /// The time `duration` later, in whole milliseconds.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// The moment `duration` earlier, in whole milliseconds.
+    /// The time `duration` earlier, in whole milliseconds.
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// Appends what [`Display`](fmt::Display) shows. A second is rendered once and then remembered, since
-    /// the answers to all pings of a second name the same.
+    /// Appends the text of [`Display`](fmt::Display). Each thread caches the text of a second, because the answers to
+    /// all pings within a second contain the same one.
     pub(crate) fn append_to(self, text: &mut Vec<u8>) {
         let shown = self.0.min(LAST_RFC3339_MILLIS);
         let (second, millis) = (shown / 1_000, shown % 1_000);
@@ -57,18 +57,18 @@ impl Timestamp {
         text.extend_from_slice(&[digit(100), digit(10), digit(1), b'Z']);
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// The duration from `earlier` to this time; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
 thread_local! {
-    /// The second that this thread wrote last, and its text up to the milliseconds.
+    /// The last second that this thread wrote, and its text up to the milliseconds.
     static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
 }
 
-/// A duration in whole milliseconds, the resolution of every deadline here.
+/// A duration in whole milliseconds, the resolution of every deadline.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -100,7 +100,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_appended_as_it_is_shown(millis in prop_oneof![0..5_000_u64, any::<u64>()]) {
+        fn it_is_appended_as_it_is_displayed(millis in prop_oneof![0..5_000_u64, any::<u64>()]) {
             let moments = [Timestamp(millis), Timestamp(millis.saturating_add(1_001)), Timestamp(millis)];
             for moment in moments {
                 let mut text = b"at ".to_vec();

@@ -10,7 +10,7 @@ use redis::{
 use super::connection::{Channels, Checkout, Endpoint, Role, SupervisedConnection};
 use crate::store::StoreError;
 
-/// The connections of a server of Redis: the main connection, the subscription, and one for a worker.
+/// The connections to one Redis server: the main connection, the subscription, and the connection of a worker.
 #[derive(Debug)]
 pub(super) struct Connections {
     main: Arc<SupervisedConnection>,
@@ -58,7 +58,7 @@ impl Connections {
         answer.map_err(|error| checkout.failed(error))
     }
 
-    /// Runs one command that may run twice: when the connection breaks under it, on the next one.
+    /// Runs one idempotent command. If the connection breaks, the command is sent again on the next connection.
     pub(super) async fn query_idempotent<T: FromRedisValue>(
         &self,
         command: &Cmd,
@@ -74,17 +74,17 @@ impl Connections {
         }
     }
 
-    /// Runs commands that may run twice, in one round trip, and answers each. The outer error says
-    /// that none was answered.
+    /// Runs idempotent commands in one round trip and returns the reply to each. The outer error means that no command
+    /// was answered.
     pub(super) async fn pipeline_idempotent(
         &self,
         commands: &Pipeline,
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
-        let (checkout, answers) = self.raw_again(commands).await?;
+        let (checkout, answers) = self.raw_idempotent(commands).await?;
         Ok(checked(&checkout, answers))
     }
 
-    async fn raw_again(
+    async fn raw_idempotent(
         &self,
         commands: &Pipeline,
     ) -> Result<(Checkout<'_>, Vec<Value>), StoreError> {
@@ -109,14 +109,14 @@ impl Connections {
         Ok((checkout, answers))
     }
 
-    /// Runs `script` by its digest in each of `commands`, which may run twice, in one round trip.
-    /// Where Redis forgot the script, it is loaded and they run again.
+    /// Runs idempotent commands that call `script` by its digest, in one round trip. If Redis does not know the script,
+    /// the script is loaded and the commands are sent again.
     pub(super) async fn scripts_idempotent(
         &self,
         commands: &Pipeline,
         script: &Script,
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
-        match self.raw_again(commands).await? {
+        match self.raw_idempotent(commands).await? {
             (mut checkout, answers) if answers.iter().any(is_unknown_script) => {
                 let loaded = script.load_async(&mut checkout.socket).await;
                 loaded.map_err(|error| checkout.failed(error))?;
@@ -126,11 +126,11 @@ impl Connections {
         }
     }
 
-    /// Runs commands in one atomic step.
+    /// Runs commands in one transaction.
     pub(super) async fn transaction(&self, commands: &Pipeline) -> Result<(), StoreError> {
         let mut checkout = self.checkout().await?;
-        // MULTI, what is said of each command as it queues, and EXEC. Where a command may not even
-        // queue, EXEC only says that it was refused; why, stands before it.
+        // The replies to MULTI, to each queued command and to EXEC. If Redis refuses to queue a command, the reply to
+        // EXEC does not give the reason, but the reply to the command does.
         let count = commands.len() + 2;
         let answers = checkout.socket.send_packed_commands(commands, 0, count);
         let answers = answers.await.map(Value::Array);
@@ -138,7 +138,7 @@ impl Connections {
         answers.map(drop).map_err(|error| checkout.failed(error))
     }
 
-    /// Runs a script, by its digest where Redis still knows it.
+    /// Runs a script by its digest; a script that Redis does not know is loaded first.
     pub(super) async fn script<T: FromRedisValue>(
         &self,
         invocation: &ScriptInvocation<'_>,

@@ -6,102 +6,99 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::store::StoreError;
 
-/// How many calls may wait for the store at once, whatever it does. Each holds a few KiB beside
-/// the connection it came by.
-pub(super) const MOST_WAITING: usize = 16_384;
+/// The maximum number of waiting calls. Each takes a few KiB in addition to its client connection.
+pub(super) const MAX_WAITING: usize = 16_384;
 
-/// How many calls may wait for a store that has fallen silent.
+/// The maximum number of calls that wait for a silent store.
 ///
-/// A healthy Redis answers within a millisecond or two, so this is several times what one instance
-/// asks of it at a time; only a crowd that comes at once, as after a restart, is larger, and that is
-/// served as fast as it can be.
-const MOST_WAITING_IN_SILENCE: usize = 2_048;
+/// A healthy Redis answers within one or two milliseconds, so this is several times the number of calls that an
+/// instance has waiting. More calls wait only after a burst, for example after a restart.
+const MAX_WAITING_IN_SILENCE: usize = 2_048;
 
-/// How long a store that is being asked may answer nobody before it counts as silent.
+/// How long a store with waiting calls may answer none of them before the store counts as silent.
 const SILENCE: Duration = Duration::from_millis(250);
 
-/// How long a call may take, with all the round trips it makes. Our clients are promised an answer
-/// within 2 s, of which this leaves a part for the way there and back.
+/// How long a call may take, with all its round trips. Clients are promised an answer within 2 s, so this leaves
+/// 400 ms for the rest.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_millis(1_600);
 
-/// Bounds how many calls wait for the store, and for how long.
+/// Limits how many calls wait for the store, and for how long.
 #[derive(Debug)]
 pub(super) struct LoadShedder {
     waiting: AtomicUsize,
-    /// How often the store answered or began to be asked. Reading a clock each time instead would
-    /// be a part of every ping's price.
+    /// Counts answers, and calls that found no other call waiting. Reading a clock instead would cost every ping more.
     heard: AtomicU64,
-    /// What `heard` was when a crowd last looked and found it changed, and when that was.
+    /// The value of `heard` when a check last found it changed, and the time of that check.
     last_change: Mutex<(u64, Instant)>,
 }
 
-/// The places of calls that wait, given up when it is dropped.
+/// Waiting calls, which count until this is dropped.
 #[derive(Debug)]
-pub(super) struct Places<'a> {
+pub(super) struct Waiting<'a> {
     load_shedder: &'a LoadShedder,
-    taken: usize,
+    calls: usize,
 }
 
-impl Places<'_> {
-    /// The store answered.
+impl Waiting<'_> {
+    /// Notes that the store answered.
     pub(super) fn answered(&self) {
         self.load_shedder.heard();
     }
 }
 
-impl Drop for Places<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.load_shedder
             .waiting
-            .fetch_sub(self.taken, Ordering::Relaxed);
+            .fetch_sub(self.calls, Ordering::Relaxed);
     }
 }
 
 impl LoadShedder {
-    /// Runs `call` for at most [`CALL_TIMEOUT`], or refuses it at once where too many wait already.
-    pub(super) async fn pass<T>(
+    /// Runs `call` for at most [`CALL_TIMEOUT`]. Fails at once where too many calls wait already.
+    pub(super) async fn run<T>(
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        self.pass_until(Instant::now() + CALL_TIMEOUT, call).await
+        self.run_until(Instant::now() + CALL_TIMEOUT, call).await
     }
 
-    /// Runs `call` until `deadline` at most, or refuses it at once where too many wait already.
-    pub(super) async fn pass_until<T>(
+    /// Runs `call` until `deadline` at most. Fails at once where too many calls wait already.
+    pub(super) async fn run_until<T>(
         &self,
         deadline: Instant,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        self.admit_beside(0)?;
-        let place = self.take(1);
+        self.check_room(0)?;
+        let waiting_call = self.count(1);
         let answer = timeout_at(deadline, call).await;
         let answer = answer.map_err(|_| StoreError::too_slow())?;
         if matches!(answer, Ok(_) | Err(StoreError::Refused(_))) {
-            place.answered();
+            waiting_call.answered();
         }
         answer
     }
 
-    /// Refuses another call where too many wait already, `others` of whom are not counted yet.
-    pub(super) fn admit_beside(&self, others: usize) -> Result<(), StoreError> {
-        let waiting = self.waiting.load(Ordering::Relaxed) + others;
+    /// Fails where too many calls wait already. `uncounted` calls wait in addition to the counted ones.
+    pub(super) fn check_room(&self, uncounted: usize) -> Result<(), StoreError> {
+        let waiting = self.waiting.load(Ordering::Relaxed) + uncounted;
         let refused =
-            waiting >= MOST_WAITING || waiting >= MOST_WAITING_IN_SILENCE && self.is_silent();
-        match refused {
-            true => Err(StoreError::Overloaded),
-            false => Ok(()),
+            waiting >= MAX_WAITING || waiting >= MAX_WAITING_IN_SILENCE && self.is_silent();
+        if refused {
+            return Err(StoreError::Overloaded);
         }
+        Ok(())
     }
 
-    /// Counts calls that were admitted, from when the store is asked on.
-    pub(super) fn take(&self, calls: usize) -> Places<'_> {
+    /// Counts admitted calls from the time at which they are sent.
+    pub(super) fn count(&self, calls: usize) -> Waiting<'_> {
         let waiting = self.waiting.fetch_add(calls, Ordering::Relaxed);
         if waiting == 0 {
             self.heard();
         }
-        Places {
+        Waiting {
             load_shedder: self,
-            taken: calls,
+            calls,
         }
     }
 
@@ -109,7 +106,7 @@ impl LoadShedder {
         self.heard.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether nothing was heard since a crowd looked for the first time, [`SILENCE`] ago or more.
+    /// Whether no check in the last [`SILENCE`] found an answer since the check before.
     fn is_silent(&self) -> bool {
         let heard = self.heard.load(Ordering::Relaxed);
         let mut last_change = self.last_change.lock();
@@ -139,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// Calls that wait until `answer` has a place for each of them.
+    /// Calls that wait until `answer` has a permit for each of them.
     async fn crowd(
         load_shedder: &Arc<LoadShedder>,
         count: usize,
@@ -150,7 +147,7 @@ mod tests {
             let (load_shedder, answer) = (Arc::clone(load_shedder), Arc::clone(answer));
             calls.spawn(async move {
                 let call = async { Ok(answer.acquire().await.is_ok()) };
-                load_shedder.pass(call).await.is_ok()
+                load_shedder.run(call).await.is_ok()
             });
         }
         tokio::task::yield_now().await;
@@ -158,35 +155,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_crowd_passes_while_the_store_answers_and_not_in_its_silence() {
+    async fn a_burst_is_admitted_while_the_store_answers_and_refused_while_it_is_silent() {
         let (load_shedder, answer) = (
             Arc::new(LoadShedder::default()),
             Arc::new(Semaphore::new(0)),
         );
-        let calls = crowd(&load_shedder, MOST_WAITING_IN_SILENCE + 1, &answer).await;
+        let calls = crowd(&load_shedder, MAX_WAITING_IN_SILENCE + 1, &answer).await;
         while !load_shedder.is_silent() {
             tokio::task::yield_now().await;
         }
-        let refused = load_shedder.pass(async { Ok(()) }).await;
+        let refused = load_shedder.run(async { Ok(()) }).await;
         assert!(matches!(refused, Err(StoreError::Overloaded)));
         answer.add_permits(1);
         while load_shedder.is_silent() {
             tokio::task::yield_now().await;
         }
-        assert!(load_shedder.pass(async { Ok(()) }).await.is_ok());
+        assert!(load_shedder.run(async { Ok(()) }).await.is_ok());
         assert!(calls.join_all().await.into_iter().all(|passed| passed));
     }
 
     #[tokio::test]
-    async fn there_is_no_place_for_more_than_the_most_and_places_are_given_back() {
+    async fn calls_beyond_the_maximum_are_refused_until_others_end() {
         let (load_shedder, answer) = (
             Arc::new(LoadShedder::default()),
             Arc::new(Semaphore::new(0)),
         );
-        let calls = crowd(&load_shedder, MOST_WAITING + 1, &answer).await;
+        let calls = crowd(&load_shedder, MAX_WAITING + 1, &answer).await;
         answer.add_permits(1);
         let passed = calls.join_all().await.into_iter().filter(|passed| *passed);
-        assert_eq!(passed.count(), MOST_WAITING);
-        assert!(load_shedder.pass(async { Ok(()) }).await.is_ok());
+        assert_eq!(passed.count(), MAX_WAITING);
+        assert!(load_shedder.run(async { Ok(()) }).await.is_ok());
     }
 }

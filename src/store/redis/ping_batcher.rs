@@ -101,7 +101,7 @@ impl PingBatcher {
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut waiting = self.waiting.lock();
-            self.load_shedder.admit_beside(waiting.pings.len())?;
+            self.load_shedder.check_room(waiting.pings.len())?;
             self.keys.push_user(&mut waiting.names, user);
             let end = waiting.names.len();
             waiting.pings.push(Ping { end, answer });
@@ -133,7 +133,7 @@ impl PingBatcher {
         let (waiting, places) = {
             let mut waiting = self.waiting.lock();
             // Counted before another may join, so that everyone who waits is seen by whoever comes.
-            let places = self.load_shedder.take(waiting.pings.len());
+            let places = self.load_shedder.count(waiting.pings.len());
             (mem::take(&mut *waiting), places)
         };
         let commands = self.commands(&waiting);
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use crate::config::KeyspaceEvents;
     use crate::store::redis::connection::{Channels, Endpoint};
-    use crate::store::redis::load_shedder::MOST_WAITING;
+    use crate::store::redis::load_shedder::MAX_WAITING;
 
     /// PingBatcher to a server that nobody ever connected.
     fn pings() -> Arc<PingBatcher> {
@@ -253,7 +253,7 @@ mod tests {
     async fn a_crowd_of_pings_is_bounded_even_if_it_comes_at_once() {
         let pings = pings();
         let mut calls = JoinSet::new();
-        for _ in 0..MOST_WAITING + 100 {
+        for _ in 0..MAX_WAITING + 100 {
             let pings = Arc::clone(&pings);
             calls.spawn(async move {
                 let user = UserId::new("alice").expect("an id");

@@ -104,7 +104,7 @@ impl RedisStore {
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        self.load_shedder.pass(call).await
+        self.load_shedder.run(call).await
     }
 
     pub(in crate::store) async fn supervise(&self) {
@@ -143,7 +143,7 @@ impl RedisStore {
         }
         // In a place of its own, since nearly every ping does without and is not to carry its size.
         let touch = self.touch(user, connection, Call::Ping);
-        Box::pin(self.load_shedder.pass_until(began + CALL_TIMEOUT, touch)).await
+        Box::pin(self.load_shedder.run_until(began + CALL_TIMEOUT, touch)).await
     }
 
     pub(in crate::store) async fn connect(

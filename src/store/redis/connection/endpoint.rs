@@ -1,4 +1,4 @@
-//! The way to the server that holds the data, looked up anew for every connection.
+//! The address of the primary, looked up for every new main connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::config::{InvalidSetting, RedisUrl};
 use crate::store::StoreError;
 use crate::tls_roots::trusting_only;
 
-/// How long a sentinel may take to be reached and to answer.
+/// How long connecting to a sentinel and its reply may take.
 const SENTINEL_TIMEOUT: Duration = Duration::from_millis(700);
 
-/// The way to one Redis.
+/// Where the primary is: a fixed address, or sentinels that know the address.
 #[derive(Debug)]
 pub(in crate::store::redis) struct Endpoint {
     server: ConnectionInfo,
@@ -29,15 +29,15 @@ pub(in crate::store::redis) struct Endpoint {
 type Address = (String, u16);
 
 impl Endpoint {
-    /// A endpoint that trusts the public certificate authorities, or only the certificates in the PEM text
-    /// `authorities`.
+    /// The endpoint that `url` describes. TLS trusts only the certificates in the PEM text `authorities`; `None` means
+    /// the public certificate authorities. Fails where the URL or the PEM text is invalid.
     pub(in crate::store::redis) fn new(
         url: &RedisUrl,
         authorities: Option<Vec<u8>>,
     ) -> Result<Self, InvalidSetting> {
         let tls = authorities.map(|authorities| trusting(&authorities, url));
         if url.is_encrypted() {
-            // Where another is installed already, that serves as well.
+            // This fails if another provider is installed, which serves as well.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
         let mut endpoint = Self {
@@ -52,19 +52,19 @@ impl Endpoint {
             endpoint.sentinels = endpoints.collect::<RedisResult<_>>().map_err(bad_url)?;
             endpoint.primary_name = sentinels.primary.clone();
         }
-        // What cannot be used is told at the start, not with the first connection.
+        // An invalid address fails at the start, not with the first connection.
         endpoint
             .server_at(endpoint.server.clone())
             .map_err(bad_url)?;
         Ok(endpoint)
     }
 
-    /// The database number that connections select.
+    /// The number of the database that connections select.
     pub(in crate::store::redis) fn database(&self) -> i64 {
         self.server.redis_settings().db()
     }
 
-    /// The server that, as far as can be told, is the primary now.
+    /// The server that is the primary now. Fails where no sentinel names one.
     pub(super) async fn primary(&self) -> Result<Server, StoreError> {
         let mut server = self.server.clone();
         if !self.sentinels.is_empty() {
@@ -73,12 +73,11 @@ impl Endpoint {
                 .clone()
                 .set_addr(relocated(server.addr(), host, port));
         }
-        self.server_at(server).map_err(useless)
+        self.server_at(server).map_err(unusable)
     }
 
-    /// Asks all sentinels at once, because some may be as dead as the primary they should replace.
-    /// The address that most of them name counts: a sentinel that is cut off from the others may
-    /// name a primary that was replaced.
+    /// Asks all sentinels at once, because a failure of the primary may affect some sentinels too. The address that
+    /// most sentinels name counts: a sentinel that lost contact to the others may name a replaced primary.
     async fn ask_sentinels(&self) -> Result<Address, StoreError> {
         let mut asked = JoinSet::new();
         for sentinel in &self.sentinels {
@@ -111,17 +110,18 @@ fn bad_url(error: RedisError) -> InvalidSetting {
     InvalidSetting::new("REDIS_URL", error.to_string())
 }
 
-/// Whom to trust where `authorities`, a PEM text, names them; no public authority.
+/// A TLS configuration that trusts only the certificates in the PEM text `authorities`.
 fn trusting(authorities: &[u8], url: &RedisUrl) -> Result<Arc<ClientConfig>, InvalidSetting> {
     let bad = |why: String| InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why);
     if !url.is_encrypted() {
         return Err(bad(
-            "it is for a REDIS_URL that begins with rediss".to_owned()
+            "requires a REDIS_URL that begins with rediss".to_owned()
         ));
     }
     trusting_only(authorities).map(Arc::new).map_err(bad)
 }
 
+/// The address of `primary` as `sentinel` knows it; `None` if the sentinel does not know the name.
 async fn ask(sentinel: &Server, primary: &str) -> RedisResult<Option<Address>> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
@@ -134,7 +134,7 @@ async fn ask(sentinel: &Server, primary: &str) -> RedisResult<Option<Address>> {
         .await
 }
 
-/// The same kind of address, elsewhere.
+/// The same kind of address with another host and port.
 fn relocated(address: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
     match address {
         ConnectionAddr::TcpTls {
@@ -151,6 +151,6 @@ fn relocated(address: &ConnectionAddr, host: String, port: u16) -> ConnectionAdd
     }
 }
 
-fn useless(error: redis::RedisError) -> StoreError {
+fn unusable(error: RedisError) -> StoreError {
     StoreError::Failed(error.to_string())
 }

@@ -1,11 +1,11 @@
-//! What a failure that the client library reports means to us.
+//! The meaning of errors of the redis crate.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::store::StoreError;
 
-/// Whether another connection is needed: this one is gone, mute, out of step or not accepted any
-/// more, or leads to a demoted primary.
+/// Whether the connection has to be replaced: it is closed, out of step or no longer authenticated, or its server is
+/// no longer the primary.
 pub(super) fn breaks_the_connection(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed => true,
@@ -14,24 +14,24 @@ pub(super) fn breaks_the_connection(error: &RedisError) -> bool {
     }
 }
 
-/// A refusal that no retry mends is our fault or the operator's; all else passes: `OOM`, `BUSY`,
-/// `LOADING`, `MISCONF`, `NOREPLICAS` and the like are states of the server.
+/// [`StoreError::Failed`] if a retry cannot help, because of a defect of the service or of the configuration. Else
+/// [`StoreError::Unreachable`]: `OOM`, `BUSY`, `LOADING`, `MISCONF` and `NOREPLICAS` are states of the server that end.
 pub(super) fn store_error(error: RedisError) -> StoreError {
-    let ours = match error.kind() {
+    let is_permanent = match error.kind() {
         ErrorKind::Server(ServerErrorKind::ResponseError) => !is_protocol_error(&error),
         ErrorKind::UnexpectedReturnType | ErrorKind::Client => true,
         ErrorKind::Extension => error.code() == Some("WRONGTYPE"),
         _ => false,
     };
-    if ours {
+    if is_permanent {
         StoreError::Failed(error.to_string())
     } else {
         StoreError::Unreachable(error.to_string())
     }
 }
 
-/// Redis says `ERR Protocol error` and hangs up where it does not like how we talk; also to a
-/// caller that has not authenticated and sends more than ten arguments (its networking.c).
+/// Redis replies `ERR Protocol error` and closes the connection after a malformed request, and after a request with
+/// more than ten arguments from a client that has not authenticated (networking.c).
 fn is_protocol_error(error: &RedisError) -> bool {
     let detail = error.detail().unwrap_or_default();
     detail.starts_with("Protocol error")

@@ -1,4 +1,4 @@
-//! One server, and how connections to it are opened.
+//! A server, and the sockets to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,59 +16,59 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How long what was sent may stay without an acknowledgement.
+/// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server to connect to.
+/// The address of a server with its credentials and TLS configuration.
 #[derive(Clone)]
 pub(super) struct Server(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    /// Without encryption, or with a certificate of a public authority.
-    Usual(Box<Client>),
-    /// With a certificate that the operator named, or one of an authority that the operator named. The client of the
-    /// crate takes authorities alone.
-    Named(Arc<ClientConfig>, Box<ConnectionInfo>),
+    /// Without TLS, or with TLS that trusts the public certificate authorities.
+    Standard(Box<Client>),
+    /// With TLS that trusts only the configured certificates, of authorities or of the server itself. The client of
+    /// the redis crate accepts authorities only.
+    Pinned(Arc<ClientConfig>, Box<ConnectionInfo>),
 }
 
 impl Server {
-    /// The server that `info` leads to. With `tls` only a certificate counts that this trusts.
+    /// The server at `info`. With `tls`, its certificate must be one that `tls` trusts.
     pub(super) fn new(info: ConnectionInfo, tls: Option<Arc<ClientConfig>>) -> RedisResult<Self> {
         match tls {
-            None => Ok(Self(Kind::Usual(Box::new(Client::open(tuned(info))?)))),
-            Some(tls) => Ok(Self(Kind::Named(tls, Box::new(info)))),
+            None => Ok(Self(Kind::Standard(Box::new(Client::open(tuned(info))?)))),
+            Some(tls) => Ok(Self(Kind::Pinned(tls, Box::new(info)))),
         }
     }
 
-    /// A connection for commands.
+    /// Opens a socket for commands.
     pub(super) async fn commands(
         &self,
         config: &AsyncConnectionConfig,
     ) -> RedisResult<MultiplexedConnection> {
         let (tls, info) = match &self.0 {
-            Kind::Usual(client) => {
+            Kind::Standard(client) => {
                 return client
                     .get_multiplexed_async_connection_with_config(config)
                     .await;
             }
-            Kind::Named(tls, info) => (tls, info),
+            Kind::Pinned(tls, info) => (tls, info),
         };
         let stream = encrypted(tls, info).await?;
         let settings = info.redis_settings();
         let (connection, driver) =
             MultiplexedConnection::new_with_config(settings, stream, config.clone()).await?;
-        // It ends with the last clone of the connection.
+        // The task ends when the last clone of the connection is dropped.
         tokio::spawn(driver);
         Ok(connection)
     }
 
-    /// A connection for subscriptions.
+    /// Opens a socket for subscriptions.
     pub(super) async fn subscriptions(&self) -> RedisResult<PubSub> {
         match &self.0 {
-            Kind::Usual(client) => client.get_async_pubsub().await,
-            Kind::Named(tls, info) => {
+            Kind::Standard(client) => client.get_async_pubsub().await,
+            Kind::Pinned(tls, info) => {
                 let stream = encrypted(tls, info).await?;
                 PubSub::new(info.redis_settings(), stream).await
             }
@@ -81,11 +81,11 @@ async fn encrypted(
     info: &ConnectionInfo,
 ) -> RedisResult<TlsStream<TcpStream>> {
     let ConnectionAddr::TcpTls { host, port, .. } = info.addr() else {
-        let why = "certificates are named for a server without encryption";
+        let why = "certificates are configured for a server without TLS";
         return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)));
     };
     let server = ServerName::try_from(host.clone()).map_err(|_| {
-        RedisError::from((ErrorKind::InvalidClientConfig, "the host has no valid name"))
+        RedisError::from((ErrorKind::InvalidClientConfig, "the host name is invalid"))
     })?;
     let stream = TcpStream::connect((&**host, *port)).await?;
     stream.set_nodelay(true)?;
@@ -97,16 +97,16 @@ async fn encrypted(
     Ok(connector.connect(server, stream).await?)
 }
 
-/// Keep-alive and user time-out are off in the crate, which leaves a connection to a vanished server open for ever
-/// (redis-rs #404, #2277).
+/// The redis crate enables neither keep-alive nor the user time-out, so a connection to a vanished server would stay
+/// open for ever (redis-rs #404, #2277).
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new()
         .with_time(Duration::from_secs(5))
         .with_interval(Duration::from_secs(2))
 }
 
-/// Nagle's algorithm is on by default in this crate and costs a multiplexed connection half its
-/// throughput (redis-rs #2195).
+/// The redis crate leaves Nagle's algorithm on, which halves the throughput of a multiplexed connection
+/// (redis-rs #2195).
 fn tuned(info: ConnectionInfo) -> ConnectionInfo {
     let settings = TcpSettings::default()
         .set_nodelay(true)

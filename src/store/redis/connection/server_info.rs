@@ -1,4 +1,4 @@
-//! What a server says of itself when it is reached, and whether that will do.
+//! What a server reports about itself, and whether the service can use the server.
 
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, ServerErrorKind};
@@ -7,13 +7,13 @@ use tracing::{info, warn};
 use super::errors::store_error;
 use crate::store::StoreError;
 
-/// The oldest major version whose commands we use.
+/// The oldest supported major version.
 const OLDEST_MAJOR: u32 = 7;
 
-/// The only policy that never removes a key of ours.
+/// The only eviction policy that never removes a key of the service.
 const NO_EVICTION: &str = "noeviction";
 
-/// The part of `INFO` that matters to us. A server that hides some of it is taken at its word.
+/// Fields of `INFO`. `None` means that the server does not report the field, which is no reason to refuse the server.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ServerInfo {
     version: Option<String>,
@@ -24,6 +24,7 @@ pub(super) struct ServerInfo {
 }
 
 impl ServerInfo {
+    /// Reads `INFO`. A server that refuses the command gives empty fields.
     pub(super) async fn of(connection: &mut MultiplexedConnection) -> Result<Self, StoreError> {
         let info = redis::cmd("INFO");
         match info.query_async::<String>(connection).await {
@@ -40,7 +41,7 @@ impl ServerInfo {
         for (field, value) in info.lines().filter_map(|line| line.split_once(':')) {
             let value = value.trim_end();
             match field {
-                // Valkey gives a version of Redis too, the one it is compatible with.
+                // Valkey reports here the version of Redis that it is compatible with.
                 "redis_version" => server_info.version = Some(value.to_owned()),
                 "role" => server_info.role = Some(value.to_owned()),
                 "loading" => server_info.loading = value == "1",
@@ -52,7 +53,7 @@ impl ServerInfo {
         server_info
     }
 
-    /// Fails where the server cannot do what we need now; that may change.
+    /// Fails while the server loads its data or is a replica.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let why = match &self.role {
             _ if self.loading => "it is loading its data",
@@ -62,8 +63,7 @@ impl ServerInfo {
         Err(StoreError::Unreachable(why.to_owned()))
     }
 
-    /// Logs that the server was reached, and what its operator should change, once for each run of
-    /// a server.
+    /// Logs that the server was reached. Warns of its configuration once for each run of a server.
     pub(super) fn log(&self, before: &Self) {
         let version = self.version.as_deref().unwrap_or("unknown");
         info!(version, "redis reached");
@@ -73,13 +73,15 @@ impl ServerInfo {
         if let Some(policy) = self.eviction.as_deref().filter(|each| *each != NO_EVICTION) {
             warn!(
                 policy,
-                "redis may evict keys, and with them users who are online; \
-                 set maxmemory-policy to noeviction"
+                "redis may evict keys of online users; set maxmemory-policy to noeviction"
             );
         }
         let major = self.version.as_deref().and_then(major);
         if major.is_some_and(|major| major < OLDEST_MAJOR) {
-            warn!(version, "redis is older than 7.0, which the service needs");
+            warn!(
+                version,
+                "redis is older than 7.0, the oldest supported version"
+            );
         }
     }
 }
@@ -94,9 +96,9 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever else a server says of itself, and in whatever order.
+        /// The server reports other fields too, in any order.
         #[test]
-        fn what_matters_is_found_among_the_rest(
+        fn the_needed_fields_are_found_among_others(
             version in "[0-9]{1,3}(\\.[0-9]{1,3}){0,2}",
             replica: bool,
             loading: bool,
@@ -113,9 +115,9 @@ mod tests {
             prop_assert_eq!(server_info.version.as_deref().and_then(major), first);
         }
 
-        /// A server that says nothing which speaks against it is taken at its word.
+        /// A server that does not report a field is accepted.
         #[test]
-        fn only_a_replica_or_a_server_that_loads_is_refused(
+        fn only_a_replica_and_a_loading_server_are_refused(
             info in "\\PC{0,40}|((role|loading|run_id|maxmemory_policy|redis_version):(slave|master|0|1|\\PC{0,4}) ?\\r?\\n){0,6}",
         ) {
             let last = |field: &str| {
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_that_has_loaded_will_do() {
+    fn a_loaded_primary_is_accepted() {
         let info = "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n# Replication\r\nrole:master\r\nloading:0\r\n";
         let server_info = ServerInfo::read(info);
         assert_eq!(server_info.version.as_deref(), Some("7.0.15"));
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_compared_by_its_major_part() {
+    fn the_major_version_is_the_first_number() {
         assert_eq!(major("6.2.14"), Some(6));
         assert_eq!(major("10.0.0"), Some(10));
         assert_eq!(major("unknown"), None);
