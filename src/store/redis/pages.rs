@@ -1,4 +1,4 @@
-//! Everyone announced, page by page.
+//! Pages of the announced users and of the online users.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,11 @@ use crate::model::UserId;
 use crate::model::{Page, PageCursor};
 use crate::store::StoreError;
 
-/// How many users an index has at most that is read whole for each page of a listing.
+/// The maximum size of a deadline index that is read whole for each page.
 const SMALL_INDEX: usize = 1_000;
 
-/// How many steps of the iteration a page takes at most. Each step gives out about as many users as
-/// are asked for, so a page is full after a few, and shorter where the index has many gaps.
+/// The maximum number of `ZSCAN` calls for a page. Each returns about as many users as requested, so a page is full
+/// after a few, unless the index has many gaps.
 const PAGE_STEPS: usize = 32;
 
 impl RedisStore {
@@ -29,9 +29,10 @@ impl RedisStore {
         Ok(page.only(online))
     }
 
-    /// A small index is read whole and paged in the order of its ids. A large one is iterated with
-    /// `ZSCAN`, which gives out every member that stays, but in batches of about `limit`: who is
-    /// too many for a page is carried over in the cursor.
+    /// A page of the announced users.
+    ///
+    /// A small index is read whole and paged in the order of the ids. A large one is iterated with `ZSCAN`, which returns
+    /// every member that stays, in batches of about `limit`. Users that do not fit into the page are in the cursor.
     pub(in crate::store) async fn announced_page(
         &self,
         cursor: &PageCursor,
@@ -52,9 +53,10 @@ impl RedisStore {
             .await
     }
 
+    /// All users of the index; `None` if the index is large.
     async fn small_index(&self) -> Result<Option<Vec<UserId>>, StoreError> {
         let mut zrange = redis::cmd("ZRANGE");
-        // One more than that, and the member that is no user.
+        // One more than a small index has, and the member '' that is no user.
         zrange.arg(&self.keys.deadlines).arg(0).arg(SMALL_INDEX + 1);
         let users: Vec<Value> = self.connections.query_idempotent(&zrange).await?;
         let users = user_ids(users)?;

@@ -1,4 +1,4 @@
-//! PingBatcher that are asked for at the same time travel together: one write, one read.
+//! Sends concurrent pings together: one write and one read for a batch.
 
 use std::mem;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use super::scripts::Scripts;
 use crate::model::{UserId, millis};
 use crate::store::StoreError;
 
-/// How many pings one script extends at most: it holds Redis for about half a millisecond.
+/// The maximum number of pings of one script call, which blocks Redis for about half a millisecond.
 const SCRIPT_PINGS: usize = 256;
 
-/// `EVALSHA`, digest and number of keys before the keys, number of the grant and TTL after them.
+/// The arguments of a script call beside its keys: `EVALSHA`, digest, number of keys, number of the grant, TTL.
 const OTHER_ARGUMENTS: usize = 5;
 
-/// Room for these arguments.
+/// An upper bound of the bytes of these arguments.
 const OTHER_BYTES: usize = 96;
 
-/// How often others have their turn to join a ping that waits; without a bound it might never leave.
-const MOST_TURNS: usize = 8;
+/// How often a batch yields so that other pings can join. Without a bound, a batch might never be sent.
+const MAX_TURNS: usize = 8;
 
-/// Gathers the pings that wait to be sent.
+/// Gathers pings into batches and sends them.
 #[derive(Debug)]
 pub(super) struct PingBatcher {
     connections: Arc<Connections>,
@@ -39,28 +39,28 @@ pub(super) struct PingBatcher {
     keys: Keys,
     scripts: Arc<Scripts>,
     grant: Arc<Grant>,
-    /// In milliseconds, as Redis reads it.
+    /// In milliseconds, as the argument of a command.
     ttl: String,
-    waiting: Mutex<Waiting>,
+    next: Mutex<Batch>,
 }
 
-/// PingBatcher in the order of their coming.
+/// Pings in the order of their arrival.
 #[derive(Debug, Default)]
-struct Waiting {
-    /// The users' keys, one after the other.
-    names: String,
+struct Batch {
+    /// The keys of the users, one after another.
+    keys: String,
     pings: Vec<Ping>,
 }
 
 #[derive(Debug)]
 struct Ping {
-    /// Where the user's key ends among the names.
+    /// Where the key of the user ends in the keys of the batch.
     end: usize,
     answer: oneshot::Sender<Result<bool, StoreError>>,
 }
 
 impl PingBatcher {
-    /// PingBatcher over `connections` that make the keys of users live for `ttl`.
+    /// A batcher whose pings go over `connections` and extend keys by `ttl`.
     pub(super) fn new(
         connections: &Arc<Connections>,
         load_shedder: &Arc<LoadShedder>,
@@ -76,12 +76,12 @@ impl PingBatcher {
             scripts: Arc::clone(scripts),
             grant: Arc::clone(grant),
             ttl: millis(ttl).to_string(),
-            waiting: Mutex::default(),
+            next: Mutex::default(),
         }
     }
 
-    /// The same, over another connections.
-    pub(super) fn over(&self, connections: &Arc<Connections>) -> Self {
+    /// Another batcher whose pings go over `connections`.
+    pub(super) fn with_connections(&self, connections: &Arc<Connections>) -> Self {
         Self {
             connections: Arc::clone(connections),
             load_shedder: Arc::clone(&self.load_shedder),
@@ -89,86 +89,86 @@ impl PingBatcher {
             scripts: Arc::clone(&self.scripts),
             grant: Arc::clone(&self.grant),
             ttl: self.ttl.clone(),
-            waiting: Mutex::default(),
+            next: Mutex::default(),
         }
     }
 
-    /// Makes the key of `user` live for another TTL, if it says that the unnamed connection is the
-    /// only one and has our grant, and returns whether it does.
+    /// Extends the key of `user` by the TTL, and returns true, if the key shows that the unnamed connection is the only
+    /// one and has the grant of this instance.
     ///
-    /// It ends in time or is refused at once, as the calls that pass the load_shedder.
+    /// Fails after [`CALL_TIMEOUT`] at the latest, and at once where too many calls wait.
     pub(super) async fn extend(self: &Arc<Self>, user: &UserId) -> Result<bool, StoreError> {
         let (answer, answered) = oneshot::channel();
         let is_first = {
-            let mut waiting = self.waiting.lock();
-            self.load_shedder.check_room(waiting.pings.len())?;
-            self.keys.push_user(&mut waiting.names, user);
-            let end = waiting.names.len();
-            waiting.pings.push(Ping { end, answer });
-            waiting.pings.len() == 1
+            let mut batch = self.next.lock();
+            self.load_shedder.check_room(batch.pings.len())?;
+            self.keys.push_user(&mut batch.keys, user);
+            let end = batch.keys.len();
+            batch.pings.push(Ping { end, answer });
+            batch.pings.len() == 1
         };
         if is_first {
-            // A task of its own, since the client of the first may hang up before the others'.
+            // A separate task, because the client of the first ping may disconnect before the others.
             tokio::spawn(Arc::clone(self).send());
         }
         let gone = |_| StoreError::Unreachable("the ping was not sent".to_owned());
         answered.await.map_err(gone)?
     }
 
-    /// Lets all requests that have arrived by now have their turn to join, and again until that brings nobody more.
+    /// Yields until no more pings join the batch.
     async fn gather(&self) {
         let mut joined = 0;
-        for _ in 0..MOST_TURNS {
+        for _ in 0..MAX_TURNS {
             yield_now().await;
-            let before = mem::replace(&mut joined, self.waiting.lock().pings.len());
+            let before = mem::replace(&mut joined, self.next.lock().pings.len());
             if joined == before {
                 return;
             }
         }
     }
 
-    /// Sends everyone who waits.
+    /// Sends the batch.
     async fn send(self: Arc<Self>) {
         self.gather().await;
-        let (waiting, places) = {
-            let mut waiting = self.waiting.lock();
-            // Counted before another may join, so that everyone who waits is seen by whoever comes.
-            let places = self.load_shedder.count(waiting.pings.len());
-            (mem::take(&mut *waiting), places)
+        let (batch, waiting) = {
+            let mut batch = self.next.lock();
+            // Counted under the lock, so that a new ping sees every waiting one.
+            let waiting = self.load_shedder.count(batch.pings.len());
+            (mem::take(&mut *batch), waiting)
         };
-        let commands = self.commands(&waiting);
+        let commands = self.commands(&batch);
         let sent = self
             .connections
             .scripts_idempotent(&commands, &self.scripts.extend);
         let answered = timeout(CALL_TIMEOUT, sent).await;
         let answered = answered.unwrap_or_else(|_| Err(StoreError::too_slow()));
         if answered.is_ok() {
-            places.answered();
+            waiting.answered();
         }
-        let mut pings = waiting.pings.into_iter();
+        let mut pings = batch.pings.into_iter();
         for script in 0..commands.len() {
-            let batch = pings.by_ref().take(SCRIPT_PINGS);
+            let part = pings.by_ref().take(SCRIPT_PINGS);
             let missed = match &answered {
                 Ok(answers) => answers.get(script).cloned().unwrap_or_else(cut_short),
                 Err(error) => Err(error.clone()),
             };
-            tell(batch, missed.and_then(missed_places));
+            answer(part, missed.and_then(missed_indices));
         }
     }
 
-    /// A script for each batch of the pings that wait.
-    fn commands(&self, waiting: &Waiting) -> Pipeline {
+    /// A script call for every [`SCRIPT_PINGS`] pings of the batch.
+    fn commands(&self, batch: &Batch) -> Pipeline {
         let number = self.grant.number();
         let digest = self.scripts.extend.get_hash();
-        let mut commands = Pipeline::with_capacity(waiting.pings.len().div_ceil(SCRIPT_PINGS));
+        let mut commands = Pipeline::with_capacity(batch.pings.len().div_ceil(SCRIPT_PINGS));
         let mut start = 0;
-        for batch in waiting.pings.chunks(SCRIPT_PINGS) {
-            let end = batch.last().map_or(start, |last| last.end);
+        for part in batch.pings.chunks(SCRIPT_PINGS) {
+            let end = part.last().map_or(start, |last| last.end);
             let bytes = OTHER_BYTES + end - start;
-            let mut command = Cmd::with_capacity(OTHER_ARGUMENTS + batch.len(), bytes);
-            command.arg("EVALSHA").arg(digest).arg(batch.len());
-            for ping in batch {
-                command.arg(&waiting.names[start..ping.end]);
+            let mut command = Cmd::with_capacity(OTHER_ARGUMENTS + part.len(), bytes);
+            command.arg("EVALSHA").arg(digest).arg(part.len());
+            for ping in part {
+                command.arg(&batch.keys[start..ping.end]);
                 start = ping.end;
             }
             command.arg(number).arg(&self.ttl);
@@ -179,22 +179,22 @@ impl PingBatcher {
 }
 
 fn cut_short<T>() -> Result<T, StoreError> {
-    Err(unexpected("an answer cut short"))
+    Err(unexpected("an incomplete reply"))
 }
 
-/// Reads the answer of `extend.lua`: who missed, by their places from 1, in order.
-fn missed_places(answer: Value) -> Result<Vec<usize>, StoreError> {
+/// Reads the reply of `extend.lua`: the indices, from 1 and in order, of the keys that were not extended.
+fn missed_indices(answer: Value) -> Result<Vec<usize>, StoreError> {
     Vec::from_redis_value(answer).map_err(unexpected)
 }
 
-/// Tells each ping of a batch whether it extended the key.
-fn tell(batch: impl Iterator<Item = Ping>, missed: Result<Vec<usize>, StoreError>) {
+/// Answers each ping of a script call.
+fn answer(batch: impl Iterator<Item = Ping>, missed: Result<Vec<usize>, StoreError>) {
     for (place, ping) in (1..).zip(batch) {
         let extended = match &missed {
             Ok(missed) => Ok(missed.binary_search(&place).is_err()),
             Err(error) => Err(error.clone()),
         };
-        // Whoever does not wait any more has hung up.
+        // This fails if the client of the ping has disconnected.
         let _ = ping.answer.send(extended);
     }
 }
@@ -208,7 +208,7 @@ mod tests {
     use crate::store::redis::connection::{Channels, Endpoint};
     use crate::store::redis::load_shedder::MAX_WAITING;
 
-    /// PingBatcher to a server that nobody ever connected.
+    /// A batcher whose server is never connected.
     fn pings() -> Arc<PingBatcher> {
         let url = "redis://127.0.0.1:1".parse().expect("an address");
         let endpoint = Endpoint::new(&url, None).expect("an endpoint");
@@ -232,25 +232,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ping_leaves_although_others_join_at_every_turn() {
+    async fn a_batch_is_sent_although_pings_keep_joining() {
         let pings = pings();
         let joining = async {
             loop {
                 let (end, (answer, _)) = (0, oneshot::channel());
-                pings.waiting.lock().pings.push(Ping { end, answer });
+                pings.next.lock().pings.push(Ping { end, answer });
                 yield_now().await;
             }
         };
         tokio::select! {
             () = joining => {}
             () = pings.gather() => {}
-            () = tokio::time::sleep(Duration::from_secs(5)) => panic!("it still waits"),
+            () = tokio::time::sleep(Duration::from_secs(5)) => panic!("the batch was not sent"),
         }
     }
 
-    // Time stands still until all have come, however long that takes: in a silence fewer are let in.
+    // The clock is paused until all calls have arrived, because a silent store admits fewer.
     #[tokio::test(start_paused = true)]
-    async fn a_crowd_of_pings_is_bounded_even_if_it_comes_at_once() {
+    async fn pings_beyond_the_maximum_are_refused() {
         let pings = pings();
         let mut calls = JoinSet::new();
         for _ in 0..MAX_WAITING + 100 {
@@ -270,14 +270,14 @@ mod tests {
     #[tokio::test]
     async fn each_key_is_sent_once_and_in_order() {
         let pings = pings();
-        let mut waiting = Waiting::default();
+        let mut batch = Batch::default();
         for user in 0..SCRIPT_PINGS + 2 {
             let user = UserId::new(&format!("user-{user}")).expect("an id");
-            pings.keys.push_user(&mut waiting.names, &user);
-            let (end, (answer, _)) = (waiting.names.len(), oneshot::channel());
-            waiting.pings.push(Ping { end, answer });
+            pings.keys.push_user(&mut batch.keys, &user);
+            let (end, (answer, _)) = (batch.keys.len(), oneshot::channel());
+            batch.pings.push(Ping { end, answer });
         }
-        let packed = pings.commands(&waiting).get_packed_pipeline();
+        let packed = pings.commands(&batch).get_packed_pipeline();
         let packed = String::from_utf8(packed).expect("text");
         let sent = packed
             .lines()
@@ -288,10 +288,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_ping_hears_of_its_own_place() {
+    async fn each_ping_gets_its_own_answer() {
         let (answers, heard): (Vec<_>, Vec<_>) = (0..4).map(|_| oneshot::channel()).unzip();
         let batch = answers.into_iter().map(|answer| Ping { end: 0, answer });
-        tell(batch, Ok(vec![2, 4]));
+        answer(batch, Ok(vec![2, 4]));
         let mut extended = Vec::new();
         for heard in heard {
             extended.push(heard.await.expect("told").expect("answered"));

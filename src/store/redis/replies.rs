@@ -69,7 +69,7 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
 }
 
 /// Reads the answer of `touch.lua`, for a user who may have `most` connections.
-pub(super) fn touched(answer: Vec<Value>, most: u32) -> Result<Connected, StoreError> {
+pub(super) fn connected(answer: Vec<Value>, most: u32) -> Result<Connected, StoreError> {
     let mut values = answer.into_iter();
     let outcome: String = take(&mut values)?;
     let became_online = match &*outcome {
@@ -243,7 +243,7 @@ mod tests {
         fn no_answer_makes_it_panic(answer in vec(anything(), 0..12)) {
             let users = [UserId::new("a").expect("an id")];
             let _ = (due(answer.clone()), user_state(answer.clone()), counted(answer.clone()));
-            let _ = touched(answer.clone(), 1);
+            let _ = connected(answer.clone(), 1);
             let found = announced(answer.clone(), &users);
             prop_assert!(found.is_err() || answer.len() >= 2);
             let _ = answer.iter().cloned().map(deadline).collect::<Vec<_>>();
@@ -280,7 +280,7 @@ mod tests {
             outcome in "entered|stayed|closed|full|[a-z]{0,8}",
             deadline in 0..=i64::MAX.cast_unsigned(),
         ) {
-            let read = touched(vec![text(&outcome), number(deadline)], 7);
+            let read = connected(vec![text(&outcome), number(deadline)], 7);
             let is_open = |became_online| Connected {
                 became_online,
                 expires_at: Timestamp::from_millis(deadline),

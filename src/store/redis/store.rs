@@ -18,26 +18,26 @@ use crate::model::{Announced, Closing, Connected, Disconnected, History, UserSta
 use crate::model::{ConnectionId, Position, Timestamp, UserId, millis};
 use crate::store::{Lifetimes, SHORTEST_OUTAGE, StoreError};
 
-/// How many due users a count looks at in one step.
+/// How many due users one step of a count checks.
 const COUNT_STEP: usize = 1_000;
 
-/// How many due users a count looks at in all. After a long outage more may be due for a few
-/// seconds; of these as many are taken to be gone as of those looked at.
-const COUNT_LOOKS: usize = 50 * COUNT_STEP;
+/// How many due users a count checks at most. More users are due only for some seconds after a long outage. The count
+/// then assumes the same share of offline users among the rest.
+const COUNT_MAX: usize = 50 * COUNT_STEP;
 
-/// Whether a connection may come back shortly after it was closed.
+/// How a connection is opened or refreshed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
-    /// Opens it again.
+    /// Also opens a connection that was closed a moment ago.
     Connect,
-    /// Is refused, since it may have been sent before.
+    /// Is refused for a connection that was closed a moment ago, because the ping may have been sent before.
     Ping,
 }
 
-/// Room for the key of a user whose id has the usual length; a longer one makes a command grow.
+/// The usual size of the key of a user. Longer keys make a command reallocate.
 const USER_KEY_BYTES: usize = 48;
 
-/// A store in Redis 7.0 or newer, or a compatible server.
+/// A store in Redis 7.0 or newer, or in a compatible server.
 #[derive(Clone, Debug)]
 pub struct RedisStore {
     pub(super) connections: Arc<Connections>,
@@ -51,7 +51,8 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Prepares the store; nothing is connected before [`super::Store::supervise`] is polled.
+    /// A store that connects when [`Store::supervise`](crate::store::Store::supervise) is polled. Fails where a setting is
+    /// invalid.
     pub fn open(config: &Config, url: &RedisUrl) -> Result<Self, InvalidSetting> {
         let authorities = config.redis.ca_file.as_deref().map(|file| {
             std::fs::read(file).map_err(|error| {
@@ -89,17 +90,17 @@ impl RedisStore {
         })
     }
 
-    /// The same store by a connections of its own. Who waits for either counts against the same bound.
+    /// The same store with a connection of its own. All share one load shedder.
     pub(in crate::store) fn with_own_connection(&self) -> Self {
         let connections = Arc::new(self.connections.with_own_connection());
         Self {
-            pings: Arc::new(self.pings.over(&connections)),
+            pings: Arc::new(self.pings.with_connections(&connections)),
             connections,
             ..self.clone()
         }
     }
 
-    /// Runs a caller's `call` for at most [`CALL_TIMEOUT`], or refuses it at once where too many wait.
+    /// Runs `call` for at most 1.6 s. Fails at once where too many calls wait.
     pub(in crate::store) async fn with_deadline<T>(
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
@@ -111,8 +112,8 @@ impl RedisStore {
         self.connections.supervise().await;
     }
 
-    /// Asks for a write, which is refused where `PING` is not: by a replica, or without memory.
-    /// `SETRANGE` of nothing changes nothing, and makes no key that is not there.
+    /// Sends a write command, because a replica and a server without memory accept `PING` but refuse writes. `SETRANGE` of
+    /// an empty value neither changes nor creates a key.
     pub(in crate::store) async fn check(&self) -> Result<(), StoreError> {
         let mut setrange = redis::cmd("SETRANGE");
         setrange.arg(&self.keys.epoch).arg(0).arg("");
@@ -123,8 +124,8 @@ impl RedisStore {
         Subscription::open(&self.connections.subscription, &self.keys).await
     }
 
-    /// Extends the user's key where that is the whole ping: the connection is the unnamed one, the
-    /// user has no other, and it has the grant of this instance. The key says all that.
+    /// Extends only the key of the user if it shows that this is enough: the connection is the unnamed one, the user has
+    /// no other, and it has the grant of this instance. Else runs the script for connects and pings.
     pub(in crate::store) async fn ping(
         &self,
         user: &UserId,
@@ -132,18 +133,18 @@ impl RedisStore {
     ) -> Result<Connected, StoreError> {
         let began = Instant::now();
         if connection.is_unnamed() && self.grant.number() != 0 {
-            // The answer names no time; promise no more than from before it was asked for.
-            let asked = self.now();
+            // The reply has no time. A deadline from before the request promises no more than Redis keeps.
+            let sent_at = self.now();
             if self.pings.extend(user).await? {
                 return Ok(Connected {
                     became_online: false,
-                    expires_at: asked.plus(self.lifetimes.ttl),
+                    expires_at: sent_at.plus(self.lifetimes.ttl),
                 });
             }
         }
-        // In a place of its own, since nearly every ping does without and is not to carry its size.
-        let touch = self.touch(user, connection, Call::Ping);
-        Box::pin(self.load_shedder.run_until(began + CALL_TIMEOUT, touch)).await
+        // Boxed, because few pings need this future and all others would carry its size.
+        let call = self.connect_or_ping(user, connection, Call::Ping);
+        Box::pin(self.load_shedder.run_until(began + CALL_TIMEOUT, call)).await
     }
 
     pub(in crate::store) async fn connect(
@@ -151,16 +152,16 @@ impl RedisStore {
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<Connected, StoreError> {
-        self.touch(user, connection, Call::Connect).await
+        self.connect_or_ping(user, connection, Call::Connect).await
     }
 
-    async fn touch(
+    async fn connect_or_ping(
         &self,
         user: &UserId,
         connection: &ConnectionId,
-        call: Call,
+        kind: Call,
     ) -> Result<Connected, StoreError> {
-        let most = self.lifetimes.user_connections;
+        let limit = self.lifetimes.user_connections;
         let mut touch = self.about_connections(&self.scripts.touch);
         touch
             .key(self.keys.user(user))
@@ -170,12 +171,12 @@ impl RedisStore {
         touch
             .arg(user.as_str())
             .arg(connection.as_str())
-            .arg(match call {
+            .arg(match kind {
                 Call::Connect => "connect",
                 Call::Ping => "ping",
             })
-            .arg(most);
-        replies::touched(self.connections.script(&touch).await?, most)
+            .arg(limit);
+        replies::connected(self.connections.script(&touch).await?, limit)
     }
 
     pub(in crate::store) async fn disconnect(
@@ -231,22 +232,22 @@ impl RedisStore {
         Ok(values.iter().map(|value| *value != Value::Nil).collect())
     }
 
-    /// Counts the index, and looks at those due one by one: after an outage these may be many.
+    /// The number of announced users, without the due users that are offline.
     pub(in crate::store) async fn count(&self) -> Result<u64, StoreError> {
-        let (mut looked_at, mut gone) = (0, 0);
+        let (mut checked, mut gone) = (0, 0);
         loop {
             let mut count = self.announcing(&self.scripts.count);
-            count.arg(looked_at).arg(COUNT_STEP);
+            count.arg(checked).arg(COUNT_STEP);
             let answer: Vec<Value> = self.connections.script(&count).await?;
             let counted = replies::counted(answer)?;
             let online = self.online_among(&counted.look_at).await?;
             gone += online.iter().filter(|online| !**online).count() as u64;
-            looked_at += COUNT_STEP as u64;
-            if looked_at >= counted.due {
+            checked += COUNT_STEP as u64;
+            if checked >= counted.due {
                 return Ok(counted.announced.saturating_sub(gone));
             }
-            if looked_at >= COUNT_LOOKS as u64 {
-                let gone = u128::from(gone) * u128::from(counted.due) / u128::from(looked_at);
+            if checked >= COUNT_MAX as u64 {
+                let gone = u128::from(gone) * u128::from(counted.due) / u128::from(checked);
                 let gone = u64::try_from(gone).unwrap_or(u64::MAX);
                 return Ok(counted.announced.saturating_sub(gone));
             }
@@ -285,7 +286,7 @@ impl RedisStore {
         replies::history(self.connections.script(&read).await?)
     }
 
-    /// An invocation with the keys and arguments that the prelude of every script reads.
+    /// An invocation with the keys and arguments of `announce.lua`, the prelude of all scripts.
     pub(super) fn announcing<'a>(&self, script: &'a redis::Script) -> ScriptInvocation<'a> {
         let mut invocation = script.prepare_invoke();
         invocation
@@ -302,7 +303,7 @@ impl RedisStore {
         invocation
     }
 
-    /// An invocation with what the prelude of the scripts about connections reads as well.
+    /// An invocation with the keys and arguments of the preludes `announce.lua` and `connections.lua`.
     pub(super) fn about_connections<'a>(&self, script: &'a redis::Script) -> ScriptInvocation<'a> {
         let mut invocation = self.announcing(script);
         invocation.key(&self.keys.swept).key(&self.keys.outages);
@@ -310,7 +311,7 @@ impl RedisStore {
         invocation
     }
 
-    /// Redis's clock, as well as this instance knows it.
+    /// The clock of Redis as this instance estimates it.
     pub(in crate::store) fn now(&self) -> Timestamp {
         self.clock.now()
     }

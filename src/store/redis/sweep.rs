@@ -1,4 +1,4 @@
-//! A sweep: the living are re-armed to their own deadline, the gone are announced or held.
+//! A sweep: due users that are alive are re-armed, and the departures of the others are announced or held.
 
 use std::time::Duration;
 
@@ -10,30 +10,33 @@ use super::store::RedisStore;
 use crate::model::{Timestamp, UserId, millis};
 use crate::store::{SWEEP_BATCH, StoreError, Swept};
 
-/// How far ahead of its deadline a user is looked at; longer than the time between two sweeps, so
-/// that a deadline which pings moved is known before it comes.
+/// How long before the deadline in the index a sweep looks at a user. This is longer than the time between two sweeps,
+/// so a sweep learns of pings before the deadline that the index has.
 const SWEEP_AHEAD: Duration = Duration::from_millis(400);
 
-/// From so many overdue users on, an instance takes one batch of them at random.
+/// With at least this many overdue users, an instance takes a random batch of them.
 const SEVERAL_BATCHES: u64 = 3 * SWEEP_BATCH as u64;
 
-/// For how long a deadline that came nearer is noted, as `connections.lua` says. A deadline that
-/// was read longer ago is written down all the same, and then everyone is looked at again.
+/// How long the stream of shortened deadlines keeps an entry; `NOTED_FOR` in `connections.lua`. If a deadline was read
+/// longer ago, it is written all the same, and a recheck of all users follows.
 const NOTED_FOR: Duration = Duration::from_secs(5);
 
-/// How many users a recheck looks at in one step, and how many steps a sweep makes: with a sweep
-/// each 100 ms, a million users take less than a minute.
+/// How many users one step of a recheck reads, and how many steps a sweep makes. With a sweep every 100 ms, a recheck of
+/// a million users takes less than a minute.
 const RECHECK_STEP: usize = 500;
 const RECHECK_STEPS: usize = 4;
 
-/// A user who lives: until when, and the fraction of its score, which names a grant.
-struct Living<'a> {
+/// A due user that is alive.
+struct Alive<'a> {
     user: &'a UserId,
+    /// In milliseconds.
     deadline: u64,
+    /// The fraction of the score in the index, which names a grant.
     fraction: f64,
 }
 
 impl RedisStore {
+    /// Sweeps once. Fails where nothing was announced.
     pub(in crate::store) async fn sweep(&self) -> Result<Swept, StoreError> {
         let mut begin = self.about_connections(&self.scripts.due);
         begin.key(&self.keys.recheck).key(&self.keys.shortened);
@@ -71,15 +74,15 @@ impl RedisStore {
             .query_idempotent(&self.batch(due, ahead))
             .await?;
         let (users, fractions): (Vec<_>, Vec<_>) = replies::scored(members)?.into_iter().unzip();
-        // Another instance may have swept them in between.
+        // Another instance may have swept the users since.
         if users.is_empty() {
             return Ok((Vec::new(), Ok(())));
         }
-        let (mut gone, mut living) = (Vec::new(), Vec::new());
+        let (mut gone, mut alive) = (Vec::new(), Vec::new());
         let deadlines = self.deadlines(&users).await?;
         for ((user, fraction), deadline) in users.iter().zip(fractions).zip(deadlines) {
             match deadline {
-                Some(deadline) => living.push(Living {
+                Some(deadline) => alive.push(Alive {
                     user,
                     deadline,
                     fraction,
@@ -87,14 +90,14 @@ impl RedisStore {
                 None => gone.push(user),
             }
         }
-        // The gone first, since they are who is waited for, and whatever becomes of the living.
+        // Departures are urgent, and independent of the re-arm.
         let (lateness_ms, rearmed) =
-            tokio::join!(self.announce(&gone), self.rearm(&living, due.now));
+            tokio::join!(self.announce(&gone), self.rearm(&alive, due.now));
         Ok((lateness_ms?, rearmed))
     }
 
-    /// Reads the first of those who are due or, where several batches wait, any one of these: after an outage
-    /// all instances catch up, and each would look at everyone if all began with the first.
+    /// The command that reads the first batch of due users. If several batches are overdue, the batch is a random one:
+    /// after an outage all instances catch up, and each would read all batches if every instance began with the first.
     fn batch(&self, due: &Due, ahead: Timestamp) -> Cmd {
         let batch = SWEEP_BATCH as u64;
         let mut read = redis::cmd("ZRANGE");
@@ -110,21 +113,22 @@ impl RedisStore {
         read
     }
 
-    /// Re-arms the living to their deadlines, which were read at `since` or later.
+    /// Writes the deadlines of users into the index; the deadlines were read at `since` or later.
     ///
-    /// Nearly everyone who is due is alive, so this does no more for each than it must, by plain
-    /// commands. Between reading a deadline and writing it down, a ping may move it away, for which
-    /// the user is looked at again; the user may be gone and held, whose time is later, so `GT`
-    /// leaves it alone; and a connection that was closed or got another grant may bring the deadline
-    /// nearer, which is amended in the same step as it is written.
-    async fn rearm(&self, living: &[Living<'_>], since: Timestamp) -> Result<(), StoreError> {
-        if living.is_empty() {
+    /// Nearly all due users are alive, so this uses one plain command for all of them. A deadline may change between its
+    /// read and this write:
+    ///
+    /// - A ping extends it. Then a later sweep looks at the user again.
+    /// - The departure of the user is held until a later time. `GT` keeps that time.
+    /// - A disconnect or another grant shortens it. `apply_shortened.lua` corrects that in the same transaction.
+    async fn rearm(&self, alive: &[Alive<'_>], since: Timestamp) -> Result<(), StoreError> {
+        if alive.is_empty() {
             return Ok(());
         }
         let mut rearm = redis::cmd("ZADD");
         rearm.arg(&self.keys.deadlines).arg("XX").arg("GT");
-        for each in living {
-            // A time in milliseconds and 4,096ths of one have their place in a double.
+        for each in alive {
+            // A double holds a time in milliseconds plus a fraction in 4,096ths exactly.
             let score = each.deadline as f64 + each.fraction;
             rearm.arg(score).arg(each.user.as_str());
         }
@@ -138,7 +142,7 @@ impl RedisStore {
         self.connections.transaction(&step).await
     }
 
-    /// Until when each of `users` lives, in milliseconds, or `None` for whoever does not.
+    /// The deadline of each of `users` in milliseconds; `None` for a user that is not online.
     async fn deadlines(&self, users: &[UserId]) -> Result<Vec<Option<u64>>, StoreError> {
         let mut read = redis::Pipeline::with_capacity(users.len());
         for user in users {
@@ -154,7 +158,7 @@ impl RedisStore {
             .collect()
     }
 
-    /// Announces those of `users` who are gone or holds their departure, and returns how late.
+    /// Announces or holds the departures of `users`. Returns the lateness of each announced departure.
     async fn announce(&self, users: &[&UserId]) -> Result<Vec<u64>, StoreError> {
         if users.is_empty() {
             return Ok(Vec::new());
@@ -171,9 +175,8 @@ impl RedisStore {
         self.connections.script(&sweep).await
     }
 
-    /// Goes on with the recheck of everyone that follows when the clock was set back, from `place`
-    /// of the iteration on. Several instances may repeat a part; none is left out, because a part is
-    /// done before the place moves on.
+    /// Continues the recheck of all users, which follows when the clock was set back, from `place` of the iteration on.
+    /// Several instances may repeat a part. No part is left out, because the place is written after the part is done.
     async fn recheck(&self, mut place: u64) -> Result<(), StoreError> {
         for _ in 0..RECHECK_STEPS {
             let mut zscan = redis::cmd("ZSCAN");
