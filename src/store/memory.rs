@@ -83,9 +83,9 @@ impl MemoryStore {
     ) -> Result<Connected, Refusal> {
         let mut state = self.state.lock();
         let now = self.now();
-        let touched = self.touch(&mut state, grant, user, connection, now)?;
+        let connected = self.connect_or_ping(&mut state, grant, user, connection, now)?;
         state.closed.open(user, connection);
-        Ok(touched)
+        Ok(connected)
     }
 
     pub(super) fn ping(
@@ -101,10 +101,10 @@ impl MemoryStore {
         if !is_known && state.closed.contains(user, connection, now) {
             return Err(Refusal::ConnectionClosed);
         }
-        self.touch(&mut state, self.lifetimes.grant(), user, connection, now)
+        self.connect_or_ping(&mut state, self.lifetimes.grant(), user, connection, now)
     }
 
-    fn touch(
+    fn connect_or_ping(
         &self,
         state: &mut State,
         grant: Grant,
@@ -114,7 +114,7 @@ impl MemoryStore {
     ) -> Result<Connected, Refusal> {
         state.outages.notice(now);
         let expires_at = now.plus(grant.ttl());
-        let touched = Connection {
+        let refreshed = Connection {
             id: connection.clone(),
             deadline: expires_at,
             grant,
@@ -124,14 +124,14 @@ impl MemoryStore {
                 let most = self.lifetimes.user_connections;
                 presence
                     .connections
-                    .touch(touched, most, now, &state.outages)?;
+                    .refresh(refreshed, most, now, &state.outages)?;
                 if !state.announced.is_settled(user) {
                     state.announced.settle(user, now, &state.outages);
                 }
                 false
             }
             None => {
-                state.announced.enter(user, touched);
+                state.announced.enter(user, refreshed);
                 // From now on the connections tell.
                 state.last_seen.forget(user);
                 self.announce(state, user.clone(), now, Transition::Online);

@@ -80,15 +80,15 @@ impl Connections {
     }
 
     /// Opens or refreshes a connection, unless `most` others are alive already.
-    pub(super) fn touch(
+    pub(super) fn refresh(
         &mut self,
-        touched: Connection,
+        refreshed: Connection,
         most: u32,
         now: Timestamp,
         outages: &Outages,
     ) -> Result<(), Refusal> {
-        if let Some(known) = self.each.iter_mut().find(|each| each.id == touched.id) {
-            *known = touched;
+        if let Some(known) = self.each.iter_mut().find(|each| each.id == refreshed.id) {
+            *known = refreshed;
             return Ok(());
         }
         self.forget_ended(now, outages);
@@ -101,7 +101,7 @@ impl Connections {
             let first = first.ok_or(Refusal::TooManyConnections { most })?;
             self.remove(|each| each.id == first);
         }
-        self.each.push(touched);
+        self.each.push(refreshed);
         Ok(())
     }
 

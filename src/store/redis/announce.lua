@@ -1,4 +1,4 @@
--- Prelude of every script but amend.lua and extend.lua: the clock, the identity of the data set, the numbers
+-- Prelude of every script but apply_shortened.lua and extend.lua: the clock, the identity of the data set, the numbers
 -- of grants, and the one way to announce.
 --
 -- KEYS[1] the deadline index        ARGV[1] the bus channel

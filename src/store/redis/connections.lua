@@ -16,7 +16,7 @@ local AFTERLIFE = 3600000
 -- How long after its end a ping of a closed connection is refused.
 local CLOSED_FOR = 10000
 
--- How long a deadline that came nearer is noted; see amend.lua.
+-- How long a deadline that came nearer is noted; see apply_shortened.lua.
 local NOTED_FOR = 5000
 
 -- So long without a sweep is no accident, for whatever grant.

@@ -68,7 +68,7 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
     })
 }
 
-/// Reads the answer of `touch.lua`, for a user who may have `most` connections.
+/// Reads the answer of `connect.lua`, for a user who may have `most` connections.
 pub(super) fn connected(answer: Vec<Value>, most: u32) -> Result<Connected, StoreError> {
     let mut values = answer.into_iter();
     let outcome: String = take(&mut values)?;
@@ -276,7 +276,7 @@ mod tests {
         }
 
         #[test]
-        fn the_outcome_of_a_touch_is_read(
+        fn the_outcome_of_a_connect_is_read(
             outcome in "entered|stayed|closed|full|[a-z]{0,8}",
             deadline in 0..=i64::MAX.cast_unsigned(),
         ) {

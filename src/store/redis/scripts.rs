@@ -52,8 +52,8 @@ macro_rules! scripts {
 
 scripts!(
     announcing: [announced, history, recent, count],
-    about_connections: [touch, due, recheck],
-    about_last_seen: [leave, sweep, user],
+    about_connections: [connect, due, recheck],
+    about_last_seen: [disconnect, sweep, user],
 );
 
 /// Extends the keys of a batch of pings. The script has no prelude.
@@ -61,4 +61,4 @@ const EXTEND: &str = include_str!("extend.lua");
 
 /// Runs within a transaction, where an unknown script could not be loaded and sent again. So its full text is sent, and
 /// it has no prelude.
-pub(super) const AMEND: &str = include_str!("amend.lua");
+pub(super) const APPLY_SHORTENED: &str = include_str!("apply_shortened.lua");

@@ -162,13 +162,13 @@ impl RedisStore {
         kind: Call,
     ) -> Result<Connected, StoreError> {
         let limit = self.lifetimes.user_connections;
-        let mut touch = self.about_connections(&self.scripts.touch);
-        touch
+        let mut invocation = self.about_connections(&self.scripts.connect);
+        invocation
             .key(self.keys.user(user))
             .key(self.keys.connections(user))
             .key(self.keys.closed(user))
             .key(&self.keys.shortened);
-        touch
+        invocation
             .arg(user.as_str())
             .arg(connection.as_str())
             .arg(match kind {
@@ -176,7 +176,7 @@ impl RedisStore {
                 Call::Ping => "ping",
             })
             .arg(limit);
-        replies::connected(self.connections.script(&touch).await?, limit)
+        replies::connected(self.connections.script(&invocation).await?, limit)
     }
 
     pub(in crate::store) async fn disconnect(
@@ -188,18 +188,18 @@ impl RedisStore {
             Closing::One(connection) => connection.as_str(),
             Closing::All => "",
         };
-        let mut leave = self.about_connections(&self.scripts.leave);
-        leave
+        let mut invocation = self.about_connections(&self.scripts.disconnect);
+        invocation
             .key(self.keys.user(user))
             .key(self.keys.connections(user))
             .key(self.keys.closed(user))
             .key(&self.keys.shortened)
             .key(&self.keys.last_seen);
-        leave
+        invocation
             .arg(user.as_str())
             .arg(connection)
             .arg(millis(self.lifetimes.last_seen));
-        let (online, became_offline) = self.connections.script(&leave).await?;
+        let (online, became_offline) = self.connections.script(&invocation).await?;
         Ok(Disconnected {
             online,
             became_offline,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::Cmd;
 
 use super::replies::{self, Due};
-use super::scripts::AMEND;
+use super::scripts::APPLY_SHORTENED;
 use super::store::RedisStore;
 use crate::model::{Timestamp, UserId, millis};
 use crate::store::{SWEEP_BATCH, StoreError, Swept};
@@ -132,13 +132,13 @@ impl RedisStore {
             let score = each.deadline as f64 + each.fraction;
             rearm.arg(score).arg(each.user.as_str());
         }
-        let mut amend = redis::cmd("EVAL");
-        amend.arg(AMEND).arg(4);
-        amend.arg(&self.keys.deadlines).arg(&self.keys.shortened);
-        amend.arg(&self.keys.held).arg(&self.keys.recheck);
-        amend.arg(since.as_millis()).arg(millis(NOTED_FOR));
+        let mut apply = redis::cmd("EVAL");
+        apply.arg(APPLY_SHORTENED).arg(4);
+        apply.arg(&self.keys.deadlines).arg(&self.keys.shortened);
+        apply.arg(&self.keys.held).arg(&self.keys.recheck);
+        apply.arg(since.as_millis()).arg(millis(NOTED_FOR));
         let mut step = redis::pipe();
-        step.atomic().add_command(rearm).add_command(amend);
+        step.atomic().add_command(rearm).add_command(apply);
         self.connections.transaction(&step).await
     }
 
