@@ -1,18 +1,18 @@
--- Opens or refreshes a connection. An entry into the deadline index is the transition.
+-- Opens or refreshes a connection. A user that enters the deadline index goes online.
 --
 -- KEYS[8] the user's key                   ARGV[6] userId
 -- KEYS[9] the user's connections           ARGV[7] connectionId
 -- KEYS[10] the user's closed connections   ARGV[8] 'connect' or 'ping'
--- KEYS[11] deadlines that came nearer      ARGV[9] the most live connections of one user
--- Returns {'entered' if the user became online, else 'stayed', the connection's deadline};
--- {'closed'} for a ping after the end of the connection; {'full'} if there is no place for another connection.
+-- KEYS[11] the shortened deadlines         ARGV[9] the maximum number of live connections of one user
+-- Returns {'entered' if the user went online, else 'stayed', the deadline of the connection};
+-- {'closed'} for a ping of a connection that was closed a moment ago; {'full'} at the maximum number of connections.
 
 local now = clock()
 local user, id, is_ping = ARGV[6], ARGV[7], ARGV[8] == 'ping'
 local mine = { ttl = tonumber(ARGV[3]), interval = tonumber(ARGV[4]) }
 mine.deadline = now + mine.ttl
 
--- Enters the index, or stays there.
+-- Adds the user to the index, unless it is there already.
 local function enter(score)
   if redis.call('ZADD', KEYS[1], 'NX', score, user) == 0 then
     return { 'stayed', mine.deadline }
@@ -21,7 +21,8 @@ local function enter(score)
   return { 'entered', mine.deadline }
 end
 
--- Whether a mark forbids to ping this connection. Marks that lie too far ahead are of a clock that was set back.
+-- Whether a mark forbids pings of this connection. A mark too far in the future is from before the clock was set
+-- back.
 local function is_closed()
   local marks = redis.call('ZMSCORE', KEYS[10], id, '*', '!' .. id)
   local counts = function(mark)
@@ -33,7 +34,7 @@ end
 local value = redis.call('GET', KEYS[8])
 local before = redis.call('PEXPIRETIME', KEYS[8])
 
--- Nearly every call of a named connection: one that lives, and will live longest.
+-- The usual call of a named connection: it is alive, and will have the latest deadline.
 local is_alone = id == UNNAMED and redis.call('HLEN', KEYS[9]) == 1
 if value == '*' and is_ping and mine.deadline >= before and not is_alone then
   local known = redis.call('HGET', KEYS[9], id)
@@ -47,7 +48,7 @@ end
 
 local score = redis.call('ZSCORE', KEYS[1], user)
 if not score then
-  -- A lost index is noticed before a grant gets its number.
+  -- This detects a lost index before a grant gets its number.
   epoch()
 end
 local connections, recent, ended = connections_of(now, user, KEYS[8], KEYS[9], value, score)
@@ -61,10 +62,10 @@ if not (former and former.deadline >= now) then
   end
 end
 recent[id], connections[id] = nil, mine
-local living, waiting, last = tally(now, connections)
+local alive, waiting, last = tally(now, connections)
 local _, expired = tally(now, recent)
-if living + waiting + expired > tonumber(ARGV[9]) then
-  -- Those that live no more give up their places.
+if alive + waiting + expired > tonumber(ARGV[9]) then
+  -- Expired connections make room.
   for other, each in pairs(connections) do
     if each.deadline < now then
       recent[other], connections[other] = each, nil
@@ -76,9 +77,9 @@ if living + waiting + expired > tonumber(ARGV[9]) then
   waiting, expired, recent = 0, 0, {}
 end
 
--- The first command that writes is one that a full Redis refuses; it refuses none after that.
+-- The first write is a command that Redis refuses when its memory is full. So a refused script has written nothing.
 local number
-if id == UNNAMED and living + waiting + expired == 1 then
+if id == UNNAMED and alive + waiting + expired == 1 then
   number = number_of(ARGV[3] .. ' ' .. ARGV[4])
   redis.call('SET', KEYS[8], number, 'PXAT', last)
   redis.call('DEL', KEYS[9])
@@ -95,7 +96,7 @@ end
 
 local was_closed = redis.call('EXISTS', KEYS[10]) == 1
 if was_closed then
-  -- A ping is taken although there is a mark if the clock was set back, and the mark must not count later.
+  -- A ping may succeed despite a mark if the clock was set back. The mark must not count later.
   redis.call('ZREM', KEYS[10], id)
   local all_closed = redis.call('ZSCORE', KEYS[10], '*')
   if all_closed then
@@ -110,12 +111,12 @@ if score then
   local time, former_number = parts(score)
   number = number or former_number
   if not value or math.max(before, time) > last or number ~= former_number then
-    look_at(now, KEYS[11], user, before, former_number, last, number)
+    set_score(now, KEYS[11], user, before, former_number, last, number)
   end
 end
 local entry = last + (number or 0) / 4096
 if not score and (was_closed or before > last) then
-  -- A sweep may have read the deadline of a former stay, which ended with the closing of a connection.
+  -- A sweep may have read the deadline of the time online before, which ended with a disconnect.
   note(now, KEYS[11], user, entry)
 end
 return enter(entry)

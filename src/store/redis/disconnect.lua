@@ -1,11 +1,11 @@
--- Closes one connection or all. An exit from the deadline index is the transition.
+-- Closes one connection or all. A user that leaves the deadline index goes offline.
 --
 -- KEYS[8] the user's key                   ARGV[6] userId
--- KEYS[9] the user's connections           ARGV[7] connectionId, empty for all
--- KEYS[10] the user's closed connections   ARGV[8] how long last-seen is kept, in ms; 0 for not at all
--- KEYS[11] deadlines that came nearer
+-- KEYS[9] the user's connections           ARGV[7] connectionId; empty for all
+-- KEYS[10] the user's closed connections   ARGV[8] how long the last-seen time is kept, in ms; 0 keeps none
+-- KEYS[11] the shortened deadlines
 -- KEYS[12] the generations of last-seen times
--- Returns {1 if another connection keeps the user online, 1 if the user became offline}.
+-- Returns {1 if the user is still online by another connection, 1 if the user went offline}.
 
 local now = clock()
 local user, id, is_all = ARGV[6], ARGV[7], ARGV[7] == ''
@@ -18,7 +18,7 @@ local function remember(at)
   keep_last_seen(now, field, spread, at, tonumber(ARGV[8]))
 end
 
--- Refuses pings that were sent before the end of the connection and arrive after it.
+-- Makes connect.lua refuse pings that were sent before the disconnect and arrive after it.
 local function mark(member)
   redis.call('ZREMRANGEBYSCORE', KEYS[10], '-inf', now)
   redis.call('ZADD', KEYS[10], now + CLOSED_FOR, member)
@@ -32,7 +32,7 @@ if is_all then
   redis.call('DEL', KEYS[10])
   mark('*')
 elseif value == '*' and redis.call('EXISTS', KEYS[9]) == 0 then
-  -- The hash was lost. Another connection may live: the user stays until the key expires.
+  -- The hash was lost. Another connection may be alive, so the user stays online until the key expires.
   mark(id)
   remember(now)
   return { 1, 0 }
@@ -44,24 +44,24 @@ else
     mark(id)
     ended[#ended + 1] = id
   elseif recent[id] then
-    -- It was over, and may have pinged later than those that are left.
+    -- The connection had expired, and may have pinged later than the others.
     redis.call('HDEL', KEYS[9], id)
     local pinged = recent[id].deadline - recent[id].ttl
     remember(math.max(pinged, last_seen_of(field, spread, pinged)))
   end
 end
 
-local living, waiting, last = tally(now, connections)
-if living + waiting > 0 and not closed then
-  return { living > 0 and 1 or 0, 0 }
+local alive, waiting, last = tally(now, connections)
+if alive + waiting > 0 and not closed then
+  return { alive > 0 and 1 or 0, 0 }
 end
 
-if living > 0 then
+if alive > 0 then
   local former_number = select(2, parts(score or 0))
   local number = former_number
   remember(now)
   local unnamed = connections[UNNAMED]
-  if unnamed and living + waiting == 1 and not next(recent) then
+  if unnamed and alive + waiting == 1 and not next(recent) then
     number = number_of(string.format('%.0f %.0f', unnamed.ttl, unnamed.interval))
     redis.call('DEL', KEYS[9])
     redis.call('SET', KEYS[8], number, 'PXAT', last)
@@ -71,20 +71,19 @@ if living > 0 then
     redis.call('PEXPIREAT', KEYS[8], last)
   end
   if score and (before > last or number ~= former_number) then
-    look_at(now, KEYS[11], user, before, former_number, last, number)
+    set_score(now, KEYS[11], user, before, former_number, last, number)
   end
   return { 1, 0 }
 end
 
 if waiting > 0 and score then
-  -- After an outage another connection may still ping: the next sweep holds the departure for it, or does so
-  -- already and did for this one too.
+  -- After an outage another connection may still ping. The next sweep holds the departure, unless it is held already.
   remember(now)
   forget(KEYS[9], ended)
   local number = select(2, parts(score))
   if value then
     redis.call('DEL', KEYS[8])
-    look_at(now, KEYS[11], user, before, number, now - 1, number)
+    set_score(now, KEYS[11], user, before, number, now - 1, number)
   elseif redis.call('ZSCORE', KEYS[5], user) then
     redis.call('ZADD', KEYS[1], 'XX', longest_hold(now, connections) + number / 4096, user)
   end
