@@ -1,4 +1,4 @@
-//! The embedded store: one lock around the announced users, their history and what is remembered.
+//! The embedded store: one lock around the announced users, the history and the last-seen times.
 
 mod announced;
 mod closed;
@@ -29,8 +29,8 @@ use crate::model::{
     ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
 };
 
-/// A store in this process. Its clock is the wall clock at the start plus the time elapsed since,
-/// so that it never steps.
+/// A store in the memory of this process. Its clock is the system clock at the start plus the elapsed time, so it never
+/// steps.
 #[derive(Debug)]
 pub struct MemoryStore {
     lifetimes: Lifetimes,
@@ -97,7 +97,7 @@ impl MemoryStore {
         let now = self.now();
         let presence = state.announced.get(user);
         let is_known = presence.is_some_and(|presence| presence.connections.has(connection));
-        // What is known is not closed, and nearly every ping is of one that is known.
+        // A known connection is not closed, and nearly every ping is of a known one.
         if !is_known && state.closed.contains(user, connection, now) {
             return Err(Refusal::ConnectionClosed);
         }
@@ -132,8 +132,8 @@ impl MemoryStore {
             }
             None => {
                 state.announced.enter(user, refreshed);
-                // From now on the connections tell.
-                state.last_seen.forget(user);
+                // While the user is announced, its connections have the last-seen time.
+                state.last_seen.remove(user);
                 self.announce(state, user.clone(), now, Transition::Online);
                 true
             }
@@ -311,8 +311,8 @@ impl MemoryStore {
         }
     }
 
-    /// Announces those who are gone, and settles when to look again at the others; returns how late, and whether
-    /// more may be due.
+    /// Announces the departures of due users, and settles the others. Returns the lateness of each departure in
+    /// milliseconds, and whether more users may be due.
     fn sweep_due(&self, state: &mut State, now: Timestamp) -> (Vec<u64>, bool) {
         let mut lateness_ms = Vec::new();
         for _ in 0..SWEEP_BATCH {
@@ -336,7 +336,7 @@ impl MemoryStore {
     }
 }
 
-/// Hears of every change of a [`MemoryStore`].
+/// A subscription to the changes of a [`MemoryStore`].
 #[derive(Debug)]
 pub struct Subscription(watch::Receiver<Position>);
 

@@ -1,7 +1,9 @@
+//! The text format of events, in messages of the bus and in the history.
+
 use crate::model::{Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId};
 
-/// Reads a bus message: the epoch, then a line for each entry, `id entry`. Other programs may
-/// publish on the channel too: a message that has not this form is none of ours.
+/// Reads a message of the bus: the epoch, then a line `id entry` for each entry. `None` for a message of another format,
+/// because other programs may publish on the channel too.
 pub(super) fn parse_message(message: &str) -> Option<(Epoch, Vec<Entry>)> {
     let (epoch, lines) = message.split_once('\n')?;
     let entries = lines.split('\n').map(|line| {
@@ -11,20 +13,19 @@ pub(super) fn parse_message(message: &str) -> Option<(Epoch, Vec<Entry>)> {
     Some((Epoch(epoch.parse().ok()?), entries.collect::<Option<_>>()?))
 }
 
-/// Reads an entry of the history. One that is not ours names itself as its predecessor: nothing
-/// continues across it, and a reader starts anew behind it.
+/// Reads an entry of the history. An unreadable entry has itself as its predecessor, so a reader notices the gap and
+/// starts again after it.
 pub(super) fn read_entry(position: Position, entry: &str) -> Entry {
-    let foreign = Entry::Unknown {
+    let unreadable = Entry::Unknown {
         position,
         previous: position,
     };
-    parse_entry(position, entry).unwrap_or(foreign)
+    parse_entry(position, entry).unwrap_or(unreadable)
 }
 
-/// Reads an entry: `previous kind at lastSeen userId`. The fields after an unknown kind can be
-/// anything.
+/// Reads an entry: `previous kind at lastSeen userId`. An unknown kind may have any fields.
 ///
-/// The user comes last because an id may contain spaces; it never contains a line break.
+/// The user id is last because it may contain spaces. It never contains a line break.
 fn parse_entry(position: Position, entry: &str) -> Option<Entry> {
     let (previous, change) = entry.split_once(' ')?;
     let previous = previous.parse().ok()?;
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_kind_advances_the_position_whatever_follows_it() {
+    fn an_unknown_kind_with_any_fields_advances_the_position() {
         for fields in ["", " ", " x", " {\"a\": 1} 2 3", " 5 2 bob", "  "] {
             let message = format!("17\n5-1 5-0 away{fields}\n6-0 5-1 o 6 0 d");
             let (_, entries) = parse_message(&message).expect("well-formed");
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_continues_across_an_entry_that_is_not_ours() {
+    fn an_unreadable_entry_is_a_gap() {
         let position = Position {
             millis: 5,
             sequence: 1,
@@ -117,9 +118,9 @@ mod tests {
     }
 
     proptest! {
-        /// As `announce.lua` writes it.
+        /// In the format of `announce.lua`.
         #[test]
-        fn whatever_is_announced_is_read_again(
+        fn every_announced_event_is_read(
             epoch: u64,
             millis: (u64, u64),
             sequence: (u64, u64),
@@ -148,9 +149,9 @@ mod tests {
             }
         }
 
-        /// What others publish on our channel is read as ours only if it has our form throughout.
+        /// A message is read only if all of it has the format.
         #[test]
-        fn a_message_is_ours_or_nothing_of_it_is(
+        fn a_message_is_read_whole_or_not_at_all(
             message in "\\PC*|[0-9 oed\n-]*|(?s)[0-9]{1,3}(\n[0-9]-[0-9] [0-9]-[0-9] [oedx] [0-9] [0-9] .{0,3}){0,3}",
         ) {
             let lines: Vec<&str> = message.split('\n').collect();
@@ -190,7 +191,7 @@ mod tests {
             && ["o", "e", "d"].contains(&kind)
     }
 
-    /// The letter of a transition and when its user was last seen, which an arrival does not say.
+    /// The kind of a transition, and the last-seen time of an offline event.
     fn written(event: &PresenceEvent) -> (&'static str, Option<u64>) {
         match event.transition {
             Transition::Online => ("o", None),

@@ -240,7 +240,7 @@ impl RedisStore {
             count.arg(checked).arg(COUNT_STEP);
             let answer: Vec<Value> = self.connections.script(&count).await?;
             let counted = replies::counted(answer)?;
-            let online = self.online_among(&counted.look_at).await?;
+            let online = self.online_among(&counted.to_check).await?;
             gone += online.iter().filter(|online| !**online).count() as u64;
             checked += COUNT_STEP as u64;
             if checked >= counted.due {
