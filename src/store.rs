@@ -1,43 +1,29 @@
 //! The state of all users: the contract of a store, and its two implementations.
 
 mod backoff;
+mod error;
 mod lifetimes;
 mod memory;
+mod policy;
 mod redis;
 mod signal;
 mod swept;
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use thiserror::Error;
 
 pub(crate) use self::backoff::Backoff;
+pub use self::error::StoreError;
 pub use self::lifetimes::Lifetimes;
 pub use self::memory::MemoryStore;
+pub(crate) use self::policy::{OUTAGE, SWEEP_HEARTBEAT};
 pub use self::redis::RedisStore;
 pub use self::signal::Signal;
 pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
 use crate::model::{
     Announced, Closing, Connected, ConnectionId, Disconnected, Epoch, History, Page, PageCursor,
-    Position, Refusal, Timestamp, UserId, UserState,
+    Position, Timestamp, UserId, UserState,
 };
-
-/// A longer time without a sweep is an outage for every connection, whatever its grant.
-///
-/// Every instance sweeps at least every [`SWEEP_HEARTBEAT`]. Scheduling alone does not make all instances miss six
-/// sweeps in a row.
-pub(crate) const OUTAGE: Duration = Duration::from_millis(1_500);
-
-/// A shorter time without a sweep is not an outage for any connection.
-pub(crate) const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
-
-/// The longest time between two sweeps of one instance, also if no user is due.
-pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
-
-/// How many due users one sweep reads. A script for this many users blocks Redis for about 3 ms.
-pub(crate) const SWEEP_BATCH: usize = 1_000;
 
 /// The state of all users. Both stores keep this contract:
 ///
@@ -48,7 +34,7 @@ pub(crate) const SWEEP_BATCH: usize = 1_000;
 /// 3. Online implies announced. Announced but no longer online is repaired by the next sweep.
 /// 4. A ping after the deadline but before the sweep keeps the user announced, silently.
 /// 5. No sweep for longer than three quarters of TTL minus ping interval, but at least
-///    [`SHORTEST_OUTAGE`] and at most [`OUTAGE`], is an outage for a connection that was granted
+///    0.5 s and at most 1.5 s, is an outage for a connection that was granted
 ///    these. The departure of a user whose connections met one that they could not absorb is held
 ///    once, until each of them had one ping interval and a margin to come back, as it was granted.
 ///    Where other outages take of that time, it is prolonged, within a bound. Meanwhile the user is announced, and reads say that it is offline.
@@ -66,30 +52,6 @@ pub enum Store {
     Memory(Arc<MemoryStore>),
     /// In Redis, shared by all instances with the same key prefix.
     Redis(RedisStore),
-}
-
-/// Why a call to a store failed.
-#[derive(Clone, Debug, Error)]
-pub enum StoreError {
-    /// The store cannot be reached, did not answer in time, or cannot serve now.
-    #[error("the store is out of reach: {0}")]
-    Unreachable(String),
-    /// Too many calls wait for the store.
-    #[error("too many calls wait for the store")]
-    Overloaded,
-    /// The store refused the call, or its answer was invalid. A retry does not help.
-    #[error("the store failed: {0}")]
-    Failed(String),
-    /// The call is not allowed in the state of the user. The store is healthy.
-    #[error("{0}")]
-    Refused(Refusal),
-}
-
-impl StoreError {
-    /// The error of a call that took too long.
-    fn too_slow() -> Self {
-        Self::Unreachable("it took too long".to_owned())
-    }
 }
 
 /// A subscription to a store's [`Signal`]s.

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use super::{ConnectionId, Timestamp};
+use super::connection_id::ConnectionId;
+use super::timestamp::Timestamp;
 
 /// The result of a connect or a ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

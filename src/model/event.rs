@@ -4,7 +4,8 @@ use std::str::FromStr;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Timestamp, UserId};
+use super::timestamp::Timestamp;
+use super::user_id::UserId;
 
 /// The place of an event in the history of one data set. Later events have greater positions.
 ///

@@ -1,6 +1,7 @@
 //! Parts of the history, and states of users as of a position in the history.
 
-use super::{Entry, Epoch, Position, UserId};
+use super::event::{Entry, Epoch, Position};
+use super::user_id::UserId;
 
 /// The announced users among some users, as of one position in the history.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Pages of the online users.
 
-use super::UserId;
+use super::user_id::UserId;
 
 /// Where the next page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::model::millis;
-use crate::store::{OUTAGE, SHORTEST_OUTAGE};
+use crate::store::policy::{OUTAGE, SHORTEST_OUTAGE};
 
 /// The settings for expiry and retention.
 #[derive(Clone, Copy, Debug)]

@@ -20,7 +20,10 @@ use self::history::Events;
 use self::last_seen::LastSeen;
 use self::outages::Outages;
 use super::lifetimes::Grant;
-use super::{Lifetimes, SWEEP_BATCH, Signal, Swept};
+use super::lifetimes::Lifetimes;
+use super::policy::SWEEP_BATCH;
+use super::signal::Signal;
+use super::swept::Swept;
 use crate::model::{
     Announced, Closing, Connected, Disconnected, History, Page, PageCursor, Refusal, UserState,
     millis,

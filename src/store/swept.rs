@@ -1,6 +1,6 @@
 //! The result of a sweep.
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::model::{Epoch, Position, Timestamp};
 
 /// What a sweep found and did.

@@ -18,6 +18,11 @@ impl Connection {
         self.deadline >= now
     }
 
+    /// When the hold of the connection ends.
+    fn end(&self, outages: &Outages) -> Timestamp {
+        outages.end_of(self.deadline, self.grant)
+    }
+
     /// The time of the connect or the last ping.
     pub(super) fn pinged(&self) -> Timestamp {
         self.deadline.minus(self.grant.ttl())
@@ -48,10 +53,7 @@ impl Connections {
 
     /// When the hold of the last connection ends.
     pub(super) fn end(&self, outages: &Outages) -> Timestamp {
-        let ends = self
-            .each
-            .iter()
-            .map(|connection| outages.end_of(connection));
+        let ends = self.each.iter().map(|connection| connection.end(outages));
         ends.max().unwrap_or_default()
     }
 
@@ -95,7 +97,7 @@ impl Connections {
         if self.each.len() >= room {
             // A held connection makes room for one that is alive.
             let expired = self.each.iter().filter(|each| !each.is_alive(now));
-            let first = expired.min_by_key(|each| outages.end_of(each));
+            let first = expired.min_by_key(|each| each.end(outages));
             let first = first.map(|each| each.id.clone());
             let first = first.ok_or(Refusal::TooManyConnections { most: limit })?;
             self.remove(|each| each.id == first);
@@ -112,7 +114,7 @@ impl Connections {
             Closing::All => true,
         };
         let mut closed = self.each.iter().filter(|each| is_closed(each));
-        let was_open = closed.any(|each| outages.end_of(each) >= now);
+        let was_open = closed.any(|each| each.end(outages) >= now);
         self.remove(is_closed);
         if was_open {
             self.seen = now;
@@ -123,7 +125,7 @@ impl Connections {
     /// Removes ended connections, whose end does not depend on an outage that the next sweep may find.
     fn remove_ended(&mut self, now: Timestamp, outages: &Outages) {
         self.remove(|connection| {
-            outages.end_of(connection) < now && !outages.may_have_met_one(connection.deadline)
+            connection.end(outages) < now && !outages.may_have_met_one(connection.deadline)
         });
     }
 

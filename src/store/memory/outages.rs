@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::connection::Connection;
 use crate::model::Timestamp;
-use crate::store::SHORTEST_OUTAGE;
+use crate::store::lifetimes::Grant;
+use crate::store::policy::SHORTEST_OUTAGE;
 
 /// The maximum number of known outages. If older ones are dropped, a departure may be held for a later one instead, but
 /// still only once.
@@ -52,21 +52,21 @@ impl Outages {
         self.swept.is_none_or(|swept| deadline >= swept)
     }
 
-    /// When the hold of `connection` ends: at its deadline or, if it met outages that it did not absorb, one hold after
+    /// When the hold of a connection ends: at its deadline or, if it met outages that it did not absorb, one hold after
     /// the earliest of them. Later outages during the hold prolong it, until one hold after the deadline at most or, if
     /// the earliest outage ended after the deadline, until two holds after that outage.
-    pub(super) fn end_of(&self, connection: &Connection) -> Timestamp {
-        let pinged = connection.pinged();
+    pub(super) fn end_of(&self, deadline: Timestamp, grant: Grant) -> Timestamp {
+        let pinged = deadline.minus(grant.ttl());
         let first = self.known.partition_point(|outage| outage.to <= pinged);
         let mut met = self
             .known
             .range(first..)
-            .take_while(|outage| outage.from < connection.deadline);
-        let missed = met.find(|outage| !connection.grant.absorbs(outage.to.since(outage.from)));
+            .take_while(|outage| outage.from < deadline);
+        let missed = met.find(|outage| !grant.absorbs(outage.to.since(outage.from)));
         let Some(missed) = missed else {
-            return connection.deadline;
+            return deadline;
         };
-        let (deadline, hold) = (connection.deadline, connection.grant.hold());
+        let hold = grant.hold();
         let held_until = missed.to.plus(hold);
         let latest = if deadline < missed.to {
             held_until.plus(hold)

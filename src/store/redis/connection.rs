@@ -23,7 +23,8 @@ use self::socket::{CONNECT_TIMEOUT, Socket, enable_expired_events, open_commands
 pub(super) use self::socket::{Channels, Messages};
 use super::scripts::Scripts;
 use crate::config::KeyspaceEvents;
-use crate::store::{Backoff, StoreError};
+use crate::store::backoff::Backoff;
+use crate::store::error::StoreError;
 
 /// How long a call waits for a connection that broke just now.
 const PATIENCE: Duration = Duration::from_millis(400);

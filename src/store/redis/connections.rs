@@ -8,7 +8,7 @@ use redis::{
 };
 
 use super::connection::{Channels, Checkout, Endpoint, Role, SupervisedConnection};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// The connections to one Redis server: the main connection, the subscription, and the connection of a worker.
 #[derive(Debug)]

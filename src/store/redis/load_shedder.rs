@@ -4,7 +4,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// The maximum number of waiting calls. Each takes a few KiB in addition to its client connection.
 pub(super) const MAX_WAITING: usize = 16_384;

@@ -8,7 +8,7 @@ use super::replies::{unexpected, user_ids};
 use super::store::RedisStore;
 use crate::model::UserId;
 use crate::model::{Page, PageCursor};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// The maximum size of a deadline index that is read whole for each page.
 const SMALL_INDEX: usize = 1_000;

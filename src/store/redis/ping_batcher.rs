@@ -17,7 +17,7 @@ use super::load_shedder::{CALL_TIMEOUT, LoadShedder};
 use super::replies::unexpected;
 use super::scripts::Scripts;
 use crate::model::{UserId, millis};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// The maximum number of pings of one script call, which blocks Redis for about half a millisecond.
 const SCRIPT_PINGS: usize = 256;

@@ -5,7 +5,7 @@ use redis::{FromRedisValue, Value};
 use super::codec;
 use crate::model::{Announced, Connected, History, Refusal, UserState};
 use crate::model::{ConnectionId, Epoch, Position, Timestamp, UserId};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// The reply of `due.lua`: the state at the beginning of a sweep.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,9 @@ use super::subscription::Subscription;
 use crate::config::{Config, InvalidSetting, RedisUrl};
 use crate::model::{Announced, Closing, Connected, Disconnected, History, UserState};
 use crate::model::{ConnectionId, Position, Timestamp, UserId, millis};
-use crate::store::{Lifetimes, SHORTEST_OUTAGE, StoreError};
+use crate::store::error::StoreError;
+use crate::store::lifetimes::Lifetimes;
+use crate::store::policy::SHORTEST_OUTAGE;
 
 /// How many due users one step of a count checks.
 const COUNT_STEP: usize = 1_000;

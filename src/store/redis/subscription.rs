@@ -9,7 +9,7 @@ use tracing::warn;
 use super::codec;
 use super::connection::{Messages, SupervisedConnection};
 use super::keys::Keys;
-use crate::store::Signal;
+use crate::store::signal::Signal;
 
 /// The one reader of a subscription to the bus and, where wanted, to the expiry notifications.
 pub struct Subscription {

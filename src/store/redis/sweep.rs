@@ -8,7 +8,9 @@ use super::replies::{self, Due};
 use super::scripts::APPLY_SHORTENED;
 use super::store::RedisStore;
 use crate::model::{Timestamp, UserId, millis};
-use crate::store::{SWEEP_BATCH, StoreError, Swept};
+use crate::store::error::StoreError;
+use crate::store::policy::SWEEP_BATCH;
+use crate::store::swept::Swept;
 
 /// How long before the deadline in the index a sweep looks at a user. This is longer than the time between two sweeps,
 /// so a sweep learns of pings before the deadline that the index has.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::server::Server;
 use crate::config::{InvalidSetting, RedisUrl};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::tls_roots::trusting_only;
 
 /// How long connecting to a sentinel and its reply may take.

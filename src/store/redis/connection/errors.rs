@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Whether the connection has to be replaced: it is closed, out of step or no longer authenticated, or its server is
 /// no longer the primary.

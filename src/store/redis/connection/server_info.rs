@@ -5,7 +5,7 @@ use redis::{ErrorKind, ServerErrorKind};
 use tracing::{info, warn};
 
 use super::errors::store_error;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// The oldest supported major version.
 const OLDEST_MAJOR: u32 = 7;

@@ -14,7 +14,7 @@ use super::errors::{breaks_the_connection, store_error};
 use super::server::Server;
 use super::server_info::ServerInfo;
 use crate::config::KeyspaceEvents;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// How long a connection may take to open, from the look-up of the server to the last round trip before it serves.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
