@@ -9,8 +9,8 @@ mod socket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::RedisError;
 use redis::aio::{MultiplexedConnection, PubSubStream};
+use redis::{Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
@@ -98,6 +98,15 @@ pub(super) struct Checkout<'a> {
 }
 
 impl Checkout<'_> {
+    /// Sends commands in one round trip and returns the reply to each.
+    pub(super) async fn send(
+        &mut self,
+        commands: &Pipeline,
+        replies: usize,
+    ) -> RedisResult<Vec<Value>> {
+        self.socket.send_packed_commands(commands, 0, replies).await
+    }
+
     /// The meaning of the error of a command, after which the connection may have to be replaced.
     pub(super) fn failed(&self, error: RedisError) -> StoreError {
         if breaks_the_connection(&error) {

@@ -90,18 +90,11 @@ impl Connections {
     ) -> Result<(Checkout<'_>, Vec<Value>), StoreError> {
         let mut checkout = self.checkout().await?;
         let count = commands.len();
-        let answers = match checkout
-            .socket
-            .send_packed_commands(commands, 0, count)
-            .await
-        {
+        let answers = match checkout.send(commands, count).await {
             Err(error) if error.is_connection_dropped() => {
                 checkout.failed(error);
                 checkout = self.checkout().await?;
-                checkout
-                    .socket
-                    .send_packed_commands(commands, 0, count)
-                    .await
+                checkout.send(commands, count).await
             }
             answers => answers,
         };
@@ -131,9 +124,8 @@ impl Connections {
         let mut checkout = self.checkout().await?;
         // The replies to MULTI, to each queued command and to EXEC. If Redis refuses to queue a command, the reply to
         // EXEC does not give the reason, but the reply to the command does.
-        let count = commands.len() + 2;
-        let answers = checkout.socket.send_packed_commands(commands, 0, count);
-        let answers = answers.await.map(Value::Array);
+        let answers = checkout.send(commands, commands.len() + 2).await;
+        let answers = answers.map(Value::Array);
         let answers = answers.and_then(Value::extract_error);
         answers.map(drop).map_err(|error| checkout.failed(error))
     }
@@ -150,11 +142,8 @@ impl Connections {
 
     /// A socket of the worker's connection, or of the main one while the former is down.
     async fn checkout(&self) -> Result<Checkout<'_>, StoreError> {
-        match self
-            .worker
-            .as_ref()
-            .and_then(SupervisedConnection::checkout)
-        {
+        let worker = self.worker.as_ref();
+        match worker.and_then(SupervisedConnection::checkout) {
             Some(checkout) => Ok(checkout),
             None => self.main.checkout_soon().await,
         }
