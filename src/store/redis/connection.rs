@@ -133,14 +133,6 @@ impl Role {
         }
     }
 
-    /// Waits until a connection can be opened.
-    async fn ready(&self) {
-        if let Some(main) = self.main() {
-            // An error means that the sender is gone, but the sender is a field of `main`.
-            let _ = main.state.subscribe().wait_for(State::is_up).await;
-        }
-    }
-
     /// Resolves when the main connection is no longer at `main_generation`, because it was replaced, maybe by one to
     /// another server.
     async fn main_replaced(&self, main_generation: u64) {
@@ -172,7 +164,10 @@ impl SupervisedConnection {
         let mut known = ServerInfo::default();
         let mut logged = None;
         for generation in 0.. {
-            self.role.ready().await;
+            if let Some(main) = self.role.main() {
+                // An error means that the sender is gone, but the sender is a field of `main`.
+                let _ = main.state.subscribe().wait_for(State::is_up).await;
+            }
             let opening = timeout(CONNECT_TIMEOUT, self.open(generation, &mut known));
             let too_slow = |_| Err(StoreError::Unreachable("connecting took too long".into()));
             match opening.await.unwrap_or_else(too_slow) {

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use redis::{
-    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, Script, ScriptInvocation,
-    ServerErrorKind, Value,
-};
+use redis::{Cmd, FromRedisValue, Pipeline, Script, ScriptInvocation, ServerErrorKind, Value};
 
 use super::connection::{Channels, Checkout, Endpoint, Role, SupervisedConnection};
 use crate::store::error::StoreError;
@@ -151,17 +148,12 @@ impl Connections {
 }
 
 fn checked(checkout: &Checkout<'_>, answers: Vec<Value>) -> Vec<Result<Value, StoreError>> {
-    let checked = answers.into_iter().map(|value| {
-        let value = value.extract_error();
-        value.map_err(|error| checkout.failed(error))
-    });
-    checked.collect()
+    let answers = answers.into_iter().map(Value::extract_error);
+    answers
+        .map(|answer| answer.map_err(|error| checkout.failed(error)))
+        .collect()
 }
 
 fn is_unknown_script(answer: &Value) -> bool {
-    let Value::ServerError(error) = answer else {
-        return false;
-    };
-    let error = RedisError::from(error.clone());
-    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+    matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
 }

@@ -68,12 +68,11 @@ impl Endpoint {
     pub(super) async fn primary(&self) -> Result<Server, StoreError> {
         let mut server = self.server.clone();
         if !self.sentinels.is_empty() {
-            let (host, port) = self.ask_sentinels().await?;
-            server = server
-                .clone()
-                .set_addr(relocated(server.addr(), host, port));
+            let primary = relocated(server.addr().clone(), self.ask_sentinels().await?);
+            server = server.set_addr(primary);
         }
-        self.server_at(server).map_err(unusable)
+        self.server_at(server)
+            .map_err(|error| StoreError::Failed(error.to_string()))
     }
 
     /// Asks all sentinels at once, because a failure of the primary may affect some sentinels too. The address that
@@ -135,22 +134,11 @@ async fn ask(sentinel: &Server, primary: &str) -> RedisResult<Option<Address>> {
 }
 
 /// The same kind of address with another host and port.
-fn relocated(address: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
-    match address {
-        ConnectionAddr::TcpTls {
-            insecure,
-            tls_params,
-            ..
-        } => ConnectionAddr::TcpTls {
-            host,
-            port,
-            insecure: *insecure,
-            tls_params: tls_params.clone(),
-        },
-        _ => ConnectionAddr::Tcp(host, port),
+fn relocated(mut address: ConnectionAddr, to: Address) -> ConnectionAddr {
+    if let ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } =
+        &mut address
+    {
+        (*host, *port) = to;
     }
-}
-
-fn unusable(error: RedisError) -> StoreError {
-    StoreError::Failed(error.to_string())
+    address
 }

@@ -137,11 +137,4 @@ mod tests {
         assert!(server_info.check().is_ok());
         assert!(ServerInfo::default().check().is_ok());
     }
-
-    #[test]
-    fn the_major_version_is_the_first_number() {
-        assert_eq!(major("6.2.14"), Some(6));
-        assert_eq!(major("10.0.0"), Some(10));
-        assert_eq!(major("unknown"), None);
-    }
 }
