@@ -59,7 +59,7 @@ impl LastSeen {
         }
     }
 
-    /// Forgets all who left before `oldest_kept`.
+    /// Removes the users that departed before `oldest_kept`.
     pub(super) fn trim(&mut self, oldest_kept: Timestamp) {
         while self
             .order

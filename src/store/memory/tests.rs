@@ -333,7 +333,7 @@ async fn a_connect_beyond_the_maximum_of_live_connections_is_refused() {
     store.closes("alice", "1");
     assert!(!store.connects("alice", "4"));
     store.stall(30.0).await;
-    // Those who may come back give way to those who are here.
+    // Held connections make room for connections that are alive.
     for id in ["5", "6", "7"] {
         assert!(!store.connects("alice", id));
     }
@@ -402,7 +402,7 @@ async fn an_outage_before_an_expiry_holds_the_departure_although_another_connect
     store.connects("alice", "tablet");
     store.pass(0.9).await;
     advance(seconds(0.2)).await;
-    // The phone has expired, and nobody knows yet that an outage has begun.
+    // The phone has expired, and the outage is not recorded yet.
     assert_eq!(store.closes("alice", "tablet"), (true, false));
     advance(seconds(5.0)).await;
     assert_eq!(store.closes("alice", "laptop"), (false, false));

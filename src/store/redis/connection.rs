@@ -62,7 +62,7 @@ enum State {
 
 #[derive(Clone)]
 struct Up {
-    /// The number of this socket among those that the connection had.
+    /// The number of this socket among all sockets of the connection.
     generation: u64,
     /// The generation of the main connection when this socket was opened.
     main_generation: u64,
@@ -133,8 +133,8 @@ impl Role {
         }
     }
 
-    /// Resolves when the main connection is no longer at `main_generation`, because it was replaced, maybe by one to
-    /// another server.
+    /// Resolves when the main connection of `main_generation` was replaced, maybe by one to another server. While the main
+    /// connection is only down, its followers stay open.
     async fn main_replaced(&self, main_generation: u64) {
         let Some(main) = self.main() else {
             return std::future::pending().await;
@@ -326,7 +326,7 @@ impl SupervisedConnection {
         self.checkout().ok_or(StoreError::Unreachable(why))
     }
 
-    /// Waits for a subscription that nobody reads yet; its generation and its messages.
+    /// Waits for a subscription without a reader. Returns its generation and its messages.
     pub(super) async fn subscribed(&self) -> (u64, Messages, PubSubStream) {
         let mut state = self.state.subscribe();
         loop {
