@@ -1,0 +1,16 @@
+//! Clients that are broken, or mean harm.
+
+mod connections;
+mod floods;
+mod heads;
+mod hidden_requests;
+mod http2;
+mod lazy_reader;
+mod memory;
+mod slow_heads;
+mod slow_reader;
+mod smuggling;
+mod snapshots;
+mod talkative_reader;
+mod unread_answers;
+mod unread_files;

@@ -1,0 +1,161 @@
+//! Half a gibibyte of memory, as in our manifests, and clients who try to take all of it.
+
+mod crowd;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::http2;
+use super::unread_answers::ask_and_not_read;
+use crate::instance::{Instance, Settings};
+use crate::memory_limit::MemoryLimit;
+use crate::wait::PATIENCE;
+
+/// What the instance is given, and how much of it its own memory may take, in MiB.
+const GIVEN: u64 = 512;
+const MOST: u64 = 400;
+
+/// Each of these tests keeps the machine busy, and many files open.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// How long bytes that nobody takes are tried to be sent.
+const SOON: Duration = Duration::from_millis(100);
+
+/// One kind of client that never lets go of what it makes the service keep.
+struct Attack {
+    name: &'static str,
+    connections: usize,
+    begin: fn(SocketAddr) -> Option<TcpStream>,
+}
+
+const ATTACKS: [Attack; 7] = [
+    Attack {
+        name: "answers that are not read",
+        connections: 1_500,
+        begin: |address| {
+            let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            Some(ask_and_not_read(address, request))
+        },
+    },
+    Attack {
+        name: "many requests that are not read, on each connection",
+        connections: 1_500,
+        begin: |address| {
+            let request = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            Some(ask_and_not_read(address, &request.repeat(200)))
+        },
+    },
+    Attack {
+        name: "HTTP/2 without a window",
+        connections: 150,
+        begin: |address| {
+            let mut connection = http2::connect(address, 0);
+            let requests = (0..2_000).map(|number| http2::get(2 * number + 1, "/v1/nothing"));
+            let requests: Vec<u8> = requests.flatten().collect();
+            // It may be refused.
+            let _ = connection.write_all(&requests);
+            Some(connection)
+        },
+    },
+    Attack {
+        name: "HTTP/2 whose streams have a window of one byte",
+        connections: 150,
+        begin: |address| {
+            let mut connection = http2::connect(address, 1);
+            let requests = (0..100).map(|number| http2::get(2 * number + 1, "/openapi.json"));
+            let requests: Vec<u8> = requests.flatten().collect();
+            let _ = connection.write_all(&requests);
+            Some(connection)
+        },
+    },
+    Attack {
+        name: "large heads on connections that are kept",
+        connections: 4_000,
+        begin: |address| {
+            let mut connection = TcpStream::connect(address).ok()?;
+            let junk = "x".repeat(15_000);
+            let request =
+                format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Junk: {junk}\r\n\r\n");
+            connection.write_all(request.as_bytes()).ok()?;
+            connection.set_read_timeout(Some(PATIENCE)).ok()?;
+            connection.read_exact(&mut [0; 64]).ok()?;
+            Some(connection)
+        },
+    },
+    Attack {
+        name: "large heads that are never finished",
+        connections: 4_000,
+        begin: |address| {
+            let mut connection = TcpStream::connect(address).ok()?;
+            let head = format!("GET /livez HTTP/1.1\r\nX-Junk: {}", "x".repeat(15_000));
+            connection.write_all(head.as_bytes()).ok()?;
+            Some(connection)
+        },
+    },
+    Attack {
+        name: "large bodies that are never finished",
+        connections: 600,
+        begin: |address| {
+            let mut connection = TcpStream::connect(address).ok()?;
+            connection.set_write_timeout(Some(SOON)).ok()?;
+            let head = "POST /v1/online HTTP/1.1\r\nHost: localhost\r\n\
+                Content-Type: application/json\r\nContent-Length: 1048576\r\n\r\n";
+            let _ = connection.write_all(head.as_bytes());
+            let _ = connection.write_all(&vec![b' '; 1_048_000]);
+            Some(connection)
+        },
+    },
+];
+
+/// As the scene it is in says, with how much the instance has taken by then.
+async fn is_well(instance: &Instance, limit: &MemoryLimit, scene: &str) {
+    let client = instance.client();
+    client.ping("alice").await;
+    assert_eq!(client.get("/livez").await.status, 200, "{scene}");
+    let most = instance.most_resident_kib() / 1_024;
+    let now = instance.resident_kib() / 1_024;
+    let group = limit.used_mib();
+    eprintln!("{scene}: {now} MiB, at most {most} MiB so far; with the kernel's {group:?}");
+    assert!(most <= MOST, "{scene}: {most} MiB");
+}
+
+async fn no_client_takes_the_memory_of_an_instance_with(limit: MemoryLimit) {
+    let _alone = ALONE.lock().await;
+    let instance = Instance::start_within(&Settings::new(), &limit).await;
+    let address = instance.address();
+    for attack in ATTACKS {
+        let begun = tokio::task::spawn_blocking(move || {
+            let begun = (0..attack.connections).map(|_| (attack.begin)(address));
+            begun.flatten().collect::<Vec<TcpStream>>()
+        });
+        let held = begun.await.expect("no panic");
+        is_well(&instance, &limit, attack.name).await;
+        drop(held);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_takes_the_memory_that_an_instance_was_given() {
+    no_client_takes_the_memory_of_an_instance_with(MemoryLimit::mib(GIVEN)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_takes_the_address_space_that_an_instance_was_given() {
+    let limit = MemoryLimit::address_space_mib(GIVEN);
+    no_client_takes_the_memory_of_an_instance_with(limit).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_of_idle_clients_fits_into_what_an_instance_was_given() {
+    let _alone = ALONE.lock().await;
+    let limit = MemoryLimit::mib(GIVEN);
+    let instance = Instance::start_within(&Settings::new(), &limit).await;
+    let mut crowd = crowd::Crowd::around(instance.address()).await;
+    let scene = format!("{} idle clients", crowd.clients());
+    is_well(&instance, &limit, &scene).await;
+    crowd.is_still_served().await;
+    is_well(&instance, &limit, "all of them ping").await;
+}

@@ -1,0 +1,98 @@
+//! What the OpenAPI document says is what the service does: schemathesis sends what the document allows and what it
+//! forbids, and judges the answers by it.
+//!
+//! `PRESENCE_FUZZ_EXAMPLES` says how many requests it makes up for each operation beside those that follow from the
+//! document, and `PRESENCE_FUZZ_SEED` which.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::cluster::{Cluster, Store, on_both_stores};
+use crate::instance::Settings;
+
+const CONFIG: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/it/clients/schemathesis/schemathesis.toml"
+);
+
+const HOOKS: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/it/clients/schemathesis/hooks.py"
+);
+
+const KEY: &str = "fuzzing-key-0123456789";
+
+/// Enough to meet every parameter of every operation a few times; the streams decide how long it takes.
+const EXAMPLES: &str = "10";
+
+const SEED: &str = "1";
+
+/// Few, since the machine runs other tests beside; most of them wait for streams.
+const WORKERS: &str = "4";
+
+/// Where `tests/install` puts it, or anywhere on the PATH.
+fn program() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    let installed = target.map(|target| target.join("tools/schemathesis/bin/schemathesis"));
+    installed
+        .filter(|program| program.exists())
+        .unwrap_or_else(|| "schemathesis".into())
+}
+
+fn variable(name: &str, default: &str) -> String {
+    env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
+fn run(base: &str, directory: &TempDir) -> Result<String, String> {
+    let mut command = Command::new(program());
+    command.args([
+        "--config-file",
+        CONFIG,
+        "run",
+        "--no-color",
+        "--checks",
+        "all",
+    ]);
+    command.args(["--workers", WORKERS]);
+    command.args(["--seed", &variable("PRESENCE_FUZZ_SEED", SEED)]);
+    command.args([
+        "--max-examples",
+        &variable("PRESENCE_FUZZ_EXAMPLES", EXAMPLES),
+    ]);
+    command.args(["--header", &format!("Authorization: Bearer {KEY}")]);
+    command.arg(format!("{base}/openapi.json"));
+    command.env("SCHEMATHESIS_HOOKS", HOOKS);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    // Its other files go where they are forgotten.
+    let output = command.current_dir(directory).output();
+    let output = output.map_err(|error| format!("{error}; run tests/install"))?;
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    match output.status.success() {
+        true => Ok(shown),
+        false => Err(shown + &String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+async fn the_service_is_what_its_document_says(store: Store) {
+    let settings = Settings::new()
+        .with(
+            "PRESENCE_API_KEYS",
+            &format!("fuzzer:presence.read+presence.write:{KEY}"),
+        )
+        .with("PRESENCE_STREAM_MAX_AGE", "1s");
+    let cluster = Cluster::with(store, settings).await;
+    let base = cluster.client().base().to_owned();
+    let directory = tempfile::tempdir().expect("a directory for temporary files");
+    let ran = tokio::task::spawn_blocking(move || run(&base, &directory));
+    match ran.await.expect("it does not panic") {
+        Ok(output) => println!("{output}"),
+        Err(output) => panic!("schemathesis: {output}"),
+    }
+    let log = cluster.instances[0].log();
+    assert!(!log.contains("\"ERROR\""), "no call failed within:\n{log}");
+}
+
+on_both_stores!(the_service_is_what_its_document_says);

@@ -1,0 +1,77 @@
+//! Instances that die in the middle of what they do.
+
+use std::time::Duration;
+
+use crate::client::crowd;
+use crate::cluster::Cluster;
+use crate::failures::traffic::Traffic;
+use crate::instance::Settings;
+use crate::sse::{Stream, alternating};
+use crate::timestamp::Timestamp;
+use crate::wait::eventually_true;
+
+#[tokio::test]
+async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
+    let mut cluster = Cluster::of(3, Settings::mortal()).await;
+    let clients = cluster.clients();
+    let survivor = clients[2].clone();
+    let mut stream = Stream::open(&survivor, "").await;
+    let doomed = Stream::open(&clients[0], "").await;
+    let users = crowd("user", 20);
+    let traffic = Traffic::start(8, &users, &clients);
+    for victim in 0..2 {
+        Timestamp::now().plus(Duration::from_secs(1)).pass().await;
+        cluster.instances[victim].kill();
+    }
+    Timestamp::now().plus(Duration::from_secs(1)).pass().await;
+    assert!(traffic.some_unanswered(), "the deaths were noticed");
+    let told = traffic.stop().await;
+    // Nobody counts from the deadline on, but is announced only by the sweep after it.
+    let announced = ["ZCOUNT", "presence:deadlines", "-inf", "(+inf"];
+    eventually_true("everyone who stayed expires", async || {
+        cluster.redis().command::<u64>(&announced).await == 0
+    })
+    .await;
+    let events = stream.events_before_now(&survivor, "marker").await;
+    assert!(events.len() > 100, "there was traffic");
+    let histories = alternating(&events);
+    for (user, history) in &histories {
+        assert!(
+            history.len().is_multiple_of(2),
+            "{user} left in the end: {history:?}"
+        );
+        let (online, offline) = told.get(user).copied().unwrap_or_default();
+        let count = |what: &str| history.iter().filter(|event| *event == what).count();
+        // Who caused a transition and died before it could say so told nobody.
+        assert!(count("online") >= online, "{user}: {history:?} {told:?}");
+        assert!(
+            count("disconnected") >= offline,
+            "{user}: {history:?} {told:?}"
+        );
+    }
+    let cursor = doomed.last_id();
+    let mut resumed = Stream::resume(&survivor, "", &cursor).await;
+    let rest = resumed.events_before_now(&survivor, "second-marker").await;
+    let after = events.iter().position(|event| event.id == cursor);
+    let after = after.map_or(0, |position| position + 1);
+    let missed: Vec<_> = events[after..].iter().map(|event| &event.id).collect();
+    let told_later: Vec<_> = rest.iter().map(|event| &event.id).collect();
+    assert_eq!(
+        told_later[..missed.len()],
+        missed,
+        "its readers resume elsewhere"
+    );
+}
+
+#[tokio::test]
+async fn a_frozen_instance_holds_up_nobody() {
+    let cluster = Cluster::of(2, Settings::mortal()).await;
+    let clients = cluster.clients();
+    let mut stream = Stream::open(&clients[1], "").await;
+    cluster.instances[0].send(crate::process::Signal::Stop);
+    let alive = clients[1].connect("alice").await;
+    let events = stream.changes(2).await;
+    cluster.instances[0].send(crate::process::Signal::Continue);
+    assert_eq!(events[1].reason(), "expired");
+    assert!(events[1].timestamp().millis_after(alive.expires_at) <= 500);
+}

@@ -1,0 +1,227 @@
+//! Many callers, few users, several instances.
+
+use std::time::Duration;
+
+use crate::client::crowd;
+use crate::cluster::Cluster;
+use crate::failures::traffic::{Told, Traffic, assert_told_is_what_happened};
+use crate::instance::{Instance, Settings};
+use crate::process::Signal;
+use crate::proxy::Proxy;
+use crate::redis_server::RedisServer;
+use crate::sse::{Stream, briefs};
+use crate::timestamp::Timestamp;
+use crate::wait::eventually_true;
+
+#[tokio::test]
+async fn callers_who_race_are_told_what_the_events_say() {
+    let cluster = Cluster::of(3, Settings::mortal()).await;
+    let clients = cluster.clients();
+    let mut streams = Vec::new();
+    for client in &clients {
+        streams.push(Stream::open(client, "").await);
+    }
+    let traffic = Traffic::start(12, &crowd("user", 20), &clients);
+    Timestamp::now().plus(Duration::from_secs(4)).pass().await;
+    assert!(!traffic.some_unanswered(), "every call is answered");
+    let told = traffic.stop().await;
+    assert!(
+        told.values().map(|(online, _)| online).sum::<usize>() > 100,
+        "{told:?}"
+    );
+    eventually_true("everyone who stayed expires", async || {
+        clients[0].count().await == 0
+    })
+    .await;
+    let mut seen = Vec::new();
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let marker = format!("marker-{number}");
+        let events = stream.events_before_now(&clients[number], &marker).await;
+        assert_told_is_what_happened(&told, &events);
+        seen.push(briefs(&events));
+    }
+    let shared = seen.iter().map(Vec::len).min().expect("three streams");
+    for other in &seen {
+        assert_eq!(
+            other[..shared],
+            seen[0][..shared],
+            "every instance tells the same"
+        );
+    }
+}
+
+/// Bursts of calls that begin just as everyone's time runs out, so that pings, connects and sweeps meet.
+#[tokio::test]
+async fn callers_who_race_with_expiries_are_told_what_the_events_say() {
+    let settings = Settings::new()
+        .with("PRESENCE_TTL", "500ms")
+        .with("PRESENCE_PING_INTERVAL", "100ms");
+    let cluster = Cluster::of(3, settings).await;
+    let clients = cluster.clients();
+    let mut stream = Stream::open(&clients[0], "").await;
+    let users = crowd("user", 40);
+    let mut told = Told::new();
+    for round in 0..10 {
+        let traffic = Traffic::start(12, &users, &clients);
+        Timestamp::now()
+            .plus(Duration::from_millis(200))
+            .pass()
+            .await;
+        for (user, (online, offline)) in traffic.stop().await {
+            let total = told.entry(user).or_default();
+            *total = (total.0 + online, total.1 + offline);
+        }
+        // The last calls were a moment ago: their users' deadlines are about now when the next burst begins.
+        Timestamp::now()
+            .plus(Duration::from_millis(380 + 20 * round))
+            .pass()
+            .await;
+    }
+    let events = stream.events_before_now(&clients[1], "marker").await;
+    let expired = events.iter().filter(|event| event.reason() == "expired");
+    assert!(expired.count() > 10, "some did expire");
+    assert_told_is_what_happened(&told, &events);
+}
+
+/// A sweep reads a deadline; before it writes it down, the connection that had it is closed, and the one
+/// that is left ends sooner.
+#[tokio::test]
+async fn a_sweep_that_read_a_deadline_too_soon_does_not_delay_the_departure() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::to(redis.port()).await;
+    let settings = Settings::mortal().with("PRESENCE_TTL", "3s");
+    let instance = Instance::start(&settings.with("REDIS_URL", &proxy.url())).await;
+    let client = instance.client();
+    let mut stream = Stream::open(&client, "").await;
+    let entered = client.connect_as("alice", "laptop").await;
+    entered.expires_at.less(Duration::from_secs(2)).pass().await;
+    let laptop = client.ping_as("alice", "laptop").await;
+    entered
+        .expires_at
+        .less(Duration::from_millis(700))
+        .pass()
+        .await;
+    let phone = client.ping_as("alice", "phone").await;
+    proxy.hold("MULTI");
+    eventually_true(
+        "the deadline of the phone is read and not written down",
+        async || proxy.holds(),
+    )
+    .await;
+    let left = client.disconnect_as("alice", "phone").await;
+    assert!(left.online, "the laptop is still there");
+    proxy.pass();
+    let gone = stream.changes(2).await.pop().expect("two changes");
+    assert_eq!(
+        (gone.brief(), gone.reason()),
+        ("offline alice".to_owned(), "expired".to_owned())
+    );
+    let late = gone.timestamp().millis_after(laptop.expires_at);
+    let too_late = phone.expires_at.millis_after(laptop.expires_at);
+    assert!(
+        (0..too_late / 2).contains(&late),
+        "{late} ms late; the phone's deadline was {too_late} ms later"
+    );
+}
+
+/// Instances that grant different lives on one Redis. The first of them is in the middle of a sweep: it has read that
+/// alice lives for half a minute, and has not written it down yet.
+struct HeldSweep {
+    proxy: Proxy,
+    sweeper: Instance,
+    others: Vec<Instance>,
+    _redis: RedisServer,
+}
+
+impl HeldSweep {
+    async fn beside(ttls: &[&str]) -> Self {
+        let redis = RedisServer::start().await;
+        let proxy = Proxy::to(redis.port()).await;
+        let settings = Settings::new().with("PRESENCE_PING_INTERVAL", "500ms");
+        let long = settings.clone().with("PRESENCE_TTL", "30s");
+        let sweeper = Instance::start(&long.with("REDIS_URL", &proxy.url())).await;
+        let mut others = Vec::new();
+        for ttl in ttls {
+            let short = settings.clone().with("PRESENCE_TTL", ttl);
+            let other = Instance::start(&short.with("REDIS_URL", &redis.url())).await;
+            // Another sweep would put right what this one gets wrong.
+            other.send(Signal::Stop);
+            others.push(other);
+        }
+        sweeper.client().connect("alice").await;
+        proxy.hold("MULTI");
+        // As if alice had pinged all the while since she was looked at last.
+        redis
+            .command::<()>(&["ZADD", "presence:deadlines", "XX", "1", "alice"])
+            .await;
+        eventually_true("her deadline is read and not written down", async || {
+            proxy.holds()
+        })
+        .await;
+        for other in &others {
+            other.send(Signal::Continue);
+        }
+        Self {
+            proxy,
+            sweeper,
+            others,
+            _redis: redis,
+        }
+    }
+}
+
+/// Nor does it delay the departure of a user who left and came back meanwhile, for a shorter life.
+#[tokio::test]
+async fn a_sweep_that_read_the_deadline_of_a_former_stay_does_not_delay_the_departure() {
+    let sweep = HeldSweep::beside(&["2s"]).await;
+    let short = sweep.others[0].client();
+    let mut stream = Stream::open(&short, "").await;
+    assert!(short.disconnect("alice").await.became_offline);
+    let back = short.connect("alice").await;
+    assert!(back.became_online);
+    sweep.proxy.pass();
+    let gone = stream.changes(3).await.pop().expect("three changes");
+    assert_eq!(gone.reason(), "expired");
+    let late = gone.timestamp().millis_after(back.expires_at);
+    assert!((0..5_000).contains(&late), "{late} ms late");
+    drop(sweep.sweeper);
+}
+
+/// The index knows the unnamed connection's grant. A sweep does not put back an earlier one.
+#[tokio::test]
+async fn a_sweep_that_read_a_deadline_too_soon_does_not_change_when_the_user_was_seen() {
+    let sweep = HeldSweep::beside(&["2s", "3s"]).await;
+    let mut stream = Stream::open(&sweep.others[0].client(), "").await;
+    let mut last = None;
+    for other in &sweep.others {
+        last = Some(other.client().ping("alice").await.expires_at);
+    }
+    sweep.proxy.pass();
+    let gone = stream.changes(1).await.pop().expect("a change");
+    let ttl = last.map(|last| last.millis_after(gone.last_seen_at()));
+    assert_eq!(ttl, Some(3_000));
+    drop(sweep.sweeper);
+}
+
+/// What is noted for sweeps that are under way is not told to every sweep until the clock has caught up.
+#[tokio::test]
+async fn notes_of_a_clock_that_was_set_back_are_forgotten() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    let noted_in_5138 = "99999999999999-0";
+    let note = ["XADD", "presence:shortened", noted_in_5138, "alice", "1"];
+    redis.command::<()>(&note).await;
+    client.connect_as("alice", "laptop").await;
+    Timestamp::now()
+        .plus(Duration::from_millis(20))
+        .pass()
+        .await;
+    client.connect_as("alice", "phone").await;
+    client.disconnect_as("alice", "phone").await;
+    let notes = ["XRANGE", "presence:shortened", "-", "+"];
+    let notes: Vec<(String, Vec<String>)> = redis.command(&notes).await;
+    let [(id, _)] = notes.as_slice() else {
+        panic!("{notes:?}")
+    };
+    assert!(!id.starts_with("99999999999999"), "{id}");
+}

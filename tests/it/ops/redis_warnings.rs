@@ -1,0 +1,29 @@
+//! What the operator is told of a server that will fail one day.
+
+use crate::failures::scene::{all_ready, settings};
+use crate::instance::Instance;
+use crate::redis_server::RedisServer;
+
+async fn log_of_a_start_on(redis: &RedisServer) -> String {
+    // Without a credential there would be something to say about that.
+    let settings = settings().with("PRESENCE_API_KEYS", "a:presence.read:0123456789abcdef");
+    let instance = Instance::start(&settings.with("REDIS_URL", &redis.url())).await;
+    all_ready(&[instance.client()]).await;
+    instance.log()
+}
+
+#[tokio::test]
+async fn a_server_that_evicts_keys_is_warned_of_at_the_start() {
+    let evicting = ["--save", "", "--maxmemory-policy", "allkeys-lru"];
+    let redis = RedisServer::start_with(&evicting).await;
+    let log = log_of_a_start_on(&redis).await;
+    let warnings = log.matches("maxmemory-policy").count();
+    assert_eq!(warnings, 1, "{log}");
+    assert!(log.contains("allkeys-lru"), "{log}");
+}
+
+#[tokio::test]
+async fn of_a_server_that_keeps_its_keys_there_is_nothing_to_say() {
+    let log = log_of_a_start_on(&RedisServer::start().await).await;
+    assert!(!log.contains("WARN"), "{log}");
+}
