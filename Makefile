@@ -35,10 +35,10 @@ bench: ## Measure the claims beside webdis, nchan and Redis itself, in about hal
 	cargo bench --locked
 
 fmt: ## Format the code
-	cargo fmt
+	cargo fmt --all
 
 lint: ## Check the format and the lints
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --all-targets --locked -- -D warnings
 
 docs: ## Build the documentation of the code, private items too; a warning fails

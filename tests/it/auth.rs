@@ -18,8 +18,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Client, media_type, send};
-use crate::instance::{Instance, Settings};
+use harness::client::{Answer, Client, media_type, send};
+use harness::instance::{Instance, Settings};
 pub(crate) use signing::Signer;
 
 /// A secret of the least length that is accepted.

@@ -8,4 +8,5 @@ mod openapi;
 mod problems;
 mod protocols;
 mod resume;
+mod timestamps;
 mod users;

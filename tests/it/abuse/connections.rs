@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::instance::{Instance, Settings, runtimes};
-use crate::process::Process;
-use crate::sse::Stream;
-use crate::wait::eventually_true;
+use harness::instance::{Instance, Settings, runtimes};
+use harness::process::Process;
+use harness::sse::Stream;
+use harness::wait::eventually_true;
 
 /// How many connections the instance of these tests serves at once.
 const MOST: usize = 4;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::http2::{RST_STREAM, connect, flood, floods, frame, get, post};
-use crate::instance::{Instance, Settings};
+use harness::instance::{Instance, Settings};
 
 /// More than anybody has to say who asks for nothing.
 const MOST: usize = 4 << 20;

@@ -8,9 +8,9 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::client::{Client, Protocol};
-use crate::instance::{Instance, Settings};
-use crate::wait::eventually_true;
+use harness::client::{Client, Protocol};
+use harness::instance::{Instance, Settings};
+use harness::wait::eventually_true;
 
 /// How many connections are kept, and what each may cost once it is idle, in KiB: a socket, a task and a timer, and
 /// what the allocator cannot give back of the buffers that were between them.

@@ -4,8 +4,8 @@
 use tokio::io::AsyncReadExt;
 use tokio::time::{Duration, timeout};
 
-use crate::instance::{Instance, Settings};
-use crate::wait::PATIENCE;
+use harness::instance::{Instance, Settings};
+use harness::wait::PATIENCE;
 
 /// What is hidden in a body.
 const HIDDEN: &str =

@@ -5,7 +5,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::slow_reader::mute_reader;
-use crate::cluster::{Cluster, Store, on_both_stores};
+use harness::cluster::{Cluster, Store, on_both_stores};
 
 /// How often somebody comes and goes: more often than the recent events an instance keeps for its
 /// streams, so that more pairs would cost no more.

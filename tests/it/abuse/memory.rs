@@ -10,9 +10,9 @@ use tokio::sync::Mutex;
 
 use super::http2;
 use super::unread_answers::ask_and_not_read;
-use crate::instance::{Instance, Settings};
-use crate::memory_limit::MemoryLimit;
-use crate::wait::PATIENCE;
+use harness::instance::{Instance, Settings};
+use harness::memory_limit::MemoryLimit;
+use harness::wait::PATIENCE;
 
 /// What the instance is given, and how much of it its own memory may take, in MiB.
 const GIVEN: u64 = 512;

@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::cluster::{Cluster, Store};
-use crate::wait::PATIENCE;
+use harness::cluster::{Cluster, Store};
+use harness::wait::PATIENCE;
 
 /// How many clients do it at once.
 const CLIENTS: usize = 400;

@@ -8,10 +8,10 @@ use socket2::{Domain, Socket, Type};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::client::{Client, crowd};
-use crate::cluster::{Cluster, Store, on_both_stores};
-use crate::instance::Settings;
-use crate::sse::{Event, Stream, briefs};
+use harness::client::{Client, crowd};
+use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::instance::Settings;
+use harness::sse::{Event, Stream, briefs};
 
 /// Longest time a ping may take while a reader is stuck; generous, since it is only to be told from being stuck too.
 const SOON: Duration = Duration::from_secs(1);

@@ -3,8 +3,8 @@
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-use crate::instance::{Instance, Settings};
-use crate::wait::PATIENCE;
+use harness::instance::{Instance, Settings};
+use harness::wait::PATIENCE;
 
 /// What is hidden in the requests: whoever is online afterwards was pinged by one of them.
 const HIDDEN: &str =

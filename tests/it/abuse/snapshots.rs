@@ -7,11 +7,11 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::slow_reader::mute_reader;
-use crate::client::{crowd, send};
-use crate::cluster::Cluster;
-use crate::instance::Settings;
-use crate::sse::Stream;
-use crate::wait::eventually_true;
+use harness::client::{crowd, send};
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::sse::Stream;
+use harness::wait::eventually_true;
 
 /// More than an index has that is read in one step.
 const USERS: usize = 3_000;

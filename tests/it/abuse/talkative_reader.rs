@@ -3,8 +3,8 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::instance::{Instance, Settings};
-use crate::wait::PATIENCE;
+use harness::instance::{Instance, Settings};
+use harness::wait::PATIENCE;
 
 /// Far more than anybody has to say on a stream.
 const JUNK: [u8; 1_024] = [b'x'; 1_024];

@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::time::{Instant, sleep};
 
 use super::http2;
-use crate::instance::{Instance, Settings};
+use harness::instance::{Instance, Settings};
 
 /// A large answer.
 const PATH: &str = "/docs/swagger-ui-bundle.js";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::instance::{Instance, Settings};
+use harness::instance::{Instance, Settings};
 
 /// How many ask, which makes some 560 MiB of answers.
 const CLIENTS: usize = 400;

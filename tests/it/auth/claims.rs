@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{SECRET, assert_refused, claims, closed_instance, now, ping, token, with, without};
-use crate::instance::{Instance, Settings};
+use harness::instance::{Instance, Settings};
 
 const YEAR: u64 = 365 * 86_400;
 

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use super::{
     API_KEYS, READ_KEY, SECRET, WRITE_KEY, assert_refused, call, claims, closed_instance, token,
 };
-use crate::client::{Client, send};
-use crate::instance::{Instance, Settings};
-use crate::redis_server::free_port;
+use harness::client::{Client, send};
+use harness::instance::{Instance, Settings};
+use harness::redis_server::free_port;
 
 /// Every variable about access.
 const VARIABLES: [&str; 12] = [

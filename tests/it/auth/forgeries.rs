@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::signing::{Signer, signed_part};
 use super::{API_KEYS, SECRET, assert_refused, claims, now, ping, token, with, without};
-use crate::client::send;
-use crate::instance::{Instance, Settings};
+use harness::client::send;
+use harness::instance::{Instance, Settings};
 
 /// A PEM file that goes with its test.
 struct PemFile(PathBuf);

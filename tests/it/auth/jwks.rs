@@ -7,9 +7,9 @@ use tokio::time::{Duration, Instant};
 use super::jwks_server::{Conduct, JwksServer, publish};
 use super::signing::Signer;
 use super::{SECRET, assert_refused, claims, metric, ping};
-use crate::instance::{Instance, Settings};
-use crate::sse::{End, Stream};
-use crate::wait::eventually_true;
+use harness::instance::{Instance, Settings};
+use harness::sse::{End, Stream};
+use harness::wait::eventually_true;
 
 async fn instance_of(server: &JwksServer) -> Instance {
     Instance::start(&Settings::new().with("PRESENCE_JWKS_URL", server.url())).await

@@ -12,8 +12,8 @@ use tokio_rustls::TlsAcceptor;
 use super::jwks_server::{JwksServer, publish};
 use super::signing::Signer;
 use super::{assert_refused, claims, ping};
-use crate::instance::{Instance, Settings};
-use crate::wait::eventually_true;
+use harness::instance::{Instance, Settings};
+use harness::wait::eventually_true;
 
 /// An authority whose certificate is in a file.
 struct Authority {

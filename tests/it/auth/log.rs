@@ -9,10 +9,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
 use super::{API_KEYS, READ_KEY, SECRET, WRITE_KEY, call, claims, ping, token, with};
-use crate::client::{Client, send};
-use crate::process::Process;
-use crate::sse::Stream;
-use crate::wait::eventually_true;
+use harness::client::{Client, send};
+use harness::process::Process;
+use harness::sse::Stream;
+use harness::wait::eventually_true;
 
 /// The preface of HTTP/2 and an empty SETTINGS frame.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -59,7 +59,7 @@ async fn no_credential_is_logged_even_at_trace() {
         log.contains("DEBUG") && log.contains("/v1/users/%00")
     })
     .await;
-    process.send(crate::process::Signal::Terminate);
+    process.send(harness::process::Signal::Terminate);
     process.exit().await;
     let log = process.log();
     for secret in [&*good, &*expired, forged, READ_KEY, WRITE_KEY, SECRET] {

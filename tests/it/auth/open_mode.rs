@@ -5,9 +5,9 @@ use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use super::API_KEYS;
-use crate::client::send;
-use crate::instance::{Instance, Settings};
-use crate::wait::{PATIENCE, eventually_true};
+use harness::client::send;
+use harness::instance::{Instance, Settings};
+use harness::wait::{PATIENCE, eventually_true};
 
 /// What only open mode refuses.
 const STRANGERS: [(&str, &str); 12] = [

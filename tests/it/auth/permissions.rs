@@ -7,8 +7,8 @@ use super::{
     READ_KEY, WRITE_KEY, assert_refused, call, claims, closed, closed_instance, metric, ping,
     token, with,
 };
-use crate::client::{Answer, Client, send};
-use crate::cluster::{Cluster, Store, on_both_stores};
+use harness::client::{Answer, Client, send};
+use harness::cluster::{Cluster, Store, on_both_stores};
 
 /// Every call of the contract that needs a right, about the user `alice` where it is about one.
 const CALLS: [(&str, &str, Option<&str>); 9] = [
@@ -214,7 +214,7 @@ async fn a_remembered_token_expires() {
     let client = instance.client();
     let short = token(&with(claims("alice"), "exp", json!(super::now() + 2)));
     assert_eq!(ping(&client, "alice", &short).await.status, 200);
-    crate::wait::eventually_true("the token expires", async || {
+    harness::wait::eventually_true("the token expires", async || {
         ping(&client, "alice", &short).await.status == 401
     })
     .await;

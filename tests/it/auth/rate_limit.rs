@@ -7,9 +7,9 @@ use super::{
     READ_KEY, WRITE_KEY, assert_refused, call, claims, closed, closed_instance, metric, ping,
     token, with,
 };
-use crate::client::send;
-use crate::instance::{Instance, Settings};
-use crate::wait::eventually_true;
+use harness::client::send;
+use harness::instance::{Instance, Settings};
+use harness::wait::eventually_true;
 
 #[tokio::test]
 async fn a_user_who_calls_too_often_is_told_when_to_come_back() {

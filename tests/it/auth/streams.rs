@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use super::{
     READ_KEY, WRITE_KEY, assert_refused, claims, closed, closed_instance, now, ping, token, with,
 };
-use crate::client::{query_of, send};
-use crate::cluster::{Cluster, Store, on_both_stores};
-use crate::instance::Instance;
-use crate::sse::{End, Stream};
-use crate::wait::eventually_true;
+use harness::client::{query_of, send};
+use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::instance::Instance;
+use harness::sse::{End, Stream};
+use harness::wait::eventually_true;
 
 #[tokio::test]
 async fn a_query_carries_a_token_to_streams_alone() {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Client, send, try_send};
-use crate::cluster::{Cluster, Store};
-use crate::process::Process;
-use crate::redis_server::free_port;
-use crate::wait::eventually;
+use harness::client::{Client, send, try_send};
+use harness::cluster::{Cluster, Store};
+use harness::process::Process;
+use harness::redis_server::free_port;
+use harness::wait::eventually;
 pub(crate) use page::Page;
 
 /// What chromium is started with: no window, no calls home.
@@ -189,7 +189,7 @@ async fn a_browser_watches_resumes_and_says_goodbye() {
     let address = cluster.instances[0].address().to_string();
     cluster.instances[0].kill();
     let settings = cluster.settings().clone().with("PRESENCE_LISTEN", &address);
-    cluster.instances[0] = crate::instance::Instance::start(&settings).await;
+    cluster.instances[0] = harness::instance::Instance::start(&settings).await;
     cluster.client().connect("bob").await;
     let events = heard(&browser, 6).await;
     assert_eq!(events[4][..2], ["user.online", "bob"], "{events:?}");

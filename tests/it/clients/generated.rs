@@ -9,8 +9,8 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::libraries::installed;
-use crate::cluster::{Cluster, Store};
-use crate::instance::Settings;
+use harness::cluster::{Cluster, Store};
+use harness::instance::Settings;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
 const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/generated");

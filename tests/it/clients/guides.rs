@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::libraries::installed;
 use crate::auth::Signer;
-use crate::instance::Settings;
-use crate::process::Process;
+use harness::instance::Settings;
+use harness::process::Process;
 
 const GUIDES: [&str; 3] = [
     include_str!("../../../docs/pages.md"),

@@ -12,11 +12,11 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::browser::{Browser, Page};
-use crate::cluster::{Cluster, Store};
-use crate::instance::Settings;
-use crate::process::{Process, Signal};
-use crate::sse::Stream;
-use crate::wait::PATIENCE;
+use harness::cluster::{Cluster, Store};
+use harness::instance::Settings;
+use harness::process::{Process, Signal};
+use harness::sse::Stream;
+use harness::wait::PATIENCE;
 
 const IN_NODE: &str = include_str!("../../clients/watch.mjs");
 const IN_A_PAGE: &str = include_str!("../../clients/watch-page.mjs");
@@ -236,7 +236,7 @@ async fn what_compresses_on_the_way_holds_no_event_back() {
     let mut command = node(COMPRESSING_PROXY);
     let mut proxy = Process::spawn("Express", command.arg(direct.base()));
     let address = proxy.line().await.expect("its address");
-    let proxied = crate::client::Client::new(&address);
+    let proxied = harness::client::Client::new(&address);
 
     let page = proxied.request(reqwest::Method::GET, "/openapi.json");
     let page = page.header(ACCEPT_ENCODING, "gzip").send().await;

@@ -10,8 +10,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::cluster::{Cluster, Store, on_both_stores};
-use crate::instance::Settings;
+use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::instance::Settings;
 
 const CONFIG: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),

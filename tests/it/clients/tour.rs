@@ -5,8 +5,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::instance::{Instance, Settings};
-use crate::process::Process;
+use harness::instance::{Instance, Settings};
+use harness::process::Process;
 
 const README: &str = include_str!("../../../README.md");
 

@@ -18,10 +18,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::answer::Answer;
-use crate::client::Client;
-use crate::cluster::{Cluster, Store};
-use crate::instance::Settings;
-use crate::wait::PATIENCE;
+use harness::client::Client;
+use harness::cluster::{Cluster, Store};
+use harness::instance::Settings;
+use harness::wait::PATIENCE;
 
 /// Requests on their way at once.
 const BATCH: usize = 32;

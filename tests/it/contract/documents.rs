@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::instance::{Instance, Settings};
+use harness::instance::{Instance, Settings};
 
 /// The folders that have documents.
 const FOLDERS: [&str; 5] = [".", "benches", "docs", "examples", "infra"];

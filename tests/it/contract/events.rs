@@ -7,11 +7,11 @@ mod snapshot;
 
 use serde_json::{Value, json};
 
-use crate::client::crowd;
-use crate::cluster::{Cluster, Store, over_each_protocol};
-use crate::instance::Settings;
-use crate::sse::{Event, Stream, alternating, briefs};
-use crate::timestamp::Timestamp;
+use harness::client::crowd;
+use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::instance::Settings;
+use harness::sse::{Event, Stream, alternating, briefs};
+use harness::timestamp::Timestamp;
 
 /// The data of a change, without its times, which have to be there and in their form.
 fn timeless(event: &Event, times: &[&str]) -> Value {
@@ -71,7 +71,7 @@ async fn a_change_is_stamped_when_it_happens(store: Store) {
     let mut stream = Stream::open(&client, "").await;
     for call in ["connect", "disconnect"] {
         let before = Timestamp::now();
-        crate::client::send(client.of_user("alice", call)).await;
+        harness::client::send(client.of_user("alice", call)).await;
         let after = Timestamp::now();
         let stamp = stream.changes(1).await[0].timestamp();
         assert!(stamp.millis_after(before) >= -2, "{call}");

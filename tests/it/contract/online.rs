@@ -5,9 +5,9 @@ mod pages;
 
 use serde_json::{Value, json};
 
-use crate::client::crowd;
-use crate::cluster::{Cluster, Store, over_each_protocol};
-use crate::instance::Settings;
+use harness::client::crowd;
+use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::instance::Settings;
 
 async fn a_lookup_names_those_online_in_the_order_asked(store: Store) {
     let cluster = Cluster::start(store).await;

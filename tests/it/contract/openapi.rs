@@ -8,8 +8,8 @@ use std::process::Command;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::client::send;
-use crate::instance::{Instance, Settings};
+use harness::client::send;
+use harness::instance::{Instance, Settings};
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
 

@@ -13,7 +13,7 @@ mod store;
 
 use serde::Deserialize;
 
-use crate::client::{Answer, media_type};
+use harness::client::{Answer, media_type};
 
 /// RFC 9457, with the members the contract promises.
 #[derive(Debug, Deserialize)]

@@ -8,12 +8,12 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::client::Protocol;
-use crate::cluster::{Cluster, Store};
-use crate::instance::Settings;
-use crate::process::Signal;
-use crate::sse::{End, Stream};
-use crate::wait::PATIENCE;
+use harness::client::Protocol;
+use harness::cluster::{Cluster, Store};
+use harness::instance::Settings;
+use harness::process::Signal;
+use harness::sse::{End, Stream};
+use harness::wait::PATIENCE;
 
 /// How many streams one connection carries.
 const STREAMS: usize = 50;

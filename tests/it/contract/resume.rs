@@ -5,10 +5,10 @@ mod reset;
 
 use serde_json::json;
 
-use crate::client::{Client, crowd, query_of};
-use crate::cluster::{Cluster, Store, over_each_protocol};
-use crate::instance::Settings;
-use crate::sse::{Event, Stream, briefs};
+use harness::client::{Client, crowd, query_of};
+use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::instance::Settings;
+use harness::sse::{Event, Stream, briefs};
 
 /// A cursor that no server ever gave.
 const UNKNOWN: &str = "not-a-cursor-of-yours";

@@ -11,10 +11,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::client::{Alive, crowd, send};
-use crate::cluster::{Cluster, Store, over_each_protocol};
-use crate::instance::Settings;
-use crate::timestamp::Timestamp;
+use harness::client::{Alive, crowd, send};
+use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::instance::Settings;
+use harness::timestamp::Timestamp;
 
 const TTL: Duration = Duration::from_secs(60);
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::client::crowd;
-use crate::cluster::Cluster;
 use crate::failures::traffic::{Traffic, assert_told_is_what_happened};
-use crate::instance::Settings;
-use crate::sse::{Stream, briefs};
-use crate::timestamp::Timestamp;
-use crate::wait::eventually_true;
+use harness::client::crowd;
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::sse::{Stream, briefs};
+use harness::timestamp::Timestamp;
+use harness::wait::eventually_true;
 
 #[tokio::test]
 async fn a_cut_bus_loses_no_event() {
@@ -68,11 +68,11 @@ async fn a_bus_that_was_cut_in_silence_is_back_before_the_next_event() {
 
 #[tokio::test]
 async fn what_other_programs_set_in_the_keyspace_events_stays() {
-    let redis = crate::redis_server::RedisServer::start().await;
+    let redis = harness::redis_server::RedisServer::start().await;
     let set = ["CONFIG", "SET", "notify-keyspace-events", "Kg"];
     redis.command::<()>(&set).await;
     let settings = Settings::new().with("REDIS_URL", &redis.url());
-    let _instance = crate::instance::Instance::start(&settings).await;
+    let _instance = harness::instance::Instance::start(&settings).await;
     eventually_true("Ex is merged in", async || {
         let get = ["CONFIG", "GET", "notify-keyspace-events"];
         let flags: Vec<String> = redis.command(&get).await;
@@ -85,15 +85,15 @@ async fn what_other_programs_set_in_the_keyspace_events_stays() {
 
 #[tokio::test]
 async fn a_change_of_the_keyspace_events_of_redis_is_logged_once() {
-    let redis = crate::redis_server::RedisServer::start().await;
+    let redis = harness::redis_server::RedisServer::start().await;
     let settings = Settings::new().with("REDIS_URL", &redis.url());
     let message = "changed notify-keyspace-events of the whole Redis server";
-    let first = crate::instance::Instance::start(&settings).await;
+    let first = harness::instance::Instance::start(&settings).await;
     eventually_true("the change is logged", async || {
         first.log().contains(message)
     })
     .await;
-    let second = crate::instance::Instance::start(&settings).await;
+    let second = harness::instance::Instance::start(&settings).await;
     let mut stream = Stream::open(&second.client(), "").await;
     second.client().connect("alice").await;
     stream.next().await;

@@ -1,10 +1,10 @@
 //! Streams that are cut by their readers in the midst of traffic.
 
-use crate::client::{Client, crowd};
-use crate::cluster::{Cluster, Store, on_both_stores};
 use crate::failures::traffic::Traffic;
-use crate::instance::Settings;
-use crate::sse::{Event, Stream};
+use harness::client::{Client, crowd};
+use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::instance::Settings;
+use harness::sse::{Event, Stream};
 
 /// What a change says, without its id, which is opaque.
 fn told(events: &[Event]) -> Vec<(&str, &str)> {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::client::crowd;
-use crate::cluster::{Cluster, Store, on_both_stores};
-use crate::instance::Settings;
-use crate::process::Signal;
-use crate::sse::{Stream, briefs};
-use crate::timestamp::Timestamp;
-use crate::wait::eventually_true;
+use harness::client::crowd;
+use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::instance::Settings;
+use harness::process::Signal;
+use harness::sse::{Stream, briefs};
+use harness::timestamp::Timestamp;
+use harness::wait::eventually_true;
 
 fn settings() -> Settings {
     Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s")
@@ -69,7 +69,7 @@ async fn after_a_frozen_redis_nobody_who_pings_left() {
     cluster.redis().freeze();
     Timestamp::now().plus(Duration::from_secs(4)).pass().await;
     cluster.redis().thaw();
-    crate::wait::eventually_true("redis is reached again", async || {
+    harness::wait::eventually_true("redis is reached again", async || {
         client.get("/readyz").await.status == 200
     })
     .await;

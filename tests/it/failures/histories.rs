@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::model::{Bracket, Grant, Model, Touch};
-use crate::redis_server::RedisServer;
-use crate::wait::PATIENCE;
+use harness::redis_server::RedisServer;
+use harness::wait::PATIENCE;
 
 /// What two instances grant: long enough for a few calls, short enough that histories are full of expiries.
 const GRANTS: [Grant; 2] = [

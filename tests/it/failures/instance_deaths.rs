@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::client::crowd;
-use crate::cluster::Cluster;
 use crate::failures::traffic::Traffic;
-use crate::instance::Settings;
-use crate::sse::{Stream, alternating};
-use crate::timestamp::Timestamp;
-use crate::wait::eventually_true;
+use harness::client::crowd;
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::sse::{Stream, alternating};
+use harness::timestamp::Timestamp;
+use harness::wait::eventually_true;
 
 #[tokio::test]
 async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
@@ -68,10 +68,10 @@ async fn a_frozen_instance_holds_up_nobody() {
     let cluster = Cluster::of(2, Settings::mortal()).await;
     let clients = cluster.clients();
     let mut stream = Stream::open(&clients[1], "").await;
-    cluster.instances[0].send(crate::process::Signal::Stop);
+    cluster.instances[0].send(harness::process::Signal::Stop);
     let alive = clients[1].connect("alice").await;
     let events = stream.changes(2).await;
-    cluster.instances[0].send(crate::process::Signal::Continue);
+    cluster.instances[0].send(harness::process::Signal::Continue);
     assert_eq!(events[1].reason(), "expired");
     assert!(events[1].timestamp().millis_after(alive.expires_at) <= 500);
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::client::crowd;
-use crate::cluster::Cluster;
-use crate::instance::Settings;
-use crate::sse::{Event, Stream};
-use crate::timestamp::Timestamp;
+use harness::client::crowd;
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::sse::{Event, Stream};
+use harness::timestamp::Timestamp;
 
 /// How long after its deadline a departure is announced, for 99 of 100.
 const PROMISE_MS: i64 = 250;

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::pingers::{PROMISE, assert_refused};
 use super::scene::all_ready;
-use crate::client::{Answer, crowd};
-use crate::instance::{Instance, Settings};
-use crate::redis_server::RedisServer;
-use crate::wait::eventually;
+use harness::client::{Answer, crowd};
+use harness::instance::{Instance, Settings};
+use harness::redis_server::RedisServer;
+use harness::wait::eventually;
 
 /// Callers at once; several times as many as may wait.
 const CALLERS: usize = 5_000;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::cluster::Cluster;
-use crate::instance::{Instance, Settings};
-use crate::redis_server::RedisServer;
-use crate::sse::{Stream, briefs};
+use harness::cluster::Cluster;
+use harness::instance::{Instance, Settings};
+use harness::redis_server::RedisServer;
+use harness::sse::{Stream, briefs};
 
 /// Within this time a sweep has noticed, and the bus has read the history.
 const NOTICED: Duration = Duration::from_millis(1_500);

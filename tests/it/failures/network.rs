@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::client::{crowd, try_send};
-use crate::cluster::Cluster;
-use crate::instance::{Instance, Settings};
-use crate::proxy::Proxy;
-use crate::sse::{Event, Stream, briefs};
-use crate::wait::eventually_true;
+use harness::client::{crowd, try_send};
+use harness::cluster::Cluster;
+use harness::instance::{Instance, Settings};
+use harness::proxy::Proxy;
+use harness::sse::{Event, Stream, briefs};
+use harness::wait::eventually_true;
 
 /// Nothing ever comes on such a connection, not even its end: it has to be probed.
 #[tokio::test]

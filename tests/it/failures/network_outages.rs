@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::scene::Scene;
-use crate::wait::eventually_true;
+use harness::wait::eventually_true;
 
 #[tokio::test]
 async fn a_redis_that_cannot_be_reached_costs_nobody_their_presence() {

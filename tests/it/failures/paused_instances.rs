@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::client::Client;
-use crate::cluster::{Cluster, Store, on_both_stores};
-use crate::instance::Settings;
-use crate::process::Signal;
-use crate::sse::Stream;
-use crate::timestamp::Timestamp;
+use harness::client::Client;
+use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::instance::Settings;
+use harness::process::Signal;
+use harness::sse::Stream;
+use harness::timestamp::Timestamp;
 
 /// How long the process runs on for each request: as long as its answer takes, and the sweep that its wakening causes.
 const AWAKE: Duration = Duration::from_millis(150);

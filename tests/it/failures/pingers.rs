@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::client::{Answer, Client, try_send};
+use harness::client::{Answer, Client, try_send};
 
 /// Within this time every call is answered, or refused with the advice to come back.
 pub(crate) const PROMISE: Duration = Duration::from_secs(2);

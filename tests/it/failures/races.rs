@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use crate::client::crowd;
-use crate::cluster::Cluster;
 use crate::failures::traffic::{Told, Traffic, assert_told_is_what_happened};
-use crate::instance::{Instance, Settings};
-use crate::process::Signal;
-use crate::proxy::Proxy;
-use crate::redis_server::RedisServer;
-use crate::sse::{Stream, briefs};
-use crate::timestamp::Timestamp;
-use crate::wait::eventually_true;
+use harness::client::crowd;
+use harness::cluster::Cluster;
+use harness::instance::{Instance, Settings};
+use harness::process::Signal;
+use harness::proxy::Proxy;
+use harness::redis_server::RedisServer;
+use harness::sse::{Stream, briefs};
+use harness::timestamp::Timestamp;
+use harness::wait::eventually_true;
 
 #[tokio::test]
 async fn callers_who_race_are_told_what_the_events_say() {

@@ -7,11 +7,11 @@ use redis::cmd;
 use tokio::time::{Instant, sleep};
 
 use super::scene::settings;
-use crate::client::Client;
-use crate::instance::{Instance, runtimes, workers};
-use crate::redis_server::RedisServer;
-use crate::sse::Stream;
-use crate::wait::{eventually, eventually_true};
+use harness::client::Client;
+use harness::instance::{Instance, runtimes, workers};
+use harness::redis_server::RedisServer;
+use harness::sse::Stream;
+use harness::wait::{eventually, eventually_true};
 
 /// Longer than a user lives without a ping here, and an outage counts as one.
 const LONG: Duration = Duration::from_secs(5);

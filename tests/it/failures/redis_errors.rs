@@ -4,7 +4,7 @@ use redis::aio::MultiplexedConnection;
 use redis::cmd;
 
 use super::scene::Scene;
-use crate::redis_server::RedisServer;
+use harness::redis_server::RedisServer;
 
 #[tokio::test]
 async fn a_frozen_redis_costs_nobody_their_presence() {
@@ -80,7 +80,7 @@ async fn a_redis_that_refuses_our_password_costs_nobody_their_presence() {
 #[tokio::test]
 async fn a_primary_that_becomes_a_replica_costs_nobody_their_presence() {
     let mut scene = Scene::open().await;
-    let nowhere = crate::redis_server::free_port().to_string();
+    let nowhere = harness::redis_server::free_port().to_string();
     let demote = ["REPLICAOF", "127.0.0.1", &nowhere];
     scene.redis.command::<()>(&demote).await;
     scene.outlast().await;

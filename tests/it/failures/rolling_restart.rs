@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
-use crate::client::{Client, crowd, try_send};
-use crate::cluster::Cluster;
-use crate::instance::Settings;
-use crate::process::Signal;
-use crate::sse::{Entry, Event, EventSource, Habits, Heard, Memory, Stream};
-use crate::timestamp::Timestamp;
-use crate::wait::eventually_true;
+use harness::client::{Client, crowd, try_send};
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::process::Signal;
+use harness::sse::{Entry, Event, EventSource, Habits, Heard, Memory, Stream};
+use harness::timestamp::Timestamp;
+use harness::wait::eventually_true;
 
 const INSTANCES: usize = 3;
 const STREAMS: usize = 500;

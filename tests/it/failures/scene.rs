@@ -7,13 +7,13 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::pingers::{Pingers, answered_or_refused, assert_refused};
-use crate::client::{Client, crowd};
-use crate::instance::{Instance, Settings};
-use crate::proxy::Proxy;
-use crate::redis_server::RedisServer;
-use crate::sse::{Event, Stream, alternating, briefs};
-use crate::timestamp::Timestamp;
-use crate::wait::eventually_true;
+use harness::client::{Client, crowd};
+use harness::instance::{Instance, Settings};
+use harness::proxy::Proxy;
+use harness::redis_server::RedisServer;
+use harness::sse::{Event, Stream, alternating, briefs};
+use harness::timestamp::Timestamp;
+use harness::wait::eventually_true;
 
 /// How long a user lives without a ping here.
 const TTL: Duration = Duration::from_secs(3);

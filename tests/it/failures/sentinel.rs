@@ -1,10 +1,10 @@
 //! Sentinels put a replica in the place of the primary.
 
 use super::scene::{Scene, settings};
-use crate::proxy::Proxy;
-use crate::redis_server::RedisServer;
-use crate::sentinels::Sentinels;
-use crate::wait::eventually_true;
+use harness::proxy::Proxy;
+use harness::redis_server::RedisServer;
+use harness::sentinels::Sentinels;
+use harness::wait::eventually_true;
 
 struct Watched {
     scene: Scene,

@@ -23,12 +23,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::{Instant, timeout};
 
-use crate::client::Client;
-use crate::sse::EventSource;
-use crate::timestamp::Timestamp;
-use crate::wait::eventually_true;
 use callers::{Caller, Callers, contested, living, roaming, sleepers};
 use checks::Findings;
+use harness::client::Client;
+use harness::sse::EventSource;
+use harness::timestamp::Timestamp;
+use harness::wait::eventually_true;
 use journal::Journal;
 use plan::Phase;
 use readers::{MARKER, Reader, Tale};

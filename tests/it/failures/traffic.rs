@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinSet;
 
-use crate::client::{Client, try_send};
-use crate::sse::{Event, alternating};
+use harness::client::{Client, try_send};
+use harness::sse::{Event, alternating};
 
 /// How often callers were told that they caused a transition of each user: online, offline.
 pub(crate) type Told = BTreeMap<String, (usize, usize)>;

@@ -1,8 +1,8 @@
 //! A newer version beside this one on the same Redis writes entries of kinds that this one does not know.
 
-use crate::cluster::Cluster;
-use crate::instance::Settings;
-use crate::sse::{Stream, briefs};
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::sse::{Stream, briefs};
 
 /// Appends and publishes an entry as `announce.lua` does, with anything after the predecessor.
 const ANNOUNCE: &str = "

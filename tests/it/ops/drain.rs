@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::instance::{Instance, Settings};
-use crate::process::Signal;
+use harness::instance::{Instance, Settings};
+use harness::process::Signal;
 
 /// Far more than anything here should last.
 const DRAIN: &str = "20s";

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::process::Process;
+use harness::process::Process;
 
 /// Nobody, on most systems.
 const PLAIN_USER: u32 = 65_534;

@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::instance::{Instance, Settings};
-use crate::wait::PATIENCE;
+use harness::instance::{Instance, Settings};
+use harness::wait::PATIENCE;
 
 const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
 

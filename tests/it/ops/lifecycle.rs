@@ -8,12 +8,12 @@ use rustix::thread::CpuSet;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
-use crate::cluster::{Cluster, Store, on_both_stores};
-use crate::instance::{Instance, Settings, workers};
-use crate::process::Signal;
-use crate::redis_server::free_port;
-use crate::sse::{End, Stream};
-use crate::wait::eventually_true;
+use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::instance::{Instance, Settings, workers};
+use harness::process::Signal;
+use harness::redis_server::free_port;
+use harness::sse::{End, Stream};
+use harness::wait::eventually_true;
 
 /// Every variable of the contract.
 const VARIABLES: [&str; 17] = [

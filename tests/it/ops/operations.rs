@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::client::{media_type, send};
-use crate::cluster::{Cluster, Store, on_both_stores};
-use crate::instance::{Instance, Settings};
-use crate::redis_server::{RedisServer, free_port};
-use crate::sse::Stream;
+use harness::client::{media_type, send};
+use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::instance::{Instance, Settings};
+use harness::redis_server::{RedisServer, free_port};
+use harness::sse::Stream;
 
 async fn it_lives_and_is_ready(store: Store) {
     let cluster = Cluster::start(store).await;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use reqwest::Method;
 use tokio::time::Instant;
 
-use crate::client::Client;
-use crate::instance::Settings;
-use crate::wait::{eventually, eventually_true};
+use harness::client::Client;
+use harness::instance::Settings;
+use harness::wait::{eventually, eventually_true};
 
 /// Far more than the end takes, and far less than anybody waits for a log.
 const SOON: Duration = Duration::from_secs(10);
@@ -213,9 +213,9 @@ async fn a_second_signal_ends_the_drain_at_once() {
         let mut instance = Running::spawn(&mut command);
         let client = instance.client();
         let _streams = [
-            crate::sse::Stream::open(&client, "").await,
-            crate::sse::Stream::open(&client, "").await,
-            crate::sse::Stream::open(&client, "").await,
+            harness::sse::Stream::open(&client, "").await,
+            harness::sse::Stream::open(&client, "").await,
+            harness::sse::Stream::open(&client, "").await,
         ];
         instance.send("-TERM");
         eventually_true("it drains", async || {

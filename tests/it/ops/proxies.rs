@@ -7,13 +7,13 @@ use std::time::Duration;
 use reqwest::Method;
 use tokio::time::{sleep, timeout};
 
-use crate::client::{media_type, query_of, send, try_send};
-use crate::cluster::Cluster;
-use crate::instance::Settings;
-use crate::process::Signal;
-use crate::sse::{EventSource, Habits, Heard, Memory, Stream, briefs};
-use crate::wait::{eventually, eventually_true};
 pub(crate) use front::{Front, Kind};
+use harness::client::{media_type, query_of, send, try_send};
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::process::Signal;
+use harness::sse::{EventSource, Habits, Heard, Memory, Stream, briefs};
+use harness::wait::{eventually, eventually_true};
 
 /// As many ids as a page asks for in a query of some 12 KB.
 const MANY: usize = 300;

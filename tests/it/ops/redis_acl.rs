@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use redis::{FromRedisValue, Value};
 
-use crate::client::crowd;
-use crate::instance::{Instance, Settings};
-use crate::redis_server::RedisServer;
-use crate::sse::{Stream, briefs};
-use crate::wait::eventually_true;
+use harness::client::crowd;
+use harness::instance::{Instance, Settings};
+use harness::redis_server::RedisServer;
+use harness::sse::{Stream, briefs};
+use harness::wait::eventually_true;
 
 /// What docs/operations.md says a user of Redis needs.
 pub(super) const RIGHTS: [&str; 11] = [

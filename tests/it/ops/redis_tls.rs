@@ -8,9 +8,9 @@ use tempfile::TempDir;
 use super::redis_acl::RIGHTS;
 use crate::failures::pingers::assert_refused;
 use crate::failures::scene::{all_ready, settings};
-use crate::instance::{Instance, Settings, runtimes};
-use crate::redis_server::{RedisServer, free_port};
-use crate::sse::{Stream, briefs};
+use harness::instance::{Instance, Settings, runtimes};
+use harness::redis_server::{RedisServer, free_port};
+use harness::sse::{Stream, briefs};
 
 struct Encrypted {
     redis: RedisServer,

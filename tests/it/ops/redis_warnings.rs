@@ -1,8 +1,8 @@
 //! What the operator is told of a server that will fail one day.
 
 use crate::failures::scene::{all_ready, settings};
-use crate::instance::Instance;
-use crate::redis_server::RedisServer;
+use harness::instance::Instance;
+use harness::redis_server::RedisServer;
 
 async fn log_of_a_start_on(redis: &RedisServer) -> String {
     // Without a credential there would be something to say about that.

@@ -1,6 +1,6 @@
 //! Variables that look like settings: one that is none stops the start.
 
-use crate::instance::{Instance, Settings};
+use harness::instance::{Instance, Settings};
 
 #[tokio::test]
 async fn an_unknown_variable_stops_the_start_and_is_named() {

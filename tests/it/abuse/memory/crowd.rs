@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use crate::process::Process;
+use harness::process::Process;
 
 /// The clients, each with an open connection on which it pinged once.
 pub(super) struct Crowd {

@@ -1,9 +1,9 @@
 //! `/docs`, as its readers use it: on a phone, with a key, by a link.
 
 use super::Browser;
-use crate::cluster::{Cluster, Store};
-use crate::instance::Settings;
-use crate::wait::{eventually, eventually_true};
+use harness::cluster::{Cluster, Store};
+use harness::instance::Settings;
+use harness::wait::{eventually, eventually_true};
 
 const KEY: &str = "a-key-of-thirty-two-characters-ok";
 

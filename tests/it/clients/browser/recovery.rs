@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{Browser, Page};
-use crate::client::try_send;
-use crate::cluster::{Cluster, Store};
-use crate::instance::Settings;
 use crate::ops::proxies::{Front, Kind};
-use crate::process::Signal;
-use crate::sse::Stream;
-use crate::wait::{eventually, eventually_true};
+use harness::client::try_send;
+use harness::cluster::{Cluster, Store};
+use harness::instance::Settings;
+use harness::process::Signal;
+use harness::sse::Stream;
+use harness::wait::{eventually, eventually_true};
 
 /// Opens streams by name, and keeps what each of them says and goes through.
 const WATCH: &str = "

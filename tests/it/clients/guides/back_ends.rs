@@ -7,10 +7,10 @@ use super::{
     BACK_ENDS, answers, give_access, path_of, printed, program_in_python, python, settings,
     shell_blocks,
 };
-use crate::client::{Client, send};
-use crate::cluster::{Cluster, Store};
-use crate::instance::{Instance, Settings};
-use crate::process::Process;
+use harness::client::{Client, send};
+use harness::cluster::{Cluster, Store};
+use harness::instance::{Instance, Settings};
+use harness::process::Process;
 
 #[tokio::test]
 async fn the_keys_of_the_guide_allow_what_it_says() {

@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{KEY, program_in_python, settings, token, token_for};
-use crate::client::{Client, User, send};
 use crate::clients::browser::{Browser, Page};
-use crate::cluster::{Cluster, Store};
-use crate::instance::{Instance, Settings};
-use crate::process::Process;
-use crate::redis_server::free_port;
-use crate::sse::Stream;
-use crate::wait::{eventually, eventually_true};
+use harness::client::{Client, User, send};
+use harness::cluster::{Cluster, Store};
+use harness::instance::{Instance, Settings};
+use harness::process::Process;
+use harness::redis_server::free_port;
+use harness::sse::Stream;
+use harness::wait::{eventually, eventually_true};
 
 /// The page of `examples/`, its back end, and the service.
 struct Scene {

@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::{PHONES, answers, program_in_python, settings, shell_blocks, token};
-use crate::cluster::{Cluster, Store};
-use crate::process::{Process, Signal};
-use crate::sse::Stream;
+use harness::cluster::{Cluster, Store};
+use harness::process::{Process, Signal};
+use harness::sse::Stream;
 
 #[tokio::test]
 async fn the_calls_of_a_phone_get_the_answers_that_the_guide_describes() {

@@ -3,9 +3,9 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::client::crowd;
-use crate::cluster::{Cluster, Store, over_each_protocol};
-use crate::sse::{Stream, briefs};
+use harness::client::crowd;
+use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::sse::{Stream, briefs};
 
 async fn a_stream_without_ids_is_about_everyone(store: Store) {
     let cluster = Cluster::start(store).await;

@@ -6,10 +6,10 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::client::media_type;
-use crate::cluster::{Cluster, Store, over_each_protocol};
-use crate::sse::Stream;
-use crate::wait::eventually_true;
+use harness::client::media_type;
+use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::sse::Stream;
+use harness::wait::eventually_true;
 
 /// "The first bytes leave at once", with room for a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);

@@ -5,11 +5,11 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::client::crowd;
-use crate::cluster::{Cluster, Store, over_each_protocol};
-use crate::instance::{Instance, Settings};
-use crate::process::Signal;
-use crate::sse::{End, Event, Stream};
+use harness::client::crowd;
+use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::instance::{Instance, Settings};
+use harness::process::Signal;
+use harness::sse::{End, Event, Stream};
 
 /// Longest line that every client can read.
 const LINE_BYTES: usize = 60 * 1_024;

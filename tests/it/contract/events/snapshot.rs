@@ -6,10 +6,10 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use crate::client::{Client, crowd};
-use crate::cluster::{Cluster, Store, over_each_protocol};
-use crate::instance::Settings;
-use crate::sse::{Event, Stream, alternating, briefs};
+use harness::client::{Client, crowd};
+use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::instance::Settings;
+use harness::sse::{Event, Stream, alternating, briefs};
 
 async fn a_snapshot_names_those_online(store: Store) {
     let cluster = Cluster::start(store).await;

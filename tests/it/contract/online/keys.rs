@@ -1,15 +1,15 @@
 //! What the service does to a Redis that it shares with others.
 
-use crate::client::crowd;
-use crate::cluster::Cluster;
-use crate::instance::{Instance, Settings};
-use crate::sse::{Stream, briefs};
-use crate::wait::eventually_true;
+use harness::client::crowd;
+use harness::cluster::Cluster;
+use harness::instance::{Instance, Settings};
+use harness::sse::{Stream, briefs};
+use harness::wait::eventually_true;
 
 /// "It never blocks Redis and never scans keys that are not ours."
 #[tokio::test]
 async fn neither_keys_nor_scan_is_ever_called() {
-    let cluster = Cluster::with(crate::cluster::Store::Redis, Settings::mortal()).await;
+    let cluster = Cluster::with(harness::cluster::Store::Redis, Settings::mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "?snapshot=true").await;
     client.connect_each(&crowd("user", 50)).await;

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::client::{Client, Page, crowd, next_page};
-use crate::cluster::{Cluster, Store, over_each_protocol};
-use crate::instance::Settings;
+use harness::client::{Client, Page, crowd, next_page};
+use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::instance::Settings;
 
 /// Reads every page of `limit`, the way a client would, asking the instances in turn.
 async fn pages(clients: &[Client], limit: usize) -> Vec<Page> {

@@ -4,8 +4,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::problem;
-use crate::client::{Answer, Client, Protocol, crowd, send};
-use crate::cluster::{Cluster, Store, over_each_protocol};
+use harness::client::{Answer, Client, Protocol, crowd, send};
+use harness::cluster::{Cluster, Store, over_each_protocol};
 
 /// Not JSON, or JSON that is no object with the documented fields.
 const BAD: [&str; 13] = [

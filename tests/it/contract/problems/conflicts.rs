@@ -1,10 +1,10 @@
 //! Connections that are refused: the call is right, and the user's state is not.
 
 use super::problem;
-use crate::client::send;
-use crate::cluster::{Cluster, Store, on_both_stores};
-use crate::instance::Settings;
-use crate::sse::{Stream, briefs};
+use harness::client::send;
+use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::instance::Settings;
+use harness::sse::{Stream, briefs};
 
 /// Such a ping was sent before its user signed out.
 async fn a_ping_after_the_disconnect_changes_nothing(store: Store) {

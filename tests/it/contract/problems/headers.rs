@@ -6,10 +6,10 @@ use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use super::problem;
-use crate::client::{Answer, Client, send};
-use crate::instance::{Instance, Settings};
-use crate::sse::Stream;
-use crate::wait::PATIENCE;
+use harness::client::{Answer, Client, send};
+use harness::instance::{Instance, Settings};
+use harness::sse::Stream;
+use harness::wait::PATIENCE;
 
 /// What keeps a browser from guessing a type, keeping an answer, or showing it in the frame of another page.
 fn assert_safe(what: &str, answer: &Answer) {

@@ -4,8 +4,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::problem;
-use crate::client::{Answer, Client, send};
-use crate::cluster::{Cluster, Store, over_each_protocol};
+use harness::client::{Answer, Client, send};
+use harness::cluster::{Cluster, Store, over_each_protocol};
 
 /// Path segments that are no user id, as they are sent.
 fn bad_user_ids() -> Vec<String> {
@@ -138,7 +138,7 @@ async fn a_bad_connection_id_disconnects_nobody(store: Store) {
 
 #[tokio::test]
 async fn bad_input_leaves_no_key_in_redis() {
-    let cluster = Cluster::of(1, crate::instance::Settings::new()).await;
+    let cluster = Cluster::of(1, harness::instance::Settings::new()).await;
     let client = cluster.client();
     client.connect("before").await;
     let before = cluster.redis().command::<u64>(&["DBSIZE"]).await;

@@ -3,8 +3,8 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{media_type, send};
-use crate::cluster::{Cluster, Store, on_both_stores};
+use harness::client::{media_type, send};
+use harness::cluster::{Cluster, Store, on_both_stores};
 
 async fn every_json_body_ends_with_one_newline(store: Store) {
     let cluster = Cluster::start(store).await;

@@ -4,8 +4,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::problem;
-use crate::client::{Client, send};
-use crate::cluster::{Cluster, Store, on_both_stores};
+use harness::client::{Client, send};
+use harness::cluster::{Cluster, Store, on_both_stores};
 
 /// Each method of each `/v1` path of the document, with the user `alice` in it.
 async fn operations(client: &Client) -> Vec<(Method, String)> {

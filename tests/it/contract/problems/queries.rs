@@ -1,7 +1,7 @@
 //! Query strings that make no sense.
 
 use super::problem;
-use crate::cluster::{Cluster, Store, over_each_protocol};
+use harness::cluster::{Cluster, Store, over_each_protocol};
 
 async fn a_bad_limit_is_400(store: Store) {
     let cluster = Cluster::start(store).await;

@@ -6,11 +6,11 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
 use super::problem;
-use crate::client::{Answer, Client, media_type, send};
-use crate::cluster::Cluster;
-use crate::instance::{Instance, Settings};
-use crate::sse::Stream;
-use crate::wait::eventually_true;
+use harness::client::{Answer, Client, media_type, send};
+use harness::cluster::Cluster;
+use harness::instance::{Instance, Settings};
+use harness::sse::Stream;
+use harness::wait::eventually_true;
 
 const READ_KEY: &str = "a:presence.read:0123456789abcdef";
 

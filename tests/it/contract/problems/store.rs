@@ -7,11 +7,11 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::problem;
-use crate::client::{Answer, Client, send, try_send};
-use crate::cluster::Cluster;
-use crate::instance::Settings;
-use crate::sse::{Stream, briefs};
-use crate::wait::{eventually, eventually_true};
+use harness::client::{Answer, Client, send, try_send};
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::sse::{Stream, briefs};
+use harness::wait::{eventually, eventually_true};
 
 /// Longest time a caller waits for the word that the store does not answer.
 const VERDICT: Duration = Duration::from_secs(10);
@@ -85,7 +85,7 @@ async fn every_call_is_503_while_redis_hangs() {
         let answer = send(client.request(Method::GET, "/v1/users/alice")).await;
         (answer.status.as_u16() == 200).then_some(answer)
     });
-    assert_eq!(found.await.ok::<crate::client::User>().user_id, "alice");
+    assert_eq!(found.await.ok::<harness::client::User>().user_id, "alice");
 }
 
 /// A full Redis, or one that was made a replica by a failover, refuses what changes it.

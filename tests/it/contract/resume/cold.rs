@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
-use crate::client::{Client, crowd};
-use crate::cluster::Cluster;
-use crate::instance::Settings;
-use crate::sse::{Stream, briefs};
+use harness::client::{Client, crowd};
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::sse::{Stream, briefs};
 
 const USERS: usize = 300;
 const STREAMS: usize = 150;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::client::{Client, crowd};
-use crate::cluster::{Cluster, Store, over_each_protocol};
-use crate::instance::Settings;
-use crate::sse::{Event, Stream, briefs};
-use crate::timestamp::Timestamp;
+use harness::client::{Client, crowd};
+use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::instance::Settings;
+use harness::sse::{Event, Stream, briefs};
+use harness::timestamp::Timestamp;
 
 /// Cursors that cannot be ours, of every shape a client might send.
 const UNKNOWN: [&str; 7] = [

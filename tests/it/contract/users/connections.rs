@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::send;
-use crate::cluster::{Cluster, Store, over_each_protocol};
-use crate::timestamp::Timestamp;
+use harness::client::send;
+use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::timestamp::Timestamp;
 
 async fn the_user_goes_offline_with_the_last_connection(store: Store) {
     let cluster = Cluster::start(store).await;

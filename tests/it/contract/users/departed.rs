@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::client::crowd;
-use crate::cluster::Cluster;
-use crate::instance::{Instance, Settings};
-use crate::redis_server::RedisServer;
-use crate::sse::{Event, Stream};
-use crate::timestamp::Timestamp;
-use crate::wait::eventually_true;
+use harness::client::crowd;
+use harness::cluster::Cluster;
+use harness::instance::{Instance, Settings};
+use harness::redis_server::RedisServer;
+use harness::sse::{Event, Stream};
+use harness::timestamp::Timestamp;
+use harness::wait::eventually_true;
 
 const GUESTS: usize = 2_000;
 

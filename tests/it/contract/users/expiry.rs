@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::client::crowd;
-use crate::cluster::{Cluster, Store, on_both_stores};
-use crate::instance::Settings;
-use crate::sse::{Stream, alternating, briefs};
-use crate::timestamp::Timestamp;
+use harness::client::crowd;
+use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::instance::Settings;
+use harness::sse::{Stream, alternating, briefs};
+use harness::timestamp::Timestamp;
 
 /// So long after a deadline a read is made, to tell a late read from a late clock.
 const JUST_AFTER: Duration = Duration::from_millis(5);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::client::User;
-use crate::cluster::{Cluster, Store, on_both_stores};
-use crate::instance::Settings;
-use crate::sse::Stream;
-use crate::timestamp::Timestamp;
-use crate::wait::eventually_true;
+use harness::client::User;
+use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::instance::Settings;
+use harness::sse::Stream;
+use harness::timestamp::Timestamp;
+use harness::wait::eventually_true;
 
 /// Rounding to milliseconds, on either side.
 const ROUNDING_MS: i64 = 2;

@@ -3,8 +3,8 @@
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-use crate::instance::{Instance, Settings};
-use crate::wait::PATIENCE;
+use harness::instance::{Instance, Settings};
+use harness::wait::PATIENCE;
 
 const API_KEYS: &str = "app:presence.write:s3cret-key-of-the-app";
 

@@ -1,10 +1,10 @@
 //! What one user or much traffic may take of Redis.
 
-use crate::client::crowd;
-use crate::cluster::Cluster;
-use crate::instance::Settings;
-use crate::sse::Stream;
-use crate::wait::eventually_true;
+use harness::client::crowd;
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::sse::Stream;
+use harness::wait::eventually_true;
 
 /// The least that can be set.
 const HISTORY_BYTES: u64 = 64 << 10;

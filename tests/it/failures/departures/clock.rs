@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Alive, crowd, try_send};
-use crate::instance::{Instance, Settings};
-use crate::process::Signal;
-use crate::redis_server::RedisServer;
-use crate::sse::{Stream, briefs};
-use crate::timestamp::Timestamp;
-use crate::wait::{eventually, eventually_true};
+use harness::client::{Alive, crowd, try_send};
+use harness::instance::{Instance, Settings};
+use harness::process::Signal;
+use harness::redis_server::RedisServer;
+use harness::sse::{Stream, briefs};
+use harness::timestamp::Timestamp;
+use harness::wait::{eventually, eventually_true};
 
 const TTL: Duration = Duration::from_secs(3);
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::client::Client;
-use crate::cluster::Cluster;
-use crate::instance::{Instance, Settings};
-use crate::sse::Stream;
-use crate::timestamp::Timestamp;
+use harness::client::Client;
+use harness::cluster::Cluster;
+use harness::instance::{Instance, Settings};
+use harness::sse::Stream;
+use harness::timestamp::Timestamp;
 
 /// Later than this a departure is late, earlier it is not, also on a busy machine.
 const LATE_MS: i64 = 1_000;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::cluster::Cluster;
-use crate::instance::Settings;
-use crate::sse::{Stream, alternating, briefs};
-use crate::timestamp::Timestamp;
-use crate::wait::eventually_true;
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::sse::{Stream, alternating, briefs};
+use harness::timestamp::Timestamp;
+use harness::wait::eventually_true;
 
 /// Every key that is not about one user.
 const KEYS: [&str; 10] = [

@@ -1,8 +1,8 @@
 //! Deployments that share a Redis and whose prefixes look like each other's keys.
 
-use crate::cluster::Cluster;
-use crate::instance::{Instance, Settings};
-use crate::sse::{Stream, briefs};
+use harness::cluster::Cluster;
+use harness::instance::{Instance, Settings};
+use harness::sse::{Stream, briefs};
 
 /// Users whose keys would be another deployment's own, if names could collide.
 const NAMES: [&str; 6] = [

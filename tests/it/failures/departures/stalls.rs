@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::client::{crowd, try_send};
-use crate::cluster::Cluster;
-use crate::instance::Settings;
-use crate::process::Signal;
-use crate::redis_server::RedisServer;
-use crate::sse::{Stream, briefs};
-use crate::timestamp::Timestamp;
-use crate::wait::eventually_true;
+use harness::client::{crowd, try_send};
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::process::Signal;
+use harness::redis_server::RedisServer;
+use harness::sse::{Stream, briefs};
+use harness::timestamp::Timestamp;
+use harness::wait::eventually_true;
 
 /// Longer than a sweep may fail to come without an outage, as by a fork or a slow command.
 const STALL: Duration = Duration::from_millis(1_700);

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use super::journal::{Call, Journal, Outcome, Verb};
 use super::stage::TTL;
-use crate::client::{Alive, Answer, Client, Left, crowd, try_send};
-use crate::timestamp::Timestamp;
+use harness::client::{Alive, Answer, Client, Left, crowd, try_send};
+use harness::timestamp::Timestamp;
 
 /// The time from one ping of a living user to its next.
 const PACE: Duration = Duration::from_millis(400);

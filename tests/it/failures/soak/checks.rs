@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use super::callers::living;
 use super::journal::Record;
 use super::readers::{Change, MARKER, Tale};
-use crate::timestamp::Timestamp;
+use harness::timestamp::Timestamp;
 
 /// How many findings are shown in words.
 const SHOWN: usize = 12;

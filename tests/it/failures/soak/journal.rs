@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::timestamp::Timestamp;
+use harness::timestamp::Timestamp;
 
 /// How long after its time-out, or its refusal, a call may still be carried out: it may lie in the socket of a frozen
 /// process, or on the way to a frozen Redis.

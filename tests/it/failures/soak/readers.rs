@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::callers::{contested, living, roaming};
-use crate::client::Client;
-use crate::sse::{Entry, EventSource, Habits, Heard, Memory};
-use crate::timestamp::Timestamp;
+use harness::client::Client;
+use harness::sse::{Entry, EventSource, Habits, Heard, Memory};
+use harness::timestamp::Timestamp;
 
 /// The user whose event is the last.
 pub(super) const MARKER: &str = "marker";

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::journal::Journal;
-use crate::client::Client;
-use crate::instance::{Instance, Settings};
-use crate::proxy::Proxy;
-use crate::redis_server::RedisServer;
-use crate::wait::eventually_true;
+use harness::client::Client;
+use harness::instance::{Instance, Settings};
+use harness::proxy::Proxy;
+use harness::redis_server::RedisServer;
+use harness::wait::eventually_true;
 
 pub(super) const INSTANCES: usize = 3;
 

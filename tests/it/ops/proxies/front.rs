@@ -7,11 +7,11 @@ use std::process::Command;
 use reqwest::Method;
 use tempfile::TempDir;
 
-use crate::client::{Client, try_send};
-use crate::cluster::Cluster;
-use crate::process::Process;
-use crate::redis_server::free_port;
-use crate::wait::eventually;
+use harness::client::{Client, try_send};
+use harness::cluster::Cluster;
+use harness::process::Process;
+use harness::redis_server::free_port;
+use harness::wait::eventually;
 
 const NGINX: &str = include_str!("../../../../infra/nginx/presence.conf");
 const NGINX_TLS: &str = include_str!("../../../../infra/nginx/presence-tls.conf");

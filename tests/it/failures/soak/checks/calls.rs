@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::journal::{Call, Outcome, Record};
 use super::super::readers::MARKER;
 use super::{Event, Excused};
-use crate::timestamp::Timestamp;
+use harness::timestamp::Timestamp;
 
 /// Within this time every call is answered, and some more for a machine under load.
 const PROMISE: Duration = Duration::from_millis(2_300);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::journal::{Call, Outcome, Record, Verb};
-use crate::timestamp::Timestamp;
+use harness::timestamp::Timestamp;
 
 /// How long the pings of a closed connection are refused.
 const REFUSED: Duration = Duration::from_secs(10);

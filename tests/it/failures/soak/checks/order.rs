@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::readers::{Change, Tale};
-use crate::timestamp::Timestamp;
+use harness::timestamp::Timestamp;
 
 /// Every event of the run by its id, and the place of each in the order in which it was heard.
 #[derive(Default)]

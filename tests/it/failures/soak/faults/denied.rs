@@ -11,8 +11,8 @@ use super::super::stage::Stage;
 use super::instances::answers;
 use super::redis::stall;
 use super::{CATCHES_UP, FINDS_REDIS};
-use crate::process::Signal;
-use crate::timestamp::Timestamp;
+use harness::process::Signal;
+use harness::timestamp::Timestamp;
 
 /// How long each denial lasts, in ms: always an outage.
 const DENIAL_MS: std::ops::Range<u64> = 1_600..2_000;

@@ -4,7 +4,7 @@ use super::Event;
 
 /// Takes bytes as they come and gives events as they are complete.
 #[derive(Default)]
-pub(crate) struct Parser {
+pub(super) struct Parser {
     pending: Vec<u8>,
     begun: bool,
     after_cr: bool,
@@ -22,7 +22,7 @@ pub(crate) struct Parser {
 
 impl Parser {
     /// The events that `bytes` complete.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
         for &byte in bytes {
             let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
@@ -35,19 +35,19 @@ impl Parser {
         events
     }
 
-    pub(crate) fn last_id(&self) -> &str {
+    pub(super) fn last_id(&self) -> &str {
         &self.last_id
     }
 
-    pub(crate) fn retry_ms(&self) -> Option<u64> {
+    pub(super) fn retry_ms(&self) -> Option<u64> {
         self.retry_ms
     }
 
-    pub(crate) fn comments(&self) -> &[String] {
+    pub(super) fn comments(&self) -> &[String] {
         &self.comments
     }
 
-    pub(crate) fn empty_blocks(&self) -> usize {
+    pub(super) fn empty_blocks(&self) -> usize {
         self.empty_blocks
     }
 

@@ -21,17 +21,17 @@ const LONGEST_RETRY: Duration = Duration::from_millis(200);
 
 /// What a reader asks for, and how it behaves.
 #[derive(Clone, Debug)]
-pub(crate) struct Habits {
+pub struct Habits {
     /// Such as `?userIds=alice`.
-    pub(crate) query: String,
-    pub(crate) memory: Memory,
+    pub query: String,
+    pub memory: Memory,
     /// How long it rests after each piece that it reads.
-    pub(crate) rest: Duration,
+    pub rest: Duration,
 }
 
 /// What a reader brings when it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Memory {
+pub enum Memory {
     /// The last cursor it heard.
     Cursor,
     /// Nothing, as a page that was reloaded.
@@ -40,13 +40,13 @@ pub(crate) enum Memory {
 
 /// One thing that happened to a reader.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) at: Timestamp,
-    pub(crate) what: Heard,
+pub struct Entry {
+    pub at: Timestamp,
+    pub what: Heard,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Heard {
+pub enum Heard {
     /// A stream began.
     Opened,
     Event(Event),
@@ -55,7 +55,7 @@ pub(crate) enum Heard {
 }
 
 /// A running reader. Dropping it ends it.
-pub(crate) struct EventSource {
+pub struct EventSource {
     log: Arc<Mutex<Vec<Entry>>>,
     cut: Arc<Notify>,
     task: JoinHandle<()>,
@@ -63,7 +63,7 @@ pub(crate) struct EventSource {
 
 impl EventSource {
     /// Begins to read at the instance with the number `first`, counted round.
-    pub(crate) fn start(clients: &[Client], first: usize, habits: Habits) -> Self {
+    pub fn start(clients: &[Client], first: usize, habits: Habits) -> Self {
         let log = Arc::default();
         let cut = Arc::default();
         let reader = Reader {
@@ -79,22 +79,22 @@ impl EventSource {
     }
 
     /// Breaks its connection; it comes back.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.cut.notify_one();
     }
 
     /// All that happened so far.
-    pub(crate) fn log(&self) -> Vec<Entry> {
+    pub fn log(&self) -> Vec<Entry> {
         self.entries().clone()
     }
 
     /// All that happened since the log was taken before.
-    pub(crate) fn take_log(&self) -> Vec<Entry> {
+    pub fn take_log(&self) -> Vec<Entry> {
         std::mem::take(&mut *self.entries())
     }
 
     /// Whether the newest event it heard is about `user`.
-    pub(crate) fn is_up_to(&self, user: &str) -> bool {
+    pub fn is_up_to(&self, user: &str) -> bool {
         let log = self.entries();
         let newest = log.iter().rev().find_map(|entry| match &entry.what {
             Heard::Event(event) if event.is_change() => Some(event.user() == user),
@@ -104,7 +104,7 @@ impl EventSource {
     }
 
     /// Whether it has heard anything yet.
-    pub(crate) fn has_begun(&self) -> bool {
+    pub fn has_begun(&self) -> bool {
         !self.entries().is_empty()
     }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How long anything that has to happen may take before the test gives up; generous, for machines under load.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Time between two looks at a condition that cannot be awaited.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Looks until `attempt` finds something; panics, saying `what` did not happen, after [`PATIENCE`].
-pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let give_up = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = attempt().await {
@@ -23,6 +23,6 @@ pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> 
 }
 
 /// Looks until `holds` is true; panics, saying `what` did not happen, after [`PATIENCE`].
-pub(crate) async fn eventually_true(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn eventually_true(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     eventually(what, async || holds().await.then_some(())).await;
 }

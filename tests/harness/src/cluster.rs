@@ -6,26 +6,26 @@ use crate::redis_server::RedisServer;
 
 /// Which store a test runs on, and which protocol its client speaks where that is not HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Store {
+pub enum Store {
     Embedded,
     EmbeddedOver(Protocol),
     Redis,
 }
 
-pub(crate) struct Cluster {
-    pub(crate) instances: Vec<Instance>,
+pub struct Cluster {
+    pub instances: Vec<Instance>,
     redis: Option<RedisServer>,
     settings: Settings,
 }
 
 impl Cluster {
     /// One instance with the default settings.
-    pub(crate) async fn start(store: Store) -> Self {
+    pub async fn start(store: Store) -> Self {
         Self::with(store, Settings::new()).await
     }
 
     /// One instance with `settings`.
-    pub(crate) async fn with(store: Store, settings: Settings) -> Self {
+    pub async fn with(store: Store, settings: Settings) -> Self {
         match store {
             Store::EmbeddedOver(protocol) => {
                 Box::pin(Self::with(Store::Embedded, settings.over(protocol))).await
@@ -43,7 +43,7 @@ impl Cluster {
     }
 
     /// `count` instances on one Redis.
-    pub(crate) async fn of(count: usize, settings: Settings) -> Self {
+    pub async fn of(count: usize, settings: Settings) -> Self {
         let redis = RedisServer::start().await;
         let settings = settings.with("REDIS_URL", &redis.url());
         let mut cluster = Self {
@@ -58,37 +58,37 @@ impl Cluster {
     }
 
     /// One more instance, with the settings of the others.
-    pub(crate) async fn add_instance(&mut self) {
+    pub async fn add_instance(&mut self) {
         let instance = Instance::start(&self.settings).await;
         self.instances.push(instance);
     }
 
     /// Starts an instance at the address of the one with this `number`, which has ended.
-    pub(crate) async fn replace(&mut self, number: usize) {
+    pub async fn replace(&mut self, number: usize) {
         let address = self.instances[number].address().to_string();
         let settings = self.settings.clone().with("PRESENCE_LISTEN", &address);
         self.instances[number] = Instance::start(&settings).await;
     }
 
     /// A client of the first instance.
-    pub(crate) fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         self.instances[0].client()
     }
 
     /// One client of each instance.
-    pub(crate) fn clients(&self) -> Vec<Client> {
+    pub fn clients(&self) -> Vec<Client> {
         self.instances.iter().map(Instance::client).collect()
     }
 
-    pub(crate) fn redis(&self) -> &RedisServer {
+    pub fn redis(&self) -> &RedisServer {
         self.redis.as_ref().expect("this cluster is on Redis")
     }
 
-    pub(crate) fn redis_mut(&mut self) -> &mut RedisServer {
+    pub fn redis_mut(&mut self) -> &mut RedisServer {
         self.redis.as_mut().expect("this cluster is on Redis")
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &Settings {
         &self.settings
     }
 }
@@ -96,42 +96,44 @@ impl Cluster {
 /// Makes each named body, an `async fn(Store)`, two tests: `embedded::name` and `redis::name`.
 ///
 /// A body that is written and not named here is dead code, which the compiler reports.
+#[macro_export]
 macro_rules! on_both_stores {
     ($($name:ident),+ $(,)?) => {
         mod embedded {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(crate::cluster::Store::Embedded).await;
+                super::$name($crate::cluster::Store::Embedded).await;
             })+
         }
         mod redis {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(crate::cluster::Store::Redis).await;
+                super::$name($crate::cluster::Store::Redis).await;
             })+
         }
     };
 }
-pub(crate) use on_both_stores;
+pub use crate::on_both_stores;
 
 /// What [`on_both_stores`] makes of each body, and two tests more: over HTTP/1.0 and HTTP/2, on the embedded store.
+#[macro_export]
 macro_rules! over_each_protocol {
     ($($name:ident),+ $(,)?) => {
-        crate::cluster::on_both_stores!($($name),+);
+        $crate::on_both_stores!($($name),+);
         mod http1_0 {
             $(#[tokio::test]
             async fn $name() {
-                let protocol = crate::client::Protocol::Http10;
-                super::$name(crate::cluster::Store::EmbeddedOver(protocol)).await;
+                let protocol = $crate::client::Protocol::Http10;
+                super::$name($crate::cluster::Store::EmbeddedOver(protocol)).await;
             })+
         }
         mod http2 {
             $(#[tokio::test]
             async fn $name() {
-                let protocol = crate::client::Protocol::Http2;
-                super::$name(crate::cluster::Store::EmbeddedOver(protocol)).await;
+                let protocol = $crate::client::Protocol::Http2;
+                super::$name($crate::cluster::Store::EmbeddedOver(protocol)).await;
             })+
         }
     };
 }
-pub(crate) use over_each_protocol;
+pub use crate::over_each_protocol;

@@ -18,19 +18,19 @@ use crate::client::Client;
 use crate::timestamp::Timestamp;
 use crate::wait::{PATIENCE, eventually};
 use parser::Parser;
-pub(crate) use source::{Entry, EventSource, Habits, Heard, Memory};
+pub use source::{Entry, EventSource, Habits, Heard, Memory};
 
 /// One dispatched event, with the last event id that was current then.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Event {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) data: String,
+pub struct Event {
+    pub id: String,
+    pub name: String,
+    pub data: String,
 }
 
 /// How a stream ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     /// The response body came to its proper end.
     Clean,
     /// The connection broke in the middle of the body.
@@ -38,8 +38,8 @@ pub(crate) enum End {
 }
 
 /// An open event stream. Dropping it closes the connection.
-pub(crate) struct Stream {
-    pub(crate) headers: HeaderMap,
+pub struct Stream {
+    pub headers: HeaderMap,
     events: UnboundedReceiver<Event>,
     seen: Arc<Mutex<Seen>>,
     reader: JoinHandle<()>,
@@ -56,30 +56,30 @@ struct Seen {
 
 impl Event {
     /// The data as JSON.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         let json = serde_json::from_str(&self.data);
         json.unwrap_or_else(|error| panic!("{error} in the data of {self:?}"))
     }
 
     /// The user a `user.online` or `user.offline` is about; empty for other events.
-    pub(crate) fn user(&self) -> String {
+    pub fn user(&self) -> String {
         self.text("userId")
     }
 
-    pub(crate) fn reason(&self) -> String {
+    pub fn reason(&self) -> String {
         self.text("reason")
     }
 
-    pub(crate) fn timestamp(&self) -> Timestamp {
+    pub fn timestamp(&self) -> Timestamp {
         self.time("timestamp")
     }
 
-    pub(crate) fn last_seen_at(&self) -> Timestamp {
+    pub fn last_seen_at(&self) -> Timestamp {
         self.time("lastSeenAt")
     }
 
     /// The users a `presence.snapshot` lists.
-    pub(crate) fn online(&self) -> Vec<String> {
+    pub fn online(&self) -> Vec<String> {
         assert_eq!(self.name, "presence.snapshot");
         let users = self.json()["online"].as_array().cloned();
         let users = users.unwrap_or_else(|| panic!("no list in {self:?}"));
@@ -90,17 +90,17 @@ impl Event {
     }
 
     /// Whether this is a change of some user, not a word about the stream itself.
-    pub(crate) fn is_change(&self) -> bool {
+    pub fn is_change(&self) -> bool {
         matches!(&*self.name, "user.online" | "user.offline")
     }
 
     /// Whether this only says that the stream has caught up, or why it ends. Most tests are about what comes beside that.
-    pub(crate) fn is_routine(&self) -> bool {
+    pub fn is_routine(&self) -> bool {
         self.name == "presence.ready" && self.data == "{}" || self.name == "presence.end"
     }
 
     /// `online alice` or `offline alice`: a change in few words. Other events are their own name.
-    pub(crate) fn brief(&self) -> String {
+    pub fn brief(&self) -> String {
         match self.name.strip_prefix("user.") {
             Some(change) => format!("{change} {}", self.user()),
             None => self.name.clone(),
@@ -119,23 +119,23 @@ impl Event {
 
 impl Stream {
     /// Opens `GET /v1/events` with `query` as it stands, such as `?userIds=alice`.
-    pub(crate) async fn open(client: &Client, query: &str) -> Self {
+    pub async fn open(client: &Client, query: &str) -> Self {
         Self::send(Self::request(client, query)).await
     }
 
     /// Opens `GET /v1/events` where another stream stopped.
-    pub(crate) async fn resume(client: &Client, query: &str, cursor: &str) -> Self {
+    pub async fn resume(client: &Client, query: &str, cursor: &str) -> Self {
         let request = Self::request(client, query);
         Self::send(request.header("Last-Event-ID", cursor)).await
     }
 
     /// The request for a stream, to be changed before [`Stream::send`].
-    pub(crate) fn request(client: &Client, query: &str) -> RequestBuilder {
+    pub fn request(client: &Client, query: &str) -> RequestBuilder {
         client.request(Method::GET, &format!("/v1/events{query}"))
     }
 
     /// Sends the request and waits for the head of the answer and the first block, which names a cursor.
-    pub(crate) async fn send(request: RequestBuilder) -> Self {
+    pub async fn send(request: RequestBuilder) -> Self {
         let opening = timeout(PATIENCE, request.send()).await;
         let response = opening.expect("a stream answers at once");
         let response = response.unwrap_or_else(|error| panic!("no stream: {error:?}"));
@@ -162,7 +162,7 @@ impl Stream {
     }
 
     /// The next event that is not routine; panics where the stream ends or stays silent for [`PATIENCE`].
-    pub(crate) async fn next(&mut self) -> Event {
+    pub async fn next(&mut self) -> Event {
         loop {
             let event = self.next_of_all().await;
             if !event.is_routine() {
@@ -172,7 +172,7 @@ impl Stream {
     }
 
     /// The next event of whatever kind; panics where the stream ends or stays silent for [`PATIENCE`].
-    pub(crate) async fn next_of_all(&mut self) -> Event {
+    pub async fn next_of_all(&mut self) -> Event {
         match timeout(PATIENCE, self.events.recv()).await {
             Ok(Some(event)) => event,
             Ok(None) => panic!(
@@ -185,10 +185,7 @@ impl Stream {
     }
 
     /// The events up to and including the first that `is_last`.
-    pub(crate) async fn collect_until(
-        &mut self,
-        mut is_last: impl FnMut(&Event) -> bool,
-    ) -> Vec<Event> {
+    pub async fn collect_until(&mut self, mut is_last: impl FnMut(&Event) -> bool) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
             let event = self.next().await;
@@ -201,7 +198,7 @@ impl Stream {
     }
 
     /// The next `count` changes; other events in between are dropped.
-    pub(crate) async fn changes(&mut self, count: usize) -> Vec<Event> {
+    pub async fn changes(&mut self, count: usize) -> Vec<Event> {
         let mut changes = Vec::new();
         while changes.len() < count {
             let event = self.next().await;
@@ -213,7 +210,7 @@ impl Stream {
     }
 
     /// Everything that came before now: a `marker` user connects, whom nobody else touches, and its event ends the list.
-    pub(crate) async fn events_before_now(&mut self, client: &Client, marker: &str) -> Vec<Event> {
+    pub async fn events_before_now(&mut self, client: &Client, marker: &str) -> Vec<Event> {
         assert!(
             client.connect(marker).await.became_online,
             "{marker} was not fresh"
@@ -224,7 +221,7 @@ impl Stream {
     }
 
     /// Reads a snapshot from its first message to `presence.ready`: who is online.
-    pub(crate) async fn snapshot(&mut self) -> Vec<String> {
+    pub async fn snapshot(&mut self) -> Vec<String> {
         let messages = self
             .collect_until(|event| event.name == "presence.ready")
             .await;
@@ -235,39 +232,39 @@ impl Stream {
     }
 
     /// How the stream ends, waiting `patience` for it; events not read yet stay readable.
-    pub(crate) async fn end(&self, patience: Duration) -> Option<End> {
+    pub async fn end(&self, patience: Duration) -> Option<End> {
         let ended = eventually("the stream ends", async || self.end_so_far());
         timeout(patience, ended).await.ok()
     }
 
     /// The events that came and were not read yet, but those of routine.
-    pub(crate) fn unread(&mut self) -> Vec<Event> {
+    pub fn unread(&mut self) -> Vec<Event> {
         let events = std::iter::from_fn(|| self.events.try_recv().ok());
         events.filter(|event| !event.is_routine()).collect()
     }
 
     /// The reason of `presence.end`, if it came.
-    pub(crate) fn end_reason(&self) -> Option<String> {
+    pub fn end_reason(&self) -> Option<String> {
         self.seen().end_reason.clone()
     }
 
     /// What an EventSource would send as `Last-Event-ID`.
-    pub(crate) fn last_id(&self) -> String {
+    pub fn last_id(&self) -> String {
         self.seen().parser.last_id().to_owned()
     }
 
     /// The comments so far.
-    pub(crate) fn comments(&self) -> Vec<String> {
+    pub fn comments(&self) -> Vec<String> {
         self.seen().parser.comments().to_vec()
     }
 
     /// The reconnection time the server asked for.
-    pub(crate) fn retry_ms(&self) -> Option<u64> {
+    pub fn retry_ms(&self) -> Option<u64> {
         self.seen().parser.retry_ms()
     }
 
     /// All text of the stream so far.
-    pub(crate) fn raw(&self) -> String {
+    pub fn raw(&self) -> String {
         self.seen().raw.clone()
     }
 
@@ -287,13 +284,13 @@ impl Drop for Stream {
 }
 
 /// `online alice, offline alice, …`, to compare with what should have come.
-pub(crate) fn briefs(events: &[Event]) -> Vec<String> {
+pub fn briefs(events: &[Event]) -> Vec<String> {
     events.iter().map(Event::brief).collect()
 }
 
 /// The changes of each user, in order: `online`, or for an offline its reason. Panics where they do not alternate,
 /// beginning with `online`.
-pub(crate) fn alternating(events: &[Event]) -> BTreeMap<String, Vec<String>> {
+pub fn alternating(events: &[Event]) -> BTreeMap<String, Vec<String>> {
     let mut histories: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for event in events.iter().filter(|event| event.is_change()) {
         let history = histories.entry(event.user()).or_default();

@@ -18,7 +18,7 @@ const SENTINELS: usize = 3;
 /// Two who stand for election at the same moment each vote for themselves; they try again after twice this.
 const FAILOVER_TIMEOUT_MS: u32 = 2_000;
 
-pub(crate) struct Sentinels {
+pub struct Sentinels {
     processes: Vec<Process>,
     ports: Vec<u16>,
     /// Where they keep what they learn.
@@ -27,7 +27,7 @@ pub(crate) struct Sentinels {
 
 impl Sentinels {
     /// Starts sentinels for `primary`, which find its replica and each other.
-    pub(crate) async fn of(primary: &RedisServer) -> Self {
+    pub async fn of(primary: &RedisServer) -> Self {
         let mut sentinels = Self {
             processes: Vec::new(),
             ports: Vec::new(),
@@ -73,19 +73,19 @@ impl Sentinels {
     }
 
     /// What `REDIS_URL` says.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         let hosts = self.ports.iter().map(|port| format!("127.0.0.1:{port}"));
         let hosts: Vec<String> = hosts.collect();
         format!("redis+sentinel://{}/{PRIMARY}", hosts.join(","))
     }
 
     /// SIGSTOP to the first: it accepts and says nothing.
-    pub(crate) fn freeze_one(&self) {
+    pub fn freeze_one(&self) {
         self.processes[0].send(Signal::Stop);
     }
 
     /// Asks the last for a failover while the primary is well.
-    pub(crate) async fn fail_over(&self) {
+    pub async fn fail_over(&self) {
         let port = *self.ports.last().expect("three");
         let done = ask::<()>(port, &["FAILOVER", PRIMARY]).await;
         done.expect("a failover can begin");

@@ -22,7 +22,7 @@ const TRIES: usize = 10;
 /// Names another server to run than `redis-server`, such as a `valkey-server`.
 const SERVER_VARIABLE: &str = "PRESENCE_TEST_REDIS_SERVER";
 
-pub(crate) struct RedisServer {
+pub struct RedisServer {
     process: Process,
     port: u16,
     arguments: Vec<String>,
@@ -32,18 +32,18 @@ pub(crate) struct RedisServer {
 
 impl RedisServer {
     /// Starts a server without persistence and waits until it answers.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::start_with(&["--save", "", "--appendonly", "no"]).await
     }
 
     /// Starts a server with `arguments`, which it keeps when it is started again, and a directory of its own for what
     /// it writes.
-    pub(crate) async fn start_with(arguments: &[&str]) -> Self {
+    pub async fn start_with(arguments: &[&str]) -> Self {
         Self::start_by(arguments, None).await
     }
 
     /// Starts a server without persistence whose clock can be stepped, and which can be debugged.
-    pub(crate) async fn start_with_clock() -> Self {
+    pub async fn start_with_clock() -> Self {
         let clock = Arc::new(Clock::new());
         let debug = ["--enable-debug-command", "local"];
         let arguments = ["--save", "", "--appendonly", "no"]
@@ -63,26 +63,26 @@ impl RedisServer {
     }
 
     /// Sets the clock of a server that was started with one: so far ahead of the true time.
-    pub(crate) fn set_clock_ahead(&self, ms: i64) {
+    pub fn set_clock_ahead(&self, ms: i64) {
         let clock = self.clock.as_ref().expect("a server with a clock");
         clock.set_ahead(ms);
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// SIGKILL: every connection breaks, all data is lost.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.process.kill();
     }
 
     /// Starts a server again at the address of the killed one: an empty one, unless it persists.
-    pub(crate) async fn start_again(&mut self) {
+    pub async fn start_again(&mut self) {
         self.process.kill();
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let (directory, clock) = (Arc::clone(&self.directory), self.clock.clone());
@@ -91,27 +91,27 @@ impl RedisServer {
     }
 
     /// SIGSTOP: connections stay open and nothing answers any more.
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.process.send(Signal::Stop);
     }
 
     /// SIGCONT, after [`RedisServer::freeze`].
-    pub(crate) fn thaw(&self) {
+    pub fn thaw(&self) {
         self.process.send(Signal::Continue);
     }
 
-    pub(crate) async fn flush_all(&self) {
+    pub async fn flush_all(&self) {
         self.command::<()>(&["FLUSHALL"]).await;
     }
 
     /// Runs one command, given word by word, and returns its answer.
-    pub(crate) async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+    pub async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let answer = self.try_command(words).await;
         answer.unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
     }
 
     /// Runs one command where somebody else may stop the server or cut its connections meanwhile.
-    pub(crate) async fn try_command<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
+    pub async fn try_command<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
         let mut connection = self.connection().await?;
         let mut command = cmd(words[0]);
         command.arg(&words[1..]);
@@ -119,7 +119,7 @@ impl RedisServer {
     }
 
     /// Waits until this replica has everything its primary has.
-    pub(crate) async fn has_caught_up(&self) {
+    pub async fn has_caught_up(&self) {
         eventually_true("the replica has everything", async || {
             let info: String = self.command(&["INFO", "replication"]).await;
             info.contains("master_link_status:up")
@@ -128,7 +128,7 @@ impl RedisServer {
     }
 
     /// How often each command has been called, from `INFO commandstats`; 0 for one never called.
-    pub(crate) async fn calls_of(&self, command: &str) -> u64 {
+    pub async fn calls_of(&self, command: &str) -> u64 {
         let stats: String = self.command(&["INFO", "commandstats"]).await;
         let key = format!("cmdstat_{command}:calls=");
         let calls = stats.lines().find_map(|line| line.strip_prefix(&key));
@@ -137,7 +137,7 @@ impl RedisServer {
     }
 
     /// A connection that stays, for commands that a later connection could not send.
-    pub(crate) async fn connection(&self) -> RedisResult<MultiplexedConnection> {
+    pub async fn connection(&self) -> RedisResult<MultiplexedConnection> {
         let client = redis::Client::open(self.url())?;
         client.get_multiplexed_async_connection().await
     }
@@ -190,12 +190,12 @@ fn scratch() -> Arc<TempDir> {
 }
 
 /// The server to run, in whatever role.
-pub(crate) fn server_binary() -> OsString {
+pub fn server_binary() -> OsString {
     env::var_os(SERVER_VARIABLE).unwrap_or_else(|| "redis-server".into())
 }
 
 /// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("a bound address").port()
 }

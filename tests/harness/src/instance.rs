@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
 use tokio::io::AsyncWriteExt;
@@ -14,15 +15,21 @@ use crate::process::{Process, Signal};
 
 /// The environment of an instance: the contract's variables, and none of this machine's.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub struct Settings {
     variables: BTreeMap<&'static str, String>,
     /// What the clients of the instance speak.
     protocol: Protocol,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Settings {
     /// The defaults of the contract, on a free port.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let nothing = Self {
             variables: BTreeMap::new(),
             protocol: Protocol::default(),
@@ -33,29 +40,29 @@ impl Settings {
     /// Users leave two seconds after their last ping.
     ///
     /// The ping interval shrinks with the TTL, since expiries wait for one after an outage.
-    pub(crate) fn mortal() -> Self {
+    pub fn mortal() -> Self {
         Self::new()
             .with("PRESENCE_TTL", "2s")
             .with("PRESENCE_PING_INTERVAL", "500ms")
     }
 
-    pub(crate) fn with(mut self, variable: &'static str, value: &str) -> Self {
+    pub fn with(mut self, variable: &'static str, value: &str) -> Self {
         self.variables.insert(variable, value.to_owned());
         self
     }
 
     /// Clients of the instance speak this protocol.
-    pub(crate) fn over(self, protocol: Protocol) -> Self {
+    pub fn over(self, protocol: Protocol) -> Self {
         Self { protocol, ..self }
     }
 
-    pub(crate) fn without(mut self, variable: &'static str) -> Self {
+    pub fn without(mut self, variable: &'static str) -> Self {
         self.variables.remove(variable);
         self
     }
 
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_presence"));
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
         for (name, _) in env::vars_os() {
             let shown = name.to_string_lossy();
             if shown.starts_with("PRESENCE_") || shown == "REDIS_URL" || shown == "PORT" {
@@ -65,6 +72,16 @@ impl Settings {
         command.envs(&self.variables).args(arguments);
         command
     }
+}
+
+/// The service's executable, which Cargo builds before the tests and the benchmarks: in the folder of the profile, above
+/// the executable that runs now. `CARGO_BIN_EXE_presence` exists only while the package of the service itself is built.
+pub fn binary() -> PathBuf {
+    let ours = env::current_exe().expect("a running executable");
+    let name = format!("presence{}", env::consts::EXE_SUFFIX);
+    let candidates = ours.ancestors().skip(1).map(|folder| folder.join(&name));
+    let binary = { candidates }.find(|candidate| candidate.is_file());
+    binary.unwrap_or_else(|| panic!("no {name} above {}", ours.display()))
 }
 
 /// On which cores a thread may run, from its status: numbers and ranges of them.
@@ -80,36 +97,36 @@ fn allowed_cores(status: &str) -> Vec<usize> {
 }
 
 /// How many threads of an instance serve connections.
-pub(crate) fn workers() -> usize {
+pub fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8))
 }
 
 /// How many runtimes an instance has beside the main one: of the workers, and of the calls about many users.
-pub(crate) fn runtimes() -> usize {
+pub fn runtimes() -> usize {
     workers() + 1
 }
 
-pub(crate) struct Instance {
+pub struct Instance {
     process: Process,
     greeting: String,
     client: Client,
 }
 
 /// What a process that ended by itself left behind.
-pub(crate) struct Ended {
-    pub(crate) status: ExitStatus,
-    pub(crate) output: String,
-    pub(crate) log: String,
+pub struct Ended {
+    pub status: ExitStatus,
+    pub output: String,
+    pub log: String,
 }
 
 impl Instance {
     /// Starts an instance and waits for the line that says it accepts.
-    pub(crate) async fn start(settings: &Settings) -> Self {
+    pub async fn start(settings: &Settings) -> Self {
         Self::start_by(settings.command(&[]), settings.protocol).await
     }
 
     /// As [`Instance::start`], with so much memory and no more.
-    pub(crate) async fn start_within(settings: &Settings, limit: &MemoryLimit) -> Self {
+    pub async fn start_within(settings: &Settings, limit: &MemoryLimit) -> Self {
         let command = limit.around(&settings.command(&[]));
         Self::start_by(command, settings.protocol).await
     }
@@ -128,7 +145,7 @@ impl Instance {
     }
 
     /// Runs the binary with `arguments` until it ends by itself.
-    pub(crate) async fn run_to_its_end(settings: &Settings, arguments: &[&str]) -> Ended {
+    pub async fn run_to_its_end(settings: &Settings, arguments: &[&str]) -> Ended {
         let mut process = Process::spawn("presence", &mut settings.command(arguments));
         let mut output = String::new();
         while let Some(line) = process.line().await {
@@ -144,12 +161,12 @@ impl Instance {
         }
     }
 
-    pub(crate) fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         self.client.clone()
     }
 
     /// The memory it holds, in KiB.
-    pub(crate) fn resident_kib(&self) -> u64 {
+    pub fn resident_kib(&self) -> u64 {
         self.status_kib("VmRSS:")
     }
 
@@ -162,12 +179,12 @@ impl Instance {
     }
 
     /// The most memory it has held so far, in KiB.
-    pub(crate) fn most_resident_kib(&self) -> u64 {
+    pub fn most_resident_kib(&self) -> u64 {
         self.status_kib("VmHWM:")
     }
 
     /// The cores on which each thread of the runtimes of its workers may run.
-    pub(crate) fn cores_of_workers(&self) -> Vec<Vec<usize>> {
+    pub fn cores_of_workers(&self) -> Vec<Vec<usize>> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
         let threads = threads.expect("a running process").flatten();
         let statuses = threads.map(|thread| std::fs::read_to_string(thread.path().join("status")));
@@ -179,23 +196,23 @@ impl Instance {
     }
 
     /// Everything it has logged so far.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         self.process.log()
     }
 
     /// The line it printed once it accepted.
-    pub(crate) fn greeting(&self) -> &str {
+    pub fn greeting(&self) -> &str {
         &self.greeting
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         let base = self.client.base();
         let address = base.strip_prefix("http://").expect("an http address");
         address.parse().expect("an address and a port")
     }
 
     /// A connection of its own, on which `bytes` were sent.
-    pub(crate) async fn told(&self, bytes: &[u8]) -> TcpStream {
+    pub async fn told(&self, bytes: &[u8]) -> TcpStream {
         let connected = TcpStream::connect(self.address()).await;
         let mut connection = connected.expect("it accepts");
         connection.write_all(bytes).await.expect("it reads");
@@ -203,15 +220,15 @@ impl Instance {
     }
 
     /// SIGKILL: the process dies between any two instructions.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    pub(crate) fn send(&self, signal: Signal) {
+    pub fn send(&self, signal: Signal) {
         self.process.send(signal);
     }
 
-    pub(crate) async fn exit(&mut self) -> ExitStatus {
+    pub async fn exit(&mut self) -> ExitStatus {
         self.process.exit().await
     }
 }

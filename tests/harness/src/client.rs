@@ -19,7 +19,7 @@ const CALLERS: usize = 32;
 
 /// The protocol that a client speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub enum Protocol {
     /// Knows neither chunks nor, by itself, connections that stay open.
     Http10,
     #[default]
@@ -30,7 +30,7 @@ pub(crate) enum Protocol {
 
 /// A client of one instance.
 #[derive(Clone)]
-pub(crate) struct Client {
+pub struct Client {
     http: reqwest::Client,
     protocol: Protocol,
     base: String,
@@ -38,63 +38,63 @@ pub(crate) struct Client {
 
 /// An answer of any kind, read to its end.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: String,
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
 }
 
 /// What `connect` and `ping` answer.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Alive {
-    pub(crate) user_id: String,
-    pub(crate) connection_id: String,
-    pub(crate) online: bool,
-    pub(crate) became_online: bool,
-    pub(crate) expires_at: Timestamp,
-    pub(crate) ttl_ms: u64,
-    pub(crate) ping_interval_ms: u64,
+pub struct Alive {
+    pub user_id: String,
+    pub connection_id: String,
+    pub online: bool,
+    pub became_online: bool,
+    pub expires_at: Timestamp,
+    pub ttl_ms: u64,
+    pub ping_interval_ms: u64,
 }
 
 /// What `disconnect` answers; which `connectionId` goes with "all of them" is open.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Left {
-    pub(crate) user_id: String,
-    pub(crate) connection_id: Option<String>,
-    pub(crate) online: bool,
-    pub(crate) became_offline: bool,
+pub struct Left {
+    pub user_id: String,
+    pub connection_id: Option<String>,
+    pub online: bool,
+    pub became_offline: bool,
 }
 
 /// What `GET /v1/users/{userId}` answers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct User {
-    pub(crate) user_id: String,
-    pub(crate) online: bool,
-    pub(crate) last_seen_at: Option<Timestamp>,
-    pub(crate) connections: Vec<Connection>,
+pub struct User {
+    pub user_id: String,
+    pub online: bool,
+    pub last_seen_at: Option<Timestamp>,
+    pub connections: Vec<Connection>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Connection {
-    pub(crate) connection_id: String,
-    pub(crate) expires_at: Timestamp,
+pub struct Connection {
+    pub connection_id: String,
+    pub expires_at: Timestamp,
 }
 
 /// One page of `GET /v1/online`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Page {
-    pub(crate) online: Vec<String>,
-    pub(crate) next_cursor: Option<String>,
+pub struct Page {
+    pub online: Vec<String>,
+    pub next_cursor: Option<String>,
 }
 
 impl User {
     /// The ids of its connections, sorted, since the contract gives them no order.
-    pub(crate) fn connection_ids(&self) -> Vec<&str> {
+    pub fn connection_ids(&self) -> Vec<&str> {
         let ids = self.connections.iter().map(|each| &*each.connection_id);
         let mut ids: Vec<&str> = ids.collect();
         ids.sort_unstable();
@@ -104,13 +104,13 @@ impl User {
 
 impl Answer {
     /// The body of a 200, as the type the contract gives it, with no field more.
-    pub(crate) fn ok<T: DeserializeOwned>(&self) -> T {
+    pub fn ok<T: DeserializeOwned>(&self) -> T {
         assert_eq!(self.status, StatusCode::OK, "{}", self.body);
         let body = serde_json::from_str(&self.body);
         body.unwrap_or_else(|error| panic!("not the documented answer: {error}: {}", self.body))
     }
 
-    pub(crate) fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name).map(|value| value.to_str());
         value.and_then(Result::ok).unwrap_or("")
     }
@@ -118,12 +118,12 @@ impl Answer {
 
 impl Client {
     /// `base` is `http://` and an address.
-    pub(crate) fn new(base: &str) -> Self {
+    pub fn new(base: &str) -> Self {
         Self::over(Protocol::Http11, base)
     }
 
     /// A client that speaks this protocol.
-    pub(crate) fn over(protocol: Protocol, base: &str) -> Self {
+    pub fn over(protocol: Protocol, base: &str) -> Self {
         let builder = reqwest::Client::builder().no_proxy();
         let builder = match protocol {
             Protocol::Http2 => builder.http2_prior_knowledge(),
@@ -136,12 +136,12 @@ impl Client {
         }
     }
 
-    pub(crate) fn base(&self) -> &str {
+    pub fn base(&self) -> &str {
         &self.base
     }
 
     /// A request for a path that is sent as it stands.
-    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.request_to(method, format!("{}{path}", self.base))
     }
 
@@ -153,56 +153,56 @@ impl Client {
         }
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         send(self.request(Method::GET, path)).await
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
         send(self.request(Method::POST, path).json(body)).await
     }
 
-    pub(crate) async fn connect(&self, user: &str) -> Alive {
+    pub async fn connect(&self, user: &str) -> Alive {
         send(self.of_user(user, "connect")).await.ok()
     }
 
-    pub(crate) async fn connect_as(&self, user: &str, connection: &str) -> Alive {
+    pub async fn connect_as(&self, user: &str, connection: &str) -> Alive {
         send(self.of_connection(user, "connect", connection))
             .await
             .ok()
     }
 
-    pub(crate) async fn ping(&self, user: &str) -> Alive {
+    pub async fn ping(&self, user: &str) -> Alive {
         send(self.of_user(user, "ping")).await.ok()
     }
 
-    pub(crate) async fn ping_as(&self, user: &str, connection: &str) -> Alive {
+    pub async fn ping_as(&self, user: &str, connection: &str) -> Alive {
         send(self.of_connection(user, "ping", connection))
             .await
             .ok()
     }
 
-    pub(crate) async fn disconnect(&self, user: &str) -> Left {
+    pub async fn disconnect(&self, user: &str) -> Left {
         send(self.of_user(user, "disconnect")).await.ok()
     }
 
-    pub(crate) async fn disconnect_as(&self, user: &str, connection: &str) -> Left {
+    pub async fn disconnect_as(&self, user: &str, connection: &str) -> Left {
         send(self.of_connection(user, "disconnect", connection))
             .await
             .ok()
     }
 
-    pub(crate) async fn disconnect_all(&self, user: &str) -> Left {
+    pub async fn disconnect_all(&self, user: &str) -> Left {
         let request = self.of_user(user, "disconnect");
         send(request.json(&json!({"all": true}))).await.ok()
     }
 
-    pub(crate) async fn user(&self, user: &str) -> User {
+    pub async fn user(&self, user: &str) -> User {
         let url = self.user_url(user, None);
         send(self.request_to(Method::GET, url)).await.ok()
     }
 
     /// The batch lookup.
-    pub(crate) async fn online_among<S: AsRef<str>>(&self, users: &[S]) -> Vec<String> {
+    pub async fn online_among<S: AsRef<str>>(&self, users: &[S]) -> Vec<String> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Among {
@@ -214,12 +214,12 @@ impl Client {
     }
 
     /// One page, with `query` as it stands, such as `?limit=10`.
-    pub(crate) async fn page(&self, query: &str) -> Page {
+    pub async fn page(&self, query: &str) -> Page {
         self.get(&format!("/v1/online{query}")).await.ok()
     }
 
     /// Everyone online, sorted, read page by page.
-    pub(crate) async fn everyone(&self) -> Vec<String> {
+    pub async fn everyone(&self) -> Vec<String> {
         let mut everyone = Vec::new();
         let mut page = self.page("?limit=1000").await;
         loop {
@@ -232,7 +232,7 @@ impl Client {
         }
     }
 
-    pub(crate) async fn count(&self) -> u64 {
+    pub async fn count(&self) -> u64 {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Count {
@@ -242,7 +242,7 @@ impl Client {
     }
 
     /// Connects all of them, many at a time, and returns the answers in the order of `users`.
-    pub(crate) async fn connect_each(&self, users: &[String]) -> Vec<Alive> {
+    pub async fn connect_each(&self, users: &[String]) -> Vec<Alive> {
         let share = users.len().div_ceil(CALLERS).max(1);
         let mut callers = JoinSet::new();
         for (place, share) in users.chunks(share).enumerate() {
@@ -264,12 +264,12 @@ impl Client {
     }
 
     /// A call about a user's unnamed connection, without a body.
-    pub(crate) fn of_user(&self, user: &str, verb: &str) -> RequestBuilder {
+    pub fn of_user(&self, user: &str, verb: &str) -> RequestBuilder {
         self.request_to(Method::POST, self.user_url(user, Some(verb)))
     }
 
     /// A call about a named connection.
-    pub(crate) fn of_connection(&self, user: &str, verb: &str, connection: &str) -> RequestBuilder {
+    pub fn of_connection(&self, user: &str, verb: &str, connection: &str) -> RequestBuilder {
         let body = json!({"connectionId": connection});
         self.of_user(user, verb).json(&body)
     }
@@ -284,24 +284,24 @@ impl Client {
 }
 
 /// The query of the page of `limit` users that `cursor` leads to.
-pub(crate) fn next_page(limit: usize, cursor: &str) -> String {
+pub fn next_page(limit: usize, cursor: &str) -> String {
     query_of(&[("limit", &limit.to_string()), ("cursor", cursor)])
 }
 
 /// `?name=value&…`, percent-encoded.
-pub(crate) fn query_of(pairs: &[(&str, &str)]) -> String {
+pub fn query_of(pairs: &[(&str, &str)]) -> String {
     let url = Url::parse_with_params("http://any/", pairs).expect("an URL");
     format!("?{}", url.query().expect("it was just set"))
 }
 
 /// Sends a request and reads the whole answer.
-pub(crate) async fn send(request: RequestBuilder) -> Answer {
+pub async fn send(request: RequestBuilder) -> Answer {
     let answer = try_send(request).await;
     answer.unwrap_or_else(|error| panic!("no answer: {error:?}"))
 }
 
 /// Like [`send`], where the other side may be dead.
-pub(crate) async fn try_send(request: RequestBuilder) -> Result<Answer, reqwest::Error> {
+pub async fn try_send(request: RequestBuilder) -> Result<Answer, reqwest::Error> {
     let response = request.timeout(CALL_TIMEOUT).send().await?;
     Ok(Answer {
         status: response.status(),
@@ -311,14 +311,14 @@ pub(crate) async fn try_send(request: RequestBuilder) -> Result<Answer, reqwest:
 }
 
 /// `count` different user ids.
-pub(crate) fn crowd(prefix: &str, count: usize) -> Vec<String> {
+pub fn crowd(prefix: &str, count: usize) -> Vec<String> {
     (0..count)
         .map(|each| format!("{prefix}-{each:05}"))
         .collect()
 }
 
 /// The media type of an answer, without its parameters.
-pub(crate) fn media_type(headers: &HeaderMap) -> &str {
+pub fn media_type(headers: &HeaderMap) -> &str {
     let value = headers.get(CONTENT_TYPE).map(|value| value.to_str());
     let value = value.and_then(Result::ok).unwrap_or("");
     value.split(';').next().unwrap_or("").trim()

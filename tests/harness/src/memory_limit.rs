@@ -21,19 +21,19 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A control group where one can be made; the limit of the address space otherwise.
 #[derive(Debug)]
-pub(crate) enum MemoryLimit {
+pub enum MemoryLimit {
     Group(PathBuf),
     AddressSpace(u64),
 }
 
 impl MemoryLimit {
     /// So many MiB of address space, of which a part is no memory.
-    pub(crate) fn address_space_mib(mib: u64) -> Self {
+    pub fn address_space_mib(mib: u64) -> Self {
         Self::AddressSpace(mib * 1_024)
     }
 
     /// So many MiB.
-    pub(crate) fn mib(mib: u64) -> Self {
+    pub fn mib(mib: u64) -> Self {
         let groups = GROUPS.iter().filter_map(|(root, file)| {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let name = format!("presence-test-{}-{number}", process::id());
@@ -46,7 +46,7 @@ impl MemoryLimit {
     }
 
     /// What the process takes with the kernel's memory for it, where that is known.
-    pub(crate) fn used_mib(&self) -> Option<u64> {
+    pub fn used_mib(&self) -> Option<u64> {
         let Self::Group(group) = self else {
             return None;
         };
@@ -57,7 +57,7 @@ impl MemoryLimit {
     }
 
     /// The same command, which lives within the limit.
-    pub(crate) fn around(&self, command: &Command) -> Command {
+    pub fn around(&self, command: &Command) -> Command {
         let enter = match self {
             Self::Group(group) => format!("echo $$ > {}/cgroup.procs", group.display()),
             Self::AddressSpace(kib) => format!("ulimit -v {kib}"),

@@ -14,7 +14,7 @@ use crate::wait::{PATIENCE, eventually};
 const SHOWN_OF_A_LOG: usize = 6_000;
 
 /// A running child; killed by its id when dropped, and its log shown if the test is failing.
-pub(crate) struct Process {
+pub struct Process {
     name: String,
     child: Child,
     log: Arc<Mutex<String>>,
@@ -24,7 +24,7 @@ pub(crate) struct Process {
 
 /// What can be sent to a process besides the killing that ends its test.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Signal {
+pub enum Signal {
     Terminate,
     Interrupt,
     Stop,
@@ -33,7 +33,7 @@ pub(crate) enum Signal {
 
 impl Process {
     /// Starts `command` with its standard output and error kept by this value.
-    pub(crate) fn spawn(name: &str, command: &mut Command) -> Self {
+    pub fn spawn(name: &str, command: &mut Command) -> Self {
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command
@@ -51,12 +51,12 @@ impl Process {
         }
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The next line of standard output; `None` once it is closed.
-    pub(crate) async fn line(&mut self) -> Option<String> {
+    pub async fn line(&mut self) -> Option<String> {
         match timeout(PATIENCE, self.lines.recv()).await {
             Ok(line) => line,
             Err(_) => panic!("{} printed no line; its log:\n{}", self.name, self.log()),
@@ -64,16 +64,16 @@ impl Process {
     }
 
     /// The lines of standard output that came and were not taken yet.
-    pub(crate) fn lines_so_far(&mut self) -> Vec<String> {
+    pub fn lines_so_far(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.lines.try_recv().ok()).collect()
     }
 
     /// Everything it has written to standard error so far.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         self.log.lock().expect("no reader panicked").clone()
     }
 
-    pub(crate) fn send(&self, signal: Signal) {
+    pub fn send(&self, signal: Signal) {
         let name = match signal {
             Signal::Terminate => "-TERM",
             Signal::Interrupt => "-INT",
@@ -87,18 +87,18 @@ impl Process {
     }
 
     /// SIGKILL, and waits until the process is gone. Harmless where it is gone already.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         // An error here means that it has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    pub(crate) fn has_ended(&mut self) -> bool {
+    pub fn has_ended(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
     /// Waits for the process to end by itself, and for the last of its log.
-    pub(crate) async fn exit(&mut self) -> ExitStatus {
+    pub async fn exit(&mut self) -> ExitStatus {
         let what = format!("{} ends", self.name);
         eventually(&what, async || {
             let ended = self.child.try_wait().expect("a child of ours");

@@ -49,7 +49,7 @@ struct State {
 }
 
 /// A running proxy. Dropping it closes its port and every connection.
-pub(crate) struct Proxy {
+pub struct Proxy {
     port: u16,
     state: Arc<watch::Sender<State>>,
     acceptor: JoinHandle<()>,
@@ -63,7 +63,7 @@ enum Direction {
 
 impl Proxy {
     /// A proxy to this port, on a free one.
-    pub(crate) async fn to(upstream: u16) -> Self {
+    pub async fn to(upstream: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
@@ -83,67 +83,67 @@ impl Proxy {
         }
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
     /// Works again as it should.
-    pub(crate) fn pass(&self) {
+    pub fn pass(&self) {
         self.set(Mode::Pass);
     }
 
     /// Closes every connection, and each new one as soon as it is made.
-    pub(crate) fn refuse(&self) {
+    pub fn refuse(&self) {
         self.set(Mode::Refuse);
     }
 
     /// Accepts and says nothing; what is sent meanwhile arrives later.
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.set(Mode::Freeze);
     }
 
     /// Delays each direction by this much.
-    pub(crate) fn slow(&self, delay: Duration) {
+    pub fn slow(&self, delay: Duration) {
         self.set(Mode::Slow(delay));
     }
 
     /// Delays replies by this much, and requests not at all.
-    pub(crate) fn slow_replies(&self, delay: Duration) {
+    pub fn slow_replies(&self, delay: Duration) {
         self.set(Mode::SlowReplies(delay));
     }
 
     /// Closes the connection of the next reply after so many bytes of it.
-    pub(crate) fn cut_reply_after(&self, bytes: usize) {
+    pub fn cut_reply_after(&self, bytes: usize) {
         self.set(Mode::CutReply(bytes));
     }
 
     /// Whether a reply was cut since [`Proxy::cut_reply_after`].
-    pub(crate) fn has_cut(&self) -> bool {
+    pub fn has_cut(&self) -> bool {
         self.state.borrow().mode == Mode::Pass
     }
 
     /// Holds back the first request that begins with this command, and what follows on its connection.
-    pub(crate) fn hold(&self, command: &'static str) {
+    pub fn hold(&self, command: &'static str) {
         self.set(Mode::Hold(command));
     }
 
     /// Whether a request is held back since [`Proxy::hold`].
-    pub(crate) fn holds(&self) -> bool {
+    pub fn holds(&self) -> bool {
         self.state.borrow().holds
     }
 
     /// Closes every connection that is open now.
-    pub(crate) fn cut_all(&self) {
+    pub fn cut_all(&self) {
         self.state.send_modify(|state| state.cuts += 1);
     }
 
     /// From now on nothing passes on the connections that are open, and nobody is told; new ones work.
-    pub(crate) fn lose_open_connections(&self) {
+    pub fn lose_open_connections(&self) {
         self.state.send_modify(|state| state.silences += 1);
     }
 
     /// Lets new connections lead to another port; those that are open stay where they are.
-    pub(crate) fn lead_to(&self, upstream: u16) {
+    pub fn lead_to(&self, upstream: u16) {
         self.state.send_modify(|state| state.upstream = upstream);
     }
 
