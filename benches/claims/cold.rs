@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use harness::instance::{Instance, Settings};
+use harness::redis_server::{RedisServer, free_port};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::calls::{Call, come_and_go, load, p99_ms, paced_apart, ping_one_of, post};
-use crate::harness::report::{Figure, Row, quantile_ms};
-use crate::harness::service::{Redis, Service, free_port};
-use crate::harness::streams::get;
+use crate::measure::calls::{Call, come_and_go, load, p99_ms, paced_apart, ping_one_of, post};
+use crate::measure::report::{Figure, Row, quantile_ms};
+use crate::measure::streams::get;
 
 const ROUNDS: usize = 3;
 const STREAMS: usize = 3_000;
@@ -98,38 +99,32 @@ async fn at(events_per_second: usize, claim: &'static str) -> Vec<Row> {
 /// A cold start: pings of the instance itself cannot be measured while it is away, so the quiet ones are
 /// measured before.
 async fn round(events_per_second: usize, found: &mut Found) {
-    let redis = Redis::start();
-    let elsewhere = Service::on(&redis);
+    let redis = RedisServer::start().await;
+    let elsewhere = Instance::on(&redis).await;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let settings = [
-        ("REDIS_URL", redis.url()),
-        ("PRESENCE_LISTEN", address.to_string()),
-    ];
-    let settings: Vec<_> = settings
-        .iter()
-        .map(|(name, value)| (*name, &**value))
-        .collect();
-    let (cold, _) = Service::start_and_log(&settings);
+    let settings = Settings::new().with("REDIS_URL", &redis.url());
+    let settings = settings.with("PRESENCE_LISTEN", &address.to_string());
+    let cold = Instance::start(&settings).await;
     let ping = ping_one_of(PINGS_PER_SECOND);
     load(address, PINGS_PER_SECOND, ping).await;
     let readers = Readers::open(address).await;
     let lasting = QUIET + AWAY + STORMY + Duration::from_secs(4);
     let traffic = tokio::spawn(paced_apart(
-        elsewhere.address,
+        elsewhere.address(),
         events_per_second,
         lasting,
         come_and_go,
     ));
     sleep(Duration::from_secs(1)).await;
-    let (here, there) = (pings(address, QUIET), pings(elsewhere.address, QUIET));
+    let (here, there) = (pings(address, QUIET), pings(elsewhere.address(), QUIET));
     let quiet = p99_ms(&here.await.expect("they end"));
     let quiet_elsewhere = p99_ms(&there.await.expect("they end"));
     drop(cold);
     sleep(AWAY).await;
     readers.forget();
-    let there = pings(elsewhere.address, STORMY);
+    let there = pings(elsewhere.address(), STORMY);
     let began = Instant::now();
-    let (cold, log) = Service::start_and_log(&settings);
+    let cold = Instance::start(&settings).await;
     let here = pings(address, STORMY);
     let newcomers = Newcomers::start(address);
     let live = readers.are_live(began).await;
@@ -142,7 +137,7 @@ async fn round(events_per_second: usize, found: &mut Found) {
         .slower_elsewhere
         .push(stormy_elsewhere / quiet_elsewhere);
     found.refused.push(readers.refused() as f64);
-    found.log_lines.push(log.lock().len() as f64);
+    found.log_lines.push(cold.log().lines().count() as f64);
     found.worst_ping.push(quantile_ms(&mut pinged, 1.0));
     found.p99_ping.push(quantile_ms(&mut pinged, 0.99));
     found.worst_livez.push(quantile_ms(&mut lived, 1.0));

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use harness::instance::Instance;
+use harness::redis_server::RedisServer;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
-use crate::harness::calls::{Connection, come_and_go, load, p99_ms, paced_apart, ping_one_of};
-use crate::harness::report::{Figure, Row};
-use crate::harness::service::{Redis, Service};
-use crate::harness::streams::get;
+use crate::measure::calls::{Connection, come_and_go, load, p99_ms, paced_apart, ping_one_of};
+use crate::measure::report::{Figure, Row};
+use crate::measure::streams::get;
 
 const ROUNDS: usize = 3;
 const SLOW_HEADS: usize = 400;
@@ -26,27 +27,27 @@ pub(crate) async fn run() -> Vec<Row> {
         (Figure::default(), Figure::default(), Figure::default());
     let ping = ping_one_of(PINGS_PER_SECOND);
     for _ in 0..ROUNDS {
-        let redis = Redis::start();
-        let service = Service::on(&redis);
-        load(service.address, PINGS_PER_SECOND, ping).await;
-        let quiet = paced_apart(service.address, PINGS_PER_SECOND, LASTING, ping).await;
+        let redis = RedisServer::start().await;
+        let service = Instance::on(&redis).await;
+        load(service.address(), PINGS_PER_SECOND, ping).await;
+        let quiet = paced_apart(service.address(), PINGS_PER_SECOND, LASTING, ping).await;
         let quiet = p99_ms(&quiet);
         let slow = slow_heads(&service).await;
-        let beside = paced_apart(service.address, PINGS_PER_SECOND, LASTING, ping).await;
+        let beside = paced_apart(service.address(), PINGS_PER_SECOND, LASTING, ping).await;
         heads.push(p99_ms(&beside) / quiet);
         drop(slow);
-        let before = service.process.resident_kib();
-        let mut lazy = TcpStream::connect(service.address)
+        let before = service.process().resident_kib();
+        let mut lazy = TcpStream::connect(service.address())
             .await
             .expect("it accepts");
         lazy.write_all(&get("/v1/events", None))
             .await
             .expect("it reads");
-        let crowding = tokio::spawn(come_and_go_on_one(service.address));
-        let beside = paced_apart(service.address, PINGS_PER_SECOND, LASTING, ping).await;
+        let crowding = tokio::spawn(come_and_go_on_one(service.address()));
+        let beside = paced_apart(service.address(), PINGS_PER_SECOND, LASTING, ping).await;
         crowd.push(p99_ms(&beside) / quiet);
         crowding.await.expect("all came and went");
-        memory.push((service.process.resident_kib() - before) / 1_024.0);
+        memory.push((service.process().resident_kib() - before) as f64 / 1_024.0);
         drop(lazy);
     }
     let claim = "hostile clients";
@@ -84,10 +85,10 @@ async fn come_and_go_on_one(address: std::net::SocketAddr) {
 }
 
 /// Clients that send their head byte by byte, each anew once it is cut off.
-async fn slow_heads(service: &Service) -> JoinSet<()> {
+async fn slow_heads(service: &Instance) -> JoinSet<()> {
     let mut heads = JoinSet::new();
     for _ in 0..SLOW_HEADS {
-        let address = service.address;
+        let address = service.address();
         heads.spawn(async move {
             let mut ticks = interval(Duration::from_millis(100));
             loop {

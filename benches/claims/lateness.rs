@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use harness::instance::Instance;
+use harness::redis_server::RedisServer;
 use tokio::time::{Instant, sleep};
 
-use crate::harness::calls::Population;
-use crate::harness::report::{Row, quantile_ms};
-use crate::harness::service::{Redis, Service};
-use crate::harness::streams::{Seen, Watcher};
+use crate::measure::calls::Population;
+use crate::measure::report::{Row, quantile_ms};
+use crate::measure::streams::{Seen, Watcher};
 
 /// The defaults of the service.
 const TTL: Duration = Duration::from_secs(60);
@@ -37,9 +38,9 @@ pub(crate) async fn run() -> Vec<Row> {
 
 /// Among `users`, who come online over `rounds` ping intervals.
 async fn among(users: usize, rounds: usize) -> Vec<Row> {
-    let redis = Redis::start();
-    let services = [Service::on(&redis), Service::on(&redis)];
-    let addresses = services.each_ref().map(|service| service.address);
+    let redis = RedisServer::start().await;
+    let services = [Instance::on(&redis).await, Instance::on(&redis).await];
+    let addresses = services.each_ref().map(Instance::address);
     let watcher = Watcher::open(addresses[1]).await;
     let step = users / MORTALS;
     let is_mortal = move |user: usize| user.is_multiple_of(step);
@@ -136,16 +137,16 @@ impl Told {
 }
 
 /// A while in which all pings go on and nobody sweeps, as after an outage.
-async fn unswept(redis: &Redis) {
+async fn unswept(redis: &RedisServer) {
     // Each sweep asks for it, and no ping.
-    redis.allow("zrange", false);
+    redis.allow("zrange", false).await;
     sleep(PAUSE).await;
-    redis.allow("zrange", true);
+    redis.allow("zrange", true).await;
 }
 
 /// Who works, and for whom.
 struct Load<'a> {
-    redis: &'a Redis,
+    redis: &'a RedisServer,
     population: &'a Population,
 }
 
@@ -161,12 +162,12 @@ impl Load<'_> {
     async fn during<T>(&self, meanwhile: impl Future<Output = T>) -> (Spent, T) {
         let (began, cpu, pings) = (
             Instant::now(),
-            self.redis.process.cpu(),
+            self.redis.process().cpu(),
             self.population.pings(),
         );
         let output = meanwhile.await;
         let spent = Spent {
-            cpu: (self.redis.process.cpu() - cpu).as_secs_f64(),
+            cpu: (self.redis.process().cpu() - cpu).as_secs_f64(),
             pings: (self.population.pings() - pings) as f64,
             seconds: began.elapsed().as_secs_f64(),
         };

@@ -8,11 +8,11 @@ mod cold;
 mod crossing;
 mod fan_out;
 mod growth;
-mod harness;
 mod hostile;
 mod idle;
 mod lateness;
 mod lookup;
+mod measure;
 mod ping;
 mod routing;
 mod start;
@@ -20,7 +20,7 @@ mod storm;
 
 use std::pin::Pin;
 
-use harness::report::{HEAD, Row};
+use measure::report::{HEAD, Row};
 
 type Running = Pin<Box<dyn Future<Output = Vec<Row>>>>;
 

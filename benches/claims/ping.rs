@@ -7,11 +7,12 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use harness::instance::{Instance, Settings};
+use harness::redis_server::RedisServer;
 
-use crate::harness::peers::Peer;
-use crate::harness::report::{Figure, Row};
-use crate::harness::service::{Redis, Service};
-use crate::harness::wrk::{REQUESTS, Round, requests, round};
+use crate::measure::peers::Peer;
+use crate::measure::report::{Figure, Row};
+use crate::measure::wrk::{REQUESTS, Round, requests, round};
 
 /// More than elsewhere, since what else the machine's host has to do shows here most.
 const ROUNDS: usize = 21;
@@ -27,8 +28,8 @@ const TOKENS: usize = 20_000;
 const FAR_AWAY: u64 = 4_102_444_800;
 
 pub(crate) async fn run() -> Vec<Row> {
-    let redis = Redis::start();
-    let (webdis, service) = (Peer::webdis(&redis), Service::on(&redis));
+    let redis = RedisServer::start().await;
+    let (webdis, service) = (Peer::webdis(&redis).await, Instance::on(&redis).await);
     let folder = tempfile::tempdir().expect("a folder");
     let [pings, sets, constants] =
         ["pings", "sets", "constants"].map(|name| folder.path().join(name));
@@ -42,7 +43,7 @@ pub(crate) async fn run() -> Vec<Row> {
     );
     requests(&constants, std::iter::once("GET /livez".to_owned()));
     let webdis_url = format!("http://{}", webdis.address);
-    let ours = |file: &Path| round(&service.process, &service.url(""), REQUESTS, file);
+    let ours = |file: &Path| round(service.process(), &service.url(""), REQUESTS, file);
     let mut measured: [Vec<Round>; 3] = Default::default();
     // Everybody is online and everything is warm before it counts.
     ours(&pings);
@@ -77,14 +78,15 @@ pub(crate) async fn run() -> Vec<Row> {
 }
 
 pub(crate) async fn token() -> Vec<Row> {
-    let redis = Redis::start();
+    let redis = RedisServer::start().await;
     let folder = tempfile::tempdir().expect("a folder");
     let (signer, pem) = (Signer::new(), folder.path().join("key.pem"));
     std::fs::write(&pem, signer.public_pem()).expect("a file");
-    let open = Service::on(&redis);
+    let open = Instance::on(&redis).await;
     let pem = pem.to_string_lossy().into_owned();
-    let url = redis.url();
-    let closed = Service::start(&[("REDIS_URL", &url), ("PRESENCE_JWT_PUBLIC_KEY", &pem)]);
+    let settings = Settings::new().with("REDIS_URL", &redis.url());
+    let settings = settings.with("PRESENCE_JWT_PUBLIC_KEY", &pem);
+    let closed = Instance::start(&settings).await;
     let [bare, bearing] = ["bare", "bearing"].map(|name| folder.path().join(name));
     let ping = |user: usize| format!("POST /v1/users/user-{user}/ping");
     requests(&bare, (0..TOKENS).map(ping));
@@ -92,7 +94,7 @@ pub(crate) async fn token() -> Vec<Row> {
         &bearing,
         (0..TOKENS).map(|user| format!("{} {}", ping(user), signer.token(user))),
     );
-    let ours = |of: &Service, file: &Path| round(&of.process, &of.url(""), REQUESTS, file);
+    let ours = |of: &Instance, file: &Path| round(of.process(), &of.url(""), REQUESTS, file);
     let mut measured: [Vec<Round>; 2] = Default::default();
     // Every token is verified once before it counts.
     ours(&closed, &bearing);

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use harness::instance::Instance;
+use harness::redis_server::RedisServer;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::harness::calls::{Call, come_and_go, load, p99_ms, paced_apart, ping_one_of};
-use crate::harness::report::{Figure, Row};
-use crate::harness::service::{Redis, Service};
-use crate::harness::streams::{OUR_EVENT, Readers, Watcher, get};
+use crate::measure::calls::{Call, come_and_go, load, p99_ms, paced_apart, ping_one_of};
+use crate::measure::report::{Figure, Row};
+use crate::measure::streams::{OUR_EVENT, Readers, Watcher, get};
 
 const ROUNDS: usize = 5;
 const STREAMS: usize = 5_000;
@@ -80,14 +81,14 @@ impl Pings {
 
 async fn round(found: &mut Found) {
     let ping = ping_one_of(PINGS_PER_SECOND);
-    let redis = Redis::start();
-    let service = Service::on(&redis);
-    let address = service.address;
+    let redis = RedisServer::start().await;
+    let service = Instance::on(&redis).await;
+    let address = service.address();
     load(address, PINGS_PER_SECOND, ping).await;
     // What the system and the clients cost by themselves, on the same processors, shows here.
-    let other_redis = Redis::start();
-    let other = Service::on(&other_redis);
-    let elsewhere = other.address;
+    let other_redis = RedisServer::start().await;
+    let other = Instance::on(&other_redis).await;
+    let elsewhere = other.address();
     load(elsewhere, PINGS_PER_SECOND, ping).await;
     let watcher = Watcher::open(address).await;
     let streams = Readers::open(address, STREAMS, OUR_EVENT, 1, |_| get("/v1/events", None)).await;
@@ -100,7 +101,7 @@ async fn round(found: &mut Found) {
     load(address, MISSED, come_and_go).await;
     watcher.wait("user.offline", MISSED / 2, LASTING).await;
     sleep(Duration::from_millis(500)).await;
-    let before = redis.calls_of("evalsha");
+    let before = redis.calls_of("evalsha").await;
     let (pings, beside) = (Pings::start(address), Pings::start(elsewhere));
     // Their connections are to be open before the storm, and not to queue behind it to be accepted.
     sleep(PINGS_SETTLED).await;
@@ -110,7 +111,8 @@ async fn round(found: &mut Found) {
     streams.are_complete().await;
     let took = began.elapsed();
     let swept = sweeps(took);
-    let reads = (redis.calls_of("evalsha") - before - swept).max(0.0);
+    let reads = (redis.calls_of("evalsha").await - before) as f64;
+    let reads = (reads - swept).max(0.0);
     let stormy = pings.p99_ms(began, took).await;
     let stormy_elsewhere = beside.p99_ms(began, took).await;
     assert_eq!(

@@ -15,11 +15,11 @@ mod streams;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use harness::client::{Answer, Client, media_type, send};
+use harness::instance::{Instance, Settings};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use harness::client::{Answer, Client, media_type, send};
-use harness::instance::{Instance, Settings};
 pub(crate) use signing::Signer;
 
 /// A secret of the least length that is accepted.

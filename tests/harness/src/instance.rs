@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use crate::client::{Client, Protocol};
 use crate::memory_limit::MemoryLimit;
 use crate::process::{Process, Signal};
+use crate::redis_server::RedisServer;
 
 /// The environment of an instance: the contract's variables, and none of this machine's.
 #[derive(Clone, Debug)]
@@ -65,7 +66,9 @@ impl Settings {
         let mut command = Command::new(binary());
         for (name, _) in env::vars_os() {
             let shown = name.to_string_lossy();
-            if shown.starts_with("PRESENCE_") || shown == "REDIS_URL" || shown == "PORT" {
+            if shown.starts_with("PRESENCE_")
+                || ["REDIS_URL", "PORT", "RUST_LOG"].contains(&&*shown)
+            {
                 command.env_remove(&name);
             }
         }
@@ -125,6 +128,11 @@ impl Instance {
         Self::start_by(settings.command(&[]), settings.protocol).await
     }
 
+    /// Starts an instance with the default settings on `redis`.
+    pub async fn on(redis: &RedisServer) -> Self {
+        Self::start(&Settings::new().with("REDIS_URL", &redis.url())).await
+    }
+
     /// As [`Instance::start`], with so much memory and no more.
     pub async fn start_within(settings: &Settings, limit: &MemoryLimit) -> Self {
         let command = limit.around(&settings.command(&[]));
@@ -165,22 +173,19 @@ impl Instance {
         self.client.clone()
     }
 
-    /// The memory it holds, in KiB.
-    pub fn resident_kib(&self) -> u64 {
-        self.status_kib("VmRSS:")
+    /// The process of the service.
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 
-    fn status_kib(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
-        let status = status.expect("a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let words = line.and_then(|line| line.split_whitespace().next());
-        words.and_then(|kib| kib.parse().ok()).expect("a size")
+    /// The memory it holds, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        self.process.resident_kib()
     }
 
     /// The most memory it has held so far, in KiB.
     pub fn most_resident_kib(&self) -> u64 {
-        self.status_kib("VmHWM:")
+        self.process.most_resident_kib()
     }
 
     /// The cores on which each thread of the runtimes of its workers may run.
@@ -203,6 +208,11 @@ impl Instance {
     /// The line it printed once it accepted.
     pub fn greeting(&self) -> &str {
         &self.greeting
+    }
+
+    /// The URL of `path`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.client.base())
     }
 
     pub fn address(&self) -> SocketAddr {

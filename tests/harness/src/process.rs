@@ -1,9 +1,11 @@
 //! A child process whose output is kept and which never outlives its test.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
@@ -12,6 +14,9 @@ use crate::wait::{PATIENCE, eventually};
 
 /// The end of a log that is shown when a test fails, in bytes.
 const SHOWN_OF_A_LOG: usize = 6_000;
+
+/// Clock ticks in a second, by which Linux counts a process's time in `/proc/<id>/stat`.
+const TICKS_PER_SECOND: u64 = 100;
 
 /// A running child; killed by its id when dropped, and its log shown if the test is failing.
 pub struct Process {
@@ -91,6 +96,34 @@ impl Process {
         // An error here means that it has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// The time that it has spent on a processor so far, in user space and in the kernel.
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("it runs");
+        // The name, in parentheses, may hold anything; 13 fields follow it before the times.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+        let mut ticks = || times.next().and_then(Result::ok).expect("a time");
+        let ticks = ticks() + ticks();
+        Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND)
+    }
+
+    /// The memory that it holds, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most memory that it has held so far, in KiB.
+    pub fn most_resident_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let words = line.and_then(|line| line.split_whitespace().next());
+        words.and_then(|kib| kib.parse().ok()).expect("a size")
     }
 
     pub fn has_ended(&mut self) -> bool {

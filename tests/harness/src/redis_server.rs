@@ -68,6 +68,11 @@ impl RedisServer {
         clock.set_ahead(ms);
     }
 
+    /// The process of the server.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
@@ -134,6 +139,28 @@ impl RedisServer {
         let calls = stats.lines().find_map(|line| line.strip_prefix(&key));
         let calls = calls.and_then(|rest| rest.split(',').next());
         calls.map_or(0, |calls| calls.parse().expect("a number of calls"))
+    }
+
+    /// A number in a section of `INFO`, such as `used_memory` in `memory`.
+    pub async fn info(&self, section: &str, field: &str) -> u64 {
+        let info: String = self.command(&["INFO", section]).await;
+        let prefix = format!("{field}:");
+        let value = info.lines().find_map(|line| line.strip_prefix(&prefix));
+        let value = value.and_then(|value| value.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {field} in {info}"))
+    }
+
+    /// The memory that a key and its value take, in bytes.
+    pub async fn memory_of(&self, key: &str) -> u64 {
+        self.command(&["MEMORY", "USAGE", key]).await
+    }
+
+    /// Refuses a command to every client, or allows it again.
+    pub async fn allow(&self, command: &str, allowed: bool) {
+        let sign = if allowed { '+' } else { '-' };
+        let rule = format!("{sign}{command}");
+        self.command::<()>(&["ACL", "SETUSER", "default", &rule])
+            .await;
     }
 
     /// A connection that stays, for commands that a later connection could not send.

@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::http2::{RST_STREAM, connect, flood, floods, frame, get, post};
 use harness::instance::{Instance, Settings};
+
+use super::http2::{RST_STREAM, connect, flood, floods, frame, get, post};
 
 /// More than anybody has to say who asks for nothing.
 const MOST: usize = 4 << 20;

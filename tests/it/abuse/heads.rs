@@ -4,13 +4,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use reqwest::Method;
-use serde_json::Value;
-use tokio::time::sleep;
-
 use harness::client::{Client, Protocol};
 use harness::instance::{Instance, Settings};
 use harness::wait::eventually_true;
+use reqwest::Method;
+use serde_json::Value;
+use tokio::time::sleep;
 
 /// How many connections are kept, and what each may cost once it is idle, in KiB: a socket, a task and a timer, and
 /// what the allocator cannot give back of the buffers that were between them.

@@ -1,11 +1,10 @@
 //! Requests that two readers could take apart in two ways. Where a proxy in front reads a body, the service must not
 //! read another request.
 
-use tokio::io::AsyncReadExt;
-use tokio::time::{Duration, timeout};
-
 use harness::instance::{Instance, Settings};
 use harness::wait::PATIENCE;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Duration, timeout};
 
 /// What is hidden in a body.
 const HIDDEN: &str =

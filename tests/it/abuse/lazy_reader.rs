@@ -1,11 +1,11 @@
 //! A stream that does not read, and many who come and go meanwhile.
 
+use harness::cluster::{Cluster, Store, on_both_stores};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::slow_reader::mute_reader;
-use harness::cluster::{Cluster, Store, on_both_stores};
 
 /// How often somebody comes and goes: more often than the recent events an instance keeps for its
 /// streams, so that more pairs would cost no more.

@@ -6,13 +6,13 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use harness::instance::{Instance, Settings};
+use harness::memory_limit::MemoryLimit;
+use harness::wait::PATIENCE;
 use tokio::sync::Mutex;
 
 use super::http2;
 use super::unread_answers::ask_and_not_read;
-use harness::instance::{Instance, Settings};
-use harness::memory_limit::MemoryLimit;
-use harness::wait::PATIENCE;
 
 /// What the instance is given, and how much of it its own memory may take, in MiB.
 const GIVEN: u64 = 512;

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
+use harness::cluster::{Cluster, Store};
+use harness::wait::PATIENCE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-
-use harness::cluster::{Cluster, Store};
-use harness::wait::PATIENCE;
 
 /// How many clients do it at once.
 const CLIENTS: usize = 400;

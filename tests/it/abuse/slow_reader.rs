@@ -4,14 +4,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
-use tokio::task::JoinSet;
-use tokio::time::Instant;
-
 use harness::client::{Client, crowd};
 use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream, briefs};
+use socket2::{Domain, Socket, Type};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Longest time a ping may take while a reader is stuck; generous, since it is only to be told from being stuck too.
 const SOON: Duration = Duration::from_secs(1);

@@ -1,10 +1,9 @@
 //! Requests that two readers may take for different ones (RFC 9112, section 11.2).
 
-use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
-
 use harness::instance::{Instance, Settings};
 use harness::wait::PATIENCE;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 
 /// What is hidden in the requests: whoever is online afterwards was pinged by one of them.
 const HIDDEN: &str =

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
-use reqwest::Method;
-use serde_json::json;
-
-use super::slow_reader::mute_reader;
 use harness::client::{crowd, send};
 use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::sse::Stream;
 use harness::wait::eventually_true;
+use reqwest::Method;
+use serde_json::json;
+
+use super::slow_reader::mute_reader;
 
 /// More than an index has that is read in one step.
 const USERS: usize = 3_000;

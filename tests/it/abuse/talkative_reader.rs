@@ -1,10 +1,9 @@
 //! A reader that does not stop talking.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
-
 use harness::instance::{Instance, Settings};
 use harness::wait::PATIENCE;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 /// Far more than anybody has to say on a stream.
 const JUNK: [u8; 1_024] = [b'x'; 1_024];

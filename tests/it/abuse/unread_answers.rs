@@ -4,11 +4,11 @@ use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use harness::instance::{Instance, Settings};
 use socket2::{Domain, Socket, Type};
 use tokio::time::{Instant, sleep};
 
 use super::http2;
-use harness::instance::{Instance, Settings};
 
 /// A large answer.
 const PATH: &str = "/docs/swagger-ui-bundle.js";

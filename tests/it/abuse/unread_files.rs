@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use harness::instance::{Instance, Settings};
+use tokio::time::sleep;
 
 /// How many ask, which makes some 560 MiB of answers.
 const CLIENTS: usize = 400;

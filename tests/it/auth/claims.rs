@@ -1,9 +1,9 @@
 //! Claims that nobody can have meant: the refusal names the claim and says why.
 
+use harness::instance::{Instance, Settings};
 use serde_json::{Value, json};
 
 use super::{SECRET, assert_refused, claims, closed_instance, now, ping, token, with, without};
-use harness::instance::{Instance, Settings};
 
 const YEAR: u64 = 365 * 86_400;
 

@@ -1,14 +1,14 @@
 //! The door itself: when it may stand open, who sees the metrics, which pages may call.
 
+use harness::client::{Client, send};
+use harness::instance::{Instance, Settings};
+use harness::redis_server::free_port;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
     API_KEYS, READ_KEY, SECRET, WRITE_KEY, assert_refused, call, claims, closed_instance, token,
 };
-use harness::client::{Client, send};
-use harness::instance::{Instance, Settings};
-use harness::redis_server::free_port;
 
 /// Every variable about access.
 const VARIABLES: [&str; 12] = [

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::process;
 
+use harness::client::send;
+use harness::instance::{Instance, Settings};
 use serde_json::{Value, json};
 
 use super::signing::{Signer, signed_part};
 use super::{API_KEYS, SECRET, assert_refused, claims, now, ping, token, with, without};
-use harness::client::send;
-use harness::instance::{Instance, Settings};
 
 /// A PEM file that goes with its test.
 struct PemFile(PathBuf);

@@ -1,5 +1,8 @@
 //! Keys that an identity provider publishes: rotated, withdrawn, and when it is down, slow or lying.
 
+use harness::instance::{Instance, Settings};
+use harness::sse::{End, Stream};
+use harness::wait::eventually_true;
 use serde_json::json;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Duration, Instant};
@@ -7,9 +10,6 @@ use tokio::time::{Duration, Instant};
 use super::jwks_server::{Conduct, JwksServer, publish};
 use super::signing::Signer;
 use super::{SECRET, assert_refused, claims, metric, ping};
-use harness::instance::{Instance, Settings};
-use harness::sse::{End, Stream};
-use harness::wait::eventually_true;
 
 async fn instance_of(server: &JwksServer) -> Instance {
     Instance::start(&Settings::new().with("PRESENCE_JWKS_URL", server.url())).await

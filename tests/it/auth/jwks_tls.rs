@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use harness::instance::{Instance, Settings};
+use harness::wait::eventually_true;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -12,8 +14,6 @@ use tokio_rustls::TlsAcceptor;
 use super::jwks_server::{JwksServer, publish};
 use super::signing::Signer;
 use super::{assert_refused, claims, ping};
-use harness::instance::{Instance, Settings};
-use harness::wait::eventually_true;
 
 /// An authority whose certificate is in a file.
 struct Authority {

@@ -2,6 +2,10 @@
 
 use std::process::Command;
 
+use harness::client::{Client, send};
+use harness::process::Process;
+use harness::sse::Stream;
+use harness::wait::eventually_true;
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,10 +13,6 @@ use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
 use super::{API_KEYS, READ_KEY, SECRET, WRITE_KEY, call, claims, ping, token, with};
-use harness::client::{Client, send};
-use harness::process::Process;
-use harness::sse::Stream;
-use harness::wait::eventually_true;
 
 /// The preface of HTTP/2 and an empty SETTINGS frame.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";

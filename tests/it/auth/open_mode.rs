@@ -1,13 +1,13 @@
 //! Open mode: no credential is configured, so everyone on this machine may do everything, and nobody else anything.
 
+use harness::client::send;
+use harness::instance::{Instance, Settings};
+use harness::wait::{PATIENCE, eventually_true};
 use reqwest::Method;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use super::API_KEYS;
-use harness::client::send;
-use harness::instance::{Instance, Settings};
-use harness::wait::{PATIENCE, eventually_true};
 
 /// What only open mode refuses.
 const STRANGERS: [(&str, &str); 12] = [

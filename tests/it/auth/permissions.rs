@@ -1,5 +1,7 @@
 //! What each kind of caller may do.
 
+use harness::client::{Answer, Client, send};
+use harness::cluster::{Cluster, Store, on_both_stores};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -7,8 +9,6 @@ use super::{
     READ_KEY, WRITE_KEY, assert_refused, call, claims, closed, closed_instance, metric, ping,
     token, with,
 };
-use harness::client::{Answer, Client, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
 
 /// Every call of the contract that needs a right, about the user `alice` where it is about one.
 const CALLS: [(&str, &str, Option<&str>); 9] = [

@@ -1,5 +1,8 @@
 //! How often a user may call.
 
+use harness::client::send;
+use harness::instance::{Instance, Settings};
+use harness::wait::eventually_true;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -7,9 +10,6 @@ use super::{
     READ_KEY, WRITE_KEY, assert_refused, call, claims, closed, closed_instance, metric, ping,
     token, with,
 };
-use harness::client::send;
-use harness::instance::{Instance, Settings};
-use harness::wait::eventually_true;
 
 #[tokio::test]
 async fn a_user_who_calls_too_often_is_told_when_to_come_back() {

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use harness::client::{query_of, send};
+use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::instance::Instance;
+use harness::sse::{End, Stream};
+use harness::wait::eventually_true;
 use reqwest::Method;
 use serde_json::json;
 use tokio::time::Instant;
@@ -9,11 +14,6 @@ use tokio::time::Instant;
 use super::{
     READ_KEY, WRITE_KEY, assert_refused, claims, closed, closed_instance, now, ping, token, with,
 };
-use harness::client::{query_of, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
-use harness::instance::Instance;
-use harness::sse::{End, Stream};
-use harness::wait::eventually_true;
 
 #[tokio::test]
 async fn a_query_carries_a_token_to_streams_alone() {

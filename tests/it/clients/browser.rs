@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use reqwest::Method;
-use serde_json::{Value, json};
-
 use harness::client::{Client, send, try_send};
 use harness::cluster::{Cluster, Store};
 use harness::process::Process;
 use harness::redis_server::free_port;
 use harness::wait::eventually;
+use reqwest::Method;
+use serde_json::{Value, json};
+
 pub(crate) use page::Page;
 
 /// What chromium is started with: no window, no calls home.

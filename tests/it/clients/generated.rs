@@ -6,11 +6,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use harness::cluster::{Cluster, Store};
+use harness::instance::Settings;
 use tempfile::TempDir;
 
 use super::libraries::installed;
-use harness::cluster::{Cluster, Store};
-use harness::instance::Settings;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
 const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/generated");

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use harness::instance::Settings;
+use harness::process::Process;
 use serde_json::{Value, json};
 
 use super::libraries::installed;
 use crate::auth::Signer;
-use harness::instance::Settings;
-use harness::process::Process;
 
 const GUIDES: [&str; 3] = [
     include_str!("../../../docs/pages.md"),

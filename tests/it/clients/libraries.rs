@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use harness::cluster::{Cluster, Store};
+use harness::instance::Settings;
+use harness::process::{Process, Signal};
+use harness::sse::Stream;
+use harness::wait::PATIENCE;
 use reqwest::header::ACCEPT_ENCODING;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::browser::{Browser, Page};
-use harness::cluster::{Cluster, Store};
-use harness::instance::Settings;
-use harness::process::{Process, Signal};
-use harness::sse::Stream;
-use harness::wait::PATIENCE;
 
 const IN_NODE: &str = include_str!("../../clients/watch.mjs");
 const IN_A_PAGE: &str = include_str!("../../clients/watch-page.mjs");

@@ -8,10 +8,9 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tempfile::TempDir;
-
 use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::instance::Settings;
+use tempfile::TempDir;
 
 const CONFIG: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),

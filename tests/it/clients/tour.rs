@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::{Value, json};
-
 use harness::instance::{Instance, Settings};
 use harness::process::Process;
+use serde_json::{Value, json};
 
 const README: &str = include_str!("../../../README.md");
 

@@ -9,6 +9,10 @@ use std::env;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use harness::client::Client;
+use harness::cluster::{Cluster, Store};
+use harness::instance::Settings;
+use harness::wait::PATIENCE;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestError, TestRunner};
@@ -18,10 +22,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::answer::Answer;
-use harness::client::Client;
-use harness::cluster::{Cluster, Store};
-use harness::instance::Settings;
-use harness::wait::PATIENCE;
 
 /// Requests on their way at once.
 const BATCH: usize = 32;

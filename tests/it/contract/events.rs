@@ -5,13 +5,12 @@ mod opening;
 mod protocol;
 mod snapshot;
 
-use serde_json::{Value, json};
-
 use harness::client::crowd;
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream, alternating, briefs};
 use harness::timestamp::Timestamp;
+use serde_json::{Value, json};
 
 /// The data of a change, without its times, which have to be there and in their form.
 fn timeless(event: &Event, times: &[&str]) -> Value {

@@ -3,11 +3,10 @@
 mod keys;
 mod pages;
 
-use serde_json::{Value, json};
-
 use harness::client::crowd;
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::Settings;
+use serde_json::{Value, json};
 
 async fn a_lookup_names_those_online_in_the_order_asked(store: Store) {
     let cluster = Cluster::start(store).await;

@@ -5,11 +5,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-use reqwest::Method;
-use serde_json::Value;
-
 use harness::client::send;
 use harness::instance::{Instance, Settings};
+use reqwest::Method;
+use serde_json::Value;
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
 

@@ -11,9 +11,8 @@ mod refused_streams;
 mod routes;
 mod store;
 
-use serde::Deserialize;
-
 use harness::client::{Answer, media_type};
+use serde::Deserialize;
 
 /// RFC 9457, with the members the contract promises.
 #[derive(Debug, Deserialize)]

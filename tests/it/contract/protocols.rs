@@ -3,17 +3,16 @@
 
 use std::time::Duration;
 
-use reqwest::Version;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-
 use harness::client::Protocol;
 use harness::cluster::{Cluster, Store};
 use harness::instance::Settings;
 use harness::process::Signal;
 use harness::sse::{End, Stream};
 use harness::wait::PATIENCE;
+use reqwest::Version;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// How many streams one connection carries.
 const STREAMS: usize = 50;

@@ -3,12 +3,11 @@
 mod cold;
 mod reset;
 
-use serde_json::json;
-
 use harness::client::{Client, crowd, query_of};
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream, briefs};
+use serde_json::json;
 
 /// A cursor that no server ever gave.
 const UNKNOWN: &str = "not-a-cursor-of-yours";

@@ -8,13 +8,12 @@ mod shortcut;
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tokio::task::JoinSet;
-
 use harness::client::{Alive, crowd, send};
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::timestamp::Timestamp;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 const TTL: Duration = Duration::from_secs(60);
 

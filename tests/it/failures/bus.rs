@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crate::failures::traffic::{Traffic, assert_told_is_what_happened};
 use harness::client::crowd;
 use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
+
+use crate::failures::traffic::{Traffic, assert_told_is_what_happened};
 
 #[tokio::test]
 async fn a_cut_bus_loses_no_event() {

@@ -1,10 +1,11 @@
 //! Streams that are cut by their readers in the midst of traffic.
 
-use crate::failures::traffic::Traffic;
 use harness::client::{Client, crowd};
 use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream};
+
+use crate::failures::traffic::Traffic;
 
 /// What a change says, without its id, which is opaque.
 fn told(events: &[Event]) -> Vec<(&str, &str)> {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use harness::redis_server::RedisServer;
+use harness::wait::PATIENCE;
 use presence::config::Config;
 use presence::model::{Closing, PageCursor};
 use presence::model::{ConnectionId, Entry, Position, PresenceEvent, UserId};
@@ -21,8 +23,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::model::{Bracket, Grant, Model, Touch};
-use harness::redis_server::RedisServer;
-use harness::wait::PATIENCE;
 
 /// What two instances grant: long enough for a few calls, short enough that histories are full of expiries.
 const GRANTS: [Grant; 2] = [

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crate::failures::traffic::Traffic;
 use harness::client::crowd;
 use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::sse::{Stream, alternating};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
+
+use crate::failures::traffic::Traffic;
 
 #[tokio::test]
 async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {

@@ -3,6 +3,10 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use harness::client::{Answer, crowd};
+use harness::instance::{Instance, Settings};
+use harness::redis_server::RedisServer;
+use harness::wait::eventually;
 use reqwest::header::{HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -11,10 +15,6 @@ use tokio::time::Instant;
 
 use super::pingers::{PROMISE, assert_refused};
 use super::scene::all_ready;
-use harness::client::{Answer, crowd};
-use harness::instance::{Instance, Settings};
-use harness::redis_server::RedisServer;
-use harness::wait::eventually;
 
 /// Callers at once; several times as many as may wait.
 const CALLERS: usize = 5_000;

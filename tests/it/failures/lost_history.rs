@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use harness::cluster::Cluster;
 use harness::instance::{Instance, Settings};
 use harness::redis_server::RedisServer;
 use harness::sse::{Stream, briefs};
+use tokio::time::sleep;
 
 /// Within this time a sweep has noticed, and the bus has read the history.
 const NOTICED: Duration = Duration::from_millis(1_500);

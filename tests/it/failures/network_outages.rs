@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::scene::Scene;
 use harness::wait::eventually_true;
+
+use super::scene::Scene;
 
 #[tokio::test]
 async fn a_redis_that_cannot_be_reached_costs_nobody_their_presence() {

@@ -4,10 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use harness::client::{Answer, Client, try_send};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-
-use harness::client::{Answer, Client, try_send};
 
 /// Within this time every call is answered, or refused with the advice to come back.
 pub(crate) const PROMISE: Duration = Duration::from_secs(2);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::failures::traffic::{Told, Traffic, assert_told_is_what_happened};
 use harness::client::crowd;
 use harness::cluster::Cluster;
 use harness::instance::{Instance, Settings};
@@ -12,6 +11,8 @@ use harness::redis_server::RedisServer;
 use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
+
+use crate::failures::traffic::{Told, Traffic, assert_told_is_what_happened};
 
 #[tokio::test]
 async fn callers_who_race_are_told_what_the_events_say() {

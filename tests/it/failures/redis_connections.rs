@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::cmd;
-use tokio::time::{Instant, sleep};
-
-use super::scene::settings;
 use harness::client::Client;
 use harness::instance::{Instance, runtimes, workers};
 use harness::redis_server::RedisServer;
 use harness::sse::Stream;
 use harness::wait::{eventually, eventually_true};
+use redis::aio::MultiplexedConnection;
+use redis::cmd;
+use tokio::time::{Instant, sleep};
+
+use super::scene::settings;
 
 /// Longer than a user lives without a ping here, and an outage counts as one.
 const LONG: Duration = Duration::from_secs(5);

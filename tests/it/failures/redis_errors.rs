@@ -1,10 +1,10 @@
 //! Redis is there and does not serve.
 
+use harness::redis_server::RedisServer;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 
 use super::scene::Scene;
-use harness::redis_server::RedisServer;
 
 #[tokio::test]
 async fn a_frozen_redis_costs_nobody_their_presence() {

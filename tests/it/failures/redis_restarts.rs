@@ -1,7 +1,8 @@
 //! Redis dies and comes back, with its data or without.
 
-use super::scene::Scene;
 use harness::redis_server::RedisServer;
+
+use super::scene::Scene;
 
 #[tokio::test]
 async fn a_redis_restarted_empty_resets_every_stream_and_the_living_return() {

@@ -5,9 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio::time::interval;
-
 use harness::client::{Client, crowd, try_send};
 use harness::cluster::Cluster;
 use harness::instance::Settings;
@@ -15,6 +12,8 @@ use harness::process::Signal;
 use harness::sse::{Entry, Event, EventSource, Habits, Heard, Memory, Stream};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
+use tokio::task::JoinSet;
+use tokio::time::interval;
 
 const INSTANCES: usize = 3;
 const STREAMS: usize = 500;

@@ -2,11 +2,6 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, RequestBuilder};
-use serde_json::json;
-use tokio::task::JoinSet;
-
-use super::pingers::{Pingers, answered_or_refused, assert_refused};
 use harness::client::{Client, crowd};
 use harness::instance::{Instance, Settings};
 use harness::proxy::Proxy;
@@ -14,6 +9,11 @@ use harness::redis_server::RedisServer;
 use harness::sse::{Event, Stream, alternating, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::pingers::{Pingers, answered_or_refused, assert_refused};
 
 /// How long a user lives without a ping here.
 const TTL: Duration = Duration::from_secs(3);

@@ -1,10 +1,11 @@
 //! Sentinels put a replica in the place of the primary.
 
-use super::scene::{Scene, settings};
 use harness::proxy::Proxy;
 use harness::redis_server::RedisServer;
 use harness::sentinels::Sentinels;
 use harness::wait::eventually_true;
+
+use super::scene::{Scene, settings};
 
 struct Watched {
     scene: Scene,

@@ -21,14 +21,14 @@ use std::thread;
 use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::time::{Instant, timeout};
-
-use callers::{Caller, Callers, contested, living, roaming, sleepers};
-use checks::Findings;
 use harness::client::Client;
 use harness::sse::EventSource;
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
+use tokio::time::{Instant, timeout};
+
+use callers::{Caller, Callers, contested, living, roaming, sleepers};
+use checks::Findings;
 use journal::Journal;
 use plan::Phase;
 use readers::{MARKER, Reader, Tale};

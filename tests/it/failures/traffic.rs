@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::task::JoinSet;
-
 use harness::client::{Client, try_send};
 use harness::sse::{Event, alternating};
+use tokio::task::JoinSet;
 
 /// How often callers were told that they caused a transition of each user: online, offline.
 pub(crate) type Told = BTreeMap<String, (usize, usize)>;

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use harness::instance::{Instance, Settings};
+use harness::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
-
-use harness::instance::{Instance, Settings};
-use harness::process::Signal;
 
 /// Far more than anything here should last.
 const DRAIN: &str = "20s";

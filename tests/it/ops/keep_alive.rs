@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use harness::instance::{Instance, Settings};
+use harness::wait::PATIENCE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
-
-use harness::instance::{Instance, Settings};
-use harness::wait::PATIENCE;
 
 const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
 

@@ -3,17 +3,16 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-#[cfg(target_os = "linux")]
-use rustix::thread::CpuSet;
-use tokio::task::{JoinSet, LocalSet};
-use tokio::time::Instant;
-
 use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::instance::{Instance, Settings, workers};
 use harness::process::Signal;
 use harness::redis_server::free_port;
 use harness::sse::{End, Stream};
 use harness::wait::eventually_true;
+#[cfg(target_os = "linux")]
+use rustix::thread::CpuSet;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::Instant;
 
 /// Every variable of the contract.
 const VARIABLES: [&str; 17] = [

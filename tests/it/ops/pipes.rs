@@ -6,12 +6,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use reqwest::Method;
-use tokio::time::Instant;
-
 use harness::client::Client;
 use harness::instance::Settings;
 use harness::wait::{eventually, eventually_true};
+use reqwest::Method;
+use tokio::time::Instant;
 
 /// Far more than the end takes, and far less than anybody waits for a log.
 const SOON: Duration = Duration::from_secs(10);

@@ -4,16 +4,16 @@ mod front;
 
 use std::time::Duration;
 
-use reqwest::Method;
-use tokio::time::{sleep, timeout};
-
-pub(crate) use front::{Front, Kind};
 use harness::client::{media_type, query_of, send, try_send};
 use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::process::Signal;
 use harness::sse::{EventSource, Habits, Heard, Memory, Stream, briefs};
 use harness::wait::{eventually, eventually_true};
+use reqwest::Method;
+use tokio::time::{sleep, timeout};
+
+pub(crate) use front::{Front, Kind};
 
 /// As many ids as a page asks for in a query of some 12 KB.
 const MANY: usize = 300;

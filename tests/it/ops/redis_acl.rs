@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
-use redis::{FromRedisValue, Value};
-
 use harness::client::crowd;
 use harness::instance::{Instance, Settings};
 use harness::redis_server::RedisServer;
 use harness::sse::{Stream, briefs};
 use harness::wait::eventually_true;
+use redis::{FromRedisValue, Value};
 
 /// What docs/operations.md says a user of Redis needs.
 pub(super) const RIGHTS: [&str; 11] = [

@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
+use harness::instance::{Instance, Settings, runtimes};
+use harness::redis_server::{RedisServer, free_port};
+use harness::sse::{Stream, briefs};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 use super::redis_acl::RIGHTS;
 use crate::failures::pingers::assert_refused;
 use crate::failures::scene::{all_ready, settings};
-use harness::instance::{Instance, Settings, runtimes};
-use harness::redis_server::{RedisServer, free_port};
-use harness::sse::{Stream, briefs};
 
 struct Encrypted {
     redis: RedisServer,

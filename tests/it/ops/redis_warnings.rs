@@ -1,8 +1,9 @@
 //! What the operator is told of a server that will fail one day.
 
-use crate::failures::scene::{all_ready, settings};
 use harness::instance::Instance;
 use harness::redis_server::RedisServer;
+
+use crate::failures::scene::{all_ready, settings};
 
 async fn log_of_a_start_on(redis: &RedisServer) -> String {
     // Without a credential there would be something to say about that.

@@ -1,9 +1,10 @@
 //! `/docs`, as its readers use it: on a phone, with a key, by a link.
 
-use super::Browser;
 use harness::cluster::{Cluster, Store};
 use harness::instance::Settings;
 use harness::wait::{eventually, eventually_true};
+
+use super::Browser;
 
 const KEY: &str = "a-key-of-thirty-two-characters-ok";
 

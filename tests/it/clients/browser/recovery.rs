@@ -4,16 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
-use super::{Browser, Page};
-use crate::ops::proxies::{Front, Kind};
 use harness::client::try_send;
 use harness::cluster::{Cluster, Store};
 use harness::instance::Settings;
 use harness::process::Signal;
 use harness::sse::Stream;
 use harness::wait::{eventually, eventually_true};
+use serde::Deserialize;
+
+use super::{Browser, Page};
+use crate::ops::proxies::{Front, Kind};
 
 /// Opens streams by name, and keeps what each of them says and goes through.
 const WATCH: &str = "

@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{
-    BACK_ENDS, answers, give_access, path_of, printed, program_in_python, python, settings,
-    shell_blocks,
-};
 use harness::client::{Client, send};
 use harness::cluster::{Cluster, Store};
 use harness::instance::{Instance, Settings};
 use harness::process::Process;
+
+use super::{
+    BACK_ENDS, answers, give_access, path_of, printed, program_in_python, python, settings,
+    shell_blocks,
+};
 
 #[tokio::test]
 async fn the_keys_of_the_guide_allow_what_it_says() {

@@ -1,9 +1,5 @@
 //! What `docs/pages.md` shows, in Chromium.
 
-use serde_json::{Value, json};
-
-use super::{KEY, program_in_python, settings, token, token_for};
-use crate::clients::browser::{Browser, Page};
 use harness::client::{Client, User, send};
 use harness::cluster::{Cluster, Store};
 use harness::instance::{Instance, Settings};
@@ -11,6 +7,10 @@ use harness::process::Process;
 use harness::redis_server::free_port;
 use harness::sse::Stream;
 use harness::wait::{eventually, eventually_true};
+use serde_json::{Value, json};
+
+use super::{KEY, program_in_python, settings, token, token_for};
+use crate::clients::browser::{Browser, Page};
 
 /// The page of `examples/`, its back end, and the service.
 struct Scene {

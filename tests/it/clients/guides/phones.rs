@@ -1,11 +1,11 @@
 //! What `docs/phones.md` shows.
 
-use serde_json::json;
-
-use super::{PHONES, answers, program_in_python, settings, shell_blocks, token};
 use harness::cluster::{Cluster, Store};
 use harness::process::{Process, Signal};
 use harness::sse::Stream;
+use serde_json::json;
+
+use super::{PHONES, answers, program_in_python, settings, shell_blocks, token};
 
 #[tokio::test]
 async fn the_calls_of_a_phone_get_the_answers_that_the_guide_describes() {

@@ -1,11 +1,10 @@
 //! Whose events a stream gets.
 
-use reqwest::Method;
-use serde_json::json;
-
 use harness::client::crowd;
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::sse::{Stream, briefs};
+use reqwest::Method;
+use serde_json::json;
 
 async fn a_stream_without_ids_is_about_everyone(store: Store) {
     let cluster = Cluster::start(store).await;

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
-use serde_json::json;
-use tokio::time::Instant;
-
 use harness::client::media_type;
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::sse::Stream;
 use harness::wait::eventually_true;
+use reqwest::Method;
+use serde_json::json;
+use tokio::time::Instant;
 
 /// "The first bytes leave at once", with room for a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);

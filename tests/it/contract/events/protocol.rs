@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
-use serde_json::json;
-
 use harness::client::crowd;
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::{Instance, Settings};
 use harness::process::Signal;
 use harness::sse::{End, Event, Stream};
+use reqwest::Method;
+use serde_json::json;
 
 /// Longest line that every client can read.
 const LINE_BYTES: usize = 60 * 1_024;

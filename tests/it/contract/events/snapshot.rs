@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::Method;
-use serde_json::json;
-use tokio::task::JoinHandle;
-
 use harness::client::{Client, crowd};
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream, alternating, briefs};
+use reqwest::Method;
+use serde_json::json;
+use tokio::task::JoinHandle;
 
 async fn a_snapshot_names_those_online(store: Store) {
     let cluster = Cluster::start(store).await;

@@ -1,11 +1,11 @@
 //! Bodies that are no JSON, not the right JSON, or too much of it.
 
+use harness::client::{Answer, Client, Protocol, crowd, send};
+use harness::cluster::{Cluster, Store, over_each_protocol};
 use reqwest::Method;
 use serde_json::json;
 
 use super::problem;
-use harness::client::{Answer, Client, Protocol, crowd, send};
-use harness::cluster::{Cluster, Store, over_each_protocol};
 
 /// Not JSON, or JSON that is no object with the documented fields.
 const BAD: [&str; 13] = [

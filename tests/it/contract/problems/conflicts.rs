@@ -1,10 +1,11 @@
 //! Connections that are refused: the call is right, and the user's state is not.
 
-use super::problem;
 use harness::client::send;
 use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::instance::Settings;
 use harness::sse::{Stream, briefs};
+
+use super::problem;
 
 /// Such a ping was sent before its user signed out.
 async fn a_ping_after_the_disconnect_changes_nothing(store: Store) {

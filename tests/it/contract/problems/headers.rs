@@ -1,15 +1,15 @@
 //! The headers of every answer, and the requests that are refused for their `Host` header.
 
+use harness::client::{Answer, Client, send};
+use harness::instance::{Instance, Settings};
+use harness::sse::Stream;
+use harness::wait::PATIENCE;
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use super::problem;
-use harness::client::{Answer, Client, send};
-use harness::instance::{Instance, Settings};
-use harness::sse::Stream;
-use harness::wait::PATIENCE;
 
 /// What keeps a browser from guessing a type, keeping an answer, or showing it in the frame of another page.
 fn assert_safe(what: &str, answer: &Answer) {

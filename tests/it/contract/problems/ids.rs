@@ -1,11 +1,11 @@
 //! User and connection ids that are none.
 
+use harness::client::{Answer, Client, send};
+use harness::cluster::{Cluster, Store, over_each_protocol};
 use reqwest::Method;
 use serde_json::json;
 
 use super::problem;
-use harness::client::{Answer, Client, send};
-use harness::cluster::{Cluster, Store, over_each_protocol};
 
 /// Path segments that are no user id, as they are sent.
 fn bad_user_ids() -> Vec<String> {

@@ -1,10 +1,9 @@
 //! Bodies in a terminal: each ends with a newline, so that the prompt appears below it.
 
-use reqwest::Method;
-use serde_json::{Value, json};
-
 use harness::client::{media_type, send};
 use harness::cluster::{Cluster, Store, on_both_stores};
+use reqwest::Method;
+use serde_json::{Value, json};
 
 async fn every_json_body_ends_with_one_newline(store: Store) {
     let cluster = Cluster::start(store).await;

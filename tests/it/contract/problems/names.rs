@@ -1,11 +1,11 @@
 //! Names that a call does not know: each is refused by name, and nothing is done.
 
+use harness::client::{Client, send};
+use harness::cluster::{Cluster, Store, on_both_stores};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::problem;
-use harness::client::{Client, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
 
 /// Each method of each `/v1` path of the document, with the user `alice` in it.
 async fn operations(client: &Client) -> Vec<(Method, String)> {

@@ -1,7 +1,8 @@
 //! Query strings that make no sense.
 
-use super::problem;
 use harness::cluster::{Cluster, Store, over_each_protocol};
+
+use super::problem;
 
 async fn a_bad_limit_is_400(store: Store) {
     let cluster = Cluster::start(store).await;

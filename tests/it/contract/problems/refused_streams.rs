@@ -1,16 +1,16 @@
 //! Streams that cannot be opened now. A browser's `EventSource` never comes back after a status other than 200, so
 //! it is told by a short stream; every other client gets the problem document.
 
-use reqwest::header::ACCEPT;
-use reqwest::{Method, RequestBuilder};
-use serde_json::json;
-
-use super::problem;
 use harness::client::{Answer, Client, media_type, send};
 use harness::cluster::Cluster;
 use harness::instance::{Instance, Settings};
 use harness::sse::Stream;
 use harness::wait::eventually_true;
+use reqwest::header::ACCEPT;
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+
+use super::problem;
 
 const READ_KEY: &str = "a:presence.read:0123456789abcdef";
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use harness::client::{crowd, send};
+use harness::cluster::{Cluster, Store, over_each_protocol};
 use reqwest::Method;
 use serde_json::json;
 
 use super::problem;
-use harness::client::{crowd, send};
-use harness::cluster::{Cluster, Store, over_each_protocol};
 
 async fn an_unknown_route_is_404(store: Store) {
     let cluster = Cluster::start(store).await;

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, RequestBuilder};
-use serde_json::json;
-use tokio::time::Instant;
-
-use super::problem;
 use harness::client::{Answer, Client, send, try_send};
 use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::sse::{Stream, briefs};
 use harness::wait::{eventually, eventually_true};
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::problem;
 
 /// Longest time a caller waits for the word that the store does not answer.
 const VERDICT: Duration = Duration::from_secs(10);

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
-
 use harness::client::{Client, crowd};
 use harness::cluster::Cluster;
 use harness::instance::Settings;

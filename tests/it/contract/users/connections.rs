@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use harness::client::send;
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::timestamp::Timestamp;
+use serde_json::{Value, json};
 
 async fn the_user_goes_offline_with_the_last_connection(store: Store) {
     let cluster = Cluster::start(store).await;

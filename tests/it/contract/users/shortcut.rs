@@ -1,10 +1,9 @@
 //! Pings pass the router by where no layer of it has to see them. That changes no answer.
 
-use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
-
 use harness::instance::{Instance, Settings};
 use harness::wait::PATIENCE;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 
 const API_KEYS: &str = "app:presence.write:s3cret-key-of-the-app";
 

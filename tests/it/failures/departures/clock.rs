@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-
 use harness::client::{Alive, crowd, try_send};
 use harness::instance::{Instance, Settings};
 use harness::process::Signal;
@@ -11,6 +9,7 @@ use harness::redis_server::RedisServer;
 use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::{eventually, eventually_true};
+use tokio::time::{Instant, sleep};
 
 const TTL: Duration = Duration::from_secs(3);
 

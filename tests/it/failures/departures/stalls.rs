@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-use tokio::time::sleep;
-
 use harness::client::{crowd, try_send};
 use harness::cluster::Cluster;
 use harness::instance::Settings;
@@ -13,6 +10,8 @@ use harness::redis_server::RedisServer;
 use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 /// Longer than a sweep may fail to come without an outage, as by a fork or a slow command.
 const STALL: Duration = Duration::from_millis(1_700);

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
+use harness::client::{Alive, Answer, Client, Left, crowd, try_send};
+use harness::timestamp::Timestamp;
 use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -12,8 +14,6 @@ use tokio::time::{Instant, sleep};
 
 use super::journal::{Call, Journal, Outcome, Verb};
 use super::stage::TTL;
-use harness::client::{Alive, Answer, Client, Left, crowd, try_send};
-use harness::timestamp::Timestamp;
 
 /// The time from one ping of a living user to its next.
 const PACE: Duration = Duration::from_millis(400);

@@ -9,10 +9,11 @@ mod stories;
 
 use std::collections::BTreeMap;
 
+use harness::timestamp::Timestamp;
+
 use super::callers::living;
 use super::journal::Record;
 use super::readers::{Change, MARKER, Tale};
-use harness::timestamp::Timestamp;
 
 /// How many findings are shown in words.
 const SHOWN: usize = 12;

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use harness::timestamp::Timestamp;
+use tokio::time::sleep;
 
 /// How long after its time-out, or its refusal, a call may still be carried out: it may lie in the socket of a frozen
 /// process, or on the way to a frozen Redis.

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::callers::{contested, living, roaming};
 use harness::client::Client;
 use harness::sse::{Entry, EventSource, Habits, Heard, Memory};
 use harness::timestamp::Timestamp;
+
+use super::callers::{contested, living, roaming};
 
 /// The user whose event is the last.
 pub(super) const MARKER: &str = "marker";

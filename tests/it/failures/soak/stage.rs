@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::journal::Journal;
 use harness::client::Client;
 use harness::instance::{Instance, Settings};
 use harness::proxy::Proxy;
 use harness::redis_server::RedisServer;
 use harness::wait::eventually_true;
+
+use super::journal::Journal;
 
 pub(super) const INSTANCES: usize = 3;
 

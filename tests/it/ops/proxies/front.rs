@@ -4,14 +4,13 @@ use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use reqwest::Method;
-use tempfile::TempDir;
-
 use harness::client::{Client, try_send};
 use harness::cluster::Cluster;
 use harness::process::Process;
 use harness::redis_server::free_port;
 use harness::wait::eventually;
+use reqwest::Method;
+use tempfile::TempDir;
 
 const NGINX: &str = include_str!("../../../../infra/nginx/presence.conf");
 const NGINX_TLS: &str = include_str!("../../../../infra/nginx/presence-tls.conf");

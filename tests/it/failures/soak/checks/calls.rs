@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use harness::timestamp::Timestamp;
+
 use super::super::journal::{Call, Outcome, Record};
 use super::super::readers::MARKER;
 use super::{Event, Excused};
-use harness::timestamp::Timestamp;
 
 /// Within this time every call is answered, and some more for a machine under load.
 const PROMISE: Duration = Duration::from_millis(2_300);

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::journal::{Call, Outcome, Record, Verb};
 use harness::timestamp::Timestamp;
+
+use super::super::journal::{Call, Outcome, Record, Verb};
 
 /// How long the pings of a closed connection are refused.
 const REFUSED: Duration = Duration::from_secs(10);

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use harness::timestamp::Timestamp;
+
 use super::super::callers::living;
 use super::super::journal::{BUSY, Call, Outcome, Pause, Record};
 use super::super::stage::{HOLD, PING_INTERVAL, TTL};
 use super::{Event, Excused};
-use harness::timestamp::Timestamp;
 
 /// How much the clocks of Redis and of the callers may differ when seen through an answer, in ms.
 const CLOCK_TOLERANCE_MS: i64 = 20;

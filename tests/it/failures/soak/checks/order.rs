@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::super::readers::{Change, Tale};
 use harness::timestamp::Timestamp;
+
+use super::super::readers::{Change, Tale};
 
 /// Every event of the run by its id, and the place of each in the order in which it was heard.
 #[derive(Default)]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use harness::timestamp::Timestamp;
+
 use super::super::journal::{Record, Span};
 use super::super::readers::Tale;
 use super::Excused;
-use harness::timestamp::Timestamp;
 
 /// Within this time after a loss every reader has been told: a connection of the bus that died in silence is noticed
 /// after 7 s, a frozen instance is thawed after 4, and each may have to find Redis again.

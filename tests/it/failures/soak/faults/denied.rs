@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use harness::process::Signal;
+use harness::timestamp::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::super::callers::{Caller, sleepers};
@@ -11,8 +13,6 @@ use super::super::stage::Stage;
 use super::instances::answers;
 use super::redis::stall;
 use super::{CATCHES_UP, FINDS_REDIS};
-use harness::process::Signal;
-use harness::timestamp::Timestamp;
 
 /// How long each denial lasts, in ms: always an outage.
 const DENIAL_MS: std::ops::Range<u64> = 1_600..2_000;

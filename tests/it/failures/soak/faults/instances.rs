@@ -4,14 +4,14 @@ use std::ops::Range;
 use std::time::Duration;
 
 use fastrand::Rng;
+use harness::client::Client;
+use harness::process::Signal;
+use harness::wait::eventually_true;
 use tokio::time::Instant;
 
 use super::super::journal::Journal;
 use super::super::stage::Seat;
 use super::{CATCHES_UP, DISTURBANCE_MS, Deck, FINDS_REDIS, FREEZE_MS, RECONNECTS, REST_MS, last};
-use harness::client::Client;
-use harness::process::Signal;
-use harness::wait::eventually_true;
 
 /// How much later what a slow network carries arrives, in ms.
 const SLOWNESS_MS: Range<u64> = 20..400;

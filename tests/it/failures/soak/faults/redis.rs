@@ -4,14 +4,14 @@ use std::ops::Range;
 use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::time::Instant;
-
-use super::super::journal::Journal;
-use super::{DISTURBANCE_MS, Deck, FINDS_REDIS, FREEZE_MS, RECONNECTS, REST_MS, last};
 use harness::redis_server::RedisServer;
 use harness::sse::EventSource;
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
+use tokio::time::Instant;
+
+use super::super::journal::Journal;
+use super::{DISTURBANCE_MS, Deck, FINDS_REDIS, FREEZE_MS, RECONNECTS, REST_MS, last};
 
 /// How far the clock of Redis is set ahead of the true one, in ms.
 const CLOCK_AHEAD_MS: Range<i64> = 0..20_000;

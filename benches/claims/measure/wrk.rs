@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::process::{Process, micros_each};
+use harness::process::Process;
+
+use super::micros_each;
 
 /// Connections, and how long each round lasts.
 const CONNECTIONS: usize = 64;

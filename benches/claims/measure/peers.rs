@@ -4,10 +4,10 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 
+use harness::process::Process;
+use harness::redis_server::{RedisServer, free_port};
+use harness::wait::until_accepted;
 use tempfile::TempDir;
-
-use super::process::Process;
-use super::service::{Redis, free_port, wait_for};
 
 /// A server next to us, with a folder for its files.
 pub(crate) struct Peer {
@@ -22,23 +22,23 @@ pub(crate) const SUBSCRIBE: &str = "/subscribe";
 
 impl Peer {
     /// webdis: Redis's commands over HTTP, in C. With the threads and the log level of its package.
-    pub(crate) fn webdis(redis: &Redis) -> Self {
+    pub(crate) async fn webdis(redis: &RedisServer) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
         let settings = serde_json::json!({
-            "redis_host": "127.0.0.1", "redis_port": redis.port, "redis_auth": null,
+            "redis_host": "127.0.0.1", "redis_port": redis.port(), "redis_auth": null,
             "http_host": "127.0.0.1", "http_port": port, "threads": 2, "daemonize": false,
             "database": 0, "acl": [], "verbosity": 3, "logfile": folder.path().join("log"),
         });
         let file = folder.path().join("webdis.json");
         fs::write(&file, settings.to_string()).expect("a file");
-        Self::start(Command::new("webdis").arg(file), port, folder)
+        Self::start("webdis", Command::new("webdis").arg(file), port, folder).await
     }
 
     /// nginx with nchan, in C: subscribers of one channel over server-sent events.
     ///
     /// One process, so that its cost is in one place; with one worker nchan does the least work.
-    pub(crate) fn nchan() -> Self {
+    pub(crate) async fn nchan() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
         let home = folder.path().display();
@@ -65,13 +65,13 @@ impl Peer {
         let mut command = Command::new("nginx");
         command.arg("-c").arg(&file).arg("-p").arg(folder.path());
         command.env("PATH", "/usr/local/sbin:/usr/sbin:/usr/bin:/bin");
-        Self::start(&mut command, port, folder)
+        Self::start("nginx", &mut command, port, folder).await
     }
 
-    fn start(command: &mut Command, port: u16, folder: TempDir) -> Self {
-        let process = Process::start(command);
+    async fn start(name: &str, command: &mut Command, port: u16, folder: TempDir) -> Self {
+        let process = Process::spawn(name, command);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        wait_for(address);
+        until_accepted(address).await;
         Self {
             process,
             address,
