@@ -12,6 +12,7 @@ pub mod process;
 pub mod proxy;
 pub mod redis_server;
 pub mod sentinels;
+pub mod serial;
 pub mod sse;
 pub mod timestamp;
 pub mod wait;

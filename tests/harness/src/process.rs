@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
+use crate::serial::run_beside_others;
 use crate::wait::{PATIENCE, eventually};
 
 /// The end of a log that is shown when a test fails, in bytes.
@@ -39,6 +40,7 @@ pub enum Signal {
 impl Process {
     /// Starts `command` with its standard output and error kept by this value.
     pub fn spawn(name: &str, command: &mut Command) -> Self {
+        run_beside_others();
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use harness::instance::{Instance, Settings};
 use harness::memory_limit::MemoryLimit;
+use harness::serial::run_alone;
 use harness::wait::PATIENCE;
-use tokio::sync::Mutex;
 
 use super::http2;
 use super::unread_answers::ask_and_not_read;
@@ -17,9 +17,6 @@ use super::unread_answers::ask_and_not_read;
 /// What the instance is given, and how much of it its own memory may take, in MiB.
 const GIVEN: u64 = 512;
 const MOST: u64 = 400;
-
-/// Each of these tests keeps the machine busy, and many files open.
-static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// How long bytes that nobody takes are tried to be sent.
 const SOON: Duration = Duration::from_millis(100);
@@ -123,7 +120,7 @@ async fn is_well(instance: &Instance, limit: &MemoryLimit, scene: &str) {
 }
 
 async fn no_client_takes_the_memory_of_an_instance_with(limit: MemoryLimit) {
-    let _alone = ALONE.lock().await;
+    run_alone();
     let instance = Instance::start_within(&Settings::new(), &limit).await;
     let address = instance.address();
     for attack in ATTACKS {
@@ -150,7 +147,7 @@ async fn no_client_takes_the_address_space_that_an_instance_was_given() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_of_idle_clients_fits_into_what_an_instance_was_given() {
-    let _alone = ALONE.lock().await;
+    run_alone();
     let limit = MemoryLimit::mib(GIVEN);
     let instance = Instance::start_within(&Settings::new(), &limit).await;
     let mut crowd = crowd::Crowd::around(instance.address()).await;

@@ -18,9 +18,6 @@ const BETWEEN_BYTES: Duration = Duration::from_millis(250);
 /// Most memory one of them may cost, in KiB: hyper's two buffers, a task, and what rounding adds.
 const KIB_EACH: u64 = 40;
 
-/// Longest a ping of somebody else may take; generous, since it is only to be told from being stuck.
-const SOON: Duration = Duration::from_secs(2);
-
 /// Sends a head byte by byte until the service has had enough.
 async fn trickle(mut connection: TcpStream) {
     connection
@@ -55,10 +52,10 @@ async fn slow_heads_are_cut_off_and_slow_nobody() {
     let give_up = Instant::now() + PATIENCE;
     let mut most = before;
     while !heads.is_empty() {
-        let asked = Instant::now();
-        assert!(asked < give_up, "{} were not cut off", heads.len());
+        let left = heads.len();
+        assert!(Instant::now() < give_up, "{left} were not cut off");
+        // A ping that is stuck behind the heads fails by the time-out of the client.
         client.ping("alice").await;
-        assert!(asked.elapsed() < SOON, "a ping took {:?}", asked.elapsed());
         most = most.max(instance.resident_kib());
         // It is looked again either way.
         if let Ok(Some(ended)) = timeout(BETWEEN_BYTES, heads.join_next()).await {

@@ -10,10 +10,6 @@ use harness::instance::Settings;
 use harness::sse::{Event, Stream, briefs};
 use socket2::{Domain, Socket, Type};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
-
-/// Longest time a ping may take while a reader is stuck; generous, since it is only to be told from being stuck too.
-const SOON: Duration = Duration::from_secs(1);
 
 /// Longest time a socket that was cut off may take to say so.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -42,9 +38,8 @@ async fn flood_until_cut_off(client: &Client, attentive: &mut Stream) -> Vec<Eve
         }
         callers.join_all().await;
         heard.extend(attentive.changes(8 * 2 * 30).await);
-        let asked = Instant::now();
+        // A call that is stuck behind the reader fails by the time-out of the client.
         client.connect("marker").await;
-        assert!(asked.elapsed() < SOON, "a call took {:?}", asked.elapsed());
         client.disconnect("marker").await;
         heard.extend(attentive.changes(2).await);
         let metrics = client.get("/metrics").await.body;

@@ -8,6 +8,7 @@ mod snapshot;
 use harness::client::crowd;
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::Settings;
+use harness::serial::run_alone;
 use harness::sse::{Event, Stream, alternating, briefs};
 use harness::timestamp::Timestamp;
 use serde_json::{Value, json};
@@ -42,6 +43,7 @@ async fn a_change_has_the_documented_fields(store: Store) {
 }
 
 async fn an_expiry_tells_its_reason_and_the_last_sign_of_life(store: Store) {
+    run_alone();
     let cluster = Cluster::with(store, Settings::mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;

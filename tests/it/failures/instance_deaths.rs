@@ -5,6 +5,7 @@ use std::time::Duration;
 use harness::client::crowd;
 use harness::cluster::Cluster;
 use harness::instance::Settings;
+use harness::serial::run_alone;
 use harness::sse::{Stream, alternating};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
@@ -66,6 +67,7 @@ async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
 
 #[tokio::test]
 async fn a_frozen_instance_holds_up_nobody() {
+    run_alone();
     let cluster = Cluster::of(2, Settings::mortal()).await;
     let clients = cluster.clients();
     let mut stream = Stream::open(&clients[1], "").await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use harness::client::crowd;
 use harness::cluster::Cluster;
 use harness::instance::Settings;
+use harness::serial::run_alone;
 use harness::sse::{Event, Stream};
 use harness::timestamp::Timestamp;
 
@@ -18,6 +19,7 @@ const ROUNDS: usize = 3;
 
 #[tokio::test]
 async fn each_of_a_thousand_silent_users_is_announced_once_and_in_time() {
+    run_alone();
     let settings = Settings::mortal().with("PRESENCE_TTL", "5s");
     let cluster = Cluster::of(3, settings).await;
     let mut measured = Vec::new();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use harness::client::{Answer, crowd};
 use harness::instance::{Instance, Settings};
 use harness::redis_server::RedisServer;
+use harness::serial::run_alone;
 use harness::wait::eventually;
 use reqwest::header::{HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -95,6 +96,7 @@ async fn ping(mut connection: TcpStream, user: String) -> Answer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_before_a_frozen_redis_is_refused_at_once_and_costs_no_memory() {
+    run_alone();
     let redis = RedisServer::start().await;
     let instance = Instance::start(&Settings::new().with("REDIS_URL", &redis.url())).await;
     let client = instance.client();

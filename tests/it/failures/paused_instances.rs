@@ -6,6 +6,7 @@ use harness::client::Client;
 use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::instance::Settings;
 use harness::process::Signal;
+use harness::serial::run_alone;
 use harness::sse::Stream;
 use harness::timestamp::Timestamp;
 
@@ -48,6 +49,7 @@ async fn ping_awake(
 }
 
 async fn the_silent_leave_with_the_first_request_after_one_hold(store: Store, pause: Duration) {
+    run_alone();
     let cluster = Cluster::with(store, settings()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -74,6 +76,7 @@ async fn seldom(store: Store) {
 
 /// Also before the first sweep.
 async fn who_leaves_one_of_two_devices_first_is_not_gone(store: Store) {
+    run_alone();
     let cluster = Cluster::with(store, settings()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;

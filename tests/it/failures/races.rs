@@ -8,6 +8,7 @@ use harness::instance::{Instance, Settings};
 use harness::process::Signal;
 use harness::proxy::Proxy;
 use harness::redis_server::RedisServer;
+use harness::serial::run_alone;
 use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
@@ -88,6 +89,7 @@ async fn callers_who_race_with_expiries_are_told_what_the_events_say() {
 /// that is left ends sooner.
 #[tokio::test]
 async fn a_sweep_that_read_a_deadline_too_soon_does_not_delay_the_departure() {
+    run_alone();
     let redis = RedisServer::start().await;
     let proxy = Proxy::to(redis.port()).await;
     let settings = Settings::mortal().with("PRESENCE_TTL", "3s");

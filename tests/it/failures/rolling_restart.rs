@@ -9,6 +9,7 @@ use harness::client::{Client, crowd, try_send};
 use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::process::Signal;
+use harness::serial::run_alone;
 use harness::sse::{Entry, Event, EventSource, Habits, Heard, Memory, Stream};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
@@ -237,6 +238,7 @@ async fn restart_each(cluster: &mut Cluster, load: &Load) -> Vec<Timestamp> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_under_load_loses_no_event_and_no_ping() {
+    run_alone();
     let settings = Settings::new().with("PRESENCE_DRAIN", &format!("{}s", DRAIN.as_secs()));
     let mut cluster = Cluster::of(INSTANCES, settings).await;
     let clients = cluster.clients();

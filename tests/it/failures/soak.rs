@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use harness::client::Client;
+use harness::serial::run_alone;
 use harness::sse::EventSource;
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
@@ -61,6 +62,7 @@ fn seed() -> Seed {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_happens_the_invariants_hold() {
+    run_alone();
     let (seed, duration) = (seed(), plan::duration());
     println!(
         "PRESENCE_SOAK={}s PRESENCE_SOAK_SEED={}",

@@ -7,6 +7,7 @@ use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::instance::{Instance, Settings, workers};
 use harness::process::Signal;
 use harness::redis_server::free_port;
+use harness::serial::run_alone;
 use harness::sse::{End, Stream};
 use harness::wait::eventually_true;
 #[cfg(target_os = "linux")]
@@ -157,6 +158,7 @@ async fn the_default_is_loopback_and_the_embedded_store() {
 }
 
 async fn a_signal_ends_every_stream_within_the_drain_time(store: Store) {
+    run_alone();
     for signal in [Signal::Terminate, Signal::Interrupt] {
         let settings = Settings::new().with("PRESENCE_DRAIN", "2s");
         let mut cluster = Cluster::with(store, settings).await;

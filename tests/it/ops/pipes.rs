@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use harness::client::Client;
 use harness::instance::Settings;
+use harness::serial::run_beside_others;
 use harness::wait::{eventually, eventually_true};
 use reqwest::Method;
 use tokio::time::Instant;
@@ -28,6 +29,7 @@ impl Drop for Running {
 
 impl Running {
     fn spawn(command: &mut Command) -> Self {
+        run_beside_others();
         Self(command.spawn().expect("it starts"))
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use harness::client::crowd;
 use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::instance::Settings;
+use harness::serial::run_alone;
 use harness::sse::{Stream, alternating, briefs};
 use harness::timestamp::Timestamp;
 
@@ -23,6 +24,7 @@ async fn a_silent_user_goes_offline(store: Store) {
 
 /// Invariant 1: reads are exact to the millisecond, whether or not a sweep has passed.
 async fn every_read_is_exact_at_the_deadline(store: Store) {
+    run_alone();
     let settings = Settings::mortal()
         .with("PRESENCE_SWEEP_INTERVAL", "10s")
         .with("PRESENCE_KEYSPACE_EVENTS", "off");
@@ -131,6 +133,7 @@ async fn an_expired_connection_closes_without_effect(store: Store) {
 
 /// The user's deadline is that of its longest-lived connection, also when another one leaves or comes last.
 async fn the_last_connection_to_expire_takes_the_user_offline(store: Store) {
+    run_alone();
     let cluster = Cluster::with(store, Settings::mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -152,6 +155,7 @@ async fn the_last_connection_to_expire_takes_the_user_offline(store: Store) {
 /// Invariant 4 and the end of section 2: around the deadline a ping either keeps the user silently or, where its
 /// departure was announced, brings it back with the event. What callers are told and what streams see agree.
 async fn pings_around_the_deadline_agree_with_the_events(store: Store) {
+    run_alone();
     let cluster = Cluster::with(store, Settings::mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;

@@ -6,6 +6,7 @@ use harness::client::{Alive, crowd, try_send};
 use harness::instance::{Instance, Settings};
 use harness::process::Signal;
 use harness::redis_server::RedisServer;
+use harness::serial::run_alone;
 use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::{eventually, eventually_true};
@@ -37,6 +38,7 @@ async fn on_a_clock_with(ttl: &str, ping_interval: &str) -> (RedisServer, Vec<In
 
 #[tokio::test]
 async fn after_a_step_back_nobody_stays_longer_than_a_ttl() {
+    run_alone();
     let (redis, instances) = on_a_clock().await;
     let client = instances[0].client();
     let mut stream = Stream::open(&client, "").await;
@@ -70,6 +72,7 @@ async fn after_a_step_back_nobody_stays_longer_than_a_ttl() {
 /// The recheck is over when all have left, and a second step is noticed like the first.
 #[tokio::test]
 async fn each_step_back_is_noticed() {
+    run_alone();
     let (redis, instances) = on_a_clock().await;
     let client = instances[1].client();
     for step in 1..=2 {
@@ -97,6 +100,7 @@ async fn each_step_back_is_noticed() {
 /// It looks like an outage in which nobody could ping.
 #[tokio::test]
 async fn after_a_step_ahead_the_living_can_ping_first() {
+    run_alone();
     let (redis, instances) = on_a_clock().await;
     let client = instances[0].client();
     let mut stream = Stream::open(&client, "").await;
@@ -164,11 +168,13 @@ async fn the_living_can_ping_after(
 
 #[tokio::test]
 async fn a_redis_that_stands_still_takes_nothing_of_a_hold() {
+    run_alone();
     the_living_can_ping_after(|redis, _| redis.freeze(), |redis, _| redis.thaw()).await;
 }
 
 #[tokio::test]
 async fn instances_that_stand_still_take_nothing_of_a_hold() {
+    run_alone();
     let send = |instances: &[Instance], signal: Signal| {
         instances.iter().for_each(|instance| instance.send(signal));
     };
@@ -182,6 +188,7 @@ async fn instances_that_stand_still_take_nothing_of_a_hold() {
 /// An outage and a hold by the old clock do not count on the new one.
 #[tokio::test]
 async fn a_hold_is_no_longer_after_a_step_back() {
+    run_alone();
     let (redis, instances) = on_a_clock().await;
     let client = instances[0].client();
     let mut stream = Stream::open(&client, "").await;
@@ -206,6 +213,7 @@ async fn a_hold_is_no_longer_after_a_step_back() {
 /// After a step back the mark of a closed connection lies too far ahead to count, and does not count again later.
 #[tokio::test]
 async fn a_connection_that_came_back_after_a_step_back_is_not_refused_after_a_step_ahead() {
+    run_alone();
     let (redis, instances) = on_a_clock().await;
     let client = instances[0].client();
     client.connect("alice").await;

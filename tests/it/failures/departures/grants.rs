@@ -5,6 +5,7 @@ use std::time::Duration;
 use harness::client::Client;
 use harness::cluster::Cluster;
 use harness::instance::{Instance, Settings};
+use harness::serial::run_alone;
 use harness::sse::Stream;
 use harness::timestamp::Timestamp;
 
@@ -38,6 +39,7 @@ async fn assert_seen_until_now(client: &Client, user: &str, before: Timestamp) {
 /// As after a deploy that shortens the TTL.
 #[tokio::test]
 async fn who_pings_where_lives_are_short_leaves_soon() {
+    run_alone();
     let (cluster, short) = long_and_short().await;
     let (long, short) = (cluster.client(), short.client());
     let mut stream = Stream::open(&long, "").await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use harness::cluster::Cluster;
 use harness::instance::Settings;
+use harness::serial::run_alone;
 use harness::sse::{Stream, alternating, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
@@ -64,6 +65,7 @@ async fn a_lost_index_is_a_loss_of_data_and_the_living_return_with_their_next_pi
 
 #[tokio::test]
 async fn whatever_key_is_lost_all_is_well_again_within_a_ttl() {
+    run_alone();
     let cluster = Cluster::of(2, Settings::mortal()).await;
     let (clients, redis) = (cluster.clients(), cluster.redis());
     for key in KEYS {
@@ -98,6 +100,7 @@ async fn whatever_key_is_lost_all_is_well_again_within_a_ttl() {
 
 #[tokio::test]
 async fn a_user_whose_connections_were_lost_goes_on_and_leaves_in_time() {
+    run_alone();
     let cluster = Cluster::of(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;
@@ -120,6 +123,7 @@ async fn a_user_whose_connections_were_lost_goes_on_and_leaves_in_time() {
 /// Of the others nobody knows whether they are there, until the user's key expires.
 #[tokio::test]
 async fn whoever_closes_a_connection_when_all_were_lost_does_not_take_the_others_along() {
+    run_alone();
     let cluster = Cluster::of(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;

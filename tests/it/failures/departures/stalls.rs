@@ -7,6 +7,7 @@ use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::process::Signal;
 use harness::redis_server::RedisServer;
+use harness::serial::run_alone;
 use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
@@ -78,6 +79,7 @@ async fn the_silent_leave(settings: Settings, pause: Duration, at_most: Duration
 /// Whoever pings at the interval gets through each of them in time.
 #[tokio::test]
 async fn stalls_that_ttl_and_interval_absorb_hold_no_departure() {
+    run_alone();
     // A departure waits for the end of a stall, and for the sweep after it.
     let at_most = STALL + Duration::from_millis(1_300);
     the_silent_leave(
@@ -90,6 +92,7 @@ async fn stalls_that_ttl_and_interval_absorb_hold_no_departure() {
 
 #[tokio::test]
 async fn a_departure_is_held_once_whatever_stalls_follow() {
+    run_alone();
     // The outage before the deadline, twice the interval and its margin, and one more stall.
     let hold = Duration::from_millis(1_500);
     let at_most = STALL + 2 * hold + STALL + Duration::from_millis(1_300);
@@ -99,6 +102,7 @@ async fn a_departure_is_held_once_whatever_stalls_follow() {
 /// A client that waits for its interval after the last answer does not get through every stall in time.
 #[tokio::test]
 async fn a_short_stall_holds_departures_where_ttl_and_interval_are_close() {
+    run_alone();
     let cluster = Cluster::of(1, settings("2s", "830ms")).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -123,6 +127,7 @@ async fn a_short_stall_holds_departures_where_ttl_and_interval_are_close() {
 /// The user's unnamed connection is written down in the key, the others are not.
 #[tokio::test]
 async fn after_a_stall_the_one_who_leaves_does_not_take_the_other_along() {
+    run_alone();
     let cluster = Cluster::of(1, settings("2s", "1s")).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;
@@ -156,6 +161,7 @@ async fn after_a_stall_the_one_who_leaves_does_not_take_the_other_along() {
 /// Held departures are neither online nor in the way of others, and counting them costs little.
 #[tokio::test]
 async fn thousands_of_held_departures_hide_nobody() {
+    run_alone();
     const USERS: usize = 2_500;
     let cluster = Cluster::of(1, settings("3s", "2s")).await;
     let (client, redis) = (cluster.client(), cluster.redis());
