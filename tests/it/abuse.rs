@@ -3,7 +3,6 @@
 mod connections;
 mod floods;
 mod heads;
-mod hidden_requests;
 mod http2;
 mod lazy_reader;
 mod memory;
@@ -13,4 +12,3 @@ mod smuggling;
 mod snapshots;
 mod talkative_reader;
 mod unread_answers;
-mod unread_files;

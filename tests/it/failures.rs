@@ -6,15 +6,14 @@
 
 mod bus;
 mod cut_streams;
+mod data_loss;
 mod departures;
-mod downtime;
 mod histories;
 mod instance_deaths;
 mod lateness;
 mod load_shedding;
 mod lost_history;
 mod network;
-mod network_outages;
 mod paused_instances;
 pub(crate) mod pingers;
 mod races;

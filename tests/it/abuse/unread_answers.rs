@@ -20,6 +20,12 @@ const CUT_OFF: Duration = Duration::from_secs(75);
 const DUE: Duration = Duration::from_secs(20);
 const NOT_YET: Duration = Duration::from_secs(20);
 
+/// How many ask, which makes some 560 MiB of answers.
+const CLIENTS: usize = 400;
+
+/// What each may cost, in KiB: the buffer of its connection and a part of the answer.
+const KIB_EACH: u64 = 320;
+
 pub(super) fn ask_and_not_read(address: SocketAddr, request: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a size");
@@ -72,4 +78,23 @@ async fn a_stream_over_http2_ends_when_it_is_due_though_its_reader_gives_no_wind
         assert!(began.elapsed() < DUE, "it is open");
         sleep(Duration::from_millis(100)).await;
     }
+}
+
+#[tokio::test]
+async fn a_large_answer_that_is_not_read_is_in_memory_once() {
+    let instance = Instance::start(&Settings::new()).await;
+    let client = instance.client();
+    let whole = client.get(PATH).await.body.len();
+    assert!(whole > 1_024 * 1_024, "{whole} bytes are no large answer");
+    let before = instance.resident_kib();
+    let mut unread = Vec::new();
+    for _ in 0..CLIENTS {
+        let request = format!("GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        unread.push(instance.told(request.as_bytes()).await);
+    }
+    sleep(Duration::from_millis(500)).await;
+    let grown = instance.resident_kib().saturating_sub(before);
+    let most = KIB_EACH * CLIENTS as u64;
+    assert!(grown < most, "{grown} KiB for {CLIENTS} clients");
+    assert_eq!(client.get("/livez").await.status, 200);
 }

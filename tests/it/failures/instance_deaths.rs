@@ -5,7 +5,6 @@ use std::time::Duration;
 use harness::client::crowd;
 use harness::cluster::Cluster;
 use harness::instance::Settings;
-use harness::serial::run_alone;
 use harness::sse::{Stream, alternating};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
@@ -66,15 +65,45 @@ async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
 }
 
 #[tokio::test]
-async fn a_frozen_instance_holds_up_nobody() {
-    run_alone();
-    let cluster = Cluster::of(2, Settings::mortal()).await;
-    let clients = cluster.clients();
-    let mut stream = Stream::open(&clients[1], "").await;
-    cluster.instances[0].send(harness::process::Signal::Stop);
-    let alive = clients[1].connect("alice").await;
-    let events = stream.changes(2).await;
-    cluster.instances[0].send(harness::process::Signal::Continue);
-    assert_eq!(events[1].reason(), "expired");
-    assert!(events[1].timestamp().millis_after(alive.expires_at) <= 500);
+async fn after_all_were_down_the_living_never_left_and_the_gone_leave_once() {
+    let mut cluster = Cluster::of(2, Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s")).await;
+    let watched = Stream::open(&cluster.client(), "").await;
+    let cursor_before = watched.last_id();
+    let users = crowd("user", 40);
+    let (living, gone) = users.split_at(20);
+    let alive = cluster.client().connect_each(&users).await;
+    let deadline = alive.iter().map(|alive| alive.expires_at).max();
+    for instance in &mut cluster.instances {
+        instance.kill();
+    }
+    let deadline = deadline.expect("forty users");
+    deadline.plus(Duration::from_secs(2)).pass().await;
+    cluster.instances.clear();
+    cluster.add_instance().await;
+    let client = cluster.client();
+    let mut stream = Stream::resume(&client, "", &cursor_before).await;
+    let back = client.connect_each(living).await;
+    assert!(
+        back.iter().all(|alive| !alive.became_online),
+        "nobody saw them leave"
+    );
+    let mut events = stream.changes(users.len()).await;
+    while events.len() < users.len() + gone.len() {
+        for user in living {
+            client.ping(user).await;
+        }
+        events.extend(stream.unread());
+        Timestamp::now()
+            .plus(Duration::from_millis(200))
+            .pass()
+            .await;
+    }
+    let mut left: Vec<String> = events[users.len()..]
+        .iter()
+        .map(|event| event.user())
+        .collect();
+    left.sort_unstable();
+    assert_eq!(left, gone, "each of the gone once, none of the living");
+    let online = client.everyone().await;
+    assert_eq!(online.len(), living.len(), "{online:?}");
 }

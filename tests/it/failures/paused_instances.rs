@@ -1,4 +1,4 @@
-//! A process that has the processor only while it serves a request, as on Cloud Run by default.
+//! Instances that stand still for a while, as on Cloud Run, where a process has the processor only during a request.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::instance::Settings;
 use harness::process::Signal;
 use harness::serial::run_alone;
-use harness::sse::Stream;
+use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
 
 /// How long the process runs on for each request: as long as its answer takes, and the sweep that its wakening causes.
@@ -20,6 +20,11 @@ fn settings() -> Settings {
     Settings::new()
         .with("PRESENCE_TTL", "6s")
         .with("PRESENCE_PING_INTERVAL", "2500ms")
+}
+
+/// Settings with which users leave soon, and a ping interval of which one may be missed.
+fn mortal() -> Settings {
+    Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s")
 }
 
 /// Much less than a hold, and more than a busy machine takes for a sweep.
@@ -94,8 +99,42 @@ async fn who_leaves_one_of_two_devices_first_is_not_gone(store: Store) {
     assert_eq!(events.len(), 1, "{events:?}");
 }
 
+async fn an_instance_that_was_frozen_alone_announces_nobody_who_pings(store: Store) {
+    let cluster = Cluster::with(store, mortal()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    client.connect("alice").await;
+    cluster.instances[0].send(Signal::Stop);
+    Timestamp::now().plus(Duration::from_secs(4)).pass().await;
+    cluster.instances[0].send(Signal::Continue);
+    // The living ping within an interval, not at once.
+    Timestamp::now()
+        .plus(Duration::from_millis(500))
+        .pass()
+        .await;
+    let back = client.ping("alice").await;
+    assert!(!back.became_online);
+    let events = stream.events_before_now(&client, "marker").await;
+    assert_eq!(briefs(&events), ["online alice"]);
+}
+
 on_both_stores!(
+    an_instance_that_was_frozen_alone_announces_nobody_who_pings,
     often,
     seldom,
     who_leaves_one_of_two_devices_first_is_not_gone,
 );
+
+#[tokio::test]
+async fn a_frozen_instance_holds_up_nobody() {
+    run_alone();
+    let cluster = Cluster::of(2, Settings::mortal()).await;
+    let clients = cluster.clients();
+    let mut stream = Stream::open(&clients[1], "").await;
+    cluster.instances[0].send(Signal::Stop);
+    let alive = clients[1].connect("alice").await;
+    let events = stream.changes(2).await;
+    cluster.instances[0].send(Signal::Continue);
+    assert_eq!(events[1].reason(), "expired");
+    assert!(events[1].timestamp().millis_after(alive.expires_at) <= 500);
+}

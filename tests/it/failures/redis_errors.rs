@@ -1,6 +1,14 @@
-//! Redis is there and does not serve.
+//! Redis accepts connections and does not serve: it is frozen, busy, full, demoted, or wants another password.
 
+use std::time::Duration;
+
+use harness::client::crowd;
+use harness::cluster::Cluster;
+use harness::instance::Settings;
 use harness::redis_server::RedisServer;
+use harness::sse::{Stream, briefs};
+use harness::timestamp::Timestamp;
+use harness::wait::eventually_true;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 
@@ -108,4 +116,31 @@ async fn after_a_failover_the_new_primary_is_found_behind_the_address() {
     scene.call_everything().await;
     scene.recover().await;
     scene.assert_nothing_lost();
+}
+
+#[tokio::test]
+async fn after_a_frozen_redis_nobody_who_pings_left() {
+    let settings = Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s");
+    let cluster = Cluster::of(2, settings).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    let users = crowd("user", 20);
+    client.connect_each(&users).await;
+    stream.changes(users.len()).await;
+    cluster.redis().freeze();
+    Timestamp::now().plus(Duration::from_secs(4)).pass().await;
+    cluster.redis().thaw();
+    eventually_true("redis is reached again", async || {
+        client.get("/readyz").await.status == 200
+    })
+    .await;
+    for _ in 0..3 {
+        client.connect_each(&users).await;
+        Timestamp::now()
+            .plus(Duration::from_millis(500))
+            .pass()
+            .await;
+    }
+    let events = stream.events_before_now(&client, "marker").await;
+    assert!(events.is_empty(), "{:?}", briefs(&events));
 }
