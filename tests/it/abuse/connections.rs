@@ -103,7 +103,7 @@ async fn a_start_with_too_few_files_says_so_and_fails() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn it_raises_its_limit_of_open_files_as_far_as_it_may() {
+async fn an_instance_raises_its_limit_of_open_files() {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -Sn 128 && ulimit -Hn 256 && exec \"$0\""]);
     command.arg(env!("CARGO_BIN_EXE_presence"));

@@ -14,7 +14,7 @@ const MOST: usize = 4 << 20;
 const WINDOW: u32 = 65_535;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn floods_are_cut_off_and_slow_nobody() {
+async fn floods_are_cut_off_and_delay_no_other_client() {
     let instance = Instance::start(&Settings::new()).await;
     let address = instance.address();
     for (name, what) in floods() {
@@ -32,7 +32,7 @@ async fn floods_are_cut_off_and_slow_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_asks_much_may_say_much() {
+async fn a_client_with_many_requests_may_send_many_frames() {
     let instance = Instance::start(&Settings::new()).await;
     let client = reqwest::Client::builder()
         .no_proxy()
@@ -47,7 +47,7 @@ async fn a_client_that_asks_much_may_say_much() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_are_reset_at_once_are_bounded() {
+async fn requests_that_are_reset_at_once_have_a_limit() {
     let instance = Instance::start(&Settings::new()).await;
     let address = instance.address();
     let before = instance.resident_kib();

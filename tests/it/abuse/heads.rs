@@ -59,7 +59,7 @@ async fn a_head_of_too_many_fields_is_refused_for_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kept_connection_gives_its_buffers_back_and_serves_on() {
+async fn a_kept_connection_frees_its_buffers_and_goes_on() {
     let instance = Instance::start(&Settings::new()).await;
     let connect = || TcpStream::connect(instance.address()).expect("it accepts");
     // What the process takes the first time stays with it.
@@ -85,7 +85,7 @@ async fn a_kept_connection_gives_its_buffers_back_and_serves_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_come_together_or_in_pieces_are_all_answered() {
+async fn pipelined_and_split_requests_are_all_answered() {
     let instance = Instance::start(&Settings::new()).await;
     let mut connection = TcpStream::connect(instance.address()).expect("it accepts");
     let patience = Some(Duration::from_secs(20));
@@ -111,7 +111,7 @@ async fn requests_that_come_together_or_in_pieces_are_all_answered() {
 
 /// A list of ids that is too long for a query: the refusal says where it can go, and a page can read it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_that_is_too_long_is_told_of_the_call_with_a_body() {
+async fn a_refusal_of_a_long_query_names_the_call_with_a_body() {
     let settings = Settings::new().with("PRESENCE_CORS_ORIGINS", "https://app.example.com");
     for protocol in [Protocol::Http11, Protocol::Http2] {
         let instance = Instance::start(&settings).await;

@@ -119,7 +119,7 @@ async fn is_well(instance: &Instance, limit: &MemoryLimit, scene: &str) {
     assert!(most <= MOST, "{scene}: {most} MiB");
 }
 
-async fn no_client_takes_the_memory_of_an_instance_with(limit: MemoryLimit) {
+async fn no_client_exhausts(limit: MemoryLimit) {
     run_alone();
     let instance = Instance::start_within(&Settings::new(), &limit).await;
     let address = instance.address();
@@ -135,18 +135,18 @@ async fn no_client_takes_the_memory_of_an_instance_with(limit: MemoryLimit) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_client_takes_the_memory_that_an_instance_was_given() {
-    no_client_takes_the_memory_of_an_instance_with(MemoryLimit::mib(GIVEN)).await;
+async fn no_client_exhausts_the_memory() {
+    no_client_exhausts(MemoryLimit::mib(GIVEN)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_client_takes_the_address_space_that_an_instance_was_given() {
+async fn no_client_exhausts_the_address_space() {
     let limit = MemoryLimit::address_space_mib(GIVEN);
-    no_client_takes_the_memory_of_an_instance_with(limit).await;
+    no_client_exhausts(limit).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_of_idle_clients_fits_into_what_an_instance_was_given() {
+async fn idle_clients_fit_into_the_memory_limit() {
     run_alone();
     let limit = MemoryLimit::mib(GIVEN);
     let instance = Instance::start_within(&Settings::new(), &limit).await;

@@ -39,7 +39,7 @@ async fn trickle(mut connection: TcpStream) {
 }
 
 #[tokio::test]
-async fn slow_heads_are_cut_off_and_slow_nobody() {
+async fn slow_heads_are_cut_off_and_delay_no_other_client() {
     let cluster = Cluster::start(Store::Redis).await;
     let (instance, client) = (&cluster.instances[0], cluster.client());
     client.ping("alice").await;

@@ -94,7 +94,7 @@ fn without_chunks(answer: &[u8]) -> String {
     body
 }
 
-async fn a_reader_that_does_not_read_is_cut_off_and_slows_nobody(store: Store) {
+async fn a_reader_that_does_not_read_is_cut_off_and_delays_no_other_client(store: Store) {
     let cluster = Cluster::with(store, Settings::new()).await;
     let client = cluster.client();
     let mut attentive = Stream::open(&client, "").await;
@@ -112,7 +112,7 @@ async fn a_reader_that_does_not_read_is_cut_off_and_slows_nobody(store: Store) {
 
 /// Such a stream does not follow the events yet, so it is not among those that are told at once.
 #[tokio::test]
-async fn lost_data_is_told_to_a_reader_that_has_yet_to_read_its_snapshot() {
+async fn a_reader_in_the_middle_of_its_snapshot_gets_a_reset_when_data_is_lost() {
     let cluster = Cluster::start(Store::Redis).await;
     let client = cluster.client();
     let users = crowd(&"x".repeat(120), 5_000);
@@ -134,4 +134,4 @@ async fn lost_data_is_told_to_a_reader_that_has_yet_to_read_its_snapshot() {
     }
 }
 
-on_both_stores!(a_reader_that_does_not_read_is_cut_off_and_slows_nobody,);
+on_both_stores!(a_reader_that_does_not_read_is_cut_off_and_delays_no_other_client,);

@@ -89,7 +89,7 @@ fn statuses(answers: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn an_ambiguous_request_is_refused_and_nothing_after_it_is_read() {
+async fn an_ambiguous_request_is_refused_and_ends_its_connection() {
     let instance = Instance::start(&Settings::new()).await;
     for (what, header) in AMBIGUOUS {
         let request = format!(
@@ -134,7 +134,7 @@ async fn an_ambiguous_request_is_refused_and_nothing_after_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_bare_line_feed_ends_a_line_for_every_field_alike() {
+async fn a_bare_line_feed_ends_every_header_line() {
     // RFC 9112, section 2.2, allows it. It must not hide a field, which would be smuggling.
     let instance = Instance::start(&Settings::new()).await;
     let request = format!(

@@ -23,7 +23,7 @@ async fn cluster_with_users() -> Cluster {
 }
 
 #[tokio::test]
-async fn readers_who_ask_at_once_share_a_snapshot() {
+async fn streams_that_open_together_share_a_snapshot() {
     let cluster = cluster_with_users().await;
     let client = cluster.client();
     let scans = async || cluster.redis().calls_of("zscan").await;
@@ -43,7 +43,7 @@ async fn readers_who_ask_at_once_share_a_snapshot() {
 }
 
 #[tokio::test]
-async fn no_snapshot_is_made_for_readers_who_are_gone() {
+async fn no_snapshot_is_made_for_closed_streams() {
     let cluster = cluster_with_users().await;
     let client = cluster.client();
     let before = cluster.redis().calls_of("zscan").await;
@@ -58,7 +58,7 @@ async fn no_snapshot_is_made_for_readers_who_are_gone() {
 }
 
 #[tokio::test]
-async fn streams_of_chosen_users_start_anew_together() {
+async fn streams_with_a_filter_are_reset_together() {
     const STREAMS: usize = 300;
     let cluster = Cluster::of(1, Settings::new()).await;
     let client = cluster.client();
@@ -86,7 +86,7 @@ async fn streams_of_chosen_users_start_anew_together() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_of_age_though_its_snapshot_is_not_read() {
+async fn a_stream_with_an_unread_snapshot_ends_at_its_maximum_age() {
     let settings = Settings::new().with("PRESENCE_STREAM_MAX_AGE", "2s");
     let cluster = Cluster::of(1, settings).await;
     let client = cluster.client();

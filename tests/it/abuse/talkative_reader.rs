@@ -9,7 +9,7 @@ use tokio::time::timeout;
 const JUNK: [u8; 1_024] = [b'x'; 1_024];
 
 #[tokio::test]
-async fn a_reader_that_says_too_much_is_cut_off() {
+async fn a_reader_that_sends_too_many_bytes_is_cut_off() {
     let instance = Instance::start(&Settings::new()).await;
     let request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut stream = instance.told(request).await;

@@ -44,7 +44,7 @@ fn is_given_up(connection: &TcpStream) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_takes_nothing_of_an_answer_is_cut_off_and_nobody_sooner() {
+async fn a_client_that_does_not_read_its_answer_is_cut_off_after_the_time_out() {
     let instance = Instance::start(&Settings::new()).await;
     let address = instance.address();
     let request = format!("GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -67,7 +67,7 @@ async fn whoever_takes_nothing_of_an_answer_is_cut_off_and_nobody_sooner() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_over_http2_ends_when_it_is_due_though_its_reader_gives_no_window() {
+async fn a_stream_over_http2_without_a_window_ends_at_its_maximum_age() {
     let settings = Settings::new().with("PRESENCE_STREAM_MAX_AGE", "1s");
     let instance = Instance::start(&settings).await;
     let mut connection = http2::connect(instance.address(), 0);
@@ -81,7 +81,7 @@ async fn a_stream_over_http2_ends_when_it_is_due_though_its_reader_gives_no_wind
 }
 
 #[tokio::test]
-async fn a_large_answer_that_is_not_read_is_in_memory_once() {
+async fn unread_answers_share_one_copy_in_memory() {
     let instance = Instance::start(&Settings::new()).await;
     let client = instance.client();
     let whole = client.get(PATH).await.body.len();

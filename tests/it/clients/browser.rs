@@ -157,7 +157,7 @@ async fn heard(browser: &Browser, count: usize) -> Vec<Vec<String>> {
 }
 
 #[tokio::test]
-async fn a_browser_watches_resumes_and_says_goodbye() {
+async fn a_browser_watches_resumes_and_disconnects() {
     let mut cluster = Cluster::start(Store::Redis).await;
     let client = cluster.client();
     let browser = Browser::start().await;

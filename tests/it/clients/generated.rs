@@ -185,7 +185,7 @@ async fn the_client_of_orval_works() {
 }
 
 #[tokio::test]
-async fn clients_for_kotlin_swift_and_rust_are_generated_whole() {
+async fn clients_for_kotlin_swift_and_rust_are_complete() {
     let workshop = Workshop::new();
     for language in ["kotlin", "swift6", "rust"] {
         workshop
@@ -202,7 +202,7 @@ async fn clients_for_kotlin_swift_and_rust_are_generated_whole() {
 }
 
 #[tokio::test]
-async fn linters_find_no_fault_in_the_document() {
+async fn linters_accept_the_openapi_document() {
     let workshop = Workshop::new();
     let arguments = ["lint", "--max-problems=1000", "--format=json", DOCUMENT];
     let found = workshop.run_node_tool("redocly", &arguments).await;

@@ -184,7 +184,7 @@ fn node(program: &str) -> Command {
 }
 
 #[tokio::test]
-async fn every_library_shows_what_happened_over_restarts_once_and_in_order() {
+async fn every_library_shows_each_event_once_and_in_order_across_restarts() {
     let page = Page::with_files_of(&installed("clients-node/node_modules")).await;
     let settings = Settings::new()
         .with("PRESENCE_CORS_ORIGINS", page.origin())
@@ -229,7 +229,7 @@ async fn every_library_shows_what_happened_over_restarts_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn what_compresses_on_the_way_holds_no_event_back() {
+async fn a_compressing_proxy_delays_no_event() {
     let settings = Settings::new().with("PRESENCE_ALLOW_ANONYMOUS", "true");
     let cluster = Cluster::with(Store::Embedded, settings).await;
     let direct = cluster.client();

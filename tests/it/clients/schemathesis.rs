@@ -75,7 +75,7 @@ fn run(base: &str, directory: &TempDir) -> Result<String, String> {
     }
 }
 
-async fn the_service_is_what_its_document_says(store: Store) {
+async fn the_service_conforms_to_its_openapi_document(store: Store) {
     let settings = Settings::new()
         .with(
             "PRESENCE_API_KEYS",
@@ -94,4 +94,4 @@ async fn the_service_is_what_its_document_says(store: Store) {
     assert!(!log.contains("\"ERROR\""), "no call failed within:\n{log}");
 }
 
-on_both_stores!(the_service_is_what_its_document_says);
+on_both_stores!(the_service_conforms_to_its_openapi_document);

@@ -81,7 +81,7 @@ async fn the_script_of_the_tour_makes_the_calls_of_the_readme() {
 }
 
 #[tokio::test]
-async fn the_tour_makes_a_key_and_a_token_that_are_accepted() {
+async fn the_key_and_the_token_of_the_tour_are_accepted() {
     let directory = tempfile::tempdir().expect("a directory");
     let blocks = blocks("### With credentials\n");
     let (start, calls) = blocks

@@ -112,11 +112,11 @@ fn fuzz(store: Store) {
 }
 
 #[test]
-fn no_bytes_upset_the_embedded_store() {
+fn random_requests_never_cause_an_error_on_the_embedded_store() {
     fuzz(Store::Embedded);
 }
 
 #[test]
-fn no_bytes_upset_the_redis_store() {
+fn random_requests_never_cause_an_error_on_the_redis_store() {
     fuzz(Store::Redis);
 }

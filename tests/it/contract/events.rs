@@ -42,7 +42,7 @@ async fn a_change_has_the_documented_fields(store: Store) {
     assert_eq!(offline, expected);
 }
 
-async fn an_expiry_tells_its_reason_and_the_last_sign_of_life(store: Store) {
+async fn an_expiry_has_its_reason_and_the_time_of_the_last_ping(store: Store) {
     run_alone();
     let cluster = Cluster::with(store, Settings::mortal()).await;
     let client = cluster.client();
@@ -191,7 +191,7 @@ async fn streams_of_every_instance_get_every_event_in_one_order() {
 
 over_each_protocol!(
     a_change_has_the_documented_fields,
-    an_expiry_tells_its_reason_and_the_last_sign_of_life,
+    an_expiry_has_its_reason_and_the_time_of_the_last_ping,
     a_change_is_stamped_when_it_happens,
     only_transitions_are_events,
     events_of_a_user_alternate,

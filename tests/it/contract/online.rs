@@ -8,7 +8,7 @@ use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::Settings;
 use serde_json::{Value, json};
 
-async fn a_lookup_names_those_online_in_the_order_asked(store: Store) {
+async fn a_lookup_lists_the_online_users_in_the_order_of_the_request(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for user in ["alice", "bob", "carol"] {
@@ -79,7 +79,7 @@ async fn the_lookup_limit_is_a_setting(store: Store) {
     assert_eq!(ask(4).await, 400);
 }
 
-async fn the_count_follows_every_coming_and_going(store: Store) {
+async fn the_count_follows_every_connect_and_disconnect(store: Store) {
     let cluster = Cluster::with(store, Settings::mortal()).await;
     let client = cluster.client();
     assert_eq!(client.count().await, 0);
@@ -100,11 +100,11 @@ async fn the_count_follows_every_coming_and_going(store: Store) {
 }
 
 over_each_protocol!(
-    a_lookup_names_those_online_in_the_order_asked,
+    a_lookup_lists_the_online_users_in_the_order_of_the_request,
     a_lookup_does_not_repeat,
     a_lookup_answers_one_field,
     a_lookup_takes_a_thousand_of_the_longest_ids,
     a_lookup_sees_users_with_several_connections,
     the_lookup_limit_is_a_setting,
-    the_count_follows_every_coming_and_going,
+    the_count_follows_every_connect_and_disconnect,
 );

@@ -190,7 +190,7 @@ fn the_table_of_problems_is_in_the_document_and_in_the_documentation() {
 }
 
 #[test]
-fn words_that_a_field_can_have_are_listed() {
+fn fields_with_a_closed_set_of_values_list_the_values() {
     let document = document();
     let schemas = &document["components"]["schemas"];
     for (schema, field) in [

@@ -35,7 +35,7 @@ fn is_about_change(event: &Event) -> bool {
     event.is_change() || event.name == "presence.reset"
 }
 
-async fn what_was_missed_comes_once_and_in_order(store: Store) {
+async fn missed_events_come_once_and_in_order(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let cursor = cursor_after_alice_came(&client).await;
@@ -85,7 +85,7 @@ async fn a_post_resumes_too(store: Store) {
     assert_eq!(briefs(&events), ["offline alice", "online alice"]);
 }
 
-async fn nothing_missed_is_nothing_repeated(store: Store) {
+async fn a_resume_without_missed_events_repeats_nothing(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let cursor = cursor_after_alice_came(&client).await;
@@ -105,7 +105,7 @@ async fn the_very_first_cursor_resumes(store: Store) {
     assert_eq!(briefs(&events), ["online alice"]);
 }
 
-async fn every_cursor_of_a_stream_resumes_at_its_own_place(store: Store) {
+async fn every_cursor_resumes_after_its_own_event(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -163,7 +163,7 @@ async fn a_stream_with_a_snapshot_resumes_without_a_gap(store: Store) {
 
 /// Cut at every event, on whichever instance, while users come and go: the pieces make one story.
 #[tokio::test]
-async fn any_instance_resumes_what_another_began() {
+async fn any_instance_resumes_a_stream_of_another() {
     let cluster = Cluster::of(3, Settings::new()).await;
     let clients = cluster.clients();
     let mut cursor = Stream::open(&clients[0], "").await.last_id();
@@ -199,13 +199,13 @@ async fn a_cursor_outlives_the_instance_that_gave_it() {
 }
 
 over_each_protocol!(
-    what_was_missed_comes_once_and_in_order,
+    missed_events_come_once_and_in_order,
     the_cursor_may_come_in_the_query,
     the_header_wins_over_the_query,
     a_post_resumes_too,
-    nothing_missed_is_nothing_repeated,
+    a_resume_without_missed_events_repeats_nothing,
     the_very_first_cursor_resumes,
-    every_cursor_of_a_stream_resumes_at_its_own_place,
+    every_cursor_resumes_after_its_own_event,
     a_resumed_stream_keeps_to_its_filter,
     a_filtered_stream_resumes,
     a_stream_with_a_snapshot_resumes_without_a_gap,

@@ -105,7 +105,7 @@ async fn a_connection_expires_one_ttl_from_now(store: Store) {
     check(before, &client.ping_as("alice", "second").await);
 }
 
-async fn the_set_ttl_and_ping_interval_are_told_to_clients(store: Store) {
+async fn answers_have_the_configured_ttl_and_ping_interval(store: Store) {
     let settings = Settings::new()
         .with("PRESENCE_TTL", "90s")
         .with("PRESENCE_PING_INTERVAL", "1500ms");
@@ -129,7 +129,7 @@ async fn only_the_first_connect_is_a_transition(store: Store) {
     assert!(!client.ping_as("alice", "tablet").await.became_online);
 }
 
-async fn a_ping_brings_a_user_online_who_never_connected(store: Store) {
+async fn a_ping_without_a_connect_brings_the_user_online(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let pinged = client.ping("alice").await;
@@ -137,7 +137,7 @@ async fn a_ping_brings_a_user_online_who_never_connected(store: Store) {
     assert!(client.user("alice").await.online);
 }
 
-async fn a_user_comes_and_goes_any_number_of_times(store: Store) {
+async fn a_user_can_connect_and_disconnect_repeatedly(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for _ in 0..5 {
@@ -149,7 +149,7 @@ async fn a_user_comes_and_goes_any_number_of_times(store: Store) {
     }
 }
 
-async fn one_of_many_simultaneous_callers_is_told_of_the_transition(store: Store) {
+async fn exactly_one_of_many_simultaneous_callers_gets_the_transition(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for round in 0..20 {
@@ -173,7 +173,7 @@ async fn one_of_many_simultaneous_callers_is_told_of_the_transition(store: Store
     }
 }
 
-async fn ids_are_told_back_as_they_were_meant(store: Store) {
+async fn ids_are_answered_percent_decoded(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for user in [
@@ -209,7 +209,7 @@ async fn ids_differ_by_every_byte(store: Store) {
     }
 }
 
-async fn an_answer_already_shows_its_own_effect(store: Store) {
+async fn reads_after_an_answer_show_its_effect(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for user in crowd("user", 50) {
@@ -226,12 +226,12 @@ over_each_protocol!(
     a_user_has_the_documented_fields,
     an_unknown_user_is_offline_and_not_404,
     a_connection_expires_one_ttl_from_now,
-    the_set_ttl_and_ping_interval_are_told_to_clients,
+    answers_have_the_configured_ttl_and_ping_interval,
     only_the_first_connect_is_a_transition,
-    a_ping_brings_a_user_online_who_never_connected,
-    a_user_comes_and_goes_any_number_of_times,
-    one_of_many_simultaneous_callers_is_told_of_the_transition,
-    ids_are_told_back_as_they_were_meant,
+    a_ping_without_a_connect_brings_the_user_online,
+    a_user_can_connect_and_disconnect_repeatedly,
+    exactly_one_of_many_simultaneous_callers_gets_the_transition,
+    ids_are_answered_percent_decoded,
     ids_differ_by_every_byte,
-    an_answer_already_shows_its_own_effect,
+    reads_after_an_answer_show_its_effect,
 );

@@ -51,7 +51,7 @@ async fn a_cut_bus_loses_no_event() {
 }
 
 #[tokio::test]
-async fn a_bus_that_was_cut_in_silence_is_back_before_the_next_event() {
+async fn a_bus_that_was_cut_while_idle_delivers_the_next_event() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -68,7 +68,7 @@ async fn a_bus_that_was_cut_in_silence_is_back_before_the_next_event() {
 }
 
 #[tokio::test]
-async fn what_other_programs_set_in_the_keyspace_events_stays() {
+async fn keyspace_events_of_other_programs_stay_enabled() {
     let redis = harness::redis_server::RedisServer::start().await;
     let set = ["CONFIG", "SET", "notify-keyspace-events", "Kg"];
     redis.command::<()>(&set).await;

@@ -28,7 +28,7 @@ async fn in_pieces(clients: &[Client], mut cursor: String, pieces: usize) -> Vec
     heard
 }
 
-async fn a_stream_cut_again_and_again_tells_the_whole_story(store: Store) {
+async fn a_stream_that_is_cut_repeatedly_loses_no_event(store: Store) {
     let cluster = match store {
         Store::Embedded | Store::EmbeddedOver(_) => Cluster::start(store).await,
         Store::Redis => Cluster::of(3, Settings::new()).await,
@@ -44,7 +44,7 @@ async fn a_stream_cut_again_and_again_tells_the_whole_story(store: Store) {
 }
 
 /// Readers with a filter, too, miss nothing of whom they asked for.
-async fn a_filtered_stream_cut_again_and_again_tells_its_part(store: Store) {
+async fn a_filtered_stream_that_is_cut_repeatedly_loses_no_event(store: Store) {
     let cluster = match store {
         Store::Embedded | Store::EmbeddedOver(_) => Cluster::start(store).await,
         Store::Redis => Cluster::of(2, Settings::new()).await,
@@ -66,6 +66,6 @@ async fn a_filtered_stream_cut_again_and_again_tells_its_part(store: Store) {
 }
 
 on_both_stores!(
-    a_stream_cut_again_and_again_tells_the_whole_story,
-    a_filtered_stream_cut_again_and_again_tells_its_part,
+    a_stream_that_is_cut_repeatedly_loses_no_event,
+    a_filtered_stream_that_is_cut_repeatedly_loses_no_event,
 );

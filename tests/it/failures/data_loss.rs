@@ -9,7 +9,7 @@ fn settings() -> Settings {
 }
 
 #[tokio::test]
-async fn when_the_data_is_lost_every_stream_is_told() {
+async fn every_stream_is_reset_when_redis_is_flushed() {
     let cluster = Cluster::of(3, settings()).await;
     let clients = cluster.clients();
     clients[0].connect("alice").await;
@@ -41,7 +41,7 @@ async fn when_the_data_is_lost_every_stream_is_told() {
 
 /// Killed and started again at its address, without its data: the same as if it had been emptied.
 #[tokio::test]
-async fn when_redis_comes_back_empty_every_stream_is_told() {
+async fn every_stream_is_reset_when_redis_restarts_empty() {
     let mut cluster = Cluster::of(2, settings()).await;
     cluster.client().connect("alice").await;
     let mut streams = Vec::new();

@@ -315,7 +315,7 @@ fn open(grant: Grant, flags: &[&str]) -> Store {
 }
 
 #[test]
-fn the_embedded_store_does_what_the_model_does() {
+fn the_embedded_store_behaves_as_the_model() {
     play_many(32, |_| Scene {
         stores: vec![open(GRANTS[0], &[])],
         clock: None,
@@ -323,7 +323,7 @@ fn the_embedded_store_does_what_the_model_does() {
 }
 
 #[test]
-fn two_instances_with_one_redis_do_what_the_model_does() {
+fn two_instances_on_one_redis_behave_as_the_model() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(RedisServer::start());
     play_many(32, |number| {
@@ -338,7 +338,7 @@ fn two_instances_with_one_redis_do_what_the_model_does() {
 
 /// Each history has a Redis of its own, since they set its clock.
 #[test]
-fn and_they_do_while_the_clock_of_redis_is_set() {
+fn stores_with_a_changing_redis_clock_behave_as_the_model() {
     const MANY: usize = 8;
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut servers = Vec::new();

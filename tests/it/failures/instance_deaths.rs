@@ -65,7 +65,7 @@ async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
 }
 
 #[tokio::test]
-async fn after_all_were_down_the_living_never_left_and_the_gone_leave_once() {
+async fn after_all_instances_were_down_only_silent_users_are_announced_offline() {
     let mut cluster = Cluster::of(2, Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s")).await;
     let watched = Stream::open(&cluster.client(), "").await;
     let cursor_before = watched.last_id();

@@ -18,7 +18,7 @@ const PROMISE_MS: i64 = 250;
 const ROUNDS: usize = 3;
 
 #[tokio::test]
-async fn each_of_a_thousand_silent_users_is_announced_once_and_in_time() {
+async fn each_of_a_thousand_expired_users_is_announced_once_within_250_ms() {
     run_alone();
     let settings = Settings::mortal().with("PRESENCE_TTL", "5s");
     let cluster = Cluster::of(3, settings).await;

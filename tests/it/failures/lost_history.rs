@@ -53,7 +53,7 @@ async fn a_lost_history_resets_every_stream_once_before_anything_happens() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_opened_after_the_loss_is_told_nothing_from_before() {
+async fn a_stream_opened_after_a_loss_has_no_earlier_event() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let client = cluster.client();
     client.connect("alice").await;
@@ -74,7 +74,7 @@ async fn a_stream_that_is_opened_after_the_loss_is_told_nothing_from_before() {
 /// The memory of the instance begins after the start of the history by then, so that no place in the old history is
 /// one to go on from.
 #[tokio::test]
-async fn a_reset_after_a_loss_is_told_once_and_not_for_ever() {
+async fn a_loss_does_not_reset_streams_again_and_again() {
     let cluster = Cluster::of(1, Settings::new().with("PRESENCE_HISTORY", "1s")).await;
     let client = cluster.client();
     for user in ["alice", "bob", "carol"] {
@@ -99,7 +99,7 @@ async fn a_reset_after_a_loss_is_told_once_and_not_for_ever() {
 
 /// As a failover does to a server that had not got the last events, and whose clock is behind.
 #[tokio::test]
-async fn events_with_positions_from_before_the_newest_are_told_after_a_reset() {
+async fn events_with_positions_before_the_newest_follow_a_reset() {
     let redis = RedisServer::start_with_clock().await;
     let settings = Settings::new().with("REDIS_URL", &redis.url());
     let instance = Instance::start(&settings).await;
@@ -130,7 +130,7 @@ async fn events_with_positions_from_before_the_newest_are_told_after_a_reset() {
 }
 
 #[tokio::test]
-async fn a_forged_message_does_not_hide_what_happens_next() {
+async fn a_forged_bus_message_hides_no_later_event() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;
@@ -159,7 +159,7 @@ async fn a_forged_message_does_not_hide_what_happens_next() {
 }
 
 #[tokio::test]
-async fn a_cursor_from_before_a_step_back_of_the_clock_is_known() {
+async fn a_cursor_from_before_a_step_back_of_the_clock_resumes() {
     let redis = RedisServer::start_with_clock().await;
     let settings = Settings::new().with("REDIS_URL", &redis.url());
     let instances = [
@@ -185,7 +185,7 @@ async fn a_cursor_from_before_a_step_back_of_the_clock_is_known() {
 
 /// The history goes on, and everything in it was told already.
 #[tokio::test]
-async fn after_the_epoch_is_lost_the_old_history_is_not_told_again() {
+async fn after_a_lost_epoch_the_old_history_is_not_replayed() {
     let cluster = Cluster::of(2, Settings::new()).await;
     let (clients, redis) = (cluster.clients(), cluster.redis());
     let mut streams = Vec::new();

@@ -13,7 +13,7 @@ use super::scene::Scene;
 
 /// Nothing ever comes on such a connection, not even its end: it has to be probed.
 #[tokio::test]
-async fn a_dead_connection_to_redis_is_found_out_and_no_event_is_lost() {
+async fn a_dead_bus_connection_is_detected_and_loses_no_event() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let proxy = Proxy::to(cluster.redis().port()).await;
     let settings = Settings::new().with("REDIS_URL", &proxy.url());
@@ -32,7 +32,7 @@ async fn a_dead_connection_to_redis_is_found_out_and_no_event_is_lost() {
 }
 
 #[tokio::test]
-async fn calls_over_a_dead_connection_fail_soon_and_work_again_by_themselves() {
+async fn calls_over_a_dead_connection_fail_and_recover() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let proxy = Proxy::to(cluster.redis().port()).await;
     let settings = Settings::new().with("REDIS_URL", &proxy.url());
@@ -52,7 +52,7 @@ async fn calls_over_a_dead_connection_fail_soon_and_work_again_by_themselves() {
 
 /// A client may trust `expiresAt`, however long the answer of Redis was on its way.
 #[tokio::test]
-async fn an_answer_that_was_long_on_its_way_promises_no_time_the_user_does_not_have() {
+async fn a_delayed_answer_of_redis_does_not_extend_the_promised_expiry() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let proxy = Proxy::to(cluster.redis().port()).await;
     let settings = Settings::new().with("REDIS_URL", &proxy.url());
@@ -72,7 +72,7 @@ async fn an_answer_that_was_long_on_its_way_promises_no_time_the_user_does_not_h
 /// What happened before a stream was opened is in its snapshot or its past, also where this instance has yet to hear
 /// of it; it does not come again as a change.
 #[tokio::test]
-async fn a_stream_begins_at_what_the_store_holds_not_at_what_was_heard_of_it() {
+async fn a_stream_begins_at_the_state_of_the_store_also_when_the_bus_is_late() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let proxy = Proxy::to(cluster.redis().port()).await;
     let settings = Settings::new().with("REDIS_URL", &proxy.url());
@@ -105,7 +105,7 @@ async fn a_stream_begins_at_what_the_store_holds_not_at_what_was_heard_of_it() {
 }
 
 #[tokio::test]
-async fn a_redis_that_cannot_be_reached_costs_nobody_their_presence() {
+async fn an_unreachable_redis_takes_no_pinging_user_offline() {
     let mut scene = Scene::open().await;
     scene.proxy.refuse();
     scene.outlast().await;
@@ -115,7 +115,7 @@ async fn a_redis_that_cannot_be_reached_costs_nobody_their_presence() {
 }
 
 #[tokio::test]
-async fn a_network_that_swallows_everything_costs_nobody_their_presence() {
+async fn a_network_that_drops_all_packets_takes_no_pinging_user_offline() {
     let mut scene = Scene::open().await;
     scene.proxy.freeze();
     scene.outlast().await;
@@ -126,7 +126,7 @@ async fn a_network_that_swallows_everything_costs_nobody_their_presence() {
 
 /// What was sent into the silence is carried out when it ends, unless the connections are gone.
 #[tokio::test]
-async fn a_network_that_swallows_everything_and_then_breaks_costs_nobody_their_presence() {
+async fn a_network_that_drops_all_packets_and_then_closes_takes_no_pinging_user_offline() {
     let mut scene = Scene::open().await;
     scene.proxy.freeze();
     scene.outlast().await;
@@ -137,7 +137,7 @@ async fn a_network_that_swallows_everything_and_then_breaks_costs_nobody_their_p
 }
 
 #[tokio::test]
-async fn a_redis_that_is_too_slow_costs_nobody_their_presence() {
+async fn a_slow_redis_takes_no_pinging_user_offline() {
     let mut scene = Scene::open().await;
     scene.proxy.slow(Duration::from_millis(1_000));
     scene.outlast().await;
@@ -148,7 +148,7 @@ async fn a_redis_that_is_too_slow_costs_nobody_their_presence() {
 
 /// Half a second each way is more than one command may take, and two would be more than a call may.
 #[tokio::test]
-async fn a_slow_redis_is_waited_for_and_never_for_too_long() {
+async fn calls_to_a_slow_redis_end_within_the_limit() {
     for delay_ms in [50, 200, 500] {
         let mut scene = Scene::open().await;
         scene.proxy.slow(Duration::from_millis(delay_ms));
@@ -162,7 +162,7 @@ async fn a_slow_redis_is_waited_for_and_never_for_too_long() {
 }
 
 #[tokio::test]
-async fn connections_cut_again_and_again_lose_and_repeat_nothing() {
+async fn connections_that_are_cut_repeatedly_lose_and_repeat_nothing() {
     let mut scene = Scene::open().await;
     for _ in 0..5 {
         scene.proxy.cut_all();
@@ -173,7 +173,7 @@ async fn connections_cut_again_and_again_lose_and_repeat_nothing() {
 }
 
 #[tokio::test]
-async fn replies_cut_in_their_middle_lose_and_repeat_nothing() {
+async fn truncated_replies_lose_and_repeat_nothing() {
     let mut scene = Scene::open().await;
     for bytes in [0, 1, 2, 5, 13, 40, 100] {
         scene.proxy.cut_reply_after(bytes);

@@ -69,18 +69,18 @@ async fn the_silent_leave_with_the_first_request_after_one_hold(store: Store, pa
     assert_eq!(stream.unread(), []);
 }
 
-async fn often(store: Store) {
+async fn silent_users_leave_after_one_hold_with_frequent_requests(store: Store) {
     let pause = Duration::from_millis(2_400);
     the_silent_leave_with_the_first_request_after_one_hold(store, pause).await;
 }
 
-async fn seldom(store: Store) {
+async fn silent_users_leave_after_one_hold_with_rare_requests(store: Store) {
     let pause = Duration::from_millis(5_500);
     the_silent_leave_with_the_first_request_after_one_hold(store, pause).await;
 }
 
 /// Also before the first sweep.
-async fn who_leaves_one_of_two_devices_first_is_not_gone(store: Store) {
+async fn a_disconnect_of_one_of_two_connections_keeps_the_user_online(store: Store) {
     run_alone();
     let cluster = Cluster::with(store, settings()).await;
     let client = cluster.client();
@@ -99,7 +99,7 @@ async fn who_leaves_one_of_two_devices_first_is_not_gone(store: Store) {
     assert_eq!(events.len(), 1, "{events:?}");
 }
 
-async fn an_instance_that_was_frozen_alone_announces_nobody_who_pings(store: Store) {
+async fn an_only_instance_that_was_frozen_announces_no_pinging_user_offline(store: Store) {
     let cluster = Cluster::with(store, mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -119,14 +119,14 @@ async fn an_instance_that_was_frozen_alone_announces_nobody_who_pings(store: Sto
 }
 
 on_both_stores!(
-    an_instance_that_was_frozen_alone_announces_nobody_who_pings,
-    often,
-    seldom,
-    who_leaves_one_of_two_devices_first_is_not_gone,
+    an_only_instance_that_was_frozen_announces_no_pinging_user_offline,
+    silent_users_leave_after_one_hold_with_frequent_requests,
+    silent_users_leave_after_one_hold_with_rare_requests,
+    a_disconnect_of_one_of_two_connections_keeps_the_user_online,
 );
 
 #[tokio::test]
-async fn a_frozen_instance_holds_up_nobody() {
+async fn a_frozen_instance_delays_no_departure() {
     run_alone();
     let cluster = Cluster::of(2, Settings::mortal()).await;
     let clients = cluster.clients();

@@ -16,7 +16,7 @@ use harness::wait::eventually_true;
 use crate::failures::traffic::{Told, Traffic, assert_told_is_what_happened};
 
 #[tokio::test]
-async fn callers_who_race_are_told_what_the_events_say() {
+async fn answers_of_racing_calls_agree_with_the_events() {
     let cluster = Cluster::of(3, Settings::mortal()).await;
     let clients = cluster.clients();
     let mut streams = Vec::new();
@@ -54,7 +54,7 @@ async fn callers_who_race_are_told_what_the_events_say() {
 
 /// Bursts of calls that begin just as everyone's time runs out, so that pings, connects and sweeps meet.
 #[tokio::test]
-async fn callers_who_race_with_expiries_are_told_what_the_events_say() {
+async fn answers_of_calls_that_race_with_expiries_agree_with_the_events() {
     let settings = Settings::new()
         .with("PRESENCE_TTL", "500ms")
         .with("PRESENCE_PING_INTERVAL", "100ms");
@@ -88,7 +88,7 @@ async fn callers_who_race_with_expiries_are_told_what_the_events_say() {
 /// A sweep reads a deadline; before it writes it down, the connection that had it is closed, and the one
 /// that is left ends sooner.
 #[tokio::test]
-async fn a_sweep_that_read_a_deadline_too_soon_does_not_delay_the_departure() {
+async fn a_sweep_with_an_outdated_deadline_does_not_delay_the_departure() {
     run_alone();
     let redis = RedisServer::start().await;
     let proxy = Proxy::to(redis.port()).await;
@@ -175,7 +175,7 @@ impl HeldSweep {
 
 /// Nor does it delay the departure of a user who left and came back meanwhile, for a shorter life.
 #[tokio::test]
-async fn a_sweep_that_read_the_deadline_of_a_former_stay_does_not_delay_the_departure() {
+async fn a_sweep_with_a_deadline_from_before_a_reconnect_does_not_delay_the_departure() {
     let sweep = HeldSweep::beside(&["2s"]).await;
     let short = sweep.others[0].client();
     let mut stream = Stream::open(&short, "").await;
@@ -192,7 +192,7 @@ async fn a_sweep_that_read_the_deadline_of_a_former_stay_does_not_delay_the_depa
 
 /// The index knows the unnamed connection's grant. A sweep does not put back an earlier one.
 #[tokio::test]
-async fn a_sweep_that_read_a_deadline_too_soon_does_not_change_when_the_user_was_seen() {
+async fn a_sweep_with_an_outdated_deadline_does_not_change_last_seen() {
     let sweep = HeldSweep::beside(&["2s", "3s"]).await;
     let mut stream = Stream::open(&sweep.others[0].client(), "").await;
     let mut last = None;
@@ -208,7 +208,7 @@ async fn a_sweep_that_read_a_deadline_too_soon_does_not_change_when_the_user_was
 
 /// What is noted for sweeps that are under way is not told to every sweep until the clock has caught up.
 #[tokio::test]
-async fn notes_of_a_clock_that_was_set_back_are_forgotten() {
+async fn notes_of_shortened_deadlines_from_the_future_are_removed() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let noted_in_5138 = "99999999999999-0";

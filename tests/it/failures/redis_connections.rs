@@ -86,7 +86,7 @@ impl Watched {
 }
 
 #[tokio::test]
-async fn where_redis_takes_no_more_connections_calls_go_by_the_first() {
+async fn calls_use_the_main_connection_when_redis_refuses_more() {
     let watched = Watched::start().await;
     let mut stream = Stream::open(&watched.instance.client(), "").await;
     let connected = watched.all_connected().await;
@@ -117,7 +117,7 @@ async fn where_redis_takes_no_more_connections_calls_go_by_the_first() {
 }
 
 #[tokio::test]
-async fn they_move_on_with_the_first() {
+async fn worker_connections_follow_the_main_connection_to_a_new_server() {
     let watched = Watched::start().await;
     let before = watched.all_connected().await;
     watched.kill(&before.first).await;

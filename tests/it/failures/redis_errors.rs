@@ -15,7 +15,7 @@ use redis::cmd;
 use super::scene::Scene;
 
 #[tokio::test]
-async fn a_frozen_redis_costs_nobody_their_presence() {
+async fn a_frozen_redis_takes_no_pinging_user_offline() {
     let mut scene = Scene::open().await;
     scene.redis.freeze();
     scene.outlast().await;
@@ -25,7 +25,7 @@ async fn a_frozen_redis_costs_nobody_their_presence() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_busy_with_a_script_costs_nobody_their_presence() {
+async fn a_redis_busy_with_a_script_takes_no_pinging_user_offline() {
     let mut scene = Scene::open().await;
     let threshold = ["CONFIG", "SET", "busy-reply-threshold", "50"];
     scene.redis.command::<()>(&threshold).await;
@@ -43,7 +43,7 @@ async fn a_redis_that_is_busy_with_a_script_costs_nobody_their_presence() {
 }
 
 #[tokio::test]
-async fn a_redis_without_memory_costs_nobody_their_presence() {
+async fn a_redis_out_of_memory_takes_no_pinging_user_offline() {
     let mut scene = Scene::open().await;
     let maxmemory = |bytes| ["CONFIG", "SET", "maxmemory", bytes];
     scene.redis.command::<()>(&maxmemory("1")).await;
@@ -54,7 +54,7 @@ async fn a_redis_without_memory_costs_nobody_their_presence() {
 }
 
 #[tokio::test]
-async fn a_redis_that_refuses_to_write_costs_nobody_their_presence() {
+async fn a_read_only_redis_takes_no_pinging_user_offline() {
     let mut scene = Scene::open().await;
     let replicas = |least| ["CONFIG", "SET", "min-replicas-to-write", least];
     scene.redis.command::<()>(&replicas("1")).await;
@@ -72,7 +72,7 @@ async fn run(connection: &mut MultiplexedConnection, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_redis_that_refuses_our_password_costs_nobody_their_presence() {
+async fn a_changed_redis_password_takes_no_pinging_user_offline() {
     let mut scene = Scene::open().await;
     let mut operator = scene.redis.connection().await.expect("Redis is up");
     run(&mut operator, &["CONFIG", "SET", "requirepass", "new"]).await;
@@ -86,7 +86,7 @@ async fn a_redis_that_refuses_our_password_costs_nobody_their_presence() {
 
 /// The primary is demoted in place, as by an operator's mistake, and its connections stay open.
 #[tokio::test]
-async fn a_primary_that_becomes_a_replica_costs_nobody_their_presence() {
+async fn a_demoted_primary_takes_no_pinging_user_offline() {
     let mut scene = Scene::open().await;
     let nowhere = harness::redis_server::free_port().to_string();
     let demote = ["REPLICAOF", "127.0.0.1", &nowhere];
@@ -99,7 +99,7 @@ async fn a_primary_that_becomes_a_replica_costs_nobody_their_presence() {
 
 /// The address leads to the new primary, and every connection to the old one stays open.
 #[tokio::test]
-async fn after_a_failover_the_new_primary_is_found_behind_the_address() {
+async fn after_a_failover_instances_find_the_new_primary_at_the_same_address() {
     let mut scene = Scene::open().await;
     let replica = RedisServer::start().await;
     let (old, new) = (scene.redis.port(), replica.port());
@@ -119,7 +119,7 @@ async fn after_a_failover_the_new_primary_is_found_behind_the_address() {
 }
 
 #[tokio::test]
-async fn after_a_frozen_redis_nobody_who_pings_left() {
+async fn users_without_pings_during_a_frozen_redis_stay_online() {
     let settings = Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s");
     let cluster = Cluster::of(2, settings).await;
     let client = cluster.client();

@@ -5,7 +5,7 @@ use harness::redis_server::RedisServer;
 use super::scene::Scene;
 
 #[tokio::test]
-async fn a_redis_restarted_empty_resets_every_stream_and_the_living_return() {
+async fn a_redis_restarted_empty_resets_every_stream_and_pinging_users_return() {
     let mut scene = Scene::open().await;
     scene.redis.kill();
     scene.outlast().await;
@@ -15,7 +15,7 @@ async fn a_redis_restarted_empty_resets_every_stream_and_the_living_return() {
 }
 
 #[tokio::test]
-async fn a_redis_restarted_with_its_data_costs_nobody_their_presence() {
+async fn a_redis_restarted_with_its_data_takes_no_pinging_user_offline() {
     let persistent = ["--save", "", "--appendonly", "yes"];
     let mut scene = Scene::on(RedisServer::start_with(&persistent).await).await;
     scene.redis.kill();

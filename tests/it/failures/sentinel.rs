@@ -49,7 +49,7 @@ impl Watched {
 }
 
 #[tokio::test]
-async fn when_the_primary_dies_the_sentinels_lead_to_its_successor() {
+async fn instances_follow_the_sentinels_to_the_new_primary() {
     let mut watched = Watched::start().await;
     watched.scene.redis.kill();
     watched.recover_on_the_replica().await;
@@ -57,7 +57,7 @@ async fn when_the_primary_dies_the_sentinels_lead_to_its_successor() {
 
 /// Two of three sentinels are enough to agree, and the third is not waited for.
 #[tokio::test]
-async fn a_sentinel_that_is_frozen_holds_up_nobody() {
+async fn a_frozen_sentinel_does_not_delay_the_failover() {
     let mut watched = Watched::start().await;
     watched.sentinels.freeze_one();
     watched.scene.redis.kill();

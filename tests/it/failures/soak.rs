@@ -61,7 +61,7 @@ fn seed() -> Seed {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_happens_the_invariants_hold() {
+async fn random_faults_break_no_invariant() {
     run_alone();
     let (seed, duration) = (seed(), plan::duration());
     println!(

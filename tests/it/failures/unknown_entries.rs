@@ -51,18 +51,18 @@ async fn unknown_kinds_show_nothing(channel: &str) {
 }
 
 #[tokio::test]
-async fn an_unknown_kind_on_the_bus_shows_nothing() {
+async fn an_entry_of_an_unknown_kind_on_the_bus_is_skipped() {
     unknown_kinds_show_nothing("presence:bus").await;
 }
 
 #[tokio::test]
-async fn an_unknown_kind_that_only_the_history_holds_shows_nothing() {
+async fn an_entry_of_an_unknown_kind_in_the_history_is_skipped() {
     unknown_kinds_show_nothing("elsewhere").await;
 }
 
 /// Someone else's entry breaks the chain: the streams are told, and go on behind it.
 #[tokio::test]
-async fn an_entry_that_is_not_ours_stops_nobody() {
+async fn a_foreign_entry_in_the_history_stops_no_stream() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;

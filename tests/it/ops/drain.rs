@@ -22,7 +22,7 @@ async fn begun(instance: &Instance, request: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn half_a_head_does_not_delay_the_end() {
+async fn an_incomplete_head_does_not_delay_the_end() {
     let settings = Settings::new().with("PRESENCE_DRAIN", DRAIN);
     let mut instance = Instance::start(&settings).await;
     let first = begun(&instance, "POST /v1/users/al").await;
@@ -36,7 +36,7 @@ async fn half_a_head_does_not_delay_the_end() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_under_way_is_still_answered() {
+async fn a_request_whose_head_has_begun_is_answered_during_the_drain() {
     let settings = Settings::new().with("PRESENCE_DRAIN", DRAIN);
     let mut instance = Instance::start(&settings).await;
     let mut client = begun(&instance, "POST /v1/users/alice/ping HTTP/1.1\r\nHo").await;

@@ -32,7 +32,7 @@ impl Drop for Folder {
 }
 
 #[tokio::test]
-async fn it_starts_from_an_empty_folder_as_a_plain_user() {
+async fn the_binary_starts_from_an_empty_folder_as_a_plain_user() {
     let (home, bin) = (Folder::new("empty"), Folder::new("bin"));
     let binary = bin.0.join("presence");
     fs::copy(env!("CARGO_BIN_EXE_presence"), &binary).expect("a copy");
@@ -55,7 +55,7 @@ async fn it_starts_from_an_empty_folder_as_a_plain_user() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn it_needs_no_library_but_the_c_library() {
+fn the_binary_needs_only_the_c_library() {
     let output = Command::new("ldd")
         .arg(env!("CARGO_BIN_EXE_presence"))
         .output();

@@ -19,7 +19,7 @@ async fn answered(connection: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_after_the_time_that_is_set_and_not_before() {
+async fn an_idle_connection_is_closed_after_the_keep_alive_and_not_before() {
     let settings = Settings::new().with("PRESENCE_KEEP_ALIVE", "4s");
     let instance = Instance::start(&settings).await;
     let mut connection = instance.told(b"").await;
@@ -34,7 +34,7 @@ async fn an_idle_connection_is_closed_after_the_time_that_is_set_and_not_before(
 }
 
 #[tokio::test]
-async fn a_bad_time_stops_the_start() {
+async fn a_bad_keep_alive_stops_the_start() {
     for time in ["0s", "75", "2d", "forever"] {
         let settings = Settings::new().with("PRESENCE_KEEP_ALIVE", time);
         let ended = Instance::run_to_its_end(&settings, &[]).await;

@@ -39,7 +39,7 @@ const VARIABLES: [&str; 17] = [
 /// Where each core can have one worker, no two share one; what would block a worker runs on any.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn each_worker_keeps_to_a_core_of_its_own() {
+async fn each_worker_runs_on_a_core_of_its_own() {
     let all = rustix::thread::sched_getaffinity(None).expect("a thread");
     let all: Vec<usize> = (0..CpuSet::MAX_CPU)
         .filter(|core| all.is_set(*core))
@@ -115,7 +115,7 @@ async fn a_bad_value_stops_the_start_with_the_name_of_its_variable() {
 }
 
 #[tokio::test]
-async fn a_bad_address_of_redis_is_said_without_its_password() {
+async fn a_bad_redis_url_is_reported_without_its_password() {
     let settings = Settings::new().with("REDIS_URL", "redis://:s3cret@host:notaport");
     let ended = Instance::run_to_its_end(&settings, &[]).await;
     assert_eq!(ended.status.code(), Some(2));
@@ -124,7 +124,7 @@ async fn a_bad_address_of_redis_is_said_without_its_password() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_said_and_ends_the_start() {
+async fn a_port_in_use_is_reported_and_ends_the_start() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let settings = Settings::new().with("PRESENCE_LISTEN", &address);
@@ -134,7 +134,7 @@ async fn a_port_in_use_is_said_and_ends_the_start() {
 }
 
 #[tokio::test]
-async fn port_alone_means_every_address() {
+async fn the_variable_port_listens_on_every_address() {
     let port = free_port().to_string();
     let settings = Settings::new().without("PRESENCE_LISTEN");
     let settings = settings.with("PORT", &port);

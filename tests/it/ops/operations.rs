@@ -8,7 +8,7 @@ use harness::instance::{Instance, Settings};
 use harness::redis_server::{RedisServer, free_port};
 use harness::sse::Stream;
 
-async fn it_lives_and_is_ready(store: Store) {
+async fn an_instance_is_live_and_ready(store: Store) {
     let cluster = Cluster::start(store).await;
     for path in ["/livez", "/readyz"] {
         assert_eq!(cluster.client().get(path).await.status, 200, "{path}");
@@ -86,7 +86,7 @@ async fn the_documents_are_served_from_the_binary(store: Store) {
 }
 
 #[tokio::test]
-async fn without_redis_it_lives_and_is_not_ready() {
+async fn without_redis_an_instance_is_live_and_not_ready() {
     let url = format!("redis://127.0.0.1:{}", free_port());
     let settings = Settings::new().with("REDIS_URL", &url);
     let instance = Instance::start(&settings).await;
@@ -105,7 +105,7 @@ async fn without_redis_it_lives_and_is_not_ready() {
 
 /// Neither a password that opens nor one that does not is shown, to callers or in the log.
 #[tokio::test]
-async fn the_password_of_redis_is_kept() {
+async fn the_password_of_redis_is_not_shown() {
     let redis = RedisServer::start().await;
     let settings = ["CONFIG", "SET", "requirepass", "open-sesame"];
     redis.command::<()>(&settings).await;
@@ -124,7 +124,7 @@ async fn the_password_of_redis_is_kept() {
 }
 
 on_both_stores!(
-    it_lives_and_is_ready,
+    an_instance_is_live_and_ready,
     the_metrics_count_what_happens,
     the_documents_are_served_from_the_binary,
 );

@@ -85,7 +85,7 @@ async fn lines_dropped(client: &Client) -> u64 {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_makes_nobody_wait_and_drops_lines() {
+async fn an_unread_log_drops_lines_and_delays_no_call() {
     let (mut instance, reader) = unread();
     let client = instance.client();
     assert_eq!(lines_dropped(&client).await, 0);
@@ -122,7 +122,7 @@ async fn log_is_drained(client: &Client) -> bool {
 }
 
 #[tokio::test]
-async fn a_signal_ends_an_instance_whose_log_nobody_reads() {
+async fn a_signal_ends_an_instance_with_an_unread_log() {
     let (mut instance, _reader) = unread();
     let client = instance.client();
     log_much(&client).await;
@@ -133,7 +133,7 @@ async fn a_signal_ends_an_instance_whose_log_nobody_reads() {
 }
 
 #[tokio::test]
-async fn an_instance_whose_log_is_gone_goes_on() {
+async fn an_instance_goes_on_after_its_log_is_closed() {
     let (mut instance, reader) = unread();
     let client = instance.client();
     drop(reader);
@@ -176,7 +176,7 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
 }
 
 #[tokio::test]
-async fn an_output_that_takes_nothing_ends_the_start_with_an_error() {
+async fn a_full_standard_output_ends_the_start_with_an_error() {
     let full = || {
         File::options()
             .write(true)

@@ -63,7 +63,7 @@ async fn events_pass_at_once_and_streams_resume(kind: Kind) {
 }
 
 /// While instances are told to end, and die, one after the other.
-async fn callers_and_readers_recover_from_restarts(kind: Kind) {
+async fn calls_and_streams_recover_from_restarts(kind: Kind) {
     let mut cluster = Cluster::of(2, settings()).await;
     let front = Front::start(kind, &cluster).await;
     let client = front.client();
@@ -123,7 +123,7 @@ async fn callers_and_readers_recover_from_restarts(kind: Kind) {
 }
 
 /// A stream whose reader has left takes up no place, though nothing is sent on it by which that could be found.
-async fn readers_who_leave_are_gone_at_once(kind: Kind) {
+async fn a_stream_that_its_reader_closed_ends_at_the_instance(kind: Kind) {
     let cluster = Cluster::of(2, settings()).await;
     let front = Front::start(kind, &cluster).await;
     let open = async || {
@@ -149,7 +149,7 @@ async fn readers_who_leave_are_gone_at_once(kind: Kind) {
 }
 
 /// Instances that are not ready say why, and when to try again, also where the proxy asks whether they are.
-async fn callers_and_readers_hear_that_the_store_is_gone(kind: Kind) {
+async fn calls_and_streams_report_that_the_store_is_unreachable(kind: Kind) {
     let mut cluster = Cluster::of(2, settings()).await;
     let front = Front::start(kind, &cluster).await;
     let client = front.client();
@@ -179,7 +179,7 @@ async fn callers_and_readers_hear_that_the_store_is_gone(kind: Kind) {
     .await;
 }
 
-async fn what_only_the_service_decides_reaches_it(kind: Kind) {
+async fn requests_that_the_service_must_judge_reach_it(kind: Kind) {
     let cluster = Cluster::of(2, settings()).await;
     let client = Front::start(kind, &cluster).await;
     let (_front, client) = (&client, client.client());
@@ -222,8 +222,8 @@ macro_rules! behind_each_proxy {
 
 behind_each_proxy!(
     events_pass_at_once_and_streams_resume,
-    callers_and_readers_recover_from_restarts,
-    callers_and_readers_hear_that_the_store_is_gone,
-    readers_who_leave_are_gone_at_once,
-    what_only_the_service_decides_reaches_it,
+    calls_and_streams_recover_from_restarts,
+    calls_and_streams_report_that_the_store_is_unreachable,
+    a_stream_that_its_reader_closed_ends_at_the_instance,
+    requests_that_the_service_must_judge_reach_it,
 );

@@ -84,7 +84,7 @@ async fn the_documented_rights_are_enough() {
 
 /// Whoever is gone is announced, although those who are alive cannot be re-armed.
 #[tokio::test]
-async fn where_sweeps_are_refused_the_log_says_so() {
+async fn refused_sweeps_are_logged() {
     let (_redis, settings) = ann(&["-eval"]).await;
     let instance = Instance::start(&settings).await;
     let client = instance.client();

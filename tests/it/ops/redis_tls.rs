@@ -209,7 +209,7 @@ async fn a_wrong_password_is_refused_and_never_logged() {
 }
 
 #[tokio::test]
-async fn what_would_switch_off_verification_or_cannot_be_read_stops_the_start() {
+async fn a_url_without_verification_or_with_an_unreadable_file_stops_the_start() {
     let plain = settings().with("REDIS_URL", "redis://127.0.0.1:1/");
     let encrypted = settings().with("REDIS_URL", "rediss://127.0.0.1:1/");
     let insecure = settings().with("REDIS_URL", "rediss://127.0.0.1:1/#insecure");

@@ -14,7 +14,7 @@ async fn log_of_a_start_on(redis: &RedisServer) -> String {
 }
 
 #[tokio::test]
-async fn a_server_that_evicts_keys_is_warned_of_at_the_start() {
+async fn a_redis_that_evicts_keys_causes_a_warning_at_the_start() {
     let evicting = ["--save", "", "--maxmemory-policy", "allkeys-lru"];
     let redis = RedisServer::start_with(&evicting).await;
     let log = log_of_a_start_on(&redis).await;
@@ -24,7 +24,7 @@ async fn a_server_that_evicts_keys_is_warned_of_at_the_start() {
 }
 
 #[tokio::test]
-async fn of_a_server_that_keeps_its_keys_there_is_nothing_to_say() {
+async fn a_redis_that_keeps_its_keys_causes_no_warning() {
     let log = log_of_a_start_on(&RedisServer::start().await).await;
     assert!(!log.contains("WARN"), "{log}");
 }

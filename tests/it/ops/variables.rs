@@ -50,7 +50,7 @@ async fn a_setting_without_the_one_that_it_needs_stops_the_start() {
 }
 
 #[tokio::test]
-async fn what_kubernetes_sets_is_passed_over() {
+async fn variables_that_kubernetes_sets_are_ignored() {
     let settings = Settings::new()
         .with("PRESENCE_PORT", "tcp://10.0.0.1:80")
         .with("PRESENCE_PORT_80_TCP_ADDR", "10.0.0.1")
@@ -72,7 +72,7 @@ async fn what_kubernetes_sets_is_passed_over() {
 }
 
 #[tokio::test]
-async fn the_health_check_and_the_document_need_no_good_environment() {
+async fn the_health_check_and_the_openapi_document_ignore_bad_settings() {
     let settings = Settings::new().with("PRESENCE_COLOUR", "blue");
     let printed = Instance::run_to_its_end(&settings, &["--print-openapi"]).await;
     assert!(printed.status.success(), "{}", printed.log);

@@ -111,7 +111,7 @@ async fn a_link_opens_its_operation() {
 }
 
 #[tokio::test]
-async fn the_page_is_as_wide_as_a_phone_and_says_how_to_watch() {
+async fn the_page_fits_a_phone_and_explains_how_to_watch() {
     let cluster = service().await;
     let browser = open(&cluster, "").await;
     let wide = "return [innerWidth, document.documentElement.scrollWidth]";

@@ -141,7 +141,7 @@ async fn a_browser_waits_for_the_store() {
 }
 
 #[tokio::test]
-async fn a_browser_waits_for_a_place() {
+async fn a_browser_reconnects_after_too_many_streams() {
     let watcher = Watcher::start().await;
     let settings = Settings::new()
         .with("PRESENCE_CORS_ORIGINS", watcher.page.origin())

@@ -6,7 +6,7 @@ use harness::sse::{Stream, briefs};
 use reqwest::Method;
 use serde_json::json;
 
-async fn a_stream_without_ids_is_about_everyone(store: Store) {
+async fn a_stream_without_ids_is_about_all_users(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let by_post = client.request(Method::POST, "/v1/events").json(&json!({}));
@@ -19,7 +19,7 @@ async fn a_stream_without_ids_is_about_everyone(store: Store) {
     }
 }
 
-async fn only_the_users_asked_for_are_told(store: Store) {
+async fn a_filtered_stream_has_only_events_of_its_users(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for query in [
@@ -98,7 +98,7 @@ async fn a_post_takes_ten_thousand_ids(store: Store) {
 }
 
 /// Streams with one user in common and others of their own do not get in each other's way.
-async fn streams_that_overlap_each_get_their_own(store: Store) {
+async fn overlapping_filters_each_get_their_own_events(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let users = crowd("user", 10);
@@ -122,10 +122,10 @@ async fn streams_that_overlap_each_get_their_own(store: Store) {
 }
 
 over_each_protocol!(
-    a_stream_without_ids_is_about_everyone,
-    only_the_users_asked_for_are_told,
+    a_stream_without_ids_is_about_all_users,
+    a_filtered_stream_has_only_events_of_its_users,
     ids_in_the_query_are_percent_decoded,
     a_post_names_users_in_its_body,
     a_post_takes_ten_thousand_ids,
-    streams_that_overlap_each_get_their_own,
+    overlapping_filters_each_get_their_own_events,
 );

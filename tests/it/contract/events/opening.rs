@@ -28,7 +28,7 @@ async fn a_stream_has_the_headers_proxies_need(store: Store) {
     }
 }
 
-async fn the_first_bytes_wait_for_no_event(store: Store) {
+async fn the_first_bytes_do_not_wait_for_an_event(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for query in ["", "?userIds=alice", "?snapshot=true"] {
@@ -52,7 +52,7 @@ async fn the_first_bytes_mean_that_the_stream_is_live(store: Store) {
     }
 }
 
-async fn a_stream_says_something_every_fifteen_seconds(store: Store) {
+async fn a_comment_is_sent_at_least_every_fifteen_seconds(store: Store) {
     let cluster = Cluster::start(store).await;
     let stream = Stream::open(&cluster.client(), "?userIds=nobody").await;
     let opened = Instant::now();
@@ -63,7 +63,7 @@ async fn a_stream_says_something_every_fifteen_seconds(store: Store) {
 
 over_each_protocol!(
     a_stream_has_the_headers_proxies_need,
-    the_first_bytes_wait_for_no_event,
+    the_first_bytes_do_not_wait_for_an_event,
     the_first_bytes_mean_that_the_stream_is_live,
-    a_stream_says_something_every_fifteen_seconds,
+    a_comment_is_sent_at_least_every_fifteen_seconds,
 );

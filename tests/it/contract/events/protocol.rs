@@ -43,7 +43,7 @@ async fn a_stream_that_missed_nothing_is_ready_at_once(store: Store) {
     }
 }
 
-async fn a_stream_is_ready_after_what_it_missed(store: Store) {
+async fn a_stream_is_ready_after_the_missed_events(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let cursor = Stream::open(&client, "").await.last_id();
@@ -90,7 +90,7 @@ async fn a_stream_is_ready_after_a_reset(store: Store) {
 }
 
 /// Clients come back spread over some seconds, as the first block that has data says.
-async fn the_first_block_says_when_to_reconnect_and_not_all_at_once(store: Store) {
+async fn the_reconnection_times_of_streams_differ(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let mut times = Vec::new();
@@ -126,7 +126,7 @@ async fn no_line_is_too_long(store: Store) {
     }
 }
 
-async fn a_stream_of_old_age_says_so_at_its_end(store: Store) {
+async fn a_stream_of_maximum_age_ends_with_the_reason_of_its_end(store: Store) {
     let settings = Settings::new().with("PRESENCE_STREAM_MAX_AGE", "1s");
     let cluster = Cluster::with(store, settings).await;
     let mut stream = Stream::open(&cluster.client(), "").await;
@@ -139,7 +139,7 @@ async fn a_stream_of_old_age_says_so_at_its_end(store: Store) {
 }
 
 #[tokio::test]
-async fn a_drained_stream_says_so_at_its_end() {
+async fn a_drained_stream_ends_with_the_reason_of_its_end() {
     let settings = Settings::new().with("PRESENCE_DRAIN", "2s");
     let instance = Instance::start(&settings).await;
     let stream = Stream::open(&instance.client(), "").await;
@@ -151,10 +151,10 @@ async fn a_drained_stream_says_so_at_its_end() {
 
 over_each_protocol!(
     a_stream_that_missed_nothing_is_ready_at_once,
-    a_stream_is_ready_after_what_it_missed,
+    a_stream_is_ready_after_the_missed_events,
     a_stream_is_ready_after_its_snapshot_and_not_again,
     a_stream_is_ready_after_a_reset,
-    the_first_block_says_when_to_reconnect_and_not_all_at_once,
+    the_reconnection_times_of_streams_differ,
     no_line_is_too_long,
-    a_stream_of_old_age_says_so_at_its_end,
+    a_stream_of_maximum_age_ends_with_the_reason_of_its_end,
 );

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-async fn a_snapshot_names_those_online(store: Store) {
+async fn a_snapshot_lists_the_online_users(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for user in ["alice", "bob", "carol"] {
@@ -40,7 +40,7 @@ async fn a_snapshot_has_the_documented_form(store: Store) {
     assert!(ready.json().is_object());
 }
 
-async fn a_snapshot_is_about_the_users_asked_for(store: Store) {
+async fn a_snapshot_of_a_filtered_stream_has_only_its_users(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for user in ["alice", "bob", "carol"] {
@@ -54,7 +54,7 @@ async fn a_snapshot_is_about_the_users_asked_for(store: Store) {
     assert_eq!(by_post.snapshot().await, ["bob"]);
 }
 
-async fn a_snapshot_of_nobody_is_ready_too(store: Store) {
+async fn a_stream_with_an_empty_snapshot_is_ready(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for query in ["?snapshot=true", "?snapshot=true&userIds=alice"] {
@@ -63,7 +63,7 @@ async fn a_snapshot_of_nobody_is_ready_too(store: Store) {
     }
 }
 
-async fn no_snapshot_comes_unasked(store: Store) {
+async fn no_snapshot_is_sent_by_default(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     client.connect("alice").await;
@@ -79,7 +79,7 @@ async fn no_snapshot_comes_unasked(store: Store) {
     }
 }
 
-async fn many_users_come_in_several_messages(store: Store) {
+async fn a_large_snapshot_has_several_messages(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let users = crowd("user", 5_000);
@@ -96,19 +96,19 @@ async fn many_users_come_in_several_messages(store: Store) {
 }
 
 /// Streams that open while users come and go all end with the truth: snapshot and changes leave no gap.
-async fn a_snapshot_and_the_changes_after_it_add_up(store: Store) {
+async fn a_snapshot_and_the_later_changes_give_the_online_users(store: Store) {
     let cluster = Cluster::with(store, Settings::mortal().with("PRESENCE_TTL", "60s")).await;
     add_up_in_the_midst_of_traffic(&cluster, "").await;
 }
 
 #[tokio::test]
-async fn they_add_up_where_others_make_the_changes() {
+async fn a_snapshot_and_the_changes_of_other_instances_give_the_online_users() {
     let cluster = Cluster::of(3, Settings::new()).await;
     add_up_in_the_midst_of_traffic(&cluster, "").await;
 }
 
 #[tokio::test]
-async fn they_add_up_for_the_users_asked_for() {
+async fn a_filtered_snapshot_and_the_later_changes_give_the_online_users() {
     let cluster = Cluster::of(3, Settings::new()).await;
     let asked = "&userIds=last,stayer-00007,traveller-0-0,traveller-1-3,traveller-2-9,nobody";
     add_up_in_the_midst_of_traffic(&cluster, asked).await;
@@ -204,12 +204,12 @@ async fn changes_after_a_snapshot_do_not_repeat_it(store: Store) {
 }
 
 over_each_protocol!(
-    a_snapshot_names_those_online,
+    a_snapshot_lists_the_online_users,
     a_snapshot_has_the_documented_form,
-    a_snapshot_is_about_the_users_asked_for,
-    a_snapshot_of_nobody_is_ready_too,
-    no_snapshot_comes_unasked,
-    many_users_come_in_several_messages,
-    a_snapshot_and_the_changes_after_it_add_up,
+    a_snapshot_of_a_filtered_stream_has_only_its_users,
+    a_stream_with_an_empty_snapshot_is_ready,
+    no_snapshot_is_sent_by_default,
+    a_large_snapshot_has_several_messages,
+    a_snapshot_and_the_later_changes_give_the_online_users,
     changes_after_a_snapshot_do_not_repeat_it,
 );

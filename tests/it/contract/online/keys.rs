@@ -26,7 +26,7 @@ async fn neither_keys_nor_scan_is_ever_called() {
 }
 
 #[tokio::test]
-async fn keys_of_others_are_neither_shown_nor_touched() {
+async fn keys_of_other_programs_are_neither_shown_nor_changed() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     for key in [

@@ -44,7 +44,7 @@ async fn every_user_is_on_one_page(store: Store) {
     }
 }
 
-async fn a_page_of_one_goes_on(store: Store) {
+async fn pages_of_one_user_list_all_users(store: Store) {
     let cluster = Cluster::start(store).await;
     let users = crowd("user", 12);
     cluster.client().connect_each(&users).await;
@@ -65,14 +65,14 @@ async fn a_page_has_at_most_a_hundred_users_unless_asked(store: Store) {
     assert!(page.next_cursor.is_some());
 }
 
-async fn nobody_online_is_one_empty_last_page(store: Store) {
+async fn without_online_users_the_only_page_is_empty(store: Store) {
     let cluster = Cluster::start(store).await;
     let page = cluster.client().page("").await;
     assert!(page.online.is_empty());
     assert_eq!(page.next_cursor, None);
 }
 
-async fn the_list_holds_those_online_and_nobody_else(store: Store) {
+async fn the_list_has_exactly_the_online_users(store: Store) {
     let cluster = Cluster::with(store, Settings::mortal()).await;
     let client = cluster.client();
     for user in ["äöü/€", "alice", "bob"] {
@@ -86,7 +86,7 @@ async fn the_list_holds_those_online_and_nobody_else(store: Store) {
 }
 
 /// Users who stay put are on some page, whoever comes and goes while the pages are read.
-async fn movement_hides_nobody_who_stays(store: Store) {
+async fn users_who_stay_online_are_listed_while_others_come_and_go(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let stayers = crowd("stayer", 120);
@@ -123,9 +123,9 @@ async fn a_cursor_is_good_on_every_instance() {
 
 over_each_protocol!(
     every_user_is_on_one_page,
-    a_page_of_one_goes_on,
+    pages_of_one_user_list_all_users,
     a_page_has_at_most_a_hundred_users_unless_asked,
-    nobody_online_is_one_empty_last_page,
-    the_list_holds_those_online_and_nobody_else,
-    movement_hides_nobody_who_stays,
+    without_online_users_the_only_page_is_empty,
+    the_list_has_exactly_the_online_users,
+    users_who_stay_online_are_listed_while_others_come_and_go,
 );

@@ -66,7 +66,7 @@ async fn json_that_is_not_utf_8_or_too_deep_is_400(store: Store) {
     assert_eq!(client.count().await, 0);
 }
 
-async fn none_or_too_many_ids_are_400(store: Store) {
+async fn an_empty_or_too_long_list_of_ids_is_400(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for (path, body) in [
@@ -106,7 +106,7 @@ async fn json_is_required_where_the_contract_says_so(store: Store) {
     }
 }
 
-async fn json_by_its_longer_names_is_json(store: Store) {
+async fn json_media_types_with_a_charset_or_capitals_are_accepted(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for media_type in ["application/json; charset=utf-8", "Application/JSON"] {
@@ -210,9 +210,9 @@ async fn a_body_in_chunks_is_limited_too(store: Store) {
 over_each_protocol!(
     bad_json_is_400_and_nothing_is_done,
     json_that_is_not_utf_8_or_too_deep_is_400,
-    none_or_too_many_ids_are_400,
+    an_empty_or_too_long_list_of_ids_is_400,
     json_is_required_where_the_contract_says_so,
-    json_by_its_longer_names_is_json,
+    json_media_types_with_a_charset_or_capitals_are_accepted,
     a_body_over_64_kib_is_413,
     a_list_of_ids_may_take_1_mib,
     a_refusal_is_short_however_long_the_names_and_values_are,

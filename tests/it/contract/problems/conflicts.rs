@@ -39,7 +39,7 @@ async fn a_ping_after_the_disconnect_changes_nothing(store: Store) {
     );
 }
 
-async fn what_was_never_open_may_ping(store: Store) {
+async fn a_disconnect_of_an_unknown_connection_does_not_refuse_its_pings(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     client.disconnect("alice").await;
@@ -71,7 +71,7 @@ async fn one_connection_more_than_allowed_is_refused(store: Store) {
     assert_eq!(client.user("alice").await.connection_ids(), ["1", "b", "c"]);
 }
 
-async fn a_refusal_is_no_failure_of_the_store(store: Store) {
+async fn a_conflict_does_not_count_as_a_failure_of_the_store(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     client.connect("alice").await;
@@ -86,7 +86,7 @@ async fn a_refusal_is_no_failure_of_the_store(store: Store) {
 
 on_both_stores!(
     a_ping_after_the_disconnect_changes_nothing,
-    what_was_never_open_may_ping,
+    a_disconnect_of_an_unknown_connection_does_not_refuse_its_pings,
     one_connection_more_than_allowed_is_refused,
-    a_refusal_is_no_failure_of_the_store,
+    a_conflict_does_not_count_as_a_failure_of_the_store,
 );

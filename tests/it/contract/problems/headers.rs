@@ -69,7 +69,7 @@ async fn answers_of(client: &Client, origin: Option<&str>) -> Vec<(String, Answe
 }
 
 #[tokio::test]
-async fn every_answer_says_how_browsers_must_treat_it() {
+async fn every_answer_has_the_security_headers() {
     let origin = "https://app.example.com";
     for origin in [None, Some(origin)] {
         let settings = Settings::new();
@@ -90,7 +90,7 @@ async fn every_answer_says_how_browsers_must_treat_it() {
 }
 
 #[tokio::test]
-async fn a_stream_is_utf_8_and_no_proxy_may_change_it() {
+async fn a_stream_is_utf_8_and_not_to_be_transformed() {
     let instance = Instance::start(&Settings::new()).await;
     let client = instance.client();
     let of_some = client
@@ -126,7 +126,7 @@ async fn the_page_of_the_documentation_can_be_shown_alone_and_loads_only_its_own
 }
 
 #[tokio::test]
-async fn the_documentation_can_be_off() {
+async fn the_documentation_can_be_disabled() {
     let settings = Settings::new().with("PRESENCE_DOCS", "off");
     let instance = Instance::start(&settings).await;
     let client = instance.client();
@@ -152,7 +152,7 @@ async fn answer_to(instance: &Instance, request: &str) -> String {
 
 /// Two readers of a request must not disagree on whom it is for.
 #[tokio::test]
-async fn a_request_has_one_host() {
+async fn a_request_with_a_missing_repeated_or_invalid_host_is_400() {
     let closed = Settings::new().with("PRESENCE_ALLOW_ANONYMOUS", "true");
     for settings in [Settings::new(), closed] {
         let instance = Instance::start(&settings).await;

@@ -100,7 +100,7 @@ async fn a_bad_user_id_in_a_list_is_400(store: Store) {
     }
 }
 
-async fn a_bad_connection_id_is_400_and_nothing_is_stored(store: Store) {
+async fn a_connect_with_a_bad_connection_id_stores_nothing(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let long = "x".repeat(65);
@@ -120,7 +120,7 @@ async fn a_bad_connection_id_is_400_and_nothing_is_stored(store: Store) {
     assert_eq!(client.count().await, 0);
 }
 
-async fn a_bad_connection_id_disconnects_nobody(store: Store) {
+async fn a_disconnect_with_a_bad_connection_id_changes_nothing(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     client.connect("alice").await;
@@ -157,6 +157,6 @@ over_each_protocol!(
     a_user_id_of_128_bytes_is_good_and_of_129_is_not,
     an_empty_user_id_is_refused,
     a_bad_user_id_in_a_list_is_400,
-    a_bad_connection_id_is_400_and_nothing_is_stored,
-    a_bad_connection_id_disconnects_nobody,
+    a_connect_with_a_bad_connection_id_stores_nothing,
+    a_disconnect_with_a_bad_connection_id_changes_nothing,
 );

@@ -62,7 +62,7 @@ async fn an_unknown_field_is_refused_by_every_call(store: Store) {
 }
 
 /// What is known to one call, or in one place, may be unknown to another.
-async fn a_name_of_another_call_is_refused(store: Store) {
+async fn a_field_of_another_call_is_refused(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for (target, name) in [
@@ -103,7 +103,7 @@ async fn a_name_of_another_call_is_refused(store: Store) {
     assert_eq!(client.count().await, 0);
 }
 
-async fn a_body_where_none_is_taken_says_nothing_or_is_refused(store: Store) {
+async fn a_call_without_a_body_refuses_one_with_content(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for path in ["/v1/online", "/v1/online/count", "/v1/users/alice"] {
@@ -120,7 +120,7 @@ async fn a_body_where_none_is_taken_says_nothing_or_is_refused(store: Store) {
     assert!(problem.detail.contains("userIds"), "{problem:?}");
 }
 
-async fn a_parameter_that_may_come_once_is_refused_when_it_comes_again(store: Store) {
+async fn a_repeated_parameter_is_refused(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for (path, name) in [
@@ -141,7 +141,7 @@ async fn a_parameter_that_may_come_once_is_refused_when_it_comes_again(store: St
 on_both_stores!(
     an_unknown_parameter_is_refused_by_every_call,
     an_unknown_field_is_refused_by_every_call,
-    a_name_of_another_call_is_refused,
-    a_body_where_none_is_taken_says_nothing_or_is_refused,
-    a_parameter_that_may_come_once_is_refused_when_it_comes_again,
+    a_field_of_another_call_is_refused,
+    a_call_without_a_body_refuses_one_with_content,
+    a_repeated_parameter_is_refused,
 );

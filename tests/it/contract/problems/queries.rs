@@ -31,7 +31,7 @@ async fn a_bad_limit_is_400(store: Store) {
     }
 }
 
-async fn a_cursor_that_is_not_ours_is_400(store: Store) {
+async fn a_foreign_cursor_is_400(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     client.connect("alice").await;
@@ -83,7 +83,7 @@ async fn a_snapshot_that_is_neither_true_nor_false_is_400(store: Store) {
 
 over_each_protocol!(
     a_bad_limit_is_400,
-    a_cursor_that_is_not_ours_is_400,
+    a_foreign_cursor_is_400,
     a_bad_user_id_in_the_query_of_a_stream_is_400,
     a_snapshot_that_is_neither_true_nor_false_is_400,
 );

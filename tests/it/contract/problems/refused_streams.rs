@@ -45,7 +45,7 @@ fn assert_told_by_a_stream(answer: &Answer, reason: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_browser_comes_back_when_the_store_was_out_of_reach() {
+async fn a_browser_reconnects_after_a_refusal_for_an_unreachable_store() {
     let mut cluster = Cluster::of(1, Settings::new()).await;
     let client = cluster.client();
     cluster.redis_mut().kill();
@@ -76,7 +76,7 @@ async fn a_browser_comes_back_when_the_store_was_out_of_reach() {
 }
 
 #[tokio::test]
-async fn a_browser_comes_back_when_others_had_the_last_stream() {
+async fn a_browser_reconnects_after_a_refusal_for_too_many_streams() {
     let settings = Settings::new().with("PRESENCE_STREAMS", "1");
     let instance = Instance::start(&settings).await;
     let client = instance.client();
@@ -91,7 +91,7 @@ async fn a_browser_comes_back_when_others_had_the_last_stream() {
 }
 
 #[tokio::test]
-async fn what_does_not_pass_keeps_its_status() {
+async fn a_permanent_refusal_of_a_stream_keeps_its_status() {
     let settings = Settings::new().with("PRESENCE_API_KEYS", READ_KEY);
     let instance = Instance::start(&settings).await;
     let client = instance.client();

@@ -26,7 +26,7 @@ async fn an_unknown_route_is_404(store: Store) {
     }
 }
 
-async fn a_method_that_is_not_there_is_405_and_told_what_is(store: Store) {
+async fn an_unknown_method_is_405_with_the_allowed_ones(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     for (method, path, allowed) in [
@@ -56,7 +56,7 @@ async fn a_method_that_is_not_there_is_405_and_told_what_is(store: Store) {
 }
 
 /// A client switches on `type`: the same cause has the same, wherever it occurs, and other causes have others.
-async fn the_type_is_one_per_cause(store: Store) {
+async fn each_cause_has_one_problem_type(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let many = json!({"userIds": crowd("user", 1_001)});
@@ -103,6 +103,6 @@ async fn the_type_is_one_per_cause(store: Store) {
 
 over_each_protocol!(
     an_unknown_route_is_404,
-    a_method_that_is_not_there_is_405_and_told_what_is,
-    the_type_is_one_per_cause,
+    an_unknown_method_is_405_with_the_allowed_ones,
+    each_cause_has_one_problem_type,
 );

@@ -116,7 +116,7 @@ async fn a_redis_that_refuses_to_write_is_503_and_nothing_changed() {
 }
 
 #[tokio::test]
-async fn scripts_that_redis_forgot_are_no_error() {
+async fn scripts_are_loaded_again_after_a_script_flush() {
     let cluster = Cluster::of(1, Settings::mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;

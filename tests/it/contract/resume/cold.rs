@@ -60,7 +60,7 @@ async fn a_fresh_instance_resumes_many_streams_without_a_read_for_each() {
 }
 
 #[tokio::test]
-async fn a_resume_costs_the_store_no_read_of_the_history() {
+async fn a_resume_does_not_read_the_history_of_the_store() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let client = cluster.client();
     let (cursor, _) = missed_by_all(&client).await;

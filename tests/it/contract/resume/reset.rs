@@ -44,7 +44,7 @@ async fn an_unknown_cursor_is_answered_with_a_reset(store: Store) {
     }
 }
 
-async fn a_reset_is_followed_by_the_snapshot_where_one_was_asked(store: Store) {
+async fn a_reset_is_followed_by_the_requested_snapshot(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     client.connect("alice").await;
@@ -76,7 +76,7 @@ async fn come_and_go(client: &Client, prefix: &str) {
     }
 }
 
-async fn history_that_is_gone_is_not_skipped_in_silence(store: Store) {
+async fn a_cursor_older_than_the_history_is_answered_with_a_reset(store: Store) {
     let settings = Settings::new().with("PRESENCE_HISTORY", "1s");
     let cluster = Cluster::with(store, settings).await;
     let client = cluster.client();
@@ -95,7 +95,7 @@ async fn history_that_is_gone_is_not_skipped_in_silence(store: Store) {
 }
 
 /// A quiet time longer than the history loses nothing, so a cursor from before it is as good as ever.
-async fn silence_does_not_make_a_cursor_old(store: Store) {
+async fn a_cursor_stays_good_while_nothing_happens(store: Store) {
     let settings = Settings::new().with("PRESENCE_HISTORY", "1s");
     let cluster = Cluster::with(store, settings).await;
     let client = cluster.client();
@@ -122,7 +122,7 @@ async fn silence_does_not_make_a_cursor_old(store: Store) {
 
 /// The embedded store forgets everything when its process ends.
 #[tokio::test]
-async fn a_cursor_of_an_embedded_store_that_is_gone_is_reset() {
+async fn a_cursor_of_an_earlier_embedded_store_is_answered_with_a_reset() {
     let mut cluster = Cluster::start(Store::Embedded).await;
     let mut stream = Stream::open(&cluster.client(), "").await;
     cluster.client().connect("alice").await;
@@ -138,7 +138,7 @@ async fn a_cursor_of_an_embedded_store_that_is_gone_is_reset() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_another_redis_is_reset() {
+async fn a_cursor_of_another_redis_is_answered_with_a_reset() {
     let elsewhere = Cluster::of(1, Settings::new()).await;
     let mut stream = Stream::open(&elsewhere.client(), "").await;
     elsewhere.client().connect("alice").await;
@@ -179,7 +179,7 @@ async fn lost_data_resets_every_stream() {
 }
 
 #[tokio::test]
-async fn a_cursor_from_before_the_loss_is_reset() {
+async fn a_cursor_from_before_a_loss_of_data_is_answered_with_a_reset() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -195,8 +195,8 @@ async fn a_cursor_from_before_the_loss_is_reset() {
 
 over_each_protocol!(
     an_unknown_cursor_is_answered_with_a_reset,
-    a_reset_is_followed_by_the_snapshot_where_one_was_asked,
+    a_reset_is_followed_by_the_requested_snapshot,
     a_stream_resumes_from_its_reset,
-    history_that_is_gone_is_not_skipped_in_silence,
-    silence_does_not_make_a_cursor_old,
+    a_cursor_older_than_the_history_is_answered_with_a_reset,
+    a_cursor_stays_good_while_nothing_happens,
 );

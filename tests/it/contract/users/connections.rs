@@ -27,7 +27,7 @@ async fn the_user_goes_offline_with_the_last_connection(store: Store) {
     }
 }
 
-async fn the_connections_left_are_listed(store: Store) {
+async fn the_remaining_connections_are_listed(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     client.connect_as("alice", "phone").await;
@@ -67,7 +67,7 @@ async fn a_repeated_connect_is_the_same_connection(store: Store) {
     assert!(client.disconnect_as("alice", "phone").await.became_offline);
 }
 
-async fn a_connection_nobody_knows_takes_nobody_offline(store: Store) {
+async fn a_disconnect_of_an_unknown_connection_takes_no_user_offline(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     client.connect_as("alice", "phone").await;
@@ -94,7 +94,7 @@ async fn all_closes_every_connection(store: Store) {
     assert!(!again.online && !again.became_offline);
 }
 
-async fn all_closes_the_only_connection_too(store: Store) {
+async fn all_closes_an_only_connection(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     client.connect("alice").await;
@@ -123,7 +123,7 @@ async fn the_unnamed_connection_is_named_1(store: Store) {
     assert!(client.disconnect("alice").await.became_offline);
 }
 
-async fn the_unnamed_connection_lives_beside_named_ones(store: Store) {
+async fn the_unnamed_connection_is_independent_of_named_ones(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     client.connect_as("alice", "phone").await;
@@ -176,14 +176,14 @@ async fn the_content_type_of_a_beacon_is_not_checked(store: Store) {
 
 over_each_protocol!(
     the_user_goes_offline_with_the_last_connection,
-    the_connections_left_are_listed,
+    the_remaining_connections_are_listed,
     each_connection_has_its_own_expiry,
     a_repeated_connect_is_the_same_connection,
-    a_connection_nobody_knows_takes_nobody_offline,
+    a_disconnect_of_an_unknown_connection_takes_no_user_offline,
     all_closes_every_connection,
-    all_closes_the_only_connection_too,
+    all_closes_an_only_connection,
     the_unnamed_connection_is_named_1,
-    the_unnamed_connection_lives_beside_named_ones,
+    the_unnamed_connection_is_independent_of_named_ones,
     every_allowed_character_makes_a_connection_id,
     the_content_type_of_a_beacon_is_not_checked,
 );

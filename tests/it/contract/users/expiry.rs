@@ -12,7 +12,7 @@ use harness::timestamp::Timestamp;
 /// So long after a deadline a read is made, to tell a late read from a late clock.
 const JUST_AFTER: Duration = Duration::from_millis(5);
 
-async fn a_silent_user_goes_offline(store: Store) {
+async fn a_user_without_pings_goes_offline(store: Store) {
     let cluster = Cluster::with(store, Settings::mortal()).await;
     let client = cluster.client();
     let connected = client.connect("alice").await;
@@ -179,7 +179,7 @@ async fn pings_around_the_deadline_agree_with_the_events(store: Store) {
 }
 
 on_both_stores!(
-    a_silent_user_goes_offline,
+    a_user_without_pings_goes_offline,
     every_read_is_exact_at_the_deadline,
     pings_keep_a_user_online,
     a_ping_after_expiry_comes_back_online,

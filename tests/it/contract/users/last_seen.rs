@@ -22,7 +22,7 @@ fn assert_seen_between(user: &User, from: Timestamp, to: Timestamp) {
     assert!(before >= -ROUNDING_MS, "seen {} ms in the future", -before);
 }
 
-async fn while_online_it_is_at_least_the_last_ping(store: Store) {
+async fn last_seen_of_an_online_user_is_at_least_the_last_ping(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     client.connect("alice").await;
@@ -34,7 +34,7 @@ async fn while_online_it_is_at_least_the_last_ping(store: Store) {
     }
 }
 
-async fn it_is_of_the_connection_that_pinged_last(store: Store) {
+async fn last_seen_is_the_last_ping_of_any_connection(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     client.connect_as("alice", "phone").await;
@@ -45,7 +45,7 @@ async fn it_is_of_the_connection_that_pinged_last(store: Store) {
     assert_seen_between(&client.user("alice").await, before, Timestamp::now());
 }
 
-async fn after_a_disconnect_it_is_kept(store: Store) {
+async fn last_seen_is_kept_after_a_disconnect(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -65,7 +65,7 @@ async fn after_a_disconnect_it_is_kept(store: Store) {
 }
 
 /// Also when the only call since the deadline was set was a ping.
-async fn after_an_expiry_it_is_the_last_ping(store: Store) {
+async fn last_seen_after_an_expiry_is_the_last_ping(store: Store) {
     let cluster = Cluster::with(store, Settings::mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -84,7 +84,7 @@ async fn after_an_expiry_it_is_the_last_ping(store: Store) {
     );
 }
 
-async fn at_the_deadline_it_is_not_lost(store: Store) {
+async fn last_seen_is_not_lost_at_the_deadline(store: Store) {
     let cluster = Cluster::with(store, Settings::mortal()).await;
     let client = cluster.client();
     let before = Timestamp::now();
@@ -100,7 +100,7 @@ async fn at_the_deadline_it_is_not_lost(store: Store) {
     assert_seen_between(&user, before, after);
 }
 
-async fn it_is_forgotten_after_the_retention(store: Store) {
+async fn last_seen_is_forgotten_after_the_retention(store: Store) {
     let settings = Settings::new().with("PRESENCE_LAST_SEEN", "1s");
     let cluster = Cluster::with(store, settings).await;
     let client = cluster.client();
@@ -113,7 +113,7 @@ async fn it_is_forgotten_after_the_retention(store: Store) {
     .await;
 }
 
-async fn it_is_never_kept_where_it_is_switched_off(store: Store) {
+async fn last_seen_is_not_kept_without_a_retention(store: Store) {
     let settings = Settings::new().with("PRESENCE_LAST_SEEN", "0s");
     let cluster = Cluster::with(store, settings).await;
     let client = cluster.client();
@@ -123,11 +123,11 @@ async fn it_is_never_kept_where_it_is_switched_off(store: Store) {
 }
 
 on_both_stores!(
-    while_online_it_is_at_least_the_last_ping,
-    it_is_of_the_connection_that_pinged_last,
-    after_a_disconnect_it_is_kept,
-    after_an_expiry_it_is_the_last_ping,
-    at_the_deadline_it_is_not_lost,
-    it_is_forgotten_after_the_retention,
-    it_is_never_kept_where_it_is_switched_off,
+    last_seen_of_an_online_user_is_at_least_the_last_ping,
+    last_seen_is_the_last_ping_of_any_connection,
+    last_seen_is_kept_after_a_disconnect,
+    last_seen_after_an_expiry_is_the_last_ping,
+    last_seen_is_not_lost_at_the_deadline,
+    last_seen_is_forgotten_after_the_retention,
+    last_seen_is_not_kept_without_a_retention,
 );

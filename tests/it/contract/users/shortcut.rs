@@ -77,7 +77,7 @@ async fn with_router(settings: Settings) -> Instance {
 }
 
 #[tokio::test]
-async fn a_ping_is_answered_as_the_router_would() {
+async fn a_ping_over_the_shortcut_has_the_answer_of_the_router() {
     let short = Instance::start(&Settings::new()).await;
     let long = with_router(Settings::new()).await;
     let mut pinged = 0;
@@ -99,7 +99,7 @@ async fn a_ping_is_answered_as_the_router_would() {
 }
 
 #[tokio::test]
-async fn a_ping_needs_the_same_credential() {
+async fn a_ping_over_the_shortcut_needs_the_same_credential() {
     let settings = || Settings::new().with("PRESENCE_API_KEYS", API_KEYS);
     let short = Instance::start(&settings()).await;
     let long = with_router(settings()).await;

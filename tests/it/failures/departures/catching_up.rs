@@ -6,7 +6,7 @@ use harness::wait::eventually_true;
 
 /// What was not swept during an outage is swept once, and not once by each instance.
 #[tokio::test]
-async fn instances_that_catch_up_together_share_the_work() {
+async fn instances_that_catch_up_look_at_each_user_about_once() {
     const USERS: u64 = 50_000;
     const AT_ONCE: usize = 5_000;
     let load = "for user = ARGV[1], ARGV[1] + ARGV[2] - 1 do

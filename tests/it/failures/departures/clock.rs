@@ -37,7 +37,7 @@ async fn on_a_clock_with(ttl: &str, ping_interval: &str) -> (RedisServer, Vec<In
 }
 
 #[tokio::test]
-async fn after_a_step_back_nobody_stays_longer_than_a_ttl() {
+async fn after_a_step_back_no_user_stays_longer_than_a_ttl() {
     run_alone();
     let (redis, instances) = on_a_clock().await;
     let client = instances[0].client();
@@ -99,7 +99,7 @@ async fn each_step_back_is_noticed() {
 
 /// It looks like an outage in which nobody could ping.
 #[tokio::test]
-async fn after_a_step_ahead_the_living_can_ping_first() {
+async fn after_a_step_ahead_users_can_ping_before_they_are_announced_offline() {
     run_alone();
     let (redis, instances) = on_a_clock().await;
     let client = instances[0].client();

@@ -38,7 +38,7 @@ async fn assert_seen_until_now(client: &Client, user: &str, before: Timestamp) {
 
 /// As after a deploy that shortens the TTL.
 #[tokio::test]
-async fn who_pings_where_lives_are_short_leaves_soon() {
+async fn a_user_who_pings_an_instance_with_a_short_ttl_leaves_soon() {
     run_alone();
     let (cluster, short) = long_and_short().await;
     let (long, short) = (cluster.client(), short.client());
@@ -70,7 +70,7 @@ async fn who_pings_where_lives_are_short_leaves_soon() {
 
 /// As after a deploy that makes the TTL longer.
 #[tokio::test]
-async fn who_pings_where_lives_are_long_stays() {
+async fn a_user_who_pings_an_instance_with_a_long_ttl_stays() {
     let (cluster, short) = long_and_short().await;
     let (long, short) = (cluster.client(), short.client());
     let mut stream = Stream::open(&short, "").await;
@@ -94,7 +94,7 @@ async fn who_pings_where_lives_are_long_stays() {
 }
 
 #[tokio::test]
-async fn nobody_is_seen_in_the_future() {
+async fn no_last_seen_time_is_in_the_future() {
     let (cluster, short) = long_and_short().await;
     let (long, short) = (cluster.client(), short.client());
     let mut stream = Stream::open(&long, "").await;

@@ -26,7 +26,7 @@ const KEYS: [&str; 10] = [
 const USERS: [(&str, &str); 3] = [("alice", "1"), ("bob", "phone"), ("carol", "1")];
 
 #[tokio::test]
-async fn a_lost_index_is_a_loss_of_data_and_the_living_return_with_their_next_ping() {
+async fn a_lost_index_resets_streams_and_users_return_with_their_next_ping() {
     let cluster = Cluster::of(2, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     for (user, connection) in USERS {
@@ -64,7 +64,7 @@ async fn a_lost_index_is_a_loss_of_data_and_the_living_return_with_their_next_pi
 }
 
 #[tokio::test]
-async fn whatever_key_is_lost_all_is_well_again_within_a_ttl() {
+async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
     run_alone();
     let cluster = Cluster::of(2, Settings::mortal()).await;
     let (clients, redis) = (cluster.clients(), cluster.redis());
@@ -99,7 +99,7 @@ async fn whatever_key_is_lost_all_is_well_again_within_a_ttl() {
 }
 
 #[tokio::test]
-async fn a_user_whose_connections_were_lost_goes_on_and_leaves_in_time() {
+async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
     run_alone();
     let cluster = Cluster::of(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
@@ -122,7 +122,7 @@ async fn a_user_whose_connections_were_lost_goes_on_and_leaves_in_time() {
 
 /// Of the others nobody knows whether they are there, until the user's key expires.
 #[tokio::test]
-async fn whoever_closes_a_connection_when_all_were_lost_does_not_take_the_others_along() {
+async fn a_disconnect_after_the_connection_list_was_lost_closes_no_other_connection() {
     run_alone();
     let cluster = Cluster::of(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());

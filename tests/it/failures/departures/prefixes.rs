@@ -15,7 +15,7 @@ const NAMES: [&str; 6] = [
 ];
 
 #[tokio::test]
-async fn no_user_of_one_deployment_is_a_key_of_another() {
+async fn no_user_id_collides_with_a_key_of_another_deployment() {
     let cluster = Cluster::of(1, Settings::new().with("PRESENCE_KEY_PREFIX", "a:")).await;
     let mut others = Vec::new();
     for prefix in [

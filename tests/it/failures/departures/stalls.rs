@@ -91,7 +91,7 @@ async fn stalls_that_ttl_and_interval_absorb_hold_no_departure() {
 }
 
 #[tokio::test]
-async fn a_departure_is_held_once_whatever_stalls_follow() {
+async fn a_departure_is_held_once_also_when_more_stalls_follow() {
     run_alone();
     // The outage before the deadline, twice the interval and its margin, and one more stall.
     let hold = Duration::from_millis(1_500);
@@ -101,7 +101,7 @@ async fn a_departure_is_held_once_whatever_stalls_follow() {
 
 /// A client that waits for its interval after the last answer does not get through every stall in time.
 #[tokio::test]
-async fn a_short_stall_holds_departures_where_ttl_and_interval_are_close() {
+async fn a_short_stall_holds_departures_when_ttl_and_interval_are_close() {
     run_alone();
     let cluster = Cluster::of(1, settings("2s", "830ms")).await;
     let client = cluster.client();
@@ -126,7 +126,7 @@ async fn a_short_stall_holds_departures_where_ttl_and_interval_are_close() {
 
 /// The user's unnamed connection is written down in the key, the others are not.
 #[tokio::test]
-async fn after_a_stall_the_one_who_leaves_does_not_take_the_other_along() {
+async fn a_disconnect_after_a_stall_leaves_the_other_connection_open() {
     run_alone();
     let cluster = Cluster::of(1, settings("2s", "1s")).await;
     let (client, redis) = (cluster.client(), cluster.redis());
@@ -160,7 +160,7 @@ async fn after_a_stall_the_one_who_leaves_does_not_take_the_other_along() {
 
 /// Held departures are neither online nor in the way of others, and counting them costs little.
 #[tokio::test]
-async fn thousands_of_held_departures_hide_nobody() {
+async fn thousands_of_held_departures_do_not_delay_other_departures() {
     run_alone();
     const USERS: usize = 2_500;
     let cluster = Cluster::of(1, settings("3s", "2s")).await;
