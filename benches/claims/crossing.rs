@@ -1,4 +1,4 @@
-//! From a call to one instance to the stream of another.
+//! The time from a call to one instance until the event on a stream of another.
 
 use std::collections::HashMap;
 use std::sync::Arc;

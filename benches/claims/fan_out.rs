@@ -1,4 +1,4 @@
-//! Everyone's events to a thousand streams.
+//! The cost of delivering all events to a thousand streams.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const ROUNDS: usize = 3;
 const STREAMS: usize = 1_000;
 const LASTING: Duration = Duration::from_secs(8);
 
-/// A message as long as one of our events.
+/// A message of the length of one of our events.
 const MESSAGE: &str =
     r#"{"userId":"passer-by-1","timestamp":"2026-11-24T08:01:10.456Z","reason":"disconnected"}"#;
 
@@ -42,7 +42,7 @@ pub(crate) async fn run() -> Vec<Row> {
     rows
 }
 
-/// What a delivered event costs us, the calls that made the events included.
+/// Processor time of the service for each delivered event, in microseconds, including the calls that cause the events.
 async fn our_micros(rate: usize) -> f64 {
     let redis = RedisServer::start().await;
     let service = Instance::on(&redis).await;
@@ -56,7 +56,7 @@ async fn our_micros(rate: usize) -> f64 {
     micros_each(service.process().cpu() - before, streams.events())
 }
 
-/// The same of nchan, the posting of the messages included.
+/// Processor time of nchan for each delivered message, in microseconds, including the publishing.
 async fn nchan_micros(rate: usize) -> f64 {
     let nchan = Peer::nchan().await;
     let request = |_| get(SUBSCRIBE, None);

@@ -1,4 +1,4 @@
-//! A ping among a thousand users online and among a million.
+//! The cost of a ping with a thousand and with a million online users.
 
 use std::path::Path;
 
@@ -13,11 +13,11 @@ const ROUNDS: usize = 5;
 const FEW: usize = 1_000;
 const MANY: usize = 1_000_000;
 
-/// Those of the many who are pinged while it is measured: every fifth.
+/// With a million users, every fifth one is pinged.
 const STEP: usize = 5;
 
 pub(crate) async fn run() -> Vec<Row> {
-    // Two of each, so that both sizes are measured in turn. Nobody expires while it lasts.
+    // Both sizes exist at once, so that they are measured in turn. No user expires meanwhile.
     let worlds = [
         (FEW, RedisServer::start().await),
         (MANY, RedisServer::start().await),
@@ -32,7 +32,7 @@ pub(crate) async fn run() -> Vec<Row> {
             post(&format!("/v1/users/user-{user}/connect"))
         })
         .await;
-        // The history of all these arrivals is no part of what a user costs from then on.
+        // The history of the connects is not a part of the lasting cost of a user.
         let grown = redis.info("memory", "used_memory").await
             - before
             - redis.memory_of("presence:events").await;
@@ -62,7 +62,7 @@ pub(crate) async fn run() -> Vec<Row> {
     ]
 }
 
-/// An instance on `redis` whose users stay online for longer than the measurement lasts.
+/// An instance on `redis` whose users stay online for the whole measurement.
 async fn on(redis: &RedisServer) -> Instance {
     let settings = Settings::new().with("REDIS_URL", &redis.url());
     Instance::start(&settings.with("PRESENCE_TTL", "30m")).await

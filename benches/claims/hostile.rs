@@ -1,4 +1,4 @@
-//! What slow heads, and a crowd that comes and goes behind a stream that does not read, do to others.
+//! Pings of other clients beside slow heads, and beside a stream that does not read while users come and go.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ const SLOW_HEADS: usize = 400;
 const PINGS_PER_SECOND: usize = 500;
 const LASTING: Duration = Duration::from_secs(8);
 
-/// 100,000 times somebody comes and goes, as fast as they are answered on so few connections that
-/// the processors are not the bottleneck.
+/// 100,000 connects and disconnects, as fast as they are answered. The connections are so few that the processors are
+/// not the bottleneck.
 const PAIRS: usize = 100_000;
 
 pub(crate) async fn run() -> Vec<Row> {
@@ -77,14 +77,14 @@ async fn come_and_go_on_one(address: std::net::SocketAddr) {
     let mut connection = Connection::open(address).await;
     for pair in 0..PAIRS {
         for verb in 0..2 {
-            // The numbers of one user's calls are 64 apart.
+            // The calls of one user are 64 numbers apart.
             let number = pair % 64 + 64 * verb;
             connection.call(&come_and_go(number)).await;
         }
     }
 }
 
-/// Clients that send their head byte by byte, each anew once it is cut off.
+/// Clients that send a head byte by byte, and start again when they are cut off.
 async fn slow_heads(service: &Instance) -> JoinSet<()> {
     let mut heads = JoinSet::new();
     for _ in 0..SLOW_HEADS {

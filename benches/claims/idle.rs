@@ -1,4 +1,4 @@
-//! The memory of a stream on which nothing happens.
+//! The memory of an idle stream.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::measure::streams::{NCHAN_MESSAGE, OUR_EVENT, Readers, get};
 const ROUNDS: usize = 3;
 const STREAMS: usize = 8_000;
 
-/// Long enough that every stream had its keep-alive.
+/// Long enough for a keep-alive on each stream.
 const SETTLED: Duration = Duration::from_secs(17);
 
 pub(crate) async fn run() -> Vec<Row> {
@@ -49,8 +49,7 @@ async fn kib_each(
     (process.resident_kib() - before) as f64 / STREAMS as f64
 }
 
-/// nginx has its table of connections from the start, which is a part of what streams cost there; it
-/// is left out here, in nchan's favour.
+/// The connection table of nginx exists from the start, so its memory is not counted here, in favour of nchan.
 async fn kib_each_of_nchan(nchan: &Peer) -> f64 {
     kib_each(&nchan.process, nchan.address, SUBSCRIBE, NCHAN_MESSAGE).await
 }

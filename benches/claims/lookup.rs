@@ -1,4 +1,4 @@
-//! Looking up a thousand users, beside what Redis itself can do.
+//! The lookup of a thousand users, beside `MGET` of redis-benchmark.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,19 +15,19 @@ const ROUNDS: usize = 11;
 const IDS: usize = 1_000;
 const SCRIPT: &str = "benches/claims/lookup.lua";
 
-/// How often pings are measured, without and beside look-ups, how many, and for how long: a little less than a
-/// round of look-ups takes.
+/// The rounds in which pings are measured with and without lookups, their rate, and their time, which is a little less
+/// than a round of lookups takes.
 const PING_ROUNDS: usize = 5;
 const PINGS_PER_SECOND: usize = 1_000;
 const PINGING: Duration = Duration::from_secs(3);
 
-/// `MGET`s that redis-benchmark sends, and on how many connections.
+/// The number of `MGET` commands of redis-benchmark, and its connections.
 const REQUESTS: usize = 8_000;
 const CONNECTIONS: usize = 50;
 
 pub(crate) async fn run() -> Vec<Row> {
     let redis = RedisServer::start().await;
-    // Nobody is to be gone before the last round.
+    // No user may expire before the last round.
     let settings = Settings::new().with("REDIS_URL", &redis.url());
     let settings = settings.with("PRESENCE_TTL", "1h");
     let service = Instance::start(&settings).await;
@@ -61,7 +61,7 @@ pub(crate) async fn run() -> Vec<Row> {
     ]
 }
 
-/// The p99 of pings beside as many look-ups as are answered: over that without them, and in milliseconds.
+/// The p99 of pings beside lookups: divided by the p99 without lookups, and in milliseconds.
 async fn pings_beside(service: &Instance, url: &str, file: &Path) -> (Figure, Figure) {
     let ping = ping_one_of(PINGS_PER_SECOND);
     load(service.address(), PINGS_PER_SECOND, ping).await;
@@ -93,7 +93,7 @@ fn mget_per_second(redis: &RedisServer, ids: &[String]) -> f64 {
         .output()
         .expect("benches/install installs redis-tools");
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
-    // The name of the test, which holds the whole command, comes first.
+    // The first field is the test name, which contains the whole command.
     let line = shown.lines().last().unwrap_or_default();
     let rate = line
         .split("\",\"")

@@ -1,4 +1,4 @@
-//! How the claims are measured: load, readers of streams, the peers, and the report.
+//! Tools of the claims: load, readers of streams, other servers, and the report.
 
 pub(crate) mod calls;
 pub(crate) mod peers;
@@ -8,7 +8,7 @@ pub(crate) mod wrk;
 
 use std::time::Duration;
 
-/// Microseconds of `cost` for each of `count` operations.
+/// `cost` divided by `count`, in microseconds.
 pub(crate) fn micros_each(cost: Duration, count: u64) -> f64 {
     cost.as_secs_f64() * 1e6 / count as f64
 }

@@ -1,4 +1,4 @@
-//! A ping, beside webdis doing a bare `SETEX`, beside a route that answers a constant, and with a token.
+//! The cost of a ping, beside webdis with `SETEX`, beside a constant answer, and with a token.
 
 use std::path::Path;
 
@@ -14,17 +14,17 @@ use crate::measure::peers::Peer;
 use crate::measure::report::{Figure, Row};
 use crate::measure::wrk::{REQUESTS, Round, requests, round};
 
-/// More than elsewhere, since what else the machine's host has to do shows here most.
+/// There are more rounds than in other claims, because other work of the host affects this claim most.
 const ROUNDS: usize = 21;
 
-/// Users whose pings are measured beside webdis.
+/// The number of users that are pinged beside webdis.
 const USERS: usize = 1_000;
 
-/// Users with a token each: enough that the default rate limit, of 40 calls in a round, refuses none below 200,000
-/// calls a second.
+/// The number of users with a token. With this many, the default rate limit of 40 calls in a round refuses none below
+/// 200,000 calls a second.
 const TOKENS: usize = 20_000;
 
-/// When the tokens expire: long after any run.
+/// The expiry of the tokens, after any run.
 const FAR_AWAY: u64 = 4_102_444_800;
 
 pub(crate) async fn run() -> Vec<Row> {
@@ -45,7 +45,7 @@ pub(crate) async fn run() -> Vec<Row> {
     let webdis_url = format!("http://{}", webdis.address);
     let ours = |file: &Path| round(service.process(), &service.url(""), REQUESTS, file);
     let mut measured: [Vec<Round>; 3] = Default::default();
-    // Everybody is online and everything is warm before it counts.
+    // The first round brings all users online and is not counted.
     ours(&pings);
     for _ in 0..ROUNDS {
         measured[0].push(ours(&pings));
@@ -96,7 +96,7 @@ pub(crate) async fn token() -> Vec<Row> {
     );
     let ours = |of: &Instance, file: &Path| round(of.process(), &of.url(""), REQUESTS, file);
     let mut measured: [Vec<Round>; 2] = Default::default();
-    // Every token is verified once before it counts.
+    // The first round verifies every token and is not counted.
     ours(&closed, &bearing);
     ours(&open, &bare);
     for _ in 0..ROUNDS {

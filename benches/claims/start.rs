@@ -1,4 +1,4 @@
-//! From the start of the process to the first answered ping, and what the idle process takes.
+//! The time from the start of the process to the first answered ping, and the memory of an idle process.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -13,10 +13,10 @@ use crate::measure::report::{Figure, Row};
 
 const ROUNDS: usize = 11;
 
-/// Time between two attempts to reach the new process.
+/// The time between two attempts to reach the process.
 const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
-/// When a process is idle: its start is over.
+/// After this time the start is complete.
 const SETTLED: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run() -> Vec<Row> {

@@ -1,4 +1,4 @@
-//! Thousands of streams that are cut at once and all resume.
+//! Thousands of streams that are closed at once and resume.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use crate::measure::streams::{OUR_EVENT, Readers, Watcher, get};
 const ROUNDS: usize = 5;
 const STREAMS: usize = 5_000;
 
-/// Events that every stream misses.
+/// The events that every stream misses.
 const MISSED: usize = 128;
 
-/// Pings meanwhile, and how long they are measured.
+/// The rate of the pings during the storm, and the time for which they are measured.
 const PINGS_PER_SECOND: usize = 1_000;
 const LASTING: Duration = Duration::from_secs(6);
 const PINGS_SETTLED: Duration = Duration::from_millis(500);
 
-/// What the rounds found.
+/// The results of the rounds.
 #[derive(Default)]
 struct Found {
     seconds: Figure,
@@ -57,7 +57,7 @@ pub(crate) async fn run() -> Vec<Row> {
     ]
 }
 
-/// Pings of an instance, in milliseconds, from a thread of their own.
+/// Running pings of one instance.
 struct Pings(JoinHandle<Vec<Call>>);
 
 impl Pings {
@@ -71,7 +71,7 @@ impl Pings {
         )))
     }
 
-    /// The p99 of those that were asked for from `began` on, for so long.
+    /// The p99 of the pings that were sent in the time `lasting` after `began`, in milliseconds.
     async fn p99_ms(self, began: Instant, lasting: Duration) -> f64 {
         let mut pings = self.0.await.expect("the pings were answered");
         pings.retain(|ping| ping.asked >= began && ping.asked < began + lasting);
@@ -85,7 +85,7 @@ async fn round(found: &mut Found) {
     let service = Instance::on(&redis).await;
     let address = service.address();
     load(address, PINGS_PER_SECOND, ping).await;
-    // What the system and the clients cost by themselves, on the same processors, shows here.
+    // The other instance shows the cost of the system and of the clients on the same processors.
     let other_redis = RedisServer::start().await;
     let other = Instance::on(&other_redis).await;
     let elsewhere = other.address();
@@ -103,7 +103,7 @@ async fn round(found: &mut Found) {
     sleep(Duration::from_millis(500)).await;
     let before = redis.calls_of("evalsha").await;
     let (pings, beside) = (Pings::start(address), Pings::start(elsewhere));
-    // Their connections are to be open before the storm, and not to queue behind it to be accepted.
+    // The connections of the pings are opened before the storm, so that they do not wait for it to be accepted.
     sleep(PINGS_SETTLED).await;
     let began = Instant::now();
     let resume = |_| get("/v1/events", Some(&cursor));
@@ -130,7 +130,7 @@ async fn round(found: &mut Found) {
     found.reads.push(reads);
 }
 
-/// The sweeps that an idle instance makes in this time, at least.
+/// The least number of sweeps of an idle instance in `time`.
 fn sweeps(time: Duration) -> f64 {
     (time.as_secs_f64() / 0.25).floor()
 }

@@ -1,4 +1,4 @@
-//! Calls over raw connections, cheap enough to leave the processors to those who are measured.
+//! Calls over raw connections. They use little processor time, which is left for the servers.
 
 use std::mem;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::report::quantile_ms;
 
-/// Connections that load is brought by, and how many calls each sends ahead where it only loads.
+/// The connections that make the load, and the number of pipelined calls on each where latency is not measured.
 const CONNECTIONS: usize = 64;
 const AHEAD: usize = 32;
 
@@ -31,7 +31,7 @@ pub(crate) struct Call {
     pub(crate) took: Duration,
 }
 
-/// The 99th percentile of how long the calls took, in milliseconds.
+/// The 99th percentile of the latencies, in milliseconds.
 pub(crate) fn p99_ms(calls: &[Call]) -> f64 {
     let mut times: Vec<Duration> = calls.iter().map(|call| call.took).collect();
     quantile_ms(&mut times, 0.99)
@@ -42,7 +42,7 @@ pub(crate) fn post(path: &str) -> Vec<u8> {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").into_bytes()
 }
 
-/// The ping of one of so many users, in turn.
+/// The pings of `users` users in turn.
 pub(crate) fn ping_one_of(users: usize) -> impl Fn(usize) -> Vec<u8> + Copy + Send + Sync {
     move |number| post(&format!("/v1/users/pinging-{}/ping", number % users))
 }
@@ -71,7 +71,7 @@ impl Connection {
         self.stream.write_all(requests).await.expect("it reads");
     }
 
-    /// Takes one answer, which must be a success.
+    /// Reads one answer. Panics if it is not a success.
     pub(crate) async fn answer(&mut self) {
         loop {
             if let Some(length) = whole_answer(&self.unread) {
@@ -83,7 +83,7 @@ impl Connection {
         }
     }
 
-    /// Calls, and returns how long the answer took.
+    /// Sends `request` and returns the latency of the answer.
     pub(crate) async fn call(&mut self, request: &[u8]) -> Duration {
         let asked = Instant::now();
         self.send(request).await;
@@ -92,7 +92,7 @@ impl Connection {
     }
 }
 
-/// The length of the answer that `bytes` begin with, once it is all there.
+/// The length of the answer at the beginning of `bytes`; `None` while it is incomplete.
 fn whole_answer(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
@@ -104,7 +104,7 @@ fn whole_answer(bytes: &[u8]) -> Option<usize> {
     (bytes.len() >= head + body).then_some(head + body)
 }
 
-/// Sends requests `0..count` as fast as they are answered.
+/// Sends the requests `0..count` as fast as they are answered.
 pub(crate) async fn load(
     address: SocketAddr,
     count: usize,
@@ -129,7 +129,7 @@ pub(crate) async fn load(
     loading.join_all().await;
 }
 
-/// Sends `per_second` requests for so long, each when its time has come; how long each took.
+/// Sends `per_second` requests for the time `lasting`, each at its due time, and returns the calls.
 pub(crate) async fn paced(
     address: SocketAddr,
     per_second: usize,
@@ -162,7 +162,7 @@ pub(crate) async fn paced(
     callers.join_all().await.into_iter().flatten().collect()
 }
 
-/// The same from a thread and a runtime of its own, so that the other clients of a claim do not slow it.
+/// Like [`paced`], on a thread and a runtime of its own, so that other clients of the claim do not delay it.
 pub(crate) async fn paced_apart(
     address: SocketAddr,
     per_second: usize,
@@ -180,23 +180,22 @@ pub(crate) async fn paced_apart(
     calling.await.expect("all were answered")
 }
 
-/// Somebody who came and went, in turn: request `2 n` brings one online whom `2 n + 1` takes off.
-/// Those of one connection are 64 apart, so the two are on neighbouring connections; users are few
-/// enough to be told apart and many enough not to meet.
+/// Connects and disconnects in turn: request `2 n` connects the user that request `2 n + 1` disconnects. The requests
+/// of one connection are 64 apart, so both are on neighbouring connections.
 pub(crate) fn come_and_go(number: usize) -> Vec<u8> {
     let verb = ["connect", "disconnect"][number / CONNECTIONS % 2];
     let user = number % CONNECTIONS;
     post(&format!("/v1/users/passer-by-{user}/{verb}"))
 }
 
-/// Users kept online by a ping of each every `every`, until they fall silent or this ends.
+/// Users that ping once in each period `every`, until they stop or this value ends.
 pub(crate) struct Population {
     pingers: JoinSet<()>,
     who: watch::Sender<Who>,
     seen: Arc<Mutex<Seen>>,
 }
 
-/// Who pings.
+/// The users that ping.
 #[derive(Clone, Copy, PartialEq)]
 enum Who {
     All,
@@ -204,32 +203,32 @@ enum Who {
     Nobody,
 }
 
-/// What the connections of a population saw.
+/// What the connections of a population recorded.
 #[derive(Default)]
 struct Seen {
-    /// When each of those who fell silent had pinged last.
+    /// The last ping of each user that stopped.
     last_pings: Vec<(usize, Instant)>,
-    /// How far behind its time a ping was sent at most, since that was asked.
+    /// The longest delay of a ping since the last call of [`Population::behind`].
     behind: Duration,
     /// Pings that were answered.
     pings: usize,
 }
 
 impl Population {
-    /// Between two looks of a connection at who has to ping; the looks of all are spread over it.
+    /// The time between two checks of a connection for due pings. The checks of all connections are spread over it.
     const TICK: Duration = Duration::from_millis(100);
 
-    /// Connections that they ping by, and how many pings each sends ahead: few, since they are carried
-    /// out one after the other and the moment of each is noted when it is sent.
+    /// The connections of the population, and the pipelined pings on each. They are few, because Redis runs them one
+    /// after the other and the time of each is recorded when it is sent.
     const CONNECTIONS: usize = 256;
     const AHEAD: usize = 4;
 
-    /// How far behind its time a ping may be sent: far less than the TTL exceeds the time between two of them.
+    /// The longest accepted delay of a ping. It is far less than the TTL minus the ping interval.
     const LAG: Duration = Duration::from_secs(10);
 
-    /// Keeps users `0..count` online over `addresses`; those whom `is_mortal` names will fall silent.
+    /// Keeps the users `0..count` online over `addresses`. The users with `is_mortal` will stop pinging.
     ///
-    /// They come online over `rounds` times `every`, since to come online costs several pings.
+    /// The users connect over `rounds` periods, because a connect costs several pings.
     pub(crate) fn start(
         addresses: &[SocketAddr],
         count: usize,
@@ -254,25 +253,25 @@ impl Population {
         Self { pingers, who, seen }
     }
 
-    /// The mortal ping no more; when each of them last did.
+    /// Stops the pings of the mortal users, and returns the last ping of each.
     pub(crate) async fn fall_silent(&self) -> Vec<(usize, Instant)> {
         self.who.send_replace(Who::Immortals);
-        // Each connection says so when it looks next, which takes one that is behind so long.
+        // A connection stops at its next check, which may be late by the longest accepted delay.
         sleep(Self::LAG + Self::TICK).await;
         self.seen.lock().last_pings.clone()
     }
 
-    /// How far behind its time a ping was sent at most, since this was asked last.
+    /// The longest delay of a ping since the last call.
     pub(crate) fn behind(&self) -> Duration {
         mem::take(&mut self.seen.lock().behind)
     }
 
-    /// How many pings were answered.
+    /// The number of answered pings.
     pub(crate) fn pings(&self) -> usize {
         self.seen.lock().pings
     }
 
-    /// Nobody pings any more. Panics if a ping was not answered, or was sent too late.
+    /// Stops all pings. Panics if a ping was late or not answered.
     pub(crate) async fn end(self) {
         self.who.send_replace(Who::Nobody);
         let ended = timeout(Self::LAG, self.pingers.join_all()).await;

@@ -1,4 +1,4 @@
-//! The servers next to us.
+//! The servers that the service is compared with.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,19 +9,19 @@ use harness::redis_server::{RedisServer, free_port};
 use harness::wait::until_accepted;
 use tempfile::TempDir;
 
-/// A server next to us, with a folder for its files.
+/// A running server with a folder for its files.
 pub(crate) struct Peer {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
     _folder: TempDir,
 }
 
-/// Where to publish to nchan and where to subscribe.
+/// The paths to publish and to subscribe at nchan.
 pub(crate) const PUBLISH: &str = "/publish";
 pub(crate) const SUBSCRIBE: &str = "/subscribe";
 
 impl Peer {
-    /// webdis: Redis's commands over HTTP, in C. With the threads and the log level of its package.
+    /// webdis: the commands of Redis over HTTP, in C, with the threads and the log level of its Debian package.
     pub(crate) async fn webdis(redis: &RedisServer) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
@@ -35,9 +35,9 @@ impl Peer {
         Self::start("webdis", Command::new("webdis").arg(file), port, folder).await
     }
 
-    /// nginx with nchan, in C: subscribers of one channel over server-sent events.
+    /// nginx with nchan, in C: subscribers of one channel over Server-Sent Events.
     ///
-    /// One process, so that its cost is in one place; with one worker nchan does the least work.
+    /// nginx runs as one process, so that its cost is in one place. nchan does the least work with one worker.
     pub(crate) async fn nchan() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();

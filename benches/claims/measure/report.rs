@@ -1,8 +1,8 @@
-//! Figures, and the table they end in.
+//! Figures and the table of the results.
 
 use std::time::Duration;
 
-/// What was measured in one or several rounds.
+/// The values of one figure, one for each round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figure(Vec<f64>);
 
@@ -17,7 +17,7 @@ impl Figure {
         sorted[sorted.len() / 2]
     }
 
-    /// The figures of each round divided by those of `other` in the same round.
+    /// The values divided by those of `other` in the same round.
     pub(crate) fn over(&self, other: &Self) -> Self {
         let both = self.0.iter().zip(&other.0);
         Self(both.map(|(ours, theirs)| ours / theirs).collect())
@@ -58,12 +58,12 @@ fn brief(value: f64) -> String {
     }
 }
 
-/// What a figure has to be, by its median.
+/// The target for the median of a figure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
     AtLeast(f64),
     AtMost(f64),
-    /// It is told beside another one.
+    /// The figure has no target; it explains another one.
     None,
 }
 
@@ -125,7 +125,7 @@ impl Row {
 pub(crate) const HEAD: &str = "| claim | figure: median (least to most over the rounds) | measured | target | met |\n\
                                | --- | --- | --- | --- | --- |";
 
-/// The value below which a `part` of the `times` lie, in milliseconds.
+/// The quantile `part` of `times`, in milliseconds.
 pub(crate) fn quantile_ms(times: &mut [Duration], part: f64) -> f64 {
     times.sort_unstable();
     let index = (times.len() as f64 * part) as usize;

@@ -1,4 +1,4 @@
-//! Readers of server-sent events: many that only count, and one that looks at every event.
+//! Readers of Server-Sent Events: many that only count, and one that keeps every event.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long what has to come may take.
+/// The deadline of anything that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What every event of ours, and every message of nchan's, holds once.
+/// Texts that occur once in each event of the service and in each message of nchan.
 pub(crate) const OUR_EVENT: &[u8] = b"event: user.";
 pub(crate) const NCHAN_MESSAGE: &[u8] = b"data: ";
 
-/// Open streams. Dropping this closes them all at once.
+/// Open streams. Dropping this value closes all of them.
 pub(crate) struct Readers {
     _reading: JoinSet<()>,
     count: usize,
@@ -27,8 +27,8 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    /// Opens `count` streams with what `request` makes for each, and counts `needle` in them. A
-    /// stream is complete once it has had `enough` of them.
+    /// Opens `count` streams with the requests of `request` and counts `needle` in them. A stream is complete after
+    /// `enough` occurrences.
     pub(crate) async fn open(
         address: SocketAddr,
         count: usize,
@@ -72,7 +72,7 @@ impl Readers {
         readers
     }
 
-    /// Waits until all streams together have had so many events.
+    /// Waits until all streams together have had `events` events.
     pub(crate) async fn have_had(&self, events: u64) {
         self.wait(&self.events, events).await;
     }
@@ -81,7 +81,7 @@ impl Readers {
         self.events.load(Ordering::Relaxed)
     }
 
-    /// Waits until every stream has had enough.
+    /// Waits until every stream is complete.
     pub(crate) async fn are_complete(&self) {
         self.wait(&self.complete, self.count as u64).await;
     }
@@ -96,7 +96,7 @@ impl Readers {
     }
 }
 
-/// Counts a text in a stream that comes in parts.
+/// Counts a text in a stream of pieces.
 struct Counter {
     needle: &'static [u8],
     matched: usize,
@@ -116,7 +116,7 @@ impl Counter {
         self.is_new = false;
         let mut found = 0;
         for byte in bytes {
-            // No needle begins again inside itself, so a mismatch starts over.
+            // No needle contains its own beginning, so a mismatch starts from the beginning.
             if *byte != self.needle[self.matched] {
                 self.matched = 0;
             }
@@ -140,7 +140,7 @@ pub(crate) fn get(path: &str, cursor: Option<&str>) -> Vec<u8> {
         .into_bytes()
 }
 
-/// One event as it came.
+/// One event with its time of arrival.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) name: String,
@@ -148,7 +148,7 @@ pub(crate) struct Seen {
     pub(crate) at: Instant,
 }
 
-/// One stream of everyone, all of whose events are kept.
+/// A stream about all users that keeps every event.
 pub(crate) struct Watcher {
     _reading: JoinSet<()>,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -200,12 +200,12 @@ impl Watcher {
         watcher
     }
 
-    /// The newest id.
+    /// The newest event id.
     pub(crate) fn cursor(&self) -> String {
         self.cursor.lock().clone()
     }
 
-    /// Waits, at most for `patience`, for so many events of this name; all seen by then.
+    /// Waits up to `patience` for `count` events with this name, and returns all events.
     pub(crate) async fn wait(&self, name: &str, count: usize, patience: Duration) -> Vec<Seen> {
         let came = async {
             let (mut looked, mut found) = (0, 0);
@@ -219,7 +219,7 @@ impl Watcher {
                 looked = seen.len();
             }
         };
-        // What did not come is missed by whoever counts.
+        // The caller counts the events that did not arrive.
         let _ = timeout(patience, came).await;
         self.seen.lock().clone()
     }

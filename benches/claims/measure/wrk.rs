@@ -1,4 +1,4 @@
-//! wrk, which asks as fast as it is answered.
+//! wrk, an HTTP load generator.
 
 use std::fs;
 use std::path::Path;
@@ -9,23 +9,23 @@ use harness::process::Process;
 
 use super::micros_each;
 
-/// Connections, and how long each round lasts.
+/// The connections, and the length of a round.
 const CONNECTIONS: usize = 64;
 const ROUND: Duration = Duration::from_secs(4);
 
-/// Sends what a file of [`requests`] lists.
+/// The script that sends the requests in a file of [`requests`].
 pub(crate) const REQUESTS: &str = "benches/claims/requests.lua";
 
-/// What one round gave.
+/// The result of one round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
     pub(crate) per_second: f64,
     pub(crate) p99: Duration,
-    /// What the server spent on each request, in microseconds.
+    /// Processor time of the server for each request, in microseconds.
     pub(crate) cpu_micros: f64,
 }
 
-/// Asks `server` for what `script` says, on 64 connections for four seconds.
+/// Runs `script` against `server` for one round.
 pub(crate) fn round(server: &Process, url: &str, script: &str, argument: &Path) -> Round {
     let before = server.cpu();
     let mut command = Command::new("wrk");
@@ -59,7 +59,7 @@ pub(crate) fn round(server: &Process, url: &str, script: &str, argument: &Path) 
     }
 }
 
-/// A file of requests for `requests.lua`.
+/// Writes a file of requests for `requests.lua`.
 pub(crate) fn requests(file: &Path, lines: impl Iterator<Item = String>) {
     let text: String = lines.map(|line| line + "\n").collect();
     fs::write(file, text).expect("a file");

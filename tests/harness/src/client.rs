@@ -1,4 +1,4 @@
-//! The calls of the HTTP contract, each as a function.
+//! The calls of the HTTP API, each as a function.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use tokio::task::JoinSet;
 
 use crate::timestamp::Timestamp;
 
-/// Longest time an ordinary call may take.
+/// Time-out of one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Calls in flight at once where a test makes many.
+/// Concurrent calls of a function that makes many.
 const CALLERS: usize = 32;
 
 /// The protocol that a client speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
-    /// Knows neither chunks nor, by itself, connections that stay open.
+    /// HTTP/1.0: no chunked bodies, and no kept connections by default.
     Http10,
     #[default]
     Http11,
-    /// From the first byte, without TLS ("prior knowledge").
+    /// HTTP/2 over plain TCP with prior knowledge.
     Http2,
 }
 
@@ -36,7 +36,7 @@ pub struct Client {
     base: String,
 }
 
-/// An answer of any kind, read to its end.
+/// A complete answer of any status.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -44,7 +44,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// What `connect` and `ping` answer.
+/// The answer of `connect` and `ping`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Alive {
@@ -57,7 +57,7 @@ pub struct Alive {
     pub ping_interval_ms: u64,
 }
 
-/// What `disconnect` answers; which `connectionId` goes with "all of them" is open.
+/// The answer of `disconnect`. The `connectionId` is not checked: the contract leaves it open for `{"all":true}`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Left {
@@ -67,7 +67,7 @@ pub struct Left {
     pub became_offline: bool,
 }
 
-/// What `GET /v1/users/{userId}` answers.
+/// The answer of `GET /v1/users/{userId}`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct User {
@@ -93,7 +93,7 @@ pub struct Page {
 }
 
 impl User {
-    /// The ids of its connections, sorted, since the contract gives them no order.
+    /// The connection ids, sorted: the contract gives them no order.
     pub fn connection_ids(&self) -> Vec<&str> {
         let ids = self.connections.iter().map(|each| &*each.connection_id);
         let mut ids: Vec<&str> = ids.collect();
@@ -103,7 +103,7 @@ impl User {
 }
 
 impl Answer {
-    /// The body of a 200, as the type the contract gives it, with no field more.
+    /// The body of a 200 as `T`. Panics for another status and for a field that `T` does not have.
     pub fn ok<T: DeserializeOwned>(&self) -> T {
         assert_eq!(self.status, StatusCode::OK, "{}", self.body);
         let body = serde_json::from_str(&self.body);
@@ -117,12 +117,12 @@ impl Answer {
 }
 
 impl Client {
-    /// `base` is `http://` and an address.
+    /// `base` is `http://` and an address. The client speaks HTTP/1.1.
     pub fn new(base: &str) -> Self {
         Self::over(Protocol::Http11, base)
     }
 
-    /// A client that speaks this protocol.
+    /// A client that speaks `protocol`.
     pub fn over(protocol: Protocol, base: &str) -> Self {
         let builder = reqwest::Client::builder().no_proxy();
         let builder = match protocol {
@@ -140,7 +140,7 @@ impl Client {
         &self.base
     }
 
-    /// A request for a path that is sent as it stands.
+    /// A request for `path`, which is not encoded again.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.request_to(method, format!("{}{path}", self.base))
     }
@@ -201,7 +201,7 @@ impl Client {
         send(self.request_to(Method::GET, url)).await.ok()
     }
 
-    /// The batch lookup.
+    /// The online users among `users`: `POST /v1/online`.
     pub async fn online_among<S: AsRef<str>>(&self, users: &[S]) -> Vec<String> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -213,12 +213,12 @@ impl Client {
         answer.ok::<Among>().online
     }
 
-    /// One page, with `query` as it stands, such as `?limit=10`.
+    /// One page of `GET /v1/online`. `query` is sent unchanged, such as `?limit=10`.
     pub async fn page(&self, query: &str) -> Page {
         self.get(&format!("/v1/online{query}")).await.ok()
     }
 
-    /// Everyone online, sorted, read page by page.
+    /// All online users, sorted, read page by page.
     pub async fn everyone(&self) -> Vec<String> {
         let mut everyone = Vec::new();
         let mut page = self.page("?limit=1000").await;
@@ -241,7 +241,7 @@ impl Client {
         self.get("/v1/online/count").await.ok::<Count>().count
     }
 
-    /// Connects all of them, many at a time, and returns the answers in the order of `users`.
+    /// Connects all `users`, many concurrently. The answers are in the order of `users`.
     pub async fn connect_each(&self, users: &[String]) -> Vec<Alive> {
         let share = users.len().div_ceil(CALLERS).max(1);
         let mut callers = JoinSet::new();
@@ -263,7 +263,7 @@ impl Client {
             .collect()
     }
 
-    /// A call about a user's unnamed connection, without a body.
+    /// A call about the unnamed connection of a user, without a body.
     pub fn of_user(&self, user: &str, verb: &str) -> RequestBuilder {
         self.request_to(Method::POST, self.user_url(user, Some(verb)))
     }
@@ -283,7 +283,7 @@ impl Client {
     }
 }
 
-/// The query of the page of `limit` users that `cursor` leads to.
+/// The query of the page after `cursor`, with at most `limit` users.
 pub fn next_page(limit: usize, cursor: &str) -> String {
     query_of(&[("limit", &limit.to_string()), ("cursor", cursor)])
 }
@@ -294,13 +294,13 @@ pub fn query_of(pairs: &[(&str, &str)]) -> String {
     format!("?{}", url.query().expect("it was just set"))
 }
 
-/// Sends a request and reads the whole answer.
+/// Sends a request and reads the whole answer. Panics without an answer.
 pub async fn send(request: RequestBuilder) -> Answer {
     let answer = try_send(request).await;
     answer.unwrap_or_else(|error| panic!("no answer: {error:?}"))
 }
 
-/// Like [`send`], where the other side may be dead.
+/// Like [`send`], for a server that may be down.
 pub async fn try_send(request: RequestBuilder) -> Result<Answer, reqwest::Error> {
     let response = request.timeout(CALL_TIMEOUT).send().await?;
     Ok(Answer {

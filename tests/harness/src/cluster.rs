@@ -1,10 +1,10 @@
-//! The service as a test meets it: some instances, on a Redis of their own or on the embedded store.
+//! Some instances on one store: a Redis server of their own, or the embedded store.
 
 use crate::client::{Client, Protocol};
 use crate::instance::{Instance, Settings};
 use crate::redis_server::RedisServer;
 
-/// Which store a test runs on, and which protocol its client speaks where that is not HTTP/1.1.
+/// The store of a test, and the protocol of its client if that is not HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     Embedded,
@@ -42,7 +42,7 @@ impl Cluster {
         }
     }
 
-    /// `count` instances on one Redis.
+    /// `count` instances on one Redis server.
     pub async fn of(count: usize, settings: Settings) -> Self {
         let redis = RedisServer::start().await;
         let settings = settings.with("REDIS_URL", &redis.url());
@@ -57,13 +57,13 @@ impl Cluster {
         cluster
     }
 
-    /// One more instance, with the settings of the others.
+    /// Starts another instance with the same settings.
     pub async fn add_instance(&mut self) {
         let instance = Instance::start(&self.settings).await;
         self.instances.push(instance);
     }
 
-    /// Starts an instance at the address of the one with this `number`, which has ended.
+    /// Starts an instance at the address of the ended instance `number`.
     pub async fn replace(&mut self, number: usize) {
         let address = self.instances[number].address().to_string();
         let settings = self.settings.clone().with("PRESENCE_LISTEN", &address);
@@ -93,9 +93,9 @@ impl Cluster {
     }
 }
 
-/// Makes each named body, an `async fn(Store)`, two tests: `embedded::name` and `redis::name`.
+/// Makes two tests of each named body, an `async fn(Store)`: `embedded::name` and `redis::name`.
 ///
-/// A body that is written and not named here is dead code, which the compiler reports.
+/// The compiler reports a body that is not named here as dead code.
 #[macro_export]
 macro_rules! on_both_stores {
     ($($name:ident),+ $(,)?) => {
@@ -115,7 +115,8 @@ macro_rules! on_both_stores {
 }
 pub use crate::on_both_stores;
 
-/// What [`on_both_stores`] makes of each body, and two tests more: over HTTP/1.0 and HTTP/2, on the embedded store.
+/// Makes four tests of each named body: those of [`on_both_stores`], and `http1_0::name` and `http2::name` on the
+/// embedded store.
 #[macro_export]
 macro_rules! over_each_protocol {
     ($($name:ident),+ $(,)?) => {

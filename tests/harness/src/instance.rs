@@ -14,11 +14,11 @@ use crate::memory_limit::MemoryLimit;
 use crate::process::{Process, Signal};
 use crate::redis_server::RedisServer;
 
-/// The environment of an instance: the contract's variables, and none of this machine's.
+/// The environment of an instance. Settings in the environment of the test are removed.
 #[derive(Clone, Debug)]
 pub struct Settings {
     variables: BTreeMap<&'static str, String>,
-    /// What the clients of the instance speak.
+    /// The protocol of the clients of the instance.
     protocol: Protocol,
 }
 
@@ -29,7 +29,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The defaults of the contract, on a free port.
+    /// The default settings, on a free port.
     pub fn new() -> Self {
         let nothing = Self {
             variables: BTreeMap::new(),
@@ -38,9 +38,9 @@ impl Settings {
         nothing.with("PRESENCE_LISTEN", "127.0.0.1:0")
     }
 
-    /// Users leave two seconds after their last ping.
+    /// Users expire two seconds after their last ping.
     ///
-    /// The ping interval shrinks with the TTL, since expiries wait for one after an outage.
+    /// The ping interval is short too, because departures after an outage are held for one ping interval.
     pub fn mortal() -> Self {
         Self::new()
             .with("PRESENCE_TTL", "2s")
@@ -52,7 +52,7 @@ impl Settings {
         self
     }
 
-    /// Clients of the instance speak this protocol.
+    /// Clients of the instance speak `protocol`.
     pub fn over(self, protocol: Protocol) -> Self {
         Self { protocol, ..self }
     }
@@ -77,8 +77,8 @@ impl Settings {
     }
 }
 
-/// The service's executable, which Cargo builds before the tests and the benchmarks: in the folder of the profile, above
-/// the executable that runs now. `CARGO_BIN_EXE_presence` exists only while the package of the service itself is built.
+/// The executable of the service. Cargo puts it into the folder of the profile, above this executable, and builds it
+/// before tests and benchmarks. `CARGO_BIN_EXE_presence` exists only for targets of the package of the service.
 pub fn binary() -> PathBuf {
     let ours = env::current_exe().expect("a running executable");
     let name = format!("presence{}", env::consts::EXE_SUFFIX);
@@ -87,7 +87,7 @@ pub fn binary() -> PathBuf {
     binary.unwrap_or_else(|| panic!("no {name} above {}", ours.display()))
 }
 
-/// On which cores a thread may run, from its status: numbers and ranges of them.
+/// The cores that a thread may run on, from its `/proc` status, which lists numbers and ranges.
 fn allowed_cores(status: &str) -> Vec<usize> {
     let list = status
         .lines()
@@ -99,12 +99,12 @@ fn allowed_cores(status: &str) -> Vec<usize> {
         .collect()
 }
 
-/// How many threads of an instance serve connections.
+/// The number of worker threads of an instance.
 pub fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8))
 }
 
-/// How many runtimes an instance has beside the main one: of the workers, and of the calls about many users.
+/// The number of runtimes of an instance beside the main one: one for each worker, and one for bulk calls.
 pub fn runtimes() -> usize {
     workers() + 1
 }
@@ -115,7 +115,7 @@ pub struct Instance {
     client: Client,
 }
 
-/// What a process that ended by itself left behind.
+/// The result of a process that ended by itself.
 pub struct Ended {
     pub status: ExitStatus,
     pub output: String,
@@ -123,7 +123,7 @@ pub struct Ended {
 }
 
 impl Instance {
-    /// Starts an instance and waits for the line that says it accepts.
+    /// Starts an instance and waits for the line that reports its address.
     pub async fn start(settings: &Settings) -> Self {
         Self::start_by(settings.command(&[]), settings.protocol).await
     }
@@ -133,7 +133,7 @@ impl Instance {
         Self::start(&Settings::new().with("REDIS_URL", &redis.url())).await
     }
 
-    /// As [`Instance::start`], with so much memory and no more.
+    /// Starts an instance with limited memory.
     pub async fn start_within(settings: &Settings, limit: &MemoryLimit) -> Self {
         let command = limit.around(&settings.command(&[]));
         Self::start_by(command, settings.protocol).await
@@ -173,39 +173,39 @@ impl Instance {
         self.client.clone()
     }
 
-    /// The process of the service.
+    /// The process of the instance.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// The memory it holds, in KiB.
+    /// Resident memory, in KiB.
     pub fn resident_kib(&self) -> u64 {
         self.process.resident_kib()
     }
 
-    /// The most memory it has held so far, in KiB.
+    /// Peak of the resident memory so far, in KiB.
     pub fn most_resident_kib(&self) -> u64 {
         self.process.most_resident_kib()
     }
 
-    /// The cores on which each thread of the runtimes of its workers may run.
+    /// The cores that each worker thread may run on.
     pub fn cores_of_workers(&self) -> Vec<Vec<usize>> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
         let threads = threads.expect("a running process").flatten();
         let statuses = threads.map(|thread| std::fs::read_to_string(thread.path().join("status")));
-        // One that cannot be read has ended meanwhile.
+        // A status that cannot be read belongs to a thread that has ended.
         let of_workers = statuses
             .flatten()
             .filter(|status| status.starts_with("Name:\tworker-"));
         of_workers.map(|status| allowed_cores(&status)).collect()
     }
 
-    /// Everything it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// The line it printed once it accepted.
+    /// The first line of the standard output, which reports the address.
     pub fn greeting(&self) -> &str {
         &self.greeting
     }
@@ -221,7 +221,7 @@ impl Instance {
         address.parse().expect("an address and a port")
     }
 
-    /// A connection of its own, on which `bytes` were sent.
+    /// A new connection on which `bytes` are sent.
     pub async fn told(&self, bytes: &[u8]) -> TcpStream {
         let connected = TcpStream::connect(self.address()).await;
         let mut connection = connected.expect("it accepts");
@@ -229,7 +229,7 @@ impl Instance {
         connection
     }
 
-    /// SIGKILL: the process dies between any two instructions.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
     }

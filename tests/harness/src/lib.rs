@@ -1,8 +1,8 @@
-//! What the tests (`tests/it`) and the benchmarks (`benches/claims`) stand on: child processes, a real Redis, instances
-//! of the service, a network that fails, and clients of the API.
+//! The harness of the tests (`tests/it`) and of the benchmarks (`benches/claims`): child processes, a real Redis
+//! server, instances of the service, a network that fails, and clients of the API.
 //!
-//! A crate of its own, and not a module that both include: the two use different parts of it, and the compiler would
-//! report each part that one of them leaves out as dead code.
+//! The harness is a crate. As a module in both targets, each target would report the parts that only the other one uses
+//! as dead code.
 
 pub mod client;
 pub mod cluster;

@@ -1,4 +1,4 @@
-//! A limit of memory around one process, as a container has it.
+//! A memory limit for one process, as a container has it.
 
 use std::fs;
 use std::io;
@@ -8,18 +8,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Where the first and the second version of control groups are, and the file of the limit there.
+/// The mount points of cgroup v1 and v2, and the file of the limit in each.
 const GROUPS: [(&str, &str); 2] = [
     ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
     ("/sys/fs/cgroup", "memory.max"),
 ];
 
-/// How often a group is tried to be removed, which takes until its processes are gone.
+/// Attempts to remove a control group. A group cannot be removed before its processes have ended.
 const TRIES: u32 = 100;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// A control group where one can be made; the limit of the address space otherwise.
+/// A control group, or a limit of the address space if no group can be created.
 #[derive(Debug)]
 pub enum MemoryLimit {
     Group(PathBuf),
@@ -27,12 +27,12 @@ pub enum MemoryLimit {
 }
 
 impl MemoryLimit {
-    /// So many MiB of address space, of which a part is no memory.
+    /// A limit of the address space, in MiB. Address space is more than resident memory.
     pub fn address_space_mib(mib: u64) -> Self {
         Self::AddressSpace(mib * 1_024)
     }
 
-    /// So many MiB.
+    /// A limit of `mib` MiB.
     pub fn mib(mib: u64) -> Self {
         let groups = GROUPS.iter().filter_map(|(root, file)| {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -45,7 +45,7 @@ impl MemoryLimit {
         limit
     }
 
-    /// What the process takes with the kernel's memory for it, where that is known.
+    /// The memory in use, in MiB, with that of the kernel for the process. `None` without a control group.
     pub fn used_mib(&self) -> Option<u64> {
         let Self::Group(group) = self else {
             return None;
@@ -56,7 +56,7 @@ impl MemoryLimit {
         Some(bytes >> 20)
     }
 
-    /// The same command, which lives within the limit.
+    /// `command`, run within the limit.
     pub fn around(&self, command: &Command) -> Command {
         let enter = match self {
             Self::Group(group) => format!("echo $$ > {}/cgroup.procs", group.display()),

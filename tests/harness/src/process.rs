@@ -1,4 +1,4 @@
-//! A child process whose output is kept and which never outlives its test.
+//! A child process that ends with its test.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -13,13 +13,13 @@ use tokio::time::timeout;
 use crate::serial::run_beside_others;
 use crate::wait::{PATIENCE, eventually};
 
-/// The end of a log that is shown when a test fails, in bytes.
+/// Bytes of the end of a log that a failing test shows.
 const SHOWN_OF_A_LOG: usize = 6_000;
 
-/// Clock ticks in a second, by which Linux counts a process's time in `/proc/<id>/stat`.
+/// Clock ticks per second in `/proc/<id>/stat` on Linux.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// A running child; killed by its id when dropped, and its log shown if the test is failing.
+/// A running child process. Dropping it kills the process and, in a failing test, shows the log.
 pub struct Process {
     name: String,
     child: Child,
@@ -28,7 +28,7 @@ pub struct Process {
     lines: UnboundedReceiver<String>,
 }
 
-/// What can be sent to a process besides the killing that ends its test.
+/// A signal other than SIGKILL.
 #[derive(Clone, Copy, Debug)]
 pub enum Signal {
     Terminate,
@@ -38,7 +38,7 @@ pub enum Signal {
 }
 
 impl Process {
-    /// Starts `command` with its standard output and error kept by this value.
+    /// Starts `command` and keeps its standard output and error.
     pub fn spawn(name: &str, command: &mut Command) -> Self {
         run_beside_others();
         command.stdin(Stdio::null());
@@ -62,7 +62,7 @@ impl Process {
         self.child.id()
     }
 
-    /// The next line of standard output; `None` once it is closed.
+    /// The next line of standard output; `None` at its end.
     pub async fn line(&mut self) -> Option<String> {
         match timeout(PATIENCE, self.lines.recv()).await {
             Ok(line) => line,
@@ -70,12 +70,12 @@ impl Process {
         }
     }
 
-    /// The lines of standard output that came and were not taken yet.
+    /// The lines of standard output that have arrived and were not read yet.
     pub fn lines_so_far(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.lines.try_recv().ok()).collect()
     }
 
-    /// Everything it has written to standard error so far.
+    /// The standard error so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("no reader panicked").clone()
     }
@@ -93,17 +93,17 @@ impl Process {
         assert!(sent, "{signal:?} did not reach {}", self.name);
     }
 
-    /// SIGKILL, and waits until the process is gone. Harmless where it is gone already.
+    /// Kills the process with SIGKILL and waits for its end. Does nothing if the process has ended.
     pub fn kill(&mut self) {
-        // An error here means that it has ended by itself.
+        // An error means that the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// The time that it has spent on a processor so far, in user space and in the kernel.
+    /// The processor time so far, in user space and in the kernel.
     pub fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("it runs");
-        // The name, in parentheses, may hold anything; 13 fields follow it before the times.
+        // The process name is in parentheses and may contain anything. The times are the fields 14 and 15.
         let (_, fields) = stat.rsplit_once(')').expect("a name");
         let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
         let mut ticks = || times.next().and_then(Result::ok).expect("a time");
@@ -111,12 +111,12 @@ impl Process {
         Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND)
     }
 
-    /// The memory that it holds, in KiB.
+    /// Resident memory, in KiB.
     pub fn resident_kib(&self) -> u64 {
         self.status_kib("VmRSS:")
     }
 
-    /// The most memory that it has held so far, in KiB.
+    /// Peak of the resident memory so far, in KiB.
     pub fn most_resident_kib(&self) -> u64 {
         self.status_kib("VmHWM:")
     }
@@ -132,7 +132,7 @@ impl Process {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
-    /// Waits for the process to end by itself, and for the last of its log.
+    /// Waits until the process has ended by itself and its log is complete.
     pub async fn exit(&mut self) -> ExitStatus {
         let what = format!("{} ends", self.name);
         eventually(&what, async || {
@@ -172,7 +172,7 @@ fn forward_lines(stdout: impl Read + Send + 'static) -> UnboundedReceiver<String
     let (sender, lines) = unbounded_channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            // Nobody listens once the test is over; the pipe is read on all the same, so that no writer blocks.
+            // The receiver is gone after the test. The pipe is still read, so that the process never blocks on a write.
             let _ = sender.send(line);
         }
     });

@@ -1,4 +1,4 @@
-//! A TCP proxy between the service and its Redis, which fails in the ways networks do.
+//! A TCP proxy between an instance and Redis that fails as networks do.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,43 +12,42 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-/// How much is carried over at once.
+/// Bytes that are forwarded at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// What the proxy does with its connections, those that are open and those to come.
+/// How the proxy treats open and new connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Carries everything over.
+    /// Forwards everything.
     Pass,
     /// Closes every connection.
     Refuse,
-    /// Accepts, and carries nothing over until the mode is another.
+    /// Accepts connections and forwards nothing until the mode changes.
     Freeze,
-    /// Carries everything over, this much later in each direction.
+    /// Forwards everything in both directions with this delay.
     Slow(Duration),
-    /// Carries everything over, replies this much later.
+    /// Forwards requests at once, and replies with this delay.
     SlowReplies(Duration),
-    /// Carries so many bytes of the next reply over, closes that connection, and passes from then on.
+    /// Forwards this many bytes of the next reply, closes that connection, and then forwards everything.
     CutReply(usize),
-    /// Holds requests back from the first that begins with this, on the connection that it comes by,
-    /// until the mode is another.
+    /// Holds back the first request with this command, and what follows on its connection, until the mode changes.
     Hold(&'static str),
 }
 
-/// Where connections lead, and in what manner.
+/// The state that all connections follow.
 #[derive(Clone, Copy, Debug)]
 struct State {
     mode: Mode,
     upstream: u16,
-    /// Connections made before the last cut are closed.
+    /// Cuts so far. A connection older than the last cut is closed.
     cuts: u64,
-    /// Connections made before the last silence stay open, and what is sent on them is lost.
+    /// Silences so far. A connection older than the last silence stays open and loses everything.
     silences: u64,
     /// Whether a request is held back.
     holds: bool,
 }
 
-/// A running proxy. Dropping it closes its port and every connection.
+/// A running proxy. Dropping it closes its port and all connections.
 pub struct Proxy {
     port: u16,
     state: Arc<watch::Sender<State>>,
@@ -62,7 +61,7 @@ enum Direction {
 }
 
 impl Proxy {
-    /// A proxy to this port, on a free one.
+    /// Starts a proxy to `upstream` on a free port.
     pub async fn to(upstream: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a free port");
@@ -87,62 +86,62 @@ impl Proxy {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    /// Works again as it should.
+    /// Forwards everything again.
     pub fn pass(&self) {
         self.set(Mode::Pass);
     }
 
-    /// Closes every connection, and each new one as soon as it is made.
+    /// Closes all connections, and each new connection at once.
     pub fn refuse(&self) {
         self.set(Mode::Refuse);
     }
 
-    /// Accepts and says nothing; what is sent meanwhile arrives later.
+    /// Forwards nothing. Bytes that arrive meanwhile are forwarded later.
     pub fn freeze(&self) {
         self.set(Mode::Freeze);
     }
 
-    /// Delays each direction by this much.
+    /// Delays both directions by `delay`.
     pub fn slow(&self, delay: Duration) {
         self.set(Mode::Slow(delay));
     }
 
-    /// Delays replies by this much, and requests not at all.
+    /// Delays replies by `delay`.
     pub fn slow_replies(&self, delay: Duration) {
         self.set(Mode::SlowReplies(delay));
     }
 
-    /// Closes the connection of the next reply after so many bytes of it.
+    /// Closes the connection of the next reply after `bytes` bytes of it.
     pub fn cut_reply_after(&self, bytes: usize) {
         self.set(Mode::CutReply(bytes));
     }
 
-    /// Whether a reply was cut since [`Proxy::cut_reply_after`].
+    /// Whether a reply was cut after [`Proxy::cut_reply_after`].
     pub fn has_cut(&self) -> bool {
         self.state.borrow().mode == Mode::Pass
     }
 
-    /// Holds back the first request that begins with this command, and what follows on its connection.
+    /// Holds back the first request with `command`, and what follows on its connection.
     pub fn hold(&self, command: &'static str) {
         self.set(Mode::Hold(command));
     }
 
-    /// Whether a request is held back since [`Proxy::hold`].
+    /// Whether a request is held back after [`Proxy::hold`].
     pub fn holds(&self) -> bool {
         self.state.borrow().holds
     }
 
-    /// Closes every connection that is open now.
+    /// Closes all connections that are open now.
     pub fn cut_all(&self) {
         self.state.send_modify(|state| state.cuts += 1);
     }
 
-    /// From now on nothing passes on the connections that are open, and nobody is told; new ones work.
+    /// Loses everything on the connections that are open now, without closing them. New connections work.
     pub fn lose_open_connections(&self) {
         self.state.send_modify(|state| state.silences += 1);
     }
 
-    /// Lets new connections lead to another port; those that are open stay where they are.
+    /// Connects new connections to another port. Open connections stay connected.
     pub fn lead_to(&self, upstream: u16) {
         self.state.send_modify(|state| state.upstream = upstream);
     }
@@ -167,7 +166,7 @@ async fn accept(listener: TcpListener, state: Arc<watch::Sender<State>>) {
     }
 }
 
-/// Carries one connection over until either side or the proxy closes it.
+/// Forwards one connection until one of the sides or the proxy closes it.
 async fn carry(client: TcpStream, state: Arc<watch::Sender<State>>) {
     let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, state.borrow().upstream));
     let mut cut = state.subscribe();
@@ -177,7 +176,7 @@ async fn carry(client: TcpStream, state: Arc<watch::Sender<State>>) {
         let Ok(server) = TcpStream::connect(upstream).await else {
             return;
         };
-        // Nagle's algorithm would add delays of its own.
+        // Nagle's algorithm would add its own delays.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
@@ -192,8 +191,7 @@ async fn carry(client: TcpStream, state: Arc<watch::Sender<State>>) {
     }
 }
 
-/// Carries one direction over. What is read waits for its turn in a queue, so that a delay moves
-/// everything by as much and slows nothing down.
+/// Forwards one direction. A queue holds what was read until it is due, so that a delay does not reduce the throughput.
 async fn pump(
     from: OwnedReadHalf,
     to: OwnedWriteHalf,
@@ -257,7 +255,7 @@ async fn give_out(
         }
         if let (Mode::CutReply(bytes), Direction::Reply) = (mode, direction) {
             state.send_modify(|state| state.mode = Mode::Pass);
-            // The connection ends here, whether or not this part of the reply gets through.
+            // The connection ends here, even if this write fails.
             let _ = to.write_all(&chunk[..bytes.min(chunk.len())]).await;
             return;
         }
@@ -267,7 +265,7 @@ async fn give_out(
     }
 }
 
-/// Whether this is the beginning of a request, and the request that of a command with this name.
+/// Whether `chunk` begins with a request of `command`.
 fn begins_with(chunk: &[u8], command: &str) -> bool {
     let name = chunk.split(|byte| *byte == b'\n').nth(2);
     chunk.starts_with(b"*") && name.is_some_and(|name| name.trim_ascii() == command.as_bytes())

@@ -1,4 +1,4 @@
-//! A real `redis-server` on a port of its own, which the test may stop, empty, kill and restart.
+//! A real `redis-server` on its own port, which a test may stop, flush, kill and restart.
 
 mod clock;
 
@@ -16,10 +16,10 @@ use self::clock::Clock;
 use crate::process::{Process, Signal};
 use crate::wait::{eventually, eventually_true};
 
-/// Tries to find a port that nobody takes between our looking and Redis's binding.
+/// Attempts to start on a free port. Another process may take the port before Redis binds it.
 const TRIES: usize = 10;
 
-/// Names another server to run than `redis-server`, such as a `valkey-server`.
+/// The environment variable with another server to run, such as `valkey-server`.
 const SERVER_VARIABLE: &str = "PRESENCE_TEST_REDIS_SERVER";
 
 pub struct RedisServer {
@@ -36,13 +36,12 @@ impl RedisServer {
         Self::start_with(&["--save", "", "--appendonly", "no"]).await
     }
 
-    /// Starts a server with `arguments`, which it keeps when it is started again, and a directory of its own for what
-    /// it writes.
+    /// Starts a server with `arguments` and a directory of its own. A restart uses both again.
     pub async fn start_with(arguments: &[&str]) -> Self {
         Self::start_by(arguments, None).await
     }
 
-    /// Starts a server without persistence whose clock can be stepped, and which can be debugged.
+    /// Starts a server without persistence, with an adjustable clock and the `DEBUG` command.
     pub async fn start_with_clock() -> Self {
         let clock = Arc::new(Clock::new());
         let debug = ["--enable-debug-command", "local"];
@@ -62,7 +61,7 @@ impl RedisServer {
         panic!("redis-server found no free port in {TRIES} tries");
     }
 
-    /// Sets the clock of a server that was started with one: so far ahead of the true time.
+    /// Sets the clock of a server from [`RedisServer::start_with_clock`] to `ms` milliseconds ahead of the true time.
     pub fn set_clock_ahead(&self, ms: i64) {
         let clock = self.clock.as_ref().expect("a server with a clock");
         clock.set_ahead(ms);
@@ -81,12 +80,12 @@ impl RedisServer {
         self.port
     }
 
-    /// SIGKILL: every connection breaks, all data is lost.
+    /// Kills the server with SIGKILL: all connections break, and data that is not persisted is lost.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Starts a server again at the address of the killed one: an empty one, unless it persists.
+    /// Restarts the server at its address. The server is empty unless it persists.
     pub async fn start_again(&mut self) {
         self.process.kill();
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
@@ -95,12 +94,12 @@ impl RedisServer {
         *self = again.expect("the port of the killed server is still free");
     }
 
-    /// SIGSTOP: connections stay open and nothing answers any more.
+    /// Stops the process with SIGSTOP: connections stay open and get no answer.
     pub fn freeze(&self) {
         self.process.send(Signal::Stop);
     }
 
-    /// SIGCONT, after [`RedisServer::freeze`].
+    /// Continues the process with SIGCONT after [`RedisServer::freeze`].
     pub fn thaw(&self) {
         self.process.send(Signal::Continue);
     }
@@ -109,13 +108,13 @@ impl RedisServer {
         self.command::<()>(&["FLUSHALL"]).await;
     }
 
-    /// Runs one command, given word by word, and returns its answer.
+    /// Runs one command and returns its reply. Panics if the command fails.
     pub async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let answer = self.try_command(words).await;
         answer.unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
     }
 
-    /// Runs one command where somebody else may stop the server or cut its connections meanwhile.
+    /// Runs one command on a server that may be down.
     pub async fn try_command<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
         let mut connection = self.connection().await?;
         let mut command = cmd(words[0]);
@@ -123,7 +122,7 @@ impl RedisServer {
         command.query_async(&mut connection).await
     }
 
-    /// Waits until this replica has everything its primary has.
+    /// Waits until this replica is in sync with its primary.
     pub async fn has_caught_up(&self) {
         eventually_true("the replica has everything", async || {
             let info: String = self.command(&["INFO", "replication"]).await;
@@ -132,7 +131,7 @@ impl RedisServer {
         .await;
     }
 
-    /// How often each command has been called, from `INFO commandstats`; 0 for one never called.
+    /// The number of calls of `command` so far, from `INFO commandstats`.
     pub async fn calls_of(&self, command: &str) -> u64 {
         let stats: String = self.command(&["INFO", "commandstats"]).await;
         let key = format!("cmdstat_{command}:calls=");
@@ -141,7 +140,7 @@ impl RedisServer {
         calls.map_or(0, |calls| calls.parse().expect("a number of calls"))
     }
 
-    /// A number in a section of `INFO`, such as `used_memory` in `memory`.
+    /// An integer field of a section of `INFO`, such as `used_memory` in `memory`.
     pub async fn info(&self, section: &str, field: &str) -> u64 {
         let info: String = self.command(&["INFO", section]).await;
         let prefix = format!("{field}:");
@@ -150,12 +149,12 @@ impl RedisServer {
         value.unwrap_or_else(|| panic!("no {field} in {info}"))
     }
 
-    /// The memory that a key and its value take, in bytes.
+    /// The memory of a key and its value, in bytes.
     pub async fn memory_of(&self, key: &str) -> u64 {
         self.command(&["MEMORY", "USAGE", key]).await
     }
 
-    /// Refuses a command to every client, or allows it again.
+    /// Denies `command` to all clients, or allows it again.
     pub async fn allow(&self, command: &str, allowed: bool) {
         let sign = if allowed { '+' } else { '-' };
         let rule = format!("{sign}{command}");
@@ -163,13 +162,13 @@ impl RedisServer {
             .await;
     }
 
-    /// A connection that stays, for commands that a later connection could not send.
+    /// A connection that the test keeps, for commands after which new connections fail.
     pub async fn connection(&self) -> RedisResult<MultiplexedConnection> {
         let client = redis::Client::open(self.url())?;
         client.get_multiplexed_async_connection().await
     }
 
-    /// `None` where another process holds the port.
+    /// Starts a server on `port`; `None` if another process has the port.
     async fn on_port(
         port: u16,
         arguments: &[&str],
@@ -200,7 +199,7 @@ impl RedisServer {
         up.await.then_some(server)
     }
 
-    /// The process id of whoever answers at our port.
+    /// The process id of the server that answers at this port.
     async fn answering_process(&self) -> Option<u32> {
         let mut connection = self.connection().await.ok()?;
         let info = cmd("INFO").arg("server").query_async(&mut connection).await;
@@ -216,7 +215,7 @@ fn scratch() -> Arc<TempDir> {
     Arc::new(tempfile::tempdir().expect("a directory for temporary files"))
 }
 
-/// The server to run, in whatever role.
+/// The executable of the server, also for sentinels.
 pub fn server_binary() -> OsString {
     env::var_os(SERVER_VARIABLE).unwrap_or_else(|| "redis-server".into())
 }

@@ -1,4 +1,4 @@
-//! Real sentinels that watch a real primary and its replica.
+//! Real Redis sentinels for a primary and its replica.
 
 use std::process::Command;
 
@@ -9,24 +9,24 @@ use crate::process::{Process, Signal};
 use crate::redis_server::{RedisServer, free_port, server_binary};
 use crate::wait::eventually_true;
 
-/// The name under which the primary is watched.
+/// The name of the primary in the sentinels.
 const PRIMARY: &str = "main";
 
-/// How many there are; two have to agree.
+/// The number of sentinels. A failover needs the agreement of two.
 const SENTINELS: usize = 3;
 
-/// Two who stand for election at the same moment each vote for themselves; they try again after twice this.
+/// Two sentinels that start an election at the same moment vote for themselves. They try again after twice this time.
 const FAILOVER_TIMEOUT_MS: u32 = 2_000;
 
 pub struct Sentinels {
     processes: Vec<Process>,
     ports: Vec<u16>,
-    /// Where they keep what they learn.
+    /// The directories of the configuration files, which the sentinels rewrite.
     _directories: Vec<TempDir>,
 }
 
 impl Sentinels {
-    /// Starts sentinels for `primary`, which find its replica and each other.
+    /// Starts sentinels for `primary` and waits until they know each other and the replica.
     pub async fn of(primary: &RedisServer) -> Self {
         let mut sentinels = Self {
             processes: Vec::new(),
@@ -72,19 +72,19 @@ impl Sentinels {
         self._directories.push(directory);
     }
 
-    /// What `REDIS_URL` says.
+    /// The value for `REDIS_URL`.
     pub fn url(&self) -> String {
         let hosts = self.ports.iter().map(|port| format!("127.0.0.1:{port}"));
         let hosts: Vec<String> = hosts.collect();
         format!("redis+sentinel://{}/{PRIMARY}", hosts.join(","))
     }
 
-    /// SIGSTOP to the first: it accepts and says nothing.
+    /// Stops the first sentinel with SIGSTOP: it accepts connections and does not answer.
     pub fn freeze_one(&self) {
         self.processes[0].send(Signal::Stop);
     }
 
-    /// Asks the last for a failover while the primary is well.
+    /// Starts a failover at the last sentinel while the primary works.
     pub async fn fail_over(&self) {
         let port = *self.ports.last().expect("three");
         let done = ask::<()>(port, &["FAILOVER", PRIMARY]).await;

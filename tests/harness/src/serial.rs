@@ -1,38 +1,38 @@
-//! Which tests share the machine. Tests run side by side, one for each core. A test that measures time, or that keeps
-//! every core busy, says [`run_alone`] first: no other test of this executable has a process meanwhile.
+//! Tests that run alone. Tests run concurrently, one for each core. A test that measures time, or that loads all cores,
+//! calls [`run_alone`] first. While it runs, no other test of this executable has a process.
 //!
-//! The turn of a test belongs to its thread, which ends with the test. A test that runs alone must start its processes
-//! on that thread, and not in a task of a runtime with several threads: such a task would wait for the test itself.
+//! The lock belongs to the thread of the test, which ends with the test. A test that runs alone must start its
+//! processes on that thread. A task on another thread of a runtime would wait for its own test.
 
 use std::cell::RefCell;
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Read-locked by tests that run beside others. A writer that waits goes before later readers.
+/// Tests that run concurrently hold a read lock. A waiting writer goes before later readers.
 static MACHINE: RwLock<()> = RwLock::new(());
 
 thread_local! {
     static TURN: RefCell<Turn> = const { RefCell::new(Turn { alone: None, beside: None }) };
 }
 
-/// What a test holds until its thread ends.
+/// The lock of a test, held until its thread ends.
 struct Turn {
     alone: Option<RwLockWriteGuard<'static, ()>>,
     beside: Option<RwLockReadGuard<'static, ()>>,
 }
 
-/// Waits until no other test has a process, and keeps the others waiting until this test ends.
+/// Waits until no other test has a process, and blocks other tests until this test ends.
 pub fn run_alone() {
     TURN.with_borrow_mut(|turn| {
         if turn.alone.is_none() {
-            // With one thread for all tests, this is the turn of the test before.
+            // With `--test-threads=1`, the test before ran on this thread.
             turn.beside = None;
             turn.alone = Some(MACHINE.write());
         }
     });
 }
 
-/// Waits while another test runs alone. Each test does so when it starts its first process.
+/// Waits while another test runs alone. [`Process::spawn`](crate::process::Process::spawn) calls it.
 pub fn run_beside_others() {
     TURN.with_borrow_mut(|turn| {
         if turn.alone.is_none() && turn.beside.is_none() {

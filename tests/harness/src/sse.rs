@@ -1,4 +1,4 @@
-//! A client of the event stream: it reads in the background, as a browser's EventSource does, and keeps all it saw.
+//! A client of event streams that reads in the background, as `EventSource` in a browser does, and keeps everything.
 
 mod parser;
 mod source;
@@ -20,7 +20,7 @@ use crate::wait::{PATIENCE, eventually};
 use parser::Parser;
 pub use source::{Entry, EventSource, Habits, Heard, Memory};
 
-/// One dispatched event, with the last event id that was current then.
+/// One event, with the last event id at that moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub id: String,
@@ -31,13 +31,13 @@ pub struct Event {
 /// How a stream ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The response body came to its proper end.
+    /// The body ended properly.
     Clean,
-    /// The connection broke in the middle of the body.
+    /// The connection broke within the body.
     Broken(String),
 }
 
-/// An open event stream. Dropping it closes the connection.
+/// An open stream. Dropping it closes the connection.
 pub struct Stream {
     pub headers: HeaderMap,
     events: UnboundedReceiver<Event>,
@@ -45,7 +45,7 @@ pub struct Stream {
     reader: JoinHandle<()>,
 }
 
-/// What the reader has seen so far, besides the events.
+/// What the reader has seen so far, without the events.
 #[derive(Default)]
 struct Seen {
     parser: Parser,
@@ -61,7 +61,7 @@ impl Event {
         json.unwrap_or_else(|error| panic!("{error} in the data of {self:?}"))
     }
 
-    /// The user a `user.online` or `user.offline` is about; empty for other events.
+    /// The user of a `user.online` or `user.offline`; empty for other events.
     pub fn user(&self) -> String {
         self.text("userId")
     }
@@ -78,7 +78,7 @@ impl Event {
         self.time("lastSeenAt")
     }
 
-    /// The users a `presence.snapshot` lists.
+    /// The users in a `presence.snapshot`.
     pub fn online(&self) -> Vec<String> {
         assert_eq!(self.name, "presence.snapshot");
         let users = self.json()["online"].as_array().cloned();
@@ -89,17 +89,17 @@ impl Event {
         ids.collect()
     }
 
-    /// Whether this is a change of some user, not a word about the stream itself.
+    /// Whether the event is `user.online` or `user.offline`.
     pub fn is_change(&self) -> bool {
         matches!(&*self.name, "user.online" | "user.offline")
     }
 
-    /// Whether this only says that the stream has caught up, or why it ends. Most tests are about what comes beside that.
+    /// Whether the event is a `presence.ready` without a new cursor, or a `presence.end`. Most tests skip these events.
     pub fn is_routine(&self) -> bool {
         self.name == "presence.ready" && self.data == "{}" || self.name == "presence.end"
     }
 
-    /// `online alice` or `offline alice`: a change in few words. Other events are their own name.
+    /// `online alice` or `offline alice` for a change, and the name of any other event.
     pub fn brief(&self) -> String {
         match self.name.strip_prefix("user.") {
             Some(change) => format!("{change} {}", self.user()),
@@ -118,23 +118,23 @@ impl Event {
 }
 
 impl Stream {
-    /// Opens `GET /v1/events` with `query` as it stands, such as `?userIds=alice`.
+    /// Opens `GET /v1/events`. `query` is sent unchanged, such as `?userIds=alice`.
     pub async fn open(client: &Client, query: &str) -> Self {
         Self::send(Self::request(client, query)).await
     }
 
-    /// Opens `GET /v1/events` where another stream stopped.
+    /// Opens `GET /v1/events` with `cursor` as `Last-Event-ID`.
     pub async fn resume(client: &Client, query: &str, cursor: &str) -> Self {
         let request = Self::request(client, query);
         Self::send(request.header("Last-Event-ID", cursor)).await
     }
 
-    /// The request for a stream, to be changed before [`Stream::send`].
+    /// The request of a stream, to be completed before [`Stream::send`].
     pub fn request(client: &Client, query: &str) -> RequestBuilder {
         client.request(Method::GET, &format!("/v1/events{query}"))
     }
 
-    /// Sends the request and waits for the head of the answer and the first block, which names a cursor.
+    /// Sends the request and waits for the head of the answer and the first cursor.
     pub async fn send(request: RequestBuilder) -> Self {
         let opening = timeout(PATIENCE, request.send()).await;
         let response = opening.expect("a stream answers at once");
@@ -161,7 +161,7 @@ impl Stream {
         }
     }
 
-    /// The next event that is not routine; panics where the stream ends or stays silent for [`PATIENCE`].
+    /// The next event that is not routine. Panics at the end of the stream and after [`PATIENCE`].
     pub async fn next(&mut self) -> Event {
         loop {
             let event = self.next_of_all().await;
@@ -171,7 +171,7 @@ impl Stream {
         }
     }
 
-    /// The next event of whatever kind; panics where the stream ends or stays silent for [`PATIENCE`].
+    /// The next event of any kind. Panics at the end of the stream and after [`PATIENCE`].
     pub async fn next_of_all(&mut self) -> Event {
         match timeout(PATIENCE, self.events.recv()).await {
             Ok(Some(event)) => event,
@@ -184,7 +184,7 @@ impl Stream {
         }
     }
 
-    /// The events up to and including the first that `is_last`.
+    /// The events up to the first for which `is_last` is true, including it.
     pub async fn collect_until(&mut self, mut is_last: impl FnMut(&Event) -> bool) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
@@ -197,7 +197,7 @@ impl Stream {
         }
     }
 
-    /// The next `count` changes; other events in between are dropped.
+    /// The next `count` changes. Other events are dropped.
     pub async fn changes(&mut self, count: usize) -> Vec<Event> {
         let mut changes = Vec::new();
         while changes.len() < count {
@@ -209,7 +209,7 @@ impl Stream {
         changes
     }
 
-    /// Everything that came before now: a `marker` user connects, whom nobody else touches, and its event ends the list.
+    /// All events before now: connects the user `marker`, and reads until its event. No other caller may use `marker`.
     pub async fn events_before_now(&mut self, client: &Client, marker: &str) -> Vec<Event> {
         assert!(
             client.connect(marker).await.became_online,
@@ -220,7 +220,7 @@ impl Stream {
         events
     }
 
-    /// Reads a snapshot from its first message to `presence.ready`: who is online.
+    /// Reads a snapshot up to `presence.ready`: the online users.
     pub async fn snapshot(&mut self) -> Vec<String> {
         let messages = self
             .collect_until(|event| event.name == "presence.ready")
@@ -231,24 +231,24 @@ impl Stream {
         online
     }
 
-    /// How the stream ends, waiting `patience` for it; events not read yet stay readable.
+    /// Waits `patience` for the end of the stream. Unread events stay readable.
     pub async fn end(&self, patience: Duration) -> Option<End> {
         let ended = eventually("the stream ends", async || self.end_so_far());
         timeout(patience, ended).await.ok()
     }
 
-    /// The events that came and were not read yet, but those of routine.
+    /// The events that have arrived and were not read, without routine events.
     pub fn unread(&mut self) -> Vec<Event> {
         let events = std::iter::from_fn(|| self.events.try_recv().ok());
         events.filter(|event| !event.is_routine()).collect()
     }
 
-    /// The reason of `presence.end`, if it came.
+    /// The reason in `presence.end`, if it arrived.
     pub fn end_reason(&self) -> Option<String> {
         self.seen().end_reason.clone()
     }
 
-    /// What an EventSource would send as `Last-Event-ID`.
+    /// The last event id, which an `EventSource` sends as `Last-Event-ID`.
     pub fn last_id(&self) -> String {
         self.seen().parser.last_id().to_owned()
     }
@@ -258,12 +258,12 @@ impl Stream {
         self.seen().parser.comments().to_vec()
     }
 
-    /// The reconnection time the server asked for.
+    /// The reconnection time in the stream, in milliseconds.
     pub fn retry_ms(&self) -> Option<u64> {
         self.seen().parser.retry_ms()
     }
 
-    /// All text of the stream so far.
+    /// The body of the stream so far.
     pub fn raw(&self) -> String {
         self.seen().raw.clone()
     }
@@ -283,13 +283,13 @@ impl Drop for Stream {
     }
 }
 
-/// `online alice, offline alice, …`, to compare with what should have come.
+/// [`Event::brief`] of all events.
 pub fn briefs(events: &[Event]) -> Vec<String> {
     events.iter().map(Event::brief).collect()
 }
 
-/// The changes of each user, in order: `online`, or for an offline its reason. Panics where they do not alternate,
-/// beginning with `online`.
+/// The changes of each user in order: `online`, or the reason of an offline. Panics if the changes of a user do not
+/// alternate, beginning with `online`.
 pub fn alternating(events: &[Event]) -> BTreeMap<String, Vec<String>> {
     let mut histories: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for event in events.iter().filter(|event| event.is_change()) {
@@ -319,7 +319,7 @@ async fn read_on(mut response: Response, seen: Arc<Mutex<Seen>>, events: Unbound
                     if event.name == "presence.end" {
                         seen.end_reason = Some(event.reason());
                     }
-                    // The test may have stopped listening; what is seen is still kept.
+                    // The receiver may be gone. The event is still kept in `seen`.
                     let _ = events.send(event);
                 }
                 assert_eq!(seen.parser.empty_blocks(), 0, "{}", seen.raw);

@@ -1,11 +1,11 @@
-//! Times as the contract writes them: RFC 3339, UTC, milliseconds.
+//! Times in the form of the contract: RFC 3339, UTC, milliseconds.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::de::{Deserialize, Deserializer, Error};
 
-/// Milliseconds since 1970, read from exactly `2026-11-24T08:00:00.123Z` and no other form.
+/// Milliseconds since 1970. The text form is `2026-11-24T08:00:00.123Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 
@@ -16,7 +16,7 @@ impl Timestamp {
         Self(i64::try_from(since.as_millis()).expect("before the year 292 million"))
     }
 
-    /// Reads the contract's one form of a time; `None` for anything else.
+    /// Parses the text form; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let shape: String = text.chars().map(digit_as_zero).collect();
         if shape != "0000-00-00T00:00:00.000Z" {
@@ -34,12 +34,12 @@ impl Timestamp {
         Some(Self(seconds * 1_000 + number(20, 23)?))
     }
 
-    /// Milliseconds from `earlier` to this; negative where `earlier` is the later one.
+    /// Milliseconds from `earlier` to this time; negative if `earlier` is later.
     pub fn millis_after(self, earlier: Self) -> i64 {
         self.0 - earlier.0
     }
 
-    /// So many milliseconds later, or earlier where they are negative.
+    /// This time plus `ms` milliseconds, which may be negative.
     pub fn later_by(self, ms: i64) -> Self {
         Self(self.0 + ms)
     }
@@ -52,7 +52,7 @@ impl Timestamp {
         Self(self.0 - i64::try_from(duration.as_millis()).expect("a duration of a test"))
     }
 
-    /// Sleeps until this moment: the passing of a time the contract names, such as a TTL.
+    /// Sleeps until this time has passed, such as the end of a TTL.
     pub async fn pass(self) {
         let left = self.millis_after(Self::now());
         if let Ok(left) = u64::try_from(left) {

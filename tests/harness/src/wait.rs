@@ -1,4 +1,4 @@
-//! Waiting for a condition, with a deadline.
+//! Waiting for conditions, with a deadline.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-/// How long anything that has to happen may take before the test gives up; generous, for machines under load.
+/// The deadline of anything that must happen. It is generous, for machines under load.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Time between two looks at a condition that cannot be awaited.
+/// The time between two checks of a condition that cannot be awaited.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Looks until `attempt` finds something; panics, saying `what` did not happen, after [`PATIENCE`].
+/// Calls `attempt` until it returns a value. Panics with `what` after [`PATIENCE`].
 pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let give_up = Instant::now() + PATIENCE;
     loop {
@@ -24,7 +24,7 @@ pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<
     }
 }
 
-/// Looks until `holds` is true; panics, saying `what` did not happen, after [`PATIENCE`].
+/// Calls `holds` until it returns `true`. Panics with `what` after [`PATIENCE`].
 pub async fn eventually_true(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     eventually(what, async || holds().await.then_some(())).await;
 }

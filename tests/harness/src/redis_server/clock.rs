@@ -1,4 +1,4 @@
-//! The wall clock of a server, which a test may step back and ahead.
+//! An adjustable wall clock for a server.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -14,7 +14,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Compiles the shim; the clock is true at first.
+    /// Compiles the library that replaces the clock. The clock shows the true time at first.
     pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory for temporary files");
         let clock = Self { directory };
@@ -29,14 +29,14 @@ impl Clock {
         clock
     }
 
-    /// Makes the process that `command` starts go by this clock.
+    /// Makes the process of `command` use this clock.
     pub(super) fn give_to(&self, command: &mut Command) {
         command.env("LD_PRELOAD", self.path("clock.so"));
         command.env("PRESENCE_TEST_CLOCK", self.path("shift"));
     }
 
     pub(super) fn set_ahead(&self, ms: i64) {
-        // Written in place, since the server has mapped the file.
+        // The file is written in place because the server has mapped it.
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false);
         let mut file = file.open(self.path("shift")).expect("a file of ours");

@@ -1,8 +1,8 @@
-//! The event stream format, read as the WHATWG HTML standard says (section 9.2.6, "Interpreting an event stream").
+//! A parser of event streams as the WHATWG HTML standard defines it (section 9.2.6, "Interpreting an event stream").
 
 use super::Event;
 
-/// Takes bytes as they come and gives events as they are complete.
+/// An incremental parser.
 #[derive(Default)]
 pub(super) struct Parser {
     pending: Vec<u8>,
@@ -10,13 +10,13 @@ pub(super) struct Parser {
     after_cr: bool,
     name: String,
     data: String,
-    /// The standard's "last event ID buffer": it persists from block to block.
+    /// The "last event ID buffer" of the standard, which persists across blocks.
     id_buffer: String,
-    /// The standard's "last event ID string": the buffer as it was when the last block was complete.
+    /// The "last event ID string" of the standard: the buffer at the end of the last block.
     last_id: String,
     retry_ms: Option<u64>,
     comments: Vec<String>,
-    /// Blocks without data, which many clients take for empty messages.
+    /// Blocks without data, which many clients report as empty messages.
     empty_blocks: usize,
 }
 
@@ -51,7 +51,7 @@ impl Parser {
         self.empty_blocks
     }
 
-    /// Takes the pending line; an empty one completes a block.
+    /// Processes the pending line. An empty line completes a block.
     fn line(&mut self) -> Option<Event> {
         let line = std::mem::take(&mut self.pending);
         let line = String::from_utf8_lossy(&line).into_owned();

@@ -1,4 +1,4 @@
-//! A reader that comes back, as a browser's EventSource does: by its cursor, to whichever instance answers.
+//! A reader that reconnects as `EventSource` does: with its cursor, to the next instance that answers.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -13,32 +13,32 @@ use super::{Event, Stream};
 use crate::client::Client;
 use crate::timestamp::Timestamp;
 
-/// How long an instance may take to begin a stream before the reader turns to the next.
+/// Time-out for the head of a stream. The reader then tries the next instance.
 const OPENING: Duration = Duration::from_secs(5);
 
-/// The longest wait before a reader comes back; the server asks for more, which a test has no time for.
+/// The longest wait before a reconnect. The time that the server asks for is too long for a test.
 const LONGEST_RETRY: Duration = Duration::from_millis(200);
 
-/// What a reader asks for, and how it behaves.
+/// What a reader requests, and how it reads.
 #[derive(Clone, Debug)]
 pub struct Habits {
-    /// Such as `?userIds=alice`.
+    /// The query, such as `?userIds=alice`.
     pub query: String,
     pub memory: Memory,
-    /// How long it rests after each piece that it reads.
+    /// The pause after each piece of the stream.
     pub rest: Duration,
 }
 
-/// What a reader brings when it comes back.
+/// What a reader sends when it reconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// The last cursor it heard.
+    /// The last cursor.
     Cursor,
-    /// Nothing, as a page that was reloaded.
+    /// Nothing, as a page does after a reload.
     Nothing,
 }
 
-/// One thing that happened to a reader.
+/// One entry in the log of a reader.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub at: Timestamp,
@@ -47,14 +47,14 @@ pub struct Entry {
 
 #[derive(Clone, Debug)]
 pub enum Heard {
-    /// A stream began.
+    /// A stream has begun.
     Opened,
     Event(Event),
-    /// The stream at this instance ended, in whatever way.
+    /// The stream at this instance has ended, properly or not.
     Closed(usize),
 }
 
-/// A running reader. Dropping it ends it.
+/// A running reader. Dropping it stops the reader.
 pub struct EventSource {
     log: Arc<Mutex<Vec<Entry>>>,
     cut: Arc<Notify>,
@@ -62,7 +62,7 @@ pub struct EventSource {
 }
 
 impl EventSource {
-    /// Begins to read at the instance with the number `first`, counted round.
+    /// Starts to read at the instance `first`, modulo their number.
     pub fn start(clients: &[Client], first: usize, habits: Habits) -> Self {
         let log = Arc::default();
         let cut = Arc::default();
@@ -78,22 +78,22 @@ impl EventSource {
         Self { log, cut, task }
     }
 
-    /// Breaks its connection; it comes back.
+    /// Closes the connection. The reader reconnects.
     pub fn cut(&self) {
         self.cut.notify_one();
     }
 
-    /// All that happened so far.
+    /// The log so far.
     pub fn log(&self) -> Vec<Entry> {
         self.entries().clone()
     }
 
-    /// All that happened since the log was taken before.
+    /// The log since the last call.
     pub fn take_log(&self) -> Vec<Entry> {
         std::mem::take(&mut *self.entries())
     }
 
-    /// Whether the newest event it heard is about `user`.
+    /// Whether the newest change is about `user`.
     pub fn is_up_to(&self, user: &str) -> bool {
         let log = self.entries();
         let newest = log.iter().rev().find_map(|entry| match &entry.what {
@@ -103,7 +103,7 @@ impl EventSource {
         newest.unwrap_or(false)
     }
 
-    /// Whether it has heard anything yet.
+    /// Whether the log has an entry.
     pub fn has_begun(&self) -> bool {
         !self.entries().is_empty()
     }
