@@ -1,4 +1,4 @@
-//! Clients that are broken, or mean harm.
+//! Broken and malicious clients.
 
 mod connections;
 mod floods;

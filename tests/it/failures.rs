@@ -1,8 +1,8 @@
-//! Failures of instances, of Redis and of the network between them: no failure loses or repeats an event.
+//! Failures of instances, of Redis, and of the network between them. No failure loses or repeats an event.
 //!
-//! The tests with a [`scene::Scene`] let Redis fail for a while. Two instances serve users of whom some keep pinging
-//! and some fell silent just before. While Redis fails, each call is answered or refused in time. Once Redis is back,
-//! the silent users leave once and the pinging users never left.
+//! In the tests with a [`scene::Scene`] Redis fails for a while. Two instances have users that keep pinging, and users
+//! that have just stopped. During the failure each call is answered or refused within the limit. Afterwards the stopped
+//! users leave once, and the pinging users have never left.
 
 mod bus;
 mod cut_streams;

@@ -1,4 +1,4 @@
-//! As many connections as are allowed, and more.
+//! The connection limit.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,13 +10,13 @@ use harness::process::Process;
 use harness::sse::Stream;
 use harness::wait::eventually_true;
 
-/// How many connections the instance of these tests serves at once.
+/// The connection limit of the instances in these tests.
 const MOST: usize = 4;
 
-/// How long an answer that must not come is waited for.
+/// How long the test waits for an answer that must not come.
 const A_WHILE: Duration = Duration::from_millis(500);
 
-/// How long an answer that must come may take.
+/// The deadline of an answer that must come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn ask(address: SocketAddr) -> TcpStream {
@@ -76,7 +76,7 @@ async fn streams_leave_room_for_calls() {
 async fn the_metrics_say_how_many_are_open() {
     let instance = Instance::start(&Settings::new()).await;
     let _open: Vec<TcpStream> = (0..MOST).map(|_| ask(instance.address())).collect();
-    // One more asks.
+    // The request for the metrics is one more connection.
     let expected = format!("presence_connections {}", MOST + 1);
     eventually_true("all are counted", async || {
         let metrics = instance.client().get("/metrics").await.body;

@@ -1,4 +1,4 @@
-//! Frames of HTTP/2 that ask for nothing, without end.
+//! Endless HTTP/2 frames without requests.
 
 use std::io::Write;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use harness::instance::{Instance, Settings};
 
 use super::http2::{RST_STREAM, connect, flood, floods, frame, get, post};
 
-/// More than anybody has to say who asks for nothing.
+/// More bytes than a client without requests needs to send.
 const MOST: usize = 4 << 20;
 
 /// The default window of a stream.

@@ -1,4 +1,4 @@
-//! Heads that are too large, and connections that are kept after large ones.
+//! Heads that are too large, and idle connections after large heads.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,18 +11,18 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::sleep;
 
-/// How many connections are kept, and what each may cost once it is idle, in KiB: a socket, a task and a timer, and
-/// what the allocator cannot give back of the buffers that were between them.
+/// The number of kept connections, and the memory that each may cost while idle, in KiB: a socket, a task, a timer, and
+/// what the allocator cannot return of the buffers.
 const KEPT: usize = 2_000;
 const KIB_EACH: u64 = 12;
 
-/// Sends a head of about so many bytes; what comes back.
+/// Sends a request with a head of about `head_bytes` bytes, and returns the answer.
 fn ask(connection: &mut TcpStream, head_bytes: usize) -> String {
     let patience = Some(Duration::from_secs(20));
     connection.set_read_timeout(patience).expect("a time");
     let junk = "x".repeat(head_bytes);
     let request = format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Junk: {junk}\r\n\r\n");
-    // It may be refused before all of it was sent.
+    // The service may refuse the head before all of it is sent.
     let _ = connection.write_all(request.as_bytes());
     let mut answer = vec![0; 4_096];
     let count = connection.read(&mut answer).expect("an answer");
@@ -62,7 +62,7 @@ async fn a_head_of_too_many_fields_is_refused_for_that() {
 async fn a_kept_connection_frees_its_buffers_and_goes_on() {
     let instance = Instance::start(&Settings::new()).await;
     let connect = || TcpStream::connect(instance.address()).expect("it accepts");
-    // What the process takes the first time stays with it.
+    // Memory that the process allocates the first time stays allocated.
     for _ in 0..KEPT {
         ask(&mut connect(), 15_000);
     }
@@ -73,7 +73,7 @@ async fn a_kept_connection_frees_its_buffers_and_goes_on() {
         assert!(ask(connection, 15_000).starts_with("HTTP/1.1 200 "));
     }
     eventually_true("the buffers are given back", async || {
-        // The allocator gives memory back when it is asked for some.
+        // The allocator returns memory when it is used.
         assert_eq!(instance.client().get("/livez").await.status, 200);
         let more = instance.resident_kib().saturating_sub(before);
         more <= KIB_EACH * KEPT as u64
@@ -91,7 +91,7 @@ async fn pipelined_and_split_requests_are_all_answered() {
     let patience = Some(Duration::from_secs(20));
     connection.set_read_timeout(patience).expect("a time");
     let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    // One and a half, then silence, then the rest and one more.
+    // One and a half requests, a pause, and then the rest and another request.
     let (half, rest) = request.split_at(20);
     let mut answers = String::new();
     let mut bytes = [0; 4_096];
@@ -109,7 +109,7 @@ async fn pipelined_and_split_requests_are_all_answered() {
     }
 }
 
-/// A list of ids that is too long for a query: the refusal says where it can go, and a page can read it.
+/// The refusal of a list of ids that is too long for a query names the alternative, and a page can read it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_of_a_long_query_names_the_call_with_a_body() {
     let settings = Settings::new().with("PRESENCE_CORS_ORIGINS", "https://app.example.com");

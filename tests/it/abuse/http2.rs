@@ -1,4 +1,4 @@
-//! HTTP/2 as a client speaks it that means harm: frames, without what keeps to the rules (RFC 9113).
+//! Raw HTTP/2 frames of a malicious client (RFC 9113).
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// What a client says first.
+/// The connection preface.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEADERS: u8 = 1;
@@ -29,15 +29,15 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame
 }
 
-/// A string without compression (RFC 7541, section 5.2), of less than 127 bytes.
+/// A string literal without compression (RFC 7541, section 5.2), shorter than 127 bytes.
 fn text(text: &str) -> Vec<u8> {
     let length = u8::try_from(text.len()).expect("a short text");
     [&[length], text.as_bytes()].concat()
 }
 
-/// `GET path`, ended at once.
+/// A complete `GET path`.
 pub(super) fn get(stream: u32, path: &str) -> Vec<u8> {
-    // From the static table: :method GET, :scheme http, then the names of :path and :authority.
+    // Indices of the static table: `:method GET`, `:scheme http`, and the names of `:path` and `:authority`.
     let fields = [
         vec![0x82, 0x86, 0x04],
         text(path),
@@ -48,7 +48,7 @@ pub(super) fn get(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields)
 }
 
-/// `POST path`, whose body is to come.
+/// A `POST path` whose body follows.
 pub(super) fn post(stream: u32, path: &str) -> Vec<u8> {
     let fields = [
         vec![0x83, 0x86, 0x04],
@@ -60,13 +60,13 @@ pub(super) fn post(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &fields)
 }
 
-/// The settings, with this first window of each stream.
+/// A SETTINGS frame with the initial window of each stream.
 fn settings(window: u32) -> Vec<u8> {
     let payload = [&[0, 4], &window.to_be_bytes()[..]].concat();
     frame(SETTINGS, 0, 0, &payload)
 }
 
-/// Frames of which a client may send some, but not without end.
+/// Frames that a client may send, but not endlessly.
 pub(super) fn floods() -> [(&'static str, Vec<u8>); 6] {
     [
         ("PRIORITY", frame(PRIORITY, 0, 3, &[0, 0, 0, 1, 16])),
@@ -78,7 +78,7 @@ pub(super) fn floods() -> [(&'static str, Vec<u8>); 6] {
     ]
 }
 
-/// A connection that has said hello, and reads with a small buffer.
+/// A connection after the handshake, with a small receive buffer.
 pub(super) fn connect(address: SocketAddr, window: u32) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a size");
@@ -92,7 +92,7 @@ pub(super) fn connect(address: SocketAddr, window: u32) -> TcpStream {
     connection
 }
 
-/// Sends it again and again; after how many bytes the other side had enough. What it answers is read by a thread.
+/// Sends `what` until the service closes, and returns the number of bytes. A thread reads the answers.
 pub(super) fn flood(mut connection: TcpStream, what: &[u8], most: usize) -> Option<usize> {
     let batch = what.repeat(16_384 / what.len());
     let mut reading = connection.try_clone().expect("a file");
@@ -112,7 +112,7 @@ pub(super) fn flood(mut connection: TcpStream, what: &[u8], most: usize) -> Opti
     ended
 }
 
-/// Reads what there is, answers probes, and looks whether a request was reset or the connection closed.
+/// Reads what has arrived, answers PING frames, and returns whether a stream was reset or the connection closed.
 pub(super) fn was_reset(connection: &mut TcpStream) -> bool {
     connection.set_nonblocking(true).expect("it can be set");
     let mut bytes = [0; 16_384];

@@ -1,4 +1,4 @@
-//! A stream that does not read, and many who come and go meanwhile.
+//! A stream that does not read while many users come and go.
 
 use harness::cluster::{Cluster, Store, on_both_stores};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,19 +7,18 @@ use tokio::task::JoinSet;
 
 use super::slow_reader::mute_reader;
 
-/// How often somebody comes and goes: more often than the recent events an instance keeps for its
-/// streams, so that more pairs would cost no more.
+/// The number of connects and disconnects: more than the ring holds, so that more of them would cost no more memory.
 const PAIRS: usize = 20_000;
 
-/// Connections they come by, each with so many calls on its way at once.
+/// The connections of the callers, and the pipelined calls on each.
 const CALLERS: usize = 16;
 const PIPELINED: usize = 50;
 
-/// Most memory that all of it may cost an instance, in MiB. Bounded by the recent events that the hub
-/// keeps and by what may wait for one stream; on the embedded store also by the age of its history.
+/// The memory that an instance may use meanwhile, in MiB. The ring and the queue of one stream bound it, and on the
+/// embedded store the age of the history.
 const MIB: u64 = 40;
 
-/// Comes and goes `pairs` times on one connection.
+/// Connects and disconnects `pairs` times on one connection.
 async fn come_and_go(mut connection: TcpStream, caller: usize, pairs: usize) {
     let request = |verb| {
         format!(

@@ -1,4 +1,4 @@
-//! Half a gibibyte of memory, as in our manifests, and clients who try to take all of it.
+//! Clients that try to exhaust the memory limit of our manifests, which is 512 MiB.
 
 mod crowd;
 
@@ -14,14 +14,14 @@ use harness::wait::PATIENCE;
 use super::http2;
 use super::unread_answers::ask_and_not_read;
 
-/// What the instance is given, and how much of it its own memory may take, in MiB.
+/// The memory limit of the instance, and the most that the instance itself may use, in MiB.
 const GIVEN: u64 = 512;
 const MOST: u64 = 400;
 
-/// How long bytes that nobody takes are tried to be sent.
+/// How long the test tries to send bytes that are not read.
 const SOON: Duration = Duration::from_millis(100);
 
-/// One kind of client that never lets go of what it makes the service keep.
+/// A kind of client that keeps all resources that it gets.
 struct Attack {
     name: &'static str,
     connections: usize,
@@ -52,7 +52,7 @@ const ATTACKS: [Attack; 7] = [
             let mut connection = http2::connect(address, 0);
             let requests = (0..2_000).map(|number| http2::get(2 * number + 1, "/v1/nothing"));
             let requests: Vec<u8> = requests.flatten().collect();
-            // It may be refused.
+            // The service may refuse the requests.
             let _ = connection.write_all(&requests);
             Some(connection)
         },
@@ -107,7 +107,7 @@ const ATTACKS: [Attack; 7] = [
     },
 ];
 
-/// As the scene it is in says, with how much the instance has taken by then.
+/// Checks that the instance answers, and reports its memory with the name of the scene.
 async fn is_well(instance: &Instance, limit: &MemoryLimit, scene: &str) {
     let client = instance.client();
     client.ping("alice").await;

@@ -1,4 +1,4 @@
-//! Clients that never finish their first request.
+//! Clients that never complete their first request.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-/// How many clients do it at once.
+/// The number of clients.
 const CLIENTS: usize = 400;
 
-/// Time between two bytes of theirs.
+/// The time between two bytes of a client.
 const BETWEEN_BYTES: Duration = Duration::from_millis(250);
 
-/// Most memory one of them may cost, in KiB: hyper's two buffers, a task, and what rounding adds.
+/// The memory that a client may cost, in KiB: two buffers of hyper, a task, and rounding.
 const KIB_EACH: u64 = 40;
 
-/// Sends a head byte by byte until the service has had enough.
+/// Sends a head byte by byte until the service closes the connection.
 async fn trickle(mut connection: TcpStream) {
     connection
         .write_all(b"GET /livez HTTP/1.1\r\nX-Slow: ")
@@ -32,7 +32,7 @@ async fn trickle(mut connection: TcpStream) {
                 let answer = String::from_utf8_lossy(&answer[..count]);
                 assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
             }
-            // What cannot be written any more will not be read any more either.
+            // After a failed write the next read fails too.
             Err(_) => drop(connection.write_all(b"x").await),
         }
     }
@@ -54,10 +54,10 @@ async fn slow_heads_are_cut_off_and_delay_no_other_client() {
     while !heads.is_empty() {
         let left = heads.len();
         assert!(Instant::now() < give_up, "{left} were not cut off");
-        // A ping that is stuck behind the heads fails by the time-out of the client.
+        // A ping that waits for the slow heads fails with the time-out of the client.
         client.ping("alice").await;
         most = most.max(instance.resident_kib());
-        // It is looked again either way.
+        // The loop continues in either case.
         if let Ok(Some(ended)) = timeout(BETWEEN_BYTES, heads.join_next()).await {
             ended.expect("an orderly end");
         }

@@ -1,4 +1,4 @@
-//! A reader that does not read.
+//! A stream that does not read.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,15 +11,15 @@ use harness::sse::{Event, Stream, briefs};
 use socket2::{Domain, Socket, Type};
 use tokio::task::JoinSet;
 
-/// Longest time a socket that was cut off may take to say so.
+/// The longest time until a closed socket reports its end.
 const GOODBYE: Duration = Duration::from_secs(10);
 
-/// What ends a chunked body.
+/// The end of a chunked body.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
 pub(super) fn mute_reader(address: SocketAddr, query: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    // A small window, so that little is on its way when the queue begins to fill.
+    // The small window makes the queue fill early.
     socket.set_recv_buffer_size(4_096).expect("a size");
     socket.connect(&address.into()).expect("it accepts");
     let mut mute = TcpStream::from(socket);
@@ -28,7 +28,7 @@ pub(super) fn mute_reader(address: SocketAddr, query: &str) -> TcpStream {
     mute
 }
 
-/// Makes events until the one mute reader is cut off; what `attentive` heard of them.
+/// Causes events until the stream without a reader is cut off, and returns the events on `attentive`.
 async fn flood_until_cut_off(client: &Client, attentive: &mut Stream) -> Vec<Event> {
     let mut heard = Vec::new();
     for _ in 0..60 {
@@ -38,7 +38,7 @@ async fn flood_until_cut_off(client: &Client, attentive: &mut Stream) -> Vec<Eve
         }
         callers.join_all().await;
         heard.extend(attentive.changes(8 * 2 * 30).await);
-        // A call that is stuck behind the reader fails by the time-out of the client.
+        // A call that waits for the reader fails with the time-out of the client.
         client.connect("marker").await;
         client.disconnect("marker").await;
         heard.extend(attentive.changes(2).await);
@@ -51,14 +51,14 @@ async fn flood_until_cut_off(client: &Client, attentive: &mut Stream) -> Vec<Eve
 }
 
 async fn come_and_go(client: Client, caller: usize) {
-    // Long ids make long events, so that the buffers of the mute reader fill soon.
+    // Long ids make long events, which fill the buffers early.
     for user in crowd(&format!("{}{caller}", "x".repeat(100)), 30) {
         client.connect(&user).await;
         client.disconnect(&user).await;
     }
 }
 
-/// Reads what was sent before the cut, and its end; the last cursor of a whole block in it.
+/// Reads the rest of the stream, and returns the last cursor in a complete block.
 fn last_cursor(mut mute: TcpStream) -> String {
     mute.set_read_timeout(Some(GOODBYE)).expect("a time");
     let mut sent = Vec::new();
@@ -78,7 +78,7 @@ fn last_cursor(mut mute: TcpStream) -> String {
     cursor.unwrap_or_default().to_owned()
 }
 
-/// The body of a chunked answer (RFC 9112, section 7.1), as far as it came.
+/// The body of a chunked answer (RFC 9112, section 7.1), up to the first incomplete chunk.
 fn without_chunks(answer: &[u8]) -> String {
     let answer = String::from_utf8_lossy(answer);
     let (_, mut rest) = answer.split_once("\r\n\r\n").expect("a head");
@@ -110,7 +110,7 @@ async fn a_reader_that_does_not_read_is_cut_off_and_delays_no_other_client(store
     assert!(told_before == 0 || heard[told_before - 1].id == cursor);
 }
 
-/// Such a stream does not follow the events yet, so it is not among those that are told at once.
+/// A stream in its snapshot is not live, so the hub does not send it the reset.
 #[tokio::test]
 async fn a_reader_in_the_middle_of_its_snapshot_gets_a_reset_when_data_is_lost() {
     let cluster = Cluster::start(Store::Redis).await;
@@ -120,7 +120,7 @@ async fn a_reader_in_the_middle_of_its_snapshot_gets_a_reset_when_data_is_lost()
     let mut mute = mute_reader(cluster.instances[0].address(), "?snapshot=true");
     mute.set_read_timeout(Some(GOODBYE)).expect("a time");
     let mut sent = vec![0; 1_024];
-    // It has begun its snapshot, and there is more than the sockets hold.
+    // The snapshot has begun, and it is longer than the buffers of the sockets.
     mute.read_exact(&mut sent).expect("a snapshot");
     let mut attentive = Stream::open(&client, "").await;
     cluster.redis().flush_all().await;

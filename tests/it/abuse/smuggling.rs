@@ -1,19 +1,19 @@
-//! Requests that two readers may take apart in two ways (request smuggling, RFC 9112, section 11.2). Where a proxy in
-//! front reads a body, the service must not read another request.
+//! Requests that a proxy and the service may split differently (request smuggling, RFC 9112, section 11.2). The service
+//! must not find a request in what a proxy takes for a body.
 
 use harness::instance::{Instance, Settings};
 use harness::wait::PATIENCE;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Duration, timeout};
 
-/// What is hidden in a body.
+/// The request in the body.
 const HIDDEN: &str =
     "POST /v1/users/hidden/connect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
 
-/// How long the answer to the hidden request is waited for, which is not to come.
+/// How long the test waits for an answer to the hidden request.
 const MOMENT: Duration = Duration::from_millis(300);
 
-/// Header lines that make a request ambiguous, whose body is `0`, an empty line, and the hidden request.
+/// Ambiguous header lines. The body is `0`, an empty line, and the hidden request.
 const AMBIGUOUS: [(&str, &str); 22] = [
     ("two lengths", "Content-Length: 5\r\nContent-Length: 6\r\n"),
     ("two lengths in one", "Content-Length: 5, 6\r\n"),
@@ -57,7 +57,7 @@ const AMBIGUOUS: [(&str, &str); 22] = [
     ("a host that is no host", "Host: local host\r\n"),
 ];
 
-/// Chunked bodies that are none.
+/// Invalid chunked bodies.
 const BAD_CHUNKS: [(&str, &str); 8] = [
     ("no number", "x\r\n"),
     ("a negative length", "-1\r\n"),
@@ -69,7 +69,7 @@ const BAD_CHUNKS: [(&str, &str); 8] = [
     ("a line break in an extension", "1;a\nb\r\na\r\n0\r\n\r\n"),
 ];
 
-/// The first answer, and all that follows within a moment or until the connection ends.
+/// The first answer, and everything that follows within [`MOMENT`].
 async fn answers(instance: &Instance, request: &str) -> String {
     let mut connection = instance.told(request.as_bytes()).await;
     let (mut answers, mut bytes) = (Vec::new(), [0; 4_096]);
@@ -84,7 +84,7 @@ async fn answers(instance: &Instance, request: &str) -> String {
 fn statuses(answers: &str) -> Vec<&str> {
     let after_versions = answers.split("HTTP/1.1 ").skip(1);
     let words = after_versions.filter_map(|rest| rest.split(' ').next());
-    // The detail of a problem names the version too, and no number after it.
+    // The detail of a problem also contains the version, without a number after it.
     words.filter(|word| word.parse::<u16>().is_ok()).collect()
 }
 
@@ -110,7 +110,7 @@ async fn an_ambiguous_request_is_refused_and_ends_its_connection() {
         let answers = answers(&instance, &request).await;
         assert_eq!(statuses(&answers), ["400"], "{what}: {answers}");
     }
-    // With a length as well, chunks win, and the connection ends (RFC 9112, section 6.3).
+    // With both headers the chunks count, and the connection is closed (RFC 9112, section 6.3).
     let length = format!("Content-Length: {}\r\n", HIDDEN.len() + 5);
     let chunked = "Transfer-Encoding: chunked\r\n";
     for (version, fields, expected) in [
@@ -135,7 +135,7 @@ async fn an_ambiguous_request_is_refused_and_ends_its_connection() {
 
 #[tokio::test]
 async fn a_bare_line_feed_ends_every_header_line() {
-    // RFC 9112, section 2.2, allows it. It must not hide a field, which would be smuggling.
+    // RFC 9112, section 2.2, allows a bare line feed. It must end every line, or else a field could be hidden.
     let instance = Instance::start(&Settings::new()).await;
     let request = format!(
         "POST /v1/users/alice/ping HTTP/1.1\nHost: localhost\nContent-Length: {}\n\n{HIDDEN}",

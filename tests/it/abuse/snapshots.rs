@@ -1,4 +1,4 @@
-//! Many who ask for snapshots at once, who do not wait for them, or do not read them.
+//! Many concurrent snapshots, and snapshots that are not read.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::slow_reader::mute_reader;
 
-/// More than an index has that is read in one step.
+/// More users than one step of a snapshot reads.
 const USERS: usize = 3_000;
 
 async fn cluster_with_users() -> Cluster {
@@ -38,7 +38,7 @@ async fn streams_that_open_together_share_a_snapshot() {
     });
     assert_eq!(join_all(readers).await, [USERS; 20]);
     let twenty = scans().await - before;
-    // They do not ask in the very same moment.
+    // The streams do not open at the very same moment.
     assert!(twenty <= 5 * one, "{twenty} steps for all, {one} for one");
 }
 
@@ -80,7 +80,7 @@ async fn streams_with_a_filter_are_reset_together() {
         assert_eq!(stream.next().await.name, "presence.reset");
         assert!(stream.snapshot().await.is_empty());
     }
-    // Nothing else asks in this way, and FLUSHALL does not reset what is counted.
+    // Nothing else uses `ZMSCORE`, and `FLUSHALL` does not reset the counters.
     let calls = cluster.redis().calls_of("zmscore").await - before;
     assert!(calls < 50, "{calls} calls for {STREAMS} streams");
 }
@@ -103,7 +103,7 @@ async fn a_stream_with_an_unread_snapshot_ends_at_its_maximum_age() {
     drop(mute);
 }
 
-/// The list, and its place in the index, is there once.
+/// Streams with the same list share the list and its entry in the index.
 #[tokio::test]
 async fn streams_about_the_same_users_share_one_list() {
     const STREAMS: usize = 100;
@@ -123,7 +123,7 @@ async fn streams_about_the_same_users_share_one_list() {
     let grown_kib = cluster.instances[0]
         .resident_kib()
         .saturating_sub(first_kib);
-    // Lists of their own take more than a MiB each.
+    // Separate lists would take more than a MiB each.
     assert!(grown_kib < 40 * 1_024, "{grown_kib} KiB");
     client.connect(&users[5_000]).await;
     let mut told = BTreeSet::new();

@@ -1,11 +1,11 @@
-//! A reader that does not stop talking.
+//! A stream client that keeps sending.
 
 use harness::instance::{Instance, Settings};
 use harness::wait::PATIENCE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Far more than anybody has to say on a stream.
+/// Far more bytes than a stream client has to send.
 const JUNK: [u8; 1_024] = [b'x'; 1_024];
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Answers that nobody reads.
+//! Answers that the client does not read.
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,20 +10,20 @@ use tokio::time::{Instant, sleep};
 
 use super::http2;
 
-/// A large answer.
+/// The path of a large answer.
 const PATH: &str = "/docs/swagger-ui-bundle.js";
 
-/// A client has 30 s to take something of an answer, and the kernel as long for what it holds.
+/// The time-out for a client that reads nothing is 30 s, and the kernel has as long for its buffers.
 const CUT_OFF: Duration = Duration::from_secs(75);
 
-/// A stream that may be open for 1 s has a little longer to say that it ends, and then its reader to take that.
+/// A stream with a maximum age of 1 s gets a little longer to send its end, and its client time to read it.
 const DUE: Duration = Duration::from_secs(20);
 const NOT_YET: Duration = Duration::from_secs(20);
 
-/// How many ask, which makes some 560 MiB of answers.
+/// Clients whose answers have 560 MiB together.
 const CLIENTS: usize = 400;
 
-/// What each may cost, in KiB: the buffer of its connection and a part of the answer.
+/// The memory that a client may cost, in KiB: the buffer of its connection and a part of the answer.
 const KIB_EACH: u64 = 320;
 
 pub(super) fn ask_and_not_read(address: SocketAddr, request: &str) -> TcpStream {
@@ -35,7 +35,7 @@ pub(super) fn ask_and_not_read(address: SocketAddr, request: &str) -> TcpStream 
     connection
 }
 
-/// Whether the kernel knows that the other side has given it up; nothing is read of it.
+/// Whether the other side has closed the connection. Nothing is read.
 fn is_given_up(connection: &TcpStream) -> bool {
     connection.set_nonblocking(true).expect("it can be set");
     let error = connection.take_error().expect("it can be asked");

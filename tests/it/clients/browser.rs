@@ -1,4 +1,4 @@
-//! A real browser: its `EventSource` on a page of the service, its `sendBeacon`, and Swagger UI in it.
+//! Chromium with `EventSource` and `sendBeacon` on a page of the service, and Swagger UI.
 
 mod docs;
 mod page;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 pub(crate) use page::Page;
 
-/// What chromium is started with: no window, no calls home.
+/// No window, and no requests of Chromium itself.
 const FLAGS: [&str; 8] = [
     "--headless=new",
     "--no-sandbox",
@@ -30,12 +30,12 @@ const FLAGS: [&str; 8] = [
     "--disable-dev-shm-usage",
 ];
 
-/// A chromium that is driven by the WebDriver protocol (W3C).
+/// A Chromium that is controlled over the WebDriver protocol (W3C).
 pub(crate) struct Browser {
     driver: Client,
     session: String,
     profile: PathBuf,
-    /// The process of the browser itself, which outlives a driver that is killed; `None` once it was told to quit.
+    /// The process of the browser, which survives the end of the driver; `None` after [`Browser::quit`].
     browser: Option<u64>,
     _process: Process,
 }
@@ -57,7 +57,7 @@ impl Browser {
         let profile = std::env::temp_dir().join(format!("presence-browser-{port}"));
         let mut flags: Vec<String> = FLAGS.map(str::to_owned).to_vec();
         flags.push(format!("--user-data-dir={}", profile.display()));
-        // The certificates of the tests are nobody's.
+        // The certificates of the tests are self-signed.
         let capabilities =
             json!({ "goog:chromeOptions": { "args": flags }, "acceptInsecureCerts": true });
         let wanted = json!({ "capabilities": { "alwaysMatch": capabilities } });
@@ -85,7 +85,7 @@ impl Browser {
         self.tell("/execute/sync", &script).await
     }
 
-    /// Clicks on what the CSS selector finds, once it is there.
+    /// Clicks on the element of the CSS selector, once it exists.
     async fn press(&self, selector: &str) {
         let script = format!(
             "const found = document.querySelector('{selector}'); found?.click(); return !!found"
@@ -96,7 +96,7 @@ impl Browser {
         .await;
     }
 
-    /// The text of what the CSS selector finds, once it is there.
+    /// The text of the element of the CSS selector, once it exists.
     async fn text(&self, selector: &str) -> String {
         let script = format!("return document.querySelector('{selector}')?.innerText");
         eventually(selector, async || {
@@ -105,7 +105,7 @@ impl Browser {
         .await
     }
 
-    /// Shows pages as a phone does that is 390 pixels wide.
+    /// Shows pages 390 pixels wide, as a phone does.
     async fn be_a_phone(&self) {
         let screen = json!({ "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": true });
         let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": screen });
@@ -128,17 +128,17 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         if let Some(id) = self.browser {
-            // An error means that it has ended by itself.
+            // An error means that the process has ended.
             let _ = Command::new("kill")
                 .args(["-KILL", &id.to_string()])
                 .status();
         }
-        // What is left in a temporary folder harms nobody.
+        // Files that stay in the temporary folder do no harm.
         let _ = std::fs::remove_dir_all(&self.profile);
     }
 }
 
-/// What the README's tour pastes into the console, keeping what it would print.
+/// The script of the tour in the README, which keeps what it would print.
 const WATCH: &str = "
     window.heard = [];
     const stream = new EventSource('/v1/events?snapshot=true');
@@ -185,7 +185,7 @@ async fn a_browser_watches_resumes_and_disconnects() {
         "every event has an id"
     );
 
-    // The instance dies and another takes its address: the browser comes back by itself.
+    // The instance is killed and another one starts at its address. The browser reconnects by itself.
     let address = cluster.instances[0].address().to_string();
     cluster.instances[0].kill();
     let settings = cluster.settings().clone().with("PRESENCE_LISTEN", &address);

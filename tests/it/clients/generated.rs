@@ -1,5 +1,4 @@
-//! Clients that are generated from the OpenAPI document compile, and call the service; two linters find no fault in
-//! the document.
+//! Clients that are generated from the OpenAPI document compile and work, and two linters accept the document.
 //!
 //! `tests/generated` has a program for each client, and `tests/install` installs the generators.
 
@@ -17,7 +16,7 @@ const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/generated");
 
 const KEY: &str = "a-key-of-thirty-two-characters-ok";
 
-/// A folder with the programs, to which a client is generated.
+/// A folder with the programs, in which clients are generated.
 struct Workshop(TempDir);
 
 impl Workshop {
@@ -38,12 +37,12 @@ impl Workshop {
         self.0.path()
     }
 
-    /// Runs a program to its end, which has to be a good one, and returns what it printed.
+    /// Runs a program, which must succeed, and returns its output.
     async fn run(&self, program: impl Into<PathBuf>, arguments: &[&str]) -> String {
         let program = program.into();
         let mut command = Command::new(&program);
         command.args(arguments).current_dir(self.path());
-        // The generators of Python call ruff, which is beside them.
+        // The Python generators call ruff, which is in the same folder.
         let path = std::env::var("PATH").unwrap_or_default();
         let path = format!("{}:{path}", installed("generated-python/bin").display());
         command
@@ -72,7 +71,7 @@ impl Workshop {
         self.run(installed(&tool), arguments).await
     }
 
-    /// OpenAPI Generator makes a client in this language, in a folder of that name.
+    /// Generates a client for `language` with OpenAPI Generator.
     async fn generate(&self, language: &str, folder: &str, properties: &str) {
         let properties = format!("--additional-properties={properties}");
         let arguments = ["generate", "-i", DOCUMENT, "-g", language, "-o", folder];
@@ -81,7 +80,7 @@ impl Workshop {
             .await;
     }
 
-    /// Compiles a program with the client that it imports, and runs it against the service.
+    /// Compiles a program with its client and runs it against the service.
     async fn run_typescript(&self, program: &str) {
         let source = format!("{program}.ts");
         let config = self.path().join("tsconfig.json");
@@ -96,7 +95,7 @@ impl Workshop {
             .await;
     }
 
-    /// Compiles every file of a client, and runs the program that imports it against the service.
+    /// Compiles all files of a client and runs its program against the service.
     async fn run_python(&self, program: &str) {
         let compile = ["-m", "compileall", "-q", "generated"];
         self.run_python_tool("python", &compile).await;

@@ -1,4 +1,4 @@
-//! The libraries that read event streams, each used as its documentation shows it: what they show is what happened.
+//! Client libraries for event streams, each used as its documentation shows. What they show is what happened.
 //!
 //! `tests/clients` has the programs, and `tests/install` installs the libraries.
 
@@ -26,16 +26,16 @@ const IN_PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/watc
 const NODE_LIBRARIES: [&str; 3] = ["eventsource", "eventsource-3", "eventsource-client"];
 const PYTHON_LIBRARIES: [&str; 3] = ["httpx-sse", "sseclient-py", "requests"];
 
-/// All of them, with those in the page.
+/// All libraries, including four in the page.
 const LIBRARIES: usize = NODE_LIBRARIES.len() + PYTHON_LIBRARIES.len() + 4;
 
-/// Time between two looks at what they show.
+/// The time between two checks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// A comment has come to each stream by then.
+/// By then each stream has had a keep-alive.
 const SILENCE: Duration = Duration::from_millis(15_500);
 
-/// As several encodings would show it differently.
+/// A user id that wrong encodings would show differently.
 const USER: &str = "名前✅é";
 
 /// One message as a library shows it.
@@ -46,7 +46,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// `online alice`; nothing for what a stream says of itself.
+    /// `online alice` for a change, and `None` for other messages.
     fn change(&self) -> Option<String> {
         let change = self.event.strip_prefix("user.")?;
         let user = self.data["userId"].as_str()?;
@@ -54,7 +54,7 @@ impl Shown {
     }
 }
 
-/// A library in a process of its own, and what it has shown so far.
+/// A library in its own process, and its output so far.
 struct Library {
     name: &'static str,
     process: Process,
@@ -83,7 +83,7 @@ impl Library {
     }
 }
 
-/// All libraries at once: those in processes, and those in a page of a browser.
+/// All libraries, in processes and in a page of a browser.
 struct Libraries {
     processes: Vec<Library>,
     browser: Browser,
@@ -115,7 +115,7 @@ impl Libraries {
         Self { processes, browser }
     }
 
-    /// What each shows so far.
+    /// The messages of each library so far.
     async fn shown(&mut self) -> Vec<(String, Vec<Shown>)> {
         let failures = self.browser.run("return window.failures ?? []").await;
         assert_eq!(failures, Value::Array(Vec::new()), "thrown in the page");
@@ -130,7 +130,7 @@ impl Libraries {
         shown
     }
 
-    /// Waits until each shows what is wanted.
+    /// Waits until `wanted` is true for each library.
     async fn each(&mut self, what: &str, wanted: impl Fn(&[Shown]) -> bool) {
         let give_up = Instant::now() + PATIENCE;
         loop {
@@ -160,7 +160,7 @@ impl Libraries {
     }
 }
 
-/// What `tests/install` put into the target folder.
+/// A file that `tests/install` installed in the target folder.
 pub(crate) fn installed(path: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     let path = target
@@ -175,7 +175,7 @@ pub(crate) fn installed(path: &str) -> PathBuf {
     path
 }
 
-/// Node with a program that may import what is installed.
+/// Node.js with a program that can import the installed libraries.
 fn node(program: &str) -> Command {
     let mut command = Command::new("node");
     command.current_dir(installed("clients-node"));

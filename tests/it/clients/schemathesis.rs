@@ -1,8 +1,7 @@
-//! What the OpenAPI document says is what the service does: schemathesis sends what the document allows and what it
-//! forbids, and judges the answers by it.
+//! Schemathesis sends requests that the OpenAPI document allows or forbids, and checks the answers against the
+//! document.
 //!
-//! `PRESENCE_FUZZ_EXAMPLES` says how many requests it makes up for each operation beside those that follow from the
-//! document, and `PRESENCE_FUZZ_SEED` which.
+//! `PRESENCE_FUZZ_EXAMPLES` sets the number of random requests for each operation, and `PRESENCE_FUZZ_SEED` the seed.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -24,15 +23,15 @@ const HOOKS: &str = concat!(
 
 const KEY: &str = "fuzzing-key-0123456789";
 
-/// Enough to meet every parameter of every operation a few times; the streams decide how long it takes.
+/// Enough to use every parameter of every operation a few times. The streams decide how long it takes.
 const EXAMPLES: &str = "10";
 
 const SEED: &str = "1";
 
-/// Few, since the machine runs other tests beside; most of them wait for streams.
+/// The number of workers. Most of them wait for streams.
 const WORKERS: &str = "4";
 
-/// Where `tests/install` puts it, or anywhere on the PATH.
+/// The program that `tests/install` installed, or the one on the `PATH`.
 fn program() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     let installed = target.map(|target| target.join("tools/schemathesis/bin/schemathesis"));
@@ -65,7 +64,7 @@ fn run(base: &str, directory: &TempDir) -> Result<String, String> {
     command.arg(format!("{base}/openapi.json"));
     command.env("SCHEMATHESIS_HOOKS", HOOKS);
     command.env("PYTHONDONTWRITEBYTECODE", "1");
-    // Its other files go where they are forgotten.
+    // The working directory gets the other files of schemathesis.
     let output = command.current_dir(directory).output();
     let output = output.map_err(|error| format!("{error}; run tests/install"))?;
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,4 +1,4 @@
-//! The tour of the README, as it is pasted into a terminal, and as a script in `examples/`.
+//! The tour of the README, run in a shell, and as a script in `examples/`.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const README: &str = include_str!("../../../README.md");
 
-/// The commands of a part of the README, block by block, but those that watch until they are stopped.
+/// The shell commands under a heading of the README, block by block, without the ones that watch endlessly.
 fn blocks(heading: &str) -> Vec<&'static str> {
     let (_, part) = README.split_once(heading).expect("the heading");
     let part = part.split("\n#").next().expect("a part");
@@ -20,7 +20,7 @@ fn blocks(heading: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// The lines that `commands` print in bash.
+/// The output of `commands` in bash, line by line.
 async fn printed(commands: &str, directory: &Path) -> Vec<String> {
     let mut bash = Command::new("bash");
     bash.args(["-eu", "-c", commands]).current_dir(directory);
@@ -34,7 +34,7 @@ async fn printed(commands: &str, directory: &Path) -> Vec<String> {
     lines
 }
 
-/// The answers to the calls among `commands`, made to `instance`.
+/// The answers to the calls in `commands`, sent to `instance`.
 async fn answers(commands: &str, directory: &Path, instance: &Instance) -> Vec<Value> {
     let commands = commands.replace("http://127.0.0.1:8080", instance.client().base());
     let lines = printed(&commands, directory).await;

@@ -1,6 +1,6 @@
-//! Whatever bytes a client sends: no 5xx, no undocumented answer, and the service serves on.
+//! Random bytes from clients cause no 5xx and no undocumented answer, and the service goes on.
 //!
-//! `PROPTEST_CASES` says how often a batch of requests is sent, each on a connection of its own.
+//! `PROPTEST_CASES` sets the number of batches of requests. Each request has its own connection.
 
 mod answer;
 mod request;
@@ -23,19 +23,19 @@ use tokio::time::timeout;
 
 use self::answer::Answer;
 
-/// Requests on their way at once.
+/// Concurrent requests.
 const BATCH: usize = 32;
 
-/// Batches where `PROPTEST_CASES` does not say how many: a few seconds.
+/// Batches without `PROPTEST_CASES`; they take a few seconds.
 const BATCHES: u32 = 30;
 
-/// How long the service may wait for the rest of a request before it is told that none will come.
+/// The time after which the client closes its side, so that the service does not wait for more of the request.
 const WAIT_FOR_MORE: Duration = Duration::from_millis(300);
 
-/// Sends `request` and reads one answer, or what comes until the connection is closed.
+/// Sends `request` and reads one answer, or until the connection is closed.
 async fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).await.expect("it accepts");
-    // It may refuse the request, and close, before it has read all of it.
+    // The service may refuse the request and close before it has read all of it.
     let _ = stream.write_all(request).await;
     let mut answer = Answer::to(request);
     let read = timeout(WAIT_FOR_MORE, read(&mut stream, &mut answer)).await;
@@ -57,7 +57,7 @@ async fn read(stream: &mut TcpStream, answer: &mut Answer) {
     }
 }
 
-/// Every answer of the batch is as documented, and the service is well after it.
+/// Checks that every answer of the batch is documented, and that the service works afterwards.
 async fn send_all(client: &Client, address: SocketAddr, batch: &[Vec<u8>]) -> Result<(), String> {
     let mut calls = JoinSet::new();
     for request in batch {
@@ -102,7 +102,7 @@ fn fuzz(store: Store) {
     });
     match sent {
         Ok(()) => {}
-        // The reason shows the one request that matters as text, and not the batch as numbers.
+        // The reason shows the failing request as text instead of the batch as numbers.
         Err(TestError::Fail(why, _)) => panic!("{why}"),
         Err(TestError::Abort(why)) => panic!("{why}"),
     }

@@ -13,7 +13,7 @@ use harness::sse::{Event, Stream, alternating, briefs};
 use harness::timestamp::Timestamp;
 use serde_json::{Value, json};
 
-/// The data of a change, without its times, which have to be there and in their form.
+/// The data of a change without its times, which must exist and have their form.
 fn timeless(event: &Event, times: &[&str]) -> Value {
     let mut data = event.json();
     for time in times {
@@ -150,7 +150,7 @@ async fn every_event_has_an_id_of_its_own(store: Store) {
     assert!(ids.iter().all(|id| !id.is_empty()));
 }
 
-/// Ids come from outside: none may break out of the JSON or of the block.
+/// User ids come from outside. No id may break out of the JSON string or the message.
 async fn ids_with_special_characters_survive_the_stream(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();

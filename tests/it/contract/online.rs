@@ -1,4 +1,4 @@
-//! The batch lookup, the list of everyone online and the count.
+//! The lookup, the list of online users, and the count.
 
 mod keys;
 mod pages;

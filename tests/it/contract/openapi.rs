@@ -1,4 +1,4 @@
-//! The committed OpenAPI document is what the handlers say, and says all that a client has to know.
+//! The committed OpenAPI document is that of the handlers, and it is complete.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.js
 
 const PROBLEMS: &str = include_str!("../../../docs/problems.md");
 
-/// Calls that a client makes in its own words: a body with nothing in it is left out.
+/// Calls whose body is optional.
 const OPTIONAL_BODIES: [&str; 3] = ["connect", "ping", "disconnect"];
 
 fn printed() -> String {
@@ -29,7 +29,7 @@ fn document() -> Value {
     serde_json::from_str(&printed()).expect("JSON")
 }
 
-/// Each operation, with its method and path.
+/// The operations with method and path.
 fn operations(document: &Value) -> Vec<(String, &Value)> {
     let paths = document["paths"].as_object().expect("paths").iter();
     let operations = paths.flat_map(|(path, operations)| {
@@ -39,7 +39,7 @@ fn operations(document: &Value) -> Vec<(String, &Value)> {
     operations.collect()
 }
 
-/// The status and the content of each response of each operation.
+/// Status and content of each response of each operation.
 fn contents(document: &Value) -> Vec<(String, u64, &str, &Value)> {
     let mut all = Vec::new();
     for (what, operation) in operations(document) {
@@ -102,7 +102,7 @@ fn every_operation_is_described() {
                 parameter["description"].is_string(),
                 "{what} {parameter_name}"
             );
-            // A page would fill in a made-up cursor, with which no call succeeds.
+            // A documentation page would fill in an example cursor, with which every call fails.
             let is_cursor = ["cursor", "lastEventId"].contains(&parameter_name);
             assert_eq!(
                 parameter["example"].is_null(),

@@ -1,4 +1,4 @@
-//! Bad input: a problem document that says what is wrong, and nothing done.
+//! Bad input gets a problem document that names the error, and changes nothing.
 
 mod bodies;
 mod conflicts;
@@ -14,7 +14,7 @@ mod store;
 use harness::client::{Answer, media_type};
 use serde::Deserialize;
 
-/// RFC 9457, with the members the contract promises.
+/// A problem document (RFC 9457) with the members of the contract.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Problem {
     #[serde(rename = "type")]
@@ -24,7 +24,7 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
 }
 
-/// Reads a problem document and checks what holds for every one.
+/// Reads a problem document and checks what holds for all of them.
 fn problem(answer: &Answer, status: u16) -> Problem {
     assert_eq!(answer.status.as_u16(), status, "{}", answer.body);
     assert_eq!(

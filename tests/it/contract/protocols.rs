@@ -1,5 +1,5 @@
-//! What is particular to HTTP/1.0 and HTTP/2. That the contract holds over them is shown by the tests of its parts, as
-//! `http1_0::name` and `http2::name`.
+//! What is specific to HTTP/1.0 and HTTP/2. The other tests of the contract run over these protocols as `http1_0::name`
+//! and `http2::name`.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How many streams one connection carries.
+/// Streams on one connection.
 const STREAMS: usize = 50;
 
-/// Reads until the text contains `wanted`, or until the end where there is none to wait for.
+/// Reads until the text contains `wanted`, or until the end for `None`.
 async fn read_until(connection: &mut TcpStream, wanted: Option<&str>) -> String {
     let mut text = String::new();
     let mut bytes = [0; 4_096];
@@ -33,7 +33,7 @@ async fn read_until(connection: &mut TcpStream, wanted: Option<&str>) -> String 
     text
 }
 
-/// A client of HTTP/1.0 knows no chunks: the end of the body is the end of the connection, whatever it asked for.
+/// HTTP/1.0 has no chunks: the end of the connection is the end of the body, whatever headers the client sent.
 #[tokio::test]
 async fn a_stream_over_http_1_0_has_no_chunks_and_ends_with_its_connection() {
     let settings = Settings::new().with("PRESENCE_DRAIN", "1s");
@@ -77,7 +77,7 @@ async fn a_stream_over_http_1_0_has_no_chunks_and_ends_with_its_connection() {
     assert_eq!(cluster.instances[0].exit().await.code(), Some(0));
 }
 
-/// HTTP/1.0 has no `Host`; what is wrong with a request is told as everywhere.
+/// HTTP/1.0 needs no `Host` header. Problem documents are the same as over other versions.
 #[tokio::test]
 async fn a_call_over_http_1_0_is_answered_and_its_connection_closed() {
     let cluster = Cluster::start(Store::Embedded).await;
@@ -114,7 +114,7 @@ async fn many_streams_and_calls_share_one_connection_over_http_2() {
     }
     let response = client.of_user("alice", "connect").send().await;
     assert_eq!(response.expect("an answer").version(), Version::HTTP_2);
-    // One that is given up leaves the others alone.
+    // A closed stream does not affect the others.
     streams.truncate(STREAMS - 1);
     client.disconnect("alice").await;
     for stream in &mut streams {

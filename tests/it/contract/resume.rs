@@ -1,4 +1,4 @@
-//! A stream that goes on where another one stopped.
+//! Streams that resume from a cursor.
 
 mod cold;
 mod reset;
@@ -9,10 +9,10 @@ use harness::instance::Settings;
 use harness::sse::{Event, Stream, briefs};
 use serde_json::json;
 
-/// A cursor that no server ever gave.
+/// A cursor that no instance ever sent.
 const UNKNOWN: &str = "not-a-cursor-of-yours";
 
-/// Events that happen while nobody listens.
+/// Causes events while no stream is open, and returns them.
 async fn missed_events(client: &Client) -> Vec<String> {
     client.connect("bob").await;
     client.disconnect("alice").await;
@@ -23,7 +23,7 @@ async fn missed_events(client: &Client) -> Vec<String> {
         .to_vec()
 }
 
-/// The cursor of a stream that saw alice come and was then cut.
+/// The cursor of a closed stream, after the connect of alice.
 async fn cursor_after_alice_came(client: &Client) -> String {
     let mut stream = Stream::open(client, "").await;
     client.connect("alice").await;
@@ -94,7 +94,7 @@ async fn a_resume_without_missed_events_repeats_nothing(store: Store) {
     assert!(events.is_empty(), "{events:?}");
 }
 
-/// The first block names a cursor before anything has happened.
+/// The first block has a cursor, before any event.
 async fn the_very_first_cursor_resumes(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
@@ -129,7 +129,7 @@ async fn a_resumed_stream_keeps_to_its_filter(store: Store) {
     assert_eq!(briefs(&events), ["online bob", "offline bob"]);
 }
 
-/// A stream that hears little has a cursor all the same, which leads to what it missed.
+/// A stream with few events has a current cursor too.
 async fn a_filtered_stream_resumes(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
@@ -145,7 +145,7 @@ async fn a_filtered_stream_resumes(store: Store) {
     assert_eq!(briefs(&events), ["offline alice"]);
 }
 
-/// What a browser does: the same URL, `snapshot=true` and all, with the last id it saw.
+/// A browser reconnects to the same URL, with `snapshot=true` and its last event id.
 async fn a_stream_with_a_snapshot_resumes_without_a_gap(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
@@ -161,7 +161,7 @@ async fn a_stream_with_a_snapshot_resumes_without_a_gap(store: Store) {
     assert_eq!(briefs(&events), missed);
 }
 
-/// Cut at every event, on whichever instance, while users come and go: the pieces make one story.
+/// A stream that is cut after each event, on any instance, gets each event once.
 #[tokio::test]
 async fn any_instance_resumes_a_stream_of_another() {
     let cluster = Cluster::of(3, Settings::new()).await;
@@ -184,7 +184,7 @@ async fn any_instance_resumes_a_stream_of_another() {
     assert_eq!(briefs(&heard), expected.collect::<Vec<_>>());
 }
 
-/// A restart of every instance loses nothing that Redis keeps.
+/// Redis keeps all events across a restart of every instance.
 #[tokio::test]
 async fn a_cursor_outlives_the_instance_that_gave_it() {
     let mut cluster = Cluster::of(1, Settings::new()).await;

@@ -1,6 +1,6 @@
-//! The one form of a time in answers and events: RFC 3339, UTC, three digits of milliseconds, `Z`.
+//! The form of a time in answers and events: RFC 3339, UTC, three digits of milliseconds, `Z`.
 //!
-//! The harness reads each time with the parser that is tested here, so a time in another form fails every test.
+//! The harness reads every time with this parser, so a time in another form fails the test that reads it.
 
 use harness::timestamp::Timestamp;
 

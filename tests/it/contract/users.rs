@@ -1,4 +1,4 @@
-//! Connect, ping, disconnect and the look at one user: section 2 of the contract.
+//! Connect, ping, disconnect and the state of one user: section 2 of the contract.
 
 mod connections;
 mod departed;
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 const TTL: Duration = Duration::from_secs(60);
 
-/// Fields of an answer, sorted.
+/// The field names of an answer, sorted.
 fn fields(answer: &Value) -> Vec<&str> {
     let fields = answer.as_object().expect("an object").keys();
     let mut fields: Vec<&str> = fields.map(String::as_str).collect();

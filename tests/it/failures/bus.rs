@@ -1,4 +1,4 @@
-//! The connection that carries events is cut.
+//! Failures of the subscription to the bus.
 
 use std::time::Duration;
 

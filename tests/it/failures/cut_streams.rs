@@ -1,4 +1,4 @@
-//! Streams that are cut by their readers in the midst of traffic.
+//! Streams that their clients close and resume during traffic.
 
 use harness::client::{Client, crowd};
 use harness::cluster::{Cluster, Store, on_both_stores};
@@ -7,13 +7,13 @@ use harness::sse::{Event, Stream};
 
 use crate::failures::traffic::Traffic;
 
-/// What a change says, without its id, which is opaque.
+/// Name and data of the events, without the opaque ids.
 fn told(events: &[Event]) -> Vec<(&str, &str)> {
     let told = events.iter().map(|event| (&*event.name, &*event.data));
     told.collect()
 }
 
-/// Reads 25 events at a time, each piece from the cursor of the one before, at one instance after the other.
+/// Reads 25 events at a time, each piece from the cursor of the piece before, at the instances in turn.
 async fn in_pieces(clients: &[Client], mut cursor: String, pieces: usize) -> Vec<Event> {
     let mut heard: Vec<Event> = Vec::new();
     for client in clients.iter().cycle().take(pieces) {
@@ -43,7 +43,7 @@ async fn a_stream_that_is_cut_repeatedly_loses_no_event(store: Store) {
     assert_eq!(told(&pieces), told(&whole));
 }
 
-/// Readers with a filter, too, miss nothing of whom they asked for.
+/// A filtered stream also gets every event of its users.
 async fn a_filtered_stream_that_is_cut_repeatedly_loses_no_event(store: Store) {
     let cluster = match store {
         Store::Embedded | Store::EmbeddedOver(_) => Cluster::start(store).await,

@@ -1,4 +1,4 @@
-//! Redis loses its data while every connection to it works, or while it restarts.
+//! Redis is flushed, or restarts without its data.
 
 use harness::cluster::Cluster;
 use harness::instance::Settings;
@@ -39,7 +39,7 @@ async fn every_stream_is_reset_when_redis_is_flushed() {
     assert_eq!(resumed.next().await.name, "presence.reset");
 }
 
-/// Killed and started again at its address, without its data: the same as if it had been emptied.
+/// Redis is killed and starts again at its address without data, which equals a flush.
 #[tokio::test]
 async fn every_stream_is_reset_when_redis_restarts_empty() {
     let mut cluster = Cluster::of(2, settings()).await;

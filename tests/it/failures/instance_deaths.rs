@@ -1,4 +1,4 @@
-//! Instances that die in the middle of what they do.
+//! Instances that are killed.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
     Timestamp::now().plus(Duration::from_secs(1)).pass().await;
     assert!(traffic.some_unanswered(), "the deaths were noticed");
     let told = traffic.stop().await;
-    // Nobody counts from the deadline on, but is announced only by the sweep after it.
+    // A user is offline from its deadline on, but the next sweep announces it.
     let announced = ["ZCOUNT", "presence:deadlines", "-inf", "(+inf"];
     eventually_true("everyone who stayed expires", async || {
         cluster.redis().command::<u64>(&announced).await == 0
@@ -43,7 +43,7 @@ async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
         );
         let (online, offline) = told.get(user).copied().unwrap_or_default();
         let count = |what: &str| history.iter().filter(|event| *event == what).count();
-        // Who caused a transition and died before it could say so told nobody.
+        // The caller of a transition gets no answer if the instance dies before it answers.
         assert!(count("online") >= online, "{user}: {history:?} {told:?}");
         assert!(
             count("disconnected") >= offline,

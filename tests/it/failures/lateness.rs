@@ -1,4 +1,4 @@
-//! A thousand users who fall silent at about the same time.
+//! The lateness of a thousand departures at about the same time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,11 +10,10 @@ use harness::serial::run_alone;
 use harness::sse::{Event, Stream};
 use harness::timestamp::Timestamp;
 
-/// How long after its deadline a departure is announced, for 99 of 100.
+/// The promised lateness for 99 of 100 departures, in milliseconds.
 const PROMISE_MS: i64 = 250;
 
-/// How often the measurement may be repeated: the promise is one of the service, not one of a machine
-/// that does something else at the moment.
+/// The number of attempts. The promise is about the service, and other work of the machine may spoil one attempt.
 const ROUNDS: usize = 3;
 
 #[tokio::test]
@@ -33,8 +32,7 @@ async fn each_of_a_thousand_expired_users_is_announced_once_within_250_ms() {
     panic!("99 of 100 were announced within {measured:?} ms of their deadlines");
 }
 
-/// Lets a thousand users fall silent; how late 99 of 100 of them were announced, on the instance
-/// that was the latest.
+/// Lets a thousand users expire, and returns the 99th percentile of the lateness on the slowest instance.
 async fn fall_silent(cluster: &Cluster, round: usize) -> i64 {
     let clients = cluster.clients();
     let users = crowd(&format!("user-{round}"), 1_000);
@@ -46,7 +44,7 @@ async fn fall_silent(cluster: &Cluster, round: usize) -> i64 {
     for alive in clients[0].connect_each(&users).await {
         deadlines.insert(alive.user_id, alive.expires_at);
     }
-    // Half of them are pinged once more, at another instance.
+    // Every second user is pinged again, at another instance.
     for user in users.iter().step_by(2) {
         deadlines.insert(user.clone(), clients[1].ping(user).await.expires_at);
     }
@@ -66,7 +64,7 @@ async fn fall_silent(cluster: &Cluster, round: usize) -> i64 {
     latest
 }
 
-/// When each user was announced gone, which may be once only.
+/// The announcement of each departure. Panics if a user is announced twice.
 fn departures(events: &[Event]) -> BTreeMap<String, Timestamp> {
     let mut announced = BTreeMap::new();
     for event in events.iter().filter(|event| event.name == "user.offline") {

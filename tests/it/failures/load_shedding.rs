@@ -1,4 +1,4 @@
-//! More callers than a mute Redis leaves room for.
+//! More callers than may wait for a frozen Redis.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,28 +17,28 @@ use tokio::time::Instant;
 use super::pingers::{PROMISE, assert_refused};
 use super::scene::all_ready;
 
-/// Callers at once; several times as many as may wait.
+/// The number of concurrent callers, several times as many as may wait.
 const CALLERS: usize = 5_000;
 
-/// How many rounds it may take until as many wait at once as ever will, on a slow machine.
+/// The number of rounds after which the most calls that can wait have waited at once, also on a slow machine.
 const FULL_SIZE: usize = 3;
 
-/// How much more memory may be held after the last round than after these.
+/// The factor by which the memory may grow from these rounds to the last one.
 const GROWTH: f64 = 1.25;
 
-/// What became of a crowd's pings.
+/// The results of the pings of one round.
 #[derive(Debug, Default)]
 struct Crowd {
     answered: usize,
-    /// Refused because too many were waiting.
+    /// Calls that were refused by the load shedder.
     turned_away: usize,
-    /// Refused because Redis did not answer.
+    /// Calls that were refused because Redis did not answer.
     unreachable: usize,
     took: Duration,
 }
 
-/// A connection for each of the crowd, so that everyone only has to write a few bytes: then it is as fast as the instance
-/// even where both share a slow machine.
+/// A connection for each caller. A caller then only writes a few bytes, and is as fast as the instance on the same slow
+/// machine.
 async fn everyone_connects(instance: &Instance) -> Vec<TcpStream> {
     let mut connections = Vec::new();
     for _ in 0..CALLERS {
@@ -48,7 +48,7 @@ async fn everyone_connects(instance: &Instance) -> Vec<TcpStream> {
     connections
 }
 
-/// Pings for everyone at once.
+/// Pings all users at once.
 async fn everyone_pings(connections: Vec<TcpStream>, users: &[String]) -> Crowd {
     let began = Instant::now();
     let mut calls = JoinSet::new();

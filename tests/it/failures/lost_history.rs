@@ -1,5 +1,4 @@
-//! The history in Redis is lost or goes back, by an operator's hand, by eviction or by a failover; or a message on the
-//! bus tells of what never happened.
+//! The history in Redis is lost or set back, by an operator, by eviction or by a failover, or a bus message is forged.
 
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use harness::redis_server::RedisServer;
 use harness::sse::{Stream, briefs};
 use tokio::time::sleep;
 
-/// Within this time a sweep has noticed, and the bus has read the history.
+/// By then a sweep has detected the loss, and the bus has read the history.
 const NOTICED: Duration = Duration::from_millis(1_500);
 
 async fn lose_the_history(redis: &RedisServer) {
@@ -71,8 +70,7 @@ async fn a_stream_opened_after_a_loss_has_no_earlier_event() {
     }
 }
 
-/// The memory of the instance begins after the start of the history by then, so that no place in the old history is
-/// one to go on from.
+/// By then the ring begins after the start of the history, so that the old history has no position to resume from.
 #[tokio::test]
 async fn a_loss_does_not_reset_streams_again_and_again() {
     let cluster = Cluster::of(1, Settings::new().with("PRESENCE_HISTORY", "1s")).await;
@@ -97,7 +95,7 @@ async fn a_loss_does_not_reset_streams_again_and_again() {
     }
 }
 
-/// As a failover does to a server that had not got the last events, and whose clock is behind.
+/// As after a failover to a server that lacks the last events and whose clock is behind.
 #[tokio::test]
 async fn events_with_positions_before_the_newest_follow_a_reset() {
     let redis = RedisServer::start_with_clock().await;
@@ -109,7 +107,7 @@ async fn events_with_positions_before_the_newest_follow_a_reset() {
     stream.changes(1).await;
     redis.set_clock_ahead(-20_000);
     lose_the_history(&redis).await;
-    // Both before and after a sweep has noticed.
+    // One event comes before a sweep detects the loss, and one after it.
     client.connect("bob").await;
     assert_is_reset(&mut stream).await;
     sleep(NOTICED).await;
@@ -183,7 +181,7 @@ async fn a_cursor_from_before_a_step_back_of_the_clock_resumes() {
     }
 }
 
-/// The history goes on, and everything in it was told already.
+/// The history goes on, and all of its events were delivered before.
 #[tokio::test]
 async fn after_a_lost_epoch_the_old_history_is_not_replayed() {
     let cluster = Cluster::of(2, Settings::new()).await;

@@ -11,7 +11,7 @@ use harness::wait::eventually_true;
 
 use super::scene::Scene;
 
-/// Nothing ever comes on such a connection, not even its end: it has to be probed.
+/// Nothing arrives on such a connection, not even its end, so the service has to probe it.
 #[tokio::test]
 async fn a_dead_bus_connection_is_detected_and_loses_no_event() {
     let cluster = Cluster::of(1, Settings::new()).await;
@@ -50,7 +50,7 @@ async fn calls_over_a_dead_connection_fail_and_recover() {
     assert!(cluster.client().user("alice").await.online);
 }
 
-/// A client may trust `expiresAt`, however long the answer of Redis was on its way.
+/// Clients may rely on `expiresAt`, however long the answer of Redis took.
 #[tokio::test]
 async fn a_delayed_answer_of_redis_does_not_extend_the_promised_expiry() {
     let cluster = Cluster::of(1, Settings::new()).await;
@@ -69,8 +69,8 @@ async fn a_delayed_answer_of_redis_does_not_extend_the_promised_expiry() {
     }
 }
 
-/// What happened before a stream was opened is in its snapshot or its past, also where this instance has yet to hear
-/// of it; it does not come again as a change.
+/// A change before the opening of a stream is in its snapshot or before its cursor, also if this instance has not
+/// received it from the bus. The change does not come again.
 #[tokio::test]
 async fn a_stream_begins_at_the_state_of_the_store_also_when_the_bus_is_late() {
     let cluster = Cluster::of(1, Settings::new()).await;
@@ -124,7 +124,7 @@ async fn a_network_that_drops_all_packets_takes_no_pinging_user_offline() {
     scene.assert_nothing_lost();
 }
 
-/// What was sent into the silence is carried out when it ends, unless the connections are gone.
+/// Redis runs the commands that were sent meanwhile, unless the connections are closed.
 #[tokio::test]
 async fn a_network_that_drops_all_packets_and_then_closes_takes_no_pinging_user_offline() {
     let mut scene = Scene::open().await;
@@ -146,7 +146,8 @@ async fn a_slow_redis_takes_no_pinging_user_offline() {
     scene.assert_nothing_lost();
 }
 
-/// Half a second each way is more than one command may take, and two would be more than a call may.
+/// Half a second in each direction is longer than the limit of a command, and two such commands are longer than that of
+/// a call.
 #[tokio::test]
 async fn calls_to_a_slow_redis_end_within_the_limit() {
     for delay_ms in [50, 200, 500] {

@@ -1,4 +1,4 @@
-//! Instances that stand still for a while, as on Cloud Run, where a process has the processor only during a request.
+//! Instances whose process stands still for a while, as on Cloud Run, where it runs only during requests.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use harness::serial::run_alone;
 use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
 
-/// How long the process runs on for each request: as long as its answer takes, and the sweep that its wakening causes.
+/// How long the process runs for each request: until the answer is sent and the sweep that follows has ended.
 const AWAKE: Duration = Duration::from_millis(150);
 
-/// A ping interval, and the margin that goes with it.
+/// The hold of a departure: a ping interval and its margin.
 const HOLD: Duration = Duration::from_millis(2_500 + 500);
 
 fn settings() -> Settings {
@@ -22,16 +22,16 @@ fn settings() -> Settings {
         .with("PRESENCE_PING_INTERVAL", "2500ms")
 }
 
-/// Settings with which users leave soon, and a ping interval of which one may be missed.
+/// Settings with a short TTL, of which a user may miss one ping.
 fn mortal() -> Settings {
     Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s")
 }
 
-/// Much less than a hold, and more than a busy machine takes for a sweep.
+/// Much shorter than a hold, and longer than a sweep takes on a busy machine.
 const SOON_MS: i64 = 1_000;
 
-/// Pings for `user` once in `pause`, between which the process stands still; returns when it did so for the first
-/// time after `end`.
+/// Pings `user` once in each `pause`, between which the process stands still. Returns the time of the first ping after
+/// `end`.
 async fn ping_awake(
     cluster: &Cluster,
     client: &Client,
@@ -79,7 +79,7 @@ async fn silent_users_leave_after_one_hold_with_rare_requests(store: Store) {
     the_silent_leave_with_the_first_request_after_one_hold(store, pause).await;
 }
 
-/// Also before the first sweep.
+/// This also holds before the first sweep.
 async fn a_disconnect_of_one_of_two_connections_keeps_the_user_online(store: Store) {
     run_alone();
     let cluster = Cluster::with(store, settings()).await;
@@ -107,7 +107,7 @@ async fn an_only_instance_that_was_frozen_announces_no_pinging_user_offline(stor
     cluster.instances[0].send(Signal::Stop);
     Timestamp::now().plus(Duration::from_secs(4)).pass().await;
     cluster.instances[0].send(Signal::Continue);
-    // The living ping within an interval, not at once.
+    // Clients that are alive ping within an interval, not at once.
     Timestamp::now()
         .plus(Duration::from_millis(500))
         .pass()

@@ -1,4 +1,4 @@
-//! Clients that ping all the while, and take down how they were answered.
+//! Clients that ping all the time and count the answers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,20 +8,20 @@ use harness::client::{Answer, Client, try_send};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// Within this time every call is answered, or refused with the advice to come back.
+/// The limit within which each call is answered, or refused with `Retry-After`.
 pub(crate) const PROMISE: Duration = Duration::from_secs(2);
 
-/// The time from one ping of a user to its next.
+/// The time between two pings of a user.
 const PACE: Duration = Duration::from_millis(200);
 
-/// One pinging task for each user.
+/// One task for each user.
 pub(crate) struct Pingers {
     stop: Arc<AtomicBool>,
     tasks: JoinSet<()>,
     tally: Arc<Mutex<Tally>>,
 }
 
-/// How pings were answered.
+/// The number of answers of each kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) answered: usize,
@@ -29,7 +29,7 @@ pub(crate) struct Tally {
 }
 
 impl Pingers {
-    /// Starts to ping `users`, each ping at another of `clients` than the one before.
+    /// Starts to ping `users`, at `clients` in turn.
     pub(crate) fn start(users: &[String], clients: &[Client]) -> Self {
         let mut pingers = Self {
             stop: Arc::default(),
@@ -60,7 +60,7 @@ impl Pingers {
         pingers
     }
 
-    /// Lets every pinger finish its call; panics where one was not answered as promised.
+    /// Waits for the last call of each task. Panics if a ping was not answered or refused within the limit.
     pub(crate) async fn stop(&mut self) -> Tally {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.tasks.join_next().await {
@@ -70,7 +70,7 @@ impl Pingers {
     }
 }
 
-/// Sends a call and checks what holds for every one: a 200, or a 503 with `Retry-After`, in time.
+/// Sends a call and checks the answer: a 200, or a 503 with `Retry-After`, within the limit.
 pub(crate) async fn answered_or_refused(request: reqwest::RequestBuilder) -> Option<Answer> {
     let asked = Instant::now();
     let answer = try_send(request).await;
@@ -84,7 +84,7 @@ pub(crate) async fn answered_or_refused(request: reqwest::RequestBuilder) -> Opt
     None
 }
 
-/// A refusal says that it passes and when to come back, and nothing of what is behind.
+/// Checks that a refusal has `Retry-After` and reveals nothing of the store.
 pub(crate) fn assert_refused(answer: &Answer) {
     assert_eq!(answer.status, 503, "{answer:?}");
     let retry_after = answer.header("retry-after").parse::<u64>();

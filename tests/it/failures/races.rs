@@ -1,4 +1,4 @@
-//! Many callers, few users, several instances.
+//! Concurrent calls for the same users at several instances.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ async fn answers_of_racing_calls_agree_with_the_events() {
     }
 }
 
-/// Bursts of calls that begin just as everyone's time runs out, so that pings, connects and sweeps meet.
+/// Bursts of calls begin when users expire, so that pings, connects and sweeps meet.
 #[tokio::test]
 async fn answers_of_calls_that_race_with_expiries_agree_with_the_events() {
     let settings = Settings::new()
@@ -73,7 +73,7 @@ async fn answers_of_calls_that_race_with_expiries_agree_with_the_events() {
             let total = told.entry(user).or_default();
             *total = (total.0 + online, total.1 + offline);
         }
-        // The last calls were a moment ago: their users' deadlines are about now when the next burst begins.
+        // The deadlines of the users of the last calls are near when the next burst begins.
         Timestamp::now()
             .plus(Duration::from_millis(380 + 20 * round))
             .pass()
@@ -85,8 +85,8 @@ async fn answers_of_calls_that_race_with_expiries_agree_with_the_events() {
     assert_told_is_what_happened(&told, &events);
 }
 
-/// A sweep reads a deadline; before it writes it down, the connection that had it is closed, and the one
-/// that is left ends sooner.
+/// A sweep reads a deadline. Before the sweep writes it, the connection with this deadline is closed, and the other
+/// connection has an earlier deadline.
 #[tokio::test]
 async fn a_sweep_with_an_outdated_deadline_does_not_delay_the_departure() {
     run_alone();
@@ -127,8 +127,8 @@ async fn a_sweep_with_an_outdated_deadline_does_not_delay_the_departure() {
     );
 }
 
-/// Instances that grant different lives on one Redis. The first of them is in the middle of a sweep: it has read that
-/// alice lives for half a minute, and has not written it down yet.
+/// Instances with different TTLs on one Redis server. The first instance is within a sweep: it has read that alice has
+/// half a minute, and has not written it yet.
 struct HeldSweep {
     proxy: Proxy,
     sweeper: Instance,
@@ -147,13 +147,13 @@ impl HeldSweep {
         for ttl in ttls {
             let short = settings.clone().with("PRESENCE_TTL", ttl);
             let other = Instance::start(&short.with("REDIS_URL", &redis.url())).await;
-            // Another sweep would put right what this one gets wrong.
+            // A sweep of another instance would correct the result.
             other.send(Signal::Stop);
             others.push(other);
         }
         sweeper.client().connect("alice").await;
         proxy.hold("MULTI");
-        // As if alice had pinged all the while since she was looked at last.
+        // As if alice had pinged since the last sweep that looked at her.
         redis
             .command::<()>(&["ZADD", "presence:deadlines", "XX", "1", "alice"])
             .await;
@@ -173,7 +173,7 @@ impl HeldSweep {
     }
 }
 
-/// Nor does it delay the departure of a user who left and came back meanwhile, for a shorter life.
+/// The user disconnects and connects again with a shorter TTL during the sweep.
 #[tokio::test]
 async fn a_sweep_with_a_deadline_from_before_a_reconnect_does_not_delay_the_departure() {
     let sweep = HeldSweep::beside(&["2s"]).await;
@@ -190,7 +190,7 @@ async fn a_sweep_with_a_deadline_from_before_a_reconnect_does_not_delay_the_depa
     drop(sweep.sweeper);
 }
 
-/// The index knows the unnamed connection's grant. A sweep does not put back an earlier one.
+/// The index has the grant of the unnamed connection. A sweep does not restore an earlier grant.
 #[tokio::test]
 async fn a_sweep_with_an_outdated_deadline_does_not_change_last_seen() {
     let sweep = HeldSweep::beside(&["2s", "3s"]).await;
@@ -206,7 +206,8 @@ async fn a_sweep_with_an_outdated_deadline_does_not_change_last_seen() {
     drop(sweep.sweeper);
 }
 
-/// What is noted for sweeps that are under way is not told to every sweep until the clock has caught up.
+/// A note about a shortened deadline is for the sweeps that run at that moment. A note from the future must not affect
+/// all sweeps until then.
 #[tokio::test]
 async fn notes_of_shortened_deadlines_from_the_future_are_removed() {
     let cluster = Cluster::of(1, Settings::new()).await;

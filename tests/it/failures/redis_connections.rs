@@ -1,4 +1,4 @@
-//! The connections to Redis of the workers, and of the calls about many users, beside the first of their instance.
+//! The Redis connections of the workers and of the bulk calls, beside the main connection of the instance.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::scene::settings;
 
-/// Longer than a user lives without a ping here, and an outage counts as one.
+/// Longer than the TTL and than the shortest outage.
 const LONG: Duration = Duration::from_secs(5);
 const PACE: Duration = Duration::from_millis(200);
 
@@ -23,7 +23,7 @@ struct Watched {
     instance: Instance,
 }
 
-/// Who is connected, by their ids, as long as no call is made.
+/// The ids of the connections to Redis while no call runs.
 struct Connected {
     first: Vec<String>,
     others: Vec<String>,
@@ -47,7 +47,7 @@ impl Watched {
         answer.unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
     }
 
-    /// The first sweeps all the time; the others asked only what server this is, or whether it is there.
+    /// The main connection sweeps. The last command of the other connections is `INFO` or `PING`.
     async fn connected(&self) -> Connected {
         let clients = self.run(&["CLIENT", "LIST", "TYPE", "normal"]).await;
         let of = |commands: &[&str]| {
@@ -79,7 +79,7 @@ impl Watched {
         }
     }
 
-    /// A client with a connection of its own, which the worker whose turn it is serves.
+    /// A client with a new connection, which the next worker serves.
     fn newcomer(&self) -> Client {
         Client::new(self.instance.client().base())
     }
@@ -91,7 +91,7 @@ async fn calls_use_the_main_connection_when_redis_refuses_more() {
     let mut stream = Stream::open(&watched.instance.client(), "").await;
     let connected = watched.all_connected().await;
     watched.newcomer().connect("alice").await;
-    // This test, the first, and the bus.
+    // The connection of this test, the main connection, and the bus.
     watched.run(&["CONFIG", "SET", "maxclients", "3"]).await;
     watched.kill(&connected.others).await;
     let end = Instant::now() + LONG;

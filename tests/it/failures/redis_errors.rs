@@ -1,4 +1,4 @@
-//! Redis accepts connections and does not serve: it is frozen, busy, full, demoted, or wants another password.
+//! Redis accepts connections and does not serve: it is frozen, busy, full or demoted, or its password has changed.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ async fn a_changed_redis_password_takes_no_pinging_user_offline() {
     scene.assert_nothing_lost();
 }
 
-/// The primary is demoted in place, as by an operator's mistake, and its connections stay open.
+/// An operator demotes the primary, and its connections stay open.
 #[tokio::test]
 async fn a_demoted_primary_takes_no_pinging_user_offline() {
     let mut scene = Scene::open().await;
@@ -97,7 +97,7 @@ async fn a_demoted_primary_takes_no_pinging_user_offline() {
     scene.assert_nothing_lost();
 }
 
-/// The address leads to the new primary, and every connection to the old one stays open.
+/// The address leads to the new primary, and all connections to the old one stay open.
 #[tokio::test]
 async fn after_a_failover_instances_find_the_new_primary_at_the_same_address() {
     let mut scene = Scene::open().await;

@@ -1,4 +1,4 @@
-//! Redis dies and comes back, with its data or without.
+//! Redis is killed and restarts, with its data or without.
 
 use harness::redis_server::RedisServer;
 
@@ -25,7 +25,7 @@ async fn a_redis_restarted_with_its_data_takes_no_pinging_user_offline() {
     scene.assert_nothing_lost();
 }
 
-/// The events since the snapshot are lost, so streams that heard them cannot go on.
+/// The events after the saved state are lost, so streams that received them are reset.
 #[tokio::test]
 async fn a_redis_restarted_with_older_data_resets_every_stream() {
     let mut scene = Scene::open().await;

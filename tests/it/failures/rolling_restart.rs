@@ -1,4 +1,4 @@
-//! Each instance in turn is told to end and started anew, under load: its readers and callers lose nothing.
+//! A rolling restart under load: streams and callers lose nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,36 +20,36 @@ const INSTANCES: usize = 3;
 const STREAMS: usize = 500;
 const USERS: usize = 400;
 
-/// Callers, and the time from one call of each to its next: 200 calls a second.
+/// The number of callers, and the time between two calls of each: 200 calls a second.
 const CALLERS: usize = 20;
 const PACE: Duration = Duration::from_millis(100);
 
-/// From SIGTERM to the end of an instance.
+/// The drain time.
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// The part of the readers of one instance that may come back in the same tenth of the drain time. The mean is an
-/// eighth, since the last fifth is left for what was sent to be delivered.
+/// The share of the streams of one instance that may end in the same tenth of the drain time. The mean is an eighth,
+/// because no stream ends in the last fifth.
 const MOST_IN_A_TENTH: f64 = 0.25;
 
-/// The part of them that may come back within the first 100 ms, of which the mean is a twenty-fourth.
+/// The share that may end within the first 100 ms. The mean is a twenty-fourth.
 const MOST_AT_ONCE: f64 = 0.12;
 
-/// What the callers went through.
+/// The results of the callers.
 #[derive(Clone, Debug, Default)]
 struct Tally {
     calls: usize,
-    /// Had to turn to another instance, which then answered.
+    /// Calls that another instance answered.
     retried: usize,
-    /// Each call that failed there, too.
+    /// Calls that the other instance did not answer either.
     lost: Vec<String>,
-    /// For each user: transitions that a caller was told of, and calls of which nobody knows whether they were one.
+    /// For each user: the transitions in the answers, and the number of calls with an unknown result.
     told: BTreeMap<String, (usize, usize)>,
 }
 
 struct Load {
     stop: Arc<AtomicBool>,
     callers: JoinSet<()>,
-    /// How often each has called, retries included.
+    /// The number of calls of each caller, including retries.
     calls: Vec<Arc<AtomicUsize>>,
     tally: Arc<Mutex<Tally>>,
 }
@@ -82,7 +82,7 @@ impl Load {
         load
     }
 
-    /// Waits until no call is under way that began before this.
+    /// Waits until all calls that run now have ended.
     async fn each_has_called_again(&self) {
         for calls in &self.calls {
             let before = calls.load(Ordering::Relaxed);
@@ -107,14 +107,14 @@ fn changed_something(answer: &serde_json::Value) -> bool {
     answer["becameOnline"] == true || answer["becameOffline"] == true
 }
 
-/// Calls one instance and, where that does not answer, the next.
+/// Calls an instance, and the next one if that fails.
 async fn call(user: &str, clients: &[Client], turn: usize, tally: &Mutex<Tally>) {
     let verb = ["connect", "disconnect", "ping", "ping", "ping"][fastrand::usize(..5)];
     let mut failures = Vec::new();
     for attempt in 0..2 {
         let client = &clients[(turn + attempt) % clients.len()];
         let failure = match try_send(client.of_user(user, verb)).await {
-            // A ping is refused where the connection was closed a moment ago.
+            // A ping is refused if the connection was closed a moment ago.
             Ok(answer) if answer.status == 200 || answer.status == 409 && verb == "ping" => {
                 let changed = answer.status == 200 && changed_something(&answer.ok());
                 let mut tally = tally.lock().expect("no caller panicked");
@@ -125,7 +125,7 @@ async fn call(user: &str, clients: &[Client], turn: usize, tally: &Mutex<Tally>)
                 *untold += failures.len();
                 return;
             }
-            // A ping shortly after a disconnect: answered, and nothing changed.
+            // A ping shortly after a disconnect is refused and changes nothing.
             Ok(answer) if answer.status == 409 => {
                 let mut tally = tally.lock().expect("no caller panicked");
                 tally.calls += 1;
@@ -141,7 +141,7 @@ async fn call(user: &str, clients: &[Client], turn: usize, tally: &Mutex<Tally>)
     tally.lost.append(&mut failures);
 }
 
-/// The users a stream is about; none for everyone's.
+/// The users of a stream; `None` for all users.
 fn interest(number: usize) -> Option<BTreeSet<String>> {
     if number.is_multiple_of(10) {
         return None;
@@ -171,7 +171,7 @@ fn open_all(clients: &[Client]) -> Vec<EventSource> {
     sources.collect()
 }
 
-/// Every stream tells the reference, as far as it is about its users, and before it a snapshot once where asked for.
+/// Checks that a stream has the events of the reference for its users, after one snapshot if it asked for one.
 fn assert_nothing_lost_or_doubled(number: usize, log: &[Entry], reference: &[Event]) {
     let interest = interest(number);
     let is_ours = |user: &String| interest.as_ref().is_none_or(|users| users.contains(user));
@@ -193,7 +193,7 @@ fn assert_nothing_lost_or_doubled(number: usize, log: &[Entry], reference: &[Eve
     assert_eq!(others[0].online(), present.collect::<Vec<_>>());
 }
 
-/// When the readers of an instance lost it, in ms after its SIGTERM.
+/// The ends of the streams of an instance, in milliseconds after its SIGTERM.
 fn ends_after(logs: &[Vec<Entry>], instance: usize, told_to_end: Timestamp) -> Vec<i64> {
     let ends = logs.iter().flatten().filter_map(|entry| match entry.what {
         Heard::Closed(at) if at == instance => Some(entry.at.millis_after(told_to_end)),
@@ -221,7 +221,7 @@ fn assert_spread_out(ends: &[i64]) {
     assert!(at_once <= MOST_AT_ONCE, "within 100 ms: {at_once:.2}");
 }
 
-/// SIGTERM to each instance in turn, and a new one at its address; returns when each was told to end.
+/// Restarts each instance with SIGTERM at its address, and returns the times of the signals.
 async fn restart_each(cluster: &mut Cluster, load: &Load) -> Vec<Timestamp> {
     let mut told_to_end = Vec::new();
     for number in 0..INSTANCES {
@@ -230,7 +230,7 @@ async fn restart_each(cluster: &mut Cluster, load: &Load) -> Vec<Timestamp> {
         let status = cluster.instances[number].exit().await;
         assert_eq!(status.code(), Some(0));
         cluster.replace(number).await;
-        // Whoever was refused by the old one is not to find the next one ending already.
+        // A caller that the old instance refused must not meet another instance in its drain.
         load.each_has_called_again().await;
     }
     told_to_end
@@ -275,8 +275,8 @@ async fn a_rolling_restart_under_load_loses_no_event_and_no_ping() {
     }
 }
 
-/// Nobody expired, the events of each user alternate, and each was told to the one caller who caused it, unless that
-/// one had to ask twice.
+/// Checks that no user expired, that the events of each user alternate, and that exactly one caller got each
+/// transition, unless that caller had to repeat its call.
 fn assert_told(tally: &Tally, reference: &[Event]) {
     let present = crowd("user", USERS / 2).into_iter();
     let mut last: BTreeMap<String, &str> = present.map(|user| (user, "user.online")).collect();

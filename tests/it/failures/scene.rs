@@ -1,4 +1,4 @@
-//! Two instances on one Redis behind a proxy, with users, streams and everything that is checked of them.
+//! Two instances on one Redis behind a proxy, with users, streams, and the checks of both.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use tokio::task::JoinSet;
 
 use super::pingers::{Pingers, answered_or_refused, assert_refused};
 
-/// How long a user lives without a ping here.
+/// The TTL.
 const TTL: Duration = Duration::from_secs(3);
 
-/// Longer than the wait for expiries to be announced after an outage: a ping interval and its margin.
+/// Longer than the hold of departures after an outage: a ping interval and its margin.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Short-lived users; a ping interval that leaves a client whose call just failed the time for another.
+/// A short TTL, and a ping interval after which a client can repeat a failed ping in time.
 pub(crate) fn settings() -> Settings {
     Settings::new()
         .with("PRESENCE_TTL", "3s")
@@ -32,7 +32,7 @@ pub(crate) struct Scene {
     pub(crate) redis: RedisServer,
     pub(crate) proxy: Proxy,
     pub(crate) clients: Vec<Client>,
-    /// Their processes live as long as the scene.
+    /// The processes run as long as the scene.
     _instances: Vec<Instance>,
     streams: Vec<Stream>,
     seen: Vec<Vec<Event>>,
@@ -53,7 +53,7 @@ impl Scene {
         Self::of(redis, proxy, settings).await
     }
 
-    /// Starts two instances with `settings` and brings everyone online.
+    /// Starts two instances with `settings` and connects all users.
     pub(crate) async fn of(redis: RedisServer, proxy: Proxy, settings: Settings) -> Self {
         let mut instances = Vec::new();
         for _ in 0..2 {
@@ -84,7 +84,7 @@ impl Scene {
         }
     }
 
-    /// What every instance says of an outage while it lasts, which is until the silent are long overdue.
+    /// Checks the answers of all instances during an outage, until the stopped users are long expired.
     pub(crate) async fn outlast(&self) {
         for client in &self.clients {
             eventually_true("an outage shows in the readiness", async || {
@@ -102,7 +102,7 @@ impl Scene {
         }
     }
 
-    /// Makes every call at every instance at once and checks that each is answered or refused in time.
+    /// Makes every call at every instance at once and checks that each is answered or refused within the limit.
     pub(crate) async fn call_everything(&self) {
         let mut calls = JoinSet::new();
         for request in self.clients.iter().flat_map(every_call) {
@@ -111,7 +111,7 @@ impl Scene {
         calls.join_all().await;
     }
 
-    /// Waits until all is well again by itself, and for as long as it takes wrong departures to show.
+    /// Waits until the instances are ready, and then until wrong departures would have shown.
     pub(crate) async fn recover(&mut self) {
         all_ready(&self.clients).await;
         (Timestamp::now().plus(GRACE).plus(TTL)).pass().await;
@@ -124,7 +124,7 @@ impl Scene {
         assert!(tally.answered > 0, "{tally:?}");
     }
 
-    /// Nothing was lost: the silent left once, nobody else did, and every stream tells the same without a gap.
+    /// Checks that nothing was lost: the stopped users left once, the others did not leave, and the streams agree.
     pub(crate) fn assert_nothing_lost(&self) {
         for events in &self.seen {
             let told = briefs(events);
@@ -145,7 +145,7 @@ impl Scene {
         );
     }
 
-    /// Data was lost: every stream is told so once, and what it tells from then on makes sense by itself.
+    /// Checks that data was lost: every stream has one reset, and the events after it are consistent.
     pub(crate) fn assert_reset(&self, departures: &[&str]) {
         for events in &self.seen {
             let told = briefs(events);
@@ -165,7 +165,7 @@ impl Scene {
     }
 }
 
-/// Who left after a reset, in the order of the events; each user's events alternate.
+/// The users that left after a reset, in order. Panics if the events of a user do not alternate.
 fn alternating_from_anything(events: &[Event]) -> Vec<String> {
     let mut left = Vec::new();
     let mut last = std::collections::BTreeMap::new();

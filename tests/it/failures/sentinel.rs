@@ -1,4 +1,4 @@
-//! Sentinels put a replica in the place of the primary.
+//! Failovers by Redis Sentinel.
 
 use harness::proxy::Proxy;
 use harness::redis_server::RedisServer;
@@ -21,7 +21,7 @@ impl Watched {
         let replica = RedisServer::start_with(&following).await;
         replica.has_caught_up().await;
         let sentinels = Sentinels::of(&primary).await;
-        // Nobody connects through it here: the sentinels name the servers themselves.
+        // The proxy has no connection here, because the sentinels name the servers.
         let proxy = Proxy::to(primary.port()).await;
         let settings = settings().with("REDIS_URL", &sentinels.url());
         Self {
@@ -36,7 +36,7 @@ impl Watched {
         let scene = &self.scene;
         eventually_true("the replica is the primary", async || {
             scene.call_everything().await;
-            // A sentinel cuts every connection to the server that it promotes.
+            // A sentinel closes every connection to the server that it promotes.
             let info = replica
                 .try_command::<String>(&["INFO", "replication"])
                 .await;
@@ -55,7 +55,7 @@ async fn instances_follow_the_sentinels_to_the_new_primary() {
     watched.recover_on_the_replica().await;
 }
 
-/// Two of three sentinels are enough to agree, and the third is not waited for.
+/// Two of three sentinels are enough for a failover, and the third one delays nothing.
 #[tokio::test]
 async fn a_frozen_sentinel_does_not_delay_the_failover() {
     let mut watched = Watched::start().await;
@@ -64,7 +64,7 @@ async fn a_frozen_sentinel_does_not_delay_the_failover() {
     watched.recover_on_the_replica().await;
 }
 
-/// The old primary lives on as a replica, so no connection to it has to break.
+/// The old primary becomes a replica, so connections to it may stay open.
 #[tokio::test]
 async fn a_planned_failover_is_followed() {
     let mut watched = Watched::start().await;

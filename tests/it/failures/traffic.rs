@@ -1,4 +1,4 @@
-//! Callers that come and go, and remember what they were told.
+//! Callers that connect, ping and disconnect at random and record the answers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +8,10 @@ use harness::client::{Client, try_send};
 use harness::sse::{Event, alternating};
 use tokio::task::JoinSet;
 
-/// How often callers were told that they caused a transition of each user: online, offline.
+/// The number of transitions of each user in the answers: online and offline.
 pub(crate) type Told = BTreeMap<String, (usize, usize)>;
 
-/// Callers that run until they are stopped.
+/// Running callers.
 pub(crate) struct Traffic {
     stop: Arc<AtomicBool>,
     callers: JoinSet<()>,
@@ -20,9 +20,9 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// Starts `callers`, each of which calls for `users` at one of `clients` after the other.
+    /// Starts `callers` callers, each of which calls for `users` at `clients` in turn.
     ///
-    /// A call that is not answered goes to the next instance, once.
+    /// A call without an answer is repeated once at the next instance.
     pub(crate) fn start(callers: usize, users: &[String], clients: &[Client]) -> Self {
         let mut traffic = Self {
             stop: Arc::default(),
@@ -50,7 +50,7 @@ impl Traffic {
         traffic
     }
 
-    /// Lets every caller finish its call.
+    /// Waits for the last call of each caller.
     pub(crate) async fn stop(mut self) -> Told {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.callers.join_next().await {
@@ -60,7 +60,7 @@ impl Traffic {
         told.clone()
     }
 
-    /// Whether some call was never answered, so that its transition may have been told to nobody.
+    /// Whether a call had no answer, so that a transition may be missing in the answers.
     pub(crate) fn some_unanswered(&self) -> bool {
         self.unanswered.load(Ordering::Relaxed)
     }
@@ -102,7 +102,7 @@ impl Caller {
     }
 }
 
-/// Per user the events alternate, and match what callers were told one for one, expiries aside.
+/// Checks that the events of each user alternate and match the transitions in the answers, apart from expiries.
 pub(crate) fn assert_told_is_what_happened(told: &Told, events: &[Event]) {
     let histories = alternating(events);
     for (user, (online, offline)) in told {

@@ -1,10 +1,10 @@
-//! A newer version beside this one on the same Redis writes entries of kinds that this one does not know.
+//! History entries of kinds that a newer version may write.
 
 use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::sse::{Stream, briefs};
 
-/// Appends and publishes an entry as `announce.lua` does, with anything after the predecessor.
+/// Appends and publishes an entry as `announce.lua` does, with any text after the predecessor.
 const ANNOUNCE: &str = "
     local last = redis.call('XREVRANGE', 'presence:events', '+', '-', 'COUNT', 1)
     local entry = (last[1] and last[1][1] or '0-0') .. ' ' .. ARGV[1]
@@ -12,7 +12,7 @@ const ANNOUNCE: &str = "
     local published = redis.call('GET', 'presence:epoch') .. '\\n' .. id .. ' ' .. entry
     return redis.call('PUBLISH', ARGV[2], published)";
 
-/// Entries of kinds that do not exist yet.
+/// Entries of kinds that do not exist.
 const UNKNOWN: [&str; 4] = [
     "away 1795507200123 0 alice",
     "joined",
@@ -25,7 +25,8 @@ async fn announce(cluster: &Cluster, entry: &str, channel: &str) {
     let _heard: usize = cluster.redis().command(&words).await;
 }
 
-/// Heard on the bus, read after a gap, and read at the start: `channel` decides whether the bus brings it.
+/// Tests the entries on the bus, after a gap, and at the start of an instance. With another `channel` the bus does not
+/// carry them.
 async fn unknown_kinds_show_nothing(channel: &str) {
     let mut cluster = Cluster::of(1, Settings::new()).await;
     let client = cluster.client();
@@ -60,7 +61,7 @@ async fn an_entry_of_an_unknown_kind_in_the_history_is_skipped() {
     unknown_kinds_show_nothing("elsewhere").await;
 }
 
-/// Someone else's entry breaks the chain: the streams are told, and go on behind it.
+/// A foreign entry breaks the chain of predecessors. Streams are reset and go on after it.
 #[tokio::test]
 async fn a_foreign_entry_in_the_history_stops_no_stream() {
     let cluster = Cluster::of(1, Settings::new()).await;

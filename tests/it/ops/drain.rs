@@ -1,4 +1,4 @@
-//! What a signal leaves of the calls that are being made.
+//! Requests that are incomplete when the drain begins.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Far more than anything here should last.
+/// A drain time that is far longer than anything in these tests.
 const DRAIN: &str = "20s";
 const SOON: Duration = Duration::from_secs(8);
 
-/// Longer than the service needs to take notice of what happened.
+/// The time in which the service has read what was sent.
 const MOMENT: Duration = Duration::from_millis(300);
 
 async fn begun(instance: &Instance, request: &str) -> TcpStream {
@@ -57,7 +57,7 @@ async fn a_request_whose_head_has_begun_is_answered_during_the_drain() {
     assert_eq!(instance.exit().await.code(), Some(0));
 }
 
-/// A script of more than a MiB is far more than the system's buffers hold.
+/// A script of more than a MiB is larger than the buffers of the sockets.
 #[tokio::test]
 async fn a_slow_reader_gets_the_rest_of_its_answer() {
     let settings = Settings::new().with("PRESENCE_DRAIN", DRAIN);

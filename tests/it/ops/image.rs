@@ -1,4 +1,4 @@
-//! What a container asks of the binary.
+//! The binary in a container.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,10 +8,10 @@ use std::process::Command;
 
 use harness::process::Process;
 
-/// Nobody, on most systems.
+/// The user `nobody` on most systems.
 const PLAIN_USER: u32 = 65_534;
 
-/// A folder of its own, removed at the end.
+/// A temporary folder, removed at the end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -26,7 +26,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left in a temporary folder harms nobody.
+        // Files that stay in the temporary folder do no harm.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! How long a connection stays open on which nothing is asked.
+//! The time for which an idle connection stays open.
 
 use std::time::Duration;
 

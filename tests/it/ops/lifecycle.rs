@@ -1,4 +1,4 @@
-//! Starting, being watched, and ending.
+//! Start, settings, drain and end of an instance.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use rustix::thread::CpuSet;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
-/// Every variable of the contract.
+/// All variables of the contract.
 const VARIABLES: [&str; 17] = [
     "PRESENCE_KEEP_ALIVE",
     "PRESENCE_LISTEN",
@@ -36,7 +36,7 @@ const VARIABLES: [&str; 17] = [
     "PRESENCE_DOCS",
 ];
 
-/// Where each core can have one worker, no two share one; what would block a worker runs on any.
+/// With a core for each worker, no two workers share one. Other threads run on any core.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn each_worker_runs_on_a_core_of_its_own() {
@@ -58,7 +58,7 @@ async fn each_worker_runs_on_a_core_of_its_own() {
         .await;
     };
     are(&expected).await;
-    // Snapshots are made by the main runtime, whose threads run where there is room.
+    // The main runtime makes snapshots, on threads that may use any core.
     let mut stream = Stream::open(&instance.client(), "?snapshot=true").await;
     stream.snapshot().await;
     are(&expected).await;
@@ -186,7 +186,7 @@ async fn a_signal_ends_every_stream_within_the_drain_time(store: Store) {
     }
 }
 
-/// When each of the streams ended, all of them cleanly.
+/// The end of each stream. Panics if a stream does not end cleanly.
 async fn ends_of(streams: Vec<Stream>) -> Vec<Instant> {
     let mut waiting = JoinSet::new();
     for stream in streams {

@@ -1,4 +1,4 @@
-//! What operators ask.
+//! Health, readiness, metrics and documents.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn the_metrics_count_what_happens(store: Store) {
     }
 }
 
-/// The user is found gone before the deadline that the index has.
+/// A sweep finds the user expired before the deadline in the index.
 #[tokio::test]
 async fn a_departure_before_its_deadline_counts_as_in_time() {
     let cluster = Cluster::of(1, Settings::mortal()).await;
@@ -103,7 +103,7 @@ async fn without_redis_an_instance_is_live_and_not_ready() {
     assert_eq!(health.status.code(), Some(0));
 }
 
-/// Neither a password that opens nor one that does not is shown, to callers or in the log.
+/// A right and a wrong password appear neither in answers nor in the log.
 #[tokio::test]
 async fn the_password_of_redis_is_not_shown() {
     let redis = RedisServer::start().await;

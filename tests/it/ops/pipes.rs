@@ -1,4 +1,4 @@
-//! Standard streams that take nothing: the log never makes a client wait, and a start that cannot be told fails.
+//! Standard streams that are full or closed: the log delays no call, and a start that cannot be reported fails.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write, pipe};
@@ -13,15 +13,15 @@ use harness::wait::{eventually, eventually_true};
 use reqwest::Method;
 use tokio::time::Instant;
 
-/// Far more than the end takes, and far less than anybody waits for a log.
+/// Far longer than the end takes, and far shorter than a wait for the log would be.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A child that never outlives its test.
+/// A child process that ends with its test.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // An error here means that it has ended by itself.
+        // An error means that the process has ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -43,7 +43,7 @@ impl Running {
         eventually("it ends", async || self.0.try_wait().expect("a child")).await
     }
 
-    /// The address in the first line of its output.
+    /// A client of the address in the first line of the output.
     fn client(&mut self) -> Client {
         let mut greeting = String::new();
         let stdout = self.0.stdout.as_mut().expect("it is piped");
@@ -55,7 +55,7 @@ impl Running {
     }
 }
 
-/// An instance that logs every request, to nobody who reads; and the end to read from.
+/// An instance that logs every request into a pipe that is not read, and the other end of the pipe.
 fn unread() -> (Running, PipeReader) {
     let (reader, writer) = pipe().expect("a pipe");
     let settings = Settings::new()
@@ -69,7 +69,7 @@ fn unread() -> (Running, PipeReader) {
     (Running::spawn(&mut command), reader)
 }
 
-/// More than the pipe and the queue before it hold.
+/// Logs more than the pipe and the queue hold.
 async fn log_much(client: &Client) {
     let path = format!("/{}", "x".repeat(7_000));
     for _ in 0..300 {
@@ -112,7 +112,7 @@ async fn an_unread_log_drops_lines_and_delays_no_call() {
     assert!(log.iter().any(|line| line.contains("stopped")), "the end");
 }
 
-/// Whether some calls are logged without a loss.
+/// Whether calls are logged without a loss.
 async fn log_is_drained(client: &Client) -> bool {
     let before = lines_dropped(client).await;
     for _ in 0..20 {
@@ -147,7 +147,7 @@ async fn an_instance_goes_on_after_its_log_is_closed() {
     assert_eq!(instance.exit().await.code(), Some(0));
 }
 
-/// Starts with this standard output, and returns the exit code and the log once it has ended by itself.
+/// Starts with `stdout` as the standard output, and returns the exit code and the log.
 async fn start_with(stdout: impl Into<Stdio>, arguments: &[&str]) -> (Option<i32>, String) {
     let (reader, writer) = pipe().expect("a pipe");
     let mut command = Settings::new().command(arguments);
@@ -161,11 +161,11 @@ async fn start_with(stdout: impl Into<Stdio>, arguments: &[&str]) -> (Option<i32
     (status.code(), log)
 }
 
-/// The end to write to of a pipe that takes no byte more.
+/// The write end of a full pipe.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = pipe().expect("a pipe");
     let filler = writer.try_clone().expect("another end");
-    // The write of a pipe waits once it is full, so a thread of its own does it.
+    // A thread fills the pipe, because the last write blocks.
     std::thread::spawn(move || {
         let mut filler = filler;
         while filler.write_all(&[b'x'; 4_096]).is_ok() {}

@@ -1,4 +1,4 @@
-//! Real proxies in front of two instances, with the files of `infra/`.
+//! Real proxies with the files of `infra/` in front of two instances.
 
 mod front;
 
@@ -15,13 +15,13 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use front::{Front, Kind};
 
-/// As many ids as a page asks for in a query of some 12 KB.
+/// The ids of a page in a query of about 12 KB.
 const MANY: usize = 300;
 
-/// Of ten streams some say nothing for longer than this.
+/// Some of ten streams get no byte for longer than this time.
 const SHORTER_THAN_SILENCE: Duration = Duration::from_secs(6);
 
-/// What instances behind a proxy need: whoever reaches the proxy may call.
+/// The settings of an instance behind a proxy. Every client of the proxy may call.
 pub(crate) fn settings() -> Settings {
     Settings::new()
         .with("PRESENCE_ALLOW_ANONYMOUS", "true")
@@ -50,7 +50,7 @@ async fn events_pass_at_once_and_streams_resume(kind: Kind) {
     let mut resumed = Stream::resume(&client, "?snapshot=true", &cursor).await;
     assert_eq!(resumed.next().await.brief(), "online bob");
     drop(stream);
-    // A stream that finds no instance is in the log, too, and in whatever the proxy says of the error.
+    // A stream that finds no instance is in the log too, and the error of the proxy contains no token.
     cluster.instances[1].kill();
     let failed = Stream::request(&client, "?access_token=secret");
     try_send(failed).await.expect("the proxy itself answers");
@@ -62,7 +62,7 @@ async fn events_pass_at_once_and_streams_resume(kind: Kind) {
     assert!(!log.contains("secret"), "{log}");
 }
 
-/// While instances are told to end, and die, one after the other.
+/// Instances are drained and killed in turn.
 async fn calls_and_streams_recover_from_restarts(kind: Kind) {
     let mut cluster = Cluster::of(2, settings()).await;
     let front = Front::start(kind, &cluster).await;
@@ -89,7 +89,7 @@ async fn calls_and_streams_recover_from_restarts(kind: Kind) {
             }
             for step in ["dead", "back"] {
                 let user = format!("{step}-{round}-{instance}");
-                // A call that fails may have been carried out.
+                // A call that failed may have been carried out.
                 eventually_true("a call is answered", async || {
                     let connected = try_send(client.of_user(&user, "connect")).await;
                     connected.is_ok_and(|answer| answer.status == 200)
@@ -122,7 +122,7 @@ async fn calls_and_streams_recover_from_restarts(kind: Kind) {
     }
 }
 
-/// A stream whose reader has left takes up no place, though nothing is sent on it by which that could be found.
+/// A stream whose client has closed it does not count any more, although nothing is sent on it that would fail.
 async fn a_stream_that_its_reader_closed_ends_at_the_instance(kind: Kind) {
     let cluster = Cluster::of(2, settings()).await;
     let front = Front::start(kind, &cluster).await;
@@ -148,7 +148,7 @@ async fn a_stream_that_its_reader_closed_ends_at_the_instance(kind: Kind) {
     assert!(gone.is_ok(), "{} are still open", open().await);
 }
 
-/// Instances that are not ready say why, and when to try again, also where the proxy asks whether they are.
+/// Instances that are not ready give the reason and `Retry-After`, also to a proxy that checks the readiness.
 async fn calls_and_streams_report_that_the_store_is_unreachable(kind: Kind) {
     let mut cluster = Cluster::of(2, settings()).await;
     let front = Front::start(kind, &cluster).await;
@@ -161,7 +161,7 @@ async fn calls_and_streams_report_that_the_store_is_unreachable(kind: Kind) {
         refused && pinged.body.contains("urn:presence:problem:")
     })
     .await;
-    // By then the proxy has asked, too.
+    // By now the proxy has checked the readiness too.
     sleep(Duration::from_secs(3)).await;
     let body = send(client.of_connection("alice", "ping", "phone")).await;
     assert_eq!(body.status, 503, "{body:?}");
@@ -199,11 +199,11 @@ async fn requests_that_the_service_must_judge_reach_it(kind: Kind) {
         lookup.body
     );
 
-    // Open to loopback, where the proxy is.
+    // The metrics are open to loopback, where the proxy is, and must not pass the proxy.
     assert_eq!(client.get("/metrics").await.status, 404);
 }
 
-/// Makes each body, an `async fn(Kind)`, a test for each proxy that our clients can speak to.
+/// Makes a test of each body, an `async fn(Kind)`, for each proxy without TLS.
 macro_rules! behind_each_proxy {
     ($($name:ident),+ $(,)?) => {
         behind_each_proxy!(@ nginx Nginx $($name)+);

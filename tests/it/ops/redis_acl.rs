@@ -1,4 +1,4 @@
-//! A Redis whose access control list lets the service do what docs/operations.md says it needs, or less.
+//! A Redis user with the rights in `docs/operations.md`, or with fewer.
 
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ pub(super) const RIGHTS: [&str; 11] = [
     "+time",
 ];
 
-/// More users than are read in one piece.
+/// More users than one read returns.
 const MANY: usize = 1_100;
 
 /// A server with a user `ann` who has the rights of docs/operations.md and then `changes`, and settings to be her.
@@ -61,7 +61,7 @@ async fn the_documented_rights_are_enough() {
     assert!(!client.user(&users[0]).await.online);
     stream.changes(MANY + 1).await;
     let cursor = stream.last_id();
-    // One stays, so that sweeps re-arm, and all others expire.
+    // One user stays online, so that sweeps re-arm a deadline. All others expire.
     let mut expired = Vec::new();
     eventually_true("all others have expired", async || {
         client.ping(&users[1]).await;
@@ -82,7 +82,7 @@ async fn the_documented_rights_are_enough() {
     }
 }
 
-/// Whoever is gone is announced, although those who are alive cannot be re-armed.
+/// Expired users are announced, although the deadlines of online users cannot be re-armed.
 #[tokio::test]
 async fn refused_sweeps_are_logged() {
     let (_redis, settings) = ann(&["-eval"]).await;

@@ -1,4 +1,4 @@
-//! An encrypted connection to a Redis whose certificate a private authority signed, as an ACL user.
+//! TLS to a Redis server with a private certificate authority, as an ACL user.
 
 use std::path::PathBuf;
 
@@ -19,14 +19,14 @@ struct Encrypted {
 }
 
 impl Encrypted {
-    /// A server for `127.0.0.1` that also has a plain port, for the test's own commands.
+    /// A server for `127.0.0.1` with TLS, and a plain port for the commands of the test.
     async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory for temporary files");
         write_certificates(&directory);
         Self::with_files_of(directory).await
     }
 
-    /// A server whose certificate nobody else signed.
+    /// A server with a self-signed certificate.
     async fn self_signed(server: CertificateParams) -> Self {
         let directory = tempfile::tempdir().expect("a directory for temporary files");
         write_self_signed(&directory, server);
@@ -72,7 +72,7 @@ impl Encrypted {
     }
 }
 
-/// What `openssl req -x509` makes: a certificate of an authority, shown by a server.
+/// A certificate of an authority that a server presents, as `openssl req -x509` makes it.
 fn marked_as_authority(names: &[&str]) -> CertificateParams {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).expect("names");
@@ -129,7 +129,7 @@ async fn an_acl_user_is_served_over_tls_with_a_private_authority() {
     );
     let clients: String = encrypted.redis.command(&["CLIENT", "LIST"]).await;
     let own = clients.lines().filter(|line| line.contains("user=ann"));
-    // What sweeps, what subscribes, the workers, and the calls about many users.
+    // The connections of the sweeper, the subscriber, the workers and the bulk calls.
     assert_eq!(own.count(), 2 + runtimes(), "{clients}");
 }
 
@@ -157,7 +157,7 @@ async fn a_self_signed_certificate_that_is_named_is_accepted() {
     }
 }
 
-/// Its names may be the same; what counts is every byte of it, and the dates in it.
+/// The certificate must be the same, byte by byte, and valid now. Equal names are not enough.
 #[tokio::test]
 async fn a_self_signed_certificate_that_is_not_named_or_not_valid_now_is_refused() {
     let encrypted = Encrypted::self_signed(marked_as_authority(&["127.0.0.1"])).await;

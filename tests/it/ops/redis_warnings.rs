@@ -1,4 +1,4 @@
-//! What the operator is told of a server that will fail one day.
+//! Warnings about the configuration of the Redis server.
 
 use harness::instance::Instance;
 use harness::redis_server::RedisServer;
@@ -6,7 +6,7 @@ use harness::redis_server::RedisServer;
 use crate::failures::scene::{all_ready, settings};
 
 async fn log_of_a_start_on(redis: &RedisServer) -> String {
-    // Without a credential there would be something to say about that.
+    // Without a credential the log has a warning about open mode.
     let settings = settings().with("PRESENCE_API_KEYS", "a:presence.read:0123456789abcdef");
     let instance = Instance::start(&settings.with("REDIS_URL", &redis.url())).await;
     all_ready(&[instance.client()]).await;

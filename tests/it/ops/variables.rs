@@ -1,4 +1,4 @@
-//! Variables that look like settings: one that is none stops the start.
+//! Environment variables that look like settings.
 
 use harness::instance::{Instance, Settings};
 

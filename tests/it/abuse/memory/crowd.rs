@@ -1,4 +1,4 @@
-//! Thousands of clients in a process of their own, because each takes an open file.
+//! Thousands of clients in another process, because each one needs an open file.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,14 +6,14 @@ use std::process::Command;
 
 use harness::process::Process;
 
-/// The clients, each with an open connection on which it pinged once.
+/// Clients that each have an open connection, on which they pinged once.
 pub(super) struct Crowd {
     clients: u64,
     process: Process,
 }
 
 impl Crowd {
-    /// Waits until all have pinged.
+    /// Waits until all clients have pinged.
     pub(super) async fn around(address: SocketAddr) -> Self {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
         let mut command = Command::new("python3");
@@ -29,7 +29,7 @@ impl Crowd {
         self.clients
     }
 
-    /// Waits until each of them has pinged again on its connection.
+    /// Waits until all clients have pinged again on their connections.
     pub(super) async fn is_still_served(&mut self) {
         assert_eq!(hear("served", &mut self.process).await, self.clients);
     }

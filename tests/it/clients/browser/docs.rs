@@ -1,4 +1,4 @@
-//! `/docs`, as its readers use it: on a phone, with a key, by a link.
+//! `/docs` on a phone, with a key, and from a link.
 
 use harness::cluster::{Cluster, Store};
 use harness::instance::Settings;
@@ -8,13 +8,13 @@ use super::Browser;
 
 const KEY: &str = "a-key-of-thirty-two-characters-ok";
 
-/// The operation that a reader tries, and where the page shows the status of the response.
+/// The operation that the test tries out, and the place where the page shows its status.
 const COUNT: &str = "#operations-online-countOnline";
 const STATUS: &str = ".live-responses-table .response .response-col_status";
 
 const STREAM: &str = "#operations-events-streamEvents";
 
-/// Types into a field as a person does; what React keeps changes with the event alone.
+/// Types into a field. React reads the value with the `input` event only.
 const TYPE_KEY: &str = "
     const field = document.querySelector('#auth-bearer-value');
     if (!field) return false;
@@ -29,7 +29,7 @@ async fn service() -> Cluster {
     Cluster::with(Store::Embedded, settings).await
 }
 
-/// The page with the fragment, once it shows the operations.
+/// Opens the page with `fragment` and waits for the operations.
 async fn open(cluster: &Cluster, fragment: &str) -> Browser {
     let browser = Browser::start().await;
     let page = format!("{}/docs/{fragment}", cluster.client().base());
@@ -49,7 +49,7 @@ async fn unfold(browser: &Browser, operation: &str) {
     .await;
 }
 
-/// Asks for the count, and waits for this status.
+/// Requests the count and waits for `status`.
 async fn count_with(browser: &Browser, status: &str) {
     browser.press(&format!("{COUNT} .execute")).await;
     eventually(status, async || {

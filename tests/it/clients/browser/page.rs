@@ -1,4 +1,4 @@
-//! A web page of another origin than the service's.
+//! A web page of another origin than the service.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -7,19 +7,19 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// A server of an empty page, and of the files of a folder. Dropping it ends it.
+/// A server of an empty page and of the files of a folder. Dropping it stops the server.
 pub(crate) struct Page {
     origin: String,
     acceptor: JoinHandle<()>,
 }
 
 impl Page {
-    /// Serves an empty page alone.
+    /// Serves an empty page.
     pub(crate) async fn empty() -> Self {
         Self::with_files_of(Path::new("/nowhere")).await
     }
 
-    /// Serves the files of `folder` beside the page, scripts among them without `.js` at the end of their names.
+    /// Serves an empty page and the files of `folder`. The URLs of scripts have no `.js`.
     pub(crate) async fn with_files_of(folder: &Path) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a free port");
@@ -71,7 +71,7 @@ async fn answer(connection: TcpStream, folder: PathBuf) {
         "HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    // The browser may have gone.
+    // The browser may have closed the connection.
     let _ = connection
         .write_all(&[head.into_bytes(), body].concat())
         .await;

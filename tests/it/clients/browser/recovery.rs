@@ -1,6 +1,6 @@
-//! A browser's `EventSource` comes back by itself from whatever passes, and nothing is lost or doubled by it.
+//! `EventSource` of a browser reconnects after every failure, and no event is lost or repeated.
 //!
-//! The page is of another origin than the service, so that every answer must also let that origin read it.
+//! The page has another origin than the service, so that every answer needs the right CORS headers.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::{Browser, Page};
 use crate::ops::proxies::{Front, Kind};
 
-/// Opens streams by name, and keeps what each of them says and goes through.
+/// Opens streams by name and records their events.
 const WATCH: &str = "
     window.streams = {};
     window.watch = (name, url) => {
@@ -36,7 +36,7 @@ const WATCH: &str = "
     };
 ";
 
-/// What became of one stream of the page.
+/// The record of one stream.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Watched {
@@ -47,14 +47,14 @@ struct Watched {
 }
 
 impl Watched {
-    /// What came of users, without what streams say of themselves.
+    /// The changes of users, without messages about the stream.
     fn changes(&self) -> Vec<&str> {
         let said = self.said.iter().map(String::as_str);
         said.filter(|word| word.contains(' ')).collect()
     }
 }
 
-/// A page in a browser, from which streams are opened.
+/// A page in a browser that opens streams.
 struct Watcher {
     browser: Browser,
     page: Page,
@@ -78,7 +78,7 @@ impl Watcher {
         serde_json::from_value(streams).expect("what the page keeps")
     }
 
-    /// Waits until this is true of each stream.
+    /// Waits until `holds` is true for each stream.
     async fn each(&self, what: &str, holds: impl Fn(&Watched) -> bool) {
         let mut streams = self.streams().await;
         let waited = eventually(what, async || {
@@ -94,7 +94,7 @@ impl Watcher {
         }
     }
 
-    /// Waits until the newest that each stream said is this.
+    /// Waits until `word` is the newest entry of each stream.
     async fn each_says(&self, word: &str) {
         self.each(word, |stream| {
             stream.said.last().is_some_and(|last| last == word)
@@ -117,7 +117,7 @@ async fn a_browser_waits_for_the_store() {
         client.get("/readyz").await.status == 503
     })
     .await;
-    // A page that is loaded, or reloaded, now.
+    // A page that is opened or reloaded during the outage.
     watcher.watch("meanwhile", &url).await;
     watcher
         .each("the cause is told", |stream| {
@@ -166,7 +166,7 @@ async fn a_browser_reconnects_after_too_many_streams() {
     watcher.browser.quit().await;
 }
 
-/// The instances are told to end, die, and are gone for a while, all behind each proxy at once.
+/// Instances are drained, killed, and absent for a while, behind all proxies at once.
 #[tokio::test]
 async fn behind_each_proxy_a_browser_recovers_from_every_restart() {
     let watcher = Watcher::start().await;
@@ -201,7 +201,7 @@ async fn behind_each_proxy_a_browser_recovers_from_every_restart() {
         })
         .await;
 
-    // Now the only one.
+    // This is the only instance that runs.
     cluster.instances[0].kill();
     watcher
         .each("a proxy tells to come back", |stream| {

@@ -1,19 +1,19 @@
-//! An answer as it comes from a socket.
+//! One raw answer.
 
 use serde_json::Value;
 
-/// The statuses with which hyper itself refuses what is no HTTP (RFC 9110, section 15.5), without a body.
+/// The statuses with which hyper refuses bytes that are not HTTP (RFC 9110, section 15.5), without a body.
 const OF_HYPER: [u16; 4] = [400, 413, 414, 431];
 
 pub(super) struct Answer {
     bytes: Vec<u8>,
-    /// To a request for the head alone, or in a protocol of frames.
+    /// The answer to `HEAD`, or an answer in HTTP/2 frames.
     has_no_body: bool,
     is_http1: bool,
 }
 
 impl Answer {
-    /// Nothing yet.
+    /// An empty answer to `request`.
     pub(super) fn to(request: &[u8]) -> Self {
         Self {
             bytes: Vec::new(),
@@ -26,7 +26,7 @@ impl Answer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Whether nothing more is worth waiting for: a stream goes on for its whole life.
+    /// Whether the answer is complete. A stream counts as complete after its head.
     pub(super) fn is_complete(&self) -> bool {
         let Some((head, body)) = self.parts() else {
             return false;
@@ -36,7 +36,7 @@ impl Answer {
             || length(&head) == Some(body.len())
     }
 
-    /// Fails where this is no answer that the service may give, whatever it was sent.
+    /// Returns an error for an answer that the service may never give.
     pub(super) fn judge(&self) -> Result<(), String> {
         if self.bytes.is_empty() || !self.is_http1 {
             return Ok(());
@@ -51,7 +51,7 @@ impl Answer {
             .ok_or_else(|| format!("no status: {}", shown()))?;
         let good = match status {
             200 => header(&head, "content-type").is_some(),
-            // From /docs to the page itself.
+            // The redirect from `/docs` to the page.
             303 | 307 => header(&head, "location").is_some(),
             400..500 if body.is_empty() => self.has_no_body || OF_HYPER.contains(&status),
             400..500 => is_problem(&head, body, status),
@@ -67,7 +67,7 @@ impl Answer {
         let end = self.bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
         let head = String::from_utf8_lossy(&self.bytes[..end]).into_owned();
         let body = &self.bytes[end + 4..];
-        // What follows answers the rest of the bytes, which are read as the next request.
+        // Further bytes answer the rest of the request, which the service reads as the next request.
         let length = match self.has_no_body {
             true => 0,
             false => length(&head).unwrap_or(body.len()).min(body.len()),
@@ -86,7 +86,7 @@ fn header(head: &str, name: &str) -> Option<String> {
     values.next().map(|(_, value)| value.to_owned())
 }
 
-/// A document of RFC 9457 with the members of the contract.
+/// Whether the body is a problem document (RFC 9457) with the members of the contract.
 fn is_problem(head: &str, body: &[u8], status: u16) -> bool {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
     let kind = problem["type"].as_str().unwrap_or("");

@@ -1,4 +1,4 @@
-//! Requests of every kind, from good ones to noise.
+//! Random requests, from good ones to noise.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -8,10 +8,10 @@ use proptest::sample::{Index, select};
 pub(super) const API_KEYS: &str = "all:presence.read+presence.write:key-of-all-0123456789";
 pub(super) const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// A well-formed token with a signature of nobody's.
+/// A well-formed token with an invalid signature.
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6OTk5OTk5OTk5OX0.c2lnbmF0dXJl";
 
-/// Any request, as bytes; most of them nearly good, since noise gets no further than the first line.
+/// Any request, as bytes. Most are nearly good, because noise fails on the first line already.
 pub(super) fn any() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         8 => good(),
@@ -25,7 +25,7 @@ pub(super) fn any() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Well-formed as HTTP, whatever it says.
+/// A request that is well-formed HTTP with any content.
 fn good() -> impl Strategy<Value = Vec<u8>> {
     (target(), headers(), body()).prop_map(|(target, headers, body)| {
         let length = body.len();
@@ -36,7 +36,7 @@ fn good() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Method, path and query: those of a call with what it may ask for, or any with any.
+/// Method, path and query: those of a call, or any combination.
 fn target() -> impl Strategy<Value = String> {
     let method = select(vec!["GET", "POST", "PUT", "HEAD", "OPTIONS", "BREW"]);
     let stream = query(vec!["userIds", "userIds", "snapshot", "lastEventId"]);
@@ -133,7 +133,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A change of some bytes, wherever they are.
+/// A change of some bytes at any place.
 #[derive(Clone, Debug)]
 struct Mutation {
     at: Index,

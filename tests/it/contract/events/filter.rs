@@ -1,4 +1,4 @@
-//! Whose events a stream gets.
+//! The users that a stream is about.
 
 use harness::client::crowd;
 use harness::cluster::{Cluster, Store, over_each_protocol};
@@ -97,7 +97,7 @@ async fn a_post_takes_ten_thousand_ids(store: Store) {
     assert_eq!(briefs(&events), expected);
 }
 
-/// Streams with one user in common and others of their own do not get in each other's way.
+/// Streams with one common user and others of their own do not affect each other.
 async fn overlapping_filters_each_get_their_own_events(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();

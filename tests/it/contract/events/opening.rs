@@ -1,4 +1,4 @@
-//! How a stream begins, and what it says while nothing happens.
+//! The first bytes of a stream, and its keep-alive.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-/// Less than the 15 s after which a keep-alive would bring the first bytes.
+/// Less than the 15 s after which a keep-alive is sent.
 const BEFORE_A_KEEP_ALIVE: Duration = Duration::from_secs(12);
 
 async fn a_stream_has_the_headers_proxies_need(store: Store) {
@@ -40,7 +40,7 @@ async fn the_first_bytes_do_not_wait_for_an_event(store: Store) {
     }
 }
 
-/// What happens right after the first bytes is never missed.
+/// No event after the first bytes is missed.
 async fn the_first_bytes_mean_that_the_stream_is_live(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();

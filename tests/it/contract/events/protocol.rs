@@ -1,4 +1,4 @@
-//! What frames the events: when to reconnect, that the stream has caught up, and why it ends.
+//! Messages about the stream itself: the reconnection time, `presence.ready` and `presence.end`.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use harness::sse::{End, Event, Stream};
 use reqwest::Method;
 use serde_json::json;
 
-/// Longest line that every client can read.
+/// The longest line that every client can read.
 const LINE_BYTES: usize = 60 * 1_024;
 
 const UNKNOWN: &str = "not-a-cursor-of-yours";
 
-/// The names of the next events of whatever kind.
+/// The names of the next events of any kind.
 async fn names(stream: &mut Stream, count: usize) -> Vec<String> {
     let mut names = Vec::new();
     for _ in 0..count {
@@ -89,7 +89,7 @@ async fn a_stream_is_ready_after_a_reset(store: Store) {
     assert_eq!(told, expected);
 }
 
-/// Clients come back spread over some seconds, as the first block that has data says.
+/// Clients reconnect spread over some seconds, by the reconnection time in the first block with data.
 async fn the_reconnection_times_of_streams_differ(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();

@@ -1,4 +1,4 @@
-//! Who is online now, then every later change, and nothing lost between the two.
+//! Snapshots: the online users, then every later change without a gap.
 
 use std::collections::BTreeSet;
 
@@ -95,7 +95,7 @@ async fn a_large_snapshot_has_several_messages(store: Store) {
     assert_eq!(online, users);
 }
 
-/// Streams that open while users come and go all end with the truth: snapshot and changes leave no gap.
+/// Streams that open while users come and go end with the right state.
 async fn a_snapshot_and_the_later_changes_give_the_online_users(store: Store) {
     let cluster = Cluster::with(store, Settings::mortal().with("PRESENCE_TTL", "60s")).await;
     add_up_in_the_midst_of_traffic(&cluster, "").await;
@@ -114,7 +114,7 @@ async fn a_filtered_snapshot_and_the_later_changes_give_the_online_users() {
     add_up_in_the_midst_of_traffic(&cluster, asked).await;
 }
 
-/// `asked` goes into the query of each stream; without it they are about everyone.
+/// `asked` is appended to the query of each stream. Without it the streams are about all users.
 async fn add_up_in_the_midst_of_traffic(cluster: &Cluster, asked: &str) {
     let clients = cluster.clients();
     cluster.client().connect_each(&crowd("stayer", 300)).await;
@@ -144,7 +144,7 @@ async fn add_up_in_the_midst_of_traffic(cluster: &Cluster, asked: &str) {
     }
 }
 
-/// One caller who takes ten users of its own online and offline without end.
+/// A caller that connects and disconnects ten users of its own in turn.
 fn come_and_go((caller, client): (usize, &Client)) -> JoinHandle<()> {
     let client = client.clone();
     tokio::spawn(async move {
@@ -159,7 +159,7 @@ fn come_and_go((caller, client): (usize, &Client)) -> JoinHandle<()> {
     })
 }
 
-/// After the callers were stopped, a call of theirs may still be on its way: one more of each makes the end known.
+/// A call may still be running after its caller was stopped. One more call for each user makes the final state known.
 async fn settle(client: &Client) {
     for caller in 0..4 {
         for user in 0..10 {
@@ -183,7 +183,7 @@ fn fold(online: &[String], events: &[Event]) -> BTreeSet<String> {
     online
 }
 
-/// With a snapshot the alternation begins with what the snapshot says.
+/// The alternation of a user begins with its state in the snapshot.
 async fn changes_after_a_snapshot_do_not_repeat_it(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();

@@ -1,4 +1,4 @@
-//! What the service does to a Redis that it shares with others.
+//! The keys and commands of the service in a Redis that other programs use too.
 
 use harness::client::crowd;
 use harness::cluster::Cluster;
@@ -6,7 +6,7 @@ use harness::instance::{Instance, Settings};
 use harness::sse::{Stream, briefs};
 use harness::wait::eventually_true;
 
-/// "It never blocks Redis and never scans keys that are not ours."
+/// The service never blocks Redis and never scans keys of other programs.
 #[tokio::test]
 async fn neither_keys_nor_scan_is_ever_called() {
     let cluster = Cluster::with(harness::cluster::Store::Redis, Settings::mortal()).await;
@@ -87,7 +87,7 @@ async fn two_prefixes_on_one_redis_are_two_services() {
     assert!(theirs.client().user("alice").await.online);
 }
 
-/// The hot path: it reads the key and extends it, and writes nothing else.
+/// A ping reads the key and extends it, and writes nothing else.
 #[tokio::test]
 async fn a_ping_of_the_unnamed_connection_only_extends_the_key() {
     let cluster = Cluster::of(1, Settings::new()).await;
@@ -114,7 +114,7 @@ async fn a_ping_of_the_unnamed_connection_only_extends_the_key() {
     assert_eq!(calls(["zadd", "hset", "pexpireat"]).await, written);
 }
 
-/// A thousand ids in one round trip to the store.
+/// A lookup of a thousand ids is one round trip to the store.
 #[tokio::test]
 async fn a_lookup_is_not_one_call_per_id() {
     let cluster = Cluster::of(1, Settings::new()).await;
@@ -136,7 +136,7 @@ fn stat(info: &str, name: &str) -> u64 {
         .expect("a number")
 }
 
-/// The databases of a Redis share its channels and nothing else.
+/// The databases of one Redis server share only the channels.
 #[tokio::test]
 async fn two_databases_of_one_redis_are_two_services() {
     let cluster = Cluster::of(1, Settings::new()).await;

@@ -1,4 +1,4 @@
-//! Everyone online, page by page.
+//! The list of online users, page by page.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use harness::client::{Client, Page, crowd, next_page};
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::Settings;
 
-/// Reads every page of `limit`, the way a client would, asking the instances in turn.
+/// Reads all pages of `limit` users at the instances in turn.
 async fn pages(clients: &[Client], limit: usize) -> Vec<Page> {
     let mut pages: Vec<Page> = Vec::new();
     let mut query = format!("?limit={limit}");
@@ -85,7 +85,7 @@ async fn the_list_has_exactly_the_online_users(store: Store) {
     assert!(client.everyone().await.is_empty());
 }
 
-/// Users who stay put are on some page, whoever comes and goes while the pages are read.
+/// A user that stays online is on some page while other users come and go.
 async fn users_who_stay_online_are_listed_while_others_come_and_go(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();

@@ -1,4 +1,4 @@
-//! Bodies that are no JSON, not the right JSON, or too much of it.
+//! Bodies that are not JSON, not the right JSON, or too long.
 
 use harness::client::{Answer, Client, Protocol, crowd, send};
 use harness::cluster::{Cluster, Store, over_each_protocol};
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::problem;
 
-/// Not JSON, or JSON that is no object with the documented fields.
+/// Bodies that are not JSON, or not an object with the documented fields.
 const BAD: [&str; 13] = [
     "{",
     "nonsense",
@@ -118,7 +118,7 @@ async fn json_media_types_with_a_charset_or_capitals_are_accepted(store: Store) 
     }
 }
 
-/// A body that is good JSON of exactly `length` bytes.
+/// `json` with spaces up to `length` bytes.
 fn padded(json: &str, length: usize) -> String {
     format!("{json}{}", " ".repeat(length - json.len()))
 }
@@ -190,10 +190,10 @@ async fn a_refusal_names_the_body_where_no_field_is_at_fault(store: Store) {
     }
 }
 
-/// A body whose length is not told beforehand.
+/// A body without a length in its head.
 async fn a_body_in_chunks_is_limited_too(store: Store) {
     if store == Store::EmbeddedOver(Protocol::Http10) {
-        // It knows no chunks.
+        // HTTP/1.0 has no chunked bodies.
         return;
     }
     let cluster = Cluster::start(store).await;

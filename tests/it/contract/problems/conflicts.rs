@@ -1,4 +1,4 @@
-//! Connections that are refused: the call is right, and the user's state is not.
+//! Valid calls that the state of the user refuses (409).
 
 use harness::client::send;
 use harness::cluster::{Cluster, Store, on_both_stores};
@@ -7,7 +7,7 @@ use harness::sse::{Stream, briefs};
 
 use super::problem;
 
-/// Such a ping was sent before its user signed out.
+/// A ping that was sent before its connection was closed and arrives later.
 async fn a_ping_after_the_disconnect_changes_nothing(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();

@@ -1,4 +1,4 @@
-//! The headers of every answer, and the requests that are refused for their `Host` header.
+//! The headers of all answers, and requests that are refused for their `Host` header.
 
 use harness::client::{Answer, Client, send};
 use harness::instance::{Instance, Settings};
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::problem;
 
-/// What keeps a browser from guessing a type, keeping an answer, or showing it in the frame of another page.
+/// Checks the headers that keep a browser from guessing the type, caching the answer, and framing it in another page.
 fn assert_safe(what: &str, answer: &Answer) {
     assert_eq!(answer.header("x-content-type-options"), "nosniff", "{what}");
     let kept = answer.header("cache-control");
@@ -141,7 +141,7 @@ async fn the_documentation_can_be_disabled() {
     assert_eq!(client.get("/openapi.json").await.status, 200);
 }
 
-/// The answer to a request that is sent as it stands.
+/// The answer to a raw request.
 async fn answer_to(instance: &Instance, request: &str) -> String {
     let mut connection = instance.told(request.as_bytes()).await;
     let mut answer = Vec::new();
@@ -150,7 +150,7 @@ async fn answer_to(instance: &Instance, request: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Two readers of a request must not disagree on whom it is for.
+/// A proxy and the service must agree on the host of a request.
 #[tokio::test]
 async fn a_request_with_a_missing_repeated_or_invalid_host_is_400() {
     let closed = Settings::new().with("PRESENCE_ALLOW_ANONYMOUS", "true");
@@ -214,8 +214,7 @@ async fn a_request_with_a_missing_repeated_or_invalid_host_is_400() {
     }
 }
 
-/// In the absolute form the target says whom the request is for, and the `Host` header counts for nothing
-/// (RFC 9112, section 3.2.2).
+/// The target in absolute form replaces the `Host` header (RFC 9112, section 3.2.2).
 #[tokio::test]
 async fn the_target_of_the_absolute_form_wins_over_the_host() {
     let settings = Settings::new().with("PRESENCE_ALLOW_ANONYMOUS", "true");

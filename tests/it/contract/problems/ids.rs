@@ -1,4 +1,4 @@
-//! User and connection ids that are none.
+//! Invalid user and connection ids.
 
 use harness::client::{Answer, Client, send};
 use harness::cluster::{Cluster, Store, over_each_protocol};
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::problem;
 
-/// Path segments that are no user id, as they are sent.
+/// Path segments that are not valid user ids, percent-encoded.
 fn bad_user_ids() -> Vec<String> {
     let mut ids = [
         "%00",

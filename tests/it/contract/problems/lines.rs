@@ -1,4 +1,4 @@
-//! Bodies in a terminal: each ends with a newline, so that the prompt appears below it.
+//! Each JSON body ends with a newline, so that a terminal shows its prompt on the next line.
 
 use harness::client::{media_type, send};
 use harness::cluster::{Cluster, Store, on_both_stores};

@@ -1,4 +1,4 @@
-//! Names that a call does not know: each is refused by name, and nothing is done.
+//! Unknown fields and parameters are refused by name, and the call changes nothing.
 
 use harness::client::{Client, send};
 use harness::cluster::{Cluster, Store, on_both_stores};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::problem;
 
-/// Each method of each `/v1` path of the document, with the user `alice` in it.
+/// Method and path of each `/v1` operation, for the user `alice`.
 async fn operations(client: &Client) -> Vec<(Method, String)> {
     let document: Value = client.get("/openapi.json").await.ok();
     let paths = document["paths"].as_object().expect("paths");
@@ -61,7 +61,7 @@ async fn an_unknown_field_is_refused_by_every_call(store: Store) {
     assert_eq!(client.count().await, 0);
 }
 
-/// What is known to one call, or in one place, may be unknown to another.
+/// A field of one call or one place is unknown in another.
 async fn a_field_of_another_call_is_refused(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();

@@ -1,4 +1,4 @@
-//! Query strings that make no sense.
+//! Invalid query strings.
 
 use harness::cluster::{Cluster, Store, over_each_protocol};
 
@@ -43,7 +43,7 @@ async fn a_foreign_cursor_is_400(store: Store) {
         "99999999999999999999999",
         "a%20b",
         "e30=",
-        // "1", "zzz" and "after", "bob", in the form of a cursor, made up.
+        // A made-up cursor in the right form, with the parts "1", "zzz" and "after", "bob".
         "MQp6eno",
         "YWZ0ZXIKYm9i",
         "AAAAAAAAMQp6eno",

@@ -1,5 +1,5 @@
-//! Streams that cannot be opened now. A browser's `EventSource` never comes back after a status other than 200, so
-//! it is told by a short stream; every other client gets the problem document.
+//! Streams that cannot be opened now. `EventSource` in a browser never reconnects after a status other than 200, so a
+//! browser gets a short stream. Every other client gets the problem document.
 
 use harness::client::{Answer, Client, media_type, send};
 use harness::cluster::Cluster;
@@ -14,7 +14,7 @@ use super::problem;
 
 const READ_KEY: &str = "a:presence.read:0123456789abcdef";
 
-/// What a browser sends.
+/// Adds the headers of a browser.
 fn by_browser(request: RequestBuilder) -> RequestBuilder {
     request.header(ACCEPT, "text/event-stream")
 }
@@ -28,7 +28,7 @@ fn requests(client: &Client) -> Vec<RequestBuilder> {
     ]
 }
 
-/// When the client is to come back, in milliseconds.
+/// Checks that a short stream names `reason`, and returns its reconnection time in milliseconds.
 fn assert_told_by_a_stream(answer: &Answer, reason: &str) -> u64 {
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(media_type(&answer.headers), "text/event-stream");

@@ -1,4 +1,4 @@
-//! Routes and methods that do not exist, and the types that tell causes apart.
+//! Unknown routes and methods, and the problem types.
 
 use std::collections::BTreeSet;
 
@@ -55,7 +55,7 @@ async fn an_unknown_method_is_405_with_the_allowed_ones(store: Store) {
     assert_eq!(client.count().await, 0);
 }
 
-/// A client switches on `type`: the same cause has the same, wherever it occurs, and other causes have others.
+/// Clients switch on `type`: a cause has the same type everywhere, and no other cause has it.
 async fn each_cause_has_one_problem_type(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();

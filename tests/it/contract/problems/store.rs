@@ -1,4 +1,4 @@
-//! A store that is out of reach: 503, and a later call that succeeds.
+//! An unreachable store: calls get 503 and succeed later.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::problem;
 
-/// Longest time a caller waits for the word that the store does not answer.
+/// The longest wait for a 503 of a store that does not answer.
 const VERDICT: Duration = Duration::from_secs(10);
 
 fn every_call(client: &Client) -> Vec<RequestBuilder> {
@@ -63,7 +63,7 @@ async fn every_call_is_503_while_redis_is_down() {
     assert!(client.user("alice").await.online);
 }
 
-/// A Redis that accepts and says nothing is found out in bounded time.
+/// A Redis that accepts connections and does not answer is detected.
 #[tokio::test]
 async fn every_call_is_503_while_redis_hangs() {
     let cluster = Cluster::of(1, Settings::new()).await;
@@ -88,7 +88,7 @@ async fn every_call_is_503_while_redis_hangs() {
     assert_eq!(found.await.ok::<harness::client::User>().user_id, "alice");
 }
 
-/// A full Redis, or one that was made a replica by a failover, refuses what changes it.
+/// A full Redis, or a former primary, refuses writes.
 #[tokio::test]
 async fn a_redis_that_refuses_to_write_is_503_and_nothing_changed() {
     let cluster = Cluster::of(1, Settings::new()).await;

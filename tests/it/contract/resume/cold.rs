@@ -1,4 +1,4 @@
-//! An instance that started a moment ago answers resumes from its memory, which it fills from the history first.
+//! A new instance reads the history once, and answers every resume from its memory.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use harness::sse::{Stream, briefs};
 const USERS: usize = 300;
 const STREAMS: usize = 150;
 
-/// Far below one for each stream, and above what sweeps and the bus read meanwhile.
+/// Far fewer reads than streams, and more than the reads of sweeps and of the bus.
 const FEW: u64 = 60;
 
-/// Every user comes and goes while the stream that names the cursor is closed.
+/// Connects and disconnects many users after the cursor of a closed stream.
 async fn missed_by_all(client: &Client) -> (String, Vec<String>) {
     let cursor = Stream::open(client, "").await.last_id();
     let mut stream = Stream::open(client, "").await;
@@ -73,7 +73,7 @@ async fn a_resume_does_not_read_the_history_of_the_store() {
     assert!(reads < FEW / 2, "{reads} reads of the history");
 }
 
-/// Long replays are handed over in parts, while events go on.
+/// A long replay is delivered in parts while events go on.
 #[tokio::test]
 async fn a_long_replay_has_no_gap_while_events_go_on() {
     let cluster = Cluster::of(1, Settings::new()).await;

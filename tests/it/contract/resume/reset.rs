@@ -1,4 +1,4 @@
-//! `presence.reset`: where a stream cannot go on without a gap, it says so.
+//! `presence.reset`: a stream that cannot continue without a gap says so.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use harness::instance::Settings;
 use harness::sse::{Event, Stream, briefs};
 use harness::timestamp::Timestamp;
 
-/// Cursors that cannot be ours, of every shape a client might send.
+/// Foreign cursors of many forms.
 const UNKNOWN: [&str; 7] = [
     "not-a-cursor-of-yours",
     "0",
@@ -67,7 +67,7 @@ async fn a_stream_resumes_from_its_reset(store: Store) {
     assert_eq!(stream.next().await.brief(), "online alice");
 }
 
-/// More events than one block of a Redis stream holds, so that trimming has something to trim.
+/// More events than one node of a Redis stream holds, because Redis trims whole nodes.
 async fn come_and_go(client: &Client, prefix: &str) {
     let users = crowd(prefix, 250);
     client.connect_each(&users).await;
@@ -94,7 +94,7 @@ async fn a_cursor_older_than_the_history_is_answered_with_a_reset(store: Store) 
     assert!(events.is_empty(), "{events:?}");
 }
 
-/// A quiet time longer than the history loses nothing, so a cursor from before it is as good as ever.
+/// A cursor that is older than the history stays valid if nothing happened since.
 async fn a_cursor_stays_good_while_nothing_happens(store: Store) {
     let settings = Settings::new().with("PRESENCE_HISTORY", "1s");
     let cluster = Cluster::with(store, settings).await;
@@ -120,7 +120,7 @@ async fn a_cursor_stays_good_while_nothing_happens(store: Store) {
     );
 }
 
-/// The embedded store forgets everything when its process ends.
+/// The embedded store loses everything when its process ends.
 #[tokio::test]
 async fn a_cursor_of_an_earlier_embedded_store_is_answered_with_a_reset() {
     let mut cluster = Cluster::start(Store::Embedded).await;
@@ -149,7 +149,7 @@ async fn a_cursor_of_another_redis_is_answered_with_a_reset() {
     assert_says_why(&stream.next().await);
 }
 
-/// Invariant 7, on streams of every instance and of every kind.
+/// Invariant 7, on streams of all kinds on all instances.
 #[tokio::test]
 async fn lost_data_resets_every_stream() {
     let cluster = Cluster::of(3, Settings::new()).await;

@@ -147,7 +147,7 @@ async fn every_allowed_character_makes_a_connection_id(store: Store) {
     }
 }
 
-/// What `navigator.sendBeacon(url, text)` and a form send.
+/// The content types of `navigator.sendBeacon(url, text)` and of a form.
 async fn the_content_type_of_a_beacon_is_not_checked(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();

@@ -1,4 +1,4 @@
-//! Connections that fall silent.
+//! Connections without pings expire.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use harness::serial::run_alone;
 use harness::sse::{Stream, alternating, briefs};
 use harness::timestamp::Timestamp;
 
-/// So long after a deadline a read is made, to tell a late read from a late clock.
+/// The time after a deadline at which a read is made, which covers the precision of the clocks.
 const JUST_AFTER: Duration = Duration::from_millis(5);
 
 async fn a_user_without_pings_goes_offline(store: Store) {
@@ -22,7 +22,7 @@ async fn a_user_without_pings_goes_offline(store: Store) {
     assert!(!user.online && user.connections.is_empty());
 }
 
-/// Invariant 1: reads are exact to the millisecond, whether or not a sweep has passed.
+/// Invariant 1: reads are exact to the millisecond, before and after a sweep.
 async fn every_read_is_exact_at_the_deadline(store: Store) {
     run_alone();
     let settings = Settings::mortal()
@@ -80,7 +80,7 @@ async fn a_ping_after_expiry_comes_back_online(store: Store) {
     assert_eq!(briefs(&stream.changes(1).await), ["online alice"]);
 }
 
-/// A connection that has expired holds nobody online, whatever the user's others did in the meantime.
+/// An expired connection does not keep its user online, whatever the other connections did meanwhile.
 async fn each_connection_expires_on_its_own(store: Store) {
     let settings = Settings::mortal().with("PRESENCE_TTL", "3s");
     let cluster = Cluster::with(store, settings).await;
@@ -96,7 +96,7 @@ async fn each_connection_expires_on_its_own(store: Store) {
     assert!(!client.user("alice").await.online);
 }
 
-/// Whoever pings prolongs its own connection and no other.
+/// A ping extends its own connection only.
 async fn a_ping_prolongs_no_other_connection(store: Store) {
     let settings = Settings::mortal().with("PRESENCE_TTL", "3s");
     let cluster = Cluster::with(store, settings).await;
@@ -131,7 +131,8 @@ async fn an_expired_connection_closes_without_effect(store: Store) {
     assert!(client.disconnect_as("alice", "laptop").await.became_offline);
 }
 
-/// The user's deadline is that of its longest-lived connection, also when another one leaves or comes last.
+/// The deadline of a user is that of its longest-lived connection, also when another connection is closed or opened
+/// later.
 async fn the_last_connection_to_expire_takes_the_user_offline(store: Store) {
     run_alone();
     let cluster = Cluster::with(store, Settings::mortal()).await;
@@ -152,8 +153,8 @@ async fn the_last_connection_to_expire_takes_the_user_offline(store: Store) {
     );
 }
 
-/// Invariant 4 and the end of section 2: around the deadline a ping either keeps the user silently or, where its
-/// departure was announced, brings it back with the event. What callers are told and what streams see agree.
+/// Invariant 4 and the end of section 2: a ping around the deadline keeps the user online without an event, or brings
+/// the user back with an event if the departure was announced. Answers and events agree.
 async fn pings_around_the_deadline_agree_with_the_events(store: Store) {
     run_alone();
     let cluster = Cluster::with(store, Settings::mortal()).await;

@@ -1,4 +1,4 @@
-//! `lastSeenAt`: the last moment the user was known to be alive.
+//! `lastSeenAt`: the last moment at which the user was known to be alive.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use harness::sse::Stream;
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
 
-/// Rounding to milliseconds, on either side.
+/// The rounding to milliseconds, on both sides.
 const ROUNDING_MS: i64 = 2;
 
 fn assert_seen_between(user: &User, from: Timestamp, to: Timestamp) {
@@ -64,7 +64,7 @@ async fn last_seen_is_kept_after_a_disconnect(store: Store) {
     );
 }
 
-/// Also when the only call since the deadline was set was a ping.
+/// This also holds when a ping was the only call since the connect.
 async fn last_seen_after_an_expiry_is_the_last_ping(store: Store) {
     let cluster = Cluster::with(store, Settings::mortal()).await;
     let client = cluster.client();

@@ -1,4 +1,4 @@
-//! Pings pass the router by where no layer of it has to see them. That changes no answer.
+//! Some pings bypass the router when none of its layers applies. The answers are the same.
 
 use harness::instance::{Instance, Settings};
 use harness::wait::PATIENCE;
@@ -9,7 +9,7 @@ const API_KEYS: &str = "app:presence.write:s3cret-key-of-the-app";
 
 const METHODS: [&str; 7] = ["POST", "GET", "PUT", "DELETE", "HEAD", "OPTIONS", "post"];
 
-/// Pings, and what nearly is one.
+/// The targets of pings and of similar requests.
 const TARGETS: [&str; 22] = [
     "/v1/users/alice/ping",
     "/v1/users/alice/ping?",
@@ -44,7 +44,7 @@ const BODIES: [&str; 6] = [
     "[1",
 ];
 
-/// The whole answer, without what tells one moment from another.
+/// The whole answer without the parts that depend on the time.
 async fn answer(instance: &Instance, request: &str) -> String {
     let mut stream = instance.told(request.as_bytes()).await;
     let mut bytes = Vec::new();
@@ -55,7 +55,7 @@ async fn answer(instance: &Instance, request: &str) -> String {
         .lines()
         .filter(|line| !line.starts_with("date: "))
         .collect();
-    // Which header comes first says nothing.
+    // The order of the headers does not matter.
     let head = lines
         .iter()
         .position(|line| line.is_empty())
@@ -71,7 +71,7 @@ async fn answer(instance: &Instance, request: &str) -> String {
     parts.join("\"")
 }
 
-/// An instance whose router sees everything, since it logs what it is asked.
+/// An instance that logs every request, for which no ping bypasses the router.
 async fn with_router(settings: Settings) -> Instance {
     Instance::start(&settings.with("RUST_LOG", "debug")).await
 }
@@ -94,7 +94,7 @@ async fn a_ping_over_the_shortcut_has_the_answer_of_the_router() {
             }
         }
     }
-    // Eleven of the targets are pings of a good id, four of the bodies are good, and one method.
+    // Eleven targets are pings of a valid id, with four valid bodies and one method.
     assert_eq!(pinged, 11 * 4, "most of them are no pings");
 }
 

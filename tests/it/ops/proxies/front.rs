@@ -1,4 +1,4 @@
-//! The proxies of `infra/`, each started with its file from there.
+//! The proxies of `infra/`, with their files.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,11 +17,11 @@ const NGINX_TLS: &str = include_str!("../../../../infra/nginx/presence-tls.conf"
 const HAPROXY: &str = include_str!("../../../../infra/haproxy/presence.cfg");
 const CADDY: &str = include_str!("../../../../infra/caddy/Caddyfile");
 
-/// Which proxy stands in front.
+/// The proxy in front of the instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nginx,
-    /// It speaks TLS, and HTTP/2 to whoever wants it; its certificate is nobody's.
+    /// nginx with TLS and HTTP/2, and a self-signed certificate.
     NginxTls,
     Haproxy,
     Caddy,
@@ -31,14 +31,14 @@ pub(crate) enum Kind {
 pub(crate) struct Front {
     pub(crate) kind: Kind,
     process: Process,
-    /// What it printed, as far as it was read.
+    /// The output that was read so far.
     printed: String,
     folder: TempDir,
     port: u16,
 }
 
 impl Front {
-    /// Starts it in front of the two instances of the cluster.
+    /// Starts the proxy in front of the first two instances of `cluster`.
     pub(crate) async fn start(kind: Kind, cluster: &Cluster) -> Self {
         let addresses = cluster.instances.iter().map(|instance| instance.address());
         let addresses: Vec<SocketAddr> = addresses.collect();
@@ -73,13 +73,13 @@ impl Front {
         }
     }
 
-    /// A client that speaks to it without TLS.
+    /// A client of the proxy without TLS.
     pub(crate) fn client(&self) -> Client {
         assert_ne!(self.kind, Kind::NginxTls, "our clients speak no TLS");
         Client::new(&self.base())
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub(crate) fn log(&mut self) -> String {
         let access = fs::read_to_string(self.folder.path().join("access.log"));
         for line in self.process.lines_so_far() {
@@ -89,10 +89,10 @@ impl Front {
         self.process.log() + &self.printed + &access.unwrap_or_default()
     }
 
-    /// Waits until an instance answers through it.
+    /// Waits until an instance answers through the proxy.
     pub(crate) async fn passes_calls_on(&self) {
         if self.kind == Kind::NginxTls {
-            // It reads the same file as without TLS, and listens before it runs.
+            // The file with TLS is nearly the same, and nginx listens before its parent process returns.
             return;
         }
         let client = self.client();
@@ -105,7 +105,7 @@ impl Front {
     }
 }
 
-/// The file with our addresses in the place of those that it names.
+/// The file with the addresses of the test.
 fn pointed(file: &str, listens: &str, port: u16, instances: &[SocketAddr]) -> String {
     let mut file = file.to_owned();
     for (number, address) in instances.iter().enumerate() {
@@ -168,7 +168,7 @@ fn caddy(folder: &TempDir, site: &str) -> Command {
     let mut command = Command::new("caddy");
     let file = written(folder, "Caddyfile", site);
     command.args(["run", "--adapter", "caddyfile", "--config", &file]);
-    // The files of the user who runs the tests are not ours, nor is the usual port of its interface.
+    // The home folder and the usual admin port of the user must stay untouched.
     command.env("HOME", folder.path());
     command.env("XDG_CONFIG_HOME", folder.path());
     command.env("XDG_DATA_HOME", folder.path());
