@@ -46,7 +46,7 @@ async fn a_head_of_more_than_16_kib_is_refused_by_a_problem_document() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_of_too_many_fields_is_refused_for_that() {
+async fn a_head_of_too_many_fields_is_refused_with_this_reason() {
     let instance = Instance::start(&Settings::new()).await;
     let mut request = instance.client().request(Method::GET, "/livez");
     for number in 0..120 {
@@ -127,7 +127,7 @@ async fn too_long_a_query_is_refused(client: &Client) {
         let request = client.request(Method::GET, &path);
         request.header("Origin", "https://app.example.com").send()
     };
-    // The client itself takes no URL of more than 64 KiB.
+    // The client refuses URLs of more than 64 KiB.
     for count in [450, 1_000, 1_700] {
         let answer = ask(count).await.expect("an answer");
         assert_eq!(answer.status(), 431);

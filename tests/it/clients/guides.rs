@@ -1,4 +1,5 @@
-//! The guides in `docs/` and the programs in `examples/`: every program in a guide is a file there, and every file runs.
+//! The guides in `docs/` and the programs in `examples/`. Every program in a guide is a file of `examples/`, and every
+//! file runs.
 
 mod back_ends;
 mod pages;
@@ -29,13 +30,13 @@ const KEY: &str = "key-of-the-back-end-0123";
 /// One code block of a guide.
 struct Block<'a> {
     language: &'a str,
-    /// The file that has the same content, where the guide names one.
+    /// The file with the same content, if the guide names one.
     file: Option<&'a str>,
     code: &'a str,
 }
 
 fn blocks(guide: &str) -> impl Iterator<Item = Block<'_>> {
-    // Every second part lies between two fences.
+    // Every second part is between two fences.
     let parts = guide.split("```").skip(1).step_by(2);
     parts.map(|part| {
         let (info, code) = part.split_once('\n').expect("an end of the first line");
@@ -61,7 +62,7 @@ fn path_of(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
 }
 
-/// The settings that the guides presume.
+/// The settings that the guides assume.
 fn settings() -> Settings {
     let keys = format!("back-end:presence.read+presence.write:{KEY}");
     Settings::new()
@@ -69,12 +70,12 @@ fn settings() -> Settings {
         .with("PRESENCE_API_KEYS", &keys)
 }
 
-/// A token for `user`, who may see `watch`.
+/// A token for `user` with the claim `watch`.
 fn token(user: &str, watch: &Value) -> String {
     token_for(user, watch, 600)
 }
 
-/// A token that expires in so many seconds; if negative, it has expired.
+/// A token that expires in `seconds` seconds, or has expired for a negative number.
 fn token_for(user: &str, watch: &Value, seconds: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.expect("a clock after 1970").as_secs();
@@ -106,7 +107,7 @@ fn give_access(command: &mut Command, url: &str) {
     command.envs(access);
 }
 
-/// Runs shell commands of a guide with these variables, and returns the lines that they print.
+/// Runs shell commands of a guide with `variables` and returns their output, line by line.
 async fn printed(commands: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let mut bash = Command::new("bash");
     bash.args(["-eu", "-c", commands]);
@@ -121,7 +122,7 @@ async fn printed(commands: &str, variables: &[(&str, &str)]) -> Vec<String> {
     lines
 }
 
-/// The answers that shell commands of a guide print, one a line.
+/// The answers in the output of shell commands of a guide, one in each line.
 async fn answers(commands: &str, variables: &[(&str, &str)]) -> Vec<Value> {
     let lines = printed(commands, variables).await;
     let answers = lines.iter().map(|line| serde_json::from_str(line));
@@ -134,7 +135,7 @@ async fn answers(commands: &str, variables: &[(&str, &str)]) -> Vec<Value> {
 fn every_program_in_a_guide_is_a_file_of_examples() {
     for block in GUIDES.iter().flat_map(|guide| blocks(guide)) {
         match (block.language, block.file) {
-            // Run as they are, or only shown.
+            // The block is run directly, or only shown.
             ("sh" | "json", None) => {}
             ("js" | "python" | "html", Some(file)) => {
                 let content = std::fs::read_to_string(path_of(file)).expect(file);

@@ -1,11 +1,11 @@
-//! The documents agree with the program and with each other.
+//! The documents agree with the program, with the tests, and with each other.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use harness::instance::{Instance, Settings};
 
-/// The folders that have documents.
+/// The folders with documents.
 const FOLDERS: [&str; 5] = [".", "benches", "docs", "examples", "infra"];
 
 /// Every Markdown file of these folders, with its content.
@@ -38,7 +38,7 @@ fn links(content: &str) -> Vec<String> {
     targets.map(str::to_owned).collect()
 }
 
-/// The name under which a heading is linked to, as forges make it.
+/// The anchor of a heading, as forges make it.
 fn anchor(heading: &str) -> String {
     let letters = heading.trim().to_lowercase();
     let kept = letters.chars().filter_map(|letter| match letter {
@@ -58,7 +58,7 @@ fn has_section(content: &str, section: &str) -> bool {
 }
 
 #[test]
-fn every_link_of_a_document_leads_somewhere() {
+fn every_link_of_a_document_has_a_target() {
     let documents = documents();
     assert!(documents.len() > 10, "{documents:?}");
     for (path, content) in &documents {
@@ -78,7 +78,7 @@ fn every_link_of_a_document_leads_somewhere() {
     }
 }
 
-/// The cells of a row of a table.
+/// The cells of a row in a table.
 fn cells(row: &str) -> Option<Vec<&str>> {
     let row = row.strip_prefix('|')?.strip_suffix('|')?;
     Some(row.split(" | ").map(str::trim).collect())
@@ -105,11 +105,35 @@ async fn the_table_of_settings_has_every_variable_of_the_help_and_its_default() 
         let Some(name) = value_of("[env: ") else {
             continue;
         };
-        // The value of this machine is shown behind the name.
+        // The help shows the value in the environment after the name.
         let name = name.split('=').next().expect("a name").to_owned();
         let default = value_of("[default: ").unwrap_or_else(|| "none".to_owned());
         expected.insert((name, default));
     }
     assert!(!expected.is_empty(), "{}", ended.output);
     assert_eq!(documented, expected);
+}
+
+/// The modules that a cell of the table of promises begins with, such as `auth::jwks` or `contract`.
+fn named_modules(cell: &str) -> Vec<&str> {
+    let names = cell.split(": ").next().unwrap_or(cell).split('`');
+    let names = names.skip(1).step_by(2);
+    names.filter(|name| !name.contains(' ')).collect()
+}
+
+#[test]
+fn every_promise_names_a_module_of_the_tests() {
+    const PROMISES: &str = include_str!("../../../docs/promises.md");
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let rows = PROMISES.lines().filter_map(cells).skip(2);
+    let rows: Vec<Vec<&str>> = rows.collect();
+    assert!(rows.len() > 30, "{} promises", rows.len());
+    for row in rows {
+        let modules = named_modules(row[1]);
+        assert!(!modules.is_empty(), "no test for: {}", row[0]);
+        for module in modules {
+            let file = tests.join(module.replace("::", "/") + ".rs");
+            assert!(file.is_file(), "no module {module} for: {}", row[0]);
+        }
+    }
 }

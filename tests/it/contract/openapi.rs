@@ -239,9 +239,9 @@ fn the_schema_of_a_stream_is_any_of_its_payloads() {
     assert_eq!(payloads.len(), 6, "{payloads:?}");
 }
 
-/// What the document shows for a status is what a client gets.
+/// The examples for a status are what clients get.
 #[tokio::test]
-async fn the_examples_of_refusals_are_what_the_service_says() {
+async fn the_examples_of_refusals_are_those_of_the_service() {
     const KEY: &str = "a-key-of-thirty-two-characters-ok";
     let settings = Settings::new()
         .with(

@@ -115,7 +115,7 @@ async fn a_crowd_before_a_frozen_redis_is_refused_at_once_and_costs_no_memory() 
         },
     )
     .await;
-    // All of them together, where this machine may have little time for any.
+    // This is the time of all calls together, on a machine that may be slow.
     assert!(first.took < 5 * PROMISE, "{first:?}");
     let mut held = instance.resident_kib();
     for round in 0..6 {

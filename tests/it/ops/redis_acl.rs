@@ -9,7 +9,7 @@ use harness::sse::{Stream, briefs};
 use harness::wait::eventually_true;
 use redis::{FromRedisValue, Value};
 
-/// What docs/operations.md says a user of Redis needs.
+/// The rights in `docs/operations.md`.
 pub(super) const RIGHTS: [&str; 11] = [
     "~presence:*",
     "&presence:*",
@@ -27,7 +27,7 @@ pub(super) const RIGHTS: [&str; 11] = [
 /// More users than one read returns.
 const MANY: usize = 1_100;
 
-/// A server with a user `ann` who has the rights of docs/operations.md and then `changes`, and settings to be her.
+/// A server with a user `ann` that has the documented rights and `changes`, and the settings for this user.
 async fn ann(changes: &[&str]) -> (RedisServer, Settings) {
     let redis = RedisServer::start().await;
     let words = [

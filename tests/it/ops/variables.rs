@@ -24,9 +24,10 @@ async fn an_unknown_variable_stops_the_start_and_is_named() {
     }
 }
 
-/// The other setting was misspelt or forgotten; without it the service would run open, or on the embedded store.
+/// The required setting was misspelt or forgotten. Without it the service would run in open mode, or on the embedded
+/// store.
 #[tokio::test]
-async fn a_setting_without_the_one_that_it_needs_stops_the_start() {
+async fn a_setting_without_its_required_setting_stops_the_start() {
     let keys = "board:presence.read:a-key-of-thirty-two-characters-ok";
     for (name, value, needed) in [
         (

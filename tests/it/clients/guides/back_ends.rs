@@ -1,4 +1,4 @@
-//! What `docs/back-ends.md` shows.
+//! The programs in `docs/back-ends.md`.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +16,7 @@ use super::{
 #[tokio::test]
 async fn the_keys_of_the_guide_allow_what_it_says() {
     let blocks = shell_blocks(BACK_ENDS);
-    // The program that the guide starts says what it was given, instead of serving.
+    // A function in the place of the program prints its arguments instead of serving.
     let service = "presence() {
         printf '%s\\n' \"$PRESENCE_API_KEYS\" \"$PRESENCE_JWT_SECRET\" \"$KEY\" \"$BOARD_KEY\"
     }\n";
@@ -43,7 +43,7 @@ async fn connect(client: &Client, user: &str) {
     assert_eq!(send(request).await.status, 200);
 }
 
-/// `examples/back-end/follow.py`, keeping its cursor in `folder`.
+/// `examples/back-end/follow.py`, with its cursor in `folder`.
 fn follower(url: &str, folder: &Path) -> Process {
     let mut command = program_in_python("examples/back-end/follow.py", url);
     Process::spawn("follow.py", command.current_dir(folder))
@@ -79,7 +79,7 @@ async fn a_follower_in_python_loses_nothing_when_it_or_the_service_restarts() {
 }
 
 #[tokio::test]
-async fn the_calls_in_python_do_what_their_names_say() {
+async fn the_python_functions_make_the_calls_of_their_names() {
     let cluster = Cluster::with(Store::Embedded, settings()).await;
     let client = cluster.client();
     for user in ["alice", "b/o+b é"] {

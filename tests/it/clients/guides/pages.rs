@@ -1,4 +1,4 @@
-//! What `docs/pages.md` shows, in Chromium.
+//! The programs in `docs/pages.md`, in Chromium.
 
 use harness::client::{Client, User, send};
 use harness::cluster::{Cluster, Store};
@@ -45,7 +45,7 @@ impl Scene {
         self.browser.open(&url).await;
     }
 
-    /// Waits until `frame`, an expression for a window, lists exactly these users and nothing is stale.
+    /// Waits until the window `frame`, an expression, lists exactly `users` and no entry is stale.
     async fn lists(&self, frame: &str, users: &[&str]) {
         let script = format!(
             "const list = {frame}.document?.getElementById('users');
@@ -82,7 +82,7 @@ async fn a_page_is_online_sees_others_and_survives_a_restart() {
     scene.cluster.replace(0).await;
     connect(&scene.cluster.client(), "carol").await;
     scene.lists("window", &["alice", "bob", "carol"]).await;
-    // Nobody pings for these two.
+    // These two users do not ping.
     scene.lists("window", &["alice"]).await;
     let after = scene.user("alice").await;
     assert_eq!(after.connection_ids(), before.connection_ids());
@@ -99,7 +99,7 @@ async fn each_load_of_a_page_is_a_connection_that_ends_with_it() {
     let first = scene.user("alice").await;
     assert_eq!(first.connections.len(), 1);
 
-    // The same page again: a new connection, and the old one is closed.
+    // The page is loaded again: it has a new connection, and the old one is closed.
     scene.open("alice").await;
     eventually("the connection is another one", async || {
         let user = scene.user("alice").await;
@@ -110,7 +110,7 @@ async fn each_load_of_a_page_is_a_connection_that_ends_with_it() {
 
     scene.browser.open("about:blank").await;
     let last = loop {
-        // The reload may have shown as a departure and an arrival.
+        // The reload may have caused a departure and an arrival.
         let event = stream.next().await;
         if event.brief() == "offline alice" && !scene.user("alice").await.online {
             break event;
@@ -141,7 +141,7 @@ async fn pages_of_a_browser_share_one_stream() {
 }
 
 #[tokio::test]
-async fn a_page_that_signs_out_is_offline_and_stays_so() {
+async fn a_page_that_signs_out_stays_offline() {
     let scene = Scene::start().await;
     scene.open("alice").await;
     scene.lists("window", &["alice"]).await;
@@ -168,7 +168,7 @@ async fn a_page_replaces_a_token_that_has_expired() {
     scene.browser.open(&scene.page).await;
     let client = scene.cluster.client();
     let watch = json!(["alice", "dora"]);
-    // The first is refused, the second ends the stream that it opened, and the last is good.
+    // The first token is refused, the second one ends its stream, and the last one is good.
     let tokens = [-10, 3, 600].map(|seconds| token_for("dora", &watch, seconds));
     let script = format!(
         "const options = {{ service: '{}', userId: 'dora', userIds: ['alice', 'dora'] }};
@@ -217,7 +217,7 @@ async fn a_page_replaces_a_token_that_has_expired() {
     scene.browser.quit().await;
 }
 
-/// A page of another origin, and a service without credentials that allows that origin.
+/// A page of another origin, and a service in open mode that allows this origin.
 async fn open_service() -> (Page, Browser, Instance) {
     let page = Page::empty().await;
     let settings = Settings::new().with("PRESENCE_CORS_ORIGINS", page.origin());
@@ -251,7 +251,7 @@ async fn the_browser_drops_a_beacon_of_json_to_another_origin() {
 }
 
 #[tokio::test]
-async fn six_streams_over_http_1_hold_up_every_ping_of_a_browser() {
+async fn six_streams_over_http_1_delay_every_ping_of_a_browser() {
     let (_page, browser, instance) = open_service().await;
     let base = instance.client().base().to_owned();
     let script = format!(
@@ -269,7 +269,7 @@ async fn six_streams_over_http_1_hold_up_every_ping_of_a_browser() {
          fetch('{base}/v1/users/alice/ping', {{ method: 'POST' }}).then(() => (answered = true));"
     );
     browser.run(&script).await;
-    // The service answers others meanwhile.
+    // The service answers other clients meanwhile.
     instance.client().ping("bob").await;
     assert!(!instance.client().user("alice").await.online);
     assert_eq!(browser.run("return answered").await, false);
@@ -281,9 +281,9 @@ async fn six_streams_over_http_1_hold_up_every_ping_of_a_browser() {
     browser.quit().await;
 }
 
-/// The table of the guide: the state of an `EventSource` at its first error.
+/// The table of the guide with the state of an `EventSource` at its first error.
 #[tokio::test]
-async fn an_event_source_gives_up_where_the_guide_says_so() {
+async fn an_event_source_stops_in_the_cases_of_the_guide() {
     let page = Page::empty().await;
     let settings = settings().with("PRESENCE_CORS_ORIGINS", page.origin());
     let allows = Cluster::with(Store::Embedded, settings.clone()).await;

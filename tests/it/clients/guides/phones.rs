@@ -1,4 +1,4 @@
-//! What `docs/phones.md` shows.
+//! The programs in `docs/phones.md`.
 
 use harness::cluster::{Cluster, Store};
 use harness::process::{Process, Signal};
@@ -28,7 +28,7 @@ async fn the_calls_of_a_phone_get_the_answers_that_the_guide_describes() {
     assert_eq!(answers[7], json!({"online": []}));
 }
 
-/// The phone of `alice`, keeping its connection id in `folder`.
+/// The phone of `alice`, with its connection id in `folder`.
 fn phone(url: &str, folder: &std::path::Path) -> Process {
     let mut command = program_in_python("examples/phone/phone.py", url);
     command.env("PRESENCE_USER", "alice");
@@ -54,7 +54,7 @@ async fn a_phone_stays_online_sleeps_returns_and_leaves() {
     let id = std::fs::read_to_string(folder.path().join("connection-id"));
     assert!(id.is_ok_and(|id| id.len() == 36));
 
-    // Asleep for longer than the TTL.
+    // The phone sleeps for longer than the TTL.
     phone.send(Signal::Stop);
     let event = stream.next().await;
     assert_eq!(event.brief(), "offline alice");
@@ -62,7 +62,7 @@ async fn a_phone_stays_online_sleeps_returns_and_leaves() {
     phone.send(Signal::Continue);
     assert_eq!(stream.next().await.brief(), "online alice");
 
-    // The service restarts, and the phone does not notice for long.
+    // The service restarts, and the phone does not notice it.
     cluster.instances[0].kill();
     cluster.replace(0).await;
     let mut stream = open(&cluster).await;

@@ -154,7 +154,7 @@ async fn a_list_of_ids_may_take_1_mib(store: Store) {
 }
 
 /// The refusal names the field, and does not send a large body back.
-async fn a_refusal_is_short_however_long_the_names_and_values_are(store: Store) {
+async fn a_refusal_of_long_names_and_values_is_short(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
     let long = "\u{1}".repeat(10_000);
@@ -172,7 +172,7 @@ async fn a_refusal_is_short_however_long_the_names_and_values_are(store: Store) 
     }
 }
 
-async fn a_refusal_names_the_body_where_no_field_is_at_fault(store: Store) {
+async fn a_refusal_names_the_body_when_no_field_is_wrong(store: Store) {
     let cluster = Cluster::start(store).await;
     for body in [
         r#"{"connectionId":"a",}"#,
@@ -215,7 +215,7 @@ over_each_protocol!(
     json_media_types_with_a_charset_or_capitals_are_accepted,
     a_body_over_64_kib_is_413,
     a_list_of_ids_may_take_1_mib,
-    a_refusal_is_short_however_long_the_names_and_values_are,
-    a_refusal_names_the_body_where_no_field_is_at_fault,
+    a_refusal_of_long_names_and_values_is_short,
+    a_refusal_names_the_body_when_no_field_is_wrong,
     a_body_in_chunks_is_limited_too,
 );

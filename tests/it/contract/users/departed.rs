@@ -1,4 +1,4 @@
-//! What Redis keeps of users who left, for `lastSeenAt`.
+//! The memory in Redis of departed users, which have a `lastSeenAt`.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use harness::wait::eventually_true;
 
 const GUESTS: usize = 2_000;
 
-/// How many keys may hold the last-seen times of the guests.
+/// The most keys for the last-seen times of the guests.
 const MOST_KEYS: usize = 200;
 
-/// What one departed guest may take of Redis, in bytes: keys and values, with what Redis adds.
+/// The most memory of a departed guest in Redis, in bytes: keys and values with their overhead.
 const MOST_BYTES: usize = 40;
 
-/// The keys that hold last-seen times.
+/// The keys with last-seen times.
 async fn keys_of_last_seen(redis: &RedisServer) -> Vec<String> {
     redis.command(&["KEYS", "presence:seen*"]).await
 }
@@ -32,7 +32,7 @@ async fn bytes_of(redis: &RedisServer, keys: &[String]) -> usize {
     bytes
 }
 
-/// Waits until `count` users left, and returns their departures.
+/// Waits for the departures of `count` users, and returns them.
 async fn departures(stream: &mut Stream, count: usize) -> Vec<Event> {
     let mut changes = stream.changes(2 * count).await;
     changes.retain(|event| event.name == "user.offline");
@@ -40,7 +40,7 @@ async fn departures(stream: &mut Stream, count: usize) -> Vec<Event> {
 }
 
 #[tokio::test]
-async fn guests_who_left_share_a_few_keys() {
+async fn departed_guests_share_a_few_keys() {
     let cluster = Cluster::of(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;
@@ -59,7 +59,7 @@ async fn guests_who_left_share_a_few_keys() {
 }
 
 #[tokio::test]
-async fn an_id_of_any_length_takes_as_little() {
+async fn the_memory_of_a_departed_user_does_not_depend_on_its_id() {
     let cluster = Cluster::of(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;
@@ -71,7 +71,7 @@ async fn an_id_of_any_length_takes_as_little() {
 }
 
 #[tokio::test]
-async fn after_the_retention_nothing_is_left() {
+async fn after_the_retention_no_key_remains() {
     let settings = Settings::mortal().with("PRESENCE_LAST_SEEN", "1s");
     let cluster = Cluster::of(1, settings).await;
     let (client, redis) = (cluster.client(), cluster.redis());
@@ -85,9 +85,9 @@ async fn after_the_retention_nothing_is_left() {
     .await;
 }
 
-/// A retention this short begins a new group of hashes every 250 ms.
+/// With a retention this short, a new group of hashes begins every 250 ms.
 #[tokio::test]
-async fn a_user_who_returns_is_kept_at_the_last_departure() {
+async fn a_user_that_returns_keeps_its_latest_departure() {
     let settings = Settings::new().with("PRESENCE_LAST_SEEN", "1s");
     let cluster = Cluster::of(1, settings).await;
     let client = cluster.client();
@@ -104,7 +104,7 @@ async fn a_user_who_returns_is_kept_at_the_last_departure() {
 }
 
 #[tokio::test]
-async fn a_connection_that_closed_last_counts_although_another_expired_later() {
+async fn the_connection_that_was_closed_last_determines_last_seen() {
     let cluster = Cluster::of(1, Settings::mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -150,7 +150,7 @@ async fn a_lost_key_loses_only_last_seen_times() {
     leave().await;
     let mut kept = keys_of_last_seen(redis).await;
     assert_eq!(kept.len(), 2, "a list and a hash");
-    // The hash comes first: without the list it is not found any more.
+    // The hash is deleted first, because the list is needed to find it.
     kept.sort_by_key(|key| std::cmp::Reverse(key.len()));
     for lost in kept {
         redis.command::<()>(&["DEL", &lost]).await;

@@ -167,13 +167,13 @@ async fn the_living_can_ping_after(
 }
 
 #[tokio::test]
-async fn a_redis_that_stands_still_takes_nothing_of_a_hold() {
+async fn a_frozen_redis_does_not_shorten_a_hold() {
     run_alone();
     the_living_can_ping_after(|redis, _| redis.freeze(), |redis, _| redis.thaw()).await;
 }
 
 #[tokio::test]
-async fn instances_that_stand_still_take_nothing_of_a_hold() {
+async fn frozen_instances_do_not_shorten_a_hold() {
     run_alone();
     let send = |instances: &[Instance], signal: Signal| {
         instances.iter().for_each(|instance| instance.send(signal));
