@@ -1,4 +1,4 @@
-//! When users leave: by what they were granted, whatever happens to settings, clocks, keys and the store's pauses.
+//! Departures: the grant of a connection counts, whatever happens to settings, clocks, keys and the store.
 
 mod bounds;
 mod catching_up;

@@ -1,8 +1,8 @@
-//! Both stores against a small reference model, on the same random histories.
+//! Both stores and a small reference model run the same random histories.
 //!
-//! The clocks are real, so an answer can only be judged by the moments just before and just after
-//! the call: where the model's answer is the same at both, the store's must be that; where a
-//! deadline lies between them, either is right. Many histories run side by side.
+//! The clocks are real. The model evaluates an answer at the moments just before and just after the call. If the model
+//! gives the same answer at both, the store must give it too. If a deadline lies between them, either answer is right.
+//! Many histories run concurrently.
 
 mod model;
 
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use self::model::{Bracket, Grant, Model, Touch};
 
-/// What two instances grant: long enough for a few calls, short enough that histories are full of expiries.
+/// The grants of the two instances: long enough for a few calls, and short enough for many expiries.
 const GRANTS: [Grant; 2] = [
     Grant {
         ttl: Duration::from_millis(150),
@@ -36,14 +36,14 @@ const GRANTS: [Grant; 2] = [
     },
 ];
 
-/// Longer than the time without a sweep that is an outage for these grants.
+/// A time without sweeps that is an outage for these grants.
 const STALL: Duration = Duration::from_millis(700);
 
-/// The longest that anybody's departure takes after the clock was set: a TTL until the deadline, as long again after a
-/// step back, and the interval and margin that a step ahead holds it for; and some time to sweep.
+/// The latest departure after the clock was set: a TTL, another TTL after a step back, the interval and margin of a
+/// hold after a step ahead, and some time to sweep.
 const LONGEST_DELAY: Duration = Duration::from_millis(2 * 400 + 600 + 300);
 
-/// One less than the connections there are.
+/// One less than the number of connection ids.
 const MOST_CONNECTIONS: usize = 2;
 
 const USERS: [&str; 3] = ["ann", "bo b", "çé"];
@@ -59,11 +59,11 @@ enum Step {
     Sweep,
     Pass(u64),
     Stall,
-    /// Moves the clock of the store by so many milliseconds, where it can be moved.
+    /// Moves the clock of the store by this many milliseconds, if it can be moved.
     SetClock(i64),
 }
 
-/// A step, and which instance takes it.
+/// A step, and the instance that makes it.
 fn step() -> impl Strategy<Value = (usize, Step)> {
     (0..GRANTS.len(), kind_of_step())
 }
@@ -84,18 +84,18 @@ fn kind_of_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a history is played on.
+/// The stores of one history.
 struct Scene {
     stores: Vec<Store>,
-    /// The Redis of this history alone, whose clock it may move.
+    /// The Redis server of this history, whose clock may be set.
     clock: Option<Arc<RedisServer>>,
 }
 
 struct Run {
-    /// The same store, as two instances with different settings see it, or one.
+    /// One store, as one instance or as two instances with different settings.
     stores: Vec<Arc<Store>>,
     model: Model,
-    /// The Redis whose clock is moved, and how far it is ahead of ours.
+    /// The Redis server whose clock is set, and how far it is ahead of the true time.
     clock: Option<Arc<RedisServer>>,
     ahead_ms: i64,
     users: Vec<UserId>,
@@ -185,13 +185,13 @@ impl Run {
         self.check_events(&store).await;
     }
 
-    /// Moves the clock. Some ping once more, and then everyone is silent: each of them leaves, once, in the time that a
-    /// step may delay it by. Before that the model cannot tell how things stand.
+    /// Sets the clock. All connections ping once more and then stop, and each user leaves once, within
+    /// [`LONGEST_DELAY`]. The model cannot follow the state during that time.
     async fn set_clock(&mut self, instance: usize, by_ms: i64) {
         let Some(redis) = &self.clock else {
             return;
         };
-        // As always where instances run, some sweep was just before.
+        // Instances sweep all the time, so a sweep precedes the step.
         let store = Arc::clone(&self.stores[instance]);
         store.sweep().await.expect("the store answers");
         self.ahead_ms += by_ms;
@@ -248,7 +248,7 @@ impl Run {
         self.model.listed(listed);
     }
 
-    /// Every call is followed by exactly the events that its answer told of.
+    /// Each call is followed by exactly the events of its answer.
     async fn check_events(&mut self, store: &Store) {
         for event in self.new_events(store).await {
             self.model.announced(&event);
@@ -274,7 +274,7 @@ impl Run {
     }
 }
 
-/// Plays `many` histories of 80 steps at once, and that three times.
+/// Plays `many` histories of 80 steps concurrently, three times.
 fn play_many(many: usize, open: impl Fn(usize) -> Scene) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let cases = Cases {
@@ -303,7 +303,7 @@ fn play_many(many: usize, open: impl Fn(usize) -> Scene) {
     }
 }
 
-/// The store as an instance opens it that grants what is `grant`.
+/// A store as an instance with the grant `grant` opens it.
 fn open(grant: Grant, flags: &[&str]) -> Store {
     let ms = |duration: Duration| format!("{}ms", duration.as_millis());
     let (ttl, interval) = (ms(grant.ttl), ms(grant.ping_interval));
@@ -336,7 +336,7 @@ fn two_instances_on_one_redis_behave_as_the_model() {
     });
 }
 
-/// Each history has a Redis of its own, since they set its clock.
+/// Each history has its own Redis server, because it sets the clock.
 #[test]
 fn stores_with_a_changing_redis_clock_behave_as_the_model() {
     const MANY: usize = 8;

@@ -1,11 +1,11 @@
-//! Random traffic over three instances, random faults in its midst, and everything that must hold all the same.
+//! Random traffic over three instances with random faults, and the invariants that must hold.
 //!
-//! The run has phases. In most of them Redis keeps its data, and then no stream is reset, no call is refused outside the
-//! stated time of a fault, and no departure is later than one hold explains. In the short ones between them Redis loses
-//! its data. The report shows what was excused, and why.
+//! The run has phases. In most phases Redis keeps its data: no stream is reset, no call is refused outside the stated
+//! time of a fault, and no departure is later than one hold explains. In short phases between them Redis loses its
+//! data. The report shows what was excused and why.
 //!
-//! `PRESENCE_SOAK` says how long faults happen, such as `5m`; `PRESENCE_SOAK_SEED` chooses the same faults and the same
-//! traffic again.
+//! `PRESENCE_SOAK` sets the length of the faults, such as `5m`. `PRESENCE_SOAK_SEED` repeats the faults and the traffic
+//! of another run.
 
 mod callers;
 mod checks;
@@ -35,15 +35,14 @@ use plan::Phase;
 use readers::{MARKER, Reader, Tale};
 use stage::{HOLD, Stage, TTL};
 
-/// Longer than the silent take to be announced gone once all is well: what outages delay expiries by, beside the
-/// TTL, which passes meanwhile.
+/// By then all departures are announced: the delay by an outage, and the TTL, which passes meanwhile.
 const SETTLING: Duration =
     Duration::from_millis((TTL.as_millis() + 2 * HOLD.as_millis()) as u64 + 1_000);
 
-/// How long readers may take for the last events, the slow ones too.
+/// The longest wait of a reader for the last events, also of a slow reader.
 const CATCHING_UP: Duration = Duration::from_secs(10);
 
-/// Shows how to repeat a run that fails, however it does.
+/// Prints how to repeat a failing run.
 struct Seed(u64);
 
 impl Drop for Seed {
@@ -108,7 +107,7 @@ async fn random_faults_break_no_invariant() {
     report::assert_telling(&journal.record(), &findings, duration);
 }
 
-/// Lets what belongs to `phase` happen until `end`.
+/// Runs the faults of `phase` until `end`.
 async fn go_through(
     phase: Phase,
     stage: &mut Stage,
@@ -137,7 +136,7 @@ async fn go_through(
     }
 }
 
-/// Where the look-ups of any instance do not say that exactly the living are online.
+/// The instances whose lookups do not return exactly the pinging users.
 async fn disagreements(clients: &[Client]) -> Vec<String> {
     let everyone = [living(), roaming(), contested(), sleepers()].concat();
     let expected = living();
@@ -167,7 +166,7 @@ async fn disagreements(clients: &[Client]) -> Vec<String> {
     wrong
 }
 
-/// Waits until every reader has heard an event that is the last, and says who has not.
+/// Waits until every reader has the last event, and reports the readers that do not.
 async fn read_to_the_end(client: &Client, readers: &[Reader]) -> Vec<String> {
     client.connect(MARKER).await;
     let behind = || {

@@ -1,4 +1,4 @@
-//! What one user or much traffic may take of Redis.
+//! Bounds of the memory in Redis.
 
 use harness::client::crowd;
 use harness::cluster::Cluster;
@@ -6,10 +6,10 @@ use harness::instance::Settings;
 use harness::sse::Stream;
 use harness::wait::eventually_true;
 
-/// The least that can be set.
+/// The smallest value that the setting accepts.
 const HISTORY_BYTES: u64 = 64 << 10;
 
-/// The history is trimmed in pieces of about 4 KiB and looked at with each sweep.
+/// Redis trims the history in nodes of about 4 KiB, and each sweep checks its size.
 const MOST_BYTES: u64 = HISTORY_BYTES + (16 << 10);
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn the_history_is_bounded_in_bytes() {
     let kept: u64 = cluster.redis().command(&["XLEN", "presence:events"]).await;
     assert!(kept > 200, "{kept} events in 64 KiB");
     client.connect("bob").await;
-    // One that has heard nothing of it itself.
+    // The new instance has not received these events itself.
     cluster.add_instance().await;
     let fresh = cluster.instances[1].client();
     let mut resumed = Stream::resume(&fresh, "", &old).await;

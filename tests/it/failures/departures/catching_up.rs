@@ -1,10 +1,10 @@
-//! Sweeps after a time in which nobody swept.
+//! Sweeps after a time without sweeps.
 
 use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::wait::eventually_true;
 
-/// What was not swept during an outage is swept once, and not once by each instance.
+/// After an outage each user is swept once, and not once by each instance.
 #[tokio::test]
 async fn instances_that_catch_up_look_at_each_user_about_once() {
     const USERS: u64 = 50_000;
@@ -20,7 +20,8 @@ async fn instances_that_catch_up_look_at_each_user_about_once() {
             .command::<()>(&["EVAL", load, "0", &first, &count])
             .await;
     }
-    // All live, and it is long since anybody looked. In one step, so that all instances find them at once.
+    // All users are alive, and their deadlines in the index are old. One command adds all of them, so that all
+    // instances find them at the same time.
     let members: Vec<String> = (1..=USERS).map(|user| user.to_string()).collect();
     let mut enter = vec!["ZADD", "presence:deadlines"];
     enter.extend(members.iter().flat_map(|user| [&**user, &**user]));

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 const TTL: Duration = Duration::from_secs(3);
 
-/// How much later than it has to come something comes on a busy machine.
+/// Additional time for a busy machine.
 const SLACK: Duration = Duration::from_millis(1_500);
 
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ async fn after_a_step_back_no_user_stays_longer_than_a_ttl() {
     stream.changes(silent.len() + 2).await;
     redis.set_clock_ahead(-30_000);
     let stepped = Instant::now();
-    // Longer than the sweep that notices, so that the ping goes by the new clock.
+    // A sweep has noticed the step by then, so that the ping uses the new clock.
     sleep(Duration::from_millis(300)).await;
     assert!(!client.ping("alive").await.became_online);
     let last_ping = Instant::now();
@@ -69,7 +69,7 @@ async fn after_a_step_back_no_user_stays_longer_than_a_ttl() {
     }
 }
 
-/// The recheck is over when all have left, and a second step is noticed like the first.
+/// The recheck ends when all users have left, and a second step is noticed too.
 #[tokio::test]
 async fn each_step_back_is_noticed() {
     run_alone();
@@ -97,7 +97,7 @@ async fn each_step_back_is_noticed() {
     );
 }
 
-/// It looks like an outage in which nobody could ping.
+/// The step looks like an outage in which no client could ping.
 #[tokio::test]
 async fn after_a_step_ahead_users_can_ping_before_they_are_announced_offline() {
     run_alone();
@@ -125,12 +125,12 @@ async fn after_a_step_ahead_users_can_ping_before_they_are_announced_offline() {
     assert!(client.user("alive").await.online);
 }
 
-/// After a step ahead everyone is held, and then nobody can ping for longer than that, by `freeze`.
+/// After a step ahead all departures are held. Then `freeze` prevents pings for longer than the hold.
 async fn the_living_can_ping_after(
     freeze: impl Fn(&RedisServer, &[Instance]),
     thaw: impl Fn(&RedisServer, &[Instance]),
 ) {
-    // An interval and its margin of 3.6 s.
+    // The hold is 3.6 s: an interval and its margin.
     let (redis, instances) = on_a_clock_with("5s", "3s").await;
     let client = instances[0].client();
     let mut stream = Stream::open(&client, "").await;
@@ -185,7 +185,7 @@ async fn frozen_instances_do_not_shorten_a_hold() {
     .await;
 }
 
-/// An outage and a hold by the old clock do not count on the new one.
+/// An outage and a hold by the old clock do not count by the new clock.
 #[tokio::test]
 async fn a_hold_is_no_longer_after_a_step_back() {
     run_alone();
@@ -210,7 +210,8 @@ async fn a_hold_is_no_longer_after_a_step_back() {
     assert!(client.connect("alice").await.became_online);
 }
 
-/// After a step back the mark of a closed connection lies too far ahead to count, and does not count again later.
+/// After a step back, the mark of a closed connection is in the future and does not count. It does not count later
+/// either.
 #[tokio::test]
 async fn a_connection_that_came_back_after_a_step_back_is_not_refused_after_a_step_ahead() {
     run_alone();

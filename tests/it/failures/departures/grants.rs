@@ -1,4 +1,4 @@
-//! Instances with different settings on one Redis: what a connection was granted counts.
+//! Instances with different settings on one Redis: the grant of the connection counts.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use harness::serial::run_alone;
 use harness::sse::Stream;
 use harness::timestamp::Timestamp;
 
-/// Later than this a departure is late, earlier it is not, also on a busy machine.
+/// The largest lateness of a departure on a busy machine, in milliseconds.
 const LATE_MS: i64 = 1_000;
 
 fn long_lived() -> Settings {
@@ -18,7 +18,7 @@ fn long_lived() -> Settings {
         .with("PRESENCE_PING_INTERVAL", "1m")
 }
 
-/// A cluster whose instance grants long lives, and another instance that grants short ones.
+/// A cluster with a long TTL, and another instance with a short one.
 async fn long_and_short() -> (Cluster, Instance) {
     let cluster = Cluster::of(1, long_lived()).await;
     let short = cluster.settings().clone();
@@ -36,7 +36,7 @@ async fn assert_seen_until_now(client: &Client, user: &str, before: Timestamp) {
     assert!(now.millis_after(seen) >= -2, "{user} is seen in the future");
 }
 
-/// As after a deploy that shortens the TTL.
+/// As after a deployment with a shorter TTL.
 #[tokio::test]
 async fn a_user_who_pings_an_instance_with_a_short_ttl_leaves_soon() {
     run_alone();
@@ -68,7 +68,7 @@ async fn a_user_who_pings_an_instance_with_a_short_ttl_leaves_soon() {
     assert_eq!(short.count().await, 1);
 }
 
-/// As after a deploy that makes the TTL longer.
+/// As after a deployment with a longer TTL.
 #[tokio::test]
 async fn a_user_who_pings_an_instance_with_a_long_ttl_stays() {
     let (cluster, short) = long_and_short().await;
@@ -107,7 +107,7 @@ async fn no_last_seen_time_is_in_the_future() {
             assert_seen_until_now(client, user, before).await;
         }
     }
-    // Either instance may be the one that announces.
+    // Either instance may announce the departures.
     let last = Timestamp::now();
     for gone in &stream.changes(5).await[3..] {
         let seen = gone.last_seen_at();

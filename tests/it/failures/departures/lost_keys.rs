@@ -1,4 +1,4 @@
-//! A key of the service vanishes from Redis, by an operator's hand or by eviction.
+//! A key of the service is lost, by an operator or by eviction.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use harness::sse::{Stream, alternating, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
 
-/// Every key that is not about one user.
+/// The keys that do not belong to one user.
 const KEYS: [&str; 10] = [
     "epoch",
     "grants",
@@ -75,7 +75,7 @@ async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
         redis
             .command::<()>(&["DEL", &format!("presence:{key}")])
             .await;
-        // By then a sweep has put back what it can.
+        // By then a sweep has restored what it can.
         let soon = Timestamp::now().plus(Duration::from_millis(400));
         soon.pass().await;
         for client in &clients {
@@ -120,7 +120,7 @@ async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
     .await;
 }
 
-/// Of the others nobody knows whether they are there, until the user's key expires.
+/// Until the key of the user expires, the service does not know whether the other connections are open.
 #[tokio::test]
 async fn a_disconnect_after_the_connection_list_was_lost_closes_no_other_connection() {
     run_alone();

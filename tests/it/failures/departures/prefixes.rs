@@ -1,10 +1,10 @@
-//! Deployments that share a Redis and whose prefixes look like each other's keys.
+//! Deployments on one Redis whose prefixes look like keys of each other.
 
 use harness::cluster::Cluster;
 use harness::instance::{Instance, Settings};
 use harness::sse::{Stream, briefs};
 
-/// Users whose keys would be another deployment's own, if names could collide.
+/// User ids whose keys would be keys of another deployment if names could collide.
 const NAMES: [&str; 6] = [
     "deadlines",
     "events",

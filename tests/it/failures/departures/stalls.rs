@@ -1,4 +1,4 @@
-//! A Redis that stands still again and again.
+//! Redis is frozen again and again.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use harness::wait::eventually_true;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// Longer than a sweep may fail to come without an outage, as by a fork or a slow command.
+/// Longer than a gap between sweeps that is not an outage, such as a fork or a slow command causes.
 const STALL: Duration = Duration::from_millis(1_700);
 
 fn settings(ttl: &str, ping_interval: &str) -> Settings {
@@ -23,7 +23,7 @@ fn settings(ttl: &str, ping_interval: &str) -> Settings {
         .with("PRESENCE_PING_INTERVAL", ping_interval)
 }
 
-/// Lets the server stand still for [`STALL`] and run for `pause`, in turn.
+/// Freezes the server for [`STALL`] and lets it run for `pause`, in turn.
 async fn stall(redis: &RedisServer, pause: Duration) -> ! {
     loop {
         redis.freeze();
@@ -33,19 +33,19 @@ async fn stall(redis: &RedisServer, pause: Duration) -> ! {
     }
 }
 
-/// Pings for `user` all the while, as a client that repeats what failed.
+/// Pings for `user` all the time, and repeats failed pings.
 fn keep_pinging(cluster: &Cluster, user: &'static str) -> JoinHandle<()> {
     let client = cluster.client();
     tokio::spawn(async move {
         loop {
-            // A call that is refused is repeated.
+            // A refused call is repeated.
             let _ = try_send(client.of_user(user, "ping")).await;
             sleep(Duration::from_millis(200)).await;
         }
     })
 }
 
-/// The departures of `silent` and `phoney`, and nobody else's, between their deadline and `at_most` later.
+/// Checks that exactly `silent` and `phoney` leave, between their deadline and `at_most` later.
 async fn the_silent_leave(settings: Settings, pause: Duration, at_most: Duration) {
     let cluster = Cluster::of(2, settings).await;
     let client = cluster.client();
@@ -76,11 +76,11 @@ async fn the_silent_leave(settings: Settings, pause: Duration, at_most: Duration
     alive.abort();
 }
 
-/// Whoever pings at the interval gets through each of them in time.
+/// A client that pings at the interval has a ping between all stalls.
 #[tokio::test]
 async fn stalls_that_ttl_and_interval_absorb_hold_no_departure() {
     run_alone();
-    // A departure waits for the end of a stall, and for the sweep after it.
+    // A departure waits for the end of a stall and for the next sweep.
     let at_most = STALL + Duration::from_millis(1_300);
     the_silent_leave(
         settings("6s", "1500ms"),
@@ -93,13 +93,13 @@ async fn stalls_that_ttl_and_interval_absorb_hold_no_departure() {
 #[tokio::test]
 async fn a_departure_is_held_once_also_when_more_stalls_follow() {
     run_alone();
-    // The outage before the deadline, twice the interval and its margin, and one more stall.
+    // The time is that of the outage before the deadline, twice the interval and its margin, and another stall.
     let hold = Duration::from_millis(1_500);
     let at_most = STALL + 2 * hold + STALL + Duration::from_millis(1_300);
     the_silent_leave(settings("3s", "1s"), Duration::from_millis(700), at_most).await;
 }
 
-/// A client that waits for its interval after the last answer does not get through every stall in time.
+/// A client that waits for the interval after each answer misses some of the gaps.
 #[tokio::test]
 async fn a_short_stall_holds_departures_when_ttl_and_interval_are_close() {
     run_alone();
@@ -124,7 +124,7 @@ async fn a_short_stall_holds_departures_when_ttl_and_interval_are_close() {
     assert_eq!(briefs(&events), ["online alice", "online bob"]);
 }
 
-/// The user's unnamed connection is written down in the key, the others are not.
+/// The key holds the unnamed connection, and not the others.
 #[tokio::test]
 async fn a_disconnect_after_a_stall_leaves_the_other_connection_open() {
     run_alone();
@@ -158,7 +158,7 @@ async fn a_disconnect_after_a_stall_leaves_the_other_connection_open() {
     assert!(client.disconnect_all("alice").await.became_offline);
 }
 
-/// Held departures are neither online nor in the way of others, and counting them costs little.
+/// Held departures are not online, do not delay other departures, and are cheap to count.
 #[tokio::test]
 async fn thousands_of_held_departures_do_not_delay_other_departures() {
     run_alone();
@@ -182,7 +182,7 @@ async fn thousands_of_held_departures_do_not_delay_other_departures() {
     assert_eq!(client.count().await, 0);
     assert!(client.everyone().await.is_empty());
     assert!(redis.calls_of("mget").await - looks < 10);
-    // Who leaves now is not held, and is announced before those who are.
+    // A disconnect is not held, and is announced before the held departures.
     let bob = client.connect("bob").await;
     assert_eq!(client.count().await, 1);
     client.disconnect("bob").await;
@@ -191,7 +191,7 @@ async fn thousands_of_held_departures_do_not_delay_other_departures() {
         briefs(&stream.changes(2).await),
         ["online bob", "offline bob"]
     );
-    // Who pings was never gone.
+    // A user that pings has never left.
     assert!(!client.ping(&users[7]).await.became_online);
     let mut left: Vec<_> = stream.changes(USERS - 1).await;
     left.sort_by_key(|event| event.user());

@@ -1,4 +1,4 @@
-//! The reference model: what section "Invariants" of the design says, with nothing clever.
+//! The reference model: the section "Invariants" of design.md in a simple form.
 
 mod bracket;
 mod user;
@@ -12,11 +12,11 @@ use presence::model::{ConnectionId, PresenceEvent, Reason, Transition, UserId};
 pub(super) use self::bracket::Bracket;
 use self::user::{Connection, Outage, User};
 
-/// No sweep for longer than this is an outage for some grants, and for longer than that for all.
+/// The shortest gap between sweeps that is an outage for some grants, and the one that is an outage for all.
 const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
 const OUTAGE: Duration = Duration::from_millis(1_500);
 
-/// What an instance grants the connections that call it.
+/// The grant of an instance.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grant {
     pub(super) ttl: Duration,
@@ -28,12 +28,12 @@ impl Grant {
         (self.ping_interval / 5).clamp(Duration::from_millis(500), Duration::from_secs(5))
     }
 
-    /// How long after an outage a connection may take to ping.
+    /// The hold of a departure after an outage.
     fn hold(self) -> Duration {
         self.ping_interval + self.margin()
     }
 
-    /// The longest outage that holds nobody.
+    /// The longest outage that causes no hold.
     fn absorbed(self) -> Duration {
         let short = self.ttl.saturating_sub(self.ping_interval) * 3 / 4;
         let in_time = self
@@ -58,14 +58,14 @@ enum Told {
 
 #[derive(Debug)]
 pub(super) struct Model {
-    /// The most live connections of a user.
+    /// The most open connections of a user.
     most: usize,
     users: BTreeMap<UserId, User>,
     swept: Option<Bracket>,
     outages: Vec<Outage>,
-    /// Events that an answer told of and the history has not shown yet.
+    /// Transitions in answers whose events have not appeared in the history yet.
     told: Vec<(UserId, Told)>,
-    /// Whether the step was a sweep, which may announce expiries nobody is told of.
+    /// The time of a sweep, if the step was one. A sweep may announce expiries that are in no answer.
     sweeping: Option<Bracket>,
 }
 
@@ -202,7 +202,7 @@ impl Model {
         self.sweeping = Some(at);
     }
 
-    /// An event from while the clock was set, of which nobody was told, or nobody noted it.
+    /// An event while the clock was set. It was in no answer, or the answer was not recorded.
     pub(super) fn announced_while_the_clock_was_set(&mut self, event: &PresenceEvent) {
         let user = self.users.entry(event.user.clone()).or_default();
         match event.transition {
@@ -218,7 +218,7 @@ impl Model {
         }
     }
 
-    /// Everyone was silent for long enough since the clock was set, until a last sweep.
+    /// No connection has pinged for long enough since the clock was set, until a last sweep.
     pub(super) fn all_are_gone(&mut self, at: Bracket) {
         for (id, user) in &mut self.users {
             assert!(
@@ -231,7 +231,7 @@ impl Model {
         self.swept = Some(at);
     }
 
-    /// A store may notice at the first call after an outage, or only at the first sweep, when it ended.
+    /// A store notices an outage at the first call after it, or at the first sweep.
     fn notice_outage(&mut self, at: Bracket) {
         let Some(swept) = self.swept else {
             return;
@@ -289,7 +289,7 @@ impl Model {
         }
     }
 
-    /// Every event an answer told of has come, and a sweep has left nobody behind.
+    /// Every transition in an answer has its event, and a sweep has announced all expired users.
     pub(super) fn nothing_untold(&mut self) {
         let told = &self.told;
         assert!(told.is_empty(), "told, but not announced: {told:?}");
@@ -304,7 +304,7 @@ impl Model {
                 !overdue,
                 "{id} was left behind: {user:?} at {at:?} {outages:?}"
             );
-            // Of one who is gone and held, the sweep knows no more than before.
+            // About a held user, the sweep learns nothing new.
             if user.surely_online(at) {
                 user.known = user.pinged();
             }

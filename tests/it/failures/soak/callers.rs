@@ -1,4 +1,4 @@
-//! Those who call: some ping all their life, some come, go and fall silent, some race for the same users.
+//! The callers: some ping all the time, some come and go, and some call for the same users at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,47 +15,47 @@ use tokio::time::{Instant, sleep};
 use super::journal::{Call, Journal, Outcome, Verb};
 use super::stage::TTL;
 
-/// The time from one ping of a living user to its next.
+/// The time between two pings of a user that stays online.
 const PACE: Duration = Duration::from_millis(400);
 
-/// How long a living user waits for an answer before it turns to the next instance.
+/// The time after which such a user tries the next instance.
 const HURRY: Duration = Duration::from_secs(1);
 
-/// How long everyone else waits: longer than the service promises to take at most.
+/// The time-out of all other calls, which is longer than the promised limit.
 const PATIENCE: Duration = Duration::from_millis(2_500);
 
 const CONNECTIONS: [&str; 3] = ["1", "phone", "laptop"];
 
 const RACERS: usize = 4;
 
-/// They ping all the time and never leave.
+/// The users that ping all the time and never leave.
 pub(super) fn living() -> Vec<String> {
     crowd("living", 12)
 }
 
-/// They come, go, and fall silent, each by itself.
+/// The users that connect, disconnect and expire, with one caller each.
 pub(super) fn roaming() -> Vec<String> {
     crowd("roaming", 24)
 }
 
-/// Several callers call for each of them at once.
+/// The users for which several callers call at once.
 pub(super) fn contested() -> Vec<String> {
     crowd("contested", 5)
 }
 
-/// They connect while the service is denied the processor, and never ping.
+/// The users that connect while the service is denied the processor, and never ping.
 pub(super) fn sleepers() -> Vec<String> {
     crowd("sleeper", 6)
 }
 
-/// Callers that run until they are stopped.
+/// Running callers.
 pub(super) struct Callers {
     stop: Arc<AtomicBool>,
     tasks: JoinSet<()>,
 }
 
 impl Callers {
-    /// Who pings all the time, and who looks whether the instances live.
+    /// Starts the callers that ping all the time and the one that checks the liveness.
     pub(super) fn steady(clients: &[Client], journal: &Journal, rng: &mut Rng) -> Self {
         let mut callers = Self::none();
         for (number, user) in living().into_iter().enumerate() {
@@ -68,7 +68,7 @@ impl Callers {
         callers
     }
 
-    /// Who comes and goes.
+    /// Starts the callers of the users that come and go.
     pub(super) fn restless(clients: &[Client], journal: &Journal, rng: &mut Rng) -> Self {
         let mut callers = Self::none();
         for user in roaming() {
@@ -82,7 +82,7 @@ impl Callers {
         callers
     }
 
-    /// Lets every caller finish its call.
+    /// Waits for the last call of each caller.
     pub(super) async fn stop(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.tasks.join_next().await {
@@ -90,7 +90,7 @@ impl Callers {
         }
     }
 
-    /// One caller, who calls when it is told to.
+    /// A caller that calls on demand.
     pub(super) fn patient(clients: &[Client], journal: &Journal, rng: &mut Rng) -> Caller {
         Self::none().caller(clients, journal, rng, PATIENCE)
     }
@@ -185,7 +185,7 @@ impl Caller {
             .await;
     }
 
-    /// Makes a call and writes it down; says whether it was carried out.
+    /// Makes a call and records it. Returns whether it was carried out.
     pub(super) async fn call(
         &self,
         user: &str,

@@ -1,4 +1,4 @@
-//! What must hold, whatever happened. Each check returns what is wrong, in words.
+//! The invariants. Each check returns its violations as text.
 
 mod calls;
 mod closings;
@@ -15,14 +15,14 @@ use super::callers::living;
 use super::journal::Record;
 use super::readers::{Change, MARKER, Tale};
 
-/// How many findings are shown in words.
+/// The number of violations that are printed.
 const SHOWN: usize = 12;
 
-/// A change that some reader heard.
+/// A change that a reader received.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub(super) change: Change,
-    /// When it happened. Where the clock of Redis was set back there may be several answers.
+    /// The possible times of the change. There may be several if the clock of Redis was set back.
     pub(super) moments: Vec<Timestamp>,
 }
 
@@ -31,30 +31,30 @@ impl Event {
         &*self.change.reason == "expired"
     }
 
-    /// When it happened at the earliest.
+    /// The earliest possible time.
     fn earliest(&self) -> Timestamp {
         self.moments[0]
     }
 
-    /// When it happened at the latest.
+    /// The latest possible time.
     fn latest(&self) -> Timestamp {
         self.moments[self.moments.len() - 1]
     }
 }
 
-/// How often something was not as it should be, and why that was no fault of the service.
+/// The number of violations that a fault excuses, by check and reason.
 pub(super) type Excused = BTreeMap<(&'static str, &'static str), usize>;
 
-/// What came of all the checks.
+/// The results of all checks.
 pub(super) struct Findings {
-    /// Every event that any reader heard, once.
+    /// Every event that a reader received, once.
     pub(super) events: Vec<Event>,
     pub(super) wrong: Vec<String>,
     pub(super) excused: Excused,
 }
 
 impl Findings {
-    /// Checks everything; `wrong` is what was found wrong before.
+    /// Runs all checks. `wrong` holds earlier violations.
     pub(super) fn of(tales: &[Tale], record: &Record, mut wrong: Vec<String>) -> Self {
         let mut excused = Excused::new();
         let (changes, mut out_of_order) = order::one_sequence(tales);
@@ -88,7 +88,7 @@ impl Findings {
         }
     }
 
-    /// The first of what was found wrong, in words.
+    /// The first violations, as text.
     pub(super) fn worst(&self) -> String {
         let shown = &self.wrong[..self.wrong.len().min(SHOWN)];
         let count = self.wrong.len();
@@ -96,7 +96,7 @@ impl Findings {
     }
 }
 
-/// In the end exactly the living are online, and the marker, in the words of a reader that began with a snapshot.
+/// Checks that in the end exactly the pinging users and the marker are online for a reader that began with a snapshot.
 fn wrong_in_the_end(tale: &Tale) -> Option<String> {
     let mut online = stories::online_in_the_end(tale.chapters.last()?)?;
     online.retain(|user| user != MARKER);

@@ -1,4 +1,4 @@
-//! What is done to the instances, their network and their Redis.
+//! The faults of instances, of their network, and of Redis.
 
 mod denied;
 mod instances;
@@ -14,33 +14,33 @@ pub(super) use self::denied::{Denied, deny};
 pub(super) use self::instances::harm_instances;
 pub(super) use self::redis::{harm_redis, lose_data};
 
-/// The rest after each fault, in ms.
+/// The pause after each fault, in milliseconds.
 const REST_MS: Range<u64> = 300..2_500;
 
-/// How long a freeze lasts, in ms: some are outages, some are too short to be one.
+/// The length of a freeze, in milliseconds. Some freezes are outages, and some are too short.
 const FREEZE_MS: Range<u64> = 500..4_000;
 
-/// How long any other disturbance lasts, in ms.
+/// The length of any other fault, in milliseconds.
 const DISTURBANCE_MS: Range<u64> = 300..3_000;
 
-/// Within this time an instance whose connections broke has new ones.
+/// By then an instance has replaced its broken connections.
 const RECONNECTS: Duration = Duration::from_secs(2);
 
-/// Within this time an instance has its connections again that were mute or refused: an attempt takes 3 s at most, and
-/// the next comes a second later at most.
+/// By then an instance has replaced connections that were silent or refused: an attempt takes up to 3 s, and the next
+/// one follows within a second.
 const FINDS_REDIS: Duration = Duration::from_secs(4);
 
-/// Within this time an instance that stood still has done what piled up meanwhile.
+/// By then an instance that stood still has processed what had piled up.
 const CATCHES_UP: Duration = Duration::from_secs(2);
 
-/// The names of all faults there are.
+/// The names of all faults.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     instances::names()
         .chain(redis::names())
         .chain(Denied::ALL.map(Denied::name))
 }
 
-/// Gives out each of `all` once in a random order, and again.
+/// Returns the items of `all` in random order, each once, and then again.
 struct Deck<T> {
     all: Vec<T>,
     left: Vec<T>,

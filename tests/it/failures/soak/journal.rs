@@ -1,4 +1,4 @@
-//! What happened, as those saw it who made it happen: every call, every fault.
+//! The record of every call and every fault.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -7,18 +7,18 @@ use std::time::Duration;
 use harness::timestamp::Timestamp;
 use tokio::time::sleep;
 
-/// How long after its time-out, or its refusal, a call may still be carried out: it may lie in the socket of a frozen
+/// How long after its time-out or refusal a call may still be carried out: it may wait in the socket of a frozen
 /// process, or on the way to a frozen Redis.
 const AFTERMATH: Duration = Duration::from_secs(10);
 
-/// How far the moment that a clock was set may differ from what the journal says.
+/// The accuracy of the recorded time of a step of the clock.
 const CLOCK_TOLERANCE: Duration = Duration::from_millis(30);
 
-/// How often it is looked whether the machine has time for this process, and from what delay on it had none.
+/// The interval of the check whether this process gets the processor, and the delay from which on it did not.
 const TICK: Duration = Duration::from_millis(100);
 const HICCUP: Duration = Duration::from_millis(700);
 
-/// The reason why nothing can be held against the service while the machine stood still.
+/// The reason for which violations are excused while the machine was too busy.
 pub(super) const BUSY: &str = "the machine had no time for the test itself";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +39,15 @@ pub(super) enum Outcome {
     Left {
         became_offline: bool,
     },
-    /// The instance lives.
+    /// The instance is live.
     Lives,
-    /// 503 with the advice to come back.
+    /// 503 with `Retry-After`.
     Refused,
-    /// 409: the connection was closed a moment ago.
+    /// 409, because the connection was closed a moment ago.
     Closed,
-    /// No answer, and why.
+    /// No answer, with the error.
     Unanswered(String),
-    /// An answer that the contract does not know.
+    /// An answer that the contract does not allow.
     Wrong(String),
 }
 
@@ -55,7 +55,7 @@ pub(super) enum Outcome {
 pub(super) struct Call {
     pub(super) user: String,
     pub(super) verb: Verb,
-    /// `None`: all of the user's.
+    /// `None` for all connections of the user.
     pub(super) connection: Option<&'static str>,
     pub(super) instance: usize,
     pub(super) sent: Timestamp,
@@ -68,12 +68,12 @@ impl Call {
         matches!(self.verb, Verb::Connect | Verb::Ping)
     }
 
-    /// Whether it may have been carried out without the caller being told.
+    /// Whether the call may have been carried out without an answer.
     pub(super) fn is_uncertain(&self) -> bool {
         matches!(self.outcome, Outcome::Refused | Outcome::Unanswered(_))
     }
 
-    /// When it was carried out at the latest, if at all.
+    /// The latest time at which the call was carried out, if it was.
     pub(super) fn over(&self) -> Timestamp {
         match self.is_uncertain() {
             true => self.ended.plus(AFTERMATH),
@@ -82,7 +82,7 @@ impl Call {
     }
 }
 
-/// A time in which something was so.
+/// A period.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) from: Timestamp,
@@ -96,27 +96,27 @@ impl Span {
     }
 }
 
-/// A fault during which calls may be refused or not be answered.
+/// A fault during which calls may be refused or unanswered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Harm {
     pub(super) fault: &'static str,
-    /// `None`: all instances.
+    /// `None` for all instances.
     instance: Option<usize>,
-    /// From its beginning until a stated time for the recovery has passed.
+    /// From the beginning of the fault to the end of the recovery.
     pub(super) span: Span,
 }
 
-/// A time in which no instance could sweep.
+/// A period in which no instance could sweep.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pause {
     pub(super) from: Timestamp,
-    /// When an instance may have swept again, at the earliest.
+    /// The earliest next sweep of an instance.
     pub(super) ended: Timestamp,
-    /// When some instance has swept again, at the latest.
+    /// The latest next sweep of an instance.
     pub(super) swept: Timestamp,
 }
 
-/// How far the clock of Redis was ahead of the true one, from a moment on.
+/// How far the clock of Redis was ahead of the true time from a moment on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     pub(super) from: Timestamp,
@@ -127,21 +127,21 @@ pub(super) struct Clock {
 pub(super) struct Record {
     pub(super) calls: Vec<Call>,
     pub(super) harms: Vec<Harm>,
-    /// When no instance could sweep, in the order of time.
+    /// The periods without sweeps, in order.
     pub(super) pauses: Vec<Pause>,
-    /// When Redis lost its data.
+    /// The losses of data.
     pub(super) losses: Vec<Span>,
     pub(super) clock: Vec<Clock>,
-    /// When the machine had no time for this process, as its own clock tells.
+    /// The periods in which the machine was too busy for this process, by the clock of this process.
     pub(super) busy: Vec<Span>,
-    /// From when on what had not happened yet is not known to anybody.
+    /// The end of the observation. Later events are unknown.
     pub(super) ended: Option<Timestamp>,
-    /// How often each fault was survived.
+    /// The number of faults of each kind.
     pub(super) faults: BTreeMap<&'static str, usize>,
 }
 
 impl Record {
-    /// The fault that excuses that a call was not carried out as it should have been.
+    /// The fault that excuses a refused, late or unanswered call.
     pub(super) fn harm_of(&self, call: &Call) -> Option<&'static str> {
         let here = |harm: &&Harm| harm.instance.is_none_or(|at| at == call.instance);
         let mut harms = self.harms.iter().filter(here);
@@ -154,7 +154,7 @@ impl Record {
         self.busy.iter().any(|span| span.overlaps(from, to))
     }
 
-    /// The latest time that the clock of Redis showed in a time: after it was set back it shows less.
+    /// The latest time that the clock of Redis showed in a period. It shows earlier times after a step back.
     pub(super) fn latest_shown(&self, from: Timestamp, to: Timestamp) -> Option<Timestamp> {
         let shown = self.clock.iter().enumerate().filter_map(|(place, clock)| {
             let next = self
@@ -166,8 +166,8 @@ impl Record {
         shown.max()
     }
 
-    /// When something happened that Redis stamped with its own clock, and that was heard of at a moment: after the
-    /// clock was set back there may be several answers.
+    /// The true times of an event with a time stamp of Redis that was received at a moment. There may be several after
+    /// a step back.
     pub(super) fn moments_of(&self, stamp: Timestamp, heard: Timestamp) -> Vec<Timestamp> {
         let mut moments = Vec::new();
         for (place, clock) in self.clock.iter().enumerate() {
@@ -182,11 +182,11 @@ impl Record {
     }
 }
 
-/// Written to by all.
+/// The journal of all callers and faults.
 #[derive(Clone, Default)]
 pub(super) struct Journal(Arc<Mutex<Record>>);
 
-/// A fault that goes on.
+/// A fault that has not ended.
 pub(super) struct Ongoing(usize);
 
 impl Journal {
@@ -198,7 +198,7 @@ impl Journal {
         *self.record().faults.entry(fault).or_default() += 1;
     }
 
-    /// The instance, or each of them, cannot be held to its promises until [`Journal::mended`].
+    /// Records the beginning of a fault of one instance, or of all.
     pub(super) fn harmed(&self, fault: &'static str, instance: Option<usize>) -> Ongoing {
         let from = Timestamp::now();
         let span = Span { from, to: None };
@@ -211,13 +211,13 @@ impl Journal {
         Ongoing(record.harms.len() - 1)
     }
 
-    /// The fault is over, and what it did will be after `recovery`.
+    /// Records the end of a fault, with the time of the recovery.
     pub(super) fn mended(&self, fault: &Ongoing, recovery: Duration) {
         let to = Timestamp::now().plus(recovery);
         self.record().harms[fault.0].span.to = Some(to);
     }
 
-    /// Nobody could sweep from `from` until `ended`, and somebody can in `recovery` from now.
+    /// Records that no instance could sweep from `from` to `ended`, and that one can within `recovery`.
     pub(super) fn paused(&self, from: Timestamp, ended: Timestamp, recovery: Duration) {
         self.record().pauses.push(Pause {
             from,
@@ -226,19 +226,19 @@ impl Journal {
         });
     }
 
-    /// Redis lost everything at some moment since `from`.
+    /// Records that Redis lost its data at some moment since `from`.
     pub(super) fn lost(&self, from: Timestamp) {
         let to = Some(Timestamp::now());
         self.record().losses.push(Span { from, to });
     }
 
-    /// The clock of Redis was set.
+    /// Records a step of the clock of Redis.
     pub(super) fn clock_is_ahead(&self, ahead_ms: i64) {
         let from = Timestamp::now();
         self.record().clock.push(Clock { from, ahead_ms });
     }
 
-    /// Notes when this process gets no time, for as long as it is polled: then nor do the instances.
+    /// Records when this process does not get the processor. Then the instances do not get it either.
     pub(super) async fn watch_the_machine(&self) {
         loop {
             let from = Timestamp::now();

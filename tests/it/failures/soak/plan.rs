@@ -1,4 +1,4 @@
-//! What happens when: long phases in which Redis keeps its data, short ones in which it loses them.
+//! The phases: long ones in which Redis keeps its data, and short ones in which it loses them.
 
 use std::env;
 use std::time::Duration;
@@ -7,28 +7,28 @@ use fastrand::Rng;
 
 use super::faults::Denied;
 
-/// How long all of it takes where nobody says otherwise.
+/// The length of a run without `PRESENCE_SOAK`.
 const SHORT: Duration = Duration::from_secs(12);
 
-/// The phases of a long run, which come again and again.
+/// The phases of a long run, which repeat.
 const FAULTS: Duration = Duration::from_secs(60);
 const DENIAL: Duration = Duration::from_secs(15);
 const LOSSES: Duration = Duration::from_secs(10);
 
-/// Longer than it takes the silent to be announced by the latest while something is denied.
+/// Longer than the latest departure during a denial.
 const SHORT_DENIAL: Duration = Duration::from_secs(9);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {
-    /// Faults of instances and of Redis, without any loss of data.
+    /// Faults of instances and of Redis without loss of data.
     Faults,
-    /// All instances are denied something, again and again.
+    /// All instances are denied something again and again.
     Denial(Denied),
     /// Redis loses its data, and instances have faults too.
     Losses,
 }
 
-/// The phases of a run, and how long each takes.
+/// The phases of a run and their lengths.
 pub(super) fn phases(duration: Duration, rng: &mut Rng) -> Vec<(Phase, Duration)> {
     let first = match rng.bool() {
         true => Denied::Processor,
@@ -60,7 +60,7 @@ pub(super) fn phases(duration: Duration, rng: &mut Rng) -> Vec<(Phase, Duration)
     phases.collect()
 }
 
-/// How long the run is to take: `PRESENCE_SOAK`.
+/// The length of the run: `PRESENCE_SOAK`.
 pub(super) fn duration() -> Duration {
     let Ok(text) = env::var("PRESENCE_SOAK") else {
         return SHORT;

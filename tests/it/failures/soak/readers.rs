@@ -1,4 +1,4 @@
-//! Those who read, and what each of them was told.
+//! The readers, and the events that each received.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use harness::timestamp::Timestamp;
 
 use super::callers::{contested, living, roaming};
 
-/// The user whose event is the last.
+/// The user of the last event.
 pub(super) const MARKER: &str = "marker";
 
-/// How long a slow reader rests after each piece: it falls behind in a burst and comes up again in the calm after it.
+/// The pause of a slow reader after each piece. It falls behind during bursts and catches up afterwards.
 const SLOWNESS: Duration = Duration::from_millis(30);
 
 pub(super) struct Reader {
@@ -21,48 +21,48 @@ pub(super) struct Reader {
     tale: Tale,
 }
 
-/// One change, as one reader heard it.
+/// A change as a reader received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) id: Box<str>,
     pub(super) user: Box<str>,
     /// The reason of an offline; empty for an online.
     pub(super) reason: Box<str>,
-    /// When it happened, by the clock of Redis.
+    /// The time of the change by the clock of Redis.
     pub(super) stamp: Timestamp,
 }
 
-/// What a reader heard from one beginning to the next.
+/// The events of a reader from one beginning to the next.
 #[derive(Debug)]
 pub(super) struct Chapter {
     pub(super) began: Timestamp,
-    /// Why the reader was told to start anew, if it was.
+    /// The reason of the reset at the beginning, if there was one.
     pub(super) reset: Option<String>,
-    /// Who was online at first, where the reader was told.
+    /// The snapshot at the beginning, if there was one.
     pub(super) base: Option<BTreeSet<String>>,
-    /// Each with when it was heard.
+    /// The changes with the times of their arrival.
     pub(super) changes: Vec<(Timestamp, Change)>,
 }
 
-/// All that one reader heard.
+/// Everything that one reader received.
 #[derive(Debug)]
 pub(super) struct Tale {
     pub(super) name: String,
     pub(super) interest: Option<BTreeSet<String>>,
     pub(super) chapters: Vec<Chapter>,
-    /// How many streams that took.
+    /// The number of streams.
     pub(super) streams: usize,
 }
 
 impl Reader {
-    /// Who it is, and the last that it heard, for one that is not up to date.
+    /// The name and the last event of a reader that is not up to date.
     pub(super) fn last_words(&self) -> String {
         let log = self.source.log();
         let last = &log[log.len().saturating_sub(3)..];
         format!("{} is behind after {last:?}", self.tale.name)
     }
 
-    /// Adds what was heard since the last time to the tale.
+    /// Appends what the reader received since the last call.
     pub(super) fn listen(&mut self) {
         for entry in self.source.take_log() {
             self.tale.take(entry, self.memory);
@@ -91,7 +91,7 @@ impl Tale {
             }
             Heard::Event(event) if event.name == "presence.snapshot" => {
                 let chapter = self.chapter();
-                // Read from the store after the stream was opened: what was lost between is not missed.
+                // The snapshot is read after the stream is opened, so no event before it is missing.
                 if chapter.base.is_none() {
                     chapter.began = entry.at;
                 }
@@ -130,7 +130,7 @@ impl Tale {
     }
 }
 
-/// Readers of every kind, several of each, beginning at every instance.
+/// Starts several readers of each kind, at all instances.
 pub(super) fn start(clients: &[Client]) -> Vec<Reader> {
     let some = |from: usize| {
         let users = [living(), roaming(), contested()].concat();

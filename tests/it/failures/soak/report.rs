@@ -1,4 +1,4 @@
-//! What a run was like.
+//! The report of a run.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use super::faults;
 use super::journal::{Call, Outcome, Record};
 use super::readers::Tale;
 
-/// In a run of this length every fault comes.
+/// A run of this length has every fault.
 const LONG: Duration = Duration::from_secs(300);
 
-/// Prints what was done, what was seen and what was survived.
+/// Prints the traffic, the events, and the faults.
 pub(super) fn print(tales: &[Tale], record: &Record, findings: &Findings) {
     let calls = |is: fn(&Call) -> bool| record.calls.iter().filter(|call| is(call)).count();
     let chapters = || tales.iter().flat_map(|tale| &tale.chapters);
@@ -60,7 +60,7 @@ pub(super) fn print(tales: &[Tale], record: &Record, findings: &Findings) {
     }
 }
 
-/// A run in which nothing happened shows nothing.
+/// Checks that the run had traffic, events and faults.
 pub(super) fn assert_telling(record: &Record, findings: &Findings, duration: Duration) {
     let long = duration >= LONG;
     let count: usize = record.faults.values().sum();

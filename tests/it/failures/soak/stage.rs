@@ -1,4 +1,4 @@
-//! Three instances on one Redis, each behind a proxy of its own, so that each can be cut off alone.
+//! Three instances on one Redis, each behind its own proxy, so that one can be cut off.
 
 use std::time::Duration;
 
@@ -12,15 +12,14 @@ use super::journal::Journal;
 
 pub(super) const INSTANCES: usize = 3;
 
-/// How long a user lives after its last ping.
+/// The TTL.
 pub(super) const TTL: Duration = Duration::from_secs(3);
 
-/// How often users are told to ping: often enough to live, and long enough for one whose call failed to try again
-/// before an outage is over for it.
+/// The ping interval. It is short enough to keep users online, and long enough to repeat a failed call before the hold
+/// of an outage ends.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long after an outage the departure of those who met it is held: a ping interval, and the margin that goes with
-/// it.
+/// The hold of departures after an outage: a ping interval and its margin.
 pub(super) const HOLD: Duration = Duration::from_millis(2_500);
 
 pub(super) struct Stage {
@@ -28,7 +27,7 @@ pub(super) struct Stage {
     pub(super) seats: Vec<Seat>,
 }
 
-/// One instance, and its way to Redis.
+/// An instance and its proxy.
 pub(super) struct Seat {
     pub(super) number: usize,
     pub(super) instance: Instance,
@@ -83,7 +82,7 @@ impl Stage {
 }
 
 impl Seat {
-    /// A new instance at the address of the one that ended.
+    /// Starts an instance at the address of the ended one.
     pub(super) async fn replace(&mut self) {
         self.instance = Instance::start(&self.settings).await;
     }

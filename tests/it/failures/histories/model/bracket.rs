@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use presence::model::{Timestamp, millis};
 
-/// How far the clocks of test and store may disagree: both round to the millisecond.
+/// The largest difference between the clocks of the test and of the store, which both round to milliseconds.
 const SLACK_MS: u64 = 3;
 
-/// Moments between which something happened, both included, in milliseconds.
+/// The moments between which something happened, inclusive, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct Bracket {
     pub(super) earliest: u64,
@@ -13,7 +13,7 @@ pub(in super::super) struct Bracket {
 }
 
 impl Bracket {
-    /// Begins before a call, by a clock that is `ahead_ms` ahead of ours.
+    /// Begins before a call, by a clock that is `ahead_ms` ahead of the true time.
     pub(in super::super) fn open(ahead_ms: i64) -> Self {
         Self {
             earliest: now(ahead_ms) - SLACK_MS,
@@ -21,7 +21,7 @@ impl Bracket {
         }
     }
 
-    /// Ends after it.
+    /// Ends after the call.
     pub(in super::super) fn close(self, ahead_ms: i64) -> Self {
         Self {
             latest: now(ahead_ms) + SLACK_MS,
@@ -58,7 +58,7 @@ impl Bracket {
         self.latest < moment.as_millis()
     }
 
-    /// The later of two moments.
+    /// The later one of two moments.
     pub(super) fn or_later(self, other: Self) -> Self {
         Self {
             earliest: self.earliest.max(other.earliest),

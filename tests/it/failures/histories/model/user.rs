@@ -9,12 +9,12 @@ use super::{Bracket, Grant};
 /// How long the pings of a closed connection are refused.
 const CLOSED: Duration = Duration::from_secs(10);
 
-/// From the last sweep before it to the first call or sweep after it.
+/// An outage, from the last sweep before it to the first call or sweep after it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outage {
     pub(super) from: Bracket,
     pub(super) to: Bracket,
-    /// Whether it was long enough to be one, whatever the clocks say.
+    /// Whether the gap was long enough for an outage, whatever the clocks show.
     pub(super) certain: bool,
     pub(super) ended: bool,
 }
@@ -30,8 +30,8 @@ impl Connection {
         self.deadline.minus(self.grant.ttl)
     }
 
-    /// When it cannot come back any more: at its deadline, or when the hold after the earliest outage that it did not
-    /// absorb ends.
+    /// The time after which the connection cannot come back: its deadline, or the end of the hold after the earliest
+    /// outage that it did not absorb.
     fn end(&self, outages: &[Outage]) -> Bracket {
         let mut end = self.deadline;
         for (place, outage) in outages.iter().enumerate() {
@@ -62,8 +62,8 @@ impl Connection {
 }
 
 impl Connection {
-    /// When the hold ends that began with the end of `outage`: what `later` ones took of it is given back, until one
-    /// hold after the deadline or, where the outage outlasted that, until two after the outage.
+    /// The end of the hold after `outage`. The time that `later` outages took of the hold is added, up to one hold
+    /// after the deadline, or up to two holds after the outage if the outage lasted beyond that.
     fn hold_after(&self, outage: &Outage, later: &[Outage]) -> Bracket {
         let hold = self.grant.hold();
         let (once, twice) = (outage.to.plus(hold), outage.to.plus(2 * hold));
@@ -77,7 +77,7 @@ impl Connection {
         end.latest = end
             .latest
             .min(twice.or_later(self.deadline.plus(hold)).latest);
-        // More than the first a store need not know of when it settles the end.
+        // When a store fixes the end, it may know the first later outage only.
         let first = later.first().filter(|first| {
             let is_part = first.certain && first.from.surely_before(once);
             is_part && self.deadline.surely_before(outage.to)
@@ -92,9 +92,9 @@ impl Connection {
 
 #[derive(Clone, Copy, Debug)]
 enum Mark {
-    /// From a moment on; surely, or only if the connection was still open.
+    /// From a moment on; certainly, or only if the connection was still open.
     Closed { at: Bracket, surely: bool },
-    /// It connected since.
+    /// The connection was opened since.
     Opened,
 }
 
@@ -102,16 +102,16 @@ enum Mark {
 pub(super) struct User {
     pub(super) announced: bool,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
-    /// The last ping that a store surely knows of when it finds the user gone: as of when the user came online, was
-    /// swept, or closed a connection. A later ping of the unnamed connection writes nothing but a time to live.
+    /// The last ping that a store certainly knows when it finds the user expired: that of the connect, of the last
+    /// sweep, or of the last disconnect. A later ping of the unnamed connection writes only a TTL.
     pub(super) known: Option<Bracket>,
-    /// When the user was last alive, as far as closed connections and the last event tell.
+    /// The last moment at which the user was alive, by its closed connections and its last event.
     closed_at: Option<Bracket>,
-    /// Whether a connection that came may have taken the place of one that might have come back.
+    /// Whether a new connection may have taken the place of one that could have come back.
     crowded: bool,
-    /// Whether something was closed before the clock was set.
+    /// Whether a connection was closed before the clock was set.
     marked_before_a_step: bool,
-    /// What was closed; `None` is all.
+    /// The closed connections; `None` stands for all of them.
     marks: BTreeMap<Option<ConnectionId>, Mark>,
 }
 
@@ -133,7 +133,7 @@ impl User {
         }
     }
 
-    /// Whether a connection is alive or may still come back: surely, and possibly.
+    /// Whether a connection is open or may still come back: certainly, and possibly.
     pub(super) fn may_return(&self, at: Bracket, outages: &[Outage]) -> (bool, bool) {
         let mut ends = self.connections.values().map(|each| each.end(outages));
         let surely = ends.clone().any(|end| at.surely_before(end));
@@ -141,7 +141,7 @@ impl User {
         (surely, ends.any(|end| !end.surely_before(at)))
     }
 
-    /// Whether as many others as are allowed are alive: surely, and possibly.
+    /// Whether the other connections reach the limit: certainly, and possibly.
     pub(super) fn is_full_beside(
         &self,
         connection: &ConnectionId,
@@ -154,7 +154,7 @@ impl User {
         (surely.count() >= most, maybe.count() >= most)
     }
 
-    /// Whether the pings of a connection are refused: surely, and possibly.
+    /// Whether the pings of a connection are refused: certainly, and possibly.
     pub(super) fn is_closed(&self, connection: &ConnectionId, at: Bracket) -> (bool, bool) {
         let until = |at: Bracket| at.plus(CLOSED);
         let closed = |mark: Option<&Mark>| match mark {
@@ -164,23 +164,23 @@ impl User {
             ),
             Some(Mark::Opened) | None => (false, false),
         };
-        // What was opened since all were closed has a mark of its own.
+        // A connection that was opened after all were closed has its own mark.
         let one = self.marks.get(&Some(connection.clone()));
         let (surely, maybe) = closed(one.or_else(|| self.marks.get(&None)));
         (surely, maybe || self.marked_before_a_step)
     }
 
-    /// The clock was set: what was closed before may count for longer, or not as long.
+    /// The clock was set: earlier marks may count for longer or for a shorter time.
     pub(super) fn clock_was_set(&mut self) {
         self.marked_before_a_step |= !self.marks.is_empty();
         self.marks.clear();
         if let Some(seen) = &mut self.closed_at {
-            // Nobody was seen later than now, which may be earlier now.
+            // No last-seen time is later than now, and now may be earlier than before.
             seen.earliest = 0;
         }
     }
 
-    /// A ping was refused, so a connection that may have been open was.
+    /// A ping was refused, so a connection that may have been open was open.
     pub(super) fn surely_closed(&mut self, connection: &ConnectionId, at: Bracket) {
         let mark = self.marks.get_mut(&Some(connection.clone()));
         if let Some(Mark::Closed { at: closed, surely }) = mark {
@@ -197,7 +197,7 @@ impl User {
     ) {
         let pinged = connection.pinged();
         let others = self.connections.iter().filter(|(other, _)| *other != id);
-        // An outage that nobody knows yet may have begun with the last sweep.
+        // An unknown outage may have begun with the last sweep.
         let there = others.filter(|(_, other)| {
             let unswept = swept.is_none_or(|swept| !other.deadline.surely_before(swept));
             unswept || !other.end(outages).surely_before(pinged)
@@ -222,11 +222,11 @@ impl User {
             self.marks.clear();
             self.marks.insert(None, Mark::Closed { at, surely: true });
         }
-        // A connection that may or may not have expired may or may not have been closed now.
+        // A connection that may have expired may have been closed by this call.
         for (id, connection) in closed {
             let surely = at.surely_before(connection.deadline);
             if connection.end(outages).surely_before(at) && connection.deadline.surely_before(at) {
-                // Whether one that is over and not swept counts as open is left to the store.
+                // A store may count an expired connection as open until it is swept.
                 self.forget(connection.pinged());
             } else {
                 self.seen_at(at, surely && stays, connection.pinged());
@@ -241,14 +241,14 @@ impl User {
         };
     }
 
-    /// A connection was closed, and the user was alive then, or when it pinged last.
+    /// A connection was closed, and the user was alive then, or at its last ping.
     fn seen_at(&mut self, at: Bracket, surely: bool, pinged: Bracket) {
         let earliest = if surely { at.earliest } else { pinged.earliest };
         let seen = Bracket { earliest, ..at };
         self.closed_at = Some(self.closed_at.map_or(seen, |before| before.or_later(seen)));
     }
 
-    /// A connection is not there any more, and its last ping may or may not be remembered.
+    /// A connection is gone, and its last ping may be remembered or not.
     fn forget(&mut self, pinged: Bracket) {
         let before = self.closed_at.unwrap_or(Bracket {
             earliest: 0,
@@ -260,14 +260,14 @@ impl User {
         });
     }
 
-    /// When the last ping of a connection that is not closed was.
+    /// The last ping of a connection that is not closed.
     pub(super) fn pinged(&self) -> Option<Bracket> {
         let pinged = self.connections.values().map(Connection::pinged);
         pinged.reduce(Bracket::or_later)
     }
 
-    /// What is to be said of when the user was seen: the last ping or the last closing. Of one who is gone, a store
-    /// may know no later ping than when it looked last.
+    /// The range of `lastSeenAt`: the last ping or the last disconnect. Of an expired user, a store may know no later
+    /// ping than at its last look.
     pub(super) fn last_seen(&self, online: bool) -> Option<Bracket> {
         let mut pinged = self.pinged();
         if !online && let (Some(pinged), Some(known)) = (&mut pinged, self.known) {

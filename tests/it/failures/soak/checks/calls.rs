@@ -1,4 +1,4 @@
-//! What callers were answered, beside what was announced.
+//! Answers of calls, compared with the events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,17 +9,17 @@ use super::super::journal::{Call, Outcome, Record};
 use super::super::readers::MARKER;
 use super::{Event, Excused};
 
-/// Within this time every call is answered, and some more for a machine under load.
+/// The promised limit of a call, and additional time for a busy machine.
 const PROMISE: Duration = Duration::from_millis(2_300);
 
-/// What happened in this time before Redis lost its data may have reached no reader: when it was emptied, frozen for four
-/// seconds while the instances were making their connections again, and emptied anew before they had.
+/// No reader may have received an event of this time before a loss of data: Redis was flushed, frozen for four seconds
+/// while the instances reconnected, and flushed again before they had.
 const UNHEARD: Duration = Duration::from_secs(8);
 
-/// How much the clocks of Redis and of the callers may differ, both being read in ms.
+/// The largest difference between the clocks of Redis and of the callers, which are both read in milliseconds.
 const CLOCK_TOLERANCE: Duration = Duration::from_millis(4);
 
-/// Each call was carried out, and in time, unless a fault of its instance or of Redis had not passed.
+/// Each call was carried out within the limit, unless a fault of its instance or of Redis excuses it.
 pub(super) fn answered_or_harmed(record: &Record, excused: &mut Excused) -> Vec<String> {
     let mut wrong = Vec::new();
     for call in &record.calls {
@@ -42,9 +42,8 @@ pub(super) fn answered_or_harmed(record: &Record, excused: &mut Excused) -> Vec<
     wrong
 }
 
-/// The events and the answers that tell of them, one for one and at the same time. An event without an answer is that
-/// of a call that was refused or not answered, each of which may account for one; an answer without an event is from
-/// just before Redis lost its data.
+/// Events and answers match one for one, at the same time. An event without an answer belongs to a refused or
+/// unanswered call, which explains one event. An answer without an event is from just before a loss of data.
 pub(super) fn told_is_what_happened(events: &[Event], record: &Record) -> Vec<String> {
     let mut by_user: BTreeMap<(&str, bool), Vec<&Event>> = BTreeMap::new();
     let caused = |event: &&Event| !event.is_expiry() && &*event.change.user != MARKER;
@@ -100,7 +99,8 @@ fn compare(events: Vec<&Event>, calls: &[&Call], record: &Record, wrong: &mut Ve
     }
 }
 
-/// The events that each call may have caused, since it was under way at their moment; and for each event those calls.
+/// For each call the events that it may have caused, because it was under way at that time; and for each event these
+/// calls.
 fn pairs(events: &[&Event], calls: &[&Call]) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
     let moments = events.iter().enumerate();
     let moments = moments.flat_map(|(event, each)| each.moments.iter().map(move |at| (*at, event)));
@@ -122,7 +122,7 @@ fn pairs(events: &[&Event], calls: &[&Call]) -> (Vec<Vec<usize>>, Vec<Vec<usize>
     (fits, causes)
 }
 
-/// Gives each of several a partner of its own, as many as can have one, and returns those that have none.
+/// Matches each item with a partner, as many as possible, and returns the items without one.
 fn without_partner(choices: &[Vec<usize>], partners: usize) -> Vec<usize> {
     let mut taken_by = vec![None; partners];
     let mut asked_for = vec![usize::MAX; partners];
@@ -130,7 +130,7 @@ fn without_partner(choices: &[Vec<usize>], partners: usize) -> Vec<usize> {
     (0..choices.len()).filter(alone).collect()
 }
 
-/// Finds a partner for `one`; whoever has it already finds another. `attempt` tells one search from the next.
+/// Finds a partner for `one`. An item that has this partner gets another one. `attempt` identifies the search.
 fn find_partner(
     one: usize,
     attempt: usize,

@@ -10,11 +10,11 @@ use super::super::journal::{Call, Outcome, Record, Verb};
 /// How long the pings of a closed connection are refused.
 const REFUSED: Duration = Duration::from_secs(10);
 
-/// How much the clocks of Redis and of the callers may differ.
+/// The largest difference between the clocks of Redis and of the callers.
 const TOLERANCE: Duration = Duration::from_millis(50);
 
-/// Of each user that was closed as a whole, no connection pings that has not connected since; and no ping is refused for
-/// another reason than a closing.
+/// After all connections of a user were closed, no connection pings without a new connect. No ping is refused for
+/// another reason.
 pub(super) fn refuse_late_pings_and_no_others(record: &Record) -> Vec<String> {
     let mut calls: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
     for call in &record.calls {
@@ -47,7 +47,7 @@ fn is_about(call: &Call, ping: &Call) -> bool {
     call.connection.is_none() || call.connection == ping.connection
 }
 
-/// Whether a disconnect may have closed the connection a moment before the ping.
+/// Whether a disconnect may have closed the connection before the ping.
 fn may_be_closed(ping: &Call, calls: &[&Call], record: &Record) -> bool {
     calls.iter().any(|call| {
         let closes = call.verb == Verb::Disconnect && is_about(call, ping);
@@ -57,7 +57,7 @@ fn may_be_closed(ping: &Call, calls: &[&Call], record: &Record) -> bool {
     })
 }
 
-/// Where a ping was carried out although all connections had been closed before it was sent.
+/// Reports a ping that was carried out although all connections had been closed before.
 fn pinged_all_the_same(
     closing: &Call,
     later: &[&Call],
@@ -82,7 +82,7 @@ fn pinged_all_the_same(
     unexplained.map(|ping| format!("{ping:?} after {closing:?}"))
 }
 
-/// Whether the clock of Redis was set in a time: then ten seconds of it are others.
+/// Whether the clock of Redis was set in this time, so that its ten seconds differ.
 fn was_set(record: &Record, from: Timestamp, to: Timestamp) -> bool {
     let mut clock = record.clock.iter();
     clock.any(|clock| from.less(TOLERANCE) <= clock.from && clock.from <= to.plus(TOLERANCE))

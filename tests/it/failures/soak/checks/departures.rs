@@ -1,4 +1,4 @@
-//! Departures: nobody is announced gone too early, and nobody later than one hold explains.
+//! No departure is too early, and none is later than one hold explains.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,34 +10,34 @@ use super::super::journal::{BUSY, Call, Outcome, Pause, Record};
 use super::super::stage::{HOLD, PING_INTERVAL, TTL};
 use super::{Event, Excused};
 
-/// How much the clocks of Redis and of the callers may differ when seen through an answer, in ms.
+/// The largest difference between the clocks of Redis and of the callers in an answer, in milliseconds.
 const CLOCK_TOLERANCE_MS: i64 = 20;
 
-/// How late a departure may be although nothing holds it: no sweep for so long is no outage yet.
+/// The largest lateness without a hold. A gap of this length between sweeps is not an outage.
 const LATE: Duration = Duration::from_millis(1_500);
 
-/// The longest time between two sweeps of an instance that is well.
+/// The longest time between two sweeps of a healthy instance.
 const HEARTBEAT: Duration = Duration::from_millis(300);
 
-/// After this time the clock of Redis that was set back has been noticed, and every deadline is as near as it may be.
+/// By then a step back of the clock has been noticed, and all deadlines are corrected.
 const CORRECTED: Duration = Duration::from_millis(1_000);
 
-/// No sweep for so long is an outage for this TTL and interval, surely.
+/// A gap of this length between sweeps is always an outage for this TTL and interval.
 const OUTAGE: Duration = Duration::from_millis(800);
 
-/// How far back a call may lie that still matters to a departure.
+/// Older calls do not affect a departure.
 const MEMORY: Duration = Duration::from_secs(40);
 
-/// The calls before a departure that are shown if it comes at the wrong time.
+/// The calls before a departure that are printed with a violation.
 const SHOWN: Duration = Duration::from_secs(8);
 
-/// The connection whose pings write nothing but a time to live.
+/// The connection whose pings write only a TTL.
 const UNNAMED: &str = "1";
 
-/// The reason for most departures that are late.
+/// The reason of most late departures.
 const HELD: &str = "held once, after nobody could sweep";
 
-/// The calls for each user, in the order in which they were sent.
+/// The calls of each user, in the order of their sending.
 fn calls_by_user(record: &Record) -> BTreeMap<&str, Vec<&Call>> {
     let mut calls: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
     for call in &record.calls {
@@ -49,14 +49,14 @@ fn calls_by_user(record: &Record) -> BTreeMap<&str, Vec<&Call>> {
     calls
 }
 
-/// Those of `calls` that were sent in a time.
+/// The calls that were sent in this time.
 fn between<'a, 'b>(calls: &'b [&'a Call], from: Timestamp, to: Timestamp) -> &'b [&'a Call] {
     let first = calls.partition_point(|call| call.sent < from);
     let end = calls.partition_point(|call| call.sent <= to);
     &calls[first.min(end)..end]
 }
 
-/// Nobody is announced gone who was promised to be online still, and the living never are.
+/// No user is announced offline before its promised expiry, and no pinging user is announced offline.
 pub(super) fn none_is_early(events: &[Event], record: &Record) -> Vec<String> {
     let calls = calls_by_user(record);
     let living = living();
@@ -77,8 +77,8 @@ pub(super) fn none_is_early(events: &[Event], record: &Record) -> Vec<String> {
     wrong
 }
 
-/// An answer from before the user was announced gone that says it would be online then, by the true clock and by that
-/// of Redis, which may have been set meanwhile: what it has shown once has passed.
+/// An answer from before the announcement that promises a later expiry, by the true clock and by the clock of Redis.
+/// The clock may have been set meanwhile; a time that it has shown has passed.
 fn broken_promise<'a>(gone: &Event, calls: &[&'a Call], record: &Record) -> Option<&'a Call> {
     let (from, at) = (gone.earliest(), gone.latest());
     let promises = calls.iter().filter(|call| {
@@ -103,8 +103,8 @@ fn broken_promise<'a>(gone: &Event, calls: &[&'a Call], record: &Record) -> Opti
     broken.next().copied()
 }
 
-/// Whether the user tried to ping at least once in each ping interval before it was announced gone, answered or not;
-/// a machine too busy to run the callers proves nothing.
+/// Whether the user tried to ping in each ping interval before its departure. If the machine was too busy to run the
+/// callers, this is not known.
 fn kept_trying(gone: Timestamp, calls: &[&Call]) -> bool {
     let mut tried = gone.less(TTL);
     for call in calls.iter().take_while(|call| call.sent <= gone) {
@@ -118,8 +118,7 @@ fn kept_trying(gone: Timestamp, calls: &[&Call]) -> bool {
     gone.millis_after(tried) <= PING_INTERVAL.as_millis() as i64
 }
 
-/// Nobody is announced gone later than the deadline and one hold explain, and nobody is found announced still by a
-/// call after that.
+/// No departure is later than the deadline and one hold explain, and no later call finds the user still announced.
 pub(super) fn none_is_late(
     events: &[Event],
     record: &Record,
@@ -168,7 +167,7 @@ pub(super) fn none_is_late(
     wrong
 }
 
-/// Where the user of a call that nobody followed was not announced gone in time.
+/// Reports a user without further calls whose departure is missing or late.
 fn forgotten(call: &Call, calls: &[&Call], left: &[&Event], latest: &Latest) -> Option<String> {
     if !matches!(call.outcome, Outcome::Touched { .. }) {
         return None;
@@ -191,7 +190,7 @@ fn forgotten(call: &Call, calls: &[&Call], left: &[&Event], latest: &Latest) -> 
     (!seen).then(|| format!("not announced gone: {call:?} {due:?}"))
 }
 
-/// Where a call found its user still announced that should have been announced gone.
+/// Reports a call that found its user announced after the latest time of the departure.
 fn overdue(call: &Call, calls: &[&Call], latest: &Latest) -> Option<String> {
     let Outcome::Touched {
         became_online: false,
@@ -212,22 +211,22 @@ fn overdue(call: &Call, calls: &[&Call], latest: &Latest) -> Option<String> {
     (call.sent > due.latest).then(|| format!("still announced: {call:?} {due:?}"))
 }
 
-/// When a user is to be announced gone.
+/// The latest time of a departure.
 #[derive(Clone, Copy, Debug)]
 struct Due {
-    /// When its last connection expired at the latest.
+    /// The latest expiry of the last connection.
     deadline: Timestamp,
-    /// When it is announced at the latest.
+    /// The latest announcement.
     latest: Timestamp,
-    /// Why that may be later than usual.
+    /// The reason of an additional delay.
     why: Option<&'static str>,
 }
 
-/// What delays departures.
+/// The causes of delays.
 struct Latest<'a> {
     record: &'a Record,
     pauses: Vec<Pause>,
-    /// When the clock of Redis was set back.
+    /// The times at which the clock of Redis was set back.
     set_back: Vec<Timestamp>,
 }
 
@@ -244,8 +243,8 @@ impl<'a> Latest<'a> {
         }
     }
 
-    /// When the last connection that `calls` opened, and none of them had closed by a moment, is to be announced gone
-    /// at the latest, if there is one.
+    /// The latest departure of the last connection that `calls` opened and did not close before a moment, if there is
+    /// one.
     fn departure(&self, calls: &[&Call], by: Timestamp) -> Option<Due> {
         let closed = |touch: &Call| {
             calls.iter().any(|call| {
@@ -274,8 +273,9 @@ impl<'a> Latest<'a> {
         let (pinged, deadline) = (touch.sent, touch.over().plus(TTL));
         let mut why = None;
         let mut at = self.unless_set_back(pinged, deadline, TTL, &mut why);
-        // The first that it met holds it. Of those that were short or ended near the ping, nobody knows here; and of
-        // the unnamed connection Redis does not know when it pinged last, so that another may hold it, once too.
+        // The first outage that the connection met holds its departure. Whether a short outage, or one that ended near
+        // the ping, counts is not known here. Redis does not know the last ping of the unnamed connection, so another
+        // outage may hold it, also once.
         let is_known = touch.connection != Some(UNNAMED);
         for pause in self.pauses_since(pinged) {
             if pause.from.less(HEARTBEAT) >= deadline {
@@ -311,7 +311,7 @@ impl<'a> Latest<'a> {
         }
     }
 
-    /// When a departure that is held until a moment is held to at the latest: other pauses may have been part of that.
+    /// The latest end of a hold, of which other pauses may have been a part.
     fn prolonged(&self, pinged: Timestamp, deadline: Timestamp, until: Timestamp) -> Timestamp {
         let pauses = self.pauses_since(pinged).iter();
         let met = pauses.filter(|pause| pause.from.less(HEARTBEAT) <= until);
@@ -321,7 +321,7 @@ impl<'a> Latest<'a> {
         }
     }
 
-    /// A moment that lies `length` after what Redis last knew, or as long after its clock was set back before then.
+    /// The time `length` after the last knowledge of Redis, or after a later step back of its clock.
     fn unless_set_back(
         &self,
         from: Timestamp,

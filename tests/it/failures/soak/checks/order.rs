@@ -1,4 +1,4 @@
-//! All readers hear one sequence of events.
+//! All readers receive the same sequence of events.
 
 use std::collections::HashMap;
 
@@ -6,19 +6,19 @@ use harness::timestamp::Timestamp;
 
 use super::super::readers::{Change, Tale};
 
-/// Every event of the run by its id, and the place of each in the order in which it was heard.
+/// Every event of the run by its id, with its place in the sequence.
 #[derive(Default)]
 struct Sequence {
     changes: HashMap<Box<str>, (Timestamp, Change)>,
-    /// Which chain of events without a gap it belongs to, and where in that.
+    /// The chain of events without a gap, and the place in it.
     places: HashMap<Box<str>, (usize, usize)>,
     chains: Vec<Vec<Box<str>>>,
 }
 
-/// Readers of everyone's events hear each event after the same one before it, and filtered readers hear what of that is
-/// theirs; across every reconnect, from one reset to the next.
+/// Readers of all users receive each event after the same predecessor, and filtered readers the events of their users
+/// in this order, across reconnects and from one reset to the next.
 ///
-/// Returns every event once, with when it was heard first, and what is wrong.
+/// Returns every event once, with the time of its first arrival, and the violations.
 pub(super) fn one_sequence(tales: &[Tale]) -> (Vec<(Timestamp, Change)>, Vec<String>) {
     let mut wrong = Vec::new();
     let mut sequence = Sequence::default();
@@ -51,7 +51,7 @@ pub(super) fn one_sequence(tales: &[Tale]) -> (Vec<(Timestamp, Change)>, Vec<Str
             }
         }
     }
-    // A loop would be an event that came again, and has been found already.
+    // A loop would be a repeated event, which was found already.
     if wrong.is_empty() {
         sequence.chain(&next, &previous);
         let filtered = tales.iter().filter(|tale| tale.interest.is_some());
@@ -75,11 +75,11 @@ impl Sequence {
         }
     }
 
-    /// What a filtered reader should have heard between two events that it heard one after the other.
+    /// An event that a filtered reader should have received between two of its events.
     fn skipped_by(&self, tale: &Tale) -> Option<String> {
         for chapter in &tale.chapters {
             for pair in chapter.changes.windows(2) {
-                // Of the moments before a loss one reader may have heard more than another.
+                // Before a loss, one reader may have received more events than another.
                 let Some((chain, from)) = self.places.get(&pair[0].1.id) else {
                     continue;
                 };

@@ -1,4 +1,4 @@
-//! Readers are told of every loss of data, and of nothing else.
+//! Readers are reset after every loss of data, and for no other reason.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use super::super::journal::{Record, Span};
 use super::super::readers::Tale;
 use super::Excused;
 
-/// Within this time after a loss every reader has been told: a connection of the bus that died in silence is noticed
-/// after 7 s, a frozen instance is thawed after 4, and each may have to find Redis again.
+/// By then every reader is reset: a dead bus connection is noticed after 7 s, a frozen instance continues after 4 s,
+/// and each may have to reconnect to Redis.
 const TOLD: Duration = Duration::from_secs(15);
 
-/// Nobody hears of an event from after a loss of data without having been told of the loss.
+/// No reader receives an event from after a loss without a reset.
 pub(super) fn losses_are_told(tale: &Tale, record: &Record) -> Vec<String> {
     let losses = &record.losses;
     let mut wrong = Vec::new();
@@ -35,7 +35,7 @@ pub(super) fn losses_are_told(tale: &Tale, record: &Record) -> Vec<String> {
     wrong
 }
 
-/// A reader starts anew only because data were lost, at most once for each loss, and soon after it.
+/// A reader is reset only after a loss, at most once for each loss, and soon after it.
 pub(super) fn nothing_else_is(tale: &Tale, record: &Record, excused: &mut Excused) -> Vec<String> {
     let losses = &record.losses;
     let mut wrong = Vec::new();

@@ -1,10 +1,10 @@
-//! What each reader was told makes sense by itself.
+//! The events of each reader are consistent.
 
 use std::collections::HashMap;
 
 use super::super::readers::{Chapter, Tale};
 
-/// Per user, what a reader hears alternates, from a snapshot or a reset on.
+/// The events of each user alternate, after a snapshot or a reset.
 pub(super) fn alternating(tale: &Tale) -> Vec<String> {
     let mut wrong = Vec::new();
     for chapter in &tale.chapters {
@@ -25,7 +25,7 @@ pub(super) fn alternating(tale: &Tale) -> Vec<String> {
     wrong
 }
 
-/// Who is online after the last word of a reader that began with a snapshot.
+/// The online users after the last event of a reader that began with a snapshot.
 pub(super) fn online_in_the_end(chapter: &Chapter) -> Option<Vec<String>> {
     let mut online = chapter.base.clone()?;
     for (_, change) in &chapter.changes {

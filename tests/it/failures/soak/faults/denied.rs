@@ -1,4 +1,4 @@
-//! All instances are denied the processor, or Redis, again and again: however often, it delays a departure once.
+//! All instances are denied the processor or Redis again and again. A departure is held once only.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use super::instances::answers;
 use super::redis::stall;
 use super::{CATCHES_UP, FINDS_REDIS};
 
-/// How long each denial lasts, in ms: always an outage.
+/// The length of a denial, in milliseconds. Each one is an outage.
 const DENIAL_MS: std::ops::Range<u64> = 1_600..2_000;
 
-/// How long an instance runs for each request, and how long Redis answers between two stalls: shorter than a hold, and
-/// long enough to sweep.
+/// The time that an instance runs for each request, and that Redis answers between two stalls. It is shorter than a
+/// hold and long enough to sweep.
 const AWAKE: Duration = Duration::from_millis(800);
 
-/// How long after a denial the first sweep may come.
+/// The longest time from the end of a denial to the first sweep.
 const WAKES_UP: Duration = Duration::from_millis(300);
 
-/// What all instances are denied.
+/// What is denied.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) enum Denied {
     Processor,
@@ -49,7 +49,7 @@ impl Denied {
     }
 }
 
-/// Denies `what` again and again until `end`, while some users who have just connected are silent.
+/// Denies `what` again and again until `end`. Meanwhile some users connect and do not ping.
 pub(in super::super) async fn deny(
     what: Denied,
     stage: &Stage,

@@ -1,4 +1,4 @@
-//! What happens to one instance and to none of the others.
+//! Faults of one instance.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use super::super::journal::Journal;
 use super::super::stage::Seat;
 use super::{CATCHES_UP, DISTURBANCE_MS, Deck, FINDS_REDIS, FREEZE_MS, RECONNECTS, REST_MS, last};
 
-/// How much later what a slow network carries arrives, in ms.
+/// The delay of a slow network, in milliseconds.
 const SLOWNESS_MS: Range<u64> = 20..400;
 
-/// How often an instance that is throttled stands still, and how long each time, in ms.
+/// The number of pauses of a throttled instance, and their length in milliseconds.
 const THROTTLINGS: usize = 3;
 const THROTTLING_MS: Range<u64> = 300..2_000;
 
@@ -60,7 +60,7 @@ impl Fault {
         }
     }
 
-    /// How long after it the instance may not be well yet.
+    /// How long after the fault the instance may still refuse calls.
     fn recovery(self) -> Duration {
         match self {
             Self::Killed | Self::Terminated | Self::Cut => RECONNECTS,
@@ -74,7 +74,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     Fault::ALL.into_iter().map(Fault::name)
 }
 
-/// Harms one instance after the other until `end`; each is well again when the next is harmed.
+/// Causes faults of one instance after the other until `end`. Each instance has recovered before the next fault.
 pub(in super::super) async fn harm_instances(
     seats: &mut [Seat],
     mut rng: Rng,
@@ -138,7 +138,7 @@ async fn befall(seat: &mut Seat, fault: Fault, rng: &mut Rng) {
     seat.proxy.pass();
 }
 
-/// Asks an instance that has just been thawed for something, and waits for the answer.
+/// Sends a request to an instance that has just continued, and waits for the answer.
 pub(super) async fn answers(client: &Client) {
     eventually_true("it answers", async || {
         client.get("/livez").await.status == 200

@@ -1,4 +1,4 @@
-//! What happens to Redis, or to all that hangs on it.
+//! Faults of Redis, or of all connections to it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use tokio::time::Instant;
 use super::super::journal::Journal;
 use super::{DISTURBANCE_MS, Deck, FINDS_REDIS, FREEZE_MS, RECONNECTS, REST_MS, last};
 
-/// How far the clock of Redis is set ahead of the true one, in ms.
+/// How far the clock of Redis may be ahead of the true time, in milliseconds.
 const CLOCK_AHEAD_MS: Range<i64> = 0..20_000;
 
-/// By how much it is moved, in ms: the smaller steps look like no outage, the larger always do.
+/// The sizes of steps of the clock, in milliseconds. Small steps are no outage, and large steps always are.
 const SMALL_STEP_MS: Range<i64> = 100..800;
 const LARGE_STEP_MS: Range<i64> = 2_000..9_000;
 
-/// Within this time a sweep has seen that the clock was set.
+/// By then a sweep has noticed a step of the clock.
 const SEES_THE_CLOCK: Duration = Duration::from_millis(500);
 
-/// What leaves the data of Redis as they are.
+/// Faults that keep the data.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Frozen,
@@ -35,7 +35,7 @@ enum Fault {
     ClockBack,
 }
 
-/// What makes Redis lose its data.
+/// Faults that lose the data.
 #[derive(Clone, Copy, Debug)]
 enum Loss {
     Restarted,
@@ -65,7 +65,7 @@ impl Fault {
         }
     }
 
-    /// How long after it calls may still be refused; `None` where none may be at all.
+    /// How long after the fault calls may still be refused; `None` if no call may be refused at all.
     fn recovery(self) -> Option<Duration> {
         match self {
             Self::Frozen | Self::Asleep => Some(FINDS_REDIS),
@@ -91,7 +91,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     faults.chain(Loss::ALL.into_iter().map(Loss::name))
 }
 
-/// Harms Redis, without any loss of data, again and again until `end`.
+/// Causes faults of Redis without loss of data until `end`.
 pub(in super::super) async fn harm_redis(
     redis: &RedisServer,
     readers: &[&EventSource],
@@ -133,7 +133,7 @@ pub(in super::super) async fn harm_redis(
     }
 }
 
-/// Makes Redis answer nobody for `length`.
+/// Keeps Redis from answering for `length`.
 pub(super) async fn stall(
     redis: &RedisServer,
     length: Duration,
@@ -142,7 +142,7 @@ pub(super) async fn stall(
 ) {
     let from = Timestamp::now();
     let seconds = format!("{:.3}", length.as_secs_f64());
-    // Whoever asks for it does not wait for the answer that long.
+    // The caller does not wait for the answer.
     let _ = redis.try_command::<()>(&["DEBUG", "SLEEP", &seconds]).await;
     eventually_true("Redis answers again", async || {
         let asleep = Timestamp::now().millis_after(from) < length.as_millis() as i64;
@@ -158,7 +158,7 @@ async fn kill_clients(redis: &RedisServer, kind: &str) {
         .await;
 }
 
-/// Moves the clock of Redis, ahead or back; where there is no room for that, the other way.
+/// Moves the clock of Redis ahead or back, within its range.
 fn set_clock(redis: &RedisServer, rng: &mut Rng, journal: &Journal, ahead: bool) {
     let is_ms = journal
         .record()
@@ -181,7 +181,7 @@ fn set_clock(redis: &RedisServer, rng: &mut Rng, journal: &Journal, ahead: bool)
     }
 }
 
-/// Makes Redis lose its data again and again until `end`.
+/// Causes losses of data until `end`.
 pub(in super::super) async fn lose_data(
     redis: &mut RedisServer,
     mut rng: Rng,
