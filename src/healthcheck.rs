@@ -1,3 +1,5 @@
+//! The health check of a container image: `presence --healthcheck`.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,15 +8,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long the service may take to say that it lives.
+/// The time limit of the health check.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks the service that listens on `address` whether it lives, for images that carry no curl.
+/// Calls `GET /livez` of the service at `address`, for images without curl.
 ///
-/// Succeeds exactly if `GET /livez` answers 200 within two seconds.
+/// Succeeds if the service answers with 200 within two seconds.
 pub async fn healthcheck(address: SocketAddr) -> ExitCode {
     match timeout(TIMEOUT, livez(reachable(address))).await {
-        Ok(Ok(head)) if head.starts_with(b"HTTP/1.1 200") => ExitCode::SUCCESS,
+        Ok(Ok(response)) if response.starts_with(b"HTTP/1.1 200") => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }
@@ -24,12 +26,12 @@ async fn livez(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     stream
         .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    Ok(answer)
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await?;
+    Ok(response)
 }
 
-/// A server that listens on every address is asked on loopback.
+/// The address to connect to: loopback if the service listens on all addresses.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -40,24 +40,24 @@ use self::guard::Guard;
 use self::openapi::ApiDocument;
 pub use self::state::AppState;
 use crate::config::{Config, Switch};
-use crate::telemetry::{request_span, request_spans_are_seen};
+use crate::telemetry::{is_request_span_enabled, request_span};
 
 /// All routes of the service, once for each of `states`.
 pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) -> Vec<Front> {
     let (api, document) = api().split_for_parts();
     let mut all = api.merge(openapi::routes(&document));
-    if config.docs == Switch::On {
+    if config.http.docs == Switch::On {
         all = all.merge(docs::routes());
     }
     all = all
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
     let mut are_pings_seen = false;
-    if let Some(origins) = &config.access.cors_origins {
+    if let Some(origins) = &config.http.cors_origins {
         all = all.layer(cors::layer(origins));
         are_pings_seen = true;
     }
-    if request_spans_are_seen() {
+    if is_request_span_enabled() {
         let spans = TraceLayer::new_for_http().make_span_with(request_span);
         all = all.layer(spans.on_request(()).on_failure(()));
         are_pings_seen = true;
@@ -68,7 +68,7 @@ pub(crate) fn fronts(config: &Config, states: impl Iterator<Item = AppState>) ->
         let pings = (!are_pings_seen).then(|| Arc::clone(&state));
         Front::new(all.clone().with_state(state), pings)
             .guarded(guard.clone())
-            .for_pages(config.access.cors_origins.is_some())
+            .for_pages(config.http.cors_origins.is_some())
     };
     states.map(front).collect()
 }

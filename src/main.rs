@@ -19,17 +19,17 @@ use tracing::{error, info, warn};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What the parser of flags exits with, too.
-const BAD_SETTING: u8 = 2;
+/// The exit code for an invalid setting, as the parser of flags uses it.
+const EXIT_INVALID_SETTING: u8 = 2;
 
-/// What a process exits with that a signal ended is this and the signal's number.
-const BY_SIGNAL: u8 = 128;
+/// The exit code after a signal is this number plus the number of the signal.
+const EXIT_SIGNAL_BASE: u8 = 128;
 
-/// How long the standard output may take to accept the first line.
-const GREETING_PATIENCE: Duration = Duration::from_secs(3);
+/// The time limit for writing the first line to the standard output.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the end waits for the rest of the log to be written.
-const LOG_PATIENCE: Duration = Duration::from_secs(1);
+/// The longest time that the exit waits for the log to be written.
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let config = Config::parse();
@@ -39,42 +39,42 @@ fn main() -> ExitCode {
             Err(error) => failed(&ServerError::Output(error).to_string()),
         };
     }
-    // For what is done once in a process; calls and streams are served by threads of their own.
+    // This runtime runs the background tasks. Workers serve calls and streams on threads of their own.
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&format!("cannot start the first threads: {error}")),
+        Err(error) => return failed(&format!("cannot start the runtime: {error}")),
     };
     if config.healthcheck {
-        return runtime.block_on(presence::healthcheck(config.listen_address()));
+        return runtime.block_on(presence::healthcheck(config.listen.address()));
     }
     let log = match Log::start() {
         Ok(log) => log,
-        Err(error) => return failed(&format!("cannot start the thread of the log: {error}")),
+        Err(error) => return failed(&format!("cannot start the log thread: {error}")),
     };
-    // The cause of a panic is logged where it happens.
+    // The panic hook of the log has logged the cause of a panic.
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(config))));
     let code = match ended {
         Ok(Ok(code)) => code,
-        // As the parser of flags does: whatever is logged, this is said.
+        // RUST_LOG does not suppress this line, as it does not suppress the errors of the parser of flags.
         Ok(Err(ServerError::Setting(error))) => {
-            log.say(&format!("error: {error}"));
-            ExitCode::from(BAD_SETTING)
+            log.print(&format!("error: {error}"));
+            ExitCode::from(EXIT_INVALID_SETTING)
         }
         Ok(Err(error)) => {
-            error!(%error, "the service ended");
+            error!(%error, "the service failed");
             ExitCode::FAILURE
         }
         Err(_) => ExitCode::FAILURE,
     };
-    log.finish(LOG_PATIENCE);
-    // Without waiting for a thread that may be stuck.
+    log.finish(LOG_FLUSH_TIMEOUT);
+    // A blocking thread may be stuck, so the exit does not wait for it.
     runtime.shutdown_background();
     code
 }
 
-/// Says why nothing could be started.
+/// Prints why the service cannot start.
 fn failed(why: &str) -> ExitCode {
-    // Where that cannot be said, the exit code says it.
+    // If the standard error stream is closed, the exit code remains.
     let _ = writeln!(io::stderr(), "error: {why}");
     ExitCode::FAILURE
 }
@@ -82,7 +82,7 @@ fn failed(why: &str) -> ExitCode {
 async fn run(config: Config) -> Result<ExitCode, ServerError> {
     let mut signals = Signals::listen();
     check_variables(env::vars_os().map(|(name, _)| name))?;
-    warn_of_an_ignored_port(&config);
+    warn_of_ignored_port(&config);
     let server = Server::new(config)?;
     let store = server.store_kind();
     let mut running = tokio::select! {
@@ -98,35 +98,36 @@ async fn run(config: Config) -> Result<ExitCode, ServerError> {
         _ = signals.next() => {}
         error = running.failed() => return Err(error),
     }
-    info!("draining");
+    info!("drain started");
     tokio::select! {
         () = running.shutdown() => {
             info!("stopped");
             Ok(ExitCode::SUCCESS)
         }
         kind = signals.next() => {
-            warn!("a second signal came; ending at once");
+            warn!("second signal received; the service ends at once");
             let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
-            Ok(ExitCode::from(BY_SIGNAL + number))
+            Ok(ExitCode::from(EXIT_SIGNAL_BASE + number))
         }
     }
 }
 
-/// `PRESENCE_PORT` is what Kubernetes says about a Service, such as `tcp://10.0.0.1:80`. A number there was meant for us.
-fn warn_of_an_ignored_port(config: &Config) {
+/// Kubernetes sets `PRESENCE_PORT` for a Service, for example to `tcp://10.0.0.1:80`. An operator who sets a number
+/// probably means `PORT`.
+fn warn_of_ignored_port(config: &Config) {
     let port = env::var("PRESENCE_PORT").unwrap_or_default();
     if port.parse::<u16>().is_ok() {
-        let address = config.listen_address();
-        warn!(%address, "PRESENCE_PORT is no setting and is ignored; set PORT or PRESENCE_LISTEN");
+        let address = config.listen.address();
+        warn!(%address, "PRESENCE_PORT is not a setting and is ignored; set PORT or PRESENCE_LISTEN");
     }
 }
 
-/// Says that the service runs. Fails where the standard output does not take that in time.
+/// Prints that the service accepts connections. Fails if the standard output does not accept the line in time.
 async fn greet(greeting: String) -> io::Result<()> {
     let written = spawn_blocking(move || write_to_stdout(&greeting));
-    match timeout(GREETING_PATIENCE, written).await {
+    match timeout(GREETING_TIMEOUT, written).await {
         Ok(written) => written.unwrap_or_else(|error| Err(io::Error::other(error))),
-        Err(_) => Err(io::Error::other("it is full, and nobody reads from it")),
+        Err(_) => Err(io::Error::other("the pipe is full and has no reader")),
     }
 }
 
@@ -136,7 +137,7 @@ fn write_to_stdout(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// SIGTERM and Ctrl-C. None that comes after [`Signals::listen`] is missed.
+/// SIGTERM and SIGINT. Every signal after [`Signals::listen`] is received.
 struct Signals(io::Result<[(SignalKind, Signal); 2]>);
 
 impl Signals {
@@ -145,12 +146,12 @@ impl Signals {
         let terminate = listen(SignalKind::terminate());
         let both = terminate.and_then(|first| Ok([first, listen(SignalKind::interrupt())?]));
         if let Err(error) = &both {
-            warn!(%error, "SIGTERM and Ctrl-C cannot be heard, and end the service without a drain");
+            warn!(%error, "cannot handle SIGTERM and SIGINT; they end the service without a drain");
         }
         Self(both)
     }
 
-    /// Resolves with the next of them.
+    /// Waits for the next signal.
     async fn next(&mut self) -> SignalKind {
         let Ok([(terminated, terminate), (interrupted, interrupt)]) = &mut self.0 else {
             return std::future::pending().await;

@@ -1,50 +1,53 @@
-//! How much memory this process was given, and which part of it each use may take.
+//! The memory of this process, and the share of each use.
 //!
-//! The kernel ends a process that takes more than its container was given. So everything that a client can make
-//! this process keep has a bound, and the bounds add up to what was given:
+//! The kernel kills a process that exceeds the memory of its container. Therefore every use of memory that clients can
+//! cause has a bound. The bounds add up to the available memory:
 //!
-//! | part | for |
+//! | share | use |
 //! | --- | --- |
-//! | 5/16 | connections, idle ones and streams: [`MemoryBudget::connections`] |
-//! | 3/16 | HTTP/1 connections with a request: [`MemoryBudget::conversations`] |
-//! | 1/32 | HTTP/1 requests that have arrived in part: [`MemoryBudget::incomplete_requests`] |
+//! | 5/16 | idle connections and streams: [`MemoryBudget::connections`] |
+//! | 3/16 | HTTP/1 connections with an active request: [`MemoryBudget::http1_requests`] |
+//! | 1/32 | HTTP/1 requests that have not arrived completely: [`MemoryBudget::incomplete_requests`] |
 //! | 1/32 | HTTP/2 connections: [`MemoryBudget::http2_connections`] |
-//! | 3/32 | requests of HTTP/2, large bodies and large answers: [`MemoryBudget::bulk`] |
-//! | 1/32 | what readers of streams have yet to take from this process's buffers: [`MemoryBudget::unsent`] |
-//! | 1/32 | events that wait in the queues of streams: [`MemoryBudget::queues`] |
-//! | 1/32 | snapshots that are being read: [`MemoryBudget::snapshots`] |
-//! | 1/32 | the users that streams are about: [`MemoryBudget::watched_users`] |
-//! | 1/16 | recent events, kept for streams that resume: [`MemoryBudget::recent_events`] |
-//! | 1/16 | tokens that were verified: [`MemoryBudget::tokens`] |
+//! | 3/32 | HTTP/2 requests, large request bodies and large responses: [`MemoryBudget::large_messages`] |
+//! | 1/32 | send buffers of streams: [`MemoryBudget::unsent`] |
+//! | 1/32 | event queues of streams: [`MemoryBudget::queues`] |
+//! | 1/32 | snapshots while they are read: [`MemoryBudget::snapshots`] |
+//! | 1/32 | the lists of users of streams: [`MemoryBudget::watched_users`] |
+//! | 1/16 | recent events, for streams that resume: [`MemoryBudget::recent_events`] |
+//! | 1/16 | verified tokens: [`MemoryBudget::tokens`] |
 //! | 3/32 | everything else |
 
 #[cfg(target_os = "linux")]
 mod linux;
 
+use rustix::process::{Resource, getrlimit};
 use tracing::info;
 
-/// What counts as given where nothing is known about the machine.
-const UNKNOWN: u64 = 4 << 30;
+/// The available memory if the system does not tell it, in bytes.
+const DEFAULT_BYTES: u64 = 4 << 30;
 
-/// Less than this is not a useful limit: the process itself takes about 20 MiB.
-const LEAST: u64 = 64 << 20;
+/// The least available memory, in bytes. The process itself uses about 20 MiB.
+const MIN_BYTES: u64 = 64 << 20;
 
-/// What one connection takes: up to 2 KiB of this process while it is idle, about 3 KiB while it is a stream; and as
-/// much of the kernel, which counts as the container's.
+/// The memory of one connection in this process and in the kernel, which counts as memory of the container. In bytes.
 const CONNECTION_BYTES: u64 = 6 << 10;
-const CONNECTION_BYTES_OF_PROCESS: u64 = 3 << 10;
 
-/// What an HTTP/1 connection with a request takes at most: a request of 16 KiB, hyper's copy of it, an answer's part
-/// of as much, and hyper's state.
-pub const CONVERSATION_BYTES: u64 = 56 << 10;
+/// The memory of one connection in this process: up to 2 KiB for an idle connection, about 3 KiB for a stream. In
+/// bytes.
+const CONNECTION_PROCESS_BYTES: u64 = 3 << 10;
 
-/// What an HTTP/2 connection takes beside its requests: the buffers and tables of h2.
+/// The most memory of an HTTP/1 connection with an active request, in bytes: a request of 16 KiB, the copy that hyper
+/// makes, a part of the response of the same size, and the state of hyper.
+const HTTP1_REQUEST_BYTES: u64 = 56 << 10;
+
+/// The memory of an HTTP/2 connection without its requests, in bytes: the buffers and tables of h2.
 const HTTP2_CONNECTION_BYTES: u64 = 32 << 10;
 
-/// What one user takes that a stream is about.
+/// The memory of one user in the list of a stream, in bytes.
 const WATCHED_USER_BYTES: u64 = 150;
 
-/// The memory that this process was given.
+/// The available memory of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryBudget {
     bytes: u64,
@@ -52,91 +55,92 @@ pub struct MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// Everything is divided from so many bytes, the kernel's among them.
+    /// Divides `bytes` of memory, which include the memory of the kernel. The least budget is 64 MiB.
     pub fn of(bytes: u64) -> Self {
         Self::with_connections_of(bytes, CONNECTION_BYTES)
     }
 
     fn with_connections_of(bytes: u64, connection_bytes: u64) -> Self {
-        let bytes = bytes.max(LEAST);
+        let bytes = bytes.max(MIN_BYTES);
         Self {
             bytes,
             connections: bytes / 16 * 5 / connection_bytes,
         }
     }
 
-    /// The least of what the machine has, the container's limits allow, and the process's own limits allow.
+    /// Divides the available memory: the least of the memory of the machine, the limits of the container, and the
+    /// limits of the process.
     pub fn detect() -> Self {
-        let outside = Self::of(machine_and_container().unwrap_or(UNKNOWN));
-        let Some(bytes) = of_the_process() else {
-            return outside;
+        let outer = Self::of(machine_and_container().unwrap_or(DEFAULT_BYTES));
+        let Some(bytes) = process_limit() else {
+            return outer;
         };
-        let own = Self::with_connections_of(bytes, CONNECTION_BYTES_OF_PROCESS);
+        let own = Self::with_connections_of(bytes, CONNECTION_PROCESS_BYTES);
         Self {
-            bytes: own.bytes.min(outside.bytes),
-            connections: own.connections.min(outside.connections),
+            bytes: own.bytes.min(outer.bytes),
+            connections: own.connections.min(outer.connections),
         }
     }
 
-    /// How many of `wanted` connections may be open at once.
+    /// The most open connections, at most `wanted`.
     pub fn connections(self, wanted: u32) -> u32 {
         let fit = u32::try_from(self.connections).unwrap_or(u32::MAX);
         if fit < wanted {
             info!(
                 memory_mib = self.bytes >> 20,
                 connections = fit,
-                "the memory that was given allows fewer connections than PRESENCE_CONNECTIONS"
+                "the available memory allows fewer connections than PRESENCE_CONNECTIONS"
             );
         }
         fit.min(wanted)
     }
 
-    /// How many HTTP/1 connections may be in the middle of a request at once.
-    pub fn conversations(self) -> usize {
-        size(self.bytes / 16 * 3 / CONVERSATION_BYTES)
+    /// The most HTTP/1 connections with an active request.
+    pub fn http1_requests(self) -> usize {
+        size(self.bytes / 16 * 3 / HTTP1_REQUEST_BYTES)
     }
 
-    /// Bytes of HTTP/1 requests that have arrived in part.
+    /// The most bytes of HTTP/1 requests that have not arrived completely.
     pub fn incomplete_requests(self) -> usize {
         size(self.bytes / 32)
     }
 
-    /// How many HTTP/2 connections there may be at once.
+    /// The most HTTP/2 connections.
     pub fn http2_connections(self) -> usize {
         size(self.bytes / 32 / HTTP2_CONNECTION_BYTES)
     }
 
-    /// Bytes for requests of HTTP/2, large bodies and large answers.
-    pub fn bulk(self) -> usize {
+    /// The most bytes of HTTP/2 requests, large request bodies and large responses.
+    pub fn large_messages(self) -> usize {
         size(self.bytes / 32 * 3)
     }
 
-    /// Bytes that were taken from the queues of streams and cannot be sent yet.
+    /// The most bytes in the send buffers of all streams.
     pub fn unsent(self) -> usize {
         size(self.bytes / 32)
     }
 
-    /// Bytes of the queues of all streams.
+    /// The most bytes in the event queues of all streams.
     pub fn queues(self) -> usize {
         size(self.bytes / 32)
     }
 
-    /// Bytes of snapshots that are being read.
+    /// The most bytes of snapshots while they are read.
     pub fn snapshots(self) -> usize {
         size(self.bytes / 32)
     }
 
-    /// How many users all streams may be about.
+    /// The most users in the lists of all streams.
     pub fn watched_users(self) -> usize {
         size(self.bytes / 32 / WATCHED_USER_BYTES)
     }
 
-    /// Bytes of recent events, kept for streams that resume.
+    /// The most bytes of recent events, for streams that resume.
     pub fn recent_events(self) -> usize {
         size(self.bytes / 16)
     }
 
-    /// Bytes of verified tokens.
+    /// The most bytes of verified tokens.
     pub fn tokens(self) -> usize {
         size(self.bytes / 16)
     }
@@ -156,18 +160,12 @@ fn machine_and_container() -> Option<u64> {
     None
 }
 
-/// The limits of address space and data (`ulimit -v`, `ulimit -d`). Half of the address space counts: the rest is
-/// the program, stacks, and what the allocator reserves in large pieces.
-fn of_the_process() -> Option<u64> {
-    let soft = |resource: rlimit::Resource| {
-        let soft = resource.get().ok().map(|(soft, _)| soft);
-        soft.filter(|soft| *soft != rlimit::INFINITY)
-    };
-    let address_space = soft(rlimit::Resource::AS).map(|bytes| bytes / 2);
-    [address_space, soft(rlimit::Resource::DATA)]
-        .into_iter()
-        .flatten()
-        .min()
+/// The limits of address space and data (`ulimit -v`, `ulimit -d`). Half of the address space counts: the other half is
+/// for the program, the stacks and the reserves of the allocator.
+fn process_limit() -> Option<u64> {
+    let address_space = getrlimit(Resource::As).current.map(|bytes| bytes / 2);
+    let data = getrlimit(Resource::Data).current;
+    address_space.into_iter().chain(data).min()
 }
 
 #[cfg(test)]
@@ -175,33 +173,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_add_up_to_no_more_than_was_given() {
+    fn the_shares_add_up_to_at_most_the_available_memory() {
         for mib in [64, 128, 512, 2_048, 65_536] {
-            let given = MemoryBudget::of(mib << 20);
-            let connections = u64::from(given.connections(u32::MAX)) * CONNECTION_BYTES;
-            let conversations = given.conversations() as u64 * CONVERSATION_BYTES;
-            let http2 = given.http2_connections() as u64 * HTTP2_CONNECTION_BYTES;
-            let of_streams = given.unsent() + given.queues() + given.snapshots();
-            let rest = given.bulk()
-                + given.incomplete_requests()
+            let budget = MemoryBudget::of(mib << 20);
+            let connections = u64::from(budget.connections(u32::MAX)) * CONNECTION_BYTES;
+            let http1_requests = budget.http1_requests() as u64 * HTTP1_REQUEST_BYTES;
+            let http2 = budget.http2_connections() as u64 * HTTP2_CONNECTION_BYTES;
+            let of_streams = budget.unsent() + budget.queues() + budget.snapshots();
+            let rest = budget.large_messages()
+                + budget.incomplete_requests()
                 + of_streams
-                + given.recent_events()
-                + given.tokens();
-            let watched = given.watched_users() as u64 * WATCHED_USER_BYTES;
+                + budget.recent_events()
+                + budget.tokens();
+            let watched = budget.watched_users() as u64 * WATCHED_USER_BYTES;
             let rest = rest as u64 + watched + http2;
-            assert!(connections + conversations + rest <= (mib << 20) / 32 * 29);
+            assert!(connections + http1_requests + rest <= (mib << 20) / 32 * 29);
         }
     }
 
     #[test]
-    fn half_a_gibibyte_is_enough_for_20_000_connections() {
-        let given = MemoryBudget::of(512 << 20);
-        assert_eq!(given.connections(120_000), 27_306);
-        assert_eq!(given.connections(1_000), 1_000);
+    fn half_a_gibibyte_allows_27_306_connections() {
+        let budget = MemoryBudget::of(512 << 20);
+        assert_eq!(budget.connections(120_000), 27_306);
+        assert_eq!(budget.connections(1_000), 1_000);
     }
 
     #[test]
-    fn this_process_was_given_something() {
-        assert!(MemoryBudget::detect().bytes >= LEAST);
+    fn the_available_memory_of_this_process_is_known() {
+        assert!(MemoryBudget::detect().bytes >= MIN_BYTES);
     }
 }

@@ -4,6 +4,7 @@
 
 mod answer;
 mod event_writer;
+mod farewell;
 pub(crate) mod fd_limit;
 mod frames;
 mod gathering;
@@ -41,7 +42,7 @@ pub(crate) use self::room::Room;
 pub(crate) use self::seat::Seat;
 use self::spread::Spread;
 pub(crate) use self::workers::WorkerThreads;
-use crate::http::Front;
+use crate::http::{Admission, Front};
 use crate::telemetry::{Metrics, OpenConnection};
 
 /// What the kernel may hold for a reader that is slow, and of a request that waits, in bytes; Linux doubles it. By
@@ -89,6 +90,7 @@ pub(crate) struct Connections {
     /// Dropped when all connections are to end.
     drain: watch::Sender<()>,
     places: Places,
+    admission: Arc<Admission>,
     metrics: Arc<Metrics>,
 }
 
@@ -131,6 +133,7 @@ impl Connections {
         most: u32,
         keep_alive: Duration,
         room: &Arc<Room>,
+        admission: &Arc<Admission>,
         metrics: Arc<Metrics>,
     ) -> Self {
         if let Err(error) = tune(&listener) {
@@ -141,6 +144,7 @@ impl Connections {
             let host = Host {
                 front: worker.front,
                 room: Arc::clone(room),
+                admission: Arc::clone(admission),
                 keep_alive,
                 http1: http1::protocol(),
                 drain: draining.clone(),
@@ -157,6 +161,7 @@ impl Connections {
                 free: Arc::new(Semaphore::new(most as usize)),
                 reported: None,
             },
+            admission: Arc::clone(admission),
             metrics,
         }
     }
@@ -211,6 +216,7 @@ impl Connections {
     pub(crate) async fn finished(self) {
         drop(self.listener);
         drop(self.drain);
+        self.admission.end();
         // Each holds its place until it has ended.
         let _ = self.places.free.acquire_many(self.places.most).await;
     }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::auth::Access;
+use crate::auth::Authenticator;
 use crate::config::{Config, InvalidSetting};
 use crate::events::{Bus, Doorbell, Hub, Limits, Streams};
 use crate::http::{Admission, AppState, Batch, fronts, metrics_front};
@@ -58,7 +58,7 @@ pub struct Server {
     hub: Arc<Hub>,
     streams: Arc<Streams>,
     metrics: Arc<Metrics>,
-    access: Arc<Access>,
+    authenticator: Arc<Authenticator>,
 }
 
 /// A presence service that accepts connections.
@@ -103,19 +103,20 @@ pub enum ServerError {
 impl Server {
     /// Puts the parts together. Nothing is connected and nothing runs yet.
     pub fn new(mut config: Config) -> Result<Self, ServerError> {
-        if config.ping_interval >= config.ttl {
+        if config.presence.ping_interval >= config.presence.ttl {
             warn!("PRESENCE_PING_INTERVAL is not below PRESENCE_TTL: clients who obey will flap");
         }
         let metrics = Arc::new(Metrics::new());
         let memory = MemoryBudget::detect();
-        let access = Arc::new(Access::new(&config, memory, Arc::clone(&metrics))?);
+        let authenticator = Arc::new(Authenticator::new(&config, memory, Arc::clone(&metrics))?);
         let store = Arc::new(Store::open(&config)?);
         let limits = Limits::of(&config, memory);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), limits));
-        let connections = fd_limit::connections(config.connections, WorkerThreads::runtimes())?;
+        let connections =
+            fd_limit::connections(config.limits.connections, WorkerThreads::runtimes())?;
         let connections = memory.connections(connections);
         let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
-        config.access.streams = config.access.streams.min(beside_calls as usize);
+        config.limits.streams = config.limits.streams.min(beside_calls as usize);
         let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config, limits);
         Ok(Self {
             connections,
@@ -128,7 +129,7 @@ impl Server {
             hub,
             streams: Arc::new(streams),
             metrics,
-            access,
+            authenticator,
         })
     }
 
@@ -139,8 +140,8 @@ impl Server {
 
     /// Binds the addresses and begins to serve.
     pub async fn listen(self) -> Result<Running, ServerError> {
-        let (listener, address) = bind(self.config.listen_address())?;
-        let metrics_listener = match self.config.access.metrics_listen {
+        let (listener, address) = bind(self.config.listen.address())?;
+        let metrics_listener = match self.config.listen.metrics_listen {
             Some(address) => Some(bind(address)?),
             None => None,
         };
@@ -164,8 +165,9 @@ impl Server {
                 listener,
                 vec![worker],
                 METRICS_CONNECTIONS,
-                self.config.keep_alive,
+                self.config.http.keep_alive,
                 &Room::of(MemoryBudget::of(METRICS_MEMORY)),
+                &Arc::new(Admission::new(1)),
                 Arc::clone(&self.metrics),
             );
             tasks.spawn(accept(connections, stopped.clone(), METRICS_ACCEPTOR));
@@ -178,15 +180,16 @@ impl Server {
             listener,
             serving.collect(),
             self.connections,
-            self.config.keep_alive,
+            self.config.http.keep_alive,
             &self.room,
+            &self.admission,
             self.metrics,
         );
         tasks.spawn(accept(connections, stopped, ACCEPTOR));
         Ok(Running {
             address,
             hub: self.hub,
-            drain: self.config.drain,
+            drain: self.config.listen.drain,
             stop: Some(stop),
             tasks,
             _threads: threads,
@@ -207,7 +210,7 @@ impl Server {
             admission: Arc::clone(&self.admission),
             metrics: Arc::clone(&self.metrics),
             config: Arc::clone(&self.config),
-            access: Arc::clone(&self.access),
+            authenticator: Arc::clone(&self.authenticator),
         }
     }
 
@@ -231,7 +234,7 @@ impl Server {
             Arc::clone(&self.hub),
             Arc::clone(&doorbell),
             Arc::clone(&self.metrics),
-            self.config.sweep_interval,
+            self.config.presence.sweep_interval,
         );
         let bus = Bus::new(
             Arc::clone(&self.store),
@@ -242,14 +245,17 @@ impl Server {
         );
         let hub = Arc::clone(&self.hub);
         let mut tasks = JoinSet::new();
-        let (keys, limits) = (Arc::clone(&self.access), Arc::clone(&self.access));
+        let (keys, limits) = (
+            Arc::clone(&self.authenticator),
+            Arc::clone(&self.authenticator),
+        );
         let streams = Arc::clone(&self.streams);
         tasks.spawn(async move {
-            keys.keep_keys_fresh(|| streams.end_withdrawn()).await;
+            keys.refresh_keys(|| streams.end_withdrawn()).await;
             "refresh of the published keys"
         });
         tasks.spawn(async move {
-            limits.forget_the_idle().await;
+            limits.evict_idle().await;
             "rate limits"
         });
         tasks.spawn(supervise(Arc::clone(&self.store)));

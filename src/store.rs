@@ -114,9 +114,9 @@ impl Subscription {
 impl Store {
     /// The store that `config` names. Redis is not waited for: calls fail until it is reached.
     pub fn open(config: &Config) -> Result<Self, InvalidSetting> {
-        let Some(url) = &config.redis_url else {
-            if config.redis_ca_file.is_some() {
-                let why = "it has no effect without REDIS_URL, which is not set";
+        let Some(url) = &config.redis.url else {
+            if config.redis.ca_file.is_some() {
+                let why = "has no effect without REDIS_URL, which is not set";
                 return Err(InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why));
             }
             let store = MemoryStore::new(Lifetimes::of(config));

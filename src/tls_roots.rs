@@ -1,4 +1,4 @@
-//! Whom to trust over TLS, where the operator names the certificates.
+//! TLS connections that trust only the certificates in a file of the operator.
 
 use std::sync::Arc;
 
@@ -11,13 +11,15 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-/// A configuration that trusts the certificates of a PEM text and no others: as authorities, and as the very
-/// certificate that the server shows. Fails, and says why, if there is none in the text or one of them is malformed.
+/// A TLS configuration that trusts only the certificates of a PEM text. A server is trusted if one of the certificates
+/// is its authority, or is the certificate of the server itself.
+///
+/// Fails with a reason if the text contains no certificate or a malformed one.
 pub(crate) fn trusting_only(pem: &[u8]) -> Result<ClientConfig, String> {
     let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     let certificates = certificates.map_err(|error| error.to_string())?;
     if certificates.is_empty() {
-        return Err("it holds no certificate".to_owned());
+        return Err("the file contains no certificate".to_owned());
     }
     let text = |error: Error| error.to_string();
     let mut roots = RootCertStore::empty();
@@ -25,29 +27,30 @@ pub(crate) fn trusting_only(pem: &[u8]) -> Result<ClientConfig, String> {
         roots.add(certificate.clone()).map_err(text)?;
     }
     let provider = Arc::new(default_provider());
-    let ordinary = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone());
-    let verifier = NamedOrVouched {
-        ordinary: ordinary.build().map_err(|error| error.to_string())?,
-        named: certificates,
+    let webpki = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone());
+    let verifier = PinnedOrSigned {
+        webpki: webpki.build().map_err(|error| error.to_string())?,
+        pinned: certificates,
     };
     let config = ClientConfig::builder_with_provider(provider);
     let config = config.with_safe_default_protocol_versions().map_err(text)?;
-    // It does more than the ordinary verification only for a certificate that the operator named.
+    // The custom verifier differs from the standard one only for certificates in the file of the operator.
     let config = config.dangerous();
     let config = config.with_custom_certificate_verifier(Arc::new(verifier));
     Ok(config.with_no_client_auth())
 }
 
-/// Accepts what the ordinary verification accepts, and a certificate that was itself named while it is valid by
-/// date. A self-signed certificate is usually marked as one of an authority, which the ordinary verification does
-/// not take from a server (`CaUsedAsEndEntity`), and often states no host name in the place where it is looked for.
+/// Accepts the certificates that the standard verification accepts, and each pinned certificate that has not expired.
+///
+/// The standard verification refuses most self-signed certificates: they are marked as certificates of an authority
+/// (`CaUsedAsEndEntity`), and often have no subject alternative name.
 #[derive(Debug)]
-struct NamedOrVouched {
-    ordinary: Arc<WebPkiServerVerifier>,
-    named: Vec<CertificateDer<'static>>,
+struct PinnedOrSigned {
+    webpki: Arc<WebPkiServerVerifier>,
+    pinned: Vec<CertificateDer<'static>>,
 }
 
-impl ServerCertVerifier for NamedOrVouched {
+impl ServerCertVerifier for PinnedOrSigned {
     fn verify_server_cert(
         &self,
         shown: &CertificateDer<'_>,
@@ -56,25 +59,26 @@ impl ServerCertVerifier for NamedOrVouched {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let is_pinned = self.pinned.iter().any(|pinned| pinned == shown);
         let verified = self
-            .ordinary
+            .webpki
             .verify_server_cert(shown, intermediates, server, ocsp, now);
         match verified {
-            Err(error) if self.named.iter().any(|named| named == shown) && !is_of_dates(&error) => {
+            Err(error) if is_pinned && !is_outside_validity(&error) => {
                 Ok(ServerCertVerified::assertion())
             }
             verified => verified,
         }
     }
 
-    // That the server has the key of the certificate is verified in any case.
+    // The signatures prove that the server has the private key. They are verified for pinned certificates too.
     fn verify_tls12_signature(
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.ordinary
+        self.webpki
             .verify_tls12_signature(message, certificate, signed)
     }
 
@@ -84,17 +88,17 @@ impl ServerCertVerifier for NamedOrVouched {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.ordinary
+        self.webpki
             .verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.ordinary.supported_verify_schemes()
+        self.webpki.supported_verify_schemes()
     }
 }
 
-/// Whether a certificate was refused because it is not valid yet, or no longer. That is looked at first.
-fn is_of_dates(error: &Error) -> bool {
+/// Whether the certificate has expired or is not valid yet. The standard verification checks the dates first.
+fn is_outside_validity(error: &Error) -> bool {
     use CertificateError as E;
     matches!(
         error,

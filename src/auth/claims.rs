@@ -1,4 +1,4 @@
-//! What a token says about its user, once its signature is known to be good. A refusal names the claim.
+//! Checks the claims of a token whose signature is valid. Each error names the claim.
 
 use std::collections::BTreeMap;
 
@@ -7,30 +7,30 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use strsim::damerau_levenshtein;
 
-use super::verifying::Refused;
-use super::{Watch, unix_now};
-use crate::config::AccessConfig;
+use super::error::Error;
+use super::token::{Token, Watch, unix_now};
+use crate::config::AuthConfig;
 use crate::model::UserId;
 
-/// How far the issuer's clock may be ahead of ours, in seconds. An `exp` gets no such grace: a
-/// stream ends at its token's, and a token that opens a stream must not be expired.
+/// How far the clock of the issuer may be ahead of this machine, in seconds. `exp` has no such tolerance: a stream ends
+/// when its token expires, so a token that opens a stream must not have expired.
 const CLOCK_LEEWAY: u64 = 60;
 
-/// How far ahead a date may be, in seconds: a year, a leap year at most. What is later was written in
-/// milliseconds, or makes a token that nobody can take back.
-const LONGEST_LIFE: u64 = 366 * 86_400 + CLOCK_LEEWAY;
+/// How far in the future a date may be, in seconds: one leap year. A later date is probably in milliseconds, or makes
+/// a token that stays valid for too long, since a single token cannot be revoked.
+const MAX_LIFETIME: u64 = 366 * 86_400 + CLOCK_LEEWAY;
 
-/// Which tokens are accepted, whoever signed them.
+/// The claims that every token must have, whichever key signed it.
 #[derive(Clone, Debug)]
-pub(super) struct Rules {
+pub(super) struct ClaimRules {
     issuer: Option<String>,
     audience: Option<String>,
 }
 
-/// The names of the claims that mean something here.
+/// The names of the claims that the service reads.
 const NAMES: [&str; 6] = ["sub", "exp", "nbf", "iss", "aud", "watch"];
 
-/// The claims that mean something here, of any type; null is as good as none.
+/// The claims that the service reads, of any type. `null` counts as absent.
 #[derive(Deserialize)]
 pub(super) struct Claims {
     sub: Option<Value>,
@@ -39,94 +39,94 @@ pub(super) struct Claims {
     iss: Option<Value>,
     aud: Option<Value>,
     watch: Option<Value>,
-    /// The claims of others.
+    /// All other claims.
     #[serde(flatten)]
     others: BTreeMap<String, IgnoredAny>,
 }
 
-/// Who may see whom, and until when.
-pub(super) struct Accepted {
-    pub(super) user: UserId,
-    pub(super) watch: Watch,
-    /// When the token expires, in seconds since the Unix epoch.
-    pub(super) expires: u64,
-}
-
-impl Rules {
-    pub(super) fn new(config: &AccessConfig) -> Self {
+impl ClaimRules {
+    /// The rules that `config` sets.
+    pub(super) fn new(config: &AuthConfig) -> Self {
         Self {
             issuer: config.jwt_issuer.clone(),
             audience: config.jwt_audience.clone(),
         }
     }
 
-    /// Judges the claims of a token with a good signature.
-    pub(super) fn accept(&self, claims: Claims) -> Result<Accepted, Refused> {
+    /// Accepts the claims of a token with a valid signature, or says which claim is wrong.
+    pub(super) fn accept(&self, claims: Claims) -> Result<Token, Error> {
         check_names(claims.others.keys())?;
-        let user = user_of(claims.sub)?;
-        let watch = watch_of(claims.watch)?;
+        let user = parse_sub(claims.sub)?;
+        let watch = parse_watch(claims.watch)?;
         self.check_issuer(claims.iss)?;
         self.check_audience(claims.aud)?;
         let now = unix_now();
-        let expires = expiry(claims.exp, now)?;
-        check_begin(claims.nbf, now)?;
-        Ok(Accepted {
+        let expires = parse_exp(claims.exp, now)?;
+        check_nbf(claims.nbf, now)?;
+        Ok(Token {
             user,
             watch,
             expires,
         })
     }
 
-    fn check_issuer(&self, iss: Option<Value>) -> Result<(), Refused> {
+    fn check_issuer(&self, iss: Option<Value>) -> Result<(), Error> {
         let Some(issuer) = &self.issuer else {
             return Ok(());
         };
         match iss {
-            None => Err(Refused("iss: the token has none")),
+            None => Err(Error::BadCredential("iss: missing")),
             Some(Value::String(iss)) if iss == *issuer => Ok(()),
-            Some(Value::String(_)) => Err(Refused("iss: it is not the issuer that is expected")),
-            Some(_) => Err(Refused("iss: it must be a string")),
+            Some(Value::String(_)) => Err(Error::BadCredential("iss: not the expected issuer")),
+            Some(_) => Err(Error::BadCredential("iss: must be a string")),
         }
     }
 
-    fn check_audience(&self, aud: Option<Value>) -> Result<(), Refused> {
+    fn check_audience(&self, aud: Option<Value>) -> Result<(), Error> {
         let Some(audience) = &self.audience else {
             return Ok(());
         };
         let found = match &aud {
-            None => return Err(Refused("aud: the token has none")),
+            None => return Err(Error::BadCredential("aud: missing")),
             Some(Value::String(aud)) => aud == audience,
             Some(Value::Array(list)) if list.iter().all(Value::is_string) => {
                 list.iter().any(|aud| aud.as_str() == Some(audience))
             }
-            Some(_) => return Err(Refused("aud: it must be a string or a list of strings")),
+            Some(_) => {
+                return Err(Error::BadCredential(
+                    "aud: must be a string or a list of strings",
+                ));
+            }
         };
-        match found {
-            true => Ok(()),
-            false => Err(Refused("aud: it does not name the expected audience")),
+        if found {
+            Ok(())
+        } else {
+            Err(Error::BadCredential(
+                "aud: does not contain the expected audience",
+            ))
         }
     }
 }
 
-/// Fails where the name of a claim is one of ours misspelt: without that claim the token would mean something else.
-fn check_names<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), Refused> {
+/// Fails if the name of a claim is a misspelt name of ours: without that claim, the token would mean something else.
+fn check_names<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), Error> {
     for name in names {
         if let Some(meant) = NAMES.iter().find(|known| is_misspelt(name, known)) {
-            return Err(Refused(match *meant {
-                "sub" => "sub: its name is misspelt in the token; it is sub, in lower case",
-                "exp" => "exp: its name is misspelt in the token; it is exp, in lower case",
-                "nbf" => "nbf: its name is misspelt in the token; it is nbf, in lower case",
-                "iss" => "iss: its name is misspelt in the token; it is iss, in lower case",
-                "aud" => "aud: its name is misspelt in the token; it is aud, in lower case",
-                _ => "watch: its name is misspelt in the token; it is watch, in lower case",
+            return Err(Error::BadCredential(match *meant {
+                "sub" => "sub: the name of this claim is misspelt in the token",
+                "exp" => "exp: the name of this claim is misspelt in the token",
+                "nbf" => "nbf: the name of this claim is misspelt in the token",
+                "iss" => "iss: the name of this claim is misspelt in the token",
+                "aud" => "aud: the name of this claim is misspelt in the token",
+                _ => "watch: the name of this claim is misspelt in the token",
             }));
         }
     }
     Ok(())
 }
 
-/// Whether `name` is `known` in another case or, where that is long enough, with one letter too many, one too few, or
-/// two changed round. Another letter in place of one makes a word of its own, such as batch.
+/// Whether `name` is `known` in another case or, for a `known` of four letters or more, with one letter added, one
+/// letter missing, or two letters swapped. A replaced letter can make a word with a meaning of its own, such as `batch`.
 fn is_misspelt(name: &str, known: &str) -> bool {
     let name = name.to_ascii_lowercase();
     if name == known {
@@ -145,61 +145,68 @@ fn is_misspelt(name: &str, known: &str) -> bool {
         && (name.len() != known.len() || is_transposed())
 }
 
-fn user_of(sub: Option<Value>) -> Result<UserId, Refused> {
+fn parse_sub(sub: Option<Value>) -> Result<UserId, Error> {
     match sub {
-        None => Err(Refused("sub: the token has none; it is the id of the user")),
+        None => Err(Error::BadCredential(
+            "sub: missing; must be the id of the user",
+        )),
         Some(Value::String(sub)) => UserId::new(&sub).map_err(|_| {
-            Refused("sub: a user id has 1 to 128 bytes of UTF-8 without control characters")
+            Error::BadCredential("sub: must be 1 to 128 bytes of UTF-8 without control characters")
         }),
-        Some(_) => Err(Refused("sub: it must be a string, the id of the user")),
+        Some(_) => Err(Error::BadCredential(
+            "sub: must be a string, the id of the user",
+        )),
     }
 }
 
-fn watch_of(watch: Option<Value>) -> Result<Watch, Refused> {
-    const ILL_TYPED: Refused = Refused("watch: it must be a list of user ids, or an asterisk");
+fn parse_watch(watch: Option<Value>) -> Result<Watch, Error> {
+    const WRONG_TYPE: Error =
+        Error::BadCredential("watch: must be a list of user ids, or an asterisk (*)");
     match watch {
         None => Ok(Watch::Users(Box::default())),
         Some(Value::String(text)) if text == "*" => Ok(Watch::Everyone),
         Some(Value::Array(list)) => {
             let texts: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
-            // What is no user id is nobody's.
-            let users = texts.ok_or(ILL_TYPED)?.into_iter().map(UserId::new);
+            // A text that is not a valid user id matches no user.
+            let users = texts.ok_or(WRONG_TYPE)?.into_iter().map(UserId::new);
             let mut users: Vec<_> = users.flatten().collect();
             users.sort_unstable();
             users.dedup();
             Ok(Watch::Users(users.into_boxed_slice()))
         }
-        Some(_) => Err(ILL_TYPED),
+        Some(_) => Err(WRONG_TYPE),
     }
 }
 
-fn expiry(exp: Option<Value>, now: u64) -> Result<u64, Refused> {
-    const ILL_TYPED: Refused = Refused("exp: it must be a number, of seconds since 1970");
-    let exp = exp.ok_or(Refused("exp: the token has none; it says when it expires"))?;
-    let exp = exp.as_f64().ok_or(ILL_TYPED)?;
+fn parse_exp(exp: Option<Value>, now: u64) -> Result<u64, Error> {
+    const WRONG_TYPE: Error = Error::BadCredential("exp: must be a number, in seconds since 1970");
+    let exp = exp.ok_or(Error::BadCredential(
+        "exp: missing; must be the time of expiry, in seconds since 1970",
+    ))?;
+    let exp = exp.as_f64().ok_or(WRONG_TYPE)?;
     if exp <= now as f64 {
-        return Err(Refused::EXPIRED);
+        return Err(Error::TokenExpired);
     }
-    if exp > (now + LONGEST_LIFE) as f64 {
-        return Err(Refused(
-            "exp: it is more than a year ahead; it must be in seconds since 1970, not in milliseconds",
+    if exp > (now + MAX_LIFETIME) as f64 {
+        return Err(Error::BadCredential(
+            "exp: more than a year in the future; must be in seconds since 1970, not in milliseconds",
         ));
     }
     Ok(exp as u64)
 }
 
-fn check_begin(nbf: Option<Value>, now: u64) -> Result<(), Refused> {
+fn check_nbf(nbf: Option<Value>, now: u64) -> Result<(), Error> {
     let Some(nbf) = nbf else { return Ok(()) };
-    let nbf = nbf
-        .as_f64()
-        .ok_or(Refused("nbf: it must be a number, of seconds since 1970"))?;
+    let nbf = nbf.as_f64().ok_or(Error::BadCredential(
+        "nbf: must be a number, in seconds since 1970",
+    ))?;
     match nbf {
         nbf if nbf <= (now + CLOCK_LEEWAY) as f64 => Ok(()),
-        nbf if nbf <= (now + LONGEST_LIFE) as f64 => {
-            Err(Refused("nbf: the token is not valid yet"))
+        nbf if nbf <= (now + MAX_LIFETIME) as f64 => {
+            Err(Error::BadCredential("nbf: the token is not valid yet"))
         }
-        _ => Err(Refused(
-            "nbf: it is more than a year ahead; it must be in seconds since 1970, not in milliseconds",
+        _ => Err(Error::BadCredential(
+            "nbf: more than a year in the future; must be in seconds since 1970, not in milliseconds",
         )),
     }
 }

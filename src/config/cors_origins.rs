@@ -1,14 +1,14 @@
-//! The origins whose pages may call from a browser.
+//! The origins whose web pages may call from a browser.
 
 use std::str::FromStr;
 
 use strsim::damerau_levenshtein;
 use url::{Host, Url};
 
-/// What pages are addressed by on the web.
+/// The schemes of web pages.
 const WEB_SCHEMES: [&str; 2] = ["http", "https"];
 
-/// Schemes that have no pages, or whose pages send `null` for an origin.
+/// Schemes without pages, and schemes whose pages send `null` as their origin.
 const SCHEMES_WITHOUT_ORIGIN: [&str; 8] = [
     "about",
     "blob",
@@ -20,35 +20,35 @@ const SCHEMES_WITHOUT_ORIGIN: [&str; 8] = [
     "wss",
 ];
 
-/// What an entry looks like, for those who wrote another.
+/// The form of an origin, for the message about an invalid origin.
 const FORM: &str =
     "a browser sends a scheme, a host in lower case, and a port that is not the default";
 
-/// The origins whose pages may call from a browser.
+/// The origins whose web pages may call from a browser.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CorsOrigins {
-    /// Every one.
+    /// Every origin.
     Any,
-    /// Those that one of these includes.
+    /// The origins that one of the entries includes.
     These(Vec<AllowedOrigin>),
 }
 
-/// One origin, or those of all subdomains of a domain.
+/// One origin, or the origins of all subdomains of a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedOrigin {
-    /// This one, as browsers write it in `Origin`.
+    /// One origin, as browsers send it in the header `Origin`.
     Exact(String),
-    /// `scheme` and subdomains before `parent`.
+    /// Any subdomain between `scheme` and `parent`.
     Subdomains {
-        /// The scheme with what follows it: `https://`.
+        /// The scheme with its separator: `https://`.
         scheme: String,
-        /// What follows the names of the subdomains, a port included: `.example.com:8443`.
+        /// The parent domain with its leading dot and its port, if any: `.example.com:8443`.
         parent: String,
     },
 }
 
 impl CorsOrigins {
-    /// Whether pages of this origin, as it is in `Origin`, may call.
+    /// Whether pages with this `Origin` header may call.
     pub fn allow(&self, origin: &str) -> bool {
         match self {
             Self::Any => true,
@@ -70,7 +70,7 @@ impl AllowedOrigin {
     }
 }
 
-/// Whether this can be one name of a domain, as browsers write it.
+/// Whether `text` is a label of a domain name, as browsers write it.
 fn is_label(text: &str) -> bool {
     let is_part =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
@@ -92,14 +92,16 @@ impl FromStr for CorsOrigins {
 impl FromStr for AllowedOrigin {
     type Err = String;
 
-    /// Reads an origin as browsers serialize it (RFC 6454, section 6.2). What no browser sends is refused, because it
-    /// would never match; the refusal says what to write instead, where that is known.
+    /// Parses an origin as browsers serialize it (RFC 6454, section 6.2). A text that no browser sends is refused,
+    /// because it would never match. The error suggests a correction if one is known.
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "" => return Err("an entry is empty".to_owned()),
             "*" => return Err("* means every origin, so it must be the only entry".to_owned()),
             "null" => {
-                return Err("null is sent by pages of anyone, so it cannot be allowed".to_owned());
+                return Err(
+                    "null cannot be allowed, because pages of any site can send it".to_owned(),
+                );
             }
             _ => {}
         }
@@ -107,16 +109,18 @@ impl FromStr for AllowedOrigin {
             return Err(format!("{text:?} has no scheme; write https://{text}"));
         };
         let scheme = scheme.to_ascii_lowercase();
-        match WEB_SCHEMES.contains(&&*scheme) {
-            true => on_the_web(text, &scheme, rest),
-            false => of_an_app(text, &scheme, rest),
+        if WEB_SCHEMES.contains(&&*scheme) {
+            web_origin(text, &scheme, rest)
+        } else {
+            app_origin(text, &scheme, rest)
         }
     }
 }
 
-fn on_the_web(text: &str, scheme: &str, rest: &str) -> Result<AllowedOrigin, String> {
+/// Parses the origin of a web page.
+fn web_origin(text: &str, scheme: &str, rest: &str) -> Result<AllowedOrigin, String> {
     let parent = rest.strip_prefix("*.");
-    let unreadable = |why: &str| Err(format!("{text:?} is no origin ({why}); {FORM}"));
+    let unreadable = |why: &str| Err(format!("{text:?} is not an origin ({why}); {FORM}"));
     if parent.unwrap_or(rest).contains('*') {
         return unreadable("an asterisk stands for subdomains, as in https://*.example.com");
     }
@@ -139,17 +143,17 @@ fn on_the_web(text: &str, scheme: &str, rest: &str) -> Result<AllowedOrigin, Str
             },
         ),
     };
-    match shown == text {
-        true => Ok(allowed),
-        false => Err(format!("no browser sends {text:?}; write {shown} ({FORM})")),
+    if shown != text {
+        return Err(format!("no browser sends {text:?}; write {shown} ({FORM})"));
     }
+    Ok(allowed)
 }
 
-/// Apps and extensions show pages under schemes of their own, such as `capacitor://localhost`.
-fn of_an_app(text: &str, scheme: &str, rest: &str) -> Result<AllowedOrigin, String> {
+/// Parses the origin of an app or extension, which has a scheme of its own, such as `capacitor://localhost`.
+fn app_origin(text: &str, scheme: &str, rest: &str) -> Result<AllowedOrigin, String> {
     if SCHEMES_WITHOUT_ORIGIN.contains(&scheme) {
         return Err(format!(
-            "no page has the origin {text:?}; write that of the page itself, such as https://{rest}"
+            "no page has the origin {text:?}; write the origin of the page itself, such as https://{rest}"
         ));
     }
     let meant = WEB_SCHEMES.into_iter().rev();
@@ -170,11 +174,11 @@ fn of_an_app(text: &str, scheme: &str, rest: &str) -> Result<AllowedOrigin, Stri
         .parse::<u16>()
         .is_ok_and(|number| number.to_string() == port);
     let good_host = !host.is_empty() && host.bytes().all(is_part) && good_port;
-    let in_lower_case = text == text.to_ascii_lowercase();
-    match good_scheme && good_host && in_lower_case {
-        true => Ok(AllowedOrigin::Exact(text.to_owned())),
-        false => Err(format!("no browser sends {text:?}; {FORM}")),
+    let is_lower_case = text == text.to_ascii_lowercase();
+    if !(good_scheme && good_host && is_lower_case) {
+        return Err(format!("no browser sends {text:?}; {FORM}"));
     }
+    Ok(AllowedOrigin::Exact(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -189,7 +193,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_browsers_send_is_taken_and_matches_itself_alone(
+        fn an_origin_of_a_browser_is_accepted_and_matches_only_itself(
             origins in vec(origin(), 1..4),
             other in origin(),
         ) {
@@ -201,7 +205,7 @@ mod tests {
         }
 
         #[test]
-        fn what_no_browser_sends_is_refused(
+        fn a_text_that_no_browser_sends_is_refused(
             good in origin(),
             bad in "[A-Z]|/|/path|\\?|#|@x|\\*|é| x|,|:0?80x|\\\\",
         ) {
@@ -210,7 +214,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC{0,30}|(https?://)?[a-z*.:/\\[\\]@-]{0,12}") {
+        fn arbitrary_text_causes_no_panic(text in "\\PC{0,30}|(https?://)?[a-z*.:/\\[\\]@-]{0,12}") {
             if let Ok(CorsOrigins::These(origins)) = text.parse() {
                 prop_assert!(!origins.is_empty());
             }
@@ -218,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_to_write() {
+    fn an_error_suggests_a_correction() {
         for (text, hint) in [
             ("https://app.example.com/", "write https://app.example.com "),
             (
@@ -249,7 +253,7 @@ mod tests {
             ("htttp://app.example.com", "mean http://app.example.com"),
             ("wss://app.example.com", "https://app.example.com"),
             ("file:///index.html", "no page has the origin"),
-            ("https://", "no origin"),
+            ("https://", "not an origin"),
             ("https://app.*.com", "asterisk"),
             ("https://*", "asterisk"),
             ("https://*.*.example.com", "asterisk"),
@@ -266,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn an_asterisk_stands_for_the_names_of_subdomains() {
+    fn an_asterisk_matches_the_labels_of_subdomains() {
         let allowed = "https://*.example.com, http://*.localhost:3000".parse::<CorsOrigins>();
         let allowed = allowed.expect("patterns");
         for origin in [

@@ -1,45 +1,45 @@
-//! Where Redis is: one server, or a primary that sentinels name.
+//! The URL of Redis: one server, or a primary behind sentinels.
 
 use std::fmt;
 use std::str::FromStr;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
-/// The port of a sentinel whose address names none.
+/// The default port of a sentinel.
 const SENTINEL_PORT: u16 = 26_379;
 
-/// The forms a URL may have, for those who wrote another.
+/// The valid forms of a URL, for the message about an invalid URL.
 const FORMS: &str = "must be redis://host:port/db, rediss://host:port/db, or \
                      redis+sentinel://host:port,host:port/primary/db, with user:password@ before the host";
 
-/// The address of a Redis, with credentials that its `Debug` does not show.
+/// The URL of Redis. Its `Debug` output does not show the credentials.
 #[derive(Clone)]
 pub struct RedisUrl {
     server: ConnectionInfo,
     sentinels: Option<Sentinels>,
 }
 
-/// Who knows where the primary is.
+/// The sentinels that know the address of the primary.
 #[derive(Clone, Debug)]
 pub struct Sentinels {
-    /// How to reach each of them, without credentials.
+    /// The addresses of the sentinels. They have no credentials.
     pub addresses: Vec<ConnectionInfo>,
-    /// The name under which they watch the primary.
+    /// The name of the primary at the sentinels.
     pub primary: String,
 }
 
 impl RedisUrl {
-    /// The server and our credentials there. Behind sentinels the address in it means nothing.
+    /// The server, the credentials and the database. Behind sentinels the address is a placeholder.
     pub fn server(&self) -> &ConnectionInfo {
         &self.server
     }
 
-    /// The sentinels to ask for the address of the server, if there are any.
+    /// The sentinels to ask for the address of the primary, if the URL names sentinels.
     pub fn sentinels(&self) -> Option<&Sentinels> {
         self.sentinels.as_ref()
     }
 
-    /// Whether every connection is encrypted and the other side's certificate verified.
+    /// Whether connections use TLS and verify the certificate of the server.
     pub fn is_encrypted(&self) -> bool {
         matches!(self.server.addr(), ConnectionAddr::TcpTls { .. })
     }
@@ -49,23 +49,24 @@ impl FromStr for RedisUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // The only fragment the client knows switches off the verification of certificates.
+        // The Redis client knows one fragment, `#insecure`, which disables the verification of certificates.
         if text.contains('#') {
             return Err(
-                "a fragment (#…) is not allowed; PRESENCE_REDIS_CA_FILE names \
-                        the authority to trust"
+                "a fragment (#…) is not allowed; PRESENCE_REDIS_CA_FILE selects the authorities to trust"
                     .to_owned(),
             );
         }
         match text.split_once("://") {
-            Some((scheme @ ("redis" | "rediss"), _)) => Ok(Self {
-                server: parse(text)?,
-                sentinels: None,
-            })
-            .and_then(|url| match url.is_encrypted() == (scheme == "rediss") {
-                true => Ok(url),
-                false => Err(FORMS.to_owned()),
-            }),
+            Some((scheme @ ("redis" | "rediss"), _)) => {
+                let url = Self {
+                    server: parse(text)?,
+                    sentinels: None,
+                };
+                if url.is_encrypted() != (scheme == "rediss") {
+                    return Err(FORMS.to_owned());
+                }
+                Ok(url)
+            }
             Some(("redis+sentinel", rest)) => behind_sentinels("redis", rest),
             Some(("rediss+sentinel", rest)) => behind_sentinels("rediss", rest),
             _ => Err(FORMS.to_owned()),
@@ -73,18 +74,18 @@ impl FromStr for RedisUrl {
     }
 }
 
-/// Reads `[user:password@]host:port,host:port/primary[/db]`.
+/// Parses `[user:password@]host:port,host:port/primary[/db]`.
 fn behind_sentinels(scheme: &str, rest: &str) -> Result<RedisUrl, String> {
     let (authority, path) = rest
         .split_once('/')
-        .ok_or("name the primary after the sentinels: /primary")?;
+        .ok_or("the name of the primary is missing after the sentinels: /primary")?;
     let (credentials, hosts) = match authority.rsplit_once('@') {
         Some((credentials, hosts)) => (format!("{credentials}@"), hosts),
         None => (String::new(), authority),
     };
     let (primary, database) = path.split_once('/').unwrap_or((path, ""));
     if primary.is_empty() {
-        return Err("name the primary after the sentinels: /primary".to_owned());
+        return Err("the name of the primary is missing after the sentinels: /primary".to_owned());
     }
     let addresses = hosts.split(',').map(|host| sentinel(scheme, host));
     Ok(RedisUrl {
@@ -100,9 +101,10 @@ fn sentinel(scheme: &str, host: &str) -> Result<ConnectionInfo, String> {
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| {
         !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
     }) && !host.ends_with(']');
-    match has_port {
-        true => parse(&format!("{scheme}://{host}/")),
-        false => parse(&format!("{scheme}://{host}:{SENTINEL_PORT}/")),
+    if has_port {
+        parse(&format!("{scheme}://{host}/"))
+    } else {
+        parse(&format!("{scheme}://{host}:{SENTINEL_PORT}/"))
     }
 }
 
@@ -126,7 +128,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_address_is_read_as_it_was_meant(
+        fn a_url_has_a_host_credentials_and_a_database(
             encrypted: bool,
             password in "[!-~é]{1,12}",
             hosts in vec(("[a-z][a-z0-9.-]{0,8}", 1_u16..), 1..4),
@@ -153,9 +155,8 @@ mod tests {
             prop_assert_eq!(found, expected);
         }
 
-        /// Whatever is refused, the refusal repeats nothing that may be secret.
         #[test]
-        fn no_text_makes_it_panic_or_show_a_password(
+        fn arbitrary_text_causes_no_panic_and_shows_no_password(
             text in "(redis|rediss|redis\\+sentinel|http|unix)?(://)?(:hunter2@)?[a-z0-9:,/@\\[\\]#?%=é -]{0,16}|\\PC{0,30}",
         ) {
             if let Err(why) = text.parse::<RedisUrl>() {
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_named_with_credentials_and_database() {
+    fn a_server_url_has_credentials_and_a_database() {
         let url = read("rediss://ann:s%40cret@redis.example:6390/3");
         assert!(url.is_encrypted() && url.sentinels().is_none());
         assert_eq!(url.server().addr().to_string(), "redis.example:6390");
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn sentinels_are_named_with_the_primary() {
+    fn a_sentinel_url_names_the_primary() {
         let url = read("redis+sentinel://:secret@one:26380,two,[::1]:5/main/2");
         assert_eq!(url.server().redis_settings().password(), Some("secret"));
         assert_eq!(url.server().redis_settings().db(), 2);
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_of_ours_is_refused() {
+    fn other_urls_are_refused() {
         for text in [
             "http://x",
             "redis.example:6379",
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn no_refusal_repeats_a_password() {
+    fn an_error_does_not_show_a_password() {
         let error = "redis://:secret@host/one".parse::<RedisUrl>();
         assert!(!error.expect_err("no database").contains("secret"));
     }

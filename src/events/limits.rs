@@ -22,9 +22,9 @@ pub struct Limits {
 impl Limits {
     /// The limits that `memory` allows, with the times and sizes that `config` sets.
     pub fn of(config: &Config, memory: MemoryBudget) -> Self {
-        let history_bytes = usize::try_from(config.history_bytes).unwrap_or(usize::MAX);
+        let history_bytes = usize::try_from(config.streams.history_bytes).unwrap_or(usize::MAX);
         Self {
-            history: config.history,
+            history: config.streams.history,
             history_bytes: history_bytes.min(memory.recent_events()),
             snapshot_bytes: memory.snapshots(),
             queue_bytes: memory.queues(),

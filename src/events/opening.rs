@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
@@ -54,7 +55,9 @@ pub(super) struct Opener {
     store: Arc<Store>,
     hub: Arc<Hub>,
     unread: Arc<Unread>,
-    newest: Shared<(Epoch, Position)>,
+    newest: Shared<(Instant, Epoch, Position)>,
+    /// Up to where the store held everything when it was read last, and when that read began.
+    last_read: Mutex<Option<(Instant, Cursor)>>,
     everyone: Shared<Arc<Snapshot>>,
     chosen: Chosen,
     replays: Replays,
@@ -89,6 +92,7 @@ impl Opener {
         let chosen = Chosen::new(Arc::clone(&store), Arc::clone(&unread), runtime.clone());
         Self {
             newest: Shared::new(runtime.clone()),
+            last_read: Mutex::default(),
             everyone: Shared::new(runtime),
             chosen,
             unread,
@@ -101,7 +105,8 @@ impl Opener {
     }
 
     /// Begins a stream: at once where everything it missed is at hand, else in a task.
-    pub(super) fn begin(self: &Arc<Self>, slot: &Arc<Slot>, start: Start) {
+    /// The client asked for it at `asked`.
+    pub(super) fn begin(self: &Arc<Self>, slot: &Arc<Slot>, start: Start, asked: Instant) {
         if let Start::At(cursor, Origin::Known) = start
             && self.join(slot, cursor, Origin::Known) == Joined::Following
         {
@@ -116,7 +121,7 @@ impl Opener {
         tokio::spawn(async move {
             let slot = &beginning.slot;
             tokio::select! {
-                begun = opener.start(slot, start) => {
+                begun = opener.start(slot, start, asked) => {
                     if let Err(error) = begun {
                         opener.failures.report(&error);
                         opener.hub.end(slot, EndReason::StoreLost);
@@ -138,7 +143,7 @@ impl Opener {
     ) {
         for part in 0..Ages::parts() {
             for slot in self.hub.leave_before(generation, part) {
-                self.begin(&slot, Start::Reset(reason, from));
+                self.begin(&slot, Start::Reset(reason, from), Instant::now());
             }
             yield_now().await;
         }
@@ -150,11 +155,36 @@ impl Opener {
             let store = Arc::clone(&self.store);
             self.newest.ask(move || {
                 let store = Arc::clone(&store);
-                async move { store.in_time(store.newest()).await }
+                async move {
+                    let began = Instant::now();
+                    let (epoch, newest) = store.in_time(store.newest()).await?;
+                    Ok((began, epoch, newest))
+                }
             })
         };
-        let (epoch, newest) = self.not_before_a_loss(read, |newest| *newest).await?;
-        Ok(Cursor::at(epoch, newest))
+        let at = |(_, epoch, newest): &(Instant, Epoch, Position)| (*epoch, *newest);
+        let (began, epoch, newest) = self.not_before_a_loss(read, at).await?;
+        let cursor = Cursor::at(epoch, newest);
+        let mut last = self.last_read.lock();
+        if last.is_none_or(|(before, _)| before < began) {
+            *last = Some((began, cursor));
+        }
+        Ok(cursor)
+    }
+
+    /// Up to where the store held everything at `asked`, or further. Clients that have waited since then, in
+    /// thousands at times, share what was read meanwhile.
+    pub(super) async fn stored_since(&self, asked: Instant) -> Result<Cursor, StoreError> {
+        let last = *self.last_read.lock();
+        if let Some((began, mut cursor)) = last
+            && began >= asked
+            && let Some((epoch, heard)) = self.hub.newest()
+            && epoch == cursor.epoch
+        {
+            cursor.position = cursor.position.max(heard);
+            return Ok(cursor);
+        }
+        self.stored().await
     }
 
     /// What `read` gives as of a position in the history. Where that is before what this instance
@@ -181,12 +211,17 @@ impl Opener {
         Err(StoreError::Unreachable("its history went back".to_owned()))
     }
 
-    async fn start(&self, slot: &Arc<Slot>, mut start: Start) -> Result<(), StoreError> {
+    async fn start(
+        &self,
+        slot: &Arc<Slot>,
+        mut start: Start,
+        asked: Instant,
+    ) -> Result<(), StoreError> {
         let mut backoff = Backoff::default();
         loop {
             let (cursor, origin) = match start {
                 Start::At(cursor, origin) => {
-                    self.hear_what_is_stored().await;
+                    self.hear_what_is_stored(asked).await;
                     (cursor, origin)
                 }
                 Start::Fresh => (self.feed_snapshot(slot).await?, Origin::Known),
@@ -295,12 +330,12 @@ impl Opener {
         Ok(None)
     }
 
-    /// Waits until this instance has heard of what the store holds now, so that a stream does not
+    /// Waits until this instance has heard of what the store held at `asked`, so that a stream does not
     /// say too early that it has caught up. Where that takes long, the stream does without: it
     /// resumes also while the store is out of reach.
-    async fn hear_what_is_stored(&self) {
+    async fn hear_what_is_stored(&self, asked: Instant) {
         let heard = async {
-            let Ok(stored) = self.stored().await else {
+            let Ok(stored) = self.stored_since(asked).await else {
                 return;
             };
             let is_heard = |hub: &Hub| {

@@ -34,6 +34,8 @@ const FILL_PATIENCE: Duration = Duration::from_secs(10);
 /// What a client asks of its stream.
 #[derive(Clone, Debug)]
 pub struct StreamRequest {
+    /// When the client asked; it may have waited for its turn since.
+    pub asked: Instant,
     /// Whose events.
     pub interest: Interest,
     /// Whether to begin with who is online now.
@@ -84,8 +86,7 @@ impl Streams {
     /// Streams out of `hub`, with the ages that `config` sets. Has to be called in a runtime, which
     /// then reads what streams begin with.
     pub fn new(store: Arc<Store>, hub: Arc<Hub>, config: &Config, limits: Limits) -> Self {
-        let access = &config.access;
-        let capacity = Capacity::new(access.streams, access.streams_per_caller);
+        let capacity = Capacity::new(config.limits.streams, config.limits.streams_per_caller);
         let (ours, theirs) = (Arc::clone(&store), Arc::clone(&hub));
         let opener = Opener::new(ours, theirs, limits, Handle::current());
         Self {
@@ -93,13 +94,13 @@ impl Streams {
             hub,
             opener: Arc::new(opener),
             capacity: Arc::new(capacity),
-            max_age: config.stream_max_age,
+            max_age: config.streams.max_age,
         }
     }
 
     /// Opens a stream. What takes time, a snapshot or a long replay, goes on after the answer.
     ///
-    /// A stream without a cursor begins at what the store holds now, not at what this instance has
+    /// A stream without a cursor begins at what the store held when its client asked, or later, not at what this instance has
     /// heard of: an event from before the call is never told.
     ///
     /// Fails when the store is out of reach and nothing could be promised, and when there are as
@@ -107,13 +108,14 @@ impl Streams {
     pub async fn open(&self, request: StreamRequest) -> Result<EventStream, OpenError> {
         self.filled().await?;
         let place = self.capacity.take(request.caller)?;
+        let asked = request.asked;
         let start = match request.last_event_id.as_deref() {
-            Some(id) => self.resume_from(id).await?,
+            Some(id) => self.resume_from(id, asked).await?,
             None if request.snapshot => {
-                self.opener.stored().await?;
+                self.opener.stored_since(asked).await?;
                 Start::Fresh
             }
-            None => Start::At(self.opener.stored().await?, Origin::Known),
+            None => Start::At(self.opener.stored_since(asked).await?, Origin::Known),
         };
         let age = self.max_age.mul_f64(1.0 - AGE_JITTER * fastrand::f64());
         let due = Instant::now() + age;
@@ -132,7 +134,7 @@ impl Streams {
             // It was withdrawn before the slot could be found by it.
             self.hub.end(&slot, EndReason::TokenExpired);
         } else {
-            self.opener.begin(&slot, start);
+            self.opener.begin(&slot, start, asked);
         }
         Ok(stream)
     }
@@ -171,7 +173,7 @@ impl Streams {
         self.ready()
     }
 
-    async fn resume_from(&self, id: &str) -> Result<Start, StoreError> {
+    async fn resume_from(&self, id: &str, asked: Instant) -> Result<Start, StoreError> {
         let now = self.store.now().as_millis();
         // Where the clock of the store was set back, events still get positions from before.
         let newest = self.hub.newest().map_or(0, |(_, newest)| newest.millis);
@@ -182,7 +184,7 @@ impl Streams {
             Ok(_) => ResetReason::SnapshotIncomplete,
             Err(_) => ResetReason::UnknownCursor,
         };
-        Ok(Start::Reset(reason, self.opener.stored().await?))
+        Ok(Start::Reset(reason, self.opener.stored_since(asked).await?))
     }
 }
 
@@ -213,6 +215,7 @@ mod tests {
         hub.restart(epoch, hub.ring_after(newest));
         let streams = Streams::new(store, hub, &config, limits);
         let request = StreamRequest {
+            asked: Instant::now(),
             interest: Interest::Everyone,
             snapshot: false,
             last_event_id: None,

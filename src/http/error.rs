@@ -15,10 +15,10 @@ use super::json_line::JsonLine;
 use super::problem::{Problem, ProblemType};
 use super::refused_stream::Passing;
 use super::response_headers;
-use crate::auth::Refused;
+use crate::auth::Error as AuthError;
 use crate::events::{Full, OpenError, StreamRefusal};
 use crate::model::Refusal;
-use crate::model::{InvalidConnectionId, InvalidUserId, UserId};
+use crate::model::{InvalidConnectionId, InvalidUserId};
 use crate::store::StoreError;
 
 /// When a client should try again after the store or the keys were out of reach.
@@ -69,30 +69,12 @@ pub(crate) enum Error {
          Configure a credential, or set PRESENCE_ALLOW_ANONYMOUS=true to serve everyone"
     )]
     NotLocal(&'static str),
-    #[error("send a token or key as Authorization: Bearer")]
-    NoCredential,
-    #[error("{0}")]
-    BadCredential(&'static str),
-    #[error("{}", Refused::EXPIRED.0)]
-    TokenExpired,
-    #[error("the credential is not for user {:?}", .0.as_str())]
-    MayNotActFor(UserId),
-    #[error("the credential does not let you see user {:?}", .0.as_str())]
-    MayNotSee(UserId),
-    #[error("to see everyone takes the scope presence.read, or the claim watch with an asterisk")]
-    MayNotSeeEveryone,
-    #[error("to see the metrics takes the scope presence.read")]
-    MayNotSeeMetrics,
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     #[error("{0}")]
     Refused(Refusal),
-    #[error("too many calls; see Retry-After")]
-    TooManyCalls(Duration),
     #[error("{0}; see Retry-After")]
     TooManyStreams(#[from] Full),
-    #[error("the keys that verify tokens are out of reach; try again")]
-    KeysUnreachable,
-    #[error("too many tokens have to be verified; try again")]
-    TooManyTokens,
     #[error("there is nothing at this path")]
     NotFound,
     #[error("the path exists, but not for this method; see Allow")]
@@ -148,19 +130,10 @@ impl Error {
             Self::Body => P::UnreadableBody,
             Self::Host(_) => P::InvalidHost,
             Self::NotLocal(_) => P::OpenModeLocalOnly,
-            Self::NoCredential => P::NoCredential,
-            Self::TokenExpired => P::TokenExpired,
-            Self::BadCredential(_) => P::BadCredential,
-            Self::MayNotActFor(_)
-            | Self::MayNotSee(_)
-            | Self::MayNotSeeEveryone
-            | Self::MayNotSeeMetrics => P::NotAllowed,
+            Self::Auth(error) => auth_problem_type(error),
             Self::Refused(Refusal::ConnectionClosed) => P::ConnectionClosed,
             Self::Refused(Refusal::TooManyConnections { .. }) => P::TooManyConnections,
-            Self::TooManyCalls(_) => P::TooManyCalls,
             Self::TooManyStreams(_) => P::TooManyStreams,
-            Self::KeysUnreachable => P::KeysUnreachable,
-            Self::TooManyTokens => P::TooManyTokens,
             Self::NotFound => P::NotFound,
             Self::MethodNotAllowed => P::MethodNotAllowed,
             Self::BodyTooLarge => P::BodyTooLarge,
@@ -181,31 +154,46 @@ impl Error {
             Self::StoreUnreachable(_) => (StreamRefusal::StoreUnreachable, RETRY_SOON),
             Self::StoreOverloaded
             | Self::Overloaded
-            | Self::KeysUnreachable
-            | Self::TooManyTokens => (StreamRefusal::Overloaded, RETRY_SOON),
+            | Self::Auth(AuthError::KeysUnreachable | AuthError::VerificationOverloaded) => {
+                (StreamRefusal::Overloaded, RETRY_SOON)
+            }
             Self::TooManyStreams(_) => (StreamRefusal::TooManyStreams, RETRY_STREAM),
-            Self::TooManyCalls(wait) => (StreamRefusal::Overloaded, *wait),
+            Self::Auth(AuthError::RateLimited(wait)) => (StreamRefusal::Overloaded, *wait),
             _ => return None,
         };
         Some(Passing { cause, wait })
     }
 
-    /// What to bring, as RFC 6750, section 3, has it: no error code where nothing was brought.
+    /// The challenge of RFC 6750, section 3. Without a credential in the request it has no error code.
     fn challenge(&self) -> Option<HeaderValue> {
-        let challenge = match self {
-            Self::NoCredential => "Bearer realm=\"presence\"".to_owned(),
-            Self::TokenExpired | Self::BadCredential(_) => format!(
-                "Bearer realm=\"presence\", error=\"invalid_token\", error_description=\"{self}\""
+        use AuthError as A;
+        let Self::Auth(error) = self else { return None };
+        let challenge = match error {
+            A::NoCredential => "Bearer realm=\"presence\"".to_owned(),
+            A::TokenExpired | A::BadCredential(_) => format!(
+                "Bearer realm=\"presence\", error=\"invalid_token\", error_description=\"{error}\""
             ),
-            Self::MayNotActFor(_)
-            | Self::MayNotSee(_)
-            | Self::MayNotSeeEveryone
-            | Self::MayNotSeeMetrics => {
+            A::WriteDenied(_) | A::ReadDenied(_) | A::ReadAllDenied | A::MetricsDenied => {
                 "Bearer realm=\"presence\", error=\"insufficient_scope\"".to_owned()
             }
-            _ => return None,
+            A::RateLimited(_) | A::KeysUnreachable | A::VerificationOverloaded => return None,
         };
         HeaderValue::from_str(&challenge).ok()
+    }
+}
+
+fn auth_problem_type(error: &AuthError) -> ProblemType {
+    use AuthError as A;
+    match error {
+        A::NoCredential => ProblemType::NoCredential,
+        A::TokenExpired => ProblemType::TokenExpired,
+        A::BadCredential(_) => ProblemType::BadCredential,
+        A::WriteDenied(_) | A::ReadDenied(_) | A::ReadAllDenied | A::MetricsDenied => {
+            ProblemType::NotAllowed
+        }
+        A::RateLimited(_) => ProblemType::TooManyCalls,
+        A::KeysUnreachable => ProblemType::KeysUnreachable,
+        A::VerificationOverloaded => ProblemType::TooManyTokens,
     }
 }
 
@@ -334,15 +322,6 @@ impl From<OpenError> for Error {
         match error {
             OpenError::Store(error) => error.into(),
             OpenError::Full(full) => full.into(),
-        }
-    }
-}
-
-impl From<Refused> for Error {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::EXPIRED => Self::TokenExpired,
-            Refused(why) => Self::BadCredential(why),
         }
     }
 }

@@ -8,6 +8,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use tokio::time::Instant;
 use utoipa::openapi::schema::{AnyOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
@@ -234,20 +235,26 @@ async fn open(
 ) -> Result<Response, Error> {
     let interest = match asked.user_ids {
         None => {
-            caller.may_see_everyone()?;
+            caller.authorize_read_all()?;
             Interest::Everyone
         }
         Some(listed) => {
             let users = user_ids(listed, MAX_USERS)?;
-            caller.may_see_each(&users)?;
+            caller.authorize_read_each(&users)?;
             Interest::users(users)
         }
     };
     if let Some(Extension(seat)) = &seat {
         seat.leave_hyper();
     }
+    let asked_before = seat.as_ref().and_then(|seat| seat.admitted());
+    let asked_at = asked_before.unwrap_or_else(Instant::now);
+    if asked_before.is_none() {
+        state.admission.admitted().await;
+    }
     let _turn = state.admission.turn().await;
     let opened = state.streams.open(StreamRequest {
+        asked: asked_at,
         interest,
         snapshot: asked.snapshot,
         last_event_id: asked.last_event_id,

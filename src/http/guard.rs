@@ -33,10 +33,10 @@ pub(super) struct Guard {
 impl Guard {
     /// A guard for the API, with these settings.
     pub(super) fn new(config: &Config) -> Self {
-        let allowed = config.access.cors_origins.clone();
+        let allowed = config.http.cors_origins.clone();
         let allowed = allowed.unwrap_or(CorsOrigins::These(Vec::new()));
         Self {
-            open_mode: config.access.is_open_mode().then_some(allowed),
+            open_mode: config.auth.is_open_mode().then_some(allowed),
         }
     }
 

@@ -118,11 +118,11 @@ pub(super) async fn among(
     State(state): State<Arc<AppState>>,
     body: JsonBody,
 ) -> Result<Response, Error> {
-    let limit = state.config.lookup_limit;
+    let limit = state.config.limits.lookup_limit;
     let answer = async move |presence: Arc<PresenceService>| {
         let LookupBody { user_ids: listed } = body.parse()?;
         let users = user_ids(listed, limit)?;
-        caller.may_see_each(&users)?;
+        caller.authorize_read_each(&users)?;
         let online = presence.online_among(users).await?;
         Ok(JsonLine(OnlineUsers { online }).into_response())
     };

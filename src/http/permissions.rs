@@ -1,4 +1,7 @@
-//! Extractors that check what the caller may do.
+//! Extractors that authenticate the caller and check its permissions.
+//!
+//! A handler names its permission as an argument: [`ActingFor`], [`Disconnecting`] or [`Seeing`] a user of the path,
+//! [`SeeingEveryone`], or the [`Caller`] itself if the body names the users.
 
 use std::sync::Arc;
 
@@ -7,37 +10,35 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
+use super::error::Error;
+use super::extract::UserPath;
+use super::query::{decoded, parameters};
 use super::state::AppState;
-use crate::auth::Caller;
-use crate::auth::Counted;
-use crate::http::error::Error;
-use crate::http::extract::UserPath;
-use crate::http::query::{decoded, parameters};
+use crate::auth::{CallKind, Caller, Error as AuthError};
 use crate::model::UserId;
 
-/// The user of the path, for whom the caller may connect and ping.
+/// The user of the path. The caller may connect and ping this user.
 #[derive(Debug)]
 pub(crate) struct ActingFor(pub(crate) UserId);
 
-/// The user of the path, whose connections the caller may close; counted as a disconnect.
+/// The user of the path. The caller may close the connections of this user; the call counts as a disconnect.
 #[derive(Debug)]
 pub(crate) struct Disconnecting(pub(crate) UserId);
 
-/// The user of the path, whom the caller may see.
+/// The user of the path. The caller may see this user.
 #[derive(Debug)]
 pub(crate) struct Seeing(pub(crate) UserId);
 
-/// The caller may see everyone.
+/// The caller may see all users.
 #[derive(Debug)]
 pub(crate) struct SeeingEveryone;
 
-/// The caller may see the metrics: anyone on loopback, elsewhere those who may see everyone's
-/// presence.
+/// The caller may see the metrics. On loopback every caller may; elsewhere an API key with `presence.read` is required.
 #[derive(Debug)]
 pub(crate) struct SeeingMetrics;
 
-/// The caller of a stream, whose credential may come as `access_token` in the query, since a
-/// browser's `EventSource` sends no header (RFC 6750, section 2.3).
+/// The caller of a stream. The credential may be in the query as `access_token`, because the `EventSource` of a browser
+/// sends no header (RFC 6750, section 2.3).
 #[derive(Debug)]
 pub(crate) struct StreamCaller(pub(crate) Caller);
 
@@ -45,16 +46,16 @@ impl FromRequestParts<Arc<AppState>> for Caller {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        caller(parts, state, Counted::Call).await
+        caller(parts, state, CallKind::Call).await
     }
 }
 
-async fn caller(parts: &Parts, state: &AppState, counted: Counted) -> Result<Caller, Error> {
-    if !state.access.is_closed() {
+async fn caller(parts: &Parts, state: &AppState, kind: CallKind) -> Result<Caller, Error> {
+    if !state.authenticator.requires_credential() {
         return Ok(Caller::Anonymous);
     }
     let credential = bearer(&parts.headers)?;
-    state.access.caller(credential, counted).await
+    Ok(state.authenticator.caller(credential, kind).await?)
 }
 
 impl FromRequestParts<Arc<AppState>> for ActingFor {
@@ -63,7 +64,7 @@ impl FromRequestParts<Arc<AppState>> for ActingFor {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
-        caller.may_act_for(&user)?;
+        caller.authorize_write(&user)?;
         Ok(Self(user))
     }
 }
@@ -72,9 +73,9 @@ impl FromRequestParts<Arc<AppState>> for Disconnecting {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        let caller = caller(parts, state, Counted::Disconnect).await?;
+        let caller = caller(parts, state, CallKind::Disconnect).await?;
         let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
-        caller.may_act_for(&user)?;
+        caller.authorize_write(&user)?;
         Ok(Self(user))
     }
 }
@@ -85,7 +86,7 @@ impl FromRequestParts<Arc<AppState>> for Seeing {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
-        caller.may_see(&user)?;
+        caller.authorize_read(&user)?;
         Ok(Self(user))
     }
 }
@@ -95,7 +96,7 @@ impl FromRequestParts<Arc<AppState>> for SeeingEveryone {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, state).await?;
-        caller.may_see_everyone()?;
+        caller.authorize_read_all()?;
         Ok(Self)
     }
 }
@@ -104,10 +105,10 @@ impl FromRequestParts<Arc<AppState>> for SeeingMetrics {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        let ip = state.config.listen_address().ip();
+        let ip = state.config.listen.address().ip();
         if !ip.to_canonical().is_loopback() {
             let caller = Caller::from_request_parts(parts, state).await?;
-            caller.may_see_metrics()?;
+            caller.authorize_metrics()?;
         }
         Ok(Self)
     }
@@ -117,7 +118,7 @@ impl FromRequestParts<Arc<AppState>> for StreamCaller {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        if !state.access.is_closed() {
+        if !state.authenticator.requires_credential() {
             return Ok(Self(Caller::Anonymous));
         }
         let header = bearer(&parts.headers)?;
@@ -126,23 +127,25 @@ impl FromRequestParts<Arc<AppState>> for StreamCaller {
             None => in_query(parts.uri.query().unwrap_or(""))?,
         };
         let credential = header.or(query.as_deref());
-        Ok(Self(state.access.caller(credential, Counted::Call).await?))
+        Ok(Self(
+            state
+                .authenticator
+                .caller(credential, CallKind::Call)
+                .await?,
+        ))
     }
 }
 
-/// The bearer credential of the header (RFC 6750, section 2.1); none where another scheme is used.
+/// The bearer credential in the header (RFC 6750, section 2.1). `None`: no header, or another scheme.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return match headers.contains_key(AUTHORIZATION) {
-            true => Err(Error::BadCredential(
-                "the Authorization header is there twice",
-            )),
-            false => Ok(None),
-        };
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value,
+        (Some(_), Some(_)) => return Err(bad_credential("multiple Authorization headers")),
     };
     let text = value.to_str();
-    let text = text.map_err(|_| Error::BadCredential("the credential is not ASCII"))?;
+    let text = text.map_err(|_| bad_credential("the credential is not ASCII"))?;
     let (scheme, credential) = text.split_once(' ').unwrap_or((text, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Ok(None);
@@ -150,14 +153,19 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     Ok(Some(credential.trim()))
 }
 
+/// The credential in the query of a stream.
 fn in_query(query: &str) -> Result<Option<String>, Error> {
     let mut values =
         parameters(query).filter_map(|(name, value)| (name == "access_token").then_some(value));
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) => decoded("access_token", value).map(Some),
-        (Some(_), Some(_)) => Err(Error::BadCredential("access_token is there twice")),
+        (Some(_), Some(_)) => Err(bad_credential("multiple access_token parameters")),
     }
+}
+
+fn bad_credential(why: &'static str) -> Error {
+    AuthError::BadCredential(why).into()
 }
 
 #[cfg(test)]
@@ -169,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_header_brings_a_credential_only_if_it_is_one_bearer_of_ascii(
+        fn a_header_has_a_credential_if_it_is_single_bearer_and_ascii(
             values in vec(
                 prop_oneof![
                     "(?i)(bearer|basic|bearerx| bearer)[ -~]{0,12}".prop_map(String::into_bytes),
@@ -196,7 +204,7 @@ mod tests {
         }
 
         #[test]
-        fn a_query_brings_a_credential_at_most_once(tokens in vec("[A-Za-z0-9._-]{0,8}", 0..3), other in "[a-z=]{0,5}") {
+        fn a_query_has_at_most_one_credential(tokens in vec("[A-Za-z0-9._-]{0,8}", 0..3), other in "[a-z=]{0,5}") {
             let pairs = tokens.iter().map(|token| format!("access_token={token}"));
             let query = [vec![format!("x{other}")], pairs.collect()].concat().join("&");
             let expected = match &tokens[..] {
@@ -209,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_single_bearer_credential_counts() {
+    fn a_credential_needs_the_bearer_scheme() {
         let of = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for value in values {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::admission::Admission;
 use super::bulk::Batch;
-use crate::auth::Access;
+use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::events::Streams;
 use crate::presence::PresenceService;
@@ -26,5 +26,5 @@ pub struct AppState {
     /// The settings.
     pub config: Arc<Config>,
     /// Who may come in.
-    pub(crate) access: Arc<Access>,
+    pub(crate) authenticator: Arc<Authenticator>,
 }

@@ -318,8 +318,8 @@ fn connected(
         online: true,
         became_online: touched.became_online,
         expires_at: touched.expires_at,
-        ttl_ms: millis(state.config.ttl),
-        ping_interval_ms: millis(state.config.ping_interval),
+        ttl_ms: millis(state.config.presence.ttl),
+        ping_interval_ms: millis(state.config.presence.ping_interval),
     }
 }
 

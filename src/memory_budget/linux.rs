@@ -1,23 +1,23 @@
-//! What the machine has, and what the control groups of this process allow.
+//! The memory of the machine and the limits of the control groups of this process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A limit beyond this is none; version 1 shows about 2^63 where there is no limit.
+/// A higher value means no limit, in bytes. Control groups of version 1 show about 2^63 without a limit.
 const NO_LIMIT: u64 = 1 << 60;
 
-/// The least of the memory of the machine and the limits of the control groups that this process is in.
+/// The least of the memory of the machine and the limits of the control groups of this process, in bytes.
 pub(super) fn limit() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let directories = directories(&groups, &mounts);
-    let of_groups = directories.iter().filter_map(|group| group.limit());
+    let group_limits = directories.iter().filter_map(|group| group.limit());
     let machine = fs::read_to_string("/proc/meminfo").ok();
     let machine = machine.and_then(|text| physical(&text));
-    of_groups.chain(machine).min()
+    group_limits.chain(machine).min()
 }
 
-/// A control group: its directory, and that of the outermost group that can be seen.
+/// A control group: its directory, and the directory of the outermost visible group.
 #[derive(Debug, PartialEq, Eq)]
 struct Group {
     directory: PathBuf,
@@ -26,10 +26,10 @@ struct Group {
 }
 
 impl Group {
-    /// The least of its own limit and those of the groups around it.
+    /// The least limit of the group and of its ancestors.
     fn limit(&self) -> Option<u64> {
-        let around = self.directory.ancestors();
-        let visible = around.take_while(|directory| directory.starts_with(&self.outermost));
+        let ancestors = self.directory.ancestors();
+        let visible = ancestors.take_while(|directory| directory.starts_with(&self.outermost));
         visible
             .filter_map(|directory| bytes(&directory.join(self.file)))
             .min()
@@ -42,7 +42,7 @@ fn bytes(file: &Path) -> Option<u64> {
     (limit < NO_LIMIT).then_some(limit)
 }
 
-/// Where the limits of memory are, from `/proc/self/cgroup` and `/proc/self/mountinfo` (see `cgroups(7)`).
+/// The control groups that limit memory, from `/proc/self/cgroup` and `/proc/self/mountinfo` (see `cgroups(7)`).
 fn directories(groups: &str, mounts: &str) -> Vec<Group> {
     let lines = groups.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -59,7 +59,7 @@ fn directories(groups: &str, mounts: &str) -> Vec<Group> {
             _ => None,
         })
         .map(|((root, point), path, file)| {
-            // A container may see its own group as the root of the mount, and still be told the path outside.
+            // In a container the mount may begin at the group of the container, while the path begins at the host.
             let inside = path.strip_prefix(root).unwrap_or("");
             let outermost = PathBuf::from(point);
             let directory = outermost.join(inside.trim_start_matches('/'));
@@ -72,7 +72,7 @@ fn directories(groups: &str, mounts: &str) -> Vec<Group> {
         .collect()
 }
 
-/// Root and mount point of the file system of this type that has this option.
+/// The root and the mount point of the file system with this type and option.
 fn mount<'a>(mounts: &'a str, kind: &str, option: &str) -> Option<(&'a str, &'a str)> {
     mounts.lines().find_map(|line| {
         let (mount, file_system) = line.split_once(" - ")?;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_are_found_where_they_are_mounted() {
+    fn control_groups_of_both_versions_are_found() {
         let groups = "5:devices:/\n4:memory:/outer/inner\n0::/outer\n";
         let memory = "/sys/fs/cgroup/memory";
         let unified = "/sys/fs/cgroup/unified";
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_sees_its_own_group_alone_is_at_its_root() {
+    fn a_container_that_sees_only_its_own_group_is_at_the_root() {
         let mounts = "9 8 0:30 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
         let here = group("/sys/fs/cgroup", "/sys/fs/cgroup/", "memory.max");
         assert_eq!(directories("0::/docker/abc\n", mounts), [here]);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_limit_of_a_group_and_those_around_it_counts() {
+    fn the_least_limit_of_a_group_and_its_ancestors_counts() {
         let root = tempfile::tempdir().expect("a directory");
         let inner = root.path().join("outer/inner");
         fs::create_dir_all(&inner).expect("directories");

@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The end of a chunked body (RFC 9112, section 7.1).
 const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
 
+/// A line that clients pass over. A client that closes its writing side is sent one, which shows whether it is gone.
+const COMMENT: &[u8] = b":\n";
+
 /// A future that writes a stream until that, its reader or the connection ends. Dropping it closes both.
 #[derive(Debug)]
 pub(super) struct EventWriter {
@@ -45,6 +48,8 @@ pub(super) struct EventWriter {
     unsent: Unsent,
     over: bool,
     hang_up: HangUp,
+    /// Whether a client that closed its writing side was sent a comment.
+    is_probed: bool,
     /// While the connection takes nothing.
     stuck: Option<Box<Stuck>>,
 }
@@ -114,7 +119,24 @@ impl EventWriter {
             unsent: Unsent(head_bytes(head, version, Length::Unknown).freeze()),
             over: false,
             hang_up,
+            is_probed: false,
             stuck: None,
+        }
+    }
+
+    /// A part of the body.
+    fn part(&self, bytes: Bytes) -> Unsent {
+        match self.chunked {
+            true => Unsent(chunk(&bytes)),
+            false => Unsent(bytes),
+        }
+    }
+
+    /// The end of the body.
+    fn last_part(&self) -> Unsent {
+        match self.chunked {
+            true => Unsent(LAST_CHUNK),
+            false => Unsent(Bytes::new()),
         }
     }
 
@@ -168,19 +190,18 @@ impl Future for EventWriter {
                 Poll::Pending => return this.poll_stuck(context),
                 Poll::Ready(_) => return Poll::Ready(()),
             }
-            match ready!(this.events.poll_next(context)) {
-                Some(bytes) if this.chunked => this.unsent = Unsent(chunk(&bytes)),
-                Some(bytes) => this.unsent = Unsent(bytes),
-                None => {
+            this.unsent = match this.events.poll_next(context) {
+                Poll::Ready(Some(bytes)) => this.part(bytes),
+                Poll::Ready(None) => {
                     this.over = true;
-                    let last = if this.chunked {
-                        LAST_CHUNK
-                    } else {
-                        Bytes::new()
-                    };
-                    this.unsent = Unsent(last);
+                    this.last_part()
                 }
-            }
+                Poll::Pending if this.hang_up.is_half_closed() && !this.is_probed => {
+                    this.is_probed = true;
+                    this.part(Bytes::from_static(COMMENT))
+                }
+                Poll::Pending => return Poll::Pending,
+            };
         }
     }
 }

@@ -7,6 +7,7 @@ use hyper::server::conn::http1;
 use tokio::sync::watch;
 
 use super::room::Room;
+use crate::http::Admission;
 use crate::http::Front;
 
 /// Shared by the connections of a worker.
@@ -14,6 +15,7 @@ use crate::http::Front;
 pub(super) struct Host {
     pub(super) front: Front,
     pub(super) room: Arc<Room>,
+    pub(super) admission: Arc<Admission>,
     /// How long a connection may be idle.
     pub(super) keep_alive: Duration,
     pub(super) http1: http1::Builder,

@@ -20,21 +20,20 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::Held;
 use super::answer::{Answer, Answering, Asked, HTTP1_PART, counted};
 use super::host::{Busy, Host};
 use super::idle::Idle;
+use super::missing::EVENTS_PATH;
 use super::places::Place;
 use super::refusal::refuse;
 use super::seat::{Outside, Told, answer_apart};
 use super::socket::Socket;
 use super::talk::{Judged, Talk};
 use crate::http::error::Error;
-
-/// Where streams are opened.
-const EVENTS_PATH: &str = "/v1/events";
 
 /// The largest request head, and how much of an answer hyper keeps for a client that takes it slowly.
 const BUFFER_BYTES: usize = 16 * 1_024;
@@ -57,6 +56,8 @@ pub(super) struct Conversation {
     pub(super) stream: TcpStream,
     /// What was read of the request.
     pub(super) early: Bytes,
+    /// When the client asked for a stream by its first request, if it has waited for its turn since.
+    pub(super) admitted: Option<Instant>,
     pub(super) host: Arc<Host>,
     pub(super) held: Held,
     pub(super) busy: Busy,
@@ -98,7 +99,7 @@ impl Conversation {
         let talk = Talk::http1();
         self.place.watch(&talk);
         let leaving = Leaving::default();
-        let service = answering(&self.host, &talk, &leaving);
+        let service = answering(&self.host, &talk, &leaving, self.admitted);
         let socket = Socket::new(self.stream, self.early, Arc::clone(&talk));
         let mut connection = self
             .host
@@ -206,6 +207,7 @@ fn answering(
     host: &Arc<Host>,
     talk: &Arc<Talk>,
     leaving: &Leaving,
+    admitted: Option<Instant>,
 ) -> impl HttpService<
     Request<Incoming>,
     Response = Response<Answer>,
@@ -214,7 +216,10 @@ fn answering(
 > + Unpin
 + use<> {
     let (host, talk, leaving) = (Arc::clone(host), Arc::clone(talk), Arc::clone(leaving));
+    let admitted = Mutex::new(admitted);
     service_fn(move |request: Request<Incoming>| {
+        // It was admitted for its first request.
+        let admitted = admitted.lock().take();
         let in_progress = talk.asked();
         let is_for_a_stream = may_leave_hyper(&request) && !talk.is_blocked();
         let (head, body) = request.into_parts();
@@ -230,7 +235,7 @@ fn answering(
             ready(refusal_of_head(&host)).boxed()
         } else if is_for_a_stream {
             told(
-                answer_apart(&host, request),
+                answer_apart(&host, request, admitted),
                 Arc::clone(&host),
                 Arc::clone(&leaving),
             )

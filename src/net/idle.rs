@@ -16,7 +16,7 @@ use super::Held;
 use super::host::Host;
 use super::http1::Conversation;
 use super::http2;
-use super::missing::{Missing, is_open_ended, missing};
+use super::missing::{Missing, asks_for_a_stream, is_open_ended, missing};
 use super::refusal::say_and_close;
 use crate::http::error::Error;
 
@@ -35,6 +35,9 @@ const BODY_WAIT: Duration = Duration::from_millis(250);
 
 /// How long a request may wait for a place.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a head may be that waits to be parsed; a longer one is parsed first, so that what waits is small.
+const WAITING_HEAD: usize = 2 * 1_024;
 
 /// How much is read at once.
 const READ_BYTES: usize = 4 * 1_024;
@@ -99,12 +102,31 @@ impl Idle {
             debug!("an idle connection ended");
             return;
         };
+        let is_for_a_stream = match &arrived {
+            Arrived::Request(early) => early.len() <= WAITING_HEAD && asks_for_a_stream(early),
+            _ => false,
+        };
+        let asked = is_for_a_stream.then(Instant::now);
+        if is_for_a_stream && !Box::pin(self.is_admitted()).await {
+            return;
+        }
         // Apart, because this task has the size of an idle connection, and there are thousands.
-        Box::pin(self.serve(arrived)).await;
+        Box::pin(self.serve(arrived, asked)).await;
+    }
+
+    /// Waits until the client may open its stream; false if it is gone. To parse the requests of a crowd costs as
+    /// much as to open their streams, so they wait here. A client that only closes its writing side still waits for
+    /// its answer.
+    async fn is_admitted(&self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.host.admission.admitted() => true,
+            _ = self.stream.ready(Interest::ERROR) => false,
+        }
     }
 
     /// Leaves what has arrived to a task of its own, once it has a place.
-    async fn serve(self, arrived: Arrived) {
+    async fn serve(self, arrived: Arrived, admitted: Option<Instant>) {
         let busy = self.host.busy.clone();
         let (early, is_complete) = match arrived {
             Arrived::Http2(early) => {
@@ -127,6 +149,7 @@ impl Idle {
         let conversation = Conversation {
             stream: self.stream,
             early,
+            admitted,
             host: self.host,
             held: self.held,
             busy,

@@ -10,6 +10,9 @@ const MOST: usize = 16 * 1_024;
 /// As many fields as hyper takes.
 const FIELDS: usize = 100;
 
+/// Where streams are opened.
+pub(super) const EVENTS_PATH: &str = "/v1/events";
+
 /// What is yet to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Missing {
@@ -40,6 +43,13 @@ pub(super) fn missing(bytes: &[u8]) -> Missing {
         Announced::OpenEnded => Missing::Nothing,
         Announced::Unknown(missing) => missing,
     }
+}
+
+/// Whether the request that begins with these bytes asks for a stream by its query.
+pub(super) fn asks_for_a_stream(bytes: &[u8]) -> bool {
+    let target = bytes.strip_prefix(b"GET ");
+    let rest = target.and_then(|target| target.strip_prefix(EVENTS_PATH.as_bytes()));
+    rest.is_some_and(|rest| rest.starts_with(b" ") || rest.starts_with(b"?"))
 }
 
 /// Whether a body follows that is long, or whose length is not known.
@@ -89,6 +99,21 @@ mod tests {
             let whole = format!("{short}{body}");
             assert_eq!(missing(whole.as_bytes()), Missing::Nothing);
             assert!(!is_open_ended(whole.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_request_for_a_stream_is_told_from_others() {
+        for target in ["/v1/events", "/v1/events?userIds=a"] {
+            let request = format!("GET {target} HTTP/1.1\r\n");
+            assert!(asks_for_a_stream(request.as_bytes()));
+        }
+        for request in [
+            "HEAD /v1/events HTTP/1.1",
+            "GET /v1/eventsource ",
+            "GET /v1/",
+        ] {
+            assert!(!asks_for_a_stream(request.as_bytes()), "{request}");
         }
     }
 

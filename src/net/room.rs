@@ -32,10 +32,10 @@ impl Room {
     pub(crate) fn of(budget: MemoryBudget) -> Arc<Self> {
         let most = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         Arc::new(Self {
-            places: Places::of(budget.conversations()),
+            places: Places::of(budget.http1_requests()),
             gathering: Gathering::of(budget.incomplete_requests()),
             http2: Http2Places::of(budget.http2_connections()),
-            bulk: most(budget.bulk() / 1_024),
+            bulk: most(budget.large_messages() / 1_024),
             unsent: most(budget.unsent() / 1_024),
         })
     }

@@ -16,6 +16,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Held;
 use super::event_writer::EventWriter;
@@ -35,6 +36,8 @@ struct Seated {
     told: Mutex<Option<oneshot::Sender<Told>>>,
     /// Where the connection comes from, once hyper's service was told to leave.
     outside: Mutex<Option<oneshot::Receiver<Outside>>>,
+    /// When the client asked, if it has waited for the clients that came before.
+    admitted: Option<Instant>,
     stream: Mutex<Option<EventStream>>,
 }
 
@@ -66,6 +69,11 @@ impl Seat {
         }
     }
 
+    /// When the client asked, if it has waited for the clients that came before.
+    pub(crate) fn admitted(&self) -> Option<Instant> {
+        self.0.admitted
+    }
+
     /// Takes the stream; the response that goes with it is to have no body.
     pub(crate) fn take(&self, stream: EventStream) {
         *self.0.stream.lock() = Some(stream);
@@ -73,15 +81,17 @@ impl Seat {
 }
 
 /// Answers a request, which may be for a stream, in a task of its own. What this returns is what hyper's service is
-/// to do.
+/// to do. A client that has waited for the clients that came before was `admitted`, and asked at that time.
 pub(super) fn answer_apart(
     host: &Arc<Host>,
     mut request: Request<Body>,
+    admitted: Option<Instant>,
 ) -> oneshot::Receiver<Told> {
     let (told, telling) = oneshot::channel();
     let seat = Seat(Arc::new(Seated {
         told: Mutex::new(Some(told)),
         outside: Mutex::default(),
+        admitted,
         stream: Mutex::default(),
     }));
     let version = request.version();

@@ -3,12 +3,13 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::farewell::Farewell;
 use super::frames::Frames;
 use super::http2::{HEAD_BYTES, MOST_READ_OF_HEAD};
 use super::room::{Room, Share};
@@ -22,6 +23,8 @@ pub(super) struct Socket {
     talk: Arc<Talk>,
     /// On HTTP/2.
     http2: Option<Heads>,
+    /// Once the client was told that it sends too much.
+    farewell: Option<Farewell>,
 }
 
 /// What a connection of HTTP/2 sends of heads.
@@ -53,6 +56,7 @@ impl Socket {
             early,
             talk,
             http2: None,
+            farewell: None,
         }
     }
 
@@ -81,25 +85,37 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(farewell) = &mut this.farewell {
+            return Poll::Ready(Err(ready!(farewell.poll_over(&this.stream, context))));
+        }
         let filled = buffer.filled().len();
-        let read = if self.early.has_remaining() {
-            let count = self.early.len().min(buffer.remaining());
-            buffer.put_slice(&self.early.split_to(count));
+        let read = if this.early.has_remaining() {
+            let count = this.early.len().min(buffer.remaining());
+            buffer.put_slice(&this.early.split_to(count));
             Poll::Ready(Ok(()))
         } else {
-            Pin::new(&mut self.stream).poll_read(context, buffer)
+            Pin::new(&mut this.stream).poll_read(context, buffer)
         };
         let new = &buffer.filled()[filled..];
-        let bodies = match &mut self.http2 {
+        let bodies = match &mut this.http2 {
             None => Some(0),
             Some(heads) => heads.pass(new),
         };
         let why = match bodies {
-            Some(bodies) if self.talk.heard(new.len(), bodies) => return read,
+            Some(bodies) if this.talk.heard(new.len(), bodies) => return read,
             Some(_) => "the client sends too much that is no request",
             None => "there is no room for a long head",
         };
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)))
+        buffer.set_filled(filled);
+        // Where a write is under way, what follows would be taken for the rest of its frame.
+        if this.http2.is_some() && !this.talk.is_blocked() {
+            this.farewell = Farewell::say(&this.stream);
+        }
+        match &mut this.farewell {
+            Some(farewell) => Poll::Ready(Err(ready!(farewell.poll_over(&this.stream, context)))),
+            None => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
+        }
     }
 }
 
@@ -109,6 +125,10 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.farewell.is_some() {
+            // The end comes by a read.
+            return Poll::Pending;
+        }
         // hyper refuses what is no request with an answer of its own, which has no body.
         if !self.talk.owes_an_answer() && bytes.starts_with(b"HTTP/1.1 4") {
             self.talk.refuse();

@@ -32,20 +32,27 @@ fn worker(router: Router) -> Worker {
 }
 
 async fn serving(workers: Vec<Worker>) -> SocketAddr {
+    let (address, mut connections) = connections(workers, 2_000, Admission::new(1)).await;
+    tokio::spawn(async move { connections.accept_until(pending()).await });
+    address
+}
+
+/// At most so many connections, of which none is accepted yet.
+async fn connections(
+    workers: Vec<Worker>,
+    most: u32,
+    admission: Admission,
+) -> (SocketAddr, Connections) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let metrics = Arc::new(Metrics::new());
     let room = Room::of(MemoryBudget::of(0));
-    let mut connections = Connections::new(
-        listener,
-        workers,
-        2_000,
-        Duration::from_secs(75),
-        &room,
-        metrics,
+    let keep_alive = Duration::from_secs(75);
+    let admission = Arc::new(admission);
+    let connections = Connections::new(
+        listener, workers, most, keep_alive, &room, &admission, metrics,
     );
-    tokio::spawn(async move { connections.accept_until(pending()).await });
-    address
+    (address, connections)
 }
 
 #[tokio::test]
@@ -176,7 +183,7 @@ async fn fill_with(address: SocketAddr, count: usize, request: &[u8]) -> Vec<Tcp
 }
 
 fn places() -> usize {
-    MemoryBudget::of(0).conversations()
+    MemoryBudget::of(0).http1_requests()
 }
 
 #[tokio::test]
@@ -240,6 +247,70 @@ async fn slow_clients_do_not_hold_up_others() {
         let fine = fine.unwrap_or_else(|_| panic!("held up by {}", slow.escape_ascii()));
         assert!(fine.starts_with("HTTP/1.1 200 "), "{fine}");
     }
+}
+
+fn stream_and_call() -> Vec<Worker> {
+    let router = Router::new().route("/", get(async || "fine"));
+    vec![worker(router.route("/v1/events", get(async || "a stream")))]
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_gives_up_its_place_in_the_queue_for_streams() {
+    let (address, mut connections) = connections(stream_and_call(), 1, Admission::closed()).await;
+    tokio::spawn(async move { connections.accept_until(pending()).await });
+    let waiting = TcpStream::connect(address).await.expect("it accepts");
+    let request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    waiting.try_write(request).expect("it reads");
+    sleep(Duration::from_millis(50)).await;
+    // The only connection that may be open waits.
+    let mut next = TcpStream::connect(address).await.expect("it is queued");
+    let asking = ask(&mut next, "/");
+    tokio::pin!(asking);
+    let early = timeout(Duration::from_millis(100), &mut asking).await;
+    assert!(early.is_err(), "{early:?}");
+    let linger = SockRef::from(&waiting).set_linger(Some(Duration::ZERO));
+    linger.expect("a reset is sent at the end");
+    drop(waiting);
+    let fine = timeout(Duration::from_secs(5), asking).await;
+    let fine = fine.expect("its place is free");
+    assert!(fine.ends_with("fine"), "{fine}");
+}
+
+#[tokio::test]
+async fn clients_that_wait_for_a_stream_are_answered_when_the_service_ends() {
+    let (address, mut connections) = connections(stream_and_call(), 9, Admission::closed()).await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(async move {
+        connections
+            .accept_until(async { drop(stopped.await) })
+            .await;
+        connections.finished().await;
+    });
+    let mut clients = Vec::new();
+    // The second client says that it will send no more.
+    for is_half_closed in [false, true] {
+        let mut client = TcpStream::connect(address).await.expect("it accepts");
+        let request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        client.write_all(request).await.expect("it reads");
+        if is_half_closed {
+            client.shutdown().await.expect("it is open");
+        }
+        clients.push(client);
+    }
+    sleep(Duration::from_millis(100)).await;
+    for client in &mut clients {
+        let read = timeout(Duration::from_millis(1), client.read(&mut [0])).await;
+        assert!(read.is_err(), "it waits: {read:?}");
+    }
+    drop(stop);
+    for mut client in clients {
+        let mut answer = String::new();
+        let read = timeout(Duration::from_secs(5), client.read_to_string(&mut answer)).await;
+        read.expect("it ends").expect("it is answered");
+        assert!(answer.ends_with("a stream"), "{answer}");
+    }
+    let ended = timeout(Duration::from_secs(5), serving).await;
+    ended.expect("it ends").expect("no panic");
 }
 
 #[tokio::test]

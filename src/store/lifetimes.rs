@@ -25,12 +25,12 @@ impl Lifetimes {
     /// The settings of `config`.
     pub fn of(config: &Config) -> Self {
         Self {
-            ttl: config.ttl,
-            ping_interval: config.ping_interval,
-            user_connections: config.user_connections,
-            history: config.history,
-            history_bytes: config.history_bytes,
-            last_seen: config.last_seen,
+            ttl: config.presence.ttl,
+            ping_interval: config.presence.ping_interval,
+            user_connections: config.limits.user_connections,
+            history: config.streams.history,
+            history_bytes: config.streams.history_bytes,
+            last_seen: config.presence.last_seen,
         }
     }
 

@@ -74,17 +74,17 @@ pub struct RedisStore {
 impl RedisStore {
     /// Prepares the store; nothing is connected before [`super::Store::supervise`] is polled.
     pub fn open(config: &Config, url: &RedisUrl) -> Result<Self, InvalidSetting> {
-        let authorities = config.redis_ca_file.as_deref().map(|file| {
+        let authorities = config.redis.ca_file.as_deref().map(|file| {
             std::fs::read(file).map_err(|error| {
                 let why = format!("{}: {error}", file.display());
                 InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why)
             })
         });
         let link = Arc::new(Link::new(Route::new(url, authorities.transpose()?)?));
-        let keys = Keys::new(&config.key_prefix);
+        let keys = Keys::new(&config.redis.key_prefix);
         let gate = Arc::new(Gate::default());
         let (scripts, grant) = (Arc::new(Scripts::new()), Arc::default());
-        let pings = Pings::new(&link, &gate, &keys, &scripts, &grant, config.ttl);
+        let pings = Pings::new(&link, &gate, &keys, &scripts, &grant, config.presence.ttl);
         Ok(Self {
             pings: Arc::new(pings),
             link,
@@ -92,7 +92,7 @@ impl RedisStore {
             scripts,
             grant,
             lifetimes: Lifetimes::of(config),
-            keyspace_events: config.keyspace_events,
+            keyspace_events: config.redis.keyspace_events,
             clock: Arc::default(),
             gate,
         })

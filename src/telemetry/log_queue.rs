@@ -1,7 +1,7 @@
-//! The queue between whoever logs and the standard error stream.
+//! The queue of log lines before the standard error stream.
 //!
-//! A write to a pipe waits for as long as its reader does not read. So one thread does nothing but write, and whoever
-//! logs leaves its line in a bounded queue. Where the queue is full, the line is dropped and counted.
+//! A write to a pipe blocks while the reader does not read. Therefore one thread writes all lines, and the other
+//! threads push their lines into a bounded queue. A line that does not fit into the queue is dropped and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -13,22 +13,22 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// How much may wait, in bytes: some thousands of lines.
-const MOST_BYTES: usize = 1_024 * 1_024;
+/// The capacity of the queue, in bytes: some thousands of lines.
+const MAX_BYTES: usize = 1_024 * 1_024;
 
-/// What a line that waits takes beside its text, in bytes.
+/// The memory of a queued line without its text, in bytes.
 const LINE_BYTES: usize = 64;
 
-/// The pause before another try where a stream that never waits takes nothing.
+/// The pause before the next attempt to write to a non-blocking stream that is full.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Lines that wait to be written.
+/// The queue of log lines.
 #[derive(Debug, Default)]
 pub(super) struct LogQueue {
     state: Mutex<State>,
-    /// Told of each line that comes.
+    /// Notified of each new line.
     filled: Condvar,
-    /// Told once everything is written.
+    /// Notified when every line is written.
     emptied: Condvar,
     dropped: Counter,
 }
@@ -37,14 +37,14 @@ pub(super) struct LogQueue {
 struct State {
     lines: VecDeque<Box<[u8]>>,
     bytes: usize,
-    /// Whether a line was taken and is not written yet.
+    /// Whether a line left the queue and is not written yet.
     is_writing: bool,
-    /// How many lines were dropped since the log told of it.
-    untold: u64,
+    /// The number of dropped lines since the log last reported dropped lines.
+    unreported: u64,
 }
 
 impl LogQueue {
-    /// An empty queue that counts in `dropped`.
+    /// An empty queue that counts dropped lines in `dropped`.
     pub(super) fn new(dropped: Counter) -> Self {
         Self {
             dropped,
@@ -52,11 +52,11 @@ impl LogQueue {
         }
     }
 
-    /// Leaves a line to be written; never waits for the stream.
+    /// Appends a line, or drops the line if the queue is full. Never blocks on the stream.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.state.lock();
         let bytes = line.len() + LINE_BYTES;
-        if state.bytes + bytes > MOST_BYTES {
+        if state.bytes + bytes > MAX_BYTES {
             self.drop_line(&mut state);
             return;
         }
@@ -66,19 +66,19 @@ impl LogQueue {
     }
 
     fn drop_line(&self, state: &mut State) {
-        state.untold += 1;
+        state.unreported += 1;
         self.dropped.inc();
     }
 
-    /// Writes the lines to `stream`, in their order and for ever.
+    /// Writes the lines to `stream` in order. Never returns.
     pub(super) fn write_to(&self, mut stream: impl Write) {
         loop {
             let line = self.take();
             let written = write_line(&mut stream, &line);
-            if let Some(lines) = self.done(written.is_ok()) {
+            if let Some(lines) = self.finish_line(written.is_ok()) {
                 warn!(
                     lines,
-                    "log lines were dropped, since the standard error stream did not take them"
+                    "log lines were dropped: the standard error stream was blocked"
                 );
             }
         }
@@ -96,8 +96,8 @@ impl LogQueue {
         }
     }
 
-    /// Takes note of what became of a line. Says how many were dropped once there is room to log that.
-    fn done(&self, is_written: bool) -> Option<u64> {
+    /// Completes a line. Returns the number of dropped lines if the log should report them now.
+    fn finish_line(&self, is_written: bool) -> Option<u64> {
         let mut state = self.state.lock();
         state.is_writing = false;
         if !is_written {
@@ -106,13 +106,14 @@ impl LogQueue {
         if state.lines.is_empty() {
             self.emptied.notify_all();
         }
-        let has_room = state.bytes < MOST_BYTES / 2;
-        (is_written && has_room && state.untold > 0).then(|| std::mem::take(&mut state.untold))
+        let has_room = state.bytes < MAX_BYTES / 2;
+        (is_written && has_room && state.unreported > 0)
+            .then(|| std::mem::take(&mut state.unreported))
     }
 
-    /// Waits until everything is written, but no longer than `patience`.
-    pub(super) fn finish(&self, patience: Duration) {
-        let give_up = Instant::now() + patience;
+    /// Waits until every line is written, at most for `limit`.
+    pub(super) fn finish(&self, limit: Duration) {
+        let give_up = Instant::now() + limit;
         let mut state = self.state.lock();
         while state.is_writing || !state.lines.is_empty() {
             let waited = self.emptied.wait_until(&mut state, give_up.into_std());
@@ -143,10 +144,10 @@ mod tests {
 
     use super::*;
 
-    /// A stream that takes a write only when the test does.
-    struct Stuck(SyncSender<Vec<u8>>);
+    /// A stream whose writes block until the test receives them.
+    struct BlockedStream(SyncSender<Vec<u8>>);
 
-    impl Write for Stuck {
+    impl Write for BlockedStream {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let sent = self.0.send(bytes.to_vec());
             sent.map_err(|_| ErrorKind::BrokenPipe)?;
@@ -158,17 +159,17 @@ mod tests {
         }
     }
 
-    fn stuck() -> (Arc<LogQueue>, Receiver<Vec<u8>>) {
+    fn blocked_queue() -> (Arc<LogQueue>, Receiver<Vec<u8>>) {
         let queue = Arc::new(LogQueue::new(Counter::default()));
         let (sender, written) = sync_channel(0);
         let lines = Arc::clone(&queue);
-        thread::spawn(move || lines.write_to(Stuck(sender)));
+        thread::spawn(move || lines.write_to(BlockedStream(sender)));
         (queue, written)
     }
 
     #[test]
-    fn lines_are_written_in_their_order() {
-        let (queue, written) = stuck();
+    fn lines_are_written_in_order() {
+        let (queue, written) = blocked_queue();
         for line in ["first\n", "second\n"] {
             queue.push(line.as_bytes());
         }
@@ -179,32 +180,36 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_drops_and_counts_and_tells_once_there_is_room() {
-        let (queue, written) = stuck();
+    fn a_full_queue_drops_counts_and_later_reports_lines() {
+        let (queue, written) = blocked_queue();
         let line = vec![b'x'; 10_000];
         for _ in 0..300 {
             queue.push(&line);
         }
         let state = queue.state.lock();
-        assert!(state.bytes <= MOST_BYTES, "{} bytes wait", state.bytes);
-        let (waiting, untold) = (state.lines.len() as u64, state.untold);
+        assert!(state.bytes <= MAX_BYTES, "{} bytes wait", state.bytes);
+        let (waiting, unreported) = (state.lines.len() as u64, state.unreported);
         drop(state);
-        assert_eq!(queue.dropped.get(), untold);
+        assert_eq!(queue.dropped.get(), unreported);
         assert!(
-            (299..=300).contains(&(waiting + untold)),
-            "{waiting} {untold}"
+            (299..=300).contains(&(waiting + unreported)),
+            "{waiting} {unreported}"
         );
-        for _ in 0..300 - untold {
+        for _ in 0..300 - unreported {
             assert_eq!(written.recv().map(|line| line.len()), Ok(10_000));
         }
         queue.finish(Duration::from_secs(10));
-        assert_eq!(queue.state.lock().untold, 0, "it was told");
+        assert_eq!(
+            queue.state.lock().unreported,
+            0,
+            "the log reported the dropped lines"
+        );
     }
 
     #[test]
-    fn nobody_waits_longer_for_the_rest_than_it_wants_to() {
-        let (queue, written) = stuck();
-        queue.push(b"nobody takes it\n");
+    fn finish_waits_no_longer_than_its_limit() {
+        let (queue, written) = blocked_queue();
+        queue.push(b"a blocked line\n");
         queue.finish(Duration::from_millis(20));
         drop(written);
         queue.finish(Duration::from_secs(10));

@@ -1,3 +1,5 @@
+//! The metrics of an instance.
+
 use std::fmt;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -10,20 +12,21 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::log::log_lines_dropped;
 use crate::model::Reason;
 
-/// The upper bounds of the latency buckets, in seconds: from a healthy round trip to the time-out.
+/// The upper bounds of the buckets of response times, in seconds: from a fast round trip to the time-out.
 const LATENCY_BUCKETS: [f64; 11] = [
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0,
 ];
 
-/// The upper bounds of the lateness buckets, in seconds, with our promise of 250 ms among them.
+/// The upper bounds of the buckets of lateness, in seconds. The service promises 250 ms.
 const LATENESS_BUCKETS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0, 60.0];
 
-/// The operation that nearly every call is.
+/// The name of the most frequent operation of the store.
 pub(crate) const PING: &str = "ping";
 
-/// What an instance counts, in a registry of its own.
+/// The metrics of an instance, in a registry of their own.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -63,7 +66,7 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
-/// A connection that is counted as open while this lives.
+/// Counts a connection as open until it is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenConnection(Gauge<i64, AtomicI64>);
 
@@ -74,7 +77,7 @@ impl Drop for OpenConnection {
 }
 
 impl Metrics {
-    /// All metrics, at zero.
+    /// New metrics, at zero.
     pub fn new() -> Self {
         let latency = || Histogram::new(LATENCY_BUCKETS);
         let store_seconds = Family::new_with_constructor(latency as fn() -> Histogram);
@@ -100,125 +103,139 @@ impl Metrics {
             calls_limited: Counter::default(),
             jwks_fetches: Family::default(),
         };
-        metrics.register();
-        metrics.register_access();
-        metrics.registry.register(
-            "log_lines_dropped",
-            "Log lines that the standard error stream did not take in time",
-            super::log_lines_dropped(),
-        );
+        metrics.register_calls();
+        metrics.register_presence();
+        metrics.register_streams();
+        metrics.register_store();
+        metrics.register_auth();
+        metrics.register_log();
         metrics
     }
 
-    fn register(&mut self) {
-        let registry = &mut self.registry;
-        let mut counter =
-            |name, help, counter: &Counter| registry.register(name, help, counter.clone());
-        counter("pings", "Pings answered", &self.pings);
-        counter(
-            "streams_cut_off",
-            "Streams whose reader did not keep up",
-            &self.streams_cut_off,
-        );
-        counter(
-            "events_delivered",
-            "Events queued for a stream",
-            &self.events_delivered,
-        );
-        counter("sweeps", "Sweeps made by this instance", &self.sweeps);
-        counter(
-            "bus_catch_ups",
-            "Times the bus read the history",
-            &self.bus_catch_ups,
-        );
-        registry.register(
-            "transitions",
-            "Transitions decided by a call to or a sweep of this instance",
-            self.transitions.clone(),
-        );
-        registry.register(
-            "users_online",
-            "Users announced as online, the same on every instance",
-            self.users_online.clone(),
-        );
-        registry.register(
+    fn register_calls(&mut self) {
+        self.counter("pings", "Pings answered", self.pings.clone());
+        self.registry.register(
             "connections",
-            "Connections open to this instance",
+            "Open client connections of this instance",
             self.connections.clone(),
         );
-        registry.register(
-            "streams",
-            "Streams open on this instance",
-            self.streams.clone(),
+    }
+
+    fn register_presence(&mut self) {
+        self.counter("sweeps", "Sweeps of this instance", self.sweeps.clone());
+        self.registry.register(
+            "transitions",
+            "Transitions caused by calls to this instance and by its sweeps",
+            self.transitions.clone(),
         );
-        registry.register_with_unit(
+        self.registry.register(
+            "users_online",
+            "Announced users, the same on every instance",
+            self.users_online.clone(),
+        );
+        self.registry.register_with_unit(
             "sweep_lateness",
-            "How long after its deadline an expiry was announced",
+            "Time from the deadline of a user to the announcement of its departure",
             Unit::Seconds,
             self.sweep_lateness_seconds.clone(),
         );
-        registry.register_with_unit(
+    }
+
+    fn register_streams(&mut self) {
+        self.counter(
+            "streams_cut_off",
+            "Streams ended because their reader was too slow",
+            self.streams_cut_off.clone(),
+        );
+        self.counter(
+            "events_delivered",
+            "Events queued for a stream",
+            self.events_delivered.clone(),
+        );
+        self.counter(
+            "bus_catch_ups",
+            "Reads of the history by the bus",
+            self.bus_catch_ups.clone(),
+        );
+        self.registry.register(
+            "streams",
+            "Open event streams of this instance",
+            self.streams.clone(),
+        );
+        self.registry.register_with_unit(
             "bus_lag",
-            "How long after its announcement an event reached this instance",
+            "Time from the announcement of an event to its arrival at this instance",
             Unit::Seconds,
             self.bus_lag_seconds.clone(),
         );
-        registry.register_with_unit(
+    }
+
+    fn register_store(&mut self) {
+        self.registry.register_with_unit(
             "store",
-            "How long the store took to answer",
+            "Response time of the store",
             Unit::Seconds,
             self.store_seconds.clone(),
         );
-        registry.register(
+        self.registry.register(
             "store_errors",
-            "Calls the store failed",
+            "Failed calls of the store",
             self.store_errors.clone(),
         );
     }
 
-    fn register_access(&mut self) {
-        let registry = &mut self.registry;
-        let mut counter =
-            |name, help, counter: &Counter| registry.register(name, help, counter.clone());
-        counter(
+    fn register_auth(&mut self) {
+        self.counter(
             "tokens_verified",
-            "User tokens whose signature was verified, once each while they are remembered",
-            &self.tokens_verified,
+            "Tokens whose signature was verified; a cached token is not verified again",
+            self.tokens_verified.clone(),
         );
-        counter(
+        self.counter(
             "credentials_refused",
-            "Calls without or with a bad credential",
-            &self.credentials_refused,
+            "Calls with a missing or invalid credential",
+            self.credentials_refused.clone(),
         );
-        counter(
+        self.counter(
             "calls_limited",
-            "Calls of users who called too often",
-            &self.calls_limited,
+            "Calls refused by the rate limit",
+            self.calls_limited.clone(),
         );
-        registry.register(
+        self.registry.register(
             "jwks_fetches",
-            "Times the published keys were asked for",
+            "Fetches of the JWK set",
             self.jwks_fetches.clone(),
         );
     }
 
-    /// A connection was accepted, which is open until this is dropped.
+    fn register_log(&mut self) {
+        self.counter(
+            "log_lines_dropped",
+            "Log lines dropped because the standard error stream was blocked",
+            log_lines_dropped(),
+        );
+    }
+
+    fn counter(&mut self, name: &str, help: &str, counter: Counter) {
+        self.registry.register(name, help, counter);
+    }
+
+    /// Counts a connection as open until the returned value is dropped.
     pub(crate) fn connection(&self) -> OpenConnection {
         self.connections.inc();
         OpenConnection(self.connections.clone())
     }
 
-    /// A user came online by a call to this instance.
+    /// Counts a user that a call to this instance brought online.
     pub(crate) fn online(&self) {
         self.transition("online");
     }
 
-    /// A user left by a call to this instance.
+    /// Counts a user that a call to this instance took offline.
     pub(crate) fn disconnected(&self) {
         self.transition(Reason::Disconnected.as_str());
     }
 
-    /// A sweep of this instance announced a user `lateness` after its deadline.
+    /// Counts a user that a sweep of this instance took offline, `lateness` after the deadline.
     pub(crate) fn expired(&self, lateness: Duration) {
         self.transition(Reason::Expired.as_str());
         self.sweep_lateness_seconds.observe(lateness.as_secs_f64());
@@ -230,26 +247,25 @@ impl Metrics {
             .inc();
     }
 
-    /// The store took `duration` to answer. There are so many pings that nothing is looked up for them.
+    /// Records the response time of the store. Pings skip the lookup of the label, because they are so frequent.
     pub(crate) fn store_answered(&self, operation: &'static str, duration: Duration) {
         let seconds = duration.as_secs_f64();
-        match operation {
-            PING => self.ping_seconds.observe(seconds),
-            _ => {
-                let label = OperationLabel { operation };
-                self.store_seconds.get_or_create(&label).observe(seconds);
-            }
+        if operation == PING {
+            self.ping_seconds.observe(seconds);
+        } else {
+            let label = OperationLabel { operation };
+            self.store_seconds.get_or_create(&label).observe(seconds);
         }
     }
 
-    /// The store failed a call.
+    /// Counts a failed call of the store.
     pub(crate) fn store_failed(&self, operation: &'static str) {
         self.store_errors
             .get_or_create(&OperationLabel { operation })
             .inc();
     }
 
-    /// The published keys were asked for.
+    /// Counts a fetch of the JWK set.
     pub(crate) fn jwks_fetched(&self, outcome: &'static str) {
         self.jwks_fetches
             .get_or_create(&OutcomeLabel { outcome })

@@ -1,4 +1,4 @@
-//! Who may do what: forged, foreign and good credentials, and what each of the good ones opens.
+//! Authentication and permissions: valid, forged and foreign credentials, and what each caller may do.
 
 mod claims;
 mod exposure;
@@ -22,21 +22,21 @@ use serde_json::{Value, json};
 
 pub(crate) use signing::Signer;
 
-/// A secret of the least length that is accepted.
+/// A secret of the least accepted length.
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// Two API keys, one for each scope.
+/// Two API keys, one per scope.
 const API_KEYS: &str =
     "board:presence.read:read-key-0123456789,backend:presence.write:write-key-0123456789";
 const READ_KEY: &str = "read-key-0123456789";
 const WRITE_KEY: &str = "write-key-0123456789";
 
-/// An instance that takes HS256 tokens and API keys.
-async fn closed_instance() -> Instance {
-    Instance::start(&closed()).await
+/// An instance that accepts HS256 tokens and API keys.
+async fn instance_with_credentials() -> Instance {
+    Instance::start(&settings_with_credentials()).await
 }
 
-fn closed() -> Settings {
+fn settings_with_credentials() -> Settings {
     Settings::new()
         .with("PRESENCE_JWT_SECRET", SECRET)
         .with("PRESENCE_API_KEYS", API_KEYS)
@@ -47,29 +47,29 @@ fn now() -> u64 {
     now.expect("a clock after 1970").as_secs()
 }
 
-/// The claims of a token that is good for `user`, for some minutes.
+/// The claims of a token of `user` that is valid for five minutes.
 fn claims(user: &str) -> Value {
     json!({"sub": user, "exp": now() + 300})
 }
 
-/// `claims` with one of them set.
+/// `claims` with one claim set.
 fn with(mut claims: Value, name: &str, value: Value) -> Value {
     claims[name] = value;
     claims
 }
 
-/// `claims` without one of them.
+/// `claims` without one claim.
 fn without(mut claims: Value, name: &str) -> Value {
     claims.as_object_mut().expect("claims").remove(name);
     claims
 }
 
-/// A good HS256 token.
+/// A valid HS256 token.
 fn token(claims: &Value) -> String {
     Signer::secret(SECRET.as_bytes()).token(claims)
 }
 
-/// A call with a bearer credential.
+/// Makes a call with a bearer credential.
 async fn call(client: &Client, method: Method, path: &str, credential: &str) -> Answer {
     send(client.request(method, path).bearer_auth(credential)).await
 }
@@ -78,7 +78,7 @@ async fn ping(client: &Client, user: &str, credential: &str) -> Answer {
     send(client.of_user(user, "ping").bearer_auth(credential)).await
 }
 
-/// A refusal is a problem document, and a 401 says what to bring.
+/// Asserts that the answer is a problem document with this status, and that a 401 has a challenge.
 fn assert_refused(answer: &Answer, status: u16, what: &str) -> Value {
     assert_eq!(answer.status.as_u16(), status, "{what}: {}", answer.body);
     assert_eq!(media_type(&answer.headers), "application/problem+json");
@@ -102,7 +102,7 @@ fn assert_refused(answer: &Answer, status: u16, what: &str) -> Value {
     problem
 }
 
-/// The value of a metric that has no labels; `line` may also name labels.
+/// The value of a metric. `line` is the name of the metric, with its labels if it has any.
 async fn metric(client: &Client, line: &str) -> u64 {
     let text = client.get("/metrics").await.body;
     let value = text.lines().find_map(|found| found.strip_prefix(line));

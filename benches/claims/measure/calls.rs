@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::report::quantile_ms;
@@ -162,22 +162,28 @@ pub(crate) async fn paced(
     callers.join_all().await.into_iter().flatten().collect()
 }
 
-/// Like [`paced`], on a thread and a runtime of its own, so that other clients of the claim do not delay it.
+/// Like [`paced`], in a runtime of its own, so that other clients of the claim do not delay it.
 pub(crate) async fn paced_apart(
     address: SocketAddr,
     per_second: usize,
     lasting: Duration,
     request: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
 ) -> Vec<Call> {
-    let calling = tokio::task::spawn_blocking(move || {
+    let calling = apart(move || paced(address, per_second, lasting, request));
+    calling.await.expect("all were answered")
+}
+
+/// Calls on a thread and a runtime of its own, so that the other clients of a claim do not slow it.
+pub(crate) fn apart<C>(calling: impl FnOnce() -> C + Send + 'static) -> JoinHandle<C::Output>
+where
+    C: Future<Output: Send + 'static>,
+{
+    tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
-        runtime
-            .expect("a runtime")
-            .block_on(paced(address, per_second, lasting, request))
-    });
-    calling.await.expect("all were answered")
+        runtime.expect("a runtime").block_on(calling())
+    })
 }
 
 /// Connects and disconnects in turn: request `2 n` connects the user that request `2 n + 1` disconnects. The requests

@@ -1,14 +1,14 @@
 use super::*;
-use crate::config::AccessConfig;
+use crate::config::{AuthConfig, HttpConfig};
 use axum::http::HeaderValue;
 use proptest::prelude::*;
 
 fn open_mode(origins: Option<&str>) -> Guard {
     let cors_origins = origins.map(|text| text.parse().expect("origins"));
     Guard::new(&Config {
-        access: AccessConfig {
+        http: HttpConfig {
             cors_origins,
-            ..AccessConfig::default()
+            ..HttpConfig::default()
         },
         ..Config::default()
     })
@@ -261,18 +261,18 @@ fn with_a_credential_or_where_anyone_may_call_any_host_is_served() {
         ("x-forwarded-for", "1.2.3.4"),
     ];
     let call = request(Version::HTTP_11, "/v1/online", &headers);
-    for access in [
-        AccessConfig {
+    for auth in [
+        AuthConfig {
             allow_anonymous: true,
-            ..AccessConfig::default()
+            ..AuthConfig::default()
         },
-        AccessConfig {
+        AuthConfig {
             api_keys: Some("a:presence.read:0123456789abcdef".into()),
-            ..AccessConfig::default()
+            ..AuthConfig::default()
         },
     ] {
         let guard = Guard::new(&Config {
-            access,
+            auth,
             ..Config::default()
         });
         assert_eq!(refused(&guard, &call), None);

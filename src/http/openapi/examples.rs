@@ -5,6 +5,7 @@ use std::time::Duration;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::path::Operation;
 
+use crate::auth::Error as AuthError;
 use crate::events::Full;
 use crate::http::error::Error;
 use crate::http::problem::Problem;
@@ -42,18 +43,18 @@ fn error(operation: &str, status: &str) -> Option<Error> {
             why: "it is not UTF-8",
         },
         ("400", _) => Error::Host("it is there more than once"),
-        ("401", _) => Error::NoCredential,
-        ("403", "connect" | "ping" | "disconnect") => Error::MayNotActFor(alice),
-        ("403", "getUser") => Error::MayNotSee(alice),
-        ("403", "getMetrics") => Error::MayNotSeeMetrics,
-        ("403", _) => Error::MayNotSeeEveryone,
+        ("401", _) => AuthError::NoCredential.into(),
+        ("403", "connect" | "ping" | "disconnect") => AuthError::WriteDenied(alice).into(),
+        ("403", "getUser") => AuthError::ReadDenied(alice).into(),
+        ("403", "getMetrics") => AuthError::MetricsDenied.into(),
+        ("403", _) => AuthError::ReadAllDenied.into(),
         ("408", _) => Error::BodyTimeout,
         ("409", "ping") => Error::Refused(Refusal::ConnectionClosed),
         ("409", _) => Error::Refused(Refusal::TooManyConnections { most: 100 }),
         ("413", _) => Error::BodyTooLarge,
         ("415", _) => Error::UnsupportedMediaType,
         ("429", "streamEvents" | "streamEventsOf") => Error::TooManyStreams(Full::InAll),
-        ("429", _) => Error::TooManyCalls(Duration::from_secs(1)),
+        ("429", _) => AuthError::RateLimited(Duration::from_secs(1)).into(),
         ("431", _) => Error::HeadTooLarge,
         ("503", _) => Error::StoreUnreachable(String::new()),
         _ => return None,

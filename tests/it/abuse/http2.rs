@@ -14,8 +14,12 @@ const PRIORITY: u8 = 2;
 pub(super) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const DATA: u8 = 0;
+
+/// Why a client is told to go that asks for nothing (RFC 9113, section 7).
+const ENHANCE_YOUR_CALM: [u8; 4] = [0, 0, 0, 0xb];
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -92,24 +96,41 @@ pub(super) fn connect(address: SocketAddr, window: u32) -> TcpStream {
     connection
 }
 
-/// Sends `what` until the service closes, and returns the number of bytes. A thread reads the answers.
-pub(super) fn flood(mut connection: TcpStream, what: &[u8], most: usize) -> Option<usize> {
+/// Sends `what` until `most` bytes were sent or the service closes. Returns whether the service closed, and its answers.
+pub(super) fn flood(mut connection: TcpStream, what: &[u8], most: usize) -> (bool, Vec<u8>) {
     let batch = what.repeat(16_384 / what.len());
     let mut reading = connection.try_clone().expect("a file");
-    let reader = std::thread::spawn(move || io::copy(&mut reading, &mut io::sink()));
+    let reader = std::thread::spawn(move || {
+        let mut answered = Vec::new();
+        // The connection may end with a reset.
+        let _ = reading.read_to_end(&mut answered);
+        answered
+    });
     let mut sent = 0;
     let ended = loop {
         match connection.write(&batch) {
             Ok(count) => sent += count,
-            Err(_) => break Some(sent),
+            Err(_) => break true,
         }
         if sent > most {
-            break None;
+            break false;
         }
     };
     let _ = connection.shutdown(std::net::Shutdown::Both);
-    let _ = reader.join();
-    ended
+    (ended, reader.join().expect("no panic"))
+}
+
+/// Whether the frames contain a GOAWAY with ENHANCE_YOUR_CALM.
+pub(super) fn was_told_to_be_calm(mut frames: &[u8]) -> bool {
+    while let [a, b, c, kind, _, _, _, _, _, ..] = *frames {
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        let payload = frames.get(9..9 + length).unwrap_or_default();
+        if kind == GOAWAY && payload.get(4..8) == Some(&ENHANCE_YOUR_CALM) {
+            return true;
+        }
+        frames = frames.get(9 + length..).unwrap_or_default();
+    }
+    false
 }
 
 /// Reads what has arrived, answers PING frames, and returns whether a stream was reset or the connection closed.

@@ -1,9 +1,11 @@
-//! Claims that nobody can have meant: the refusal names the claim and says why.
+//! Invalid claims: the error names the claim and the reason.
 
 use harness::instance::{Instance, Settings};
 use serde_json::{Value, json};
 
-use super::{SECRET, assert_refused, claims, closed_instance, now, ping, token, with, without};
+use super::{
+    SECRET, assert_refused, claims, instance_with_credentials, now, ping, token, with, without,
+};
 
 const YEAR: u64 = 365 * 86_400;
 
@@ -12,12 +14,16 @@ async fn refused(instance: &Instance, claims: &Value) -> (String, String) {
     let problem = assert_refused(&answer, 401, &claims.to_string());
     let text = |member: &str| problem[member].as_str().expect("a text").to_owned();
     let challenge = answer.header("www-authenticate");
-    assert!(challenge.contains(&text("detail")), "{challenge}");
-    (text("type"), text("detail"))
+    let detail = text("detail");
+    // RFC 6750, section 3, allows neither of the two characters.
+    assert!(!detail.contains(['"', '\\']), "{detail}");
+    let description = format!("error_description=\"{detail}\"");
+    assert!(challenge.ends_with(&description), "{challenge}");
+    (text("type"), detail)
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_claim() {
+async fn an_error_names_the_claim() {
     let settings = Settings::new()
         .with("PRESENCE_JWT_SECRET", SECRET)
         .with("PRESENCE_JWT_ISSUER", "https://id.example.com")
@@ -56,8 +62,8 @@ async fn a_refusal_names_the_claim() {
     ] {
         let (kind, detail) = refused(&instance, &with(good.clone(), name, value)).await;
         assert!(kind.ends_with(":bad-credential"), "{kind}");
-        let names_it = detail.starts_with(&format!("{name}: "));
-        assert!(names_it && detail.contains(why), "{name}: {detail}");
+        let names_claim = detail.starts_with(&format!("{name}: "));
+        assert!(names_claim && detail.contains(why), "{name}: {detail}");
     }
     for name in ["sub", "exp", "iss", "aud"] {
         let (_, detail) = refused(&instance, &without(good.clone(), name)).await;
@@ -68,7 +74,7 @@ async fn a_refusal_names_the_claim() {
 /// Without the claim that was meant, the token would let its user see less, or see nobody, without a word.
 #[tokio::test]
 async fn a_misspelt_claim_is_named() {
-    let instance = closed_instance().await;
+    let instance = instance_with_credentials().await;
     for (name, meant) in [
         ("Watch", "watch"),
         ("WATCH", "watch"),
@@ -98,7 +104,7 @@ async fn a_misspelt_claim_is_named() {
 
 #[tokio::test]
 async fn claims_are_an_object() {
-    let instance = closed_instance().await;
+    let instance = instance_with_credentials().await;
     let list = json!(["alice", now() + 300, null, null, null, null]);
     refused(&instance, &list).await;
     refused(&instance, &json!("alice")).await;
@@ -106,7 +112,7 @@ async fn claims_are_an_object() {
 
 #[tokio::test]
 async fn a_token_may_live_for_a_year() {
-    let instance = closed_instance().await;
+    let instance = instance_with_credentials().await;
     for exp in [now() + 60, now() + YEAR, now() + YEAR + 86_400] {
         let token = token(&with(claims("alice"), "exp", json!(exp)));
         let answer = ping(&instance.client(), "alice", &token).await;
@@ -114,10 +120,10 @@ async fn a_token_may_live_for_a_year() {
     }
 }
 
-/// A client fetches a fresh token for the one, and tells a person of the other.
+/// A client reacts to an expired token with a fresh token, and to any other invalid token with an error message.
 #[tokio::test]
 async fn an_expired_token_has_a_type_of_its_own() {
-    let instance = closed_instance().await;
+    let instance = instance_with_credentials().await;
     for exp in [json!(now() - 1), json!(0), json!(-5)] {
         let (kind, _) = refused(&instance, &with(claims("alice"), "exp", exp)).await;
         assert_eq!(kind, "urn:presence:problem:token-expired");

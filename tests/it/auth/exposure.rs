@@ -1,16 +1,17 @@
-//! The door itself: when it may stand open, who sees the metrics, which pages may call.
+//! The start with and without credentials, access to the metrics, and the origins of web pages.
 
-use harness::client::{Client, send};
+use harness::client::{Answer, Client, send};
 use harness::instance::{Instance, Settings};
 use harness::redis_server::free_port;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    API_KEYS, READ_KEY, SECRET, WRITE_KEY, assert_refused, call, claims, closed_instance, token,
+    API_KEYS, READ_KEY, SECRET, WRITE_KEY, assert_refused, call, claims, instance_with_credentials,
+    token,
 };
 
-/// Every variable about access.
+/// The variables of credentials, limits and web pages.
 const VARIABLES: [&str; 12] = [
     "PRESENCE_ALLOW_ANONYMOUS",
     "PRESENCE_JWT_SECRET",
@@ -27,7 +28,7 @@ const VARIABLES: [&str; 12] = [
 ];
 
 #[tokio::test]
-async fn nobody_configured_is_for_loopback_alone() {
+async fn without_credentials_only_loopback_is_allowed() {
     let port = free_port().to_string();
     let everywhere = Settings::new()
         .without("PRESENCE_LISTEN")
@@ -48,20 +49,20 @@ async fn nobody_configured_is_for_loopback_alone() {
             "{}",
             ended.log
         );
-        assert!(ended.output.is_empty(), "it never accepted");
+        assert!(ended.output.is_empty(), "no connection is accepted");
     }
-    let meant = everywhere.clone().with("PRESENCE_ALLOW_ANONYMOUS", "true");
-    let instance = Instance::start(&meant).await;
+    let anonymous = everywhere.clone().with("PRESENCE_ALLOW_ANONYMOUS", "true");
+    let instance = Instance::start(&anonymous).await;
     assert!(instance.client().ping("alice").await.online);
     drop(instance);
     let keyed = everywhere.with("PRESENCE_API_KEYS", API_KEYS);
     let instance = Instance::start(&keyed).await;
     let client = instance.client();
-    assert_refused(&client.get("/v1/online").await, 401, "closed");
+    assert_refused(&client.get("/v1/online").await, 401, "no credential");
 }
 
 #[tokio::test]
-async fn a_bad_value_is_named_and_never_shown() {
+async fn an_error_names_the_variable_and_does_not_show_the_value() {
     for (variable, value) in [
         ("PRESENCE_ALLOW_ANONYMOUS", "maybe"),
         ("PRESENCE_JWT_SECRET", "hunter2-is-short"),
@@ -90,9 +91,9 @@ async fn a_bad_value_is_named_and_never_shown() {
         );
         assert!(ended.log.contains(variable), "{variable}: {}", ended.log);
         assert!(!ended.log.contains("hunter2"), "{}", ended.log);
-        assert!(ended.output.is_empty(), "it never accepted");
+        assert!(ended.output.is_empty(), "no connection is accepted");
     }
-    let help = Instance::run_to_its_end(&super::closed(), &["--help"]).await;
+    let help = Instance::run_to_its_end(&super::settings_with_credentials(), &["--help"]).await;
     for secret in [SECRET, READ_KEY, WRITE_KEY] {
         assert!(!help.output.contains(secret), "{}", help.output);
     }
@@ -102,9 +103,9 @@ async fn a_bad_value_is_named_and_never_shown() {
 }
 
 #[tokio::test]
-async fn beyond_loopback_the_metrics_take_a_key_or_their_own_listener() {
+async fn beyond_loopback_metrics_require_a_key_or_a_listener_of_their_own() {
     let (port, metrics_port) = (free_port().to_string(), free_port());
-    let settings = super::closed()
+    let settings = super::settings_with_credentials()
         .without("PRESENCE_LISTEN")
         .with("PORT", &port)
         .with(
@@ -113,7 +114,7 @@ async fn beyond_loopback_the_metrics_take_a_key_or_their_own_listener() {
         );
     let instance = Instance::start(&settings).await;
     let client = instance.client();
-    assert_refused(&client.get("/metrics").await, 401, "nobody");
+    assert_refused(&client.get("/metrics").await, 401, "no credential");
     for credential in [WRITE_KEY, &token(&claims("alice"))] {
         let answer = call(&client, Method::GET, "/metrics", credential).await;
         assert_refused(&answer, 403, "the wrong scope");
@@ -134,9 +135,9 @@ async fn beyond_loopback_the_metrics_take_a_key_or_their_own_listener() {
 }
 
 #[tokio::test]
-async fn pages_of_the_named_origins_may_call_and_no_others() {
+async fn only_pages_of_the_configured_origins_may_call() {
     let origin = "https://app.example.com";
-    let settings = super::closed().with(
+    let settings = super::settings_with_credentials().with(
         "PRESENCE_CORS_ORIGINS",
         "https://a.example.com,https://app.example.com",
     );
@@ -157,49 +158,54 @@ async fn pages_of_the_named_origins_may_call_and_no_others() {
         assert!(answer.status.is_success(), "{path}: {}", answer.status);
         assert_eq!(answer.header("access-control-allow-origin"), origin);
         let connection = answer.headers.get("connection");
-        assert!(connection.is_none(), "the request itself is to follow");
-        let headers = answer
-            .header("access-control-allow-headers")
-            .to_ascii_lowercase();
-        for header in ["authorization", "content-type", "last-event-id"] {
-            assert!(headers.contains(header), "{headers}");
-        }
-        let methods = answer.header("access-control-allow-methods");
-        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
-            assert!(methods.split(',').any(|each| each == method), "{methods}");
-        }
         assert!(
-            answer
-                .header("access-control-max-age")
-                .parse::<u32>()
-                .is_ok()
+            connection.is_none(),
+            "the connection stays open for the request itself"
         );
+        assert_preflight_allows_the_api(&answer);
         let stranger = send(preflight("https://evil.example.com", path)).await;
         assert_eq!(stranger.header("access-control-allow-origin"), "");
     }
-    let refused = client
-        .request(Method::GET, "/v1/online")
-        .header("Origin", origin);
-    let refused = send(refused).await;
-    assert_refused(&refused, 401, "a page may read why");
+    let instance = Instance::start(&super::settings_with_credentials()).await;
+    let request = instance.client().request(Method::GET, "/livez");
+    let answer = send(request.header("Origin", origin)).await;
+    assert_eq!(answer.header("access-control-allow-origin"), "");
+}
+
+fn assert_preflight_allows_the_api(answer: &Answer) {
+    let headers = answer.header("access-control-allow-headers");
+    let headers = headers.to_ascii_lowercase();
+    for header in ["authorization", "content-type", "last-event-id"] {
+        assert!(headers.contains(header), "{headers}");
+    }
+    let methods = answer.header("access-control-allow-methods");
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+        assert!(methods.split(',').any(|each| each == method), "{methods}");
+    }
+    let max_age = answer.header("access-control-max-age").parse::<u32>();
+    assert!(max_age.is_ok());
+}
+
+#[tokio::test]
+async fn a_page_can_read_the_error_and_its_headers() {
+    let origin = "https://app.example.com";
+    let settings = super::settings_with_credentials().with("PRESENCE_CORS_ORIGINS", origin);
+    let instance = Instance::start(&settings).await;
+    let request = instance.client().request(Method::GET, "/v1/online");
+    let refused = send(request.header("Origin", origin)).await;
+    assert_refused(&refused, 401, "no credential");
     assert_eq!(refused.header("access-control-allow-origin"), origin);
     let exposed = refused
         .header("access-control-expose-headers")
         .to_ascii_lowercase();
     assert!(exposed.contains("retry-after") && exposed.contains("www-authenticate"));
-    let instance = Instance::start(&super::closed()).await;
-    let none = instance
-        .client()
-        .request(Method::GET, "/livez")
-        .header("Origin", origin);
-    assert_eq!(send(none).await.header("access-control-allow-origin"), "");
 }
 
-/// Error reporters and tracers add headers of their own to every call of a page.
+/// Error reporters and tracers add headers to every call of a page.
 #[tokio::test]
-async fn pages_may_send_any_header_that_they_ask_for() {
+async fn pages_may_send_any_header() {
     for origins in ["https://app.example.com,https://*.example.org", "*"] {
-        let settings = super::closed().with("PRESENCE_CORS_ORIGINS", origins);
+        let settings = super::settings_with_credentials().with("PRESENCE_CORS_ORIGINS", origins);
         let instance = Instance::start(&settings).await;
         let client = instance.client();
         for (origin, method) in [
@@ -260,8 +266,8 @@ async fn an_origin_that_no_browser_sends_stops_the_start() {
 }
 
 #[tokio::test]
-async fn the_document_says_what_to_bring() {
-    let instance = closed_instance().await;
+async fn the_openapi_document_describes_the_credentials() {
+    let instance = instance_with_credentials().await;
     let document: Value = instance.client().get("/openapi.json").await.ok();
     let scheme = &document["components"]["securitySchemes"]["bearer"];
     assert_eq!(

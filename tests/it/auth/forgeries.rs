@@ -1,4 +1,4 @@
-//! Every forgery we could think of, beside a token that differs in that one thing and is good.
+//! Forged tokens. Each forgery differs in one detail from a valid token.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::signing::{Signer, signed_part};
 use super::{API_KEYS, SECRET, assert_refused, claims, now, ping, token, with, without};
 
-/// A PEM file that goes with its test.
+/// A PEM file that is deleted after its test.
 struct PemFile(PathBuf);
 
 impl PemFile {
@@ -44,12 +44,16 @@ async fn assert_each_refused(instance: &Instance, forgeries: &[(&str, String)]) 
         );
         let signature = forgery.rsplit('.').next().unwrap_or("");
         let shown = signature.len() > 8 && answer.body.contains(signature);
-        assert!(!shown, "{what} comes back: {}", answer.body);
+        assert!(
+            !shown,
+            "{what}: the answer repeats the token: {}",
+            answer.body
+        );
     }
 }
 
-/// Accepts tokens of one issuer for one audience, and the claims of one that is good.
-async fn picky_instance() -> (Instance, Value) {
+/// An instance that accepts one issuer and one audience, and the claims of a valid token.
+async fn strict_instance() -> (Instance, Value) {
     let settings = Settings::new()
         .with("PRESENCE_JWT_SECRET", SECRET)
         .with("PRESENCE_JWT_ISSUER", "https://id.example.com")
@@ -61,8 +65,8 @@ async fn picky_instance() -> (Instance, Value) {
 }
 
 #[tokio::test]
-async fn claims_that_are_good_in_another_way_are_accepted() {
-    let (instance, good) = picky_instance().await;
+async fn every_form_of_valid_claims_is_accepted() {
+    let (instance, good) = strict_instance().await;
     let change = |name: &str, value: Value| token(&with(good.clone(), name, value));
     for (what, token) in [
         ("plain", token(&good)),
@@ -74,8 +78,8 @@ async fn claims_that_are_good_in_another_way_are_accepted() {
         ),
         ("a fraction", change("exp", json!(now() as f64 + 100.5))),
         ("a year away", change("exp", json!(now() + 365 * 86_400))),
-        ("whom to watch", change("watch", json!(["bob"]))),
-        ("claims of others", change("scope", json!("presence.write"))),
+        ("a watch list", change("watch", json!(["bob"]))),
+        ("a foreign claim", change("scope", json!("presence.write"))),
     ] {
         let answer = ping(&instance.client(), "alice", &token).await;
         assert_eq!(answer.status, 200, "{what}: {}", answer.body);
@@ -83,8 +87,8 @@ async fn claims_that_are_good_in_another_way_are_accepted() {
 }
 
 #[tokio::test]
-async fn claims_decide_once_the_signature_is_good() {
-    let (instance, good) = picky_instance().await;
+async fn a_valid_signature_does_not_excuse_invalid_claims() {
+    let (instance, good) = strict_instance().await;
     let change = |name: &str, value: Value| token(&with(good.clone(), name, value));
     let remove = |name: &str| token(&without(good.clone(), name));
     let long_id = "a".repeat(129);
@@ -135,8 +139,8 @@ async fn claims_decide_once_the_signature_is_good() {
 }
 
 #[tokio::test]
-async fn the_header_of_a_token_decides_nothing() {
-    let instance = super::closed_instance().await;
+async fn the_header_of_a_token_cannot_select_the_verification() {
+    let instance = super::instance_with_credentials().await;
     let good = claims("alice");
     let secret = Signer::secret(SECRET.as_bytes());
     let stranger = Signer::rsa();
@@ -192,8 +196,8 @@ async fn the_header_of_a_token_decides_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_header_points_at_is_not_looked_at() {
-    let instance = super::closed_instance().await;
+async fn references_in_a_header_are_ignored() {
+    let instance = super::instance_with_credentials().await;
     let secret = Signer::secret(SECRET.as_bytes());
     let header = |header: Value| secret.token_with(&header, &claims("alice"));
     for ignored in [
@@ -207,14 +211,17 @@ async fn what_a_header_points_at_is_not_looked_at() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_refused_unread() {
-    let instance = super::closed_instance().await;
+async fn malformed_tokens_are_refused() {
+    let instance = super::instance_with_credentials().await;
     let huge = token(&with(
         claims("alice"),
         "watch",
         json!(["w".repeat(100), "x".repeat(8_000)]),
     ));
-    assert!(huge.len() > 8_192, "it is well signed and too long");
+    assert!(
+        huge.len() > 8_192,
+        "the token is valid except for its length"
+    );
     assert_each_refused(
         &instance,
         &[
@@ -258,9 +265,9 @@ async fn what_is_no_token_is_refused_unread() {
     assert_refused(&answer, 401, "twice");
 }
 
-/// The classic: whoever verifies by the token's `alg` takes the public key for an HMAC secret.
+/// A verifier that trusts the `alg` of the token would use the public key as an HMAC secret.
 #[tokio::test]
-async fn a_public_key_is_no_secret() {
+async fn a_public_key_is_not_used_as_a_secret() {
     for (name, signer) in [
         ("rsa", Signer::rsa()),
         ("p256", Signer::p256()),
@@ -301,7 +308,7 @@ async fn a_public_key_is_no_secret() {
 }
 
 #[tokio::test]
-async fn a_bad_key_stops_the_start() {
+async fn an_invalid_public_key_stops_the_start() {
     let private = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     let nothing = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
     for (name, pem) in [

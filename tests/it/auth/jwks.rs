@@ -1,4 +1,4 @@
-//! Keys that an identity provider publishes: rotated, withdrawn, and when it is down, slow or lying.
+//! The JWK set of an identity provider: rotated and withdrawn keys, and a provider that is down, slow or malicious.
 
 use harness::instance::{Instance, Settings};
 use harness::sse::{End, Stream};
@@ -16,7 +16,7 @@ async fn instance_of(server: &JwksServer) -> Instance {
 }
 
 #[tokio::test]
-async fn every_kind_of_key_is_used_and_no_secret() {
+async fn every_type_of_public_key_is_used_and_secrets_are_ignored() {
     let (rsa, p256, ed) = (
         Signer::rsa().named("r"),
         Signer::p256().named("p"),
@@ -67,7 +67,7 @@ async fn every_kind_of_key_is_used_and_no_secret() {
 }
 
 #[tokio::test]
-async fn a_rotated_key_is_found_and_the_old_one_forgotten() {
+async fn a_new_key_is_used_and_a_withdrawn_key_is_not() {
     let (old, new) = (Signer::p256().named("2025"), Signer::p256().named("2026"));
     let server = JwksServer::start(publish(&[&old])).await;
     let instance = instance_of(&server).await;
@@ -78,14 +78,14 @@ async fn a_rotated_key_is_found_and_the_old_one_forgotten() {
     assert_eq!(
         ping(&client, "alice", &by_new).await.status,
         200,
-        "it waits for the new set"
+        "the call waits for the new set"
     );
     assert_eq!(ping(&client, "alice", &by_old).await.status, 200);
     let verified = metric(&client, "presence_tokens_verified_total").await;
-    assert_eq!(verified, 2, "the old one stayed known");
+    assert_eq!(verified, 2, "the first token stays cached");
     server.now(publish(&[&new]));
     let unknown = Signer::p256().named("2027").token(&claims("alice"));
-    eventually_true("the withdrawn key's token is forgotten", async || {
+    eventually_true("the token of the withdrawn key is invalid", async || {
         ping(&client, "alice", &unknown).await;
         ping(&client, "alice", &by_old).await.status == 401
     })
@@ -93,9 +93,9 @@ async fn a_rotated_key_is_found_and_the_old_one_forgotten() {
     assert_eq!(ping(&client, "alice", &by_new).await.status, 200);
 }
 
-/// The stream would otherwise go on until the token expires, which may be long after the key was stolen.
+/// Otherwise a stream with a stolen key would continue until its token expires.
 #[tokio::test]
-async fn the_streams_of_a_withdrawn_key_end_and_no_others() {
+async fn only_the_streams_of_a_withdrawn_key_end() {
     let (old, new) = (Signer::p256().named("old"), Signer::p256().named("new"));
     let server = JwksServer::start(publish(&[&old, &new])).await;
     let instance = instance_of(&server).await;
@@ -107,7 +107,7 @@ async fn the_streams_of_a_withdrawn_key_end_and_no_others() {
     let (of_old, mut of_new) = (open(&old).await, open(&new).await);
     server.now(publish(&[&new]));
     let unknown = Signer::p256().named("unknown").token(&claims("alice"));
-    eventually_true("the withdrawal is seen", async || {
+    eventually_true("the key is withdrawn", async || {
         ping(&client, "alice", &unknown).await;
         ping(&client, "alice", &old.token(&claims("alice")))
             .await
@@ -122,9 +122,9 @@ async fn the_streams_of_a_withdrawn_key_end_and_no_others() {
     assert_eq!(of_new.next().await.brief(), "online alice");
 }
 
-/// Each key that is tried costs a check, and anybody can make up tokens that name none.
+/// Each tried key costs a verification, and anyone can make tokens without a key id.
 #[tokio::test]
-async fn a_token_that_names_no_key_is_tried_with_few() {
+async fn a_token_without_a_key_id_is_verified_with_at_most_four_keys() {
     let names = ["a", "b", "c", "d", "e"];
     let keys = names.map(|name| Signer::ed25519().named(name));
     let few: Vec<_> = keys.iter().take(4).collect();
@@ -152,7 +152,7 @@ async fn a_token_that_names_no_key_is_tried_with_few() {
     }
 }
 
-/// A refusal is remembered for a moment; a key that is published within that moment is used all the same.
+/// A refusal is remembered for ten seconds, but only for the same set of keys.
 #[tokio::test]
 async fn a_refused_token_is_accepted_once_its_key_is_published() {
     let (known, late) = (Signer::ed25519(), Signer::ed25519());
@@ -161,11 +161,7 @@ async fn a_refused_token_is_accepted_once_its_key_is_published() {
     let client = instance.client();
     let token = late.token(&claims("alice"));
     for _ in 0..3 {
-        assert_refused(
-            &ping(&client, "alice", &token).await,
-            401,
-            "of nobody's key",
-        );
+        assert_refused(&ping(&client, "alice", &token).await, 401, "an unknown key");
     }
     server.now(publish(&[&known, &late]));
     let unknown = Signer::ed25519().named("unknown").token(&claims("alice"));
@@ -177,7 +173,7 @@ async fn a_refused_token_is_accepted_once_its_key_is_published() {
 }
 
 #[tokio::test]
-async fn made_up_key_ids_do_not_reach_the_provider() {
+async fn unknown_key_ids_cause_few_fetches() {
     let signer = Signer::ed25519().named("real");
     let server = JwksServer::start(publish(&[&signer])).await;
     let instance = instance_of(&server).await;
@@ -192,7 +188,7 @@ async fn made_up_key_ids_do_not_reach_the_provider() {
     for each in 0..100 {
         let forgery = Signer::ed25519().named(&format!("made-up-{each}"));
         let answer = ping(&client, "alice", &forgery.token(&claims("alice"))).await;
-        assert_refused(&answer, 401, "made up");
+        assert_refused(&answer, 401, "an unknown key id");
     }
     assert!(
         began.elapsed() < Duration::from_secs(10),
@@ -202,7 +198,7 @@ async fn made_up_key_ids_do_not_reach_the_provider() {
     assert!(server.requests() <= 5, "{} requests", server.requests());
 }
 
-/// What a provider may do wrong after it has once done right.
+/// The failures of a provider that has published a valid set before.
 fn misconduct(own: &Signer, stranger: &Signer) -> Vec<(&'static str, Conduct)> {
     let text = |text: &str| Conduct::Answer(200, text.to_owned());
     let set_of = |jwk| Conduct::Publish(json!({"keys": [jwk]}));
@@ -225,7 +221,7 @@ fn misconduct(own: &Signer, stranger: &Signer) -> Vec<(&'static str, Conduct)> {
             "a redirect",
             Conduct::Answer(302, json!({"keys": [stranger.jwk()]}).to_string()),
         ),
-        ("a page", text("<html>welcome to the hotel</html>")),
+        ("a web page", text("<html>welcome to the hotel</html>")),
         ("no list", text("{\"keys\":{}}")),
         ("no keys", text("{\"keys\":[]}")),
         ("no key among them", text("{\"keys\":[1,null,{}]}")),
@@ -259,8 +255,8 @@ async fn the_last_good_set_stays_in_force() {
                     "{what}: {:?}",
                     began.elapsed()
                 );
-                eventually_true("it is asked again", async || server.requests() > 1).await;
-                // One token that is remembered, and one that has to be verified.
+                eventually_true("the set is fetched again", async || server.requests() > 1).await;
+                // The first token is cached; the second token must be verified.
                 for (user, token) in ["alice", "bob"].into_iter().zip(&tokens) {
                     let answer = ping(&client, user, token).await;
                     assert_eq!(answer.status, 200, "{what}: {}", answer.body);
@@ -274,7 +270,7 @@ async fn the_last_good_set_stays_in_force() {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_down_at_the_start_is_found_later() {
+async fn a_provider_that_is_down_at_the_start_is_used_later() {
     let signer = Signer::rsa().named("a");
     let server = JwksServer::start(Conduct::Cut).await;
     let instance = instance_of(&server).await;
@@ -282,10 +278,10 @@ async fn a_provider_that_is_down_at_the_start_is_found_later() {
     assert_eq!(client.get("/livez").await.status, 200);
     let token = signer.token(&claims("alice"));
     let answer = ping(&client, "alice", &token).await;
-    assert_refused(&answer, 503, "nobody can tell");
+    assert_refused(&answer, 503, "no keys yet");
     assert!(!answer.header("retry-after").is_empty());
     server.now(publish(&[&signer]));
-    eventually_true("the keys are found", async || {
+    eventually_true("the keys are fetched", async || {
         ping(&client, "alice", &token).await.status == 200
     })
     .await;

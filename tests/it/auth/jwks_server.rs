@@ -1,4 +1,4 @@
-//! An identity provider that publishes keys, until it is told to misbehave.
+//! An identity provider that publishes a JWK set and can fail in several ways.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,18 +11,18 @@ use tokio_rustls::TlsAcceptor;
 
 use super::signing::Signer;
 
-/// What it does with the next requests.
+/// How the provider answers the next requests.
 #[derive(Clone)]
 pub(super) enum Conduct {
-    /// Publishes these keys.
+    /// Publishes a JWK set.
     Publish(Value),
-    /// Answers with this status and text.
+    /// Answers with a status and a body.
     Answer(u16, String),
-    /// Cuts the connection.
+    /// Closes the connection without an answer.
     Cut,
-    /// Says nothing for longer than anyone waits.
+    /// Sends nothing for a minute.
     Hang,
-    /// Sends a body without an end.
+    /// Sends an endless body.
     Flood,
 }
 
@@ -41,7 +41,7 @@ impl JwksServer {
         Self::start_with(conduct, None).await
     }
 
-    /// Over TLS, as `127.0.0.1`.
+    /// Starts a provider that uses TLS.
     pub(super) async fn start_encrypted(conduct: Conduct, tls: TlsAcceptor) -> Self {
         Self::start_with(conduct, Some(tls)).await
     }
@@ -59,7 +59,7 @@ impl JwksServer {
                 tokio::spawn(async move {
                     match tls {
                         None => serve(stream, shared).await,
-                        // Whoever does not trust us says no more.
+                        // The handshake fails if the client does not trust the certificate.
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
                                 serve(stream, shared).await;
@@ -119,7 +119,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex
             return;
         }
     };
-    // The service may have given up.
+    // The client may have closed the connection after a time-out.
     let _ = stream.write_all(answer.as_bytes()).await;
     let _ = stream.shutdown().await;
 }

@@ -1,4 +1,4 @@
-//! Keys published over TLS with a certificate that a private authority signed.
+//! A JWK set that is published over TLS with a certificate of a private authority.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::jwks_server::{JwksServer, publish};
 use super::signing::Signer;
 use super::{assert_refused, claims, ping};
 
-/// An authority whose certificate is in a file.
+/// A certificate authority whose certificate is in a file.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     directory: TempDir,
@@ -28,7 +28,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).expect("signed").pem();
         let directory = tempfile::tempdir().expect("a directory for temporary files");
-        std::fs::write(directory.path().join("ca.pem"), pem).expect("a file of our own");
+        std::fs::write(directory.path().join("ca.pem"), pem).expect("a temporary file");
         let issuer = Issuer::new(params, key);
         Self { issuer, directory }
     }
@@ -37,7 +37,7 @@ impl Authority {
         self.directory.path().join("ca.pem").display().to_string()
     }
 
-    /// A server that shows a certificate of this authority for `127.0.0.1`.
+    /// A TLS acceptor with a certificate of this authority for `127.0.0.1`.
     fn acceptor(&self) -> TlsAcceptor {
         let key = KeyPair::generate().expect("a key");
         let server = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
@@ -55,14 +55,14 @@ fn acceptor(certificate: CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor 
     TlsAcceptor::from(Arc::new(config.expect("the key of the certificate")))
 }
 
-/// A server that shows the certificate in the file itself, which is marked as one of an authority.
+/// A TLS acceptor whose self-signed certificate is in the file and is marked as the certificate of an authority.
 fn self_signed() -> (TempDir, TlsAcceptor) {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let certificate = params.self_signed(&key).expect("signed");
     let directory = tempfile::tempdir().expect("a directory for temporary files");
-    std::fs::write(directory.path().join("ca.pem"), certificate.pem()).expect("a file of our own");
+    std::fs::write(directory.path().join("ca.pem"), certificate.pem()).expect("a temporary file");
     (directory, acceptor(certificate.der().clone(), &key))
 }
 
@@ -71,7 +71,7 @@ fn settings(url: &str) -> Settings {
 }
 
 #[tokio::test]
-async fn keys_come_over_tls_with_a_private_authority() {
+async fn the_jwk_set_is_fetched_from_a_server_of_a_private_authority() {
     let (authority, signer) = (Authority::new(), Signer::ed25519());
     let server = JwksServer::start_encrypted(publish(&[&signer]), authority.acceptor()).await;
     let settings = settings(server.url()).with("PRESENCE_JWKS_CA_FILE", &authority.file());
@@ -81,7 +81,7 @@ async fn keys_come_over_tls_with_a_private_authority() {
 }
 
 #[tokio::test]
-async fn keys_come_over_tls_with_a_self_signed_certificate_that_is_named() {
+async fn the_jwk_set_is_fetched_from_a_server_with_the_pinned_certificate() {
     let ((directory, acceptor), signer) = (self_signed(), Signer::ed25519());
     let server = JwksServer::start_encrypted(publish(&[&signer]), acceptor).await;
     let file = directory.path().join("ca.pem").display().to_string();
@@ -92,7 +92,7 @@ async fn keys_come_over_tls_with_a_self_signed_certificate_that_is_named() {
 }
 
 #[tokio::test]
-async fn keys_from_a_server_of_another_authority_are_not_taken() {
+async fn a_server_of_another_authority_is_not_trusted() {
     let (authority, other, signer) = (Authority::new(), Authority::new(), Signer::ed25519());
     let server = JwksServer::start_encrypted(publish(&[&signer]), authority.acceptor()).await;
     let public = settings(server.url());
@@ -100,17 +100,17 @@ async fn keys_from_a_server_of_another_authority_are_not_taken() {
     for settings in [public, of_other] {
         let instance = Instance::start(&settings).await;
         let answer = ping(&instance.client(), "alice", &signer.token(&claims("alice"))).await;
-        assert_refused(&answer, 503, "nobody vouches for the keys");
-        eventually_true("the log says that it is the certificate", async || {
+        assert_refused(&answer, 503, "no trusted keys");
+        eventually_true("the log names the certificate", async || {
             instance.log().contains("certificate")
         })
         .await;
     }
-    assert_eq!(server.requests(), 0, "nothing is asked of a stranger");
+    assert_eq!(server.requests(), 0, "an untrusted server gets no request");
 }
 
 #[tokio::test]
-async fn a_file_of_authorities_that_is_none_stops_the_start() {
+async fn an_invalid_ca_file_stops_the_start() {
     let authority = Authority::new();
     let encrypted = settings("https://127.0.0.1:1/");
     for settings in [

@@ -1,4 +1,4 @@
-//! No credential is ever written down, whatever the log level.
+//! The log and the metrics show no credentials at any log level.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ use super::{API_KEYS, READ_KEY, SECRET, WRITE_KEY, call, claims, ping, token, wi
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 #[tokio::test]
-async fn no_credential_is_logged_even_at_trace() {
+async fn no_credential_is_logged_at_trace_level() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_presence"));
     command
         .env_clear()
@@ -54,7 +54,7 @@ async fn no_credential_is_logged_even_at_trace() {
     let query = format!("?userIds=alice&access_token={good}");
     drop(Stream::open(&client, &query).await);
     let metrics = client.get("/metrics").await.body;
-    eventually_true("all of it is logged", async || {
+    eventually_true("the log has the requests", async || {
         let log = process.log();
         log.contains("DEBUG") && log.contains("/v1/users/%00")
     })
@@ -74,7 +74,7 @@ async fn no_credential_is_logged_even_at_trace() {
     }
 }
 
-/// A request whose path is not allowed to be one, which protocol crates like to show in their logs.
+/// Sends a request with an invalid path. The HTTP crates show such paths in their debug lines.
 async fn malformed_over_http2(client: &Client, credential: &str) {
     let address = client.base().trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).await.expect("a connection");
@@ -97,7 +97,10 @@ async fn malformed_over_http2(client: &Client, credential: &str) {
     request.extend_from_slice(&length[1..]);
     request.extend_from_slice(&[1, 5, 0, 0, 0, 1]);
     request.extend_from_slice(&block);
-    stream.write_all(&request).await.expect("it is read");
+    stream
+        .write_all(&request)
+        .await
+        .expect("the request is sent");
     let mut answer = [0; 1_024];
     let _ = timeout(Duration::from_millis(200), stream.read(&mut answer)).await;
 }

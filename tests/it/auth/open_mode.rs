@@ -1,4 +1,4 @@
-//! Open mode: no credential is configured, so everyone on this machine may do everything, and nobody else anything.
+//! Open mode: no credential is configured. Callers on this machine have full access, and other callers have none.
 
 use harness::client::send;
 use harness::instance::{Instance, Settings};
@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use super::API_KEYS;
 
-/// What only open mode refuses.
-const STRANGERS: [(&str, &str); 12] = [
+/// Requests of other callers: a host and further headers. Only open mode refuses them.
+const FOREIGN: [(&str, &str); 12] = [
     ("evil.example", ""),
     ("evil.example:8080", ""),
     ("0.0.0.0:8080", ""),
@@ -25,7 +25,8 @@ const STRANGERS: [(&str, &str); 12] = [
     ("", ""),
 ];
 
-const FRIENDS: [(&str, &str); 9] = [
+/// Requests of local callers.
+const LOCAL: [(&str, &str); 9] = [
     ("localhost", ""),
     ("LOCALHOST:8080", ""),
     ("localhost.:8080", ""),
@@ -46,13 +47,13 @@ const CALLS: [&str; 6] = [
     "GET /metrics",
 ];
 
-/// The whole answer to a call.
+/// Makes a call and returns the whole answer.
 async fn ask(instance: &Instance, call: &str, (host, headers): (&str, &str)) -> String {
     let request = format!("{call} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n");
     let mut connection = instance.told(request.as_bytes()).await;
     let mut answer = Vec::new();
     let read = timeout(PATIENCE, connection.read_to_end(&mut answer)).await;
-    read.expect("it ends").expect("and cleanly");
+    read.expect("an end").expect("a clean end");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -61,26 +62,26 @@ fn settings() -> Settings {
 }
 
 #[tokio::test]
-async fn only_this_machine_is_served_and_nothing_else_is_done() {
+async fn foreign_requests_are_refused_without_an_effect() {
     // With and without the short way of pings, which allowed origins close.
     for settings in [Settings::new(), settings()] {
         let instance = Instance::start(&settings).await;
         for call in CALLS {
-            for stranger in STRANGERS {
-                let answer = ask(&instance, call, stranger).await;
+            for foreign in FOREIGN {
+                let answer = ask(&instance, call, foreign).await;
                 assert!(
                     answer.starts_with("HTTP/1.1 403 "),
-                    "{call} {stranger:?}: {answer}"
+                    "{call} {foreign:?}: {answer}"
                 );
                 let named = answer.contains("urn:presence:problem:open-mode-local-only");
                 assert!(
                     named || call.starts_with("HEAD"),
-                    "{call} {stranger:?}: {answer}"
+                    "{call} {foreign:?}: {answer}"
                 );
             }
         }
-        assert_eq!(instance.client().count().await, 0, "nobody was connected");
-        let stream = ask(&instance, "GET /v1/events", STRANGERS[0]).await;
+        assert_eq!(instance.client().count().await, 0, "no user is online");
+        let stream = ask(&instance, "GET /v1/events", FOREIGN[0]).await;
         assert!(stream.starts_with("HTTP/1.1 403 "), "{stream}");
         for call in [
             "GET /livez",
@@ -88,11 +89,11 @@ async fn only_this_machine_is_served_and_nothing_else_is_done() {
             "GET /openapi.json",
             "GET /docs/",
         ] {
-            for stranger in STRANGERS {
-                let answer = ask(&instance, call, stranger).await;
+            for foreign in FOREIGN {
+                let answer = ask(&instance, call, foreign).await;
                 assert!(
                     answer.starts_with("HTTP/1.1 200 "),
-                    "{call} {stranger:?}: {answer}"
+                    "{call} {foreign:?}: {answer}"
                 );
             }
         }
@@ -100,14 +101,14 @@ async fn only_this_machine_is_served_and_nothing_else_is_done() {
 }
 
 #[tokio::test]
-async fn this_machine_and_allowed_origins_are_served() {
+async fn local_requests_and_allowed_origins_are_served() {
     let instance = Instance::start(&settings()).await;
     for call in CALLS {
-        for friend in FRIENDS {
-            let answer = ask(&instance, call, friend).await;
+        for local in LOCAL {
+            let answer = ask(&instance, call, local).await;
             assert!(
                 answer.starts_with("HTTP/1.1 200 "),
-                "{call} {friend:?}: {answer}"
+                "{call} {local:?}: {answer}"
             );
         }
     }
@@ -120,7 +121,7 @@ async fn this_machine_and_allowed_origins_are_served() {
 }
 
 #[tokio::test]
-async fn the_start_warns_of_open_mode_and_the_refusal_says_what_to_do() {
+async fn the_start_warns_of_open_mode_and_the_refusal_names_the_remedy() {
     let instance = Instance::start(&Settings::new()).await;
     eventually_true("the warning", async || {
         instance
@@ -128,14 +129,14 @@ async fn the_start_warns_of_open_mode_and_the_refusal_says_what_to_do() {
             .contains("open mode: no credential is configured")
     })
     .await;
-    let answer = ask(&instance, "GET /v1/online", STRANGERS[7]).await;
+    let answer = ask(&instance, "GET /v1/online", FOREIGN[7]).await;
     for hint in ["X-Forwarded-For", "PRESENCE_ALLOW_ANONYMOUS=true"] {
         assert!(answer.contains(hint), "{answer}");
     }
 }
 
 #[tokio::test]
-async fn with_credentials_or_where_all_may_call_the_host_does_not_matter() {
+async fn with_credentials_or_anonymous_access_every_host_is_accepted() {
     let anyone = Settings::new().with("PRESENCE_ALLOW_ANONYMOUS", "true");
     let closed = Settings::new().with("PRESENCE_API_KEYS", API_KEYS);
     for (settings, status) in [(anyone, 200), (closed, 401)] {

@@ -1,4 +1,4 @@
-//! What each kind of caller may do.
+//! The permissions of each kind of caller.
 
 use harness::client::{Answer, Client, send};
 use harness::cluster::{Cluster, Store, on_both_stores};
@@ -6,11 +6,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    READ_KEY, WRITE_KEY, assert_refused, call, claims, closed, closed_instance, metric, ping,
-    token, with,
+    READ_KEY, WRITE_KEY, assert_refused, call, claims, instance_with_credentials, metric, ping,
+    settings_with_credentials, token, with,
 };
 
-/// Every call of the contract that needs a right, about the user `alice` where it is about one.
+/// Every call that requires a permission. Calls about one user are about `alice`.
 const CALLS: [(&str, &str, Option<&str>); 9] = [
     ("POST", "/v1/users/alice/connect", None),
     ("POST", "/v1/users/alice/ping", None),
@@ -42,12 +42,13 @@ async fn status(
     if !path.starts_with("/v1/events") {
         return send(request).await;
     }
-    // A stream has no end that one could wait for.
+    // A stream does not end, so its body is not read.
     let response = request.send().await.expect("an answer");
     let (status, headers) = (response.status(), response.headers().clone());
-    let body = match status.is_success() {
-        true => String::new(),
-        false => response.text().await.expect("a body"),
+    let body = if status.is_success() {
+        String::new()
+    } else {
+        response.text().await.expect("a body")
     };
     Answer {
         status,
@@ -56,12 +57,11 @@ async fn status(
     }
 }
 
-async fn everyone_gets_what_is_theirs(store: Store) {
-    let cluster = Cluster::with(store, closed().with("PRESENCE_RATE_LIMIT", "off")).await;
-    let client = cluster.client();
-    let watching = |watch: Value| token(&with(claims("bob"), "watch", watch));
-    let callers = [
-        ("nobody", None, [401; 9]),
+/// The callers: a name, a credential, and the expected status of each call.
+fn callers() -> [(&'static str, Option<String>, [u16; CALLS.len()]); 10] {
+    let bob_watching = |watch: Value| token(&with(claims("bob"), "watch", watch));
+    [
+        ("no credential", None, [401; 9]),
         (
             "alice",
             Some(token(&claims("alice"))),
@@ -69,45 +69,54 @@ async fn everyone_gets_what_is_theirs(store: Store) {
         ),
         ("bob", Some(token(&claims("bob"))), [403; 9]),
         (
-            "bob, who watches nobody",
-            Some(watching(json!([]))),
+            "bob with an empty watch list",
+            Some(bob_watching(json!([]))),
             [403; 9],
         ),
         (
-            "bob, who watches carol",
-            Some(watching(json!(["carol"]))),
+            "bob who watches carol",
+            Some(bob_watching(json!(["carol"]))),
             [403; 9],
         ),
         (
-            "bob, who watches alice",
-            Some(watching(json!(["carol", "alice"]))),
+            "bob who watches alice",
+            Some(bob_watching(json!(["carol", "alice"]))),
             [403, 403, 403, 200, 200, 403, 403, 403, 403],
         ),
         (
-            "bob, who watches everyone",
-            Some(watching(json!("*"))),
+            "bob who watches all users",
+            Some(bob_watching(json!("*"))),
             [403, 403, 403, 200, 200, 200, 200, 200, 200],
         ),
         (
-            "bob, who watches a user called *",
-            Some(watching(json!(["*"]))),
+            "bob who watches a user named *",
+            Some(bob_watching(json!(["*"]))),
             [403; 9],
         ),
         (
-            "a key to read",
+            "a key with presence.read",
             Some(READ_KEY.to_owned()),
             [403, 403, 403, 200, 200, 200, 200, 200, 200],
         ),
         (
-            "a key to write",
+            "a key with presence.write",
             Some(WRITE_KEY.to_owned()),
             [200, 200, 200, 403, 403, 403, 403, 403, 403],
         ),
-    ];
-    for (who, credential, expected) in callers {
+    ]
+}
+
+async fn each_caller_may_make_exactly_its_calls(store: Store) {
+    let cluster = Cluster::with(
+        store,
+        settings_with_credentials().with("PRESENCE_RATE_LIMIT", "off"),
+    )
+    .await;
+    let client = cluster.client();
+    for (caller, credential, expected) in callers() {
         for (each, expected) in CALLS.into_iter().zip(expected) {
             let answer = status(&client, each, credential.as_deref()).await;
-            let what = format!("{who}: {} {}", each.0, each.1);
+            let what = format!("{caller}: {} {}", each.0, each.1);
             match expected {
                 200 => assert_eq!(answer.status, 200, "{what}: {}", answer.body),
                 _ => drop(assert_refused(&answer, expected, &what)),
@@ -117,8 +126,8 @@ async fn everyone_gets_what_is_theirs(store: Store) {
 }
 
 #[tokio::test]
-async fn a_look_up_names_the_first_who_may_not_be_seen() {
-    let instance = closed_instance().await;
+async fn an_error_names_the_first_user_that_the_caller_may_not_see() {
+    let instance = instance_with_credentials().await;
     let client = instance.client();
     let bob = token(&with(claims("bob"), "watch", json!(["alice"])));
     for path in ["/v1/online", "/v1/events"] {
@@ -142,18 +151,22 @@ async fn a_look_up_names_the_first_who_may_not_be_seen() {
 }
 
 #[tokio::test]
-async fn nothing_is_done_for_the_wrong_user() {
-    let instance = closed_instance().await;
+async fn a_token_is_valid_for_its_own_user_only() {
+    let instance = instance_with_credentials().await;
     let client = instance.client();
     let (alice, bob) = (token(&claims("alice")), token(&claims("bob")));
     assert_eq!(ping(&client, "alice", &alice).await.status, 200);
     let leave = client
         .of_user("alice", "disconnect")
         .json(&json!({"all": true}));
-    assert_refused(&send(leave.bearer_auth(&bob)).await, 403, "another's");
+    assert_refused(
+        &send(leave.bearer_auth(&bob)).await,
+        403,
+        "the token of another user",
+    );
     let me = call(&client, Method::GET, "/v1/users/alice", &alice).await;
     assert_eq!(me.ok::<Value>()["online"], true);
-    // An id is compared as it is, after decoding.
+    // The decoded id must be equal, byte for byte.
     for other in ["Alice", "alice%20", "%61lice%00", "alic%C3%A9"] {
         let path = format!("/v1/users/{other}/ping");
         let answer = call(&client, Method::POST, &path, &alice).await;
@@ -168,8 +181,8 @@ async fn nothing_is_done_for_the_wrong_user() {
 }
 
 #[tokio::test]
-async fn who_calls_comes_before_what_is_asked() {
-    let instance = closed_instance().await;
+async fn the_credential_is_checked_before_the_request() {
+    let instance = instance_with_credentials().await;
     let client = instance.client();
     for (path, body) in [
         ("/v1/online", "{"),
@@ -191,7 +204,7 @@ async fn who_calls_comes_before_what_is_asked() {
 
 #[tokio::test]
 async fn a_token_is_verified_once() {
-    let instance = closed_instance().await;
+    let instance = instance_with_credentials().await;
     let client = instance.client();
     let (alice, bob) = (token(&claims("alice")), token(&claims("bob")));
     let verified = async || metric(&client, "presence_tokens_verified_total").await;
@@ -205,12 +218,12 @@ async fn a_token_is_verified_once() {
     assert_eq!(verified().await, 2);
     assert_refused(&ping(&client, "alice", "forged").await, 401, "forged");
     assert_eq!(ping(&client, "alice", READ_KEY).await.status, 403);
-    assert_eq!(verified().await, 2, "neither is a token that was verified");
+    assert_eq!(verified().await, 2, "only valid tokens count as verified");
 }
 
 #[tokio::test]
-async fn a_remembered_token_expires() {
-    let instance = closed_instance().await;
+async fn a_cached_token_expires() {
+    let instance = instance_with_credentials().await;
     let client = instance.client();
     let short = token(&with(claims("alice"), "exp", json!(super::now() + 2)));
     assert_eq!(ping(&client, "alice", &short).await.status, 200);
@@ -228,4 +241,4 @@ async fn a_remembered_token_expires() {
     );
 }
 
-on_both_stores!(everyone_gets_what_is_theirs);
+on_both_stores!(each_caller_may_make_exactly_its_calls);

@@ -1,4 +1,4 @@
-//! How often a user may call.
+//! The rate limit of users.
 
 use harness::client::send;
 use harness::instance::{Instance, Settings};
@@ -7,15 +7,15 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    READ_KEY, WRITE_KEY, assert_refused, call, claims, closed, closed_instance, metric, ping,
-    token, with,
+    READ_KEY, WRITE_KEY, assert_refused, call, claims, instance_with_credentials, metric, ping,
+    settings_with_credentials, token, with,
 };
 
 #[tokio::test]
-async fn a_user_who_calls_too_often_is_told_when_to_come_back() {
-    let instance = closed_instance().await;
+async fn a_rate_limited_user_gets_429_with_retry_after() {
+    let instance = instance_with_credentials().await;
     let client = instance.client();
-    // Two tokens of one user share its allowance.
+    // Two tokens of one user share one allowance.
     let tokens = [
         token(&claims("alice")),
         token(&with(claims("alice"), "jti", json!(2))),
@@ -27,7 +27,7 @@ async fn a_user_who_calls_too_often_is_told_when_to_come_back() {
             break answer;
         }
         answered += 1;
-        assert!(answered < 200, "the default is five a second");
+        assert!(answered < 200, "the default is 5/s");
     };
     assert!(
         answered >= 20,
@@ -38,7 +38,7 @@ async fn a_user_who_calls_too_often_is_told_when_to_come_back() {
     assert_eq!(
         ping(&client, "bob", &token(&claims("bob"))).await.status,
         200,
-        "others go on"
+        "other users are not limited"
     );
     assert!(metric(&client, "presence_calls_limited_total").await >= 1);
     eventually_true("the allowance refills", async || {
@@ -48,15 +48,16 @@ async fn a_user_who_calls_too_often_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn keys_are_not_limited_and_neither_are_users_where_it_is_off() {
-    let instance = closed_instance().await;
+async fn api_keys_are_not_limited_and_off_disables_the_limit() {
+    let instance = instance_with_credentials().await;
     let client = instance.client();
     for _ in 0..100 {
         assert_eq!(ping(&client, "alice", WRITE_KEY).await.status, 200);
         let count = call(&client, Method::GET, "/v1/online/count", READ_KEY).await;
         assert_eq!(count.status, 200);
     }
-    let instance = Instance::start(&closed().with("PRESENCE_RATE_LIMIT", "off")).await;
+    let instance =
+        Instance::start(&settings_with_credentials().with("PRESENCE_RATE_LIMIT", "off")).await;
     let alice = token(&claims("alice"));
     for _ in 0..100 {
         assert_eq!(ping(&instance.client(), "alice", &alice).await.status, 200);
@@ -64,17 +65,17 @@ async fn keys_are_not_limited_and_neither_are_users_where_it_is_off() {
 }
 
 #[tokio::test]
-async fn the_open_door_is_not_limited() {
+async fn anonymous_callers_are_not_limited() {
     let instance = Instance::start(&Settings::new().with("PRESENCE_RATE_LIMIT", "1/m")).await;
     for _ in 0..100 {
         instance.client().ping("alice").await;
     }
 }
 
-/// Each tab says that it closes, and none of them can say it again.
+/// Each tab disconnects when it closes, and a closing tab cannot retry.
 #[tokio::test]
 async fn all_tabs_of_a_user_may_close_at_once() {
-    let settings = closed().with("PRESENCE_RATE_LIMIT", "30/m");
+    let settings = settings_with_credentials().with("PRESENCE_RATE_LIMIT", "30/m");
     let instance = Instance::start(&settings).await;
     let client = instance.client();
     let alice = token(&claims("alice"));
@@ -95,8 +96,8 @@ async fn all_tabs_of_a_user_may_close_at_once() {
 }
 
 #[tokio::test]
-async fn disconnects_are_limited_by_the_most_connections_of_a_user() {
-    let settings = closed()
+async fn the_burst_of_disconnects_is_the_connection_limit_of_a_user() {
+    let settings = settings_with_credentials()
         .with("PRESENCE_RATE_LIMIT", "1/m")
         .with("PRESENCE_USER_CONNECTIONS", "3");
     let instance = Instance::start(&settings).await;
@@ -107,8 +108,8 @@ async fn disconnects_are_limited_by_the_most_connections_of_a_user() {
         assert_eq!(disconnect().await.status, 200);
     }
     let answer = disconnect().await;
-    assert_refused(&answer, 429, "a fourth");
+    assert_refused(&answer, 429, "the fourth disconnect");
     assert!(!answer.header("retry-after").is_empty());
     let look = call(&client, Method::GET, "/v1/users/alice", &alice).await;
-    assert_eq!(look.status, 200, "it is a call of another kind");
+    assert_eq!(look.status, 200, "other calls have a quota of their own");
 }

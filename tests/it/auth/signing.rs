@@ -1,4 +1,4 @@
-//! Makes tokens by hand, good and forged: the header and the claims are whatever a test says.
+//! Makes valid and forged tokens. A test sets the header and the claims.
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::hmac;
@@ -49,7 +49,7 @@ impl Signer {
         Self { key, kid: None }
     }
 
-    /// The same key, under a name in its tokens and its JWK.
+    /// The same key with a key id in its tokens and its JWK.
     pub(super) fn named(mut self, kid: &str) -> Self {
         self.kid = Some(kid.to_owned());
         self
@@ -64,7 +64,7 @@ impl Signer {
         }
     }
 
-    /// A well-made token.
+    /// A valid token.
     pub(crate) fn token(&self, claims: &Value) -> String {
         let mut header = json!({"alg": self.algorithm(), "typ": "JWT"});
         if let Some(kid) = &self.kid {
@@ -73,7 +73,7 @@ impl Signer {
         self.token_with(&header, claims)
     }
 
-    /// A token with any header, signed with this key and its own algorithm whatever that says.
+    /// A token with any header. The signature uses the algorithm of this key, whatever the header says.
     pub(super) fn token_with(&self, header: &Value, claims: &Value) -> String {
         let signed = signed_part(header, claims);
         let signature = URL_SAFE_NO_PAD.encode(self.sign(signed.as_bytes()));
@@ -102,7 +102,7 @@ impl Signer {
         }
     }
 
-    /// The token that PS256 would make of an RSA key.
+    /// A token that is signed with PS256 by an RSA key.
     pub(super) fn pss_token(&self, claims: &Value) -> String {
         let Key::Rsa(key) = &self.key else {
             panic!("PSS is for RSA");
@@ -115,7 +115,7 @@ impl Signer {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// What is published of the key, as a PEM file.
+    /// The public key as PEM.
     pub(super) fn public_pem(&self) -> String {
         let der = match &self.key {
             Key::Secret(_) => panic!("a secret is not published"),
@@ -133,7 +133,7 @@ impl Signer {
         )
     }
 
-    /// What is published of the key, as a JWK.
+    /// The public key as a JWK. The JWK of a secret contains the secret.
     pub(super) fn jwk(&self) -> Value {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let mut jwk = match &self.key {

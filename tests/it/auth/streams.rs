@@ -1,4 +1,4 @@
-//! Streams: tokens in the query, ends with the token, caps.
+//! Streams: the token in the query, the end with the token, and the limits of streams.
 
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    READ_KEY, WRITE_KEY, assert_refused, claims, closed, closed_instance, now, ping, token, with,
+    READ_KEY, WRITE_KEY, assert_refused, claims, instance_with_credentials, now, ping,
+    settings_with_credentials, token, with,
 };
 
 #[tokio::test]
-async fn a_query_carries_a_token_to_streams_alone() {
-    let instance = closed_instance().await;
+async fn a_token_in_the_query_is_accepted_for_streams_only() {
+    let instance = instance_with_credentials().await;
     let client = instance.client();
     let alice = token(&claims("alice"));
     let query = query_of(&[("userIds", "alice"), ("access_token", &alice)]);
@@ -60,8 +61,8 @@ async fn a_query_carries_a_token_to_streams_alone() {
     }
 }
 
-async fn a_stream_ends_with_its_token_and_goes_on_with_a_fresh_one(store: Store) {
-    let cluster = Cluster::with(store, closed()).await;
+async fn a_stream_ends_with_its_token_and_resumes_with_a_fresh_token(store: Store) {
+    let cluster = Cluster::with(store, settings_with_credentials()).await;
     let client = cluster.client();
     let watching = |seconds: u64| {
         let claims = with(claims("bob"), "watch", json!(["alice"]));
@@ -80,7 +81,7 @@ async fn a_stream_ends_with_its_token_and_goes_on_with_a_fresh_one(store: Store)
     assert_eq!(stream.end_reason().as_deref(), Some("token-expired"));
     let lived = began.elapsed();
     let range = Duration::from_millis(1_500)..Duration::from_millis(4_500);
-    assert!(range.contains(&lived), "it lived for {lived:?}");
+    assert!(range.contains(&lived), "the stream lived for {lived:?}");
     let leave = client.of_user("alice", "disconnect").bearer_auth(WRITE_KEY);
     assert_eq!(send(leave).await.status, 200);
     let mut resumed = open(&watching(300), &stream.last_id()).await;
@@ -92,8 +93,8 @@ async fn a_stream_ends_with_its_token_and_goes_on_with_a_fresh_one(store: Store)
 }
 
 #[tokio::test]
-async fn streams_are_capped_per_caller_and_in_all() {
-    let settings = closed()
+async fn streams_are_limited_per_caller_and_per_instance() {
+    let settings = settings_with_credentials()
         .with("PRESENCE_STREAMS_PER_CALLER", "2")
         .with("PRESENCE_STREAMS", "5");
     let instance = Instance::start(&settings).await;
@@ -107,24 +108,28 @@ async fn streams_are_capped_per_caller_and_in_all() {
         Stream::send(of("alice")).await,
     ];
     let refused = send(of("alice")).await;
-    let problem = assert_refused(&refused, 429, "a third");
+    let problem = assert_refused(&refused, 429, "the third stream of a user");
     assert!(!refused.header("retry-after").is_empty());
     streams.push(Stream::send(request("carol", READ_KEY)).await);
     streams.push(Stream::send(request("carol", READ_KEY)).await);
     assert_refused(
         &send(request("carol", READ_KEY)).await,
         429,
-        "a key's third",
+        "the third stream of a key",
     );
     streams.push(Stream::send(of("bob")).await);
-    let full = assert_refused(&send(of("dave")).await, 429, "a sixth in all");
+    let full = assert_refused(
+        &send(of("dave")).await,
+        429,
+        "the sixth stream of the instance",
+    );
     assert_eq!(full["type"], problem["type"]);
     streams.truncate(1);
-    eventually_true("closing makes room", async || {
+    eventually_true("a closed stream frees its place", async || {
         let response = of("alice").send().await.expect("an answer");
         response.status() == 200
     })
     .await;
 }
 
-on_both_stores!(a_stream_ends_with_its_token_and_goes_on_with_a_fresh_one);
+on_both_stores!(a_stream_ends_with_its_token_and_resumes_with_a_fresh_token);

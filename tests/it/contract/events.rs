@@ -1,6 +1,7 @@
 //! The event stream: section 3 of the contract.
 
 mod filter;
+mod half_closed;
 mod opening;
 mod protocol;
 mod snapshot;

@@ -2,9 +2,9 @@
 
 const UNITS: [(&str, u64); 3] = [("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30)];
 
-/// The bytes that `text` names, if they are from `least` to `most`.
+/// Parses a size from `least` to `most`, in bytes.
 pub(super) fn bounded(text: &str, least: &str, most: &str) -> Result<u64, String> {
-    let bytes = parse(text).ok_or("write a size such as 64kb, 256mb or 1gb")?;
+    let bytes = parse(text).ok_or("must be a size such as 64kb, 256mb or 1gb")?;
     if parse(least).is_some_and(|least| bytes < least)
         || parse(most).is_some_and(|most| bytes > most)
     {
@@ -13,7 +13,7 @@ pub(super) fn bounded(text: &str, least: &str, most: &str) -> Result<u64, String
     Ok(bytes)
 }
 
-/// A whole number and a unit of a power of 1,024, as in the configuration of Redis.
+/// Parses a whole number and a unit. The units are powers of 1,024, as in the configuration of Redis.
 fn parse(text: &str) -> Option<u64> {
     let text = text.to_ascii_lowercase();
     let number = |(unit, size): &(&str, u64)| Some((text.strip_suffix(unit)?.to_owned(), *size));

@@ -1,4 +1,4 @@
-//! The keys of servers and dashboards.
+//! The API keys of servers and dashboards.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,40 +6,40 @@ use std::sync::Arc;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use tracing::warn;
 
-use super::access::{Digest, digest};
+use super::digest::{Digest, digest};
 use crate::config::{InvalidSetting, Secret};
 
 const VARIABLE: &str = "PRESENCE_API_KEYS";
 
-/// A key that is shorter, in bytes, is warned of at the start: it can be guessed.
-const SHORT_KEY: usize = 16;
+/// The service logs a warning about a shorter key, since such a key can be guessed. In bytes.
+const SHORT_KEY_BYTES: usize = 16;
 
-/// The longest key, in bytes, so that it can be sent as a header.
-const LONGEST_KEY: usize = 1_024;
+/// The longest key, in bytes. A key must fit into a header.
+const MAX_KEY_BYTES: usize = 1_024;
 
-/// A server or dashboard that has a key.
+/// The holder of an API key.
 #[derive(Debug)]
 pub(crate) struct ApiKey {
     pub(super) name: String,
     pub(super) scopes: Scopes,
 }
 
-/// What a key is good for.
+/// What the holder of a key may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Scopes {
-    /// `presence.read`: look-ups, lists, every stream.
+    /// `presence.read`: see all users, and the metrics.
     pub(super) read: bool,
-    /// `presence.write`: act for any user.
+    /// `presence.write`: connect, ping and disconnect every user.
     pub(super) write: bool,
 }
 
-/// All keys, of which only digests are kept.
+/// All API keys, as digests.
 #[derive(Default)]
 pub(super) struct ApiKeys(Vec<(Digest, Arc<ApiKey>)>);
 
 impl ApiKeys {
-    /// Reads `name:scope+scope:key,…`; a key may hold colons but no comma.
-    pub(super) fn read(setting: Option<&Secret>) -> Result<Self, InvalidSetting> {
+    /// Parses `name:scope+scope:key,…`. A key may contain colons but no comma.
+    pub(super) fn parse(setting: Option<&Secret>) -> Result<Self, InvalidSetting> {
         let mut keys = Self::default();
         let Some(setting) = setting else {
             return Ok(keys);
@@ -56,34 +56,37 @@ impl ApiKeys {
         let mut parts = text.splitn(3, ':');
         let (Some(name), Some(scopes), Some(key)) = (parts.next(), parts.next(), parts.next())
         else {
-            return Err("write name:scope+scope:key".to_owned());
+            return Err("must have the form name:scope+scope:key".to_owned());
         };
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("the name must be visible ASCII".to_owned());
+            return Err("the name must consist of visible ASCII characters".to_owned());
         }
-        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-        if key.is_empty() || key.len() > LONGEST_KEY || !visible {
+        let is_visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+        if key.is_empty() || key.len() > MAX_KEY_BYTES || !is_visible {
             return Err(format!(
-                "the key must be 1 to {LONGEST_KEY} of visible ASCII"
+                "the key must be 1 to {MAX_KEY_BYTES} visible ASCII characters"
             ));
         }
         let digest = digest(key);
         if self.0.iter().any(|(_, known)| known.name == name) {
-            return Err(format!("the name {name:?} is there twice"));
+            return Err(format!("the name {name:?} is repeated"));
         }
         if self.find(&digest).is_some() {
-            return Err("the key is there twice".to_owned());
+            return Err("the key is repeated".to_owned());
         }
-        let scopes = Scopes::read(scopes)?;
-        if key.len() < SHORT_KEY {
-            warn!(name, "an API key is so short that it can be guessed");
+        let scopes = Scopes::parse(scopes)?;
+        if key.len() < SHORT_KEY_BYTES {
+            warn!(
+                name,
+                "an API key is shorter than 16 bytes and can be guessed"
+            );
         }
         let name = name.to_owned();
         self.0.push((digest, Arc::new(ApiKey { name, scopes })));
         Ok(())
     }
 
-    /// The key with this digest. It looks at every one, and takes as long whichever it is.
+    /// The key with this digest. The search takes the same time for every digest, so that its time reveals nothing.
     pub(super) fn find(&self, digest: &Digest) -> Option<&Arc<ApiKey>> {
         let mut found = None;
         for (known, key) in &self.0 {
@@ -96,7 +99,7 @@ impl ApiKeys {
 }
 
 impl Scopes {
-    fn read(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, String> {
         let mut scopes = Self::default();
         for scope in text.split('+') {
             match scope {
@@ -126,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_good_entry_is_a_key_and_one_bad_one_refuses_them_all(
+        fn a_setting_is_accepted_only_if_every_entry_is_valid(
             entries in vec(
                 (
                     "[a-z]{1,4}|[!-~]?",
@@ -148,7 +151,7 @@ mod tests {
             let good = entries.iter().all(|(name, scopes, key)| {
                 plain(name) && plain(key) && !scopes.contains(&"read")
             }) && once(&|each| entries[each].0.clone()) && once(&|each| entries[each].2.clone());
-            let read = ApiKeys::read(Some(&Secret::from(&*setting)));
+            let read = ApiKeys::parse(Some(&Secret::from(&*setting)));
             prop_assert_eq!(read.is_ok(), good, "{}", setting);
             for (name, scopes, key) in entries.iter().filter(|_| good) {
                 let found = read.as_ref().ok().and_then(|keys| keys.find(&digest(key)));
@@ -161,9 +164,9 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_by_its_digest_alone() {
+    fn a_key_is_found_by_its_digest() {
         let setting = Secret::from("web:presence.read:k:1,app:presence.write+presence.read:k2");
-        let keys = ApiKeys::read(Some(&setting)).unwrap();
+        let keys = ApiKeys::parse(Some(&setting)).unwrap();
         let web = keys.find(&digest("k:1")).unwrap();
         assert_eq!(
             (&*web.name, web.scopes.read, web.scopes.write),
@@ -174,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_entry_is_named_without_its_key() {
+    fn an_error_names_the_entry_without_its_key() {
         for text in [
             "",
             "a:presence.read",
@@ -186,7 +189,7 @@ mod tests {
             "a:presence.read:x,a:presence.read:hunter2",
             "a:presence.read:hunter2,b:presence.read:hunter2",
         ] {
-            let error = ApiKeys::read(Some(&Secret::from(text)))
+            let error = ApiKeys::parse(Some(&Secret::from(text)))
                 .unwrap_err()
                 .to_string();
             assert!(error.starts_with("PRESENCE_API_KEYS: entry"), "{error}");

@@ -1,23 +1,24 @@
-//! Variables that look like settings and are none: a misspelt name must not start a service that ignores it.
+//! Environment variables that look like settings. The service must not start and ignore a misspelt setting.
 
 use std::ffi::OsString;
 
 use clap::CommandFactory;
 use strsim::jaro_winkler;
 
-use super::{Config, InvalidSetting};
+use super::invalid_setting::InvalidSetting;
+use super::settings::Config;
 
-/// What the names of our own variables begin with.
+/// The prefix of the names of the settings.
 const PREFIX: &str = "PRESENCE_";
 
-/// What is read by others and may be meant all the same.
+/// A variable that the log reads, and that a hint may name.
 const RUST_LOG: &str = "RUST_LOG";
 
-/// How alike two names are, from 0 to 1, where one was probably meant for the other.
-const ALIKE: f64 = 0.8;
+/// The least similarity, from 0 to 1, at which a hint names a setting.
+const MIN_SIMILARITY: f64 = 0.8;
 
-/// Fails if one of `names`, those of the environment, begins with `PRESENCE_` and is no setting, except for those
-/// that Kubernetes sets beside a Service called `presence`. The values are not looked at.
+/// Fails if one of the environment variables `names` begins with `PRESENCE_` and is not a setting. The variables that
+/// Kubernetes sets for a Service named `presence` are accepted. The values are not read.
 pub fn check_variables(names: impl IntoIterator<Item = OsString>) -> Result<(), InvalidSetting> {
     let command = Config::command();
     let known = command.get_arguments().filter_map(|flag| flag.get_env());
@@ -26,49 +27,49 @@ pub fn check_variables(names: impl IntoIterator<Item = OsString>) -> Result<(), 
     let names = names.into_iter();
     let names = names.map(|name| name.to_string_lossy().into_owned());
     let mut unknown: Vec<String> = names
-        .filter(|name| name.starts_with(PREFIX) && !is_of_kubernetes(name))
+        .filter(|name| name.starts_with(PREFIX) && !is_set_by_kubernetes(name))
         .filter(|name| !known.contains(&&**name))
         .collect();
     unknown.sort_unstable();
     let Some((first, others)) = unknown.split_first() else {
         return Ok(());
     };
-    let mut why = format!("there is no such setting{}", hint(first, &known));
+    let mut why = format!("no such setting{}", hint(first, &known));
     for other in others {
-        why += &format!("; nor is there {other}{}", hint(other, &known));
+        why += &format!("; nor {other}{}", hint(other, &known));
     }
     Err(InvalidSetting::new(first.clone(), why))
 }
 
-/// What Kubernetes sets in every container beside a Service called `presence`.
-fn is_of_kubernetes(name: &str) -> bool {
+/// Whether Kubernetes sets this variable in every container beside a Service named `presence`.
+fn is_set_by_kubernetes(name: &str) -> bool {
     name == "PRESENCE_PORT"
         || name.starts_with("PRESENCE_PORT_")
         || name.starts_with("PRESENCE_SERVICE_")
 }
 
-/// What to do instead, where that can be guessed.
+/// A hint at the probable cause, or an empty text.
 fn hint(name: &str, known: &[&str]) -> String {
-    let is_of_a_service = name.ends_with("_SERVICE_HOST")
+    let names_a_service = name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
         || name.contains("_PORT_")
         || name.ends_with("_PORT");
-    if is_of_a_service {
-        return " (Kubernetes sets such names beside a Service, unless enableServiceLinks is false)"
+    if names_a_service {
+        return " (Kubernetes sets such variables for a Service, unless enableServiceLinks is false)"
             .to_owned();
     }
     let meant = nearest(name, known);
     meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"))
 }
 
-/// The setting whose name is most like this one, with or without what our own begin with.
+/// The setting with the most similar name. The prefix does not count.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
-    let likeness = known
+    let similarities = known
         .iter()
         .map(|known| (jaro_winkler(&plain(name), &plain(known)), *known));
-    let most = likeness.max_by(|one, other| one.0.total_cmp(&other.0));
-    most.filter(|(likeness, _)| *likeness >= ALIKE)
+    let best = similarities.max_by(|one, other| one.0.total_cmp(&other.0));
+    best.filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .map(|(_, known)| known)
 }
 
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_refused_with_the_one_that_was_meant() {
+    fn an_unknown_variable_is_refused_with_a_hint_at_the_nearest_setting() {
         for (name, meant) in [
             ("PRESENCE_REDIS_URL", " REDIS_URL?"),
             ("PRESENCE_TTLL", " PRESENCE_TTL?"),
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_and_the_names_of_others_are_passed_over() {
+    fn settings_and_unrelated_variables_are_accepted() {
         let command = Config::command();
         let known = command.get_arguments().filter_map(|flag| flag.get_env());
         let known: Vec<_> = known.map(ToOwned::to_owned).collect();
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_another_service_are_explained() {
+    fn the_variables_of_another_service_are_explained() {
         let refusal = refusal(&["PRESENCE_REDIS_SERVICE_HOST"]);
         assert!(refusal.contains("enableServiceLinks"), "{refusal}");
     }

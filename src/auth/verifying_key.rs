@@ -1,9 +1,7 @@
-//! A key that verifies user tokens. It knows its one algorithm; what a token says about that is
-//! only ever compared with it.
+//! A key that verifies the tokens of users. Each key has one algorithm, and the `alg` of a token never selects another.
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine;
@@ -12,81 +10,69 @@ use jsonwebtoken::crypto::verify;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, decode_header};
 
-use super::Token;
-use super::access::{Digest, digest};
-use super::claims::{Claims, Rules};
+use super::claims::{ClaimRules, Claims};
+use super::digest::{Digest, digest};
+use super::error::Error;
+use super::token::Token;
 use crate::config::{InvalidSetting, Secret};
 use crate::model::Credential;
 
 /// The shortest HS256 secret, in bytes (RFC 7518, section 3.2).
-const LEAST_SECRET: usize = 32;
+const MIN_SECRET_BYTES: usize = 32;
 
-/// The shortest RSA modulus, in bytes (RFC 7518, section 3.3), and what its DER has at least.
-const LEAST_MODULUS: usize = 256;
+/// The shortest RSA modulus, in bytes (RFC 7518, section 3.3). The DER of an RSA key is longer than its modulus.
+const MIN_RSA_MODULUS_BYTES: usize = 256;
 
-/// An uncompressed point of P-256, the only curve of ES256.
-const P256_POINT: usize = 65;
+/// The size of an uncompressed point of P-256, the only curve of ES256, in bytes.
+const P256_POINT_BYTES: usize = 65;
 
-/// A key with the rules for the tokens that it verifies.
+/// A key, and the rules for the claims of the tokens that it verifies.
 pub(super) struct VerifyingKey {
     key: DecodingKey,
     algorithm: Algorithm,
-    rules: Rules,
-    /// The name in its JWK set.
+    rules: ClaimRules,
+    /// The key id in the JWK set.
     pub(super) kid: Option<String>,
-    /// What tells it from other keys of its JWK set.
+    /// Two keys of a JWK set are equal if their identities are equal.
     pub(super) identity: Digest,
-    retired: AtomicBool,
-}
-
-/// Why a token is refused. What is said about a token whose signature does not fit is the same
-/// for all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refused(pub(crate) &'static str);
-
-impl Refused {
-    /// Another key may fit.
-    pub(super) const SIGNATURE: Self = Self("the credential is not valid");
-
-    /// A fresh token is all that is needed.
-    pub(crate) const EXPIRED: Self = Self("exp: the token has expired");
+    is_retired: AtomicBool,
 }
 
 impl VerifyingKey {
-    fn new(key: DecodingKey, algorithm: Algorithm, rules: &Rules) -> Self {
+    fn new(key: DecodingKey, algorithm: Algorithm, rules: &ClaimRules) -> Self {
         Self {
             key,
             algorithm,
             rules: rules.clone(),
             kid: None,
             identity: Digest::default(),
-            retired: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
         }
     }
 
-    /// A key for HS256.
-    pub(super) fn from_secret(secret: &Secret, rules: &Rules) -> Result<Self, InvalidSetting> {
+    /// A key for HS256. Fails if the secret is shorter than 32 bytes.
+    pub(super) fn from_secret(secret: &Secret, rules: &ClaimRules) -> Result<Self, InvalidSetting> {
         let bytes = secret.expose().as_bytes();
-        if bytes.len() < LEAST_SECRET {
-            let why = format!("must be {LEAST_SECRET} bytes or more");
+        if bytes.len() < MIN_SECRET_BYTES {
+            let why = format!("must be at least {MIN_SECRET_BYTES} bytes long");
             return Err(InvalidSetting::new("PRESENCE_JWT_SECRET", why));
         }
         let key = DecodingKey::from_secret(bytes);
         Ok(Self::new(key, Algorithm::HS256, rules))
     }
 
-    /// The public key in a PEM file, which decides on the algorithm.
-    pub(super) fn from_file(path: &Path, rules: &Rules) -> Result<Self, InvalidSetting> {
+    /// The public key in a PEM file. The type of the key determines the algorithm.
+    pub(super) fn from_file(path: &Path, rules: &ClaimRules) -> Result<Self, InvalidSetting> {
         let invalid = |why: String| InvalidSetting::new("PRESENCE_JWT_PUBLIC_KEY", why);
         let pem = std::fs::read(path)
             .map_err(|error| invalid(format!("{} cannot be read: {error}", path.display())))?;
         let (key, algorithm) =
-            public_key(&pem).map_err(|why| invalid(format!("{}: {why}", path.display())))?;
+            parse_pem(&pem).map_err(|why| invalid(format!("{}: {why}", path.display())))?;
         Ok(Self::new(key, algorithm, rules))
     }
 
-    /// A key of a JWK set; none where it is for something else, or weak.
-    pub(super) fn from_jwk(json: &serde_json::Value, rules: &Rules) -> Option<Self> {
+    /// A key of a JWK set. Returns `None` if the key is weak or has another purpose.
+    pub(super) fn from_jwk(json: &serde_json::Value, rules: &ClaimRules) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(json.clone()).ok()?;
         if !matches!(
             jwk.common.public_key_use,
@@ -107,7 +93,7 @@ impl VerifyingKey {
             {
                 (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
             }
-            // A set that anyone can read holds no secrets.
+            // A JWK set is public, so a symmetric key in it is no secret.
             _ => return None,
         };
         if jwk.common.key_algorithm.is_some_and(|name| name != named) || is_weak(&key, algorithm) {
@@ -120,40 +106,37 @@ impl VerifyingKey {
         })
     }
 
-    /// Whether tokens that claim this algorithm may have been signed with its counterpart.
-    pub(super) fn is_for(&self, algorithm: Algorithm) -> bool {
+    /// Whether the key verifies tokens with this `alg`.
+    pub(super) fn has_algorithm(&self, algorithm: Algorithm) -> bool {
         self.algorithm == algorithm
     }
 
-    /// Whether it has left its JWK set: what it verified counts no longer.
+    /// Whether the key has left its JWK set. The tokens that it verified are then invalid.
     pub(super) fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Relaxed)
+        self.is_retired.load(Ordering::Relaxed)
     }
 
+    /// Invalidates the tokens that the key verified.
     pub(super) fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
+        self.is_retired.store(true, Ordering::Relaxed);
     }
 
-    /// What the token says, if this key signed it.
-    pub(super) fn verify(self: &Arc<Self>, token: &str) -> Result<Token, Refused> {
-        let payload = self.signed_payload(token).ok_or(Refused::SIGNATURE)?;
-        // From here on the holder may be told what is wrong.
+    /// Verifies the signature and the claims of a token. Returns `None` if this key did not sign the token.
+    pub(super) fn verify(&self, token: &str) -> Option<Result<Token, Error>> {
+        let payload = self.verified_payload(token)?;
+        // The signature is valid, so the error may say what is wrong with the claims.
         let claims = URL_SAFE_NO_PAD.decode(payload).ok();
         let claims = claims.and_then(|json| serde_json::from_slice::<Claims>(&json).ok());
-        let claims = claims.ok_or(Refused(
-            "the claims of the token are no JSON object, or one is there twice",
-        ))?;
-        let accepted = self.rules.accept(claims)?;
-        Ok(Token {
-            user: accepted.user,
-            watch: accepted.watch,
-            expires: accepted.expires,
-            key: Arc::clone(self),
+        Some(match claims {
+            Some(claims) => self.rules.accept(claims),
+            None => Err(Error::BadCredential(
+                "the claims of the token are not a JSON object, or a claim is repeated",
+            )),
         })
     }
 
-    /// The part of the token with the claims, if this key signed it.
-    fn signed_payload<'a>(&self, token: &'a str) -> Option<&'a str> {
+    /// The claims of the token, in base64, if this key signed the token.
+    fn verified_payload<'a>(&self, token: &'a str) -> Option<&'a str> {
         let header = decode_header(token).ok()?;
         let (signed, signature) = token.rsplit_once('.')?;
         let (_, payload) = signed.rsplit_once('.')?;
@@ -176,15 +159,15 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
-fn public_key(pem: &[u8]) -> Result<(DecodingKey, Algorithm), &'static str> {
+fn parse_pem(pem: &[u8]) -> Result<(DecodingKey, Algorithm), &'static str> {
     let text = String::from_utf8_lossy(pem);
     if text.contains("PRIVATE KEY-----") {
-        return Err("this is a private key; give its public part");
+        return Err("the file contains a private key; provide the public key only");
     }
     if !text.contains("-----BEGIN PUBLIC KEY-----")
         && !text.contains("-----BEGIN RSA PUBLIC KEY-----")
     {
-        return Err("there is no PUBLIC KEY in it");
+        return Err("the file contains no PUBLIC KEY");
     }
     let key = DecodingKey::from_ed_pem(pem)
         .map(|key| (key, Algorithm::EdDSA))
@@ -192,19 +175,19 @@ fn public_key(pem: &[u8]) -> Result<(DecodingKey, Algorithm), &'static str> {
         .or_else(|_| DecodingKey::from_rsa_pem(pem).map(|key| (key, Algorithm::RS256)));
     match key {
         Ok((key, algorithm)) if is_weak(&key, algorithm) => {
-            Err("RSA keys must have 2048 bits or more, elliptic ones the curve P-256 or Ed25519")
+            Err("an RSA key must have 2048 bits or more; an elliptic key must use P-256 or Ed25519")
         }
         Ok(found) => Ok(found),
-        Err(_) => Err("it is no RSA, P-256 or Ed25519 public key"),
+        Err(_) => Err("the key is not an RSA, P-256 or Ed25519 public key"),
     }
 }
 
 fn is_weak(key: &DecodingKey, algorithm: Algorithm) -> bool {
     use jsonwebtoken::DecodingKeyKind as Kind;
     match (algorithm, key.kind()) {
-        (Algorithm::RS256, Kind::RsaModulusExponent { n, .. }) => n.len() < LEAST_MODULUS,
-        (Algorithm::RS256, Kind::SecretOrDer(der)) => der.len() < LEAST_MODULUS,
-        (Algorithm::ES256, Kind::SecretOrDer(point)) => point.len() != P256_POINT,
+        (Algorithm::RS256, Kind::RsaModulusExponent { n, .. }) => n.len() < MIN_RSA_MODULUS_BYTES,
+        (Algorithm::RS256, Kind::SecretOrDer(der)) => der.len() < MIN_RSA_MODULUS_BYTES,
+        (Algorithm::ES256, Kind::SecretOrDer(point)) => point.len() != P256_POINT_BYTES,
         (Algorithm::EdDSA, Kind::SecretOrDer(point)) => point.len() != 32,
         _ => true,
     }

@@ -1,0 +1,118 @@
+//! The caller of a request and its permissions.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::api_keys::ApiKey;
+use super::error::Error;
+use super::rate_limit::Allowance;
+use super::token::{Token, Watch};
+use super::verifying_key::VerifyingKey;
+use crate::model::{Credential, UserId};
+
+/// The sender of a request, as its credential proves.
+#[derive(Clone, Debug)]
+pub(crate) enum Caller {
+    /// No credentials are configured: every caller has full access.
+    Anonymous,
+    /// A user with a token.
+    User(Arc<User>),
+    /// A server or dashboard with an API key.
+    Server(Arc<ApiKey>),
+}
+
+/// A user that calls with a token.
+#[derive(Debug)]
+pub(crate) struct User {
+    pub(super) token: Token,
+    /// The key that verified the token.
+    pub(super) key: Arc<VerifyingKey>,
+    pub(super) allowance: Arc<Allowance>,
+}
+
+impl User {
+    /// Whether the token is still valid: the token has not expired, and its key is still in the JWK set.
+    pub(super) fn is_valid(&self) -> bool {
+        !self.token.is_expired() && !self.key.is_retired()
+    }
+}
+
+impl Caller {
+    /// Fails unless the caller may connect, ping and disconnect `user`.
+    pub(crate) fn authorize_write(&self, user: &UserId) -> Result<(), Error> {
+        let is_allowed = match self {
+            Self::Anonymous => true,
+            Self::User(caller) => caller.token.user == *user,
+            Self::Server(key) => key.scopes.write,
+        };
+        allow_if(is_allowed, || Error::WriteDenied(user.clone()))
+    }
+
+    /// Fails unless the caller may see `user`.
+    pub(crate) fn authorize_read(&self, user: &UserId) -> Result<(), Error> {
+        let is_allowed = match self {
+            Self::Anonymous => true,
+            Self::User(caller) => caller.token.user == *user || caller.token.watch.includes(user),
+            Self::Server(key) => key.scopes.read,
+        };
+        allow_if(is_allowed, || Error::ReadDenied(user.clone()))
+    }
+
+    /// Fails unless the caller may see each of `users`. The error names the first user that the caller may not see.
+    pub(crate) fn authorize_read_each(&self, users: &[UserId]) -> Result<(), Error> {
+        users.iter().try_for_each(|user| self.authorize_read(user))
+    }
+
+    /// Fails unless the caller may see all users.
+    pub(crate) fn authorize_read_all(&self) -> Result<(), Error> {
+        let is_allowed = match self {
+            Self::Anonymous => true,
+            Self::User(caller) => matches!(caller.token.watch, Watch::Everyone),
+            Self::Server(key) => key.scopes.read,
+        };
+        allow_if(is_allowed, || Error::ReadAllDenied)
+    }
+
+    /// Fails unless the caller may see the metrics.
+    pub(crate) fn authorize_metrics(&self) -> Result<(), Error> {
+        let is_allowed = match self {
+            Self::Anonymous => true,
+            Self::User(_) => false,
+            Self::Server(key) => key.scopes.read,
+        };
+        allow_if(is_allowed, || Error::MetricsDenied)
+    }
+
+    /// The name under which the streams of the caller are counted. `None`: only the limit of the instance applies.
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Anonymous => None,
+            Self::User(caller) => Some(format!("user {}", caller.token.user).into()),
+            Self::Server(key) => Some(format!("key {}", key.name).into()),
+        }
+    }
+
+    /// The credential on which the streams of the caller depend. `None`: the credential cannot be withdrawn.
+    pub(crate) fn credential(&self) -> Option<Arc<dyn Credential>> {
+        match self {
+            Self::User(caller) => Some(Arc::clone(&caller.key) as Arc<dyn Credential>),
+            Self::Anonymous | Self::Server(_) => None,
+        }
+    }
+
+    /// When the credential expires. `None`: never, or too far in the future for an [`Instant`].
+    pub(crate) fn expires(&self) -> Option<Instant> {
+        let Self::User(caller) = self else {
+            return None;
+        };
+        let expires = UNIX_EPOCH.checked_add(Duration::from_secs(caller.token.expires))?;
+        let left = expires.duration_since(SystemTime::now());
+        Instant::now().checked_add(left.unwrap_or_default())
+    }
+}
+
+fn allow_if(is_allowed: bool, denied: impl FnOnce() -> Error) -> Result<(), Error> {
+    if is_allowed { Ok(()) } else { Err(denied()) }
+}
