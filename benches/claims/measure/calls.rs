@@ -173,7 +173,7 @@ pub(crate) async fn paced_apart(
     calling.await.expect("all were answered")
 }
 
-/// Calls on a thread and a runtime of its own, so that the other clients of a claim do not slow it.
+/// Runs calls on a thread and a runtime of their own, so that other clients of the claim do not delay them.
 pub(crate) fn apart<C>(calling: impl FnOnce() -> C + Send + 'static) -> JoinHandle<C::Output>
 where
     C: Future<Output: Send + 'static>,

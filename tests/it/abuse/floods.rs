@@ -27,7 +27,7 @@ async fn floods_are_cut_off_and_delay_no_other_client() {
         instance.client().ping("alice").await;
         let (is_cut_off, answered) = flooded.await.expect("no panic");
         assert!(is_cut_off, "{name}: {MOST} bytes were taken");
-        // Where the answers to the flood itself fill the connection, nothing more can be said.
+        // The answers to these frames fill the connection, so that no GOAWAY fits.
         if !["PING", "SETTINGS"].contains(&name) {
             assert!(was_told_to_be_calm(&answered), "{name}: {answered:?}");
         }

@@ -1,4 +1,4 @@
-//! Streams of clients that close their writing side after the request, as `nc` does, or the whole connection.
+//! Clients that close their writing side after the request, as `nc` does, or the whole connection.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// Longer than the service takes to find out that a client is gone.
+/// Longer than the service takes to notice that a client is gone.
 const MOMENT: Duration = Duration::from_millis(1_500);
 
-/// A request for a stream, from a client that will send nothing more.
+/// The request of a stream from a client that closes its writing side afterwards.
 async fn half_closed(instance: &Instance, request: &str) -> TcpStream {
     let mut stream = instance.told(request.as_bytes()).await;
     stream.shutdown().await.expect("it is open");
@@ -82,7 +82,7 @@ async fn a_client_that_closes_its_connection_is_found_gone() {
     read_until(&mut stream, &mut text, "presence.ready").await;
     there_are_streams(&client, 1).await;
     drop(stream);
-    // No event comes and no keep-alive is due, so only the end of the connection tells.
+    // No event and no keep-alive is due, so only the end of the connection shows that the client is gone.
     there_are_streams(&client, 0).await;
 }
 
