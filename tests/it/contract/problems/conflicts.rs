@@ -1,7 +1,7 @@
 //! Valid calls that the state of the user refuses (409).
 
 use harness::client::send;
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::{Stream, briefs};
 
@@ -84,7 +84,7 @@ async fn a_conflict_does_not_count_as_a_failure_of_the_store(store: Store) {
     assert_eq!(failed, None);
 }
 
-on_both_stores!(
+over_each_protocol!(
     a_ping_after_the_disconnect_changes_nothing,
     a_disconnect_of_an_unknown_connection_does_not_refuse_its_pings,
     one_connection_more_than_allowed_is_refused,

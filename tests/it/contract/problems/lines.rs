@@ -1,7 +1,7 @@
 //! Each JSON body ends with a newline, so that a terminal shows its prompt on the next line.
 
 use harness::client::{media_type, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::cluster::{Cluster, Store, over_each_protocol};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -35,4 +35,4 @@ async fn every_json_body_ends_with_one_newline(store: Store) {
     }
 }
 
-on_both_stores!(every_json_body_ends_with_one_newline);
+over_each_protocol!(every_json_body_ends_with_one_newline);

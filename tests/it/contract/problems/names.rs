@@ -1,7 +1,7 @@
 //! Unknown fields and parameters are refused by name, and the call changes nothing.
 
 use harness::client::{Client, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::cluster::{Cluster, Store, over_each_protocol};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -138,7 +138,7 @@ async fn a_repeated_parameter_is_refused(store: Store) {
     assert!(problem.detail.contains("connectionId"), "{problem:?}");
 }
 
-on_both_stores!(
+over_each_protocol!(
     an_unknown_parameter_is_refused_by_every_call,
     an_unknown_field_is_refused_by_every_call,
     a_field_of_another_call_is_refused,

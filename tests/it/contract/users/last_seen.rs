@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::User;
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::Stream;
 use harness::timestamp::Timestamp;
@@ -122,7 +122,7 @@ async fn last_seen_is_not_kept_without_a_retention(store: Store) {
     assert_eq!(client.user("alice").await.last_seen_at, None);
 }
 
-on_both_stores!(
+over_each_protocol!(
     last_seen_of_an_online_user_is_at_least_the_last_ping,
     last_seen_is_the_last_ping_of_any_connection,
     last_seen_is_kept_after_a_disconnect,
