@@ -2,42 +2,32 @@
 //!
 //! [`Bus`] is the one writer of the [`Hub`], and [`Streams`] opens what reads from it.
 
-mod ages;
 mod bus;
-mod capacity;
-mod chosen;
-mod cursor;
 mod doorbell;
-mod everyone;
-mod failures;
-mod frame;
 mod hub;
-mod index;
-mod joining;
+mod interest;
 mod limits;
 mod opening;
-mod payload;
-mod refusal;
-mod replay;
-mod ring;
-mod shared;
-mod slot;
-mod snapshot;
+mod service;
+mod shared_read;
+mod snapshots;
+mod sse;
 mod stream;
-mod streams;
-mod waiting;
+mod stream_limit;
+mod subscriber;
 
 pub use self::bus::Bus;
-pub use self::capacity::Full;
-pub use self::cursor::Cursor;
 pub use self::doorbell::Doorbell;
 pub use self::hub::Hub;
 pub(crate) use self::hub::TICK;
+pub use self::interest::Interest;
 pub use self::limits::Limits;
-pub use self::payload::{
+pub use self::service::{OpenError, StreamRequest, Streams};
+pub use self::sse::cursor::Cursor;
+pub use self::sse::payload::{
     EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
     UserOffline, UserOnline,
 };
-pub use self::refusal::StreamRefusal;
-pub use self::stream::{EventStream, Interest, StreamEnd};
-pub use self::streams::{OpenError, StreamRequest, Streams};
+pub use self::sse::refusal::StreamRefusal;
+pub use self::stream::{EventStream, StreamEnd};
+pub use self::stream_limit::Full;

@@ -7,12 +7,12 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::Cursor;
 use super::doorbell::Doorbell;
 use super::hub::Hub;
-use super::payload::ResetReason;
-use super::ring::Ring;
-use super::streams::Streams;
+use super::hub::ring::Ring;
+use super::service::Streams;
+use super::sse::cursor::Cursor;
+use super::sse::payload::ResetReason;
 use crate::model::{Entry, Epoch, Position};
 use crate::store::{Backoff, Signal, Store, StoreError, Subscription};
 use crate::telemetry::Metrics;

@@ -1,5 +1,10 @@
 //! Routes events to the streams that asked for them, and keeps those of the recent past.
 
+pub(super) mod index;
+pub(super) mod join;
+pub(super) mod lifetimes;
+pub(super) mod ring;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,16 +14,16 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Cursor;
-use super::ages::Ages;
-use super::capacity::Full;
-use super::frame;
-use super::index::{Index, Reached};
+use self::index::{Index, Reached};
+use self::lifetimes::Ages;
+use self::ring::{Bounds, Ring};
 use super::limits::Limits;
-use super::payload::EndReason;
-use super::ring::{Bounds, Ring};
-use super::slot::{Opening, Pushed, Slot};
-use super::waiting::Waiting;
+use super::sse::cursor::Cursor;
+use super::sse::frame;
+use super::sse::payload::EndReason;
+use super::stream_limit::Full;
+use super::subscriber::queue_memory::Waiting;
+use super::subscriber::{Opening, Pushed, Slot};
 use crate::model::{Entry, Epoch, Position, UserId};
 use crate::telemetry::Metrics;
 
@@ -33,7 +38,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 pub struct Hub {
     metrics: Arc<Metrics>,
     limits: Limits,
-    pub(super) state: Mutex<State>,
+    state: Mutex<State>,
     waiting: Arc<Waiting>,
     /// Whether the history is being read for the first time.
     fills: AtomicBool,
@@ -42,24 +47,24 @@ pub struct Hub {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+struct State {
     /// What this instance has heard of; nothing before the history was read for the first time.
-    pub(super) heard: Option<Heard>,
+    heard: Option<Heard>,
     /// Counts the rings.
-    pub(super) generation: u64,
+    generation: u64,
     index: Index,
-    pub(super) ages: Ages,
+    ages: Ages,
     next_id: u64,
 }
 
 /// The data set, and its recent events.
 #[derive(Debug)]
-pub(super) struct Heard {
-    pub(super) epoch: Epoch,
-    pub(super) ring: Ring,
+struct Heard {
+    epoch: Epoch,
+    ring: Ring,
     /// The newest position ever heard of in this data set, which is beyond the ring where the
     /// history went back.
-    pub(super) furthest: Position,
+    furthest: Position,
 }
 
 /// An event is missing between the newest one known and the one offered.

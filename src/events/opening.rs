@@ -1,5 +1,8 @@
 //! How a stream begins: with a snapshot or after a cursor, and then the live events without a gap.
 
+mod failure_log;
+mod replay;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,20 +11,21 @@ use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::ages::Ages;
-use super::chosen::Chosen;
-use super::everyone::scan;
-use super::failures::Failures;
+use self::failure_log::Failures;
+use self::replay::Replays;
 use super::hub::Hub;
-use super::joining::{Joined, Origin};
+use super::hub::join::{Joined, Origin};
+use super::hub::lifetimes::Ages;
+use super::interest::Interest;
 use super::limits::Limits;
-use super::payload::{EndReason, ResetReason};
-use super::replay::Replays;
-use super::shared::Shared;
-use super::slot::Slot;
-use super::snapshot::{Snapshot, Unread};
-use super::stream::Interest;
-use super::{Cursor, frame};
+use super::shared_read::Shared;
+use super::snapshots::all_users::scan;
+use super::snapshots::listed_users::Chosen;
+use super::snapshots::snapshot::{Snapshot, Unread};
+use super::sse::cursor::Cursor;
+use super::sse::frame;
+use super::sse::payload::{EndReason, ResetReason};
+use super::subscriber::Slot;
 use crate::model::{Epoch, Position, Timestamp};
 use crate::store::{Backoff, Store, StoreError};
 

@@ -1,4 +1,4 @@
-//! What a stream is about, and the body of its response.
+//! The body of the response of a stream.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -8,36 +8,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-use super::capacity::Place;
 use super::hub::Hub;
-use super::slot::Slot;
-use crate::model::UserId;
-
-/// Whose events a stream wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Interest {
-    /// Every user's.
-    Everyone,
-    /// Those of these users, sorted and without repeats.
-    Users(Arc<[UserId]>),
-}
-
-impl Interest {
-    /// The events of `users`, who may be in any order and repeat.
-    pub fn users(mut users: Vec<UserId>) -> Self {
-        users.sort_unstable();
-        users.dedup();
-        Self::Users(users.into())
-    }
-
-    /// Whether the events of `user` are wanted.
-    pub fn includes(&self, user: &UserId) -> bool {
-        match self {
-            Self::Everyone => true,
-            Self::Users(users) => users.binary_search(user).is_ok(),
-        }
-    }
-}
+use super::stream_limit::Place;
+use super::subscriber::Slot;
 
 /// The body of a stream's response. Dropping it closes the stream.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::Config;
-use crate::events::slot::Opening;
+use crate::events::subscriber::Opening;
 use crate::memory_budget::MemoryBudget;
 use crate::model::Credential;
 use crate::telemetry::Metrics;

@@ -21,11 +21,11 @@ const MOST_TRIMMED: usize = 8;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// Entries that are older than this are dropped.
-    pub(super) span: Duration,
+    pub(crate) span: Duration,
     /// About how many bytes the entries take together.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// The newest entries of the history, in order and without a gap.
@@ -33,7 +33,7 @@ pub(super) struct Bounds {
 /// Each entry has a number, which stays the same while the ring lives. The entries of one user are
 /// linked, so that they are found without a look at those of others.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(crate) struct Ring {
     bounds: Bounds,
     kept: VecDeque<Kept>,
     /// The number of the first entry.
@@ -57,7 +57,7 @@ struct Kept {
 
 impl Ring {
     /// An empty ring, which begins after `floor`.
-    pub(super) fn after(floor: Position, bounds: Bounds) -> Self {
+    pub(crate) fn after(floor: Position, bounds: Bounds) -> Self {
         Self {
             bounds,
             kept: VecDeque::new(),
@@ -70,13 +70,13 @@ impl Ring {
     }
 
     /// Whether no older entry is worth to be read, because there would be no room or it is too old.
-    pub(super) fn is_full_at(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_full_at(&self, now: Timestamp) -> bool {
         let too_old = |kept: &Kept| kept.at < now.minus(self.bounds.span);
         self.bytes >= self.bounds.bytes || self.kept.front().is_some_and(too_old)
     }
 
     /// Puts an entry before all others. [`Ring::link`] has to follow the last of them.
-    pub(super) fn prepend(&mut self, entry: &Entry) {
+    pub(crate) fn prepend(&mut self, entry: &Entry) {
         let kept = Kept::of(entry);
         self.bytes += kept.bytes();
         self.kept.push_front(kept);
@@ -84,7 +84,7 @@ impl Ring {
     }
 
     /// Links the entries of each user, after [`Ring::prepend`].
-    pub(super) fn link(&mut self) {
+    pub(crate) fn link(&mut self) {
         self.bytes = 0;
         self.newest_of.clear();
         let kept = std::mem::take(&mut self.kept);
@@ -95,7 +95,7 @@ impl Ring {
     }
 
     /// Keeps a new entry, and forgets those that are too old or too many.
-    pub(super) fn push(&mut self, entry: &Entry, frame: Option<Bytes>) {
+    pub(crate) fn push(&mut self, entry: &Entry, frame: Option<Bytes>) {
         self.append(Kept::of(entry));
         if self.frames.len() == FRAMES {
             self.frames.pop_front();
@@ -105,7 +105,7 @@ impl Ring {
     }
 
     /// Forgets some of the entries that are too old or too many.
-    pub(super) fn trim(&mut self, now: Timestamp) {
+    pub(crate) fn trim(&mut self, now: Timestamp) {
         for _ in 0..MOST_TRIMMED {
             // Of an empty ring nothing could be resumed, not even where nothing was missed.
             if self.kept.is_empty() || !self.is_full_at(now) {
@@ -155,23 +155,23 @@ impl Ring {
     }
 
     /// The number of the first entry.
-    pub(super) fn first(&self) -> u64 {
+    pub(crate) fn first(&self) -> u64 {
         self.first
     }
 
     /// The number that the next entry gets.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.first + self.kept.len() as u64
     }
 
     /// The position of the newest entry, or the one before the ring.
-    pub(super) fn newest(&self) -> Position {
+    pub(crate) fn newest(&self) -> Position {
         self.kept.back().map_or(self.floor, |kept| kept.position)
     }
 
     /// The number of the first entry after `position`, unless the ring begins later or has no entry
     /// with exactly this position. The inner result says which.
-    pub(super) fn place_after(&self, position: Position) -> Result<u64, NoPlace> {
+    pub(crate) fn place_after(&self, position: Position) -> Result<u64, NoPlace> {
         if position < self.floor {
             return Err(NoPlace::Gone);
         }
@@ -184,7 +184,7 @@ impl Ring {
     }
 
     /// Whether exactly this entry was heard of.
-    pub(super) fn has(&self, entry: &Entry) -> bool {
+    pub(crate) fn has(&self, entry: &Entry) -> bool {
         let position = entry.position();
         let after = self.kept.partition_point(|kept| kept.position <= position);
         match after.checked_sub(1) {
@@ -198,7 +198,7 @@ impl Ring {
     }
 
     /// The position of the entry before the one with this number.
-    pub(super) fn position_before_number(&self, number: u64) -> Position {
+    pub(crate) fn position_before_number(&self, number: u64) -> Position {
         self.position_before((number - self.first) as usize)
     }
 
@@ -210,12 +210,12 @@ impl Ring {
     }
 
     /// When the entry with this number was written.
-    pub(super) fn at(&self, number: u64) -> Option<Timestamp> {
+    pub(crate) fn at(&self, number: u64) -> Option<Timestamp> {
         self.get(number).map(|kept| kept.at)
     }
 
     /// The event with this number, if its kind is known.
-    pub(super) fn event(&self, number: u64) -> Option<PresenceEvent> {
+    pub(crate) fn event(&self, number: u64) -> Option<PresenceEvent> {
         let kept = self.get(number)?;
         let (user, transition) = kept.shown.as_ref()?;
         Some(PresenceEvent {
@@ -228,25 +228,25 @@ impl Ring {
     }
 
     /// The user of the event with this number, if its kind is known.
-    pub(super) fn user(&self, number: u64) -> Option<&UserId> {
+    pub(crate) fn user(&self, number: u64) -> Option<&UserId> {
         let (user, _) = self.get(number)?.shown.as_ref()?;
         Some(user)
     }
 
     /// The message of the event with this number, where it was kept.
-    pub(super) fn frame(&self, number: u64) -> Option<Bytes> {
+    pub(crate) fn frame(&self, number: u64) -> Option<Bytes> {
         let from = self.end() - self.frames.len() as u64;
         let index = usize::try_from(number.checked_sub(from)?).ok()?;
         self.frames.get(index)?.clone()
     }
 
     /// The number of the newest event of `user`.
-    pub(super) fn newest_of(&self, user: &UserId) -> Option<u64> {
+    pub(crate) fn newest_of(&self, user: &UserId) -> Option<u64> {
         self.newest_of.get(user).copied()
     }
 
     /// The number of the event of the same user before the one with this number.
-    pub(super) fn earlier(&self, number: u64) -> Option<u64> {
+    pub(crate) fn earlier(&self, number: u64) -> Option<u64> {
         let back = u64::from(self.get(number)?.back);
         let earlier = number - back;
         (back > 0 && earlier >= self.first).then_some(earlier)
@@ -260,7 +260,7 @@ impl Ring {
 
 /// Why a position is no place to go on from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoPlace {
+pub(crate) enum NoPlace {
     /// The ring begins later.
     Gone,
     /// No entry has this position.

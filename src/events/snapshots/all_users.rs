@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::timeout;
 
-use super::hub::Hub;
-use super::snapshot::{Snapshot, Unread};
+use crate::events::hub::Hub;
+use crate::events::snapshots::snapshot::{Snapshot, Unread};
 use crate::model::PageCursor;
 use crate::model::{Epoch, Position, PresenceEvent, Transition, UserId};
 use crate::store::{Store, StoreError};
@@ -23,7 +23,7 @@ const BUS_PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// A user without an event during the scan is on a page exactly if it was online all the while;
 /// for the others the last event decides. So the result is exact as of the last event.
-pub(super) async fn scan(
+pub(crate) async fn scan(
     store: Arc<Store>,
     hub: Arc<Hub>,
     unread: Arc<Unread>,

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::hub::Hub;
-use super::ring::{NoPlace, Ring};
-use super::slot::Slot;
-use super::{Cursor, frame};
+use crate::events::hub::Hub;
+use crate::events::hub::ring::{NoPlace, Ring};
+use crate::events::sse::cursor::Cursor;
+use crate::events::sse::frame;
+use crate::events::subscriber::Slot;
 use crate::model::{Epoch, Position, Timestamp};
 
 /// How many missed events a stream may be handed while it joins, under the lock.
@@ -13,21 +14,21 @@ const JOIN_RANGE: u64 = 256;
 
 /// Whether a position is known to be that of an event, or only claimed by a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     Known,
     Claimed,
 }
 
 /// The number of an entry in one generation of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) generation: u64,
-    pub(super) number: u64,
+pub(crate) struct Place {
+    pub(crate) generation: u64,
+    pub(crate) number: u64,
 }
 
 /// What came of joining a stream to the live events.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Joined {
+pub(crate) enum Joined {
     /// It follows, or is closed already and never will.
     Following,
     /// It missed more than is handed over at once, from there on.
@@ -44,12 +45,12 @@ pub(super) enum Joined {
 
 /// The ring is another one by now, or begins later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lost;
+pub(crate) struct Lost;
 
 impl Hub {
     /// Lets a stream follow the live events after `cursor`, with those it missed first, none of
     /// which may be from before `oldest`.
-    pub(super) fn join(
+    pub(in crate::events) fn join(
         &self,
         slot: &Arc<Slot>,
         cursor: Cursor,
@@ -105,7 +106,7 @@ impl Hub {
     }
 
     /// Reads the ring of this generation, for a moment that is bounded; fails where `from` is gone.
-    pub(super) fn read<T>(
+    pub(in crate::events) fn read<T>(
         &self,
         from: Place,
         read: impl FnOnce(Epoch, &Ring) -> T,
@@ -122,7 +123,11 @@ impl Hub {
     }
 
     /// The place after `position`, if the ring still goes back to it.
-    pub(super) fn place_after(&self, epoch: Epoch, position: Position) -> Result<Place, Lost> {
+    pub(in crate::events) fn place_after(
+        &self,
+        epoch: Epoch,
+        position: Position,
+    ) -> Result<Place, Lost> {
         let state = self.state.lock();
         let heard = state.heard.as_ref().filter(|heard| heard.epoch == epoch);
         let number = heard.ok_or(Lost)?.ring.place_after(position);

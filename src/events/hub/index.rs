@@ -8,12 +8,9 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::slot::Slot;
-use super::stream::Interest;
+use crate::events::interest::{GroupId, Interest};
+use crate::events::subscriber::Slot;
 use crate::model::UserId;
-
-/// The number of a group.
-pub(super) type GroupId = u64;
 
 /// The group of the streams about everyone.
 const EVERYONE: GroupId = 0;
@@ -26,7 +23,7 @@ const STEP: usize = 512;
 /// Streams with equal lists of users are one group, which has one copy of the list and one place in
 /// the index for each of its users.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(crate) struct Index {
     groups: HashMap<GroupId, Group>,
     by_user: HashMap<UserId, Groups>,
     /// The groups by the hash of their lists.
@@ -54,10 +51,10 @@ enum Groups {
 }
 
 /// How far the delivery of an event has come: the group, and the last stream of it.
-pub(super) type Reached = (GroupId, Option<u64>);
+pub(crate) type Reached = (GroupId, Option<u64>);
 
 impl Index {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let everyone = Group {
             interest: Interest::Everyone,
             hash: 0,
@@ -76,7 +73,7 @@ impl Index {
 
     /// The group of all who have this interest, which may be new and without streams; none if its
     /// list would make more than `most` users watched.
-    pub(super) fn group(&mut self, interest: &Interest, most: usize) -> Option<GroupId> {
+    pub(crate) fn group(&mut self, interest: &Interest, most: usize) -> Option<GroupId> {
         let Interest::Users(users) = interest else {
             return Some(EVERYONE);
         };
@@ -109,20 +106,20 @@ impl Index {
     }
 
     /// The one copy of the interest of this group.
-    pub(super) fn interest(&self, id: GroupId) -> Interest {
+    pub(crate) fn interest(&self, id: GroupId) -> Interest {
         let group = self.groups.get(&id);
         group.map_or(Interest::Everyone, |group| group.interest.clone())
     }
 
     /// Adds a stream to a group.
-    pub(super) fn add(&mut self, id: GroupId, slot: &Arc<Slot>) {
+    pub(crate) fn add(&mut self, id: GroupId, slot: &Arc<Slot>) {
         if let Some(group) = self.groups.get_mut(&id) {
             group.slots.insert(slot.id, Arc::clone(slot));
         }
     }
 
     /// Enters some more users of a group into the index; false when all are there.
-    pub(super) fn enter_some(&mut self, id: GroupId) -> bool {
+    pub(crate) fn enter_some(&mut self, id: GroupId) -> bool {
         let Some(group) = self.groups.get_mut(&id) else {
             return false;
         };
@@ -142,7 +139,7 @@ impl Index {
 
     /// Removes a stream. The list of its group is returned if nobody else has it:
     /// [`Index::leave_some`] has to remove that from the index.
-    pub(super) fn remove(&mut self, slot: &Slot) -> Option<Leaving> {
+    pub(crate) fn remove(&mut self, slot: &Slot) -> Option<Leaving> {
         let group = self.groups.get_mut(&slot.group)?;
         group.slots.remove(&slot.id);
         if !group.slots.is_empty() || slot.group == EVERYONE {
@@ -163,7 +160,7 @@ impl Index {
     }
 
     /// Removes some users of a group that is gone; false when none is left.
-    pub(super) fn leave_some(&mut self, leaving: &mut Leaving) -> bool {
+    pub(crate) fn leave_some(&mut self, leaving: &mut Leaving) -> bool {
         let Interest::Users(users) = &leaving.interest else {
             return false;
         };
@@ -180,7 +177,7 @@ impl Index {
     }
 
     /// Whether anybody wants the events of `user`.
-    pub(super) fn is_wanted(&self, user: &UserId) -> bool {
+    pub(crate) fn is_wanted(&self, user: &UserId) -> bool {
         self.by_user.contains_key(user)
             || self
                 .groups
@@ -190,7 +187,7 @@ impl Index {
 
     /// Calls `deliver` with the streams that want the events of `user`, after those that were
     /// reached already and `most` of them at most; says how far that came, unless it is done.
-    pub(super) fn each_interested(
+    pub(crate) fn each_interested(
         &self,
         user: &UserId,
         (from, after): Reached,
@@ -228,7 +225,7 @@ impl Index {
 
 /// A group without streams, whose users are being removed from the index.
 #[derive(Debug)]
-pub(super) struct Leaving {
+pub(crate) struct Leaving {
     id: GroupId,
     interest: Interest,
     left: usize,
@@ -263,9 +260,9 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::events::EndReason;
-    use crate::events::slot::Opening;
-    use crate::events::waiting::Waiting;
+    use crate::events::sse::payload::EndReason;
+    use crate::events::subscriber::Opening;
+    use crate::events::subscriber::queue_memory::Waiting;
 
     fn users(numbers: impl IntoIterator<Item = usize>) -> Interest {
         let ids = numbers

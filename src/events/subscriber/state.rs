@@ -6,9 +6,9 @@ use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::events::frame::{self, KEEP_ALIVE};
-use crate::events::payload::EndReason;
-use crate::events::waiting::{Waiting, WaitingShare};
+use crate::events::sse::frame::{self, KEEP_ALIVE};
+use crate::events::sse::payload::EndReason;
+use crate::events::subscriber::queue_memory::{Waiting, WaitingShare};
 use crate::model::Position;
 
 /// How many bytes one poll hands to the connection at most, to be written with one call.

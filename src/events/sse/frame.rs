@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::Cursor;
-use super::payload::{
+use crate::events::sse::cursor::Cursor;
+use crate::events::sse::payload::{
     EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
     UserOffline, UserOnline,
 };
@@ -25,16 +25,16 @@ const USERS_PER_MESSAGE: usize = 1_000;
 
 /// A comment that keeps the connection from looking dead. No blank line follows it: some clients
 /// would take that for an empty message.
-pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n");
+pub(crate) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n");
 
 /// The line that comes before the first block: when to reconnect.
-pub(super) fn retry() -> String {
+pub(crate) fn retry() -> String {
     let retry_ms = fastrand::u32(RETRY_MS);
     format!("retry: {retry_ms}\n")
 }
 
 /// `user.online` or `user.offline`.
-pub(super) fn event(epoch: Epoch, event: &PresenceEvent) -> Bytes {
+pub(crate) fn event(epoch: Epoch, event: &PresenceEvent) -> Bytes {
     let cursor = Cursor::at(epoch, event.position);
     let (user_id, timestamp) = (&event.user, event.at);
     match event.transition {
@@ -58,12 +58,12 @@ pub(super) fn event(epoch: Epoch, event: &PresenceEvent) -> Bytes {
 }
 
 /// `presence.snapshot`, a part or all of it.
-pub(super) fn snapshot(cursor: Cursor, online: &[UserId]) -> Bytes {
+pub(crate) fn snapshot(cursor: Cursor, online: &[UserId]) -> Bytes {
     message(cursor, "presence.snapshot", &PresenceSnapshot { online })
 }
 
 /// The parts of `users`, each for one `presence.snapshot` message: at least one, which may be empty.
-pub(super) fn snapshot_parts(users: &[UserId]) -> Vec<&[UserId]> {
+pub(crate) fn snapshot_parts(users: &[UserId]) -> Vec<&[UserId]> {
     let mut parts = Vec::new();
     let mut rest = users;
     loop {
@@ -89,19 +89,19 @@ fn json_bytes(id: &str) -> usize {
 }
 
 /// `presence.ready`: the stream has caught up, after a snapshot of `count` users or without one.
-pub(super) fn ready(cursor: Cursor, count: Option<usize>) -> Bytes {
+pub(crate) fn ready(cursor: Cursor, count: Option<usize>) -> Bytes {
     message(cursor, "presence.ready", &PresenceReady { count })
 }
 
 /// `presence.end`, without an `id`: the client goes on from the one it has.
-pub(super) fn end(reason: EndReason) -> String {
+pub(crate) fn end(reason: EndReason) -> String {
     let mut text = String::new();
     block(&mut text, "presence.end", &PresenceEnd { reason });
     text
 }
 
 /// `presence.reset`.
-pub(super) fn reset(cursor: Cursor, reason: ResetReason) -> Bytes {
+pub(crate) fn reset(cursor: Cursor, reason: ResetReason) -> Bytes {
     message(cursor, "presence.reset", &PresenceReset { reason })
 }
 

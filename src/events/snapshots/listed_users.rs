@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::shared::Answer;
-use super::snapshot::{Snapshot, Unread};
+use crate::events::shared_read::Answer;
+use crate::events::snapshots::snapshot::{Snapshot, Unread};
 use crate::model::Announced;
 use crate::model::UserId;
 use crate::store::{Store, StoreError};
@@ -21,7 +21,7 @@ const CALLS: usize = 2;
 
 /// Snapshots of chosen users.
 #[derive(Debug)]
-pub(super) struct Chosen {
+pub(crate) struct Chosen {
     store: Arc<Store>,
     unread: Arc<Unread>,
     queue: Arc<Mutex<Queue>>,
@@ -56,7 +56,7 @@ impl Drop for Calling {
 
 impl Chosen {
     /// Snapshots out of `store`, made by tasks of `runtime`.
-    pub(super) fn new(store: Arc<Store>, unread: Arc<Unread>, runtime: Handle) -> Self {
+    pub(crate) fn new(store: Arc<Store>, unread: Arc<Unread>, runtime: Handle) -> Self {
         Self {
             store,
             unread,
@@ -66,7 +66,7 @@ impl Chosen {
     }
 
     /// A snapshot of `users` that is as of a moment after this call.
-    pub(super) async fn ask(&self, users: &Arc<[UserId]>) -> Answer<Arc<Snapshot>> {
+    pub(crate) async fn ask(&self, users: &Arc<[UserId]>) -> Answer<Arc<Snapshot>> {
         let (answer, answered) = oneshot::channel();
         let asked = Asked {
             users: Arc::clone(users),

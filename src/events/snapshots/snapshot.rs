@@ -8,18 +8,19 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::hub::Hub;
-use super::slot::Slot;
-use super::{Cursor, frame};
+use crate::events::hub::Hub;
+use crate::events::sse::cursor::Cursor;
+use crate::events::sse::frame;
+use crate::events::subscriber::Slot;
 use crate::model::{Epoch, Position, UserId};
 
 /// The messages of one snapshot, shared by all who wait for them.
 #[derive(Debug)]
-pub(super) struct Snapshot {
-    pub(super) cursor: Cursor,
-    pub(super) frames: Vec<Bytes>,
+pub(crate) struct Snapshot {
+    pub(crate) cursor: Cursor,
+    pub(crate) frames: Vec<Bytes>,
     /// Comes after them.
-    pub(super) ready: Bytes,
+    pub(crate) ready: Bytes,
     readers: Mutex<Vec<Weak<Slot>>>,
     bytes: usize,
     /// What it counts in while it lives.
@@ -57,7 +58,7 @@ impl Snapshot {
     }
 
     /// Feeds the messages one after the other, each when its reader took the one before.
-    pub(super) async fn feed(self: Arc<Self>, slot: &Arc<Slot>) -> Cursor {
+    pub(crate) async fn feed(self: Arc<Self>, slot: &Arc<Slot>) -> Cursor {
         self.readers.lock().push(Arc::downgrade(slot));
         for message in &self.frames {
             slot.feed([message.clone()]);
@@ -78,7 +79,7 @@ impl Drop for Snapshot {
 
 /// All snapshots that somebody has yet to read.
 #[derive(Debug)]
-pub(super) struct Unread {
+pub(crate) struct Unread {
     hub: Arc<Hub>,
     most_bytes: usize,
     bytes: Arc<AtomicUsize>,
@@ -87,7 +88,7 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    pub(super) fn new(hub: Arc<Hub>, most_bytes: usize) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, most_bytes: usize) -> Self {
         Self {
             hub,
             most_bytes,
@@ -98,7 +99,7 @@ impl Unread {
 
     /// Writes a snapshot. Where those that are unread take too much by now, the readers of the
     /// oldest are cut off: they had the most time.
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         epoch: Epoch,
         position: Position,

@@ -1,8 +1,8 @@
 use std::task::Waker;
 
 use super::*;
-use crate::events::Cursor;
-use crate::events::frame;
+use crate::events::sse::cursor::Cursor;
+use crate::events::sse::frame;
 use crate::model::Epoch;
 
 const GENERATION: u64 = 1;

@@ -1,5 +1,6 @@
 //! What the hub and whoever writes a response share of one stream.
 
+pub(super) mod queue_memory;
 mod state;
 
 use std::sync::Arc;
@@ -9,11 +10,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use self::queue_memory::Waiting;
 use self::state::{Stage, State, wake};
-use super::index::GroupId;
-use super::payload::EndReason;
-use super::stream::Interest;
-use super::waiting::Waiting;
+use super::interest::{GroupId, Interest};
+use super::sse::payload::EndReason;
 use crate::model::Credential;
 use crate::model::Position;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::payload::EndReason;
-use super::slot::Slot;
+use crate::events::sse::payload::EndReason;
+use crate::events::subscriber::Slot;
 
 /// Every stream is looked at once in this many ticks: every 12 s, under the 15 s promised.
 const ROUND_TICKS: usize = 120;
@@ -21,7 +21,7 @@ const END_PART_OF_DRAIN: f64 = 0.1;
 
 /// The ages of all open streams.
 #[derive(Debug)]
-pub(super) struct Ages {
+pub(crate) struct Ages {
     wheel: Vec<HashMap<u64, Arc<Slot>>>,
     tick: usize,
     /// When each stream takes its next step towards its end.
@@ -44,7 +44,7 @@ enum Step {
 }
 
 impl Ages {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             wheel: (0..ROUND_TICKS).map(|_| HashMap::new()).collect(),
             tick: 0,
@@ -56,7 +56,7 @@ impl Ages {
     }
 
     /// Adds a stream that ends at this time, for this reason, or with a shutdown.
-    pub(super) fn add(&mut self, slot: &Arc<Slot>, (mut at, mut reason): (Instant, EndReason)) {
+    pub(crate) fn add(&mut self, slot: &Arc<Slot>, (mut at, mut reason): (Instant, EndReason)) {
         if let Some(drained) = self.drained_at.map(until)
             && drained < at
         {
@@ -67,7 +67,7 @@ impl Ages {
     }
 
     /// Forgets a stream; false where that was done already.
-    pub(super) fn remove(&mut self, slot: &Slot) -> bool {
+    pub(crate) fn remove(&mut self, slot: &Slot) -> bool {
         if self.wheel[place(slot.id)].remove(&slot.id).is_none() {
             return false;
         }
@@ -77,35 +77,35 @@ impl Ages {
         true
     }
 
-    pub(super) fn has(&self, slot: &Slot) -> bool {
+    pub(crate) fn has(&self, slot: &Slot) -> bool {
         self.wheel[place(slot.id)].contains_key(&slot.id)
     }
 
     /// How many parts the streams are in, for who looks at all of them.
-    pub(super) const fn parts() -> usize {
+    pub(crate) const fn parts() -> usize {
         ROUND_TICKS
     }
 
     /// The streams of one part.
-    pub(super) fn part(&self, part: usize) -> impl Iterator<Item = &Arc<Slot>> {
+    pub(crate) fn part(&self, part: usize) -> impl Iterator<Item = &Arc<Slot>> {
         self.wheel[part % ROUND_TICKS].values()
     }
 
     /// The number of the part whose turn it is.
-    pub(super) fn turn(&mut self) -> usize {
+    pub(crate) fn turn(&mut self) -> usize {
         self.tick = (self.tick + 1) % ROUND_TICKS;
         self.tick
     }
 
     /// Gives the reader of a stream that has ended some time to hear why, if it is not closed yet.
-    pub(super) fn ended(&mut self, slot: &Arc<Slot>) {
+    pub(crate) fn ended(&mut self, slot: &Arc<Slot>) {
         if self.has(slot) {
             self.schedule(slot, Instant::now() + self.end_patience, Step::Finish);
         }
     }
 
     /// Takes the steps whose time has come; the streams that are over by now.
-    pub(super) fn take_steps(&mut self, now: Instant) -> Vec<Arc<Slot>> {
+    pub(crate) fn take_steps(&mut self, now: Instant) -> Vec<Arc<Slot>> {
         let mut over = Vec::new();
         while let Some(entry) = self.steps.first_entry() {
             if entry.key().0 > now {
@@ -134,7 +134,7 @@ impl Ages {
     }
 
     /// Spreads the ends of all streams over `time`, also of those that are still to be opened.
-    pub(super) fn drain(&mut self, time: Duration) {
+    pub(crate) fn drain(&mut self, time: Duration) {
         let drained_at = Instant::now() + time;
         self.drained_at = Some(drained_at);
         self.end_patience = time.mul_f64(END_PART_OF_DRAIN).min(END_PATIENCE);

@@ -7,11 +7,11 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::task::yield_now;
 
-use super::frame;
-use super::hub::Hub;
-use super::joining::{Lost, Place};
-use super::slot::Slot;
-use super::stream::Interest;
+use crate::events::hub::Hub;
+use crate::events::hub::join::{Lost, Place};
+use crate::events::interest::Interest;
+use crate::events::sse::frame;
+use crate::events::subscriber::Slot;
 use crate::model::{Epoch, Position, PresenceEvent, UserId};
 
 /// How many entries one block of messages is about.
@@ -32,7 +32,7 @@ const MOST_LINKED: usize = 16_384;
 
 /// Replays for all streams of a hub, with the blocks that several of them need.
 #[derive(Debug, Default)]
-pub(super) struct Replays {
+pub(crate) struct Replays {
     blocks: Mutex<Blocks>,
 }
 
@@ -59,7 +59,7 @@ impl Blocks {
 impl Replays {
     /// Feeds what `slot` missed from `place` on, until so little is left that it can join, or the
     /// stream ended. Returns the position up to which everything was fed.
-    pub(super) async fn feed(
+    pub(crate) async fn feed(
         &self,
         hub: &Hub,
         slot: &Arc<Slot>,

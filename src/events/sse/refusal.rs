@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::frame;
-use super::payload::EndReason;
+use crate::events::sse::frame;
+use crate::events::sse::payload::EndReason;
 
 /// The shortest time after which a client is told to try again.
 const LEAST_RETRY: Duration = Duration::from_secs(2);

@@ -8,13 +8,13 @@ const UNCOUNTED: usize = 4 * 1_024;
 
 /// How many bytes the queues of all streams take together, and may take.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     most: usize,
     taken: AtomicUsize,
 }
 
 impl Waiting {
-    pub(super) fn at_most(bytes: usize) -> Arc<Self> {
+    pub(crate) fn at_most(bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             most: bytes,
             taken: AtomicUsize::new(0),
@@ -24,13 +24,13 @@ impl Waiting {
 
 /// What the queues of one stream take of the bound for all.
 #[derive(Debug)]
-pub(super) struct WaitingShare {
+pub(crate) struct WaitingShare {
     of: Arc<Waiting>,
     taken: usize,
 }
 
 impl WaitingShare {
-    pub(super) fn of(waiting: &Arc<Waiting>) -> Self {
+    pub(crate) fn of(waiting: &Arc<Waiting>) -> Self {
         Self {
             of: Arc::clone(waiting),
             taken: 0,
@@ -39,7 +39,7 @@ impl WaitingShare {
 
     /// Counts the queues of the stream as `bytes`; false where there is no room for that, and the
     /// queues have to be dropped.
-    pub(super) fn set(&mut self, bytes: usize) -> bool {
+    pub(crate) fn set(&mut self, bytes: usize) -> bool {
         let counted = bytes.saturating_sub(UNCOUNTED);
         let before = self.taken;
         self.taken = counted;

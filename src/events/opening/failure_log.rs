@@ -13,7 +13,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Streams that could not begin, and when the log last said so.
 #[derive(Debug, Default)]
-pub(super) struct Failures(Mutex<State>);
+pub(crate) struct Failures(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -24,7 +24,7 @@ struct State {
 impl Failures {
     /// Counts a stream that could not begin, and logs how many there were, if that was not done a
     /// moment ago.
-    pub(super) fn report(&self, error: &StoreError) {
+    pub(crate) fn report(&self, error: &StoreError) {
         let mut state = self.0.lock();
         state.untold += 1;
         let now = Instant::now();
