@@ -1,6 +1,6 @@
 //! The way of an event: store, bus, hub, streams.
 //!
-//! [`Bus`] is the one writer of the [`Hub`], and [`Streams`] opens what reads from it.
+//! [`Bus`] is the one writer of the [`Hub`], and [`StreamService`] opens what reads from it.
 
 mod bus;
 mod doorbell;
@@ -22,7 +22,7 @@ pub use self::hub::Hub;
 pub(crate) use self::hub::TICK;
 pub use self::interest::Interest;
 pub use self::limits::Limits;
-pub use self::service::{OpenError, StreamRequest, Streams};
+pub use self::service::{OpenError, StreamRequest, StreamService};
 pub use self::sse::cursor::Cursor;
 pub use self::sse::payload::{
     EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
@@ -30,4 +30,4 @@ pub use self::sse::payload::{
 };
 pub use self::sse::refusal::StreamRefusal;
 pub use self::stream::{EventStream, StreamEnd};
-pub use self::stream_limit::Full;
+pub use self::stream_limit::StreamLimitReached;

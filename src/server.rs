@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::auth::Authenticator;
 use crate::config::{Config, InvalidSetting};
-use crate::events::{Bus, Doorbell, Hub, Limits, Streams};
+use crate::events::{Bus, Doorbell, Hub, Limits, StreamService};
 use crate::http::{Admission, AppState, Batch, fronts, metrics_front};
 use crate::memory_budget::MemoryBudget;
 use crate::net::fd_limit::{self, TooFewFiles};
@@ -56,7 +56,7 @@ pub struct Server {
     config: Arc<Config>,
     store: Arc<Store>,
     hub: Arc<Hub>,
-    streams: Arc<Streams>,
+    streams: Arc<StreamService>,
     metrics: Arc<Metrics>,
     authenticator: Arc<Authenticator>,
 }
@@ -117,7 +117,7 @@ impl Server {
         let connections = memory.connections(connections);
         let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
         config.limits.streams = config.limits.streams.min(beside_calls as usize);
-        let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config, limits);
+        let streams = StreamService::new(Arc::clone(&store), Arc::clone(&hub), &config, limits);
         Ok(Self {
             connections,
             room: Room::of(memory),
@@ -222,7 +222,7 @@ impl Server {
                 sleep(START_POLL).await;
             }
         };
-        if timeout(START_PATIENCE, ready).await.is_err() && !self.streams.fills() {
+        if timeout(START_PATIENCE, ready).await.is_err() && !self.streams.is_filling() {
             warn!("starting although the store is out of reach");
         }
     }

@@ -126,16 +126,16 @@ impl Sweeper {
         let Some((epoch, heard)) = self.hub.newest() else {
             return;
         };
-        if epoch != swept.epoch || Hub::went_back(before, (swept.epoch, swept.newest)) {
+        if epoch != swept.epoch || Hub::lost_history(before, (swept.epoch, swept.newest)) {
             self.expected = None;
-            self.hub.fell_behind();
+            self.hub.request_resync();
             return;
         }
         match self.expected {
             Some((position, since)) if heard < position => {
                 if since.elapsed() >= SWEEP_HEARTBEAT {
                     self.expected = None;
-                    self.hub.fell_behind();
+                    self.hub.request_resync();
                 }
             }
             _ => self.expected = Some((swept.newest, Instant::now())),

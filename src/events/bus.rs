@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::doorbell::Doorbell;
 use super::hub::Hub;
 use super::hub::ring::Ring;
-use super::service::Streams;
+use super::service::StreamService;
 use super::sse::cursor::Cursor;
 use super::sse::payload::ResetReason;
 use crate::model::{Entry, Epoch, Position};
@@ -40,7 +40,7 @@ const PUBLISH_STEP: usize = 128;
 pub struct Bus {
     store: Arc<Store>,
     hub: Arc<Hub>,
-    streams: Arc<Streams>,
+    streams: Arc<StreamService>,
     doorbell: Arc<Doorbell>,
     metrics: Arc<Metrics>,
 }
@@ -50,7 +50,7 @@ impl Bus {
     pub fn new(
         store: Arc<Store>,
         hub: Arc<Hub>,
-        streams: Arc<Streams>,
+        streams: Arc<StreamService>,
         doorbell: Arc<Doorbell>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -82,7 +82,7 @@ impl Bus {
         loop {
             let signal = tokio::select! {
                 signal = subscription.next() => signal,
-                () = self.hub.is_behind() => {
+                () = self.hub.resync_requested() => {
                     warn!("the bus and the history differ: the bus subscribes again");
                     return Ok(());
                 }
@@ -142,7 +142,7 @@ impl Bus {
     async fn fill(&self) -> Result<(Epoch, Ring), StoreError> {
         let began = Instant::now();
         let mut page = again(|| self.store.history_before(None, STEP)).await?;
-        self.hub.begin_to_fill();
+        self.hub.start_filling();
         let epoch = page.epoch;
         let mut ring = self.hub.ring_after(page.newest);
         let mut before = page.newest;

@@ -14,16 +14,16 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::index::{Index, Reached};
-use self::lifetimes::Ages;
+use self::index::{DeliveryPoint, Index};
+use self::lifetimes::Lifetimes;
 use self::ring::{Bounds, Ring};
 use super::limits::Limits;
 use super::sse::cursor::Cursor;
 use super::sse::frame;
 use super::sse::payload::EndReason;
-use super::stream_limit::Full;
-use super::subscriber::queue_memory::Waiting;
-use super::subscriber::{Opening, Pushed, Slot};
+use super::stream_limit::StreamLimitReached;
+use super::subscriber::queue_memory::QueueMemory;
+use super::subscriber::{Pushed, Subscriber, SubscriberOptions};
 use crate::model::{Entry, Epoch, Position, UserId};
 use crate::telemetry::Metrics;
 
@@ -39,9 +39,9 @@ pub struct Hub {
     metrics: Arc<Metrics>,
     limits: Limits,
     state: Mutex<State>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<QueueMemory>,
     /// Whether the history is being read for the first time.
-    fills: AtomicBool,
+    is_filling: AtomicBool,
     advanced: Notify,
     behind: Notify,
 }
@@ -49,17 +49,17 @@ pub struct Hub {
 #[derive(Debug)]
 struct State {
     /// What this instance has heard of; nothing before the history was read for the first time.
-    heard: Option<Heard>,
+    heard: Option<LocalHistory>,
     /// Counts the rings.
     generation: u64,
     index: Index,
-    ages: Ages,
+    lifetimes: Lifetimes,
     next_id: u64,
 }
 
 /// The data set, and its recent events.
 #[derive(Debug)]
-struct Heard {
+struct LocalHistory {
     epoch: Epoch,
     ring: Ring,
     /// The newest position ever heard of in this data set, which is beyond the ring where the
@@ -78,15 +78,15 @@ impl Hub {
             heard: None,
             generation: 0,
             index: Index::new(),
-            ages: Ages::new(),
+            lifetimes: Lifetimes::new(),
             next_id: 0,
         };
         Self {
             metrics,
             limits,
-            waiting: Waiting::at_most(limits.queue_bytes),
+            waiting: QueueMemory::at_most(limits.queue_bytes),
             state: Mutex::new(state),
-            fills: AtomicBool::new(false),
+            is_filling: AtomicBool::new(false),
             advanced: Notify::new(),
             behind: Notify::new(),
         }
@@ -109,16 +109,16 @@ impl Hub {
     }
 
     /// Whether the history is being read for the first time.
-    pub(super) fn fills(&self) -> bool {
-        self.fills.load(Ordering::Relaxed)
+    pub(super) fn is_filling(&self) -> bool {
+        self.is_filling.load(Ordering::Relaxed)
     }
 
     /// The store answers, and its history is being read for the first time.
-    pub(super) fn begin_to_fill(&self) {
-        self.fills.store(true, Ordering::Relaxed);
+    pub(super) fn start_filling(&self) {
+        self.is_filling.store(true, Ordering::Relaxed);
     }
 
-    /// Sets what was heard. No stream follows that yet: [`Hub::leave_before`] finds those that
+    /// Sets what was heard. No stream follows that yet: [`Hub::detach_before`] finds those that
     /// followed another ring.
     pub(super) fn restart(&self, epoch: Epoch, ring: Ring) -> u64 {
         let mut state = self.state.lock();
@@ -126,7 +126,7 @@ impl Hub {
         let same = state.heard.as_ref().filter(|heard| heard.epoch == epoch);
         let before = same.map(|heard| heard.furthest.max(heard.ring.newest()));
         let furthest = before.unwrap_or(Position::START);
-        let before = state.heard.replace(Heard {
+        let before = state.heard.replace(LocalHistory {
             epoch,
             ring,
             furthest,
@@ -135,18 +135,18 @@ impl Hub {
         drop(state);
         // That may be much, and is freed without the lock.
         drop(before);
-        self.fills.store(false, Ordering::Relaxed);
+        self.is_filling.store(false, Ordering::Relaxed);
         self.advanced.notify_waiters();
         generation
     }
 
     /// Detaches the streams of one part that follow an earlier ring; of all parts, one after the
     /// other.
-    pub(super) fn leave_before(&self, generation: u64, part: usize) -> Vec<Arc<Slot>> {
+    pub(super) fn detach_before(&self, generation: u64, part: usize) -> Vec<Arc<Subscriber>> {
         let state = self.state.lock();
-        let streams = state.ages.part(part);
+        let streams = state.lifetimes.part(part);
         streams
-            .filter(|slot| slot.leave_before(generation))
+            .filter(|subscriber| subscriber.detach_before(generation))
             .cloned()
             .collect()
     }
@@ -163,18 +163,21 @@ impl Hub {
     }
 
     /// Tells the bus that the history holds what it did not bring, or no more what it brought.
-    pub(crate) fn fell_behind(&self) {
+    pub(crate) fn request_resync(&self) {
         self.behind.notify_one();
     }
 
-    /// Resolves when [`Hub::fell_behind`] was called.
-    pub(super) async fn is_behind(&self) {
+    /// Resolves when [`Hub::request_resync`] was called.
+    pub(super) async fn resync_requested(&self) {
         self.behind.notified().await;
     }
 
     /// Whether `newest`, which the store answered to a question asked after `before` was heard of,
     /// shows that the store lost a part of its history: it can only go on.
-    pub(crate) fn went_back(before: Option<(Epoch, Position)>, newest: (Epoch, Position)) -> bool {
+    pub(crate) fn lost_history(
+        before: Option<(Epoch, Position)>,
+        newest: (Epoch, Position),
+    ) -> bool {
         before.is_some_and(|(epoch, heard)| epoch == newest.0 && newest.1 < heard)
     }
 
@@ -216,20 +219,23 @@ impl Hub {
         frame: &Bytes,
     ) {
         let generation = state.generation;
-        let mut reached = Some(Reached::default());
+        let mut reached = Some(DeliveryPoint::default());
         while let Some(from) = reached {
-            let State { index, ages, .. } = &mut *state;
+            let State {
+                index, lifetimes, ..
+            } = &mut *state;
             let (mut queued, mut overflowed) = (0, 0);
-            reached = index.each_interested(user, from, DELIVER_PART, |slot| {
-                match slot.push(generation, position, frame) {
-                    Pushed::Queued => queued += 1,
-                    Pushed::Overflowed => {
-                        overflowed += 1;
-                        ages.ended(slot);
+            reached =
+                index.each_interested(user, from, DELIVER_PART, |subscriber| {
+                    match subscriber.push(generation, position, frame) {
+                        Pushed::Queued => queued += 1,
+                        Pushed::Overflowed => {
+                            overflowed += 1;
+                            lifetimes.ended(subscriber);
+                        }
+                        Pushed::Ignored => {}
                     }
-                    Pushed::Ignored => {}
-                }
-            });
+                });
             self.metrics.events_delivered.inc_by(queued);
             self.metrics.streams_cut_off.inc_by(overflowed);
             if reached.is_some() {
@@ -239,53 +245,56 @@ impl Hub {
     }
 
     /// Opens a stream that does not follow yet.
-    pub(super) fn open(&self, opening: Opening) -> Result<Arc<Slot>, Full> {
+    pub(super) fn open(
+        &self,
+        opening: SubscriberOptions,
+    ) -> Result<Arc<Subscriber>, StreamLimitReached> {
         let mut state = self.state.lock();
         let most = self.limits.watched_users;
         let group = state
             .index
             .group(&opening.interest, most)
-            .ok_or(Full::Users)?;
+            .ok_or(StreamLimitReached::Users)?;
         let interest = state.index.interest(group);
         let id = state.next_id;
         state.next_id += 1;
         let closes = opening.closes;
-        let slot = Arc::new(Slot::new(id, group, interest, opening, &self.waiting));
-        state.index.add(group, &slot);
-        state.ages.add(&slot, closes);
+        let subscriber = Arc::new(Subscriber::new(id, group, interest, opening, &self.waiting));
+        state.index.add(group, &subscriber);
+        state.lifetimes.add(&subscriber, closes);
         self.metrics.streams.inc();
-        while state.index.enter_some(group) {
+        while state.index.insert_some(group) {
             MutexGuard::bump(&mut state);
         }
-        Ok(slot)
+        Ok(subscriber)
     }
 
     /// Ends a stream.
-    pub(super) fn end(&self, slot: &Arc<Slot>, reason: EndReason) {
-        if slot.end(reason) {
-            self.state.lock().ages.ended(slot);
+    pub(super) fn end(&self, subscriber: &Arc<Subscriber>, reason: EndReason) {
+        if subscriber.end(reason) {
+            self.state.lock().lifetimes.ended(subscriber);
         }
     }
 
     /// Ends a stream whose reader keeps what others need room for.
-    pub(super) fn cut_off(&self, slot: &Arc<Slot>) {
-        if slot.end(EndReason::TooSlow) {
+    pub(super) fn cut_off(&self, subscriber: &Arc<Subscriber>) {
+        if subscriber.end(EndReason::TooSlow) {
             self.metrics.streams_cut_off.inc();
-            self.state.lock().ages.ended(slot);
+            self.state.lock().lifetimes.ended(subscriber);
         }
     }
 
     /// Forgets a stream.
-    pub(super) fn close(&self, slot: &Arc<Slot>) {
+    pub(super) fn close(&self, subscriber: &Arc<Subscriber>) {
         let mut state = self.state.lock();
-        if !state.ages.remove(slot) {
+        if !state.lifetimes.remove(subscriber) {
             return;
         }
         self.metrics.streams.dec();
-        let Some(mut leaving) = state.index.remove(slot) else {
+        let Some(mut removed) = state.index.remove(subscriber) else {
             return;
         };
-        while state.index.leave_some(&mut leaving) {
+        while state.index.remove_some(&mut removed) {
             MutexGuard::bump(&mut state);
         }
     }
@@ -294,9 +303,9 @@ impl Hub {
     /// withdrawn.
     pub(crate) fn tick(&self) {
         let mut state = self.state.lock();
-        let over = state.ages.take_steps(Instant::now());
-        let turn = state.ages.turn();
-        let streams: Vec<_> = state.ages.part(turn).cloned().collect();
+        let over = state.lifetimes.take_steps(Instant::now());
+        let turn = state.lifetimes.turn();
+        let streams: Vec<_> = state.lifetimes.part(turn).cloned().collect();
         let newest = state.heard.as_ref().map(|heard| {
             let newest = heard.ring.newest();
             let ready = frame::ready(Cursor::at(heard.epoch, newest), None);
@@ -304,15 +313,15 @@ impl Hub {
         });
         drop(state);
         // Over HTTP/2 the body of a stream stays for as long as its reader gives no window.
-        for slot in &over {
-            self.close(slot);
+        for subscriber in &over {
+            self.close(subscriber);
         }
-        for slot in &streams {
-            if slot.is_withdrawn() {
-                self.end(slot, EndReason::TokenExpired);
+        for subscriber in &streams {
+            if subscriber.is_withdrawn() {
+                self.end(subscriber, EndReason::TokenExpired);
             }
             let newest = newest.as_ref();
-            slot.keep_alive(
+            subscriber.keep_alive(
                 newest.map(|(generation, newest, ready)| (*generation, *newest, ready)),
             );
         }
@@ -320,13 +329,16 @@ impl Hub {
 
     /// Ends the streams whose credential was withdrawn, without waiting for the turn of each.
     pub(super) fn end_withdrawn(&self) {
-        for part in 0..Ages::parts() {
+        for part in 0..Lifetimes::parts() {
             let state = self.state.lock();
-            let withdrawn = state.ages.part(part).filter(|slot| slot.is_withdrawn());
+            let withdrawn = state
+                .lifetimes
+                .part(part)
+                .filter(|subscriber| subscriber.is_withdrawn());
             let withdrawn: Vec<_> = withdrawn.cloned().collect();
             drop(state);
-            for slot in &withdrawn {
-                self.end(slot, EndReason::TokenExpired);
+            for subscriber in &withdrawn {
+                self.end(subscriber, EndReason::TokenExpired);
             }
         }
     }
@@ -334,6 +346,6 @@ impl Hub {
     /// Spreads the ends of all streams over `time`, also of those that are still being opened, so
     /// that their readers do not all reconnect at once.
     pub(crate) fn drain(&self, time: Duration) {
-        self.state.lock().ages.drain(time);
+        self.state.lock().lifetimes.drain(time);
     }
 }

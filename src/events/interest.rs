@@ -11,7 +11,7 @@ pub(super) type GroupId = u64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Interest {
     /// Every user's.
-    Everyone,
+    AllUsers,
     /// Those of these users, sorted and without repeats.
     Users(Arc<[UserId]>),
 }
@@ -27,7 +27,7 @@ impl Interest {
     /// Whether the events of `user` are wanted.
     pub fn includes(&self, user: &UserId) -> bool {
         match self {
-            Self::Everyone => true,
+            Self::AllUsers => true,
             Self::Users(users) => users.binary_search(user).is_ok(),
         }
     }

@@ -11,21 +11,21 @@ use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::failure_log::Failures;
-use self::replay::Replays;
+use self::failure_log::FailureLog;
+use self::replay::Replayer;
 use super::hub::Hub;
-use super::hub::join::{Joined, Origin};
-use super::hub::lifetimes::Ages;
+use super::hub::join::{CursorOrigin, JoinOutcome};
+use super::hub::lifetimes::Lifetimes;
 use super::interest::Interest;
 use super::limits::Limits;
-use super::shared_read::Shared;
+use super::shared_read::SharedRead;
 use super::snapshots::all_users::scan;
-use super::snapshots::listed_users::Chosen;
-use super::snapshots::snapshot::{Snapshot, Unread};
+use super::snapshots::listed_users::ListedSnapshots;
+use super::snapshots::snapshot::{Snapshot, SnapshotMemory};
 use super::sse::cursor::Cursor;
 use super::sse::frame;
 use super::sse::payload::{EndReason, ResetReason};
-use super::subscriber::Slot;
+use super::subscriber::Subscriber;
 use crate::model::{Epoch, Position, Timestamp};
 use crate::store::{Backoff, Store, StoreError};
 
@@ -44,11 +44,11 @@ const LOSSES: u32 = 3;
 
 /// How a stream begins.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Start {
+pub(super) enum StreamStart {
     /// With a snapshot.
-    Fresh,
+    WithSnapshot,
     /// After this cursor.
-    At(Cursor, Origin),
+    At(Cursor, CursorOrigin),
     /// Anew from this place, because that is impossible.
     Reset(ResetReason, Cursor),
 }
@@ -58,51 +58,51 @@ pub(super) enum Start {
 pub(super) struct Opener {
     store: Arc<Store>,
     hub: Arc<Hub>,
-    unread: Arc<Unread>,
-    newest: Shared<(Instant, Epoch, Position)>,
+    unread: Arc<SnapshotMemory>,
+    newest: SharedRead<(Instant, Epoch, Position)>,
     /// Up to where the store held everything when it was read last, and when that read began.
     last_read: Mutex<Option<(Instant, Cursor)>>,
-    everyone: Shared<Arc<Snapshot>>,
-    chosen: Chosen,
-    replays: Replays,
+    all_users: SharedRead<Arc<Snapshot>>,
+    chosen: ListedSnapshots,
+    replays: Replayer,
     history: Duration,
-    failures: Failures,
+    failures: FailureLog,
 }
 
 /// Ends its stream, unless that has begun: the task may have panicked.
-struct Beginning {
+struct OpeningGuard {
     hub: Arc<Hub>,
-    slot: Arc<Slot>,
+    subscriber: Arc<Subscriber>,
     is_done: bool,
 }
 
-impl Beginning {
+impl OpeningGuard {
     fn done(&mut self) {
         self.is_done = true;
     }
 }
 
-impl Drop for Beginning {
+impl Drop for OpeningGuard {
     fn drop(&mut self) {
         if !self.is_done {
-            self.hub.end(&self.slot, EndReason::Overloaded);
+            self.hub.end(&self.subscriber, EndReason::Overloaded);
         }
     }
 }
 
 impl Opener {
     pub(super) fn new(store: Arc<Store>, hub: Arc<Hub>, limits: Limits, runtime: Handle) -> Self {
-        let unread = Arc::new(Unread::new(Arc::clone(&hub), limits.snapshot_bytes));
-        let chosen = Chosen::new(Arc::clone(&store), Arc::clone(&unread), runtime.clone());
+        let unread = Arc::new(SnapshotMemory::new(Arc::clone(&hub), limits.snapshot_bytes));
+        let chosen = ListedSnapshots::new(Arc::clone(&store), Arc::clone(&unread), runtime.clone());
         Self {
-            newest: Shared::new(runtime.clone()),
+            newest: SharedRead::new(runtime.clone()),
             last_read: Mutex::default(),
-            everyone: Shared::new(runtime),
+            all_users: SharedRead::new(runtime),
             chosen,
             unread,
-            replays: Replays::default(),
+            replays: Replayer::default(),
             history: limits.history,
-            failures: Failures::default(),
+            failures: FailureLog::default(),
             store,
             hub,
         }
@@ -110,28 +110,33 @@ impl Opener {
 
     /// Begins a stream: at once where everything it missed is at hand, else in a task.
     /// The client asked for it at `asked`.
-    pub(super) fn begin(self: &Arc<Self>, slot: &Arc<Slot>, start: Start, asked: Instant) {
-        if let Start::At(cursor, Origin::Known) = start
-            && self.join(slot, cursor, Origin::Known) == Joined::Following
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        subscriber: &Arc<Subscriber>,
+        start: StreamStart,
+        asked: Instant,
+    ) {
+        if let StreamStart::At(cursor, CursorOrigin::Server) = start
+            && self.join(subscriber, cursor, CursorOrigin::Server) == JoinOutcome::Following
         {
             return;
         }
         let opener = Arc::clone(self);
-        let mut beginning = Beginning {
+        let mut beginning = OpeningGuard {
             hub: Arc::clone(&self.hub),
-            slot: Arc::clone(slot),
+            subscriber: Arc::clone(subscriber),
             is_done: false,
         };
         tokio::spawn(async move {
-            let slot = &beginning.slot;
+            let subscriber = &beginning.subscriber;
             tokio::select! {
-                begun = opener.start(slot, start, asked) => {
+                begun = opener.start(subscriber, start, asked) => {
                     if let Err(error) = begun {
                         opener.failures.report(&error);
-                        opener.hub.end(slot, EndReason::StoreLost);
+                        opener.hub.end(subscriber, EndReason::StoreLost);
                     }
                 }
-                () = slot.ended() => {}
+                () = subscriber.ended() => {}
             }
             beginning.done();
         });
@@ -145,9 +150,13 @@ impl Opener {
         reason: ResetReason,
         from: Cursor,
     ) {
-        for part in 0..Ages::parts() {
-            for slot in self.hub.leave_before(generation, part) {
-                self.begin(&slot, Start::Reset(reason, from), Instant::now());
+        for part in 0..Lifetimes::parts() {
+            for subscriber in self.hub.detach_before(generation, part) {
+                self.begin(
+                    &subscriber,
+                    StreamStart::Reset(reason, from),
+                    Instant::now(),
+                );
             }
             yield_now().await;
         }
@@ -205,10 +214,10 @@ impl Opener {
         for _ in 0..LOSSES {
             let before = self.hub.newest();
             let found = read().await?;
-            if !Hub::went_back(before, position(&found)) {
+            if !Hub::lost_history(before, position(&found)) {
                 return Ok(found);
             }
-            self.hub.fell_behind();
+            self.hub.request_resync();
             let is_reset = |hub: &Hub| hub.newest() != before;
             let _ = timeout(BUS_PATIENCE, self.hub.wait(is_reset)).await;
         }
@@ -217,31 +226,34 @@ impl Opener {
 
     async fn start(
         &self,
-        slot: &Arc<Slot>,
-        mut start: Start,
+        subscriber: &Arc<Subscriber>,
+        mut start: StreamStart,
         asked: Instant,
     ) -> Result<(), StoreError> {
         let mut backoff = Backoff::default();
         loop {
             let (cursor, origin) = match start {
-                Start::At(cursor, origin) => {
+                StreamStart::At(cursor, origin) => {
                     self.hear_what_is_stored(asked).await;
                     (cursor, origin)
                 }
-                Start::Fresh => (self.feed_snapshot(slot).await?, Origin::Known),
-                Start::Reset(reason, from) => {
-                    (self.feed_reset(slot, reason, from).await?, Origin::Known)
+                StreamStart::WithSnapshot => {
+                    (self.feed_snapshot(subscriber).await?, CursorOrigin::Server)
                 }
+                StreamStart::Reset(reason, from) => (
+                    self.feed_reset(subscriber, reason, from).await?,
+                    CursorOrigin::Server,
+                ),
             };
             // Live events would pile up behind what is long to read.
-            slot.drained().await;
-            match self.follow(slot, cursor, origin).await? {
+            subscriber.backlog_taken().await;
+            match self.follow(subscriber, cursor, origin).await? {
                 None => return Ok(()),
                 Some(reason) => {
-                    // Where that comes again and again, it must not keep everyone busy.
+                    // Where that comes again and again, it must not keep all_users busy.
                     sleep(backoff.next()).await;
                     let from = patiently(|| self.stored()).await?;
-                    start = Start::Reset(reason, from);
+                    start = StreamStart::Reset(reason, from);
                 }
             }
         }
@@ -249,30 +261,30 @@ impl Opener {
 
     async fn feed_reset(
         &self,
-        slot: &Arc<Slot>,
+        subscriber: &Arc<Subscriber>,
         reason: ResetReason,
         from: Cursor,
     ) -> Result<Cursor, StoreError> {
-        slot.start_anew();
-        if slot.snapshot {
-            slot.feed([frame::reset(from.incomplete(), reason)]);
-            return self.feed_snapshot(slot).await;
+        subscriber.reset();
+        if subscriber.snapshot {
+            subscriber.feed([frame::reset(from.incomplete(), reason)]);
+            return self.feed_snapshot(subscriber).await;
         }
-        slot.feed([frame::reset(from, reason)]);
+        subscriber.feed([frame::reset(from, reason)]);
         Ok(from)
     }
 
-    async fn feed_snapshot(&self, slot: &Arc<Slot>) -> Result<Cursor, StoreError> {
-        let snapshot = match &slot.interest {
+    async fn feed_snapshot(&self, subscriber: &Arc<Subscriber>) -> Result<Cursor, StoreError> {
+        let snapshot = match &subscriber.interest {
             Interest::Users(users) => {
                 let ask = || self.chosen.ask(users);
                 let at =
                     |snapshot: &Arc<Snapshot>| (snapshot.cursor.epoch, snapshot.cursor.position);
                 patiently(|| self.not_before_a_loss(ask, at)).await?
             }
-            Interest::Everyone => patiently(|| self.everyone.ask(self.scanning())).await?,
+            Interest::AllUsers => patiently(|| self.all_users.ask(self.scanning())).await?,
         };
-        Ok(snapshot.feed(slot).await)
+        Ok(snapshot.feed(subscriber).await)
     }
 
     fn scanning(
@@ -291,40 +303,46 @@ impl Opener {
         }
     }
 
-    fn join(&self, slot: &Arc<Slot>, cursor: Cursor, origin: Origin) -> Joined {
-        self.hub.join(slot, cursor, origin, self.oldest(origin))
+    fn join(
+        &self,
+        subscriber: &Arc<Subscriber>,
+        cursor: Cursor,
+        origin: CursorOrigin,
+    ) -> JoinOutcome {
+        self.hub
+            .join(subscriber, cursor, origin, self.oldest(origin))
     }
 
     /// The first missed event of a resuming client must not be older than the history is long,
     /// even where it happens to be kept still; what we go on with ourselves may be of any age.
-    fn oldest(&self, origin: Origin) -> Timestamp {
+    fn oldest(&self, origin: CursorOrigin) -> Timestamp {
         match origin {
-            Origin::Claimed => self.store.now().minus(self.history),
-            Origin::Known => Timestamp::default(),
+            CursorOrigin::Client => self.store.now().minus(self.history),
+            CursorOrigin::Server => Timestamp::default(),
         }
     }
 
-    /// Replays what came after `cursor` until the stream follows the live events; says why where
+    /// Replayer what came after `cursor` until the stream follows the live events; says why where
     /// that is impossible.
     async fn follow(
         &self,
-        slot: &Arc<Slot>,
+        subscriber: &Arc<Subscriber>,
         mut cursor: Cursor,
-        mut origin: Origin,
+        mut origin: CursorOrigin,
     ) -> Result<Option<ResetReason>, StoreError> {
-        while !slot.has_ended() {
-            match self.join(slot, cursor, origin) {
-                Joined::Following => return Ok(None),
-                Joined::Unknown => return Ok(Some(ResetReason::UnknownCursor)),
-                Joined::Gone => return Ok(Some(ResetReason::HistoryGone)),
-                Joined::Behind(place) => {
-                    origin = Origin::Known;
+        while !subscriber.has_ended() {
+            match self.join(subscriber, cursor, origin) {
+                JoinOutcome::Following => return Ok(None),
+                JoinOutcome::Unknown => return Ok(Some(ResetReason::UnknownCursor)),
+                JoinOutcome::Gone => return Ok(Some(ResetReason::HistoryGone)),
+                JoinOutcome::Behind(place) => {
+                    origin = CursorOrigin::Server;
                     // Where the place is lost, joining tells why.
-                    if let Ok(position) = self.replays.feed(&self.hub, slot, place).await {
+                    if let Ok(position) = self.replays.feed(&self.hub, subscriber, place).await {
                         cursor.position = position;
                     }
                 }
-                Joined::Ahead | Joined::OtherEpoch => {
+                JoinOutcome::Ahead | JoinOutcome::OtherEpoch => {
                     if let Some(reason) = self.wait_for_the_bus(cursor, origin).await? {
                         return Ok(Some(reason));
                     }
@@ -358,7 +376,7 @@ impl Opener {
     async fn wait_for_the_bus(
         &self,
         cursor: Cursor,
-        origin: Origin,
+        origin: CursorOrigin,
     ) -> Result<Option<ResetReason>, StoreError> {
         let stored = patiently(|| self.stored()).await?;
         if stored.epoch != cursor.epoch {
@@ -366,8 +384,8 @@ impl Opener {
         }
         if stored.position < cursor.position {
             return Ok(Some(match origin {
-                Origin::Known => ResetReason::HistoryGone,
-                Origin::Claimed => ResetReason::UnknownCursor,
+                CursorOrigin::Server => ResetReason::HistoryGone,
+                CursorOrigin::Client => ResetReason::UnknownCursor,
             }));
         }
         let is_heard = |hub: &Hub| {

@@ -8,15 +8,15 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use super::hub::Hub;
-use super::hub::join::Origin;
+use super::hub::join::CursorOrigin;
 use super::interest::Interest;
 use super::limits::Limits;
-use super::opening::{Opener, Start};
+use super::opening::{Opener, StreamStart};
 use super::sse::cursor::Cursor;
 use super::sse::payload::{EndReason, ResetReason};
 use super::stream::EventStream;
-use super::stream_limit::{Capacity, Full};
-use super::subscriber::Opening;
+use super::stream_limit::{StreamLimit, StreamLimitReached};
+use super::subscriber::SubscriberOptions;
 use crate::config::Config;
 use crate::model::Credential;
 use crate::model::Timestamp;
@@ -59,7 +59,7 @@ pub enum OpenError {
     Store(#[from] StoreError),
     /// There are too many.
     #[error(transparent)]
-    Full(#[from] Full),
+    Limit(#[from] StreamLimitReached),
 }
 
 impl OpenError {
@@ -68,26 +68,26 @@ impl OpenError {
         match self {
             Self::Store(StoreError::Overloaded) => EndReason::Overloaded,
             Self::Store(_) => EndReason::StoreUnreachable,
-            Self::Full(_) => EndReason::TooManyStreams,
+            Self::Limit(_) => EndReason::TooManyStreams,
         }
     }
 }
 
 /// The streams of this instance.
 #[derive(Debug)]
-pub struct Streams {
+pub struct StreamService {
     store: Arc<Store>,
     hub: Arc<Hub>,
     opener: Arc<Opener>,
-    capacity: Arc<Capacity>,
+    capacity: Arc<StreamLimit>,
     max_age: Duration,
 }
 
-impl Streams {
-    /// Streams out of `hub`, with the ages that `config` sets. Has to be called in a runtime, which
+impl StreamService {
+    /// StreamService out of `hub`, with the lifetimes that `config` sets. Has to be called in a runtime, which
     /// then reads what streams begin with.
     pub fn new(store: Arc<Store>, hub: Arc<Hub>, config: &Config, limits: Limits) -> Self {
-        let capacity = Capacity::new(config.limits.streams, config.limits.streams_per_caller);
+        let capacity = StreamLimit::new(config.limits.streams, config.limits.streams_per_caller);
         let (ours, theirs) = (Arc::clone(&store), Arc::clone(&hub));
         let opener = Opener::new(ours, theirs, limits, Handle::current());
         Self {
@@ -114,9 +114,9 @@ impl Streams {
             Some(id) => self.resume_from(id, asked).await?,
             None if request.snapshot => {
                 self.opener.stored_since(asked).await?;
-                Start::Fresh
+                StreamStart::WithSnapshot
             }
-            None => Start::At(self.opener.stored_since(asked).await?, Origin::Known),
+            None => StreamStart::At(self.opener.stored_since(asked).await?, CursorOrigin::Server),
         };
         let age = self.max_age.mul_f64(1.0 - AGE_JITTER * fastrand::f64());
         let due = Instant::now() + age;
@@ -124,18 +124,18 @@ impl Streams {
             Some(expires) if expires < due => (expires, EndReason::TokenExpired),
             _ => (due, EndReason::MaxAge),
         };
-        let slot = self.hub.open(Opening {
+        let subscriber = self.hub.open(SubscriberOptions {
             interest: request.interest,
             snapshot: request.snapshot,
             closes,
             credential: request.credential,
         })?;
-        let stream = EventStream::new(Arc::clone(&slot), Arc::clone(&self.hub), place);
-        if slot.is_withdrawn() {
-            // It was withdrawn before the slot could be found by it.
-            self.hub.end(&slot, EndReason::TokenExpired);
+        let stream = EventStream::new(Arc::clone(&subscriber), Arc::clone(&self.hub), place);
+        if subscriber.is_withdrawn() {
+            // It was withdrawn before the subscriber could be found by it.
+            self.hub.end(&subscriber, EndReason::TokenExpired);
         } else {
-            self.opener.begin(&slot, start, asked);
+            self.opener.begin(&subscriber, start, asked);
         }
         Ok(stream)
     }
@@ -149,8 +149,8 @@ impl Streams {
     }
 
     /// Whether the store answers, and its history is being read for the first time.
-    pub fn fills(&self) -> bool {
-        self.hub.fills()
+    pub fn is_filling(&self) -> bool {
+        self.hub.is_filling()
     }
 
     /// Ends the streams whose [`Credential`] is withdrawn. Each would also end by itself, with its
@@ -165,7 +165,7 @@ impl Streams {
 
     /// Waits until the history was read, where that has begun.
     async fn filled(&self) -> Result<(), StoreError> {
-        if self.ready().is_ok() || !self.fills() {
+        if self.ready().is_ok() || !self.is_filling() {
             return self.ready();
         }
         let filled = self.hub.wait(|hub| hub.newest().is_some());
@@ -174,18 +174,23 @@ impl Streams {
         self.ready()
     }
 
-    async fn resume_from(&self, id: &str, asked: Instant) -> Result<Start, StoreError> {
+    async fn resume_from(&self, id: &str, asked: Instant) -> Result<StreamStart, StoreError> {
         let now = self.store.now().as_millis();
         // Where the clock of the store was set back, events still get positions from before.
         let newest = self.hub.newest().map_or(0, |(_, newest)| newest.millis);
         let latest = Timestamp::from_millis(now.max(newest)).plus(CLOCK_TOLERANCE);
         let reason = match id.parse::<Cursor>() {
             Ok(cursor) if cursor.position.millis > latest.as_millis() => ResetReason::UnknownCursor,
-            Ok(cursor) if cursor.complete => return Ok(Start::At(cursor, Origin::Claimed)),
+            Ok(cursor) if cursor.complete => {
+                return Ok(StreamStart::At(cursor, CursorOrigin::Client));
+            }
             Ok(_) => ResetReason::SnapshotIncomplete,
             Err(_) => ResetReason::UnknownCursor,
         };
-        Ok(Start::Reset(reason, self.opener.stored_since(asked).await?))
+        Ok(StreamStart::Reset(
+            reason,
+            self.opener.stored_since(asked).await?,
+        ))
     }
 }
 
@@ -214,10 +219,10 @@ mod tests {
         let hub = Arc::new(Hub::new(Arc::new(Metrics::new()), limits));
         let (epoch, newest) = store.newest().await.expect("it is in this process");
         hub.restart(epoch, hub.ring_after(newest));
-        let streams = Streams::new(store, hub, &config, limits);
+        let streams = StreamService::new(store, hub, &config, limits);
         let request = StreamRequest {
             asked: Instant::now(),
-            interest: Interest::Everyone,
+            interest: Interest::AllUsers,
             snapshot: false,
             last_event_id: None,
             caller: None,

@@ -15,7 +15,7 @@ pub(super) type Answer<T> = Result<T, StoreError>;
 /// One read at a time. It serves those who asked before it began, and is given up when none of them
 /// waits any more.
 #[derive(Debug)]
-pub(super) struct Shared<T> {
+pub(super) struct SharedRead<T> {
     queue: Arc<Mutex<Queue<T>>>,
     runtime: Handle,
 }
@@ -42,7 +42,7 @@ impl<T> Drop for Reading<T> {
     }
 }
 
-impl<T: Clone + Send + 'static> Shared<T> {
+impl<T: Clone + Send + 'static> SharedRead<T> {
     /// Nothing is read yet; what will be is read by tasks of `runtime`.
     pub(super) fn new(runtime: Handle) -> Self {
         let queue = Queue {
@@ -133,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_who_ask_during_a_read_share_the_next() {
-        let shared = Arc::new(Shared::new(Handle::current()));
+        let shared = Arc::new(SharedRead::new(Handle::current()));
         let reads: Reads = Arc::new((AtomicU32::new(0), Semaphore::new(0)));
         let mut asking = JoinSet::new();
         for _ in 0..20 {
@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_is_given_up_when_nobody_waits_for_it() {
-        let shared = Arc::new(Shared::<()>::new(Handle::current()));
+        let shared = Arc::new(SharedRead::<()>::new(Handle::current()));
         let held = Arc::new(());
         let asking = {
             let (shared, held) = (Arc::clone(&shared), Arc::clone(&held));
@@ -185,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_a_read_that_breaks_off_hears_of_it() {
-        let shared = Shared::<()>::new(Handle::current());
+        let shared = SharedRead::<()>::new(Handle::current());
         let answer = shared.ask(|| async { panic!("by mistake") }).await;
         assert!(matches!(answer, Err(StoreError::Failed(_))));
         assert!(shared.ask(|| async { Ok(()) }).await.is_ok());

@@ -9,22 +9,22 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 
 use super::hub::Hub;
-use super::stream_limit::Place;
-use super::subscriber::Slot;
+use super::stream_limit::StreamPermit;
+use super::subscriber::Subscriber;
 
 /// The body of a stream's response. Dropping it closes the stream.
 #[derive(Debug)]
 pub struct EventStream {
-    slot: Arc<Slot>,
+    subscriber: Arc<Subscriber>,
     hub: Arc<Hub>,
     /// Held until the stream is closed.
-    _place: Place,
+    _place: StreamPermit,
 }
 
 impl EventStream {
-    pub(super) fn new(slot: Arc<Slot>, hub: Arc<Hub>, place: Place) -> Self {
+    pub(super) fn new(subscriber: Arc<Subscriber>, hub: Arc<Hub>, place: StreamPermit) -> Self {
         Self {
-            slot,
+            subscriber,
             hub,
             _place: place,
         }
@@ -32,24 +32,24 @@ impl EventStream {
 
     /// What tells of its end.
     pub fn end(&self) -> StreamEnd {
-        StreamEnd(Arc::clone(&self.slot))
+        StreamEnd(Arc::clone(&self.subscriber))
     }
 
     /// What is to be written next, or `None` at the end.
     pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.slot.poll_next(context)
+        self.subscriber.poll_next(context)
     }
 
     /// Resolves once the reader gets nothing more, not even what was handed out and is not written
     /// yet: for whoever is stuck and does not ask for more.
     pub fn poll_cut_off(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.slot.poll_cut_off(context)
+        self.subscriber.poll_cut_off(context)
     }
 }
 
 /// Tells of the end of a stream whoever does not have the stream itself.
 #[derive(Clone, Debug)]
-pub struct StreamEnd(Arc<Slot>);
+pub struct StreamEnd(Arc<Subscriber>);
 
 impl StreamEnd {
     /// Resolves as [`EventStream::poll_cut_off`] does. The task that polls it must be the one that polls the stream.
@@ -73,7 +73,7 @@ impl Body for EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
-        self.slot.finish();
-        self.hub.close(&self.slot);
+        self.subscriber.finish();
+        self.hub.close(&self.subscriber);
     }
 }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 /// Counts the open streams of this instance.
 #[derive(Debug)]
-pub(super) struct Capacity {
+pub(super) struct StreamLimit {
     in_all: usize,
     per_caller: usize,
     taken: Mutex<Taken>,
@@ -22,10 +22,10 @@ struct Taken {
 
 /// No further stream can be opened now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Full {
+pub enum StreamLimitReached {
     /// The instance has as many as it serves.
     #[error("this instance has as many streams as it serves")]
-    InAll,
+    Instance,
     /// The caller has as many as one may.
     #[error("you have as many streams open as one caller may, {0}")]
     Caller(usize),
@@ -36,12 +36,12 @@ pub enum Full {
 
 /// The place of one open stream; dropping it makes room.
 #[derive(Debug)]
-pub(super) struct Place {
-    capacity: Arc<Capacity>,
+pub(super) struct StreamPermit {
+    capacity: Arc<StreamLimit>,
     caller: Option<Arc<str>>,
 }
 
-impl Capacity {
+impl StreamLimit {
     pub(super) fn new(in_all: usize, per_caller: usize) -> Self {
         Self {
             in_all,
@@ -51,28 +51,31 @@ impl Capacity {
     }
 
     /// Takes a place for a stream of `caller`; one without a name counts in all only.
-    pub(super) fn take(self: &Arc<Self>, caller: Option<Arc<str>>) -> Result<Place, Full> {
+    pub(super) fn take(
+        self: &Arc<Self>,
+        caller: Option<Arc<str>>,
+    ) -> Result<StreamPermit, StreamLimitReached> {
         let mut taken = self.taken.lock();
         if taken.in_all >= self.in_all {
-            return Err(Full::InAll);
+            return Err(StreamLimitReached::Instance);
         }
         if let Some(caller) = &caller {
             let open = taken.by_caller.entry(Arc::clone(caller)).or_default();
             if *open >= self.per_caller {
-                return Err(Full::Caller(self.per_caller));
+                return Err(StreamLimitReached::Caller(self.per_caller));
             }
             *open += 1;
         }
         taken.in_all += 1;
         drop(taken);
-        Ok(Place {
+        Ok(StreamPermit {
             capacity: Arc::clone(self),
             caller,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut taken = self.capacity.taken.lock();
         taken.in_all -= 1;
@@ -92,12 +95,15 @@ mod tests {
 
     #[test]
     fn a_place_is_free_again_once_its_stream_ends() {
-        let capacity = Arc::new(Capacity::new(3, 2));
+        let capacity = Arc::new(StreamLimit::new(3, 2));
         let alice = || capacity.take(Some("alice".into()));
         let (first, second) = (alice().unwrap(), alice().unwrap());
-        assert_eq!(alice().err(), Some(Full::Caller(2)));
+        assert_eq!(alice().err(), Some(StreamLimitReached::Caller(2)));
         let third = capacity.take(None).unwrap();
-        assert_eq!(capacity.take(None).err(), Some(Full::InAll));
+        assert_eq!(
+            capacity.take(None).err(),
+            Some(StreamLimitReached::Instance)
+        );
         drop((first, third));
         assert!(alice().is_ok());
         drop(second);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use self::queue_memory::Waiting;
+use self::queue_memory::QueueMemory;
 use self::state::{Stage, State, wake};
 use super::interest::{GroupId, Interest};
 use super::sse::payload::EndReason;
@@ -19,7 +19,7 @@ use crate::model::Position;
 
 /// How many events may wait for a reader before it is cut off. They are shared, so a full queue
 /// costs 128 KiB; at a hundred events a second it gives a reader forty seconds. Where many readers are slow,
-/// [`Waiting`] cuts them off sooner.
+/// [`QueueMemory`] cuts them off sooner.
 const LIVE_LIMIT: usize = 4_096;
 
 /// After so many keep-alives in a row, about a minute, a stream is told a newer cursor.
@@ -27,7 +27,7 @@ const QUIET_ROUNDS: u8 = 6;
 
 /// One stream: no timer and no channel, and no task of its own.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct Subscriber {
     pub(super) id: u64,
     /// The group of those who have the same interest.
     pub(super) group: GroupId,
@@ -39,7 +39,7 @@ pub(super) struct Slot {
 
 /// What a stream is opened with.
 #[derive(Debug)]
-pub(super) struct Opening {
+pub(super) struct SubscriberOptions {
     pub(super) interest: Interest,
     pub(super) snapshot: bool,
     /// When it is ended, and the reason it is told then.
@@ -56,13 +56,13 @@ pub(super) enum Pushed {
     Overflowed,
 }
 
-impl Slot {
+impl Subscriber {
     pub(super) fn new(
         id: u64,
         group: GroupId,
         interest: Interest,
-        opening: Opening,
-        waiting: &Arc<Waiting>,
+        opening: SubscriberOptions,
+        waiting: &Arc<QueueMemory>,
     ) -> Self {
         Self {
             id,
@@ -85,30 +85,30 @@ impl Slot {
     ) {
         let mut state = self.state.lock();
         if state.is_open() && !missed.is_empty() {
-            state.prologue.extend(missed);
+            state.backlog.extend(missed);
             wake(&mut state.reader);
         }
         state.known = Some((generation, known));
-        if !state.caught_up && state.is_open() {
-            state.caught_up = true;
-            state.prologue.push_back(ready());
+        if !state.ready_sent && state.is_open() {
+            state.ready_sent = true;
+            state.backlog.push_back(ready());
             state.quiet = 0;
             wake(&mut state.reader);
         }
     }
 
     /// Drops what waits, because the stream starts anew.
-    pub(super) fn start_anew(&self) {
-        self.state.lock().start_anew();
+    pub(super) fn reset(&self) {
+        self.state.lock().reset();
     }
 
     /// Ends live delivery where it is of an earlier generation, and drops what waits; false where
     /// the stream does not follow, or follows this generation already.
-    pub(super) fn leave_before(&self, generation: u64) -> bool {
+    pub(super) fn detach_before(&self, generation: u64) -> bool {
         let mut state = self.state.lock();
         let earlier = state.known.is_some_and(|(known, _)| known < generation);
         if earlier {
-            state.start_anew();
+            state.reset();
         }
         earlier
     }
@@ -119,7 +119,7 @@ impl Slot {
         if !state.is_open() {
             return false;
         }
-        state.prologue.extend(frames);
+        state.backlog.extend(frames);
         wake(&mut state.reader);
         true
     }
@@ -131,26 +131,26 @@ impl Slot {
         if !state.is_open() {
             return false;
         }
-        state.own_bytes += messages.len();
-        state.prologue.push_back(messages);
+        state.unshared_bytes += messages.len();
+        state.backlog.push_back(messages);
         wake(&mut state.reader);
         state.count()
     }
 
     /// Queues the last of a snapshot, which says that the stream has caught up.
     pub(super) fn feed_ready(&self, ready: Bytes) -> bool {
-        self.state.lock().caught_up = true;
+        self.state.lock().ready_sent = true;
         self.feed([ready])
     }
 
     /// Waits until the reader took all that was fed, or the stream ended; false when it ended.
-    pub(super) async fn drained(&self) -> bool {
+    pub(super) async fn backlog_taken(&self) -> bool {
         std::future::poll_fn(|context| {
             let mut state = self.state.lock();
-            if state.prologue.is_empty() || !state.is_open() {
+            if state.backlog.is_empty() || !state.is_open() {
                 return Poll::Ready(state.is_open());
             }
-            state.feeder = Some(context.waker().clone());
+            state.producer = Some(context.waker().clone());
             Poll::Pending
         })
         .await
@@ -163,7 +163,7 @@ impl Slot {
             if !state.is_open() {
                 return Poll::Ready(());
             }
-            state.feeder = Some(context.waker().clone());
+            state.producer = Some(context.waker().clone());
             Poll::Pending
         })
         .await;
@@ -202,7 +202,7 @@ impl Slot {
     /// cursor.
     pub(super) fn keep_alive(&self, newest: Option<(u64, Position, &Bytes)>) {
         let mut state = self.state.lock();
-        if !state.prologue.is_empty() || !state.live.is_empty() {
+        if !state.backlog.is_empty() || !state.live.is_empty() {
             state.quiet = 0;
             return;
         }
@@ -243,7 +243,7 @@ impl Slot {
         state.stage = Stage::Over;
         state.drop_queues();
         wake(&mut state.reader);
-        wake(&mut state.feeder);
+        wake(&mut state.producer);
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -16,7 +16,7 @@ use super::problem::{Problem, ProblemType};
 use super::refused_stream::Passing;
 use super::response_headers;
 use crate::auth::Error as AuthError;
-use crate::events::{Full, OpenError, StreamRefusal};
+use crate::events::{OpenError, StreamLimitReached, StreamRefusal};
 use crate::model::Refusal;
 use crate::model::{InvalidConnectionId, InvalidUserId};
 use crate::store::StoreError;
@@ -74,7 +74,7 @@ pub(crate) enum Error {
     #[error("{0}")]
     Refused(Refusal),
     #[error("{0}; see Retry-After")]
-    TooManyStreams(#[from] Full),
+    TooManyStreams(#[from] StreamLimitReached),
     #[error("there is nothing at this path")]
     NotFound,
     #[error("the path exists, but not for this method; see Allow")]
@@ -321,7 +321,7 @@ impl From<OpenError> for Error {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Store(error) => error.into(),
-            OpenError::Full(full) => full.into(),
+            OpenError::Limit(limit) => limit.into(),
         }
     }
 }

@@ -236,7 +236,7 @@ async fn open(
     let interest = match asked.user_ids {
         None => {
             caller.authorize_read_all()?;
-            Interest::Everyone
+            Interest::AllUsers
         }
         Some(listed) => {
             let users = user_ids(listed, MAX_USERS)?;

@@ -6,7 +6,7 @@ use super::admission::Admission;
 use super::bulk::Batch;
 use crate::auth::Authenticator;
 use crate::config::Config;
-use crate::events::Streams;
+use crate::events::StreamService;
 use crate::presence::PresenceService;
 use crate::telemetry::Metrics;
 
@@ -18,7 +18,7 @@ pub struct AppState {
     /// The calls about many.
     pub(crate) batch: Batch,
     /// The streams.
-    pub streams: Arc<Streams>,
+    pub streams: Arc<StreamService>,
     /// Whose turn it is to open one.
     pub(crate) admission: Arc<Admission>,
     /// The counters.

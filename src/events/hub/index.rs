@@ -9,18 +9,18 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::events::interest::{GroupId, Interest};
-use crate::events::subscriber::Slot;
+use crate::events::subscriber::Subscriber;
 use crate::model::UserId;
 
-/// The group of the streams about everyone.
-const EVERYONE: GroupId = 0;
+/// The group of the streams about all_users.
+const ALL_USERS: GroupId = 0;
 
 /// How many users one step enters into the index, or removes from it.
 const STEP: usize = 512;
 
 /// The open streams, by whose events they want.
 ///
-/// Streams with equal lists of users are one group, which has one copy of the list and one place in
+/// StreamService with equal lists of users are one group, which has one copy of the list and one place in
 /// the index for each of its users.
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -38,7 +38,7 @@ pub(crate) struct Index {
 struct Group {
     interest: Interest,
     hash: u64,
-    slots: BTreeMap<u64, Arc<Slot>>,
+    subscribers: BTreeMap<u64, Arc<Subscriber>>,
     /// How many users of the list are in the index.
     entered: usize,
 }
@@ -51,21 +51,21 @@ enum Groups {
 }
 
 /// How far the delivery of an event has come: the group, and the last stream of it.
-pub(crate) type Reached = (GroupId, Option<u64>);
+pub(crate) type DeliveryPoint = (GroupId, Option<u64>);
 
 impl Index {
     pub(crate) fn new() -> Self {
-        let everyone = Group {
-            interest: Interest::Everyone,
+        let all_users = Group {
+            interest: Interest::AllUsers,
             hash: 0,
-            slots: BTreeMap::new(),
+            subscribers: BTreeMap::new(),
             entered: 0,
         };
         Self {
-            groups: HashMap::from([(EVERYONE, everyone)]),
+            groups: HashMap::from([(ALL_USERS, all_users)]),
             by_user: HashMap::new(),
             by_list: HashMap::new(),
-            next: EVERYONE + 1,
+            next: ALL_USERS + 1,
             watched: 0,
             hasher: RandomState::default(),
         }
@@ -75,7 +75,7 @@ impl Index {
     /// list would make more than `most` users watched.
     pub(crate) fn group(&mut self, interest: &Interest, most: usize) -> Option<GroupId> {
         let Interest::Users(users) = interest else {
-            return Some(EVERYONE);
+            return Some(ALL_USERS);
         };
         let hash = self.hasher.hash_one(users);
         let groups = &self.groups;
@@ -98,7 +98,7 @@ impl Index {
         let group = Group {
             interest: interest.clone(),
             hash,
-            slots: BTreeMap::new(),
+            subscribers: BTreeMap::new(),
             entered: 0,
         };
         self.groups.insert(id, group);
@@ -108,18 +108,20 @@ impl Index {
     /// The one copy of the interest of this group.
     pub(crate) fn interest(&self, id: GroupId) -> Interest {
         let group = self.groups.get(&id);
-        group.map_or(Interest::Everyone, |group| group.interest.clone())
+        group.map_or(Interest::AllUsers, |group| group.interest.clone())
     }
 
     /// Adds a stream to a group.
-    pub(crate) fn add(&mut self, id: GroupId, slot: &Arc<Slot>) {
+    pub(crate) fn add(&mut self, id: GroupId, subscriber: &Arc<Subscriber>) {
         if let Some(group) = self.groups.get_mut(&id) {
-            group.slots.insert(slot.id, Arc::clone(slot));
+            group
+                .subscribers
+                .insert(subscriber.id, Arc::clone(subscriber));
         }
     }
 
     /// Enters some more users of a group into the index; false when all are there.
-    pub(crate) fn enter_some(&mut self, id: GroupId) -> bool {
+    pub(crate) fn insert_some(&mut self, id: GroupId) -> bool {
         let Some(group) = self.groups.get_mut(&id) else {
             return false;
         };
@@ -138,42 +140,42 @@ impl Index {
     }
 
     /// Removes a stream. The list of its group is returned if nobody else has it:
-    /// [`Index::leave_some`] has to remove that from the index.
-    pub(crate) fn remove(&mut self, slot: &Slot) -> Option<Leaving> {
-        let group = self.groups.get_mut(&slot.group)?;
-        group.slots.remove(&slot.id);
-        if !group.slots.is_empty() || slot.group == EVERYONE {
+    /// [`Index::remove_some`] has to remove that from the index.
+    pub(crate) fn remove(&mut self, subscriber: &Subscriber) -> Option<RemovedGroup> {
+        let group = self.groups.get_mut(&subscriber.group)?;
+        group.subscribers.remove(&subscriber.id);
+        if !group.subscribers.is_empty() || subscriber.group == ALL_USERS {
             return None;
         }
-        let group = self.groups.remove(&slot.group)?;
+        let group = self.groups.remove(&subscriber.group)?;
         if let Some(equal) = self.by_list.get_mut(&group.hash) {
-            equal.retain(|id| *id != slot.group);
+            equal.retain(|id| *id != subscriber.group);
             if equal.is_empty() {
                 self.by_list.remove(&group.hash);
             }
         }
-        Some(Leaving {
-            id: slot.group,
+        Some(RemovedGroup {
+            id: subscriber.group,
             interest: group.interest,
             left: 0,
         })
     }
 
     /// Removes some users of a group that is gone; false when none is left.
-    pub(crate) fn leave_some(&mut self, leaving: &mut Leaving) -> bool {
-        let Interest::Users(users) = &leaving.interest else {
+    pub(crate) fn remove_some(&mut self, removed: &mut RemovedGroup) -> bool {
+        let Interest::Users(users) = &removed.interest else {
             return false;
         };
-        for user in users.iter().skip(leaving.left).take(STEP) {
-            leaving.left += 1;
+        for user in users.iter().skip(removed.left).take(STEP) {
+            removed.left += 1;
             self.watched -= 1;
             if let Some(groups) = self.by_user.get_mut(user)
-                && groups.remove(leaving.id)
+                && groups.remove(removed.id)
             {
                 self.by_user.remove(user);
             }
         }
-        leaving.left < users.len()
+        removed.left < users.len()
     }
 
     /// Whether anybody wants the events of `user`.
@@ -181,8 +183,8 @@ impl Index {
         self.by_user.contains_key(user)
             || self
                 .groups
-                .get(&EVERYONE)
-                .is_some_and(|everyone| !everyone.slots.is_empty())
+                .get(&ALL_USERS)
+                .is_some_and(|all_users| !all_users.subscribers.is_empty())
     }
 
     /// Calls `deliver` with the streams that want the events of `user`, after those that were
@@ -190,10 +192,10 @@ impl Index {
     pub(crate) fn each_interested(
         &self,
         user: &UserId,
-        (from, after): Reached,
+        (from, after): DeliveryPoint,
         most: usize,
-        mut deliver: impl FnMut(&Arc<Slot>),
-    ) -> Option<Reached> {
+        mut deliver: impl FnMut(&Arc<Subscriber>),
+    ) -> Option<DeliveryPoint> {
         let mut left = most;
         let (one, several) = match self.by_user.get(user) {
             Some(Groups::One(id)) => (Some(*id), None),
@@ -204,18 +206,18 @@ impl Index {
             .into_iter()
             .flat_map(|ids| ids.range(from..))
             .copied();
-        let ids = std::iter::once(EVERYONE).chain(one).chain(several);
+        let ids = std::iter::once(ALL_USERS).chain(one).chain(several);
         for id in ids.filter(|id| *id >= from) {
             let Some(group) = self.groups.get(&id) else {
                 continue;
             };
             let after = if id == from { after } else { None };
             let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-            for slot in group.slots.range((after, Bound::Unbounded)) {
-                deliver(slot.1);
+            for subscriber in group.subscribers.range((after, Bound::Unbounded)) {
+                deliver(subscriber.1);
                 left -= 1;
                 if left == 0 {
-                    return Some((id, Some(*slot.0)));
+                    return Some((id, Some(*subscriber.0)));
                 }
             }
         }
@@ -225,7 +227,7 @@ impl Index {
 
 /// A group without streams, whose users are being removed from the index.
 #[derive(Debug)]
-pub(crate) struct Leaving {
+pub(crate) struct RemovedGroup {
     id: GroupId,
     interest: Interest,
     left: usize,
@@ -261,8 +263,8 @@ mod tests {
 
     use super::*;
     use crate::events::sse::payload::EndReason;
-    use crate::events::subscriber::Opening;
-    use crate::events::subscriber::queue_memory::Waiting;
+    use crate::events::subscriber::SubscriberOptions;
+    use crate::events::subscriber::queue_memory::QueueMemory;
 
     fn users(numbers: impl IntoIterator<Item = usize>) -> Interest {
         let ids = numbers
@@ -271,29 +273,29 @@ mod tests {
         Interest::users(ids.collect::<Result<_, _>>().expect("good ids"))
     }
 
-    fn open(index: &mut Index, id: u64, interest: &Interest) -> Arc<Slot> {
+    fn open(index: &mut Index, id: u64, interest: &Interest) -> Arc<Subscriber> {
         let group = index.group(interest, usize::MAX).expect("there is room");
-        let opening = Opening {
+        let opening = SubscriberOptions {
             interest: interest.clone(),
             snapshot: false,
             closes: (Instant::now(), EndReason::MaxAge),
             credential: None,
         };
-        let slot = Arc::new(Slot::new(
+        let subscriber = Arc::new(Subscriber::new(
             id,
             group,
             index.interest(group),
             opening,
-            &Waiting::at_most(0),
+            &QueueMemory::at_most(0),
         ));
-        index.add(group, &slot);
-        while index.enter_some(group) {}
-        slot
+        index.add(group, &subscriber);
+        while index.insert_some(group) {}
+        subscriber
     }
 
-    fn close(index: &mut Index, slot: &Slot) {
-        if let Some(mut leaving) = index.remove(slot) {
-            while index.leave_some(&mut leaving) {}
+    fn close(index: &mut Index, subscriber: &Subscriber) {
+        if let Some(mut removed) = index.remove(subscriber) {
+            while index.remove_some(&mut removed) {}
         }
     }
 
@@ -301,9 +303,10 @@ mod tests {
     fn interested(index: &Index, user: usize, most: usize) -> Vec<u64> {
         let user = UserId::new(&format!("user-{user}")).expect("an id");
         let mut streams = Vec::new();
-        let mut reached = Some(Reached::default());
+        let mut reached = Some(DeliveryPoint::default());
         while let Some(from) = reached {
-            reached = index.each_interested(&user, from, most, |slot| streams.push(slot.id));
+            reached =
+                index.each_interested(&user, from, most, |subscriber| streams.push(subscriber.id));
         }
         streams
     }
@@ -312,15 +315,15 @@ mod tests {
     fn every_interested_stream_is_reached_once_however_small_the_parts_are() {
         let mut index = Index::new();
         let interests = [
-            Interest::Everyone,
+            Interest::AllUsers,
             users([1, 2]),
             users([2, 1]),
             users([2]),
             users([2, 3]),
-            Interest::Everyone,
+            Interest::AllUsers,
             users(0..2_000),
         ];
-        let slots: Vec<_> = (0..)
+        let subscribers: Vec<_> = (0..)
             .zip(&interests)
             .map(|(id, interest)| open(&mut index, id, interest))
             .collect();
@@ -331,13 +334,16 @@ mod tests {
             assert_eq!(interested(&index, 1_999, most), [0, 5, 6]);
             assert_eq!(interested(&index, 2_000, most), [0, 5]);
         }
-        assert!(slots[1].interest == slots[2].interest && slots[1].group == slots[2].group);
-        for slot in &slots[..3] {
-            close(&mut index, slot);
+        assert!(
+            subscribers[1].interest == subscribers[2].interest
+                && subscribers[1].group == subscribers[2].group
+        );
+        for subscriber in &subscribers[..3] {
+            close(&mut index, subscriber);
         }
         assert_eq!(interested(&index, 2, 1), [5, 3, 4, 6]);
-        for slot in &slots[3..] {
-            close(&mut index, slot);
+        for subscriber in &subscribers[3..] {
+            close(&mut index, subscriber);
         }
         assert_eq!(
             (index.watched, index.by_user.len(), index.groups.len()),
@@ -354,6 +360,6 @@ mod tests {
         assert_eq!(index.group(&users(0..10), most), Some(first.group));
         assert_eq!(index.group(&users(10..20), most), None);
         assert!(index.group(&users(10..15), most).is_some());
-        assert!(index.group(&Interest::Everyone, most).is_some());
+        assert!(index.group(&Interest::AllUsers, most).is_some());
     }
 }

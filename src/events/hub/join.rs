@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::events::hub::Hub;
-use crate::events::hub::ring::{NoPlace, Ring};
+use crate::events::hub::ring::{NotInRing, Ring};
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame;
-use crate::events::subscriber::Slot;
+use crate::events::subscriber::Subscriber;
 use crate::model::{Epoch, Position, Timestamp};
 
 /// How many missed events a stream may be handed while it joins, under the lock.
@@ -14,25 +14,25 @@ const JOIN_RANGE: u64 = 256;
 
 /// Whether a position is known to be that of an event, or only claimed by a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    Known,
-    Claimed,
+pub(crate) enum CursorOrigin {
+    Server,
+    Client,
 }
 
 /// The number of an entry in one generation of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct EntryRef {
     pub(crate) generation: u64,
     pub(crate) number: u64,
 }
 
 /// What came of joining a stream to the live events.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Joined {
+pub(crate) enum JoinOutcome {
     /// It follows, or is closed already and never will.
     Following,
     /// It missed more than is handed over at once, from there on.
-    Behind(Place),
+    Behind(EntryRef),
     /// The position is newer than what this instance has heard of, and may be of no event.
     Ahead,
     /// No event has this position.
@@ -45,58 +45,58 @@ pub(crate) enum Joined {
 
 /// The ring is another one by now, or begins later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lost;
+pub(crate) struct RingChanged;
 
 impl Hub {
     /// Lets a stream follow the live events after `cursor`, with those it missed first, none of
     /// which may be from before `oldest`.
     pub(in crate::events) fn join(
         &self,
-        slot: &Arc<Slot>,
+        subscriber: &Arc<Subscriber>,
         cursor: Cursor,
-        origin: Origin,
+        origin: CursorOrigin,
         oldest: Timestamp,
-    ) -> Joined {
+    ) -> JoinOutcome {
         let state = self.state.lock();
         let Some(heard) = state
             .heard
             .as_ref()
             .filter(|heard| heard.epoch == cursor.epoch)
         else {
-            return Joined::OtherEpoch;
+            return JoinOutcome::OtherEpoch;
         };
-        if !state.ages.has(slot) {
-            return Joined::Following;
+        if !state.lifetimes.has(subscriber) {
+            return JoinOutcome::Following;
         }
         let (ring, generation) = (&heard.ring, state.generation);
         let follow = |missed, position| {
             let ready = || frame::ready(Cursor::at(cursor.epoch, position), None);
-            slot.follow(generation, position, missed, ready);
-            Joined::Following
+            subscriber.follow(generation, position, missed, ready);
+            JoinOutcome::Following
         };
         if cursor.position > ring.newest() {
             return match origin {
                 // The store held it a moment ago, unless that was before the history went back.
-                Origin::Known if cursor.position > heard.furthest => {
+                CursorOrigin::Server if cursor.position > heard.furthest => {
                     follow(Vec::new(), cursor.position)
                 }
-                Origin::Known | Origin::Claimed => Joined::Ahead,
+                CursorOrigin::Server | CursorOrigin::Client => JoinOutcome::Ahead,
             };
         }
-        let number = match ring.place_after(cursor.position) {
+        let number = match ring.number_after(cursor.position) {
             Ok(number) => number,
-            Err(NoPlace::Gone) => return Joined::Gone,
-            Err(NoPlace::Unknown) => return Joined::Unknown,
+            Err(NotInRing::Gone) => return JoinOutcome::Gone,
+            Err(NotInRing::Unknown) => return JoinOutcome::Unknown,
         };
         if ring.at(number).is_some_and(|at| at < oldest) {
-            return Joined::Gone;
+            return JoinOutcome::Gone;
         }
         if ring.end() - number > JOIN_RANGE {
-            return Joined::Behind(Place { generation, number });
+            return JoinOutcome::Behind(EntryRef { generation, number });
         }
         let wanted = (number..ring.end()).filter(|number| {
             ring.user(*number)
-                .is_some_and(|user| slot.interest.includes(user))
+                .is_some_and(|user| subscriber.interest.includes(user))
         });
         let missed = wanted.filter_map(|number| {
             let write = || Some(frame::event(heard.epoch, &ring.event(number)?));
@@ -108,9 +108,9 @@ impl Hub {
     /// Reads the ring of this generation, for a moment that is bounded; fails where `from` is gone.
     pub(in crate::events) fn read<T>(
         &self,
-        from: Place,
+        from: EntryRef,
         read: impl FnOnce(Epoch, &Ring) -> T,
-    ) -> Result<T, Lost> {
+    ) -> Result<T, RingChanged> {
         let state = self.state.lock();
         match &state.heard {
             Some(heard)
@@ -118,22 +118,22 @@ impl Hub {
             {
                 Ok(read(heard.epoch, &heard.ring))
             }
-            _ => Err(Lost),
+            _ => Err(RingChanged),
         }
     }
 
     /// The place after `position`, if the ring still goes back to it.
-    pub(in crate::events) fn place_after(
+    pub(in crate::events) fn entry_after(
         &self,
         epoch: Epoch,
         position: Position,
-    ) -> Result<Place, Lost> {
+    ) -> Result<EntryRef, RingChanged> {
         let state = self.state.lock();
         let heard = state.heard.as_ref().filter(|heard| heard.epoch == epoch);
-        let number = heard.ok_or(Lost)?.ring.place_after(position);
-        Ok(Place {
+        let number = heard.ok_or(RingChanged)?.ring.number_after(position);
+        Ok(EntryRef {
             generation: state.generation,
-            number: number.map_err(|_| Lost)?,
+            number: number.map_err(|_| RingChanged)?,
         })
     }
 }

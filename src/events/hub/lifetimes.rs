@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::events::sse::payload::EndReason;
-use crate::events::subscriber::Slot;
+use crate::events::subscriber::Subscriber;
 
 /// Every stream is looked at once in this many ticks: every 12 s, under the 15 s promised.
 const ROUND_TICKS: usize = 120;
@@ -19,13 +19,13 @@ const END_PATIENCE: Duration = Duration::from_secs(2);
 /// The same during a shutdown, as a part of the time over which the streams are ended.
 const END_PART_OF_DRAIN: f64 = 0.1;
 
-/// The ages of all open streams.
+/// The lifetimes of all open streams.
 #[derive(Debug)]
-pub(crate) struct Ages {
-    wheel: Vec<HashMap<u64, Arc<Slot>>>,
+pub(crate) struct Lifetimes {
+    wheel: Vec<HashMap<u64, Arc<Subscriber>>>,
     tick: usize,
     /// When each stream takes its next step towards its end.
-    steps: BTreeMap<(Instant, u64), (Arc<Slot>, Step)>,
+    steps: BTreeMap<(Instant, u64), (Arc<Subscriber>, Step)>,
     next_step: HashMap<u64, Instant>,
     end_patience: Duration,
     /// Set by a shutdown: when the last stream has to end.
@@ -43,7 +43,7 @@ enum Step {
     Finish,
 }
 
-impl Ages {
+impl Lifetimes {
     pub(crate) fn new() -> Self {
         Self {
             wheel: (0..ROUND_TICKS).map(|_| HashMap::new()).collect(),
@@ -56,29 +56,36 @@ impl Ages {
     }
 
     /// Adds a stream that ends at this time, for this reason, or with a shutdown.
-    pub(crate) fn add(&mut self, slot: &Arc<Slot>, (mut at, mut reason): (Instant, EndReason)) {
-        if let Some(drained) = self.drained_at.map(until)
-            && drained < at
+    pub(crate) fn add(
+        &mut self,
+        subscriber: &Arc<Subscriber>,
+        (mut at, mut reason): (Instant, EndReason),
+    ) {
+        if let Some(backlog_taken) = self.drained_at.map(until)
+            && backlog_taken < at
         {
-            (at, reason) = (drained, EndReason::Draining);
+            (at, reason) = (backlog_taken, EndReason::Draining);
         }
-        self.wheel[place(slot.id)].insert(slot.id, Arc::clone(slot));
-        self.schedule(slot, at, Step::End(reason));
+        self.wheel[place(subscriber.id)].insert(subscriber.id, Arc::clone(subscriber));
+        self.schedule(subscriber, at, Step::End(reason));
     }
 
     /// Forgets a stream; false where that was done already.
-    pub(crate) fn remove(&mut self, slot: &Slot) -> bool {
-        if self.wheel[place(slot.id)].remove(&slot.id).is_none() {
+    pub(crate) fn remove(&mut self, subscriber: &Subscriber) -> bool {
+        if self.wheel[place(subscriber.id)]
+            .remove(&subscriber.id)
+            .is_none()
+        {
             return false;
         }
-        if let Some(at) = self.next_step.remove(&slot.id) {
-            self.steps.remove(&(at, slot.id));
+        if let Some(at) = self.next_step.remove(&subscriber.id) {
+            self.steps.remove(&(at, subscriber.id));
         }
         true
     }
 
-    pub(crate) fn has(&self, slot: &Slot) -> bool {
-        self.wheel[place(slot.id)].contains_key(&slot.id)
+    pub(crate) fn has(&self, subscriber: &Subscriber) -> bool {
+        self.wheel[place(subscriber.id)].contains_key(&subscriber.id)
     }
 
     /// How many parts the streams are in, for who looks at all of them.
@@ -87,7 +94,7 @@ impl Ages {
     }
 
     /// The streams of one part.
-    pub(crate) fn part(&self, part: usize) -> impl Iterator<Item = &Arc<Slot>> {
+    pub(crate) fn part(&self, part: usize) -> impl Iterator<Item = &Arc<Subscriber>> {
         self.wheel[part % ROUND_TICKS].values()
     }
 
@@ -98,37 +105,37 @@ impl Ages {
     }
 
     /// Gives the reader of a stream that has ended some time to hear why, if it is not closed yet.
-    pub(crate) fn ended(&mut self, slot: &Arc<Slot>) {
-        if self.has(slot) {
-            self.schedule(slot, Instant::now() + self.end_patience, Step::Finish);
+    pub(crate) fn ended(&mut self, subscriber: &Arc<Subscriber>) {
+        if self.has(subscriber) {
+            self.schedule(subscriber, Instant::now() + self.end_patience, Step::Finish);
         }
     }
 
     /// Takes the steps whose time has come; the streams that are over by now.
-    pub(crate) fn take_steps(&mut self, now: Instant) -> Vec<Arc<Slot>> {
+    pub(crate) fn take_steps(&mut self, now: Instant) -> Vec<Arc<Subscriber>> {
         let mut over = Vec::new();
         while let Some(entry) = self.steps.first_entry() {
             if entry.key().0 > now {
                 break;
             }
-            let (slot, step) = entry.remove();
-            self.next_step.remove(&slot.id);
+            let (subscriber, step) = entry.remove();
+            self.next_step.remove(&subscriber.id);
             let next = match step {
                 Step::End(reason) => {
-                    slot.end(reason);
+                    subscriber.end(reason);
                     Step::DropQueues
                 }
                 Step::DropQueues => {
-                    slot.drop_queues();
+                    subscriber.drop_queues();
                     Step::Finish
                 }
                 Step::Finish => {
-                    slot.finish();
-                    over.push(slot);
+                    subscriber.finish();
+                    over.push(subscriber);
                     continue;
                 }
             };
-            self.schedule(&slot, now + self.end_patience, next);
+            self.schedule(&subscriber, now + self.end_patience, next);
         }
         over
     }
@@ -139,21 +146,22 @@ impl Ages {
         self.drained_at = Some(drained_at);
         self.end_patience = time.mul_f64(END_PART_OF_DRAIN).min(END_PATIENCE);
         let steps = std::mem::take(&mut self.steps);
-        for ((mut at, _), (slot, mut step)) in steps {
+        for ((mut at, _), (subscriber, mut step)) in steps {
             let end = until(drained_at);
             if end < at && matches!(step, Step::End(_)) {
                 (at, step) = (end, Step::End(EndReason::Draining));
             }
-            self.schedule(&slot, at, step);
+            self.schedule(&subscriber, at, step);
         }
     }
 
     /// Sets when the stream takes its next step, in the place of what was set before.
-    fn schedule(&mut self, slot: &Arc<Slot>, at: Instant, step: Step) {
-        if let Some(before) = self.next_step.insert(slot.id, at) {
-            self.steps.remove(&(before, slot.id));
+    fn schedule(&mut self, subscriber: &Arc<Subscriber>, at: Instant, step: Step) {
+        if let Some(before) = self.next_step.insert(subscriber.id, at) {
+            self.steps.remove(&(before, subscriber.id));
         }
-        self.steps.insert((at, slot.id), (Arc::clone(slot), step));
+        self.steps
+            .insert((at, subscriber.id), (Arc::clone(subscriber), step));
     }
 }
 

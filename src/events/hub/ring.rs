@@ -171,15 +171,15 @@ impl Ring {
 
     /// The number of the first entry after `position`, unless the ring begins later or has no entry
     /// with exactly this position. The inner result says which.
-    pub(crate) fn place_after(&self, position: Position) -> Result<u64, NoPlace> {
+    pub(crate) fn number_after(&self, position: Position) -> Result<u64, NotInRing> {
         if position < self.floor {
-            return Err(NoPlace::Gone);
+            return Err(NotInRing::Gone);
         }
         let after = self.kept.partition_point(|kept| kept.position <= position);
-        if self.position_before(after) == position {
+        if self.position_before_index(after) == position {
             Ok(self.first + after as u64)
         } else {
-            Err(NoPlace::Unknown)
+            Err(NotInRing::Unknown)
         }
     }
 
@@ -189,8 +189,8 @@ impl Ring {
         let after = self.kept.partition_point(|kept| kept.position <= position);
         match after.checked_sub(1) {
             Some(index) => {
-                self.position_before(after) == position
-                    && self.position_before(index) == entry.previous()
+                self.position_before_index(after) == position
+                    && self.position_before_index(index) == entry.previous()
             }
             // What came before it is not known any more.
             None => position == self.floor,
@@ -198,11 +198,11 @@ impl Ring {
     }
 
     /// The position of the entry before the one with this number.
-    pub(crate) fn position_before_number(&self, number: u64) -> Position {
-        self.position_before((number - self.first) as usize)
+    pub(crate) fn position_before(&self, number: u64) -> Position {
+        self.position_before_index((number - self.first) as usize)
     }
 
-    fn position_before(&self, index: usize) -> Position {
+    fn position_before_index(&self, index: usize) -> Position {
         let before = index
             .checked_sub(1)
             .and_then(|before| self.kept.get(before));
@@ -220,7 +220,7 @@ impl Ring {
         let (user, transition) = kept.shown.as_ref()?;
         Some(PresenceEvent {
             position: kept.position,
-            previous: self.position_before_number(number),
+            previous: self.position_before(number),
             user: user.clone(),
             at: kept.at,
             transition: *transition,
@@ -260,7 +260,7 @@ impl Ring {
 
 /// Why a position is no place to go on from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoPlace {
+pub(crate) enum NotInRing {
     /// The ring begins later.
     Gone,
     /// No entry has this position.
@@ -365,9 +365,9 @@ mod tests {
                 prop_assert!(!ring.has(&other));
             }
             for place in 0..=users.len() {
-                let found = ring.place_after(position(place));
+                let found = ring.number_after(position(place));
                 let expected = place.checked_sub(first).map(|after| ring.first() + after as u64);
-                prop_assert_eq!(found, expected.ok_or(NoPlace::Gone));
+                prop_assert_eq!(found, expected.ok_or(NotInRing::Gone));
             }
         }
     }
@@ -387,8 +387,8 @@ mod tests {
             ring.pop();
         }
         assert_eq!((ring.bytes, ring.newest_of.len()), (0, 0));
-        assert_eq!(ring.place_after(position(1_000)), Ok(1_000));
-        assert_eq!(ring.place_after(position(999)), Err(NoPlace::Gone));
-        assert_eq!(ring.place_after(position(1_001)), Err(NoPlace::Unknown));
+        assert_eq!(ring.number_after(position(1_000)), Ok(1_000));
+        assert_eq!(ring.number_after(position(999)), Err(NotInRing::Gone));
+        assert_eq!(ring.number_after(position(1_001)), Err(NotInRing::Unknown));
     }
 }

@@ -11,9 +11,9 @@ use crate::store::StoreError;
 /// How often, at most, the log says so.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Streams that could not begin, and when the log last said so.
+/// StreamService that could not begin, and when the log last said so.
 #[derive(Debug, Default)]
-pub(crate) struct Failures(Mutex<State>);
+pub(crate) struct FailureLog(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -21,7 +21,7 @@ struct State {
     told: Option<Instant>,
 }
 
-impl Failures {
+impl FailureLog {
     /// Counts a stream that could not begin, and logs how many there were, if that was not done a
     /// moment ago.
     pub(crate) fn report(&self, error: &StoreError) {

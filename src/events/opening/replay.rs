@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use tokio::task::yield_now;
 
 use crate::events::hub::Hub;
-use crate::events::hub::join::{Lost, Place};
+use crate::events::hub::join::{EntryRef, RingChanged};
 use crate::events::interest::Interest;
 use crate::events::sse::frame;
-use crate::events::subscriber::Slot;
+use crate::events::subscriber::Subscriber;
 use crate::model::{Epoch, Position, PresenceEvent, UserId};
 
 /// How many entries one block of messages is about.
@@ -30,13 +30,13 @@ const LINKS: usize = 1_024;
 /// look at all entries.
 const MOST_LINKED: usize = 16_384;
 
-/// Replays for all streams of a hub, with the blocks that several of them need.
+/// Replayer for all streams of a hub, with the blocks that several of them need.
 #[derive(Debug, Default)]
-pub(crate) struct Replays {
+pub(crate) struct Replayer {
     blocks: Mutex<Blocks>,
 }
 
-/// Messages of whole blocks, which are the same for every stream about everyone.
+/// Messages of whole blocks, which are the same for every stream about all_users.
 #[derive(Debug, Default)]
 struct Blocks {
     written: HashMap<(u64, u64), Bytes>,
@@ -56,20 +56,20 @@ impl Blocks {
     }
 }
 
-impl Replays {
-    /// Feeds what `slot` missed from `place` on, until so little is left that it can join, or the
+impl Replayer {
+    /// Feeds what `subscriber` missed from `place` on, until so little is left that it can join, or the
     /// stream ended. Returns the position up to which everything was fed.
     pub(crate) async fn feed(
         &self,
         hub: &Hub,
-        slot: &Arc<Slot>,
-        place: Place,
-    ) -> Result<Position, Lost> {
-        match &slot.interest {
-            Interest::Everyone => self.feed_everything(hub, slot, place).await,
+        subscriber: &Arc<Subscriber>,
+        place: EntryRef,
+    ) -> Result<Position, RingChanged> {
+        match &subscriber.interest {
+            Interest::AllUsers => self.feed_everything(hub, subscriber, place).await,
             Interest::Users(users) => match linked(hub, users, place).await? {
-                Some((found, end)) => feed_found(hub, slot, found, end).await,
-                None => feed_wanted(hub, slot, place).await,
+                Some((found, end)) => feed_found(hub, subscriber, found, end).await,
+                None => feed_wanted(hub, subscriber, place).await,
             },
         }
     }
@@ -77,9 +77,9 @@ impl Replays {
     async fn feed_everything(
         &self,
         hub: &Hub,
-        slot: &Arc<Slot>,
-        mut place: Place,
-    ) -> Result<Position, Lost> {
+        subscriber: &Arc<Subscriber>,
+        mut place: EntryRef,
+    ) -> Result<Position, RingChanged> {
         let end = hub.read(place, |_, ring| ring.end())?;
         while place.number < end {
             let upto = ((place.number / BLOCK + 1) * BLOCK).min(end);
@@ -98,30 +98,30 @@ impl Replays {
                 }
             };
             place.number = upto;
-            if !feed(slot, block).await {
+            if !feed(subscriber, block).await {
                 break;
             }
         }
-        hub.read(place, |_, ring| ring.position_before_number(place.number))
+        hub.read(place, |_, ring| ring.position_before(place.number))
     }
 }
 
 /// Feeds a block that other streams share, and lets the reader take it; false when the stream ended.
-async fn feed(slot: &Slot, block: Bytes) -> bool {
+async fn feed(subscriber: &Subscriber, block: Bytes) -> bool {
     if !block.is_empty() {
-        slot.feed([block]);
+        subscriber.feed([block]);
     }
     yield_now().await;
-    slot.drained().await
+    subscriber.backlog_taken().await
 }
 
 /// Feeds messages that no other stream has, and lets the reader take them; false when the stream ended.
-async fn feed_own(slot: &Slot, messages: Bytes) -> bool {
+async fn feed_own(subscriber: &Subscriber, messages: Bytes) -> bool {
     if !messages.is_empty() {
-        slot.feed_own(messages);
+        subscriber.feed_own(messages);
     }
     yield_now().await;
-    slot.drained().await
+    subscriber.backlog_taken().await
 }
 
 fn written(epoch: Epoch, events: &[PresenceEvent]) -> Bytes {
@@ -135,10 +135,10 @@ fn written(epoch: Epoch, events: &[PresenceEvent]) -> Bytes {
 /// The events with these numbers that are wanted.
 fn copy(
     hub: &Hub,
-    from: Place,
+    from: EntryRef,
     numbers: impl Iterator<Item = u64>,
     is_wanted: impl Fn(&UserId) -> bool,
-) -> Result<(Epoch, Vec<PresenceEvent>), Lost> {
+) -> Result<(Epoch, Vec<PresenceEvent>), RingChanged> {
     hub.read(from, |epoch, ring| {
         let wanted = numbers.filter(|number| ring.user(*number).is_some_and(&is_wanted));
         (
@@ -149,22 +149,26 @@ fn copy(
 }
 
 /// Looks at every entry.
-async fn feed_wanted(hub: &Hub, slot: &Arc<Slot>, mut place: Place) -> Result<Position, Lost> {
+async fn feed_wanted(
+    hub: &Hub,
+    subscriber: &Arc<Subscriber>,
+    mut place: EntryRef,
+) -> Result<Position, RingChanged> {
     let end = hub.read(place, |_, ring| ring.end())?;
     while place.number < end {
         let upto = (place.number + SCAN).min(end);
-        let wanted = |user: &UserId| slot.interest.includes(user);
+        let wanted = |user: &UserId| subscriber.interest.includes(user);
         let (epoch, events) = copy(hub, place, place.number..upto, wanted)?;
         place.number = upto;
         for part in events.chunks(BLOCK as usize) {
-            feed_own(slot, written(epoch, part)).await;
+            feed_own(subscriber, written(epoch, part)).await;
         }
-        if slot.has_ended() {
+        if subscriber.has_ended() {
             break;
         }
         yield_now().await;
     }
-    hub.read(place, |_, ring| ring.position_before_number(place.number))
+    hub.read(place, |_, ring| ring.position_before(place.number))
 }
 
 /// The numbers of the events of `users` from `place` on, in order, and the place they reach to:
@@ -173,10 +177,10 @@ async fn feed_wanted(hub: &Hub, slot: &Arc<Slot>, mut place: Place) -> Result<Po
 async fn linked(
     hub: &Hub,
     users: &[UserId],
-    place: Place,
-) -> Result<Option<(Vec<u64>, Place)>, Lost> {
+    place: EntryRef,
+) -> Result<Option<(Vec<u64>, EntryRef)>, RingChanged> {
     let number = hub.read(place, |_, ring| ring.end())?;
-    let end = Place { number, ..place };
+    let end = EntryRef { number, ..place };
     if end.number - place.number <= (users.len() as u64).max(SCAN) {
         return Ok(None);
     }
@@ -213,19 +217,19 @@ async fn linked(
 
 async fn feed_found(
     hub: &Hub,
-    slot: &Arc<Slot>,
+    subscriber: &Arc<Subscriber>,
     found: Vec<u64>,
-    end: Place,
-) -> Result<Position, Lost> {
+    end: EntryRef,
+) -> Result<Position, RingChanged> {
     for part in found.chunks(BLOCK as usize) {
-        let first = Place {
+        let first = EntryRef {
             number: part[0],
             ..end
         };
         let (epoch, events) = copy(hub, first, part.iter().copied(), |_| true)?;
-        if !feed_own(slot, written(epoch, &events)).await {
+        if !feed_own(subscriber, written(epoch, &events)).await {
             break;
         }
     }
-    hub.read(end, |_, ring| ring.position_before_number(end.number))
+    hub.read(end, |_, ring| ring.position_before(end.number))
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::Config;
-use crate::events::subscriber::Opening;
+use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
 use crate::model::Credential;
 use crate::telemetry::Metrics;
@@ -14,9 +14,9 @@ impl Credential for Withdrawn {
     }
 }
 
-fn opened(hub: &Hub, withdrawn: bool) -> Arc<Slot> {
-    let opening = Opening {
-        interest: Interest::Everyone,
+fn opened(hub: &Hub, withdrawn: bool) -> Arc<Subscriber> {
+    let opening = SubscriberOptions {
+        interest: Interest::AllUsers,
         snapshot: false,
         closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
         credential: Some(Arc::new(Withdrawn(withdrawn))),
@@ -33,10 +33,10 @@ fn hub() -> Arc<Hub> {
 async fn a_stream_whose_opening_panicked_ends() {
     let hub = hub();
     for panics in [false, true] {
-        let slot = opened(&hub, false);
-        let mut beginning = Beginning {
+        let subscriber = opened(&hub, false);
+        let mut beginning = OpeningGuard {
             hub: Arc::clone(&hub),
-            slot: Arc::clone(&slot),
+            subscriber: Arc::clone(&subscriber),
             is_done: false,
         };
         let opening = tokio::spawn(async move {
@@ -44,7 +44,7 @@ async fn a_stream_whose_opening_panicked_ends() {
             beginning.done();
         });
         assert_eq!(opening.await.is_err(), panics);
-        assert_eq!(slot.has_ended(), panics);
+        assert_eq!(subscriber.has_ended(), panics);
     }
 }
 
@@ -53,6 +53,6 @@ fn the_streams_of_a_withdrawn_credential_end_and_no_others() {
     let hub = hub();
     let streams = [false, true, false].map(|withdrawn| opened(&hub, withdrawn));
     hub.end_withdrawn();
-    let ended = streams.map(|slot| slot.has_ended());
+    let ended = streams.map(|subscriber| subscriber.has_ended());
     assert_eq!(ended, [false, true, false]);
 }

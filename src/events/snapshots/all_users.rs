@@ -1,4 +1,4 @@
-//! Who is online of everyone, as of one event.
+//! Who is online of all_users, as of one event.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::timeout;
 
 use crate::events::hub::Hub;
-use crate::events::snapshots::snapshot::{Snapshot, Unread};
+use crate::events::snapshots::snapshot::{Snapshot, SnapshotMemory};
 use crate::model::PageCursor;
 use crate::model::{Epoch, Position, PresenceEvent, Transition, UserId};
 use crate::store::{Store, StoreError};
@@ -19,20 +19,20 @@ const STEP: usize = 1_000;
 /// How long this instance may take to hear of what the store held when the scan ended.
 const BUS_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Reads everyone page by page, then corrects the result by what happened meanwhile.
+/// Reads all_users page by page, then corrects the result by what happened meanwhile.
 ///
 /// A user without an event during the scan is on a page exactly if it was online all the while;
 /// for the others the last event decides. So the result is exact as of the last event.
 pub(crate) async fn scan(
     store: Arc<Store>,
     hub: Arc<Hub>,
-    unread: Arc<Unread>,
+    unread: Arc<SnapshotMemory>,
 ) -> Result<Arc<Snapshot>, StoreError> {
     let before = hub.newest();
     let (epoch, began) = store.newest().await?;
-    if Hub::went_back(before, (epoch, began)) {
+    if Hub::lost_history(before, (epoch, began)) {
         // The events that this instance has heard of are no part of the history any more.
-        hub.fell_behind();
+        hub.request_resync();
         return Err(broke_off());
     }
     let mut online = HashSet::new();
@@ -76,13 +76,13 @@ fn correct(
     position: Position,
     online: &mut HashSet<UserId>,
 ) -> Result<Position, StoreError> {
-    let mut place = hub.place_after(epoch, position).map_err(|_| broke_off())?;
+    let mut place = hub.entry_after(epoch, position).map_err(|_| broke_off())?;
     loop {
         let part = hub.read(place, |_, ring| {
             let upto = (place.number + STEP as u64).min(ring.end());
             let events = (place.number..upto).filter_map(|number| ring.event(number));
             let events: Vec<PresenceEvent> = events.collect();
-            (upto, ring.position_before_number(upto), events)
+            (upto, ring.position_before(upto), events)
         });
         let (upto, reached, events) = part.map_err(|_| broke_off())?;
         for event in events {

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::events::shared_read::Answer;
-use crate::events::snapshots::snapshot::{Snapshot, Unread};
+use crate::events::snapshots::snapshot::{Snapshot, SnapshotMemory};
 use crate::model::Announced;
 use crate::model::UserId;
 use crate::store::{Store, StoreError};
@@ -21,9 +21,9 @@ const CALLS: usize = 2;
 
 /// Snapshots of chosen users.
 #[derive(Debug)]
-pub(crate) struct Chosen {
+pub(crate) struct ListedSnapshots {
     store: Arc<Store>,
-    unread: Arc<Unread>,
+    unread: Arc<SnapshotMemory>,
     queue: Arc<Mutex<Queue>>,
     runtime: Handle,
 }
@@ -54,9 +54,9 @@ impl Drop for Calling {
     }
 }
 
-impl Chosen {
+impl ListedSnapshots {
     /// Snapshots out of `store`, made by tasks of `runtime`.
-    pub(crate) fn new(store: Arc<Store>, unread: Arc<Unread>, runtime: Handle) -> Self {
+    pub(crate) fn new(store: Arc<Store>, unread: Arc<SnapshotMemory>, runtime: Handle) -> Self {
         Self {
             store,
             unread,
@@ -121,7 +121,7 @@ fn next_batch(calling: &mut Calling) -> Option<Vec<Asked>> {
     Some(batch)
 }
 
-async fn call(store: &Store, unread: &Unread, batch: Vec<Asked>) {
+async fn call(store: &Store, unread: &SnapshotMemory, batch: Vec<Asked>) {
     let mut users: Vec<UserId> = Vec::new();
     let mut lists = HashMap::new();
     for asked in &batch {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::events::hub::Hub;
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame;
-use crate::events::subscriber::Slot;
+use crate::events::subscriber::Subscriber;
 use crate::model::{Epoch, Position, UserId};
 
 /// The messages of one snapshot, shared by all who wait for them.
@@ -21,7 +21,7 @@ pub(crate) struct Snapshot {
     pub(crate) frames: Vec<Bytes>,
     /// Comes after them.
     pub(crate) ready: Bytes,
-    readers: Mutex<Vec<Weak<Slot>>>,
+    readers: Mutex<Vec<Weak<Subscriber>>>,
     bytes: usize,
     /// What it counts in while it lives.
     counted: Arc<AtomicUsize>,
@@ -58,15 +58,15 @@ impl Snapshot {
     }
 
     /// Feeds the messages one after the other, each when its reader took the one before.
-    pub(crate) async fn feed(self: Arc<Self>, slot: &Arc<Slot>) -> Cursor {
-        self.readers.lock().push(Arc::downgrade(slot));
+    pub(crate) async fn feed(self: Arc<Self>, subscriber: &Arc<Subscriber>) -> Cursor {
+        self.readers.lock().push(Arc::downgrade(subscriber));
         for message in &self.frames {
-            slot.feed([message.clone()]);
-            if !slot.drained().await {
+            subscriber.feed([message.clone()]);
+            if !subscriber.backlog_taken().await {
                 return self.cursor;
             }
         }
-        slot.feed_ready(self.ready.clone());
+        subscriber.feed_ready(self.ready.clone());
         self.cursor
     }
 }
@@ -79,7 +79,7 @@ impl Drop for Snapshot {
 
 /// All snapshots that somebody has yet to read.
 #[derive(Debug)]
-pub(crate) struct Unread {
+pub(crate) struct SnapshotMemory {
     hub: Arc<Hub>,
     most_bytes: usize,
     bytes: Arc<AtomicUsize>,
@@ -87,7 +87,7 @@ pub(crate) struct Unread {
     snapshots: Mutex<VecDeque<Weak<Snapshot>>>,
 }
 
-impl Unread {
+impl SnapshotMemory {
     pub(crate) fn new(hub: Arc<Hub>, most_bytes: usize) -> Self {
         Self {
             hub,
@@ -117,8 +117,8 @@ impl Unread {
         };
         for snapshot in too_old {
             let readers = mem::take(&mut *snapshot.readers.lock());
-            for slot in readers.iter().filter_map(Weak::upgrade) {
-                self.hub.cut_off(&slot);
+            for subscriber in readers.iter().filter_map(Weak::upgrade) {
+                self.hub.cut_off(&subscriber);
             }
         }
         snapshot

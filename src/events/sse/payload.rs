@@ -102,7 +102,7 @@ impl EndReason {
 
     /// Whether messages that wait are still delivered before the end, as far as the reader takes
     /// them at once.
-    pub(crate) const fn delivers_what_waits(self) -> bool {
+    pub(crate) const fn delivers_queue_first(self) -> bool {
         matches!(self, Self::MaxAge | Self::Draining | Self::TokenExpired)
     }
 }

@@ -8,12 +8,12 @@ const UNCOUNTED: usize = 4 * 1_024;
 
 /// How many bytes the queues of all streams take together, and may take.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct QueueMemory {
     most: usize,
     taken: AtomicUsize,
 }
 
-impl Waiting {
+impl QueueMemory {
     pub(crate) fn at_most(bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             most: bytes,
@@ -24,13 +24,13 @@ impl Waiting {
 
 /// What the queues of one stream take of the bound for all.
 #[derive(Debug)]
-pub(crate) struct WaitingShare {
-    of: Arc<Waiting>,
+pub(crate) struct QueueShare {
+    of: Arc<QueueMemory>,
     taken: usize,
 }
 
-impl WaitingShare {
-    pub(crate) fn of(waiting: &Arc<Waiting>) -> Self {
+impl QueueShare {
+    pub(crate) fn of(waiting: &Arc<QueueMemory>) -> Self {
         Self {
             of: Arc::clone(waiting),
             taken: 0,
@@ -52,7 +52,7 @@ impl WaitingShare {
     }
 }
 
-impl Drop for WaitingShare {
+impl Drop for QueueShare {
     fn drop(&mut self) {
         self.set(0);
     }
@@ -64,8 +64,8 @@ mod tests {
 
     #[test]
     fn long_queues_share_the_room_and_short_ones_need_none() {
-        let waiting = Waiting::at_most(100);
-        let mut shares = [(); 3].map(|()| WaitingShare::of(&waiting));
+        let waiting = QueueMemory::at_most(100);
+        let mut shares = [(); 3].map(|()| QueueShare::of(&waiting));
         assert!(shares[0].set(UNCOUNTED + 100));
         assert!(shares[1].set(UNCOUNTED));
         assert!(!shares[1].set(UNCOUNTED + 1));

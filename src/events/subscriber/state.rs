@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::events::sse::frame::{self, KEEP_ALIVE};
 use crate::events::sse::payload::EndReason;
-use crate::events::subscriber::queue_memory::{Waiting, WaitingShare};
+use crate::events::subscriber::queue_memory::{QueueMemory, QueueShare};
 use crate::model::Position;
 
 /// How many bytes one poll hands to the connection at most, to be written with one call.
@@ -18,18 +18,18 @@ const BURST_BYTES: usize = 32 * 1_024;
 #[derive(Debug)]
 pub(super) struct State {
     /// Comes before anything live: a replay, a snapshot, and that the stream has caught up.
-    pub(super) prologue: VecDeque<Bytes>,
+    pub(super) backlog: VecDeque<Bytes>,
     /// Events in order, from the hub.
     pub(super) live: VecDeque<Bytes>,
-    /// How many bytes of `prologue` no other stream holds.
-    pub(super) own_bytes: usize,
-    share: WaitingShare,
+    /// How many bytes of `backlog` no other stream holds.
+    pub(super) unshared_bytes: usize,
+    share: QueueShare,
     /// Whether to send a comment when there is nothing else.
     pub(super) comment: bool,
     /// Whether the reader was told when to reconnect.
-    greeted: bool,
+    retry_sent: bool,
     /// Whether the reader was told that it has caught up.
-    pub(super) caught_up: bool,
+    pub(super) ready_sent: bool,
     /// The generation of the ring that is followed; everything up to the position has been told, or
     /// is about to be.
     pub(super) known: Option<(u64, Position)>,
@@ -37,7 +37,7 @@ pub(super) struct State {
     pub(super) quiet: u8,
     pub(super) stage: Stage,
     pub(super) reader: Option<Waker>,
-    pub(super) feeder: Option<Waker>,
+    pub(super) producer: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,31 +52,31 @@ pub(super) enum Stage {
 }
 
 impl State {
-    pub(super) fn new(waiting: &Arc<Waiting>) -> Self {
+    pub(super) fn new(waiting: &Arc<QueueMemory>) -> Self {
         Self {
-            prologue: VecDeque::new(),
+            backlog: VecDeque::new(),
             live: VecDeque::new(),
-            own_bytes: 0,
-            share: WaitingShare::of(waiting),
+            unshared_bytes: 0,
+            share: QueueShare::of(waiting),
             comment: true,
-            greeted: false,
-            caught_up: false,
+            retry_sent: false,
+            ready_sent: false,
             known: None,
             quiet: 0,
             stage: Stage::Open,
             reader: None,
-            feeder: None,
+            producer: None,
         }
     }
 
-    pub(super) fn start_anew(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.known = None;
-        self.caught_up = false;
+        self.ready_sent = false;
         self.drop_queues();
     }
 
     fn waiting_bytes(&self) -> usize {
-        self.own_bytes + (self.prologue.len() + self.live.len()) * size_of::<Bytes>()
+        self.unshared_bytes + (self.backlog.len() + self.live.len()) * size_of::<Bytes>()
     }
 
     /// Counts what waits; ends the stream where there is no room for it.
@@ -94,26 +94,26 @@ impl State {
 
     pub(super) fn end(&mut self, reason: EndReason) {
         self.stage = Stage::Ending(reason);
-        if !reason.delivers_what_waits() {
+        if !reason.delivers_queue_first() {
             self.drop_queues();
         }
         wake(&mut self.reader);
-        wake(&mut self.feeder);
+        wake(&mut self.producer);
     }
 
     pub(super) fn drop_queues(&mut self) {
-        self.prologue = VecDeque::new();
+        self.backlog = VecDeque::new();
         self.live = VecDeque::new();
-        self.own_bytes = 0;
+        self.unshared_bytes = 0;
         self.share.set(0);
     }
 
     /// What waits, as much of it as goes into one write; at the end the reason.
     pub(super) fn take(&mut self) -> Option<Bytes> {
-        let queue = if self.prologue.is_empty() {
+        let queue = if self.backlog.is_empty() {
             &mut self.live
         } else {
-            &mut self.prologue
+            &mut self.backlog
         };
         let bytes = match queue.pop_front() {
             Some(first) => {
@@ -125,13 +125,13 @@ impl State {
             }
             None => self.when_nothing_waits()?,
         };
-        if self.prologue.is_empty() {
-            self.own_bytes = 0;
-            wake(&mut self.feeder);
+        if self.backlog.is_empty() {
+            self.unshared_bytes = 0;
+            wake(&mut self.producer);
         }
         self.share.set(self.waiting_bytes());
         self.comment = false;
-        Some(bytes).map(|bytes| self.greet(bytes))
+        Some(bytes).map(|bytes| self.with_retry(bytes))
     }
 
     fn when_nothing_waits(&mut self) -> Option<Bytes> {
@@ -146,14 +146,14 @@ impl State {
     }
 
     /// Says when to reconnect in the first block that has data.
-    fn greet(&mut self, bytes: Bytes) -> Bytes {
-        if self.greeted || bytes == KEEP_ALIVE {
+    fn with_retry(&mut self, bytes: Bytes) -> Bytes {
+        if self.retry_sent || bytes == KEEP_ALIVE {
             return bytes;
         }
-        self.greeted = true;
-        let mut greeted = BytesMut::from(frame::retry().as_bytes());
-        greeted.extend_from_slice(&bytes);
-        greeted.freeze()
+        self.retry_sent = true;
+        let mut retry_sent = BytesMut::from(frame::retry().as_bytes());
+        retry_sent.extend_from_slice(&bytes);
+        retry_sent.freeze()
     }
 }
 
