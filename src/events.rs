@@ -1,6 +1,7 @@
-//! The way of an event: store, bus, hub, streams.
+//! Events from the store to the client: bus, hub, subscribers, streams.
 //!
-//! [`Bus`] is the one writer of the [`Hub`], and [`StreamService`] opens what reads from it.
+//! [`Bus`] writes all events into the [`Hub`]. [`StreamService`] opens the streams that read from
+//! it.
 
 mod bus;
 mod doorbell;
@@ -29,5 +30,5 @@ pub use self::sse::payload::{
     UserOffline, UserOnline,
 };
 pub use self::sse::refusal::StreamRefusal;
-pub use self::stream::{EventStream, StreamEnd};
+pub use self::stream::{EventStream, StreamClosed};
 pub use self::stream_limit::StreamLimitReached;

@@ -100,7 +100,7 @@ fn api() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(online::count))
         .routes(
             routes!(events::stream, events::stream_of)
-                .layer(from_fn(refused_stream::tell_by_a_stream)),
+                .layer(from_fn(refused_stream::refuse_by_stream)),
         )
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))

@@ -218,7 +218,7 @@ impl Server {
     /// away for longer does not keep the service from starting.
     async fn wait_for_the_store(&self) {
         let ready = async {
-            while self.streams.ready().is_err() {
+            while self.streams.check_ready().is_err() {
                 sleep(START_POLL).await;
             }
         };

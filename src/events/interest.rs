@@ -1,30 +1,30 @@
-//! Whose events a stream carries.
+//! The users whose events a stream carries.
 
 use std::sync::Arc;
 
 use crate::model::UserId;
 
-/// The number of a group.
+/// The number of a group of streams with equal interests.
 pub(super) type GroupId = u64;
 
-/// Whose events a stream wants.
+/// The users whose events a stream carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// Every user's.
+    /// All users.
     AllUsers,
-    /// Those of these users, sorted and without repeats.
+    /// These users, sorted and without duplicates.
     Users(Arc<[UserId]>),
 }
 
 impl Interest {
-    /// The events of `users`, who may be in any order and repeat.
+    /// Returns the interest in `users`, which may be unsorted and contain duplicates.
     pub fn users(mut users: Vec<UserId>) -> Self {
         users.sort_unstable();
         users.dedup();
         Self::Users(users.into())
     }
 
-    /// Whether the events of `user` are wanted.
+    /// Whether the interest includes `user`.
     pub fn includes(&self, user: &UserId) -> bool {
         match self {
             Self::AllUsers => true,

@@ -1,4 +1,4 @@
-//! What a client asks of its stream, and whether it gets one.
+//! Opens streams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,52 +18,50 @@ use super::stream::EventStream;
 use super::stream_limit::{StreamLimit, StreamLimitReached};
 use super::subscriber::SubscriberOptions;
 use crate::config::Config;
-use crate::model::Credential;
-use crate::model::Timestamp;
+use crate::model::{Credential, Timestamp};
 use crate::store::{Store, StoreError};
 
-/// How much sooner than its age a stream may end, as a part of it, so that streams opened together
-/// do not reconnect together.
+/// The random part of the maximum age, so that streams opened together do not reconnect together.
 const AGE_JITTER: f64 = 0.2;
 
-/// How far in the future the position of a cursor may lie, as clocks go.
+/// Clock difference that is accepted for the cursor of a client.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// How long a stream waits while the history is read at the start.
+/// How long a request waits while the history is read for the first time.
 const FILL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a client asks of its stream.
+/// What a client requests of its stream.
 #[derive(Clone, Debug)]
 pub struct StreamRequest {
-    /// When the client asked; it may have waited for its turn since.
-    pub asked: Instant,
-    /// Whose events.
+    /// When the client sent the request. The request may have waited for admission since.
+    pub requested_at: Instant,
+    /// The users whose events the stream carries.
     pub interest: Interest,
-    /// Whether to begin with who is online now.
+    /// Whether the stream begins with a snapshot of the online users.
     pub snapshot: bool,
     /// The cursor of an earlier stream, as the client sent it.
     pub last_event_id: Option<String>,
-    /// Who counts as holding the stream open; nobody's streams are limited in all only.
+    /// The caller that the stream counts for. `None`: only the total limit applies.
     pub caller: Option<Arc<str>>,
-    /// When it ends at the latest, because the token expires.
+    /// When the token of the stream expires.
     pub closes_by: Option<Instant>,
-    /// What the stream is opened with, if that can be withdrawn before it expires.
+    /// The credential of the stream, if it can be withdrawn before it expires.
     pub credential: Option<Arc<dyn Credential>>,
 }
 
 /// Why a stream was not opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// The store is out of reach, and nothing could be promised.
+    /// The store is unreachable.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There are too many.
+    /// There are too many streams.
     #[error(transparent)]
     Limit(#[from] StreamLimitReached),
 }
 
 impl OpenError {
-    /// What `presence.end` says to a client that is refused in a stream.
+    /// Returns the reason that `presence.end` carries if the refusal is sent as a stream.
     pub const fn reason(&self) -> EndReason {
         match self {
             Self::Store(StoreError::Overloaded) => EndReason::Overloaded,
@@ -73,50 +71,56 @@ impl OpenError {
     }
 }
 
-/// The streams of this instance.
+/// Opens the streams of this instance.
 #[derive(Debug)]
 pub struct StreamService {
     store: Arc<Store>,
     hub: Arc<Hub>,
     opener: Arc<Opener>,
-    capacity: Arc<StreamLimit>,
+    limit: Arc<StreamLimit>,
     max_age: Duration,
 }
 
 impl StreamService {
-    /// StreamService out of `hub`, with the lifetimes that `config` sets. Has to be called in a runtime, which
-    /// then reads what streams begin with.
+    /// Returns a service for streams of `hub`. Must be called in a Tokio runtime; this runtime then
+    /// reads the snapshots.
     pub fn new(store: Arc<Store>, hub: Arc<Hub>, config: &Config, limits: Limits) -> Self {
-        let capacity = StreamLimit::new(config.limits.streams, config.limits.streams_per_caller);
-        let (ours, theirs) = (Arc::clone(&store), Arc::clone(&hub));
-        let opener = Opener::new(ours, theirs, limits, Handle::current());
+        let limit = StreamLimit::new(config.limits.streams, config.limits.streams_per_caller);
+        let opener = Opener::new(
+            Arc::clone(&store),
+            Arc::clone(&hub),
+            limits,
+            Handle::current(),
+        );
         Self {
             store,
             hub,
             opener: Arc::new(opener),
-            capacity: Arc::new(capacity),
+            limit: Arc::new(limit),
             max_age: config.streams.max_age,
         }
     }
 
-    /// Opens a stream. What takes time, a snapshot or a long replay, goes on after the answer.
+    /// Opens a stream. A snapshot or a long replay follows after this function has returned.
     ///
-    /// A stream without a cursor begins at what the store held when its client asked, or later, not at what this instance has
-    /// heard of: an event from before the call is never told.
+    /// A stream without a cursor begins at the newest position that the store had when the client
+    /// sent the request, or later: the stream carries no event from before the request.
     ///
-    /// Fails when the store is out of reach and nothing could be promised, and when there are as
-    /// many streams as may be.
+    /// Fails if the store is unreachable or there are too many streams.
     pub async fn open(&self, request: StreamRequest) -> Result<EventStream, OpenError> {
-        self.filled().await?;
-        let place = self.capacity.take(request.caller)?;
-        let asked = request.asked;
+        self.wait_until_filled().await?;
+        let permit = self.limit.take(request.caller)?;
+        let requested_at = request.requested_at;
         let start = match request.last_event_id.as_deref() {
-            Some(id) => self.resume_from(id, asked).await?,
+            Some(id) => self.resume_from(id, requested_at).await?,
             None if request.snapshot => {
-                self.opener.stored_since(asked).await?;
+                self.opener.newest_cursor_since(requested_at).await?;
                 StreamStart::WithSnapshot
             }
-            None => StreamStart::At(self.opener.stored_since(asked).await?, CursorOrigin::Server),
+            None => StreamStart::After(
+                self.opener.newest_cursor_since(requested_at).await?,
+                CursorOrigin::Server,
+            ),
         };
         let age = self.max_age.mul_f64(1.0 - AGE_JITTER * fastrand::f64());
         let due = Instant::now() + age;
@@ -130,31 +134,33 @@ impl StreamService {
             closes,
             credential: request.credential,
         })?;
-        let stream = EventStream::new(Arc::clone(&subscriber), Arc::clone(&self.hub), place);
+        let stream = EventStream::new(Arc::clone(&subscriber), Arc::clone(&self.hub), permit);
         if subscriber.is_withdrawn() {
-            // It was withdrawn before the subscriber could be found by it.
+            // The credential was withdrawn before the hub had the stream in its list.
             self.hub.end(&subscriber, EndReason::TokenExpired);
         } else {
-            self.opener.begin(&subscriber, start, asked);
+            self.opener.begin(&subscriber, start, requested_at);
         }
         Ok(stream)
     }
 
-    /// Whether streams can be opened; fails until the history was read for the first time.
-    pub fn ready(&self) -> Result<(), StoreError> {
+    /// Whether streams can be opened. Fails until the history was read for the first time.
+    pub fn check_ready(&self) -> Result<(), StoreError> {
         match self.hub.newest() {
             Some(_) => Ok(()),
-            None => Err(StoreError::Unreachable("no history was read yet".into())),
+            None => Err(StoreError::Unreachable(
+                "the history was not read yet".into(),
+            )),
         }
     }
 
-    /// Whether the store answers, and its history is being read for the first time.
+    /// Whether the store answers and its history is being read for the first time.
     pub fn is_filling(&self) -> bool {
         self.hub.is_filling()
     }
 
-    /// Ends the streams whose [`Credential`] is withdrawn. Each would also end by itself, with its
-    /// next keep-alive.
+    /// Ends all streams whose [`Credential`] was withdrawn. Each of them would also end at its next
+    /// keep-alive.
     pub fn end_withdrawn(&self) {
         self.hub.end_withdrawn();
     }
@@ -163,33 +169,38 @@ impl StreamService {
         &self.opener
     }
 
-    /// Waits until the history was read, where that has begun.
-    async fn filled(&self) -> Result<(), StoreError> {
-        if self.ready().is_ok() || !self.is_filling() {
-            return self.ready();
+    /// Waits while the history is read for the first time.
+    async fn wait_until_filled(&self) -> Result<(), StoreError> {
+        if self.check_ready().is_ok() || !self.is_filling() {
+            return self.check_ready();
         }
-        let filled = self.hub.wait(|hub| hub.newest().is_some());
-        // Where it takes longer, the stream is refused for now.
+        let filled = self.hub.wait_until(|hub| hub.newest().is_some());
+        // After this time the request is refused.
         let _ = timeout(FILL_PATIENCE, filled).await;
-        self.ready()
+        self.check_ready()
     }
 
-    async fn resume_from(&self, id: &str, asked: Instant) -> Result<StreamStart, StoreError> {
+    async fn resume_from(
+        &self,
+        id: &str,
+        requested_at: Instant,
+    ) -> Result<StreamStart, StoreError> {
         let now = self.store.now().as_millis();
-        // Where the clock of the store was set back, events still get positions from before.
+        // If the clock of the store was set back, new events still get positions after the newest
+        // one.
         let newest = self.hub.newest().map_or(0, |(_, newest)| newest.millis);
         let latest = Timestamp::from_millis(now.max(newest)).plus(CLOCK_TOLERANCE);
         let reason = match id.parse::<Cursor>() {
             Ok(cursor) if cursor.position.millis > latest.as_millis() => ResetReason::UnknownCursor,
             Ok(cursor) if cursor.complete => {
-                return Ok(StreamStart::At(cursor, CursorOrigin::Client));
+                return Ok(StreamStart::After(cursor, CursorOrigin::Client));
             }
             Ok(_) => ResetReason::SnapshotIncomplete,
             Err(_) => ResetReason::UnknownCursor,
         };
         Ok(StreamStart::Reset(
             reason,
-            self.opener.stored_since(asked).await?,
+            self.opener.newest_cursor_since(requested_at).await?,
         ))
     }
 }
@@ -212,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_whose_credential_was_withdrawn_a_moment_before_ends_at_once() {
+    async fn a_stream_with_a_withdrawn_credential_ends_at_once() {
         let config = Config::default();
         let limits = Limits::of(&config, MemoryBudget::of(1 << 30));
         let store = Arc::new(Store::open(&config).expect("a store in memory"));
@@ -221,7 +232,7 @@ mod tests {
         hub.restart(epoch, hub.ring_after(newest));
         let streams = StreamService::new(store, hub, &config, limits);
         let request = StreamRequest {
-            asked: Instant::now(),
+            requested_at: Instant::now(),
             interest: Interest::AllUsers,
             snapshot: false,
             last_event_id: None,
@@ -230,9 +241,9 @@ mod tests {
             credential: Some(Arc::new(Withdrawn)),
         };
         let stream = streams.open(request).await.expect("there is room");
-        let told = poll_fn(|context| stream.poll_next(context)).await;
-        let told = told.expect("the reason");
-        assert!(String::from_utf8_lossy(&told).contains("token-expired"));
+        let message = poll_fn(|context| stream.poll_next(context)).await;
+        let message = message.expect("presence.end");
+        assert!(String::from_utf8_lossy(&message).contains("token-expired"));
         let after = poll_fn(|context| stream.poll_next(context)).await;
         assert_eq!(after, None);
     }

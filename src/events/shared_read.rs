@@ -1,4 +1,4 @@
-//! A read that is shared by those who wait for it.
+//! A read of the store that several callers share.
 
 use std::mem;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 
 use crate::store::StoreError;
 
-/// What a read gives.
+/// The result of a shared read.
 pub(super) type Answer<T> = Result<T, StoreError>;
 
-/// One read at a time. It serves those who asked before it began, and is given up when none of them
-/// waits any more.
+/// Runs one read at a time. A read serves all callers that asked before it began. It is cancelled
+/// once none of them waits any more.
 #[derive(Debug)]
 pub(super) struct SharedRead<T> {
     queue: Arc<Mutex<Queue<T>>>,
@@ -26,7 +26,7 @@ struct Queue<T> {
     is_running: bool,
 }
 
-/// The task that reads. Where it breaks off, those who wait hear of it.
+/// The task that reads. If the task panics, the waiting callers get an error.
 struct Reading<T> {
     queue: Arc<Mutex<Queue<T>>>,
     is_done: bool,
@@ -43,7 +43,7 @@ impl<T> Drop for Reading<T> {
 }
 
 impl<T: Clone + Send + 'static> SharedRead<T> {
-    /// Nothing is read yet; what will be is read by tasks of `runtime`.
+    /// Returns an idle value. Reads will run on `runtime`.
     pub(super) fn new(runtime: Handle) -> Self {
         let queue = Queue {
             waiting: Vec::new(),
@@ -55,24 +55,24 @@ impl<T: Clone + Send + 'static> SharedRead<T> {
         }
     }
 
-    /// What `read` gives, or an equal one that began after this call.
+    /// Returns the result of `read`, or of an equal read that began after this call.
     pub(super) async fn ask<R>(&self, read: impl Fn() -> R + Send + 'static) -> Answer<T>
     where
         R: Future<Output = Answer<T>> + Send + 'static,
     {
         let (sender, answer) = oneshot::channel();
-        let was_running = {
+        let is_running = {
             let mut queue = self.queue.lock();
             queue.waiting.push(sender);
             mem::replace(&mut queue.is_running, true)
         };
-        if !was_running {
+        if !is_running {
             let queue = Arc::clone(&self.queue);
             let is_done = false;
             self.runtime.spawn(run(Reading { queue, is_done }, read));
         }
-        let broke_off = |_| Err(StoreError::Failed("a shared read broke off".to_owned()));
-        answer.await.unwrap_or_else(broke_off)
+        let cancelled = |_| Err(StoreError::Failed("a shared read was cancelled".to_owned()));
+        answer.await.unwrap_or_else(cancelled)
     }
 }
 
@@ -86,7 +86,7 @@ where
             let mut asked = mem::take(&mut queue.waiting);
             asked.retain(|waiting| !waiting.is_closed());
             if asked.is_empty() {
-                // Under the same lock, so that whoever asks next begins anew.
+                // The flag changes under the same lock, so that the next caller starts a new task.
                 queue.is_running = false;
                 drop(queue);
                 reading.is_done = true;
@@ -96,16 +96,16 @@ where
         };
         let answer = tokio::select! {
             answer = read() => answer,
-            () = all_gone(&mut asked) => continue,
+            () = all_closed(&mut asked) => continue,
         };
         for waiting in asked {
-            // Who has gone meanwhile needs no answer.
+            // The caller may have gone.
             let _ = waiting.send(answer.clone());
         }
     }
 }
 
-async fn all_gone<T>(asked: &mut [oneshot::Sender<Answer<T>>]) {
+async fn all_closed<T>(asked: &mut [oneshot::Sender<Answer<T>>]) {
     for waiting in asked {
         waiting.closed().await;
     }
@@ -123,7 +123,7 @@ mod tests {
 
     type Reads = Arc<(AtomicU32, Semaphore)>;
 
-    /// Counts the reads, each of which waits for a permit.
+    /// Counts the reads. Each read waits for a permit.
     async fn counted(reads: Reads) -> Answer<u32> {
         let number = reads.0.fetch_add(1, Ordering::Relaxed) + 1;
         let permit = reads.1.acquire().await;
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_ask_during_a_read_share_the_next() {
+    async fn callers_during_a_read_share_the_next_one() {
         let shared = Arc::new(SharedRead::new(Handle::current()));
         let reads: Reads = Arc::new((AtomicU32::new(0), Semaphore::new(0)));
         let mut asking = JoinSet::new();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_is_given_up_when_nobody_waits_for_it() {
+    async fn a_read_without_waiting_callers_is_cancelled() {
         let shared = Arc::new(SharedRead::<()>::new(Handle::current()));
         let held = Arc::new(());
         let asking = {
@@ -184,9 +184,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_a_read_that_breaks_off_hears_of_it() {
+    async fn a_panic_of_a_read_is_an_error_for_its_callers() {
         let shared = SharedRead::<()>::new(Handle::current());
-        let answer = shared.ask(|| async { panic!("by mistake") }).await;
+        let answer = shared.ask(|| async { panic!("the test panics") }).await;
         assert!(matches!(answer, Err(StoreError::Failed(_))));
         assert!(shared.ask(|| async { Ok(()) }).await.is_ok());
     }

@@ -1,4 +1,4 @@
-//! The body of the response of a stream.
+//! The response body of a stream.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,49 +12,49 @@ use super::hub::Hub;
 use super::stream_limit::StreamPermit;
 use super::subscriber::Subscriber;
 
-/// The body of a stream's response. Dropping it closes the stream.
+/// The response body of a stream. Dropping it closes the stream.
 #[derive(Debug)]
 pub struct EventStream {
     subscriber: Arc<Subscriber>,
     hub: Arc<Hub>,
-    /// Held until the stream is closed.
-    _place: StreamPermit,
+    /// Freed when the stream is closed.
+    _permit: StreamPermit,
 }
 
 impl EventStream {
-    pub(super) fn new(subscriber: Arc<Subscriber>, hub: Arc<Hub>, place: StreamPermit) -> Self {
+    pub(super) fn new(subscriber: Arc<Subscriber>, hub: Arc<Hub>, permit: StreamPermit) -> Self {
         Self {
             subscriber,
             hub,
-            _place: place,
+            _permit: permit,
         }
     }
 
-    /// What tells of its end.
-    pub fn end(&self) -> StreamEnd {
-        StreamEnd(Arc::clone(&self.subscriber))
+    /// Returns a handle that resolves when the stream is closed.
+    pub fn closed(&self) -> StreamClosed {
+        StreamClosed(Arc::clone(&self.subscriber))
     }
 
-    /// What is to be written next, or `None` at the end.
+    /// Returns the next bytes to write, or `None` at the end of the stream.
     pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.subscriber.poll_next(context)
     }
 
-    /// Resolves once the reader gets nothing more, not even what was handed out and is not written
-    /// yet: for whoever is stuck and does not ask for more.
-    pub fn poll_cut_off(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.subscriber.poll_cut_off(context)
+    /// Resolves once the stream is closed and even frames that are handed out need not be written.
+    /// A writer polls this while its client reads nothing.
+    pub fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.subscriber.poll_closed(context)
     }
 }
 
-/// Tells of the end of a stream whoever does not have the stream itself.
+/// Resolves when the stream is closed.
 #[derive(Clone, Debug)]
-pub struct StreamEnd(Arc<Subscriber>);
+pub struct StreamClosed(Arc<Subscriber>);
 
-impl StreamEnd {
-    /// Resolves as [`EventStream::poll_cut_off`] does. The task that polls it must be the one that polls the stream.
+impl StreamClosed {
+    /// Polls like [`EventStream::poll_closed`]. Only the task that polls the stream may call it.
     pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_cut_off(context)
+        self.0.poll_closed(context)
     }
 }
 
@@ -73,7 +73,7 @@ impl Body for EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
-        self.subscriber.finish();
-        self.hub.close(&self.subscriber);
+        self.subscriber.close();
+        self.hub.remove(&self.subscriber);
     }
 }

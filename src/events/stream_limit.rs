@@ -1,4 +1,4 @@
-//! How many streams may be open, in all and per caller.
+//! Limits the number of open streams, in total and per caller.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,67 +9,67 @@ use thiserror::Error;
 /// Counts the open streams of this instance.
 #[derive(Debug)]
 pub(super) struct StreamLimit {
-    in_all: usize,
+    total: usize,
     per_caller: usize,
-    taken: Mutex<Taken>,
+    open: Mutex<OpenStreams>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
-    in_all: usize,
+struct OpenStreams {
+    total: usize,
     by_caller: HashMap<Arc<str>, usize>,
 }
 
-/// No further stream can be opened now.
+/// Why no further stream can be opened now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum StreamLimitReached {
-    /// The instance has as many as it serves.
-    #[error("this instance has as many streams as it serves")]
+    /// The instance has its maximum number of streams.
+    #[error("the instance has its maximum number of streams")]
     Instance,
-    /// The caller has as many as one may.
-    #[error("you have as many streams open as one caller may, {0}")]
+    /// The caller has its maximum number of streams.
+    #[error("the caller has its maximum number of open streams, {0}")]
     Caller(usize),
-    /// The streams of the instance are about as many users as they may be.
-    #[error("the streams of this instance are about as many users as they may be")]
-    Users,
+    /// The streams of the instance watch the maximum number of users.
+    #[error("the streams of the instance watch the maximum number of users")]
+    WatchedUsers,
 }
 
-/// The place of one open stream; dropping it makes room.
+/// Counts as one open stream until it is dropped.
 #[derive(Debug)]
 pub(super) struct StreamPermit {
-    capacity: Arc<StreamLimit>,
+    limit: Arc<StreamLimit>,
     caller: Option<Arc<str>>,
 }
 
 impl StreamLimit {
-    pub(super) fn new(in_all: usize, per_caller: usize) -> Self {
+    pub(super) fn new(total: usize, per_caller: usize) -> Self {
         Self {
-            in_all,
+            total,
             per_caller,
-            taken: Mutex::default(),
+            open: Mutex::default(),
         }
     }
 
-    /// Takes a place for a stream of `caller`; one without a name counts in all only.
+    /// Counts a stream of `caller`. For `None`, only the total limit applies.
     pub(super) fn take(
         self: &Arc<Self>,
         caller: Option<Arc<str>>,
     ) -> Result<StreamPermit, StreamLimitReached> {
-        let mut taken = self.taken.lock();
-        if taken.in_all >= self.in_all {
+        let mut streams = self.open.lock();
+        if streams.total >= self.total {
             return Err(StreamLimitReached::Instance);
         }
         if let Some(caller) = &caller {
-            let open = taken.by_caller.entry(Arc::clone(caller)).or_default();
+            let open = streams.by_caller.entry(Arc::clone(caller)).or_default();
             if *open >= self.per_caller {
                 return Err(StreamLimitReached::Caller(self.per_caller));
             }
             *open += 1;
         }
-        taken.in_all += 1;
-        drop(taken);
+        streams.total += 1;
+        drop(streams);
         Ok(StreamPermit {
-            capacity: Arc::clone(self),
+            limit: Arc::clone(self),
             caller,
         })
     }
@@ -77,13 +77,13 @@ impl StreamLimit {
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
-        let mut taken = self.capacity.taken.lock();
-        taken.in_all -= 1;
+        let mut streams = self.limit.open.lock();
+        streams.total -= 1;
         let Some(caller) = &self.caller else { return };
-        if let Some(open) = taken.by_caller.get_mut(caller) {
+        if let Some(open) = streams.by_caller.get_mut(caller) {
             *open -= 1;
             if *open == 0 {
-                taken.by_caller.remove(caller);
+                streams.by_caller.remove(caller);
             }
         }
     }
@@ -94,20 +94,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_free_again_once_its_stream_ends() {
-        let capacity = Arc::new(StreamLimit::new(3, 2));
-        let alice = || capacity.take(Some("alice".into()));
-        let (first, second) = (alice().unwrap(), alice().unwrap());
-        assert_eq!(alice().err(), Some(StreamLimitReached::Caller(2)));
-        let third = capacity.take(None).unwrap();
-        assert_eq!(
-            capacity.take(None).err(),
-            Some(StreamLimitReached::Instance)
+    fn a_permit_is_free_again_after_its_stream_ended() {
+        let limit = Arc::new(StreamLimit::new(3, 2));
+        let alice = || limit.take(Some("alice".into()));
+        let (first, second) = (
+            alice().expect("a free permit"),
+            alice().expect("a free permit"),
         );
+        assert_eq!(alice().err(), Some(StreamLimitReached::Caller(2)));
+        let third = limit.take(None).expect("a free permit");
+        assert_eq!(limit.take(None).err(), Some(StreamLimitReached::Instance));
         drop((first, third));
         assert!(alice().is_ok());
         drop(second);
-        assert!(capacity.taken.lock().by_caller.is_empty());
-        assert_eq!(capacity.taken.lock().in_all, 0);
+        assert!(limit.open.lock().by_caller.is_empty());
+        assert_eq!(limit.open.lock().total, 0);
     }
 }

@@ -1,4 +1,5 @@
-//! What the hub and whoever writes a response share of one stream.
+//! One stream as the hub sees it. The hub writes to its queues, and the response body reads from
+//! them.
 
 pub(super) mod queue_memory;
 mod state;
@@ -14,22 +15,22 @@ use self::queue_memory::QueueMemory;
 use self::state::{Stage, State, wake};
 use super::interest::{GroupId, Interest};
 use super::sse::payload::EndReason;
-use crate::model::Credential;
-use crate::model::Position;
+use crate::model::{Credential, Position};
 
-/// How many events may wait for a reader before it is cut off. They are shared, so a full queue
-/// costs 128 KiB; at a hundred events a second it gives a reader forty seconds. Where many readers are slow,
-/// [`QueueMemory`] cuts them off sooner.
+/// Live events that a stream queues before it is cut off. Queued frames are shared, so a full queue
+/// costs 128 KiB. At a hundred events a second a client has forty seconds to catch up. If many
+/// clients are slow, [`QueueMemory`] cuts them off sooner.
 const LIVE_LIMIT: usize = 4_096;
 
-/// After so many keep-alives in a row, about a minute, a stream is told a newer cursor.
+/// Keep-alives in a row, about a minute, after which the stream sends a newer cursor.
 const QUIET_ROUNDS: u8 = 6;
 
-/// One stream: no timer and no channel, and no task of its own.
+/// One stream. It has no task, timer or channel of its own, so that an idle stream takes little
+/// memory.
 #[derive(Debug)]
 pub(super) struct Subscriber {
     pub(super) id: u64,
-    /// The group of those who have the same interest.
+    /// The group of the streams with equal interests.
     pub(super) group: GroupId,
     pub(super) interest: Interest,
     pub(super) snapshot: bool,
@@ -37,23 +38,23 @@ pub(super) struct Subscriber {
     state: Mutex<State>,
 }
 
-/// What a stream is opened with.
+/// The options of a new stream.
 #[derive(Debug)]
 pub(super) struct SubscriberOptions {
     pub(super) interest: Interest,
     pub(super) snapshot: bool,
-    /// When it is ended, and the reason it is told then.
+    /// When the stream ends, and for which reason.
     pub(super) closes: (Instant, EndReason),
-    /// What the stream was opened with, if that can be withdrawn.
+    /// The credential of the stream, if it can be withdrawn.
     pub(super) credential: Option<Arc<dyn Credential>>,
 }
 
-/// What became of an event that was offered to a stream.
+/// The result of [`Subscriber::push`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
     Queued,
     Ignored,
-    Overflowed,
+    TooSlow,
 }
 
 impl Subscriber {
@@ -61,25 +62,25 @@ impl Subscriber {
         id: u64,
         group: GroupId,
         interest: Interest,
-        opening: SubscriberOptions,
-        waiting: &Arc<QueueMemory>,
+        options: SubscriberOptions,
+        queue_memory: &Arc<QueueMemory>,
     ) -> Self {
         Self {
             id,
             group,
             interest,
-            snapshot: opening.snapshot,
-            credential: opening.credential,
-            state: Mutex::new(State::new(waiting)),
+            snapshot: options.snapshot,
+            credential: options.credential,
+            state: Mutex::new(State::new(queue_memory)),
         }
     }
 
-    /// Begins live delivery: events after `known` are welcome from now on. A reader who was not
-    /// told yet that it has caught up is told by `ready`.
-    pub(super) fn follow(
+    /// Begins live delivery after `position`. The missed events come first, then `ready`, unless
+    /// the stream has sent `presence.ready` since its last reset.
+    pub(super) fn go_live(
         &self,
         generation: u64,
-        known: Position,
+        position: Position,
         missed: Vec<Bytes>,
         ready: impl FnOnce() -> Bytes,
     ) {
@@ -88,7 +89,7 @@ impl Subscriber {
             state.backlog.extend(missed);
             wake(&mut state.reader);
         }
-        state.known = Some((generation, known));
+        state.queued = Some((generation, position));
         if !state.ready_sent && state.is_open() {
             state.ready_sent = true;
             state.backlog.push_back(ready());
@@ -97,24 +98,25 @@ impl Subscriber {
         }
     }
 
-    /// Drops what waits, because the stream starts anew.
+    /// Ends live delivery and drops all queues.
     pub(super) fn reset(&self) {
         self.state.lock().reset();
     }
 
-    /// Ends live delivery where it is of an earlier generation, and drops what waits; false where
-    /// the stream does not follow, or follows this generation already.
+    /// Resets a stream that follows an older generation of the ring. Returns whether it did.
     pub(super) fn detach_before(&self, generation: u64) -> bool {
         let mut state = self.state.lock();
-        let earlier = state.known.is_some_and(|(known, _)| known < generation);
-        if earlier {
+        let is_older = state
+            .queued
+            .is_some_and(|(followed, _)| followed < generation);
+        if is_older {
             state.reset();
         }
-        earlier
+        is_older
     }
 
-    /// Queues what comes before the live events; false when the stream has ended.
-    pub(super) fn feed(&self, frames: impl IntoIterator<Item = Bytes>) -> bool {
+    /// Queues shared frames of the backlog. Does nothing if the stream ended.
+    pub(super) fn push_backlog(&self, frames: impl IntoIterator<Item = Bytes>) -> bool {
         let mut state = self.state.lock();
         if !state.is_open() {
             return false;
@@ -124,9 +126,9 @@ impl Subscriber {
         true
     }
 
-    /// Queues messages that were written for this stream alone; false when the stream has ended,
-    /// also because too much waits in all streams.
-    pub(super) fn feed_own(&self, messages: Bytes) -> bool {
+    /// Queues a frame of the backlog that only this stream holds. Returns false if the stream ended
+    /// or its queue takes too much memory; the latter also ends the stream.
+    pub(super) fn push_unshared(&self, messages: Bytes) -> bool {
         let mut state = self.state.lock();
         if !state.is_open() {
             return false;
@@ -134,16 +136,16 @@ impl Subscriber {
         state.unshared_bytes += messages.len();
         state.backlog.push_back(messages);
         wake(&mut state.reader);
-        state.count()
+        state.update_share()
     }
 
-    /// Queues the last of a snapshot, which says that the stream has caught up.
-    pub(super) fn feed_ready(&self, ready: Bytes) -> bool {
+    /// Queues the `presence.ready` after a snapshot.
+    pub(super) fn push_ready(&self, ready: Bytes) -> bool {
         self.state.lock().ready_sent = true;
-        self.feed([ready])
+        self.push_backlog([ready])
     }
 
-    /// Waits until the reader took all that was fed, or the stream ended; false when it ended.
+    /// Waits until the client has taken the backlog or the stream ended. Returns false if it ended.
     pub(super) async fn backlog_taken(&self) -> bool {
         std::future::poll_fn(|context| {
             let mut state = self.state.lock();
@@ -156,7 +158,7 @@ impl Subscriber {
         .await
     }
 
-    /// Waits until the stream ended.
+    /// Waits until the stream ends.
     pub(super) async fn ended(&self) {
         std::future::poll_fn(|context| {
             let mut state = self.state.lock();
@@ -169,37 +171,38 @@ impl Subscriber {
         .await;
     }
 
-    /// Whether what the stream was opened with is withdrawn.
+    /// Whether the credential of the stream was withdrawn.
     pub(super) fn is_withdrawn(&self) -> bool {
         let credential = self.credential.as_deref();
         credential.is_some_and(Credential::is_withdrawn)
     }
 
-    /// Queues one live event. A reader that is too far behind is cut off and resumes by its cursor.
+    /// Queues a live event. A stream whose client is too slow ends; the client resumes with its
+    /// cursor.
     pub(super) fn push(&self, generation: u64, position: Position, frame: &Bytes) -> Pushed {
         let mut state = self.state.lock();
         let is_new = state
-            .known
-            .is_some_and(|(followed, known)| followed == generation && position > known);
+            .queued
+            .is_some_and(|(followed, queued)| followed == generation && position > queued);
         if !state.is_open() || !is_new {
             return Pushed::Ignored;
         }
         if state.live.len() >= LIVE_LIMIT {
             state.end(EndReason::TooSlow);
-            return Pushed::Overflowed;
+            return Pushed::TooSlow;
         }
-        state.known = Some((generation, position));
+        state.queued = Some((generation, position));
         state.quiet = 0;
         state.live.push_back(frame.clone());
         wake(&mut state.reader);
-        match state.count() {
+        match state.update_share() {
             true => Pushed::Queued,
-            false => Pushed::Overflowed,
+            false => Pushed::TooSlow,
         }
     }
 
-    /// Queues a comment or, where the stream has had no message for long, `ready` with the newest
-    /// cursor.
+    /// Queues a keep-alive. A stream that carried no message for [`QUIET_ROUNDS`] keep-alives
+    /// queues `presence.ready` with the newest cursor instead.
     pub(super) fn keep_alive(&self, newest: Option<(u64, Position, &Bytes)>) {
         let mut state = self.state.lock();
         if !state.backlog.is_empty() || !state.live.is_empty() {
@@ -208,39 +211,39 @@ impl Subscriber {
         }
         state.quiet = state.quiet.saturating_add(1);
         let newer = newest.filter(|(generation, newest, _)| {
-            let behind = |(followed, known)| followed == *generation && known < *newest;
-            state.quiet >= QUIET_ROUNDS && state.is_open() && state.known.is_some_and(behind)
+            let behind = |(followed, queued)| followed == *generation && queued < *newest;
+            state.quiet >= QUIET_ROUNDS && state.is_open() && state.queued.is_some_and(behind)
         });
         match newer {
             Some((generation, newest, ready)) => {
-                state.known = Some((generation, newest));
+                state.queued = Some((generation, newest));
                 state.quiet = 0;
                 state.live.push_back(ready.clone());
             }
-            None => state.comment = true,
+            None => state.keep_alive_due = true,
         }
         wake(&mut state.reader);
     }
 
-    /// Ends the stream, once: the reason is the last it is told.
+    /// Ends the stream for this reason. Returns false if it ended before.
     pub(super) fn end(&self, reason: EndReason) -> bool {
         let mut state = self.state.lock();
-        let first = state.is_open();
-        if first {
+        let was_open = state.is_open();
+        if was_open {
             state.end(reason);
         }
-        first
+        was_open
     }
 
-    /// Drops what the reader of an ended stream has not taken; only the reason is left to tell.
+    /// Drops the queues of an ended stream. Only `presence.end` is left to send.
     pub(super) fn drop_queues(&self) {
         self.state.lock().drop_queues();
     }
 
-    /// The reader of an ended stream gets nothing more.
-    pub(super) fn finish(&self) {
+    /// Closes an ended stream. Its client receives nothing more.
+    pub(super) fn close(&self) {
         let mut state = self.state.lock();
-        state.stage = Stage::Over;
+        state.stage = Stage::Closed;
         state.drop_queues();
         wake(&mut state.reader);
         wake(&mut state.producer);
@@ -250,9 +253,9 @@ impl Subscriber {
         !self.state.lock().is_open()
     }
 
-    pub(super) fn poll_cut_off(&self, context: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
-        if state.stage == Stage::Over {
+        if state.stage == Stage::Closed {
             return Poll::Ready(());
         }
         state.reader = Some(context.waker().clone());

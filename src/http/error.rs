@@ -13,7 +13,7 @@ use utoipa::IntoResponses;
 
 use super::json_line::JsonLine;
 use super::problem::{Problem, ProblemType};
-use super::refused_stream::Passing;
+use super::refused_stream::TemporaryError;
 use super::response_headers;
 use crate::auth::Error as AuthError;
 use crate::events::{OpenError, StreamLimitReached, StreamRefusal};
@@ -149,7 +149,7 @@ impl Error {
     }
 
     /// Where the cause passes: what it is, and when it may go better.
-    fn passing(&self) -> Option<Passing> {
+    fn temporary(&self) -> Option<TemporaryError> {
         let (cause, wait) = match self {
             Self::StoreUnreachable(_) => (StreamRefusal::StoreUnreachable, RETRY_SOON),
             Self::StoreOverloaded
@@ -161,7 +161,7 @@ impl Error {
             Self::Auth(AuthError::RateLimited(wait)) => (StreamRefusal::Overloaded, *wait),
             _ => return None,
         };
-        Some(Passing { cause, wait })
+        Some(TemporaryError { cause, wait })
     }
 
     /// The challenge of RFC 6750, section 3. Without a credential in the request it has no error code.
@@ -286,15 +286,16 @@ impl IntoResponse for Error {
             Self::StoreUnreachable(cause) => debug!(%cause, "a call found no store"),
             _ => {}
         }
-        let (passing, challenge) = (self.passing(), self.challenge());
+        let (temporary, challenge) = (self.temporary(), self.challenge());
         let mut response = (status, JsonLine(Problem::from(&self))).into_response();
-        if let Some(passing) = passing {
-            response.extensions_mut().insert(passing);
+        if let Some(temporary) = temporary {
+            response.extensions_mut().insert(temporary);
         }
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(CONTENT_TYPE, json);
-        headers.extend(passing.map(|passing| (RETRY_AFTER, whole_seconds(passing.wait).into())));
+        headers
+            .extend(temporary.map(|temporary| (RETRY_AFTER, whole_seconds(temporary.wait).into())));
         headers.extend(challenge.map(|challenge| (WWW_AUTHENTICATE, challenge)));
         response_headers::add_missing(headers);
         response

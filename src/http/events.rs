@@ -254,7 +254,7 @@ async fn open(
     }
     let _turn = state.admission.turn().await;
     let opened = state.streams.open(StreamRequest {
-        asked: asked_at,
+        requested_at: asked_at,
         interest,
         snapshot: asked.snapshot,
         last_event_id: asked.last_event_id,
@@ -264,7 +264,7 @@ async fn open(
     });
     // Thousands may wait for their turn, and need no room yet for what comes after.
     let stream = Box::pin(opened).await?;
-    let end = Extension(stream.end());
+    let end = Extension(stream.closed());
     let body = match seat {
         Some(Extension(seat)) => {
             seat.take(stream);

@@ -143,7 +143,7 @@ impl EventWriter {
     /// Resolves once a reader that takes nothing should be given up.
     fn poll_stuck(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // A reader that is stuck does not ask for more, so it would not hear of the end.
-        if self.events.poll_cut_off(context).is_ready() {
+        if self.events.poll_closed(context).is_ready() {
             return Poll::Ready(());
         }
         if self.stuck.is_none() {

@@ -1,4 +1,4 @@
-//! Who is interested in whom.
+//! Finds the subscribers that are interested in a user.
 
 use std::collections::hash_map::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,24 +12,24 @@ use crate::events::interest::{GroupId, Interest};
 use crate::events::subscriber::Subscriber;
 use crate::model::UserId;
 
-/// The group of the streams about all_users.
+/// The group of the streams that carry the events of all users.
 const ALL_USERS: GroupId = 0;
 
-/// How many users one step enters into the index, or removes from it.
+/// Users that one step inserts into the index, or removes from it.
 const STEP: usize = 512;
 
-/// The open streams, by whose events they want.
+/// All subscribers, by their interest.
 ///
-/// StreamService with equal lists of users are one group, which has one copy of the list and one place in
-/// the index for each of its users.
+/// Streams with equal lists of users form one group. A group keeps one copy of its list and one
+/// entry in the index for each of its users.
 #[derive(Debug)]
 pub(crate) struct Index {
     groups: HashMap<GroupId, Group>,
     by_user: HashMap<UserId, Groups>,
-    /// The groups by the hash of their lists.
+    /// Groups by the hash of their lists.
     by_list: HashMap<u64, Vec<GroupId>>,
     next: GroupId,
-    /// How many users the lists of all groups have together.
+    /// Total length of the lists of all groups.
     watched: usize,
     hasher: RandomState,
 }
@@ -39,18 +39,18 @@ struct Group {
     interest: Interest,
     hash: u64,
     subscribers: BTreeMap<u64, Arc<Subscriber>>,
-    /// How many users of the list are in the index.
-    entered: usize,
+    /// Users of the list that are in the index already.
+    inserted: usize,
 }
 
-/// The groups that want the events of one user. Most users have one.
+/// The groups that are interested in one user. Most users have one.
 #[derive(Debug)]
 enum Groups {
     One(GroupId),
     Several(BTreeSet<GroupId>),
 }
 
-/// How far the delivery of an event has come: the group, and the last stream of it.
+/// How far the delivery of an event has come: a group, and the last subscriber served in it.
 pub(crate) type DeliveryPoint = (GroupId, Option<u64>);
 
 impl Index {
@@ -59,7 +59,7 @@ impl Index {
             interest: Interest::AllUsers,
             hash: 0,
             subscribers: BTreeMap::new(),
-            entered: 0,
+            inserted: 0,
         };
         Self {
             groups: HashMap::from([(ALL_USERS, all_users)]),
@@ -71,24 +71,24 @@ impl Index {
         }
     }
 
-    /// The group of all who have this interest, which may be new and without streams; none if its
-    /// list would make more than `most` users watched.
-    pub(crate) fn group(&mut self, interest: &Interest, most: usize) -> Option<GroupId> {
+    /// Returns the group with this interest. The group may be new and empty. Returns `None` if its
+    /// list would raise the number of watched users above `limit`.
+    pub(crate) fn group(&mut self, interest: &Interest, limit: usize) -> Option<GroupId> {
         let Interest::Users(users) = interest else {
             return Some(ALL_USERS);
         };
         let hash = self.hasher.hash_one(users);
         let groups = &self.groups;
-        let same = |id: &&GroupId| {
+        let has_interest = |id: &&GroupId| {
             groups
                 .get(id)
                 .is_some_and(|group| group.interest == *interest)
         };
-        let equal = self.by_list.get(&hash);
-        if let Some(id) = equal.and_then(|equal| equal.iter().find(same)) {
+        let with_same_hash = self.by_list.get(&hash);
+        if let Some(id) = with_same_hash.and_then(|groups| groups.iter().find(has_interest)) {
             return Some(*id);
         }
-        if self.watched + users.len() > most {
+        if self.watched + users.len() > limit {
             return None;
         }
         let id = self.next;
@@ -99,19 +99,19 @@ impl Index {
             interest: interest.clone(),
             hash,
             subscribers: BTreeMap::new(),
-            entered: 0,
+            inserted: 0,
         };
         self.groups.insert(id, group);
         Some(id)
     }
 
-    /// The one copy of the interest of this group.
+    /// Returns the group's shared copy of the interest.
     pub(crate) fn interest(&self, id: GroupId) -> Interest {
         let group = self.groups.get(&id);
         group.map_or(Interest::AllUsers, |group| group.interest.clone())
     }
 
-    /// Adds a stream to a group.
+    /// Adds a subscriber to a group.
     pub(crate) fn add(&mut self, id: GroupId, subscriber: &Arc<Subscriber>) {
         if let Some(group) = self.groups.get_mut(&id) {
             group
@@ -120,7 +120,7 @@ impl Index {
         }
     }
 
-    /// Enters some more users of a group into the index; false when all are there.
+    /// Inserts the next users of a group into the index. Returns false once all users are inserted.
     pub(crate) fn insert_some(&mut self, id: GroupId) -> bool {
         let Some(group) = self.groups.get_mut(&id) else {
             return false;
@@ -128,19 +128,19 @@ impl Index {
         let Interest::Users(users) = &group.interest else {
             return false;
         };
-        let step = users.iter().skip(group.entered).take(STEP);
+        let step = users.iter().skip(group.inserted).take(STEP);
         for user in step {
-            group.entered += 1;
+            group.inserted += 1;
             match self.by_user.get_mut(user) {
                 Some(groups) => groups.add(id),
                 None => drop(self.by_user.insert(user.clone(), Groups::One(id))),
             }
         }
-        group.entered < users.len()
+        group.inserted < users.len()
     }
 
-    /// Removes a stream. The list of its group is returned if nobody else has it:
-    /// [`Index::remove_some`] has to remove that from the index.
+    /// Removes a subscriber. Returns the group if this was its last subscriber;
+    /// [`Index::remove_some`] then removes the users of the group from the index.
     pub(crate) fn remove(&mut self, subscriber: &Subscriber) -> Option<RemovedGroup> {
         let group = self.groups.get_mut(&subscriber.group)?;
         group.subscribers.remove(&subscriber.id);
@@ -148,26 +148,27 @@ impl Index {
             return None;
         }
         let group = self.groups.remove(&subscriber.group)?;
-        if let Some(equal) = self.by_list.get_mut(&group.hash) {
-            equal.retain(|id| *id != subscriber.group);
-            if equal.is_empty() {
+        if let Some(with_same_hash) = self.by_list.get_mut(&group.hash) {
+            with_same_hash.retain(|id| *id != subscriber.group);
+            if with_same_hash.is_empty() {
                 self.by_list.remove(&group.hash);
             }
         }
         Some(RemovedGroup {
             id: subscriber.group,
             interest: group.interest,
-            left: 0,
+            removed_users: 0,
         })
     }
 
-    /// Removes some users of a group that is gone; false when none is left.
+    /// Removes the next users of a removed group from the index. Returns false once all users are
+    /// removed.
     pub(crate) fn remove_some(&mut self, removed: &mut RemovedGroup) -> bool {
         let Interest::Users(users) = &removed.interest else {
             return false;
         };
-        for user in users.iter().skip(removed.left).take(STEP) {
-            removed.left += 1;
+        for user in users.iter().skip(removed.removed_users).take(STEP) {
+            removed.removed_users += 1;
             self.watched -= 1;
             if let Some(groups) = self.by_user.get_mut(user)
                 && groups.remove(removed.id)
@@ -175,11 +176,11 @@ impl Index {
                 self.by_user.remove(user);
             }
         }
-        removed.left < users.len()
+        removed.removed_users < users.len()
     }
 
-    /// Whether anybody wants the events of `user`.
-    pub(crate) fn is_wanted(&self, user: &UserId) -> bool {
+    /// Whether any subscriber is interested in `user`.
+    pub(crate) fn is_watched(&self, user: &UserId) -> bool {
         self.by_user.contains_key(user)
             || self
                 .groups
@@ -187,16 +188,16 @@ impl Index {
                 .is_some_and(|all_users| !all_users.subscribers.is_empty())
     }
 
-    /// Calls `deliver` with the streams that want the events of `user`, after those that were
-    /// reached already and `most` of them at most; says how far that came, unless it is done.
-    pub(crate) fn each_interested(
+    /// Calls `deliver` for up to `limit` subscribers that are interested in `user`, starting after
+    /// the given point. Returns the point where it stopped, or `None` if no subscriber is left.
+    pub(crate) fn for_each_interested(
         &self,
         user: &UserId,
         (from, after): DeliveryPoint,
-        most: usize,
+        limit: usize,
         mut deliver: impl FnMut(&Arc<Subscriber>),
     ) -> Option<DeliveryPoint> {
-        let mut left = most;
+        let mut remaining = limit;
         let (one, several) = match self.by_user.get(user) {
             Some(Groups::One(id)) => (Some(*id), None),
             Some(Groups::Several(ids)) => (None, Some(ids)),
@@ -215,8 +216,8 @@ impl Index {
             let after = after.map_or(Bound::Unbounded, Bound::Excluded);
             for subscriber in group.subscribers.range((after, Bound::Unbounded)) {
                 deliver(subscriber.1);
-                left -= 1;
-                if left == 0 {
+                remaining -= 1;
+                if remaining == 0 {
                     return Some((id, Some(*subscriber.0)));
                 }
             }
@@ -225,12 +226,12 @@ impl Index {
     }
 }
 
-/// A group without streams, whose users are being removed from the index.
+/// A group without subscribers. Its users are still being removed from the index.
 #[derive(Debug)]
 pub(crate) struct RemovedGroup {
     id: GroupId,
     interest: Interest,
-    left: usize,
+    removed_users: usize,
 }
 
 impl Groups {
@@ -243,7 +244,7 @@ impl Groups {
         }
     }
 
-    /// Whether none is left.
+    /// Removes a group. Returns whether no group is left.
     fn remove(&mut self, id: GroupId) -> bool {
         match self {
             Self::One(one) => *one == id,
@@ -275,7 +276,7 @@ mod tests {
 
     fn open(index: &mut Index, id: u64, interest: &Interest) -> Arc<Subscriber> {
         let group = index.group(interest, usize::MAX).expect("there is room");
-        let opening = SubscriberOptions {
+        let options = SubscriberOptions {
             interest: interest.clone(),
             snapshot: false,
             closes: (Instant::now(), EndReason::MaxAge),
@@ -285,8 +286,8 @@ mod tests {
             id,
             group,
             index.interest(group),
-            opening,
-            &QueueMemory::at_most(0),
+            options,
+            &QueueMemory::with_limit(0),
         ));
         index.add(group, &subscriber);
         while index.insert_some(group) {}
@@ -299,20 +300,20 @@ mod tests {
         }
     }
 
-    /// The streams that are handed an event of this user, a few at a time.
-    fn interested(index: &Index, user: usize, most: usize) -> Vec<u64> {
+    /// Returns the subscribers that receive an event of this user, `limit` in each step.
+    fn interested(index: &Index, user: usize, limit: usize) -> Vec<u64> {
         let user = UserId::new(&format!("user-{user}")).expect("an id");
         let mut streams = Vec::new();
-        let mut reached = Some(DeliveryPoint::default());
-        while let Some(from) = reached {
-            reached =
-                index.each_interested(&user, from, most, |subscriber| streams.push(subscriber.id));
+        let mut delivered = Some(DeliveryPoint::default());
+        while let Some(from) = delivered {
+            delivered = index
+                .for_each_interested(&user, from, limit, |subscriber| streams.push(subscriber.id));
         }
         streams
     }
 
     #[test]
-    fn every_interested_stream_is_reached_once_however_small_the_parts_are() {
+    fn every_interested_stream_is_reached_once_with_any_part_size() {
         let mut index = Index::new();
         let interests = [
             Interest::AllUsers,
@@ -327,12 +328,12 @@ mod tests {
             .zip(&interests)
             .map(|(id, interest)| open(&mut index, id, interest))
             .collect();
-        for most in [1, 2, 3, 100] {
-            let reached = interested(&index, 2, most);
-            assert_eq!(reached.len(), 7);
-            assert_eq!(reached.into_iter().collect::<Set<_>>(), (0..7).collect());
-            assert_eq!(interested(&index, 1_999, most), [0, 5, 6]);
-            assert_eq!(interested(&index, 2_000, most), [0, 5]);
+        for limit in [1, 2, 3, 100] {
+            let delivered = interested(&index, 2, limit);
+            assert_eq!(delivered.len(), 7);
+            assert_eq!(delivered.into_iter().collect::<Set<_>>(), (0..7).collect());
+            assert_eq!(interested(&index, 1_999, limit), [0, 5, 6]);
+            assert_eq!(interested(&index, 2_000, limit), [0, 5]);
         }
         assert!(
             subscribers[1].interest == subscribers[2].interest
@@ -353,13 +354,13 @@ mod tests {
     }
 
     #[test]
-    fn equal_lists_count_once_and_others_only_as_long_as_there_is_room() {
+    fn equal_lists_count_once_and_a_list_beyond_the_limit_is_refused() {
         let mut index = Index::new();
         let first = open(&mut index, 0, &users(0..10));
-        let most = 15;
-        assert_eq!(index.group(&users(0..10), most), Some(first.group));
-        assert_eq!(index.group(&users(10..20), most), None);
-        assert!(index.group(&users(10..15), most).is_some());
-        assert!(index.group(&Interest::AllUsers, most).is_some());
+        let limit = 15;
+        assert_eq!(index.group(&users(0..10), limit), Some(first.group));
+        assert_eq!(index.group(&users(10..20), limit), None);
+        assert!(index.group(&users(10..15), limit).is_some());
+        assert!(index.group(&Interest::AllUsers, limit).is_some());
     }
 }

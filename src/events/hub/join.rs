@@ -1,4 +1,4 @@
-//! How a stream goes over to the live events: what is in the ring after its position comes first.
+//! Switches a stream from its backlog to live events without a gap.
 
 use std::sync::Arc;
 
@@ -9,47 +9,48 @@ use crate::events::sse::frame;
 use crate::events::subscriber::Subscriber;
 use crate::model::{Epoch, Position, Timestamp};
 
-/// How many missed events a stream may be handed while it joins, under the lock.
-const JOIN_RANGE: u64 = 256;
+/// Missed events that a stream can receive while it joins. The hub is locked meanwhile.
+const JOIN_EVENTS: u64 = 256;
 
-/// Whether a position is known to be that of an event, or only claimed by a client.
+/// Where a cursor comes from. A cursor of the server is the position of a real event; a cursor of a
+/// client may be invented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CursorOrigin {
     Server,
     Client,
 }
 
-/// The number of an entry in one generation of the ring.
+/// An entry of the ring, by the generation of the ring and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryRef {
     pub(crate) generation: u64,
     pub(crate) number: u64,
 }
 
-/// What came of joining a stream to the live events.
+/// The result of an attempt to join the live events.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum JoinOutcome {
-    /// It follows, or is closed already and never will.
-    Following,
-    /// It missed more than is handed over at once, from there on.
+    /// The stream is live.
+    Live,
+    /// The stream missed more than [`JOIN_EVENTS`] events, beginning with this entry.
     Behind(EntryRef),
-    /// The position is newer than what this instance has heard of, and may be of no event.
+    /// The cursor is newer than the local history, and may belong to no event.
     Ahead,
     /// No event has this position.
     Unknown,
-    /// What it missed is older than what is kept, or than what may be resumed.
-    Gone,
-    /// The data set is another.
+    /// The missed events are older than the ring, or older than a client may resume.
+    TooOld,
+    /// The cursor belongs to another data set.
     OtherEpoch,
 }
 
-/// The ring is another one by now, or begins later.
+/// The ring was replaced, or no longer reaches back to the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RingChanged;
 
 impl Hub {
-    /// Lets a stream follow the live events after `cursor`, with those it missed first, none of
-    /// which may be from before `oldest`.
+    /// Makes a stream live after `cursor`. The events it missed come first; none of them may be
+    /// older than `oldest`.
     pub(in crate::events) fn join(
         &self,
         subscriber: &Arc<Subscriber>,
@@ -58,79 +59,84 @@ impl Hub {
         oldest: Timestamp,
     ) -> JoinOutcome {
         let state = self.state.lock();
-        let Some(heard) = state
-            .heard
+        let Some(history) = state
+            .history
             .as_ref()
-            .filter(|heard| heard.epoch == cursor.epoch)
+            .filter(|history| history.epoch == cursor.epoch)
         else {
             return JoinOutcome::OtherEpoch;
         };
         if !state.lifetimes.has(subscriber) {
-            return JoinOutcome::Following;
+            return JoinOutcome::Live;
         }
-        let (ring, generation) = (&heard.ring, state.generation);
-        let follow = |missed, position| {
+        let (ring, generation) = (&history.ring, state.generation);
+        let go_live = |missed, position| {
             let ready = || frame::ready(Cursor::at(cursor.epoch, position), None);
-            subscriber.follow(generation, position, missed, ready);
-            JoinOutcome::Following
+            subscriber.go_live(generation, position, missed, ready);
+            JoinOutcome::Live
         };
         if cursor.position > ring.newest() {
             return match origin {
-                // The store held it a moment ago, unless that was before the history went back.
-                CursorOrigin::Server if cursor.position > heard.furthest => {
-                    follow(Vec::new(), cursor.position)
+                // The store held this position a moment ago, unless its history was truncated
+                // since.
+                CursorOrigin::Server if cursor.position > history.furthest => {
+                    go_live(Vec::new(), cursor.position)
                 }
                 CursorOrigin::Server | CursorOrigin::Client => JoinOutcome::Ahead,
             };
         }
         let number = match ring.number_after(cursor.position) {
             Ok(number) => number,
-            Err(NotInRing::Gone) => return JoinOutcome::Gone,
+            Err(NotInRing::TooOld) => return JoinOutcome::TooOld,
             Err(NotInRing::Unknown) => return JoinOutcome::Unknown,
         };
-        if ring.at(number).is_some_and(|at| at < oldest) {
-            return JoinOutcome::Gone;
+        if ring.written_at(number).is_some_and(|at| at < oldest) {
+            return JoinOutcome::TooOld;
         }
-        if ring.end() - number > JOIN_RANGE {
+        if ring.end() - number > JOIN_EVENTS {
             return JoinOutcome::Behind(EntryRef { generation, number });
         }
-        let wanted = (number..ring.end()).filter(|number| {
+        let interesting = (number..ring.end()).filter(|number| {
             ring.user(*number)
                 .is_some_and(|user| subscriber.interest.includes(user))
         });
-        let missed = wanted.filter_map(|number| {
-            let write = || Some(frame::event(heard.epoch, &ring.event(number)?));
+        let missed = interesting.filter_map(|number| {
+            let write = || Some(frame::event(history.epoch, &ring.event(number)?));
             ring.frame(number).or_else(write)
         });
-        follow(missed.collect(), ring.newest())
+        go_live(missed.collect(), ring.newest())
     }
 
-    /// Reads the ring of this generation, for a moment that is bounded; fails where `from` is gone.
+    /// Calls `read` with the ring while the hub is locked; `read` must be short. Fails if the entry
+    /// `from` is gone.
     pub(in crate::events) fn read<T>(
         &self,
         from: EntryRef,
         read: impl FnOnce(Epoch, &Ring) -> T,
     ) -> Result<T, RingChanged> {
         let state = self.state.lock();
-        match &state.heard {
-            Some(heard)
-                if state.generation == from.generation && from.number >= heard.ring.first() =>
+        match &state.history {
+            Some(history)
+                if state.generation == from.generation && from.number >= history.ring.first() =>
             {
-                Ok(read(heard.epoch, &heard.ring))
+                Ok(read(history.epoch, &history.ring))
             }
             _ => Err(RingChanged),
         }
     }
 
-    /// The place after `position`, if the ring still goes back to it.
+    /// Returns the first entry after `position`, if the ring still reaches back to it.
     pub(in crate::events) fn entry_after(
         &self,
         epoch: Epoch,
         position: Position,
     ) -> Result<EntryRef, RingChanged> {
         let state = self.state.lock();
-        let heard = state.heard.as_ref().filter(|heard| heard.epoch == epoch);
-        let number = heard.ok_or(RingChanged)?.ring.number_after(position);
+        let history = state
+            .history
+            .as_ref()
+            .filter(|history| history.epoch == epoch);
+        let number = history.ok_or(RingChanged)?.ring.number_after(position);
         Ok(EntryRef {
             generation: state.generation,
             number: number.map_err(|_| RingChanged)?,

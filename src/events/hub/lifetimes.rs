@@ -1,4 +1,4 @@
-//! When a stream is told that it lives, and when it ends.
+//! Times the keep-alives and the ends of streams.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,44 +9,45 @@ use tokio::time::Instant;
 use crate::events::sse::payload::EndReason;
 use crate::events::subscriber::Subscriber;
 
-/// Every stream is looked at once in this many ticks: every 12 s, under the 15 s promised.
-const ROUND_TICKS: usize = 120;
+/// Ticks in which every stream has one turn for a keep-alive: 12 s, below the 15 s that the service
+/// promises.
+const PARTS: usize = 120;
 
-/// How long the reader of an ended stream has to take what waits, and then as long again for the
-/// reason.
+/// How long the reader of an ended stream can take its queue, and then as long again its
+/// `presence.end`.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The same during a shutdown, as a part of the time over which the streams are ended.
-const END_PART_OF_DRAIN: f64 = 0.1;
+/// The same during a drain, as a fraction of the drain time.
+const END_FRACTION_OF_DRAIN: f64 = 0.1;
 
-/// The lifetimes of all open streams.
+/// The timers of all open streams.
 #[derive(Debug)]
 pub(crate) struct Lifetimes {
-    wheel: Vec<HashMap<u64, Arc<Subscriber>>>,
+    parts: Vec<HashMap<u64, Arc<Subscriber>>>,
     tick: usize,
-    /// When each stream takes its next step towards its end.
+    /// The next step of each stream towards its end, by time.
     steps: BTreeMap<(Instant, u64), (Arc<Subscriber>, Step)>,
     next_step: HashMap<u64, Instant>,
     end_patience: Duration,
-    /// Set by a shutdown: when the last stream has to end.
+    /// When the last stream must end. Set by a drain.
     drained_at: Option<Instant>,
 }
 
-/// What happens next to a stream.
+/// The next step of a stream towards its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// It ends, with this reason.
+    /// The stream ends for this reason.
     End(EndReason),
-    /// What waits is dropped.
+    /// The queues of the ended stream are dropped.
     DropQueues,
-    /// It is over.
-    Finish,
+    /// The stream is closed.
+    Close,
 }
 
 impl Lifetimes {
     pub(crate) fn new() -> Self {
         Self {
-            wheel: (0..ROUND_TICKS).map(|_| HashMap::new()).collect(),
+            parts: (0..PARTS).map(|_| HashMap::new()).collect(),
             tick: 0,
             steps: BTreeMap::new(),
             next_step: HashMap::new(),
@@ -55,24 +56,24 @@ impl Lifetimes {
         }
     }
 
-    /// Adds a stream that ends at this time, for this reason, or with a shutdown.
+    /// Adds a stream that ends at this time for this reason, or earlier in a drain.
     pub(crate) fn add(
         &mut self,
         subscriber: &Arc<Subscriber>,
         (mut at, mut reason): (Instant, EndReason),
     ) {
-        if let Some(backlog_taken) = self.drained_at.map(until)
-            && backlog_taken < at
+        if let Some(drained) = self.drained_at.map(random_moment_before)
+            && drained < at
         {
-            (at, reason) = (backlog_taken, EndReason::Draining);
+            (at, reason) = (drained, EndReason::Draining);
         }
-        self.wheel[place(subscriber.id)].insert(subscriber.id, Arc::clone(subscriber));
+        self.parts[part_of(subscriber.id)].insert(subscriber.id, Arc::clone(subscriber));
         self.schedule(subscriber, at, Step::End(reason));
     }
 
-    /// Forgets a stream; false where that was done already.
+    /// Removes a stream. Returns false if it was removed before.
     pub(crate) fn remove(&mut self, subscriber: &Subscriber) -> bool {
-        if self.wheel[place(subscriber.id)]
+        if self.parts[part_of(subscriber.id)]
             .remove(&subscriber.id)
             .is_none()
         {
@@ -85,35 +86,36 @@ impl Lifetimes {
     }
 
     pub(crate) fn has(&self, subscriber: &Subscriber) -> bool {
-        self.wheel[place(subscriber.id)].contains_key(&subscriber.id)
+        self.parts[part_of(subscriber.id)].contains_key(&subscriber.id)
     }
 
-    /// How many parts the streams are in, for who looks at all of them.
-    pub(crate) const fn parts() -> usize {
-        ROUND_TICKS
+    /// Number of parts that the streams are divided into.
+    pub(crate) const fn part_count() -> usize {
+        PARTS
     }
 
-    /// The streams of one part.
+    /// Returns the streams of one part.
     pub(crate) fn part(&self, part: usize) -> impl Iterator<Item = &Arc<Subscriber>> {
-        self.wheel[part % ROUND_TICKS].values()
+        self.parts[part % PARTS].values()
     }
 
-    /// The number of the part whose turn it is.
-    pub(crate) fn turn(&mut self) -> usize {
-        self.tick = (self.tick + 1) % ROUND_TICKS;
+    /// Advances to the next part and returns its number.
+    pub(crate) fn next_part(&mut self) -> usize {
+        self.tick = (self.tick + 1) % PARTS;
         self.tick
     }
 
-    /// Gives the reader of a stream that has ended some time to hear why, if it is not closed yet.
-    pub(crate) fn ended(&mut self, subscriber: &Arc<Subscriber>) {
+    /// Closes an ended stream after a time in which its reader can take `presence.end`. Does
+    /// nothing if the stream is closed.
+    pub(crate) fn close_later(&mut self, subscriber: &Arc<Subscriber>) {
         if self.has(subscriber) {
-            self.schedule(subscriber, Instant::now() + self.end_patience, Step::Finish);
+            self.schedule(subscriber, Instant::now() + self.end_patience, Step::Close);
         }
     }
 
-    /// Takes the steps whose time has come; the streams that are over by now.
-    pub(crate) fn take_steps(&mut self, now: Instant) -> Vec<Arc<Subscriber>> {
-        let mut over = Vec::new();
+    /// Takes the steps that are due. Returns the streams that are closed now.
+    pub(crate) fn take_due_steps(&mut self, now: Instant) -> Vec<Arc<Subscriber>> {
+        let mut closed = Vec::new();
         while let Some(entry) = self.steps.first_entry() {
             if entry.key().0 > now {
                 break;
@@ -127,27 +129,27 @@ impl Lifetimes {
                 }
                 Step::DropQueues => {
                     subscriber.drop_queues();
-                    Step::Finish
+                    Step::Close
                 }
-                Step::Finish => {
-                    subscriber.finish();
-                    over.push(subscriber);
+                Step::Close => {
+                    subscriber.close();
+                    closed.push(subscriber);
                     continue;
                 }
             };
             self.schedule(&subscriber, now + self.end_patience, next);
         }
-        over
+        closed
     }
 
-    /// Spreads the ends of all streams over `time`, also of those that are still to be opened.
+    /// Spreads the ends of all streams over `time`, including streams that open later.
     pub(crate) fn drain(&mut self, time: Duration) {
         let drained_at = Instant::now() + time;
         self.drained_at = Some(drained_at);
-        self.end_patience = time.mul_f64(END_PART_OF_DRAIN).min(END_PATIENCE);
+        self.end_patience = time.mul_f64(END_FRACTION_OF_DRAIN).min(END_PATIENCE);
         let steps = std::mem::take(&mut self.steps);
         for ((mut at, _), (subscriber, mut step)) in steps {
-            let end = until(drained_at);
+            let end = random_moment_before(drained_at);
             if end < at && matches!(step, Step::End(_)) {
                 (at, step) = (end, Step::End(EndReason::Draining));
             }
@@ -155,7 +157,7 @@ impl Lifetimes {
         }
     }
 
-    /// Sets when the stream takes its next step, in the place of what was set before.
+    /// Sets the next step of a stream. Replaces the step that was set before.
     fn schedule(&mut self, subscriber: &Arc<Subscriber>, at: Instant, step: Step) {
         if let Some(before) = self.next_step.insert(subscriber.id, at) {
             self.steps.remove(&(before, subscriber.id));
@@ -165,12 +167,12 @@ impl Lifetimes {
     }
 }
 
-/// A random moment between now and `end`.
-fn until(end: Instant) -> Instant {
+/// Returns a random moment between now and `end`.
+fn random_moment_before(end: Instant) -> Instant {
     let now = Instant::now();
     now + end.saturating_duration_since(now).mul_f64(fastrand::f64())
 }
 
-fn place(id: u64) -> usize {
-    (id % ROUND_TICKS as u64) as usize
+fn part_of(id: u64) -> usize {
+    (id % PARTS as u64) as usize
 }

@@ -1,4 +1,4 @@
-//! The events of the recent past, kept in memory: what every resume is answered from.
+//! The recent events in memory. Every resume is answered from the ring.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry as MapEntry, HashMap};
@@ -9,58 +9,59 @@ use bytes::Bytes;
 
 use crate::model::{Entry, Position, PresenceEvent, Timestamp, Transition, UserId};
 
-/// How many of the newest messages are kept as bytes, for the streams that join just behind them.
+/// Newest entries that keep their frame, for streams that join just behind them.
 const FRAMES: usize = 512;
 
-/// What a user takes beside its id: the id's header, its place in the map, and the room that a map
-/// leaves free.
+/// Bytes per user beside its id: the header of the id, its entry in the map, and the free space of
+/// the map.
 const USER_BYTES: usize = 72;
 
-/// How many old entries one new entry pushes out at most, so that no step takes long.
-const MOST_TRIMMED: usize = 8;
+/// Old entries that one new entry evicts at most, so that each push is short.
+const EVICTED_PER_PUSH: usize = 8;
 
-/// How much is kept.
+/// The bounds of a ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Entries that are older than this are dropped.
+    /// Older entries are evicted.
     pub(crate) span: Duration,
-    /// About how many bytes the entries take together.
+    /// Approximate bytes of all entries.
     pub(crate) bytes: usize,
 }
 
 /// The newest entries of the history, in order and without a gap.
 ///
-/// Each entry has a number, which stays the same while the ring lives. The entries of one user are
-/// linked, so that they are found without a look at those of others.
+/// Each entry has a number that never changes. Each entry links to the previous entry of the same
+/// user, so that the entries of one user are found without a scan.
 #[derive(Debug)]
 pub(crate) struct Ring {
     bounds: Bounds,
-    kept: VecDeque<Kept>,
+    entries: VecDeque<RingEntry>,
     /// The number of the first entry.
     first: u64,
     /// The position before the first entry.
     floor: Position,
     newest_of: HashMap<UserId, u64>,
-    /// The messages of the last entries, where they were written already.
+    /// The frames of the newest entries. An entry has no frame if no subscriber was interested in
+    /// it.
     frames: VecDeque<Option<Bytes>>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct RingEntry {
     position: Position,
     at: Timestamp,
-    shown: Option<(UserId, Transition)>,
-    /// How many entries before this one the same user has another; zero where it has none.
-    back: u32,
+    change: Option<(UserId, Transition)>,
+    /// Distance to the previous entry of the same user. Zero if there is none.
+    distance: u32,
 }
 
 impl Ring {
-    /// An empty ring, which begins after `floor`.
+    /// Returns an empty ring that begins after `floor`.
     pub(crate) fn after(floor: Position, bounds: Bounds) -> Self {
         Self {
             bounds,
-            kept: VecDeque::new(),
+            entries: VecDeque::new(),
             first: 0,
             floor,
             newest_of: HashMap::new(),
@@ -69,17 +70,17 @@ impl Ring {
         }
     }
 
-    /// Whether no older entry is worth to be read, because there would be no room or it is too old.
+    /// Whether older entries do not belong in the ring, because it is full or they are too old.
     pub(crate) fn is_full_at(&self, now: Timestamp) -> bool {
-        let too_old = |kept: &Kept| kept.at < now.minus(self.bounds.span);
-        self.bytes >= self.bounds.bytes || self.kept.front().is_some_and(too_old)
+        let too_old = |kept: &RingEntry| kept.at < now.minus(self.bounds.span);
+        self.bytes >= self.bounds.bytes || self.entries.front().is_some_and(too_old)
     }
 
-    /// Puts an entry before all others. [`Ring::link`] has to follow the last of them.
+    /// Adds an entry before all others. Call [`Ring::link`] after the last one.
     pub(crate) fn prepend(&mut self, entry: &Entry) {
-        let kept = Kept::of(entry);
+        let kept = RingEntry::of(entry);
         self.bytes += kept.bytes();
-        self.kept.push_front(kept);
+        self.entries.push_front(kept);
         self.floor = entry.previous();
     }
 
@@ -87,61 +88,61 @@ impl Ring {
     pub(crate) fn link(&mut self) {
         self.bytes = 0;
         self.newest_of.clear();
-        let kept = std::mem::take(&mut self.kept);
-        self.kept.reserve(kept.len());
+        let kept = std::mem::take(&mut self.entries);
+        self.entries.reserve(kept.len());
         for entry in kept {
             self.append(entry);
         }
     }
 
-    /// Keeps a new entry, and forgets those that are too old or too many.
+    /// Appends a new entry, and evicts entries beyond the bounds.
     pub(crate) fn push(&mut self, entry: &Entry, frame: Option<Bytes>) {
-        self.append(Kept::of(entry));
+        self.append(RingEntry::of(entry));
         if self.frames.len() == FRAMES {
             self.frames.pop_front();
         }
         self.frames.push_back(frame);
-        self.trim(entry.at());
+        self.evict(entry.at());
     }
 
-    /// Forgets some of the entries that are too old or too many.
-    pub(crate) fn trim(&mut self, now: Timestamp) {
-        for _ in 0..MOST_TRIMMED {
-            // Of an empty ring nothing could be resumed, not even where nothing was missed.
-            if self.kept.is_empty() || !self.is_full_at(now) {
+    /// Evicts some entries beyond the bounds.
+    pub(crate) fn evict(&mut self, now: Timestamp) {
+        for _ in 0..EVICTED_PER_PUSH {
+            // The ring keeps its last entry: a client that missed nothing resumes after it.
+            if self.entries.is_empty() || !self.is_full_at(now) {
                 return;
             }
             self.pop();
         }
     }
 
-    fn append(&mut self, mut kept: Kept) {
+    fn append(&mut self, mut kept: RingEntry) {
         let number = self.end();
-        self.bytes += size_of::<Kept>();
-        if let Some((user, _)) = &mut kept.shown {
+        self.bytes += size_of::<RingEntry>();
+        if let Some((user, _)) = &mut kept.change {
             match self.newest_of.entry(user.clone()) {
                 MapEntry::Occupied(mut newest) => {
                     // All entries of a user share one copy of its id.
                     *user = newest.key().clone();
-                    let back = number - newest.insert(number);
-                    kept.back = u32::try_from(back).unwrap_or(0);
+                    let distance = number - newest.insert(number);
+                    kept.distance = u32::try_from(distance).unwrap_or(0);
                 }
                 MapEntry::Vacant(place) => {
                     self.bytes += USER_BYTES + user.as_str().len();
                     place.insert(number);
-                    kept.back = 0;
+                    kept.distance = 0;
                 }
             }
         }
-        self.kept.push_back(kept);
+        self.entries.push_back(kept);
     }
 
     fn pop(&mut self) {
-        let Some(kept) = self.kept.pop_front() else {
+        let Some(kept) = self.entries.pop_front() else {
             return;
         };
-        self.bytes -= size_of::<Kept>();
-        if let Some((user, _)) = &kept.shown
+        self.bytes -= size_of::<RingEntry>();
+        if let Some((user, _)) = &kept.change
             && self.newest_of.get(user) == Some(&self.first)
         {
             self.newest_of.remove(user);
@@ -149,33 +150,35 @@ impl Ring {
         }
         self.floor = kept.position;
         self.first += 1;
-        while self.frames.len() > self.kept.len() {
+        while self.frames.len() > self.entries.len() {
             self.frames.pop_front();
         }
     }
 
-    /// The number of the first entry.
+    /// Returns the number of the first entry.
     pub(crate) fn first(&self) -> u64 {
         self.first
     }
 
-    /// The number that the next entry gets.
+    /// Returns the number that the next entry gets.
     pub(crate) fn end(&self) -> u64 {
-        self.first + self.kept.len() as u64
+        self.first + self.entries.len() as u64
     }
 
-    /// The position of the newest entry, or the one before the ring.
+    /// Returns the position of the newest entry, or the floor of an empty ring.
     pub(crate) fn newest(&self) -> Position {
-        self.kept.back().map_or(self.floor, |kept| kept.position)
+        self.entries.back().map_or(self.floor, |kept| kept.position)
     }
 
-    /// The number of the first entry after `position`, unless the ring begins later or has no entry
-    /// with exactly this position. The inner result says which.
+    /// Returns the number of the first entry after `position`. Fails if the ring begins later, or
+    /// if no entry has exactly this position.
     pub(crate) fn number_after(&self, position: Position) -> Result<u64, NotInRing> {
         if position < self.floor {
-            return Err(NotInRing::Gone);
+            return Err(NotInRing::TooOld);
         }
-        let after = self.kept.partition_point(|kept| kept.position <= position);
+        let after = self
+            .entries
+            .partition_point(|kept| kept.position <= position);
         if self.position_before_index(after) == position {
             Ok(self.first + after as u64)
         } else {
@@ -183,21 +186,23 @@ impl Ring {
         }
     }
 
-    /// Whether exactly this entry was heard of.
+    /// Whether the ring received exactly this entry.
     pub(crate) fn has(&self, entry: &Entry) -> bool {
         let position = entry.position();
-        let after = self.kept.partition_point(|kept| kept.position <= position);
+        let after = self
+            .entries
+            .partition_point(|kept| kept.position <= position);
         match after.checked_sub(1) {
             Some(index) => {
                 self.position_before_index(after) == position
                     && self.position_before_index(index) == entry.previous()
             }
-            // What came before it is not known any more.
+            // The predecessor of the floor is unknown.
             None => position == self.floor,
         }
     }
 
-    /// The position of the entry before the one with this number.
+    /// Returns the position before the entry with this number.
     pub(crate) fn position_before(&self, number: u64) -> Position {
         self.position_before_index((number - self.first) as usize)
     }
@@ -205,19 +210,19 @@ impl Ring {
     fn position_before_index(&self, index: usize) -> Position {
         let before = index
             .checked_sub(1)
-            .and_then(|before| self.kept.get(before));
+            .and_then(|before| self.entries.get(before));
         before.map_or(self.floor, |kept| kept.position)
     }
 
-    /// When the entry with this number was written.
-    pub(crate) fn at(&self, number: u64) -> Option<Timestamp> {
+    /// Returns when the entry with this number was written.
+    pub(crate) fn written_at(&self, number: u64) -> Option<Timestamp> {
         self.get(number).map(|kept| kept.at)
     }
 
-    /// The event with this number, if its kind is known.
+    /// Returns the event with this number, unless its type is unknown.
     pub(crate) fn event(&self, number: u64) -> Option<PresenceEvent> {
         let kept = self.get(number)?;
-        let (user, transition) = kept.shown.as_ref()?;
+        let (user, transition) = kept.change.as_ref()?;
         Some(PresenceEvent {
             position: kept.position,
             previous: self.position_before(number),
@@ -227,63 +232,63 @@ impl Ring {
         })
     }
 
-    /// The user of the event with this number, if its kind is known.
+    /// Returns the user of the event with this number, unless its type is unknown.
     pub(crate) fn user(&self, number: u64) -> Option<&UserId> {
-        let (user, _) = self.get(number)?.shown.as_ref()?;
+        let (user, _) = self.get(number)?.change.as_ref()?;
         Some(user)
     }
 
-    /// The message of the event with this number, where it was kept.
+    /// Returns the frame of the event with this number, if the ring kept it.
     pub(crate) fn frame(&self, number: u64) -> Option<Bytes> {
         let from = self.end() - self.frames.len() as u64;
         let index = usize::try_from(number.checked_sub(from)?).ok()?;
         self.frames.get(index)?.clone()
     }
 
-    /// The number of the newest event of `user`.
+    /// Returns the number of the newest event of `user`.
     pub(crate) fn newest_of(&self, user: &UserId) -> Option<u64> {
         self.newest_of.get(user).copied()
     }
 
-    /// The number of the event of the same user before the one with this number.
-    pub(crate) fn earlier(&self, number: u64) -> Option<u64> {
-        let back = u64::from(self.get(number)?.back);
-        let earlier = number - back;
-        (back > 0 && earlier >= self.first).then_some(earlier)
+    /// Returns the number of the previous event of the same user.
+    pub(crate) fn previous_of_user(&self, number: u64) -> Option<u64> {
+        let distance = u64::from(self.get(number)?.distance);
+        let previous_of_user = number - distance;
+        (distance > 0 && previous_of_user >= self.first).then_some(previous_of_user)
     }
 
-    fn get(&self, number: u64) -> Option<&Kept> {
+    fn get(&self, number: u64) -> Option<&RingEntry> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.kept.get(index)
+        self.entries.get(index)
     }
 }
 
-/// Why a position is no place to go on from.
+/// Why a position cannot be resumed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotInRing {
     /// The ring begins later.
-    Gone,
+    TooOld,
     /// No entry has this position.
     Unknown,
 }
 
-impl Kept {
+impl RingEntry {
     fn of(entry: &Entry) -> Self {
-        let shown = entry
+        let change = entry
             .event()
             .map(|event| (event.user.clone(), event.transition));
         Self {
             position: entry.position(),
             at: entry.at(),
-            shown,
-            back: 0,
+            change,
+            distance: 0,
         }
     }
 
-    /// What it takes before it is linked, each with an id of its own.
+    /// Bytes before the entry is linked, while each entry has its own copy of the id.
     fn bytes(&self) -> usize {
         let user = self
-            .shown
+            .change
             .as_ref()
             .map_or(0, |(user, _)| user.as_str().len());
         size_of::<Self>() + USER_BYTES + user
@@ -297,7 +302,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    const MANY: Bounds = Bounds {
+    const UNBOUNDED: Bounds = Bounds {
         span: Duration::from_secs(1_000),
         bytes: usize::MAX,
     };
@@ -309,7 +314,8 @@ mod tests {
         }
     }
 
-    /// The entry with this number, of one of ten users; every tenth has an unknown kind.
+    /// Returns the entry with this number, of one of ten users. User 0 stands for an entry of
+    /// unknown type.
     fn entry(number: usize, user: u8) -> Entry {
         let (position, previous) = (position(number + 1), position(number));
         if user == 0 {
@@ -324,9 +330,11 @@ mod tests {
         })
     }
 
-    /// The numbers of all entries of `user`, by its links.
+    /// Returns the numbers of all entries of `user`, found by the links.
     fn linked(ring: &Ring, user: &UserId) -> Vec<u64> {
-        let numbers = std::iter::successors(ring.newest_of(user), |number| ring.earlier(*number));
+        let numbers = std::iter::successors(ring.newest_of(user), |number| {
+            ring.previous_of_user(*number)
+        });
         let mut numbers: Vec<_> = numbers.collect();
         numbers.reverse();
         numbers
@@ -334,12 +342,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_links_of_a_user_lead_to_all_its_entries_that_are_kept(
+        fn the_links_of_a_user_lead_to_all_its_entries_in_the_ring(
             users in vec(0_u8..10, 1..200),
             filled in 0_usize..100,
             bytes in 500_usize..20_000,
         ) {
-            let bounds = Bounds { bytes, ..MANY };
+            let bounds = Bounds { bytes, ..UNBOUNDED };
             let entries: Vec<_> = users.iter().enumerate().map(|(number, user)| entry(number, *user)).collect();
             let (old, new) = entries.split_at(filled.min(entries.len()));
             let mut ring = Ring::after(position(old.len()), bounds);
@@ -367,13 +375,13 @@ mod tests {
             for place in 0..=users.len() {
                 let found = ring.number_after(position(place));
                 let expected = place.checked_sub(first).map(|after| ring.first() + after as u64);
-                prop_assert_eq!(found, expected.ok_or(NotInRing::Gone));
+                prop_assert_eq!(found, expected.ok_or(NotInRing::TooOld));
             }
         }
     }
 
     #[test]
-    fn what_is_too_old_or_too_much_is_forgotten_and_its_bytes_are_free_again() {
+    fn entries_beyond_the_bounds_are_evicted_and_their_bytes_are_free_again() {
         let bounds = Bounds {
             span: Duration::from_millis(50),
             bytes: usize::MAX,
@@ -388,7 +396,7 @@ mod tests {
         }
         assert_eq!((ring.bytes, ring.newest_of.len()), (0, 0));
         assert_eq!(ring.number_after(position(1_000)), Ok(1_000));
-        assert_eq!(ring.number_after(position(999)), Err(NotInRing::Gone));
+        assert_eq!(ring.number_after(position(999)), Err(NotInRing::TooOld));
         assert_eq!(ring.number_after(position(1_001)), Err(NotInRing::Unknown));
     }
 }

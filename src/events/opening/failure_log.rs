@@ -1,4 +1,4 @@
-//! One line in the log for many streams that could not begin.
+//! Logs many streams that could not begin in one line.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tracing::warn;
 
 use crate::store::StoreError;
 
-/// How often, at most, the log says so.
+/// The shortest time between two log lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// StreamService that could not begin, and when the log last said so.
+/// Counts streams that could not begin, until the next log line.
 #[derive(Debug, Default)]
 pub(crate) struct FailureLog(Mutex<State>);
 
@@ -22,8 +22,7 @@ struct State {
 }
 
 impl FailureLog {
-    /// Counts a stream that could not begin, and logs how many there were, if that was not done a
-    /// moment ago.
+    /// Counts a stream that could not begin. Logs the count at most every [`REPORT_INTERVAL`].
     pub(crate) fn report(&self, error: &StoreError) {
         let mut state = self.0.lock();
         state.untold += 1;

@@ -1,4 +1,5 @@
-//! What a stream missed, read from the ring in small parts and never under its lock for long.
+//! Replays missed events from the ring in small parts. The hub is locked only briefly for each
+//! part.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,117 +15,119 @@ use crate::events::sse::frame;
 use crate::events::subscriber::Subscriber;
 use crate::model::{Epoch, Position, PresenceEvent, UserId};
 
-/// How many entries one block of messages is about.
-const BLOCK: u64 = 128;
+/// Entries that one shared block covers.
+const BLOCK_ENTRIES: u64 = 128;
 
-/// How many blocks are kept for the next stream that missed the same: about 10 MiB.
-const BLOCKS: usize = 512;
+/// Blocks that are kept for other streams that missed the same events: about 10 MiB.
+const KEPT_BLOCKS: usize = 512;
 
-/// How many entries are looked at, one after the other, in one part.
-const SCAN: u64 = 1_024;
+/// Entries that one part of a scan reads.
+const SCAN_PART: u64 = 1_024;
 
-/// How many links of users are followed in one part.
-const LINKS: usize = 1_024;
+/// Links that are followed in one part.
+const LINKS_PER_PART: usize = 1_024;
 
-/// How many events of chosen users are found by their links; where there are more it is cheaper to
-/// look at all entries.
-const MOST_LINKED: usize = 16_384;
+/// Events that are found by the links of users. Beyond this number a scan of all entries is
+/// cheaper.
+const MAX_LINKED: usize = 16_384;
 
-/// Replayer for all streams of a hub, with the blocks that several of them need.
+/// Replays missed events. Streams of all users share encoded blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Replayer {
     blocks: Mutex<Blocks>,
 }
 
-/// Messages of whole blocks, which are the same for every stream about all_users.
+/// The encoded events of whole blocks, for streams of all users.
 #[derive(Debug, Default)]
 struct Blocks {
-    written: HashMap<(u64, u64), Bytes>,
+    frames: HashMap<(u64, u64), Bytes>,
     order: VecDeque<(u64, u64)>,
 }
 
 impl Blocks {
     fn keep(&mut self, key: (u64, u64), block: Bytes) {
-        if self.written.insert(key, block).is_none() {
+        if self.frames.insert(key, block).is_none() {
             self.order.push_back(key);
         }
-        if self.order.len() > BLOCKS
+        if self.order.len() > KEPT_BLOCKS
             && let Some(oldest) = self.order.pop_front()
         {
-            self.written.remove(&oldest);
+            self.frames.remove(&oldest);
         }
     }
 }
 
 impl Replayer {
-    /// Feeds what `subscriber` missed from `place` on, until so little is left that it can join, or the
-    /// stream ended. Returns the position up to which everything was fed.
-    pub(crate) async fn feed(
+    /// Queues the missed events from `from` on, until the stream can join or has ended. Returns the
+    /// position that the backlog reaches.
+    pub(crate) async fn replay(
         &self,
         hub: &Hub,
         subscriber: &Arc<Subscriber>,
-        place: EntryRef,
+        from: EntryRef,
     ) -> Result<Position, RingChanged> {
         match &subscriber.interest {
-            Interest::AllUsers => self.feed_everything(hub, subscriber, place).await,
-            Interest::Users(users) => match linked(hub, users, place).await? {
-                Some((found, end)) => feed_found(hub, subscriber, found, end).await,
-                None => feed_wanted(hub, subscriber, place).await,
+            Interest::AllUsers => self.replay_all(hub, subscriber, from).await,
+            Interest::Users(users) => match find_by_links(hub, users, from).await? {
+                Some((found, end)) => replay_entries(hub, subscriber, found, end).await,
+                None => replay_by_scan(hub, subscriber, from).await,
             },
         }
     }
 
-    async fn feed_everything(
+    async fn replay_all(
         &self,
         hub: &Hub,
         subscriber: &Arc<Subscriber>,
-        mut place: EntryRef,
+        mut from: EntryRef,
     ) -> Result<Position, RingChanged> {
-        let end = hub.read(place, |_, ring| ring.end())?;
-        while place.number < end {
-            let upto = ((place.number / BLOCK + 1) * BLOCK).min(end);
-            let key = (place.generation, place.number / BLOCK);
-            let is_whole = upto - place.number == BLOCK;
-            let kept = self.blocks.lock().written.get(&key).cloned();
+        let end = hub.read(from, |_, ring| ring.end())?;
+        while from.number < end {
+            let until = ((from.number / BLOCK_ENTRIES + 1) * BLOCK_ENTRIES).min(end);
+            let key = (from.generation, from.number / BLOCK_ENTRIES);
+            let is_whole = until - from.number == BLOCK_ENTRIES;
+            let kept = self.blocks.lock().frames.get(&key).cloned();
             let block = match kept.filter(|_| is_whole) {
                 Some(block) => block,
                 None => {
-                    let (epoch, events) = copy(hub, place, place.number..upto, |_| true)?;
-                    let block = written(epoch, &events);
+                    let (epoch, events) = copy(hub, from, from.number..until, |_| true)?;
+                    let block = encode(epoch, &events);
                     if is_whole {
                         self.blocks.lock().keep(key, block.clone());
                     }
                     block
                 }
             };
-            place.number = upto;
-            if !feed(subscriber, block).await {
+            from.number = until;
+            if !send_shared(subscriber, block).await {
                 break;
             }
         }
-        hub.read(place, |_, ring| ring.position_before(place.number))
+        hub.read(from, |_, ring| ring.position_before(from.number))
     }
 }
 
-/// Feeds a block that other streams share, and lets the reader take it; false when the stream ended.
-async fn feed(subscriber: &Subscriber, block: Bytes) -> bool {
+/// Queues a shared block and waits until the client has taken it. Returns false if the stream
+/// ended.
+async fn send_shared(subscriber: &Subscriber, block: Bytes) -> bool {
     if !block.is_empty() {
-        subscriber.feed([block]);
+        subscriber.push_backlog([block]);
     }
     yield_now().await;
     subscriber.backlog_taken().await
 }
 
-/// Feeds messages that no other stream has, and lets the reader take them; false when the stream ended.
-async fn feed_own(subscriber: &Subscriber, messages: Bytes) -> bool {
+/// Queues events that only this stream carries, and waits until the client has taken them. Returns
+/// false if the stream ended.
+async fn send_unshared(subscriber: &Subscriber, messages: Bytes) -> bool {
     if !messages.is_empty() {
-        subscriber.feed_own(messages);
+        subscriber.push_unshared(messages);
     }
     yield_now().await;
     subscriber.backlog_taken().await
 }
 
-fn written(epoch: Epoch, events: &[PresenceEvent]) -> Bytes {
+fn encode(epoch: Epoch, events: &[PresenceEvent]) -> Bytes {
     let mut block = BytesMut::new();
     for event in events {
         block.extend_from_slice(&frame::event(epoch, event));
@@ -132,7 +135,7 @@ fn written(epoch: Epoch, events: &[PresenceEvent]) -> Bytes {
     block.freeze()
 }
 
-/// The events with these numbers that are wanted.
+/// Copies the wanted events among these entries.
 fn copy(
     hub: &Hub,
     from: EntryRef,
@@ -148,40 +151,40 @@ fn copy(
     })
 }
 
-/// Looks at every entry.
-async fn feed_wanted(
+/// Replays by a scan of all entries.
+async fn replay_by_scan(
     hub: &Hub,
     subscriber: &Arc<Subscriber>,
-    mut place: EntryRef,
+    mut from: EntryRef,
 ) -> Result<Position, RingChanged> {
-    let end = hub.read(place, |_, ring| ring.end())?;
-    while place.number < end {
-        let upto = (place.number + SCAN).min(end);
+    let end = hub.read(from, |_, ring| ring.end())?;
+    while from.number < end {
+        let until = (from.number + SCAN_PART).min(end);
         let wanted = |user: &UserId| subscriber.interest.includes(user);
-        let (epoch, events) = copy(hub, place, place.number..upto, wanted)?;
-        place.number = upto;
-        for part in events.chunks(BLOCK as usize) {
-            feed_own(subscriber, written(epoch, part)).await;
+        let (epoch, events) = copy(hub, from, from.number..until, wanted)?;
+        from.number = until;
+        for part in events.chunks(BLOCK_ENTRIES as usize) {
+            send_unshared(subscriber, encode(epoch, part)).await;
         }
         if subscriber.has_ended() {
             break;
         }
         yield_now().await;
     }
-    hub.read(place, |_, ring| ring.position_before(place.number))
+    hub.read(from, |_, ring| ring.position_before(from.number))
 }
 
-/// The numbers of the events of `users` from `place` on, in order, and the place they reach to:
-/// found by the links of each user, so that this costs as much as there are users and events. Nothing
-/// where it is cheaper to look at all entries.
-async fn linked(
+/// Follows the links of each user. Returns the numbers of the users' events from `from` on, in
+/// order, and the end of the range. The cost depends only on the number of users and their events.
+/// Returns `None` if a scan of all entries is cheaper.
+async fn find_by_links(
     hub: &Hub,
     users: &[UserId],
-    place: EntryRef,
+    from: EntryRef,
 ) -> Result<Option<(Vec<u64>, EntryRef)>, RingChanged> {
-    let number = hub.read(place, |_, ring| ring.end())?;
-    let end = EntryRef { number, ..place };
-    if end.number - place.number <= (users.len() as u64).max(SCAN) {
+    let number = hub.read(from, |_, ring| ring.end())?;
+    let end = EntryRef { number, ..from };
+    if end.number - from.number <= (users.len() as u64).max(SCAN_PART) {
         return Ok(None);
     }
     let mut found = Vec::new();
@@ -189,14 +192,14 @@ async fn linked(
     let mut next = None;
     let mut is_done = false;
     while !is_done {
-        is_done = hub.read(place, |_, ring| {
-            for _ in 0..LINKS {
+        is_done = hub.read(from, |_, ring| {
+            for _ in 0..LINKS_PER_PART {
                 match next {
-                    Some(number) if number >= place.number => {
+                    Some(number) if number >= from.number => {
                         if number < end.number {
                             found.push(number);
                         }
-                        next = ring.earlier(number);
+                        next = ring.previous_of_user(number);
                     }
                     _ => match users.next() {
                         Some(user) => next = ring.newest_of(user),
@@ -206,7 +209,7 @@ async fn linked(
             }
             false
         })?;
-        if found.len() > MOST_LINKED {
+        if found.len() > MAX_LINKED {
             return Ok(None);
         }
         yield_now().await;
@@ -215,19 +218,19 @@ async fn linked(
     Ok(Some((found, end)))
 }
 
-async fn feed_found(
+async fn replay_entries(
     hub: &Hub,
     subscriber: &Arc<Subscriber>,
     found: Vec<u64>,
     end: EntryRef,
 ) -> Result<Position, RingChanged> {
-    for part in found.chunks(BLOCK as usize) {
+    for part in found.chunks(BLOCK_ENTRIES as usize) {
         let first = EntryRef {
             number: part[0],
             ..end
         };
         let (epoch, events) = copy(hub, first, part.iter().copied(), |_| true)?;
-        if !feed_own(subscriber, written(epoch, &events)).await {
+        if !send_unshared(subscriber, encode(epoch, &events)).await {
             break;
         }
     }

@@ -30,7 +30,7 @@ fn hub() -> Arc<Hub> {
 }
 
 #[tokio::test]
-async fn a_stream_whose_opening_panicked_ends() {
+async fn a_stream_ends_if_its_opening_panics() {
     let hub = hub();
     for panics in [false, true] {
         let subscriber = opened(&hub, false);
@@ -40,7 +40,7 @@ async fn a_stream_whose_opening_panicked_ends() {
             is_done: false,
         };
         let opening = tokio::spawn(async move {
-            assert!(!panics, "by mistake");
+            assert!(!panics, "the test panics");
             beginning.done();
         });
         assert_eq!(opening.await.is_err(), panics);
@@ -49,7 +49,7 @@ async fn a_stream_whose_opening_panicked_ends() {
 }
 
 #[test]
-fn the_streams_of_a_withdrawn_credential_end_and_no_others() {
+fn only_the_streams_of_a_withdrawn_credential_end() {
     let hub = hub();
     let streams = [false, true, false].map(|withdrawn| opened(&hub, withdrawn));
     hub.end_withdrawn();

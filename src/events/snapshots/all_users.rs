@@ -1,4 +1,4 @@
-//! Who is online of all_users, as of one event.
+//! Snapshots of all online users.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,31 +9,31 @@ use tokio::time::timeout;
 
 use crate::events::hub::Hub;
 use crate::events::snapshots::snapshot::{Snapshot, SnapshotMemory};
-use crate::model::PageCursor;
-use crate::model::{Epoch, Position, PresenceEvent, Transition, UserId};
+use crate::model::{Epoch, PageCursor, Position, PresenceEvent, Transition, UserId};
 use crate::store::{Store, StoreError};
 
-/// How many users or events one step of a scan asks for.
+/// Users or events that one step of a scan reads.
 const STEP: usize = 1_000;
 
-/// How long this instance may take to hear of what the store held when the scan ended.
+/// How long this instance may take to receive the events up to the end of the scan.
 const BUS_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Reads all_users page by page, then corrects the result by what happened meanwhile.
+/// Reads all pages, then applies the events that happened meanwhile.
 ///
-/// A user without an event during the scan is on a page exactly if it was online all the while;
-/// for the others the last event decides. So the result is exact as of the last event.
+/// A user without an event during the scan is on a page exactly if the user was online all the
+/// time. For every other user the last event decides. Hence the result is exact as of the last
+/// event.
 pub(crate) async fn scan(
     store: Arc<Store>,
     hub: Arc<Hub>,
-    unread: Arc<SnapshotMemory>,
+    memory: Arc<SnapshotMemory>,
 ) -> Result<Arc<Snapshot>, StoreError> {
     let before = hub.newest();
-    let (epoch, began) = store.newest().await?;
-    if Hub::lost_history(before, (epoch, began)) {
-        // The events that this instance has heard of are no part of the history any more.
+    let (epoch, start) = store.newest().await?;
+    if Hub::lost_history(before, (epoch, start)) {
+        // The local history contains events that the store has lost.
         hub.request_resync();
-        return Err(broke_off());
+        return Err(history_changed());
     }
     let mut online = HashSet::new();
     let mut cursor = PageCursor::START;
@@ -46,58 +46,60 @@ pub(crate) async fn scan(
         }
         yield_now().await;
     }
-    let (epoch_now, ended) = store.newest().await?;
+    let (epoch_now, end) = store.newest().await?;
     if epoch_now != epoch {
-        return Err(broke_off());
+        return Err(history_changed());
     }
-    let has_heard = |hub: &Hub| {
+    let has_received = |hub: &Hub| {
         hub.newest()
-            .is_some_and(|(heard, newest)| heard != epoch || newest >= ended)
+            .is_some_and(|(local_epoch, newest)| local_epoch != epoch || newest >= end)
     };
-    let heard = timeout(BUS_PATIENCE, hub.wait(has_heard)).await;
-    heard.map_err(|_| broke_off())?;
-    let position = correct(&hub, epoch, began, &mut online)?;
-    // Of a million users that takes long, and this thread has other tasks.
-    let written = spawn_blocking(move || {
+    let received = timeout(BUS_PATIENCE, hub.wait_until(has_received)).await;
+    received.map_err(|_| history_changed())?;
+    let position = apply_events(&hub, epoch, start, &mut online)?;
+    // A million users take long to encode, and this thread has other tasks.
+    let snapshot = spawn_blocking(move || {
         let mut users: Vec<_> = online.into_iter().collect();
         users.sort_unstable();
-        unread.write(epoch, position, &users)
+        memory.encode(epoch, position, &users)
     });
-    written
+    snapshot
         .await
         .map_err(|error| StoreError::Failed(error.to_string()))
 }
 
-/// Applies the events after `position`, as far as this instance has heard of them; the position of
-/// the last one.
-fn correct(
+/// Applies the events that this instance received after `position`. Returns the position of the
+/// last one.
+fn apply_events(
     hub: &Hub,
     epoch: Epoch,
     position: Position,
     online: &mut HashSet<UserId>,
 ) -> Result<Position, StoreError> {
-    let mut place = hub.entry_after(epoch, position).map_err(|_| broke_off())?;
+    let mut from = hub
+        .entry_after(epoch, position)
+        .map_err(|_| history_changed())?;
     loop {
-        let part = hub.read(place, |_, ring| {
-            let upto = (place.number + STEP as u64).min(ring.end());
-            let events = (place.number..upto).filter_map(|number| ring.event(number));
+        let part = hub.read(from, |_, ring| {
+            let until = (from.number + STEP as u64).min(ring.end());
+            let events = (from.number..until).filter_map(|number| ring.event(number));
             let events: Vec<PresenceEvent> = events.collect();
-            (upto, ring.position_before(upto), events)
+            (until, ring.position_before(until), events)
         });
-        let (upto, reached, events) = part.map_err(|_| broke_off())?;
+        let (until, last, events) = part.map_err(|_| history_changed())?;
         for event in events {
             match event.transition {
                 Transition::Online => online.insert(event.user),
                 Transition::Offline { .. } => online.remove(&event.user),
             };
         }
-        if upto == place.number {
-            return Ok(reached);
+        if until == from.number {
+            return Ok(last);
         }
-        place.number = upto;
+        from.number = until;
     }
 }
 
-fn broke_off() -> StoreError {
-    StoreError::Unreachable("its history broke off during a snapshot".to_owned())
+fn history_changed() -> StoreError {
+    StoreError::Unreachable("the history changed during a snapshot".to_owned())
 }

@@ -1,4 +1,4 @@
-//! Who is online of the users that streams chose: few calls for many streams.
+//! Snapshots of listed users. One call to the store serves many streams.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -9,44 +9,43 @@ use tokio::sync::oneshot;
 
 use crate::events::shared_read::Answer;
 use crate::events::snapshots::snapshot::{Snapshot, SnapshotMemory};
-use crate::model::Announced;
-use crate::model::UserId;
+use crate::model::{Announced, UserId};
 use crate::store::{Store, StoreError};
 
-/// How many users one call asks about, where more than one list is waiting.
+/// Users that one call asks about, unless a single list is longer.
 const CALL_USERS: usize = 3_000;
 
-/// How many calls are made at once.
-const CALLS: usize = 2;
+/// Concurrent calls to the store.
+const CONCURRENT_CALLS: usize = 2;
 
-/// Snapshots of chosen users.
+/// Creates the snapshots of streams with a list of users.
 #[derive(Debug)]
 pub(crate) struct ListedSnapshots {
     store: Arc<Store>,
-    unread: Arc<SnapshotMemory>,
+    memory: Arc<SnapshotMemory>,
     queue: Arc<Mutex<Queue>>,
     runtime: Handle,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    asked: VecDeque<Asked>,
+    requests: VecDeque<Request>,
     running: usize,
 }
 
 #[derive(Debug)]
-struct Asked {
+struct Request {
     users: Arc<[UserId]>,
     answer: oneshot::Sender<Answer<Arc<Snapshot>>>,
 }
 
-/// One of the tasks that call the store.
-struct Calling {
+/// A task that calls the store.
+struct CallTask {
     queue: Arc<Mutex<Queue>>,
     is_done: bool,
 }
 
-impl Drop for Calling {
+impl Drop for CallTask {
     fn drop(&mut self) {
         if !self.is_done {
             self.queue.lock().running -= 1;
@@ -55,53 +54,53 @@ impl Drop for Calling {
 }
 
 impl ListedSnapshots {
-    /// Snapshots out of `store`, made by tasks of `runtime`.
-    pub(crate) fn new(store: Arc<Store>, unread: Arc<SnapshotMemory>, runtime: Handle) -> Self {
+    /// Returns an idle value. Calls will run on `runtime`.
+    pub(crate) fn new(store: Arc<Store>, memory: Arc<SnapshotMemory>, runtime: Handle) -> Self {
         Self {
             store,
-            unread,
+            memory,
             queue: Arc::default(),
             runtime,
         }
     }
 
-    /// A snapshot of `users` that is as of a moment after this call.
+    /// Returns a snapshot of `users` as of a moment after this call.
     pub(crate) async fn ask(&self, users: &Arc<[UserId]>) -> Answer<Arc<Snapshot>> {
         let (answer, answered) = oneshot::channel();
-        let asked = Asked {
+        let request = Request {
             users: Arc::clone(users),
             answer,
         };
-        let calling = {
+        let task = {
             let mut queue = self.queue.lock();
-            queue.asked.push_back(asked);
-            let may_call = queue.running < CALLS;
+            queue.requests.push_back(request);
+            let may_call = queue.running < CONCURRENT_CALLS;
             queue.running += usize::from(may_call);
-            may_call.then(|| Calling {
+            may_call.then(|| CallTask {
                 queue: Arc::clone(&self.queue),
                 is_done: false,
             })
         };
-        if let Some(mut calling) = calling {
-            let (store, unread) = (Arc::clone(&self.store), Arc::clone(&self.unread));
+        if let Some(mut task) = task {
+            let (store, memory) = (Arc::clone(&self.store), Arc::clone(&self.memory));
             self.runtime.spawn(async move {
-                while let Some(batch) = next_batch(&mut calling) {
-                    call(&store, &unread, batch).await;
+                while let Some(batch) = next_batch(&mut task) {
+                    call(&store, &memory, batch).await;
                 }
             });
         }
-        let broke_off = |_| Err(StoreError::Failed("a shared read broke off".to_owned()));
-        answered.await.unwrap_or_else(broke_off)
+        let cancelled = |_| Err(StoreError::Failed("a shared read was cancelled".to_owned()));
+        answered.await.unwrap_or_else(cancelled)
     }
 }
 
-/// Those who waited longest, as many as one call takes; nobody who has gone meanwhile.
-fn next_batch(calling: &mut Calling) -> Option<Vec<Asked>> {
-    let mut queue = calling.queue.lock();
-    let mut batch: Vec<Asked> = Vec::new();
+/// Returns the oldest requests, as many as fit in one call. Skips requests whose stream has gone.
+fn next_batch(task: &mut CallTask) -> Option<Vec<Request>> {
+    let mut queue = task.queue.lock();
+    let mut batch: Vec<Request> = Vec::new();
     let mut lists = HashSet::new();
     let mut users = 0;
-    while let Some(first) = queue.asked.front() {
+    while let Some(first) = queue.requests.front() {
         let is_new = !lists.contains(&first.users.as_ptr().addr());
         let more = if is_new { first.users.len() } else { 0 };
         if !batch.is_empty() && users + more > CALL_USERS {
@@ -109,24 +108,24 @@ fn next_batch(calling: &mut Calling) -> Option<Vec<Asked>> {
         }
         lists.insert(first.users.as_ptr().addr());
         users += more;
-        let asked = queue.asked.pop_front();
-        batch.extend(asked.filter(|asked| !asked.answer.is_closed()));
+        let request = queue.requests.pop_front();
+        batch.extend(request.filter(|request| !request.answer.is_closed()));
     }
     if batch.is_empty() {
-        // Under the same lock, so that whoever asks next makes the call.
+        // The count changes under the same lock, so that the next request starts a new task.
         queue.running -= 1;
-        calling.is_done = true;
+        task.is_done = true;
         return None;
     }
     Some(batch)
 }
 
-async fn call(store: &Store, unread: &SnapshotMemory, batch: Vec<Asked>) {
+async fn call(store: &Store, memory: &SnapshotMemory, batch: Vec<Request>) {
     let mut users: Vec<UserId> = Vec::new();
     let mut lists = HashMap::new();
-    for asked in &batch {
-        if lists.insert(asked.users.as_ptr().addr(), None).is_none() {
-            users.extend_from_slice(&asked.users);
+    for request in &batch {
+        if lists.insert(request.users.as_ptr().addr(), None).is_none() {
+            users.extend_from_slice(&request.users);
         }
     }
     if lists.len() > 1 {
@@ -136,9 +135,9 @@ async fn call(store: &Store, unread: &SnapshotMemory, batch: Vec<Asked>) {
     let found = match store.announced_among(&users).await {
         Ok(found) => found,
         Err(error) => {
-            for asked in batch {
-                // Who has gone meanwhile needs no answer.
-                let _ = asked.answer.send(Err(error.clone()));
+            for request in batch {
+                // The stream may have gone.
+                let _ = request.answer.send(Err(error.clone()));
             }
             return;
         }
@@ -149,13 +148,13 @@ async fn call(store: &Store, unread: &SnapshotMemory, batch: Vec<Asked>) {
         users,
     } = found;
     let online: HashSet<UserId> = users.into_iter().collect();
-    for asked in batch {
-        let snapshot = lists.entry(asked.users.as_ptr().addr()).or_insert(None);
+    for request in batch {
+        let snapshot = lists.entry(request.users.as_ptr().addr()).or_insert(None);
         let snapshot = snapshot.get_or_insert_with(|| {
-            let among = asked.users.iter().filter(|user| online.contains(*user));
+            let among = request.users.iter().filter(|user| online.contains(*user));
             let among: Vec<_> = among.cloned().collect();
-            unread.write(epoch, position, &among)
+            memory.encode(epoch, position, &among)
         });
-        let _ = asked.answer.send(Ok(Arc::clone(snapshot)));
+        let _ = request.answer.send(Ok(Arc::clone(snapshot)));
     }
 }

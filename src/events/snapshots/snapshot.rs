@@ -1,4 +1,4 @@
-//! The messages that say who is online now.
+//! The encoded messages of a snapshot, and the memory that snapshots take.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -14,27 +14,27 @@ use crate::events::sse::frame;
 use crate::events::subscriber::Subscriber;
 use crate::model::{Epoch, Position, UserId};
 
-/// The messages of one snapshot, shared by all who wait for them.
+/// The frames of one snapshot. All streams that wait for the snapshot share them.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) cursor: Cursor,
     pub(crate) frames: Vec<Bytes>,
-    /// Comes after them.
+    /// The `presence.ready` that follows the snapshot.
     pub(crate) ready: Bytes,
     readers: Mutex<Vec<Weak<Subscriber>>>,
     bytes: usize,
-    /// What it counts in while it lives.
-    counted: Arc<AtomicUsize>,
+    /// The total that includes `bytes` while the snapshot lives.
+    total: Arc<AtomicUsize>,
 }
 
 impl Snapshot {
-    /// Writes the messages: all but the last one end incomplete, so that a stream which is cut in
-    /// the middle starts anew.
-    fn write(
+    /// Encodes a snapshot. Only the last message has a complete cursor, so that a client that is
+    /// disconnected earlier gets a new snapshot.
+    fn encode(
         epoch: Epoch,
         position: Position,
         users: &[UserId],
-        counted: &Arc<AtomicUsize>,
+        total: &Arc<AtomicUsize>,
     ) -> Self {
         let cursor = Cursor::at(epoch, position);
         let parts = frame::snapshot_parts(users);
@@ -46,76 +46,76 @@ impl Snapshot {
         });
         let frames: Vec<_> = parts.collect();
         let bytes = frames.iter().map(Bytes::len).sum();
-        counted.fetch_add(bytes, Ordering::Relaxed);
+        total.fetch_add(bytes, Ordering::Relaxed);
         Self {
             cursor,
             frames,
             ready: frame::ready(cursor, Some(users.len())),
             readers: Mutex::default(),
             bytes,
-            counted: Arc::clone(counted),
+            total: Arc::clone(total),
         }
     }
 
-    /// Feeds the messages one after the other, each when its reader took the one before.
-    pub(crate) async fn feed(self: Arc<Self>, subscriber: &Arc<Subscriber>) -> Cursor {
+    /// Queues the frames one by one, each after the client has taken the one before.
+    pub(crate) async fn send(self: Arc<Self>, subscriber: &Arc<Subscriber>) -> Cursor {
         self.readers.lock().push(Arc::downgrade(subscriber));
         for message in &self.frames {
-            subscriber.feed([message.clone()]);
+            subscriber.push_backlog([message.clone()]);
             if !subscriber.backlog_taken().await {
                 return self.cursor;
             }
         }
-        subscriber.feed_ready(self.ready.clone());
+        subscriber.push_ready(self.ready.clone());
         self.cursor
     }
 }
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        self.counted.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// All snapshots that somebody has yet to read.
+/// The memory of all snapshots that clients are reading.
 #[derive(Debug)]
 pub(crate) struct SnapshotMemory {
     hub: Arc<Hub>,
-    most_bytes: usize,
+    limit: usize,
     bytes: Arc<AtomicUsize>,
     /// From the oldest to the newest.
     snapshots: Mutex<VecDeque<Weak<Snapshot>>>,
 }
 
 impl SnapshotMemory {
-    pub(crate) fn new(hub: Arc<Hub>, most_bytes: usize) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, limit: usize) -> Self {
         Self {
             hub,
-            most_bytes,
+            limit,
             bytes: Arc::default(),
             snapshots: Mutex::default(),
         }
     }
 
-    /// Writes a snapshot. Where those that are unread take too much by now, the readers of the
+    /// Encodes a snapshot. If all snapshots together take too much memory, the readers of the
     /// oldest are cut off: they had the most time.
-    pub(crate) fn write(
+    pub(crate) fn encode(
         &self,
         epoch: Epoch,
         position: Position,
         users: &[UserId],
     ) -> Arc<Snapshot> {
-        let snapshot = Arc::new(Snapshot::write(epoch, position, users, &self.bytes));
-        let too_old = {
+        let snapshot = Arc::new(Snapshot::encode(epoch, position, users, &self.bytes));
+        let excess_snapshots = {
             let mut snapshots = self.snapshots.lock();
             if snapshots.len() == snapshots.capacity() {
                 snapshots.retain(|snapshot| snapshot.strong_count() > 0);
             }
-            let too_old = self.too_old(&mut snapshots);
+            let excess_snapshots = self.excess_snapshots(&mut snapshots);
             snapshots.push_back(Arc::downgrade(&snapshot));
-            too_old
+            excess_snapshots
         };
-        for snapshot in too_old {
+        for snapshot in excess_snapshots {
             let readers = mem::take(&mut *snapshot.readers.lock());
             for subscriber in readers.iter().filter_map(Weak::upgrade) {
                 self.hub.cut_off(&subscriber);
@@ -124,19 +124,19 @@ impl SnapshotMemory {
         snapshot
     }
 
-    /// The oldest of them, as many as are too much.
-    fn too_old(&self, snapshots: &mut VecDeque<Weak<Snapshot>>) -> Vec<Arc<Snapshot>> {
+    /// Removes the oldest snapshots until the others fit into the limit, and returns them.
+    fn excess_snapshots(&self, snapshots: &mut VecDeque<Weak<Snapshot>>) -> Vec<Arc<Snapshot>> {
         let bytes = self.bytes.load(Ordering::Relaxed);
-        let mut excess = bytes.saturating_sub(self.most_bytes);
-        let mut too_old = Vec::new();
+        let mut excess = bytes.saturating_sub(self.limit);
+        let mut excess_snapshots = Vec::new();
         while excess > 0
             && let Some(oldest) = snapshots.pop_front()
         {
             if let Some(oldest) = oldest.upgrade() {
                 excess = excess.saturating_sub(oldest.bytes);
-                too_old.push(oldest);
+                excess_snapshots.push(oldest);
             }
         }
-        too_old
+        excess_snapshots
     }
 }

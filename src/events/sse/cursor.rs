@@ -3,29 +3,29 @@ use std::str::FromStr;
 
 use crate::model::{Epoch, Position};
 
-/// The `id` of a message on a stream: up to where its reader knows everything.
+/// The `id` of a message: the position up to which the client has received everything.
 ///
-/// Opaque to clients. It names the data set, so that a cursor from before a loss of data is
-/// recognised by any instance.
+/// The text is opaque to clients. A cursor contains the epoch, so that any instance recognizes a
+/// cursor from before a loss of data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// The data set.
     pub epoch: Epoch,
-    /// The last event that is known.
+    /// The last event that the client received.
     pub position: Position,
-    /// Whether the reader has all of its snapshot; else nothing can be resumed from here.
+    /// Whether the client has its whole snapshot. An incomplete cursor cannot be resumed from.
     pub complete: bool,
 }
 
-/// The text is not a cursor of ours.
+/// The text is not a cursor of this service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownCursor;
+pub struct InvalidCursor;
 
-/// What the text of an incomplete cursor ends with.
+/// The suffix of an incomplete cursor.
 const INCOMPLETE: &str = "~";
 
 impl Cursor {
-    /// The cursor of a reader who knows everything up to `position`.
+    /// Returns the cursor of a client that received everything up to `position`.
     pub const fn at(epoch: Epoch, position: Position) -> Self {
         Self {
             epoch,
@@ -34,7 +34,7 @@ impl Cursor {
         }
     }
 
-    /// The same place, for a reader who has only a part of the snapshot.
+    /// Returns the same cursor for a client that has only a part of its snapshot.
     pub const fn incomplete(self) -> Self {
         Self {
             complete: false,
@@ -52,14 +52,14 @@ impl fmt::Display for Cursor {
 }
 
 impl FromStr for Cursor {
-    type Err = UnknownCursor;
+    type Err = InvalidCursor;
 
-    fn from_str(text: &str) -> Result<Self, UnknownCursor> {
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
         let numbers = text.strip_suffix(INCOMPLETE).unwrap_or(text);
         let mut numbers = numbers
             .splitn(3, '.')
             .map(|number| u64::from_str_radix(number, 16));
-        let mut next = || numbers.next().and_then(Result::ok).ok_or(UnknownCursor);
+        let mut next = || numbers.next().and_then(Result::ok).ok_or(InvalidCursor);
         let cursor = Self {
             epoch: Epoch(next()?),
             position: Position {
@@ -68,11 +68,11 @@ impl FromStr for Cursor {
             },
             complete: !text.ends_with(INCOMPLETE),
         };
-        // One cursor has one text: no signs, no leading zeros, no capitals.
+        // A cursor has exactly one text: no signs, no leading zeros, no capitals.
         if cursor.to_string() == text {
             Ok(cursor)
         } else {
-            Err(UnknownCursor)
+            Err(InvalidCursor)
         }
     }
 }
@@ -84,14 +84,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_survives_text(epoch: u64, millis: u64, sequence: u64, complete: bool) {
+        fn a_cursor_is_equal_after_a_round_trip(epoch: u64, millis: u64, sequence: u64, complete: bool) {
             let position = Position { millis, sequence };
             let cursor = Cursor { epoch: Epoch(epoch), position, complete };
             prop_assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC*|[0-9a-f.~+-]*") {
+        fn any_other_text_is_refused(text in "\\PC*|[0-9a-f.~+-]*") {
             if let Ok(cursor) = text.parse::<Cursor>() {
                 prop_assert_eq!(cursor.to_string(), text);
             }

@@ -1,4 +1,4 @@
-//! The bytes of the stream: each message is written once and shared by all who get it.
+//! Encodes messages as Server-Sent Events. A frame is encoded once for all streams.
 
 use std::fmt::Write;
 use std::ops::RangeInclusive;
@@ -13,27 +13,27 @@ use crate::events::sse::payload::{
 };
 use crate::model::{Epoch, PresenceEvent, Transition, UserId};
 
-/// How long a client waits before it reconnects, in milliseconds: a random time, so that the readers
-/// of an instance that died do not all return in one moment.
+/// Reconnection time of a client in milliseconds. It is random, so that the clients of a lost
+/// instance do not all return at once.
 const RETRY_MS: RangeInclusive<u32> = 2_000..=5_000;
 
-/// The longest `data` line of a snapshot, in bytes. Parsers that read line by line accept 64 KiB.
+/// The longest `data` line of a snapshot in bytes. Parsers that read by lines accept 64 KiB.
 const SNAPSHOT_LINE_BYTES: usize = 56 * 1_024;
 
-/// How many users one `presence.snapshot` message names at most.
+/// Users per `presence.snapshot` message.
 const USERS_PER_MESSAGE: usize = 1_000;
 
-/// A comment that keeps the connection from looking dead. No blank line follows it: some clients
-/// would take that for an empty message.
+/// A comment that shows that the connection is alive. No blank line follows, because some clients
+/// take a blank line for an empty message.
 pub(crate) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n");
 
-/// The line that comes before the first block: when to reconnect.
+/// Returns the line that sets the reconnection time.
 pub(crate) fn retry() -> String {
     let retry_ms = fastrand::u32(RETRY_MS);
     format!("retry: {retry_ms}\n")
 }
 
-/// `user.online` or `user.offline`.
+/// Encodes `user.online` or `user.offline`.
 pub(crate) fn event(epoch: Epoch, event: &PresenceEvent) -> Bytes {
     let cursor = Cursor::at(epoch, event.position);
     let (user_id, timestamp) = (&event.user, event.at);
@@ -57,12 +57,13 @@ pub(crate) fn event(epoch: Epoch, event: &PresenceEvent) -> Bytes {
     }
 }
 
-/// `presence.snapshot`, a part or all of it.
+/// Encodes `presence.snapshot`, whole or in part.
 pub(crate) fn snapshot(cursor: Cursor, online: &[UserId]) -> Bytes {
     message(cursor, "presence.snapshot", &PresenceSnapshot { online })
 }
 
-/// The parts of `users`, each for one `presence.snapshot` message: at least one, which may be empty.
+/// Divides `users` into the parts of a snapshot, one for each message. Returns at least one part,
+/// which may be empty.
 pub(crate) fn snapshot_parts(users: &[UserId]) -> Vec<&[UserId]> {
     let mut parts = Vec::new();
     let mut rest = users;
@@ -81,26 +82,26 @@ pub(crate) fn snapshot_parts(users: &[UserId]) -> Vec<&[UserId]> {
     }
 }
 
-/// What an id takes in a list in JSON at most: user ids have no control characters, so that only
-/// quotes and backslashes are escaped.
+/// Bytes of an id in a JSON list. User ids have no control characters, so only quotes and
+/// backslashes are escaped.
 fn json_bytes(id: &str) -> usize {
     let escaped = id.bytes().filter(|byte| matches!(byte, b'"' | b'\\'));
     id.len() + escaped.count() + "\"\",".len()
 }
 
-/// `presence.ready`: the stream has caught up, after a snapshot of `count` users or without one.
+/// Encodes `presence.ready`, after a snapshot of `count` users or without one.
 pub(crate) fn ready(cursor: Cursor, count: Option<usize>) -> Bytes {
     message(cursor, "presence.ready", &PresenceReady { count })
 }
 
-/// `presence.end`, without an `id`: the client goes on from the one it has.
+/// Encodes `presence.end`. It has no `id`: the client resumes from its last one.
 pub(crate) fn end(reason: EndReason) -> String {
     let mut text = String::new();
     block(&mut text, "presence.end", &PresenceEnd { reason });
     text
 }
 
-/// `presence.reset`.
+/// Encodes `presence.reset`.
 pub(crate) fn reset(cursor: Cursor, reason: ResetReason) -> Bytes {
     message(cursor, "presence.reset", &PresenceReset { reason })
 }
@@ -127,7 +128,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_snapshot_is_all_there_in_lines_that_are_not_too_long(
+        fn a_snapshot_lists_every_user_in_lines_of_bounded_length(
             ids in vec((0_usize..3, 1_usize..=64), 0..2_000),
         ) {
             let id = |(letter, count): &(usize, usize)| ["\"", "\\", "é"][*letter].repeat(*count);

@@ -1,55 +1,55 @@
-//! What the `data` of each message holds, in JSON: the same types are written and documented.
+//! The JSON in the `data` of each message. The same types are encoded and documented in OpenAPI.
 
 use serde::Serialize;
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::model::{Reason, Timestamp, UserId};
 
-/// `user.online`: the user's first connection opened.
+/// `user.online`: the first connection of the user opened.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserOnline<'a> {
-    /// Who came online.
+    /// The user that came online.
     #[schema(value_type = String, min_length = 1, max_length = 128, example = "alice")]
     pub user_id: &'a UserId,
-    /// When it was announced, on the store's clock.
+    /// When the event was announced, on the clock of the store.
     #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
     pub timestamp: Timestamp,
 }
 
-/// `user.offline`: the user's last connection closed or expired.
+/// `user.offline`: the last connection of the user closed or expired.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserOffline<'a> {
-    /// Who left.
+    /// The user that went offline.
     #[schema(value_type = String, min_length = 1, max_length = 128, example = "alice")]
     pub user_id: &'a UserId,
-    /// When it was announced, on the store's clock.
+    /// When the event was announced, on the clock of the store.
     #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:01:10.456Z")]
     pub timestamp: Timestamp,
-    /// `disconnected` when a call closed the last connection, `expired` when its pings stopped.
+    /// `disconnected`: a call closed the last connection. `expired`: the pings of the user stopped.
     #[schema(schema_with = Reason::schema)]
     pub reason: Reason,
-    /// The last moment the user was known to be alive.
+    /// The last moment at which the user was known to be alive.
     #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:10.400Z")]
     pub last_seen_at: Timestamp,
 }
 
-/// `presence.snapshot`: who is online now, or a part of them. All parts together are the state as
-/// of the last one's `id`; `presence.ready` follows the last one.
+/// `presence.snapshot`: the users that are online now, or a part of them. All parts together are
+/// the state as of the `id` of the last part. `presence.ready` follows the last part.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PresenceSnapshot<'a> {
-    /// Those online, no user twice in all parts.
+    /// Online users. No user occurs twice in all parts.
     #[schema(value_type = Vec<String>, max_items = 1000, example = json!(["bob"]))]
     pub online: &'a [UserId],
 }
 
-/// `presence.ready`: the stream has caught up, and every later message is a change. It comes after a
-/// snapshot, after the missed events, or at once; and again with a newer `id` when the stream had no
-/// message for a minute while other events happened.
+/// `presence.ready`: the stream has caught up, and every later message is a change. The message
+/// follows a snapshot or the missed events, or comes at once. It comes again with a newer `id` if
+/// the stream carried no message for a minute while other events happened.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PresenceReady {
-    /// How many users the snapshot named; only after a snapshot.
+    /// Number of users in the snapshot. Only present after a snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = 1)]
     pub count: Option<usize>,
@@ -67,26 +67,26 @@ pub struct PresenceEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EndReason {
-    /// The stream reached its age.
+    /// The stream reached its maximum age.
     MaxAge,
     /// The instance shuts down.
     Draining,
-    /// The token of the stream expired, or its key was withdrawn.
+    /// The token of the stream expired, or its API key was withdrawn.
     TokenExpired,
-    /// The reader did not keep up.
+    /// The client reads too slowly.
     TooSlow,
-    /// The store failed for too long while the stream was being opened.
+    /// The store failed for too long while the stream began.
     StoreLost,
-    /// The store is out of reach, and the stream could not be opened.
+    /// The store is unreachable, and the stream was not opened.
     StoreUnreachable,
-    /// There are as many streams as may be open.
+    /// The maximum number of streams is open.
     TooManyStreams,
-    /// The instance has too much to do to open the stream.
+    /// The instance is overloaded.
     Overloaded,
 }
 
 impl EndReason {
-    /// The word that the message names.
+    /// Returns the value of `reason` in the message.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::MaxAge => "max-age",
@@ -100,38 +100,37 @@ impl EndReason {
         }
     }
 
-    /// Whether messages that wait are still delivered before the end, as far as the reader takes
-    /// them at once.
+    /// Whether the client can still take the queued messages before `presence.end`.
     pub(crate) const fn delivers_queue_first(self) -> bool {
         matches!(self, Self::MaxAge | Self::Draining | Self::TokenExpired)
     }
 }
 
-/// `presence.reset`: forget what this stream said before. Where a snapshot was asked for, a new
-/// one follows.
+/// `presence.reset`: the client must forget all state that it built from this stream. If the stream
+/// was opened with a snapshot, a new snapshot follows.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PresenceReset {
-    /// Why the stream starts anew.
+    /// Why the stream is reset.
     #[schema(schema_with = ResetReason::schema)]
     pub reason: ResetReason,
 }
 
-/// Why a stream starts anew.
+/// Why a stream is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResetReason {
-    /// The cursor is not one of ours.
+    /// The cursor is not a cursor of this service.
     UnknownCursor,
-    /// The history does not reach back to the cursor any more.
+    /// The history no longer reaches back to the cursor.
     HistoryGone,
     /// The store lost its data.
     DataLost,
-    /// The stream was cut in the middle of its snapshot.
+    /// The connection ended within a snapshot.
     SnapshotIncomplete,
 }
 
 impl ResetReason {
-    /// The word that the message names.
+    /// Returns the value of `reason` in the message.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::UnknownCursor => "unknown-cursor",

@@ -1,4 +1,4 @@
-//! What is said in place of a stream that cannot be opened now.
+//! The body that tells a client of streams that its stream was not opened.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use bytes::Bytes;
 use crate::events::sse::frame;
 use crate::events::sse::payload::EndReason;
 
-/// The shortest time after which a client is told to try again.
+/// The shortest time after which a client reconnects.
 const LEAST_RETRY: Duration = Duration::from_secs(2);
 
-/// Why a stream cannot be opened now, and perhaps can be a moment later.
+/// A temporary reason to refuse a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamRefusal {
-    /// The store is out of reach.
+    /// The store is unreachable.
     StoreUnreachable,
-    /// As many streams are open as may be.
+    /// The maximum number of streams is open.
     TooManyStreams,
-    /// There is too much to do.
+    /// The instance is overloaded.
     Overloaded,
 }
 
 impl StreamRefusal {
-    /// A whole body of an event stream, which tells the client to try again not before `wait`, and at a random
-    /// moment, so that many clients do not come back together.
+    /// Returns a complete body. The client reconnects after a random time between `wait` and twice
+    /// `wait`, so that many clients do not return at once.
     pub fn body(self, wait: Duration) -> Bytes {
         let retry = wait.max(LEAST_RETRY).mul_f64(1.0 + fastrand::f64());
         let reason = match self {

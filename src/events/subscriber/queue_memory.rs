@@ -1,28 +1,28 @@
-//! The memory of everything that waits for the readers of streams.
+//! The memory that the queues of all streams take together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What one queue may take without being counted: nearly every queue is shorter all the time.
+/// Bytes of each queue that do not count. Most queues never grow beyond.
 const UNCOUNTED: usize = 4 * 1_024;
 
-/// How many bytes the queues of all streams take together, and may take.
+/// The limit on the bytes of all queues.
 #[derive(Debug)]
 pub(crate) struct QueueMemory {
-    most: usize,
+    limit: usize,
     taken: AtomicUsize,
 }
 
 impl QueueMemory {
-    pub(crate) fn at_most(bytes: usize) -> Arc<Self> {
+    pub(crate) fn with_limit(bytes: usize) -> Arc<Self> {
         Arc::new(Self {
-            most: bytes,
+            limit: bytes,
             taken: AtomicUsize::new(0),
         })
     }
 }
 
-/// What the queues of one stream take of the bound for all.
+/// The part of one stream in [`QueueMemory`].
 #[derive(Debug)]
 pub(crate) struct QueueShare {
     of: Arc<QueueMemory>,
@@ -30,15 +30,15 @@ pub(crate) struct QueueShare {
 }
 
 impl QueueShare {
-    pub(crate) fn of(waiting: &Arc<QueueMemory>) -> Self {
+    pub(crate) fn of(memory: &Arc<QueueMemory>) -> Self {
         Self {
-            of: Arc::clone(waiting),
+            of: Arc::clone(memory),
             taken: 0,
         }
     }
 
-    /// Counts the queues of the stream as `bytes`; false where there is no room for that, and the
-    /// queues have to be dropped.
+    /// Sets the size of the queues of the stream. Returns false if all queues together exceed the
+    /// limit; the queues must then be dropped.
     pub(crate) fn set(&mut self, bytes: usize) -> bool {
         let counted = bytes.saturating_sub(UNCOUNTED);
         let before = self.taken;
@@ -48,7 +48,7 @@ impl QueueShare {
             return true;
         }
         let more = counted - before;
-        self.of.taken.fetch_add(more, Ordering::Relaxed) + more <= self.of.most
+        self.of.taken.fetch_add(more, Ordering::Relaxed) + more <= self.of.limit
     }
 }
 
@@ -63,9 +63,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_queues_share_the_room_and_short_ones_need_none() {
-        let waiting = QueueMemory::at_most(100);
-        let mut shares = [(); 3].map(|()| QueueShare::of(&waiting));
+    fn long_queues_share_the_memory_and_short_queues_do_not_count() {
+        let memory = QueueMemory::with_limit(100);
+        let mut shares = [(); 3].map(|()| QueueShare::of(&memory));
         assert!(shares[0].set(UNCOUNTED + 100));
         assert!(shares[1].set(UNCOUNTED));
         assert!(!shares[1].set(UNCOUNTED + 1));
@@ -73,6 +73,6 @@ mod tests {
         assert!(shares[0].set(UNCOUNTED + 40));
         assert!(shares[2].set(UNCOUNTED + 60));
         drop(shares);
-        assert_eq!(waiting.taken.load(Ordering::Relaxed), 0);
+        assert_eq!(memory.taken.load(Ordering::Relaxed), 0);
     }
 }

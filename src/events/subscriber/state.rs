@@ -1,4 +1,4 @@
-//! What waits for the reader of a stream, and how far the stream is.
+//! The queues and the state of one stream.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,29 +11,29 @@ use crate::events::sse::payload::EndReason;
 use crate::events::subscriber::queue_memory::{QueueMemory, QueueShare};
 use crate::model::Position;
 
-/// How many bytes one poll hands to the connection at most, to be written with one call.
+/// Bytes that one poll returns at most, for one write to the connection.
 const BURST_BYTES: usize = 32 * 1_024;
 
-/// What changes while a stream is open.
+/// The part of a subscriber that changes while the stream is open.
 #[derive(Debug)]
 pub(super) struct State {
-    /// Comes before anything live: a replay, a snapshot, and that the stream has caught up.
+    /// Frames before the live events: a snapshot or a replay, and `presence.ready`.
     pub(super) backlog: VecDeque<Bytes>,
-    /// Events in order, from the hub.
+    /// Live events from the hub, in order.
     pub(super) live: VecDeque<Bytes>,
-    /// How many bytes of `backlog` no other stream holds.
+    /// Bytes of the backlog that only this stream holds.
     pub(super) unshared_bytes: usize,
     share: QueueShare,
-    /// Whether to send a comment when there is nothing else.
-    pub(super) comment: bool,
-    /// Whether the reader was told when to reconnect.
+    /// Whether a keep-alive is due.
+    pub(super) keep_alive_due: bool,
+    /// Whether the client has received its reconnection time.
     retry_sent: bool,
-    /// Whether the reader was told that it has caught up.
+    /// Whether `presence.ready` was queued since the last reset.
     pub(super) ready_sent: bool,
-    /// The generation of the ring that is followed; everything up to the position has been told, or
-    /// is about to be.
-    pub(super) known: Option<(u64, Position)>,
-    /// How many keep-alives came since the last message.
+    /// The generation of the ring that the stream follows, and the position of the last queued
+    /// event. `None` while the stream is not live.
+    pub(super) queued: Option<(u64, Position)>,
+    /// Keep-alives since the last message.
     pub(super) quiet: u8,
     pub(super) stage: Stage,
     pub(super) reader: Option<Waker>,
@@ -43,25 +43,25 @@ pub(super) struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Open,
-    /// The reader takes what waits, and then the reason.
+    /// The client can take the queues, and then `presence.end`.
     Ending(EndReason),
-    /// The reader was told the reason.
-    Told,
-    /// The reader gets nothing more.
-    Over,
+    /// The client has taken `presence.end`.
+    Ended,
+    /// The client receives nothing more.
+    Closed,
 }
 
 impl State {
-    pub(super) fn new(waiting: &Arc<QueueMemory>) -> Self {
+    pub(super) fn new(memory: &Arc<QueueMemory>) -> Self {
         Self {
             backlog: VecDeque::new(),
             live: VecDeque::new(),
             unshared_bytes: 0,
-            share: QueueShare::of(waiting),
-            comment: true,
+            share: QueueShare::of(memory),
+            keep_alive_due: true,
             retry_sent: false,
             ready_sent: false,
-            known: None,
+            queued: None,
             quiet: 0,
             stage: Stage::Open,
             reader: None,
@@ -70,18 +70,18 @@ impl State {
     }
 
     pub(super) fn reset(&mut self) {
-        self.known = None;
+        self.queued = None;
         self.ready_sent = false;
         self.drop_queues();
     }
 
-    fn waiting_bytes(&self) -> usize {
+    fn queue_bytes(&self) -> usize {
         self.unshared_bytes + (self.backlog.len() + self.live.len()) * size_of::<Bytes>()
     }
 
-    /// Counts what waits; ends the stream where there is no room for it.
-    pub(super) fn count(&mut self) -> bool {
-        let fits = self.share.set(self.waiting_bytes());
+    /// Updates the share of the queue memory. Ends the stream if the memory exceeds its limit.
+    pub(super) fn update_share(&mut self) -> bool {
+        let fits = self.share.set(self.queue_bytes());
         if !fits {
             self.end(EndReason::TooSlow);
         }
@@ -108,7 +108,7 @@ impl State {
         self.share.set(0);
     }
 
-    /// What waits, as much of it as goes into one write; at the end the reason.
+    /// Takes the next bytes: queued frames, a keep-alive or `presence.end`.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         let queue = if self.backlog.is_empty() {
             &mut self.live
@@ -123,37 +123,37 @@ impl State {
                 }
                 bytes
             }
-            None => self.when_nothing_waits()?,
+            None => self.take_without_queue()?,
         };
         if self.backlog.is_empty() {
             self.unshared_bytes = 0;
             wake(&mut self.producer);
         }
-        self.share.set(self.waiting_bytes());
-        self.comment = false;
+        self.share.set(self.queue_bytes());
+        self.keep_alive_due = false;
         Some(bytes).map(|bytes| self.with_retry(bytes))
     }
 
-    fn when_nothing_waits(&mut self) -> Option<Bytes> {
+    fn take_without_queue(&mut self) -> Option<Bytes> {
         match self.stage {
-            Stage::Open if self.comment => Some(KEEP_ALIVE),
+            Stage::Open if self.keep_alive_due => Some(KEEP_ALIVE),
             Stage::Ending(reason) => {
-                self.stage = Stage::Told;
+                self.stage = Stage::Ended;
                 Some(frame::end(reason).into())
             }
-            Stage::Open | Stage::Told | Stage::Over => None,
+            Stage::Open | Stage::Ended | Stage::Closed => None,
         }
     }
 
-    /// Says when to reconnect in the first block that has data.
+    /// Adds the reconnection time to the first message.
     fn with_retry(&mut self, bytes: Bytes) -> Bytes {
         if self.retry_sent || bytes == KEEP_ALIVE {
             return bytes;
         }
         self.retry_sent = true;
-        let mut retry_sent = BytesMut::from(frame::retry().as_bytes());
-        retry_sent.extend_from_slice(&bytes);
-        retry_sent.freeze()
+        let mut message = BytesMut::from(frame::retry().as_bytes());
+        message.extend_from_slice(&bytes);
+        message.freeze()
     }
 }
 

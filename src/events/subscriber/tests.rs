@@ -7,8 +7,8 @@ use crate::model::Epoch;
 
 const GENERATION: u64 = 1;
 
-/// Bytes for all queues beyond those that each may take.
-const ROOM: usize = 8_192;
+/// Queue memory in bytes beyond the uncounted part of each stream.
+const MEMORY: usize = 8_192;
 
 fn at(millis: u64) -> Position {
     Position {
@@ -22,21 +22,22 @@ fn ready(millis: u64) -> Bytes {
 }
 
 fn subscriber() -> Subscriber {
-    subscriber_with_memory(&QueueMemory::at_most(usize::MAX))
+    subscriber_with_memory(&QueueMemory::with_limit(usize::MAX))
 }
 
-fn subscriber_with_memory(waiting: &Arc<QueueMemory>) -> Subscriber {
-    let opening = SubscriberOptions {
+fn subscriber_with_memory(memory: &Arc<QueueMemory>) -> Subscriber {
+    let options = SubscriberOptions {
         interest: Interest::AllUsers,
         snapshot: false,
         closes: (Instant::now(), EndReason::MaxAge),
         credential: None,
     };
-    Subscriber::new(1, 0, Interest::AllUsers, opening, waiting)
+    Subscriber::new(1, 0, Interest::AllUsers, options, memory)
 }
 
-/// What the reader is handed now, if anything; `None` inside at the end.
-fn taken(subscriber: &Subscriber) -> Option<Option<String>> {
+/// Returns what the client receives now. The outer `None` means nothing yet, the inner `None` the
+/// end.
+fn received(subscriber: &Subscriber) -> Option<Option<String>> {
     let mut context = Context::from_waker(Waker::noop());
     match subscriber.poll_next(&mut context) {
         Poll::Ready(bytes) => Some(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())),
@@ -45,19 +46,22 @@ fn taken(subscriber: &Subscriber) -> Option<Option<String>> {
 }
 
 #[test]
-fn a_stream_says_at_once_that_it_lives_and_when_to_reconnect_with_its_first_message() {
+fn a_stream_begins_with_a_keep_alive_and_its_first_message_has_the_reconnection_time() {
     let subscriber = subscriber();
-    assert_eq!(taken(&subscriber), Some(Some(": keep-alive\n".to_owned())));
-    assert_eq!(taken(&subscriber), None);
-    subscriber.follow(GENERATION, at(5), Vec::new(), || ready(5));
-    let first = taken(&subscriber).flatten().expect("a message");
+    assert_eq!(
+        received(&subscriber),
+        Some(Some(": keep-alive\n".to_owned()))
+    );
+    assert_eq!(received(&subscriber), None);
+    subscriber.go_live(GENERATION, at(5), Vec::new(), || ready(5));
+    let first = received(&subscriber).flatten().expect("a message");
     assert!(
         first.starts_with("retry: ") && first.contains("\nid: 1.5.0\n"),
         "{first}"
     );
     subscriber.push(GENERATION, at(6), &ready(6));
     assert!(
-        taken(&subscriber)
+        received(&subscriber)
             .flatten()
             .expect("a message")
             .starts_with("id: 1.6.0\n")
@@ -65,20 +69,20 @@ fn a_stream_says_at_once_that_it_lives_and_when_to_reconnect_with_its_first_mess
 }
 
 #[test]
-fn a_quiet_stream_is_told_a_newer_cursor_after_a_minute_and_only_where_there_is_one() {
+fn a_quiet_stream_sends_a_newer_cursor_after_a_minute() {
     let subscriber = subscriber();
-    subscriber.follow(GENERATION, at(5), Vec::new(), || ready(5));
-    taken(&subscriber);
+    subscriber.go_live(GENERATION, at(5), Vec::new(), || ready(5));
+    received(&subscriber);
     let minute_with = |newest: u64| {
         let newer = ready(newest);
-        let told = (1..=QUIET_ROUNDS).map(|_| {
+        let text = (1..=QUIET_ROUNDS).map(|_| {
             subscriber.keep_alive(Some((GENERATION, at(newest), &newer)));
-            let told = taken(&subscriber)
+            let text = received(&subscriber)
                 .flatten()
                 .expect("a comment or a message");
-            told.contains(&format!("id: 1.{newest:x}.0"))
+            text.contains(&format!("id: 1.{newest:x}.0"))
         });
-        told.collect::<Vec<_>>()
+        text.collect::<Vec<_>>()
     };
     assert_eq!(minute_with(9), [false, false, false, false, false, true]);
     assert_eq!(minute_with(9), [false; QUIET_ROUNDS as usize]);
@@ -93,64 +97,64 @@ fn a_quiet_stream_is_told_a_newer_cursor_after_a_minute_and_only_where_there_is_
 }
 
 #[test]
-fn an_aged_stream_hands_out_what_waits_then_the_reason_and_then_nothing() {
+fn a_stream_at_its_maximum_age_delivers_its_queue_then_the_reason() {
     let subscriber = subscriber();
-    subscriber.feed([ready(1)]);
+    subscriber.push_backlog([ready(1)]);
     subscriber.end(EndReason::MaxAge);
-    assert!(!subscriber.feed([ready(2)]));
+    assert!(!subscriber.push_backlog([ready(2)]));
     assert!(
-        taken(&subscriber)
+        received(&subscriber)
             .flatten()
-            .expect("what waits")
+            .expect("the queued message")
             .contains("id: 1.1.0")
     );
-    let reason = taken(&subscriber).flatten().expect("the reason");
+    let reason = received(&subscriber).flatten().expect("the reason");
     assert_eq!(
         reason,
         "event: presence.end\ndata: {\"reason\":\"max-age\"}\n\n"
     );
-    assert_eq!(taken(&subscriber), Some(None));
+    assert_eq!(received(&subscriber), Some(None));
 }
 
 #[test]
-fn what_was_not_taken_in_time_is_dropped() {
-    let (dropped, finished) = (subscriber(), subscriber());
-    for subscriber in [&dropped, &finished] {
-        subscriber.feed([ready(1)]);
+fn the_queue_of_an_ended_stream_is_dropped_after_its_time() {
+    let (dropped, closed) = (subscriber(), subscriber());
+    for subscriber in [&dropped, &closed] {
+        subscriber.push_backlog([ready(1)]);
         subscriber.end(EndReason::TokenExpired);
         subscriber.drop_queues();
     }
-    let reason = taken(&dropped).flatten().expect("the reason");
+    let reason = received(&dropped).flatten().expect("the reason");
     assert!(
         reason.starts_with("retry: ") && reason.contains("token-expired"),
         "{reason}"
     );
-    finished.finish();
-    assert_eq!(taken(&finished), Some(None));
+    closed.close();
+    assert_eq!(received(&closed), Some(None));
     let mut context = Context::from_waker(Waker::noop());
-    assert!(finished.poll_cut_off(&mut context).is_ready());
+    assert!(closed.poll_closed(&mut context).is_ready());
 }
 
 #[test]
-fn a_reader_that_is_too_far_behind_is_told_so_and_nothing_else() {
+fn a_client_that_is_too_slow_receives_only_the_reason() {
     let subscriber = subscriber();
-    subscriber.follow(GENERATION, at(0), Vec::new(), || ready(0));
+    subscriber.go_live(GENERATION, at(0), Vec::new(), || ready(0));
     let pushed = (1..=LIVE_LIMIT as u64 + 1)
         .map(|number| subscriber.push(GENERATION, at(number), &ready(number)));
-    assert_eq!(pushed.last(), Some(Pushed::Overflowed));
+    assert_eq!(pushed.last(), Some(Pushed::TooSlow));
     assert!(
-        taken(&subscriber)
+        received(&subscriber)
             .flatten()
             .expect("the reason")
             .contains("too-slow")
     );
-    assert_eq!(taken(&subscriber), Some(None));
+    assert_eq!(received(&subscriber), Some(None));
 }
 
 #[test]
-fn a_stream_of_an_earlier_ring_is_left_once_and_hears_nothing_of_the_new_one() {
+fn a_stream_of_an_older_ring_is_detached_once_and_gets_no_event_of_the_new_ring() {
     let subscriber = subscriber();
-    subscriber.follow(GENERATION, at(5), Vec::new(), || ready(5));
+    subscriber.go_live(GENERATION, at(5), Vec::new(), || ready(5));
     assert_eq!(
         subscriber.push(GENERATION + 1, at(6), &ready(6)),
         Pushed::Ignored
@@ -158,17 +162,20 @@ fn a_stream_of_an_earlier_ring_is_left_once_and_hears_nothing_of_the_new_one() {
     assert!(!subscriber.detach_before(GENERATION));
     assert!(subscriber.detach_before(GENERATION + 1));
     assert!(!subscriber.detach_before(GENERATION + 1));
-    assert_eq!(taken(&subscriber), Some(Some(": keep-alive\n".to_owned())));
+    assert_eq!(
+        received(&subscriber),
+        Some(Some(": keep-alive\n".to_owned()))
+    );
 }
 
 #[test]
-fn a_reader_is_cut_off_where_too_much_waits_for_all_readers() {
-    let waiting = QueueMemory::at_most(ROOM);
+fn a_client_is_cut_off_if_all_queues_take_too_much_memory() {
+    let memory = QueueMemory::with_limit(MEMORY);
     let (subscriber, other) = (
-        subscriber_with_memory(&waiting),
-        subscriber_with_memory(&waiting),
+        subscriber_with_memory(&memory),
+        subscriber_with_memory(&memory),
     );
-    subscriber.follow(GENERATION, at(0), Vec::new(), || ready(0));
+    subscriber.go_live(GENERATION, at(0), Vec::new(), || ready(0));
     let pushed: Vec<_> = (1..1_000)
         .map(|millis| subscriber.push(GENERATION, at(millis), &ready(millis)))
         .collect();
@@ -177,15 +184,15 @@ fn a_reader_is_cut_off_where_too_much_waits_for_all_readers() {
         .take_while(|pushed| **pushed == Pushed::Queued)
         .count();
     assert!(
-        (ROOM / size_of::<Bytes>()..1_000).contains(&queued),
+        (MEMORY / size_of::<Bytes>()..1_000).contains(&queued),
         "{queued} were queued"
     );
-    assert_eq!(pushed[queued], Pushed::Overflowed);
-    let last = taken(&subscriber).flatten().expect("the reason");
+    assert_eq!(pushed[queued], Pushed::TooSlow);
+    let last = received(&subscriber).flatten().expect("the reason");
     assert!(last.contains("too-slow"), "{last}");
     assert!(
-        !other.feed_own(vec![b'x'; 3 * ROOM].into()),
-        "there is no room for that"
+        !other.push_unshared(vec![b'x'; 3 * MEMORY].into()),
+        "the queues exceed the limit"
     );
     assert!(other.has_ended());
 }
