@@ -122,7 +122,10 @@ impl Opener {
         requested_at: Instant,
     ) {
         if let StreamStart::After(cursor, CursorOrigin::Server) = start
-            && self.join(subscriber, cursor, CursorOrigin::Server) == JoinOutcome::Live
+            && matches!(
+                self.join(subscriber, cursor, CursorOrigin::Server),
+                JoinOutcome::Live | JoinOutcome::Closed
+            )
         {
             return;
         }
@@ -343,7 +346,7 @@ impl Opener {
     ) -> Result<Option<ResetReason>, StoreError> {
         while !subscriber.has_ended() {
             match self.join(subscriber, cursor, origin) {
-                JoinOutcome::Live => return Ok(None),
+                JoinOutcome::Live | JoinOutcome::Closed => return Ok(None),
                 JoinOutcome::Unknown => return Ok(Some(ResetReason::UnknownCursor)),
                 JoinOutcome::TooOld => return Ok(Some(ResetReason::HistoryGone)),
                 JoinOutcome::Behind(from) => {

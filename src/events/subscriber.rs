@@ -28,7 +28,7 @@ const QUIET_ROUNDS: u8 = 6;
 /// One stream. It has no task, timer or channel of its own, so that an idle stream takes little
 /// memory.
 #[derive(Debug)]
-pub(super) struct Subscriber {
+pub(crate) struct Subscriber {
     pub(super) id: u64,
     /// The group of the streams with equal interests.
     pub(super) group: GroupId,
@@ -116,22 +116,20 @@ impl Subscriber {
     }
 
     /// Queues shared frames of the backlog. Does nothing if the stream ended.
-    pub(super) fn push_backlog(&self, frames: impl IntoIterator<Item = Bytes>) -> bool {
+    pub(super) fn push_backlog(&self, frames: impl IntoIterator<Item = Bytes>) {
         let mut state = self.state.lock();
-        if !state.is_open() {
-            return false;
+        if state.is_open() {
+            state.backlog.extend(frames);
+            wake(&mut state.reader);
         }
-        state.backlog.extend(frames);
-        wake(&mut state.reader);
-        true
     }
 
-    /// Queues a frame of the backlog that only this stream holds. Returns false if the stream ended
-    /// or its queue takes too much memory; the latter also ends the stream.
+    /// Queues a frame of the backlog that only this stream holds. Does nothing if the stream ended.
+    /// Returns false if all queues exceed their limit: the caller then cuts the stream off.
     pub(super) fn push_unshared(&self, messages: Bytes) -> bool {
         let mut state = self.state.lock();
         if !state.is_open() {
-            return false;
+            return true;
         }
         state.unshared_bytes += messages.len();
         state.backlog.push_back(messages);
@@ -140,9 +138,9 @@ impl Subscriber {
     }
 
     /// Queues the `presence.ready` after a snapshot.
-    pub(super) fn push_ready(&self, ready: Bytes) -> bool {
+    pub(super) fn push_ready(&self, ready: Bytes) {
         self.state.lock().ready_sent = true;
-        self.push_backlog([ready])
+        self.push_backlog([ready]);
     }
 
     /// Waits until the client has taken the backlog or the stream ended. Returns false if it ended.
@@ -195,10 +193,11 @@ impl Subscriber {
         state.quiet = 0;
         state.live.push_back(frame.clone());
         wake(&mut state.reader);
-        match state.update_share() {
-            true => Pushed::Queued,
-            false => Pushed::TooSlow,
+        if state.update_share() {
+            return Pushed::Queued;
         }
+        state.end(EndReason::TooSlow);
+        Pushed::TooSlow
     }
 
     /// Queues a keep-alive. A stream that carried no message for [`QUIET_ROUNDS`] keep-alives

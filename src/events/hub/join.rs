@@ -32,6 +32,8 @@ pub(crate) struct EntryRef {
 pub(crate) enum JoinOutcome {
     /// The stream is live.
     Live,
+    /// The stream is closed.
+    Closed,
     /// The stream missed more than [`JOIN_EVENTS`] events, beginning with this entry.
     Behind(EntryRef),
     /// The cursor is newer than the local history, and may belong to no event.
@@ -51,7 +53,7 @@ pub(crate) struct RingChanged;
 impl Hub {
     /// Makes a stream live after `cursor`. The events it missed come first; none of them may be
     /// older than `oldest`.
-    pub(in crate::events) fn join(
+    pub(crate) fn join(
         &self,
         subscriber: &Arc<Subscriber>,
         cursor: Cursor,
@@ -67,7 +69,7 @@ impl Hub {
             return JoinOutcome::OtherEpoch;
         };
         if !state.lifetimes.has(subscriber) {
-            return JoinOutcome::Live;
+            return JoinOutcome::Closed;
         }
         let (ring, generation) = (&history.ring, state.generation);
         let go_live = |missed, position| {
@@ -109,7 +111,7 @@ impl Hub {
 
     /// Calls `read` with the ring while the hub is locked; `read` must be short. Fails if the entry
     /// `from` is gone.
-    pub(in crate::events) fn read<T>(
+    pub(crate) fn read<T>(
         &self,
         from: EntryRef,
         read: impl FnOnce(Epoch, &Ring) -> T,
@@ -126,7 +128,7 @@ impl Hub {
     }
 
     /// Returns the first entry after `position`, if the ring still reaches back to it.
-    pub(in crate::events) fn entry_after(
+    pub(crate) fn entry_after(
         &self,
         epoch: Epoch,
         position: Position,

@@ -119,9 +119,9 @@ async fn send_shared(subscriber: &Subscriber, block: Bytes) -> bool {
 
 /// Queues events that only this stream carries, and waits until the client has taken them. Returns
 /// false if the stream ended.
-async fn send_unshared(subscriber: &Subscriber, messages: Bytes) -> bool {
-    if !messages.is_empty() {
-        subscriber.push_unshared(messages);
+async fn send_unshared(hub: &Hub, subscriber: &Arc<Subscriber>, messages: Bytes) -> bool {
+    if !messages.is_empty() && !subscriber.push_unshared(messages) {
+        hub.cut_off(subscriber);
     }
     yield_now().await;
     subscriber.backlog_taken().await
@@ -164,7 +164,7 @@ async fn replay_by_scan(
         let (epoch, events) = copy(hub, from, from.number..until, wanted)?;
         from.number = until;
         for part in events.chunks(BLOCK_ENTRIES as usize) {
-            send_unshared(subscriber, encode(epoch, part)).await;
+            send_unshared(hub, subscriber, encode(epoch, part)).await;
         }
         if subscriber.has_ended() {
             break;
@@ -230,7 +230,7 @@ async fn replay_entries(
             ..end
         };
         let (epoch, events) = copy(hub, first, part.iter().copied(), |_| true)?;
-        if !send_unshared(subscriber, encode(epoch, &events)).await {
+        if !send_unshared(hub, subscriber, encode(epoch, &events)).await {
             break;
         }
     }

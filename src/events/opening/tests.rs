@@ -3,6 +3,7 @@ use crate::config::Config;
 use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
 use crate::model::Credential;
+use crate::model::{Entry, PresenceEvent, Transition, UserId};
 use crate::telemetry::Metrics;
 
 #[derive(Debug)]
@@ -55,4 +56,45 @@ fn only_the_streams_of_a_withdrawn_credential_end() {
     hub.end_withdrawn();
     let ended = streams.map(|subscriber| subscriber.has_ended());
     assert_eq!(ended, [false, true, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed() {
+    let metrics = Arc::new(Metrics::new());
+    let mut limits = Limits::of(&Config::default(), MemoryBudget::of(1 << 30));
+    limits.queue_bytes = 0;
+    let hub = Hub::new(Arc::clone(&metrics), limits);
+    let (epoch, user) = (Epoch(1), UserId::new("alice").expect("an id"));
+    hub.restart(epoch, hub.ring_after(Position::START));
+    let position = |millis| Position {
+        millis,
+        sequence: 0,
+    };
+    let entries = (1..500).map(|millis| {
+        Entry::Event(PresenceEvent {
+            position: position(millis),
+            previous: position(millis - 1),
+            user: user.clone(),
+            at: Timestamp::from_millis(millis),
+            transition: Transition::Online,
+        })
+    });
+    let entries: Vec<_> = entries.collect();
+    hub.publish(epoch, &entries).expect("no gap");
+    let options = SubscriberOptions {
+        interest: Interest::users(vec![user]),
+        snapshot: false,
+        closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
+        credential: None,
+    };
+    let subscriber = hub.open(options).expect("there is room");
+    let from = hub
+        .entry_after(epoch, Position::START)
+        .expect("in the ring");
+    let replayed = Replayer::default().replay(&hub, &subscriber, from).await;
+    assert!(replayed.is_ok() && subscriber.has_ended());
+    assert_eq!(metrics.streams_cut_off.get(), 1);
+    tokio::time::advance(Duration::from_secs(3)).await;
+    hub.tick();
+    assert_eq!(metrics.streams.get(), 0);
 }

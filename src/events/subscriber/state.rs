@@ -79,13 +79,9 @@ impl State {
         self.unshared_bytes + (self.backlog.len() + self.live.len()) * size_of::<Bytes>()
     }
 
-    /// Updates the share of the queue memory. Ends the stream if the memory exceeds its limit.
+    /// Updates the share of the queue memory. Returns false if all queues exceed their limit.
     pub(super) fn update_share(&mut self) -> bool {
-        let fits = self.share.set(self.queue_bytes());
-        if !fits {
-            self.end(EndReason::TooSlow);
-        }
-        fits
+        self.share.set(self.queue_bytes())
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -129,7 +125,7 @@ impl State {
             self.unshared_bytes = 0;
             wake(&mut self.producer);
         }
-        self.share.set(self.queue_bytes());
+        self.update_share();
         self.keep_alive_due = false;
         Some(bytes).map(|bytes| self.with_retry(bytes))
     }
