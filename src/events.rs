@@ -25,6 +25,7 @@ pub use self::interest::Interest;
 pub use self::limits::Limits;
 pub use self::service::{OpenError, StreamRequest, StreamService};
 pub use self::sse::cursor::Cursor;
+pub use self::sse::frame::Frame;
 pub use self::sse::payload::{
     EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
     UserOffline, UserOnline,

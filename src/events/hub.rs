@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -19,7 +18,7 @@ use self::lifetimes::Lifetimes;
 use self::ring::{Bounds, Ring};
 use super::limits::Limits;
 use super::sse::cursor::Cursor;
-use super::sse::frame;
+use super::sse::frame::{self, Frame};
 use super::sse::payload::EndReason;
 use super::stream_limit::StreamLimitReached;
 use super::subscriber::queue_memory::QueueMemory;
@@ -221,7 +220,7 @@ impl Hub {
         mut state: MutexGuard<'_, State>,
         position: Position,
         user: &UserId,
-        frame: &Bytes,
+        frame: &Frame,
     ) {
         let generation = state.generation;
         let mut next = Some(DeliveryPoint::default());

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body, Frame};
+use http_body::Body;
 
 use super::hub::Hub;
+use super::sse::frame::Frame;
 use super::stream_limit::StreamPermit;
 use super::subscriber::Subscriber;
 
@@ -35,8 +36,8 @@ impl EventStream {
         StreamClosed(Arc::clone(&self.subscriber))
     }
 
-    /// Returns the next bytes to write, or `None` at the end of the stream.
-    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    /// Returns the next frame to write, or `None` at the end of the stream.
+    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Frame>> {
         self.subscriber.poll_next(context)
     }
 
@@ -65,9 +66,9 @@ impl Body for EventStream {
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
         let next = self.poll_next(context);
-        next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        next.map(|frame| frame.map(|frame| Ok(http_body::Frame::data(frame.data()))))
     }
 }
 

@@ -7,13 +7,13 @@ mod state;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::queue_memory::QueueMemory;
 use self::state::{Stage, State, wake};
 use super::interest::{GroupId, Interest};
+use super::sse::frame::Frame;
 use super::sse::payload::EndReason;
 use crate::model::{Credential, Position};
 
@@ -81,8 +81,8 @@ impl Subscriber {
         &self,
         generation: u64,
         position: Position,
-        missed: Vec<Bytes>,
-        ready: impl FnOnce() -> Bytes,
+        missed: Vec<Frame>,
+        ready: impl FnOnce() -> Frame,
     ) {
         let mut state = self.state.lock();
         if state.is_open() && !missed.is_empty() {
@@ -116,7 +116,7 @@ impl Subscriber {
     }
 
     /// Queues shared frames of the backlog. Does nothing if the stream ended.
-    pub(super) fn push_backlog(&self, frames: impl IntoIterator<Item = Bytes>) {
+    pub(super) fn push_backlog(&self, frames: impl IntoIterator<Item = Frame>) {
         let mut state = self.state.lock();
         if state.is_open() {
             state.backlog.extend(frames);
@@ -126,19 +126,19 @@ impl Subscriber {
 
     /// Queues a frame of the backlog that only this stream holds. Does nothing if the stream ended.
     /// Returns false if all queues exceed their limit: the caller then cuts the stream off.
-    pub(super) fn push_unshared(&self, messages: Bytes) -> bool {
+    pub(super) fn push_unshared(&self, messages: Frame) -> bool {
         let mut state = self.state.lock();
         if !state.is_open() {
             return true;
         }
-        state.unshared_bytes += messages.len();
+        state.unshared_bytes += messages.memory();
         state.backlog.push_back(messages);
         wake(&mut state.reader);
         state.update_share()
     }
 
     /// Queues the `presence.ready` after a snapshot.
-    pub(super) fn push_ready(&self, ready: Bytes) {
+    pub(super) fn push_ready(&self, ready: Frame) {
         self.state.lock().ready_sent = true;
         self.push_backlog([ready]);
     }
@@ -177,7 +177,7 @@ impl Subscriber {
 
     /// Queues a live event. A stream whose client is too slow ends; the client resumes with its
     /// cursor.
-    pub(super) fn push(&self, generation: u64, position: Position, frame: &Bytes) -> Pushed {
+    pub(super) fn push(&self, generation: u64, position: Position, frame: &Frame) -> Pushed {
         let mut state = self.state.lock();
         let is_new = state
             .queued
@@ -202,7 +202,7 @@ impl Subscriber {
 
     /// Queues a keep-alive. A stream that carried no message for [`QUIET_ROUNDS`] keep-alives
     /// queues `presence.ready` with the newest cursor instead.
-    pub(super) fn keep_alive(&self, newest: Option<(u64, Position, &Bytes)>) {
+    pub(super) fn keep_alive(&self, newest: Option<(u64, Position, &Frame)>) {
         let mut state = self.state.lock();
         if !state.backlog.is_empty() || !state.live.is_empty() {
             state.quiet = 0;
@@ -261,10 +261,10 @@ impl Subscriber {
         Poll::Pending
     }
 
-    pub(super) fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    pub(super) fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Frame>> {
         let mut state = self.state.lock();
-        if let Some(bytes) = state.take() {
-            return Poll::Ready(Some(bytes));
+        if let Some(frame) = state.take() {
+            return Poll::Ready(Some(frame));
         }
         if !state.is_open() {
             return Poll::Ready(None);

@@ -5,14 +5,13 @@ use std::collections::hash_map::{Entry as MapEntry, HashMap};
 use std::mem::size_of;
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use crate::events::sse::frame::Frame;
 use crate::model::{Entry, Position, PresenceEvent, Timestamp, Transition, UserId};
 
 /// Newest entries that keep their frame, for streams that join just behind them.
 const FRAMES: usize = 512;
 
-/// Bytes per user beside its id: the header of the id, its entry in the map, and the free space of
+/// Frame per user beside its id: the header of the id, its entry in the map, and the free space of
 /// the map.
 const USER_BYTES: usize = 72;
 
@@ -43,7 +42,7 @@ pub(crate) struct Ring {
     newest_of: HashMap<UserId, u64>,
     /// The frames of the newest entries. An entry has no frame if no subscriber was interested in
     /// it.
-    frames: VecDeque<Option<Bytes>>,
+    frames: VecDeque<Option<Frame>>,
     bytes: usize,
 }
 
@@ -96,7 +95,7 @@ impl Ring {
     }
 
     /// Appends a new entry, and evicts entries beyond the bounds.
-    pub(crate) fn push(&mut self, entry: &Entry, frame: Option<Bytes>) {
+    pub(crate) fn push(&mut self, entry: &Entry, frame: Option<Frame>) {
         self.append(RingEntry::of(entry));
         if self.frames.len() == FRAMES {
             self.frames.pop_front();
@@ -239,7 +238,7 @@ impl Ring {
     }
 
     /// Returns the frame of the event with this number, if the ring kept it.
-    pub(crate) fn frame(&self, number: u64) -> Option<Bytes> {
+    pub(crate) fn frame(&self, number: u64) -> Option<Frame> {
         let from = self.end() - self.frames.len() as u64;
         let index = usize::try_from(number.checked_sub(from)?).ok()?;
         self.frames.get(index)?.clone()
@@ -285,7 +284,7 @@ impl RingEntry {
         }
     }
 
-    /// Bytes before the entry is linked, while each entry has its own copy of the id.
+    /// Frame before the entry is linked, while each entry has its own copy of the id.
     fn bytes(&self) -> usize {
         let user = self
             .change

@@ -4,14 +4,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::task::yield_now;
 
 use crate::events::hub::Hub;
 use crate::events::hub::join::{EntryRef, RingChanged};
 use crate::events::interest::Interest;
-use crate::events::sse::frame;
+use crate::events::sse::frame::{self, Frame};
 use crate::events::subscriber::Subscriber;
 use crate::model::{Epoch, Position, PresenceEvent, UserId};
 
@@ -40,12 +39,12 @@ pub(crate) struct Replayer {
 /// The encoded events of whole blocks, for streams of all users.
 #[derive(Debug, Default)]
 struct Blocks {
-    frames: HashMap<(u64, u64), Bytes>,
+    frames: HashMap<(u64, u64), Option<Frame>>,
     order: VecDeque<(u64, u64)>,
 }
 
 impl Blocks {
-    fn keep(&mut self, key: (u64, u64), block: Bytes) {
+    fn keep(&mut self, key: (u64, u64), block: Option<Frame>) {
         if self.frames.insert(key, block).is_none() {
             self.order.push_back(key);
         }
@@ -91,7 +90,7 @@ impl Replayer {
                 Some(block) => block,
                 None => {
                     let (epoch, events) = copy(hub, from, from.number..until, |_| true)?;
-                    let block = encode(epoch, &events);
+                    let block = frame::events(epoch, &events);
                     if is_whole {
                         self.blocks.lock().keep(key, block.clone());
                     }
@@ -109,30 +108,22 @@ impl Replayer {
 
 /// Queues a shared block and waits until the client has taken it. Returns false if the stream
 /// ended.
-async fn send_shared(subscriber: &Subscriber, block: Bytes) -> bool {
-    if !block.is_empty() {
-        subscriber.push_backlog([block]);
-    }
+async fn send_shared(subscriber: &Subscriber, block: Option<Frame>) -> bool {
+    subscriber.push_backlog(block);
     yield_now().await;
     subscriber.backlog_taken().await
 }
 
 /// Queues events that only this stream carries, and waits until the client has taken them. Returns
 /// false if the stream ended.
-async fn send_unshared(hub: &Hub, subscriber: &Arc<Subscriber>, messages: Bytes) -> bool {
-    if !messages.is_empty() && !subscriber.push_unshared(messages) {
+async fn send_unshared(hub: &Hub, subscriber: &Arc<Subscriber>, messages: Option<Frame>) -> bool {
+    if let Some(messages) = messages
+        && !subscriber.push_unshared(messages)
+    {
         hub.cut_off(subscriber);
     }
     yield_now().await;
     subscriber.backlog_taken().await
-}
-
-fn encode(epoch: Epoch, events: &[PresenceEvent]) -> Bytes {
-    let mut block = BytesMut::new();
-    for event in events {
-        block.extend_from_slice(&frame::event(epoch, event));
-    }
-    block.freeze()
 }
 
 /// Copies the wanted events among these entries.
@@ -164,7 +155,7 @@ async fn replay_by_scan(
         let (epoch, events) = copy(hub, from, from.number..until, wanted)?;
         from.number = until;
         for part in events.chunks(BLOCK_ENTRIES as usize) {
-            send_unshared(hub, subscriber, encode(epoch, part)).await;
+            send_unshared(hub, subscriber, frame::events(epoch, part)).await;
         }
         if subscriber.has_ended() {
             break;
@@ -230,7 +221,7 @@ async fn replay_entries(
             ..end
         };
         let (epoch, events) = copy(hub, first, part.iter().copied(), |_| true)?;
-        if !send_unshared(hub, subscriber, encode(epoch, &events)).await {
+        if !send_unshared(hub, subscriber, frame::events(epoch, &events)).await {
             break;
         }
     }

@@ -5,12 +5,11 @@ use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::events::hub::Hub;
 use crate::events::sse::cursor::Cursor;
-use crate::events::sse::frame;
+use crate::events::sse::frame::{self, Frame};
 use crate::events::subscriber::Subscriber;
 use crate::model::{Epoch, Position, UserId};
 
@@ -18,9 +17,9 @@ use crate::model::{Epoch, Position, UserId};
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) cursor: Cursor,
-    pub(crate) frames: Vec<Bytes>,
+    pub(crate) frames: Vec<Frame>,
     /// The `presence.ready` that follows the snapshot.
-    pub(crate) ready: Bytes,
+    pub(crate) ready: Frame,
     readers: Mutex<Vec<Weak<Subscriber>>>,
     bytes: usize,
     /// The total that includes `bytes` while the snapshot lives.
@@ -45,7 +44,7 @@ impl Snapshot {
             frame::snapshot(id, part)
         });
         let frames: Vec<_> = parts.collect();
-        let bytes = frames.iter().map(Bytes::len).sum();
+        let bytes = frames.iter().map(Frame::memory).sum();
         total.fetch_add(bytes, Ordering::Relaxed);
         Self {
             cursor,

@@ -31,7 +31,8 @@ impl StreamRefusal {
             Self::TooManyStreams => EndReason::TooManyStreams,
             Self::Overloaded => EndReason::Overloaded,
         };
-        let end = frame::end(reason);
-        format!("retry: {}\n{end}", retry.as_millis()).into()
+        let mut body = format!("retry: {}\n", retry.as_millis()).into_bytes();
+        body.extend_from_slice(&frame::end(reason).data());
+        body.into()
     }
 }

@@ -43,7 +43,10 @@ impl QueueShare {
         let counted = bytes.saturating_sub(UNCOUNTED);
         let before = self.taken;
         self.taken = counted;
-        if counted <= before {
+        if counted == before {
+            return true;
+        }
+        if counted < before {
             self.of.taken.fetch_sub(before - counted, Ordering::Relaxed);
             return true;
         }

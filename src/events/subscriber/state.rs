@@ -4,23 +4,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-use bytes::{Bytes, BytesMut};
-
-use crate::events::sse::frame::{self, KEEP_ALIVE};
+use crate::events::sse::frame::{self, Frame};
 use crate::events::sse::payload::EndReason;
 use crate::events::subscriber::queue_memory::{QueueMemory, QueueShare};
 use crate::model::Position;
-
-/// Bytes that one poll returns at most, for one write to the connection.
-const BURST_BYTES: usize = 32 * 1_024;
 
 /// The part of a subscriber that changes while the stream is open.
 #[derive(Debug)]
 pub(super) struct State {
     /// Frames before the live events: a snapshot or a replay, and `presence.ready`.
-    pub(super) backlog: VecDeque<Bytes>,
+    pub(super) backlog: VecDeque<Frame>,
     /// Live events from the hub, in order.
-    pub(super) live: VecDeque<Bytes>,
+    pub(super) live: VecDeque<Frame>,
     /// Bytes of the backlog that only this stream holds.
     pub(super) unshared_bytes: usize,
     share: QueueShare,
@@ -76,7 +71,7 @@ impl State {
     }
 
     fn queue_bytes(&self) -> usize {
-        self.unshared_bytes + (self.backlog.len() + self.live.len()) * size_of::<Bytes>()
+        self.unshared_bytes + (self.backlog.len() + self.live.len()) * size_of::<Frame>()
     }
 
     /// Updates the share of the queue memory. Returns false if all queues exceed their limit.
@@ -104,20 +99,24 @@ impl State {
         self.share.set(0);
     }
 
-    /// Takes the next bytes: queued frames, a keep-alive or `presence.end`.
-    pub(super) fn take(&mut self) -> Option<Bytes> {
+    /// Takes the next frame: the reconnection time before the first message, then queued frames, a
+    /// keep-alive or `presence.end`.
+    pub(super) fn take(&mut self) -> Option<Frame> {
+        if !self.retry_sent && self.has_message() {
+            self.retry_sent = true;
+            return Some(frame::retry());
+        }
         let queue = if self.backlog.is_empty() {
             &mut self.live
         } else {
             &mut self.backlog
         };
-        let bytes = match queue.pop_front() {
-            Some(first) => {
-                let bytes = burst(first, queue);
+        let frame = match queue.pop_front() {
+            Some(frame) => {
                 if queue.is_empty() {
                     *queue = VecDeque::new();
                 }
-                bytes
+                frame
             }
             None => self.take_without_queue()?,
         };
@@ -127,46 +126,24 @@ impl State {
         }
         self.update_share();
         self.keep_alive_due = false;
-        Some(bytes).map(|bytes| self.with_retry(bytes))
+        Some(frame)
     }
 
-    fn take_without_queue(&mut self) -> Option<Bytes> {
+    fn has_message(&self) -> bool {
+        let is_ending = matches!(self.stage, Stage::Ending(_));
+        is_ending || !self.backlog.is_empty() || !self.live.is_empty()
+    }
+
+    fn take_without_queue(&mut self) -> Option<Frame> {
         match self.stage {
-            Stage::Open if self.keep_alive_due => Some(KEEP_ALIVE),
+            Stage::Open if self.keep_alive_due => Some(Frame::KEEP_ALIVE),
             Stage::Ending(reason) => {
                 self.stage = Stage::Ended;
-                Some(frame::end(reason).into())
+                Some(frame::end(reason))
             }
             Stage::Open | Stage::Ended | Stage::Closed => None,
         }
     }
-
-    /// Adds the reconnection time to the first message.
-    fn with_retry(&mut self, bytes: Bytes) -> Bytes {
-        if self.retry_sent || bytes == KEEP_ALIVE {
-            return bytes;
-        }
-        self.retry_sent = true;
-        let mut message = BytesMut::from(frame::retry().as_bytes());
-        message.extend_from_slice(&bytes);
-        message.freeze()
-    }
-}
-
-fn burst(first: Bytes, queue: &mut VecDeque<Bytes>) -> Bytes {
-    match queue.front() {
-        Some(next) if first.len() + next.len() <= BURST_BYTES => {}
-        _ => return first,
-    }
-    let mut bytes = BytesMut::from(&*first);
-    while let Some(next) = queue.front() {
-        if bytes.len() + next.len() > BURST_BYTES {
-            break;
-        }
-        bytes.extend_from_slice(next);
-        queue.pop_front();
-    }
-    bytes.freeze()
 }
 
 pub(super) fn wake(waker: &mut Option<Waker>) {
