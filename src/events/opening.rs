@@ -1,18 +1,19 @@
 //! Begins a stream: with a snapshot or after a cursor, and then with live events without a gap.
 
 mod failure_log;
+mod newest_cursor;
 mod replay;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::failure_log::FailureLog;
+use self::newest_cursor::NewestCursor;
 use self::replay::Replayer;
 use super::hub::Hub;
 use super::hub::join::{CursorOrigin, JoinOutcome};
@@ -27,7 +28,7 @@ use super::sse::cursor::Cursor;
 use super::sse::frame;
 use super::sse::payload::{EndReason, ResetReason};
 use super::subscriber::Subscriber;
-use crate::model::{Epoch, Position, Timestamp};
+use crate::model::Timestamp;
 use crate::store::{Backoff, Store, StoreError};
 
 /// How long a stream waits for a failing store before it ends.
@@ -38,9 +39,6 @@ const BUS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a resumed stream waits for the events right before its request.
 const RECEIVE_PATIENCE: Duration = Duration::from_millis(500);
-
-/// Attempts to read a consistent position while the bus resynchronizes.
-const CONSISTENT_READS: u32 = 3;
 
 /// How a stream begins.
 #[derive(Clone, Copy, Debug)]
@@ -59,9 +57,7 @@ pub(super) struct Opener {
     store: Arc<Store>,
     hub: Arc<Hub>,
     snapshot_memory: Arc<SnapshotMemory>,
-    newest: SharedRead<(Instant, Epoch, Position)>,
-    /// The newest cursor of the store, as read last, and when that read began.
-    last_read: Mutex<Option<(Instant, Cursor)>>,
+    newest: NewestCursor,
     all_users: SharedRead<Arc<Snapshot>>,
     listed_users: ListedSnapshots,
     replayer: Replayer,
@@ -100,8 +96,7 @@ impl Opener {
             runtime.clone(),
         );
         Self {
-            newest: SharedRead::new(runtime.clone()),
-            last_read: Mutex::default(),
+            newest: NewestCursor::new(Arc::clone(&store), Arc::clone(&hub), runtime.clone()),
             all_users: SharedRead::new(runtime),
             listed_users,
             snapshot_memory,
@@ -111,6 +106,11 @@ impl Opener {
             store,
             hub,
         }
+    }
+
+    /// Returns the reader of the newest cursor of the store.
+    pub(super) fn newest(&self) -> &NewestCursor {
+        &self.newest
     }
 
     /// Begins a stream that a client requested at `requested_at`: at once if all missed events are in the
@@ -150,7 +150,7 @@ impl Opener {
         });
     }
 
-    /// Resets the streams that go_live an older ring, part by part. Other tasks run between the
+    /// Resets the streams that follow an older ring, part by part. Other tasks run between the
     /// parts.
     pub(super) async fn reset(
         self: &Arc<Self>,
@@ -168,73 +168,6 @@ impl Opener {
             }
             yield_now().await;
         }
-    }
-
-    /// Returns the newest cursor of the store. It may be newer than the local history.
-    pub(super) async fn newest_cursor(&self) -> Result<Cursor, StoreError> {
-        let read = || {
-            let store = Arc::clone(&self.store);
-            self.newest.ask(move || {
-                let store = Arc::clone(&store);
-                async move {
-                    let began = Instant::now();
-                    let (epoch, newest) = store.newest().await?;
-                    Ok((began, epoch, newest))
-                }
-            })
-        };
-        let at = |(_, epoch, newest): &(Instant, Epoch, Position)| (*epoch, *newest);
-        let (began, epoch, newest) = self.read_consistently(read, at).await?;
-        let cursor = Cursor::at(epoch, newest);
-        let mut last = self.last_read.lock();
-        if last.is_none_or(|(before, _)| before < began) {
-            *last = Some((began, cursor));
-        }
-        Ok(cursor)
-    }
-
-    /// Returns the newest cursor of the store as of `requested_at` or later. Thousands of clients that wait
-    /// for admission share one read.
-    pub(super) async fn newest_cursor_since(
-        &self,
-        requested_at: Instant,
-    ) -> Result<Cursor, StoreError> {
-        let last = *self.last_read.lock();
-        if let Some((began, mut cursor)) = last
-            && began >= requested_at
-            && let Some((epoch, newest)) = self.hub.newest()
-            && epoch == cursor.epoch
-        {
-            cursor.position = cursor.position.max(newest);
-            return Ok(cursor);
-        }
-        self.newest_cursor().await
-    }
-
-    /// Returns the result of `read` and checks its position. If the position is older than the
-    /// local history, the store lost a part of its history. Then the bus resets the streams and the
-    /// read is repeated, so that no stream begins in the lost history.
-    async fn read_consistently<T, R>(
-        &self,
-        read: impl Fn() -> R,
-        position: impl Fn(&T) -> (Epoch, Position),
-    ) -> Result<T, StoreError>
-    where
-        R: Future<Output = Result<T, StoreError>>,
-    {
-        for _ in 0..CONSISTENT_READS {
-            let before = self.hub.newest();
-            let found = read().await?;
-            if !Hub::lost_history(before, position(&found)) {
-                return Ok(found);
-            }
-            self.hub.request_resync();
-            let is_reset = |hub: &Hub| hub.newest() != before;
-            let _ = timeout(BUS_PATIENCE, self.hub.wait_until(is_reset)).await;
-        }
-        Err(StoreError::Unreachable(
-            "the store lost a part of its history".to_owned(),
-        ))
     }
 
     async fn start(
@@ -266,7 +199,7 @@ impl Opener {
                     // A backoff, because repeated resets of many streams would overload the
                     // instance.
                     sleep(backoff.next()).await;
-                    let from = retry_with_patience(|| self.newest_cursor()).await?;
+                    let from = retry_with_patience(|| self.newest.read()).await?;
                     start = StreamStart::Reset(reason, from);
                 }
             }
@@ -294,7 +227,7 @@ impl Opener {
                 let ask = || self.listed_users.ask(users);
                 let at =
                     |snapshot: &Arc<Snapshot>| (snapshot.cursor.epoch, snapshot.cursor.position);
-                retry_with_patience(|| self.read_consistently(ask, at)).await?
+                retry_with_patience(|| self.newest.read_consistently(ask, at)).await?
             }
             Interest::AllUsers => {
                 retry_with_patience(|| self.all_users.ask(self.scan_all_users())).await?
@@ -371,7 +304,7 @@ impl Opener {
     /// store is unreachable.
     async fn receive_stored_events(&self, requested_at: Instant) {
         let received = async {
-            let Ok(stored) = self.newest_cursor_since(requested_at).await else {
+            let Ok(stored) = self.newest.since(requested_at).await else {
                 return;
             };
             let has_received = |hub: &Hub| {
@@ -392,7 +325,7 @@ impl Opener {
         cursor: Cursor,
         origin: CursorOrigin,
     ) -> Result<Option<ResetReason>, StoreError> {
-        let stored = retry_with_patience(|| self.newest_cursor()).await?;
+        let stored = retry_with_patience(|| self.newest.read()).await?;
         if stored.epoch != cursor.epoch {
             return Ok(Some(ResetReason::DataLost));
         }

@@ -114,11 +114,11 @@ impl StreamService {
         let start = match request.last_event_id.as_deref() {
             Some(id) => self.resume_from(id, requested_at).await?,
             None if request.snapshot => {
-                self.opener.newest_cursor_since(requested_at).await?;
+                self.opener.newest().since(requested_at).await?;
                 StreamStart::WithSnapshot
             }
             None => StreamStart::After(
-                self.opener.newest_cursor_since(requested_at).await?,
+                self.opener.newest().since(requested_at).await?,
                 CursorOrigin::Server,
             ),
         };
@@ -200,7 +200,7 @@ impl StreamService {
         };
         Ok(StreamStart::Reset(
             reason,
-            self.opener.newest_cursor_since(requested_at).await?,
+            self.opener.newest().since(requested_at).await?,
         ))
     }
 }

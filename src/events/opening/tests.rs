@@ -3,7 +3,7 @@ use crate::config::Config;
 use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
 use crate::model::Credential;
-use crate::model::{Entry, PresenceEvent, Transition, UserId};
+use crate::model::{Entry, Epoch, Position, PresenceEvent, Transition, UserId};
 use crate::telemetry::Metrics;
 
 #[derive(Debug)]
