@@ -27,7 +27,7 @@ const FILL_PAUSE: Duration = Duration::from_millis(1);
 /// Time limit for filling the ring. Older events are left out, so that a start ends in time.
 const FILL_LIMIT: Duration = Duration::from_secs(4);
 
-/// Attempts to read the history before the bus subscribes retry.
+/// Attempts to read the history before the bus subscribes again.
 const ATTEMPTS: u32 = 5;
 
 /// Clock difference to other instances that the bus accepts.
@@ -64,7 +64,7 @@ impl Bus {
         }
     }
 
-    /// Follows the store until the future is dropped. Subscribes retry after each lost
+    /// Follows the store until the future is dropped. Subscribes again after each lost
     /// subscription.
     pub async fn run(self) {
         let mut backoff = Backoff::default();

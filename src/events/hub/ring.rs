@@ -107,7 +107,6 @@ impl Ring {
     /// Evicts some entries beyond the bounds.
     pub(crate) fn evict(&mut self, now: Timestamp) {
         for _ in 0..EVICTED_PER_PUSH {
-            // The ring keeps its last entry: a client that missed nothing resumes after it.
             if self.entries.is_empty() || !self.is_full_at(now) {
                 return;
             }
