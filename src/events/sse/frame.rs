@@ -249,6 +249,11 @@ mod tests {
             chunk.extend_from_slice(&data);
             chunk.extend_from_slice(b"\r\n");
             assert_eq!(frame.chunk(), chunk);
+            assert!(
+                frame.chunk().as_ptr_range().contains(&data.as_ptr()),
+                "copied"
+            );
+            assert_eq!(frame.clone().chunk().as_ptr(), frame.chunk().as_ptr());
         }
         assert_eq!(events(Epoch(1), &[]), None);
     }
