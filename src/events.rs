@@ -9,12 +9,12 @@ mod hub;
 mod interest;
 mod limits;
 mod opening;
-mod service;
 mod shared_read;
 mod snapshots;
 mod sse;
 mod stream;
 mod stream_limit;
+mod stream_service;
 mod subscriber;
 
 pub use self::bus::Bus;
@@ -23,7 +23,6 @@ pub use self::hub::Hub;
 pub(crate) use self::hub::TICK;
 pub use self::interest::Interest;
 pub use self::limits::Limits;
-pub use self::service::{OpenError, StreamRequest, StreamService};
 pub use self::sse::cursor::Cursor;
 pub use self::sse::frame::Frame;
 pub use self::sse::payload::{
@@ -33,3 +32,4 @@ pub use self::sse::payload::{
 pub use self::sse::refusal::StreamRefusal;
 pub use self::stream::{EventStream, StreamClosed};
 pub use self::stream_limit::StreamLimitReached;
+pub use self::stream_service::{OpenError, StreamRequest, StreamService};
