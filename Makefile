@@ -28,17 +28,17 @@ fuzz: ## Send random input to every parser and to the service, for some minutes
 valkey: ## Run the tests on Valkey in the place of Redis
 	tests/install
 	server=$$(find "$$(tests/venv $(VALKEY))" -type f -name valkey-server) && \
-		PRESENCE_TEST_REDIS_SERVER=$$server cargo test --locked -- --skip outage::tls
+		PRESENCE_TEST_REDIS_SERVER=$$server cargo test --locked -- --skip redis_tls::
 
 bench: ## Measure the claims beside webdis, nchan and Redis itself, in about half an hour (Debian, Ubuntu)
 	benches/install
 	cargo bench --locked
 
 fmt: ## Format the code
-	cargo fmt
+	cargo fmt --all
 
 lint: ## Check the format and the lints
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --all-targets --locked -- -D warnings
 
 docs: ## Build the documentation of the code, private items too; a warning fails

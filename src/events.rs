@@ -1,43 +1,35 @@
-//! The way of an event: store, bus, hub, streams.
+//! Events from the store to the client: bus, hub, subscribers, streams.
 //!
-//! [`Bus`] is the one writer of the [`Hub`], and [`Streams`] opens what reads from it.
+//! [`Bus`] writes all events into the [`Hub`]. [`StreamService`] opens the streams that read from
+//! it.
 
-mod ages;
 mod bus;
-mod capacity;
-mod chosen;
-mod cursor;
 mod doorbell;
-mod everyone;
-mod failures;
-mod frame;
 mod hub;
-mod index;
-mod joining;
+mod interest;
 mod limits;
 mod opening;
-mod payload;
-mod refusal;
-mod replay;
-mod ring;
-mod shared;
-mod slot;
-mod snapshot;
+mod shared_read;
+mod snapshots;
+mod sse;
 mod stream;
-mod streams;
-mod waiting;
+mod stream_limit;
+mod stream_service;
+mod subscriber;
 
 pub use self::bus::Bus;
-pub use self::capacity::Full;
-pub use self::cursor::Cursor;
 pub use self::doorbell::Doorbell;
 pub use self::hub::Hub;
 pub(crate) use self::hub::TICK;
+pub use self::interest::Interest;
 pub use self::limits::Limits;
-pub use self::payload::{
+pub use self::sse::cursor::Cursor;
+pub use self::sse::frame::Frame;
+pub use self::sse::payload::{
     EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
     UserOffline, UserOnline,
 };
-pub use self::refusal::StreamRefusal;
-pub use self::stream::{EventStream, Interest, StreamEnd};
-pub use self::streams::{OpenError, StreamRequest, Streams};
+pub use self::sse::refusal::StreamRefusal;
+pub use self::stream::{EventStream, StreamClosed};
+pub use self::stream_limit::StreamLimitReached;
+pub use self::stream_service::{OpenError, StreamRequest, StreamService};

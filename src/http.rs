@@ -109,7 +109,7 @@ fn described(bulk_calls: OpenApiRouter<Arc<AppState>>) -> OpenApiRouter<Arc<AppS
         .merge(bulk_calls)
         .routes(
             routes!(events::stream, events::stream_of)
-                .layer(from_fn(refused_stream::tell_by_a_stream)),
+                .layer(from_fn(refused_stream::refuse_by_stream)),
         )
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))

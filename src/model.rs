@@ -1,4 +1,4 @@
-//! The terms of presence: users, connections, times, events, and the results of calls.
+//! The domain types: users, connections, times, events, and the results of calls.
 //!
 //! This module imports no other module of the crate.
 
@@ -11,7 +11,7 @@ mod page;
 mod timestamp;
 mod user_id;
 
-pub use self::calls::{Closing, Left, Refusal, Touched, UserState};
+pub use self::calls::{Closing, Connected, Disconnected, Refusal, UserState};
 pub use self::connection_id::{ConnectionId, InvalidConnectionId};
 pub use self::credential::Credential;
 pub use self::event::{Entry, Epoch, Position, PresenceEvent, Reason, Transition};

@@ -1,4 +1,4 @@
-//! What the service knows and does, without HTTP and without Redis.
+//! The calls of the API, independent of HTTP and of the kind of store.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
-use crate::model::{Closing, Left, PageCursor, Touched, UserState};
+use crate::model::{Closing, Connected, Disconnected, Page, PageCursor, UserState};
 use crate::model::{ConnectionId, UserId};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, PING};
@@ -15,27 +15,18 @@ use crate::telemetry::{Metrics, PING};
 /// How long a readiness check waits for the store.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Who is online: the calls of the API, each decided by one atomic step of the store.
+/// The calls of the API. One atomic step of the store decides each of them.
 ///
-/// Every call fails with [`StoreError`] when the store is out of reach, and is then not known to
-/// have happened or not; all may be repeated.
+/// A call fails with [`StoreError`] if the store cannot be reached. Then it is unknown whether the call took effect. Every
+/// call may be repeated.
 #[derive(Debug)]
 pub struct PresenceService {
     store: Arc<Store>,
     metrics: Arc<Metrics>,
 }
 
-/// A page of everyone online.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OnlinePage {
-    /// Those online, at most as many as asked for and maybe fewer.
-    pub online: Vec<UserId>,
-    /// Where the next page begins, if there may be more.
-    pub next: Option<PageCursor>,
-}
-
 impl PresenceService {
-    /// A service on `store`.
+    /// A service that keeps its state in `store`.
     pub fn new(store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
         Self { store, metrics }
     }
@@ -45,95 +36,83 @@ impl PresenceService {
         &self,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, StoreError> {
-        let touched = self
-            .timed(
-                "connect",
-                self.store.in_time(self.store.connect(user, connection)),
-            )
+    ) -> Result<Connected, StoreError> {
+        let connected = self
+            .timed("connect", self.store.connect(user, connection))
             .await?;
-        self.note_online(touched);
-        Ok(touched)
+        self.note_online(connected);
+        Ok(connected)
     }
 
-    /// Keeps a connection alive; after an expiry it opens it again.
+    /// Extends a connection by its TTL. Opens a connection that does not exist.
     pub async fn ping(
         &self,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, StoreError> {
-        // Not by `timed`, in which the call would take its room twice.
+    ) -> Result<Connected, StoreError> {
+        // Not by `timed`, whose future would hold the future of the call twice.
         let began = Instant::now();
-        let touched = self.store.ping(user, connection).await;
-        let touched = self.told(PING, began, touched)?;
+        let connected = self.store.ping(user, connection).await;
+        let connected = self.record(PING, began, connected)?;
         self.metrics.pings.inc();
-        self.note_online(touched);
-        Ok(touched)
+        self.note_online(connected);
+        Ok(connected)
     }
 
-    /// Closes connections of a user, who goes offline with the last one.
-    pub async fn disconnect(&self, user: &UserId, closing: &Closing) -> Result<Left, StoreError> {
-        let left = self
-            .timed(
-                "disconnect",
-                self.store.in_time(self.store.disconnect(user, closing)),
-            )
+    /// Closes connections of a user. The user goes offline with the last one.
+    pub async fn disconnect(
+        &self,
+        user: &UserId,
+        closing: &Closing,
+    ) -> Result<Disconnected, StoreError> {
+        let disconnected = self
+            .timed("disconnect", self.store.disconnect(user, closing))
             .await?;
-        if left.became_offline {
+        if disconnected.became_offline {
             self.metrics.disconnected();
         }
-        Ok(left)
+        Ok(disconnected)
     }
 
-    /// One user; an unknown one is offline.
+    /// The state of a user. An unknown user is offline.
     pub async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
-        self.timed("user", self.store.in_time(self.store.user(user)))
-            .await
+        self.timed("user", self.store.user(user)).await
     }
 
-    /// Those of `users` who are online, in the order asked, without repeats.
+    /// The online users among `users`, in the same order, without duplicates.
     pub async fn online_among(&self, users: Vec<UserId>) -> Result<Vec<UserId>, StoreError> {
-        let asked = self.store.in_time(self.store.online_among(&users));
-        let online = self.timed("online_among", asked).await?;
-        let mut online = only(users, online);
+        let call = self.store.online_among(&users);
+        let online = self.timed("online_among", call).await?;
+        let online = users.into_iter().zip(online);
+        let mut online: Vec<_> = online
+            .filter_map(|(user, is_online)| is_online.then_some(user))
+            .collect();
         let mut seen = HashSet::with_capacity_and_hasher(online.len(), RandomState::default());
         online.retain(|user| seen.insert(user.clone()));
         Ok(online)
     }
 
-    /// At most `limit` of everyone online, from `cursor` on.
-    pub async fn online_page(
-        &self,
-        cursor: &PageCursor,
-        limit: usize,
-    ) -> Result<OnlinePage, StoreError> {
-        let page = async {
-            let page = self.store.announced_page(cursor, limit).await?;
-            let online = self.store.online_among(&page.users).await?;
-            Ok(OnlinePage {
-                online: only(page.users, online),
-                next: page.next,
-            })
-        };
-        self.timed("online_page", self.store.in_time(page)).await
-    }
-
-    /// How many users are online.
-    pub async fn count(&self) -> Result<u64, StoreError> {
-        self.timed("count", self.store.in_time(self.store.count()))
+    /// At most `limit` online users, from `cursor` on.
+    pub async fn online_page(&self, cursor: &PageCursor, limit: usize) -> Result<Page, StoreError> {
+        self.timed("online_page", self.store.online_page(cursor, limit))
             .await
     }
 
-    /// Whether the store answers now; fails with the reason where it does not.
+    /// The number of online users.
+    pub async fn count(&self) -> Result<u64, StoreError> {
+        self.timed("count", self.store.count()).await
+    }
+
+    /// Fails with the reason where the store does not accept writes now.
     pub async fn ready(&self) -> Result<(), StoreError> {
         match tokio::time::timeout(READY_TIMEOUT, self.store.check()).await {
             Ok(answer) => answer,
-            Err(_) => Err(StoreError::Unreachable("it did not answer in time".into())),
+            Err(_) => Err(StoreError::Unreachable("no answer in time".into())),
         }
     }
 
-    fn note_online(&self, touched: Touched) {
-        if touched.became_online {
+    fn note_online(&self, connected: Connected) {
+        if connected.became_online {
             self.metrics.online();
         }
     }
@@ -144,11 +123,11 @@ impl PresenceService {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let began = Instant::now();
-        self.told(operation, began, call.await)
+        self.record(operation, began, call.await)
     }
 
-    /// Counts an answer of the store.
-    fn told<T>(
+    /// Records the outcome of a call in the metrics.
+    fn record<T>(
         &self,
         operation: &'static str,
         began: Instant,
@@ -162,10 +141,4 @@ impl PresenceService {
         }
         answer
     }
-}
-
-fn only(mut users: Vec<UserId>, wanted: Vec<bool>) -> Vec<UserId> {
-    let mut wanted = wanted.into_iter();
-    users.retain(|_| wanted.next() == Some(true));
-    users
 }

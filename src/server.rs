@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::auth::Authenticator;
 use crate::config::{Config, InvalidSetting};
-use crate::events::{Bus, Doorbell, Hub, Limits, Streams};
+use crate::events::{Bus, Doorbell, Hub, Limits, StreamService};
 use crate::http::{Admission, AppState, BulkCalls, fronts, metrics_front};
 use crate::memory_budget::MemoryBudget;
 use crate::net::fd_limit::{self, TooFewFiles};
@@ -56,7 +56,7 @@ pub struct Server {
     config: Arc<Config>,
     store: Arc<Store>,
     hub: Arc<Hub>,
-    streams: Arc<Streams>,
+    streams: Arc<StreamService>,
     metrics: Arc<Metrics>,
     authenticator: Arc<Authenticator>,
 }
@@ -117,7 +117,7 @@ impl Server {
         let connections = memory.connections(connections);
         let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
         config.limits.streams = config.limits.streams.min(beside_calls as usize);
-        let streams = Streams::new(Arc::clone(&store), Arc::clone(&hub), &config, limits);
+        let streams = StreamService::new(Arc::clone(&store), Arc::clone(&hub), &config, limits);
         Ok(Self {
             connections,
             room: Room::of(memory),
@@ -148,7 +148,7 @@ impl Server {
         let mut tasks = self.background();
         let threads = WorkerThreads::start().map_err(ServerError::Workers)?;
         let mut served_on = |runtime: &Handle| {
-            let store = Arc::new(self.store.beside());
+            let store = Arc::new(self.store.with_own_connection());
             tasks.spawn_on(supervise(Arc::clone(&store)), runtime);
             self.presence(store)
         };
@@ -218,11 +218,11 @@ impl Server {
     /// away for longer does not keep the service from starting.
     async fn wait_for_the_store(&self) {
         let ready = async {
-            while self.streams.ready().is_err() {
+            while self.streams.check_ready().is_err() {
                 sleep(START_POLL).await;
             }
         };
-        if timeout(START_PATIENCE, ready).await.is_err() && !self.streams.fills() {
+        if timeout(START_PATIENCE, ready).await.is_err() && !self.streams.is_filling() {
             warn!("starting although the store is out of reach");
         }
     }

@@ -1,48 +1,31 @@
-//! Where presence lives: the contract every store keeps, and the two that keep it.
+//! The state of all users: the contract of a store, and its two implementations.
 
 mod backoff;
-mod gate;
+mod error;
 mod lifetimes;
 mod memory;
+mod policy;
 mod redis;
 mod signal;
 mod swept;
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use thiserror::Error;
 
 pub(crate) use self::backoff::Backoff;
-use self::gate::Gate;
+pub use self::error::StoreError;
 pub use self::lifetimes::Lifetimes;
 pub use self::memory::MemoryStore;
+pub(crate) use self::policy::{OUTAGE, SWEEP_HEARTBEAT};
 pub use self::redis::RedisStore;
 pub use self::signal::Signal;
 pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
 use crate::model::{
-    Announced, Closing, ConnectionId, Epoch, History, Left, Page, PageCursor, Position, Refusal,
-    Timestamp, Touched, UserId, UserState,
+    Announced, Closing, Connected, ConnectionId, Disconnected, Epoch, History, Page, PageCursor,
+    Position, Timestamp, UserId, UserState,
 };
 
-/// When no sweep has run for longer than this, that is an outage for every connection, whatever it
-/// was granted.
-///
-/// Every instance sweeps at least every [`SWEEP_HEARTBEAT`], so six missed in a row by all of them
-/// are no accident of scheduling.
-pub(crate) const OUTAGE: Duration = Duration::from_millis(1_500);
-
-/// No time without a sweep that is shorter than this is an outage, for no connection.
-pub(crate) const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
-
-/// The longest time between two sweeps of one instance, also when nothing is due.
-pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
-
-/// How many due users one sweep looks at: a step for so many holds Redis for about 3 ms.
-pub(crate) const SWEEP_BATCH: usize = 1_000;
-
-/// The state of every user, in one of two places with one contract.
+/// The state of all users. Both stores keep this contract:
 ///
 /// 1. A user is *online* exactly while one of its connections has not expired; reads are exact to
 ///    the millisecond on the store's own clock.
@@ -51,58 +34,37 @@ pub(crate) const SWEEP_BATCH: usize = 1_000;
 /// 3. Online implies announced. Announced but no longer online is repaired by the next sweep.
 /// 4. A ping after the deadline but before the sweep keeps the user announced, silently.
 /// 5. No sweep for longer than three quarters of TTL minus ping interval, but at least
-///    [`SHORTEST_OUTAGE`] and at most [`OUTAGE`], is an outage for a connection that was granted
+///    0.5 s and at most 1.5 s, is an outage for a connection that was granted
 ///    these. The departure of a user whose connections met one that they could not absorb is held
 ///    once, until each of them had one ping interval and a margin to come back, as it was granted.
 ///    Where other outages take of that time, it is prolonged, within a bound. Meanwhile the user is announced, and reads say that it is offline.
 /// 6. From the closing of a connection until 10 s later its pings are refused.
 ///
-/// Every method may be called by any number of callers and instances at once, and a caller may die
-/// at any await: the step was taken or it was not.
+/// Any number of callers and instances may call every method at once. A caller may be dropped at any await: the step was
+/// taken or it was not.
+///
+/// With Redis, the calls of clients fail after 1.6 s, and fail at once while too many calls wait. Sweeps, the history
+/// and subscriptions have no such limit.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there are few in a process")]
+#[expect(clippy::large_enum_variant, reason = "a process has few stores")]
 pub enum Store {
-    /// In this process, gone with it.
+    /// In the memory of this process, and lost with it.
     Memory(Arc<MemoryStore>),
-    /// In Redis, shared by every instance that uses the same key prefix.
+    /// In Redis, shared by all instances with the same key prefix.
     Redis(RedisStore),
-}
-
-/// Why a store did not answer.
-#[derive(Clone, Debug, Error)]
-pub enum StoreError {
-    /// The store cannot be reached, or did not answer in time.
-    #[error("the store is out of reach: {0}")]
-    Unreachable(String),
-    /// Too many calls wait for the store already.
-    #[error("too many calls wait for the store")]
-    Overloaded,
-    /// The store refused, or answered what it never should.
-    #[error("the store failed: {0}")]
-    Failed(String),
-    /// The store is well and refuses this call.
-    #[error("{0}")]
-    Refused(Refusal),
-}
-
-impl StoreError {
-    /// The store did not answer in time.
-    fn too_slow() -> Self {
-        Self::Unreachable("it took too long".to_owned())
-    }
 }
 
 /// A subscription to a store's [`Signal`]s.
 #[derive(Debug)]
 pub enum Subscription {
-    /// To the embedded store.
+    /// A subscription to the embedded store.
     Memory(memory::Subscription),
-    /// To Redis.
+    /// A subscription to Redis.
     Redis(Box<redis::Subscription>),
 }
 
 impl Subscription {
-    /// The next signal, or `None` when the subscription is lost and has to be made again.
+    /// The next signal; `None` when the subscription is lost. Then subscribe again.
     pub async fn next(&mut self) -> Option<Signal> {
         match self {
             Self::Memory(subscription) => subscription.next().await,
@@ -112,7 +74,8 @@ impl Subscription {
 }
 
 impl Store {
-    /// The store that `config` names. Redis is not waited for: calls fail until it is reached.
+    /// The store of `config`. This does not wait for Redis: calls fail until Redis is reached. Fails where a setting is
+    /// invalid.
     pub fn open(config: &Config) -> Result<Self, InvalidSetting> {
         let Some(url) = &config.redis.url else {
             if config.redis.ca_file.is_some() {
@@ -127,15 +90,15 @@ impl Store {
         Ok(Self::Redis(RedisStore::open(config, &url)?))
     }
 
-    /// The same store; Redis by another connection, which has to be supervised too.
-    pub fn beside(&self) -> Self {
+    /// The same store. With Redis, it has another connection, which has to be supervised too.
+    pub fn with_own_connection(&self) -> Self {
         match self {
             Self::Memory(store) => Self::Memory(Arc::clone(store)),
-            Self::Redis(store) => Self::Redis(store.beside()),
+            Self::Redis(store) => Self::Redis(store.with_own_connection()),
         }
     }
 
-    /// The word for this store in logs and at the start.
+    /// The name of this kind of store in logs.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Memory(_) => "embedded store",
@@ -143,7 +106,7 @@ impl Store {
         }
     }
 
-    /// The store's clock, for Redis as well as this instance knows it.
+    /// The time of the clock of the store. For Redis, this is an estimate.
     pub fn now(&self) -> Timestamp {
         match self {
             Self::Memory(store) => store.now(),
@@ -151,19 +114,7 @@ impl Store {
         }
     }
 
-    /// Runs a caller's `call` to this store in less than two seconds, or fails; fails at once where
-    /// too many wait.
-    pub async fn in_time<T>(
-        &self,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        match self {
-            Self::Memory(_) => call.await,
-            Self::Redis(store) => store.gate.pass(call).await,
-        }
-    }
-
-    /// Whether the store would carry out a call that changes something.
+    /// Fails where the store does not accept writes now.
     pub async fn check(&self) -> Result<(), StoreError> {
         match self {
             Self::Memory(_) => Ok(()),
@@ -171,69 +122,71 @@ impl Store {
         }
     }
 
-    /// Opens or refreshes a connection, whether or not it exists. It is refused where the user has
-    /// as many other connections as are allowed.
+    /// Opens or refreshes a connection. Refused where the user has the maximum number of other connections.
     pub async fn connect(
         &self,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, StoreError> {
+    ) -> Result<Connected, StoreError> {
         match self {
             Self::Memory(store) => store.connect(user, connection).map_err(StoreError::Refused),
-            Self::Redis(store) => store.connect(user, connection).await,
+            Self::Redis(store) => store.with_deadline(store.connect(user, connection)).await,
         }
     }
 
-    /// Does what [`Store::connect`] does, at the price of one plain command where nothing changes.
-    /// It is also refused for a connection that was closed a moment ago.
-    /// Bounded as by [`Store::in_time`], with one timer for all who ping at the same time.
+    /// Refreshes or opens a connection like [`Store::connect`], and is cheaper if nothing else changes. Also refused for a
+    /// connection that was closed in the last 10 s.
     pub async fn ping(
         &self,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, StoreError> {
+    ) -> Result<Connected, StoreError> {
         match self {
             Self::Memory(store) => store.ping(user, connection).map_err(StoreError::Refused),
             Self::Redis(store) => store.ping(user, connection).await,
         }
     }
 
-    /// Closes connections; a connection that does not exist is closed already.
-    pub async fn disconnect(&self, user: &UserId, closing: &Closing) -> Result<Left, StoreError> {
+    /// Closes connections. A connection that does not exist counts as closed.
+    pub async fn disconnect(
+        &self,
+        user: &UserId,
+        closing: &Closing,
+    ) -> Result<Disconnected, StoreError> {
         match self {
-            Self::Memory(store) => Ok(store.leave(user, closing)),
-            Self::Redis(store) => store.leave(user, closing).await,
+            Self::Memory(store) => Ok(store.disconnect(user, closing)),
+            Self::Redis(store) => store.with_deadline(store.disconnect(user, closing)).await,
         }
     }
 
-    /// One user; an unknown one is offline and was never seen.
+    /// The state of a user. An unknown user is offline and has no last-seen time.
     pub async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.user(user)),
-            Self::Redis(store) => store.user(user).await,
+            Self::Redis(store) => store.with_deadline(store.user(user)).await,
         }
     }
 
-    /// Whether each of `users` is online, in one round trip.
+    /// Whether each of `users` is online, in the same order.
     pub async fn online_among(&self, users: &[UserId]) -> Result<Vec<bool>, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.online_among(users)),
-            Self::Redis(store) => store.online_among(users).await,
+            Self::Redis(store) => store.with_deadline(store.online_among(users)).await,
         }
     }
 
-    /// How many users are online.
+    /// The number of online users.
     pub async fn count(&self) -> Result<u64, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.count()),
-            Self::Redis(store) => store.count().await,
+            Self::Redis(store) => store.with_deadline(store.count()).await,
         }
     }
 
     /// At most `limit` announced users from `cursor` on.
     ///
-    /// Who stays announced all the while is on exactly one page; who comes or goes meanwhile may
-    /// be missed or repeated.
+    /// A user that stays announced from the first to the last page is on exactly one page. A user that comes or goes
+    /// meanwhile may be missing or on several pages.
     pub async fn announced_page(
         &self,
         cursor: &PageCursor,
@@ -241,19 +194,31 @@ impl Store {
     ) -> Result<Page, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.announced_page(cursor, limit)),
-            Self::Redis(store) => store.announced_page(cursor, limit).await,
+            Self::Redis(store) => {
+                store
+                    .with_deadline(store.announced_page(cursor, limit))
+                    .await
+            }
         }
     }
 
-    /// Which of `users` are announced, all as of one position.
+    /// At most `limit` online users from `cursor` on. A page may have fewer users although more follow.
+    pub async fn online_page(&self, cursor: &PageCursor, limit: usize) -> Result<Page, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.online_page(cursor, limit)),
+            Self::Redis(store) => store.with_deadline(store.online_page(cursor, limit)).await,
+        }
+    }
+
+    /// The announced users among `users`, as of one position.
     pub async fn announced_among(&self, users: &[UserId]) -> Result<Announced, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.announced_among(users)),
-            Self::Redis(store) => store.announced_among(users).await,
+            Self::Redis(store) => store.with_deadline(store.announced_among(users)).await,
         }
     }
 
-    /// At most `limit` events after `position`, and the newest position there is.
+    /// At most `limit` events after `position`, and the newest position.
     pub async fn history(&self, position: Position, limit: usize) -> Result<History, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.history(position, limit)),
@@ -261,8 +226,7 @@ impl Store {
         }
     }
 
-    /// At most `limit` of the newest events, or of those before a position, newest first; and the
-    /// newest position there is.
+    /// At most `limit` events before a position, or the newest events, newest first; and the newest position.
     pub async fn history_before(
         &self,
         before: Option<Position>,
@@ -274,13 +238,16 @@ impl Store {
         }
     }
 
-    /// The data set, and the newest position in its history.
+    /// The epoch, and the newest position in the history.
     pub async fn newest(&self) -> Result<(Epoch, Position), StoreError> {
-        let history = self.history_before(None, 1).await?;
+        let history = match self {
+            Self::Memory(store) => store.history_before(None, 1),
+            Self::Redis(store) => store.with_deadline(store.history_before(None, 1)).await?,
+        };
         Ok((history.epoch, history.newest))
     }
 
-    /// Looks again at the users who are due, announces those who are gone, and says when to return.
+    /// Looks at a batch of the users that are due, and announces the departures among them.
     pub async fn sweep(&self) -> Result<Swept, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.sweep()),
@@ -288,15 +255,15 @@ impl Store {
         }
     }
 
-    /// Begins to hear what other callers and instances change.
-    pub async fn subscribe(&self) -> Result<Subscription, StoreError> {
+    /// Subscribes to the changes by all callers and instances. Waits until Redis is reached.
+    pub async fn subscribe(&self) -> Subscription {
         match self {
-            Self::Memory(store) => Ok(Subscription::Memory(store.subscribe())),
-            Self::Redis(store) => Ok(Subscription::Redis(Box::new(store.subscribe().await?))),
+            Self::Memory(store) => Subscription::Memory(store.subscribe()),
+            Self::Redis(store) => Subscription::Redis(Box::new(store.subscribe().await)),
         }
     }
 
-    /// Keeps the connection to the store alive, for as long as the future is polled.
+    /// Keeps the connection to the store open, for as long as the future is polled.
     pub async fn supervise(&self) {
         match self {
             Self::Memory(_) => std::future::pending().await,

@@ -1,4 +1,4 @@
-//! The sweeper that every instance runs.
+//! The sweeper of an instance.
 
 use std::mem;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::model::{Epoch, Position};
 use crate::store::{OUTAGE, SWEEP_HEARTBEAT, Store, StoreError, Swept};
 use crate::telemetry::Metrics;
 
-/// The least time between two sweeps that the doorbell asks for.
+/// The shortest time between two sweeps that the doorbell requests.
 const DOORBELL_REST: Duration = Duration::from_millis(10);
 
-/// Sweeps whenever somebody is due, and at least once in a [`SWEEP_HEARTBEAT`].
+/// Sweeps whenever a user is due, and at least once per [`SWEEP_HEARTBEAT`].
 #[derive(Debug)]
 pub(crate) struct Sweeper {
     store: Arc<Store>,
@@ -24,13 +24,14 @@ pub(crate) struct Sweeper {
     doorbell: Arc<Doorbell>,
     metrics: Arc<Metrics>,
     interval: Duration,
+    /// A position that the bus has to reach within a heartbeat of this time.
     expected: Option<(Position, Instant)>,
     failing_since: Option<Instant>,
     warned: bool,
 }
 
 impl Sweeper {
-    /// A sweeper of `store` that sleeps `interval` at most while work is due.
+    /// A sweeper of `store`. While users are due, at most about `interval` passes between two sweeps.
     pub(crate) fn new(
         store: Arc<Store>,
         hub: Arc<Hub>,
@@ -55,13 +56,17 @@ impl Sweeper {
         loop {
             let began = Instant::now();
             let heard = self.hub.newest();
-            match self.store.sweep().await {
+            let swept = self.store.sweep().await;
+            if let Ok(swept) = &swept {
+                self.account(swept, heard);
+            }
+            match swept.and_then(Swept::finished) {
                 Ok(swept) if swept.more => {
-                    self.account(&swept, heard);
+                    self.note_success();
                     yield_now().await;
                 }
                 Ok(swept) => {
-                    self.account(&swept, heard);
+                    self.note_success();
                     let wake_at = began + self.rest(&swept);
                     let rung = timeout_at(wake_at, self.doorbell.rung()).await;
                     if rung.is_ok() {
@@ -69,15 +74,15 @@ impl Sweeper {
                     }
                 }
                 Err(error) => {
-                    self.explain(&error);
+                    self.note_failure(&error);
                     sleep(self.interval.min(SWEEP_HEARTBEAT)).await;
                 }
             }
         }
     }
 
-    /// Until the next user is due, but long enough to find several at once where many are; with a
-    /// random part, so that of several instances one does the work and the others find it done.
+    /// The time until the next sweep: until the next user is due, but at least half the interval, so that a sweep finds
+    /// several due users. A random part makes one of several instances do the work before the others look.
     fn rest(&self, swept: &Swept) -> Duration {
         let until_due = match swept.next_due {
             Some(due) => due.since(swept.now),
@@ -87,8 +92,8 @@ impl Sweeper {
         (until_due.max(self.interval / 2) + jitter).min(SWEEP_HEARTBEAT)
     }
 
-    /// Warns once when sweeps have failed for so long that departures come late.
-    fn explain(&mut self, error: &StoreError) {
+    /// Warns once when sweeps have failed for longer than [`OUTAGE`], which delays departures.
+    fn note_failure(&mut self, error: &StoreError) {
         let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
         if self.warned || failing_since.elapsed() < OUTAGE {
             debug!(%error, "a sweep failed");
@@ -98,11 +103,14 @@ impl Sweeper {
         }
     }
 
-    fn account(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
+    fn note_success(&mut self) {
         self.failing_since = None;
         if mem::take(&mut self.warned) {
             info!("sweeps succeed again");
         }
+    }
+
+    fn account(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
         self.metrics.sweeps.inc();
         self.metrics.users_online.set(swept.announced.cast_signed());
         for lateness_ms in &swept.lateness_ms {
@@ -111,23 +119,23 @@ impl Sweeper {
         self.check_the_bus(swept, before);
     }
 
-    /// The history says what the bus must have brought a heartbeat later. This notices a
-    /// subscription that is open and silent, a trimmed message, and a data set that is another. A
-    /// history that ends before what was heard of `before` the sweep has lost something.
+    /// Compares the bus with the history: one heartbeat after a sweep, the bus must have delivered every event that the
+    /// sweep found. This notices a silent subscription, a lost message and a new data set. A history that ends before
+    /// the position `before` the sweep has lost events.
     fn check_the_bus(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
         let Some((epoch, heard)) = self.hub.newest() else {
             return;
         };
-        if epoch != swept.epoch || Hub::went_back(before, (swept.epoch, swept.newest)) {
+        if epoch != swept.epoch || Hub::lost_history(before, (swept.epoch, swept.newest)) {
             self.expected = None;
-            self.hub.fell_behind();
+            self.hub.request_resync();
             return;
         }
         match self.expected {
             Some((position, since)) if heard < position => {
                 if since.elapsed() >= SWEEP_HEARTBEAT {
                     self.expected = None;
-                    self.hub.fell_behind();
+                    self.hub.request_resync();
                 }
             }
             _ => self.expected = Some((swept.newest, Instant::now())),

@@ -1,44 +1,45 @@
-//! One of two instances is killed and started again in the midst of traffic: its streams come back to an
-//! instance that remembers nothing.
+//! One of two instances is killed and started again during traffic. Its streams come back to an instance with an empty
+//! memory.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use harness::instance::{Instance, Settings};
+use harness::redis_server::{RedisServer, free_port};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::calls::{
+use crate::measure::calls::{
     Call, apart, come_and_go, load, p99_ms, paced_apart, ping_one_of, post,
 };
-use crate::harness::report::{Figure, Row, quantile_ms};
-use crate::harness::service::{Redis, Service, free_port};
-use crate::harness::streams::get;
+use crate::measure::report::{Figure, Row, quantile_ms};
+use crate::measure::streams::get;
 
 const ROUNDS: usize = 3;
 const STREAMS: usize = 3_000;
 const PINGS_PER_SECOND: usize = 500;
 
-/// How many of the users who come and go a stream is about.
+/// The number of users of a stream, among the users that come and go.
 const USERS_EACH: usize = 2;
 const PASSERS_BY: usize = 64;
 
-/// How long the instance is away, and how long a reader waits before it comes back.
+/// The downtime of the instance, and the wait of a reader before it reconnects.
 const AWAY: Duration = Duration::from_secs(8);
 const RETRY: Duration = Duration::from_secs(3);
 
-/// How long the pings are measured before, and while the streams come back.
+/// How long pings are measured before the restart, and while the streams come back.
 const QUIET: Duration = Duration::from_secs(6);
 const STORMY: Duration = Duration::from_secs(12);
 
-/// How long anything may take.
+/// The deadline of anything that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Time between two new connections that ping, or ask whether the instance lives.
+/// The time between two new connections, each for a ping or a `/livez`.
 const NEWCOMER_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
@@ -107,48 +108,41 @@ async fn at(events_per_second: usize, claim: &'static str) -> Vec<Row> {
     ]
 }
 
-/// A cold start: pings of the instance itself cannot be measured while it is away, so the quiet ones are
-/// measured before.
+/// A cold start. The quiet pings are measured before the instance is killed, because it answers none while it is down.
 async fn round(events_per_second: usize, found: &mut Found) {
-    let redis = Redis::start();
-    let elsewhere = Service::on(&redis);
+    let redis = RedisServer::start().await;
+    let elsewhere = Instance::on(&redis).await;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let settings = [
-        ("REDIS_URL", redis.url()),
-        ("PRESENCE_LISTEN", address.to_string()),
-    ];
-    let settings: Vec<_> = settings
-        .iter()
-        .map(|(name, value)| (*name, &**value))
-        .collect();
-    let (cold, _) = Service::start_and_log(&settings);
+    let settings = Settings::new().with("REDIS_URL", &redis.url());
+    let settings = settings.with("PRESENCE_LISTEN", &address.to_string());
+    let cold = Instance::start(&settings).await;
     let ping = ping_one_of(PINGS_PER_SECOND);
     load(address, PINGS_PER_SECOND, ping).await;
     let readers = Readers::open(address).await;
     let lasting = QUIET + AWAY + STORMY + Duration::from_secs(4);
     let traffic = tokio::spawn(paced_apart(
-        elsewhere.address,
+        elsewhere.address(),
         events_per_second,
         lasting,
         come_and_go,
     ));
     sleep(Duration::from_secs(1)).await;
-    let (here, there) = (pings(address, QUIET), pings(elsewhere.address, QUIET));
+    let (here, there) = (pings(address, QUIET), pings(elsewhere.address(), QUIET));
     let quiet = p99_ms(&here.await.expect("they end"));
     let quiet_elsewhere = p99_ms(&there.await.expect("they end"));
     drop(cold);
     sleep(AWAY).await;
     readers.forget();
-    let there = pings(elsewhere.address, STORMY);
+    let there = pings(elsewhere.address(), STORMY);
     let began = Instant::now();
-    let (cold, log) = Service::start_and_log(&settings);
+    let cold = Instance::start(&settings).await;
     let here = pings(address, STORMY);
     let newcomers = Newcomers::start(address);
     let live = readers.are_live(began).await;
     let here = here.await.expect("they end");
     let there = there.await.expect("they end");
     let (stormy, stormy_elsewhere) = (p99_ms(&here), p99_ms(&there));
-    // What the clients cost by themselves, on the same processors, shows at the other instance.
+    // The pings of the other instance show the cost of the clients on the same processors.
     let (busy, busy_elsewhere) = (
         p99_before(began + live, here),
         p99_before(began + live, there),
@@ -162,7 +156,7 @@ async fn round(events_per_second: usize, found: &mut Found) {
     found.busy.push(busy);
     found.busy_over_elsewhere.push(busy / busy_elsewhere);
     found.refused.push(readers.refused() as f64);
-    found.log_lines.push(log.lock().len() as f64);
+    found.log_lines.push(cold.log().lines().count() as f64);
     found.worst_ping.push(quantile_ms(&mut pinged, 1.0));
     found.p99_ping.push(quantile_ms(&mut pinged, 0.99));
     found.worst_livez.push(quantile_ms(&mut lived, 1.0));
@@ -171,7 +165,7 @@ async fn round(events_per_second: usize, found: &mut Found) {
     drop(traffic.await);
 }
 
-/// The p99 of the calls that were made before `end`.
+/// The p99 of the calls that ended before `end`.
 fn p99_before(end: Instant, mut calls: Vec<Call>) -> f64 {
     calls.retain(|call| call.asked < end);
     p99_ms(&calls)
@@ -182,7 +176,7 @@ fn pings(address: SocketAddr, lasting: Duration) -> JoinHandle<Vec<Call>> {
     tokio::spawn(paced_apart(address, PINGS_PER_SECOND, lasting, ping))
 }
 
-/// Readers that come back with their cursors, each about a few of the users who come and go.
+/// Readers that reconnect with their cursors, each with a few of the users that come and go.
 struct Readers {
     _reading: JoinSet<()>,
     shared: Arc<Shared>,
@@ -190,7 +184,7 @@ struct Readers {
 
 #[derive(Default)]
 struct Shared {
-    /// How many have caught up since that was forgotten, and which.
+    /// The number of readers that have caught up since the last reset of this value, and which.
     live: AtomicUsize,
     each: Vec<AtomicBool>,
     refused: AtomicUsize,
@@ -228,7 +222,7 @@ impl Readers {
         self.shared.live.store(0, Ordering::Relaxed);
     }
 
-    /// Waits until every reader has caught up; how long that took from `began` on.
+    /// Waits until every reader has caught up, and returns the time since `began`.
     async fn are_live(&self, began: Instant) -> Duration {
         let live = async {
             while self.shared.live.load(Ordering::Relaxed) < STREAMS {
@@ -246,7 +240,7 @@ impl Readers {
     }
 }
 
-/// Reads one stream to its end.
+/// Reads one stream until its end.
 async fn read(address: SocketAddr, number: usize, cursor: &mut Option<String>, shared: &Shared) {
     let Ok(mut stream) = TcpStream::connect(address).await else {
         return;
@@ -283,7 +277,7 @@ async fn read(address: SocketAddr, number: usize, cursor: &mut Option<String>, s
     }
 }
 
-/// New connections, each for one call: how long the calls took, from before the connection on.
+/// New connections for one call each, with the time from before the connect to the answer.
 struct Newcomers {
     calling: JoinHandle<(Vec<Duration>, Vec<Duration>)>,
     ends: Arc<AtomicBool>,
@@ -297,7 +291,7 @@ impl Newcomers {
         Self { calling, ends }
     }
 
-    /// The times of the pings, and those of `/livez`.
+    /// The latencies of the pings and of `/livez`.
     async fn end(self) -> (Vec<Duration>, Vec<Duration>) {
         self.ends.store(true, Ordering::Relaxed);
         self.calling.await.expect("all were answered")
@@ -325,7 +319,7 @@ async fn calling(address: SocketAddr, ends: Arc<AtomicBool>) -> (Vec<Duration>, 
     std::mem::take(&mut *times.lock())
 }
 
-/// How long a call by a new connection took.
+/// The latency of a call on a new connection.
 async fn call(address: SocketAddr, request: &[u8]) -> Duration {
     let began = Instant::now();
     let mut stream = TcpStream::connect(address).await.expect("it accepts");

@@ -1,16 +1,17 @@
-//! From a call to one instance to the stream of another.
+//! The time from a call to one instance until the event on a stream of another.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use harness::instance::Instance;
+use harness::redis_server::RedisServer;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::harness::calls::{paced, post};
-use crate::harness::report::{Figure, Row, quantile_ms};
-use crate::harness::service::{Redis, Service};
-use crate::harness::streams::Watcher;
+use crate::measure::calls::{paced, post};
+use crate::measure::report::{Figure, Row, quantile_ms};
+use crate::measure::streams::Watcher;
 
 const ROUNDS: usize = 3;
 const PER_SECOND: usize = 2_000;
@@ -32,9 +33,9 @@ pub(crate) async fn run() -> Vec<Row> {
 }
 
 async fn times() -> Vec<Duration> {
-    let redis = Redis::start();
-    let (called, watched) = (Service::on(&redis), Service::on(&redis));
-    let watcher = Watcher::open(watched.address).await;
+    let redis = RedisServer::start().await;
+    let (called, watched) = (Instance::on(&redis).await, Instance::on(&redis).await);
+    let watcher = Watcher::open(watched.address()).await;
     let asked = Arc::<Mutex<HashMap<String, Instant>>>::default();
     let note = Arc::clone(&asked);
     let connect = move |number: usize| {
@@ -43,7 +44,7 @@ async fn times() -> Vec<Duration> {
         note.lock().insert(user, Instant::now());
         request
     };
-    let calls = paced(called.address, PER_SECOND, LASTING, connect).await;
+    let calls = paced(called.address(), PER_SECOND, LASTING, connect).await;
     let seen = watcher.wait("user.online", calls.len(), PATIENCE).await;
     assert_eq!(seen.len(), calls.len(), "every arrival is told once");
     let asked = asked.lock();

@@ -1,19 +1,21 @@
-//! Everyone's events to a thousand streams.
+//! The cost of delivering all events to a thousand streams.
 
 use std::time::Duration;
 
-use crate::harness::calls::{come_and_go, paced, post_body};
-use crate::harness::peers::{PUBLISH, Peer, SUBSCRIBE};
-use crate::harness::process::micros_each;
-use crate::harness::report::{Figure, Row};
-use crate::harness::service::{Redis, Service};
-use crate::harness::streams::{NCHAN_MESSAGE, OUR_EVENT, Readers, get};
+use harness::instance::Instance;
+use harness::redis_server::RedisServer;
+
+use crate::measure::calls::{come_and_go, paced, post_body};
+use crate::measure::micros_each;
+use crate::measure::peers::{PUBLISH, Peer, SUBSCRIBE};
+use crate::measure::report::{Figure, Row};
+use crate::measure::streams::{NCHAN_MESSAGE, OUR_EVENT, Readers, get};
 
 const ROUNDS: usize = 3;
 const STREAMS: usize = 1_000;
 const LASTING: Duration = Duration::from_secs(8);
 
-/// A message as long as one of our events.
+/// A message of the length of one of our events.
 const MESSAGE: &str =
     r#"{"userId":"passer-by-1","timestamp":"2026-11-24T08:01:10.456Z","reason":"disconnected"}"#;
 
@@ -40,23 +42,23 @@ pub(crate) async fn run() -> Vec<Row> {
     rows
 }
 
-/// What a delivered event costs us, the calls that made the events included.
+/// Processor time of the service for each delivered event, in microseconds, including the calls that cause the events.
 async fn our_micros(rate: usize) -> f64 {
-    let redis = Redis::start();
-    let service = Service::on(&redis);
-    let streams = Readers::open(service.address, STREAMS, OUR_EVENT, 1, |_| {
+    let redis = RedisServer::start().await;
+    let service = Instance::on(&redis).await;
+    let streams = Readers::open(service.address(), STREAMS, OUR_EVENT, 1, |_| {
         get("/v1/events", None)
     })
     .await;
-    let before = service.process.cpu();
-    let calls = paced(service.address, rate, LASTING, come_and_go).await;
+    let before = service.process().cpu();
+    let calls = paced(service.address(), rate, LASTING, come_and_go).await;
     streams.have_had((calls.len() * STREAMS) as u64).await;
-    micros_each(service.process.cpu() - before, streams.events())
+    micros_each(service.process().cpu() - before, streams.events())
 }
 
-/// The same of nchan, the posting of the messages included.
+/// Processor time of nchan for each delivered message, in microseconds, including the publishing.
 async fn nchan_micros(rate: usize) -> f64 {
-    let nchan = Peer::nchan();
+    let nchan = Peer::nchan().await;
     let request = |_| get(SUBSCRIBE, None);
     let streams = Readers::open(nchan.address, STREAMS, NCHAN_MESSAGE, 1, request).await;
     let before = nchan.process.cpu();

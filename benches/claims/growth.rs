@@ -1,39 +1,42 @@
-//! A ping among a thousand users online and among a million.
+//! The cost of a ping with a thousand and with a million online users.
 
 use std::path::Path;
 
-use crate::harness::calls::{load, post};
-use crate::harness::report::{Figure, Row};
-use crate::harness::service::{Redis, Service};
-use crate::harness::wrk::{REQUESTS, requests, round};
+use harness::instance::{Instance, Settings};
+use harness::redis_server::RedisServer;
+
+use crate::measure::calls::{load, post};
+use crate::measure::report::{Figure, Row};
+use crate::measure::wrk::{REQUESTS, requests, round};
 
 const ROUNDS: usize = 5;
 const FEW: usize = 1_000;
 const MANY: usize = 1_000_000;
 
-/// Those of the many who are pinged while it is measured: every fifth.
+/// With a million users, every fifth one is pinged.
 const STEP: usize = 5;
 
 pub(crate) async fn run() -> Vec<Row> {
-    // Two of each, so that both sizes are measured in turn. Nobody expires while it lasts.
-    let worlds = [FEW, MANY].map(|users| (users, Redis::start()));
-    let urls = worlds.each_ref().map(|(_, redis)| redis.url());
-    let services = urls
-        .each_ref()
-        .map(|url| Service::start(&[("REDIS_URL", url), ("PRESENCE_TTL", "30m")]));
+    // Both sizes exist at once, so that they are measured in turn. No user expires meanwhile.
+    let worlds = [
+        (FEW, RedisServer::start().await),
+        (MANY, RedisServer::start().await),
+    ];
+    let services = [on(&worlds[0].1).await, on(&worlds[1].1).await];
     let folder = tempfile::tempdir().expect("a folder");
     let files = [FEW, MANY].map(|users| folder.path().join(users.to_string()));
     let mut bytes_each = 0.0;
     for ((users, redis), (service, file)) in worlds.iter().zip(services.iter().zip(&files)) {
-        let before = redis.info("memory", "used_memory");
-        load(service.address, *users, |user| {
+        let before = redis.info("memory", "used_memory").await;
+        load(service.address(), *users, |user| {
             post(&format!("/v1/users/user-{user}/connect"))
         })
         .await;
-        // The history of all these arrivals is no part of what a user costs from then on.
-        let grown =
-            redis.info("memory", "used_memory") - before - redis.memory_of("presence:events");
-        bytes_each = grown / *users as f64;
+        // The history of the connects is not a part of the lasting cost of a user.
+        let grown = redis.info("memory", "used_memory").await
+            - before
+            - redis.memory_of("presence:events").await;
+        bytes_each = grown as f64 / *users as f64;
         let pinged = (0..*users).step_by(if *users == MANY { STEP } else { 1 });
         requests(
             file,
@@ -42,7 +45,7 @@ pub(crate) async fn run() -> Vec<Row> {
     }
     let (mut few, mut many) = (Figure::default(), Figure::default());
     let ours =
-        |of: &Service, file: &Path| round(&of.process, &of.url(""), REQUESTS, file).cpu_micros;
+        |of: &Instance, file: &Path| round(of.process(), &of.url(""), REQUESTS, file).cpu_micros;
     for _ in 0..ROUNDS {
         few.push(ours(&services[0], &files[0]));
         many.push(ours(&services[1], &files[1]));
@@ -57,4 +60,10 @@ pub(crate) async fn run() -> Vec<Row> {
         .at_most(1.1),
         Row::new(claim, "bytes of Redis for each", bytes_each).at_most(250.0),
     ]
+}
+
+/// An instance on `redis` whose users stay online for the whole measurement.
+async fn on(redis: &RedisServer) -> Instance {
+    let settings = Settings::new().with("REDIS_URL", &redis.url());
+    Instance::start(&settings.with("PRESENCE_TTL", "30m")).await
 }

@@ -1,24 +1,25 @@
-//! What slow heads, and a crowd that comes and goes behind a stream that does not read, do to others.
+//! Pings of other clients beside slow heads, and beside a stream that does not read while users come and go.
 
 use std::time::Duration;
 
+use harness::instance::Instance;
+use harness::redis_server::RedisServer;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
-use crate::harness::calls::{Connection, come_and_go, load, p99_ms, paced_apart, ping_one_of};
-use crate::harness::report::{Figure, Row};
-use crate::harness::service::{Redis, Service};
-use crate::harness::streams::get;
+use crate::measure::calls::{Connection, come_and_go, load, p99_ms, paced_apart, ping_one_of};
+use crate::measure::report::{Figure, Row};
+use crate::measure::streams::get;
 
 const ROUNDS: usize = 3;
 const SLOW_HEADS: usize = 400;
 const PINGS_PER_SECOND: usize = 500;
 const LASTING: Duration = Duration::from_secs(8);
 
-/// 100,000 times somebody comes and goes, as fast as they are answered on so few connections that
-/// the processors are not the bottleneck.
+/// 100,000 connects and disconnects, as fast as they are answered. The connections are so few that the processors are
+/// not the bottleneck.
 const PAIRS: usize = 100_000;
 
 pub(crate) async fn run() -> Vec<Row> {
@@ -26,27 +27,27 @@ pub(crate) async fn run() -> Vec<Row> {
         (Figure::default(), Figure::default(), Figure::default());
     let ping = ping_one_of(PINGS_PER_SECOND);
     for _ in 0..ROUNDS {
-        let redis = Redis::start();
-        let service = Service::on(&redis);
-        load(service.address, PINGS_PER_SECOND, ping).await;
-        let quiet = paced_apart(service.address, PINGS_PER_SECOND, LASTING, ping).await;
+        let redis = RedisServer::start().await;
+        let service = Instance::on(&redis).await;
+        load(service.address(), PINGS_PER_SECOND, ping).await;
+        let quiet = paced_apart(service.address(), PINGS_PER_SECOND, LASTING, ping).await;
         let quiet = p99_ms(&quiet);
         let slow = slow_heads(&service).await;
-        let beside = paced_apart(service.address, PINGS_PER_SECOND, LASTING, ping).await;
+        let beside = paced_apart(service.address(), PINGS_PER_SECOND, LASTING, ping).await;
         heads.push(p99_ms(&beside) / quiet);
         drop(slow);
-        let before = service.process.resident_kib();
-        let mut lazy = TcpStream::connect(service.address)
+        let before = service.process().resident_kib();
+        let mut lazy = TcpStream::connect(service.address())
             .await
             .expect("it accepts");
         lazy.write_all(&get("/v1/events", None))
             .await
             .expect("it reads");
-        let crowding = tokio::spawn(come_and_go_on_one(service.address));
-        let beside = paced_apart(service.address, PINGS_PER_SECOND, LASTING, ping).await;
+        let crowding = tokio::spawn(come_and_go_on_one(service.address()));
+        let beside = paced_apart(service.address(), PINGS_PER_SECOND, LASTING, ping).await;
         crowd.push(p99_ms(&beside) / quiet);
         crowding.await.expect("all came and went");
-        memory.push((service.process.resident_kib() - before) / 1_024.0);
+        memory.push((service.process().resident_kib() - before) as f64 / 1_024.0);
         drop(lazy);
     }
     let claim = "hostile clients";
@@ -76,18 +77,18 @@ async fn come_and_go_on_one(address: std::net::SocketAddr) {
     let mut connection = Connection::open(address).await;
     for pair in 0..PAIRS {
         for verb in 0..2 {
-            // The numbers of one user's calls are 64 apart.
+            // The calls of one user are 64 numbers apart.
             let number = pair % 64 + 64 * verb;
             connection.call(&come_and_go(number)).await;
         }
     }
 }
 
-/// Clients that send their head byte by byte, each anew once it is cut off.
-async fn slow_heads(service: &Service) -> JoinSet<()> {
+/// Clients that send a head byte by byte, and start again when they are cut off.
+async fn slow_heads(service: &Instance) -> JoinSet<()> {
     let mut heads = JoinSet::new();
     for _ in 0..SLOW_HEADS {
-        let address = service.address;
+        let address = service.address();
         heads.spawn(async move {
             let mut ticks = interval(Duration::from_millis(100));
             loop {

@@ -1,30 +1,31 @@
-//! The memory of a stream on which nothing happens.
+//! The memory of an idle stream.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use harness::instance::Instance;
+use harness::process::Process;
+use harness::redis_server::RedisServer;
 use tokio::time::sleep;
 
-use crate::harness::peers::{Peer, SUBSCRIBE};
-use crate::harness::process::Process;
-use crate::harness::report::{Figure, Row};
-use crate::harness::service::{Redis, Service};
-use crate::harness::streams::{NCHAN_MESSAGE, OUR_EVENT, Readers, get};
+use crate::measure::peers::{Peer, SUBSCRIBE};
+use crate::measure::report::{Figure, Row};
+use crate::measure::streams::{NCHAN_MESSAGE, OUR_EVENT, Readers, get};
 
 const ROUNDS: usize = 3;
 const STREAMS: usize = 8_000;
 
-/// Long enough that every stream had its keep-alive.
+/// Long enough for a keep-alive on each stream.
 const SETTLED: Duration = Duration::from_secs(17);
 
 pub(crate) async fn run() -> Vec<Row> {
     let (mut ours, mut theirs) = (Figure::default(), Figure::default());
     for _ in 0..ROUNDS {
-        let redis = Redis::start();
-        let service = Service::on(&redis);
-        let (address, process) = (service.address, &service.process);
+        let redis = RedisServer::start().await;
+        let service = Instance::on(&redis).await;
+        let (address, process) = (service.address(), service.process());
         ours.push(kib_each(process, address, "/v1/events", OUR_EVENT).await);
-        let nchan = Peer::nchan();
+        let nchan = Peer::nchan().await;
         theirs.push(kib_each_of_nchan(&nchan).await);
     }
     let claim = "idle stream, 8,000 open";
@@ -45,11 +46,10 @@ async fn kib_each(
     let before = process.resident_kib();
     let _streams = Readers::open(address, STREAMS, needle, 1, |_| get(path, None)).await;
     sleep(SETTLED).await;
-    (process.resident_kib() - before) / STREAMS as f64
+    (process.resident_kib() - before) as f64 / STREAMS as f64
 }
 
-/// nginx has its table of connections from the start, which is a part of what streams cost there; it
-/// is left out here, in nchan's favour.
+/// The connection table of nginx exists from the start, so its memory is not counted here, in favour of nchan.
 async fn kib_each_of_nchan(nchan: &Peer) -> f64 {
     kib_each(&nchan.process, nchan.address, SUBSCRIBE, NCHAN_MESSAGE).await
 }

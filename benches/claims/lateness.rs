@@ -1,30 +1,31 @@
-//! How late the departure of those who fall silent is told, among many who keep pinging.
+//! The lateness of departures while many other users ping.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use harness::instance::Instance;
+use harness::redis_server::RedisServer;
 use tokio::time::{Instant, sleep};
 
-use crate::harness::calls::Population;
-use crate::harness::report::{Row, quantile_ms};
-use crate::harness::service::{Redis, Service};
-use crate::harness::streams::{Seen, Watcher};
+use crate::measure::calls::Population;
+use crate::measure::report::{Row, quantile_ms};
+use crate::measure::streams::{Seen, Watcher};
 
-/// The defaults of the service.
+/// The default settings.
 const TTL: Duration = Duration::from_secs(60);
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 
-/// How many fall silent.
+/// The number of users that stop pinging.
 const MORTALS: usize = 5_000;
 
-/// Sweeps pause so long, to tell what they cost Redis; afterwards they catch up.
+/// The pause of the sweeps, which shows their cost in Redis. Afterwards the sweeps catch up.
 const PAUSE: Duration = Duration::from_secs(5);
 const CAUGHT_UP: Duration = Duration::from_secs(10);
 
-/// What the clocks of Redis, in whole milliseconds, and of the client may differ by.
+/// The largest difference between the clock of Redis, in whole milliseconds, and that of the client.
 const CLOCK: Duration = Duration::from_millis(2);
 
-/// How long after the last deadline a departure is still waited for.
+/// The longest wait for a departure after the last deadline.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run() -> Vec<Row> {
@@ -35,11 +36,11 @@ pub(crate) async fn run() -> Vec<Row> {
     rows
 }
 
-/// Among `users`, who come online over `rounds` ping intervals.
+/// Measures with `users` users, who connect over `rounds` ping intervals.
 async fn among(users: usize, rounds: usize) -> Vec<Row> {
-    let redis = Redis::start();
-    let services = [Service::on(&redis), Service::on(&redis)];
-    let addresses = services.each_ref().map(|service| service.address);
+    let redis = RedisServer::start().await;
+    let services = [Instance::on(&redis).await, Instance::on(&redis).await];
+    let addresses = services.each_ref().map(Instance::address);
     let watcher = Watcher::open(addresses[1]).await;
     let step = users / MORTALS;
     let is_mortal = move |user: usize| user.is_multiple_of(step);
@@ -48,7 +49,7 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
         redis: &redis,
         population: &population,
     };
-    // Everyone has come online and pinged again.
+    // By then all users are online and have pinged again.
     sleep(PING_INTERVAL * (rounds as u32 + 1)).await;
     let behind_at_first = population.behind().as_secs_f64();
     let (before, ()) = load.during(unswept(&redis)).await;
@@ -100,19 +101,19 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
     ]
 }
 
-/// What was told of departures.
+/// The departures that a stream received.
 #[derive(Default)]
 struct Told {
-    /// How many were of users who ping.
+    /// Departures of users that still ping.
     living: usize,
-    /// How many came before the deadline.
+    /// Departures before the deadline.
     early: usize,
-    /// How late were those of the users who fell silent.
+    /// The lateness of each departure of a user that stopped pinging.
     late: Vec<Duration>,
 }
 
 impl Told {
-    /// By those of `seen`, where these were the last pings of whoever fell silent.
+    /// Sorts the events in `seen` by the last pings of the users that stopped.
     fn of(seen: &[Seen], last_pings: &[(usize, Instant)]) -> Self {
         let deadlines = last_pings
             .iter()
@@ -135,21 +136,21 @@ impl Told {
     }
 }
 
-/// A while in which all pings go on and nobody sweeps, as after an outage.
-async fn unswept(redis: &Redis) {
-    // Each sweep asks for it, and no ping.
-    redis.allow("zrange", false);
+/// A time with pings and without sweeps, as after an outage.
+async fn unswept(redis: &RedisServer) {
+    // Each sweep uses `ZRANGE`, and no ping does.
+    redis.allow("zrange", false).await;
     sleep(PAUSE).await;
-    redis.allow("zrange", true);
+    redis.allow("zrange", true).await;
 }
 
-/// Who works, and for whom.
+/// The server and the users whose cost is measured.
 struct Load<'a> {
-    redis: &'a Redis,
+    redis: &'a RedisServer,
     population: &'a Population,
 }
 
-/// What came of some time: seconds of Redis's processor, pings, and how long it was.
+/// The cost of a period: processor seconds of Redis, number of pings, and length in seconds.
 struct Spent {
     cpu: f64,
     pings: f64,
@@ -157,16 +158,16 @@ struct Spent {
 }
 
 impl Load<'_> {
-    /// What is spent meanwhile, and what comes of it.
+    /// The cost while `meanwhile` runs, and its result.
     async fn during<T>(&self, meanwhile: impl Future<Output = T>) -> (Spent, T) {
         let (began, cpu, pings) = (
             Instant::now(),
-            self.redis.process.cpu(),
+            self.redis.process().cpu(),
             self.population.pings(),
         );
         let output = meanwhile.await;
         let spent = Spent {
-            cpu: (self.redis.process.cpu() - cpu).as_secs_f64(),
+            cpu: (self.redis.process().cpu() - cpu).as_secs_f64(),
             pings: (self.population.pings() - pings) as f64,
             seconds: began.elapsed().as_secs_f64(),
         };

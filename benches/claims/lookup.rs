@@ -1,33 +1,37 @@
-//! Looking up a thousand users, beside what Redis itself can do.
+//! The lookup of a thousand users, beside `MGET` of redis-benchmark.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::calls::{load, p99_ms, paced_apart, ping_one_of, post};
-use crate::harness::report::{Figure, Row};
-use crate::harness::service::{Redis, Service};
-use crate::harness::wrk::round;
+use harness::instance::{Instance, Settings};
+use harness::redis_server::RedisServer;
+
+use crate::measure::calls::{load, p99_ms, paced_apart, ping_one_of, post};
+use crate::measure::report::{Figure, Row};
+use crate::measure::wrk::round;
 
 const ROUNDS: usize = 11;
 const IDS: usize = 1_000;
 const SCRIPT: &str = "benches/claims/lookup.lua";
 
-/// How often pings are measured, without and beside look-ups, how many, and for how long: a little less than a
-/// round of look-ups takes.
+/// The rounds in which pings are measured with and without lookups, their rate, and their time, which is a little less
+/// than a round of lookups takes.
 const PING_ROUNDS: usize = 5;
 const PINGS_PER_SECOND: usize = 1_000;
 const PINGING: Duration = Duration::from_secs(3);
 
-/// `MGET`s that redis-benchmark sends, and on how many connections.
+/// The number of `MGET` commands of redis-benchmark, and its connections.
 const REQUESTS: usize = 8_000;
 const CONNECTIONS: usize = 50;
 
 pub(crate) async fn run() -> Vec<Row> {
-    let redis = Redis::start();
-    // Nobody is to be gone before the last round.
-    let service = Service::start(&[("REDIS_URL", &redis.url()), ("PRESENCE_TTL", "1h")]);
-    load(service.address, IDS, |user| {
+    let redis = RedisServer::start().await;
+    // No user may expire before the last round.
+    let settings = Settings::new().with("REDIS_URL", &redis.url());
+    let settings = settings.with("PRESENCE_TTL", "1h");
+    let service = Instance::start(&settings).await;
+    load(service.address(), IDS, |user| {
         post(&format!("/v1/users/user-{user}/connect"))
     })
     .await;
@@ -38,7 +42,7 @@ pub(crate) async fn run() -> Vec<Row> {
     let (mut ours, mut theirs) = (Figure::default(), Figure::default());
     let url = service.url("/v1/online");
     for _ in 0..ROUNDS {
-        let round = round(&service.process, &url, SCRIPT, &file);
+        let round = round(service.process(), &url, SCRIPT, &file);
         ours.push(round.per_second * IDS as f64);
         theirs.push(mget_per_second(&redis, &ids) * IDS as f64);
     }
@@ -57,16 +61,16 @@ pub(crate) async fn run() -> Vec<Row> {
     ]
 }
 
-/// The p99 of pings beside as many look-ups as are answered: over that without them, and in milliseconds.
-async fn pings_beside(service: &Service, url: &str, file: &Path) -> (Figure, Figure) {
+/// The p99 of pings beside lookups: divided by the p99 without lookups, and in milliseconds.
+async fn pings_beside(service: &Instance, url: &str, file: &Path) -> (Figure, Figure) {
     let ping = ping_one_of(PINGS_PER_SECOND);
-    load(service.address, PINGS_PER_SECOND, ping).await;
-    let pings = || paced_apart(service.address, PINGS_PER_SECOND, PINGING, ping);
+    load(service.address(), PINGS_PER_SECOND, ping).await;
+    let pings = || paced_apart(service.address(), PINGS_PER_SECOND, PINGING, ping);
     let (mut slower, mut beside) = (Figure::default(), Figure::default());
     for _ in 0..PING_ROUNDS {
         let quiet = p99_ms(&pings().await);
         let pings = tokio::spawn(pings());
-        round(&service.process, url, SCRIPT, file);
+        round(service.process(), url, SCRIPT, file);
         let busy = p99_ms(&pings.await.expect("all were answered"));
         slower.push(busy / quiet);
         beside.push(busy);
@@ -74,9 +78,9 @@ async fn pings_beside(service: &Service, url: &str, file: &Path) -> (Figure, Fig
     (slower, beside)
 }
 
-fn mget_per_second(redis: &Redis, ids: &[String]) -> f64 {
+fn mget_per_second(redis: &RedisServer, ids: &[String]) -> f64 {
     let mut command = Command::new("redis-benchmark");
-    command.args(["-p", &redis.port.to_string(), "--csv"]);
+    command.args(["-p", &redis.port().to_string(), "--csv"]);
     command.args([
         "-c",
         &CONNECTIONS.to_string(),
@@ -89,7 +93,7 @@ fn mget_per_second(redis: &Redis, ids: &[String]) -> f64 {
         .output()
         .expect("benches/install installs redis-tools");
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
-    // The name of the test, which holds the whole command, comes first.
+    // The first field is the test name, which contains the whole command.
     let line = shown.lines().last().unwrap_or_default();
     let rate = line
         .split("\",\"")

@@ -1,18 +1,18 @@
-//! The measured claims: each runs both sides on this machine in one go and prints what it found as
-//! lines of one table. `make bench` runs all; `cargo bench -- ping idle` runs those named.
+//! The measured claims. Each claim runs both sides on this machine and prints lines of one table. `make bench` runs all
+//! claims; `cargo bench -- ping idle` runs the named ones.
 //!
-//! Everything shares the processors with everything, the clients included, so ratios within one run
-//! count and not the figures themselves.
+//! All processes share the processors, including the clients. Ratios within one run are meaningful, absolute figures
+//! are not.
 
 mod cold;
 mod crossing;
 mod fan_out;
 mod growth;
-mod harness;
 mod hostile;
 mod idle;
 mod lateness;
 mod lookup;
+mod measure;
 mod ping;
 mod routing;
 mod start;
@@ -20,11 +20,11 @@ mod storm;
 
 use std::pin::Pin;
 
-use harness::report::{HEAD, Row};
+use measure::report::{HEAD, Row};
 
 type Running = Pin<Box<dyn Future<Output = Vec<Row>>>>;
 
-/// A name to choose it by, and how to run it.
+/// The name of a claim, and the function that measures it.
 type Claim = (&'static str, fn() -> Running);
 
 const CLAIMS: [Claim; 13] = [
@@ -45,7 +45,7 @@ const CLAIMS: [Claim; 13] = [
 
 #[tokio::main]
 async fn main() {
-    // Cargo adds a flag of its own.
+    // Cargo adds its own flag.
     let named: Vec<String> = std::env::args().skip(1).collect();
     let named: Vec<&String> = named.iter().filter(|name| !name.starts_with('-')).collect();
     println!("{HEAD}");

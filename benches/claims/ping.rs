@@ -1,4 +1,4 @@
-//! A ping, beside webdis doing a bare `SETEX`, beside a route that answers a constant, and with a token.
+//! The cost of a ping, beside webdis with `SETEX`, beside a constant answer, and with a token.
 
 use std::path::Path;
 
@@ -7,28 +7,29 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use harness::instance::{Instance, Settings};
+use harness::redis_server::RedisServer;
 
-use crate::harness::peers::Peer;
-use crate::harness::report::{Figure, Row};
-use crate::harness::service::{Redis, Service};
-use crate::harness::wrk::{REQUESTS, Round, requests, round};
+use crate::measure::peers::Peer;
+use crate::measure::report::{Figure, Row};
+use crate::measure::wrk::{REQUESTS, Round, requests, round};
 
-/// More than elsewhere, since what else the machine's host has to do shows here most.
+/// There are more rounds than in other claims, because other work of the host affects this claim most.
 const ROUNDS: usize = 21;
 
-/// Users whose pings are measured beside webdis.
+/// The number of users that are pinged beside webdis.
 const USERS: usize = 1_000;
 
-/// Users with a token each: enough that the default rate limit, of 40 calls in a round, refuses none below 200,000
-/// calls a second.
+/// The number of users with a token. With this many, the default rate limit of 40 calls in a round refuses none below
+/// 200,000 calls a second.
 const TOKENS: usize = 20_000;
 
-/// When the tokens expire: long after any run.
+/// The expiry of the tokens, after any run.
 const FAR_AWAY: u64 = 4_102_444_800;
 
 pub(crate) async fn run() -> Vec<Row> {
-    let redis = Redis::start();
-    let (webdis, service) = (Peer::webdis(&redis), Service::on(&redis));
+    let redis = RedisServer::start().await;
+    let (webdis, service) = (Peer::webdis(&redis).await, Instance::on(&redis).await);
     let folder = tempfile::tempdir().expect("a folder");
     let [pings, sets, constants] =
         ["pings", "sets", "constants"].map(|name| folder.path().join(name));
@@ -42,9 +43,9 @@ pub(crate) async fn run() -> Vec<Row> {
     );
     requests(&constants, std::iter::once("GET /livez".to_owned()));
     let webdis_url = format!("http://{}", webdis.address);
-    let ours = |file: &Path| round(&service.process, &service.url(""), REQUESTS, file);
+    let ours = |file: &Path| round(service.process(), &service.url(""), REQUESTS, file);
     let mut measured: [Vec<Round>; 3] = Default::default();
-    // Everybody is online and everything is warm before it counts.
+    // The first round brings all users online and is not counted.
     ours(&pings);
     for _ in 0..ROUNDS {
         measured[0].push(ours(&pings));
@@ -77,14 +78,15 @@ pub(crate) async fn run() -> Vec<Row> {
 }
 
 pub(crate) async fn token() -> Vec<Row> {
-    let redis = Redis::start();
+    let redis = RedisServer::start().await;
     let folder = tempfile::tempdir().expect("a folder");
     let (signer, pem) = (Signer::new(), folder.path().join("key.pem"));
     std::fs::write(&pem, signer.public_pem()).expect("a file");
-    let open = Service::on(&redis);
+    let open = Instance::on(&redis).await;
     let pem = pem.to_string_lossy().into_owned();
-    let url = redis.url();
-    let closed = Service::start(&[("REDIS_URL", &url), ("PRESENCE_JWT_PUBLIC_KEY", &pem)]);
+    let settings = Settings::new().with("REDIS_URL", &redis.url());
+    let settings = settings.with("PRESENCE_JWT_PUBLIC_KEY", &pem);
+    let closed = Instance::start(&settings).await;
     let [bare, bearing] = ["bare", "bearing"].map(|name| folder.path().join(name));
     let ping = |user: usize| format!("POST /v1/users/user-{user}/ping");
     requests(&bare, (0..TOKENS).map(ping));
@@ -92,9 +94,9 @@ pub(crate) async fn token() -> Vec<Row> {
         &bearing,
         (0..TOKENS).map(|user| format!("{} {}", ping(user), signer.token(user))),
     );
-    let ours = |of: &Service, file: &Path| round(&of.process, &of.url(""), REQUESTS, file);
+    let ours = |of: &Instance, file: &Path| round(of.process(), &of.url(""), REQUESTS, file);
     let mut measured: [Vec<Round>; 2] = Default::default();
-    // Every token is verified once before it counts.
+    // The first round verifies every token and is not counted.
     ours(&closed, &bearing);
     ours(&open, &bare);
     for _ in 0..ROUNDS {

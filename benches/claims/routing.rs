@@ -1,14 +1,15 @@
-//! Transitions that nobody watches, while few or many streams watch somebody else.
+//! The cost of transitions of users that no stream watches, with few and with many streams of other users.
 
 use std::time::Duration;
 
+use harness::instance::Instance;
+use harness::redis_server::RedisServer;
 use tokio::time::sleep;
 
-use crate::harness::calls::{come_and_go, paced, post_body};
-use crate::harness::process::micros_each;
-use crate::harness::report::{Figure, Row};
-use crate::harness::service::{Redis, Service};
-use crate::harness::streams::{OUR_EVENT, Readers};
+use crate::measure::calls::{come_and_go, paced, post_body};
+use crate::measure::micros_each;
+use crate::measure::report::{Figure, Row};
+use crate::measure::streams::{OUR_EVENT, Readers};
 
 const ROUNDS: usize = 3;
 const WATCHED: usize = 20;
@@ -33,17 +34,17 @@ pub(crate) async fn run() -> Vec<Row> {
     ]
 }
 
-/// What such a transition costs, beyond what the open streams cost by themselves.
+/// Processor time of such a transition, in microseconds, without the time that the open streams take by themselves.
 async fn micros_with(streams: usize) -> f64 {
-    let redis = Redis::start();
-    let service = Service::on(&redis);
-    let _streams = Readers::open(service.address, streams, OUR_EVENT, 1, watching).await;
-    let before = service.process.cpu();
+    let redis = RedisServer::start().await;
+    let service = Instance::on(&redis).await;
+    let _streams = Readers::open(service.address(), streams, OUR_EVENT, 1, watching).await;
+    let before = service.process().cpu();
     sleep(LASTING).await;
-    let quiet = service.process.cpu() - before;
-    let before = service.process.cpu();
-    let calls = paced(service.address, PER_SECOND, LASTING, come_and_go).await;
-    let busy = service.process.cpu() - before;
+    let quiet = service.process().cpu() - before;
+    let before = service.process().cpu();
+    let calls = paced(service.address(), PER_SECOND, LASTING, come_and_go).await;
+    let busy = service.process().cpu() - before;
     micros_each(busy.saturating_sub(quiet), calls.len() as u64)
 }
 

@@ -1,32 +1,35 @@
-//! From the start of the process to the first answered ping, and what the idle process takes.
+//! The time from the start of the process to the first answered ping, and the memory of an idle process.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use harness::instance::{Instance, Settings, binary};
+use harness::process::Process;
+use harness::redis_server::{RedisServer, free_port};
 use tokio::time::sleep;
 
-use crate::harness::process::Process;
-use crate::harness::report::{Figure, Row};
-use crate::harness::service::{BINARY, Redis, Service, free_port};
+use crate::measure::report::{Figure, Row};
 
 const ROUNDS: usize = 11;
 
-/// Time between two attempts to reach the new process.
+/// The time between two attempts to reach the process.
 const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
-/// When a process is idle: its start is over.
+/// After this time the start is complete.
 const SETTLED: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run() -> Vec<Row> {
-    let redis = Redis::start();
-    let embedded: Figure = (0..ROUNDS).map(|_| first_ping_ms(&[])).collect();
-    let url = redis.url();
-    let on_redis: Figure = (0..ROUNDS)
-        .map(|_| first_ping_ms(&[("REDIS_URL", &url)]))
+    let redis = RedisServer::start().await;
+    let embedded: Figure = (0..ROUNDS)
+        .map(|_| first_ping_ms(Settings::new()))
         .collect();
-    let size = std::fs::metadata(BINARY).expect("the binary").len() as f64 / 1e6;
-    let idle = Service::on(&redis);
+    let settings = Settings::new().with("REDIS_URL", &redis.url());
+    let on_redis: Figure = (0..ROUNDS)
+        .map(|_| first_ping_ms(settings.clone()))
+        .collect();
+    let size = std::fs::metadata(binary()).expect("the binary").len() as f64 / 1e6;
+    let idle = Instance::on(&redis).await;
     sleep(SETTLED).await;
     let claim = "start";
     vec![
@@ -36,18 +39,18 @@ pub(crate) async fn run() -> Vec<Row> {
         Row::new(
             claim,
             "idle memory, MB",
-            idle.process.resident_kib() * 1_024.0 / 1e6,
+            idle.resident_kib() as f64 * 1_024.0 / 1e6,
         )
         .at_most(16.0),
     ]
 }
 
-fn first_ping_ms(settings: &[(&str, &str)]) -> f64 {
+fn first_ping_ms(settings: Settings) -> f64 {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let mut command = Service::command(settings);
-    command.env("PRESENCE_LISTEN", address.to_string());
+    let settings = settings.with("PRESENCE_LISTEN", &address.to_string());
+    let mut command = settings.command(&[]);
     let began = Instant::now();
-    let _process = Process::start(&mut command);
+    let _process = Process::spawn("presence", &mut command);
     while !pings(address) {
         assert!(
             began.elapsed() < Duration::from_secs(10),

@@ -1,28 +1,29 @@
-//! Thousands of streams that are cut at once and all resume.
+//! Thousands of streams that are closed at once and resume.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use harness::instance::Instance;
+use harness::redis_server::RedisServer;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::harness::calls::{Call, come_and_go, load, p99_ms, paced_apart, ping_one_of};
-use crate::harness::report::{Figure, Row};
-use crate::harness::service::{Redis, Service};
-use crate::harness::streams::{OUR_EVENT, Readers, Watcher, get};
+use crate::measure::calls::{Call, come_and_go, load, p99_ms, paced_apart, ping_one_of};
+use crate::measure::report::{Figure, Row};
+use crate::measure::streams::{OUR_EVENT, Readers, Watcher, get};
 
 const ROUNDS: usize = 5;
 const STREAMS: usize = 5_000;
 
-/// Events that every stream misses.
+/// The events that every stream misses.
 const MISSED: usize = 128;
 
-/// Pings meanwhile, and how long they are measured.
+/// The rate of the pings during the storm, and the time for which they are measured.
 const PINGS_PER_SECOND: usize = 1_000;
 const LASTING: Duration = Duration::from_secs(6);
 const PINGS_SETTLED: Duration = Duration::from_millis(500);
 
-/// What the rounds found.
+/// The results of the rounds.
 #[derive(Default)]
 struct Found {
     seconds: Figure,
@@ -56,7 +57,7 @@ pub(crate) async fn run() -> Vec<Row> {
     ]
 }
 
-/// Pings of an instance, in milliseconds, from a thread of their own.
+/// Running pings of one instance.
 struct Pings(JoinHandle<Vec<Call>>);
 
 impl Pings {
@@ -70,7 +71,7 @@ impl Pings {
         )))
     }
 
-    /// The p99 of those that were asked for from `began` on, for so long.
+    /// The p99 of the pings that were sent in the time `lasting` after `began`, in milliseconds.
     async fn p99_ms(self, began: Instant, lasting: Duration) -> f64 {
         let mut pings = self.0.await.expect("the pings were answered");
         pings.retain(|ping| ping.asked >= began && ping.asked < began + lasting);
@@ -80,14 +81,14 @@ impl Pings {
 
 async fn round(found: &mut Found) {
     let ping = ping_one_of(PINGS_PER_SECOND);
-    let redis = Redis::start();
-    let service = Service::on(&redis);
-    let address = service.address;
+    let redis = RedisServer::start().await;
+    let service = Instance::on(&redis).await;
+    let address = service.address();
     load(address, PINGS_PER_SECOND, ping).await;
-    // What the system and the clients cost by themselves, on the same processors, shows here.
-    let other_redis = Redis::start();
-    let other = Service::on(&other_redis);
-    let elsewhere = other.address;
+    // The other instance shows the cost of the system and of the clients on the same processors.
+    let other_redis = RedisServer::start().await;
+    let other = Instance::on(&other_redis).await;
+    let elsewhere = other.address();
     load(elsewhere, PINGS_PER_SECOND, ping).await;
     let watcher = Watcher::open(address).await;
     let streams = Readers::open(address, STREAMS, OUR_EVENT, 1, |_| get("/v1/events", None)).await;
@@ -100,9 +101,9 @@ async fn round(found: &mut Found) {
     load(address, MISSED, come_and_go).await;
     watcher.wait("user.offline", MISSED / 2, LASTING).await;
     sleep(Duration::from_millis(500)).await;
-    let before = scripts_but_pings(&redis);
+    let before = scripts_but_pings(&redis).await;
     let (pings, beside) = (Pings::start(address), Pings::start(elsewhere));
-    // Their connections are to be open before the storm, and not to queue behind it to be accepted.
+    // The connections of the pings are opened before the storm, so that they do not wait for it to be accepted.
     sleep(PINGS_SETTLED).await;
     let began = Instant::now();
     let resume = |_| get("/v1/events", Some(&cursor));
@@ -110,7 +111,7 @@ async fn round(found: &mut Found) {
     streams.are_complete().await;
     let took = began.elapsed();
     let swept = sweeps(took);
-    let reads = (scripts_but_pings(&redis) - before - swept).max(0.0);
+    let reads = (scripts_but_pings(&redis).await - before - swept).max(0.0);
     let stormy = pings.p99_ms(began, took).await;
     let stormy_elsewhere = beside.p99_ms(began, took).await;
     assert_eq!(
@@ -128,12 +129,12 @@ async fn round(found: &mut Found) {
     found.reads.push(reads);
 }
 
-/// How many scripts Redis ran. The script of a ping is the one that calls PEXPIRE.
-fn scripts_but_pings(redis: &Redis) -> f64 {
-    redis.calls_of("evalsha") - redis.calls_of("pexpire")
+/// The number of scripts that Redis ran, without those of pings, which call `PEXPIRE`.
+async fn scripts_but_pings(redis: &RedisServer) -> f64 {
+    redis.calls_of("evalsha").await as f64 - redis.calls_of("pexpire").await as f64
 }
 
-/// The sweeps that an idle instance makes in this time, at least.
+/// The least number of sweeps of an idle instance in `time`.
 fn sweeps(time: Duration) -> f64 {
     (time.as_secs_f64() / 0.25).floor()
 }

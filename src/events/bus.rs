@@ -1,4 +1,5 @@
-//! Brings what any instance announces into the hub, in order and without a gap.
+//! Follows the history of the store, and writes every event into the hub in order and without a
+//! gap.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,50 +8,50 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::Cursor;
 use super::doorbell::Doorbell;
 use super::hub::Hub;
-use super::payload::ResetReason;
-use super::ring::Ring;
-use super::streams::Streams;
+use super::hub::ring::Ring;
+use super::sse::cursor::Cursor;
+use super::sse::payload::ResetReason;
+use super::stream_service::StreamService;
 use crate::model::{Entry, Epoch, Position};
 use crate::store::{Backoff, Signal, Store, StoreError, Subscription};
 use crate::telemetry::Metrics;
 
-/// How many events of the history one step reads: Redis takes less than a millisecond for them.
-const STEP: usize = 250;
+/// Events that one read of the history returns. Redis takes less than a millisecond for them.
+const READ_EVENTS: usize = 250;
 
-/// The time between two steps of filling the memory.
+/// The pause between two reads while the ring is filled.
 const FILL_PAUSE: Duration = Duration::from_millis(1);
 
-/// How long the memory is filled. What would take longer is not kept, so that a start ends.
-const FILL_PATIENCE: Duration = Duration::from_secs(4);
+/// Time limit for filling the ring. Older events are left out, so that a start ends in time.
+const FILL_LIMIT: Duration = Duration::from_secs(4);
 
-/// How often a read of the history is made again before the bus subscribes anew.
+/// Attempts to read the history before the bus subscribes again.
 const ATTEMPTS: u32 = 5;
 
-/// How far in the future an event may seem to lie that the bus brings, as clocks go.
+/// Clock difference to other instances that the bus accepts.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// How many events are published before others get their turn.
-const PUBLISH_STEP: usize = 128;
+/// Events that are published before other tasks run.
+const PUBLISH_PART: usize = 128;
 
-/// The one writer of the hub.
+/// The only writer of the hub.
 #[derive(Debug)]
 pub struct Bus {
     store: Arc<Store>,
     hub: Arc<Hub>,
-    streams: Arc<Streams>,
+    streams: Arc<StreamService>,
     doorbell: Arc<Doorbell>,
     metrics: Arc<Metrics>,
 }
 
 impl Bus {
-    /// A bus from `store` into `hub`.
+    /// Returns a bus from `store` to `hub`.
     pub fn new(
         store: Arc<Store>,
         hub: Arc<Hub>,
-        streams: Arc<Streams>,
+        streams: Arc<StreamService>,
         doorbell: Arc<Doorbell>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -63,16 +64,15 @@ impl Bus {
         }
     }
 
-    /// Subscribes, again whenever the subscription is lost, for as long as it is polled.
+    /// Follows the store until the future is dropped. Subscribes again after each lost
+    /// subscription.
     pub async fn run(self) {
         let mut backoff = Backoff::default();
         loop {
-            match self.store.subscribe().await {
-                Ok(subscription) => match self.follow(subscription).await {
-                    Ok(()) => backoff = Backoff::default(),
-                    Err(error) => warn!(%error, "the bus could not catch up"),
-                },
-                Err(error) => warn!(%error, "the bus could not subscribe"),
+            let subscription = self.store.subscribe().await;
+            match self.follow(subscription).await {
+                Ok(()) => backoff = Backoff::default(),
+                Err(error) => warn!(%error, "bus: could not read the history"),
             }
             sleep(backoff.next()).await;
         }
@@ -80,55 +80,55 @@ impl Bus {
 
     async fn follow(&self, mut subscription: Subscription) -> Result<(), StoreError> {
         self.catch_up().await?;
-        info!("the bus follows");
+        info!("bus: following the history");
         loop {
             let signal = tokio::select! {
                 signal = subscription.next() => signal,
-                () = self.hub.is_behind() => {
-                    warn!("the bus and the history differ: the bus subscribes again");
+                () = self.hub.resync_requested() => {
+                    warn!("bus: events and history differ, subscribing again");
                     return Ok(());
                 }
             };
             match signal {
                 Some(Signal::Entries(epoch, entries)) => {
-                    if self.is_far_ahead(&entries) || !self.publish(epoch, &entries).await {
+                    if self.is_far_in_the_future(&entries) || !self.publish(epoch, &entries).await {
                         self.catch_up().await?;
                     }
                 }
                 Some(Signal::Changed) => self.catch_up().await?,
                 Some(Signal::Expired) => self.doorbell.ring(),
                 None => {
-                    warn!("the bus lost its subscription");
+                    warn!("bus: subscription lost");
                     return Ok(());
                 }
             }
         }
     }
 
-    /// Whether entries are so far in the future that only the history can say whether they exist:
-    /// everything that really happens would be hidden behind a forged one.
-    fn is_far_ahead(&self, entries: &[Entry]) -> bool {
+    /// Whether an entry is too far in the future to be accepted from a notification. Only the
+    /// history can confirm it: a forged entry in the future would hide all later events.
+    fn is_far_in_the_future(&self, entries: &[Entry]) -> bool {
         let now = self.store.now().plus(CLOCK_TOLERANCE).as_millis();
         let newest = self.hub.newest().map_or(0, |(_, newest)| newest.millis);
         let latest = now.max(newest);
         entries.iter().any(|entry| entry.position().millis > latest)
     }
 
-    /// Publishes what the history holds and the hub has not heard of.
+    /// Publishes the events of the history that the hub has not received.
     async fn catch_up(&self) -> Result<(), StoreError> {
         loop {
             let Some((epoch, newest)) = self.hub.newest() else {
-                let (epoch, ring) = self.fill().await?;
+                let (epoch, ring) = self.fill_ring().await?;
                 self.hub.restart(epoch, ring);
                 continue;
             };
-            let history = again(|| self.store.history(newest, STEP)).await?;
+            let history = retry(|| self.store.history(newest, READ_EVENTS)).await?;
             if history.epoch != epoch {
-                self.reset_to_new_epoch(newest).await?;
+                self.follow_new_epoch(newest).await?;
                 continue;
             }
             if !history.continues(newest) {
-                let (epoch, ring) = self.fill().await?;
+                let (epoch, ring) = self.fill_ring().await?;
                 self.reset(epoch, ring, ResetReason::HistoryGone).await;
                 continue;
             }
@@ -140,17 +140,17 @@ impl Bus {
         }
     }
 
-    /// Reads the recent events from the newest back, in small steps, until there are enough.
-    async fn fill(&self) -> Result<(Epoch, Ring), StoreError> {
+    /// Reads the recent events backwards, in small steps, until the ring is full.
+    async fn fill_ring(&self) -> Result<(Epoch, Ring), StoreError> {
         let began = Instant::now();
-        let mut page = again(|| self.store.history_before(None, STEP)).await?;
-        self.hub.begin_to_fill();
+        let mut page = retry(|| self.store.history_before(None, READ_EVENTS)).await?;
+        self.hub.start_filling();
         let epoch = page.epoch;
         let mut ring = self.hub.ring_after(page.newest);
         let mut before = page.newest;
         loop {
             for entry in &page.entries {
-                // Where one is missing, nothing can be resumed from before it.
+                // After a missing entry, older entries are useless for a resume.
                 let is_next = entry.position() == before;
                 if !is_next || ring.is_full_at(self.store.now()) {
                     ring.link();
@@ -159,30 +159,31 @@ impl Bus {
                 ring.prepend(entry);
                 before = entry.previous();
             }
-            let is_last = page.entries.len() < STEP;
-            if is_last || page.epoch != epoch || began.elapsed() > FILL_PATIENCE {
+            let is_last = page.entries.len() < READ_EVENTS;
+            if is_last || page.epoch != epoch || began.elapsed() > FILL_LIMIT {
                 ring.link();
                 return Ok((epoch, ring));
             }
-            // Others, who ping, get their turn in the store as well.
+            // Pings need the store as well.
             sleep(FILL_PAUSE).await;
             let oldest = page.entries.last().map(Entry::position);
-            page = again(|| self.store.history_before(oldest, STEP)).await?;
+            page = retry(|| self.store.history_before(oldest, READ_EVENTS)).await?;
         }
     }
 
-    /// Goes over to the new data set. Where its history is the one that was followed up to
-    /// `followed`, it goes on there: what came before was told. Where it began with the data set,
-    /// nothing in it was told yet. Otherwise nobody knows what was told, and it goes on at its end.
-    async fn reset_to_new_epoch(&self, followed: Position) -> Result<(), StoreError> {
-        let history = again(|| self.store.history(followed, 1)).await?;
+    /// Switches to a new data set. If its history contains `followed`, the bus continues there: the
+    /// events before it were delivered. If the history is complete since the data set began, none
+    /// of its events was delivered, and the bus begins at its start. Otherwise the bus begins at
+    /// its end.
+    async fn follow_new_epoch(&self, followed: Position) -> Result<(), StoreError> {
+        let history = retry(|| self.store.history(followed, 1)).await?;
         let (epoch, from) = if history.continues(followed) {
             (history.epoch, followed)
         } else {
-            let history = again(|| self.store.history(Position::START, 1)).await?;
+            let history = retry(|| self.store.history(Position::START, 1)).await?;
             let is_whole = history.continues(Position::START);
             match history.entries.first() {
-                Some(first) if !is_whole || !began_with(history.epoch, first) => {
+                Some(first) if !is_whole || !is_in_data_set(history.epoch, first) => {
                     (history.epoch, history.newest)
                 }
                 _ => (history.epoch, Position::START),
@@ -194,21 +195,21 @@ impl Bus {
     }
 
     async fn reset(&self, epoch: Epoch, ring: Ring, reason: ResetReason) {
-        warn!(reason = reason.as_str(), "every stream starts anew");
+        warn!(reason = reason.as_str(), "bus: resetting all streams");
         let from = Cursor::at(epoch, ring.newest());
         let generation = self.hub.restart(epoch, ring);
         self.streams.opener().reset(generation, reason, from).await;
     }
 
-    /// Publishes in parts, between which those who read the streams get their turn: a queue must
-    /// not overflow because thousands leave in one moment.
+    /// Publishes in parts and lets other tasks run between them, so that no queue overflows when
+    /// thousands of users leave at once. Returns false if an event is missing.
     async fn publish(&self, epoch: Epoch, entries: &[Entry]) -> bool {
         let now = self.store.now();
         for entry in entries {
             let lag = now.since(entry.at());
             self.metrics.bus_lag_seconds.observe(lag.as_secs_f64());
         }
-        for part in entries.chunks(PUBLISH_STEP) {
+        for part in entries.chunks(PUBLISH_PART) {
             if self.hub.publish(epoch, part).is_err() {
                 return false;
             }
@@ -218,13 +219,14 @@ impl Bus {
     }
 }
 
-/// Whether an entry is not older than its data set, whose epoch is the microsecond it began in.
-fn began_with(epoch: Epoch, first: &Entry) -> bool {
+/// Whether an entry is not older than its data set. An epoch is the microsecond in which the data
+/// set began.
+fn is_in_data_set(epoch: Epoch, first: &Entry) -> bool {
     first.position().millis >= epoch.0 / 1_000
 }
 
-/// Makes a read again that failed or came late.
-async fn again<T, R>(read: impl Fn() -> R) -> Result<T, StoreError>
+/// Repeats a read that fails.
+async fn retry<T, R>(read: impl Fn() -> R) -> Result<T, StoreError>
 where
     R: Future<Output = Result<T, StoreError>>,
 {

@@ -1,18 +1,18 @@
-//! The doorbell: the bus rings it when a key expired, and the sweeper wakes early.
+//! Wakes the sweeper when a key expired.
 
 use tokio::sync::Notify;
 
-/// Wakes the sweeper early. A ring decides nothing: the sweep itself finds the users that are due.
+/// Wakes the sweeper early. The doorbell decides nothing: the sweep finds the users that are due.
 #[derive(Debug, Default)]
 pub struct Doorbell(Notify);
 
 impl Doorbell {
-    /// Asks for a sweep.
+    /// Requests a sweep.
     pub fn ring(&self) {
         self.0.notify_one();
     }
 
-    /// Resolves when the doorbell rings, or at once if it rang since the last time.
+    /// Waits for the next ring. Returns at once if the doorbell rang since the last wait.
     pub(crate) async fn rung(&self) {
         self.0.notified().await;
     }

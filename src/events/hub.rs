@@ -1,100 +1,104 @@
-//! Routes events to the streams that asked for them, and keeps those of the recent past.
+//! Delivers events to the interested subscribers, and keeps the recent events.
+
+pub(super) mod index;
+pub(super) mod join;
+pub(super) mod lifetimes;
+pub(super) mod ring;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Cursor;
-use super::ages::Ages;
-use super::capacity::Full;
-use super::frame;
-use super::index::{Index, Reached};
+use self::index::{DeliveryPoint, Index};
+use self::lifetimes::Lifetimes;
+use self::ring::{Bounds, Ring};
 use super::limits::Limits;
-use super::payload::EndReason;
-use super::ring::{Bounds, Ring};
-use super::slot::{Opening, Pushed, Slot};
-use super::waiting::Waiting;
+use super::sse::cursor::Cursor;
+use super::sse::frame::{self, Frame};
+use super::sse::payload::EndReason;
+use super::stream_limit::StreamLimitReached;
+use super::subscriber::queue_memory::QueueMemory;
+use super::subscriber::{Pushed, Subscriber, SubscriberOptions};
 use crate::model::{Entry, Epoch, Position, UserId};
 use crate::telemetry::Metrics;
 
-/// How many streams are handed an event before others get the lock.
-const DELIVER_PART: usize = 1_024;
+/// Subscribers that receive an event before the lock is released for other threads.
+const DELIVERY_PART: usize = 1_024;
 
-/// How often [`Hub::tick`] has to be called.
+/// The interval at which [`Hub::tick`] must be called.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
-/// The streams of this instance and what it has heard of; knows no store.
+/// All subscribers of this instance and its local history. The hub does not access the store.
 #[derive(Debug)]
 pub struct Hub {
     metrics: Arc<Metrics>,
     limits: Limits,
-    pub(super) state: Mutex<State>,
-    waiting: Arc<Waiting>,
+    state: Mutex<State>,
+    queue_memory: Arc<QueueMemory>,
     /// Whether the history is being read for the first time.
-    fills: AtomicBool,
-    advanced: Notify,
-    behind: Notify,
+    is_filling: AtomicBool,
+    received: Notify,
+    resync: Notify,
 }
 
 #[derive(Debug)]
-pub(super) struct State {
-    /// What this instance has heard of; nothing before the history was read for the first time.
-    pub(super) heard: Option<Heard>,
-    /// Counts the rings.
-    pub(super) generation: u64,
+struct State {
+    /// `None` until the history was read for the first time.
+    history: Option<LocalHistory>,
+    /// The number of the current ring.
+    generation: u64,
     index: Index,
-    pub(super) ages: Ages,
+    lifetimes: Lifetimes,
     next_id: u64,
 }
 
-/// The data set, and its recent events.
+/// The data set and its recent events, as this instance received them.
 #[derive(Debug)]
-pub(super) struct Heard {
-    pub(super) epoch: Epoch,
-    pub(super) ring: Ring,
-    /// The newest position ever heard of in this data set, which is beyond the ring where the
-    /// history went back.
-    pub(super) furthest: Position,
+struct LocalHistory {
+    epoch: Epoch,
+    ring: Ring,
+    /// The newest position ever received from this data set. It is newer than the ring after the
+    /// history was truncated.
+    furthest: Position,
 }
 
-/// An event is missing between the newest one known and the one offered.
+/// An event is missing between the newest known event and the new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Gap;
 
 impl Hub {
-    /// A hub without streams.
+    /// Returns a hub without subscribers.
     pub fn new(metrics: Arc<Metrics>, limits: Limits) -> Self {
         let state = State {
-            heard: None,
+            history: None,
             generation: 0,
             index: Index::new(),
-            ages: Ages::new(),
+            lifetimes: Lifetimes::new(),
             next_id: 0,
         };
         Self {
             metrics,
             limits,
-            waiting: Waiting::at_most(limits.queue_bytes),
+            queue_memory: QueueMemory::with_limit(limits.queue_bytes),
             state: Mutex::new(state),
-            fills: AtomicBool::new(false),
-            advanced: Notify::new(),
-            behind: Notify::new(),
+            is_filling: AtomicBool::new(false),
+            received: Notify::new(),
+            resync: Notify::new(),
         }
     }
 
-    /// The data set and the newest event heard of.
+    /// Returns the data set and the position of the newest event that this instance received.
     pub fn newest(&self) -> Option<(Epoch, Position)> {
         let state = self.state.lock();
-        let heard = state.heard.as_ref()?;
-        Some((heard.epoch, heard.ring.newest()))
+        let history = state.history.as_ref()?;
+        Some((history.epoch, history.ring.newest()))
     }
 
-    /// An empty ring, which begins after `floor`.
+    /// Returns an empty ring that begins after `floor`.
     pub(super) fn ring_after(&self, floor: Position) -> Ring {
         let bounds = Bounds {
             span: self.limits.history,
@@ -104,231 +108,254 @@ impl Hub {
     }
 
     /// Whether the history is being read for the first time.
-    pub(super) fn fills(&self) -> bool {
-        self.fills.load(Ordering::Relaxed)
+    pub(super) fn is_filling(&self) -> bool {
+        self.is_filling.load(Ordering::Relaxed)
     }
 
-    /// The store answers, and its history is being read for the first time.
-    pub(super) fn begin_to_fill(&self) {
-        self.fills.store(true, Ordering::Relaxed);
+    /// Records that the store answers, and that its history is being read for the first time.
+    pub(super) fn start_filling(&self) {
+        self.is_filling.store(true, Ordering::Relaxed);
     }
 
-    /// Sets what was heard. No stream follows that yet: [`Hub::leave_before`] finds those that
-    /// followed another ring.
+    /// Replaces the local history and returns its generation. No stream follows the new ring yet:
+    /// [`Hub::detach_before`] finds the streams that follow an older ring.
     pub(super) fn restart(&self, epoch: Epoch, ring: Ring) -> u64 {
         let mut state = self.state.lock();
         state.generation += 1;
-        let same = state.heard.as_ref().filter(|heard| heard.epoch == epoch);
-        let before = same.map(|heard| heard.furthest.max(heard.ring.newest()));
+        let same = state
+            .history
+            .as_ref()
+            .filter(|history| history.epoch == epoch);
+        let before = same.map(|history| history.furthest.max(history.ring.newest()));
         let furthest = before.unwrap_or(Position::START);
-        let before = state.heard.replace(Heard {
+        let before = state.history.replace(LocalHistory {
             epoch,
             ring,
             furthest,
         });
         let generation = state.generation;
         drop(state);
-        // That may be much, and is freed without the lock.
+        // A large ring takes long to free, so the lock is released first.
         drop(before);
-        self.fills.store(false, Ordering::Relaxed);
-        self.advanced.notify_waiters();
+        self.is_filling.store(false, Ordering::Relaxed);
+        self.received.notify_waiters();
         generation
     }
 
-    /// Detaches the streams of one part that follow an earlier ring; of all parts, one after the
-    /// other.
-    pub(super) fn leave_before(&self, generation: u64, part: usize) -> Vec<Arc<Slot>> {
+    /// Detaches and returns the streams of one part that follow an older ring.
+    pub(super) fn detach_before(&self, generation: u64, part: usize) -> Vec<Arc<Subscriber>> {
         let state = self.state.lock();
-        let streams = state.ages.part(part);
+        let streams = state.lifetimes.part(part);
         streams
-            .filter(|slot| slot.leave_before(generation))
+            .filter(|subscriber| subscriber.detach_before(generation))
             .cloned()
             .collect()
     }
 
-    /// Resolves once `is_met`, which is asked again whenever this instance has heard of something.
-    pub(super) async fn wait(&self, is_met: impl Fn(&Self) -> bool) {
+    /// Waits until `is_met` returns true. It is called again after each received event.
+    pub(super) async fn wait_until(&self, is_met: impl Fn(&Self) -> bool) {
         loop {
-            let advanced = self.advanced.notified();
+            let received = self.received.notified();
             if is_met(self) {
                 return;
             }
-            advanced.await;
+            received.await;
         }
     }
 
-    /// Tells the bus that the history holds what it did not bring, or no more what it brought.
-    pub(crate) fn fell_behind(&self) {
-        self.behind.notify_one();
+    /// Makes the bus subscribe again, because its events and the history in the store differ.
+    pub(crate) fn request_resync(&self) {
+        self.resync.notify_one();
     }
 
-    /// Resolves when [`Hub::fell_behind`] was called.
-    pub(super) async fn is_behind(&self) {
-        self.behind.notified().await;
+    /// Waits for [`Hub::request_resync`].
+    pub(super) async fn resync_requested(&self) {
+        self.resync.notified().await;
     }
 
-    /// Whether `newest`, which the store answered to a question asked after `before` was heard of,
-    /// shows that the store lost a part of its history: it can only go on.
-    pub(crate) fn went_back(before: Option<(Epoch, Position)>, newest: (Epoch, Position)) -> bool {
-        before.is_some_and(|(epoch, heard)| epoch == newest.0 && newest.1 < heard)
+    /// Whether the store lost a part of its history. `before` is the newest position that this
+    /// instance knew before it read `newest` from the store. In an intact history `newest` is never
+    /// older.
+    pub(crate) fn lost_history(
+        before: Option<(Epoch, Position)>,
+        newest: (Epoch, Position),
+    ) -> bool {
+        before.is_some_and(|(epoch, history)| epoch == newest.0 && newest.1 < history)
     }
 
-    /// Delivers entries in their order; those known already are passed over. One that is not newer
-    /// than the newest and is not known either shows that the history is another.
+    /// Delivers entries in order and skips known entries. Fails if an entry is missing, or if an
+    /// old entry is unknown: then the history is another one.
     pub(super) fn publish(&self, epoch: Epoch, entries: &[Entry]) -> Result<(), Gap> {
         for entry in entries {
-            // Anew for each, since streams are opened and closed by threads that serve calls as well.
+            // The lock is taken for each entry, because threads that serve calls also open and
+            // close streams.
             let mut state = self.state.lock();
-            let State { heard, index, .. } = &mut *state;
-            let heard = heard
+            let State { history, index, .. } = &mut *state;
+            let history = history
                 .as_mut()
-                .filter(|heard| heard.epoch == epoch)
+                .filter(|history| history.epoch == epoch)
                 .ok_or(Gap)?;
-            if heard.ring.has(entry) {
+            if history.ring.has(entry) {
                 continue;
             }
-            let newest = heard.ring.newest();
+            let newest = history.ring.newest();
             if entry.position() <= newest || entry.previous() != newest {
                 return Err(Gap);
             }
-            let wanted = entry.event().filter(|event| index.is_wanted(&event.user));
-            let frame = wanted.map(|event| frame::event(epoch, event));
-            heard.ring.push(entry, frame.clone());
-            if let (Some(event), Some(frame)) = (wanted, frame) {
+            let watched = entry.event().filter(|event| index.is_watched(&event.user));
+            let frame = watched.map(|event| frame::event(epoch, event));
+            history.ring.push(entry, frame.clone());
+            if let (Some(event), Some(frame)) = (watched, frame) {
                 self.deliver(state, event.position, &event.user, &frame);
             }
         }
-        self.advanced.notify_waiters();
+        self.received.notify_waiters();
         Ok(())
     }
 
-    /// A stream that joins while others get the lock has the event already, from the ring.
+    /// Delivers one event. A stream that joins while the lock is released has the event from the
+    /// ring.
     fn deliver(
         &self,
         mut state: MutexGuard<'_, State>,
         position: Position,
         user: &UserId,
-        frame: &Bytes,
+        frame: &Frame,
     ) {
         let generation = state.generation;
-        let mut reached = Some(Reached::default());
-        while let Some(from) = reached {
-            let State { index, ages, .. } = &mut *state;
-            let (mut queued, mut overflowed) = (0, 0);
-            reached = index.each_interested(user, from, DELIVER_PART, |slot| {
-                match slot.push(generation, position, frame) {
+        let mut next = Some(DeliveryPoint::default());
+        while let Some(from) = next {
+            let State {
+                index, lifetimes, ..
+            } = &mut *state;
+            let (mut queued, mut too_slow) = (0, 0);
+            next =
+                index.for_each_interested(user, from, DELIVERY_PART, |subscriber| match subscriber
+                    .push(generation, position, frame)
+                {
                     Pushed::Queued => queued += 1,
-                    Pushed::Overflowed => {
-                        overflowed += 1;
-                        ages.ended(slot);
+                    Pushed::TooSlow => {
+                        too_slow += 1;
+                        lifetimes.close_later(subscriber);
                     }
                     Pushed::Ignored => {}
-                }
-            });
+                });
             self.metrics.events_delivered.inc_by(queued);
-            self.metrics.streams_cut_off.inc_by(overflowed);
-            if reached.is_some() {
+            self.metrics.streams_cut_off.inc_by(too_slow);
+            if next.is_some() {
                 MutexGuard::bump(&mut state);
             }
         }
     }
 
-    /// Opens a stream that does not follow yet.
-    pub(super) fn open(&self, opening: Opening) -> Result<Arc<Slot>, Full> {
+    /// Opens a stream that is not live yet.
+    pub(super) fn open(
+        &self,
+        opening: SubscriberOptions,
+    ) -> Result<Arc<Subscriber>, StreamLimitReached> {
         let mut state = self.state.lock();
         let most = self.limits.watched_users;
         let group = state
             .index
             .group(&opening.interest, most)
-            .ok_or(Full::Users)?;
+            .ok_or(StreamLimitReached::WatchedUsers)?;
         let interest = state.index.interest(group);
         let id = state.next_id;
         state.next_id += 1;
         let closes = opening.closes;
-        let slot = Arc::new(Slot::new(id, group, interest, opening, &self.waiting));
-        state.index.add(group, &slot);
-        state.ages.add(&slot, closes);
+        let subscriber = Arc::new(Subscriber::new(
+            id,
+            group,
+            interest,
+            opening,
+            &self.queue_memory,
+        ));
+        state.index.add(group, &subscriber);
+        state.lifetimes.add(&subscriber, closes);
         self.metrics.streams.inc();
-        while state.index.enter_some(group) {
+        while state.index.insert_some(group) {
             MutexGuard::bump(&mut state);
         }
-        Ok(slot)
+        Ok(subscriber)
     }
 
     /// Ends a stream.
-    pub(super) fn end(&self, slot: &Arc<Slot>, reason: EndReason) {
-        if slot.end(reason) {
-            self.state.lock().ages.ended(slot);
+    pub(super) fn end(&self, subscriber: &Arc<Subscriber>, reason: EndReason) {
+        if subscriber.end(reason) {
+            self.state.lock().lifetimes.close_later(subscriber);
         }
     }
 
-    /// Ends a stream whose reader keeps what others need room for.
-    pub(super) fn cut_off(&self, slot: &Arc<Slot>) {
-        if slot.end(EndReason::TooSlow) {
+    /// Ends a stream whose reader is too slow, to free its memory.
+    pub(super) fn cut_off(&self, subscriber: &Arc<Subscriber>) {
+        if subscriber.end(EndReason::TooSlow) {
             self.metrics.streams_cut_off.inc();
-            self.state.lock().ages.ended(slot);
+            self.state.lock().lifetimes.close_later(subscriber);
         }
     }
 
-    /// Forgets a stream.
-    pub(super) fn close(&self, slot: &Arc<Slot>) {
+    /// Removes a stream.
+    pub(super) fn remove(&self, subscriber: &Arc<Subscriber>) {
         let mut state = self.state.lock();
-        if !state.ages.remove(slot) {
+        if !state.lifetimes.remove(subscriber) {
             return;
         }
         self.metrics.streams.dec();
-        let Some(mut leaving) = state.index.remove(slot) else {
+        let Some(mut removed) = state.index.remove(subscriber) else {
             return;
         };
-        while state.index.leave_some(&mut leaving) {
+        while state.index.remove_some(&mut removed) {
             MutexGuard::bump(&mut state);
         }
     }
 
-    /// Sends the comments and ends the streams whose time has come, or whose credential was
-    /// withdrawn.
+    /// Sends keep-alives to one part of the streams. Ends the streams whose end is due or whose
+    /// credential was withdrawn.
     pub(crate) fn tick(&self) {
         let mut state = self.state.lock();
-        let over = state.ages.take_steps(Instant::now());
-        let turn = state.ages.turn();
-        let streams: Vec<_> = state.ages.part(turn).cloned().collect();
-        let newest = state.heard.as_ref().map(|heard| {
-            let newest = heard.ring.newest();
-            let ready = frame::ready(Cursor::at(heard.epoch, newest), None);
+        let closed = state.lifetimes.take_due_steps(Instant::now());
+        let part = state.lifetimes.next_part();
+        let streams: Vec<_> = state.lifetimes.part(part).cloned().collect();
+        let newest = state.history.as_ref().map(|history| {
+            let newest = history.ring.newest();
+            let ready = frame::ready(Cursor::at(history.epoch, newest), None);
             (state.generation, newest, ready)
         });
         drop(state);
-        // Over HTTP/2 the body of a stream stays for as long as its reader gives no window.
-        for slot in &over {
-            self.close(slot);
+        // Over HTTP/2 the body of a stream stays alive until the client opens its window.
+        for subscriber in &closed {
+            self.remove(subscriber);
         }
-        for slot in &streams {
-            if slot.is_withdrawn() {
-                self.end(slot, EndReason::TokenExpired);
+        for subscriber in &streams {
+            if subscriber.is_withdrawn() {
+                self.end(subscriber, EndReason::TokenExpired);
             }
             let newest = newest.as_ref();
-            slot.keep_alive(
+            subscriber.keep_alive(
                 newest.map(|(generation, newest, ready)| (*generation, *newest, ready)),
             );
         }
     }
 
-    /// Ends the streams whose credential was withdrawn, without waiting for the turn of each.
+    /// Ends all streams whose credential was withdrawn.
     pub(super) fn end_withdrawn(&self) {
-        for part in 0..Ages::parts() {
+        for part in 0..Lifetimes::part_count() {
             let state = self.state.lock();
-            let withdrawn = state.ages.part(part).filter(|slot| slot.is_withdrawn());
+            let withdrawn = state
+                .lifetimes
+                .part(part)
+                .filter(|subscriber| subscriber.is_withdrawn());
             let withdrawn: Vec<_> = withdrawn.cloned().collect();
             drop(state);
-            for slot in &withdrawn {
-                self.end(slot, EndReason::TokenExpired);
+            for subscriber in &withdrawn {
+                self.end(subscriber, EndReason::TokenExpired);
             }
         }
     }
 
-    /// Spreads the ends of all streams over `time`, also of those that are still being opened, so
-    /// that their readers do not all reconnect at once.
+    /// Spreads the ends of all streams over `time`, including streams that open later, so that
+    /// clients do not all reconnect at once.
     pub(crate) fn drain(&self, time: Duration) {
-        self.state.lock().ages.drain(time);
+        self.state.lock().lifetimes.drain(time);
     }
 }

@@ -3,24 +3,23 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::memory_budget::MemoryBudget;
 
-/// How much memory the streams of an instance may take together, beside what each takes by itself.
+/// Bounds on the memory that all streams of an instance take together.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How far back a stream can resume.
+    /// How far back a client can resume.
     pub history: Duration,
-    /// About how many bytes the events take that streams resume from.
+    /// Approximate bytes of the events in the ring.
     pub history_bytes: usize,
-    /// How many bytes the snapshots take that are yet to be read, beside one.
+    /// Bytes of all snapshots that clients have not read yet, except the newest.
     pub snapshot_bytes: usize,
-    /// How many bytes the queues of all streams take, beside some KiB for each.
+    /// Bytes of all queues beyond the first 4 KiB of each.
     pub queue_bytes: usize,
-    /// How many users all streams are about; those of equal lists count once. Each takes about 150
-    /// bytes.
+    /// Users that all streams watch. Equal lists count once. Each user takes about 150 bytes.
     pub watched_users: usize,
 }
 
 impl Limits {
-    /// The limits that `memory` allows, with the times and sizes that `config` sets.
+    /// Returns the limits of this memory budget, with the history that `config` sets.
     pub fn of(config: &Config, memory: MemoryBudget) -> Self {
         let history_bytes = usize::try_from(config.streams.history_bytes).unwrap_or(usize::MAX);
         Self {

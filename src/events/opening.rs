@@ -1,327 +1,296 @@
-//! How a stream begins: with a snapshot or after a cursor, and then the live events without a gap.
+//! Begins a stream: with a snapshot or after a cursor, and then with live events without a gap.
+
+mod failure_log;
+mod newest_cursor;
+mod replay;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::ages::Ages;
-use super::chosen::Chosen;
-use super::everyone::scan;
-use super::failures::Failures;
+use self::failure_log::FailureLog;
+use self::newest_cursor::NewestCursor;
+use self::replay::Replayer;
 use super::hub::Hub;
-use super::joining::{Joined, Origin};
+use super::hub::join::{CursorOrigin, JoinOutcome};
+use super::hub::lifetimes::Lifetimes;
+use super::interest::Interest;
 use super::limits::Limits;
-use super::payload::{EndReason, ResetReason};
-use super::replay::Replays;
-use super::shared::Shared;
-use super::slot::Slot;
-use super::snapshot::{Snapshot, Unread};
-use super::stream::Interest;
-use super::{Cursor, frame};
-use crate::model::{Epoch, Position, Timestamp};
+use super::shared_read::SharedRead;
+use super::snapshots::all_users::scan;
+use super::snapshots::listed_users::ListedSnapshots;
+use super::snapshots::snapshot::{Snapshot, SnapshotMemory};
+use super::sse::cursor::Cursor;
+use super::sse::frame;
+use super::sse::payload::{EndReason, ResetReason};
+use super::subscriber::Subscriber;
+use crate::model::Timestamp;
 use crate::store::{Backoff, Store, StoreError};
 
-/// How long a stream waits for a store that fails before it is ended.
+/// How long a stream waits for a failing store before it ends.
 const STORE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a stream waits for this instance to hear of what the store holds before it looks again.
+/// How long a stream waits for the bus before it reads the newest position of the store again.
 const BUS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a stream that resumes waits for what happened right before.
-const HEAR_PATIENCE: Duration = Duration::from_millis(500);
-
-/// How often a read is made again that shows that the store lost a part of its history, each time
-/// after this instance was told of that.
-const LOSSES: u32 = 3;
+/// How long a resumed stream waits for the events right before its request.
+const RECEIVE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How a stream begins.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Start {
+pub(super) enum StreamStart {
     /// With a snapshot.
-    Fresh,
+    WithSnapshot,
     /// After this cursor.
-    At(Cursor, Origin),
-    /// Anew from this place, because that is impossible.
+    After(Cursor, CursorOrigin),
+    /// With a reset, from this cursor on.
     Reset(ResetReason, Cursor),
 }
 
-/// Begins streams. What many streams need is read for all of them at once.
+/// Begins streams. Reads that several streams need are shared.
 #[derive(Debug)]
 pub(super) struct Opener {
     store: Arc<Store>,
     hub: Arc<Hub>,
-    unread: Arc<Unread>,
-    newest: Shared<(Instant, Epoch, Position)>,
-    /// Up to where the store held everything when it was read last, and when that read began.
-    last_read: Mutex<Option<(Instant, Cursor)>>,
-    everyone: Shared<Arc<Snapshot>>,
-    chosen: Chosen,
-    replays: Replays,
+    snapshot_memory: Arc<SnapshotMemory>,
+    newest: NewestCursor,
+    all_users: SharedRead<Arc<Snapshot>>,
+    listed_users: ListedSnapshots,
+    replayer: Replayer,
     history: Duration,
-    failures: Failures,
+    failure_log: FailureLog,
 }
 
-/// Ends its stream, unless that has begun: the task may have panicked.
-struct Beginning {
+/// Ends the stream if the task that begins it panics.
+struct OpeningGuard {
     hub: Arc<Hub>,
-    slot: Arc<Slot>,
+    subscriber: Arc<Subscriber>,
     is_done: bool,
 }
 
-impl Beginning {
+impl OpeningGuard {
     fn done(&mut self) {
         self.is_done = true;
     }
 }
 
-impl Drop for Beginning {
+impl Drop for OpeningGuard {
     fn drop(&mut self) {
         if !self.is_done {
-            self.hub.end(&self.slot, EndReason::Overloaded);
+            self.hub.end(&self.subscriber, EndReason::Overloaded);
         }
     }
 }
 
 impl Opener {
     pub(super) fn new(store: Arc<Store>, hub: Arc<Hub>, limits: Limits, runtime: Handle) -> Self {
-        let unread = Arc::new(Unread::new(Arc::clone(&hub), limits.snapshot_bytes));
-        let chosen = Chosen::new(Arc::clone(&store), Arc::clone(&unread), runtime.clone());
+        let snapshot_memory =
+            Arc::new(SnapshotMemory::new(Arc::clone(&hub), limits.snapshot_bytes));
+        let listed_users = ListedSnapshots::new(
+            Arc::clone(&store),
+            Arc::clone(&snapshot_memory),
+            runtime.clone(),
+        );
         Self {
-            newest: Shared::new(runtime.clone()),
-            last_read: Mutex::default(),
-            everyone: Shared::new(runtime),
-            chosen,
-            unread,
-            replays: Replays::default(),
+            newest: NewestCursor::new(Arc::clone(&store), Arc::clone(&hub), runtime.clone()),
+            all_users: SharedRead::new(runtime),
+            listed_users,
+            snapshot_memory,
+            replayer: Replayer::default(),
             history: limits.history,
-            failures: Failures::default(),
+            failure_log: FailureLog::default(),
             store,
             hub,
         }
     }
 
-    /// Begins a stream: at once where everything it missed is at hand, else in a task.
-    /// The client asked for it at `asked`.
-    pub(super) fn begin(self: &Arc<Self>, slot: &Arc<Slot>, start: Start, asked: Instant) {
-        if let Start::At(cursor, Origin::Known) = start
-            && self.join(slot, cursor, Origin::Known) == Joined::Following
+    /// Returns the reader of the newest cursor of the store.
+    pub(super) fn newest(&self) -> &NewestCursor {
+        &self.newest
+    }
+
+    /// Begins a stream that a client requested at `requested_at`: at once if all missed events are in the
+    /// ring, otherwise in a task.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        subscriber: &Arc<Subscriber>,
+        start: StreamStart,
+        requested_at: Instant,
+    ) {
+        if let StreamStart::After(cursor, CursorOrigin::Server) = start
+            && matches!(
+                self.join(subscriber, cursor, CursorOrigin::Server),
+                JoinOutcome::Live | JoinOutcome::Closed
+            )
         {
             return;
         }
         let opener = Arc::clone(self);
-        let mut beginning = Beginning {
+        let mut beginning = OpeningGuard {
             hub: Arc::clone(&self.hub),
-            slot: Arc::clone(slot),
+            subscriber: Arc::clone(subscriber),
             is_done: false,
         };
         tokio::spawn(async move {
-            let slot = &beginning.slot;
+            let subscriber = &beginning.subscriber;
             tokio::select! {
-                begun = opener.start(slot, start, asked) => {
+                begun = opener.start(subscriber, start, requested_at) => {
                     if let Err(error) = begun {
-                        opener.failures.report(&error);
-                        opener.hub.end(slot, EndReason::StoreLost);
+                        opener.failure_log.report(&error);
+                        opener.hub.end(subscriber, EndReason::StoreLost);
                     }
                 }
-                () = slot.ended() => {}
+                () = subscriber.ended() => {}
             }
             beginning.done();
         });
     }
 
-    /// Starts the streams anew that followed a history which is no more; in parts, between which
-    /// others get their turn.
+    /// Resets the streams that follow an older ring, part by part. Other tasks run between the
+    /// parts.
     pub(super) async fn reset(
         self: &Arc<Self>,
         generation: u64,
         reason: ResetReason,
         from: Cursor,
     ) {
-        for part in 0..Ages::parts() {
-            for slot in self.hub.leave_before(generation, part) {
-                self.begin(&slot, Start::Reset(reason, from), Instant::now());
+        for part in 0..Lifetimes::part_count() {
+            for subscriber in self.hub.detach_before(generation, part) {
+                self.begin(
+                    &subscriber,
+                    StreamStart::Reset(reason, from),
+                    Instant::now(),
+                );
             }
             yield_now().await;
         }
     }
 
-    /// Up to where the store holds everything, which may be further than this instance has heard.
-    pub(super) async fn stored(&self) -> Result<Cursor, StoreError> {
-        let read = || {
-            let store = Arc::clone(&self.store);
-            self.newest.ask(move || {
-                let store = Arc::clone(&store);
-                async move {
-                    let began = Instant::now();
-                    let (epoch, newest) = store.in_time(store.newest()).await?;
-                    Ok((began, epoch, newest))
-                }
-            })
-        };
-        let at = |(_, epoch, newest): &(Instant, Epoch, Position)| (*epoch, *newest);
-        let (began, epoch, newest) = self.not_before_a_loss(read, at).await?;
-        let cursor = Cursor::at(epoch, newest);
-        let mut last = self.last_read.lock();
-        if last.is_none_or(|(before, _)| before < began) {
-            *last = Some((began, cursor));
-        }
-        Ok(cursor)
-    }
-
-    /// Up to where the store held everything at `asked`, or further. Clients that have waited since then, in
-    /// thousands at times, share what was read meanwhile.
-    pub(super) async fn stored_since(&self, asked: Instant) -> Result<Cursor, StoreError> {
-        let last = *self.last_read.lock();
-        if let Some((began, mut cursor)) = last
-            && began >= asked
-            && let Some((epoch, heard)) = self.hub.newest()
-            && epoch == cursor.epoch
-        {
-            cursor.position = cursor.position.max(heard);
-            return Ok(cursor);
-        }
-        self.stored().await
-    }
-
-    /// What `read` gives as of a position in the history. Where that is before what this instance
-    /// has heard of, the store lost a part of its history: the streams are reset first, and then it
-    /// is read again, so that nothing begins in the history that is no more.
-    async fn not_before_a_loss<T, R>(
-        &self,
-        read: impl Fn() -> R,
-        position: impl Fn(&T) -> (Epoch, Position),
-    ) -> Result<T, StoreError>
-    where
-        R: Future<Output = Result<T, StoreError>>,
-    {
-        for _ in 0..LOSSES {
-            let before = self.hub.newest();
-            let found = read().await?;
-            if !Hub::went_back(before, position(&found)) {
-                return Ok(found);
-            }
-            self.hub.fell_behind();
-            let is_reset = |hub: &Hub| hub.newest() != before;
-            let _ = timeout(BUS_PATIENCE, self.hub.wait(is_reset)).await;
-        }
-        Err(StoreError::Unreachable("its history went back".to_owned()))
-    }
-
     async fn start(
         &self,
-        slot: &Arc<Slot>,
-        mut start: Start,
-        asked: Instant,
+        subscriber: &Arc<Subscriber>,
+        mut start: StreamStart,
+        requested_at: Instant,
     ) -> Result<(), StoreError> {
         let mut backoff = Backoff::default();
         loop {
             let (cursor, origin) = match start {
-                Start::At(cursor, origin) => {
-                    self.hear_what_is_stored(asked).await;
+                StreamStart::After(cursor, origin) => {
+                    self.receive_stored_events(requested_at).await;
                     (cursor, origin)
                 }
-                Start::Fresh => (self.feed_snapshot(slot).await?, Origin::Known),
-                Start::Reset(reason, from) => {
-                    (self.feed_reset(slot, reason, from).await?, Origin::Known)
+                StreamStart::WithSnapshot => {
+                    (self.send_snapshot(subscriber).await?, CursorOrigin::Server)
                 }
+                StreamStart::Reset(reason, from) => (
+                    self.send_reset(subscriber, reason, from).await?,
+                    CursorOrigin::Server,
+                ),
             };
-            // Live events would pile up behind what is long to read.
-            slot.drained().await;
-            match self.follow(slot, cursor, origin).await? {
+            // Live events would queue up behind a long backlog.
+            subscriber.backlog_taken().await;
+            match self.go_live(subscriber, cursor, origin).await? {
                 None => return Ok(()),
                 Some(reason) => {
-                    // Where that comes again and again, it must not keep everyone busy.
+                    // A backoff, because repeated resets of many streams would overload the
+                    // instance.
                     sleep(backoff.next()).await;
-                    let from = patiently(|| self.stored()).await?;
-                    start = Start::Reset(reason, from);
+                    let from = retry_with_patience(|| self.newest.read()).await?;
+                    start = StreamStart::Reset(reason, from);
                 }
             }
         }
     }
 
-    async fn feed_reset(
+    async fn send_reset(
         &self,
-        slot: &Arc<Slot>,
+        subscriber: &Arc<Subscriber>,
         reason: ResetReason,
         from: Cursor,
     ) -> Result<Cursor, StoreError> {
-        slot.start_anew();
-        if slot.snapshot {
-            slot.feed([frame::reset(from.incomplete(), reason)]);
-            return self.feed_snapshot(slot).await;
+        subscriber.reset();
+        if subscriber.snapshot {
+            subscriber.push_backlog([frame::reset(from.incomplete(), reason)]);
+            return self.send_snapshot(subscriber).await;
         }
-        slot.feed([frame::reset(from, reason)]);
+        subscriber.push_backlog([frame::reset(from, reason)]);
         Ok(from)
     }
 
-    async fn feed_snapshot(&self, slot: &Arc<Slot>) -> Result<Cursor, StoreError> {
-        let snapshot = match &slot.interest {
+    async fn send_snapshot(&self, subscriber: &Arc<Subscriber>) -> Result<Cursor, StoreError> {
+        let snapshot = match &subscriber.interest {
             Interest::Users(users) => {
-                let ask = || self.chosen.ask(users);
+                let ask = || self.listed_users.ask(users);
                 let at =
                     |snapshot: &Arc<Snapshot>| (snapshot.cursor.epoch, snapshot.cursor.position);
-                patiently(|| self.not_before_a_loss(ask, at)).await?
+                retry_with_patience(|| self.newest.read_consistently(ask, at)).await?
             }
-            Interest::Everyone => patiently(|| self.everyone.ask(self.scanning())).await?,
+            Interest::AllUsers => {
+                retry_with_patience(|| self.all_users.ask(self.scan_all_users())).await?
+            }
         };
-        Ok(snapshot.feed(slot).await)
+        Ok(snapshot.send(subscriber).await)
     }
 
-    fn scanning(
+    fn scan_all_users(
         &self,
-    ) -> impl Fn() -> futures_util::future::BoxFuture<'static, Result<Arc<Snapshot>, StoreError>>
-    + Send
-    + use<> {
+    ) -> impl Fn() -> BoxFuture<'static, Result<Arc<Snapshot>, StoreError>> + Send + use<> {
         let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
-        let unread = Arc::clone(&self.unread);
+        let snapshot_memory = Arc::clone(&self.snapshot_memory);
         move || {
             Box::pin(scan(
                 Arc::clone(&store),
                 Arc::clone(&hub),
-                Arc::clone(&unread),
+                Arc::clone(&snapshot_memory),
             ))
         }
     }
 
-    fn join(&self, slot: &Arc<Slot>, cursor: Cursor, origin: Origin) -> Joined {
-        self.hub.join(slot, cursor, origin, self.oldest(origin))
+    fn join(
+        &self,
+        subscriber: &Arc<Subscriber>,
+        cursor: Cursor,
+        origin: CursorOrigin,
+    ) -> JoinOutcome {
+        self.hub
+            .join(subscriber, cursor, origin, self.oldest_resumable(origin))
     }
 
-    /// The first missed event of a resuming client must not be older than the history is long,
-    /// even where it happens to be kept still; what we go on with ourselves may be of any age.
-    fn oldest(&self, origin: Origin) -> Timestamp {
+    /// Returns the time before which a client cannot resume, even if the ring still has the events.
+    /// A cursor of the server may have any age.
+    fn oldest_resumable(&self, origin: CursorOrigin) -> Timestamp {
         match origin {
-            Origin::Claimed => self.store.now().minus(self.history),
-            Origin::Known => Timestamp::default(),
+            CursorOrigin::Client => self.store.now().minus(self.history),
+            CursorOrigin::Server => Timestamp::default(),
         }
     }
 
-    /// Replays what came after `cursor` until the stream follows the live events; says why where
-    /// that is impossible.
-    async fn follow(
+    /// Replays the events after `cursor` until the stream is live. Returns a reason if the stream
+    /// must be reset.
+    async fn go_live(
         &self,
-        slot: &Arc<Slot>,
+        subscriber: &Arc<Subscriber>,
         mut cursor: Cursor,
-        mut origin: Origin,
+        mut origin: CursorOrigin,
     ) -> Result<Option<ResetReason>, StoreError> {
-        while !slot.has_ended() {
-            match self.join(slot, cursor, origin) {
-                Joined::Following => return Ok(None),
-                Joined::Unknown => return Ok(Some(ResetReason::UnknownCursor)),
-                Joined::Gone => return Ok(Some(ResetReason::HistoryGone)),
-                Joined::Behind(place) => {
-                    origin = Origin::Known;
-                    // Where the place is lost, joining tells why.
-                    if let Ok(position) = self.replays.feed(&self.hub, slot, place).await {
+        while !subscriber.has_ended() {
+            match self.join(subscriber, cursor, origin) {
+                JoinOutcome::Live | JoinOutcome::Closed => return Ok(None),
+                JoinOutcome::Unknown => return Ok(Some(ResetReason::UnknownCursor)),
+                JoinOutcome::TooOld => return Ok(Some(ResetReason::HistoryGone)),
+                JoinOutcome::Behind(from) => {
+                    origin = CursorOrigin::Server;
+                    // If the entry is gone, the next join returns the reason.
+                    if let Ok(position) = self.replayer.replay(&self.hub, subscriber, from).await {
                         cursor.position = position;
                     }
                 }
-                Joined::Ahead | Joined::OtherEpoch => {
-                    if let Some(reason) = self.wait_for_the_bus(cursor, origin).await? {
+                JoinOutcome::Ahead | JoinOutcome::OtherEpoch => {
+                    if let Some(reason) = self.wait_for_bus(cursor, origin).await? {
                         return Ok(Some(reason));
                     }
                 }
@@ -330,54 +299,55 @@ impl Opener {
         Ok(None)
     }
 
-    /// Waits until this instance has heard of what the store held at `asked`, so that a stream does not
-    /// say too early that it has caught up. Where that takes long, the stream does without: it
-    /// resumes also while the store is out of reach.
-    async fn hear_what_is_stored(&self, asked: Instant) {
-        let heard = async {
-            let Ok(stored) = self.stored_since(asked).await else {
+    /// Waits until this instance has received the events that the store held at `requested_at`, so that
+    /// `presence.ready` is not sent too early. The wait is short: a stream also resumes while the
+    /// store is unreachable.
+    async fn receive_stored_events(&self, requested_at: Instant) {
+        let received = async {
+            let Ok(stored) = self.newest.since(requested_at).await else {
                 return;
             };
-            let is_heard = |hub: &Hub| {
-                let heard = hub.newest();
-                heard.is_some_and(|(epoch, newest)| {
+            let has_received = |hub: &Hub| {
+                let received = hub.newest();
+                received.is_some_and(|(epoch, newest)| {
                     epoch != stored.epoch || newest >= stored.position
                 })
             };
-            self.hub.wait(is_heard).await;
+            self.hub.wait_until(has_received).await;
         };
-        let _ = timeout(HEAR_PATIENCE, heard).await;
+        let _ = timeout(RECEIVE_PATIENCE, received).await;
     }
 
-    /// Waits until this instance has heard of what the store holds at `cursor`; says why where the
-    /// store holds no such thing.
-    async fn wait_for_the_bus(
+    /// Waits until this instance has received the event at `cursor`. Returns a reason if the store
+    /// does not hold it.
+    async fn wait_for_bus(
         &self,
         cursor: Cursor,
-        origin: Origin,
+        origin: CursorOrigin,
     ) -> Result<Option<ResetReason>, StoreError> {
-        let stored = patiently(|| self.stored()).await?;
+        let stored = retry_with_patience(|| self.newest.read()).await?;
         if stored.epoch != cursor.epoch {
             return Ok(Some(ResetReason::DataLost));
         }
         if stored.position < cursor.position {
             return Ok(Some(match origin {
-                Origin::Known => ResetReason::HistoryGone,
-                Origin::Claimed => ResetReason::UnknownCursor,
+                CursorOrigin::Server => ResetReason::HistoryGone,
+                CursorOrigin::Client => ResetReason::UnknownCursor,
             }));
         }
-        let is_heard = |hub: &Hub| {
-            let heard = hub.newest();
-            heard.is_some_and(|(epoch, newest)| epoch == cursor.epoch && newest >= cursor.position)
+        let has_received = |hub: &Hub| {
+            let received = hub.newest();
+            received
+                .is_some_and(|(epoch, newest)| epoch == cursor.epoch && newest >= cursor.position)
         };
-        // Where that takes longer, the store is asked again whether it still holds it.
-        let _ = timeout(BUS_PATIENCE, self.hub.wait(is_heard)).await;
+        // After this time the caller reads the newest position of the store again.
+        let _ = timeout(BUS_PATIENCE, self.hub.wait_until(has_received)).await;
         Ok(None)
     }
 }
 
-/// Makes `attempt` again until it succeeds, or has failed for [`STORE_PATIENCE`].
-async fn patiently<T, A>(attempt: impl Fn() -> A) -> Result<T, StoreError>
+/// Repeats `attempt` until it succeeds or [`STORE_PATIENCE`] has passed.
+async fn retry_with_patience<T, A>(attempt: impl Fn() -> A) -> Result<T, StoreError>
 where
     A: Future<Output = Result<T, StoreError>>,
 {

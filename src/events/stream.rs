@@ -1,4 +1,4 @@
-//! What a stream is about, and the body of its response.
+//! The response body of a stream.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -6,82 +6,56 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body, Frame};
+use http_body::Body;
 
-use super::capacity::Place;
 use super::hub::Hub;
-use super::slot::Slot;
-use crate::model::UserId;
+use super::sse::frame::Frame;
+use super::stream_limit::StreamPermit;
+use super::subscriber::Subscriber;
 
-/// Whose events a stream wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Interest {
-    /// Every user's.
-    Everyone,
-    /// Those of these users, sorted and without repeats.
-    Users(Arc<[UserId]>),
-}
-
-impl Interest {
-    /// The events of `users`, who may be in any order and repeat.
-    pub fn users(mut users: Vec<UserId>) -> Self {
-        users.sort_unstable();
-        users.dedup();
-        Self::Users(users.into())
-    }
-
-    /// Whether the events of `user` are wanted.
-    pub fn includes(&self, user: &UserId) -> bool {
-        match self {
-            Self::Everyone => true,
-            Self::Users(users) => users.binary_search(user).is_ok(),
-        }
-    }
-}
-
-/// The body of a stream's response. Dropping it closes the stream.
+/// The response body of a stream. Dropping it closes the stream.
 #[derive(Debug)]
 pub struct EventStream {
-    slot: Arc<Slot>,
+    subscriber: Arc<Subscriber>,
     hub: Arc<Hub>,
-    /// Held until the stream is closed.
-    _place: Place,
+    /// Freed when the stream is closed.
+    _permit: StreamPermit,
 }
 
 impl EventStream {
-    pub(super) fn new(slot: Arc<Slot>, hub: Arc<Hub>, place: Place) -> Self {
+    pub(super) fn new(subscriber: Arc<Subscriber>, hub: Arc<Hub>, permit: StreamPermit) -> Self {
         Self {
-            slot,
+            subscriber,
             hub,
-            _place: place,
+            _permit: permit,
         }
     }
 
-    /// What tells of its end.
-    pub fn end(&self) -> StreamEnd {
-        StreamEnd(Arc::clone(&self.slot))
+    /// Returns a handle that resolves when the stream is closed.
+    pub fn closed(&self) -> StreamClosed {
+        StreamClosed(Arc::clone(&self.subscriber))
     }
 
-    /// What is to be written next, or `None` at the end.
-    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.slot.poll_next(context)
+    /// Returns the next frame to write, or `None` at the end of the stream.
+    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Frame>> {
+        self.subscriber.poll_next(context)
     }
 
-    /// Resolves once the reader gets nothing more, not even what was handed out and is not written
-    /// yet: for whoever is stuck and does not ask for more.
-    pub fn poll_cut_off(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.slot.poll_cut_off(context)
+    /// Resolves once the stream is closed and even frames that are handed out need not be written.
+    /// A writer polls this while its client reads nothing.
+    pub fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.subscriber.poll_closed(context)
     }
 }
 
-/// Tells of the end of a stream whoever does not have the stream itself.
+/// Resolves when the stream is closed.
 #[derive(Clone, Debug)]
-pub struct StreamEnd(Arc<Slot>);
+pub struct StreamClosed(Arc<Subscriber>);
 
-impl StreamEnd {
-    /// Resolves as [`EventStream::poll_cut_off`] does. The task that polls it must be the one that polls the stream.
+impl StreamClosed {
+    /// Polls like [`EventStream::poll_closed`]. Only the task that polls the stream may call it.
     pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_cut_off(context)
+        self.0.poll_closed(context)
     }
 }
 
@@ -92,15 +66,15 @@ impl Body for EventStream {
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
         let next = self.poll_next(context);
-        next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        next.map(|frame| frame.map(|frame| Ok(http_body::Frame::data(frame.data()))))
     }
 }
 
 impl Drop for EventStream {
     fn drop(&mut self) {
-        self.slot.finish();
-        self.hub.close(&self.slot);
+        self.subscriber.close();
+        self.hub.remove(&self.subscriber);
     }
 }

@@ -1,8 +1,8 @@
-//! In which order, and how fast, streams are opened.
+//! Paces the opening of streams.
 //!
-//! An opening costs many times what a ping costs. When thousands of clients ask at once, as after the loss of an
-//! instance, their openings are spread over a few seconds, so that a call waits behind one opening and not behind
-//! all of them.
+//! Opening a stream costs many times as much as a ping. When thousands of clients reconnect at
+//! once, as after the loss of an instance, their openings are spread over a few seconds, so that a
+//! call waits behind one opening and not behind all of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,42 +11,42 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-/// The time between two openings, unless so many clients wait that the last one would wait for longer than
-/// [`CROWD_TIME`].
+/// The time between two openings. It is shorter if so many clients wait that the last one would
+/// otherwise wait longer than [`CROWD_TIME`].
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// In how long a crowd of clients is admitted, however large it is.
+/// The time in which all waiting clients are admitted, however many there are.
 const CROWD_TIME: Duration = Duration::from_millis(3_500);
 
-/// How far the pace may be behind and still catch up: timers are late by about a millisecond.
+/// How far the pace may fall behind and still catch up. Timers are about a millisecond late.
 const CATCH_UP: Duration = Duration::from_millis(4);
 
-/// The streams that wait to be opened, and the streams that are being opened.
+/// The queue of clients that wait for admission, and the limit on concurrent openings.
 #[derive(Debug)]
 pub(crate) struct Admission {
     /// The client at the front of the queue holds the only permit.
     front: Semaphore,
     pace: Mutex<Pace>,
-    turns: Arc<Semaphore>,
+    openings: Arc<Semaphore>,
 }
 
-/// A permit to open a stream; the next client gets it when this is dropped.
+/// A permit to open a stream, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct OpeningPermit {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug, Default)]
 struct Pace {
     waiting: usize,
-    /// The most clients that waited together since the queue was empty.
+    /// The largest number of waiting clients since the queue was last empty.
     crowd: usize,
     /// When the next opening may begin.
     next: Option<Instant>,
 }
 
 impl Pace {
-    /// When the client at the front may begin.
+    /// Returns when the client at the front may begin, and schedules the next one.
     fn begin(&mut self, now: Instant) -> Instant {
         let crowd = u32::try_from(self.crowd.max(1)).unwrap_or(u32::MAX);
         let interval = INTERVAL.min(CROWD_TIME / crowd);
@@ -58,18 +58,18 @@ impl Pace {
 }
 
 /// Counts a waiting client until it is dropped.
-struct Waiting<'a>(&'a Mutex<Pace>);
+struct WaitingClient<'a>(&'a Mutex<Pace>);
 
-impl<'a> Waiting<'a> {
-    fn counted_in(pace: &'a Mutex<Pace>) -> Self {
-        let mut counted = pace.lock();
-        counted.waiting += 1;
-        counted.crowd = counted.crowd.max(counted.waiting);
+impl<'a> WaitingClient<'a> {
+    fn count(pace: &'a Mutex<Pace>) -> Self {
+        let mut state = pace.lock();
+        state.waiting += 1;
+        state.crowd = state.crowd.max(state.waiting);
         Self(pace)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingClient<'_> {
     fn drop(&mut self) {
         let mut pace = self.0.lock();
         pace.waiting -= 1;
@@ -80,16 +80,16 @@ impl Drop for Waiting<'_> {
 }
 
 impl Admission {
-    /// Lets `at_once` streams be opened at the same time.
-    pub(crate) fn new(at_once: usize) -> Self {
+    /// Allows `concurrent` openings at the same time.
+    pub(crate) fn new(concurrent: usize) -> Self {
         Self {
             front: Semaphore::new(1),
             pace: Mutex::default(),
-            turns: Arc::new(Semaphore::new(at_once)),
+            openings: Arc::new(Semaphore::new(concurrent)),
         }
     }
 
-    /// Admits nobody.
+    /// Returns an admission that admits no client.
     #[cfg(test)]
     pub(crate) fn closed() -> Self {
         Self {
@@ -98,10 +98,10 @@ impl Admission {
         }
     }
 
-    /// Waits behind the clients that came before. A client that stops waiting leaves the queue.
+    /// Waits for admission, in the order of arrival. A client that stops waiting leaves the queue.
     pub(crate) async fn admitted(&self) {
-        let _waiting = Waiting::counted_in(&self.pace);
-        // An error means that the service is about to end, and nobody waits any more.
+        let _waiting = WaitingClient::count(&self.pace);
+        // A closed semaphore means that the service ends. Then no client waits any more.
         let Ok(_front) = self.front.acquire().await else {
             return;
         };
@@ -112,17 +112,17 @@ impl Admission {
         }
     }
 
-    /// Waits until one more stream may be opened.
-    pub(crate) async fn turn(&self) -> Turn {
-        Turn {
-            _permit: Arc::clone(&self.turns).acquire_owned().await.ok(),
+    /// Waits until the number of concurrent openings permits one more.
+    pub(crate) async fn opening_permit(&self) -> OpeningPermit {
+        OpeningPermit {
+            _permit: Arc::clone(&self.openings).acquire_owned().await.ok(),
         }
     }
 
-    /// Ends all waiting, now and later, because the service is about to end.
+    /// Admits all clients at once, now and later, because the service ends.
     pub(crate) fn end(&self) {
         self.front.close();
-        self.turns.close();
+        self.openings.close();
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// How long clients wait that come together.
+    /// Returns how long each of several simultaneous clients waits.
     async fn waits(count: usize) -> Vec<Duration> {
         let admission = Admission::new(1);
         let began = Instant::now();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_comes_alone_does_not_wait() {
+    async fn a_single_client_does_not_wait() {
         let admission = Admission::new(1);
         for _ in 0..10 {
             admission.admitted().now_or_never().expect("no wait");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn clients_that_come_together_are_admitted_in_order_and_one_at_a_time() {
+    async fn simultaneous_clients_are_admitted_one_by_one_in_order() {
         let waits = waits(100).await;
         for (number, wait) in (0_u32..).zip(&waits) {
             let due = INTERVAL * number;
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_larger_crowd_waits_no_longer() {
+    async fn a_larger_crowd_is_admitted_in_the_same_time() {
         for count in [4_000, 20_000] {
             let waits = waits(count).await;
             let last = waits[count - 1];
@@ -190,29 +190,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_that_is_dropped_goes_to_the_next() {
+    async fn a_dropped_permit_goes_to_the_next_client() {
         let admission = Admission::new(1);
-        let turn = admission.turn().await;
-        assert!(admission.turn().now_or_never().is_none());
-        drop(turn);
-        assert!(admission.turn().now_or_never().is_some());
+        let permit = admission.opening_permit().await;
+        assert!(admission.opening_permit().now_or_never().is_none());
+        drop(permit);
+        assert!(admission.opening_permit().now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_once_the_service_is_about_to_end() {
+    async fn no_client_waits_once_the_service_ends() {
         let admission = Admission::new(1);
-        let _turn = admission.turn().await;
+        let _permit = admission.opening_permit().await;
         admission.admitted().await;
         let mut clients: Vec<_> = (0..100).map(|_| Box::pin(admission.admitted())).collect();
         for client in &mut clients {
             assert!(client.as_mut().now_or_never().is_none());
         }
-        let mut turn = Box::pin(admission.turn());
-        assert!((&mut turn).now_or_never().is_none());
+        let mut permit = Box::pin(admission.opening_permit());
+        assert!((&mut permit).now_or_never().is_none());
         admission.end();
         let began = Instant::now();
         join_all(clients).await;
-        turn.await;
+        permit.await;
         assert!(began.elapsed() <= INTERVAL * 2);
     }
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::problem::ProblemType;
 use crate::auth::Error as AuthError;
-use crate::events::{Full, OpenError};
+use crate::events::{OpenError, StreamLimitReached};
 use crate::model::{InvalidConnectionId, InvalidUserId, Refusal};
 use crate::store::StoreError;
 
@@ -58,7 +58,7 @@ pub(crate) enum Error {
     #[error("{0}")]
     Refused(Refusal),
     #[error("{0}; see Retry-After")]
-    TooManyStreams(#[from] Full),
+    TooManyStreams(#[from] StreamLimitReached),
     #[error("no such path")]
     NotFound,
     #[error("the path does not support this method; see Allow")]
@@ -163,7 +163,7 @@ impl From<OpenError> for Error {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Store(error) => error.into(),
-            OpenError::Full(full) => full.into(),
+            OpenError::Limit(limit) => limit.into(),
         }
     }
 }

@@ -10,7 +10,7 @@ use tracing::{debug, error};
 use super::error::Error;
 use super::json_line::JsonLine;
 use super::problem::Problem;
-use super::refused_stream::Passing;
+use super::refused_stream::TemporaryError;
 use super::response_headers::add_default_headers;
 use crate::auth::Error as AuthError;
 use crate::events::StreamRefusal;
@@ -23,7 +23,7 @@ const RETRY_STREAM: Duration = Duration::from_secs(5);
 
 impl Error {
     /// The cause for streams, and the wait for `Retry-After`. `None`: another attempt would fail too.
-    fn temporary(&self) -> Option<Passing> {
+    fn temporary(&self) -> Option<TemporaryError> {
         let (cause, wait) = match self {
             Self::StoreUnreachable(_) => (StreamRefusal::StoreUnreachable, RETRY_SOON),
             Self::StoreOverloaded
@@ -35,7 +35,7 @@ impl Error {
             Self::Auth(AuthError::RateLimited(wait)) => (StreamRefusal::Overloaded, *wait),
             _ => return None,
         };
-        Some(Passing { cause, wait })
+        Some(TemporaryError { cause, wait })
     }
 
     /// The challenge of RFC 6750, section 3. It has no error code if the request has no credential.

@@ -1,4 +1,4 @@
-//! The event stream, asked for by query or by body.
+//! `GET` and `POST /v1/events`: opens event streams.
 
 use std::sync::Arc;
 
@@ -30,40 +30,43 @@ use crate::events::{
 };
 use crate::net::Seat;
 
-/// How many users a stream can be about, short of everyone.
+/// Users of one stream, unless the stream carries the events of all users.
 const MAX_USERS: usize = 10_000;
 
-/// What the query of a stream may name, and what is left of that where a body says whom the stream is about.
+/// Query parameters of `GET`. With `POST`, the body contains the other two.
 const QUERY: [&str; 4] = ["userIds", "snapshot", "lastEventId", "access_token"];
 const QUERY_BESIDE_A_BODY: [&str; 2] = ["lastEventId", "access_token"];
 
 /// The query of a stream.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(dead_code)]
+#[expect(
+    dead_code,
+    reason = "utoipa reads the fields; the handler parses the query by hand"
+)]
 pub(super) struct StreamQuery {
-    /// Whose events, separated by commas; may repeat. Everyone's when left out. An id that itself
-    /// has a comma can only be asked for by `POST`.
-    /// The head of a request is at most 16 KiB, so more than some 400 UUIDs need `POST`.
+    /// Users whose events the stream carries, separated by commas; may repeat. All users if
+    /// omitted. Only `POST` accepts an id that contains a comma. The head of a request is at most
+    /// 16 KiB, so more than about 400 UUIDs need `POST`.
     #[param(rename = "userIds", value_type = Option<Vec<ListedUserId>>, min_items = 1, style = Form, explode = false, example = json!(["alice", "bob"]))]
     user_ids: Option<Vec<String>>,
-    /// Whether to begin with who is online now.
+    /// Whether the stream begins with the online users.
     #[param(example = true)]
     snapshot: Option<bool>,
-    /// The `id` of the last message, to resume after it. The header `Last-Event-ID` says the same and wins; an
-    /// `EventSource` that reconnects sends it by itself.
+    /// The `id` of the last message, to resume after it. The header `Last-Event-ID` has the same
+    /// meaning and takes precedence; an `EventSource` sends it when it reconnects.
     #[param(rename = "lastEventId")]
     last_event_id: Option<String>,
 }
 
-/// The data of one message of a stream. The name of its event says which of these it is.
+/// The data of one message. The event name determines the schema.
 #[derive(Debug)]
 struct EventData;
 
 impl PartialSchema for EventData {
     fn schema() -> RefOr<Schema> {
         let mut any = AnyOfBuilder::new().description(Some(
-            "The data of one message of a stream; the name of its event says which of these it is.",
+            "The data of one message. The event name determines the schema.",
         ));
         for payload in [
             UserOffline::name(),
@@ -81,31 +84,31 @@ impl PartialSchema for EventData {
 
 impl ToSchema for EventData {}
 
-/// Whom a stream is about.
+/// The users of a stream.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct EventsBody {
-    /// Whose events, 1 to 10,000 ids. Everyone's when left out.
+    /// Users whose events the stream carries, 1 to 10,000 ids. All users if omitted.
     #[serde(default, deserialize_with = "listed_users")]
     #[schema(value_type = Vec<UserIdText>, required = false, min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
     user_ids: Option<Vec<ListedUser>>,
-    /// Whether to begin with who is online now.
+    /// Whether the stream begins with the online users.
     #[serde(default)]
     #[schema(example = true)]
     snapshot: bool,
 }
 
-/// What the query of a stream says, before its ids are checked.
+/// The parameters of a stream, before its ids are validated.
 #[derive(Debug, Default)]
-struct Asked {
+struct StreamParameters {
     user_ids: Option<Vec<ListedUser>>,
     snapshot: bool,
     last_event_id: Option<String>,
 }
 
-/// Watch who comes and goes
+/// Stream presence events
 ///
-/// A stream of server-sent events. It does not end by itself, so watch it in one of these ways:
+/// A response of Server-Sent Events that stays open. Read it in one of these ways:
 ///
 /// ```sh
 /// curl -N -H "Authorization: Bearer $KEY" 'http://localhost:8080/v1/events?snapshot=true'
@@ -116,8 +119,8 @@ struct Asked {
 /// stream.addEventListener('user.online', (event) => console.log(JSON.parse(event.data)));
 /// ```
 ///
-/// A browser's `EventSource` cannot send a header: here alone, the token or key may come as `access_token`.
-/// On the wire, a message is:
+/// An `EventSource` cannot send headers, so this path also accepts the token or key as the parameter `access_token`.
+/// Example of a message:
 ///
 /// ```text
 /// id: 64a5c2f0b1c3d.19a4d0f1b2c.0
@@ -127,12 +130,12 @@ struct Asked {
 ///
 /// | `event` | `data` | When |
 /// | --- | --- | --- |
-/// | `user.online` | `UserOnline` | A user's first connection opened |
-/// | `user.offline` | `UserOffline` | A user's last connection closed or expired. Per user, the two strictly alternate |
-/// | `presence.snapshot` | `PresenceSnapshot` | Once or several times before every change, where `snapshot` was asked for |
-/// | `presence.ready` | `PresenceReady` | The stream has caught up: after the snapshot, after the missed events, or at once; and again where only the cursor moved on for a minute |
-/// | `presence.reset` | `PresenceReset` | The cursor could not be resumed from, or the store lost its data. Forget what was said before; a new snapshot follows where one was asked for |
-/// | `presence.end` | `PresenceEnd` | The last message of a stream that the server ends, and why |
+/// | `user.online` | `UserOnline` | The first connection of a user opened |
+/// | `user.offline` | `UserOffline` | The last connection of a user closed or expired. Online and offline events of a user alternate |
+/// | `presence.snapshot` | `PresenceSnapshot` | With `snapshot=true`: the online users, in one or more messages before all changes |
+/// | `presence.ready` | `PresenceReady` | The stream has caught up: after the snapshot, after the missed events, or at once. Again with a newer `id` after a minute without messages |
+/// | `presence.reset` | `PresenceReset` | The client cannot resume, or the store lost its data. The client must forget its state. With `snapshot=true`, a new snapshot follows |
+/// | `presence.end` | `PresenceEnd` | The last message of a stream that the server ends, with the reason |
 ///
 /// Every block has data, and no line is longer than 60 KiB. Every `id` is an opaque cursor: a client that reconnects
 /// with it, to any instance, receives every event that it missed, once and in order. The stream ends after some time,
@@ -163,13 +166,13 @@ pub(super) async fn stream(
     headers: HeaderMap,
     _: NoBody,
 ) -> Result<Response, Error> {
-    let asked = asked(query.as_deref(), &headers, &QUERY)?;
-    open(&state, &caller, seat, asked).await
+    let params = parse_query(query.as_deref(), &headers, &QUERY)?;
+    open(&state, &caller, seat, params).await
 }
 
-/// Watch many chosen users
+/// Stream presence events of many users
 ///
-/// The same stream as `GET /v1/events`, for lists too long for a query. It does not end by itself; watch it with:
+/// The same stream as `GET /v1/events`, for lists that are too long for a query:
 ///
 /// ```sh
 /// curl -N -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \
@@ -179,7 +182,7 @@ pub(super) async fn stream(
     post, path = "/v1/events", tag = "events", operation_id = "streamEventsOf",
     security(("bearer" = []), ("eventsQuery" = [])),
     params(
-        ("lastEventId" = Option<String>, Query, description = "The `id` of the last message, to resume after it. The header `Last-Event-ID` says the same and wins."),
+        ("lastEventId" = Option<String>, Query, description = "The `id` of the last message, to resume after it. The header `Last-Event-ID` has the same meaning and takes precedence."),
     ),
     request_body = EventsBody,
     responses(
@@ -202,25 +205,25 @@ pub(super) async fn stream_of(
     headers: HeaderMap,
     JsonBody(body): JsonBody<EventsBody>,
 ) -> Result<Response, Error> {
-    let query = asked(query.as_deref(), &headers, &QUERY_BESIDE_A_BODY)?;
-    let asked = Asked {
+    let query = parse_query(query.as_deref(), &headers, &QUERY_BESIDE_A_BODY)?;
+    let params = StreamParameters {
         user_ids: body.user_ids,
         snapshot: body.snapshot,
         last_event_id: query.last_event_id,
     };
-    open(&state, &caller, seat, asked).await
+    open(&state, &caller, seat, params).await
 }
 
 async fn open(
     state: &AppState,
     caller: &Caller,
     seat: Option<Extension<Seat>>,
-    asked: Asked,
+    params: StreamParameters,
 ) -> Result<Response, Error> {
-    let interest = match asked.user_ids {
+    let interest = match params.user_ids {
         None => {
             caller.authorize_read_all()?;
-            Interest::Everyone
+            Interest::AllUsers
         }
         Some(listed) => {
             let users = user_ids(listed, MAX_USERS)?;
@@ -231,24 +234,24 @@ async fn open(
     if let Some(Extension(seat)) = &seat {
         seat.leave_hyper();
     }
-    let asked_before = seat.as_ref().and_then(|seat| seat.admitted());
-    let asked_at = asked_before.unwrap_or_else(Instant::now);
-    if asked_before.is_none() {
+    let admitted_since = seat.as_ref().and_then(|seat| seat.admitted());
+    let requested_at = admitted_since.unwrap_or_else(Instant::now);
+    if admitted_since.is_none() {
         state.admission.admitted().await;
     }
-    let _turn = state.admission.turn().await;
+    let _permit = state.admission.opening_permit().await;
     let opened = state.streams.open(StreamRequest {
-        asked: asked_at,
+        requested_at,
         interest,
-        snapshot: asked.snapshot,
-        last_event_id: asked.last_event_id,
+        snapshot: params.snapshot,
+        last_event_id: params.last_event_id,
         caller: caller.name(),
         closes_by: caller.expires(),
         credential: caller.credential(),
     });
-    // Thousands may wait for their turn, and need no room yet for what comes after.
+    // Boxed, because thousands of requests may wait for admission and should take little memory.
     let stream = Box::pin(opened).await?;
-    let end = Extension(stream.end());
+    let end = Extension(stream.closed());
     let body = match seat {
         Some(Extension(seat)) => {
             seat.take(stream);
@@ -259,13 +262,13 @@ async fn open(
     Ok((STREAM_HEADERS, end, body).into_response())
 }
 
-/// Reads a query that may have the parameters `known`. The credential among them was read before.
-fn asked(
+/// Parses a query with the parameters `known`. The credential was read before.
+fn parse_query(
     query: Option<&str>,
     headers: &HeaderMap,
     known: &'static [&'static str],
-) -> Result<Asked, Error> {
-    let mut asked = Asked::default();
+) -> Result<StreamParameters, Error> {
+    let mut params = StreamParameters::default();
     let mut snapshot = None;
     for (name, value) in parameters(query.unwrap_or("")) {
         if !known.contains(&&*name) {
@@ -275,7 +278,7 @@ fn asked(
             "userIds" => {
                 let value = decoded("userIds", value)?;
                 let ids = value.split(',').map(ListedUser::from);
-                asked.user_ids.get_or_insert_default().extend(ids);
+                params.user_ids.get_or_insert_default().extend(ids);
             }
             "snapshot" => {
                 let value = value.parse().map_err(|_| Error::Query {
@@ -286,18 +289,18 @@ fn asked(
             }
             "lastEventId" => {
                 let value = decoded("lastEventId", value)?;
-                keep_once(&mut asked.last_event_id, "lastEventId", value)?;
+                keep_once(&mut params.last_event_id, "lastEventId", value)?;
             }
             _ => {}
         }
     }
-    asked.snapshot = snapshot.unwrap_or(false);
+    params.snapshot = snapshot.unwrap_or(false);
     if let Some(header) = headers.get("last-event-id") {
-        asked.last_event_id = Some(String::from_utf8_lossy(header.as_bytes()).into_owned());
+        params.last_event_id = Some(String::from_utf8_lossy(header.as_bytes()).into_owned());
     }
-    // An EventSource that has heard no id yet has nothing to resume from.
-    asked.last_event_id = asked.last_event_id.filter(|id| !id.is_empty());
-    Ok(asked)
+    // An `EventSource` without an id has nothing to resume from.
+    params.last_event_id = params.last_event_id.filter(|id| !id.is_empty());
+    Ok(params)
 }
 
 #[cfg(test)]
@@ -315,7 +318,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_query_says_what_its_parts_say(
+        fn a_query_is_parsed_into_its_parameters(
             lists in vec(vec("[^,]{0,6}", 1..4), 0..3),
             snapshot in proptest::option::of(any::<bool>()),
             cursor in proptest::option::of("\\PC{0,9}"),
@@ -330,18 +333,18 @@ mod tests {
             if let Some(header) = &header {
                 headers.insert("last-event-id", HeaderValue::from_str(header).expect("visible"));
             }
-            let asked = asked(Some(&pairs.join("&")), &headers, &QUERY).expect("a good query");
+            let params = parse_query(Some(&pairs.join("&")), &headers, &QUERY).expect("a good query");
             let everyone = lists.is_empty();
             let listed = lists.concat().iter().map(|id| ListedUser::from(&**id)).collect();
-            prop_assert_eq!(asked.user_ids, (!everyone).then_some(listed));
-            prop_assert_eq!(asked.snapshot, snapshot.unwrap_or(false));
-            prop_assert_eq!(asked.last_event_id, header.or(cursor).filter(|cursor| !cursor.is_empty()));
+            prop_assert_eq!(params.user_ids, (!everyone).then_some(listed));
+            prop_assert_eq!(params.snapshot, snapshot.unwrap_or(false));
+            prop_assert_eq!(params.last_event_id, header.or(cursor).filter(|cursor| !cursor.is_empty()));
         }
 
-        /// An unknown name, a word for a truth that is none, bytes that are no text, and a second value where there
-        /// can be one are the only things to refuse here.
+        /// A query is refused only for an unknown name, an invalid boolean, invalid UTF-8, or a
+        /// repeated parameter that must not repeat.
         #[test]
-        fn any_query_is_read_or_names_the_field(
+        fn any_query_is_parsed_or_its_error_names_the_field(
             query in "\\PC{0,20}|((userIds|lastEventId|snapshot|x)(=(true|false|a,b|%[c-f][0-9]|%2[0-9]|%|,|=){0,2})?&?){0,4}",
         ) {
             let values = |name: &str| {
@@ -353,7 +356,7 @@ mod tests {
                 && values("snapshot").iter().all(|value| ["true", "false"].contains(value))
                 && values("snapshot").len().max(values("lastEventId").len()) < 2
                 && parameters(&query).all(|(name, _)| QUERY.contains(&&*name));
-            match asked(Some(&query), &HeaderMap::new(), &QUERY) {
+            match parse_query(Some(&query), &HeaderMap::new(), &QUERY) {
                 Ok(_) => prop_assert!(good),
                 Err(Error::Query { field, .. }) => prop_assert!(!good && query.contains(field)),
                 Err(Error::UnknownParameter { name, .. }) => {
@@ -365,23 +368,24 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_separated_by_commas_however_they_are_encoded() {
+    fn encoded_commas_separate_ids_too() {
         for query in [
             "userIds=a,b&userIds=c",
             "userIds=a%2Cb,c",
             "userIds=a&userIds=b%2Cc",
         ] {
-            let asked = asked(Some(query), &HeaderMap::new(), &QUERY).expect("a good query");
+            let params = parse_query(Some(query), &HeaderMap::new(), &QUERY).expect("a good query");
             let expected = ["a", "b", "c"].map(ListedUser::from);
-            assert_eq!(asked.user_ids.as_deref(), Some(&expected[..]));
+            assert_eq!(params.user_ids.as_deref(), Some(&expected[..]));
         }
     }
 
     #[test]
-    fn the_header_wins_over_the_query() {
+    fn the_header_takes_precedence_over_the_query() {
         let mut headers = HeaderMap::new();
         headers.insert("last-event-id", HeaderValue::from_static("from-header"));
-        let asked = asked(Some("lastEventId=from-query"), &headers, &QUERY).expect("a good query");
-        assert_eq!(asked.last_event_id.as_deref(), Some("from-header"));
+        let params =
+            parse_query(Some("lastEventId=from-query"), &headers, &QUERY).expect("a good query");
+        assert_eq!(params.last_event_id.as_deref(), Some("from-header"));
     }
 }

@@ -156,7 +156,7 @@ pub(super) async fn list(
     };
     let page = state.presence.online_page(&cursor, limit).await?;
     Ok(JsonLine(OnlinePage {
-        online: page.online,
+        online: page.users,
         next_cursor: page.next.map(|cursor| encode(&cursor)),
     }))
 }

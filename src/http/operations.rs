@@ -64,7 +64,7 @@ pub(super) async fn livez() -> JsonLine<Health> {
 )]
 pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<JsonLine<Health>, Error> {
     state.presence.ready().await?;
-    state.streams.ready()?;
+    state.streams.check_ready()?;
     Ok(JsonLine(Health {
         status: Status::Ready,
     }))

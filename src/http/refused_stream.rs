@@ -1,7 +1,8 @@
-//! Streams that cannot be opened now, for clients that read nothing but streams.
+//! Refuses streams in a form that an `EventSource` survives.
 //!
-//! A browser's `EventSource` never comes back after a status other than 200 (WHATWG HTML, 9.2.2). So where the cause
-//! passes, it is told the cause by a short stream, and comes back by itself.
+//! An `EventSource` does not reconnect after a status other than 200 (WHATWG HTML, section 9.2.2).
+//! For a temporary error it therefore gets a short stream with the reason, and reconnects by
+//! itself.
 
 use std::time::Duration;
 
@@ -15,44 +16,44 @@ use axum::response::{IntoResponse, Response};
 use super::response_headers::STREAM_HEADERS;
 use crate::events::StreamRefusal;
 
-/// Part of the response of every error whose cause passes.
+/// An extension of every error response whose cause is temporary.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Passing {
+pub(super) struct TemporaryError {
     pub(super) cause: StreamRefusal,
     /// When the client should try again.
     pub(super) wait: Duration,
 }
 
-/// Replaces an error whose cause passes, where the client asks for a stream.
-pub(super) async fn tell_by_a_stream(request: Request, next: Next) -> Response {
-    let wants_a_stream = accepts_a_stream(request.headers());
+/// Replaces a temporary error by a short stream, if the client accepts streams.
+pub(super) async fn refuse_by_stream(request: Request, next: Next) -> Response {
+    let wants_stream = accepts_stream(request.headers());
     let response = next.run(request).await;
-    match response.extensions().get::<Passing>() {
-        Some(passing) if wants_a_stream => {
-            let body = passing.cause.body(passing.wait);
+    match response.extensions().get::<TemporaryError>() {
+        Some(temporary) if wants_stream => {
+            let body = temporary.cause.body(temporary.wait);
             (STREAM_HEADERS, Body::from(body)).into_response()
         }
         _ => response,
     }
 }
 
-/// Whether `Accept` names the media type of event streams; a wildcard does not.
-fn accepts_a_stream(headers: &HeaderMap) -> bool {
+/// Whether `Accept` names the media type of event streams. A wildcard does not count.
+fn accepts_stream(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).iter();
     let ranges = values
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','));
-    let names_it = |range: &str| {
+    let names_stream = |range: &str| {
         let mut parts = range.split(';').map(str::trim);
         let media_type = parts.next().unwrap_or_default();
         // A weight of zero means "not acceptable" (RFC 9110, section 12.4.2).
-        let refused = parts.any(|part| {
+        let is_refused = parts.any(|part| {
             let weight = part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="));
             weight.is_some_and(|weight| weight.parse() == Ok(0.0))
         });
-        media_type.eq_ignore_ascii_case("text/event-stream") && !refused
+        media_type.eq_ignore_ascii_case("text/event-stream") && !is_refused
     };
-    ranges.into_iter().any(names_it)
+    ranges.into_iter().any(names_stream)
 }
 
 #[cfg(test)]
@@ -61,13 +62,13 @@ mod tests {
     use axum::http::HeaderValue;
 
     #[test]
-    fn a_stream_is_accepted_by_its_name_alone() {
+    fn only_the_media_type_of_streams_accepts_a_stream() {
         let accepts = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append(ACCEPT, HeaderValue::from_static(value));
             }
-            accepts_a_stream(&headers)
+            accepts_stream(&headers)
         };
         for values in [
             &["text/event-stream"][..],

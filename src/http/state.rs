@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::admission::Admission;
 use crate::auth::Authenticator;
 use crate::config::Config;
-use crate::events::Streams;
+use crate::events::StreamService;
 use crate::presence::PresenceService;
 use crate::telemetry::Metrics;
 
@@ -15,7 +15,7 @@ pub(crate) struct AppState {
     /// The calls about users.
     pub(crate) presence: Arc<PresenceService>,
     /// The streams of events.
-    pub(crate) streams: Arc<Streams>,
+    pub(crate) streams: Arc<StreamService>,
     /// The pacing of stream openings.
     pub(crate) admission: Arc<Admission>,
     /// The metrics.

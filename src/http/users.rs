@@ -18,7 +18,7 @@ use super::openapi::responses::{
 use super::permissions::{ActingFor, Disconnecting, Seeing};
 use super::query::NoQuery;
 use super::state::AppState;
-use crate::model::{Closing, ConnectionId, Timestamp, Touched, UserId, millis};
+use crate::model::{Closing, Connected, ConnectionId, Timestamp, UserId, millis};
 
 /// The connection of the call. Without a body, it is the unnamed connection of the user.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -248,7 +248,7 @@ fn connect_result(
     state: &AppState,
     user_id: UserId,
     connection_id: ConnectionId,
-    result: Touched,
+    result: Connected,
 ) -> ConnectResult {
     ConnectResult {
         user_id,

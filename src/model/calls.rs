@@ -1,58 +1,59 @@
-//! The results of the calls about one user, and their refusals.
+//! The results and refusals of the calls about one user.
 
 use thiserror::Error;
 
-use super::{ConnectionId, Timestamp};
+use super::connection_id::ConnectionId;
+use super::timestamp::Timestamp;
 
-/// What opening or refreshing a connection did.
+/// The result of a connect or a ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Touched {
-    /// Whether this call, and no other, brought the user online.
+pub struct Connected {
+    /// Whether this call brought the user online. Exactly one call does for each online event.
     pub became_online: bool,
-    /// When the connection expires unless it is refreshed.
+    /// When the connection expires without another ping.
     pub expires_at: Timestamp,
 }
 
-/// Why the store refuses to open or refresh a connection, which changes nothing.
+/// Why the store refuses a connect or a ping. A refused call changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// The connection was closed less than 10 s ago. Only a ping is refused for this: a connect
-    /// opens the connection again.
+    /// The connection was closed less than 10 s ago. Only pings are refused for this reason: a connect opens the
+    /// connection again.
     #[error("the connection was closed; connect opens it again")]
     ConnectionClosed,
-    /// The user has as many live connections as are allowed.
+    /// The user has the maximum number of live connections.
     #[error("the user has {most} live connections, the most allowed")]
     TooManyConnections {
-        /// The most live connections of one user.
+        /// The maximum number of live connections of one user.
         most: u32,
     },
 }
 
-/// Which connections a disconnect closes.
+/// The connections that a disconnect closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Closing {
-    /// This one.
+    /// One connection.
     One(ConnectionId),
-    /// All the user has.
+    /// All connections of the user.
     All,
 }
 
-/// What closing connections did.
+/// The result of a disconnect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Left {
-    /// Whether another connection keeps the user online.
+pub struct Disconnected {
+    /// Whether the user is still online by another connection.
     pub online: bool,
-    /// Whether this call, and no other, took the user offline.
+    /// Whether this call took the user offline. Exactly one call does for each offline event of a disconnect.
     pub became_offline: bool,
 }
 
-/// One user, as of one moment.
+/// The state of one user at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserState {
-    /// The connections that have not expired, in the order of their ids.
+    /// The live connections with their deadlines, ordered by id.
     pub connections: Vec<(ConnectionId, Timestamp)>,
     /// Whether the user is online.
     pub online: bool,
-    /// The last moment the user was known to be alive, where that is still kept.
+    /// The last moment at which the user was known to be alive, if the store still keeps it.
     pub last_seen_at: Option<Timestamp>,
 }

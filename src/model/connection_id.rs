@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// One device, tab or process of a user: 1 to 64 of `A-Z a-z 0-9 . _ ~ : @ -`.
 ///
-/// A client that names none uses the user's one unnamed connection, [`ConnectionId::unnamed`].
+/// A client that sends no id uses the one unnamed connection of the user, [`ConnectionId::unnamed`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct ConnectionId(Cow<'static, str>);
@@ -32,12 +32,12 @@ impl ConnectionId {
         Ok(Self(Cow::Owned(text.to_owned())))
     }
 
-    /// The connection of a client that names none: `"1"`.
+    /// The connection of a client that sends no id: `"1"`.
     pub fn unnamed() -> Self {
         Self(Cow::Borrowed(Self::UNNAMED))
     }
 
-    /// Whether this is the unnamed connection, whatever way it was asked for.
+    /// Whether this is the unnamed connection, also if the client sent its id.
     pub fn is_unnamed(&self) -> bool {
         &*self.0 == Self::UNNAMED
     }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_listed_characters_pass() {
+    fn only_the_listed_characters_are_accepted() {
         assert!(ConnectionId::new("A-z.0_~:@-9").is_ok());
         for text in ["", "a b", "a/b", "é", "*", &"x".repeat(65)] {
             assert_eq!(ConnectionId::new(text), Err(InvalidConnectionId));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn naming_the_unnamed_connection_is_the_same_connection() {
+    fn the_id_of_the_unnamed_connection_names_that_connection() {
         assert_eq!(ConnectionId::new("1"), Ok(ConnectionId::unnamed()));
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Debug;
 
-/// What a stream was opened with, where that can be withdrawn before it expires. The stream then
-/// ends, at the latest with its next keep-alive.
+/// A credential that can be withdrawn before it expires. A stream that was opened with it then ends, at the latest
+/// with the next keep-alive.
 pub trait Credential: Debug + Send + Sync {
-    /// Whether the credential counts no more.
+    /// Whether the credential is no longer accepted.
     fn is_withdrawn(&self) -> bool;
 }

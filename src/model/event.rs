@@ -4,11 +4,12 @@ use std::str::FromStr;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Timestamp, UserId};
+use super::timestamp::Timestamp;
+use super::user_id::UserId;
 
-/// A place in the history of one data set; later events have greater positions.
+/// The place of an event in the history of one data set. Later events have greater positions.
 ///
-/// Both stores number events as Redis streams do: a millisecond and a sequence number within it.
+/// Both stores number events like a Redis stream: a millisecond and a sequence number within it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
     /// Milliseconds since the Unix epoch.
@@ -18,13 +19,13 @@ pub struct Position {
 }
 
 impl Position {
-    /// The place before the first event.
+    /// The position before the first event.
     pub const START: Self = Self {
         millis: 0,
         sequence: 0,
     };
 
-    /// The smallest position an event of the moment `now` may take after this one.
+    /// The smallest position after this one for an event at `now`.
     pub fn next(self, now: Timestamp) -> Self {
         if now.as_millis() > self.millis {
             Self {
@@ -58,47 +59,47 @@ impl FromStr for Position {
     }
 }
 
-/// The identity of a data set: when a store began one, in microseconds since the Unix epoch.
+/// The identity of a data set: the time at which it began, in microseconds since the Unix epoch.
 ///
-/// A store that lost its data begins another, so positions of two epochs cannot be compared.
+/// A store that lost its data begins a new data set. Positions of two epochs cannot be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
-/// One announcement: a user came or left.
+/// An event: a user went online or offline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceEvent {
-    /// Where the event stands in the history.
+    /// The position of the event in the history.
     pub position: Position,
-    /// The position of the event before it, of whatever user: a missing event shows as a gap.
+    /// The position of the event before it, of any user. A reader notices a missing event by it.
     pub previous: Position,
-    /// Who came or left.
+    /// The user.
     pub user: UserId,
-    /// When it was announced.
+    /// When the event was announced.
     pub at: Timestamp,
-    /// What happened.
+    /// The change.
     pub transition: Transition,
 }
 
 /// One entry of the history.
 ///
-/// Instances of different versions may share one store, so an entry can be of a kind that this
-/// version does not know. Such an entry advances the position and shows nothing.
+/// Instances of different versions may share one store, so an entry may have a kind that this version does not know.
+/// Such an entry advances the position, and no stream carries it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// A user came or left.
+    /// A user went online or offline.
     Event(PresenceEvent),
     /// The entry has a kind that this version does not know.
     Unknown {
-        /// Where the entry stands in the history.
+        /// The position of the entry in the history.
         position: Position,
-        /// The position of the entry before it. An entry that cannot be read at all names itself,
-        /// so that nothing continues across it unnoticed.
+        /// The position of the entry before it. An unreadable entry has its own position here, so that a reader
+        /// notices the gap.
         previous: Position,
     },
 }
 
 impl Entry {
-    /// Where the entry stands in the history.
+    /// The position of the entry in the history.
     pub const fn position(&self) -> Position {
         match self {
             Self::Event(event) => event.position,
@@ -131,16 +132,16 @@ impl Entry {
     }
 }
 
-/// What changed for a user in the eyes of everyone watching.
+/// The change of a user, as streams carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transition {
     /// The first connection opened.
     Online,
     /// The last connection closed or expired.
     Offline {
-        /// Why the user left.
+        /// Why the user went offline.
         reason: Reason,
-        /// The last moment the user was known to be alive.
+        /// The last moment at which the user was known to be alive.
         last_seen_at: Timestamp,
     },
 }
@@ -151,12 +152,12 @@ pub enum Transition {
 pub enum Reason {
     /// The deadline of the last connection passed without a ping.
     Expired,
-    /// The last connection was closed by a call.
+    /// A disconnect closed the last connection.
     Disconnected,
 }
 
 impl Reason {
-    /// The word used in events and metrics.
+    /// The word for this reason in events and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Expired => "expired",
@@ -172,7 +173,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_position_survives_text(millis: u64, sequence: u64) {
+        fn a_position_is_read_as_it_was_written(millis: u64, sequence: u64) {
             let position = Position { millis, sequence };
             prop_assert_eq!(position.to_string().parse(), Ok(position));
         }
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_are_ordered_and_survive_text() {
+    fn positions_are_ordered_and_read_as_they_were_written() {
         let first = Position::START.next(Timestamp::from_millis(10));
         let second = first.next(Timestamp::from_millis(10));
         let after_a_clock_step_back = second.next(Timestamp::from_millis(3));

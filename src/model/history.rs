@@ -1,33 +1,34 @@
 //! Parts of the history, and states of users as of a position in the history.
 
-use super::{Entry, Epoch, Position, UserId};
+use super::event::{Entry, Epoch, Position};
+use super::user_id::UserId;
 
-/// Which of some users are announced, as of one position in the history.
+/// The announced users among some users, as of one position in the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announced {
-    /// The data set the position belongs to.
+    /// The data set of the position.
     pub epoch: Epoch,
-    /// Every event up to here is contained, none after it.
+    /// The position of the newest event that the answer includes.
     pub position: Position,
-    /// Those announced, in the order asked.
+    /// The announced users, in the order of the request.
     pub users: Vec<UserId>,
 }
 
 /// A part of the history, oldest event first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
-    /// The data set it belongs to.
+    /// The data set of the history.
     pub epoch: Epoch,
     /// The newest position in the whole history.
     pub newest: Position,
-    /// The entries asked for.
+    /// The requested entries.
     pub entries: Vec<Entry>,
 }
 
 impl History {
-    /// Whether these entries, read after `position`, are all there ever were after it.
+    /// Whether no entry after `position` is missing before these entries, which were read after `position`.
     ///
-    /// Every entry names the one before it, so a trimmed or lost entry shows.
+    /// Every entry has the position of the entry before it, so a trimmed or lost entry is noticed.
     pub fn continues(&self, position: Position) -> bool {
         match self.entries.first() {
             Some(first) => first.previous() == position,

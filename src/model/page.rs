@@ -1,19 +1,19 @@
 //! Pages of the online users.
 
-use super::UserId;
+use super::user_id::UserId;
 
-/// Where the next page of a listing begins.
+/// Where the next page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PageCursor {
-    /// With the first user in the order of their ids after this one, or with the very first.
+    /// Pages are ordered by id. The next page begins after this user, or with the first user of all.
     After(Option<UserId>),
-    /// Somewhere in Redis's iteration over a large index.
+    /// Pages follow the iteration of Redis (`ZSCAN`) over a large index.
     Scan {
-        /// Users to begin with, who were too many for the page before.
+        /// Users that did not fit into the page before.
         carried: Vec<UserId>,
-        /// The place of the iteration, if it has not ended.
+        /// The cursor of the iteration, if the iteration has not ended.
         place: Option<u64>,
-        /// Those up to here, in the order of their ids, were given out when the index was small.
+        /// Users up to this id were returned while the index was small and pages were ordered by id.
         beyond: Option<UserId>,
     },
 }
@@ -23,11 +23,20 @@ impl PageCursor {
     pub const START: Self = Self::After(None);
 }
 
-/// A part of the announced users.
+/// A page of users.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The users, none of them twice.
+    /// The users, without duplicates.
     pub users: Vec<UserId>,
-    /// Where the next page begins, if there may be more.
+    /// Where the next page begins, if there may be one.
     pub next: Option<PageCursor>,
+}
+
+impl Page {
+    /// Keeps the users whose flag is set; there is one flag for each user.
+    pub fn only(mut self, wanted: Vec<bool>) -> Self {
+        let mut wanted = wanted.into_iter();
+        self.users.retain(|_| wanted.next() == Some(true));
+        self
+    }
 }

@@ -3,9 +3,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
-/// A moment on the store's clock, in milliseconds since the Unix epoch.
+/// A time of the clock of the store, in milliseconds since the Unix epoch.
 ///
-/// Shown and serialized as RFC 3339 in UTC with milliseconds. All arithmetic saturates.
+/// Displayed and serialized as RFC 3339 in UTC with milliseconds. All arithmetic saturates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(u64);
 
@@ -13,12 +13,12 @@ impl Timestamp {
     /// The end of the year 9999, the latest time that RFC 3339 can express. A later time is displayed as this time.
     pub(crate) const LAST_DISPLAYED: Self = Self(253_402_300_799_999);
 
-    /// The moment `millis` milliseconds after the Unix epoch.
+    /// The time `millis` milliseconds after the Unix epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// The moment on this machine's wall clock.
+    /// The time of the clock of this machine.
     pub fn of_system_clock() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         Self(millis(since_epoch.unwrap_or_default()))
@@ -29,23 +29,23 @@ impl Timestamp {
         self.0
     }
 
-    /// The moment `duration` later, in whole milliseconds.
+    /// The time `duration` later, in whole milliseconds.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// The moment `duration` earlier, in whole milliseconds.
+    /// The time `duration` earlier, in whole milliseconds.
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// The duration from `earlier` to this time; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// A duration in whole milliseconds, the resolution of every deadline here.
+/// A duration in whole milliseconds, the resolution of every deadline.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

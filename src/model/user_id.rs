@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use thiserror::Error;
 
-/// The app's own name for a person: 1 to 128 bytes of UTF-8 without control characters.
+/// The id that the application chose for a user: 1 to 128 bytes of UTF-8 without control characters.
 ///
-/// Control characters are refused because an id travels as a line in server-sent events, in logs
-/// and in the history of the store. Cloning costs one reference count.
+/// Control characters are refused because an id is part of a line in Server-Sent Events, in logs and in the history of
+/// the store. A clone costs one reference count.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct UserId(Arc<str>);
@@ -19,7 +19,7 @@ pub enum InvalidUserId {
     /// The text is empty or longer than [`UserId::MAX_BYTES`].
     #[error("a user id has 1 to 128 bytes of UTF-8")]
     Length,
-    /// The text holds a control character (Unicode category Cc).
+    /// The text contains a control character (Unicode category Cc).
     #[error("a user id has no control characters")]
     ControlCharacter,
 }
@@ -39,7 +39,7 @@ impl UserId {
         Ok(Self(text.into()))
     }
 
-    /// The id as the app wrote it.
+    /// The id as the application wrote it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -63,7 +63,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Beside the limit, since few texts of any length are near it.
+        /// Lengths around the limit, which random texts rarely have.
         #[test]
         fn an_id_is_1_to_128_bytes_without_control_characters(
             text in "(?s).{0,6}|\\PC{0,40}|[a-zé🦀]{28,140}|[a-z]{120,126}(?s).{0,3}",

@@ -23,7 +23,7 @@ use super::host::Host;
 use super::http2_places::OpenRequest;
 use super::room::{Room, Share};
 use super::talk::{InProgress, Talk};
-use crate::events::StreamEnd;
+use crate::events::StreamClosed;
 use crate::http::error::{Error, panicked};
 
 /// Bodies of HTTP/1 of more bytes than this take a share of the room.
@@ -43,7 +43,7 @@ pub(super) struct Progress {
     endless: AtomicBool,
     parts: AtomicU32,
     /// Of a stream.
-    end: Mutex<Option<StreamEnd>>,
+    end: Mutex<Option<StreamClosed>>,
 }
 
 impl Progress {
@@ -248,7 +248,7 @@ impl Answer {
             None => (overloaded(), Bytes::new(), None),
         };
         if let Some(progress) = &asked.progress {
-            let end = response.extensions_mut().remove::<StreamEnd>();
+            let end = response.extensions_mut().remove::<StreamClosed>();
             progress.endless.store(end.is_some(), Ordering::Relaxed);
             *progress.end.lock() = end;
             progress.begun.store(true, Ordering::Relaxed);

@@ -3,8 +3,9 @@
 //! hyper holds two buffers of 8 KiB and a task of several for each connection; an idle stream needs
 //! none of that.
 
+use std::collections::VecDeque;
 use std::future::Future;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use axum::http::Version;
 use axum::http::response::Parts;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
@@ -20,10 +21,16 @@ use super::hang_up::HangUp;
 use super::head::{Length, head_bytes};
 use super::host::Host;
 use super::room::Share;
-use crate::events::EventStream;
+use crate::events::{EventStream, Frame};
 
 /// How much one poll writes, before others get a turn: a reader of a long snapshot may be as fast as this thread.
 const WRITTEN_AT_ONCE: usize = 64 * 1_024;
+
+/// Frames that one call to the kernel writes.
+const FRAMES_PER_WRITE: usize = 64;
+
+/// Bytes of the frames that are taken from the stream before they are written.
+const TAKEN_BYTES: usize = 32 * 1_024;
 
 /// What a stream may hold unsent without a share of the room.
 const SMALL: usize = 2 * 1_024;
@@ -33,9 +40,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The end of a chunked body (RFC 9112, section 7.1).
 const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
-
-/// A line that clients pass over. A client that closes its writing side is sent one, which shows whether it is gone.
-const COMMENT: &[u8] = b":\n";
 
 /// A future that writes a stream until that, its reader or the connection ends. Dropping it closes both.
 #[derive(Debug)]
@@ -54,9 +58,9 @@ pub(super) struct EventWriter {
     stuck: Option<Box<Stuck>>,
 }
 
-/// What the connection has yet to take.
-#[derive(Debug)]
-struct Unsent(Bytes);
+/// Bytes that the connection has yet to take. Frames are shared with other streams, not copied.
+#[derive(Debug, Default)]
+struct Unsent(VecDeque<Bytes>);
 
 /// A reader that does not read.
 #[derive(Debug)]
@@ -85,10 +89,9 @@ impl Unsent {
             if *budget == 0 {
                 return Poll::Ready(Ok(Wrote::Enough));
             }
-            let most = self.0.len().min(*budget);
-            match socket.try_write(&self.0[..most]) {
+            match self.try_write(socket, *budget) {
                 Ok(count) => {
-                    self.0.advance(count);
+                    self.advance(count);
                     *budget -= count;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -98,6 +101,41 @@ impl Unsent {
             }
         }
         Poll::Ready(Ok(Wrote::All))
+    }
+
+    /// Writes at most `limit` bytes with one call. Returns the number of bytes written.
+    fn try_write(&self, socket: &TcpStream, limit: usize) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); FRAMES_PER_WRITE];
+        let mut count = 0;
+        let mut rest = limit;
+        for (slice, bytes) in slices.iter_mut().zip(&self.0) {
+            let length = bytes.len().min(rest);
+            *slice = IoSlice::new(&bytes[..length]);
+            rest -= length;
+            count += 1;
+            if rest == 0 {
+                break;
+            }
+        }
+        socket.try_write_vectored(&slices[..count])
+    }
+
+    /// Drops bytes that were written.
+    fn advance(&mut self, mut count: usize) {
+        while let Some(first) = self.0.front_mut() {
+            if count < first.len() {
+                first.advance(count);
+                return;
+            }
+            count -= first.len();
+            self.0.pop_front();
+        }
+        // An idle stream keeps no memory for its queue.
+        self.0 = VecDeque::new();
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
     }
 }
 
@@ -116,7 +154,9 @@ impl EventWriter {
             events,
             host,
             chunked: version >= Version::HTTP_11,
-            unsent: Unsent(head_bytes(head, version, Length::Unknown).freeze()),
+            unsent: Unsent(VecDeque::from([
+                head_bytes(head, version, Length::Unknown).freeze()
+            ])),
             over: false,
             hang_up,
             is_probed: false,
@@ -124,35 +164,52 @@ impl EventWriter {
         }
     }
 
-    /// A part of the body.
-    fn part(&self, bytes: Bytes) -> Unsent {
-        match self.chunked {
-            true => Unsent(chunk(&bytes)),
-            false => Unsent(bytes),
+    /// Takes the next frames from the stream, as many as one write takes. Resolves once there is a
+    /// frame or the stream has ended.
+    fn poll_taken(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut taken = 0;
+        while taken < TAKEN_BYTES && self.unsent.0.len() < FRAMES_PER_WRITE {
+            match self.events.poll_next(context) {
+                Poll::Ready(Some(frame)) => {
+                    let bytes = self.encoded(&frame);
+                    taken += bytes.len();
+                    self.unsent.0.push_back(bytes);
+                }
+                Poll::Ready(None) => {
+                    self.over = true;
+                    self.unsent.0.extend(self.chunked.then_some(LAST_CHUNK));
+                    return Poll::Ready(());
+                }
+                Poll::Pending if self.unsent.0.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
         }
+        Poll::Ready(())
     }
 
-    /// The end of the body.
-    fn last_part(&self) -> Unsent {
-        match self.chunked {
-            true => Unsent(LAST_CHUNK),
-            false => Unsent(Bytes::new()),
+    fn encoded(&self, frame: &Frame) -> Bytes {
+        if self.chunked {
+            frame.chunk()
+        } else {
+            frame.data()
         }
     }
 
     /// Resolves once a reader that takes nothing should be given up.
     fn poll_stuck(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // A reader that is stuck does not ask for more, so it would not hear of the end.
-        if self.events.poll_cut_off(context).is_ready() {
+        if self.events.poll_closed(context).is_ready() {
             return Poll::Ready(());
         }
         if self.stuck.is_none() {
-            let share = match self.unsent.0.len() <= SMALL {
-                true => None,
-                false => match self.host.room.unsent(self.unsent.0.len()) {
+            let length = self.unsent.len();
+            let share = if length <= SMALL {
+                None
+            } else {
+                match self.host.room.unsent(length) {
                     Some(share) => Some(share),
                     None => return Poll::Ready(()),
-                },
+                }
             };
             self.stuck = Some(Box::new(Stuck {
                 until: Box::pin(sleep(PATIENCE)),
@@ -190,30 +247,16 @@ impl Future for EventWriter {
                 Poll::Pending => return this.poll_stuck(context),
                 Poll::Ready(_) => return Poll::Ready(()),
             }
-            this.unsent = match this.events.poll_next(context) {
-                Poll::Ready(Some(bytes)) => this.part(bytes),
-                Poll::Ready(None) => {
-                    this.over = true;
-                    this.last_part()
-                }
+            match this.poll_taken(context) {
+                Poll::Ready(()) => {}
                 Poll::Pending if this.hang_up.is_half_closed() && !this.is_probed => {
                     this.is_probed = true;
-                    this.part(Bytes::from_static(COMMENT))
+                    this.unsent.0.push_back(this.encoded(&Frame::COMMENT));
                 }
                 Poll::Pending => return Poll::Pending,
-            };
+            }
         }
     }
-}
-
-/// One chunk of a body (RFC 9112, section 7.1).
-fn chunk(bytes: &[u8]) -> Bytes {
-    let size = format!("{:x}\r\n", bytes.len());
-    let mut chunk = BytesMut::with_capacity(size.len() + bytes.len() + 2);
-    for part in [size.as_bytes(), bytes, b"\r\n"] {
-        chunk.extend_from_slice(part);
-    }
-    chunk.freeze()
 }
 
 #[cfg(test)]
@@ -236,7 +279,8 @@ mod tests {
             let mut whole = reader.take(length as u64);
             tokio::io::copy(&mut whole, &mut sink()).await
         });
-        let mut unsent = Unsent(Bytes::from(vec![b'x'; length]));
+        let frame = Bytes::from(vec![b'x'; length / 128]);
+        let mut unsent = Unsent(std::iter::repeat_n(frame, 128).collect());
         let mut polls = 0;
         loop {
             polls += 1;

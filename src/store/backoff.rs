@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// Growing waits between attempts, each with a random half so that instances do not march in step.
+/// Growing delays between attempts. Half of each delay is random, so that instances do not retry at the same time.
 #[derive(Debug)]
 pub(crate) struct Backoff(Duration);
 
@@ -8,11 +8,11 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(50);
     const LONGEST: Duration = Duration::from_secs(1);
 
-    /// The next wait.
+    /// The delay before the next attempt, from 25 ms to 1 s.
     pub(crate) fn next(&mut self) -> Duration {
-        let wait = self.0;
-        self.0 = (wait * 2).min(Self::LONGEST);
-        wait.mul_f64(0.5 + fastrand::f64() / 2.0)
+        let delay = self.0;
+        self.0 = (delay * 2).min(Self::LONGEST);
+        delay.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 }
 

@@ -2,22 +2,22 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::model::millis;
-use crate::store::{OUTAGE, SHORTEST_OUTAGE};
+use crate::store::policy::{OUTAGE, SHORTEST_OUTAGE};
 
-/// The settings that decide when things expire and how much is kept.
+/// The settings for expiry and retention.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
     /// How long a connection lives after its last ping.
     pub ttl: Duration,
-    /// How often the clients of this instance are told to ping.
+    /// How often clients of this instance are told to ping.
     pub ping_interval: Duration,
-    /// The most live connections of one user.
+    /// The maximum number of live connections of one user.
     pub user_connections: u32,
-    /// How long an event stays in the history.
+    /// How long the history keeps an event.
     pub history: Duration,
-    /// The most bytes of the history, which is trimmed by time first.
+    /// The maximum size of the history in bytes.
     pub history_bytes: u64,
-    /// How long the last-seen time of a user who left is kept; zero keeps none.
+    /// How long the last-seen time of an offline user is kept; zero keeps none.
     pub last_seen: Duration,
 }
 
@@ -34,22 +34,22 @@ impl Lifetimes {
         }
     }
 
-    /// How much later than `ping_interval` a ping may arrive without being missed.
+    /// The margin: how much later than `ping_interval` a ping may arrive without being missed.
     pub fn margin(ping_interval: Duration) -> Duration {
         (ping_interval / 5).clamp(Duration::from_millis(500), Duration::from_secs(5))
     }
 
-    /// What a connection is granted by an instance with these settings.
+    /// The grant of an instance with these settings.
     pub(super) fn grant(&self) -> Grant {
         Grant::of(self.ttl, self.ping_interval)
     }
 }
 
-/// What a connection was granted with its last ping. It decides when the connection expires and
-/// how long that waits after an outage, whatever settings others have.
+/// The TTL and the ping interval that a connection received with its last ping. They decide when the connection expires
+/// and how long its departure is held after an outage, whatever the settings of other instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Grant {
-    /// In milliseconds, since there is one per connection and neither is longer than a few days.
+    /// In milliseconds in 32 bits, to save memory for each connection. Neither is longer than a few days.
     ttl_ms: u32,
     ping_interval_ms: u32,
 }
@@ -72,9 +72,10 @@ impl Grant {
         Duration::from_millis(self.ping_interval_ms.into())
     }
 
-    /// Whether so long without a sweep holds no departure: because a busy machine explains it and it
-    /// leaves some of the time between a missed ping and the deadline, or because a client that pings
-    /// as often as it was told gets a ping through in time.
+    /// Whether a time without a sweep holds no departure of a connection with this grant.
+    ///
+    /// Either a busy machine explains it, and it leaves a part of the time between a missed ping and the deadline. Or a
+    /// client that pings as often as told still pings in time.
     pub(super) fn absorbs(self, outage: Duration) -> bool {
         let interval = self.ping_interval();
         let short = self.ttl().saturating_sub(interval) * 3 / 4;
@@ -82,7 +83,7 @@ impl Grant {
             || outage + 2 * interval + Lifetimes::margin(interval) <= self.ttl()
     }
 
-    /// How long after an outage the client has pinged, if it is alive.
+    /// How long after an outage a client that is alive has pinged at the latest.
     pub(super) fn hold(self) -> Duration {
         self.ping_interval() + Lifetimes::margin(self.ping_interval())
     }

@@ -1,4 +1,4 @@
-//! The embedded store: one lock around the announced users, their history and what is remembered.
+//! The embedded store: one lock around the announced users, the history and the last-seen times.
 
 mod announced;
 mod closed;
@@ -20,16 +20,20 @@ use self::history::Events;
 use self::last_seen::LastSeen;
 use self::outages::Outages;
 use super::lifetimes::Grant;
-use super::{Lifetimes, SWEEP_BATCH, Signal, Swept};
+use super::lifetimes::Lifetimes;
+use super::policy::SWEEP_BATCH;
+use super::signal::Signal;
+use super::swept::Swept;
 use crate::model::{
-    Announced, Closing, History, Left, Page, PageCursor, Refusal, Touched, UserState, millis,
+    Announced, Closing, Connected, Disconnected, History, Page, PageCursor, Refusal, UserState,
+    millis,
 };
 use crate::model::{
     ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
 };
 
-/// A store in this process. Its clock is the wall clock at the start plus the time elapsed since,
-/// so that it never steps.
+/// A store in the memory of this process. Its clock is the system clock at the start plus the elapsed time, so it never
+/// steps.
 #[derive(Debug)]
 pub struct MemoryStore {
     lifetimes: Lifetimes,
@@ -70,7 +74,7 @@ impl MemoryStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, Refusal> {
+    ) -> Result<Connected, Refusal> {
         self.connect_with(self.lifetimes.grant(), user, connection)
     }
 
@@ -79,41 +83,41 @@ impl MemoryStore {
         grant: Grant,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, Refusal> {
+    ) -> Result<Connected, Refusal> {
         let mut state = self.state.lock();
         let now = self.now();
-        let touched = self.touch(&mut state, grant, user, connection, now)?;
+        let connected = self.connect_or_ping(&mut state, grant, user, connection, now)?;
         state.closed.open(user, connection);
-        Ok(touched)
+        Ok(connected)
     }
 
     pub(super) fn ping(
         &self,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Touched, Refusal> {
+    ) -> Result<Connected, Refusal> {
         let mut state = self.state.lock();
         let now = self.now();
         let presence = state.announced.get(user);
         let is_known = presence.is_some_and(|presence| presence.connections.has(connection));
-        // What is known is not closed, and nearly every ping is of one that is known.
+        // A known connection is not closed, and nearly every ping is of a known one.
         if !is_known && state.closed.contains(user, connection, now) {
             return Err(Refusal::ConnectionClosed);
         }
-        self.touch(&mut state, self.lifetimes.grant(), user, connection, now)
+        self.connect_or_ping(&mut state, self.lifetimes.grant(), user, connection, now)
     }
 
-    fn touch(
+    fn connect_or_ping(
         &self,
         state: &mut State,
         grant: Grant,
         user: &UserId,
         connection: &ConnectionId,
         now: Timestamp,
-    ) -> Result<Touched, Refusal> {
+    ) -> Result<Connected, Refusal> {
         state.outages.notice(now);
         let expires_at = now.plus(grant.ttl());
-        let touched = Connection {
+        let refreshed = Connection {
             id: connection.clone(),
             deadline: expires_at,
             grant,
@@ -123,27 +127,27 @@ impl MemoryStore {
                 let most = self.lifetimes.user_connections;
                 presence
                     .connections
-                    .touch(touched, most, now, &state.outages)?;
+                    .refresh(refreshed, most, now, &state.outages)?;
                 if !state.announced.is_settled(user) {
                     state.announced.settle(user, now, &state.outages);
                 }
                 false
             }
             None => {
-                state.announced.enter(user, touched);
-                // From now on the connections tell.
-                state.last_seen.forget(user);
+                state.announced.enter(user, refreshed);
+                // While the user is announced, its connections have the last-seen time.
+                state.last_seen.remove(user);
                 self.announce(state, user.clone(), now, Transition::Online);
                 true
             }
         };
-        Ok(Touched {
+        Ok(Connected {
             became_online,
             expires_at,
         })
     }
 
-    pub(super) fn leave(&self, user: &UserId, closing: &Closing) -> Left {
+    pub(super) fn disconnect(&self, user: &UserId, closing: &Closing) -> Disconnected {
         let mut state = self.state.lock();
         let now = self.now();
         state.outages.notice(now);
@@ -170,7 +174,7 @@ impl MemoryStore {
         } else if !announced.is_settled(user) || !announced.is_online(user, now) {
             announced.settle(user, now, outages);
         }
-        Left {
+        Disconnected {
             online: state.announced.is_online(user, now),
             became_offline: is_last,
         }
@@ -252,6 +256,12 @@ impl MemoryStore {
         Page { users, next }
     }
 
+    pub(super) fn online_page(&self, cursor: &PageCursor, limit: usize) -> Page {
+        let page = self.announced_page(cursor, limit);
+        let online = self.online_among(&page.users);
+        page.only(online)
+    }
+
     pub(super) fn announced_among(&self, users: &[UserId]) -> Announced {
         let state = self.state.lock();
         let announced = users
@@ -300,11 +310,12 @@ impl MemoryStore {
             announced: state.announced.len() as u64,
             more,
             next_due: state.announced.next_due(),
+            unfinished: None,
         }
     }
 
-    /// Announces those who are gone, and settles when to look again at the others; returns how late, and whether
-    /// more may be due.
+    /// Announces the departures of due users, and settles the others. Returns the lateness of each departure in
+    /// milliseconds, and whether more users may be due.
     fn sweep_due(&self, state: &mut State, now: Timestamp) -> (Vec<u64>, bool) {
         let mut lateness_ms = Vec::new();
         for _ in 0..SWEEP_BATCH {
@@ -328,7 +339,7 @@ impl MemoryStore {
     }
 }
 
-/// Hears of every change of a [`MemoryStore`].
+/// A subscription to the changes of a [`MemoryStore`].
 #[derive(Debug)]
 pub struct Subscription(watch::Receiver<Position>);
 

@@ -1,14 +1,14 @@
-//! What a store tells without a call.
+//! The notifications of a store.
 
 use crate::model::{Entry, Epoch};
 
-/// What a store says without being asked.
+/// A notification of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// These entries were appended to the history of this data set.
     Entries(Epoch, Vec<Entry>),
-    /// Something was appended: read the history.
+    /// The history has new entries, which the receiver has to read.
     Changed,
-    /// Somebody's key expired: a sweep may have work.
+    /// The key of a user expired, so a sweep may find a departure.
     Expired,
 }

@@ -1,22 +1,35 @@
 //! The result of a sweep.
 
+use super::error::StoreError;
 use crate::model::{Epoch, Position, Timestamp};
 
-/// What one sweep found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a sweep found and did.
+#[derive(Clone, Debug)]
 pub struct Swept {
-    /// The store's clock when the sweep ran.
+    /// The time of the sweep by the clock of the store.
     pub now: Timestamp,
     /// The data set that was swept.
     pub epoch: Epoch,
     /// The newest position in its history.
     pub newest: Position,
-    /// How late each departure was that this sweep announced, in milliseconds after its deadline.
+    /// The lateness of each departure that the sweep announced, in milliseconds.
     pub lateness_ms: Vec<u64>,
-    /// How many announced users there are.
+    /// The number of announced users.
     pub announced: u64,
-    /// Whether as many users were due as one sweep takes, or more.
+    /// Whether users may be due that did not fit into this sweep.
     pub more: bool,
-    /// When the next user is due, if there are any and no outage is being waited out.
+    /// When the next user is due, if any.
     pub next_due: Option<Timestamp>,
+    /// Why a part of the sweep failed. The departures of `lateness_ms` were announced all the same.
+    pub unfinished: Option<StoreError>,
+}
+
+impl Swept {
+    /// The sweep, if no part of it failed.
+    pub(crate) fn finished(self) -> Result<Self, StoreError> {
+        match self.unfinished {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
 }

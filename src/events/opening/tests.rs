@@ -1,8 +1,9 @@
 use super::*;
 use crate::config::Config;
-use crate::events::slot::Opening;
+use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
 use crate::model::Credential;
+use crate::model::{Entry, Epoch, Position, PresenceEvent, Transition, UserId};
 use crate::telemetry::Metrics;
 
 #[derive(Debug)]
@@ -14,9 +15,9 @@ impl Credential for Withdrawn {
     }
 }
 
-fn opened(hub: &Hub, withdrawn: bool) -> Arc<Slot> {
-    let opening = Opening {
-        interest: Interest::Everyone,
+fn opened(hub: &Hub, withdrawn: bool) -> Arc<Subscriber> {
+    let opening = SubscriberOptions {
+        interest: Interest::AllUsers,
         snapshot: false,
         closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
         credential: Some(Arc::new(Withdrawn(withdrawn))),
@@ -30,29 +31,70 @@ fn hub() -> Arc<Hub> {
 }
 
 #[tokio::test]
-async fn a_stream_whose_opening_panicked_ends() {
+async fn a_stream_ends_if_its_opening_panics() {
     let hub = hub();
     for panics in [false, true] {
-        let slot = opened(&hub, false);
-        let mut beginning = Beginning {
+        let subscriber = opened(&hub, false);
+        let mut beginning = OpeningGuard {
             hub: Arc::clone(&hub),
-            slot: Arc::clone(&slot),
+            subscriber: Arc::clone(&subscriber),
             is_done: false,
         };
         let opening = tokio::spawn(async move {
-            assert!(!panics, "by mistake");
+            assert!(!panics, "the test panics");
             beginning.done();
         });
         assert_eq!(opening.await.is_err(), panics);
-        assert_eq!(slot.has_ended(), panics);
+        assert_eq!(subscriber.has_ended(), panics);
     }
 }
 
 #[test]
-fn the_streams_of_a_withdrawn_credential_end_and_no_others() {
+fn only_the_streams_of_a_withdrawn_credential_end() {
     let hub = hub();
     let streams = [false, true, false].map(|withdrawn| opened(&hub, withdrawn));
     hub.end_withdrawn();
-    let ended = streams.map(|slot| slot.has_ended());
+    let ended = streams.map(|subscriber| subscriber.has_ended());
     assert_eq!(ended, [false, true, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed() {
+    let metrics = Arc::new(Metrics::new());
+    let mut limits = Limits::of(&Config::default(), MemoryBudget::of(1 << 30));
+    limits.queue_bytes = 0;
+    let hub = Hub::new(Arc::clone(&metrics), limits);
+    let (epoch, user) = (Epoch(1), UserId::new("alice").expect("an id"));
+    hub.restart(epoch, hub.ring_after(Position::START));
+    let position = |millis| Position {
+        millis,
+        sequence: 0,
+    };
+    let entries = (1..500).map(|millis| {
+        Entry::Event(PresenceEvent {
+            position: position(millis),
+            previous: position(millis - 1),
+            user: user.clone(),
+            at: Timestamp::from_millis(millis),
+            transition: Transition::Online,
+        })
+    });
+    let entries: Vec<_> = entries.collect();
+    hub.publish(epoch, &entries).expect("no gap");
+    let options = SubscriberOptions {
+        interest: Interest::users(vec![user]),
+        snapshot: false,
+        closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
+        credential: None,
+    };
+    let subscriber = hub.open(options).expect("there is room");
+    let from = hub
+        .entry_after(epoch, Position::START)
+        .expect("in the ring");
+    let replayed = Replayer::default().replay(&hub, &subscriber, from).await;
+    assert!(replayed.is_ok() && subscriber.has_ended());
+    assert_eq!(metrics.streams_cut_off.get(), 1);
+    tokio::time::advance(Duration::from_secs(3)).await;
+    hub.tick();
+    assert_eq!(metrics.streams.get(), 0);
 }

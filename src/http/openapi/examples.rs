@@ -6,7 +6,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::path::Operation;
 
 use crate::auth::Error as AuthError;
-use crate::events::Full;
+use crate::events::StreamLimitReached;
 use crate::http::error::Error;
 use crate::http::problem::Problem;
 use crate::model::{InvalidUserId, Refusal, UserId};
@@ -52,7 +52,9 @@ fn error(operation: &str, status: &str) -> Option<Error> {
         ("409", _) => Error::Refused(Refusal::TooManyConnections { most: 100 }),
         ("413", _) => Error::BodyTooLarge,
         ("415", _) => Error::UnsupportedMediaType,
-        ("429", "streamEvents" | "streamEventsOf") => Error::TooManyStreams(Full::InAll),
+        ("429", "streamEvents" | "streamEventsOf") => {
+            Error::TooManyStreams(StreamLimitReached::Instance)
+        }
         ("429", _) => AuthError::RateLimited(Duration::from_secs(1)).into(),
         ("431", _) => Error::HeadTooLarge,
         ("503", _) => Error::StoreUnreachable(String::new()),

@@ -7,7 +7,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// A core for each worker, where there are as many; else every thread runs on any.
 ///
-/// Left to itself the system puts two workers on one core now and then, and lets one of them wait for
+/// Disconnected to itself the system puts two workers on one core now and then, and lets one of them wait for
 /// milliseconds while other work has the other core.
 pub(super) struct Cores(Option<Arc<Own>>);
 

@@ -1,4 +1,4 @@
-//! Who is announced, and when to look again at each.
+//! The announced users, and when to check each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -11,13 +11,13 @@ use crate::model::{Timestamp, UserId};
 #[derive(Debug)]
 pub(super) struct Presence {
     pub(super) connections: Connections,
-    /// Never after the deadline, unless the departure is held: then when the hold ends.
-    look_again: Timestamp,
+    /// When to check the user: the end of the hold if its departure is held, else not after the deadline.
+    check_at: Timestamp,
     /// Whether the departure is held, which happens once.
     held: bool,
 }
 
-/// The announced users, by their ids and by when to look again.
+/// The announced users, by id and by the time of their next check.
 #[derive(Debug, Default)]
 pub(super) struct AnnouncedUsers {
     users: BTreeMap<UserId, Presence>,
@@ -43,7 +43,7 @@ impl AnnouncedUsers {
         presence.is_some_and(|presence| presence.connections.is_online(now))
     }
 
-    /// At most `limit` users after `user`, in the order of their ids, and whether there are more.
+    /// At most `limit` users after `user`, ordered by id, and whether there are more.
     pub(super) fn after(&self, user: Option<&UserId>, limit: usize) -> (Vec<UserId>, bool) {
         let from = user.map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = self.users.range::<UserId, _>((from, Bound::Unbounded));
@@ -52,7 +52,7 @@ impl AnnouncedUsers {
         (page, rest.next().is_some())
     }
 
-    /// How many users are online.
+    /// The number of online users.
     pub(super) fn count_online(&self, now: Timestamp) -> usize {
         let due = self.due.iter().take_while(|(at, _)| *at < now);
         let gone = due.filter(|(_, user)| {
@@ -64,42 +64,40 @@ impl AnnouncedUsers {
 
     pub(super) fn enter(&mut self, user: &UserId, first: Connection) {
         let presence = Presence {
-            look_again: first.deadline,
+            check_at: first.deadline,
             held: false,
             connections: Connections::of(first),
         };
-        self.due.insert((presence.look_again, user.clone()));
+        self.due.insert((presence.check_at, user.clone()));
         self.users.insert(user.clone(), presence);
     }
 
     pub(super) fn remove(&mut self, user: &UserId) -> Option<(UserId, Presence)> {
         let (user, presence) = self.users.remove_entry(user)?;
-        self.due.remove(&(presence.look_again, user.clone()));
+        self.due.remove(&(presence.check_at, user.clone()));
         self.held -= usize::from(presence.held);
         Some((user, presence))
     }
 
-    /// When somebody is due next.
+    /// When the next user is due.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// The first who is due before `now`.
+    /// The first user that is due before `now`.
     pub(super) fn first_due(&self, now: Timestamp) -> Option<UserId> {
         let (at, user) = self.due.first()?;
         (*at < now).then(|| user.clone())
     }
 
-    /// Whether a user who is not online may not come back either: the hold has ended, or there is
-    /// no reason for one.
+    /// Whether the user has to be announced as gone: it is offline, and its departure is not held any longer.
     pub(super) fn is_gone(&self, user: &UserId, now: Timestamp, outages: &Outages) -> bool {
         self.users.get(user).is_none_or(|presence| {
             !presence.connections.is_online(now) && presence.connections.end(outages) < now
         })
     }
 
-    /// Settles when to look again at a user whose connections changed, or who was due and is not
-    /// gone.
+    /// Settles the next check of a user whose connections changed, or that was due and is not gone.
     pub(super) fn settle(&mut self, user: &UserId, now: Timestamp, outages: &Outages) {
         let Some(presence) = self.users.get_mut(user) else {
             return;
@@ -107,22 +105,22 @@ impl AnnouncedUsers {
         let was_held = presence.held;
         presence.held = !presence.connections.is_online(now);
         self.held = self.held + usize::from(presence.held) - usize::from(was_held);
-        let look_again = match presence.held {
-            true => presence.connections.end(outages),
-            false => presence.connections.deadline(),
+        let check_at = if presence.held {
+            presence.connections.end(outages)
+        } else {
+            presence.connections.deadline()
         };
-        let known = self.due.take(&(presence.look_again, user.clone()));
-        // The id that is kept already, since one of this call would take memory of its own.
+        let known = self.due.take(&(presence.check_at, user.clone()));
+        // Reuses the stored id, because the id of this call would take additional memory.
         let user = known.map_or_else(|| user.clone(), |(_, user)| user);
-        self.due.insert((look_again, user));
-        presence.look_again = look_again;
+        self.due.insert((check_at, user));
+        presence.check_at = check_at;
     }
 
-    /// Whether a user may be left as it is until it is due: pings that only move a deadline away
-    /// are found then.
+    /// Whether the next check needs no change. A later deadline is found at that check.
     pub(super) fn is_settled(&self, user: &UserId) -> bool {
         self.users.get(user).is_none_or(|presence| {
-            !presence.held && presence.look_again <= presence.connections.deadline()
+            !presence.held && presence.check_at <= presence.connections.deadline()
         })
     }
 }

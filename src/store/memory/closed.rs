@@ -1,4 +1,4 @@
-//! Which connections were closed a moment ago, so that a ping from before that is refused.
+//! The connections that were closed a moment ago, so that pings from before the disconnect are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,19 +9,18 @@ use crate::model::{ConnectionId, Timestamp, UserId};
 /// How long the pings of a closed connection are refused.
 const REFUSED: Duration = Duration::from_secs(10);
 
-/// The most marks that are kept, in some 32 MiB; the oldest are dropped first.
-const MOST_MARKS: usize = 250_000;
+/// The maximum number of marks, which take about 32 MiB. The oldest are dropped first.
+const MAX_MARKS: usize = 250_000;
 
-/// A connection of a user, or all of them.
-type Which = (UserId, Option<ConnectionId>);
+/// One connection of a user; `None` means all of them.
+type Closed = (UserId, Option<ConnectionId>);
 
-/// What was closed in the last 10 s.
+/// The connections that were closed in the last 10 s.
 #[derive(Debug, Default)]
 pub(super) struct ClosedConnections {
-    /// Until when the pings of each are refused; zero for a connection that connected after all
-    /// had been closed.
-    marks: BTreeMap<Which, Timestamp>,
-    /// When something was closed, and by whom.
+    /// Until when pings are refused. Zero marks a connection that connected after all had been closed.
+    marks: BTreeMap<Closed, Timestamp>,
+    /// The time and the user of each disconnect.
     order: BTreeSet<(Timestamp, UserId)>,
 }
 
@@ -30,15 +29,15 @@ impl ClosedConnections {
         let connection = match closing {
             Closing::One(connection) => Some(connection.clone()),
             Closing::All => {
-                self.forget(user, |_, _| true);
+                self.remove(user, |_, _| true);
                 None
             }
         };
         self.order.insert((now, user.clone()));
         let which = (user.clone(), connection);
         self.marks.insert(which, now.plus(REFUSED));
-        while self.marks.len() > MOST_MARKS {
-            self.forget_oldest();
+        while self.marks.len() > MAX_MARKS {
+            self.remove_oldest();
         }
     }
 
@@ -57,19 +56,20 @@ impl ClosedConnections {
         until.is_some_and(|until| *until > now)
     }
 
-    /// Takes the pings of a connection again, because it connected.
+    /// Accepts pings of the connection again, after a connect.
     pub(super) fn open(&mut self, user: &UserId, connection: &ConnectionId) {
         if self.marks.is_empty() {
             return;
         }
         let one = (user.clone(), Some(connection.clone()));
-        match self.marks.contains_key(&(user.clone(), None)) {
-            true => self.marks.insert(one, Timestamp::default()),
-            false => self.marks.remove(&one),
-        };
+        if self.marks.contains_key(&(user.clone(), None)) {
+            self.marks.insert(one, Timestamp::default());
+        } else {
+            self.marks.remove(&one);
+        }
     }
 
-    /// Forgets what ended.
+    /// Removes marks that have ended.
     pub(super) fn trim(&mut self, now: Timestamp) {
         let ended = now.minus(REFUSED);
         while self
@@ -77,24 +77,24 @@ impl ClosedConnections {
             .first()
             .is_some_and(|(closed, _)| *closed <= ended)
         {
-            self.forget_oldest();
+            self.remove_oldest();
         }
     }
 
-    fn forget_oldest(&mut self) {
+    fn remove_oldest(&mut self) {
         let Some((closed, user)) = self.order.pop_first() else {
             return;
         };
         let ended = closed.plus(REFUSED);
         let all = self.marks.get(&(user.clone(), None));
         let all_ended = all.is_none_or(|until| *until <= ended);
-        self.forget(&user, |which, until| match which {
+        self.remove(&user, |which, until| match which {
             Some(_) if until == Timestamp::default() => all_ended,
             _ => until <= ended,
         });
     }
 
-    fn forget(
+    fn remove(
         &mut self,
         user: &UserId,
         is_over: impl Fn(&Option<ConnectionId>, Timestamp) -> bool,
@@ -102,7 +102,7 @@ impl ClosedConnections {
         let of_user = self.marks.range((user.clone(), None)..);
         let of_user = of_user.take_while(|((owner, _), _)| owner == user);
         let over = of_user.filter(|((_, connection), until)| is_over(connection, **until));
-        let over: Vec<Which> = over.map(|(which, _)| which.clone()).collect();
+        let over: Vec<Closed> = over.map(|(which, _)| which.clone()).collect();
         for which in over {
             self.marks.remove(&which);
         }

@@ -5,8 +5,7 @@ use crate::model::{Closing, Refusal};
 use crate::model::{ConnectionId, Timestamp};
 use crate::store::lifetimes::Grant;
 
-/// A connection. It has expired when its deadline is before now, and may still come back until
-/// [`Outages::end_of`] is.
+/// A connection. It has expired if its deadline is before now. Its departure is held until [`Outages::end_of`].
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
@@ -19,17 +18,22 @@ impl Connection {
         self.deadline >= now
     }
 
-    /// When it was opened or pinged last.
+    /// When the hold of the connection ends.
+    fn end(&self, outages: &Outages) -> Timestamp {
+        outages.end_of(self.deadline, self.grant)
+    }
+
+    /// The time of the connect or the last ping.
     pub(super) fn pinged(&self) -> Timestamp {
         self.deadline.minus(self.grant.ttl())
     }
 }
 
-/// All connections of one user that are alive or may come back, and perhaps some that may not.
+/// The connections of one user that are alive or held, and maybe some that have ended.
 #[derive(Debug)]
 pub(super) struct Connections {
     each: Vec<Connection>,
-    /// When the user was alive, as far as connections tell that are not here any more.
+    /// The last-seen time according to connections that were removed.
     seen: Timestamp,
 }
 
@@ -47,12 +51,9 @@ impl Connections {
         deadlines.max().unwrap_or_default()
     }
 
-    /// When the last of them cannot come back any more.
+    /// When the hold of the last connection ends.
     pub(super) fn end(&self, outages: &Outages) -> Timestamp {
-        let ends = self
-            .each
-            .iter()
-            .map(|connection| outages.end_of(connection));
+        let ends = self.each.iter().map(|connection| connection.end(outages));
         ends.max().unwrap_or_default()
     }
 
@@ -64,7 +65,7 @@ impl Connections {
         self.alive(now).next().is_some()
     }
 
-    /// Whether one is alive or may come back.
+    /// Whether a connection is alive or held.
     pub(super) fn may_return(&self, now: Timestamp, outages: &Outages) -> bool {
         self.end(outages) >= now && !self.each.is_empty()
     }
@@ -73,47 +74,47 @@ impl Connections {
         self.each.iter().any(|connection| connection.id == *id)
     }
 
-    /// The last moment the user was known to be alive.
+    /// The last moment at which the user was known to be alive.
     pub(super) fn last_seen(&self) -> Timestamp {
         let pinged = self.each.iter().map(Connection::pinged);
         pinged.max().unwrap_or_default().max(self.seen)
     }
 
-    /// Opens or refreshes a connection, unless `most` others are alive already.
-    pub(super) fn touch(
+    /// Opens or refreshes a connection. Refused if `limit` other connections are alive.
+    pub(super) fn refresh(
         &mut self,
-        touched: Connection,
-        most: u32,
+        refreshed: Connection,
+        limit: u32,
         now: Timestamp,
         outages: &Outages,
     ) -> Result<(), Refusal> {
-        if let Some(known) = self.each.iter_mut().find(|each| each.id == touched.id) {
-            *known = touched;
+        if let Some(known) = self.each.iter_mut().find(|each| each.id == refreshed.id) {
+            *known = refreshed;
             return Ok(());
         }
-        self.forget_ended(now, outages);
-        let room = usize::try_from(most).unwrap_or(usize::MAX);
+        self.remove_ended(now, outages);
+        let room = usize::try_from(limit).unwrap_or(usize::MAX);
         if self.each.len() >= room {
-            // One that may come back gives its place to one that is alive.
+            // A held connection makes room for one that is alive.
             let expired = self.each.iter().filter(|each| !each.is_alive(now));
-            let first = expired.min_by_key(|each| outages.end_of(each));
+            let first = expired.min_by_key(|each| each.end(outages));
             let first = first.map(|each| each.id.clone());
-            let first = first.ok_or(Refusal::TooManyConnections { most })?;
+            let first = first.ok_or(Refusal::TooManyConnections { most: limit })?;
             self.remove(|each| each.id == first);
         }
-        self.each.push(touched);
+        self.each.push(refreshed);
         Ok(())
     }
 
-    /// Closes connections, and says whether one of them was alive or might have come back.
+    /// Closes connections. Returns whether one of them was alive or held.
     pub(super) fn close(&mut self, closing: &Closing, now: Timestamp, outages: &Outages) -> bool {
-        self.forget_ended(now, outages);
+        self.remove_ended(now, outages);
         let is_closed = |each: &Connection| match closing {
             Closing::One(closed) => each.id == *closed,
             Closing::All => true,
         };
         let mut closed = self.each.iter().filter(|each| is_closed(each));
-        let was_open = closed.any(|each| outages.end_of(each) >= now);
+        let was_open = closed.any(|each| each.end(outages) >= now);
         self.remove(is_closed);
         if was_open {
             self.seen = now;
@@ -121,10 +122,10 @@ impl Connections {
         was_open
     }
 
-    /// Forgets those that cannot come back, whatever outage the next sweep finds.
-    fn forget_ended(&mut self, now: Timestamp, outages: &Outages) {
+    /// Removes ended connections, whose end does not depend on an outage that the next sweep may find.
+    fn remove_ended(&mut self, now: Timestamp, outages: &Outages) {
         self.remove(|connection| {
-            outages.end_of(connection) < now && !outages.may_have_met_one(connection.deadline)
+            connection.end(outages) < now && !outages.may_have_met_one(connection.deadline)
         });
     }
 

@@ -5,38 +5,38 @@ use std::mem::size_of;
 
 use crate::model::{Position, PresenceEvent, Timestamp, UserId};
 
-/// Events that share one piece of memory. Pieces of one size are given back as the history moves
-/// on, and none is ever copied because there are more events.
-const PIECE: usize = 1_024;
+/// The number of events in one allocation. Chunks of one size are freed as the history moves on, and a growing history
+/// copies none of them.
+const CHUNK: usize = 1_024;
 
-/// What one id takes beside its text: two counts of references.
+/// The bytes of an id beside its text: two reference counts.
 const ID_BYTES: u64 = 16;
 
 /// The newest events, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    pieces: VecDeque<VecDeque<PresenceEvent>>,
+    chunks: VecDeque<VecDeque<PresenceEvent>>,
     bytes: u64,
 }
 
 impl Events {
-    /// Appends an event, and drops the oldest for as long as there are more than `most_bytes`.
-    pub(super) fn push(&mut self, event: PresenceEvent, most_bytes: u64) {
+    /// Appends an event, and drops the oldest events while the history has more than `max_bytes`.
+    pub(super) fn push(&mut self, event: PresenceEvent, max_bytes: u64) {
         self.bytes += bytes(&event);
-        match self.pieces.back_mut().filter(|piece| piece.len() < PIECE) {
-            Some(piece) => piece.push_back(event),
+        match self.chunks.back_mut().filter(|chunk| chunk.len() < CHUNK) {
+            Some(chunk) => chunk.push_back(event),
             None => {
-                let mut piece = VecDeque::with_capacity(PIECE);
-                piece.push_back(event);
-                self.pieces.push_back(piece);
+                let mut chunk = VecDeque::with_capacity(CHUNK);
+                chunk.push_back(event);
+                self.chunks.push_back(chunk);
             }
         }
-        while self.bytes > most_bytes {
+        while self.bytes > max_bytes {
             self.drop_oldest();
         }
     }
 
-    /// Drops what is from before `oldest_kept`.
+    /// Drops the events from before `oldest_kept`.
     pub(super) fn trim(&mut self, oldest_kept: Timestamp) {
         while self.oldest().is_some_and(|event| event.at < oldest_kept) {
             self.drop_oldest();
@@ -46,12 +46,12 @@ impl Events {
     /// The events after `position`.
     pub(super) fn after(&self, position: Position) -> impl Iterator<Item = &PresenceEvent> {
         let is_before = |event: &PresenceEvent| event.position <= position;
-        let piece = self
-            .pieces
-            .partition_point(|piece| piece.back().is_none_or(is_before));
-        let first = self.pieces.get(piece);
+        let chunk = self
+            .chunks
+            .partition_point(|chunk| chunk.back().is_none_or(is_before));
+        let first = self.chunks.get(chunk);
         let first = first.map(|first| first.range(first.partition_point(is_before)..));
-        let rest = self.pieces.iter().skip(piece + 1).flatten();
+        let rest = self.chunks.iter().skip(chunk + 1).flatten();
         first.into_iter().flatten().chain(rest)
     }
 
@@ -63,38 +63,38 @@ impl Events {
         let is_before =
             move |event: &PresenceEvent| position.is_none_or(|position| event.position < position);
         let whole = self
-            .pieces
-            .partition_point(|piece| piece.back().is_none_or(is_before));
-        let last = self.pieces.get(whole);
+            .chunks
+            .partition_point(|chunk| chunk.back().is_none_or(is_before));
+        let last = self.chunks.get(whole);
         let last = last.map(|last| last.range(..last.partition_point(is_before)).rev());
-        let rest = self.pieces.range(..whole).rev();
-        let rest = rest.flat_map(|piece| piece.iter().rev());
+        let rest = self.chunks.range(..whole).rev();
+        let rest = rest.flat_map(|chunk| chunk.iter().rev());
         last.into_iter().flatten().chain(rest)
     }
 
     fn oldest(&self) -> Option<&PresenceEvent> {
-        self.pieces.front()?.front()
+        self.chunks.front()?.front()
     }
 
     fn drop_oldest(&mut self) {
-        let Some(piece) = self.pieces.front_mut() else {
+        let Some(chunk) = self.chunks.front_mut() else {
             return;
         };
-        if let Some(event) = piece.pop_front() {
+        if let Some(event) = chunk.pop_front() {
             self.bytes -= bytes(&event);
         }
-        if piece.is_empty() {
-            self.pieces.pop_front();
+        if chunk.is_empty() {
+            self.chunks.pop_front();
         }
     }
 }
 
-/// What an event takes, as if nobody else held its user's id.
+/// The bytes of an event, as if its user id were not shared.
 fn bytes(event: &PresenceEvent) -> u64 {
     size_of::<PresenceEvent>() as u64 + id_bytes(&event.user)
 }
 
-/// The memory behind an id.
+/// The bytes of an id on the heap.
 pub(super) fn id_bytes(user: &UserId) -> u64 {
     ID_BYTES + (user.as_str().len() as u64).next_multiple_of(8)
 }
@@ -124,18 +124,18 @@ mod tests {
     }
 
     #[test]
-    fn it_is_read_from_any_event_on_and_back_across_its_pieces() {
+    fn it_is_read_from_any_event_forward_and_backward_across_chunks() {
         let mut events = Events::default();
-        let last = 3 * PIECE as u64 + 7;
+        let last = 3 * CHUNK as u64 + 7;
         (1..=last).for_each(|at| events.push(event(at), u64::MAX));
-        let piece = PIECE as u64;
+        let chunk = CHUNK as u64;
         for after in [
             0,
             1,
-            piece - 1,
-            piece,
-            piece + 1,
-            3 * piece,
+            chunk - 1,
+            chunk,
+            chunk + 1,
+            3 * chunk,
             last - 1,
             last,
             last + 5,
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_first_by_time_and_by_bytes() {
+    fn the_oldest_events_are_dropped_by_time_and_by_bytes() {
         let mut events = Events::default();
         (1..=5_000).for_each(|at| events.push(event(at), 100 * bytes(&event(1))));
         assert_eq!(kept(&events, 0), (4_901..=5_000).collect::<Vec<_>>());
@@ -159,6 +159,6 @@ mod tests {
         assert_eq!(kept(&events, 0), [4_999, 5_000]);
         events.trim(Timestamp::from_millis(9_999));
         assert_eq!((kept(&events, 0), events.bytes), (vec![], 0));
-        assert!(events.pieces.is_empty());
+        assert!(events.chunks.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! When the users who left were alive last: bounded by time, and by bytes.
+//! The last-seen times of departed users, bounded by time and by bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::history::id_bytes;
 use crate::model::{Timestamp, UserId};
 
-/// The most bytes of all entries; the oldest are dropped first.
-const MOST_BYTES: u64 = 64 << 20;
+/// The maximum size of all entries, in bytes. The oldest are dropped first.
+const MAX_BYTES: u64 = 64 << 20;
 
-/// What an entry takes beside the user's id, as measured: 32 bytes in one tree and 24 in another,
-/// whose nodes are half full where the ids come in order.
+/// The measured bytes of an entry beside the user id: 32 in one tree and 24 in the other, whose nodes are half full if
+/// ids arrive in order.
 const ENTRY_BYTES: u64 = 130;
 
 #[derive(Clone, Copy, Debug)]
@@ -19,28 +19,28 @@ struct Seen {
     written: Timestamp,
 }
 
-/// The last-seen times of the users who left.
+/// The last-seen times of departed users.
 #[derive(Debug, Default)]
 pub(super) struct LastSeen {
     users: BTreeMap<UserId, Seen>,
-    /// The same users by when they left.
+    /// The same users by the time of their departure.
     order: BTreeSet<(Timestamp, UserId)>,
     bytes: u64,
 }
 
 impl LastSeen {
-    /// Keeps that `user`, who leaves `now`, was seen `at`.
+    /// Keeps the last-seen time `at` of `user`, which departs `now`.
     pub(super) fn keep(&mut self, user: UserId, at: Timestamp, now: Timestamp) {
-        self.forget(&user);
+        self.remove(&user);
         self.bytes += ENTRY_BYTES + id_bytes(&user);
         self.order.insert((now, user.clone()));
         self.users.insert(user, Seen { at, written: now });
-        while self.bytes > MOST_BYTES {
+        while self.bytes > MAX_BYTES {
             self.drop_oldest();
         }
     }
 
-    /// When `user` was seen, if that was written `retention` ago or later.
+    /// The last-seen time of `user`, if it was written within `retention`.
     pub(super) fn of(
         &self,
         user: &UserId,
@@ -51,15 +51,15 @@ impl LastSeen {
         (seen.written >= now.minus(retention)).then_some(seen.at)
     }
 
-    /// Forgets a user, such as one who came back.
-    pub(super) fn forget(&mut self, user: &UserId) {
+    /// Removes the entry of a user.
+    pub(super) fn remove(&mut self, user: &UserId) {
         if let Some((user, seen)) = self.users.remove_entry(user) {
             self.bytes -= ENTRY_BYTES + id_bytes(&user);
             self.order.remove(&(seen.written, user));
         }
     }
 
-    /// Forgets all who left before `oldest_kept`.
+    /// Removes the users that departed before `oldest_kept`.
     pub(super) fn trim(&mut self, oldest_kept: Timestamp) {
         while self
             .order
@@ -91,7 +91,7 @@ mod tests {
     fn the_oldest_are_dropped_where_there_are_too_many() {
         let mut seen = LastSeen::default();
         let user = |number: u64| UserId::new(&format!("guest-{number:08}")).expect("an id");
-        let most = MOST_BYTES / (ENTRY_BYTES + id_bytes(&user(0)));
+        let most = MAX_BYTES / (ENTRY_BYTES + id_bytes(&user(0)));
         for number in 0..most + 10 {
             let now = Timestamp::from_millis(number);
             seen.keep(user(number), now, now);
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!((of(9), of(10)), (None, Some(Timestamp::from_millis(10))));
         assert_eq!(seen.users.len() as u64, most);
         assert_eq!(seen.order.len() as u64, most);
-        (0..most + 10).for_each(|number| seen.forget(&user(number)));
+        (0..most + 10).for_each(|number| seen.remove(&user(number)));
         assert_eq!((seen.users.len(), seen.order.len(), seen.bytes), (0, 0, 0));
     }
 }

@@ -52,11 +52,11 @@ impl MemoryStore {
 
     /// Whether the user stays online, and whether that took it offline.
     fn closes(&self, name: &str, id: &str) -> (bool, bool) {
-        let left = self.leave(&user(name), &Closing::One(connection(id)));
+        let left = self.disconnect(&user(name), &Closing::One(connection(id)));
         (left.online, left.became_offline)
     }
 
-    /// Lets time pass during which sweeps run as they should.
+    /// Lets time pass while sweeps run.
     async fn pass(&self, duration: f64) {
         let end = Instant::now() + seconds(duration);
         while Instant::now() < end {
@@ -65,7 +65,7 @@ impl MemoryStore {
         }
     }
 
-    /// Lets time pass during which nothing runs.
+    /// Lets time pass without sweeps.
     async fn stall(&self, duration: f64) {
         self.sweep();
         advance(seconds(duration)).await;
@@ -89,7 +89,7 @@ impl MemoryStore {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stall_that_ttl_and_interval_absorb_holds_nobody() {
+async fn a_stall_that_the_grant_absorbs_holds_no_departure() {
     let store = store(60.0, 25.0);
     store.connects("silent", "1");
     store.pass(20.0).await;
@@ -102,7 +102,7 @@ async fn a_stall_that_ttl_and_interval_absorb_holds_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn how_long_nobody_may_sweep_without_an_outage_depends_on_ttl_and_interval() {
+async fn the_shortest_outage_depends_on_ttl_and_interval() {
     for (ttl, interval, short, long) in [
         (2.0, 0.83, 0.85, 1.4),
         (2.9, 0.9, 1.45, 1.6),
@@ -121,7 +121,7 @@ async fn how_long_nobody_may_sweep_without_an_outage_depends_on_ttl_and_interval
 }
 
 #[tokio::test(start_paused = true)]
-async fn stalls_without_end_hold_a_departure_once() {
+async fn repeated_stalls_hold_a_departure_once() {
     for pause in [1.6, 2.4, 5.5, 7.0, 20.0] {
         let store = store(6.0, 2.5);
         store.connects("silent", "1");
@@ -139,7 +139,7 @@ async fn stalls_without_end_hold_a_departure_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_stall_those_who_ping_come_back_silently_and_the_others_leave_once() {
+async fn after_a_stall_users_that_ping_stay_announced_and_the_others_depart_once() {
     let store = store(6.0, 2.5);
     for name in ["alive", "silent"] {
         store.connects(name, "1");
@@ -170,7 +170,7 @@ async fn after_a_stall_those_who_ping_come_back_silently_and_the_others_leave_on
 
 /// The bound is two waits of three seconds.
 #[tokio::test(start_paused = true)]
-async fn a_second_stall_takes_nothing_of_a_hold_and_prolongs_it_within_a_bound() {
+async fn a_second_stall_prolongs_a_hold_within_a_bound() {
     for (stall, prolonged_by) in [(1.0, 1.0), (4.0, 3.0)] {
         let store = store(6.0, 2.5);
         for name in ["alive", "silent"] {
@@ -209,7 +209,7 @@ async fn each_connection_is_held_for_its_own_interval() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_lifetime_granted_last_decides() {
+async fn the_last_grant_decides() {
     let store = store(3.0, 1.0);
     store.connects_for("alice", "1", 600.0, 100.0);
     store.pass(10.0).await;
@@ -220,7 +220,7 @@ async fn the_lifetime_granted_last_decides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn last_seen_is_the_deadline_less_what_that_connection_was_granted() {
+async fn last_seen_is_the_deadline_minus_the_granted_ttl() {
     let store = store(5.0, 1.0);
     store.connects_for("alice", "long", 600.0, 100.0);
     store.pass(100.0).await;
@@ -236,7 +236,7 @@ async fn last_seen_is_the_deadline_less_what_that_connection_was_granted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_one_connection_announces_nobody_whose_other_may_come_back() {
+async fn closing_a_connection_announces_no_departure_while_another_is_held() {
     for swept in [false, true] {
         let store = store(2.0, 1.0);
         for id in ["phone", "laptop"] {
@@ -267,7 +267,7 @@ async fn closing_the_last_connection_of_a_held_user_announces_it() {
     store.sweep();
     assert_eq!(store.closes("alice", "1"), (false, false));
     assert_eq!(store.closes("alice", "2"), (false, true));
-    let left = store.leave(&user("bob"), &Closing::All);
+    let left = store.disconnect(&user("bob"), &Closing::All);
     assert!(left.became_offline && !left.online);
     store.pass(5.0).await;
     assert_eq!(store.told(), ["+alice", "+bob", "-alice", "-bob"]);
@@ -293,11 +293,11 @@ async fn a_ping_of_a_closed_connection_is_refused_for_ten_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_all_were_closed_only_those_who_connect_may_ping() {
+async fn after_all_were_closed_a_connection_must_connect_before_it_pings() {
     let store = store(60.0, 25.0);
     let closed = Err(Refusal::ConnectionClosed);
     for _ in 0..2 {
-        store.leave(&user("alice"), &Closing::All);
+        store.disconnect(&user("alice"), &Closing::All);
         assert_eq!(store.pings("alice", "1"), closed);
         assert_eq!(store.pings("alice", "never-open"), closed);
         assert!(store.connects("alice", "1"));
@@ -311,7 +311,7 @@ async fn after_all_were_closed_only_those_who_connect_may_ping() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_open_may_ping_after_it_was_closed() {
+async fn a_connection_that_was_not_open_may_ping_after_a_disconnect() {
     let store = store(3.0, 1.0);
     store.closes("alice", "1");
     assert_eq!(store.pings("alice", "1"), Ok(true));
@@ -321,7 +321,7 @@ async fn what_was_not_open_may_ping_after_it_was_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_has_no_more_live_connections_than_are_allowed() {
+async fn a_connect_beyond_the_maximum_of_live_connections_is_refused() {
     let store = store(3.0, 1.0);
     let refused = Err(Refusal::TooManyConnections { most: 3 });
     for id in ["1", "2", "3"] {
@@ -333,7 +333,7 @@ async fn a_user_has_no_more_live_connections_than_are_allowed() {
     store.closes("alice", "1");
     assert!(!store.connects("alice", "4"));
     store.stall(30.0).await;
-    // Those who may come back give way to those who are here.
+    // Held connections make room for connections that are alive.
     for id in ["5", "6", "7"] {
         assert!(!store.connects("alice", id));
     }
@@ -342,7 +342,7 @@ async fn a_user_has_no_more_live_connections_than_are_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_connect_does_not_open_what_was_closed() {
+async fn a_refused_connect_does_not_open_a_closed_connection() {
     let store = store(3.0, 1.0);
     for id in ["1", "2", "3"] {
         store.connects("alice", id);
@@ -355,14 +355,14 @@ async fn a_refused_connect_does_not_open_what_was_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn guests_who_come_and_go_take_bounded_memory() {
+async fn departed_guests_take_bounded_memory() {
     let store = store(60.0, 25.0);
     for number in 0..50_000 {
         let guest = user(&format!("guest-{number}"));
         store
             .connect(&guest, &unnamed())
             .expect("it is not refused");
-        store.leave(&guest, &Closing::All);
+        store.disconnect(&guest, &Closing::All);
     }
     let kept = store.told().len() as u64;
     assert!((5_000..(1 << 20) / 80).contains(&kept), "{kept} events");
@@ -373,7 +373,7 @@ async fn guests_who_come_and_go_take_bounded_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_closed_connections_than_are_remembered_may_ping() {
+async fn closed_connections_beyond_the_maximum_may_ping() {
     let store = store(60.0, 25.0);
     let guest = |number: usize| format!("guest-{number}");
     for number in 0..300_000 {
@@ -381,7 +381,7 @@ async fn more_closed_connections_than_are_remembered_may_ping() {
         store
             .connect(&guest, &unnamed())
             .expect("it is not refused");
-        store.leave(&guest, &Closing::One(unnamed()));
+        store.disconnect(&guest, &Closing::One(unnamed()));
         if number % 100_000 == 0 {
             store.pass(1.0).await;
         }
@@ -394,8 +394,7 @@ async fn more_closed_connections_than_are_remembered_may_ping() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_that_began_before_a_connection_expired_holds_it_although_another_was_closed_then()
- {
+async fn an_outage_before_an_expiry_holds_the_departure_although_another_connection_was_closed() {
     let store = store(2.0, 1.0);
     store.connects("alice", "phone");
     store.pass(1.0).await;
@@ -403,7 +402,7 @@ async fn an_outage_that_began_before_a_connection_expired_holds_it_although_anot
     store.connects("alice", "tablet");
     store.pass(0.9).await;
     advance(seconds(0.2)).await;
-    // The phone has expired, and nobody knows yet that an outage has begun.
+    // The phone has expired, and the outage is not recorded yet.
     assert_eq!(store.closes("alice", "tablet"), (true, false));
     advance(seconds(5.0)).await;
     assert_eq!(store.closes("alice", "laptop"), (false, false));

@@ -1,24 +1,25 @@
--- Prelude of every script but amend.lua and extend.lua: the clock, the identity of the data set, the numbers
--- of grants, and the one way to announce.
+-- Prelude of every script but apply_shortened.lua and extend.lua: the clock, the epoch, the numbers of grants, and
+-- the announcement of events.
 --
 -- KEYS[1] the deadline index        ARGV[1] the bus channel
--- KEYS[2] the history               ARGV[2] how long the history is kept, in ms
--- KEYS[3] the epoch                 ARGV[3] the TTL that the calling instance grants, in ms
--- KEYS[4] the grants                ARGV[4] the ping interval that it grants, in ms
+-- KEYS[2] the history               ARGV[2] how long the history keeps an event, in ms
+-- KEYS[3] the epoch                 ARGV[3] the TTL of the calling instance, in ms
+-- KEYS[4] the grants                ARGV[4] the ping interval of the calling instance, in ms
 -- KEYS[5] the held departures
 --
--- A grant is what a connection was promised: 'TTL interval', in ms. The hash of grants gives each one a number
--- from 1 to 4095. A score of the index is a time in whole ms plus a fraction, the number of the grant of the
--- user's unnamed connection in 4096ths. A double holds both exactly.
+-- A grant is 'TTL interval' in ms, as a connection received it with its last ping. The hash of grants gives each
+-- grant a number from 1 to 4095. A score of the index is a time in whole ms plus a fraction: the number of the grant
+-- of the user's unnamed connection, in 4096ths. A double holds both exactly.
 
 local MOST_GRANTS = 4095
 
+-- The time of Redis, in ms.
 local function clock()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The number of a grant, which gets one if it has none.
+-- The number of a grant. A new grant gets one.
 local function number_of(grant)
   local known = redis.call('HGET', KEYS[4], grant)
   if known then
@@ -26,7 +27,7 @@ local function number_of(grant)
   end
   local last = redis.call('HGET', KEYS[4], 'last')
   if not last then
-    -- If only this hash was lost, users' keys hold numbers that must not match by mistake.
+    -- If only this hash was lost, the keys of users hold numbers of other grants. The new number must differ.
     local used = redis.call('ZCARD', KEYS[1]) > 1
     last = used and clock() % MOST_GRANTS or 0
   end
@@ -39,7 +40,7 @@ local function number_of(grant)
   return number
 end
 
--- The TTL and the interval of the grant with a number; where it is unknown, those of the calling instance.
+-- The TTL and the interval of the grant with a number. An unknown number has those of the calling instance.
 local known_grants = {}
 local function grant(number)
   local found = known_grants[number]
@@ -52,16 +53,16 @@ local function grant(number)
   return found[1], found[2]
 end
 
--- The time of a score, and the number of the grant in its fraction; 0 for none.
+-- The time of a score, and the number of the grant in its fraction; 0 without a grant.
 local function parts(score)
   local time = math.floor(score)
   return time, (score - time) * 4096
 end
 
--- The identity of this data set: the microsecond in which it was first used.
+-- The identity of this data set: the time of its first use, in microseconds.
 --
--- The index always has the member '' with the score +inf. Where that is missing the index was lost: a new data
--- set begins, with a history of its own. Every grant gets a new number, so that no ping matches the user's key,
+-- The index always has the member '' with the score +inf. If that member is missing, the index was lost, and a new
+-- data set begins with an empty history. Every grant gets a new number, so that no ping matches the key of its user,
 -- and each user enters the index again with the next ping.
 local function epoch()
   local known = redis.call('GET', KEYS[3])
@@ -84,14 +85,14 @@ local function epoch()
   return known
 end
 
--- The id of the newest event; XADD trims, but never the entry it adds, so it is always there.
+-- The id of the newest event. XADD never trims the entry that it adds, so the newest event is always there.
 local function newest()
   local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
   return last[1] and last[1][1] or '0-0'
 end
 
--- Appends events to the history and publishes them in one message.
--- Each is 'kind at lastSeen userId'; an entry is the id of the event before it, and that.
+-- Appends events to the history and publishes them in one message. An event is 'kind at lastSeen userId'. An entry is
+-- the id of the entry before it, a space and the event.
 local function announce(now, events)
   local lines = { epoch() }
   local previous = newest()

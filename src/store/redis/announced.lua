@@ -1,11 +1,11 @@
--- Which of some users are announced, all as of one event.
+-- Finds the announced users among some users, as of one event.
 --
--- ARGV[5...] userIds
--- Returns {epoch, newest event, the indices from 0 of those announced...}.
+-- ARGV[5...] the userIds
+-- Returns {epoch, newest event, the indices, from 0, of the announced users...}.
 
 local known = epoch()
 local answer = { known, newest() }
--- unpack takes a few thousand values at most.
+-- unpack accepts some thousand values at most.
 for first = 5, #ARGV, 1000 do
   local last = math.min(first + 999, #ARGV)
   local scores = redis.call('ZMSCORE', KEYS[1], unpack(ARGV, first, last))

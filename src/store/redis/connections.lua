@@ -1,32 +1,32 @@
--- Prelude of the scripts about connections, after announce.lua: how they are written down, and how long a
--- departure waits after an outage.
+-- Prelude of the scripts about connections, after announce.lua: the format of connections, and the hold of a
+-- departure after an outage.
 --
--- KEYS[6] when the last sweep ran   ARGV[5] how long no sweep runs before that is recorded, in ms
+-- KEYS[6] the time of the last sweep   ARGV[5] the shortest time without a sweep that is recorded, in ms
 -- KEYS[7] the outages
 --
--- A user's key holds the number of a grant if the unnamed connection is the only one, else '*', and expires with
--- the last connection. The hash of connections then has 'deadline TTL interval' of each, in ms. It outlives
--- the user's key, because a sweep reads there what a user who is gone was granted.
+-- The key of a user holds the number of a grant if the unnamed connection is the only one, else '*'. It expires with
+-- the last connection. If it holds '*', the hash of connections has 'deadline TTL interval' of each connection, in
+-- ms. The hash outlives the key, because a sweep reads there the grants of a user that is gone.
 
 local UNNAMED = '1'
 
--- How long the hash of connections outlives them.
+-- How long the hash of connections outlives the last connection, in ms.
 local AFTERLIFE = 3600000
 
--- How long after its end a ping of a closed connection is refused.
+-- How long the pings of a closed connection are refused, in ms.
 local CLOSED_FOR = 10000
 
--- How long a deadline that came nearer is noted; see amend.lua.
+-- How long a shortened deadline is noted, in ms; see apply_shortened.lua.
 local NOTED_FOR = 5000
 
--- So long without a sweep is no accident, for whatever grant.
+-- A longer time without a sweep is an outage for every grant, in ms.
 local LONG = 1500
 
 local MOST_OUTAGES = 1000
 local OUTAGES_KEPT = 172800000
 
--- Records that no sweep ran until now, if that is so, and returns when the last one ran. Whether that is an outage
--- is decided for each grant.
+-- Records the time without a sweep that ends now, if it is long enough. Returns the time of the last sweep. Whether
+-- the recorded time is an outage depends on each grant.
 local function note_outage(now)
   local swept = tonumber(redis.call('GET', KEYS[6]))
   if swept and now - swept > tonumber(ARGV[5]) then
@@ -38,7 +38,7 @@ local function note_outage(now)
   return swept
 end
 
--- All outages in the order of time, with the one that nobody has recorded yet, and when the last sweep ran.
+-- All recorded outages in order of time, and one that is not recorded yet. Also sets `last_sweep`.
 local known_outages
 local last_sweep = 0
 local function outages(now)
@@ -56,21 +56,22 @@ local function outages(now)
   return known_outages
 end
 
--- How long after an outage a client with this interval may need to ping.
+-- The longest time that a client with this ping interval needs for a ping after an outage.
 local function patience(interval)
   return interval + math.min(math.max(math.floor(interval / 5), 500), 5000)
 end
 
--- The longest time without a sweep that holds nobody: what the scheduling of a busy machine explains and leaves most
--- of the time between a missed ping and the deadline, and what a client that pings at its interval gets through in time.
+-- The longest time without a sweep that holds no departure with this grant. Either a busy machine explains it, and it
+-- leaves a part of the time between a missed ping and the deadline. Or a client that pings at its interval still
+-- pings in time.
 local function absorbed_by(ttl, interval)
   local short = math.max(tonumber(ARGV[5]), math.min(LONG, math.floor((ttl - interval) * 3 / 4)))
   return math.max(short, ttl - interval - patience(interval))
 end
 
--- Until when a departure waits in the end that was to wait for a time after an outage which ended at `ended`. What other
--- outages took of that time is given back, until one such time after the deadline or, if the outage outlasted that,
--- until two after the outage.
+-- The end of a hold that began with the end of an outage, `ended`, and was to last `wait`. The hold is prolonged by
+-- the other outages during it, until `deadline + wait` at most or, if the outage ended after the deadline, until
+-- `ended + 2 * wait`.
 local function prolonged(now, ended, wait, deadline)
   local over = ended + wait
   for _, outage in ipairs(outages(now)) do
@@ -86,9 +87,9 @@ local function prolonged(now, ended, wait, deadline)
   return math.max(ended + wait, math.min(over, latest))
 end
 
--- Until when the departure of a connection with this deadline waits: for its interval and a margin after the
--- first outage that it did not absorb; 0 if there is none. If that is over, it is prolonged, which is the second value.
--- `reached` is a deadline that the connection surely had, where the other is only assumed.
+-- The end of the hold of a connection with this deadline: its interval and a margin after the first outage that it
+-- did not absorb; 0 without one. If that time has passed, the hold is prolonged. The second value says whether it
+-- was. `reached` is a deadline that the connection had for sure, if `deadline` is only assumed.
 local function held_until(now, deadline, ttl, interval, reached)
   local absorbed = absorbed_by(ttl, interval)
   local first
@@ -112,7 +113,7 @@ local function held_until(now, deadline, ttl, interval, reached)
   return prolonged(now, first, wait, reached or deadline), true
 end
 
--- Until when the departure of all of some connections waits, or 0, and whether that is prolonged.
+-- The latest end of the holds of some connections, or 0, and whether that hold is prolonged.
 local function longest_hold(now, connections)
   local longest, is_prolonged = 0, false
   for _, each in pairs(connections) do
@@ -124,8 +125,8 @@ local function longest_hold(now, connections)
   return longest, is_prolonged
 end
 
--- The deadline of a user whose departure is held, or nil, and whether that is prolonged, which happens once: the score
--- has a fraction then.
+-- The deadline of a user whose departure is held, or nil, and whether the hold was prolonged. That happens once; the
+-- score then has a fraction.
 local function held_deadline(user)
   local score = tonumber(redis.call('ZSCORE', KEYS[5], user) or nil)
   if score then
@@ -133,8 +134,8 @@ local function held_deadline(user)
   end
 end
 
--- Until when the departure of a user waits that is held until `time`, if the unnamed connection was the only one: longer
--- if other outages were part of that, which is the second value.
+-- The end of a hold until `time` of a user whose only connection was the unnamed one, prolonged if `time` has passed
+-- and other outages were part of the hold. The second value says whether the hold is prolonged.
 local function held_again(now, user, time, interval)
   local deadline, is_prolonged = held_deadline(user)
   if is_prolonged or time > now then
@@ -144,7 +145,7 @@ local function held_again(now, user, time, interval)
   return prolonged(now, time - wait, wait, deadline), true
 end
 
--- What the hash of connections holds, expired or not: of each id its deadline, TTL and interval.
+-- The connections in the hash, expired or not: the deadline, TTL and interval of each id.
 local function written(key)
   local found, fields = {}, redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
@@ -154,23 +155,23 @@ local function written(key)
   return found
 end
 
--- The form in which the hash holds a connection.
+-- The text of a connection in the hash.
 local function text_of(connection)
   return string.format('%.0f %.0f %.0f', connection.deadline, connection.ttl, connection.interval)
 end
 
--- Takes connections out of the hash.
+-- Removes connections from the hash.
 local function forget(key, ids)
   for _, id in ipairs(ids) do
     redis.call('HDEL', key, id)
   end
 end
 
--- The connections of a user that live, and those that expired and may still ping after an outage.
+-- Three tables: the connections that are alive or held, by id; the connections that expired since the last sweep, by
+-- id, because an outage may have begun with that sweep; the ids of all other connections in the hash, which have
+-- ended.
 --
--- `value` is what the user's key holds, `score` the user's score in the index, or false. Also returns those that
--- expired since the last sweep, because an outage may have begun with that; and the ids of all others in the hash,
--- which count no more.
+-- `value` is the value of the key of the user, `score` the score of the user in the index; false if there is none.
 local function connections_of(now, user, user_key, hash_key, value, score)
   if value and value ~= '*' then
     local ttl, interval = grant(value)
@@ -179,8 +180,8 @@ local function connections_of(now, user, user_key, hash_key, value, score)
   end
   local found, recent, ended = written(hash_key), {}, {}
   if not value and score and not next(found) then
-    -- Only the unnamed connection was there. When it last pinged is not known exactly, so it counts as one that
-    -- expired only now or, if its departure is held, at the end of the outage.
+    -- The unnamed connection was the only one. The time of its last ping is not known exactly. So it counts as
+    -- expired just now or, if its departure is held, at the end of the outage.
     local time, number = parts(score)
     local ttl, interval = grant(number)
     local held = held_deadline(user)
@@ -204,34 +205,34 @@ local function connections_of(now, user, user_key, hash_key, value, score)
   return found, recent, ended
 end
 
--- How many of some connections live, how many may still ping, and the last deadline of the living.
+-- How many of some connections are alive, how many have expired, and the latest deadline of those that are alive.
 local function tally(now, connections)
-  local living, waiting, last = 0, 0, 0
+  local alive, waiting, last = 0, 0, 0
   for _, each in pairs(connections) do
     if each.deadline >= now then
-      living, last = living + 1, math.max(last, each.deadline)
+      alive, last = alive + 1, math.max(last, each.deadline)
     else
       waiting = waiting + 1
     end
   end
-  return living, waiting, last
+  return alive, waiting, last
 end
 
--- Notes the score of an announced user in the stream `notes`, for a sweep that read another one or a later deadline
--- and has not yet written it down: it would undo what was changed since.
+-- Appends the score of an announced user to the stream `notes`. A sweep that read another grant or a later deadline
+-- and has not written it yet corrects its write by the note.
 local function note(now, notes, user, score)
   local last = redis.call('XREVRANGE', notes, '+', '-', 'COUNT', 1)[1]
   if last and tonumber(last[1]:match('%d+')) > now + NOTED_FOR then
-    -- The clock was set back: the note would count until the clock has caught up.
+    -- The clock was set back: these notes would stay until the clock has caught up.
     redis.call('DEL', notes)
   end
   redis.call('XADD', notes, 'MINID', now - NOTED_FOR, '*', user, score)
   redis.call('PEXPIRE', notes, NOTED_FOR)
 end
 
--- Makes the index look at an announced user at `time`, and gives the score the fraction of the grant with this
--- number. The user's key lived until `before`, and the score had the fraction of `former_number`.
-local function look_at(now, notes, user, before, former_number, time, number)
+-- Sets the score of an announced user to `time` and the grant with this number. Before, the key of the user expired
+-- at `before`, and the score had the grant `former_number`.
+local function set_score(now, notes, user, before, former_number, time, number)
   local score = time + number / 4096
   redis.call('ZADD', KEYS[1], 'XX', score, user)
   if before >= time or number ~= former_number then

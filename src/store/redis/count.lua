@@ -1,7 +1,7 @@
--- Counts the announced users whose departure is not held, and names those of them who may be gone.
+-- Counts the announced users whose departure is not held, and returns those of them that may be offline.
 --
--- ARGV[5] how many due users to skip   ARGV[6] how many to look at
--- Returns {how many users, how many due users there are, the due users looked at...}.
+-- ARGV[5] how many due users to skip   ARGV[6] how many due users to return
+-- Returns {the number of users, the number of due users, the due users whose departure is not held...}.
 
 local now = clock()
 local due = redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. now)

@@ -1,21 +1,22 @@
--- Begins a sweep: says whether anybody is due, notices what happened to the clock and to other sweeps, and bounds
--- the history.
+-- Begins a sweep: finds out whether users are due, whether the clock was set back and whether there was an outage,
+-- and trims the history to its maximum size.
 --
--- KEYS[8] where the recheck is         ARGV[6] the most bytes of the history
--- KEYS[9] deadlines that came nearer
--- Returns {now, epoch, newest event, announced users whose departure is not held, the number of the caller's grant,
---          the next time to look or -1, how many are past theirs, where the recheck is or -1}.
+-- KEYS[8] the place of the recheck      ARGV[6] the maximum size of the history, in bytes
+-- KEYS[9] the shortened deadlines
+-- Returns {now, epoch, newest event, the number of announced users whose departure is not held, the number of the
+--          caller's grant, the first time in the index or -1, how many users are overdue, the place of the recheck or
+--          -1}.
 
--- How far the clock may go back without notice, in ms.
+-- How far the clock may go back without a recheck, in ms.
 local STEP = 100
 
--- The most bytes of an event in the history, with its part of what holds it.
+-- The maximum size of an event in the history, with its share of the data structure, in bytes.
 local MOST_EVENT = 256
 
 local now = clock()
 local swept = note_outage(now)
 if swept and swept > now + STEP then
-  -- The clock was set back. Every time that was written down may lie too far ahead: a recheck looks at all.
+  -- The clock was set back. Every stored time may be too far in the future, so a recheck looks at all users.
   redis.call('ZREMRANGEBYSCORE', KEYS[7], '(' .. now, '+inf')
   redis.call('DEL', KEYS[9])
   redis.call('SET', KEYS[8], '0')

@@ -1,9 +1,9 @@
--- Pings of unnamed connections that are their users' only ones: makes each key live for another TTL if it holds
--- the number of the grant.
+-- Pings of unnamed connections that are the only ones of their users: extends each key by the TTL if it holds the
+-- number of the grant.
 --
--- KEYS the users' keys                  ARGV[1] the number of the grant
---                                       ARGV[2] its TTL, in ms
--- Returns the places, from 1, of the keys that hold something else or are not there: those are unchanged.
+-- KEYS the keys of users                ARGV[1] the number of the grant
+--                                       ARGV[2] the TTL of the grant, in ms
+-- Returns the indices, from 1, of the keys that do not exist or hold another value. These keys are unchanged.
 
 local missed = {}
 for i, key in ipairs(KEYS) do

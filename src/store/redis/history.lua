@@ -1,6 +1,6 @@
--- Reads the history after one event.
+-- Reads the events after one event.
 --
--- ARGV[5] the id of that event      ARGV[6] how many events at most
+-- ARGV[5] the id of that event      ARGV[6] the maximum number of events
 -- Returns {epoch, newest event, the entries}.
 
 local known = epoch()

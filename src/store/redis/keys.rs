@@ -3,18 +3,16 @@ use std::io::Write;
 
 use crate::model::UserId;
 
-/// What follows the prefix in the names of keys about one user.
+/// The parts after the prefix in the names of keys about one user.
 const USER: &str = "user:";
 const CONNECTIONS: &str = "conns:";
 const CLOSED: &str = "closed:";
 
-/// Stands between a prefix and our names where the prefix looks like the name of another
-/// deployment's key about a user. No id has a control character, so no such key begins like that.
-const APART: char = '\u{1f}';
+/// Separates the prefix from a name if the prefix looks like the key of a user in another deployment. Ids have no control
+/// characters, so no key of a user begins like that.
+const SEPARATOR: char = '\u{1f}';
 
-/// The names of all our keys, built nowhere else.
-///
-/// They share one prefix and, on a single Redis, one partition.
+/// The names of all keys of the service. No other code builds names. All names share one prefix.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: String,
@@ -28,8 +26,8 @@ pub(super) struct Keys {
     pub(super) outages: String,
     pub(super) recheck: String,
     pub(super) shortened: String,
-    /// The list of generations of last-seen times. `last_seen.lua` adds `:<began>:<bucket>` to it
-    /// for the hashes of a generation, both in digits.
+    /// The list of generations of last-seen times. `last_seen.lua` appends `:<began>:<bucket>`, two numbers, for the names
+    /// of the hashes of a generation.
     pub(super) last_seen: String,
     pub(super) bus: String,
 }
@@ -39,7 +37,7 @@ impl Keys {
         let mut prefix = prefix.to_owned();
         let kinds = [USER, CONNECTIONS, CLOSED];
         if kinds.iter().any(|kind| prefix.contains(kind)) {
-            prefix.push(APART);
+            prefix.push(SEPARATOR);
         }
         let named = |name: &str| format!("{prefix}{name}");
         Self {
@@ -59,38 +57,38 @@ impl Keys {
         }
     }
 
-    /// Exists exactly while the user is online: the number of a grant for the unnamed connection
-    /// alone, else `*`.
+    /// The key that exists exactly while the user is online. Its value is the number of a grant if the unnamed connection is
+    /// the only one, else `*`.
     pub(super) fn user(&self, user: &UserId) -> String {
         self.of_user(USER, user)
     }
 
-    /// The key of the user as one more argument of a command, of which there may be a thousand.
+    /// Appends the key of the user to the arguments of `command`, without an allocation.
     pub(super) fn add_user(&self, command: &mut Cmd, user: &UserId) {
         let mut argument = command.writer_for_next_arg();
         for part in [&self.user, user.as_str()] {
-            // What writes into memory cannot fail.
+            // A write into memory cannot fail.
             let _ = argument.write_all(part.as_bytes());
         }
     }
 
-    /// The key of the user, at the end of `names`.
+    /// Appends the key of the user to `names`.
     pub(super) fn push_user(&self, names: &mut String, user: &UserId) {
         names.push_str(&self.user);
         names.push_str(user.as_str());
     }
 
-    /// What the connections of a user were granted, where the user's key says `*`.
+    /// The deadlines and grants of the connections of a user whose key has the value `*`.
     pub(super) fn connections(&self, user: &UserId) -> String {
         self.of_user(CONNECTIONS, user)
     }
 
-    /// Which connections of the user were closed a moment ago.
+    /// The connections of the user that were closed a moment ago.
     pub(super) fn closed(&self, user: &UserId) -> String {
         self.of_user(CLOSED, user)
     }
 
-    /// Whether an expiry notification for `key` is about one of our users.
+    /// Whether `key` is the key of a user.
     pub(super) fn is_user(&self, key: &[u8]) -> bool {
         key.starts_with(self.user.as_bytes())
     }
@@ -111,7 +109,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Every name that a deployment has for itself and for users with these ids.
+    /// All names of a deployment with these users.
     fn names(prefix: &str, users: &[UserId]) -> Vec<String> {
         let keys = Keys::new(prefix);
         let mut names = vec![
@@ -138,7 +136,7 @@ mod tests {
     }
 
     proptest! {
-        /// Prefixes and ids from the parts of our names, so that they nearly collide.
+        /// Prefixes and ids are built from parts of names, so that they nearly collide.
         #[test]
         fn two_prefixes_never_share_a_name(
             prefixes in ["(a|:|user|er|conns|seen|closed|s|d|1|2){1,4}", "(a|:|user|er|conns|seen|closed|s|d|1|2){1,4}"],
@@ -158,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_names_are_plain() {
+    fn the_default_names_have_no_separator() {
         let keys = Keys::new("presence:");
         let alice = UserId::new("alice").expect("an id");
         assert_eq!(keys.user(&alice), "presence:user:alice");

@@ -1,26 +1,25 @@
--- Prelude of the scripts that write or read when a user was last seen, after connections.lua.
+-- Prelude of the scripts that write or read last-seen times, after connections.lua.
 --
 -- The last of KEYS: the generations of last-seen times
 --
 -- All users share a few hashes, which Redis stores as listpacks: a time takes about 20 bytes, whatever the length of
 -- the userId. A field is 96 bits of the SHA-1 of the userId; its value is the time, in ms since the generation began.
--- A generation takes the times that are written within a quarter of the retention. Then its hashes stay for the
--- retention and expire, so no script removes old times. A generation with full hashes is followed at once by one with
--- more hashes.
+-- A generation accepts times for a quarter of the retention. Then its hashes stay for the retention and expire, so no
+-- script removes old times. When the hashes of a generation are full, a generation with more hashes begins at once.
 --
--- The list of generations has 'began closes retention buckets' of each, the newest first. The hashes of a generation
--- are named <list>:<began>:<bucket>.
+-- The list of generations has 'began closes retention buckets' of each generation, the newest first. The hashes of a
+-- generation are named <list>:<began>:<bucket>.
 
 local GENERATIONS = KEYS[#KEYS]
 
--- The most times in a hash. Redis stores up to 128 as a listpack by default.
+-- The maximum number of times in a hash. Redis stores up to 128 as a listpack by default.
 local MOST_IN_BUCKET = 100
 
--- How many hashes a generation has; each step multiplies by 4.
+-- The number of hashes of a generation; each step multiplies it by 4.
 local FEWEST_BUCKETS = 16
 local MOST_BUCKETS = 1048576
 
--- Only instances with many different retentions need so many.
+-- Only instances with many different retentions need so many generations.
 local MOST_GENERATIONS = 64
 
 -- The texts of all generations.
@@ -56,7 +55,7 @@ local function bucket_of(generation, spread)
   return generation.name .. spread % generation.buckets
 end
 
--- How many times a hash of a generation has on average, estimated from eight hashes.
+-- The average number of times in a hash of a generation, estimated from eight hashes.
 local function fill_of(generation)
   local times = 0
   for number = 1, 8 do
@@ -65,7 +64,7 @@ local function fill_of(generation)
   return times / 8
 end
 
--- How long a generation takes times.
+-- How long a generation accepts times, in ms.
 local function period_of(retention)
   return math.ceil(retention / 4)
 end
@@ -77,7 +76,7 @@ local function begin_generation(now, retention, buckets)
     redis.call('RPOP', GENERATIONS)
     all[#all] = nil
   end
-  -- No two generations have one name, even after the clock was set back.
+  -- Two generations never have the same name, even if the clock was set back.
   local began = math.max(now, all[1] and generation_of(all[1]).began + 1 or 0)
   local text = string.format('%.0f %.0f %.0f %.0f', began, now + period_of(retention), retention, buckets)
   redis.call('LPUSH', GENERATIONS, text)
@@ -90,11 +89,11 @@ local function begin_generation(now, retention, buckets)
   return generation_of(text)
 end
 
--- The generation that takes the times written now.
+-- The generation that accepts times now.
 local function open_generation(now, retention)
   for _, text in ipairs(texts()) do
     local each = generation_of(text)
-    -- One that closes too late began before the clock was set back.
+    -- A generation that closes too late began before the clock was set back.
     if each.retention == retention and each.closes >= now and each.closes <= now + period_of(retention) then
       return each
     end
@@ -107,10 +106,10 @@ local function open_generation(now, retention)
   return begin_generation(now, retention, buckets)
 end
 
--- The latest time of a user, or -1. It may leave out times that were written before `since`.
+-- The latest time of a user, or -1. Times that were written before `since` may be left out.
 --
--- Of the generations with one retention, the newest that has the user counts: the clock may have been set back since
--- an older one took a later time.
+-- Of the generations with one retention, the newest one that has the user counts. An older one may have a later time
+-- if the clock was set back.
 local function last_seen_of(field, spread, since)
   local latest, ends_of_writing = -1, {}
   for _, text in ipairs(texts()) do
@@ -126,7 +125,7 @@ local function last_seen_of(field, spread, since)
   return latest
 end
 
--- Writes when a user was last seen, unless the retention is 0.
+-- Writes the last-seen time of a user, unless the retention is 0.
 local function keep_last_seen(now, field, spread, at, retention)
   if retention == 0 then
     return

@@ -1,6 +1,6 @@
--- Reads the history backwards, from the newest event on or before one event.
+-- Reads the history backwards, from the newest event or from the one before an event.
 --
--- ARGV[5] '+', or '(' and the id of that event      ARGV[6] how many events at most
+-- ARGV[5] '+', or '(' and the id of that event      ARGV[6] the maximum number of events
 -- Returns {epoch, newest event, the entries, newest first}.
 
 local known = epoch()

@@ -1,14 +1,14 @@
--- Puts the times of some announced users right after the clock was set back: no connection lives longer than the
--- TTL that it was granted, counted from now, and the index looks at its own deadline.
+-- Corrects the times of some announced users after the clock was set back: no deadline may be later than now plus the
+-- granted TTL, and the index must have the deadline of each user.
 --
--- KEYS[8] where the recheck is      ARGV[6] where it was when these users were read
--- then for each user                ARGV[7] where it goes on, 0 at the end
+-- KEYS[8] the place of the recheck   ARGV[6] the place at which these users were read
+-- then for each user                ARGV[7] the next place; 0 at the end
 --   the user's key                  then for each user
 --   the user's connections            userId
 
 local now = clock()
 
--- The latest deadline of some connections, none of which outlives its TTL.
+-- Shortens deadlines to now plus the TTL. Returns the latest deadline.
 local function capped(key)
   local last = 0
   for id, each in pairs(written(key)) do
@@ -21,7 +21,7 @@ local function capped(key)
   return last
 end
 
--- The longest hold of a departure from now on.
+-- The longest hold of a departure that begins now.
 local function longest_wait(key, number)
   local longest = 0
   for _, each in pairs(written(key)) do
@@ -56,7 +56,7 @@ for i = 8, #ARGV do
   end
 end
 
--- Another instance may have gone on, or the clock may have been set back again.
+-- Another instance may have continued, or the clock may have been set back again.
 if redis.call('GET', KEYS[8]) == ARGV[6] then
   if ARGV[7] == '0' then
     redis.call('DEL', KEYS[8])

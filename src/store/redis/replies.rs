@@ -1,46 +1,46 @@
-//! What Redis answers to our scripts and commands, read into domain types.
+//! Reads the replies of Redis to scripts and commands into domain types.
 
 use redis::{FromRedisValue, Value};
 
-use super::entry;
-use crate::model::{Announced, History, Refusal, Touched, UserState};
+use super::codec;
+use crate::model::{Announced, Connected, History, Refusal, UserState};
 use crate::model::{ConnectionId, Epoch, Position, Timestamp, UserId};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
-/// How things stand when a sweep begins, as `due.lua` says.
+/// The reply of `due.lua`: the state at the beginning of a sweep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) now: Timestamp,
     pub(super) epoch: Epoch,
     pub(super) newest: Position,
-    /// Without those whose departure is held.
+    /// The number of announced users whose departure is not held.
     pub(super) announced: u64,
-    /// The number of our grant.
+    /// The number of the grant of this instance.
     pub(super) grant: u64,
-    /// The first time of the index.
+    /// The first time in the index.
     pub(super) next: Option<Timestamp>,
-    /// How many should have been looked at before now.
+    /// The number of users whose time has passed.
     pub(super) overdue: u64,
-    /// Where the recheck is, if the clock was set back.
+    /// The place of the recheck, if the clock was set back.
     pub(super) recheck: Option<u64>,
 }
 
-/// What `count.lua` says.
+/// The reply of `count.lua`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Counted {
-    /// Without those whose departure is held.
+    /// The number of announced users whose departure is not held.
     pub(super) announced: u64,
-    /// How many users are due in all.
+    /// The number of due users.
     pub(super) due: u64,
-    /// A part of the due, without those whose departure is held.
-    pub(super) look_at: Vec<UserId>,
+    /// A part of the due users, without those whose departure is held.
+    pub(super) to_check: Vec<UserId>,
 }
 
-/// The history as `history.lua` gives it: the epoch, the newest position, and of each entry its
-/// position and its fields, name and value in turn. We write one field, `e`.
+/// The reply of `history.lua`: the epoch, the newest position, and each entry with its position and its fields, name and
+/// value in turn. The service writes one field, `e`.
 pub(super) type Entries = (u64, String, Vec<(String, Vec<Vec<u8>>)>);
 
-/// Reads the answer of `due.lua`.
+/// Reads the reply of `due.lua`.
 pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
     let mut values = answer.into_iter();
     let now = natural(&mut values)?;
@@ -68,8 +68,8 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
     })
 }
 
-/// Reads the answer of `touch.lua`, for a user who may have `most` connections.
-pub(super) fn touched(answer: Vec<Value>, most: u32) -> Result<Touched, StoreError> {
+/// Reads the reply of `connect.lua`, for a user that may have `most` connections.
+pub(super) fn connected(answer: Vec<Value>, most: u32) -> Result<Connected, StoreError> {
     let mut values = answer.into_iter();
     let outcome: String = take(&mut values)?;
     let became_online = match &*outcome {
@@ -80,13 +80,13 @@ pub(super) fn touched(answer: Vec<Value>, most: u32) -> Result<Touched, StoreErr
         other => return Err(unexpected(other)),
     };
     let deadline = natural(&mut values)?;
-    Ok(Touched {
+    Ok(Connected {
         became_online,
         expires_at: Timestamp::from_millis(deadline),
     })
 }
 
-/// Reads the answer of `user.lua`.
+/// Reads the reply of `user.lua`.
 pub(super) fn user_state(answer: Vec<Value>) -> Result<UserState, StoreError> {
     let mut values = answer.into_iter();
     let online: bool = take(&mut values)?;
@@ -106,17 +106,17 @@ pub(super) fn user_state(answer: Vec<Value>) -> Result<UserState, StoreError> {
     })
 }
 
-/// Reads the answer of `count.lua`.
+/// Reads the reply of `count.lua`.
 pub(super) fn counted(answer: Vec<Value>) -> Result<Counted, StoreError> {
     let mut values = answer.into_iter();
     Ok(Counted {
         announced: natural(&mut values)?,
         due: natural(&mut values)?,
-        look_at: user_ids(values)?,
+        to_check: user_ids(values)?,
     })
 }
 
-/// Reads the answer of `announced.lua`, which names users by their places among those asked about.
+/// Reads the reply of `announced.lua`, which has the indices of the announced users among `users`.
 pub(super) fn announced(answer: Vec<Value>, users: &[UserId]) -> Result<Announced, StoreError> {
     let mut values = answer.into_iter();
     let epoch = Epoch(take(&mut values)?);
@@ -129,7 +129,7 @@ pub(super) fn announced(answer: Vec<Value>, users: &[UserId]) -> Result<Announce
     })
 }
 
-/// Reads the answer of `PEXPIRETIME`, which is negative where there is no key that expires.
+/// Reads the reply of `PEXPIRETIME`, which is negative without a key that expires.
 pub(super) fn deadline(answer: Value) -> Result<Option<u64>, StoreError> {
     let deadline = i64::from_redis_value(answer).map_err(unexpected)?;
     Ok(u64::try_from(deadline).ok())
@@ -138,16 +138,16 @@ pub(super) fn deadline(answer: Value) -> Result<Option<u64>, StoreError> {
 fn user_at(place: Value, users: &[UserId]) -> Result<UserId, StoreError> {
     let place = usize::from_redis_value(place).map_err(unexpected)?;
     let user = users.get(place).cloned();
-    user.ok_or_else(|| unexpected("a place that nobody has"))
+    user.ok_or_else(|| unexpected("an index out of range"))
 }
 
-/// Reads the answer of `history.lua`.
+/// Reads the reply of `history.lua`.
 pub(super) fn history((epoch, newest, entries): Entries) -> Result<History, StoreError> {
     let entries = entries.into_iter().map(|(id, fields)| {
-        let ours = fields
+        let text = fields
             .get(1)
             .and_then(|entry| std::str::from_utf8(entry).ok());
-        Ok(entry::read_entry(position(id)?, ours.unwrap_or_default()))
+        Ok(codec::read_entry(position(id)?, text.unwrap_or_default()))
     });
     Ok(History {
         epoch: Epoch(epoch),
@@ -156,7 +156,7 @@ pub(super) fn history((epoch, newest, entries): Entries) -> Result<History, Stor
     })
 }
 
-/// Reads members of the index. The empty one, which shows that the index was not lost, is no user.
+/// Reads members of the index. The empty member, which shows that the index was not lost, is not a user.
 pub(super) fn user_ids(
     members: impl IntoIterator<Item = Value>,
 ) -> Result<Vec<UserId>, StoreError> {
@@ -171,7 +171,7 @@ fn user_id(text: String) -> Result<UserId, StoreError> {
     UserId::new(&text).map_err(unexpected)
 }
 
-/// Reads a part of the index: users, and the fraction of the score of each, which names a grant.
+/// Reads a part of the index: users, each with the fraction of its score, which is the number of a grant in 4096ths.
 pub(super) fn scored(members: Vec<(String, f64)>) -> Result<Vec<(UserId, f64)>, StoreError> {
     let users = members.into_iter().filter(|(user, _)| !user.is_empty());
     users
@@ -179,20 +179,20 @@ pub(super) fn scored(members: Vec<(String, f64)>) -> Result<Vec<(UserId, f64)>, 
         .collect()
 }
 
-/// The failure of a call whose answer makes no sense.
+/// The error of a call with an invalid reply.
 pub(super) fn unexpected(what: impl std::fmt::Display) -> StoreError {
-    StoreError::Failed(format!("unexpected answer: {what}"))
+    StoreError::Failed(format!("unexpected reply: {what}"))
 }
 
 fn take<T: FromRedisValue>(values: &mut impl Iterator<Item = Value>) -> Result<T, StoreError> {
     let value = values
         .next()
-        .ok_or_else(|| unexpected("an answer cut short"))?;
+        .ok_or_else(|| unexpected("an incomplete reply"))?;
     T::from_redis_value(value).map_err(unexpected)
 }
 
-/// Redis's integers are signed; the client library would read a negative one as a huge one. Two of
-/// them can be added without overflow.
+/// Integers of Redis are signed, and the redis crate would read a negative one as a huge one. Two results can be added
+/// without overflow.
 fn natural(values: &mut impl Iterator<Item = Value>) -> Result<u64, StoreError> {
     let number: i64 = take(values)?;
     u64::try_from(number).map_err(unexpected)
@@ -216,14 +216,14 @@ mod tests {
         Value::Int(number.cast_signed())
     }
 
-    fn refusal(read: Result<Touched, StoreError>) -> Option<Refusal> {
+    fn refusal(read: Result<Connected, StoreError>) -> Option<Refusal> {
         match read {
             Err(StoreError::Refused(refusal)) => Some(refusal),
             _ => None,
         }
     }
 
-    /// Whatever a server, a proxy or somebody else's script may say.
+    /// Any reply of a server, a proxy or a script of another program.
     fn anything() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Nil),
@@ -238,21 +238,21 @@ mod tests {
     }
 
     proptest! {
-        /// A failed call is a failed call; a panic in the sweeper would take the server down.
+        /// An invalid reply only fails the call. A panic in the sweeper would stop the server.
         #[test]
-        fn no_answer_makes_it_panic(answer in vec(anything(), 0..12)) {
+        fn no_reply_causes_a_panic(answer in vec(anything(), 0..12)) {
             let users = [UserId::new("a").expect("an id")];
             let _ = (due(answer.clone()), user_state(answer.clone()), counted(answer.clone()));
-            let _ = touched(answer.clone(), 1);
+            let _ = connected(answer.clone(), 1);
             let found = announced(answer.clone(), &users);
             prop_assert!(found.is_err() || answer.len() >= 2);
             let _ = answer.iter().cloned().map(deadline).collect::<Vec<_>>();
             let _ = Entries::from_redis_value(Value::Array(answer)).map(history);
         }
 
-        /// A negative number in the place of a count is refused.
+        /// A negative count is refused.
         #[test]
-        fn what_a_sweep_begins_with_is_read(
+        fn the_beginning_of_a_sweep_is_read(
             now in 0..=i64::MAX.cast_unsigned(),
             announced: i64,
             next: i64,
@@ -276,12 +276,12 @@ mod tests {
         }
 
         #[test]
-        fn the_outcome_of_a_touch_is_read(
+        fn the_outcome_of_a_connect_is_read(
             outcome in "entered|stayed|closed|full|[a-z]{0,8}",
             deadline in 0..=i64::MAX.cast_unsigned(),
         ) {
-            let read = touched(vec![text(&outcome), number(deadline)], 7);
-            let is_open = |became_online| Touched {
+            let read = connected(vec![text(&outcome), number(deadline)], 7);
+            let is_open = |became_online| Connected {
                 became_online,
                 expires_at: Timestamp::from_millis(deadline),
             };
@@ -324,7 +324,7 @@ mod tests {
         }
 
         #[test]
-        fn places_name_those_asked_about(places in vec(0_u64..6, 0..6), asked in 0_usize..6) {
+        fn indices_refer_to_the_requested_users(places in vec(0_u64..6, 0..6), asked in 0_usize..6) {
             let users: Vec<_> = (0..asked).map(|each| UserId::new(&each.to_string()).expect("an id")).collect();
             let mut answer: Vec<_> = places.iter().copied().map(number).collect();
             answer.splice(..0, [text("17"), text("5-1")]);

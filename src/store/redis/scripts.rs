@@ -9,8 +9,7 @@ macro_rules! scripts {
         about_connections: [$($about:ident),+ $(,)?],
         about_last_seen: [$($seen:ident),+ $(,)?] $(,)?
     ) => {
-        /// Our Lua scripts. Each step that decides a transition is one of them, run atomically by
-        /// Redis.
+        /// The Lua scripts. Redis runs each of them atomically, and every transition is decided in one of them.
         #[derive(Debug)]
         pub(super) struct Scripts {
             $(pub(super) $announcing: Script,)+
@@ -29,7 +28,7 @@ macro_rules! scripts {
                 }
             }
 
-            /// Loads them all, so that no call has to do it.
+            /// The commands that load all scripts, so that no call has to.
             pub(super) fn loading() -> Pipeline {
                 let mut pipeline = redis::pipe();
                 for text in [$(text::$announcing,)+ $(text::$about,)+ $(text::$seen,)+ EXTEND] {
@@ -39,7 +38,7 @@ macro_rules! scripts {
             }
         }
 
-        #[allow(non_upper_case_globals)]
+        #[expect(non_upper_case_globals, reason = "the constants have the names of the scripts")]
         mod text {
             $(pub(super) const $announcing: &str = scripts!($announcing, "announce.lua");)+
             $(pub(super) const $about: &str = scripts!($about, "announce.lua", "connections.lua");)+
@@ -53,13 +52,13 @@ macro_rules! scripts {
 
 scripts!(
     announcing: [announced, history, recent, count],
-    about_connections: [touch, due, recheck],
-    about_last_seen: [leave, sweep, user],
+    about_connections: [connect, due, recheck],
+    about_last_seen: [disconnect, sweep, user],
 );
 
-/// The pings of one batch; it has no prelude.
+/// Extends the keys of a batch of pings. The script has no prelude.
 const EXTEND: &str = include_str!("extend.lua");
 
-/// Runs within a transaction, where a script that Redis forgot could not be sent again: so it goes
-/// there in full, and has no prelude.
-pub(super) const AMEND: &str = include_str!("amend.lua");
+/// Runs within a transaction, where an unknown script could not be loaded and sent again. So its full text is sent, and
+/// it has no prelude.
+pub(super) const APPLY_SHORTENED: &str = include_str!("apply_shortened.lua");

@@ -1,33 +1,23 @@
-use std::time::Duration;
+//! The messages of Redis, read into signals.
 
-use redis::aio::{PubSubSink, PubSubStream};
-use tokio::time::{Instant, timeout, timeout_at};
+use std::sync::Arc;
+
+use redis::aio::PubSubStream;
 use tokio_stream::StreamExt;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
-use super::connecting::in_time;
-use super::errors::{breaks_the_connection, store_error};
+use super::codec;
+use super::connection::{Messages, SupervisedConnection};
 use super::keys::Keys;
-use super::link::Link;
-use super::main_connection::Moved;
-use super::{StoreError, entry};
-use crate::config::KeyspaceEvents;
-use crate::store::Signal;
+use crate::store::signal::Signal;
 
-/// How long the connection may be silent before it is probed, and how long a probe may take.
-///
-/// A subscriber has no command in flight that could fail, so it would sit on a dead connection for
-/// ever (redis-rs #404, centrifugo #1189).
-const PROBE_AFTER: Duration = Duration::from_secs(5);
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A connection of its own that hears the bus and, where wanted, the expiry notifications.
+/// The one reader of a subscription to the bus and, where wanted, to the expiry notifications.
 pub struct Subscription {
-    sink: PubSubSink,
+    connection: Arc<SupervisedConnection>,
+    generation: u64,
+    messages: Messages,
     stream: PubSubStream,
-    moved: Moved,
     keys: Keys,
-    silent_since: Instant,
 }
 
 impl std::fmt::Debug for Subscription {
@@ -37,62 +27,26 @@ impl std::fmt::Debug for Subscription {
 }
 
 impl Subscription {
-    pub(super) async fn open(
-        link: &Link,
-        keys: &Keys,
-        keyspace_events: KeyspaceEvents,
-    ) -> Result<Self, StoreError> {
-        let channel = match keyspace_events {
-            KeyspaceEvents::Off => None,
-            _ => Some(format!("__keyevent@{}__:expired", link.main.database())),
-        };
-        link.main.up().await;
-        let opening = async {
-            let (server, moved) = link.main.server()?;
-            let pubsub = server.subscriptions().await.map_err(store_error)?;
-            let (mut sink, stream) = pubsub.split();
-            sink.subscribe(&keys.bus).await.map_err(store_error)?;
-            if let Some(channel) = channel {
-                match sink.subscribe(channel).await {
-                    Err(error) if breaks_the_connection(&error) => return Err(store_error(error)),
-                    Err(error) if keyspace_events == KeyspaceEvents::Listen => {
-                        warn!(%error, "expiry events are not listened to");
-                    }
-                    Err(error) => debug!(%error, "expiry events are not listened to"),
-                    Ok(()) => {}
-                }
-            }
-            Ok((sink, stream, moved))
-        };
-        let (sink, stream, moved) = in_time(opening).await?;
-        if keyspace_events == KeyspaceEvents::Configure
-            && let Err(error) = switch_on_expired(link).await
-        {
-            debug!(%error, "notify-keyspace-events left as it is");
-        }
-        Ok(Self {
-            sink,
+    /// Waits until `connection` is subscribed, for as long as it takes.
+    pub(super) async fn open(connection: &Arc<SupervisedConnection>, keys: &Keys) -> Self {
+        let (generation, messages, stream) = connection.subscribed().await;
+        Self {
+            connection: Arc::clone(connection),
+            generation,
+            messages,
             stream,
-            moved,
             keys: keys.clone(),
-            silent_since: Instant::now(),
-        })
+        }
     }
 
+    /// The next signal; `None` when the connection was lost.
     pub(in crate::store) async fn next(&mut self) -> Option<Signal> {
         loop {
             let message = tokio::select! {
-                message = timeout_at(self.silent_since + PROBE_AFTER, self.stream.next()) => message,
-                () = self.moved.wait() => return None,
+                message = self.stream.next() => message?,
+                () = self.connection.closed(self.generation) => return None,
             };
-            let message = match message {
-                Ok(message) => message?,
-                Err(_) => {
-                    self.probe().await?;
-                    continue;
-                }
-            };
-            self.silent_since = Instant::now();
+            self.messages.note_heard();
             if message.get_channel_name() != self.keys.bus {
                 if self.keys.is_user(message.get_payload_bytes()) {
                     return Some(Signal::Expired);
@@ -100,42 +54,18 @@ impl Subscription {
                 continue;
             }
             let text = std::str::from_utf8(message.get_payload_bytes()).ok();
-            if let Some((epoch, entries)) = text.and_then(entry::parse_message) {
+            if let Some((epoch, entries)) = text.and_then(codec::parse_message) {
                 return Some(Signal::Entries(epoch, entries));
             }
-            warn!("a message on the bus that is not ours was ignored");
+            warn!("ignored a message of another program on the bus channel");
         }
-    }
-
-    async fn probe(&mut self) -> Option<()> {
-        let answer = timeout(PROBE_TIMEOUT, self.sink.ping::<redis::Value>()).await;
-        self.silent_since = Instant::now();
-        answer.ok()?.ok().map(|_| ())
     }
 }
 
-/// Adds what is missing for `expired` events to `notify-keyspace-events`.
-///
-/// `CONFIG SET` replaces the whole value, so what others have set there is read and kept. The setting belongs to the
-/// whole server, so a change of it is logged.
-async fn switch_on_expired(link: &Link) -> Result<(), StoreError> {
-    let mut get = redis::cmd("CONFIG");
-    get.arg("GET").arg("notify-keyspace-events");
-    let current: Vec<String> = link.query(&get).await?;
-    let from = current.into_iter().nth(1).unwrap_or_default();
-    let mut flags = from.clone();
-    if flags.contains('E') && flags.contains(['x', 'A']) {
-        return Ok(());
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // The next reader needs a stream of its own, so the connection has to be opened again.
+        let why = "the subscription was dropped".to_owned();
+        self.connection.close(self.generation, why);
     }
-    if !flags.contains('E') {
-        flags.push('E');
-    }
-    if !flags.contains(['x', 'A']) {
-        flags.push('x');
-    }
-    let mut set = redis::cmd("CONFIG");
-    set.arg("SET").arg("notify-keyspace-events").arg(&flags);
-    link.query::<()>(&set).await?;
-    info!(%from, to = %flags, "changed notify-keyspace-events of the whole Redis server");
-    Ok(())
 }

@@ -1,28 +1,28 @@
--- Announces due users who are gone, or holds their departure after an outage.
+-- Announces the departures of due users, or holds them after an outage.
 --
--- for each user                     ARGV[6] how long last-seen is kept, in ms; 0 for not at all
+-- for each user                     ARGV[6] how long the last-seen time is kept, in ms; 0 keeps none
 --   the user's key                  then for each user
 --   the user's connections            userId
 -- the generations of last-seen times
--- Returns how many ms after its deadline each departure was announced.
+-- Returns the lateness of each announced departure, in ms.
 --
--- Another instance may have swept the same users since they were found due, they may have come back,
--- or all instances may have been away: so nothing that was read before is taken for granted.
+-- Since the caller read the index, another instance may have swept the same users, the users may have come back, or
+-- there may have been an outage. So this script checks everything again.
 
 local now = clock()
 note_outage(now)
 
--- When a user who is gone was last seen, its deadline, until when its departure waits, and whether that is prolonged.
--- `time` is that of the index, `held` the deadline if the departure is held already, `number` that of the unnamed
--- connection's grant.
+-- The last-seen time of a user that is gone, its deadline, the end of the hold, and whether the hold is prolonged.
+-- `time` is the time in the index, `held` the deadline if the departure is held already, `number` the number of the
+-- grant of the unnamed connection.
 local function departure(user, connections, time, held, number)
   if not next(connections) then
     local ttl, interval = grant(number)
     if held then
       return held - ttl, held, held_again(now, user, time, interval)
     end
-    -- After an outage the unnamed connection may have pinged later than the index knows: how long to wait is
-    -- told as if it had expired only now.
+    -- After an outage the unnamed connection may have pinged later than the index shows. So the hold is computed as
+    -- if the connection had expired just now.
     return time - ttl, time, held_until(now, now, ttl, interval, time)
   end
   local last_seen, deadline = 0, 0
@@ -40,12 +40,12 @@ local events, lateness = {}, {}
 local function depart(user, connections_key, last_seen, deadline)
   redis.call('ZREM', KEYS[1], user)
   redis.call('DEL', connections_key)
-  -- A connection that was closed since may have been alive later than the last to expire.
+  -- A connection that was closed before may have been alive later than the last one that expired.
   local field, spread = place_of(user)
   last_seen = math.min(math.max(last_seen, last_seen_of(field, spread, last_seen)), now)
   keep_last_seen(now, field, spread, last_seen, tonumber(ARGV[6]))
   events[#events + 1] = 'e ' .. now .. ' ' .. last_seen .. ' ' .. user
-  -- Not yet due is who lost their key to somebody else, or before the clock was set back.
+  -- A user is not overdue if another program deleted its key, or if the clock was set back.
   lateness[#lateness + 1] = math.max(now - deadline, 0)
 end
 
@@ -54,7 +54,8 @@ for i = 7, #ARGV do
   local score = redis.call('PEXPIRETIME', key) < 0 and redis.call('ZSCORE', KEYS[1], user)
   local held, was_prolonged = held_deadline(user)
   local time, number = parts(score or 0)
-  -- The time of a held departure is the end of that. It is held once, and that is prolonged once.
+  -- The score of a user whose departure is held is the end of the hold. A departure is held once, and the hold is
+  -- prolonged once.
   if score and not (held and time >= now) then
     local connections = written(connections_key)
     local last_seen, deadline, hold, is_prolonged = departure(user, connections, time, held, number)

@@ -1,13 +1,13 @@
--- Reads one user.
+-- Reads the state of one user.
 --
 -- KEYS[8] the user's key            ARGV[6] userId
 -- KEYS[9] the user's connections
 -- KEYS[10] the generations of last-seen times
--- Returns {1 if online, last seen or -1, then connectionId, deadline of each connection}.
+-- Returns {1 if online, the last-seen time or -1, then the id and the deadline of each connection}.
 
 local value = redis.call('GET', KEYS[8])
 local deadline = redis.call('PEXPIRETIME', KEYS[8])
--- The clock may be a little ahead of the moment by which Redis judged the key.
+-- The clock may be a little later than the time by which Redis decided whether the key has expired.
 local now = value and math.min(clock(), deadline) or clock()
 local seen = -1
 
@@ -32,7 +32,7 @@ for id, each in pairs(connections) do
     answer[#answer + 1], answer[#answer + 2] = id, each.deadline
   end
 end
--- Only a time that was written since can be later.
+-- Only a time that was written after that can be later.
 local field, spread = place_of(ARGV[6])
 answer[2] = math.min(math.max(seen, last_seen_of(field, spread, seen)), now)
 return answer

@@ -1,0 +1,5 @@
+//! The messages that list the online users.
+
+pub(super) mod all_users;
+pub(super) mod listed_users;
+pub(super) mod snapshot;

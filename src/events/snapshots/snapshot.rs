@@ -1,0 +1,141 @@
+//! The encoded messages of a snapshot, and the memory that snapshots take.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::events::hub::Hub;
+use crate::events::sse::cursor::Cursor;
+use crate::events::sse::frame::{self, Frame};
+use crate::events::subscriber::Subscriber;
+use crate::model::{Epoch, Position, UserId};
+
+/// The frames of one snapshot. All streams that wait for the snapshot share them.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) cursor: Cursor,
+    pub(crate) frames: Vec<Frame>,
+    /// The `presence.ready` that follows the snapshot.
+    pub(crate) ready: Frame,
+    readers: Mutex<Vec<Weak<Subscriber>>>,
+    bytes: usize,
+    /// The total that includes `bytes` while the snapshot lives.
+    total: Arc<AtomicUsize>,
+}
+
+impl Snapshot {
+    /// Encodes a snapshot. Only the last message has a complete cursor, so that a client that is
+    /// disconnected earlier gets a new snapshot.
+    fn encode(
+        epoch: Epoch,
+        position: Position,
+        users: &[UserId],
+        total: &Arc<AtomicUsize>,
+    ) -> Self {
+        let cursor = Cursor::at(epoch, position);
+        let parts = frame::snapshot_parts(users);
+        let last = parts.len() - 1;
+        let parts = parts.into_iter().enumerate().map(|(number, part)| {
+            let is_last = number == last;
+            let id = if is_last { cursor } else { cursor.incomplete() };
+            frame::snapshot(id, part)
+        });
+        let frames: Vec<_> = parts.collect();
+        let bytes = frames.iter().map(Frame::memory).sum();
+        total.fetch_add(bytes, Ordering::Relaxed);
+        Self {
+            cursor,
+            frames,
+            ready: frame::ready(cursor, Some(users.len())),
+            readers: Mutex::default(),
+            bytes,
+            total: Arc::clone(total),
+        }
+    }
+
+    /// Queues the frames one by one, each after the client has taken the one before.
+    pub(crate) async fn send(self: Arc<Self>, subscriber: &Arc<Subscriber>) -> Cursor {
+        self.readers.lock().push(Arc::downgrade(subscriber));
+        for message in &self.frames {
+            subscriber.push_backlog([message.clone()]);
+            if !subscriber.backlog_taken().await {
+                return self.cursor;
+            }
+        }
+        subscriber.push_ready(self.ready.clone());
+        self.cursor
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The memory of all snapshots that clients are reading.
+#[derive(Debug)]
+pub(crate) struct SnapshotMemory {
+    hub: Arc<Hub>,
+    limit: usize,
+    bytes: Arc<AtomicUsize>,
+    /// From the oldest to the newest.
+    snapshots: Mutex<VecDeque<Weak<Snapshot>>>,
+}
+
+impl SnapshotMemory {
+    pub(crate) fn new(hub: Arc<Hub>, limit: usize) -> Self {
+        Self {
+            hub,
+            limit,
+            bytes: Arc::default(),
+            snapshots: Mutex::default(),
+        }
+    }
+
+    /// Encodes a snapshot. If all snapshots together take too much memory, the readers of the
+    /// oldest are cut off: they had the most time.
+    pub(crate) fn encode(
+        &self,
+        epoch: Epoch,
+        position: Position,
+        users: &[UserId],
+    ) -> Arc<Snapshot> {
+        let snapshot = Arc::new(Snapshot::encode(epoch, position, users, &self.bytes));
+        let excess_snapshots = {
+            let mut snapshots = self.snapshots.lock();
+            if snapshots.len() == snapshots.capacity() {
+                snapshots.retain(|snapshot| snapshot.strong_count() > 0);
+            }
+            let excess_snapshots = self.excess_snapshots(&mut snapshots);
+            snapshots.push_back(Arc::downgrade(&snapshot));
+            excess_snapshots
+        };
+        for snapshot in excess_snapshots {
+            let readers = mem::take(&mut *snapshot.readers.lock());
+            for subscriber in readers.iter().filter_map(Weak::upgrade) {
+                self.hub.cut_off(&subscriber);
+            }
+        }
+        snapshot
+    }
+
+    /// Removes the oldest snapshots until the others fit into the limit, and returns them.
+    fn excess_snapshots(&self, snapshots: &mut VecDeque<Weak<Snapshot>>) -> Vec<Arc<Snapshot>> {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        let mut excess = bytes.saturating_sub(self.limit);
+        let mut excess_snapshots = Vec::new();
+        while excess > 0
+            && let Some(oldest) = snapshots.pop_front()
+        {
+            if let Some(oldest) = oldest.upgrade() {
+                excess = excess.saturating_sub(oldest.bytes);
+                excess_snapshots.push(oldest);
+            }
+        }
+        excess_snapshots
+    }
+}

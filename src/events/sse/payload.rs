@@ -1,0 +1,142 @@
+//! The JSON in the `data` of each message. The same types are encoded and documented in OpenAPI.
+
+use serde::Serialize;
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::model::{Reason, Timestamp, UserId};
+
+/// `user.online`: the first connection of the user opened.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UserOnline<'a> {
+    /// The user that came online.
+    #[schema(value_type = String, min_length = 1, max_length = 128, example = "alice")]
+    pub user_id: &'a UserId,
+    /// When the event was announced, on the clock of the store.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
+    pub timestamp: Timestamp,
+}
+
+/// `user.offline`: the last connection of the user closed or expired.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UserOffline<'a> {
+    /// The user that went offline.
+    #[schema(value_type = String, min_length = 1, max_length = 128, example = "alice")]
+    pub user_id: &'a UserId,
+    /// When the event was announced, on the clock of the store.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:01:10.456Z")]
+    pub timestamp: Timestamp,
+    /// `disconnected`: a call closed the last connection. `expired`: the pings of the user stopped.
+    #[schema(schema_with = Reason::schema)]
+    pub reason: Reason,
+    /// The last moment at which the user was known to be alive.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:10.400Z")]
+    pub last_seen_at: Timestamp,
+}
+
+/// `presence.snapshot`: the users that are online now, or a part of them. All parts together are
+/// the state as of the `id` of the last part. `presence.ready` follows the last part.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PresenceSnapshot<'a> {
+    /// Online users. No user occurs twice in all parts.
+    #[schema(value_type = Vec<String>, max_items = 1000, example = json!(["bob"]))]
+    pub online: &'a [UserId],
+}
+
+/// `presence.ready`: the stream has caught up, and every later message is a change. The message
+/// follows a snapshot or the missed events, or comes at once. It comes again with a newer `id` if
+/// the stream carried no message for a minute while other events happened.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PresenceReady {
+    /// Number of users in the snapshot. Only present after a snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 1)]
+    pub count: Option<usize>,
+}
+
+/// `presence.end`: the last message of a stream that the server ends. It has no `id`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PresenceEnd {
+    /// Why the server ends the stream.
+    #[schema(schema_with = EndReason::schema)]
+    pub reason: EndReason,
+}
+
+/// Why the server ends a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndReason {
+    /// The stream reached its maximum age.
+    MaxAge,
+    /// The instance shuts down.
+    Draining,
+    /// The token of the stream expired, or its API key was withdrawn.
+    TokenExpired,
+    /// The client reads too slowly.
+    TooSlow,
+    /// The store failed for too long while the stream began.
+    StoreLost,
+    /// The store is unreachable, and the stream was not opened.
+    StoreUnreachable,
+    /// The maximum number of streams is open.
+    TooManyStreams,
+    /// The instance is overloaded.
+    Overloaded,
+}
+
+impl EndReason {
+    /// Returns the value of `reason` in the message.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxAge => "max-age",
+            Self::Draining => "draining",
+            Self::TokenExpired => "token-expired",
+            Self::TooSlow => "too-slow",
+            Self::StoreLost => "store-lost",
+            Self::StoreUnreachable => "store-unreachable",
+            Self::TooManyStreams => "too-many-streams",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
+    /// Whether the client can still take the queued messages before `presence.end`.
+    pub(crate) const fn delivers_queue_first(self) -> bool {
+        matches!(self, Self::MaxAge | Self::Draining | Self::TokenExpired)
+    }
+}
+
+/// `presence.reset`: the client must forget all state that it built from this stream. If the stream
+/// was opened with a snapshot, a new snapshot follows.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PresenceReset {
+    /// Why the stream is reset.
+    #[schema(schema_with = ResetReason::schema)]
+    pub reason: ResetReason,
+}
+
+/// Why a stream is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResetReason {
+    /// The cursor is not a cursor of this service.
+    UnknownCursor,
+    /// The history no longer reaches back to the cursor.
+    HistoryGone,
+    /// The store lost its data.
+    DataLost,
+    /// The connection ended within a snapshot.
+    SnapshotIncomplete,
+}
+
+impl ResetReason {
+    /// Returns the value of `reason` in the message.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownCursor => "unknown-cursor",
+            Self::HistoryGone => "history-gone",
+            Self::DataLost => "data-lost",
+            Self::SnapshotIncomplete => "snapshot-incomplete",
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Opens streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
+
+use super::hub::Hub;
+use super::hub::join::CursorOrigin;
+use super::interest::Interest;
+use super::limits::Limits;
+use super::opening::{Opener, StreamStart};
+use super::sse::cursor::Cursor;
+use super::sse::payload::{EndReason, ResetReason};
+use super::stream::EventStream;
+use super::stream_limit::{StreamLimit, StreamLimitReached};
+use super::subscriber::SubscriberOptions;
+use crate::config::Config;
+use crate::model::{Credential, Timestamp};
+use crate::store::{Store, StoreError};
+
+/// The random part of the maximum age, so that streams opened together do not reconnect together.
+const AGE_JITTER: f64 = 0.2;
+
+/// Clock difference that is accepted for the cursor of a client.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// How long a request waits while the history is read for the first time.
+const FILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a client requests of its stream.
+#[derive(Clone, Debug)]
+pub struct StreamRequest {
+    /// When the client sent the request. The request may have waited for admission since.
+    pub requested_at: Instant,
+    /// The users whose events the stream carries.
+    pub interest: Interest,
+    /// Whether the stream begins with a snapshot of the online users.
+    pub snapshot: bool,
+    /// The cursor of an earlier stream, as the client sent it.
+    pub last_event_id: Option<String>,
+    /// The caller that the stream counts for. `None`: only the total limit applies.
+    pub caller: Option<Arc<str>>,
+    /// When the token of the stream expires.
+    pub closes_by: Option<Instant>,
+    /// The credential of the stream, if it can be withdrawn before it expires.
+    pub credential: Option<Arc<dyn Credential>>,
+}
+
+/// Why a stream was not opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The store is unreachable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There are too many streams.
+    #[error(transparent)]
+    Limit(#[from] StreamLimitReached),
+}
+
+impl OpenError {
+    /// Returns the reason that `presence.end` carries if the refusal is sent as a stream.
+    pub const fn reason(&self) -> EndReason {
+        match self {
+            Self::Store(StoreError::Overloaded) => EndReason::Overloaded,
+            Self::Store(_) => EndReason::StoreUnreachable,
+            Self::Limit(_) => EndReason::TooManyStreams,
+        }
+    }
+}
+
+/// Opens the streams of this instance.
+#[derive(Debug)]
+pub struct StreamService {
+    store: Arc<Store>,
+    hub: Arc<Hub>,
+    opener: Arc<Opener>,
+    limit: Arc<StreamLimit>,
+    max_age: Duration,
+}
+
+impl StreamService {
+    /// Returns a service for streams of `hub`. Must be called in a Tokio runtime; this runtime then
+    /// reads the snapshots.
+    pub fn new(store: Arc<Store>, hub: Arc<Hub>, config: &Config, limits: Limits) -> Self {
+        let limit = StreamLimit::new(config.limits.streams, config.limits.streams_per_caller);
+        let opener = Opener::new(
+            Arc::clone(&store),
+            Arc::clone(&hub),
+            limits,
+            Handle::current(),
+        );
+        Self {
+            store,
+            hub,
+            opener: Arc::new(opener),
+            limit: Arc::new(limit),
+            max_age: config.streams.max_age,
+        }
+    }
+
+    /// Opens a stream. A snapshot or a long replay follows after this function has returned.
+    ///
+    /// A stream without a cursor begins at the newest position that the store had when the client
+    /// sent the request, or later: the stream carries no event from before the request.
+    ///
+    /// Fails if the store is unreachable or there are too many streams.
+    pub async fn open(&self, request: StreamRequest) -> Result<EventStream, OpenError> {
+        self.wait_until_filled().await?;
+        let permit = self.limit.take(request.caller)?;
+        let requested_at = request.requested_at;
+        let start = match request.last_event_id.as_deref() {
+            Some(id) => self.resume_from(id, requested_at).await?,
+            None if request.snapshot => {
+                self.opener.newest().since(requested_at).await?;
+                StreamStart::WithSnapshot
+            }
+            None => StreamStart::After(
+                self.opener.newest().since(requested_at).await?,
+                CursorOrigin::Server,
+            ),
+        };
+        let age = self.max_age.mul_f64(1.0 - AGE_JITTER * fastrand::f64());
+        let due = Instant::now() + age;
+        let closes = match request.closes_by {
+            Some(expires) if expires < due => (expires, EndReason::TokenExpired),
+            _ => (due, EndReason::MaxAge),
+        };
+        let subscriber = self.hub.open(SubscriberOptions {
+            interest: request.interest,
+            snapshot: request.snapshot,
+            closes,
+            credential: request.credential,
+        })?;
+        let stream = EventStream::new(Arc::clone(&subscriber), Arc::clone(&self.hub), permit);
+        if subscriber.is_withdrawn() {
+            // The credential was withdrawn before the hub had the stream in its list.
+            self.hub.end(&subscriber, EndReason::TokenExpired);
+        } else {
+            self.opener.begin(&subscriber, start, requested_at);
+        }
+        Ok(stream)
+    }
+
+    /// Whether streams can be opened. Fails until the history was read for the first time.
+    pub fn check_ready(&self) -> Result<(), StoreError> {
+        match self.hub.newest() {
+            Some(_) => Ok(()),
+            None => Err(StoreError::Unreachable(
+                "the history was not read yet".into(),
+            )),
+        }
+    }
+
+    /// Whether the store answers and its history is being read for the first time.
+    pub fn is_filling(&self) -> bool {
+        self.hub.is_filling()
+    }
+
+    /// Ends all streams whose [`Credential`] was withdrawn. Each of them would also end at its next
+    /// keep-alive.
+    pub fn end_withdrawn(&self) {
+        self.hub.end_withdrawn();
+    }
+
+    pub(super) fn opener(&self) -> &Arc<Opener> {
+        &self.opener
+    }
+
+    /// Waits while the history is read for the first time.
+    async fn wait_until_filled(&self) -> Result<(), StoreError> {
+        if self.check_ready().is_ok() || !self.is_filling() {
+            return self.check_ready();
+        }
+        let filled = self.hub.wait_until(|hub| hub.newest().is_some());
+        // After this time the request is refused.
+        let _ = timeout(FILL_PATIENCE, filled).await;
+        self.check_ready()
+    }
+
+    async fn resume_from(
+        &self,
+        id: &str,
+        requested_at: Instant,
+    ) -> Result<StreamStart, StoreError> {
+        let now = self.store.now().as_millis();
+        // If the clock of the store was set back, new events still get positions after the newest
+        // one.
+        let newest = self.hub.newest().map_or(0, |(_, newest)| newest.millis);
+        let latest = Timestamp::from_millis(now.max(newest)).plus(CLOCK_TOLERANCE);
+        let reason = match id.parse::<Cursor>() {
+            Ok(cursor) if cursor.position.millis > latest.as_millis() => ResetReason::UnknownCursor,
+            Ok(cursor) if cursor.complete => {
+                return Ok(StreamStart::After(cursor, CursorOrigin::Client));
+            }
+            Ok(_) => ResetReason::SnapshotIncomplete,
+            Err(_) => ResetReason::UnknownCursor,
+        };
+        Ok(StreamStart::Reset(
+            reason,
+            self.opener.newest().since(requested_at).await?,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::memory_budget::MemoryBudget;
+    use crate::telemetry::Metrics;
+
+    #[derive(Debug)]
+    struct Withdrawn;
+
+    impl Credential for Withdrawn {
+        fn is_withdrawn(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_with_a_withdrawn_credential_ends_at_once() {
+        let config = Config::default();
+        let limits = Limits::of(&config, MemoryBudget::of(1 << 30));
+        let store = Arc::new(Store::open(&config).expect("a store in memory"));
+        let hub = Arc::new(Hub::new(Arc::new(Metrics::new()), limits));
+        let (epoch, newest) = store.newest().await.expect("it is in this process");
+        hub.restart(epoch, hub.ring_after(newest));
+        let streams = StreamService::new(store, hub, &config, limits);
+        let request = StreamRequest {
+            requested_at: Instant::now(),
+            interest: Interest::AllUsers,
+            snapshot: false,
+            last_event_id: None,
+            caller: None,
+            closes_by: None,
+            credential: Some(Arc::new(Withdrawn)),
+        };
+        let stream = streams.open(request).await.expect("there is room");
+        let mut body = Vec::new();
+        while let Some(frame) = poll_fn(|context| stream.poll_next(context)).await {
+            body.extend_from_slice(&frame.data());
+        }
+        let body = String::from_utf8_lossy(&body);
+        assert!(body.contains("token-expired"), "{body}");
+    }
+}

@@ -1,0 +1,29 @@
+//! The error of a store.
+
+use thiserror::Error;
+
+use crate::model::Refusal;
+
+/// Why a call to a store failed.
+#[derive(Clone, Debug, Error)]
+pub enum StoreError {
+    /// The store cannot be reached, did not answer in time, or cannot serve now.
+    #[error("the store is out of reach: {0}")]
+    Unreachable(String),
+    /// Too many calls wait for the store.
+    #[error("too many calls wait for the store")]
+    Overloaded,
+    /// The store refused the call, or its answer was invalid. A retry does not help.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// The call is not allowed in the state of the user. The store is healthy.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+impl StoreError {
+    /// The error of a call that took too long.
+    pub(super) fn too_slow() -> Self {
+        Self::Unreachable("it took too long".to_owned())
+    }
+}

@@ -1,0 +1,18 @@
+//! The constants of sweeps and outages, which both stores and the sweeper share.
+
+use std::time::Duration;
+
+/// A longer time without a sweep is an outage for every connection, whatever its grant.
+///
+/// Every instance sweeps at least every [`SWEEP_HEARTBEAT`]. Scheduling alone does not make all instances miss six
+/// sweeps in a row.
+pub(crate) const OUTAGE: Duration = Duration::from_millis(1_500);
+
+/// A shorter time without a sweep is not an outage for any connection.
+pub(crate) const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
+
+/// The longest time between two sweeps of one instance, also if no user is due.
+pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
+
+/// How many due users one sweep reads. A script for this many users blocks Redis for about 3 ms.
+pub(crate) const SWEEP_BATCH: usize = 1_000;

@@ -1,0 +1,351 @@
+//! A supervised connection to a Redis server, whatever its role.
+
+mod endpoint;
+mod errors;
+mod server;
+mod server_info;
+mod socket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::{MultiplexedConnection, PubSubStream};
+use redis::{Pipeline, RedisError, RedisResult, Value};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{debug, warn};
+
+pub(super) use self::endpoint::Endpoint;
+use self::errors::{breaks_the_connection, store_error};
+use self::server::Server;
+use self::server_info::ServerInfo;
+use self::socket::{CONNECT_TIMEOUT, Socket, enable_expired_events, open_commands};
+pub(super) use self::socket::{Channels, Messages};
+use super::scripts::Scripts;
+use crate::config::KeyspaceEvents;
+use crate::store::backoff::Backoff;
+use crate::store::error::StoreError;
+
+/// How long a call waits for a connection that broke just now.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// How often a connection is probed.
+///
+/// Servers close idle connections (the `timeout` setting of Redis). A subscription has no command in flight that
+/// could fail, so without probes it would stay on a dead connection for ever (redis-rs #404, centrifugo #1189).
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a connection is for. Every role but the main one *follows* a main connection: it connects to the same server,
+/// and reconnects when the main connection was replaced.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// Looks up the primary, loads the scripts, and carries sweeps. It also carries the calls of a worker whose own
+    /// connection is down.
+    Main(Box<Endpoint>),
+    /// Carries the calls of one worker.
+    Worker(Arc<SupervisedConnection>),
+    /// Receives the messages of channels.
+    Subscription(Arc<SupervisedConnection>, Channels),
+}
+
+/// A connection that [`SupervisedConnection::supervise`] opens, and opens again whenever it is lost.
+#[derive(Debug)]
+pub(super) struct SupervisedConnection {
+    role: Role,
+    state: watch::Sender<State>,
+}
+
+enum State {
+    Up(Up),
+    Down { since: Instant, why: String },
+}
+
+#[derive(Clone)]
+struct Up {
+    /// The number of this socket among all sockets of the connection.
+    generation: u64,
+    /// The generation of the main connection when this socket was opened.
+    main_generation: u64,
+    /// The primary, as far as the main connection knows.
+    server: Server,
+    socket: Socket,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.is_up() { "Up" } else { "Down" })
+    }
+}
+
+impl State {
+    fn is_up(&self) -> bool {
+        matches!(self, Self::Up(_))
+    }
+
+    fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Up(up) => Some(up.generation),
+            Self::Down { .. } => None,
+        }
+    }
+}
+
+/// A socket for one command.
+pub(super) struct Checkout<'a> {
+    pub(super) socket: MultiplexedConnection,
+    generation: u64,
+    connection: &'a SupervisedConnection,
+}
+
+impl Checkout<'_> {
+    /// Sends commands in one round trip and returns the reply to each.
+    pub(super) async fn send(
+        &mut self,
+        commands: &Pipeline,
+        replies: usize,
+    ) -> RedisResult<Vec<Value>> {
+        self.socket.send_packed_commands(commands, 0, replies).await
+    }
+
+    /// The meaning of the error of a command, after which the connection may have to be replaced.
+    pub(super) fn failed(&self, error: RedisError) -> StoreError {
+        if breaks_the_connection(&error) {
+            self.connection.close(self.generation, error.to_string());
+        }
+        store_error(error)
+    }
+}
+
+impl Role {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Main(_) => "main",
+            Self::Worker(_) => "worker",
+            Self::Subscription(..) => "subscription",
+        }
+    }
+
+    /// The connection that this one follows.
+    fn main(&self) -> Option<&SupervisedConnection> {
+        match self {
+            Self::Main(_) => None,
+            Self::Worker(main) | Self::Subscription(main, _) => Some(main),
+        }
+    }
+
+    /// Resolves when the main connection of `main_generation` was replaced, maybe by one to another server. While the main
+    /// connection is only down, its followers stay open.
+    async fn main_replaced(&self, main_generation: u64) {
+        let Some(main) = self.main() else {
+            return std::future::pending().await;
+        };
+        let is_replaced =
+            |state: &State| state.is_up() && state.generation() != Some(main_generation);
+        let _ = main.state.subscribe().wait_for(is_replaced).await;
+    }
+}
+
+impl SupervisedConnection {
+    /// A connection that is down until it is supervised.
+    pub(super) fn new(role: Role) -> Self {
+        let down = State::Down {
+            since: Instant::now(),
+            why: "not connected yet".to_owned(),
+        };
+        Self {
+            role,
+            state: watch::Sender::new(down),
+        }
+    }
+
+    /// Opens the connection, and opens it again whenever it is lost, for as long as it is polled.
+    pub(super) async fn supervise(&self) {
+        let mut backoff = Backoff::default();
+        let mut known = ServerInfo::default();
+        let mut logged = None;
+        for generation in 0.. {
+            if let Some(main) = self.role.main() {
+                // An error means that the sender is gone, but the sender is a field of `main`.
+                let _ = main.state.subscribe().wait_for(State::is_up).await;
+            }
+            let opening = timeout(CONNECT_TIMEOUT, self.open(generation, &mut known));
+            let too_slow = |_| Err(StoreError::Unreachable("connecting took too long".into()));
+            match opening.await.unwrap_or_else(too_slow) {
+                Ok(up) => {
+                    self.state.send_replace(State::Up(up.clone()));
+                    backoff = Backoff::default();
+                    logged = None;
+                    self.lost(up).await;
+                }
+                Err(error) => self.explain(error.to_string(), &mut logged),
+            }
+            sleep(backoff.next()).await;
+        }
+    }
+
+    async fn open(&self, generation: u64, known: &mut ServerInfo) -> Result<Up, StoreError> {
+        let (server, main_generation) = match &self.role {
+            Role::Main(endpoint) => (endpoint.primary().await?, generation),
+            Role::Worker(main) | Role::Subscription(main, _) => main.server()?,
+        };
+        let socket = match &self.role {
+            Role::Main(_) => {
+                let (mut commands, info) = open_commands(&server).await?;
+                // A server that refuses to load scripts may still run them; the calls will show.
+                let _ = Scripts::loading().exec_async(&mut commands).await;
+                info.log(known);
+                *known = info;
+                Socket::Commands(commands)
+            }
+            Role::Worker(_) => Socket::Commands(open_commands(&server).await?.0),
+            Role::Subscription(main, channels) => {
+                let messages = Messages::subscribe(&server, channels).await?;
+                if channels.keyspace_events == KeyspaceEvents::Configure
+                    && let Some(checkout) = main.checkout()
+                    && let Err(error) = enable_expired_events(checkout.socket).await
+                {
+                    debug!(%error, "cannot configure notify-keyspace-events");
+                }
+                Socket::Messages(messages)
+            }
+        };
+        Ok(Up {
+            generation,
+            main_generation,
+            server,
+            socket,
+        })
+    }
+
+    /// Resolves when the connection has to be replaced, and closes it.
+    async fn lost(&self, up: Up) {
+        tokio::select! {
+            () = self.closed(up.generation) => {}
+            () = self.role.main_replaced(up.main_generation) => {
+                self.close(up.generation, "the main connection was replaced".to_owned());
+            }
+            error = self.failed_probe(up.socket) => self.close(up.generation, error.to_string()),
+        }
+        match (&self.role, &*self.state.borrow()) {
+            (Role::Main(_), State::Down { why, .. }) => warn!(why, "redis lost"),
+            (role, state) => debug!(role = role.name(), ?state, "redis lost"),
+        }
+    }
+
+    /// Resolves when a probe fails.
+    async fn failed_probe(&self, mut socket: Socket) -> RedisError {
+        if let Role::Main(_) = self.role {
+            // Sweeps use the main connection several times a second.
+            return std::future::pending().await;
+        }
+        loop {
+            sleep(PROBE_INTERVAL).await;
+            if let Err(error) = socket.probe().await {
+                return error;
+            }
+        }
+    }
+
+    /// Closes the socket of `generation`, if it is still the current one.
+    pub(super) fn close(&self, generation: u64, why: String) {
+        self.state.send_if_modified(|state| match state {
+            State::Up(up) if up.generation == generation => {
+                let since = Instant::now();
+                *state = State::Down { since, why };
+                true
+            }
+            _ => false,
+        });
+    }
+
+    /// Records why the connection cannot be opened. The main connection logs each new cause, every other only the
+    /// first one, because each attempt may describe the same problem in other words.
+    fn explain(&self, cause: String, logged: &mut Option<String>) {
+        let is_new = match self.role {
+            Role::Main(_) => logged.as_ref() != Some(&cause),
+            _ => logged.is_none(),
+        };
+        if is_new {
+            warn!(role = self.role.name(), why = cause, "redis out of reach");
+            *logged = Some(cause.clone());
+        }
+        self.state.send_modify(|state| {
+            if let State::Down { why, .. } = state {
+                *why = cause;
+            }
+        });
+    }
+
+    /// The server of this connection and the generation to which that applies.
+    fn server(&self) -> Result<(Server, u64), StoreError> {
+        match &*self.state.borrow() {
+            State::Up(up) => Ok((up.server.clone(), up.generation)),
+            State::Down { why, .. } => Err(StoreError::Unreachable(why.clone())),
+        }
+    }
+
+    /// A socket for a command, if the connection is up and its main connection was not replaced.
+    ///
+    /// Pings and sweeps have to reach the same server: a server without sweeps would announce departures of users
+    /// that ping another one.
+    pub(super) fn checkout(&self) -> Option<Checkout<'_>> {
+        let state = self.state.borrow();
+        let State::Up(up) = &*state else {
+            return None;
+        };
+        let Socket::Commands(socket) = &up.socket else {
+            return None;
+        };
+        if let Some(main) = self.role.main()
+            && main.state.borrow().generation() != Some(up.main_generation)
+        {
+            return None;
+        }
+        Some(Checkout {
+            socket: socket.clone(),
+            generation: up.generation,
+            connection: self,
+        })
+    }
+
+    /// A socket for a command. A connection that broke just now is waited for.
+    pub(super) async fn checkout_soon(&self) -> Result<Checkout<'_>, StoreError> {
+        if let Some(checkout) = self.checkout() {
+            return Ok(checkout);
+        }
+        let mut state = self.state.subscribe();
+        let broke_at = match &*state.borrow() {
+            State::Down { since, .. } => *since,
+            State::Up(_) => Instant::now(),
+        };
+        let _ = timeout_at(broke_at + PATIENCE, state.wait_for(State::is_up)).await;
+        let why = match &*self.state.borrow() {
+            State::Down { why, .. } => why.clone(),
+            State::Up(_) => "the connection was replaced".to_owned(),
+        };
+        self.checkout().ok_or(StoreError::Unreachable(why))
+    }
+
+    /// Waits for a subscription without a reader. Returns its generation and its messages.
+    pub(super) async fn subscribed(&self) -> (u64, Messages, PubSubStream) {
+        let mut state = self.state.subscribe();
+        loop {
+            if let State::Up(Up {
+                generation,
+                socket: Socket::Messages(messages),
+                ..
+            }) = &*state.borrow_and_update()
+                && let Some(stream) = messages.take_stream()
+            {
+                return (*generation, messages.clone(), stream);
+            }
+            let _ = state.changed().await;
+        }
+    }
+
+    /// Resolves when the socket of `generation` was closed.
+    pub(super) async fn closed(&self, generation: u64) {
+        let is_closed = |state: &State| state.generation() != Some(generation);
+        let _ = self.state.subscribe().wait_for(is_closed).await;
+    }
+}

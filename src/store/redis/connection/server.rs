@@ -1,0 +1,123 @@
+//! A server, and the sockets to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError,
+    RedisResult,
+};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The address of a server with its credentials and TLS configuration.
+#[derive(Clone)]
+pub(super) struct Server(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    /// Without TLS, or with TLS that trusts the public certificate authorities.
+    Standard(Box<Client>),
+    /// With TLS that trusts only the configured certificates, of authorities or of the server itself. The client of
+    /// the redis crate accepts authorities only.
+    Pinned(Arc<ClientConfig>, Box<ConnectionInfo>),
+}
+
+impl Server {
+    /// The server at `info`. With `tls`, its certificate must be one that `tls` trusts.
+    pub(super) fn new(info: ConnectionInfo, tls: Option<Arc<ClientConfig>>) -> RedisResult<Self> {
+        match tls {
+            None => Ok(Self(Kind::Standard(Box::new(Client::open(tuned(info))?)))),
+            Some(tls) => Ok(Self(Kind::Pinned(tls, Box::new(info)))),
+        }
+    }
+
+    /// Opens a socket for commands.
+    pub(super) async fn commands(
+        &self,
+        config: &AsyncConnectionConfig,
+    ) -> RedisResult<MultiplexedConnection> {
+        let (tls, info) = match &self.0 {
+            Kind::Standard(client) => {
+                return client
+                    .get_multiplexed_async_connection_with_config(config)
+                    .await;
+            }
+            Kind::Pinned(tls, info) => (tls, info),
+        };
+        let stream = encrypted(tls, info).await?;
+        let settings = info.redis_settings();
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(settings, stream, config.clone()).await?;
+        // The task ends when the last clone of the connection is dropped.
+        tokio::spawn(driver);
+        Ok(connection)
+    }
+
+    /// Opens a socket for subscriptions.
+    pub(super) async fn subscriptions(&self) -> RedisResult<PubSub> {
+        match &self.0 {
+            Kind::Standard(client) => client.get_async_pubsub().await,
+            Kind::Pinned(tls, info) => {
+                let stream = encrypted(tls, info).await?;
+                PubSub::new(info.redis_settings(), stream).await
+            }
+        }
+    }
+}
+
+async fn encrypted(
+    tls: &Arc<ClientConfig>,
+    info: &ConnectionInfo,
+) -> RedisResult<TlsStream<TcpStream>> {
+    let ConnectionAddr::TcpTls { host, port, .. } = info.addr() else {
+        let why = "certificates are configured for a server without TLS";
+        return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)));
+    };
+    let server = ServerName::try_from(host.clone()).map_err(|_| {
+        RedisError::from((ErrorKind::InvalidClientConfig, "the host name is invalid"))
+    })?;
+    let stream = TcpStream::connect((&**host, *port)).await?;
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    socket.set_tcp_keepalive(&keepalive())?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    let connector = TlsConnector::from(Arc::clone(tls));
+    Ok(connector.connect(server, stream).await?)
+}
+
+/// The redis crate enables neither keep-alive nor the user time-out, so a connection to a vanished server would stay
+/// open for ever (redis-rs #404, #2277).
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(5))
+        .with_interval(Duration::from_secs(2))
+}
+
+/// The redis crate leaves Nagle's algorithm on, which halves the throughput of a multiplexed connection
+/// (redis-rs #2195).
+fn tuned(info: ConnectionInfo) -> ConnectionInfo {
+    let settings = TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(keepalive());
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(USER_TIMEOUT);
+    info.set_tcp_settings(settings)
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Server")
+    }
+}

@@ -1,0 +1,190 @@
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use crate::store::error::StoreError;
+
+/// The maximum number of waiting calls. Each takes a few KiB in addition to its client connection.
+pub(super) const MAX_WAITING: usize = 16_384;
+
+/// The maximum number of calls that wait for a silent store.
+///
+/// A healthy Redis answers within one or two milliseconds, so this is several times the number of calls that an
+/// instance has waiting. More calls wait only after a burst, for example after a restart.
+const MAX_WAITING_IN_SILENCE: usize = 2_048;
+
+/// How long a store with waiting calls may answer none of them before the store counts as silent.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// How long a call may take, with all its round trips. Clients are promised an answer within 2 s, so this leaves
+/// 400 ms for the rest.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_millis(1_600);
+
+/// Limits how many calls wait for the store, and for how long.
+#[derive(Debug)]
+pub(super) struct LoadShedder {
+    waiting: AtomicUsize,
+    /// Counts answers, and calls that found no other call waiting. Reading a clock instead would cost every ping more.
+    heard: AtomicU64,
+    /// The value of `heard` when a check last found it changed, and the time of that check.
+    last_change: Mutex<(u64, Instant)>,
+}
+
+/// Waiting calls, which count until this is dropped.
+#[derive(Debug)]
+pub(super) struct Waiting<'a> {
+    load_shedder: &'a LoadShedder,
+    calls: usize,
+}
+
+impl Waiting<'_> {
+    /// Notes that the store answered.
+    pub(super) fn answered(&self) {
+        self.load_shedder.heard();
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.load_shedder
+            .waiting
+            .fetch_sub(self.calls, Ordering::Relaxed);
+    }
+}
+
+impl LoadShedder {
+    /// Runs `call` for at most [`CALL_TIMEOUT`]. Fails at once where too many calls wait already.
+    pub(super) async fn run<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.run_until(Instant::now() + CALL_TIMEOUT, call).await
+    }
+
+    /// Runs `call` until `deadline` at most. Fails at once where too many calls wait already.
+    pub(super) async fn run_until<T>(
+        &self,
+        deadline: Instant,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.check_room(0)?;
+        let waiting_call = self.count(1);
+        let answer = timeout_at(deadline, call).await;
+        let answer = answer.map_err(|_| StoreError::too_slow())?;
+        if matches!(answer, Ok(_) | Err(StoreError::Refused(_))) {
+            waiting_call.answered();
+        }
+        answer
+    }
+
+    /// Fails where too many calls wait already. `uncounted` calls wait in addition to the counted ones.
+    pub(super) fn check_room(&self, uncounted: usize) -> Result<(), StoreError> {
+        let waiting = self.waiting.load(Ordering::Relaxed) + uncounted;
+        let refused =
+            waiting >= MAX_WAITING || waiting >= MAX_WAITING_IN_SILENCE && self.is_silent();
+        if refused {
+            return Err(StoreError::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// Counts admitted calls from the time at which they are sent.
+    pub(super) fn count(&self, calls: usize) -> Waiting<'_> {
+        let waiting = self.waiting.fetch_add(calls, Ordering::Relaxed);
+        if waiting == 0 {
+            self.heard();
+        }
+        Waiting {
+            load_shedder: self,
+            calls,
+        }
+    }
+
+    fn heard(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether no check in the last [`SILENCE`] found an answer since the check before.
+    fn is_silent(&self) -> bool {
+        let heard = self.heard.load(Ordering::Relaxed);
+        let mut last_change = self.last_change.lock();
+        if last_change.0 != heard {
+            *last_change = (heard, Instant::now());
+        }
+        last_change.1.elapsed() > SILENCE
+    }
+}
+
+impl Default for LoadShedder {
+    fn default() -> Self {
+        Self {
+            waiting: AtomicUsize::new(0),
+            heard: AtomicU64::new(0),
+            last_change: Mutex::new((0, Instant::now())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// Calls that wait until `answer` has a permit for each of them.
+    async fn crowd(
+        load_shedder: &Arc<LoadShedder>,
+        count: usize,
+        answer: &Arc<Semaphore>,
+    ) -> JoinSet<bool> {
+        let mut calls = JoinSet::new();
+        for _ in 0..count {
+            let (load_shedder, answer) = (Arc::clone(load_shedder), Arc::clone(answer));
+            calls.spawn(async move {
+                let call = async { Ok(answer.acquire().await.is_ok()) };
+                load_shedder.run(call).await.is_ok()
+            });
+        }
+        tokio::task::yield_now().await;
+        calls
+    }
+
+    #[tokio::test]
+    async fn a_burst_is_admitted_while_the_store_answers_and_refused_while_it_is_silent() {
+        let (load_shedder, answer) = (
+            Arc::new(LoadShedder::default()),
+            Arc::new(Semaphore::new(0)),
+        );
+        let calls = crowd(&load_shedder, MAX_WAITING_IN_SILENCE + 1, &answer).await;
+        while !load_shedder.is_silent() {
+            tokio::task::yield_now().await;
+        }
+        let refused = load_shedder.run(async { Ok(()) }).await;
+        assert!(matches!(refused, Err(StoreError::Overloaded)));
+        answer.add_permits(1);
+        while load_shedder.is_silent() {
+            tokio::task::yield_now().await;
+        }
+        assert!(load_shedder.run(async { Ok(()) }).await.is_ok());
+        assert!(calls.join_all().await.into_iter().all(|passed| passed));
+    }
+
+    // The clock is paused until all calls have arrived, because a silent store admits fewer.
+    #[tokio::test(start_paused = true)]
+    async fn calls_beyond_the_maximum_are_refused_until_others_end() {
+        let (load_shedder, answer) = (
+            Arc::new(LoadShedder::default()),
+            Arc::new(Semaphore::new(0)),
+        );
+        let calls = crowd(&load_shedder, MAX_WAITING + 1, &answer).await;
+        answer.add_permits(1);
+        let passed = calls.join_all().await.into_iter().filter(|passed| *passed);
+        assert_eq!(passed.count(), MAX_WAITING);
+        assert!(load_shedder.run(async { Ok(()) }).await.is_ok());
+    }
+}

@@ -1,0 +1,108 @@
+//! Pages of the announced users and of the online users.
+
+use std::collections::HashMap;
+
+use redis::Value;
+
+use super::replies::{unexpected, user_ids};
+use super::store::RedisStore;
+use crate::model::UserId;
+use crate::model::{Page, PageCursor};
+use crate::store::error::StoreError;
+
+/// The maximum size of a deadline index that is read whole for each page.
+const SMALL_INDEX: usize = 1_000;
+
+/// The maximum number of `ZSCAN` calls for a page. Each returns about as many users as requested, so a page is full
+/// after a few, unless the index has many gaps.
+const PAGE_STEPS: usize = 32;
+
+impl RedisStore {
+    /// A page of the announced users, without the users that are not online any more.
+    pub(in crate::store) async fn online_page(
+        &self,
+        cursor: &PageCursor,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let page = self.announced_page(cursor, limit).await?;
+        let online = self.online_among(&page.users).await?;
+        Ok(page.only(online))
+    }
+
+    /// A page of the announced users.
+    ///
+    /// A small index is read whole and paged in the order of the ids. A large one is iterated with `ZSCAN`, which returns
+    /// every member that stays, in batches of about `limit`. Users that do not fit into the page are in the cursor.
+    pub(in crate::store) async fn announced_page(
+        &self,
+        cursor: &PageCursor,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let (carried, place, beyond) = match cursor {
+            PageCursor::Scan {
+                carried,
+                place,
+                beyond,
+            } => (carried.clone(), *place, beyond),
+            PageCursor::After(after) => match self.small_index().await? {
+                Some(users) => return Ok(page_by_id(users, after.as_ref(), limit)),
+                None => (Vec::new(), Some(0), after),
+            },
+        };
+        self.page_by_scan(carried, place, beyond.as_ref(), limit)
+            .await
+    }
+
+    /// All users of the index; `None` if the index is large.
+    async fn small_index(&self) -> Result<Option<Vec<UserId>>, StoreError> {
+        let mut zrange = redis::cmd("ZRANGE");
+        // One more than a small index has, and the member '' that is no user.
+        zrange.arg(&self.keys.deadlines).arg(0).arg(SMALL_INDEX + 1);
+        let users: Vec<Value> = self.connections.query_idempotent(&zrange).await?;
+        let users = user_ids(users)?;
+        Ok((users.len() <= SMALL_INDEX).then_some(users))
+    }
+
+    async fn page_by_scan(
+        &self,
+        mut users: Vec<UserId>,
+        mut place: Option<u64>,
+        beyond: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        for _ in 0..PAGE_STEPS {
+            let Some(cursor) = place.filter(|_| users.len() < limit) else {
+                break;
+            };
+            let mut zscan = redis::cmd("ZSCAN");
+            zscan.arg(&self.keys.deadlines).arg(cursor);
+            zscan.arg("COUNT").arg(limit - users.len());
+            let (next, batch): (u64, HashMap<String, f64>) =
+                self.connections.query_idempotent(&zscan).await?;
+            for user in batch.keys().filter(|user| !user.is_empty()) {
+                users.push(UserId::new(user).map_err(unexpected)?);
+            }
+            users.retain(|user| beyond.is_none_or(|beyond| user > beyond));
+            users.sort_unstable();
+            users.dedup();
+            place = (next != 0).then_some(next);
+        }
+        let carried = users.split_off(limit.min(users.len()));
+        let more = place.is_some() || !carried.is_empty();
+        let next = more.then(|| PageCursor::Scan {
+            carried,
+            place,
+            beyond: beyond.cloned(),
+        });
+        Ok(Page { users, next })
+    }
+}
+
+fn page_by_id(mut users: Vec<UserId>, after: Option<&UserId>, limit: usize) -> Page {
+    users.retain(|user| after.is_none_or(|after| user > after));
+    users.sort_unstable();
+    let more = users.len() > limit;
+    users.truncate(limit);
+    let next = more.then(|| PageCursor::After(users.last().cloned()));
+    Page { users, next }
+}

@@ -1,0 +1,301 @@
+//! Sends concurrent pings together: one write and one read for a batch.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use super::connections::Connections;
+use super::grant::Grant;
+use super::keys::Keys;
+use super::load_shedder::{CALL_TIMEOUT, LoadShedder};
+use super::replies::unexpected;
+use super::scripts::Scripts;
+use crate::model::{UserId, millis};
+use crate::store::error::StoreError;
+
+/// The maximum number of pings of one script call, which blocks Redis for about half a millisecond.
+const SCRIPT_PINGS: usize = 256;
+
+/// The arguments of a script call beside its keys: `EVALSHA`, digest, number of keys, number of the grant, TTL.
+const OTHER_ARGUMENTS: usize = 5;
+
+/// An upper bound of the bytes of these arguments.
+const OTHER_BYTES: usize = 96;
+
+/// How often a batch yields so that other pings can join. Without a bound, a batch might never be sent.
+const MAX_TURNS: usize = 8;
+
+/// Gathers pings into batches and sends them.
+#[derive(Debug)]
+pub(super) struct PingBatcher {
+    connections: Arc<Connections>,
+    load_shedder: Arc<LoadShedder>,
+    keys: Keys,
+    scripts: Arc<Scripts>,
+    grant: Arc<Grant>,
+    /// In milliseconds, as the argument of a command.
+    ttl: String,
+    next: Mutex<Batch>,
+}
+
+/// Pings in the order of their arrival.
+#[derive(Debug, Default)]
+struct Batch {
+    /// The keys of the users, one after another.
+    keys: String,
+    pings: Vec<Ping>,
+}
+
+#[derive(Debug)]
+struct Ping {
+    /// Where the key of the user ends in the keys of the batch.
+    end: usize,
+    answer: oneshot::Sender<Result<bool, StoreError>>,
+}
+
+impl PingBatcher {
+    /// A batcher whose pings go over `connections` and extend keys by `ttl`.
+    pub(super) fn new(
+        connections: &Arc<Connections>,
+        load_shedder: &Arc<LoadShedder>,
+        keys: &Keys,
+        scripts: &Arc<Scripts>,
+        grant: &Arc<Grant>,
+        ttl: Duration,
+    ) -> Self {
+        Self {
+            connections: Arc::clone(connections),
+            load_shedder: Arc::clone(load_shedder),
+            keys: keys.clone(),
+            scripts: Arc::clone(scripts),
+            grant: Arc::clone(grant),
+            ttl: millis(ttl).to_string(),
+            next: Mutex::default(),
+        }
+    }
+
+    /// Another batcher whose pings go over `connections`.
+    pub(super) fn with_connections(&self, connections: &Arc<Connections>) -> Self {
+        Self {
+            connections: Arc::clone(connections),
+            load_shedder: Arc::clone(&self.load_shedder),
+            keys: self.keys.clone(),
+            scripts: Arc::clone(&self.scripts),
+            grant: Arc::clone(&self.grant),
+            ttl: self.ttl.clone(),
+            next: Mutex::default(),
+        }
+    }
+
+    /// Extends the key of `user` by the TTL, and returns true, if the key shows that the unnamed connection is the only
+    /// one and has the grant of this instance.
+    ///
+    /// Fails after [`CALL_TIMEOUT`] at the latest, and at once where too many calls wait.
+    pub(super) async fn extend(self: &Arc<Self>, user: &UserId) -> Result<bool, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let is_first = {
+            let mut batch = self.next.lock();
+            self.load_shedder.check_room(batch.pings.len())?;
+            self.keys.push_user(&mut batch.keys, user);
+            let end = batch.keys.len();
+            batch.pings.push(Ping { end, answer });
+            batch.pings.len() == 1
+        };
+        if is_first {
+            // A separate task, because the client of the first ping may disconnect before the others.
+            tokio::spawn(Arc::clone(self).send());
+        }
+        let gone = |_| StoreError::Unreachable("the ping was not sent".to_owned());
+        answered.await.map_err(gone)?
+    }
+
+    /// Yields until no more pings join the batch.
+    async fn gather(&self) {
+        let mut joined = 0;
+        for _ in 0..MAX_TURNS {
+            yield_now().await;
+            let before = mem::replace(&mut joined, self.next.lock().pings.len());
+            if joined == before {
+                return;
+            }
+        }
+    }
+
+    /// Sends the batch.
+    async fn send(self: Arc<Self>) {
+        self.gather().await;
+        let (batch, waiting) = {
+            let mut batch = self.next.lock();
+            // Counted under the lock, so that a new ping sees every waiting one.
+            let waiting = self.load_shedder.count(batch.pings.len());
+            (mem::take(&mut *batch), waiting)
+        };
+        let commands = self.commands(&batch);
+        let sent = self
+            .connections
+            .scripts_idempotent(&commands, &self.scripts.extend);
+        let answered = timeout(CALL_TIMEOUT, sent).await;
+        let answered = answered.unwrap_or_else(|_| Err(StoreError::too_slow()));
+        if answered.is_ok() {
+            waiting.answered();
+        }
+        let mut pings = batch.pings.into_iter();
+        for script in 0..commands.len() {
+            let part = pings.by_ref().take(SCRIPT_PINGS);
+            let missed = match &answered {
+                Ok(answers) => answers.get(script).cloned().unwrap_or_else(cut_short),
+                Err(error) => Err(error.clone()),
+            };
+            answer(part, missed.and_then(missed_indices));
+        }
+    }
+
+    /// A script call for every [`SCRIPT_PINGS`] pings of the batch.
+    fn commands(&self, batch: &Batch) -> Pipeline {
+        let number = self.grant.number();
+        let digest = self.scripts.extend.get_hash();
+        let mut commands = Pipeline::with_capacity(batch.pings.len().div_ceil(SCRIPT_PINGS));
+        let mut start = 0;
+        for part in batch.pings.chunks(SCRIPT_PINGS) {
+            let end = part.last().map_or(start, |last| last.end);
+            let bytes = OTHER_BYTES + end - start;
+            let mut command = Cmd::with_capacity(OTHER_ARGUMENTS + part.len(), bytes);
+            command.arg("EVALSHA").arg(digest).arg(part.len());
+            for ping in part {
+                command.arg(&batch.keys[start..ping.end]);
+                start = ping.end;
+            }
+            command.arg(number).arg(&self.ttl);
+            commands.add_command(command);
+        }
+        commands
+    }
+}
+
+fn cut_short<T>() -> Result<T, StoreError> {
+    Err(unexpected("an incomplete reply"))
+}
+
+/// Reads the reply of `extend.lua`: the indices, from 1 and in order, of the keys that were not extended.
+fn missed_indices(answer: Value) -> Result<Vec<usize>, StoreError> {
+    Vec::from_redis_value(answer).map_err(unexpected)
+}
+
+/// Answers each ping of a script call.
+fn answer(batch: impl Iterator<Item = Ping>, missed: Result<Vec<usize>, StoreError>) {
+    for (place, ping) in (1..).zip(batch) {
+        let extended = match &missed {
+            Ok(missed) => Ok(missed.binary_search(&place).is_err()),
+            Err(error) => Err(error.clone()),
+        };
+        // This fails if the client of the ping has disconnected.
+        let _ = ping.answer.send(extended);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::config::KeyspaceEvents;
+    use crate::store::redis::connection::{Channels, Endpoint};
+    use crate::store::redis::load_shedder::MAX_WAITING;
+
+    /// A batcher whose server is never connected.
+    fn pings() -> Arc<PingBatcher> {
+        let url = "redis://127.0.0.1:1".parse().expect("an address");
+        let endpoint = Endpoint::new(&url, None).expect("an endpoint");
+        let (load_shedder, keys) = (Arc::new(LoadShedder::default()), Keys::new("presence:"));
+        let channels = Channels {
+            bus: keys.bus.clone(),
+            database: endpoint.database(),
+            keyspace_events: KeyspaceEvents::Off,
+        };
+        let connections = Arc::new(Connections::new(endpoint, channels));
+        let (scripts, grant) = (Arc::new(Scripts::new()), Arc::default());
+        let ttl = Duration::from_secs(60);
+        Arc::new(PingBatcher::new(
+            &connections,
+            &load_shedder,
+            &keys,
+            &scripts,
+            &grant,
+            ttl,
+        ))
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_sent_although_pings_keep_joining() {
+        let pings = pings();
+        let joining = async {
+            loop {
+                let (end, (answer, _)) = (0, oneshot::channel());
+                pings.next.lock().pings.push(Ping { end, answer });
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = joining => {}
+            () = pings.gather() => {}
+            () = tokio::time::sleep(Duration::from_secs(5)) => panic!("the batch was not sent"),
+        }
+    }
+
+    // The clock is paused until all calls have arrived, because a silent store admits fewer.
+    #[tokio::test(start_paused = true)]
+    async fn pings_beyond_the_maximum_are_refused() {
+        let pings = pings();
+        let mut calls = JoinSet::new();
+        for _ in 0..MAX_WAITING + 100 {
+            let pings = Arc::clone(&pings);
+            calls.spawn(async move {
+                let user = UserId::new("alice").expect("an id");
+                pings.extend(&user).await
+            });
+        }
+        let answers = calls.join_all().await;
+        let refused = |answer: &Result<_, _>| matches!(answer, Err(StoreError::Overloaded));
+        let refused = answers.iter().filter(|answer| refused(answer)).count();
+        assert_eq!(refused, 100);
+        assert!(answers.iter().all(Result::is_err), "there is no server");
+    }
+
+    #[tokio::test]
+    async fn each_key_is_sent_once_and_in_order() {
+        let pings = pings();
+        let mut batch = Batch::default();
+        for user in 0..SCRIPT_PINGS + 2 {
+            let user = UserId::new(&format!("user-{user}")).expect("an id");
+            pings.keys.push_user(&mut batch.keys, &user);
+            let (end, (answer, _)) = (batch.keys.len(), oneshot::channel());
+            batch.pings.push(Ping { end, answer });
+        }
+        let packed = pings.commands(&batch).get_packed_pipeline();
+        let packed = String::from_utf8(packed).expect("text");
+        let sent = packed
+            .lines()
+            .filter(|line| line.starts_with("presence:user:"));
+        let asked = (0..SCRIPT_PINGS + 2).map(|user| format!("presence:user:user-{user}"));
+        assert!(sent.eq(asked), "{packed}");
+        assert_eq!(packed.matches("EVALSHA").count(), 2);
+    }
+
+    #[tokio::test]
+    async fn each_ping_gets_its_own_answer() {
+        let (answers, heard): (Vec<_>, Vec<_>) = (0..4).map(|_| oneshot::channel()).unzip();
+        let batch = answers.into_iter().map(|answer| Ping { end: 0, answer });
+        answer(batch, Ok(vec![2, 4]));
+        let mut extended = Vec::new();
+        for heard in heard {
+            extended.push(heard.await.expect("told").expect("answered"));
+        }
+        assert_eq!(extended, [true, false, true, false]);
+    }
+}

@@ -1,0 +1,206 @@
+//! A sweep: due users that are alive are re-armed, and the departures of the others are announced or held.
+
+use std::time::Duration;
+
+use redis::Cmd;
+
+use super::replies::{self, Due};
+use super::scripts::APPLY_SHORTENED;
+use super::store::RedisStore;
+use crate::model::{Timestamp, UserId, millis};
+use crate::store::error::StoreError;
+use crate::store::policy::SWEEP_BATCH;
+use crate::store::swept::Swept;
+
+/// How long before the deadline in the index a sweep looks at a user. This is longer than the time between two sweeps,
+/// so a sweep learns of pings before the deadline that the index has.
+const SWEEP_AHEAD: Duration = Duration::from_millis(400);
+
+/// With at least this many overdue users, an instance takes a random batch of them.
+const SEVERAL_BATCHES: u64 = 3 * SWEEP_BATCH as u64;
+
+/// How long the stream of shortened deadlines keeps an entry; `NOTED_FOR` in `connections.lua`. If a deadline was read
+/// longer ago, it is written all the same, and a recheck of all users follows.
+const NOTED_FOR: Duration = Duration::from_secs(5);
+
+/// How many users one step of a recheck reads, and how many steps a sweep makes. With a sweep every 100 ms, a recheck of
+/// a million users takes less than a minute.
+const RECHECK_STEP: usize = 500;
+const RECHECK_STEPS: usize = 4;
+
+/// A due user that is alive.
+struct Alive<'a> {
+    user: &'a UserId,
+    /// In milliseconds.
+    deadline: u64,
+    /// The fraction of the score in the index, which names a grant.
+    fraction: f64,
+}
+
+impl RedisStore {
+    /// Sweeps once. Fails where nothing was announced.
+    pub(in crate::store) async fn sweep(&self) -> Result<Swept, StoreError> {
+        let mut begin = self.about_connections(&self.scripts.due);
+        begin.key(&self.keys.recheck).key(&self.keys.shortened);
+        begin.arg(self.lifetimes.history_bytes);
+        let asked = Timestamp::of_system_clock();
+        let due = replies::due(self.connections.script(&begin).await?)?;
+        self.clock.set(due.now, asked);
+        self.grant.set(due.grant);
+        let (lateness_ms, rearmed) = self.sweep_due(&due).await?;
+        let rechecked = match due.recheck {
+            Some(place) => self.recheck(place).await,
+            None => Ok(()),
+        };
+        Ok(Swept {
+            now: due.now,
+            epoch: due.epoch,
+            newest: due.newest,
+            announced: due.announced,
+            more: due.overdue >= SWEEP_BATCH as u64,
+            lateness_ms,
+            next_due: due.recheck.map_or(due.next, |_| Some(due.now)),
+            unfinished: rearmed.and(rechecked).err(),
+        })
+    }
+
+    /// Sweeps a batch of the users that are due. Returns how late each departure was announced, and whether the users
+    /// that are alive were re-armed.
+    async fn sweep_due(&self, due: &Due) -> Result<(Vec<u64>, Result<(), StoreError>), StoreError> {
+        let ahead = due.now.plus(SWEEP_AHEAD);
+        if due.next.is_none_or(|next| next >= ahead) {
+            return Ok((Vec::new(), Ok(())));
+        }
+        let members = self
+            .connections
+            .query_idempotent(&self.batch(due, ahead))
+            .await?;
+        let (users, fractions): (Vec<_>, Vec<_>) = replies::scored(members)?.into_iter().unzip();
+        // Another instance may have swept the users since.
+        if users.is_empty() {
+            return Ok((Vec::new(), Ok(())));
+        }
+        let (mut gone, mut alive) = (Vec::new(), Vec::new());
+        let deadlines = self.deadlines(&users).await?;
+        for ((user, fraction), deadline) in users.iter().zip(fractions).zip(deadlines) {
+            match deadline {
+                Some(deadline) => alive.push(Alive {
+                    user,
+                    deadline,
+                    fraction,
+                }),
+                None => gone.push(user),
+            }
+        }
+        // Departures are urgent, and independent of the re-arm.
+        let (lateness_ms, rearmed) =
+            tokio::join!(self.announce(&gone), self.rearm(&alive, due.now));
+        Ok((lateness_ms?, rearmed))
+    }
+
+    /// The command that reads the first batch of due users. If several batches are overdue, the batch is a random one:
+    /// after an outage all instances catch up, and each would read all batches if every instance began with the first.
+    fn batch(&self, due: &Due, ahead: Timestamp) -> Cmd {
+        let batch = SWEEP_BATCH as u64;
+        let mut read = redis::cmd("ZRANGE");
+        read.arg(&self.keys.deadlines);
+        if due.overdue < SEVERAL_BATCHES {
+            read.arg("-inf").arg(format!("({}", ahead.as_millis()));
+            read.arg("BYSCORE").arg("LIMIT").arg(0).arg(batch);
+        } else {
+            let first = fastrand::u64(..due.overdue / batch) * batch;
+            read.arg(first).arg(first + batch - 1);
+        }
+        read.arg("WITHSCORES");
+        read
+    }
+
+    /// Writes the deadlines of users into the index; the deadlines were read at `since` or later.
+    ///
+    /// Nearly all due users are alive, so this uses one plain command for all of them. A deadline may change between its
+    /// read and this write:
+    ///
+    /// - A ping extends it. Then a later sweep looks at the user again.
+    /// - The departure of the user is held until a later time. `GT` keeps that time.
+    /// - A disconnect or another grant shortens it. `apply_shortened.lua` corrects that in the same transaction.
+    async fn rearm(&self, alive: &[Alive<'_>], since: Timestamp) -> Result<(), StoreError> {
+        if alive.is_empty() {
+            return Ok(());
+        }
+        let mut rearm = redis::cmd("ZADD");
+        rearm.arg(&self.keys.deadlines).arg("XX").arg("GT");
+        for each in alive {
+            // A double holds a time in milliseconds plus a fraction in 4,096ths exactly.
+            let score = each.deadline as f64 + each.fraction;
+            rearm.arg(score).arg(each.user.as_str());
+        }
+        let mut apply = redis::cmd("EVAL");
+        apply.arg(APPLY_SHORTENED).arg(4);
+        apply.arg(&self.keys.deadlines).arg(&self.keys.shortened);
+        apply.arg(&self.keys.held).arg(&self.keys.recheck);
+        apply.arg(since.as_millis()).arg(millis(NOTED_FOR));
+        let mut step = redis::pipe();
+        step.atomic().add_command(rearm).add_command(apply);
+        self.connections.transaction(&step).await
+    }
+
+    /// The deadline of each of `users` in milliseconds; `None` for a user that is not online.
+    async fn deadlines(&self, users: &[UserId]) -> Result<Vec<Option<u64>>, StoreError> {
+        let mut read = redis::Pipeline::with_capacity(users.len());
+        for user in users {
+            let mut one = redis::Cmd::with_capacity(2, 0);
+            one.arg("PEXPIRETIME");
+            self.keys.add_user(&mut one, user);
+            read.add_command(one);
+        }
+        let answers = self.connections.pipeline_idempotent(&read).await?;
+        answers
+            .into_iter()
+            .map(|answer| replies::deadline(answer?))
+            .collect()
+    }
+
+    /// Announces or holds the departures of `users`. Returns the lateness of each announced departure.
+    async fn announce(&self, users: &[&UserId]) -> Result<Vec<u64>, StoreError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut sweep = self.about_connections(&self.scripts.sweep);
+        sweep.arg(millis(self.lifetimes.last_seen));
+        for user in users {
+            sweep
+                .key(self.keys.user(user))
+                .key(self.keys.connections(user));
+            sweep.arg(user.as_str());
+        }
+        sweep.key(&self.keys.last_seen);
+        self.connections.script(&sweep).await
+    }
+
+    /// Continues the recheck of all users, which follows when the clock was set back, from `place` of the iteration on.
+    /// Several instances may repeat a part. No part is left out, because the place is written after the part is done.
+    async fn recheck(&self, mut place: u64) -> Result<(), StoreError> {
+        for _ in 0..RECHECK_STEPS {
+            let mut zscan = redis::cmd("ZSCAN");
+            zscan.arg(&self.keys.deadlines).arg(place);
+            zscan.arg("COUNT").arg(RECHECK_STEP);
+            let (next, members): (u64, Vec<(String, f64)>) =
+                self.connections.query_idempotent(&zscan).await?;
+            let mut recheck = self.about_connections(&self.scripts.recheck);
+            recheck.key(&self.keys.recheck);
+            recheck.arg(place.to_string()).arg(next.to_string());
+            for (user, _) in replies::scored(members)? {
+                recheck
+                    .key(self.keys.user(&user))
+                    .key(self.keys.connections(&user));
+                recheck.arg(user.as_str());
+            }
+            self.connections.script::<()>(&recheck).await?;
+            place = next;
+            if place == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! Some instances on one store: a Redis server of their own, or the embedded store.
+
+use crate::client::{Client, Protocol};
+use crate::instance::{Instance, Settings};
+use crate::redis_server::RedisServer;
+
+/// The store of a test, and the protocol of its client if that is not HTTP/1.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    Embedded,
+    EmbeddedOver(Protocol),
+    Redis,
+}
+
+pub struct Cluster {
+    pub instances: Vec<Instance>,
+    redis: Option<RedisServer>,
+    settings: Settings,
+}
+
+impl Cluster {
+    /// One instance with the default settings.
+    pub async fn start(store: Store) -> Self {
+        Self::with(store, Settings::new()).await
+    }
+
+    /// One instance with `settings`.
+    pub async fn with(store: Store, settings: Settings) -> Self {
+        match store {
+            Store::EmbeddedOver(protocol) => {
+                Box::pin(Self::with(Store::Embedded, settings.over(protocol))).await
+            }
+            Store::Embedded => {
+                let instances = vec![Instance::start(&settings).await];
+                Self {
+                    instances,
+                    redis: None,
+                    settings,
+                }
+            }
+            Store::Redis => Self::of(1, settings).await,
+        }
+    }
+
+    /// `count` instances on one Redis server.
+    pub async fn of(count: usize, settings: Settings) -> Self {
+        let redis = RedisServer::start().await;
+        let settings = settings.with("REDIS_URL", &redis.url());
+        let mut cluster = Self {
+            instances: Vec::new(),
+            redis: Some(redis),
+            settings,
+        };
+        for _ in 0..count {
+            cluster.add_instance().await;
+        }
+        cluster
+    }
+
+    /// Starts another instance with the same settings.
+    pub async fn add_instance(&mut self) {
+        let instance = Instance::start(&self.settings).await;
+        self.instances.push(instance);
+    }
+
+    /// Starts an instance at the address of the ended instance `number`.
+    pub async fn replace(&mut self, number: usize) {
+        let address = self.instances[number].address().to_string();
+        let settings = self.settings.clone().with("PRESENCE_LISTEN", &address);
+        self.instances[number] = Instance::start(&settings).await;
+    }
+
+    /// A client of the first instance.
+    pub fn client(&self) -> Client {
+        self.instances[0].client()
+    }
+
+    /// One client of each instance.
+    pub fn clients(&self) -> Vec<Client> {
+        self.instances.iter().map(Instance::client).collect()
+    }
+
+    pub fn redis(&self) -> &RedisServer {
+        self.redis.as_ref().expect("this cluster is on Redis")
+    }
+
+    pub fn redis_mut(&mut self) -> &mut RedisServer {
+        self.redis.as_mut().expect("this cluster is on Redis")
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+/// Makes two tests of each named body, an `async fn(Store)`: `embedded::name` and `redis::name`.
+///
+/// The compiler reports a body that is not named here as dead code.
+#[macro_export]
+macro_rules! on_both_stores {
+    ($($name:ident),+ $(,)?) => {
+        mod embedded {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name($crate::cluster::Store::Embedded).await;
+            })+
+        }
+        mod redis {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name($crate::cluster::Store::Redis).await;
+            })+
+        }
+    };
+}
+pub use crate::on_both_stores;
+
+/// Makes four tests of each named body: those of [`on_both_stores`], and `http1_0::name` and `http2::name` on the
+/// embedded store.
+#[macro_export]
+macro_rules! over_each_protocol {
+    ($($name:ident),+ $(,)?) => {
+        $crate::on_both_stores!($($name),+);
+        mod http1_0 {
+            $(#[tokio::test]
+            async fn $name() {
+                let protocol = $crate::client::Protocol::Http10;
+                super::$name($crate::cluster::Store::EmbeddedOver(protocol)).await;
+            })+
+        }
+        mod http2 {
+            $(#[tokio::test]
+            async fn $name() {
+                let protocol = $crate::client::Protocol::Http2;
+                super::$name($crate::cluster::Store::EmbeddedOver(protocol)).await;
+            })+
+        }
+    };
+}
+pub use crate::over_each_protocol;

@@ -1,0 +1,126 @@
+//! The connection limit.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use harness::instance::{Instance, Settings, runtimes};
+use harness::process::Process;
+use harness::sse::Stream;
+use harness::wait::eventually_true;
+
+/// The connection limit of the instances in these tests.
+const MOST: usize = 4;
+
+/// How long the test waits for an answer that must not come.
+const A_WHILE: Duration = Duration::from_millis(500);
+
+/// The deadline of an answer that must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn ask(address: SocketAddr) -> TcpStream {
+    let mut connection = TcpStream::connect(address).expect("the system accepts");
+    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    connection.write_all(request).expect("a request");
+    connection
+}
+
+fn is_answered(mut connection: &TcpStream, within: Duration) -> bool {
+    connection.set_read_timeout(Some(within)).expect("a time");
+    let mut answer = [0; 1_024];
+    match connection.read(&mut answer) {
+        Ok(count) => answer[..count].starts_with(b"HTTP/1.1 200 "),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => false,
+        Err(error) => panic!("neither an answer nor silence: {error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_too_many_waits_for_another_to_end() {
+    let settings = Settings::new().with("PRESENCE_CONNECTIONS", &MOST.to_string());
+    let instance = Instance::start(&settings).await;
+    let mut open: Vec<TcpStream> = (0..MOST).map(|_| ask(instance.address())).collect();
+    for connection in &open {
+        assert!(
+            is_answered(connection, PATIENCE),
+            "those allowed are served"
+        );
+    }
+    let waiting = ask(instance.address());
+    assert!(!is_answered(&waiting, A_WHILE), "one more is not");
+    assert!(
+        instance.log().contains("PRESENCE_CONNECTIONS"),
+        "operators are told"
+    );
+    drop(open.pop());
+    assert!(is_answered(&waiting, PATIENCE), "its turn came");
+}
+
+#[tokio::test]
+async fn streams_leave_room_for_calls() {
+    let settings = Settings::new().with("PRESENCE_CONNECTIONS", &MOST.to_string());
+    let instance = Instance::start(&settings).await;
+    let client = instance.client();
+    let mut streams = Vec::new();
+    for _ in 0..MOST - 1 {
+        streams.push(Stream::open(&client, "").await);
+    }
+    let refused = client.get("/v1/events").await;
+    assert_eq!(refused.status, 429, "{}", refused.body);
+    assert_eq!(client.get("/livez").await.status, 200);
+    drop(streams);
+}
+
+#[tokio::test]
+async fn the_metrics_say_how_many_are_open() {
+    let instance = Instance::start(&Settings::new()).await;
+    let _open: Vec<TcpStream> = (0..MOST).map(|_| ask(instance.address())).collect();
+    // The request for the metrics is one more connection.
+    let expected = format!("presence_connections {}", MOST + 1);
+    eventually_true("all are counted", async || {
+        let metrics = instance.client().get("/metrics").await.body;
+        metrics.lines().any(|line| line == expected)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_start_with_too_few_files_says_so_and_fails() {
+    for limit in [12, 16, 20, 24] {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {limit} && exec \"$0\"")]);
+        command.arg(env!("CARGO_BIN_EXE_presence"));
+        command.env_clear().env("PRESENCE_LISTEN", "127.0.0.1:0");
+        let mut process = Process::spawn("presence", &mut command);
+        let status = process.exit().await;
+        let log = process.log();
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains("open files"), "{log}");
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_instance_raises_its_limit_of_open_files() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 128 && ulimit -Hn 256 && exec \"$0\""]);
+    command.arg(env!("CARGO_BIN_EXE_presence"));
+    command.env_clear().env("PRESENCE_LISTEN", "127.0.0.1:0");
+    let mut process = Process::spawn("presence", &mut command);
+    assert!(process.line().await.is_some(), "{}", process.log());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id()));
+    let limits = limits.expect("a running process");
+    let open_files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<&str> = open_files.expect("a limit").split_whitespace().collect();
+    assert_eq!(words[3..5], ["256", "256"], "soft and hard");
+    let log = process.log();
+    let left = 128_usize.saturating_sub(8 * runtimes()).max(1);
+    assert!(
+        log.contains(&format!("\"connections\":{left}")),
+        "what is left is said: {log}"
+    );
+}

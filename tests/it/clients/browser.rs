@@ -1,0 +1,199 @@
+//! Chromium with `EventSource` and `sendBeacon` on a page of the service, and Swagger UI.
+
+mod docs;
+mod page;
+mod recovery;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use harness::client::{Client, send, try_send};
+use harness::cluster::{Cluster, Store};
+use harness::process::Process;
+use harness::redis_server::free_port;
+use harness::wait::eventually;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+pub(crate) use page::Page;
+
+/// No window, and no requests of Chromium itself.
+const FLAGS: [&str; 8] = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+];
+
+/// A Chromium that is controlled over the WebDriver protocol (W3C).
+pub(crate) struct Browser {
+    driver: Client,
+    session: String,
+    profile: PathBuf,
+    /// The process of the browser, which survives the end of the driver; `None` after [`Browser::quit`].
+    browser: Option<u64>,
+    _process: Process,
+}
+
+impl Browser {
+    pub(crate) async fn start() -> Self {
+        let port = free_port();
+        let mut command = Command::new("chromedriver");
+        command.arg(format!("--port={port}"));
+        let process = Process::spawn("chromedriver", &mut command);
+        let driver = Client::new(&format!("http://127.0.0.1:{port}"));
+        eventually("chromedriver is ready", async || {
+            let status = try_send(driver.request(Method::GET, "/status"))
+                .await
+                .ok()?;
+            status.body.contains("\"ready\":true").then_some(())
+        })
+        .await;
+        let profile = std::env::temp_dir().join(format!("presence-browser-{port}"));
+        let mut flags: Vec<String> = FLAGS.map(str::to_owned).to_vec();
+        flags.push(format!("--user-data-dir={}", profile.display()));
+        // The certificates of the tests are self-signed.
+        let capabilities =
+            json!({ "goog:chromeOptions": { "args": flags }, "acceptInsecureCerts": true });
+        let wanted = json!({ "capabilities": { "alwaysMatch": capabilities } });
+        let request = driver.request(Method::POST, "/session").json(&wanted);
+        let request = request.timeout(Duration::from_secs(60));
+        let answer: Value = send(request).await.ok();
+        let session = answer["value"]["sessionId"].as_str();
+        let session = session.unwrap_or_else(|| panic!("no session: {answer}"));
+        let browser = answer["value"]["capabilities"]["goog:processID"].as_u64();
+        Self {
+            session: format!("/session/{session}"),
+            driver,
+            profile,
+            browser,
+            _process: process,
+        }
+    }
+
+    pub(crate) async fn open(&self, url: &str) {
+        self.tell("/url", &json!({ "url": url })).await;
+    }
+
+    pub(crate) async fn run(&self, script: &str) -> Value {
+        let script = json!({ "script": script, "args": [] });
+        self.tell("/execute/sync", &script).await
+    }
+
+    /// Clicks on the element of the CSS selector, once it exists.
+    async fn press(&self, selector: &str) {
+        let script = format!(
+            "const found = document.querySelector('{selector}'); found?.click(); return !!found"
+        );
+        eventually(selector, async || {
+            (self.run(&script).await == true).then_some(())
+        })
+        .await;
+    }
+
+    /// The text of the element of the CSS selector, once it exists.
+    async fn text(&self, selector: &str) -> String {
+        let script = format!("return document.querySelector('{selector}')?.innerText");
+        eventually(selector, async || {
+            self.run(&script).await.as_str().map(str::to_owned)
+        })
+        .await
+    }
+
+    /// Shows pages 390 pixels wide, as a phone does.
+    async fn be_a_phone(&self) {
+        let screen = json!({ "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": true });
+        let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": screen });
+        self.tell("/goog/cdp/execute", &command).await;
+    }
+
+    async fn tell(&self, what: &str, body: &Value) -> Value {
+        let path = format!("{}{what}", self.session);
+        let request = self.driver.request(Method::POST, &path).json(body);
+        let answer: Value = send(request.timeout(Duration::from_secs(60))).await.ok();
+        answer["value"].clone()
+    }
+
+    pub(crate) async fn quit(mut self) {
+        send(self.driver.request(Method::DELETE, &self.session)).await;
+        self.browser = None;
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if let Some(id) = self.browser {
+            // An error means that the process has ended.
+            let _ = Command::new("kill")
+                .args(["-KILL", &id.to_string()])
+                .status();
+        }
+        // Files that stay in the temporary folder do no harm.
+        let _ = std::fs::remove_dir_all(&self.profile);
+    }
+}
+
+/// The script of the tour in the README, which keeps what it would print.
+const WATCH: &str = "
+    window.heard = [];
+    const stream = new EventSource('/v1/events?snapshot=true');
+    for (const name of ['presence.snapshot', 'presence.ready', 'presence.reset', 'user.online', 'user.offline'])
+        stream.addEventListener(name, event =>
+            heard.push([name, JSON.parse(event.data).userId ?? '', event.lastEventId]));
+";
+
+async fn heard(browser: &Browser, count: usize) -> Vec<Vec<String>> {
+    eventually("the browser hears of it", async || {
+        let heard = browser.run("return window.heard").await;
+        let heard: Vec<Vec<String>> = serde_json::from_value(heard).ok()?;
+        (heard.len() >= count).then_some(heard)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_browser_watches_resumes_and_disconnects() {
+    let mut cluster = Cluster::start(Store::Redis).await;
+    let client = cluster.client();
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/docs/", client.base())).await;
+    let title = browser.text(".info .title").await;
+    assert!(title.starts_with("Presence"), "{title}");
+
+    browser.run(WATCH).await;
+    heard(&browser, 2).await;
+    client.connect("alice").await;
+    browser
+        .run("navigator.sendBeacon('/v1/users/alice/disconnect')")
+        .await;
+    let events = heard(&browser, 4).await;
+    let names: Vec<_> = events.iter().map(|event| &*event[0]).collect();
+    let expected = [
+        "presence.snapshot",
+        "presence.ready",
+        "user.online",
+        "user.offline",
+    ];
+    assert_eq!(names, expected);
+    assert!(
+        events.iter().all(|event| !event[2].is_empty()),
+        "every event has an id"
+    );
+
+    // The instance is killed and another one starts at its address. The browser reconnects by itself.
+    let address = cluster.instances[0].address().to_string();
+    cluster.instances[0].kill();
+    let settings = cluster.settings().clone().with("PRESENCE_LISTEN", &address);
+    cluster.instances[0] = harness::instance::Instance::start(&settings).await;
+    cluster.client().connect("bob").await;
+    let events = heard(&browser, 6).await;
+    assert_eq!(events[4][..2], ["user.online", "bob"], "{events:?}");
+    assert_eq!(events[5][0], "presence.ready", "caught up: {events:?}");
+    assert_eq!(events.len(), 6, "nothing else came: {events:?}");
+    browser.quit().await;
+}

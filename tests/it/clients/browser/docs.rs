@@ -1,0 +1,143 @@
+//! `/docs` on a phone, with a key, and from a link.
+
+use harness::cluster::{Cluster, Store};
+use harness::instance::Settings;
+use harness::wait::{eventually, eventually_true};
+
+use super::Browser;
+
+const KEY: &str = "a-key-of-thirty-two-characters-ok";
+
+/// The operation that the test tries out, and the place where the page shows its status.
+const COUNT: &str = "#operations-online-countOnline";
+const STATUS: &str = ".live-responses-table .response .response-col_status";
+
+const STREAM: &str = "#operations-events-streamEvents";
+
+/// Types into a field. React reads the value with the `input` event only.
+const TYPE_KEY: &str = "
+    const field = document.querySelector('#auth-bearer-value');
+    if (!field) return false;
+    Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(field, 'KEY');
+    field.dispatchEvent(new Event('input', { bubbles: true }));
+    return true;
+";
+
+async fn service() -> Cluster {
+    let keys = format!("board:presence.read:{KEY}");
+    let settings = Settings::new().with("PRESENCE_API_KEYS", &keys);
+    Cluster::with(Store::Embedded, settings).await
+}
+
+/// Opens the page with `fragment` and waits for the operations.
+async fn open(cluster: &Cluster, fragment: &str) -> Browser {
+    let browser = Browser::start().await;
+    let page = format!("{}/docs/{fragment}", cluster.client().base());
+    browser.be_a_phone().await;
+    browser.open(&page).await;
+    browser.text(&format!("{COUNT} .opblock-summary")).await;
+    browser
+}
+
+async fn unfold(browser: &Browser, operation: &str) {
+    let summary = format!("{operation} .opblock-summary-control");
+    browser.press(&summary).await;
+    let body = format!("return !!document.querySelector('{operation} .opblock-body')");
+    eventually_true("the operation is open", async || {
+        browser.run(&body).await == true
+    })
+    .await;
+}
+
+/// Requests the count and waits for `status`.
+async fn count_with(browser: &Browser, status: &str) {
+    browser.press(&format!("{COUNT} .execute")).await;
+    eventually(status, async || {
+        let shown = browser.text(&format!("{COUNT} {STATUS}")).await;
+        shown.starts_with(status).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_page_asks_for_a_key_and_keeps_it_over_a_reload() {
+    let cluster = service().await;
+    let browser = open(&cluster, "").await;
+    unfold(&browser, COUNT).await;
+    browser.press(&format!("{COUNT} .try-out__btn")).await;
+    count_with(&browser, "401").await;
+
+    browser.press(".btn.authorize").await;
+    eventually_true("the key is typed", async || {
+        browser.run(&TYPE_KEY.replace("KEY", KEY)).await == true
+    })
+    .await;
+    let first = browser.text(".auth-container").await;
+    assert!(
+        first.contains("http, Bearer"),
+        "the bearer comes first: {first}"
+    );
+    let second = browser
+        .text(".auth-container:not(:has(#auth-bearer-value))")
+        .await;
+    assert!(second.contains("Only for /v1/events"), "{second}");
+    browser
+        .press(".auth-container:has(#auth-bearer-value) .authorize")
+        .await;
+    browser.press(".btn-done").await;
+    count_with(&browser, "200").await;
+
+    browser.run("location.reload()").await;
+    browser.press(&format!("{COUNT} .try-out__btn")).await;
+    count_with(&browser, "200").await;
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn a_link_opens_its_operation() {
+    let cluster = service().await;
+    let browser = open(&cluster, "#/online/listOnline").await;
+    let list = "#operations-online-listOnline";
+    let text = browser.text(&format!("{list} .opblock-body")).await;
+    assert!(text.contains("page by page"), "{text}");
+    browser.press(&format!("{list} .try-out__btn")).await;
+    let cursor = format!("return document.querySelector('{list} [placeholder=cursor]')?.value");
+    let value = eventually("the field is there", async || {
+        browser.run(&cursor).await.as_str().map(str::to_owned)
+    })
+    .await;
+    assert_eq!(value, "", "no made-up cursor is filled in");
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn the_page_fits_a_phone_and_explains_how_to_watch() {
+    let cluster = service().await;
+    let browser = open(&cluster, "").await;
+    let wide = "return [innerWidth, document.documentElement.scrollWidth]";
+    assert_eq!(browser.run(wide).await, serde_json::json!([390, 390]));
+
+    let unfold = "document.querySelectorAll('details').forEach((each) => { each.open = true; });
+        document.querySelectorAll('.opblock-summary-control').forEach((each) => each.click());";
+    browser.run(unfold).await;
+    let open = "return document.querySelectorAll('.opblock .opblock-body').length";
+    eventually_true("all operations are open", async || {
+        browser.run(open).await == 12
+    })
+    .await;
+    assert_eq!(browser.run(wide).await, serde_json::json!([390, 390]));
+
+    let text = browser.text(&format!("{STREAM} .opblock-body")).await;
+    assert!(
+        text.contains("curl -N") && text.contains("new EventSource"),
+        "{text}"
+    );
+    let buttons =
+        format!("return document.querySelector('{STREAM} .try-out')?.offsetParent === null");
+    assert_eq!(
+        browser.run(&buttons).await,
+        true,
+        "no button waits for the end of a stream"
+    );
+    browser.quit().await;
+}

@@ -1,0 +1,147 @@
+//! The guides in `docs/` and the programs in `examples/`. Every program in a guide is a file of `examples/`, and every
+//! file runs.
+
+mod back_ends;
+mod pages;
+mod phones;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use harness::instance::Settings;
+use harness::process::Process;
+use serde_json::{Value, json};
+
+use super::libraries::installed;
+use crate::auth::Signer;
+
+const GUIDES: [&str; 3] = [
+    include_str!("../../../docs/pages.md"),
+    include_str!("../../../docs/phones.md"),
+    include_str!("../../../docs/back-ends.md"),
+];
+const PHONES: &str = GUIDES[1];
+const BACK_ENDS: &str = GUIDES[2];
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const KEY: &str = "key-of-the-back-end-0123";
+
+/// One code block of a guide.
+struct Block<'a> {
+    language: &'a str,
+    /// The file with the same content, if the guide names one.
+    file: Option<&'a str>,
+    code: &'a str,
+}
+
+fn blocks(guide: &str) -> impl Iterator<Item = Block<'_>> {
+    // Every second part is between two fences.
+    let parts = guide.split("```").skip(1).step_by(2);
+    parts.map(|part| {
+        let (info, code) = part.split_once('\n').expect("an end of the first line");
+        let (language, file) = match info.split_once(' ') {
+            Some((language, file)) => (language, Some(file)),
+            None => (info, None),
+        };
+        Block {
+            language,
+            file,
+            code,
+        }
+    })
+}
+
+fn shell_blocks(guide: &str) -> Vec<&str> {
+    let blocks = blocks(guide).filter(|block| block.language == "sh");
+    blocks.map(|block| block.code).collect()
+}
+
+/// A file or folder of this repository.
+fn path_of(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+/// The settings that the guides assume.
+fn settings() -> Settings {
+    let keys = format!("back-end:presence.read+presence.write:{KEY}");
+    Settings::new()
+        .with("PRESENCE_JWT_SECRET", SECRET)
+        .with("PRESENCE_API_KEYS", &keys)
+}
+
+/// A token for `user` with the claim `watch`.
+fn token(user: &str, watch: &Value) -> String {
+    token_for(user, watch, 600)
+}
+
+/// A token that expires in `seconds` seconds, or has expired for a negative number.
+fn token_for(user: &str, watch: &Value, seconds: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.expect("a clock after 1970").as_secs();
+    let claims = json!({"sub": user, "exp": now.saturating_add_signed(seconds), "watch": watch});
+    Signer::secret(SECRET.as_bytes()).token(&claims)
+}
+
+/// The command that runs a Python program of `examples/` against the service at `url`.
+fn program_in_python(file: &str, url: &str) -> Command {
+    let mut command = python(url);
+    command.arg(path_of(file));
+    command
+}
+
+/// Python with the libraries of the examples and access to the service at `url`.
+fn python(url: &str) -> Command {
+    let mut command = Command::new(installed("clients-python/bin/python"));
+    give_access(&mut command, url);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+fn give_access(command: &mut Command, url: &str) {
+    let access = [
+        ("PRESENCE_URL", url),
+        ("PRESENCE_KEY", KEY),
+        ("PRESENCE_JWT_SECRET", SECRET),
+    ];
+    command.envs(access);
+}
+
+/// Runs shell commands of a guide with `variables` and returns their output, line by line.
+async fn printed(commands: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let mut bash = Command::new("bash");
+    bash.args(["-eu", "-c", commands]);
+    bash.envs(variables.iter().copied());
+    let mut bash = Process::spawn("bash", &mut bash);
+    let mut lines = Vec::new();
+    while let Some(line) = bash.line().await {
+        lines.push(line);
+    }
+    let status = bash.exit().await;
+    assert!(status.success(), "{status}: {}", bash.log());
+    lines
+}
+
+/// The answers in the output of shell commands of a guide, one in each line.
+async fn answers(commands: &str, variables: &[(&str, &str)]) -> Vec<Value> {
+    let lines = printed(commands, variables).await;
+    let answers = lines.iter().map(|line| serde_json::from_str(line));
+    answers
+        .collect::<Result<_, _>>()
+        .expect("JSON on each line")
+}
+
+#[test]
+fn every_program_in_a_guide_is_a_file_of_examples() {
+    for block in GUIDES.iter().flat_map(|guide| blocks(guide)) {
+        match (block.language, block.file) {
+            // The block is run directly, or only shown.
+            ("sh" | "json", None) => {}
+            ("js" | "python" | "html", Some(file)) => {
+                let content = std::fs::read_to_string(path_of(file)).expect(file);
+                assert_eq!(block.code, content, "{file} differs from the guide");
+            }
+            (language, file) => panic!("no test runs a block of {language} {file:?}"),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The tour of the README, run in a shell, and as a script in `examples/`.
+
+use std::path::Path;
+use std::process::Command;
+
+use harness::instance::{Instance, Settings};
+use harness::process::Process;
+use serde_json::{Value, json};
+
+const README: &str = include_str!("../../../README.md");
+
+/// The shell commands under a heading of the README, block by block, without the ones that watch endlessly.
+fn blocks(heading: &str) -> Vec<&'static str> {
+    let (_, part) = README.split_once(heading).expect("the heading");
+    let part = part.split("\n#").next().expect("a part");
+    let blocks = part.split("```sh\n").skip(1);
+    let blocks = blocks.map(|block| block.split_once("```").expect("its end").0);
+    blocks
+        .filter(|block| !block.starts_with("curl -N"))
+        .collect()
+}
+
+/// The output of `commands` in bash, line by line.
+async fn printed(commands: &str, directory: &Path) -> Vec<String> {
+    let mut bash = Command::new("bash");
+    bash.args(["-eu", "-c", commands]).current_dir(directory);
+    let mut bash = Process::spawn("bash", &mut bash);
+    let mut lines = Vec::new();
+    while let Some(line) = bash.line().await {
+        lines.push(line);
+    }
+    let status = bash.exit().await;
+    assert!(status.success(), "{status}: {}", bash.log());
+    lines
+}
+
+/// The answers to the calls in `commands`, sent to `instance`.
+async fn answers(commands: &str, directory: &Path, instance: &Instance) -> Vec<Value> {
+    let commands = commands.replace("http://127.0.0.1:8080", instance.client().base());
+    let lines = printed(&commands, directory).await;
+    let json = lines.iter().map(|line| serde_json::from_str(line));
+    json.collect::<Result<_, _>>()
+        .expect("one JSON text a line")
+}
+
+#[tokio::test]
+async fn the_tour_shows_who_is_online() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let instance = Instance::start(&Settings::new()).await;
+    let commands = blocks("## Five minutes\n").concat();
+    let answers = answers(&commands, directory.path(), &instance).await;
+    let online: Vec<_> = answers.iter().map(|answer| &answer["online"]).collect();
+    let alice = [
+        json!(true),
+        json!(true),
+        json!(true),
+        json!(["alice"]),
+        json!(false),
+    ];
+    let bob = [json!(true), json!(true), json!(true), json!(true)];
+    assert_eq!(online, alice.iter().chain(&bob).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_script_of_the_tour_makes_the_calls_of_the_readme() {
+    const SCRIPT: &str = include_str!("../../../examples/tour.sh");
+    let in_readme = blocks("## Five minutes\n").concat();
+    for call in in_readme.lines().filter(|line| line.starts_with("curl")) {
+        let shown = call.replacen("curl", "show curl -sS", 1);
+        assert!(SCRIPT.contains(&format!("\n{shown}\n")), "{shown}");
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let instance = Instance::start(&Settings::new()).await;
+    let url = format!("URL={}\n", instance.client().base());
+    let lines = printed(&format!("{url}{SCRIPT}"), directory.path()).await;
+    let user: Value = serde_json::from_str(&lines[8]).expect("the last look-up");
+    assert_eq!(user["connections"][0]["connectionId"], "laptop", "{user}");
+    let stream = lines[9..].join("\n");
+    assert!(stream.contains("data: {\"online\":[\"bob\"]}"), "{stream}");
+    assert!(stream.contains("event: presence.ready"), "{stream}");
+}
+
+#[tokio::test]
+async fn the_key_and_the_token_of_the_tour_are_accepted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let blocks = blocks("### With credentials\n");
+    let (start, calls) = blocks
+        .split_first()
+        .expect("a block that starts the service");
+    let make = "make() { printf '%s\\n' \"$PRESENCE_API_KEYS\" \"$PRESENCE_JWT_SECRET\"; }\n";
+    let set = printed(&format!("{make}{start}"), directory.path()).await;
+    let settings = Settings::new()
+        .with("PRESENCE_API_KEYS", &set[0])
+        .with("PRESENCE_JWT_SECRET", &set[1]);
+    let instance = Instance::start(&settings).await;
+    let answers = answers(&calls.concat(), directory.path(), &instance).await;
+    assert_eq!(answers.len(), 3, "{answers:?}");
+    assert_eq!(answers[0], json!({"count": 0}));
+    assert_eq!(answers[1]["becameOnline"], true, "{}", answers[1]);
+    assert_eq!(answers[2]["status"], 403, "{}", answers[2]);
+}

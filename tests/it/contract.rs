@@ -1,0 +1,12 @@
+//! The HTTP API and the event stream as design.md describes them.
+
+mod bytes;
+mod documents;
+mod events;
+mod online;
+mod openapi;
+mod problems;
+mod protocols;
+mod resume;
+mod timestamps;
+mod users;

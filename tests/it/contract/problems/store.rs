@@ -1,0 +1,131 @@
+//! An unreachable store: calls get 503 and succeed later.
+
+use std::time::Duration;
+
+use harness::client::{Answer, Client, send, try_send};
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::sse::{Stream, briefs};
+use harness::wait::{eventually, eventually_true};
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::problem;
+
+/// The longest wait for a 503 of a store that does not answer.
+const VERDICT: Duration = Duration::from_secs(10);
+
+fn every_call(client: &Client) -> Vec<RequestBuilder> {
+    let lookup = json!({"userIds": ["alice"]});
+    vec![
+        client.of_user("alice", "connect"),
+        client.of_user("alice", "ping"),
+        client.of_connection("alice", "ping", "phone"),
+        client.of_user("alice", "disconnect"),
+        client.request(Method::GET, "/v1/users/alice"),
+        client.request(Method::POST, "/v1/online").json(&lookup),
+        client.request(Method::GET, "/v1/online"),
+        client.request(Method::GET, "/v1/online/count"),
+    ]
+}
+
+fn assert_unavailable(answer: &Answer, port: u16) {
+    problem(answer, 503);
+    let retry_after = answer.header("retry-after").parse::<u64>();
+    assert!(retry_after.is_ok(), "seconds in Retry-After: {answer:?}");
+    let port = port.to_string();
+    for internal in ["127.0.0.1", &port, "redis", "Redis", "os error", "refused"] {
+        assert!(
+            !answer.body.contains(internal),
+            "{internal} in {}",
+            answer.body
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_call_is_503_while_redis_is_down() {
+    let mut cluster = Cluster::of(1, Settings::new()).await;
+    let client = cluster.client();
+    client.connect("alice").await;
+    cluster.redis_mut().kill();
+    let port = cluster.redis().port();
+    for request in every_call(&client) {
+        assert_unavailable(&send(request).await, port);
+    }
+    cluster.redis_mut().start_again().await;
+    eventually_true("the service is back by itself", async || {
+        let answer = send(client.of_user("alice", "connect")).await;
+        answer.status.as_u16() == 200
+    })
+    .await;
+    assert!(client.user("alice").await.online);
+}
+
+/// A Redis that accepts connections and does not answer is detected.
+#[tokio::test]
+async fn every_call_is_503_while_redis_hangs() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let client = cluster.client();
+    client.connect("alice").await;
+    cluster.redis().freeze();
+    let asked = Instant::now();
+    let mut calls = tokio::task::JoinSet::new();
+    for request in every_call(&client) {
+        calls.spawn(try_send(request));
+    }
+    for answer in calls.join_all().await {
+        let answer = answer.expect("an answer, not a broken connection");
+        assert_unavailable(&answer, cluster.redis().port());
+    }
+    assert!(asked.elapsed() < VERDICT, "{:?}", asked.elapsed());
+    cluster.redis().thaw();
+    let found = eventually("the service is back by itself", async || {
+        let answer = send(client.request(Method::GET, "/v1/users/alice")).await;
+        (answer.status.as_u16() == 200).then_some(answer)
+    });
+    assert_eq!(found.await.ok::<harness::client::User>().user_id, "alice");
+}
+
+/// A full Redis, or a former primary, refuses writes.
+#[tokio::test]
+async fn a_redis_that_refuses_to_write_is_503_and_nothing_changed() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    client.connect("alice").await;
+    let mut stream = Stream::open(&client, "").await;
+    for (refuse, allow) in [
+        (
+            ["CONFIG", "SET", "maxmemory", "1"],
+            ["CONFIG", "SET", "maxmemory", "0"],
+        ),
+        (
+            ["CONFIG", "SET", "min-replicas-to-write", "1"],
+            ["CONFIG", "SET", "min-replicas-to-write", "0"],
+        ),
+    ] {
+        redis.command::<()>(&refuse).await;
+        let answer = send(client.of_user("bob", "connect")).await;
+        assert_unavailable(&answer, redis.port());
+        redis.command::<()>(&allow).await;
+        assert_eq!(client.everyone().await, ["alice"]);
+    }
+    assert!(client.connect("bob").await.became_online);
+    assert_eq!(stream.next().await.brief(), "online bob");
+}
+
+#[tokio::test]
+async fn scripts_are_loaded_again_after_a_script_flush() {
+    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    client.connect("alice").await;
+    cluster.redis().command::<()>(&["SCRIPT", "FLUSH"]).await;
+    client.connect_as("alice", "phone").await;
+    cluster.redis().command::<()>(&["SCRIPT", "FLUSH"]).await;
+    assert!(!client.disconnect_as("alice", "phone").await.became_offline);
+    cluster.redis().command::<()>(&["SCRIPT", "FLUSH"]).await;
+    let changes = stream.changes(2).await;
+    assert_eq!(briefs(&changes), ["online alice", "offline alice"]);
+}

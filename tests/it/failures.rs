@@ -1,0 +1,28 @@
+//! Failures of instances, of Redis, and of the network between them. No failure loses or repeats an event.
+//!
+//! In the tests with a [`scene::Scene`] Redis fails for a while. Two instances have users that keep pinging, and users
+//! that have just stopped. During the failure each call is answered or refused within the limit. Afterwards the stopped
+//! users leave once, and the pinging users have never left.
+
+mod bus;
+mod cut_streams;
+mod data_loss;
+mod departures;
+mod histories;
+mod instance_deaths;
+mod lateness;
+mod load_shedding;
+mod lost_history;
+mod network;
+mod paused_instances;
+pub(crate) mod pingers;
+mod races;
+mod redis_connections;
+mod redis_errors;
+mod redis_restarts;
+mod rolling_restart;
+pub(crate) mod scene;
+mod sentinel;
+mod soak;
+mod traffic;
+mod unknown_entries;

@@ -1,0 +1,226 @@
+//! The clock of Redis is set back or ahead.
+
+use std::time::Duration;
+
+use harness::client::{Alive, crowd, try_send};
+use harness::instance::{Instance, Settings};
+use harness::process::Signal;
+use harness::redis_server::RedisServer;
+use harness::serial::run_alone;
+use harness::sse::{Stream, briefs};
+use harness::timestamp::Timestamp;
+use harness::wait::{eventually, eventually_true};
+use tokio::time::{Instant, sleep};
+
+const TTL: Duration = Duration::from_secs(3);
+
+/// Additional time for a busy machine.
+const SLACK: Duration = Duration::from_millis(1_500);
+
+const HALF_A_MINUTE: Duration = Duration::from_secs(30);
+
+async fn on_a_clock() -> (RedisServer, Vec<Instance>) {
+    on_a_clock_with("3s", "1s").await
+}
+
+async fn on_a_clock_with(ttl: &str, ping_interval: &str) -> (RedisServer, Vec<Instance>) {
+    let redis = RedisServer::start_with_clock().await;
+    let settings = Settings::new()
+        .with("PRESENCE_TTL", ttl)
+        .with("PRESENCE_PING_INTERVAL", ping_interval)
+        .with("REDIS_URL", &redis.url());
+    let instances = vec![
+        Instance::start(&settings).await,
+        Instance::start(&settings).await,
+    ];
+    (redis, instances)
+}
+
+#[tokio::test]
+async fn after_a_step_back_no_user_stays_longer_than_a_ttl() {
+    run_alone();
+    let (redis, instances) = on_a_clock().await;
+    let client = instances[0].client();
+    let mut stream = Stream::open(&client, "").await;
+    let silent = crowd("silent", 600);
+    client.connect_each(&silent).await;
+    client.connect_as("phoney", "phone").await;
+    client.connect_as("phoney", "laptop").await;
+    client.connect("alive").await;
+    stream.changes(silent.len() + 2).await;
+    redis.set_clock_ahead(-30_000);
+    let stepped = Instant::now();
+    // A sweep has noticed the step by then, so that the ping uses the new clock.
+    sleep(Duration::from_millis(300)).await;
+    assert!(!client.ping("alive").await.became_online);
+    let last_ping = Instant::now();
+    stream.changes(silent.len() + 2).await;
+    assert!(
+        last_ping.elapsed() < TTL + SLACK,
+        "{:?}",
+        last_ping.elapsed()
+    );
+    assert!(stepped.elapsed() > TTL);
+    assert_eq!(client.count().await, 0);
+    let now = Timestamp::now().less(HALF_A_MINUTE);
+    for user in ["alive", "phoney", &silent[5]] {
+        let seen = client.user(user).await.last_seen_at.expect("a time");
+        assert!(now.millis_after(seen) >= 0, "{user} is seen in the future");
+    }
+}
+
+/// The recheck ends when all users have left, and a second step is noticed too.
+#[tokio::test]
+async fn each_step_back_is_noticed() {
+    run_alone();
+    let (redis, instances) = on_a_clock().await;
+    let client = instances[1].client();
+    for step in 1..=2 {
+        client.connect("alice").await;
+        client.connect_as("bob", "phone").await;
+        redis.set_clock_ahead(-600_000 * step);
+        let stepped = Instant::now();
+        eventually_true("both have left", async || {
+            let index = ["ZCOUNT", "presence:deadlines", "-inf", "(+inf"];
+            redis.command::<u64>(&index).await == 0
+        })
+        .await;
+        assert!(
+            stepped.elapsed() < TTL + SLACK,
+            "step {step}: {:?}",
+            stepped.elapsed()
+        );
+    }
+    assert_eq!(
+        redis.command::<u64>(&["EXISTS", "presence:recheck"]).await,
+        0
+    );
+}
+
+/// The step looks like an outage in which no client could ping.
+#[tokio::test]
+async fn after_a_step_ahead_users_can_ping_before_they_are_announced_offline() {
+    run_alone();
+    let (redis, instances) = on_a_clock().await;
+    let client = instances[0].client();
+    let mut stream = Stream::open(&client, "").await;
+    for user in ["alive", "silent"] {
+        client.connect(user).await;
+    }
+    client.connect_as("phoney", "phone").await;
+    redis.set_clock_ahead(60_000);
+    sleep(Duration::from_millis(600)).await;
+    for user in ["alive", "silent", "phoney"] {
+        assert!(!client.user(user).await.online);
+    }
+    assert!(!client.ping("alive").await.became_online);
+    assert!(!client.ping_as("phoney", "phone").await.became_online);
+    let held = Instant::now();
+    assert_eq!(
+        briefs(&stream.changes(4).await)[3..],
+        ["offline silent"],
+        "and nobody else"
+    );
+    assert!(held.elapsed() < Duration::from_millis(1_500) + SLACK);
+    assert!(client.user("alive").await.online);
+}
+
+/// After a step ahead all departures are held. Then `freeze` prevents pings for longer than the hold.
+async fn the_living_can_ping_after(
+    freeze: impl Fn(&RedisServer, &[Instance]),
+    thaw: impl Fn(&RedisServer, &[Instance]),
+) {
+    // The hold is 3.6 s: an interval and its margin.
+    let (redis, instances) = on_a_clock_with("5s", "3s").await;
+    let client = instances[0].client();
+    let mut stream = Stream::open(&client, "").await;
+    let users = [
+        ("alive", "1"),
+        ("phoney", "phone"),
+        ("silent", "1"),
+        ("mute", "phone"),
+    ];
+    for (user, connection) in users {
+        client.connect_as(user, connection).await;
+    }
+    redis.set_clock_ahead(60_000);
+    eventually_true("all departures are held", async || {
+        redis.command::<usize>(&["ZCARD", "presence:held"]).await == users.len()
+    })
+    .await;
+    freeze(&redis, &instances);
+    sleep(Duration::from_secs(4)).await;
+    thaw(&redis, &instances);
+    for (user, connection) in &users[..2] {
+        let back = eventually("a ping is answered", async || {
+            let ping = client.of_connection(user, "ping", connection);
+            let answer = try_send(ping).await.ok()?;
+            (answer.status == 200).then(|| answer.ok::<Alive>())
+        });
+        assert!(!back.await.became_online, "nobody saw {user} leave");
+    }
+    let mut told = briefs(&stream.changes(6).await).split_off(4);
+    told.sort_unstable();
+    assert_eq!(told, ["offline mute", "offline silent"]);
+    let held = redis.command::<usize>(&["ZCARD", "presence:held"]).await;
+    assert_eq!(held, 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_frozen_redis_does_not_shorten_a_hold() {
+    run_alone();
+    the_living_can_ping_after(|redis, _| redis.freeze(), |redis, _| redis.thaw()).await;
+}
+
+#[tokio::test]
+async fn frozen_instances_do_not_shorten_a_hold() {
+    run_alone();
+    let send = |instances: &[Instance], signal: Signal| {
+        instances.iter().for_each(|instance| instance.send(signal));
+    };
+    the_living_can_ping_after(
+        |_, instances| send(instances, Signal::Stop),
+        |_, instances| send(instances, Signal::Continue),
+    )
+    .await;
+}
+
+/// An outage and a hold by the old clock do not count by the new clock.
+#[tokio::test]
+async fn a_hold_is_no_longer_after_a_step_back() {
+    run_alone();
+    let (redis, instances) = on_a_clock().await;
+    let client = instances[0].client();
+    let mut stream = Stream::open(&client, "").await;
+    client.connect("alice").await;
+    client.connect_as("bob", "phone").await;
+    redis.set_clock_ahead(600_000);
+    eventually_true("both departures are held", async || {
+        redis.command::<u64>(&["ZCARD", "presence:held"]).await == 2
+    })
+    .await;
+    redis.set_clock_ahead(0);
+    let stepped = Instant::now();
+    stream.changes(4).await;
+    assert!(
+        stepped.elapsed() < Duration::from_millis(1_500) + SLACK,
+        "{:?}",
+        stepped.elapsed()
+    );
+    assert!(client.connect("alice").await.became_online);
+}
+
+/// After a step back, the mark of a closed connection is in the future and does not count. It does not count later
+/// either.
+#[tokio::test]
+async fn a_connection_that_came_back_after_a_step_back_is_not_refused_after_a_step_ahead() {
+    run_alone();
+    let (redis, instances) = on_a_clock().await;
+    let client = instances[0].client();
+    client.connect("alice").await;
+    client.disconnect_all("alice").await;
+    redis.set_clock_ahead(-30_000);
+    assert!(client.ping("alice").await.became_online);
+    redis.set_clock_ahead(5_000);
+    client.ping("alice").await;
+}

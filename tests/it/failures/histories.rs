@@ -1,0 +1,358 @@
+//! Both stores and a small reference model run the same random histories.
+//!
+//! The clocks are real. The model evaluates an answer at the moments just before and just after the call. If the model
+//! gives the same answer at both, the store must give it too. If a deadline lies between them, either answer is right.
+//! Many histories run concurrently.
+
+mod model;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use harness::redis_server::RedisServer;
+use harness::wait::PATIENCE;
+use presence::config::Config;
+use presence::model::{Closing, PageCursor};
+use presence::model::{ConnectionId, Entry, Position, PresenceEvent, UserId};
+use presence::store::{Store, StoreError};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config as Cases, TestRunner};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use self::model::{Bracket, Grant, Model, Touch};
+
+/// The grants of the two instances: long enough for a few calls, and short enough for many expiries.
+const GRANTS: [Grant; 2] = [
+    Grant {
+        ttl: Duration::from_millis(150),
+        ping_interval: Duration::from_millis(40),
+    },
+    Grant {
+        ttl: Duration::from_millis(400),
+        ping_interval: Duration::from_millis(100),
+    },
+];
+
+/// A time without sweeps that is an outage for these grants.
+const STALL: Duration = Duration::from_millis(700);
+
+/// The latest departure after the clock was set: a TTL, another TTL after a step back, the interval and margin of a
+/// hold after a step ahead, and some time to sweep.
+const LONGEST_DELAY: Duration = Duration::from_millis(2 * 400 + 600 + 300);
+
+/// One less than the number of connection ids.
+const MOST_CONNECTIONS: usize = 2;
+
+const USERS: [&str; 3] = ["ann", "bo b", "çé"];
+const CONNECTIONS: [&str; 3] = ["1", "a", "b"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Touch(Touch, usize, usize),
+    Disconnect(usize, usize),
+    DisconnectAll(usize),
+    Look(usize),
+    LookAtAll,
+    Sweep,
+    Pass(u64),
+    Stall,
+    /// Moves the clock of the store by this many milliseconds, if it can be moved.
+    SetClock(i64),
+}
+
+/// A step, and the instance that makes it.
+fn step() -> impl Strategy<Value = (usize, Step)> {
+    (0..GRANTS.len(), kind_of_step())
+}
+
+fn kind_of_step() -> impl Strategy<Value = Step> {
+    let (user, connection) = (0..USERS.len(), 0..CONNECTIONS.len());
+    prop_oneof![
+        6 => (user.clone(), connection.clone()).prop_map(|(u, c)| Step::Touch(Touch::Connect, u, c)),
+        10 => (user.clone(), connection.clone()).prop_map(|(u, c)| Step::Touch(Touch::Ping, u, c)),
+        4 => (user.clone(), connection).prop_map(|(u, c)| Step::Disconnect(u, c)),
+        1 => user.clone().prop_map(Step::DisconnectAll),
+        6 => user.prop_map(Step::Look),
+        4 => Just(Step::LookAtAll),
+        8 => Just(Step::Sweep),
+        8 => (1_u64..100).prop_map(Step::Pass),
+        1 => Just(Step::Stall),
+        1 => (-3_000_i64..3_000).prop_map(Step::SetClock),
+    ]
+}
+
+/// The stores of one history.
+struct Scene {
+    stores: Vec<Store>,
+    /// The Redis server of this history, whose clock may be set.
+    clock: Option<Arc<RedisServer>>,
+}
+
+struct Run {
+    /// One store, as one instance or as two instances with different settings.
+    stores: Vec<Arc<Store>>,
+    model: Model,
+    /// The Redis server whose clock is set, and how far it is ahead of the true time.
+    clock: Option<Arc<RedisServer>>,
+    ahead_ms: i64,
+    users: Vec<UserId>,
+    heard: Position,
+}
+
+impl Run {
+    async fn play(scene: Scene, steps: Vec<(usize, Step)>) {
+        let stores: Vec<Arc<Store>> = scene.stores.into_iter().map(Arc::new).collect();
+        let mut supervision = JoinSet::new();
+        for store in &stores {
+            let store = Arc::clone(store);
+            supervision.spawn(async move { store.supervise().await });
+        }
+        for store in &stores {
+            let reached = async {
+                while store.check().await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let reached = tokio::time::timeout(PATIENCE, reached).await;
+            reached.expect("the store is reached");
+        }
+        let users = USERS.map(|user| UserId::new(user).expect("a good id"));
+        let mut run = Self {
+            stores,
+            model: Model::new(MOST_CONNECTIONS),
+            clock: scene.clock,
+            ahead_ms: 0,
+            users: users.to_vec(),
+            heard: Position::START,
+        };
+        for (instance, step) in steps {
+            let instance = instance % run.stores.len();
+            run.step(instance, &step).await;
+        }
+    }
+
+    async fn step(&mut self, instance: usize, step: &Step) {
+        let store = Arc::clone(&self.stores[instance]);
+        let bracket = Bracket::open(self.ahead_ms);
+        match *step {
+            Step::Touch(call, user, connection) => {
+                let (user, connection) = self.names(user, connection);
+                let touched = match call {
+                    Touch::Connect => store.connect(&user, &connection).await,
+                    Touch::Ping => store.ping(&user, &connection).await,
+                };
+                let touched = match touched {
+                    Ok(touched) => Ok(touched),
+                    Err(StoreError::Refused(refusal)) => Err(refusal),
+                    Err(error) => panic!("the store answers: {error}"),
+                };
+                let call = (call, GRANTS[instance]);
+                self.model.touched(
+                    bracket.close(self.ahead_ms),
+                    call,
+                    &user,
+                    &connection,
+                    touched,
+                );
+            }
+            Step::Disconnect(user, connection) => {
+                let (user, connection) = self.names(user, connection);
+                self.disconnect(&store, &user, Closing::One(connection))
+                    .await;
+            }
+            Step::DisconnectAll(user) => {
+                let user = self.users[user].clone();
+                self.disconnect(&store, &user, Closing::All).await;
+            }
+            Step::Look(user) => {
+                let found = store.user(&self.users[user]).await;
+                let found = found.expect("the store answers");
+                self.model
+                    .looked(bracket.close(self.ahead_ms), &self.users[user], &found);
+            }
+            Step::LookAtAll => self.look_at_all(&store).await,
+            Step::Sweep => {
+                store.sweep().await.expect("the store answers");
+                self.model.swept(bracket.close(self.ahead_ms));
+            }
+            Step::Pass(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            Step::Stall => tokio::time::sleep(STALL).await,
+            Step::SetClock(by_ms) => self.set_clock(instance, by_ms).await,
+        }
+        self.check_events(&store).await;
+    }
+
+    /// Sets the clock. All connections ping once more and then stop, and each user leaves once, within
+    /// [`LONGEST_DELAY`]. The model cannot follow the state during that time.
+    async fn set_clock(&mut self, instance: usize, by_ms: i64) {
+        let Some(redis) = &self.clock else {
+            return;
+        };
+        // Instances sweep all the time, so a sweep precedes the step.
+        let store = Arc::clone(&self.stores[instance]);
+        store.sweep().await.expect("the store answers");
+        self.ahead_ms += by_ms;
+        redis.set_clock_ahead(self.ahead_ms);
+        for (user, connection) in (0..USERS.len()).zip(0..CONNECTIONS.len()) {
+            let (user, connection) = self.names(user, connection);
+            let pinged = self.stores[instance].ping(&user, &connection).await;
+            let refused = matches!(pinged, Err(StoreError::Refused(_)));
+            assert!(pinged.is_ok() || refused, "the store answers: {pinged:?}");
+        }
+        let end = Instant::now() + LONGEST_DELAY;
+        let mut swept = Bracket::open(self.ahead_ms);
+        while Instant::now() < end {
+            swept = Bracket::open(self.ahead_ms);
+            for store in &self.stores {
+                store.sweep().await.expect("the store answers");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for event in self.new_events(&store).await {
+            self.model.announced_while_the_clock_was_set(&event);
+        }
+        self.model.all_are_gone(swept.close(self.ahead_ms));
+        assert_eq!(store.count().await.ok(), Some(0));
+    }
+
+    async fn disconnect(&mut self, store: &Store, user: &UserId, closing: Closing) {
+        let bracket = Bracket::open(self.ahead_ms);
+        let left = store.disconnect(user, &closing).await;
+        let left = left.expect("the store answers");
+        self.model
+            .left(bracket.close(self.ahead_ms), user, &closing, left);
+    }
+
+    async fn look_at_all(&mut self, store: &Store) {
+        let bracket = Bracket::open(self.ahead_ms);
+        let among = store.online_among(&self.users).await.expect("an answer");
+        self.model
+            .looked_among(bracket.close(self.ahead_ms), &self.users, &among);
+        let bracket = Bracket::open(self.ahead_ms);
+        let count = store.count().await.expect("an answer");
+        self.model.counted(bracket.close(self.ahead_ms), count);
+        let announced = store.announced_among(&self.users).await.expect("an answer");
+        assert_eq!(announced.position, self.heard);
+        self.model.listed(announced.users);
+        let mut listed = Vec::new();
+        let mut cursor = Some(PageCursor::START);
+        while let Some(from) = cursor {
+            let page = store.announced_page(&from, 2).await.expect("an answer");
+            assert!(page.users.len() <= 2, "a page of at most two");
+            listed.extend(page.users);
+            cursor = page.next;
+        }
+        self.model.listed(listed);
+    }
+
+    /// Each call is followed by exactly the events of its answer.
+    async fn check_events(&mut self, store: &Store) {
+        for event in self.new_events(store).await {
+            self.model.announced(&event);
+        }
+        self.model.nothing_untold();
+    }
+
+    async fn new_events(&mut self, store: &Store) -> Vec<PresenceEvent> {
+        let history = store.history(self.heard, 100).await.expect("an answer");
+        assert!(history.continues(self.heard), "no event is missing");
+        let events = history.entries.iter().filter_map(Entry::event).cloned();
+        let events: Vec<PresenceEvent> = events.collect();
+        for event in &events {
+            assert_eq!(event.previous, self.heard, "each names the one before");
+            self.heard = event.position;
+        }
+        events
+    }
+
+    fn names(&self, user: usize, connection: usize) -> (UserId, ConnectionId) {
+        let connection = ConnectionId::new(CONNECTIONS[connection]).expect("a good id");
+        (self.users[user].clone(), connection)
+    }
+}
+
+/// Plays `many` histories of 80 steps concurrently, three times.
+fn play_many(many: usize, open: impl Fn(usize) -> Scene) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let cases = Cases {
+        cases: 3,
+        max_shrink_iters: 8,
+        failure_persistence: None,
+        ..Cases::default()
+    };
+    let many = vec(vec(step(), 80), many);
+    let number = std::cell::Cell::new(0);
+    let played = TestRunner::new(cases).run(&many, |histories| {
+        runtime.block_on(async {
+            let mut runs = JoinSet::new();
+            for steps in histories {
+                number.set(number.get() + 1);
+                runs.spawn(Run::play(open(number.get()), steps));
+            }
+            while let Some(ended) = runs.join_next().await {
+                ended.map_err(|panic| TestCaseError::fail(panic.to_string()))?;
+            }
+            Ok(())
+        })
+    });
+    if let Err(failure) = played {
+        panic!("{failure}");
+    }
+}
+
+/// A store as an instance with the grant `grant` opens it.
+fn open(grant: Grant, flags: &[&str]) -> Store {
+    let ms = |duration: Duration| format!("{}ms", duration.as_millis());
+    let (ttl, interval) = (ms(grant.ttl), ms(grant.ping_interval));
+    let most = MOST_CONNECTIONS.to_string();
+    let own = ["presence", "--ttl", &ttl, "--ping-interval", &interval];
+    let own = own.into_iter().chain(["--user-connections", &most]);
+    let config = Config::try_parse_from(own.chain(flags.iter().copied()));
+    Store::open(&config.expect("good flags")).expect("a store")
+}
+
+#[test]
+fn the_embedded_store_behaves_as_the_model() {
+    play_many(32, |_| Scene {
+        stores: vec![open(GRANTS[0], &[])],
+        clock: None,
+    });
+}
+
+#[test]
+fn two_instances_on_one_redis_behave_as_the_model() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let redis = runtime.block_on(RedisServer::start());
+    play_many(32, |number| {
+        let prefix = format!("history-{number}:");
+        let flags = ["--redis-url", &redis.url(), "--key-prefix", &prefix];
+        Scene {
+            stores: GRANTS.map(|grant| open(grant, &flags)).into(),
+            clock: None,
+        }
+    });
+}
+
+/// Each history has its own Redis server, because it sets the clock.
+#[test]
+fn stores_with_a_changing_redis_clock_behave_as_the_model() {
+    const MANY: usize = 8;
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut servers = Vec::new();
+    for _ in 0..MANY {
+        servers.push(Arc::new(runtime.block_on(RedisServer::start_with_clock())));
+    }
+    play_many(MANY, |number| {
+        let redis = &servers[number % MANY];
+        redis.set_clock_ahead(0);
+        let prefix = format!("history-{number}:");
+        let flags = ["--redis-url", &redis.url(), "--key-prefix", &prefix];
+        Scene {
+            stores: GRANTS.map(|grant| open(grant, &flags)).into(),
+            clock: Some(Arc::clone(redis)),
+        }
+    });
+}

@@ -1,0 +1,77 @@
+//! History entries of kinds that a newer version may write.
+
+use harness::cluster::Cluster;
+use harness::instance::Settings;
+use harness::sse::{Stream, briefs};
+
+/// Appends and publishes an entry as `announce.lua` does, with any text after the predecessor.
+const ANNOUNCE: &str = "
+    local last = redis.call('XREVRANGE', 'presence:events', '+', '-', 'COUNT', 1)
+    local entry = (last[1] and last[1][1] or '0-0') .. ' ' .. ARGV[1]
+    local id = redis.call('XADD', 'presence:events', '*', 'e', entry)
+    local published = redis.call('GET', 'presence:epoch') .. '\\n' .. id .. ' ' .. entry
+    return redis.call('PUBLISH', ARGV[2], published)";
+
+/// Entries of kinds that do not exist.
+const UNKNOWN: [&str; 4] = [
+    "away 1795507200123 0 alice",
+    "joined",
+    "u {\"of\": \"another form\"}  x",
+    "x ",
+];
+
+async fn announce(cluster: &Cluster, entry: &str, channel: &str) {
+    let words = ["EVAL", ANNOUNCE, "0", entry, channel];
+    let _heard: usize = cluster.redis().command(&words).await;
+}
+
+/// Tests the entries on the bus, after a gap, and at the start of an instance. With another `channel` the bus does not
+/// carry them.
+async fn unknown_kinds_show_nothing(channel: &str) {
+    let mut cluster = Cluster::of(1, Settings::new()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    let cursor = stream.last_id();
+    client.connect("alice").await;
+    for entry in UNKNOWN {
+        announce(&cluster, entry, channel).await;
+    }
+    client.connect("bob").await;
+    let expected = ["online alice", "online bob"];
+    assert_eq!(briefs(&stream.changes(2).await), expected);
+    let mut resumed = Stream::resume(&client, "", &cursor).await;
+    let events = resumed.events_before_now(&client, "marker").await;
+    let reset = |name: &str| events.iter().any(|event| event.name == name);
+    assert!(!reset("presence.reset"), "{events:?}");
+    cluster.add_instance().await;
+    let fresh = cluster.clients()[1].clone();
+    let mut resumed = Stream::resume(&fresh, "?snapshot=true", &cursor).await;
+    assert_eq!(briefs(&resumed.changes(2).await), expected);
+    let mut snapshot = Stream::open(&fresh, "?snapshot=true").await;
+    assert_eq!(snapshot.snapshot().await, ["alice", "bob", "marker"]);
+}
+
+#[tokio::test]
+async fn an_entry_of_an_unknown_kind_on_the_bus_is_skipped() {
+    unknown_kinds_show_nothing("presence:bus").await;
+}
+
+#[tokio::test]
+async fn an_entry_of_an_unknown_kind_in_the_history_is_skipped() {
+    unknown_kinds_show_nothing("elsewhere").await;
+}
+
+/// A foreign entry breaks the chain of predecessors. Streams are reset and go on after it.
+#[tokio::test]
+async fn a_foreign_entry_in_the_history_stops_no_stream() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    let add = ["XADD", "presence:events", "*", "hello", "world", "a", "b"];
+    let _id: String = cluster.redis().command(&add).await;
+    client.connect("alice").await;
+    // The streams go on at the end of the history, which may lie behind alice.
+    assert_eq!(stream.next().await.name, "presence.reset");
+    client.connect("bob").await;
+    stream.collect_until(|event| event.user() == "bob").await;
+}

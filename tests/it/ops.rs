@@ -1,0 +1,13 @@
+//! What an operator sets and sees: settings, start, drain, logs, health, proxies, and the access to Redis.
+
+mod drain;
+mod image;
+mod keep_alive;
+mod lifecycle;
+mod operations;
+mod pipes;
+pub(crate) mod proxies;
+mod redis_acl;
+mod redis_tls;
+mod redis_warnings;
+mod variables;
