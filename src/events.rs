@@ -17,19 +17,17 @@ mod stream_limit;
 mod stream_service;
 mod subscriber;
 
-pub use self::bus::Bus;
-pub use self::doorbell::Doorbell;
-pub use self::hub::Hub;
+pub(crate) use self::bus::Bus;
+pub(crate) use self::doorbell::Doorbell;
+pub(crate) use self::hub::Hub;
 pub(crate) use self::hub::TICK;
-pub use self::interest::Interest;
-pub use self::limits::Limits;
-pub use self::sse::cursor::Cursor;
-pub use self::sse::frame::Frame;
-pub use self::sse::payload::{
-    EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
-    UserOffline, UserOnline,
+pub(crate) use self::interest::Interest;
+pub(crate) use self::limits::Limits;
+pub(crate) use self::sse::frame::Frame;
+pub(crate) use self::sse::payload::{
+    PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline,
 };
-pub use self::sse::refusal::StreamRefusal;
-pub use self::stream::{EventStream, StreamClosed};
-pub use self::stream_limit::StreamLimitReached;
-pub use self::stream_service::{OpenError, StreamRequest, StreamService};
+pub(crate) use self::sse::refusal::StreamRefusal;
+pub(crate) use self::stream::{EventStream, StreamClosed};
+pub(crate) use self::stream_limit::StreamLimitReached;
+pub(crate) use self::stream_service::{OpenError, StreamRequest, StreamService};

@@ -15,13 +15,13 @@
 
 mod auth;
 pub mod config;
-pub mod events;
+mod events;
 mod healthcheck;
 mod http;
-pub mod memory_budget;
+mod memory_budget;
 pub mod model;
 mod net;
-pub mod presence;
+mod presence;
 mod server;
 pub mod store;
 mod sweeper;

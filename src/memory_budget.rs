@@ -49,14 +49,14 @@ const WATCHED_USER_BYTES: u64 = 150;
 
 /// The available memory of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryBudget {
+pub(crate) struct MemoryBudget {
     bytes: u64,
     connections: u64,
 }
 
 impl MemoryBudget {
     /// Divides `bytes` of memory, which include the memory of the kernel. The least budget is 64 MiB.
-    pub fn of(bytes: u64) -> Self {
+    pub(crate) fn of(bytes: u64) -> Self {
         Self::with_connections_of(bytes, CONNECTION_BYTES)
     }
 
@@ -70,7 +70,7 @@ impl MemoryBudget {
 
     /// Divides the available memory: the least of the memory of the machine, the limits of the container, and the
     /// limits of the process.
-    pub fn detect() -> Self {
+    pub(crate) fn detect() -> Self {
         let outer = Self::of(machine_and_container().unwrap_or(DEFAULT_BYTES));
         let Some(bytes) = process_limit() else {
             return outer;
@@ -83,7 +83,7 @@ impl MemoryBudget {
     }
 
     /// The most open connections, at most `wanted`.
-    pub fn connections(self, wanted: u32) -> u32 {
+    pub(crate) fn connections(self, wanted: u32) -> u32 {
         let fit = u32::try_from(self.connections).unwrap_or(u32::MAX);
         if fit < wanted {
             info!(
@@ -96,52 +96,52 @@ impl MemoryBudget {
     }
 
     /// The most HTTP/1 connections with an active request.
-    pub fn http1_requests(self) -> usize {
+    pub(crate) fn http1_requests(self) -> usize {
         size(self.bytes / 16 * 3 / HTTP1_REQUEST_BYTES)
     }
 
     /// The most bytes of HTTP/1 requests that have not arrived completely.
-    pub fn incomplete_requests(self) -> usize {
+    pub(crate) fn incomplete_requests(self) -> usize {
         size(self.bytes / 32)
     }
 
     /// The most HTTP/2 connections.
-    pub fn http2_connections(self) -> usize {
+    pub(crate) fn http2_connections(self) -> usize {
         size(self.bytes / 32 / HTTP2_CONNECTION_BYTES)
     }
 
     /// The most bytes of HTTP/2 requests, large request bodies and large responses.
-    pub fn large_messages(self) -> usize {
+    pub(crate) fn large_messages(self) -> usize {
         size(self.bytes / 32 * 3)
     }
 
     /// The most bytes in the send buffers of all streams.
-    pub fn unsent(self) -> usize {
+    pub(crate) fn unsent(self) -> usize {
         size(self.bytes / 32)
     }
 
     /// The most bytes in the event queues of all streams.
-    pub fn queues(self) -> usize {
+    pub(crate) fn queues(self) -> usize {
         size(self.bytes / 32)
     }
 
     /// The most bytes of snapshots while they are read.
-    pub fn snapshots(self) -> usize {
+    pub(crate) fn snapshots(self) -> usize {
         size(self.bytes / 32)
     }
 
     /// The most users in the lists of all streams.
-    pub fn watched_users(self) -> usize {
+    pub(crate) fn watched_users(self) -> usize {
         size(self.bytes / 32 / WATCHED_USER_BYTES)
     }
 
     /// The most bytes of recent events, for streams that resume.
-    pub fn recent_events(self) -> usize {
+    pub(crate) fn recent_events(self) -> usize {
         size(self.bytes / 16)
     }
 
     /// The most bytes of verified tokens.
-    pub fn tokens(self) -> usize {
+    pub(crate) fn tokens(self) -> usize {
         size(self.bytes / 16)
     }
 }

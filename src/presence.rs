@@ -20,19 +20,19 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1);
 /// A call fails with [`StoreError`] if the store cannot be reached. Then it is unknown whether the call took effect. Every
 /// call may be repeated.
 #[derive(Debug)]
-pub struct PresenceService {
+pub(crate) struct PresenceService {
     store: Arc<Store>,
     metrics: Arc<Metrics>,
 }
 
 impl PresenceService {
     /// A service that keeps its state in `store`.
-    pub fn new(store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
         Self { store, metrics }
     }
 
     /// Opens or refreshes a connection of a user.
-    pub async fn connect(
+    pub(crate) async fn connect(
         &self,
         user: &UserId,
         connection: &ConnectionId,
@@ -45,7 +45,7 @@ impl PresenceService {
     }
 
     /// Extends a connection by its TTL. Opens a connection that does not exist.
-    pub async fn ping(
+    pub(crate) async fn ping(
         &self,
         user: &UserId,
         connection: &ConnectionId,
@@ -60,7 +60,7 @@ impl PresenceService {
     }
 
     /// Closes connections of a user. The user goes offline with the last one.
-    pub async fn disconnect(
+    pub(crate) async fn disconnect(
         &self,
         user: &UserId,
         closing: &Closing,
@@ -75,12 +75,12 @@ impl PresenceService {
     }
 
     /// The state of a user. An unknown user is offline.
-    pub async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
+    pub(crate) async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
         self.timed("user", self.store.user(user)).await
     }
 
     /// The online users among `users`, in the same order, without duplicates.
-    pub async fn online_among(&self, users: Vec<UserId>) -> Result<Vec<UserId>, StoreError> {
+    pub(crate) async fn online_among(&self, users: Vec<UserId>) -> Result<Vec<UserId>, StoreError> {
         let call = self.store.online_among(&users);
         let online = self.timed("online_among", call).await?;
         let online = users.into_iter().zip(online);
@@ -93,18 +93,22 @@ impl PresenceService {
     }
 
     /// At most `limit` online users, from `cursor` on.
-    pub async fn online_page(&self, cursor: &PageCursor, limit: usize) -> Result<Page, StoreError> {
+    pub(crate) async fn online_page(
+        &self,
+        cursor: &PageCursor,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
         self.timed("online_page", self.store.online_page(cursor, limit))
             .await
     }
 
     /// The number of online users.
-    pub async fn count(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn count(&self) -> Result<u64, StoreError> {
         self.timed("count", self.store.count()).await
     }
 
     /// Fails with the reason where the store does not accept writes now.
-    pub async fn ready(&self) -> Result<(), StoreError> {
+    pub(crate) async fn ready(&self) -> Result<(), StoreError> {
         match tokio::time::timeout(READY_TIMEOUT, self.store.check()).await {
             Ok(answer) => answer,
             Err(_) => Err(StoreError::Unreachable("no answer in time".into())),

@@ -38,7 +38,7 @@ const PUBLISH_PART: usize = 128;
 
 /// The only writer of the hub.
 #[derive(Debug)]
-pub struct Bus {
+pub(crate) struct Bus {
     store: Arc<Store>,
     hub: Arc<Hub>,
     streams: Arc<StreamService>,
@@ -48,7 +48,7 @@ pub struct Bus {
 
 impl Bus {
     /// Returns a bus from `store` to `hub`.
-    pub fn new(
+    pub(crate) fn new(
         store: Arc<Store>,
         hub: Arc<Hub>,
         streams: Arc<StreamService>,
@@ -66,7 +66,7 @@ impl Bus {
 
     /// Follows the store until the future is dropped. Subscribes again after each lost
     /// subscription.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let mut backoff = Backoff::default();
         loop {
             let subscription = self.store.subscribe().await;

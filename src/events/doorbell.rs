@@ -4,11 +4,11 @@ use tokio::sync::Notify;
 
 /// Wakes the sweeper early. The doorbell decides nothing: the sweep finds the users that are due.
 #[derive(Debug, Default)]
-pub struct Doorbell(Notify);
+pub(crate) struct Doorbell(Notify);
 
 impl Doorbell {
     /// Requests a sweep.
-    pub fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.0.notify_one();
     }
 

@@ -34,7 +34,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// All subscribers of this instance and its local history. The hub does not access the store.
 #[derive(Debug)]
-pub struct Hub {
+pub(crate) struct Hub {
     metrics: Arc<Metrics>,
     limits: Limits,
     state: Mutex<State>,
@@ -72,7 +72,7 @@ pub(super) struct Gap;
 
 impl Hub {
     /// Returns a hub without subscribers.
-    pub fn new(metrics: Arc<Metrics>, limits: Limits) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, limits: Limits) -> Self {
         let state = State {
             history: None,
             generation: 0,
@@ -92,7 +92,7 @@ impl Hub {
     }
 
     /// Returns the data set and the position of the newest event that this instance received.
-    pub fn newest(&self) -> Option<(Epoch, Position)> {
+    pub(crate) fn newest(&self) -> Option<(Epoch, Position)> {
         let state = self.state.lock();
         let history = state.history.as_ref()?;
         Some((history.epoch, history.ring.newest()))

@@ -9,7 +9,7 @@ pub(super) type GroupId = u64;
 
 /// The users whose events a stream carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Interest {
+pub(crate) enum Interest {
     /// All users.
     AllUsers,
     /// These users, sorted and without duplicates.
@@ -18,14 +18,14 @@ pub enum Interest {
 
 impl Interest {
     /// Returns the interest in `users`, which may be unsorted and contain duplicates.
-    pub fn users(mut users: Vec<UserId>) -> Self {
+    pub(crate) fn users(mut users: Vec<UserId>) -> Self {
         users.sort_unstable();
         users.dedup();
         Self::Users(users.into())
     }
 
     /// Whether the interest includes `user`.
-    pub fn includes(&self, user: &UserId) -> bool {
+    pub(crate) fn includes(&self, user: &UserId) -> bool {
         match self {
             Self::AllUsers => true,
             Self::Users(users) => users.binary_search(user).is_ok(),

@@ -5,7 +5,7 @@ use crate::memory_budget::MemoryBudget;
 
 /// Bounds on the memory that all streams of an instance take together.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// How far back a client can resume.
     pub history: Duration,
     /// Approximate bytes of the events in the ring.
@@ -20,7 +20,7 @@ pub struct Limits {
 
 impl Limits {
     /// Returns the limits of this memory budget, with the history that `config` sets.
-    pub fn of(config: &Config, memory: MemoryBudget) -> Self {
+    pub(crate) fn of(config: &Config, memory: MemoryBudget) -> Self {
         let history_bytes = usize::try_from(config.streams.history_bytes).unwrap_or(usize::MAX);
         Self {
             history: config.streams.history,

@@ -15,7 +15,7 @@ use super::subscriber::Subscriber;
 
 /// The response body of a stream. Dropping it closes the stream.
 #[derive(Debug)]
-pub struct EventStream {
+pub(crate) struct EventStream {
     subscriber: Arc<Subscriber>,
     hub: Arc<Hub>,
     /// Freed when the stream is closed.
@@ -32,29 +32,29 @@ impl EventStream {
     }
 
     /// Returns a handle that resolves when the stream is closed.
-    pub fn closed(&self) -> StreamClosed {
+    pub(crate) fn closed(&self) -> StreamClosed {
         StreamClosed(Arc::clone(&self.subscriber))
     }
 
     /// Returns the next frame to write, or `None` at the end of the stream.
-    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Frame>> {
+    pub(crate) fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Frame>> {
         self.subscriber.poll_next(context)
     }
 
     /// Resolves once the stream is closed and even frames that are handed out need not be written.
     /// A writer polls this while its client reads nothing.
-    pub fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
         self.subscriber.poll_closed(context)
     }
 }
 
 /// Resolves when the stream is closed.
 #[derive(Clone, Debug)]
-pub struct StreamClosed(Arc<Subscriber>);
+pub(crate) struct StreamClosed(Arc<Subscriber>);
 
 impl StreamClosed {
     /// Polls like [`EventStream::poll_closed`]. Only the task that polls the stream may call it.
-    pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         self.0.poll_closed(context)
     }
 }

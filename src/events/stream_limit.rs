@@ -22,7 +22,7 @@ struct OpenStreams {
 
 /// Why no further stream can be opened now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum StreamLimitReached {
+pub(crate) enum StreamLimitReached {
     /// The instance has its maximum number of streams.
     #[error("the instance has its maximum number of streams")]
     Instance,

@@ -32,7 +32,7 @@ const FILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a client requests of its stream.
 #[derive(Clone, Debug)]
-pub struct StreamRequest {
+pub(crate) struct StreamRequest {
     /// When the client sent the request. The request may have waited for admission since.
     pub requested_at: Instant,
     /// The users whose events the stream carries.
@@ -51,7 +51,7 @@ pub struct StreamRequest {
 
 /// Why a stream was not opened.
 #[derive(Debug, Error)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     /// The store is unreachable.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -60,20 +60,9 @@ pub enum OpenError {
     Limit(#[from] StreamLimitReached),
 }
 
-impl OpenError {
-    /// Returns the reason that `presence.end` carries if the refusal is sent as a stream.
-    pub const fn reason(&self) -> EndReason {
-        match self {
-            Self::Store(StoreError::Overloaded) => EndReason::Overloaded,
-            Self::Store(_) => EndReason::StoreUnreachable,
-            Self::Limit(_) => EndReason::TooManyStreams,
-        }
-    }
-}
-
 /// Opens the streams of this instance.
 #[derive(Debug)]
-pub struct StreamService {
+pub(crate) struct StreamService {
     store: Arc<Store>,
     hub: Arc<Hub>,
     opener: Arc<Opener>,
@@ -84,7 +73,7 @@ pub struct StreamService {
 impl StreamService {
     /// Returns a service for streams of `hub`. Must be called in a Tokio runtime; this runtime then
     /// reads the snapshots.
-    pub fn new(store: Arc<Store>, hub: Arc<Hub>, config: &Config, limits: Limits) -> Self {
+    pub(crate) fn new(store: Arc<Store>, hub: Arc<Hub>, config: &Config, limits: Limits) -> Self {
         let limit = StreamLimit::new(config.limits.streams, config.limits.streams_per_caller);
         let opener = Opener::new(
             Arc::clone(&store),
@@ -107,7 +96,7 @@ impl StreamService {
     /// sent the request, or later: the stream carries no event from before the request.
     ///
     /// Fails if the store is unreachable or there are too many streams.
-    pub async fn open(&self, request: StreamRequest) -> Result<EventStream, OpenError> {
+    pub(crate) async fn open(&self, request: StreamRequest) -> Result<EventStream, OpenError> {
         self.wait_until_filled().await?;
         let permit = self.limit.take(request.caller)?;
         let requested_at = request.requested_at;
@@ -145,7 +134,7 @@ impl StreamService {
     }
 
     /// Whether streams can be opened. Fails until the history was read for the first time.
-    pub fn check_ready(&self) -> Result<(), StoreError> {
+    pub(crate) fn check_ready(&self) -> Result<(), StoreError> {
         match self.hub.newest() {
             Some(_) => Ok(()),
             None => Err(StoreError::Unreachable(
@@ -155,13 +144,13 @@ impl StreamService {
     }
 
     /// Whether the store answers and its history is being read for the first time.
-    pub fn is_filling(&self) -> bool {
+    pub(crate) fn is_filling(&self) -> bool {
         self.hub.is_filling()
     }
 
     /// Ends all streams whose [`Credential`] was withdrawn. Each of them would also end at its next
     /// keep-alive.
-    pub fn end_withdrawn(&self) {
+    pub(crate) fn end_withdrawn(&self) {
         self.hub.end_withdrawn();
     }
 

@@ -8,7 +8,7 @@ use crate::model::{Epoch, Position};
 /// The text is opaque to clients. A cursor contains the epoch, so that any instance recognizes a
 /// cursor from before a loss of data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     /// The data set.
     pub epoch: Epoch,
     /// The last event that the client received.
@@ -19,14 +19,14 @@ pub struct Cursor {
 
 /// The text is not a cursor of this service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidCursor;
+pub(crate) struct InvalidCursor;
 
 /// The suffix of an incomplete cursor.
 const INCOMPLETE: &str = "~";
 
 impl Cursor {
     /// Returns the cursor of a client that received everything up to `position`.
-    pub const fn at(epoch: Epoch, position: Position) -> Self {
+    pub(crate) const fn at(epoch: Epoch, position: Position) -> Self {
         Self {
             epoch,
             position,
@@ -35,7 +35,7 @@ impl Cursor {
     }
 
     /// Returns the same cursor for a client that has only a part of its snapshot.
-    pub const fn incomplete(self) -> Self {
+    pub(crate) const fn incomplete(self) -> Self {
         Self {
             complete: false,
             ..self

@@ -36,7 +36,7 @@ const EVENT_BYTES: usize = 256;
 /// The bytes are a chunk of an HTTP/1.1 body (RFC 9112, section 7.1), so that no stream copies a
 /// message to send it. A frame is never empty: an empty chunk would end the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame(Bytes);
+pub(crate) struct Frame(Bytes);
 
 impl Frame {
     /// A comment that shows that the connection is alive. No blank line follows, because some
@@ -47,12 +47,12 @@ impl Frame {
     pub(crate) const COMMENT: Self = Self(Bytes::from_static(b"2\r\n:\n\r\n"));
 
     /// Returns the frame as a chunk of an HTTP/1.1 body.
-    pub fn chunk(&self) -> Bytes {
+    pub(crate) fn chunk(&self) -> Bytes {
         self.0.clone()
     }
 
     /// Returns the messages without the framing of the chunk. The bytes are not copied.
-    pub fn data(&self) -> Bytes {
+    pub(crate) fn data(&self) -> Bytes {
         let size_line = self.0.iter().take_while(|byte| **byte != b'\n').count() + 1;
         self.0.slice(size_line..self.0.len() - CRLF.len())
     }

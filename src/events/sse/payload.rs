@@ -8,7 +8,7 @@ use crate::model::{Reason, Timestamp, UserId};
 /// `user.online`: the first connection of the user opened.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct UserOnline<'a> {
+pub(crate) struct UserOnline<'a> {
     /// The user that came online.
     #[schema(value_type = String, min_length = 1, max_length = 128, example = "alice")]
     pub user_id: &'a UserId,
@@ -20,7 +20,7 @@ pub struct UserOnline<'a> {
 /// `user.offline`: the last connection of the user closed or expired.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct UserOffline<'a> {
+pub(crate) struct UserOffline<'a> {
     /// The user that went offline.
     #[schema(value_type = String, min_length = 1, max_length = 128, example = "alice")]
     pub user_id: &'a UserId,
@@ -38,7 +38,7 @@ pub struct UserOffline<'a> {
 /// `presence.snapshot`: the users that are online now, or a part of them. All parts together are
 /// the state as of the `id` of the last part. `presence.ready` follows the last part.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PresenceSnapshot<'a> {
+pub(crate) struct PresenceSnapshot<'a> {
     /// Online users. No user occurs twice in all parts.
     #[schema(value_type = Vec<String>, max_items = 1000, example = json!(["bob"]))]
     pub online: &'a [UserId],
@@ -48,7 +48,7 @@ pub struct PresenceSnapshot<'a> {
 /// follows a snapshot or the missed events, or comes at once. It comes again with a newer `id` if
 /// the stream carried no message for a minute while other events happened.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PresenceReady {
+pub(crate) struct PresenceReady {
     /// Number of users in the snapshot. Only present after a snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = 1)]
@@ -57,7 +57,7 @@ pub struct PresenceReady {
 
 /// `presence.end`: the last message of a stream that the server ends. It has no `id`.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PresenceEnd {
+pub(crate) struct PresenceEnd {
     /// Why the server ends the stream.
     #[schema(schema_with = EndReason::schema)]
     pub reason: EndReason,
@@ -66,7 +66,7 @@ pub struct PresenceEnd {
 /// Why the server ends a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum EndReason {
+pub(crate) enum EndReason {
     /// The stream reached its maximum age.
     MaxAge,
     /// The instance shuts down.
@@ -86,20 +86,6 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    /// Returns the value of `reason` in the message.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::MaxAge => "max-age",
-            Self::Draining => "draining",
-            Self::TokenExpired => "token-expired",
-            Self::TooSlow => "too-slow",
-            Self::StoreLost => "store-lost",
-            Self::StoreUnreachable => "store-unreachable",
-            Self::TooManyStreams => "too-many-streams",
-            Self::Overloaded => "overloaded",
-        }
-    }
-
     /// Whether the client can still take the queued messages before `presence.end`.
     pub(crate) const fn delivers_queue_first(self) -> bool {
         matches!(self, Self::MaxAge | Self::Draining | Self::TokenExpired)
@@ -109,7 +95,7 @@ impl EndReason {
 /// `presence.reset`: the client must forget all state that it built from this stream. If the stream
 /// was opened with a snapshot, a new snapshot follows.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PresenceReset {
+pub(crate) struct PresenceReset {
     /// Why the stream is reset.
     #[schema(schema_with = ResetReason::schema)]
     pub reason: ResetReason,
@@ -118,7 +104,7 @@ pub struct PresenceReset {
 /// Why a stream is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum ResetReason {
+pub(crate) enum ResetReason {
     /// The cursor is not a cursor of this service.
     UnknownCursor,
     /// The history no longer reaches back to the cursor.
@@ -131,7 +117,7 @@ pub enum ResetReason {
 
 impl ResetReason {
     /// Returns the value of `reason` in the message.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::UnknownCursor => "unknown-cursor",
             Self::HistoryGone => "history-gone",

@@ -12,7 +12,7 @@ const LEAST_RETRY: Duration = Duration::from_secs(2);
 
 /// A temporary reason to refuse a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamRefusal {
+pub(crate) enum StreamRefusal {
     /// The store is unreachable.
     StoreUnreachable,
     /// The maximum number of streams is open.
@@ -24,7 +24,7 @@ pub enum StreamRefusal {
 impl StreamRefusal {
     /// Returns a complete body. The client reconnects after a random time between `wait` and twice
     /// `wait`, so that many clients do not return at once.
-    pub fn body(self, wait: Duration) -> Bytes {
+    pub(crate) fn body(self, wait: Duration) -> Bytes {
         let retry = wait.max(LEAST_RETRY).mul_f64(1.0 + fastrand::f64());
         let reason = match self {
             Self::StoreUnreachable => EndReason::StoreUnreachable,
