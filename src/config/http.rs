@@ -21,7 +21,7 @@ pub struct HttpConfig {
 
     /// Origins whose web pages may call, separated by commas
     ///
-    /// An origin is written as browsers send it, such as https://app.example.com.
+    /// An origin is a scheme and a host, and a port if browsers send one, without a path.
     ///
     /// https://*.example.com allows all subdomains, and * allows every origin. By default no origin may call.
     #[arg(
