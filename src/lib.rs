@@ -30,4 +30,4 @@ mod tls_roots;
 
 pub use self::healthcheck::healthcheck;
 pub use self::http::openapi;
-pub use self::server::{Running, Server, ServerError};
+pub use self::server::{Server, ServerError};
