@@ -2,28 +2,26 @@
 //!
 //! In place of `axum::serve`, whose connections have no time-outs (axum #2741).
 
+mod activity;
 mod answer;
 mod event_writer;
-mod farewell;
 pub(crate) mod fd_limit;
-mod frames;
-mod gathering;
 mod hang_up;
 mod head;
-mod host;
 mod http1;
 mod http2;
 mod http2_places;
 mod idle;
-mod missing;
-mod places;
-mod refusal;
-mod room;
+mod in_flight;
+mod partial_requests;
+mod request_head;
+mod request_limits;
 mod seat;
+mod short_response;
 mod socket;
 mod spread;
-mod talk;
-mod workers;
+mod worker;
+mod worker_threads;
 
 use std::io;
 use std::sync::Arc;
@@ -36,12 +34,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use self::host::{Busy, Host};
-use self::idle::Idle;
-pub(crate) use self::room::Room;
+use self::idle::IdleConnection;
+pub(crate) use self::request_limits::RequestLimits;
 pub(crate) use self::seat::Seat;
 use self::spread::Spread;
-pub(crate) use self::workers::WorkerThreads;
+use self::worker::{Busy, WorkerContext};
+pub(crate) use self::worker_threads::WorkerThreads;
 use crate::http::{Admission, Front};
 use crate::telemetry::{Metrics, OpenConnection};
 
@@ -64,7 +62,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a connection holds until it ends.
 #[derive(Debug)]
-struct Held {
+struct ConnectionGuard {
     _place: OwnedSemaphorePermit,
     _counted: OpenConnection,
 }
@@ -86,22 +84,22 @@ impl Worker {
 /// The connections of one listener.
 pub(crate) struct Connections {
     listener: TcpListener,
-    workers: Vec<(Handle, Arc<Host>)>,
+    workers: Vec<(Handle, Arc<WorkerContext>)>,
     /// Dropped when all connections are to end.
     drain: watch::Sender<()>,
-    places: Places,
+    limit: ConnectionLimit,
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
 }
 
 /// How many connections may still be accepted.
-struct Places {
+struct ConnectionLimit {
     most: u32,
     free: Arc<Semaphore>,
     reported: Option<Instant>,
 }
 
-impl Places {
+impl ConnectionLimit {
     /// A place, once there is one. Those that wait do so in the system's queue, not in this process.
     async fn take(&mut self) -> OwnedSemaphorePermit {
         if self.free.available_permits() == 0 {
@@ -132,7 +130,7 @@ impl Connections {
         workers: Vec<Worker>,
         most: u32,
         keep_alive: Duration,
-        room: &Arc<Room>,
+        room: &Arc<RequestLimits>,
         admission: &Arc<Admission>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -141,7 +139,7 @@ impl Connections {
         }
         let (drain, draining) = watch::channel(());
         let host = |worker: Worker| {
-            let host = Host {
+            let host = WorkerContext {
                 front: worker.front,
                 room: Arc::clone(room),
                 admission: Arc::clone(admission),
@@ -156,7 +154,7 @@ impl Connections {
             listener,
             workers: workers.into_iter().map(host).collect(),
             drain,
-            places: Places {
+            limit: ConnectionLimit {
                 most,
                 free: Arc::new(Semaphore::new(most as usize)),
                 reported: None,
@@ -172,7 +170,7 @@ impl Connections {
         tokio::pin!(stop);
         loop {
             let accepted = async {
-                let place = self.places.take().await;
+                let place = self.limit.take().await;
                 (self.listener.accept().await, place)
             };
             let (accepted, place) = tokio::select! {
@@ -182,14 +180,14 @@ impl Connections {
             let accepted = accepted.and_then(|(stream, _)| stream.into_std());
             match accepted {
                 Ok(stream) => {
-                    let held = Held {
+                    let held = ConnectionGuard {
                         _place: place,
                         _counted: self.metrics.connection(),
                     };
                     self.serve(stream, held, &mut spread);
                 }
                 Err(error) => {
-                    self.places.report(&error.to_string());
+                    self.limit.report(&error.to_string());
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -197,7 +195,7 @@ impl Connections {
     }
 
     /// Leaves the connection to a worker.
-    fn serve(&self, stream: std::net::TcpStream, held: Held, spread: &mut Spread) {
+    fn serve(&self, stream: std::net::TcpStream, held: ConnectionGuard, spread: &mut Spread) {
         let loads = self.workers.iter().map(|(_, host)| host.busy.others());
         let Some((runtime, host)) = self.workers.get(spread.next(loads)) else {
             return;
@@ -206,7 +204,9 @@ impl Connections {
         runtime.spawn(async move {
             // Whichever runtime accepted it, this one watches it from here on.
             match TcpStream::from_std(stream) {
-                Ok(stream) => drop(tokio::spawn(Idle::accepted(stream, host, held).run())),
+                Ok(stream) => drop(tokio::spawn(
+                    IdleConnection::accepted(stream, host, held).run(),
+                )),
                 Err(error) => debug!(%error, "a connection could not be watched"),
             }
         });
@@ -218,7 +218,7 @@ impl Connections {
         drop(self.drain);
         self.admission.end();
         // Each holds its place until it has ended.
-        let _ = self.places.free.acquire_many(self.places.most).await;
+        let _ = self.limit.free.acquire_many(self.limit.most).await;
     }
 }
 

@@ -17,7 +17,7 @@ use crate::events::{Bus, Doorbell, Hub, Limits, StreamService};
 use crate::http::{Admission, AppState, BulkCalls, fronts, metrics_front};
 use crate::memory_budget::MemoryBudget;
 use crate::net::fd_limit::{self, TooFewFiles};
-use crate::net::{Connections, Room, Worker, WorkerThreads};
+use crate::net::{Connections, RequestLimits, Worker, WorkerThreads};
 use crate::presence::PresenceService;
 use crate::store::Store;
 use crate::sweeper::Sweeper;
@@ -51,7 +51,7 @@ const START_POLL: Duration = Duration::from_millis(1);
 pub struct Server {
     /// How many it serves at once.
     connections: u32,
-    room: Arc<Room>,
+    room: Arc<RequestLimits>,
     admission: Arc<Admission>,
     config: Arc<Config>,
     store: Arc<Store>,
@@ -120,7 +120,7 @@ impl Server {
         let streams = StreamService::new(Arc::clone(&store), Arc::clone(&hub), &config, limits);
         Ok(Self {
             connections,
-            room: Room::of(memory),
+            room: RequestLimits::of(memory),
             admission: Arc::new(Admission::new(
                 OPENINGS_PER_WORKER * WorkerThreads::workers(),
             )),
@@ -167,7 +167,7 @@ impl Server {
                 vec![worker],
                 METRICS_CONNECTIONS,
                 self.config.http.keep_alive,
-                &Room::of(MemoryBudget::of(METRICS_MEMORY)),
+                &RequestLimits::of(MemoryBudget::of(METRICS_MEMORY)),
                 &Arc::new(Admission::new(1)),
                 Arc::clone(&self.metrics),
             );

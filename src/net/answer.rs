@@ -19,10 +19,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 
-use super::host::Host;
+use super::activity::{ActiveRequest, RequestActivity};
 use super::http2_places::OpenRequest;
-use super::room::{Room, Share};
-use super::talk::{InProgress, Talk};
+use super::request_limits::{MemoryShare, RequestLimits};
+use super::worker::WorkerContext;
 use crate::events::StreamClosed;
 use crate::http::error::{Error, panicked};
 
@@ -78,13 +78,13 @@ struct Taken {
     bytes: usize,
     /// How many of them take no share.
     free: usize,
-    shares: Option<Share>,
+    shares: Option<MemoryShare>,
     is_too_much: bool,
 }
 
 impl BodyShare {
     /// Whether there is room for so many more bytes.
-    fn grow(&self, bytes: usize, room: &Room) -> bool {
+    fn grow(&self, bytes: usize, room: &RequestLimits) -> bool {
         let mut taken = self.0.lock();
         let before = taken.bytes.max(taken.free);
         taken.bytes += bytes;
@@ -114,8 +114,8 @@ impl BodyShare {
 /// The body of a request. What is read of it takes a share of the room; on HTTP/1 beyond what fits into its place.
 pub(super) fn counted(
     body: Incoming,
-    room: &Arc<Room>,
-    talk: &Arc<Talk>,
+    room: &Arc<RequestLimits>,
+    talk: &Arc<RequestActivity>,
     is_http2: bool,
 ) -> (Body, Option<BodyShare>) {
     if body.is_end_stream() {
@@ -134,8 +134,8 @@ pub(super) fn counted(
 struct Counting {
     body: Incoming,
     share: BodyShare,
-    room: Arc<Room>,
-    talk: Arc<Talk>,
+    room: Arc<RequestLimits>,
+    talk: Arc<RequestActivity>,
 }
 
 impl HttpBody for Counting {
@@ -181,15 +181,15 @@ pub(super) struct Answer {
     part: usize,
     progress: Option<Arc<Progress>>,
     _of_request: Option<BodyShare>,
-    _share: Option<Share>,
+    _share: Option<MemoryShare>,
     /// On HTTP/2.
     _open: Option<OpenRequest>,
-    in_progress: InProgress,
+    in_progress: ActiveRequest,
 }
 
 /// What an answer is for.
 pub(super) struct Asked {
-    pub(super) in_progress: InProgress,
+    pub(super) in_progress: ActiveRequest,
     pub(super) body: Option<BodyShare>,
     pub(super) progress: Option<Arc<Progress>>,
     /// On HTTP/2.
@@ -201,7 +201,7 @@ pub(super) struct Answering {
     answer: CatchUnwind<AssertUnwindSafe<BoxFuture<'static, Response<Body>>>>,
     /// Until there is an answer.
     asked: Option<Asked>,
-    host: Arc<Host>,
+    host: Arc<WorkerContext>,
     part: usize,
 }
 
@@ -210,7 +210,7 @@ impl Answering {
     pub(super) fn new(
         answer: BoxFuture<'static, Response<Body>>,
         asked: Asked,
-        host: &Arc<Host>,
+        host: &Arc<WorkerContext>,
         part: usize,
     ) -> Self {
         Self {
@@ -237,7 +237,12 @@ impl Future for Answering {
 
 impl Answer {
     /// The answer in parts of at most `part` bytes; a refusal where there is no room for it.
-    fn to(asked: Asked, response: Response<Body>, host: &Host, part: usize) -> Response<Self> {
+    fn to(
+        asked: Asked,
+        response: Response<Body>,
+        host: &WorkerContext,
+        part: usize,
+    ) -> Response<Self> {
         let overloaded = || host.front.refusal(Error::Overloaded);
         let response = match &asked.body {
             Some(body) if body.is_too_much() => overloaded(),
@@ -270,9 +275,9 @@ impl Answer {
 /// whole it gives out as a whole. So many bytes are free.
 fn begun(
     mut response: Response<Body>,
-    room: &Room,
+    room: &RequestLimits,
     free: usize,
-) -> Option<(Response<Body>, Bytes, Option<Share>)> {
+) -> Option<(Response<Body>, Bytes, Option<MemoryShare>)> {
     if response.body().size_hint().lower() <= free as u64 {
         return Some((response, Bytes::new(), None));
     }

@@ -19,8 +19,8 @@ use tokio::time::{Sleep, sleep};
 
 use super::hang_up::HangUp;
 use super::head::{Length, head_bytes};
-use super::host::Host;
-use super::room::Share;
+use super::request_limits::MemoryShare;
+use super::worker::WorkerContext;
 use crate::events::{EventStream, Frame};
 
 /// How much one poll writes, before others get a turn: a reader of a long snapshot may be as fast as this thread.
@@ -46,7 +46,7 @@ const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
 pub(super) struct EventWriter {
     socket: TcpStream,
     events: EventStream,
-    host: Arc<Host>,
+    host: Arc<WorkerContext>,
     /// HTTP/1.0 knows no chunks; there the end of the connection is the end of the body.
     chunked: bool,
     unsent: Unsent,
@@ -66,7 +66,7 @@ struct Unsent(VecDeque<Bytes>);
 #[derive(Debug)]
 struct Stuck {
     until: Pin<Box<Sleep>>,
-    _share: Option<Share>,
+    _share: Option<MemoryShare>,
 }
 
 /// How far one poll got.
@@ -144,7 +144,7 @@ impl EventWriter {
     pub(super) fn new(
         socket: TcpStream,
         hang_up: HangUp,
-        host: Arc<Host>,
+        host: Arc<WorkerContext>,
         version: Version,
         head: &Parts,
         events: EventStream,

@@ -23,16 +23,16 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::Held;
+use super::ConnectionGuard;
+use super::activity::{RequestActivity, Verdict};
 use super::answer::{Answer, Answering, Asked, HTTP1_PART, counted};
-use super::host::{Busy, Host};
-use super::idle::Idle;
-use super::missing::EVENTS_PATH;
-use super::places::Place;
-use super::refusal::refuse;
+use super::idle::IdleConnection;
+use super::in_flight::InFlightPermit;
+use super::request_head::EVENTS_PATH;
 use super::seat::{Outside, Told, answer_apart};
+use super::short_response::refuse;
 use super::socket::Socket;
-use super::talk::{Judged, Talk};
+use super::worker::{Busy, WorkerContext};
 use crate::http::error::Error;
 
 /// The largest request head, and how much of an answer hyper keeps for a client that takes it slowly.
@@ -58,11 +58,11 @@ pub(super) struct Conversation {
     pub(super) early: Bytes,
     /// When the client asked for a stream by its first request, if it has waited for its turn since.
     pub(super) admitted: Option<Instant>,
-    pub(super) host: Arc<Host>,
-    pub(super) held: Held,
+    pub(super) host: Arc<WorkerContext>,
+    pub(super) held: ConnectionGuard,
     pub(super) busy: Busy,
     /// Its place among those that may be in the middle of a request at once.
-    pub(super) place: Place,
+    pub(super) place: InFlightPermit,
 }
 
 /// How hyper's part ended.
@@ -81,7 +81,7 @@ enum End {
 enum Signal {
     /// To end with the request it is in.
     Drain,
-    Judged(Judged),
+    Verdict(Verdict),
     /// To give its place to others.
     CutOff,
 }
@@ -96,7 +96,7 @@ impl Conversation {
     }
 
     async fn run(self) {
-        let talk = Talk::http1();
+        let talk = RequestActivity::http1();
         self.place.watch(&talk);
         let leaving = Leaving::default();
         let service = answering(&self.host, &talk, &leaving, self.admitted);
@@ -113,7 +113,7 @@ impl Conversation {
                 drop(self.place);
                 // It may ask for more, which came together with what was answered.
                 let early = joined(parts.read_buf, early);
-                let idle = Idle::answered(stream, early, self.host, self.held);
+                let idle = IdleConnection::answered(stream, early, self.host, self.held);
                 tokio::spawn(idle.run());
             }
             End::Leaves(door) => {
@@ -144,8 +144,8 @@ fn joined(by_hyper: Bytes, rest: Bytes) -> Bytes {
 
 async fn served<S>(
     connection: &mut http1::Connection<TokioIo<Socket>, S>,
-    host: &Host,
-    talk: &Talk,
+    host: &WorkerContext,
+    talk: &RequestActivity,
     leaving: &Leaving,
 ) -> End
 where
@@ -159,7 +159,7 @@ where
         tokio::select! {
             // An error means that the other end is gone, and that is the sign.
             _ = drain.changed() => Signal::Drain,
-            judged = talk.idle_or_slow(&host.room, false) => Signal::Judged(judged),
+            judged = talk.idle_or_slow(&host.room, false) => Signal::Verdict(judged),
             () = talk.is_cut_off() => Signal::CutOff,
         }
     };
@@ -182,17 +182,17 @@ where
                     Pin::new(&mut *connection).graceful_shutdown();
                     let last = async {
                         tokio::select! {
-                            judged = talk.idle_or_slow(&host.room, true) => Signal::Judged(judged),
+                            judged = talk.idle_or_slow(&host.room, true) => Signal::Verdict(judged),
                             () = talk.is_cut_off() => Signal::CutOff,
                         }
                     };
                     signals.push(last.boxed());
                 }
-                Poll::Ready(Some(Signal::Judged(Judged::Idle))) => return Poll::Ready(End::Idle),
+                Poll::Ready(Some(Signal::Verdict(Verdict::Idle))) => return Poll::Ready(End::Idle),
                 Poll::Ready(Some(Signal::CutOff)) if talk.is_between_requests() => {
                     return Poll::Ready(End::Idle);
                 }
-                Poll::Ready(Some(Signal::Judged(Judged::TooSlow) | Signal::CutOff)) => {
+                Poll::Ready(Some(Signal::Verdict(Verdict::TooSlow) | Signal::CutOff)) => {
                     return Poll::Ready(End::CutOff);
                 }
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
@@ -204,8 +204,8 @@ where
 
 /// What answers the requests.
 fn answering(
-    host: &Arc<Host>,
-    talk: &Arc<Talk>,
+    host: &Arc<WorkerContext>,
+    talk: &Arc<RequestActivity>,
     leaving: &Leaving,
     admitted: Option<Instant>,
 ) -> impl HttpService<
@@ -259,7 +259,7 @@ fn head_bytes(request: &Request<Body>) -> usize {
     line + fields.sum::<usize>() + "\r\n".len()
 }
 
-fn refusal_of_head(host: &Host) -> axum::response::Response {
+fn refusal_of_head(host: &WorkerContext) -> axum::response::Response {
     let mut answer = host.front.refusal(Error::HeadTooLarge);
     answer
         .headers_mut()
@@ -275,7 +275,7 @@ fn may_leave_hyper(request: &Request<Incoming>) -> bool {
 /// The answer of a task of its own, unless that takes the connection.
 async fn told(
     telling: oneshot::Receiver<Told>,
-    host: Arc<Host>,
+    host: Arc<WorkerContext>,
     leaving: Leaving,
 ) -> axum::response::Response {
     match telling.await {

@@ -1,5 +1,8 @@
 //! A connection of HTTP/2, until its client, its time or the shutdown ends it.
 
+pub(super) mod frames;
+pub(super) mod goaway;
+
 use std::convert::Infallible;
 use std::future::{Future, poll_fn, ready};
 use std::pin::{Pin, pin};
@@ -21,13 +24,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::debug;
 
-use super::Held;
+use super::ConnectionGuard;
+use super::activity::{RequestActivity, Verdict};
 use super::answer::{Answer, Answering, Asked, HTTP2_PART, Progress, counted};
-use super::host::{Busy, Host};
 use super::http2_places::Http2Place;
-use super::refusal::write_and_close;
+use super::short_response::write_and_close;
 use super::socket::Socket;
-use super::talk::{Judged, Talk};
+use super::worker::{Busy, WorkerContext};
 use crate::http::error::Error;
 
 /// How often a client is probed, and how long it may take to answer.
@@ -74,7 +77,7 @@ const STREAM_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a connection is told by something else than its bytes.
 enum Signal {
-    Judged(Judged),
+    Verdict(Verdict),
     /// It was idle, and its place is needed.
     NoPlace,
 }
@@ -83,8 +86,8 @@ enum Signal {
 pub(super) async fn serve(
     stream: TcpStream,
     early: Bytes,
-    host: Arc<Host>,
-    held: Held,
+    host: Arc<WorkerContext>,
+    held: ConnectionGuard,
     busy: Busy,
 ) {
     // Given up at the end.
@@ -94,7 +97,7 @@ pub(super) async fn serve(
         write_and_close(stream, &GOAWAY).await;
         return;
     };
-    let talk = Talk::http2();
+    let talk = RequestActivity::http2();
     let socket = Socket::new(stream, early, Arc::clone(&talk)).of_frames(Arc::clone(&host.room));
     let waits = Waits::default();
     let service = answering(&host, &talk, &waits, &place);
@@ -105,8 +108,8 @@ pub(super) async fn serve(
     let first = async {
         tokio::select! {
             // An error means that the other end is gone, and that is the sign.
-            _ = drain.changed() => Signal::Judged(Judged::Idle),
-            judged = talk.silent_or_slow(host.keep_alive) => Signal::Judged(judged),
+            _ = drain.changed() => Signal::Verdict(Verdict::Idle),
+            judged = talk.silent_or_slow(host.keep_alive) => Signal::Verdict(judged),
             () = place.is_to_end() => Signal::NoPlace,
         }
     };
@@ -120,16 +123,16 @@ pub(super) async fn serve(
                 return Poll::Ready(());
             }
             match signals.poll_next_unpin(context) {
-                Poll::Ready(Some(Signal::Judged(Judged::Idle))) => {
+                Poll::Ready(Some(Signal::Verdict(Verdict::Idle))) => {
                     connection.as_mut().graceful_shutdown();
-                    signals.push(talk.too_slow_to_end().map(Signal::Judged).boxed());
+                    signals.push(talk.too_slow_to_end().map(Signal::Verdict).boxed());
                 }
                 Poll::Ready(Some(Signal::NoPlace)) => {
                     connection.as_mut().graceful_shutdown();
                     let late = talk.too_late_to_end(END_PATIENCE);
-                    signals.push(late.map(Signal::Judged).boxed());
+                    signals.push(late.map(Signal::Verdict).boxed());
                 }
-                Poll::Ready(Some(Signal::Judged(Judged::TooSlow))) => {
+                Poll::Ready(Some(Signal::Verdict(Verdict::TooSlow))) => {
                     debug!("a client that was too slow was cut off");
                     return Poll::Ready(());
                 }
@@ -156,8 +159,8 @@ fn protocol(waits: Waits) -> http2::Builder<Waits> {
 
 /// What answers the requests.
 fn answering(
-    host: &Arc<Host>,
-    talk: &Arc<Talk>,
+    host: &Arc<WorkerContext>,
+    talk: &Arc<RequestActivity>,
     waits: &Waits,
     place: &Arc<Http2Place>,
 ) -> impl HttpService<

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::room::Share;
+use super::request_limits::MemoryShare;
 
 /// How long a connection waits for the place of another that is told to end.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,11 +43,11 @@ struct State {
     idle: Option<u64>,
 }
 
-/// Held until the answer to a request is complete, with what the request takes of the room.
+/// ConnectionGuard until the answer to a request is complete, with what the request takes of the room.
 #[derive(Debug)]
 pub(super) struct OpenRequest {
     place: Arc<Http2Place>,
-    _share: Option<Share>,
+    _share: Option<MemoryShare>,
 }
 
 impl Http2Places {
@@ -83,7 +83,7 @@ impl Http2Places {
 
 impl Http2Place {
     /// A request begins, which takes this of the room.
-    pub(super) fn begin(self: &Arc<Self>, share: Option<Share>) -> OpenRequest {
+    pub(super) fn begin(self: &Arc<Self>, share: Option<MemoryShare>) -> OpenRequest {
         let mut state = self.state.lock();
         state.open_requests += 1;
         if let Some(number) = state.idle.take() {

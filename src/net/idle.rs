@@ -12,12 +12,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
-use super::Held;
-use super::host::Host;
+use super::ConnectionGuard;
 use super::http1::Conversation;
 use super::http2;
-use super::missing::{Missing, asks_for_a_stream, is_open_ended, missing};
-use super::refusal::say_and_close;
+use super::request_head::{Missing, asks_for_a_stream, is_open_ended, missing};
+use super::short_response::say_and_close;
+use super::worker::WorkerContext;
 use crate::http::error::Error;
 
 /// What an HTTP/2 client says first (RFC 9113, section 3.4).
@@ -59,10 +59,10 @@ enum Read {
 }
 
 /// A connection without a request.
-pub(super) struct Idle {
+pub(super) struct IdleConnection {
     stream: TcpStream,
-    host: Arc<Host>,
-    held: Held,
+    host: Arc<WorkerContext>,
+    held: ConnectionGuard,
     /// Whether it had a request before, by HTTP/1.
     speaks_http1: bool,
     /// What was read of the next request.
@@ -70,9 +70,13 @@ pub(super) struct Idle {
     until: Instant,
 }
 
-impl Idle {
+impl IdleConnection {
     /// A connection that was just accepted.
-    pub(super) fn accepted(stream: TcpStream, host: Arc<Host>, held: Held) -> Self {
+    pub(super) fn accepted(
+        stream: TcpStream,
+        host: Arc<WorkerContext>,
+        held: ConnectionGuard,
+    ) -> Self {
         Self {
             stream,
             host,
@@ -84,7 +88,12 @@ impl Idle {
     }
 
     /// An HTTP/1 connection whose requests are answered, and what was read since.
-    pub(super) fn answered(stream: TcpStream, early: Bytes, host: Arc<Host>, held: Held) -> Self {
+    pub(super) fn answered(
+        stream: TcpStream,
+        early: Bytes,
+        host: Arc<WorkerContext>,
+        held: ConnectionGuard,
+    ) -> Self {
         let until = Instant::now() + host.keep_alive;
         Self {
             stream,

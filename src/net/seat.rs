@@ -18,11 +18,11 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::Held;
+use super::ConnectionGuard;
 use super::event_writer::EventWriter;
 use super::hang_up::HangUp;
-use super::host::{Busy, Host};
-use super::refusal::say_and_close;
+use super::short_response::say_and_close;
+use super::worker::{Busy, WorkerContext};
 use crate::events::EventStream;
 use crate::http::error::panicked;
 
@@ -54,7 +54,7 @@ pub(super) enum Told {
 #[derive(Debug)]
 pub(super) struct Outside {
     pub(super) stream: TcpStream,
-    pub(super) held: Held,
+    pub(super) held: ConnectionGuard,
     pub(super) busy: Busy,
 }
 
@@ -83,7 +83,7 @@ impl Seat {
 /// Answers a request, which may be for a stream, in a task of its own. What this returns is what hyper's service is
 /// to do. A client that has waited for the clients that came before was `admitted`, and asked at that time.
 pub(super) fn answer_apart(
-    host: &Arc<Host>,
+    host: &Arc<WorkerContext>,
     mut request: Request<Body>,
     admitted: Option<Instant>,
 ) -> oneshot::Receiver<Told> {
@@ -105,7 +105,7 @@ pub(super) fn answer_apart(
 }
 
 async fn answer_and_write(
-    host: Arc<Host>,
+    host: Arc<WorkerContext>,
     seat: Seat,
     version: Version,
     answer: impl Future<Output = Response<Body>>,

@@ -9,31 +9,31 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::farewell::Farewell;
-use super::frames::Frames;
+use super::activity::RequestActivity;
+use super::http2::frames::Frames;
+use super::http2::goaway::Goaway;
 use super::http2::{HEAD_BYTES, MOST_READ_OF_HEAD};
-use super::room::{Room, Share};
-use super::talk::Talk;
+use super::request_limits::{MemoryShare, RequestLimits};
 
 /// A connection, what was read of it before hyper had it, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
     early: Bytes,
-    talk: Arc<Talk>,
+    talk: Arc<RequestActivity>,
     /// On HTTP/2.
     http2: Option<Heads>,
     /// Once the client was told that it sends too much.
-    farewell: Option<Farewell>,
+    farewell: Option<Goaway>,
 }
 
 /// What a connection of HTTP/2 sends of heads.
 #[derive(Debug)]
 struct Heads {
     frames: Frames,
-    room: Arc<Room>,
-    /// Room for a head that is too large, of which h2 keeps what it has read until the last frame.
-    share: Option<Share>,
+    room: Arc<RequestLimits>,
+    /// RequestLimits for a head that is too large, of which h2 keeps what it has read until the last frame.
+    share: Option<MemoryShare>,
 }
 
 impl Heads {
@@ -50,7 +50,7 @@ impl Heads {
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, early: Bytes, talk: Arc<Talk>) -> Self {
+    pub(super) fn new(stream: TcpStream, early: Bytes, talk: Arc<RequestActivity>) -> Self {
         Self {
             stream,
             early,
@@ -61,7 +61,7 @@ impl Socket {
     }
 
     /// The same, where HTTP/2 is spoken: what is sent of bodies is no talk.
-    pub(super) fn of_frames(self, room: Arc<Room>) -> Self {
+    pub(super) fn of_frames(self, room: Arc<RequestLimits>) -> Self {
         let heads = Heads {
             frames: Frames::default(),
             room,
@@ -110,7 +110,7 @@ impl AsyncRead for Socket {
         buffer.set_filled(filled);
         // Where a write is under way, what follows would be taken for the rest of its frame.
         if this.http2.is_some() && !this.talk.is_blocked() {
-            this.farewell = Farewell::say(&this.stream);
+            this.farewell = Goaway::say(&this.stream);
         }
         match &mut this.farewell {
             Some(farewell) => Poll::Ready(Err(ready!(farewell.poll_over(&this.stream, context)))),

@@ -46,7 +46,7 @@ async fn connections(
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let metrics = Arc::new(Metrics::new());
-    let room = Room::of(MemoryBudget::of(0));
+    let room = RequestLimits::of(MemoryBudget::of(0));
     let keep_alive = Duration::from_secs(75);
     let admission = Arc::new(admission);
     let connections = Connections::new(

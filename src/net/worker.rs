@@ -6,22 +6,22 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use tokio::sync::watch;
 
-use super::room::Room;
+use super::request_limits::RequestLimits;
 use crate::http::Admission;
 use crate::http::Front;
 
 /// Shared by the connections of a worker.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(super) struct WorkerContext {
     pub(super) front: Front,
-    pub(super) room: Arc<Room>,
+    pub(super) room: Arc<RequestLimits>,
     pub(super) admission: Arc<Admission>,
     /// How long a connection may be idle.
     pub(super) keep_alive: Duration,
     pub(super) http1: http1::Builder,
     /// Changes, or ends, when the service is to end.
     pub(super) drain: watch::Receiver<()>,
-    /// Held by each connection that is not idle.
+    /// ConnectionGuard by each connection that is not idle.
     pub(super) busy: Busy,
 }
 

@@ -14,7 +14,7 @@ const ENTRY_BYTES: usize = 1_024;
 
 /// All that have arrived in part.
 #[derive(Debug)]
-pub(super) struct Gathering {
+pub(super) struct PartialRequests {
     most_bytes: usize,
     all: Mutex<All>,
 }
@@ -29,13 +29,13 @@ struct All {
 
 /// One that has arrived in part; dropping it gives its bytes back.
 #[derive(Debug)]
-pub(super) struct InPart {
-    gathering: Arc<Gathering>,
+pub(super) struct PartialRequest {
+    gathering: Arc<PartialRequests>,
     number: u64,
     cut_off: Arc<Notify>,
 }
 
-impl Gathering {
+impl PartialRequests {
     /// For so many bytes together.
     pub(super) fn of(most_bytes: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -45,13 +45,13 @@ impl Gathering {
     }
 
     /// One more, of which nothing is counted yet.
-    pub(super) fn begin(self: &Arc<Self>) -> InPart {
+    pub(super) fn begin(self: &Arc<Self>) -> PartialRequest {
         let mut all = self.all.lock();
         let number = all.next;
         all.next += 1;
         let cut_off = Arc::<Notify>::default();
         all.parts.insert(number, (0, Arc::clone(&cut_off)));
-        InPart {
+        PartialRequest {
             gathering: Arc::clone(self),
             number,
             cut_off,
@@ -59,7 +59,7 @@ impl Gathering {
     }
 }
 
-impl InPart {
+impl PartialRequest {
     /// It takes so many bytes now.
     pub(super) fn takes(&self, bytes: usize) {
         let mut all = self.gathering.all.lock();
@@ -83,7 +83,7 @@ impl InPart {
     }
 }
 
-impl Drop for InPart {
+impl Drop for PartialRequest {
     fn drop(&mut self) {
         let mut all = self.gathering.all.lock();
         if let Some((bytes, _)) = all.parts.remove(&self.number) {
@@ -100,12 +100,12 @@ mod tests {
 
     #[test]
     fn the_oldest_makes_room_for_the_next() {
-        let gathering = Gathering::of(10 * ENTRY_BYTES);
+        let gathering = PartialRequests::of(10 * ENTRY_BYTES);
         let old = gathering.begin();
         old.takes(4 * ENTRY_BYTES);
         let young = gathering.begin();
         young.takes(4 * ENTRY_BYTES);
-        let is_cut_off = |part: &InPart| part.cut_off().now_or_never().is_some();
+        let is_cut_off = |part: &PartialRequest| part.cut_off().now_or_never().is_some();
         assert!(!is_cut_off(&old) && !is_cut_off(&young));
         young.takes(5 * ENTRY_BYTES);
         assert!(is_cut_off(&old) && !is_cut_off(&young));

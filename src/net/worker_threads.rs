@@ -5,7 +5,7 @@
 //! call about a thousand users takes as long as twenty pings, and is begun by whichever finds a core.
 
 #[cfg(not(target_os = "linux"))]
-#[path = "workers/any_core.rs"]
+#[path = "worker_threads/any_core.rs"]
 mod cores;
 #[cfg(target_os = "linux")]
 mod cores;

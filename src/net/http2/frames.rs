@@ -15,7 +15,7 @@ const END_HEADERS: u8 = 4;
 
 /// Follows what a client sends, frame by frame.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(in crate::net) struct Frames {
     header: [u8; HEADER_BYTES],
     /// How much of the header was read.
     filled: usize,
@@ -41,7 +41,7 @@ impl Default for Frames {
 impl Frames {
     /// How many of the next bytes are in DATA frames. The windows bound these: a request that nobody reads gets no
     /// more than its first one.
-    pub(super) fn pass(&mut self, mut bytes: &[u8]) -> usize {
+    pub(in crate::net) fn pass(&mut self, mut bytes: &[u8]) -> usize {
         let mut data = 0;
         while !bytes.is_empty() {
             if self.left > 0 {
@@ -70,7 +70,7 @@ impl Frames {
     }
 
     /// How many bytes there are of a head that has not ended, which waits for its last frame.
-    pub(super) fn unfinished_head(&self) -> usize {
+    pub(in crate::net) fn unfinished_head(&self) -> usize {
         self.head
     }
 }

@@ -25,14 +25,14 @@ const LINGER_BYTES: usize = 256 * 1_024;
 
 /// A connection whose client was told to go.
 #[derive(Debug)]
-pub(super) struct Farewell {
+pub(in crate::net) struct Goaway {
     bytes: usize,
     until: Pin<Box<Sleep>>,
 }
 
-impl Farewell {
+impl Goaway {
     /// Tells the client; `None` where it takes nothing now. Everything written before has to be complete.
-    pub(super) fn say(stream: &TcpStream) -> Option<Self> {
+    pub(in crate::net) fn say(stream: &TcpStream) -> Option<Self> {
         if stream.try_write(&GOAWAY).ok()? != GOAWAY.len() {
             return None;
         }
@@ -44,7 +44,7 @@ impl Farewell {
     }
 
     /// Passes over what the client still sends; resolves when the connection is to be closed.
-    pub(super) fn poll_over(
+    pub(in crate::net) fn poll_over(
         &mut self,
         stream: &TcpStream,
         context: &mut Context<'_>,
@@ -69,7 +69,7 @@ impl Farewell {
 }
 
 /// Why the connection ends.
-pub(super) fn too_much() -> io::Error {
+pub(in crate::net) fn too_much() -> io::Error {
     let why = "the client sends too much that is no request";
     io::Error::new(ErrorKind::InvalidData, why)
 }

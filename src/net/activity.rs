@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::room::Room;
+use super::request_limits::RequestLimits;
 
 /// How often a connection is looked at.
 const STEP: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const PACE: u64 = 4 * 1_024;
 
 /// What is known of a connection. All of it is counted by tasks of one worker.
 #[derive(Debug)]
-pub(super) struct Talk {
+pub(super) struct RequestActivity {
     requests: AtomicU32,
     /// Requests whose answer is not complete.
     in_progress: AtomicU32,
@@ -57,7 +57,7 @@ pub(super) struct Talk {
     cut_off: Notify,
 }
 
-impl Talk {
+impl RequestActivity {
     pub(super) fn http1() -> Arc<Self> {
         Self::that_may_read(u64::MAX)
     }
@@ -84,13 +84,13 @@ impl Talk {
     }
 
     /// A request arrived; it is in progress until what this returns is dropped.
-    pub(super) fn asked(self: &Arc<Self>) -> InProgress {
+    pub(super) fn asked(self: &Arc<Self>) -> ActiveRequest {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_progress.fetch_add(1, Ordering::Relaxed);
         self.owes.store(true, Ordering::Relaxed);
         self.gets_on();
         self.allow(TALK_PER_REQUEST);
-        InProgress(Arc::clone(self))
+        ActiveRequest(Arc::clone(self))
     }
 
     /// So many bytes were read, so many of them of bodies; false where the rest is too much for what was asked.
@@ -204,7 +204,7 @@ impl Talk {
     }
 
     /// Resolves once an HTTP/1 connection is idle for a step or more, or its client is too slow.
-    pub(super) async fn idle_or_slow(&self, room: &Room, is_last: bool) -> Judged {
+    pub(super) async fn idle_or_slow(&self, room: &RequestLimits, is_last: bool) -> Verdict {
         let mut before = self.requests();
         let (mut head_steps, mut stuck) = (0, Stuck::default());
         loop {
@@ -212,26 +212,26 @@ impl Talk {
             let same = before == self.requests();
             before = self.requests();
             if self.is_idle() && same {
-                return Judged::Idle;
+                return Verdict::Idle;
             }
             let patience = match room.is_crowded() {
                 true => STUCK_STEPS_CROWDED,
                 false => STUCK_STEPS,
             };
             if stuck.steps(self) >= patience {
-                return Judged::TooSlow;
+                return Verdict::TooSlow;
             }
             let reads_a_head = same && self.in_progress() == 0 && !self.is_blocked();
             head_steps = if reads_a_head { head_steps + 1 } else { 0 };
             let most = if is_last { HEAD_STEPS_LAST } else { HEAD_STEPS };
             if head_steps >= most {
-                return Judged::TooSlow;
+                return Verdict::TooSlow;
             }
         }
     }
 
     /// Resolves once an HTTP/2 client has asked nothing for `keep_alive` or a little more, or is too slow.
-    pub(super) async fn silent_or_slow(&self, keep_alive: Duration) -> Judged {
+    pub(super) async fn silent_or_slow(&self, keep_alive: Duration) -> Verdict {
         let steps = u32::try_from(keep_alive.as_secs()).unwrap_or(u32::MAX);
         let steps = steps.saturating_add(1);
         let mut before = self.requests();
@@ -240,20 +240,20 @@ impl Talk {
             sleep(STEP).await;
             self.allow(TALK_PER_STEP);
             if stuck.steps(self) >= STUCK_STEPS {
-                return Judged::TooSlow;
+                return Verdict::TooSlow;
             }
             let same = before == self.requests() && self.in_progress() == 0;
             before = self.requests();
             silent = if same { silent + 1 } else { 0 };
             let most = if before == 0 { HEAD_STEPS } else { steps };
             if silent >= most {
-                return Judged::Idle;
+                return Verdict::Idle;
             }
         }
     }
 
     /// Resolves once an HTTP/2 client that was told to end takes too long for that.
-    pub(super) async fn too_slow_to_end(&self) -> Judged {
+    pub(super) async fn too_slow_to_end(&self) -> Verdict {
         let (mut silent, mut stuck) = (0, Stuck::default());
         while silent < HEAD_STEPS && stuck.steps(self) < STUCK_STEPS {
             sleep(STEP).await;
@@ -263,15 +263,15 @@ impl Talk {
                 0
             };
         }
-        Judged::TooSlow
+        Verdict::TooSlow
     }
 
     /// Resolves once an idle HTTP/2 client that was told to end has had so much time for it, and whatever it asked
     /// in between is answered.
-    pub(super) async fn too_late_to_end(&self, patience: Duration) -> Judged {
+    pub(super) async fn too_late_to_end(&self, patience: Duration) -> Verdict {
         sleep(patience).await;
         match self.in_progress() {
-            0 => Judged::TooSlow,
+            0 => Verdict::TooSlow,
             _ => self.too_slow_to_end().await,
         }
     }
@@ -279,7 +279,7 @@ impl Talk {
 
 /// What became of a connection that was watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Judged {
+pub(super) enum Verdict {
     /// Nothing was asked for some time.
     Idle,
     /// Its client takes too long for a head, or for taking an answer.
@@ -295,7 +295,7 @@ struct Stuck {
 
 impl Stuck {
     /// Looks again, which is to be done each step; for how many steps nothing was taken.
-    fn steps(&mut self, talk: &Talk) -> u32 {
+    fn steps(&mut self, talk: &RequestActivity) -> u32 {
         let written = talk.written.load(Ordering::Relaxed);
         let is_stuck = talk.is_blocked() && written == self.written;
         self.written = written;
@@ -304,11 +304,11 @@ impl Stuck {
     }
 }
 
-/// Held until the answer to a request is complete.
+/// ConnectionGuard until the answer to a request is complete.
 #[derive(Debug)]
-pub(super) struct InProgress(Arc<Talk>);
+pub(super) struct ActiveRequest(Arc<RequestActivity>);
 
-impl InProgress {
+impl ActiveRequest {
     /// A part of the answer is to be sent, which its reader may acknowledge.
     pub(super) fn answers(&self) {
         self.0.gets_on();
@@ -316,7 +316,7 @@ impl InProgress {
     }
 }
 
-impl Drop for InProgress {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let read = self.0.read.load(Ordering::Relaxed);
         self.0.read_when_answered.store(read, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Places of HTTP/1 connections with a request, and who gives one up when others wait.
+//! InFlight of HTTP/1 connections with a request, and who gives one up when others wait.
 //!
 //! A client that sends its body slowly, or does not take its answer, holds a place for as long as nobody else needs
 //! it. When others wait, those that have moved the fewest bytes for longest are cut off first.
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
-use super::talk::Talk;
+use super::activity::RequestActivity;
 
 /// How long a client may hold up its request or answer while others wait for a place.
 const STALL: Duration = Duration::from_millis(250);
@@ -26,7 +26,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The places of a listener.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct InFlight {
     all: Arc<Semaphore>,
     /// Half of them: for requests whose body has not arrived yet. The rest stays free for requests that are complete.
     incomplete: Arc<Semaphore>,
@@ -37,14 +37,14 @@ pub(super) struct Places {
 #[derive(Debug, Default)]
 struct Holders {
     next: u64,
-    talks: HashMap<u64, Arc<Talk>>,
+    talks: HashMap<u64, Arc<RequestActivity>>,
     looked: Option<Instant>,
 }
 
 /// A place; dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct InFlightPermit {
+    places: Arc<InFlight>,
     number: u64,
     _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
@@ -52,7 +52,7 @@ pub(super) struct Place {
 /// Counts one that waits.
 struct Waiting<'a>(&'a AtomicUsize);
 
-impl Places {
+impl InFlight {
     /// So many places.
     pub(super) fn of(most: usize) -> Arc<Self> {
         let most = most.clamp(2, Semaphore::MAX_PERMITS);
@@ -71,11 +71,11 @@ impl Places {
 
     /// A place for a request, which has arrived as a whole if `is_complete`. Those who wait get theirs in the order
     /// in which they came.
-    pub(super) async fn take(self: &Arc<Self>, is_complete: bool) -> Place {
+    pub(super) async fn take(self: &Arc<Self>, is_complete: bool) -> InFlightPermit {
         let permits = self.permits(is_complete).await;
         let mut holders = self.holders.lock();
         holders.next += 1;
-        Place {
+        InFlightPermit {
             places: Arc::clone(self),
             number: holders.next,
             _permits: permits,
@@ -140,15 +140,15 @@ async fn permit_of(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     permit.expect("it is never closed")
 }
 
-impl Place {
+impl InFlightPermit {
     /// Gives the place up when this connection stalls while others wait.
-    pub(super) fn watch(&self, talk: &Arc<Talk>) {
+    pub(super) fn watch(&self, talk: &Arc<RequestActivity>) {
         let mut holders = self.places.holders.lock();
         holders.talks.insert(self.number, Arc::clone(talk));
     }
 }
 
-impl Drop for Place {
+impl Drop for InFlightPermit {
     fn drop(&mut self) {
         self.places.holders.lock().talks.remove(&self.number);
     }

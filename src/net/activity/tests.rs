@@ -6,10 +6,10 @@ use crate::memory_budget::MemoryBudget;
 const LONG: Duration = Duration::from_secs(500);
 
 /// When a client is judged that takes a byte of its answer each `pause`.
-async fn judged(pause: Duration) -> Option<(Judged, Duration)> {
-    let talk = Talk::http1();
+async fn judged(pause: Duration) -> Option<(Verdict, Duration)> {
+    let talk = RequestActivity::http1();
     let _answer = talk.asked();
-    let room = Room::of(MemoryBudget::of(0));
+    let room = RequestLimits::of(MemoryBudget::of(0));
     let began = Instant::now();
     let takes = async {
         loop {
@@ -21,7 +21,7 @@ async fn judged(pause: Duration) -> Option<(Judged, Duration)> {
     let judged = async {
         tokio::select! {
             judged = talk.idle_or_slow(&room, false) => (judged, began.elapsed()),
-            () = takes => (Judged::Idle, LONG),
+            () = takes => (Verdict::Idle, LONG),
         }
     };
     timeout(LONG, judged).await.ok()
@@ -31,13 +31,13 @@ async fn judged(pause: Duration) -> Option<(Judged, Duration)> {
 async fn a_client_may_take_its_answer_bit_by_bit_and_is_cut_off_after_30_s_without() {
     assert_eq!(judged(Duration::from_secs(20)).await, None);
     let (judged, after) = judged(LONG).await.expect("it is judged");
-    assert_eq!(judged, Judged::TooSlow);
+    assert_eq!(judged, Verdict::TooSlow);
     assert_eq!(after.as_secs(), 30);
 }
 
 #[test]
 fn an_http2_client_may_say_more_for_each_request_and_not_without_end() {
-    let talk = Talk::http2();
+    let talk = RequestActivity::http2();
     assert!(talk.heard(IDLE_TALK as usize, 0));
     assert!(!talk.heard(1, 0));
     let asked = talk.asked();
@@ -54,7 +54,7 @@ fn an_http2_client_may_say_more_for_each_request_and_not_without_end() {
 
 #[test]
 fn only_what_was_read_since_the_last_answer_is_a_next_request() {
-    let talk = Talk::http1();
+    let talk = RequestActivity::http1();
     assert!(talk.heard(100, 0));
     assert!(!talk.is_idle(), "a head begins");
     let asked = talk.asked();
