@@ -1,44 +1,56 @@
-//! The system's limit of open files, which bounds how many connections a process can hold.
+//! The limit of open files, which bounds the number of connections.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use tracing::{info, warn};
 
-/// Files that are no client's connection: listeners, Redis, the runtime's own, standard streams, and
-/// the connections of the metrics' own listener.
+/// Files that are not client connections: listeners, Redis, the runtime, the standard streams, and the connections of
+/// the metrics listener.
 const OWN_FILES: u32 = 128;
 
-/// What every runtime beside the main one has: its own files, and its connection to Redis, twice for the
-/// moment in which one replaces the other.
+/// Files of a runtime beside the main runtime: its own files and its connection to Redis, which counts twice because a
+/// replacement opens before the old connection closes.
 const FILES_PER_RUNTIME: u32 = 8;
 
-/// The least of [`OWN_FILES`] with which a process can start.
-const LEAST_OWN_FILES: u32 = 24;
+/// The part of [`OWN_FILES`] that a start needs.
+const MIN_OWN_FILES: u32 = 24;
 
-/// The limit is too low to start.
+/// The limit of open files is too low to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the limit of open files (ulimit -n) is {limit}, and at least {least} are needed")]
 pub struct TooFewFiles {
-    /// The limit, raised as far as it may be.
+    /// The limit, after it was raised as far as possible.
     pub limit: u32,
-    /// What is needed.
+    /// The least limit that allows a start.
     pub least: u32,
 }
 
-/// Raises the limit as far as this process may, from the 1,024 that many systems begin with, and
-/// returns how many of `wanted` connections fit below it.
+/// Raises the limit to its hard limit, and returns the number of connections that fit below it, at most `wanted`. Many
+/// systems start processes with a limit of 1,024.
 pub(crate) fn connections(wanted: u32, runtimes: usize) -> Result<u32, TooFewFiles> {
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) => fitting(wanted, runtimes, u32::try_from(limit).unwrap_or(u32::MAX)),
+    fitting(wanted, runtimes, raised_limit())
+}
+
+/// The limit after it was raised. `u32::MAX` stands for no limit.
+fn raised_limit() -> u32 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    let limit = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => maximum,
         Err(error) => {
-            warn!(%error, "the limit of open files is unknown");
-            Ok(wanted)
+            warn!(%error, "cannot raise the limit of open files");
+            current
         }
-    }
+    };
+    limit.map_or(u32::MAX, |limit| u32::try_from(limit).unwrap_or(u32::MAX))
 }
 
 fn fitting(wanted: u32, runtimes: usize, limit: u32) -> Result<u32, TooFewFiles> {
     let of_runtimes = u32::try_from(runtimes).map_or(u32::MAX, |count| count * FILES_PER_RUNTIME);
-    let least = of_runtimes.saturating_add(LEAST_OWN_FILES);
+    let least = of_runtimes.saturating_add(MIN_OWN_FILES);
     if limit < least {
         return Err(TooFewFiles { limit, least });
     }
@@ -59,7 +71,7 @@ mod tests {
     use super::{TooFewFiles, fitting};
 
     #[test]
-    fn own_files_have_room_beside_the_connections() {
+    fn own_files_are_reserved_before_connections() {
         assert_eq!(fitting(120_000, 2, 20_000), Ok(19_856));
         assert_eq!(fitting(100, 2, 20_000), Ok(100));
         assert_eq!(fitting(100, 2, 40), Ok(1));
