@@ -1,36 +1,35 @@
-//! Which worker the next connection goes to.
+//! Spreads connections over workers.
 
-/// How much the first connections of a worker weigh. Without it, a worker with none would get all that come, until
+/// The least cost of a connection. Without it, a worker that lost its connections would get all new connections until
 /// it has as many as the others.
-const BASE: u64 = 16;
+const BASE_COST: u64 = 16;
 
-/// Gives each worker the more connections, the less it has to do: the next goes to the worker whose last ones have
-/// cost the least, and costs as much as that worker is loaded.
+/// Assigns more connections to workers with less load. The next connection goes to the worker with the least cost, and
+/// adds the load of this worker to its cost.
 #[derive(Debug)]
 pub(super) struct Spread {
-    cost: Vec<u64>,
+    costs: Vec<u64>,
 }
 
 impl Spread {
     pub(super) fn over(workers: usize) -> Self {
         Self {
-            cost: vec![0; workers],
+            costs: vec![0; workers],
         }
     }
 
-    /// The number of the next worker, where they are loaded like this.
+    /// Returns the number of the worker for the next connection. `loads` has the load of each worker.
     pub(super) fn next(&mut self, loads: impl Iterator<Item = usize>) -> usize {
         let loads: Vec<u64> = loads.map(|load| load as u64).collect();
         let count = loads.len().max(1) as u64;
         let mean = loads.iter().sum::<u64>() / count;
-        let least = self.cost.iter().copied().min().unwrap_or(0);
-        // In turn where they are equal: the first of those that cost the least.
-        let next = self.cost.iter().position(|cost| *cost == least);
+        let least = self.costs.iter().copied().min().unwrap_or(0);
+        let next = self.costs.iter().position(|cost| *cost == least);
         let next = next.unwrap_or(0);
-        self.cost.iter_mut().for_each(|cost| *cost -= least);
+        self.costs.iter_mut().for_each(|cost| *cost -= least);
         let load = loads.get(next).copied().unwrap_or(0);
-        if let Some(cost) = self.cost.get_mut(next) {
-            *cost += BASE + load + mean / 4;
+        if let Some(cost) = self.costs.get_mut(next) {
+            *cost += BASE_COST + load + mean / 4;
         }
         next
     }
@@ -50,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_that_have_as_much_to_do_take_turns() {
+    fn equally_loaded_workers_take_turns() {
         for load in [0, 1, 1_000] {
             let mut spread = Spread::over(3);
             let turns: Vec<_> = (0..6).map(|_| spread.next([load; 3].into_iter())).collect();
@@ -59,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_has_less_to_do_gets_more_and_never_all() {
+    fn a_less_loaded_worker_gets_more_connections_but_not_all() {
         for load in [8, 200, 5_000, 1_000_000] {
             let [busy, free] = shares([load, 0], 100);
             assert!(busy < free && busy >= 8, "{busy} of 100 at {load}");
@@ -67,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn the_load_evens_out() {
+    fn the_loads_become_equal() {
         let mut spread = Spread::over(2);
         let mut loads = [200, 0];
         for _ in 0..400 {
