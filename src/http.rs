@@ -23,6 +23,7 @@ mod refused_stream;
 mod response_headers;
 mod split_body;
 mod state;
+mod stream_handoff;
 mod users;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use self::guard::Guard;
 use self::openapi::ApiDocument;
 use self::ping_shortcut::PingShortcut;
 pub(crate) use self::state::AppState;
+pub(crate) use self::stream_handoff::StreamHandoff;
 use crate::config::{Config, Switch};
 use crate::telemetry::{is_request_span_enabled, request_span};
 

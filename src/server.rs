@@ -6,9 +6,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::auth::Authenticator;
@@ -17,7 +17,7 @@ use crate::events::{Bus, Doorbell, Hub, Limits, StreamService};
 use crate::http::{Admission, AppState, BulkCalls, fronts, metrics_front};
 use crate::memory_budget::MemoryBudget;
 use crate::net::fd_limit::{self, TooFewFiles};
-use crate::net::{Connections, RequestLimits, Worker, WorkerThreads};
+use crate::net::{Listener, ListenerLimits, Worker, WorkerThreads};
 use crate::presence::PresenceService;
 use crate::store::Store;
 use crate::sweeper::Sweeper;
@@ -49,9 +49,7 @@ const START_POLL: Duration = Duration::from_millis(1);
 /// A presence service that does not run yet.
 #[derive(Debug)]
 pub struct Server {
-    /// How many it serves at once.
-    connections: u32,
-    room: Arc<RequestLimits>,
+    limits: ListenerLimits,
     admission: Arc<Admission>,
     config: Arc<Config>,
     store: Arc<Store>,
@@ -66,8 +64,9 @@ pub struct Server {
 pub struct Running {
     address: SocketAddr,
     hub: Arc<Hub>,
-    drain: Duration,
-    stop: Option<watch::Sender<()>>,
+    drain_time: Duration,
+    /// Cancelled when the drain begins.
+    drain: CancellationToken,
     tasks: JoinSet<&'static str>,
     _threads: WorkerThreads,
 }
@@ -119,8 +118,11 @@ impl Server {
         config.limits.streams = config.limits.streams.min(beside_calls as usize);
         let streams = StreamService::new(Arc::clone(&store), Arc::clone(&hub), &config, limits);
         Ok(Self {
-            connections,
-            room: RequestLimits::of(memory),
+            limits: ListenerLimits {
+                connections,
+                keep_alive: config.http.keep_alive,
+                memory,
+            },
             admission: Arc::new(Admission::new(
                 OPENINGS_PER_WORKER * WorkerThreads::workers(),
             )),
@@ -140,7 +142,7 @@ impl Server {
 
     /// Binds the addresses and begins to serve.
     pub async fn listen(self) -> Result<Running, ServerError> {
-        let (listener, address) = bind(self.config.listen.address())?;
+        let (socket, address) = bind(self.config.listen.address())?;
         let metrics_listener = match self.config.listen.metrics_listen {
             Some(address) => Some(bind(address)?),
             None => None,
@@ -156,42 +158,44 @@ impl Server {
         let bulk_state = self.state(served_on(&threads.batch));
         let bulk = BulkCalls::new(threads.batch.clone(), bulk_state);
         self.wait_for_the_store().await;
-        let (stop, stopped) = watch::channel(());
-        if let Some((listener, address)) = metrics_listener {
-            info!(%address, "serving the metrics apart");
+        let drain = CancellationToken::new();
+        if let Some((socket, address)) = metrics_listener {
+            info!(%address, "serving the metrics");
             let presence = self.presence(Arc::clone(&self.store));
             let front = metrics_front(self.state(presence));
-            let worker = Worker::new(Handle::current(), front);
-            let connections = Connections::new(
-                listener,
-                vec![worker],
-                METRICS_CONNECTIONS,
-                self.config.http.keep_alive,
-                &RequestLimits::of(MemoryBudget::of(METRICS_MEMORY)),
-                &Arc::new(Admission::new(1)),
+            let listener = Listener::new(
+                socket,
+                vec![Worker::new(Handle::current(), front)],
+                ListenerLimits {
+                    connections: METRICS_CONNECTIONS,
+                    memory: MemoryBudget::of(METRICS_MEMORY),
+                    ..self.limits
+                },
+                Arc::new(Admission::new(1)),
                 Arc::clone(&self.metrics),
+                drain.clone(),
             );
-            tasks.spawn(accept(connections, stopped.clone(), METRICS_ACCEPTOR));
+            tasks.spawn(listen(listener, METRICS_LISTENER));
         }
         let states = presences.into_iter().map(|presence| self.state(presence));
         let fronts = fronts(&self.config, &bulk, states);
-        let both = threads.workers.iter().cloned().zip(fronts);
-        let serving = both.map(|(runtime, front)| Worker::new(runtime, front));
-        let connections = Connections::new(
-            listener,
-            serving.collect(),
-            self.connections,
-            self.config.http.keep_alive,
-            &self.room,
-            &self.admission,
+        let workers = threads.workers.iter().cloned().zip(fronts);
+        let listener = Listener::new(
+            socket,
+            workers
+                .map(|(runtime, front)| Worker::new(runtime, front))
+                .collect(),
+            self.limits,
+            self.admission,
             self.metrics,
+            drain.clone(),
         );
-        tasks.spawn(accept(connections, stopped, ACCEPTOR));
+        tasks.spawn(listen(listener, LISTENER));
         Ok(Running {
             address,
             hub: self.hub,
-            drain: self.config.listen.drain,
-            stop: Some(stop),
+            drain_time: self.config.listen.drain,
+            drain,
             tasks,
             _threads: threads,
         })
@@ -281,8 +285,8 @@ async fn supervise(store: Arc<Store>) -> &'static str {
 }
 
 /// The names of the tasks that end when they are told to.
-const ACCEPTOR: &str = "acceptor";
-const METRICS_ACCEPTOR: &str = "acceptor of the metrics";
+const LISTENER: &str = "listener";
+const METRICS_LISTENER: &str = "metrics listener";
 
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
     let failed = |cause| ServerError::Listen { address, cause };
@@ -302,15 +306,8 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn accept(
-    mut connections: Connections,
-    mut stopped: watch::Receiver<()>,
-    name: &'static str,
-) -> &'static str {
-    // It is told by the end of the sender.
-    let stopped = async { drop(stopped.changed().await) };
-    connections.accept_until(stopped).await;
-    connections.finished().await;
+async fn listen(listener: Listener, name: &'static str) -> &'static str {
+    listener.run().await;
     name
 }
 
@@ -331,16 +328,16 @@ impl Running {
 
     /// Stops accepting, ends the streams over the drain time, and waits for the calls in progress.
     pub async fn shutdown(mut self) {
-        drop(self.stop.take());
-        self.hub.drain(self.drain.mul_f64(STREAM_DRAIN));
+        self.drain.cancel();
+        self.hub.drain(self.drain_time.mul_f64(STREAM_DRAIN));
         let finished = async {
             while let Some(ended) = self.tasks.join_next().await {
-                if matches!(ended, Ok(ACCEPTOR)) {
+                if matches!(ended, Ok(LISTENER)) {
                     return;
                 }
             }
         };
-        if timeout(self.drain, finished).await.is_err() {
+        if timeout(self.drain_time, finished).await.is_err() {
             warn!("some connections did not end within the drain time");
         }
     }
@@ -366,8 +363,8 @@ mod tests {
                 Arc::new(Metrics::new()),
                 Limits::of(&Config::default(), MemoryBudget::of(1 << 30)),
             )),
-            drain: Duration::ZERO,
-            stop: None,
+            drain_time: Duration::ZERO,
+            drain: CancellationToken::new(),
             tasks,
             _threads: WorkerThreads::start().expect("files for them"),
         }

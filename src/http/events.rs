@@ -23,12 +23,12 @@ use super::permissions::StreamCaller;
 use super::query::{decoded, keep_once, parameters, unknown};
 use super::response_headers::STREAM_HEADERS;
 use super::state::AppState;
+use super::stream_handoff::StreamHandoff;
 use crate::auth::Caller;
 use crate::events::{
     Interest, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, StreamRequest,
     UserOffline, UserOnline,
 };
-use crate::net::Seat;
 
 /// Users of one stream, unless the stream carries the events of all users.
 const MAX_USERS: usize = 10_000;
@@ -161,13 +161,13 @@ struct StreamParameters {
 pub(super) async fn stream(
     StreamCaller(caller): StreamCaller,
     State(state): State<Arc<AppState>>,
-    seat: Option<Extension<Seat>>,
+    handoff: Option<Extension<StreamHandoff>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     _: NoBody,
 ) -> Result<Response, Error> {
     let params = parse_query(query.as_deref(), &headers, &QUERY)?;
-    open(&state, &caller, seat, params).await
+    open(&state, &caller, handoff, params).await
 }
 
 /// Stream presence events of many users
@@ -200,7 +200,7 @@ pub(super) async fn stream(
 pub(super) async fn stream_of(
     StreamCaller(caller): StreamCaller,
     State(state): State<Arc<AppState>>,
-    seat: Option<Extension<Seat>>,
+    handoff: Option<Extension<StreamHandoff>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     JsonBody(body): JsonBody<EventsBody>,
@@ -211,13 +211,13 @@ pub(super) async fn stream_of(
         snapshot: body.snapshot,
         last_event_id: query.last_event_id,
     };
-    open(&state, &caller, seat, params).await
+    open(&state, &caller, handoff, params).await
 }
 
 async fn open(
     state: &AppState,
     caller: &Caller,
-    seat: Option<Extension<Seat>>,
+    handoff: Option<Extension<StreamHandoff>>,
     params: StreamParameters,
 ) -> Result<Response, Error> {
     let interest = match params.user_ids {
@@ -231,10 +231,10 @@ async fn open(
             Interest::users(users)
         }
     };
-    if let Some(Extension(seat)) = &seat {
-        seat.leave_hyper();
+    if let Some(Extension(handoff)) = &handoff {
+        handoff.request();
     }
-    let admitted_since = seat.as_ref().and_then(|seat| seat.admitted());
+    let admitted_since = handoff.as_ref().and_then(|handoff| handoff.admitted());
     let requested_at = admitted_since.unwrap_or_else(Instant::now);
     if admitted_since.is_none() {
         state.admission.admitted().await;
@@ -252,9 +252,9 @@ async fn open(
     // Boxed, because thousands of requests may wait for admission and should take little memory.
     let stream = Box::pin(opened).await?;
     let end = Extension(stream.closed());
-    let body = match seat {
-        Some(Extension(seat)) => {
-            seat.take(stream);
+    let body = match handoff {
+        Some(Extension(handoff)) => {
+            handoff.put_stream(stream);
             Body::empty()
         }
         None => Body::new(stream),

@@ -1,7 +1,4 @@
-//! Writes an event stream to a connection that carries nothing else.
-//!
-//! hyper holds two buffers of 8 KiB and a task of several for each connection; an idle stream needs
-//! none of that.
+//! Writes a stream to a connection that carries nothing else.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -17,77 +14,80 @@ use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use super::hang_up::HangUp;
-use super::head::{Length, head_bytes};
+use super::disconnect::DisconnectWatch;
 use super::request_limits::MemoryShare;
+use super::response_head::{Length, head_bytes};
 use super::worker::WorkerContext;
 use crate::events::{EventStream, Frame};
 
-/// How much one poll writes, before others get a turn: a reader of a long snapshot may be as fast as this thread.
-const WRITTEN_AT_ONCE: usize = 64 * 1_024;
+/// The most bytes that one poll writes, before other tasks get their turn: the reader of a long snapshot may be as fast
+/// as this thread.
+const BYTES_PER_POLL: usize = 64 * 1_024;
 
-/// Frames that one call to the kernel writes.
+/// The most frames that one system call writes.
 const FRAMES_PER_WRITE: usize = 64;
 
-/// Bytes of the frames that are taken from the stream before they are written.
+/// The bytes of frames that are taken from the stream before they are written.
 const TAKEN_BYTES: usize = 32 * 1_024;
 
-/// What a stream may hold unsent without a share of the room.
-const SMALL: usize = 2 * 1_024;
+/// The unsent bytes of a stream that take no memory share.
+const FREE_BYTES: usize = 2 * 1_024;
 
-/// How long a reader may take nothing of what it is sent.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client may read nothing of what was sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The end of a chunked body (RFC 9112, section 7.1).
 const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
 
-/// A future that writes a stream until that, its reader or the connection ends. Dropping it closes both.
+/// A future that writes a stream until the stream ends or its client disconnects. Dropping it closes the stream and
+/// the connection.
 #[derive(Debug)]
 pub(super) struct EventWriter {
     socket: TcpStream,
     events: EventStream,
-    host: Arc<WorkerContext>,
-    /// HTTP/1.0 knows no chunks; there the end of the connection is the end of the body.
-    chunked: bool,
+    worker: Arc<WorkerContext>,
+    /// HTTP/1.0 has no chunks; there the body ends with the connection.
+    is_chunked: bool,
     unsent: Unsent,
-    over: bool,
-    hang_up: HangUp,
-    /// Whether a client that closed its writing side was sent a comment.
+    /// Whether `unsent` has the end of the stream.
+    has_ended: bool,
+    disconnect: DisconnectWatch,
+    /// Whether a comment was sent after the client closed its writing side. The answer to it shows whether the client
+    /// is gone.
     is_probed: bool,
-    /// While the connection takes nothing.
-    stuck: Option<Box<Stuck>>,
+    blocked: Option<Box<Blocked>>,
 }
 
-/// Bytes that the connection has yet to take. Frames are shared with other streams, not copied.
+/// Bytes that the connection has not taken. Frames are shared with other streams, not copied.
 #[derive(Debug, Default)]
 struct Unsent(VecDeque<Bytes>);
 
-/// A reader that does not read.
+/// The time limit and the memory of a client that reads nothing.
 #[derive(Debug)]
-struct Stuck {
-    until: Pin<Box<Sleep>>,
+struct Blocked {
+    timeout: Pin<Box<Sleep>>,
     _share: Option<MemoryShare>,
 }
 
 /// How far one poll got.
 #[derive(Debug, PartialEq, Eq)]
-enum Wrote {
+enum Sent {
     All,
-    /// As much as one poll may.
-    Enough,
+    /// As many bytes as one poll may write.
+    Budget,
 }
 
 impl Unsent {
-    /// Sends as much as the connection takes, and no more than the budget, from which it is taken.
-    fn poll_sent(
+    /// Sends what the connection takes, at most `budget` bytes, and reduces `budget` by it.
+    fn poll_send(
         &mut self,
         socket: &TcpStream,
         budget: &mut usize,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<Wrote>> {
+    ) -> Poll<io::Result<Sent>> {
         while !self.0.is_empty() {
             if *budget == 0 {
-                return Poll::Ready(Ok(Wrote::Enough));
+                return Poll::Ready(Ok(Sent::Budget));
             }
             match self.try_write(socket, *budget) {
                 Ok(count) => {
@@ -100,7 +100,7 @@ impl Unsent {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        Poll::Ready(Ok(Wrote::All))
+        Poll::Ready(Ok(Sent::All))
     }
 
     /// Writes at most `limit` bytes with one call. Returns the number of bytes written.
@@ -140,33 +140,32 @@ impl Unsent {
 }
 
 impl EventWriter {
-    /// Answers a request of this version with `head`, then with `events` for a body.
+    /// Answers a request of this version with `head`, and with `events` as the body.
     pub(super) fn new(
         socket: TcpStream,
-        hang_up: HangUp,
-        host: Arc<WorkerContext>,
+        disconnect: DisconnectWatch,
+        worker: Arc<WorkerContext>,
         version: Version,
         head: &Parts,
         events: EventStream,
     ) -> Self {
+        let head = head_bytes(head, version, Length::Unknown).freeze();
         Self {
             socket,
             events,
-            host,
-            chunked: version >= Version::HTTP_11,
-            unsent: Unsent(VecDeque::from([
-                head_bytes(head, version, Length::Unknown).freeze()
-            ])),
-            over: false,
-            hang_up,
+            worker,
+            is_chunked: version >= Version::HTTP_11,
+            unsent: Unsent(VecDeque::from([head])),
+            has_ended: false,
+            disconnect,
             is_probed: false,
-            stuck: None,
+            blocked: None,
         }
     }
 
-    /// Takes the next frames from the stream, as many as one write takes. Resolves once there is a
-    /// frame or the stream has ended.
-    fn poll_taken(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Takes the next frames from the stream, as many as one system call writes. Resolves once there is a frame or the
+    /// stream has ended.
+    fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut taken = 0;
         while taken < TAKEN_BYTES && self.unsent.0.len() < FRAMES_PER_WRITE {
             match self.events.poll_next(context) {
@@ -176,8 +175,8 @@ impl EventWriter {
                     self.unsent.0.push_back(bytes);
                 }
                 Poll::Ready(None) => {
-                    self.over = true;
-                    self.unsent.0.extend(self.chunked.then_some(LAST_CHUNK));
+                    self.has_ended = true;
+                    self.unsent.0.extend(self.is_chunked.then_some(LAST_CHUNK));
                     return Poll::Ready(());
                 }
                 Poll::Pending if self.unsent.0.is_empty() => return Poll::Pending,
@@ -188,38 +187,38 @@ impl EventWriter {
     }
 
     fn encoded(&self, frame: &Frame) -> Bytes {
-        if self.chunked {
+        if self.is_chunked {
             frame.chunk()
         } else {
             frame.data()
         }
     }
 
-    /// Resolves once a reader that takes nothing should be given up.
-    fn poll_stuck(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        // A reader that is stuck does not ask for more, so it would not hear of the end.
+    /// Resolves once a client that reads nothing must be cut off.
+    fn poll_blocked(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // A blocked writer takes no frames, and so does not see the end of the stream.
         if self.events.poll_closed(context).is_ready() {
             return Poll::Ready(());
         }
-        if self.stuck.is_none() {
-            let length = self.unsent.len();
-            let share = if length <= SMALL {
-                None
-            } else {
-                match self.host.room.unsent(length) {
-                    Some(share) => Some(share),
-                    None => return Poll::Ready(()),
-                }
-            };
-            self.stuck = Some(Box::new(Stuck {
-                until: Box::pin(sleep(PATIENCE)),
-                _share: share,
-            }));
-        }
-        match &mut self.stuck {
-            Some(stuck) => stuck.until.as_mut().poll(context),
-            None => Poll::Pending,
-        }
+        let blocked = match &mut self.blocked {
+            Some(blocked) => blocked,
+            none => {
+                let length = self.unsent.len();
+                let share = if length > FREE_BYTES {
+                    let Some(share) = self.worker.limits.unsent(length) else {
+                        return Poll::Ready(());
+                    };
+                    Some(share)
+                } else {
+                    None
+                };
+                none.insert(Box::new(Blocked {
+                    timeout: Box::pin(sleep(WRITE_TIMEOUT)),
+                    _share: share,
+                }))
+            }
+        };
+        blocked.timeout.as_mut().poll(context)
     }
 }
 
@@ -228,28 +227,28 @@ impl Future for EventWriter {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        if this.hang_up.poll(&this.socket, context).is_ready() {
+        if this.disconnect.poll(&this.socket, context).is_ready() {
             return Poll::Ready(());
         }
-        let mut budget = WRITTEN_AT_ONCE;
+        let mut budget = BYTES_PER_POLL;
         loop {
             let before = budget;
-            let sent = this.unsent.poll_sent(&this.socket, &mut budget, context);
+            let sent = this.unsent.poll_send(&this.socket, &mut budget, context);
             if budget < before {
-                this.stuck = None;
+                this.blocked = None;
             }
             match sent {
-                Poll::Ready(Ok(Wrote::All)) if !this.over => {}
-                Poll::Ready(Ok(Wrote::Enough)) => {
+                Poll::Ready(Ok(Sent::All)) if !this.has_ended => {}
+                Poll::Ready(Ok(Sent::Budget)) => {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Poll::Pending => return this.poll_stuck(context),
+                Poll::Pending => return this.poll_blocked(context),
                 Poll::Ready(_) => return Poll::Ready(()),
             }
-            match this.poll_taken(context) {
+            match this.poll_take(context) {
                 Poll::Ready(()) => {}
-                Poll::Pending if this.hang_up.is_half_closed() && !this.is_probed => {
+                Poll::Pending if this.disconnect.is_half_closed() && !this.is_probed => {
                     this.is_probed = true;
                     this.unsent.0.push_back(this.encoded(&Frame::COMMENT));
                 }
@@ -269,12 +268,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_fast_reader_of_much_leaves_others_their_turn() {
+    async fn a_long_write_yields_to_other_tasks() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let reader = TcpStream::connect(address).await.expect("it accepts");
         let (writer, _) = listener.accept().await.expect("a connection");
-        let length = 20 * WRITTEN_AT_ONCE;
+        let length = 20 * BYTES_PER_POLL;
         let read = tokio::spawn(async move {
             let mut whole = reader.take(length as u64);
             tokio::io::copy(&mut whole, &mut sink()).await
@@ -284,14 +283,14 @@ mod tests {
         let mut polls = 0;
         loop {
             polls += 1;
-            let mut budget = WRITTEN_AT_ONCE;
-            let sent = poll_fn(|context| unsent.poll_sent(&writer, &mut budget, context));
-            if sent.await.expect("it reads") == Wrote::All {
+            let mut budget = BYTES_PER_POLL;
+            let sent = poll_fn(|context| unsent.poll_send(&writer, &mut budget, context));
+            if sent.await.expect("it reads") == Sent::All {
                 break;
             }
-            assert_eq!(budget, 0, "it stops only after as much as one poll may");
+            assert_eq!(budget, 0, "a poll stops early only at its budget");
         }
-        assert!(polls >= length / WRITTEN_AT_ONCE);
+        assert!(polls >= length / BYTES_PER_POLL);
         let read = read.await.expect("no panic").expect("it reads");
         assert_eq!(read, length as u64);
     }

@@ -1,14 +1,14 @@
-//! HTTP/1 requests of one connection, from the first byte of one until nothing is asked any more.
+//! HTTP/1 requests of a connection, until the connection is idle, carries a stream, or ends.
 
 use std::convert::Infallible;
-use std::future::{pending, poll_fn, ready};
+use std::future::{Future, poll_fn, ready};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Method, Request, Response};
+use axum::http::{HeaderValue, Method, Request, Response, Version};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -18,30 +18,104 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::debug;
 
-use super::ConnectionGuard;
-use super::activity::{RequestActivity, Verdict};
-use super::answer::{Answer, Answering, Asked, HTTP1_PART, counted};
+use super::activity::RequestActivity;
 use super::idle::IdleConnection;
 use super::in_flight::InFlightPermit;
+use super::request_body::{HTTP1_FREE_BYTES, limited};
 use super::request_head::EVENTS_PATH;
-use super::seat::{Outside, Told, answer_apart};
-use super::short_response::refuse;
+use super::response::{Exchange, Responding, ResponseBody};
+use super::short_response::refuse_and_close;
 use super::socket::Socket;
-use super::worker::{Busy, WorkerContext};
+use super::stream::{StreamRequest, serve_stream};
+use super::supervision::{self, DRAIN_HEAD_STEPS, HEAD_STEPS, Verdict};
+use super::worker::{Connection, WorkerContext};
+use crate::http::StreamHandoff;
 use crate::http::error::Error;
 
-/// The largest request head, and how much of an answer hyper keeps for a client that takes it slowly.
+/// The largest head of a request, and the part of a response that hyper keeps for a slow client. In bytes.
 const BUFFER_BYTES: usize = 16 * 1_024;
 
-/// How HTTP/1 is spoken. hyper's own time-out for heads is not used: it would arm a timer for every request. Nor
-/// does hyper look during a call whether the client is still there, which takes a read and a buffer for each: a call
-/// ends soon by itself, and whoever writes a stream looks.
-pub(super) fn protocol() -> http1::Builder {
+/// The largest part of a response that is given to hyper at once, in bytes.
+const PART_BYTES: usize = 16 * 1_024;
+
+/// A request that is about to be served.
+pub(super) struct Http1Request {
+    /// The bytes of the request that have arrived.
+    pub(super) bytes: Bytes,
+    /// The arrival of the request if it asks for a stream and has waited for admission.
+    pub(super) admitted: Option<Instant>,
+    pub(super) permit: InFlightPermit,
+    /// Counts the connection as load of its worker.
+    pub(super) active: TaskTrackerToken,
+}
+
+/// How hyper ended.
+enum End {
+    /// The connection is over.
+    Closed(hyper::Result<()>),
+    Idle,
+    /// The client is too slow.
+    TooSlow,
+    /// The handler of a stream takes the connection.
+    Stream(StreamRequest),
+}
+
+/// The request for a stream whose handler takes the connection.
+type Leaving = Arc<Mutex<Option<StreamRequest>>>;
+
+/// Returns the connection once it is idle, or `None` if it ended or carries a stream.
+pub(super) async fn serve(connection: Connection, request: Http1Request) -> Option<IdleConnection> {
+    let Connection {
+        stream,
+        worker,
+        guard,
+    } = connection;
+    let Http1Request {
+        bytes,
+        admitted,
+        permit,
+        active,
+    } = request;
+    let leaving = Leaving::default();
+    let service = service(&worker, &permit.activity, &leaving, admitted);
+    let socket = Socket::http1(stream, bytes, &permit.activity);
+    let mut http1 = protocol().serve_connection(TokioIo::new(socket), service);
+    let end = drive(&mut http1, &worker, &permit.activity, &leaving).await;
+    let parts = http1.into_parts();
+    let socket = parts.io.into_inner();
+    let connection = Connection {
+        stream: socket.stream,
+        worker,
+        guard,
+    };
+    drop(permit);
+    match end {
+        End::Idle => {
+            // The next request may have arrived with the last one.
+            let early = joined(parts.read_buf, socket.early);
+            return Some(IdleConnection::answered(connection, early));
+        }
+        End::Stream(request) => {
+            tokio::spawn(serve_stream(connection, request, active));
+        }
+        End::Closed(Err(error)) if socket.is_refused => {
+            refuse_and_close(connection.stream, &error, &connection.worker.front).await;
+        }
+        End::Closed(Err(error)) => debug!(%error, "a connection broke"),
+        End::Closed(Ok(())) => {}
+        End::TooSlow => debug!("a client was too slow and was cut off"),
+    }
+    None
+}
+
+/// The settings of HTTP/1. hyper's own time limit for heads is off: it sets a timer for each request. `half_close`
+/// keeps hyper from reading during a request to see whether the client is gone, which takes a read and a buffer for
+/// each request. A call ends soon by itself, and the writer of a stream checks its client.
+fn protocol() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .max_buf_size(BUFFER_BYTES)
@@ -51,89 +125,7 @@ pub(super) fn protocol() -> http1::Builder {
     builder
 }
 
-/// A connection with a request, and all that serves it.
-pub(super) struct Conversation {
-    pub(super) stream: TcpStream,
-    /// What was read of the request.
-    pub(super) early: Bytes,
-    /// When the client asked for a stream by its first request, if it has waited for its turn since.
-    pub(super) admitted: Option<Instant>,
-    pub(super) host: Arc<WorkerContext>,
-    pub(super) held: ConnectionGuard,
-    pub(super) busy: Busy,
-    /// Its place among those that may be in the middle of a request at once.
-    pub(super) place: InFlightPermit,
-}
-
-/// How hyper's part ended.
-enum End {
-    /// Its connection is over.
-    Over(hyper::Result<()>),
-    /// Nothing is asked any more.
-    Idle,
-    /// The client is too slow.
-    CutOff,
-    /// The connection is to be handed over to this.
-    Leaves(oneshot::Sender<Outside>),
-}
-
-/// What a conversation is told by something else than its bytes.
-enum Signal {
-    /// To end with the request it is in.
-    Drain,
-    Verdict(Verdict),
-    /// To give its place to others.
-    CutOff,
-}
-
-/// Whom the connection is to be handed over to, once a handler asked for it.
-type Leaving = Arc<Mutex<Option<oneshot::Sender<Outside>>>>;
-
-impl Conversation {
-    /// Serves until nothing is asked any more, or something ends it.
-    pub(super) fn start(self) -> BoxFuture<'static, ()> {
-        self.run().boxed()
-    }
-
-    async fn run(self) {
-        let talk = RequestActivity::http1();
-        self.place.watch(&talk);
-        let leaving = Leaving::default();
-        let service = answering(&self.host, &talk, &leaving, self.admitted);
-        let socket = Socket::new(self.stream, self.early, Arc::clone(&talk));
-        let mut connection = self
-            .host
-            .http1
-            .serve_connection(TokioIo::new(socket), service);
-        let end = served(&mut connection, &self.host, &talk, &leaving).await;
-        let parts = connection.into_parts();
-        let (stream, early) = parts.io.into_inner().into_parts();
-        match end {
-            End::Idle => {
-                drop(self.place);
-                // It may ask for more, which came together with what was answered.
-                let early = joined(parts.read_buf, early);
-                let idle = IdleConnection::answered(stream, early, self.host, self.held);
-                tokio::spawn(idle.run());
-            }
-            End::Leaves(door) => {
-                let (held, busy) = (self.held, self.busy);
-                // Where nobody takes it, the connection ends.
-                let _ = door.send(Outside { stream, held, busy });
-            }
-            End::Over(Err(error)) if talk.has_refused() => {
-                // What is left to say is short, and its client may be slow to take it.
-                drop(self.place);
-                refuse(stream, &error, &self.host.front).await;
-            }
-            End::Over(Err(error)) => debug!(%error, "a connection broke"),
-            End::Over(Ok(())) => {}
-            End::CutOff => debug!("a client that was too slow was cut off"),
-        }
-    }
-}
-
-/// What was read of a connection, by hyper first.
+/// Joins the bytes that hyper has read and the bytes that hyper has not read.
 fn joined(by_hyper: Bytes, rest: Bytes) -> Bytes {
     match (by_hyper.is_empty(), rest.is_empty()) {
         (true, _) => rest,
@@ -142,59 +134,48 @@ fn joined(by_hyper: Bytes, rest: Bytes) -> Bytes {
     }
 }
 
-async fn served<S>(
-    connection: &mut http1::Connection<TokioIo<Socket>, S>,
-    host: &WorkerContext,
-    talk: &RequestActivity,
+async fn drive<S>(
+    http1: &mut http1::Connection<TokioIo<Socket>, S>,
+    worker: &WorkerContext,
+    activity: &RequestActivity,
     leaving: &Leaving,
 ) -> End
 where
-    S: HttpService<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Unpin,
+    S: HttpService<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible>
+        + Unpin,
     S::Future: Unpin,
 {
-    let mut drain = host.drain.clone();
-    // These are polled only when they wake the task themselves, and not for every request.
-    let mut signals = FuturesUnordered::new();
-    let first = async {
+    let in_flight = &worker.limits.http1;
+    // Polls its futures only when they wake the task, and not for each request.
+    let mut verdicts = FuturesUnordered::new();
+    let until_drain = async {
         tokio::select! {
-            // An error means that the other end is gone, and that is the sign.
-            _ = drain.changed() => Signal::Drain,
-            judged = talk.idle_or_slow(&host.room, false) => Signal::Verdict(judged),
-            () = talk.is_cut_off() => Signal::CutOff,
+            () = worker.drain.cancelled() => Verdict::Drain,
+            verdict = supervision::http1(activity, in_flight, HEAD_STEPS) => verdict,
         }
     };
-    signals.push(first.boxed());
+    verdicts.push(until_drain.boxed());
     poll_fn(|context| {
         loop {
-            if let Poll::Ready(ended) = connection.poll_without_shutdown(context) {
-                return Poll::Ready(End::Over(ended));
+            if let Poll::Ready(ended) = http1.poll_without_shutdown(context) {
+                return Poll::Ready(End::Closed(ended));
             }
-            if !talk.is_blocked()
-                && let Some(door) = leaving.lock().take()
+            if !activity.is_blocked()
+                && let Some(request) = leaving.lock().take()
             {
-                return Poll::Ready(End::Leaves(door));
+                return Poll::Ready(End::Stream(request));
             }
-            if host.room.is_crowded() && talk.is_idle() {
+            if in_flight.is_full() && activity.is_idle() {
                 return Poll::Ready(End::Idle);
             }
-            match signals.poll_next_unpin(context) {
-                Poll::Ready(Some(Signal::Drain)) => {
-                    Pin::new(&mut *connection).graceful_shutdown();
-                    let last = async {
-                        tokio::select! {
-                            judged = talk.idle_or_slow(&host.room, true) => Signal::Verdict(judged),
-                            () = talk.is_cut_off() => Signal::CutOff,
-                        }
-                    };
-                    signals.push(last.boxed());
+            match verdicts.poll_next_unpin(context) {
+                Poll::Ready(Some(Verdict::Drain)) => {
+                    Pin::new(&mut *http1).graceful_shutdown();
+                    let draining = supervision::http1(activity, in_flight, DRAIN_HEAD_STEPS);
+                    verdicts.push(draining.boxed());
                 }
-                Poll::Ready(Some(Signal::Verdict(Verdict::Idle))) => return Poll::Ready(End::Idle),
-                Poll::Ready(Some(Signal::CutOff)) if talk.is_between_requests() => {
-                    return Poll::Ready(End::Idle);
-                }
-                Poll::Ready(Some(Signal::Verdict(Verdict::TooSlow) | Signal::CutOff)) => {
-                    return Poll::Ready(End::CutOff);
-                }
+                Poll::Ready(Some(Verdict::Idle)) => return Poll::Ready(End::Idle),
+                Poll::Ready(Some(Verdict::TooSlow)) => return Poll::Ready(End::TooSlow),
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
@@ -202,91 +183,115 @@ where
     .await
 }
 
-/// What answers the requests.
-fn answering(
-    host: &Arc<WorkerContext>,
-    talk: &Arc<RequestActivity>,
+/// The service that answers the requests of a connection.
+fn service(
+    worker: &Arc<WorkerContext>,
+    activity: &Arc<RequestActivity>,
     leaving: &Leaving,
     admitted: Option<Instant>,
 ) -> impl HttpService<
     Request<Incoming>,
-    Response = Response<Answer>,
+    Response = Response<ResponseBody>,
     Error = Infallible,
-    Future = Answering,
+    Future = Responding,
 > + Unpin
 + use<> {
-    let (host, talk, leaving) = (Arc::clone(host), Arc::clone(talk), Arc::clone(leaving));
+    let worker = Arc::clone(worker);
+    let activity = Arc::clone(activity);
+    let leaving = Arc::clone(leaving);
+    // Only the first request has waited for admission.
     let admitted = Mutex::new(admitted);
     service_fn(move |request: Request<Incoming>| {
-        // It was admitted for its first request.
         let admitted = admitted.lock().take();
-        let in_progress = talk.asked();
-        let is_for_a_stream = may_leave_hyper(&request) && !talk.is_blocked();
+        let active = activity.begin_request();
+        let may_be_stream = request.uri().path() == EVENTS_PATH
+            && request.method() != Method::HEAD
+            && !activity.is_blocked();
         let (head, body) = request.into_parts();
-        let (body, share) = counted(body, &host.room, &talk, false);
+        let (body, memory) = limited(body, HTTP1_FREE_BYTES, &worker.limits, &activity);
         let request = Request::from_parts(head, body);
-        let asked = Asked {
-            in_progress,
-            body: share,
-            progress: None,
-            open: None,
-        };
-        let answer = if head_bytes(&request) > BUFFER_BYTES {
-            ready(refusal_of_head(&host)).boxed()
-        } else if is_for_a_stream {
-            told(
-                answer_apart(&host, request, admitted),
-                Arc::clone(&host),
-                Arc::clone(&leaving),
-            )
-            .boxed()
+        let response = if head_bytes(&request) > BUFFER_BYTES {
+            ready(head_too_large(&worker)).boxed()
+        } else if may_be_stream {
+            StreamHandler::new(&worker, request, admitted, &leaving).boxed()
         } else {
-            host.front.answer(request)
+            worker.front.answer(request)
         };
-        Answering::new(answer, asked, &host, HTTP1_PART)
+        let exchange = Exchange {
+            active,
+            body: memory,
+            _share: None,
+            progress: None,
+        };
+        Responding::new(response, exchange, &worker, PART_BYTES)
     })
 }
 
-/// How long a head is as it was sent: hyper reads on from one request to the next in a buffer that takes two heads.
+/// The length of a head as it was sent. hyper reads pipelined requests into a buffer that takes two heads.
 fn head_bytes(request: &Request<Body>) -> usize {
-    let target = request
-        .uri()
-        .path_and_query()
-        .map_or(0, |path| path.as_str().len());
+    let target = request.uri().path_and_query();
+    let target = target.map_or(0, |target| target.as_str().len());
     let line = request.method().as_str().len() + target + " HTTP/1.1\r\n ".len();
     let fields = request.headers().iter();
     let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
     line + fields.sum::<usize>() + "\r\n".len()
 }
 
-fn refusal_of_head(host: &WorkerContext) -> axum::response::Response {
-    let mut answer = host.front.refusal(Error::HeadTooLarge);
-    answer
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
-    answer
+fn head_too_large(worker: &WorkerContext) -> axum::response::Response {
+    let mut response = worker.front.refusal(Error::HeadTooLarge);
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    response
 }
 
-/// Whether the connection has nothing else to carry than the answer, which may be a stream.
-fn may_leave_hyper(request: &Request<Incoming>) -> bool {
-    request.uri().path() == EVENTS_PATH && request.method() != Method::HEAD
-}
-
-/// The answer of a task of its own, unless that takes the connection.
-async fn told(
-    telling: oneshot::Receiver<Told>,
-    host: Arc<WorkerContext>,
+/// The response of a handler that may take the connection from hyper. Then the rest of the handler is left for
+/// [`serve_stream`], and this future never resolves.
+struct StreamHandler {
+    response: Option<BoxFuture<'static, Response<Body>>>,
+    version: Version,
+    handoff: StreamHandoff,
     leaving: Leaving,
-) -> axum::response::Response {
-    match telling.await {
-        Ok(Told::Answer(answer)) => answer,
-        Ok(Told::Leave(door)) => {
-            *leaving.lock() = Some(door);
-            pending().await
+}
+
+impl StreamHandler {
+    fn new(
+        worker: &WorkerContext,
+        mut request: Request<Body>,
+        admitted: Option<Instant>,
+        leaving: &Leaving,
+    ) -> Self {
+        let handoff = StreamHandoff::new(admitted);
+        let version = request.version();
+        request.extensions_mut().insert(handoff.clone());
+        Self {
+            response: Some(worker.front.answer(request)),
+            version,
+            handoff,
+            leaving: Arc::clone(leaving),
         }
-        Err(_) => {
-            let why = "the task that opens a stream ended".to_owned();
-            host.front.refusal(Error::Internal(why))
+    }
+}
+
+impl Future for StreamHandler {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<Body>> {
+        let Some(mut response) = self.response.take() else {
+            return Poll::Pending;
+        };
+        let polled = response.poll_unpin(context);
+        if !self.handoff.is_requested() {
+            self.response = polled.is_pending().then_some(response);
+            return polled;
         }
+        if let Poll::Ready(early) = polled {
+            response = ready(early).boxed();
+        }
+        *self.leaving.lock() = Some(StreamRequest {
+            response,
+            version: self.version,
+            handoff: self.handoff.clone(),
+        });
+        Poll::Pending
     }
 }

@@ -1,10 +1,9 @@
-//! A connection of HTTP/2, until its client, its time or the shutdown ends it.
+//! An HTTP/2 connection.
 
-pub(super) mod frames;
-pub(super) mod goaway;
+pub(super) mod heads;
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn, ready};
+use std::future::{Future, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,8 +11,7 @@ use std::time::Duration;
 
 use axum::http::{Request, Response};
 use bytes::Bytes;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
@@ -21,194 +19,189 @@ use hyper::service::{Service as HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::debug;
 
-use super::ConnectionGuard;
-use super::activity::{RequestActivity, Verdict};
-use super::answer::{Answer, Answering, Asked, HTTP2_PART, Progress, counted};
-use super::http2_places::Http2Place;
+use self::heads::{MAX_HEAD_BYTES, MAX_REFUSED_HEAD_BYTES};
+use super::activity::RequestActivity;
+use super::request_body::limited;
+use super::response::{Exchange, Progress, Responding, ResponseBody};
 use super::short_response::write_and_close;
 use super::socket::Socket;
-use super::worker::{Busy, WorkerContext};
+use super::supervision::{self, Verdict};
+use super::worker::{Connection, WorkerContext};
 use crate::http::error::Error;
 
-/// How often a client is probed, and how long it may take to answer.
-const PROBE_INTERVAL: Duration = Duration::from_secs(20);
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a client is probed with a PING, and how long it may take to answer.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Requests at once on one connection: the least that RFC 9113, section 6.5.2, recommends. A proxy that needs more
-/// opens another connection; each costs memory for as long as its answer is not read.
-const MOST_STREAMS: u32 = 100;
+/// The most requests at the same time: the least value that RFC 9113, section 6.5.2, recommends. A proxy that needs more
+/// opens another connection. Each request takes memory until its response is read.
+const MAX_REQUESTS: u32 = 100;
 
-/// The largest head, uncompressed.
-pub(super) const HEAD_BYTES: usize = 16 * 1_024;
-
-/// How large a head may be to be refused by a problem document. h2 answers one that is larger by a bare 431, or ends
-/// the connection; nor does it take a target of 64 KiB.
-pub(super) const MOST_READ_OF_HEAD: usize = 72 * 1_024;
-
-/// What clients may send of bodies before they are read: on one stream, and on all of a connection.
+/// The flow control windows: the bytes of bodies that a client may send before they are read.
 const STREAM_WINDOW: u32 = 64 * 1_024;
 const CONNECTION_WINDOW: u32 = 128 * 1_024;
 
-/// How much of an answer waits for its reader, beside one part.
-const SEND_BUFFER: usize = HTTP2_PART;
+/// The largest part of a response that is given to hyper at once, in bytes.
+const PART_BYTES: usize = 4 * 1_024;
 
-/// What a request takes of the room beside its bodies: a small head, a part of its answer in h2, and state.
-const REQUEST_BYTES: usize = HTTP2_PART + 4 * 1_024;
+/// The memory of a request beside its bodies, in bytes: a small head, a part of the response in h2, and state.
+const REQUEST_BYTES: usize = PART_BYTES + 4 * 1_024;
 
-/// Empty settings, and that no request was or will be handled (RFC 9113, sections 6.5 and 6.8).
-const GOAWAY: [u8; 26] = [
+/// A head of at most this size is part of [`REQUEST_BYTES`].
+const SMALL_HEAD_BYTES: usize = 2 * 1_024;
+
+/// Empty SETTINGS, and a GOAWAY that tells that no request was handled (RFC 9113, sections 6.5 and 6.8).
+const GOAWAY_UNSERVED: [u8; 26] = [
     0, 0, 0, 4, 0, 0, 0, 0, 0, // SETTINGS
     0, 0, 8, 7, 0, 0, 0, 0, 0, // GOAWAY
     0, 0, 0, 0, 0, 0, 0, 0, // the last stream, and no error
 ];
 
-/// How long a client may take to end that is idle and whose place others need.
-const END_PATIENCE: Duration = Duration::from_millis(250);
+/// A GOAWAY with ENHANCE_YOUR_CALM. It leaves open which requests were handled (RFC 9113, sections 6.8 and 7).
+const GOAWAY_FLOODED: [u8; 17] = [
+    0, 0, 8, 7, 0, 0, 0, 0, 0, // GOAWAY
+    0x7f, 0xff, 0xff, 0xff, // the last stream
+    0, 0, 0, 0xb, // ENHANCE_YOUR_CALM
+];
 
-/// Heads of more bytes than this are counted.
-const SMALL_HEAD: usize = 2 * 1_024;
+/// How long a connection waits for a permit while all permits are taken.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an answer may wait for its reader to take a part of it. A stream sends a comment every 15 s.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
-const STREAM_PATIENCE: Duration = Duration::from_secs(60);
+/// How long an idle connection may take to end: after its keep-alive time or in a drain, and if others need its permit.
+const END_GRACE: Duration = Duration::from_secs(10);
+const EVICTION_GRACE: Duration = Duration::from_millis(250);
 
-/// What a connection is told by something else than its bytes.
-enum Signal {
-    Verdict(Verdict),
-    /// It was idle, and its place is needed.
-    NoPlace,
-}
+/// How long a client may take for a part of a response. An idle stream sends a comment every 15 s.
+const PART_TIMEOUT: Duration = Duration::from_secs(30);
+const STREAM_PART_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Serves until something ends it.
-pub(super) async fn serve(
-    stream: TcpStream,
-    early: Bytes,
-    host: Arc<WorkerContext>,
-    held: ConnectionGuard,
-    busy: Busy,
-) {
-    // Given up at the end.
-    let _held = (held, busy);
-    let Some(place) = host.room.http2.take().await else {
-        debug!("there is no place for another connection of HTTP/2");
-        write_and_close(stream, &GOAWAY).await;
+/// Serves a connection until it ends.
+pub(super) async fn serve(connection: Connection, early: Bytes, active: TaskTrackerToken) {
+    let Connection {
+        stream,
+        worker,
+        guard,
+    } = connection;
+    // Dropped after the socket.
+    let _guards = (guard, active);
+    let permit = timeout(PERMIT_TIMEOUT, worker.limits.http2.acquire(true)).await;
+    let Ok(permit) = permit else {
+        debug!("there is no permit for another HTTP/2 connection");
+        write_and_close(stream, &GOAWAY_UNSERVED).await;
         return;
     };
-    let talk = RequestActivity::http2();
-    let socket = Socket::new(stream, early, Arc::clone(&talk)).of_frames(Arc::clone(&host.room));
-    let waits = Waits::default();
-    let service = answering(&host, &talk, &waits, &place);
-    let connection = protocol(waits).serve_connection(TokioIo::new(socket), service);
-    let mut connection = pin!(connection);
-    let mut drain = host.drain.clone();
-    let mut signals = FuturesUnordered::new();
-    let first = async {
-        tokio::select! {
-            // An error means that the other end is gone, and that is the sign.
-            _ = drain.changed() => Signal::Verdict(Verdict::Idle),
-            judged = talk.silent_or_slow(host.keep_alive) => Signal::Verdict(judged),
-            () = place.is_to_end() => Signal::NoPlace,
-        }
-    };
-    signals.push(first.boxed());
-    poll_fn(|context| {
-        loop {
-            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-                if let Err(error) = ended {
-                    debug!(%error, "a connection broke");
-                }
-                return Poll::Ready(());
-            }
-            match signals.poll_next_unpin(context) {
-                Poll::Ready(Some(Signal::Verdict(Verdict::Idle))) => {
-                    connection.as_mut().graceful_shutdown();
-                    signals.push(talk.too_slow_to_end().map(Signal::Verdict).boxed());
-                }
-                Poll::Ready(Some(Signal::NoPlace)) => {
-                    connection.as_mut().graceful_shutdown();
-                    let late = talk.too_late_to_end(END_PATIENCE);
-                    signals.push(late.map(Signal::Verdict).boxed());
-                }
-                Poll::Ready(Some(Signal::Verdict(Verdict::TooSlow))) => {
-                    debug!("a client that was too slow was cut off");
-                    return Poll::Ready(());
-                }
-                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
-            }
-        }
-    })
-    .await;
+    let (sender, mut flooded) = oneshot::channel();
+    let socket = Socket::http2(stream, early, &permit.activity, &worker.limits, sender);
+    drive(socket, &worker, &permit.activity).await;
+    if let Ok(stream) = flooded.try_recv()
+        && let Ok(stream) = TcpStream::from_std(stream)
+    {
+        write_and_close(stream, &GOAWAY_FLOODED).await;
+    }
 }
 
-fn protocol(waits: Waits) -> http2::Builder<Waits> {
-    let mut builder = http2::Builder::new(waits);
+async fn drive(socket: Socket, worker: &Arc<WorkerContext>, activity: &Arc<RequestActivity>) {
+    let tasks = ResponseTasks::default();
+    let service = service(worker, activity, &tasks);
+    let http2 = protocol(tasks).serve_connection(TokioIo::new(socket), service);
+    let mut http2 = pin!(http2);
+    let grace = tokio::select! {
+        biased;
+        ended = &mut http2 => return log(ended),
+        () = worker.drain.cancelled() => END_GRACE,
+        () = activity.evicted() => EVICTION_GRACE,
+        verdict = supervision::http2(activity, worker.keep_alive) => match verdict {
+            Verdict::TooSlow => return debug!("a client was too slow and was cut off"),
+            Verdict::Idle | Verdict::Drain => END_GRACE,
+        },
+    };
+    http2.as_mut().graceful_shutdown();
+    tokio::select! {
+        biased;
+        ended = &mut http2 => log(ended),
+        () = supervision::http2_end(activity, grace) => debug!("a connection did not end in time"),
+    }
+}
+
+fn log(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        debug!(%error, "a connection broke");
+    }
+}
+
+fn protocol(tasks: ResponseTasks) -> http2::Builder<ResponseTasks> {
+    let mut builder = http2::Builder::new(tasks);
     builder
         .timer(TokioTimer::new())
-        .keep_alive_interval(PROBE_INTERVAL)
-        .keep_alive_timeout(PROBE_TIMEOUT)
-        .max_concurrent_streams(MOST_STREAMS)
-        .max_header_list_size(MOST_READ_OF_HEAD as u32)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(MAX_REQUESTS)
+        .max_header_list_size(MAX_REFUSED_HEAD_BYTES as u32)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER);
+        .max_send_buf_size(PART_BYTES);
     builder
 }
 
-/// What answers the requests.
-fn answering(
-    host: &Arc<WorkerContext>,
-    talk: &Arc<RequestActivity>,
-    waits: &Waits,
-    place: &Arc<Http2Place>,
+/// The service that answers the requests of a connection.
+fn service(
+    worker: &Arc<WorkerContext>,
+    activity: &Arc<RequestActivity>,
+    tasks: &ResponseTasks,
 ) -> impl HttpService<
     Request<Incoming>,
-    Response = Response<Answer>,
+    Response = Response<ResponseBody>,
     Error = Infallible,
-    Future = Answering,
+    Future = Responding,
 > + use<> {
-    let (host, talk, waits) = (Arc::clone(host), Arc::clone(talk), waits.clone());
-    let place = Arc::clone(place);
+    let worker = Arc::clone(worker);
+    let activity = Arc::clone(activity);
+    let tasks = tasks.clone();
     service_fn(move |request: Request<Incoming>| {
-        let in_progress = talk.asked();
-        let progress = waits.next();
-        let is_too_large = head_bytes(&request) > HEAD_BYTES;
-        // What is refused is not kept.
+        let active = activity.begin_request();
+        let progress = tasks.next();
+        let is_too_large = head_bytes(&request) > MAX_HEAD_BYTES;
         let kept = if is_too_large {
             0
         } else {
-            bytes_to_keep(&request)
+            kept_bytes(&request)
         };
-        let share = host.room.bulk(REQUEST_BYTES + kept);
-        let has_room = share.is_some();
+        let share = worker.limits.large(REQUEST_BYTES + kept);
         let (head, body) = request.into_parts();
-        let (body, of_body) = counted(body, &host.room, &talk, true);
-        let asked = Asked {
-            in_progress,
-            body: of_body,
+        let (body, memory) = limited(body, 0, &worker.limits, &activity);
+        let response = if share.is_none() {
+            ready(worker.front.refusal(Error::Overloaded)).boxed()
+        } else if is_too_large {
+            ready(worker.front.refusal(Error::HeadTooLarge)).boxed()
+        } else {
+            worker.front.answer(Request::from_parts(head, body))
+        };
+        let exchange = Exchange {
+            active,
+            body: memory,
+            _share: share,
             progress: Some(progress),
-            open: Some(place.begin(share)),
         };
-        let answer = match (has_room, is_too_large) {
-            (false, _) => ready(host.front.refusal(Error::Overloaded)).boxed(),
-            (true, true) => ready(host.front.refusal(Error::HeadTooLarge)).boxed(),
-            (true, false) => host.front.answer(Request::from_parts(head, body)),
-        };
-        Answering::new(answer, asked, &host, HTTP2_PART)
+        Responding::new(response, exchange, &worker, PART_BYTES)
     })
 }
 
-/// What the client makes this process keep: a large head, and what it may send of a body before that is read.
-fn bytes_to_keep(request: &Request<Incoming>) -> usize {
+/// The bytes that a client makes this process keep: a large head, and the part of the body that the client may send
+/// before it is read.
+fn kept_bytes(request: &Request<Incoming>) -> usize {
     let head = head_bytes(request);
-    let head = if head > SMALL_HEAD { head } else { 0 };
+    let head = if head > SMALL_HEAD_BYTES { head } else { 0 };
     let window = u64::from(STREAM_WINDOW);
     let body = request.body().size_hint().upper().unwrap_or(window);
     head + usize::try_from(body.min(window)).unwrap_or(usize::MAX)
 }
 
+/// The size of a head as HTTP/2 counts it (RFC 9113, section 6.5.2).
 fn head_bytes(request: &Request<Incoming>) -> usize {
     let uri = request.uri();
     let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
@@ -217,14 +210,14 @@ fn head_bytes(request: &Request<Incoming>) -> usize {
     path + fields.sum::<usize>()
 }
 
-/// Runs what answers the requests of a connection, each for as long as its client takes the answer.
+/// Runs the responses of a connection, each for as long as its client reads it.
 #[derive(Clone, Debug, Default)]
-struct Waits {
-    /// Of the request that hyper hands over next: it asks for the answer and then for the task.
+struct ResponseTasks {
+    /// The progress of the next response. hyper calls the service, then spawns the task of the response.
     next: Arc<Mutex<Option<Arc<Progress>>>>,
 }
 
-impl Waits {
+impl ResponseTasks {
     fn next(&self) -> Arc<Progress> {
         let progress = Arc::<Progress>::default();
         *self.next.lock() = Some(Arc::clone(&progress));
@@ -232,12 +225,11 @@ impl Waits {
     }
 }
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Waits {
-    fn execute(&self, answer: F) {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for ResponseTasks {
+    fn execute(&self, response: F) {
         let progress = self.next.lock().take();
-        let answer = Box::pin(answer);
-        tokio::spawn(Taken {
-            answer,
+        tokio::spawn(ResponseTask {
+            response: Box::pin(response),
             progress: progress.unwrap_or_default(),
             parts: 0,
             timer: None,
@@ -245,42 +237,36 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Waits {
     }
 }
 
-/// An answer, which is given up if its reader takes nothing of it for too long: h2 would wait for ever for a window.
-struct Taken<F> {
-    answer: Pin<Box<F>>,
+/// A response that is given up if its client reads nothing of it for too long. h2 would wait for a window forever.
+struct ResponseTask<F> {
+    response: Pin<Box<F>>,
     progress: Arc<Progress>,
     parts: u32,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<F> Taken<F> {
-    fn patience(&self) -> Duration {
-        match self.progress.is_endless() {
-            true => STREAM_PATIENCE,
-            false => ANSWER_PATIENCE,
-        }
-    }
-}
-
-impl<F: Future<Output = ()>> Future for Taken<F> {
+impl<F: Future<Output = ()>> Future for ResponseTask<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.answer.as_mut().poll(context).is_ready() {
+        let this = &mut *self;
+        if this.response.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
-        if !self.progress.has_begun() {
+        let Some(stream) = this.progress.begun.get() else {
             return Poll::Pending;
-        }
-        // A stream that is to end does not wait for a window.
-        if self.progress.poll_cut_off(context).is_ready() {
-            return Poll::Ready(());
-        }
-        let (patience, parts) = (self.patience(), self.progress.parts());
-        let before = std::mem::replace(&mut self.parts, parts);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
+        };
+        let timeout = match stream {
+            // A stream that is closed does not wait for a window.
+            Some(closed) if closed.poll(context).is_ready() => return Poll::Ready(()),
+            Some(_) => STREAM_PART_TIMEOUT,
+            None => PART_TIMEOUT,
+        };
+        let parts = this.progress.parts();
+        let before = std::mem::replace(&mut this.parts, parts);
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
         if before != parts {
-            timer.as_mut().reset(Instant::now() + patience);
+            timer.as_mut().reset(Instant::now() + timeout);
         }
         timer.as_mut().poll(context)
     }

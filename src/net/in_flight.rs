@@ -1,7 +1,8 @@
-//! InFlight of HTTP/1 connections with a request, and who gives one up when others wait.
+//! The limit on connections that hyper serves, and the eviction of slow clients.
 //!
-//! A client that sends its body slowly, or does not take its answer, holds a place for as long as nobody else needs
-//! it. When others wait, those that have moved the fewest bytes for longest are cut off first.
+//! A client that sends its body slowly, or does not read its response, keeps its permit for as long as no other
+//! connection needs one. When connections wait for a permit, the clients that have made no progress for longest are
+//! evicted first. An HTTP/2 connection is evicted only while it has no request.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -15,21 +16,22 @@ use tokio::time::{Instant, sleep};
 
 use super::activity::RequestActivity;
 
-/// How long a client may hold up its request or answer while others wait for a place.
+/// How long a client may make no progress while connections wait for a permit.
 const STALL: Duration = Duration::from_millis(250);
 
-/// The same where most places are held up: then it is no accident.
+/// The same if most clients make no progress, which is hardly an accident.
 const STALL_OF_MOST: Duration = Duration::from_millis(100);
 
-/// How often those who wait look for clients that hold up a place.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How often waiting connections look for stalled clients.
+const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The places of a listener.
+/// The connections of one protocol that may be served at the same time.
 #[derive(Debug)]
 pub(super) struct InFlight {
+    new_activity: fn() -> Arc<RequestActivity>,
     all: Arc<Semaphore>,
-    /// Half of them: for requests whose body has not arrived yet. The rest stays free for requests that are complete.
-    incomplete: Arc<Semaphore>,
+    /// Half of `all`, for requests whose body has not arrived. The other half is for complete requests.
+    partial: Arc<Semaphore>,
     waiting: AtomicUsize,
     holders: Mutex<Holders>,
 }
@@ -37,47 +39,62 @@ pub(super) struct InFlight {
 #[derive(Debug, Default)]
 struct Holders {
     next: u64,
-    talks: HashMap<u64, Arc<RequestActivity>>,
-    looked: Option<Instant>,
+    activities: HashMap<u64, Arc<RequestActivity>>,
+    last_eviction: Option<Instant>,
 }
 
-/// A place; dropping it gives it back.
+/// The permit of a connection, until this is dropped.
 #[derive(Debug)]
 pub(super) struct InFlightPermit {
-    places: Arc<InFlight>,
+    /// The activity of the connection. A stalled connection is evicted by it.
+    pub(super) activity: Arc<RequestActivity>,
+    in_flight: Arc<InFlight>,
     number: u64,
     _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
-/// Counts one that waits.
+/// Counts a waiting connection.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl InFlight {
-    /// So many places.
-    pub(super) fn of(most: usize) -> Arc<Self> {
-        let most = most.clamp(2, Semaphore::MAX_PERMITS);
+    /// The limit for HTTP/1 connections.
+    pub(super) fn http1(max: usize) -> Arc<Self> {
+        Self::new(max, RequestActivity::http1)
+    }
+
+    /// The limit for HTTP/2 connections.
+    pub(super) fn http2(max: usize) -> Arc<Self> {
+        Self::new(max, RequestActivity::http2)
+    }
+
+    fn new(max: usize, new_activity: fn() -> Arc<RequestActivity>) -> Arc<Self> {
+        let max = max.clamp(2, Semaphore::MAX_PERMITS);
         Arc::new(Self {
-            all: Arc::new(Semaphore::new(most)),
-            incomplete: Arc::new(Semaphore::new(most / 2)),
+            new_activity,
+            all: Arc::new(Semaphore::new(max)),
+            partial: Arc::new(Semaphore::new(max / 2)),
             waiting: AtomicUsize::new(0),
             holders: Mutex::default(),
         })
     }
 
-    /// Whether others may be waiting for a place.
-    pub(super) fn are_taken(&self) -> bool {
+    /// Whether connections may be waiting for a permit.
+    pub(super) fn is_full(&self) -> bool {
         self.all.available_permits() == 0
     }
 
-    /// A place for a request, which has arrived as a whole if `is_complete`. Those who wait get theirs in the order
-    /// in which they came.
-    pub(super) async fn take(self: &Arc<Self>, is_complete: bool) -> InFlightPermit {
+    /// Waits for a permit, first come, first served. `is_complete` tells whether the whole request has arrived.
+    pub(super) async fn acquire(self: &Arc<Self>, is_complete: bool) -> InFlightPermit {
         let permits = self.permits(is_complete).await;
+        let activity = (self.new_activity)();
         let mut holders = self.holders.lock();
         holders.next += 1;
+        let number = holders.next;
+        holders.activities.insert(number, Arc::clone(&activity));
         InFlightPermit {
-            places: Arc::clone(self),
-            number: holders.next,
+            activity,
+            in_flight: Arc::clone(self),
+            number,
             _permits: permits,
         }
     }
@@ -89,73 +106,69 @@ impl InFlight {
         if is_complete && let Ok(permit) = Arc::clone(&self.all).try_acquire_owned() {
             return (permit, None);
         }
-        let _waiting = Waiting::among(&self.waiting);
+        let _waiting = Waiting::counted_in(&self.waiting);
         let permits = async {
-            let incomplete = match is_complete {
-                true => None,
-                false => Some(permit_of(&self.incomplete).await),
+            let partial = if is_complete {
+                None
+            } else {
+                Some(acquire(&self.partial).await)
             };
-            (permit_of(&self.all).await, incomplete)
+            (acquire(&self.all).await, partial)
         };
         let mut permits = Box::pin(permits);
         loop {
             tokio::select! {
                 biased;
                 permits = &mut permits => return permits,
-                () = sleep(LOOK_INTERVAL) => self.cut_off_stalled(),
+                () = sleep(EVICTION_INTERVAL) => self.evict_stalled(),
             }
         }
     }
 
-    /// Cuts off as many as others wait, those that have stalled longest first.
-    fn cut_off_stalled(&self) {
+    /// Evicts at most as many connections as wait, those that have been stalled for longest first.
+    fn evict_stalled(&self) {
         let mut holders = self.holders.lock();
         let now = Instant::now();
-        if holders
-            .looked
-            .is_some_and(|looked| now - looked < LOOK_INTERVAL)
-        {
+        let is_early = |last: Instant| now - last < EVICTION_INTERVAL;
+        if holders.last_eviction.is_some_and(is_early) {
             return;
         }
-        holders.looked = Some(now);
-        let stalled = holders.talks.values();
-        let stalled = stalled.filter_map(|talk| Some((now - talk.stalled_since()?, talk)));
+        holders.last_eviction = Some(now);
+        let stalled = holders.activities.values();
+        let stalled =
+            stalled.filter_map(|activity| Some((now - activity.stalled_since()?, activity)));
         let mut stalled: Vec<_> = stalled.collect();
-        let patience = match stalled.len() > holders.talks.len() / 2 {
-            true => STALL_OF_MOST,
-            false => STALL,
+        let patience = if stalled.len() > holders.activities.len() / 2 {
+            STALL_OF_MOST
+        } else {
+            STALL
         };
         stalled.retain(|(time, _)| *time >= patience);
         stalled.sort_by_key(|(time, _)| Reverse(*time));
-        let most = self.waiting.load(Ordering::Relaxed);
-        stalled
-            .iter()
-            .take(most)
-            .for_each(|(_, talk)| talk.cut_off());
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        for (_, activity) in stalled.iter().take(waiting) {
+            activity.evict();
+        }
     }
 }
 
-async fn permit_of(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     let permit = Arc::clone(semaphore).acquire_owned().await;
-    permit.expect("it is never closed")
-}
-
-impl InFlightPermit {
-    /// Gives the place up when this connection stalls while others wait.
-    pub(super) fn watch(&self, talk: &Arc<RequestActivity>) {
-        let mut holders = self.places.holders.lock();
-        holders.talks.insert(self.number, Arc::clone(talk));
-    }
+    permit.expect("the semaphore is never closed")
 }
 
 impl Drop for InFlightPermit {
     fn drop(&mut self) {
-        self.places.holders.lock().talks.remove(&self.number);
+        self.in_flight
+            .holders
+            .lock()
+            .activities
+            .remove(&self.number);
     }
 }
 
 impl<'a> Waiting<'a> {
-    fn among(count: &'a AtomicUsize) -> Self {
+    fn counted_in(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
@@ -164,5 +177,45 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_that_is_idle_for_longest_makes_room() {
+        let in_flight = InFlight::http2(2);
+        let first = in_flight.acquire(true).await;
+        sleep(EVICTION_INTERVAL).await;
+        let second = in_flight.acquire(true).await;
+        let _request = first.activity.begin_request();
+        let next = tokio::spawn({
+            let in_flight = Arc::clone(&in_flight);
+            async move { in_flight.acquire(true).await }
+        });
+        second.activity.evicted().await;
+        assert!(first.activity.evicted().now_or_never().is_none());
+        drop(second);
+        next.await.expect("no panic");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_blocked_response_is_evicted_only_on_http1() {
+        for (in_flight, is_evicted) in [(InFlight::http1(2), true), (InFlight::http2(2), false)] {
+            let permits = [in_flight.acquire(true).await, in_flight.acquire(true).await];
+            let _requests = permits
+                .each_ref()
+                .map(|permit| permit.activity.begin_request());
+            permits[0].activity.record_blocked_write();
+            let waited = tokio::time::timeout(STALL * 2, in_flight.acquire(true)).await;
+            assert!(waited.is_err());
+            let evicted = permits[0].activity.evicted().now_or_never();
+            assert_eq!(evicted.is_some(), is_evicted);
+            assert!(permits[1].activity.evicted().now_or_never().is_none());
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! Requests that have arrived in part, and what they take of memory together.
+//! The memory of HTTP/1 requests that have arrived in part.
 //!
-//! A connection takes no place before its request has arrived. Until then its bytes are counted here; when they
-//! are too many, the one that has been incomplete for longest is cut off.
+//! A request takes no permit before it has arrived. Until then its bytes count here. When the bytes exceed the limit,
+//! the connections that have waited for longest are closed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,85 +9,84 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// What a request costs here beside its bytes: a task's state, timers, and its entry.
+/// The memory of a partial request beside its bytes: the state of a task, timers, and an entry here. In bytes.
 const ENTRY_BYTES: usize = 1_024;
 
-/// All that have arrived in part.
+/// All partial requests of a listener.
 #[derive(Debug)]
 pub(super) struct PartialRequests {
-    most_bytes: usize,
-    all: Mutex<All>,
+    max_bytes: usize,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct All {
+struct State {
     next: u64,
     bytes: usize,
-    /// By age.
-    parts: BTreeMap<u64, (usize, Arc<Notify>)>,
+    by_age: BTreeMap<u64, (usize, Arc<Notify>)>,
 }
 
-/// One that has arrived in part; dropping it gives its bytes back.
+/// A partial request, which counts until this is dropped.
 #[derive(Debug)]
 pub(super) struct PartialRequest {
-    gathering: Arc<PartialRequests>,
+    all: Arc<PartialRequests>,
     number: u64,
-    cut_off: Arc<Notify>,
+    evicted: Arc<Notify>,
 }
 
 impl PartialRequests {
-    /// For so many bytes together.
-    pub(super) fn of(most_bytes: usize) -> Arc<Self> {
+    /// Allows `max_bytes` for all partial requests together.
+    pub(super) fn new(max_bytes: usize) -> Arc<Self> {
         Arc::new(Self {
-            most_bytes,
-            all: Mutex::default(),
+            max_bytes,
+            state: Mutex::default(),
         })
     }
 
-    /// One more, of which nothing is counted yet.
+    /// Adds a request, which counts no bytes yet.
     pub(super) fn begin(self: &Arc<Self>) -> PartialRequest {
-        let mut all = self.all.lock();
-        let number = all.next;
-        all.next += 1;
-        let cut_off = Arc::<Notify>::default();
-        all.parts.insert(number, (0, Arc::clone(&cut_off)));
+        let mut state = self.state.lock();
+        let number = state.next;
+        state.next += 1;
+        let evicted = Arc::<Notify>::default();
+        state.by_age.insert(number, (0, Arc::clone(&evicted)));
         PartialRequest {
-            gathering: Arc::clone(self),
+            all: Arc::clone(self),
             number,
-            cut_off,
+            evicted,
         }
     }
 }
 
 impl PartialRequest {
-    /// It takes so many bytes now.
-    pub(super) fn takes(&self, bytes: usize) {
-        let mut all = self.gathering.all.lock();
-        let Some((counted, _)) = all.parts.get_mut(&self.number) else {
+    /// Sets the size of the buffer of this request.
+    pub(super) fn set_bytes(&self, bytes: usize) {
+        let mut state = self.all.state.lock();
+        let Some((counted, _)) = state.by_age.get_mut(&self.number) else {
             return;
         };
         let before = std::mem::replace(counted, bytes + ENTRY_BYTES);
-        all.bytes += bytes + ENTRY_BYTES;
-        all.bytes -= before;
-        while all.bytes > self.gathering.most_bytes
-            && let Some((_, (bytes, cut_off))) = all.parts.pop_first()
+        state.bytes += bytes + ENTRY_BYTES;
+        state.bytes -= before;
+        while state.bytes > self.all.max_bytes
+            && let Some((_, (bytes, evicted))) = state.by_age.pop_first()
         {
-            all.bytes -= bytes;
-            cut_off.notify_one();
+            state.bytes -= bytes;
+            evicted.notify_one();
         }
     }
 
-    /// Resolves once it is cut off for the sake of others.
-    pub(super) async fn cut_off(&self) {
-        self.cut_off.notified().await;
+    /// Resolves once the connection must be closed in favour of others.
+    pub(super) async fn evicted(&self) {
+        self.evicted.notified().await;
     }
 }
 
 impl Drop for PartialRequest {
     fn drop(&mut self) {
-        let mut all = self.gathering.all.lock();
-        if let Some((bytes, _)) = all.parts.remove(&self.number) {
-            all.bytes -= bytes;
+        let mut state = self.all.state.lock();
+        if let Some((bytes, _)) = state.by_age.remove(&self.number) {
+            state.bytes -= bytes;
         }
     }
 }
@@ -99,18 +98,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_makes_room_for_the_next() {
-        let gathering = PartialRequests::of(10 * ENTRY_BYTES);
-        let old = gathering.begin();
-        old.takes(4 * ENTRY_BYTES);
-        let young = gathering.begin();
-        young.takes(4 * ENTRY_BYTES);
-        let is_cut_off = |part: &PartialRequest| part.cut_off().now_or_never().is_some();
-        assert!(!is_cut_off(&old) && !is_cut_off(&young));
-        young.takes(5 * ENTRY_BYTES);
-        assert!(is_cut_off(&old) && !is_cut_off(&young));
+    fn the_oldest_partial_request_makes_room_for_the_next() {
+        let all = PartialRequests::new(10 * ENTRY_BYTES);
+        let old = all.begin();
+        old.set_bytes(4 * ENTRY_BYTES);
+        let young = all.begin();
+        young.set_bytes(4 * ENTRY_BYTES);
+        let is_evicted = |request: &PartialRequest| request.evicted().now_or_never().is_some();
+        assert!(!is_evicted(&old) && !is_evicted(&young));
+        young.set_bytes(5 * ENTRY_BYTES);
+        assert!(is_evicted(&old) && !is_evicted(&young));
         drop(old);
         drop(young);
-        assert_eq!(gathering.all.lock().bytes, 0);
+        assert_eq!(all.state.lock().bytes, 0);
     }
 }

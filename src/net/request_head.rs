@@ -1,86 +1,65 @@
 //! How much of an HTTP/1 request has arrived.
 //!
-//! This only decides when a request is given to hyper, which reads it itself: what it is, hyper decides.
+//! This decides only when a request is given to hyper. hyper parses the request itself, and refuses invalid requests.
 
 use httparse::{EMPTY_HEADER, Request, Status};
 
-/// The most that is waited for: of a head, and of a request with its body.
-const MOST: usize = 16 * 1_024;
+/// The longest request, with its body, that is waited for. In bytes.
+const MAX_BYTES: usize = 16 * 1_024;
 
-/// As many fields as hyper takes.
-const FIELDS: usize = 100;
+/// The most header fields, as in hyper.
+const MAX_FIELDS: usize = 100;
 
-/// Where streams are opened.
+/// The path of streams.
 pub(super) const EVENTS_PATH: &str = "/v1/events";
 
-/// What is yet to come.
+/// How much of a request has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Missing {
+pub(super) enum Received {
     /// A part of the head.
-    Head,
-    /// A part of a short body.
-    Body,
-    /// Nothing that is worth waiting for: also where hyper is to refuse it, or the body is long.
-    Nothing,
+    PartialHead,
+    /// The head and a part of a short body.
+    PartialBody,
+    /// The head of a request whose body is long, has no known length, or waits for `100 Continue`.
+    LongBody,
+    /// The whole request, or bytes that hyper refuses.
+    Complete,
+    /// The preface of HTTP/2.
+    Http2,
 }
 
-/// The body that a head announces.
-enum Announced {
-    /// So many bytes after so many bytes of head.
-    Length(usize, usize),
-    /// Nobody knows how many, or its client waits to be asked for it.
-    OpenEnded,
-    Unknown(Missing),
-}
-
-/// What is missing of the request that begins with these bytes.
-pub(super) fn missing(bytes: &[u8]) -> Missing {
-    match announced(bytes) {
-        Announced::Length(head, body) => match head.saturating_add(body) {
-            whole if whole <= bytes.len() || whole > MOST => Missing::Nothing,
-            _ => Missing::Body,
-        },
-        Announced::OpenEnded => Missing::Nothing,
-        Announced::Unknown(missing) => missing,
-    }
-}
-
-/// Whether the request that begins with these bytes asks for a stream by its query.
-pub(super) fn asks_for_a_stream(bytes: &[u8]) -> bool {
-    let target = bytes.strip_prefix(b"GET ");
-    let rest = target.and_then(|target| target.strip_prefix(EVENTS_PATH.as_bytes()));
-    rest.is_some_and(|rest| rest.starts_with(b" ") || rest.starts_with(b"?"))
-}
-
-/// Whether a body follows that is long, or whose length is not known.
-pub(super) fn is_open_ended(bytes: &[u8]) -> bool {
-    match announced(bytes) {
-        Announced::Length(head, body) => head.saturating_add(body) > bytes.len(),
-        Announced::OpenEnded => true,
-        Announced::Unknown(_) => false,
-    }
-}
-
-fn announced(bytes: &[u8]) -> Announced {
-    let mut fields = [EMPTY_HEADER; FIELDS];
+/// Returns how much of an HTTP/1 request these bytes are.
+pub(super) fn received(bytes: &[u8]) -> Received {
+    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
     let mut request = Request::new(&mut fields);
     let head = match request.parse(bytes) {
         Ok(Status::Complete(head)) => head,
-        Ok(Status::Partial) if bytes.len() < MOST => return Announced::Unknown(Missing::Head),
-        Ok(Status::Partial) | Err(_) => return Announced::Unknown(Missing::Nothing),
+        Ok(Status::Partial) if bytes.len() < MAX_BYTES => return Received::PartialHead,
+        Ok(Status::Partial) | Err(_) => return Received::Complete,
     };
-    let mut length = 0;
+    let mut body = 0;
     for field in request.headers.iter() {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         if is("transfer-encoding") || is("expect") {
-            return Announced::OpenEnded;
+            return Received::LongBody;
         }
         if is("content-length") {
             let text = std::str::from_utf8(field.value).ok();
-            length = text.and_then(|text| text.parse().ok()).unwrap_or(0);
+            body = text.and_then(|text| text.parse().ok()).unwrap_or(0);
         }
     }
-    Announced::Length(head, length)
+    match head.saturating_add(body) {
+        whole if whole <= bytes.len() => Received::Complete,
+        whole if whole > MAX_BYTES => Received::LongBody,
+        _ => Received::PartialBody,
+    }
+}
+
+/// Whether a request asks for a stream by its query.
+pub(super) fn asks_for_stream(bytes: &[u8]) -> bool {
+    let target = bytes.strip_prefix(b"GET ");
+    let rest = target.and_then(|target| target.strip_prefix(EVENTS_PATH.as_bytes()));
+    rest.is_some_and(|rest| rest.starts_with(b" ") || rest.starts_with(b"?"))
 }
 
 #[cfg(test)]
@@ -90,47 +69,45 @@ mod tests {
     const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\n";
 
     #[test]
-    fn a_request_is_waited_for_with_its_short_body() {
+    fn a_short_body_belongs_to_a_complete_request() {
         let short = format!("{POST}Content-Length: 4\r\n\r\n");
-        assert_eq!(missing(b""), Missing::Head);
-        assert_eq!(missing(POST.as_bytes()), Missing::Head);
-        assert_eq!(missing(short.as_bytes()), Missing::Body);
+        assert_eq!(received(b""), Received::PartialHead);
+        assert_eq!(received(POST.as_bytes()), Received::PartialHead);
+        assert_eq!(received(short.as_bytes()), Received::PartialBody);
         for body in ["null", "nullGET /", "null\r\n"] {
             let whole = format!("{short}{body}");
-            assert_eq!(missing(whole.as_bytes()), Missing::Nothing);
-            assert!(!is_open_ended(whole.as_bytes()));
+            assert_eq!(received(whole.as_bytes()), Received::Complete);
         }
     }
 
     #[test]
-    fn a_request_for_a_stream_is_told_from_others() {
+    fn only_a_get_of_the_events_path_asks_for_a_stream() {
         for target in ["/v1/events", "/v1/events?userIds=a"] {
             let request = format!("GET {target} HTTP/1.1\r\n");
-            assert!(asks_for_a_stream(request.as_bytes()));
+            assert!(asks_for_stream(request.as_bytes()));
         }
         for request in [
             "HEAD /v1/events HTTP/1.1",
             "GET /v1/eventsource ",
             "GET /v1/",
         ] {
-            assert!(!asks_for_a_stream(request.as_bytes()), "{request}");
+            assert!(!asks_for_stream(request.as_bytes()), "{request}");
         }
     }
 
     #[test]
-    fn what_is_long_or_no_request_is_not_waited_for() {
+    fn long_bodies_and_invalid_requests_are_not_waited_for() {
         for rest in [
             "Content-Length: 1000000",
             "Transfer-Encoding: chunked",
             "Expect: 100-continue\r\nContent-Length: 1",
         ] {
             let head = format!("{POST}{rest}\r\n\r\n");
-            assert_eq!(missing(head.as_bytes()), Missing::Nothing);
-            assert!(is_open_ended(head.as_bytes()));
+            assert_eq!(received(head.as_bytes()), Received::LongBody);
         }
-        let long = format!("{POST}X: {}", "x".repeat(MOST));
+        let long = format!("{POST}X: {}", "x".repeat(MAX_BYTES));
         for refused in ["\x16\x03\x01", "no request\r\n", &*long] {
-            assert_eq!(missing(refused.as_bytes()), Missing::Nothing);
+            assert_eq!(received(refused.as_bytes()), Received::Complete);
         }
     }
 }

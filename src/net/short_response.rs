@@ -1,4 +1,4 @@
-//! The answer to what is no request: hyper's own has no body.
+//! Short responses that are written without hyper, before the connection is closed.
 
 use std::time::Duration;
 
@@ -10,31 +10,36 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::head::{Length, head_bytes};
+use super::response_head::{Length, head_bytes};
 use crate::http::Front;
 use crate::http::error::Error;
 
-/// How long a client may take to take the answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take to read the response.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long, and how far, the rest of a request is read that was refused: a client that is still sending when the
-/// connection is closed would never see the answer.
+/// How long, and how many bytes, are read after the response. A client that is still sending when the connection is
+/// closed would not see the response.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 256 * 1_024;
 
-/// Says why, and closes the connection.
-pub(super) async fn refuse(stream: TcpStream, why: &hyper::Error, front: &Front) {
-    let error = match why.is_parse_too_large() {
-        true => Error::HeadTooLarge,
-        false => Error::NotHttp,
+/// Refuses bytes that hyper refused with `why`. The response of hyper has no body.
+pub(super) async fn refuse_and_close(stream: TcpStream, why: &hyper::Error, front: &Front) {
+    let error = if why.is_parse_too_large() {
+        Error::HeadTooLarge
+    } else {
+        Error::NotHttp
     };
-    say_and_close(stream, Version::HTTP_11, front.refusal(error)).await;
+    write_response_and_close(stream, Version::HTTP_11, front.refusal(error)).await;
 }
 
-/// Writes a short answer, and closes the connection.
-pub(super) async fn say_and_close(stream: TcpStream, version: Version, answer: Response) {
-    let (head, body) = answer.into_parts();
-    let body = timeout(PATIENCE, body.collect()).await;
+/// Writes a short response.
+pub(super) async fn write_response_and_close(
+    stream: TcpStream,
+    version: Version,
+    response: Response,
+) {
+    let (head, body) = response.into_parts();
+    let body = timeout(WRITE_TIMEOUT, body.collect()).await;
     let body = body.ok().and_then(Result::ok);
     let body = body.map(|body| body.to_bytes()).unwrap_or_default();
     let mut bytes = head_bytes(&head, version, Length::Known(body.len()));
@@ -42,19 +47,19 @@ pub(super) async fn say_and_close(stream: TcpStream, version: Version, answer: R
     write_and_close(stream, &bytes).await;
 }
 
-/// Writes this, and closes the connection.
+/// Writes these bytes.
 pub(super) async fn write_and_close(mut stream: TcpStream, bytes: &[u8]) {
-    let said = timeout(PATIENCE, async {
+    let written = timeout(WRITE_TIMEOUT, async {
         stream.write_all(bytes).await?;
         stream.shutdown().await
     });
-    if !matches!(said.await, Ok(Ok(()))) {
-        debug!("a client did not take its answer");
+    if !matches!(written.await, Ok(Ok(()))) {
+        debug!("a client did not read its response");
         return;
     }
     let mut rest = stream.take(LINGER_BYTES);
     let mut ignored = [0; 1_024];
     let lingered = async { while let Ok(1..) = rest.read(&mut ignored).await {} };
-    // It is closed either way.
+    // The connection is closed either way.
     let _ = timeout(LINGER, lingered).await;
 }

@@ -1,81 +1,90 @@
-//! A TCP connection as hyper sees it.
+//! The TCP connection that hyper reads and writes.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 use super::activity::RequestActivity;
-use super::http2::frames::Frames;
-use super::http2::goaway::Goaway;
-use super::http2::{HEAD_BYTES, MOST_READ_OF_HEAD};
-use super::request_limits::{MemoryShare, RequestLimits};
+use super::http2::heads::Heads;
+use super::request_limits::RequestLimits;
 
-/// A connection, what was read of it before hyper had it, and what is known of it.
+/// A TCP connection that records its activity.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: TcpStream,
-    early: Bytes,
-    talk: Arc<RequestActivity>,
-    /// On HTTP/2.
-    http2: Option<Heads>,
-    /// Once the client was told that it sends too much.
-    farewell: Option<Goaway>,
+    pub(super) stream: TcpStream,
+    /// Bytes that were read before hyper had the connection.
+    pub(super) early: Bytes,
+    /// Whether hyper refused the bytes that it read.
+    pub(super) is_refused: bool,
+    activity: Arc<RequestActivity>,
+    http2: Option<Http2>,
 }
 
-/// What a connection of HTTP/2 sends of heads.
+/// What limits the bytes of an HTTP/2 client.
 #[derive(Debug)]
-struct Heads {
-    frames: Frames,
-    room: Arc<RequestLimits>,
-    /// RequestLimits for a head that is too large, of which h2 keeps what it has read until the last frame.
-    share: Option<MemoryShare>,
-}
-
-impl Heads {
-    /// Follows what is read. How many bytes of it are of bodies; `None` where there is no room for a long head.
-    fn pass(&mut self, bytes: &[u8]) -> Option<usize> {
-        let bodies = self.frames.pass(bytes);
-        match (self.frames.unfinished_head() > HEAD_BYTES, &self.share) {
-            (false, _) => self.share = None,
-            (true, None) => self.share = Some(self.room.bulk(MOST_READ_OF_HEAD)?),
-            (true, Some(_)) => {}
-        }
-        Some(bodies)
-    }
+struct Http2 {
+    heads: Heads,
+    flooded: Option<oneshot::Sender<std::net::TcpStream>>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, early: Bytes, talk: Arc<RequestActivity>) -> Self {
+    pub(super) fn http1(stream: TcpStream, early: Bytes, activity: &Arc<RequestActivity>) -> Self {
         Self {
             stream,
             early,
-            talk,
+            is_refused: false,
+            activity: Arc::clone(activity),
             http2: None,
-            farewell: None,
         }
     }
 
-    /// The same, where HTTP/2 is spoken: what is sent of bodies is no talk.
-    pub(super) fn of_frames(self, room: Arc<RequestLimits>) -> Self {
-        let heads = Heads {
-            frames: Frames::default(),
-            room,
-            share: None,
+    /// An HTTP/2 connection. If the client sends too much, reading fails, and `flooded` gets a copy of the socket,
+    /// unless a write stopped in the middle of a frame.
+    pub(super) fn http2(
+        stream: TcpStream,
+        early: Bytes,
+        activity: &Arc<RequestActivity>,
+        limits: &Arc<RequestLimits>,
+        flooded: oneshot::Sender<std::net::TcpStream>,
+    ) -> Self {
+        let http2 = Http2 {
+            heads: Heads::new(limits),
+            flooded: Some(flooded),
         };
         Self {
-            http2: Some(heads),
-            ..self
+            http2: Some(http2),
+            ..Self::http1(stream, early, activity)
         }
     }
 
-    /// The connection, and what was read of it and not yet by hyper.
-    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
-        (self.stream, self.early)
+    /// Records bytes that were read. Fails if the client sends too much.
+    fn record_read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let Some(http2) = &mut self.http2 else {
+            self.activity.record_read(bytes.len(), 0);
+            return Ok(());
+        };
+        let bodies = http2.heads.read(bytes);
+        if bodies.is_some_and(|bodies| self.activity.record_read(bytes.len(), bodies)) {
+            return Ok(());
+        }
+        if !self.activity.is_blocked()
+            && let Some(flooded) = http2.flooded.take()
+        {
+            // A failure means that the connection has ended.
+            let _ = flooded.send(SockRef::from(&self.stream).try_clone()?.into());
+        }
+        let why = "the client sends too much beside requests";
+        Err(io::Error::new(io::ErrorKind::InvalidData, why))
     }
 }
 
@@ -85,36 +94,20 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if let Some(farewell) = &mut this.farewell {
-            return Poll::Ready(Err(ready!(farewell.poll_over(&this.stream, context))));
-        }
         let filled = buffer.filled().len();
-        let read = if this.early.has_remaining() {
-            let count = this.early.len().min(buffer.remaining());
-            buffer.put_slice(&this.early.split_to(count));
+        let read = if self.early.has_remaining() {
+            let count = self.early.len().min(buffer.remaining());
+            buffer.put_slice(&self.early.split_to(count));
             Poll::Ready(Ok(()))
         } else {
-            Pin::new(&mut this.stream).poll_read(context, buffer)
+            Pin::new(&mut self.stream).poll_read(context, buffer)
         };
-        let new = &buffer.filled()[filled..];
-        let bodies = match &mut this.http2 {
-            None => Some(0),
-            Some(heads) => heads.pass(new),
-        };
-        let why = match bodies {
-            Some(bodies) if this.talk.heard(new.len(), bodies) => return read,
-            Some(_) => "the client sends too much that is no request",
-            None => "there is no room for a long head",
-        };
-        buffer.set_filled(filled);
-        // Where a write is under way, what follows would be taken for the rest of its frame.
-        if this.http2.is_some() && !this.talk.is_blocked() {
-            this.farewell = Goaway::say(&this.stream);
-        }
-        match &mut this.farewell {
-            Some(farewell) => Poll::Ready(Err(ready!(farewell.poll_over(&this.stream, context)))),
-            None => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
+        match self.record_read(&buffer.filled()[filled..]) {
+            Ok(()) => read,
+            Err(error) => {
+                buffer.set_filled(filled);
+                Poll::Ready(Err(error))
+            }
         }
     }
 }
@@ -125,26 +118,22 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.farewell.is_some() {
-            // The end comes by a read.
-            return Poll::Pending;
-        }
-        // hyper refuses what is no request with an answer of its own, which has no body.
-        if !self.talk.owes_an_answer() && bytes.starts_with(b"HTTP/1.1 4") {
-            self.talk.refuse();
+        // hyper refuses invalid requests with a response of its own, which has no body. It is replaced later.
+        if !self.activity.owes_response() && bytes.starts_with(b"HTTP/1.1 4") {
+            self.is_refused = true;
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         match &written {
-            Poll::Ready(Ok(count)) => self.talk.wrote(*count),
-            Poll::Pending => self.talk.set_blocked(),
+            Poll::Ready(Ok(count)) => self.activity.record_write(*count),
+            Poll::Pending => self.activity.record_blocked_write(),
             Poll::Ready(Err(_)) => {}
         }
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.talk.flushed();
+        self.activity.record_flush();
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

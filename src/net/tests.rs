@@ -1,14 +1,22 @@
 use std::future::pending;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::{get, post};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::http::{Admission, Front};
 use crate::memory_budget::MemoryBudget;
+use crate::telemetry::Metrics;
 
 async fn ask(client: &mut TcpStream, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -32,27 +40,30 @@ fn worker(router: Router) -> Worker {
 }
 
 async fn serving(workers: Vec<Worker>) -> SocketAddr {
-    let (address, mut connections) = connections(workers, 2_000, Admission::new(1)).await;
-    tokio::spawn(async move { connections.accept_until(pending()).await });
+    let drain = CancellationToken::new();
+    let (address, listener) = listener(workers, 2_000, Admission::new(1), &drain).await;
+    tokio::spawn(listener.run());
     address
 }
 
-/// At most so many connections, of which none is accepted yet.
-async fn connections(
+/// A listener with at most `connections`, which accepts none yet.
+async fn listener(
     workers: Vec<Worker>,
-    most: u32,
+    connections: u32,
     admission: Admission,
-) -> (SocketAddr, Connections) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let metrics = Arc::new(Metrics::new());
-    let room = RequestLimits::of(MemoryBudget::of(0));
-    let keep_alive = Duration::from_secs(75);
-    let admission = Arc::new(admission);
-    let connections = Connections::new(
-        listener, workers, most, keep_alive, &room, &admission, metrics,
-    );
-    (address, connections)
+    drain: &CancellationToken,
+) -> (SocketAddr, Listener) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = socket.local_addr().expect("an address");
+    let limits = ListenerLimits {
+        connections,
+        keep_alive: Duration::from_secs(75),
+        memory: MemoryBudget::of(0),
+    };
+    let (admission, metrics) = (Arc::new(admission), Arc::new(Metrics::new()));
+    let drain = drain.clone();
+    let listener = Listener::new(socket, workers, limits, admission, metrics, drain);
+    (address, listener)
 }
 
 #[tokio::test]
@@ -75,26 +86,6 @@ async fn idle_connections_are_no_load_and_new_ones_are_spread() {
     for expected in names {
         let answer = ask(&mut connect().await, "/").await;
         assert!(answer.ends_with(expected), "{answer}");
-    }
-}
-
-#[tokio::test]
-async fn connections_inherit_what_their_listener_was_tuned_to() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    tune(&listener).expect("it can be tuned");
-    let address = listener.local_addr().expect("an address");
-    let _client = TcpStream::connect(address).await.expect("it accepts");
-    let (accepted, _) = listener.accept().await.expect("a connection");
-    let socket = SockRef::from(&accepted);
-    assert!(socket.tcp_nodelay().expect("it is known"));
-    assert!(socket.keepalive().expect("it is known"));
-    let of_listener = SockRef::from(&listener).send_buffer_size();
-    let sent = socket.send_buffer_size().expect("it is known");
-    assert_eq!(sent, of_listener.expect("it is known"));
-    #[cfg(target_os = "linux")]
-    {
-        let time_out = socket.tcp_user_timeout().expect("it is known");
-        assert_eq!(time_out, Some(TCP_USER_TIMEOUT));
     }
 }
 
@@ -256,8 +247,9 @@ fn stream_and_call() -> Vec<Worker> {
 
 #[tokio::test]
 async fn a_client_that_is_gone_gives_up_its_place_in_the_queue_for_streams() {
-    let (address, mut connections) = connections(stream_and_call(), 1, Admission::closed()).await;
-    tokio::spawn(async move { connections.accept_until(pending()).await });
+    let drain = CancellationToken::new();
+    let (address, listener) = listener(stream_and_call(), 1, Admission::closed(), &drain).await;
+    tokio::spawn(listener.run());
     let waiting = TcpStream::connect(address).await.expect("it accepts");
     let request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
     waiting.try_write(request).expect("it reads");
@@ -278,14 +270,9 @@ async fn a_client_that_is_gone_gives_up_its_place_in_the_queue_for_streams() {
 
 #[tokio::test]
 async fn clients_that_wait_for_a_stream_are_answered_when_the_service_ends() {
-    let (address, mut connections) = connections(stream_and_call(), 9, Admission::closed()).await;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = tokio::spawn(async move {
-        connections
-            .accept_until(async { drop(stopped.await) })
-            .await;
-        connections.finished().await;
-    });
+    let drain = CancellationToken::new();
+    let (address, listener) = listener(stream_and_call(), 9, Admission::closed(), &drain).await;
+    let serving = tokio::spawn(listener.run());
     let mut clients = Vec::new();
     // The second client says that it will send no more.
     for is_half_closed in [false, true] {
@@ -302,7 +289,7 @@ async fn clients_that_wait_for_a_stream_are_answered_when_the_service_ends() {
         let read = timeout(Duration::from_millis(1), client.read(&mut [0])).await;
         assert!(read.is_err(), "it waits: {read:?}");
     }
-    drop(stop);
+    drain.cancel();
     for mut client in clients {
         let mut answer = String::new();
         let read = timeout(Duration::from_secs(5), client.read_to_string(&mut answer)).await;

@@ -1,37 +1,48 @@
-//! What every connection of a worker is served with.
+//! A worker, and the parts that its connections share.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use tokio::sync::watch;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::connection_limit::ConnectionGuard;
 use super::request_limits::RequestLimits;
-use crate::http::Admission;
-use crate::http::Front;
+use crate::http::{Admission, Front};
 
-/// Shared by the connections of a worker.
+/// Where connections are served, and what answers their requests.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(super) runtime: Handle,
+    pub(super) front: Front,
+}
+
+impl Worker {
+    /// Serves connections with tasks of `runtime`.
+    pub(crate) fn new(runtime: Handle, front: Front) -> Self {
+        Self { runtime, front }
+    }
+}
+
+/// What the connections of a worker share.
 #[derive(Debug)]
 pub(super) struct WorkerContext {
     pub(super) front: Front,
-    pub(super) room: Arc<RequestLimits>,
+    pub(super) limits: Arc<RequestLimits>,
     pub(super) admission: Arc<Admission>,
     /// How long a connection may be idle.
     pub(super) keep_alive: Duration,
-    pub(super) http1: http1::Builder,
-    /// Changes, or ends, when the service is to end.
-    pub(super) drain: watch::Receiver<()>,
-    /// ConnectionGuard by each connection that is not idle.
-    pub(super) busy: Busy,
+    /// Cancelled when every connection must end with the request that is in progress.
+    pub(super) drain: CancellationToken,
+    /// The connections that are not idle: the load of the worker.
+    pub(super) active: TaskTracker,
 }
 
-/// A mark of a worker's load.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Busy(Arc<()>);
-
-impl Busy {
-    /// How many others hold it beside the one that asks.
-    pub(super) fn others(&self) -> usize {
-        Arc::strong_count(&self.0) - 1
-    }
+/// A client connection, and the parts that belong to it until it ends.
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    pub(super) worker: Arc<WorkerContext>,
+    pub(super) guard: ConnectionGuard,
 }

@@ -1,4 +1,4 @@
-//! The head of an answer that is not written by hyper.
+//! The head of a response that is written without hyper.
 
 use std::time::SystemTime;
 
@@ -7,16 +7,16 @@ use axum::http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use axum::http::response::Parts;
 use bytes::BytesMut;
 
-/// Where the body ends (RFC 9112, section 6).
+/// How the end of a body is found (RFC 9112, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
-    /// After so many bytes.
+    /// By the number of bytes.
     Known(usize),
-    /// With the last chunk; HTTP/1.0 knows no chunks, there it ends with the connection.
+    /// By the last chunk. HTTP/1.0 has no chunks; there the body ends with the connection.
     Unknown,
 }
 
-/// The head as bytes. The connection ends with the answer.
+/// Encodes a head that tells the client that the connection is closed after the response.
 pub(super) fn head_bytes(head: &Parts, version: Version, length: Length) -> BytesMut {
     let mut bytes = BytesMut::with_capacity(512);
     bytes.extend_from_slice(b"HTTP/1.1 ");

@@ -1,4 +1,4 @@
-//! Whether a client that has nothing more to say is still there.
+//! Detects that the client of a stream has disconnected.
 
 use std::io::ErrorKind;
 use std::pin::Pin;
@@ -9,38 +9,38 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How much a client may say that has nothing more to say; more is no mistake.
-const MOST_PASSED_OVER: usize = 64 * 1_024;
+/// The most bytes that a client may send after its request. Beyond this limit the connection is closed.
+const MAX_IGNORED_BYTES: usize = 64 * 1_024;
 
-/// How often one poll reads what such a client says, before others get a turn.
-const READS_AT_ONCE: usize = 8;
+/// The reads of one poll, before other tasks get their turn.
+const READS_PER_POLL: usize = 8;
 
-/// How long after the end of what the client says, and then how often, the connection is checked for a reset.
+/// After a client has closed its writing side: when the connection is first checked for a reset, and how often then.
 const FIRST_CHECK: Duration = Duration::from_millis(100);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a client said after its request, and whether it closed the connection.
+/// Reads and ignores what a client sends after its request, until the client disconnects.
 #[derive(Debug, Default)]
-pub(super) struct HangUp {
-    bytes: usize,
-    /// Set once the client has closed its writing side. It may still read, or be gone: only a reset of the
-    /// connection, the answer to bytes for a client that is gone, tells.
+pub(super) struct DisconnectWatch {
+    ignored: usize,
+    /// Set once the client has closed its writing side. The client may still read or may be gone: a client that is gone
+    /// answers further bytes with a reset of the connection.
     next_check: Option<Pin<Box<Sleep>>>,
 }
 
-impl HangUp {
-    /// Resolves when the client is gone, or says too much. What it says is passed over.
+impl DisconnectWatch {
+    /// Resolves when the client is gone or sends too much.
     pub(super) fn poll(&mut self, stream: &TcpStream, context: &mut Context<'_>) -> Poll<()> {
         if self.next_check.is_some() {
             return self.poll_reset(stream, context);
         }
-        let mut ignored = [0; 256];
-        for _ in 0..READS_AT_ONCE {
+        let mut bytes = [0; 256];
+        for _ in 0..READS_PER_POLL {
             if ready!(stream.poll_read_ready(context)).is_err() {
                 return Poll::Ready(());
             }
-            match stream.try_read(&mut ignored) {
-                Ok(count @ 1..) if self.bytes < MOST_PASSED_OVER => self.bytes += count,
+            match stream.try_read(&mut bytes) {
+                Ok(count @ 1..) if self.ignored < MAX_IGNORED_BYTES => self.ignored += count,
                 Ok(0) => {
                     self.next_check = Some(Box::pin(sleep(FIRST_CHECK)));
                     return self.poll_reset(stream, context);

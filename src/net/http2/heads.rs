@@ -1,9 +1,20 @@
-//! Where the frames of HTTP/2 begin and end (RFC 9113, section 4.1).
+//! The frames that an HTTP/2 client sends (RFC 9113, section 4.1), and the memory of its request heads.
 
-/// What a client says before its first frame.
+use std::sync::Arc;
+
+use crate::net::request_limits::{MemoryShare, RequestLimits};
+
+/// The largest head of a request, uncompressed, in bytes.
+pub(in crate::net) const MAX_HEAD_BYTES: usize = 16 * 1_024;
+
+/// The largest head that is refused with a problem document, in bytes. h2 answers a larger head with a bare 431 or ends
+/// the connection, and does not accept a request target of 64 KiB.
+pub(in crate::net) const MAX_REFUSED_HEAD_BYTES: usize = 72 * 1_024;
+
+/// The preface of a client before its first frame.
 const PREFACE_BYTES: usize = 24;
 
-/// A length of three bytes, the type, flags, and a stream.
+/// The header of a frame: three bytes of length, the type, the flags, and the stream.
 const HEADER_BYTES: usize = 9;
 
 const DATA: u8 = 0;
@@ -13,16 +24,46 @@ const CONTINUATION: u8 = 9;
 /// The flag of the last frame of a head.
 const END_HEADERS: u8 = 4;
 
-/// Follows what a client sends, frame by frame.
+/// Limits the memory of heads that exceed [`MAX_HEAD_BYTES`]: h2 keeps a head until its last frame.
 #[derive(Debug)]
-pub(in crate::net) struct Frames {
+pub(in crate::net) struct Heads {
+    frames: Frames,
+    limits: Arc<RequestLimits>,
+    share: Option<MemoryShare>,
+}
+
+impl Heads {
+    pub(in crate::net) fn new(limits: &Arc<RequestLimits>) -> Self {
+        Self {
+            frames: Frames::default(),
+            limits: Arc::clone(limits),
+            share: None,
+        }
+    }
+
+    /// Follows the bytes of a client. Returns how many of them belong to bodies, or `None` if too little memory is left
+    /// for a long head.
+    pub(in crate::net) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
+        let bodies = self.frames.read(bytes);
+        if self.frames.unfinished_head() <= MAX_HEAD_BYTES {
+            self.share = None;
+        } else if self.share.is_none() {
+            self.share = Some(self.limits.large(MAX_REFUSED_HEAD_BYTES)?);
+        }
+        Some(bodies)
+    }
+}
+
+/// Finds the boundaries of frames.
+#[derive(Debug)]
+struct Frames {
     header: [u8; HEADER_BYTES],
-    /// How much of the header was read.
+    /// The bytes of the header that were read.
     filled: usize,
-    /// How many bytes come before the next header.
+    /// The bytes before the next header.
     left: usize,
     is_data: bool,
-    /// The bytes of the head whose frames have begun and not ended.
+    /// The bytes of the head that has begun and has not ended.
     head: usize,
 }
 
@@ -39,9 +80,9 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// How many of the next bytes are in DATA frames. The windows bound these: a request that nobody reads gets no
-    /// more than its first one.
-    pub(in crate::net) fn pass(&mut self, mut bytes: &[u8]) -> usize {
+    /// Returns how many of the next bytes are the content of DATA frames. The flow control windows bound these bytes: a
+    /// request whose body is not read gets its first window only.
+    fn read(&mut self, mut bytes: &[u8]) -> usize {
         let mut data = 0;
         while !bytes.is_empty() {
             if self.left > 0 {
@@ -69,8 +110,8 @@ impl Frames {
         data
     }
 
-    /// How many bytes there are of a head that has not ended, which waits for its last frame.
-    pub(in crate::net) fn unfinished_head(&self) -> usize {
+    /// The bytes of a head that has not ended.
+    fn unfinished_head(&self) -> usize {
         self.head
     }
 }
@@ -80,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_are_told_from_the_rest_however_they_arrive() {
+    fn content_of_data_frames_is_counted_in_pieces_of_any_size() {
         let frame = |length: u8, kind: u8| {
             let header = [0, 0, length, kind, 0, 0, 0, 0, 1];
             [&header[..], &vec![0; length.into()]].concat()
@@ -96,13 +137,13 @@ mod tests {
         let all = all.concat();
         for piece in [1, 2, 8, 9, 10, 50, all.len()] {
             let mut frames = Frames::default();
-            let data: usize = all.chunks(piece).map(|bytes| frames.pass(bytes)).sum();
+            let data: usize = all.chunks(piece).map(|bytes| frames.read(bytes)).sum();
             assert_eq!(data, 103, "in pieces of {piece}");
         }
     }
 
     #[test]
-    fn a_head_is_unfinished_until_its_last_frame_begins() {
+    fn a_head_is_unfinished_until_its_last_frame() {
         let frame = |length: u8, kind: u8, flags: u8| {
             let header = [0, 0, length, kind, flags, 0, 0, 0, 1];
             [&header[..], &vec![0; length.into()]].concat()
@@ -116,7 +157,7 @@ mod tests {
             (frame(70, CONTINUATION, END_HEADERS), 0),
             (frame(70, DATA, 0), 0),
         ] {
-            frames.pass(&bytes);
+            frames.read(&bytes);
             assert_eq!(frames.unfinished_head(), unfinished);
         }
     }

@@ -1,0 +1,71 @@
+//! The limit on open client connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::telemetry::OpenConnection;
+
+/// The least time between two warnings that no connection can be accepted.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The connections of one listener that may be open at the same time.
+#[derive(Debug)]
+pub(super) struct ConnectionLimit {
+    max: u32,
+    free: Arc<Semaphore>,
+    warned: Option<Instant>,
+}
+
+/// An open connection, which counts until this is dropped.
+#[derive(Debug)]
+pub(super) struct ConnectionGuard {
+    _permit: OwnedSemaphorePermit,
+    _counted: OpenConnection,
+}
+
+impl ConnectionGuard {
+    pub(super) fn new(permit: OwnedSemaphorePermit, counted: OpenConnection) -> Self {
+        Self {
+            _permit: permit,
+            _counted: counted,
+        }
+    }
+}
+
+impl ConnectionLimit {
+    pub(super) fn new(max: u32) -> Self {
+        Self {
+            max,
+            free: Arc::new(Semaphore::new(max as usize)),
+            warned: None,
+        }
+    }
+
+    /// Waits until one more connection may be open. Meanwhile further connections wait in the queue of the kernel, not
+    /// in this process.
+    pub(super) async fn acquire(&mut self) -> OwnedSemaphorePermit {
+        if self.free.available_permits() == 0 {
+            self.warn("the connection limit is reached (PRESENCE_CONNECTIONS)");
+        }
+        let permit = Arc::clone(&self.free).acquire_owned().await;
+        permit.expect("the semaphore is never closed")
+    }
+
+    /// Warns that no connection can be accepted, at most once per [`WARN_INTERVAL`].
+    pub(super) fn warn(&mut self, why: &str) {
+        let now = Instant::now();
+        if self.warned.is_none_or(|last| now - last >= WARN_INTERVAL) {
+            self.warned = Some(now);
+            warn!(why, "no connection can be accepted");
+        }
+    }
+
+    /// Waits until all connections are closed.
+    pub(super) async fn all_closed(&self) {
+        let _ = self.free.acquire_many(self.max).await;
+    }
+}
