@@ -23,17 +23,8 @@ pub(super) struct ConnectionLimit {
 /// An open connection, which counts until this is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionGuard {
-    _permit: OwnedSemaphorePermit,
-    _counted: OpenConnection,
-}
-
-impl ConnectionGuard {
-    pub(super) fn new(permit: OwnedSemaphorePermit, counted: OpenConnection) -> Self {
-        Self {
-            _permit: permit,
-            _counted: counted,
-        }
-    }
+    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) _counted: OpenConnection,
 }
 
 impl ConnectionLimit {

@@ -42,17 +42,6 @@ const BUFFER_BYTES: usize = 16 * 1_024;
 /// The largest part of a response that is given to hyper at once, in bytes.
 const PART_BYTES: usize = 16 * 1_024;
 
-/// A request that is about to be served.
-pub(super) struct Http1Request {
-    /// The bytes of the request that have arrived.
-    pub(super) bytes: Bytes,
-    /// The arrival of the request if it asks for a stream and has waited for admission.
-    pub(super) admitted: Option<Instant>,
-    pub(super) permit: InFlightPermit,
-    /// Counts the connection as load of its worker.
-    pub(super) active: TaskTrackerToken,
-}
-
 /// How hyper ended.
 enum End {
     /// The connection is over.
@@ -67,22 +56,24 @@ enum End {
 /// The request for a stream whose handler takes the connection.
 type Leaving = Arc<Mutex<Option<StreamRequest>>>;
 
-/// Returns the connection once it is idle, or `None` if it ended or carries a stream.
-pub(super) async fn serve(connection: Connection, request: Http1Request) -> Option<IdleConnection> {
+/// Serves requests, of which `early` has arrived. Returns the connection once it is idle, or `None` if it ended or carries
+/// a stream. `admitted` is the arrival of the request if it asks for a stream and has waited for admission. `active` counts
+/// the connection as load of its worker.
+pub(super) async fn serve(
+    connection: Connection,
+    early: Bytes,
+    admitted: Option<Instant>,
+    permit: InFlightPermit,
+    active: TaskTrackerToken,
+) -> Option<IdleConnection> {
     let Connection {
         stream,
         worker,
         guard,
     } = connection;
-    let Http1Request {
-        bytes,
-        admitted,
-        permit,
-        active,
-    } = request;
     let leaving = Leaving::default();
     let service = service(&worker, &permit.activity, &leaving, admitted);
-    let socket = Socket::http1(stream, bytes, &permit.activity);
+    let socket = Socket::http1(stream, early, &permit.activity);
     let mut http1 = protocol().serve_connection(TokioIo::new(socket), service);
     let end = drive(&mut http1, &worker, &permit.activity, &leaving).await;
     let parts = http1.into_parts();

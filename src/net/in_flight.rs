@@ -7,12 +7,12 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
 
 use super::activity::RequestActivity;
 
@@ -32,7 +32,8 @@ pub(super) struct InFlight {
     all: Arc<Semaphore>,
     /// Half of `all`, for requests whose body has not arrived. The other half is for complete requests.
     partial: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    /// The connections that wait for a permit.
+    waiting: TaskTracker,
     holders: Mutex<Holders>,
 }
 
@@ -53,9 +54,6 @@ pub(super) struct InFlightPermit {
     _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
-/// Counts a waiting connection.
-struct Waiting<'a>(&'a AtomicUsize);
-
 impl InFlight {
     /// The limit for HTTP/1 connections.
     pub(super) fn http1(max: usize) -> Arc<Self> {
@@ -73,7 +71,7 @@ impl InFlight {
             new_activity,
             all: Arc::new(Semaphore::new(max)),
             partial: Arc::new(Semaphore::new(max / 2)),
-            waiting: AtomicUsize::new(0),
+            waiting: TaskTracker::new(),
             holders: Mutex::default(),
         })
     }
@@ -106,7 +104,7 @@ impl InFlight {
         if is_complete && let Ok(permit) = Arc::clone(&self.all).try_acquire_owned() {
             return (permit, None);
         }
-        let _waiting = Waiting::counted_in(&self.waiting);
+        let _waiting = self.waiting.token();
         let permits = async {
             let partial = if is_complete {
                 None
@@ -145,8 +143,7 @@ impl InFlight {
         };
         stalled.retain(|(time, _)| *time >= patience);
         stalled.sort_by_key(|(time, _)| Reverse(*time));
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        for (_, activity) in stalled.iter().take(waiting) {
+        for (_, activity) in stalled.iter().take(self.waiting.len()) {
             activity.evict();
         }
     }
@@ -164,19 +161,6 @@ impl Drop for InFlightPermit {
             .lock()
             .activities
             .remove(&self.number);
-    }
-}
-
-impl<'a> Waiting<'a> {
-    fn counted_in(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -117,7 +117,10 @@ impl Listener {
     async fn accept(&mut self) -> io::Result<(std::net::TcpStream, ConnectionGuard)> {
         let permit = self.limit.acquire().await;
         let (stream, _) = self.socket.accept().await?;
-        let guard = ConnectionGuard::new(permit, self.metrics.connection());
+        let guard = ConnectionGuard {
+            _permit: permit,
+            _counted: self.metrics.connection(),
+        };
         Ok((stream.into_std()?, guard))
     }
 

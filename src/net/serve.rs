@@ -10,12 +10,11 @@ use tokio::io::Interest;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::http1::{self, Http1Request};
-use super::http2;
 use super::idle::{IdleConnection, NextRequest};
 use super::request_head::{Received, asks_for_stream};
 use super::short_response::write_response_and_close;
 use super::worker::Connection;
+use super::{http1, http2};
 use crate::http::error::Error;
 
 /// How long a request waits for a permit.
@@ -63,13 +62,7 @@ async fn serve_request(connection: Connection, request: NextRequest) -> Option<I
             return None;
         }
     };
-    let request = Http1Request {
-        bytes,
-        admitted,
-        permit,
-        active,
-    };
-    Box::pin(http1::serve(connection, request)).await
+    Box::pin(http1::serve(connection, bytes, admitted, permit, active)).await
 }
 
 /// Waits until the client may open its stream. To parse the requests of thousands of clients costs as much as to open

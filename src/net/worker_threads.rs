@@ -1,12 +1,9 @@
-//! The threads that serve connections, one for each core, and those that do the calls about many users.
+//! The threads that serve connections, one for each core, and the threads of bulk calls.
 //!
-//! Each of the first has a runtime of its own, and a connection to the store of its own, so that a call is begun
-//! and answered where it arrived and no thread waits for another. The others share a runtime and a connection: a
-//! call about a thousand users takes as long as twenty pings, and is begun by whichever finds a core.
+//! Each worker has a runtime and a connection to the store of its own, so that a request is handled on the thread where
+//! it arrived. The threads of bulk calls share a runtime and a connection: a lookup of a thousand users takes as long
+//! as twenty pings, and runs on any free core.
 
-#[cfg(not(target_os = "linux"))]
-#[path = "worker_threads/any_core.rs"]
-mod cores;
 #[cfg(target_os = "linux")]
 mod cores;
 
@@ -16,56 +13,50 @@ use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use self::cores::Cores;
-
-/// The most of them. A few cores serve more calls than one Redis answers, and each worker takes a connection of
-/// it and gathers its pings apart; where nothing limits the cores of a container, there may be a hundred.
-const MOST: usize = 8;
+/// The most workers. A few cores serve more calls than one Redis answers, and each worker takes a connection to Redis
+/// and batches its pings separately. Without a CPU limit, a container may see a hundred cores.
+const MAX_WORKERS: usize = 8;
 
 /// The threads, which end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct WorkerThreads {
-    /// Where to spawn what each worker is to run.
+    /// The runtimes of the workers.
     pub(crate) workers: Vec<Handle>,
-    /// Where to spawn calls about many users.
+    /// The runtime of bulk calls.
     pub(crate) batch: Handle,
     runtimes: Vec<Runtime>,
 }
 
 impl WorkerThreads {
-    /// How many workers there are.
+    /// The number of workers: one for each core that this process may use, at most eight.
     pub(crate) fn workers() -> usize {
-        count()
+        available_parallelism()
+            .map_or(1, NonZero::get)
+            .min(MAX_WORKERS)
     }
 
-    /// How many runtimes they have: one for each worker, and one for all others.
+    /// The number of runtimes: one for each worker, and one for bulk calls.
     pub(crate) fn runtimes() -> usize {
-        count() + 1
+        Self::workers() + 1
     }
 
-    /// Starts them. Fails where the system gives no files for them.
+    /// Starts the threads. Fails if the process may open too few files.
     pub(crate) fn start() -> io::Result<Self> {
-        let cores = Cores::of(count());
+        let count = Self::workers();
+        #[cfg(target_os = "linux")]
+        let cores = cores::Cores::detect(count);
         let worker = |number| {
-            // Of many threads with one: unlike the runtime of a single thread, it is woken by a system call
-            // only while it sleeps, and an event wakes all its streams at once.
-            Builder::new_multi_thread()
-                .worker_threads(1)
-                .thread_name(format!("worker-{number}"))
-                .on_thread_start(cores.on_thread_start(number))
-                .enable_io()
-                .enable_time()
-                .build()
+            // A multi-thread runtime with one thread: other threads wake it by a system call only while it sleeps,
+            // unlike a current-thread runtime. An event wakes all streams of the runtime at once.
+            let mut builder = runtime(1, format!("worker-{number}"));
+            #[cfg(target_os = "linux")]
+            builder.on_thread_start(cores.bind_worker(number));
+            builder.build()
         };
-        let mut runtimes = (0..count()).map(worker).collect::<io::Result<Vec<_>>>()?;
-        let batch = Builder::new_multi_thread()
-            .worker_threads(count())
-            .thread_name("batch")
-            .enable_io()
-            .enable_time()
-            .build()?;
-        let handles = runtimes.iter().map(|worker| worker.handle().clone());
-        let (workers, batch_handle) = (handles.collect(), batch.handle().clone());
+        let mut runtimes = (0..count).map(worker).collect::<io::Result<Vec<_>>>()?;
+        let batch = runtime(count, "batch".to_owned()).build()?;
+        let workers = runtimes.iter().map(|worker| worker.handle().clone());
+        let (workers, batch_handle) = (workers.collect(), batch.handle().clone());
         runtimes.push(batch);
         Ok(Self {
             workers,
@@ -75,15 +66,20 @@ impl WorkerThreads {
     }
 }
 
-/// How many workers there are, and as many others: one for each core that this process may use, up to eight.
-fn count() -> usize {
-    available_parallelism().map_or(1, NonZero::get).min(MOST)
+fn runtime(threads: usize, name: String) -> Builder {
+    let mut builder = Builder::new_multi_thread();
+    builder
+        .worker_threads(threads)
+        .thread_name(name)
+        .enable_io()
+        .enable_time();
+    builder
 }
 
 impl Drop for WorkerThreads {
     fn drop(&mut self) {
         for runtime in self.runtimes.drain(..) {
-            // A thread of another runtime may be the one that drops this, and must not wait.
+            // The thread that drops this may belong to another runtime, and must not block.
             runtime.shutdown_background();
         }
     }

@@ -1,52 +1,50 @@
-//! Which core each worker keeps to.
+//! Binds each worker to a core.
+//!
+//! Otherwise the kernel sometimes runs two workers on one core, and one of them waits for milliseconds while the other
+//! core does other work.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// A core for each worker, where there are as many; else every thread runs on any.
-///
-/// Disconnected to itself the system puts two workers on one core now and then, and lets one of them wait for
-/// milliseconds while other work has the other core.
-pub(super) struct Cores(Option<Arc<Own>>);
-
-struct Own {
+/// The cores of the workers.
+pub(super) struct Cores {
     all: CpuSet,
-    of_worker: Vec<usize>,
+    /// One core for each worker. Empty if there is not exactly one core for each worker; then no worker is bound.
+    of_workers: Vec<usize>,
 }
 
 impl Cores {
-    /// The cores that this thread may use, for `workers` of them. Any core may be the first, since the first
-    /// workers of several instances on one machine are their busiest.
-    pub(super) fn of(workers: usize) -> Self {
-        let Ok(all) = sched_getaffinity(None) else {
-            return Self(None);
-        };
+    /// Finds the cores that this process may use. The first worker gets a random core, because the first workers of
+    /// several instances on one machine are their busiest.
+    pub(super) fn detect(workers: usize) -> Self {
+        let all = sched_getaffinity(None).unwrap_or_default();
         let cores = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core));
-        let mut of_worker: Vec<_> = cores.collect();
-        if of_worker.len() != workers {
-            return Self(None);
+        let mut of_workers: Vec<_> = cores.collect();
+        if of_workers.len() == workers {
+            of_workers.rotate_left(fastrand::usize(..workers));
+        } else {
+            of_workers.clear();
         }
-        of_worker.rotate_left(fastrand::usize(..workers));
-        Self(Some(Arc::new(Own { all, of_worker })))
+        Self { all, of_workers }
     }
 
-    /// What each thread of the runtime of worker `number` does first. The first to start is the worker and keeps
-    /// to its core; all others, which do what would block it, inherit that and give it up.
-    pub(super) fn on_thread_start(&self, number: usize) -> impl Fn() + use<> {
-        let own = self.0.clone();
+    /// Returns what each thread of the runtime of this worker runs first. The first thread is the worker and is bound
+    /// to its core. Later threads run blocking work; they inherit the binding and give it up.
+    pub(super) fn bind_worker(&self, number: usize) -> impl Fn() + use<> {
+        let all = self.all;
+        let core = self.of_workers.get(number).copied();
         let is_first = AtomicBool::new(true);
         move || {
-            let Some(own) = &own else {
+            let Some(core) = core else {
                 return;
             };
-            let mut cores = own.all;
+            let mut cores = all;
             if is_first.swap(false, Ordering::Relaxed) {
                 cores = CpuSet::new();
-                cores.set(own.of_worker[number]);
+                cores.set(core);
             }
-            // Where it is refused, the thread runs where it did.
+            // If the kernel refuses, the thread runs on any core.
             let _ = sched_setaffinity(None, &cores);
         }
     }
