@@ -1,3 +1,5 @@
+//! Assembles the parts of the service, starts them, and drains them.
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,30 +25,34 @@ use crate::store::Store;
 use crate::sweeper::Sweeper;
 use crate::telemetry::Metrics;
 
-/// The part of the drain time over which streams are ended; the rest is for them to be flushed.
+/// The part of the drain time over which streams are ended. The rest is for sending their last bytes.
 const STREAM_DRAIN: f64 = 0.8;
 
-/// A sixth of the connections is left to calls, health checks among them, when streams take the rest.
-const CALLS_PART: u32 = 6;
+/// Streams take all connections but a sixth, which is reserved for calls and health checks.
+const RESERVED_FRACTION: u32 = 6;
 
-/// Connections of the listener of the metrics: some scrapers, and whoever looks by hand.
+/// The connection limit of the metrics listener.
 const METRICS_CONNECTIONS: u32 = 64;
 
-/// What the connections of that listener may take: little beside what the others have.
+/// The memory of the metrics listener, in bytes.
 const METRICS_MEMORY: u64 = 64 << 20;
 
-/// Streams that are opened at once, for each worker.
+/// The streams that each worker opens at the same time.
 const OPENINGS_PER_WORKER: usize = 4;
 
-/// Connections that may wait to be accepted, as far as the system allows (`net.core.somaxconn`):
-/// when a thousand and more streams reconnect at once, a client beyond it tries again a second later.
+/// The connections that may wait for `accept`, as far as the kernel allows (`net.core.somaxconn`). When thousands of
+/// streams reconnect at once, a client beyond this limit retries after a second.
 const BACKLOG: u32 = 8_192;
 
-/// How long a start waits for the store, and how often it looks.
-const START_PATIENCE: Duration = Duration::from_secs(1);
-const START_POLL: Duration = Duration::from_millis(1);
+/// How long a start waits for the store, and how often it checks the store.
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
+const STORE_POLL: Duration = Duration::from_millis(1);
 
-/// A presence service that does not run yet.
+/// The tasks that end in a drain.
+const LISTENER: &str = "listener";
+const METRICS_LISTENER: &str = "metrics listener";
+
+/// A presence service that has not started.
 #[derive(Debug)]
 pub struct Server {
     limits: ListenerLimits,
@@ -71,39 +77,41 @@ pub struct Running {
     _threads: WorkerThreads,
 }
 
-/// Why a service did not start, or ended by itself.
+/// Why a service cannot start or cannot continue.
 #[derive(Debug, Error)]
 pub enum ServerError {
-    /// The address is taken, or not ours.
+    /// The address is in use or does not belong to this machine.
     #[error("cannot listen on {address}: {cause}")]
     Listen {
-        /// The address asked for.
+        /// The address of the setting.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         cause: io::Error,
     },
-    /// The system gives no files for the threads that serve connections.
+    /// The threads of the workers cannot start.
     #[error("cannot start the threads that serve connections: {0}")]
     Workers(io::Error),
-    /// The system lets this process open too few files.
+    /// The limit of open files is too low.
     #[error("cannot start: {0}")]
     OpenFiles(#[from] TooFewFiles),
-    /// A setting makes no sense.
+    /// A setting is invalid.
     #[error(transparent)]
     Setting(#[from] InvalidSetting),
-    /// Nobody could be told that the service runs.
+    /// The line that tells the address cannot be written.
     #[error("cannot write to the standard output: {0}")]
     Output(io::Error),
-    /// A background task ended, which none ever should.
-    #[error("the {0} ended; the service cannot go on without it")]
+    /// A background task ended. No background task ends before the drain.
+    #[error("the {0} ended; the service cannot continue without it")]
     TaskEnded(String),
 }
 
 impl Server {
-    /// Puts the parts together. Nothing is connected and nothing runs yet.
+    /// Assembles the parts. Connects to nothing and starts nothing, but raises the limit of open files.
     pub fn new(mut config: Config) -> Result<Self, ServerError> {
         if config.presence.ping_interval >= config.presence.ttl {
-            warn!("PRESENCE_PING_INTERVAL is not below PRESENCE_TTL: clients who obey will flap");
+            warn!(
+                "PRESENCE_PING_INTERVAL is not below PRESENCE_TTL: users will go offline between two pings"
+            );
         }
         let metrics = Arc::new(Metrics::new());
         let memory = MemoryBudget::detect();
@@ -114,8 +122,8 @@ impl Server {
         let connections =
             fd_limit::connections(config.limits.connections, WorkerThreads::runtimes())?;
         let connections = memory.connections(connections);
-        let beside_calls = (connections - connections.div_ceil(CALLS_PART)).max(1);
-        config.limits.streams = config.limits.streams.min(beside_calls as usize);
+        let max_streams = (connections - connections.div_ceil(RESERVED_FRACTION)).max(1);
+        config.limits.streams = config.limits.streams.min(max_streams as usize);
         let streams = StreamService::new(Arc::clone(&store), Arc::clone(&hub), &config, limits);
         Ok(Self {
             limits: ListenerLimits {
@@ -135,62 +143,46 @@ impl Server {
         })
     }
 
-    /// What holds the state, in words.
+    /// The kind of the store, for the log.
     pub fn store_kind(&self) -> &'static str {
         self.store.kind()
     }
 
-    /// Binds the addresses and begins to serve.
+    /// Binds the addresses and starts to serve.
     pub async fn listen(self) -> Result<Running, ServerError> {
         let (socket, address) = bind(self.config.listen.address())?;
-        let metrics_listener = match self.config.listen.metrics_listen {
-            Some(address) => Some(bind(address)?),
-            None => None,
-        };
+        let metrics_address = self.config.listen.metrics_listen;
+        let metrics_socket = metrics_address.map(bind).transpose()?;
         let mut tasks = self.background();
         let threads = WorkerThreads::start().map_err(ServerError::Workers)?;
-        let mut served_on = |runtime: &Handle| {
+        let mut presence_on = |runtime: &Handle| {
             let store = Arc::new(self.store.with_own_connection());
             tasks.spawn_on(supervise(Arc::clone(&store)), runtime);
             self.presence(store)
         };
-        let presences: Vec<_> = threads.workers.iter().map(&mut served_on).collect();
-        let bulk_state = self.state(served_on(&threads.batch));
-        let bulk = BulkCalls::new(threads.batch.clone(), bulk_state);
-        self.wait_for_the_store().await;
+        let presences: Vec<_> = threads.workers.iter().map(&mut presence_on).collect();
+        let bulk_state = self.state(presence_on(&threads.bulk));
+        let bulk = BulkCalls::new(threads.bulk.clone(), bulk_state);
+        self.wait_for_store().await;
         let drain = CancellationToken::new();
-        if let Some((socket, address)) = metrics_listener {
+        if let Some((socket, address)) = metrics_socket {
             info!(%address, "serving the metrics");
-            let presence = self.presence(Arc::clone(&self.store));
-            let front = metrics_front(self.state(presence));
-            let listener = Listener::new(
-                socket,
-                vec![Worker::new(Handle::current(), front)],
-                ListenerLimits {
-                    connections: METRICS_CONNECTIONS,
-                    memory: MemoryBudget::of(METRICS_MEMORY),
-                    ..self.limits
-                },
-                Arc::new(Admission::new(1)),
-                Arc::clone(&self.metrics),
-                drain.clone(),
-            );
-            tasks.spawn(listen(listener, METRICS_LISTENER));
+            let listener = self.metrics_listener(socket, drain.clone());
+            tasks.spawn(run(listener, METRICS_LISTENER));
         }
         let states = presences.into_iter().map(|presence| self.state(presence));
         let fronts = fronts(&self.config, &bulk, states);
         let workers = threads.workers.iter().cloned().zip(fronts);
+        let workers = workers.map(|(runtime, front)| Worker::new(runtime, front));
         let listener = Listener::new(
             socket,
-            workers
-                .map(|(runtime, front)| Worker::new(runtime, front))
-                .collect(),
+            workers.collect(),
             self.limits,
             self.admission,
             self.metrics,
             drain.clone(),
         );
-        tasks.spawn(listen(listener, LISTENER));
+        tasks.spawn(run(listener, LISTENER));
         Ok(Running {
             address,
             hub: self.hub,
@@ -201,12 +193,26 @@ impl Server {
         })
     }
 
-    /// The calls, by `store`.
+    /// The listener of `PRESENCE_METRICS_LISTEN`, with limits of its own.
+    fn metrics_listener(&self, socket: TcpListener, drain: CancellationToken) -> Listener {
+        let presence = self.presence(Arc::clone(&self.store));
+        let front = metrics_front(self.state(presence));
+        let limits = ListenerLimits {
+            connections: METRICS_CONNECTIONS,
+            memory: MemoryBudget::of(METRICS_MEMORY),
+            ..self.limits
+        };
+        let workers = vec![Worker::new(Handle::current(), front)];
+        let (admission, metrics) = (Arc::new(Admission::new(1)), Arc::clone(&self.metrics));
+        Listener::new(socket, workers, limits, admission, metrics, drain)
+    }
+
+    /// The service over this store.
     fn presence(&self, store: Arc<Store>) -> Arc<PresenceService> {
         Arc::new(PresenceService::new(store, Arc::clone(&self.metrics)))
     }
 
-    /// What handlers use, who do calls about one user by `presence`.
+    /// The state of the handlers, which use `presence` for calls about one user.
     fn state(&self, presence: Arc<PresenceService>) -> AppState {
         AppState {
             presence,
@@ -218,19 +224,20 @@ impl Server {
         }
     }
 
-    /// Gives the store a moment to be reached, so that the first calls find it; a store that is
-    /// away for longer does not keep the service from starting.
-    async fn wait_for_the_store(&self) {
+    /// Waits for the store, so that the first calls succeed. The service starts without the store after
+    /// [`STORE_TIMEOUT`].
+    async fn wait_for_store(&self) {
         let ready = async {
             while self.streams.check_ready().is_err() {
-                sleep(START_POLL).await;
+                sleep(STORE_POLL).await;
             }
         };
-        if timeout(START_PATIENCE, ready).await.is_err() && !self.streams.is_filling() {
-            warn!("starting although the store is out of reach");
+        if timeout(STORE_TIMEOUT, ready).await.is_err() && !self.streams.is_filling() {
+            warn!("the store is unreachable; starting without it");
         }
     }
 
+    /// Starts the background tasks. Each returns its name when it ends.
     fn background(&self) -> JoinSet<&'static str> {
         let doorbell = Arc::new(Doorbell::default());
         let sweeper = Sweeper::new(
@@ -249,18 +256,16 @@ impl Server {
         );
         let hub = Arc::clone(&self.hub);
         let mut tasks = JoinSet::new();
-        let (keys, limits) = (
-            Arc::clone(&self.authenticator),
-            Arc::clone(&self.authenticator),
-        );
         let streams = Arc::clone(&self.streams);
+        let authenticator = Arc::clone(&self.authenticator);
         tasks.spawn(async move {
-            keys.refresh_keys(|| streams.end_withdrawn()).await;
+            authenticator.refresh_keys(|| streams.end_withdrawn()).await;
             "refresh of the published keys"
         });
+        let authenticator = Arc::clone(&self.authenticator);
         tasks.spawn(async move {
-            limits.evict_idle().await;
-            "rate limits"
+            authenticator.evict_idle().await;
+            "eviction of idle rate limits"
         });
         tasks.spawn(supervise(Arc::clone(&self.store)));
         tasks.spawn(async move {
@@ -281,12 +286,8 @@ impl Server {
 
 async fn supervise(store: Arc<Store>) -> &'static str {
     store.supervise().await;
-    "link to the store"
+    "connection to the store"
 }
-
-/// The names of the tasks that end when they are told to.
-const LISTENER: &str = "listener";
-const METRICS_LISTENER: &str = "metrics listener";
 
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
     let failed = |cause| ServerError::Listen { address, cause };
@@ -300,24 +301,24 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // As the standard library does, so that a restart finds its port free.
+    // Like the standard library: a restart can bind the port while old connections are in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-async fn listen(listener: Listener, name: &'static str) -> &'static str {
+async fn run(listener: Listener, name: &'static str) -> &'static str {
     listener.run().await;
     name
 }
 
 impl Running {
-    /// The address it accepts connections on.
+    /// The address of the listener.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Resolves when a background task ended, which none ever should.
+    /// Resolves when a background task has ended. No background task ends before the drain.
     pub async fn failed(&mut self) -> ServerError {
         match self.tasks.join_next().await {
             Some(Ok(task)) => ServerError::TaskEnded(task.to_owned()),
@@ -326,7 +327,8 @@ impl Running {
         }
     }
 
-    /// Stops accepting, ends the streams over the drain time, and waits for the calls in progress.
+    /// Drains the service: accepts no more connections, ends the streams spread over the drain time, and waits for
+    /// the calls in progress.
     pub async fn shutdown(mut self) {
         self.drain.cancel();
         self.hub.drain(self.drain_time.mul_f64(STREAM_DRAIN));
@@ -366,12 +368,12 @@ mod tests {
             drain_time: Duration::ZERO,
             drain: CancellationToken::new(),
             tasks,
-            _threads: WorkerThreads::start().expect("files for them"),
+            _threads: WorkerThreads::start().expect("enough files"),
         }
     }
 
     #[tokio::test]
-    async fn no_background_task_ends_in_silence() {
+    async fn the_end_of_a_background_task_is_an_error() {
         let mut tasks = JoinSet::new();
         tasks.spawn(async { panic!("by mistake") });
         let failed = running(tasks).failed().await.to_string();

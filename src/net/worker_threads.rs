@@ -23,7 +23,7 @@ pub(crate) struct WorkerThreads {
     /// The runtimes of the workers.
     pub(crate) workers: Vec<Handle>,
     /// The runtime of bulk calls.
-    pub(crate) batch: Handle,
+    pub(crate) bulk: Handle,
     runtimes: Vec<Runtime>,
 }
 
@@ -54,13 +54,13 @@ impl WorkerThreads {
             builder.build()
         };
         let mut runtimes = (0..count).map(worker).collect::<io::Result<Vec<_>>>()?;
-        let batch = runtime(count, "batch".to_owned()).build()?;
+        let bulk = runtime(count, "bulk".to_owned()).build()?;
         let workers = runtimes.iter().map(|worker| worker.handle().clone());
-        let (workers, batch_handle) = (workers.collect(), batch.handle().clone());
-        runtimes.push(batch);
+        let (workers, bulk_handle) = (workers.collect(), bulk.handle().clone());
+        runtimes.push(bulk);
         Ok(Self {
             workers,
-            batch: batch_handle,
+            bulk: bulk_handle,
             runtimes,
         })
     }
