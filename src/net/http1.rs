@@ -56,9 +56,9 @@ enum End {
 /// The request for a stream whose handler takes the connection.
 type Leaving = Arc<Mutex<Option<StreamRequest>>>;
 
-/// Serves requests, of which `early` has arrived. Returns the connection once it is idle, or `None` if it ended or carries
-/// a stream. `admitted` is the arrival of the request if it asks for a stream and has waited for admission. `active` counts
-/// the connection as load of its worker.
+/// Serves requests, of which `early` has arrived. Returns the connection once it is idle, or `None` if it ended or
+/// carries a stream. `admitted` is the arrival of the request if it asks for a stream and has waited for admission.
+/// `active` counts the connection as load of its worker.
 pub(super) async fn serve(
     connection: Connection,
     early: Bytes,
@@ -94,7 +94,8 @@ pub(super) async fn serve(
             tokio::spawn(serve_stream(connection, request, active));
         }
         End::Closed(Err(error)) if socket.is_refused => {
-            refuse_and_close(connection.stream, &error, &connection.worker.front).await;
+            let front = &connection.worker.front;
+            Box::pin(refuse_and_close(connection.stream, &error, front)).await;
         }
         End::Closed(Err(error)) => debug!(%error, "a connection broke"),
         End::Closed(Ok(())) => {}

@@ -58,7 +58,7 @@ async fn serve_request(connection: Connection, request: NextRequest) -> Option<I
         _ = connection.stream.ready(Interest::ERROR) => return None,
         () = sleep(PERMIT_TIMEOUT) => {
             let response = connection.worker.front.refusal(Error::Overloaded);
-            write_response_and_close(connection.stream, Version::HTTP_11, response).await;
+            Box::pin(write_response_and_close(connection.stream, Version::HTTP_11, response)).await;
             return None;
         }
     };

@@ -1,3 +1,5 @@
+mod http2;
+
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +31,7 @@ async fn ask(client: &mut TcpStream, path: &str) -> String {
     String::from_utf8_lossy(&answer[..count]).into_owned()
 }
 
-/// A client of connections that answer by `router`.
+/// A client of a listener that answers with `router`.
 async fn client(router: Router) -> TcpStream {
     let address = serving(vec![worker(router)]).await;
     TcpStream::connect(address).await.expect("it accepts")
@@ -67,7 +69,7 @@ async fn listener(
 }
 
 #[tokio::test]
-async fn idle_connections_are_no_load_and_new_ones_are_spread() {
+async fn connections_are_spread_by_load_and_idle_ones_do_not_count() {
     let names = ["first", "second"];
     let workers = names.map(|name| worker(Router::new().route("/", get(async move || name))));
     let address = serving(workers.into()).await;
@@ -80,7 +82,7 @@ async fn idle_connections_are_no_load_and_new_ones_are_spread() {
         assert!(answer.ends_with(expected), "{answer}");
         clients.push(client);
     }
-    // One that has ended makes no difference while the others have nothing to do.
+    // The end of idle connections does not change the turn.
     drop(silent);
     sleep(Duration::from_millis(1)).await;
     for expected in names {
@@ -89,14 +91,14 @@ async fn idle_connections_are_no_load_and_new_ones_are_spread() {
     }
 }
 
-/// Whether the other side has closed the connection by now.
+/// Whether the server has closed the connection.
 async fn is_closed(client: &mut TcpStream) -> bool {
     let read = timeout(Duration::from_millis(1), client.read(&mut [0])).await;
     matches!(read, Ok(Ok(0) | Err(_)))
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_is_cut_off_after_75_s_of_silence_and_not_before() {
+async fn an_idle_connection_is_closed_after_75_s() {
     let mut client = client(Router::new().route("/", get(async || "fine"))).await;
     for _ in 0..5 {
         let fine = ask(&mut client, "/").await;
@@ -104,7 +106,7 @@ async fn a_client_is_cut_off_after_75_s_of_silence_and_not_before() {
         sleep(Duration::from_secs(74)).await;
         assert!(!is_closed(&mut client).await);
     }
-    // A head that is never finished is silence too.
+    // A partial head does not extend the time.
     let half = client.write_all(b"GET / HTT").await;
     half.expect("it reads");
     sleep(Duration::from_secs(18)).await;
@@ -112,7 +114,7 @@ async fn a_client_is_cut_off_after_75_s_of_silence_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_waits_for_an_answer_is_not_silent() {
+async fn a_connection_is_not_idle_while_its_request_is_in_progress() {
     let slow = get(async || sleep(Duration::from_secs(500)).await);
     let mut client = client(Router::new().route("/slow", slow)).await;
     let done = ask(&mut client, "/slow").await;
@@ -124,7 +126,7 @@ async fn a_client_that_waits_for_an_answer_is_not_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_has_10_s_for_its_first_head() {
+async fn the_first_head_must_arrive_within_10_s() {
     let mut client = client(Router::new()).await;
     let half = client.write_all(b"GET / HTT").await;
     half.expect("it reads");
@@ -135,7 +137,7 @@ async fn a_client_has_10_s_for_its_first_head() {
 }
 
 #[tokio::test]
-async fn a_panic_ends_its_own_request_only() {
+async fn a_panic_fails_only_its_own_request() {
     let router = Router::new()
         .route("/fine", get(async || "fine"))
         .route("/broken", get(async || -> &str { panic!("secret cause") }));
@@ -148,9 +150,9 @@ async fn a_panic_ends_its_own_request_only() {
     assert!(fine.starts_with("HTTP/1.1 200 "), "{fine}");
 }
 
-/// A page that may call reads what happened, also where no handler answered.
+/// A page of another origin may read the error, although no handler sent it.
 #[tokio::test]
-async fn a_page_may_read_the_answer_to_a_panic() {
+async fn a_page_may_read_the_response_after_a_panic() {
     let router = Router::new().route("/", get(async || -> &str { panic!("secret cause") }));
     let front = Front::new(router).with_cors(true);
     let address = serving(vec![Worker::new(Handle::current(), front)]).await;
@@ -173,12 +175,12 @@ async fn fill_with(address: SocketAddr, count: usize, request: &[u8]) -> Vec<Tcp
     clients
 }
 
-fn places() -> usize {
+fn http1_permits() -> usize {
     MemoryBudget::of(0).http1_requests()
 }
 
 #[tokio::test]
-async fn no_request_of_many_is_lost_when_all_places_are_taken() {
+async fn no_pipelined_request_is_lost_when_all_permits_are_taken() {
     const REQUESTS: usize = 1_000;
     let router = Router::new()
         .route("/stuck", get(pending::<()>))
@@ -186,11 +188,11 @@ async fn no_request_of_many_is_lost_when_all_places_are_taken() {
         .route("/{number}", get(async |Path(number): Path<String>| number));
     let address = serving(vec![worker(router)]).await;
     let stuck = b"GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let _stuck = fill_with(address, places() - 1, stuck).await;
+    let _stuck = fill_with(address, http1_permits() - 1, stuck).await;
     sleep(Duration::from_millis(200)).await;
     let client = TcpStream::connect(address).await.expect("it accepts");
     let (mut answers, mut requests) = client.into_split();
-    // Behind a long body hyper reads more at once than it does at first.
+    // After a long body, hyper reads more bytes at once.
     let (host, body) = ("Host: localhost", "x".repeat(40_000));
     let mut all = format!("POST /body HTTP/1.1\r\n{host}\r\nContent-Length: 40000\r\n\r\n{body}");
     all.extend((0..REQUESTS).map(|number| format!("GET /{number:05} HTTP/1.1\r\n{host}\r\n\r\n")));
@@ -219,7 +221,7 @@ async fn no_request_of_many_is_lost_when_all_places_are_taken() {
 }
 
 #[tokio::test]
-async fn slow_clients_do_not_hold_up_others() {
+async fn slow_clients_do_not_delay_other_clients() {
     let long = "x".repeat(16 * 1_024);
     let router = Router::new()
         .route("/", get(async || "fine"))
@@ -232,7 +234,7 @@ async fn slow_clients_do_not_hold_up_others() {
         b"POST /body HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx";
     let unread = b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
     for slow in [&head[..], body, chunks, &unread] {
-        let _slow = fill_with(address, places() * 3 / 2, slow).await;
+        let _slow = fill_with(address, http1_permits() * 3 / 2, slow).await;
         let mut client = TcpStream::connect(address).await.expect("it accepts");
         let fine = timeout(Duration::from_secs(2), ask(&mut client, "/")).await;
         let fine = fine.unwrap_or_else(|_| panic!("held up by {}", slow.escape_ascii()));
@@ -246,7 +248,7 @@ fn stream_and_call() -> Vec<Worker> {
 }
 
 #[tokio::test]
-async fn a_client_that_is_gone_gives_up_its_place_in_the_queue_for_streams() {
+async fn a_client_that_disconnects_leaves_the_queue_for_admission() {
     let drain = CancellationToken::new();
     let (address, listener) = listener(stream_and_call(), 1, Admission::closed(), &drain).await;
     tokio::spawn(listener.run());
@@ -254,7 +256,7 @@ async fn a_client_that_is_gone_gives_up_its_place_in_the_queue_for_streams() {
     let request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
     waiting.try_write(request).expect("it reads");
     sleep(Duration::from_millis(50)).await;
-    // The only connection that may be open waits.
+    // The limit is one connection, which waits for admission.
     let mut next = TcpStream::connect(address).await.expect("it is queued");
     let asking = ask(&mut next, "/");
     tokio::pin!(asking);
@@ -269,12 +271,12 @@ async fn a_client_that_is_gone_gives_up_its_place_in_the_queue_for_streams() {
 }
 
 #[tokio::test]
-async fn clients_that_wait_for_a_stream_are_answered_when_the_service_ends() {
+async fn clients_that_wait_for_admission_are_answered_in_a_drain() {
     let drain = CancellationToken::new();
     let (address, listener) = listener(stream_and_call(), 9, Admission::closed(), &drain).await;
     let serving = tokio::spawn(listener.run());
     let mut clients = Vec::new();
-    // The second client says that it will send no more.
+    // The second client closes its writing side.
     for is_half_closed in [false, true] {
         let mut client = TcpStream::connect(address).await.expect("it accepts");
         let request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -301,7 +303,7 @@ async fn clients_that_wait_for_a_stream_are_answered_when_the_service_ends() {
 }
 
 #[tokio::test]
-async fn a_pipelined_head_has_the_bound_of_every_head() {
+async fn a_pipelined_head_of_more_than_16_kib_is_refused() {
     let address = serving(vec![worker(Router::new().route("/", get(async || "fine")))]).await;
     for (length, status) in [(15_000, "200"), (17_000, "431"), (30_000, "431")] {
         let first = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -321,116 +323,13 @@ async fn a_pipelined_head_has_the_bound_of_every_head() {
     }
 }
 
-/// HTTP/2 without what keeps to the rules.
-struct Http2 {
-    stream: TcpStream,
-    /// What may be sent of bodies.
-    window: usize,
-}
-
-impl Http2 {
-    async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("it accepts");
-        let mut client = Self {
-            stream,
-            window: 65_535,
-        };
-        let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-        client.stream.write_all(hello).await.expect("it reads");
-        client.send(4, 0, 0, &[]).await;
-        client
-    }
-
-    async fn send(&mut self, kind: u8, flags: u8, number: u8, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).expect("a short frame");
-        let header = [&length.to_be_bytes()[1..], &[kind, flags, 0, 0, 0, number]].concat();
-        // A connection that has ended says so when it is read.
-        let _ = self.stream.write_all(&[&header, payload].concat()).await;
-    }
-
-    /// The next frame's type and stream; `None` at the end.
-    async fn frame(&mut self) -> Option<(u8, u8)> {
-        let mut header = [0; 9];
-        let read = timeout(Duration::from_secs(5), self.stream.read_exact(&mut header)).await;
-        read.expect("something comes").ok()?;
-        let [a, b, c, kind, _, d, _, _, number] = header;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        self.stream.read_exact(&mut payload).await.ok()?;
-        if let (8, 0, 0, &[a, b, c, d]) = (kind, number, d, &payload[..]) {
-            self.window += u32::from_be_bytes([a, b, c, d]) as usize;
-        }
-        Some((kind, number))
-    }
-
-    /// Asks for `/`, by GET or by a POST whose body is to come; from the static table, with one literal.
-    async fn ask(&mut self, number: u8, has_body: bool) {
-        let method = if has_body { 0x83 } else { 0x82 };
-        let fields = [&[method, 0x86, 0x84, 0x01, 9], &b"localhost"[..]].concat();
-        let flags = if has_body { 4 } else { 5 };
-        self.send(1, flags, number, &fields).await;
-    }
-
-    /// Whether an answer begins.
-    async fn is_answered(&mut self, number: u8) -> bool {
-        while let Some((kind, of)) = self.frame().await {
-            if kind == 1 && of == number {
-                return true;
-            }
-        }
-        false
-    }
-}
-
 #[tokio::test]
-async fn bodies_that_nobody_reads_do_not_end_a_shared_connection() {
-    const PIECE: usize = 16_000;
-    let router = Router::new().route("/", get(async || "fine").post(async || "not read"));
-    let address = serving(vec![worker(router)]).await;
-    let mut client = Http2::connect(address).await;
-    for number in (1..=81).step_by(2) {
-        while client.window < 2 * PIECE {
-            client.frame().await.expect("it is open, and gives more");
-        }
-        client.ask(number, true).await;
-        for _ in 0..2 {
-            client.send(0, 0, number, &[0; PIECE]).await;
-            client.window -= PIECE;
-        }
-        assert!(client.is_answered(number).await, "request {number}");
-    }
-    client.ask(101, false).await;
-    assert!(client.is_answered(101).await);
-}
-
-#[tokio::test]
-async fn idle_connections_of_http2_do_not_keep_others_out() {
-    let router = Router::new().route("/", get(async || "fine"));
-    let address = serving(vec![worker(router)]).await;
-    let mut idle = Vec::new();
-    for _ in 0..MemoryBudget::of(0).http2_connections() + 5 {
-        let mut client = Http2::connect(address).await;
-        client.ask(1, false).await;
-        assert!(client.is_answered(1).await);
-        idle.push(client);
-    }
-    let longest = idle.first_mut().expect("one");
-    let mut is_told = false;
-    while let Some((kind, _)) = longest.frame().await {
-        is_told |= kind == 7;
-    }
-    assert!(is_told, "it is told with GOAWAY");
-    let last = idle.last_mut().expect("one");
-    last.ask(3, false).await;
-    assert!(last.is_answered(3).await);
-}
-
-#[tokio::test]
-async fn a_connection_that_speaks_http1_does_not_change_to_http2() {
+async fn an_http1_connection_cannot_change_to_http2() {
     let address = serving(vec![worker(Router::new().route("/", get(async || "fine")))]).await;
     let mut client = TcpStream::connect(address).await.expect("it accepts");
     let fine = ask(&mut client, "/").await;
     assert!(fine.starts_with("HTTP/1.1 200 "), "{fine}");
-    // By then it is without hyper.
+    // By then the connection is idle and without hyper.
     sleep(Duration::from_millis(2_500)).await;
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     client.write_all(preface).await.expect("it reads");
@@ -441,9 +340,9 @@ async fn a_connection_that_speaks_http1_does_not_change_to_http2() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_holds_no_place_while_it_is_refused() {
+async fn an_invalid_request_holds_no_permit_while_it_is_refused() {
     let address = serving(vec![worker(Router::new().route("/", get(async || "fine")))]).await;
-    let _refused = fill_with(address, places() * 2, b"this is no request\r\n\r\n").await;
+    let _refused = fill_with(address, http1_permits() * 2, b"this is no request\r\n\r\n").await;
     let mut client = TcpStream::connect(address).await.expect("it accepts");
     let fine = timeout(Duration::from_millis(900), ask(&mut client, "/")).await;
     assert!(fine.expect("no wait").starts_with("HTTP/1.1 200 "));
