@@ -38,8 +38,8 @@ use crate::http::error::Error;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most requests at the same time: the least value that RFC 9113, section 6.5.2, recommends. A proxy that needs more
-/// opens another connection. Each request takes memory until its response is read.
+/// The most requests at the same time: the least value that RFC 9113, section 6.5.2, recommends. A proxy that needs
+/// more opens another connection. Each request takes memory until its response is read.
 const MAX_REQUESTS: u32 = 100;
 
 /// The flow control windows: the bytes of bodies that a client may send before they are read.
