@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::net::request_limits::{MemoryShare, RequestLimits};
 
 /// The largest head of a request, uncompressed, in bytes.
-pub(in crate::net) const MAX_HEAD_BYTES: usize = 16 * 1_024;
+pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1_024;
 
 /// The largest head that is refused with a problem document, in bytes. h2 answers a larger head with a bare 431 or ends
 /// the connection, and does not accept a request target of 64 KiB.
-pub(in crate::net) const MAX_REFUSED_HEAD_BYTES: usize = 72 * 1_024;
+pub(crate) const MAX_REFUSED_HEAD_BYTES: usize = 72 * 1_024;
 
 /// The preface of a client before its first frame.
 const PREFACE_BYTES: usize = 24;
@@ -26,14 +26,14 @@ const END_HEADERS: u8 = 4;
 
 /// Limits the memory of heads that exceed [`MAX_HEAD_BYTES`]: h2 keeps a head until its last frame.
 #[derive(Debug)]
-pub(in crate::net) struct Heads {
+pub(crate) struct Heads {
     frames: Frames,
     limits: Arc<RequestLimits>,
     share: Option<MemoryShare>,
 }
 
 impl Heads {
-    pub(in crate::net) fn new(limits: &Arc<RequestLimits>) -> Self {
+    pub(crate) fn new(limits: &Arc<RequestLimits>) -> Self {
         Self {
             frames: Frames::default(),
             limits: Arc::clone(limits),
@@ -43,7 +43,7 @@ impl Heads {
 
     /// Follows the bytes of a client. Returns how many of them belong to bodies, or `None` if too little memory is left
     /// for a long head.
-    pub(in crate::net) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
         let bodies = self.frames.read(bytes);
         if self.frames.unfinished_head() <= MAX_HEAD_BYTES {
             self.share = None;
