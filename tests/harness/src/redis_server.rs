@@ -9,12 +9,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::{FromRedisValue, RedisResult, cmd};
+use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult, cmd};
 use tempfile::TempDir;
 
 use self::clock::Clock;
 use crate::process::{Process, Signal};
-use crate::wait::{eventually, eventually_true};
+use crate::wait::{PATIENCE, eventually, eventually_true};
 
 /// Attempts to start on a free port. Another process may take the port before Redis binds it.
 const TRIES: usize = 10;
@@ -165,7 +165,12 @@ impl RedisServer {
     /// A connection that the test keeps, for commands after which new connections fail.
     pub async fn connection(&self) -> RedisResult<MultiplexedConnection> {
         let client = redis::Client::open(self.url())?;
-        client.get_multiplexed_async_connection().await
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        client
+            .get_multiplexed_async_connection_with_config(&patient)
+            .await
     }
 
     /// Starts a server on `port`; `None` if another process has the port.
