@@ -21,17 +21,12 @@ impl<T: Serialize> IntoResponse for JsonLine<T> {
         match serde_json::to_writer(&mut json, &self.0) {
             Ok(()) => {
                 json.push(b'\n');
-                json_response(json)
+                let mut response = Response::new(Body::from(json));
+                let content_type = HeaderValue::from_static("application/json");
+                response.headers_mut().insert(CONTENT_TYPE, content_type);
+                response
             }
             Err(error) => Error::Internal(error.to_string()).into_response(),
         }
     }
-}
-
-/// The response with this JSON text.
-pub(super) fn json_response(json: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(json));
-    let content_type = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
 }

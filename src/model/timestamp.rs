@@ -11,7 +11,7 @@ pub struct Timestamp(u64);
 
 impl Timestamp {
     /// The end of the year 9999, the latest time that RFC 3339 can express. A later time is displayed as this time.
-    pub(crate) const LAST_DISPLAYED: Self = Self(253_402_300_799_999);
+    const LAST_DISPLAYED: Self = Self(253_402_300_799_999);
 
     /// The time `millis` milliseconds after the Unix epoch.
     pub const fn from_millis(millis: u64) -> Self {
