@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::model::{Closing, Connected, Disconnected, Page, PageCursor, UserState};
 use crate::model::{ConnectionId, UserId};
 use crate::store::{Store, StoreError};
-use crate::telemetry::{Metrics, PING};
+use crate::telemetry::Metrics;
 
 /// How long a readiness check waits for the store.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ impl PresenceService {
         // Not by `timed`, whose future would hold the future of the call twice.
         let began = Instant::now();
         let connected = self.store.ping(user, connection).await;
-        let connected = self.record(PING, began, connected)?;
+        let connected = self.record("ping", began, connected)?;
         self.metrics.pings.inc();
         self.note_online(connected);
         Ok(connected)

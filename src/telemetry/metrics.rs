@@ -23,16 +23,11 @@ const LATENCY_BUCKETS: [f64; 11] = [
 /// The upper bounds of the buckets of lateness, in seconds. The service promises 250 ms.
 const LATENESS_BUCKETS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0, 60.0];
 
-/// The name of the most frequent operation of the store.
-pub(crate) const PING: &str = "ping";
-
 /// The metrics of an instance, in a registry of their own.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     pub(crate) pings: Counter,
-    /// The histogram of `store_seconds` for the operation [`PING`].
-    ping_seconds: Histogram,
     transitions: Family<TransitionLabel, Counter>,
     pub(crate) users_online: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
@@ -81,11 +76,9 @@ impl Metrics {
     pub fn new() -> Self {
         let latency = || Histogram::new(LATENCY_BUCKETS);
         let store_seconds = Family::new_with_constructor(latency as fn() -> Histogram);
-        let ping = OperationLabel { operation: PING };
         let mut metrics = Self {
             registry: Registry::with_prefix("presence"),
             pings: Counter::default(),
-            ping_seconds: store_seconds.get_or_create_owned(&ping),
             transitions: Family::default(),
             users_online: Gauge::default(),
             connections: Gauge::default(),
@@ -247,15 +240,11 @@ impl Metrics {
             .inc();
     }
 
-    /// Records the response time of the store. Pings skip the lookup of the label, because they are so frequent.
+    /// Records the response time of the store.
     pub(crate) fn store_answered(&self, operation: &'static str, duration: Duration) {
+        let label = OperationLabel { operation };
         let seconds = duration.as_secs_f64();
-        if operation == PING {
-            self.ping_seconds.observe(seconds);
-        } else {
-            let label = OperationLabel { operation };
-            self.store_seconds.get_or_create(&label).observe(seconds);
-        }
+        self.store_seconds.get_or_create(&label).observe(seconds);
     }
 
     /// Counts a failed call of the store.
