@@ -16,7 +16,6 @@ mod online;
 mod openapi;
 mod operations;
 mod permissions;
-mod ping_shortcut;
 mod problem;
 mod query;
 mod refused_stream;
@@ -42,7 +41,6 @@ use self::error::{method_not_allowed, not_found};
 pub(crate) use self::front::Front;
 use self::guard::Guard;
 use self::openapi::ApiDocument;
-use self::ping_shortcut::PingShortcut;
 pub(crate) use self::state::AppState;
 pub(crate) use self::stream_handoff::StreamHandoff;
 use crate::config::{Config, Switch};
@@ -70,13 +68,10 @@ pub(crate) fn fronts(
         router = router.layer(spans.on_request(()).on_failure(()));
     }
     let is_cors_enabled = config.http.cors_origins.is_some();
-    let has_layers = is_cors_enabled || is_request_span_enabled();
     let guard = Guard::new(config);
     let front = |state| {
         let state = Arc::new(state);
-        let shortcut = (!has_layers).then(|| PingShortcut::new(Arc::clone(&state)));
         Front::new(router.clone().with_state(state))
-            .with_ping_shortcut(shortcut)
             .with_guard(guard.clone())
             .with_cors(is_cors_enabled)
     };

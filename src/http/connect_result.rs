@@ -1,11 +1,8 @@
 //! The response to connect and ping.
 
-use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::json_line::JsonLine;
-use super::response_headers::add_default_headers;
 use crate::model::{ConnectionId, Timestamp, UserId};
 
 /// An open connection.
@@ -31,13 +28,4 @@ pub(super) struct ConnectResult {
     /// How often the client should ping, in milliseconds.
     #[schema(minimum = 1, example = 25000)]
     pub(super) ping_interval_ms: u64,
-}
-
-impl IntoResponse for ConnectResult {
-    fn into_response(self) -> Response {
-        let mut response = JsonLine(self).into_response();
-        // The ping shortcut does not pass the place that adds these headers to other responses.
-        add_default_headers(response.headers_mut());
-        response
-    }
 }

@@ -6,6 +6,6 @@ mod path;
 mod user_ids;
 
 pub(crate) use self::body::{JsonBody, NoBody, OptionalJson};
-pub(crate) use self::path::{USERS_PATH, UserPath};
+pub(crate) use self::path::UserPath;
 pub(super) use self::user_ids::listed_users;
 pub(crate) use self::user_ids::{ListedUser, user_ids};

@@ -13,15 +13,12 @@ use tower_service::Service;
 
 use super::error::Error;
 use super::guard::Guard;
-use super::ping_shortcut::{PingShortcut, is_ping};
 use super::response_headers::add_default_headers;
 
 /// Answers the requests of one listener or worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
     router: Router,
-    /// `None` if a layer of the router must see every request.
-    ping_shortcut: Option<PingShortcut>,
     guard: Guard,
     /// Whether pages of other origins may call.
     is_cors_enabled: bool,
@@ -32,17 +29,8 @@ impl Front {
     pub(crate) fn new(router: Router) -> Self {
         Self {
             router,
-            ping_shortcut: None,
             guard: Guard::default(),
             is_cors_enabled: false,
-        }
-    }
-
-    /// Sends pings to `ping_shortcut`, if there is one.
-    pub(super) fn with_ping_shortcut(self, ping_shortcut: Option<PingShortcut>) -> Self {
-        Self {
-            ping_shortcut,
-            ..self
         }
     }
 
@@ -81,11 +69,8 @@ impl Front {
             };
             return Box::pin(ready(response));
         }
-        match &self.ping_shortcut {
-            Some(shortcut) if is_ping(&request) => shortcut.answer(request),
-            // A router is always ready.
-            _ => Box::pin(self.router.clone().call(request).map(with_default_headers)),
-        }
+        // A router is always ready.
+        Box::pin(self.router.clone().call(request).map(with_default_headers))
     }
 }
 

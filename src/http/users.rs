@@ -115,7 +115,7 @@ pub(super) async fn connect(
     _: NoQuery,
     State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<ConnectBody>,
-) -> Result<ConnectResult, Error> {
+) -> Result<JsonLine<ConnectResult>, Error> {
     let connection = connection_id(body.connection_id)?;
     let result = state.presence.connect(&user, &connection).await?;
     Ok(connect_result(&state, user, connection, result))
@@ -148,7 +148,7 @@ pub(super) async fn ping(
     _: NoQuery,
     State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<ConnectBody>,
-) -> Result<ConnectResult, Error> {
+) -> Result<JsonLine<ConnectResult>, Error> {
     let connection = connection_id(body.connection_id)?;
     let result = state.presence.ping(&user, &connection).await?;
     Ok(connect_result(&state, user, connection, result))
@@ -249,8 +249,8 @@ fn connect_result(
     user_id: UserId,
     connection_id: ConnectionId,
     result: Connected,
-) -> ConnectResult {
-    ConnectResult {
+) -> JsonLine<ConnectResult> {
+    JsonLine(ConnectResult {
         user_id,
         connection_id,
         online: true,
@@ -258,5 +258,5 @@ fn connect_result(
         expires_at: result.expires_at,
         ttl_ms: millis(state.config.presence.ttl),
         ping_interval_ms: millis(state.config.presence.ping_interval),
-    }
+    })
 }

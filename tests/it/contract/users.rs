@@ -4,7 +4,7 @@ mod connections;
 mod departed;
 mod expiry;
 mod last_seen;
-mod shortcut;
+mod ping_targets;
 
 use std::time::Duration;
 
