@@ -28,9 +28,6 @@ const OTHER_ARGUMENTS: usize = 5;
 /// An upper bound of the bytes of these arguments.
 const OTHER_BYTES: usize = 96;
 
-/// How often a batch yields so that other pings can join. Without a bound, a batch might never be sent.
-const MAX_TURNS: usize = 8;
-
 /// Gathers pings into batches and sends them.
 #[derive(Debug)]
 pub(super) struct PingBatcher {
@@ -115,21 +112,10 @@ impl PingBatcher {
         answered.await.map_err(gone)?
     }
 
-    /// Yields until no more pings join the batch.
-    async fn gather(&self) {
-        let mut joined = 0;
-        for _ in 0..MAX_TURNS {
-            yield_now().await;
-            let before = mem::replace(&mut joined, self.next.lock().pings.len());
-            if joined == before {
-                return;
-            }
-        }
-    }
-
     /// Sends the batch.
     async fn send(self: Arc<Self>) {
-        self.gather().await;
+        // The pings that other tasks of this worker are about to make join the batch meanwhile.
+        yield_now().await;
         let (batch, waiting) = {
             let mut batch = self.next.lock();
             // Counted under the lock, so that a new ping sees every waiting one.
@@ -229,23 +215,6 @@ mod tests {
             &grant,
             ttl,
         ))
-    }
-
-    #[tokio::test]
-    async fn a_batch_is_sent_although_pings_keep_joining() {
-        let pings = pings();
-        let joining = async {
-            loop {
-                let (end, (answer, _)) = (0, oneshot::channel());
-                pings.next.lock().pings.push(Ping { end, answer });
-                yield_now().await;
-            }
-        };
-        tokio::select! {
-            () = joining => {}
-            () = pings.gather() => {}
-            () = tokio::time::sleep(Duration::from_secs(5)) => panic!("the batch was not sent"),
-        }
     }
 
     // The clock is paused until all calls have arrived, because a silent store admits fewer.
