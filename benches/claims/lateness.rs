@@ -36,7 +36,7 @@ pub(crate) async fn run() -> Vec<Row> {
     rows
 }
 
-/// Measures with `users` users, who connect over `rounds` ping intervals.
+/// Measures with `users` users, which connect over `rounds` ping intervals.
 async fn among(users: usize, rounds: usize) -> Vec<Row> {
     let redis = RedisServer::start().await;
     let services = [Instance::on(&redis).await, Instance::on(&redis).await];
@@ -121,7 +121,7 @@ impl Told {
         let deadlines: HashMap<String, Instant> = deadlines.collect();
         let (mut told, mut users) = (Self::default(), HashSet::new());
         for event in seen.iter().filter(|event| event.name == "user.offline") {
-            assert!(users.insert(&event.user), "nobody was announced twice");
+            assert!(users.insert(&event.user), "a user was announced twice");
             let Some(deadline) = deadlines.get(&event.user) else {
                 told.living += 1;
                 continue;

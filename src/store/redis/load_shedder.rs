@@ -55,7 +55,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl LoadShedder {
-    /// Runs `call` for at most [`CALL_TIMEOUT`]. Fails at once where too many calls wait already.
+    /// Runs `call` for at most [`CALL_TIMEOUT`]. Fails at once if too many calls wait already.
     pub(super) async fn run<T>(
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
@@ -63,7 +63,7 @@ impl LoadShedder {
         self.run_until(Instant::now() + CALL_TIMEOUT, call).await
     }
 
-    /// Runs `call` until `deadline` at most. Fails at once where too many calls wait already.
+    /// Runs `call` until `deadline` at most. Fails at once if too many calls wait already.
     pub(super) async fn run_until<T>(
         &self,
         deadline: Instant,
@@ -79,7 +79,7 @@ impl LoadShedder {
         answer
     }
 
-    /// Fails where too many calls wait already. `uncounted` calls wait in addition to the counted ones.
+    /// Fails if too many calls wait already. `uncounted` calls wait in addition to the counted ones.
     pub(super) fn check_room(&self, uncounted: usize) -> Result<(), StoreError> {
         let waiting = self.waiting.load(Ordering::Relaxed) + uncounted;
         let refused =

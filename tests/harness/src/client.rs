@@ -275,7 +275,7 @@ impl Client {
     }
 
     fn user_url(&self, user: &str, verb: Option<&str>) -> Url {
-        let mut url = Url::parse(&self.base).expect("an address we were told");
+        let mut url = Url::parse(&self.base).expect("an address");
         let mut path = url.path_segments_mut().expect("an http URL has a path");
         path.clear().extend(["v1", "users", user]).extend(verb);
         drop(path);

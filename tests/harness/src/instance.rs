@@ -104,7 +104,7 @@ pub fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8))
 }
 
-/// The number of runtimes of an instance beside the main one: one for each worker, and one for bulk calls.
+/// The number of runtimes of an instance without the main one: one for each worker, and one for bulk calls.
 pub fn runtimes() -> usize {
     workers() + 1
 }

@@ -1,8 +1,8 @@
 //! Tests that run alone. Tests run concurrently, one for each core. A test that measures time, or that loads all cores,
 //! calls [`run_alone`] first. While it runs, no other test of this executable has a process.
 //!
-//! The lock belongs to the thread of the test, which ends with the test. A test must start its processes on that thread.
-//! A task on another thread of a runtime would wait for its own test.
+//! The lock belongs to the thread of the test, which ends with the test. A test must start its processes on that
+//! thread. A task on another thread of a runtime would wait for its own test.
 
 use std::cell::RefCell;
 

@@ -96,7 +96,8 @@ pub(super) fn connect(address: SocketAddr, window: u32) -> TcpStream {
     connection
 }
 
-/// Sends `what` until `most` bytes were sent or the service closes. Returns whether the service closed, and its answers.
+/// Sends `what` until `most` bytes were sent or the service closes. Returns whether the service closed, and its
+/// answers.
 pub(super) fn flood(mut connection: TcpStream, what: &[u8], most: usize) -> (bool, Vec<u8>) {
     let batch = what.repeat(16_384 / what.len());
     let mut reading = connection.try_clone().expect("a file");

@@ -128,8 +128,8 @@ async fn a_reader_in_the_middle_of_its_snapshot_gets_a_reset_when_data_is_lost()
 
     let mut buffer = [0; 16_384];
     while !String::from_utf8_lossy(&sent).contains("event: presence.reset") {
-        let count = mute.read(&mut buffer).expect("it is told of the loss");
-        assert_ne!(count, 0, "it ended");
+        let count = mute.read(&mut buffer).expect("a reset");
+        assert_ne!(count, 0, "the stream ended");
         sent.extend_from_slice(&buffer[..count]);
     }
 }

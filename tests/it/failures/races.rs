@@ -31,7 +31,7 @@ async fn answers_of_racing_calls_agree_with_the_events() {
         told.values().map(|(online, _)| online).sum::<usize>() > 100,
         "{told:?}"
     );
-    eventually_true("everyone who stayed expires", async || {
+    eventually_true("all remaining users expire", async || {
         clients[0].count().await == 0
     })
     .await;

@@ -120,7 +120,7 @@ async fn a_browser_waits_for_the_store() {
     // A page that is opened or reloaded during the outage.
     watcher.watch("meanwhile", &url).await;
     watcher
-        .each("the cause is told", |stream| {
+        .each("the stream reports the cause", |stream| {
             stream.said.contains(&"ready".to_owned())
                 || stream.ends.contains(&"store-unreachable".to_owned())
         })
@@ -155,7 +155,7 @@ async fn a_browser_reconnects_after_too_many_streams() {
     let url = format!("{}/v1/events?snapshot=true", client.base());
     watcher.watch("one", &url).await;
     watcher
-        .each("the cause is told", |stream| {
+        .each("the stream reports the cause", |stream| {
             stream.ends.contains(&"too-many-streams".to_owned())
         })
         .await;

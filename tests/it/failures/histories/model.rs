@@ -187,7 +187,7 @@ impl Model {
 
     pub(super) fn listed(&self, listed: Vec<UserId>) {
         let once: BTreeSet<_> = listed.iter().cloned().collect();
-        assert_eq!(once.len(), listed.len(), "nobody twice: {listed:?}");
+        assert_eq!(once.len(), listed.len(), "not distinct: {listed:?}");
         let announced = self.users.iter().filter(|(_, user)| user.announced);
         assert_eq!(once, announced.map(|(id, _)| id.clone()).collect());
     }
@@ -292,7 +292,7 @@ impl Model {
     /// Every transition in an answer has its event, and a sweep has announced all expired users.
     pub(super) fn nothing_untold(&mut self) {
         let told = &self.told;
-        assert!(told.is_empty(), "told, but not announced: {told:?}");
+        assert!(told.is_empty(), "in an answer, but not announced: {told:?}");
         let Some(at) = self.sweeping.take() else {
             return;
         };
@@ -304,7 +304,7 @@ impl Model {
                 !overdue,
                 "{id} was left behind: {user:?} at {at:?} {outages:?}"
             );
-            // About a held user, the sweep learns nothing new.
+            // The sweep learns nothing new about a user whose departure is held.
             if user.surely_online(at) {
                 user.known = user.pinged();
             }
