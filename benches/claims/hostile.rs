@@ -60,7 +60,7 @@ pub(crate) async fn run() -> Vec<Row> {
         .at_most(2.0),
         Row::new(
             claim,
-            "p99 of pings beside 100,000 who come and go over the quiet one",
+            "p99 of pings beside 100,000 connects and disconnects over the quiet one",
             crowd,
         )
         .at_most(2.0),

@@ -47,7 +47,7 @@ pub(crate) async fn run() -> Vec<Row> {
         theirs.push(mget_per_second(&redis, &ids) * IDS as f64);
     }
     let (slower, beside) = pings_beside(&service, &url, &file).await;
-    let claim = "look-up of 1,000 ids";
+    let claim = "lookup of 1,000 ids";
     vec![
         Row::new(
             claim,

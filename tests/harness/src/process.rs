@@ -58,6 +58,7 @@ impl Process {
         }
     }
 
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -80,6 +81,7 @@ impl Process {
         self.log.lock().expect("no reader panicked").clone()
     }
 
+    /// Sends a signal to the process.
     pub fn send(&self, signal: Signal) {
         let name = match signal {
             Signal::Terminate => "-TERM",
@@ -128,6 +130,7 @@ impl Process {
         words.and_then(|kib| kib.parse().ok()).expect("a size")
     }
 
+    /// Whether the process has ended.
     pub fn has_ended(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }

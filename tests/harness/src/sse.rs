@@ -66,14 +66,17 @@ impl Event {
         self.text("userId")
     }
 
+    /// The `reason` of the event.
     pub fn reason(&self) -> String {
         self.text("reason")
     }
 
+    /// The `timestamp` of the event.
     pub fn timestamp(&self) -> Timestamp {
         self.time("timestamp")
     }
 
+    /// The `lastSeenAt` of the event.
     pub fn last_seen_at(&self) -> Timestamp {
         self.time("lastSeenAt")
     }
