@@ -68,10 +68,10 @@ fn run(base: &str, directory: &TempDir) -> Result<String, String> {
     let output = command.current_dir(directory).output();
     let output = output.map_err(|error| format!("{error}; run tests/install"))?;
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
-    match output.status.success() {
-        true => Ok(shown),
-        false => Err(shown + &String::from_utf8_lossy(&output.stderr)),
+    if !output.status.success() {
+        return Err(shown + &String::from_utf8_lossy(&output.stderr));
     }
+    Ok(shown)
 }
 
 async fn the_service_conforms_to_its_openapi_document(store: Store) {

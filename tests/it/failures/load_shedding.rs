@@ -72,9 +72,10 @@ async fn everyone_pings(connections: Vec<TcpStream>, users: &[String]) -> Crowd 
             continue;
         }
         assert_refused(&answer);
-        match answer.body.contains("store-overloaded") {
-            true => crowd.turned_away += 1,
-            false => crowd.unreachable += 1,
+        if answer.body.contains("store-overloaded") {
+            crowd.turned_away += 1;
+        } else {
+            crowd.unreachable += 1;
         }
     }
     crowd.took = began.elapsed();

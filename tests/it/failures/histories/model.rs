@@ -132,12 +132,11 @@ impl Model {
         user.check_online(at, left.online);
         let (surely, maybe) = user.may_return(at, &self.outages);
         let what = format!("{closing:?} {at:?}: {left:?}, {user:?} {:?}", self.outages);
-        match left.became_offline {
-            true => assert!(user.announced && !left.online && !surely, "{what}"),
-            false => assert!(!user.announced || left.online || maybe, "{what}"),
-        }
         if left.became_offline {
+            assert!(user.announced && !left.online && !surely, "{what}");
             self.told.push((id.clone(), Told::Disconnected));
+        } else {
+            assert!(!user.announced || left.online || maybe, "{what}");
         }
     }
 
