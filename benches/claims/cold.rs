@@ -128,8 +128,8 @@ async fn round(events_per_second: usize, found: &mut Found) {
     ));
     sleep(Duration::from_secs(1)).await;
     let (here, there) = (pings(address, QUIET), pings(elsewhere.address(), QUIET));
-    let quiet = p99_ms(&here.await.expect("they end"));
-    let quiet_elsewhere = p99_ms(&there.await.expect("they end"));
+    let quiet = p99_ms(&here.await.expect("an end"));
+    let quiet_elsewhere = p99_ms(&there.await.expect("an end"));
     drop(cold);
     sleep(AWAY).await;
     readers.forget();
@@ -139,8 +139,8 @@ async fn round(events_per_second: usize, found: &mut Found) {
     let here = pings(address, STORMY);
     let new_connections = NewConnections::start(address);
     let live = readers.are_live(began).await;
-    let here = here.await.expect("they end");
-    let there = there.await.expect("they end");
+    let here = here.await.expect("an end");
+    let there = there.await.expect("an end");
     let (stormy, stormy_elsewhere) = (p99_ms(&here), p99_ms(&there));
     // The pings of the other instance show the cost of the clients on the same processors.
     let (busy, busy_elsewhere) = (

@@ -59,7 +59,7 @@ pub(crate) fn post_body(path: &str, media_type: &str, body: &str) -> Vec<u8> {
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("it accepts");
+        let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("a TCP connection");
         Self {
             stream,
@@ -68,7 +68,7 @@ impl Connection {
     }
 
     pub(crate) async fn send(&mut self, requests: &[u8]) {
-        self.stream.write_all(requests).await.expect("it reads");
+        self.stream.write_all(requests).await.expect("a write");
     }
 
     /// Reads one answer. Panics if it is not a success.
@@ -79,7 +79,7 @@ impl Connection {
                 return;
             }
             let count = self.stream.read_buf(&mut self.unread).await;
-            assert!(count.is_ok_and(|count| count > 0), "it went away");
+            assert!(count.is_ok_and(|count| count > 0), "closed by the server");
         }
     }
 

@@ -305,7 +305,7 @@ pub fn next_page(limit: usize, cursor: &str) -> String {
 /// `?name=value&…`, percent-encoded.
 pub fn query_of(pairs: &[(&str, &str)]) -> String {
     let url = Url::parse_with_params("http://any/", pairs).expect("an URL");
-    format!("?{}", url.query().expect("it was just set"))
+    format!("?{}", url.query().expect("a query"))
 }
 
 /// Sends a request and reads the whole answer. Panics without an answer.

@@ -228,7 +228,7 @@ impl Stream {
         let messages = self
             .collect_until(|event| event.name == "presence.ready")
             .await;
-        let (_, snapshots) = messages.split_last().expect("it holds presence.ready");
+        let (_, snapshots) = messages.split_last().expect("presence.ready");
         let mut online: Vec<String> = snapshots.iter().flat_map(Event::online).collect();
         online.sort_unstable();
         online

@@ -54,7 +54,7 @@ async fn one_connection_too_many_waits_for_another_to_end() {
         "the log names the setting"
     );
     drop(open.pop());
-    assert!(is_answered(&waiting, PATIENCE), "it has a place");
+    assert!(is_answered(&waiting, PATIENCE), "the next is served");
 }
 
 #[tokio::test]

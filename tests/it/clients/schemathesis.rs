@@ -85,7 +85,7 @@ async fn the_service_conforms_to_its_openapi_document(store: Store) {
     let base = cluster.client().base().to_owned();
     let directory = tempfile::tempdir().expect("a directory for temporary files");
     let ran = tokio::task::spawn_blocking(move || run(&base, &directory));
-    match ran.await.expect("it does not panic") {
+    match ran.await.expect("no panic") {
         Ok(output) => println!("{output}"),
         Err(output) => panic!("schemathesis: {output}"),
     }

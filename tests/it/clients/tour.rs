@@ -14,7 +14,7 @@ fn blocks(heading: &str) -> Vec<&'static str> {
     let (_, part) = README.split_once(heading).expect("the heading");
     let part = part.split("\n#").next().expect("a part");
     let blocks = part.split("```sh\n").skip(1);
-    let blocks = blocks.map(|block| block.split_once("```").expect("its end").0);
+    let blocks = blocks.map(|block| block.split_once("```").expect("an end").0);
     blocks
         .filter(|block| !block.starts_with("curl -N"))
         .collect()

@@ -178,7 +178,7 @@ fn the_table_of_problems_is_in_the_document_and_in_the_documentation() {
     let document = document();
     let description = document["info"]["description"].as_str().expect("text");
     let start = description.find("| Status |").expect("a table");
-    let end = description.find("\n</details>").expect("its end");
+    let end = description.find("\n</details>").expect("an end");
     let table = &description[start..end];
     assert!(
         PROBLEMS.ends_with(table),

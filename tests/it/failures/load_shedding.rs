@@ -86,7 +86,7 @@ async fn ping(mut connection: TcpStream, user: String) -> Answer {
     let head = format!("POST /v1/users/{user}/ping HTTP/1.1\r\nHost: localhost\r\n");
     let rest = "Content-Length: 0\r\nConnection: close\r\n\r\n";
     let request = [head.as_bytes(), rest.as_bytes()].concat();
-    connection.write_all(&request).await.expect("it is read");
+    connection.write_all(&request).await.expect("a write");
     let mut answer = String::new();
     let read = connection.read_to_string(&mut answer).await;
     read.expect("an answer");

@@ -75,7 +75,7 @@ impl Watcher {
 
     async fn streams(&self) -> BTreeMap<String, Watched> {
         let streams = self.browser.run("return streams").await;
-        serde_json::from_value(streams).expect("what the page keeps")
+        serde_json::from_value(streams).expect("the record of the page")
     }
 
     /// Waits until `holds` is true for each stream.

@@ -100,7 +100,7 @@ impl Model {
         let touched = match answer {
             Ok(touched) => touched,
             Err(Refusal::ConnectionClosed) => {
-                assert!(closed.1, "it was not closed: {what}");
+                assert!(closed.1, "the connection was not closed: {what}");
                 user.surely_closed(connection, at);
                 return;
             }
@@ -112,7 +112,7 @@ impl Model {
                 return;
             }
         };
-        assert!(!closed.0 && !full.0, "it should be refused: {what}");
+        assert!(!closed.0 && !full.0, "not refused: {what}");
         let deadline = at.plus(grant.ttl);
         assert!(deadline.contains(touched.expires_at), "{what}");
         assert_eq!(touched.became_online, !user.announced, "{what}");
@@ -278,7 +278,7 @@ impl Model {
                         let online = user.surely_online(at);
                         let what = || format!("{user:?} at {at:?} {:?}", self.outages);
                         assert!(!online && !returns, "too early: {}", what());
-                        let seen = user.last_seen(false).expect("it was connected");
+                        let seen = user.last_seen(false).expect("a ping");
                         assert!(seen.contains(last_seen_at), "{event:?} {seen:?} {user:?}");
                     }
                 }

@@ -26,7 +26,7 @@ pub(super) fn refuse_late_pings_and_no_others(record: &Record) -> Vec<String> {
         for (place, call) in calls.iter().enumerate() {
             match call.outcome {
                 Outcome::Closed if !may_be_closed(call, calls, record) => {
-                    wrong.push(format!("it was not closed: {call:?}"));
+                    wrong.push(format!("the connection was not closed: {call:?}"));
                 }
                 Outcome::Left { .. } if call.connection.is_none() => {
                     wrong.extend(pinged_although_closed(
