@@ -25,7 +25,7 @@ const EXIT_INVALID_SETTING: u8 = 2;
 /// The exit code after a signal is this number plus the number of the signal.
 const EXIT_SIGNAL_BASE: u8 = 128;
 
-/// The time limit for writing the first line to the standard output.
+/// The time limit for writing the line that reports the address to the standard output.
 const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The longest time that the exit waits for the log to be written.

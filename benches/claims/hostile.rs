@@ -1,4 +1,4 @@
-//! Pings of other clients beside slow heads, and beside a stream that does not read while users come and go.
+//! Pings while other clients send slow heads, and while a stream does not read and users come and go.
 
 use std::time::Duration;
 

@@ -97,7 +97,7 @@ fn resolve(source: &Source, used: &Used, modules: &BTreeSet<&str>) -> Option<Str
     })
 }
 
-/// The uses among files of one folder that form cycles, those of one cycle together.
+/// The uses among files of one folder that form cycles, grouped by cycle.
 pub(crate) fn cycles(edges: &[Edge]) -> Vec<Vec<Edge>> {
     let inside = edges
         .iter()
@@ -125,7 +125,7 @@ pub(crate) fn cycles(edges: &[Edge]) -> Vec<Vec<Edge>> {
     cycles.into_values().collect()
 }
 
-/// The files that `from` uses, and those that these use.
+/// The files that `from` uses, directly or through other files.
 fn reach<'a>(from: &str, next: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeSet<&'a str> {
     let mut reached = BTreeSet::new();
     let mut left: Vec<&str> = next.get(from).into_iter().flatten().copied().collect();
