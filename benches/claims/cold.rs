@@ -184,8 +184,9 @@ struct Readers {
 
 #[derive(Default)]
 struct Shared {
-    /// The number of readers that have caught up since the last reset of this value, and which.
+    /// The number of readers that have caught up since the last reset of this value.
     live: AtomicUsize,
+    /// Whether each reader has caught up.
     each: Vec<AtomicBool>,
     refused: AtomicUsize,
 }

@@ -64,7 +64,7 @@ pub(crate) fn edges(sources: &[Source]) -> Vec<Edge> {
     edges.into_iter().collect()
 }
 
-/// The file of the module that a path leads to; `None` where it leads out of the crate.
+/// The file of the module that a path leads to; `None` if it leads out of the crate.
 fn resolve(source: &Source, used: &Used, modules: &BTreeSet<&str>) -> Option<String> {
     let mut base: Vec<&str> = source.module.split('/').collect();
     let mut segments = used.segments.iter().map(String::as_str).peekable();
