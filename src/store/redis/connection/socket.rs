@@ -16,7 +16,7 @@ use super::server_info::ServerInfo;
 use crate::config::KeyspaceEvents;
 use crate::store::error::StoreError;
 
-/// How long a connection may take to open, from the look-up of the server to the last round trip before it serves.
+/// How long a connection may take to open, from the lookup of the server to the last round trip before it serves.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a command may take. Together with the patience of a checkout, a call stays under the 2 s after which

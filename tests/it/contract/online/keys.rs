@@ -125,7 +125,7 @@ async fn a_lookup_is_not_one_call_per_id() {
     }
     let after = redis.command::<String>(&["INFO", "stats"]).await;
     let reads = stat(&after, "total_reads_processed") - stat(&before, "total_reads_processed");
-    assert!(reads < 1_000, "{reads} reads of the socket for 10 look-ups");
+    assert!(reads < 1_000, "{reads} reads of the socket for 10 lookups");
 }
 
 fn stat(info: &str, name: &str) -> u64 {
