@@ -25,8 +25,8 @@ const EXIT_INVALID_SETTING: u8 = 2;
 /// The exit code after a signal is this number plus the number of the signal.
 const EXIT_SIGNAL_BASE: u8 = 128;
 
-/// The time limit for writing the first line to the standard output.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
+/// The time limit for writing the line that reports the address to the standard output.
+const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The longest time that the exit waits for the log to be written.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -89,11 +89,11 @@ async fn run(config: Config) -> Result<ExitCode, ServerError> {
         running = server.listen() => running?,
         _ = signals.next() => return Ok(ExitCode::SUCCESS),
     };
-    let greeting = format!(
+    let line = format!(
         "presence listening on http://{} ({store})\n",
         running.address()
     );
-    greet(greeting).await.map_err(ServerError::Output)?;
+    print_line(line).await.map_err(ServerError::Output)?;
     tokio::select! {
         _ = signals.next() => {}
         error = running.failed() => return Err(error),
@@ -123,9 +123,9 @@ fn warn_of_ignored_port(config: &Config) {
 }
 
 /// Prints that the service accepts connections. Fails if the standard output does not accept the line in time.
-async fn greet(greeting: String) -> io::Result<()> {
-    let written = spawn_blocking(move || write_to_stdout(&greeting));
-    match timeout(GREETING_TIMEOUT, written).await {
+async fn print_line(line: String) -> io::Result<()> {
+    let written = spawn_blocking(move || write_to_stdout(&line));
+    match timeout(FIRST_LINE_TIMEOUT, written).await {
         Ok(written) => written.unwrap_or_else(|error| Err(io::Error::other(error))),
         Err(_) => Err(io::Error::other("the pipe is full and has no reader")),
     }

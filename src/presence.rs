@@ -17,8 +17,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The calls of the API. One atomic step of the store decides each of them.
 ///
-/// A call fails with [`StoreError`] if the store cannot be reached. Then it is unknown whether the call took effect. Every
-/// call may be repeated.
+/// A call fails with [`StoreError`] if the store cannot be reached. Then it is unknown whether the call took effect.
+/// Every call may be repeated.
 #[derive(Debug)]
 pub(crate) struct PresenceService {
     store: Arc<Store>,
@@ -50,7 +50,7 @@ impl PresenceService {
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<Connected, StoreError> {
-        // Not by `timed`, whose future would hold the future of the call twice.
+        // `timed` is not used here, because its future would contain the future of the call twice.
         let began = Instant::now();
         let connected = self.store.ping(user, connection).await;
         let connected = self.record("ping", began, connected)?;
@@ -107,7 +107,7 @@ impl PresenceService {
         self.timed("count", self.store.count()).await
     }
 
-    /// Fails with the reason where the store does not accept writes now.
+    /// Fails with the reason if the store does not accept writes now.
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
         match tokio::time::timeout(READY_TIMEOUT, self.store.check()).await {
             Ok(answer) => answer,

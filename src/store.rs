@@ -29,19 +29,21 @@ use crate::model::{
 ///
 /// 1. A user is *online* exactly while one of its connections has not expired; reads are exact to
 ///    the millisecond on the store's own clock.
-/// 2. A user is *announced* exactly while it is in the deadline index. Entering the index appends
-///    one online event to the history, leaving it one offline event, in the same atomic step.
-/// 3. Online implies announced. Announced but no longer online is repaired by the next sweep.
-/// 4. A ping after the deadline but before the sweep keeps the user announced, silently.
-/// 5. No sweep for longer than three quarters of TTL minus ping interval, but at least
-///    0.5 s and at most 1.5 s, is an outage for a connection that was granted
-///    these. The departure of a user whose connections met one that they could not absorb is held
-///    once, until each of them had one ping interval and a margin to come back, as it was granted.
-///    Where other outages take of that time, it is prolonged, within a bound. Meanwhile the user is announced, and reads say that it is offline.
-/// 6. From the closing of a connection until 10 s later its pings are refused.
+/// 2. A user is *announced* exactly while it is in the deadline index. The entry into the index appends one online
+///    event to the history, and the exit appends one offline event, each in the same atomic step.
+/// 3. Every online user is announced. The next sweep announces the departure of a user that is announced and no longer
+///    online.
+/// 4. A ping between the deadline and the sweep keeps the user announced, without an event.
+/// 5. A time without sweeps is an outage for a connection if the grant of the connection does not absorb it. A grant
+///    absorbs up to three quarters of TTL minus ping interval, but at least 0.5 s and at most 1.5 s. It absorbs more if
+///    a client that pings as told still pings in time afterwards. The departure of a user is held once, until each
+///    connection that met an outage had one ping interval and a margin, by its grant, to come back. Other outages
+///    during the hold prolong it, within a bound. During the hold the user is announced, and reads say that the user is
+///    offline.
+/// 6. For 10 s after a connection was closed, its pings are refused.
 ///
-/// Any number of callers and instances may call every method at once. A caller may be dropped at any await: the step was
-/// taken or it was not.
+/// Any number of callers and instances may call every method at once. A caller may be dropped at any await: the step
+/// was taken or it was not.
 ///
 /// With Redis, the calls of clients fail after 1.6 s, and fail at once while too many calls wait. Sweeps, the history
 /// and subscriptions have no such limit.
@@ -74,7 +76,7 @@ impl Subscription {
 }
 
 impl Store {
-    /// The store of `config`. This does not wait for Redis: calls fail until Redis is reached. Fails where a setting is
+    /// The store of `config`. This does not wait for Redis: calls fail until Redis is reached. Fails if a setting is
     /// invalid.
     pub fn open(config: &Config) -> Result<Self, InvalidSetting> {
         let Some(url) = &config.redis.url else {
@@ -114,7 +116,7 @@ impl Store {
         }
     }
 
-    /// Fails where the store does not accept writes now.
+    /// Fails if the store does not accept writes now.
     pub async fn check(&self) -> Result<(), StoreError> {
         match self {
             Self::Memory(_) => Ok(()),
@@ -122,7 +124,7 @@ impl Store {
         }
     }
 
-    /// Opens or refreshes a connection. Refused where the user has the maximum number of other connections.
+    /// Opens or refreshes a connection. Refused if the user has the maximum number of other connections.
     pub async fn connect(
         &self,
         user: &UserId,
@@ -134,8 +136,8 @@ impl Store {
         }
     }
 
-    /// Refreshes or opens a connection like [`Store::connect`], and is cheaper if nothing else changes. Also refused for a
-    /// connection that was closed in the last 10 s.
+    /// Refreshes or opens a connection like [`Store::connect`], and is cheaper if nothing else changes. Also refused
+    /// for a connection that was closed in the last 10 s.
     pub async fn ping(
         &self,
         user: &UserId,

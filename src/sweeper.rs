@@ -55,10 +55,10 @@ impl Sweeper {
     pub(crate) async fn run(mut self) {
         loop {
             let began = Instant::now();
-            let heard = self.hub.newest();
+            let known = self.hub.newest();
             let swept = self.store.sweep().await;
             if let Ok(swept) = &swept {
-                self.account(swept, heard);
+                self.account(swept, known);
             }
             match swept.and_then(Swept::finished) {
                 Ok(swept) if swept.more => {
@@ -123,7 +123,7 @@ impl Sweeper {
     /// sweep found. This notices a silent subscription, a lost message and a new data set. A history that ends before
     /// the position `before` the sweep has lost events.
     fn check_the_bus(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
-        let Some((epoch, heard)) = self.hub.newest() else {
+        let Some((epoch, known)) = self.hub.newest() else {
             return;
         };
         if epoch != swept.epoch || Hub::lost_history(before, (swept.epoch, swept.newest)) {
@@ -132,7 +132,7 @@ impl Sweeper {
             return;
         }
         match self.expected {
-            Some((position, since)) if heard < position => {
+            Some((position, since)) if known < position => {
                 if since.elapsed() >= SWEEP_HEARTBEAT {
                     self.expected = None;
                     self.hub.request_resync();

@@ -40,7 +40,7 @@ const STORMY: Duration = Duration::from_secs(12);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The time between two new connections, each for a ping or a `/livez`.
-const NEWCOMER_EVERY: Duration = Duration::from_millis(20);
+const NEW_CONNECTION_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
 struct Found {
@@ -128,8 +128,8 @@ async fn round(events_per_second: usize, found: &mut Found) {
     ));
     sleep(Duration::from_secs(1)).await;
     let (here, there) = (pings(address, QUIET), pings(elsewhere.address(), QUIET));
-    let quiet = p99_ms(&here.await.expect("they end"));
-    let quiet_elsewhere = p99_ms(&there.await.expect("they end"));
+    let quiet = p99_ms(&here.await.expect("an end"));
+    let quiet_elsewhere = p99_ms(&there.await.expect("an end"));
     drop(cold);
     sleep(AWAY).await;
     readers.forget();
@@ -137,17 +137,17 @@ async fn round(events_per_second: usize, found: &mut Found) {
     let began = Instant::now();
     let cold = Instance::start(&settings).await;
     let here = pings(address, STORMY);
-    let newcomers = Newcomers::start(address);
+    let new_connections = NewConnections::start(address);
     let live = readers.are_live(began).await;
-    let here = here.await.expect("they end");
-    let there = there.await.expect("they end");
+    let here = here.await.expect("an end");
+    let there = there.await.expect("an end");
     let (stormy, stormy_elsewhere) = (p99_ms(&here), p99_ms(&there));
     // The pings of the other instance show the cost of the clients on the same processors.
     let (busy, busy_elsewhere) = (
         p99_before(began + live, here),
         p99_before(began + live, there),
     );
-    let (mut pinged, mut lived) = newcomers.end().await;
+    let (mut pinged, mut lived) = new_connections.end().await;
     found.live.push(live.as_secs_f64());
     found.slower.push(stormy / quiet);
     found
@@ -184,8 +184,9 @@ struct Readers {
 
 #[derive(Default)]
 struct Shared {
-    /// The number of readers that have caught up since the last reset of this value, and which.
+    /// The number of readers that have caught up since the last reset of this value.
     live: AtomicUsize,
+    /// Whether each reader has caught up.
     each: Vec<AtomicBool>,
     refused: AtomicUsize,
 }
@@ -278,12 +279,12 @@ async fn read(address: SocketAddr, number: usize, cursor: &mut Option<String>, s
 }
 
 /// New connections for one call each, with the time from before the connect to the answer.
-struct Newcomers {
+struct NewConnections {
     calling: JoinHandle<(Vec<Duration>, Vec<Duration>)>,
     ends: Arc<AtomicBool>,
 }
 
-impl Newcomers {
+impl NewConnections {
     fn start(address: SocketAddr) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ends);
@@ -312,7 +313,7 @@ async fn calling(address: SocketAddr, ends: Arc<AtomicBool>) -> (Vec<Duration>, 
             let took = call(address, &get("/livez", None)).await;
             probes.lock().1.push(took);
         });
-        sleep(NEWCOMER_EVERY).await;
+        sleep(NEW_CONNECTION_EVERY).await;
     }
     let ended = timeout(PATIENCE, calls.join_all()).await;
     ended.expect("all calls are answered");
@@ -322,10 +323,10 @@ async fn calling(address: SocketAddr, ends: Arc<AtomicBool>) -> (Vec<Duration>, 
 /// The latency of a call on a new connection.
 async fn call(address: SocketAddr, request: &[u8]) -> Duration {
     let began = Instant::now();
-    let mut stream = TcpStream::connect(address).await.expect("it accepts");
-    stream.write_all(request).await.expect("it reads");
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(request).await.expect("a write");
     let mut answer = [0; 12];
-    stream.read_exact(&mut answer).await.expect("it answers");
+    stream.read_exact(&mut answer).await.expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 200");
     began.elapsed()
 }

@@ -46,7 +46,7 @@ async fn times() -> Vec<Duration> {
     };
     let calls = paced(called.address(), PER_SECOND, LASTING, connect).await;
     let seen = watcher.wait("user.online", calls.len(), PATIENCE).await;
-    assert_eq!(seen.len(), calls.len(), "every arrival is told once");
+    assert_eq!(seen.len(), calls.len(), "every arrival has one event");
     let asked = asked.lock();
     seen.iter()
         .map(|event| event.at - asked[&event.user])

@@ -1,4 +1,4 @@
-//! Pings of other clients beside slow heads, and beside a stream that does not read while users come and go.
+//! Pings while other clients send slow heads, and while a stream does not read and users come and go.
 
 use std::time::Duration;
 
@@ -39,10 +39,10 @@ pub(crate) async fn run() -> Vec<Row> {
         let before = service.process().resident_kib();
         let mut lazy = TcpStream::connect(service.address())
             .await
-            .expect("it accepts");
+            .expect("a connection");
         lazy.write_all(&get("/v1/events", None))
             .await
-            .expect("it reads");
+            .expect("a write");
         let crowding = tokio::spawn(come_and_go_on_one(service.address()));
         let beside = paced_apart(service.address(), PINGS_PER_SECOND, LASTING, ping).await;
         crowd.push(p99_ms(&beside) / quiet);
@@ -60,7 +60,7 @@ pub(crate) async fn run() -> Vec<Row> {
         .at_most(2.0),
         Row::new(
             claim,
-            "p99 of pings beside 100,000 who come and go over the quiet one",
+            "p99 of pings beside 100,000 connects and disconnects over the quiet one",
             crowd,
         )
         .at_most(2.0),
@@ -92,7 +92,7 @@ async fn slow_heads(service: &Instance) -> JoinSet<()> {
         heads.spawn(async move {
             let mut ticks = interval(Duration::from_millis(100));
             loop {
-                let mut head = TcpStream::connect(address).await.expect("it accepts");
+                let mut head = TcpStream::connect(address).await.expect("a connection");
                 let begun = head.write_all(b"GET /livez HTTP/1.1\r\nX-Slow: ").await;
                 let mut writable = begun.is_ok();
                 while writable {

@@ -11,6 +11,8 @@ use crate::measure::calls::Population;
 use crate::measure::report::{Row, quantile_ms};
 use crate::measure::streams::{Seen, Watcher};
 
+const CLAIM: &str = "lateness of user.offline";
+
 /// The default settings.
 const TTL: Duration = Duration::from_secs(60);
 const PING_INTERVAL: Duration = Duration::from_secs(25);
@@ -36,7 +38,7 @@ pub(crate) async fn run() -> Vec<Row> {
     rows
 }
 
-/// Measures with `users` users, who connect over `rounds` ping intervals.
+/// Measures with `users` users, which connect over `rounds` ping intervals.
 async fn among(users: usize, rounds: usize) -> Vec<Row> {
     let redis = RedisServer::start().await;
     let services = [Instance::on(&redis).await, Instance::on(&redis).await];
@@ -66,39 +68,28 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
     population.end().await;
     let of_a_ping = (before.cpu + after.cpu) / (before.pings + after.pings);
     let sweeping = (whole.cpu - whole.pings * of_a_ping) / whole.seconds;
-    let mut told = Told::of(&seen, &last_pings);
-    let announced = told.late.len() as f64 / MORTALS as f64 * 100.0;
     let what = |text: &str| format!("{text}, {users} users");
-    let claim = "lateness of user.offline";
-    vec![
-        Row::new(claim, what("announced, % of 5,000"), announced).at_least(100.0),
+    let mut rows = Told::of(&seen, &last_pings).rows(what);
+    rows.extend([
         Row::new(
-            claim,
-            what("announced although they ping"),
-            told.living as f64,
-        )
-        .at_most(0.0),
-        Row::new(claim, what("announced too early"), told.early as f64).at_most(0.0),
-        Row::new(claim, what("p99, ms"), quantile_ms(&mut told.late, 0.99)).at_most(250.0),
-        Row::new(claim, what("p50, ms"), quantile_ms(&mut told.late, 0.5)),
-        Row::new(
-            claim,
+            CLAIM,
             what("sweeping, % of a core of Redis"),
             sweeping * 100.0,
         )
         .at_most(15.0),
         Row::new(
-            claim,
+            CLAIM,
             what("Redis in all, % of a core"),
             whole.cpu / whole.seconds * 100.0,
         ),
         Row::new(
-            claim,
+            CLAIM,
             what("pings behind while they come online, s"),
             behind_at_first,
         ),
-        Row::new(claim, what("pings behind afterwards, s"), behind),
-    ]
+        Row::new(CLAIM, what("pings behind afterwards, s"), behind),
+    ]);
+    rows
 }
 
 /// The departures that a stream received.
@@ -113,6 +104,21 @@ struct Told {
 }
 
 impl Told {
+    /// The rows about the departures. `what` completes the name of a figure.
+    fn rows(mut self, what: impl Fn(&str) -> String) -> Vec<Row> {
+        let announced = self.late.len() as f64 / MORTALS as f64 * 100.0;
+        let (living, early) = (self.living as f64, self.early as f64);
+        let p99 = quantile_ms(&mut self.late, 0.99);
+        let p50 = quantile_ms(&mut self.late, 0.5);
+        vec![
+            Row::new(CLAIM, what("announced, % of 5,000"), announced).at_least(100.0),
+            Row::new(CLAIM, what("announced although they ping"), living).at_most(0.0),
+            Row::new(CLAIM, what("announced too early"), early).at_most(0.0),
+            Row::new(CLAIM, what("p99, ms"), p99).at_most(250.0),
+            Row::new(CLAIM, what("p50, ms"), p50),
+        ]
+    }
+
     /// Sorts the events in `seen` by the last pings of the users that stopped.
     fn of(seen: &[Seen], last_pings: &[(usize, Instant)]) -> Self {
         let deadlines = last_pings
@@ -121,7 +127,7 @@ impl Told {
         let deadlines: HashMap<String, Instant> = deadlines.collect();
         let (mut told, mut users) = (Self::default(), HashSet::new());
         for event in seen.iter().filter(|event| event.name == "user.offline") {
-            assert!(users.insert(&event.user), "nobody was announced twice");
+            assert!(users.insert(&event.user), "a user was announced twice");
             let Some(deadline) = deadlines.get(&event.user) else {
                 told.living += 1;
                 continue;

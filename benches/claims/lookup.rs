@@ -1,4 +1,4 @@
-//! The lookup of a thousand users, beside `MGET` of redis-benchmark.
+//! The lookup of a thousand users, compared with `MGET` of redis-benchmark.
 
 use std::path::Path;
 use std::process::Command;
@@ -47,7 +47,7 @@ pub(crate) async fn run() -> Vec<Row> {
         theirs.push(mget_per_second(&redis, &ids) * IDS as f64);
     }
     let (slower, beside) = pings_beside(&service, &url, &file).await;
-    let claim = "look-up of 1,000 ids";
+    let claim = "lookup of 1,000 ids";
     vec![
         Row::new(
             claim,
@@ -61,7 +61,7 @@ pub(crate) async fn run() -> Vec<Row> {
     ]
 }
 
-/// The p99 of pings beside lookups: divided by the p99 without lookups, and in milliseconds.
+/// The p99 of pings during lookups: divided by the p99 without lookups, and in milliseconds.
 async fn pings_beside(service: &Instance, url: &str, file: &Path) -> (Figure, Figure) {
     let ping = ping_one_of(PINGS_PER_SECOND);
     load(service.address(), PINGS_PER_SECOND, ping).await;

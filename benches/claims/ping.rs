@@ -1,4 +1,4 @@
-//! The cost of a ping, beside webdis with `SETEX`, beside a constant answer, and with a token.
+//! The cost of a ping, compared with `SETEX` over webdis and with a constant answer, and the cost with a token.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::measure::wrk::{REQUESTS, Round, requests, round};
 /// There are more rounds than in other claims, because other work of the host affects this claim most.
 const ROUNDS: usize = 21;
 
-/// The number of users that are pinged beside webdis.
+/// The number of users in the comparison with webdis.
 const USERS: usize = 1_000;
 
 /// The number of users with a token. With this many, the default rate limit of 40 calls in a round refuses none below

@@ -22,7 +22,7 @@ pub(crate) async fn run() -> Vec<Row> {
         few.push(micros_with(100).await);
         many.push(micros_with(8_000).await);
     }
-    let claim = "transitions nobody watches";
+    let claim = "transitions without a stream";
     vec![
         Row::new(
             claim,

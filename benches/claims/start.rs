@@ -54,7 +54,7 @@ fn first_ping_ms(settings: Settings) -> f64 {
     while !pings(address) {
         assert!(
             began.elapsed() < Duration::from_secs(10),
-            "it does not start"
+            "the process does not start"
         );
         std::thread::sleep(LOOK_AGAIN);
     }

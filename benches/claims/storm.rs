@@ -129,7 +129,7 @@ async fn round(found: &mut Found) {
     found.reads.push(reads);
 }
 
-/// The number of scripts that Redis ran, without those of pings, which call `PEXPIRE`.
+/// The number of scripts that Redis ran, without the scripts of pings, which call `PEXPIRE`.
 async fn scripts_but_pings(redis: &RedisServer) -> f64 {
     redis.calls_of("evalsha").await as f64 - redis.calls_of("pexpire").await as f64
 }

@@ -1,4 +1,4 @@
-"""The back end of the page in examples/page: serves the page, signs its users in, and says who of the team is online.
+"""The back end of the page in examples/page: serves the page, signs its users in, and lists its online users.
 
     python app.py     # prints where it is; add ?user=bob to be bob
 """

@@ -1,4 +1,4 @@
-// Prints a token, the users that are online, and then who comes and goes.
+// Prints a token, the users that are online, and then each user that comes or goes.
 import { allOnline, follow, mintToken, onlineAmong } from './presence.mjs';
 
 console.log('token', mintToken('alice', ['bob']));

@@ -1,4 +1,4 @@
-"""Prints who comes and goes, and continues after a restart where it ended. Keeps its cursor in the file `cursor`."""
+"""Prints each change, and continues after a restart where it ended. Keeps its cursor in the file `cursor`."""
 
 import os
 from pathlib import Path

@@ -31,7 +31,7 @@ async function call(method, path, body, attempts = 4) {
   return response.json();
 }
 
-/** Those of up to 1,000 users that are online, in the same order. */
+/** The online users among up to 1,000 users, in the same order. */
 export const onlineAmong = async (userIds) => (await call('POST', '/v1/online', { userIds })).online;
 
 /** Every user that is online, page by page. */

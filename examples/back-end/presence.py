@@ -40,7 +40,7 @@ def call(method, path, **options):
 
 
 def online_among(users):
-    """Those of `users` that are online, in the same order."""
+    """The online users among `users`, in the same order."""
     online = []
     for start in range(0, len(users), 1000):
         answer = call("POST", "/v1/online", json={"userIds": users[start : start + 1000]})
@@ -64,7 +64,7 @@ def count():
 
 
 def user(user_id):
-    """One user: online, lastSeenAt, connections. A user that nobody has heard of is offline."""
+    """One user: online, lastSeenAt, connections. An unknown user is offline."""
     return call("GET", f"/v1/users/{quote(user_id, safe='')}")
 
 

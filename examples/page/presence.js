@@ -143,7 +143,7 @@ export function watch({ service, userIds, getToken, onUsers, onStale = () => {} 
     }
     source.onerror = () => {
       stale();
-      // CONNECTING: the browser comes back by itself. CLOSED: it has given up, and says to nobody why.
+      // CONNECTING: the browser comes back by itself. CLOSED: it has given up, and reports no reason.
       if (source.readyState === EventSource.CLOSED) reopen(backOff(++failures));
     };
   };

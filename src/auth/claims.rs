@@ -108,7 +108,8 @@ impl ClaimRules {
     }
 }
 
-/// Fails if the name of a claim is a misspelt name of ours: without that claim, the token would mean something else.
+/// Fails if the name of a claim is a misspelling of a name that the service reads: the service would ignore the claim,
+/// and the token would mean something else.
 fn check_names<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), Error> {
     for name in names {
         if let Some(meant) = NAMES.iter().find(|known| is_misspelt(name, known)) {
@@ -126,7 +127,8 @@ fn check_names<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), Error>
 }
 
 /// Whether `name` is `known` in another case or, for a `known` of four letters or more, with one letter added, one
-/// letter missing, or two letters swapped. A replaced letter can make a word with a meaning of its own, such as `batch`.
+/// letter missing, or two letters swapped. A replaced letter can make a word with a meaning of its own, such as
+/// `batch`.
 fn is_misspelt(name: &str, known: &str) -> bool {
     let name = name.to_ascii_lowercase();
     if name == known {

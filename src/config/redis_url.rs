@@ -138,9 +138,10 @@ mod tests {
             let scheme = if encrypted { "rediss" } else { "redis" };
             let secret = utf8_percent_encode(&password, NON_ALPHANUMERIC);
             let addresses: Vec<_> = hosts.iter().map(|(host, port)| format!("{host}:{port}")).collect();
-            let text = match through_sentinels {
-                true => format!("{scheme}+sentinel://ann:{secret}@{}/main/{database}", addresses.join(",")),
-                false => format!("{scheme}://ann:{secret}@{}/{database}", addresses[0]),
+            let text = if through_sentinels {
+                format!("{scheme}+sentinel://ann:{secret}@{}/main/{database}", addresses.join(","))
+            } else {
+                format!("{scheme}://ann:{secret}@{}/{database}", addresses[0])
             };
             let url = read(&text);
             prop_assert_eq!(url.is_encrypted(), encrypted);

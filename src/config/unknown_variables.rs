@@ -41,7 +41,7 @@ pub fn check_variables(names: impl IntoIterator<Item = OsString>) -> Result<(), 
     Err(InvalidSetting::new(first.clone(), why))
 }
 
-/// Whether Kubernetes sets this variable in every container beside a Service named `presence`.
+/// Whether Kubernetes sets this variable in every container of a namespace with a Service named `presence`.
 fn is_set_by_kubernetes(name: &str) -> bool {
     name == "PRESENCE_PORT"
         || name.starts_with("PRESENCE_PORT_")

@@ -127,7 +127,7 @@ mod tests {
     async fn counted(reads: Reads) -> Answer<u32> {
         let number = reads.0.fetch_add(1, Ordering::Relaxed) + 1;
         let permit = reads.1.acquire().await;
-        permit.expect("it stays open").forget();
+        permit.expect("an open semaphore").forget();
         Ok(number)
     }
 

@@ -217,7 +217,7 @@ mod tests {
         let limits = Limits::of(&config, MemoryBudget::of(1 << 30));
         let store = Arc::new(Store::open(&config).expect("a store in memory"));
         let hub = Arc::new(Hub::new(Arc::new(Metrics::new()), limits));
-        let (epoch, newest) = store.newest().await.expect("it is in this process");
+        let (epoch, newest) = store.newest().await.expect("an embedded store");
         hub.restart(epoch, hub.ring_after(newest));
         let streams = StreamService::new(store, hub, &config, limits);
         let request = StreamRequest {
@@ -229,7 +229,7 @@ mod tests {
             closes_by: None,
             credential: Some(Arc::new(Withdrawn)),
         };
-        let stream = streams.open(request).await.expect("there is room");
+        let stream = streams.open(request).await.expect("a free permit");
         let mut body = Vec::new();
         while let Some(frame) = poll_fn(|context| stream.poll_next(context)).await {
             body.extend_from_slice(&frame.data());

@@ -94,7 +94,7 @@ impl Modify for Description {
     }
 }
 
-/// Adds the security schemes: where a request has its credential.
+/// Adds the security schemes: the places of a credential in a request.
 struct Security;
 
 impl Modify for Security {
@@ -115,7 +115,7 @@ impl Modify for Security {
     }
 }
 
-/// Completes the operations where their macro has no attribute for it.
+/// Adds the parts of the operations for which the macro of the handlers has no attribute.
 pub(super) fn finish(document: &mut OpenApiDocument) {
     for item in document.paths.paths.values_mut() {
         let operations = [item.get.as_mut(), item.post.as_mut()];

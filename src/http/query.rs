@@ -39,13 +39,13 @@ pub(crate) fn decoded(field: &'static str, value: &str) -> Result<String, Error>
     })
 }
 
-/// Stores `value` in `slot`. Fails if the query has the parameter more than once.
+/// Stores `value` in `parameter`. Fails if the query has the parameter more than once.
 pub(crate) fn keep_once<T>(
-    slot: &mut Option<T>,
+    parameter: &mut Option<T>,
     field: &'static str,
     value: T,
 ) -> Result<(), Error> {
-    match slot.replace(value) {
+    match parameter.replace(value) {
         None => Ok(()),
         Some(_) => Err(Error::Query {
             field,

@@ -8,7 +8,7 @@ use super::timestamp::Timestamp;
 /// The result of a connect or a ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connected {
-    /// Whether this call brought the user online. Exactly one call does for each online event.
+    /// Whether this call brought the user online. There is exactly one such call for each online event.
     pub became_online: bool,
     /// When the connection expires without another ping.
     pub expires_at: Timestamp,
@@ -43,7 +43,8 @@ pub enum Closing {
 pub struct Disconnected {
     /// Whether the user is still online by another connection.
     pub online: bool,
-    /// Whether this call took the user offline. Exactly one call does for each offline event of a disconnect.
+    /// Whether this call took the user offline. There is exactly one such call for each offline
+    /// event of a disconnect.
     pub became_offline: bool,
 }
 

@@ -26,7 +26,7 @@ pub struct History {
 }
 
 impl History {
-    /// Whether no entry after `position` is missing before these entries, which were read after `position`.
+    /// Whether these entries, which were read after `position`, follow it without a gap.
     ///
     /// Every entry has the position of the entry before it, so a trimmed or lost entry is noticed.
     pub fn continues(&self, position: Position) -> bool {

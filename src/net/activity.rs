@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How many bytes an HTTP/2 client may send beside heads and bodies: at the beginning, for each request, for each part
+/// How many bytes an HTTP/2 client may send besides heads and bodies: at the beginning, for each request, for each part
 /// of a response, which the client may acknowledge, and for each second.
 const ALLOWANCE: u64 = 256 * 1_024;
 const ALLOWANCE_PER_REQUEST: u64 = 16 * 1_024;
@@ -79,7 +79,7 @@ impl RequestActivity {
     }
 
     /// Counts bytes that were read; `of_bodies` of them belong to request bodies. Returns false if an HTTP/2 client
-    /// sends too much beside heads and bodies.
+    /// sends too much besides heads and bodies.
     pub(super) fn record_read(&self, bytes: usize, of_bodies: usize) -> bool {
         self.allow(of_bodies as u64);
         let read = self.read.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;

@@ -271,7 +271,7 @@ mod tests {
     async fn a_long_write_yields_to_other_tasks() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let reader = TcpStream::connect(address).await.expect("it accepts");
+        let reader = TcpStream::connect(address).await.expect("a connection");
         let (writer, _) = listener.accept().await.expect("a connection");
         let length = 20 * BYTES_PER_POLL;
         let read = tokio::spawn(async move {
@@ -285,13 +285,13 @@ mod tests {
             polls += 1;
             let mut budget = BYTES_PER_POLL;
             let sent = poll_fn(|context| unsent.poll_send(&writer, &mut budget, context));
-            if sent.await.expect("it reads") == Sent::All {
+            if sent.await.expect("a write") == Sent::All {
                 break;
             }
             assert_eq!(budget, 0, "a poll stops early only at its budget");
         }
         assert!(polls >= length / BYTES_PER_POLL);
-        let read = read.await.expect("no panic").expect("it reads");
+        let read = read.await.expect("no panic").expect("a read");
         assert_eq!(read, length as u64);
     }
 }

@@ -8,8 +8,8 @@ use tracing::{info, warn};
 /// the metrics listener.
 const OWN_FILES: u32 = 128;
 
-/// Files of a runtime beside the main runtime: its own files and its connection to Redis, which counts twice because a
-/// replacement opens before the old connection closes.
+/// Files of each runtime except the main runtime: its own files and its connection to Redis, which counts twice because
+/// a replacement opens before the old connection closes.
 const FILES_PER_RUNTIME: u32 = 8;
 
 /// The part of [`OWN_FILES`] that a start needs.

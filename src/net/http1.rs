@@ -56,8 +56,8 @@ enum End {
 /// The request for a stream whose handler takes the connection.
 type Leaving = Arc<Mutex<Option<StreamRequest>>>;
 
-/// Serves requests, of which `early` has arrived. Returns the connection once it is idle, or `None` if it ended or
-/// carries a stream. `admitted` is the arrival of the request if it asks for a stream and has waited for admission.
+/// Serves requests, beginning with the bytes in `early`. Returns the connection once it is idle, or `None` if it ended
+/// or carries a stream. `admitted` is the arrival of the request if it asks for a stream and has waited for admission.
 /// `active` counts the connection as load of its worker.
 pub(super) async fn serve(
     connection: Connection,
@@ -138,7 +138,7 @@ where
     S::Future: Unpin,
 {
     let in_flight = &worker.limits.http1;
-    // Polls its futures only when they wake the task, and not for each request.
+    // `FuturesUnordered` polls a future only after its wake-up, and not for each request.
     let mut verdicts = FuturesUnordered::new();
     let until_drain = async {
         tokio::select! {

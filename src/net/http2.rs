@@ -49,7 +49,7 @@ const CONNECTION_WINDOW: u32 = 128 * 1_024;
 /// The largest part of a response that is given to hyper at once, in bytes.
 const PART_BYTES: usize = 4 * 1_024;
 
-/// The memory of a request beside its bodies, in bytes: a small head, a part of the response in h2, and state.
+/// The memory of a request without its bodies, in bytes: a small head, a part of the response in h2, and state.
 const REQUEST_BYTES: usize = PART_BYTES + 4 * 1_024;
 
 /// A head of at most this size is part of [`REQUEST_BYTES`].

@@ -168,7 +168,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         set_options(&listener).expect("valid options");
         let address = listener.local_addr().expect("an address");
-        let _client = TcpStream::connect(address).await.expect("it accepts");
+        let _client = TcpStream::connect(address).await.expect("a connection");
         let (accepted, _) = listener.accept().await.expect("a connection");
         let socket = SockRef::from(&accepted);
         assert!(socket.tcp_nodelay().expect("an option"));

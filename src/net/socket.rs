@@ -83,7 +83,7 @@ impl Socket {
             // A failure means that the connection has ended.
             let _ = flooded.send(SockRef::from(&self.stream).try_clone()?.into());
         }
-        let why = "the client sends too much beside requests";
+        let why = "the client sends too many bytes besides its requests";
         Err(io::Error::new(io::ErrorKind::InvalidData, why))
     }
 }

@@ -22,19 +22,16 @@ use crate::telemetry::Metrics;
 
 async fn ask(client: &mut TcpStream, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    client
-        .write_all(request.as_bytes())
-        .await
-        .expect("it reads");
+    client.write_all(request.as_bytes()).await.expect("a write");
     let mut answer = [0; 2_048];
-    let count = client.read(&mut answer).await.expect("it answers");
+    let count = client.read(&mut answer).await.expect("an answer");
     String::from_utf8_lossy(&answer[..count]).into_owned()
 }
 
 /// A client of a listener that answers with `router`.
 async fn client(router: Router) -> TcpStream {
     let address = serving(vec![worker(router)]).await;
-    TcpStream::connect(address).await.expect("it accepts")
+    TcpStream::connect(address).await.expect("a connection")
 }
 
 fn worker(router: Router) -> Worker {
@@ -73,7 +70,7 @@ async fn connections_are_spread_by_load_and_idle_ones_do_not_count() {
     let names = ["first", "second"];
     let workers = names.map(|name| worker(Router::new().route("/", get(async move || name))));
     let address = serving(workers.into()).await;
-    let connect = async || TcpStream::connect(address).await.expect("it accepts");
+    let connect = async || TcpStream::connect(address).await.expect("a connection");
     let silent = [connect().await, connect().await];
     let mut clients = Vec::new();
     for expected in names {
@@ -108,7 +105,7 @@ async fn an_idle_connection_is_closed_after_75_s() {
     }
     // A partial head does not extend the time.
     let half = client.write_all(b"GET / HTT").await;
-    half.expect("it reads");
+    half.expect("a write");
     sleep(Duration::from_secs(18)).await;
     assert!(is_closed(&mut client).await);
 }
@@ -129,7 +126,7 @@ async fn a_connection_is_not_idle_while_its_request_is_in_progress() {
 async fn the_first_head_must_arrive_within_10_s() {
     let mut client = client(Router::new()).await;
     let half = client.write_all(b"GET / HTT").await;
-    half.expect("it reads");
+    half.expect("a write");
     sleep(Duration::from_millis(9_900)).await;
     assert!(!is_closed(&mut client).await);
     sleep(Duration::from_millis(200)).await;
@@ -156,7 +153,7 @@ async fn a_page_may_read_the_response_after_a_panic() {
     let router = Router::new().route("/", get(async || -> &str { panic!("secret cause") }));
     let front = Front::new(router).with_cors(true);
     let address = serving(vec![Worker::new(Handle::current(), front)]).await;
-    let mut client = TcpStream::connect(address).await.expect("it accepts");
+    let mut client = TcpStream::connect(address).await.expect("a connection");
     let broken = ask(&mut client, "/").await;
     assert!(broken.starts_with("HTTP/1.1 500 "), "{broken}");
     assert!(
@@ -168,8 +165,8 @@ async fn a_page_may_read_the_response_after_a_panic() {
 async fn fill_with(address: SocketAddr, count: usize, request: &[u8]) -> Vec<TcpStream> {
     let mut clients = Vec::new();
     for _ in 0..count {
-        let mut client = TcpStream::connect(address).await.expect("it accepts");
-        client.write_all(request).await.expect("it reads");
+        let mut client = TcpStream::connect(address).await.expect("a connection");
+        client.write_all(request).await.expect("a write");
         clients.push(client);
     }
     clients
@@ -190,14 +187,14 @@ async fn no_pipelined_request_is_lost_when_all_permits_are_taken() {
     let stuck = b"GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let _stuck = fill_with(address, http1_permits() - 1, stuck).await;
     sleep(Duration::from_millis(200)).await;
-    let client = TcpStream::connect(address).await.expect("it accepts");
+    let client = TcpStream::connect(address).await.expect("a connection");
     let (mut answers, mut requests) = client.into_split();
     // After a long body, hyper reads more bytes at once.
     let (host, body) = ("Host: localhost", "x".repeat(40_000));
     let mut all = format!("POST /body HTTP/1.1\r\n{host}\r\nContent-Length: 40000\r\n\r\n{body}");
     all.extend((0..REQUESTS).map(|number| format!("GET /{number:05} HTTP/1.1\r\n{host}\r\n\r\n")));
     tokio::spawn(async move {
-        requests.write_all(all.as_bytes()).await.expect("it reads");
+        requests.write_all(all.as_bytes()).await.expect("a write");
         pending::<()>().await;
     });
     let mut read = String::new();
@@ -205,8 +202,8 @@ async fn no_pipelined_request_is_lost_when_all_permits_are_taken() {
     while !ends(&read) {
         let mut some = [0; 16 * 1_024];
         let count = timeout(Duration::from_secs(10), answers.read(&mut some)).await;
-        let count = count.unwrap_or_else(|_| panic!("it answers on after {read}"));
-        let count = count.expect("it answers");
+        let count = count.unwrap_or_else(|_| panic!("no answer after {read}"));
+        let count = count.expect("an answer");
         assert_ne!(count, 0, "it answers all: {read}");
         read.push_str(&String::from_utf8_lossy(&some[..count]));
     }
@@ -235,7 +232,7 @@ async fn slow_clients_do_not_delay_other_clients() {
     let unread = b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
     for slow in [&head[..], body, chunks, &unread] {
         let _slow = fill_with(address, http1_permits() * 3 / 2, slow).await;
-        let mut client = TcpStream::connect(address).await.expect("it accepts");
+        let mut client = TcpStream::connect(address).await.expect("a connection");
         let fine = timeout(Duration::from_secs(2), ask(&mut client, "/")).await;
         let fine = fine.unwrap_or_else(|_| panic!("held up by {}", slow.escape_ascii()));
         assert!(fine.starts_with("HTTP/1.1 200 "), "{fine}");
@@ -252,12 +249,12 @@ async fn a_client_that_disconnects_leaves_the_queue_for_admission() {
     let drain = CancellationToken::new();
     let (address, listener) = listener(stream_and_call(), 1, Admission::closed(), &drain).await;
     tokio::spawn(listener.run());
-    let waiting = TcpStream::connect(address).await.expect("it accepts");
+    let waiting = TcpStream::connect(address).await.expect("a connection");
     let request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    waiting.try_write(request).expect("it reads");
+    waiting.try_write(request).expect("a write");
     sleep(Duration::from_millis(50)).await;
     // The limit is one connection, which waits for admission.
-    let mut next = TcpStream::connect(address).await.expect("it is queued");
+    let mut next = TcpStream::connect(address).await.expect("a connection");
     let asking = ask(&mut next, "/");
     tokio::pin!(asking);
     let early = timeout(Duration::from_millis(100), &mut asking).await;
@@ -266,7 +263,7 @@ async fn a_client_that_disconnects_leaves_the_queue_for_admission() {
     linger.expect("a reset is sent at the end");
     drop(waiting);
     let fine = timeout(Duration::from_secs(5), asking).await;
-    let fine = fine.expect("its place is free");
+    let fine = fine.expect("a free place");
     assert!(fine.ends_with("fine"), "{fine}");
 }
 
@@ -278,11 +275,11 @@ async fn clients_that_wait_for_admission_are_answered_in_a_drain() {
     let mut clients = Vec::new();
     // The second client closes its writing side.
     for is_half_closed in [false, true] {
-        let mut client = TcpStream::connect(address).await.expect("it accepts");
+        let mut client = TcpStream::connect(address).await.expect("a connection");
         let request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        client.write_all(request).await.expect("it reads");
+        client.write_all(request).await.expect("a write");
         if is_half_closed {
-            client.shutdown().await.expect("it is open");
+            client.shutdown().await.expect("an open socket");
         }
         clients.push(client);
     }
@@ -295,11 +292,11 @@ async fn clients_that_wait_for_admission_are_answered_in_a_drain() {
     for mut client in clients {
         let mut answer = String::new();
         let read = timeout(Duration::from_secs(5), client.read_to_string(&mut answer)).await;
-        read.expect("it ends").expect("it is answered");
+        read.expect("an end").expect("an answer");
         assert!(answer.ends_with("a stream"), "{answer}");
     }
     let ended = timeout(Duration::from_secs(5), serving).await;
-    ended.expect("it ends").expect("no panic");
+    ended.expect("an end").expect("no panic");
 }
 
 #[tokio::test]
@@ -309,13 +306,13 @@ async fn a_pipelined_head_of_more_than_16_kib_is_refused() {
         let first = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let long = "x".repeat(length);
         let last = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {long}\r\n\r\n");
-        let mut client = TcpStream::connect(address).await.expect("it accepts");
+        let mut client = TcpStream::connect(address).await.expect("a connection");
         let all = first.repeat(300) + &last;
-        client.write_all(all.as_bytes()).await.expect("it reads");
-        client.shutdown().await.expect("it is open");
+        client.write_all(all.as_bytes()).await.expect("a write");
+        client.shutdown().await.expect("an open socket");
         let mut answers = Vec::new();
         let read = timeout(Duration::from_secs(5), client.read_to_end(&mut answers)).await;
-        read.expect("it ends").expect("it answers");
+        read.expect("an end").expect("an answer");
         let answers = String::from_utf8_lossy(&answers);
         let answered: Vec<_> = answers.matches("HTTP/1.1 200").collect();
         let last = answers.matches(&format!("HTTP/1.1 {status}")).count();
@@ -326,16 +323,16 @@ async fn a_pipelined_head_of_more_than_16_kib_is_refused() {
 #[tokio::test]
 async fn an_http1_connection_cannot_change_to_http2() {
     let address = serving(vec![worker(Router::new().route("/", get(async || "fine")))]).await;
-    let mut client = TcpStream::connect(address).await.expect("it accepts");
+    let mut client = TcpStream::connect(address).await.expect("a connection");
     let fine = ask(&mut client, "/").await;
     assert!(fine.starts_with("HTTP/1.1 200 "), "{fine}");
     // By then the connection is idle and without hyper.
     sleep(Duration::from_millis(2_500)).await;
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    client.write_all(preface).await.expect("it reads");
+    client.write_all(preface).await.expect("a write");
     let mut answer = Vec::new();
     let read = timeout(Duration::from_secs(5), client.read_to_end(&mut answer)).await;
-    read.expect("it ends").expect("it answers");
+    read.expect("an end").expect("an answer");
     assert!(answer.is_empty(), "{}", answer.escape_ascii());
 }
 
@@ -343,7 +340,7 @@ async fn an_http1_connection_cannot_change_to_http2() {
 async fn an_invalid_request_holds_no_permit_while_it_is_refused() {
     let address = serving(vec![worker(Router::new().route("/", get(async || "fine")))]).await;
     let _refused = fill_with(address, http1_permits() * 2, b"this is no request\r\n\r\n").await;
-    let mut client = TcpStream::connect(address).await.expect("it accepts");
+    let mut client = TcpStream::connect(address).await.expect("a connection");
     let fine = timeout(Duration::from_millis(900), ask(&mut client, "/")).await;
     assert!(fine.expect("no wait").starts_with("HTTP/1.1 200 "));
 }

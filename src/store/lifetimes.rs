@@ -72,10 +72,10 @@ impl Grant {
         Duration::from_millis(self.ping_interval_ms.into())
     }
 
-    /// Whether a time without a sweep holds no departure of a connection with this grant.
+    /// Whether a time without a sweep is too short to hold departures of connections with this grant.
     ///
-    /// Either a busy machine explains it, and it leaves a part of the time between a missed ping and the deadline. Or a
-    /// client that pings as often as told still pings in time.
+    /// The time is too short in two cases: a busy machine can explain it, and it leaves a part of the time between a
+    /// missed ping and the deadline; or a client that pings as often as told still pings before its deadline.
     pub(super) fn absorbs(self, outage: Duration) -> bool {
         let interval = self.ping_interval();
         let short = self.ttl().saturating_sub(interval) * 3 / 4;
@@ -83,7 +83,7 @@ impl Grant {
             || outage + 2 * interval + Lifetimes::margin(interval) <= self.ttl()
     }
 
-    /// How long after an outage a client that is alive has pinged at the latest.
+    /// The longest time from the end of an outage to the next ping of a client that is alive.
     pub(super) fn hold(self) -> Duration {
         self.ping_interval() + Lifetimes::margin(self.ping_interval())
     }

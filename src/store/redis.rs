@@ -1,4 +1,5 @@
-//! Presence in Redis: pings share a short script, and one script does anything that may be a transition.
+//! The store on Redis. Each call that may be a transition is one Lua script. Most pings only extend a key, many in one
+//! script call.
 
 mod clock;
 mod codec;

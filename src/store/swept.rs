@@ -20,7 +20,7 @@ pub struct Swept {
     pub more: bool,
     /// When the next user is due, if any.
     pub next_due: Option<Timestamp>,
-    /// Why a part of the sweep failed. The departures of `lateness_ms` were announced all the same.
+    /// Why a part of the sweep failed. The departures in `lateness_ms` were announced.
     pub unfinished: Option<StoreError>,
 }
 

@@ -1,5 +1,5 @@
-// An intermediary that compresses what it passes on, as many do that are written in Express, and as the development
-// servers of web frameworks do. Prints its address: node compressing-proxy.mjs http://127.0.0.1:8080
+// A proxy that compresses responses, as many Express programs and the development servers of web frameworks do. Prints
+// its address: node compressing-proxy.mjs http://127.0.0.1:8080
 import http from 'node:http';
 import compression from 'compression';
 import express from 'express';

@@ -1,5 +1,5 @@
-// Watches a stream in a browser with each library that is made for one, as its documentation shows it, and keeps in
-// window.shown what each shows and in window.failures what is thrown. STREAM is where the stream is.
+// Watches a stream in a browser with each library for browsers, as its documentation shows. Keeps the messages of each
+// library in window.shown, and errors in window.failures. STREAM is the URL of the stream.
 const NAMES = ['presence.snapshot', 'presence.ready', 'presence.reset', 'presence.end', 'user.online', 'user.offline'];
 
 window.failures = [];
@@ -37,6 +37,6 @@ const show = showing('fetch-event-source');
 fetchEventSource(STREAM, {
     openWhenHidden: true,
     onmessage: message => show(message.event, message.data),
-    // The library takes the proper end of a stream for the end of all; what is thrown here makes it come back.
+    // The library takes the proper end of a stream for the end of all; the error here makes the library reconnect.
     onclose: () => { throw new Error('ended'); },
 });

@@ -2,7 +2,7 @@
 
     python watch.py httpx-sse http://127.0.0.1:8080/v1/events
 
-None of these comes back by itself, so the loop below does what each program that uses them has to do.
+None of these libraries reconnects by itself, so the loop below reconnects, as each program with them has to.
 """
 
 import json

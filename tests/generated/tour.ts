@@ -11,7 +11,7 @@ export interface Client {
   lookUp(userIds: string[]): Promise<{ online: string[] }>;
   list(limit: number): Promise<{ online: string[]; nextCursor: string | null }>;
   count(): Promise<{ count: number }>;
-  /** Asks for a page with a cursor that nobody gave out. */
+  /** Asks for a page with an invented cursor. */
   refusal(cursor: string): Promise<{ type: string; status: number }>;
 }
 

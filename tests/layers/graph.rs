@@ -64,7 +64,7 @@ pub(crate) fn edges(sources: &[Source]) -> Vec<Edge> {
     edges.into_iter().collect()
 }
 
-/// The file of the module that a path leads to; `None` where it leads out of the crate.
+/// The file of the module that a path leads to; `None` if it leads out of the crate.
 fn resolve(source: &Source, used: &Used, modules: &BTreeSet<&str>) -> Option<String> {
     let mut base: Vec<&str> = source.module.split('/').collect();
     let mut segments = used.segments.iter().map(String::as_str).peekable();
@@ -97,7 +97,7 @@ fn resolve(source: &Source, used: &Used, modules: &BTreeSet<&str>) -> Option<Str
     })
 }
 
-/// The uses among files of one folder that form cycles, those of one cycle together.
+/// The uses among files of one folder that form cycles, grouped by cycle.
 pub(crate) fn cycles(edges: &[Edge]) -> Vec<Vec<Edge>> {
     let inside = edges
         .iter()
@@ -125,7 +125,7 @@ pub(crate) fn cycles(edges: &[Edge]) -> Vec<Vec<Edge>> {
     cycles.into_values().collect()
 }
 
-/// The files that `from` uses, and those that these use.
+/// The files that `from` uses, directly or through other files.
 fn reach<'a>(from: &str, next: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeSet<&'a str> {
     let mut reached = BTreeSet::new();
     let mut left: Vec<&str> = next.get(from).into_iter().flatten().copied().collect();

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// A file of `src`.
 pub(crate) struct Source {
-    /// Such as `store/redis`, for `src/store/redis.rs`.
+    /// The path of the module, such as `store/redis` for `src/store/redis.rs`.
     pub(crate) module: String,
-    /// The modules that it declares, those for tests left out.
+    /// The modules that the file declares, without modules for tests.
     pub(crate) children: BTreeSet<String>,
     pub(crate) paths: Vec<Used>,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Used {
     pub(crate) segments: Vec<String>,
 }
 
-/// The Rust files in `folder` and below, sorted, those for tests of a module left out.
+/// The Rust files in `folder` and below, sorted, without modules for tests.
 pub(crate) fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let Ok(entries) = fs::read_dir(folder) else {
@@ -88,7 +88,7 @@ pub(crate) fn uses(text: &str, krate: &str) -> Vec<String> {
     ours.map(|segments| segments[1].clone()).collect()
 }
 
-/// Puts spaces in the place of comments and of what strings hold; lines stay where they are.
+/// Replaces comments and the contents of strings by spaces. Line numbers do not change.
 fn without_comments_and_strings(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut clean = String::new();
@@ -107,7 +107,7 @@ fn without_comments_and_strings(text: &str) -> String {
     clean
 }
 
-/// Where the comment, string or character ends that begins at `at`; `at` where none begins.
+/// The end of the comment, string or character that begins at `at`; `at` if none begins there.
 fn skipped(chars: &[char], at: usize) -> usize {
     let next = chars.get(at + 1).copied().unwrap_or(' ');
     let find = |from: usize, wanted: &[char]| {
@@ -136,7 +136,7 @@ fn end_of_string(chars: &[char], mut at: usize, quote: char) -> usize {
     at + 1
 }
 
-/// Puts spaces in the place of every item under `#[cfg(test)]`.
+/// Replaces every item under `#[cfg(test)]` by spaces.
 fn without_tests(text: &str) -> String {
     const MARK: &str = "#[cfg(test)]";
     let mut rest = text.to_owned();

@@ -59,7 +59,7 @@ pub(crate) fn post_body(path: &str, media_type: &str, body: &str) -> Vec<u8> {
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("it accepts");
+        let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("a TCP connection");
         Self {
             stream,
@@ -68,7 +68,7 @@ impl Connection {
     }
 
     pub(crate) async fn send(&mut self, requests: &[u8]) {
-        self.stream.write_all(requests).await.expect("it reads");
+        self.stream.write_all(requests).await.expect("a write");
     }
 
     /// Reads one answer. Panics if it is not a success.
@@ -79,7 +79,7 @@ impl Connection {
                 return;
             }
             let count = self.stream.read_buf(&mut self.unread).await;
-            assert!(count.is_ok_and(|count| count > 0), "it went away");
+            assert!(count.is_ok_and(|count| count > 0), "closed by the server");
         }
     }
 
@@ -197,16 +197,16 @@ pub(crate) fn come_and_go(number: usize) -> Vec<u8> {
 /// Users that ping once in each period `every`, until they stop or this value ends.
 pub(crate) struct Population {
     pingers: JoinSet<()>,
-    who: watch::Sender<Who>,
+    active: watch::Sender<ActiveUsers>,
     seen: Arc<Mutex<Seen>>,
 }
 
 /// The users that ping.
 #[derive(Clone, Copy, PartialEq)]
-enum Who {
+enum ActiveUsers {
     All,
     Immortals,
-    Nobody,
+    None,
 }
 
 /// What the connections of a population recorded.
@@ -241,7 +241,7 @@ impl Population {
         (rounds, every): (usize, Duration),
         is_mortal: impl Fn(usize) -> bool + Copy + Send + 'static,
     ) -> Self {
-        let (who, pinging) = watch::channel(Who::All);
+        let (active, pinging) = watch::channel(ActiveUsers::All);
         let seen = Arc::<Mutex<Seen>>::default();
         let begin = Instant::now();
         let mut pingers = JoinSet::new();
@@ -256,12 +256,16 @@ impl Population {
                 keep_online(connection, &users, pace, is_mortal, pinging, &seen).await;
             });
         }
-        Self { pingers, who, seen }
+        Self {
+            pingers,
+            active,
+            seen,
+        }
     }
 
     /// Stops the pings of the mortal users, and returns the last ping of each.
     pub(crate) async fn fall_silent(&self) -> Vec<(usize, Instant)> {
-        self.who.send_replace(Who::Immortals);
+        self.active.send_replace(ActiveUsers::Immortals);
         // A connection stops at its next check, which may be late by the longest accepted delay.
         sleep(Self::LAG + Self::TICK).await;
         self.seen.lock().last_pings.clone()
@@ -279,7 +283,7 @@ impl Population {
 
     /// Stops all pings. Panics if a ping was late or not answered.
     pub(crate) async fn end(self) {
-        self.who.send_replace(Who::Nobody);
+        self.active.send_replace(ActiveUsers::None);
         let ended = timeout(Self::LAG, self.pingers.join_all()).await;
         ended.expect("all pings are answered");
     }
@@ -290,7 +294,7 @@ async fn keep_online(
     users: &[usize],
     (begin, arriving, every): (Instant, usize, Duration),
     is_mortal: impl Fn(usize) -> bool,
-    pinging: watch::Receiver<Who>,
+    pinging: watch::Receiver<ActiveUsers>,
     seen: &Mutex<Seen>,
 ) {
     let mut last = vec![None; users.len()];
@@ -298,11 +302,11 @@ async fn keep_online(
     let (mut done, mut told) = (0_usize, false);
     loop {
         ticks.tick().await;
-        let who = *pinging.borrow();
-        if who == Who::Nobody {
+        let active = *pinging.borrow();
+        if active == ActiveUsers::None {
             return;
         }
-        if who == Who::Immortals && !told {
+        if active == ActiveUsers::Immortals && !told {
             told = true;
             let both = users.iter().zip(&last);
             let known = both.filter_map(|(user, last)| last.map(|last| (*user, last)));
@@ -321,7 +325,7 @@ async fn keep_online(
             for turn in ahead {
                 let index = turn % users.len();
                 let mortal = is_mortal(users[index]);
-                if mortal && who == Who::Immortals {
+                if mortal && active == ActiveUsers::Immortals {
                     continue;
                 }
                 if mortal {

@@ -17,7 +17,7 @@ impl Figure {
         sorted[sorted.len() / 2]
     }
 
-    /// The values divided by those of `other` in the same round.
+    /// The values divided by the values of `other` in the same round.
     pub(crate) fn over(&self, other: &Self) -> Self {
         let both = self.0.iter().zip(&other.0);
         Self(both.map(|(ours, theirs)| ours / theirs).collect())

@@ -44,8 +44,8 @@ impl Readers {
             let (events, complete) = (Arc::clone(&events), Arc::clone(&complete));
             let opened = Arc::clone(&opened);
             reading.spawn(async move {
-                let mut stream = TcpStream::connect(address).await.expect("it accepts");
-                stream.write_all(&request).await.expect("it reads");
+                let mut stream = TcpStream::connect(address).await.expect("a connection");
+                stream.write_all(&request).await.expect("a write");
                 let mut counter = Counter::new(needle);
                 let mut buffer = [0; 4_096];
                 let mut own = 0;
@@ -157,9 +157,9 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(address).await.expect("it accepts");
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
         let request = get("/v1/events", None);
-        stream.write_all(&request).await.expect("it reads");
+        stream.write_all(&request).await.expect("a write");
         let (seen, cursor) = (
             Arc::<Mutex<Vec<_>>>::default(),
             Arc::<Mutex<String>>::default(),

@@ -275,7 +275,7 @@ mod tests {
     }
 
     fn open(index: &mut Index, id: u64, interest: &Interest) -> Arc<Subscriber> {
-        let group = index.group(interest, usize::MAX).expect("there is room");
+        let group = index.group(interest, usize::MAX).expect("a group");
         let options = SubscriberOptions {
             interest: interest.clone(),
             snapshot: false,

@@ -11,8 +11,8 @@ use crate::model::{Entry, Position, PresenceEvent, Timestamp, Transition, UserId
 /// Newest entries that keep their frame, for streams that join just behind them.
 const FRAMES: usize = 512;
 
-/// Frame per user beside its id: the header of the id, its entry in the map, and the free space of
-/// the map.
+/// The bytes of a user in addition to the text of its id: the header of the id, its entry in the map, and the free
+/// space of the map.
 const USER_BYTES: usize = 72;
 
 /// Old entries that one new entry evicts at most, so that each push is short.
@@ -283,7 +283,7 @@ impl RingEntry {
         }
     }
 
-    /// Frame before the entry is linked, while each entry has its own copy of the id.
+    /// The bytes of the entry before it is linked, while each entry has its own copy of the id.
     fn bytes(&self) -> usize {
         let user = self
             .change

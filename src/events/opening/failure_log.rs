@@ -17,21 +17,21 @@ pub(crate) struct FailureLog(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    untold: u64,
-    told: Option<Instant>,
+    unreported: u64,
+    logged_at: Option<Instant>,
 }
 
 impl FailureLog {
     /// Counts a stream that could not begin. Logs the count at most every [`REPORT_INTERVAL`].
     pub(crate) fn report(&self, error: &StoreError) {
         let mut state = self.0.lock();
-        state.untold += 1;
+        state.unreported += 1;
         let now = Instant::now();
-        if state.told.is_none_or(|told| now - told >= REPORT_INTERVAL) {
-            warn!(%error, streams = state.untold, "streams could not begin");
+        if state.logged_at.is_none_or(|at| now - at >= REPORT_INTERVAL) {
+            warn!(%error, streams = state.unreported, "streams could not begin");
             *state = State {
-                untold: 0,
-                told: Some(now),
+                unreported: 0,
+                logged_at: Some(now),
             };
         }
     }

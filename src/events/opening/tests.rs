@@ -22,7 +22,7 @@ fn opened(hub: &Hub, withdrawn: bool) -> Arc<Subscriber> {
         closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
         credential: Some(Arc::new(Withdrawn(withdrawn))),
     };
-    hub.open(opening).expect("there is room")
+    hub.open(opening).expect("a stream")
 }
 
 fn hub() -> Arc<Hub> {
@@ -87,7 +87,7 @@ async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed()
         closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
         credential: None,
     };
-    let subscriber = hub.open(options).expect("there is room");
+    let subscriber = hub.open(options).expect("a stream");
     let from = hub
         .entry_after(epoch, Position::START)
         .expect("in the ring");

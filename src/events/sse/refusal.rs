@@ -1,4 +1,4 @@
-//! The body that tells a client of streams that its stream was not opened.
+//! The body of a response to a client whose stream was not opened.
 
 use std::time::Duration;
 

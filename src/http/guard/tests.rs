@@ -122,69 +122,72 @@ fn a_host_header_must_be_a_single_valid_host() {
     }
 }
 
+/// Requests in open mode: the version, the target, the `Host` header and the expected refusal.
+const TARGETS: [(Version, &str, Option<&str>, Option<&str>); 13] = [
+    (
+        Version::HTTP_11,
+        "http://localhost:1/v1/online",
+        Some("localhost:1"),
+        None,
+    ),
+    (
+        Version::HTTP_11,
+        "http://evil.example/v1/online",
+        Some("localhost"),
+        Some("not local"),
+    ),
+    (
+        Version::HTTP_11,
+        "http://localhost/v1/online",
+        Some("evil.example"),
+        Some("not local"),
+    ),
+    (Version::HTTP_10, "/v1/online", None, None),
+    (
+        Version::HTTP_10,
+        "http://evil.example/v1/online",
+        None,
+        Some("not local"),
+    ),
+    (Version::HTTP_2, "http://localhost/v1/online", None, None),
+    (
+        Version::HTTP_2,
+        "http://localhost/v1/online",
+        Some("localhost"),
+        None,
+    ),
+    (
+        Version::HTTP_2,
+        "http://evil.example/v1/online",
+        None,
+        Some("not local"),
+    ),
+    (
+        Version::HTTP_2,
+        "http://localhost/v1/online",
+        Some("evil.example"),
+        Some("host"),
+    ),
+    (Version::HTTP_2, "/v1/online", None, Some("not local")),
+    (
+        Version::HTTP_11,
+        "/metrics",
+        Some("evil.example"),
+        Some("not local"),
+    ),
+    (Version::HTTP_11, "/livez", Some("evil.example"), None),
+    (
+        Version::HTTP_11,
+        "/docs/index.html",
+        Some("evil.example"),
+        None,
+    ),
+];
+
 #[test]
 fn open_mode_checks_the_target_of_the_request_too() {
     let guard = open_mode(None);
-    for (version, target, host, expected) in [
-        (
-            Version::HTTP_11,
-            "http://localhost:1/v1/online",
-            Some("localhost:1"),
-            None,
-        ),
-        (
-            Version::HTTP_11,
-            "http://evil.example/v1/online",
-            Some("localhost"),
-            Some("not local"),
-        ),
-        (
-            Version::HTTP_11,
-            "http://localhost/v1/online",
-            Some("evil.example"),
-            Some("not local"),
-        ),
-        (Version::HTTP_10, "/v1/online", None, None),
-        (
-            Version::HTTP_10,
-            "http://evil.example/v1/online",
-            None,
-            Some("not local"),
-        ),
-        (Version::HTTP_2, "http://localhost/v1/online", None, None),
-        (
-            Version::HTTP_2,
-            "http://localhost/v1/online",
-            Some("localhost"),
-            None,
-        ),
-        (
-            Version::HTTP_2,
-            "http://evil.example/v1/online",
-            None,
-            Some("not local"),
-        ),
-        (
-            Version::HTTP_2,
-            "http://localhost/v1/online",
-            Some("evil.example"),
-            Some("host"),
-        ),
-        (Version::HTTP_2, "/v1/online", None, Some("not local")),
-        (
-            Version::HTTP_11,
-            "/metrics",
-            Some("evil.example"),
-            Some("not local"),
-        ),
-        (Version::HTTP_11, "/livez", Some("evil.example"), None),
-        (
-            Version::HTTP_11,
-            "/docs/index.html",
-            Some("evil.example"),
-            None,
-        ),
-    ] {
+    for (version, target, host, expected) in TARGETS {
         let headers: Vec<_> = host.map(|host| ("host", host)).into_iter().collect();
         let request = request(version, target, &headers);
         assert_eq!(

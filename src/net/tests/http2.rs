@@ -11,13 +11,13 @@ struct Http2 {
 
 impl Http2 {
     async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("it accepts");
+        let stream = TcpStream::connect(address).await.expect("a connection");
         let mut client = Self {
             stream,
             window: 65_535,
         };
         let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-        client.stream.write_all(hello).await.expect("it reads");
+        client.stream.write_all(hello).await.expect("a write");
         client.send(4, 0, 0, &[]).await;
         client
     }
@@ -33,7 +33,7 @@ impl Http2 {
     async fn frame(&mut self) -> Option<(u8, u8)> {
         let mut header = [0; 9];
         let read = timeout(Duration::from_secs(5), self.stream.read_exact(&mut header)).await;
-        read.expect("something comes").ok()?;
+        read.expect("a frame").ok()?;
         let [a, b, c, kind, _, d, _, _, number] = header;
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
         self.stream.read_exact(&mut payload).await.ok()?;
@@ -70,7 +70,7 @@ async fn unread_bodies_do_not_end_a_shared_connection() {
     let mut client = Http2::connect(address).await;
     for number in (1..=81).step_by(2) {
         while client.window < 2 * PIECE {
-            client.frame().await.expect("it is open, and gives more");
+            client.frame().await.expect("a frame");
         }
         client.ask(number, true).await;
         for _ in 0..2 {
@@ -94,13 +94,13 @@ async fn idle_http2_connections_make_room_for_new_ones() {
         assert!(client.is_answered(1).await);
         idle.push(client);
     }
-    let longest = idle.first_mut().expect("one");
+    let longest = idle.first_mut().expect("a client");
     let mut is_told = false;
     while let Some((kind, _)) = longest.frame().await {
         is_told |= kind == 7;
     }
-    assert!(is_told, "it is told with GOAWAY");
-    let last = idle.last_mut().expect("one");
+    assert!(is_told, "the client receives GOAWAY");
+    let last = idle.last_mut().expect("a client");
     last.ask(3, false).await;
     assert!(last.is_answered(3).await);
 }

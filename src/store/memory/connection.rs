@@ -5,7 +5,8 @@ use crate::model::{Closing, Refusal};
 use crate::model::{ConnectionId, Timestamp};
 use crate::store::lifetimes::Grant;
 
-/// A connection. It has expired if its deadline is before now. Its departure is held until [`Outages::end_of`].
+/// A connection of a user. The connection has expired if its deadline is before now. It is *held*, and can come back,
+/// until [`Outages::end_of`].
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,

@@ -9,7 +9,7 @@ use crate::model::{Position, PresenceEvent, Timestamp, UserId};
 /// copies none of them.
 const CHUNK: usize = 1_024;
 
-/// The bytes of an id beside its text: two reference counts.
+/// The bytes of an id in addition to its text: two reference counts.
 const ID_BYTES: u64 = 16;
 
 /// The newest events, oldest first.

@@ -9,7 +9,7 @@ use crate::model::{Timestamp, UserId};
 /// The maximum size of all entries, in bytes. The oldest are dropped first.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// The measured bytes of an entry beside the user id: 32 in one tree and 24 in the other, whose nodes are half full if
+/// The measured bytes of an entry without the user id: 32 in one tree and 24 in the other, whose nodes are half full if
 /// ids arrive in order.
 const ENTRY_BYTES: u64 = 130;
 

@@ -31,8 +31,8 @@ impl Outages {
         self.swept = Some(now);
     }
 
-    /// Records the time without a sweep that ends `now`, if it is long enough. Every change begins with this, because after
-    /// an outage a change may come before the first sweep.
+    /// Records the time without a sweep that ends `now`, if it is long enough. Every change begins with this, because
+    /// after an outage a change may come before the first sweep.
     pub(super) fn notice(&mut self, now: Timestamp) {
         let Some(from) = self
             .swept
@@ -47,7 +47,8 @@ impl Outages {
         self.swept = Some(now);
     }
 
-    /// Whether an outage that is not recorded yet may have begun before `deadline`.
+    /// Whether an outage that is not recorded yet may have begun before `deadline`, because no sweep followed
+    /// `deadline`.
     pub(super) fn may_have_met_one(&self, deadline: Timestamp) -> bool {
         self.swept.is_none_or(|swept| deadline >= swept)
     }

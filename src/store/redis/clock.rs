@@ -16,7 +16,7 @@ impl Clock {
         Timestamp::from_millis(local.saturating_add_signed(self.lead_ms.load(Ordering::Relaxed)))
     }
 
-    /// Takes a time that Redis reported in reply to a request of `asked`.
+    /// Takes the time that Redis reported in reply to a request that was sent at `asked`.
     ///
     /// Redis read its clock between `asked` and now, so the lead has two bounds. An estimate within the bounds is kept,
     /// because a slow reply is less exact.

@@ -133,8 +133,8 @@ impl Role {
         }
     }
 
-    /// Resolves when the main connection of `main_generation` was replaced, maybe by one to another server. While the main
-    /// connection is only down, its followers stay open.
+    /// Resolves when the main connection of `main_generation` was replaced, maybe by one to another server. While the
+    /// main connection is only down, its followers stay open.
     async fn main_replaced(&self, main_generation: u64) {
         let Some(main) = self.main() else {
             return std::future::pending().await;
@@ -308,7 +308,7 @@ impl SupervisedConnection {
         })
     }
 
-    /// A socket for a command. A connection that broke just now is waited for.
+    /// A socket for a command. Waits for a connection that broke just now.
     pub(super) async fn checkout_soon(&self) -> Result<Checkout<'_>, StoreError> {
         if let Some(checkout) = self.checkout() {
             return Ok(checkout);

@@ -27,8 +27,8 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_millis(1_600);
 pub(super) struct LoadShedder {
     waiting: AtomicUsize,
     /// Counts answers, and calls that found no other call waiting. Reading a clock instead would cost every ping more.
-    heard: AtomicU64,
-    /// The value of `heard` when a check last found it changed, and the time of that check.
+    answers: AtomicU64,
+    /// The value of `answers` when a check last found it changed, and the time of that check.
     last_change: Mutex<(u64, Instant)>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Waiting<'a> {
 impl Waiting<'_> {
     /// Notes that the store answered.
     pub(super) fn answered(&self) {
-        self.load_shedder.heard();
+        self.load_shedder.count_answer();
     }
 }
 
@@ -55,7 +55,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl LoadShedder {
-    /// Runs `call` for at most [`CALL_TIMEOUT`]. Fails at once where too many calls wait already.
+    /// Runs `call` for at most [`CALL_TIMEOUT`]. Fails at once if too many calls wait already.
     pub(super) async fn run<T>(
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
@@ -63,7 +63,7 @@ impl LoadShedder {
         self.run_until(Instant::now() + CALL_TIMEOUT, call).await
     }
 
-    /// Runs `call` until `deadline` at most. Fails at once where too many calls wait already.
+    /// Runs `call` until `deadline` at most. Fails at once if too many calls wait already.
     pub(super) async fn run_until<T>(
         &self,
         deadline: Instant,
@@ -79,7 +79,7 @@ impl LoadShedder {
         answer
     }
 
-    /// Fails where too many calls wait already. `uncounted` calls wait in addition to the counted ones.
+    /// Fails if too many calls wait already. `uncounted` calls wait in addition to the counted ones.
     pub(super) fn check_room(&self, uncounted: usize) -> Result<(), StoreError> {
         let waiting = self.waiting.load(Ordering::Relaxed) + uncounted;
         let refused =
@@ -94,7 +94,7 @@ impl LoadShedder {
     pub(super) fn count(&self, calls: usize) -> Waiting<'_> {
         let waiting = self.waiting.fetch_add(calls, Ordering::Relaxed);
         if waiting == 0 {
-            self.heard();
+            self.count_answer();
         }
         Waiting {
             load_shedder: self,
@@ -102,16 +102,16 @@ impl LoadShedder {
         }
     }
 
-    fn heard(&self) {
-        self.heard.fetch_add(1, Ordering::Relaxed);
+    fn count_answer(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether no check in the last [`SILENCE`] found an answer since the check before.
     fn is_silent(&self) -> bool {
-        let heard = self.heard.load(Ordering::Relaxed);
+        let answers = self.answers.load(Ordering::Relaxed);
         let mut last_change = self.last_change.lock();
-        if last_change.0 != heard {
-            *last_change = (heard, Instant::now());
+        if last_change.0 != answers {
+            *last_change = (answers, Instant::now());
         }
         last_change.1.elapsed() > SILENCE
     }
@@ -121,7 +121,7 @@ impl Default for LoadShedder {
     fn default() -> Self {
         Self {
             waiting: AtomicUsize::new(0),
-            heard: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
             last_change: Mutex::new((0, Instant::now())),
         }
     }

@@ -11,7 +11,7 @@ use super::connection::{Messages, SupervisedConnection};
 use super::keys::Keys;
 use crate::store::signal::Signal;
 
-/// The one reader of a subscription to the bus and, where wanted, to the expiry notifications.
+/// The only reader of a subscription to the bus and, if configured, to the expiry notifications.
 pub struct Subscription {
     connection: Arc<SupervisedConnection>,
     generation: u64,

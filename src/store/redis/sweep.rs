@@ -19,12 +19,12 @@ const SWEEP_AHEAD: Duration = Duration::from_millis(400);
 /// With at least this many overdue users, an instance takes a random batch of them.
 const SEVERAL_BATCHES: u64 = 3 * SWEEP_BATCH as u64;
 
-/// How long the stream of shortened deadlines keeps an entry; `NOTED_FOR` in `connections.lua`. If a deadline was read
-/// longer ago, it is written all the same, and a recheck of all users follows.
+/// How long the stream of shortened deadlines keeps an entry; `NOTED_FOR` in `connections.lua`. A deadline that was
+/// read longer ago is still written, and a recheck of all users follows.
 const NOTED_FOR: Duration = Duration::from_secs(5);
 
-/// How many users one step of a recheck reads, and how many steps a sweep makes. With a sweep every 100 ms, a recheck of
-/// a million users takes less than a minute.
+/// How many users one step of a recheck reads, and how many steps a sweep makes. With a sweep every 100 ms, a recheck
+/// of a million users takes less than a minute.
 const RECHECK_STEP: usize = 500;
 const RECHECK_STEPS: usize = 4;
 
@@ -38,7 +38,7 @@ struct Alive<'a> {
 }
 
 impl RedisStore {
-    /// Sweeps once. Fails where nothing was announced.
+    /// Sweeps once. Fails if nothing was announced.
     pub(in crate::store) async fn sweep(&self) -> Result<Swept, StoreError> {
         let mut begin = self.about_connections(&self.scripts.due);
         begin.key(&self.keys.recheck).key(&self.keys.shortened);
@@ -117,8 +117,8 @@ impl RedisStore {
 
     /// Writes the deadlines of users into the index; the deadlines were read at `since` or later.
     ///
-    /// Nearly all due users are alive, so this uses one plain command for all of them. A deadline may change between its
-    /// read and this write:
+    /// Nearly all due users are alive, so this uses one plain command for all of them. A deadline may change between
+    /// its read and this write:
     ///
     /// - A ping extends it. Then a later sweep looks at the user again.
     /// - The departure of the user is held until a later time. `GT` keeps that time.

@@ -77,6 +77,7 @@ pub struct User {
     pub connections: Vec<Connection>,
 }
 
+/// An open connection of a user.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Connection {
@@ -110,6 +111,7 @@ impl Answer {
         body.unwrap_or_else(|error| panic!("not the documented answer: {error}: {}", self.body))
     }
 
+    /// The value of a header; empty if the header is absent.
     pub fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name).map(|value| value.to_str());
         value.and_then(Result::ok).unwrap_or("")
@@ -136,6 +138,7 @@ impl Client {
         }
     }
 
+    /// `http://` and the address of the instance.
     pub fn base(&self) -> &str {
         &self.base
     }
@@ -153,49 +156,59 @@ impl Client {
         }
     }
 
+    /// Sends a GET request.
     pub async fn get(&self, path: &str) -> Answer {
         send(self.request(Method::GET, path)).await
     }
 
+    /// Sends a POST request with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         send(self.request(Method::POST, path).json(body)).await
     }
 
+    /// Opens the unnamed connection of a user. Panics if the call is refused, as all calls below.
     pub async fn connect(&self, user: &str) -> Alive {
         send(self.of_user(user, "connect")).await.ok()
     }
 
+    /// Opens a named connection.
     pub async fn connect_as(&self, user: &str, connection: &str) -> Alive {
         send(self.of_connection(user, "connect", connection))
             .await
             .ok()
     }
 
+    /// Pings the unnamed connection of a user.
     pub async fn ping(&self, user: &str) -> Alive {
         send(self.of_user(user, "ping")).await.ok()
     }
 
+    /// Pings a named connection.
     pub async fn ping_as(&self, user: &str, connection: &str) -> Alive {
         send(self.of_connection(user, "ping", connection))
             .await
             .ok()
     }
 
+    /// Closes the unnamed connection of a user.
     pub async fn disconnect(&self, user: &str) -> Left {
         send(self.of_user(user, "disconnect")).await.ok()
     }
 
+    /// Closes a named connection.
     pub async fn disconnect_as(&self, user: &str, connection: &str) -> Left {
         send(self.of_connection(user, "disconnect", connection))
             .await
             .ok()
     }
 
+    /// Closes all connections of a user.
     pub async fn disconnect_all(&self, user: &str) -> Left {
         let request = self.of_user(user, "disconnect");
         send(request.json(&json!({"all": true}))).await.ok()
     }
 
+    /// The state of a user.
     pub async fn user(&self, user: &str) -> User {
         let url = self.user_url(user, None);
         send(self.request_to(Method::GET, url)).await.ok()
@@ -232,6 +245,7 @@ impl Client {
         }
     }
 
+    /// The number of online users.
     pub async fn count(&self) -> u64 {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -275,7 +289,7 @@ impl Client {
     }
 
     fn user_url(&self, user: &str, verb: Option<&str>) -> Url {
-        let mut url = Url::parse(&self.base).expect("an address we were told");
+        let mut url = Url::parse(&self.base).expect("an address");
         let mut path = url.path_segments_mut().expect("an http URL has a path");
         path.clear().extend(["v1", "users", user]).extend(verb);
         drop(path);
@@ -291,7 +305,7 @@ pub fn next_page(limit: usize, cursor: &str) -> String {
 /// `?name=value&…`, percent-encoded.
 pub fn query_of(pairs: &[(&str, &str)]) -> String {
     let url = Url::parse_with_params("http://any/", pairs).expect("an URL");
-    format!("?{}", url.query().expect("it was just set"))
+    format!("?{}", url.query().expect("a query"))
 }
 
 /// Sends a request and reads the whole answer. Panics without an answer.

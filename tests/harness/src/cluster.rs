@@ -12,6 +12,7 @@ pub enum Store {
     Redis,
 }
 
+/// Running instances on one store.
 pub struct Cluster {
     pub instances: Vec<Instance>,
     redis: Option<RedisServer>,
@@ -80,14 +81,17 @@ impl Cluster {
         self.instances.iter().map(Instance::client).collect()
     }
 
+    /// The Redis server. Panics on the embedded store.
     pub fn redis(&self) -> &RedisServer {
         self.redis.as_ref().expect("this cluster is on Redis")
     }
 
+    /// The Redis server, to stop or restart it. Panics on the embedded store.
     pub fn redis_mut(&mut self) -> &mut RedisServer {
         self.redis.as_mut().expect("this cluster is on Redis")
     }
 
+    /// The settings of the instances.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }

@@ -47,6 +47,7 @@ impl Settings {
             .with("PRESENCE_PING_INTERVAL", "500ms")
     }
 
+    /// The settings with one variable set.
     pub fn with(mut self, variable: &'static str, value: &str) -> Self {
         self.variables.insert(variable, value.to_owned());
         self
@@ -57,11 +58,13 @@ impl Settings {
         Self { protocol, ..self }
     }
 
+    /// The settings without one variable.
     pub fn without(mut self, variable: &'static str) -> Self {
         self.variables.remove(variable);
         self
     }
 
+    /// The command that runs the binary with these settings.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         for (name, _) in env::vars_os() {
@@ -104,11 +107,12 @@ pub fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8))
 }
 
-/// The number of runtimes of an instance beside the main one: one for each worker, and one for bulk calls.
+/// The number of runtimes of an instance without the main one: one for each worker, and one for bulk calls.
 pub fn runtimes() -> usize {
     workers() + 1
 }
 
+/// A running instance. Dropping it kills the process.
 pub struct Instance {
     process: Process,
     greeting: String,
@@ -169,6 +173,7 @@ impl Instance {
         }
     }
 
+    /// A client of the instance.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
@@ -215,6 +220,7 @@ impl Instance {
         format!("{}{path}", self.client.base())
     }
 
+    /// The address of the instance.
     pub fn address(&self) -> SocketAddr {
         let base = self.client.base();
         let address = base.strip_prefix("http://").expect("an http address");
@@ -224,8 +230,8 @@ impl Instance {
     /// A new connection on which `bytes` are sent.
     pub async fn told(&self, bytes: &[u8]) -> TcpStream {
         let connected = TcpStream::connect(self.address()).await;
-        let mut connection = connected.expect("it accepts");
-        connection.write_all(bytes).await.expect("it reads");
+        let mut connection = connected.expect("a connection");
+        connection.write_all(bytes).await.expect("a write");
         connection
     }
 
@@ -234,10 +240,12 @@ impl Instance {
         self.process.kill();
     }
 
+    /// Sends a signal to the process.
     pub fn send(&self, signal: Signal) {
         self.process.send(signal);
     }
 
+    /// Waits until the process has ended by itself.
     pub async fn exit(&mut self) -> ExitStatus {
         self.process.exit().await
     }

@@ -58,6 +58,7 @@ impl Process {
         }
     }
 
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -80,6 +81,7 @@ impl Process {
         self.log.lock().expect("no reader panicked").clone()
     }
 
+    /// Sends a signal to the process.
     pub fn send(&self, signal: Signal) {
         let name = match signal {
             Signal::Terminate => "-TERM",
@@ -102,7 +104,7 @@ impl Process {
 
     /// The processor time so far, in user space and in the kernel.
     pub fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("it runs");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("a process");
         // The process name is in parentheses and may contain anything. The times are the fields 14 and 15.
         let (_, fields) = stat.rsplit_once(')').expect("a name");
         let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
@@ -122,12 +124,13 @@ impl Process {
     }
 
     fn status_kib(&self, field: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a process");
         let line = status.lines().find_map(|line| line.strip_prefix(field));
         let words = line.and_then(|line| line.split_whitespace().next());
         words.and_then(|kib| kib.parse().ok()).expect("a size")
     }
 
+    /// Whether the process has ended.
     pub fn has_ended(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }

@@ -82,6 +82,7 @@ impl Proxy {
         }
     }
 
+    /// The value for `REDIS_URL` that leads through the proxy.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }

@@ -22,6 +22,7 @@ const TRIES: usize = 10;
 /// The environment variable with another server to run, such as `valkey-server`.
 const SERVER_VARIABLE: &str = "PRESENCE_TEST_REDIS_SERVER";
 
+/// A running Redis server. Dropping it kills the process.
 pub struct RedisServer {
     process: Process,
     port: u16,
@@ -72,10 +73,12 @@ impl RedisServer {
         &self.process
     }
 
+    /// The value for `REDIS_URL`.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
+    /// The port of the server.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -104,6 +107,7 @@ impl RedisServer {
         self.process.send(Signal::Continue);
     }
 
+    /// Deletes all data.
     pub async fn flush_all(&self) {
         self.command::<()>(&["FLUSHALL"]).await;
     }

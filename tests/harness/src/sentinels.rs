@@ -18,6 +18,7 @@ const SENTINELS: usize = 3;
 /// Two sentinels that start an election at the same moment vote for themselves. They try again after twice this time.
 const FAILOVER_TIMEOUT_MS: u32 = 2_000;
 
+/// Running sentinels. Dropping them kills the processes.
 pub struct Sentinels {
     processes: Vec<Process>,
     ports: Vec<u16>,

@@ -66,14 +66,17 @@ impl Event {
         self.text("userId")
     }
 
+    /// The `reason` of the event.
     pub fn reason(&self) -> String {
         self.text("reason")
     }
 
+    /// The `timestamp` of the event.
     pub fn timestamp(&self) -> Timestamp {
         self.time("timestamp")
     }
 
+    /// The `lastSeenAt` of the event.
     pub fn last_seen_at(&self) -> Timestamp {
         self.time("lastSeenAt")
     }
@@ -225,7 +228,7 @@ impl Stream {
         let messages = self
             .collect_until(|event| event.name == "presence.ready")
             .await;
-        let (_, snapshots) = messages.split_last().expect("it holds presence.ready");
+        let (_, snapshots) = messages.split_last().expect("presence.ready");
         let mut online: Vec<String> = snapshots.iter().flat_map(Event::online).collect();
         online.sort_unstable();
         online

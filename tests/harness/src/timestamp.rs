@@ -10,6 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// The time of the clock of this machine.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let since = since.expect("the clock is past 1970");
@@ -44,10 +45,12 @@ impl Timestamp {
         Self(self.0 + ms)
     }
 
+    /// This time plus `duration`.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0 + i64::try_from(duration.as_millis()).expect("a duration of a test"))
     }
 
+    /// This time minus `duration`.
     pub fn less(self, duration: Duration) -> Self {
         Self(self.0 - i64::try_from(duration.as_millis()).expect("a duration of a test"))
     }

@@ -44,17 +44,17 @@ async fn one_connection_too_many_waits_for_another_to_end() {
     for connection in &open {
         assert!(
             is_answered(connection, PATIENCE),
-            "those allowed are served"
+            "a connection within the limit is served"
         );
     }
     let waiting = ask(instance.address());
-    assert!(!is_answered(&waiting, A_WHILE), "one more is not");
+    assert!(!is_answered(&waiting, A_WHILE), "one more waits");
     assert!(
         instance.log().contains("PRESENCE_CONNECTIONS"),
-        "operators are told"
+        "the log names the setting"
     );
     drop(open.pop());
-    assert!(is_answered(&waiting, PATIENCE), "its turn came");
+    assert!(is_answered(&waiting, PATIENCE), "the next is served");
 }
 
 #[tokio::test]
@@ -121,6 +121,6 @@ async fn an_instance_raises_its_limit_of_open_files() {
     let left = 128_usize.saturating_sub(8 * runtimes()).max(1);
     assert!(
         log.contains(&format!("\"connections\":{left}")),
-        "what is left is said: {log}"
+        "the log has the new limit: {log}"
     );
 }

@@ -21,7 +21,7 @@ async fn floods_are_cut_off_and_delay_no_other_client() {
         let flooded = tokio::task::spawn_blocking(move || {
             let mut connection = connect(address, WINDOW);
             let request = post(1, "/v1/users/alice/ping");
-            connection.write_all(&request).expect("it reads");
+            connection.write_all(&request).expect("a write");
             flood(connection, &what, MOST)
         });
         instance.client().ping("alice").await;

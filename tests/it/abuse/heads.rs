@@ -33,7 +33,7 @@ fn ask(connection: &mut TcpStream, head_bytes: usize) -> String {
 async fn a_head_of_more_than_16_kib_is_refused_by_a_problem_document() {
     let instance = Instance::start(&Settings::new()).await;
     for bytes in [17_000, 62_000, 200_000] {
-        let mut connection = TcpStream::connect(instance.address()).expect("it accepts");
+        let mut connection = TcpStream::connect(instance.address()).expect("a connection");
         assert!(ask(&mut connection, 15_000).starts_with("HTTP/1.1 200 "));
         let answer = ask(&mut connection, bytes);
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
@@ -61,7 +61,7 @@ async fn a_head_of_too_many_fields_is_refused_with_this_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kept_connection_frees_its_buffers_and_goes_on() {
     let instance = Instance::start(&Settings::new()).await;
-    let connect = || TcpStream::connect(instance.address()).expect("it accepts");
+    let connect = || TcpStream::connect(instance.address()).expect("a connection");
     // Memory that the process allocates the first time stays allocated.
     for _ in 0..KEPT {
         ask(&mut connect(), 15_000);
@@ -87,7 +87,7 @@ async fn a_kept_connection_frees_its_buffers_and_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pipelined_and_split_requests_are_all_answered() {
     let instance = Instance::start(&Settings::new()).await;
-    let mut connection = TcpStream::connect(instance.address()).expect("it accepts");
+    let mut connection = TcpStream::connect(instance.address()).expect("a connection");
     let patience = Some(Duration::from_secs(20));
     connection.set_read_timeout(patience).expect("a time");
     let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -99,12 +99,12 @@ async fn pipelined_and_split_requests_are_all_answered() {
         ([request, half].concat(), 2_500),
         ([rest, request].concat(), 0),
     ] {
-        connection.write_all(sent.as_bytes()).expect("it reads");
+        connection.write_all(sent.as_bytes()).expect("a write");
         sleep(Duration::from_millis(pause)).await;
     }
     while answers.matches("HTTP/1.1 200 ").count() < 3 {
         let count = connection.read(&mut bytes).expect("an answer");
-        assert_ne!(count, 0, "it answers all: {answers}");
+        assert_ne!(count, 0, "not all answers: {answers}");
         answers.push_str(&String::from_utf8_lossy(&bytes[..count]));
     }
 }

@@ -87,16 +87,17 @@ pub(super) fn connect(address: SocketAddr, window: u32) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a size");
     socket.set_send_buffer_size(65_536).expect("a size");
-    socket.connect(&address.into()).expect("it accepts");
+    socket.connect(&address.into()).expect("a connection");
     let mut connection = TcpStream::from(socket);
     let hello = [PREFACE, &settings(window)].concat();
-    connection.write_all(&hello).expect("it reads");
+    connection.write_all(&hello).expect("a write");
     let patience = Some(Duration::from_millis(500));
     connection.set_write_timeout(patience).expect("a time");
     connection
 }
 
-/// Sends `what` until `most` bytes were sent or the service closes. Returns whether the service closed, and its answers.
+/// Sends `what` until `most` bytes were sent or the service closes. Returns whether the service closed, and its
+/// answers.
 pub(super) fn flood(mut connection: TcpStream, what: &[u8], most: usize) -> (bool, Vec<u8>) {
     let batch = what.repeat(16_384 / what.len());
     let mut reading = connection.try_clone().expect("a file");
@@ -135,7 +136,7 @@ pub(super) fn was_told_to_be_calm(mut frames: &[u8]) -> bool {
 
 /// Reads what has arrived, answers PING frames, and returns whether a stream was reset or the connection closed.
 pub(super) fn was_reset(connection: &mut TcpStream) -> bool {
-    connection.set_nonblocking(true).expect("it can be set");
+    connection.set_nonblocking(true).expect("a socket");
     let mut bytes = [0; 16_384];
     let mut rest = match connection.read(&mut bytes) {
         Ok(0) => return true,
@@ -149,7 +150,7 @@ pub(super) fn was_reset(connection: &mut TcpStream) -> bool {
             RST_STREAM => return true,
             PING if flags == 0 => {
                 let acknowledged = connection.write_all(&frame(PING, 1, 0, payload));
-                acknowledged.expect("it reads");
+                acknowledged.expect("a write");
             }
             _ => {}
         }

@@ -32,14 +32,14 @@ async fn come_and_go(mut connection: TcpStream, caller: usize, pairs: usize) {
         connection
             .write_all(batch.as_bytes())
             .await
-            .expect("it reads");
+            .expect("a write");
         let mut answers = Vec::new();
         while count(&answers, b"\"becameO") < 2 * PIPELINED {
-            let read = connection.read_buf(&mut answers).await.expect("it answers");
+            let read = connection.read_buf(&mut answers).await.expect("an answer");
             assert_ne!(
                 read,
                 0,
-                "it answers all: {}",
+                "not all answers: {}",
                 String::from_utf8_lossy(&answers)
             );
         }
@@ -64,7 +64,7 @@ async fn memory_is_bounded_behind_a_stream_that_does_not_read(store: Store) {
     for caller in 0..CALLERS {
         let connection = TcpStream::connect(instance.address()).await;
         callers.spawn(come_and_go(
-            connection.expect("it accepts"),
+            connection.expect("a connection"),
             caller,
             PAIRS / CALLERS,
         ));

@@ -23,7 +23,7 @@ async fn trickle(mut connection: TcpStream) {
     connection
         .write_all(b"GET /livez HTTP/1.1\r\nX-Slow: ")
         .await
-        .expect("it accepts");
+        .expect("a connection");
     let mut answer = [0; 64];
     loop {
         match timeout(BETWEEN_BYTES, connection.read(&mut answer)).await {
@@ -47,7 +47,7 @@ async fn slow_heads_are_cut_off_and_delay_no_other_client() {
     let mut heads = JoinSet::new();
     for _ in 0..CLIENTS {
         let connection = TcpStream::connect(instance.address()).await;
-        heads.spawn(trickle(connection.expect("it accepts")));
+        heads.spawn(trickle(connection.expect("a connection")));
     }
     let give_up = Instant::now() + PATIENCE;
     let mut most = before;

@@ -21,7 +21,7 @@ pub(super) fn mute_reader(address: SocketAddr, query: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     // The small window makes the queue fill early.
     socket.set_recv_buffer_size(4_096).expect("a size");
-    socket.connect(&address.into()).expect("it accepts");
+    socket.connect(&address.into()).expect("a connection");
     let mut mute = TcpStream::from(socket);
     let request = format!("GET /v1/events{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     mute.write_all(request.as_bytes()).expect("a request");
@@ -103,9 +103,9 @@ async fn a_reader_that_does_not_read_is_cut_off_and_delays_no_other_client(store
     let cursor = last_cursor(mute);
     let mut resumed = Stream::resume(&client, "", &cursor).await;
     let rest = resumed.events_before_now(&client, "end").await;
-    assert!(!rest.is_empty(), "it was cut off before the end");
+    assert!(!rest.is_empty(), "the stream was cut off before its end");
     let missed = &heard[heard.len() - rest.len()..];
-    assert_eq!(briefs(&rest), briefs(missed), "what came after the cursor");
+    assert_eq!(briefs(&rest), briefs(missed), "the events after the cursor");
     let told_before = heard.len() - rest.len();
     assert!(told_before == 0 || heard[told_before - 1].id == cursor);
 }
@@ -128,8 +128,8 @@ async fn a_reader_in_the_middle_of_its_snapshot_gets_a_reset_when_data_is_lost()
 
     let mut buffer = [0; 16_384];
     while !String::from_utf8_lossy(&sent).contains("event: presence.reset") {
-        let count = mute.read(&mut buffer).expect("it is told of the loss");
-        assert_ne!(count, 0, "it ended");
+        let count = mute.read(&mut buffer).expect("a reset");
+        assert_ne!(count, 0, "the stream ended");
         sent.extend_from_slice(&buffer[..count]);
     }
 }

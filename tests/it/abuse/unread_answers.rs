@@ -29,16 +29,16 @@ const KIB_EACH: u64 = 320;
 pub(super) fn ask_and_not_read(address: SocketAddr, request: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a size");
-    socket.connect(&address.into()).expect("it accepts");
+    socket.connect(&address.into()).expect("a connection");
     let mut connection = TcpStream::from(socket);
-    connection.write_all(request.as_bytes()).expect("it reads");
+    connection.write_all(request.as_bytes()).expect("a write");
     connection
 }
 
 /// Whether the other side has closed the connection. Nothing is read.
 fn is_given_up(connection: &TcpStream) -> bool {
-    connection.set_nonblocking(true).expect("it can be set");
-    let error = connection.take_error().expect("it can be asked");
+    connection.set_nonblocking(true).expect("a socket");
+    let error = connection.take_error().expect("a socket");
     let writes = (&*connection).write(b"x");
     error.is_some() || matches!(writes, Err(error) if error.kind() != ErrorKind::WouldBlock)
 }
@@ -50,16 +50,14 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off_after_the_time_out() 
     let request = format!("GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let http1 = ask_and_not_read(address, &request);
     let mut over_http2 = http2::connect(address, 0);
-    over_http2
-        .write_all(&http2::get(1, PATH))
-        .expect("it reads");
+    over_http2.write_all(&http2::get(1, PATH)).expect("a write");
     let began = Instant::now();
     let mut reset = false;
     while began.elapsed() < CUT_OFF {
         sleep(Duration::from_millis(250)).await;
         reset = reset || http2::was_reset(&mut over_http2);
         if reset && is_given_up(&http1) {
-            assert!(began.elapsed() > NOT_YET, "it was too soon");
+            assert!(began.elapsed() > NOT_YET, "cut off too soon");
             return;
         }
     }
@@ -72,10 +70,10 @@ async fn a_stream_over_http2_without_a_window_ends_at_its_maximum_age() {
     let instance = Instance::start(&settings).await;
     let mut connection = http2::connect(instance.address(), 0);
     let request = http2::get(1, "/v1/events?snapshot=true");
-    connection.write_all(&request).expect("it reads");
+    connection.write_all(&request).expect("a write");
     let began = Instant::now();
     while !http2::was_reset(&mut connection) {
-        assert!(began.elapsed() < DUE, "it is open");
+        assert!(began.elapsed() < DUE, "still open");
         sleep(Duration::from_millis(100)).await;
     }
 }

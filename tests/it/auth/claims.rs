@@ -71,7 +71,7 @@ async fn an_error_names_the_claim() {
     }
 }
 
-/// Without the claim that was meant, the token would let its user see less, or see nobody, without a word.
+/// If the service ignored a misspelt claim, the user of the token could see fewer users, without any error.
 #[tokio::test]
 async fn a_misspelt_claim_is_named() {
     let instance = instance_with_credentials().await;
@@ -92,7 +92,7 @@ async fn a_misspelt_claim_is_named() {
             "{name}: {detail}"
         );
     }
-    // The claims of others are no business of ours.
+    // The service ignores all other claims.
     for name in [
         "batch", "match", "use", "email", "iat", "jti", "azp", "scope", "",
     ] {

@@ -90,12 +90,12 @@ impl Signer {
             Key::Rsa(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
                 key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
-                    .expect("it signs");
+                    .expect("a signature");
                 signature
             }
             Key::P256(key) => key
                 .sign(&random, message)
-                .expect("it signs")
+                .expect("a signature")
                 .as_ref()
                 .to_vec(),
             Key::Ed25519(key) => key.sign(message).as_ref().to_vec(),
@@ -111,7 +111,7 @@ impl Signer {
         let mut signature = vec![0; key.public_modulus_len()];
         let random = SystemRandom::new();
         key.sign(&RSA_PSS_SHA256, &random, signed.as_bytes(), &mut signature)
-            .expect("it signs");
+            .expect("a signature");
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 

@@ -25,11 +25,11 @@ impl Workshop {
         for file in std::fs::read_dir(PROGRAMS).expect("the programs") {
             let file = file.expect("a file");
             let copied = std::fs::copy(file.path(), folder.path().join(file.file_name()));
-            copied.expect("it is copied");
+            copied.expect("a copy");
         }
         let modules = installed("generated-node/node_modules");
         let linked = std::os::unix::fs::symlink(modules, folder.path().join("node_modules"));
-        linked.expect("it is linked");
+        linked.expect("a link");
         Self(folder)
     }
 
@@ -49,7 +49,7 @@ impl Workshop {
             .env("PATH", path)
             .env("PYTHONDONTWRITEBYTECODE", "1");
         let output = tokio::task::spawn_blocking(move || command.output()).await;
-        let output = output.expect("it does not panic");
+        let output = output.expect("no panic");
         let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaint = String::from_utf8_lossy(&output.stderr);
@@ -87,7 +87,7 @@ impl Workshop {
         let text = std::fs::read_to_string(&config).expect("the configuration");
         let text = text.trim_end().trim_end_matches('}');
         let text = format!("{text}, \"files\": [\"{source}\"]}}");
-        std::fs::write(&config, text).expect("it is written");
+        std::fs::write(&config, text).expect("a write");
         self.run_node_tool("tsc", &["--project", "."]).await;
         let built = format!("built/{program}.js");
         let cluster = service().await;

@@ -121,7 +121,7 @@ impl Libraries {
         assert_eq!(failures, Value::Array(Vec::new()), "thrown in the page");
         let in_page = self.browser.run("return window.shown ?? {}").await;
         let in_page: std::collections::BTreeMap<String, Vec<Shown>> =
-            serde_json::from_value(in_page).expect("what the page keeps");
+            serde_json::from_value(in_page).expect("the record of the page");
         let mut shown: Vec<_> = in_page.into_iter().collect();
         for library in &mut self.processes {
             let name = library.name.to_owned();
@@ -163,10 +163,7 @@ impl Libraries {
 /// A file that `tests/install` installed in the target folder.
 pub(crate) fn installed(path: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
-    let path = target
-        .expect("it is in the target folder")
-        .join("tools")
-        .join(path);
+    let path = target.expect("the target folder").join("tools").join(path);
     assert!(
         path.exists(),
         "{} is missing; run tests/install",
@@ -235,13 +232,13 @@ async fn a_compressing_proxy_delays_no_event() {
     let direct = cluster.client();
     let mut command = node(COMPRESSING_PROXY);
     let mut proxy = Process::spawn("Express", command.arg(direct.base()));
-    let address = proxy.line().await.expect("its address");
+    let address = proxy.line().await.expect("an address");
     let proxied = harness::client::Client::new(&address);
 
     let page = proxied.request(reqwest::Method::GET, "/openapi.json");
     let page = page.header(ACCEPT_ENCODING, "gzip").send().await;
     let encoding = page.expect("an answer").headers()["content-encoding"].clone();
-    assert_eq!(encoding, "gzip", "it compresses what it may");
+    assert_eq!(encoding, "gzip", "the proxy compresses JSON");
 
     let request = Stream::request(&proxied, "?snapshot=true");
     let mut stream = Stream::send(request.header(ACCEPT_ENCODING, "gzip")).await;

@@ -68,10 +68,10 @@ fn run(base: &str, directory: &TempDir) -> Result<String, String> {
     let output = command.current_dir(directory).output();
     let output = output.map_err(|error| format!("{error}; run tests/install"))?;
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
-    match output.status.success() {
-        true => Ok(shown),
-        false => Err(shown + &String::from_utf8_lossy(&output.stderr)),
+    if !output.status.success() {
+        return Err(shown + &String::from_utf8_lossy(&output.stderr));
     }
+    Ok(shown)
 }
 
 async fn the_service_conforms_to_its_openapi_document(store: Store) {
@@ -85,7 +85,7 @@ async fn the_service_conforms_to_its_openapi_document(store: Store) {
     let base = cluster.client().base().to_owned();
     let directory = tempfile::tempdir().expect("a directory for temporary files");
     let ran = tokio::task::spawn_blocking(move || run(&base, &directory));
-    match ran.await.expect("it does not panic") {
+    match ran.await.expect("no panic") {
         Ok(output) => println!("{output}"),
         Err(output) => panic!("schemathesis: {output}"),
     }

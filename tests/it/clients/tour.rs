@@ -14,7 +14,7 @@ fn blocks(heading: &str) -> Vec<&'static str> {
     let (_, part) = README.split_once(heading).expect("the heading");
     let part = part.split("\n#").next().expect("a part");
     let blocks = part.split("```sh\n").skip(1);
-    let blocks = blocks.map(|block| block.split_once("```").expect("its end").0);
+    let blocks = blocks.map(|block| block.split_once("```").expect("an end").0);
     blocks
         .filter(|block| !block.starts_with("curl -N"))
         .collect()
@@ -73,7 +73,7 @@ async fn the_script_of_the_tour_makes_the_calls_of_the_readme() {
     let instance = Instance::start(&Settings::new()).await;
     let url = format!("URL={}\n", instance.client().base());
     let lines = printed(&format!("{url}{SCRIPT}"), directory.path()).await;
-    let user: Value = serde_json::from_str(&lines[8]).expect("the last look-up");
+    let user: Value = serde_json::from_str(&lines[8]).expect("the last lookup");
     assert_eq!(user["connections"][0]["connectionId"], "laptop", "{user}");
     let stream = lines[9..].join("\n");
     assert!(stream.contains("data: {\"online\":[\"bob\"]}"), "{stream}");

@@ -34,7 +34,7 @@ const WAIT_FOR_MORE: Duration = Duration::from_millis(300);
 
 /// Sends `request` and reads one answer, or until the connection is closed.
 async fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(address).await.expect("it accepts");
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
     // The service may refuse the request and close before it has read all of it.
     let _ = stream.write_all(request).await;
     let mut answer = Answer::to(request);
@@ -74,7 +74,7 @@ async fn send_all(client: &Client, address: SocketAddr, batch: &[Vec<u8>]) -> Re
     let alive = client.get("/readyz").await;
     match alive.status.as_u16() {
         200 => Ok(()),
-        status => Err(format!("it is not ready: {status}")),
+        status => Err(format!("not ready: {status}")),
     }
 }
 

@@ -178,7 +178,7 @@ fn the_table_of_problems_is_in_the_document_and_in_the_documentation() {
     let document = document();
     let description = document["info"]["description"].as_str().expect("text");
     let start = description.find("| Status |").expect("a table");
-    let end = description.find("\n</details>").expect("its end");
+    let end = description.find("\n</details>").expect("an end");
     let table = &description[start..end];
     assert!(
         PROBLEMS.ends_with(table),
@@ -239,27 +239,30 @@ fn the_schema_of_a_stream_is_any_of_its_payloads() {
     assert_eq!(payloads.len(), 6, "{payloads:?}");
 }
 
-/// The examples for a status are what clients get.
-#[tokio::test]
-async fn the_examples_of_refusals_are_those_of_the_service() {
-    const KEY: &str = "a-key-of-thirty-two-characters-ok";
+const KEY: &str = "a-key-of-thirty-two-characters-ok";
+
+/// An instance that requires credentials.
+async fn closed_instance() -> Instance {
+    let key = format!("all:presence.read+presence.write:{KEY}");
     let settings = Settings::new()
-        .with(
-            "PRESENCE_API_KEYS",
-            &format!("all:presence.read+presence.write:{KEY}"),
-        )
+        .with("PRESENCE_API_KEYS", &key)
         .with("PRESENCE_JWT_SECRET", "a-secret-of-thirty-two-characters");
-    let instance = Instance::start(&settings).await;
+    Instance::start(&settings).await
+}
+
+/// The example of a problem document.
+fn example<'a>(document: &'a Value, path: &str, method: &str, status: u16) -> &'a Value {
+    let problem = "/content/application~1problem+json/example";
+    let response = &document["paths"][path][method]["responses"][status.to_string()];
+    let example = response.pointer(problem);
+    example.unwrap_or_else(|| panic!("{method} {path} {status} has no example"))
+}
+
+#[tokio::test]
+async fn the_examples_of_invalid_input_are_those_of_the_service() {
+    let instance = closed_instance().await;
     let client = instance.client();
     let document = document();
-    let shown = |path: &str, method: &str, status: u16| {
-        let problem = "/content/application~1problem+json/example";
-        let response = &document["paths"][path][method]["responses"][status.to_string()];
-        let example = response.pointer(problem);
-        example
-            .unwrap_or_else(|| panic!("{method} {path} {status} has no example"))
-            .clone()
-    };
     let long = "x".repeat(129);
     let large = " ".repeat(1_100_000);
     for (path, method, status, target, body) in [
@@ -302,8 +305,16 @@ async fn the_examples_of_refusals_are_those_of_the_service() {
         let request = request.header("content-type", "application/json");
         let answer = send(request.body(body.to_owned())).await;
         let said: Value = serde_json::from_str(&answer.body).expect("a problem document");
-        assert_eq!(said, shown(path, method, status), "{method} {target:.60}");
+        let expected = example(&document, path, method, status);
+        assert_eq!(said, *expected, "{method} {target:.60}");
     }
+}
+
+#[tokio::test]
+async fn the_examples_of_a_missing_credential_are_those_of_the_service() {
+    let instance = closed_instance().await;
+    let client = instance.client();
+    let document = document();
     for (what, operation) in operations(&document) {
         let (method, path) = what.split_once(' ').expect("a method");
         if operation["responses"]["401"].is_null() || path == "/metrics" {
@@ -313,17 +324,23 @@ async fn the_examples_of_refusals_are_those_of_the_service() {
         let request = client.request(method_name, &path.replace("{userId}", "alice"));
         let said: Value =
             serde_json::from_str(&send(request).await.body).expect("a problem document");
-        assert_eq!(said, shown(path, method, 401), "{what}");
+        assert_eq!(said, *example(&document, path, method, 401), "{what}");
     }
+}
+
+#[tokio::test]
+async fn the_examples_of_an_invalid_host_are_those_of_the_service() {
+    let instance = closed_instance().await;
+    let document = document();
     for path in ["/livez", "/readyz", "/metrics"] {
-        let mut stream = TcpStream::connect(instance.address()).expect("it accepts");
+        let mut stream = TcpStream::connect(instance.address()).expect("a connection");
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("it reads");
+        stream.write_all(request.as_bytes()).expect("a write");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
         let said: Value = serde_json::from_str(body).expect("a problem document");
-        assert_eq!(said, shown(path, "get", 400), "{path}");
+        assert_eq!(said, *example(&document, path, "get", 400), "{path}");
     }
 }

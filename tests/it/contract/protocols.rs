@@ -26,7 +26,7 @@ async fn read_until(connection: &mut TcpStream, wanted: Option<&str>) -> String 
         let read = read.unwrap_or_else(|_| panic!("{wanted:?} does not come:\n{text}"));
         match read.expect("the connection does not break") {
             0 if wanted.is_none() => break,
-            0 => panic!("it ended without {wanted:?}:\n{text}"),
+            0 => panic!("the connection ended without {wanted:?}:\n{text}"),
             count => text.push_str(&String::from_utf8_lossy(&bytes[..count])),
         }
     }

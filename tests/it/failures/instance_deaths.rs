@@ -29,7 +29,7 @@ async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
     let told = traffic.stop().await;
     // A user is offline from its deadline on, but the next sweep announces it.
     let announced = ["ZCOUNT", "presence:deadlines", "-inf", "(+inf"];
-    eventually_true("everyone who stayed expires", async || {
+    eventually_true("all remaining users expire", async || {
         cluster.redis().command::<u64>(&announced).await == 0
     })
     .await;
@@ -85,7 +85,7 @@ async fn after_all_instances_were_down_only_silent_users_are_announced_offline()
     let back = client.connect_each(living).await;
     assert!(
         back.iter().all(|alive| !alive.became_online),
-        "nobody saw them leave"
+        "the users have not left"
     );
     let mut events = stream.changes(users.len()).await;
     while events.len() < users.len() + gone.len() {

@@ -72,9 +72,10 @@ async fn everyone_pings(connections: Vec<TcpStream>, users: &[String]) -> Crowd 
             continue;
         }
         assert_refused(&answer);
-        match answer.body.contains("store-overloaded") {
-            true => crowd.turned_away += 1,
-            false => crowd.unreachable += 1,
+        if answer.body.contains("store-overloaded") {
+            crowd.turned_away += 1;
+        } else {
+            crowd.unreachable += 1;
         }
     }
     crowd.took = began.elapsed();
@@ -85,7 +86,7 @@ async fn ping(mut connection: TcpStream, user: String) -> Answer {
     let head = format!("POST /v1/users/{user}/ping HTTP/1.1\r\nHost: localhost\r\n");
     let rest = "Content-Length: 0\r\nConnection: close\r\n\r\n";
     let request = [head.as_bytes(), rest.as_bytes()].concat();
-    connection.write_all(&request).await.expect("it is read");
+    connection.write_all(&request).await.expect("a write");
     let mut answer = String::new();
     let read = connection.read_to_string(&mut answer).await;
     read.expect("an answer");

@@ -31,7 +31,7 @@ async fn answers_of_racing_calls_agree_with_the_events() {
         told.values().map(|(online, _)| online).sum::<usize>() > 100,
         "{told:?}"
     );
-    eventually_true("everyone who stayed expires", async || {
+    eventually_true("all remaining users expire", async || {
         clients[0].count().await == 0
     })
     .await;
@@ -137,7 +137,7 @@ struct HeldSweep {
 }
 
 impl HeldSweep {
-    async fn beside(ttls: &[&str]) -> Self {
+    async fn with_other_instances(ttls: &[&str]) -> Self {
         let redis = RedisServer::start().await;
         let proxy = Proxy::to(redis.port()).await;
         let settings = Settings::new().with("PRESENCE_PING_INTERVAL", "500ms");
@@ -176,7 +176,7 @@ impl HeldSweep {
 /// The user disconnects and connects again with a shorter TTL during the sweep.
 #[tokio::test]
 async fn a_sweep_with_a_deadline_from_before_a_reconnect_does_not_delay_the_departure() {
-    let sweep = HeldSweep::beside(&["2s"]).await;
+    let sweep = HeldSweep::with_other_instances(&["2s"]).await;
     let short = sweep.others[0].client();
     let mut stream = Stream::open(&short, "").await;
     assert!(short.disconnect("alice").await.became_offline);
@@ -193,7 +193,7 @@ async fn a_sweep_with_a_deadline_from_before_a_reconnect_does_not_delay_the_depa
 /// The index has the grant of the unnamed connection. A sweep does not restore an earlier grant.
 #[tokio::test]
 async fn a_sweep_with_an_outdated_deadline_does_not_change_last_seen() {
-    let sweep = HeldSweep::beside(&["2s", "3s"]).await;
+    let sweep = HeldSweep::with_other_instances(&["2s", "3s"]).await;
     let mut stream = Stream::open(&sweep.others[0].client(), "").await;
     let mut last = None;
     for other in &sweep.others {

@@ -1,4 +1,4 @@
-//! The Redis connections of the workers and of the bulk calls, beside the main connection of the instance.
+//! The Redis connections of the workers and of the bulk calls, and the main connection of the instance.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ impl Watched {
     }
 
     /// A client with a new connection, which the next worker serves.
-    fn newcomer(&self) -> Client {
+    fn fresh(&self) -> Client {
         Client::new(self.instance.client().base())
     }
 }
@@ -90,14 +90,14 @@ async fn calls_use_the_main_connection_when_redis_refuses_more() {
     let watched = Watched::start().await;
     let mut stream = Stream::open(&watched.instance.client(), "").await;
     let connected = watched.all_connected().await;
-    watched.newcomer().connect("alice").await;
+    watched.fresh().connect("alice").await;
     // The connection of this test, the main connection, and the bus.
     watched.run(&["CONFIG", "SET", "maxclients", "3"]).await;
     watched.kill(&connected.others).await;
     let end = Instant::now() + LONG;
     while Instant::now() < end {
-        assert!(!watched.newcomer().ping("alice").await.became_online);
-        assert_eq!(watched.newcomer().online_among(&["alice"]).await, ["alice"]);
+        assert!(!watched.fresh().ping("alice").await.became_online);
+        assert_eq!(watched.fresh().online_among(&["alice"]).await, ["alice"]);
         sleep(PACE).await;
     }
     assert!(watched.connected().await.others.is_empty());
@@ -109,7 +109,7 @@ async fn calls_use_the_main_connection_when_redis_refuses_more() {
     );
     watched.run(&["CONFIG", "SET", "maxclients", "100"]).await;
     watched.all_connected().await;
-    watched.newcomer().disconnect("alice").await;
+    watched.fresh().disconnect("alice").await;
     let told = stream.changes(2).await;
     let names: Vec<&str> = told.iter().map(|event| &*event.name).collect();
     assert_eq!(names, ["user.online", "user.offline"]);
@@ -126,9 +126,9 @@ async fn worker_connections_follow_the_main_connection_to_a_new_server() {
     })
     .await;
     for _ in 0..workers() {
-        watched.newcomer().ping("alice").await;
+        watched.fresh().ping("alice").await;
     }
-    assert_eq!(watched.newcomer().online_among(&["alice"]).await, ["alice"]);
+    assert_eq!(watched.fresh().online_among(&["alice"]).await, ["alice"]);
 }
 
 /// Redis accepts only as many clients as there are, and another client takes the place that the bus leaves. So a

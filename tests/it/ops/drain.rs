@@ -45,10 +45,10 @@ async fn a_request_whose_head_has_begun_is_answered_during_the_drain() {
     client
         .write_all(b"st: localhost\r\n\r\n")
         .await
-        .expect("it still reads");
+        .expect("a write");
     let mut answer = Vec::new();
     let read = timeout(SOON, client.read_to_end(&mut answer)).await;
-    read.expect("it ends").expect("and cleanly");
+    read.expect("an end").expect("a clean end");
     assert!(
         answer.starts_with(b"HTTP/1.1 200 "),
         "{}",
@@ -68,7 +68,7 @@ async fn a_slow_reader_gets_the_rest_of_its_answer() {
     sleep(Duration::from_secs(4)).await;
     let mut answer = Vec::new();
     let read = timeout(SOON, client.read_to_end(&mut answer)).await;
-    read.expect("it ends").expect("and cleanly");
+    read.expect("an end").expect("a clean end");
     let head = answer
         .windows(4)
         .position(|four| four == b"\r\n\r\n")

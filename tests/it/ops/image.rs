@@ -50,7 +50,7 @@ async fn the_binary_starts_from_an_empty_folder_as_a_plain_user() {
         .unwrap_or_else(|| panic!("{}", process.log()));
     assert!(greeting.contains("listening"), "{greeting}");
     let left = fs::read_dir(&home.0).expect("a folder").count();
-    assert_eq!(left, 0, "it writes no file");
+    assert_eq!(left, 0, "no file is left");
 }
 
 #[cfg(target_os = "linux")]

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 async fn answered(connection: &mut TcpStream) {
-    connection.write_all(REQUEST).await.expect("it reads");
+    connection.write_all(REQUEST).await.expect("a write");
     let mut bytes = [0; 4_096];
     let read = timeout(PATIENCE, connection.read(&mut bytes)).await;
     let count = read.expect("in time").expect("an answer");
@@ -29,7 +29,7 @@ async fn an_idle_connection_is_closed_after_the_keep_alive_and_not_before() {
     let idle_since = Instant::now();
     let mut byte = [0];
     let closed = timeout(PATIENCE, connection.read(&mut byte)).await;
-    assert_eq!(closed.expect("it is closed").expect("cleanly"), 0);
+    assert_eq!(closed.expect("an end").expect("a clean end"), 0);
     assert!(idle_since.elapsed() >= Duration::from_secs(4));
 }
 

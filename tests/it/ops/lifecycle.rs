@@ -108,7 +108,7 @@ async fn a_bad_value_stops_the_start_with_the_name_of_its_variable() {
         );
         assert!(
             ended.output.is_empty(),
-            "it never accepted: {}",
+            "the instance started: {}",
             ended.output
         );
     }

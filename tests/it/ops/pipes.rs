@@ -30,7 +30,7 @@ impl Drop for Running {
 impl Running {
     fn spawn(command: &mut Command) -> Self {
         run_beside_others();
-        Self(command.spawn().expect("it starts"))
+        Self(command.spawn().expect("a process"))
     }
 
     fn send(&self, signal: &str) {
@@ -40,13 +40,13 @@ impl Running {
     }
 
     async fn exit(&mut self) -> ExitStatus {
-        eventually("it ends", async || self.0.try_wait().expect("a child")).await
+        eventually("an end", async || self.0.try_wait().expect("a child")).await
     }
 
     /// A client of the address in the first line of the output.
     fn client(&mut self) -> Client {
         let mut greeting = String::new();
-        let stdout = self.0.stdout.as_mut().expect("it is piped");
+        let stdout = self.0.stdout.as_mut().expect("a pipe");
         let read = BufReader::new(stdout).read_line(&mut greeting);
         read.expect("a greeting");
         let mut words = greeting.split_whitespace();
@@ -219,7 +219,7 @@ async fn a_second_signal_ends_the_drain_at_once() {
             harness::sse::Stream::open(&client, "").await,
         ];
         instance.send("-TERM");
-        eventually_true("it drains", async || {
+        eventually_true("the log is read", async || {
             client.request(Method::GET, "/livez").send().await.is_err()
         })
         .await;

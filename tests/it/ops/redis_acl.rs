@@ -91,7 +91,7 @@ async fn refused_sweeps_are_logged() {
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     client.connect("bob").await;
-    eventually_true("it is said that and why no sweep succeeds", async || {
+    eventually_true("the log has the cause", async || {
         client.ping("alice").await;
         let log = instance.log();
         let said = log.lines().find(|line| line.contains("no sweep succeeds"));

@@ -20,7 +20,7 @@ async fn an_unknown_variable_stops_the_start_and_is_named() {
         );
         assert!(ended.log.contains(meant), "{name}: {}", ended.log);
         assert!(!ended.log.contains("hunter2"), "{}", ended.log);
-        assert!(ended.output.is_empty(), "it never accepted");
+        assert!(ended.output.is_empty(), "the instance started");
     }
 }
 

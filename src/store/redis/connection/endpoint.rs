@@ -30,7 +30,7 @@ type Address = (String, u16);
 
 impl Endpoint {
     /// The endpoint that `url` describes. TLS trusts only the certificates in the PEM text `authorities`; `None` means
-    /// the public certificate authorities. Fails where the URL or the PEM text is invalid.
+    /// the public certificate authorities. Fails if the URL or the PEM text is invalid.
     pub(in crate::store::redis) fn new(
         url: &RedisUrl,
         authorities: Option<Vec<u8>>,
@@ -64,7 +64,7 @@ impl Endpoint {
         self.server.redis_settings().db()
     }
 
-    /// The server that is the primary now. Fails where no sentinel names one.
+    /// The server that is the primary now. Fails if no sentinel names one.
     pub(super) async fn primary(&self) -> Result<Server, StoreError> {
         let mut server = self.server.clone();
         if !self.sentinels.is_empty() {

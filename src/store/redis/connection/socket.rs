@@ -16,7 +16,7 @@ use super::server_info::ServerInfo;
 use crate::config::KeyspaceEvents;
 use crate::store::error::StoreError;
 
-/// How long a connection may take to open, from the look-up of the server to the last round trip before it serves.
+/// How long a connection may take to open, from the lookup of the server to the last round trip before it serves.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a command may take. Together with the patience of a checkout, a call stays under the 2 s after which
@@ -60,7 +60,7 @@ pub(in crate::store::redis) struct Messages {
     heard: Arc<AtomicBool>,
 }
 
-/// A socket for commands, and what its server says about itself. Fails where the server cannot serve now.
+/// A socket for commands, and what its server says about itself. Fails if the server cannot serve now.
 pub(super) async fn open_commands(
     server: &Server,
 ) -> Result<(MultiplexedConnection, ServerInfo), StoreError> {
@@ -106,14 +106,14 @@ impl Messages {
         self.stream.lock().take()
     }
 
-    /// Notes that a message arrived, which is as good as the reply to a probe.
+    /// Notes that a message arrived. A message counts as the reply to a probe.
     pub(in crate::store::redis) fn note_heard(&self) {
         self.heard.store(true, Ordering::Relaxed);
     }
 }
 
 impl Socket {
-    /// Sends a `PING` unless the socket just delivered a message. Fails where the connection is broken.
+    /// Sends a `PING` unless the socket just delivered a message. Fails if the connection is broken.
     pub(super) async fn probe(&mut self) -> Result<(), RedisError> {
         let answer = match self {
             Self::Messages(messages) if messages.heard.swap(false, Ordering::Relaxed) => {

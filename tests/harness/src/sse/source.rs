@@ -45,6 +45,7 @@ pub struct Entry {
     pub what: Heard,
 }
 
+/// What a reader noticed.
 #[derive(Clone, Debug)]
 pub enum Heard {
     /// A stream has begun.

@@ -281,6 +281,24 @@ async fn six_streams_over_http_1_delay_every_ping_of_a_browser() {
     browser.quit().await;
 }
 
+/// The state of a new `EventSource` at its first error.
+async fn state_at_first_error(browser: &Browser, name: &str, url: &str) -> Value {
+    let script = format!(
+        "window.state = undefined;
+         const source = new EventSource('{url}');
+         source.onerror = () => {{
+             window.state ??= source.readyState === EventSource.CLOSED ? 'CLOSED' : 'CONNECTING';
+             source.close();
+         }};"
+    );
+    browser.run(&script).await;
+    eventually(name, async || {
+        let state = browser.run("return window.state").await;
+        (state != Value::Null).then_some(state)
+    })
+    .await
+}
+
 /// The table of the guide with the state of an `EventSource` at its first error.
 #[tokio::test]
 async fn an_event_source_stops_in_the_cases_of_the_guide() {
@@ -329,20 +347,7 @@ async fn an_event_source_stops_in_the_cases_of_the_guide() {
     let browser = Browser::start().await;
     browser.open(page.origin()).await;
     for (name, url, expected) in cases {
-        let script = format!(
-            "window.state = undefined;
-             const source = new EventSource('{url}');
-             source.onerror = () => {{
-                 window.state ??= source.readyState === EventSource.CLOSED ? 'CLOSED' : 'CONNECTING';
-                 source.close();
-             }};"
-        );
-        browser.run(&script).await;
-        let state = eventually(name, async || {
-            let state = browser.run("return window.state").await;
-            (state != Value::Null).then_some(state)
-        })
-        .await;
+        let state = state_at_first_error(&browser, name, &url).await;
         assert_eq!(state, expected, "{name}");
     }
     browser.quit().await;

@@ -57,10 +57,10 @@ impl Answer {
             400..500 => is_problem(&head, body, status),
             _ => false,
         };
-        match good {
-            true => Ok(()),
-            false => Err(format!("undocumented: {}", shown())),
+        if !good {
+            return Err(format!("undocumented: {}", shown()));
         }
+        Ok(())
     }
 
     fn parts(&self) -> Option<(String, &[u8])> {
@@ -68,9 +68,10 @@ impl Answer {
         let head = String::from_utf8_lossy(&self.bytes[..end]).into_owned();
         let body = &self.bytes[end + 4..];
         // Further bytes answer the rest of the request, which the service reads as the next request.
-        let length = match self.has_no_body {
-            true => 0,
-            false => length(&head).unwrap_or(body.len()).min(body.len()),
+        let length = if self.has_no_body {
+            0
+        } else {
+            length(&head).unwrap_or(body.len()).min(body.len())
         };
         Some((head, &body[..length]))
     }

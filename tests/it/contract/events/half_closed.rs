@@ -15,7 +15,7 @@ const MOMENT: Duration = Duration::from_millis(1_500);
 /// The request of a stream from a client that closes its writing side afterwards.
 async fn half_closed(instance: &Instance, request: &str) -> TcpStream {
     let mut stream = instance.told(request.as_bytes()).await;
-    stream.shutdown().await.expect("it is open");
+    stream.shutdown().await.expect("a connection");
     stream
 }
 
@@ -25,7 +25,7 @@ async fn read_until(stream: &mut TcpStream, text: &mut String, wanted: &str) {
         let read = timeout(PATIENCE, stream.read(&mut bytes)).await;
         let read = read.unwrap_or_else(|_| panic!("{wanted} does not come: {text}"));
         let count = read.expect("the connection does not break");
-        assert!(count > 0, "it ended without {wanted}: {text}");
+        assert!(count > 0, "the connection ended without {wanted}: {text}");
         text.push_str(&String::from_utf8_lossy(&bytes[..count]));
     }
 }

@@ -59,7 +59,7 @@ async fn a_stream_is_ready_after_the_missed_events(store: Store) {
     assert_ne!(
         resumed.last_id(),
         cursor,
-        "it knows that bob is not its own"
+        "the cursor is after the event of bob"
     );
 }
 

@@ -93,7 +93,7 @@ async fn a_ping_of_the_unnamed_connection_only_extends_the_key() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     client.connect("alice").await;
-    eventually_true("a sweep has told what keys hold", async || {
+    eventually_true("a sweep has set the number of the grant", async || {
         client.ping("alice").await;
         redis.calls_of("pexpire").await > 0
     })
@@ -125,7 +125,7 @@ async fn a_lookup_is_not_one_call_per_id() {
     }
     let after = redis.command::<String>(&["INFO", "stats"]).await;
     let reads = stat(&after, "total_reads_processed") - stat(&before, "total_reads_processed");
-    assert!(reads < 1_000, "{reads} reads of the socket for 10 look-ups");
+    assert!(reads < 1_000, "{reads} reads of the socket for 10 lookups");
 }
 
 fn stat(info: &str, name: &str) -> u64 {

@@ -26,7 +26,7 @@ async fn pages(clients: &[Client], limit: usize) -> Vec<Page> {
 fn assert_each_once(pages: &[Page], users: &[String]) {
     let all: Vec<&String> = pages.iter().flat_map(|page| &page.online).collect();
     let distinct: HashSet<&String> = all.iter().copied().collect();
-    assert_eq!(all.len(), distinct.len(), "nobody moved, so nobody repeats");
+    assert_eq!(all.len(), distinct.len(), "no user is listed twice");
     assert_eq!(distinct, users.iter().collect());
 }
 

@@ -90,7 +90,7 @@ async fn a_long_replay_has_no_gap_while_events_go_on() {
         client.disconnect(user).await;
     }
     client.disconnect(&users[510]).await;
-    let mut everything = streams.remove("").expect("it was opened");
+    let mut everything = streams.remove("").expect("a stream");
     let told = everything.changes(2_100).await;
     let mut online: Vec<_> = briefs(&told[..1_500]);
     online.sort_unstable();
@@ -102,7 +102,7 @@ async fn a_long_replay_has_no_gap_while_events_go_on() {
         .map(|user| format!("offline {user}"))
         .collect();
     assert_eq!(briefs(&told[1_500..]), gone);
-    let mut some = streams.remove(&*chosen).expect("it was opened");
+    let mut some = streams.remove(&*chosen).expect("a stream");
     let told = briefs(&some.changes(40).await);
     let gone: Vec<_> = users[500..520]
         .iter()

@@ -13,7 +13,7 @@ use harness::wait::eventually_true;
 const ROUNDING_MS: i64 = 2;
 
 fn assert_seen_between(user: &User, from: Timestamp, to: Timestamp) {
-    let seen = user.last_seen_at.expect("it was seen");
+    let seen = user.last_seen_at.expect("a time");
     let (after, before) = (seen.millis_after(from), to.millis_after(seen));
     assert!(
         after >= -ROUNDING_MS,

@@ -26,7 +26,7 @@ async fn instances_that_catch_up_look_at_each_user_about_once() {
     let mut enter = vec!["ZADD", "presence:deadlines"];
     enter.extend(members.iter().flat_map(|user| [&**user, &**user]));
     redis.command::<()>(&enter).await;
-    eventually_true("everyone has been looked at", async || {
+    eventually_true("every user was swept", async || {
         redis
             .command::<u64>(&["ZCOUNT", "presence:deadlines", "-inf", "1000000"])
             .await

@@ -119,7 +119,7 @@ async fn after_a_step_ahead_users_can_ping_before_they_are_announced_offline() {
     assert_eq!(
         briefs(&stream.changes(4).await)[3..],
         ["offline silent"],
-        "and nobody else"
+        "no other user leaves"
     );
     assert!(held.elapsed() < Duration::from_millis(1_500) + SLACK);
     assert!(client.user("alive").await.online);
@@ -157,7 +157,7 @@ async fn the_living_can_ping_after(
             let answer = try_send(ping).await.ok()?;
             (answer.status == 200).then(|| answer.ok::<Alive>())
         });
-        assert!(!back.await.became_online, "nobody saw {user} leave");
+        assert!(!back.await.became_online, "{user} left");
     }
     let mut told = briefs(&stream.changes(6).await).split_off(4);
     told.sort_unstable();

@@ -100,7 +100,7 @@ impl Model {
         let touched = match answer {
             Ok(touched) => touched,
             Err(Refusal::ConnectionClosed) => {
-                assert!(closed.1, "it was not closed: {what}");
+                assert!(closed.1, "the connection was not closed: {what}");
                 user.surely_closed(connection, at);
                 return;
             }
@@ -112,7 +112,7 @@ impl Model {
                 return;
             }
         };
-        assert!(!closed.0 && !full.0, "it should be refused: {what}");
+        assert!(!closed.0 && !full.0, "not refused: {what}");
         let deadline = at.plus(grant.ttl);
         assert!(deadline.contains(touched.expires_at), "{what}");
         assert_eq!(touched.became_online, !user.announced, "{what}");
@@ -132,12 +132,11 @@ impl Model {
         user.check_online(at, left.online);
         let (surely, maybe) = user.may_return(at, &self.outages);
         let what = format!("{closing:?} {at:?}: {left:?}, {user:?} {:?}", self.outages);
-        match left.became_offline {
-            true => assert!(user.announced && !left.online && !surely, "{what}"),
-            false => assert!(!user.announced || left.online || maybe, "{what}"),
-        }
         if left.became_offline {
+            assert!(user.announced && !left.online && !surely, "{what}");
             self.told.push((id.clone(), Told::Disconnected));
+        } else {
+            assert!(!user.announced || left.online || maybe, "{what}");
         }
     }
 
@@ -187,7 +186,7 @@ impl Model {
 
     pub(super) fn listed(&self, listed: Vec<UserId>) {
         let once: BTreeSet<_> = listed.iter().cloned().collect();
-        assert_eq!(once.len(), listed.len(), "nobody twice: {listed:?}");
+        assert_eq!(once.len(), listed.len(), "not distinct: {listed:?}");
         let announced = self.users.iter().filter(|(_, user)| user.announced);
         assert_eq!(once, announced.map(|(id, _)| id.clone()).collect());
     }
@@ -279,7 +278,7 @@ impl Model {
                         let online = user.surely_online(at);
                         let what = || format!("{user:?} at {at:?} {:?}", self.outages);
                         assert!(!online && !returns, "too early: {}", what());
-                        let seen = user.last_seen(false).expect("it was connected");
+                        let seen = user.last_seen(false).expect("a ping");
                         assert!(seen.contains(last_seen_at), "{event:?} {seen:?} {user:?}");
                     }
                 }
@@ -292,7 +291,7 @@ impl Model {
     /// Every transition in an answer has its event, and a sweep has announced all expired users.
     pub(super) fn nothing_untold(&mut self) {
         let told = &self.told;
-        assert!(told.is_empty(), "told, but not announced: {told:?}");
+        assert!(told.is_empty(), "in an answer, but not announced: {told:?}");
         let Some(at) = self.sweeping.take() else {
             return;
         };
@@ -304,7 +303,7 @@ impl Model {
                 !overdue,
                 "{id} was left behind: {user:?} at {at:?} {outages:?}"
             );
-            // About a held user, the sweep learns nothing new.
+            // The sweep learns nothing new about a user whose departure is held.
             if user.surely_online(at) {
                 user.known = user.pinged();
             }

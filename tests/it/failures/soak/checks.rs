@@ -63,11 +63,12 @@ impl Findings {
         for (heard, change) in changes {
             let mut moments = record.moments_of(change.stamp, heard);
             moments.sort_unstable();
-            match moments.is_empty() {
-                true => wrong.push(format!(
+            if moments.is_empty() {
+                wrong.push(format!(
                     "Redis showed no such time: {change:?}, heard {heard:?}"
-                )),
-                false => events.push(Event { change, moments }),
+                ));
+            } else {
+                events.push(Event { change, moments });
             }
         }
         for tale in tales {

@@ -75,9 +75,10 @@ impl Call {
 
     /// The latest time at which the call was carried out, if it was.
     pub(super) fn over(&self) -> Timestamp {
-        match self.is_uncertain() {
-            true => self.ended.plus(AFTERMATH),
-            false => self.ended,
+        if self.is_uncertain() {
+            self.ended.plus(AFTERMATH)
+        } else {
+            self.ended
         }
     }
 }

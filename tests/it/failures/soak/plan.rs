@@ -30,9 +30,10 @@ pub(super) enum Phase {
 
 /// The phases of a run and their lengths.
 pub(super) fn phases(duration: Duration, rng: &mut Rng) -> Vec<(Phase, Duration)> {
-    let first = match rng.bool() {
-        true => Denied::Processor,
-        false => Denied::Redis,
+    let first = if rng.bool() {
+        Denied::Processor
+    } else {
+        Denied::Redis
     };
     let cycle = [
         (Phase::Faults, FAULTS),

@@ -121,7 +121,7 @@ impl Tale {
     }
 
     fn chapter(&mut self) -> &mut Chapter {
-        self.chapters.last_mut().expect("it begins when it opens")
+        self.chapters.last_mut().expect("a chapter")
     }
 
     pub(super) fn is_about(&self, user: &str) -> bool {

@@ -127,9 +127,10 @@ impl User {
     }
 
     pub(super) fn check_online(&self, at: Bracket, online: bool) {
-        match online {
-            true => assert!(!self.surely_offline(at), "offline: {self:?} at {at:?}"),
-            false => assert!(!self.surely_online(at), "online: {self:?} at {at:?}"),
+        if online {
+            assert!(!self.surely_offline(at), "offline: {self:?} at {at:?}");
+        } else {
+            assert!(!self.surely_online(at), "online: {self:?} at {at:?}");
         }
     }
 

@@ -84,7 +84,7 @@ fn compare(events: Vec<&Event>, calls: &[&Call], record: &Record, wrong: &mut Ve
         .collect();
     let (fits, causes) = pairs(&events, &calls);
     for event in without_partner(&causes, calls.len()) {
-        wrong.push(format!("nobody caused {:?}", events[event]));
+        wrong.push(format!("no call caused {:?}", events[event]));
     }
     let told: Vec<usize> = (0..calls.len())
         .filter(|call| tells(calls[*call]))

@@ -26,10 +26,10 @@ pub(super) fn refuse_late_pings_and_no_others(record: &Record) -> Vec<String> {
         for (place, call) in calls.iter().enumerate() {
             match call.outcome {
                 Outcome::Closed if !may_be_closed(call, calls, record) => {
-                    wrong.push(format!("nobody closed it: {call:?}"));
+                    wrong.push(format!("the connection was not closed: {call:?}"));
                 }
                 Outcome::Left { .. } if call.connection.is_none() => {
-                    wrong.extend(pinged_all_the_same(
+                    wrong.extend(pinged_although_closed(
                         call,
                         &calls[place + 1..],
                         calls,
@@ -58,7 +58,7 @@ fn may_be_closed(ping: &Call, calls: &[&Call], record: &Record) -> bool {
 }
 
 /// Reports a ping that was carried out although all connections had been closed before.
-fn pinged_all_the_same(
+fn pinged_although_closed(
     closing: &Call,
     later: &[&Call],
     calls: &[&Call],

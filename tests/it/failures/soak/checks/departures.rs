@@ -35,7 +35,7 @@ const SHOWN: Duration = Duration::from_secs(8);
 const UNNAMED: &str = "1";
 
 /// The reason of most late departures.
-const HELD: &str = "held once, after nobody could sweep";
+const HELD: &str = "held once, after no instance could sweep";
 
 /// The calls of each user, in the order of their sending.
 fn calls_by_user(record: &Record) -> BTreeMap<&str, Vec<&Call>> {

@@ -29,10 +29,11 @@ pub(super) fn alternating(tale: &Tale) -> Vec<String> {
 pub(super) fn online_in_the_end(chapter: &Chapter) -> Option<Vec<String>> {
     let mut online = chapter.base.clone()?;
     for (_, change) in &chapter.changes {
-        match change.reason.is_empty() {
-            true => online.insert(change.user.to_string()),
-            false => online.remove(&*change.user),
-        };
+        if change.reason.is_empty() {
+            online.insert(change.user.to_string());
+        } else {
+            online.remove(&*change.user);
+        }
     }
     Some(online.into_iter().collect())
 }

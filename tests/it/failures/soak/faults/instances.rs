@@ -140,7 +140,7 @@ async fn befall(seat: &mut Seat, fault: Fault, rng: &mut Rng) {
 
 /// Sends a request to an instance that has just continued, and waits for the answer.
 pub(super) async fn answers(client: &Client) {
-    eventually_true("it answers", async || {
+    eventually_true("the instance answers", async || {
         client.get("/livez").await.status == 200
     })
     .await;

@@ -166,10 +166,11 @@ fn set_clock(redis: &RedisServer, rng: &mut Rng, journal: &Journal, ahead: bool)
         .last()
         .map_or(0, |last| last.ahead_ms);
     let is_large = rng.bool();
-    let step_ms = match is_large {
-        true => rng.i64(LARGE_STEP_MS),
-        false => rng.i64(SMALL_STEP_MS),
-    };
+    let step_ms = rng.i64(if is_large {
+        LARGE_STEP_MS
+    } else {
+        SMALL_STEP_MS
+    });
     let (back, forth) = (is_ms - step_ms, is_ms + step_ms);
     let goes_ahead = ahead && CLOCK_AHEAD_MS.contains(&forth) || !CLOCK_AHEAD_MS.contains(&back);
     let from = Timestamp::now();
