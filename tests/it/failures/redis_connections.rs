@@ -131,8 +131,8 @@ async fn worker_connections_follow_the_main_connection_to_a_new_server() {
     assert_eq!(watched.fresh().online_among(&["alice"]).await, ["alice"]);
 }
 
-/// Redis accepts only as many clients as there are, and another client takes the place that the bus leaves. So a
-/// worker that kept its old connection would shut itself out.
+/// Redis accepts only as many clients as there are, and another client tries to take the place that the bus leaves. A
+/// worker that kept its old connection would then shut itself out.
 #[tokio::test]
 async fn a_worker_closes_its_old_connection_before_it_opens_a_new_one() {
     let watched = Watched::start().await;
@@ -148,11 +148,12 @@ async fn a_worker_closes_its_old_connection_before_it_opens_a_new_one() {
             break;
         }
     }
-    let _other = eventually("the other client is connected", async || {
-        watched.redis.connection().await.ok()
-    })
-    .await;
+    let mut other = None;
     eventually_true("the old connections are closed", async || {
+        // The other client may find no place if the workers have closed their old connections and are connected again.
+        if other.is_none() {
+            other = watched.redis.connection().await.ok();
+        }
         let clients = watched.run(&["CLIENT", "LIST"]).await;
         let is_old = |line: &str| {
             before
