@@ -19,7 +19,7 @@ mod permissions;
 mod ping_shortcut;
 mod problem;
 mod query;
-mod refused_stream;
+pub(crate) mod refused_stream;
 mod response_headers;
 mod split_body;
 mod state;

@@ -26,7 +26,6 @@ use super::activity::RequestActivity;
 use super::idle::IdleConnection;
 use super::in_flight::InFlightPermit;
 use super::request_body::{HTTP1_FREE_BYTES, limited};
-use super::request_head::EVENTS_PATH;
 use super::response::{Exchange, Responding, ResponseBody};
 use super::short_response::refuse_and_close;
 use super::socket::Socket;
@@ -35,6 +34,7 @@ use super::supervision::{self, DRAIN_HEAD_STEPS, HEAD_STEPS, Verdict};
 use super::worker::{Connection, WorkerContext};
 use crate::http::StreamHandoff;
 use crate::http::error::Error;
+use crate::http::refused_stream::{EVENTS_PATH, wants_stream};
 
 /// The largest head of a request, and the part of a response that hyper keeps for a slow client. In bytes.
 const BUFFER_BYTES: usize = 16 * 1_024;
@@ -199,6 +199,7 @@ fn service(
         let may_be_stream = request.uri().path() == EVENTS_PATH
             && request.method() != Method::HEAD
             && !activity.is_blocked();
+        let wants_stream = wants_stream(request.uri(), request.headers());
         let (head, body) = request.into_parts();
         let (body, memory) = limited(body, HTTP1_FREE_BYTES, &worker.limits, &activity);
         let request = Request::from_parts(head, body);
@@ -214,6 +215,7 @@ fn service(
             body: memory,
             _share: None,
             progress: None,
+            wants_stream,
         };
         Responding::new(response, exchange, &worker, PART_BYTES)
     })
@@ -230,7 +232,7 @@ fn head_bytes(request: &Request<Body>) -> usize {
 }
 
 fn head_too_large(worker: &WorkerContext) -> axum::response::Response {
-    let mut response = worker.front.refusal(Error::HeadTooLarge);
+    let mut response = worker.front.refusal(Error::HeadTooLarge, false);
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
     response

@@ -48,6 +48,8 @@ pub(super) struct Exchange {
     pub(super) _share: Option<MemoryShare>,
     /// On HTTP/2.
     pub(super) progress: Option<Arc<Progress>>,
+    /// Whether a temporary error must be a short stream.
+    pub(super) wants_stream: bool,
 }
 
 /// The future of a response.
@@ -83,7 +85,7 @@ impl Future for Responding {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(self.response.poll_unpin(context));
         let front = &self.worker.front;
-        let response = response.unwrap_or_else(|cause| front.refusal(panicked(cause)));
+        let response = response.unwrap_or_else(|cause| front.refusal(panicked(cause), false));
         let Some(exchange) = self.exchange.take() else {
             return Poll::Pending;
         };
@@ -94,7 +96,10 @@ impl Future for Responding {
             first_frame(response, &self.worker.limits, self.part_bytes)
         };
         let (mut response, rest, share) = limited.unwrap_or_else(|| {
-            let refusal = self.worker.front.refusal(Error::Overloaded);
+            let refusal = self
+                .worker
+                .front
+                .refusal(Error::Overloaded, exchange.wants_stream);
             (refusal, Bytes::new(), None)
         });
         if let Some(progress) = &exchange.progress {

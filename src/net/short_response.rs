@@ -29,7 +29,7 @@ pub(super) async fn refuse_and_close(stream: TcpStream, why: &hyper::Error, fron
     } else {
         Error::NotHttp
     };
-    write_response_and_close(stream, Version::HTTP_11, front.refusal(error)).await;
+    write_response_and_close(stream, Version::HTTP_11, front.refusal(error, false)).await;
 }
 
 /// Writes a short response.

@@ -303,6 +303,64 @@ async fn clients_that_wait_for_admission_are_answered_in_a_drain() {
 }
 
 #[tokio::test]
+async fn connections_that_are_not_accepted_when_the_drain_begins_are_answered() {
+    let drain = CancellationToken::new();
+    let (address, listener) = listener(stream_and_call(), 99, Admission::new(1), &drain).await;
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let clients = fill_with(address, 50, request).await;
+    drain.cancel();
+    let serving = tokio::spawn(listener.run());
+    for mut client in clients {
+        let mut answer = String::new();
+        let read = timeout(Duration::from_secs(5), client.read_to_string(&mut answer)).await;
+        read.expect("it ends").expect("it is answered");
+        assert!(answer.ends_with("fine"), "{answer}");
+    }
+    let ended = timeout(Duration::from_secs(5), serving).await;
+    ended.expect("it ends").expect("no panic");
+}
+
+/// `MemoryBudget::of(0)` allows 2 MiB of requests without a permit.
+#[tokio::test]
+async fn requests_that_wait_for_a_permit_are_bounded_in_memory() {
+    let gate = CancellationToken::new();
+    let opened = gate.clone();
+    let router = Router::new()
+        .route("/stuck", get(async move || opened.cancelled().await))
+        .route("/", get(async || "fine"));
+    let address = serving(vec![worker(router)]).await;
+    let stuck = b"GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let _stuck = fill_with(address, http1_permits(), stuck).await;
+    sleep(Duration::from_millis(200)).await;
+    let mut small = fill_with(address, 1, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let long = "x".repeat(15_000);
+    let head = "GET /v1/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nX:";
+    let large = format!("{head} {long}\r\n\r\n");
+    let large = fill_with(address, 200, large.as_bytes()).await;
+    let mut refused = 0;
+    for mut client in large {
+        let mut answer = String::new();
+        let read = timeout(
+            Duration::from_millis(20),
+            client.read_to_string(&mut answer),
+        )
+        .await;
+        if read.is_ok() && !answer.is_empty() {
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            assert!(answer.contains("event: presence.end"), "{answer}");
+            refused += 1;
+        }
+    }
+    assert!(refused >= 50, "{refused} were refused");
+    gate.cancel();
+    let mut answer = [0; 2_048];
+    let read = timeout(Duration::from_secs(15), small[0].read(&mut answer)).await;
+    let count = read.expect("it is served").expect("it is answered");
+    let answer = String::from_utf8_lossy(&answer[..count]);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
 async fn a_pipelined_head_of_more_than_16_kib_is_refused() {
     let address = serving(vec![worker(Router::new().route("/", get(async || "fine")))]).await;
     for (length, status) in [(15_000, "200"), (17_000, "431"), (30_000, "431")] {
