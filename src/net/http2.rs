@@ -189,6 +189,7 @@ fn service(
             _share: share,
             progress: Some(progress),
             wants_stream,
+            is_last: false,
         };
         Responding::new(response, exchange, &worker, PART_BYTES)
     })

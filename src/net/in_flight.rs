@@ -84,6 +84,11 @@ impl InFlight {
         self.all.available_permits() == 0
     }
 
+    /// Whether connections wait for a permit.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Waits for a permit, first come, first served. `is_complete` tells whether the whole request has arrived.
     pub(super) async fn acquire(self: &Arc<Self>, is_complete: bool) -> InFlightPermit {
         let permits = self.permits(is_complete).await;

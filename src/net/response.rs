@@ -10,7 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use axum::Error as BodyError;
 use axum::body::{Body, HttpBody};
-use axum::http::Response;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, CatchUnwind};
@@ -50,6 +51,8 @@ pub(super) struct Exchange {
     pub(super) progress: Option<Arc<Progress>>,
     /// Whether a temporary error must be a short stream.
     pub(super) wants_stream: bool,
+    /// On HTTP/1: whether the connection is closed after the response.
+    pub(super) is_last: bool,
 }
 
 /// The future of a response.
@@ -102,6 +105,10 @@ impl Future for Responding {
                 .refusal(Error::Overloaded, exchange.wants_stream);
             (refusal, Bytes::new(), None)
         });
+        if exchange.is_last {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         if let Some(progress) = &exchange.progress {
             // It is set once, here.
             let _ = progress.begun.set(response.extensions_mut().remove());
