@@ -100,7 +100,8 @@ impl MemoryBudget {
         size(self.bytes / 16 * 3 / HTTP1_REQUEST_BYTES)
     }
 
-    /// The most bytes of HTTP/1 requests without a permit: those that have arrived in part, and those that wait for a permit.
+    /// The most bytes of HTTP/1 requests without a permit: those that have arrived in part, and those that wait for a
+    /// permit.
     pub(crate) fn unserved_requests(self) -> usize {
         size(self.bytes / 32)
     }

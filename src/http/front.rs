@@ -60,9 +60,9 @@ impl Front {
         }
     }
 
-    /// The response to a request that reached no handler, or whose handler panicked. If `wants_stream`, a temporary error
-    /// is a short stream. A page of any origin may read
-    /// the response, because it contains nothing but the error.
+    /// The response to a request that reached no handler, or whose handler panicked. If `wants_stream`, the response to
+    /// a temporary error is a short stream. A page of any origin may read the response, because it contains nothing but
+    /// the error.
     pub(crate) fn refusal(&self, error: Error, wants_stream: bool) -> Response {
         let mut response = as_stream(error.into_response(), wants_stream);
         add_default_headers(response.headers_mut());

@@ -1,9 +1,9 @@
 //! The memory of HTTP/1 requests without a permit: requests that have arrived in part, and requests that wait for a
 //! permit.
 //!
-//! When their bytes exceed the limit, requests of the kind with more bytes are evicted: of those that have arrived in
-//! part, the one that began first; of those that wait for a permit, the largest. So a client with ordinary requests waits
-//! in peace while another client sends large ones.
+//! When their bytes exceed the limit, requests of the kind with more bytes are evicted: of the requests that have
+//! arrived in part, the one that began first; of the requests that wait for a permit, the largest. So large requests do
+//! not displace small ones.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
