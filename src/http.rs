@@ -18,7 +18,7 @@ mod operations;
 mod permissions;
 mod problem;
 mod query;
-mod refused_stream;
+pub(crate) mod refused_stream;
 mod response_headers;
 mod split_body;
 mod state;

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | 5/16 | idle connections and streams: [`MemoryBudget::connections`] |
 //! | 3/16 | HTTP/1 connections with an active request: [`MemoryBudget::http1_requests`] |
-//! | 1/32 | HTTP/1 requests that have not arrived completely: [`MemoryBudget::incomplete_requests`] |
+//! | 1/32 | HTTP/1 requests without a permit: [`MemoryBudget::unserved_requests`] |
 //! | 1/32 | HTTP/2 connections: [`MemoryBudget::http2_connections`] |
 //! | 3/32 | HTTP/2 requests, large request bodies and large responses: [`MemoryBudget::large_messages`] |
 //! | 1/32 | send buffers of streams: [`MemoryBudget::unsent`] |
@@ -100,8 +100,9 @@ impl MemoryBudget {
         size(self.bytes / 16 * 3 / HTTP1_REQUEST_BYTES)
     }
 
-    /// The most bytes of HTTP/1 requests that have not arrived completely.
-    pub(crate) fn incomplete_requests(self) -> usize {
+    /// The most bytes of HTTP/1 requests without a permit: those that have arrived in part, and those that wait for a
+    /// permit.
+    pub(crate) fn unserved_requests(self) -> usize {
         size(self.bytes / 32)
     }
 
@@ -181,7 +182,7 @@ mod tests {
             let http2 = budget.http2_connections() as u64 * HTTP2_CONNECTION_BYTES;
             let of_streams = budget.unsent() + budget.queues() + budget.snapshots();
             let rest = budget.large_messages()
-                + budget.incomplete_requests()
+                + budget.unserved_requests()
                 + of_streams
                 + budget.recent_events()
                 + budget.tokens();

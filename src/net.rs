@@ -10,7 +10,6 @@ mod http2;
 mod idle;
 mod in_flight;
 mod listener;
-mod partial_requests;
 mod request_body;
 mod request_head;
 mod request_limits;
@@ -22,6 +21,7 @@ mod socket;
 mod spread;
 mod stream;
 mod supervision;
+mod unserved_requests;
 mod worker;
 mod worker_threads;
 

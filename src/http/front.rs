@@ -13,6 +13,7 @@ use tower_service::Service;
 
 use super::error::Error;
 use super::guard::Guard;
+use super::refused_stream::as_stream;
 use super::response_headers::add_default_headers;
 
 /// Answers the requests of one listener or worker.
@@ -47,10 +48,12 @@ impl Front {
         }
     }
 
-    /// The response to a request that reached no handler, or whose handler panicked. A page of any origin may read
-    /// the response, because it contains nothing but the error.
-    pub(crate) fn refusal(&self, error: Error) -> Response {
-        let mut response = error.into_response();
+    /// The response to a request that reached no handler, or whose handler panicked. If `wants_stream`, the response to
+    /// a temporary error is a short stream. A page of any origin may read the response, because it contains nothing but
+    /// the error.
+    pub(crate) fn refusal(&self, error: Error, wants_stream: bool) -> Response {
+        let mut response = as_stream(error.into_response(), wants_stream);
+        add_default_headers(response.headers_mut());
         if self.is_cors_enabled {
             let any = HeaderValue::from_static("*");
             response
@@ -64,7 +67,7 @@ impl Front {
     pub(crate) fn answer(&self, request: Request<Body>) -> BoxFuture<'static, Response> {
         if let Err(error) = self.guard.check(&request) {
             let response = match error {
-                Error::Host(_) => self.refusal(error),
+                Error::Host(_) => self.refusal(error, false),
                 _ => error.into_response(),
             };
             return Box::pin(ready(response));

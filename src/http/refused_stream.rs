@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
+use axum::http::{HeaderMap, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::response_headers::STREAM_HEADERS;
 use crate::events::StreamRefusal;
+
+/// The path of streams.
+pub(crate) const EVENTS_PATH: &str = "/v1/events";
 
 /// An extension of every error response whose cause is temporary.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,16 @@ pub(super) struct TemporaryError {
 pub(super) async fn refuse_by_stream(request: Request, next: Next) -> Response {
     let wants_stream = accepts_stream(request.headers());
     let response = next.run(request).await;
+    as_stream(response, wants_stream)
+}
+
+/// Whether a request asks for a stream, and its client accepts streams.
+pub(crate) fn wants_stream(target: &Uri, headers: &HeaderMap) -> bool {
+    target.path() == EVENTS_PATH && accepts_stream(headers)
+}
+
+/// Replaces a temporary error by a short stream if `wants_stream`.
+pub(super) fn as_stream(response: Response, wants_stream: bool) -> Response {
     match response.extensions().get::<TemporaryError>() {
         Some(temporary) if wants_stream => {
             let body = temporary.cause.body(temporary.wait);

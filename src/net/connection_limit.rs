@@ -46,6 +46,11 @@ impl ConnectionLimit {
         permit.expect("the semaphore is never closed")
     }
 
+    /// Returns a permit unless the limit is reached.
+    pub(super) fn try_acquire(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_owned().ok()
+    }
+
     /// Warns that no connection can be accepted, at most once per [`WARN_INTERVAL`].
     pub(super) fn warn(&mut self, why: &str) {
         let now = Instant::now();

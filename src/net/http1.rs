@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn, ready};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -26,21 +27,25 @@ use super::activity::RequestActivity;
 use super::idle::IdleConnection;
 use super::in_flight::InFlightPermit;
 use super::request_body::{HTTP1_FREE_BYTES, limited};
-use super::request_head::EVENTS_PATH;
 use super::response::{Exchange, Responding, ResponseBody};
-use super::short_response::refuse_and_close;
+use super::short_response::{close, refuse_and_close};
 use super::socket::Socket;
 use super::stream::{StreamRequest, serve_stream};
 use super::supervision::{self, DRAIN_HEAD_STEPS, HEAD_STEPS, Verdict};
 use super::worker::{Connection, WorkerContext};
 use crate::http::StreamHandoff;
 use crate::http::error::Error;
+use crate::http::refused_stream::{EVENTS_PATH, wants_stream};
 
 /// The largest head of a request, and the part of a response that hyper keeps for a slow client. In bytes.
 const BUFFER_BYTES: usize = 16 * 1_024;
 
 /// The largest part of a response that is given to hyper at once, in bytes.
 const PART_BYTES: usize = 16 * 1_024;
+
+/// The most requests of one connection, one after another, while other connections wait for a permit. A client that
+/// pipelines more is told to come again, so that it cannot keep its permit for thousands of requests.
+const MAX_REQUESTS_OF_A_TURN: u32 = 16;
 
 /// How hyper ended.
 enum End {
@@ -98,7 +103,10 @@ pub(super) async fn serve(
             Box::pin(refuse_and_close(connection.stream, &error, front)).await;
         }
         End::Closed(Err(error)) => debug!(%error, "a connection broke"),
-        End::Closed(Ok(())) => {}
+        End::Closed(Ok(())) => {
+            let closed = Box::pin(close(connection.stream));
+            connection.worker.drain.run_until_cancelled(closed).await;
+        }
         End::TooSlow => debug!("a client was too slow and was cut off"),
     }
     None
@@ -193,12 +201,20 @@ fn service(
     let leaving = Arc::clone(leaving);
     // Only the first request has waited for admission.
     let admitted = Mutex::new(admitted);
+    let turn = AtomicU32::new(0);
     service_fn(move |request: Request<Incoming>| {
         let admitted = admitted.lock().take();
         let active = activity.begin_request();
+        let requests = if worker.limits.http1.has_waiting() {
+            turn.load(Ordering::Relaxed) + 1
+        } else {
+            0
+        };
+        turn.store(requests, Ordering::Relaxed);
         let may_be_stream = request.uri().path() == EVENTS_PATH
             && request.method() != Method::HEAD
             && !activity.is_blocked();
+        let wants_stream = wants_stream(request.uri(), request.headers());
         let (head, body) = request.into_parts();
         let (body, memory) = limited(body, HTTP1_FREE_BYTES, &worker.limits, &activity);
         let request = Request::from_parts(head, body);
@@ -214,6 +230,8 @@ fn service(
             body: memory,
             _share: None,
             progress: None,
+            wants_stream,
+            is_last: requests >= MAX_REQUESTS_OF_A_TURN,
         };
         Responding::new(response, exchange, &worker, PART_BYTES)
     })
@@ -230,7 +248,7 @@ fn head_bytes(request: &Request<Body>) -> usize {
 }
 
 fn head_too_large(worker: &WorkerContext) -> axum::response::Response {
-    let mut response = worker.front.refusal(Error::HeadTooLarge);
+    let mut response = worker.front.refusal(Error::HeadTooLarge, false);
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
     response

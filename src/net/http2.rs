@@ -33,6 +33,7 @@ use super::socket::Socket;
 use super::supervision::{self, Verdict};
 use super::worker::{Connection, WorkerContext};
 use crate::http::error::Error;
+use crate::http::refused_stream::wants_stream;
 
 /// How often a client is probed with a PING, and how long it may take to answer.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -172,12 +173,13 @@ fn service(
             kept_bytes(&request)
         };
         let share = worker.limits.large(REQUEST_BYTES + kept);
+        let wants_stream = wants_stream(request.uri(), request.headers());
         let (head, body) = request.into_parts();
         let (body, memory) = limited(body, 0, &worker.limits, &activity);
         let response = if share.is_none() {
-            ready(worker.front.refusal(Error::Overloaded)).boxed()
+            ready(worker.front.refusal(Error::Overloaded, wants_stream)).boxed()
         } else if is_too_large {
-            ready(worker.front.refusal(Error::HeadTooLarge)).boxed()
+            ready(worker.front.refusal(Error::HeadTooLarge, false)).boxed()
         } else {
             worker.front.answer(Request::from_parts(head, body))
         };
@@ -186,6 +188,8 @@ fn service(
             body: memory,
             _share: share,
             progress: Some(progress),
+            wants_stream,
+            is_last: false,
         };
         Responding::new(response, exchange, &worker, PART_BYTES)
     })

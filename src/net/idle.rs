@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::request_head::{Received, received};
 use super::worker::Connection;
@@ -21,6 +21,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client may take for the rest of a head once the drain has begun.
 const DRAIN_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an idle connection is kept once the drain has begun, for a request that arrived before: the runtime learns
+/// of new bytes only after a while.
+const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How long a request waits for its body before it takes a permit.
 const BODY_TIMEOUT: Duration = Duration::from_millis(250);
@@ -73,10 +77,11 @@ impl IdleConnection {
         let stream = &self.connection.stream;
         while bytes.is_empty() {
             tokio::select! {
-                // Requests that arrived before the drain are served.
                 biased;
                 readable = stream.readable() => readable.ok()?,
-                () = self.connection.worker.drain.cancelled() => return None,
+                () = self.connection.worker.drain.cancelled() => {
+                    timeout(LAST_REQUEST_TIMEOUT, stream.readable()).await.ok()?.ok()?;
+                }
                 () = sleep_until(self.deadline) => return None,
             }
             if !read(stream, &mut bytes).ok()? {
@@ -93,7 +98,7 @@ impl IdleConnection {
     /// Reads the rest of a request.
     async fn rest(&self, mut bytes: BytesMut) -> Option<NextRequest> {
         let Connection { stream, worker, .. } = &self.connection;
-        let partial = worker.limits.partial.begin();
+        let partial = worker.limits.unserved.partial();
         let began = Instant::now();
         let mut is_draining = false;
         let mut deadline = if self.speaks_http1 {

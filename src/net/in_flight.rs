@@ -44,6 +44,9 @@ struct Holders {
     last_eviction: Option<Instant>,
 }
 
+/// A permit of `all` and, if the body has not arrived, one of `partial`.
+type Permits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
 /// The permit of a connection, until this is dropped.
 #[derive(Debug)]
 pub(super) struct InFlightPermit {
@@ -51,7 +54,7 @@ pub(super) struct InFlightPermit {
     pub(super) activity: Arc<RequestActivity>,
     in_flight: Arc<InFlight>,
     number: u64,
-    _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    _permits: Permits,
 }
 
 impl InFlight {
@@ -81,9 +84,23 @@ impl InFlight {
         self.all.available_permits() == 0
     }
 
+    /// Whether connections wait for a permit.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Waits for a permit, first come, first served. `is_complete` tells whether the whole request has arrived.
     pub(super) async fn acquire(self: &Arc<Self>, is_complete: bool) -> InFlightPermit {
         let permits = self.permits(is_complete).await;
+        self.hold(permits)
+    }
+
+    /// Returns a permit if there is one now.
+    pub(super) fn try_acquire(self: &Arc<Self>, is_complete: bool) -> Option<InFlightPermit> {
+        Some(self.hold(self.try_permits(is_complete)?))
+    }
+
+    fn hold(self: &Arc<Self>, permits: Permits) -> InFlightPermit {
         let activity = (self.new_activity)();
         let mut holders = self.holders.lock();
         holders.next += 1;
@@ -97,12 +114,19 @@ impl InFlight {
         }
     }
 
-    async fn permits(
-        &self,
-        is_complete: bool,
-    ) -> (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>) {
-        if is_complete && let Ok(permit) = Arc::clone(&self.all).try_acquire_owned() {
-            return (permit, None);
+    fn try_permits(&self, is_complete: bool) -> Option<Permits> {
+        let partial = if is_complete {
+            None
+        } else {
+            Some(Arc::clone(&self.partial).try_acquire_owned().ok()?)
+        };
+        let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        Some((permit, partial))
+    }
+
+    async fn permits(&self, is_complete: bool) -> Permits {
+        if let Some(permits) = self.try_permits(is_complete) {
+            return permits;
         }
         let _waiting = self.waiting.token();
         let permits = async {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,6 +38,10 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// The pause after a failed `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The most connections that are accepted once the drain has begun: all that the kernel can have queued. More than that
+/// have arrived since.
+const MAX_QUEUED: usize = 4_096;
 
 /// The limits of a listener.
 #[derive(Clone, Copy, Debug)]
@@ -109,19 +114,41 @@ impl Listener {
                 }
             }
         }
-        drop(self.socket);
         self.admission.end();
+        self.accept_queued(&mut spread);
+        drop(self.socket);
         self.limit.all_closed().await;
     }
 
     async fn accept(&mut self) -> io::Result<(std::net::TcpStream, ConnectionGuard)> {
         let permit = self.limit.acquire().await;
         let (stream, _) = self.socket.accept().await?;
-        let guard = ConnectionGuard {
+        Ok((stream.into_std()?, self.guard(permit)))
+    }
+
+    /// Accepts the connections that the kernel has queued. Otherwise it would reset them, although their requests have
+    /// arrived.
+    fn accept_queued(&self, spread: &mut Spread) {
+        for _ in 0..MAX_QUEUED {
+            let Some(permit) = self.limit.try_acquire() else {
+                return;
+            };
+            let Ok((socket, _)) = SockRef::from(&self.socket).accept() else {
+                return;
+            };
+            let guard = self.guard(permit);
+            match socket.set_nonblocking(true) {
+                Ok(()) => self.assign(socket.into(), guard, spread),
+                Err(error) => debug!(%error, "cannot set the mode of a connection"),
+            }
+        }
+    }
+
+    fn guard(&self, permit: OwnedSemaphorePermit) -> ConnectionGuard {
+        ConnectionGuard {
             _permit: permit,
             _counted: self.metrics.connection(),
-        };
-        Ok((stream.into_std()?, guard))
+        }
     }
 
     fn assign(&self, stream: std::net::TcpStream, guard: ConnectionGuard, spread: &mut Spread) {

@@ -2,16 +2,17 @@
 //!
 //! This decides only when a request is given to hyper. hyper parses the request itself, and refuses invalid requests.
 
+use axum::http::header::ACCEPT;
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use httparse::{EMPTY_HEADER, Request, Status};
+
+use crate::http::refused_stream::{self, EVENTS_PATH};
 
 /// The longest request, with its body, that is waited for. In bytes.
 const MAX_BYTES: usize = 16 * 1_024;
 
 /// The most header fields, as in hyper.
 const MAX_FIELDS: usize = 100;
-
-/// The path of streams.
-pub(super) const EVENTS_PATH: &str = "/v1/events";
 
 /// How much of a request has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,21 @@ pub(super) fn asks_for_stream(bytes: &[u8]) -> bool {
     rest.is_some_and(|rest| rest.starts_with(b" ") || rest.starts_with(b"?"))
 }
 
+/// Whether the refusal of a request must be a stream. `bytes` begin with the head.
+pub(super) fn is_refused_by_stream(bytes: &[u8]) -> bool {
+    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
+    let mut request = Request::new(&mut fields);
+    let Ok(Status::Complete(_)) = request.parse(bytes) else {
+        return false;
+    };
+    let values = request.headers.iter();
+    let values = values.filter(|field| field.name.eq_ignore_ascii_case(ACCEPT.as_str()));
+    let values = values.filter_map(|field| HeaderValue::from_bytes(field.value).ok());
+    let accept: HeaderMap = values.map(|value| (ACCEPT, value)).collect();
+    let target = request.path.and_then(|target| target.parse().ok());
+    target.is_some_and(|target: Uri| refused_stream::wants_stream(&target, &accept))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +109,23 @@ mod tests {
         ] {
             assert!(!asks_for_stream(request.as_bytes()), "{request}");
         }
+    }
+
+    #[test]
+    fn an_event_source_is_refused_by_a_stream() {
+        let refused = |line: &str, accept: &str| {
+            let request = format!("{line} HTTP/1.1\r\nHost: a\r\naCCept: {accept}\r\n\r\n");
+            is_refused_by_stream(request.as_bytes())
+        };
+        for line in [
+            "GET /v1/events?userIds=a",
+            "GET http://a/v1/events",
+            "POST /v1/events",
+        ] {
+            assert!(refused(line, "text/event-stream"), "{line}");
+            assert!(!refused(line, "*/*"), "{line}");
+        }
+        assert!(!refused("GET /v1/online", "text/event-stream"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::in_flight::InFlight;
-use super::partial_requests::PartialRequests;
+use super::unserved_requests::UnservedRequests;
 use crate::memory_budget::MemoryBudget;
 
 /// A share of the memory, until this is dropped.
@@ -18,8 +18,8 @@ pub(super) struct RequestLimits {
     pub(super) http1: Arc<InFlight>,
     /// HTTP/2 connections.
     pub(super) http2: Arc<InFlight>,
-    /// HTTP/1 requests that have arrived in part.
-    pub(super) partial: Arc<PartialRequests>,
+    /// HTTP/1 requests without a permit.
+    pub(super) unserved: Arc<UnservedRequests>,
     /// In KiB: HTTP/2 requests, large request bodies and large responses.
     large: Arc<Semaphore>,
     /// In KiB: the send buffers of streams.
@@ -32,7 +32,7 @@ impl RequestLimits {
         Arc::new(Self {
             http1: InFlight::http1(budget.http1_requests()),
             http2: InFlight::http2(budget.http2_connections()),
-            partial: PartialRequests::new(budget.incomplete_requests()),
+            unserved: UnservedRequests::new(budget.unserved_requests()),
             large: kib_semaphore(budget.large_messages()),
             unsent: kib_semaphore(budget.unsent()),
         })

@@ -10,7 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use axum::Error as BodyError;
 use axum::body::{Body, HttpBody};
-use axum::http::Response;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, CatchUnwind};
@@ -48,6 +49,10 @@ pub(super) struct Exchange {
     pub(super) _share: Option<MemoryShare>,
     /// On HTTP/2.
     pub(super) progress: Option<Arc<Progress>>,
+    /// Whether a temporary error must be a short stream.
+    pub(super) wants_stream: bool,
+    /// On HTTP/1: whether the connection is closed after the response.
+    pub(super) is_last: bool,
 }
 
 /// The future of a response.
@@ -83,7 +88,7 @@ impl Future for Responding {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(self.response.poll_unpin(context));
         let front = &self.worker.front;
-        let response = response.unwrap_or_else(|cause| front.refusal(panicked(cause)));
+        let response = response.unwrap_or_else(|cause| front.refusal(panicked(cause), false));
         let Some(exchange) = self.exchange.take() else {
             return Poll::Pending;
         };
@@ -94,9 +99,16 @@ impl Future for Responding {
             first_frame(response, &self.worker.limits, self.part_bytes)
         };
         let (mut response, rest, share) = limited.unwrap_or_else(|| {
-            let refusal = self.worker.front.refusal(Error::Overloaded);
+            let refusal = self
+                .worker
+                .front
+                .refusal(Error::Overloaded, exchange.wants_stream);
             (refusal, Bytes::new(), None)
         });
+        if exchange.is_last {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         if let Some(progress) = &exchange.progress {
             // It is set once, here.
             let _ = progress.begun.set(response.extensions_mut().remove());

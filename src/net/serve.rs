@@ -6,12 +6,14 @@
 use std::time::Duration;
 
 use axum::http::Version;
+use bytes::Bytes;
 use tokio::io::Interest;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::idle::{IdleConnection, NextRequest};
-use super::request_head::{Received, asks_for_stream};
+use super::in_flight::InFlightPermit;
+use super::request_head::{Received, asks_for_stream, is_refused_by_stream};
 use super::short_response::write_response_and_close;
 use super::worker::Connection;
 use super::{http1, http2};
@@ -51,18 +53,55 @@ async fn serve_request(connection: Connection, request: NextRequest) -> Option<I
         Box::pin(http2::serve(connection, bytes, active)).await;
         return None;
     }
-    let in_flight = &connection.worker.limits.http1;
-    let permit = tokio::select! {
-        biased;
-        permit = in_flight.acquire(received == Received::Complete) => permit,
-        _ = connection.stream.ready(Interest::ERROR) => return None,
-        () = sleep(PERMIT_TIMEOUT) => {
-            let response = connection.worker.front.refusal(Error::Overloaded);
-            Box::pin(write_response_and_close(connection.stream, Version::HTTP_11, response)).await;
-            return None;
-        }
+    let is_complete = received == Received::Complete;
+    let (permit, bytes) = match connection.worker.limits.http1.try_acquire(is_complete) {
+        Some(permit) => (permit, bytes),
+        None => match Box::pin(wait_for_permit(&connection, bytes, is_complete)).await {
+            Wait::Permit(permit, bytes) => (permit, bytes),
+            Wait::Gone => return None,
+            Wait::Overloaded { wants_stream } => {
+                let front = &connection.worker.front;
+                let response = front.refusal(Error::Overloaded, wants_stream);
+                let version = Version::HTTP_11;
+                Box::pin(write_response_and_close(
+                    connection.stream,
+                    version,
+                    response,
+                ))
+                .await;
+                return None;
+            }
+        },
     };
     Box::pin(http1::serve(connection, bytes, admitted, permit, active)).await
+}
+
+/// The end of a wait for a permit.
+enum Wait {
+    /// The permit, and the bytes of the request.
+    Permit(InFlightPermit, Bytes),
+    /// The client is gone.
+    Gone,
+    /// The wait was too long, or the requests that wait take too much memory.
+    Overloaded { wants_stream: bool },
+}
+
+/// Waits for a permit for the request that begins with `bytes`. The bytes count as memory of requests without a permit.
+async fn wait_for_permit(connection: &Connection, mut bytes: Bytes, is_complete: bool) -> Wait {
+    // The copy has no spare capacity.
+    bytes = Bytes::copy_from_slice(&bytes);
+    let limits = &connection.worker.limits;
+    let waiting = limits.unserved.waiting(bytes.len());
+    tokio::select! {
+        biased;
+        permit = limits.http1.acquire(is_complete) => return Wait::Permit(permit, bytes),
+        _ = connection.stream.ready(Interest::ERROR) => return Wait::Gone,
+        () = waiting.evicted() => {}
+        () = sleep(PERMIT_TIMEOUT) => {}
+    }
+    Wait::Overloaded {
+        wants_stream: is_refused_by_stream(&bytes),
+    }
 }
 
 /// Waits until the client may open its stream. To parse the requests of thousands of clients costs as much as to open

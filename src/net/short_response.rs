@@ -29,7 +29,7 @@ pub(super) async fn refuse_and_close(stream: TcpStream, why: &hyper::Error, fron
     } else {
         Error::NotHttp
     };
-    write_response_and_close(stream, Version::HTTP_11, front.refusal(error)).await;
+    write_response_and_close(stream, Version::HTTP_11, front.refusal(error, false)).await;
 }
 
 /// Writes a short response.
@@ -49,12 +49,15 @@ pub(super) async fn write_response_and_close(
 
 /// Writes these bytes.
 pub(super) async fn write_and_close(mut stream: TcpStream, bytes: &[u8]) {
-    let written = timeout(WRITE_TIMEOUT, async {
-        stream.write_all(bytes).await?;
-        stream.shutdown().await
-    });
-    if !matches!(written.await, Ok(Ok(()))) {
-        debug!("a client did not read its response");
+    match timeout(WRITE_TIMEOUT, stream.write_all(bytes)).await {
+        Ok(Ok(())) => close(stream).await,
+        _ => debug!("a client did not read its response"),
+    }
+}
+
+/// Closes a connection whose client may still be sending: reads for a while, so that the client can see the response.
+pub(super) async fn close(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
         return;
     }
     let mut rest = stream.take(LINGER_BYTES);

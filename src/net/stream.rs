@@ -54,7 +54,7 @@ pub(super) async fn serve_stream(
     let Some(response) = response.await else {
         return;
     };
-    let response = response.unwrap_or_else(|cause| worker.front.refusal(panicked(cause)));
+    let response = response.unwrap_or_else(|cause| worker.front.refusal(panicked(cause), false));
     match handoff.take_stream() {
         Some(events) if response.status().is_success() => {
             let head = response.into_parts().0;

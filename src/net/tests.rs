@@ -1,4 +1,5 @@
 mod http2;
+mod permits;
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -176,69 +177,6 @@ fn http1_permits() -> usize {
     MemoryBudget::of(0).http1_requests()
 }
 
-#[tokio::test]
-async fn no_pipelined_request_is_lost_when_all_permits_are_taken() {
-    const REQUESTS: usize = 1_000;
-    let router = Router::new()
-        .route("/stuck", get(pending::<()>))
-        .route("/body", post(async |body: String| drop(body)))
-        .route("/{number}", get(async |Path(number): Path<String>| number));
-    let address = serving(vec![worker(router)]).await;
-    let stuck = b"GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let _stuck = fill_with(address, http1_permits() - 1, stuck).await;
-    sleep(Duration::from_millis(200)).await;
-    let client = TcpStream::connect(address).await.expect("a connection");
-    let (mut answers, mut requests) = client.into_split();
-    // After a long body, hyper reads more bytes at once.
-    let (host, body) = ("Host: localhost", "x".repeat(40_000));
-    let mut all = format!("POST /body HTTP/1.1\r\n{host}\r\nContent-Length: 40000\r\n\r\n{body}");
-    all.extend((0..REQUESTS).map(|number| format!("GET /{number:05} HTTP/1.1\r\n{host}\r\n\r\n")));
-    tokio::spawn(async move {
-        requests.write_all(all.as_bytes()).await.expect("a write");
-        pending::<()>().await;
-    });
-    let mut read = String::new();
-    let ends = |read: &str| read.ends_with(&format!("{:05}", REQUESTS - 1));
-    while !ends(&read) {
-        let mut some = [0; 16 * 1_024];
-        let count = timeout(Duration::from_secs(10), answers.read(&mut some)).await;
-        let count = count.unwrap_or_else(|_| panic!("no answer after {read}"));
-        let count = count.expect("an answer");
-        assert_ne!(count, 0, "it answers all: {read}");
-        read.push_str(&String::from_utf8_lossy(&some[..count]));
-    }
-    let numbers: Vec<_> = read.split("\r\n\r\n").skip(2).collect();
-    assert_eq!(numbers.len(), REQUESTS);
-    for (number, text) in numbers.iter().enumerate() {
-        assert!(
-            text.starts_with(&format!("{number:05}")),
-            "{number}: {text}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn slow_clients_do_not_delay_other_clients() {
-    let long = "x".repeat(16 * 1_024);
-    let router = Router::new()
-        .route("/", get(async || "fine"))
-        .route("/long", get(async move || long))
-        .route("/body", post(async |body: String| body));
-    let address = serving(vec![worker(router)]).await;
-    let head = b"GET / HTTP/1.1\r\nHost: localhost\r\n";
-    let body = b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx";
-    let chunks =
-        b"POST /body HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx";
-    let unread = b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
-    for slow in [&head[..], body, chunks, &unread] {
-        let _slow = fill_with(address, http1_permits() * 3 / 2, slow).await;
-        let mut client = TcpStream::connect(address).await.expect("a connection");
-        let fine = timeout(Duration::from_secs(2), ask(&mut client, "/")).await;
-        let fine = fine.unwrap_or_else(|_| panic!("held up by {}", slow.escape_ascii()));
-        assert!(fine.starts_with("HTTP/1.1 200 "), "{fine}");
-    }
-}
-
 fn stream_and_call() -> Vec<Worker> {
     let router = Router::new().route("/", get(async || "fine"));
     vec![worker(router.route("/v1/events", get(async || "a stream")))]
@@ -297,6 +235,24 @@ async fn clients_that_wait_for_admission_are_answered_in_a_drain() {
     }
     let ended = timeout(Duration::from_secs(5), serving).await;
     ended.expect("an end").expect("no panic");
+}
+
+#[tokio::test]
+async fn connections_that_are_not_accepted_when_the_drain_begins_are_answered() {
+    let drain = CancellationToken::new();
+    let (address, listener) = listener(stream_and_call(), 99, Admission::new(1), &drain).await;
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let clients = fill_with(address, 50, request).await;
+    drain.cancel();
+    let serving = tokio::spawn(listener.run());
+    for mut client in clients {
+        let mut answer = String::new();
+        let read = timeout(Duration::from_secs(5), client.read_to_string(&mut answer)).await;
+        read.expect("it ends").expect("it is answered");
+        assert!(answer.ends_with("fine"), "{answer}");
+    }
+    let ended = timeout(Duration::from_secs(5), serving).await;
+    ended.expect("it ends").expect("no panic");
 }
 
 #[tokio::test]
