@@ -5,4 +5,5 @@ mod generated;
 mod guides;
 mod libraries;
 mod schemathesis;
+mod shell;
 mod tour;

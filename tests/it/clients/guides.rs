@@ -10,10 +10,10 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness::instance::Settings;
-use harness::process::Process;
 use serde_json::{Value, json};
 
 use super::libraries::installed;
+use super::shell::bash;
 use crate::auth::Signer;
 
 const GUIDES: [&str; 3] = [
@@ -107,28 +107,11 @@ fn give_access(command: &mut Command, url: &str) {
     command.envs(access);
 }
 
-/// Runs shell commands of a guide with `variables` and returns their output, line by line.
-async fn printed(commands: &str, variables: &[(&str, &str)]) -> Vec<String> {
-    let mut bash = Command::new("bash");
-    bash.args(["-eu", "-c", commands]);
+/// A bash that runs shell commands of a guide with `variables`.
+fn bash_with(commands: &str, variables: &[(&str, &str)]) -> Command {
+    let mut bash = bash(commands);
     bash.envs(variables.iter().copied());
-    let mut bash = Process::spawn("bash", &mut bash);
-    let mut lines = Vec::new();
-    while let Some(line) = bash.line().await {
-        lines.push(line);
-    }
-    let status = bash.exit().await;
-    assert!(status.success(), "{status}: {}", bash.log());
-    lines
-}
-
-/// The answers in the output of shell commands of a guide, one in each line.
-async fn answers(commands: &str, variables: &[(&str, &str)]) -> Vec<Value> {
-    let lines = printed(commands, variables).await;
-    let answers = lines.iter().map(|line| serde_json::from_str(line));
-    answers
-        .collect::<Result<_, _>>()
-        .expect("JSON on each line")
+    bash
 }
 
 #[test]

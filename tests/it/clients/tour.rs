@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use harness::instance::{Instance, Settings};
-use harness::process::Process;
 use serde_json::{Value, json};
+
+use super::shell::{answers, bash, printed};
 
 const README: &str = include_str!("../../../README.md");
 
@@ -20,27 +21,17 @@ fn blocks(heading: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// The output of `commands` in bash, line by line.
-async fn printed(commands: &str, directory: &Path) -> Vec<String> {
-    let mut bash = Command::new("bash");
-    bash.args(["-eu", "-c", commands]).current_dir(directory);
-    let mut bash = Process::spawn("bash", &mut bash);
-    let mut lines = Vec::new();
-    while let Some(line) = bash.line().await {
-        lines.push(line);
-    }
-    let status = bash.exit().await;
-    assert!(status.success(), "{status}: {}", bash.log());
-    lines
+/// A bash that runs `commands` in `directory`.
+fn bash_in(directory: &Path, commands: &str) -> Command {
+    let mut bash = bash(commands);
+    bash.current_dir(directory);
+    bash
 }
 
 /// The answers to the calls in `commands`, sent to `instance`.
-async fn answers(commands: &str, directory: &Path, instance: &Instance) -> Vec<Value> {
+async fn answers_of(commands: &str, directory: &Path, instance: &Instance) -> Vec<Value> {
     let commands = commands.replace("http://127.0.0.1:8080", instance.client().base());
-    let lines = printed(&commands, directory).await;
-    let json = lines.iter().map(|line| serde_json::from_str(line));
-    json.collect::<Result<_, _>>()
-        .expect("one JSON text a line")
+    answers(bash_in(directory, &commands)).await
 }
 
 #[tokio::test]
@@ -48,7 +39,7 @@ async fn the_tour_shows_who_is_online() {
     let directory = tempfile::tempdir().expect("a directory");
     let instance = Instance::start(&Settings::new()).await;
     let commands = blocks("## Five minutes\n").concat();
-    let answers = answers(&commands, directory.path(), &instance).await;
+    let answers = answers_of(&commands, directory.path(), &instance).await;
     let online: Vec<_> = answers.iter().map(|answer| &answer["online"]).collect();
     let alice = [
         json!(true),
@@ -72,7 +63,7 @@ async fn the_script_of_the_tour_makes_the_calls_of_the_readme() {
     let directory = tempfile::tempdir().expect("a directory");
     let instance = Instance::start(&Settings::new()).await;
     let url = format!("URL={}\n", instance.client().base());
-    let lines = printed(&format!("{url}{SCRIPT}"), directory.path()).await;
+    let lines = printed(bash_in(directory.path(), &format!("{url}{SCRIPT}"))).await;
     let user: Value = serde_json::from_str(&lines[8]).expect("the last lookup");
     assert_eq!(user["connections"][0]["connectionId"], "laptop", "{user}");
     let stream = lines[9..].join("\n");
@@ -88,12 +79,12 @@ async fn the_key_and_the_token_of_the_tour_are_accepted() {
         .split_first()
         .expect("a block that starts the service");
     let make = "make() { printf '%s\\n' \"$PRESENCE_API_KEYS\" \"$PRESENCE_JWT_SECRET\"; }\n";
-    let set = printed(&format!("{make}{start}"), directory.path()).await;
+    let set = printed(bash_in(directory.path(), &format!("{make}{start}"))).await;
     let settings = Settings::new()
         .with("PRESENCE_API_KEYS", &set[0])
         .with("PRESENCE_JWT_SECRET", &set[1]);
     let instance = Instance::start(&settings).await;
-    let answers = answers(&calls.concat(), directory.path(), &instance).await;
+    let answers = answers_of(&calls.concat(), directory.path(), &instance).await;
     assert_eq!(answers.len(), 3, "{answers:?}");
     assert_eq!(answers[0], json!({"count": 0}));
     assert_eq!(answers[1]["becameOnline"], true, "{}", answers[1]);

@@ -8,9 +8,9 @@ use harness::cluster::{Cluster, Store};
 use harness::instance::{Instance, Settings};
 use harness::process::Process;
 
+use super::super::shell::{answers, bash, printed};
 use super::{
-    BACK_ENDS, answers, give_access, path_of, printed, program_in_python, python, settings,
-    shell_blocks,
+    BACK_ENDS, bash_with, give_access, path_of, program_in_python, python, settings, shell_blocks,
 };
 
 #[tokio::test]
@@ -20,7 +20,7 @@ async fn the_keys_of_the_guide_allow_what_it_says() {
     let service = "presence() {
         printf '%s\\n' \"$PRESENCE_API_KEYS\" \"$PRESENCE_JWT_SECRET\" \"$KEY\" \"$BOARD_KEY\"
     }\n";
-    let given = printed(&format!("{service}{}", blocks[0]), &[]).await;
+    let given = printed(bash(&format!("{service}{}", blocks[0]))).await;
     let settings = Settings::new()
         .with("PRESENCE_API_KEYS", &given[0])
         .with("PRESENCE_JWT_SECRET", &given[1]);
@@ -31,7 +31,7 @@ async fn the_keys_of_the_guide_allow_what_it_says() {
         ("KEY", &*given[2]),
         ("BOARD_KEY", &*given[3]),
     ];
-    let answers = answers(&blocks[1..].concat(), &variables).await;
+    let answers = answers(bash_with(&blocks[1..].concat(), &variables)).await;
     assert_eq!(answers.len(), 3, "{answers:?}");
     assert_eq!(answers[0]["count"], 0);
     assert_eq!(answers[1]["status"], 403, "{}", answers[1]);

@@ -5,7 +5,8 @@ use harness::process::{Process, Signal};
 use harness::sse::Stream;
 use serde_json::json;
 
-use super::{PHONES, answers, program_in_python, settings, shell_blocks, token};
+use super::super::shell::answers;
+use super::{PHONES, bash_with, program_in_python, settings, shell_blocks, token};
 
 #[tokio::test]
 async fn the_calls_of_a_phone_get_the_answers_that_the_guide_describes() {
@@ -15,7 +16,7 @@ async fn the_calls_of_a_phone_get_the_answers_that_the_guide_describes() {
         .map(|(name, value)| (name, value.to_owned()));
     let variables = variables.each_ref().map(|(name, value)| (*name, &**value));
     let commands = shell_blocks(PHONES).concat();
-    let answers = answers(&commands, &variables).await;
+    let answers = answers(bash_with(&commands, &variables)).await;
     assert_eq!(answers.len(), 8, "{answers:?}");
     assert_eq!(answers[0]["becameOnline"], true, "{}", answers[0]);
     assert_eq!(answers[1]["becameOnline"], false, "{}", answers[1]);
