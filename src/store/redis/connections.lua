@@ -134,10 +134,15 @@ local function held_deadline(user)
   end
 end
 
+-- Writes what `held_deadline` reads.
+local function set_held(user, deadline, is_prolonged)
+  redis.call('ZADD', KEYS[5], deadline + (is_prolonged and 0.5 or 0), user)
+end
+
 -- The end of a hold until `time` of a user whose only connection was the unnamed one, prolonged if `time` has passed
--- and other outages were part of the hold. The second value says whether the hold is prolonged.
-local function held_again(now, user, time, interval)
-  local deadline, is_prolonged = held_deadline(user)
+-- and other outages were part of the hold. The second value says whether the hold is prolonged. `deadline` and
+-- `is_prolonged` are what `held_deadline` returned.
+local function held_again(now, time, interval, deadline, is_prolonged)
   if is_prolonged or time > now then
     return time, is_prolonged
   end
@@ -184,10 +189,9 @@ local function connections_of(now, user, user_key, hash_key, value, score)
     -- expired just now or, if its departure is held, at the end of the outage.
     local time, number = parts(score)
     local ttl, interval = grant(number)
-    local held = held_deadline(user)
-    local ended = time - patience(interval)
-    if not held or held_again(now, user, time, interval) >= now then
-      local deadline = held and math.min(ended, now - 1) or now - 1
+    local held, is_prolonged = held_deadline(user)
+    if not held or held_again(now, time, interval, held, is_prolonged) >= now then
+      local deadline = held and math.min(time - patience(interval), now - 1) or now - 1
       found[UNNAMED] = { deadline = deadline, ttl = ttl, interval = interval, waits = held }
     end
   end

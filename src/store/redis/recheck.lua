@@ -47,7 +47,7 @@ for i = 8, #ARGV do
       end
       time = deadline
     elseif held then
-      redis.call('ZADD', KEYS[5], math.min(held, now) + (is_prolonged and 0.5 or 0), user)
+      set_held(user, math.min(held, now), is_prolonged)
       time = math.min(time, now + longest_wait(connections_key, number))
     else
       time = math.min(time, now)

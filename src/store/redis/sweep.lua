@@ -13,13 +13,13 @@ local now = clock()
 note_outage(now)
 
 -- The last-seen time of a user that is gone, its deadline, the end of the hold, and whether the hold is prolonged.
--- `time` is the time in the index, `held` the deadline if the departure is held already, `number` the number of the
--- grant of the unnamed connection.
-local function departure(user, connections, time, held, number)
+-- `time` is the time in the index, `number` the number of the grant of the unnamed connection. `held` is the deadline
+-- if the departure is held already, and `was_prolonged` says whether that hold was prolonged.
+local function departure(connections, time, number, held, was_prolonged)
   if not next(connections) then
     local ttl, interval = grant(number)
     if held then
-      return held - ttl, held, held_again(now, user, time, interval)
+      return held - ttl, held, held_again(now, time, interval, held, was_prolonged)
     end
     -- After an outage the unnamed connection may have pinged later than the index shows. So the hold is computed as
     -- if the connection had expired just now.
@@ -49,24 +49,32 @@ local function depart(user, connections_key, last_seen, deadline)
   lateness[#lateness + 1] = math.max(now - deadline, 0)
 end
 
-for i = 7, #ARGV do
-  local user, key, connections_key = ARGV[i], KEYS[2 * i - 6], KEYS[2 * i - 5]
+-- Announces or holds the departure of a user, unless the user came back or the departure is held already.
+local function check(user, key, connections_key)
   local score = redis.call('PEXPIRETIME', key) < 0 and redis.call('ZSCORE', KEYS[1], user)
-  local held, was_prolonged = held_deadline(user)
-  local time, number = parts(score or 0)
-  -- The score of a user whose departure is held is the end of the hold. A departure is held once, and the hold is
-  -- prolonged once.
-  if score and not (held and time >= now) then
-    local connections = written(connections_key)
-    local last_seen, deadline, hold, is_prolonged = departure(user, connections, time, held, number)
-    if hold <= now or was_prolonged then
-      redis.call('ZREM', KEYS[5], user)
-      depart(user, connections_key, last_seen, deadline)
-    else
-      redis.call('ZADD', KEYS[5], (held or deadline) + (is_prolonged and 0.5 or 0), user)
-      redis.call('ZADD', KEYS[1], 'XX', hold + number / 4096, user)
-    end
+  if not score then
+    return
   end
+  local time, number = parts(score)
+  local held, was_prolonged = held_deadline(user)
+  -- The score of a user whose departure is held is the end of the hold.
+  if held and time >= now then
+    return
+  end
+  local connections = written(connections_key)
+  local last_seen, deadline, hold, is_prolonged = departure(connections, time, number, held, was_prolonged)
+  -- A departure is held once, and the hold is prolonged once.
+  if hold <= now or was_prolonged then
+    redis.call('ZREM', KEYS[5], user)
+    depart(user, connections_key, last_seen, deadline)
+  else
+    set_held(user, held or deadline, is_prolonged)
+    redis.call('ZADD', KEYS[1], 'XX', hold + number / 4096, user)
+  end
+end
+
+for i = 7, #ARGV do
+  check(ARGV[i], KEYS[2 * i - 6], KEYS[2 * i - 5])
 end
 if events[1] then
   announce(now, events)
