@@ -75,17 +75,13 @@ impl Outages {
             deadline.plus(hold)
         };
         let later = self.known.partition_point(|outage| outage.from < missed.to);
-        let prolonged = self
-            .known
-            .range(later..)
-            .try_fold(held_until, |until, outage| {
-                if outage.from < until {
-                    Ok(until.plus(outage.to.since(outage.from)))
-                } else {
-                    Err(until)
-                }
-            });
-        let prolonged = prolonged.unwrap_or_else(|until| until).min(latest);
-        prolonged.max(held_until).max(deadline)
+        let mut prolonged = held_until;
+        for outage in self.known.range(later..) {
+            if outage.from >= prolonged {
+                break;
+            }
+            prolonged = prolonged.plus(outage.to.since(outage.from));
+        }
+        prolonged.min(latest).max(held_until).max(deadline)
     }
 }
