@@ -1,10 +1,8 @@
 //! Pages of the announced users and of the online users.
 
-use std::collections::HashMap;
-
 use redis::Value;
 
-use super::replies::{unexpected, user_ids};
+use super::replies::{scored, user_ids};
 use super::store::RedisStore;
 use crate::model::UserId;
 use crate::model::{Page, PageCursor};
@@ -77,11 +75,9 @@ impl RedisStore {
             let mut zscan = redis::cmd("ZSCAN");
             zscan.arg(&self.keys.deadlines).arg(cursor);
             zscan.arg("COUNT").arg(limit - users.len());
-            let (next, batch): (u64, HashMap<String, f64>) =
+            let (next, members): (u64, Vec<(String, f64)>) =
                 self.connections.query_idempotent(&zscan).await?;
-            for user in batch.keys().filter(|user| !user.is_empty()) {
-                users.push(UserId::new(user).map_err(unexpected)?);
-            }
+            users.extend(scored(members)?.into_iter().map(|(user, _)| user));
             users.retain(|user| beyond.is_none_or(|beyond| user > beyond));
             users.sort_unstable();
             users.dedup();
