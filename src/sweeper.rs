@@ -61,23 +61,28 @@ impl Sweeper {
                 self.account(swept, known);
             }
             match swept.and_then(Swept::finished) {
-                Ok(swept) if swept.more => {
-                    self.note_success();
-                    yield_now().await;
-                }
                 Ok(swept) => {
                     self.note_success();
-                    let wake_at = began + self.rest(&swept);
-                    let rung = timeout_at(wake_at, self.doorbell.rung()).await;
-                    if rung.is_ok() {
-                        sleep_until(began + DOORBELL_REST).await;
-                    }
+                    self.pause(began, &swept).await;
                 }
                 Err(error) => {
                     self.note_failure(&error);
                     sleep(self.interval.min(SWEEP_HEARTBEAT)).await;
                 }
             }
+        }
+    }
+
+    /// Waits until the sweep after `swept`, which began at `began`.
+    async fn pause(&self, began: Instant, swept: &Swept) {
+        if swept.more {
+            yield_now().await;
+            return;
+        }
+        let wake_at = began + self.rest(swept);
+        let rung = timeout_at(wake_at, self.doorbell.rung()).await;
+        if rung.is_ok() {
+            sleep_until(began + DOORBELL_REST).await;
         }
     }
 
