@@ -225,9 +225,8 @@ impl Opener {
         let snapshot = match &subscriber.interest {
             Interest::Users(users) => {
                 let ask = || self.listed_users.ask(users);
-                let at =
-                    |snapshot: &Arc<Snapshot>| (snapshot.cursor.epoch, snapshot.cursor.position);
-                retry_with_patience(|| self.newest.read_consistently(ask, at)).await?
+                let cursor = |snapshot: &Arc<Snapshot>| snapshot.cursor;
+                retry_with_patience(|| self.newest.read_consistently(ask, cursor)).await?
             }
             Interest::AllUsers => {
                 retry_with_patience(|| self.all_users.ask(self.scan_all_users())).await?

@@ -10,7 +10,6 @@ use tokio::time::{Instant, timeout};
 use crate::events::hub::Hub;
 use crate::events::shared_read::SharedRead;
 use crate::events::sse::cursor::Cursor;
-use crate::model::{Epoch, Position};
 use crate::store::{Store, StoreError};
 
 /// How long one attempt waits for the bus to reset the streams.
@@ -24,7 +23,7 @@ const ATTEMPTS: u32 = 3;
 pub(crate) struct NewestCursor {
     store: Arc<Store>,
     hub: Arc<Hub>,
-    reads: SharedRead<(Instant, Epoch, Position)>,
+    reads: SharedRead<(Instant, Cursor)>,
     /// The last result, and when its read began.
     last: Mutex<Option<(Instant, Cursor)>>,
 }
@@ -49,13 +48,11 @@ impl NewestCursor {
                 async move {
                     let began = Instant::now();
                     let (epoch, newest) = store.newest().await?;
-                    Ok((began, epoch, newest))
+                    Ok((began, Cursor::at(epoch, newest)))
                 }
             })
         };
-        let at = |(_, epoch, newest): &(Instant, Epoch, Position)| (*epoch, *newest);
-        let (began, epoch, newest) = self.read_consistently(read, at).await?;
-        let cursor = Cursor::at(epoch, newest);
+        let (began, cursor) = self.read_consistently(read, |(_, cursor)| *cursor).await?;
         let mut last = self.last.lock();
         if last.is_none_or(|(before, _)| before < began) {
             *last = Some((began, cursor));
@@ -78,13 +75,13 @@ impl NewestCursor {
         self.read().await
     }
 
-    /// Returns the result of `read` and checks its position. If the position is older than the
+    /// Returns the result of `read` and checks its cursor. If the cursor is older than the
     /// local history, the store lost a part of its history. Then the bus resets the streams and the
     /// read is repeated, so that no stream begins in the lost history.
     pub(crate) async fn read_consistently<T, R>(
         &self,
         read: impl Fn() -> R,
-        position: impl Fn(&T) -> (Epoch, Position),
+        cursor: impl Fn(&T) -> Cursor,
     ) -> Result<T, StoreError>
     where
         R: Future<Output = Result<T, StoreError>>,
@@ -92,7 +89,8 @@ impl NewestCursor {
         for _ in 0..ATTEMPTS {
             let before = self.hub.newest();
             let found = read().await?;
-            if !Hub::lost_history(before, position(&found)) {
+            let newest = cursor(&found);
+            if !Hub::lost_history(before, (newest.epoch, newest.position)) {
                 return Ok(found);
             }
             self.hub.request_resync();
