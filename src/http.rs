@@ -2,7 +2,6 @@
 
 mod admission;
 mod bulk;
-mod connect_result;
 mod cors;
 mod docs;
 pub(crate) mod error;

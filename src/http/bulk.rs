@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -33,10 +33,10 @@ impl BulkCalls {
     }
 
     /// Runs the handlers and extractors of `routes` on the bulk threads.
-    pub(super) fn serve<S>(&self, routes: OpenApiRouter<Arc<AppState>>) -> OpenApiRouter<S>
-    where
-        S: Clone + Send + Sync + 'static,
-    {
+    pub(super) fn serve(
+        &self,
+        routes: OpenApiRouter<Arc<AppState>>,
+    ) -> OpenApiRouter<Arc<AppState>> {
         let runtime = self.runtime.clone();
         routes
             .route_layer(from_fn_with_state(runtime, run_on))
@@ -47,12 +47,11 @@ impl BulkCalls {
 /// Runs the rest of the route on `runtime`. The task is cancelled if the client no longer waits for the response. A
 /// panic of the task continues in the caller, which answers it.
 async fn run_on(State(runtime): State<Handle>, request: Request, next: Next) -> Response {
-    let mut task = JoinSet::new();
-    task.spawn_on(next.run(request).in_current_span(), &runtime);
-    match task.join_next().await {
-        Some(Ok(response)) => response,
-        Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
-        _ => Error::StoreUnreachable("the bulk threads have ended".to_owned()).into_response(),
+    let task = runtime.spawn(next.run(request).in_current_span());
+    match AbortOnDropHandle::new(task).await {
+        Ok(response) => response,
+        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+        Err(_) => Error::StoreUnreachable("the bulk threads have ended".to_owned()).into_response(),
     }
 }
 

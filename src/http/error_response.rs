@@ -11,7 +11,6 @@ use super::error::Error;
 use super::json_line::JsonLine;
 use super::problem::Problem;
 use super::refused_stream::TemporaryError;
-use super::response_headers::add_default_headers;
 use crate::auth::Error as AuthError;
 use crate::events::StreamRefusal;
 
@@ -82,7 +81,6 @@ impl IntoResponse for Error {
         headers
             .extend(temporary.map(|temporary| (RETRY_AFTER, whole_seconds(temporary.wait).into())));
         headers.extend(challenge.map(|challenge| (WWW_AUTHENTICATE, challenge)));
-        add_default_headers(headers);
         response
     }
 }

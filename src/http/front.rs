@@ -1,7 +1,5 @@
 //! The entry point of every request: the guard, then the router.
 
-use std::convert::Infallible;
-
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
@@ -52,8 +50,8 @@ impl Front {
     /// a temporary error is a short stream. A page of any origin may read the response, because it contains nothing but
     /// the error.
     pub(crate) fn refusal(&self, error: Error, wants_stream: bool) -> Response {
-        let mut response = as_stream(error.into_response(), wants_stream);
-        add_default_headers(response.headers_mut());
+        let response = as_stream(error.into_response(), wants_stream);
+        let mut response = with_default_headers(response);
         if self.is_cors_enabled {
             let any = HeaderValue::from_static("*");
             response
@@ -68,18 +66,18 @@ impl Front {
         if let Err(error) = self.guard.check(&request) {
             let response = match error {
                 Error::Host(_) => self.refusal(error, false),
-                _ => error.into_response(),
+                _ => with_default_headers(error.into_response()),
             };
             return Box::pin(ready(response));
         }
         // A router is always ready.
-        Box::pin(self.router.clone().call(request).map(with_default_headers))
+        let response = self.router.clone().call(request);
+        Box::pin(response.map(|Ok(response)| with_default_headers(response)))
     }
 }
 
-/// The response of the router with the headers of every response.
-fn with_default_headers(response: Result<Response, Infallible>) -> Response {
-    let mut response = response.unwrap_or_else(|never| match never {});
+/// `response` with the headers of every response.
+fn with_default_headers(mut response: Response) -> Response {
     add_default_headers(response.headers_mut());
     response
 }

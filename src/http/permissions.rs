@@ -58,14 +58,19 @@ async fn caller(parts: &Parts, state: &AppState, kind: CallKind) -> Result<Calle
     Ok(state.authenticator.caller(credential, kind).await?)
 }
 
+/// The user of the path. Fails unless the caller may connect, ping and disconnect this user.
+async fn writable(parts: &mut Parts, state: &AppState, kind: CallKind) -> Result<UserId, Error> {
+    let caller = caller(parts, state, kind).await?;
+    let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
+    caller.authorize_write(&user)?;
+    Ok(user)
+}
+
 impl FromRequestParts<Arc<AppState>> for ActingFor {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        let caller = Caller::from_request_parts(parts, state).await?;
-        let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
-        caller.authorize_write(&user)?;
-        Ok(Self(user))
+        writable(parts, state, CallKind::Call).await.map(Self)
     }
 }
 
@@ -73,10 +78,7 @@ impl FromRequestParts<Arc<AppState>> for Disconnecting {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        let caller = caller(parts, state, CallKind::Disconnect).await?;
-        let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
-        caller.authorize_write(&user)?;
-        Ok(Self(user))
+        writable(parts, state, CallKind::Disconnect).await.map(Self)
     }
 }
 

@@ -6,7 +6,6 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::connect_result::ConnectResult;
 use super::error::Error;
 use super::extract::{NoBody, OptionalJson};
 use super::json_line::JsonLine;
@@ -44,6 +43,31 @@ pub(super) struct DisconnectBody {
     #[serde(default)]
     #[schema(example = false)]
     all: bool,
+}
+
+/// An open connection.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ConnectResult {
+    /// The user of the connection.
+    #[schema(value_type = String, example = "alice")]
+    user_id: UserId,
+    /// The id of the connection. The unnamed connection has the id `"1"`.
+    #[schema(value_type = String, example = "phone-1")]
+    connection_id: ConnectionId,
+    /// Always true, because the connection is open.
+    online: bool,
+    /// Whether this call brought the user online. Exactly then one `user.online` is published.
+    became_online: bool,
+    /// When the connection expires without another ping.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:01:00.123Z")]
+    expires_at: Timestamp,
+    /// How long a connection lives after its last ping, in milliseconds.
+    #[schema(minimum = 1, example = 60000)]
+    ttl_ms: u64,
+    /// How often the client should ping, in milliseconds.
+    #[schema(minimum = 1, example = 25000)]
+    ping_interval_ms: u64,
 }
 
 /// The result of a disconnect.

@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::disconnect::DisconnectWatch;
 use super::request_limits::MemoryShare;
-use super::response_head::{Length, head_bytes};
+use super::response_head::{Framing, head_bytes};
 use super::worker::WorkerContext;
 use crate::events::{EventStream, Frame};
 
@@ -149,12 +149,18 @@ impl EventWriter {
         head: &Parts,
         events: EventStream,
     ) -> Self {
-        let head = head_bytes(head, version, Length::Unknown).freeze();
+        let is_chunked = version >= Version::HTTP_11;
+        let framing = if is_chunked {
+            Framing::Chunked
+        } else {
+            Framing::UntilClose
+        };
+        let head = head_bytes(head, framing).freeze();
         Self {
             socket,
             events,
             worker,
-            is_chunked: version >= Version::HTTP_11,
+            is_chunked,
             unsent: Unsent(VecDeque::from([head])),
             has_ended: false,
             disconnect,

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Method, Request, Response, Version};
+use axum::http::{Method, Request, Response, Version};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -218,8 +217,9 @@ fn service(
         let (head, body) = request.into_parts();
         let (body, memory) = limited(body, HTTP1_FREE_BYTES, &worker.limits, &activity);
         let request = Request::from_parts(head, body);
-        let response = if head_bytes(&request) > BUFFER_BYTES {
-            ready(head_too_large(&worker)).boxed()
+        let is_too_large = head_bytes(&request) > BUFFER_BYTES;
+        let response = if is_too_large {
+            ready(worker.front.refusal(Error::HeadTooLarge, false)).boxed()
         } else if may_be_stream {
             StreamHandler::new(&worker, request, admitted, &leaving).boxed()
         } else {
@@ -231,7 +231,7 @@ fn service(
             _share: None,
             progress: None,
             wants_stream,
-            is_last: requests >= MAX_REQUESTS_OF_A_TURN,
+            is_last: is_too_large || requests >= MAX_REQUESTS_OF_A_TURN,
         };
         Responding::new(response, exchange, &worker, PART_BYTES)
     })
@@ -245,13 +245,6 @@ fn head_bytes(request: &Request<Body>) -> usize {
     let fields = request.headers().iter();
     let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
     line + fields.sum::<usize>() + "\r\n".len()
-}
-
-fn head_too_large(worker: &WorkerContext) -> axum::response::Response {
-    let mut response = worker.front.refusal(Error::HeadTooLarge, false);
-    let close = HeaderValue::from_static("close");
-    response.headers_mut().insert(CONNECTION, close);
-    response
 }
 
 /// The response of a handler that may take the connection from hyper. Then the rest of the handler is left for

@@ -166,11 +166,12 @@ fn service(
     service_fn(move |request: Request<Incoming>| {
         let active = activity.begin_request();
         let progress = tasks.next();
-        let is_too_large = head_bytes(&request) > MAX_HEAD_BYTES;
+        let head_bytes = head_bytes(&request);
+        let is_too_large = head_bytes > MAX_HEAD_BYTES;
         let kept = if is_too_large {
             0
         } else {
-            kept_bytes(&request)
+            kept_bytes(head_bytes, request.body())
         };
         let share = worker.limits.large(REQUEST_BYTES + kept);
         let wants_stream = wants_stream(request.uri(), request.headers());
@@ -196,12 +197,11 @@ fn service(
 }
 
 /// The bytes that a client makes this process keep: a large head, and the part of the body that the client may send
-/// before it is read.
-fn kept_bytes(request: &Request<Incoming>) -> usize {
-    let head = head_bytes(request);
+/// before it is read. `head` is the size of the head.
+fn kept_bytes(head: usize, body: &Incoming) -> usize {
     let head = if head > SMALL_HEAD_BYTES { head } else { 0 };
     let window = u64::from(STREAM_WINDOW);
-    let body = request.body().size_hint().upper().unwrap_or(window);
+    let body = body.size_hint().upper().unwrap_or(window);
     head + usize::try_from(body.min(window)).unwrap_or(usize::MAX)
 }
 

@@ -90,13 +90,15 @@ impl IdleConnection {
         }
         match self.received(&bytes) {
             // On the heap: few of the thousands of idle connections are in this state.
-            Received::PartialHead | Received::PartialBody => Box::pin(self.rest(bytes)).await,
+            received @ (Received::PartialHead | Received::PartialBody) => {
+                Box::pin(self.rest(bytes, received)).await
+            }
             received => Some(NextRequest::new(bytes, received)),
         }
     }
 
-    /// Reads the rest of a request.
-    async fn rest(&self, mut bytes: BytesMut) -> Option<NextRequest> {
+    /// Reads the rest of a request. `received` tells how much of it `bytes` are.
+    async fn rest(&self, mut bytes: BytesMut, mut received: Received) -> Option<NextRequest> {
         let Connection { stream, worker, .. } = &self.connection;
         let partial = worker.limits.unserved.partial();
         let began = Instant::now();
@@ -107,7 +109,6 @@ impl IdleConnection {
             self.deadline
         };
         loop {
-            let received = self.received(&bytes);
             let waits_for_body = match received {
                 Received::PartialHead => false,
                 Received::PartialBody => true,
@@ -131,6 +132,7 @@ impl IdleConnection {
             if !read(stream, &mut bytes).ok()? {
                 return Some(NextRequest::new(bytes, received));
             }
+            received = self.received(&bytes);
         }
     }
 

@@ -2,22 +2,23 @@
 
 use std::time::SystemTime;
 
-use axum::http::Version;
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use axum::http::response::Parts;
 use bytes::BytesMut;
 
 /// How the end of a body is found (RFC 9112, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
+pub(super) enum Framing {
     /// By the number of bytes.
-    Known(usize),
-    /// By the last chunk. HTTP/1.0 has no chunks; there the body ends with the connection.
-    Unknown,
+    Length(usize),
+    /// By the last chunk.
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
 }
 
 /// Encodes a head that tells the client that the connection is closed after the response.
-pub(super) fn head_bytes(head: &Parts, version: Version, length: Length) -> BytesMut {
+pub(super) fn head_bytes(head: &Parts, framing: Framing) -> BytesMut {
     let mut bytes = BytesMut::with_capacity(512);
     bytes.extend_from_slice(b"HTTP/1.1 ");
     bytes.extend_from_slice(head.status.as_str().as_bytes());
@@ -32,14 +33,12 @@ pub(super) fn head_bytes(head: &Parts, version: Version, length: Length) -> Byte
     let date = httpdate::fmt_http_date(SystemTime::now());
     header(&mut bytes, "date", date.as_bytes());
     header(&mut bytes, "connection", b"close");
-    match length {
-        Length::Known(count) => {
+    match framing {
+        Framing::Length(count) => {
             header(&mut bytes, "content-length", count.to_string().as_bytes());
         }
-        Length::Unknown if version >= Version::HTTP_11 => {
-            header(&mut bytes, "transfer-encoding", b"chunked");
-        }
-        Length::Unknown => {}
+        Framing::Chunked => header(&mut bytes, "transfer-encoding", b"chunked"),
+        Framing::UntilClose => {}
     }
     bytes.extend_from_slice(b"\r\n");
     bytes

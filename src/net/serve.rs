@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use axum::http::Version;
 use bytes::Bytes;
 use tokio::io::Interest;
 use tokio::time::{Instant, sleep};
@@ -62,13 +61,7 @@ async fn serve_request(connection: Connection, request: NextRequest) -> Option<I
             Wait::Overloaded { wants_stream } => {
                 let front = &connection.worker.front;
                 let response = front.refusal(Error::Overloaded, wants_stream);
-                let version = Version::HTTP_11;
-                Box::pin(write_response_and_close(
-                    connection.stream,
-                    version,
-                    response,
-                ))
-                .await;
+                Box::pin(write_response_and_close(connection.stream, response)).await;
                 return None;
             }
         },

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::http::Version;
 use axum::response::Response;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::response_head::{Length, head_bytes};
+use super::response_head::{Framing, head_bytes};
 use crate::http::Front;
 use crate::http::error::Error;
 
@@ -29,20 +28,16 @@ pub(super) async fn refuse_and_close(stream: TcpStream, why: &hyper::Error, fron
     } else {
         Error::NotHttp
     };
-    write_response_and_close(stream, Version::HTTP_11, front.refusal(error, false)).await;
+    write_response_and_close(stream, front.refusal(error, false)).await;
 }
 
 /// Writes a short response.
-pub(super) async fn write_response_and_close(
-    stream: TcpStream,
-    version: Version,
-    response: Response,
-) {
+pub(super) async fn write_response_and_close(stream: TcpStream, response: Response) {
     let (head, body) = response.into_parts();
     let body = timeout(WRITE_TIMEOUT, body.collect()).await;
     let body = body.ok().and_then(Result::ok);
     let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-    let mut bytes = head_bytes(&head, version, Length::Known(body.len()));
+    let mut bytes = head_bytes(&head, Framing::Length(body.len()));
     bytes.extend_from_slice(&body);
     write_and_close(stream, &bytes).await;
 }

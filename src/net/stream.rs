@@ -67,6 +67,6 @@ pub(super) async fn serve_stream(
             });
         }
         // On the heap: thousands of these tasks may wait, and few of them get here.
-        _ => Box::pin(write_response_and_close(stream, version, response)).await,
+        _ => Box::pin(write_response_and_close(stream, response)).await,
     }
 }

@@ -8,7 +8,7 @@ use crate::http::error::Error;
 use crate::model::UserId;
 
 /// The prefix of the paths of one user. The user id follows, up to the next slash.
-pub(crate) const USERS_PATH: &str = "/v1/users/";
+const USERS_PATH: &str = "/v1/users/";
 
 /// The `{userId}` of the path, percent-decoded.
 #[derive(Debug)]
