@@ -42,6 +42,18 @@ fn settings_with_credentials() -> Settings {
         .with("PRESENCE_API_KEYS", API_KEYS)
 }
 
+/// An instance that accepts one issuer and one audience, and the claims of a valid token with several audiences.
+async fn strict_instance() -> (Instance, Value) {
+    let settings = Settings::new()
+        .with("PRESENCE_JWT_SECRET", SECRET)
+        .with("PRESENCE_JWT_ISSUER", "https://id.example.com")
+        .with("PRESENCE_JWT_AUDIENCE", "presence");
+    let instance = Instance::start(&settings).await;
+    let good = with(claims("alice"), "iss", json!("https://id.example.com"));
+    let good = with(good, "aud", json!(["other", "presence"]));
+    (instance, good)
+}
+
 fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.expect("a clock after 1970").as_secs()
