@@ -63,7 +63,7 @@ fn settings() -> Settings {
 
 #[tokio::test]
 async fn foreign_requests_are_refused_without_an_effect() {
-    // With and without the short way of pings, which allowed origins close.
+    // Without and with allowed origins.
     for settings in [Settings::new(), settings()] {
         let instance = Instance::start(&settings).await;
         for call in CALLS {
