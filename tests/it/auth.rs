@@ -114,11 +114,7 @@ fn assert_refused(answer: &Answer, status: u16, what: &str) -> Value {
     problem
 }
 
-/// The value of a metric. `line` is the name of the metric, with its labels if it has any.
-async fn metric(client: &Client, line: &str) -> u64 {
-    let text = client.get("/metrics").await.body;
-    let value = text.lines().find_map(|found| found.strip_prefix(line));
-    value
-        .and_then(|value| value.trim().parse().ok())
-        .unwrap_or(0)
+/// The value of a metric; 0 if it is absent.
+async fn metric(client: &Client, name: &str) -> u64 {
+    client.metric(name).await.unwrap_or(0)
 }

@@ -37,8 +37,7 @@ async fn flood_until_cut_off(client: &Client, attentive: &mut Stream) -> Vec<Eve
         client.connect("marker").await;
         client.disconnect("marker").await;
         heard.extend(attentive.changes(2).await);
-        let metrics = client.get("/metrics").await.body;
-        if metrics.lines().any(|line| line == "presence_streams 1") {
+        if client.metric("presence_streams").await == Some(1) {
             return heard;
         }
     }

@@ -129,11 +129,8 @@ async fn a_stream_that_its_reader_closed_ends_at_the_instance(kind: Kind) {
     let open = async || {
         let mut open = 0;
         for instance in cluster.clients() {
-            let metrics = instance.get("/metrics").await.body;
-            let line = metrics
-                .lines()
-                .find_map(|line| line.strip_prefix("presence_streams "));
-            open += line.map_or(0, |count| count.parse().expect("a number"));
+            let streams = instance.metric("presence_streams").await;
+            open += streams.expect("a number");
         }
         open
     };
