@@ -186,10 +186,8 @@ async fn a_browser_watches_resumes_and_disconnects() {
     );
 
     // The instance is killed and another one starts at its address. The browser reconnects by itself.
-    let address = cluster.instances[0].address().to_string();
     cluster.instances[0].kill();
-    let settings = cluster.settings().clone().with("PRESENCE_LISTEN", &address);
-    cluster.instances[0] = harness::instance::Instance::start(&settings).await;
+    cluster.replace(0).await;
     cluster.client().connect("bob").await;
     let events = heard(&browser, 6).await;
     assert_eq!(events[4][..2], ["user.online", "bob"], "{events:?}");
