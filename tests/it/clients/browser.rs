@@ -12,7 +12,7 @@ use harness::client::{Client, send, try_send};
 use harness::cluster::{Cluster, Store};
 use harness::process::Process;
 use harness::redis_server::free_port;
-use harness::wait::eventually;
+use harness::wait::{eventually, eventually_true};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -90,10 +90,7 @@ impl Browser {
         let script = format!(
             "const found = document.querySelector('{selector}'); found?.click(); return !!found"
         );
-        eventually(selector, async || {
-            (self.run(&script).await == true).then_some(())
-        })
-        .await;
+        eventually_true(selector, async || self.run(&script).await == true).await;
     }
 
     /// The text of the element of the CSS selector, once it exists.
