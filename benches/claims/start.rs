@@ -9,6 +9,7 @@ use harness::process::Process;
 use harness::redis_server::{RedisServer, free_port};
 use tokio::time::sleep;
 
+use crate::measure::calls::post;
 use crate::measure::report::{Figure, Row};
 
 const ROUNDS: usize = 11;
@@ -65,11 +66,9 @@ fn pings(address: SocketAddr) -> bool {
     let Ok(mut connection) = TcpStream::connect(address) else {
         return false;
     };
-    let request =
-        b"POST /v1/users/first/ping HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     let mut answer = [0; 64];
     let answered = connection
-        .write_all(request)
+        .write_all(&post("/v1/users/first/ping"))
         .and_then(|()| connection.read(&mut answer));
     answered.is_ok() && answer.starts_with(b"HTTP/1.1 200")
 }

@@ -85,10 +85,12 @@ pub struct AuthConfig {
 impl AuthConfig {
     /// Whether a credential is configured, so that every call requires one.
     pub fn has_credentials(&self) -> bool {
-        self.jwt_secret.is_some()
-            || self.jwt_public_key.is_some()
-            || self.jwks_url.is_some()
-            || self.api_keys.is_some()
+        self.accepts_tokens() || self.api_keys.is_some()
+    }
+
+    /// Whether a key that verifies tokens is configured.
+    fn accepts_tokens(&self) -> bool {
+        self.jwt_secret.is_some() || self.jwt_public_key.is_some() || self.jwks_url.is_some()
     }
 
     /// Whether the service is in open mode: no credential is configured, and anonymous callers are allowed on loopback
@@ -99,8 +101,7 @@ impl AuthConfig {
 
     /// Fails if a setting has no effect without another setting that is missing.
     pub(crate) fn check_dependent_settings(&self) -> Result<(), InvalidSetting> {
-        let accepts_tokens =
-            self.jwt_secret.is_some() || self.jwt_public_key.is_some() || self.jwks_url.is_some();
+        let accepts_tokens = self.accepts_tokens();
         let token_keys = "PRESENCE_JWT_SECRET, PRESENCE_JWT_PUBLIC_KEY or PRESENCE_JWKS_URL";
         let has_issuer = self.jwt_issuer.is_some();
         let has_audience = self.jwt_audience.is_some();

@@ -42,6 +42,18 @@ fn settings_with_credentials() -> Settings {
         .with("PRESENCE_API_KEYS", API_KEYS)
 }
 
+/// An instance that accepts one issuer and one audience, and the claims of a valid token with several audiences.
+async fn strict_instance() -> (Instance, Value) {
+    let settings = Settings::new()
+        .with("PRESENCE_JWT_SECRET", SECRET)
+        .with("PRESENCE_JWT_ISSUER", "https://id.example.com")
+        .with("PRESENCE_JWT_AUDIENCE", "presence");
+    let instance = Instance::start(&settings).await;
+    let good = with(claims("alice"), "iss", json!("https://id.example.com"));
+    let good = with(good, "aud", json!(["other", "presence"]));
+    (instance, good)
+}
+
 fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.expect("a clock after 1970").as_secs()
@@ -102,11 +114,7 @@ fn assert_refused(answer: &Answer, status: u16, what: &str) -> Value {
     problem
 }
 
-/// The value of a metric. `line` is the name of the metric, with its labels if it has any.
-async fn metric(client: &Client, line: &str) -> u64 {
-    let text = client.get("/metrics").await.body;
-    let value = text.lines().find_map(|found| found.strip_prefix(line));
-    value
-        .and_then(|value| value.trim().parse().ok())
-        .unwrap_or(0)
+/// The value of a metric; 0 if it is absent.
+async fn metric(client: &Client, name: &str) -> u64 {
+    client.metric(name).await.unwrap_or(0)
 }

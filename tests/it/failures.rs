@@ -26,3 +26,12 @@ mod sentinel;
 mod soak;
 mod traffic;
 mod unknown_entries;
+
+use harness::redis_server::RedisServer;
+
+/// The number of users in the index of deadlines: those whose departure is not announced yet. The index has one more
+/// member, with the score `+inf`.
+async fn announced(redis: &RedisServer) -> u64 {
+    let index = ["ZCOUNT", "presence:deadlines", "-inf", "(+inf"];
+    redis.command(&index).await
+}

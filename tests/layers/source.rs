@@ -44,9 +44,7 @@ impl Source {
         let module = module.with_extension("").display().to_string();
         let text = fs::read_to_string(path).expect("a file of ours");
         let text = without_tests(&without_comments_and_strings(&text));
-        let mut paths = Vec::new();
-        let rest = take_uses(&text, &mut paths);
-        inline_paths(&rest, &mut paths);
+        let paths = all_paths(&text);
         let children = declared_modules(&text);
         Self {
             module,
@@ -79,13 +77,18 @@ pub(crate) fn exports(lib: &Path) -> BTreeSet<String> {
 
 /// What follows `krate::` in the paths of a file, in `use` lines and elsewhere.
 pub(crate) fn uses(text: &str, krate: &str) -> Vec<String> {
-    let text = without_comments_and_strings(text);
-    let mut paths = Vec::new();
-    let rest = take_uses(&text, &mut paths);
-    inline_paths(&rest, &mut paths);
+    let paths = all_paths(&without_comments_and_strings(text));
     let paths = paths.into_iter().map(|used| used.segments);
     let ours = paths.filter(|segments| segments.len() > 1 && segments[0] == krate);
     ours.map(|segments| segments[1].clone()).collect()
+}
+
+/// The paths of a text without comments, in `use` lines and elsewhere.
+fn all_paths(text: &str) -> Vec<Used> {
+    let mut paths = Vec::new();
+    let rest = take_uses(text, &mut paths);
+    inline_paths(&rest, &mut paths);
+    paths
 }
 
 /// Replaces comments and the contents of strings by spaces. Line numbers do not change.
@@ -99,12 +102,16 @@ fn without_comments_and_strings(text: &str) -> String {
             clean.push(chars[at]);
             at += 1;
         } else {
-            let blank = |c: &char| if *c == '\n' { '\n' } else { ' ' };
-            clean.extend(chars[at..end].iter().map(blank));
+            clean.extend(chars[at..end].iter().map(|c| blank(*c)));
             at = end;
         }
     }
     clean
+}
+
+/// What takes the place of a character that does not count.
+fn blank(c: char) -> char {
+    if c == '\n' { '\n' } else { ' ' }
 }
 
 /// The end of the comment, string or character that begins at `at`; `at` if none begins there.
@@ -150,10 +157,7 @@ fn without_tests(text: &str) -> String {
             (None, None) => body.len(),
         };
         let end = start + MARK.len() + length;
-        let blank: String = rest[start..end]
-            .chars()
-            .map(|c| if c == '\n' { '\n' } else { ' ' })
-            .collect();
+        let blank: String = rest[start..end].chars().map(blank).collect();
         rest.replace_range(start..end, &blank);
     }
     rest
@@ -211,7 +215,6 @@ fn take_uses(text: &str, paths: &mut Vec<Used>) -> String {
             let line = line_of(&rest, from + at);
             paths.push(Used { line, segments });
         }
-        let blank = |c| if c == '\n' { '\n' } else { ' ' };
         let blank: String = rest[start..from + length].chars().map(blank).collect();
         rest.replace_range(start..from + length, &blank);
     }

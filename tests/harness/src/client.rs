@@ -255,6 +255,13 @@ impl Client {
         self.get("/v1/online/count").await.ok::<Count>().count
     }
 
+    /// The value of a metric; `None` if it is absent. `name` includes the labels of the metric.
+    pub async fn metric(&self, name: &str) -> Option<u64> {
+        let metrics = self.get("/metrics").await.body;
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        metrics.lines().find_map(value)
+    }
+
     /// Connects all `users`, many concurrently. The answers are in the order of `users`.
     pub async fn connect_each(&self, users: &[String]) -> Vec<Alive> {
         let share = users.len().div_ceil(CALLERS).max(1);

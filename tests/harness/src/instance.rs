@@ -6,13 +6,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::client::{Client, Protocol};
 use crate::memory_limit::MemoryLimit;
 use crate::process::{Process, Signal};
 use crate::redis_server::RedisServer;
+use crate::wait::PATIENCE;
 
 /// The environment of an instance. Settings in the environment of the test are removed.
 #[derive(Clone, Debug)]
@@ -233,6 +235,15 @@ impl Instance {
         let mut connection = connected.expect("a connection");
         connection.write_all(bytes).await.expect("a write");
         connection
+    }
+
+    /// Everything that the instance sends after `bytes` on a new connection, until it closes the connection.
+    pub async fn answer_to(&self, bytes: &[u8]) -> String {
+        let mut connection = self.told(bytes).await;
+        let mut answer = Vec::new();
+        let read = timeout(PATIENCE, connection.read_to_end(&mut answer)).await;
+        read.expect("an end").expect("a clean end");
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     /// Kills the process with SIGKILL.

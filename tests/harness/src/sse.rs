@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::timestamp::Timestamp;
-use crate::wait::{PATIENCE, eventually};
+use crate::wait::{PATIENCE, eventually, eventually_true};
 use parser::Parser;
 pub use source::{Entry, EventSource, Habits, Heard, Memory};
 
@@ -144,8 +144,8 @@ impl Stream {
         let response = response.unwrap_or_else(|error| panic!("no stream: {error:?}"));
         assert_eq!(response.status(), StatusCode::OK);
         let stream = Self::read(response);
-        eventually("the stream names a first cursor", async || {
-            (!stream.last_id().is_empty()).then_some(())
+        eventually_true("the stream names a first cursor", async || {
+            !stream.last_id().is_empty()
         })
         .await;
         stream

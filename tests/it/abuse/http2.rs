@@ -24,6 +24,10 @@ const ENHANCE_YOUR_CALM: [u8; 4] = [0, 0, 0, 0xb];
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
+/// Indices of the static table (RFC 7541, appendix A): `:method GET` and `:method POST`.
+const GET: u8 = 0x82;
+const POST: u8 = 0x83;
+
 pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a short frame");
     let mut frame = length.to_be_bytes()[1..].to_vec();
@@ -41,27 +45,24 @@ fn text(text: &str) -> Vec<u8> {
 
 /// A complete `GET path`.
 pub(super) fn get(stream: u32, path: &str) -> Vec<u8> {
-    // Indices of the static table: `:method GET`, `:scheme http`, and the names of `:path` and `:authority`.
-    let fields = [
-        vec![0x82, 0x86, 0x04],
-        text(path),
-        vec![0x01],
-        text("localhost"),
-    ]
-    .concat();
-    frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields)
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &head(GET, path))
 }
 
 /// A `POST path` whose body follows.
 pub(super) fn post(stream: u32, path: &str) -> Vec<u8> {
-    let fields = [
-        vec![0x83, 0x86, 0x04],
+    frame(HEADERS, END_HEADERS, stream, &head(POST, path))
+}
+
+/// The head of a request for `path`.
+fn head(method: u8, path: &str) -> Vec<u8> {
+    // Indices of the static table: `:scheme http`, and the names of `:path` and `:authority`.
+    [
+        vec![method, 0x86, 0x04],
         text(path),
         vec![0x01],
         text("localhost"),
     ]
-    .concat();
-    frame(HEADERS, END_HEADERS, stream, &fields)
+    .concat()
 }
 
 /// A SETTINGS frame with the initial window of each stream.

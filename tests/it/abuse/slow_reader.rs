@@ -1,6 +1,6 @@
 //! A stream that does not read.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -8,8 +8,9 @@ use harness::client::{Client, crowd};
 use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream, briefs};
-use socket2::{Domain, Socket, Type};
 use tokio::task::JoinSet;
+
+use super::unread_answers::ask_and_not_read;
 
 /// The longest time until a closed socket reports its end.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -18,14 +19,8 @@ const GOODBYE: Duration = Duration::from_secs(10);
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
 pub(super) fn mute_reader(address: SocketAddr, query: &str) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    // The small window makes the queue fill early.
-    socket.set_recv_buffer_size(4_096).expect("a size");
-    socket.connect(&address.into()).expect("a connection");
-    let mut mute = TcpStream::from(socket);
     let request = format!("GET /v1/events{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    mute.write_all(request.as_bytes()).expect("a request");
-    mute
+    ask_and_not_read(address, &request)
 }
 
 /// Causes events until the stream without a reader is cut off, and returns the events on `attentive`.
@@ -42,8 +37,7 @@ async fn flood_until_cut_off(client: &Client, attentive: &mut Stream) -> Vec<Eve
         client.connect("marker").await;
         client.disconnect("marker").await;
         heard.extend(attentive.changes(2).await);
-        let metrics = client.get("/metrics").await.body;
-        if metrics.lines().any(|line| line == "presence_streams 1") {
+        if client.metric("presence_streams").await == Some(1) {
             return heard;
         }
     }

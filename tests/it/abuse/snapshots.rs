@@ -92,14 +92,9 @@ async fn a_stream_with_an_unread_snapshot_ends_at_its_maximum_age() {
     let client = cluster.client();
     client.connect_each(&crowd(&"x".repeat(120), 5_000)).await;
     let mute = mute_reader(cluster.instances[0].address(), "?snapshot=true");
-    let streams = async |count: &str| {
-        let metrics = client.get("/metrics").await.body;
-        metrics
-            .lines()
-            .any(|line| line == format!("presence_streams {count}"))
-    };
-    eventually_true("the stream is open", async || streams("1").await).await;
-    eventually_true("the stream is over", async || streams("0").await).await;
+    let streams = async || client.metric("presence_streams").await;
+    eventually_true("the stream is open", async || streams().await == Some(1)).await;
+    eventually_true("the stream is over", async || streams().await == Some(0)).await;
     drop(mute);
 }
 
@@ -133,8 +128,7 @@ async fn streams_about_the_same_users_share_one_list() {
     assert_eq!(told.len(), 1);
     drop(streams);
     eventually_true("all are closed", async || {
-        let metrics = client.get("/metrics").await.body;
-        metrics.lines().any(|line| line == "presence_streams 0")
+        client.metric("presence_streams").await == Some(0)
     })
     .await;
 }

@@ -28,6 +28,7 @@ const KIB_EACH: u64 = 320;
 
 pub(super) fn ask_and_not_read(address: SocketAddr, request: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    // With a small window the buffers fill early.
     socket.set_recv_buffer_size(4_096).expect("a size");
     socket.connect(&address.into()).expect("a connection");
     let mut connection = TcpStream::from(socket);

@@ -1,10 +1,11 @@
 //! Invalid claims: the error names the claim and the reason.
 
-use harness::instance::{Instance, Settings};
+use harness::instance::Instance;
 use serde_json::{Value, json};
 
 use super::{
-    SECRET, assert_refused, claims, instance_with_credentials, now, ping, token, with, without,
+    assert_refused, claims, instance_with_credentials, now, ping, strict_instance, token, with,
+    without,
 };
 
 const YEAR: u64 = 365 * 86_400;
@@ -24,12 +25,7 @@ async fn refused(instance: &Instance, claims: &Value) -> (String, String) {
 
 #[tokio::test]
 async fn an_error_names_the_claim() {
-    let settings = Settings::new()
-        .with("PRESENCE_JWT_SECRET", SECRET)
-        .with("PRESENCE_JWT_ISSUER", "https://id.example.com")
-        .with("PRESENCE_JWT_AUDIENCE", "presence");
-    let instance = Instance::start(&settings).await;
-    let good = with(claims("alice"), "iss", json!("https://id.example.com"));
+    let (instance, good) = strict_instance().await;
     let good = with(good, "aud", json!("presence"));
     assert_eq!(
         ping(&instance.client(), "alice", &token(&good))

@@ -9,7 +9,9 @@ use harness::instance::{Instance, Settings};
 use serde_json::{Value, json};
 
 use super::signing::{Signer, signed_part};
-use super::{API_KEYS, SECRET, assert_refused, claims, now, ping, token, with, without};
+use super::{
+    API_KEYS, SECRET, assert_refused, claims, now, ping, strict_instance, token, with, without,
+};
 
 /// A PEM file that is deleted after its test.
 struct PemFile(PathBuf);
@@ -50,18 +52,6 @@ async fn assert_each_refused(instance: &Instance, forgeries: &[(&str, String)]) 
             answer.body
         );
     }
-}
-
-/// An instance that accepts one issuer and one audience, and the claims of a valid token.
-async fn strict_instance() -> (Instance, Value) {
-    let settings = Settings::new()
-        .with("PRESENCE_JWT_SECRET", SECRET)
-        .with("PRESENCE_JWT_ISSUER", "https://id.example.com")
-        .with("PRESENCE_JWT_AUDIENCE", "presence");
-    let instance = Instance::start(&settings).await;
-    let good = with(claims("alice"), "iss", json!("https://id.example.com"));
-    let good = with(good, "aud", json!(["other", "presence"]));
-    (instance, good)
 }
 
 #[tokio::test]

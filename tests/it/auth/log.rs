@@ -1,9 +1,8 @@
 //! The log and the metrics show no credentials at any log level.
 
-use std::process::Command;
-
 use harness::client::{Client, send};
-use harness::process::Process;
+use harness::instance::Instance;
+use harness::process::Signal;
 use harness::sse::Stream;
 use harness::wait::eventually_true;
 use reqwest::Method;
@@ -12,26 +11,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
-use super::{API_KEYS, READ_KEY, SECRET, WRITE_KEY, call, claims, ping, token, with};
+use super::{
+    READ_KEY, SECRET, WRITE_KEY, call, claims, ping, settings_with_credentials, token, with,
+};
 
 /// The preface of HTTP/2 and an empty SETTINGS frame.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 #[tokio::test]
 async fn no_credential_is_logged_at_trace_level() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_presence"));
-    command
-        .env_clear()
-        .env("RUST_LOG", "trace")
-        .env("PRESENCE_LISTEN", "127.0.0.1:0")
-        .env("PRESENCE_JWT_SECRET", SECRET)
-        .env("PRESENCE_API_KEYS", API_KEYS);
-    let mut process = Process::spawn("presence", &mut command);
-    let greeting = process.line().await.expect("a greeting");
-    let base = greeting
-        .split_whitespace()
-        .find(|word| word.starts_with("http://"));
-    let client = Client::new(base.expect("an address"));
+    let settings = settings_with_credentials().with("RUST_LOG", "trace");
+    let mut instance = Instance::start(&settings).await;
+    let client = instance.client();
 
     let good = token(&claims("alice"));
     let expired = token(&with(claims("alice"), "exp", json!(1)));
@@ -55,13 +46,13 @@ async fn no_credential_is_logged_at_trace_level() {
     drop(Stream::open(&client, &query).await);
     let metrics = client.get("/metrics").await.body;
     eventually_true("the log has the requests", async || {
-        let log = process.log();
+        let log = instance.log();
         log.contains("DEBUG") && log.contains("/v1/users/%00")
     })
     .await;
-    process.send(harness::process::Signal::Terminate);
-    process.exit().await;
-    let log = process.log();
+    instance.send(Signal::Terminate);
+    instance.exit().await;
+    let log = instance.log();
     for secret in [&*good, &*expired, forged, READ_KEY, WRITE_KEY, SECRET] {
         for part in secret
             .split('.')

@@ -2,10 +2,8 @@
 
 use harness::client::send;
 use harness::instance::{Instance, Settings};
-use harness::wait::{PATIENCE, eventually_true};
+use harness::wait::eventually_true;
 use reqwest::Method;
-use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
 
 use super::API_KEYS;
 
@@ -50,11 +48,7 @@ const CALLS: [&str; 6] = [
 /// Makes a call and returns the whole answer.
 async fn ask(instance: &Instance, call: &str, (host, headers): (&str, &str)) -> String {
     let request = format!("{call} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n");
-    let mut connection = instance.told(request.as_bytes()).await;
-    let mut answer = Vec::new();
-    let read = timeout(PATIENCE, connection.read_to_end(&mut answer)).await;
-    read.expect("an end").expect("a clean end");
-    String::from_utf8_lossy(&answer).into_owned()
+    instance.answer_to(request.as_bytes()).await
 }
 
 fn settings() -> Settings {
@@ -63,7 +57,7 @@ fn settings() -> Settings {
 
 #[tokio::test]
 async fn foreign_requests_are_refused_without_an_effect() {
-    // With and without the short way of pings, which allowed origins close.
+    // Without and with allowed origins.
     for settings in [Settings::new(), settings()] {
         let instance = Instance::start(&settings).await;
         for call in CALLS {
@@ -112,11 +106,8 @@ async fn local_requests_and_allowed_origins_are_served() {
             );
         }
     }
-    let mut old = instance
-        .told(b"GET /v1/online/count HTTP/1.0\r\n\r\n")
-        .await;
-    let mut answer = String::new();
-    old.read_to_string(&mut answer).await.expect("an answer");
+    let old = b"GET /v1/online/count HTTP/1.0\r\n\r\n";
+    let answer = instance.answer_to(old).await;
     assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
 }
 

@@ -12,7 +12,7 @@ use harness::client::{Client, send, try_send};
 use harness::cluster::{Cluster, Store};
 use harness::process::Process;
 use harness::redis_server::free_port;
-use harness::wait::eventually;
+use harness::wait::{eventually, eventually_true};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -90,10 +90,7 @@ impl Browser {
         let script = format!(
             "const found = document.querySelector('{selector}'); found?.click(); return !!found"
         );
-        eventually(selector, async || {
-            (self.run(&script).await == true).then_some(())
-        })
-        .await;
+        eventually_true(selector, async || self.run(&script).await == true).await;
     }
 
     /// The text of the element of the CSS selector, once it exists.
@@ -186,10 +183,8 @@ async fn a_browser_watches_resumes_and_disconnects() {
     );
 
     // The instance is killed and another one starts at its address. The browser reconnects by itself.
-    let address = cluster.instances[0].address().to_string();
     cluster.instances[0].kill();
-    let settings = cluster.settings().clone().with("PRESENCE_LISTEN", &address);
-    cluster.instances[0] = harness::instance::Instance::start(&settings).await;
+    cluster.replace(0).await;
     cluster.client().connect("bob").await;
     let events = heard(&browser, 6).await;
     assert_eq!(events[4][..2], ["user.online", "bob"], "{events:?}");

@@ -1,8 +1,6 @@
 //! The committed OpenAPI document is that of the handlers, and it is complete.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 
 use harness::client::send;
@@ -333,12 +331,9 @@ async fn the_examples_of_an_invalid_host_are_those_of_the_service() {
     let instance = closed_instance().await;
     let document = document();
     for path in ["/livez", "/readyz", "/metrics"] {
-        let mut stream = TcpStream::connect(instance.address()).expect("a connection");
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("a write");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
+        let answer = instance.answer_to(request.as_bytes()).await;
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
         let said: Value = serde_json::from_str(body).expect("a problem document");
         assert_eq!(said, *example(&document, path, "get", 400), "{path}");

@@ -92,8 +92,7 @@ async fn a_call_over_http_1_0_is_answered_and_its_connection_closed() {
     ];
     for (call, status, part) in calls {
         let request = format!("{call} HTTP/1.0\r\n\r\n");
-        let mut caller = cluster.instances[0].told(request.as_bytes()).await;
-        let answer = read_until(&mut caller, None).await;
+        let answer = cluster.instances[0].answer_to(request.as_bytes()).await;
         assert!(
             answer.starts_with(&format!("HTTP/1.0 {status} ")),
             "{answer}"

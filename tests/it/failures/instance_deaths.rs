@@ -9,6 +9,7 @@ use harness::sse::{Stream, alternating};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
 
+use crate::failures::announced;
 use crate::failures::traffic::Traffic;
 
 #[tokio::test]
@@ -28,9 +29,8 @@ async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
     assert!(traffic.some_unanswered(), "the deaths were noticed");
     let told = traffic.stop().await;
     // A user is offline from its deadline on, but the next sweep announces it.
-    let announced = ["ZCOUNT", "presence:deadlines", "-inf", "(+inf"];
     eventually_true("all remaining users expire", async || {
-        cluster.redis().command::<u64>(&announced).await == 0
+        announced(cluster.redis()).await == 0
     })
     .await;
     let events = stream.events_before_now(&survivor, "marker").await;

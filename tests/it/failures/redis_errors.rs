@@ -8,11 +8,10 @@ use harness::instance::Settings;
 use harness::redis_server::RedisServer;
 use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
-use harness::wait::eventually_true;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 
-use super::scene::Scene;
+use super::scene::{Scene, all_ready};
 
 #[tokio::test]
 async fn a_frozen_redis_takes_no_pinging_user_offline() {
@@ -130,10 +129,7 @@ async fn users_without_pings_during_a_frozen_redis_stay_online() {
     cluster.redis().freeze();
     Timestamp::now().plus(Duration::from_secs(4)).pass().await;
     cluster.redis().thaw();
-    eventually_true("redis is reached again", async || {
-        client.get("/readyz").await.status == 200
-    })
-    .await;
+    all_ready(std::slice::from_ref(&client)).await;
     for _ in 0..3 {
         client.connect_each(&users).await;
         Timestamp::now()

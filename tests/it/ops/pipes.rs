@@ -78,10 +78,8 @@ async fn log_much(client: &Client) {
 }
 
 async fn lines_dropped(client: &Client) -> u64 {
-    let metrics = client.get("/metrics").await.body;
-    let mut lines = metrics.lines();
-    let dropped = lines.find_map(|line| line.strip_prefix("presence_log_lines_dropped_total "));
-    dropped.expect("the metric").parse().expect("a number")
+    let dropped = client.metric("presence_log_lines_dropped_total").await;
+    dropped.expect("the metric")
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::process::Signal;
 use harness::sse::{EventSource, Habits, Heard, Memory, Stream, briefs};
-use harness::wait::{eventually, eventually_true};
+use harness::wait::eventually_true;
 use reqwest::Method;
 use tokio::time::{sleep, timeout};
 
@@ -54,8 +54,8 @@ async fn events_pass_at_once_and_streams_resume(kind: Kind) {
     cluster.instances[1].kill();
     let failed = Stream::request(&client, "?access_token=secret");
     try_send(failed).await.expect("the proxy itself answers");
-    eventually("the stream is in the log", async || {
-        front.log().contains("/v1/events").then_some(())
+    eventually_true("the stream is in the log", async || {
+        front.log().contains("/v1/events")
     })
     .await;
     let log = front.log();
@@ -129,11 +129,8 @@ async fn a_stream_that_its_reader_closed_ends_at_the_instance(kind: Kind) {
     let open = async || {
         let mut open = 0;
         for instance in cluster.clients() {
-            let metrics = instance.get("/metrics").await.body;
-            let line = metrics
-                .lines()
-                .find_map(|line| line.strip_prefix("presence_streams "));
-            open += line.map_or(0, |count| count.parse().expect("a number"));
+            let streams = instance.metric("presence_streams").await;
+            open += streams.expect("a number");
         }
         open
     };

@@ -1,7 +1,5 @@
 //! TLS to a Redis server with a private certificate authority, as an ACL user.
 
-use std::path::PathBuf;
-
 use harness::instance::{Instance, Settings, runtimes};
 use harness::redis_server::{RedisServer, free_port};
 use harness::sse::{Stream, briefs};
@@ -62,13 +60,16 @@ impl Encrypted {
         }
     }
 
-    fn authority(&self) -> PathBuf {
-        self.directory.path().join("ca.pem")
-    }
-
     fn settings(&self, credentials: &str) -> Settings {
         let url = format!("rediss://{credentials}127.0.0.1:{}/", self.port);
         settings().with("REDIS_URL", &url)
+    }
+
+    /// Settings that name the certificate of the authority, or the certificate of the server if it is self-signed.
+    fn trusting_settings(&self, credentials: &str) -> Settings {
+        let authority = authority(&self.directory);
+        self.settings(credentials)
+            .with("PRESENCE_REDIS_CA_FILE", &authority)
     }
 }
 
@@ -80,16 +81,14 @@ fn marked_as_authority(names: &[&str]) -> CertificateParams {
     params
 }
 
+fn authority(directory: &TempDir) -> String {
+    directory.path().join("ca.pem").display().to_string()
+}
+
 fn write_self_signed(directory: &TempDir, server: CertificateParams) {
     let key = KeyPair::generate().expect("a key");
     let pem = server.self_signed(&key).expect("signed").pem();
-    for (name, text) in [
-        ("ca.pem", pem.clone()),
-        ("server.pem", pem),
-        ("server.key", key.serialize_pem()),
-    ] {
-        std::fs::write(directory.path().join(name), text).expect("a file of our own");
-    }
+    write_files(directory, &pem, &pem, &key);
 }
 
 fn write_certificates(directory: &TempDir) {
@@ -101,10 +100,14 @@ fn write_certificates(directory: &TempDir) {
     let key = KeyPair::generate().expect("a key");
     let server = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
     let server = server.signed_by(&key, &issuer).expect("signed");
+    write_files(directory, &authority_pem, &server.pem(), &key);
+}
+
+fn write_files(directory: &TempDir, authority: &str, server: &str, key: &KeyPair) {
     for (name, text) in [
-        ("ca.pem", authority_pem),
-        ("server.pem", server.pem()),
-        ("server.key", key.serialize_pem()),
+        ("ca.pem", authority),
+        ("server.pem", server),
+        ("server.key", &key.serialize_pem()),
     ] {
         std::fs::write(directory.path().join(name), text).expect("a file of our own");
     }
@@ -113,10 +116,7 @@ fn write_certificates(directory: &TempDir) {
 #[tokio::test]
 async fn an_acl_user_is_served_over_tls_with_a_private_authority() {
     let encrypted = Encrypted::start().await;
-    let settings = encrypted.settings("ann:s%40cret%2F@").with(
-        "PRESENCE_REDIS_CA_FILE",
-        &encrypted.authority().display().to_string(),
-    );
+    let settings = encrypted.trusting_settings("ann:s%40cret%2F@");
     let instance = Instance::start(&settings).await;
     let client = instance.client();
     all_ready(std::slice::from_ref(&client)).await;
@@ -143,9 +143,7 @@ async fn a_self_signed_certificate_that_is_named_is_accepted() {
         of_no_authority,
     ] {
         let encrypted = Encrypted::self_signed(server).await;
-        let authority = encrypted.authority().display().to_string();
-        let settings = encrypted.settings("ann:s%40cret%2F@");
-        let settings = settings.with("PRESENCE_REDIS_CA_FILE", &authority);
+        let settings = encrypted.trusting_settings("ann:s%40cret%2F@");
         let instance = Instance::start(&settings).await;
         let client = instance.client();
         all_ready(std::slice::from_ref(&client)).await;
@@ -163,7 +161,6 @@ async fn a_self_signed_certificate_that_is_not_named_or_not_valid_now_is_refused
     let encrypted = Encrypted::self_signed(marked_as_authority(&["127.0.0.1"])).await;
     let another = tempfile::tempdir().expect("a directory for temporary files");
     write_self_signed(&another, marked_as_authority(&["127.0.0.1"]));
-    let another = another.path().join("ca.pem").display().to_string();
     let mut expired = marked_as_authority(&["127.0.0.1"]);
     expired.not_after = rcgen::date_time_ymd(2020, 1, 1);
     let mut early = marked_as_authority(&["127.0.0.1"]);
@@ -171,14 +168,10 @@ async fn a_self_signed_certificate_that_is_not_named_or_not_valid_now_is_refused
     early.not_after = rcgen::date_time_ymd(2999, 1, 1);
     let expired = Encrypted::self_signed(expired).await;
     let early = Encrypted::self_signed(early).await;
-    let own = |encrypted: &Encrypted| encrypted.authority().display().to_string();
-    for (encrypted, named) in [
-        (&encrypted, another),
-        (&expired, own(&expired)),
-        (&early, own(&early)),
-    ] {
-        let settings = encrypted.settings("ann:s%40cret%2F@");
-        let settings = settings.with("PRESENCE_REDIS_CA_FILE", &named);
+    let trusting = |encrypted: &Encrypted| encrypted.trusting_settings("ann:s%40cret%2F@");
+    let trusting_another =
+        trusting(&encrypted).with("PRESENCE_REDIS_CA_FILE", &authority(&another));
+    for settings in [trusting_another, trusting(&expired), trusting(&early)] {
         let instance = Instance::start(&settings).await;
         assert_refused(&instance.client().get("/readyz").await);
         assert!(instance.log().contains("certificate"), "{}", instance.log());
@@ -197,10 +190,7 @@ async fn a_certificate_of_an_authority_that_is_not_trusted_is_refused() {
 #[tokio::test]
 async fn a_wrong_password_is_refused_and_never_logged() {
     let encrypted = Encrypted::start().await;
-    let settings = encrypted.settings("ann:mistaken@").with(
-        "PRESENCE_REDIS_CA_FILE",
-        &encrypted.authority().display().to_string(),
-    );
+    let settings = encrypted.trusting_settings("ann:mistaken@");
     let instance = Instance::start(&settings).await;
     assert_refused(&instance.client().get("/readyz").await);
     let log = instance.log();

@@ -52,9 +52,9 @@ async fn unfold(browser: &Browser, operation: &str) {
 /// Requests the count and waits for `status`.
 async fn count_with(browser: &Browser, status: &str) {
     browser.press(&format!("{COUNT} .execute")).await;
-    eventually(status, async || {
+    eventually_true(status, async || {
         let shown = browser.text(&format!("{COUNT} {STATUS}")).await;
-        shown.starts_with(status).then_some(())
+        shown.starts_with(status)
     })
     .await;
 }

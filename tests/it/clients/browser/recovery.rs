@@ -9,10 +9,11 @@ use harness::cluster::{Cluster, Store};
 use harness::instance::Settings;
 use harness::process::Signal;
 use harness::sse::Stream;
-use harness::wait::{eventually, eventually_true};
+use harness::wait::eventually_true;
 use serde::Deserialize;
 
 use super::{Browser, Page};
+use crate::failures::scene::all_ready;
 use crate::ops::proxies::{Front, Kind};
 
 /// Opens streams by name and records their events.
@@ -81,10 +82,10 @@ impl Watcher {
     /// Waits until `holds` is true for each stream.
     async fn each(&self, what: &str, holds: impl Fn(&Watched) -> bool) {
         let mut streams = self.streams().await;
-        let waited = eventually(what, async || {
+        let waited = eventually_true(what, async || {
             streams = self.streams().await;
             let gave_up = streams.values().any(|stream| stream.gave_up);
-            (gave_up || streams.values().all(&holds)).then_some(())
+            gave_up || streams.values().all(&holds)
         });
         let waited = std::panic::AssertUnwindSafe(waited);
         let waited = futures_util::FutureExt::catch_unwind(waited).await;
@@ -126,10 +127,7 @@ async fn a_browser_waits_for_the_store() {
         })
         .await;
     cluster.redis_mut().start_again().await;
-    eventually_true("the service is back", async || {
-        client.get("/readyz").await.status == 200
-    })
-    .await;
+    all_ready(std::slice::from_ref(&client)).await;
     watcher
         .each("a snapshot comes", |stream| {
             stream.said.iter().rev().take(2).eq(["ready", "snapshot"])

@@ -101,10 +101,10 @@ async fn each_load_of_a_page_is_a_connection_that_ends_with_it() {
 
     // The page is loaded again: it has a new connection, and the old one is closed.
     scene.open("alice").await;
-    eventually("the connection is another one", async || {
+    eventually_true("the connection is another one", async || {
         let user = scene.user("alice").await;
         let other = user.connection_ids() != first.connection_ids();
-        (other && user.connections.len() == 1).then_some(())
+        other && user.connections.len() == 1
     })
     .await;
 

@@ -12,9 +12,8 @@ use super::{PHONES, bash_with, program_in_python, settings, shell_blocks, token}
 async fn the_calls_of_a_phone_get_the_answers_that_the_guide_describes() {
     let cluster = Cluster::with(Store::Embedded, settings()).await;
     let token = token("alice", &json!(["bob", "carol"]));
-    let variables = [("URL", cluster.client().base()), ("TOKEN", &*token)]
-        .map(|(name, value)| (name, value.to_owned()));
-    let variables = variables.each_ref().map(|(name, value)| (*name, &**value));
+    let client = cluster.client();
+    let variables = [("URL", client.base()), ("TOKEN", &*token)];
     let commands = shell_blocks(PHONES).concat();
     let answers = answers(bash_with(&commands, &variables)).await;
     assert_eq!(answers.len(), 8, "{answers:?}");

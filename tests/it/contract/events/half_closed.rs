@@ -31,10 +31,9 @@ async fn read_until(stream: &mut TcpStream, text: &mut String, wanted: &str) {
 }
 
 async fn there_are_streams(client: &Client, count: usize) {
-    let line = format!("presence_streams {count}");
-    eventually_true(&line, async || {
-        let metrics = client.get("/metrics").await.body;
-        metrics.lines().any(|found| found == line)
+    let what = format!("there are {count} streams");
+    eventually_true(&what, async || {
+        client.metric("presence_streams").await == Some(count as u64)
     })
     .await;
 }

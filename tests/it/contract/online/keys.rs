@@ -119,21 +119,13 @@ async fn a_ping_of_the_unnamed_connection_only_extends_the_key() {
 async fn a_lookup_is_not_one_call_per_id() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
-    let before = redis.command::<String>(&["INFO", "stats"]).await;
+    let reads = async || redis.info("stats", "total_reads_processed").await;
+    let before = reads().await;
     for _ in 0..10 {
         client.online_among(&crowd("user", 1_000)).await;
     }
-    let after = redis.command::<String>(&["INFO", "stats"]).await;
-    let reads = stat(&after, "total_reads_processed") - stat(&before, "total_reads_processed");
+    let reads = reads().await - before;
     assert!(reads < 1_000, "{reads} reads of the socket for 10 lookups");
-}
-
-fn stat(info: &str, name: &str) -> u64 {
-    let value = info.lines().find_map(|line| line.strip_prefix(name));
-    let value = value.and_then(|rest| rest.strip_prefix(':'));
-    value
-        .and_then(|value| value.trim().parse().ok())
-        .expect("a number")
 }
 
 /// The databases of one Redis server share only the channels.

@@ -3,11 +3,8 @@
 use harness::client::{Answer, Client, send};
 use harness::instance::{Instance, Settings};
 use harness::sse::Stream;
-use harness::wait::PATIENCE;
 use reqwest::Method;
 use serde_json::json;
-use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
 
 use super::problem;
 
@@ -141,15 +138,6 @@ async fn the_documentation_can_be_disabled() {
     assert_eq!(client.get("/openapi.json").await.status, 200);
 }
 
-/// The answer to a raw request.
-async fn answer_to(instance: &Instance, request: &str) -> String {
-    let mut connection = instance.told(request.as_bytes()).await;
-    let mut answer = Vec::new();
-    let read = timeout(PATIENCE, connection.read_to_end(&mut answer)).await;
-    read.expect("an end").expect("a clean end");
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
 /// The rest of a request line, the headers, and the expected status.
 const HOSTS: [(&str, &str); 15] = [
     ("HTTP/1.1\r\nHost: localhost\r\n", "200"),
@@ -189,7 +177,7 @@ async fn a_request_with_a_missing_repeated_or_invalid_host_is_400() {
                 "GET /no",
             ] {
                 let request = format!("{line} {head}Connection: close\r\n\r\n");
-                let answer = answer_to(&instance, &request).await;
+                let answer = instance.answer_to(request.as_bytes()).await;
                 let expected = if status == "200" && line == "GET /no" {
                     "404"
                 } else {
@@ -209,7 +197,7 @@ async fn a_request_with_a_missing_repeated_or_invalid_host_is_400() {
         }
         let two =
             "POST /v1/users/alice/ping HTTP/1.1\r\nHost: a\r\nHost: a\r\nConnection: close\r\n\r\n";
-        let answer = answer_to(&instance, two).await;
+        let answer = instance.answer_to(two.as_bytes()).await;
         assert!(
             answer.contains("urn:presence:problem:invalid-host"),
             "{answer}"
@@ -236,7 +224,7 @@ async fn the_target_of_the_absolute_form_wins_over_the_host() {
     ] {
         let request =
             format!("POST {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        let answer = answer_to(&instance, &request).await;
+        let answer = instance.answer_to(request.as_bytes()).await;
         let got = answer.split(' ').nth(1);
         assert_eq!(got, Some(status), "{request}{answer}");
     }

@@ -1,9 +1,6 @@
 //! Which request targets are pings.
 
 use harness::instance::{Instance, Settings};
-use harness::wait::PATIENCE;
-use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
 
 /// Targets of pings.
 const PINGS: [&str; 11] = [
@@ -46,12 +43,7 @@ async fn answer(instance: &Instance, method: &str, target: &str, body: &str) -> 
     let request = format!(
         "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
     );
-    let mut stream = instance.told(request.as_bytes()).await;
-    let mut bytes = Vec::new();
-    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
-    read.expect("a complete response")
-        .expect("a clean end of the connection");
-    String::from_utf8_lossy(&bytes).into_owned()
+    instance.answer_to(request.as_bytes()).await
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use harness::timestamp::Timestamp;
 use harness::wait::{eventually, eventually_true};
 use tokio::time::{Instant, sleep};
 
+use crate::failures::announced;
+
 const TTL: Duration = Duration::from_secs(3);
 
 /// Additional time for a busy machine.
@@ -80,11 +82,7 @@ async fn each_step_back_is_noticed() {
         client.connect_as("bob", "phone").await;
         redis.set_clock_ahead(-600_000 * step);
         let stepped = Instant::now();
-        eventually_true("both have left", async || {
-            let index = ["ZCOUNT", "presence:deadlines", "-inf", "(+inf"];
-            redis.command::<u64>(&index).await == 0
-        })
-        .await;
+        eventually_true("both have left", async || announced(&redis).await == 0).await;
         assert!(
             stepped.elapsed() < TTL + SLACK,
             "step {step}: {:?}",

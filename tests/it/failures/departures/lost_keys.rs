@@ -9,6 +9,8 @@ use harness::sse::{Stream, alternating, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
 
+use crate::failures::announced;
+
 /// The keys that do not belong to one user.
 const KEYS: [&str; 10] = [
     "epoch",
@@ -87,11 +89,7 @@ async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
             assert_eq!(client.count().await, 3, "without {key}");
         }
         let last = Timestamp::now();
-        eventually_true("all have left", async || {
-            let index = ["ZCOUNT", "presence:deadlines", "-inf", "(+inf"];
-            redis.command::<u64>(&index).await == 0
-        })
-        .await;
+        eventually_true("all have left", async || announced(redis).await == 0).await;
         let took = Timestamp::now().millis_after(last);
         assert!(took < 3_500, "{took} ms without {key}");
         assert_eq!(clients[0].count().await, 0, "without {key}");

@@ -14,6 +14,8 @@ use harness::wait::eventually_true;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::failures::scene::all_ready;
+
 /// Longer than a gap between sweeps that is not an outage, such as a fork or a slow command causes.
 const STALL: Duration = Duration::from_millis(1_700);
 
@@ -142,10 +144,7 @@ async fn a_disconnect_after_a_stall_leaves_the_other_connection_open() {
     redis.freeze();
     last.plus(Duration::from_millis(500)).pass().await;
     redis.thaw();
-    eventually_true("redis is reached again", async || {
-        client.get("/readyz").await.status == 200
-    })
-    .await;
+    all_ready(std::slice::from_ref(&client)).await;
     for (user, [stays, leaves]) in users.iter().zip(connections) {
         let left = client.disconnect_as(user, leaves).await;
         assert!(!left.online && !left.became_offline, "{left:?}");

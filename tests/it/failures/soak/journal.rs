@@ -142,6 +142,18 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// The calls of each user, in the order of their sending.
+    pub(super) fn calls_by_user(&self) -> BTreeMap<&str, Vec<&Call>> {
+        let mut calls: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
+        for call in &self.calls {
+            calls.entry(&call.user).or_default().push(call);
+        }
+        calls
+            .values_mut()
+            .for_each(|calls| calls.sort_by_key(|call| call.sent));
+        calls
+    }
+
     /// The fault that excuses a refused, late or unanswered call.
     pub(super) fn harm_of(&self, call: &Call) -> Option<&'static str> {
         let here = |harm: &&Harm| harm.instance.is_none_or(|at| at == call.instance);

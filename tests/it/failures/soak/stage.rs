@@ -6,8 +6,8 @@ use harness::client::Client;
 use harness::instance::{Instance, Settings};
 use harness::proxy::Proxy;
 use harness::redis_server::RedisServer;
-use harness::wait::eventually_true;
 
+use super::super::scene::all_ready;
 use super::journal::Journal;
 
 pub(super) const INSTANCES: usize = 3;
@@ -72,12 +72,7 @@ impl Stage {
     }
 
     pub(super) async fn all_ready(&self) {
-        for client in self.clients() {
-            eventually_true("the instance is ready", async || {
-                client.get("/readyz").await.status == 200
-            })
-            .await;
-        }
+        all_ready(&self.clients()).await;
     }
 }
 

@@ -1,6 +1,5 @@
 //! A ping is refused after its connection was closed, and only then.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use harness::timestamp::Timestamp;
@@ -16,13 +15,8 @@ const TOLERANCE: Duration = Duration::from_millis(50);
 /// After all connections of a user were closed, no connection pings without a new connect. No ping is refused for
 /// another reason.
 pub(super) fn refuse_late_pings_and_no_others(record: &Record) -> Vec<String> {
-    let mut calls: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
-    for call in &record.calls {
-        calls.entry(&call.user).or_default().push(call);
-    }
     let mut wrong = Vec::new();
-    for calls in calls.values_mut() {
-        calls.sort_by_key(|call| call.sent);
+    for calls in record.calls_by_user().values() {
         for (place, call) in calls.iter().enumerate() {
             match call.outcome {
                 Outcome::Closed if !may_be_closed(call, calls, record) => {

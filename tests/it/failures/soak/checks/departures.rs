@@ -37,18 +37,6 @@ const UNNAMED: &str = "1";
 /// The reason of most late departures.
 const HELD: &str = "held once, after no instance could sweep";
 
-/// The calls of each user, in the order of their sending.
-fn calls_by_user(record: &Record) -> BTreeMap<&str, Vec<&Call>> {
-    let mut calls: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
-    for call in &record.calls {
-        calls.entry(&call.user).or_default().push(call);
-    }
-    calls
-        .values_mut()
-        .for_each(|calls| calls.sort_by_key(|call| call.sent));
-    calls
-}
-
 /// The calls that were sent in this time.
 fn between<'a, 'b>(calls: &'b [&'a Call], from: Timestamp, to: Timestamp) -> &'b [&'a Call] {
     let first = calls.partition_point(|call| call.sent < from);
@@ -58,7 +46,7 @@ fn between<'a, 'b>(calls: &'b [&'a Call], from: Timestamp, to: Timestamp) -> &'b
 
 /// No user is announced offline before its promised expiry, and no pinging user is announced offline.
 pub(super) fn none_is_early(events: &[Event], record: &Record) -> Vec<String> {
-    let calls = calls_by_user(record);
+    let calls = record.calls_by_user();
     let living = living();
     let mut wrong = Vec::new();
     for gone in events.iter().filter(|event| event.is_expiry()) {
@@ -124,7 +112,7 @@ pub(super) fn none_is_late(
     record: &Record,
     excused: &mut Excused,
 ) -> Vec<String> {
-    let (calls, latest) = (calls_by_user(record), Latest::of(record));
+    let (calls, latest) = (record.calls_by_user(), Latest::of(record));
     let mut left_by_user: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     let mut wrong = Vec::new();
     for left in events
