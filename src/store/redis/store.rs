@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use redis::{Cmd, ScriptInvocation, Value};
+use redis::{ScriptInvocation, Value};
 use tokio::time::Instant;
 
 use super::clock::Clock;
@@ -14,18 +14,11 @@ use super::replies;
 use super::scripts::Scripts;
 use super::subscription::Subscription;
 use crate::config::{Config, InvalidSetting, RedisUrl};
-use crate::model::{Announced, Closing, Connected, Disconnected, History, UserState};
-use crate::model::{ConnectionId, Position, Timestamp, UserId, millis};
+use crate::model::{Closing, Connected, Disconnected, UserState};
+use crate::model::{ConnectionId, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
 use crate::store::lifetimes::Lifetimes;
 use crate::store::policy::SHORTEST_OUTAGE;
-
-/// How many due users one step of a count checks.
-const COUNT_STEP: usize = 1_000;
-
-/// How many due users a count checks at most. More users are due only for some seconds after a long outage. The count
-/// then assumes the same share of offline users among the rest.
-const COUNT_MAX: usize = 50 * COUNT_STEP;
 
 /// How a connection is opened or refreshed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +28,6 @@ enum Call {
     /// Is refused for a connection that was closed a moment ago, because the ping may have been sent before.
     Ping,
 }
-
-/// The usual size of the key of a user. Longer keys make a command reallocate.
-const USER_KEY_BYTES: usize = 48;
 
 /// A store in Redis 7.0 or newer, or in a compatible server.
 #[derive(Clone, Debug)]
@@ -216,76 +206,6 @@ impl RedisStore {
         read.arg(user.as_str());
         let answer: Vec<Value> = self.connections.script(&read).await?;
         replies::user_state(answer)
-    }
-
-    pub(in crate::store) async fn online_among(
-        &self,
-        users: &[UserId],
-    ) -> Result<Vec<bool>, StoreError> {
-        if users.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut mget = Cmd::with_capacity(1 + users.len(), users.len() * USER_KEY_BYTES);
-        mget.arg("MGET");
-        for user in users {
-            self.keys.add_user(&mut mget, user);
-        }
-        let values: Vec<Value> = self.connections.query_idempotent(&mget).await?;
-        Ok(values.iter().map(|value| *value != Value::Nil).collect())
-    }
-
-    /// The number of announced users, without the due users that are offline.
-    pub(in crate::store) async fn count(&self) -> Result<u64, StoreError> {
-        let (mut checked, mut gone) = (0, 0);
-        loop {
-            let mut count = self.announcing(&self.scripts.count);
-            count.arg(checked).arg(COUNT_STEP);
-            let answer: Vec<Value> = self.connections.script(&count).await?;
-            let counted = replies::counted(answer)?;
-            let online = self.online_among(&counted.to_check).await?;
-            gone += online.iter().filter(|online| !**online).count() as u64;
-            checked += COUNT_STEP as u64;
-            if checked >= counted.due {
-                return Ok(counted.announced.saturating_sub(gone));
-            }
-            if checked >= COUNT_MAX as u64 {
-                let gone = u128::from(gone) * u128::from(counted.due) / u128::from(checked);
-                let gone = u64::try_from(gone).unwrap_or(u64::MAX);
-                return Ok(counted.announced.saturating_sub(gone));
-            }
-        }
-    }
-
-    pub(in crate::store) async fn announced_among(
-        &self,
-        users: &[UserId],
-    ) -> Result<Announced, StoreError> {
-        let mut read = self.announcing(&self.scripts.announced);
-        for user in users {
-            read.arg(user.as_str());
-        }
-        replies::announced(self.connections.script(&read).await?, users)
-    }
-
-    pub(in crate::store) async fn history(
-        &self,
-        after: Position,
-        limit: usize,
-    ) -> Result<History, StoreError> {
-        let mut read = self.announcing(&self.scripts.history);
-        read.arg(after.to_string()).arg(limit);
-        replies::history(self.connections.script(&read).await?)
-    }
-
-    pub(in crate::store) async fn history_before(
-        &self,
-        before: Option<Position>,
-        limit: usize,
-    ) -> Result<History, StoreError> {
-        let end = before.map_or("+".to_owned(), |before| format!("({before}"));
-        let mut read = self.announcing(&self.scripts.recent);
-        read.arg(end).arg(limit);
-        replies::history(self.connections.script(&read).await?)
     }
 
     /// An invocation with the keys and arguments of `announce.lua`, the prelude of all scripts.
