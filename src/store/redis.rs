@@ -8,6 +8,7 @@ mod connections;
 mod grant;
 mod history;
 mod keys;
+mod layout;
 mod load_shedder;
 mod lookups;
 mod pages;

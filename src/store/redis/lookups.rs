@@ -4,7 +4,7 @@ use redis::{Cmd, Value};
 
 use super::replies;
 use super::store::RedisStore;
-use crate::model::{Announced, UserId};
+use crate::model::{Announced, Partition, UserId};
 use crate::store::error::StoreError;
 
 /// How many due users one step of a count checks.
@@ -22,13 +22,18 @@ impl RedisStore {
         &self,
         users: &[UserId],
     ) -> Result<Vec<bool>, StoreError> {
+        self.with_deadline(self.are_online(users)).await
+    }
+
+    /// Like [`Self::online_among`], as a part of a call with a deadline.
+    pub(super) async fn are_online(&self, users: &[UserId]) -> Result<Vec<bool>, StoreError> {
         if users.is_empty() {
             return Ok(Vec::new());
         }
         let mut mget = Cmd::with_capacity(1 + users.len(), users.len() * USER_KEY_BYTES);
         mget.arg("MGET");
         for user in users {
-            self.keys.add_user(&mut mget, user);
+            self.layout.of(user).add_user(&mut mget, user);
         }
         let values: Vec<Value> = self.connections.query_idempotent(&mget).await?;
         Ok(values.iter().map(|value| *value != Value::Nil).collect())
@@ -36,13 +41,18 @@ impl RedisStore {
 
     /// The number of announced users, without the due users that are offline.
     pub(in crate::store) async fn count(&self) -> Result<u64, StoreError> {
+        self.with_deadline(self.count_of(Partition::FIRST)).await
+    }
+
+    async fn count_of(&self, partition: Partition) -> Result<u64, StoreError> {
+        let keys = self.layout.keys(partition);
         let (mut checked, mut gone) = (0, 0);
         loop {
-            let mut count = self.announcing(&self.scripts.count);
+            let mut count = self.announcing(&self.scripts.count, keys);
             count.arg(checked).arg(COUNT_STEP);
             let answer: Vec<Value> = self.connections.script(&count).await?;
             let counted = replies::counted(answer)?;
-            let online = self.online_among(&counted.to_check).await?;
+            let online = self.are_online(&counted.to_check).await?;
             gone += online.iter().filter(|online| !**online).count() as u64;
             checked += COUNT_STEP as u64;
             if checked >= counted.due {
@@ -60,10 +70,16 @@ impl RedisStore {
         &self,
         users: &[UserId],
     ) -> Result<Announced, StoreError> {
-        let mut read = self.announcing(&self.scripts.announced);
+        let partition = Partition::FIRST;
+        let mut read = self.announcing(&self.scripts.announced, self.layout.keys(partition));
         for user in users {
             read.arg(user.as_str());
         }
-        replies::announced(self.connections.script(&read).await?, users)
+        let answer = self.with_deadline(self.connections.script(&read)).await?;
+        let (epoch, position, users) = replies::announced(answer, users)?;
+        Ok(Announced {
+            at: vec![(partition, epoch, position)],
+            users,
+        })
     }
 }

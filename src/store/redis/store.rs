@@ -1,13 +1,16 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{ScriptInvocation, Value};
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 use super::clock::Clock;
 use super::connection::{Channels, Endpoint};
 use super::connections::Connections;
 use super::grant::Grant;
 use super::keys::Keys;
+use super::layout::Layout;
 use super::load_shedder::{CALL_TIMEOUT, LoadShedder};
 use super::ping_batcher::PingBatcher;
 use super::replies;
@@ -15,10 +18,15 @@ use super::scripts::Scripts;
 use super::subscription::Subscription;
 use crate::config::{Config, InvalidSetting, RedisUrl};
 use crate::model::{Closing, Connected, Disconnected, UserState};
-use crate::model::{ConnectionId, Timestamp, UserId, millis};
+use crate::model::{ConnectionId, Partition, Partitions, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
 use crate::store::lifetimes::Lifetimes;
+use crate::store::node_id::NodeId;
 use crate::store::policy::SHORTEST_OUTAGE;
+use crate::store::readiness::Readiness;
+
+/// How long a readiness check waits for the server.
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a connection is opened or refreshed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +42,8 @@ enum Call {
 pub struct RedisStore {
     pub(super) connections: Arc<Connections>,
     pings: Arc<PingBatcher>,
-    pub(super) keys: Keys,
+    pub(super) layout: Arc<Layout>,
+    nodes: watch::Sender<Arc<[NodeId]>>,
     pub(super) scripts: Arc<Scripts>,
     pub(super) lifetimes: Lifetimes,
     pub(super) clock: Arc<Clock>,
@@ -53,7 +62,8 @@ impl RedisStore {
             })
         });
         let endpoint = Endpoint::new(url, authorities.transpose()?)?;
-        let keys = Keys::new(&config.redis.key_prefix);
+        let layout = Layout::new(&config.redis.key_prefix);
+        let keys = layout.keys(Partition::FIRST);
         let channels = Channels {
             bus: keys.bus.clone(),
             database: endpoint.database(),
@@ -65,7 +75,7 @@ impl RedisStore {
         let pings = PingBatcher::new(
             &connections,
             &load_shedder,
-            &keys,
+            keys,
             &scripts,
             &grant,
             config.presence.ttl,
@@ -73,7 +83,8 @@ impl RedisStore {
         Ok(Self {
             pings: Arc::new(pings),
             connections,
-            keys,
+            layout: Arc::new(layout),
+            nodes: watch::Sender::new([NodeId::ONLY].into()),
             scripts,
             grant,
             lifetimes: Lifetimes::of(config),
@@ -92,8 +103,16 @@ impl RedisStore {
         }
     }
 
+    pub(in crate::store) fn partitions(&self) -> Partitions {
+        self.layout.partitions()
+    }
+
+    pub(in crate::store) fn nodes(&self) -> watch::Receiver<Arc<[NodeId]>> {
+        self.nodes.subscribe()
+    }
+
     /// Runs `call` for at most 1.6 s. Fails at once where too many calls wait.
-    pub(in crate::store) async fn with_deadline<T>(
+    pub(super) async fn with_deadline<T>(
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
@@ -106,14 +125,20 @@ impl RedisStore {
 
     /// Sends a write command, because a replica and a server without memory accept `PING` but refuse writes. `SETRANGE` of
     /// an empty value neither changes nor creates a key.
-    pub(in crate::store) async fn check(&self) -> Result<(), StoreError> {
+    pub(in crate::store) async fn check(&self) -> Readiness {
         let mut setrange = redis::cmd("SETRANGE");
-        setrange.arg(&self.keys.epoch).arg(0).arg("");
-        self.connections.query(&setrange).await
+        let keys = self.layout.keys(Partition::FIRST);
+        setrange.arg(&keys.epoch).arg(0).arg("");
+        match timeout(READY_TIMEOUT, self.connections.query::<()>(&setrange)).await {
+            Ok(Ok(())) => Readiness::Ready,
+            Ok(Err(error)) => Readiness::NotReady(error.to_string()),
+            Err(_) => Readiness::NotReady("no answer in time".to_owned()),
+        }
     }
 
-    pub(in crate::store) async fn subscribe(&self) -> Subscription {
-        Subscription::open(&self.connections.subscription, &self.keys).await
+    pub(in crate::store) async fn subscribe(&self, _node: NodeId) -> Subscription {
+        let keys = self.layout.keys(Partition::FIRST);
+        Subscription::open(&self.connections.subscription, keys).await
     }
 
     /// Extends only the key of the user if it shows that this is enough: the connection is the unnamed one, the user has
@@ -126,7 +151,7 @@ impl RedisStore {
         let began = Instant::now();
         if connection.is_unnamed() && self.grant.number() != 0 {
             // The reply has no time. A deadline from before the request promises no more than Redis keeps.
-            let sent_at = self.now();
+            let sent_at = self.now(self.layout.partitions().of(user));
             if self.pings.extend(user).await? {
                 return Ok(Connected {
                     became_online: false,
@@ -144,7 +169,8 @@ impl RedisStore {
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<Connected, StoreError> {
-        self.connect_or_ping(user, connection, Call::Connect).await
+        let call = self.connect_or_ping(user, connection, Call::Connect);
+        self.with_deadline(call).await
     }
 
     async fn connect_or_ping(
@@ -154,12 +180,13 @@ impl RedisStore {
         kind: Call,
     ) -> Result<Connected, StoreError> {
         let limit = self.lifetimes.user_connections;
-        let mut invocation = self.about_connections(&self.scripts.connect);
+        let keys = self.layout.of(user);
+        let mut invocation = self.about_connections(&self.scripts.connect, keys);
         invocation
-            .key(self.keys.user(user))
-            .key(self.keys.connections(user))
-            .key(self.keys.closed(user))
-            .key(&self.keys.shortened);
+            .key(keys.user(user))
+            .key(keys.connections(user))
+            .key(keys.closed(user))
+            .key(&keys.shortened);
         invocation
             .arg(user.as_str())
             .arg(connection.as_str())
@@ -180,18 +207,20 @@ impl RedisStore {
             Closing::One(connection) => connection.as_str(),
             Closing::All => "",
         };
-        let mut invocation = self.about_connections(&self.scripts.disconnect);
+        let keys = self.layout.of(user);
+        let mut invocation = self.about_connections(&self.scripts.disconnect, keys);
         invocation
-            .key(self.keys.user(user))
-            .key(self.keys.connections(user))
-            .key(self.keys.closed(user))
-            .key(&self.keys.shortened)
-            .key(&self.keys.last_seen);
+            .key(keys.user(user))
+            .key(keys.connections(user))
+            .key(keys.closed(user))
+            .key(&keys.shortened)
+            .key(&keys.last_seen);
         invocation
             .arg(user.as_str())
             .arg(connection)
             .arg(millis(self.lifetimes.last_seen));
-        let (online, became_offline) = self.connections.script(&invocation).await?;
+        let call = self.connections.script(&invocation);
+        let (online, became_offline) = self.with_deadline(call).await?;
         Ok(Disconnected {
             online,
             became_offline,
@@ -199,26 +228,31 @@ impl RedisStore {
     }
 
     pub(in crate::store) async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
-        let mut read = self.about_connections(&self.scripts.user);
-        read.key(self.keys.user(user))
-            .key(self.keys.connections(user))
-            .key(&self.keys.last_seen);
+        let keys = self.layout.of(user);
+        let mut read = self.about_connections(&self.scripts.user, keys);
+        read.key(keys.user(user))
+            .key(keys.connections(user))
+            .key(&keys.last_seen);
         read.arg(user.as_str());
-        let answer: Vec<Value> = self.connections.script(&read).await?;
+        let answer: Vec<Value> = self.with_deadline(self.connections.script(&read)).await?;
         replies::user_state(answer)
     }
 
     /// An invocation with the keys and arguments of `announce.lua`, the prelude of all scripts.
-    pub(super) fn announcing<'a>(&self, script: &'a redis::Script) -> ScriptInvocation<'a> {
+    pub(super) fn announcing<'a>(
+        &self,
+        script: &'a redis::Script,
+        keys: &Keys,
+    ) -> ScriptInvocation<'a> {
         let mut invocation = script.prepare_invoke();
         invocation
-            .key(&self.keys.deadlines)
-            .key(&self.keys.events)
-            .key(&self.keys.epoch)
-            .key(&self.keys.grants)
-            .key(&self.keys.held);
+            .key(&keys.deadlines)
+            .key(&keys.events)
+            .key(&keys.epoch)
+            .key(&keys.grants)
+            .key(&keys.held);
         invocation
-            .arg(&self.keys.bus)
+            .arg(&keys.bus)
             .arg(millis(self.lifetimes.history))
             .arg(millis(self.lifetimes.ttl))
             .arg(millis(self.lifetimes.ping_interval));
@@ -226,15 +260,19 @@ impl RedisStore {
     }
 
     /// An invocation with the keys and arguments of the preludes `announce.lua` and `connections.lua`.
-    pub(super) fn about_connections<'a>(&self, script: &'a redis::Script) -> ScriptInvocation<'a> {
-        let mut invocation = self.announcing(script);
-        invocation.key(&self.keys.swept).key(&self.keys.outages);
+    pub(super) fn about_connections<'a>(
+        &self,
+        script: &'a redis::Script,
+        keys: &Keys,
+    ) -> ScriptInvocation<'a> {
+        let mut invocation = self.announcing(script, keys);
+        invocation.key(&keys.swept).key(&keys.outages);
         invocation.arg(millis(SHORTEST_OUTAGE));
         invocation
     }
 
-    /// The clock of Redis as this instance estimates it.
-    pub(in crate::store) fn now(&self) -> Timestamp {
+    /// The clock of the server of a partition, as this instance estimates it.
+    pub(in crate::store) fn now(&self, _partition: Partition) -> Timestamp {
         self.clock.now()
     }
 }

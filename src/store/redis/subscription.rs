@@ -9,6 +9,7 @@ use tracing::warn;
 use super::codec;
 use super::connection::{Messages, SupervisedConnection};
 use super::keys::Keys;
+use crate::model::Partition;
 use crate::store::signal::Signal;
 
 /// The only reader of a subscription to the bus and, if configured, to the expiry notifications.
@@ -49,13 +50,13 @@ impl Subscription {
             self.messages.note_heard();
             if message.get_channel_name() != self.keys.bus {
                 if self.keys.is_user(message.get_payload_bytes()) {
-                    return Some(Signal::Expired);
+                    return Some(Signal::Expired(Partition::FIRST));
                 }
                 continue;
             }
             let text = std::str::from_utf8(message.get_payload_bytes()).ok();
             if let Some((epoch, entries)) = text.and_then(codec::parse_message) {
-                return Some(Signal::Entries(epoch, entries));
+                return Some(Signal::Entries(Partition::FIRST, epoch, entries));
             }
             warn!("ignored a message of another program on the bus channel");
         }

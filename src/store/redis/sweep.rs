@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use redis::Cmd;
 
+use super::keys::Keys;
 use super::replies::{self, Due};
 use super::scripts::APPLY_SHORTENED;
 use super::store::RedisStore;
-use crate::model::{Timestamp, UserId, millis};
+use crate::model::{Partition, PartitionSet, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
+use crate::store::node_id::NodeId;
 use crate::store::policy::SWEEP_BATCH;
 use crate::store::swept::Swept;
 
@@ -38,21 +40,36 @@ struct Alive<'a> {
 }
 
 impl RedisStore {
-    /// Sweeps once. Fails if nothing was announced.
-    pub(in crate::store) async fn sweep(&self) -> Result<Swept, StoreError> {
-        let mut begin = self.about_connections(&self.scripts.due);
-        begin.key(&self.keys.recheck).key(&self.keys.shortened);
+    /// Sweeps partitions once. Fails if nothing was announced.
+    pub(in crate::store) async fn sweep(
+        &self,
+        _node: NodeId,
+        partitions: PartitionSet,
+    ) -> Result<Vec<Swept>, StoreError> {
+        let mut swept = Vec::new();
+        for partition in partitions.iter() {
+            swept.push(self.sweep_partition(partition).await?);
+        }
+        Ok(swept)
+    }
+
+    async fn sweep_partition(&self, partition: Partition) -> Result<Swept, StoreError> {
+        let keys = self.layout.keys(partition);
+        let mut begin = self.about_connections(&self.scripts.due, keys);
+        begin.key(&keys.recheck).key(&keys.shortened);
         begin.arg(self.lifetimes.history_bytes);
         let asked = Timestamp::of_system_clock();
         let due = replies::due(self.connections.script(&begin).await?)?;
         self.clock.set(due.now, asked);
         self.grant.set(due.grant);
-        let (lateness_ms, rearmed) = self.sweep_due(&due).await?;
+        let (lateness_ms, rearmed) = self.sweep_due(keys, &due).await?;
         let rechecked = match due.recheck {
-            Some(place) => self.recheck(place).await,
+            Some(place) => self.recheck(keys, place).await,
             None => Ok(()),
         };
         Ok(Swept {
+            partition,
+            former: due.former,
             now: due.now,
             epoch: due.epoch,
             newest: due.newest,
@@ -66,14 +83,18 @@ impl RedisStore {
 
     /// Sweeps a batch of the users that are due. Returns how late each departure was announced, and whether the users
     /// that are alive were re-armed.
-    async fn sweep_due(&self, due: &Due) -> Result<(Vec<u64>, Result<(), StoreError>), StoreError> {
+    async fn sweep_due(
+        &self,
+        keys: &Keys,
+        due: &Due,
+    ) -> Result<(Vec<u64>, Result<(), StoreError>), StoreError> {
         let ahead = due.now.plus(SWEEP_AHEAD);
         if due.next.is_none_or(|next| next >= ahead) {
             return Ok((Vec::new(), Ok(())));
         }
         let members = self
             .connections
-            .query_idempotent(&self.batch(due, ahead))
+            .query_idempotent(&batch(keys, due, ahead))
             .await?;
         let (users, fractions): (Vec<_>, Vec<_>) = replies::scored(members)?.into_iter().unzip();
         // Another instance may have swept the users since.
@@ -81,7 +102,7 @@ impl RedisStore {
             return Ok((Vec::new(), Ok(())));
         }
         let (mut gone, mut alive) = (Vec::new(), Vec::new());
-        let deadlines = self.deadlines(&users).await?;
+        let deadlines = self.deadlines(keys, &users).await?;
         for ((user, fraction), deadline) in users.iter().zip(fractions).zip(deadlines) {
             match deadline {
                 Some(deadline) => alive.push(Alive {
@@ -93,26 +114,11 @@ impl RedisStore {
             }
         }
         // Departures are urgent, and independent of the re-arm.
-        let (lateness_ms, rearmed) =
-            tokio::join!(self.announce(&gone), self.rearm(&alive, due.now));
+        let (lateness_ms, rearmed) = tokio::join!(
+            self.announce(keys, &gone),
+            self.rearm(keys, &alive, due.now)
+        );
         Ok((lateness_ms?, rearmed))
-    }
-
-    /// The command that reads the first batch of due users. If several batches are overdue, the batch is a random one:
-    /// after an outage all instances catch up, and each would read all batches if every instance began with the first.
-    fn batch(&self, due: &Due, ahead: Timestamp) -> Cmd {
-        let batch = SWEEP_BATCH as u64;
-        let mut read = redis::cmd("ZRANGE");
-        read.arg(&self.keys.deadlines);
-        if due.overdue < SEVERAL_BATCHES {
-            read.arg("-inf").arg(format!("({}", ahead.as_millis()));
-            read.arg("BYSCORE").arg("LIMIT").arg(0).arg(batch);
-        } else {
-            let first = fastrand::u64(..due.overdue / batch) * batch;
-            read.arg(first).arg(first + batch - 1);
-        }
-        read.arg("WITHSCORES");
-        read
     }
 
     /// Writes the deadlines of users into the index; the deadlines were read at `since` or later.
@@ -123,12 +129,17 @@ impl RedisStore {
     /// - A ping extends it. Then a later sweep looks at the user again.
     /// - The departure of the user is held until a later time. `GT` keeps that time.
     /// - A disconnect or another grant shortens it. `apply_shortened.lua` corrects that in the same transaction.
-    async fn rearm(&self, alive: &[Alive<'_>], since: Timestamp) -> Result<(), StoreError> {
+    async fn rearm(
+        &self,
+        keys: &Keys,
+        alive: &[Alive<'_>],
+        since: Timestamp,
+    ) -> Result<(), StoreError> {
         if alive.is_empty() {
             return Ok(());
         }
         let mut rearm = redis::cmd("ZADD");
-        rearm.arg(&self.keys.deadlines).arg("XX").arg("GT");
+        rearm.arg(&keys.deadlines).arg("XX").arg("GT");
         for each in alive {
             // A double holds a time in milliseconds plus a fraction in 4,096ths exactly.
             let score = each.deadline as f64 + each.fraction;
@@ -136,8 +147,8 @@ impl RedisStore {
         }
         let mut apply = redis::cmd("EVAL");
         apply.arg(APPLY_SHORTENED).arg(4);
-        apply.arg(&self.keys.deadlines).arg(&self.keys.shortened);
-        apply.arg(&self.keys.held).arg(&self.keys.recheck);
+        apply.arg(&keys.deadlines).arg(&keys.shortened);
+        apply.arg(&keys.held).arg(&keys.recheck);
         apply.arg(since.as_millis()).arg(millis(NOTED_FOR));
         let mut step = redis::pipe();
         step.atomic().add_command(rearm).add_command(apply);
@@ -145,12 +156,16 @@ impl RedisStore {
     }
 
     /// The deadline of each of `users` in milliseconds; `None` for a user that is not online.
-    async fn deadlines(&self, users: &[UserId]) -> Result<Vec<Option<u64>>, StoreError> {
+    async fn deadlines(
+        &self,
+        keys: &Keys,
+        users: &[UserId],
+    ) -> Result<Vec<Option<u64>>, StoreError> {
         let mut read = redis::Pipeline::with_capacity(users.len());
         for user in users {
             let mut one = redis::Cmd::with_capacity(2, 0);
             one.arg("PEXPIRETIME");
-            self.keys.add_user(&mut one, user);
+            keys.add_user(&mut one, user);
             read.add_command(one);
         }
         let answers = self.connections.pipeline_idempotent(&read).await?;
@@ -161,38 +176,34 @@ impl RedisStore {
     }
 
     /// Announces or holds the departures of `users`. Returns the lateness of each announced departure.
-    async fn announce(&self, users: &[&UserId]) -> Result<Vec<u64>, StoreError> {
+    async fn announce(&self, keys: &Keys, users: &[&UserId]) -> Result<Vec<u64>, StoreError> {
         if users.is_empty() {
             return Ok(Vec::new());
         }
-        let mut sweep = self.about_connections(&self.scripts.sweep);
+        let mut sweep = self.about_connections(&self.scripts.sweep, keys);
         sweep.arg(millis(self.lifetimes.last_seen));
         for user in users {
-            sweep
-                .key(self.keys.user(user))
-                .key(self.keys.connections(user));
+            sweep.key(keys.user(user)).key(keys.connections(user));
             sweep.arg(user.as_str());
         }
-        sweep.key(&self.keys.last_seen);
+        sweep.key(&keys.last_seen);
         self.connections.script(&sweep).await
     }
 
     /// Continues the recheck of all users, which follows when the clock was set back, from `place` of the iteration on.
     /// Several instances may repeat a part. No part is left out, because the place is written after the part is done.
-    async fn recheck(&self, mut place: u64) -> Result<(), StoreError> {
+    async fn recheck(&self, keys: &Keys, mut place: u64) -> Result<(), StoreError> {
         for _ in 0..RECHECK_STEPS {
             let mut zscan = redis::cmd("ZSCAN");
-            zscan.arg(&self.keys.deadlines).arg(place);
+            zscan.arg(&keys.deadlines).arg(place);
             zscan.arg("COUNT").arg(RECHECK_STEP);
             let (next, members): (u64, Vec<(String, f64)>) =
                 self.connections.query_idempotent(&zscan).await?;
-            let mut recheck = self.about_connections(&self.scripts.recheck);
-            recheck.key(&self.keys.recheck);
+            let mut recheck = self.about_connections(&self.scripts.recheck, keys);
+            recheck.key(&keys.recheck);
             recheck.arg(place.to_string()).arg(next.to_string());
             for (user, _) in replies::scored(members)? {
-                recheck
-                    .key(self.keys.user(&user))
-                    .key(self.keys.connections(&user));
+                recheck.key(keys.user(&user)).key(keys.connections(&user));
                 recheck.arg(user.as_str());
             }
             self.connections.script::<()>(&recheck).await?;
@@ -203,4 +214,21 @@ impl RedisStore {
         }
         Ok(())
     }
+}
+
+/// The command that reads the first batch of due users. If several batches are overdue, the batch is a random one:
+/// after an outage all instances catch up, and each would read all batches if every instance began with the first.
+fn batch(keys: &Keys, due: &Due, ahead: Timestamp) -> Cmd {
+    let batch = SWEEP_BATCH as u64;
+    let mut read = redis::cmd("ZRANGE");
+    read.arg(&keys.deadlines);
+    if due.overdue < SEVERAL_BATCHES {
+        read.arg("-inf").arg(format!("({}", ahead.as_millis()));
+        read.arg("BYSCORE").arg("LIMIT").arg(0).arg(batch);
+    } else {
+        let first = fastrand::u64(..due.overdue / batch) * batch;
+        read.arg(first).arg(first + batch - 1);
+    }
+    read.arg("WITHSCORES");
+    read
 }
