@@ -14,7 +14,7 @@ impl RedisStore {
     ) -> Result<History, StoreError> {
         let mut read = self.announcing(&self.scripts.history, self.layout.keys(partition));
         read.arg(after.to_string()).arg(limit);
-        replies::history(self.connections.script(&read).await?)
+        replies::history(self.lanes.to(partition).script(&read).await?)
     }
 
     pub(in crate::store) async fn history_before(
@@ -26,7 +26,7 @@ impl RedisStore {
         let end = before.map_or("+".to_owned(), |before| format!("({before}"));
         let mut read = self.announcing(&self.scripts.recent, self.layout.keys(partition));
         read.arg(end).arg(limit);
-        replies::history(self.connections.script(&read).await?)
+        replies::history(self.lanes.to(partition).script(&read).await?)
     }
 
     pub(in crate::store) async fn newest(
@@ -35,7 +35,7 @@ impl RedisStore {
     ) -> Vec<(Partition, Result<(Epoch, Position), StoreError>)> {
         let mut newest = Vec::new();
         for partition in partitions.iter() {
-            let read = self.with_deadline(self.history_before(partition, None, 1));
+            let read = self.with_deadline(partition, self.history_before(partition, None, 1));
             let read = read.await.map(|history| (history.epoch, history.newest));
             newest.push((partition, read));
         }

@@ -21,7 +21,7 @@ impl RedisStore {
         cursor: &PageCursor,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        self.with_deadline(async {
+        self.with_deadline(Partition::FIRST, async {
             let page = self.page(cursor, limit).await?;
             let online = self.are_online(&page.users).await?;
             Ok(page.only(online))
@@ -38,7 +38,7 @@ impl RedisStore {
         cursor: &PageCursor,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        self.with_deadline(self.page(cursor, limit)).await
+        self.with_deadline(Partition::FIRST, self.page(cursor, limit)).await
     }
 
     /// A part of the announced users of a partition: one step of the iteration.
@@ -53,7 +53,7 @@ impl RedisStore {
             ScanPlace::Start | ScanPlace::After(_) => 0,
         };
         let (next, users) = self
-            .with_deadline(self.scan(partition, cursor, limit))
+            .with_deadline(partition, self.scan(partition, cursor, limit))
             .await?;
         Ok(PartPage {
             users,
@@ -84,7 +84,7 @@ impl RedisStore {
         // One more than a small index has, and the member '' that is no user.
         let keys = self.layout.keys(Partition::FIRST);
         zrange.arg(&keys.deadlines).arg(0).arg(SMALL_INDEX + 1);
-        let users: Vec<Value> = self.connections.query_idempotent(&zrange).await?;
+        let users: Vec<Value> = self.lanes.to(Partition::FIRST).query_idempotent(&zrange).await?;
         let users = user_ids(users)?;
         Ok((users.len() <= SMALL_INDEX).then_some(users))
     }
@@ -133,7 +133,7 @@ impl RedisStore {
             .arg(cursor);
         zscan.arg("COUNT").arg(count);
         let (next, members): (u64, Vec<(String, f64)>) =
-            self.connections.query_idempotent(&zscan).await?;
+            self.lanes.to(partition).query_idempotent(&zscan).await?;
         let users = scored(members)?.into_iter().map(|(user, _)| user);
         Ok(((next != 0).then_some(next), users.collect()))
     }

@@ -1,22 +1,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use redis::{ScriptInvocation, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::clock::Clock;
-use super::connection::{Channels, Endpoint};
-use super::connections::Connections;
+use super::connection::Endpoint;
 use super::grant::Grant;
 use super::keys::Keys;
+use super::lanes::Lanes;
 use super::layout::Layout;
-use super::load_shedder::{CALL_TIMEOUT, LoadShedder};
+use super::load_shedder::CALL_TIMEOUT;
+use super::node::NodeSettings;
 use super::ping_batcher::PingBatcher;
 use super::replies;
 use super::scripts::Scripts;
 use super::subscription::Subscription;
+use super::topology::Topology;
 use crate::config::{Config, InvalidSetting, RedisUrl};
+use crate::memory_budget::MemoryBudget;
 use crate::model::{Closing, Connected, Disconnected, UserState};
 use crate::model::{ConnectionId, Partition, Partitions, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
@@ -40,15 +43,12 @@ enum Call {
 /// A store in Redis 7.0 or newer, or in a compatible server.
 #[derive(Clone, Debug)]
 pub struct RedisStore {
-    pub(super) connections: Arc<Connections>,
+    pub(super) lanes: Arc<Lanes>,
     pings: Arc<PingBatcher>,
     pub(super) layout: Arc<Layout>,
-    nodes: watch::Sender<Arc<[NodeId]>>,
     pub(super) scripts: Arc<Scripts>,
     pub(super) lifetimes: Lifetimes,
-    pub(super) clock: Arc<Clock>,
     pub(super) grant: Arc<Grant>,
-    load_shedder: Arc<LoadShedder>,
 }
 
 impl RedisStore {
@@ -62,43 +62,36 @@ impl RedisStore {
             })
         });
         let endpoint = Endpoint::new(url, authorities.transpose()?)?;
-        let layout = Layout::new(&config.redis.key_prefix);
-        let keys = layout.keys(Partition::FIRST);
-        let channels = Channels {
-            bus: keys.bus.clone(),
-            database: endpoint.database(),
+        let layout = Arc::new(Layout::new(&config.redis.key_prefix));
+        let partitions = layout.partitions();
+        let bus = partitions.all().map(|each| layout.keys(each).bus.clone());
+        let settings = NodeSettings {
+            bus: bus.collect(),
             keyspace_events: config.redis.keyspace_events,
+            refresh: Arc::default(),
         };
-        let connections = Arc::new(Connections::new(endpoint, channels));
-        let load_shedder = Arc::new(LoadShedder::default());
+        let requests = MemoryBudget::detect().http1_requests();
+        let topology = Topology::new(endpoint, partitions, settings, requests);
+        let lanes = Arc::new(Lanes::new(&Arc::new(topology)));
         let (scripts, grant) = (Arc::new(Scripts::new()), Arc::default());
-        let pings = PingBatcher::new(
-            &connections,
-            &load_shedder,
-            keys,
-            &scripts,
-            &grant,
-            config.presence.ttl,
-        );
+        let keys = layout.keys(Partition::FIRST);
+        let pings = PingBatcher::new(&lanes, keys, &scripts, &grant, config.presence.ttl);
         Ok(Self {
             pings: Arc::new(pings),
-            connections,
-            layout: Arc::new(layout),
-            nodes: watch::Sender::new([NodeId::ONLY].into()),
+            lanes,
+            layout,
             scripts,
             grant,
             lifetimes: Lifetimes::of(config),
-            clock: Arc::default(),
-            load_shedder,
         })
     }
 
-    /// The same store with a connection of its own. All share one load shedder.
+    /// The same store with connections of its own. All share the load shedders of the nodes.
     pub(in crate::store) fn with_own_connection(&self) -> Self {
-        let connections = Arc::new(self.connections.with_own_connection());
+        let lanes = Arc::new(self.lanes.with_own_connections());
         Self {
-            pings: Arc::new(self.pings.with_connections(&connections)),
-            connections,
+            pings: Arc::new(self.pings.with_lanes(&lanes)),
+            lanes,
             ..self.clone()
         }
     }
@@ -108,37 +101,53 @@ impl RedisStore {
     }
 
     pub(in crate::store) fn nodes(&self) -> watch::Receiver<Arc<[NodeId]>> {
-        self.nodes.subscribe()
+        self.lanes.topology.serving()
     }
 
-    /// Runs `call` for at most 1.6 s. Fails at once where too many calls wait.
+    /// Runs a call about a partition for at most 1.6 s. Fails at once where too many calls wait for its server.
     pub(super) async fn with_deadline<T>(
         &self,
+        partition: Partition,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        self.load_shedder.run(call).await
+        self.lanes.of(partition)?.node.load_shedder.run(call).await
     }
 
     pub(in crate::store) async fn supervise(&self) {
-        self.connections.supervise().await;
+        self.lanes.supervise().await;
     }
 
     /// Sends a write command, because a replica and a server without memory accept `PING` but refuse writes. `SETRANGE` of
     /// an empty value neither changes nor creates a key.
     pub(in crate::store) async fn check(&self) -> Readiness {
-        let mut setrange = redis::cmd("SETRANGE");
-        let keys = self.layout.keys(Partition::FIRST);
-        setrange.arg(&keys.epoch).arg(0).arg("");
-        match timeout(READY_TIMEOUT, self.connections.query::<()>(&setrange)).await {
-            Ok(Ok(())) => Readiness::Ready,
-            Ok(Err(error)) => Readiness::NotReady(error.to_string()),
-            Err(_) => Readiness::NotReady("no answer in time".to_owned()),
+        let table = self.lanes.topology.table();
+        let firsts = (0..table.nodes().len()).filter_map(|node| table.partitions_of(node).iter().next());
+        let checks = join_all(firsts.map(|partition| self.check_one(partition))).await;
+        let (count, failures) = (checks.len(), checks.into_iter().filter_map(Result::err));
+        let failures: Vec<StoreError> = failures.collect();
+        let lacking = self.lanes.topology.lacking();
+        match failures.first() {
+            None if count == 0 => Readiness::NotReady(self.lanes.topology.why_unserved()),
+            None => lacking.map_or(Readiness::Ready, Readiness::Degraded),
+            Some(error) if failures.len() == count => Readiness::NotReady(error.to_string()),
+            Some(error) => {
+                let why = format!("{} of {count} masters do not answer: {error}", failures.len());
+                Readiness::Degraded(lacking.map_or(why.clone(), |lacking| format!("{lacking}; {why}")))
+            }
         }
     }
 
-    pub(in crate::store) async fn subscribe(&self, _node: NodeId) -> Subscription {
-        let keys = self.layout.keys(Partition::FIRST);
-        Subscription::open(&self.connections.subscription, keys).await
+    async fn check_one(&self, partition: Partition) -> Result<(), StoreError> {
+        let mut setrange = redis::cmd("SETRANGE");
+        setrange.arg(&self.layout.keys(partition).epoch).arg(0).arg("");
+        let answer = timeout(READY_TIMEOUT, self.lanes.to(partition).query::<()>(&setrange)).await;
+        answer.unwrap_or_else(|_| Err(StoreError::too_slow()))
+    }
+
+    /// A subscription to the partitions on `node`. Of a node that left the cluster, the subscription is lost at once.
+    pub(in crate::store) async fn subscribe(&self, node: NodeId) -> Subscription {
+        let node = self.lanes.topology.node(node);
+        Subscription::open(node.map(|node| Arc::clone(&node.subscription)), &self.layout).await
     }
 
     /// Extends only the key of the user if it shows that this is enough: the connection is the unnamed one, the user has
@@ -149,9 +158,10 @@ impl RedisStore {
         connection: &ConnectionId,
     ) -> Result<Connected, StoreError> {
         let began = Instant::now();
+        let partition = self.layout.partitions().of(user);
         if connection.is_unnamed() && self.grant.number() != 0 {
             // The reply has no time. A deadline from before the request promises no more than Redis keeps.
-            let sent_at = self.now(self.layout.partitions().of(user));
+            let sent_at = self.now(partition);
             if self.pings.extend(user).await? {
                 return Ok(Connected {
                     became_online: false,
@@ -161,7 +171,8 @@ impl RedisStore {
         }
         // Boxed, because few pings need this future and all others would carry its size.
         let call = self.connect_or_ping(user, connection, Call::Ping);
-        Box::pin(self.load_shedder.run_until(began + CALL_TIMEOUT, call)).await
+        let lane = self.lanes.of(partition)?;
+        Box::pin(lane.node.load_shedder.run_until(began + CALL_TIMEOUT, call)).await
     }
 
     pub(in crate::store) async fn connect(
@@ -170,7 +181,7 @@ impl RedisStore {
         connection: &ConnectionId,
     ) -> Result<Connected, StoreError> {
         let call = self.connect_or_ping(user, connection, Call::Connect);
-        self.with_deadline(call).await
+        self.with_deadline(self.layout.partitions().of(user), call).await
     }
 
     async fn connect_or_ping(
@@ -195,7 +206,8 @@ impl RedisStore {
                 Call::Ping => "ping",
             })
             .arg(limit);
-        replies::connected(self.connections.script(&invocation).await?, limit)
+        let answer = self.lanes.to(keys.partition).script(&invocation).await?;
+        replies::connected(answer, limit)
     }
 
     pub(in crate::store) async fn disconnect(
@@ -219,8 +231,8 @@ impl RedisStore {
             .arg(user.as_str())
             .arg(connection)
             .arg(millis(self.lifetimes.last_seen));
-        let call = self.connections.script(&invocation);
-        let (online, became_offline) = self.with_deadline(call).await?;
+        let call = self.lanes.to(keys.partition).script(&invocation);
+        let (online, became_offline) = self.with_deadline(keys.partition, call).await?;
         Ok(Disconnected {
             online,
             became_offline,
@@ -234,7 +246,8 @@ impl RedisStore {
             .key(keys.connections(user))
             .key(&keys.last_seen);
         read.arg(user.as_str());
-        let answer: Vec<Value> = self.with_deadline(self.connections.script(&read)).await?;
+        let read = self.lanes.to(keys.partition).script(&read);
+        let answer: Vec<Value> = self.with_deadline(keys.partition, read).await?;
         replies::user_state(answer)
     }
 
@@ -272,7 +285,10 @@ impl RedisStore {
     }
 
     /// The clock of the server of a partition, as this instance estimates it.
-    pub(in crate::store) fn now(&self, _partition: Partition) -> Timestamp {
-        self.clock.now()
+    pub(in crate::store) fn now(&self, partition: Partition) -> Timestamp {
+        match self.lanes.topology.table().owner(partition) {
+            Some(node) => node.clock.now(),
+            None => Timestamp::of_system_clock(),
+        }
     }
 }

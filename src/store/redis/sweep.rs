@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use redis::Cmd;
+use tokio::sync::Semaphore;
 
+use super::clock::Clock;
 use super::keys::Keys;
 use super::replies::{self, Due};
 use super::scripts::APPLY_SHORTENED;
@@ -25,6 +28,9 @@ const SEVERAL_BATCHES: u64 = 3 * SWEEP_BATCH as u64;
 /// read longer ago is still written, and a recheck of all users follows.
 const NOTED_FOR: Duration = Duration::from_secs(5);
 
+/// How many partitions of a node are swept at the same time after their scripts began the sweep.
+const SWEEPS_AT_ONCE: usize = 4;
+
 /// How many users one step of a recheck reads, and how many steps a sweep makes. With a sweep every 100 ms, a recheck
 /// of a million users takes less than a minute.
 const RECHECK_STEP: usize = 500;
@@ -40,28 +46,47 @@ struct Alive<'a> {
 }
 
 impl RedisStore {
-    /// Sweeps partitions once. Fails if nothing was announced.
+    /// Sweeps the partitions on `node` once. Leaves out the partitions whose sweep failed, and fails if all failed.
     pub(in crate::store) async fn sweep(
         &self,
-        _node: NodeId,
+        node: NodeId,
         partitions: PartitionSet,
     ) -> Result<Vec<Swept>, StoreError> {
-        let mut swept = Vec::new();
-        for partition in partitions.iter() {
-            swept.push(self.sweep_partition(partition).await?);
+        let Some(node) = self.lanes.topology.node(node) else {
+            return Err(StoreError::Unreachable("the node left the cluster".to_owned()));
+        };
+        let served = partitions.iter().filter(|each| node.served().contains(*each));
+        let at_once = Semaphore::new(SWEEPS_AT_ONCE);
+        let sweeps = served.map(|partition| self.sweep_partition(partition, &node.clock, &at_once));
+        let (mut swept, mut failed) = (Vec::new(), None);
+        for sweep in join_all(sweeps).await {
+            match sweep {
+                Ok(sweep) => swept.push(sweep),
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(swept)
+        match failed {
+            Some(error) if swept.is_empty() => Err(error),
+            _ => Ok(swept),
+        }
     }
 
-    async fn sweep_partition(&self, partition: Partition) -> Result<Swept, StoreError> {
+    async fn sweep_partition(
+        &self,
+        partition: Partition,
+        clock: &Clock,
+        at_once: &Semaphore,
+    ) -> Result<Swept, StoreError> {
         let keys = self.layout.keys(partition);
         let mut begin = self.about_connections(&self.scripts.due, keys);
         begin.key(&keys.recheck).key(&keys.shortened);
         begin.arg(self.lifetimes.history_bytes);
         let asked = Timestamp::of_system_clock();
-        let due = replies::due(self.connections.script(&begin).await?)?;
-        self.clock.set(due.now, asked);
+        let due = replies::due(self.lanes.to(partition).script(&begin).await?)?;
+        clock.set(due.now, asked);
         self.grant.set(due.grant);
+        // An error means that the semaphore is closed, which it never is.
+        let _permit = at_once.acquire().await;
         let (lateness_ms, rearmed) = self.sweep_due(keys, &due).await?;
         let rechecked = match due.recheck {
             Some(place) => self.recheck(keys, place).await,
@@ -93,7 +118,8 @@ impl RedisStore {
             return Ok((Vec::new(), Ok(())));
         }
         let members = self
-            .connections
+            .lanes
+            .to(keys.partition)
             .query_idempotent(&batch(keys, due, ahead))
             .await?;
         let (users, fractions): (Vec<_>, Vec<_>) = replies::scored(members)?.into_iter().unzip();
@@ -152,7 +178,7 @@ impl RedisStore {
         apply.arg(since.as_millis()).arg(millis(NOTED_FOR));
         let mut step = redis::pipe();
         step.atomic().add_command(rearm).add_command(apply);
-        self.connections.transaction(&step).await
+        self.lanes.to(keys.partition).transaction(&step).await
     }
 
     /// The deadline of each of `users` in milliseconds; `None` for a user that is not online.
@@ -168,7 +194,7 @@ impl RedisStore {
             keys.add_user(&mut one, user);
             read.add_command(one);
         }
-        let answers = self.connections.pipeline_idempotent(&read).await?;
+        let answers = self.lanes.to(keys.partition).pipeline_idempotent(&read).await?;
         answers
             .into_iter()
             .map(|answer| replies::deadline(answer?))
@@ -187,7 +213,7 @@ impl RedisStore {
             sweep.arg(user.as_str());
         }
         sweep.key(&keys.last_seen);
-        self.connections.script(&sweep).await
+        self.lanes.to(keys.partition).script(&sweep).await
     }
 
     /// Continues the recheck of all users, which follows when the clock was set back, from `place` of the iteration on.
@@ -198,7 +224,7 @@ impl RedisStore {
             zscan.arg(&keys.deadlines).arg(place);
             zscan.arg("COUNT").arg(RECHECK_STEP);
             let (next, members): (u64, Vec<(String, f64)>) =
-                self.connections.query_idempotent(&zscan).await?;
+                self.lanes.to(keys.partition).query_idempotent(&zscan).await?;
             let mut recheck = self.about_connections(&self.scripts.recheck, keys);
             recheck.key(&keys.recheck);
             recheck.arg(place.to_string()).arg(next.to_string());
@@ -206,7 +232,7 @@ impl RedisStore {
                 recheck.key(keys.user(&user)).key(keys.connections(&user));
                 recheck.arg(user.as_str());
             }
-            self.connections.script::<()>(&recheck).await?;
+            self.lanes.to(keys.partition).script::<()>(&recheck).await?;
             place = next;
             if place == 0 {
                 break;
