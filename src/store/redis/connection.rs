@@ -153,7 +153,11 @@ impl Role {
         };
         let mut served = channels.served.clone();
         let changed = async {
-            if served.wait_for(|now| *now != messages.served()).await.is_err() {
+            if served
+                .wait_for(|now| *now != messages.served())
+                .await
+                .is_err()
+            {
                 // The partitions on the server never change.
                 std::future::pending().await
             }
@@ -398,7 +402,11 @@ impl SupervisedConnection {
 
     /// Resolves when the connection is down.
     pub(super) async fn lost_now(&self) {
-        let _ = self.state.subscribe().wait_for(|state| !state.is_up()).await;
+        let _ = self
+            .state
+            .subscribe()
+            .wait_for(|state| !state.is_up())
+            .await;
     }
 
     /// Resolves when the socket of `generation` was closed.

@@ -41,7 +41,9 @@ impl Coverage {
         let lacking = view.lacking();
         let is_lacking = |slot: u16| lacking.iter().any(|range| range.contains(&slot));
         let partitions = self.partitions.all();
-        let partitions = partitions.filter(|each| is_lacking(self.partitions.slot(*each))).count();
+        let partitions = partitions
+            .filter(|each| is_lacking(self.partitions.slot(*each)))
+            .count();
         let slots = match partitions {
             0 => String::new(),
             _ => text(&lacking),
@@ -49,7 +51,10 @@ impl Coverage {
         let mut state = self.state.lock();
         if state.lacking != slots {
             if partitions > 0 {
-                warn!(slots, partitions, "the cluster lacks slots; calls of their users fail");
+                warn!(
+                    slots,
+                    partitions, "the cluster lacks slots; calls of their users fail"
+                );
             } else {
                 info!("the cluster serves all slots again");
             }
@@ -90,10 +95,12 @@ impl Coverage {
 }
 
 fn text(ranges: &[RangeInclusive<u16>]) -> String {
-    let ranges = ranges.iter().map(|range| match (range.start(), range.end()) {
-        (first, last) if first == last => first.to_string(),
-        (first, last) => format!("{first}-{last}"),
-    });
+    let ranges = ranges
+        .iter()
+        .map(|range| match (range.start(), range.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        });
     ranges.collect::<Vec<_>>().join(",")
 }
 
@@ -103,8 +110,13 @@ mod tests {
     use crate::store::redis::node_address::NodeAddress;
 
     fn view(ranges: &[RangeInclusive<u16>]) -> View {
-        let address = NodeAddress { host: "node".to_owned(), port: 7000 };
-        View { masters: vec![(address, ranges.to_vec())] }
+        let address = NodeAddress {
+            host: "node".to_owned(),
+            port: 7000,
+        };
+        View {
+            masters: vec![(address, ranges.to_vec())],
+        }
     }
 
     #[test]

@@ -68,7 +68,10 @@ impl Lanes {
                 }
                 Current::Moving(tables) => {
                     let supervise = |lane: Arc<Lane>| async move { lane.supervise().await };
-                    tokio::join!(self.follow(tables), each_node(tables.subscribe(), |lane| lane.node.id, supervise));
+                    tokio::join!(
+                        self.follow(tables),
+                        each_node(tables.subscribe(), |lane| lane.node.id, supervise)
+                    );
                 }
             }
         };
@@ -104,8 +107,13 @@ impl Lanes {
                     })
                 })
             });
-            let gone = |lane: &&Arc<Lane>| !next.nodes().iter().any(|each| each.node.id == lane.node.id);
-            lanes.nodes().iter().filter(gone).for_each(|lane| lane.retire());
+            let gone =
+                |lane: &&Arc<Lane>| !next.nodes().iter().any(|each| each.node.id == lane.node.id);
+            lanes
+                .nodes()
+                .iter()
+                .filter(gone)
+                .for_each(|lane| lane.retire());
             *lanes = Arc::new(next);
         });
     }

@@ -168,10 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_burst_is_admitted_while_the_store_answers_and_refused_while_it_is_silent() {
-        let (load_shedder, answer) = (
-            Arc::new(load_shedder()),
-            Arc::new(Semaphore::new(0)),
-        );
+        let (load_shedder, answer) = (Arc::new(load_shedder()), Arc::new(Semaphore::new(0)));
         let calls = crowd(&load_shedder, MAX_WAITING_IN_SILENCE + 1, &answer).await;
         while !load_shedder.is_silent() {
             tokio::task::yield_now().await;
@@ -189,10 +186,7 @@ mod tests {
     // The clock is paused until all calls have arrived, because a silent store admits fewer.
     #[tokio::test(start_paused = true)]
     async fn calls_beyond_the_maximum_are_refused_until_others_end() {
-        let (load_shedder, answer) = (
-            Arc::new(load_shedder()),
-            Arc::new(Semaphore::new(0)),
-        );
+        let (load_shedder, answer) = (Arc::new(load_shedder()), Arc::new(Semaphore::new(0)));
         let calls = crowd(&load_shedder, MAX_WAITING + 1, &answer).await;
         answer.add_permits(1);
         let passed = calls.join_all().await.into_iter().filter(|passed| *passed);

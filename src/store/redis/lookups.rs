@@ -22,7 +22,8 @@ impl RedisStore {
         &self,
         users: &[UserId],
     ) -> Result<Vec<bool>, StoreError> {
-        self.with_deadline(Partition::FIRST, self.are_online(users)).await
+        self.with_deadline(Partition::FIRST, self.are_online(users))
+            .await
     }
 
     /// Like [`Self::online_among`], as a part of a call with a deadline.
@@ -35,13 +36,18 @@ impl RedisStore {
         for user in users {
             self.layout.of(user).add_user(&mut mget, user);
         }
-        let values: Vec<Value> = self.lanes.to(Partition::FIRST).query_idempotent(&mget).await?;
+        let values: Vec<Value> = self
+            .lanes
+            .to(Partition::FIRST)
+            .query_idempotent(&mget)
+            .await?;
         Ok(values.iter().map(|value| *value != Value::Nil).collect())
     }
 
     /// The number of announced users, without the due users that are offline.
     pub(in crate::store) async fn count(&self) -> Result<u64, StoreError> {
-        self.with_deadline(Partition::FIRST, self.count_of(Partition::FIRST)).await
+        self.with_deadline(Partition::FIRST, self.count_of(Partition::FIRST))
+            .await
     }
 
     async fn count_of(&self, partition: Partition) -> Result<u64, StoreError> {
@@ -75,7 +81,9 @@ impl RedisStore {
         for user in users {
             read.arg(user.as_str());
         }
-        let answer = self.with_deadline(partition, self.lanes.to(partition).script(&read)).await?;
+        let answer = self
+            .with_deadline(partition, self.lanes.to(partition).script(&read))
+            .await?;
         let (epoch, position, users) = replies::announced(answer, users)?;
         Ok(Announced {
             at: vec![(partition, epoch, position)],

@@ -38,7 +38,8 @@ impl RedisStore {
         cursor: &PageCursor,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        self.with_deadline(Partition::FIRST, self.page(cursor, limit)).await
+        self.with_deadline(Partition::FIRST, self.page(cursor, limit))
+            .await
     }
 
     /// A part of the announced users of a partition: one step of the iteration.
@@ -84,7 +85,11 @@ impl RedisStore {
         // One more than a small index has, and the member '' that is no user.
         let keys = self.layout.keys(Partition::FIRST);
         zrange.arg(&keys.deadlines).arg(0).arg(SMALL_INDEX + 1);
-        let users: Vec<Value> = self.lanes.to(Partition::FIRST).query_idempotent(&zrange).await?;
+        let users: Vec<Value> = self
+            .lanes
+            .to(Partition::FIRST)
+            .query_idempotent(&zrange)
+            .await?;
         let users = user_ids(users)?;
         Ok((users.len() <= SMALL_INDEX).then_some(users))
     }

@@ -12,7 +12,6 @@ use tokio::time::timeout;
 
 use super::grant::Grant;
 use super::keys::Keys;
-use super::lane::Lane;
 use super::lanes::Lanes;
 use super::load_shedder::CALL_TIMEOUT;
 use super::replies::unexpected;
@@ -118,8 +117,8 @@ impl PingBatcher {
         let (batch, waiting) = {
             let mut batch = self.next.lock();
             // Counted under the lock, so that a new ping sees every waiting one.
-            let count = |lane: &'_ Arc<Lane>| lane.node.load_shedder.count(batch.pings.len());
-            let waiting = lane.as_ref().ok().map(count);
+            let load_shedder = lane.as_ref().ok().map(|lane| &lane.node.load_shedder);
+            let waiting = load_shedder.map(|each| each.count(batch.pings.len()));
             (mem::take(&mut *batch), waiting)
         };
         let commands = self.commands(&batch);

@@ -100,9 +100,16 @@ mod tests {
         for (reply, everywhere) in [
             ("CLUSTERDOWN Hash slot not served", false),
             ("CLUSTERDOWN The cluster is down", true),
-            ("ERR Script attempted to execute a write command while the cluster is down and readonly", true),
+            (
+                "ERR Script attempted to execute a write command while the cluster is down and readonly",
+                true,
+            ),
         ] {
-            assert_eq!(refused(reply), Some(Refused::ClusterDown { everywhere }), "{reply}");
+            assert_eq!(
+                refused(reply),
+                Some(Refused::ClusterDown { everywhere }),
+                "{reply}"
+            );
         }
         assert_eq!(
             refused("NOSCRIPT No matching script."),

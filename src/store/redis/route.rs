@@ -1,7 +1,9 @@
 //! Sends commands about one partition to the node that serves it, wherever that is now.
 
 use futures_util::future::join_all;
-use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ScriptInvocation, Value};
+use redis::{
+    Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ScriptInvocation, Value,
+};
 
 use super::connection::{Checkout, store_error};
 use super::lanes::Lanes;
@@ -39,7 +41,10 @@ enum Repeat {
 impl Lanes {
     /// The way to a partition.
     pub(super) fn to(&self, partition: Partition) -> Route<'_> {
-        Route { lanes: self, partition }
+        Route {
+            lanes: self,
+            partition,
+        }
     }
 }
 
@@ -50,7 +55,9 @@ impl Request<'_> {
             return Box::pin(self.send_asking(checkout)).await;
         }
         match self {
-            Self::Command(command, _) => checked(checkout.socket.send_packed_command(command).await?),
+            Self::Command(command, _) => {
+                checked(checkout.socket.send_packed_command(command).await?)
+            }
             Self::Script(invocation) => {
                 let mut command = Pipeline::with_capacity(1);
                 command.invoke_script(invocation);
@@ -58,9 +65,7 @@ impl Request<'_> {
             }
             // The replies to MULTI, to each queued command and to EXEC. If Redis refuses to queue a command, the reply to
             // EXEC does not give the reason, but the reply to the command does.
-            Self::Transaction(commands) => {
-                all(checkout.send(commands, commands.len() + 2).await?)
-            }
+            Self::Transaction(commands) => all(checkout.send(commands, commands.len() + 2).await?),
         }
     }
 
@@ -93,7 +98,9 @@ impl Request<'_> {
     /// Loads the script of the request into the node.
     async fn load_script(self, checkout: &mut Checkout<'_>) -> RedisResult<()> {
         match self {
-            Self::Command(_, Some(script)) => script.load_async(&mut checkout.socket).await.map(drop),
+            Self::Command(_, Some(script)) => {
+                script.load_async(&mut checkout.socket).await.map(drop)
+            }
             Self::Script(invocation) => invocation.load_async(&mut checkout.socket).await.map(drop),
             _ => Ok(()),
         }
@@ -103,12 +110,17 @@ impl Request<'_> {
 impl Route<'_> {
     /// Runs one command.
     pub(super) async fn query<T: FromRedisValue>(self, command: &Cmd) -> Result<T, StoreError> {
-        self.run(Request::Command(command, None), Repeat::Once).await
+        self.run(Request::Command(command, None), Repeat::Once)
+            .await
     }
 
     /// Runs one idempotent command. If the connection breaks, the command is sent again on the next connection.
-    pub(super) async fn query_idempotent<T: FromRedisValue>(self, command: &Cmd) -> Result<T, StoreError> {
-        self.run(Request::Command(command, None), Repeat::Idempotent).await
+    pub(super) async fn query_idempotent<T: FromRedisValue>(
+        self,
+        command: &Cmd,
+    ) -> Result<T, StoreError> {
+        self.run(Request::Command(command, None), Repeat::Idempotent)
+            .await
     }
 
     /// Runs a script by its digest. A script that Redis does not know is loaded first.
@@ -121,7 +133,9 @@ impl Route<'_> {
 
     /// Runs commands in one transaction.
     pub(super) async fn transaction(self, commands: &Pipeline) -> Result<(), StoreError> {
-        self.answer(Request::Transaction(commands), Repeat::Once, None).await.map(drop)
+        self.answer(Request::Transaction(commands), Repeat::Once, None)
+            .await
+            .map(drop)
     }
 
     /// Runs idempotent commands in one round trip and returns the reply to each. The outer error means that no command
@@ -167,19 +181,28 @@ impl Route<'_> {
         };
         if !answers.iter().any(is_refused) {
             let answers = answers.into_iter();
-            return Ok(answers.map(|answer| answer.map_err(|error| checkout.failed(error))).collect());
+            return Ok(answers
+                .map(|answer| answer.map_err(|error| checkout.failed(error)))
+                .collect());
         }
-        let each = commands.cmd_iter().zip(answers).map(|(command, answer)| async {
-            let request = Request::Command(command, script);
-            match answer {
-                Err(error) => self.answer(request, Repeat::Idempotent, Some(error)).await,
-                Ok(answer) => Ok(answer),
-            }
-        });
+        let each = commands
+            .cmd_iter()
+            .zip(answers)
+            .map(|(command, answer)| async {
+                let request = Request::Command(command, script);
+                match answer {
+                    Err(error) => self.answer(request, Repeat::Idempotent, Some(error)).await,
+                    Ok(answer) => Ok(answer),
+                }
+            });
         Ok(Box::pin(join_all(each)).await)
     }
 
-    async fn run<T: FromRedisValue>(self, request: Request<'_>, repeat: Repeat) -> Result<T, StoreError> {
+    async fn run<T: FromRedisValue>(
+        self,
+        request: Request<'_>,
+        repeat: Repeat,
+    ) -> Result<T, StoreError> {
         let answer = self.answer(request, repeat, None).await?;
         let answer = answer.extract_error().map_err(store_error)?;
         T::from_redis_value(answer).map_err(unexpected)

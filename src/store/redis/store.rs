@@ -121,7 +121,8 @@ impl RedisStore {
     /// an empty value neither changes nor creates a key.
     pub(in crate::store) async fn check(&self) -> Readiness {
         let table = self.lanes.topology.table();
-        let firsts = (0..table.nodes().len()).filter_map(|node| table.partitions_of(node).iter().next());
+        let firsts =
+            (0..table.nodes().len()).filter_map(|node| table.partitions_of(node).iter().next());
         let checks = join_all(firsts.map(|partition| self.check_one(partition))).await;
         let (count, failures) = (checks.len(), checks.into_iter().filter_map(Result::err));
         let failures: Vec<StoreError> = failures.collect();
@@ -131,23 +132,39 @@ impl RedisStore {
             None => lacking.map_or(Readiness::Ready, Readiness::Degraded),
             Some(error) if failures.len() == count => Readiness::NotReady(error.to_string()),
             Some(error) => {
-                let why = format!("{} of {count} masters do not answer: {error}", failures.len());
-                Readiness::Degraded(lacking.map_or(why.clone(), |lacking| format!("{lacking}; {why}")))
+                let why = format!(
+                    "{} of {count} masters do not answer: {error}",
+                    failures.len()
+                );
+                Readiness::Degraded(
+                    lacking.map_or(why.clone(), |lacking| format!("{lacking}; {why}")),
+                )
             }
         }
     }
 
     async fn check_one(&self, partition: Partition) -> Result<(), StoreError> {
         let mut setrange = redis::cmd("SETRANGE");
-        setrange.arg(&self.layout.keys(partition).epoch).arg(0).arg("");
-        let answer = timeout(READY_TIMEOUT, self.lanes.to(partition).query::<()>(&setrange)).await;
+        setrange
+            .arg(&self.layout.keys(partition).epoch)
+            .arg(0)
+            .arg("");
+        let answer = timeout(
+            READY_TIMEOUT,
+            self.lanes.to(partition).query::<()>(&setrange),
+        )
+        .await;
         answer.unwrap_or_else(|_| Err(StoreError::too_slow()))
     }
 
     /// A subscription to the partitions on `node`. Of a node that left the cluster, the subscription is lost at once.
     pub(in crate::store) async fn subscribe(&self, node: NodeId) -> Subscription {
         let node = self.lanes.topology.node(node);
-        Subscription::open(node.map(|node| Arc::clone(&node.subscription)), &self.layout).await
+        Subscription::open(
+            node.map(|node| Arc::clone(&node.subscription)),
+            &self.layout,
+        )
+        .await
     }
 
     /// Extends only the key of the user if it shows that this is enough: the connection is the unnamed one, the user has
@@ -181,7 +198,8 @@ impl RedisStore {
         connection: &ConnectionId,
     ) -> Result<Connected, StoreError> {
         let call = self.connect_or_ping(user, connection, Call::Connect);
-        self.with_deadline(self.layout.partitions().of(user), call).await
+        self.with_deadline(self.layout.partitions().of(user), call)
+            .await
     }
 
     async fn connect_or_ping(

@@ -28,7 +28,9 @@ pub(super) async fn each_node<T, F>(
                 let mut tables = tables.clone();
                 let (supervised_node, id) = (supervise(node.clone()), &id);
                 supervised.push(async move {
-                    let is_gone = |table: &Arc<Table<T>>| !table.nodes().iter().any(|node| id(node) == number);
+                    let is_gone = |table: &Arc<Table<T>>| {
+                        !table.nodes().iter().any(|node| id(node) == number)
+                    };
                     tokio::select! {
                         () = supervised_node => {}
                         _ = tables.wait_for(is_gone) => {}

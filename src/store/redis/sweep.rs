@@ -53,9 +53,13 @@ impl RedisStore {
         partitions: PartitionSet,
     ) -> Result<Vec<Swept>, StoreError> {
         let Some(node) = self.lanes.topology.node(node) else {
-            return Err(StoreError::Unreachable("the node left the cluster".to_owned()));
+            return Err(StoreError::Unreachable(
+                "the node left the cluster".to_owned(),
+            ));
         };
-        let served = partitions.iter().filter(|each| node.served().contains(*each));
+        let served = partitions
+            .iter()
+            .filter(|each| node.served().contains(*each));
         let at_once = Semaphore::new(SWEEPS_AT_ONCE);
         let sweeps = served.map(|partition| self.sweep_partition(partition, &node.clock, &at_once));
         let (mut swept, mut failed) = (Vec::new(), None);
@@ -194,7 +198,11 @@ impl RedisStore {
             keys.add_user(&mut one, user);
             read.add_command(one);
         }
-        let answers = self.lanes.to(keys.partition).pipeline_idempotent(&read).await?;
+        let answers = self
+            .lanes
+            .to(keys.partition)
+            .pipeline_idempotent(&read)
+            .await?;
         answers
             .into_iter()
             .map(|answer| replies::deadline(answer?))
@@ -223,8 +231,11 @@ impl RedisStore {
             let mut zscan = redis::cmd("ZSCAN");
             zscan.arg(&keys.deadlines).arg(place);
             zscan.arg("COUNT").arg(RECHECK_STEP);
-            let (next, members): (u64, Vec<(String, f64)>) =
-                self.lanes.to(keys.partition).query_idempotent(&zscan).await?;
+            let (next, members): (u64, Vec<(String, f64)>) = self
+                .lanes
+                .to(keys.partition)
+                .query_idempotent(&zscan)
+                .await?;
             let mut recheck = self.about_connections(&self.scripts.recheck, keys);
             recheck.key(&keys.recheck);
             recheck.arg(place.to_string()).arg(next.to_string());

@@ -14,7 +14,6 @@ use super::coverage::Coverage;
 use super::load_shedder::{LoadShedder, MAX_WAITING_IN_SILENCE};
 use super::node::{Node, NodeSettings};
 use super::node_address::NodeAddress;
-use super::refresh::Refresh;
 use super::slots::{self, View};
 use super::supervision::each_node;
 use super::table::Table;
@@ -196,7 +195,10 @@ impl Topology {
     /// Whether all nodes that serve partitions are connected.
     fn is_reachable(&self) -> bool {
         let table = self.table();
-        let mut serving = table.nodes().iter().filter(|node| !node.served().is_empty());
+        let mut serving = table
+            .nodes()
+            .iter()
+            .filter(|node| !node.served().is_empty());
         serving.all(|node| node.main.is_up())
     }
 
@@ -205,7 +207,11 @@ impl Topology {
         let suspect = self.settings.refresh.take_suspect();
         let is_fresh = suspect.is_none() && attempt.is_multiple_of(FRESH_EVERY);
         let table = self.table();
-        let mut nodes: Vec<_> = table.nodes().iter().filter(|node| Some(node.id) != suspect).collect();
+        let mut nodes: Vec<_> = table
+            .nodes()
+            .iter()
+            .filter(|node| Some(node.id) != suspect)
+            .collect();
         fastrand::shuffle(&mut nodes);
         if is_fresh && let Ok(view) = self.view_of_seeds(attempt).await {
             return Ok(view);
@@ -243,7 +249,13 @@ impl Topology {
         };
         let load_shedder = LoadShedder::new(&self.waiting, self.silent_limit);
         let address = address.clone();
-        Arc::new(Node::new(id, address, endpoint, load_shedder, &self.settings))
+        Arc::new(Node::new(
+            id,
+            address,
+            endpoint,
+            load_shedder,
+            &self.settings,
+        ))
     }
 
     fn change(&self, next: impl FnOnce(&Table<Arc<Node>>) -> Table<Arc<Node>>) {
@@ -283,5 +295,7 @@ async fn view_of_node(node: &Node) -> Result<View, StoreError> {
 }
 
 async fn within<T>(view: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    timeout(VIEW_TIMEOUT, view).await.unwrap_or_else(|_| Err(StoreError::too_slow()))
+    timeout(VIEW_TIMEOUT, view)
+        .await
+        .unwrap_or_else(|_| Err(StoreError::too_slow()))
 }

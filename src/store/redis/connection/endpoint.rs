@@ -106,7 +106,10 @@ impl Endpoint {
     pub(in crate::store::redis) fn at(&self, address: &NodeAddress) -> Self {
         let to = (address.host.clone(), address.port);
         Self {
-            server: self.server.clone().set_addr(relocated(self.server.addr().clone(), to)),
+            server: self
+                .server
+                .clone()
+                .set_addr(relocated(self.server.addr().clone(), to)),
             seeds: Vec::new(),
             kind: Kind::Node,
             ..self.clone()

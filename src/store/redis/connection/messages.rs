@@ -127,7 +127,9 @@ impl Messages {
         served: PartitionSet,
     ) -> Result<Self, StoreError> {
         let (mut socket, pushes) = server.pushes().await.map_err(store_error)?;
-        let bus = served.iter().filter_map(|each| channels.bus.get(each.index()));
+        let bus = served
+            .iter()
+            .filter_map(|each| channels.bus.get(each.index()));
         let mut subscribe = redis::pipe();
         for channel in bus {
             // One command for each channel, because the channels are in different slots.
@@ -135,7 +137,9 @@ impl Messages {
         }
         let mut lacks_channels = false;
         if !subscribe.is_empty() {
-            let answers = socket.send_packed_commands(&subscribe, 0, subscribe.len()).await;
+            let answers = socket
+                .send_packed_commands(&subscribe, 0, subscribe.len())
+                .await;
             for answer in answers.map_err(store_error)? {
                 if let Err(error) = answer.extract_error() {
                     channels.refused(error)?;
@@ -149,7 +153,10 @@ impl Messages {
         }
         let stream = MessageStream::Sharded(pushes);
         let messages = Self::new(Subscribed::Sharded(socket), stream, served);
-        Ok(Self { lacks_channels, ..messages })
+        Ok(Self {
+            lacks_channels,
+            ..messages
+        })
     }
 
     fn new(socket: Subscribed, stream: MessageStream, served: PartitionSet) -> Self {
@@ -223,7 +230,10 @@ impl Channels {
             self.refresh.ask(None);
             return Ok(());
         }
-        if error.detail().is_some_and(|detail| detail.starts_with("unknown command")) {
+        if error
+            .detail()
+            .is_some_and(|detail| detail.starts_with("unknown command"))
+        {
             return Err(StoreError::Unreachable(NO_SHARD_CHANNELS.to_owned()));
         }
         Err(store_error(error))

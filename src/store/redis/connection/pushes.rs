@@ -80,7 +80,9 @@ impl Receiving {
         let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let reader = self.reader.lock();
         let is_full = waiting + bytes > MOST_BYTES
-            || reader.as_ref().is_none_or(|reader| reader.try_send(push).is_err());
+            || reader
+                .as_ref()
+                .is_none_or(|reader| reader.try_send(push).is_err());
         drop(reader);
         if is_full {
             self.end();
@@ -99,7 +101,10 @@ mod tests {
     fn message(kind: PushKind, payload: &[u8]) -> PushInfo {
         let data = [b"presence:{1bz}:bus", payload];
         let data = data.map(|text| Value::BulkString(text.to_vec()));
-        PushInfo { kind, data: data.into() }
+        PushInfo {
+            kind,
+            data: data.into(),
+        }
     }
 
     async fn payloads(pushes: &mut Pushes) -> Vec<Vec<u8>> {

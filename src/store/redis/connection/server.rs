@@ -101,7 +101,8 @@ impl Server {
     fn with_pushes(&self) -> RedisResult<Self> {
         let resp3 = |info: &ConnectionInfo| {
             let settings = info.redis_settings().clone();
-            info.clone().set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3))
+            info.clone()
+                .set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3))
         };
         let kind = match &self.0 {
             Kind::Standard(client) => {
