@@ -6,7 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
-use crate::model::{Closing, Connected, Disconnected, Page, PageCursor, UserState};
+use crate::model::{Closing, Connected, Disconnected, Page, PageCursor, Partitions, UserState};
 use crate::model::{ConnectionId, UserId};
 use crate::store::{Readiness, Store, StoreError};
 use crate::telemetry::Metrics;
@@ -101,6 +101,11 @@ impl PresenceService {
     /// The number of online users.
     pub(crate) async fn count(&self) -> Result<u64, StoreError> {
         self.timed("count", self.store.count()).await
+    }
+
+    /// How the users are divided.
+    pub(crate) fn partitions(&self) -> Partitions {
+        self.store.partitions()
     }
 
     /// Whether the store accepts writes now.

@@ -93,6 +93,10 @@ impl Store {
                 let why = "has no effect without REDIS_URL, which is not set";
                 return Err(InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why));
             }
+            if config.redis.partitions.is_some() {
+                let why = "has no effect without REDIS_URL, which is not set";
+                return Err(InvalidSetting::new("PRESENCE_PARTITIONS", why));
+            }
             let store = MemoryStore::new(Lifetimes::of(config));
             return Ok(Self::Memory(Arc::new(store)));
         };

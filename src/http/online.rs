@@ -150,14 +150,15 @@ pub(super) async fn list(
         None => DEFAULT_LIMIT,
         Some(text) => limit(text).ok_or(Error::InvalidLimit(MAX_LIMIT))?,
     };
+    let partitions = state.presence.partitions();
     let cursor = match query.cursor.as_deref() {
         None => PageCursor::START,
-        Some(text) => decode(text).ok_or(Error::InvalidCursor)?,
+        Some(text) => decode(text, partitions).ok_or(Error::InvalidCursor)?,
     };
     let page = state.presence.online_page(&cursor, limit).await?;
     Ok(JsonLine(OnlinePage {
         online: page.users,
-        next_cursor: page.next.map(|cursor| encode(&cursor)),
+        next_cursor: page.next.map(|cursor| encode(&cursor, partitions)),
     }))
 }
 

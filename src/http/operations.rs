@@ -24,6 +24,9 @@ pub(super) struct Health {
     /// `alive` for `/livez`, `ready` for `/readyz`.
     #[schema(schema_with = Status::schema)]
     status: Status,
+    /// Why the store serves only a part of the users. Absent if it serves all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 /// The status of a healthy service.
@@ -48,12 +51,14 @@ enum Status {
 pub(super) async fn livez() -> JsonLine<Health> {
     JsonLine(Health {
         status: Status::Alive,
+        reason: None,
     })
 }
 
 /// Check readiness
 ///
-/// Succeeds if the store answers and the streams receive events.
+/// Succeeds if the store answers and the streams receive events. The `detail` of a failure is its cause. The `reason`
+/// of a success tells why the store serves only a part of the users.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations", operation_id = "checkReady",
     security(()),
@@ -64,12 +69,16 @@ pub(super) async fn livez() -> JsonLine<Health> {
     )
 )]
 pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<JsonLine<Health>, Error> {
-    if let Readiness::NotReady(cause) = state.presence.readiness().await {
-        return Err(Error::StoreUnreachable(cause));
-    }
-    state.streams.check_ready()?;
+    let reason = match state.presence.readiness().await {
+        Readiness::Ready => None,
+        Readiness::Degraded(reason) => Some(reason),
+        Readiness::NotReady(cause) => return Err(Error::NotReady(cause)),
+    };
+    let streams = state.streams.check_ready();
+    streams.map_err(|error| Error::NotReady(error.cause()))?;
     Ok(JsonLine(Health {
         status: Status::Ready,
+        reason,
     }))
 }
 

@@ -65,9 +65,12 @@ impl Partitions {
         if self == Self::ONE {
             return Partition::FIRST;
         }
-        Partition(low_byte(usize::from(
-            slot_of(user.as_str().as_bytes()) >> (SLOTS_LOG2 - self.log2),
-        )))
+        self.at_slot(slot_of(user.as_str().as_bytes()))
+    }
+
+    /// The partition of the users in a slot of a Redis Cluster. There are 16,384 slots.
+    pub fn at_slot(self, slot: u16) -> Partition {
+        Partition(low_byte(usize::from(slot >> (SLOTS_LOG2 - self.log2))))
     }
 
     /// The first of the slots of a partition in a Redis Cluster. All keys of the partition are in this slot.

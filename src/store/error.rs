@@ -22,6 +22,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The text without the kind of the error.
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::Unreachable(cause) | Self::Failed(cause) => cause.clone(),
+            Self::Overloaded | Self::Refused(_) => self.to_string(),
+        }
+    }
+
     /// The error of a call that took too long.
     pub(super) fn too_slow() -> Self {
         Self::Unreachable("it took too long".to_owned())

@@ -29,6 +29,7 @@ mod subscription;
 mod supervision;
 mod sweep;
 mod table;
+mod tags;
 mod topology;
 
 pub use self::store::RedisStore;

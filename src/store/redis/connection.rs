@@ -4,6 +4,7 @@ mod endpoint;
 mod errors;
 mod messages;
 mod pushes;
+mod records;
 mod server;
 mod server_info;
 mod socket;
@@ -24,8 +25,10 @@ pub(super) use self::messages::{Channels, Message, MessageStream, Messages};
 use self::server::{CONNECT_TIMEOUT, Server};
 use self::server_info::ServerInfo;
 use self::socket::{Socket, enable_expired_events, open_commands};
+use super::layout::Layout;
 use super::scripts::Scripts;
 use crate::config::KeyspaceEvents;
+use crate::model::PartitionSet;
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 
@@ -45,9 +48,9 @@ const CHANNEL_RETRY: Duration = Duration::from_secs(1);
 /// and reconnects when the main connection was replaced.
 #[derive(Debug)]
 pub(super) enum Role {
-    /// Looks up the primary, loads the scripts, and carries sweeps. It also carries the calls of a worker whose own
-    /// connection is down.
-    Main(Box<Endpoint>),
+    /// Looks up the primary, checks the number of partitions for those on the server, loads the scripts, and carries
+    /// sweeps. It also carries the calls of a worker whose own connection is down.
+    Main(Box<Endpoint>, Arc<Layout>, watch::Receiver<PartitionSet>),
     /// Carries the calls of one worker.
     Worker(Arc<SupervisedConnection>),
     /// Receives the messages of channels.
@@ -125,7 +128,7 @@ impl Checkout<'_> {
 impl Role {
     fn name(&self) -> &'static str {
         match self {
-            Self::Main(_) => "main",
+            Self::Main(..) => "main",
             Self::Worker(_) => "worker",
             Self::Subscription(..) => "subscription",
         }
@@ -134,7 +137,7 @@ impl Role {
     /// The connection that this one follows.
     fn main(&self) -> Option<&SupervisedConnection> {
         match self {
-            Self::Main(_) => None,
+            Self::Main(..) => None,
             Self::Worker(main) | Self::Subscription(main, _) => Some(main),
         }
     }
@@ -211,7 +214,7 @@ impl SupervisedConnection {
                     logged = None;
                     self.lost(up).await;
                 }
-                Err(error) => self.explain(error.to_string(), &mut logged),
+                Err(error) => self.explain(error.cause(), &mut logged),
             }
             sleep(backoff.next()).await;
         }
@@ -219,13 +222,15 @@ impl SupervisedConnection {
 
     async fn open(&self, generation: u64, known: &mut ServerInfo) -> Result<Up, StoreError> {
         let (server, main_generation) = match &self.role {
-            Role::Main(endpoint) => (endpoint.primary().await?, generation),
+            Role::Main(endpoint, ..) => (endpoint.primary().await?, generation),
             Role::Worker(main) | Role::Subscription(main, _) => main.server()?,
         };
         let socket = match &self.role {
-            Role::Main(endpoint) => {
+            Role::Main(endpoint, layout, served) => {
                 let (mut commands, info) = open_commands(&server).await?;
                 endpoint.check(&info)?;
+                let served = *served.borrow();
+                layout.check_records(&mut commands, served).await?;
                 // A server that refuses to load scripts may still run them; the calls will show.
                 let _ = Scripts::loading().exec_async(&mut commands).await;
                 info.log(known);
@@ -265,14 +270,14 @@ impl SupervisedConnection {
             error = self.failed_probe(up.socket.clone()) => self.close(up.generation, error.to_string()),
         }
         match (&self.role, &*self.state.borrow()) {
-            (Role::Main(_), State::Down { why, .. }) => warn!(why, "redis lost"),
+            (Role::Main(..), State::Down { why, .. }) => warn!(why, "redis lost"),
             (role, state) => debug!(role = role.name(), ?state, "redis lost"),
         }
     }
 
     /// Resolves when a probe fails.
     async fn failed_probe(&self, mut socket: Socket) -> RedisError {
-        if let Role::Main(_) = self.role {
+        if let Role::Main(..) = self.role {
             // Sweeps use the main connection several times a second.
             return std::future::pending().await;
         }
@@ -300,7 +305,7 @@ impl SupervisedConnection {
     /// first one, because each attempt may describe the same problem in other words.
     fn explain(&self, cause: String, logged: &mut Option<String>) {
         let is_new = match self.role {
-            Role::Main(_) => logged.as_ref() != Some(&cause),
+            Role::Main(..) => logged.as_ref() != Some(&cause),
             _ => logged.is_none(),
         };
         if is_new {

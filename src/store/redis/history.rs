@@ -13,6 +13,7 @@ impl RedisStore {
         limit: usize,
     ) -> Result<History, StoreError> {
         let mut read = self.announcing(&self.scripts.history, self.layout.keys(partition));
+        read.key(&self.layout.keys(partition).absent);
         read.arg(after.to_string()).arg(limit);
         replies::history(self.lanes.to(partition).script(&read).await?)
     }
@@ -25,6 +26,7 @@ impl RedisStore {
     ) -> Result<History, StoreError> {
         let end = before.map_or("+".to_owned(), |before| format!("({before}"));
         let mut read = self.announcing(&self.scripts.recent, self.layout.keys(partition));
+        read.key(&self.layout.keys(partition).absent);
         read.arg(end).arg(limit);
         replies::history(self.lanes.to(partition).script(&read).await?)
     }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::clock::Clock;
 use super::connection::{Channels, Endpoint, Role, SupervisedConnection};
+use super::layout::Layout;
 use super::load_shedder::LoadShedder;
 use super::node_address::NodeAddress;
 use super::refresh::Refresh;
@@ -34,6 +35,7 @@ pub(super) struct Node {
 /// What all nodes have in common.
 #[derive(Debug)]
 pub(super) struct NodeSettings {
+    pub(super) layout: Arc<Layout>,
     /// The channel of the events of each partition, in order.
     pub(super) bus: Arc<[String]>,
     pub(super) keyspace_events: KeyspaceEvents,
@@ -57,7 +59,11 @@ impl Node {
             database: endpoint.database(),
             keyspace_events: settings.keyspace_events,
         };
-        let main = Arc::new(SupervisedConnection::new(Role::Main(Box::new(endpoint))));
+        let main = Arc::new(SupervisedConnection::new(Role::Main(
+            Box::new(endpoint),
+            Arc::clone(&settings.layout),
+            served.subscribe(),
+        )));
         let subscription = Role::Subscription(Arc::clone(&main), channels);
         Self {
             id,

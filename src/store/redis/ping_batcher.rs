@@ -189,8 +189,9 @@ mod tests {
 
     use super::*;
     use crate::config::KeyspaceEvents;
-    use crate::model::Partitions;
+    use crate::model::{Partition, Partitions};
     use crate::store::redis::connection::Endpoint;
+    use crate::store::redis::layout::Layout;
     use crate::store::redis::load_shedder::MAX_WAITING;
     use crate::store::redis::node::NodeSettings;
     use crate::store::redis::topology::Topology;
@@ -199,8 +200,9 @@ mod tests {
     fn pings() -> Arc<PingBatcher> {
         let url = "redis://127.0.0.1:1".parse().expect("an address");
         let endpoint = Endpoint::new(&url, None).expect("an endpoint");
-        let keys = Keys::new("presence:");
+        let keys = Keys::new("presence:", Partitions::ONE, Partition::FIRST);
         let settings = NodeSettings {
+            layout: Arc::new(Layout::new("presence:", Partitions::ONE)),
             bus: [keys.bus.clone()].into(),
             keyspace_events: KeyspaceEvents::Off,
             refresh: Arc::default(),

@@ -11,7 +11,7 @@ use super::grant::Grant;
 use super::keys::Keys;
 use super::lanes::Lanes;
 use super::layout::Layout;
-use super::load_shedder::CALL_TIMEOUT;
+use super::load_shedder::{CALL_TIMEOUT, Waiting};
 use super::node::NodeSettings;
 use super::ping_batcher::PingBatcher;
 use super::replies;
@@ -21,7 +21,7 @@ use super::topology::Topology;
 use crate::config::{Config, InvalidSetting, RedisUrl};
 use crate::memory_budget::MemoryBudget;
 use crate::model::{Closing, Connected, Disconnected, UserState};
-use crate::model::{ConnectionId, Partition, Partitions, Timestamp, UserId, millis};
+use crate::model::{ConnectionId, Partition, PartitionSet, Partitions, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
 use crate::store::lifetimes::Lifetimes;
 use crate::store::node_id::NodeId;
@@ -44,11 +44,13 @@ enum Call {
 #[derive(Clone, Debug)]
 pub struct RedisStore {
     pub(super) lanes: Arc<Lanes>,
-    pings: Arc<PingBatcher>,
+    /// One for each partition.
+    pings: Arc<[Arc<PingBatcher>]>,
     pub(super) layout: Arc<Layout>,
     pub(super) scripts: Arc<Scripts>,
     pub(super) lifetimes: Lifetimes,
-    pub(super) grant: Arc<Grant>,
+    /// One for each partition.
+    pub(super) grants: Arc<[Arc<Grant>]>,
 }
 
 impl RedisStore {
@@ -62,10 +64,11 @@ impl RedisStore {
             })
         });
         let endpoint = Endpoint::new(url, authorities.transpose()?)?;
-        let layout = Arc::new(Layout::new(&config.redis.key_prefix));
-        let partitions = layout.partitions();
+        let partitions = config.redis.partitions_at(url)?;
+        let layout = Arc::new(Layout::new(&config.redis.key_prefix, partitions));
         let bus = partitions.all().map(|each| layout.keys(each).bus.clone());
         let settings = NodeSettings {
+            layout: Arc::clone(&layout),
             bus: bus.collect(),
             keyspace_events: config.redis.keyspace_events,
             refresh: Arc::default(),
@@ -73,15 +76,19 @@ impl RedisStore {
         let requests = MemoryBudget::detect().http1_requests();
         let topology = Topology::new(endpoint, partitions, settings, requests);
         let lanes = Arc::new(Lanes::new(&Arc::new(topology)));
-        let (scripts, grant) = (Arc::new(Scripts::new()), Arc::default());
-        let keys = layout.keys(Partition::FIRST);
-        let pings = PingBatcher::new(&lanes, keys, &scripts, &grant, config.presence.ttl);
+        let scripts = Arc::new(Scripts::new());
+        let grants: Arc<[Arc<Grant>]> = partitions.all().map(|_| Arc::default()).collect();
+        let pings = partitions.all().zip(&*grants).map(|(partition, grant)| {
+            let keys = layout.keys(partition);
+            let pings = PingBatcher::new(&lanes, keys, &scripts, grant, config.presence.ttl);
+            Arc::new(pings)
+        });
         Ok(Self {
-            pings: Arc::new(pings),
+            pings: pings.collect(),
             lanes,
             layout,
             scripts,
-            grant,
+            grants,
             lifetimes: Lifetimes::of(config),
         })
     }
@@ -90,7 +97,11 @@ impl RedisStore {
     pub(in crate::store) fn with_own_connection(&self) -> Self {
         let lanes = Arc::new(self.lanes.with_own_connections());
         Self {
-            pings: Arc::new(self.pings.with_lanes(&lanes)),
+            pings: self
+                .pings
+                .iter()
+                .map(|pings| Arc::new(pings.with_lanes(&lanes)))
+                .collect(),
             lanes,
             ..self.clone()
         }
@@ -113,6 +124,28 @@ impl RedisStore {
         self.lanes.of(partition)?.node.load_shedder.run(call).await
     }
 
+    /// Runs a call about several partitions for at most 1.6 s. Fails at once where too many calls wait for one of their
+    /// servers.
+    pub(super) async fn with_deadline_over<T>(
+        &self,
+        partitions: PartitionSet,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let lanes = partitions.iter().map(|each| self.lanes.of(each));
+        let mut lanes = lanes.collect::<Result<Vec<_>, _>>()?;
+        lanes.sort_unstable_by_key(|lane| lane.node.id);
+        lanes.dedup_by_key(|lane| lane.node.id);
+        for lane in &lanes {
+            lane.node.load_shedder.check_room(0)?;
+        }
+        let counted = lanes.iter().map(|lane| lane.node.load_shedder.count(1));
+        let counted: Vec<_> = counted.collect();
+        let answer = timeout(CALL_TIMEOUT, call).await;
+        let answer = answer.unwrap_or_else(|_| Err(StoreError::too_slow()))?;
+        counted.iter().for_each(Waiting::answered);
+        Ok(answer)
+    }
+
     pub(in crate::store) async fn supervise(&self) {
         self.lanes.supervise().await;
     }
@@ -130,11 +163,12 @@ impl RedisStore {
         match failures.first() {
             None if count == 0 => Readiness::NotReady(self.lanes.topology.why_unserved()),
             None => lacking.map_or(Readiness::Ready, Readiness::Degraded),
-            Some(error) if failures.len() == count => Readiness::NotReady(error.to_string()),
+            Some(error) if failures.len() == count => Readiness::NotReady(error.cause()),
             Some(error) => {
                 let why = format!(
-                    "{} of {count} masters do not answer: {error}",
-                    failures.len()
+                    "{} of {count} masters do not answer: {}",
+                    failures.len(),
+                    error.cause()
                 );
                 Readiness::Degraded(
                     lacking.map_or(why.clone(), |lacking| format!("{lacking}; {why}")),
@@ -176,10 +210,11 @@ impl RedisStore {
     ) -> Result<Connected, StoreError> {
         let began = Instant::now();
         let partition = self.layout.partitions().of(user);
-        if connection.is_unnamed() && self.grant.number() != 0 {
+        let place = partition.index();
+        if connection.is_unnamed() && self.grants[place].number() != 0 {
             // The reply has no time. A deadline from before the request promises no more than Redis keeps.
             let sent_at = self.now(partition);
-            if self.pings.extend(user).await? {
+            if self.pings[place].extend(user).await? {
                 return Ok(Connected {
                     became_online: false,
                     expires_at: sent_at.plus(self.lifetimes.ttl),
@@ -215,7 +250,8 @@ impl RedisStore {
             .key(keys.user(user))
             .key(keys.connections(user))
             .key(keys.closed(user))
-            .key(&keys.shortened);
+            .key(&keys.shortened)
+            .key(&keys.absent);
         invocation
             .arg(user.as_str())
             .arg(connection.as_str())
@@ -244,6 +280,7 @@ impl RedisStore {
             .key(keys.connections(user))
             .key(keys.closed(user))
             .key(&keys.shortened)
+            .key(&keys.absent)
             .key(&keys.last_seen);
         invocation
             .arg(user.as_str())
@@ -262,6 +299,7 @@ impl RedisStore {
         let mut read = self.about_connections(&self.scripts.user, keys);
         read.key(keys.user(user))
             .key(keys.connections(user))
+            .key(&keys.absent)
             .key(&keys.last_seen);
         read.arg(user.as_str());
         let read = self.lanes.to(keys.partition).script(&read);
@@ -269,7 +307,8 @@ impl RedisStore {
         replies::user_state(answer)
     }
 
-    /// An invocation with the keys and arguments of `announce.lua`, the prelude of all scripts.
+    /// An invocation with the keys and arguments of `announce.lua`, the prelude of all scripts. Each script needs the key
+    /// that never exists in addition.
     pub(super) fn announcing<'a>(
         &self,
         script: &'a redis::Script,

@@ -76,11 +76,11 @@ impl Subscription {
 impl Layout {
     /// The meaning of a message; `None` if it has none.
     fn signal(&self, message: &Message) -> Option<Signal> {
-        let mut all = self.partitions().all().map(|each| self.keys(each));
-        let Some(keys) = all.find(|keys| keys.bus.as_bytes() == message.channel()) else {
-            let mut all = self.partitions().all().map(|each| self.keys(each));
-            let keys = all.find(|keys| keys.is_user(message.payload()))?;
-            return Some(Signal::Expired(keys.partition));
+        let keys = self.of_name(message.channel());
+        let Some(keys) = keys.filter(|keys| keys.bus.as_bytes() == message.channel()) else {
+            let keys = self.of_name(message.payload())?;
+            let is_user = keys.is_user(message.payload());
+            return is_user.then_some(Signal::Expired(keys.partition));
         };
         let text = std::str::from_utf8(message.payload()).ok();
         let Some((epoch, entries)) = text.and_then(codec::parse_message) else {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use redis::Cmd;
+use redis::{Cmd, Value};
 use tokio::sync::Semaphore;
 
-use super::clock::Clock;
 use super::keys::Keys;
+use super::node::Node;
 use super::replies::{self, Due};
 use super::scripts::APPLY_SHORTENED;
 use super::store::RedisStore;
@@ -61,7 +61,7 @@ impl RedisStore {
             .iter()
             .filter(|each| node.served().contains(*each));
         let at_once = Semaphore::new(SWEEPS_AT_ONCE);
-        let sweeps = served.map(|partition| self.sweep_partition(partition, &node.clock, &at_once));
+        let sweeps = served.map(|partition| self.sweep_partition(partition, &node, &at_once));
         let (mut swept, mut failed) = (Vec::new(), None);
         for sweep in join_all(sweeps).await {
             match sweep {
@@ -78,17 +78,29 @@ impl RedisStore {
     async fn sweep_partition(
         &self,
         partition: Partition,
-        clock: &Clock,
+        node: &Node,
         at_once: &Semaphore,
     ) -> Result<Swept, StoreError> {
         let keys = self.layout.keys(partition);
         let mut begin = self.about_connections(&self.scripts.due, keys);
-        begin.key(&keys.recheck).key(&keys.shortened);
-        begin.arg(self.lifetimes.history_bytes);
+        begin
+            .key(&keys.recheck)
+            .key(&keys.shortened)
+            .key(&keys.layout)
+            .key(&keys.absent);
+        let parts = self.layout.partitions().count() as u64;
+        begin.arg(self.lifetimes.history_bytes / parts);
+        begin.arg(self.layout.record());
         let asked = Timestamp::of_system_clock();
-        let due = replies::due(self.lanes.to(partition).script(&begin).await?)?;
-        clock.set(due.now, asked);
-        self.grant.set(due.grant);
+        let due: Vec<Value> = self.lanes.to(partition).script(&begin).await?;
+        if let Some(record) = replies::other_layout(&due) {
+            let refusal = self.layout.refusal(record);
+            node.main.close_now(&refusal.cause());
+            return Err(refusal);
+        }
+        let due = replies::due(due)?;
+        node.clock.set(due.now, asked);
+        self.grants[partition.index()].set(due.grant);
         // An error means that the semaphore is closed, which it never is.
         let _permit = at_once.acquire().await;
         let (lateness_ms, rearmed) = self.sweep_due(keys, &due).await?;
@@ -176,9 +188,9 @@ impl RedisStore {
             rearm.arg(score).arg(each.user.as_str());
         }
         let mut apply = redis::cmd("EVAL");
-        apply.arg(APPLY_SHORTENED).arg(4);
+        apply.arg(APPLY_SHORTENED).arg(5);
         apply.arg(&keys.deadlines).arg(&keys.shortened);
-        apply.arg(&keys.held).arg(&keys.recheck);
+        apply.arg(&keys.held).arg(&keys.recheck).arg(&keys.absent);
         apply.arg(since.as_millis()).arg(millis(NOTED_FOR));
         let mut step = redis::pipe();
         step.atomic().add_command(rearm).add_command(apply);
@@ -220,7 +232,7 @@ impl RedisStore {
             sweep.key(keys.user(user)).key(keys.connections(user));
             sweep.arg(user.as_str());
         }
-        sweep.key(&keys.last_seen);
+        sweep.key(&keys.absent).key(&keys.last_seen);
         self.lanes.to(keys.partition).script(&sweep).await
     }
 
@@ -243,6 +255,7 @@ impl RedisStore {
                 recheck.key(keys.user(&user)).key(keys.connections(&user));
                 recheck.arg(user.as_str());
             }
+            recheck.key(&keys.absent);
             self.lanes.to(keys.partition).script::<()>(&recheck).await?;
             place = next;
             if place == 0 {
