@@ -21,7 +21,7 @@ use super::topology::Topology;
 use crate::config::{Config, InvalidSetting, RedisUrl};
 use crate::memory_budget::MemoryBudget;
 use crate::model::{Closing, Connected, Disconnected, UserState};
-use crate::model::{ConnectionId, Partition, Partitions, Timestamp, UserId, millis};
+use crate::model::{ConnectionId, Partition, PartitionSet, Partitions, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
 use crate::store::lifetimes::Lifetimes;
 use crate::store::node_id::NodeId;
@@ -102,6 +102,11 @@ impl RedisStore {
 
     pub(in crate::store) fn nodes(&self) -> watch::Receiver<Arc<[NodeId]>> {
         self.lanes.topology.serving()
+    }
+
+    pub(in crate::store) fn partitions_on(&self, node: NodeId) -> PartitionSet {
+        let node = self.lanes.topology.node(node);
+        node.map(|node| node.served()).unwrap_or_default()
     }
 
     /// Runs a call about a partition for at most 1.6 s. Fails at once where too many calls wait for its server.
