@@ -137,6 +137,14 @@ impl Store {
         }
     }
 
+    /// The partitions on `node` now.
+    pub fn partitions_on(&self, node: NodeId) -> PartitionSet {
+        match self {
+            Self::Memory(_) => PartitionSet::all(Partitions::ONE),
+            Self::Redis(store) => store.partitions_on(node),
+        }
+    }
+
     /// The time of the clock of a partition. For Redis, this is an estimate.
     pub fn now(&self, partition: Partition) -> Timestamp {
         match self {

@@ -19,7 +19,8 @@ const IN_CLUSTER: u16 = 64;
 pub struct RedisConfig {
     /// URL of the Redis server; without it the service uses the embedded store
     ///
-    /// redis://host:port/db, rediss://host:port/db for TLS, or redis+sentinel://host:port,host:port/primary/db.
+    /// redis://host:port/db, rediss://host:port/db for TLS, redis+sentinel://host:port,host:port/primary/db, or
+    /// redis+cluster://host:port,host:port for a cluster.
     ///
     /// A user and a password are written as user:password@ before the host.
     #[arg(

@@ -96,7 +96,7 @@ impl Bus {
                     }
                 }
                 Some(Signal::Changed(_)) => self.catch_up().await?,
-                Some(Signal::Expired(_)) => self.doorbell.ring(),
+                Some(Signal::Expired(partition)) => self.doorbell.ring(partition),
                 None => {
                     warn!("bus: subscription lost");
                     return Ok(());

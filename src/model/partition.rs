@@ -101,6 +101,12 @@ impl PartitionSet {
         self.0[word] |= bit;
     }
 
+    /// Removes a partition.
+    pub fn remove(&mut self, partition: Partition) {
+        let (word, bit) = place(partition);
+        self.0[word] &= !bit;
+    }
+
     /// Whether the set has the partition.
     pub fn contains(&self, partition: Partition) -> bool {
         let (word, bit) = place(partition);
@@ -137,6 +143,14 @@ impl FromIterator<Partition> for PartitionSet {
             .into_iter()
             .for_each(|partition| set.insert(partition));
         set
+    }
+}
+
+impl Extend<Partition> for PartitionSet {
+    fn extend<I: IntoIterator<Item = Partition>>(&mut self, partitions: I) {
+        partitions
+            .into_iter()
+            .for_each(|partition| self.insert(partition));
     }
 }
 

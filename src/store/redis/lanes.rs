@@ -97,7 +97,7 @@ impl Lanes {
 
     /// Takes over the table of the nodes, with the lanes that exist.
     fn update(&self, lanes: &watch::Sender<Arc<Table<Arc<Lane>>>>) {
-        lanes.send_modify(|lanes| {
+        lanes.send_if_modified(|lanes| {
             let next = self.topology.table().map(|node| {
                 let known = lanes.nodes().iter().find(|lane| lane.node.id == node.id);
                 known.cloned().unwrap_or_else(|| {
@@ -114,8 +114,29 @@ impl Lanes {
                 .iter()
                 .filter(gone)
                 .for_each(|lane| lane.retire());
-            *lanes = Arc::new(next);
+            let changed = !lanes.is_same(&next, |one, other| one.node.id == other.node.id);
+            if changed {
+                *lanes = Arc::new(next);
+            }
+            changed
         });
+    }
+
+    /// Fails if too many calls wait for the node of `partition`. `uncounted` calls wait in addition to the counted ones.
+    pub(super) fn check_room(
+        &self,
+        partition: Partition,
+        uncounted: usize,
+    ) -> Result<(), StoreError> {
+        let check = |table: &Table<Arc<Lane>>| {
+            let lane = table.owner(partition);
+            lane.map(|lane| lane.node.load_shedder.check_room(uncounted))
+        };
+        let checked = match &self.lanes {
+            Current::Fixed(table) => check(table),
+            Current::Moving(table) => check(&table.borrow()),
+        };
+        checked.unwrap_or_else(|| Err(self.unserved()))
     }
 
     /// The lane to the node of `partition`. Fails if no master serves the partition.
@@ -124,10 +145,14 @@ impl Lanes {
             Current::Fixed(table) => table.owner(partition).cloned(),
             Current::Moving(table) => table.borrow().owner(partition).cloned(),
         };
-        lane.ok_or_else(|| StoreError::Unreachable(self.topology.why_unserved()))
+        lane.ok_or_else(|| self.unserved())
     }
 
-    /// The lane to the node to which a node redirected a command about `slot`, for good.
+    fn unserved(&self) -> StoreError {
+        StoreError::Unreachable(self.topology.why_unserved())
+    }
+
+    /// Takes over that a node redirected a command about `slot` to the node at `address`, for good.
     pub(super) fn redirect(&self, slot: u16, address: &NodeAddress) {
         self.topology.redirect(slot, address);
         if let Current::Moving(lanes) = &self.lanes {

@@ -94,8 +94,8 @@ impl PingBatcher {
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut batch = self.next.lock();
-            let lane = self.lanes.of(self.keys.partition)?;
-            lane.node.load_shedder.check_room(batch.pings.len())?;
+            self.lanes
+                .check_room(self.keys.partition, batch.pings.len())?;
             self.keys.push_user(&mut batch.keys, user);
             let end = batch.keys.len();
             batch.pings.push(Ping { end, answer });

@@ -115,6 +115,11 @@ impl RedisStore {
         self.lanes.topology.serving()
     }
 
+    pub(in crate::store) fn partitions_on(&self, node: NodeId) -> PartitionSet {
+        let node = self.lanes.topology.node(node);
+        node.map(|node| node.served()).unwrap_or_default()
+    }
+
     /// Runs a call about a partition for at most 1.6 s. Fails at once where too many calls wait for its server.
     pub(super) async fn with_deadline<T>(
         &self,

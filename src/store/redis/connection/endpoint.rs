@@ -1,6 +1,7 @@
 //! The address of the primary, looked up for every new main connection.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::server_info::ServerInfo;
 use crate::config::{InvalidSetting, RedisUrl};
 use crate::store::error::StoreError;
 use crate::store::redis::node_address::NodeAddress;
-use crate::tls_roots::trusting_only;
+use crate::tls_roots::{trusting_only, trusting_public};
 
 /// Why a server does not fit the URL.
 const NO_CLUSTER: &str =
@@ -38,6 +39,8 @@ pub(in crate::store::redis) struct Endpoint {
     kind: Kind,
     primary_name: String,
     tls: Option<Arc<ClientConfig>>,
+    /// The host in the certificate of a node that is known by its bare address only.
+    certified_name: Option<String>,
 }
 
 /// What the servers of an endpoint are.
@@ -60,7 +63,17 @@ impl Endpoint {
         url: &RedisUrl,
         authorities: Option<Vec<u8>>,
     ) -> Result<Self, InvalidSetting> {
-        let tls = authorities.map(|authorities| trusting(&authorities, url));
+        let tls = match authorities {
+            Some(authorities) => Some(trusting(&authorities, url)?),
+            // The nodes of a cluster may have a certificate for the name of the cluster only.
+            None if url.is_cluster() && url.is_encrypted() => {
+                let public = trusting_public();
+                let public =
+                    public.map_err(|error| InvalidSetting::new("REDIS_URL", error.to_string()))?;
+                Some(Arc::new(public))
+            }
+            None => None,
+        };
         if url.is_encrypted() {
             // This fails if another provider is installed, which serves as well.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -71,7 +84,8 @@ impl Endpoint {
             seeds: Vec::new(),
             kind: Kind::Single,
             primary_name: String::new(),
-            tls: tls.transpose()?,
+            tls,
+            certified_name: None,
         };
         if let Some(sentinels) = url.sentinels() {
             let addresses = sentinels.addresses.iter().cloned();
@@ -105,7 +119,11 @@ impl Endpoint {
     /// The node of the cluster at `address`, with the same credentials.
     pub(in crate::store::redis) fn at(&self, address: &NodeAddress) -> Self {
         let to = (address.host.clone(), address.port);
+        let is_bare = |host: &str| host.parse::<IpAddr>().is_ok();
+        let seed = host_of(self.server.addr());
+        let certified_name = is_bare(&address.host) && !is_bare(&seed);
         Self {
+            certified_name: certified_name.then_some(seed),
             server: self
                 .server
                 .clone()
@@ -181,7 +199,7 @@ impl Endpoint {
     }
 
     fn server_at(&self, info: ConnectionInfo) -> RedisResult<Server> {
-        Server::new(info, self.tls.clone())
+        Server::new(info, self.tls.clone(), self.certified_name.as_deref())
     }
 }
 

@@ -49,18 +49,36 @@ pub(super) struct Server(Kind);
 enum Kind {
     /// Without TLS, or with TLS that trusts the public certificate authorities.
     Standard(Box<Client>),
-    /// With TLS that trusts only the configured certificates, of authorities or of the server itself. The client of
-    /// the redis crate accepts authorities only.
-    Pinned(Arc<ClientConfig>, Box<ConnectionInfo>),
+    /// With a TLS configuration of its own. The client of the redis crate accepts only certificates of authorities, and
+    /// only for the host to which it connects.
+    Encrypted(Encrypted),
+}
+
+#[derive(Clone)]
+struct Encrypted {
+    tls: Arc<ClientConfig>,
+    info: Box<ConnectionInfo>,
+    /// The host in the certificate of the server.
+    name: String,
 }
 
 impl Server {
-    /// The server at `info`. With `tls`, its certificate must be one that `tls` trusts.
-    pub(super) fn new(info: ConnectionInfo, tls: Option<Arc<ClientConfig>>) -> RedisResult<Self> {
-        match tls {
-            None => Ok(Self(Kind::Standard(Box::new(Client::open(tuned(info))?)))),
-            Some(tls) => Ok(Self(Kind::Pinned(tls, Box::new(info)))),
-        }
+    /// The server at `info`. With `tls`, its certificate must be one that `tls` trusts, for the host `name` if there is
+    /// one, or else for the host to which the connection goes.
+    pub(super) fn new(
+        info: ConnectionInfo,
+        tls: Option<Arc<ClientConfig>>,
+        name: Option<&str>,
+    ) -> RedisResult<Self> {
+        let Some(tls) = tls else {
+            return Ok(Self(Kind::Standard(Box::new(Client::open(tuned(info))?))));
+        };
+        let ConnectionAddr::TcpTls { host, .. } = info.addr() else {
+            let why = "certificates are configured for a server without TLS";
+            return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)));
+        };
+        let (name, info) = (name.unwrap_or(host).to_owned(), Box::new(info));
+        Ok(Self(Kind::Encrypted(Encrypted { tls, info, name })))
     }
 
     /// Opens a socket for commands.
@@ -68,16 +86,16 @@ impl Server {
         &self,
         config: &AsyncConnectionConfig,
     ) -> RedisResult<MultiplexedConnection> {
-        let (tls, info) = match &self.0 {
+        let encrypted = match &self.0 {
             Kind::Standard(client) => {
                 return client
                     .get_multiplexed_async_connection_with_config(config)
                     .await;
             }
-            Kind::Pinned(tls, info) => (tls, info),
+            Kind::Encrypted(encrypted) => encrypted,
         };
-        let stream = encrypted(tls, info).await?;
-        let settings = info.redis_settings();
+        let stream = encrypted.open().await?;
+        let settings = encrypted.info.redis_settings();
         let (connection, driver) =
             MultiplexedConnection::new_with_config(settings, stream, config.clone()).await?;
         // The task ends when the last clone of the connection is dropped.
@@ -108,7 +126,10 @@ impl Server {
             Kind::Standard(client) => {
                 Kind::Standard(Box::new(Client::open(resp3(client.get_connection_info()))?))
             }
-            Kind::Pinned(tls, info) => Kind::Pinned(Arc::clone(tls), Box::new(resp3(info))),
+            Kind::Encrypted(encrypted) => Kind::Encrypted(Encrypted {
+                info: Box::new(resp3(&encrypted.info)),
+                ..encrypted.clone()
+            }),
         };
         Ok(Self(kind))
     }
@@ -117,33 +138,32 @@ impl Server {
     pub(super) async fn subscriptions(&self) -> RedisResult<PubSub> {
         match &self.0 {
             Kind::Standard(client) => client.get_async_pubsub().await,
-            Kind::Pinned(tls, info) => {
-                let stream = encrypted(tls, info).await?;
-                PubSub::new(info.redis_settings(), stream).await
+            Kind::Encrypted(encrypted) => {
+                let stream = encrypted.open().await?;
+                PubSub::new(encrypted.info.redis_settings(), stream).await
             }
         }
     }
 }
 
-async fn encrypted(
-    tls: &Arc<ClientConfig>,
-    info: &ConnectionInfo,
-) -> RedisResult<TlsStream<TcpStream>> {
-    let ConnectionAddr::TcpTls { host, port, .. } = info.addr() else {
-        let why = "certificates are configured for a server without TLS";
-        return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)));
-    };
-    let server = ServerName::try_from(host.clone()).map_err(|_| {
-        RedisError::from((ErrorKind::InvalidClientConfig, "the host name is invalid"))
-    })?;
-    let stream = TcpStream::connect((&**host, *port)).await?;
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(&stream);
-    socket.set_tcp_keepalive(&keepalive())?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    let connector = TlsConnector::from(Arc::clone(tls));
-    Ok(connector.connect(server, stream).await?)
+impl Encrypted {
+    async fn open(&self) -> RedisResult<TlsStream<TcpStream>> {
+        let ConnectionAddr::TcpTls { host, port, .. } = self.info.addr() else {
+            let why = "certificates are configured for a server without TLS";
+            return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)));
+        };
+        let server = ServerName::try_from(self.name.clone()).map_err(|_| {
+            RedisError::from((ErrorKind::InvalidClientConfig, "the host name is invalid"))
+        })?;
+        let stream = TcpStream::connect((&**host, *port)).await?;
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
+        socket.set_tcp_keepalive(&keepalive())?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        let connector = TlsConnector::from(Arc::clone(&self.tls));
+        Ok(connector.connect(server, stream).await?)
+    }
 }
 
 /// The redis crate enables neither keep-alive nor the user time-out, so a connection to a vanished server would stay
