@@ -8,6 +8,7 @@ pub mod client;
 pub mod cluster;
 pub mod instance;
 pub mod memory_limit;
+pub mod names;
 pub mod process;
 pub mod proxy;
 pub mod redis_server;

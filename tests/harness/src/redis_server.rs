@@ -126,6 +126,18 @@ impl RedisServer {
         command.query_async(&mut connection).await
     }
 
+    /// The sum of the replies to `command` for each of `keys`, with `more` after the key.
+    pub async fn sum(&self, command: &str, keys: &[String], more: &[&str]) -> u64 {
+        let mut each = redis::pipe();
+        for key in keys {
+            each.cmd(command).arg(key).arg(more);
+        }
+        let mut connection = self.connection().await.expect("a running server");
+        let replies: RedisResult<Vec<u64>> = each.query_async(&mut connection).await;
+        let replies = replies.unwrap_or_else(|error| panic!("{command} failed: {error}"));
+        replies.iter().sum()
+    }
+
     /// Waits until this replica is in sync with its primary.
     pub async fn has_caught_up(&self) {
         eventually_true("the replica has everything", async || {
@@ -156,6 +168,16 @@ impl RedisServer {
     /// The memory of a key and its value, in bytes.
     pub async fn memory_of(&self, key: &str) -> u64 {
         self.command(&["MEMORY", "USAGE", key]).await
+    }
+
+    /// The memory of some keys and of their whole values, in bytes.
+    pub async fn memory_of_all(&self, keys: &[String]) -> u64 {
+        let mut bytes = 0;
+        for key in keys {
+            let usage = ["MEMORY", "USAGE", key, "SAMPLES", "0"];
+            bytes += self.command::<Option<u64>>(&usage).await.unwrap_or(0);
+        }
+        bytes
     }
 
     /// Denies `command` to all clients, or allows it again.
