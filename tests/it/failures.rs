@@ -5,6 +5,7 @@
 //! users leave once, and the pinging users have never left.
 
 mod bus;
+mod cluster;
 mod cut_streams;
 mod data_loss;
 mod departures;

@@ -11,6 +11,7 @@ pub mod memory_limit;
 pub mod names;
 pub mod process;
 pub mod proxy;
+pub mod redis_cluster;
 pub mod redis_server;
 pub mod sentinels;
 pub mod serial;

@@ -9,7 +9,7 @@ const PREFIX: &str = "presence:";
 const PARTITIONS_VARIABLE: &str = "PRESENCE_TEST_PARTITIONS";
 
 /// The hash slots of a Redis Cluster.
-const SLOTS: usize = 16_384;
+pub(crate) const SLOTS: usize = 16_384;
 
 /// The digits of hash tags.
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
@@ -155,31 +155,4 @@ fn slot_of(text: &str) -> usize {
         })
     });
     usize::from(crc) % SLOTS
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_are_the_first_strings_with_their_slots() {
-        assert_eq!(slot_of("123456789"), 0x31c3);
-        let names = Names::new("p:", 256);
-        assert_eq!(names.slot(255), 255 * 64);
-        assert!(names.tags.iter().all(|tag| tag.len() <= 4));
-        let fewer = Names::new("p:", 16);
-        assert_eq!(fewer.tags[3], names.tags[48], "tags nest");
-        assert_eq!(Names::new("p:", 64).tags[..3], ["1bz", "nbd", "04s"]);
-    }
-
-    #[test]
-    fn one_partition_has_no_tag() {
-        let names = Names::new("p:", 1);
-        assert_eq!(names.of_user("user", "alice"), "p:user:alice");
-        assert_eq!(names.all("deadlines"), ["p:deadlines"]);
-        assert_eq!(names.pattern("seen*"), "p:seen*");
-        let names = Names::new("p:", 64);
-        let key = names.of_user("user", "alice");
-        assert!(key.starts_with("p:{") && key.ends_with("}:user:alice"));
-    }
 }
