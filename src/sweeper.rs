@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::events::{Doorbell, Hub};
-use crate::model::{Epoch, Position};
-use crate::store::{OUTAGE, SWEEP_HEARTBEAT, Store, StoreError, Swept};
+use crate::model::{Epoch, Partition, Position};
+use crate::store::{NodeId, OUTAGE, SWEEP_HEARTBEAT, Store, StoreError, Swept};
 use crate::telemetry::Metrics;
 
 /// The shortest time between two sweeps that the doorbell requests.
@@ -56,7 +56,7 @@ impl Sweeper {
         loop {
             let began = Instant::now();
             let known = self.hub.newest();
-            let swept = self.store.sweep().await;
+            let swept = self.sweep().await;
             if let Ok(swept) = &swept {
                 self.account(swept, known);
             }
@@ -71,6 +71,13 @@ impl Sweeper {
                 }
             }
         }
+    }
+
+    async fn sweep(&self) -> Result<Swept, StoreError> {
+        let partition = Partition::FIRST;
+        let swept = self.store.sweep(NodeId::ONLY, partition.into()).await?;
+        let unknown = || StoreError::Failed("a partition without an answer".to_owned());
+        swept.into_iter().next().ok_or_else(unknown)
     }
 
     /// Waits until the sweep after `swept`, which began at `began`.

@@ -13,6 +13,7 @@ use super::json_line::JsonLine;
 use super::openapi::responses::{BadHost, Forbidden, StoreUnreachable, TooMany, Unauthorized};
 use super::permissions::SeeingMetrics;
 use super::state::AppState;
+use crate::store::Readiness;
 
 /// The media type of the metrics.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -63,7 +64,9 @@ pub(super) async fn livez() -> JsonLine<Health> {
     )
 )]
 pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<JsonLine<Health>, Error> {
-    state.presence.ready().await?;
+    if let Readiness::NotReady(cause) = state.presence.readiness().await {
+        return Err(Error::StoreUnreachable(cause));
+    }
     state.streams.check_ready()?;
     Ok(JsonLine(Health {
         status: Status::Ready,

@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::model::{PageCursor, UserId};
+use crate::model::{PageCursor, Partition, UserId};
 
 /// The length of the seal, in bytes.
 const SEAL_BYTES: usize = 6;
@@ -27,6 +27,7 @@ pub(super) fn encode(cursor: &PageCursor) -> String {
     let (place, after, carried) = match cursor {
         PageCursor::After(after) => ("after".to_owned(), after, &[][..]),
         PageCursor::Scan {
+            partition: _,
             carried,
             place,
             beyond,
@@ -64,6 +65,7 @@ pub(super) fn decode(text: &str) -> Option<PageCursor> {
         place => Some(place.parse().ok()?),
     };
     Some(PageCursor::Scan {
+        partition: Partition::FIRST,
         carried,
         place,
         beyond: after,
@@ -84,7 +86,7 @@ mod tests {
             let beyond = users.first().cloned();
             let cursor = PageCursor::After(beyond.clone());
             prop_assert_eq!(decode(&encode(&cursor)), Some(cursor));
-            let cursor = PageCursor::Scan { carried: users, place, beyond };
+            let cursor = PageCursor::Scan { partition: Partition::FIRST, carried: users, place, beyond };
             prop_assert_eq!(decode(&encode(&cursor)), Some(cursor));
         }
 

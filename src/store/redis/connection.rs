@@ -2,6 +2,8 @@
 
 mod endpoint;
 mod errors;
+mod messages;
+mod pushes;
 mod server;
 mod server_info;
 mod socket;
@@ -9,18 +11,19 @@ mod socket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{MultiplexedConnection, PubSubStream};
+use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
 
 pub(super) use self::endpoint::Endpoint;
-use self::errors::{breaks_the_connection, store_error};
-use self::server::Server;
+use self::errors::breaks_the_connection;
+pub(super) use self::errors::store_error;
+pub(super) use self::messages::{Channels, Message, MessageStream, Messages};
+use self::server::{CONNECT_TIMEOUT, Server};
 use self::server_info::ServerInfo;
-use self::socket::{CONNECT_TIMEOUT, Socket, enable_expired_events, open_commands};
-pub(super) use self::socket::{Channels, Messages};
+use self::socket::{Socket, enable_expired_events, open_commands};
 use super::scripts::Scripts;
 use crate::config::KeyspaceEvents;
 use crate::store::backoff::Backoff;
@@ -34,6 +37,9 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// Servers close idle connections (the `timeout` setting of Redis). A subscription has no command in flight that
 /// could fail, so without probes it would stay on a dead connection for ever (redis-rs #404, centrifugo #1189).
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a subscription stays without a channel that the server refused.
+const CHANNEL_RETRY: Duration = Duration::from_secs(1);
 
 /// What a connection is for. Every role but the main one *follows* a main connection: it connects to the same server,
 /// and reconnects when the main connection was replaced.
@@ -133,6 +139,35 @@ impl Role {
         }
     }
 
+    /// Resolves when a subscription has to begin again, because other partitions are on the server now, or because the
+    /// server refused a channel.
+    async fn channels_changed(&self, socket: &Socket) {
+        let (Self::Subscription(_, channels), Socket::Messages(messages)) = (self, socket) else {
+            return std::future::pending().await;
+        };
+        let retry = async {
+            match messages.lacks_channels() {
+                true => sleep(CHANNEL_RETRY).await,
+                false => std::future::pending().await,
+            }
+        };
+        let mut served = channels.served.clone();
+        let changed = async {
+            if served
+                .wait_for(|now| *now != messages.served())
+                .await
+                .is_err()
+            {
+                // The partitions on the server never change.
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = retry => {}
+            () = changed => {}
+        }
+    }
+
     /// Resolves when the main connection of `main_generation` was replaced, maybe by one to another server. While the
     /// main connection is only down, its followers stay open.
     async fn main_replaced(&self, main_generation: u64) {
@@ -165,8 +200,7 @@ impl SupervisedConnection {
         let mut logged = None;
         for generation in 0.. {
             if let Some(main) = self.role.main() {
-                // An error means that the sender is gone, but the sender is a field of `main`.
-                let _ = main.state.subscribe().wait_for(State::is_up).await;
+                main.opened().await;
             }
             let opening = timeout(CONNECT_TIMEOUT, self.open(generation, &mut known));
             let too_slow = |_| Err(StoreError::Unreachable("connecting took too long".into()));
@@ -189,8 +223,9 @@ impl SupervisedConnection {
             Role::Worker(main) | Role::Subscription(main, _) => main.server()?,
         };
         let socket = match &self.role {
-            Role::Main(_) => {
+            Role::Main(endpoint) => {
                 let (mut commands, info) = open_commands(&server).await?;
+                endpoint.check(&info)?;
                 // A server that refuses to load scripts may still run them; the calls will show.
                 let _ = Scripts::loading().exec_async(&mut commands).await;
                 info.log(known);
@@ -224,7 +259,10 @@ impl SupervisedConnection {
             () = self.role.main_replaced(up.main_generation) => {
                 self.close(up.generation, "the main connection was replaced".to_owned());
             }
-            error = self.failed_probe(up.socket) => self.close(up.generation, error.to_string()),
+            () = self.role.channels_changed(&up.socket) => {
+                self.close(up.generation, "other channels are needed".to_owned());
+            }
+            error = self.failed_probe(up.socket.clone()) => self.close(up.generation, error.to_string()),
         }
         match (&self.role, &*self.state.borrow()) {
             (Role::Main(_), State::Down { why, .. }) => warn!(why, "redis lost"),
@@ -327,7 +365,7 @@ impl SupervisedConnection {
     }
 
     /// Waits for a subscription without a reader. Returns its generation and its messages.
-    pub(super) async fn subscribed(&self) -> (u64, Messages, PubSubStream) {
+    pub(super) async fn subscribed(&self) -> (u64, Messages, MessageStream) {
         let mut state = self.state.subscribe();
         loop {
             if let State::Up(Up {
@@ -341,6 +379,34 @@ impl SupervisedConnection {
             }
             let _ = state.changed().await;
         }
+    }
+
+    /// Closes the socket, whichever it is.
+    pub(super) fn close_now(&self, why: &str) {
+        let generation = self.state.borrow().generation();
+        if let Some(generation) = generation {
+            self.close(generation, why.to_owned());
+        }
+    }
+
+    /// Whether the connection is up.
+    pub(super) fn is_up(&self) -> bool {
+        self.state.borrow().is_up()
+    }
+
+    /// Resolves when the connection is up.
+    pub(super) async fn opened(&self) {
+        // An error means that the sender is gone, but the sender is a field.
+        let _ = self.state.subscribe().wait_for(State::is_up).await;
+    }
+
+    /// Resolves when the connection is down.
+    pub(super) async fn lost_now(&self) {
+        let _ = self
+            .state
+            .subscribe()
+            .wait_for(|state| !state.is_up())
+            .await;
     }
 
     /// Resolves when the socket of `generation` was closed.

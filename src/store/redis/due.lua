@@ -5,7 +5,7 @@
 -- KEYS[9] the shortened deadlines
 -- Returns {now, epoch, newest event, the number of announced users whose departure is not held, the number of the
 --          caller's grant, the first time in the index or -1, how many users are overdue, the place of the recheck or
---          -1}.
+--          -1, the time of the sweep before or -1}.
 
 -- How far the clock may go back without a recheck, in ms.
 local STEP = 100
@@ -45,4 +45,5 @@ return {
   is_time and (parts(first)) or -1,
   redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. now),
   redis.call('GET', KEYS[8]) or '-1',
+  swept or -1,
 }

@@ -1,7 +1,7 @@
 use redis::{Cmd, RedisWrite};
 use std::io::Write;
 
-use crate::model::UserId;
+use crate::model::{Partition, UserId};
 
 /// The parts after the prefix in the names of keys about one user.
 const USER: &str = "user:";
@@ -15,6 +15,8 @@ const SEPARATOR: char = '\u{1f}';
 /// The names of all keys of the service. No other code builds names. All names share one prefix.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
+    /// The partition that has these keys.
+    pub(super) partition: Partition,
     prefix: String,
     user: String,
     pub(super) deadlines: String,
@@ -41,6 +43,7 @@ impl Keys {
         }
         let named = |name: &str| format!("{prefix}{name}");
         Self {
+            partition: Partition::FIRST,
             user: named(USER),
             deadlines: named("deadlines"),
             events: named("events"),

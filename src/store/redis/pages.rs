@@ -4,8 +4,7 @@ use redis::Value;
 
 use super::replies::{scored, user_ids};
 use super::store::RedisStore;
-use crate::model::UserId;
-use crate::model::{Page, PageCursor};
+use crate::model::{Page, PageCursor, PartPage, Partition, ScanPlace, UserId};
 use crate::store::error::StoreError;
 
 /// The maximum size of a deadline index that is read whole for each page.
@@ -22,9 +21,12 @@ impl RedisStore {
         cursor: &PageCursor,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        let page = self.announced_page(cursor, limit).await?;
-        let online = self.online_among(&page.users).await?;
-        Ok(page.only(online))
+        self.with_deadline(Partition::FIRST, async {
+            let page = self.page(cursor, limit).await?;
+            let online = self.are_online(&page.users).await?;
+            Ok(page.only(online))
+        })
+        .await
     }
 
     /// A page of the announced users.
@@ -36,8 +38,34 @@ impl RedisStore {
         cursor: &PageCursor,
         limit: usize,
     ) -> Result<Page, StoreError> {
+        self.with_deadline(Partition::FIRST, self.page(cursor, limit))
+            .await
+    }
+
+    /// A part of the announced users of a partition: one step of the iteration.
+    pub(in crate::store) async fn page_of(
+        &self,
+        partition: Partition,
+        place: &ScanPlace,
+        limit: usize,
+    ) -> Result<PartPage, StoreError> {
+        let cursor = match place {
+            ScanPlace::Cursor(cursor) => *cursor,
+            ScanPlace::Start | ScanPlace::After(_) => 0,
+        };
+        let (next, users) = self
+            .with_deadline(partition, self.scan(partition, cursor, limit))
+            .await?;
+        Ok(PartPage {
+            users,
+            next: next.map(ScanPlace::Cursor),
+        })
+    }
+
+    async fn page(&self, cursor: &PageCursor, limit: usize) -> Result<Page, StoreError> {
         let (carried, place, beyond) = match cursor {
             PageCursor::Scan {
+                partition: _,
                 carried,
                 place,
                 beyond,
@@ -55,8 +83,13 @@ impl RedisStore {
     async fn small_index(&self) -> Result<Option<Vec<UserId>>, StoreError> {
         let mut zrange = redis::cmd("ZRANGE");
         // One more than a small index has, and the member '' that is no user.
-        zrange.arg(&self.keys.deadlines).arg(0).arg(SMALL_INDEX + 1);
-        let users: Vec<Value> = self.connections.query_idempotent(&zrange).await?;
+        let keys = self.layout.keys(Partition::FIRST);
+        zrange.arg(&keys.deadlines).arg(0).arg(SMALL_INDEX + 1);
+        let users: Vec<Value> = self
+            .lanes
+            .to(Partition::FIRST)
+            .query_idempotent(&zrange)
+            .await?;
         let users = user_ids(users)?;
         Ok((users.len() <= SMALL_INDEX).then_some(users))
     }
@@ -72,25 +105,42 @@ impl RedisStore {
             let Some(cursor) = place.filter(|_| users.len() < limit) else {
                 break;
             };
-            let mut zscan = redis::cmd("ZSCAN");
-            zscan.arg(&self.keys.deadlines).arg(cursor);
-            zscan.arg("COUNT").arg(limit - users.len());
-            let (next, members): (u64, Vec<(String, f64)>) =
-                self.connections.query_idempotent(&zscan).await?;
-            users.extend(scored(members)?.into_iter().map(|(user, _)| user));
+            let step = self.scan(Partition::FIRST, cursor, limit - users.len());
+            let (next, found) = step.await?;
+            users.extend(found);
             users.retain(|user| beyond.is_none_or(|beyond| user > beyond));
             users.sort_unstable();
             users.dedup();
-            place = (next != 0).then_some(next);
+            place = next;
         }
         let carried = users.split_off(limit.min(users.len()));
         let more = place.is_some() || !carried.is_empty();
         let next = more.then(|| PageCursor::Scan {
+            partition: Partition::FIRST,
             carried,
             place,
             beyond: beyond.cloned(),
         });
         Ok(Page { users, next })
+    }
+
+    /// One step of the iteration over the announced users of a partition: the next cursor, unless the iteration has
+    /// ended, and about `count` users.
+    async fn scan(
+        &self,
+        partition: Partition,
+        cursor: u64,
+        count: usize,
+    ) -> Result<(Option<u64>, Vec<UserId>), StoreError> {
+        let mut zscan = redis::cmd("ZSCAN");
+        zscan
+            .arg(&self.layout.keys(partition).deadlines)
+            .arg(cursor);
+        zscan.arg("COUNT").arg(count);
+        let (next, members): (u64, Vec<(String, f64)>) =
+            self.lanes.to(partition).query_idempotent(&zscan).await?;
+        let users = scored(members)?.into_iter().map(|(user, _)| user);
+        Ok(((next != 0).then_some(next), users.collect()))
     }
 }
 

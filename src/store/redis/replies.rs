@@ -3,7 +3,7 @@
 use redis::{FromRedisValue, Value};
 
 use super::codec;
-use crate::model::{Announced, Connected, History, Refusal, UserState};
+use crate::model::{Connected, History, Refusal, UserState};
 use crate::model::{ConnectionId, Epoch, Position, Timestamp, UserId};
 use crate::store::error::StoreError;
 
@@ -23,6 +23,8 @@ pub(super) struct Due {
     pub(super) overdue: u64,
     /// The place of the recheck, if the clock was set back.
     pub(super) recheck: Option<u64>,
+    /// The time of the sweep before.
+    pub(super) former: Option<Timestamp>,
 }
 
 /// The reply of `count.lua`.
@@ -56,6 +58,8 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
         "-1" => None,
         place => Some(place.parse().map_err(unexpected)?),
     };
+    let former: i64 = take(&mut values)?;
+    let former = u64::try_from(former).ok();
     Ok(Due {
         now: Timestamp::from_millis(now),
         epoch,
@@ -65,6 +69,7 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
         next: next.map(Timestamp::from_millis),
         overdue,
         recheck,
+        former: former.map(Timestamp::from_millis),
     })
 }
 
@@ -116,17 +121,17 @@ pub(super) fn counted(answer: Vec<Value>) -> Result<Counted, StoreError> {
     })
 }
 
-/// Reads the reply of `announced.lua`, which has the indices of the announced users among `users`.
-pub(super) fn announced(answer: Vec<Value>, users: &[UserId]) -> Result<Announced, StoreError> {
+/// Reads the reply of `announced.lua`, which has the data set, the newest position, and the indices of the announced
+/// users among `users`.
+pub(super) fn announced(
+    answer: Vec<Value>,
+    users: &[UserId],
+) -> Result<(Epoch, Position, Vec<UserId>), StoreError> {
     let mut values = answer.into_iter();
     let epoch = Epoch(take(&mut values)?);
     let position = position(take(&mut values)?)?;
     let announced = values.map(|place| user_at(place, users));
-    Ok(Announced {
-        epoch,
-        position,
-        users: announced.collect::<Result<_, _>>()?,
-    })
+    Ok((epoch, position, announced.collect::<Result<_, _>>()?))
 }
 
 /// Reads the reply of `PEXPIRETIME`, which is negative without a key that expires.
@@ -258,10 +263,12 @@ mod tests {
             next: i64,
             overdue: i64,
             recheck: Option<u64>,
+            former: i64,
         ) {
             let mut answer = vec![number(now), text("17"), text("5-1")];
             answer.extend([announced, 3, next, overdue].map(Value::Int));
             answer.push(recheck.map_or(text("-1"), |place| text(&place.to_string())));
+            answer.push(Value::Int(former));
             let read = due(answer);
             prop_assert_eq!(read.is_ok(), announced >= 0 && overdue >= 0);
             if let Ok(read) = read {
@@ -272,6 +279,8 @@ mod tests {
                 prop_assert_eq!(read.next.map(Timestamp::as_millis), next);
                 prop_assert_eq!(read.overdue, overdue.cast_unsigned());
                 prop_assert_eq!(read.recheck, recheck);
+                let former = u64::try_from(former).ok();
+                prop_assert_eq!(read.former.map(Timestamp::as_millis), former);
             }
         }
 
@@ -330,8 +339,8 @@ mod tests {
             answer.splice(..0, [text("17"), text("5-1")]);
             let read = announced(answer, &users);
             prop_assert_eq!(read.is_ok(), places.iter().all(|place| *place < asked as u64));
-            if let Ok(read) = read {
-                let found = read.users.iter().map(|user| user.as_str().parse::<u64>());
+            if let Ok((_, _, read)) = read {
+                let found = read.iter().map(|user| user.as_str().parse::<u64>());
                 prop_assert_eq!(found.collect::<Vec<_>>(), places.into_iter().map(Ok).collect::<Vec<_>>());
             }
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError,
-    RedisResult,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, ProtocolVersion,
+    PushInfo, RedisError, RedisResult,
 };
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -16,9 +16,30 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::pushes::{Pushes, pushes};
+
 /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may take to open, from the lookup of the server to the last round trip before it serves.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a command may take. Together with the patience of a checkout, a call stays under the 2 s after which
+/// clients are promised an answer.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1_200);
+
+/// How many commands may wait to be written. The default of the redis crate, 50, makes callers wait for the writer
+/// task under load (documentation of `set_pipeline_buffer_size`).
+const PIPELINE_BUFFER: usize = 4_096;
+
+/// The time limits and the buffer of a connection.
+pub(super) fn limits() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT))
+        .set_pipeline_buffer_size(PIPELINE_BUFFER)
+}
 
 /// The address of a server with its credentials and TLS configuration.
 #[derive(Clone)]
@@ -62,6 +83,34 @@ impl Server {
         // The task ends when the last clone of the connection is dropped.
         tokio::spawn(driver);
         Ok(connection)
+    }
+
+    /// Opens a socket for subscriptions to any kind of channel, and the messages that arrive on it. Between its
+    /// subscriptions it carries only `PING`.
+    pub(super) async fn pushes(&self) -> RedisResult<(MultiplexedConnection, Pushes)> {
+        let (receiving, pushes) = pushes();
+        let config = limits().set_push_sender(move |push: PushInfo| {
+            receiving.take(push);
+            Ok::<_, std::convert::Infallible>(())
+        });
+        let socket = self.with_pushes()?.commands(&config).await?;
+        Ok((socket, pushes))
+    }
+
+    /// The same server with RESP3, the only protocol with pushes.
+    fn with_pushes(&self) -> RedisResult<Self> {
+        let resp3 = |info: &ConnectionInfo| {
+            let settings = info.redis_settings().clone();
+            info.clone()
+                .set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3))
+        };
+        let kind = match &self.0 {
+            Kind::Standard(client) => {
+                Kind::Standard(Box::new(Client::open(resp3(client.get_connection_info()))?))
+            }
+            Kind::Pinned(tls, info) => Kind::Pinned(Arc::clone(tls), Box::new(resp3(info))),
+        };
+        Ok(Self(kind))
     }
 
     /// Opens a socket for subscriptions.
