@@ -9,7 +9,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::Shared;
+use super::shared::Shared;
 use crate::events::Hub;
 use crate::model::{Epoch, Partition, PartitionSet, Position};
 use crate::store::{NodeId, OUTAGE, SWEEP_HEARTBEAT, StoreError, Swept};
