@@ -55,7 +55,7 @@ impl Sweeper {
     pub(crate) async fn run(mut self) {
         loop {
             let began = Instant::now();
-            let known = self.hub.newest();
+            let known = self.hub.newest(Partition::FIRST);
             let swept = self.sweep().await;
             if let Ok(swept) = &swept {
                 self.account(swept, known);
@@ -135,19 +135,19 @@ impl Sweeper {
     /// sweep found. This notices a silent subscription, a lost message and a new data set. A history that ends before
     /// the position `before` the sweep has lost events.
     fn check_the_bus(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
-        let Some((epoch, known)) = self.hub.newest() else {
+        let Some((epoch, known)) = self.hub.newest(swept.partition) else {
             return;
         };
         if epoch != swept.epoch || Hub::lost_history(before, (swept.epoch, swept.newest)) {
             self.expected = None;
-            self.hub.request_resync();
+            self.hub.request_resync(swept.partition);
             return;
         }
         match self.expected {
             Some((position, since)) if known < position => {
                 if since.elapsed() >= SWEEP_HEARTBEAT {
                     self.expected = None;
-                    self.hub.request_resync();
+                    self.hub.request_resync(swept.partition);
                 }
             }
             _ => self.expected = Some((swept.newest, Instant::now())),

@@ -3,9 +3,10 @@
 pub(super) mod delivery;
 pub(super) mod index;
 pub(super) mod join;
+pub(super) mod kept;
 pub(super) mod lifetimes;
 mod live_ids;
-mod locate;
+pub(super) mod locate;
 mod part;
 pub(super) mod restarts;
 pub(super) mod ring;
@@ -19,10 +20,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::index::Index;
+use self::kept::Bounds;
 use self::lifetimes::Lifetimes;
 use self::live_ids::LiveIds;
 use self::ring::Ring;
-use self::ring::kept::Bounds;
 use super::limits::Limits;
 use super::sse::frame::{self, Frame};
 use super::sse::payload::EndReason;
@@ -272,6 +273,9 @@ impl State {
             generation: self.ring.generation(),
             next: self.ring.end(),
         };
-        (live, frame::ready(&self.ring.cursor_before(live.next), None))
+        (
+            live,
+            frame::ready(&self.ring.cursor_before(live.next), None),
+        )
     }
 }

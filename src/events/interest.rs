@@ -46,9 +46,7 @@ impl Interest {
     pub(crate) fn watches(&self, partitions: Partitions, among: &PartitionSet) -> bool {
         match self {
             Self::AllUsers => true,
-            Self::Users(users) => users
-                .iter()
-                .any(|user| among.contains(partitions.of(user))),
+            Self::Users(users) => users.iter().any(|user| among.contains(partitions.of(user))),
         }
     }
 }

@@ -17,8 +17,8 @@ use self::newest_cursor::NewestCursor;
 use self::replay::{Behind, Replayer};
 use super::hub::Hub;
 use super::hub::join::{CursorOrigin, JoinOutcome, JoinPoint};
-use super::hub::restarts::Restarted;
 use super::hub::lifetimes::Lifetimes;
+use super::hub::restarts::Restarted;
 use super::interest::Interest;
 use super::limits::Limits;
 use super::shared_read::SharedRead;
@@ -352,9 +352,7 @@ impl Opener {
 
     /// Waits until this instance has received the events at `cursor`. Returns false after `patience`.
     async fn receives(&self, cursor: &Cursor, watched: &PartitionSet, patience: Duration) -> bool {
-        let received = self
-            .hub
-            .wait_until(|hub| hub.has_received(cursor, watched));
+        let received = self.hub.wait_until(|hub| hub.has_received(cursor, watched));
         timeout(patience, received).await.is_ok()
     }
 }

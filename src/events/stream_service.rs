@@ -220,7 +220,7 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
-    use crate::events::hub::ring::kept::Filled;
+    use crate::events::hub::kept::Filled;
     use crate::memory_budget::MemoryBudget;
     use crate::model::{Partition, Partitions};
     use crate::telemetry::Metrics;

@@ -78,12 +78,7 @@ impl Subscriber {
 
     /// Begins live delivery. The missed events come first, then `ready`, unless the stream has sent `presence.ready`
     /// since its last reset.
-    pub(super) fn go_live(
-        &self,
-        live: Live,
-        missed: Vec<Frame>,
-        ready: impl FnOnce() -> Frame,
-    ) {
+    pub(super) fn go_live(&self, live: Live, missed: Vec<Frame>, ready: impl FnOnce() -> Frame) {
         let mut state = self.state.lock();
         if state.is_open() && !missed.is_empty() {
             state.backlog.extend(missed);
@@ -106,8 +101,8 @@ impl Subscriber {
     /// Brings a live stream of an older generation into `generation`. Resets the stream if it watches what restarted
     /// since. Returns whether it did.
     pub(super) fn detach(&self, generation: u64, watches: impl FnOnce() -> bool) -> bool {
-        let is_older = |live: &mut Live| live.generation < generation;
-        if self.state.lock().live_from.as_mut().is_none_or(|live| !is_older(live)) {
+        let is_older = |live: &Live| live.generation < generation;
+        if !self.state.lock().live_from.as_ref().is_some_and(is_older) {
             return false;
         }
         let watches = watches();
@@ -217,7 +212,8 @@ impl Subscriber {
         }
         state.quiet = state.quiet.saturating_add(1);
         let newer = newest.filter(|(newest, _)| {
-            let is_behind = |live: Live| live.generation == newest.generation && live.next < newest.next;
+            let is_behind =
+                |live: Live| live.generation == newest.generation && live.next < newest.next;
             state.quiet >= QUIET_ROUNDS && state.is_open() && state.live_from.is_some_and(is_behind)
         });
         match newer {

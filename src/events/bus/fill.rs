@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::reads::{READ_EVENTS, Reads};
 use crate::events::hub::Hub;
-use crate::events::hub::ring::kept::{Bounds, Filled};
+use crate::events::hub::kept::{Bounds, Filled};
 use crate::model::{Entry, Partition};
 use crate::store::StoreError;
 

@@ -11,7 +11,7 @@ use super::fill;
 use super::reads::{READ_EVENTS, Reads};
 use super::resets::Resets;
 use crate::events::hub::Hub;
-use crate::events::hub::ring::kept::Filled;
+use crate::events::hub::kept::Filled;
 use crate::events::sse::payload::ResetReason;
 use crate::model::{Entry, Epoch, Partition, Position};
 use crate::store::{Backoff, StoreError};
@@ -139,7 +139,10 @@ impl Follower {
                 self.begin().await?;
                 continue;
             };
-            let history = self.reads.after(self.partition, newest, READ_EVENTS).await?;
+            let history = self
+                .reads
+                .after(self.partition, newest, READ_EVENTS)
+                .await?;
             if history.epoch != epoch {
                 self.follow_new_epoch(newest).await?;
                 continue;

@@ -34,7 +34,7 @@ impl Reader {
 
     /// Passes signals on until the subscription is lost, or may be silent.
     async fn pass_on(&mut self, subscription: &mut Subscription) {
-        let mut heard = self.begin();
+        let mut heard = PartitionSet::default();
         loop {
             tokio::select! {
                 signal = subscription.next() => match signal {
@@ -54,16 +54,6 @@ impl Reader {
                 }
             }
         }
-    }
-
-    /// Makes the followers read what happened before the subscription. The subscription to a server of a cluster asks
-    /// for it itself, because only the subscription knows the partitions of the server. Returns the partitions.
-    fn begin(&self) -> PartitionSet {
-        if self.store.nodes().borrow().len() > 1 {
-            return PartitionSet::default();
-        }
-        self.inboxes.iter().for_each(Inbox::changed);
-        PartitionSet::all(self.store.partitions())
     }
 
     /// Passes a signal on. Returns its partition.

@@ -3,7 +3,7 @@
 use parking_lot::MutexGuard;
 
 use crate::events::hub::index::DeliveryPoint;
-use crate::events::hub::ring::kept::Kept;
+use crate::events::hub::kept::Kept;
 use crate::events::hub::{Hub, State};
 use crate::events::sse::frame::{self, Frame};
 use crate::events::subscriber::Pushed;
@@ -84,16 +84,17 @@ impl Hub {
                 index, lifetimes, ..
             } = &mut *state;
             let (mut queued, mut too_slow) = (0, 0);
-            next = index.for_each_interested(user, from, DELIVERY_PART, |subscriber| {
-                match subscriber.push(generation, number, frame) {
+            next =
+                index.for_each_interested(user, from, DELIVERY_PART, |subscriber| match subscriber
+                    .push(generation, number, frame)
+                {
                     Pushed::Queued => queued += 1,
                     Pushed::TooSlow => {
                         too_slow += 1;
                         lifetimes.close_later(subscriber);
                     }
                     Pushed::Ignored => {}
-                }
-            });
+                });
             self.metrics.events_delivered.inc_by(queued);
             self.metrics.streams_cut_off.inc_by(too_slow);
             if next.is_some() {

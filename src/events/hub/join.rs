@@ -119,13 +119,7 @@ impl Hub {
             Err(not_located) => return not_located.into(),
         };
         if ring.end() - located.start > JOIN_EVENTS {
-            return JoinOutcome::Behind(Missed {
-                from: EntryRef {
-                    generation: ring.generation(),
-                    number: located.start,
-                },
-                skew_end: located.skew_end,
-            });
+            return JoinOutcome::Behind(missed(ring, located));
         }
         let live = Live {
             generation: ring.generation(),
@@ -153,20 +147,16 @@ impl Hub {
         }
     }
 
-    /// Returns the first entry that a client with this cursor misses, if the ring reaches back to it.
+    /// Returns the entries that a client with this cursor misses, if the ring reaches back to them.
     pub(crate) fn missed_after(
         &self,
         cursor: &Cursor,
         watched: &PartitionSet,
-    ) -> Result<EntryRef, RingChanged> {
+    ) -> Result<Missed, RingChanged> {
         let state = self.state.lock();
-        let located = state
-            .ring
-            .locate(cursor, watched, |_| Timestamp::default());
-        Ok(EntryRef {
-            generation: state.ring.generation(),
-            number: located.map_err(|_| RingChanged)?.start,
-        })
+        let any_age = |_| Timestamp::default();
+        let located = state.ring.locate(cursor, watched, any_age);
+        Ok(missed(&state.ring, located.map_err(|_| RingChanged)?))
     }
 
     /// Whether this instance has received the events of these partitions up to the cursor.
@@ -203,6 +193,16 @@ impl State {
         partitions.all(|each| {
             !watched.contains(each) || (!held.contains(each) && self.ring.newest(each).is_some())
         })
+    }
+}
+
+fn missed(ring: &Ring, located: Located) -> Missed {
+    Missed {
+        from: EntryRef {
+            generation: ring.generation(),
+            number: located.start,
+        },
+        skew_end: located.skew_end,
     }
 }
 

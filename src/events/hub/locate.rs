@@ -137,6 +137,3 @@ impl Progress {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

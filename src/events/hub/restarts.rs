@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::events::hub::Hub;
-use crate::events::hub::ring::kept::{Bounds, Filled, Kept};
+use crate::events::hub::kept::{Bounds, Filled, Kept};
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::payload::ResetReason;
 use crate::events::subscriber::Subscriber;
@@ -113,8 +113,8 @@ impl Hub {
         let partitions = state.ids.held();
         let mut reasons = partitions.iter().map(|each| state.ring.reason_of(each));
         let first = reasons.next()?;
-        let is_data_lost = first == ResetReason::DataLost
-            || reasons.any(|reason| reason == ResetReason::DataLost);
+        let is_data_lost =
+            first == ResetReason::DataLost || reasons.any(|reason| reason == ResetReason::DataLost);
         Some(Restarted {
             generation: state.ring.generation(),
             partitions,

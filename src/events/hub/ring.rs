@@ -1,11 +1,9 @@
 //! The recent events in memory. Every resume is answered from the ring.
 
-pub(super) mod kept;
-
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry as MapEntry, HashMap};
 
-use self::kept::{Bounds, Kept, USER_BYTES};
+use super::kept::{Bounds, Kept, USER_BYTES};
 use super::part::{Numbers, Part};
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::Frame;
@@ -331,12 +329,6 @@ impl Ring {
     pub(crate) fn user(&self, number: u64) -> Option<&UserId> {
         let (user, _) = self.valid(number)?.change.as_ref()?;
         Some(user)
-    }
-
-    /// Returns the partition and the position of the entry with this number, unless it is void.
-    pub(crate) fn place(&self, number: u64) -> Option<(Partition, Position)> {
-        let kept = self.valid(number)?;
-        Some((kept.partition, kept.position))
     }
 
     /// Returns the frame of the event with this number, if the ring kept it.

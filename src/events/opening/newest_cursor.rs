@@ -74,7 +74,10 @@ impl NewestCursor {
         let newest = self.read_consistently(watched, read, as_of).await?;
         let cursor = self.cursor(&newest, watched)?;
         let mut last = self.last.lock();
-        if last.as_ref().is_none_or(|before| before.began < newest.began) {
+        if last
+            .as_ref()
+            .is_none_or(|before| before.began < newest.began)
+        {
             *last = Some(newest);
         }
         Ok(cursor)
@@ -105,7 +108,8 @@ impl NewestCursor {
         let local = self.hub.newest_of_all();
         let positions = newest.at.iter().zip(local);
         let positions = positions.map(|((partition, newest), local)| match (newest, local) {
-            (Ok((_, position)), _) | (Err(_), Some((_, position))) => Ok(*position),
+            (Ok((_, position)), _) => Ok(*position),
+            (Err(_), Some((_, position))) => Ok(position),
             (Err(error), None) if watched.contains(*partition) => Err(error.clone()),
             (Err(_), None) => Ok(Position::START),
         });

@@ -147,11 +147,7 @@ fn encode(events: &[(Partition, PresenceEvent)], progress: &mut Progress) -> Opt
 }
 
 impl Behind<'_> {
-    fn read<T>(
-        &self,
-        from: EntryRef,
-        read: impl FnOnce(&Ring) -> T,
-    ) -> Result<T, RingChanged> {
+    fn read<T>(&self, from: EntryRef, read: impl FnOnce(&Ring) -> T) -> Result<T, RingChanged> {
         self.hub.read(from, self.watched, read)
     }
 
@@ -280,3 +276,6 @@ impl Behind<'_> {
         Ok(end)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,12 @@
 use super::*;
 use crate::config::Config;
-use crate::events::hub::join::Missed;
-use crate::events::hub::ring::kept::Filled;
+use crate::events::hub::kept::Filled;
 use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
 use crate::model::Credential;
-use crate::model::{Entry, Epoch, Partition, Partitions, PresenceEvent, Timestamp, Transition, UserId};
+use crate::model::{
+    Entry, Epoch, Partition, Partitions, PresenceEvent, Timestamp, Transition, UserId,
+};
 use crate::telemetry::Metrics;
 
 #[derive(Debug)]
@@ -29,11 +30,7 @@ fn opened(hub: &Hub, withdrawn: bool) -> Arc<Subscriber> {
 
 fn hub() -> Arc<Hub> {
     let limits = Limits::of(&Config::default(), MemoryBudget::of(1 << 30));
-    Arc::new(Hub::new(
-        Arc::new(Metrics::new()),
-        limits,
-        Partitions::ONE,
-    ))
+    Arc::new(Hub::new(Arc::new(Metrics::new()), limits, Partitions::ONE))
 }
 
 #[tokio::test]
@@ -100,8 +97,7 @@ async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed()
         Cursor::one(epoch, Position::START),
         PartitionSet::all(Partitions::ONE),
     );
-    let from = hub.missed_after(&cursor, &watched).expect("in the ring");
-    let missed = Missed { from, skew_end: 0 };
+    let missed = hub.missed_after(&cursor, &watched).expect("in the ring");
     let stream = Behind {
         hub: &hub,
         subscriber: &subscriber,

@@ -61,8 +61,7 @@ pub(crate) async fn scan(
     let partitions = store.partitions();
     let (start, end) = (cursor(partitions, &start), cursor(partitions, &end));
     let watched = PartitionSet::all(partitions);
-    let has_received =
-        |hub: &Hub| hub.has_received(&end, &watched) || !hub.has_data_set_of(&end);
+    let has_received = |hub: &Hub| hub.has_received(&end, &watched) || !hub.has_data_set_of(&end);
     let received = timeout(BUS_PATIENCE, hub.wait_until(has_received)).await;
     received.map_err(|_| history_changed())?;
     let cursor = apply_events(&hub, &start, &watched, &mut online)?;
@@ -119,7 +118,7 @@ fn apply_events(
     online: &mut HashSet<UserId>,
 ) -> Result<Cursor, StoreError> {
     let changed = |_| history_changed();
-    let mut from = hub.missed_after(start, watched).map_err(changed)?;
+    let mut from = hub.missed_after(start, watched).map_err(changed)?.from;
     loop {
         let part = hub.read(from, watched, |ring| {
             let until = (from.number + STEP as u64).min(ring.end());
