@@ -6,6 +6,7 @@
 
 mod model;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,8 +49,11 @@ const LONGEST_DELAY: Duration = Duration::from_millis(2 * 400 + 600 + 300);
 /// One less than the number of connection ids.
 const MOST_CONNECTIONS: usize = 2;
 
-const USERS: [&str; 3] = ["ann", "bo b", "çé"];
+const USERS: [&str; 3] = ["anna", "bo b", "çé"];
 const CONNECTIONS: [&str; 3] = ["1", "a", "b"];
+
+/// Histories on Redis have one partition and several in turn. The users are in different ones.
+const PARTITIONS: [&str; 2] = ["1", "16"];
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -108,7 +112,8 @@ struct Run {
     clock: Option<Arc<RedisServer>>,
     ahead_ms: i64,
     users: Vec<UserId>,
-    heard: Position,
+    /// The last event of each partition.
+    heard: BTreeMap<Partition, Position>,
 }
 
 impl Run {
@@ -129,13 +134,19 @@ impl Run {
             reached.expect("the store is reached");
         }
         let users = USERS.map(|user| UserId::new(user).expect("a good id"));
+        let partitions = stores[0].partitions();
+        let of_users = users
+            .iter()
+            .map(|user| (partitions.of(user), Position::START));
+        let heard: BTreeMap<_, _> = of_users.collect();
+        assert_eq!(heard.len(), partitions.count().min(users.len()));
         let mut run = Self {
             stores,
             model: Model::new(MOST_CONNECTIONS),
             clock: scene.clock,
             ahead_ms: 0,
             users: users.to_vec(),
-            heard: Position::START,
+            heard,
         };
         for (instance, step) in steps {
             let instance = instance % run.stores.len();
@@ -244,8 +255,11 @@ impl Run {
         let count = store.count().await.expect("an answer");
         self.model.counted(bracket.close(self.ahead_ms), count);
         let announced = store.announced_among(&self.users).await.expect("an answer");
-        let at: Vec<_> = announced.at.iter().map(|(_, _, at)| *at).collect();
-        assert_eq!(at, [self.heard]);
+        let at = announced
+            .at
+            .iter()
+            .map(|(partition, _, at)| (*partition, *at));
+        assert_eq!(at.collect::<BTreeMap<_, _>>(), self.heard);
         self.model.listed(announced.users);
         let mut listed = Vec::new();
         let mut cursor = Some(PageCursor::START);
@@ -267,16 +281,16 @@ impl Run {
     }
 
     async fn new_events(&mut self, store: &Store) -> Vec<PresenceEvent> {
-        let history = store
-            .history(Partition::FIRST, self.heard, 100)
-            .await
-            .expect("an answer");
-        assert!(history.continues(self.heard), "no event is missing");
-        let events = history.entries.iter().filter_map(Entry::event).cloned();
-        let events: Vec<PresenceEvent> = events.collect();
-        for event in &events {
-            assert_eq!(event.previous, self.heard, "each names the one before");
-            self.heard = event.position;
+        let mut events = Vec::new();
+        for (partition, heard) in &mut self.heard {
+            let history = store.history(*partition, *heard, 100).await;
+            let history = history.expect("an answer");
+            assert!(history.continues(*heard), "no event is missing");
+            for event in history.entries.iter().filter_map(Entry::event) {
+                assert_eq!(event.previous, *heard, "each names the one before");
+                *heard = event.position;
+                events.push(event.clone());
+            }
         }
         events
     }
@@ -327,6 +341,21 @@ fn open(grant: Grant, flags: &[&str]) -> Store {
     Store::open(&config.expect("good flags")).expect("a store")
 }
 
+/// Two instances of the history `number` on one Redis.
+fn open_on(url: &str, number: usize) -> Vec<Store> {
+    let prefix = format!("history-{number}:");
+    let partitions = PARTITIONS[number % PARTITIONS.len()];
+    let flags = [
+        "--redis-url",
+        url,
+        "--key-prefix",
+        &prefix,
+        "--partitions",
+        partitions,
+    ];
+    GRANTS.map(|grant| open(grant, &flags)).into()
+}
+
 #[test]
 fn the_embedded_store_behaves_as_the_model() {
     play_many(32, |_| Scene {
@@ -339,13 +368,9 @@ fn the_embedded_store_behaves_as_the_model() {
 fn two_instances_on_one_redis_behave_as_the_model() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(RedisServer::start());
-    play_many(32, |number| {
-        let prefix = format!("history-{number}:");
-        let flags = ["--redis-url", &redis.url(), "--key-prefix", &prefix];
-        Scene {
-            stores: GRANTS.map(|grant| open(grant, &flags)).into(),
-            clock: None,
-        }
+    play_many(32, |number| Scene {
+        stores: open_on(&redis.url(), number),
+        clock: None,
     });
 }
 
@@ -361,10 +386,8 @@ fn stores_with_a_changing_redis_clock_behave_as_the_model() {
     play_many(MANY, |number| {
         let redis = &servers[number % MANY];
         redis.set_clock_ahead(0);
-        let prefix = format!("history-{number}:");
-        let flags = ["--redis-url", &redis.url(), "--key-prefix", &prefix];
         Scene {
-            stores: GRANTS.map(|grant| open(grant, &flags)).into(),
+            stores: open_on(&redis.url(), number),
             clock: Some(Arc::clone(redis)),
         }
     });
