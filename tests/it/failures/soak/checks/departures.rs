@@ -8,7 +8,7 @@ use harness::timestamp::Timestamp;
 use super::super::callers::living;
 use super::super::journal::{BUSY, Call, Outcome, Pause, Record};
 use super::super::stage::{HOLD, PING_INTERVAL, TTL};
-use super::{Event, Excused};
+use super::{Event, Excused, bound};
 
 /// The largest difference between the clocks of Redis and of the callers in an answer, in milliseconds.
 const CLOCK_TOLERANCE_MS: i64 = 20;
@@ -44,8 +44,13 @@ fn between<'a, 'b>(calls: &'b [&'a Call], from: Timestamp, to: Timestamp) -> &'b
     &calls[first.min(end)..end]
 }
 
-/// No user is announced offline before its promised expiry, and no pinging user is announced offline.
-pub(super) fn none_is_early(events: &[Event], record: &Record) -> Vec<String> {
+/// No user is announced offline before its promised expiry, and no pinging user is announced offline, unless the bound
+/// of its hold has passed.
+pub(super) fn none_is_early(
+    events: &[Event],
+    record: &Record,
+    excused: &mut Excused,
+) -> Vec<String> {
     let calls = record.calls_by_user();
     let living = living();
     let mut wrong = Vec::new();
@@ -57,7 +62,13 @@ pub(super) fn none_is_early(events: &[Event], record: &Record) -> Vec<String> {
             wrong.push(format!("{gone:?} against {promise:?}"));
         }
         let mut moments = gone.moments.iter();
-        if living.iter().any(|each| each == user) && moments.all(|at| kept_trying(*at, calls)) {
+        if !living.iter().any(|each| each == user) || !moments.all(|at| kept_trying(*at, calls)) {
+            continue;
+        }
+        if bound::was_passed(gone, calls, record) {
+            let what = "living user announced offline";
+            *excused.entry((what, bound::PASSED)).or_default() += 1;
+        } else {
             let before = between(calls, gone.earliest().less(SHOWN), gone.latest());
             wrong.push(format!("{gone:?} although it pinged: {before:?}"));
         }
