@@ -87,12 +87,12 @@ local function prolonged(now, ended, wait, deadline)
   return math.max(ended + wait, math.min(over, latest))
 end
 
--- The end of the hold of a connection with this deadline: its interval and a margin after the first outage that it
--- did not absorb and that left less time than that before the deadline; 0 without one. If that time has passed, the
--- hold is prolonged. The second value says whether it was.
+-- The end of the hold of a connection with this deadline: one wait, its interval and a margin, after the first outage
+-- that it did not absorb and that left less than one wait before the deadline; 0 without one. If that time has passed,
+-- the hold is prolonged. The second value says whether it was.
 --
--- If `deadline` is only assumed, `reached` is a deadline that the connection had for sure. Then an outage in which the
--- assumed last ping lies is taken to begin after the true last ping, because few pings are answered in an outage.
+-- If `deadline` is only assumed, `reached` is a deadline that the connection had for sure. An outage that matters began
+-- after the last ping, so the true deadline is then at most a TTL after that.
 local function held_until(now, deadline, ttl, interval, reached)
   local absorbed, wait = absorbed_by(ttl, interval), patience(interval)
   local first
