@@ -18,6 +18,13 @@ const CLOCK_TOLERANCE: Duration = Duration::from_millis(30);
 const TICK: Duration = Duration::from_millis(100);
 const HICCUP: Duration = Duration::from_millis(700);
 
+/// A delay of this length can be an outage for the connections of this test: the last sweep may have been a heartbeat
+/// earlier, and a gap of more than 750 ms is one.
+const STALL: Duration = Duration::from_millis(450);
+
+/// The latest sweep after such a delay.
+const SWEEPS: Duration = Duration::from_millis(300);
+
 /// The reason for which violations are excused while the machine was too busy.
 pub(super) const BUSY: &str = "the machine had no time for the test itself";
 
@@ -284,7 +291,11 @@ impl Journal {
             let from = Timestamp::now();
             sleep(TICK).await;
             let to = Timestamp::now();
-            if to.millis_after(from) > (TICK + HICCUP).as_millis() as i64 {
+            let delay_ms = to.millis_after(from) - TICK.as_millis() as i64;
+            if delay_ms > STALL.as_millis() as i64 {
+                self.paused(from, to, SWEEPS);
+            }
+            if delay_ms > HICCUP.as_millis() as i64 {
                 let to = Some(to.plus(HICCUP));
                 self.record().busy.push(Span { from, to });
             }
