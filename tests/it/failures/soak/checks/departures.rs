@@ -273,8 +273,8 @@ impl<'a> Latest<'a> {
         let mut why = None;
         let mut at = self.unless_set_back(pinged, deadline, TTL, &mut why);
         // The first outage that the connection met and that left less than a hold before its deadline holds its
-        // departure. Whether a short outage, or one that ended near the ping, counts is not known here. Redis does not know the last ping of the unnamed connection, so another
-        // outage may hold it, also once.
+        // departure. Whether a short outage, or one that ended near the ping, counts is not known here. Redis does not
+        // know the last ping of the unnamed connection, so another outage may hold it, also once.
         let is_known = touch.connection != Some(UNNAMED);
         for pause in self.pauses_since(pinged) {
             if pause.from.less(HEARTBEAT) >= deadline {
