@@ -183,8 +183,8 @@ async fn frozen_instances_do_not_shorten_a_hold() {
     .await;
 }
 
-/// The first step leaves an interval and its margin before the deadlines, so it holds nothing. The deadlines pass in the
-/// second step, which is longer than the time that another step may take of a hold.
+/// The first step leaves an interval and its margin before the deadlines, so it holds nothing. The deadlines pass in
+/// the second step, which is longer than the time that another step may take of a hold.
 #[tokio::test]
 async fn an_outage_that_left_time_to_ping_does_not_shorten_the_hold_after_the_next_one() {
     run_alone();

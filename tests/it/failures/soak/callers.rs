@@ -200,8 +200,8 @@ impl Caller {
         call.await.expect("no call panicked")
     }
 
-    /// Begins a call, which goes on without its caller, and records it when it has ended. Returns whether it was carried
-    /// out.
+    /// Begins a call, which goes on without its caller, and records it when it has ended. Returns whether it was
+    /// carried out.
     fn begin(
         &self,
         user: &str,
