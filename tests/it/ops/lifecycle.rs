@@ -16,7 +16,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
 /// All variables of the contract.
-const VARIABLES: [&str; 17] = [
+const VARIABLES: [&str; 18] = [
     "PRESENCE_KEEP_ALIVE",
     "PRESENCE_LISTEN",
     "PORT",
@@ -29,6 +29,7 @@ const VARIABLES: [&str; 17] = [
     "PRESENCE_USER_CONNECTIONS",
     "PRESENCE_HISTORY_BYTES",
     "PRESENCE_KEY_PREFIX",
+    "PRESENCE_PARTITIONS",
     "PRESENCE_KEYSPACE_EVENTS",
     "PRESENCE_LOOKUP_LIMIT",
     "PRESENCE_STREAM_MAX_AGE",
@@ -92,6 +93,9 @@ async fn a_bad_value_stops_the_start_with_the_name_of_its_variable() {
         ("PRESENCE_USER_CONNECTIONS", "0"),
         ("PRESENCE_HISTORY_BYTES", "256"),
         ("PRESENCE_KEY_PREFIX", ""),
+        ("PRESENCE_KEY_PREFIX", "{a}:"),
+        ("PRESENCE_PARTITIONS", "17"),
+        ("PRESENCE_PARTITIONS", "16"),
         ("PRESENCE_KEYSPACE_EVENTS", "maybe"),
         ("PRESENCE_LOOKUP_LIMIT", "0"),
         ("PRESENCE_STREAM_MAX_AGE", "0s"),
