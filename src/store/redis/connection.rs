@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 pub(super) use self::endpoint::Endpoint;
 use self::errors::breaks_the_connection;
 pub(super) use self::errors::store_error;
-pub(super) use self::messages::{Channels, Message, MessageStream, Messages};
+pub(super) use self::messages::{Channels, Message, MessageStream, Messages, NO_SHARD_CHANNELS};
 use self::server::{CONNECT_TIMEOUT, Server};
 use self::server_info::{ServerInfo, check_commands};
 use self::socket::{Socket, enable_expired_events, open_commands};
@@ -338,6 +338,11 @@ impl SupervisedConnection {
         if let Some(generation) = generation {
             self.close(generation, why.to_owned());
         }
+    }
+
+    /// Whether the connection is down for this reason.
+    pub(super) fn is_down_because(&self, reason: &str) -> bool {
+        matches!(&*self.state.borrow(), State::Down { why, .. } if why == reason)
     }
 
     /// Whether the connection is up.

@@ -260,5 +260,5 @@ impl Channels {
 }
 
 /// Why a server cannot have several partitions.
-const NO_SHARD_CHANNELS: &str =
+pub(in crate::store::redis) const NO_SHARD_CHANNELS: &str =
     "the server has no sharded pub/sub, which PRESENCE_PARTITIONS above 1 needs";

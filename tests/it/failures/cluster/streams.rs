@@ -27,7 +27,7 @@ async fn a_stream_has_the_events_of_all_masters_and_resumes_on_another_instance(
         60,
         "each missed event comes once"
     );
-    let mut snapshot = Stream::open(&other.client(), "snapshot=true").await;
+    let mut snapshot = Stream::open(&other.client(), "?snapshot=true").await;
     assert_eq!(snapshot.snapshot().await.len(), 120);
 }
 
