@@ -3,6 +3,7 @@
 mod announced;
 mod closed;
 mod connection;
+mod deliveries;
 mod history;
 mod last_seen;
 mod outages;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use self::announced::AnnouncedUsers;
 use self::closed::ClosedConnections;
 use self::connection::Connection;
+use self::deliveries::Deliveries;
 use self::history::Events;
 use self::last_seen::LastSeen;
 use self::outages::Outages;
@@ -40,6 +42,7 @@ pub struct MemoryStore {
     epoch: Epoch,
     started: (Timestamp, Instant),
     state: Mutex<State>,
+    deliveries: Mutex<Deliveries>,
     changed: watch::Sender<Position>,
 }
 
@@ -62,6 +65,7 @@ impl MemoryStore {
             epoch: Epoch(now.as_millis() * 1_000 + fastrand::u64(..1_000)),
             started: (now, Instant::now()),
             state: Mutex::default(),
+            deliveries: Mutex::default(),
             changed: watch::Sender::new(Position::START),
         }
     }
@@ -312,6 +316,10 @@ impl MemoryStore {
             next_due: state.announced.next_due(),
             unfinished: None,
         }
+    }
+
+    pub(super) fn held_until(&self) -> Option<Timestamp> {
+        self.state.lock().announced.held_until()
     }
 
     /// Announces the departures of due users, and settles the others. Returns the lateness of each departure in
