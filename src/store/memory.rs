@@ -27,8 +27,8 @@ use super::policy::SWEEP_BATCH;
 use super::signal::Signal;
 use super::swept::Swept;
 use crate::model::{
-    Announced, Closing, Connected, Disconnected, History, Page, PageCursor, Refusal, UserState,
-    millis,
+    Announced, Claim, Closing, Connected, Delivery, Disconnected, History, Page, PageCursor,
+    Refusal, UserState, millis,
 };
 use crate::model::{
     ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
@@ -340,6 +340,31 @@ impl MemoryStore {
             self.depart(state, &user, now, Reason::Expired);
         }
         (lateness_ms, true)
+    }
+
+    pub(super) fn claim_delivery(
+        &self,
+        receiver: &str,
+        holder: &str,
+        first: Option<&str>,
+    ) -> Option<Claim> {
+        let now = self.now();
+        self.deliveries.lock().claim(receiver, holder, first, now)
+    }
+
+    pub(super) fn record_delivery(
+        &self,
+        receiver: &str,
+        holder: &str,
+        delivery: &Delivery,
+    ) -> bool {
+        let now = self.now();
+        let mut deliveries = self.deliveries.lock();
+        deliveries.record(receiver, holder, delivery, now)
+    }
+
+    pub(super) fn release_delivery(&self, receiver: &str, holder: &str) {
+        self.deliveries.lock().release(receiver, holder);
     }
 
     pub(super) fn subscribe(&self) -> Subscription {

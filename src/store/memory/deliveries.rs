@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use super::MemoryStore;
 use crate::model::{Claim, Delivery, Timestamp};
 use crate::store::policy::DELIVERY_LEASE;
 
@@ -21,7 +20,7 @@ struct Entry {
 pub(super) struct Deliveries(BTreeMap<String, Entry>);
 
 impl Deliveries {
-    fn claim(
+    pub(super) fn claim(
         &mut self,
         receiver: &str,
         holder: &str,
@@ -56,7 +55,7 @@ impl Deliveries {
         }))
     }
 
-    fn record(
+    pub(super) fn record(
         &mut self,
         receiver: &str,
         holder: &str,
@@ -74,40 +73,12 @@ impl Deliveries {
         }
     }
 
-    fn release(&mut self, receiver: &str, holder: &str) {
+    pub(super) fn release(&mut self, receiver: &str, holder: &str) {
         if let Some(entry) = self.0.get_mut(receiver)
             && entry.holder == holder
         {
             entry.until = Timestamp::default();
         }
-    }
-}
-
-impl MemoryStore {
-    pub(in crate::store) fn claim_delivery(
-        &self,
-        receiver: &str,
-        holder: &str,
-        first: Option<&str>,
-    ) -> Option<Claim> {
-        let now = self.now();
-        self.deliveries.lock().claim(receiver, holder, first, now)
-    }
-
-    pub(in crate::store) fn record_delivery(
-        &self,
-        receiver: &str,
-        holder: &str,
-        delivery: &Delivery,
-    ) -> bool {
-        let now = self.now();
-        self.deliveries
-            .lock()
-            .record(receiver, holder, delivery, now)
-    }
-
-    pub(in crate::store) fn release_delivery(&self, receiver: &str, holder: &str) {
-        self.deliveries.lock().release(receiver, holder);
     }
 }
 

@@ -422,12 +422,10 @@ async fn a_slow_receiver_delays_no_other_receiver() {
     let slow = Receiver::start(Conduct::Late(5_000)).await;
     let good = Receiver::start(Conduct::Answer(204)).await;
     let receivers = format!("slow:{},good:{}", slow.url(), good.url());
-    let settings = Settings::new()
-        .with("PRESENCE_WEBHOOKS", &receivers)
-        .with(
-            "PRESENCE_WEBHOOK_SECRETS",
-            &format!("slow:{SECRET},good:{SECRET}"),
-        );
+    let settings = Settings::new().with("PRESENCE_WEBHOOKS", &receivers).with(
+        "PRESENCE_WEBHOOK_SECRETS",
+        &format!("slow:{SECRET},good:{SECRET}"),
+    );
     let cluster = Cluster::with(Store::Redis, settings).await;
     is_registered(&cluster).await;
     cluster.client().connect("alice").await;
