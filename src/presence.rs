@@ -2,13 +2,17 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::model::{Closing, Connected, Disconnected, Page, PageCursor, Partitions, UserState};
-use crate::model::{ConnectionId, UserId};
-use crate::store::{Readiness, Store, StoreError};
+use crate::model::{
+    Closing, Connected, Disconnected, Page, PageCursor, PartitionSet, Partitions, UserState,
+};
+use crate::model::{ConnectionId, Timestamp, UserId};
+use crate::store::{NodeId, Readiness, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// The calls of the API. One atomic step of the store decides each of them.
@@ -21,10 +25,52 @@ pub(crate) struct PresenceService {
     metrics: Arc<Metrics>,
 }
 
+/// What the sweeps of one call did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SweptAll {
+    /// The number of announced departures.
+    pub(crate) announced: usize,
+    /// When the first held departure can be announced.
+    pub(crate) held_until: Option<Timestamp>,
+}
+
 impl PresenceService {
     /// A service that keeps its state in `store`.
     pub(crate) fn new(store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
         Self { store, metrics }
+    }
+
+    /// Sweeps all partitions until no user is due.
+    pub(crate) async fn sweep_all(&self) -> Result<SweptAll, StoreError> {
+        let nodes = self.store.nodes().borrow().clone();
+        let sweeps = nodes.iter().map(|node| self.sweep_node(*node));
+        let announced = join_all(sweeps).await.into_iter();
+        Ok(SweptAll {
+            announced: announced.sum::<Result<usize, _>>()?,
+            held_until: self.store.held_until().await?,
+        })
+    }
+
+    /// Sweeps the partitions on one server until no user is due. Returns the number of announced departures.
+    async fn sweep_node(&self, node: NodeId) -> Result<usize, StoreError> {
+        let mut announced = 0;
+        let mut due = PartitionSet::all(self.store.partitions());
+        while !due.is_empty() {
+            let all = self.timed("sweep", self.store.sweep(node, due)).await?;
+            due = PartitionSet::default();
+            for swept in all {
+                announced += swept.lateness_ms.len();
+                self.metrics.sweeps.inc();
+                for lateness_ms in &swept.lateness_ms {
+                    self.metrics.expired(Duration::from_millis(*lateness_ms));
+                }
+                let swept = swept.finished()?;
+                if swept.more {
+                    due.insert(swept.partition);
+                }
+            }
+        }
+        Ok(announced)
     }
 
     /// Opens or refreshes a connection of a user.

@@ -136,6 +136,11 @@ impl Hub {
         }
     }
 
+    /// Waits until the newest positions of this instance differ from `known`.
+    pub(crate) async fn newest_differs_from(&self, known: &[Option<(Epoch, Position)>]) {
+        self.wait_until(|hub| hub.newest_of_all() != known).await;
+    }
+
     /// Makes the bus subscribe again and read the history of a partition, because its events and the history in the
     /// store differ.
     pub(crate) fn request_resync(&self, partition: Partition) {

@@ -5,6 +5,7 @@ mod clock;
 mod codec;
 mod connection;
 mod coverage;
+mod deliveries;
 mod grant;
 mod history;
 mod keys;

@@ -36,6 +36,9 @@ const SWEEPS_AT_ONCE: usize = 4;
 const RECHECK_STEP: usize = 500;
 const RECHECK_STEPS: usize = 4;
 
+/// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end together.
+const HELD_READ: usize = 1_000;
+
 /// A due user that is alive.
 struct Alive<'a> {
     user: &'a UserId,
@@ -120,6 +123,31 @@ impl RedisStore {
             next_due: due.recheck.map_or(due.next, |_| Some(due.now)),
             unfinished: rearmed.and(rechecked).err(),
         })
+    }
+
+    /// When the first held departure can be announced: the least score in the indices of the users whose departure is
+    /// held.
+    pub(in crate::store) async fn held_until(&self) -> Result<Option<Timestamp>, StoreError> {
+        let partitions = self.layout.partitions().all();
+        let each = partitions.map(|partition| self.held_until_in(partition));
+        let ends = join_all(each).await.into_iter();
+        let ends = ends.collect::<Result<Vec<_>, _>>()?;
+        Ok(ends.into_iter().flatten().min())
+    }
+
+    async fn held_until_in(&self, partition: Partition) -> Result<Option<Timestamp>, StoreError> {
+        let (keys, route) = (self.layout.keys(partition), self.lanes.to(partition));
+        let mut read = redis::cmd("ZRANGE");
+        read.arg(&keys.held).arg(0).arg(HELD_READ - 1);
+        let held: Vec<String> = route.query_idempotent(&read).await?;
+        if held.is_empty() {
+            return Ok(None);
+        }
+        let mut read = redis::cmd("ZMSCORE");
+        read.arg(&keys.deadlines).arg(held);
+        let ends: Vec<Option<f64>> = route.query_idempotent(&read).await?;
+        let first = ends.into_iter().flatten().reduce(f64::min);
+        Ok(first.map(|end| Timestamp::from_millis(end as u64)))
     }
 
     /// Sweeps a batch of the users that are due. Returns how late each departure was announced, and whether the users
