@@ -9,9 +9,17 @@
 --
 -- A grant is 'TTL interval' in ms, as a connection received it with its last ping. The hash of grants gives each
 -- grant a number from 1 to 4095. A score of the index is a time in whole ms plus a fraction: the number of the grant
--- of the user's unnamed connection, in 4096ths. A double holds both exactly.
+-- of the user's only connection, in 4096ths. A double holds both exactly.
 
 local MOST_GRANTS = 4095
+
+-- The number of hashes that record the ids of only connections; see connections.lua. Redis stores up to 128 records as
+-- a listpack by default, so two million users take the least memory.
+local NAME_BUCKETS = 16384
+
+local function name_bucket(spread)
+  return KEYS[1] .. ':' .. spread % NAME_BUCKETS
+end
 
 -- The time of Redis, in ms.
 local function clock()
@@ -63,7 +71,7 @@ end
 --
 -- The index always has the member '' with the score +inf. If that member is missing, the index was lost, and a new
 -- data set begins with an empty history. Every grant gets a new number, so that no ping matches the key of its user,
--- and each user enters the index again with the next ping.
+-- and each user enters the index again with the next ping. The records of ids go with the index.
 local function epoch()
   local known = redis.call('GET', KEYS[3])
   local is_whole = redis.call('ZSCORE', KEYS[1], '')
@@ -72,6 +80,9 @@ local function epoch()
   end
   if not is_whole then
     redis.call('UNLINK', KEYS[2], KEYS[5])
+    for bucket = 0, NAME_BUCKETS - 1 do
+      redis.call('UNLINK', name_bucket(bucket))
+    end
     for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
       if field:find(' ') then
         redis.call('HDEL', KEYS[4], field)

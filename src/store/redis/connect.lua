@@ -34,18 +34,6 @@ end
 local value = redis.call('GET', KEYS[8])
 local before = redis.call('PEXPIRETIME', KEYS[8])
 
--- The usual call of a named connection: it is alive, and will have the latest deadline.
-local is_alone = id == UNNAMED and redis.call('HLEN', KEYS[9]) == 1
-if value == '*' and is_ping and mine.deadline >= before and not is_alone then
-  local known = redis.call('HGET', KEYS[9], id)
-  if known and tonumber(known:match('^%d+')) >= now then
-    redis.call('HSET', KEYS[9], id, text_of(mine))
-    redis.call('PEXPIREAT', KEYS[9], mine.deadline + AFTERLIFE)
-    redis.call('PEXPIREAT', KEYS[8], mine.deadline)
-    return enter(mine.deadline)
-  end
-end
-
 local score = redis.call('ZSCORE', KEYS[1], user)
 if not score then
   -- This detects a lost index before a grant gets its number.
@@ -78,20 +66,28 @@ if alive + waiting + expired > tonumber(ARGV[9]) then
 end
 
 -- The first write is a command that Redis refuses when its memory is full. So a refused script has written nothing.
-local number
-if id == UNNAMED and alive + waiting + expired == 1 then
-  number = number_of(ARGV[3] .. ' ' .. ARGV[4])
-  redis.call('SET', KEYS[8], number, 'PXAT', last)
+mine.number = number_of(ARGV[3] .. ' ' .. ARGV[4])
+local is_alone = alive + waiting + expired == 1
+if is_alone then
+  redis.call('SET', KEYS[8], value_of(mine.number, id), 'PXAT', last)
   redis.call('DEL', KEYS[9])
 else
   redis.call('SET', KEYS[8], '*', 'PXAT', last)
   forget(KEYS[9], ended)
   redis.call('HSET', KEYS[9], id, text_of(mine))
-  local unnamed = connections[UNNAMED] or recent[UNNAMED]
-  if value ~= '*' and unnamed then
-    redis.call('HSET', KEYS[9], UNNAMED, text_of(unnamed))
+  if value ~= '*' then
+    for _, others in ipairs({ connections, recent }) do
+      for other, each in pairs(others) do
+        redis.call('HSET', KEYS[9], other, text_of(each))
+      end
+    end
   end
   redis.call('PEXPIREAT', KEYS[9], last + AFTERLIFE)
+end
+if is_alone and id ~= UNNAMED then
+  record_name(user, id)
+elseif score then
+  forget_name(user, value)
 end
 
 local was_closed = redis.call('EXISTS', KEYS[10]) == 1
@@ -104,17 +100,18 @@ if was_closed then
   end
 end
 
+local number = mine.number
 if score then
   if not value then
     redis.call('ZREM', KEYS[5], user)
   end
   local time, former_number = parts(score)
-  number = number or former_number
+  number = is_alone and number or former_number
   if not value or math.max(before, time) > last or number ~= former_number then
     set_score(now, KEYS[11], user, before, former_number, last, number)
   end
 end
-local entry = last + (number or 0) / 4096
+local entry = last + number / 4096
 if not score and (was_closed or before > last) then
   -- A sweep may have read the deadline of the time online before, which ended with a disconnect.
   note(now, KEYS[11], user, entry)

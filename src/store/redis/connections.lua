@@ -4,14 +4,22 @@
 -- KEYS[6] the time of the last sweep   ARGV[5] the shortest time without a sweep that is recorded, in ms
 -- KEYS[7] the outages
 --
--- The key of a user holds the number of a grant if the unnamed connection is the only one, else '*'. It expires with
--- the last connection. If it holds '*', the hash of connections has 'deadline TTL interval' of each connection, in
--- ms. The hash outlives the key, because a sweep reads there the grants of a user that is gone.
+-- The key of a user that has one connection holds the number of the grant, then a space and the id of the connection
+-- unless that is the unnamed one. The key of a user that has several connections holds '*'. The key expires with the
+-- last connection.
+--
+-- If the key holds '*', the hash of connections has 'deadline TTL interval number' of each connection: three times in
+-- ms, and the number of the grant. The hash outlives the key, because a sweep reads there the grants of a user that is
+-- gone. Of an only connection, the score in the index has the grant, and the record of its user has the id.
+--
+-- The records of all users share NAME_BUCKETS hashes, which Redis stores as listpacks. A record is removed with the
+-- user's entry in the index.
 
 local UNNAMED = '1'
 
--- How long the hash of connections outlives the last connection, in ms.
-local AFTERLIFE = 3600000
+-- How long the hash of connections outlives the last connection, in ms. A ping may leave the hash for half an hour
+-- as it is; see extend.lua.
+local AFTERLIFE = 5400000
 
 -- How long the pings of a closed connection are refused, in ms.
 local CLOSED_FOR = 10000
@@ -139,8 +147,8 @@ local function set_held(user, deadline, is_prolonged)
   redis.call('ZADD', KEYS[5], deadline + (is_prolonged and 0.5 or 0), user)
 end
 
--- The end of a hold until `time` of a user whose only connection was the unnamed one, prolonged if `time` has passed
--- and other outages were part of the hold. The second value says whether the hold is prolonged. `deadline` and
+-- The end of a hold until `time` of a user that had one connection, prolonged if `time` has passed and other outages
+-- were part of the hold. The second value says whether the hold is prolonged. `deadline` and
 -- `is_prolonged` are what `held_deadline` returned.
 local function held_again(now, time, interval, deadline, is_prolonged)
   if is_prolonged or time > now then
@@ -150,19 +158,65 @@ local function held_again(now, time, interval, deadline, is_prolonged)
   return prolonged(now, time - wait, wait, deadline), true
 end
 
--- The connections in the hash, expired or not: the deadline, TTL and interval of each id.
+-- The connections in the hash, expired or not: the deadline, TTL, interval and number of the grant of each id.
 local function written(key)
   local found, fields = {}, redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
-    local deadline, ttl, interval = fields[i + 1]:match('^(%d+) (%d+) (%d+)$')
-    found[fields[i]] = { deadline = tonumber(deadline), ttl = tonumber(ttl), interval = tonumber(interval) }
+    local deadline, ttl, interval, number = fields[i + 1]:match('^(%d+) (%d+) (%d+) (%d+)$')
+    found[fields[i]] = {
+      deadline = tonumber(deadline),
+      ttl = tonumber(ttl),
+      interval = tonumber(interval),
+      number = tonumber(number),
+    }
   end
   return found
 end
 
 -- The text of a connection in the hash.
 local function text_of(connection)
-  return string.format('%.0f %.0f %.0f', connection.deadline, connection.ttl, connection.interval)
+  return string.format('%.0f %.0f %.0f %.0f', connection.deadline, connection.ttl, connection.interval,
+    connection.number)
+end
+
+-- The number of the grant, and the id, in the key of a user that has one connection.
+local function only_connection(value)
+  local number, id = value:match('^(%d+) ?(.*)$')
+  return tonumber(number) or 0, (id or '') ~= '' and id or UNNAMED
+end
+
+-- The value of the key of a user that has one connection.
+local function value_of(number, id)
+  return id == UNNAMED and string.format('%.0f', number) or string.format('%.0f %s', number, id)
+end
+
+-- 96 bits of the SHA-1 of a userId, and a number that selects a bucket.
+local function place_of(user)
+  local digest = redis.sha1hex(user)
+  local first, second = tonumber(digest:sub(1, 8), 16), tonumber(digest:sub(9, 16), 16)
+  local field = struct.pack('>I4I4I4', first, second, tonumber(digest:sub(17, 24), 16))
+  return field, tonumber(digest:sub(25, 32), 16)
+end
+
+-- Records the id of the only connection of a user.
+local function record_name(user, id)
+  local field, spread = place_of(user)
+  redis.call('HSET', name_bucket(spread), field, id)
+end
+
+-- The id of the only connection of a user, also after its deadline.
+local function recorded_name(user)
+  local field, spread = place_of(user)
+  return redis.call('HGET', name_bucket(spread), field) or UNNAMED
+end
+
+-- Removes the record of the only connection of a user. `value` is the value of the user's key, false after the
+-- deadline.
+local function forget_name(user, value)
+  if not value or value:find(' ', 1, true) then
+    local field, spread = place_of(user)
+    redis.call('HDEL', name_bucket(spread), field)
+  end
 end
 
 -- Removes connections from the hash.
@@ -179,20 +233,22 @@ end
 -- `value` is the value of the key of the user, `score` the score of the user in the index; false if there is none.
 local function connections_of(now, user, user_key, hash_key, value, score)
   if value and value ~= '*' then
-    local ttl, interval = grant(value)
+    local number, id = only_connection(value)
+    local ttl, interval = grant(number)
     local deadline = redis.call('PEXPIRETIME', user_key)
-    return { [UNNAMED] = { deadline = deadline, ttl = ttl, interval = interval } }, {}, {}
+    return { [id] = { deadline = deadline, ttl = ttl, interval = interval, number = number } }, {}, {}
   end
   local found, recent, ended = written(hash_key), {}, {}
   if not value and score and not next(found) then
-    -- The unnamed connection was the only one. The time of its last ping is not known exactly. So it counts as
+    -- The user had one connection. The time of its last ping is not known exactly. So the connection counts as
     -- expired just now or, if its departure is held, at the end of the outage.
     local time, number = parts(score)
     local ttl, interval = grant(number)
     local held, is_prolonged = held_deadline(user)
     if not held or held_again(now, time, interval, held, is_prolonged) >= now then
       local deadline = held and math.min(time - patience(interval), now - 1) or now - 1
-      found[UNNAMED] = { deadline = deadline, ttl = ttl, interval = interval, waits = held }
+      local each = { deadline = deadline, ttl = ttl, interval = interval, number = number, waits = held }
+      found[recorded_name(user)] = each
     end
   end
   for id, each in pairs(found) do

@@ -60,11 +60,15 @@ if alive > 0 then
   local former_number = select(2, parts(score or 0))
   local number = former_number
   remember(now)
-  local unnamed = connections[UNNAMED]
-  if unnamed and alive + waiting == 1 and not next(recent) then
-    number = number_of(string.format('%.0f %.0f', unnamed.ttl, unnamed.interval))
+  -- A user without a score keeps a key that no ping matches, so the next ping enters the user into the index.
+  if score and alive + waiting == 1 and not next(recent) then
+    local other, each = next(connections)
+    number = number_of(string.format('%.0f %.0f', each.ttl, each.interval))
+    redis.call('SET', KEYS[8], value_of(number, other), 'PXAT', last)
     redis.call('DEL', KEYS[9])
-    redis.call('SET', KEYS[8], number, 'PXAT', last)
+    if other ~= UNNAMED then
+      record_name(user, other)
+    end
   else
     forget(KEYS[9], ended)
     redis.call('PEXPIREAT', KEYS[9], last + AFTERLIFE)
@@ -91,7 +95,10 @@ if waiting > 0 and score then
 end
 
 redis.call('DEL', KEYS[8], KEYS[9])
-redis.call('ZREM', KEYS[5], user)
+if score then
+  redis.call('ZREM', KEYS[5], user)
+  forget_name(user, value)
+end
 local left = redis.call('ZREM', KEYS[1], user)
 if left == 1 then
   remember(now)

@@ -1,16 +1,55 @@
--- Pings of unnamed connections that are the only ones of their users: extends each key by the TTL if it holds the
--- number of the grant.
+-- The usual pings: extends each connection that has the grant of the calling instance, if the key of its user shows
+-- that it is alive.
 --
--- KEYS the keys of users                ARGV[1] the number of the grant
---                                       ARGV[2] the TTL of the grant, in ms
--- Returns the indices, from 1, of the keys that do not exist or hold another value. These keys are unchanged.
+-- KEYS the keys of users; those of named pings first
+--
+-- ARGV[1] the number of the grant       ARGV[4] how the key of each user begins
+-- ARGV[2] the TTL of the grant, in ms   ARGV[5] how the key of the connections of each user begins
+-- ARGV[3] the interval of the grant, in ms
+-- ARGV[6...] for each named ping, what the key holds if the connection is the only one: 'number connectionId'
+--
+-- Returns {the deadline, in ms, of the extended connections; the indices, from 1, of the other pings, which changed
+-- nothing}. connect.lua runs the other pings.
+--
+-- The hash of connections belongs to the same user as the key, so it is in the same slot, although it is not in KEYS.
 
-local missed = {}
+local number, ttl = ARGV[1], ARGV[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local deadline = string.format('%.0f', now + ttl)
+local ending = ' ' .. ttl .. ' ' .. ARGV[3] .. ' ' .. number
+local refreshed = deadline .. ending
+
+-- How often the ping of one of several connections runs connect.lua, which extends the hash and removes old
+-- connections from it, in ms. This is shorter than the time by which the hash outlives the key; see connections.lua.
+local REVIEW = 1800000
+local period = math.floor((now + ttl) / REVIEW)
+
+-- Extends one of several connections of a user: the key holds '*', and the hash has each connection.
+local function extend_one_of_several(key, id)
+  local hash = ARGV[5] .. key:sub(#ARGV[4] + 1)
+  local text = redis.call('HGET', hash, id)
+  if not text or text:sub(-#ending) ~= ending then
+    return false
+  end
+  local former = tonumber(text:sub(1, -1 - #ending))
+  -- A connection that is shortened may shorten the deadline of the user too.
+  if former < now or former > now + ttl or math.floor(former / REVIEW) ~= period then
+    return false
+  end
+  redis.call('HSET', hash, id, refreshed)
+  redis.call('PEXPIREAT', key, deadline, 'GT')
+  return true
+end
+
+local answer = { now + ttl }
 for i, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then
-    redis.call('PEXPIRE', key, ARGV[2])
-  else
-    missed[#missed + 1] = i
+  local stated = ARGV[5 + i]
+  local held = redis.call('GET', key)
+  if held == (stated or number) then
+    redis.call('PEXPIREAT', key, deadline)
+  elseif held ~= '*' or not extend_one_of_several(key, stated and stated:sub(#number + 2) or '1') then
+    answer[#answer + 1] = i
   end
 end
-return missed
+return answer

@@ -1,11 +1,11 @@
 //! Sends concurrent pings together: one write and one read for a batch.
 
+use std::io::Write;
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::{Cmd, FromRedisValue, Pipeline, Value};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisWrite, Value};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -16,17 +16,22 @@ use super::keys::Keys;
 use super::load_shedder::{CALL_TIMEOUT, LoadShedder};
 use super::replies::unexpected;
 use super::scripts::Scripts;
-use crate::model::{UserId, millis};
+use crate::model::{ConnectionId, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
+use crate::store::lifetimes::Lifetimes;
 
-/// The maximum number of pings of one script call, which blocks Redis for about half a millisecond.
+/// The maximum number of pings of one script call, which blocks Redis for about half a millisecond, or for about one if
+/// all users have several connections.
 const SCRIPT_PINGS: usize = 256;
 
-/// The arguments of a script call beside its keys: `EVALSHA`, digest, number of keys, number of the grant, TTL.
-const OTHER_ARGUMENTS: usize = 5;
+/// The arguments of a script call beside those of each ping: `EVALSHA`, digest, number of keys, and five arguments.
+const OTHER_ARGUMENTS: usize = 8;
 
-/// An upper bound of the bytes of these arguments.
-const OTHER_BYTES: usize = 96;
+/// The usual number of bytes of these arguments. With longer ones a command reallocates.
+const OTHER_BYTES: usize = 160;
+
+/// The bytes in front of the id in what a named ping states: the number of the grant and a space.
+const NUMBER_BYTES: usize = 5;
 
 /// Gathers pings into batches and sends them.
 #[derive(Debug)]
@@ -36,35 +41,96 @@ pub(super) struct PingBatcher {
     keys: Keys,
     scripts: Arc<Scripts>,
     grant: Arc<Grant>,
-    /// In milliseconds, as the argument of a command.
+    /// The TTL and the ping interval in milliseconds, as arguments of a command.
     ttl: String,
+    ping_interval: String,
     next: Mutex<Batch>,
+}
+
+/// Pings that are sent together.
+#[derive(Debug, Default)]
+struct Batch {
+    /// The pings of connections with an id, which come first in a script call.
+    named: Part,
+    unnamed: Part,
 }
 
 /// Pings in the order of their arrival.
 #[derive(Debug, Default)]
-struct Batch {
-    /// The keys of the users, one after another.
-    keys: String,
+struct Part {
+    /// The key of the user of each ping, followed by the id of the connection unless it is the unnamed one.
+    texts: String,
     pings: Vec<Ping>,
 }
 
 #[derive(Debug)]
 struct Ping {
-    /// Where the key of the user ends in the keys of the batch.
-    end: usize,
-    answer: oneshot::Sender<Result<bool, StoreError>>,
+    /// Where the key ends in the texts of the part, and where the id ends.
+    key_end: usize,
+    id_end: usize,
+    answer: oneshot::Sender<Result<Option<Timestamp>, StoreError>>,
+}
+
+/// The arguments of one ping.
+#[derive(Clone, Copy)]
+struct Arguments<'a> {
+    key: &'a str,
+    /// Empty for the unnamed connection.
+    id: &'a str,
+}
+
+impl Part {
+    fn arguments(&self) -> impl Iterator<Item = Arguments<'_>> {
+        let mut start = 0;
+        self.pings.iter().map(move |ping| {
+            let key = &self.texts[start..ping.key_end];
+            start = ping.id_end;
+            let id = &self.texts[ping.key_end..ping.id_end];
+            Arguments { key, id }
+        })
+    }
+}
+
+impl Batch {
+    fn len(&self) -> usize {
+        self.named.pings.len() + self.unnamed.pings.len()
+    }
+
+    fn push(
+        &mut self,
+        keys: &Keys,
+        user: &UserId,
+        connection: &ConnectionId,
+        answer: oneshot::Sender<Result<Option<Timestamp>, StoreError>>,
+    ) {
+        let is_unnamed = connection.is_unnamed();
+        let part = if is_unnamed {
+            &mut self.unnamed
+        } else {
+            &mut self.named
+        };
+        keys.push_user(&mut part.texts, user);
+        let key_end = part.texts.len();
+        if !is_unnamed {
+            part.texts.push_str(connection.as_str());
+        }
+        part.pings.push(Ping {
+            key_end,
+            id_end: part.texts.len(),
+            answer,
+        });
+    }
 }
 
 impl PingBatcher {
-    /// A batcher whose pings go over `connections` and extend keys by `ttl`.
+    /// A batcher whose pings go over `connections` and have the grant of an instance with these `lifetimes`.
     pub(super) fn new(
         connections: &Arc<Connections>,
         load_shedder: &Arc<LoadShedder>,
         keys: &Keys,
         scripts: &Arc<Scripts>,
         grant: &Arc<Grant>,
-        ttl: Duration,
+        lifetimes: &Lifetimes,
     ) -> Self {
         Self {
             connections: Arc::clone(connections),
@@ -72,7 +138,8 @@ impl PingBatcher {
             keys: keys.clone(),
             scripts: Arc::clone(scripts),
             grant: Arc::clone(grant),
-            ttl: millis(ttl).to_string(),
+            ttl: millis(lifetimes.ttl).to_string(),
+            ping_interval: millis(lifetimes.ping_interval).to_string(),
             next: Mutex::default(),
         }
     }
@@ -86,23 +153,26 @@ impl PingBatcher {
             scripts: Arc::clone(&self.scripts),
             grant: Arc::clone(&self.grant),
             ttl: self.ttl.clone(),
+            ping_interval: self.ping_interval.clone(),
             next: Mutex::default(),
         }
     }
 
-    /// Extends the key of `user` by the TTL, and returns true, if the key shows that the unnamed connection is the only
-    /// one and has the grant of this instance.
+    /// Extends `connection` by the TTL, and returns its deadline, if Redis shows that it is alive and has the grant of this
+    /// instance, and if nothing else has to change.
     ///
     /// Fails after [`CALL_TIMEOUT`] at the latest, and at once where too many calls wait.
-    pub(super) async fn extend(self: &Arc<Self>, user: &UserId) -> Result<bool, StoreError> {
+    pub(super) async fn extend(
+        self: &Arc<Self>,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut batch = self.next.lock();
-            self.load_shedder.check_room(batch.pings.len())?;
-            self.keys.push_user(&mut batch.keys, user);
-            let end = batch.keys.len();
-            batch.pings.push(Ping { end, answer });
-            batch.pings.len() == 1
+            self.load_shedder.check_room(batch.len())?;
+            batch.push(&self.keys, user, connection, answer);
+            batch.len() == 1
         };
         if is_first {
             // A separate task, because the client of the first ping may disconnect before the others.
@@ -119,7 +189,7 @@ impl PingBatcher {
         let (batch, waiting) = {
             let mut batch = self.next.lock();
             // Counted under the lock, so that a new ping sees every waiting one.
-            let waiting = self.load_shedder.count(batch.pings.len());
+            let waiting = self.load_shedder.count(batch.len());
             (mem::take(&mut *batch), waiting)
         };
         let commands = self.commands(&batch);
@@ -131,36 +201,52 @@ impl PingBatcher {
         if answered.is_ok() {
             waiting.answered();
         }
-        let mut pings = batch.pings.into_iter();
+        let pings = batch.named.pings.into_iter();
+        let mut pings = pings.chain(batch.unnamed.pings);
         for script in 0..commands.len() {
             let part = pings.by_ref().take(SCRIPT_PINGS);
-            let missed = match &answered {
+            let extended = match &answered {
                 Ok(answers) => answers.get(script).cloned().unwrap_or_else(cut_short),
                 Err(error) => Err(error.clone()),
             };
-            answer(part, missed.and_then(missed_indices));
+            answer(part, extended.and_then(Extended::read));
         }
     }
 
     /// A script call for every [`SCRIPT_PINGS`] pings of the batch.
     fn commands(&self, batch: &Batch) -> Pipeline {
-        let number = self.grant.number();
-        let digest = self.scripts.extend.get_hash();
-        let mut commands = Pipeline::with_capacity(batch.pings.len().div_ceil(SCRIPT_PINGS));
-        let mut start = 0;
-        for part in batch.pings.chunks(SCRIPT_PINGS) {
-            let end = part.last().map_or(start, |last| last.end);
-            let bytes = OTHER_BYTES + end - start;
-            let mut command = Cmd::with_capacity(OTHER_ARGUMENTS + part.len(), bytes);
-            command.arg("EVALSHA").arg(digest).arg(part.len());
-            for ping in part {
-                command.arg(&batch.keys[start..ping.end]);
-                start = ping.end;
-            }
-            command.arg(number).arg(&self.ttl);
-            commands.add_command(command);
+        let number = self.grant.number().to_string();
+        let all = batch.named.arguments().chain(batch.unnamed.arguments());
+        let all: Vec<Arguments<'_>> = all.collect();
+        let mut commands = Pipeline::with_capacity(all.len().div_ceil(SCRIPT_PINGS));
+        for part in all.chunks(SCRIPT_PINGS) {
+            commands.add_command(self.command(&number, part));
         }
         commands
+    }
+
+    fn command(&self, number: &str, pings: &[Arguments<'_>]) -> Cmd {
+        let named = || pings.iter().filter(|ping| !ping.id.is_empty());
+        let keys: usize = pings.iter().map(|ping| ping.key.len()).sum();
+        let stated: usize = named().map(|ping| NUMBER_BYTES + ping.id.len()).sum();
+        let arguments = OTHER_ARGUMENTS + pings.len() + named().count();
+        let mut command = Cmd::with_capacity(arguments, OTHER_BYTES + keys + stated);
+        command.arg("EVALSHA").arg(self.scripts.extend.get_hash());
+        command.arg(pings.len());
+        for ping in pings {
+            command.arg(ping.key);
+        }
+        command.arg(number).arg(&self.ttl).arg(&self.ping_interval);
+        command.arg(self.keys.user_prefix());
+        command.arg(self.keys.connections_prefix());
+        for ping in named() {
+            let mut argument = command.writer_for_next_arg();
+            for part in [number, " ", ping.id] {
+                // A write into memory cannot fail.
+                let _ = argument.write_all(part.as_bytes());
+            }
+        }
+        command
     }
 }
 
@@ -168,25 +254,45 @@ fn cut_short<T>() -> Result<T, StoreError> {
     Err(unexpected("an incomplete reply"))
 }
 
-/// Reads the reply of `extend.lua`: the indices, from 1 and in order, of the keys that were not extended.
-fn missed_indices(answer: Value) -> Result<Vec<usize>, StoreError> {
-    Vec::from_redis_value(answer).map_err(unexpected)
+/// The reply of `extend.lua`.
+struct Extended {
+    /// The deadline of the connections that were extended.
+    deadline: Timestamp,
+    /// The indices, from 1 and in order, of the pings that extended nothing.
+    missed: Vec<u64>,
+}
+
+impl Extended {
+    fn read(answer: Value) -> Result<Self, StoreError> {
+        let mut numbers: Vec<u64> = Vec::from_redis_value(answer).map_err(unexpected)?;
+        if numbers.is_empty() {
+            return cut_short();
+        }
+        let deadline = Timestamp::from_millis(numbers.remove(0));
+        let missed = numbers;
+        Ok(Self { deadline, missed })
+    }
 }
 
 /// Answers each ping of a script call.
-fn answer(batch: impl Iterator<Item = Ping>, missed: Result<Vec<usize>, StoreError>) {
-    for (place, ping) in (1..).zip(batch) {
-        let extended = match &missed {
-            Ok(missed) => Ok(missed.binary_search(&place).is_err()),
+fn answer(pings: impl Iterator<Item = Ping>, extended: Result<Extended, StoreError>) {
+    for (place, ping) in (1..).zip(pings) {
+        let answer = match &extended {
+            Ok(extended) => {
+                let is_missed = extended.missed.binary_search(&place).is_ok();
+                Ok((!is_missed).then_some(extended.deadline))
+            }
             Err(error) => Err(error.clone()),
         };
         // This fails if the client of the ping has disconnected.
-        let _ = ping.answer.send(extended);
+        let _ = ping.answer.send(answer);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::task::JoinSet;
 
     use super::*;
@@ -206,15 +312,28 @@ mod tests {
         };
         let connections = Arc::new(Connections::new(endpoint, channels));
         let (scripts, grant) = (Arc::new(Scripts::new()), Arc::default());
-        let ttl = Duration::from_secs(60);
+        let lifetimes = Lifetimes {
+            ttl: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(25),
+            user_connections: 100,
+            history: Duration::ZERO,
+            history_bytes: 0,
+            last_seen: Duration::ZERO,
+        };
         Arc::new(PingBatcher::new(
             &connections,
             &load_shedder,
             &keys,
             &scripts,
             &grant,
-            ttl,
+            &lifetimes,
         ))
+    }
+
+    fn join(pings: &PingBatcher, batch: &mut Batch, user: &str, connection: &str) {
+        let user = UserId::new(user).expect("an id");
+        let connection = ConnectionId::new(connection).expect("an id");
+        batch.push(&pings.keys, &user, &connection, oneshot::channel().0);
     }
 
     // The clock is paused until all calls have arrived, because a silent store admits fewer.
@@ -226,7 +345,7 @@ mod tests {
             let pings = Arc::clone(&pings);
             calls.spawn(async move {
                 let user = UserId::new("alice").expect("an id");
-                pings.extend(&user).await
+                pings.extend(&user, &ConnectionId::unnamed()).await
             });
         }
         let answers = calls.join_all().await;
@@ -236,35 +355,62 @@ mod tests {
         assert!(answers.iter().all(Result::is_err), "there is no server");
     }
 
+    /// The arguments of commands, without their lengths.
+    fn arguments(commands: &Pipeline) -> Vec<String> {
+        let packed = String::from_utf8(commands.get_packed_pipeline()).expect("text");
+        let lines = packed.lines().filter(|line| !line.starts_with(['$', '*']));
+        lines.map(str::to_owned).collect()
+    }
+
     #[tokio::test]
     async fn each_key_is_sent_once_and_in_order() {
         let pings = pings();
         let mut batch = Batch::default();
         for user in 0..SCRIPT_PINGS + 2 {
-            let user = UserId::new(&format!("user-{user}")).expect("an id");
-            pings.keys.push_user(&mut batch.keys, &user);
-            let (end, (answer, _)) = (batch.keys.len(), oneshot::channel());
-            batch.pings.push(Ping { end, answer });
+            join(&pings, &mut batch, &format!("user-{user}"), "1");
         }
-        let packed = pings.commands(&batch).get_packed_pipeline();
-        let packed = String::from_utf8(packed).expect("text");
-        let sent = packed
-            .lines()
-            .filter(|line| line.starts_with("presence:user:"));
+        let arguments = arguments(&pings.commands(&batch));
+        let sent = arguments
+            .iter()
+            .filter(|argument| argument.starts_with("presence:user:user"));
         let asked = (0..SCRIPT_PINGS + 2).map(|user| format!("presence:user:user-{user}"));
-        assert!(sent.eq(asked), "{packed}");
-        assert_eq!(packed.matches("EVALSHA").count(), 2);
+        assert!(sent.eq(&asked.collect::<Vec<_>>()), "{arguments:?}");
+        let calls = arguments.iter().filter(|argument| *argument == "EVALSHA");
+        assert_eq!(calls.count(), 2);
+    }
+
+    #[tokio::test]
+    async fn named_pings_come_first_and_state_the_grant_and_the_id() {
+        let pings = pings();
+        pings.grant.set(7);
+        let mut batch = Batch::default();
+        for (user, connection) in [("a", "1"), ("b", "tab"), ("c", "1"), ("a", "phone")] {
+            join(&pings, &mut batch, user, connection);
+        }
+        let arguments = arguments(&pings.commands(&batch));
+        let users = ["b", "a", "a", "c"].map(|user| format!("presence:user:{user}"));
+        assert_eq!(arguments[2], "4");
+        assert_eq!(arguments[3..7], users);
+        let others = ["7", "60000", "25000", "presence:user:", "presence:conns:"];
+        assert_eq!(arguments[7..12], others);
+        assert_eq!(arguments[12..], ["7 tab", "7 phone"]);
     }
 
     #[tokio::test]
     async fn each_ping_gets_its_own_answer() {
         let (answers, heard): (Vec<_>, Vec<_>) = (0..4).map(|_| oneshot::channel()).unzip();
-        let batch = answers.into_iter().map(|answer| Ping { end: 0, answer });
-        answer(batch, Ok(vec![2, 4]));
+        let pings = answers.into_iter().map(|answer| Ping {
+            key_end: 0,
+            id_end: 0,
+            answer,
+        });
+        let reply = [5_000, 2, 4].map(Value::Int);
+        answer(pings, Extended::read(Value::Array(reply.into())));
         let mut extended = Vec::new();
         for heard in heard {
             extended.push(heard.await.expect("told").expect("answered"));
         }
-        assert_eq!(extended, [true, false, true, false]);
+        let deadline = Some(Timestamp::from_millis(5_000));
+        assert_eq!(extended, [deadline, None, deadline, None]);
     }
 }

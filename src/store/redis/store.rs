@@ -72,13 +72,14 @@ impl RedisStore {
         let connections = Arc::new(Connections::new(endpoint, channels));
         let load_shedder = Arc::new(LoadShedder::default());
         let (scripts, grant) = (Arc::new(Scripts::new()), Arc::default());
+        let lifetimes = Lifetimes::of(config);
         let pings = PingBatcher::new(
             &connections,
             &load_shedder,
             &keys,
             &scripts,
             &grant,
-            config.presence.ttl,
+            &lifetimes,
         );
         Ok(Self {
             pings: Arc::new(pings),
@@ -86,7 +87,7 @@ impl RedisStore {
             keys,
             scripts,
             grant,
-            lifetimes: Lifetimes::of(config),
+            lifetimes,
             clock: Arc::default(),
             load_shedder,
         })
@@ -126,23 +127,21 @@ impl RedisStore {
         Subscription::open(&self.connections.subscription, &self.keys).await
     }
 
-    /// Extends only the key of the user if it shows that this is enough: the connection is the unnamed one, the user has
-    /// no other, and it has the grant of this instance. Else runs the script for connects and pings.
+    /// Extends only the connection, in one script call with other pings, if it is alive and has the grant of this
+    /// instance. Else runs the script for connects and pings.
     pub(in crate::store) async fn ping(
         &self,
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<Connected, StoreError> {
         let began = Instant::now();
-        if connection.is_unnamed() && self.grant.number() != 0 {
-            // The reply has no time. A deadline from before the request promises no more than Redis keeps.
-            let sent_at = self.now();
-            if self.pings.extend(user).await? {
-                return Ok(Connected {
-                    became_online: false,
-                    expires_at: sent_at.plus(self.lifetimes.ttl),
-                });
-            }
+        if self.grant.number() != 0
+            && let Some(expires_at) = self.pings.extend(user, connection).await?
+        {
+            return Ok(Connected {
+                became_online: false,
+                expires_at,
+            });
         }
         // Boxed, because few pings need this future and all others would carry its size.
         let call = self.connect_or_ping(user, connection, Call::Ping);
