@@ -28,10 +28,15 @@ local function clock()
 end
 
 -- The number of a grant. A new grant gets one.
+local known_numbers = {}
 local function number_of(grant)
+  if known_numbers[grant] then
+    return known_numbers[grant]
+  end
   local known = redis.call('HGET', KEYS[4], grant)
   if known then
-    return tonumber(known)
+    known_numbers[grant] = tonumber(known)
+    return known_numbers[grant]
   end
   local last = redis.call('HGET', KEYS[4], 'last')
   if not last then
@@ -72,11 +77,15 @@ end
 -- The index always has the member '' with the score +inf. If that member is missing, the index was lost, and a new
 -- data set begins with an empty history. Every grant gets a new number, so that no ping matches the key of its user,
 -- and each user enters the index again with the next ping. The records of ids go with the index.
+local known_epoch
 local function epoch()
-  local known = redis.call('GET', KEYS[3])
+  if known_epoch then
+    return known_epoch
+  end
+  known_epoch = redis.call('GET', KEYS[3])
   local is_whole = redis.call('ZSCORE', KEYS[1], '')
-  if known and is_whole then
-    return known
+  if known_epoch and is_whole then
+    return known_epoch
   end
   if not is_whole then
     redis.call('UNLINK', KEYS[2], KEYS[5])
@@ -91,9 +100,9 @@ local function epoch()
     redis.call('ZADD', KEYS[1], '+inf', '')
   end
   local time = redis.call('TIME')
-  known = time[1] .. string.format('%06d', time[2])
-  redis.call('SET', KEYS[3], known)
-  return known
+  known_epoch = time[1] .. string.format('%06d', time[2])
+  redis.call('SET', KEYS[3], known_epoch)
+  return known_epoch
 end
 
 -- The id of the newest event. XADD never trims the entry that it adds, so the newest event is always there.

@@ -191,11 +191,17 @@ local function value_of(number, id)
 end
 
 -- 96 bits of the SHA-1 of a userId, and a number that selects a bucket.
+local known_places = {}
 local function place_of(user)
-  local digest = redis.sha1hex(user)
-  local first, second = tonumber(digest:sub(1, 8), 16), tonumber(digest:sub(9, 16), 16)
-  local field = struct.pack('>I4I4I4', first, second, tonumber(digest:sub(17, 24), 16))
-  return field, tonumber(digest:sub(25, 32), 16)
+  local known = known_places[user]
+  if not known then
+    local digest = redis.sha1hex(user)
+    local first, second = tonumber(digest:sub(1, 8), 16), tonumber(digest:sub(9, 16), 16)
+    local field = struct.pack('>I4I4I4', first, second, tonumber(digest:sub(17, 24), 16))
+    known = { field, tonumber(digest:sub(25, 32), 16) }
+    known_places[user] = known
+  end
+  return known[1], known[2]
 end
 
 -- Records the id of the only connection of a user.
@@ -276,6 +282,15 @@ local function tally(now, connections)
     end
   end
   return alive, waiting, last
+end
+
+-- The answer of one of several calls in a script call. The error of a call is its answer, so that the other calls run.
+local function answer_of(run, call)
+  local succeeded, answer = pcall(run, call)
+  if succeeded then
+    return answer
+  end
+  return { err = type(answer) == 'table' and answer.err or 'ERR ' .. tostring(answer) }
 end
 
 -- Appends the score of an announced user to the stream `notes`. A sweep that read another grant or a later deadline

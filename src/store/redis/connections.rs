@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, FromRedisValue, Pipeline, Script, ScriptInvocation, ServerErrorKind, Value};
+use redis::{
+    Cmd, FromRedisValue, Pipeline, RedisResult, Script, ScriptInvocation, ServerErrorKind, Value,
+};
 
 use super::connection::{Channels, Checkout, Endpoint, Role, SupervisedConnection};
+use super::replies::unexpected;
 use crate::store::error::StoreError;
 
 /// The connections to one Redis server: the main connection, the subscription, and the connection of a worker.
@@ -135,6 +138,20 @@ impl Connections {
         let mut checkout = self.checkout().await?;
         let answer = invocation.invoke_async(&mut checkout.socket).await;
         answer.map_err(|error| checkout.failed(error))
+    }
+
+    /// Runs a script like [`Connections::script`], whose reply has an answer for each of some calls. The outer error means
+    /// that no call was answered.
+    pub(super) async fn script_calls(
+        &self,
+        invocation: &ScriptInvocation<'_>,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        let mut checkout = self.checkout().await?;
+        let answers: RedisResult<Value> = invocation.invoke_async(&mut checkout.socket).await;
+        match answers.map_err(|error| checkout.failed(error))? {
+            Value::Array(answers) => Ok(checked(&checkout, answers)),
+            _ => Err(unexpected("no list of answers")),
+        }
     }
 
     /// A socket of the worker's connection, or of the main one while the former is down.

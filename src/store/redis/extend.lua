@@ -13,36 +13,35 @@
 --
 -- The hash of connections belongs to the same user as the key, so it is in the same slot, although it is not in KEYS.
 
-local number, ttl = ARGV[1], ARGV[2]
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local deadline = string.format('%.0f', now + ttl)
-local ending = ' ' .. ttl .. ' ' .. ARGV[3] .. ' ' .. number
-local refreshed = deadline .. ending
-
 -- How often the ping of one of several connections runs connect.lua, which extends the hash and removes old
 -- connections from it, in ms. This is shorter than the time by which the hash outlives the key; see connections.lua.
 local REVIEW = 1800000
-local period = math.floor((now + ttl) / REVIEW)
+
+local number, ttl = ARGV[1], ARGV[2]
+local time = redis.call('TIME')
+local last = time[1] * 1000 + math.floor(time[2] / 1000) + ttl
+local deadline = string.format('%.0f', last)
+local ending
 
 -- Extends one of several connections of a user: the key holds '*', and the hash has each connection.
 local function extend_one_of_several(key, id)
+  ending = ending or ' ' .. ttl .. ' ' .. ARGV[3] .. ' ' .. number
   local hash = ARGV[5] .. key:sub(#ARGV[4] + 1)
   local text = redis.call('HGET', hash, id)
   if not text or text:sub(-#ending) ~= ending then
     return false
   end
   local former = tonumber(text:sub(1, -1 - #ending))
-  -- A connection that is shortened may shorten the deadline of the user too.
-  if former < now or former > now + ttl or math.floor(former / REVIEW) ~= period then
+  -- A connection that has expired may be closed. One that is shortened may shorten the deadline of the user.
+  if former < last - ttl or former > last or math.floor(former / REVIEW) ~= math.floor(last / REVIEW) then
     return false
   end
-  redis.call('HSET', hash, id, refreshed)
+  redis.call('HSET', hash, id, deadline .. ending)
   redis.call('PEXPIREAT', key, deadline, 'GT')
   return true
 end
 
-local answer = { now + ttl }
+local answer = { last }
 for i, key in ipairs(KEYS) do
   local stated = ARGV[5 + i]
   local held = redis.call('GET', key)

@@ -38,7 +38,7 @@ const NUMBER_BYTES: usize = 5;
 pub(super) struct PingBatcher {
     connections: Arc<Connections>,
     load_shedder: Arc<LoadShedder>,
-    keys: Keys,
+    keys: Arc<Keys>,
     scripts: Arc<Scripts>,
     grant: Arc<Grant>,
     /// The TTL and the ping interval in milliseconds, as arguments of a command.
@@ -127,7 +127,7 @@ impl PingBatcher {
     pub(super) fn new(
         connections: &Arc<Connections>,
         load_shedder: &Arc<LoadShedder>,
-        keys: &Keys,
+        keys: &Arc<Keys>,
         scripts: &Arc<Scripts>,
         grant: &Arc<Grant>,
         lifetimes: &Lifetimes,
@@ -135,7 +135,7 @@ impl PingBatcher {
         Self {
             connections: Arc::clone(connections),
             load_shedder: Arc::clone(load_shedder),
-            keys: keys.clone(),
+            keys: Arc::clone(keys),
             scripts: Arc::clone(scripts),
             grant: Arc::clone(grant),
             ttl: millis(lifetimes.ttl).to_string(),
@@ -149,7 +149,7 @@ impl PingBatcher {
         Self {
             connections: Arc::clone(connections),
             load_shedder: Arc::clone(&self.load_shedder),
-            keys: self.keys.clone(),
+            keys: Arc::clone(&self.keys),
             scripts: Arc::clone(&self.scripts),
             grant: Arc::clone(&self.grant),
             ttl: self.ttl.clone(),
@@ -304,7 +304,7 @@ mod tests {
     fn pings() -> Arc<PingBatcher> {
         let url = "redis://127.0.0.1:1".parse().expect("an address");
         let endpoint = Endpoint::new(&url, None).expect("an endpoint");
-        let (load_shedder, keys) = (Arc::new(LoadShedder::default()), Keys::new("presence:"));
+        let (load_shedder, keys) = (Arc::default(), Arc::new(Keys::new("presence:")));
         let channels = Channels {
             bus: keys.bus.clone(),
             database: endpoint.database(),

@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
-use redis::{Cmd, ScriptInvocation, Value};
+use redis::{Cmd, FromRedisValue, ScriptInvocation, Value};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::call_batcher::{Call, CallBatcher};
 use super::clock::Clock;
 use super::connection::{Channels, Endpoint};
 use super::connections::Connections;
@@ -10,7 +12,7 @@ use super::grant::Grant;
 use super::keys::Keys;
 use super::load_shedder::{CALL_TIMEOUT, LoadShedder};
 use super::ping_batcher::PingBatcher;
-use super::replies;
+use super::replies::{self, unexpected};
 use super::scripts::Scripts;
 use super::subscription::Subscription;
 use crate::config::{Config, InvalidSetting, RedisUrl};
@@ -27,14 +29,10 @@ const COUNT_STEP: usize = 1_000;
 /// then assumes the same share of offline users among the rest.
 const COUNT_MAX: usize = 50 * COUNT_STEP;
 
-/// How a connection is opened or refreshed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
-    /// Also opens a connection that was closed a moment ago.
-    Connect,
-    /// Is refused for a connection that was closed a moment ago, because the ping may have been sent before.
-    Ping,
-}
+/// How a connection is opened or refreshed. A connect also opens a connection that was closed a moment ago. A ping is
+/// refused for such a connection, because it may have been sent before.
+const CONNECT: &str = "connect";
+const PING: &str = "ping";
 
 /// The usual size of the key of a user. Longer keys make a command reallocate.
 const USER_KEY_BYTES: usize = 48;
@@ -44,7 +42,9 @@ const USER_KEY_BYTES: usize = 48;
 pub struct RedisStore {
     pub(super) connections: Arc<Connections>,
     pings: Arc<PingBatcher>,
-    pub(super) keys: Keys,
+    connects: Arc<CallBatcher>,
+    disconnects: Arc<CallBatcher>,
+    pub(super) keys: Arc<Keys>,
     pub(super) scripts: Arc<Scripts>,
     pub(super) lifetimes: Lifetimes,
     pub(super) clock: Arc<Clock>,
@@ -63,7 +63,7 @@ impl RedisStore {
             })
         });
         let endpoint = Endpoint::new(url, authorities.transpose()?)?;
-        let keys = Keys::new(&config.redis.key_prefix);
+        let keys = Arc::new(Keys::new(&config.redis.key_prefix));
         let channels = Channels {
             bus: keys.bus.clone(),
             database: endpoint.database(),
@@ -83,6 +83,8 @@ impl RedisStore {
         );
         Ok(Self {
             pings: Arc::new(pings),
+            connects: Arc::default(),
+            disconnects: Arc::default(),
             connections,
             keys,
             scripts,
@@ -98,6 +100,8 @@ impl RedisStore {
         let connections = Arc::new(self.connections.with_own_connection());
         Self {
             pings: Arc::new(self.pings.with_connections(&connections)),
+            connects: Arc::default(),
+            disconnects: Arc::default(),
             connections,
             ..self.clone()
         }
@@ -144,7 +148,7 @@ impl RedisStore {
             });
         }
         // Boxed, because few pings need this future and all others would carry its size.
-        let call = self.connect_or_ping(user, connection, Call::Ping);
+        let call = self.connect_or_ping(user, connection, PING);
         Box::pin(self.load_shedder.run_until(began + CALL_TIMEOUT, call)).await
     }
 
@@ -153,31 +157,27 @@ impl RedisStore {
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<Connected, StoreError> {
-        self.connect_or_ping(user, connection, Call::Connect).await
+        self.connect_or_ping(user, connection, CONNECT).await
     }
 
     async fn connect_or_ping(
         &self,
         user: &UserId,
         connection: &ConnectionId,
-        kind: Call,
+        kind: &str,
     ) -> Result<Connected, StoreError> {
-        let limit = self.lifetimes.user_connections;
-        let mut invocation = self.about_connections(&self.scripts.connect);
-        invocation
-            .key(self.keys.user(user))
-            .key(self.keys.connections(user))
-            .key(self.keys.closed(user))
-            .key(&self.keys.shortened);
-        invocation
-            .arg(user.as_str())
-            .arg(connection.as_str())
-            .arg(match kind {
-                Call::Connect => "connect",
-                Call::Ping => "ping",
-            })
-            .arg(limit);
-        replies::connected(self.connections.script(&invocation).await?, limit)
+        let arguments = vec![connection.as_str().to_owned(), kind.to_owned()];
+        let (answered, is_first) = self.connects.join(user, arguments);
+        if is_first {
+            let store = self.clone();
+            // A separate task, because the client of the first call may disconnect before the others.
+            tokio::spawn(async move {
+                let invocation = |calls: &[Call]| store.connect_calls(calls);
+                store.connects.send(&store.connections, invocation).await;
+            });
+        }
+        let answer = Vec::from_redis_value(answered.await.map_err(not_sent)??);
+        replies::connected(answer.map_err(unexpected)?, self.lifetimes.user_connections)
     }
 
     pub(in crate::store) async fn disconnect(
@@ -189,22 +189,49 @@ impl RedisStore {
             Closing::One(connection) => connection.as_str(),
             Closing::All => "",
         };
-        let mut invocation = self.about_connections(&self.scripts.disconnect);
-        invocation
-            .key(self.keys.user(user))
-            .key(self.keys.connections(user))
-            .key(self.keys.closed(user))
-            .key(&self.keys.shortened)
-            .key(&self.keys.last_seen);
-        invocation
-            .arg(user.as_str())
-            .arg(connection)
-            .arg(millis(self.lifetimes.last_seen));
-        let (online, became_offline) = self.connections.script(&invocation).await?;
+        let (answered, is_first) = self.disconnects.join(user, vec![connection.to_owned()]);
+        if is_first {
+            let store = self.clone();
+            tokio::spawn(async move {
+                let invocation = |calls: &[Call]| store.disconnect_calls(calls);
+                store.disconnects.send(&store.connections, invocation).await;
+            });
+        }
+        let answer = <(bool, bool)>::from_redis_value(answered.await.map_err(not_sent)??);
+        let (online, became_offline) = answer.map_err(unexpected)?;
         Ok(Disconnected {
             online,
             became_offline,
         })
+    }
+
+    /// An invocation of `connect.lua` for several calls.
+    fn connect_calls(&self, calls: &[Call]) -> ScriptInvocation<'_> {
+        let mut invocation = self.about_connections(&self.scripts.connect);
+        invocation.key(&self.keys.shortened);
+        invocation.arg(self.lifetimes.user_connections);
+        self.add_calls(&mut invocation, calls);
+        invocation
+    }
+
+    /// An invocation of `disconnect.lua` for several calls.
+    fn disconnect_calls(&self, calls: &[Call]) -> ScriptInvocation<'_> {
+        let mut invocation = self.about_connections(&self.scripts.disconnect);
+        invocation.key(&self.keys.shortened);
+        invocation.arg(millis(self.lifetimes.last_seen));
+        self.add_calls(&mut invocation, calls);
+        invocation.key(&self.keys.last_seen);
+        invocation
+    }
+
+    fn add_calls(&self, invocation: &mut ScriptInvocation<'_>, calls: &[Call]) {
+        for call in calls {
+            invocation
+                .key(self.keys.user(&call.user))
+                .key(self.keys.connections(&call.user))
+                .key(self.keys.closed(&call.user));
+            invocation.arg(call.user.as_str()).arg(&call.arguments);
+        }
     }
 
     pub(in crate::store) async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
@@ -316,4 +343,9 @@ impl RedisStore {
     pub(in crate::store) fn now(&self) -> Timestamp {
         self.clock.now()
     }
+}
+
+/// The error of a call whose batch was dropped.
+fn not_sent(_: oneshot::error::RecvError) -> StoreError {
+    StoreError::Unreachable("the call was not sent".to_owned())
 }
