@@ -290,7 +290,10 @@ local function answer_of(run, call)
   if succeeded then
     return answer
   end
-  return { err = type(answer) == 'table' and answer.err or 'ERR ' .. tostring(answer) }
+  -- pcall of Redis returns the text of the error of a command, which begins with its code. An error of Lua has none.
+  local text = type(answer) == 'table' and answer.err or tostring(answer)
+  text = text:gsub('^-', '')
+  return { err = text:find('^%u+ ') and text or 'ERR ' .. text }
 end
 
 -- Appends the score of an announced user to the stream `notes`. A sweep that read another grant or a later deadline

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use redis::{
-    Cmd, FromRedisValue, Pipeline, RedisResult, Script, ScriptInvocation, ServerErrorKind, Value,
-};
+use redis::{Cmd, FromRedisValue, Pipeline, Script, ScriptInvocation, ServerErrorKind, Value};
 
 use super::connection::{Channels, Checkout, Endpoint, Role, SupervisedConnection};
 use super::replies::unexpected;
@@ -147,10 +145,23 @@ impl Connections {
         invocation: &ScriptInvocation<'_>,
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
         let mut checkout = self.checkout().await?;
-        let answers: RedisResult<Value> = invocation.invoke_async(&mut checkout.socket).await;
-        match answers.map_err(|error| checkout.failed(error))? {
-            Value::Array(answers) => Ok(checked(&checkout, answers)),
-            _ => Err(unexpected("no list of answers")),
+        // As a pipeline, because the redis crate makes the error of one call the error of a single command.
+        let mut command = redis::pipe();
+        command.invoke_script(invocation);
+        let mut answer = checkout.send(&command, 1).await;
+        if matches!(&answer, Ok(answers) if answers.iter().any(is_unknown_script)) {
+            let loaded = invocation.load_async(&mut checkout.socket).await;
+            loaded.map_err(|error| checkout.failed(error))?;
+            answer = checkout.send(&command, 1).await;
+        }
+        match answer.map_err(|error| checkout.failed(error))?.pop() {
+            Some(Value::Array(answers)) => Ok(checked(&checkout, answers)),
+            Some(answer) => {
+                let error = answer.extract_error().err();
+                let no_list = || unexpected("no list of answers");
+                Err(error.map_or_else(no_list, |error| checkout.failed(error)))
+            }
+            None => Err(unexpected("no answer")),
         }
     }
 

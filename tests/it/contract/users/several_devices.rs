@@ -9,6 +9,7 @@ use harness::redis_server::RedisServer;
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 /// How often Redis ran the script for connects and for pings that differ from what it has.
 async fn connect_calls(redis: &RedisServer) -> u64 {
@@ -176,4 +177,32 @@ async fn the_record_of_an_only_connection_ends_with_the_user() {
         records(redis).await.is_empty()
     })
     .await;
+}
+
+/// A key of another type can only come from another program.
+#[tokio::test]
+async fn a_call_that_fails_in_redis_fails_no_call_beside_it() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    redis
+        .command::<()>(&["SET", "presence:closed:broken", "x"])
+        .await;
+    let mut calls = JoinSet::new();
+    for number in 0..200 {
+        let client = client.clone();
+        calls.spawn(async move {
+            let user = match number % 10 {
+                0 => "broken".to_owned(),
+                _ => format!("user-{number}"),
+            };
+            let connected = send(client.of_user(&user, "connect")).await.status;
+            let disconnected = send(client.of_user(&user, "disconnect")).await.status;
+            (user, connected.as_u16(), disconnected.as_u16())
+        });
+    }
+    for (user, connected, disconnected) in calls.join_all().await {
+        let expected = if user == "broken" { 500 } else { 200 };
+        assert_eq!((connected, disconnected), (expected, expected), "{user}");
+    }
+    assert_eq!(client.count().await, 0);
 }
