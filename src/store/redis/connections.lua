@@ -95,22 +95,35 @@ local function prolonged(now, ended, wait, deadline)
   return math.max(ended + wait, math.min(over, latest))
 end
 
--- The end of the hold of a connection with this deadline: its interval and a margin after the first outage that it
--- did not absorb; 0 without one. If that time has passed, the hold is prolonged. The second value says whether it
--- was. `reached` is a deadline that the connection had for sure, if `deadline` is only assumed.
-local function held_until(now, deadline, ttl, interval, reached)
+-- The end of the first outage after the time `pinged` and before `deadline` that a connection did not absorb, or nil.
+local function missed_outage(now, pinged, deadline, ttl, interval)
   local absorbed = absorbed_by(ttl, interval)
   local first
   local all = outages(now)
   for i = #all, 1, -1 do
     local from, to = all[i][1], all[i][2]
-    if to <= deadline - ttl then
+    if to <= pinged then
       break
     end
     if from < deadline and to - from > absorbed then
       first = to
     end
   end
+  return first
+end
+
+-- The assumed deadline of an only connection that has expired. `time` is its deadline in the index; later pings are
+-- not known. So the connection expired during the first outage that it may have met, or else just now.
+local function assumed_deadline(now, time, ttl, interval)
+  local ended = missed_outage(now, time - ttl, now, ttl, interval)
+  return ended and math.min(now - 1, math.max(time, ended - 1)) or now - 1
+end
+
+-- The end of the hold of a connection with this deadline: its interval and a margin after the first outage that it
+-- did not absorb; 0 without one. If that time has passed, the hold is prolonged. The second value says whether it
+-- was. `reached` is a deadline that the connection had for sure, if `deadline` is only assumed.
+local function held_until(now, deadline, ttl, interval, reached)
+  local first = missed_outage(now, deadline - ttl, deadline, ttl, interval)
   if not first then
     return 0, false
   end
@@ -246,13 +259,13 @@ local function connections_of(now, user, user_key, hash_key, value, score)
   end
   local found, recent, ended = written(hash_key), {}, {}
   if not value and score and not next(found) then
-    -- The user had one connection. The time of its last ping is not known exactly. So the connection counts as
-    -- expired just now or, if its departure is held, at the end of the outage.
+    -- The user had one connection. The time of its last ping is not known exactly. If its departure is held, the
+    -- connection counts as expired at the end of the outage.
     local time, number = parts(score)
     local ttl, interval = grant(number)
     local held, is_prolonged = held_deadline(user)
     if not held or held_again(now, time, interval, held, is_prolonged) >= now then
-      local deadline = held and math.min(time - patience(interval), now - 1) or now - 1
+      local deadline = held and math.min(time - patience(interval), now - 1) or assumed_deadline(now, time, ttl, interval)
       local each = { deadline = deadline, ttl = ttl, interval = interval, number = number, waits = held }
       found[recorded_name(user)] = each
     end

@@ -21,9 +21,8 @@ local function departure(connections, time, number, held, was_prolonged)
     if held then
       return held - ttl, held, held_again(now, time, interval, held, was_prolonged)
     end
-    -- After an outage an only connection may have pinged later than the index shows. So the hold is computed as
-    -- if the connection had expired just now.
-    return time - ttl, time, held_until(now, now, ttl, interval, time)
+    -- After an outage an only connection may have pinged later than the index shows.
+    return time - ttl, time, held_until(now, assumed_deadline(now, time, ttl, interval), ttl, interval, time)
   end
   local last_seen, deadline = 0, 0
   for _, each in pairs(connections) do
