@@ -48,7 +48,6 @@ use crate::model::{
 /// With Redis, the calls of clients fail after 1.6 s, and fail at once while too many calls wait. Sweeps, the history
 /// and subscriptions have no such limit.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a process has few stores")]
 pub enum Store {
     /// In the memory of this process, and lost with it.
     Memory(Arc<MemoryStore>),
