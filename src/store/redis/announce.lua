@@ -13,12 +13,13 @@
 
 local MOST_GRANTS = 4095
 
--- The number of hashes that record the ids of only connections; see connections.lua. Redis stores up to 128 records as
--- a listpack by default, so two million users take the least memory.
-local NAME_BUCKETS = 16384
+-- The number of hashes with the records of only connections; see connections.lua. A part of the users has a hash tag
+-- in the names of its keys and needs fewer. Redis stores up to 128 records as a listpack by default, so two million
+-- records take the least memory.
+local RECORD_BUCKETS = KEYS[1]:find('{', 1, true) and 1024 or 16384
 
-local function name_bucket(spread)
-  return KEYS[1] .. ':' .. spread % NAME_BUCKETS
+local function record_bucket(spread)
+  return KEYS[1] .. ':' .. spread % RECORD_BUCKETS
 end
 
 -- The time of Redis, in ms.
@@ -76,7 +77,7 @@ end
 --
 -- The index always has the member '' with the score +inf. If that member is missing, the index was lost, and a new
 -- data set begins with an empty history. Every grant gets a new number, so that no ping matches the key of its user,
--- and each user enters the index again with the next ping. The records of ids go with the index.
+-- and each user enters the index again with the next ping. The records of only connections go with the index.
 local known_epoch
 local function epoch()
   if known_epoch then
@@ -89,8 +90,13 @@ local function epoch()
   end
   if not is_whole then
     redis.call('UNLINK', KEYS[2], KEYS[5])
-    for bucket = 0, NAME_BUCKETS - 1 do
-      redis.call('UNLINK', name_bucket(bucket))
+    -- unpack accepts some thousand values at most.
+    for first = 0, RECORD_BUCKETS - 1, 1024 do
+      local buckets = {}
+      for bucket = first, first + 1023 do
+        buckets[#buckets + 1] = record_bucket(bucket)
+      end
+      redis.call('UNLINK', unpack(buckets))
     end
     for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
       if field:find(' ') then

@@ -9,11 +9,11 @@
 -- {'closed'} for a ping of a connection that was closed a moment ago; {'full'} at the maximum number of connections;
 -- or the error of the call.
 
-local now = clock()
-local most = tonumber(ARGV[6])
--- This detects a lost index before a grant gets its number.
-epoch()
+local INDEX, HELD, SHORTENED = KEYS[1], KEYS[5], KEYS[8]
 
+local now = clock()
+local grant_of_caller = ARGV[3] .. ' ' .. ARGV[4]
+local most = tonumber(ARGV[6])
 local events = {}
 
 -- Whether a mark forbids pings of a connection. A mark too far in the future is from before the clock was set back.
@@ -25,13 +25,15 @@ local function is_closed(closed, id)
   return counts(marks[1]) or counts(marks[2]) and not marks[3]
 end
 
--- Writes the state of a user after a call: one connection in the key, or several in the hash.
-local function write(call, value, is_alone, last, others, ended)
-  if is_alone then
-    redis.call('SET', call.key, value_of(call.mine.number, call.id), 'PXAT', last)
-    redis.call('DEL', call.hash)
-    return
-  end
+-- Adds a user to the index.
+local function enter(call, entry)
+  redis.call('ZADD', INDEX, entry, call.user)
+  events[#events + 1] = 'o ' .. now .. ' 0 ' .. call.user
+  return { 'entered', call.mine.deadline }
+end
+
+-- Writes several connections of a user into the key and the hash.
+local function write_several(call, value, last, others, ended)
   redis.call('SET', call.key, '*', 'PXAT', last)
   forget(call.hash, ended)
   redis.call('HSET', call.hash, call.id, text_of(call.mine))
@@ -63,9 +65,20 @@ end
 local function connect(call)
   local user, id, mine = call.user, call.id, call.mine
   local value = redis.call('GET', call.key)
+  local score = redis.call('ZSCORE', INDEX, user)
+  if not score then
+    -- This detects a lost index before a grant gets its number.
+    epoch()
+  end
+  if not value and not score and redis.call('EXISTS', call.hash, call.closed) == 0 then
+    -- The usual call: nothing is known about the user.
+    local number = number_of(grant_of_caller)
+    write_only(user, call.key, id, number, mine.deadline)
+    return enter(call, mine.deadline + number / 4096)
+  end
+
   local before = redis.call('PEXPIRETIME', call.key)
-  local score = redis.call('ZSCORE', KEYS[1], user)
-  local connections, recent, ended = connections_of(now, user, call.key, call.hash, value, score)
+  local connections, recent, ended = connections_of(now, user, call.hash, value, before, score)
   local former = connections[id]
   if not (former and former.deadline >= now) then
     if call.is_ping and is_closed(call.closed, id) then
@@ -92,35 +105,36 @@ local function connect(call)
   end
 
   -- The first write is a command that Redis refuses when its memory is full. So a refused call has written nothing.
-  mine.number = number_of(ARGV[3] .. ' ' .. ARGV[4])
+  mine.number = number_of(grant_of_caller)
   local is_alone = alive + waiting + expired == 1
-  write(call, value, is_alone, last, { connections, recent }, ended)
-  if is_alone and id ~= UNNAMED then
-    record_name(user, id)
-  elseif score then
-    forget_name(user, value)
+  if is_alone then
+    write_only(user, call.key, id, mine.number, last)
+    redis.call('DEL', call.hash)
+  else
+    write_several(call, value, last, { connections, recent }, ended)
+  end
+  if score and (id == UNNAMED or not is_alone) then
+    forget_record(user, value)
   end
   local was_closed = forget_mark(call.closed, id)
 
   if score then
     if not value then
-      redis.call('ZREM', KEYS[5], user)
+      redis.call('ZREM', HELD, user)
     end
     local time, former_number = parts(score)
     local number = is_alone and mine.number or former_number
     if not value or math.max(before, time) > last or number ~= former_number then
-      set_score(now, KEYS[8], user, before, former_number, last, number)
+      set_score(now, SHORTENED, user, before, former_number, last, number)
     end
     return { 'stayed', mine.deadline }
   end
   local entry = last + mine.number / 4096
   if was_closed or before > last then
     -- A sweep may have read the deadline of the time online before, which ended with a disconnect.
-    note(now, KEYS[8], user, entry)
+    note(now, SHORTENED, user, entry)
   end
-  redis.call('ZADD', KEYS[1], entry, user)
-  events[#events + 1] = 'o ' .. now .. ' 0 ' .. user
-  return { 'entered', mine.deadline }
+  return enter(call, entry)
 end
 
 local answers = {}

@@ -4,16 +4,17 @@
 -- KEYS[6] the time of the last sweep   ARGV[5] the shortest time without a sweep that is recorded, in ms
 -- KEYS[7] the outages
 --
--- The key of a user that has one connection holds the number of the grant, then a space and the id of the connection
--- unless that is the unnamed one. The key of a user that has several connections holds '*'. The key expires with the
--- last connection.
+-- The key of a user that has one connection holds what the connection last stated: the number of the grant, then a
+-- space and the id unless it is the unnamed one. The key of a user that has several connections holds '*'. The key
+-- expires with the last connection.
 --
 -- If the key holds '*', the hash of connections has 'deadline TTL interval number' of each connection: three times in
 -- ms, and the number of the grant. The hash outlives the key, because a sweep reads there the grants of a user that is
--- gone. Of an only connection, the score in the index has the grant, and the record of its user has the id.
+-- gone.
 --
--- The records of all users share NAME_BUCKETS hashes, which Redis stores as listpacks. A record is removed with the
--- user's entry in the index.
+-- What an only connection stated is needed after its deadline, too. The score in the index has the number of the
+-- grant. If the connection stated more, the record of the user is a copy of the key. The records of all users share
+-- RECORD_BUCKETS hashes, which Redis stores as listpacks. A record is removed with the user's entry in the index.
 
 local UNNAMED = '1'
 
@@ -95,35 +96,31 @@ local function prolonged(now, ended, wait, deadline)
   return math.max(ended + wait, math.min(over, latest))
 end
 
--- The end of the first outage after the time `pinged` and before `deadline` that a connection did not absorb, or nil.
-local function missed_outage(now, pinged, deadline, ttl, interval)
-  local absorbed = absorbed_by(ttl, interval)
-  local first
+-- The assumed deadline of an only connection that has expired. Its deadline in the index was `time`, but pings extend
+-- only the key. If the connection may have expired in an outage, it counts as expired just before the end of the
+-- outage, else as expired just now.
+local function assumed_deadline(now, time)
   local all = outages(now)
-  for i = #all, 1, -1 do
-    local from, to = all[i][1], all[i][2]
-    if to <= pinged then
-      break
-    end
-    if from < deadline and to - from > absorbed then
-      first = to
-    end
-  end
-  return first
-end
-
--- The assumed deadline of an only connection that has expired. `time` is its deadline in the index; later pings are
--- not known. So the connection expired during the first outage that it may have met, or else just now.
-local function assumed_deadline(now, time, ttl, interval)
-  local ended = missed_outage(now, time - ttl, now, ttl, interval)
-  return ended and math.min(now - 1, math.max(time, ended - 1)) or now - 1
+  local last = all[#all]
+  return (last and last[2] >= time and math.min(last[2], now) or now) - 1
 end
 
 -- The end of the hold of a connection with this deadline: its interval and a margin after the first outage that it
 -- did not absorb; 0 without one. If that time has passed, the hold is prolonged. The second value says whether it
 -- was. `reached` is a deadline that the connection had for sure, if `deadline` is only assumed.
 local function held_until(now, deadline, ttl, interval, reached)
-  local first = missed_outage(now, deadline - ttl, deadline, ttl, interval)
+  local absorbed = absorbed_by(ttl, interval)
+  local first
+  local all = outages(now)
+  for i = #all, 1, -1 do
+    local from, to = all[i][1], all[i][2]
+    if to <= deadline - ttl then
+      break
+    end
+    if from < deadline and to - from > absorbed then
+      first = to
+    end
+  end
   if not first then
     return 0, false
   end
@@ -198,11 +195,6 @@ local function only_connection(value)
   return tonumber(number) or 0, (id or '') ~= '' and id or UNNAMED
 end
 
--- The value of the key of a user that has one connection.
-local function value_of(number, id)
-  return id == UNNAMED and string.format('%.0f', number) or string.format('%.0f %s', number, id)
-end
-
 -- 96 bits of the SHA-1 of a userId, and a number that selects a bucket.
 local known_places = {}
 local function place_of(user)
@@ -217,24 +209,30 @@ local function place_of(user)
   return known[1], known[2]
 end
 
--- Records the id of the only connection of a user.
-local function record_name(user, id)
+-- Writes the only connection of a user into the user's key and record.
+local function write_only(user, key, id, number, deadline)
+  if id == UNNAMED then
+    redis.call('SET', key, number, 'PXAT', deadline)
+    return
+  end
+  local value = string.format('%.0f %s', number, id)
+  redis.call('SET', key, value, 'PXAT', deadline)
   local field, spread = place_of(user)
-  redis.call('HSET', name_bucket(spread), field, id)
+  redis.call('HSET', record_bucket(spread), field, value)
 end
 
--- The id of the only connection of a user, also after its deadline.
-local function recorded_name(user)
+-- The id of the only connection of a user after its deadline.
+local function recorded_id(user)
   local field, spread = place_of(user)
-  return redis.call('HGET', name_bucket(spread), field) or UNNAMED
+  local value = redis.call('HGET', record_bucket(spread), field)
+  return value and select(2, only_connection(value)) or UNNAMED
 end
 
--- Removes the record of the only connection of a user. `value` is the value of the user's key, false after the
--- deadline.
-local function forget_name(user, value)
+-- Removes the record of a user, if there is one. `value` is the value of the user's key, false after the deadline.
+local function forget_record(user, value)
   if not value or value:find(' ', 1, true) then
     local field, spread = place_of(user)
-    redis.call('HDEL', name_bucket(spread), field)
+    redis.call('HDEL', record_bucket(spread), field)
   end
 end
 
@@ -249,25 +247,24 @@ end
 -- id, because an outage may have begun with that sweep; the ids of all other connections in the hash, which have
 -- ended.
 --
--- `value` is the value of the key of the user, `score` the score of the user in the index; false if there is none.
-local function connections_of(now, user, user_key, hash_key, value, score)
+-- `value` and `deadline` are the value and the expiry of the key of the user, `score` is the score of the user in the
+-- index; false if there is none.
+local function connections_of(now, user, hash_key, value, deadline, score)
   if value and value ~= '*' then
     local number, id = only_connection(value)
     local ttl, interval = grant(number)
-    local deadline = redis.call('PEXPIRETIME', user_key)
     return { [id] = { deadline = deadline, ttl = ttl, interval = interval, number = number } }, {}, {}
   end
   local found, recent, ended = written(hash_key), {}, {}
   if not value and score and not next(found) then
-    -- The user had one connection. The time of its last ping is not known exactly. If its departure is held, the
-    -- connection counts as expired at the end of the outage.
+    -- The user had one connection.
     local time, number = parts(score)
     local ttl, interval = grant(number)
     local held, is_prolonged = held_deadline(user)
     if not held or held_again(now, time, interval, held, is_prolonged) >= now then
-      local deadline = held and math.min(time - patience(interval), now - 1) or assumed_deadline(now, time, ttl, interval)
-      local each = { deadline = deadline, ttl = ttl, interval = interval, number = number, waits = held }
-      found[recorded_name(user)] = each
+      local each = { ttl = ttl, interval = interval, number = number, waits = held }
+      each.deadline = held and math.min(time - patience(interval), now) - 1 or assumed_deadline(now, time)
+      found[recorded_id(user)] = each
     end
   end
   for id, each in pairs(found) do

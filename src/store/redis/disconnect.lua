@@ -9,15 +9,19 @@
 -- Returns for each call {1 if the user is still online by another connection, 1 if the user went offline}, or the
 -- error of the call.
 
+local INDEX, HELD, SHORTENED = KEYS[1], KEYS[5], KEYS[8]
+
 local now = clock()
 local retention = tonumber(ARGV[6])
 local events = {}
 
 -- Makes connect.lua refuse pings that were sent before the disconnect and arrive after it.
 local function mark(closed, id)
-  redis.call('ZREMRANGEBYSCORE', closed, '-inf', now)
+  if redis.call('EXISTS', closed) == 1 then
+    redis.call('ZREMRANGEBYSCORE', closed, '-inf', now)
+    redis.call('ZREM', closed, '!' .. id)
+  end
   redis.call('ZADD', closed, now + CLOSED_FOR, id)
-  redis.call('ZREM', closed, '!' .. id)
   redis.call('PEXPIRE', closed, CLOSED_FOR)
 end
 
@@ -30,18 +34,15 @@ local function stay(call, connections, ended, is_alone, last)
   if score and is_alone then
     local other, each = next(connections)
     number = number_of(string.format('%.0f %.0f', each.ttl, each.interval))
-    redis.call('SET', call.key, value_of(number, other), 'PXAT', last)
+    write_only(call.user, call.key, other, number, last)
     redis.call('DEL', call.hash)
-    if other ~= UNNAMED then
-      record_name(call.user, other)
-    end
   else
     forget(call.hash, ended)
     redis.call('PEXPIREAT', call.hash, last + AFTERLIFE)
     redis.call('PEXPIREAT', call.key, last)
   end
   if score and (call.before > last or number ~= former_number) then
-    set_score(now, KEYS[8], call.user, call.before, former_number, last, number)
+    set_score(now, SHORTENED, call.user, call.before, former_number, last, number)
   end
   return { 1, 0 }
 end
@@ -52,22 +53,42 @@ local function wait(call, connections, ended)
   local number = select(2, parts(call.score))
   if call.value then
     redis.call('DEL', call.key)
-    set_score(now, KEYS[8], call.user, call.before, number, now - 1, number)
-  elseif redis.call('ZSCORE', KEYS[5], call.user) then
-    redis.call('ZADD', KEYS[1], 'XX', longest_hold(now, connections) + number / 4096, call.user)
+    set_score(now, SHORTENED, call.user, call.before, number, now - 1, number)
+  elseif redis.call('ZSCORE', HELD, call.user) then
+    redis.call('ZADD', INDEX, 'XX', longest_hold(now, connections) + number / 4096, call.user)
   end
   return { 0, 0 }
 end
 
+local function remember(user, at)
+  local field, spread = place_of(user)
+  keep_last_seen(now, field, spread, at, retention)
+end
+
+-- The user is offline.
+local function leave(call)
+  if redis.call('ZREM', INDEX, call.user) == 0 then
+    return { 0, 0 }
+  end
+  remember(call.user, now)
+  events[#events + 1] = 'd ' .. now .. ' ' .. now .. ' ' .. call.user
+  return { 0, 1 }
+end
+
 -- Runs one call and returns its answer.
 local function disconnect(call)
-  local user, id, value, score = call.user, call.id, call.value, call.score
-  local field, spread = place_of(user)
-
-  local function remember(at)
-    keep_last_seen(now, field, spread, at, retention)
+  local user, id = call.user, call.id
+  local value = redis.call('GET', call.key)
+  if value and value ~= '*' and select(2, only_connection(value)) == id then
+    -- The usual call: the only connection is closed.
+    mark(call.closed, id)
+    redis.call('DEL', call.key)
+    forget_record(user, value)
+    return leave(call)
   end
 
+  call.value, call.before = value, redis.call('PEXPIRETIME', call.key)
+  call.score = redis.call('ZSCORE', INDEX, user)
   local connections, recent, ended = {}, {}, {}
   local closed
   if id == '' then
@@ -76,10 +97,10 @@ local function disconnect(call)
   elseif value == '*' and redis.call('EXISTS', call.hash) == 0 then
     -- The hash was lost. Another connection may be alive, so the user stays online until the key expires.
     mark(call.closed, id)
-    remember(now)
+    remember(user, now)
     return { 1, 0 }
   else
-    connections, recent, ended = connections_of(now, user, call.key, call.hash, value, score)
+    connections, recent, ended = connections_of(now, user, call.hash, value, call.before, call.score)
     closed = connections[id]
     connections[id] = nil
     if closed then
@@ -89,7 +110,8 @@ local function disconnect(call)
       -- The connection had expired, and may have pinged later than the others.
       redis.call('HDEL', call.hash, id)
       local pinged = recent[id].deadline - recent[id].ttl
-      remember(math.max(pinged, last_seen_of(field, spread, pinged)))
+      local field, spread = place_of(user)
+      remember(user, math.max(pinged, last_seen_of(field, spread, pinged)))
     end
   end
 
@@ -98,32 +120,19 @@ local function disconnect(call)
     return { alive > 0 and 1 or 0, 0 }
   end
   if alive > 0 then
-    remember(now)
+    remember(user, now)
     return stay(call, connections, ended, alive + waiting == 1 and not next(recent), last)
   end
-  if waiting > 0 and score then
-    remember(now)
+  if waiting > 0 and call.score then
+    remember(user, now)
     return wait(call, connections, ended)
   end
   redis.call('DEL', call.key, call.hash)
-  if score then
-    redis.call('ZREM', KEYS[5], user)
-    forget_name(user, value)
+  if call.score then
+    redis.call('ZREM', HELD, user)
+    forget_record(user, value)
   end
-  local left = redis.call('ZREM', KEYS[1], user)
-  if left == 1 then
-    remember(now)
-    events[#events + 1] = 'd ' .. now .. ' ' .. now .. ' ' .. user
-  end
-  return { 0, left }
-end
-
--- The state of a user is read within the call, so that its errors are the errors of the call.
-local function read_and_disconnect(call)
-  call.value = redis.call('GET', call.key)
-  call.before = redis.call('PEXPIRETIME', call.key)
-  call.score = redis.call('ZSCORE', KEYS[1], call.user)
-  return disconnect(call)
+  return leave(call)
 end
 
 local answers = {}
@@ -131,7 +140,7 @@ for i = 7, #ARGV, 2 do
   local first = 9 + (i - 7) / 2 * 3
   local call = { user = ARGV[i], id = ARGV[i + 1] }
   call.key, call.hash, call.closed = KEYS[first], KEYS[first + 1], KEYS[first + 2]
-  answers[#answers + 1] = answer_of(read_and_disconnect, call)
+  answers[#answers + 1] = answer_of(disconnect, call)
 end
 if events[1] then
   announce(now, events)

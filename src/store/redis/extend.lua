@@ -6,10 +6,9 @@
 -- ARGV[1] the number of the grant       ARGV[4] how the key of each user begins
 -- ARGV[2] the TTL of the grant, in ms   ARGV[5] how the key of the connections of each user begins
 -- ARGV[3] the interval of the grant, in ms
--- ARGV[6...] for each named ping, what the key holds if the connection is the only one: 'number connectionId'
+-- ARGV[6...] for each named ping, what the key holds if the connection is the only one
 --
--- Returns {the deadline, in ms, of the extended connections; the indices, from 1, of the other pings, which changed
--- nothing}. connect.lua runs the other pings.
+-- Returns the indices, from 1, of the pings that changed nothing. connect.lua runs these pings.
 --
 -- The hash of connections belongs to the same user as the key, so it is in the same slot, although it is not in KEYS.
 
@@ -18,37 +17,41 @@
 local REVIEW = 1800000
 
 local number, ttl = ARGV[1], ARGV[2]
-local time = redis.call('TIME')
-local last = time[1] * 1000 + math.floor(time[2] / 1000) + ttl
-local deadline = string.format('%.0f', last)
-local ending
+
+-- The end of what the hash has of a connection with the grant, and the deadline of the extended connections.
+local grant, last, deadline
 
 -- Extends one of several connections of a user: the key holds '*', and the hash has each connection.
 local function extend_one_of_several(key, id)
-  ending = ending or ' ' .. ttl .. ' ' .. ARGV[3] .. ' ' .. number
+  if not grant then
+    grant = ' ' .. ttl .. ' ' .. ARGV[3] .. ' ' .. number
+    local time = redis.call('TIME')
+    last = time[1] * 1000 + math.floor(time[2] / 1000) + ttl
+    deadline = string.format('%.0f', last)
+  end
   local hash = ARGV[5] .. key:sub(#ARGV[4] + 1)
   local text = redis.call('HGET', hash, id)
-  if not text or text:sub(-#ending) ~= ending then
+  if not text or text:sub(-#grant) ~= grant then
     return false
   end
-  local former = tonumber(text:sub(1, -1 - #ending))
+  local former = tonumber(text:sub(1, -1 - #grant))
   -- A connection that has expired may be closed. One that is shortened may shorten the deadline of the user.
   if former < last - ttl or former > last or math.floor(former / REVIEW) ~= math.floor(last / REVIEW) then
     return false
   end
-  redis.call('HSET', hash, id, deadline .. ending)
+  redis.call('HSET', hash, id, deadline .. grant)
   redis.call('PEXPIREAT', key, deadline, 'GT')
   return true
 end
 
-local answer = { last }
+local missed = {}
 for i, key in ipairs(KEYS) do
   local stated = ARGV[5 + i]
   local held = redis.call('GET', key)
   if held == (stated or number) then
-    redis.call('PEXPIREAT', key, deadline)
+    redis.call('PEXPIRE', key, ttl)
   elseif held ~= '*' or not extend_one_of_several(key, stated and stated:sub(#number + 2) or '1') then
-    answer[#answer + 1] = i
+    missed[#missed + 1] = i
   end
 end
-return answer
+return missed

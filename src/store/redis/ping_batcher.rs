@@ -16,7 +16,7 @@ use super::keys::Keys;
 use super::load_shedder::{CALL_TIMEOUT, LoadShedder};
 use super::replies::unexpected;
 use super::scripts::Scripts;
-use crate::model::{ConnectionId, Timestamp, UserId, millis};
+use crate::model::{ConnectionId, UserId, millis};
 use crate::store::error::StoreError;
 use crate::store::lifetimes::Lifetimes;
 
@@ -68,7 +68,7 @@ struct Ping {
     /// Where the key ends in the texts of the part, and where the id ends.
     key_end: usize,
     id_end: usize,
-    answer: oneshot::Sender<Result<Option<Timestamp>, StoreError>>,
+    answer: oneshot::Sender<Result<bool, StoreError>>,
 }
 
 /// The arguments of one ping.
@@ -101,7 +101,7 @@ impl Batch {
         keys: &Keys,
         user: &UserId,
         connection: &ConnectionId,
-        answer: oneshot::Sender<Result<Option<Timestamp>, StoreError>>,
+        answer: oneshot::Sender<Result<bool, StoreError>>,
     ) {
         let is_unnamed = connection.is_unnamed();
         let part = if is_unnamed {
@@ -158,7 +158,7 @@ impl PingBatcher {
         }
     }
 
-    /// Extends `connection` by the TTL, and returns its deadline, if Redis shows that it is alive and has the grant of this
+    /// Extends `connection` by the TTL, and returns true, if Redis shows that it is alive and has the grant of this
     /// instance, and if nothing else has to change.
     ///
     /// Fails after [`CALL_TIMEOUT`] at the latest, and at once where too many calls wait.
@@ -166,7 +166,7 @@ impl PingBatcher {
         self: &Arc<Self>,
         user: &UserId,
         connection: &ConnectionId,
-    ) -> Result<Option<Timestamp>, StoreError> {
+    ) -> Result<bool, StoreError> {
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut batch = self.next.lock();
@@ -205,11 +205,11 @@ impl PingBatcher {
         let mut pings = pings.chain(batch.unnamed.pings);
         for script in 0..commands.len() {
             let part = pings.by_ref().take(SCRIPT_PINGS);
-            let extended = match &answered {
+            let missed = match &answered {
                 Ok(answers) => answers.get(script).cloned().unwrap_or_else(cut_short),
                 Err(error) => Err(error.clone()),
             };
-            answer(part, extended.and_then(Extended::read));
+            answer(part, missed.and_then(missed_indices));
         }
     }
 
@@ -254,38 +254,20 @@ fn cut_short<T>() -> Result<T, StoreError> {
     Err(unexpected("an incomplete reply"))
 }
 
-/// The reply of `extend.lua`.
-struct Extended {
-    /// The deadline of the connections that were extended.
-    deadline: Timestamp,
-    /// The indices, from 1 and in order, of the pings that extended nothing.
-    missed: Vec<u64>,
-}
-
-impl Extended {
-    fn read(answer: Value) -> Result<Self, StoreError> {
-        let mut numbers: Vec<u64> = Vec::from_redis_value(answer).map_err(unexpected)?;
-        if numbers.is_empty() {
-            return cut_short();
-        }
-        let deadline = Timestamp::from_millis(numbers.remove(0));
-        let missed = numbers;
-        Ok(Self { deadline, missed })
-    }
+/// Reads the reply of `extend.lua`: the indices, from 1 and in order, of the pings that extended nothing.
+fn missed_indices(answer: Value) -> Result<Vec<usize>, StoreError> {
+    Vec::from_redis_value(answer).map_err(unexpected)
 }
 
 /// Answers each ping of a script call.
-fn answer(pings: impl Iterator<Item = Ping>, extended: Result<Extended, StoreError>) {
+fn answer(pings: impl Iterator<Item = Ping>, missed: Result<Vec<usize>, StoreError>) {
     for (place, ping) in (1..).zip(pings) {
-        let answer = match &extended {
-            Ok(extended) => {
-                let is_missed = extended.missed.binary_search(&place).is_ok();
-                Ok((!is_missed).then_some(extended.deadline))
-            }
+        let extended = match &missed {
+            Ok(missed) => Ok(missed.binary_search(&place).is_err()),
             Err(error) => Err(error.clone()),
         };
         // This fails if the client of the ping has disconnected.
-        let _ = ping.answer.send(answer);
+        let _ = ping.answer.send(extended);
     }
 }
 

@@ -139,13 +139,15 @@ impl RedisStore {
         connection: &ConnectionId,
     ) -> Result<Connected, StoreError> {
         let began = Instant::now();
-        if self.grant.number() != 0
-            && let Some(expires_at) = self.pings.extend(user, connection).await?
-        {
-            return Ok(Connected {
-                became_online: false,
-                expires_at,
-            });
+        if self.grant.number() != 0 {
+            // The reply has no time. A deadline from before the request promises no more than Redis keeps.
+            let sent_at = self.now();
+            if self.pings.extend(user, connection).await? {
+                return Ok(Connected {
+                    became_online: false,
+                    expires_at: sent_at.plus(self.lifetimes.ttl),
+                });
+            }
         }
         // Boxed, because few pings need this future and all others would carry its size.
         let call = self.connect_or_ping(user, connection, PING);

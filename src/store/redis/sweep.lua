@@ -21,8 +21,7 @@ local function departure(connections, time, number, held, was_prolonged)
     if held then
       return held - ttl, held, held_again(now, time, interval, held, was_prolonged)
     end
-    -- After an outage an only connection may have pinged later than the index shows.
-    return time - ttl, time, held_until(now, assumed_deadline(now, time, ttl, interval), ttl, interval, time)
+    return time - ttl, time, held_until(now, assumed_deadline(now, time), ttl, interval, time)
   end
   local last_seen, deadline = 0, 0
   for _, each in pairs(connections) do
@@ -39,7 +38,7 @@ local events, lateness = {}, {}
 local function depart(user, connections_key, last_seen, deadline)
   redis.call('ZREM', KEYS[1], user)
   if redis.call('DEL', connections_key) == 0 then
-    forget_name(user, false)
+    forget_record(user, false)
   end
   -- A connection that was closed before may have been alive later than the last one that expired.
   local field, spread = place_of(user)

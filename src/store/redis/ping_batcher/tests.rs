@@ -111,12 +111,10 @@ async fn each_ping_gets_its_own_answer() {
         id_end: 0,
         answer,
     });
-    let reply = [5_000, 2, 4].map(Value::Int);
-    answer(pings, Extended::read(Value::Array(reply.into())));
+    answer(pings, Ok(vec![2, 4]));
     let mut extended = Vec::new();
     for heard in heard {
         extended.push(heard.await.expect("told").expect("answered"));
     }
-    let deadline = Some(Timestamp::from_millis(5_000));
-    assert_eq!(extended, [deadline, None, deadline, None]);
+    assert_eq!(extended, [true, false, true, false]);
 }

@@ -47,16 +47,16 @@ async fn hashes(redis: &RedisServer, user: &str) -> u64 {
         .await
 }
 
-/// The ids of only connections that Redis keeps for the time after the deadline.
+/// What only connections stated, as Redis keeps it for the time after the deadline.
 async fn records(redis: &RedisServer) -> Vec<String> {
-    let mut ids = Vec::new();
+    let mut all = Vec::new();
     let buckets: Vec<String> = redis.command(&["KEYS", "presence:deadlines:*"]).await;
     for bucket in buckets {
         let found: Vec<String> = redis.command(&["HVALS", &bucket]).await;
-        ids.extend(found);
+        all.extend(found);
     }
-    ids.sort_unstable();
-    ids
+    all.sort_unstable();
+    all
 }
 
 #[tokio::test]
@@ -90,7 +90,9 @@ async fn a_usual_ping_only_extends_the_connection() {
             let mut found = state.connections.iter();
             let found = found.find(|each| each.connection_id == connection);
             let expires_at = found.expect("it is listed").expires_at;
-            assert_eq!(expires_at, pinged.expires_at, "{user} {connection}");
+            // The response promises no more than Redis keeps.
+            let beyond = expires_at.millis_after(pinged.expires_at);
+            assert!((0..5_000).contains(&beyond), "{user} {connection}: {beyond}");
             let deadline: u64 = redis
                 .command(&["PEXPIRETIME", &format!("presence:user:{user}")])
                 .await;
@@ -162,16 +164,16 @@ async fn the_record_of_an_only_connection_ends_with_the_user() {
     let cluster = Cluster::of(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     client.connect_as("bob", "phone").await;
-    assert_eq!(records(redis).await, ["phone"]);
+    assert_eq!(records(redis).await, ["1 phone"]);
     client.connect_as("bob", "laptop").await;
     assert!(records(redis).await.is_empty());
     client.disconnect_as("bob", "phone").await;
-    assert_eq!(records(redis).await, ["laptop"]);
+    assert_eq!(records(redis).await, ["1 laptop"]);
     client.disconnect_as("bob", "laptop").await;
     assert!(records(redis).await.is_empty());
     client.connect_as("bob", "phone").await;
     client.connect("carol").await;
-    assert_eq!(records(redis).await, ["phone"]);
+    assert_eq!(records(redis).await, ["1 phone"]);
     eventually_true("both have expired", async || client.count().await == 0).await;
     eventually_true("the record is removed", async || {
         records(redis).await.is_empty()
