@@ -73,11 +73,24 @@ local function parts(score)
   return time, (score - time) * 4096
 end
 
+-- Removes the records of all users, in a few ms.
+local function forget_records()
+  -- unpack accepts some thousand values at most.
+  for first = 0, RECORD_BUCKETS - 1, 1024 do
+    local buckets = {}
+    for bucket = first, first + 1023 do
+      buckets[#buckets + 1] = record_bucket(bucket)
+    end
+    redis.call('UNLINK', unpack(buckets))
+  end
+end
+
 -- The identity of this data set: the time of its first use, in microseconds.
 --
 -- The index always has the member '' with the score +inf. If that member is missing, the index was lost, and a new
 -- data set begins with an empty history. Every grant gets a new number, so that no ping matches the key of its user,
--- and each user enters the index again with the next ping. The records of only connections go with the index.
+-- and each user enters the index again with the next ping. The records of only connections go with the index;
+-- if the epoch was lost too, they are outdated by their old numbers.
 local known_epoch
 local function epoch()
   if known_epoch then
@@ -90,13 +103,8 @@ local function epoch()
   end
   if not is_whole then
     redis.call('UNLINK', KEYS[2], KEYS[5])
-    -- unpack accepts some thousand values at most.
-    for first = 0, RECORD_BUCKETS - 1, 1024 do
-      local buckets = {}
-      for bucket = first, first + 1023 do
-        buckets[#buckets + 1] = record_bucket(bucket)
-      end
-      redis.call('UNLINK', unpack(buckets))
+    if known_epoch then
+      forget_records()
     end
     for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
       if field:find(' ') then

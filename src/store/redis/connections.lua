@@ -221,11 +221,11 @@ local function write_only(user, key, id, number, deadline)
   redis.call('HSET', record_bucket(spread), field, value)
 end
 
--- The id of the only connection of a user after its deadline.
-local function recorded_id(user)
+-- The id of the only connection of a user after its deadline. `number` is the number of its grant.
+local function recorded_id(user, number)
   local field, spread = place_of(user)
-  local value = redis.call('HGET', record_bucket(spread), field)
-  return value and select(2, only_connection(value)) or UNNAMED
+  local recorded, id = only_connection(redis.call('HGET', record_bucket(spread), field) or '')
+  return recorded == number and id or UNNAMED
 end
 
 -- Removes the record of a user, if there is one. `value` is the value of the user's key, false after the deadline.
@@ -264,7 +264,7 @@ local function connections_of(now, user, hash_key, value, deadline, score)
     if not held or held_again(now, time, interval, held, is_prolonged) >= now then
       local each = { ttl = ttl, interval = interval, number = number, waits = held }
       each.deadline = held and math.min(time - patience(interval), now) - 1 or assumed_deadline(now, time)
-      found[recorded_id(user)] = each
+      found[recorded_id(user, number)] = each
     end
   end
   for id, each in pairs(found) do

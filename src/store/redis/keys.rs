@@ -18,8 +18,8 @@ pub(super) struct Keys {
     prefix: String,
     user: String,
     connections: String,
-    /// The sorted set of announced users. The scripts append `:<bucket>`, a number, for the names of the hashes that record
-    /// the ids of only connections.
+    /// The sorted set of announced users. The scripts append `:<bucket>`, a number, for the names of the hashes with the
+    /// records of only connections.
     pub(super) deadlines: String,
     pub(super) events: String,
     pub(super) epoch: String,
