@@ -92,7 +92,10 @@ async fn a_usual_ping_only_extends_the_connection() {
             let expires_at = found.expect("it is listed").expires_at;
             // The response promises no more than Redis keeps.
             let beyond = expires_at.millis_after(pinged.expires_at);
-            assert!((0..5_000).contains(&beyond), "{user} {connection}: {beyond}");
+            assert!(
+                (0..5_000).contains(&beyond),
+                "{user} {connection}: {beyond}"
+            );
             let deadline: u64 = redis
                 .command(&["PEXPIRETIME", &format!("presence:user:{user}")])
                 .await;
