@@ -10,6 +10,8 @@
 -- or the error of the call.
 
 local INDEX, HELD, SHORTENED = KEYS[1], KEYS[5], KEYS[8]
+local FIRST_KEY, KEYS_OF_A_CALL = 9, 3
+local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 3
 
 local now = clock()
 local grant_of_caller = ARGV[3] .. ' ' .. ARGV[4]
@@ -138,9 +140,11 @@ local function connect(call)
 end
 
 local answers = {}
-for i = 7, #ARGV, 3 do
+local key = FIRST_KEY
+for i = FIRST_ARGUMENT, #ARGV, ARGUMENTS_OF_A_CALL do
   local call = { user = ARGV[i], id = ARGV[i + 1], is_ping = ARGV[i + 2] == 'ping' }
-  call.key, call.hash, call.closed = KEYS[i + 2], KEYS[i + 3], KEYS[i + 4]
+  call.key, call.hash, call.closed = KEYS[key], KEYS[key + 1], KEYS[key + 2]
+  key = key + KEYS_OF_A_CALL
   call.mine = { ttl = tonumber(ARGV[3]), interval = tonumber(ARGV[4]) }
   call.mine.deadline = now + call.mine.ttl
   answers[#answers + 1] = answer_of(connect, call)

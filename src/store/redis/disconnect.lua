@@ -10,6 +10,8 @@
 -- error of the call.
 
 local INDEX, HELD, SHORTENED = KEYS[1], KEYS[5], KEYS[8]
+local FIRST_KEY, KEYS_OF_A_CALL = 9, 3
+local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 2
 
 local now = clock()
 local retention = tonumber(ARGV[6])
@@ -136,10 +138,11 @@ local function disconnect(call)
 end
 
 local answers = {}
-for i = 7, #ARGV, 2 do
-  local first = 9 + (i - 7) / 2 * 3
+local key = FIRST_KEY
+for i = FIRST_ARGUMENT, #ARGV, ARGUMENTS_OF_A_CALL do
   local call = { user = ARGV[i], id = ARGV[i + 1] }
-  call.key, call.hash, call.closed = KEYS[first], KEYS[first + 1], KEYS[first + 2]
+  call.key, call.hash, call.closed = KEYS[key], KEYS[key + 1], KEYS[key + 2]
+  key = key + KEYS_OF_A_CALL
   answers[#answers + 1] = answer_of(disconnect, call)
 end
 if events[1] then
