@@ -20,6 +20,7 @@ mod node_address;
 mod pages;
 mod ping_batcher;
 mod pursuit;
+mod ready;
 mod redirect;
 mod refresh;
 mod replies;

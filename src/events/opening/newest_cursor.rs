@@ -19,12 +19,15 @@ const RESET_PATIENCE: Duration = Duration::from_secs(1);
 /// Attempts to read a consistent position while the bus resets the streams.
 const ATTEMPTS: u32 = 3;
 
-/// The data set of each partition, and its newest position in the store.
+/// The data set of a partition and its newest position in the store.
+type Answer = Result<(Epoch, Position), StoreError>;
+
+/// The answer of each partition, in order.
 #[derive(Clone, Debug)]
 struct Newest {
     /// When the read began.
     began: Instant,
-    at: Arc<[(Partition, Result<(Epoch, Position), StoreError>)]>,
+    at: Arc<[(Partition, Answer)]>,
 }
 
 /// Reads positions of the store that are consistent with the local history.

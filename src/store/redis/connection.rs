@@ -8,6 +8,7 @@ mod records;
 mod server;
 mod server_info;
 mod socket;
+mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +22,15 @@ use tracing::{debug, warn};
 pub(super) use self::endpoint::Endpoint;
 use self::errors::breaks_the_connection;
 pub(super) use self::errors::store_error;
-pub(super) use self::messages::{Channels, Message, MessageStream, Messages};
+pub(super) use self::messages::{Channels, Message, MessageStream, Messages, NO_SHARD_CHANNELS};
 use self::server::{CONNECT_TIMEOUT, Server};
-use self::server_info::ServerInfo;
+use self::server_info::{ServerInfo, check_commands};
 use self::socket::{Socket, enable_expired_events, open_commands};
+use self::state::{State, Up};
 use super::layout::Layout;
 use super::scripts::Scripts;
 use crate::config::KeyspaceEvents;
-use crate::model::PartitionSet;
+use crate::model::{Partition, PartitionSet};
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 
@@ -40,9 +42,6 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// Servers close idle connections (the `timeout` setting of Redis). A subscription has no command in flight that
 /// could fail, so without probes it would stay on a dead connection for ever (redis-rs #404, centrifugo #1189).
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How long a subscription stays without a channel that the server refused.
-const CHANNEL_RETRY: Duration = Duration::from_secs(1);
 
 /// What a connection is for. Every role but the main one *follows* a main connection: it connects to the same server,
 /// and reconnects when the main connection was replaced.
@@ -62,41 +61,6 @@ pub(super) enum Role {
 pub(super) struct SupervisedConnection {
     role: Role,
     state: watch::Sender<State>,
-}
-
-enum State {
-    Up(Up),
-    Down { since: Instant, why: String },
-}
-
-#[derive(Clone)]
-struct Up {
-    /// The number of this socket among all sockets of the connection.
-    generation: u64,
-    /// The generation of the main connection when this socket was opened.
-    main_generation: u64,
-    /// The primary, as far as the main connection knows.
-    server: Server,
-    socket: Socket,
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.is_up() { "Up" } else { "Down" })
-    }
-}
-
-impl State {
-    fn is_up(&self) -> bool {
-        matches!(self, Self::Up(_))
-    }
-
-    fn generation(&self) -> Option<u64> {
-        match self {
-            Self::Up(up) => Some(up.generation),
-            Self::Down { .. } => None,
-        }
-    }
 }
 
 /// A socket for one command.
@@ -148,27 +112,7 @@ impl Role {
         let (Self::Subscription(_, channels), Socket::Messages(messages)) = (self, socket) else {
             return std::future::pending().await;
         };
-        let retry = async {
-            match messages.lacks_channels() {
-                true => sleep(CHANNEL_RETRY).await,
-                false => std::future::pending().await,
-            }
-        };
-        let mut served = channels.served.clone();
-        let changed = async {
-            if served
-                .wait_for(|now| *now != messages.served())
-                .await
-                .is_err()
-            {
-                // The partitions on the server never change.
-                std::future::pending().await
-            }
-        };
-        tokio::select! {
-            () = retry => {}
-            () = changed => {}
-        }
+        messages.outdated(channels).await;
     }
 
     /// Resolves when the main connection of `main_generation` was replaced, maybe by one to another server. While the
@@ -230,6 +174,8 @@ impl SupervisedConnection {
                 let (mut commands, info) = open_commands(&server).await?;
                 endpoint.check(&info)?;
                 let served = *served.borrow();
+                let first = served.iter().next().unwrap_or(Partition::FIRST);
+                check_commands(&mut commands, &layout.keys(first).absent).await?;
                 layout.check_records(&mut commands, served).await?;
                 // A server that refuses to load scripts may still run them; the calls will show.
                 let _ = Scripts::loading().exec_async(&mut commands).await;
@@ -392,6 +338,11 @@ impl SupervisedConnection {
         if let Some(generation) = generation {
             self.close(generation, why.to_owned());
         }
+    }
+
+    /// Whether the connection is down for this reason.
+    pub(super) fn is_down_because(&self, reason: &str) -> bool {
+        matches!(&*self.state.borrow(), State::Down { why, .. } if why == reason)
     }
 
     /// Whether the connection is up.

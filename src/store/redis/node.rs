@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::clock::Clock;
-use super::connection::{Channels, Endpoint, Role, SupervisedConnection};
+use super::connection::{Channels, Endpoint, NO_SHARD_CHANNELS, Role, SupervisedConnection};
 use super::layout::Layout;
 use super::load_shedder::LoadShedder;
 use super::node_address::NodeAddress;
@@ -86,6 +86,12 @@ impl Node {
     /// The partitions on this server.
     pub(super) fn served(&self) -> PartitionSet {
         *self.served.borrow()
+    }
+
+    /// Why the server cannot have the partitions; `None` if it can.
+    pub(super) fn defect(&self) -> Option<&'static str> {
+        let lacks_channels = self.subscription.is_down_because(NO_SHARD_CHANNELS);
+        lacks_channels.then_some(NO_SHARD_CHANNELS)
     }
 
     /// Takes the partitions that are on this server from now on.

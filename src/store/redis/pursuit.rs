@@ -80,6 +80,17 @@ impl<'a> Pursuit<'a> {
         self.target.is_some()
     }
 
+    /// Whether another node serves the partition now, so that the request need not wait for the connection of `lane`.
+    pub(super) fn has_moved_from(&mut self, lane: &Lane) -> bool {
+        let now = self.lanes.of(self.partition);
+        let has_moved = now.is_ok_and(|now| now.node.id != lane.node.id) && self.hops < MOST_HOPS;
+        if has_moved {
+            self.hops += 1;
+            self.target = None;
+        }
+        has_moved
+    }
+
     /// Judges why `node` failed the request. Waits if the request needs a pause.
     pub(super) async fn follow(&mut self, error: &RedisError, node: &Node) -> Next {
         let Some(refused) = Refused::of(error, node.host()) else {

@@ -202,8 +202,17 @@ impl Route<'_> {
         script: Option<&Script>,
         apart: &(dyn Fn(usize) -> Pipeline + Sync),
     ) -> Result<Vec<Answer>, StoreError> {
-        let lane = self.lanes.of(self.partition)?;
-        let mut checkout = lane.checkout().await?;
+        let mut pursuit = Pursuit::new(self.lanes, self.partition, true);
+        let (lane, next);
+        lane = pursuit.lane()?;
+        let (lane, mut checkout) = match lane.checkout().await {
+            Ok(checkout) => (&lane, checkout),
+            Err(_) if pursuit.has_moved_from(&lane) => {
+                next = pursuit.lane()?;
+                (&next, next.checkout().await?)
+            }
+            Err(error) => return Err(error),
+        };
         let count = commands.len();
         let answers = match checkout.send(commands, count).await {
             Err(error) if error.is_connection_dropped() => {
@@ -270,7 +279,11 @@ impl Route<'_> {
         let mut pursuit = Pursuit::new(self.lanes, self.partition, repeat == Repeat::Idempotent);
         loop {
             let lane = pursuit.lane()?;
-            let mut checkout = lane.checkout().await?;
+            let mut checkout = match lane.checkout().await {
+                Ok(checkout) => checkout,
+                Err(_) if pursuit.has_moved_from(&lane) => continue,
+                Err(error) => return Err(error),
+            };
             let failed = match error.take() {
                 Some(error) => error,
                 None => match request.send(&mut checkout, pursuit.is_asking()).await {

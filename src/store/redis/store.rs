@@ -1,7 +1,5 @@
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::future::join_all;
 use redis::ScriptInvocation;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -25,10 +23,6 @@ use crate::store::error::StoreError;
 use crate::store::lifetimes::Lifetimes;
 use crate::store::node_id::NodeId;
 use crate::store::policy::SHORTEST_OUTAGE;
-use crate::store::readiness::Readiness;
-
-/// How long a readiness check waits for the server.
-const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A store in Redis 7.0 or newer, or in a compatible server.
 #[derive(Clone, Debug)]
@@ -140,47 +134,6 @@ impl RedisStore {
 
     pub(in crate::store) async fn supervise(&self) {
         self.lanes.supervise().await;
-    }
-
-    /// Sends a write command, because a replica and a server without memory accept `PING` but refuse writes. `SETRANGE` of
-    /// an empty value neither changes nor creates a key.
-    pub(in crate::store) async fn check(&self) -> Readiness {
-        let table = self.lanes.topology.table();
-        let firsts =
-            (0..table.nodes().len()).filter_map(|node| table.partitions_of(node).iter().next());
-        let checks = join_all(firsts.map(|partition| self.check_one(partition))).await;
-        let (count, failures) = (checks.len(), checks.into_iter().filter_map(Result::err));
-        let failures: Vec<StoreError> = failures.collect();
-        let lacking = self.lanes.topology.lacking();
-        match failures.first() {
-            None if count == 0 => Readiness::NotReady(self.lanes.topology.why_unserved()),
-            None => lacking.map_or(Readiness::Ready, Readiness::Degraded),
-            Some(error) if failures.len() == count => Readiness::NotReady(error.cause()),
-            Some(error) => {
-                let why = format!(
-                    "{} of {count} masters do not answer: {}",
-                    failures.len(),
-                    error.cause()
-                );
-                Readiness::Degraded(
-                    lacking.map_or(why.clone(), |lacking| format!("{lacking}; {why}")),
-                )
-            }
-        }
-    }
-
-    async fn check_one(&self, partition: Partition) -> Result<(), StoreError> {
-        let mut setrange = redis::cmd("SETRANGE");
-        setrange
-            .arg(&self.layout.keys(partition).epoch)
-            .arg(0)
-            .arg("");
-        let answer = timeout(
-            READY_TIMEOUT,
-            self.lanes.to(partition).query::<()>(&setrange),
-        )
-        .await;
-        answer.unwrap_or_else(|_| Err(StoreError::too_slow()))
     }
 
     /// A subscription to the partitions on `node`. Of a node that left the cluster, the subscription is lost at once.

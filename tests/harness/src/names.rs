@@ -105,6 +105,15 @@ impl Names {
             .collect()
     }
 
+    /// A user in each partition other than that of `user`.
+    pub fn strangers(&self, user: &str) -> Vec<String> {
+        let mut taken = vec![false; self.partitions()];
+        taken[self.partition_of(user)] = true;
+        let others = (1..).map(|number| format!("{user}-{number}"));
+        let new = |other: &String| !std::mem::replace(&mut taken[self.partition_of(other)], true);
+        others.filter(new).take(self.partitions() - 1).collect()
+    }
+
     fn of_partition(&self, partition: usize, name: &str) -> String {
         match self.tags.get(partition) {
             Some(tag) => format!("{}{{{tag}}}:{name}", self.prefix),

@@ -3,7 +3,7 @@
 mod parser;
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -12,13 +12,17 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::client::Client;
+use crate::names::{Names, partitions_of_tests};
 use crate::timestamp::Timestamp;
 use crate::wait::{PATIENCE, eventually, eventually_true};
 use parser::Parser;
 pub use source::{Entry, EventSource, Habits, Heard, Memory};
+
+/// An event of one partition comes at most this much after a later event of another one.
+const LATE: Duration = Duration::from_millis(200);
 
 /// One event, with the last event id at that moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub enum End {
 /// An open stream. Dropping it closes the connection.
 pub struct Stream {
     pub headers: HeaderMap,
+    /// Whether the query names no users.
+    of_everyone: bool,
     events: UnboundedReceiver<Event>,
     seen: Arc<Mutex<Seen>>,
     reader: JoinHandle<()>,
@@ -153,11 +159,14 @@ impl Stream {
 
     fn read(response: Response) -> Self {
         let headers = response.headers().clone();
+        let query = response.url().query().unwrap_or("");
+        let of_everyone = !query.contains("userIds");
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (sender, events) = unbounded_channel();
         let reader = tokio::spawn(read_on(response, Arc::clone(&seen), sender));
         Self {
             headers,
+            of_everyone,
             events,
             seen,
             reader,
@@ -209,18 +218,46 @@ impl Stream {
                 changes.push(event);
             }
         }
-        changes
+        in_order(changes)
     }
 
     /// All events before now: connects the user `marker`, and reads until its event. No other caller may use `marker`.
+    ///
+    /// With several partitions, the event of one partition may overtake those of others. A stream about all users then
+    /// has a marker in each, and only `marker` stays connected. A stream about some users reads on for a moment.
     pub async fn events_before_now(&mut self, client: &Client, marker: &str) -> Vec<Event> {
-        assert!(
-            client.connect(marker).await.became_online,
-            "{marker} was not fresh"
-        );
-        let mut events = self.collect_until(|event| event.user() == marker).await;
-        events.pop();
-        events
+        let names = Names::default();
+        let mut others = names.strangers(marker);
+        if !self.of_everyone {
+            others.clear();
+        }
+        for marker in others.iter().map(String::as_str).chain([marker]) {
+            let fresh = client.connect(marker).await.became_online;
+            assert!(fresh, "{marker} was not fresh");
+        }
+        let mut markers: BTreeSet<String> = others.iter().cloned().collect();
+        markers.insert(marker.to_owned());
+        let mut missing = markers.clone();
+        let told_all = |event: &Event| {
+            missing.remove(&event.user());
+            missing.is_empty()
+        };
+        let mut events = self.collect_until(told_all).await;
+        let mut staying = others.len();
+        for other in &others {
+            client.disconnect(other).await;
+        }
+        while staying > 0 {
+            let event = self.next().await;
+            staying -= usize::from(event.name == "user.offline" && others.contains(&event.user()));
+            events.push(event);
+        }
+        if names.partitions() > 1 && !self.of_everyone {
+            sleep(LATE).await;
+            events.extend(self.unread());
+        }
+        events.retain(|event| !markers.contains(&event.user()));
+        in_order(events)
     }
 
     /// Reads a snapshot up to `presence.ready`: the online users.
@@ -284,6 +321,33 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.reader.abort();
     }
+}
+
+/// The changes in the order of their times. With one partition, they come in this order.
+fn in_order(mut events: Vec<Event>) -> Vec<Event> {
+    if partitions_of_tests() > 1 && events.iter().all(Event::is_change) {
+        events.sort_by_key(Event::timestamp);
+    }
+    events
+}
+
+/// Asserts that two streams told the same changes, apart from markers: users whose ids begin with `marker`. With several
+/// partitions, only the events about one user have an order.
+pub fn assert_same_changes(told: &[Event], others: &[Event]) {
+    let changes = |events: &[Event]| {
+        let changes = events.iter().map(|event| {
+            assert!(event.is_change(), "{event:?}");
+            (event.user(), event.name.clone(), event.data.clone())
+        });
+        let mut changes: Vec<_> = changes
+            .filter(|(user, _, _)| !user.starts_with("marker"))
+            .collect();
+        if partitions_of_tests() > 1 {
+            changes.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        }
+        changes
+    };
+    assert_eq!(changes(told), changes(others));
 }
 
 /// [`Event::brief`] of all events.

@@ -6,3 +6,4 @@ mod ground;
 mod moving_slots;
 mod scene;
 mod serving;
+mod streams;

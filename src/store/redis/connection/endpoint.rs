@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::errors::store_error;
+use super::errors::{is_unknown_command, store_error};
 use super::server::{Server, limits};
 use super::server_info::ServerInfo;
 use crate::config::{InvalidSetting, RedisUrl};
@@ -208,7 +208,7 @@ async fn ask_seed(seed: &Server, request: &Cmd) -> Result<Value, StoreError> {
     let answer = request.query_async(&mut connection).await;
     answer.map_err(|error: RedisError| {
         let detail = error.detail().unwrap_or_default();
-        if detail.contains("cluster support disabled") || detail.starts_with("unknown command") {
+        if detail.contains("cluster support disabled") || is_unknown_command(&error) {
             return StoreError::Unreachable(NO_CLUSTER.to_owned());
         }
         store_error(error)
