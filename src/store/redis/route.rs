@@ -150,6 +150,27 @@ impl Route<'_> {
         self.run(Request::Script(invocation), Repeat::Once).await
     }
 
+    /// Runs a script like [`Route::script`], whose reply has an answer for each of some calls. The outer error means that no
+    /// call was answered.
+    pub(super) async fn script_calls(
+        self,
+        invocation: &ScriptInvocation<'_>,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        let answer = self.answer(Request::Script(invocation), Repeat::Once, None);
+        let Value::Array(answers) = answer.await? else {
+            return Err(unexpected("no list of answers"));
+        };
+        let answers: Vec<_> = answers.into_iter().map(Value::extract_error).collect();
+        let lane = self.lanes.of(self.partition).ok();
+        let checkout = lane.as_ref().and_then(|lane| lane.checkout_now());
+        let failed = |error| match &checkout {
+            Some(checkout) => checkout.failed(error),
+            None => store_error(error),
+        };
+        let answers = answers.into_iter();
+        Ok(answers.map(|answer| answer.map_err(failed)).collect())
+    }
+
     /// Runs commands in one transaction.
     pub(super) async fn transaction(self, commands: &Pipeline) -> Result<(), StoreError> {
         self.answer(Request::Transaction(commands), Repeat::Once, None)
