@@ -1,6 +1,8 @@
 //! The store on Redis. Each call that may be a transition is one Lua script. Most pings only extend a key, many in one
 //! script call.
 
+mod batchers;
+mod call_batcher;
 mod clock;
 mod codec;
 mod connection;
@@ -33,6 +35,7 @@ mod sweep;
 mod table;
 mod tags;
 mod topology;
+mod transitions;
 
 pub use self::store::RedisStore;
 pub(super) use self::subscription::Subscription;

@@ -102,11 +102,17 @@ impl NewestCursor {
         self.read(watched).await
     }
 
-    /// Returns the cursor of these positions. The local history stands in for an unreachable partition.
+    /// Returns the cursor of these positions. The local history stands in for an unreachable partition, unless the whole
+    /// store is unreachable.
     fn cursor(&self, newest: &Newest, watched: &PartitionSet) -> Result<Cursor, StoreError> {
         if let (Partitions::ONE, [(_, newest)]) = (self.hub.partitions(), &*newest.at) {
             let (epoch, position) = newest.clone()?;
             return Ok(Cursor::one(epoch, position));
+        }
+        if newest.at.iter().all(|(_, newest)| newest.is_err())
+            && let Some((_, Err(error))) = newest.at.first()
+        {
+            return Err(error.clone());
         }
         let local = self.hub.newest_of_all();
         let positions = newest.at.iter().zip(local);

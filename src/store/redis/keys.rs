@@ -24,6 +24,9 @@ pub(super) struct Keys {
     pub(super) partition: Partition,
     prefix: String,
     user: String,
+    connections: String,
+    /// The sorted set of announced users. The scripts append `:<bucket>`, a number, for the names of the hashes with the
+    /// records of only connections.
     pub(super) deadlines: String,
     pub(super) events: String,
     pub(super) epoch: String,
@@ -58,6 +61,7 @@ impl Keys {
         Self {
             partition,
             user: named(USER),
+            connections: named(CONNECTIONS),
             deadlines: named("deadlines"),
             events: named("events"),
             epoch: named("epoch"),
@@ -75,8 +79,8 @@ impl Keys {
         }
     }
 
-    /// The key that exists exactly while the user is online. Its value is the number of a grant if the unnamed connection is
-    /// the only one, else `*`.
+    /// The key that exists exactly while the user is online. Its value is the number of a grant, and the id of the
+    /// connection unless it is the unnamed one, if the user has one connection, else `*`.
     pub(super) fn user(&self, user: &UserId) -> String {
         self.of_user(USER, user)
     }
@@ -94,6 +98,16 @@ impl Keys {
     pub(super) fn push_user(&self, names: &mut String, user: &UserId) {
         names.push_str(&self.user);
         names.push_str(user.as_str());
+    }
+
+    /// How the key of each user begins.
+    pub(super) fn user_prefix(&self) -> &str {
+        &self.user
+    }
+
+    /// How the key of the connections of each user begins.
+    pub(super) fn connections_prefix(&self) -> &str {
+        &self.connections
     }
 
     /// The deadlines and grants of the connections of a user whose key has the value `*`.
@@ -157,6 +171,7 @@ mod tests {
         for user in users {
             names.extend([keys.user(user), keys.connections(user), keys.closed(user)]);
         }
+        names.extend([1, 2, 12].map(|bucket| format!("{}:{bucket}", keys.deadlines)));
         for generation in [1, 12] {
             names.extend(
                 [1, 2, 12].map(|bucket| format!("{}:{generation}:{bucket}", keys.last_seen)),

@@ -47,10 +47,16 @@ impl Lane {
         }
     }
 
-    /// A socket of the worker's connection, or of the main one while the former is down.
-    pub(super) async fn checkout(&self) -> Result<Checkout<'_>, StoreError> {
+    /// A socket of the worker's connection, or of the main one while the former is down. `None` while both are down.
+    pub(super) fn checkout_now(&self) -> Option<Checkout<'_>> {
         let worker = self.worker.as_ref();
-        match worker.and_then(SupervisedConnection::checkout) {
+        let checkout = worker.and_then(SupervisedConnection::checkout);
+        checkout.or_else(|| self.node.main.checkout())
+    }
+
+    /// Like [`Lane::checkout_now`]. Waits for a connection that broke just now.
+    pub(super) async fn checkout(&self) -> Result<Checkout<'_>, StoreError> {
+        match self.checkout_now() {
             Some(checkout) => Ok(checkout),
             None => self.node.main.checkout_soon().await,
         }

@@ -44,7 +44,7 @@ pub enum End {
 /// An open stream. Dropping it closes the connection.
 pub struct Stream {
     pub headers: HeaderMap,
-    /// Whether the query names no users.
+    /// Whether the request names no users.
     of_everyone: bool,
     events: UnboundedReceiver<Event>,
     seen: Arc<Mutex<Seen>>,
@@ -145,11 +145,18 @@ impl Stream {
 
     /// Sends the request and waits for the head of the answer and the first cursor.
     pub async fn send(request: RequestBuilder) -> Self {
+        let built = request.try_clone().and_then(|copy| copy.build().ok());
+        let built = built.expect("a request with a body in memory");
+        let names_users = built
+            .url()
+            .query()
+            .is_some_and(|query| query.contains("userIds"));
+        let of_everyone = built.method() == Method::GET && !names_users;
         let opening = timeout(PATIENCE, request.send()).await;
         let response = opening.expect("a stream answers at once");
         let response = response.unwrap_or_else(|error| panic!("no stream: {error:?}"));
         assert_eq!(response.status(), StatusCode::OK);
-        let stream = Self::read(response);
+        let stream = Self::read(response, of_everyone);
         eventually_true("the stream names a first cursor", async || {
             !stream.last_id().is_empty()
         })
@@ -157,10 +164,8 @@ impl Stream {
         stream
     }
 
-    fn read(response: Response) -> Self {
+    fn read(response: Response, of_everyone: bool) -> Self {
         let headers = response.headers().clone();
-        let query = response.url().query().unwrap_or("");
-        let of_everyone = !query.contains("userIds");
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (sender, events) = unbounded_channel();
         let reader = tokio::spawn(read_on(response, Arc::clone(&seen), sender));

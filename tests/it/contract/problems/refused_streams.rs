@@ -4,7 +4,6 @@
 use harness::client::{Answer, Client, media_type, send};
 use harness::cluster::Cluster;
 use harness::instance::{Instance, Settings};
-use harness::names::partitions_of_tests;
 use harness::sse::Stream;
 use harness::wait::eventually_true;
 use reqwest::header::ACCEPT;
@@ -20,16 +19,10 @@ fn by_browser(request: RequestBuilder) -> RequestBuilder {
     request.header(ACCEPT, "text/event-stream")
 }
 
-/// Requests of streams that need the store. With several partitions, a stream without a snapshot also opens at the
-/// positions that the instance knows.
 fn requests(client: &Client) -> Vec<RequestBuilder> {
-    let snapshot = match partitions_of_tests() {
-        1 => "",
-        _ => "?snapshot=true",
-    };
-    let of_some = client.request(Method::POST, &format!("/v1/events{snapshot}"));
+    let of_some = client.request(Method::POST, "/v1/events");
     vec![
-        Stream::request(client, snapshot),
+        Stream::request(client, ""),
         Stream::request(client, "?userIds=alice&snapshot=true"),
         of_some.json(&json!({"userIds": ["alice"]})),
     ]

@@ -145,6 +145,17 @@ impl User {
         (surely, ends.any(|end| !end.surely_before(at)))
     }
 
+    /// Whether a store may think that a connection may still come back. A store in Redis does not know the last ping of
+    /// an only connection, so an outage after its deadline may hold its departure too.
+    pub(super) fn may_seem_to_return(&self, at: Bracket, outages: &[Outage]) -> bool {
+        self.connections.values().any(|each| {
+            let mut assumed = *each;
+            assumed.deadline.latest = assumed.deadline.latest.max(at.latest);
+            let end = assumed.end(outages);
+            end != assumed.deadline && !end.surely_before(at)
+        })
+    }
+
     /// Whether the other connections reach the limit: certainly, and possibly.
     pub(super) fn is_full_beside(
         &self,
