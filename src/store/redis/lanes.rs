@@ -136,7 +136,7 @@ impl Lanes {
             Current::Fixed(table) => check(table),
             Current::Moving(table) => check(&table.borrow()),
         };
-        checked.unwrap_or_else(|| Err(self.unserved()))
+        checked.unwrap_or_else(|| Err(self.topology.why_unserved()))
     }
 
     /// The lane to the node of `partition`. Fails if no master serves the partition.
@@ -145,11 +145,7 @@ impl Lanes {
             Current::Fixed(table) => table.owner(partition).cloned(),
             Current::Moving(table) => table.borrow().owner(partition).cloned(),
         };
-        lane.ok_or_else(|| self.unserved())
-    }
-
-    fn unserved(&self) -> StoreError {
-        StoreError::Unreachable(self.topology.why_unserved())
+        lane.ok_or_else(|| self.topology.why_unserved())
     }
 
     /// Takes over that a node redirected a command about `slot` to the node at `address`, for good.
