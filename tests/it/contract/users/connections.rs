@@ -43,7 +43,10 @@ async fn each_connection_has_its_own_expiry(store: Store) {
     let client = cluster.client();
     let phone = client.connect_as("alice", "phone").await;
     let laptop = client.connect_as("alice", "laptop").await;
-    Timestamp::now().plus(Duration::from_millis(50)).pass().await;
+    Timestamp::now()
+        .plus(Duration::from_millis(50))
+        .pass()
+        .await;
     let phone_again = client.ping_as("alice", "phone").await;
     let user = client.user("alice").await;
     for connection in &user.connections {
