@@ -46,9 +46,9 @@ pub(crate) struct Hub {
     /// Held while entries are delivered.
     publishing: tokio::sync::Mutex<()>,
     queue_memory: Arc<QueueMemory>,
-    /// Whether the history is being read for the first time.
-    is_filling: AtomicBool,
-    /// Whether it was read.
+    /// Partitions whose recent events are being read.
+    filling: Mutex<PartitionSet>,
+    /// Whether the history of a partition was read for the first time.
     has_begun: AtomicBool,
     received: Notify,
     to_resync: Mutex<PartitionSet>,
@@ -88,7 +88,7 @@ impl Hub {
             queue_memory: QueueMemory::with_limit(limits.queue_bytes),
             state: Mutex::new(state),
             publishing: tokio::sync::Mutex::default(),
-            is_filling: AtomicBool::new(false),
+            filling: Mutex::default(),
             has_begun: AtomicBool::new(false),
             received: Notify::new(),
             to_resync: Mutex::default(),
