@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::client::Client;
-use crate::names::{Names, partitions_of_tests};
+use crate::names::{Names, STRANGER, partitions_of_tests};
 use crate::timestamp::Timestamp;
 use crate::wait::{PATIENCE, eventually, eventually_true};
 use parser::Parser;
@@ -103,9 +103,14 @@ impl Event {
         matches!(&*self.name, "user.online" | "user.offline")
     }
 
-    /// Whether the event is a `presence.ready` without a new cursor, or a `presence.end`. Most tests skip these events.
+    /// Whether the event is a `presence.ready` without a new cursor, a `presence.end`, or about a user of
+    /// [`Names::strangers`]. Most tests skip these events.
     pub fn is_routine(&self) -> bool {
-        self.name == "presence.ready" && self.data == "{}" || self.name == "presence.end"
+        match &*self.name {
+            "presence.ready" => self.data == "{}",
+            "presence.end" => true,
+            _ => self.is_change() && self.user().starts_with(STRANGER),
+        }
     }
 
     /// `online alice` or `offline alice` for a change, and the name of any other event.
@@ -229,39 +234,31 @@ impl Stream {
     /// All events before now: connects the user `marker`, and reads until its event. No other caller may use `marker`.
     ///
     /// With several partitions, the event of one partition may overtake those of others. A stream about all users then
-    /// has a marker in each, and only `marker` stays connected. A stream about some users reads on for a moment.
+    /// has a user in each, and only `marker` stays connected. A stream about some users reads on for a moment.
     pub async fn events_before_now(&mut self, client: &Client, marker: &str) -> Vec<Event> {
-        let names = Names::default();
-        let mut others = names.strangers(marker);
+        let mut missing = BTreeSet::from([marker.to_owned()]);
+        if self.of_everyone {
+            missing.extend(Names::default().strangers(marker));
+        }
+        for user in &missing {
+            let fresh = client.connect(user).await.became_online;
+            assert!(fresh, "{user} was not fresh");
+        }
+        for stranger in missing.iter().filter(|user| *user != marker) {
+            client.disconnect(stranger).await;
+        }
+        let mut events = Vec::new();
+        while !missing.is_empty() {
+            let event = self.next_of_all().await;
+            let is_marker = missing.remove(&event.user());
+            if !is_marker && !event.is_routine() {
+                events.push(event);
+            }
+        }
         if !self.of_everyone {
-            others.clear();
-        }
-        for marker in others.iter().map(String::as_str).chain([marker]) {
-            let fresh = client.connect(marker).await.became_online;
-            assert!(fresh, "{marker} was not fresh");
-        }
-        let mut markers: BTreeSet<String> = others.iter().cloned().collect();
-        markers.insert(marker.to_owned());
-        let mut missing = markers.clone();
-        let told_all = |event: &Event| {
-            missing.remove(&event.user());
-            missing.is_empty()
-        };
-        let mut events = self.collect_until(told_all).await;
-        let mut staying = others.len();
-        for other in &others {
-            client.disconnect(other).await;
-        }
-        while staying > 0 {
-            let event = self.next().await;
-            staying -= usize::from(event.name == "user.offline" && others.contains(&event.user()));
-            events.push(event);
-        }
-        if names.partitions() > 1 && !self.of_everyone {
-            sleep(LATE).await;
+            late_events().await;
             events.extend(self.unread());
         }
-        events.retain(|event| !markers.contains(&event.user()));
         in_order(events)
     }
 
@@ -334,6 +331,13 @@ fn in_order(mut events: Vec<Event>) -> Vec<Event> {
         events.sort_by_key(Event::timestamp);
     }
     events
+}
+
+/// With several partitions, waits until the events before an event that has come have come, too.
+pub async fn late_events() {
+    if partitions_of_tests() > 1 {
+        sleep(LATE).await;
+    }
 }
 
 /// Asserts that two streams told the same changes, apart from markers: users whose ids begin with `marker`. With several
