@@ -30,6 +30,8 @@ pub(super) struct Pursuit<'a> {
     lanes: &'a Lanes,
     partition: Partition,
     is_idempotent: bool,
+    /// Whether the request may wait between attempts.
+    is_patient: bool,
     /// The node to which the slot is on its way, and which has the keys.
     target: Option<Arc<Lane>>,
     hops: u32,
@@ -53,11 +55,17 @@ pub(super) enum Next {
 }
 
 impl<'a> Pursuit<'a> {
-    pub(super) fn new(lanes: &'a Lanes, partition: Partition, is_idempotent: bool) -> Self {
+    pub(super) fn new(
+        lanes: &'a Lanes,
+        partition: Partition,
+        is_idempotent: bool,
+        is_patient: bool,
+    ) -> Self {
         Self {
             lanes,
             partition,
             is_idempotent,
+            is_patient,
             target: None,
             hops: 0,
             pauses: 0,
@@ -110,7 +118,9 @@ impl<'a> Pursuit<'a> {
                     return Next::Fail;
                 }
             }
-            Refused::TryAgain if self.pauses == MOST_PAUSES => return Next::Fail,
+            Refused::TryAgain if self.pauses == MOST_PAUSES || !self.is_patient => {
+                return Next::Fail;
+            }
             Refused::TryAgain => {
                 self.target = None;
                 sleep(FIRST_PAUSE * 2_u32.pow(self.pauses)).await;
@@ -121,7 +131,7 @@ impl<'a> Pursuit<'a> {
                     self.lanes.topology.note_down();
                 }
                 self.lanes.topology.refresh(None);
-                if std::mem::replace(&mut self.met_down, true) {
+                if std::mem::replace(&mut self.met_down, true) || !self.is_patient {
                     return Next::Fail;
                 }
                 self.target = None;

@@ -21,6 +21,7 @@ use crate::store::error::StoreError;
 pub(super) struct Route<'a> {
     lanes: &'a Lanes,
     partition: Partition,
+    is_patient: bool,
 }
 
 /// What is sent in one write.
@@ -53,6 +54,7 @@ impl Lanes {
         Route {
             lanes: self,
             partition,
+            is_patient: true,
         }
     }
 }
@@ -117,6 +119,14 @@ impl Request<'_> {
 }
 
 impl Route<'_> {
+    /// The same way for commands that are repeated soon anyway. A command that needs a pause fails instead.
+    pub(super) fn without_pauses(self) -> Self {
+        Self {
+            is_patient: false,
+            ..self
+        }
+    }
+
     /// Runs one command.
     pub(super) async fn query<T: FromRedisValue>(self, command: &Cmd) -> Result<T, StoreError> {
         self.run(Request::Command(command, None), Repeat::Once)
@@ -182,6 +192,29 @@ impl Route<'_> {
         Ok(answers.into_iter().filter_map(whole).collect())
     }
 
+    /// Runs an idempotent command that reads several keys. While a slot moves, the keys may be on two nodes; then the
+    /// commands of `apart` read one key each.
+    pub(super) async fn values(
+        self,
+        command: Cmd,
+        apart: &(dyn Fn() -> Vec<Cmd> + Sync),
+    ) -> Result<Vec<Value>, StoreError> {
+        let mut commands = Pipeline::with_capacity(1);
+        commands.add_command(command);
+        let apart = |_| {
+            let mut commands = redis::pipe();
+            for each in apart() {
+                commands.add_command(each);
+            }
+            commands
+        };
+        match self.commands(&commands, None, &apart).await?.pop() {
+            Some(Answer::Whole(values)) => Vec::from_redis_value(values?).map_err(unexpected),
+            Some(Answer::Apart(values)) => values.into_iter().collect(),
+            None => Err(unexpected("no answer")),
+        }
+    }
+
     /// Runs idempotent commands that call `script` by its digest, in one round trip, and returns the answer to each. The
     /// outer error means that no command was answered.
     ///
@@ -202,7 +235,7 @@ impl Route<'_> {
         script: Option<&Script>,
         apart: &(dyn Fn(usize) -> Pipeline + Sync),
     ) -> Result<Vec<Answer>, StoreError> {
-        let mut pursuit = Pursuit::new(self.lanes, self.partition, true);
+        let mut pursuit = Pursuit::new(self.lanes, self.partition, true, self.is_patient);
         let (lane, next);
         lane = pursuit.lane()?;
         let (lane, mut checkout) = match lane.checkout().await {
@@ -276,7 +309,8 @@ impl Route<'_> {
         repeat: Repeat,
         mut error: Option<RedisError>,
     ) -> Result<Value, StoreError> {
-        let mut pursuit = Pursuit::new(self.lanes, self.partition, repeat == Repeat::Idempotent);
+        let is_idempotent = repeat == Repeat::Idempotent;
+        let mut pursuit = Pursuit::new(self.lanes, self.partition, is_idempotent, self.is_patient);
         loop {
             let lane = pursuit.lane()?;
             let mut checkout = match lane.checkout().await {

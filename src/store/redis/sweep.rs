@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::keys::Keys;
 use super::node::Node;
 use super::replies::{self, Due};
+use super::route::Route;
 use super::scripts::APPLY_SHORTENED;
 use super::store::RedisStore;
 use crate::model::{Partition, PartitionSet, Timestamp, UserId, millis};
@@ -75,6 +76,11 @@ impl RedisStore {
         }
     }
 
+    /// The way to a partition. A slow one must not delay the others.
+    fn way(&self, keys: &Keys) -> Route<'_> {
+        self.lanes.to(keys.partition).without_pauses()
+    }
+
     async fn sweep_partition(
         &self,
         partition: Partition,
@@ -92,7 +98,7 @@ impl RedisStore {
         begin.arg(self.lifetimes.history_bytes / parts);
         begin.arg(self.layout.record());
         let asked = Timestamp::of_system_clock();
-        let due: Vec<Value> = self.lanes.to(partition).script(&begin).await?;
+        let due: Vec<Value> = self.way(keys).script(&begin).await?;
         if let Some(record) = replies::other_layout(&due) {
             let refusal = self.layout.refusal(record);
             node.main.close_now(&refusal.cause());
@@ -134,8 +140,7 @@ impl RedisStore {
             return Ok((Vec::new(), Ok(())));
         }
         let members = self
-            .lanes
-            .to(keys.partition)
+            .way(keys)
             .query_idempotent(&batch(keys, due, ahead))
             .await?;
         let (users, fractions): (Vec<_>, Vec<_>) = replies::scored(members)?.into_iter().unzip();
@@ -194,7 +199,7 @@ impl RedisStore {
         apply.arg(since.as_millis()).arg(millis(NOTED_FOR));
         let mut step = redis::pipe();
         step.atomic().add_command(rearm).add_command(apply);
-        self.lanes.to(keys.partition).transaction(&step).await
+        self.way(keys).transaction(&step).await
     }
 
     /// The deadline of each of `users` in milliseconds; `None` for a user that is not online.
@@ -210,11 +215,7 @@ impl RedisStore {
             keys.add_user(&mut one, user);
             read.add_command(one);
         }
-        let answers = self
-            .lanes
-            .to(keys.partition)
-            .pipeline_idempotent(&read)
-            .await?;
+        let answers = self.way(keys).pipeline_idempotent(&read).await?;
         answers
             .into_iter()
             .map(|answer| replies::deadline(answer?))
@@ -233,7 +234,7 @@ impl RedisStore {
             sweep.arg(user.as_str());
         }
         sweep.key(&keys.absent).key(&keys.last_seen);
-        self.lanes.to(keys.partition).script(&sweep).await
+        self.way(keys).script(&sweep).await
     }
 
     /// Continues the recheck of all users, which follows when the clock was set back, from `place` of the iteration on.
@@ -243,11 +244,8 @@ impl RedisStore {
             let mut zscan = redis::cmd("ZSCAN");
             zscan.arg(&keys.deadlines).arg(place);
             zscan.arg("COUNT").arg(RECHECK_STEP);
-            let (next, members): (u64, Vec<(String, f64)>) = self
-                .lanes
-                .to(keys.partition)
-                .query_idempotent(&zscan)
-                .await?;
+            let (next, members): (u64, Vec<(String, f64)>) =
+                self.way(keys).query_idempotent(&zscan).await?;
             let mut recheck = self.about_connections(&self.scripts.recheck, keys);
             recheck.key(&keys.recheck);
             recheck.arg(place.to_string()).arg(next.to_string());
@@ -256,7 +254,7 @@ impl RedisStore {
                 recheck.arg(user.as_str());
             }
             recheck.key(&keys.absent);
-            self.lanes.to(keys.partition).script::<()>(&recheck).await?;
+            self.way(keys).script::<()>(&recheck).await?;
             place = next;
             if place == 0 {
                 break;

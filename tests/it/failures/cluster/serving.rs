@@ -1,9 +1,10 @@
 //! The calls on a cluster that is well.
 
 use harness::client::crowd;
+use harness::instance::Instance;
 use harness::wait::eventually_true;
 
-use super::scene::Scene;
+use super::scene::{Scene, settings};
 
 #[tokio::test]
 async fn all_calls_work_across_three_masters() {
@@ -51,4 +52,15 @@ async fn a_large_list_is_paged_partition_by_partition() {
     everyone.sort();
     everyone.dedup();
     assert_eq!(everyone.len(), users.len());
+}
+
+#[tokio::test]
+async fn nodes_that_announce_host_names_are_reached_by_them() {
+    let scene = Scene::with(&[]).await;
+    scene.redis.announce("localhost").await;
+    let instance = Instance::start(&settings(&scene.redis, &[])).await;
+    let users = crowd("user", 60);
+    instance.client().connect_each(&users).await;
+    assert_eq!(scene.client.online_among(&users).await, users);
+    assert_eq!(instance.client().count().await, 60);
 }
