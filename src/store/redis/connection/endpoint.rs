@@ -21,9 +21,9 @@ use crate::store::redis::node_address::NodeAddress;
 use crate::tls_roots::{trusting_only, trusting_public};
 
 /// Why a server does not fit the URL.
-const NO_CLUSTER: &str =
+pub(in crate::store::redis) const NO_CLUSTER: &str =
     "REDIS_URL begins with redis+cluster, but the server is not part of a cluster";
-const IN_CLUSTER: &str = "the server is part of a cluster; REDIS_URL must begin with redis+cluster:// or \
+pub(in crate::store::redis) const IN_CLUSTER: &str = "the server is part of a cluster; REDIS_URL must begin with redis+cluster:// or \
                           rediss+cluster://";
 
 /// How long connecting to a sentinel and its reply may take.

@@ -8,7 +8,7 @@ use super::errors::{breaks_the_connection, is_unknown_command, store_error};
 use crate::store::error::StoreError;
 
 /// Why a server is too old.
-const TOO_OLD: &str =
+pub(in crate::store::redis) const TOO_OLD: &str =
     "the server has no PEXPIRETIME; Redis 7.0 or newer is needed (KeyDB and Redis 6 do not work)";
 
 /// The only eviction policy that never removes a key of the service.
