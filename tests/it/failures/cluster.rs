@@ -7,4 +7,5 @@ mod ground;
 mod moving_slots;
 mod scene;
 mod serving;
+mod soak;
 mod streams;
