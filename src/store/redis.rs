@@ -7,6 +7,7 @@ mod clock;
 mod codec;
 mod connection;
 mod coverage;
+mod deliveries;
 mod grant;
 mod history;
 mod keys;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use redis::{Cmd, Value};
 use tokio::sync::Semaphore;
 
@@ -36,6 +36,9 @@ const SWEEPS_AT_ONCE: usize = 4;
 /// of a million users takes less than a minute.
 const RECHECK_STEP: usize = 500;
 const RECHECK_STEPS: usize = 4;
+
+/// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end together.
+const HELD_READ: usize = 1_000;
 
 /// A due user that is alive.
 struct Alive<'a> {
@@ -126,6 +129,29 @@ impl RedisStore {
             next_due: due.recheck.map_or(due.next, |_| Some(due.now)),
             unfinished: rearmed.and(rechecked).err(),
         })
+    }
+
+    /// When the first held departure can be announced: the least score in the index of the users whose departure is
+    /// held.
+    pub(in crate::store) async fn held_until(&self) -> Result<Option<Timestamp>, StoreError> {
+        let all = self.partitions().all();
+        let firsts = try_join_all(all.map(|each| self.held_until_in(each))).await?;
+        Ok(firsts.into_iter().flatten().min())
+    }
+
+    async fn held_until_in(&self, partition: Partition) -> Result<Option<Timestamp>, StoreError> {
+        let (keys, route) = (self.layout.keys(partition), self.lanes.to(partition));
+        let mut read = redis::cmd("ZRANGE");
+        read.arg(&keys.held).arg(0).arg(HELD_READ - 1);
+        let held: Vec<String> = route.query_idempotent(&read).await?;
+        if held.is_empty() {
+            return Ok(None);
+        }
+        let mut read = redis::cmd("ZMSCORE");
+        read.arg(&keys.deadlines).arg(held);
+        let ends: Vec<Option<f64>> = route.query_idempotent(&read).await?;
+        let first = ends.into_iter().flatten().reduce(f64::min);
+        Ok(first.map(|end| Timestamp::from_millis(end as u64)))
     }
 
     /// Sweeps a batch of the users that are due. Returns how late each departure was announced, and whether the users
