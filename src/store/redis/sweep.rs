@@ -104,7 +104,7 @@ impl RedisStore {
         let due: Vec<Value> = self.way(keys).script(&begin).await?;
         if let Some(record) = replies::other_layout(&due) {
             let refusal = self.layout.refusal(record);
-            node.main.close_now(&refusal.cause());
+            node.main.close_now(refusal.clone());
             return Err(refusal);
         }
         let due = replies::due(due)?;

@@ -8,7 +8,7 @@ use super::errors::{breaks_the_connection, is_unknown_command, store_error};
 use crate::store::error::StoreError;
 
 /// Why a server is too old.
-pub(in crate::store::redis) const TOO_OLD: &str =
+const TOO_OLD: &str =
     "the server has no PEXPIRETIME; Redis 7.0 or newer is needed (KeyDB and Redis 6 do not work)";
 
 /// The only eviction policy that never removes a key of the service.
@@ -95,9 +95,7 @@ pub(super) async fn check_commands(
     let mut probe = redis::cmd("PEXPIRETIME");
     probe.arg(key);
     match probe.query_async::<i64>(connection).await {
-        Err(error) if is_unknown_command(&error) => {
-            Err(StoreError::Unreachable(TOO_OLD.to_owned()))
-        }
+        Err(error) if is_unknown_command(&error) => Err(StoreError::Unfit(TOO_OLD.to_owned())),
         Err(error) if breaks_the_connection(&error) => Err(store_error(error)),
         // The slot of the key may be on another server, or the right to the command may be missing.
         _ => Ok(()),
