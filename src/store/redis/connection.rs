@@ -19,12 +19,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
 
-pub(super) use self::endpoint::{Endpoint, IN_CLUSTER, NO_CLUSTER};
+pub(super) use self::endpoint::Endpoint;
 use self::errors::breaks_the_connection;
 pub(super) use self::errors::store_error;
 pub(super) use self::messages::{Channels, Message, MessageStream, Messages};
 use self::server::{CONNECT_TIMEOUT, Server};
-pub(super) use self::server_info::TOO_OLD;
 use self::server_info::{ServerInfo, check_commands};
 use self::socket::{Socket, enable_expired_events, open_commands};
 use self::state::{State, Up};
