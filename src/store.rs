@@ -9,6 +9,7 @@ mod policy;
 mod readiness;
 mod redis;
 mod signal;
+mod subscription;
 mod swept;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub(crate) use self::policy::{OUTAGE, SWEEP_HEARTBEAT};
 pub use self::readiness::Readiness;
 pub use self::redis::RedisStore;
 pub use self::signal::Signal;
+pub use self::subscription::Subscription;
 pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
 use crate::model::{
@@ -63,25 +65,6 @@ pub enum Store {
     Memory(Arc<MemoryStore>),
     /// In Redis, shared by all instances with the same key prefix.
     Redis(RedisStore),
-}
-
-/// A subscription to a store's [`Signal`]s.
-#[derive(Debug)]
-pub enum Subscription {
-    /// A subscription to the embedded store.
-    Memory(memory::Subscription),
-    /// A subscription to Redis.
-    Redis(Box<redis::Subscription>),
-}
-
-impl Subscription {
-    /// The next signal; `None` when the subscription is lost. Then subscribe again.
-    pub async fn next(&mut self) -> Option<Signal> {
-        match self {
-            Self::Memory(subscription) => subscription.next().await,
-            Self::Redis(subscription) => subscription.next().await,
-        }
-    }
 }
 
 impl Store {

@@ -7,6 +7,7 @@ mod deliveries;
 mod history;
 mod last_seen;
 mod outages;
+mod subscription;
 #[cfg(test)]
 mod tests;
 
@@ -23,11 +24,11 @@ use self::deliveries::Deliveries;
 use self::history::Events;
 use self::last_seen::LastSeen;
 use self::outages::Outages;
+pub(super) use self::subscription::Subscription;
 use super::lifetimes::Grant;
 use super::lifetimes::Lifetimes;
 use super::node_id::NodeId;
 use super::policy::SWEEP_BATCH;
-use super::signal::Signal;
 use super::swept::Swept;
 use crate::model::{
     Announced, Claim, Closing, Connected, Delivery, Disconnected, History, Page, PageCursor,
@@ -392,19 +393,6 @@ impl MemoryStore {
     }
 
     pub(super) fn subscribe(&self) -> Subscription {
-        let mut changes = self.changed.subscribe();
-        changes.mark_changed();
-        Subscription(changes)
-    }
-}
-
-/// A subscription to the changes of a [`MemoryStore`].
-#[derive(Debug)]
-pub struct Subscription(watch::Receiver<Position>);
-
-impl Subscription {
-    pub(super) async fn next(&mut self) -> Option<Signal> {
-        self.0.changed().await.ok()?;
-        Some(Signal::Changed(Partition::FIRST))
+        Subscription::of(&self.changed)
     }
 }

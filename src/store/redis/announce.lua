@@ -1,5 +1,5 @@
--- Prelude of every script but apply_shortened.lua and extend.lua: the clock, the epoch, the numbers of grants, and
--- the announcement of events.
+-- Prelude of every script but apply_shortened.lua, extend.lua and newest.lua: the clock, the epoch, the numbers of
+-- grants, and the announcement of events.
 --
 -- KEYS[1] the deadline index        ARGV[1] the bus channel
 -- KEYS[2] the history               ARGV[2] how long the history keeps an event, in ms

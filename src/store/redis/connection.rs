@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 pub(super) use self::endpoint::Endpoint;
 use self::errors::breaks_the_connection;
 pub(super) use self::errors::store_error;
-pub(super) use self::messages::{Channels, Message, MessageStream, Messages, NO_SHARD_CHANNELS};
+pub(super) use self::messages::{Channels, Message, MessageStream, Messages};
 use self::server::{CONNECT_TIMEOUT, Server};
 use self::server_info::{ServerInfo, check_commands};
 use self::socket::{Socket, enable_expired_events, open_commands};
@@ -132,7 +132,7 @@ impl SupervisedConnection {
     pub(super) fn new(role: Role) -> Self {
         let down = State::Down {
             since: Instant::now(),
-            why: "not connected yet".to_owned(),
+            why: StoreError::Unreachable("not connected yet".to_owned()),
         };
         Self {
             role,
@@ -158,7 +158,7 @@ impl SupervisedConnection {
                     logged = None;
                     self.lost(up).await;
                 }
-                Err(error) => self.explain(error.cause(), &mut logged),
+                Err(error) => self.explain(error, &mut logged),
             }
             sleep(backoff.next()).await;
         }
@@ -216,7 +216,7 @@ impl SupervisedConnection {
             error = self.failed_probe(up.socket.clone()) => self.close(up.generation, error.to_string()),
         }
         match (&self.role, &*self.state.borrow()) {
-            (Role::Main(..), State::Down { why, .. }) => warn!(why, "redis lost"),
+            (Role::Main(..), State::Down { why, .. }) => warn!(why = why.cause(), "redis lost"),
             (role, state) => debug!(role = role.name(), ?state, "redis lost"),
         }
     }
@@ -237,6 +237,10 @@ impl SupervisedConnection {
 
     /// Closes the socket of `generation`, if it is still the current one.
     pub(super) fn close(&self, generation: u64, why: String) {
+        self.close_with(generation, StoreError::Unreachable(why));
+    }
+
+    fn close_with(&self, generation: u64, why: StoreError) {
         self.state.send_if_modified(|state| match state {
             State::Up(up) if up.generation == generation => {
                 let since = Instant::now();
@@ -249,7 +253,8 @@ impl SupervisedConnection {
 
     /// Records why the connection cannot be opened. The main connection logs each new cause, every other only the
     /// first one, because each attempt may describe the same problem in other words.
-    fn explain(&self, cause: String, logged: &mut Option<String>) {
+    fn explain(&self, error: StoreError, logged: &mut Option<String>) {
+        let cause = error.cause();
         let is_new = match self.role {
             Role::Main(..) => logged.as_ref() != Some(&cause),
             _ => logged.is_none(),
@@ -260,7 +265,10 @@ impl SupervisedConnection {
         }
         self.state.send_modify(|state| {
             if let State::Down { why, .. } = state {
-                *why = cause;
+                *why = match error {
+                    StoreError::Unfit(_) => error,
+                    _ => StoreError::Unreachable(cause),
+                };
             }
         });
     }
@@ -269,7 +277,7 @@ impl SupervisedConnection {
     fn server(&self) -> Result<(Server, u64), StoreError> {
         match &*self.state.borrow() {
             State::Up(up) => Ok((up.server.clone(), up.generation)),
-            State::Down { why, .. } => Err(StoreError::Unreachable(why.clone())),
+            State::Down { why, .. } => Err(why.clone()),
         }
     }
 
@@ -310,9 +318,9 @@ impl SupervisedConnection {
         let _ = timeout_at(broke_at + PATIENCE, state.wait_for(State::is_up)).await;
         let why = match &*self.state.borrow() {
             State::Down { why, .. } => why.clone(),
-            State::Up(_) => "the connection was replaced".to_owned(),
+            State::Up(_) => StoreError::Unreachable("the connection was replaced".to_owned()),
         };
-        self.checkout().ok_or(StoreError::Unreachable(why))
+        self.checkout().ok_or(why)
     }
 
     /// Waits for a subscription without a reader. Returns its generation and its messages.
@@ -333,16 +341,22 @@ impl SupervisedConnection {
     }
 
     /// Closes the socket, whichever it is.
-    pub(super) fn close_now(&self, why: &str) {
+    pub(super) fn close_now(&self, why: StoreError) {
         let generation = self.state.borrow().generation();
         if let Some(generation) = generation {
-            self.close(generation, why.to_owned());
+            self.close_with(generation, why);
         }
     }
 
-    /// Whether the connection is down for this reason.
-    pub(super) fn is_down_because(&self, reason: &str) -> bool {
-        matches!(&*self.state.borrow(), State::Down { why, .. } if why == reason)
+    /// Why the server does not fit the settings, if that is why the connection is down.
+    pub(super) fn unfit(&self) -> Option<StoreError> {
+        match &*self.state.borrow() {
+            State::Down {
+                why: why @ StoreError::Unfit(_),
+                ..
+            } => Some(why.clone()),
+            _ => None,
+        }
     }
 
     /// Whether the connection is up.

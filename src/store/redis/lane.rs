@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::connection::{Checkout, Role, SupervisedConnection};
-use super::node::Node;
+use super::node::{Node, left_the_cluster};
 use crate::store::error::StoreError;
 
 /// What one worker has for one server.
@@ -43,7 +43,7 @@ impl Lane {
     /// Closes the connection of the worker to a node that left the cluster.
     pub(super) fn retire(&self) {
         if let Some(worker) = &self.worker {
-            worker.close_now("the node left the cluster");
+            worker.close_now(left_the_cluster());
         }
     }
 

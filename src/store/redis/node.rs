@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::clock::Clock;
-use super::connection::{Channels, Endpoint, NO_SHARD_CHANNELS, Role, SupervisedConnection};
+use super::connection::{Channels, Endpoint, Role, SupervisedConnection};
 use super::layout::Layout;
 use super::load_shedder::LoadShedder;
 use super::node_address::NodeAddress;
@@ -15,6 +15,7 @@ use super::refresh::Refresh;
 use super::table::InCluster;
 use crate::config::KeyspaceEvents;
 use crate::model::PartitionSet;
+use crate::store::error::StoreError;
 use crate::store::node_id::NodeId;
 
 /// What all threads of this instance share about one server.
@@ -88,12 +89,6 @@ impl Node {
         *self.served.borrow()
     }
 
-    /// Why the server cannot have the partitions; `None` if it can.
-    pub(super) fn defect(&self) -> Option<&'static str> {
-        let lacks_channels = self.subscription.is_down_because(NO_SHARD_CHANNELS);
-        lacks_channels.then_some(NO_SHARD_CHANNELS)
-    }
-
     /// Takes the partitions that are on this server from now on.
     pub(super) fn serve(&self, partitions: PartitionSet) {
         if !partitions.is_empty() {
@@ -127,9 +122,14 @@ impl Node {
     /// Closes the connections of a node that left the cluster.
     pub(super) fn retire(&self) {
         for connection in [&self.main, &self.subscription] {
-            connection.close_now("the node left the cluster");
+            connection.close_now(left_the_cluster());
         }
     }
+}
+
+/// The error of calls over the connections of a node that left the cluster.
+pub(super) fn left_the_cluster() -> StoreError {
+    StoreError::Unreachable("the node left the cluster".to_owned())
 }
 
 impl InCluster for Arc<Node> {

@@ -148,7 +148,7 @@ impl<'a> Pursuit<'a> {
     }
 
     /// Judges a failure that is no refusal of a cluster: the request may have run.
-    fn follow_failure(&mut self, error: &RedisError, node: &Node) -> Next {
+    pub(super) fn follow_failure(&mut self, error: &RedisError, node: &Node) -> Next {
         if error.is_io_error() {
             self.lanes.topology.refresh(Some(node.id));
         }

@@ -18,28 +18,30 @@ impl RedisStore {
     /// an empty value neither changes nor creates a key.
     pub(in crate::store) async fn check(&self) -> Readiness {
         let table = self.lanes.topology.table();
-        if let Some(defect) = table.nodes().iter().find_map(|node| node.defect()) {
-            return Readiness::NotReady(defect.to_owned());
+        let mut nodes = table.nodes().iter();
+        if let Some(unfit) = nodes.find_map(|node| node.main.unfit().or(node.subscription.unfit()))
+        {
+            return Readiness::NotReady(unfit.cause());
         }
-        let firsts =
-            (0..table.nodes().len()).filter_map(|node| table.partitions_of(node).iter().next());
+        let nodes = 0..table.nodes().len();
+        let firsts = nodes.filter_map(|node| table.partitions_of(node).iter().next());
         let checks = join_all(firsts.map(|partition| self.check_one(partition))).await;
-        let (count, failures) = (checks.len(), checks.into_iter().filter_map(Result::err));
-        let failures: Vec<StoreError> = failures.collect();
+        let failed = checks.iter().filter(|check| check.is_err()).count();
         let lacking = self.lanes.topology.lacking();
-        match failures.first() {
-            None if count == 0 => Readiness::NotReady(self.lanes.topology.why_unserved()),
-            None => lacking.map_or(Readiness::Ready, Readiness::Degraded),
-            Some(error) if failures.len() == count => Readiness::NotReady(error.cause()),
-            Some(error) => {
-                let why = format!(
-                    "{} of {count} masters do not answer: {}",
-                    failures.len(),
-                    error.cause()
-                );
-                Readiness::Degraded(
-                    lacking.map_or(why.clone(), |lacking| format!("{lacking}; {why}")),
-                )
+        match (failed, checks.len()) {
+            (0, 0) => {
+                let why = || shown(&self.lanes.topology.why_unserved());
+                Readiness::NotReady(lacking.unwrap_or_else(why))
+            }
+            (0, _) => lacking.map_or(Readiness::Ready, Readiness::Degraded),
+            (failed, all) if failed == all => {
+                let error = checks.into_iter().find_map(Result::err);
+                Readiness::NotReady(error.as_ref().map_or_else(String::new, shown))
+            }
+            (failed, all) => {
+                let silent = format!("{failed} of {all} masters do not answer");
+                let lacking = lacking.map(|lacking| format!("{lacking}; {silent}"));
+                Readiness::Degraded(lacking.unwrap_or(silent))
             }
         }
     }
@@ -56,5 +58,13 @@ impl RedisStore {
         )
         .await;
         answer.unwrap_or_else(|_| Err(StoreError::too_slow()))
+    }
+}
+
+/// The cause for callers, to whom the replies of servers are not shown.
+fn shown(error: &StoreError) -> String {
+    match error {
+        StoreError::Unfit(cause) => cause.clone(),
+        _ => "the store does not answer".to_owned(),
     }
 }

@@ -211,7 +211,8 @@ fn natural(values: &mut impl Iterator<Item = Value>) -> Result<u64, StoreError> 
     u64::try_from(number).map_err(unexpected)
 }
 
-fn position(text: String) -> Result<Position, StoreError> {
+/// Reads the id of an entry of the history.
+pub(super) fn position(text: String) -> Result<Position, StoreError> {
     text.parse().map_err(unexpected)
 }
 

@@ -41,6 +41,14 @@ pub(super) enum Answer {
     Apart(Vec<Result<Value, StoreError>>),
 }
 
+/// The answers to commands that were sent together.
+enum Sent {
+    /// No answer is the refusal of a cluster.
+    Judged(Vec<Answer>),
+    /// Some answers are.
+    Refused(Vec<RedisResult<Value>>),
+}
+
 /// Whether a request may run twice.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeat {
@@ -235,34 +243,10 @@ impl Route<'_> {
         script: Option<&Script>,
         apart: &(dyn Fn(usize) -> Pipeline + Sync),
     ) -> Result<Vec<Answer>, StoreError> {
-        let mut pursuit = Pursuit::new(self.lanes, self.partition, true, self.is_patient);
-        let (lane, next);
-        lane = pursuit.lane()?;
-        let (lane, mut checkout) = match lane.checkout().await {
-            Ok(checkout) => (&lane, checkout),
-            Err(_) if pursuit.has_moved_from(&lane) => {
-                next = pursuit.lane()?;
-                (&next, next.checkout().await?)
-            }
-            Err(error) => return Err(error),
+        let answers = match self.sent(commands).await? {
+            Sent::Judged(answers) => return Ok(answers),
+            Sent::Refused(answers) => answers,
         };
-        let count = commands.len();
-        let answers = match checkout.send(commands, count).await {
-            Err(error) if error.is_connection_dropped() => {
-                checkout.failed(error);
-                checkout = lane.checkout().await?;
-                checkout.send(commands, count).await
-            }
-            answers => answers,
-        };
-        let answers = answers.map_err(|error| checkout.failed(error))?;
-        let answers: Vec<_> = answers.into_iter().map(Value::extract_error).collect();
-        if answers.iter().all(|answer| refusal(answer).is_none()) {
-            let whole = |answer: RedisResult<Value>| {
-                Answer::Whole(answer.map_err(|error| checkout.failed(error)))
-            };
-            return Ok(answers.into_iter().map(whole).collect());
-        }
         let each = commands.cmd_iter().zip(answers).enumerate();
         let each = each.map(|(place, (command, answer))| async move {
             if let Some(Refused::TryAgain | Refused::Ask(_)) = refusal(&answer) {
@@ -278,6 +262,38 @@ impl Route<'_> {
             })
         });
         Ok(Box::pin(join_all(each)).await)
+    }
+
+    /// Sends idempotent commands. If the connection breaks, they are sent again, maybe to another node.
+    async fn sent(self, commands: &Pipeline) -> Result<Sent, StoreError> {
+        let mut pursuit = Pursuit::new(self.lanes, self.partition, true, self.is_patient);
+        loop {
+            let lane = pursuit.lane()?;
+            let mut checkout = match lane.checkout().await {
+                Ok(checkout) => checkout,
+                Err(_) if pursuit.has_moved_from(&lane) => continue,
+                Err(error) => return Err(error),
+            };
+            let answers = match checkout.send(commands, commands.len()).await {
+                Ok(answers) => answers,
+                Err(error) => {
+                    let next = pursuit.follow_failure(&error, &lane.node);
+                    let failed = checkout.failed(error);
+                    match next {
+                        Next::Reconnect => continue,
+                        _ => return Err(failed),
+                    }
+                }
+            };
+            let answers: Vec<_> = answers.into_iter().map(Value::extract_error).collect();
+            if answers.iter().any(|answer| refusal(answer).is_some()) {
+                return Ok(Sent::Refused(answers));
+            }
+            let judged = |answer: RedisResult<Value>| {
+                Answer::Whole(answer.map_err(|error| checkout.failed(error)))
+            };
+            return Ok(Sent::Judged(answers.into_iter().map(judged).collect()));
+        }
     }
 
     /// Runs idempotent commands, each on its own.

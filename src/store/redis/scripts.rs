@@ -16,6 +16,7 @@ macro_rules! scripts {
             $(pub(super) $about: Script,)+
             $(pub(super) $seen: Script,)+
             pub(super) extend: Script,
+            pub(super) newest: Script,
         }
 
         impl Scripts {
@@ -25,13 +26,15 @@ macro_rules! scripts {
                     $($about: Script::new(text::$about),)+
                     $($seen: Script::new(text::$seen),)+
                     extend: Script::new(EXTEND),
+                    newest: Script::new(NEWEST),
                 }
             }
 
             /// The commands that load all scripts, so that no call has to.
             pub(super) fn loading() -> Pipeline {
                 let mut pipeline = redis::pipe();
-                for text in [$(text::$announcing,)+ $(text::$about,)+ $(text::$seen,)+ EXTEND] {
+                let own = [$(text::$announcing,)+ $(text::$about,)+ $(text::$seen,)+];
+                for text in own.into_iter().chain([EXTEND, NEWEST]) {
                     pipeline.cmd("SCRIPT").arg("LOAD").arg(text).ignore();
                 }
                 pipeline
@@ -58,6 +61,9 @@ scripts!(
 
 /// Extends the keys of a batch of pings. The script has no prelude.
 const EXTEND: &str = include_str!("extend.lua");
+
+/// Reads the newest position. The script has no prelude.
+const NEWEST: &str = include_str!("newest.lua");
 
 /// Runs within a transaction, where an unknown script could not be loaded and sent again. So its full text is sent, and
 /// it has no prelude.

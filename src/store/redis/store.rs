@@ -182,9 +182,7 @@ impl RedisStore {
 
     /// The clock of the server of a partition, as this instance estimates it.
     pub(in crate::store) fn now(&self, partition: Partition) -> Timestamp {
-        match self.lanes.topology.table().owner(partition) {
-            Some(node) => node.clock.now(),
-            None => Timestamp::of_system_clock(),
-        }
+        let estimated = self.lanes.with_node(partition, |node| node.clock.now());
+        estimated.unwrap_or_else(Timestamp::of_system_clock)
     }
 }

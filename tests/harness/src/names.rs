@@ -9,7 +9,7 @@ const PREFIX: &str = "presence:";
 const PARTITIONS_VARIABLE: &str = "PRESENCE_TEST_PARTITIONS";
 
 /// The beginning of the ids of users that show only that an event has passed.
-pub(crate) const STRANGER: &str = "stranger-";
+pub(crate) const STRANGER: &str = "passer-by-";
 
 /// The hash slots of a Redis Cluster.
 pub(crate) const SLOTS: usize = 16_384;

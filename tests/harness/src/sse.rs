@@ -228,7 +228,7 @@ impl Stream {
                 changes.push(event);
             }
         }
-        in_order(changes)
+        changes
     }
 
     /// All events before now: connects the user `marker`, and reads until its event. No other caller may use `marker`.
@@ -259,7 +259,7 @@ impl Stream {
             late_events().await;
             events.extend(self.unread());
         }
-        in_order(events)
+        events
     }
 
     /// Reads a snapshot up to `presence.ready`: the online users.
@@ -325,14 +325,6 @@ impl Drop for Stream {
     }
 }
 
-/// The changes in the order of their times. With one partition, they come in this order.
-fn in_order(mut events: Vec<Event>) -> Vec<Event> {
-    if partitions_of_tests() > 1 && events.iter().all(Event::is_change) {
-        events.sort_by_key(Event::timestamp);
-    }
-    events
-}
-
 /// With several partitions, waits until the events before an event that has come have come, too.
 pub async fn late_events() {
     if partitions_of_tests() > 1 {
@@ -359,9 +351,14 @@ pub fn assert_same_changes(told: &[Event], others: &[Event]) {
     assert_eq!(changes(told), changes(others));
 }
 
-/// [`Event::brief`] of all events.
+/// [`Event::brief`] of all events. With several partitions, changes of different users may come in any order; their briefs
+/// have the order of their times.
 pub fn briefs(events: &[Event]) -> Vec<String> {
-    events.iter().map(Event::brief).collect()
+    let mut events: Vec<&Event> = events.iter().collect();
+    if partitions_of_tests() > 1 && events.iter().all(|event| event.is_change()) {
+        events.sort_by_key(|event| event.timestamp());
+    }
+    events.into_iter().map(Event::brief).collect()
 }
 
 /// The changes of each user in order: `online`, or the reason of an offline. Panics if the changes of a user do not

@@ -257,8 +257,14 @@ async fn a_rolling_restart_under_load_loses_no_event_and_no_ping() {
     cluster.client().connect_each(&users[..USERS / 2]).await;
     let beginning = Stream::open(&cluster.client(), "").await.last_id();
     let sources = open_all(&clients);
-    eventually_true("every stream is open", async || {
-        sources.iter().all(EventSource::has_begun)
+    eventually_true("every stream is open, and has its snapshot", async || {
+        sources
+            .iter()
+            .enumerate()
+            .all(|(number, source)| match wants_snapshot(number) {
+                true => source.has_heard("presence.ready"),
+                false => source.has_begun(),
+            })
     })
     .await;
 

@@ -157,7 +157,7 @@ impl Endpoint {
     /// Fails if the server is a part of a cluster and the URL does not say so.
     pub(super) fn check(&self, info: &ServerInfo) -> Result<(), StoreError> {
         if self.kind == Kind::Single && info.is_cluster_node() {
-            return Err(StoreError::Unreachable(IN_CLUSTER.to_owned()));
+            return Err(StoreError::Unfit(IN_CLUSTER.to_owned()));
         }
         Ok(())
     }
@@ -209,7 +209,7 @@ async fn ask_seed(seed: &Server, request: &Cmd) -> Result<Value, StoreError> {
     answer.map_err(|error: RedisError| {
         let detail = error.detail().unwrap_or_default();
         if detail.contains("cluster support disabled") || is_unknown_command(&error) {
-            return StoreError::Unreachable(NO_CLUSTER.to_owned());
+            return StoreError::Unfit(NO_CLUSTER.to_owned());
         }
         store_error(error)
     })

@@ -253,12 +253,12 @@ impl Channels {
             return Ok(());
         }
         if is_unknown_command(&error) {
-            return Err(StoreError::Unreachable(NO_SHARD_CHANNELS.to_owned()));
+            return Err(StoreError::Unfit(NO_SHARD_CHANNELS.to_owned()));
         }
         Err(store_error(error))
     }
 }
 
 /// Why a server cannot have several partitions.
-pub(in crate::store::redis) const NO_SHARD_CHANNELS: &str =
+const NO_SHARD_CHANNELS: &str =
     "the server has no sharded pub/sub, which PRESENCE_PARTITIONS above 1 needs";

@@ -95,9 +95,7 @@ pub(super) async fn check_commands(
     let mut probe = redis::cmd("PEXPIRETIME");
     probe.arg(key);
     match probe.query_async::<i64>(connection).await {
-        Err(error) if is_unknown_command(&error) => {
-            Err(StoreError::Unreachable(TOO_OLD.to_owned()))
-        }
+        Err(error) if is_unknown_command(&error) => Err(StoreError::Unfit(TOO_OLD.to_owned())),
         Err(error) if breaks_the_connection(&error) => Err(store_error(error)),
         // The slot of the key may be on another server, or the right to the command may be missing.
         _ => Ok(()),

@@ -2,11 +2,12 @@ use tokio::time::Instant;
 
 use super::server::Server;
 use super::socket::Socket;
+use crate::store::error::StoreError;
 
 /// Whether a connection is open.
 pub(super) enum State {
     Up(Up),
-    Down { since: Instant, why: String },
+    Down { since: Instant, why: StoreError },
 }
 
 /// An open connection.

@@ -105,6 +105,13 @@ impl EventSource {
         newest.take(partitions_of_tests()).any(|is_it| is_it)
     }
 
+    /// Whether an event with this name was heard.
+    pub fn has_heard(&self, name: &str) -> bool {
+        let log = self.entries();
+        log.iter()
+            .any(|entry| matches!(&entry.what, Heard::Event(event) if event.name == name))
+    }
+
     /// Whether the log has an entry.
     pub fn has_begun(&self) -> bool {
         !self.entries().is_empty()
