@@ -22,8 +22,8 @@ use crate::store::swept::Swept;
 /// so a sweep learns of pings before the deadline that the index has.
 const SWEEP_AHEAD: Duration = Duration::from_millis(400);
 
-/// With at least this many overdue users, an instance takes a random batch of them.
-const SEVERAL_BATCHES: u64 = 3 * SWEEP_BATCH as u64;
+/// With at least this many batches of overdue users, an instance takes a random batch of them.
+const SEVERAL_BATCHES: u64 = 3;
 
 /// How long the stream of shortened deadlines keeps an entry; `NOTED_FOR` in `connections.lua`. A deadline that was
 /// read longer ago is still written, and a recheck of all users follows.
@@ -39,6 +39,25 @@ const RECHECK_STEPS: usize = 4;
 
 /// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end together.
 const HELD_READ: usize = 1_000;
+
+/// The sweeps of several partitions of a node that begin together.
+struct Round {
+    at_once: Semaphore,
+    /// How many due users each of them looks at.
+    batch: u64,
+}
+
+impl Round {
+    /// A round over this many partitions. All batches together are bounded: a round that took longer than an outage would
+    /// be one for the partitions at its end.
+    fn of(partitions: usize) -> Self {
+        let batch = SWEEPS_AT_ONCE * SWEEP_BATCH / partitions.max(SWEEPS_AT_ONCE);
+        Self {
+            at_once: Semaphore::new(SWEEPS_AT_ONCE),
+            batch: batch as u64,
+        }
+    }
+}
 
 /// A due user that is alive.
 struct Alive<'a> {
@@ -64,8 +83,10 @@ impl RedisStore {
         let served = partitions
             .iter()
             .filter(|each| node.served().contains(*each));
-        let at_once = Semaphore::new(SWEEPS_AT_ONCE);
-        let sweeps = served.map(|partition| self.sweep_partition(partition, &node, &at_once));
+        let served: Vec<_> = served.collect();
+        let round = Round::of(served.len());
+        let sweeps = served.into_iter();
+        let sweeps = sweeps.map(|partition| self.sweep_partition(partition, &node, &round));
         let (mut swept, mut failed) = (Vec::new(), None);
         for sweep in join_all(sweeps).await {
             match sweep {
@@ -88,7 +109,7 @@ impl RedisStore {
         &self,
         partition: Partition,
         node: &Node,
-        at_once: &Semaphore,
+        round: &Round,
     ) -> Result<Swept, StoreError> {
         let keys = self.layout.keys(partition);
         let mut begin = self.about_connections(&self.scripts.due, keys);
@@ -111,8 +132,8 @@ impl RedisStore {
         node.clock.set(due.now, asked);
         self.grants[partition.index()].set(due.grant);
         // An error means that the semaphore is closed, which it never is.
-        let _permit = at_once.acquire().await;
-        let (lateness_ms, rearmed) = self.sweep_due(keys, &due).await?;
+        let _permit = round.at_once.acquire().await;
+        let (lateness_ms, rearmed) = self.sweep_due(keys, &due, round.batch).await?;
         let rechecked = match due.recheck {
             Some(place) => self.recheck(keys, place).await,
             None => Ok(()),
@@ -124,7 +145,7 @@ impl RedisStore {
             epoch: due.epoch,
             newest: due.newest,
             announced: due.announced,
-            more: due.overdue >= SWEEP_BATCH as u64,
+            more: due.overdue >= round.batch,
             lateness_ms,
             next_due: due.recheck.map_or(due.next, |_| Some(due.now)),
             unfinished: rearmed.and(rechecked).err(),
@@ -160,6 +181,7 @@ impl RedisStore {
         &self,
         keys: &Keys,
         due: &Due,
+        batch: u64,
     ) -> Result<(Vec<u64>, Result<(), StoreError>), StoreError> {
         let ahead = due.now.plus(SWEEP_AHEAD);
         if due.next.is_none_or(|next| next >= ahead) {
@@ -167,7 +189,7 @@ impl RedisStore {
         }
         let members = self
             .way(keys)
-            .query_idempotent(&batch(keys, due, ahead))
+            .query_idempotent(&first_due(keys, due, ahead, batch))
             .await?;
         let (users, fractions): (Vec<_>, Vec<_>) = replies::scored(members)?.into_iter().unzip();
         // Another instance may have swept the users since.
@@ -292,11 +314,10 @@ impl RedisStore {
 
 /// The command that reads the first batch of due users. If several batches are overdue, the batch is a random one:
 /// after an outage all instances catch up, and each would read all batches if every instance began with the first.
-fn batch(keys: &Keys, due: &Due, ahead: Timestamp) -> Cmd {
-    let batch = SWEEP_BATCH as u64;
+fn first_due(keys: &Keys, due: &Due, ahead: Timestamp, batch: u64) -> Cmd {
     let mut read = redis::cmd("ZRANGE");
     read.arg(&keys.deadlines);
-    if due.overdue < SEVERAL_BATCHES {
+    if due.overdue < SEVERAL_BATCHES * batch {
         read.arg("-inf").arg(format!("({}", ahead.as_millis()));
         read.arg("BYSCORE").arg("LIMIT").arg(0).arg(batch);
     } else {

@@ -335,10 +335,10 @@ fn play_many(many: usize, open: impl Fn(usize) -> Scene) {
     }
 }
 
-/// The stores of two instances on one Redis. Half of the histories divide the users into 16 partitions, where each user
+/// The stores of two instances on one Redis. A quarter of the histories divide the users into 16 partitions, where each user
 /// is in another one.
 fn on_redis(redis: &RedisServer, number: usize) -> Vec<Store> {
-    let partitions = if number.is_multiple_of(2) { "1" } else { "16" };
+    let partitions = if number.is_multiple_of(4) { "16" } else { "1" };
     let prefix = format!("history-{number}:");
     let url = redis.url();
     let flags = [
