@@ -30,6 +30,7 @@ pub struct Metrics {
     pub(crate) pings: Counter,
     transitions: Family<TransitionLabel, Counter>,
     pub(crate) users_online: Gauge<i64, AtomicI64>,
+    pub(crate) partitions_reachable: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
     pub(crate) streams: Gauge<i64, AtomicI64>,
     pub(crate) streams_cut_off: Counter,
@@ -94,6 +95,7 @@ impl Metrics {
             pings: Counter::default(),
             transitions: Family::default(),
             users_online: Gauge::default(),
+            partitions_reachable: Gauge::default(),
             connections: Gauge::default(),
             streams: Gauge::default(),
             streams_cut_off: Counter::default(),
@@ -141,6 +143,11 @@ impl Metrics {
             "users_online",
             "Announced users, the same on every instance",
             self.users_online.clone(),
+        );
+        self.registry.register(
+            "partitions_reachable",
+            "Partitions whose last sweep by this instance succeeded",
+            self.partitions_reachable.clone(),
         );
         self.registry.register_with_unit(
             "sweep_lateness",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use redis::{Cmd, Value};
 use tokio::sync::Semaphore;
+use tracing::debug;
 
 use super::keys::Keys;
 use super::node::Node;
@@ -91,7 +92,10 @@ impl RedisStore {
         for sweep in join_all(sweeps).await {
             match sweep {
                 Ok(sweep) => swept.push(sweep),
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    debug!(%error, "the sweep of a partition failed");
+                    failed = Some(error);
+                }
             }
         }
         match failed {

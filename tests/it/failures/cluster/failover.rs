@@ -44,6 +44,10 @@ async fn while_a_master_is_dead_only_its_users_are_refused() {
         );
     }
     assert!(scene.redis.failed_over(dead).await != dead);
+    eventually_true("all partitions are swept again", async || {
+        scene.client.metric("presence_partitions_reachable").await == Some(64)
+    })
+    .await;
     for users in users.values() {
         for user in users {
             assert_eq!(try_ping(&scene.client, user).await.status, 200);
