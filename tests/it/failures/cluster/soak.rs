@@ -7,6 +7,7 @@ mod faults;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -102,15 +103,20 @@ async fn random_faults_of_a_cluster_break_no_invariant() {
     let callers = Callers::start(&living(), &clients);
     let traffic = Traffic::start(4, &crowd("roaming", 12), &clients);
 
+    let stalls = Arc::new(Mutex::new(Vec::new()));
+    let watch = faults::watch_the_machine(scene.names.clone(), Arc::clone(&stalls));
+    let watcher = tokio::spawn(watch);
     let sources: Vec<&EventSource> = readers.iter().map(|(reader, _)| reader).collect();
     let end = Instant::now() + length;
-    let harms = faults::until(end, &mut scene, &sources, &mut Rng::with_seed(seed)).await;
+    let mut harms = faults::until(end, &mut scene, &sources, &mut Rng::with_seed(seed)).await;
 
     all_ready(&clients).await;
     let told = traffic.stop().await;
     Timestamp::now().plus(SETTLING).pass().await;
     let (calls, refusals) = callers.stop().await;
     println!("{calls} pings, {} of them refused", refusals.len());
+    watcher.abort();
+    harms.append(&mut stalls.lock().expect("no task panicked"));
     for refusal in &refusals {
         let excused = harms
             .iter()
