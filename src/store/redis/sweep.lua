@@ -21,7 +21,13 @@ local function departure(connections, time, number, held, was_prolonged)
     if held then
       return held - ttl, held, held_again(now, time, interval, held, was_prolonged)
     end
-    return time - ttl, time, held_until(now, assumed_deadline(now, time), ttl, interval, time)
+    -- An only connection may have pinged later than the index shows, or not. The longer hold counts.
+    local hold, is_prolonged = held_until(now, assumed_deadline(now, time), ttl, interval, time)
+    local at_least, over = held_until(now, time, ttl, interval)
+    if at_least > hold then
+      hold, is_prolonged = at_least, over
+    end
+    return time - ttl, time, hold, is_prolonged
   end
   local last_seen, deadline = 0, 0
   for _, each in pairs(connections) do

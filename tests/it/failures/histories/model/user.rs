@@ -146,11 +146,13 @@ impl User {
     }
 
     /// Whether a store may think that a connection may still come back. A store in Redis does not know the last ping of
-    /// an only connection, so an outage after its deadline may hold its departure too.
+    /// an only connection, so an outage before this ping or after the deadline may hold its departure too.
     pub(super) fn may_seem_to_return(&self, at: Bracket, outages: &[Outage]) -> bool {
         self.connections.values().any(|each| {
             let mut assumed = *each;
             assumed.deadline.latest = assumed.deadline.latest.max(at.latest);
+            let known = self.known.map(|known| known.plus(each.grant.ttl).earliest);
+            assumed.deadline.earliest = known.map_or(0, |known| known.min(each.deadline.earliest));
             let end = assumed.end(outages);
             end != assumed.deadline && !end.surely_before(at)
         })
