@@ -10,6 +10,9 @@ use crate::model::Partition;
 use crate::store::error::StoreError;
 use crate::store::readiness::Readiness;
 
+/// The cause for clients if a server refuses the write or is unreachable. The text of a 5xx never shows internals.
+const REFUSES: &str = "the store does not accept writes";
+
 /// How long a readiness check waits for a server.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -30,13 +33,9 @@ impl RedisStore {
         match failures.first() {
             None if count == 0 => Readiness::NotReady(self.lanes.topology.why_unserved()),
             None => lacking.map_or(Readiness::Ready, Readiness::Degraded),
-            Some(error) if failures.len() == count => Readiness::NotReady(error.cause()),
-            Some(error) => {
-                let why = format!(
-                    "{} of {count} masters do not answer: {}",
-                    failures.len(),
-                    error.cause()
-                );
+            Some(_) if failures.len() == count => Readiness::NotReady(REFUSES.to_owned()),
+            Some(_) => {
+                let why = format!("{} of {count} masters do not accept writes", failures.len());
                 Readiness::Degraded(
                     lacking.map_or(why.clone(), |lacking| format!("{lacking}; {why}")),
                 )
