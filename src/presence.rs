@@ -2,14 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::model::{
-    Closing, Connected, Disconnected, Page, PageCursor, PartitionSet, Partitions, UserState,
+    Closing, Connected, Disconnected, Page, PageCursor, PartitionSet, Partitions, Stated, UserState,
 };
 use crate::model::{ConnectionId, Timestamp, UserId};
 use crate::store::{NodeId, Readiness, Store, StoreError};
@@ -61,9 +60,7 @@ impl PresenceService {
             for swept in all {
                 announced += swept.lateness_ms.len();
                 self.metrics.sweeps.inc();
-                for lateness_ms in &swept.lateness_ms {
-                    self.metrics.expired(Duration::from_millis(*lateness_ms));
-                }
+                self.metrics.departed(swept.left, &swept.lateness_ms);
                 let swept = swept.finished()?;
                 if swept.more {
                     due.insert(swept.partition);
@@ -78,9 +75,10 @@ impl PresenceService {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
     ) -> Result<Connected, StoreError> {
         let connected = self
-            .timed("connect", self.store.connect(user, connection))
+            .timed("connect", self.store.connect(user, connection, stated))
             .await?;
         self.note_online(connected);
         Ok(connected)
@@ -91,10 +89,11 @@ impl PresenceService {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
     ) -> Result<Connected, StoreError> {
         // `timed` is not used here, because its future would contain the future of the call twice.
         let began = Instant::now();
-        let connected = self.store.ping(user, connection).await;
+        let connected = self.store.ping(user, connection, stated).await;
         let connected = self.record("ping", began, connected)?;
         self.metrics.pings.inc();
         self.note_online(connected);

@@ -30,7 +30,7 @@ pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
 use crate::model::{
     Announced, Claim, Closing, Connected, ConnectionId, Delivery, Disconnected, Epoch, History,
-    Page, PageCursor, PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace,
+    Page, PageCursor, PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace, Stated,
     Timestamp, UserId, UserState,
 };
 
@@ -51,6 +51,8 @@ use crate::model::{
 ///    during the hold prolong it, within a bound. During the hold the user is announced, and reads say that the user is
 ///    offline.
 /// 6. For 10 s after a connection was closed, its pings are refused.
+/// 7. A connection that is closed with a grace period lives until the period or its TTL ends, and its pings are refused
+///    at once. A connect before the end cancels that. The end is not held.
 ///
 /// Any number of callers and instances may call every method at once. A caller may be dropped at any await: the step
 /// was taken or it was not.
@@ -144,28 +146,34 @@ impl Store {
         }
     }
 
-    /// Opens or refreshes a connection. Refused if the user has the maximum number of other connections.
+    /// Opens or refreshes a connection. Refused if the user has the maximum number of other connections that do not leave.
     pub async fn connect(
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
     ) -> Result<Connected, StoreError> {
         match self {
-            Self::Memory(store) => store.connect(user, connection).map_err(StoreError::Refused),
-            Self::Redis(store) => store.connect(user, connection).await,
+            Self::Memory(store) => store
+                .connect(user, connection, stated)
+                .map_err(StoreError::Refused),
+            Self::Redis(store) => store.connect(user, connection, stated).await,
         }
     }
 
     /// Refreshes or opens a connection like [`Store::connect`], and is cheaper if nothing else changes. Also refused
-    /// for a connection that was closed in the last 10 s.
+    /// for a connection that leaves, or that was closed in the last 10 s.
     pub async fn ping(
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
     ) -> Result<Connected, StoreError> {
         match self {
-            Self::Memory(store) => store.ping(user, connection).map_err(StoreError::Refused),
-            Self::Redis(store) => store.ping(user, connection).await,
+            Self::Memory(store) => store
+                .ping(user, connection, stated)
+                .map_err(StoreError::Refused),
+            Self::Redis(store) => store.ping(user, connection, stated).await,
         }
     }
 

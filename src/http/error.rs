@@ -28,6 +28,14 @@ pub(crate) enum Error {
     ConnectionId(#[from] InvalidConnectionId),
     #[error("connectionId: must be absent if `all` is true")]
     ConnectionIdAndAll,
+    #[error("ttlMs: must be a number from {least} to {most}")]
+    InvalidTtl { least: u64, most: u64 },
+    #[error("graceMs: must be a number from {least} to {most}")]
+    InvalidGrace { least: u64, most: u64 },
+    #[error(
+        "graceMs: must be absent if `all` is true, because a disconnect of all connections takes effect at once"
+    )]
+    GraceAndAll,
     #[error("{0}")]
     Json(String),
     #[error("{field}: {why}")]
@@ -109,6 +117,8 @@ impl Error {
             Self::NoUserIds => P::NoUserIds,
             Self::TooManyUserIds { .. } => P::TooManyUserIds,
             Self::ConnectionId(_) | Self::ConnectionIdAndAll => P::InvalidConnectionId,
+            Self::InvalidTtl { .. } => P::InvalidTtl,
+            Self::InvalidGrace { .. } | Self::GraceAndAll => P::InvalidGrace,
             Self::Json(_) => P::InvalidJson,
             Self::Query { .. } | Self::UnknownParameter { .. } => P::InvalidQuery,
             Self::InvalidLimit(_) => P::InvalidLimit,

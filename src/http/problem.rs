@@ -129,6 +129,10 @@ problem_types! {
     TooManyUserIds(BAD_REQUEST, "too-many-user-ids", "Too many user ids"),
     /// A connection id is not 1 to 64 characters of `A-Z a-z 0-9 . _ ~ : @ -`, or accompanies `all`.
     InvalidConnectionId(BAD_REQUEST, "invalid-connection-id", "Invalid connection id"),
+    /// `ttlMs` is out of bounds. `detail` states the bounds.
+    InvalidTtl(BAD_REQUEST, "invalid-ttl", "Invalid TTL"),
+    /// `graceMs` is out of bounds, or accompanies `all`. `detail` states the bounds.
+    InvalidGrace(BAD_REQUEST, "invalid-grace", "Invalid grace period"),
     /// The body is not a JSON object with the fields and types of this call. `detail` names the field.
     InvalidJson(BAD_REQUEST, "invalid-json", "Invalid JSON"),
     /// A query parameter is unknown, repeated or malformed. `detail` names the parameter.

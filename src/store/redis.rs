@@ -28,6 +28,7 @@ mod replies;
 mod route;
 mod scripts;
 mod slots;
+mod stated;
 mod store;
 mod subscription;
 mod supervision;

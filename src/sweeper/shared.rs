@@ -51,9 +51,7 @@ impl Shared {
         }
         let online: u64 = announced.iter().sum();
         self.metrics.users_online.set(online.cast_signed());
-        for lateness_ms in &swept.lateness_ms {
-            self.metrics.expired(Duration::from_millis(*lateness_ms));
-        }
+        self.metrics.departed(swept.left, &swept.lateness_ms);
     }
 
     /// Takes over whether the last sweep of a partition succeeded.

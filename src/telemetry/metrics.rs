@@ -265,10 +265,18 @@ impl Metrics {
         self.transition(Reason::Disconnected.as_str());
     }
 
-    /// Counts a user that a sweep of this instance took offline, `lateness` after the deadline.
-    pub(crate) fn expired(&self, lateness: Duration) {
-        self.transition(Reason::Expired.as_str());
-        self.sweep_lateness_seconds.observe(lateness.as_secs_f64());
+    /// Counts the users that a sweep of this instance took offline, each some ms after the deadline. `left` of them had
+    /// disconnected with a grace period.
+    pub(crate) fn departed(&self, left: usize, lateness_ms: &[u64]) {
+        for (place, lateness_ms) in lateness_ms.iter().enumerate() {
+            let reason = match place < left {
+                true => Reason::Disconnected,
+                false => Reason::Expired,
+            };
+            self.transition(reason.as_str());
+            let lateness = Duration::from_millis(*lateness_ms);
+            self.sweep_lateness_seconds.observe(lateness.as_secs_f64());
+        }
     }
 
     fn transition(&self, kind: &'static str) {

@@ -137,7 +137,7 @@ impl RedisStore {
         self.grants[partition.index()].set(due.grant);
         // An error means that the semaphore is closed, which it never is.
         let _permit = round.at_once.acquire().await;
-        let (lateness_ms, rearmed) = self.sweep_due(keys, &due, round.batch).await?;
+        let ((left, lateness_ms), rearmed) = self.sweep_due(keys, &due, round.batch).await?;
         let rechecked = match due.recheck {
             Some(place) => self.recheck(keys, place).await,
             None => Ok(()),
@@ -150,6 +150,7 @@ impl RedisStore {
             newest: due.newest,
             announced: due.announced,
             more: due.overdue >= round.batch,
+            left,
             lateness_ms,
             next_due: due.recheck.map_or(due.next, |_| Some(due.now)),
             unfinished: rearmed.and(rechecked).err(),
@@ -179,17 +180,17 @@ impl RedisStore {
         Ok(first.map(|end| Timestamp::from_millis(end as u64)))
     }
 
-    /// Sweeps a batch of the users that are due. Returns how late each departure was announced, and whether the users
-    /// that are alive were re-armed.
+    /// Sweeps a batch of the users that are due. Returns what [`Self::announce`] returns, and whether the users that are
+    /// alive were re-armed.
     async fn sweep_due(
         &self,
         keys: &Keys,
         due: &Due,
         batch: u64,
-    ) -> Result<(Vec<u64>, Result<(), StoreError>), StoreError> {
+    ) -> Result<((usize, Vec<u64>), Result<(), StoreError>), StoreError> {
         let ahead = due.now.plus(SWEEP_AHEAD);
         if due.next.is_none_or(|next| next >= ahead) {
-            return Ok((Vec::new(), Ok(())));
+            return Ok(((0, Vec::new()), Ok(())));
         }
         let members = self
             .way(keys)
@@ -198,7 +199,7 @@ impl RedisStore {
         let (users, fractions): (Vec<_>, Vec<_>) = replies::scored(members)?.into_iter().unzip();
         // Another instance may have swept the users since.
         if users.is_empty() {
-            return Ok((Vec::new(), Ok(())));
+            return Ok(((0, Vec::new()), Ok(())));
         }
         let (mut gone, mut alive) = (Vec::new(), Vec::new());
         let deadlines = self.deadlines(keys, &users).await?;
@@ -213,11 +214,11 @@ impl RedisStore {
             }
         }
         // Departures are urgent, and independent of the re-arm.
-        let (lateness_ms, rearmed) = tokio::join!(
+        let (announced, rearmed) = tokio::join!(
             self.announce(keys, &gone),
             self.rearm(keys, &alive, due.now)
         );
-        Ok((lateness_ms?, rearmed))
+        Ok((announced?, rearmed))
     }
 
     /// Writes the deadlines of users into the index; the deadlines were read at `since` or later.
@@ -274,10 +275,15 @@ impl RedisStore {
             .collect()
     }
 
-    /// Announces or holds the departures of `users`. Returns the lateness of each announced departure.
-    async fn announce(&self, keys: &Keys, users: &[&UserId]) -> Result<Vec<u64>, StoreError> {
+    /// Announces or holds the departures of `users`. Returns how many of the announced ones disconnected with a grace
+    /// period, and the lateness of each announced departure, first of these.
+    async fn announce(
+        &self,
+        keys: &Keys,
+        users: &[&UserId],
+    ) -> Result<(usize, Vec<u64>), StoreError> {
         if users.is_empty() {
-            return Ok(Vec::new());
+            return Ok((0, Vec::new()));
         }
         let mut sweep = self.about_connections(&self.scripts.sweep, keys);
         sweep.arg(millis(self.lifetimes.last_seen));
@@ -286,7 +292,12 @@ impl RedisStore {
             sweep.arg(user.as_str());
         }
         sweep.key(&keys.absent).key(&keys.last_seen);
-        self.way(keys).script(&sweep).await
+        let mut announced: Vec<u64> = self.way(keys).script(&sweep).await?;
+        if announced.is_empty() {
+            return Err(replies::unexpected("an incomplete reply"));
+        }
+        let left = announced.remove(0);
+        Ok((usize::try_from(left).unwrap_or(usize::MAX), announced))
     }
 
     /// Continues the recheck of all users, which follows when the clock was set back, from `place` of the iteration on.

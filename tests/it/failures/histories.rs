@@ -15,7 +15,7 @@ use harness::redis_cluster::RedisCluster;
 use harness::redis_server::RedisServer;
 use harness::wait::PATIENCE;
 use presence::config::Config;
-use presence::model::{Closing, PageCursor};
+use presence::model::{Closing, PageCursor, Stated};
 use presence::model::{ConnectionId, Entry, PartitionSet, Position, PresenceEvent, UserId};
 use presence::store::{Readiness, Store, StoreError};
 use proptest::collection::vec;
@@ -162,8 +162,8 @@ impl Run {
             Step::Touch(call, user, connection) => {
                 let (user, connection) = self.names(user, connection);
                 let touched = match call {
-                    Touch::Connect => store.connect(&user, &connection).await,
-                    Touch::Ping => store.ping(&user, &connection).await,
+                    Touch::Connect => store.connect(&user, &connection, &Stated::default()).await,
+                    Touch::Ping => store.ping(&user, &connection, &Stated::default()).await,
                 };
                 let touched = match touched {
                     Ok(touched) => Ok(touched),
@@ -219,7 +219,9 @@ impl Run {
         redis.set_clock_ahead(self.ahead_ms);
         for (user, connection) in (0..USERS.len()).zip(0..CONNECTIONS.len()) {
             let (user, connection) = self.names(user, connection);
-            let pinged = self.stores[instance].ping(&user, &connection).await;
+            let pinged = self.stores[instance]
+                .ping(&user, &connection, &Stated::default())
+                .await;
             let refused = matches!(pinged, Err(StoreError::Refused(_)));
             assert!(pinged.is_ok() || refused, "the store answers: {pinged:?}");
         }
