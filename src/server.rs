@@ -1,5 +1,7 @@
 //! Assembles the parts of the service, starts them, and drains them.
 
+mod lambda;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -100,6 +102,12 @@ pub enum ServerError {
     /// The line that tells the address cannot be written.
     #[error("cannot write to the standard output: {0}")]
     Output(io::Error),
+    /// The runtime API of AWS Lambda failed.
+    #[error("cannot take invocations: {0}")]
+    RuntimeApi(String),
+    /// No setting names the runtime API of AWS Lambda.
+    #[error("this is not an AWS Lambda function")]
+    NotOnLambda,
     /// A background task ended. No background task ends before the drain.
     #[error("the {0} ended; the service cannot continue without it")]
     TaskEnded(String),
@@ -320,11 +328,7 @@ impl Running {
 
     /// Resolves when a background task has ended. No background task ends before the drain.
     pub async fn failed(&mut self) -> ServerError {
-        match self.tasks.join_next().await {
-            Some(Ok(task)) => ServerError::TaskEnded(task.to_owned()),
-            Some(Err(error)) => ServerError::TaskEnded(format!("task that failed ({error})")),
-            None => ServerError::TaskEnded("last task".to_owned()),
-        }
+        ended(self.tasks.join_next().await)
     }
 
     /// Drains the service: accepts no more connections, ends the streams spread over the drain time, and waits for
@@ -342,6 +346,15 @@ impl Running {
         if timeout(self.drain_time, finished).await.is_err() {
             warn!("some connections did not end within the drain time");
         }
+    }
+}
+
+/// The error of a background task that ended.
+fn ended(task: Option<Result<&'static str, JoinError>>) -> ServerError {
+    match task {
+        Some(Ok(task)) => ServerError::TaskEnded(task.to_owned()),
+        Some(Err(error)) => ServerError::TaskEnded(format!("task that failed ({error})")),
+        None => ServerError::TaskEnded("last task".to_owned()),
     }
 }
 

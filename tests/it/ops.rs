@@ -3,6 +3,7 @@
 mod drain;
 mod image;
 mod keep_alive;
+mod lambda;
 mod lifecycle;
 mod operations;
 mod pipes;
