@@ -1,5 +1,6 @@
 //! Assembles the parts of the service, starts them, and drains them.
 
+mod error;
 mod lambda;
 
 use std::io;
@@ -7,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
@@ -15,17 +15,19 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use self::error::ServerError;
 use crate::auth::Authenticator;
-use crate::config::{Config, InvalidSetting};
+use crate::config::Config;
 use crate::events::{Bus, Doorbell, Hub, Limits, StreamService};
 use crate::http::{Admission, AppState, BulkCalls, fronts, metrics_front};
 use crate::memory_budget::MemoryBudget;
-use crate::net::fd_limit::{self, TooFewFiles};
+use crate::net::fd_limit;
 use crate::net::{Listener, ListenerLimits, Worker, WorkerThreads};
 use crate::presence::PresenceService;
 use crate::store::Store;
 use crate::sweeper::Sweeper;
 use crate::telemetry::Metrics;
+use crate::webhooks::Webhooks;
 
 /// The part of the drain time over which streams are ended. The rest is for sending their last bytes.
 const STREAM_DRAIN: f64 = 0.8;
@@ -53,6 +55,7 @@ const STORE_POLL: Duration = Duration::from_millis(1);
 /// The tasks that end in a drain.
 const LISTENER: &str = "listener";
 const METRICS_LISTENER: &str = "metrics listener";
+const WEBHOOKS: &str = "webhooks";
 
 /// A presence service that has not started.
 #[derive(Debug)]
@@ -65,6 +68,7 @@ pub struct Server {
     streams: Arc<StreamService>,
     metrics: Arc<Metrics>,
     authenticator: Arc<Authenticator>,
+    webhooks: Arc<Webhooks>,
 }
 
 /// A presence service that accepts connections.
@@ -77,40 +81,6 @@ pub struct Running {
     drain: CancellationToken,
     tasks: JoinSet<&'static str>,
     _threads: WorkerThreads,
-}
-
-/// Why a service cannot start or cannot continue.
-#[derive(Debug, Error)]
-pub enum ServerError {
-    /// The address is in use or does not belong to this machine.
-    #[error("cannot listen on {address}: {cause}")]
-    Listen {
-        /// The address of the setting.
-        address: SocketAddr,
-        /// The error of the system.
-        cause: io::Error,
-    },
-    /// The threads of the workers cannot start.
-    #[error("cannot start the threads that serve connections: {0}")]
-    Workers(io::Error),
-    /// The limit of open files is too low.
-    #[error("cannot start: {0}")]
-    OpenFiles(#[from] TooFewFiles),
-    /// A setting is invalid.
-    #[error(transparent)]
-    Setting(#[from] InvalidSetting),
-    /// The line that tells the address cannot be written.
-    #[error("cannot write to the standard output: {0}")]
-    Output(io::Error),
-    /// The runtime API of AWS Lambda failed.
-    #[error("cannot take invocations: {0}")]
-    RuntimeApi(String),
-    /// No setting names the runtime API of AWS Lambda.
-    #[error("this is not an AWS Lambda function")]
-    NotOnLambda,
-    /// A background task ended. No background task ends before the drain.
-    #[error("the {0} ended; the service cannot continue without it")]
-    TaskEnded(String),
 }
 
 impl Server {
@@ -127,6 +97,7 @@ impl Server {
         let store = Arc::new(Store::open(&config)?);
         let limits = Limits::of(&config, memory);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), limits));
+        let webhooks = Webhooks::new(&config.webhooks, &store, &hub, &metrics)?;
         let connections =
             fd_limit::connections(config.limits.connections, WorkerThreads::runtimes())?;
         let connections = memory.connections(connections);
@@ -148,6 +119,7 @@ impl Server {
             streams: Arc::new(streams),
             metrics,
             authenticator,
+            webhooks: Arc::new(webhooks),
         })
     }
 
@@ -173,6 +145,11 @@ impl Server {
         let bulk = BulkCalls::new(threads.bulk.clone(), bulk_state);
         self.wait_for_store().await;
         let drain = CancellationToken::new();
+        let (webhooks, draining) = (self.webhooks.clone(), drain.clone());
+        tasks.spawn(async move {
+            webhooks.run(&draining).await;
+            WEBHOOKS
+        });
         if let Some((socket, address)) = metrics_socket {
             info!(%address, "serving the metrics");
             let listener = self.metrics_listener(socket, drain.clone());
@@ -225,6 +202,7 @@ impl Server {
         AppState {
             presence,
             streams: Arc::clone(&self.streams),
+            webhooks: Arc::clone(&self.webhooks),
             admission: Arc::clone(&self.admission),
             metrics: Arc::clone(&self.metrics),
             config: Arc::clone(&self.config),
@@ -337,10 +315,11 @@ impl Running {
         self.drain.cancel();
         self.hub.drain(self.drain_time.mul_f64(STREAM_DRAIN));
         let finished = async {
-            while let Some(ended) = self.tasks.join_next().await {
-                if matches!(ended, Ok(LISTENER)) {
-                    return;
-                }
+            let mut running = vec![LISTENER, WEBHOOKS];
+            while !running.is_empty()
+                && let Some(ended) = self.tasks.join_next().await
+            {
+                running.retain(|task| !matches!(ended, Ok(ended) if ended == *task));
             }
         };
         if timeout(self.drain_time, finished).await.is_err() {

@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use emulator::Emulator;
 use runtime_api::{RuntimeApi, event};
 
+use super::webhooks::receiver::{Conduct, Received, Receiver};
+
 const KEY: &str = "a-key-of-a-back-end";
 
 /// The settings of a function with one API key, at this runtime API.
@@ -25,6 +27,13 @@ fn function_at(runtime_api: &str) -> Settings {
             "PRESENCE_API_KEYS",
             &format!("back-end:presence.read+presence.write:{KEY}"),
         )
+}
+
+/// The settings of a function that requires no credential.
+fn open_function_at(runtime_api: &str) -> Settings {
+    function_at(runtime_api)
+        .without("PRESENCE_API_KEYS")
+        .with("PRESENCE_ALLOW_ANONYMOUS", "true")
 }
 
 /// Starts a function.
@@ -61,7 +70,7 @@ async fn a_function_answers_as_an_instance_does() {
     let ids = json!({"userIds": ["nobody", "a/b", "ü x", "alice"]});
     let online: Value = post(&client, "/v1/online", &ids).await.ok();
     assert_eq!(online, json!({"online": ["a/b", "ü x", "alice"]}));
-    let page: Value = get(&client, "/v1/online?limit=2&cursor=").await.ok();
+    let page: Value = get(&client, "/v1/online?limit=2").await.ok();
     assert_eq!(page["online"].as_array().map(Vec::len), Some(2));
 
     let answer = client.get("/v1/online/count").await;
@@ -113,13 +122,43 @@ async fn a_function_streams_where_its_url_does() {
     assert_eq!(client.get("/v1/online/count").await.status, 401);
 }
 
+/// No background task sends webhooks on AWS Lambda, where it would be frozen.
+#[tokio::test]
+async fn webhooks_are_sent_before_the_next_invocation() {
+    let receiver = Receiver::start(Conduct::Answer(204)).await;
+    let api = RuntimeApi::start().await;
+    let settings = open_function_at(&api.address())
+        .with("PRESENCE_WEBHOOKS", &format!("crm:{}", receiver.url()))
+        .with(
+            "PRESENCE_WEBHOOK_SECRETS",
+            "crm:whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        );
+    let _function = started(&settings).await;
+    for (call, expected) in [
+        ("connect", "user.online alice"),
+        ("disconnect", "user.offline alice"),
+    ] {
+        let path = format!("/v1/users/alice/{call}");
+        let invoked = api.invoke(&event("POST", &path), 3_000).await;
+        assert!(
+            invoked.body.contains("\"statusCode\":200"),
+            "{}",
+            invoked.body
+        );
+        api.until_next().await;
+        let sent = receiver.received();
+        assert_eq!(
+            sent.last().map(Received::events),
+            Some(vec![expected.to_owned()])
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_stream_ends_before_the_function_times_out() {
     let api = RuntimeApi::start().await;
-    let settings = function_at(&api.address())
-        .without("PRESENCE_API_KEYS")
-        .with("PRESENCE_ALLOW_ANONYMOUS", "true")
-        .with("PRESENCE_LAMBDA_INVOKE_MODE", "response_stream");
+    let settings =
+        open_function_at(&api.address()).with("PRESENCE_LAMBDA_INVOKE_MODE", "response_stream");
     let _function = started(&settings).await;
     let invoked = api.invoke(&event("GET", "/v1/events"), 6_000).await;
     assert!(

@@ -14,7 +14,15 @@ use harness::wait::PATIENCE;
 /// A runtime API for one function that answers one invocation after another.
 pub(super) struct RuntimeApi {
     listener: TcpListener,
-    connection: Mutex<Option<BufReader<TcpStream>>>,
+    connection: Mutex<Option<Connection>>,
+}
+
+/// The connection of the function.
+enum Connection {
+    /// The function asks for an invocation.
+    Waiting(BufReader<TcpStream>),
+    /// The function has answered an invocation.
+    Answered(BufReader<TcpStream>),
 }
 
 /// What the function sent about an invocation.
@@ -56,10 +64,19 @@ impl RuntimeApi {
         invoked.expect("an answer of the function")
     }
 
-    async fn exchange(&self, event: &Value, timeout_ms: u64) -> Invoked {
+    /// Waits until the function asks for its next invocation.
+    pub(super) async fn until_next(&self) {
         let mut held = self.connection.lock().await;
-        let mut connection = match held.take() {
-            Some(connection) => connection,
+        let connection = timeout(PATIENCE, self.asked(held.take())).await;
+        let connection = connection.expect("a request for an invocation");
+        *held = Some(Connection::Waiting(connection));
+    }
+
+    /// The connection on which the function asks for its next invocation.
+    async fn asked(&self, held: Option<Connection>) -> BufReader<TcpStream> {
+        let mut connection = match held {
+            Some(Connection::Waiting(connection)) => return connection,
+            Some(Connection::Answered(connection)) => connection,
             None => BufReader::new(self.listener.accept().await.expect("a connection").0),
         };
         let head = read_head(&mut connection).await;
@@ -67,6 +84,12 @@ impl RuntimeApi {
             head.starts_with("GET /2018-06-01/runtime/invocation/next "),
             "{head}"
         );
+        connection
+    }
+
+    async fn exchange(&self, event: &Value, timeout_ms: u64) -> Invoked {
+        let mut held = self.connection.lock().await;
+        let mut connection = self.asked(held.take()).await;
         let deadline = SystemTime::now() + Duration::from_millis(timeout_ms);
         let deadline = deadline.duration_since(SystemTime::UNIX_EPOCH);
         let deadline = deadline.expect("a time").as_millis();
@@ -84,7 +107,7 @@ impl RuntimeApi {
             "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n",
         )
         .await;
-        *held = Some(connection);
+        *held = Some(Connection::Answered(connection));
         Invoked { head, body }
     }
 }
