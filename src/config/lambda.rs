@@ -31,8 +31,9 @@ pub struct LambdaConfig {
 
     /// The invoke mode of the function URL
     ///
-    /// Must equal the InvokeMode that is configured at AWS, or no client understands a response. Event streams need
-    /// response_stream.
+    /// Must equal the InvokeMode that is configured at AWS, or no client understands a response.
+    ///
+    /// Event streams need response_stream.
     #[arg(
         long = "lambda-invoke-mode",
         env = "PRESENCE_LAMBDA_INVOKE_MODE",
