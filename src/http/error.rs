@@ -67,6 +67,10 @@ pub(crate) enum Error {
     Refused(Refusal),
     #[error("{0}; see Retry-After")]
     TooManyStreams(#[from] StreamLimitReached),
+    #[error(
+        "the platform of this service sends no response before it is complete, so it carries no event stream"
+    )]
+    StreamsUnsupported,
     #[error("no such path")]
     NotFound,
     #[error("the path does not support this method; see Allow")]
@@ -130,6 +134,7 @@ impl Error {
             Self::Refused(Refusal::ConnectionClosed) => P::ConnectionClosed,
             Self::Refused(Refusal::TooManyConnections { .. }) => P::TooManyConnections,
             Self::TooManyStreams(_) => P::TooManyStreams,
+            Self::StreamsUnsupported => P::StreamsUnsupported,
             Self::NotFound => P::NotFound,
             Self::MethodNotAllowed => P::MethodNotAllowed,
             Self::BodyTooLarge => P::BodyTooLarge,

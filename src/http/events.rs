@@ -15,8 +15,8 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use super::error::Error;
 use super::extract::{JsonBody, ListedUser, NoBody, listed_users, user_ids};
 use super::openapi::responses::{
-    BadRequest, BodyTimeout, BodyTooLarge, Forbidden, HeadTooLarge, StoreUnreachable, TooMany,
-    Unauthorized, UnsupportedMediaType,
+    BadRequest, BodyTimeout, BodyTooLarge, Forbidden, HeadTooLarge, NoStreams, StoreUnreachable,
+    TooMany, Unauthorized, UnsupportedMediaType,
 };
 use super::openapi::{ListedUserId, UserIdText};
 use super::permissions::StreamCaller;
@@ -24,6 +24,7 @@ use super::query::{decoded, keep_once, parameters, unknown};
 use super::response_headers::STREAM_HEADERS;
 use super::state::AppState;
 use super::stream_handoff::StreamHandoff;
+use super::stream_support::StreamSupport;
 use crate::auth::Caller;
 use crate::events::{
     Interest, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, StreamRequest,
@@ -153,6 +154,7 @@ struct StreamParameters {
         BadRequest,
         Unauthorized,
         Forbidden,
+        NoStreams,
         TooMany,
         HeadTooLarge,
         StoreUnreachable,
@@ -162,12 +164,13 @@ pub(super) async fn stream(
     StreamCaller(caller): StreamCaller,
     State(state): State<Arc<AppState>>,
     handoff: Option<Extension<StreamHandoff>>,
+    support: Option<Extension<StreamSupport>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     _: NoBody,
 ) -> Result<Response, Error> {
     let params = parse_query(query.as_deref(), &headers, &QUERY)?;
-    open(&state, &caller, handoff, params).await
+    open(&state, &caller, handoff, support, params).await
 }
 
 /// Stream presence events of many users
@@ -190,6 +193,7 @@ pub(super) async fn stream(
         BadRequest,
         Unauthorized,
         Forbidden,
+        NoStreams,
         BodyTimeout,
         BodyTooLarge,
         UnsupportedMediaType,
@@ -201,6 +205,7 @@ pub(super) async fn stream_of(
     StreamCaller(caller): StreamCaller,
     State(state): State<Arc<AppState>>,
     handoff: Option<Extension<StreamHandoff>>,
+    support: Option<Extension<StreamSupport>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     JsonBody(body): JsonBody<EventsBody>,
@@ -211,13 +216,14 @@ pub(super) async fn stream_of(
         snapshot: body.snapshot,
         last_event_id: query.last_event_id,
     };
-    open(&state, &caller, handoff, params).await
+    open(&state, &caller, handoff, support, params).await
 }
 
 async fn open(
     state: &AppState,
     caller: &Caller,
     handoff: Option<Extension<StreamHandoff>>,
+    support: Option<Extension<StreamSupport>>,
     params: StreamParameters,
 ) -> Result<Response, Error> {
     let interest = match params.user_ids {
@@ -230,6 +236,11 @@ async fn open(
             caller.authorize_read_each(&users)?;
             Interest::users(users)
         }
+    };
+    let ends_by = match support {
+        Some(Extension(StreamSupport::None)) => return Err(Error::StreamsUnsupported),
+        Some(Extension(StreamSupport::Until(time))) => Some(time),
+        None => None,
     };
     if let Some(Extension(handoff)) = &handoff {
         handoff.request();
@@ -247,6 +258,7 @@ async fn open(
         last_event_id: params.last_event_id,
         caller: caller.name(),
         closes_by: caller.expires(),
+        ends_by,
         credential: caller.credential(),
     });
     // Boxed, because thousands of requests may wait for admission and should take little memory.

@@ -161,6 +161,9 @@ problem_types! {
     NotFound(NOT_FOUND, "not-found", "Not found"),
     /// The path does not support this method. `Allow` lists the supported methods.
     MethodNotAllowed(METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
+    /// The service runs on a platform that sends no response before it is complete, such as a buffered AWS Lambda
+    /// function.
+    StreamsUnsupported(NOT_ACCEPTABLE, "streams-unsupported", "Streams unsupported"),
     /// The body did not arrive within 10 s.
     BodyTimeout(REQUEST_TIMEOUT, "body-timeout", "Body timeout"),
     /// A ping arrived less than 10 s after the disconnect of its connection. A client that is still running calls `connect`.

@@ -1,6 +1,6 @@
 //! Webhooks: signed, in order for each user, at least once, by one sender at a time.
 
-mod receiver;
+pub(crate) mod receiver;
 
 use std::process::Command;
 use std::time::Duration;
