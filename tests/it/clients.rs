@@ -7,3 +7,4 @@ mod libraries;
 mod schemathesis;
 mod shell;
 mod tour;
+mod typescript;

@@ -14,6 +14,8 @@ export class Server {
   /** Every request: `{ path, verb, body, headers, at, open, response }`. */
   requests = [];
   pingIntervalMs = 60_000;
+  /** Pages and scripts by their path. */
+  files = {};
   /** Answers by verb (`connect`, `events`, …), used once each, before the usual answers. */
   next = {};
   /** What a stream begins with. */
@@ -42,6 +44,11 @@ export class Server {
     return this.requests.filter((request) => request.verb === verb);
   }
 
+  /** The streams that are open. */
+  get streams() {
+    return this.of('events').filter(({ open }) => open);
+  }
+
   /** The `count`th request for this verb, once it has come. */
   async request(verb, count = 1) {
     await eventually(`${verb} ${count}`, () => this.of(verb).length >= count);
@@ -61,6 +68,11 @@ export class Server {
   async #answer(request, response) {
     let text = '';
     for await (const piece of request) text += piece;
+    const file = this.files[request.url];
+    if (file !== undefined) {
+      response.setHeader('content-type', request.url.endsWith('.js') ? 'text/javascript' : 'text/html');
+      return response.end(file);
+    }
     const verb = request.url.split('/').at(-1);
     const { headers, method, url: path } = request;
     const record = { method, path, verb, headers, body: text && JSON.parse(text), at: Date.now(), response, open: true };

@@ -25,7 +25,7 @@ const PHONES: &str = GUIDES[1];
 const BACK_ENDS: &str = GUIDES[2];
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
-const KEY: &str = "key-of-the-back-end-0123";
+pub(super) const KEY: &str = "key-of-the-back-end-0123";
 
 /// One code block of a guide.
 struct Block<'a> {
@@ -63,7 +63,7 @@ fn path_of(file: &str) -> PathBuf {
 }
 
 /// The settings that the guides assume.
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let keys = format!("back-end:presence.read+presence.write:{KEY}");
     Settings::new()
         .with("PRESENCE_JWT_SECRET", SECRET)
@@ -76,7 +76,7 @@ fn token(user: &str, watch: &Value) -> String {
 }
 
 /// A token that expires in `seconds` seconds, or has expired for a negative number.
-fn token_for(user: &str, watch: &Value, seconds: i64) -> String {
+pub(super) fn token_for(user: &str, watch: &Value, seconds: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.expect("a clock after 1970").as_secs();
     let claims = json!({"sub": user, "exp": now.saturating_add_signed(seconds), "watch": watch});
