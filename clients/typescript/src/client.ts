@@ -91,7 +91,7 @@ export const createPresence = (options: PresenceOptions): Presence => {
     const { connected, refused } = known;
     const problem = refused ?? known.problem;
     if (connected || refused) settle(refused);
-    if (problem && problem.detail !== reported) onProblem?.(problem);
+    if (problem && problem.detail !== reported) queueMicrotask(() => onProblem?.(problem));
     reported = problem?.detail;
     watchers.forEach(tell);
   };
@@ -117,7 +117,8 @@ export const createPresence = (options: PresenceOptions): Presence => {
     const told = JSON.stringify([[...watched.online], [...watched.states], watched.live, problem]);
     if (told !== watcher.told) {
       watcher.told = told;
-      callback(watched);
+      // An error in the callback is no error of the stream.
+      queueMicrotask(() => watchers.has(watcher) && callback(watched));
     }
   };
 

@@ -56,6 +56,10 @@ export const createLeader = (
     else await disconnect(0);
   };
 
+  const updateLater = () => {
+    update().catch(() => {});
+  };
+
   const updateConnection = (all: Wishes[], attempts: string) => {
     const groups = new Set(all.flatMap((tab) => tab.groups));
     const now: Stated = groups.size ? { groups: [...groups] } : {};
@@ -63,7 +67,7 @@ export const createLeader = (
     if (hiddenSince) {
       const wait = hiddenSince + awayAfterMs - Date.now();
       now.ttlMs = hiddenTtlMs;
-      if (wait > 0) away(wait, update);
+      if (wait > 0) away(wait, updateLater);
       else now.away = true;
     }
     const text = attempts + JSON.stringify(now);
@@ -136,14 +140,14 @@ export const createLeader = (
       if (!tabs.has(tab)) onChange({});
       if (wishes) tabs.set(tab, wishes);
       else tabs.delete(tab);
-      gather(GATHER, update);
+      gather(GATHER, updateLater);
     },
     /** The network may be another one: tries again at once. */
     retry() {
       stated = '';
       current?.retry();
       next?.retry();
-      void update();
+      updateLater();
     },
     /** Ends everything. */
     close(graceMs?: number) {

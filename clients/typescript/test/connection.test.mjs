@@ -200,6 +200,19 @@ test('in open mode there is no token', async () => {
   assert.equal(path, '/v1/users/al%2Fice/connect');
 });
 
+test('a disconnect that fails is the business of its caller only', async () => {
+  const presence = client();
+  await presence.connect();
+  server.next.disconnect = [problem(503, 'store-unreachable'), problem(503, 'store-unreachable')];
+  await assert.rejects(presence.disconnect(), /store-unreachable/);
+  await sleep(100);
+  await presence.connect();
+  const stop = presence.watch({ userIds: ['bob'] }, () => {});
+  await assert.rejects(presence.disconnect(), /store-unreachable/);
+  await sleep(100);
+  stop();
+});
+
 test('many things at once are one call', async () => {
   const presence = client();
   await presence.connect();

@@ -180,6 +180,37 @@ test('an empty list is nobody, not everybody', async () => {
   assert.deepEqual(server.of('events')[0].body, { snapshot: true });
 });
 
+test('an error in a callback does not disturb the stream or other callbacks', async () => {
+  const presence = client();
+  const errors = [];
+  const keep = (error) => errors.push(error.message);
+  // The test runner would fail the test.
+  const listeners = process.rawListeners('uncaughtException');
+  process.removeAllListeners('uncaughtException').on('uncaughtException', keep);
+  stops.push(
+    presence.watch({ userIds: ['bob'] }, () => {
+      throw new Error('of the application');
+    }),
+  );
+  const told = watch(presence, { userIds: ['bob'] });
+  await shows(told, 'live');
+  server.send(server.streams[0], 'user.online', { userId: 'bob' });
+  await shows(told, 'live bob');
+  process.off('uncaughtException', keep);
+  for (const listener of listeners) process.on('uncaughtException', listener);
+  assert.deepEqual(errors, Array(3).fill('of the application'));
+  assert.equal(server.of('events').length, 1);
+});
+
+test('a watch that has ended is told nothing', async () => {
+  const presence = client();
+  const told = watch(presence, { userIds: ['bob'] });
+  let calls = 0;
+  presence.watch({ userIds: ['bob'] }, () => calls++)();
+  await shows(told, 'live');
+  assert.equal(calls, 0);
+});
+
 test('the stream ends with the last watch', async () => {
   await shows(watch(client(), { userIds: ['bob'] }), 'live');
   stops.splice(0)[0]();

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::browser::{Browser, Page};
-use super::guides::{KEY, settings, token_for};
+use super::guides::{KEY, blocks, settings, token_for};
 use super::libraries::installed;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/typescript");
@@ -75,12 +75,37 @@ async fn built() -> &'static Path {
 
 #[tokio::test]
 async fn the_package_is_small_and_complete() {
+    let package = include_str!("../../../clients/typescript/package.json");
+    let package: Value = serde_json::from_str(package).expect("JSON");
+    assert_eq!(package["version"], env!("CARGO_PKG_VERSION"));
     run(built().await, "node", &["check.mjs"]).await;
 }
 
 #[tokio::test]
 async fn the_tests_of_the_client_pass() {
     run(built().await, "node", &["--test", "test/"]).await;
+}
+
+#[tokio::test]
+async fn the_programs_of_the_guide_compile() {
+    let folder = built().await.join("guide");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let guide = include_str!("../../../docs/typescript.md");
+    let mut files = Vec::new();
+    for (number, block) in blocks(guide).enumerate() {
+        let file = format!("block-{number}.{}", block.language);
+        std::fs::write(folder.join(&file), block.code).expect("a file");
+        files.push(file);
+    }
+    let options = ["--noEmit", "--strict", "--jsx", "react-jsx"];
+    let platform = ["--target", "es2022", "--lib", "es2022,dom"];
+    // The package is found by its name, as in an application.
+    let modules = ["--module", "nodenext"];
+    let files = files.iter().map(String::as_str);
+    let tsc = ["../node_modules/typescript/bin/tsc"].into_iter();
+    let arguments = tsc.chain(options).chain(platform).chain(modules);
+    let arguments: Vec<_> = arguments.chain(files).collect();
+    run(&folder, "node", &arguments).await;
 }
 
 /// The service, through a proxy.
