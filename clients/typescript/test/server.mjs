@@ -95,7 +95,7 @@ export class Server {
 }
 
 /** Waits until `condition` is true. */
-export const eventually = async (what, condition, patience = 15_000) => {
+export const eventually = async (what, condition, patience = 30_000) => {
   const giveUp = Date.now() + patience;
   while (!condition()) {
     if (Date.now() > giveUp) throw new Error(`never: ${what}`);
