@@ -9,6 +9,8 @@ import { covers, union } from './watch-list.js';
 
 /** Changes within this time are one change. */
 const GATHER = 50;
+/** More groups would be refused, and the user would be offline. */
+const MOST_GROUPS = 10;
 /** The least time until a new snapshot tells the groups of users that came online, and how much longer it can take. */
 const ASK_AGAIN = 2_000;
 const ASK_AGAIN_SPREAD = 8_000;
@@ -62,7 +64,7 @@ export const createLeader = (
 
   const updateConnection = (all: Wishes[], attempts: string) => {
     const groups = new Set(all.flatMap((tab) => tab.groups));
-    const now: Stated = groups.size ? { groups: [...groups] } : {};
+    const now: Stated = groups.size ? { groups: [...groups].slice(0, MOST_GROUPS) } : {};
     hiddenSince = all.some(({ visible }) => visible) ? 0 : hiddenSince || Date.now();
     if (hiddenSince) {
       const wait = hiddenSince + awayAfterMs - Date.now();

@@ -94,7 +94,10 @@ export interface Presence {
   disconnect(options?: { everywhere?: boolean }): Promise<void>;
   /** Watches users, and calls `callback` after each change. Returns a function that ends it. */
   watch(list: WatchList, callback: (watched: Watched) => void): () => void;
-  /** Makes the user a member of a group for as long as this client is connected. Returns a function that leaves. */
+  /**
+   * Makes the user a member of a group for as long as this client is connected. Returns a function that leaves. All tabs
+   * of a browser together join ten groups at most.
+   */
   join(groupId: string): () => void;
   /** Sets the status of the user, or clears it with `null`. Rejects with a `PresenceError` if the service refuses. */
   setStatus(status: Status | null): Promise<void>;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { createPresence } from '../dist/index.js';
-import { eventually, problem, Server, sleep } from './server.mjs';
+import { problem, Server, sleep } from './server.mjs';
 
 /** Clients that must be disconnected, so that the process can end. */
 const clients = [];
@@ -215,8 +215,9 @@ test('a disconnect that fails is the business of its caller only', async () => {
 test('many things at once are one call', async () => {
   const presence = client();
   await presence.connect();
-  for (let i = 0; i < 5; i++) presence.join(`doc-${i}`);
-  await eventually('a ping', () => server.of('ping').length);
+  for (let i = 0; i < 12; i++) presence.join(`doc-${i}`);
+  const { body } = await server.request('ping');
   await sleep(100);
   assert.equal(server.of('ping').length, 1);
+  assert.equal(body.groups.length, 10, 'more would be refused');
 });
