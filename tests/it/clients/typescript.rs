@@ -264,7 +264,7 @@ fn script(url: &str, tokens: &[String]) -> String {
 
 async fn shows(browser: &Browser, line: &str) {
     eventually_true(line, async || {
-        browser.run("return window.shown?.at(-1)").await == Value::from(line)
+        browser.run("return window.shown?.at(-1)").await == line
     })
     .await;
 }
