@@ -7,6 +7,7 @@ mod bus;
 mod doorbell;
 mod hub;
 mod interest;
+mod item;
 mod limits;
 mod opening;
 mod shared_read;
@@ -22,10 +23,13 @@ pub(crate) use self::doorbell::Doorbell;
 pub(crate) use self::hub::Hub;
 pub(crate) use self::hub::TICK;
 pub(crate) use self::interest::Interest;
+pub(crate) use self::item::{Item, item, reset_item};
 pub(crate) use self::limits::Limits;
+pub(crate) use self::sse::cursor::Cursor;
 pub(crate) use self::sse::frame::Frame;
 pub(crate) use self::sse::payload::{
-    PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline,
+    PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason, UserOffline,
+    UserOnline,
 };
 pub(crate) use self::sse::refusal::StreamRefusal;
 pub(crate) use self::stream::{EventStream, StreamClosed};

@@ -5,6 +5,7 @@
 mod calls;
 mod connection_id;
 mod credential;
+mod delivery;
 mod event;
 mod history;
 mod page;
@@ -14,6 +15,7 @@ mod user_id;
 pub use self::calls::{Closing, Connected, Disconnected, Refusal, UserState};
 pub use self::connection_id::{ConnectionId, InvalidConnectionId};
 pub use self::credential::Credential;
+pub use self::delivery::{Claim, Delivery};
 pub use self::event::{Entry, Epoch, Position, PresenceEvent, Reason, Transition};
 pub use self::history::{Announced, History};
 pub use self::page::{Page, PageCursor};

@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use crate::model::{Closing, Connected, Disconnected, Page, PageCursor, UserState};
-use crate::model::{ConnectionId, UserId};
+use crate::model::{ConnectionId, Timestamp, UserId};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -25,10 +25,39 @@ pub(crate) struct PresenceService {
     metrics: Arc<Metrics>,
 }
 
+/// What the sweeps of one call did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SweptAll {
+    /// The number of announced departures.
+    pub(crate) announced: usize,
+    /// When the first held departure can be announced.
+    pub(crate) held_until: Option<Timestamp>,
+}
+
 impl PresenceService {
     /// A service that keeps its state in `store`.
     pub(crate) fn new(store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
         Self { store, metrics }
+    }
+
+    /// Sweeps until no user is due.
+    pub(crate) async fn sweep_all(&self) -> Result<SweptAll, StoreError> {
+        let mut announced = 0;
+        loop {
+            let swept = self.timed("sweep", self.store.sweep()).await?;
+            announced += swept.lateness_ms.len();
+            self.metrics.sweeps.inc();
+            for lateness_ms in &swept.lateness_ms {
+                self.metrics.expired(Duration::from_millis(*lateness_ms));
+            }
+            if !swept.finished()?.more {
+                break;
+            }
+        }
+        Ok(SweptAll {
+            announced,
+            held_until: self.store.held_until().await?,
+        })
     }
 
     /// Opens or refreshes a connection of a user.

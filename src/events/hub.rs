@@ -163,6 +163,11 @@ impl Hub {
         }
     }
 
+    /// Waits until the newest position of this instance differs from `known`.
+    pub(crate) async fn newest_differs_from(&self, known: Option<(Epoch, Position)>) {
+        self.wait_until(|hub| hub.newest() != known).await;
+    }
+
     /// Makes the bus subscribe again, because its events and the history in the store differ.
     pub(crate) fn request_resync(&self) {
         self.resync.notify_one();

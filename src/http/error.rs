@@ -139,9 +139,11 @@ fn auth_problem_type(error: &AuthError) -> ProblemType {
         A::NoCredential => ProblemType::NoCredential,
         A::TokenExpired => ProblemType::TokenExpired,
         A::BadCredential(_) => ProblemType::BadCredential,
-        A::WriteDenied(_) | A::ReadDenied(_) | A::ReadAllDenied | A::MetricsDenied => {
-            ProblemType::NotAllowed
-        }
+        A::WriteDenied(_)
+        | A::ReadDenied(_)
+        | A::ReadAllDenied
+        | A::MetricsDenied
+        | A::SweepDenied => ProblemType::NotAllowed,
         A::RateLimited(_) => ProblemType::TooManyCalls,
         A::KeysUnreachable => ProblemType::KeysUnreachable,
         A::VerificationOverloaded => ProblemType::TooManyTokens,

@@ -3,6 +3,7 @@
 mod announced;
 mod closed;
 mod connection;
+mod deliveries;
 mod history;
 mod last_seen;
 mod outages;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use self::announced::AnnouncedUsers;
 use self::closed::ClosedConnections;
 use self::connection::Connection;
+use self::deliveries::Deliveries;
 use self::history::Events;
 use self::last_seen::LastSeen;
 use self::outages::Outages;
@@ -25,8 +27,8 @@ use super::policy::SWEEP_BATCH;
 use super::signal::Signal;
 use super::swept::Swept;
 use crate::model::{
-    Announced, Closing, Connected, Disconnected, History, Page, PageCursor, Refusal, UserState,
-    millis,
+    Announced, Claim, Closing, Connected, Delivery, Disconnected, History, Page, PageCursor,
+    Refusal, UserState, millis,
 };
 use crate::model::{
     ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
@@ -40,6 +42,7 @@ pub struct MemoryStore {
     epoch: Epoch,
     started: (Timestamp, Instant),
     state: Mutex<State>,
+    deliveries: Mutex<Deliveries>,
     changed: watch::Sender<Position>,
 }
 
@@ -62,6 +65,7 @@ impl MemoryStore {
             epoch: Epoch(now.as_millis() * 1_000 + fastrand::u64(..1_000)),
             started: (now, Instant::now()),
             state: Mutex::default(),
+            deliveries: Mutex::default(),
             changed: watch::Sender::new(Position::START),
         }
     }
@@ -314,6 +318,10 @@ impl MemoryStore {
         }
     }
 
+    pub(super) fn held_until(&self) -> Option<Timestamp> {
+        self.state.lock().announced.held_until()
+    }
+
     /// Announces the departures of due users, and settles the others. Returns the lateness of each departure in
     /// milliseconds, and whether more users may be due.
     fn sweep_due(&self, state: &mut State, now: Timestamp) -> (Vec<u64>, bool) {
@@ -332,6 +340,31 @@ impl MemoryStore {
             self.depart(state, &user, now, Reason::Expired);
         }
         (lateness_ms, true)
+    }
+
+    pub(super) fn claim_delivery(
+        &self,
+        receiver: &str,
+        holder: &str,
+        first: Option<&str>,
+    ) -> Option<Claim> {
+        let now = self.now();
+        self.deliveries.lock().claim(receiver, holder, first, now)
+    }
+
+    pub(super) fn record_delivery(
+        &self,
+        receiver: &str,
+        holder: &str,
+        delivery: &Delivery,
+    ) -> bool {
+        let now = self.now();
+        let mut deliveries = self.deliveries.lock();
+        deliveries.record(receiver, holder, delivery, now)
+    }
+
+    pub(super) fn release_delivery(&self, receiver: &str, holder: &str) {
+        self.deliveries.lock().release(receiver, holder);
     }
 
     pub(super) fn subscribe(&self) -> Subscription {

@@ -5,6 +5,7 @@ mod clock;
 mod codec;
 mod connection;
 mod connections;
+mod deliveries;
 mod grant;
 mod keys;
 mod load_shedder;

@@ -5,7 +5,7 @@ mod exposure;
 mod forgeries;
 mod jwks;
 mod jwks_server;
-mod jwks_tls;
+pub(crate) mod jwks_tls;
 mod log;
 mod open_mode;
 mod permissions;

@@ -11,3 +11,4 @@ mod redis_acl;
 mod redis_tls;
 mod redis_warnings;
 mod variables;
+mod webhooks;

@@ -8,10 +8,9 @@ use serde::Serialize;
 
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::payload::{
-    EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
-    UserOffline, UserOnline,
+    EndReason, EventData, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
 };
-use crate::model::{Epoch, PresenceEvent, Transition, UserId};
+use crate::model::{Epoch, PresenceEvent, UserId};
 
 /// Reconnection time of a client in milliseconds. It is random, so that the clients of a lost
 /// instance do not all return at once.
@@ -85,26 +84,8 @@ impl Encoder {
     }
 
     fn event(&mut self, epoch: Epoch, event: &PresenceEvent) {
-        let cursor = Cursor::at(epoch, event.position);
-        let (user_id, timestamp) = (&event.user, event.at);
-        match event.transition {
-            Transition::Online => {
-                let online = UserOnline { user_id, timestamp };
-                self.message(cursor, "user.online", &online);
-            }
-            Transition::Offline {
-                reason,
-                last_seen_at,
-            } => {
-                let offline = UserOffline {
-                    user_id,
-                    timestamp,
-                    reason,
-                    last_seen_at,
-                };
-                self.message(cursor, "user.offline", &offline);
-            }
-        }
+        let data = EventData::of(event);
+        self.message(Cursor::at(epoch, event.position), data.name(), &data);
     }
 
     /// Completes the chunk. Its size is right-aligned in the space for the size line; the unused

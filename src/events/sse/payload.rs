@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::model::{Reason, Timestamp, UserId};
+use crate::model::{PresenceEvent, Reason, Timestamp, Transition, UserId};
 
 /// `user.online`: the first connection of the user opened.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,6 +33,46 @@ pub(crate) struct UserOffline<'a> {
     /// The last moment at which the user was known to be alive.
     #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:10.400Z")]
     pub last_seen_at: Timestamp,
+}
+
+/// The `data` of an event.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum EventData<'a> {
+    /// The data of `user.online`.
+    Online(UserOnline<'a>),
+    /// The data of `user.offline`.
+    Offline(UserOffline<'a>),
+    /// The data of `presence.reset`.
+    Reset(PresenceReset),
+}
+
+impl<'a> EventData<'a> {
+    /// The data of an event of a user.
+    pub(crate) fn of(event: &'a PresenceEvent) -> Self {
+        let (user_id, timestamp) = (&event.user, event.at);
+        match event.transition {
+            Transition::Online => Self::Online(UserOnline { user_id, timestamp }),
+            Transition::Offline {
+                reason,
+                last_seen_at,
+            } => Self::Offline(UserOffline {
+                user_id,
+                timestamp,
+                reason,
+                last_seen_at,
+            }),
+        }
+    }
+
+    /// The name of the event.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Online(_) => "user.online",
+            Self::Offline(_) => "user.offline",
+            Self::Reset(_) => "presence.reset",
+        }
+    }
 }
 
 /// `presence.snapshot`: the users that are online now, or a part of them. All parts together are
@@ -116,6 +156,17 @@ pub(crate) enum ResetReason {
 }
 
 impl ResetReason {
+    /// The reason with this value of `reason` in the message.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let all = [
+            Self::UnknownCursor,
+            Self::HistoryGone,
+            Self::DataLost,
+            Self::SnapshotIncomplete,
+        ];
+        all.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     /// Returns the value of `reason` in the message.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

@@ -45,6 +45,7 @@ fn error(operation: &str, status: &str) -> Option<Error> {
         ("401", _) => AuthError::NoCredential.into(),
         ("403", "connect" | "ping" | "disconnect") => AuthError::WriteDenied(alice).into(),
         ("403", "getUser") => AuthError::ReadDenied(alice).into(),
+        ("403", "sweep") => AuthError::SweepDenied.into(),
         ("403", "getMetrics") => AuthError::MetricsDenied.into(),
         ("403", _) => AuthError::ReadAllDenied.into(),
         ("408", _) => Error::BodyTimeout,

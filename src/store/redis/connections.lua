@@ -87,11 +87,14 @@ local function prolonged(now, ended, wait, deadline)
   return math.max(ended + wait, math.min(over, latest))
 end
 
--- The end of the hold of a connection with this deadline: its interval and a margin after the first outage that it
--- did not absorb; 0 without one. If that time has passed, the hold is prolonged. The second value says whether it
--- was. `reached` is a deadline that the connection had for sure, if `deadline` is only assumed.
+-- The end of the hold of a connection with this deadline: one wait, its interval and a margin, after the first outage
+-- that it did not absorb and that left less than one wait before the deadline; 0 without one. If that time has passed,
+-- the hold is prolonged. The second value says whether it was.
+--
+-- If `deadline` is only assumed, `reached` is a deadline that the connection had for sure. An outage that matters began
+-- after the last ping, so the true deadline is then at most a TTL after that.
 local function held_until(now, deadline, ttl, interval, reached)
-  local absorbed = absorbed_by(ttl, interval)
+  local absorbed, wait = absorbed_by(ttl, interval), patience(interval)
   local first
   local all = outages(now)
   for i = #all, 1, -1 do
@@ -99,14 +102,14 @@ local function held_until(now, deadline, ttl, interval, reached)
     if to <= deadline - ttl then
       break
     end
-    if from < deadline and to - from > absorbed then
+    local expiry = reached and math.max(reached, math.min(deadline, from + ttl)) or deadline
+    if from < deadline and to - from > absorbed and to + wait > expiry then
       first = to
     end
   end
   if not first then
     return 0, false
   end
-  local wait = patience(interval)
   if first + wait > now then
     return first + wait, false
   end

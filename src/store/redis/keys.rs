@@ -8,6 +8,9 @@ const USER: &str = "user:";
 const CONNECTIONS: &str = "conns:";
 const CLOSED: &str = "closed:";
 
+/// The part after the prefix in the name of the key about a receiver of webhooks.
+const DELIVERY: &str = "webhook:";
+
 /// Separates the prefix from a name if the prefix looks like the key of a user in another deployment. Ids have no control
 /// characters, so no key of a user begins like that.
 const SEPARATOR: char = '\u{1f}';
@@ -35,7 +38,7 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
         let mut prefix = prefix.to_owned();
-        let kinds = [USER, CONNECTIONS, CLOSED];
+        let kinds = [USER, CONNECTIONS, CLOSED, DELIVERY];
         if kinds.iter().any(|kind| prefix.contains(kind)) {
             prefix.push(SEPARATOR);
         }
@@ -86,6 +89,11 @@ impl Keys {
     /// The connections of the user that were closed a moment ago.
     pub(super) fn closed(&self, user: &UserId) -> String {
         self.of_user(CLOSED, user)
+    }
+
+    /// Where the delivery of webhooks to a receiver stands.
+    pub(super) fn delivery(&self, receiver: &str) -> String {
+        format!("{}{DELIVERY}{receiver}", self.prefix)
     }
 
     /// Whether `key` is the key of a user.

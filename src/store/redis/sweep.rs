@@ -28,6 +28,9 @@ const NOTED_FOR: Duration = Duration::from_secs(5);
 const RECHECK_STEP: usize = 500;
 const RECHECK_STEPS: usize = 4;
 
+/// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end together.
+const HELD_READ: usize = 1_000;
+
 /// A due user that is alive.
 struct Alive<'a> {
     user: &'a UserId,
@@ -62,6 +65,22 @@ impl RedisStore {
             next_due: due.recheck.map_or(due.next, |_| Some(due.now)),
             unfinished: rearmed.and(rechecked).err(),
         })
+    }
+
+    /// When the first held departure can be announced: the least score in the index of the users whose departure is
+    /// held.
+    pub(in crate::store) async fn held_until(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut read = redis::cmd("ZRANGE");
+        read.arg(&self.keys.held).arg(0).arg(HELD_READ - 1);
+        let held: Vec<String> = self.connections.query_idempotent(&read).await?;
+        if held.is_empty() {
+            return Ok(None);
+        }
+        let mut read = redis::cmd("ZMSCORE");
+        read.arg(&self.keys.deadlines).arg(held);
+        let ends: Vec<Option<f64>> = self.connections.query_idempotent(&read).await?;
+        let first = ends.into_iter().flatten().reduce(f64::min);
+        Ok(first.map(|end| Timestamp::from_millis(end as u64)))
     }
 
     /// Sweeps a batch of the users that are due. Returns how late each departure was announced, and whether the users
