@@ -53,9 +53,8 @@ interface Listener {
 
 export type Tabs = ReturnType<typeof createTabs>;
 
-/** Whether this platform can elect a tab. */
-export const hasTabs = (): boolean =>
-  typeof document === 'object' && !!navigator.locks && typeof BroadcastChannel === 'function';
+/** Whether this platform can elect a tab. Every browser with Web Locks has channels. */
+export const hasTabs = (): boolean => typeof document === 'object' && !!navigator.locks;
 
 /**
  * The tabs of one user in one browser. A Web Lock elects the tab that leads: it has the connection and the stream, and

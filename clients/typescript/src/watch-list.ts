@@ -14,8 +14,12 @@ export const union = (lists: WatchList[]): WatchList | undefined => {
   return isEverybody(list as WatchList) ? undefined : (list as WatchList);
 };
 
+/** The sets of lists that were compared: hundreds of watches are compared with the list of the stream at each event. */
+const sets = new WeakMap<readonly string[], Set<string>>();
+
 const isWithin = (part: readonly string[] = [], whole: readonly string[] = []): boolean => {
-  const all = new Set(whole);
+  const all = sets.get(whole) ?? new Set(whole);
+  sets.set(whole, all);
   return part.every((id) => all.has(id));
 };
 

@@ -277,7 +277,7 @@ async fn in_chromium_a_page_of_another_origin_survives_a_restart() {
     let browser = Browser::start().await;
     browser.open(page.origin()).await;
     browser
-        .run(&script(&scene.url(), &tokens(&[-10, 600])))
+        .run(&script(&scene.url(), &tokens(&[-10, 4, 600])))
         .await;
     shows(&browser, "live").await;
     scene.connect("bob").await;
