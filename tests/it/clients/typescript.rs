@@ -23,6 +23,9 @@ use super::libraries::installed;
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/typescript");
 const IN_NODE: &str = include_str!("../../clients/presence-client.mjs");
 
+/// How long the client waits for a byte of its stream. The service writes every 15 s.
+const SILENCE_MS: u32 = 17_000;
+
 /// A short TTL.
 fn brisk() -> Settings {
     settings()
@@ -156,7 +159,7 @@ impl Scene {
             "url": self.url(),
             "userId": "alice",
             "tokens": tokens,
-            "silenceMs": 17_000,
+            "silenceMs": SILENCE_MS,
         });
         let list = json!({ "userIds": ["bob", "carol"] });
         let module = built().await.join("dist/index.js");
