@@ -55,7 +55,7 @@ export const createApi = ({ url, userId, token, fetch: send = fetch }: PresenceO
   };
 
   /** Sends a request about the user itself, and returns the response. Fails after ten seconds. */
-  const call = async (verb: string, body?: unknown, init?: RequestInit): Promise<any> => {
+  const call = async <T = unknown>(verb: string, body?: unknown, init?: RequestInit): Promise<T> => {
     // React Native has no `timeout`.
     const signal = AbortSignal.timeout?.(10_000);
     return (await request(`users/${encodeURIComponent(userId)}/${verb}`, body, { signal, ...init })).json();

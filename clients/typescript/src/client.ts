@@ -134,7 +134,7 @@ export const createPresence = (options: PresenceOptions): Presence => {
   };
 
   if (hasPage) {
-    const listen = (target: EventTarget, type: string, listener: (event: any) => void) =>
+    const listen = (target: EventTarget, type: string, listener: (event: Event & { persisted?: boolean }) => void) =>
       target.addEventListener(type, listener);
     const hide = (graceMs?: number) => {
       gone = true;

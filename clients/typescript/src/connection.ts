@@ -37,7 +37,7 @@ export const createConnection = (api: Api, connectionId: string, onAnswer: (refu
   const step = async (): Promise<number> => {
     const called = verb;
     try {
-      const { pingIntervalMs } = await api.call(called, { connectionId, ...stated });
+      const { pingIntervalMs } = await api.call<{ pingIntervalMs: number }>(called, { connectionId, ...stated });
       failures = 0;
       if (open) {
         verb = 'ping';

@@ -82,7 +82,7 @@ export const createLeader = (
     const text = attempts + JSON.stringify(list);
     if (!list) {
       close();
-      onChange({ view: nobody(), live: true });
+      if (text !== asked) onChange({ view: nobody(), live: true });
     } else if (!newest || (newest.refused ? text !== asked : !covers(newest.list, list))) {
       if (covers(inherited.list, list)) open(inherited.list, inherited);
       else open(list);

@@ -67,6 +67,7 @@ export const createTabs = (name: string, { wishes, onLead, onResign, onMessage, 
   let beat: ReturnType<typeof setInterval>;
   let queue: AbortController;
   let leads = false;
+  let leader: number | undefined;
   let closed = false;
   let release = () => {};
 
@@ -133,7 +134,9 @@ export const createTabs = (name: string, { wishes, onLead, onResign, onMessage, 
         onWishes(data.id, data.wishes);
         tell({});
       }
-    } else if (data.wishes === undefined) {
+    } else if (data.wishes === undefined && (data.hello || (leader ??= data.id) === data.id)) {
+      // A former leader may not know yet that it was replaced.
+      leader = data.id;
       expect(SILENCE);
       onMessage(data);
       if (data.hello) ask();

@@ -225,7 +225,8 @@ describe('pages', parallel, () => {
     // It does not notice that it is frozen, as if it hung.
     const first = 'document.addEventListener("freeze", (event) => event.stopImmediatePropagation());';
     const silent = await open({ userIds: ['bob'] }, { first });
-    const hidden = await open();
+    const hidden = await open({ userIds: ['bob'] });
+    await shows(hidden, 'true');
     await hidden.hide();
     const visible = await open({ userIds: ['bob'] });
     await shows(visible, 'true');
@@ -233,11 +234,14 @@ describe('pages', parallel, () => {
     await eventually('another connection', () => server.of('connect').length > 1, 45_000);
     await eventually('another stream', () => server.of('events').length > 1);
     await shows(visible, 'true');
+    // What the former leader tells now is old.
+    server.send(server.streams[0], 'user.online', { userId: 'bob' });
     await silent.thaw();
     await server.request('disconnect');
     await eventually('one stream', () => server.streams.length === 1);
+    for (const tab of [hidden, visible]) assert.ok(!(await tab.run('return told')).some((told) => told.includes('bob')));
     server.send(server.streams[0], 'user.online', { userId: 'bob' });
-    for (const tab of [silent, visible]) await shows(tab, 'true bob');
+    for (const tab of [silent, hidden, visible]) await shows(tab, 'true bob');
   });
 
   test('a new tab does not wait for long for a tab that hangs', async (t) => {
