@@ -197,10 +197,18 @@ async fn check_reader(
     let mut expected = by_user(reference.iter());
     expected.retain(|user, _| about.is_none_or(|about| about.contains(user)));
     let heard = heard(reader);
+    let unexpected: Vec<_> = heard
+        .keys()
+        .filter(|user| !expected.contains_key(*user))
+        .collect();
+    assert!(
+        unexpected.is_empty(),
+        "reader {number}: {unexpected:?} {:?}",
+        heard.get("")
+    );
     for (user, told) in &expected {
         assert_eq!(heard.get(user), Some(told), "{user} of reader {number}");
     }
-    assert_eq!(heard.len(), expected.len(), "reader {number}");
 }
 
 fn heard(reader: &EventSource) -> BTreeMap<String, Vec<(String, String)>> {

@@ -147,9 +147,11 @@ async fn cause(
         }
         Fault::FrozenUntilReplaced => {
             scene.quiesce(master).await;
-            let redis = &scene.redis;
+            let redis = &mut scene.redis;
             redis.freeze(master);
             redis.failed_over(master).await;
+            // Otherwise it would run calls that wait in its sockets, before it learns that it was replaced.
+            redis.kill(master);
             return true;
         }
         Fault::SlotMoved => {
