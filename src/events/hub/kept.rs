@@ -33,7 +33,7 @@ impl Kept {
     pub(crate) fn of(partition: Partition, entry: &Entry) -> Self {
         let change = entry
             .event()
-            .map(|event| (event.user.clone(), event.transition));
+            .map(|event| (event.user.clone(), event.transition.clone()));
         Self {
             position: entry.position(),
             at: entry.at(),

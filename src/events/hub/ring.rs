@@ -320,7 +320,7 @@ impl Ring {
             previous: self.position_before(part, part.numbers.below(number)),
             user: user.clone(),
             at: kept.at,
-            transition: *transition,
+            transition: transition.clone(),
         };
         Some((kept.partition, event))
     }

@@ -114,7 +114,7 @@ mod tests {
             previous: position(millis - 1),
             user: UserId::new("alice").expect("an id"),
             at: Timestamp::from_millis(millis),
-            transition: Transition::Online,
+            transition: Transition::Online { state: None },
         }
     }
 

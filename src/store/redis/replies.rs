@@ -1,11 +1,14 @@
 //! Reads the replies of Redis to scripts and commands into domain types.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{FromRedisValue, Value};
 
 use super::codec;
-use crate::model::{Connected, History, LiveConnection, Refusal, UserState};
+use crate::model::{
+    Connected, History, LastingStatus, LiveConnection, Refusal, State, Status, UserState,
+};
 use crate::model::{ConnectionId, Epoch, Position, Timestamp, UserId};
 use crate::store::error::StoreError;
 
@@ -27,6 +30,8 @@ pub(super) struct Due {
     pub(super) recheck: Option<u64>,
     /// The time of the sweep before.
     pub(super) former: Option<Timestamp>,
+    /// When the state of a user changes next without a call.
+    pub(super) next_change: Option<Timestamp>,
 }
 
 /// The reply of `count.lua`.
@@ -70,6 +75,8 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
     };
     let former: i64 = take(&mut values)?;
     let former = u64::try_from(former).ok();
+    let next_change: i64 = take(&mut values)?;
+    let next_change = u64::try_from(next_change).ok();
     Ok(Due {
         now: Timestamp::from_millis(now),
         epoch,
@@ -80,6 +87,7 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
         overdue,
         recheck,
         former: former.map(Timestamp::from_millis),
+        next_change: next_change.map(Timestamp::from_millis),
     })
 }
 
@@ -106,6 +114,12 @@ pub(super) fn user_state(answer: Vec<Value>) -> Result<UserState, StoreError> {
     let mut values = answer.into_iter();
     let online: bool = take(&mut values)?;
     let last_seen: i64 = take(&mut values)?;
+    let (word, data): (String, String) = (take(&mut values)?, take(&mut values)?);
+    let ends = natural(&mut values)?;
+    let status = Status::kept(&word, &data).map(|status| LastingStatus {
+        status,
+        ends_at: (ends > 0).then(|| Timestamp::from_millis(ends)),
+    });
     let mut connections = Vec::new();
     while values.len() > 0 {
         let id: String = take(&mut values)?;
@@ -125,7 +139,9 @@ pub(super) fn user_state(answer: Vec<Value>) -> Result<UserState, StoreError> {
     }
     connections.sort();
     Ok(UserState {
+        away: online && !connections.is_empty() && connections.iter().all(|each| each.away),
         online,
+        status,
         connections,
         last_seen_at: u64::try_from(last_seen).ok().map(Timestamp::from_millis),
     })
@@ -141,16 +157,25 @@ pub(super) fn counted(answer: Vec<Value>) -> Result<Counted, StoreError> {
     })
 }
 
+/// The announced users of a partition: the place of each in the request, and its state.
+pub(super) type AnnouncedPlaces = Vec<(usize, Option<Arc<State>>)>;
+
 /// Reads the reply of `announced.lua` to a question about the users at `places` of a list: the data set, the newest
-/// position, and the places of the announced users.
+/// position, and the announced users.
 pub(super) fn announced(
     answer: Vec<Value>,
     places: &[usize],
-) -> Result<(Epoch, Position, Vec<usize>), StoreError> {
+) -> Result<(Epoch, Position, AnnouncedPlaces), StoreError> {
     let mut values = answer.into_iter();
     let epoch = Epoch(take(&mut values)?);
     let position = position(take(&mut values)?)?;
-    let announced = values.map(|index| place_at(index, places));
+    let indices: Vec<Value> = take(&mut values)?;
+    let states: Vec<String> = take(&mut values)?;
+    let mut states = states.iter().map(|text| codec::kept_state(text, None));
+    let announced = indices.into_iter().map(|index| {
+        let place = place_at(index, places)?;
+        Ok((place, states.next().flatten()))
+    });
     Ok((epoch, position, announced.collect::<Result<_, _>>()?))
 }
 
@@ -283,11 +308,12 @@ mod tests {
             overdue: i64,
             recheck: Option<u64>,
             former: i64,
+            next_change: i64,
         ) {
             let mut answer = vec![number(now), text("17"), text("5-1")];
             answer.extend([announced, 3, next, overdue].map(Value::Int));
             answer.push(recheck.map_or(text("-1"), |place| text(&place.to_string())));
-            answer.push(Value::Int(former));
+            answer.extend([former, next_change].map(Value::Int));
             let read = due(answer);
             prop_assert_eq!(read.is_ok(), announced >= 0 && overdue >= 0);
             if let Ok(read) = read {
@@ -333,6 +359,7 @@ mod tests {
             cut: bool,
         ) {
             let mut answer = vec![number(online.into()), Value::Int(last_seen)];
+            answer.extend([text("dnd"), text("{}"), number(7)]);
             for (id, deadline) in &connections {
                 let numbers = [*deadline, 7, 60_000, 1, 0].map(number);
                 answer.push(text(id));
@@ -344,6 +371,8 @@ mod tests {
             let read = user_state(answer);
             prop_assert_eq!(read.is_ok(), !cut);
             if let Ok(read) = read {
+                let ends = read.status.and_then(|status| status.ends_at);
+                prop_assert_eq!(ends, Some(Timestamp::from_millis(7)));
                 let seen = read.last_seen_at.map(Timestamp::as_millis);
                 prop_assert_eq!((read.online, seen), (online, u64::try_from(last_seen).ok()));
                 connections.sort();
@@ -358,12 +387,14 @@ mod tests {
             indices in vec(0_u64..6, 0..6),
             places in vec(any::<usize>(), 0..6),
         ) {
-            let mut answer: Vec<_> = indices.iter().copied().map(number).collect();
-            answer.splice(..0, [text("17"), text("5-1")]);
+            let found: Vec<_> = indices.iter().copied().map(number).collect();
+            let states = vec![text(""); found.len()];
+            let answer = vec![text("17"), text("5-1"), Value::Array(found), Value::Array(states)];
             let read = announced(answer, &places);
             let asked = indices.iter().map(|index| places.get(*index as usize).copied());
             let asked: Option<Vec<_>> = asked.collect();
-            prop_assert_eq!(read.ok().map(|(_, _, found)| found), asked);
+            let found = read.ok().map(|(_, _, found)| found.into_iter().map(|(place, _)| place).collect());
+            prop_assert_eq!(found, asked);
         }
 
         #[test]

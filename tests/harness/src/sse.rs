@@ -67,7 +67,7 @@ impl Event {
         json.unwrap_or_else(|error| panic!("{error} in the data of {self:?}"))
     }
 
-    /// The user of a `user.online` or `user.offline`; empty for other events.
+    /// The user of an event about a user; empty for other events.
     pub fn user(&self) -> String {
         self.text("userId")
     }
@@ -98,9 +98,9 @@ impl Event {
         ids.collect()
     }
 
-    /// Whether the event is `user.online` or `user.offline`.
+    /// Whether the event is about a user: `user.online`, `user.updated` or `user.offline`.
     pub fn is_change(&self) -> bool {
-        matches!(&*self.name, "user.online" | "user.offline")
+        self.name.starts_with("user.")
     }
 
     /// Whether the event is a `presence.ready` without a new cursor, or a `presence.end`. Most tests skip these events.
@@ -108,7 +108,7 @@ impl Event {
         self.name == "presence.ready" && self.data == "{}" || self.name == "presence.end"
     }
 
-    /// `online alice` or `offline alice` for a change, and the name of any other event.
+    /// Such as `online alice` or `offline alice` for a change, and the name of any other event.
     pub fn brief(&self) -> String {
         match self.name.strip_prefix("user.") {
             Some(change) => format!("{change} {}", self.user()),
@@ -364,7 +364,8 @@ pub fn briefs(events: &[Event]) -> Vec<String> {
 /// alternate, beginning with `online`.
 pub fn alternating(events: &[Event]) -> BTreeMap<String, Vec<String>> {
     let mut histories: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for event in events.iter().filter(|event| event.is_change()) {
+    let transitions = events.iter().filter(|event| event.is_change());
+    for event in transitions.filter(|event| event.name != "user.updated") {
         let history = histories.entry(event.user()).or_default();
         let due = if history.len().is_multiple_of(2) {
             "user.online"
