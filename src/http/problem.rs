@@ -165,7 +165,7 @@ problem_types! {
     MethodNotAllowed(METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
     /// The body did not arrive within 10 s.
     BodyTimeout(REQUEST_TIMEOUT, "body-timeout", "Body timeout"),
-    /// A ping arrived less than 10 s after the disconnect of its connection. A client that is still running calls `connect`.
+    /// A ping arrived after the disconnect of its connection, or less than 10 s after its end. A client that is still running calls `connect`.
     ConnectionClosed(CONFLICT, "connection-closed", "Connection closed"),
     /// The user has reached the limit of open connections. Close a connection, or use an open one.
     TooManyConnections(CONFLICT, "too-many-connections", "Too many connections"),

@@ -156,6 +156,18 @@ pub enum Transition {
     },
 }
 
+impl Transition {
+    /// About how many bytes of memory the change takes elsewhere.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Online { state } | Self::Updated { state } => {
+                state.as_ref().map_or(0, |state| state.memory())
+            }
+            Self::Offline { .. } => 0,
+        }
+    }
+}
+
 /// Why a user went offline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -12,6 +12,9 @@ const LONGEST_WORD: usize = 32;
 /// The most data of a status as JSON without spaces, in bytes.
 const MOST_DATA: usize = 1_024;
 
+/// The bytes in memory of each byte of data as JSON, at most: short names and numbers in maps and lists.
+const MEMORY_OF_DATA: usize = 16;
+
 /// What a user states about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -74,6 +77,13 @@ pub struct State {
 }
 
 impl State {
+    /// About how many bytes the state takes in memory.
+    pub fn memory(&self) -> usize {
+        let status = self.status.as_ref();
+        let bytes = |status: &Status| status.word.len() + MEMORY_OF_DATA * status.data_text().len();
+        size_of::<Self>() + status.map_or(0, bytes)
+    }
+
     /// Whether nothing is set.
     pub fn is_default(&self) -> bool {
         !self.away && self.status.is_none()

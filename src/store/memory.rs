@@ -7,12 +7,12 @@ mod deliveries;
 mod history;
 mod last_seen;
 mod outages;
+mod states;
 mod statuses;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -33,16 +33,12 @@ use super::policy::SWEEP_BATCH;
 use super::signal::Signal;
 use super::swept::Swept;
 use crate::model::{
-    Announced, Claim, Closing, Connected, Delivery, Disconnected, History, LastingStatus, Page,
-    PageCursor, PartPage, Partition, Refusal, ScanPlace, State as Shown, Stated, Status, UserState,
-    millis,
+    Announced, Claim, Closing, Connected, Delivery, Disconnected, History, Page, PageCursor,
+    PartPage, Partition, Refusal, ScanPlace, Stated, UserState, millis,
 };
 use crate::model::{
     ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
 };
-
-/// How long the status of an offline user is kept if no last-seen times are kept.
-const STATUS_KEPT: Duration = Duration::from_secs(86_400);
 
 /// A store in the memory of this process. Its clock is the system clock at the start plus the elapsed time, so it never
 /// steps.
@@ -66,45 +62,6 @@ struct State {
     newest: Position,
     last_seen: LastSeen,
     statuses: Statuses,
-}
-
-impl State {
-    /// What an event shows of a user. A status that has ended is removed.
-    fn shown(&mut self, user: &UserId, now: Timestamp) -> Option<Arc<Shown>> {
-        if self.statuses.current(user, now).is_none() {
-            self.statuses.remove(user);
-        }
-        self.announced_state(user, None)
-    }
-
-    /// What is announced of a user, if something is set; with a time, without a status that has ended.
-    fn announced_state(&self, user: &UserId, now: Option<Timestamp>) -> Option<Arc<Shown>> {
-        let status = match now {
-            Some(now) => self.statuses.current(user, now),
-            None => self.statuses.get(user),
-        };
-        let presence = self.announced.get(user);
-        let shown = Shown {
-            away: presence.is_some_and(|presence| presence.away),
-            status: status.map(|kept| kept.status.clone()),
-        };
-        (!shown.is_default()).then(|| Arc::new(shown))
-    }
-
-    /// The states of those users of which something is set.
-    fn states_of(&self, users: &[UserId]) -> Vec<(UserId, Arc<Shown>)> {
-        let states = users
-            .iter()
-            .filter_map(|user| Some((user.clone(), self.announced_state(user, None)?)));
-        states.collect()
-    }
-
-    /// When a sweep is due.
-    fn next_due(&self) -> Option<Timestamp> {
-        let (users, statuses) = (self.announced.next_due(), self.statuses.next_look());
-        let all = [users, statuses, self.announced.next_change()];
-        all.into_iter().flatten().min()
-    }
 }
 
 impl MemoryStore {
@@ -289,20 +246,6 @@ impl MemoryStore {
         self.announce(state, user, now, transition);
     }
 
-    /// Announces whether the user is away, if that changed.
-    fn update_away(&self, state: &mut State, user: &UserId, now: Timestamp) {
-        if state.announced.update_away(user, now, &state.outages) {
-            self.announce_state(state, user, now);
-        }
-    }
-
-    /// Announces the state of an online user.
-    fn announce_state(&self, state: &mut State, user: &UserId, now: Timestamp) {
-        let shown = state.shown(user, now);
-        let transition = Transition::Updated { state: shown };
-        self.announce(state, user.clone(), now, transition);
-    }
-
     fn announce(&self, state: &mut State, user: UserId, at: Timestamp, transition: Transition) {
         let previous = state.newest;
         let position = previous.next(at);
@@ -346,56 +289,6 @@ impl MemoryStore {
         let now = self.now();
         let online = |user| state.announced.is_online(user, now);
         users.iter().map(online).collect()
-    }
-
-    pub(super) fn states_among(&self, users: &[UserId]) -> Vec<Option<Arc<Shown>>> {
-        let state = self.state.lock();
-        let now = self.now();
-        let states = users
-            .iter()
-            .map(|user| state.announced_state(user, Some(now)));
-        states.collect()
-    }
-
-    pub(super) fn set_status(
-        &self,
-        user: &UserId,
-        status: Option<&Status>,
-        lasts: Option<Duration>,
-    ) -> Option<Timestamp> {
-        let mut state = self.state.lock();
-        let now = self.now();
-        let is_announced = state.announced.get(user).is_some();
-        let before = state.statuses.get(user).map(|kept| kept.status.clone());
-        let ends_at = lasts
-            .filter(|_| status.is_some())
-            .map(|lasts| now.plus(lasts));
-        match status {
-            Some(status) => {
-                let forgotten_at = now.plus(self.status_kept_for());
-                let status = LastingStatus {
-                    status: status.clone(),
-                    ends_at,
-                };
-                let forgotten_at = (!is_announced).then_some(forgotten_at);
-                state.statuses.set(user, status, forgotten_at);
-            }
-            None => {
-                state.statuses.remove(user);
-            }
-        }
-        if is_announced && before.as_ref() != status {
-            self.announce_state(&mut state, user, now);
-        }
-        ends_at
-    }
-
-    /// How long the status of an offline user is kept.
-    fn status_kept_for(&self) -> Duration {
-        match self.lifetimes.last_seen {
-            Duration::ZERO => STATUS_KEPT,
-            last_seen => last_seen,
-        }
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -494,23 +387,6 @@ impl MemoryStore {
 
     pub(super) fn held_until(&self) -> Option<Timestamp> {
         self.state.lock().announced.held_until()
-    }
-
-    /// Makes the changes of states that are due without a call. Returns whether more may be due.
-    fn change_states(&self, state: &mut State, now: Timestamp) -> bool {
-        for _ in 0..SWEEP_BATCH {
-            if let Some(user) = state.statuses.first_ended(now) {
-                state.statuses.remove(&user);
-                if state.announced.get(&user).is_some() {
-                    self.announce_state(state, &user, now);
-                }
-            } else if let Some(user) = state.announced.take_changed(now) {
-                self.update_away(state, &user, now);
-            } else {
-                return false;
-            }
-        }
-        true
     }
 
     /// Announces the departures of due users, and settles the others. Returns of each departure whether the connection

@@ -347,7 +347,7 @@ impl fmt::Display for Batch {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::model::{ConnectionId, UserId};
+    use crate::model::{ConnectionId, Stated, UserId};
 
     async fn store_with(users: usize) -> Store {
         let store = Store::open(&Config::default()).expect("a store in memory");
@@ -355,7 +355,7 @@ mod tests {
             let user = UserId::new(&format!("user {user}")).expect("an id");
             let connection = ConnectionId::unnamed();
             store
-                .connect(&user, &connection)
+                .connect(&user, &connection, &Stated::default())
                 .await
                 .expect("a connection");
         }

@@ -49,7 +49,14 @@ impl Kept {
             .change
             .as_ref()
             .map_or(0, |(user, _)| user.as_str().len());
-        size_of::<Self>() + USER_BYTES + user
+        size_of::<Self>() + USER_BYTES + user + self.state_bytes()
+    }
+
+    /// The bytes of the state of the user.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.change
+            .as_ref()
+            .map_or(0, |(_, transition)| transition.memory())
     }
 }
 

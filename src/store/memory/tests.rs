@@ -309,8 +309,8 @@ async fn a_connect_beyond_the_maximum_of_live_connections_is_refused() {
     }
     assert_eq!(store.pings("alice", "4"), refused);
     let fourth = connection("4");
-    let refused = store.connect(&user("alice"), &fourth, &Stated::default());
-    assert!(refused.is_err());
+    let fourth_refused = store.connect(&user("alice"), &fourth, &Stated::default());
+    assert!(fourth_refused.is_err());
     assert_eq!(store.pings("alice", "3"), Ok(false));
     store.closes("alice", "1");
     assert!(!store.connects("alice", "4"));

@@ -25,7 +25,7 @@ local STEP = 100
 local ENTRY_INTERVAL = 86400000
 
 -- The maximum size of an event in the history, with its share of the data structure, in bytes.
-local MOST_EVENT = 256
+local MOST_EVENT = 1536
 
 local now = clock()
 local swept = note_outage(now)
