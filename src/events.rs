@@ -29,7 +29,7 @@ pub(crate) use self::sse::cursor::{Cursor, Id};
 pub(crate) use self::sse::frame::Frame;
 pub(crate) use self::sse::payload::{
     PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason, UserOffline,
-    UserOnline,
+    UserOnline, UserUpdated,
 };
 pub(crate) use self::sse::refusal::StreamRefusal;
 pub(crate) use self::stream::{EventStream, StreamClosed};

@@ -10,6 +10,7 @@ mod event;
 mod history;
 mod page;
 mod partition;
+mod state;
 mod timestamp;
 mod user_id;
 mod vector;
@@ -24,6 +25,7 @@ pub use self::event::{Entry, Epoch, Position, PresenceEvent, Reason, Transition}
 pub use self::history::{Announced, History};
 pub use self::page::{Page, PageCursor, PartPage, ScanPlace};
 pub use self::partition::{Partition, PartitionSet, Partitions, slot_of};
+pub use self::state::{LastingStatus, State, StateFields, Status};
 pub use self::timestamp::{Timestamp, millis};
 pub use self::user_id::{InvalidUserId, UserId};
 pub use self::vector::Vector;

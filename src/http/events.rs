@@ -28,7 +28,7 @@ use super::stream_support::StreamSupport;
 use crate::auth::Caller;
 use crate::events::{
     Interest, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, StreamRequest,
-    UserOffline, UserOnline,
+    UserOffline, UserOnline, UserUpdated,
 };
 
 /// Users of one stream, unless the stream carries the events of all users.
@@ -72,6 +72,7 @@ impl PartialSchema for EventData {
         for payload in [
             UserOffline::name(),
             UserOnline::name(),
+            UserUpdated::name(),
             PresenceSnapshot::name(),
             PresenceReset::name(),
             PresenceEnd::name(),
@@ -132,6 +133,7 @@ struct StreamParameters {
 /// | `event` | `data` | When |
 /// | --- | --- | --- |
 /// | `user.online` | `UserOnline` | The first connection of a user opened |
+/// | `user.updated` | `UserUpdated` | The state of an online user changed: whether it is away, or its status. Always the whole state |
 /// | `user.offline` | `UserOffline` | The last connection of a user closed or expired. Online and offline events of a user alternate |
 /// | `presence.snapshot` | `PresenceSnapshot` | With `snapshot=true`: the online users, in one or more messages before all changes |
 /// | `presence.ready` | `PresenceReady` | The stream has caught up: after the snapshot, after the missed events, or at once. Again with a newer `id` after a minute without messages |

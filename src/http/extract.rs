@@ -6,7 +6,7 @@ mod path;
 mod user_ids;
 mod whole_number;
 
-pub(crate) use self::body::{JsonBody, NoBody, OptionalJson};
+pub(crate) use self::body::{JsonBody, NoBody, OptionalJson, ShortJsonBody};
 pub(crate) use self::path::UserPath;
 pub(super) use self::user_ids::listed_users;
 pub(crate) use self::user_ids::{ListedUser, user_ids};

@@ -2,10 +2,11 @@
 
 mod cursor;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
 
 use self::cursor::{decode, encode};
@@ -21,7 +22,7 @@ use super::permissions::SeeingEveryone;
 use super::query::{NoQuery, decoded, keep_once, parameters, unknown};
 use super::state::AppState;
 use crate::auth::Caller;
-use crate::model::{PageCursor, UserId};
+use crate::model::{PageCursor, State as UserState, StateFields, UserId};
 
 /// The default size of a page, in users.
 const DEFAULT_LIMIT: usize = 100;
@@ -36,6 +37,10 @@ pub(super) struct LookupBody {
     /// 1 to 1,000 user ids. `PRESENCE_LOOKUP_LIMIT` changes the limit.
     #[schema(value_type = Vec<UserIdText>, min_items = 1, max_items = 1000, example = json!(["alice", "bob", "carol"]))]
     user_ids: Vec<ListedUser>,
+    /// Whether the response has the states of the online users. Default: false.
+    #[serde(default)]
+    #[schema(example = false)]
+    states: bool,
 }
 
 /// The online users of a lookup.
@@ -44,6 +49,20 @@ pub(super) struct OnlineUsers {
     /// The online users, in the order of the request, without duplicates.
     #[schema(value_type = Vec<String>, example = json!(["alice"]))]
     online: Vec<UserId>,
+    /// The states of those of these users of which something is set. Only present if the request asks for states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<BTreeMap<String, StateFields>>, example = json!({"alice": {"away": true, "status": "dnd"}}))]
+    states: Option<BTreeMap<UserId, OwnedState>>,
+}
+
+/// The state of a user in a response.
+#[derive(Debug)]
+struct OwnedState(Arc<UserState>);
+
+impl Serialize for OwnedState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        StateFields::of(Some(&self.0)).serialize(serializer)
+    }
 }
 
 /// A page of the online users.
@@ -93,7 +112,8 @@ impl PageQuery {
 
 /// Look up many users
 ///
-/// Returns which of the users are online. The call is one round trip to the store.
+/// Returns which of the users are online, and on request their states. The call is one round trip to the store, or two
+/// with states.
 #[utoipa::path(
     post, path = "/v1/online", tag = "online", operation_id = "lookUpOnline",
     security(("bearer" = [])),
@@ -119,7 +139,15 @@ pub(super) async fn lookup(
     let users = user_ids(body.user_ids, state.config.limits.lookup_limit)?;
     caller.authorize_read_each(&users)?;
     let online = state.presence.online_among(users).await?;
-    Ok(JsonLine(OnlineUsers { online }))
+    let states = match body.states {
+        true => {
+            let states = state.presence.states_among(&online).await?.into_iter();
+            let states = states.map(|(user, state)| (user, OwnedState(state)));
+            Some(states.collect())
+        }
+        false => None,
+    };
+    Ok(JsonLine(OnlineUsers { online, states }))
 }
 
 /// List all online users

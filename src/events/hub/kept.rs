@@ -33,7 +33,7 @@ impl Kept {
     pub(crate) fn of(partition: Partition, entry: &Entry) -> Self {
         let change = entry
             .event()
-            .map(|event| (event.user.clone(), event.transition));
+            .map(|event| (event.user.clone(), event.transition.clone()));
         Self {
             position: entry.position(),
             at: entry.at(),
@@ -49,7 +49,14 @@ impl Kept {
             .change
             .as_ref()
             .map_or(0, |(user, _)| user.as_str().len());
-        size_of::<Self>() + USER_BYTES + user
+        size_of::<Self>() + USER_BYTES + user + self.state_bytes()
+    }
+
+    /// The bytes of the state of the user.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.change
+            .as_ref()
+            .map_or(0, |(_, transition)| transition.memory())
     }
 }
 

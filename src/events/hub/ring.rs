@@ -138,7 +138,7 @@ impl Ring {
 
     fn append(&mut self, mut kept: Kept) {
         let number = self.end();
-        self.bytes += self.entry_bytes();
+        self.bytes += self.entry_bytes() + kept.state_bytes();
         if let Some((user, _)) = &mut kept.change {
             match self.newest_of.entry(user.clone()) {
                 MapEntry::Occupied(mut newest) => {
@@ -161,7 +161,7 @@ impl Ring {
         let Some(kept) = self.entries.pop_front() else {
             return;
         };
-        self.bytes -= self.entry_bytes();
+        self.bytes -= self.entry_bytes() + kept.state_bytes();
         if let Some((user, _)) = &kept.change
             && self.newest_of.get(user) == Some(&self.first)
         {
@@ -320,7 +320,7 @@ impl Ring {
             previous: self.position_before(part, part.numbers.below(number)),
             user: user.clone(),
             at: kept.at,
-            transition: *transition,
+            transition: transition.clone(),
         };
         Some((kept.partition, event))
     }

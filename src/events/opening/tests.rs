@@ -80,7 +80,7 @@ async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed()
             previous: position(millis - 1),
             user: user.clone(),
             at: Timestamp::from_millis(millis),
-            transition: Transition::Online,
+            transition: Transition::Online { state: None },
         })
     });
     let entries: Vec<_> = entries.collect();

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::events::hub::Hub;
 use crate::events::sse::cursor::Cursor;
-use crate::events::sse::frame::{self, Frame};
+use crate::events::sse::frame::{self, Frame, States};
 use crate::events::subscriber::Subscriber;
 use crate::model::{Epoch, Partition, Position, UserId};
 
@@ -35,14 +35,19 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Encodes a snapshot. Only the last message has a complete cursor, so that a client that is
     /// disconnected earlier gets a new snapshot.
-    fn encode(cursor: Cursor, as_of: AsOf, users: &[UserId], total: &Arc<AtomicUsize>) -> Self {
+    fn encode(
+        cursor: Cursor,
+        as_of: AsOf,
+        (users, states): (&[UserId], &States),
+        total: &Arc<AtomicUsize>,
+    ) -> Self {
         let incomplete = cursor.clone().incomplete();
-        let parts = frame::snapshot_parts(users);
+        let parts = frame::snapshot_parts(users, states);
         let last = parts.len() - 1;
         let parts = parts.into_iter().enumerate().map(|(number, part)| {
             let is_last = number == last;
             let id = if is_last { &cursor } else { &incomplete };
-            frame::snapshot(id, part)
+            frame::snapshot(id, part, states)
         });
         let frames: Vec<_> = parts.collect();
         let bytes = frames.iter().map(Frame::memory).sum();
@@ -100,8 +105,13 @@ impl SnapshotMemory {
 
     /// Encodes a snapshot. If all snapshots together take too much memory, the readers of the
     /// oldest are cut off: they had the most time.
-    pub(crate) fn encode(&self, cursor: Cursor, as_of: AsOf, users: &[UserId]) -> Arc<Snapshot> {
-        let snapshot = Arc::new(Snapshot::encode(cursor, as_of, users, &self.bytes));
+    pub(crate) fn encode(
+        &self,
+        cursor: Cursor,
+        as_of: AsOf,
+        online: (&[UserId], &States),
+    ) -> Arc<Snapshot> {
+        let snapshot = Arc::new(Snapshot::encode(cursor, as_of, online, &self.bytes));
         let excess_snapshots = {
             let mut snapshots = self.snapshots.lock();
             if snapshots.len() == snapshots.capacity() {

@@ -91,7 +91,8 @@ impl Events {
 
 /// The bytes of an event, as if its user id were not shared.
 fn bytes(event: &PresenceEvent) -> u64 {
-    size_of::<PresenceEvent>() as u64 + id_bytes(&event.user)
+    let state = event.transition.memory() as u64;
+    size_of::<PresenceEvent>() as u64 + state + id_bytes(&event.user)
 }
 
 /// The bytes of an id on the heap.
@@ -114,7 +115,7 @@ mod tests {
             previous: position(millis - 1),
             user: UserId::new("alice").expect("an id"),
             at: Timestamp::from_millis(millis),
-            transition: Transition::Online,
+            transition: Transition::Online { state: None },
         }
     }
 

@@ -55,6 +55,8 @@ const CONNECTIONS: [&str; 3] = ["1", "a", "b"];
 enum Step {
     Touch(Touch, usize, usize),
     Disconnect(usize, usize),
+    /// After a grace period in milliseconds.
+    Leave(usize, usize, u64),
     DisconnectAll(usize),
     Look(usize),
     LookAtAll,
@@ -75,7 +77,8 @@ fn kind_of_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (user.clone(), connection.clone()).prop_map(|(u, c)| Step::Touch(Touch::Connect, u, c)),
         10 => (user.clone(), connection.clone()).prop_map(|(u, c)| Step::Touch(Touch::Ping, u, c)),
-        4 => (user.clone(), connection).prop_map(|(u, c)| Step::Disconnect(u, c)),
+        4 => (user.clone(), connection.clone()).prop_map(|(u, c)| Step::Disconnect(u, c)),
+        3 => (user.clone(), connection, 1_u64..300).prop_map(|(u, c, grace)| Step::Leave(u, c, grace)),
         1 => user.clone().prop_map(Step::DisconnectAll),
         6 => user.prop_map(Step::Look),
         4 => Just(Step::LookAtAll),
@@ -183,6 +186,11 @@ impl Run {
                 let (user, connection) = self.names(user, connection);
                 self.disconnect(&store, &user, Closing::One(connection))
                     .await;
+            }
+            Step::Leave(user, connection, grace) => {
+                let (user, connection) = self.names(user, connection);
+                let closing = Closing::Later(connection, Duration::from_millis(grace));
+                self.disconnect(&store, &user, closing).await;
             }
             Step::DisconnectAll(user) => {
                 let user = self.users[user].clone();

@@ -50,7 +50,7 @@ impl Hub {
             previous: at(previous),
             user,
             at: Timestamp::from_millis(millis),
-            transition: Transition::Online,
+            transition: Transition::Online { state: None },
         });
         let published = self.publish(partition, Epoch(epoch), &[event]).await;
         published.expect("no gap");

@@ -39,7 +39,7 @@ fn histories(partitions: Partitions, users: &[u8]) -> Vec<Vec<Entry>> {
             previous,
             user: id(*user),
             at: Timestamp::from_millis(number as u64),
-            transition: Transition::Online,
+            transition: Transition::Online { state: None },
         }));
     }
     histories

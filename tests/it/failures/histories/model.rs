@@ -121,14 +121,25 @@ impl Model {
             user.known = Some(at);
             self.told.push((id.clone(), Told::Online));
         }
-        let opened = Connection { deadline, grant };
+        let opened = Connection {
+            deadline,
+            grant,
+            left: None,
+        };
         user.open(connection, opened, self.most, (&self.outages, self.swept));
     }
 
     pub(super) fn left(&mut self, at: Bracket, id: &UserId, closing: &Closing, left: Disconnected) {
         self.notice_outage(at);
         let user = self.users.entry(id.clone()).or_default();
-        user.close(closing, at, &self.outages, left.online);
+        match (closing, left.leaves_at) {
+            (Closing::Later(connection, grace), Some(leaves_at)) => {
+                let end = user.leave(connection, *grace, at).expect("it was opened");
+                assert!(end.contains(leaves_at), "{end:?}: {left:?}");
+            }
+            (_, None) => user.close(closing, at, &self.outages, left.online),
+            (_, Some(_)) => panic!("no grace period: {closing:?} {left:?}"),
+        }
         user.check_online(at, left.online);
         let (surely, maybe) = user.may_return(at, &self.outages);
         let what = format!("{closing:?} {at:?}: {left:?}, {user:?} {:?}", self.outages);
@@ -206,7 +217,8 @@ impl Model {
     pub(super) fn announced_while_the_clock_was_set(&mut self, event: &PresenceEvent) {
         let user = self.users.entry(event.user.clone()).or_default();
         match event.transition {
-            Transition::Online => {
+            Transition::Updated { .. } => assert!(user.announced, "only while announced"),
+            Transition::Online { .. } => {
                 assert!(!user.announced, "events alternate: {event:?}");
                 user.announced = true;
             }
@@ -258,7 +270,8 @@ impl Model {
     pub(super) fn announced(&mut self, event: &PresenceEvent) {
         let user = self.users.get_mut(&event.user).expect("a user of ours");
         match event.transition {
-            Transition::Online => {
+            Transition::Updated { .. } => assert!(user.announced, "only while announced"),
+            Transition::Online { .. } => {
                 assert_eq!(self.told.pop(), Some((event.user.clone(), Told::Online)));
                 assert!(!user.announced, "events alternate");
                 user.announced = true;
@@ -267,13 +280,16 @@ impl Model {
                 reason,
                 last_seen_at,
             } => {
+                let is_told = !self.told.is_empty();
                 match reason {
-                    Reason::Disconnected => {
+                    Reason::Disconnected if is_told => {
                         let told = Some((event.user.clone(), Told::Disconnected));
                         assert_eq!(self.told.pop(), told);
                         assert_eq!(last_seen_at, event.at, "seen when it disconnected");
                     }
-                    Reason::Expired => {
+                    Reason::Expired | Reason::Disconnected => {
+                        let left = reason == Reason::Disconnected;
+                        assert!(!left || user.has_left(), "nobody left: {event:?} {user:?}");
                         let at = self.sweeping.expect("only a sweep announces expiries");
                         let (returns, _) = user.may_return(at, &self.outages);
                         let online = user.surely_online(at);
