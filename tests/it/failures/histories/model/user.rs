@@ -29,8 +29,10 @@ pub(super) struct Connection {
 
 impl Connection {
     fn pinged(&self) -> Bracket {
-        let pinged = self.deadline.minus(self.grant.ttl);
-        self.left.unwrap_or(pinged)
+        match self.left {
+            Some(left) => left,
+            None => self.deadline.minus(self.grant.ttl),
+        }
     }
 
     /// The time after which the connection cannot come back: its deadline, or the end of the hold after the earliest
