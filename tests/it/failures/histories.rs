@@ -51,6 +51,9 @@ const MOST_CONNECTIONS: usize = 2;
 const USERS: [&str; 3] = ["ann", "b ob", "çé"];
 const CONNECTIONS: [&str; 3] = ["1", "a", "b"];
 
+/// The connection at which the user is always away. At the others it is away if the second instance got the call.
+const AWAY: &str = "a";
+
 #[derive(Clone, Debug)]
 enum Step {
     Touch(Touch, usize, usize),
@@ -164,16 +167,18 @@ impl Run {
         match *step {
             Step::Touch(call, user, connection) => {
                 let (user, connection) = self.names(user, connection);
+                let away = instance == 1 || connection.as_str() == AWAY;
+                let stated = Stated { ttl: None, away };
                 let touched = match call {
-                    Touch::Connect => store.connect(&user, &connection, &Stated::default()).await,
-                    Touch::Ping => store.ping(&user, &connection, &Stated::default()).await,
+                    Touch::Connect => store.connect(&user, &connection, &stated).await,
+                    Touch::Ping => store.ping(&user, &connection, &stated).await,
                 };
                 let touched = match touched {
                     Ok(touched) => Ok(touched),
                     Err(StoreError::Refused(refusal)) => Err(refusal),
                     Err(error) => panic!("the store answers: {error}"),
                 };
-                let call = (call, GRANTS[instance]);
+                let call = (call, GRANTS[instance], away);
                 self.model.touched(
                     bracket.close(self.ahead_ms),
                     call,

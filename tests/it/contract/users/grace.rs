@@ -39,7 +39,13 @@ async fn the_connection_counts_until_its_grace_period_ends(store: Store) {
     let user = client.user("alice").await;
     if Timestamp::now().millis_after(leaves_at) < 0 {
         assert!(user.online, "{user:?}");
-        assert_eq!(user.connections[0].expires_at, leaves_at);
+        let listed = &user.connections[0];
+        assert_eq!(
+            (listed.expires_at, listed.leaves_at),
+            (leaves_at, Some(leaves_at))
+        );
+        let pinged = connected.expires_at.later_by(-60_000);
+        assert_eq!(listed.last_ping_at, pinged);
     }
     let refused = problem(&ping(&client, "alice", "tab").await, 409);
     assert_eq!(refused.kind, "urn:presence:problem:connection-closed");

@@ -37,8 +37,12 @@ async fn a_call_states_the_ttl_and_gets_an_interval_of_the_same_ratio(store: Sto
         let lives = answer.expires_at.millis_after(before);
         let ttl = i64::try_from(answer.ttl_ms).expect("small");
         assert!((ttl - 1..ttl + 5_000).contains(&lives), "{body}: {lives}");
-        let listed = client.user("alice").await.connections[0].expires_at;
-        assert!((0..5_000).contains(&listed.millis_after(answer.expires_at)));
+        let listed = client.user("alice").await.connections.remove(0);
+        let expires_at = listed.expires_at;
+        assert!((0..5_000).contains(&expires_at.millis_after(answer.expires_at)));
+        assert_eq!(listed.ttl_ms, answer.ttl_ms);
+        assert_eq!(listed.last_ping_at, expires_at.later_by(-ttl));
+        assert!(!listed.away && listed.leaves_at.is_none());
     }
 }
 
@@ -61,7 +65,7 @@ async fn each_connection_lives_for_its_own_ttl(store: Store) {
     assert_eq!(client.online_among(&["alice", "bob"]).await.len(), 2);
     // Without a TTL, the phone lives as long as the settings say.
     let pinged = client.ping_as("bob", "phone").await;
-    assert!(pinged.expires_at.millis_after(phone.expires_at) < 0);
+    assert_eq!((phone.ttl_ms, pinged.ttl_ms), (5_000, 2_000));
     let mut gone: Vec<_> = stream.changes(2).await;
     gone.sort_by_key(|event| event.user());
     assert_offline(&gone[0], "alice", "expired");

@@ -23,14 +23,17 @@ pub(super) struct Outage {
 pub(super) struct Connection {
     pub(super) deadline: Bracket,
     pub(super) grant: Grant,
+    pub(super) away: bool,
     /// The time of a disconnect with a grace period.
     pub(super) left: Option<Bracket>,
 }
 
 impl Connection {
     fn pinged(&self) -> Bracket {
-        let pinged = self.deadline.minus(self.grant.ttl);
-        self.left.unwrap_or(pinged)
+        match self.left {
+            Some(left) => left,
+            None => self.deadline.minus(self.grant.ttl),
+        }
     }
 
     /// The time after which the connection cannot come back: its deadline, or the end of the hold after the earliest
@@ -110,6 +113,8 @@ enum Mark {
 #[derive(Debug, Default)]
 pub(super) struct User {
     pub(super) announced: bool,
+    /// Whether the user is announced as away.
+    pub(super) away: bool,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     /// The last ping that a store certainly knows when it finds the user expired: that of the connect, of the last
     /// sweep, or of the last disconnect. A later ping of the unnamed connection writes only a TTL.
@@ -239,6 +244,15 @@ impl User {
         }
         self.connections.insert(id.clone(), connection);
         self.marks.insert(Some(id.clone()), Mark::Opened);
+    }
+
+    /// Whether some connection that counts is not away: certainly, and possibly.
+    pub(super) fn is_active(&self, at: Bracket, outages: &[Outage]) -> (bool, bool) {
+        let active = || self.connections.values().filter(|each| !each.away);
+        (
+            active().any(|each| at.surely_before(each.deadline)),
+            active().any(|each| !each.end(outages).surely_before(at)),
+        )
     }
 
     /// Whether a connection has left with a grace period.
