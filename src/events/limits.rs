@@ -16,7 +16,7 @@ pub(crate) struct Limits {
     pub queue_bytes: usize,
     /// Users that all streams watch. Equal lists count once. Each user takes about 150 bytes.
     pub watched_users: usize,
-    /// Calls that wait for an event at the same time. They take at most half of the places for requests.
+    /// Calls that wait for an event at the same time: half of the requests of HTTP/1 that may be in progress.
     pub waiting_calls: usize,
 }
 
