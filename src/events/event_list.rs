@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
-use utoipa::openapi::schema::Schema;
-use utoipa::openapi::{Ref, RefOr};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{RefBuilder, Schema};
 
 use super::sse::frame::Frame;
 use super::sse::message::{Message, messages};
@@ -51,7 +51,8 @@ pub(crate) struct ListedEvent {
 }
 
 fn data_schema() -> RefOr<Schema> {
-    Ref::from_schema_name("EventData").into()
+    let data = RefBuilder::new().ref_location_from_schema_name("EventData");
+    data.description(Some("The data of the event.")).into()
 }
 
 /// A list while its messages are read.
