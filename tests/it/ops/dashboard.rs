@@ -1,5 +1,9 @@
 //! `/dashboard` in a real browser, and `/`.
 
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use harness::client::{Client, crowd, send};
 use harness::instance::{Instance, Settings};
 use harness::wait::eventually_true;
@@ -75,25 +79,32 @@ async fn fill(browser: &Browser, field: &str, text: &str) {
     browser.run(&script).await;
 }
 
+/// Writes what the browser shows to the folder of the variable `SCREENSHOTS`, if the variable is set.
+async fn save_screenshot(browser: &Browser, name: &str) {
+    let Some(folder) = std::env::var_os("SCREENSHOTS") else {
+        return;
+    };
+    let shown = json!({ "format": "png", "captureBeyondViewport": false });
+    let shown = browser.command("Page.captureScreenshot", &shown).await;
+    let image = STANDARD.decode(shown["data"].as_str().expect("an image"));
+    let path = Path::new(&folder).join(name);
+    std::fs::write(path, image.expect("base64")).expect("the folder exists");
+}
+
 async fn assert_no_violations(browser: &Browser) {
     assert_eq!(browser.run("return window.violations").await, json!([]));
 }
 
 #[tokio::test]
 async fn an_operator_sees_the_count_the_events_and_why_a_user_is_online() {
-    let settings = Settings::new().with("PRESENCE_TTL", "5s");
-    let instance = Instance::start(&settings).await;
+    let instance = Instance::start(&Settings::new()).await;
     let client = instance.client();
     client.connect("before").await;
     let browser = open(&client).await;
     shows(&browser, "#state", "Live").await;
     shows(&browser, "#count", "1").await;
-    assert_eq!(
-        browser
-            .run("return document.querySelector('#login').hidden")
-            .await,
-        true
-    );
+    let is_hidden = "return document.querySelector('#login').hidden";
+    assert_eq!(browser.run(is_hidden).await, true);
 
     client.connect_as("alice", "phone-1").await;
     client.connect("bob").await;
@@ -101,7 +112,9 @@ async fn an_operator_sees_the_count_the_events_and_why_a_user_is_online() {
     shows(&browser, "#count", "3").await;
     client.disconnect("bob").await;
     feed_has(&browser, "offline bob").await;
-    feed_has(&browser, "expired before").await;
+    let brief = client.of_user("brief", "connect");
+    send(brief.json(&json!({ "ttlMs": 1_000 }))).await;
+    feed_has(&browser, "expired brief").await;
 
     fill(&browser, "#needle", "bo").await;
     eventually_true("only bob is shown", async || {
@@ -115,19 +128,20 @@ async fn an_operator_sees_the_count_the_events_and_why_a_user_is_online() {
     .await;
     browser.press("#k-offline").await;
     fill(&browser, "#needle", "").await;
+    feed_has(&browser, "online alice").await;
 
-    client.connect_as("carol", "phone-1").await;
-    feed_has(&browser, "online carol").await;
-    browser.press("#feed button[title=\"Explain carol\"]").await;
-    shows(&browser, "#explained", "carol is online").await;
+    browser.press("#feed button[title=\"Explain alice\"]").await;
+    shows(&browser, "#explained", "alice is online").await;
     let connections = browser.text("#explained table").await;
     assert!(
         connections.contains("phone-1") && connections.contains("in "),
         "{connections}"
     );
+    save_screenshot(&browser, "dashboard.png").await;
     // The page follows the user.
-    shows(&browser, "#explained", "carol is offline").await;
-    shows(&browser, "#said", "carol is offline").await;
+    client.disconnect_as("alice", "phone-1").await;
+    shows(&browser, "#explained", "alice is offline").await;
+    shows(&browser, "#said", "alice is offline").await;
     let sections = format!("return (async () => {{ {SECTIONS} }})()");
     eventually_true("the sections fit the calls", async || {
         browser.run(&sections).await == true
@@ -165,6 +179,7 @@ async fn the_page_stays_small_in_a_crowd_and_fits_phones_light_and_dark() {
             browser.run(LOOK).await[1] == true
         })
         .await;
+        save_screenshot(&browser, &format!("dashboard-phone-{scheme}.png")).await;
         looks.push(browser.run(LOOK).await[0].clone());
     }
     assert_ne!(looks[0], looks[1]);
