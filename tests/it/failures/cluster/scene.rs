@@ -45,6 +45,13 @@ impl Scene {
         .await;
     }
 
+    /// Makes a master accept no write for a while, and waits until its replica has everything.
+    pub(super) async fn quiesce(&self, master: usize) {
+        let pause = ["CLIENT", "PAUSE", "3000", "WRITE"];
+        self.redis.node(master).command::<()>(&pause).await;
+        self.in_sync(master).await;
+    }
+
     /// Users of each master.
     pub(super) async fn users_of_masters(&self, count: usize) -> BTreeMap<usize, Vec<String>> {
         let mut users = BTreeMap::<usize, Vec<String>>::new();

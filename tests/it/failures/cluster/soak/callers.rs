@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness::client::{Client, send};
+use harness::timestamp::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -19,6 +20,8 @@ pub(super) struct Refusal {
     pub(super) user: String,
     pub(super) asked: Instant,
     pub(super) answered: Instant,
+    /// The wall-clock time of the answer, as in the logs.
+    pub(super) at: Timestamp,
 }
 
 pub(super) struct Callers {
@@ -57,6 +60,7 @@ impl Callers {
                             user: user.clone(),
                             asked,
                             answered: Instant::now(),
+                            at: Timestamp::now(),
                         };
                         refusals.lock().expect("no caller panicked").push(refusal);
                     }

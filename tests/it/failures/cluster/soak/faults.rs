@@ -1,4 +1,5 @@
-//! The faults of the nodes of a cluster. None loses data: a replica is in sync before its master dies.
+//! The faults of the nodes of a cluster. None loses data: a master accepts no write before it dies, and its replica has
+//! everything.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -7,6 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use harness::names::Names;
 use harness::sse::EventSource;
+use harness::timestamp::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::callers::Refusal;
@@ -100,9 +102,8 @@ pub(super) async fn until(
         let fault = deck.pop().expect("a full deck");
         let masters = scene.redis.masters().await;
         let master = masters[rng.usize(..masters.len())];
-        println!("{fault:?} at node {master}");
+        println!("{:?}: {fault:?} at node {master}", Timestamp::now());
         let partitions = scene.redis.partitions_of(&scene.names, master).await;
-        scene.in_sync(master).await;
         let from = Instant::now();
         if cause(fault, master, scene, readers, rng).await {
             harms.push(Harm {
@@ -131,6 +132,8 @@ async fn cause(
             redis.fail_over(master).await;
         }
         Fault::Killed => {
+            scene.quiesce(master).await;
+            let redis = &mut scene.redis;
             redis.kill(master);
             redis.failed_over(master).await;
             return true;
@@ -143,8 +146,12 @@ async fn cause(
             return true;
         }
         Fault::FrozenUntilReplaced => {
+            scene.quiesce(master).await;
+            let redis = &mut scene.redis;
             redis.freeze(master);
             redis.failed_over(master).await;
+            // Otherwise it would run calls that wait in its sockets, before it learns that it was replaced.
+            redis.kill(master);
             return true;
         }
         Fault::SlotMoved => {
