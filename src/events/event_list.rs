@@ -185,7 +185,7 @@ mod tests {
             previous: at(millis - 1),
             user: UserId::new("alice").expect("an id"),
             at: Timestamp::from_millis(millis),
-            transition: Transition::Online,
+            transition: Transition::Online { state: None },
         };
         frame::event(Id::One(Epoch(1), at(millis)), &event)
     }
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(names(&reading), ["user.online"]);
         reading.take(&frame::reset(&cursor(1), ResetReason::DataLost));
         assert!(!reading.caught_up);
-        reading.take(&frame::snapshot(&cursor(5), &[]));
+        reading.take(&frame::snapshot(&cursor(5), &[], &frame::States::default()));
         assert!(!reading.caught_up);
         reading.take(&frame::ready(&cursor(5), Some(0)));
         assert!(reading.caught_up);

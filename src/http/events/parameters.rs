@@ -50,9 +50,9 @@ impl StreamParameters {
     /// Sets the wait in the body. Fails if it is out of bounds, or also in the query.
     pub(crate) fn set_wait(&mut self, given: Option<WholeNumber>) -> Result<(), Error> {
         let Some(given) = given else { return Ok(()) };
-        let within = given.within(0, MAX_WAIT_MS);
-        let wait = within.ok_or_else(|| self.invalid("waitMs", INVALID_WAIT))?;
-        keep_once(&mut self.wait, "waitMs", Duration::from_millis(wait))
+        let within = given.millis_within((0, MAX_WAIT_MS));
+        let wait = within.map_err(|_| self.invalid("waitMs", INVALID_WAIT))?;
+        keep_once(&mut self.wait, "waitMs", wait)
     }
 }
 
