@@ -9,6 +9,7 @@ mod cluster;
 mod cut_streams;
 mod data_loss;
 mod departures;
+mod frozen_instances;
 mod histories;
 mod instance_deaths;
 mod lateness;

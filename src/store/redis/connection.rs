@@ -9,6 +9,7 @@ mod server;
 mod server_info;
 mod socket;
 mod state;
+mod watched_stream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use self::server::{CONNECT_TIMEOUT, Server};
 use self::server_info::{ServerInfo, check_commands};
 use self::socket::{Socket, enable_expired_events, open_commands};
 use self::state::{State, Up};
+use self::watched_stream::Watch;
 use super::layout::Layout;
 use super::scripts::Scripts;
 use crate::config::KeyspaceEvents;
@@ -37,11 +39,16 @@ use crate::store::error::StoreError;
 /// How long a call waits for a connection that broke just now.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// How often a connection is probed.
+/// How often a subscription is probed, and how long after the last byte from the server another connection is probed
+/// before it carries a call.
 ///
 /// Servers close idle connections (the `timeout` setting of Redis). A subscription has no command in flight that
 /// could fail, so without probes it would stay on a dead connection for ever (redis-rs #404, centrifugo #1189).
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a call waits for the reply to a probe of its connection. A connection whose peer forgot it while this process
+/// was frozen stays silent, and the call has time left for another one.
+const PROBE_PATIENCE: Duration = Duration::from_millis(600);
 
 /// What a connection is for. Every role but the main one *follows* a main connection: it connects to the same server,
 /// and reconnects when the main connection was replaced.
@@ -66,6 +73,9 @@ pub(super) struct SupervisedConnection {
 /// A socket for one command.
 pub(super) struct Checkout<'a> {
     pub(super) socket: MultiplexedConnection,
+    watch: Arc<Watch>,
+    /// How often bytes were given to the kernel before the command.
+    writes: u64,
     generation: u64,
     connection: &'a SupervisedConnection,
 }
@@ -78,6 +88,29 @@ impl Checkout<'_> {
         replies: usize,
     ) -> RedisResult<Vec<Value>> {
         self.socket.send_packed_commands(commands, 0, replies).await
+    }
+
+    /// Whether a command of this checkout can have reached the server.
+    pub(super) fn has_sent(&self) -> bool {
+        self.watch.writes() != self.writes
+    }
+
+    /// Whether the server was heard a moment ago, or answers a probe. Closes the connection otherwise.
+    pub(super) async fn answers(&mut self) -> bool {
+        if self.watch.silence() < PROBE_INTERVAL {
+            return true;
+        }
+        let mut socket = Socket::Commands(self.socket.clone(), Arc::clone(&self.watch));
+        let why = match timeout(PROBE_PATIENCE, socket.probe()).await {
+            Ok(Ok(())) => {
+                self.writes = self.watch.writes();
+                return true;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no reply to a probe".to_owned(),
+        };
+        self.connection.close(self.generation, why);
+        false
     }
 
     /// The meaning of the error of a command, after which the connection may have to be replaced.
@@ -183,7 +216,7 @@ impl SupervisedConnection {
         };
         let socket = match &self.role {
             Role::Main(endpoint, layout, served) => {
-                let (mut commands, info) = open_commands(&server).await?;
+                let (mut commands, watch, info) = open_commands(&server).await?;
                 endpoint.check(&info)?;
                 let served = *served.borrow();
                 let first = served.iter().next().unwrap_or(Partition::FIRST);
@@ -193,9 +226,12 @@ impl SupervisedConnection {
                 let _ = Scripts::loading().exec_async(&mut commands).await;
                 info.log(known);
                 *known = info;
-                Socket::Commands(commands)
+                Socket::Commands(commands, watch)
             }
-            Role::Worker(_) => Socket::Commands(open_commands(&server).await?.0),
+            Role::Worker(_) => {
+                let (commands, watch, _) = open_commands(&server).await?;
+                Socket::Commands(commands, watch)
+            }
             Role::Subscription(main, channels) => {
                 let messages = Messages::subscribe(&server, channels).await?;
                 if channels.keyspace_events == KeyspaceEvents::Configure
@@ -235,8 +271,8 @@ impl SupervisedConnection {
 
     /// Resolves when a probe fails.
     async fn failed_probe(&self, mut socket: Socket) -> RedisError {
-        if let Role::Main(..) = self.role {
-            // Sweeps use the main connection several times a second.
+        if !matches!(self.role, Role::Subscription(..)) {
+            // A command finds out whether its connection is broken.
             return std::future::pending().await;
         }
         loop {
@@ -302,7 +338,7 @@ impl SupervisedConnection {
         let State::Up(up) = &*state else {
             return None;
         };
-        let Socket::Commands(socket) = &up.socket else {
+        let Socket::Commands(socket, watch) = &up.socket else {
             return None;
         };
         if let Some(main) = self.role.main()
@@ -312,6 +348,8 @@ impl SupervisedConnection {
         }
         Some(Checkout {
             socket: socket.clone(),
+            watch: Arc::clone(watch),
+            writes: watch.writes(),
             generation: up.generation,
             connection: self,
         })

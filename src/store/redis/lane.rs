@@ -54,11 +54,17 @@ impl Lane {
         checkout.or_else(|| self.node.main.checkout())
     }
 
-    /// Like [`Lane::checkout_now`]. Waits for a connection that broke just now.
+    /// Like [`Lane::checkout_now`]. Waits for a connection that broke just now, and probes one that was silent for long.
     pub(super) async fn checkout(&self) -> Result<Checkout<'_>, StoreError> {
-        match self.checkout_now() {
-            Some(checkout) => Ok(checkout),
-            None => self.node.main.checkout_soon().await,
+        // The connection of the worker, then the main one.
+        for _ in 0..2 {
+            let Some(mut checkout) = self.checkout_now() else {
+                break;
+            };
+            if checkout.answers().await {
+                return Ok(checkout);
+            }
         }
+        self.node.main.checkout_soon().await
     }
 }

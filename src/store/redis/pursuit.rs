@@ -16,8 +16,8 @@ use crate::store::error::StoreError;
 /// How often a request follows a redirection. More follow only if the nodes contradict each other.
 const MOST_HOPS: u32 = 3;
 
-/// How often an idempotent request is sent again after its connection broke: the connection of the worker and the main
-/// connection may both be to a server that has gone.
+/// How often a request is sent again after its connection broke: the connection of the worker and the main connection may
+/// both be to a server that has gone.
 const MOST_RECONNECTS: u32 = 2;
 
 /// The first pause while the keys of a slot are on two nodes. Each further pause is twice as long.
@@ -103,10 +103,10 @@ impl<'a> Pursuit<'a> {
         has_moved
     }
 
-    /// Judges why `node` failed the request. Waits if the request needs a pause.
-    pub(super) async fn follow(&mut self, error: &RedisError, node: &Node) -> Next {
+    /// Judges why `node` failed the request, which may have reached it if `was_sent`. Waits if the request needs a pause.
+    pub(super) async fn follow(&mut self, error: &RedisError, was_sent: bool, node: &Node) -> Next {
         let Some(refused) = Refused::of(error, node.host()) else {
-            return self.follow_failure(error, node);
+            return self.follow_failure(error, was_sent, node);
         };
         match refused {
             Refused::Moved(..) | Refused::Ask(_) if self.hops == MOST_HOPS => return Next::Fail,
@@ -151,12 +151,18 @@ impl<'a> Pursuit<'a> {
         Next::Send
     }
 
-    /// Judges a failure that is no refusal of a cluster: the request may have run.
-    pub(super) fn follow_failure(&mut self, error: &RedisError, node: &Node) -> Next {
+    /// Judges a failure that is no refusal of a cluster: if the request `was_sent`, it may have run.
+    pub(super) fn follow_failure(
+        &mut self,
+        error: &RedisError,
+        was_sent: bool,
+        node: &Node,
+    ) -> Next {
         if error.is_io_error() {
             self.lanes.topology.refresh(Some(node.id));
         }
-        let is_repeated = self.is_idempotent && error.is_connection_dropped();
+        let never_ran = !was_sent && error.is_io_error() && !error.is_timeout();
+        let is_repeated = never_ran || self.is_idempotent && error.is_connection_dropped();
         if !is_repeated || self.reconnects == MOST_RECONNECTS {
             return Next::Fail;
         }

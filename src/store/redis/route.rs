@@ -16,7 +16,8 @@ use crate::store::error::StoreError;
 /// The way to a partition for the calls of one worker.
 ///
 /// A node that refused a command did not run it, so the command is sent again: to the node to which the first one
-/// redirects, or after a pause. A command whose reply was lost may have run, so only an idempotent command is sent again.
+/// redirects, or after a pause. A command that was not written when its connection broke did not run either. Any other
+/// command without a reply may have run, so it is sent again only if it is idempotent.
 #[derive(Clone, Copy)]
 pub(super) struct Route<'a> {
     lanes: &'a Lanes,
@@ -277,7 +278,8 @@ impl Route<'_> {
             let answers = match checkout.send(commands, commands.len()).await {
                 Ok(answers) => answers,
                 Err(error) => {
-                    let next = pursuit.follow_failure(&error, &lane.node);
+                    let was_sent = checkout.has_sent();
+                    let next = pursuit.follow_failure(&error, was_sent, &lane.node);
                     let failed = checkout.failed(error);
                     match next {
                         Next::Reconnect => continue,
@@ -334,14 +336,14 @@ impl Route<'_> {
                 Err(_) if pursuit.has_moved_from(&lane) => continue,
                 Err(error) => return Err(error),
             };
-            let failed = match error.take() {
-                Some(error) => error,
+            let (failed, was_sent) = match error.take() {
+                Some(error) => (error, true),
                 None => match request.send(&mut checkout, pursuit.is_asking()).await {
                     Ok(answer) => return Ok(answer),
-                    Err(error) => error,
+                    Err(error) => (error, checkout.has_sent()),
                 },
             };
-            match Box::pin(pursuit.follow(&failed, &lane.node)).await {
+            match Box::pin(pursuit.follow(&failed, was_sent, &lane.node)).await {
                 Next::Send => {}
                 Next::Reconnect => drop(checkout.failed(failed)),
                 Next::LoadScript => {

@@ -65,8 +65,7 @@ impl Endpoint {
     ) -> Result<Self, InvalidSetting> {
         let tls = match authorities {
             Some(authorities) => Some(trusting(&authorities, url)?),
-            // The nodes of a cluster may have a certificate for the name of the cluster only.
-            None if url.is_cluster() && url.is_encrypted() => {
+            None if url.is_encrypted() => {
                 let public = trusting_public();
                 let public =
                     public.map_err(|error| InvalidSetting::new("REDIS_URL", error.to_string()))?;
@@ -204,7 +203,7 @@ impl Endpoint {
 }
 
 async fn ask_seed(seed: &Server, request: &Cmd) -> Result<Value, StoreError> {
-    let mut connection = seed.commands(&limits()).await.map_err(store_error)?;
+    let (mut connection, _) = seed.commands(&limits()).await.map_err(store_error)?;
     let answer = request.query_async(&mut connection).await;
     answer.map_err(|error: RedisError| {
         let detail = error.detail().unwrap_or_default();
@@ -242,7 +241,7 @@ async fn ask(sentinel: &Server, primary: &str) -> RedisResult<Option<Address>> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None);
-    let mut connection = sentinel.commands(&config).await?;
+    let (mut connection, _) = sentinel.commands(&config).await?;
     redis::cmd("SENTINEL")
         .arg("GET-MASTER-ADDR-BY-NAME")
         .arg(primary)

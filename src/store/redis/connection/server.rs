@@ -1,22 +1,24 @@
 //! A server, and the sockets to it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::select_ok;
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, ProtocolVersion,
-    PushInfo, RedisError, RedisResult,
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, ProtocolVersion, PushInfo,
+    RedisError, RedisResult,
 };
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::pushes::{Pushes, pushes};
+use super::watched_stream::{Watch, WatchedStream};
 
 /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
 #[cfg(target_os = "linux")]
@@ -43,64 +45,66 @@ pub(super) fn limits() -> AsyncConnectionConfig {
 
 /// The address of a server with its credentials and TLS configuration.
 #[derive(Clone)]
-pub(super) struct Server(Kind);
-
-#[derive(Clone)]
-enum Kind {
-    /// Without TLS, or with TLS that trusts the public certificate authorities.
-    Standard(Box<Client>),
-    /// With a TLS configuration of its own. The client of the redis crate accepts only certificates of authorities, and
-    /// only for the host to which it connects.
-    Encrypted(Encrypted),
+pub(super) struct Server {
+    info: Box<ConnectionInfo>,
+    tls: Option<Tls>,
 }
 
 #[derive(Clone)]
-struct Encrypted {
-    tls: Arc<ClientConfig>,
-    info: Box<ConnectionInfo>,
+struct Tls {
+    config: Arc<ClientConfig>,
     /// The host in the certificate of the server.
     name: String,
 }
 
 impl Server {
-    /// The server at `info`. With `tls`, its certificate must be one that `tls` trusts, for the host `name` if there is
-    /// one, or else for the host to which the connection goes.
+    /// The server at `info`. If its address is one with TLS, its certificate must be one that `tls` trusts, for the host
+    /// `name` if there is one, or else for the host to which the connection goes.
     pub(super) fn new(
         info: ConnectionInfo,
         tls: Option<Arc<ClientConfig>>,
         name: Option<&str>,
     ) -> RedisResult<Self> {
-        let Some(tls) = tls else {
-            return Ok(Self(Kind::Standard(Box::new(Client::open(tuned(info))?))));
+        let tls = match (info.addr(), tls) {
+            (ConnectionAddr::TcpTls { host, .. }, Some(config)) => Some(Tls {
+                config,
+                name: name.unwrap_or(host).to_owned(),
+            }),
+            (ConnectionAddr::Tcp(..), _) => None,
+            _ => {
+                let why = "the address is not one of a server with or without TLS";
+                return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)));
+            }
         };
-        let ConnectionAddr::TcpTls { host, .. } = info.addr() else {
-            let why = "certificates are configured for a server without TLS";
-            return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)));
-        };
-        let (name, info) = (name.unwrap_or(host).to_owned(), Box::new(info));
-        Ok(Self(Kind::Encrypted(Encrypted { tls, info, name })))
+        let info = Box::new(info);
+        Ok(Self { info, tls })
     }
 
     /// Opens a socket for commands.
     pub(super) async fn commands(
         &self,
         config: &AsyncConnectionConfig,
-    ) -> RedisResult<MultiplexedConnection> {
-        let encrypted = match &self.0 {
-            Kind::Standard(client) => {
-                return client
-                    .get_multiplexed_async_connection_with_config(config)
-                    .await;
+    ) -> RedisResult<(MultiplexedConnection, Arc<Watch>)> {
+        let settings = self.info.redis_settings();
+        let config = config.clone();
+        let (stream, watch) = self.open().await?;
+        let connection = match &self.tls {
+            None => {
+                let opened = MultiplexedConnection::new_with_config(settings, stream, config);
+                let (connection, driver) = opened.await?;
+                // The task ends when the last clone of the connection is dropped.
+                tokio::spawn(driver);
+                connection
             }
-            Kind::Encrypted(encrypted) => encrypted,
+            Some(tls) => {
+                let stream = tls.encrypt(stream).await?;
+                let opened = MultiplexedConnection::new_with_config(settings, stream, config);
+                let (connection, driver) = opened.await?;
+                tokio::spawn(driver);
+                connection
+            }
         };
-        let stream = encrypted.open().await?;
-        let settings = encrypted.info.redis_settings();
-        let (connection, driver) =
-            MultiplexedConnection::new_with_config(settings, stream, config.clone()).await?;
-        // The task ends when the last clone of the connection is dropped.
-        tokio::spawn(driver);
-        Ok(connection)
+        Ok((connection, watch))
     }
 
     /// Opens a socket for subscriptions to any kind of channel, and the messages that arrive on it. Between its
@@ -111,78 +115,73 @@ impl Server {
             receiving.take(push);
             Ok::<_, std::convert::Infallible>(())
         });
-        let socket = self.with_pushes()?.commands(&config).await?;
+        let (socket, _) = self.with_pushes().commands(&config).await?;
         Ok((socket, pushes))
     }
 
     /// The same server with RESP3, the only protocol with pushes.
-    fn with_pushes(&self) -> RedisResult<Self> {
-        let resp3 = |info: &ConnectionInfo| {
-            let settings = info.redis_settings().clone();
-            info.clone()
-                .set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3))
-        };
-        let kind = match &self.0 {
-            Kind::Standard(client) => {
-                Kind::Standard(Box::new(Client::open(resp3(client.get_connection_info()))?))
-            }
-            Kind::Encrypted(encrypted) => Kind::Encrypted(Encrypted {
-                info: Box::new(resp3(&encrypted.info)),
-                ..encrypted.clone()
-            }),
-        };
-        Ok(Self(kind))
+    fn with_pushes(&self) -> Self {
+        let settings = self.info.redis_settings().clone();
+        let settings = settings.set_protocol(ProtocolVersion::RESP3);
+        Self {
+            info: Box::new((*self.info).clone().set_redis_settings(settings)),
+            tls: self.tls.clone(),
+        }
     }
 
     /// Opens a socket for subscriptions.
     pub(super) async fn subscriptions(&self) -> RedisResult<PubSub> {
-        match &self.0 {
-            Kind::Standard(client) => client.get_async_pubsub().await,
-            Kind::Encrypted(encrypted) => {
-                let stream = encrypted.open().await?;
-                PubSub::new(encrypted.info.redis_settings(), stream).await
-            }
+        let settings = self.info.redis_settings();
+        let (stream, _) = self.open().await?;
+        match &self.tls {
+            None => PubSub::new(settings, stream).await,
+            Some(tls) => PubSub::new(settings, tls.encrypt(stream).await?).await,
         }
     }
-}
 
-impl Encrypted {
-    async fn open(&self) -> RedisResult<TlsStream<TcpStream>> {
-        let ConnectionAddr::TcpTls { host, port, .. } = self.info.addr() else {
-            let why = "certificates are configured for a server without TLS";
+    /// Opens a TCP connection to the first address of the server that answers.
+    async fn open(&self) -> RedisResult<(WatchedStream, Arc<Watch>)> {
+        let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
+            self.info.addr()
+        else {
+            let why = "the address is not one of TCP";
             return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)));
         };
-        let server = ServerName::try_from(self.name.clone()).map_err(|_| {
-            RedisError::from((ErrorKind::InvalidClientConfig, "the host name is invalid"))
-        })?;
-        let stream = TcpStream::connect((&**host, *port)).await?;
+        let addresses = lookup_host((&**host, *port)).await?;
+        let attempts: Vec<_> = addresses
+            .map(|address| Box::pin(TcpStream::connect(address)))
+            .collect();
+        if attempts.is_empty() {
+            let why = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+            return Err(why.into());
+        }
+        let (stream, _) = select_ok(attempts).await?;
+        // The redis crate would leave Nagle's algorithm on, which halves the throughput of a multiplexed connection
+        // (redis-rs #2195), and keep-alive and the user time-out off, so that a connection to a vanished server would
+        // stay open for ever (redis-rs #404, #2277).
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         socket.set_tcp_keepalive(&keepalive())?;
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-        let connector = TlsConnector::from(Arc::clone(&self.tls));
+        Ok(WatchedStream::new(stream))
+    }
+}
+
+impl Tls {
+    async fn encrypt(&self, stream: WatchedStream) -> RedisResult<TlsStream<WatchedStream>> {
+        let server = ServerName::try_from(self.name.clone()).map_err(|_| {
+            RedisError::from((ErrorKind::InvalidClientConfig, "the host name is invalid"))
+        })?;
+        let connector = TlsConnector::from(Arc::clone(&self.config));
         Ok(connector.connect(server, stream).await?)
     }
 }
 
-/// The redis crate enables neither keep-alive nor the user time-out, so a connection to a vanished server would stay
-/// open for ever (redis-rs #404, #2277).
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new()
         .with_time(Duration::from_secs(5))
         .with_interval(Duration::from_secs(2))
-}
-
-/// The redis crate leaves Nagle's algorithm on, which halves the throughput of a multiplexed connection
-/// (redis-rs #2195).
-fn tuned(info: ConnectionInfo) -> ConnectionInfo {
-    let settings = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(keepalive());
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(USER_TIMEOUT);
-    info.set_tcp_settings(settings)
 }
 
 impl std::fmt::Debug for Server {

@@ -1,5 +1,6 @@
 //! The two kinds of open sockets: for commands, and for the messages of channels.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -11,6 +12,7 @@ use super::errors::{breaks_the_connection, store_error};
 use super::messages::Messages;
 use super::server::{Server, limits};
 use super::server_info::ServerInfo;
+use super::watched_stream::Watch;
 use crate::store::error::StoreError;
 
 /// How long the reply to a probe may take.
@@ -20,7 +22,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(super) enum Socket {
     /// Carries commands and their replies.
-    Commands(MultiplexedConnection),
+    Commands(MultiplexedConnection, Arc<Watch>),
     /// Delivers the messages of the subscribed channels.
     Messages(Messages),
 }
@@ -28,11 +30,11 @@ pub(super) enum Socket {
 /// A socket for commands, and what its server says about itself. Fails if the server cannot serve now.
 pub(super) async fn open_commands(
     server: &Server,
-) -> Result<(MultiplexedConnection, ServerInfo), StoreError> {
-    let mut commands = server.commands(&limits()).await.map_err(store_error)?;
+) -> Result<(MultiplexedConnection, Arc<Watch>, ServerInfo), StoreError> {
+    let (mut commands, watch) = server.commands(&limits()).await.map_err(store_error)?;
     let info = ServerInfo::of(&mut commands).await?;
     info.check()?;
-    Ok((commands, info))
+    Ok((commands, watch, info))
 }
 
 impl Socket {
@@ -41,7 +43,7 @@ impl Socket {
         let answer = match self {
             Self::Messages(messages) if messages.take_heard() => return Ok(()),
             Self::Messages(messages) => timeout(PROBE_TIMEOUT, messages.ping()).await,
-            Self::Commands(commands) => {
+            Self::Commands(commands, _) => {
                 let ping = redis::cmd("PING");
                 timeout(PROBE_TIMEOUT, ping.query_async(commands)).await
             }
