@@ -6,6 +6,7 @@ mod lifetimes;
 mod memory;
 mod node_id;
 mod policy;
+mod quiet;
 mod readiness;
 mod redis;
 mod signal;
@@ -22,7 +23,8 @@ pub use self::error::StoreError;
 pub use self::lifetimes::Lifetimes;
 pub use self::memory::MemoryStore;
 pub use self::node_id::NodeId;
-pub(crate) use self::policy::{OUTAGE, SWEEP_HEARTBEAT};
+pub(crate) use self::policy::{BEAT, OUTAGE, SWEEP_HEARTBEAT};
+pub(crate) use self::quiet::{Heard, Quiet};
 pub use self::readiness::Readiness;
 pub use self::redis::RedisStore;
 pub use self::signal::Signal;
@@ -347,6 +349,38 @@ impl Store {
         match self {
             Self::Memory(store) => Ok(partitions.iter().map(|_| store.sweep()).collect()),
             Self::Redis(store) => store.sweep(node, partitions).await,
+        }
+    }
+
+    /// The quiet partitions. The embedded store has none: a look at it costs nothing.
+    pub(crate) fn quiet(&self) -> Option<&Quiet> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(store) => Some(store.quiet()),
+        }
+    }
+
+    /// Notes that something happens in a partition, so that it is swept soon: a user may be due earlier than known.
+    pub(crate) fn disturb(&self, partition: Partition) {
+        if let Some(quiet) = self.quiet() {
+            quiet.disturb(partition);
+        }
+    }
+
+    /// Writes until when this instance has waited for calls about each of some quiet partitions of one server. Reads the
+    /// newest position in the history of one of them and, if asked, the time.
+    pub(crate) async fn beat(
+        &self,
+        covered: &[(Partition, Timestamp)],
+        looked_at: Partition,
+        asks_time: bool,
+    ) -> Result<Heard, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(Heard {
+                newest: store.history_before(None, 1).newest,
+                time: asks_time.then(|| store.now()),
+            }),
+            Self::Redis(store) => store.beat(covered, looked_at, asks_time).await,
         }
     }
 

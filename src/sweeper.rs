@@ -1,6 +1,7 @@
 //! The sweeper of an instance.
 
 mod node_sweeper;
+mod quiet_time;
 mod shared;
 
 use std::collections::HashMap;
@@ -16,7 +17,8 @@ use crate::events::{Doorbell, Hub};
 use crate::store::{NodeId, Store};
 use crate::telemetry::Metrics;
 
-/// Sweeps whenever a user is due, and at least once per [`SWEEP_HEARTBEAT`](crate::store::SWEEP_HEARTBEAT). The
+/// Sweeps whenever a user is due. A partition in which something happens is swept at least once per
+/// [`SWEEP_HEARTBEAT`](crate::store::SWEEP_HEARTBEAT); a quiet one only when a user is due. The
 /// partitions of each server are swept apart from the others, so that a server that does not answer delays no other.
 #[derive(Debug)]
 pub(crate) struct Sweeper(Arc<Shared>);

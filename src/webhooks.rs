@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use self::batch::cursor_of;
 use self::client::WebhookClient;
 use self::sender::{Sender, Step};
 use crate::config::{InvalidSetting, WebhooksConfig};
@@ -25,7 +26,7 @@ use crate::events::Hub;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
-/// The longest time between two claims of the lease. Much less than the lease, so that the holder keeps it.
+/// The longest pause before the next step while a receiver has not all events.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// The pause after the store failed.
@@ -89,12 +90,20 @@ impl Webhooks {
             let Some(step) = step else { break };
             let pause = match step {
                 Ok(Step::Delivered(_)) => continue,
+                // The instance that notices the next event first claims the lease again.
                 Ok(Step::UpToDate) => {
-                    let changed = timeout(HEARTBEAT, self.hub.newest_differs_from(&known));
+                    let changed = self.hub.newest_differs_from(&known);
                     drain.run_until_cancelled(changed).await;
                     continue;
                 }
-                Ok(Step::Held(remaining, _)) => remaining.min(HEARTBEAT),
+                Ok(Step::Held(remaining)) => match cursor_of(&known) {
+                    Some(newest) if sender.has_all(&newest).await => {
+                        let changed = self.hub.newest_differs_from(&known);
+                        drain.run_until_cancelled(changed).await;
+                        continue;
+                    }
+                    _ => remaining.min(HEARTBEAT),
+                },
                 Ok(Step::Paused(pause)) => pause.min(HEARTBEAT),
                 Err(error) => {
                     debug!(receiver = sender.name(), %error, "a step of the webhooks failed");
@@ -115,10 +124,10 @@ async fn deliver(sender: &Sender, until: Instant) -> usize {
         let left = until - Instant::now();
         match timeout(left, sender.step(false)).await {
             Ok(Ok(Step::Delivered(events))) => delivered += events,
-            Ok(Ok(Step::Held(remaining, false))) => sleep(remaining.min(LOOK)).await,
-            Ok(Ok(Step::UpToDate | Step::Held(_, true) | Step::Paused(_)) | Err(_)) | Err(_) => {
-                break;
+            Ok(Ok(Step::Held(remaining))) if !sender.has_all_of_the_store().await => {
+                sleep(remaining.min(LOOK)).await;
             }
+            Ok(Ok(_) | Err(_)) | Err(_) => break,
         }
     }
     delivered

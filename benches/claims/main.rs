@@ -18,6 +18,7 @@ mod ping;
 mod routing;
 mod start;
 mod storm;
+mod webhooks;
 
 use std::pin::Pin;
 
@@ -28,7 +29,7 @@ type Running = Pin<Box<dyn Future<Output = Vec<Row>>>>;
 /// The name of a claim, and the function that measures it.
 type Claim = (&'static str, fn() -> Running);
 
-const CLAIMS: [Claim; 14] = [
+const CLAIMS: [Claim; 15] = [
     ("ping", || Box::pin(ping::run())),
     ("token", || Box::pin(ping::token())),
     ("devices", || Box::pin(devices::run())),
@@ -41,6 +42,7 @@ const CLAIMS: [Claim; 14] = [
     ("storm", || Box::pin(storm::run())),
     ("cold", || Box::pin(cold::run())),
     ("hostile", || Box::pin(hostile::run())),
+    ("webhooks", || Box::pin(webhooks::run())),
     ("growth", || Box::pin(growth::run())),
     ("lateness", || Box::pin(lateness::run())),
 ];

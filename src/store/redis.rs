@@ -2,6 +2,7 @@
 //! script call.
 
 mod batchers;
+mod beat;
 mod call_batcher;
 mod clock;
 mod codec;

@@ -9,6 +9,8 @@ pub enum Signal {
     Entries(Partition, Epoch, Vec<Entry>),
     /// The history of the partition has new entries, which the receiver has to read.
     Changed(Partition),
+    /// A user of the partition is due earlier than other instances may know.
+    Nearer(Partition),
     /// The key of a user of the partition expired, so a sweep may find a departure.
     Expired(Partition),
 }

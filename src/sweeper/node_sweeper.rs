@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
+use super::quiet_time::{QuietTime, TICK};
 use super::shared::Shared;
 use crate::events::Hub;
-use crate::model::{Epoch, Partition, PartitionSet, Position};
-use crate::store::{NodeId, OUTAGE, SWEEP_HEARTBEAT, StoreError, Swept};
+use crate::model::{Epoch, Partition, PartitionSet, Position, Timestamp};
+use crate::store::{Heard, NodeId, OUTAGE, SWEEP_HEARTBEAT, StoreError, Swept};
 
 /// The shortest time between two sweeps that the doorbell requests.
 const DOORBELL_REST: Duration = Duration::from_millis(10);
@@ -20,12 +21,19 @@ const DOORBELL_REST: Duration = Duration::from_millis(10);
 /// Partitions are swept together if their times differ by less.
 const TOGETHER: Duration = Duration::from_millis(20);
 
+/// How long a partition is swept every heartbeat after something happened in it. A call takes effect within this time.
+const BUSY_FOR: Duration = Duration::from_secs(2);
+
+/// The longest rest of a quiet partition. Sweeps also trim the history and keep cursors short.
+const LONGEST_REST: Duration = Duration::from_secs(3_600);
+
 /// The sweeper of the partitions on one server.
 #[derive(Debug)]
 pub(super) struct NodeSweeper {
     shared: Arc<Shared>,
     node: NodeId,
     parts: BTreeMap<Partition, Part>,
+    quiet: QuietTime,
     /// Whether failing sweeps were logged.
     warned: bool,
 }
@@ -35,6 +43,10 @@ pub(super) struct NodeSweeper {
 struct Part {
     /// When to sweep the partition next.
     next: Instant,
+    /// Until when the partition is swept every heartbeat, because something happened in it.
+    busy_until: Instant,
+    /// Whether the partition is swept only when a user is due.
+    is_quiet: bool,
     /// A position that the bus has to reach within a heartbeat of this time.
     expected: Option<(Position, Instant)>,
     failing_since: Option<Instant>,
@@ -46,6 +58,7 @@ impl NodeSweeper {
             shared,
             node,
             parts: BTreeMap::new(),
+            quiet: QuietTime::new(),
             warned: false,
         }
     }
@@ -56,35 +69,88 @@ impl NodeSweeper {
             self.follow_the_server();
             let began = Instant::now();
             let due = |part: &Part| part.next <= began + TOGETHER;
-            let due: PartitionSet = self
-                .parts
-                .iter()
-                .filter(|(_, part)| due(part))
-                .map(|(each, _)| *each)
-                .collect();
-            let known: Vec<_> = due
-                .iter()
-                .map(|each| (each, self.shared.hub.newest(each)))
-                .collect();
-            let swept = self.shared.store.sweep(self.node, due).await;
-            let (swept, error) = match swept {
-                Ok(swept) => (
-                    swept,
-                    StoreError::Unreachable("some partitions were not swept".to_owned()),
-                ),
-                Err(error) => (Vec::new(), error),
-            };
-            let mut failed = due;
-            for swept in swept {
-                failed.remove(swept.partition);
-                let before = known.iter().find(|(each, _)| *each == swept.partition);
-                self.take(began, swept, before.and_then(|(_, newest)| *newest));
+            let due = self.parts.iter().filter(|(_, part)| due(part));
+            let due: PartitionSet = due.map(|(each, _)| *each).collect();
+            if !due.is_empty() {
+                self.sweep(began, due).await;
             }
-            for partition in failed.iter() {
-                self.note_failure(partition, &error);
+            if self.quiet.next_beat <= Instant::now() {
+                self.beat().await;
             }
-            self.note_recovery();
             self.pause(began).await;
+        }
+    }
+
+    async fn sweep(&mut self, began: Instant, due: PartitionSet) {
+        let known: Vec<_> = due
+            .iter()
+            .map(|each| (each, self.shared.hub.newest(each)))
+            .collect();
+        let swept = self.shared.store.sweep(self.node, due).await;
+        let (swept, error) = match swept {
+            Ok(swept) => (
+                swept,
+                StoreError::Unreachable("some partitions were not swept".to_owned()),
+            ),
+            Err(error) => (Vec::new(), error),
+        };
+        let mut failed = due;
+        for swept in swept {
+            failed.remove(swept.partition);
+            let before = known.iter().find(|(each, _)| *each == swept.partition);
+            self.take(began, swept, before.and_then(|(_, newest)| *newest));
+        }
+        for partition in failed.iter() {
+            self.note_failure(partition, &error);
+        }
+        self.note_recovery();
+    }
+
+    /// The quiet partitions on the server.
+    fn quiet_parts(&self) -> PartitionSet {
+        let quiet = self.parts.iter().filter(|(_, part)| part.is_quiet);
+        quiet.map(|(each, _)| *each).collect()
+    }
+
+    /// Writes that this instance still waits for calls, and looks whether the history of one quiet partition is what the
+    /// hub has. If it is not, events or data were lost, so all quiet partitions are swept. They are also swept if the clock
+    /// of the store was set.
+    async fn beat(&mut self) {
+        let (shared, quiet) = (Arc::clone(&self.shared), self.quiet_parts());
+        let Some(times) = shared.store.quiet().filter(|_| !quiet.is_empty()) else {
+            return;
+        };
+        let (began, count) = (Instant::now(), quiet.iter().count());
+        let (place, asks_time) = self.quiet.beat(count);
+        let Some(looked_at) = quiet.iter().nth(place) else {
+            return;
+        };
+        let covered = quiet.iter().map(|each| (each, times.covered_until(each)));
+        let covered: Vec<_> = covered.collect();
+        let heard = shared.store.beat(&covered, looked_at, asks_time).await;
+        let is_as_known = match heard {
+            Ok(Heard { newest, time }) => {
+                let known = shared.hub.newest(looked_at);
+                let was_set = time.is_some_and(|time| self.quiet.take(time, began));
+                !was_set && known.is_some_and(|(_, known)| known == newest)
+            }
+            Err(error) => {
+                debug!(%error, "a beat failed");
+                false
+            }
+        };
+        if !is_as_known {
+            self.sweep_now(quiet);
+        }
+    }
+
+    /// Makes the next round sweep these partitions.
+    fn sweep_now(&mut self, partitions: PartitionSet) {
+        let now = Instant::now();
+        for partition in partitions.iter() {
+            if let Some(part) = self.parts.get_mut(&partition) {
+                part.next = part.next.min(now);
+            }
         }
     }
 
@@ -96,64 +162,139 @@ impl NodeSweeper {
         for partition in served.iter() {
             self.parts.entry(partition).or_insert_with(|| Part {
                 next: Instant::now(),
+                busy_until: Instant::now() + BUSY_FOR,
+                is_quiet: false,
                 expected: None,
                 failing_since: None,
             });
         }
     }
 
-    /// Waits until a partition is to be swept.
+    /// Waits until a partition may be to be swept.
     async fn pause(&mut self, began: Instant) {
-        let wake_at = self.parts.values().map(|part| part.next).min();
-        let wake_at = wake_at
-            .unwrap_or(began + SWEEP_HEARTBEAT)
-            .min(began + SWEEP_HEARTBEAT);
-        if wake_at <= began {
-            yield_now().await;
-            return;
-        }
+        let shared = Arc::clone(&self.shared);
         let served = self.parts.keys().copied().collect();
-        let Ok(rung) = timeout_at(wake_at, self.shared.doorbell.rung(served)).await else {
-            return;
-        };
-        let rest = began + DOORBELL_REST;
-        for partition in rung.iter() {
+        loop {
+            let (wake_at, quiet) = (self.wake_at(began), self.quiet_parts());
+            if wake_at <= Instant::now() {
+                yield_now().await;
+                return;
+            }
+            let disturbed = async {
+                match shared.store.quiet() {
+                    Some(states) if !quiet.is_empty() => states.disturbed(quiet).await,
+                    _ => std::future::pending().await,
+                }
+            };
+            let next = match quiet.is_empty() {
+                true => wake_at,
+                false => wake_at.min(Instant::now() + TICK),
+            };
+            tokio::select! {
+                rung = shared.doorbell.rung(served) => {
+                    let rest = began + DOORBELL_REST;
+                    for partition in rung.iter() {
+                        if let Some(part) = self.parts.get_mut(&partition) {
+                            part.next = part.next.min(rest);
+                        }
+                    }
+                    sleep_until(rest).await;
+                }
+                disturbed = disturbed => self.wake(disturbed),
+                () = sleep_until(next) => {}
+            }
+            self.cover();
+        }
+    }
+
+    /// When the next partition is to be swept. At most a heartbeat after `began`, because other partitions may be on the
+    /// server then, and a beat may be due.
+    fn wake_at(&self, began: Instant) -> Instant {
+        let nexts = self.parts.values().map(|part| part.next);
+        let heartbeat = began + SWEEP_HEARTBEAT;
+        nexts.min().unwrap_or(heartbeat).min(heartbeat)
+    }
+
+    /// Sweeps partitions soon in which something happens.
+    fn wake(&mut self, disturbed: PartitionSet) {
+        let soon = Instant::now() + self.rest(Some(Duration::ZERO), SWEEP_HEARTBEAT);
+        for partition in disturbed.iter() {
             if let Some(part) = self.parts.get_mut(&partition) {
-                part.next = part.next.min(rest);
+                part.is_quiet = false;
+                part.next = part.next.min(soon);
             }
         }
-        tokio::time::sleep_until(rest).await;
+    }
+
+    /// Notes that this instance waited for calls until now. If it was frozen it did not, so it sweeps.
+    fn cover(&mut self) {
+        let quiet = self.quiet_parts();
+        let Some(until) = self.quiet.tick() else {
+            self.sweep_now(quiet);
+            return;
+        };
+        if let Some(times) = self.shared.store.quiet() {
+            quiet.iter().for_each(|each| times.cover(each, until));
+        }
     }
 
     fn take(&mut self, began: Instant, swept: Swept, before: Option<(Epoch, Position)>) {
         self.shared.account(&swept);
-        self.check_the_bus(&swept, before);
-        let (partition, rest) = (swept.partition, self.rest(&swept));
-        match swept.finished() {
-            Ok(_) => {
-                self.shared.note_reachable(partition, true);
-                if let Some(part) = self.parts.get_mut(&partition) {
-                    part.next = began + rest;
-                    part.failing_since = None;
-                }
-            }
-            Err(error) => self.note_failure(partition, &error),
+        let has_all = self.check_the_bus(&swept, before);
+        if self.quiet.take(swept.now, began) {
+            // What is known about the quiet partitions is of another clock.
+            self.sweep_now(self.quiet_parts());
         }
+        let (partition, now, has_more) = (swept.partition, swept.now, swept.more);
+        let until_due = swept.next_due.map(|due| due.since(now));
+        if let Err(error) = swept.finished() {
+            self.note_failure(partition, &error);
+            return;
+        }
+        self.shared.note_reachable(partition, true);
+        let is_quiet = self.settle(partition, (began, now), has_all && !has_more);
+        let longest = if is_quiet {
+            LONGEST_REST
+        } else {
+            SWEEP_HEARTBEAT
+        };
+        let rest = match has_more {
+            true => Duration::ZERO,
+            false => self.rest(until_due, longest),
+        };
+        if let Some(part) = self.parts.get_mut(&partition) {
+            part.next = began + rest;
+            part.failing_since = None;
+        }
+    }
+
+    /// Takes over that a partition was swept at `now`, in a round that began at `began`. Returns whether it is quiet.
+    fn settle(
+        &mut self,
+        partition: Partition,
+        (began, now): (Instant, Timestamp),
+        may_rest: bool,
+    ) -> bool {
+        let Some(part) = self.parts.get_mut(&partition) else {
+            return false;
+        };
+        part.is_quiet = false;
+        if let Some(quiet) = self.shared.store.quiet() {
+            quiet.cover(partition, now);
+            if quiet.take_disturbance(partition) {
+                part.busy_until = began + BUSY_FOR;
+            }
+            part.is_quiet = may_rest && part.busy_until <= began && quiet.settle(partition);
+        }
+        part.is_quiet
     }
 
     /// The time until the next sweep: until the next user is due, but at least half the interval, so that a sweep finds
     /// several due users. A random part makes one of several instances do the work before the others look.
-    fn rest(&self, swept: &Swept) -> Duration {
-        if swept.more {
-            return Duration::ZERO;
-        }
-        let until_due = match swept.next_due {
-            Some(due) => due.since(swept.now),
-            None => SWEEP_HEARTBEAT,
-        };
+    fn rest(&self, until_due: Option<Duration>, longest: Duration) -> Duration {
         let interval = self.shared.interval;
         let jitter = interval.mul_f64(fastrand::f64() / 2.0);
-        (until_due.max(interval / 2) + jitter).min(SWEEP_HEARTBEAT)
+        (until_due.unwrap_or(longest).max(interval / 2) + jitter).min(longest)
     }
 
     /// Warns once when sweeps of a partition have failed for longer than [`OUTAGE`], which delays departures.
@@ -163,6 +304,7 @@ impl NodeSweeper {
         };
         self.shared.note_reachable(partition, false);
         let now = Instant::now();
+        part.is_quiet = false;
         part.next = now + self.shared.interval.min(SWEEP_HEARTBEAT);
         let failing_since = *part.failing_since.get_or_insert(now);
         if self.warned || failing_since.elapsed() < OUTAGE {
@@ -182,19 +324,19 @@ impl NodeSweeper {
 
     /// Compares the bus with the history: one heartbeat after a sweep, the bus must have delivered every event that the
     /// sweep found. This notices a silent subscription, a lost message and a new data set. A history that ends before
-    /// the position `before` the sweep has lost events.
-    fn check_the_bus(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
+    /// the position `before` the sweep has lost events. Returns whether the bus has delivered everything.
+    fn check_the_bus(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) -> bool {
         let (hub, now) = (&self.shared.hub, Instant::now());
         let Some((epoch, known)) = hub.newest(swept.partition) else {
-            return;
+            return false;
         };
         let Some(part) = self.parts.get_mut(&swept.partition) else {
-            return;
+            return false;
         };
         if epoch != swept.epoch || Hub::lost_history(before, (swept.epoch, swept.newest)) {
             part.expected = None;
             hub.request_resync(swept.partition);
-            return;
+            return false;
         }
         match part.expected {
             Some((position, since)) if known < position => {
@@ -205,5 +347,6 @@ impl NodeSweeper {
             }
             _ => part.expected = Some((swept.newest, now)),
         }
+        known >= swept.newest
     }
 }

@@ -83,14 +83,28 @@ pub(super) async fn newest(store: &Store) -> Result<Cursor, StoreError> {
     let newest = store.newest(PartitionSet::all(partitions)).await;
     let newest = newest.into_iter().map(|(_, newest)| newest);
     let newest = newest.collect::<Result<Vec<_>, _>>()?;
-    let place = Place {
-        epoch: newest.first().map_or(Epoch::default(), |(epoch, _)| *epoch),
-        positions: newest.into_iter().map(|(_, position)| position).collect(),
-    };
-    Ok(place.cursor())
+    Ok(Place::at(newest).cursor())
+}
+
+/// The cursor after the newest events that an instance knows; `None` if it has not read a history yet.
+pub(super) fn cursor_of(newest: &[Option<(Epoch, Position)>]) -> Option<Cursor> {
+    let newest: Option<Vec<_>> = newest.iter().copied().collect();
+    Some(Place::at(newest?).cursor())
 }
 
 impl Place {
+    fn at(positions: Vec<(Epoch, Position)>) -> Self {
+        Self {
+            epoch: positions
+                .first()
+                .map_or(Epoch::default(), |(epoch, _)| *epoch),
+            positions: positions
+                .into_iter()
+                .map(|(_, position)| position)
+                .collect(),
+        }
+    }
+
     fn of(cursor: &Cursor, partitions: Partitions) -> Self {
         Self {
             epoch: cursor.epoch().unwrap_or_default(),

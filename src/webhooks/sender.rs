@@ -32,10 +32,10 @@ const JITTER: f64 = 0.2;
 pub(super) enum Step {
     /// The receiver got a batch with this many events.
     Delivered(usize),
-    /// The receiver has all events.
+    /// The receiver has all events, and the lease is given up: this process may be frozen before the next event.
     UpToDate,
-    /// Another instance is the sender, for this time at most. The flag says whether the receiver has all events.
-    Held(Duration, bool),
+    /// Another instance is the sender, for this time at most.
+    Held(Duration),
     /// The next attempt is due after this time.
     Paused(Duration),
 }
@@ -90,8 +90,7 @@ impl Sender {
             Claim::Held { cursor, remaining } => {
                 self.metrics.webhook_backlog(self.name(), Duration::ZERO);
                 memory.cursor = self.parsed(&cursor).or(memory.cursor.take());
-                let has_all = memory.cursor == Some(newest(&self.store).await?);
-                return Ok(Step::Held(remaining, has_all));
+                return Ok(Step::Held(remaining));
             }
         };
         if !delivery.pause.is_zero() {
@@ -111,6 +110,7 @@ impl Sender {
         };
         let Some((filled, is_recorded)) = next else {
             self.metrics.webhook_backlog(self.name(), Duration::ZERO);
+            self.give_up_lease().await?;
             return Ok(Step::UpToDate);
         };
         if let Some(oldest) = filled.oldest() {
@@ -127,9 +127,26 @@ impl Sender {
         self.deliver(&mut memory, &batch, &filled).await
     }
 
+    /// Whether the receiver has all events up to `newest`, as far as the last step found out.
+    pub(super) async fn has_all(&self, newest: &Cursor) -> bool {
+        self.memory.lock().await.cursor.as_ref() == Some(newest)
+    }
+
+    /// Whether the receiver has all events of the store, as far as the last step found out.
+    pub(super) async fn has_all_of_the_store(&self) -> bool {
+        match newest(&self.store).await {
+            Ok(newest) => self.has_all(&newest).await,
+            Err(_) => false,
+        }
+    }
+
     /// Gives the lease up, so that another instance need not wait for its end.
     pub(super) async fn release(&self) -> Result<(), StoreError> {
         let _step = self.memory.lock().await;
+        self.give_up_lease().await
+    }
+
+    async fn give_up_lease(&self) -> Result<(), StoreError> {
         self.store.release_delivery(self.name(), &self.holder).await
     }
 

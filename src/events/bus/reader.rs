@@ -58,6 +58,7 @@ impl Reader {
     async fn pass(&self, signal: Signal) {
         match signal {
             Signal::Entries(partition, epoch, entries) => {
+                self.store.disturb(partition);
                 let inbox = &self.inboxes[partition.index()];
                 if self.inboxes.len() == 1 {
                     // Messages that do not fit wait in the server.
@@ -67,7 +68,11 @@ impl Reader {
                     inbox.try_send((epoch, entries));
                 }
             }
-            Signal::Changed(partition) => self.inboxes[partition.index()].changed(),
+            Signal::Changed(partition) => {
+                self.store.disturb(partition);
+                self.inboxes[partition.index()].changed();
+            }
+            Signal::Nearer(partition) => self.store.disturb(partition),
             Signal::Expired(partition) => self.doorbell.ring(partition),
         }
     }

@@ -127,6 +127,20 @@ local function newest()
   return last[1] and last[1][1] or '0-0'
 end
 
+-- Publishes a message. Several partitions have shard channels, whose names have a hash tag.
+local function publish(message)
+  redis.call(ARGV[1]:find('{', 1, true) and 'SPUBLISH' or 'PUBLISH', ARGV[1], message)
+end
+
+-- Tells the sweepers of all instances that the first member of an index is due earlier than they may know.
+local has_told = false
+local function tell_nearer()
+  if not has_told then
+    has_told = true
+    publish('nearer')
+  end
+end
+
 -- Appends events to the history and publishes them in one message. An event is 'kind at lastSeen userId'. An entry is
 -- the id of the entry before it, a space and the event.
 local function announce(now, events)
@@ -137,7 +151,5 @@ local function announce(now, events)
     previous = redis.call('XADD', KEYS[2], 'MINID', now - ARGV[2], '*', 'e', entry)
     lines[i + 1] = previous .. ' ' .. entry
   end
-  -- Several partitions have shard channels, whose names have a hash tag.
-  local publish = ARGV[1]:find('{', 1, true) and 'SPUBLISH' or 'PUBLISH'
-  redis.call(publish, ARGV[1], table.concat(lines, '\n'))
+  publish(table.concat(lines, '\n'))
 end

@@ -1,7 +1,8 @@
 -- Prelude of the scripts about connections, after announce.lua: the format of connections, and the hold of a
 -- departure after an outage.
 --
--- KEYS[6] the time of the last sweep   ARGV[5] the shortest time without a sweep that is recorded, in ms
+-- KEYS[6] the time of the last sweep   ARGV[5] the shortest time without a sweep that is recorded, and until when the
+--                                              caller has waited for calls since it swept; in ms
 -- KEYS[7] the outages
 --
 -- The key of a user that has one connection holds what the connection last stated: 'number id TTL away'. These are the
@@ -39,11 +40,24 @@ local LONG = 1500
 local MOST_OUTAGES = 1000
 local OUTAGES_KEPT = 172800000
 
+local SHORTEST_OUTAGE, COVERED_UNTIL = ARGV[5]:match('^(%d+) (%d+)$')
+SHORTEST_OUTAGE, COVERED_UNTIL = tonumber(SHORTEST_OUTAGE), tonumber(COVERED_UNTIL)
+
+-- The end of the last time in which an instance served: the last sweep or beat, or later if the caller has waited for calls
+-- since. Nil if the time of the last sweep was lost.
+local function last_served(now)
+  local swept = tonumber(redis.call('GET', KEYS[6]))
+  if swept and COVERED_UNTIL > swept and COVERED_UNTIL <= now then
+    return COVERED_UNTIL
+  end
+  return swept
+end
+
 -- Records the time without a sweep that ends now, if it is long enough. Returns the time of the last sweep. Whether
 -- the recorded time is an outage depends on each grant.
 local function note_outage(now)
-  local swept = tonumber(redis.call('GET', KEYS[6]))
-  if swept and now - swept > tonumber(ARGV[5]) then
+  local swept = last_served(now)
+  if swept and now - swept > SHORTEST_OUTAGE then
     redis.call('ZADD', KEYS[7], now, swept .. ' ' .. now)
     redis.call('ZREMRANGEBYRANK', KEYS[7], 0, -1 - MOST_OUTAGES)
     redis.call('PEXPIRE', KEYS[7], OUTAGES_KEPT)
@@ -62,8 +76,8 @@ local function outages(now)
       local from, to = outage:match('^(%d+) (%d+)$')
       known_outages[i] = { tonumber(from), tonumber(to) }
     end
-    last_sweep = tonumber(redis.call('GET', KEYS[6])) or now
-    if now - last_sweep > tonumber(ARGV[5]) then
+    last_sweep = last_served(now) or now
+    if now - last_sweep > SHORTEST_OUTAGE then
       known_outages[#known_outages + 1] = { last_sweep, now }
     end
   end
@@ -79,7 +93,7 @@ end
 -- leaves a part of the time between a missed ping and the deadline. Or a client that pings at its interval still
 -- pings in time.
 local function absorbed_by(ttl, interval)
-  local short = math.max(tonumber(ARGV[5]), math.min(LONG, math.floor((ttl - interval) * 3 / 4)))
+  local short = math.max(SHORTEST_OUTAGE, math.min(LONG, math.floor((ttl - interval) * 3 / 4)))
   return math.max(short, ttl - interval - patience(interval))
 end
 
@@ -381,7 +395,11 @@ end
 -- at `before`, and the score had the grant `former_number`.
 local function set_score(now, notes, user, before, former_number, time, number)
   local score = time + number / 4096
+  local former = tonumber(redis.call('ZSCORE', KEYS[1], user) or nil)
   redis.call('ZADD', KEYS[1], 'XX', score, user)
+  if former and score < former and redis.call('ZRANK', KEYS[1], user) == 0 then
+    tell_nearer()
+  end
   if before >= time or number ~= former_number then
     note(now, notes, user, score)
   end

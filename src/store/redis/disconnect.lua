@@ -74,6 +74,7 @@ local function wait(call, connections, ended)
     set_score(now, SHORTENED, call.user, call.before, number, now - 1, number)
   elseif redis.call('ZSCORE', HELD, call.user) then
     redis.call('ZADD', INDEX, 'XX', longest_hold(now, connections) + number / 4096, call.user)
+    tell_nearer()
   end
   return { 0, 0, 0 }
 end

@@ -57,6 +57,7 @@ for i = 8, #ARGV do
     redis.call('ZADD', CHANGES, 'XX', 'LT', now, user)
   end
 end
+tell_nearer()
 
 -- Another instance may have continued, or the clock may have been set back again.
 if redis.call('GET', KEYS[10]) == ARGV[6] then

@@ -248,6 +248,12 @@ fn natural(values: &mut impl Iterator<Item = Value>) -> Result<u64, StoreError> 
     u64::try_from(number).map_err(unexpected)
 }
 
+/// Reads the reply of `TIME`: seconds and microseconds.
+pub(super) fn time(answer: Value) -> Result<Timestamp, StoreError> {
+    let (seconds, micros) = <(u64, u64)>::from_redis_value(answer).map_err(unexpected)?;
+    Ok(Timestamp::from_millis(seconds * 1_000 + micros / 1_000))
+}
+
 /// Reads the id of an entry of the history.
 pub(super) fn position(text: String) -> Result<Position, StoreError> {
     text.parse().map_err(unexpected)

@@ -64,17 +64,29 @@ local function away_among(...)
   return some and all, some and not all and last or nil
 end
 
+-- Writes when the state of a user may change without a call: with 'LT' only if that is earlier than before.
+local function plan_change(user, time, condition)
+  if condition then
+    redis.call('ZADD', CHANGES, condition, time, user)
+  else
+    redis.call('ZADD', CHANGES, time, user)
+  end
+  if redis.call('ZRANK', CHANGES, user) == 0 then
+    tell_nearer()
+  end
+end
+
 -- Notes when the state of an online user may change without a call.
 local function await_change(user, time)
   if time then
-    redis.call('ZADD', CHANGES, 'LT', time, user)
+    plan_change(user, time, 'LT')
   end
 end
 
 -- Notes when the status of an offline user ends.
 local function await_end(now, user, state, retention)
   if state.status ~= '' then
-    redis.call('ZADD', CHANGES, state.ends > 0 and state.ends or now + status_kept_for(retention), user)
+    plan_change(user, state.ends > 0 and state.ends or now + status_kept_for(retention))
   end
 end
 

@@ -23,6 +23,7 @@ use crate::store::error::StoreError;
 use crate::store::lifetimes::Lifetimes;
 use crate::store::node_id::NodeId;
 use crate::store::policy::SHORTEST_OUTAGE;
+use crate::store::quiet::Quiet;
 
 /// A store in Redis 7.0 or newer, or in a compatible server.
 #[derive(Clone, Debug)]
@@ -35,6 +36,7 @@ pub struct RedisStore {
     pub(super) lifetimes: Lifetimes,
     /// One for each partition.
     pub(super) grants: Arc<[Arc<Grant>]>,
+    pub(super) quiet: Arc<Quiet>,
 }
 
 impl RedisStore {
@@ -74,6 +76,7 @@ impl RedisStore {
             scripts,
             grants,
             lifetimes,
+            quiet: Arc::new(Quiet::new(partitions)),
         })
     }
 
@@ -181,7 +184,8 @@ impl RedisStore {
             .key(&keys.outages)
             .key(&keys.states)
             .key(&keys.changes);
-        invocation.arg(millis(SHORTEST_OUTAGE));
+        let covered_until = self.quiet.covered_until(keys.partition).as_millis();
+        invocation.arg(format!("{} {covered_until}", millis(SHORTEST_OUTAGE)));
         invocation
     }
 

@@ -10,6 +10,9 @@ use super::layout::Layout;
 use crate::model::Partition;
 use crate::store::signal::Signal;
 
+/// The message that a user is due earlier than other instances may know; `tell_nearer` in `announce.lua`.
+const NEARER: &[u8] = b"nearer";
+
 /// The only reader of a subscription to the bus and, if configured, to the expiry notifications.
 pub struct Subscription {
     layout: Arc<Layout>,
@@ -82,6 +85,9 @@ impl Layout {
             let is_user = keys.is_user(message.payload());
             return is_user.then_some(Signal::Expired(keys.partition));
         };
+        if message.payload() == NEARER {
+            return Some(Signal::Nearer(keys.partition));
+        }
         let text = std::str::from_utf8(message.payload()).ok();
         let Some((epoch, entries)) = text.and_then(codec::parse_message) else {
             warn!("ignored a message of another program on the bus channel");

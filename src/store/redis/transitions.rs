@@ -32,6 +32,7 @@ impl RedisStore {
     ) -> Result<Connected, StoreError> {
         let began = Instant::now();
         let partition = self.layout.partitions().of(user);
+        self.quiet.disturb(partition);
         let place = partition.index();
         if self.grants[place].number() != 0 {
             // The reply has no time. A deadline from before the request promises no more than Redis keeps.
@@ -59,9 +60,10 @@ impl RedisStore {
         connection: &ConnectionId,
         stated: &Stated,
     ) -> Result<Connected, StoreError> {
+        let partition = self.layout.partitions().of(user);
+        self.quiet.disturb(partition);
         let call = self.connect_or_ping(user, connection, stated, CONNECT);
-        self.with_deadline(self.layout.partitions().of(user), call)
-            .await
+        self.with_deadline(partition, call).await
     }
 
     async fn connect_or_ping(
@@ -97,9 +99,10 @@ impl RedisStore {
         user: &UserId,
         closing: &Closing,
     ) -> Result<Disconnected, StoreError> {
+        let partition = self.layout.partitions().of(user);
+        self.quiet.disturb(partition);
         let call = self.disconnect_soon(user, closing);
-        self.with_deadline(self.layout.partitions().of(user), call)
-            .await
+        self.with_deadline(partition, call).await
     }
 
     async fn disconnect_soon(
@@ -164,6 +167,7 @@ impl RedisStore {
         lasts: Option<Duration>,
     ) -> Result<Option<Timestamp>, StoreError> {
         let keys = self.layout.of(user);
+        self.quiet.disturb(keys.partition);
         let mut set = self.about_connections(&self.scripts.status, keys);
         set.key(&keys.absent);
         set.arg(user.as_str());

@@ -30,7 +30,9 @@ async fn the_first_call_after_a_freeze_succeeds_although_all_connections_to_redi
             sleep(FROZEN).await;
             for kind in ["normal", "pubsub"] {
                 let kill = ["CLIENT", "KILL", "TYPE", kind];
-                assert!(redis.command::<usize>(&kill).await > 0, "{kind}");
+                let killed: usize = redis.command(&kill).await;
+                // The subscription may not be open again yet.
+                assert!(killed > 0 || kind == "pubsub", "time {time}");
             }
             instance.send(Signal::Continue);
         });

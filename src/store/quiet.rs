@@ -1,0 +1,158 @@
+//! Which partitions are quiet, and until when this instance has waited for calls about them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::model::{Partition, PartitionSet, Partitions, Position, Timestamp};
+
+/// Nothing happened since the last look, or something did; or the partition is quiet.
+const BUSY: u8 = 0;
+const DISTURBED: u8 = 1;
+const QUIET: u8 = 2;
+
+/// The quiet partitions of an instance. A partition is *quiet* while the instance gets no call that changes it and no
+/// message about it. Then the sweeper waits for the next user that is due, and writes nothing between.
+///
+/// A quiet instance still serves: had a client called, it would have been answered. So the time in which it waits is no
+/// outage. This keeps until when that is known, and the scripts of the instance take it over.
+pub(crate) struct Quiet {
+    parts: Box<[Part]>,
+    disturbed: Notify,
+}
+
+/// The answer to a beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// The newest position in the history of the partition that was looked at.
+    pub(crate) newest: Position,
+    /// The time of the store, if it was asked for.
+    pub(crate) time: Option<Timestamp>,
+}
+
+struct Part {
+    state: AtomicU8,
+    /// In milliseconds of the clock of the store.
+    covered_until: AtomicU64,
+}
+
+impl Quiet {
+    pub(super) fn new(partitions: Partitions) -> Self {
+        let part = |_| Part {
+            state: AtomicU8::new(BUSY),
+            covered_until: AtomicU64::new(0),
+        };
+        Self {
+            parts: partitions.all().map(part).collect(),
+            disturbed: Notify::new(),
+        }
+    }
+
+    /// Notes that something happens in a partition: a user may be due earlier than the sweeper knows.
+    pub(super) fn disturb(&self, partition: Partition) {
+        let Some(part) = self.parts.get(partition.index()) else {
+            return;
+        };
+        // Nearly every call finds this, and writes nothing.
+        if part.state.load(Ordering::Relaxed) == DISTURBED {
+            return;
+        }
+        if part.state.swap(DISTURBED, Ordering::AcqRel) == QUIET {
+            self.disturbed.notify_waiters();
+        }
+    }
+
+    /// Whether something happened in a partition since the last call.
+    pub(crate) fn take_disturbance(&self, partition: Partition) -> bool {
+        self.change(partition, DISTURBED, BUSY)
+    }
+
+    /// Makes a partition quiet, unless something happened since [`Quiet::take_disturbance`]. Returns whether it is quiet.
+    pub(crate) fn settle(&self, partition: Partition) -> bool {
+        self.change(partition, BUSY, QUIET) || self.is_in(partition, QUIET)
+    }
+
+    /// Waits until something happens in one of these quiet partitions. Returns where it did.
+    pub(crate) async fn disturbed(&self, partitions: PartitionSet) -> PartitionSet {
+        loop {
+            let mut notified = std::pin::pin!(self.disturbed.notified());
+            // From here on a disturbance is not missed.
+            notified.as_mut().enable();
+            let disturbed: PartitionSet = partitions
+                .iter()
+                .filter(|each| !self.is_in(*each, QUIET))
+                .collect();
+            if !disturbed.is_empty() {
+                return disturbed;
+            }
+            notified.await;
+        }
+    }
+
+    /// Notes that this instance swept a partition, or has waited for calls about it ever since it did, until `time`.
+    pub(crate) fn cover(&self, partition: Partition, time: Timestamp) {
+        if let Some(part) = self.parts.get(partition.index()) {
+            part.covered_until
+                .store(time.as_millis(), Ordering::Relaxed);
+        }
+    }
+
+    /// What [`Quiet::cover`] noted last.
+    pub(crate) fn covered_until(&self, partition: Partition) -> Timestamp {
+        let part = self.parts.get(partition.index());
+        let covered = part.map_or(0, |part| part.covered_until.load(Ordering::Relaxed));
+        Timestamp::from_millis(covered)
+    }
+
+    fn is_in(&self, partition: Partition, state: u8) -> bool {
+        let part = self.parts.get(partition.index());
+        part.is_some_and(|part| part.state.load(Ordering::Acquire) == state)
+    }
+
+    fn change(&self, partition: Partition, from: u8, to: u8) -> bool {
+        let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+        let part = self.parts.get(partition.index());
+        part.is_some_and(|part| {
+            part.state
+                .compare_exchange(from, to, success, failure)
+                .is_ok()
+        })
+    }
+}
+
+impl fmt::Debug for Quiet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Quiet")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disturbance_is_never_missed() {
+        let quiet = Quiet::new(Partitions::new(16).expect("a number"));
+        let [first, second] = [Partition::FIRST, Partition::from_index(5)];
+        let both: PartitionSet = [first, second].into_iter().collect();
+        assert!(quiet.settle(first) && quiet.settle(first) && quiet.settle(second));
+        let (disturbed, ()) = tokio::join!(quiet.disturbed(both), async {
+            quiet.disturb(second);
+        });
+        assert_eq!(disturbed.iter().collect::<Vec<_>>(), [second]);
+        // The call is noticed, whether it came before or after the sweep.
+        assert!(!quiet.settle(second) && quiet.take_disturbance(second));
+        assert!(!quiet.take_disturbance(second));
+        quiet.disturb(second);
+        assert!(!quiet.settle(second) && quiet.take_disturbance(second));
+        assert!(quiet.settle(second));
+    }
+
+    #[test]
+    fn each_partition_has_its_own_time() {
+        let quiet = Quiet::new(Partitions::new(16).expect("a number"));
+        quiet.cover(Partition::FIRST, Timestamp::from_millis(7));
+        assert_eq!(quiet.covered_until(Partition::FIRST).as_millis(), 7);
+    }
+}

@@ -1,0 +1,122 @@
+//! The times of the quiet partitions on one server.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::Timestamp;
+use crate::store::BEAT;
+
+/// How often a quiet instance notes that it still waits for calls.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// After a longer time between two ticks, the process may have been frozen.
+const STALL: Duration = Duration::from_millis(400);
+
+/// How often a beat asks for the time of the store.
+const CLOCK_CHECK: Duration = Duration::from_secs(30);
+
+/// How much the clock of the store may differ from what its last time lets expect.
+const CLOCK_STEP: Duration = Duration::from_millis(50);
+
+/// What a sweeper knows about the time while it sweeps nothing.
+#[derive(Debug)]
+pub(super) struct QuietTime {
+    /// A time of the store, and when a reply had it.
+    known: Option<(Timestamp, Instant)>,
+    ticked_at: Instant,
+    pub(super) next_beat: Instant,
+    next_clock_check: Instant,
+    beats: usize,
+}
+
+impl QuietTime {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            known: None,
+            ticked_at: now,
+            next_beat: now,
+            next_clock_check: now + CLOCK_CHECK,
+            beats: 0,
+        }
+    }
+
+    /// Takes the time of the store in the reply to a request that was sent at `began`. Returns whether the clock of the store was
+    /// set.
+    pub(super) fn take(&mut self, time: Timestamp, began: Instant) -> bool {
+        let now = Instant::now();
+        // The store read its clock between the beginning and now.
+        let latest = time.plus(now.saturating_duration_since(began));
+        let Some(expected) = self.at(now) else {
+            self.known = Some((time, now));
+            return false;
+        };
+        self.known = Some((expected.clamp(time, latest), now));
+        expected.plus(CLOCK_STEP) < time || expected > latest.plus(CLOCK_STEP)
+    }
+
+    fn at(&self, now: Instant) -> Option<Timestamp> {
+        let (known, at) = self.known?;
+        Some(known.plus(now.saturating_duration_since(at)))
+    }
+
+    /// The time of the store until which this instance waited for calls without a stall; `None` after a stall.
+    pub(super) fn tick(&mut self) -> Option<Timestamp> {
+        let now = Instant::now();
+        let stalled = now - std::mem::replace(&mut self.ticked_at, now) > STALL;
+        self.at(now).filter(|_| !stalled)
+    }
+
+    /// Begins a beat: which of `count` quiet partitions it looks at, and whether it asks for the time.
+    pub(super) fn beat(&mut self, count: usize) -> (usize, bool) {
+        let now = Instant::now();
+        self.next_beat = now + BEAT;
+        self.beats = self.beats.wrapping_add(1);
+        let asks_time = self.next_clock_check <= now;
+        if asks_time {
+            self.next_clock_check = now + CLOCK_CHECK;
+        }
+        (self.beats % count.max(1), asks_time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_time_without_a_stall_is_covered() {
+        let mut quiet = QuietTime::new();
+        assert_eq!(quiet.tick(), None, "no time of the store is known");
+        assert!(!quiet.take(Timestamp::from_millis(5_000), Instant::now()));
+        advance(TICK).await;
+        assert_eq!(quiet.tick(), Some(Timestamp::from_millis(5_100)));
+        advance(STALL + TICK).await;
+        assert_eq!(quiet.tick(), None);
+        advance(TICK).await;
+        assert_eq!(quiet.tick(), Some(Timestamp::from_millis(5_700)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_set_clock_is_noticed() {
+        let mut quiet = QuietTime::new();
+        quiet.take(Timestamp::from_millis(5_000), Instant::now());
+        advance(Duration::from_secs(1)).await;
+        assert!(!quiet.take(Timestamp::from_millis(6_010), Instant::now()));
+        assert!(quiet.take(Timestamp::from_millis(4_000), Instant::now()));
+        assert!(quiet.take(Timestamp::from_millis(9_000), Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beats_look_at_each_partition_in_turn() {
+        let mut quiet = QuietTime::new();
+        let mut looked_at: Vec<_> = (0..3).map(|_| quiet.beat(3)).collect();
+        looked_at.sort_unstable();
+        assert_eq!(looked_at, [(0, false), (1, false), (2, false)]);
+        advance(CLOCK_CHECK).await;
+        assert!(quiet.beat(1).1 && !quiet.beat(1).1);
+    }
+}
