@@ -360,6 +360,14 @@ impl Store {
         }
     }
 
+    /// Whether calls wait for a server.
+    pub(crate) fn is_serving(&self, node: NodeId) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Redis(store) => store.is_serving(node),
+        }
+    }
+
     /// Notes that something happens in a partition, so that it is swept soon: a user may be due earlier than known.
     pub(crate) fn disturb(&self, partition: Partition) {
         if let Some(quiet) = self.quiet() {
@@ -367,7 +375,7 @@ impl Store {
         }
     }
 
-    /// Writes until when this instance has waited for calls about each of some quiet partitions of one server. Reads the
+    /// Writes until when this instance was ready to serve calls about each of some quiet partitions of one server. Reads the
     /// newest position in the history of one of them and, if asked, the time.
     pub(crate) async fn beat(
         &self,

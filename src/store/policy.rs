@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A longer time without a sweep is an outage for every connection, whatever its grant.
 ///
-/// Every instance sweeps at least every [`SWEEP_HEARTBEAT`], or notes that it waits for calls. Scheduling alone does not make all instances miss six
+/// Every instance sweeps at least every [`SWEEP_HEARTBEAT`], or notes that it is ready to serve. Scheduling alone does not make all instances miss six
 /// sweeps in a row.
 pub(crate) const OUTAGE: Duration = Duration::from_millis(1_500);
 
@@ -14,7 +14,7 @@ pub(crate) const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
 /// The longest time between two sweeps by one instance of a partition in which something happens, also if no user is due.
 pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
 
-/// How often an instance with quiet partitions writes that it waits for calls. If all instances are killed, the time since
+/// How often an instance with quiet partitions writes that it is ready to serve. If all instances are killed, the time since
 /// the last beat counts as an outage.
 pub(crate) const BEAT: Duration = Duration::from_secs(2);
 

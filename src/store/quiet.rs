@@ -1,7 +1,7 @@
-//! Which partitions are quiet, and until when this instance has waited for calls about them.
+//! Which partitions are quiet, and until when this instance was ready to serve calls about them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
 use tokio::sync::Notify;
 
@@ -12,11 +12,12 @@ const BUSY: u8 = 0;
 const DISTURBED: u8 = 1;
 const QUIET: u8 = 2;
 
-/// The quiet partitions of an instance. A partition is *quiet* while the instance gets no call that changes it and no
-/// message about it. Then the sweeper waits for the next user that is due, and writes nothing between.
+/// The quiet partitions of an instance. A partition is *quiet* after a sweep until the instance gets a message about it, or
+/// a call about it that is no steady ping. Then the sweeper waits for the next user that is due, and writes nothing
+/// between.
 ///
-/// A quiet instance still serves: had a client called, it would have been answered. So the time in which it waits is no
-/// outage. This keeps until when that is known, and the scripts of the instance take it over.
+/// A quiet instance still serves: its calls are answered. So the time without sweeps is no outage. This keeps until when
+/// that is known, and the scripts of the instance take it over.
 pub(crate) struct Quiet {
     parts: Box<[Part]>,
     disturbed: Notify,
@@ -49,12 +50,15 @@ impl Quiet {
         }
     }
 
-    /// Notes that something happens in a partition: a user may be due earlier than the sweeper knows.
+    /// Notes that something happens in a partition: a user may be due earlier than the sweeper knows. A call that may do that
+    /// is counted among the waiting ones before.
     pub(super) fn disturb(&self, partition: Partition) {
         let Some(part) = self.parts.get(partition.index()) else {
             return;
         };
-        // Nearly every call finds this, and writes nothing.
+        // The call was counted before. Either it finds that its note was taken, or `take_disturbance` is followed by a look
+        // at that count which finds the call.
+        fence(Ordering::SeqCst);
         if part.state.load(Ordering::Relaxed) == DISTURBED {
             return;
         }
@@ -63,9 +67,10 @@ impl Quiet {
         }
     }
 
-    /// Whether something happened in a partition since the last call.
-    pub(crate) fn take_disturbance(&self, partition: Partition) -> bool {
-        self.change(partition, DISTURBED, BUSY)
+    /// Forgets what happened in a partition so far, because a sweep begins.
+    pub(crate) fn take_disturbance(&self, partition: Partition) {
+        self.change(partition, DISTURBED, BUSY);
+        fence(Ordering::SeqCst);
     }
 
     /// Makes a partition quiet, unless something happened since [`Quiet::take_disturbance`]. Returns whether it is quiet.
@@ -90,7 +95,7 @@ impl Quiet {
         }
     }
 
-    /// Notes that this instance swept a partition, or has waited for calls about it ever since it did, until `time`.
+    /// Notes that this instance swept a partition, or was ready to serve ever since it did, until `time`.
     pub(crate) fn cover(&self, partition: Partition, time: Timestamp) {
         if let Some(part) = self.parts.get(partition.index()) {
             part.covered_until
@@ -141,11 +146,11 @@ mod tests {
             quiet.disturb(second);
         });
         assert_eq!(disturbed.iter().collect::<Vec<_>>(), [second]);
-        // The call is noticed, whether it came before or after the sweep.
-        assert!(!quiet.settle(second) && quiet.take_disturbance(second));
-        assert!(!quiet.take_disturbance(second));
+        assert!(!quiet.settle(second), "the call came before the sweep");
+        quiet.take_disturbance(second);
         quiet.disturb(second);
-        assert!(!quiet.settle(second) && quiet.take_disturbance(second));
+        assert!(!quiet.settle(second), "the call came during the sweep");
+        quiet.take_disturbance(second);
         assert!(quiet.settle(second));
     }
 

@@ -9,7 +9,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::quiet_time::{QuietTime, TICK};
+use super::quiet_time::{QuietTime, TICK, Tick};
 use super::shared::Shared;
 use crate::events::Hub;
 use crate::model::{Epoch, Partition, PartitionSet, Position, Timestamp};
@@ -20,9 +20,6 @@ const DOORBELL_REST: Duration = Duration::from_millis(10);
 
 /// Partitions are swept together if their times differ by less.
 const TOGETHER: Duration = Duration::from_millis(20);
-
-/// How long a partition is swept every heartbeat after something happened in it. A call takes effect within this time.
-const BUSY_FOR: Duration = Duration::from_secs(2);
 
 /// The longest rest of a quiet partition. Sweeps also trim the history and keep cursors short.
 const LONGEST_REST: Duration = Duration::from_secs(3_600);
@@ -43,8 +40,6 @@ pub(super) struct NodeSweeper {
 struct Part {
     /// When to sweep the partition next.
     next: Instant,
-    /// Until when the partition is swept every heartbeat, because something happened in it.
-    busy_until: Instant,
     /// Whether the partition is swept only when a user is due.
     is_quiet: bool,
     /// A position that the bus has to reach within a heartbeat of this time.
@@ -86,6 +81,7 @@ impl NodeSweeper {
             .iter()
             .map(|each| (each, self.shared.hub.newest(each)))
             .collect();
+        let settled = self.settled(due);
         let swept = self.shared.store.sweep(self.node, due).await;
         let (swept, error) = match swept {
             Ok(swept) => (
@@ -98,12 +94,27 @@ impl NodeSweeper {
         for swept in swept {
             failed.remove(swept.partition);
             let before = known.iter().find(|(each, _)| *each == swept.partition);
-            self.take(began, swept, before.and_then(|(_, newest)| *newest));
+            let before = before.and_then(|(_, newest)| *newest);
+            self.take((began, settled), swept, before);
         }
         for partition in failed.iter() {
             self.note_failure(partition, &error);
         }
         self.note_recovery();
+    }
+
+    /// The partitions of `due` that a sweep from now on shows as they stay: everything that was noted about them has
+    /// happened.
+    fn settled(&self, due: PartitionSet) -> PartitionSet {
+        let shared = &self.shared;
+        let Some(quiet) = shared.store.quiet() else {
+            return PartitionSet::default();
+        };
+        due.iter().for_each(|each| quiet.take_disturbance(each));
+        match shared.store.is_serving(self.node) {
+            true => PartitionSet::default(),
+            false => due,
+        }
     }
 
     /// The quiet partitions on the server.
@@ -112,7 +123,7 @@ impl NodeSweeper {
         quiet.map(|(each, _)| *each).collect()
     }
 
-    /// Writes that this instance still waits for calls, and looks whether the history of one quiet partition is what the
+    /// Writes that this instance is ready to serve, and looks whether the history of one quiet partition is what the
     /// hub has. If it is not, events or data were lost, so all quiet partitions are swept. They are also swept if the clock
     /// of the store was set.
     async fn beat(&mut self) {
@@ -162,7 +173,6 @@ impl NodeSweeper {
         for partition in served.iter() {
             self.parts.entry(partition).or_insert_with(|| Part {
                 next: Instant::now(),
-                busy_until: Instant::now() + BUSY_FOR,
                 is_quiet: false,
                 expected: None,
                 failing_since: None,
@@ -217,7 +227,7 @@ impl NodeSweeper {
 
     /// Sweeps partitions soon in which something happens.
     fn wake(&mut self, disturbed: PartitionSet) {
-        let soon = Instant::now() + self.rest(Some(Duration::ZERO), SWEEP_HEARTBEAT);
+        let soon = Instant::now() + SWEEP_HEARTBEAT.mul_f64((1.0 + fastrand::f64()) / 2.0);
         for partition in disturbed.iter() {
             if let Some(part) = self.parts.get_mut(&partition) {
                 part.is_quiet = false;
@@ -226,19 +236,26 @@ impl NodeSweeper {
         }
     }
 
-    /// Notes that this instance waited for calls until now. If it was frozen it did not, so it sweeps.
+    /// Notes that this instance was ready to serve until now. If that is not certain, it sweeps.
     fn cover(&mut self) {
-        let quiet = self.quiet_parts();
-        let Some(until) = self.quiet.tick() else {
-            self.sweep_now(quiet);
-            return;
-        };
-        if let Some(times) = self.shared.store.quiet() {
-            quiet.iter().for_each(|each| times.cover(each, until));
+        let (shared, quiet) = (Arc::clone(&self.shared), self.quiet_parts());
+        match self.quiet.tick(shared.store.is_serving(self.node)) {
+            Tick::Ready(until) => {
+                if let Some(times) = shared.store.quiet() {
+                    quiet.iter().for_each(|each| times.cover(each, until));
+                }
+            }
+            Tick::Serving => {}
+            Tick::Stalled => self.sweep_now(quiet),
         }
     }
 
-    fn take(&mut self, began: Instant, swept: Swept, before: Option<(Epoch, Position)>) {
+    fn take(
+        &mut self,
+        (began, settled): (Instant, PartitionSet),
+        swept: Swept,
+        before: Option<(Epoch, Position)>,
+    ) {
         self.shared.account(&swept);
         let has_all = self.check_the_bus(&swept, before);
         if self.quiet.take(swept.now, began) {
@@ -252,7 +269,8 @@ impl NodeSweeper {
             return;
         }
         self.shared.note_reachable(partition, true);
-        let is_quiet = self.settle(partition, (began, now), has_all && !has_more);
+        let may_rest = has_all && !has_more && settled.contains(partition);
+        let is_quiet = self.settle(partition, now, may_rest);
         let longest = if is_quiet {
             LONGEST_REST
         } else {
@@ -268,23 +286,15 @@ impl NodeSweeper {
         }
     }
 
-    /// Takes over that a partition was swept at `now`, in a round that began at `began`. Returns whether it is quiet.
-    fn settle(
-        &mut self,
-        partition: Partition,
-        (began, now): (Instant, Timestamp),
-        may_rest: bool,
-    ) -> bool {
+    /// Takes over that a partition was swept at `now`. Returns whether it is quiet.
+    fn settle(&mut self, partition: Partition, now: Timestamp, may_rest: bool) -> bool {
         let Some(part) = self.parts.get_mut(&partition) else {
             return false;
         };
         part.is_quiet = false;
         if let Some(quiet) = self.shared.store.quiet() {
             quiet.cover(partition, now);
-            if quiet.take_disturbance(partition) {
-                part.busy_until = began + BUSY_FOR;
-            }
-            part.is_quiet = may_rest && part.busy_until <= began && quiet.settle(partition);
+            part.is_quiet = may_rest && quiet.settle(partition);
         }
         part.is_quiet
     }

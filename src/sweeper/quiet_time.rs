@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::Timestamp;
-use crate::store::BEAT;
+use crate::store::{BEAT, SWEEP_HEARTBEAT};
 
-/// How often a quiet instance notes that it still waits for calls.
+/// How often an instance notes that it is ready to serve.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// After a longer time between two ticks, the process may have been frozen.
@@ -19,12 +19,25 @@ const CLOCK_CHECK: Duration = Duration::from_secs(30);
 /// How much the clock of the store may differ from what its last time lets expect.
 const CLOCK_STEP: Duration = Duration::from_millis(50);
 
+/// What a look at the time shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tick {
+    /// This instance was ready to serve until this time of the store.
+    Ready(Timestamp),
+    /// Calls wait for the store. Whether it answers is not known yet.
+    Serving,
+    /// The process was frozen, or calls have waited for too long. Only a sweep can tell what happened.
+    Stalled,
+}
+
 /// What a sweeper knows about the time while it sweeps nothing.
 #[derive(Debug)]
 pub(super) struct QuietTime {
     /// A time of the store, and when a reply had it.
     known: Option<(Timestamp, Instant)>,
     ticked_at: Instant,
+    /// The last tick that did not find calls waiting.
+    ready_at: Instant,
     pub(super) next_beat: Instant,
     next_clock_check: Instant,
     beats: usize,
@@ -36,6 +49,7 @@ impl QuietTime {
         Self {
             known: None,
             ticked_at: now,
+            ready_at: now,
             next_beat: now,
             next_clock_check: now + CLOCK_CHECK,
             beats: 0,
@@ -61,11 +75,18 @@ impl QuietTime {
         Some(known.plus(now.saturating_duration_since(at)))
     }
 
-    /// The time of the store until which this instance waited for calls without a stall; `None` after a stall.
-    pub(super) fn tick(&mut self) -> Option<Timestamp> {
+    /// Looks at the time, which happens at least every [`TICK`]. `is_serving` says whether calls wait for the store.
+    pub(super) fn tick(&mut self, is_serving: bool) -> Tick {
         let now = Instant::now();
-        let stalled = now - std::mem::replace(&mut self.ticked_at, now) > STALL;
-        self.at(now).filter(|_| !stalled)
+        let since = std::mem::replace(&mut self.ticked_at, now);
+        if is_serving && now - self.ready_at < SWEEP_HEARTBEAT {
+            return Tick::Serving;
+        }
+        self.ready_at = now;
+        match self.at(now) {
+            Some(time) if !is_serving && now - since <= STALL => Tick::Ready(time),
+            _ => Tick::Stalled,
+        }
     }
 
     /// Begins a beat: which of `count` quiet partitions it looks at, and whether it asks for the time.
@@ -88,16 +109,31 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn only_the_time_without_a_stall_is_covered() {
+    async fn after_a_stall_the_instance_was_not_ready() {
         let mut quiet = QuietTime::new();
-        assert_eq!(quiet.tick(), None, "no time of the store is known");
+        let ready = |millis| Tick::Ready(Timestamp::from_millis(millis));
+        assert_eq!(quiet.tick(false), Tick::Stalled, "no time is known");
         assert!(!quiet.take(Timestamp::from_millis(5_000), Instant::now()));
         advance(TICK).await;
-        assert_eq!(quiet.tick(), Some(Timestamp::from_millis(5_100)));
+        assert_eq!(quiet.tick(false), ready(5_100));
         advance(STALL + TICK).await;
-        assert_eq!(quiet.tick(), None);
+        assert_eq!(quiet.tick(false), Tick::Stalled);
         advance(TICK).await;
-        assert_eq!(quiet.tick(), Some(Timestamp::from_millis(5_700)));
+        assert_eq!(quiet.tick(false), ready(5_700));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_wait_for_long_stall_it() {
+        let mut quiet = QuietTime::new();
+        quiet.take(Timestamp::from_millis(5_000), Instant::now());
+        for expected in [Tick::Serving, Tick::Serving, Tick::Stalled, Tick::Serving] {
+            advance(TICK).await;
+            assert_eq!(quiet.tick(true), expected);
+        }
+        assert_eq!(
+            quiet.tick(false),
+            Tick::Ready(Timestamp::from_millis(5_400))
+        );
     }
 
     #[tokio::test(start_paused = true)]

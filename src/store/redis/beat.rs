@@ -1,4 +1,4 @@
-//! What an instance writes while it only waits for calls.
+//! What an instance writes about its quiet partitions.
 
 use redis::{FromRedisValue, Value};
 
@@ -6,11 +6,18 @@ use super::replies::{self, unexpected};
 use super::store::RedisStore;
 use crate::model::{Partition, Position, Timestamp};
 use crate::store::error::StoreError;
+use crate::store::node_id::NodeId;
 use crate::store::quiet::{Heard, Quiet};
 
 impl RedisStore {
     pub(in crate::store) fn quiet(&self) -> &Quiet {
         &self.quiet
+    }
+
+    /// Whether calls wait for a server.
+    pub(in crate::store) fn is_serving(&self, node: NodeId) -> bool {
+        let node = self.lanes.topology.node(node);
+        node.is_some_and(|node| node.load_shedder.has_waiting())
     }
 
     /// Plain commands in one round trip, because beats are all that a quiet instance costs. The nodes of a cluster accept no

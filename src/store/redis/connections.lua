@@ -2,7 +2,7 @@
 -- departure after an outage.
 --
 -- KEYS[6] the time of the last sweep   ARGV[5] the shortest time without a sweep that is recorded, and until when the
---                                              caller has waited for calls since it swept; in ms
+--                                              caller was ready to serve since it swept; in ms
 -- KEYS[7] the outages
 --
 -- The key of a user that has one connection holds what the connection last stated: 'number id TTL away'. These are the
@@ -43,8 +43,8 @@ local OUTAGES_KEPT = 172800000
 local SHORTEST_OUTAGE, COVERED_UNTIL = ARGV[5]:match('^(%d+) (%d+)$')
 SHORTEST_OUTAGE, COVERED_UNTIL = tonumber(SHORTEST_OUTAGE), tonumber(COVERED_UNTIL)
 
--- The end of the last time in which an instance served: the last sweep or beat, or later if the caller has waited for calls
--- since. Nil if the time of the last sweep was lost.
+-- The end of the last time in which an instance was ready to serve: the last sweep or beat, or later if the caller was
+-- ready since. Nil if the time of the last sweep was lost.
 local function last_served(now)
   local swept = tonumber(redis.call('GET', KEYS[6]))
   if swept and COVERED_UNTIL > swept and COVERED_UNTIL <= now then

@@ -109,6 +109,11 @@ impl LoadShedder {
         Ok(())
     }
 
+    /// Whether calls wait for the server.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
     /// Counts admitted calls from the time at which they are sent.
     pub(super) fn count(&self, calls: usize) -> Waiting<'_> {
         self.waiting_for_all.fetch_add(calls, Ordering::Relaxed);

@@ -32,16 +32,17 @@ impl RedisStore {
     ) -> Result<Connected, StoreError> {
         let began = Instant::now();
         let partition = self.layout.partitions().of(user);
-        self.quiet.disturb(partition);
         let place = partition.index();
         if self.grants[place].number() != 0 {
             // The reply has no time. A deadline from before the request promises no more than Redis keeps.
             let sent_at = self.now(partition);
-            if self.batchers[place]
-                .pings
-                .extend(user, connection, stated)
-                .await?
-            {
+            let pings = &self.batchers[place].pings;
+            let extended = pings.extend(user, connection, stated).await;
+            if extended.is_err() {
+                // The sweeper finds out whether the store was out of reach.
+                self.quiet.disturb(partition);
+            }
+            if extended? {
                 return Ok(Connected {
                     became_online: false,
                     expires_at: sent_at.plus(stated.ttl.unwrap_or(self.lifetimes.ttl)),
@@ -60,10 +61,9 @@ impl RedisStore {
         connection: &ConnectionId,
         stated: &Stated,
     ) -> Result<Connected, StoreError> {
-        let partition = self.layout.partitions().of(user);
-        self.quiet.disturb(partition);
         let call = self.connect_or_ping(user, connection, stated, CONNECT);
-        self.with_deadline(partition, call).await
+        self.with_deadline(self.layout.partitions().of(user), call)
+            .await
     }
 
     async fn connect_or_ping(
@@ -74,6 +74,7 @@ impl RedisStore {
         kind: &str,
     ) -> Result<Connected, StoreError> {
         let keys = self.layout.of(user);
+        self.quiet.disturb(keys.partition);
         let connects = &self.batchers[keys.partition.index()].connects;
         let mut text = String::new();
         stated::push(&mut text, connection, stated);
@@ -99,10 +100,9 @@ impl RedisStore {
         user: &UserId,
         closing: &Closing,
     ) -> Result<Disconnected, StoreError> {
-        let partition = self.layout.partitions().of(user);
-        self.quiet.disturb(partition);
         let call = self.disconnect_soon(user, closing);
-        self.with_deadline(partition, call).await
+        self.with_deadline(self.layout.partitions().of(user), call)
+            .await
     }
 
     async fn disconnect_soon(
@@ -116,6 +116,7 @@ impl RedisStore {
             Closing::All => ("", 0),
         };
         let partition = self.layout.partitions().of(user);
+        self.quiet.disturb(partition);
         let disconnects = &self.batchers[partition.index()].disconnects;
         let (answered, is_first) =
             disconnects.join(user, vec![connection.to_owned(), grace.to_string()]);
@@ -167,7 +168,6 @@ impl RedisStore {
         lasts: Option<Duration>,
     ) -> Result<Option<Timestamp>, StoreError> {
         let keys = self.layout.of(user);
-        self.quiet.disturb(keys.partition);
         let mut set = self.about_connections(&self.scripts.status, keys);
         set.key(&keys.absent);
         set.arg(user.as_str());
@@ -177,7 +177,10 @@ impl RedisStore {
         };
         set.arg(lasts.map(millis).unwrap_or(0));
         set.arg(millis(self.lifetimes.last_seen));
-        let set = self.lanes.to(keys.partition).script(&set);
+        let set = async {
+            self.quiet.disturb(keys.partition);
+            self.lanes.to(keys.partition).script(&set).await
+        };
         let ends: u64 = self.with_deadline(keys.partition, set).await?;
         Ok((ends > 0).then(|| Timestamp::from_millis(ends)))
     }
