@@ -23,8 +23,13 @@ use self::client::WebhookClient;
 use self::sender::{Sender, Step};
 use crate::config::{InvalidSetting, WebhooksConfig};
 use crate::events::Hub;
+use crate::model::{Epoch, Position};
 use crate::store::Store;
 use crate::telemetry::Metrics;
+
+/// How long an event waits for more, so that a batch has several. The lease is claimed afterwards: a process that is frozen
+/// meanwhile does not have it.
+const GATHERING: Duration = Duration::from_millis(250);
 
 /// The longest pause before the next step while a receiver has not all events.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -83,23 +88,26 @@ impl Webhooks {
         join_all(deliveries).await.into_iter().sum()
     }
 
+    /// Waits for events after the `known` ones, and for those that follow closely.
+    async fn gather(&self, known: &[Option<(Epoch, Position)>]) {
+        self.hub.newest_differs_from(known).await;
+        sleep(GATHERING).await;
+    }
+
     async fn run_one(&self, sender: &Sender, drain: &CancellationToken) {
         loop {
             let known = self.hub.newest_of_all();
-            let step = drain.run_until_cancelled(sender.step(true)).await;
+            let step = drain.run_until_cancelled(sender.step()).await;
             let Some(step) = step else { break };
             let pause = match step {
-                Ok(Step::Delivered(_)) => continue,
-                // The instance that notices the next event first claims the lease again.
-                Ok(Step::UpToDate) => {
-                    let changed = self.hub.newest_differs_from(&known);
-                    drain.run_until_cancelled(changed).await;
+                Ok(Step::Delivered(_, true)) => continue,
+                Ok(Step::Delivered(_, false) | Step::UpToDate) => {
+                    drain.run_until_cancelled(self.gather(&known)).await;
                     continue;
                 }
                 Ok(Step::Held(remaining)) => match cursor_of(&known) {
                     Some(newest) if sender.has_all(&newest).await => {
-                        let changed = self.hub.newest_differs_from(&known);
-                        drain.run_until_cancelled(changed).await;
+                        drain.run_until_cancelled(self.gather(&known)).await;
                         continue;
                     }
                     _ => remaining.min(HEARTBEAT),
@@ -122,8 +130,8 @@ async fn deliver(sender: &Sender, until: Instant) -> usize {
     let mut delivered = 0;
     while Instant::now() < until {
         let left = until - Instant::now();
-        match timeout(left, sender.step(false)).await {
-            Ok(Ok(Step::Delivered(events))) => delivered += events,
+        match timeout(left, sender.step()).await {
+            Ok(Ok(Step::Delivered(events, _))) => delivered += events,
             Ok(Ok(Step::Held(remaining))) if !sender.has_all_of_the_store().await => {
                 sleep(remaining.min(LOOK)).await;
             }

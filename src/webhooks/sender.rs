@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::batch::{Batch, FilledBatch, MAX_ENTRIES, newest};
@@ -14,9 +13,6 @@ use crate::events::{Cursor, ResetReason};
 use crate::model::{Claim, Delivery, Partition};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
-
-/// How long a batch that is not full waits for more events.
-const GATHERING: Duration = Duration::from_millis(250);
 
 /// The pause after the first failed attempt. Each further failure doubles the pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -30,9 +26,10 @@ const JITTER: f64 = 0.2;
 /// What one step of a sender did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The receiver got a batch with this many events.
-    Delivered(usize),
-    /// The receiver has all events, and the lease is given up: this process may be frozen before the next event.
+    /// The receiver got a batch with this many events. The flag says whether the batch was full. Else the lease is given
+    /// up, because this process may be frozen before the next event.
+    Delivered(usize, bool),
+    /// The receiver has all events, and the lease is given up.
     UpToDate,
     /// Another instance is the sender, for this time at most.
     Held(Duration),
@@ -82,8 +79,8 @@ impl Sender {
         &self.receiver.name
     }
 
-    /// Claims the lease and delivers at most one batch. If `gathers`, a batch that is not full waits for more events.
-    pub(super) async fn step(&self, gathers: bool) -> Result<Step, StoreError> {
+    /// Claims the lease and delivers at most one batch.
+    pub(super) async fn step(&self) -> Result<Step, StoreError> {
         let mut memory = self.memory.lock().await;
         let delivery = match self.claim(&mut memory).await? {
             Claim::Granted(delivery) => delivery,
@@ -99,7 +96,7 @@ impl Sender {
         let next = match self.parsed(&delivery.cursor) {
             Some(cursor) => {
                 memory.cursor = Some(cursor.clone());
-                self.batch(&cursor, &delivery, gathers).await?
+                self.batch(&cursor, &delivery).await?
             }
             // The store had another number of partitions.
             None => {
@@ -177,7 +174,6 @@ impl Sender {
         &self,
         cursor: &Cursor,
         delivery: &Delivery,
-        gathers: bool,
     ) -> Result<Option<(FilledBatch, bool)>, StoreError> {
         let recorded = delivery.batch.as_deref();
         let recorded = recorded.and_then(|text| Batch::parse(text, self.store.partitions()));
@@ -186,12 +182,7 @@ impl Sender {
         {
             return Ok(Some((filled, true)));
         }
-        let mut filled = Batch::after(&self.store, cursor).await?;
-        let has_room = |filled: &FilledBatch| filled.entries.len() < MAX_ENTRIES;
-        if gathers && filled.as_ref().is_some_and(has_room) {
-            sleep(GATHERING).await;
-            filled = Batch::after(&self.store, cursor).await?;
-        }
+        let filled = Batch::after(&self.store, cursor).await?;
         Ok(filled.map(|filled| (filled, false)))
     }
 
@@ -214,7 +205,11 @@ impl Sender {
                     ..Delivery::default()
                 };
                 self.record(&acknowledged).await?;
-                Ok(Step::Delivered(filled.events()))
+                let is_full = filled.entries.len() == MAX_ENTRIES;
+                if !is_full {
+                    self.give_up_lease().await?;
+                }
+                Ok(Step::Delivered(filled.events(), is_full))
             }
             Err(failure) => {
                 self.note_failure(memory, &failure);
