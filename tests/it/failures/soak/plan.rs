@@ -62,7 +62,7 @@ pub(super) fn phases(duration: Duration, rng: &mut Rng) -> Vec<(Phase, Duration)
 }
 
 /// The length of the run: `PRESENCE_SOAK`.
-pub(super) fn duration() -> Duration {
+pub(in crate::failures) fn duration() -> Duration {
     let Ok(text) = env::var("PRESENCE_SOAK") else {
         return SHORT;
     };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use harness::timestamp::Timestamp;
 use harness::wait::eventually;
 use serde::Serialize;
 use serde_json::Value;
@@ -35,6 +36,8 @@ pub(crate) struct Received {
     pub(crate) body: String,
     #[serde(skip)]
     pub(crate) at: Instant,
+    #[serde(skip)]
+    pub(crate) arrived: Timestamp,
     /// How the receiver answered.
     #[serde(skip)]
     pub(crate) conduct: Conduct,
@@ -137,6 +140,7 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
                 headers,
                 body,
                 at,
+                arrived: Timestamp::now(),
                 conduct,
             });
             conduct
