@@ -375,20 +375,21 @@ impl Store {
         }
     }
 
-    /// Writes until when this instance was ready to serve calls about each of some quiet partitions of one server. Reads the
-    /// newest position in the history of one of them and, if asked, the time.
+    /// Writes until when this instance was ready to serve calls about each of some quiet partitions of one server. If
+    /// asked, reads the newest position in the history of the one whose turn it is, and the time.
     pub(crate) async fn beat(
         &self,
         covered: &[(Partition, Timestamp)],
-        looked_at: Partition,
+        turn: Partition,
+        looks: bool,
         asks_time: bool,
     ) -> Result<Heard, StoreError> {
         match self {
             Self::Memory(store) => Ok(Heard {
-                newest: store.history_before(None, 1).newest,
+                newest: looks.then(|| store.history_before(None, 1).newest),
                 time: asks_time.then(|| store.now()),
             }),
-            Self::Redis(store) => store.beat(covered, looked_at, asks_time).await,
+            Self::Redis(store) => store.beat(covered, turn, looks, asks_time).await,
         }
     }
 

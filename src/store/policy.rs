@@ -16,7 +16,7 @@ pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
 
 /// How often an instance with quiet partitions writes that it is ready to serve. If all instances are killed, the time since
 /// the last beat counts as an outage.
-pub(crate) const BEAT: Duration = Duration::from_secs(2);
+pub(crate) const BEAT: Duration = Duration::from_secs(1);
 
 /// How long an instance may send to a receiver of webhooks without claiming the lease again. Longer than a delivery
 /// takes.

@@ -26,8 +26,8 @@ pub(crate) struct Quiet {
 /// The answer to a beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
-    /// The newest position in the history of the partition that was looked at.
-    pub(crate) newest: Position,
+    /// The newest position in the history of the partition whose turn it is, if it was looked at.
+    pub(crate) newest: Option<Position>,
     /// The time of the store, if it was asked for.
     pub(crate) time: Option<Timestamp>,
 }

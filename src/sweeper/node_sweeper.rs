@@ -123,7 +123,7 @@ impl NodeSweeper {
         quiet.map(|(each, _)| *each).collect()
     }
 
-    /// Writes that this instance is ready to serve, and looks whether the history of one quiet partition is what the
+    /// Writes that this instance is ready to serve. Now and then, looks whether the history of a quiet partition is what the
     /// hub has. If it is not, events or data were lost, so all quiet partitions are swept. They are also swept if the clock
     /// of the store was set.
     async fn beat(&mut self) {
@@ -132,18 +132,20 @@ impl NodeSweeper {
             return;
         };
         let (began, count) = (Instant::now(), quiet.iter().count());
-        let (place, asks_time) = self.quiet.beat(count);
-        let Some(looked_at) = quiet.iter().nth(place) else {
+        let beat = self.quiet.beat(count);
+        let Some(turn) = quiet.iter().nth(beat.place) else {
             return;
         };
         let covered = quiet.iter().map(|each| (each, times.covered_until(each)));
         let covered: Vec<_> = covered.collect();
-        let heard = shared.store.beat(&covered, looked_at, asks_time).await;
+        let (looks, asks_time) = (beat.looks, beat.asks_time);
+        let heard = shared.store.beat(&covered, turn, looks, asks_time).await;
         let is_as_known = match heard {
             Ok(Heard { newest, time }) => {
-                let known = shared.hub.newest(looked_at);
+                self.quiet.heard();
+                let known = shared.hub.newest(turn).map(|(_, known)| known);
                 let was_set = time.is_some_and(|time| self.quiet.take(time, began));
-                !was_set && known.is_some_and(|(_, known)| known == newest)
+                !was_set && (newest.is_none() || newest == known)
             }
             Err(error) => {
                 debug!(%error, "a beat failed");

@@ -13,11 +13,26 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// After a longer time between two ticks, the process may have been frozen.
 const STALL: Duration = Duration::from_millis(400);
 
-/// How often a beat asks for the time of the store.
-const CLOCK_CHECK: Duration = Duration::from_secs(30);
+/// Which beats look at a history, and which ask for the time of the store.
+const LOOKS: usize = 4;
+const ASKS_TIME: usize = 30;
+
+/// How long after a reply the store is taken to answer. Longer than the time between two beats.
+const TRUSTED: Duration = Duration::from_millis(1_250);
 
 /// How much the clock of the store may differ from what its last time lets expect.
 const CLOCK_STEP: Duration = Duration::from_millis(50);
+
+/// What a beat does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Beat {
+    /// The place of the partition whose turn it is among the quiet ones.
+    pub(super) place: usize,
+    /// Whether it looks at the history of that partition.
+    pub(super) looks: bool,
+    /// Whether it asks for the time of the store.
+    pub(super) asks_time: bool,
+}
 
 /// What a look at the time shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +50,12 @@ pub(super) enum Tick {
 pub(super) struct QuietTime {
     /// A time of the store, and when a reply had it.
     known: Option<(Timestamp, Instant)>,
+    /// The last reply of the store.
+    heard_at: Instant,
     ticked_at: Instant,
     /// The last tick that did not find calls waiting.
     ready_at: Instant,
     pub(super) next_beat: Instant,
-    next_clock_check: Instant,
     beats: usize,
 }
 
@@ -48,10 +64,10 @@ impl QuietTime {
         let now = Instant::now();
         Self {
             known: None,
+            heard_at: now,
             ticked_at: now,
             ready_at: now,
             next_beat: now,
-            next_clock_check: now + CLOCK_CHECK,
             beats: 0,
         }
     }
@@ -60,6 +76,7 @@ impl QuietTime {
     /// set.
     pub(super) fn take(&mut self, time: Timestamp, began: Instant) -> bool {
         let now = Instant::now();
+        self.heard_at = now;
         // The store read its clock between the beginning and now.
         let latest = time.plus(now.saturating_duration_since(began));
         let Some(expected) = self.at(now) else {
@@ -83,22 +100,33 @@ impl QuietTime {
             return Tick::Serving;
         }
         self.ready_at = now;
-        match self.at(now) {
+        match self.at(now.min(self.heard_at + TRUSTED)) {
             Some(time) if !is_serving && now - since <= STALL => Tick::Ready(time),
             _ => Tick::Stalled,
         }
     }
 
-    /// Begins a beat: which of `count` quiet partitions it looks at, and whether it asks for the time.
-    pub(super) fn beat(&mut self, count: usize) -> (usize, bool) {
-        let now = Instant::now();
-        self.next_beat = now + BEAT;
+    /// Begins a beat for `count` quiet partitions.
+    pub(super) fn beat(&mut self, count: usize) -> Beat {
+        self.next_beat = Instant::now() + BEAT;
         self.beats = self.beats.wrapping_add(1);
-        let asks_time = self.next_clock_check <= now;
-        if asks_time {
-            self.next_clock_check = now + CLOCK_CHECK;
+        let looks = self.beats.is_multiple_of(LOOKS);
+        // Each partition is looked at in its turn.
+        let turn = if looks {
+            self.beats / LOOKS
+        } else {
+            self.beats
+        };
+        Beat {
+            place: turn % count.max(1),
+            looks,
+            asks_time: self.beats.is_multiple_of(ASKS_TIME),
         }
-        (self.beats % count.max(1), asks_time)
+    }
+
+    /// Takes that the store answered.
+    pub(super) fn heard(&mut self) {
+        self.heard_at = Instant::now();
     }
 }
 
@@ -149,10 +177,30 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn beats_look_at_each_partition_in_turn() {
         let mut quiet = QuietTime::new();
-        let mut looked_at: Vec<_> = (0..3).map(|_| quiet.beat(3)).collect();
-        looked_at.sort_unstable();
-        assert_eq!(looked_at, [(0, false), (1, false), (2, false)]);
-        advance(CLOCK_CHECK).await;
-        assert!(quiet.beat(1).1 && !quiet.beat(1).1);
+        let beats: Vec<_> = (0..60).map(|_| quiet.beat(3)).collect();
+        assert_eq!(beats.iter().filter(|beat| beat.asks_time).count(), 2);
+        let looks = beats.iter().filter(|beat| beat.looks);
+        let places: Vec<_> = looks.map(|beat| beat.place).collect();
+        assert_eq!(places[..4], [1, 2, 0, 1]);
+        assert_eq!(places.len(), 60 / LOOKS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_store_may_not_answer_any_more() {
+        let mut quiet = QuietTime::new();
+        quiet.take(Timestamp::from_millis(5_000), Instant::now());
+        for _ in 0..30 {
+            advance(TICK).await;
+            quiet.tick(false);
+        }
+        assert_eq!(
+            quiet.tick(false),
+            Tick::Ready(Timestamp::from_millis(6_250))
+        );
+        quiet.heard();
+        assert_eq!(
+            quiet.tick(false),
+            Tick::Ready(Timestamp::from_millis(8_000))
+        );
     }
 }

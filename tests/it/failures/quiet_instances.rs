@@ -17,7 +17,7 @@ const COUNTED: Duration = Duration::from_secs(10);
 /// The most commands of a quiet instance in that time, with those inside of scripts.
 const MOST_COMMANDS: u64 = 20;
 
-/// Far below the two seconds between two beats, and above what a busy machine adds.
+/// Far below the rest of a quiet instance, and above what a busy machine adds.
 const LATE_MS: i64 = 1_000;
 
 /// Expiry notifications would wake the sweepers anyway.
