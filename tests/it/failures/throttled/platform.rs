@@ -4,6 +4,7 @@ use harness::client::Client;
 use harness::instance::{Instance, Settings};
 use harness::process::Signal;
 use harness::redis_server::RedisServer;
+use serde_json::json;
 
 use crate::ops::webhooks::receiver::Receiver;
 
@@ -36,8 +37,8 @@ impl Platform {
     /// receiver begins.
     async fn started(&self) -> Instance {
         let instance = Instance::start(&self.settings).await;
-        let swept = instance.client().post("/v1/sweep", &serde_json::json!({}));
-        assert_eq!(swept.await.status, 200);
+        let swept = instance.client().post("/v1/sweep", &json!({})).await;
+        assert_eq!(swept.status, 200, "{}", swept.body);
         instance.send(Signal::Stop);
         instance
     }
