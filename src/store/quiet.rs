@@ -138,8 +138,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_disturbance_is_never_missed() {
-        let quiet = Quiet::new(Partitions::new(16).expect("a number"));
-        let [first, second] = [Partition::FIRST, Partition::from_index(5)];
+        let partitions = Partitions::new(16).expect("a number");
+        let quiet = Quiet::new(partitions);
+        let first = Partition::FIRST;
+        let second = partitions.get(5).expect("one of 16");
         let both: PartitionSet = [first, second].into_iter().collect();
         assert!(quiet.settle(first) && quiet.settle(first) && quiet.settle(second));
         let (disturbed, ()) = tokio::join!(quiet.disturbed(both), async {

@@ -47,7 +47,7 @@ impl Watched {
         answer.unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
     }
 
-    /// The main connection sweeps. The last command of the other connections is `INFO` or `PING`.
+    /// The main connection sweeps, or sends beats. The last command of the other connections is `INFO` or `PING`.
     async fn connected(&self) -> Connected {
         let clients = self.run(&["CLIENT", "LIST", "TYPE", "normal"]).await;
         let of = |commands: &[&str]| {
@@ -59,7 +59,7 @@ impl Watched {
             ids.map(str::to_owned).collect()
         };
         Connected {
-            first: of(&["evalsha"]),
+            first: of(&["evalsha", "mset", "xrevrange", "time"]),
             others: of(&["info", "ping"]),
         }
     }
