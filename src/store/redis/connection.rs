@@ -1,5 +1,6 @@
 //! A supervised connection to a Redis server, whatever its role.
 
+mod checkout;
 mod endpoint;
 mod errors;
 mod messages;
@@ -14,21 +15,19 @@ mod watched_stream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, RedisError, RedisResult, Value};
+use redis::RedisError;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
 
+pub(super) use self::checkout::Checkout;
 pub(super) use self::endpoint::Endpoint;
-use self::errors::breaks_the_connection;
 pub(super) use self::errors::store_error;
 pub(super) use self::messages::{Channels, Message, MessageStream, Messages};
 use self::server::{CONNECT_TIMEOUT, Server};
 use self::server_info::{ServerInfo, check_commands};
-use self::socket::{Socket, enable_expired_events, open_commands};
-use self::state::{State, Up};
-use self::watched_stream::Watch;
+use self::socket::{PROBE_INTERVAL, Socket, enable_expired_events, open_commands};
+use self::state::{State, Up, close};
 use super::layout::Layout;
 use super::scripts::Scripts;
 use crate::config::KeyspaceEvents;
@@ -38,17 +37,6 @@ use crate::store::error::StoreError;
 
 /// How long a call waits for a connection that broke just now.
 const PATIENCE: Duration = Duration::from_millis(400);
-
-/// How often a subscription is probed, and how long after the last byte from the server another connection is probed
-/// before it carries a call.
-///
-/// Servers close idle connections (the `timeout` setting of Redis). A subscription has no command in flight that
-/// could fail, so without probes it would stay on a dead connection for ever (redis-rs #404, centrifugo #1189).
-const PROBE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How long a call waits for the reply to a probe of its connection. A connection whose peer forgot it while this process
-/// was frozen stays silent, and the call has time left for another one.
-const PROBE_PATIENCE: Duration = Duration::from_millis(600);
 
 /// What a connection is for. Every role but the main one *follows* a main connection: it connects to the same server,
 /// and reconnects when the main connection was replaced.
@@ -68,58 +56,6 @@ pub(super) enum Role {
 pub(super) struct SupervisedConnection {
     role: Role,
     state: watch::Sender<State>,
-}
-
-/// A socket for one command.
-pub(super) struct Checkout<'a> {
-    pub(super) socket: MultiplexedConnection,
-    watch: Arc<Watch>,
-    /// How often bytes were given to the kernel before the command.
-    writes: u64,
-    generation: u64,
-    connection: &'a SupervisedConnection,
-}
-
-impl Checkout<'_> {
-    /// Sends commands in one round trip and returns the reply to each.
-    pub(super) async fn send(
-        &mut self,
-        commands: &Pipeline,
-        replies: usize,
-    ) -> RedisResult<Vec<Value>> {
-        self.socket.send_packed_commands(commands, 0, replies).await
-    }
-
-    /// Whether a command of this checkout can have reached the server.
-    pub(super) fn has_sent(&self) -> bool {
-        self.watch.writes() != self.writes
-    }
-
-    /// Whether the server was heard a moment ago, or answers a probe. Closes the connection otherwise.
-    pub(super) async fn answers(&mut self) -> bool {
-        if self.watch.silence() < PROBE_INTERVAL {
-            return true;
-        }
-        let mut socket = Socket::Commands(self.socket.clone(), Arc::clone(&self.watch));
-        let why = match timeout(PROBE_PATIENCE, socket.probe()).await {
-            Ok(Ok(())) => {
-                self.writes = self.watch.writes();
-                return true;
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no reply to a probe".to_owned(),
-        };
-        self.connection.close(self.generation, why);
-        false
-    }
-
-    /// The meaning of the error of a command, after which the connection may have to be replaced.
-    pub(super) fn failed(&self, error: RedisError) -> StoreError {
-        if breaks_the_connection(&error) {
-            self.connection.close(self.generation, error.to_string());
-        }
-        store_error(error)
-    }
 }
 
 impl Role {
@@ -285,18 +221,7 @@ impl SupervisedConnection {
 
     /// Closes the socket of `generation`, if it is still the current one.
     pub(super) fn close(&self, generation: u64, why: String) {
-        self.close_with(generation, StoreError::Unreachable(why));
-    }
-
-    fn close_with(&self, generation: u64, why: StoreError) {
-        self.state.send_if_modified(|state| match state {
-            State::Up(up) if up.generation == generation => {
-                let since = Instant::now();
-                *state = State::Down { since, why };
-                true
-            }
-            _ => false,
-        });
+        close(&self.state, generation, StoreError::Unreachable(why));
     }
 
     /// Records why the connection cannot be opened. The main connection logs each new cause, every other only the
@@ -346,13 +271,7 @@ impl SupervisedConnection {
         {
             return None;
         }
-        Some(Checkout {
-            socket: socket.clone(),
-            watch: Arc::clone(watch),
-            writes: watch.writes(),
-            generation: up.generation,
-            connection: self,
-        })
+        Some(Checkout::new(&self.state, up.generation, (socket, watch)))
     }
 
     /// A socket for a command. Waits for a connection that broke just now.
@@ -394,7 +313,7 @@ impl SupervisedConnection {
     pub(super) fn close_now(&self, why: StoreError) {
         let generation = self.state.borrow().generation();
         if let Some(generation) = generation {
-            self.close_with(generation, why);
+            close(&self.state, generation, why);
         }
     }
 

@@ -15,6 +15,13 @@ use super::server_info::ServerInfo;
 use super::watched_stream::Watch;
 use crate::store::error::StoreError;
 
+/// How often a subscription is probed, and how long after the last byte from the server another connection is probed
+/// before it carries a call.
+///
+/// Servers close idle connections (the `timeout` setting of Redis). A subscription has no command in flight that
+/// could fail, so without probes it would stay on a dead connection for ever (redis-rs #404, centrifugo #1189).
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How long the reply to a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 

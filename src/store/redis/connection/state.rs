@@ -1,3 +1,4 @@
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::server::Server;
@@ -20,6 +21,18 @@ pub(super) struct Up {
     /// The primary, as far as the main connection knows.
     pub(super) server: Server,
     pub(super) socket: Socket,
+}
+
+/// Closes the socket of `generation`, if it is still the current one.
+pub(super) fn close(state: &watch::Sender<State>, generation: u64, why: StoreError) {
+    state.send_if_modified(|state| match state {
+        State::Up(up) if up.generation == generation => {
+            let since = Instant::now();
+            *state = State::Down { since, why };
+            true
+        }
+        _ => false,
+    });
 }
 
 impl std::fmt::Debug for State {
