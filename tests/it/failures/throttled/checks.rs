@@ -68,15 +68,19 @@ pub(super) fn wrong(story: &Story) -> Vec<String> {
     wrong
 }
 
-/// No call fails, although all connections to Redis die again and again.
+/// No call fails, although all connections to Redis die again and again, and nothing is left to do in the end.
 fn refused(story: &Story) -> Vec<String> {
     let calls = story.calls.iter().filter(|call| {
         let is_late_ping = call.verb == Verb::Ping && call.status == 409;
         call.status != 200 && !is_late_ping
     });
+    let held = story.sweeps.last().map(|last| &last.answer["heldUntil"]);
+    let held = held.filter(|held| !held.is_null());
+    let held = held.map(|held| format!("held in the end: {held}"));
     let calls = calls.map(|call| format!("failed: {call:?}"));
     let sweeps = story.sweeps.iter().filter(|sweep| sweep.status != 200);
     calls
+        .chain(held)
         .chain(sweeps.map(|sweep| format!("failed: {sweep:?}")))
         .collect()
 }
