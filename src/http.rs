@@ -9,11 +9,13 @@ mod error_response;
 mod events;
 mod extract;
 mod front;
+mod groups;
 mod guard;
 mod json_line;
 mod online;
 mod openapi;
 mod operations;
+mod page_query;
 mod permissions;
 mod problem;
 mod query;
@@ -118,4 +120,11 @@ fn bulk_calls() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(online::lookup, online::list))
         .routes(routes!(online::count))
+        .routes(routes!(
+            groups::replace,
+            groups::change,
+            groups::remove,
+            groups::get
+        ))
+        .routes(routes!(groups::count))
 }

@@ -1,11 +1,14 @@
-//! The domain types: users, connections, times, events, and the results of calls.
+//! The domain types: users, connections, groups, times, events, and the results of calls.
 //!
 //! This module imports no other module of the crate.
 
 mod calls;
 mod connection_id;
 mod credential;
+mod entry;
 mod event;
+mod group;
+mod group_id;
 mod history;
 mod page;
 mod timestamp;
@@ -14,7 +17,12 @@ mod user_id;
 pub use self::calls::{Closing, Connected, Disconnected, Refusal, UserState};
 pub use self::connection_id::{ConnectionId, InvalidConnectionId};
 pub use self::credential::Credential;
-pub use self::event::{Entry, Epoch, Position, PresenceEvent, Reason, Transition};
+pub use self::entry::Entry;
+pub use self::event::{Epoch, Position, PresenceEvent, Reason, Transition};
+pub use self::group::{
+    GroupCount, GroupEvent, GroupPage, GroupRefusal, GroupWritten, JoinedUser, LeftReason, MemberChange,
+};
+pub use self::group_id::{GroupId, InvalidGroupId};
 pub use self::history::{Announced, History};
 pub use self::page::{Page, PageCursor};
 pub use self::timestamp::{Timestamp, millis};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::events::{Doorbell, Hub};
@@ -15,6 +15,9 @@ use crate::telemetry::Metrics;
 
 /// The shortest time between two sweeps that the doorbell requests.
 const DOORBELL_REST: Duration = Duration::from_millis(10);
+
+/// How often an instance looks for writes of groups that no instance finishes.
+const GROUP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Sweeps whenever a user is due, and at least once per [`SWEEP_HEARTBEAT`].
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub(crate) struct Sweeper {
     expected: Option<(Position, Instant)>,
     failing_since: Option<Instant>,
     warned: bool,
+    /// When the writes of groups were last finished.
+    groups_finished: Instant,
 }
 
 impl Sweeper {
@@ -48,6 +53,7 @@ impl Sweeper {
             expected: None,
             failing_since: None,
             warned: false,
+            groups_finished: Instant::now(),
         }
     }
 
@@ -63,6 +69,7 @@ impl Sweeper {
             match swept.and_then(Swept::finished) {
                 Ok(swept) => {
                     self.note_success();
+                    self.finish_group_writes().await;
                     self.pause(began, &swept).await;
                 }
                 Err(error) => {
@@ -95,6 +102,18 @@ impl Sweeper {
         };
         let jitter = self.interval.mul_f64(fastrand::f64() / 2.0);
         (until_due.max(self.interval / 2) + jitter).min(SWEEP_HEARTBEAT)
+    }
+
+    /// Finishes writes of groups whose instance died.
+    async fn finish_group_writes(&mut self) {
+        if self.groups_finished.elapsed() < GROUP_INTERVAL {
+            return;
+        }
+        self.groups_finished = Instant::now();
+        let finished = timeout(SWEEP_HEARTBEAT, self.store.finish_group_writes()).await;
+        if let Ok(Err(error)) = finished {
+            debug!(%error, "the writes of groups were not finished");
+        }
     }
 
     /// Warns once when sweeps have failed for longer than [`OUTAGE`], which delays departures.

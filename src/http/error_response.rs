@@ -46,7 +46,12 @@ impl Error {
             A::TokenExpired | A::BadCredential(_) => format!(
                 "Bearer realm=\"presence\", error=\"invalid_token\", error_description=\"{error}\""
             ),
-            A::WriteDenied(_) | A::ReadDenied(_) | A::ReadAllDenied | A::MetricsDenied => {
+            A::WriteDenied(_)
+            | A::ReadDenied(_)
+            | A::ReadAllDenied
+            | A::GroupWriteDenied
+            | A::GroupReadDenied(_)
+            | A::MetricsDenied => {
                 "Bearer realm=\"presence\", error=\"insufficient_scope\"".to_owned()
             }
             A::RateLimited(_) | A::KeysUnreachable | A::VerificationOverloaded => return None,

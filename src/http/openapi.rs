@@ -39,6 +39,7 @@ const OPTIONAL_BODIES: [&str; 3] = ["connect", "ping", "disconnect"];
     tags(
         (name = "users", description = "One user: connect, ping, disconnect, state"),
         (name = "online", description = "Many users: look up, list, count"),
+        (name = "groups", description = "Groups of users: members, and who of them is online"),
         (name = "events", description = "Changes, as Server-Sent Events"),
         (name = "operations", description = "Health and metrics"),
     ),
@@ -73,6 +74,22 @@ pub(super) struct UserIdInPath {
     #[param(rename = "userId", value_type = UserIdText, example = "alice")]
     user_id: String,
 }
+
+/// The group id in the path of a call.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "utoipa reads the type of the field")]
+pub(super) struct GroupIdInPath {
+    /// The group id: 1 to 128 bytes of UTF-8 without control characters, percent-encoded.
+    #[param(rename = "groupId", value_type = GroupIdText, example = "team-7")]
+    group_id: String,
+}
+
+/// A group id of the application: 1 to 128 bytes of UTF-8 without control characters.
+#[derive(Debug, ToSchema)]
+#[schema(as = GroupId, min_length = 1, max_length = 128, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$", example = "team-7")]
+#[expect(dead_code, reason = "utoipa reads the type of the field")]
+pub(super) struct GroupIdText(String);
 
 /// Sets the description of the document.
 struct Description;
@@ -118,7 +135,13 @@ impl Modify for Security {
 /// Adds the parts of the operations for which the macro of the handlers has no attribute.
 pub(super) fn finish(document: &mut OpenApiDocument) {
     for item in document.paths.paths.values_mut() {
-        let operations = [item.get.as_mut(), item.post.as_mut()];
+        let operations = [
+            item.get.as_mut(),
+            item.post.as_mut(),
+            item.put.as_mut(),
+            item.patch.as_mut(),
+            item.delete.as_mut(),
+        ];
         for operation in operations.into_iter().flatten() {
             examples::add_problems(operation);
             let name = operation.operation_id.as_deref().unwrap_or_default();

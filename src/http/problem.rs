@@ -127,6 +127,12 @@ problem_types! {
     NoUserIds(BAD_REQUEST, "no-user-ids", "No user ids"),
     /// The list of user ids exceeds the limit of this call. `detail` states the limit.
     TooManyUserIds(BAD_REQUEST, "too-many-user-ids", "Too many user ids"),
+    /// A group id is not 1 to 128 bytes of UTF-8, or contains control characters.
+    InvalidGroupId(BAD_REQUEST, "invalid-group-id", "Invalid group id"),
+    /// The group would have more members than `PRESENCE_GROUP_MEMBERS`, or a list has more ids. Nothing was changed.
+    TooManyMembers(BAD_REQUEST, "too-many-members", "Too many members"),
+    /// A user is stored in 1,000 groups. `detail` names the user. Nothing was changed.
+    TooManyGroups(BAD_REQUEST, "too-many-groups", "Too many groups"),
     /// A connection id is not 1 to 64 characters of `A-Z a-z 0-9 . _ ~ : @ -`, or accompanies `all`.
     InvalidConnectionId(BAD_REQUEST, "invalid-connection-id", "Invalid connection id"),
     /// The body is not a JSON object with the fields and types of this call. `detail` names the field.

@@ -1,6 +1,7 @@
 //! Parts of the history, and states of users as of a position in the history.
 
-use super::event::{Entry, Epoch, Position};
+use super::entry::Entry;
+use super::event::{Epoch, Position};
 use super::user_id::UserId;
 
 /// The announced users among some users, as of one position in the history.

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::model::Refusal;
+use crate::model::{GroupRefusal, Refusal};
 
 /// Why a call to a store failed.
 #[derive(Clone, Debug, Error)]
@@ -19,9 +19,17 @@ pub enum StoreError {
     /// The call is not allowed in the state of the user. The store is healthy.
     #[error("{0}")]
     Refused(Refusal),
+    /// The write of a group is not allowed. The store is healthy.
+    #[error("{0}")]
+    GroupRefused(GroupRefusal),
 }
 
 impl StoreError {
+    /// Whether the store is healthy and answered.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::GroupRefused(_))
+    }
+
     /// The error of a call that took too long.
     pub(super) fn too_slow() -> Self {
         Self::Unreachable("it took too long".to_owned())

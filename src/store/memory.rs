@@ -3,6 +3,8 @@
 mod announced;
 mod closed;
 mod connection;
+mod group_calls;
+mod groups;
 mod history;
 mod last_seen;
 mod outages;
@@ -16,6 +18,7 @@ use tokio::time::Instant;
 use self::announced::AnnouncedUsers;
 use self::closed::ClosedConnections;
 use self::connection::Connection;
+use self::groups::Groups;
 use self::history::Events;
 use self::last_seen::LastSeen;
 use self::outages::Outages;
@@ -48,6 +51,7 @@ struct State {
     announced: AnnouncedUsers,
     outages: Outages,
     closed: ClosedConnections,
+    groups: Groups,
     events: Events,
     newest: Position,
     last_seen: LastSeen,
@@ -199,17 +203,29 @@ impl MemoryStore {
     }
 
     fn announce(&self, state: &mut State, user: UserId, at: Timestamp, transition: Transition) {
+        self.append(state, at, |position, previous| {
+            Entry::Event(PresenceEvent {
+                position,
+                previous,
+                user,
+                at,
+                transition,
+            })
+        });
+    }
+
+    /// Appends the entry that `entry` makes of its position and the position before it.
+    fn append(
+        &self,
+        state: &mut State,
+        at: Timestamp,
+        entry: impl FnOnce(Position, Position) -> Entry,
+    ) {
         let previous = state.newest;
         let position = previous.next(at);
         state.newest = position;
-        let event = PresenceEvent {
-            position,
-            previous,
-            user,
-            at,
-            transition,
-        };
-        state.events.push(event, self.lifetimes.history_bytes);
+        let entry = entry(position, previous);
+        state.events.push(entry, self.lifetimes.history_bytes);
         state.events.trim(at.minus(self.lifetimes.history));
         self.changed.send_replace(position);
     }
@@ -280,7 +296,7 @@ impl MemoryStore {
         History {
             epoch: self.epoch,
             newest: state.newest,
-            entries: events.cloned().map(Entry::Event).collect(),
+            entries: events.cloned().collect(),
         }
     }
 
@@ -290,7 +306,7 @@ impl MemoryStore {
         History {
             epoch: self.epoch,
             newest: state.newest,
-            entries: events.cloned().map(Entry::Event).collect(),
+            entries: events.cloned().collect(),
         }
     }
 

@@ -6,6 +6,7 @@ mod codec;
 mod connection;
 mod connections;
 mod grant;
+mod groups;
 mod keys;
 mod load_shedder;
 mod pages;

@@ -23,7 +23,7 @@ fn seal(lines: &[u8]) -> [u8; SEAL_BYTES] {
 
 /// The text of `cursor`: the seal, then one line each for the place to continue at, the id to continue after, and the
 /// ids carried over to the next page. Ids contain no line breaks.
-pub(super) fn encode(cursor: &PageCursor) -> String {
+pub(in crate::http) fn encode(cursor: &PageCursor) -> String {
     let (place, after, carried) = match cursor {
         PageCursor::After(after) => ("after".to_owned(), after, &[][..]),
         PageCursor::Scan {
@@ -44,7 +44,7 @@ pub(super) fn encode(cursor: &PageCursor) -> String {
 }
 
 /// Parses the text of a cursor. `None`: the text did not come from [`encode`].
-pub(super) fn decode(text: &str) -> Option<PageCursor> {
+pub(in crate::http) fn decode(text: &str) -> Option<PageCursor> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (sealed, lines) = bytes.split_first_chunk()?;
     if *sealed != seal(lines) {

@@ -9,7 +9,7 @@ use crate::auth::Error as AuthError;
 use crate::events::StreamLimitReached;
 use crate::http::error::Error;
 use crate::http::problem::Problem;
-use crate::model::{InvalidUserId, Refusal, UserId};
+use crate::model::{GroupId, GroupRefusal, InvalidGroupId, InvalidUserId, Refusal, UserId};
 
 /// Adds an example to each error response of `operation`.
 pub(super) fn add_problems(operation: &mut Operation) {
@@ -36,6 +36,12 @@ fn error(operation: &str, status: &str) -> Option<Error> {
             Error::UserId(InvalidUserId::Length)
         }
         ("400", "lookUpOnline") => Error::NoUserIds,
+        ("400", "replaceGroup" | "changeGroup") => {
+            Error::GroupRefused(GroupRefusal::TooManyMembers { most: 10_000 })
+        }
+        ("400", "removeGroup" | "getGroup" | "countGroup") => {
+            Error::GroupId(InvalidGroupId::Length)
+        }
         ("400", "listOnline") => Error::InvalidLimit(1_000),
         ("400", "streamEvents" | "streamEventsOf") => Error::Query {
             field: "lastEventId",
@@ -45,6 +51,12 @@ fn error(operation: &str, status: &str) -> Option<Error> {
         ("401", _) => AuthError::NoCredential.into(),
         ("403", "connect" | "ping" | "disconnect") => AuthError::WriteDenied(alice).into(),
         ("403", "getUser") => AuthError::ReadDenied(alice).into(),
+        ("403", "replaceGroup" | "changeGroup" | "removeGroup") => {
+            AuthError::GroupWriteDenied.into()
+        }
+        ("403", "getGroup" | "countGroup") => {
+            AuthError::GroupReadDenied(GroupId::new("team-7").ok()?).into()
+        }
         ("403", "getMetrics") => AuthError::MetricsDenied.into(),
         ("403", _) => AuthError::ReadAllDenied.into(),
         ("408", _) => Error::BodyTimeout,

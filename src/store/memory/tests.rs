@@ -16,6 +16,7 @@ fn store(ttl: f64, ping_interval: f64) -> MemoryStore {
     MemoryStore::new(Lifetimes {
         ttl: seconds(ttl),
         ping_interval: seconds(ping_interval),
+        group_members: 10,
         user_connections: 3,
         history: 3_000 * SECOND,
         history_bytes: 1 << 20,

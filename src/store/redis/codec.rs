@@ -1,6 +1,14 @@
 //! The text format of events, in messages of the bus and in the history.
 
-use crate::model::{Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId};
+use std::sync::Arc;
+
+use crate::model::{
+    Entry, Epoch, GroupEvent, GroupId, JoinedUser, LeftReason, MemberChange, Position,
+    PresenceEvent, Reason, Timestamp, Transition, UserId,
+};
+
+/// Separates the ids in an entry about a group; `SEPARATOR` in `groups.lua`.
+const SEPARATOR: char = '\u{1f}';
 
 /// Reads a message of the bus: the epoch, then a line `id entry` for each entry. `None` for a message of another format,
 /// because other programs may publish on the channel too.
@@ -33,8 +41,10 @@ fn parse_entry(position: Position, entry: &str) -> Option<Entry> {
     if kind.is_empty() {
         return None;
     }
-    if !["o", "e", "d"].contains(&kind) {
-        return Some(Entry::Unknown { position, previous });
+    match kind {
+        "o" | "e" | "d" => {}
+        "j" | "l" => return parse_group_event(position, previous, kind, fields),
+        _ => return Some(Entry::Unknown { position, previous }),
     }
     let mut fields = fields.splitn(3, ' ');
     let at = Timestamp::from_millis(fields.next()?.parse().ok()?);
@@ -56,6 +66,51 @@ fn parse_entry(position: Position, entry: &str) -> Option<Entry> {
         at,
         transition,
     }))
+}
+
+/// Reads the fields of an entry about a group: `at group`, and for each user that joined a separator, `+` if the user
+/// was announced or else `-`, and its id; or `at reason group`, and for each user that left a separator and its id.
+fn parse_group_event(
+    position: Position,
+    previous: Position,
+    kind: &str,
+    fields: &str,
+) -> Option<Entry> {
+    let (at, fields) = fields.split_once(' ')?;
+    let at = Timestamp::from_millis(at.parse().ok()?);
+    let (reason, fields) = match kind {
+        "l" => fields.split_once(' ')?,
+        _ => ("", fields),
+    };
+    let mut ids = fields.split(SEPARATOR);
+    let group = GroupId::new(ids.next()?).ok()?;
+    let change = match reason {
+        "" => MemberChange::Joined(ids.map(parse_joined).collect::<Option<_>>()?),
+        reason => MemberChange::Left {
+            users: ids.map(|id| UserId::new(id).ok()).collect::<Option<_>>()?,
+            reason: match reason {
+                "r" => LeftReason::Removed,
+                "d" => LeftReason::Disconnected,
+                "e" => LeftReason::Expired,
+                _ => return None,
+            },
+        },
+    };
+    Some(Entry::Group(Arc::new(GroupEvent {
+        position,
+        previous,
+        group,
+        at,
+        change,
+    })))
+}
+
+fn parse_joined(text: &str) -> Option<JoinedUser> {
+    let id = text.strip_prefix(['+', '-'])?;
+    Some(JoinedUser {
+        user: UserId::new(id).ok()?,
+        is_announced: text.starts_with('+'),
+    })
 }
 
 #[cfg(test)]

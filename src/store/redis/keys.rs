@@ -1,14 +1,35 @@
 use redis::{Cmd, RedisWrite};
 use std::io::Write;
 
-use crate::model::UserId;
+use crate::model::{GroupId, UserId};
 
 /// The parts after the prefix in the names of keys about one user.
 const USER: &str = "user:";
 const CONNECTIONS: &str = "conns:";
 const CLOSED: &str = "closed:";
+const USER_GROUPS: &str = "user-groups:";
 
-/// Separates the prefix from a name if the prefix looks like the key of a user in another deployment. Ids have no control
+/// The parts after the prefix in the names of keys about one group.
+const GROUP_MEMBERS: &str = "group:";
+const GROUP_FORMER: &str = "group-former:";
+const GROUP_COMING: &str = "group-coming:";
+const GROUP_PUTS: &str = "group-puts:";
+const GROUP_LIST: &str = "group-list:";
+
+/// The parts after the prefix that an id follows.
+const KINDS: [&str; 9] = [
+    USER,
+    CONNECTIONS,
+    CLOSED,
+    USER_GROUPS,
+    GROUP_MEMBERS,
+    GROUP_FORMER,
+    GROUP_COMING,
+    GROUP_PUTS,
+    GROUP_LIST,
+];
+
+/// Separates the prefix from a name if the prefix looks like the key of a user or group in another deployment. Ids have no control
 /// characters, so no key of a user begins like that.
 const SEPARATOR: char = '\u{1f}';
 
@@ -29,14 +50,15 @@ pub(super) struct Keys {
     /// The list of generations of last-seen times. `last_seen.lua` appends `:<began>:<bucket>`, two numbers, for the names
     /// of the hashes of a generation.
     pub(super) last_seen: String,
+    /// The groups with a PUT under way, by the time of its last step.
+    pub(super) puts_under_way: String,
     pub(super) bus: String,
 }
 
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
         let mut prefix = prefix.to_owned();
-        let kinds = [USER, CONNECTIONS, CLOSED];
-        if kinds.iter().any(|kind| prefix.contains(kind)) {
+        if KINDS.iter().any(|kind| prefix.contains(kind)) {
             prefix.push(SEPARATOR);
         }
         let named = |name: &str| format!("{prefix}{name}");
@@ -52,6 +74,7 @@ impl Keys {
             recheck: named("recheck"),
             shortened: named("shortened"),
             last_seen: named("seen"),
+            puts_under_way: named("puts"),
             bus: named("bus"),
             prefix,
         }
@@ -88,16 +111,51 @@ impl Keys {
         self.of_user(CLOSED, user)
     }
 
+    /// The groups in which the user may be stored, with the time of the last call that meant to store it.
+    pub(super) fn user_groups(&self, user: &UserId) -> String {
+        self.of_user(USER_GROUPS, user)
+    }
+
+    /// The stored members of a group that a PUT under way has reached; all of them if there is no such PUT.
+    pub(super) fn group_members(&self, group: &GroupId) -> String {
+        self.named(GROUP_MEMBERS, group.as_str())
+    }
+
+    /// The stored members of a group that the PUT under way has not reached yet.
+    pub(super) fn group_former(&self, group: &GroupId) -> String {
+        self.named(GROUP_FORMER, group.as_str())
+    }
+
+    /// The rest of the list of the PUT under way.
+    pub(super) fn group_coming(&self, group: &GroupId) -> String {
+        self.named(GROUP_COMING, group.as_str())
+    }
+
+    /// The numbers of the last PUTs of a group.
+    pub(super) fn group_puts(&self, group: &GroupId) -> String {
+        self.named(GROUP_PUTS, group.as_str())
+    }
+
+    /// The list of a PUT that is arriving.
+    pub(super) fn group_list(&self, group: &GroupId, put: u64) -> String {
+        let prefix = &self.prefix;
+        format!("{prefix}{GROUP_LIST}{put}:{group}")
+    }
+
     /// Whether `key` is the key of a user.
     pub(super) fn is_user(&self, key: &[u8]) -> bool {
         key.starts_with(self.user.as_bytes())
     }
 
     fn of_user(&self, kind: &str, user: &UserId) -> String {
-        let mut name = String::with_capacity(self.prefix.len() + kind.len() + user.as_str().len());
+        self.named(kind, user.as_str())
+    }
+
+    fn named(&self, kind: &str, id: &str) -> String {
+        let mut name = String::with_capacity(self.prefix.len() + kind.len() + id.len());
         name.push_str(&self.prefix);
         name.push_str(kind);
-        name.push_str(user.as_str());
+        name.push_str(id);
         name
     }
 }
@@ -123,9 +181,15 @@ mod tests {
             keys.recheck.clone(),
             keys.shortened.clone(),
             keys.last_seen.clone(),
+            keys.puts_under_way.clone(),
         ];
         for user in users {
             names.extend([keys.user(user), keys.connections(user), keys.closed(user)]);
+            names.push(keys.user_groups(user));
+            let group = GroupId::new(user.as_str()).expect("an id");
+            names.extend([keys.group_members(&group), keys.group_former(&group)]);
+            names.extend([keys.group_coming(&group), keys.group_puts(&group)]);
+            names.extend([1, 12].map(|put| keys.group_list(&group, put)));
         }
         for generation in [1, 12] {
             names.extend(
@@ -139,8 +203,8 @@ mod tests {
         /// Prefixes and ids are built from parts of names, so that they nearly collide.
         #[test]
         fn two_prefixes_never_share_a_name(
-            prefixes in ["(a|:|user|er|conns|seen|closed|s|d|1|2){1,4}", "(a|:|user|er|conns|seen|closed|s|d|1|2){1,4}"],
-            ids in proptest::collection::vec("(user|conns|seen|closed|deadlines|recheck|ser|:|a|1|2){1,4}", 1..6),
+            prefixes in ["(a|:|user|er|conns|seen|closed|group|-list|-puts|s|d|1|2){1,4}", "(a|:|user|er|conns|seen|closed|group|-list|-puts|s|d|1|2){1,4}"],
+            ids in proptest::collection::vec("(user|conns|seen|closed|deadlines|recheck|group|-list|-groups|ser|:|a|1|2){1,4}", 1..6),
         ) {
             prop_assume!(prefixes[0] != prefixes[1]);
             let users: Vec<_> = ids.iter().filter_map(|id| UserId::new(id).ok()).collect();

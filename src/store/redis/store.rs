@@ -7,6 +7,7 @@ use super::clock::Clock;
 use super::connection::{Channels, Endpoint};
 use super::connections::Connections;
 use super::grant::Grant;
+use super::groups::former::FormerMembers;
 use super::keys::Keys;
 use super::load_shedder::{CALL_TIMEOUT, LoadShedder};
 use super::ping_batcher::PingBatcher;
@@ -49,6 +50,7 @@ pub struct RedisStore {
     pub(super) lifetimes: Lifetimes,
     pub(super) clock: Arc<Clock>,
     pub(super) grant: Arc<Grant>,
+    pub(super) former_members: Arc<FormerMembers>,
     load_shedder: Arc<LoadShedder>,
 }
 
@@ -88,6 +90,7 @@ impl RedisStore {
             grant,
             lifetimes: Lifetimes::of(config),
             clock: Arc::default(),
+            former_members: Arc::default(),
             load_shedder,
         })
     }

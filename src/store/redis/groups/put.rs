@@ -1,0 +1,170 @@
+//! Replaces large groups step by step.
+//!
+//! First the list arrives in a key of its own. When it is complete, the PUT is decided: from then on any instance can
+//! finish it. Each step changes some members and appends their events atomically. The sweep finishes the PUTs of
+//! instances that died.
+
+use std::time::Duration;
+
+use redis::{Pipeline, Value};
+
+use super::{ADDED_WITHIN, ATTEMPTS};
+use crate::model::{GroupId, GroupWritten, UserId};
+use crate::store::error::StoreError;
+use crate::store::redis::replies::{take, unexpected, user_ids};
+use crate::store::redis::store::RedisStore;
+
+/// How many ids one command appends to a list, and how many members one step changes. A step takes Redis less than
+/// 3 ms.
+const PART: usize = 500;
+
+/// How long a list is kept until it is complete.
+const LIST_KEPT: Duration = Duration::from_secs(30);
+
+/// How long a PUT may make no step before another instance finishes it.
+const STEP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many PUTs one sweep finishes at most.
+const FINISHED_PER_SWEEP: usize = 16;
+
+/// What became of the list of a PUT.
+enum Completed {
+    Decided,
+    /// A PUT that began later was decided already.
+    Superseded,
+    Late,
+}
+
+/// The reply of `group_step.lua`.
+struct Step {
+    more: bool,
+    number: u64,
+    written: GroupWritten,
+    left: Vec<UserId>,
+}
+
+impl RedisStore {
+    pub(super) async fn put_by_steps(
+        &self,
+        group: &GroupId,
+        members: &[UserId],
+    ) -> Result<GroupWritten, StoreError> {
+        let begin = self.about_group(&self.scripts.group_begin, group);
+        let number: u64 = self.connections.script(&begin).await?;
+        for _ in 0..ATTEMPTS {
+            match self.send_list(group, members, number).await? {
+                Completed::Decided => return self.finish_put(group, number).await,
+                Completed::Superseded => return self.superseded(group).await,
+                Completed::Late => {}
+            }
+        }
+        Err(StoreError::too_slow())
+    }
+
+    /// Finishes PUTs that made no step for a second, and forgets former members.
+    pub(in crate::store) async fn finish_puts(&self) -> Result<(), StoreError> {
+        let latest = self.now().minus(STEP_PATIENCE).as_millis();
+        let mut zrange = redis::cmd("ZRANGE");
+        zrange
+            .arg(&self.keys.puts_under_way)
+            .arg("-inf")
+            .arg(latest);
+        zrange.arg("BYSCORE").arg("LIMIT").arg(0);
+        zrange.arg(FINISHED_PER_SWEEP);
+        let groups: Vec<String> = self.connections.query_idempotent(&zrange).await?;
+        for group in groups {
+            let group = GroupId::new(&group).map_err(unexpected)?;
+            while self.step(&group).await?.more {}
+        }
+        self.forget_former().await
+    }
+
+    /// Records the members, and sends the list.
+    async fn send_list(
+        &self,
+        group: &GroupId,
+        members: &[UserId],
+        number: u64,
+    ) -> Result<Completed, StoreError> {
+        let not_after = self.now().plus(ADDED_WITHIN);
+        self.record(group, members).await?;
+        let list = self.keys.group_list(group, number);
+        if !members.is_empty() {
+            let mut append = Pipeline::new();
+            for part in members.chunks(PART) {
+                append.cmd("SADD").arg(&list);
+                for user in part {
+                    append.arg(user.as_str());
+                }
+            }
+            append.cmd("EXPIRE").arg(&list).arg(LIST_KEPT.as_secs());
+            let answers = self.connections.pipeline_idempotent(&append).await?;
+            answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        }
+        let mut complete = self.about_group(&self.scripts.group_complete, group);
+        complete.key(&list);
+        complete
+            .arg(not_after.as_millis())
+            .arg(number)
+            .arg(members.len());
+        loop {
+            let outcome: String = self.connections.script(&complete).await?;
+            match &*outcome {
+                "complete" => return Ok(Completed::Decided),
+                "superseded" => return Ok(Completed::Superseded),
+                "late" => return Ok(Completed::Late),
+                "busy" => while self.step(group).await?.more {},
+                other => return Err(unexpected(other)),
+            }
+        }
+    }
+
+    async fn finish_put(&self, group: &GroupId, number: u64) -> Result<GroupWritten, StoreError> {
+        let mut written = GroupWritten {
+            members: 0,
+            added: 0,
+            removed: 0,
+        };
+        loop {
+            let step = self.step(group).await?;
+            if step.number != number {
+                // Another call finished this PUT and began its own.
+                return Ok(written);
+            }
+            written = step.written;
+            if !step.more {
+                return Ok(written);
+            }
+        }
+    }
+
+    /// Makes one step of the PUT under way, if there is one.
+    async fn step(&self, group: &GroupId) -> Result<Step, StoreError> {
+        let mut step = self.about_group(&self.scripts.group_step, group);
+        step.arg(PART);
+        let answer: Vec<Value> = self.connections.script(&step).await?;
+        let mut values = answer.into_iter();
+        let step = Step {
+            more: take(&mut values)?,
+            number: take(&mut values)?,
+            written: GroupWritten {
+                members: take(&mut values)?,
+                added: take(&mut values)?,
+                removed: take(&mut values)?,
+            },
+            left: user_ids(values)?,
+        };
+        self.forget(group, step.left.clone()).await;
+        Ok(step)
+    }
+
+    /// The result of a PUT that is followed by another one already: the group as it is, without a change.
+    async fn superseded(&self, group: &GroupId) -> Result<GroupWritten, StoreError> {
+        let members = self.group_members(group).await?.len();
+        Ok(GroupWritten {
+            members,
+            added: 0,
+            removed: 0,
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! The records of the groups in which each user is stored.
+
+use redis::{Cmd, FromRedisValue, Pipeline, Script, Value};
+
+use super::former::SETTLED;
+use crate::model::{GroupId, GroupRefusal, UserId, millis};
+use crate::store::error::StoreError;
+use crate::store::policy::USER_GROUPS;
+use crate::store::redis::replies::unexpected;
+use crate::store::redis::store::RedisStore;
+
+/// How many users one script call records or forgets.
+const PART: usize = 250;
+
+impl RedisStore {
+    /// Records that users will become members of a group. Fails if a user is stored in the maximum number of groups.
+    pub(super) async fn record(&self, group: &GroupId, users: &[UserId]) -> Result<(), StoreError> {
+        let full = self.record_unless_full(group, users).await?;
+        if full.is_empty() {
+            return Ok(());
+        }
+        for user in &full {
+            self.check_record(user).await?;
+        }
+        match self.record_unless_full(group, &full).await?.pop() {
+            None => Ok(()),
+            Some(user) => Err(StoreError::GroupRefused(GroupRefusal::TooManyGroups {
+                user,
+                most: USER_GROUPS,
+            })),
+        }
+    }
+
+    /// Forgets that users were members of a group. Records that are too young are forgotten later.
+    pub(super) async fn forget(&self, group: &GroupId, users: Vec<UserId>) {
+        let young = self.forget_settled(group, &users).await;
+        // A failure leaves records of too many groups, which is allowed.
+        self.former_members.add(group, young.unwrap_or(users));
+    }
+
+    /// Forgets the former members of groups whose records were too young.
+    pub(super) async fn forget_former(&self) -> Result<(), StoreError> {
+        while let Some((group, users)) = self.former_members.take_settled() {
+            self.forget_settled(&group, &users).await?;
+        }
+        Ok(())
+    }
+
+    /// The groups in which a user is stored according to its record.
+    async fn recorded(&self, user: &UserId) -> Result<Vec<GroupId>, StoreError> {
+        let mut zrange = redis::cmd("ZRANGE");
+        zrange.arg(self.keys.user_groups(user)).arg(0).arg(-1);
+        let groups: Vec<String> = self.connections.query_idempotent(&zrange).await?;
+        let groups = groups.iter().map(|group| GroupId::new(group));
+        groups.collect::<Result<_, _>>().map_err(unexpected)
+    }
+
+    /// Forgets the groups of which a user is no member.
+    async fn check_record(&self, user: &UserId) -> Result<(), StoreError> {
+        for group in self.recorded(user).await? {
+            if !self.is_member(&group, user).await? {
+                self.forget_settled(&group, std::slice::from_ref(user))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the users that were not recorded.
+    async fn record_unless_full(
+        &self,
+        group: &GroupId,
+        users: &[UserId],
+    ) -> Result<Vec<UserId>, StoreError> {
+        let argument = USER_GROUPS as u64;
+        self.for_records(&self.scripts.group_record, group, users, argument)
+            .await
+    }
+
+    /// Returns the users whose record is too young.
+    async fn forget_settled(
+        &self,
+        group: &GroupId,
+        users: &[UserId],
+    ) -> Result<Vec<UserId>, StoreError> {
+        let argument = millis(SETTLED);
+        self.for_records(&self.scripts.group_forget, group, users, argument)
+            .await
+    }
+
+    /// Calls a script for the records of users, in parts. Returns the users whose indices it replies with.
+    async fn for_records(
+        &self,
+        script: &Script,
+        group: &GroupId,
+        users: &[UserId],
+        argument: u64,
+    ) -> Result<Vec<UserId>, StoreError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut calls = Pipeline::new();
+        for part in users.chunks(PART) {
+            let mut call = Cmd::new();
+            call.arg("EVALSHA").arg(script.get_hash()).arg(part.len());
+            for user in part {
+                call.arg(self.keys.user_groups(user));
+            }
+            call.arg(group.as_str()).arg(argument);
+            calls.add_command(call);
+        }
+        let answers = self.connections.scripts_idempotent(&calls, script).await?;
+        let mut found = Vec::new();
+        for (part, answer) in users.chunks(PART).zip(answers) {
+            for index in indices(answer?)? {
+                let user = index.checked_sub(1).and_then(|index| part.get(index));
+                found.push(
+                    user.ok_or_else(|| unexpected("an index of no user"))?
+                        .clone(),
+                );
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn indices(answer: Value) -> Result<Vec<usize>, StoreError> {
+    Vec::from_redis_value(answer).map_err(unexpected)
+}
