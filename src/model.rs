@@ -20,7 +20,8 @@ pub use self::credential::Credential;
 pub use self::entry::Entry;
 pub use self::event::{Epoch, Position, PresenceEvent, Reason, Transition};
 pub use self::group::{
-    GroupCount, GroupEvent, GroupPage, GroupRefusal, GroupWritten, JoinedUser, LeftReason, MemberChange,
+    GroupCount, GroupEvent, GroupPage, GroupRefusal, GroupWritten, JoinedUser, LeftReason,
+    MemberChange,
 };
 pub use self::group_id::{GroupId, InvalidGroupId};
 pub use self::history::{Announced, History};

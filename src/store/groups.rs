@@ -61,7 +61,11 @@ impl Store {
     pub async fn is_member(&self, group: &GroupId, user: &UserId) -> Result<bool, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.is_member(group, user)),
-            Self::Redis(store) => store.with_deadline(store.is_member(group, user)).await,
+            Self::Redis(store) => {
+                let user = std::slice::from_ref(user);
+                let answer = store.with_deadline(store.are_members(group, user)).await?;
+                Ok(answer == [true])
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod bus;
 mod cut_streams;
 mod data_loss;
 mod departures;
+mod groups;
 mod histories;
 mod instance_deaths;
 mod lateness;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::groups::Written;
 use super::{MemoryStore, State};
 use crate::model::{
-    Entry, GroupEvent, GroupId, GroupWritten, JoinedUser, LeftReason, MemberChange, GroupRefusal,
+    Entry, GroupEvent, GroupId, GroupRefusal, GroupWritten, JoinedUser, LeftReason, MemberChange,
     Timestamp, UserId,
 };
 use crate::store::policy::USERS_PER_EVENT;

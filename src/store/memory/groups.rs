@@ -172,7 +172,10 @@ mod tests {
         let refused = groups.change(&group(USER_GROUPS), &alice, &[], 1);
         let most = USER_GROUPS;
         let user = alice[0].clone();
-        assert_eq!(refused.err(), Some(GroupRefusal::TooManyGroups { user, most }));
+        assert_eq!(
+            refused.err(),
+            Some(GroupRefusal::TooManyGroups { user, most })
+        );
         groups.replace(&group(7), &[], 1).expect("nobody joins");
         groups
             .change(&group(USER_GROUPS), &alice, &[], 1)

@@ -10,8 +10,9 @@
 -- How far the clock may go back without a recheck, in ms.
 local STEP = 100
 
--- The maximum size of an event in the history, with its share of the data structure, in bytes.
-local MOST_EVENT = 256
+-- The maximum size of an event in the history, with its share of the data structure, in bytes: that of 100 users who join
+-- a group, with the longest ids.
+local MOST_EVENT = 13312
 
 local now = clock()
 local swept = note_outage(now)

@@ -14,7 +14,7 @@ use redis::{ScriptInvocation, Value};
 
 use super::replies::{take, unexpected, user_ids};
 use super::store::RedisStore;
-use crate::model::{GroupId, GroupWritten, GroupRefusal, Timestamp, UserId};
+use crate::model::{GroupId, GroupRefusal, GroupWritten, Timestamp, UserId};
 use crate::store::error::StoreError;
 
 /// Separates ids in a list; `SEPARATOR` in `groups.lua`.
@@ -81,16 +81,21 @@ impl RedisStore {
         Ok(members)
     }
 
-    /// Whether a user is a member of a group.
-    pub(in crate::store) async fn is_member(
+    /// Whether each of `users` is a member of a group, in the same order.
+    pub(in crate::store) async fn are_members(
         &self,
         group: &GroupId,
-        user: &UserId,
-    ) -> Result<bool, StoreError> {
+        users: &[UserId],
+    ) -> Result<Vec<bool>, StoreError> {
         let mut has = self.about_group(&self.scripts.group_has, group);
-        has.arg(user.as_str());
+        for user in users {
+            has.arg(user.as_str());
+        }
         let answer: Vec<bool> = self.connections.script(&has).await?;
-        Ok(answer.contains(&true))
+        if answer.len() != users.len() {
+            return Err(unexpected("an incomplete reply"));
+        }
+        Ok(answer)
     }
 
     /// Changes a group in one step; `remove` is a list of ids, or `*`. `None`: the group is too large for `*`.
@@ -102,14 +107,20 @@ impl RedisStore {
     ) -> Result<Option<GroupWritten>, StoreError> {
         let added = joined(add);
         for _ in 0..ATTEMPTS {
-            let not_after = self.now().plus(ADDED_WITHIN);
+            let began = self.now();
             self.record(group, add).await?;
-            match self.run_change(group, not_after, &added, remove).await? {
-                Changed::Late => {}
-                Changed::Large => return Ok(None),
-                Changed::Done(written, left) => {
-                    self.forget(group, left).await;
+            let not_after = began.plus(ADDED_WITHIN);
+            match self.run_change(group, not_after, &added, remove).await {
+                Ok(Changed::Late) => {}
+                Ok(Changed::Large) => return Ok(None),
+                Ok(Changed::Done(written, left)) => {
+                    self.forget(group, left, began).await;
                     return Ok(Some(written));
+                }
+                Err(error) => {
+                    // The users are recorded and may be no members.
+                    self.former_members.add(group, add.to_vec());
+                    return Err(error);
                 }
             }
         }
@@ -137,7 +148,11 @@ impl RedisStore {
         match &*outcome {
             "late" => return Ok(Changed::Late),
             "large" => return Ok(Changed::Large),
-            "full" => return Err(StoreError::GroupRefused(GroupRefusal::TooManyMembers { most })),
+            "full" => {
+                return Err(StoreError::GroupRefused(GroupRefusal::TooManyMembers {
+                    most,
+                }));
+            }
             "done" => {}
             other => return Err(unexpected(other)),
         }

@@ -1,4 +1,4 @@
-//! Users that left a group and whose records are too young to be deleted.
+//! Users that are no members of a group any more, and whose records are too young to be deleted.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use crate::model::{GroupId, UserId};
 
-/// The age of a record at which no call may still add its user. Until then it is not deleted.
+/// How old a record must have been when its user was found to be no member, to be deleted: no call that began before can
+/// still add the user.
 pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
 /// The maximum number of users that wait. The records of others stay until they are checked.
@@ -26,7 +27,7 @@ struct Waiting {
 }
 
 impl FormerMembers {
-    /// Adds users that left a group just now.
+    /// Adds users that may be no members of a group any more.
     pub(super) fn add(&self, group: &GroupId, users: Vec<UserId>) {
         let mut waiting = self.0.lock();
         if users.is_empty() || waiting.users + users.len() > MOST {
@@ -37,7 +38,7 @@ impl FormerMembers {
         waiting.batches.push_back((at, group.clone(), users));
     }
 
-    /// Takes users that left a group long enough ago.
+    /// Takes users that were added long enough ago.
     pub(super) fn take_settled(&self) -> Option<(GroupId, Vec<UserId>)> {
         let mut waiting = self.0.lock();
         let is_settled = |(at, ..): &&(Instant, GroupId, Vec<UserId>)| *at <= Instant::now();

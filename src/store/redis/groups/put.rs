@@ -53,8 +53,12 @@ impl RedisStore {
         let number: u64 = self.connections.script(&begin).await?;
         for _ in 0..ATTEMPTS {
             match self.send_list(group, members, number).await? {
-                Completed::Decided => return self.finish_put(group, number).await,
-                Completed::Superseded => return self.superseded(group).await,
+                Completed::Decided => return self.make_all_steps(group, Some(number)).await,
+                Completed::Superseded => {
+                    // The users are recorded and may be no members.
+                    self.former_members.add(group, members.to_vec());
+                    return self.superseded(group).await;
+                }
                 Completed::Late => {}
             }
         }
@@ -74,7 +78,7 @@ impl RedisStore {
         let groups: Vec<String> = self.connections.query_idempotent(&zrange).await?;
         for group in groups {
             let group = GroupId::new(&group).map_err(unexpected)?;
-            while self.step(&group).await?.more {}
+            self.make_all_steps(&group, None).await?;
         }
         self.forget_former().await
     }
@@ -113,26 +117,36 @@ impl RedisStore {
                 "complete" => return Ok(Completed::Decided),
                 "superseded" => return Ok(Completed::Superseded),
                 "late" => return Ok(Completed::Late),
-                "busy" => while self.step(group).await?.more {},
+                "busy" => drop(self.make_all_steps(group, None).await?),
                 other => return Err(unexpected(other)),
             }
         }
     }
 
-    async fn finish_put(&self, group: &GroupId, number: u64) -> Result<GroupWritten, StoreError> {
+    /// Finishes the PUT under way, or only the PUT `number`, and forgets the members that left. Returns the result of the
+    /// last step.
+    async fn make_all_steps(
+        &self,
+        group: &GroupId,
+        number: Option<u64>,
+    ) -> Result<GroupWritten, StoreError> {
         let mut written = GroupWritten {
             members: 0,
             added: 0,
             removed: 0,
         };
+        let mut left = Vec::new();
+        let began = self.now();
         loop {
             let step = self.step(group).await?;
-            if step.number != number {
-                // Another call finished this PUT and began its own.
-                return Ok(written);
+            left.extend(step.left);
+            // With another number, another call has finished the PUT and began its own.
+            let is_wanted = number.is_none_or(|number| step.number == number);
+            if is_wanted {
+                written = step.written;
             }
-            written = step.written;
-            if !step.more {
+            if !is_wanted || !step.more {
+                self.forget(group, left, began).await;
                 return Ok(written);
             }
         }
@@ -144,7 +158,7 @@ impl RedisStore {
         step.arg(PART);
         let answer: Vec<Value> = self.connections.script(&step).await?;
         let mut values = answer.into_iter();
-        let step = Step {
+        Ok(Step {
             more: take(&mut values)?,
             number: take(&mut values)?,
             written: GroupWritten {
@@ -153,9 +167,7 @@ impl RedisStore {
                 removed: take(&mut values)?,
             },
             left: user_ids(values)?,
-        };
-        self.forget(group, step.left.clone()).await;
-        Ok(step)
+        })
     }
 
     /// The result of a PUT that is followed by another one already: the group as it is, without a change.

@@ -3,7 +3,7 @@
 use redis::{Cmd, FromRedisValue, Pipeline, Script, Value};
 
 use super::former::SETTLED;
-use crate::model::{GroupId, GroupRefusal, UserId, millis};
+use crate::model::{GroupId, GroupRefusal, Timestamp, UserId};
 use crate::store::error::StoreError;
 use crate::store::policy::USER_GROUPS;
 use crate::store::redis::replies::unexpected;
@@ -15,6 +15,15 @@ const PART: usize = 250;
 impl RedisStore {
     /// Records that users will become members of a group. Fails if a user is stored in the maximum number of groups.
     pub(super) async fn record(&self, group: &GroupId, users: &[UserId]) -> Result<(), StoreError> {
+        let recorded = self.record_all(group, users).await;
+        if recorded.is_err() {
+            // The others are recorded and may be no members.
+            self.former_members.add(group, users.to_vec());
+        }
+        recorded
+    }
+
+    async fn record_all(&self, group: &GroupId, users: &[UserId]) -> Result<(), StoreError> {
         let full = self.record_unless_full(group, users).await?;
         if full.is_empty() {
             return Ok(());
@@ -31,17 +40,21 @@ impl RedisStore {
         }
     }
 
-    /// Forgets that users were members of a group. Records that are too young are forgotten later.
-    pub(super) async fn forget(&self, group: &GroupId, users: Vec<UserId>) {
-        let young = self.forget_settled(group, &users).await;
+    /// Forgets users that were no members of a group at some time after `at`. Younger records are checked later.
+    pub(super) async fn forget(&self, group: &GroupId, users: Vec<UserId>, at: Timestamp) {
+        let young = self.forget_settled(group, &users, at).await;
         // A failure leaves records of too many groups, which is allowed.
         self.former_members.add(group, young.unwrap_or(users));
     }
 
-    /// Forgets the former members of groups whose records were too young.
+    /// Forgets users that are no members any more and whose records were too young before.
     pub(super) async fn forget_former(&self) -> Result<(), StoreError> {
         while let Some((group, users)) = self.former_members.take_settled() {
-            self.forget_settled(&group, &users).await?;
+            let at = self.now();
+            let are_members = self.are_members(&group, &users).await?;
+            let users = users.into_iter().zip(are_members);
+            let others = users.filter_map(|(user, is_member)| (!is_member).then_some(user));
+            self.forget(&group, others.collect(), at).await;
         }
         Ok(())
     }
@@ -57,10 +70,11 @@ impl RedisStore {
 
     /// Forgets the groups of which a user is no member.
     async fn check_record(&self, user: &UserId) -> Result<(), StoreError> {
-        for group in self.recorded(user).await? {
-            if !self.is_member(&group, user).await? {
-                self.forget_settled(&group, std::slice::from_ref(user))
-                    .await?;
+        let user = std::slice::from_ref(user);
+        for group in self.recorded(&user[0]).await? {
+            let at = self.now();
+            if self.are_members(&group, user).await? == [false] {
+                self.forget_settled(&group, user, at).await?;
             }
         }
         Ok(())
@@ -77,14 +91,15 @@ impl RedisStore {
             .await
     }
 
-    /// Returns the users whose record is too young.
+    /// Returns the users whose records were too young at `at`.
     async fn forget_settled(
         &self,
         group: &GroupId,
         users: &[UserId],
+        at: Timestamp,
     ) -> Result<Vec<UserId>, StoreError> {
-        let argument = millis(SETTLED);
-        self.for_records(&self.scripts.group_forget, group, users, argument)
+        let before = at.minus(SETTLED).as_millis();
+        self.for_records(&self.scripts.group_forget, group, users, before)
             .await
     }
 
