@@ -10,6 +10,7 @@ mod invalid_setting;
 mod limits;
 mod listen;
 mod number;
+mod partitions;
 mod presence;
 mod rate_limit;
 mod redis;

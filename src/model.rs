@@ -11,8 +11,10 @@ mod group;
 mod group_id;
 mod history;
 mod page;
+mod partition;
 mod timestamp;
 mod user_id;
+mod vector;
 
 pub use self::calls::{Closing, Connected, Disconnected, Refusal, UserState};
 pub use self::connection_id::{ConnectionId, InvalidConnectionId};
@@ -25,6 +27,8 @@ pub use self::group::{
 };
 pub use self::group_id::{GroupId, InvalidGroupId};
 pub use self::history::{Announced, History};
-pub use self::page::{Page, PageCursor};
+pub use self::page::{Page, PageCursor, PartPage, ScanPlace};
+pub use self::partition::{Partition, PartitionSet, Partitions, slot_of};
 pub use self::timestamp::{Timestamp, millis};
 pub use self::user_id::{InvalidUserId, UserId};
+pub use self::vector::Vector;

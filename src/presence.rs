@@ -4,18 +4,14 @@ mod groups;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
-use crate::model::{Closing, Connected, Disconnected, Page, PageCursor, UserState};
+use crate::model::{Closing, Connected, Disconnected, Page, PageCursor, Partitions, UserState};
 use crate::model::{ConnectionId, UserId};
-use crate::store::{Store, StoreError};
+use crate::store::{Readiness, Store, StoreError};
 use crate::telemetry::Metrics;
-
-/// How long a readiness check waits for the store.
-const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The calls of the API. One atomic step of the store decides each of them.
 ///
@@ -109,12 +105,14 @@ impl PresenceService {
         self.timed("count", self.store.count()).await
     }
 
-    /// Fails with the reason if the store does not accept writes now.
-    pub(crate) async fn ready(&self) -> Result<(), StoreError> {
-        match tokio::time::timeout(READY_TIMEOUT, self.store.check()).await {
-            Ok(answer) => answer,
-            Err(_) => Err(StoreError::Unreachable("no answer in time".into())),
-        }
+    /// How the users are divided.
+    pub(crate) fn partitions(&self) -> Partitions {
+        self.store.partitions()
+    }
+
+    /// Whether the store accepts writes now.
+    pub(crate) async fn readiness(&self) -> Readiness {
+        self.store.check().await
     }
 
     fn note_online(&self, connected: Connected) {

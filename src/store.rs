@@ -5,25 +5,32 @@ mod error;
 mod groups;
 mod lifetimes;
 mod memory;
+mod node_id;
 mod policy;
+mod readiness;
 mod redis;
 mod signal;
 mod swept;
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 pub(crate) use self::backoff::Backoff;
 pub use self::error::StoreError;
 pub use self::lifetimes::Lifetimes;
 pub use self::memory::MemoryStore;
+pub use self::node_id::NodeId;
 pub(crate) use self::policy::{OUTAGE, SWEEP_HEARTBEAT};
+pub use self::readiness::Readiness;
 pub use self::redis::RedisStore;
 pub use self::signal::Signal;
 pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
 use crate::model::{
     Announced, Closing, Connected, ConnectionId, Disconnected, Epoch, History, Page, PageCursor,
-    Position, Timestamp, UserId, UserState,
+    PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace, Timestamp, UserId,
+    UserState,
 };
 
 /// The state of all users. Both stores keep this contract:
@@ -31,7 +38,8 @@ use crate::model::{
 /// 1. A user is *online* exactly while one of its connections has not expired; reads are exact to
 ///    the millisecond on the store's own clock.
 /// 2. A user is *announced* exactly while it is in the deadline index. The entry into the index appends one online
-///    event to the history, and the exit appends one offline event, each in the same atomic step.
+///    event to the history of the user's partition, and the exit appends one offline event, each in the same atomic
+///    step.
 /// 3. Every online user is announced. The next sweep announces the departure of a user that is announced and no longer
 ///    online.
 /// 4. A ping between the deadline and the sweep keeps the user announced, without an event.
@@ -46,10 +54,11 @@ use crate::model::{
 /// Any number of callers and instances may call every method at once. A caller may be dropped at any await: the step
 /// was taken or it was not.
 ///
+/// The users are divided into partitions. The embedded store has one.
+///
 /// With Redis, the calls of clients fail after 1.6 s, and fail at once while too many calls wait. Sweeps, the history
 /// and subscriptions have no such limit.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a process has few stores")]
 pub enum Store {
     /// In the memory of this process, and lost with it.
     Memory(Arc<MemoryStore>),
@@ -85,6 +94,10 @@ impl Store {
                 let why = "has no effect without REDIS_URL, which is not set";
                 return Err(InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why));
             }
+            if config.redis.partitions.is_some() {
+                let why = "has no effect without REDIS_URL, which is not set";
+                return Err(InvalidSetting::new("PRESENCE_PARTITIONS", why));
+            }
             let store = MemoryStore::new(Lifetimes::of(config));
             return Ok(Self::Memory(Arc::new(store)));
         };
@@ -109,18 +122,42 @@ impl Store {
         }
     }
 
-    /// The time of the clock of the store. For Redis, this is an estimate.
-    pub fn now(&self) -> Timestamp {
+    /// How the users are divided.
+    pub fn partitions(&self) -> Partitions {
         match self {
-            Self::Memory(store) => store.now(),
-            Self::Redis(store) => store.now(),
+            Self::Memory(_) => Partitions::ONE,
+            Self::Redis(store) => store.partitions(),
         }
     }
 
-    /// Fails if the store does not accept writes now.
-    pub async fn check(&self) -> Result<(), StoreError> {
+    /// The servers that hold the partitions now, and later changes.
+    pub fn nodes(&self) -> watch::Receiver<Arc<[NodeId]>> {
         match self {
-            Self::Memory(_) => Ok(()),
+            Self::Memory(store) => store.nodes(),
+            Self::Redis(store) => store.nodes(),
+        }
+    }
+
+    /// The partitions on `node` now.
+    pub fn partitions_on(&self, node: NodeId) -> PartitionSet {
+        match self {
+            Self::Memory(_) => PartitionSet::all(Partitions::ONE),
+            Self::Redis(store) => store.partitions_on(node),
+        }
+    }
+
+    /// The time of the clock of a partition. For Redis, this is an estimate.
+    pub fn now(&self, partition: Partition) -> Timestamp {
+        match self {
+            Self::Memory(store) => store.now(),
+            Self::Redis(store) => store.now(partition),
+        }
+    }
+
+    /// Whether the store accepts writes now.
+    pub async fn check(&self) -> Readiness {
+        match self {
+            Self::Memory(_) => Readiness::Ready,
             Self::Redis(store) => store.check().await,
         }
     }
@@ -133,7 +170,7 @@ impl Store {
     ) -> Result<Connected, StoreError> {
         match self {
             Self::Memory(store) => store.connect(user, connection).map_err(StoreError::Refused),
-            Self::Redis(store) => store.with_deadline(store.connect(user, connection)).await,
+            Self::Redis(store) => store.connect(user, connection).await,
         }
     }
 
@@ -158,7 +195,7 @@ impl Store {
     ) -> Result<Disconnected, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.disconnect(user, closing)),
-            Self::Redis(store) => store.with_deadline(store.disconnect(user, closing)).await,
+            Self::Redis(store) => store.disconnect(user, closing).await,
         }
     }
 
@@ -166,7 +203,7 @@ impl Store {
     pub async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.user(user)),
-            Self::Redis(store) => store.with_deadline(store.user(user)).await,
+            Self::Redis(store) => store.user(user).await,
         }
     }
 
@@ -174,7 +211,7 @@ impl Store {
     pub async fn online_among(&self, users: &[UserId]) -> Result<Vec<bool>, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.online_among(users)),
-            Self::Redis(store) => store.with_deadline(store.online_among(users)).await,
+            Self::Redis(store) => store.online_among(users).await,
         }
     }
 
@@ -182,7 +219,7 @@ impl Store {
     pub async fn count(&self) -> Result<u64, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.count()),
-            Self::Redis(store) => store.with_deadline(store.count()).await,
+            Self::Redis(store) => store.count().await,
         }
     }
 
@@ -197,11 +234,7 @@ impl Store {
     ) -> Result<Page, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.announced_page(cursor, limit)),
-            Self::Redis(store) => {
-                store
-                    .with_deadline(store.announced_page(cursor, limit))
-                    .await
-            }
+            Self::Redis(store) => store.announced_page(cursor, limit).await,
         }
     }
 
@@ -209,60 +242,102 @@ impl Store {
     pub async fn online_page(&self, cursor: &PageCursor, limit: usize) -> Result<Page, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.online_page(cursor, limit)),
-            Self::Redis(store) => store.with_deadline(store.online_page(cursor, limit)).await,
+            Self::Redis(store) => store.online_page(cursor, limit).await,
         }
     }
 
-    /// The announced users among `users`, as of one position.
+    /// About `limit` announced users of a partition from `place` on.
+    ///
+    /// A user that stays announced from the first to the last page is on at least one page. A user that comes or goes
+    /// meanwhile may be missing.
+    pub async fn page_of(
+        &self,
+        partition: Partition,
+        place: &ScanPlace,
+        limit: usize,
+    ) -> Result<PartPage, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.page_of(place, limit)),
+            Self::Redis(store) => store.page_of(partition, place, limit).await,
+        }
+    }
+
+    /// The announced users among `users`, as of one position in the history of each of their partitions.
     pub async fn announced_among(&self, users: &[UserId]) -> Result<Announced, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.announced_among(users)),
-            Self::Redis(store) => store.with_deadline(store.announced_among(users)).await,
+            Self::Redis(store) => store.announced_among(users).await,
         }
     }
 
-    /// At most `limit` events after `position`, and the newest position.
-    pub async fn history(&self, position: Position, limit: usize) -> Result<History, StoreError> {
+    /// At most `limit` events of a partition after `position`, and the newest position.
+    pub async fn history(
+        &self,
+        partition: Partition,
+        position: Position,
+        limit: usize,
+    ) -> Result<History, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.history(position, limit)),
-            Self::Redis(store) => store.history(position, limit).await,
+            Self::Redis(store) => store.history(partition, position, limit).await,
         }
     }
 
-    /// At most `limit` events before a position, or the newest events, newest first; and the newest position.
+    /// At most `limit` events of a partition before a position, or the newest events, newest first; and the newest
+    /// position.
     pub async fn history_before(
         &self,
+        partition: Partition,
         before: Option<Position>,
         limit: usize,
     ) -> Result<History, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.history_before(before, limit)),
-            Self::Redis(store) => store.history_before(before, limit).await,
+            Self::Redis(store) => store.history_before(partition, before, limit).await,
         }
     }
 
-    /// The epoch, and the newest position in the history.
-    pub async fn newest(&self) -> Result<(Epoch, Position), StoreError> {
-        let history = match self {
-            Self::Memory(store) => store.history_before(None, 1),
-            Self::Redis(store) => store.with_deadline(store.history_before(None, 1)).await?,
-        };
-        Ok((history.epoch, history.newest))
-    }
-
-    /// Looks at a batch of the users that are due, and announces the departures among them.
-    pub async fn sweep(&self) -> Result<Swept, StoreError> {
+    /// The epoch, and the newest position in the history, of each of some partitions, in order.
+    pub async fn newest(
+        &self,
+        partitions: PartitionSet,
+    ) -> Vec<(Partition, Result<(Epoch, Position), StoreError>)> {
         match self {
-            Self::Memory(store) => Ok(store.sweep()),
-            Self::Redis(store) => store.sweep().await,
+            Self::Memory(store) => {
+                let History { epoch, newest, .. } = store.history_before(None, 1);
+                let each = partitions.iter();
+                each.map(|each| (each, Ok((epoch, newest)))).collect()
+            }
+            Self::Redis(store) => store.newest(partitions).await,
         }
     }
 
-    /// Subscribes to the changes by all callers and instances. Waits until Redis is reached.
-    pub async fn subscribe(&self) -> Subscription {
+    /// The epoch, and the newest position in the history, of one partition.
+    pub async fn newest_of(&self, partition: Partition) -> Result<(Epoch, Position), StoreError> {
+        let newest = self.newest(partition.into()).await.pop();
+        let unknown = || StoreError::Failed("a partition without an answer".to_owned());
+        newest.ok_or_else(unknown)?.1
+    }
+
+    /// Looks at a batch of the users of each partition that are due, and announces the departures among them. Only the
+    /// partitions on `node` are swept. Fails if no partition was swept.
+    pub async fn sweep(
+        &self,
+        node: NodeId,
+        partitions: PartitionSet,
+    ) -> Result<Vec<Swept>, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(partitions.iter().map(|_| store.sweep()).collect()),
+            Self::Redis(store) => store.sweep(node, partitions).await,
+        }
+    }
+
+    /// Subscribes to the changes by all callers and instances in the partitions on `node`. Waits until the server is
+    /// reached.
+    pub async fn subscribe(&self, node: NodeId) -> Subscription {
         match self {
             Self::Memory(store) => Subscription::Memory(store.subscribe()),
-            Self::Redis(store) => Subscription::Redis(Box::new(store.subscribe().await)),
+            Self::Redis(store) => Subscription::Redis(Box::new(store.subscribe(node).await)),
         }
     }
 

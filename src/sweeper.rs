@@ -1,38 +1,37 @@
 //! The sweeper of an instance.
 
-use std::mem;
+mod group_writes;
+mod node_sweeper;
+
+use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
-use tracing::{debug, info, warn};
+use parking_lot::Mutex;
+use tokio::task::{AbortHandle, JoinSet};
 
+use self::group_writes::finish_group_writes;
+use self::node_sweeper::NodeSweeper;
 use crate::events::{Doorbell, Hub};
-use crate::model::{Epoch, Position};
-use crate::store::{OUTAGE, SWEEP_HEARTBEAT, Store, StoreError, Swept};
+use crate::store::{NodeId, Store, Swept};
 use crate::telemetry::Metrics;
 
-/// The shortest time between two sweeps that the doorbell requests.
-const DOORBELL_REST: Duration = Duration::from_millis(10);
-
-/// How often an instance looks for writes of groups that no instance finishes.
-const GROUP_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Sweeps whenever a user is due, and at least once per [`SWEEP_HEARTBEAT`].
+/// Sweeps whenever a user is due, and at least once per [`SWEEP_HEARTBEAT`](crate::store::SWEEP_HEARTBEAT). The
+/// partitions of each server are swept apart from the others, so that a server that does not answer delays no other.
 #[derive(Debug)]
-pub(crate) struct Sweeper {
+pub(crate) struct Sweeper(Arc<Shared>);
+
+/// What the sweepers of all servers share.
+#[derive(Debug)]
+struct Shared {
     store: Arc<Store>,
     hub: Arc<Hub>,
     doorbell: Arc<Doorbell>,
     metrics: Arc<Metrics>,
     interval: Duration,
-    /// A position that the bus has to reach within a heartbeat of this time.
-    expected: Option<(Position, Instant)>,
-    failing_since: Option<Instant>,
-    warned: bool,
-    /// When the writes of groups were last finished.
-    groups_finished: Instant,
+    /// The number of announced users of each partition, as of its last sweep.
+    announced: Mutex<Box<[u64]>>,
 }
 
 impl Sweeper {
@@ -44,125 +43,64 @@ impl Sweeper {
         metrics: Arc<Metrics>,
         interval: Duration,
     ) -> Self {
-        Self {
+        let announced = vec![0; store.partitions().count()];
+        Self(Arc::new(Shared {
             store,
             hub,
             doorbell,
             metrics,
             interval,
-            expected: None,
-            failing_since: None,
-            warned: false,
-            groups_finished: Instant::now(),
-        }
+            announced: Mutex::new(announced.into()),
+        }))
     }
 
     /// Sweeps for as long as it is polled.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
+        let mut nodes = self.0.store.nodes();
+        let mut sweepers = JoinSet::new();
+        let mut running: HashMap<NodeId, AbortHandle> = HashMap::new();
+        sweepers.spawn(finish_group_writes(Arc::clone(&self.0.store)));
         loop {
-            let began = Instant::now();
-            let known = self.hub.newest();
-            let swept = self.store.sweep().await;
-            if let Ok(swept) = &swept {
-                self.account(swept, known);
-            }
-            match swept.and_then(Swept::finished) {
-                Ok(swept) => {
-                    self.note_success();
-                    self.finish_group_writes().await;
-                    self.pause(began, &swept).await;
+            let current = Arc::clone(&nodes.borrow_and_update());
+            running.retain(|node, sweeper| {
+                let stays = current.contains(node);
+                if !stays {
+                    sweeper.abort();
                 }
-                Err(error) => {
-                    self.note_failure(&error);
-                    sleep(self.interval.min(SWEEP_HEARTBEAT)).await;
+                stays
+            });
+            for node in current.iter().copied() {
+                running.entry(node).or_insert_with(|| {
+                    sweepers.spawn(NodeSweeper::new(Arc::clone(&self.0), node).run())
+                });
+            }
+            let changed = async {
+                if nodes.changed().await.is_err() {
+                    // The servers never change.
+                    std::future::pending().await
                 }
+            };
+            tokio::select! {
+                () = changed => {}
+                Some(Err(ended)) = sweepers.join_next() => if ended.is_panic() {
+                    resume_unwind(ended.into_panic());
+                },
             }
         }
     }
+}
 
-    /// Waits until the sweep after `swept`, which began at `began`.
-    async fn pause(&self, began: Instant, swept: &Swept) {
-        if swept.more {
-            yield_now().await;
-            return;
-        }
-        let wake_at = began + self.rest(swept);
-        let rung = timeout_at(wake_at, self.doorbell.rung()).await;
-        if rung.is_ok() {
-            sleep_until(began + DOORBELL_REST).await;
-        }
-    }
-
-    /// The time until the next sweep: until the next user is due, but at least half the interval, so that a sweep finds
-    /// several due users. A random part makes one of several instances do the work before the others look.
-    fn rest(&self, swept: &Swept) -> Duration {
-        let until_due = match swept.next_due {
-            Some(due) => due.since(swept.now),
-            None => SWEEP_HEARTBEAT,
-        };
-        let jitter = self.interval.mul_f64(fastrand::f64() / 2.0);
-        (until_due.max(self.interval / 2) + jitter).min(SWEEP_HEARTBEAT)
-    }
-
-    /// Finishes writes of groups whose instance died.
-    async fn finish_group_writes(&mut self) {
-        if self.groups_finished.elapsed() < GROUP_INTERVAL {
-            return;
-        }
-        self.groups_finished = Instant::now();
-        let finished = timeout(SWEEP_HEARTBEAT, self.store.finish_group_writes()).await;
-        if let Ok(Err(error)) = finished {
-            debug!(%error, "the writes of groups were not finished");
-        }
-    }
-
-    /// Warns once when sweeps have failed for longer than [`OUTAGE`], which delays departures.
-    fn note_failure(&mut self, error: &StoreError) {
-        let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
-        if self.warned || failing_since.elapsed() < OUTAGE {
-            debug!(%error, "a sweep failed");
-        } else {
-            self.warned = true;
-            warn!(%error, "no sweep succeeds");
-        }
-    }
-
-    fn note_success(&mut self) {
-        self.failing_since = None;
-        if mem::take(&mut self.warned) {
-            info!("sweeps succeed again");
-        }
-    }
-
-    fn account(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
+impl Shared {
+    fn account(&self, swept: &Swept) {
         self.metrics.sweeps.inc();
-        self.metrics.users_online.set(swept.announced.cast_signed());
+        let mut announced = self.announced.lock();
+        if let Some(announced) = announced.get_mut(swept.partition.index()) {
+            *announced = swept.announced;
+        }
+        let online: u64 = announced.iter().sum();
+        self.metrics.users_online.set(online.cast_signed());
         for lateness_ms in &swept.lateness_ms {
             self.metrics.expired(Duration::from_millis(*lateness_ms));
-        }
-        self.check_the_bus(swept, before);
-    }
-
-    /// Compares the bus with the history: one heartbeat after a sweep, the bus must have delivered every event that the
-    /// sweep found. This notices a silent subscription, a lost message and a new data set. A history that ends before
-    /// the position `before` the sweep has lost events.
-    fn check_the_bus(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
-        let Some((epoch, known)) = self.hub.newest() else {
-            return;
-        };
-        if epoch != swept.epoch || Hub::lost_history(before, (swept.epoch, swept.newest)) {
-            self.expected = None;
-            self.hub.request_resync();
-            return;
-        }
-        match self.expected {
-            Some((position, since)) if known < position => {
-                if since.elapsed() >= SWEEP_HEARTBEAT {
-                    self.expected = None;
-                    self.hub.request_resync();
-                }
-            }
-            _ => self.expected = Some((swept.newest, Instant::now())),
         }
     }
 }

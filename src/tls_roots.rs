@@ -1,4 +1,4 @@
-//! TLS connections that trust only the certificates in a file of the operator.
+//! TLS connections that trust the public certificate authorities, or only the certificates in a file of the operator.
 
 use std::sync::Arc;
 
@@ -38,6 +38,14 @@ pub(crate) fn trusting_only(pem: &[u8]) -> Result<ClientConfig, String> {
     let config = config.dangerous();
     let config = config.with_custom_certificate_verifier(Arc::new(verifier));
     Ok(config.with_no_client_auth())
+}
+
+/// A TLS configuration that trusts the public certificate authorities.
+pub(crate) fn trusting_public() -> Result<ClientConfig, Error> {
+    let roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    let config = config.with_safe_default_protocol_versions()?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Accepts the certificates that the standard verification accepts, and each pinned certificate that has not expired.

@@ -4,7 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::invalid_setting::InvalidSetting;
+use super::partitions;
+use super::redis_url::RedisUrl;
 use super::secret::Secret;
+use crate::model::Partitions;
+
+/// The number of partitions in a Redis Cluster, unless another one is configured.
+const IN_CLUSTER: u16 = 64;
 
 /// The settings of the store. Without a URL the service uses the embedded store.
 #[derive(Clone, Debug, Args)]
@@ -12,7 +19,8 @@ use super::secret::Secret;
 pub struct RedisConfig {
     /// URL of the Redis server; without it the service uses the embedded store
     ///
-    /// redis://host:port/db, rediss://host:port/db for TLS, or redis+sentinel://host:port,host:port/primary/db.
+    /// redis://host:port/db, rediss://host:port/db for TLS, redis+sentinel://host:port,host:port/primary/db, or
+    /// redis+cluster://host:port,host:port for a cluster.
     ///
     /// A user and a password are written as user:password@ before the host.
     #[arg(
@@ -35,9 +43,15 @@ pub struct RedisConfig {
 
     /// Prefix of the names of all keys in Redis
     ///
-    /// 1 to 64 bytes without control characters. Services with different prefixes can share a Redis.
+    /// 1 to 64 bytes without control characters and braces. Services with different prefixes can share a Redis.
     #[arg(long, env = "PRESENCE_KEY_PREFIX", value_name = "PRESENCE_KEY_PREFIX", default_value = "presence:", value_parser = key_prefix)]
     pub key_prefix: String,
+
+    /// Number of partitions of the users: 1, 16, 32, 64, 128 or 256; 1 by default, and 64 with a Redis Cluster
+    ///
+    /// All services with the same prefix need the same number. It cannot change while the store has data.
+    #[arg(long, env = "PRESENCE_PARTITIONS", value_name = "PRESENCE_PARTITIONS", value_parser = partitions::parse)]
+    pub partitions: Option<Partitions>,
 
     /// Whether to use the expiry notifications of Redis, which make offline events a little earlier
     #[arg(
@@ -55,8 +69,23 @@ impl Default for RedisConfig {
             url: None,
             ca_file: None,
             key_prefix: "presence:".to_owned(),
+            partitions: None,
             keyspace_events: KeyspaceEvents::Configure,
         }
+    }
+}
+
+impl RedisConfig {
+    /// The number of partitions of the store at `url`. Fails if a cluster is to have only one.
+    pub fn partitions_at(&self, url: &RedisUrl) -> Result<Partitions, InvalidSetting> {
+        let default = url.is_cluster().then(|| Partitions::new(IN_CLUSTER));
+        let default = default.flatten().unwrap_or(Partitions::ONE);
+        let partitions = self.partitions.unwrap_or(default);
+        if url.is_cluster() && partitions == Partitions::ONE {
+            let why = "must be 16 or more with a redis+cluster:// URL";
+            return Err(InvalidSetting::new("PRESENCE_PARTITIONS", why));
+        }
+        Ok(partitions)
     }
 }
 
@@ -72,8 +101,10 @@ pub enum KeyspaceEvents {
 }
 
 fn key_prefix(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
-        return Err("must be 1 to 64 bytes without control characters".to_owned());
+    // Braces would hide the hash tags of the partitions.
+    let is_bad = |c: char| c.is_control() || matches!(c, '{' | '}');
+    if text.is_empty() || text.len() > 64 || text.contains(is_bad) {
+        return Err("must be 1 to 64 bytes without control characters and braces".to_owned());
     }
     Ok(text.to_owned())
 }
@@ -83,11 +114,35 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_cluster_has_64_partitions_by_default_and_never_one() {
+        let at = |url: &str, partitions| {
+            let url = url.parse().expect("a good URL");
+            let config = RedisConfig {
+                partitions,
+                ..RedisConfig::default()
+            };
+            config.partitions_at(&url).map(Partitions::count)
+        };
+        let sixteen = Partitions::new(16);
+        assert_eq!(at("redis://db", None), Ok(1));
+        assert_eq!(at("redis://db", sixteen), Ok(16));
+        assert_eq!(at("redis+cluster://db", None), Ok(64));
+        assert_eq!(at("redis+cluster://db", sixteen), Ok(16));
+        let one = at("redis+cluster://db", Some(Partitions::ONE));
+        assert_eq!(
+            one.map_err(|error| error.to_string()),
+            Err("PRESENCE_PARTITIONS: must be 16 or more with a redis+cluster:// URL".to_owned())
+        );
+    }
+
     proptest! {
         #[test]
-        fn a_prefix_is_1_to_64_bytes_without_control_characters(text in "\\PC{0,70}|(?s).{0,3}|[a-z]{60,70}") {
-            let is_control = |c: char| matches!(u32::from(c), 0..=0x1f | 0x7f..=0x9f);
-            let good = (1..=64).contains(&text.len()) && !text.contains(is_control);
+        fn a_prefix_is_1_to_64_bytes_without_control_characters_and_braces(
+            text in "\\PC{0,70}|(?s).{0,3}|[a-z{}]{0,2}|[a-z]{60,70}",
+        ) {
+            let is_bad = |c: char| matches!(u32::from(c), 0..=0x1f | 0x7f..=0x9f | 0x7b | 0x7d);
+            let good = (1..=64).contains(&text.len()) && !text.contains(is_bad);
             prop_assert_eq!(key_prefix(&text).ok(), good.then_some(text));
         }
     }

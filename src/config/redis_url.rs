@@ -1,4 +1,4 @@
-//! The URL of Redis: one server, or a primary behind sentinels.
+//! The URL of Redis: one server, a primary behind sentinels, or a cluster.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,15 +8,20 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 /// The default port of a sentinel.
 const SENTINEL_PORT: u16 = 26_379;
 
+/// The default port of a server.
+const SERVER_PORT: u16 = 6_379;
+
 /// The valid forms of a URL, for the message about an invalid URL.
-const FORMS: &str = "must be redis://host:port/db, rediss://host:port/db, or \
-                     redis+sentinel://host:port,host:port/primary/db, with user:password@ before the host";
+const FORMS: &str = "must be redis://host:port/db, rediss://host:port/db, \
+                     redis+sentinel://host:port,host:port/primary/db, or redis+cluster://host:port,host:port, \
+                     with user:password@ before the host";
 
 /// The URL of Redis. Its `Debug` output does not show the credentials.
 #[derive(Clone)]
 pub struct RedisUrl {
     server: ConnectionInfo,
     sentinels: Option<Sentinels>,
+    seeds: Vec<ConnectionInfo>,
 }
 
 /// The sentinels that know the address of the primary.
@@ -29,7 +34,8 @@ pub struct Sentinels {
 }
 
 impl RedisUrl {
-    /// The server, the credentials and the database. Behind sentinels the address is a placeholder.
+    /// The server, the credentials and the database. Behind sentinels the address is a placeholder; of a cluster it is
+    /// the first seed.
     pub fn server(&self) -> &ConnectionInfo {
         &self.server
     }
@@ -37,6 +43,17 @@ impl RedisUrl {
     /// The sentinels to ask for the address of the primary, if the URL names sentinels.
     pub fn sentinels(&self) -> Option<&Sentinels> {
         self.sentinels.as_ref()
+    }
+
+    /// The nodes of the cluster to ask for the others; empty if the URL does not name a cluster. The URL has only
+    /// database 0 then.
+    pub fn seeds(&self) -> &[ConnectionInfo] {
+        &self.seeds
+    }
+
+    /// Whether the URL names a cluster.
+    pub fn is_cluster(&self) -> bool {
+        !self.seeds.is_empty()
     }
 
     /// Whether connections use TLS and verify the certificate of the server.
@@ -61,6 +78,7 @@ impl FromStr for RedisUrl {
                 let url = Self {
                     server: parse(text)?,
                     sentinels: None,
+                    seeds: Vec::new(),
                 };
                 if url.is_encrypted() != (scheme == "rediss") {
                     return Err(FORMS.to_owned());
@@ -69,9 +87,37 @@ impl FromStr for RedisUrl {
             }
             Some(("redis+sentinel", rest)) => behind_sentinels("redis", rest),
             Some(("rediss+sentinel", rest)) => behind_sentinels("rediss", rest),
+            Some(("redis+cluster", rest)) => of_cluster("redis", rest),
+            Some(("rediss+cluster", rest)) => of_cluster("rediss", rest),
             _ => Err(FORMS.to_owned()),
         }
     }
+}
+
+/// Parses `[user:password@]host:port,host:port[/0]`.
+fn of_cluster(scheme: &str, rest: &str) -> Result<RedisUrl, String> {
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    if !matches!(database, "" | "0") {
+        return Err("a cluster has only database 0".to_owned());
+    }
+    let (credentials, hosts) = with_credentials(authority);
+    let seeds = hosts.split(',').map(|host| {
+        let host = with_port(host, SERVER_PORT);
+        parse(&format!("{scheme}://{credentials}{host}/"))
+    });
+    let seeds: Vec<_> = seeds.collect::<Result<_, _>>()?;
+    let server = seeds.first().cloned().ok_or_else(|| FORMS.to_owned())?;
+    Ok(RedisUrl {
+        server,
+        sentinels: None,
+        seeds,
+    })
+}
+
+/// The credentials with their `@`, and the hosts after them.
+fn with_credentials(authority: &str) -> (&str, &str) {
+    let hosts = authority.rfind('@').map_or(0, |at| at + 1);
+    authority.split_at(hosts)
 }
 
 /// Parses `[user:password@]host:port,host:port/primary[/db]`.
@@ -79,32 +125,34 @@ fn behind_sentinels(scheme: &str, rest: &str) -> Result<RedisUrl, String> {
     let (authority, path) = rest
         .split_once('/')
         .ok_or("the name of the primary is missing after the sentinels: /primary")?;
-    let (credentials, hosts) = match authority.rsplit_once('@') {
-        Some((credentials, hosts)) => (format!("{credentials}@"), hosts),
-        None => (String::new(), authority),
-    };
+    let (credentials, hosts) = with_credentials(authority);
     let (primary, database) = path.split_once('/').unwrap_or((path, ""));
     if primary.is_empty() {
         return Err("the name of the primary is missing after the sentinels: /primary".to_owned());
     }
-    let addresses = hosts.split(',').map(|host| sentinel(scheme, host));
+    let addresses = hosts.split(',').map(|host| {
+        let host = with_port(host, SENTINEL_PORT);
+        parse(&format!("{scheme}://{host}/"))
+    });
     Ok(RedisUrl {
         server: parse(&format!("{scheme}://{credentials}primary/{database}"))?,
         sentinels: Some(Sentinels {
             addresses: addresses.collect::<Result<_, _>>()?,
             primary: primary.to_owned(),
         }),
+        seeds: Vec::new(),
     })
 }
 
-fn sentinel(scheme: &str, host: &str) -> Result<ConnectionInfo, String> {
+/// The host with its port, or with the port `default`.
+fn with_port(host: &str, default: u16) -> String {
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| {
         !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
     }) && !host.ends_with(']');
     if has_port {
-        parse(&format!("{scheme}://{host}/"))
+        host.to_owned()
     } else {
-        parse(&format!("{scheme}://{host}:{SENTINEL_PORT}/"))
+        format!("{host}:{default}")
     }
 }
 
@@ -158,13 +206,14 @@ mod tests {
 
         #[test]
         fn arbitrary_text_causes_no_panic_and_shows_no_password(
-            text in "(redis|rediss|redis\\+sentinel|http|unix)?(://)?(:hunter2@)?[a-z0-9:,/@\\[\\]#?%=é -]{0,16}|\\PC{0,30}",
+            text in "(redis|rediss|redis\\+sentinel|redis\\+cluster|http|unix)?(://)?(:hunter2@)?[a-z0-9:,/@\\[\\]#?%=é -]{0,16}|\\PC{0,30}",
         ) {
             if let Err(why) = text.parse::<RedisUrl>() {
                 prop_assert!(!why.contains("hunter2"), "{}", why);
             } else {
-                let schemes = ["redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://"];
-                prop_assert!(schemes.iter().any(|scheme| text.starts_with(scheme)) && !text.contains('#'));
+                let schemes = ["", "+sentinel", "+cluster"].map(|kind| [format!("redis{kind}://"), format!("rediss{kind}://")]);
+                let mut schemes = schemes.into_iter().flatten();
+                prop_assert!(schemes.any(|scheme| text.starts_with(&scheme)) && !text.contains('#'));
             }
         }
     }
@@ -201,6 +250,38 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_url_names_seeds_with_the_same_credentials() {
+        let url = read("rediss+cluster://ann:s%40cret@one:7000,two,[::1]:7002/0");
+        assert!(url.is_cluster() && url.is_encrypted() && url.sentinels().is_none());
+        let seeds: Vec<String> = url
+            .seeds()
+            .iter()
+            .map(|seed| seed.addr().to_string())
+            .collect();
+        assert_eq!(seeds, ["one:7000", "two:6379", "::1:7002"]);
+        let passwords = url
+            .seeds()
+            .iter()
+            .map(|seed| seed.redis_settings().password());
+        assert!(
+            passwords
+                .into_iter()
+                .all(|password| password == Some("s@cret"))
+        );
+        assert!(!read("redis://one").is_cluster());
+        assert!(!read("redis+cluster://one").is_encrypted());
+    }
+
+    #[test]
+    fn a_cluster_has_only_database_0() {
+        let error = "redis+cluster://one:7000/1".parse::<RedisUrl>();
+        assert_eq!(
+            error.expect_err("no database"),
+            "a cluster has only database 0"
+        );
+    }
+
+    #[test]
     fn other_urls_are_refused() {
         for text in [
             "http://x",
@@ -213,6 +294,9 @@ mod tests {
             "redis+sentinel://host",
             "redis+sentinel://host/",
             "redis+sentinel://,host/main",
+            "redis+cluster://",
+            "redis+cluster://host,",
+            "redis+cluster://host/main",
         ] {
             assert!(text.parse::<RedisUrl>().is_err(), "{text}");
         }

@@ -14,8 +14,8 @@ use super::hub::ring::Ring;
 use super::sse::cursor::Cursor;
 use super::sse::payload::ResetReason;
 use super::stream_service::StreamService;
-use crate::model::{Entry, Epoch, Position};
-use crate::store::{Backoff, Signal, Store, StoreError, Subscription};
+use crate::model::{Entry, Epoch, Partition, Position};
+use crate::store::{Backoff, NodeId, Signal, Store, StoreError, Subscription};
 use crate::telemetry::Metrics;
 
 /// Events that one read of the history returns. Redis takes less than a millisecond for them.
@@ -69,7 +69,7 @@ impl Bus {
     pub(crate) async fn run(self) {
         let mut backoff = Backoff::default();
         loop {
-            let subscription = self.store.subscribe().await;
+            let subscription = self.store.subscribe(NodeId::ONLY).await;
             match self.follow(subscription).await {
                 Ok(()) => backoff = Backoff::default(),
                 Err(error) => warn!(%error, "bus: could not read the history"),
@@ -90,13 +90,13 @@ impl Bus {
                 }
             };
             match signal {
-                Some(Signal::Entries(epoch, entries)) => {
+                Some(Signal::Entries(_, epoch, entries)) => {
                     if self.is_far_in_the_future(&entries) || !self.publish(epoch, &entries).await {
                         self.catch_up().await?;
                     }
                 }
-                Some(Signal::Changed) => self.catch_up().await?,
-                Some(Signal::Expired) => self.doorbell.ring(),
+                Some(Signal::Changed(_)) => self.catch_up().await?,
+                Some(Signal::Expired(partition)) => self.doorbell.ring(partition),
                 None => {
                     warn!("bus: subscription lost");
                     return Ok(());
@@ -108,7 +108,11 @@ impl Bus {
     /// Whether an entry is too far in the future to be accepted from a notification. Only the
     /// history can confirm it: a forged entry in the future would hide all later events.
     fn is_far_in_the_future(&self, entries: &[Entry]) -> bool {
-        let now = self.store.now().plus(CLOCK_TOLERANCE).as_millis();
+        let now = self
+            .store
+            .now(Partition::FIRST)
+            .plus(CLOCK_TOLERANCE)
+            .as_millis();
         let newest = self.hub.newest().map_or(0, |(_, newest)| newest.millis);
         let latest = now.max(newest);
         entries.iter().any(|entry| entry.position().millis > latest)
@@ -122,7 +126,8 @@ impl Bus {
                 self.hub.restart(epoch, ring);
                 continue;
             };
-            let history = retry(|| self.store.history(newest, READ_EVENTS)).await?;
+            let history =
+                retry(|| self.store.history(Partition::FIRST, newest, READ_EVENTS)).await?;
             if history.epoch != epoch {
                 self.follow_new_epoch(newest).await?;
                 continue;
@@ -143,7 +148,11 @@ impl Bus {
     /// Reads the recent events backwards, in small steps, until the ring is full.
     async fn fill_ring(&self) -> Result<(Epoch, Ring), StoreError> {
         let began = Instant::now();
-        let mut page = retry(|| self.store.history_before(None, READ_EVENTS)).await?;
+        let mut page = retry(|| {
+            self.store
+                .history_before(Partition::FIRST, None, READ_EVENTS)
+        })
+        .await?;
         self.hub.start_filling();
         let epoch = page.epoch;
         let mut ring = self.hub.ring_after(page.newest);
@@ -152,7 +161,7 @@ impl Bus {
             for entry in &page.entries {
                 // After a missing entry, older entries are useless for a resume.
                 let is_next = entry.position() == before;
-                if !is_next || ring.is_full_at(self.store.now()) {
+                if !is_next || ring.is_full_at(self.store.now(Partition::FIRST)) {
                     ring.link();
                     return Ok((epoch, ring));
                 }
@@ -167,7 +176,11 @@ impl Bus {
             // Pings need the store as well.
             sleep(FILL_PAUSE).await;
             let oldest = page.entries.last().map(Entry::position);
-            page = retry(|| self.store.history_before(oldest, READ_EVENTS)).await?;
+            page = retry(|| {
+                self.store
+                    .history_before(Partition::FIRST, oldest, READ_EVENTS)
+            })
+            .await?;
         }
     }
 
@@ -176,11 +189,12 @@ impl Bus {
     /// of its events was delivered, and the bus begins at its start. Otherwise the bus begins at
     /// its end.
     async fn follow_new_epoch(&self, followed: Position) -> Result<(), StoreError> {
-        let history = retry(|| self.store.history(followed, 1)).await?;
+        let history = retry(|| self.store.history(Partition::FIRST, followed, 1)).await?;
         let (epoch, from) = if history.continues(followed) {
             (history.epoch, followed)
         } else {
-            let history = retry(|| self.store.history(Position::START, 1)).await?;
+            let history =
+                retry(|| self.store.history(Partition::FIRST, Position::START, 1)).await?;
             let is_whole = history.continues(Position::START);
             match history.entries.first() {
                 Some(first) if !is_whole || !is_in_data_set(history.epoch, first) => {
@@ -204,7 +218,7 @@ impl Bus {
     /// Publishes in parts and lets other tasks run between them, so that no queue overflows when
     /// thousands of users leave at once. Returns false if an event is missing.
     async fn publish(&self, epoch: Epoch, entries: &[Entry]) -> bool {
-        let now = self.store.now();
+        let now = self.store.now(Partition::FIRST);
         for entry in entries {
             let lag = now.since(entry.at());
             self.metrics.bus_lag_seconds.observe(lag.as_secs_f64());

@@ -28,7 +28,7 @@ use super::sse::cursor::Cursor;
 use super::sse::frame;
 use super::sse::payload::{EndReason, ResetReason};
 use super::subscriber::Subscriber;
-use crate::model::Timestamp;
+use crate::model::{Partition, Timestamp};
 use crate::store::{Backoff, Store, StoreError};
 
 /// How long a stream waits for a failing store before it ends.
@@ -263,7 +263,7 @@ impl Opener {
     /// A cursor of the server may have any age.
     fn oldest_resumable(&self, origin: CursorOrigin) -> Timestamp {
         match origin {
-            CursorOrigin::Client => self.store.now().minus(self.history),
+            CursorOrigin::Client => self.store.now(Partition::FIRST).minus(self.history),
             CursorOrigin::Server => Timestamp::default(),
         }
     }

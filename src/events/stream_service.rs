@@ -18,7 +18,7 @@ use super::stream::EventStream;
 use super::stream_limit::{StreamLimit, StreamLimitReached};
 use super::subscriber::SubscriberOptions;
 use crate::config::Config;
-use crate::model::{Credential, Timestamp};
+use crate::model::{Credential, Partition, Timestamp};
 use crate::store::{Store, StoreError};
 
 /// The random part of the maximum age, so that streams opened together do not reconnect together.
@@ -174,7 +174,7 @@ impl StreamService {
         id: &str,
         requested_at: Instant,
     ) -> Result<StreamStart, StoreError> {
-        let now = self.store.now().as_millis();
+        let now = self.store.now(Partition::FIRST).as_millis();
         // If the clock of the store was set back, new events still get positions after the newest
         // one.
         let newest = self.hub.newest().map_or(0, |(_, newest)| newest.millis);
@@ -217,7 +217,8 @@ mod tests {
         let limits = Limits::of(&config, MemoryBudget::of(1 << 30));
         let store = Arc::new(Store::open(&config).expect("a store in memory"));
         let hub = Arc::new(Hub::new(Arc::new(Metrics::new()), limits));
-        let (epoch, newest) = store.newest().await.expect("an embedded store");
+        let newest = store.newest_of(Partition::FIRST).await;
+        let (epoch, newest) = newest.expect("an embedded store");
         hub.restart(epoch, hub.ring_after(newest));
         let streams = StreamService::new(store, hub, &config, limits);
         let request = StreamRequest {

@@ -89,6 +89,8 @@ pub(crate) enum Error {
     UnsupportedMediaType,
     #[error("the store is unreachable; try again")]
     StoreUnreachable(String),
+    #[error("{0}")]
+    NotReady(String),
     #[error("too many calls wait for the store; try again")]
     StoreOverloaded,
     #[error("this instance has not enough free memory for the call; try again")]
@@ -146,7 +148,7 @@ impl Error {
             Self::BodyTooLarge => P::BodyTooLarge,
             Self::BodyTimeout => P::BodyTimeout,
             Self::UnsupportedMediaType => P::UnsupportedMediaType,
-            Self::StoreUnreachable(_) => P::StoreUnreachable,
+            Self::StoreUnreachable(_) | Self::NotReady(_) => P::StoreUnreachable,
             Self::StoreOverloaded => P::StoreOverloaded,
             Self::Overloaded => P::Overloaded,
             Self::HeadTooLarge => P::HeadTooLarge,

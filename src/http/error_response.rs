@@ -24,7 +24,9 @@ impl Error {
     /// The cause for streams, and the wait for `Retry-After`. `None`: another attempt would fail too.
     fn temporary(&self) -> Option<TemporaryError> {
         let (cause, wait) = match self {
-            Self::StoreUnreachable(_) => (StreamRefusal::StoreUnreachable, RETRY_SOON),
+            Self::StoreUnreachable(_) | Self::NotReady(_) => {
+                (StreamRefusal::StoreUnreachable, RETRY_SOON)
+            }
             Self::StoreOverloaded
             | Self::Overloaded
             | Self::Auth(AuthError::KeysUnreachable | AuthError::VerificationOverloaded) => {
@@ -72,7 +74,9 @@ impl IntoResponse for Error {
         match &self {
             Self::Internal(cause) => error!(%cause, "request failed"),
             // The connection to the store logs its loss once. One line per request would fill a disk.
-            Self::StoreUnreachable(cause) => debug!(%cause, "store unreachable"),
+            Self::StoreUnreachable(cause) | Self::NotReady(cause) => {
+                debug!(%cause, "store unreachable")
+            }
             _ => {}
         }
         let (temporary, challenge) = (self.temporary(), self.challenge());

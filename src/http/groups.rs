@@ -220,14 +220,17 @@ pub(super) async fn get(
     let query = PageQuery::read(query.as_deref().unwrap_or(""))?;
     let limit = query.limit()?;
     // The pages of a group are ordered by id.
-    let PageCursor::After(after) = query.cursor()? else {
+    let partitions = state.presence.partitions();
+    let PageCursor::After(after) = query.cursor(partitions)? else {
         return Err(Error::InvalidCursor);
     };
     let page = state
         .presence
         .group_page(&group, after.as_ref(), limit)
         .await?;
-    let next = page.next.map(|user| encode(&PageCursor::After(Some(user))));
+    let next = page
+        .next
+        .map(|user| encode(&PageCursor::After(Some(user)), partitions));
     Ok(JsonLine(GroupState {
         group_id: group,
         members: page.members,

@@ -116,11 +116,12 @@ pub(super) async fn list(
     _: NoBody,
 ) -> Result<JsonLine<OnlinePage>, Error> {
     let query = PageQuery::read(query.as_deref().unwrap_or(""))?;
-    let (limit, cursor) = (query.limit()?, query.cursor()?);
+    let partitions = state.presence.partitions();
+    let (limit, cursor) = (query.limit()?, query.cursor(partitions)?);
     let page = state.presence.online_page(&cursor, limit).await?;
     Ok(JsonLine(OnlinePage {
         online: page.users,
-        next_cursor: page.next.map(|cursor| encode(&cursor)),
+        next_cursor: page.next.map(|cursor| encode(&cursor, partitions)),
     }))
 }
 

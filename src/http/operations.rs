@@ -13,6 +13,7 @@ use super::json_line::JsonLine;
 use super::openapi::responses::{BadHost, Forbidden, StoreUnreachable, TooMany, Unauthorized};
 use super::permissions::SeeingMetrics;
 use super::state::AppState;
+use crate::store::Readiness;
 
 /// The media type of the metrics.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -23,6 +24,9 @@ pub(super) struct Health {
     /// `alive` for `/livez`, `ready` for `/readyz`.
     #[schema(schema_with = Status::schema)]
     status: Status,
+    /// Why the store serves only a part of the users. Absent if it serves all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 /// The status of a healthy service.
@@ -47,12 +51,14 @@ enum Status {
 pub(super) async fn livez() -> JsonLine<Health> {
     JsonLine(Health {
         status: Status::Alive,
+        reason: None,
     })
 }
 
 /// Check readiness
 ///
-/// Succeeds if the store answers and the streams receive events.
+/// Succeeds if the store answers and the streams receive events. The `detail` of a failure is its cause. The `reason`
+/// of a success tells why the store serves only a part of the users.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations", operation_id = "checkReady",
     security(()),
@@ -63,10 +69,16 @@ pub(super) async fn livez() -> JsonLine<Health> {
     )
 )]
 pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<JsonLine<Health>, Error> {
-    state.presence.ready().await?;
-    state.streams.check_ready()?;
+    let reason = match state.presence.readiness().await {
+        Readiness::Ready => None,
+        Readiness::Degraded(reason) => Some(reason),
+        Readiness::NotReady(cause) => return Err(Error::NotReady(cause)),
+    };
+    let streams = state.streams.check_ready();
+    streams.map_err(|error| Error::NotReady(error.cause()))?;
     Ok(JsonLine(Health {
         status: Status::Ready,
+        reason,
     }))
 }
 

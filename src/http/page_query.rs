@@ -5,7 +5,7 @@ use utoipa::IntoParams;
 use super::error::Error;
 use super::online::cursor::decode;
 use super::query::{decoded, keep_once, parameters, unknown};
-use crate::model::PageCursor;
+use crate::model::{PageCursor, Partitions};
 
 /// The default size of a page, in users.
 const DEFAULT_LIMIT: usize = 100;
@@ -45,11 +45,11 @@ impl PageQuery {
         }
     }
 
-    /// Where the page begins.
-    pub(super) fn cursor(&self) -> Result<PageCursor, Error> {
+    /// Where the page of a store with `partitions` begins.
+    pub(super) fn cursor(&self, partitions: Partitions) -> Result<PageCursor, Error> {
         match self.cursor.as_deref() {
             None => Ok(PageCursor::START),
-            Some(text) => decode(text).ok_or(Error::InvalidCursor),
+            Some(text) => decode(text, partitions).ok_or(Error::InvalidCursor),
         }
     }
 }

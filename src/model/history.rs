@@ -2,20 +2,20 @@
 
 use super::entry::Entry;
 use super::event::{Epoch, Position};
+use super::partition::Partition;
 use super::user_id::UserId;
 
-/// The announced users among some users, as of one position in the history.
+/// The announced users among some users, as of one position in the history of each of their partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announced {
-    /// The data set of the position.
-    pub epoch: Epoch,
-    /// The position of the newest event that the answer includes.
-    pub position: Position,
+    /// The partitions of the users, each with its data set and the position of the newest event that the answer
+    /// includes.
+    pub at: Vec<(Partition, Epoch, Position)>,
     /// The announced users, in the order of the request.
     pub users: Vec<UserId>,
 }
 
-/// A part of the history, oldest event first.
+/// A part of the history of one partition, oldest event first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// The data set of the history.

@@ -30,6 +30,14 @@ impl StoreError {
         matches!(self, Self::Refused(_) | Self::GroupRefused(_))
     }
 
+    /// The text without the kind of the error.
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::Unreachable(cause) | Self::Failed(cause) => cause.clone(),
+            Self::Overloaded | Self::Refused(_) | Self::GroupRefused(_) => self.to_string(),
+        }
+    }
+
     /// The error of a call that took too long.
     pub(super) fn too_slow() -> Self {
         Self::Unreachable("it took too long".to_owned())

@@ -22,11 +22,7 @@ impl Store {
             Self::Memory(store) => store
                 .replace_group(group, members)
                 .map_err(StoreError::GroupRefused),
-            Self::Redis(store) => {
-                store
-                    .with_deadline(store.replace_group(group, members))
-                    .await
-            }
+            Self::Redis(store) => store.replace_group(group, members).await,
         }
     }
 
@@ -41,11 +37,7 @@ impl Store {
             Self::Memory(store) => store
                 .change_group(group, add, remove)
                 .map_err(StoreError::GroupRefused),
-            Self::Redis(store) => {
-                store
-                    .with_deadline(store.change_group(group, add, remove))
-                    .await
-            }
+            Self::Redis(store) => store.change_group(group, add, remove).await,
         }
     }
 
@@ -53,7 +45,7 @@ impl Store {
     pub async fn group_members(&self, group: &GroupId) -> Result<Vec<UserId>, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.group_members(group)),
-            Self::Redis(store) => store.with_deadline(store.group_members(group)).await,
+            Self::Redis(store) => store.group_members(group).await,
         }
     }
 
@@ -63,7 +55,7 @@ impl Store {
             Self::Memory(store) => Ok(store.is_member(group, user)),
             Self::Redis(store) => {
                 let user = std::slice::from_ref(user);
-                let answer = store.with_deadline(store.are_members(group, user)).await?;
+                let answer = store.are_members(group, user).await?;
                 Ok(answer == [true])
             }
         }

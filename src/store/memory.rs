@@ -11,6 +11,8 @@ mod outages;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -24,12 +26,13 @@ use self::last_seen::LastSeen;
 use self::outages::Outages;
 use super::lifetimes::Grant;
 use super::lifetimes::Lifetimes;
+use super::node_id::NodeId;
 use super::policy::SWEEP_BATCH;
 use super::signal::Signal;
 use super::swept::Swept;
 use crate::model::{
-    Announced, Closing, Connected, Disconnected, History, Page, PageCursor, Refusal, UserState,
-    millis,
+    Announced, Closing, Connected, Disconnected, History, Page, PageCursor, PartPage, Partition,
+    Refusal, ScanPlace, UserState, millis,
 };
 use crate::model::{
     ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
@@ -44,6 +47,7 @@ pub struct MemoryStore {
     started: (Timestamp, Instant),
     state: Mutex<State>,
     changed: watch::Sender<Position>,
+    nodes: watch::Sender<Arc<[NodeId]>>,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +71,12 @@ impl MemoryStore {
             started: (now, Instant::now()),
             state: Mutex::default(),
             changed: watch::Sender::new(Position::START),
+            nodes: watch::Sender::new([NodeId::ONLY].into()),
         }
+    }
+
+    pub(super) fn nodes(&self) -> watch::Receiver<Arc<[NodeId]>> {
+        self.nodes.subscribe()
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -272,6 +281,20 @@ impl MemoryStore {
         Page { users, next }
     }
 
+    pub(super) fn page_of(&self, place: &ScanPlace, limit: usize) -> PartPage {
+        let state = self.state.lock();
+        let after = match place {
+            ScanPlace::After(user) => Some(user),
+            ScanPlace::Start | ScanPlace::Cursor(_) => None,
+        };
+        let (users, more) = state.announced.after(after, limit);
+        let last = users.last().filter(|_| more).cloned();
+        PartPage {
+            users,
+            next: last.map(ScanPlace::After),
+        }
+    }
+
     pub(super) fn online_page(&self, cursor: &PageCursor, limit: usize) -> Page {
         let page = self.announced_page(cursor, limit);
         let online = self.online_among(&page.users);
@@ -284,8 +307,7 @@ impl MemoryStore {
             .iter()
             .filter(|user| state.announced.get(user).is_some());
         Announced {
-            epoch: self.epoch,
-            position: state.newest,
+            at: vec![(Partition::FIRST, self.epoch, state.newest)],
             users: announced.cloned().collect(),
         }
     }
@@ -313,12 +335,14 @@ impl MemoryStore {
     pub(super) fn sweep(&self) -> Swept {
         let mut state = self.state.lock();
         let now = self.now();
-        state.outages.swept(now);
+        let former = state.outages.swept(now);
         state.closed.trim(now);
         state.last_seen.trim(now.minus(self.lifetimes.last_seen));
         state.events.trim(now.minus(self.lifetimes.history));
         let (lateness_ms, more) = self.sweep_due(&mut state, now);
         Swept {
+            partition: Partition::FIRST,
+            former,
             now,
             epoch: self.epoch,
             newest: state.newest,
@@ -362,6 +386,6 @@ pub struct Subscription(watch::Receiver<Position>);
 impl Subscription {
     pub(super) async fn next(&mut self) -> Option<Signal> {
         self.0.changed().await.ok()?;
-        Some(Signal::Changed)
+        Some(Signal::Changed(Partition::FIRST))
     }
 }

@@ -1,11 +1,15 @@
-//! The result of a sweep.
+//! The result of a sweep of one partition.
 
 use super::error::StoreError;
-use crate::model::{Epoch, Position, Timestamp};
+use crate::model::{Epoch, Partition, Position, Timestamp};
 
-/// What a sweep found and did.
+/// What a sweep found and did in one partition.
 #[derive(Clone, Debug)]
 pub struct Swept {
+    /// The partition that was swept.
+    pub partition: Partition,
+    /// The time of the sweep before, by any instance. `None` for the first sweep.
+    pub former: Option<Timestamp>,
     /// The time of the sweep by the clock of the store.
     pub now: Timestamp,
     /// The data set that was swept.

@@ -5,6 +5,7 @@
 //! users leave once, and the pinging users have never left.
 
 mod bus;
+mod cluster;
 mod cut_streams;
 mod data_loss;
 mod departures;
@@ -28,11 +29,17 @@ mod soak;
 mod traffic;
 mod unknown_entries;
 
+use harness::names::Names;
 use harness::redis_server::RedisServer;
 
-/// The number of users in the index of deadlines: those whose departure is not announced yet. The index has one more
+/// The number of users in the indexes of deadlines: those whose departure is not announced yet. Each index has one more
 /// member, with the score `+inf`.
 async fn announced(redis: &RedisServer) -> u64 {
-    let index = ["ZCOUNT", "presence:deadlines", "-inf", "(+inf"];
-    redis.command(&index).await
+    let indexes = Names::default().all("deadlines");
+    redis.sum("ZCOUNT", &indexes, &["-inf", "(+inf"]).await
+}
+
+/// The number of held departures.
+async fn held(redis: &RedisServer) -> u64 {
+    redis.sum("ZCARD", &Names::default().all("held"), &[]).await
 }

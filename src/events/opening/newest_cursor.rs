@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use crate::events::hub::Hub;
 use crate::events::shared_read::SharedRead;
 use crate::events::sse::cursor::Cursor;
+use crate::model::Partition;
 use crate::store::{Store, StoreError};
 
 /// How long one attempt waits for the bus to reset the streams.
@@ -47,7 +48,7 @@ impl NewestCursor {
                 let store = Arc::clone(&store);
                 async move {
                     let began = Instant::now();
-                    let (epoch, newest) = store.newest().await?;
+                    let (epoch, newest) = store.newest_of(Partition::FIRST).await?;
                     Ok((began, Cursor::at(epoch, newest)))
                 }
             })

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::events::hub::Hub;
 use crate::events::snapshots::snapshot::{Snapshot, SnapshotMemory};
-use crate::model::{Epoch, PageCursor, Position, PresenceEvent, Transition, UserId};
+use crate::model::{Epoch, Partition, Position, PresenceEvent, ScanPlace, Transition, UserId};
 use crate::store::{Store, StoreError};
 
 /// Users or events that one step of a scan reads.
@@ -29,24 +29,21 @@ pub(crate) async fn scan(
     memory: Arc<SnapshotMemory>,
 ) -> Result<Arc<Snapshot>, StoreError> {
     let before = hub.newest();
-    let (epoch, start) = store.newest().await?;
+    let (epoch, start) = store.newest_of(Partition::FIRST).await?;
     if Hub::lost_history(before, (epoch, start)) {
         // The local history contains events that the store has lost.
         hub.request_resync();
         return Err(history_changed());
     }
     let mut online = HashSet::new();
-    let mut cursor = PageCursor::START;
-    loop {
-        let page = store.announced_page(&cursor, STEP).await?;
+    let mut place = Some(ScanPlace::Start);
+    while let Some(from) = place {
+        let page = store.page_of(Partition::FIRST, &from, STEP).await?;
         online.extend(page.users);
-        match page.next {
-            Some(next) => cursor = next,
-            None => break,
-        }
+        place = page.next;
         yield_now().await;
     }
-    let (epoch_now, end) = store.newest().await?;
+    let (epoch_now, end) = store.newest_of(Partition::FIRST).await?;
     if epoch_now != epoch {
         return Err(history_changed());
     }

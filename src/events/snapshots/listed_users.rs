@@ -132,7 +132,13 @@ async fn call(store: &Store, memory: &SnapshotMemory, batch: Vec<Request>) {
         users.sort_unstable();
         users.dedup();
     }
-    let found = match store.announced_among(&users).await {
+    let found = store.announced_among(&users).await;
+    let found = found.and_then(|Announced { at, users }| {
+        let unknown = || StoreError::Failed("an answer without a position".to_owned());
+        let (_, epoch, position) = at.into_iter().next().ok_or_else(unknown)?;
+        Ok((epoch, position, users))
+    });
+    let (epoch, position, users) = match found {
         Ok(found) => found,
         Err(error) => {
             for request in batch {
@@ -142,11 +148,6 @@ async fn call(store: &Store, memory: &SnapshotMemory, batch: Vec<Request>) {
             return;
         }
     };
-    let Announced {
-        epoch,
-        position,
-        users,
-    } = found;
     let online: HashSet<UserId> = users.into_iter().collect();
     for request in batch {
         let snapshot = lists.entry(request.users.as_ptr().addr()).or_insert(None);

@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::model::{PageCursor, UserId};
+use crate::model::{PageCursor, Partition, Partitions, UserId};
 
 /// The length of the seal, in bytes.
 const SEAL_BYTES: usize = 6;
@@ -22,16 +22,22 @@ fn seal(lines: &[u8]) -> [u8; SEAL_BYTES] {
 }
 
 /// The text of `cursor`: the seal, then one line each for the place to continue at, the id to continue after, and the
-/// ids carried over to the next page. Ids contain no line breaks.
-pub(in crate::http) fn encode(cursor: &PageCursor) -> String {
+/// ids carried over to the next page. Ids contain no line breaks. If the store has several partitions, the place begins
+/// with the number of one and a slash.
+pub(in crate::http) fn encode(cursor: &PageCursor, partitions: Partitions) -> String {
     let (place, after, carried) = match cursor {
         PageCursor::After(after) => ("after".to_owned(), after, &[][..]),
         PageCursor::Scan {
+            partition,
             carried,
             place,
             beyond,
         } => {
-            let place = place.map_or("end".to_owned(), |place| place.to_string());
+            let place = match place {
+                None => "end".to_owned(),
+                Some(place) if partitions == Partitions::ONE => place.to_string(),
+                Some(place) => format!("{}/{place}", partition.index()),
+            };
             (place, beyond, &carried[..])
         }
     };
@@ -43,8 +49,8 @@ pub(in crate::http) fn encode(cursor: &PageCursor) -> String {
     URL_SAFE_NO_PAD.encode(sealed)
 }
 
-/// Parses the text of a cursor. `None`: the text did not come from [`encode`].
-pub(in crate::http) fn decode(text: &str) -> Option<PageCursor> {
+/// Parses the text of a cursor. `None`: the text did not come from [`encode`] with the same number of partitions.
+pub(in crate::http) fn decode(text: &str, partitions: Partitions) -> Option<PageCursor> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (sealed, lines) = bytes.split_first_chunk()?;
     if *sealed != seal(lines) {
@@ -58,12 +64,18 @@ pub(in crate::http) fn decode(text: &str) -> Option<PageCursor> {
     };
     let carried: Option<Vec<_>> = lines.map(|line| UserId::new(line).ok()).collect();
     let carried = carried?;
-    let place = match place {
+    let (partition, place) = match place {
         "after" if carried.is_empty() => return Some(PageCursor::After(after)),
-        "end" => None,
-        place => Some(place.parse().ok()?),
+        "end" => (Partition::FIRST, None),
+        place if partitions == Partitions::ONE => (Partition::FIRST, Some(place.parse().ok()?)),
+        place => {
+            let (partition, place) = place.split_once('/')?;
+            let partition = partitions.get(partition.parse().ok()?)?;
+            (partition, Some(place.parse().ok()?))
+        }
     };
     Some(PageCursor::Scan {
+        partition,
         carried,
         place,
         beyond: after,
@@ -75,17 +87,31 @@ mod tests {
     use super::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use proptest::sample::select;
 
     proptest! {
         #[test]
-        fn a_cursor_is_decoded_from_its_text(place: Option<u64>, texts in vec("\\PC{1,30}", 0..4)) {
+        fn a_cursor_is_decoded_from_its_text(
+            count in select(&[1_u16, 16, 64][..]),
+            index: u8,
+            place: Option<u64>,
+            texts in vec("\\PC{1,30}", 0..4),
+        ) {
+            let partitions = Partitions::new(count).expect("a number of partitions");
+            let partition = partitions.get(usize::from(index) % partitions.count()).expect("one");
+            let partition = place.map_or(Partition::FIRST, |_| partition);
             let users = texts.iter().filter_map(|text| UserId::new(text).ok());
             let users: Vec<_> = users.collect();
             let beyond = users.first().cloned();
             let cursor = PageCursor::After(beyond.clone());
-            prop_assert_eq!(decode(&encode(&cursor)), Some(cursor));
-            let cursor = PageCursor::Scan { carried: users, place, beyond };
-            prop_assert_eq!(decode(&encode(&cursor)), Some(cursor));
+            prop_assert_eq!(decode(&encode(&cursor, partitions), partitions), Some(cursor));
+            let cursor = PageCursor::Scan { partition, carried: users, place, beyond };
+            let text = encode(&cursor, partitions);
+            let is_placed = place.is_some();
+            prop_assert_eq!(decode(&text, partitions), Some(cursor));
+            // A store with fewer partitions does not have the place.
+            let other = if count == 1 { Partitions::MOST } else { Partitions::ONE };
+            prop_assert_eq!(decode(&text, other).is_none(), is_placed);
         }
 
         /// The format is valid, but the seal is not.
@@ -94,12 +120,12 @@ mod tests {
             let lines = format!("{place}\nzoe");
             let mut cursor = if sealed { seal.to_vec() } else { Vec::new() };
             cursor.extend(lines.as_bytes());
-            prop_assert_eq!(decode(&URL_SAFE_NO_PAD.encode(cursor)), None);
+            prop_assert_eq!(decode(&URL_SAFE_NO_PAD.encode(cursor), Partitions::ONE), None);
         }
 
         #[test]
         fn any_text_is_decoded_without_a_panic(text in "\\PC*|[A-Za-z0-9_-]*") {
-            let _ = decode(&text);
+            let _ = (decode(&text, Partitions::ONE), decode(&text, Partitions::MOST));
         }
     }
 }

@@ -25,10 +25,12 @@ pub(super) struct Outages {
 }
 
 impl Outages {
-    /// Notes a sweep.
-    pub(super) fn swept(&mut self, now: Timestamp) {
+    /// Notes a sweep. Returns the time of the sweep before.
+    pub(super) fn swept(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let former = self.swept;
         self.notice(now);
         self.swept = Some(now);
+        former
     }
 
     /// Records the time without a sweep that ends `now`, if it is long enough. Every change begins with this, because

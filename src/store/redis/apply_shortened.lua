@@ -5,6 +5,7 @@
 -- KEYS[2] the shortened deadlines       ARGV[2] how long a shortened deadline is noted, in ms
 -- KEYS[3] the held departures
 -- KEYS[4] the place of the recheck
+-- KEYS[5] a key that never exists
 
 local time = redis.call('TIME')
 local age = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[1]

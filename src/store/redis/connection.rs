@@ -2,6 +2,9 @@
 
 mod endpoint;
 mod errors;
+mod messages;
+mod pushes;
+mod records;
 mod server;
 mod server_info;
 mod socket;
@@ -9,20 +12,23 @@ mod socket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{MultiplexedConnection, PubSubStream};
+use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
 
 pub(super) use self::endpoint::Endpoint;
-use self::errors::{breaks_the_connection, store_error};
-use self::server::Server;
+use self::errors::breaks_the_connection;
+pub(super) use self::errors::store_error;
+pub(super) use self::messages::{Channels, Message, MessageStream, Messages};
+use self::server::{CONNECT_TIMEOUT, Server};
 use self::server_info::ServerInfo;
-use self::socket::{CONNECT_TIMEOUT, Socket, enable_expired_events, open_commands};
-pub(super) use self::socket::{Channels, Messages};
+use self::socket::{Socket, enable_expired_events, open_commands};
+use super::layout::Layout;
 use super::scripts::Scripts;
 use crate::config::KeyspaceEvents;
+use crate::model::PartitionSet;
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 
@@ -35,13 +41,16 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// could fail, so without probes it would stay on a dead connection for ever (redis-rs #404, centrifugo #1189).
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long a subscription stays without a channel that the server refused.
+const CHANNEL_RETRY: Duration = Duration::from_secs(1);
+
 /// What a connection is for. Every role but the main one *follows* a main connection: it connects to the same server,
 /// and reconnects when the main connection was replaced.
 #[derive(Debug)]
 pub(super) enum Role {
-    /// Looks up the primary, loads the scripts, and carries sweeps. It also carries the calls of a worker whose own
-    /// connection is down.
-    Main(Box<Endpoint>),
+    /// Looks up the primary, checks the number of partitions for those on the server, loads the scripts, and carries
+    /// sweeps. It also carries the calls of a worker whose own connection is down.
+    Main(Box<Endpoint>, Arc<Layout>, watch::Receiver<PartitionSet>),
     /// Carries the calls of one worker.
     Worker(Arc<SupervisedConnection>),
     /// Receives the messages of channels.
@@ -119,7 +128,7 @@ impl Checkout<'_> {
 impl Role {
     fn name(&self) -> &'static str {
         match self {
-            Self::Main(_) => "main",
+            Self::Main(..) => "main",
             Self::Worker(_) => "worker",
             Self::Subscription(..) => "subscription",
         }
@@ -128,8 +137,37 @@ impl Role {
     /// The connection that this one follows.
     fn main(&self) -> Option<&SupervisedConnection> {
         match self {
-            Self::Main(_) => None,
+            Self::Main(..) => None,
             Self::Worker(main) | Self::Subscription(main, _) => Some(main),
+        }
+    }
+
+    /// Resolves when a subscription has to begin again, because other partitions are on the server now, or because the
+    /// server refused a channel.
+    async fn channels_changed(&self, socket: &Socket) {
+        let (Self::Subscription(_, channels), Socket::Messages(messages)) = (self, socket) else {
+            return std::future::pending().await;
+        };
+        let retry = async {
+            match messages.lacks_channels() {
+                true => sleep(CHANNEL_RETRY).await,
+                false => std::future::pending().await,
+            }
+        };
+        let mut served = channels.served.clone();
+        let changed = async {
+            if served
+                .wait_for(|now| *now != messages.served())
+                .await
+                .is_err()
+            {
+                // The partitions on the server never change.
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = retry => {}
+            () = changed => {}
         }
     }
 
@@ -165,8 +203,7 @@ impl SupervisedConnection {
         let mut logged = None;
         for generation in 0.. {
             if let Some(main) = self.role.main() {
-                // An error means that the sender is gone, but the sender is a field of `main`.
-                let _ = main.state.subscribe().wait_for(State::is_up).await;
+                main.opened().await;
             }
             let opening = timeout(CONNECT_TIMEOUT, self.open(generation, &mut known));
             let too_slow = |_| Err(StoreError::Unreachable("connecting took too long".into()));
@@ -177,7 +214,7 @@ impl SupervisedConnection {
                     logged = None;
                     self.lost(up).await;
                 }
-                Err(error) => self.explain(error.to_string(), &mut logged),
+                Err(error) => self.explain(error.cause(), &mut logged),
             }
             sleep(backoff.next()).await;
         }
@@ -185,12 +222,15 @@ impl SupervisedConnection {
 
     async fn open(&self, generation: u64, known: &mut ServerInfo) -> Result<Up, StoreError> {
         let (server, main_generation) = match &self.role {
-            Role::Main(endpoint) => (endpoint.primary().await?, generation),
+            Role::Main(endpoint, ..) => (endpoint.primary().await?, generation),
             Role::Worker(main) | Role::Subscription(main, _) => main.server()?,
         };
         let socket = match &self.role {
-            Role::Main(_) => {
+            Role::Main(endpoint, layout, served) => {
                 let (mut commands, info) = open_commands(&server).await?;
+                endpoint.check(&info)?;
+                let served = *served.borrow();
+                layout.check_records(&mut commands, served).await?;
                 // A server that refuses to load scripts may still run them; the calls will show.
                 let _ = Scripts::loading().exec_async(&mut commands).await;
                 info.log(known);
@@ -224,17 +264,20 @@ impl SupervisedConnection {
             () = self.role.main_replaced(up.main_generation) => {
                 self.close(up.generation, "the main connection was replaced".to_owned());
             }
-            error = self.failed_probe(up.socket) => self.close(up.generation, error.to_string()),
+            () = self.role.channels_changed(&up.socket) => {
+                self.close(up.generation, "other channels are needed".to_owned());
+            }
+            error = self.failed_probe(up.socket.clone()) => self.close(up.generation, error.to_string()),
         }
         match (&self.role, &*self.state.borrow()) {
-            (Role::Main(_), State::Down { why, .. }) => warn!(why, "redis lost"),
+            (Role::Main(..), State::Down { why, .. }) => warn!(why, "redis lost"),
             (role, state) => debug!(role = role.name(), ?state, "redis lost"),
         }
     }
 
     /// Resolves when a probe fails.
     async fn failed_probe(&self, mut socket: Socket) -> RedisError {
-        if let Role::Main(_) = self.role {
+        if let Role::Main(..) = self.role {
             // Sweeps use the main connection several times a second.
             return std::future::pending().await;
         }
@@ -262,7 +305,7 @@ impl SupervisedConnection {
     /// first one, because each attempt may describe the same problem in other words.
     fn explain(&self, cause: String, logged: &mut Option<String>) {
         let is_new = match self.role {
-            Role::Main(_) => logged.as_ref() != Some(&cause),
+            Role::Main(..) => logged.as_ref() != Some(&cause),
             _ => logged.is_none(),
         };
         if is_new {
@@ -327,7 +370,7 @@ impl SupervisedConnection {
     }
 
     /// Waits for a subscription without a reader. Returns its generation and its messages.
-    pub(super) async fn subscribed(&self) -> (u64, Messages, PubSubStream) {
+    pub(super) async fn subscribed(&self) -> (u64, Messages, MessageStream) {
         let mut state = self.state.subscribe();
         loop {
             if let State::Up(Up {
@@ -341,6 +384,34 @@ impl SupervisedConnection {
             }
             let _ = state.changed().await;
         }
+    }
+
+    /// Closes the socket, whichever it is.
+    pub(super) fn close_now(&self, why: &str) {
+        let generation = self.state.borrow().generation();
+        if let Some(generation) = generation {
+            self.close(generation, why.to_owned());
+        }
+    }
+
+    /// Whether the connection is up.
+    pub(super) fn is_up(&self) -> bool {
+        self.state.borrow().is_up()
+    }
+
+    /// Resolves when the connection is up.
+    pub(super) async fn opened(&self) {
+        // An error means that the sender is gone, but the sender is a field.
+        let _ = self.state.subscribe().wait_for(State::is_up).await;
+    }
+
+    /// Resolves when the connection is down.
+    pub(super) async fn lost_now(&self) {
+        let _ = self
+            .state
+            .subscribe()
+            .wait_for(|state| !state.is_up())
+            .await;
     }
 
     /// Resolves when the socket of `generation` was closed.

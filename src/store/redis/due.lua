@@ -2,13 +2,27 @@
 -- and trims the history to its maximum size.
 --
 -- KEYS[8] the place of the recheck      ARGV[6] the maximum size of the history, in bytes
--- KEYS[9] the shortened deadlines
--- Returns {now, epoch, newest event, the number of announced users whose departure is not held, the number of the
+-- KEYS[9] the shortened deadlines       ARGV[7] the number of partitions, as text
+-- KEYS[10] the number of partitions, as text
+-- Returns {'layout', the text} if the store has another number of partitions. Then nothing was done. Else
+--         {now, epoch, newest event, the number of announced users whose departure is not held, the number of the
 --          caller's grant, the first time in the index or -1, how many users are overdue, the place of the recheck or
---          -1}.
+--          -1, the time of the sweep before or -1}.
+
+local layout = redis.call('GET', KEYS[10])
+if layout and layout ~= ARGV[7] then
+  return { 'layout', layout }
+end
+if not layout then
+  -- The data were lost.
+  redis.call('SET', KEYS[10], ARGV[7])
+end
 
 -- How far the clock may go back without a recheck, in ms.
 local STEP = 100
+
+-- The longest time without an entry in the history of one of several partitions, in ms.
+local ENTRY_INTERVAL = 86400000
 
 -- The maximum size of an event in the history, with its share of the data structure, in bytes: that of 100 users who join
 -- a group, with the longest ids.
@@ -34,16 +48,23 @@ if length * MOST_EVENT > most then
 end
 
 local known = epoch()
+local latest = newest()
+if ARGV[7] ~= '1:1' and latest ~= '0-0' and now - latest:match('%d+') > ENTRY_INTERVAL then
+  -- A cursor has the time between the newest events of the partitions, so a silent partition would make it long.
+  announce(now, { 't ' .. now .. ' 0 -' })
+  latest = newest()
+end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 local is_time = first and first ~= 'inf'
 redis.call('SET', KEYS[6], now)
 return {
   now,
   known,
-  newest(),
+  latest,
   redis.call('ZCARD', KEYS[1]) - 1 - redis.call('ZCARD', KEYS[5]),
   number_of(ARGV[3] .. ' ' .. ARGV[4]),
   is_time and (parts(first)) or -1,
   redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. now),
   redis.call('GET', KEYS[8]) or '-1',
+  swept or -1,
 }

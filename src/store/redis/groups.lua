@@ -5,6 +5,7 @@
 -- KEYS[8] the rest of the list of the PUT under way
 -- KEYS[9] the numbers of the PUTs of the group
 -- KEYS[10] the groups with a PUT under way
+-- KEYS[11] the key that never exists
 --
 -- A user is stored if it is in KEYS[6] or KEYS[7]; nobody is in both. A list of ids is one text with the separator
 -- between the ids. The separator is a control character, which ids do not have.

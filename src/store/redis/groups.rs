@@ -14,7 +14,7 @@ use redis::{ScriptInvocation, Value};
 
 use super::replies::{take, unexpected, user_ids};
 use super::store::RedisStore;
-use crate::model::{GroupId, GroupRefusal, GroupWritten, Timestamp, UserId};
+use crate::model::{GroupId, GroupRefusal, GroupWritten, Partition, Timestamp, UserId};
 use crate::store::error::StoreError;
 
 /// Separates ids in a list; `SEPARATOR` in `groups.lua`.
@@ -46,7 +46,8 @@ impl RedisStore {
         remove: &[UserId],
     ) -> Result<GroupWritten, StoreError> {
         let remove = joined(remove);
-        match self.change_stored(group, add, &remove).await? {
+        let call = self.change_stored(group, add, &remove);
+        match self.with_deadline(self.partition_of(group), call).await? {
             Some(written) => Ok(written),
             None => Err(unexpected("a small group is large")),
         }
@@ -58,12 +59,15 @@ impl RedisStore {
         group: &GroupId,
         members: &[UserId],
     ) -> Result<GroupWritten, StoreError> {
-        if members.len() <= ONE_STEP
-            && let Some(written) = self.change_stored(group, members, "*").await?
-        {
-            return Ok(written);
-        }
-        self.put_by_steps(group, members).await
+        let call = async {
+            if members.len() <= ONE_STEP
+                && let Some(written) = self.change_stored(group, members, "*").await?
+            {
+                return Ok(written);
+            }
+            self.put_by_steps(group, members).await
+        };
+        self.with_deadline(self.partition_of(group), call).await
     }
 
     /// The members of a group, ordered by id.
@@ -71,11 +75,18 @@ impl RedisStore {
         &self,
         group: &GroupId,
     ) -> Result<Vec<UserId>, StoreError> {
+        let call = self.stored_members(group);
+        self.with_deadline(self.partition_of(group), call).await
+    }
+
+    pub(super) async fn stored_members(&self, group: &GroupId) -> Result<Vec<UserId>, StoreError> {
+        let keys = self.layout.of_group(group);
         let mut sunion = redis::cmd("SUNION");
         sunion
-            .arg(self.keys.group_members(group))
-            .arg(self.keys.group_former(group));
-        let members: Vec<Value> = self.connections.query_idempotent(&sunion).await?;
+            .arg(keys.group_members(group))
+            .arg(keys.group_former(group));
+        let route = self.lanes.to(keys.partition);
+        let members: Vec<Value> = route.query_idempotent(&sunion).await?;
         let mut members = user_ids(members)?;
         members.sort_unstable();
         Ok(members)
@@ -87,11 +98,17 @@ impl RedisStore {
         group: &GroupId,
         users: &[UserId],
     ) -> Result<Vec<bool>, StoreError> {
+        let call = self.membership(group, users);
+        self.with_deadline(self.partition_of(group), call).await
+    }
+
+    async fn membership(&self, group: &GroupId, users: &[UserId]) -> Result<Vec<bool>, StoreError> {
         let mut has = self.about_group(&self.scripts.group_has, group);
         for user in users {
             has.arg(user.as_str());
         }
-        let answer: Vec<bool> = self.connections.script(&has).await?;
+        let route = self.lanes.to(self.partition_of(group));
+        let answer: Vec<bool> = route.script(&has).await?;
         if answer.len() != users.len() {
             return Err(unexpected("an incomplete reply"));
         }
@@ -107,7 +124,7 @@ impl RedisStore {
     ) -> Result<Option<GroupWritten>, StoreError> {
         let added = joined(add);
         for _ in 0..ATTEMPTS {
-            let began = self.now();
+            let began = self.now(self.partition_of(group));
             self.record(group, add).await?;
             let not_after = began.plus(ADDED_WITHIN);
             match self.run_change(group, not_after, &added, remove).await {
@@ -142,7 +159,8 @@ impl RedisStore {
             .arg(add)
             .arg(remove)
             .arg(ONE_STEP);
-        let answer: Vec<Value> = self.connections.script(&change).await?;
+        let route = self.lanes.to(self.partition_of(group));
+        let answer: Vec<Value> = route.script(&change).await?;
         let mut values = answer.into_iter();
         let outcome: String = take(&mut values)?;
         match &*outcome {
@@ -168,15 +186,21 @@ impl RedisStore {
 
     /// An invocation with the keys and arguments of the preludes `announce.lua` and `groups.lua`.
     fn about_group<'a>(&self, script: &'a redis::Script, group: &GroupId) -> ScriptInvocation<'a> {
-        let mut invocation = self.announcing(script);
+        let keys = self.layout.of_group(group);
+        let mut invocation = self.announcing(script, keys);
         invocation
-            .key(self.keys.group_members(group))
-            .key(self.keys.group_former(group))
-            .key(self.keys.group_coming(group))
-            .key(self.keys.group_puts(group))
-            .key(&self.keys.puts_under_way);
+            .key(keys.group_members(group))
+            .key(keys.group_former(group))
+            .key(keys.group_coming(group))
+            .key(keys.group_puts(group))
+            .key(&keys.puts_under_way)
+            .key(&keys.absent);
         invocation.arg(group.as_str());
         invocation
+    }
+
+    fn partition_of(&self, group: &GroupId) -> Partition {
+        self.layout.partitions().of_group(group)
     }
 }
 

@@ -1,7 +1,8 @@
 use redis::{Cmd, RedisWrite};
 use std::io::Write;
 
-use crate::model::{GroupId, UserId};
+use super::tags::tag;
+use crate::model::{GroupId, Partition, Partitions, UserId};
 
 /// The parts after the prefix in the names of keys about one user.
 const USER: &str = "user:";
@@ -33,9 +34,12 @@ const KINDS: [&str; 9] = [
 /// characters, so no key of a user begins like that.
 const SEPARATOR: char = '\u{1f}';
 
-/// The names of all keys of the service. No other code builds names. All names share one prefix.
+/// The names of all keys of one partition. No other code builds names. All names share one prefix and, if the store has
+/// several partitions, the hash tag of the partition.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
+    /// The partition that has these keys.
+    pub(super) partition: Partition,
     prefix: String,
     user: String,
     pub(super) deadlines: String,
@@ -52,17 +56,26 @@ pub(super) struct Keys {
     pub(super) last_seen: String,
     /// The groups with a PUT under way, by the time of its last step.
     pub(super) puts_under_way: String,
+    /// The number of partitions of the store, as text.
+    pub(super) layout: String,
+    /// A key that never exists. Each script has it among its keys, so a Redis Cluster runs no script while the slot is on
+    /// its way to another node: a script would stop in the middle at a key that is not there any more.
+    pub(super) absent: String,
     pub(super) bus: String,
 }
 
 impl Keys {
-    pub(super) fn new(prefix: &str) -> Self {
+    pub(super) fn new(prefix: &str, partitions: Partitions, partition: Partition) -> Self {
         let mut prefix = prefix.to_owned();
         if KINDS.iter().any(|kind| prefix.contains(kind)) {
             prefix.push(SEPARATOR);
         }
+        if let Some(tag) = tag(partitions, partition) {
+            prefix.push_str(&format!("{{{tag}}}:"));
+        }
         let named = |name: &str| format!("{prefix}{name}");
         Self {
+            partition,
             user: named(USER),
             deadlines: named("deadlines"),
             events: named("events"),
@@ -75,6 +88,8 @@ impl Keys {
             shortened: named("shortened"),
             last_seen: named("seen"),
             puts_under_way: named("puts"),
+            layout: named("layout"),
+            absent: named("absent"),
             bus: named("bus"),
             prefix,
         }
@@ -167,9 +182,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// All names of a deployment with these users.
-    fn names(prefix: &str, users: &[UserId]) -> Vec<String> {
-        let keys = Keys::new(prefix);
+    /// All names of a deployment with these users, in the first and in the last partition.
+    fn names(prefix: &str, partitions: Partitions, users: &[UserId]) -> Vec<String> {
+        let all = [0, partitions.count() - 1].map(|index| partitions.get(index).expect("one"));
+        let first_and_last = all.map(|each| names_of(&Keys::new(prefix, partitions, each), users));
+        first_and_last.concat()
+    }
+
+    fn names_of(keys: &Keys, users: &[UserId]) -> Vec<String> {
         let mut names = vec![
             keys.deadlines.clone(),
             keys.events.clone(),
@@ -182,6 +202,8 @@ mod tests {
             keys.shortened.clone(),
             keys.last_seen.clone(),
             keys.puts_under_way.clone(),
+            keys.layout.clone(),
+            keys.absent.clone(),
         ];
         for user in users {
             names.extend([keys.user(user), keys.connections(user), keys.closed(user)]);
@@ -202,17 +224,19 @@ mod tests {
     proptest! {
         /// Prefixes and ids are built from parts of names, so that they nearly collide.
         #[test]
-        fn two_prefixes_never_share_a_name(
+        fn two_deployments_never_share_a_name(
             prefixes in ["(a|:|user|er|conns|seen|closed|group|-list|-puts|s|d|1|2){1,4}", "(a|:|user|er|conns|seen|closed|group|-list|-puts|s|d|1|2){1,4}"],
-            ids in proptest::collection::vec("(user|conns|seen|closed|deadlines|recheck|group|-list|-groups|ser|:|a|1|2){1,4}", 1..6),
+            ids in proptest::collection::vec("(user|conns|seen|closed|deadlines|recheck|group|-list|-groups|ser|[{]1bz[}]|:|a|1|2){1,4}", 1..6),
+            counts in [proptest::sample::select(&[1_u16, 16, 64][..]), proptest::sample::select(&[1_u16, 16, 64][..])],
         ) {
-            prop_assume!(prefixes[0] != prefixes[1]);
+            prop_assume!(prefixes[0] != prefixes[1] || counts[0].min(counts[1]) == 1 && counts[0] != counts[1]);
             let users: Vec<_> = ids.iter().filter_map(|id| UserId::new(id).ok()).collect();
             let mut owners = HashMap::new();
-            for prefix in &prefixes {
-                for name in names(prefix, &users) {
-                    if let Some(other) = owners.insert(name.clone(), prefix) {
-                        prop_assert_eq!(other, prefix, "{}", name);
+            for deployment in prefixes.iter().zip(counts) {
+                let partitions = Partitions::new(deployment.1).expect("a number of partitions");
+                for name in names(deployment.0, partitions, &users) {
+                    if let Some(other) = owners.insert(name.clone(), deployment) {
+                        prop_assert_eq!(other, deployment, "{}", name);
                     }
                 }
             }
@@ -221,12 +245,24 @@ mod tests {
 
     #[test]
     fn the_default_names_have_no_separator() {
-        let keys = Keys::new("presence:");
+        let keys = Keys::new("presence:", Partitions::ONE, Partition::FIRST);
         let alice = UserId::new("alice").expect("an id");
         assert_eq!(keys.user(&alice), "presence:user:alice");
         assert_eq!(keys.deadlines, "presence:deadlines");
-        let nested = Keys::new("presence:user:");
+        let nested = Keys::new("presence:user:", Partitions::ONE, Partition::FIRST);
         assert_eq!(nested.deadlines, "presence:user:\u{1f}deadlines");
         assert!(!keys.is_user(b"presence:conns:alice") && keys.is_user(b"presence:user:alice"));
+    }
+
+    #[test]
+    fn the_names_of_several_partitions_have_the_tag_of_the_partition() {
+        let partitions = Partitions::new(64).expect("a number of partitions");
+        let keys = Keys::new("presence:", partitions, Partition::FIRST);
+        let alice = UserId::new("alice").expect("an id");
+        assert_eq!(keys.user(&alice), "presence:{1bz}:user:alice");
+        assert_eq!(keys.deadlines, "presence:{1bz}:deadlines");
+        assert_eq!(keys.bus, "presence:{1bz}:bus");
+        let nested = Keys::new("presence:user:", partitions, Partition::FIRST);
+        assert_eq!(nested.layout, "presence:user:\u{1f}{1bz}:layout");
     }
 }

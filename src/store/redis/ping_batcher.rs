@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::connections::Connections;
 use super::grant::Grant;
 use super::keys::Keys;
-use super::load_shedder::{CALL_TIMEOUT, LoadShedder};
+use super::lanes::Lanes;
+use super::load_shedder::CALL_TIMEOUT;
 use super::replies::unexpected;
 use super::scripts::Scripts;
 use crate::model::{UserId, millis};
@@ -31,8 +31,7 @@ const OTHER_BYTES: usize = 96;
 /// Gathers pings into batches and sends them.
 #[derive(Debug)]
 pub(super) struct PingBatcher {
-    connections: Arc<Connections>,
-    load_shedder: Arc<LoadShedder>,
+    lanes: Arc<Lanes>,
     keys: Keys,
     scripts: Arc<Scripts>,
     grant: Arc<Grant>,
@@ -57,18 +56,16 @@ struct Ping {
 }
 
 impl PingBatcher {
-    /// A batcher whose pings go over `connections` and extend keys by `ttl`.
+    /// A batcher whose pings go over `lanes` and extend keys by `ttl`.
     pub(super) fn new(
-        connections: &Arc<Connections>,
-        load_shedder: &Arc<LoadShedder>,
+        lanes: &Arc<Lanes>,
         keys: &Keys,
         scripts: &Arc<Scripts>,
         grant: &Arc<Grant>,
         ttl: Duration,
     ) -> Self {
         Self {
-            connections: Arc::clone(connections),
-            load_shedder: Arc::clone(load_shedder),
+            lanes: Arc::clone(lanes),
             keys: keys.clone(),
             scripts: Arc::clone(scripts),
             grant: Arc::clone(grant),
@@ -77,11 +74,10 @@ impl PingBatcher {
         }
     }
 
-    /// Another batcher whose pings go over `connections`.
-    pub(super) fn with_connections(&self, connections: &Arc<Connections>) -> Self {
+    /// Another batcher whose pings go over `lanes`.
+    pub(super) fn with_lanes(&self, lanes: &Arc<Lanes>) -> Self {
         Self {
-            connections: Arc::clone(connections),
-            load_shedder: Arc::clone(&self.load_shedder),
+            lanes: Arc::clone(lanes),
             keys: self.keys.clone(),
             scripts: Arc::clone(&self.scripts),
             grant: Arc::clone(&self.grant),
@@ -98,7 +94,8 @@ impl PingBatcher {
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut batch = self.next.lock();
-            self.load_shedder.check_room(batch.pings.len())?;
+            self.lanes
+                .check_room(self.keys.partition, batch.pings.len())?;
             self.keys.push_user(&mut batch.keys, user);
             let end = batch.keys.len();
             batch.pings.push(Ping { end, answer });
@@ -116,19 +113,20 @@ impl PingBatcher {
     async fn send(self: Arc<Self>) {
         // The pings that other tasks of this worker are about to make join the batch meanwhile.
         yield_now().await;
+        let lane = self.lanes.of(self.keys.partition);
         let (batch, waiting) = {
             let mut batch = self.next.lock();
             // Counted under the lock, so that a new ping sees every waiting one.
-            let waiting = self.load_shedder.count(batch.pings.len());
+            let load_shedder = lane.as_ref().ok().map(|lane| &lane.node.load_shedder);
+            let waiting = load_shedder.map(|each| each.count(batch.pings.len()));
             (mem::take(&mut *batch), waiting)
         };
         let commands = self.commands(&batch);
-        let sent = self
-            .connections
-            .scripts_idempotent(&commands, &self.scripts.extend);
+        let route = self.lanes.to(self.keys.partition);
+        let sent = route.scripts_idempotent(&commands, &self.scripts.extend);
         let answered = timeout(CALL_TIMEOUT, sent).await;
         let answered = answered.unwrap_or_else(|_| Err(StoreError::too_slow()));
-        if answered.is_ok() {
+        if let (Ok(_), Some(waiting)) = (&answered, &waiting) {
             waiting.answered();
         }
         let mut pings = batch.pings.into_iter();
@@ -191,30 +189,29 @@ mod tests {
 
     use super::*;
     use crate::config::KeyspaceEvents;
-    use crate::store::redis::connection::{Channels, Endpoint};
+    use crate::model::{Partition, Partitions};
+    use crate::store::redis::connection::Endpoint;
+    use crate::store::redis::layout::Layout;
     use crate::store::redis::load_shedder::MAX_WAITING;
+    use crate::store::redis::node::NodeSettings;
+    use crate::store::redis::topology::Topology;
 
     /// A batcher whose server is never connected.
     fn pings() -> Arc<PingBatcher> {
         let url = "redis://127.0.0.1:1".parse().expect("an address");
         let endpoint = Endpoint::new(&url, None).expect("an endpoint");
-        let (load_shedder, keys) = (Arc::new(LoadShedder::default()), Keys::new("presence:"));
-        let channels = Channels {
-            bus: keys.bus.clone(),
-            database: endpoint.database(),
+        let keys = Keys::new("presence:", Partitions::ONE, Partition::FIRST);
+        let settings = NodeSettings {
+            layout: Arc::new(Layout::new("presence:", Partitions::ONE)),
+            bus: [keys.bus.clone()].into(),
             keyspace_events: KeyspaceEvents::Off,
+            refresh: Arc::default(),
         };
-        let connections = Arc::new(Connections::new(endpoint, channels));
+        let topology = Topology::new(endpoint, Partitions::ONE, settings, 1);
+        let lanes = Arc::new(Lanes::new(&Arc::new(topology)));
         let (scripts, grant) = (Arc::new(Scripts::new()), Arc::default());
         let ttl = Duration::from_secs(60);
-        Arc::new(PingBatcher::new(
-            &connections,
-            &load_shedder,
-            &keys,
-            &scripts,
-            &grant,
-            ttl,
-        ))
+        Arc::new(PingBatcher::new(&lanes, &keys, &scripts, &grant, ttl))
     }
 
     // The clock is paused until all calls have arrived, because a silent store admits fewer.

@@ -3,7 +3,7 @@
 use redis::{FromRedisValue, Value};
 
 use super::codec;
-use crate::model::{Announced, Connected, History, Refusal, UserState};
+use crate::model::{Connected, History, Refusal, UserState};
 use crate::model::{ConnectionId, Epoch, Position, Timestamp, UserId};
 use crate::store::error::StoreError;
 
@@ -23,6 +23,8 @@ pub(super) struct Due {
     pub(super) overdue: u64,
     /// The place of the recheck, if the clock was set back.
     pub(super) recheck: Option<u64>,
+    /// The time of the sweep before.
+    pub(super) former: Option<Timestamp>,
 }
 
 /// The reply of `count.lua`.
@@ -40,7 +42,15 @@ pub(super) struct Counted {
 /// value in turn. The service writes one field, `e`.
 pub(super) type Entries = (u64, String, Vec<(String, Vec<Vec<u8>>)>);
 
-/// Reads the reply of `due.lua`.
+/// The record of the number of partitions, if `due.lua` found one of another number and did nothing.
+pub(super) fn other_layout(answer: &[Value]) -> Option<&[u8]> {
+    match answer {
+        [Value::BulkString(kind), Value::BulkString(record)] if kind == b"layout" => Some(record),
+        _ => None,
+    }
+}
+
+/// Reads the reply of `due.lua`, unless it is an [`other_layout`].
 pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
     let mut values = answer.into_iter();
     let now = natural(&mut values)?;
@@ -56,6 +66,8 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
         "-1" => None,
         place => Some(place.parse().map_err(unexpected)?),
     };
+    let former: i64 = take(&mut values)?;
+    let former = u64::try_from(former).ok();
     Ok(Due {
         now: Timestamp::from_millis(now),
         epoch,
@@ -65,6 +77,7 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
         next: next.map(Timestamp::from_millis),
         overdue,
         recheck,
+        former: former.map(Timestamp::from_millis),
     })
 }
 
@@ -116,17 +129,17 @@ pub(super) fn counted(answer: Vec<Value>) -> Result<Counted, StoreError> {
     })
 }
 
-/// Reads the reply of `announced.lua`, which has the indices of the announced users among `users`.
-pub(super) fn announced(answer: Vec<Value>, users: &[UserId]) -> Result<Announced, StoreError> {
+/// Reads the reply of `announced.lua` to a question about the users at `places` of a list: the data set, the newest
+/// position, and the places of the announced users.
+pub(super) fn announced(
+    answer: Vec<Value>,
+    places: &[usize],
+) -> Result<(Epoch, Position, Vec<usize>), StoreError> {
     let mut values = answer.into_iter();
     let epoch = Epoch(take(&mut values)?);
     let position = position(take(&mut values)?)?;
-    let announced = values.map(|place| user_at(place, users));
-    Ok(Announced {
-        epoch,
-        position,
-        users: announced.collect::<Result<_, _>>()?,
-    })
+    let announced = values.map(|index| place_at(index, places));
+    Ok((epoch, position, announced.collect::<Result<_, _>>()?))
 }
 
 /// Reads the reply of `PEXPIRETIME`, which is negative without a key that expires.
@@ -135,10 +148,10 @@ pub(super) fn deadline(answer: Value) -> Result<Option<u64>, StoreError> {
     Ok(u64::try_from(deadline).ok())
 }
 
-fn user_at(place: Value, users: &[UserId]) -> Result<UserId, StoreError> {
-    let place = usize::from_redis_value(place).map_err(unexpected)?;
-    let user = users.get(place).cloned();
-    user.ok_or_else(|| unexpected("an index out of range"))
+fn place_at(index: Value, places: &[usize]) -> Result<usize, StoreError> {
+    let index = usize::from_redis_value(index).map_err(unexpected)?;
+    let place = places.get(index).copied();
+    place.ok_or_else(|| unexpected("an index out of range"))
 }
 
 /// Reads the reply of `history.lua`.
@@ -243,10 +256,9 @@ mod tests {
         /// An invalid reply only fails the call. A panic in the sweeper would stop the server.
         #[test]
         fn no_reply_causes_a_panic(answer in vec(anything(), 0..12)) {
-            let users = [UserId::new("a").expect("an id")];
             let _ = (due(answer.clone()), user_state(answer.clone()), counted(answer.clone()));
             let _ = connected(answer.clone(), 1);
-            let found = announced(answer.clone(), &users);
+            let found = announced(answer.clone(), &[7]);
             prop_assert!(found.is_err() || answer.len() >= 2);
             let _ = answer.iter().cloned().map(deadline).collect::<Vec<_>>();
             let _ = Entries::from_redis_value(Value::Array(answer)).map(history);
@@ -260,10 +272,12 @@ mod tests {
             next: i64,
             overdue: i64,
             recheck: Option<u64>,
+            former: i64,
         ) {
             let mut answer = vec![number(now), text("17"), text("5-1")];
             answer.extend([announced, 3, next, overdue].map(Value::Int));
             answer.push(recheck.map_or(text("-1"), |place| text(&place.to_string())));
+            answer.push(Value::Int(former));
             let read = due(answer);
             prop_assert_eq!(read.is_ok(), announced >= 0 && overdue >= 0);
             if let Ok(read) = read {
@@ -274,6 +288,8 @@ mod tests {
                 prop_assert_eq!(read.next.map(Timestamp::as_millis), next);
                 prop_assert_eq!(read.overdue, overdue.cast_unsigned());
                 prop_assert_eq!(read.recheck, recheck);
+                let former = u64::try_from(former).ok();
+                prop_assert_eq!(read.former.map(Timestamp::as_millis), former);
             }
         }
 
@@ -326,16 +342,16 @@ mod tests {
         }
 
         #[test]
-        fn indices_refer_to_the_requested_users(places in vec(0_u64..6, 0..6), asked in 0_usize..6) {
-            let users: Vec<_> = (0..asked).map(|each| UserId::new(&each.to_string()).expect("an id")).collect();
-            let mut answer: Vec<_> = places.iter().copied().map(number).collect();
+        fn indices_refer_to_the_places_of_the_requested_users(
+            indices in vec(0_u64..6, 0..6),
+            places in vec(any::<usize>(), 0..6),
+        ) {
+            let mut answer: Vec<_> = indices.iter().copied().map(number).collect();
             answer.splice(..0, [text("17"), text("5-1")]);
-            let read = announced(answer, &users);
-            prop_assert_eq!(read.is_ok(), places.iter().all(|place| *place < asked as u64));
-            if let Ok(read) = read {
-                let found = read.users.iter().map(|user| user.as_str().parse::<u64>());
-                prop_assert_eq!(found.collect::<Vec<_>>(), places.into_iter().map(Ok).collect::<Vec<_>>());
-            }
+            let read = announced(answer, &places);
+            let asked = indices.iter().map(|index| places.get(*index as usize).copied());
+            let asked: Option<Vec<_>> = asked.collect();
+            prop_assert_eq!(read.ok().map(|(_, _, found)| found), asked);
         }
 
         #[test]

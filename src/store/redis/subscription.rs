@@ -2,22 +2,28 @@
 
 use std::sync::Arc;
 
-use redis::aio::PubSubStream;
-use tokio_stream::StreamExt;
 use tracing::warn;
 
 use super::codec;
-use super::connection::{Messages, SupervisedConnection};
-use super::keys::Keys;
+use super::connection::{Message, MessageStream, Messages, SupervisedConnection};
+use super::layout::Layout;
+use crate::model::Partition;
 use crate::store::signal::Signal;
 
 /// The only reader of a subscription to the bus and, if configured, to the expiry notifications.
 pub struct Subscription {
+    layout: Arc<Layout>,
+    /// `None` if the node left the cluster.
+    open: Option<Open>,
+}
+
+struct Open {
     connection: Arc<SupervisedConnection>,
     generation: u64,
     messages: Messages,
-    stream: PubSubStream,
-    keys: Keys,
+    stream: MessageStream,
+    /// The partitions whose events of the time before the subscription are not read yet.
+    begun: Vec<Partition>,
 }
 
 impl std::fmt::Debug for Subscription {
@@ -28,41 +34,64 @@ impl std::fmt::Debug for Subscription {
 
 impl Subscription {
     /// Waits until `connection` is subscribed, for as long as it takes.
-    pub(super) async fn open(connection: &Arc<SupervisedConnection>, keys: &Keys) -> Self {
+    pub(super) async fn open(
+        connection: Option<Arc<SupervisedConnection>>,
+        layout: &Arc<Layout>,
+    ) -> Self {
+        let layout = Arc::clone(layout);
+        let Some(connection) = connection else {
+            return Self { layout, open: None };
+        };
         let (generation, messages, stream) = connection.subscribed().await;
-        Self {
-            connection: Arc::clone(connection),
+        let open = Some(Open {
+            begun: messages.served().iter().collect(),
+            connection,
             generation,
             messages,
             stream,
-            keys: keys.clone(),
-        }
+        });
+        Self { layout, open }
     }
 
-    /// The next signal; `None` when the connection was lost.
+    /// The next signal; `None` when the connection was lost. The first signals tell that each partition of the node may
+    /// have changed.
     pub(in crate::store) async fn next(&mut self) -> Option<Signal> {
+        let open = self.open.as_mut()?;
+        if let Some(partition) = open.begun.pop() {
+            return Some(Signal::Changed(partition));
+        }
         loop {
             let message = tokio::select! {
-                message = self.stream.next() => message?,
-                () = self.connection.closed(self.generation) => return None,
+                message = open.stream.next() => message?,
+                () = open.connection.closed(open.generation) => return None,
             };
-            self.messages.note_heard();
-            if message.get_channel_name() != self.keys.bus {
-                if self.keys.is_user(message.get_payload_bytes()) {
-                    return Some(Signal::Expired);
-                }
-                continue;
+            open.messages.note_heard();
+            if let Some(signal) = self.layout.signal(&message) {
+                return Some(signal);
             }
-            let text = std::str::from_utf8(message.get_payload_bytes()).ok();
-            if let Some((epoch, entries)) = text.and_then(codec::parse_message) {
-                return Some(Signal::Entries(epoch, entries));
-            }
-            warn!("ignored a message of another program on the bus channel");
         }
     }
 }
 
-impl Drop for Subscription {
+impl Layout {
+    /// The meaning of a message; `None` if it has none.
+    fn signal(&self, message: &Message) -> Option<Signal> {
+        let keys = self.of_name(message.channel());
+        let Some(keys) = keys.filter(|keys| keys.bus.as_bytes() == message.channel()) else {
+            let keys = self.of_name(message.payload())?;
+            let is_user = keys.is_user(message.payload());
+            return is_user.then_some(Signal::Expired(keys.partition));
+        };
+        let text = std::str::from_utf8(message.payload()).ok();
+        let Some((epoch, entries)) = text.and_then(codec::parse_message) else {
+            warn!("ignored a message of another program on the bus channel");
+            return None;
+        };
+        Some(Signal::Entries(keys.partition, epoch, entries))
+    }
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
         // The next reader needs a stream of its own, so the connection has to be opened again.
         let why = "the subscription was dropped".to_owned();

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use redis::Cmd;
+use futures_util::future::join_all;
+use redis::{Cmd, Value};
+use tokio::sync::Semaphore;
 
+use super::keys::Keys;
+use super::node::Node;
 use super::replies::{self, Due};
 use super::scripts::APPLY_SHORTENED;
 use super::store::RedisStore;
-use crate::model::{Timestamp, UserId, millis};
+use crate::model::{Partition, PartitionSet, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
+use crate::store::node_id::NodeId;
 use crate::store::policy::SWEEP_BATCH;
 use crate::store::swept::Swept;
 
@@ -22,6 +27,9 @@ const SEVERAL_BATCHES: u64 = 3 * SWEEP_BATCH as u64;
 /// How long the stream of shortened deadlines keeps an entry; `NOTED_FOR` in `connections.lua`. A deadline that was
 /// read longer ago is still written, and a recheck of all users follows.
 const NOTED_FOR: Duration = Duration::from_secs(5);
+
+/// How many partitions of a node are swept at the same time after their scripts began the sweep.
+const SWEEPS_AT_ONCE: usize = 4;
 
 /// How many users one step of a recheck reads, and how many steps a sweep makes. With a sweep every 100 ms, a recheck
 /// of a million users takes less than a minute.
@@ -38,21 +46,71 @@ struct Alive<'a> {
 }
 
 impl RedisStore {
-    /// Sweeps once. Fails if nothing was announced.
-    pub(in crate::store) async fn sweep(&self) -> Result<Swept, StoreError> {
-        let mut begin = self.about_connections(&self.scripts.due);
-        begin.key(&self.keys.recheck).key(&self.keys.shortened);
-        begin.arg(self.lifetimes.history_bytes);
+    /// Sweeps the partitions on `node` once. Leaves out the partitions whose sweep failed, and fails if all failed.
+    pub(in crate::store) async fn sweep(
+        &self,
+        node: NodeId,
+        partitions: PartitionSet,
+    ) -> Result<Vec<Swept>, StoreError> {
+        let Some(node) = self.lanes.topology.node(node) else {
+            return Err(StoreError::Unreachable(
+                "the node left the cluster".to_owned(),
+            ));
+        };
+        let served = partitions
+            .iter()
+            .filter(|each| node.served().contains(*each));
+        let at_once = Semaphore::new(SWEEPS_AT_ONCE);
+        let sweeps = served.map(|partition| self.sweep_partition(partition, &node, &at_once));
+        let (mut swept, mut failed) = (Vec::new(), None);
+        for sweep in join_all(sweeps).await {
+            match sweep {
+                Ok(sweep) => swept.push(sweep),
+                Err(error) => failed = Some(error),
+            }
+        }
+        match failed {
+            Some(error) if swept.is_empty() => Err(error),
+            _ => Ok(swept),
+        }
+    }
+
+    async fn sweep_partition(
+        &self,
+        partition: Partition,
+        node: &Node,
+        at_once: &Semaphore,
+    ) -> Result<Swept, StoreError> {
+        let keys = self.layout.keys(partition);
+        let mut begin = self.about_connections(&self.scripts.due, keys);
+        begin
+            .key(&keys.recheck)
+            .key(&keys.shortened)
+            .key(&keys.layout)
+            .key(&keys.absent);
+        let parts = self.layout.partitions().count() as u64;
+        begin.arg(self.lifetimes.history_bytes / parts);
+        begin.arg(self.layout.record());
         let asked = Timestamp::of_system_clock();
-        let due = replies::due(self.connections.script(&begin).await?)?;
-        self.clock.set(due.now, asked);
-        self.grant.set(due.grant);
-        let (lateness_ms, rearmed) = self.sweep_due(&due).await?;
+        let due: Vec<Value> = self.lanes.to(partition).script(&begin).await?;
+        if let Some(record) = replies::other_layout(&due) {
+            let refusal = self.layout.refusal(record);
+            node.main.close_now(&refusal.cause());
+            return Err(refusal);
+        }
+        let due = replies::due(due)?;
+        node.clock.set(due.now, asked);
+        self.grants[partition.index()].set(due.grant);
+        // An error means that the semaphore is closed, which it never is.
+        let _permit = at_once.acquire().await;
+        let (lateness_ms, rearmed) = self.sweep_due(keys, &due).await?;
         let rechecked = match due.recheck {
-            Some(place) => self.recheck(place).await,
+            Some(place) => self.recheck(keys, place).await,
             None => Ok(()),
         };
         Ok(Swept {
+            partition,
+            former: due.former,
             now: due.now,
             epoch: due.epoch,
             newest: due.newest,
@@ -66,14 +124,19 @@ impl RedisStore {
 
     /// Sweeps a batch of the users that are due. Returns how late each departure was announced, and whether the users
     /// that are alive were re-armed.
-    async fn sweep_due(&self, due: &Due) -> Result<(Vec<u64>, Result<(), StoreError>), StoreError> {
+    async fn sweep_due(
+        &self,
+        keys: &Keys,
+        due: &Due,
+    ) -> Result<(Vec<u64>, Result<(), StoreError>), StoreError> {
         let ahead = due.now.plus(SWEEP_AHEAD);
         if due.next.is_none_or(|next| next >= ahead) {
             return Ok((Vec::new(), Ok(())));
         }
         let members = self
-            .connections
-            .query_idempotent(&self.batch(due, ahead))
+            .lanes
+            .to(keys.partition)
+            .query_idempotent(&batch(keys, due, ahead))
             .await?;
         let (users, fractions): (Vec<_>, Vec<_>) = replies::scored(members)?.into_iter().unzip();
         // Another instance may have swept the users since.
@@ -81,7 +144,7 @@ impl RedisStore {
             return Ok((Vec::new(), Ok(())));
         }
         let (mut gone, mut alive) = (Vec::new(), Vec::new());
-        let deadlines = self.deadlines(&users).await?;
+        let deadlines = self.deadlines(keys, &users).await?;
         for ((user, fraction), deadline) in users.iter().zip(fractions).zip(deadlines) {
             match deadline {
                 Some(deadline) => alive.push(Alive {
@@ -93,26 +156,11 @@ impl RedisStore {
             }
         }
         // Departures are urgent, and independent of the re-arm.
-        let (lateness_ms, rearmed) =
-            tokio::join!(self.announce(&gone), self.rearm(&alive, due.now));
+        let (lateness_ms, rearmed) = tokio::join!(
+            self.announce(keys, &gone),
+            self.rearm(keys, &alive, due.now)
+        );
         Ok((lateness_ms?, rearmed))
-    }
-
-    /// The command that reads the first batch of due users. If several batches are overdue, the batch is a random one:
-    /// after an outage all instances catch up, and each would read all batches if every instance began with the first.
-    fn batch(&self, due: &Due, ahead: Timestamp) -> Cmd {
-        let batch = SWEEP_BATCH as u64;
-        let mut read = redis::cmd("ZRANGE");
-        read.arg(&self.keys.deadlines);
-        if due.overdue < SEVERAL_BATCHES {
-            read.arg("-inf").arg(format!("({}", ahead.as_millis()));
-            read.arg("BYSCORE").arg("LIMIT").arg(0).arg(batch);
-        } else {
-            let first = fastrand::u64(..due.overdue / batch) * batch;
-            read.arg(first).arg(first + batch - 1);
-        }
-        read.arg("WITHSCORES");
-        read
     }
 
     /// Writes the deadlines of users into the index; the deadlines were read at `since` or later.
@@ -123,37 +171,50 @@ impl RedisStore {
     /// - A ping extends it. Then a later sweep looks at the user again.
     /// - The departure of the user is held until a later time. `GT` keeps that time.
     /// - A disconnect or another grant shortens it. `apply_shortened.lua` corrects that in the same transaction.
-    async fn rearm(&self, alive: &[Alive<'_>], since: Timestamp) -> Result<(), StoreError> {
+    async fn rearm(
+        &self,
+        keys: &Keys,
+        alive: &[Alive<'_>],
+        since: Timestamp,
+    ) -> Result<(), StoreError> {
         if alive.is_empty() {
             return Ok(());
         }
         let mut rearm = redis::cmd("ZADD");
-        rearm.arg(&self.keys.deadlines).arg("XX").arg("GT");
+        rearm.arg(&keys.deadlines).arg("XX").arg("GT");
         for each in alive {
             // A double holds a time in milliseconds plus a fraction in 4,096ths exactly.
             let score = each.deadline as f64 + each.fraction;
             rearm.arg(score).arg(each.user.as_str());
         }
         let mut apply = redis::cmd("EVAL");
-        apply.arg(APPLY_SHORTENED).arg(4);
-        apply.arg(&self.keys.deadlines).arg(&self.keys.shortened);
-        apply.arg(&self.keys.held).arg(&self.keys.recheck);
+        apply.arg(APPLY_SHORTENED).arg(5);
+        apply.arg(&keys.deadlines).arg(&keys.shortened);
+        apply.arg(&keys.held).arg(&keys.recheck).arg(&keys.absent);
         apply.arg(since.as_millis()).arg(millis(NOTED_FOR));
         let mut step = redis::pipe();
         step.atomic().add_command(rearm).add_command(apply);
-        self.connections.transaction(&step).await
+        self.lanes.to(keys.partition).transaction(&step).await
     }
 
     /// The deadline of each of `users` in milliseconds; `None` for a user that is not online.
-    async fn deadlines(&self, users: &[UserId]) -> Result<Vec<Option<u64>>, StoreError> {
+    async fn deadlines(
+        &self,
+        keys: &Keys,
+        users: &[UserId],
+    ) -> Result<Vec<Option<u64>>, StoreError> {
         let mut read = redis::Pipeline::with_capacity(users.len());
         for user in users {
             let mut one = redis::Cmd::with_capacity(2, 0);
             one.arg("PEXPIRETIME");
-            self.keys.add_user(&mut one, user);
+            keys.add_user(&mut one, user);
             read.add_command(one);
         }
-        let answers = self.connections.pipeline_idempotent(&read).await?;
+        let answers = self
+            .lanes
+            .to(keys.partition)
+            .pipeline_idempotent(&read)
+            .await?;
         answers
             .into_iter()
             .map(|answer| replies::deadline(answer?))
@@ -161,41 +222,41 @@ impl RedisStore {
     }
 
     /// Announces or holds the departures of `users`. Returns the lateness of each announced departure.
-    async fn announce(&self, users: &[&UserId]) -> Result<Vec<u64>, StoreError> {
+    async fn announce(&self, keys: &Keys, users: &[&UserId]) -> Result<Vec<u64>, StoreError> {
         if users.is_empty() {
             return Ok(Vec::new());
         }
-        let mut sweep = self.about_connections(&self.scripts.sweep);
+        let mut sweep = self.about_connections(&self.scripts.sweep, keys);
         sweep.arg(millis(self.lifetimes.last_seen));
         for user in users {
-            sweep
-                .key(self.keys.user(user))
-                .key(self.keys.connections(user));
+            sweep.key(keys.user(user)).key(keys.connections(user));
             sweep.arg(user.as_str());
         }
-        sweep.key(&self.keys.last_seen);
-        self.connections.script(&sweep).await
+        sweep.key(&keys.absent).key(&keys.last_seen);
+        self.lanes.to(keys.partition).script(&sweep).await
     }
 
     /// Continues the recheck of all users, which follows when the clock was set back, from `place` of the iteration on.
     /// Several instances may repeat a part. No part is left out, because the place is written after the part is done.
-    async fn recheck(&self, mut place: u64) -> Result<(), StoreError> {
+    async fn recheck(&self, keys: &Keys, mut place: u64) -> Result<(), StoreError> {
         for _ in 0..RECHECK_STEPS {
             let mut zscan = redis::cmd("ZSCAN");
-            zscan.arg(&self.keys.deadlines).arg(place);
+            zscan.arg(&keys.deadlines).arg(place);
             zscan.arg("COUNT").arg(RECHECK_STEP);
-            let (next, members): (u64, Vec<(String, f64)>) =
-                self.connections.query_idempotent(&zscan).await?;
-            let mut recheck = self.about_connections(&self.scripts.recheck);
-            recheck.key(&self.keys.recheck);
+            let (next, members): (u64, Vec<(String, f64)>) = self
+                .lanes
+                .to(keys.partition)
+                .query_idempotent(&zscan)
+                .await?;
+            let mut recheck = self.about_connections(&self.scripts.recheck, keys);
+            recheck.key(&keys.recheck);
             recheck.arg(place.to_string()).arg(next.to_string());
             for (user, _) in replies::scored(members)? {
-                recheck
-                    .key(self.keys.user(&user))
-                    .key(self.keys.connections(&user));
+                recheck.key(keys.user(&user)).key(keys.connections(&user));
                 recheck.arg(user.as_str());
             }
-            self.connections.script::<()>(&recheck).await?;
+            recheck.key(&keys.absent);
+            self.lanes.to(keys.partition).script::<()>(&recheck).await?;
             place = next;
             if place == 0 {
                 break;
@@ -203,4 +264,21 @@ impl RedisStore {
         }
         Ok(())
     }
+}
+
+/// The command that reads the first batch of due users. If several batches are overdue, the batch is a random one:
+/// after an outage all instances catch up, and each would read all batches if every instance began with the first.
+fn batch(keys: &Keys, due: &Due, ahead: Timestamp) -> Cmd {
+    let batch = SWEEP_BATCH as u64;
+    let mut read = redis::cmd("ZRANGE");
+    read.arg(&keys.deadlines);
+    if due.overdue < SEVERAL_BATCHES {
+        read.arg("-inf").arg(format!("({}", ahead.as_millis()));
+        read.arg("BYSCORE").arg("LIMIT").arg(0).arg(batch);
+    } else {
+        let first = fastrand::u64(..due.overdue / batch) * batch;
+        read.arg(first).arg(first + batch - 1);
+    }
+    read.arg("WITHSCORES");
+    read
 }

@@ -2,6 +2,7 @@
 
 use crate::client::{Client, Protocol};
 use crate::instance::{Instance, Settings};
+use crate::names::Names;
 use crate::redis_server::RedisServer;
 
 /// The store of a test, and the protocol of its client if that is not HTTP/1.1.
@@ -89,6 +90,11 @@ impl Cluster {
     /// The Redis server, to stop or restart it. Panics on the embedded store.
     pub fn redis_mut(&mut self) -> &mut RedisServer {
         self.redis.as_mut().expect("this cluster is on Redis")
+    }
+
+    /// The names of the keys of the instances in Redis.
+    pub fn names(&self) -> Names {
+        self.settings.names()
     }
 
     /// The settings of the instances.

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::client::{Client, Protocol};
 use crate::memory_limit::MemoryLimit;
+use crate::names::{Names, partitions_of_tests};
 use crate::process::{Process, Signal};
 use crate::redis_server::RedisServer;
 use crate::wait::PATIENCE;
@@ -66,6 +67,15 @@ impl Settings {
         self
     }
 
+    /// The names of the keys of instances with these settings.
+    pub fn names(&self) -> Names {
+        let names = Names::default();
+        let partitions = self.variables.get("PRESENCE_PARTITIONS");
+        let partitions = partitions.and_then(|set| set.parse().ok());
+        let prefix = self.variables.get("PRESENCE_KEY_PREFIX");
+        names.with(prefix.map(String::as_str), partitions)
+    }
+
     /// The command that runs the binary with these settings.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
@@ -76,6 +86,9 @@ impl Settings {
             {
                 command.env_remove(&name);
             }
+        }
+        if self.variables.contains_key("REDIS_URL") && partitions_of_tests() > 1 {
+            command.env("PRESENCE_PARTITIONS", partitions_of_tests().to_string());
         }
         command.envs(&self.variables).args(arguments);
         command

@@ -39,22 +39,37 @@ impl RedisServer {
 
     /// Starts a server with `arguments` and a directory of its own. A restart uses both again.
     pub async fn start_with(arguments: &[&str]) -> Self {
-        Self::start_by(arguments, None).await
+        Self::start_by(|| owned(arguments), None).await
+    }
+
+    /// Starts a node of a cluster, which knows no other node yet, with `arguments` and a directory of its own.
+    pub(crate) async fn start_in_cluster(arguments: &[&str]) -> Self {
+        let own = || {
+            // The default is the port of the server plus 10,000, which may be none or not free.
+            let bus = free_port().to_string();
+            owned(
+                &[
+                    arguments,
+                    &["--cluster-enabled", "yes", "--cluster-port", &bus],
+                ]
+                .concat(),
+            )
+        };
+        Self::start_by(own, None).await
     }
 
     /// Starts a server without persistence, with an adjustable clock and the `DEBUG` command.
     pub async fn start_with_clock() -> Self {
         let clock = Arc::new(Clock::new());
-        let debug = ["--enable-debug-command", "local"];
-        let arguments = ["--save", "", "--appendonly", "no"]
-            .into_iter()
-            .chain(debug);
-        Self::start_by(&arguments.collect::<Vec<_>>(), Some(clock)).await
+        let quiet = ["--save", "", "--appendonly", "no"];
+        let arguments = owned(&[&quiet[..], &["--enable-debug-command", "local"]].concat());
+        Self::start_by(|| arguments.clone(), Some(clock)).await
     }
 
-    async fn start_by(arguments: &[&str], clock: Option<Arc<Clock>>) -> Self {
+    /// Tries with new `arguments` each time.
+    async fn start_by(arguments: impl Fn() -> Vec<String>, clock: Option<Arc<Clock>>) -> Self {
         for _ in 0..TRIES {
-            let server = Self::on_port(free_port(), arguments, scratch(), clock.clone());
+            let server = Self::on_port(free_port(), arguments(), scratch(), clock.clone());
             if let Some(server) = server.await {
                 return server;
             }
@@ -83,6 +98,13 @@ impl RedisServer {
         self.port
     }
 
+    /// The port for the other nodes of the cluster of the server.
+    pub(crate) fn bus_port(&self) -> String {
+        let mut pairs = self.arguments.windows(2);
+        let bus = pairs.find(|pair| pair[0] == "--cluster-port");
+        bus.expect("a node of a cluster")[1].clone()
+    }
+
     /// Kills the server with SIGKILL: all connections break, and data that is not persisted is lost.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -91,9 +113,8 @@ impl RedisServer {
     /// Restarts the server at its address. The server is empty unless it persists.
     pub async fn start_again(&mut self) {
         self.process.kill();
-        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let (directory, clock) = (Arc::clone(&self.directory), self.clock.clone());
-        let again = Self::on_port(self.port, &arguments, directory, clock).await;
+        let again = Self::on_port(self.port, self.arguments.clone(), directory, clock).await;
         *self = again.expect("the port of the killed server is still free");
     }
 
@@ -124,6 +145,18 @@ impl RedisServer {
         let mut command = cmd(words[0]);
         command.arg(&words[1..]);
         command.query_async(&mut connection).await
+    }
+
+    /// The sum of the replies to `command` for each of `keys`, with `more` after the key.
+    pub async fn sum(&self, command: &str, keys: &[String], more: &[&str]) -> u64 {
+        let mut each = redis::pipe();
+        for key in keys {
+            each.cmd(command).arg(key).arg(more);
+        }
+        let mut connection = self.connection().await.expect("a running server");
+        let replies: RedisResult<Vec<u64>> = each.query_async(&mut connection).await;
+        let replies = replies.unwrap_or_else(|error| panic!("{command} failed: {error}"));
+        replies.iter().sum()
     }
 
     /// Waits until this replica is in sync with its primary.
@@ -158,6 +191,16 @@ impl RedisServer {
         self.command(&["MEMORY", "USAGE", key]).await
     }
 
+    /// The memory of some keys and of their whole values, in bytes.
+    pub async fn memory_of_all(&self, keys: &[String]) -> u64 {
+        let mut bytes = 0;
+        for key in keys {
+            let usage = ["MEMORY", "USAGE", key, "SAMPLES", "0"];
+            bytes += self.command::<Option<u64>>(&usage).await.unwrap_or(0);
+        }
+        bytes
+    }
+
     /// Denies `command` to all clients, or allows it again.
     pub async fn allow(&self, command: &str, allowed: bool) {
         let sign = if allowed { '+' } else { '-' };
@@ -180,14 +223,14 @@ impl RedisServer {
     /// Starts a server on `port`; `None` if another process has the port.
     async fn on_port(
         port: u16,
-        arguments: &[&str],
+        arguments: Vec<String>,
         directory: Arc<TempDir>,
         clock: Option<Arc<Clock>>,
     ) -> Option<Self> {
         let mut command = Command::new(server_binary());
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
         command.arg("--dir").arg(directory.path());
-        command.args(arguments);
+        command.args(&arguments);
         if let Some(clock) = &clock {
             clock.give_to(&mut command);
         }
@@ -195,7 +238,7 @@ impl RedisServer {
         let mut server = Self {
             process,
             port,
-            arguments: arguments.iter().copied().map(str::to_owned).collect(),
+            arguments,
             directory,
             clock,
         };
@@ -218,6 +261,10 @@ impl RedisServer {
             .find_map(|line| line.strip_prefix("process_id:"));
         id?.trim().parse().ok()
     }
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().copied().map(str::to_owned).collect()
 }
 
 fn scratch() -> Arc<TempDir> {

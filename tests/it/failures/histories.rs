@@ -14,8 +14,10 @@ use harness::redis_server::RedisServer;
 use harness::wait::PATIENCE;
 use presence::config::Config;
 use presence::model::{Closing, PageCursor};
-use presence::model::{ConnectionId, Entry, Position, PresenceEvent, UserId};
-use presence::store::{Store, StoreError};
+use presence::model::{
+    ConnectionId, Entry, Partition, PartitionSet, Position, PresenceEvent, UserId,
+};
+use presence::store::{NodeId, Readiness, Store, StoreError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
@@ -84,6 +86,13 @@ fn kind_of_step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Sweeps all partitions of the only server.
+async fn sweep(store: &Store) {
+    let all = PartitionSet::all(store.partitions());
+    let swept = store.sweep(NodeId::ONLY, all).await;
+    swept.expect("the store answers");
+}
+
 /// The stores of one history.
 struct Scene {
     stores: Vec<Store>,
@@ -112,7 +121,7 @@ impl Run {
         }
         for store in &stores {
             let reached = async {
-                while store.check().await.is_err() {
+                while store.check().await != Readiness::Ready {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             };
@@ -175,7 +184,7 @@ impl Run {
             }
             Step::LookAtAll => self.look_at_all(&store).await,
             Step::Sweep => {
-                store.sweep().await.expect("the store answers");
+                sweep(&store).await;
                 self.model.swept(bracket.close(self.ahead_ms));
             }
             Step::Pass(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
@@ -193,7 +202,7 @@ impl Run {
         };
         // Instances sweep all the time, so a sweep precedes the step.
         let store = Arc::clone(&self.stores[instance]);
-        store.sweep().await.expect("the store answers");
+        sweep(&store).await;
         self.ahead_ms += by_ms;
         redis.set_clock_ahead(self.ahead_ms);
         for (user, connection) in (0..USERS.len()).zip(0..CONNECTIONS.len()) {
@@ -207,7 +216,7 @@ impl Run {
         while Instant::now() < end {
             swept = Bracket::open(self.ahead_ms);
             for store in &self.stores {
-                store.sweep().await.expect("the store answers");
+                sweep(store).await;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -235,7 +244,8 @@ impl Run {
         let count = store.count().await.expect("an answer");
         self.model.counted(bracket.close(self.ahead_ms), count);
         let announced = store.announced_among(&self.users).await.expect("an answer");
-        assert_eq!(announced.position, self.heard);
+        let at: Vec<_> = announced.at.iter().map(|(_, _, at)| *at).collect();
+        assert_eq!(at, [self.heard]);
         self.model.listed(announced.users);
         let mut listed = Vec::new();
         let mut cursor = Some(PageCursor::START);
@@ -257,7 +267,10 @@ impl Run {
     }
 
     async fn new_events(&mut self, store: &Store) -> Vec<PresenceEvent> {
-        let history = store.history(self.heard, 100).await.expect("an answer");
+        let history = store
+            .history(Partition::FIRST, self.heard, 100)
+            .await
+            .expect("an answer");
         assert!(history.continues(self.heard), "no event is missing");
         let events = history.entries.iter().filter_map(Entry::event).cloned();
         let events: Vec<PresenceEvent> = events.collect();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use harness::client::crowd;
 use harness::cluster::Cluster;
 use harness::instance::{Instance, Settings};
+use harness::names::Names;
 use harness::process::Signal;
 use harness::proxy::Proxy;
 use harness::redis_server::RedisServer;
@@ -154,8 +155,9 @@ impl HeldSweep {
         sweeper.client().connect("alice").await;
         proxy.hold("MULTI");
         // As if alice had pinged since the last sweep that looked at her.
+        let index = Names::default().key("deadlines", "alice");
         redis
-            .command::<()>(&["ZADD", "presence:deadlines", "XX", "1", "alice"])
+            .command::<()>(&["ZADD", &index, "XX", "1", "alice"])
             .await;
         eventually_true("her deadline is read and not written down", async || {
             proxy.holds()
@@ -213,7 +215,8 @@ async fn notes_of_shortened_deadlines_from_the_future_are_removed() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let noted_in_5138 = "99999999999999-0";
-    let note = ["XADD", "presence:shortened", noted_in_5138, "alice", "1"];
+    let shortened = cluster.names().key("shortened", "alice");
+    let note = ["XADD", &shortened, noted_in_5138, "alice", "1"];
     redis.command::<()>(&note).await;
     client.connect_as("alice", "laptop").await;
     Timestamp::now()
@@ -222,7 +225,7 @@ async fn notes_of_shortened_deadlines_from_the_future_are_removed() {
         .await;
     client.connect_as("alice", "phone").await;
     client.disconnect_as("alice", "phone").await;
-    let notes = ["XRANGE", "presence:shortened", "-", "+"];
+    let notes = ["XRANGE", &shortened, "-", "+"];
     let notes: Vec<(String, Vec<String>)> = redis.command(&notes).await;
     let [(id, _)] = notes.as_slice() else {
         panic!("{notes:?}")

@@ -4,13 +4,14 @@ use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::sse::{Stream, briefs};
 
-/// Appends and publishes an entry as `announce.lua` does, with any text after the predecessor.
+/// Appends and publishes an entry as `announce.lua` does, with any text after the predecessor. The keys are those of the
+/// history and of the epoch.
 const ANNOUNCE: &str = "
-    local last = redis.call('XREVRANGE', 'presence:events', '+', '-', 'COUNT', 1)
+    local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
     local entry = (last[1] and last[1][1] or '0-0') .. ' ' .. ARGV[1]
-    local id = redis.call('XADD', 'presence:events', '*', 'e', entry)
-    local published = redis.call('GET', 'presence:epoch') .. '\\n' .. id .. ' ' .. entry
-    return redis.call('PUBLISH', ARGV[2], published)";
+    local id = redis.call('XADD', KEYS[1], '*', 'e', entry)
+    local published = redis.call('GET', KEYS[2]) .. '\\n' .. id .. ' ' .. entry
+    return redis.call(ARGV[2], ARGV[3], published)";
 
 /// Entries of kinds that do not exist.
 const UNKNOWN: [&str; 4] = [
@@ -20,8 +21,13 @@ const UNKNOWN: [&str; 4] = [
     "x ",
 ];
 
+/// Announces the entry in the partition of bob.
 async fn announce(cluster: &Cluster, entry: &str, channel: &str) {
-    let words = ["EVAL", ANNOUNCE, "0", entry, channel];
+    let names = cluster.names();
+    let of_bob = |name| names.key(name, "bob");
+    let (events, epoch, channel) = (of_bob("events"), of_bob("epoch"), of_bob(channel));
+    let keys = ["EVAL", ANNOUNCE, "2", &events, &epoch];
+    let words = [&keys[..], &[entry, names.publish(), &channel]].concat();
     let _heard: usize = cluster.redis().command(&words).await;
 }
 
@@ -53,7 +59,7 @@ async fn unknown_kinds_show_nothing(channel: &str) {
 
 #[tokio::test]
 async fn an_entry_of_an_unknown_kind_on_the_bus_is_skipped() {
-    unknown_kinds_show_nothing("presence:bus").await;
+    unknown_kinds_show_nothing("bus").await;
 }
 
 #[tokio::test]
@@ -67,7 +73,8 @@ async fn a_foreign_entry_in_the_history_stops_no_stream() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
-    let add = ["XADD", "presence:events", "*", "hello", "world", "a", "b"];
+    let history = cluster.names().key("events", "alice");
+    let add = ["XADD", &history, "*", "hello", "world", "a", "b"];
     let _id: String = cluster.redis().command(&add).await;
     client.connect("alice").await;
     // The streams go on at the end of the history, which may lie behind alice.

@@ -55,10 +55,8 @@ async fn a_departure_before_its_deadline_counts_as_in_time() {
         .less(Duration::from_millis(300))
         .pass()
         .await;
-    cluster
-        .redis()
-        .command::<()>(&["DEL", "presence:user:alice"])
-        .await;
+    let key = cluster.names().of_user("user", "alice");
+    cluster.redis().command::<()>(&["DEL", &key]).await;
     let gone = stream.changes(2).await.pop().expect("two changes");
     assert!(gone.timestamp() < alice.expires_at, "{gone:?}");
     let metrics = client.get("/metrics").await.body;

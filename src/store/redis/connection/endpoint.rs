@@ -1,29 +1,57 @@
 //! The address of the primary, looked up for every new main connection.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, RedisError, RedisResult};
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, Value,
+};
 use rustls::ClientConfig;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::server::Server;
+use super::errors::store_error;
+use super::server::{Server, limits};
+use super::server_info::ServerInfo;
 use crate::config::{InvalidSetting, RedisUrl};
 use crate::store::error::StoreError;
-use crate::tls_roots::trusting_only;
+use crate::store::redis::node_address::NodeAddress;
+use crate::tls_roots::{trusting_only, trusting_public};
+
+/// Why a server does not fit the URL.
+const NO_CLUSTER: &str =
+    "REDIS_URL begins with redis+cluster, but the server is not part of a cluster";
+const IN_CLUSTER: &str = "the server is part of a cluster; REDIS_URL must begin with redis+cluster:// or \
+                          rediss+cluster://";
 
 /// How long connecting to a sentinel and its reply may take.
 const SENTINEL_TIMEOUT: Duration = Duration::from_millis(700);
 
-/// Where the primary is: a fixed address, or sentinels that know the address.
-#[derive(Debug)]
+/// Where the primary is: a fixed address, or sentinels that know the address; or where the nodes of a cluster are.
+#[derive(Clone, Debug)]
 pub(in crate::store::redis) struct Endpoint {
     server: ConnectionInfo,
     sentinels: Vec<Server>,
+    /// The host of each seed of a cluster, and the seed.
+    seeds: Vec<(String, Server)>,
+    kind: Kind,
     primary_name: String,
     tls: Option<Arc<ClientConfig>>,
+    /// The host in the certificate of a node that is known by its bare address only.
+    certified_name: Option<String>,
+}
+
+/// What the servers of an endpoint are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A server of its own, or a primary with its replicas.
+    Single,
+    /// A cluster.
+    Cluster,
+    /// One node of a cluster.
+    Node,
 }
 
 type Address = (String, u16);
@@ -35,7 +63,17 @@ impl Endpoint {
         url: &RedisUrl,
         authorities: Option<Vec<u8>>,
     ) -> Result<Self, InvalidSetting> {
-        let tls = authorities.map(|authorities| trusting(&authorities, url));
+        let tls = match authorities {
+            Some(authorities) => Some(trusting(&authorities, url)?),
+            // The nodes of a cluster may have a certificate for the name of the cluster only.
+            None if url.is_cluster() && url.is_encrypted() => {
+                let public = trusting_public();
+                let public =
+                    public.map_err(|error| InvalidSetting::new("REDIS_URL", error.to_string()))?;
+                Some(Arc::new(public))
+            }
+            None => None,
+        };
         if url.is_encrypted() {
             // This fails if another provider is installed, which serves as well.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -43,14 +81,23 @@ impl Endpoint {
         let mut endpoint = Self {
             server: url.server().clone(),
             sentinels: Vec::new(),
+            seeds: Vec::new(),
+            kind: Kind::Single,
             primary_name: String::new(),
-            tls: tls.transpose()?,
+            tls,
+            certified_name: None,
         };
         if let Some(sentinels) = url.sentinels() {
             let addresses = sentinels.addresses.iter().cloned();
             let endpoints = addresses.map(|address| endpoint.server_at(address));
             endpoint.sentinels = endpoints.collect::<RedisResult<_>>().map_err(bad_url)?;
             endpoint.primary_name = sentinels.primary.clone();
+        }
+        for seed in url.seeds() {
+            let host = host_of(seed.addr());
+            let server = endpoint.server_at(seed.clone()).map_err(bad_url)?;
+            endpoint.seeds.push((host, server));
+            endpoint.kind = Kind::Cluster;
         }
         // An invalid address fails at the start, not with the first connection.
         endpoint
@@ -62,6 +109,57 @@ impl Endpoint {
     /// The number of the database that connections select.
     pub(in crate::store::redis) fn database(&self) -> i64 {
         self.server.redis_settings().db()
+    }
+
+    /// Whether the servers are a cluster.
+    pub(in crate::store::redis) fn is_cluster(&self) -> bool {
+        self.kind == Kind::Cluster
+    }
+
+    /// The node of the cluster at `address`, with the same credentials.
+    pub(in crate::store::redis) fn at(&self, address: &NodeAddress) -> Self {
+        let to = (address.host.clone(), address.port);
+        let is_bare = |host: &str| host.parse::<IpAddr>().is_ok();
+        let seed = host_of(self.server.addr());
+        let certified_name = is_bare(&address.host) && !is_bare(&seed);
+        Self {
+            certified_name: certified_name.then_some(seed),
+            server: self
+                .server
+                .clone()
+                .set_addr(relocated(self.server.addr().clone(), to)),
+            seeds: Vec::new(),
+            kind: Kind::Node,
+            ..self.clone()
+        }
+    }
+
+    /// Asks the seeds in turn, from `first` on, for `CLUSTER SLOTS`, each over a new connection and for at most
+    /// `patience`. Returns the first reply and the host that gave it.
+    pub(in crate::store::redis) async fn ask_seeds(
+        &self,
+        first: usize,
+        patience: Duration,
+        request: &Cmd,
+    ) -> Result<(Value, &str), StoreError> {
+        let mut failed = StoreError::Unreachable("there is no seed".to_owned());
+        for place in 0..self.seeds.len() {
+            let (host, seed) = &self.seeds[(first + place) % self.seeds.len()];
+            let answer = timeout(patience, ask_seed(seed, request)).await;
+            match answer.unwrap_or_else(|_| Err(StoreError::too_slow())) {
+                Ok(answer) => return Ok((answer, host)),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    /// Fails if the server is a part of a cluster and the URL does not say so.
+    pub(super) fn check(&self, info: &ServerInfo) -> Result<(), StoreError> {
+        if self.kind == Kind::Single && info.is_cluster_node() {
+            return Err(StoreError::Unreachable(IN_CLUSTER.to_owned()));
+        }
+        Ok(())
     }
 
     /// The server that is the primary now. Fails if no sentinel names one.
@@ -101,7 +199,26 @@ impl Endpoint {
     }
 
     fn server_at(&self, info: ConnectionInfo) -> RedisResult<Server> {
-        Server::new(info, self.tls.clone())
+        Server::new(info, self.tls.clone(), self.certified_name.as_deref())
+    }
+}
+
+async fn ask_seed(seed: &Server, request: &Cmd) -> Result<Value, StoreError> {
+    let mut connection = seed.commands(&limits()).await.map_err(store_error)?;
+    let answer = request.query_async(&mut connection).await;
+    answer.map_err(|error: RedisError| {
+        let detail = error.detail().unwrap_or_default();
+        if detail.contains("cluster support disabled") || detail.starts_with("unknown command") {
+            return StoreError::Unreachable(NO_CLUSTER.to_owned());
+        }
+        store_error(error)
+    })
+}
+
+fn host_of(address: &ConnectionAddr) -> String {
+    match address {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
+        _ => String::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::store::error::StoreError;
+use crate::store::redis::redirect::Refused;
 
 /// Whether the connection has to be replaced: it is closed, out of step or no longer authenticated, or its server is
 /// no longer the primary.
@@ -15,10 +16,12 @@ pub(super) fn breaks_the_connection(error: &RedisError) -> bool {
 }
 
 /// [`StoreError::Failed`] if a retry cannot help, because of a defect of the service or of the configuration. Else
-/// [`StoreError::Unreachable`]: `OOM`, `BUSY`, `LOADING`, `MISCONF` and `NOREPLICAS` are states of the server that end.
-pub(super) fn store_error(error: RedisError) -> StoreError {
+/// [`StoreError::Unreachable`]: what a cluster refuses while it changes, `OOM`, `BUSY`, `LOADING`, `MISCONF` and `NOREPLICAS` are states of the server that end.
+pub(in crate::store::redis) fn store_error(error: RedisError) -> StoreError {
     let is_permanent = match error.kind() {
-        ErrorKind::Server(ServerErrorKind::ResponseError) => !is_protocol_error(&error),
+        ErrorKind::Server(ServerErrorKind::ResponseError) => {
+            !is_protocol_error(&error) && Refused::of(&error, "").is_none()
+        }
         ErrorKind::UnexpectedReturnType | ErrorKind::Client => true,
         ErrorKind::Extension => error.code() == Some("WRONGTYPE"),
         _ => false,

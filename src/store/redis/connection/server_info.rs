@@ -21,6 +21,7 @@ pub(super) struct ServerInfo {
     loading: bool,
     eviction: Option<String>,
     run_id: Option<String>,
+    mode: Option<String>,
 }
 
 impl ServerInfo {
@@ -46,6 +47,7 @@ impl ServerInfo {
                 "role" => server_info.role = Some(value.to_owned()),
                 "loading" => server_info.loading = value == "1",
                 "maxmemory_policy" => server_info.eviction = Some(value.to_owned()),
+                "redis_mode" => server_info.mode = Some(value.to_owned()),
                 "run_id" => server_info.run_id = Some(value.to_owned()),
                 _ => {}
             }
@@ -61,6 +63,11 @@ impl ServerInfo {
             _ => return Ok(()),
         };
         Err(StoreError::Unreachable(why.to_owned()))
+    }
+
+    /// Whether the server is a node of a cluster.
+    pub(super) fn is_cluster_node(&self) -> bool {
+        self.mode.as_deref() == Some("cluster")
     }
 
     /// Logs that the server was reached. Warns of its configuration once for each run of a server.

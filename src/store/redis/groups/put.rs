@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use redis::{Pipeline, Value};
 
 use super::{ADDED_WITHIN, ATTEMPTS};
-use crate::model::{GroupId, GroupWritten, UserId};
+use crate::model::{GroupId, GroupWritten, Partition, UserId};
 use crate::store::error::StoreError;
 use crate::store::redis::replies::{take, unexpected, user_ids};
 use crate::store::redis::store::RedisStore;
@@ -50,7 +51,8 @@ impl RedisStore {
         members: &[UserId],
     ) -> Result<GroupWritten, StoreError> {
         let begin = self.about_group(&self.scripts.group_begin, group);
-        let number: u64 = self.connections.script(&begin).await?;
+        let route = self.lanes.to(self.partition_of(group));
+        let number: u64 = route.script(&begin).await?;
         for _ in 0..ATTEMPTS {
             match self.send_list(group, members, number).await? {
                 Completed::Decided => return self.make_all_steps(group, Some(number)).await,
@@ -67,20 +69,26 @@ impl RedisStore {
 
     /// Finishes PUTs that made no step for a second, and forgets former members.
     pub(in crate::store) async fn finish_puts(&self) -> Result<(), StoreError> {
-        let latest = self.now().minus(STEP_PATIENCE).as_millis();
+        let partitions = self.layout.partitions().all();
+        let finished = join_all(partitions.map(|each| self.finish_puts_in(each))).await;
+        self.forget_former().await?;
+        finished.into_iter().collect()
+    }
+
+    async fn finish_puts_in(&self, partition: Partition) -> Result<(), StoreError> {
+        let latest = self.now(partition).minus(STEP_PATIENCE).as_millis();
+        let keys = self.layout.keys(partition);
         let mut zrange = redis::cmd("ZRANGE");
-        zrange
-            .arg(&self.keys.puts_under_way)
-            .arg("-inf")
-            .arg(latest);
+        zrange.arg(&keys.puts_under_way).arg("-inf").arg(latest);
         zrange.arg("BYSCORE").arg("LIMIT").arg(0);
         zrange.arg(FINISHED_PER_SWEEP);
-        let groups: Vec<String> = self.connections.query_idempotent(&zrange).await?;
+        let route = self.lanes.to(partition);
+        let groups: Vec<String> = route.query_idempotent(&zrange).await?;
         for group in groups {
             let group = GroupId::new(&group).map_err(unexpected)?;
             self.make_all_steps(&group, None).await?;
         }
-        self.forget_former().await
+        Ok(())
     }
 
     /// Records the members, and sends the list.
@@ -90,9 +98,11 @@ impl RedisStore {
         members: &[UserId],
         number: u64,
     ) -> Result<Completed, StoreError> {
-        let not_after = self.now().plus(ADDED_WITHIN);
+        let not_after = self.now(self.partition_of(group)).plus(ADDED_WITHIN);
         self.record(group, members).await?;
-        let list = self.keys.group_list(group, number);
+        let keys = self.layout.of_group(group);
+        let route = self.lanes.to(keys.partition);
+        let list = keys.group_list(group, number);
         if !members.is_empty() {
             let mut append = Pipeline::new();
             for part in members.chunks(PART) {
@@ -102,7 +112,7 @@ impl RedisStore {
                 }
             }
             append.cmd("EXPIRE").arg(&list).arg(LIST_KEPT.as_secs());
-            let answers = self.connections.pipeline_idempotent(&append).await?;
+            let answers = route.pipeline_idempotent(&append).await?;
             answers.into_iter().collect::<Result<Vec<_>, _>>()?;
         }
         let mut complete = self.about_group(&self.scripts.group_complete, group);
@@ -112,7 +122,7 @@ impl RedisStore {
             .arg(number)
             .arg(members.len());
         loop {
-            let outcome: String = self.connections.script(&complete).await?;
+            let outcome: String = route.script(&complete).await?;
             match &*outcome {
                 "complete" => return Ok(Completed::Decided),
                 "superseded" => return Ok(Completed::Superseded),
@@ -136,7 +146,7 @@ impl RedisStore {
             removed: 0,
         };
         let mut left = Vec::new();
-        let began = self.now();
+        let began = self.now(self.partition_of(group));
         loop {
             let step = self.step(group).await?;
             left.extend(step.left);
@@ -156,7 +166,8 @@ impl RedisStore {
     async fn step(&self, group: &GroupId) -> Result<Step, StoreError> {
         let mut step = self.about_group(&self.scripts.group_step, group);
         step.arg(PART);
-        let answer: Vec<Value> = self.connections.script(&step).await?;
+        let route = self.lanes.to(self.partition_of(group));
+        let answer: Vec<Value> = route.script(&step).await?;
         let mut values = answer.into_iter();
         Ok(Step {
             more: take(&mut values)?,
@@ -172,7 +183,7 @@ impl RedisStore {
 
     /// The result of a PUT that is followed by another one already: the group as it is, without a change.
     async fn superseded(&self, group: &GroupId) -> Result<GroupWritten, StoreError> {
-        let members = self.group_members(group).await?.len();
+        let members = self.stored_members(group).await?.len();
         Ok(GroupWritten {
             members,
             added: 0,

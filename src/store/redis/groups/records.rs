@@ -1,9 +1,12 @@
 //! The records of the groups in which each user is stored.
 
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
 use redis::{Cmd, FromRedisValue, Pipeline, Script, Value};
 
 use super::former::SETTLED;
-use crate::model::{GroupId, GroupRefusal, Timestamp, UserId};
+use crate::model::{GroupId, GroupRefusal, Partition, Timestamp, UserId};
 use crate::store::error::StoreError;
 use crate::store::policy::USER_GROUPS;
 use crate::store::redis::replies::unexpected;
@@ -50,8 +53,8 @@ impl RedisStore {
     /// Forgets users that are no members any more and whose records were too young before.
     pub(super) async fn forget_former(&self) -> Result<(), StoreError> {
         while let Some((group, users)) = self.former_members.take_settled() {
-            let at = self.now();
-            let are_members = self.are_members(&group, &users).await?;
+            let at = self.now(self.partition_of(&group));
+            let are_members = self.membership(&group, &users).await?;
             let users = users.into_iter().zip(are_members);
             let others = users.filter_map(|(user, is_member)| (!is_member).then_some(user));
             self.forget(&group, others.collect(), at).await;
@@ -61,9 +64,11 @@ impl RedisStore {
 
     /// The groups in which a user is stored according to its record.
     async fn recorded(&self, user: &UserId) -> Result<Vec<GroupId>, StoreError> {
+        let keys = self.layout.of(user);
         let mut zrange = redis::cmd("ZRANGE");
-        zrange.arg(self.keys.user_groups(user)).arg(0).arg(-1);
-        let groups: Vec<String> = self.connections.query_idempotent(&zrange).await?;
+        zrange.arg(keys.user_groups(user)).arg(0).arg(-1);
+        let route = self.lanes.to(keys.partition);
+        let groups: Vec<String> = route.query_idempotent(&zrange).await?;
         let groups = groups.iter().map(|group| GroupId::new(group));
         groups.collect::<Result<_, _>>().map_err(unexpected)
     }
@@ -72,8 +77,8 @@ impl RedisStore {
     async fn check_record(&self, user: &UserId) -> Result<(), StoreError> {
         let user = std::slice::from_ref(user);
         for group in self.recorded(&user[0]).await? {
-            let at = self.now();
-            if self.are_members(&group, user).await? == [false] {
+            let at = self.now(self.partition_of(&group));
+            if self.membership(&group, user).await? == [false] {
                 self.forget_settled(&group, user, at).await?;
             }
         }
@@ -111,28 +116,45 @@ impl RedisStore {
         users: &[UserId],
         argument: u64,
     ) -> Result<Vec<UserId>, StoreError> {
-        if users.is_empty() {
-            return Ok(Vec::new());
+        let mut by_partition: BTreeMap<Partition, Vec<&UserId>> = BTreeMap::new();
+        for user in users {
+            let partition = self.layout.partitions().of(user);
+            by_partition.entry(partition).or_default().push(user);
         }
+        let calls = by_partition.into_iter().map(|(partition, users)| {
+            self.for_records_in(script, group, partition, users, argument)
+        });
+        Ok(try_join_all(calls).await?.concat())
+    }
+
+    async fn for_records_in(
+        &self,
+        script: &Script,
+        group: &GroupId,
+        partition: Partition,
+        users: Vec<&UserId>,
+        argument: u64,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let keys = self.layout.keys(partition);
         let mut calls = Pipeline::new();
         for part in users.chunks(PART) {
             let mut call = Cmd::new();
-            call.arg("EVALSHA").arg(script.get_hash()).arg(part.len());
+            call.arg("EVALSHA").arg(script.get_hash());
+            call.arg(part.len() + 1);
             for user in part {
-                call.arg(self.keys.user_groups(user));
+                call.arg(keys.user_groups(user));
             }
-            call.arg(group.as_str()).arg(argument);
+            call.arg(&keys.absent).arg(group.as_str()).arg(argument);
             calls.add_command(call);
         }
-        let answers = self.connections.scripts_idempotent(&calls, script).await?;
+        let route = self.lanes.to(partition);
+        let answers = route.scripts_idempotent(&calls, script).await?;
         let mut found = Vec::new();
         for (part, answer) in users.chunks(PART).zip(answers) {
             for index in indices(answer?)? {
                 let user = index.checked_sub(1).and_then(|index| part.get(index));
-                found.push(
-                    user.ok_or_else(|| unexpected("an index of no user"))?
-                        .clone(),
-                );
+                let user = user.ok_or_else(|| unexpected("an index of no user"))?;
+                found.push(UserId::clone(user));
             }
         }
         Ok(found)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use harness::client::crowd;
 use harness::cluster::Cluster;
 use harness::instance::{Instance, Settings};
+use harness::names::Names;
 use harness::redis_server::RedisServer;
 use harness::sse::{Event, Stream};
 use harness::timestamp::Timestamp;
@@ -16,20 +17,12 @@ const GUESTS: usize = 2_000;
 const MOST_KEYS: usize = 200;
 
 /// The most memory of a departed guest in Redis, in bytes: keys and values with their overhead.
-const MOST_BYTES: usize = 40;
+const MOST_BYTES: u64 = 40;
 
 /// The keys with last-seen times.
 async fn keys_of_last_seen(redis: &RedisServer) -> Vec<String> {
-    redis.command(&["KEYS", "presence:seen*"]).await
-}
-
-async fn bytes_of(redis: &RedisServer, keys: &[String]) -> usize {
-    let mut bytes = 0;
-    for key in keys {
-        let usage = ["MEMORY", "USAGE", key, "SAMPLES", "0"];
-        bytes += redis.command::<usize>(&usage).await;
-    }
-    bytes
+    let pattern = Names::default().pattern("seen*");
+    redis.command(&["KEYS", &pattern]).await
 }
 
 /// Waits for the departures of `count` users, and returns them.
@@ -50,7 +43,7 @@ async fn departed_guests_share_a_few_keys() {
     assert_eq!(departures.len(), GUESTS);
     let keys = keys_of_last_seen(redis).await;
     assert!(keys.len() <= MOST_KEYS, "{} keys", keys.len());
-    let bytes = bytes_of(redis, &keys).await / GUESTS;
+    let bytes = redis.memory_of_all(&keys).await / GUESTS as u64;
     assert!(bytes <= MOST_BYTES, "{bytes} bytes for each");
     for departure in departures.iter().step_by(20) {
         let user = client.user(&departure.user()).await;
@@ -66,7 +59,8 @@ async fn the_memory_of_a_departed_user_does_not_depend_on_its_id() {
     let guests = crowd(&"é".repeat(61), GUESTS / 4);
     client.connect_each(&guests).await;
     departures(&mut stream, guests.len()).await;
-    let bytes = bytes_of(redis, &keys_of_last_seen(redis).await).await / guests.len();
+    let keys = keys_of_last_seen(redis).await;
+    let bytes = redis.memory_of_all(&keys).await / guests.len() as u64;
     assert!(bytes <= MOST_BYTES, "{bytes} bytes for each");
 }
 
@@ -135,7 +129,8 @@ async fn instances_with_different_retentions_agree() {
             assert_eq!(kept, Some(departure.last_seen_at()));
         }
     }
-    let generations: usize = cluster.redis().command(&["LLEN", "presence:seen"]).await;
+    let seen = cluster.names().key("seen", "alice");
+    let generations: usize = cluster.redis().command(&["LLEN", &seen]).await;
     assert_eq!(generations, 2);
 }
 

@@ -19,19 +19,16 @@ async fn the_history_is_bounded_in_bytes() {
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     let old = stream.last_id();
+    let histories = cluster.names().all("events");
     let users = crowd(&"x".repeat(100), 600);
     client.connect_each(&users).await;
     stream.changes(600).await;
     let recent = stream.last_id();
     eventually_true("the history is trimmed", async || {
-        let bytes: u64 = cluster
-            .redis()
-            .command(&["MEMORY", "USAGE", "presence:events", "SAMPLES", "0"])
-            .await;
-        bytes <= MOST_BYTES
+        cluster.redis().memory_of_all(&histories).await <= MOST_BYTES
     })
     .await;
-    let kept: u64 = cluster.redis().command(&["XLEN", "presence:events"]).await;
+    let kept = cluster.redis().sum("XLEN", &histories, &[]).await;
     assert!(kept > 200, "{kept} events in 64 KiB");
     client.connect("bob").await;
     // The new instance has not received these events itself.

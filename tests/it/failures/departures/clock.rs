@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use harness::client::{Alive, crowd, try_send};
 use harness::instance::{Instance, Settings};
+use harness::names::Names;
 use harness::process::Signal;
 use harness::redis_server::RedisServer;
 use harness::serial::run_alone;
@@ -12,7 +13,7 @@ use harness::timestamp::Timestamp;
 use harness::wait::{eventually, eventually_true};
 use tokio::time::{Instant, sleep};
 
-use crate::failures::announced;
+use crate::failures::{announced, held};
 
 const TTL: Duration = Duration::from_secs(3);
 
@@ -89,10 +90,8 @@ async fn each_step_back_is_noticed() {
             stepped.elapsed()
         );
     }
-    assert_eq!(
-        redis.command::<u64>(&["EXISTS", "presence:recheck"]).await,
-        0
-    );
+    let rechecks = Names::default().all("recheck");
+    assert_eq!(redis.sum("EXISTS", &rechecks, &[]).await, 0);
 }
 
 /// The step looks like an outage in which no client could ping.
@@ -143,7 +142,7 @@ async fn the_living_can_ping_after(
     }
     redis.set_clock_ahead(60_000);
     eventually_true("all departures are held", async || {
-        redis.command::<usize>(&["ZCARD", "presence:held"]).await == users.len()
+        held(&redis).await == users.len() as u64
     })
     .await;
     freeze(&redis, &instances);
@@ -160,8 +159,7 @@ async fn the_living_can_ping_after(
     let mut told = briefs(&stream.changes(6).await).split_off(4);
     told.sort_unstable();
     assert_eq!(told, ["offline mute", "offline silent"]);
-    let held = redis.command::<usize>(&["ZCARD", "presence:held"]).await;
-    assert_eq!(held, 0, "nothing is left behind");
+    assert_eq!(held(&redis).await, 0, "nothing is left behind");
 }
 
 #[tokio::test]
@@ -193,10 +191,7 @@ async fn a_hold_is_no_longer_after_a_step_back() {
     client.connect("alice").await;
     client.connect_as("bob", "phone").await;
     redis.set_clock_ahead(600_000);
-    eventually_true("both departures are held", async || {
-        redis.command::<u64>(&["ZCARD", "presence:held"]).await == 2
-    })
-    .await;
+    eventually_true("both departures are held", async || held(&redis).await == 2).await;
     redis.set_clock_ahead(0);
     let stepped = Instant::now();
     stream.changes(4).await;

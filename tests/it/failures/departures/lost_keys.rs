@@ -39,7 +39,8 @@ async fn a_lost_index_resets_streams_and_users_return_with_their_next_ping() {
     for client in cluster.clients() {
         streams.push(Stream::open(&client, "").await);
     }
-    redis.command::<()>(&["DEL", "presence:deadlines"]).await;
+    let indexes = cluster.names().all("deadlines");
+    redis.sum("DEL", &indexes, &[]).await;
     for stream in &mut streams {
         let reset = stream.next().await;
         assert_eq!(reset.name, "presence.reset");
@@ -74,9 +75,7 @@ async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
         for (user, connection) in USERS {
             clients[0].connect_as(user, connection).await;
         }
-        redis
-            .command::<()>(&["DEL", &format!("presence:{key}")])
-            .await;
+        redis.sum("DEL", &cluster.names().all(key), &[]).await;
         // By then a sweep has restored what it can.
         let soon = Timestamp::now().plus(Duration::from_millis(400));
         soon.pass().await;
@@ -104,7 +103,8 @@ async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
     let mut stream = Stream::open(&client, "").await;
     client.connect_as("bob", "phone").await;
     client.connect_as("bob", "laptop").await;
-    redis.command::<()>(&["DEL", "presence:conns:bob"]).await;
+    let lost = cluster.names().of_user("conns", "bob");
+    redis.command::<()>(&["DEL", &lost]).await;
     let last = client.ping_as("bob", "phone").await;
     assert!(!last.became_online);
     assert_eq!(client.user("bob").await.connection_ids(), ["phone"]);
@@ -112,7 +112,8 @@ async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
     let late = gone.timestamp().millis_after(last.expires_at);
     assert!((0..1_000).contains(&late), "{late} ms late");
     eventually_true("nothing is left behind", async || {
-        let keys: Vec<String> = redis.command(&["KEYS", "presence:*:bob"]).await;
+        let of_bob = cluster.names().pattern("*:bob");
+        let keys: Vec<String> = redis.command(&["KEYS", &of_bob]).await;
         keys.is_empty()
     })
     .await;
@@ -130,7 +131,7 @@ async fn a_disconnect_after_the_connection_list_was_lost_closes_no_other_connect
         for connection in ["phone", "laptop"] {
             last = client.connect_as(user, connection).await.expires_at;
         }
-        let lost = format!("presence:conns:{user}");
+        let lost = cluster.names().of_user("conns", user);
         redis.command::<()>(&["DEL", &lost]).await;
     }
     for (user, closed) in [("alice", "phone"), ("bob", "tablet")] {

@@ -14,6 +14,7 @@ use harness::wait::eventually_true;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::failures::held;
 use crate::failures::scene::all_ready;
 
 /// Longer than a gap between sweeps that is not an outage, such as a fork or a slow command causes.
@@ -174,7 +175,7 @@ async fn thousands_of_held_departures_do_not_delay_other_departures() {
     let mut stream = Stream::open(&client, "").await;
     assert_eq!(client.count().await, 0);
     eventually_true("all departures are held", async || {
-        redis.command::<u64>(&["ZCARD", "presence:held"]).await == USERS as u64
+        held(redis).await == USERS as u64
     })
     .await;
     let looks = redis.calls_of("mget").await;
@@ -196,9 +197,5 @@ async fn thousands_of_held_departures_do_not_delay_other_departures() {
     left.sort_by_key(|event| event.user());
     assert!(left.iter().all(|event| event.user() != users[7]));
     assert_eq!(left.len(), USERS - 1);
-    assert_eq!(
-        redis.command::<u64>(&["ZCARD", "presence:held"]).await,
-        0,
-        "nothing is left behind"
-    );
+    assert_eq!(held(redis).await, 0, "nothing is left behind");
 }

@@ -1,0 +1,58 @@
+//! The connections of one worker to one server.
+
+use std::sync::Arc;
+
+use super::connection::{Checkout, Role, SupervisedConnection};
+use super::node::Node;
+use crate::store::error::StoreError;
+
+/// What one worker has for one server.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) node: Arc<Node>,
+    /// `None` in the store that only uses the main connections.
+    worker: Option<SupervisedConnection>,
+}
+
+impl Lane {
+    /// A lane over the main connection of `node`.
+    pub(super) fn shared(node: &Arc<Node>) -> Self {
+        Self {
+            node: Arc::clone(node),
+            worker: None,
+        }
+    }
+
+    /// A lane with a connection of its own, which has to be supervised.
+    pub(super) fn with_own_connection(node: &Arc<Node>) -> Self {
+        let worker = Role::Worker(Arc::clone(&node.main));
+        Self {
+            node: Arc::clone(node),
+            worker: Some(SupervisedConnection::new(worker)),
+        }
+    }
+
+    /// Keeps the connection of the worker open, for as long as it is polled.
+    pub(super) async fn supervise(&self) {
+        match &self.worker {
+            Some(worker) => worker.supervise().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Closes the connection of the worker to a node that left the cluster.
+    pub(super) fn retire(&self) {
+        if let Some(worker) = &self.worker {
+            worker.close_now("the node left the cluster");
+        }
+    }
+
+    /// A socket of the worker's connection, or of the main one while the former is down.
+    pub(super) async fn checkout(&self) -> Result<Checkout<'_>, StoreError> {
+        let worker = self.worker.as_ref();
+        match worker.and_then(SupervisedConnection::checkout) {
+            Some(checkout) => Ok(checkout),
+            None => self.node.main.checkout_soon().await,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The lanes of one worker: one to each node.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::lane::Lane;
+use super::node_address::NodeAddress;
+use super::supervision::each_node;
+use super::table::Table;
+use super::topology::Topology;
+use crate::model::Partition;
+use crate::store::error::StoreError;
+
+/// What one worker has for each node.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    pub(super) topology: Arc<Topology>,
+    own_connections: bool,
+    lanes: Current,
+}
+
+#[derive(Debug)]
+enum Current {
+    /// The lanes to the only server.
+    Fixed(Arc<Table<Arc<Lane>>>),
+    /// The lanes to a cluster.
+    Moving(watch::Sender<Arc<Table<Arc<Lane>>>>),
+}
+
+impl Lanes {
+    /// Lanes over the main connections of the nodes.
+    pub(super) fn new(topology: &Arc<Topology>) -> Self {
+        Self::open(topology, false)
+    }
+
+    /// Lanes to the same nodes with connections of their own, which have to be supervised.
+    pub(super) fn with_own_connections(&self) -> Self {
+        Self::open(&self.topology, true)
+    }
+
+    fn open(topology: &Arc<Topology>, own_connections: bool) -> Self {
+        let table = topology.table().map(|node| {
+            Arc::new(match own_connections {
+                true => Lane::with_own_connection(node),
+                false => Lane::shared(node),
+            })
+        });
+        let table = Arc::new(table);
+        let lanes = match topology.is_cluster() {
+            true => Current::Moving(watch::Sender::new(table)),
+            false => Current::Fixed(table),
+        };
+        Self {
+            topology: Arc::clone(topology),
+            own_connections,
+            lanes,
+        }
+    }
+
+    /// Keeps the connections of the worker open, or else the ones that all threads share, for as long as it is polled.
+    pub(super) async fn supervise(&self) {
+        let workers = async {
+            match &self.lanes {
+                Current::Fixed(table) => {
+                    let lanes = table.nodes().iter().map(|lane| lane.supervise());
+                    futures_util::future::join_all(lanes).await;
+                }
+                Current::Moving(tables) => {
+                    let supervise = |lane: Arc<Lane>| async move { lane.supervise().await };
+                    tokio::join!(
+                        self.follow(tables),
+                        each_node(tables.subscribe(), |lane| lane.node.id, supervise)
+                    );
+                }
+            }
+        };
+        match self.own_connections {
+            true => workers.await,
+            false => {
+                tokio::join!(workers, self.topology.supervise());
+            }
+        }
+    }
+
+    /// Follows the table of the nodes.
+    async fn follow(&self, lanes: &watch::Sender<Arc<Table<Arc<Lane>>>>) {
+        let mut nodes = self.topology.tables();
+        loop {
+            nodes.borrow_and_update();
+            self.update(lanes);
+            if nodes.changed().await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Takes over the table of the nodes, with the lanes that exist.
+    fn update(&self, lanes: &watch::Sender<Arc<Table<Arc<Lane>>>>) {
+        lanes.send_if_modified(|lanes| {
+            let next = self.topology.table().map(|node| {
+                let known = lanes.nodes().iter().find(|lane| lane.node.id == node.id);
+                known.cloned().unwrap_or_else(|| {
+                    Arc::new(match self.own_connections {
+                        true => Lane::with_own_connection(node),
+                        false => Lane::shared(node),
+                    })
+                })
+            });
+            let gone =
+                |lane: &&Arc<Lane>| !next.nodes().iter().any(|each| each.node.id == lane.node.id);
+            lanes
+                .nodes()
+                .iter()
+                .filter(gone)
+                .for_each(|lane| lane.retire());
+            let changed = !lanes.is_same(&next, |one, other| one.node.id == other.node.id);
+            if changed {
+                *lanes = Arc::new(next);
+            }
+            changed
+        });
+    }
+
+    /// Fails if too many calls wait for the node of `partition`. `uncounted` calls wait in addition to the counted ones.
+    pub(super) fn check_room(
+        &self,
+        partition: Partition,
+        uncounted: usize,
+    ) -> Result<(), StoreError> {
+        let check = |table: &Table<Arc<Lane>>| {
+            let lane = table.owner(partition);
+            lane.map(|lane| lane.node.load_shedder.check_room(uncounted))
+        };
+        let checked = match &self.lanes {
+            Current::Fixed(table) => check(table),
+            Current::Moving(table) => check(&table.borrow()),
+        };
+        checked.unwrap_or_else(|| Err(self.unserved()))
+    }
+
+    /// The lane to the node of `partition`. Fails if no master serves the partition.
+    pub(super) fn of(&self, partition: Partition) -> Result<Arc<Lane>, StoreError> {
+        let lane = match &self.lanes {
+            Current::Fixed(table) => table.owner(partition).cloned(),
+            Current::Moving(table) => table.borrow().owner(partition).cloned(),
+        };
+        lane.ok_or_else(|| self.unserved())
+    }
+
+    fn unserved(&self) -> StoreError {
+        StoreError::Unreachable(self.topology.why_unserved())
+    }
+
+    /// Takes over that a node redirected a command about `slot` to the node at `address`, for good.
+    pub(super) fn redirect(&self, slot: u16, address: &NodeAddress) {
+        self.topology.redirect(slot, address);
+        if let Current::Moving(lanes) = &self.lanes {
+            self.update(lanes);
+        }
+    }
+
+    /// The lane to the node at `address`, which may have no partition.
+    pub(super) fn at(&self, address: &NodeAddress) -> Option<Arc<Lane>> {
+        let node = self.topology.node_at(address)?;
+        let Current::Moving(lanes) = &self.lanes else {
+            return None;
+        };
+        self.update(lanes);
+        let table = lanes.borrow();
+        let mut lanes = table.nodes().iter();
+        lanes.find(|lane| lane.node.id == node.id).cloned()
+    }
+}

@@ -1,0 +1,174 @@
+//! Look-ups of many users at once. The partitions are asked at the same time.
+
+use futures_util::future::try_join_all;
+use redis::{Cmd, Value};
+
+use super::keys::Keys;
+use super::replies;
+use super::store::RedisStore;
+use crate::model::{Announced, Epoch, Partition, PartitionSet, Position, UserId};
+use crate::store::error::StoreError;
+
+/// How many due users one step of a count checks.
+const COUNT_STEP: usize = 1_000;
+
+/// How many due users a count checks at most. More users are due only for some seconds after a long outage. The count
+/// then assumes the same share of offline users among the rest.
+const COUNT_MAX: usize = 50 * COUNT_STEP;
+
+/// The most keys of one command. Some services refuse commands with more than 3,999 arguments.
+const MOST_KEYS: usize = 3_000;
+
+/// The usual size of the key of a user. Longer keys make a command reallocate.
+const USER_KEY_BYTES: usize = 48;
+
+/// The users of one partition in a list.
+struct Portion {
+    partition: Partition,
+    /// The places of the users in the list, in order.
+    places: Vec<usize>,
+}
+
+impl RedisStore {
+    pub(in crate::store) async fn online_among(
+        &self,
+        users: &[UserId],
+    ) -> Result<Vec<bool>, StoreError> {
+        let portions = self.portions(users);
+        let partitions = portions.iter().map(|portion| portion.partition).collect();
+        let call = self.are_online_in(&portions, users);
+        self.with_deadline_over(partitions, call).await
+    }
+
+    /// Like [`Self::online_among`], as a part of a call with a deadline.
+    pub(super) async fn are_online(&self, users: &[UserId]) -> Result<Vec<bool>, StoreError> {
+        self.are_online_in(&self.portions(users), users).await
+    }
+
+    async fn are_online_in(
+        &self,
+        portions: &[Portion],
+        users: &[UserId],
+    ) -> Result<Vec<bool>, StoreError> {
+        let chunks = portions.iter().flat_map(|portion| {
+            let chunks = portion.places.chunks(MOST_KEYS);
+            chunks.map(|places| (portion.partition, places))
+        });
+        let asked = chunks.map(|(partition, places)| async move {
+            let mget = self.look_up(partition, places, users);
+            let route = self.lanes.to(partition);
+            let values: Vec<Value> = route.query_idempotent(&mget).await?;
+            Ok::<_, StoreError>((places, values))
+        });
+        let mut online = vec![false; users.len()];
+        for (places, values) in try_join_all(asked).await? {
+            for (place, value) in places.iter().zip(values) {
+                online[*place] = value != Value::Nil;
+            }
+        }
+        Ok(online)
+    }
+
+    /// The command that reads the keys of the users at `places`.
+    fn look_up(&self, partition: Partition, places: &[usize], users: &[UserId]) -> Cmd {
+        let keys = self.layout.keys(partition);
+        let mut mget = Cmd::with_capacity(1 + places.len(), places.len() * USER_KEY_BYTES);
+        mget.arg("MGET");
+        for place in places {
+            keys.add_user(&mut mget, &users[*place]);
+        }
+        mget
+    }
+
+    /// The users of each partition, without the partitions that have none.
+    fn portions(&self, users: &[UserId]) -> Vec<Portion> {
+        let partitions = self.layout.partitions();
+        let portion = |partition| Portion {
+            partition,
+            places: Vec::new(),
+        };
+        let mut portions: Vec<_> = partitions.all().map(portion).collect();
+        for (place, user) in users.iter().enumerate() {
+            portions[partitions.of(user).index()].places.push(place);
+        }
+        portions.retain(|portion| !portion.places.is_empty());
+        portions
+    }
+
+    /// The number of announced users, without the due users that are offline.
+    pub(in crate::store) async fn count(&self) -> Result<u64, StoreError> {
+        let partitions = self.layout.partitions();
+        let counts = partitions.all().map(|each| self.count_of(each));
+        let all = PartitionSet::all(partitions);
+        let counts = self.with_deadline_over(all, try_join_all(counts)).await?;
+        Ok(counts.iter().sum())
+    }
+
+    async fn count_of(&self, partition: Partition) -> Result<u64, StoreError> {
+        let keys = self.layout.keys(partition);
+        let most = (COUNT_MAX / self.layout.partitions().count()) as u64;
+        let (mut checked, mut gone) = (0, 0);
+        loop {
+            let counted = self.counted(keys, checked).await?;
+            let online = self.are_online(&counted.to_check).await?;
+            gone += online.iter().filter(|online| !**online).count() as u64;
+            checked += COUNT_STEP as u64;
+            if checked >= counted.due {
+                return Ok(counted.announced.saturating_sub(gone));
+            }
+            if checked >= most {
+                let gone = u128::from(gone) * u128::from(counted.due) / u128::from(checked);
+                let gone = u64::try_from(gone).unwrap_or(u64::MAX);
+                return Ok(counted.announced.saturating_sub(gone));
+            }
+        }
+    }
+
+    /// The numbers of users, and a step of the due users after the first `checked`.
+    async fn counted(&self, keys: &Keys, checked: u64) -> Result<replies::Counted, StoreError> {
+        let mut count = self.announcing(&self.scripts.count, keys);
+        count.key(&keys.absent);
+        count.arg(checked).arg(COUNT_STEP);
+        replies::counted(self.lanes.to(keys.partition).script(&count).await?)
+    }
+
+    pub(in crate::store) async fn announced_among(
+        &self,
+        users: &[UserId],
+    ) -> Result<Announced, StoreError> {
+        let portions = self.portions(users);
+        let partitions = portions.iter().map(|portion| portion.partition).collect();
+        let asked = portions
+            .iter()
+            .map(|portion| self.announced_in(portion, users));
+        let asked = self.with_deadline_over(partitions, try_join_all(asked));
+        let (mut at, mut announced) = (Vec::new(), Vec::new());
+        for (place, places) in asked.await? {
+            at.push(place);
+            announced.extend(places);
+        }
+        announced.sort_unstable();
+        let users = announced.into_iter().map(|place| users[place].clone());
+        Ok(Announced {
+            at,
+            users: users.collect(),
+        })
+    }
+
+    /// The places of the announced users of one portion, as of one position.
+    async fn announced_in(
+        &self,
+        portion: &Portion,
+        users: &[UserId],
+    ) -> Result<((Partition, Epoch, Position), Vec<usize>), StoreError> {
+        let keys = self.layout.keys(portion.partition);
+        let mut read = self.announcing(&self.scripts.announced, keys);
+        read.key(&keys.absent);
+        for place in &portion.places {
+            read.arg(users[*place].as_str());
+        }
+        let answer = self.lanes.to(keys.partition).script(&read).await?;
+        let (epoch, position, found) = replies::announced(answer, &portion.places)?;
+        Ok(((keys.partition, epoch, position), found))
+    }
+}

@@ -1,0 +1,137 @@
+//! A Redis server: the only one, or a master of a cluster.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::clock::Clock;
+use super::connection::{Channels, Endpoint, Role, SupervisedConnection};
+use super::layout::Layout;
+use super::load_shedder::LoadShedder;
+use super::node_address::NodeAddress;
+use super::refresh::Refresh;
+use super::table::InCluster;
+use crate::config::KeyspaceEvents;
+use crate::model::PartitionSet;
+use crate::store::node_id::NodeId;
+
+/// What all threads of this instance share about one server.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    address: NodeAddress,
+    pub(super) main: Arc<SupervisedConnection>,
+    pub(super) subscription: Arc<SupervisedConnection>,
+    pub(super) load_shedder: LoadShedder,
+    pub(super) clock: Clock,
+    /// The partitions on this server.
+    served: watch::Sender<PartitionSet>,
+    refresh: Arc<Refresh>,
+    used_at: Mutex<Instant>,
+}
+
+/// What all nodes have in common.
+#[derive(Debug)]
+pub(super) struct NodeSettings {
+    pub(super) layout: Arc<Layout>,
+    /// The channel of the events of each partition, in order.
+    pub(super) bus: Arc<[String]>,
+    pub(super) keyspace_events: KeyspaceEvents,
+    pub(super) refresh: Arc<Refresh>,
+}
+
+impl Node {
+    /// A node at `endpoint` without partitions. It is not connected until it is supervised.
+    pub(super) fn new(
+        id: NodeId,
+        address: NodeAddress,
+        endpoint: Endpoint,
+        load_shedder: LoadShedder,
+        settings: &NodeSettings,
+    ) -> Self {
+        let served = watch::Sender::new(PartitionSet::default());
+        let channels = Channels {
+            bus: Arc::clone(&settings.bus),
+            served: served.subscribe(),
+            refresh: Arc::clone(&settings.refresh),
+            database: endpoint.database(),
+            keyspace_events: settings.keyspace_events,
+        };
+        let main = Arc::new(SupervisedConnection::new(Role::Main(
+            Box::new(endpoint),
+            Arc::clone(&settings.layout),
+            served.subscribe(),
+        )));
+        let subscription = Role::Subscription(Arc::clone(&main), channels);
+        Self {
+            id,
+            address,
+            main,
+            subscription: Arc::new(SupervisedConnection::new(subscription)),
+            load_shedder,
+            clock: Clock::default(),
+            served,
+            refresh: Arc::clone(&settings.refresh),
+            used_at: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// The host of the node; empty without a cluster.
+    pub(super) fn host(&self) -> &str {
+        &self.address.host
+    }
+
+    /// The partitions on this server.
+    pub(super) fn served(&self) -> PartitionSet {
+        *self.served.borrow()
+    }
+
+    /// Takes the partitions that are on this server from now on.
+    pub(super) fn serve(&self, partitions: PartitionSet) {
+        if !partitions.is_empty() {
+            self.note_use();
+        }
+        self.served.send_if_modified(|served| {
+            let changed = *served != partitions;
+            *served = partitions;
+            changed
+        });
+    }
+
+    /// Notes that the node is needed, so that it stays for a while also without partitions.
+    pub(super) fn note_use(&self) {
+        *self.used_at.lock() = Instant::now();
+    }
+
+    /// Keeps the connections that all threads share open, for as long as it is polled. Asks for a new view of the
+    /// cluster when the main connection is lost.
+    pub(super) async fn supervise(&self) {
+        let report = async {
+            loop {
+                self.main.opened().await;
+                self.main.lost_now().await;
+                self.refresh.ask(Some(self.id));
+            }
+        };
+        tokio::join!(self.main.supervise(), self.subscription.supervise(), report);
+    }
+
+    /// Closes the connections of a node that left the cluster.
+    pub(super) fn retire(&self) {
+        for connection in [&self.main, &self.subscription] {
+            connection.close_now("the node left the cluster");
+        }
+    }
+}
+
+impl InCluster for Arc<Node> {
+    fn address(&self) -> &NodeAddress {
+        &self.address
+    }
+
+    fn used_at(&self) -> Instant {
+        *self.used_at.lock()
+    }
+}

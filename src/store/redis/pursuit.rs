@@ -1,0 +1,140 @@
+//! Where a refused request goes next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::RedisError;
+use tokio::time::sleep;
+
+use super::lane::Lane;
+use super::lanes::Lanes;
+use super::node::Node;
+use super::redirect::Refused;
+use crate::model::Partition;
+use crate::store::error::StoreError;
+
+/// How often a request follows a redirection. More follow only if the nodes contradict each other.
+const MOST_HOPS: u32 = 3;
+
+/// The first pause while the keys of a slot are on two nodes. Each further pause is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+
+/// How many such pauses a request makes: 775 ms in all.
+const MOST_PAUSES: u32 = 5;
+
+/// The pause after a node said that its slot is not served.
+const DOWN_PAUSE: Duration = Duration::from_millis(100);
+
+/// The way of one request through the cluster.
+pub(super) struct Pursuit<'a> {
+    lanes: &'a Lanes,
+    partition: Partition,
+    is_idempotent: bool,
+    /// The node to which the slot is on its way, and which has the keys.
+    target: Option<Arc<Lane>>,
+    hops: u32,
+    pauses: u32,
+    met_down: bool,
+    reconnected: bool,
+    loaded: bool,
+}
+
+/// What to do after a failure of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Send the request again.
+    Send,
+    /// Replace the connection and send the request again.
+    Reconnect,
+    /// Load the script of the request and send the request again.
+    LoadScript,
+    /// Give up.
+    Fail,
+}
+
+impl<'a> Pursuit<'a> {
+    pub(super) fn new(lanes: &'a Lanes, partition: Partition, is_idempotent: bool) -> Self {
+        Self {
+            lanes,
+            partition,
+            is_idempotent,
+            target: None,
+            hops: 0,
+            pauses: 0,
+            met_down: false,
+            reconnected: false,
+            loaded: false,
+        }
+    }
+
+    /// The lane over which the request goes next.
+    pub(super) fn lane(&self) -> Result<Arc<Lane>, StoreError> {
+        match &self.target {
+            Some(target) => Ok(Arc::clone(target)),
+            None => self.lanes.of(self.partition),
+        }
+    }
+
+    /// Whether the node serves the slot only to a request that asks.
+    pub(super) fn is_asking(&self) -> bool {
+        self.target.is_some()
+    }
+
+    /// Judges why `node` failed the request. Waits if the request needs a pause.
+    pub(super) async fn follow(&mut self, error: &RedisError, node: &Node) -> Next {
+        let Some(refused) = Refused::of(error, node.host()) else {
+            return self.follow_failure(error, node);
+        };
+        match refused {
+            Refused::Moved(..) | Refused::Ask(_) if self.hops == MOST_HOPS => return Next::Fail,
+            Refused::Moved(slot, address) => {
+                self.hops += 1;
+                self.target = None;
+                self.lanes.redirect(slot, &address);
+            }
+            Refused::Ask(address) => {
+                self.hops += 1;
+                self.target = self.lanes.at(&address);
+                if self.target.is_none() {
+                    return Next::Fail;
+                }
+            }
+            Refused::TryAgain if self.pauses == MOST_PAUSES => return Next::Fail,
+            Refused::TryAgain => {
+                self.target = None;
+                sleep(FIRST_PAUSE * 2_u32.pow(self.pauses)).await;
+                self.pauses += 1;
+            }
+            Refused::ClusterDown { everywhere } => {
+                if everywhere {
+                    self.lanes.topology.note_down();
+                }
+                self.lanes.topology.refresh(None);
+                if std::mem::replace(&mut self.met_down, true) {
+                    return Next::Fail;
+                }
+                self.target = None;
+                sleep(DOWN_PAUSE).await;
+            }
+            Refused::UnknownScript => {
+                if std::mem::replace(&mut self.loaded, true) {
+                    return Next::Fail;
+                }
+                return Next::LoadScript;
+            }
+        }
+        Next::Send
+    }
+
+    /// Judges a failure that is no refusal of a cluster: the request may have run.
+    fn follow_failure(&mut self, error: &RedisError, node: &Node) -> Next {
+        if error.is_io_error() {
+            self.lanes.topology.refresh(Some(node.id));
+        }
+        let is_repeated = self.is_idempotent && error.is_connection_dropped();
+        if !is_repeated || std::mem::replace(&mut self.reconnected, true) {
+            return Next::Fail;
+        }
+        Next::Reconnect
+    }
+}

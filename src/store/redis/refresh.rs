@@ -1,0 +1,33 @@
+//! The request for a new view of the cluster.
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::store::node_id::NodeId;
+
+/// Asks the task that follows the cluster for a new view. Everything that meets a sign of a change asks here.
+#[derive(Debug, Default)]
+pub(super) struct Refresh {
+    asked: Notify,
+    suspect: Mutex<Option<NodeId>>,
+}
+
+impl Refresh {
+    /// Asks for a new view, which should not come from `suspect`, a node that failed.
+    pub(super) fn ask(&self, suspect: Option<NodeId>) {
+        if suspect.is_some() {
+            *self.suspect.lock() = suspect;
+        }
+        self.asked.notify_one();
+    }
+
+    /// Waits until somebody asks. Returns at once if somebody asked since the last wait.
+    pub(super) async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// The node that failed last, and forgets it.
+    pub(super) fn take_suspect(&self) -> Option<NodeId> {
+        self.suspect.lock().take()
+    }
+}

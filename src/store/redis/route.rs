@@ -1,0 +1,257 @@
+//! Sends commands about one partition to the node that serves it, wherever that is now.
+
+use futures_util::future::join_all;
+use redis::{
+    Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ScriptInvocation, Value,
+};
+
+use super::connection::{Checkout, store_error};
+use super::lanes::Lanes;
+use super::pursuit::{Next, Pursuit};
+use super::redirect::Refused;
+use super::replies::unexpected;
+use crate::model::Partition;
+use crate::store::error::StoreError;
+
+/// The way to a partition for the calls of one worker.
+///
+/// A node that refused a command did not run it, so the command is sent again: to the node to which the first one
+/// redirects, or after a pause. A command whose reply was lost may have run, so only an idempotent command is sent again.
+#[derive(Clone, Copy)]
+pub(super) struct Route<'a> {
+    lanes: &'a Lanes,
+    partition: Partition,
+}
+
+/// What is sent in one write.
+#[derive(Clone, Copy)]
+enum Request<'a> {
+    Command(&'a Cmd, Option<&'a Script>),
+    Script(&'a ScriptInvocation<'a>),
+    Transaction(&'a Pipeline),
+}
+
+/// Whether a request may run twice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    Idempotent,
+    Once,
+}
+
+impl Lanes {
+    /// The way to a partition.
+    pub(super) fn to(&self, partition: Partition) -> Route<'_> {
+        Route {
+            lanes: self,
+            partition,
+        }
+    }
+}
+
+impl Request<'_> {
+    /// Sends the request and returns its reply. With `asking`, the node also serves a slot that is on its way to it.
+    async fn send(self, checkout: &mut Checkout<'_>, asking: bool) -> RedisResult<Value> {
+        if asking {
+            return Box::pin(self.send_asking(checkout)).await;
+        }
+        match self {
+            Self::Command(command, _) => {
+                checked(checkout.socket.send_packed_command(command).await?)
+            }
+            Self::Script(invocation) => {
+                let mut command = Pipeline::with_capacity(1);
+                command.invoke_script(invocation);
+                last(checkout.send(&command, 1).await?)
+            }
+            // The replies to MULTI, to each queued command and to EXEC. If Redis refuses to queue a command, the reply to
+            // EXEC does not give the reason, but the reply to the command does.
+            Self::Transaction(commands) => all(checkout.send(commands, commands.len() + 2).await?),
+        }
+    }
+
+    async fn send_asking(self, checkout: &mut Checkout<'_>) -> RedisResult<Value> {
+        let mut commands = redis::pipe();
+        commands.cmd("ASKING");
+        match self {
+            Self::Command(command, _) => {
+                commands.add_command(command.clone());
+            }
+            Self::Script(invocation) => {
+                commands.invoke_script(invocation);
+            }
+            Self::Transaction(queued) => {
+                // MULTI keeps the effect of ASKING until EXEC.
+                commands.cmd("MULTI");
+                for command in queued.cmd_iter() {
+                    commands.add_command(command.clone());
+                }
+                commands.cmd("EXEC");
+            }
+        }
+        let replies = checkout.send(&commands, commands.len()).await?;
+        match self {
+            Self::Transaction(_) => all(replies),
+            _ => last(replies),
+        }
+    }
+
+    /// Loads the script of the request into the node.
+    async fn load_script(self, checkout: &mut Checkout<'_>) -> RedisResult<()> {
+        match self {
+            Self::Command(_, Some(script)) => {
+                script.load_async(&mut checkout.socket).await.map(drop)
+            }
+            Self::Script(invocation) => invocation.load_async(&mut checkout.socket).await.map(drop),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Route<'_> {
+    /// Runs one command.
+    pub(super) async fn query<T: FromRedisValue>(self, command: &Cmd) -> Result<T, StoreError> {
+        self.run(Request::Command(command, None), Repeat::Once)
+            .await
+    }
+
+    /// Runs one idempotent command. If the connection breaks, the command is sent again on the next connection.
+    pub(super) async fn query_idempotent<T: FromRedisValue>(
+        self,
+        command: &Cmd,
+    ) -> Result<T, StoreError> {
+        self.run(Request::Command(command, None), Repeat::Idempotent)
+            .await
+    }
+
+    /// Runs a script by its digest. A script that Redis does not know is loaded first.
+    pub(super) async fn script<T: FromRedisValue>(
+        self,
+        invocation: &ScriptInvocation<'_>,
+    ) -> Result<T, StoreError> {
+        self.run(Request::Script(invocation), Repeat::Once).await
+    }
+
+    /// Runs commands in one transaction.
+    pub(super) async fn transaction(self, commands: &Pipeline) -> Result<(), StoreError> {
+        self.answer(Request::Transaction(commands), Repeat::Once, None)
+            .await
+            .map(drop)
+    }
+
+    /// Runs idempotent commands in one round trip and returns the reply to each. The outer error means that no command
+    /// was answered.
+    pub(super) async fn pipeline_idempotent(
+        self,
+        commands: &Pipeline,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        self.commands(commands, None).await
+    }
+
+    /// Runs idempotent commands that call `script` by its digest, in one round trip, and returns the reply to each. The
+    /// outer error means that no command was answered.
+    pub(super) async fn scripts_idempotent(
+        self,
+        commands: &Pipeline,
+        script: &Script,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        self.commands(commands, Some(script)).await
+    }
+
+    async fn commands(
+        self,
+        commands: &Pipeline,
+        script: Option<&Script>,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        let lane = self.lanes.of(self.partition)?;
+        let mut checkout = lane.checkout().await?;
+        let count = commands.len();
+        let answers = match checkout.send(commands, count).await {
+            Err(error) if error.is_connection_dropped() => {
+                checkout.failed(error);
+                checkout = lane.checkout().await?;
+                checkout.send(commands, count).await
+            }
+            answers => answers,
+        };
+        let answers = answers.map_err(|error| checkout.failed(error))?;
+        let answers: Vec<_> = answers.into_iter().map(Value::extract_error).collect();
+        let is_refused = |answer: &RedisResult<Value>| {
+            let error = answer.as_ref().err();
+            error.is_some_and(|error| Refused::of(error, "").is_some())
+        };
+        if !answers.iter().any(is_refused) {
+            let answers = answers.into_iter();
+            return Ok(answers
+                .map(|answer| answer.map_err(|error| checkout.failed(error)))
+                .collect());
+        }
+        let each = commands
+            .cmd_iter()
+            .zip(answers)
+            .map(|(command, answer)| async {
+                let request = Request::Command(command, script);
+                match answer {
+                    Err(error) => self.answer(request, Repeat::Idempotent, Some(error)).await,
+                    Ok(answer) => Ok(answer),
+                }
+            });
+        Ok(Box::pin(join_all(each)).await)
+    }
+
+    async fn run<T: FromRedisValue>(
+        self,
+        request: Request<'_>,
+        repeat: Repeat,
+    ) -> Result<T, StoreError> {
+        let answer = self.answer(request, repeat, None).await?;
+        let answer = answer.extract_error().map_err(store_error)?;
+        T::from_redis_value(answer).map_err(unexpected)
+    }
+
+    /// The reply to a request, which may have failed before with `error`.
+    async fn answer(
+        self,
+        request: Request<'_>,
+        repeat: Repeat,
+        mut error: Option<RedisError>,
+    ) -> Result<Value, StoreError> {
+        let mut pursuit = Pursuit::new(self.lanes, self.partition, repeat == Repeat::Idempotent);
+        loop {
+            let lane = pursuit.lane()?;
+            let mut checkout = lane.checkout().await?;
+            let failed = match error.take() {
+                Some(error) => error,
+                None => match request.send(&mut checkout, pursuit.is_asking()).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                },
+            };
+            match Box::pin(pursuit.follow(&failed, &lane.node)).await {
+                Next::Send => {}
+                Next::Reconnect => drop(checkout.failed(failed)),
+                Next::LoadScript => {
+                    let loaded = request.load_script(&mut checkout).await;
+                    loaded.map_err(|error| checkout.failed(error))?;
+                }
+                Next::Fail => return Err(checkout.failed(failed)),
+            }
+        }
+    }
+}
+
+/// The reply, unless it is an error. Errors within a list are no errors of the command.
+fn checked(reply: Value) -> RedisResult<Value> {
+    match reply {
+        Value::ServerError(error) => Err(error.into()),
+        reply => Ok(reply),
+    }
+}
+
+fn last(mut replies: Vec<Value>) -> RedisResult<Value> {
+    checked(replies.pop().unwrap_or(Value::Nil))
+}
+
+/// All replies, unless one is an error or has one.
+fn all(replies: Vec<Value>) -> RedisResult<Value> {
+    Value::Array(replies).extract_error()
+}

@@ -1,0 +1,301 @@
+//! The nodes of the store, and which of them serves which partition.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::warn;
+
+use super::connection::Endpoint;
+use super::coverage::Coverage;
+use super::load_shedder::{LoadShedder, MAX_WAITING_IN_SILENCE};
+use super::node::{Node, NodeSettings};
+use super::node_address::NodeAddress;
+use super::slots::{self, View};
+use super::supervision::each_node;
+use super::table::Table;
+use crate::model::{PartitionSet, Partitions};
+use crate::store::error::StoreError;
+use crate::store::node_id::NodeId;
+
+/// How long a view of the cluster is used without a sign of a change.
+const VIEW_AGE: Duration = Duration::from_secs(15);
+
+/// The same while a node does not answer, because a replica may take its place.
+const VIEW_AGE_IN_TROUBLE: Duration = Duration::from_millis(500);
+
+/// The shortest time between two questions for a view.
+const LEAST_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a node may take to tell its view.
+const VIEW_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Every so many views, one is asked over a new connection, because the name of a managed cluster may lead to other
+/// nodes only after a reconnect (rueidis #384).
+const FRESH_EVERY: u64 = 4;
+
+/// How long a node without partitions stays connected.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The nodes of the store. A cluster changes them; the only server of another store stays.
+#[derive(Debug)]
+pub(super) struct Topology {
+    endpoint: Endpoint,
+    settings: NodeSettings,
+    /// How many calls wait for all nodes together, and how many may wait for a node that is silent.
+    waiting: Arc<AtomicUsize>,
+    silent_limit: usize,
+    next_id: AtomicU32,
+    table: watch::Sender<Arc<Table<Arc<Node>>>>,
+    /// The nodes that serve a partition.
+    serving: watch::Sender<Arc<[NodeId]>>,
+    /// Held while the table changes.
+    changing: Mutex<()>,
+    coverage: Coverage,
+}
+
+impl Topology {
+    /// The topology at `endpoint`. With a cluster, it has no node until it is supervised. `requests` is the number of
+    /// requests that the instance can have at once.
+    pub(super) fn new(
+        endpoint: Endpoint,
+        partitions: Partitions,
+        settings: NodeSettings,
+        requests: usize,
+    ) -> Self {
+        let silent_limit = match endpoint.is_cluster() {
+            // The users of the other nodes need requests too.
+            true => MAX_WAITING_IN_SILENCE.min(requests / 4).max(1),
+            false => MAX_WAITING_IN_SILENCE,
+        };
+        let topology = Self {
+            settings,
+            waiting: Arc::default(),
+            silent_limit,
+            next_id: AtomicU32::new(NodeId::ONLY.0),
+            table: watch::Sender::new(Arc::new(Table::empty(partitions))),
+            serving: watch::Sender::new([].into()),
+            changing: Mutex::new(()),
+            coverage: Coverage::new(partitions),
+            endpoint,
+        };
+        if !topology.is_cluster() {
+            let node = topology.open(&NodeAddress::default());
+            topology.change(|_| Table::of_one(partitions, Arc::clone(&node)));
+        }
+        topology
+    }
+
+    /// Whether the servers are a cluster.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.endpoint.is_cluster()
+    }
+
+    /// The nodes now.
+    pub(super) fn table(&self) -> Arc<Table<Arc<Node>>> {
+        Arc::clone(&self.table.borrow())
+    }
+
+    /// The nodes now, and later changes.
+    pub(super) fn tables(&self) -> watch::Receiver<Arc<Table<Arc<Node>>>> {
+        self.table.subscribe()
+    }
+
+    /// The nodes that serve a partition now, and later changes.
+    pub(super) fn serving(&self) -> watch::Receiver<Arc<[NodeId]>> {
+        self.serving.subscribe()
+    }
+
+    /// The node with this number.
+    pub(super) fn node(&self, id: NodeId) -> Option<Arc<Node>> {
+        let table = self.table.borrow();
+        table.nodes().iter().find(|node| node.id == id).cloned()
+    }
+
+    /// Asks for a new view of the cluster, which should not come from `suspect`.
+    pub(super) fn refresh(&self, suspect: Option<NodeId>) {
+        self.settings.refresh.ask(suspect);
+    }
+
+    /// Notes that a node refused a command because the whole cluster is down.
+    pub(super) fn note_down(&self) {
+        self.coverage.note_down();
+    }
+
+    /// Why some partitions are not served; `None` if all are.
+    pub(super) fn lacking(&self) -> Option<String> {
+        self.coverage.lacking()
+    }
+
+    /// Why a partition has no node.
+    pub(super) fn why_unserved(&self) -> String {
+        self.coverage.why_unserved()
+    }
+
+    /// Takes over that the partitions of `slot` are at `address` now.
+    pub(super) fn redirect(&self, slot: u16, address: &NodeAddress) {
+        if self.is_cluster() {
+            self.change(|table| table.redirected(slot, address, |address| self.open(address)));
+            self.refresh(None);
+        }
+    }
+
+    /// The node at `address`. A node that is not known serves no partition yet. `None` without a cluster.
+    pub(super) fn node_at(&self, address: &NodeAddress) -> Option<Arc<Node>> {
+        if !self.is_cluster() {
+            return None;
+        }
+        self.change(|table| table.with_node(address, |address| self.open(address)));
+        let table = self.table.borrow();
+        let node = table.node_at(address).cloned();
+        node.inspect(|node| node.note_use())
+    }
+
+    /// Follows the cluster and keeps the connections open that all threads share, for as long as it is polled.
+    pub(super) async fn supervise(&self) {
+        let supervise = |node: Arc<Node>| async move { node.supervise().await };
+        let nodes = each_node(self.tables(), |node| node.id, supervise);
+        if self.is_cluster() {
+            tokio::join!(nodes, self.follow());
+        } else {
+            nodes.await;
+        }
+    }
+
+    async fn follow(&self) {
+        let mut logged = None;
+        for attempt in 0.. {
+            let began = Instant::now();
+            match self.view(attempt).await {
+                Ok(view) => {
+                    self.adopt(&view);
+                    logged = None;
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    if logged.as_ref() != Some(&why) {
+                        warn!(role = "cluster", why, "redis out of reach");
+                    }
+                    self.coverage.note_failure(&why);
+                    logged = Some(why);
+                }
+            }
+            sleep_until(began + LEAST_PAUSE).await;
+            let pause = match logged.is_none() && self.is_reachable() {
+                true => VIEW_AGE,
+                false => VIEW_AGE_IN_TROUBLE,
+            };
+            let _ = timeout(pause, self.settings.refresh.asked()).await;
+        }
+    }
+
+    /// Whether all nodes that serve partitions are connected.
+    fn is_reachable(&self) -> bool {
+        let table = self.table();
+        let mut serving = table
+            .nodes()
+            .iter()
+            .filter(|node| !node.served().is_empty());
+        serving.all(|node| node.main.is_up())
+    }
+
+    /// The newest view of the cluster: of a connected node, or else of a seed.
+    async fn view(&self, attempt: u64) -> Result<View, StoreError> {
+        let suspect = self.settings.refresh.take_suspect();
+        let is_fresh = suspect.is_none() && attempt.is_multiple_of(FRESH_EVERY);
+        let table = self.table();
+        let mut nodes: Vec<_> = table
+            .nodes()
+            .iter()
+            .filter(|node| Some(node.id) != suspect)
+            .collect();
+        fastrand::shuffle(&mut nodes);
+        if is_fresh && let Ok(view) = self.view_of_seeds(attempt).await {
+            return Ok(view);
+        }
+        for node in nodes {
+            if let Ok(view) = within(view_of_node(node)).await {
+                return Ok(view);
+            }
+        }
+        self.view_of_seeds(attempt).await
+    }
+
+    /// The view of the first seed that answers, over a new connection.
+    async fn view_of_seeds(&self, attempt: u64) -> Result<View, StoreError> {
+        let first = usize::try_from(attempt / FRESH_EVERY).unwrap_or_default();
+        let request = slots::request();
+        let asked = self.endpoint.ask_seeds(first, VIEW_TIMEOUT, &request);
+        let (answer, host) = asked.await?;
+        slots::read(answer, host)
+    }
+
+    fn adopt(&self, view: &View) {
+        let now = Instant::now();
+        let oldest_use = now.checked_sub(IDLE).unwrap_or(now);
+        self.change(|table| table.next(view, oldest_use, |address| self.open(address)));
+        self.coverage.note(view);
+    }
+
+    /// A node at `address`, which is not connected yet.
+    fn open(&self, address: &NodeAddress) -> Arc<Node> {
+        let id = NodeId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let endpoint = match self.is_cluster() {
+            true => self.endpoint.at(address),
+            false => self.endpoint.clone(),
+        };
+        let load_shedder = LoadShedder::new(&self.waiting, self.silent_limit);
+        let address = address.clone();
+        Arc::new(Node::new(
+            id,
+            address,
+            endpoint,
+            load_shedder,
+            &self.settings,
+        ))
+    }
+
+    fn change(&self, next: impl FnOnce(&Table<Arc<Node>>) -> Table<Arc<Node>>) {
+        let _changing = self.changing.lock();
+        let before = self.table();
+        let after = next(&before);
+        let is_in = |table: &Table<Arc<Node>>, id| table.nodes().iter().any(|node| node.id == id);
+        for gone in before.nodes().iter().filter(|node| !is_in(&after, node.id)) {
+            gone.serve(PartitionSet::default());
+            gone.retire();
+        }
+        let mut serving = Vec::new();
+        for (index, node) in after.nodes().iter().enumerate() {
+            node.serve(after.partitions_of(index));
+            if !node.served().is_empty() {
+                serving.push(node.id);
+            }
+        }
+        serving.sort_unstable();
+        let is_same = before.is_same(&after, |one, other| one.id == other.id);
+        if !is_same {
+            self.table.send_replace(Arc::new(after));
+        }
+        self.serving.send_if_modified(|before| {
+            let changed = **before != *serving;
+            *before = serving.into();
+            changed
+        });
+    }
+}
+
+async fn view_of_node(node: &Node) -> Result<View, StoreError> {
+    let not_connected = || StoreError::Unreachable("it is not connected".to_owned());
+    let mut checkout = node.main.checkout().ok_or_else(not_connected)?;
+    let answer = slots::request().query_async(&mut checkout.socket).await;
+    slots::read(answer.map_err(|error| checkout.failed(error))?, node.host())
+}
+
+async fn within<T>(view: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(VIEW_TIMEOUT, view)
+        .await
+        .unwrap_or_else(|_| Err(StoreError::too_slow()))
+}

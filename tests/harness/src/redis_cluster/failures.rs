@@ -1,0 +1,109 @@
+//! Nodes that die, freeze, fail over, join and leave.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Node, RedisCluster};
+use crate::wait::eventually_true;
+
+impl RedisCluster {
+    /// Kills a node with SIGKILL.
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node].silent.store(true, Relaxed);
+        self.nodes[node].server.kill();
+    }
+
+    /// Starts a killed node again, with its place in the cluster and without data. If another node has replaced it, it is
+    /// a replica of that node. Waits until all nodes agree.
+    pub async fn start_again(&mut self, node: usize) {
+        self.nodes[node].server.start_again().await;
+        self.nodes[node].silent.store(false, Relaxed);
+        self.agreed().await;
+    }
+
+    /// Kills a master and starts it again before its replica replaces it: the data of its slots is lost.
+    pub async fn restart_empty(&mut self, master: usize) {
+        self.kill(master);
+        self.start_again(master).await;
+    }
+
+    /// Stops the process of a node with SIGSTOP: connections stay open and get no answer.
+    pub fn freeze(&self, node: usize) {
+        self.nodes[node].silent.store(true, Relaxed);
+        self.nodes[node].server.freeze();
+    }
+
+    /// Continues the process of a node with SIGCONT.
+    pub fn thaw(&self, node: usize) {
+        self.nodes[node].server.thaw();
+        self.nodes[node].silent.store(false, Relaxed);
+    }
+
+    /// Waits until the replica of the silent `master` has replaced it, and returns the replica.
+    pub async fn failed_over(&self, master: usize) -> usize {
+        let partner = self.partner_of(master);
+        eventually_true("the replica is the master", async || {
+            let view = self.agreement().await;
+            view.is_some_and(|view| view.owns_any(partner) && !view.owns_any(master))
+        })
+        .await;
+        partner
+    }
+
+    /// Makes the replica of a running master the master, without loss, and returns its number. Returns when all nodes
+    /// agree and the former master is in sync as a replica.
+    pub async fn fail_over(&self, master: usize) -> usize {
+        let replica = self.partner_of(master);
+        self.node(replica).has_caught_up().await;
+        let begin = ["CLUSTER", "FAILOVER"];
+        self.node(replica).command::<()>(&begin).await;
+        self.failed_over(master).await;
+        self.node(master).has_caught_up().await;
+        replica
+    }
+
+    /// Makes the replica of a master the master, without what `write` writes. Returns the new master.
+    pub async fn lose_tail(&mut self, master: usize, write: impl AsyncFnOnce()) -> usize {
+        let replica = self.partner_of(master);
+        self.freeze(replica);
+        // The frozen replica cannot connect again. Without this, its socket would keep what the master sends.
+        let cut = ["CLIENT", "KILL", "TYPE", "replica"];
+        self.node(master).command::<()>(&cut).await;
+        write().await;
+        self.kill(master);
+        self.thaw(replica);
+        self.failed_over(master).await
+    }
+
+    /// Adds a master without slots, and returns its number.
+    pub async fn add_node(&mut self) -> usize {
+        self.nodes.push(Node::start().await);
+        let number = self.nodes.len() - 1;
+        self.introduce(number).await;
+        self.agreed().await;
+        number
+    }
+
+    /// Removes the node with the highest number, which has no slots and no replica.
+    pub async fn remove_last_node(&mut self) {
+        let mut removed = self.nodes.pop().expect("a node");
+        removed.server.kill();
+        for node in self.nodes.iter().filter(|node| !node.is_silent()) {
+            let forget = ["CLUSTER", "FORGET", &removed.id];
+            node.server.command::<()>(&forget).await;
+        }
+        self.agreed().await;
+    }
+
+    /// The nodes tell clients this host instead of their address.
+    pub async fn announce(&self, host: &str) {
+        for node in self.nodes.iter().filter(|node| !node.is_silent()) {
+            for (setting, value) in [
+                ("cluster-announce-hostname", host),
+                ("cluster-preferred-endpoint-type", "hostname"),
+            ] {
+                let set = ["CONFIG", "SET", setting, value];
+                node.server.command::<()>(&set).await;
+            }
+        }
+    }
+}
