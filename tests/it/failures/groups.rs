@@ -7,6 +7,7 @@ use harness::client::{Client, crowd, try_send};
 use harness::cluster::Cluster;
 use harness::groups::{count, of_group, online, patch, put};
 use harness::instance::{Instance, Settings};
+use harness::names::Names;
 use harness::proxy::Proxy;
 use harness::redis_server::RedisServer;
 use harness::wait::{eventually, eventually_true};
@@ -16,7 +17,8 @@ use tokio::task::JoinSet;
 
 /// The members of a group as its events tell them. Panics if a user joins twice or leaves without being a member.
 async fn members_by_events(redis: &RedisServer, group: &str) -> BTreeSet<String> {
-    let range = ["XRANGE", "presence:events", "-", "+"];
+    let history = Names::default().key("events", group);
+    let range = ["XRANGE", &history, "-", "+"];
     let entries: Vec<(String, Vec<String>)> = redis.command(&range).await;
     let mut members = BTreeSet::new();
     for (id, fields) in entries {
@@ -151,7 +153,7 @@ async fn a_change_during_a_replacement_is_kept_if_it_is_later() {
     let redis = cluster.redis();
     let is_decided = || async {
         redis
-            .command::<bool>(&["EXISTS", "presence:group-former:team"])
+            .command::<bool>(&["EXISTS", &Names::default().of_user("group-former", "team")])
             .await
     };
     while !replacing.is_finished() && !is_decided().await {}
@@ -189,7 +191,7 @@ async fn a_replacement_whose_instance_died_is_finished_by_another() {
     let call = tokio::spawn(try_send(request));
     eventually_true("the replacement is decided", async || {
         redis
-            .command::<bool>(&["EXISTS", "presence:group-former:team"])
+            .command::<bool>(&["EXISTS", &Names::default().of_user("group-former", "team")])
             .await
     })
     .await;
@@ -198,7 +200,9 @@ async fn a_replacement_whose_instance_died_is_finished_by_another() {
     let survivor = Instance::on(&redis).await;
     let client = survivor.client();
     eventually("the replacement is finished", async || {
-        let left: Vec<String> = redis.command(&["ZRANGE", "presence:puts", "0", "-1"]).await;
+        let left: Vec<String> = redis
+            .command(&["ZRANGE", &Names::default().key("puts", "team"), "0", "-1"])
+            .await;
         left.is_empty().then_some(())
     })
     .await;
@@ -229,16 +233,16 @@ async fn every_member_is_recorded_and_former_members_are_forgotten() {
         });
     }
     callers.join_all().await;
-    let redis = cluster.redis();
+    let (redis, names) = (cluster.redis(), cluster.names());
     let state = async || {
         let (mut stored, mut recorded) = (BTreeSet::new(), BTreeSet::new());
         for user in users {
-            let key = format!("presence:user-groups:{user}");
+            let key = names.of_user("user-groups", user);
             let groups: Vec<String> = redis.command(&["ZRANGE", &key, "0", "-1"]).await;
             recorded.extend(groups.into_iter().map(|group| (user.to_owned(), group)));
         }
         for group in ["group-0", "group-1", "group-2"] {
-            let key = format!("presence:group:{group}");
+            let key = names.of_user("group", group);
             let members: Vec<String> = redis.command(&["SMEMBERS", &key]).await;
             stored.extend(members.into_iter().map(|user| (user, group.to_owned())));
         }
