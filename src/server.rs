@@ -118,7 +118,8 @@ impl Server {
         let authenticator = Arc::new(Authenticator::new(&config, memory, Arc::clone(&metrics))?);
         let store = Arc::new(Store::open(&config)?);
         let limits = Limits::of(&config, memory);
-        let hub = Arc::new(Hub::new(Arc::clone(&metrics), limits));
+        let hub = Hub::new(Arc::clone(&metrics), limits, store.partitions());
+        let hub = Arc::new(hub);
         let connections =
             fd_limit::connections(config.limits.connections, WorkerThreads::runtimes())?;
         let connections = memory.connections(connections);
@@ -357,6 +358,7 @@ async fn tick(hub: &Hub) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Partitions;
 
     fn running(tasks: JoinSet<&'static str>) -> Running {
         Running {
@@ -364,6 +366,7 @@ mod tests {
             hub: Arc::new(Hub::new(
                 Arc::new(Metrics::new()),
                 Limits::of(&Config::default(), MemoryBudget::of(1 << 30)),
+                Partitions::ONE,
             )),
             drain_time: Duration::ZERO,
             drain: CancellationToken::new(),

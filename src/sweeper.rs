@@ -2,37 +2,26 @@
 
 mod group_writes;
 mod node_sweeper;
+mod shared;
 
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::task::{AbortHandle, JoinSet};
 
 use self::group_writes::finish_group_writes;
 use self::node_sweeper::NodeSweeper;
+use self::shared::Shared;
 use crate::events::{Doorbell, Hub};
-use crate::store::{NodeId, Store, Swept};
+use crate::store::{NodeId, Store};
 use crate::telemetry::Metrics;
 
 /// Sweeps whenever a user is due, and at least once per [`SWEEP_HEARTBEAT`](crate::store::SWEEP_HEARTBEAT). The
 /// partitions of each server are swept apart from the others, so that a server that does not answer delays no other.
 #[derive(Debug)]
 pub(crate) struct Sweeper(Arc<Shared>);
-
-/// What the sweepers of all servers share.
-#[derive(Debug)]
-struct Shared {
-    store: Arc<Store>,
-    hub: Arc<Hub>,
-    doorbell: Arc<Doorbell>,
-    metrics: Arc<Metrics>,
-    interval: Duration,
-    /// The number of announced users of each partition, as of its last sweep.
-    announced: Mutex<Box<[u64]>>,
-}
 
 impl Sweeper {
     /// A sweeper of `store`. While users are due, at most about `interval` passes between two sweeps.
@@ -43,15 +32,8 @@ impl Sweeper {
         metrics: Arc<Metrics>,
         interval: Duration,
     ) -> Self {
-        let announced = vec![0; store.partitions().count()];
-        Self(Arc::new(Shared {
-            store,
-            hub,
-            doorbell,
-            metrics,
-            interval,
-            announced: Mutex::new(announced.into()),
-        }))
+        let shared = Shared::new(store, hub, doorbell, metrics, interval);
+        Self(Arc::new(shared))
     }
 
     /// Sweeps for as long as it is polled.
@@ -86,21 +68,6 @@ impl Sweeper {
                     resume_unwind(ended.into_panic());
                 },
             }
-        }
-    }
-}
-
-impl Shared {
-    fn account(&self, swept: &Swept) {
-        self.metrics.sweeps.inc();
-        let mut announced = self.announced.lock();
-        if let Some(announced) = announced.get_mut(swept.partition.index()) {
-            *announced = swept.announced;
-        }
-        let online: u64 = announced.iter().sum();
-        self.metrics.users_online.set(online.cast_signed());
-        for lateness_ms in &swept.lateness_ms {
-            self.metrics.expired(Duration::from_millis(*lateness_ms));
         }
     }
 }

@@ -19,8 +19,9 @@ const IN_CLUSTER: u16 = 64;
 pub struct RedisConfig {
     /// URL of the Redis server; without it the service uses the embedded store
     ///
-    /// redis://host:port/db, rediss://host:port/db for TLS, redis+sentinel://host:port,host:port/primary/db, or
-    /// redis+cluster://host:port,host:port for a cluster.
+    /// redis://host:port/db, rediss://host:port/db for TLS, or redis+sentinel://host:port,host:port/primary/db.
+    ///
+    /// redis+cluster://host:port,host:port or rediss+cluster:// for a cluster, with some of its nodes.
     ///
     /// A user and a password are written as user:password@ before the host.
     #[arg(

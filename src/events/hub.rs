@@ -1,8 +1,14 @@
 //! Delivers events to the interested subscribers, and keeps the recent events.
 
+pub(super) mod delivery;
 pub(super) mod index;
 pub(super) mod join;
+pub(super) mod kept;
 pub(super) mod lifetimes;
+mod live_ids;
+pub(super) mod locate;
+mod part;
+pub(super) mod restarts;
 pub(super) mod ring;
 
 use std::sync::Arc;
@@ -13,21 +19,19 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::index::{DeliveryPoint, Index};
+use self::index::Index;
+use self::kept::Bounds;
 use self::lifetimes::Lifetimes;
-use self::ring::{Bounds, Ring};
+use self::live_ids::LiveIds;
+use self::ring::Ring;
 use super::limits::Limits;
-use super::sse::cursor::Cursor;
 use super::sse::frame::{self, Frame};
 use super::sse::payload::EndReason;
 use super::stream_limit::StreamLimitReached;
 use super::subscriber::queue_memory::QueueMemory;
-use super::subscriber::{Pushed, Subscriber, SubscriberOptions};
-use crate::model::{Entry, Epoch, Position, UserId};
+use super::subscriber::{Live, Subscriber, SubscriberOptions};
+use crate::model::{Epoch, Partition, PartitionSet, Partitions, Position};
 use crate::telemetry::Metrics;
-
-/// Subscribers that receive an event before the lock is released for other threads.
-const DELIVERY_PART: usize = 1_024;
 
 /// The interval at which [`Hub::tick`] must be called.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
@@ -37,45 +41,42 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct Hub {
     metrics: Arc<Metrics>,
     limits: Limits,
+    partitions: Partitions,
     state: Mutex<State>,
+    /// Held while entries are delivered.
+    publishing: tokio::sync::Mutex<()>,
     queue_memory: Arc<QueueMemory>,
     /// Whether the history is being read for the first time.
     is_filling: AtomicBool,
+    /// Whether it was read.
+    has_begun: AtomicBool,
     received: Notify,
+    to_resync: Mutex<PartitionSet>,
     resync: Notify,
 }
 
 #[derive(Debug)]
 struct State {
-    /// `None` until the history was read for the first time.
-    history: Option<LocalHistory>,
-    /// The number of the current ring.
-    generation: u64,
+    ring: Ring,
+    ids: LiveIds,
+    /// Whether some of the interested streams have received the newest event, and others have not.
+    is_delivering: bool,
     index: Index,
     lifetimes: Lifetimes,
     next_id: u64,
 }
 
-/// The data set and its recent events, as this instance received them.
-#[derive(Debug)]
-struct LocalHistory {
-    epoch: Epoch,
-    ring: Ring,
-    /// The newest position ever received from this data set. It is newer than the ring after the
-    /// history was truncated.
-    furthest: Position,
-}
-
-/// An event is missing between the newest known event and the new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gap;
-
 impl Hub {
-    /// Returns a hub without subscribers.
-    pub(crate) fn new(metrics: Arc<Metrics>, limits: Limits) -> Self {
+    /// Returns a hub without subscribers, for events of these partitions.
+    pub(crate) fn new(metrics: Arc<Metrics>, limits: Limits, partitions: Partitions) -> Self {
+        let bounds = Bounds {
+            span: limits.history,
+            bytes: limits.history_bytes,
+        };
         let state = State {
-            history: None,
-            generation: 0,
+            ring: Ring::new(partitions, bounds),
+            ids: LiveIds::new(partitions),
+            is_delivering: false,
             index: Index::new(),
             lifetimes: Lifetimes::new(),
             next_id: 0,
@@ -83,73 +84,45 @@ impl Hub {
         Self {
             metrics,
             limits,
+            partitions,
             queue_memory: QueueMemory::with_limit(limits.queue_bytes),
             state: Mutex::new(state),
+            publishing: tokio::sync::Mutex::default(),
             is_filling: AtomicBool::new(false),
+            has_begun: AtomicBool::new(false),
             received: Notify::new(),
+            to_resync: Mutex::default(),
             resync: Notify::new(),
         }
     }
 
-    /// Returns the data set and the position of the newest event that this instance received.
-    pub(crate) fn newest(&self) -> Option<(Epoch, Position)> {
+    /// Returns how the users are divided.
+    pub(crate) fn partitions(&self) -> Partitions {
+        self.partitions
+    }
+
+    /// Returns the data set of a partition and the position of the newest event that this instance received of it.
+    pub(crate) fn newest(&self, partition: Partition) -> Option<(Epoch, Position)> {
+        self.state.lock().ring.newest(partition)
+    }
+
+    /// Returns [`Hub::newest`] of each partition, in order.
+    pub(crate) fn newest_of_all(&self) -> Vec<Option<(Epoch, Position)>> {
         let state = self.state.lock();
-        let history = state.history.as_ref()?;
-        Some((history.epoch, history.ring.newest()))
+        let newest = self.partitions.all().map(|each| state.ring.newest(each));
+        newest.collect()
     }
 
-    /// Returns an empty ring that begins after `floor`.
-    pub(super) fn ring_after(&self, floor: Position) -> Ring {
-        let bounds = Bounds {
-            span: self.limits.history,
-            bytes: self.limits.history_bytes,
-        };
-        Ring::after(floor, bounds)
-    }
-
-    /// Whether the history is being read for the first time.
-    pub(super) fn is_filling(&self) -> bool {
-        self.is_filling.load(Ordering::Relaxed)
-    }
-
-    /// Records that the store answers, and that its history is being read for the first time.
-    pub(super) fn start_filling(&self) {
-        self.is_filling.store(true, Ordering::Relaxed);
-    }
-
-    /// Replaces the local history and returns its generation. No stream follows the new ring yet:
-    /// [`Hub::detach_before`] finds the streams that follow an older ring.
-    pub(super) fn restart(&self, epoch: Epoch, ring: Ring) -> u64 {
-        let mut state = self.state.lock();
-        state.generation += 1;
-        let same = state
-            .history
-            .as_ref()
-            .filter(|history| history.epoch == epoch);
-        let before = same.map(|history| history.furthest.max(history.ring.newest()));
-        let furthest = before.unwrap_or(Position::START);
-        let before = state.history.replace(LocalHistory {
-            epoch,
-            ring,
-            furthest,
-        });
-        let generation = state.generation;
-        drop(state);
-        // A large ring takes long to free, so the lock is released first.
-        drop(before);
-        self.is_filling.store(false, Ordering::Relaxed);
-        self.received.notify_waiters();
-        generation
-    }
-
-    /// Detaches and returns the streams of one part that follow an older ring.
-    pub(super) fn detach_before(&self, generation: u64, part: usize) -> Vec<Arc<Subscriber>> {
+    /// Whether the histories of all these partitions were read.
+    pub(super) fn knows(&self, watched: &PartitionSet) -> bool {
         let state = self.state.lock();
-        let streams = state.lifetimes.part(part);
-        streams
-            .filter(|subscriber| subscriber.detach_before(generation))
-            .cloned()
-            .collect()
+        let mut partitions = self.partitions.all();
+        partitions.all(|each| !watched.contains(each) || state.ring.newest(each).is_some())
+    }
+
+    /// Whether the history of a partition was read for the first time.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
     }
 
     /// Waits until `is_met` returns true. It is called again after each received event.
@@ -163,14 +136,17 @@ impl Hub {
         }
     }
 
-    /// Makes the bus subscribe again, because its events and the history in the store differ.
-    pub(crate) fn request_resync(&self) {
+    /// Makes the bus subscribe again and read the history of a partition, because its events and the history in the
+    /// store differ.
+    pub(crate) fn request_resync(&self, partition: Partition) {
+        self.to_resync.lock().insert(partition);
         self.resync.notify_one();
     }
 
-    /// Waits for [`Hub::request_resync`].
-    pub(super) async fn resync_requested(&self) {
+    /// Waits for [`Hub::request_resync`]. Returns the partitions.
+    pub(super) async fn resync_requested(&self) -> PartitionSet {
         self.resync.notified().await;
+        std::mem::take(&mut self.to_resync.lock())
     }
 
     /// Whether the store lost a part of its history. `before` is the newest position that this
@@ -181,71 +157,6 @@ impl Hub {
         newest: (Epoch, Position),
     ) -> bool {
         before.is_some_and(|(epoch, history)| epoch == newest.0 && newest.1 < history)
-    }
-
-    /// Delivers entries in order and skips known entries. Fails if an entry is missing, or if an
-    /// old entry is unknown: then the history is another one.
-    pub(super) fn publish(&self, epoch: Epoch, entries: &[Entry]) -> Result<(), Gap> {
-        for entry in entries {
-            // The lock is taken for each entry, because threads that serve calls also open and
-            // close streams.
-            let mut state = self.state.lock();
-            let State { history, index, .. } = &mut *state;
-            let history = history
-                .as_mut()
-                .filter(|history| history.epoch == epoch)
-                .ok_or(Gap)?;
-            if history.ring.has(entry) {
-                continue;
-            }
-            let newest = history.ring.newest();
-            if entry.position() <= newest || entry.previous() != newest {
-                return Err(Gap);
-            }
-            let watched = entry.event().filter(|event| index.is_watched(&event.user));
-            let frame = watched.map(|event| frame::event(epoch, event));
-            history.ring.push(entry, frame.clone());
-            if let (Some(event), Some(frame)) = (watched, frame) {
-                self.deliver(state, event.position, &event.user, &frame);
-            }
-        }
-        self.received.notify_waiters();
-        Ok(())
-    }
-
-    /// Delivers one event. A stream that joins while the lock is released has the event from the
-    /// ring.
-    fn deliver(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        position: Position,
-        user: &UserId,
-        frame: &Frame,
-    ) {
-        let generation = state.generation;
-        let mut next = Some(DeliveryPoint::default());
-        while let Some(from) = next {
-            let State {
-                index, lifetimes, ..
-            } = &mut *state;
-            let (mut queued, mut too_slow) = (0, 0);
-            next =
-                index.for_each_interested(user, from, DELIVERY_PART, |subscriber| match subscriber
-                    .push(generation, position, frame)
-                {
-                    Pushed::Queued => queued += 1,
-                    Pushed::TooSlow => {
-                        too_slow += 1;
-                        lifetimes.close_later(subscriber);
-                    }
-                    Pushed::Ignored => {}
-                });
-            self.metrics.events_delivered.inc_by(queued);
-            self.metrics.streams_cut_off.inc_by(too_slow);
-            if next.is_some() {
-                MutexGuard::bump(&mut state);
-            }
-        }
     }
 
     /// Opens a stream that is not live yet.
@@ -316,11 +227,8 @@ impl Hub {
         let closed = state.lifetimes.take_due_steps(Instant::now());
         let part = state.lifetimes.next_part();
         let streams: Vec<_> = state.lifetimes.part(part).cloned().collect();
-        let newest = state.history.as_ref().map(|history| {
-            let newest = history.ring.newest();
-            let ready = frame::ready(Cursor::at(history.epoch, newest), None);
-            (state.generation, newest, ready)
-        });
+        // While an event is delivered, a stream that has not received it must not skip it.
+        let newest = (!state.is_delivering).then(|| state.newest_ready());
         drop(state);
         // Over HTTP/2 the body of a stream stays alive until the client opens its window.
         for subscriber in &closed {
@@ -331,9 +239,7 @@ impl Hub {
                 self.end(subscriber, EndReason::TokenExpired);
             }
             let newest = newest.as_ref();
-            subscriber.keep_alive(
-                newest.map(|(generation, newest, ready)| (*generation, *newest, ready)),
-            );
+            subscriber.keep_alive(newest.map(|(live, ready)| (*live, ready)));
         }
     }
 
@@ -357,5 +263,19 @@ impl Hub {
     /// clients do not all reconnect at once.
     pub(crate) fn drain(&self, time: Duration) {
         self.state.lock().lifetimes.drain(time);
+    }
+}
+
+impl State {
+    /// Returns `presence.ready` with the newest cursor, and how far a stream has come that received it.
+    fn newest_ready(&self) -> (Live, Frame) {
+        let live = Live {
+            generation: self.ring.generation(),
+            next: self.ring.end(),
+        };
+        (
+            live,
+            frame::ready(&self.ring.cursor_before(live.next), None),
+        )
     }
 }

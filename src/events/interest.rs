@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::UserId;
+use crate::model::{PartitionSet, Partitions, UserId};
 
 /// The number of a group of streams with equal interests.
 pub(super) type GroupId = u64;
@@ -29,6 +29,24 @@ impl Interest {
         match self {
             Self::AllUsers => true,
             Self::Users(users) => users.binary_search(user).is_ok(),
+        }
+    }
+
+    /// Returns the partitions of these users.
+    pub(crate) fn watched(&self, partitions: Partitions) -> PartitionSet {
+        match self {
+            Self::Users(users) if partitions != Partitions::ONE => {
+                users.iter().map(|user| partitions.of(user)).collect()
+            }
+            Self::Users(_) | Self::AllUsers => PartitionSet::all(partitions),
+        }
+    }
+
+    /// Whether one of these users is in one of these partitions.
+    pub(crate) fn watches(&self, partitions: Partitions, among: &PartitionSet) -> bool {
+        match self {
+            Self::AllUsers => true,
+            Self::Users(users) => users.iter().any(|user| among.contains(partitions.of(user))),
         }
     }
 }

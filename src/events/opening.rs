@@ -14,10 +14,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::failure_log::FailureLog;
 use self::newest_cursor::NewestCursor;
-use self::replay::Replayer;
+use self::replay::{Behind, Replayer};
 use super::hub::Hub;
-use super::hub::join::{CursorOrigin, JoinOutcome};
+use super::hub::join::{CursorOrigin, JoinOutcome, JoinPoint};
 use super::hub::lifetimes::Lifetimes;
+use super::hub::restarts::Restarted;
 use super::interest::Interest;
 use super::limits::Limits;
 use super::shared_read::SharedRead;
@@ -28,7 +29,7 @@ use super::sse::cursor::Cursor;
 use super::sse::frame;
 use super::sse::payload::{EndReason, ResetReason};
 use super::subscriber::Subscriber;
-use crate::model::{Partition, Timestamp};
+use crate::model::{PartitionSet, Position};
 use crate::store::{Backoff, Store, StoreError};
 
 /// How long a stream waits for a failing store before it ends.
@@ -41,12 +42,12 @@ const BUS_PATIENCE: Duration = Duration::from_secs(1);
 const RECEIVE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How a stream begins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum StreamStart {
     /// With a snapshot.
     WithSnapshot,
-    /// After this cursor.
-    After(Cursor, CursorOrigin),
+    /// From this point on.
+    At(JoinPoint),
     /// With a reset, from this cursor on.
     Reset(ResetReason, Cursor),
 }
@@ -92,6 +93,7 @@ impl Opener {
             Arc::new(SnapshotMemory::new(Arc::clone(&hub), limits.snapshot_bytes));
         let listed_users = ListedSnapshots::new(
             Arc::clone(&store),
+            Arc::clone(&hub),
             Arc::clone(&snapshot_memory),
             runtime.clone(),
         );
@@ -121,9 +123,10 @@ impl Opener {
         start: StreamStart,
         requested_at: Instant,
     ) {
-        if let StreamStart::After(cursor, CursorOrigin::Server) = start
+        let watched = subscriber.interest.watched(self.hub.partitions());
+        if let StreamStart::At(point @ JoinPoint::After(_, CursorOrigin::Server)) = &start
             && matches!(
-                self.join(subscriber, cursor, CursorOrigin::Server),
+                self.join(subscriber, point, &watched),
                 JoinOutcome::Live | JoinOutcome::Closed
             )
         {
@@ -138,7 +141,7 @@ impl Opener {
         tokio::spawn(async move {
             let subscriber = &beginning.subscriber;
             tokio::select! {
-                begun = opener.start(subscriber, start, requested_at) => {
+                begun = opener.start(subscriber, &watched, start, requested_at) => {
                     if let Err(error) = begun {
                         opener.failure_log.report(&error);
                         opener.hub.end(subscriber, EndReason::StoreLost);
@@ -150,56 +153,52 @@ impl Opener {
         });
     }
 
-    /// Resets the streams that follow an older ring, part by part. Other tasks run between the
+    /// Resets the streams that watch restarted partitions, part by part. Other tasks run between the
     /// parts.
-    pub(super) async fn reset(
-        self: &Arc<Self>,
-        generation: u64,
-        reason: ResetReason,
-        from: Cursor,
-    ) {
+    pub(super) async fn reset(self: &Arc<Self>, restarted: &Restarted) {
+        let from = self.hub.cursor();
         for part in 0..Lifetimes::part_count() {
-            for subscriber in self.hub.detach_before(generation, part) {
-                self.begin(
-                    &subscriber,
-                    StreamStart::Reset(reason, from),
-                    Instant::now(),
-                );
+            for subscriber in self.hub.detach(restarted, part) {
+                let start = StreamStart::Reset(restarted.reason, from.clone());
+                self.begin(&subscriber, start, Instant::now());
             }
             yield_now().await;
         }
+        self.hub.release(restarted);
     }
 
     async fn start(
         &self,
         subscriber: &Arc<Subscriber>,
+        watched: &PartitionSet,
         mut start: StreamStart,
         requested_at: Instant,
     ) -> Result<(), StoreError> {
         let mut backoff = Backoff::default();
         loop {
-            let (cursor, origin) = match start {
-                StreamStart::After(cursor, origin) => {
-                    self.receive_stored_events(requested_at).await;
-                    (cursor, origin)
+            let point = match start {
+                StreamStart::At(point) => {
+                    self.receive_stored_events(requested_at, watched).await;
+                    point
                 }
                 StreamStart::WithSnapshot => {
-                    (self.send_snapshot(subscriber).await?, CursorOrigin::Server)
+                    let cursor = self.send_snapshot(subscriber, watched).await?;
+                    JoinPoint::After(cursor, CursorOrigin::Server)
                 }
-                StreamStart::Reset(reason, from) => (
-                    self.send_reset(subscriber, reason, from).await?,
-                    CursorOrigin::Server,
-                ),
+                StreamStart::Reset(reason, from) => {
+                    let cursor = self.send_reset(subscriber, watched, reason, from).await?;
+                    JoinPoint::After(cursor, CursorOrigin::Server)
+                }
             };
             // Live events would queue up behind a long backlog.
             subscriber.backlog_taken().await;
-            match self.go_live(subscriber, cursor, origin).await? {
+            match self.go_live(subscriber, watched, point).await? {
                 None => return Ok(()),
                 Some(reason) => {
                     // A backoff, because repeated resets of many streams would overload the
                     // instance.
                     sleep(backoff.next()).await;
-                    let from = retry_with_patience(|| self.newest.read()).await?;
+                    let from = retry_with_patience(|| self.newest.read(watched)).await?;
                     start = StreamStart::Reset(reason, from);
                 }
             }
@@ -209,24 +208,29 @@ impl Opener {
     async fn send_reset(
         &self,
         subscriber: &Arc<Subscriber>,
+        watched: &PartitionSet,
         reason: ResetReason,
         from: Cursor,
     ) -> Result<Cursor, StoreError> {
         subscriber.reset();
         if subscriber.snapshot {
-            subscriber.push_backlog([frame::reset(from.incomplete(), reason)]);
-            return self.send_snapshot(subscriber).await;
+            subscriber.push_backlog([frame::reset(&from.incomplete(), reason)]);
+            return self.send_snapshot(subscriber, watched).await;
         }
-        subscriber.push_backlog([frame::reset(from, reason)]);
+        subscriber.push_backlog([frame::reset(&from, reason)]);
         Ok(from)
     }
 
-    async fn send_snapshot(&self, subscriber: &Arc<Subscriber>) -> Result<Cursor, StoreError> {
+    async fn send_snapshot(
+        &self,
+        subscriber: &Arc<Subscriber>,
+        watched: &PartitionSet,
+    ) -> Result<Cursor, StoreError> {
         let snapshot = match &subscriber.interest {
             Interest::Users(users) => {
                 let ask = || self.listed_users.ask(users);
-                let cursor = |snapshot: &Arc<Snapshot>| snapshot.cursor;
-                retry_with_patience(|| self.newest.read_consistently(ask, cursor)).await?
+                let as_of = |snapshot: &Arc<Snapshot>| snapshot.as_of.to_vec();
+                retry_with_patience(|| self.newest.read_consistently(watched, ask, as_of)).await?
             }
             Interest::AllUsers => {
                 retry_with_patience(|| self.all_users.ask(self.scan_all_users())).await?
@@ -252,46 +256,51 @@ impl Opener {
     fn join(
         &self,
         subscriber: &Arc<Subscriber>,
-        cursor: Cursor,
-        origin: CursorOrigin,
+        point: &JoinPoint,
+        watched: &PartitionSet,
     ) -> JoinOutcome {
-        self.hub
-            .join(subscriber, cursor, origin, self.oldest_resumable(origin))
+        // A client cannot resume from an older event, even if the ring still has it.
+        let oldest = |partition| self.store.now(partition).minus(self.history);
+        self.hub.join(subscriber, point, watched, oldest)
     }
 
-    /// Returns the time before which a client cannot resume, even if the ring still has the events.
-    /// A cursor of the server may have any age.
-    fn oldest_resumable(&self, origin: CursorOrigin) -> Timestamp {
-        match origin {
-            CursorOrigin::Client => self.store.now(Partition::FIRST).minus(self.history),
-            CursorOrigin::Server => Timestamp::default(),
-        }
-    }
-
-    /// Replays the events after `cursor` until the stream is live. Returns a reason if the stream
+    /// Replays the events from `point` on until the stream is live. Returns a reason if the stream
     /// must be reset.
     async fn go_live(
         &self,
         subscriber: &Arc<Subscriber>,
-        mut cursor: Cursor,
-        mut origin: CursorOrigin,
+        watched: &PartitionSet,
+        mut point: JoinPoint,
     ) -> Result<Option<ResetReason>, StoreError> {
+        let stream = Behind {
+            hub: &self.hub,
+            subscriber,
+            watched,
+        };
         while !subscriber.has_ended() {
-            match self.join(subscriber, cursor, origin) {
-                JoinOutcome::Live | JoinOutcome::Closed => return Ok(None),
-                JoinOutcome::Unknown => return Ok(Some(ResetReason::UnknownCursor)),
-                JoinOutcome::TooOld => return Ok(Some(ResetReason::HistoryGone)),
-                JoinOutcome::Behind(from) => {
-                    origin = CursorOrigin::Server;
+            match (self.join(subscriber, &point, watched), &point) {
+                (JoinOutcome::Live | JoinOutcome::Closed, _) => return Ok(None),
+                (JoinOutcome::Gone(reason), _) => return Ok(Some(reason)),
+                (JoinOutcome::Behind(missed), _) => {
+                    let reached = self.replayer.replay(stream, missed, point.cursor()).await;
                     // If the entry is gone, the next join returns the reason.
-                    if let Ok(position) = self.replayer.replay(&self.hub, subscriber, from).await {
-                        cursor.position = position;
+                    point = JoinPoint::From(reached.unwrap_or(missed.from));
+                }
+                (JoinOutcome::Ahead, JoinPoint::After(cursor, CursorOrigin::Server))
+                    if self.receives(cursor, watched, RECEIVE_PATIENCE).await => {}
+                (
+                    JoinOutcome::Ahead | JoinOutcome::OtherEpoch,
+                    JoinPoint::After(cursor, origin),
+                ) => {
+                    let reason = self.wait_for_bus(cursor, *origin, watched).await?;
+                    if reason.is_some() {
+                        return Ok(reason);
                     }
                 }
-                JoinOutcome::Ahead | JoinOutcome::OtherEpoch => {
-                    if let Some(reason) = self.wait_for_bus(cursor, origin).await? {
-                        return Ok(Some(reason));
-                    }
+                (JoinOutcome::Restarting | JoinOutcome::Ahead | JoinOutcome::OtherEpoch, _) => {
+                    let settled = self.hub.wait_until(|hub| hub.is_settled(watched));
+                    // After this time the caller tries to join again.
+                    let _ = timeout(BUS_PATIENCE, settled).await;
                 }
             }
         }
@@ -301,47 +310,50 @@ impl Opener {
     /// Waits until this instance has received the events that the store held at `requested_at`, so that
     /// `presence.ready` is not sent too early. The wait is short: a stream also resumes while the
     /// store is unreachable.
-    async fn receive_stored_events(&self, requested_at: Instant) {
+    async fn receive_stored_events(&self, requested_at: Instant, watched: &PartitionSet) {
         let received = async {
-            let Ok(stored) = self.newest.since(requested_at).await else {
+            let Ok(stored) = self.newest.since(requested_at, watched).await else {
                 return;
             };
-            let has_received = |hub: &Hub| {
-                let received = hub.newest();
-                received.is_some_and(|(epoch, newest)| {
-                    epoch != stored.epoch || newest >= stored.position
-                })
-            };
+            let has_received =
+                |hub: &Hub| hub.has_received(&stored, watched) || !hub.has_data_set_of(&stored);
             self.hub.wait_until(has_received).await;
         };
         let _ = timeout(RECEIVE_PATIENCE, received).await;
     }
 
-    /// Waits until this instance has received the event at `cursor`. Returns a reason if the store
-    /// does not hold it.
+    /// Waits until this instance has received the events at `cursor`. Returns a reason if the store
+    /// does not hold them.
     async fn wait_for_bus(
         &self,
-        cursor: Cursor,
+        cursor: &Cursor,
         origin: CursorOrigin,
+        watched: &PartitionSet,
     ) -> Result<Option<ResetReason>, StoreError> {
-        let stored = retry_with_patience(|| self.newest.read()).await?;
-        if stored.epoch != cursor.epoch {
+        let stored = retry_with_patience(|| self.newest.read(watched)).await?;
+        if stored.epoch() != cursor.epoch() {
             return Ok(Some(ResetReason::DataLost));
         }
-        if stored.position < cursor.position {
+        let mut partitions = watched.iter();
+        if let Some(lost) = partitions.find(|each| stored.position(*each) < cursor.position(*each))
+        {
+            // A data set without an event has begun, or the last events were lost.
+            let is_new = stored.epoch().is_none() && stored.position(lost) == Position::START;
             return Ok(Some(match origin {
+                _ if is_new => ResetReason::DataLost,
                 CursorOrigin::Server => ResetReason::HistoryGone,
                 CursorOrigin::Client => ResetReason::UnknownCursor,
             }));
         }
-        let has_received = |hub: &Hub| {
-            let received = hub.newest();
-            received
-                .is_some_and(|(epoch, newest)| epoch == cursor.epoch && newest >= cursor.position)
-        };
         // After this time the caller reads the newest position of the store again.
-        let _ = timeout(BUS_PATIENCE, self.hub.wait_until(has_received)).await;
+        self.receives(cursor, watched, BUS_PATIENCE).await;
         Ok(None)
+    }
+
+    /// Waits until this instance has received the events at `cursor`. Returns false after `patience`.
+    async fn receives(&self, cursor: &Cursor, watched: &PartitionSet, patience: Duration) -> bool {
+        let received = self.hub.wait_until(|hub| hub.has_received(cursor, watched));
+        timeout(patience, received).await.is_ok()
     }
 }
 

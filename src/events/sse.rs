@@ -4,3 +4,4 @@ pub(super) mod cursor;
 pub(super) mod frame;
 pub(super) mod payload;
 pub(super) mod refusal;
+mod vector;

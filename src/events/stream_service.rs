@@ -8,17 +8,17 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use super::hub::Hub;
-use super::hub::join::CursorOrigin;
+use super::hub::join::{CursorOrigin, JoinPoint};
 use super::interest::Interest;
 use super::limits::Limits;
 use super::opening::{Opener, StreamStart};
-use super::sse::cursor::Cursor;
+use super::sse::cursor::{Cursor, InvalidCursor};
 use super::sse::payload::{EndReason, ResetReason};
 use super::stream::EventStream;
 use super::stream_limit::{StreamLimit, StreamLimitReached};
 use super::subscriber::SubscriberOptions;
 use crate::config::Config;
-use crate::model::{Credential, Partition, Timestamp};
+use crate::model::{Credential, PartitionSet, Timestamp};
 use crate::store::{Store, StoreError};
 
 /// The random part of the maximum age, so that streams opened together do not reconnect together.
@@ -97,19 +97,21 @@ impl StreamService {
     ///
     /// Fails if the store is unreachable or there are too many streams.
     pub(crate) async fn open(&self, request: StreamRequest) -> Result<EventStream, OpenError> {
-        self.wait_until_filled().await?;
+        let watched = request.interest.watched(self.hub.partitions());
+        self.wait_until_known(&watched).await?;
         let permit = self.limit.take(request.caller)?;
         let requested_at = request.requested_at;
+        let newest = self.opener.newest();
         let start = match request.last_event_id.as_deref() {
-            Some(id) => self.resume_from(id, requested_at).await?,
+            Some(id) => self.resume_from(id, requested_at, &watched).await?,
             None if request.snapshot => {
-                self.opener.newest().since(requested_at).await?;
+                newest.since(requested_at, &watched).await?;
                 StreamStart::WithSnapshot
             }
-            None => StreamStart::After(
-                self.opener.newest().since(requested_at).await?,
+            None => StreamStart::At(JoinPoint::After(
+                newest.since(requested_at, &watched).await?,
                 CursorOrigin::Server,
-            ),
+            )),
         };
         let age = self.max_age.mul_f64(1.0 - AGE_JITTER * fastrand::f64());
         let due = Instant::now() + age;
@@ -133,13 +135,12 @@ impl StreamService {
         Ok(stream)
     }
 
-    /// Whether streams can be opened. Fails until the history was read for the first time.
+    /// Whether streams can be opened. Fails until the history of a partition was read for the first time.
     pub(crate) fn check_ready(&self) -> Result<(), StoreError> {
-        match self.hub.newest() {
-            Some(_) => Ok(()),
-            None => Err(StoreError::Unreachable(
-                "the history was not read yet".into(),
-            )),
+        if self.hub.has_begun() {
+            Ok(())
+        } else {
+            Err(not_read())
         }
     }
 
@@ -158,40 +159,60 @@ impl StreamService {
         &self.opener
     }
 
-    /// Waits while the history is read for the first time.
-    async fn wait_until_filled(&self) -> Result<(), StoreError> {
-        if self.check_ready().is_ok() || !self.is_filling() {
-            return self.check_ready();
+    /// Waits while the histories of these partitions are read for the first time.
+    async fn wait_until_known(&self, watched: &PartitionSet) -> Result<(), StoreError> {
+        if self.hub.knows(watched) {
+            return Ok(());
         }
-        let filled = self.hub.wait_until(|hub| hub.newest().is_some());
-        // After this time the request is refused.
-        let _ = timeout(FILL_PATIENCE, filled).await;
-        self.check_ready()
+        if self.hub.has_begun() || self.is_filling() {
+            let known = self.hub.wait_until(|hub| hub.knows(watched));
+            // After this time the request is refused.
+            let _ = timeout(FILL_PATIENCE, known).await;
+        }
+        if self.hub.knows(watched) {
+            Ok(())
+        } else {
+            Err(not_read())
+        }
     }
 
     async fn resume_from(
         &self,
         id: &str,
         requested_at: Instant,
+        watched: &PartitionSet,
     ) -> Result<StreamStart, StoreError> {
-        let now = self.store.now(Partition::FIRST).as_millis();
-        // If the clock of the store was set back, new events still get positions after the newest
-        // one.
-        let newest = self.hub.newest().map_or(0, |(_, newest)| newest.millis);
-        let latest = Timestamp::from_millis(now.max(newest)).plus(CLOCK_TOLERANCE);
-        let reason = match id.parse::<Cursor>() {
-            Ok(cursor) if cursor.position.millis > latest.as_millis() => ResetReason::UnknownCursor,
-            Ok(cursor) if cursor.complete => {
-                return Ok(StreamStart::After(cursor, CursorOrigin::Client));
+        let reason = match Cursor::parse(id, self.hub.partitions()) {
+            Ok(cursor) if self.is_in_the_future(&cursor, watched) => ResetReason::UnknownCursor,
+            Ok(cursor) if cursor.is_complete() => {
+                let after = JoinPoint::After(cursor, CursorOrigin::Client);
+                return Ok(StreamStart::At(after));
             }
             Ok(_) => ResetReason::SnapshotIncomplete,
-            Err(_) => ResetReason::UnknownCursor,
+            Err(InvalidCursor::OtherLayout) => ResetReason::LayoutChanged,
+            Err(InvalidCursor::Unknown) => ResetReason::UnknownCursor,
         };
-        Ok(StreamStart::Reset(
-            reason,
-            self.opener.newest().since(requested_at).await?,
-        ))
+        let newest = self.opener.newest();
+        let from = newest.since(requested_at, watched).await?;
+        Ok(StreamStart::Reset(reason, from))
     }
+
+    /// Whether a watched partition cannot have the position of the cursor yet.
+    fn is_in_the_future(&self, cursor: &Cursor, watched: &PartitionSet) -> bool {
+        watched.iter().any(|partition| {
+            let now = self.store.now(partition).as_millis();
+            // If the clock of the store was set back, new events still get positions after the newest
+            // one.
+            let newest = self.hub.newest(partition);
+            let newest = newest.map_or(0, |(_, newest)| newest.millis);
+            let latest = Timestamp::from_millis(now.max(newest)).plus(CLOCK_TOLERANCE);
+            cursor.position(partition).millis > latest.as_millis()
+        })
+    }
+}
+
+fn not_read() -> StoreError {
+    StoreError::Unreachable("the history was not read yet".into())
 }
 
 #[cfg(test)]
@@ -199,7 +220,9 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+    use crate::events::hub::kept::Filled;
     use crate::memory_budget::MemoryBudget;
+    use crate::model::{Partition, Partitions};
     use crate::telemetry::Metrics;
 
     #[derive(Debug)]
@@ -216,10 +239,11 @@ mod tests {
         let config = Config::default();
         let limits = Limits::of(&config, MemoryBudget::of(1 << 30));
         let store = Arc::new(Store::open(&config).expect("a store in memory"));
-        let hub = Arc::new(Hub::new(Arc::new(Metrics::new()), limits));
+        let hub = Hub::new(Arc::new(Metrics::new()), limits, Partitions::ONE);
+        let hub = Arc::new(hub);
         let newest = store.newest_of(Partition::FIRST).await;
         let (epoch, newest) = newest.expect("an embedded store");
-        hub.restart(epoch, hub.ring_after(newest));
+        hub.begin(vec![Filled::until(Partition::FIRST, epoch, newest)]);
         let streams = StreamService::new(store, hub, &config, limits);
         let request = StreamRequest {
             requested_at: Instant::now(),

@@ -11,11 +11,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::queue_memory::QueueMemory;
+pub(super) use self::state::Live;
 use self::state::{Stage, State, wake};
 use super::interest::{GroupId, Interest};
 use super::sse::frame::Frame;
 use super::sse::payload::EndReason;
-use crate::model::{Credential, Position};
+use crate::model::Credential;
 
 /// Live events that a stream queues before it is cut off. Queued frames are shared, so a full queue
 /// costs 128 KiB. At a hundred events a second a client has forty seconds to catch up. If many
@@ -75,21 +76,15 @@ impl Subscriber {
         }
     }
 
-    /// Begins live delivery after `position`. The missed events come first, then `ready`, unless
-    /// the stream has sent `presence.ready` since its last reset.
-    pub(super) fn go_live(
-        &self,
-        generation: u64,
-        position: Position,
-        missed: Vec<Frame>,
-        ready: impl FnOnce() -> Frame,
-    ) {
+    /// Begins live delivery. The missed events come first, then `ready`, unless the stream has sent `presence.ready`
+    /// since its last reset.
+    pub(super) fn go_live(&self, live: Live, missed: Vec<Frame>, ready: impl FnOnce() -> Frame) {
         let mut state = self.state.lock();
         if state.is_open() && !missed.is_empty() {
             state.backlog.extend(missed);
             wake(&mut state.reader);
         }
-        state.queued = Some((generation, position));
+        state.live_from = Some(live);
         if !state.ready_sent && state.is_open() {
             state.ready_sent = true;
             state.backlog.push_back(ready());
@@ -103,16 +98,24 @@ impl Subscriber {
         self.state.lock().reset();
     }
 
-    /// Resets a stream that follows an older generation of the ring. Returns whether it did.
-    pub(super) fn detach_before(&self, generation: u64) -> bool {
+    /// Brings a live stream of an older generation into `generation`. Resets the stream if it watches what restarted
+    /// since. Returns whether it did.
+    pub(super) fn detach(&self, generation: u64, watches: impl FnOnce() -> bool) -> bool {
+        let is_older = |live: &Live| live.generation < generation;
+        if !self.state.lock().live_from.as_ref().is_some_and(is_older) {
+            return false;
+        }
+        let watches = watches();
         let mut state = self.state.lock();
-        let is_older = state
-            .queued
-            .is_some_and(|(followed, _)| followed < generation);
-        if is_older {
+        // The stream may have been reset in between.
+        let Some(live) = state.live_from.as_mut().filter(|live| is_older(live)) else {
+            return false;
+        };
+        live.generation = generation;
+        if watches {
             state.reset();
         }
-        is_older
+        watches
     }
 
     /// Queues shared frames of the backlog. Does nothing if the stream ended.
@@ -175,21 +178,20 @@ impl Subscriber {
         credential.is_some_and(Credential::is_withdrawn)
     }
 
-    /// Queues a live event. A stream whose client is too slow ends; the client resumes with its
-    /// cursor.
-    pub(super) fn push(&self, generation: u64, position: Position, frame: &Frame) -> Pushed {
+    /// Queues the live event with this number. `generation` is the one in which its partition restarted last. A stream
+    /// whose client is too slow ends; the client resumes with its cursor.
+    pub(super) fn push(&self, generation: u64, number: u64, frame: &Frame) -> Pushed {
         let mut state = self.state.lock();
-        let is_new = state
-            .queued
-            .is_some_and(|(followed, queued)| followed == generation && position > queued);
-        if !state.is_open() || !is_new {
+        let is_open = state.is_open();
+        let is_new = |live: &&mut Live| live.generation >= generation && number >= live.next;
+        let Some(live) = state.live_from.as_mut().filter(is_new).filter(|_| is_open) else {
             return Pushed::Ignored;
-        }
+        };
+        live.next = number + 1;
         if state.live.len() >= LIVE_LIMIT {
             state.end(EndReason::TooSlow);
             return Pushed::TooSlow;
         }
-        state.queued = Some((generation, position));
         state.quiet = 0;
         state.live.push_back(frame.clone());
         wake(&mut state.reader);
@@ -201,21 +203,22 @@ impl Subscriber {
     }
 
     /// Queues a keep-alive. A stream that carried no message for [`QUIET_ROUNDS`] keep-alives
-    /// queues `presence.ready` with the newest cursor instead.
-    pub(super) fn keep_alive(&self, newest: Option<(u64, Position, &Frame)>) {
+    /// queues `presence.ready` with the newest cursor instead, if the cursor is newer than its own.
+    pub(super) fn keep_alive(&self, newest: Option<(Live, &Frame)>) {
         let mut state = self.state.lock();
         if !state.backlog.is_empty() || !state.live.is_empty() {
             state.quiet = 0;
             return;
         }
         state.quiet = state.quiet.saturating_add(1);
-        let newer = newest.filter(|(generation, newest, _)| {
-            let behind = |(followed, queued)| followed == *generation && queued < *newest;
-            state.quiet >= QUIET_ROUNDS && state.is_open() && state.queued.is_some_and(behind)
+        let newer = newest.filter(|(newest, _)| {
+            let is_behind =
+                |live: Live| live.generation == newest.generation && live.next < newest.next;
+            state.quiet >= QUIET_ROUNDS && state.is_open() && state.live_from.is_some_and(is_behind)
         });
         match newer {
-            Some((generation, newest, ready)) => {
-                state.queued = Some((generation, newest));
+            Some((newest, ready)) => {
+                state.live_from = Some(newest);
                 state.quiet = 0;
                 state.live.push_back(ready.clone());
             }

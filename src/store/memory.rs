@@ -375,7 +375,9 @@ impl MemoryStore {
     }
 
     pub(super) fn subscribe(&self) -> Subscription {
-        Subscription(self.changed.subscribe())
+        let mut changes = self.changed.subscribe();
+        changes.mark_changed();
+        Subscription(changes)
     }
 }
 

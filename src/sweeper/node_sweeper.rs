@@ -9,7 +9,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::Shared;
+use super::shared::Shared;
 use crate::events::Hub;
 use crate::model::{Epoch, Partition, PartitionSet, Position};
 use crate::store::{NodeId, OUTAGE, SWEEP_HEARTBEAT, StoreError, Swept};
@@ -64,7 +64,7 @@ impl NodeSweeper {
                 .collect();
             let known: Vec<_> = due
                 .iter()
-                .map(|each| (each, self.shared.hub.newest()))
+                .map(|each| (each, self.shared.hub.newest(each)))
                 .collect();
             let swept = self.shared.store.sweep(self.node, due).await;
             let (swept, error) = match swept {
@@ -183,7 +183,7 @@ impl NodeSweeper {
     /// the position `before` the sweep has lost events.
     fn check_the_bus(&mut self, swept: &Swept, before: Option<(Epoch, Position)>) {
         let (hub, now) = (&self.shared.hub, Instant::now());
-        let Some((epoch, known)) = hub.newest() else {
+        let Some((epoch, known)) = hub.newest(swept.partition) else {
             return;
         };
         let Some(part) = self.parts.get_mut(&swept.partition) else {
@@ -191,14 +191,14 @@ impl NodeSweeper {
         };
         if epoch != swept.epoch || Hub::lost_history(before, (swept.epoch, swept.newest)) {
             part.expected = None;
-            hub.request_resync();
+            hub.request_resync(swept.partition);
             return;
         }
         match part.expected {
             Some((position, since)) if known < position => {
                 if since.elapsed() >= SWEEP_HEARTBEAT {
                     part.expected = None;
-                    hub.request_resync();
+                    hub.request_resync(swept.partition);
                 }
             }
             _ => part.expected = Some((swept.newest, now)),

@@ -5,6 +5,7 @@ mod image;
 mod keep_alive;
 mod lifecycle;
 mod operations;
+mod partitions;
 mod pipes;
 pub(crate) mod proxies;
 mod redis_acl;

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::events::hub::Hub;
-use crate::events::hub::ring::{NotInRing, Ring};
+use crate::events::hub::locate::{Located, NotLocated, Progress};
+use crate::events::hub::ring::Ring;
+use crate::events::hub::{Hub, State};
 use crate::events::sse::cursor::Cursor;
-use crate::events::sse::frame;
-use crate::events::subscriber::Subscriber;
-use crate::model::{Epoch, Position, Timestamp};
+use crate::events::sse::frame::{self, Frame};
+use crate::events::sse::payload::ResetReason;
+use crate::events::subscriber::{Live, Subscriber};
+use crate::model::{Partition, PartitionSet, Timestamp};
 
 /// Missed events that a stream can receive while it joins. The hub is locked meanwhile.
 const JOIN_EVENTS: u64 = 256;
 
-/// Where a cursor comes from. A cursor of the server is the position of a real event; a cursor of a
+/// Where a cursor comes from. A cursor of the server has the positions of real events; a cursor of a
 /// client may be invented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CursorOrigin {
@@ -20,11 +22,39 @@ pub(crate) enum CursorOrigin {
     Client,
 }
 
-/// An entry of the ring, by the generation of the ring and its number.
+/// An entry of the ring, by its number and the generation of the ring when it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryRef {
     pub(crate) generation: u64,
     pub(crate) number: u64,
+}
+
+/// From where a stream joins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum JoinPoint {
+    /// After a cursor.
+    After(Cursor, CursorOrigin),
+    /// With this entry: the stream has exactly the entries before.
+    From(EntryRef),
+}
+
+impl JoinPoint {
+    /// Returns the cursor, if the stream joins after one.
+    pub(crate) const fn cursor(&self) -> Option<&Cursor> {
+        match self {
+            Self::After(cursor, _) => Some(cursor),
+            Self::From(_) => None,
+        }
+    }
+}
+
+/// The entries that a stream missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Missed {
+    /// The first of them.
+    pub(crate) from: EntryRef,
+    /// The stream has some of the entries before this number.
+    pub(crate) skew_end: u64,
 }
 
 /// The result of an attempt to join the live events.
@@ -34,114 +64,191 @@ pub(crate) enum JoinOutcome {
     Live,
     /// The stream is closed.
     Closed,
-    /// The stream missed more than [`JOIN_EVENTS`] events, beginning with this entry.
-    Behind(EntryRef),
+    /// The stream missed more than [`JOIN_EVENTS`] events.
+    Behind(Missed),
+    /// A watched partition is restarting. The stream joins later.
+    Restarting,
     /// The cursor is newer than the local history, and may belong to no event.
     Ahead,
-    /// No event has this position.
-    Unknown,
-    /// The missed events are older than the ring, or older than a client may resume.
-    TooOld,
     /// The cursor belongs to another data set.
     OtherEpoch,
+    /// The stream must be reset.
+    Gone(ResetReason),
 }
 
-/// The ring was replaced, or no longer reaches back to the entry.
+/// A watched partition restarted, or the ring no longer reaches back to the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RingChanged;
 
 impl Hub {
-    /// Makes a stream live after `cursor`. The events it missed come first; none of them may be
-    /// older than `oldest`.
+    /// Makes a stream live that watches these partitions. The events it missed come first; none of them may be
+    /// older than `oldest` of its partition if the cursor comes from a client.
     pub(crate) fn join(
         &self,
         subscriber: &Arc<Subscriber>,
-        cursor: Cursor,
-        origin: CursorOrigin,
-        oldest: Timestamp,
+        point: &JoinPoint,
+        watched: &PartitionSet,
+        oldest: impl Fn(Partition) -> Timestamp,
     ) -> JoinOutcome {
         let state = self.state.lock();
-        let Some(history) = state
-            .history
-            .as_ref()
-            .filter(|history| history.epoch == cursor.epoch)
-        else {
-            return JoinOutcome::OtherEpoch;
-        };
         if !state.lifetimes.has(subscriber) {
             return JoinOutcome::Closed;
         }
-        let (ring, generation) = (&history.ring, state.generation);
-        let go_live = |missed, position| {
-            let ready = || frame::ready(Cursor::at(cursor.epoch, position), None);
-            subscriber.go_live(generation, position, missed, ready);
-            JoinOutcome::Live
-        };
-        if cursor.position > ring.newest() {
-            return match origin {
-                // The store held this position a moment ago, unless its history was truncated
-                // since.
-                CursorOrigin::Server if cursor.position > history.furthest => {
-                    go_live(Vec::new(), cursor.position)
+        if !state.is_settled(watched) {
+            return JoinOutcome::Restarting;
+        }
+        let ring = &state.ring;
+        let located = match point {
+            JoinPoint::After(cursor, origin) => ring.locate(cursor, watched, |partition| {
+                match origin {
+                    CursorOrigin::Client => oldest(partition),
+                    // A cursor of the server may have any age.
+                    CursorOrigin::Server => Timestamp::default(),
                 }
-                CursorOrigin::Server | CursorOrigin::Client => JoinOutcome::Ahead,
-            };
-        }
-        let number = match ring.number_after(cursor.position) {
-            Ok(number) => number,
-            Err(NotInRing::TooOld) => return JoinOutcome::TooOld,
-            Err(NotInRing::Unknown) => return JoinOutcome::Unknown,
+            }),
+            JoinPoint::From(entry) => match gone(ring, *entry, watched) {
+                Some(reason) => return JoinOutcome::Gone(reason),
+                None => Ok(Located {
+                    start: entry.number,
+                    skew_end: entry.number,
+                }),
+            },
         };
-        if ring.written_at(number).is_some_and(|at| at < oldest) {
-            return JoinOutcome::TooOld;
+        let located = match located {
+            Ok(located) => located,
+            Err(not_located) => return not_located.into(),
+        };
+        if ring.end() - located.start > JOIN_EVENTS {
+            return JoinOutcome::Behind(missed(ring, located));
         }
-        if ring.end() - number > JOIN_EVENTS {
-            return JoinOutcome::Behind(EntryRef { generation, number });
-        }
-        let interesting = (number..ring.end()).filter(|number| {
-            ring.user(*number)
-                .is_some_and(|user| subscriber.interest.includes(user))
+        let live = Live {
+            generation: ring.generation(),
+            next: ring.end(),
+        };
+        let missed = missed_frames(ring, subscriber, located, point);
+        subscriber.go_live(live, missed, || {
+            frame::ready(&ring.cursor_before(ring.end()), None)
         });
-        let missed = interesting.filter_map(|number| {
-            let write = || Some(frame::event(history.epoch, &ring.event(number)?));
-            ring.frame(number).or_else(write)
-        });
-        go_live(missed.collect(), ring.newest())
+        JoinOutcome::Live
     }
 
     /// Calls `read` with the ring while the hub is locked; `read` must be short. Fails if the entry
-    /// `from` is gone.
+    /// `from` is gone, or if a watched partition restarted.
     pub(crate) fn read<T>(
         &self,
         from: EntryRef,
-        read: impl FnOnce(Epoch, &Ring) -> T,
+        watched: &PartitionSet,
+        read: impl FnOnce(&Ring) -> T,
     ) -> Result<T, RingChanged> {
         let state = self.state.lock();
-        match &state.history {
-            Some(history)
-                if state.generation == from.generation && from.number >= history.ring.first() =>
-            {
-                Ok(read(history.epoch, &history.ring))
-            }
-            _ => Err(RingChanged),
+        match gone(&state.ring, from, watched) {
+            Some(_) => Err(RingChanged),
+            None => Ok(read(&state.ring)),
         }
     }
 
-    /// Returns the first entry after `position`, if the ring still reaches back to it.
-    pub(crate) fn entry_after(
+    /// Returns the entries that a client with this cursor misses, if the ring reaches back to them.
+    pub(crate) fn missed_after(
         &self,
-        epoch: Epoch,
-        position: Position,
-    ) -> Result<EntryRef, RingChanged> {
+        cursor: &Cursor,
+        watched: &PartitionSet,
+    ) -> Result<Missed, RingChanged> {
         let state = self.state.lock();
-        let history = state
-            .history
-            .as_ref()
-            .filter(|history| history.epoch == epoch);
-        let number = history.ok_or(RingChanged)?.ring.number_after(position);
-        Ok(EntryRef {
-            generation: state.generation,
-            number: number.map_err(|_| RingChanged)?,
+        let any_age = |_| Timestamp::default();
+        let located = state.ring.locate(cursor, watched, any_age);
+        Ok(missed(&state.ring, located.map_err(|_| RingChanged)?))
+    }
+
+    /// Whether this instance has received the events of these partitions up to the cursor.
+    pub(crate) fn has_received(&self, cursor: &Cursor, watched: &PartitionSet) -> bool {
+        let state = self.state.lock();
+        let mut partitions = self.partitions.all().filter(|each| watched.contains(*each));
+        partitions.all(|each| {
+            let newest = state.ring.newest(each);
+            newest.is_some_and(|(epoch, newest)| {
+                cursor.epoch().is_none_or(|of_cursor| of_cursor == epoch)
+                    && newest >= cursor.position(each)
+            })
         })
+    }
+
+    /// Whether this instance follows the data set of the cursor, if the cursor names it.
+    pub(crate) fn has_data_set_of(&self, cursor: &Cursor) -> bool {
+        let newest = self.newest(Partition::FIRST);
+        cursor
+            .epoch()
+            .is_none_or(|of_cursor| newest.is_some_and(|(epoch, _)| epoch == of_cursor))
+    }
+
+    /// Whether all these partitions are known, and the streams that watch them were reset after their last restart.
+    pub(crate) fn is_settled(&self, watched: &PartitionSet) -> bool {
+        self.state.lock().is_settled(watched)
+    }
+}
+
+impl State {
+    fn is_settled(&self, watched: &PartitionSet) -> bool {
+        let held = self.ids.held();
+        let mut partitions = self.ring.partitions().all();
+        partitions.all(|each| {
+            !watched.contains(each) || (!held.contains(each) && self.ring.newest(each).is_some())
+        })
+    }
+}
+
+fn missed(ring: &Ring, located: Located) -> Missed {
+    Missed {
+        from: EntryRef {
+            generation: ring.generation(),
+            number: located.start,
+        },
+        skew_end: located.skew_end,
+    }
+}
+
+/// Returns why the entries from this one on are no longer what a stream missed, or `None` if they are.
+fn gone(ring: &Ring, from: EntryRef, watched: &PartitionSet) -> Option<ResetReason> {
+    let evicted = (from.number < ring.first()).then_some(ResetReason::HistoryGone);
+    ring.restarted_since(from.generation, watched).or(evicted)
+}
+
+/// Returns the frames of the events that a stream missed. Frames that other streams share are not encoded again.
+fn missed_frames(
+    ring: &Ring,
+    subscriber: &Subscriber,
+    located: Located,
+    point: &JoinPoint,
+) -> Vec<Frame> {
+    let mut progress = None;
+    let interesting = (located.start..ring.end()).filter(|number| {
+        ring.user(*number)
+            .is_some_and(|user| subscriber.interest.includes(user))
+    });
+    let missed = interesting.filter_map(|number| {
+        let shared = ring.frame(number).filter(|_| number >= located.skew_end);
+        if shared.is_some() && progress.is_none() {
+            return shared;
+        }
+        let progress = progress.get_or_insert_with(|| match point {
+            JoinPoint::After(cursor, _) if number < located.skew_end => Progress::of(cursor),
+            _ => Progress::of(&ring.cursor_before(number)),
+        });
+        let (partition, event) = ring.event(number)?;
+        let is_new = progress.advance(partition, event.position);
+        is_new.then(|| shared.unwrap_or_else(|| frame::event(progress.id(), &event)))
+    });
+    missed.collect()
+}
+
+impl From<NotLocated> for JoinOutcome {
+    fn from(why: NotLocated) -> Self {
+        match why {
+            NotLocated::NotKnown => Self::Restarting,
+            NotLocated::OtherEpoch => Self::OtherEpoch,
+            NotLocated::TooOld => Self::Gone(ResetReason::HistoryGone),
+            NotLocated::Unknown => Self::Gone(ResetReason::UnknownCursor),
+            NotLocated::Lost => Self::Gone(ResetReason::DataLost),
+            NotLocated::Ahead => Self::Ahead,
+        }
     }
 }

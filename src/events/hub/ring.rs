@@ -2,43 +2,39 @@
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry as MapEntry, HashMap};
-use std::mem::size_of;
-use std::time::Duration;
 
+use super::kept::{Bounds, Kept, USER_BYTES};
+use super::part::{Numbers, Part};
+use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::Frame;
-use crate::model::{Entry, Position, PresenceEvent, Timestamp, Transition, UserId};
+use crate::events::sse::payload::ResetReason;
+use crate::model::{
+    Entry, Epoch, Partition, PartitionSet, Partitions, Position, PresenceEvent, Timestamp, UserId,
+};
 
 /// Newest entries that keep their frame, for streams that join just behind them.
 const FRAMES: usize = 512;
 
-/// The bytes of a user in addition to the text of its id: the header of the id, its entry in the map, and the free
-/// space of the map.
-const USER_BYTES: usize = 72;
-
 /// Old entries that one new entry evicts at most, so that each push is short.
 const EVICTED_PER_PUSH: usize = 8;
 
-/// The bounds of a ring.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// Older entries are evicted.
-    pub(crate) span: Duration,
-    /// Approximate bytes of all entries.
-    pub(crate) bytes: usize,
-}
-
-/// The newest entries of the history, in order and without a gap.
+/// The newest entries of the histories of all partitions, as this instance received them. The entries of each partition
+/// are in order and without a gap.
 ///
 /// Each entry has a number that never changes. Each entry links to the previous entry of the same
 /// user, so that the entries of one user are found without a scan.
+///
+/// A partition whose history was lost *restarts*: all its entries are void, and the ring goes on with a new generation.
 #[derive(Debug)]
 pub(crate) struct Ring {
+    partitions: Partitions,
     bounds: Bounds,
-    entries: VecDeque<RingEntry>,
+    parts: Box<[Part]>,
+    entries: VecDeque<Kept>,
     /// The number of the first entry.
     first: u64,
-    /// The position before the first entry.
-    floor: Position,
+    /// The number of restarts.
+    generation: u64,
     newest_of: HashMap<UserId, u64>,
     /// The frames of the newest entries. An entry has no frame if no subscriber was interested in
     /// it.
@@ -46,77 +42,103 @@ pub(crate) struct Ring {
     bytes: usize,
 }
 
-#[derive(Debug)]
-struct RingEntry {
-    position: Position,
-    at: Timestamp,
-    change: Option<(UserId, Transition)>,
-    /// Distance to the previous entry of the same user. Zero if there is none.
-    distance: u32,
+/// What a restart freed. Dropping it can take long.
+#[derive(Debug, Default)]
+pub(crate) struct Freed {
+    _entries: VecDeque<Kept>,
+    _newest_of: HashMap<UserId, u64>,
 }
 
 impl Ring {
-    /// Returns an empty ring that begins after `floor`.
-    pub(crate) fn after(floor: Position, bounds: Bounds) -> Self {
+    /// Returns an empty ring that knows none of its partitions.
+    pub(crate) fn new(partitions: Partitions, bounds: Bounds) -> Self {
+        let is_only = partitions == Partitions::ONE;
         Self {
+            partitions,
             bounds,
+            parts: partitions.all().map(|_| Part::unknown(is_only)).collect(),
             entries: VecDeque::new(),
             first: 0,
-            floor,
+            generation: 0,
             newest_of: HashMap::new(),
             frames: VecDeque::new(),
             bytes: 0,
         }
     }
 
-    /// Whether older entries do not belong in the ring, because it is full or they are too old.
-    pub(crate) fn is_full_at(&self, now: Timestamp) -> bool {
-        let too_old = |kept: &RingEntry| kept.at < now.minus(self.bounds.span);
-        self.bytes >= self.bounds.bytes || self.entries.front().is_some_and(too_old)
+    /// Returns how the users are divided.
+    pub(crate) fn partitions(&self) -> Partitions {
+        self.partitions
     }
 
-    /// Adds an entry before all others. Call [`Ring::link`] after the last one.
-    pub(crate) fn prepend(&mut self, entry: &Entry) {
-        let kept = RingEntry::of(entry);
-        self.bytes += kept.bytes();
-        self.entries.push_front(kept);
-        self.floor = entry.previous();
-    }
-
-    /// Links the entries of each user, after [`Ring::prepend`].
-    pub(crate) fn link(&mut self) {
+    /// Makes all entries of a partition void, and then begins as [`Ring::begin`] does.
+    pub(crate) fn restart(
+        &mut self,
+        partition: Partition,
+        floor: Position,
+        reason: ResetReason,
+    ) -> Freed {
+        self.generation += 1;
+        self.begin(partition, floor);
+        let part = &mut self.parts[partition.index()];
+        (part.generation, part.reason) = (self.generation, reason);
+        // Their `id` has the position before the restart.
+        self.frames.clear();
+        if self.partitions != Partitions::ONE {
+            return Freed::default();
+        }
+        self.first = self.end();
         self.bytes = 0;
-        self.newest_of.clear();
-        let kept = std::mem::take(&mut self.entries);
-        self.entries.reserve(kept.len());
-        for entry in kept {
-            self.append(entry);
+        Freed {
+            _entries: std::mem::take(&mut self.entries),
+            _newest_of: std::mem::take(&mut self.newest_of),
         }
     }
 
-    /// Appends a new entry, and evicts entries beyond the bounds.
-    pub(crate) fn push(&mut self, entry: &Entry, frame: Option<Frame>) {
-        self.append(RingEntry::of(entry));
+    /// Sets the position before the first entry of a partition that was never known. The partition is unknown until
+    /// [`Ring::know`].
+    pub(crate) fn begin(&mut self, partition: Partition, floor: Position) {
+        let end = self.end();
+        self.parts[partition.index()].begin(end, floor);
+    }
+
+    /// Makes a partition known, after all its first entries were pushed.
+    pub(crate) fn know(&mut self, partition: Partition, epoch: Epoch) {
+        self.parts[partition.index()].epoch = Some(epoch);
+        // Their `id` lacks the position of this partition.
+        self.frames.clear();
+    }
+
+    /// Appends a new entry, and evicts entries beyond the bounds. Returns its number.
+    pub(crate) fn push(&mut self, kept: Kept, frame: Option<Frame>) -> u64 {
+        let (number, at) = (self.end(), kept.at);
+        let part = &mut self.parts[kept.partition.index()];
+        part.numbers.push(number);
+        part.newest = kept.position;
+        self.append(kept);
         if self.frames.len() == FRAMES {
             self.frames.pop_front();
         }
         self.frames.push_back(frame);
-        self.evict(entry.at());
+        self.evict(at);
+        number
     }
 
     /// Evicts some entries beyond the bounds.
-    pub(crate) fn evict(&mut self, now: Timestamp) {
+    fn evict(&mut self, now: Timestamp) {
         for _ in 0..EVICTED_PER_PUSH {
-            if self.entries.is_empty() || !self.is_full_at(now) {
+            let too_old = |kept: &Kept| kept.at < now.minus(self.bounds.span);
+            let is_full = self.bytes >= self.bounds.bytes;
+            if !is_full && !self.entries.front().is_some_and(too_old) {
                 return;
             }
             self.pop();
         }
     }
 
-    fn append(&mut self, mut kept: RingEntry) {
+    fn append(&mut self, mut kept: Kept) {
         let number = self.end();
-        self.bytes += size_of::<RingEntry>();
+        self.bytes += self.entry_bytes();
         if let Some((user, _)) = &mut kept.change {
             match self.newest_of.entry(user.clone()) {
                 MapEntry::Occupied(mut newest) => {
@@ -139,18 +161,26 @@ impl Ring {
         let Some(kept) = self.entries.pop_front() else {
             return;
         };
-        self.bytes -= size_of::<RingEntry>();
+        self.bytes -= self.entry_bytes();
         if let Some((user, _)) = &kept.change
             && self.newest_of.get(user) == Some(&self.first)
         {
             self.newest_of.remove(user);
             self.bytes -= USER_BYTES + user.as_str().len();
         }
-        self.floor = kept.position;
+        let part = &mut self.parts[kept.partition.index()];
+        if self.first >= part.valid_from {
+            part.numbers.pop();
+            part.floor = kept.position;
+        }
         self.first += 1;
         while self.frames.len() > self.entries.len() {
             self.frames.pop_front();
         }
+    }
+
+    fn entry_bytes(&self) -> usize {
+        size_of::<Kept>() + Numbers::bytes(self.partitions == Partitions::ONE)
     }
 
     /// Returns the number of the first entry.
@@ -163,53 +193,116 @@ impl Ring {
         self.first + self.entries.len() as u64
     }
 
-    /// Returns the position of the newest entry, or the floor of an empty ring.
-    pub(crate) fn newest(&self) -> Position {
-        self.entries.back().map_or(self.floor, |kept| kept.position)
+    /// Returns the number of restarts.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
-    /// Returns the number of the first entry after `position`. Fails if the ring begins later, or
-    /// if no entry has exactly this position.
-    pub(crate) fn number_after(&self, position: Position) -> Result<u64, NotInRing> {
-        if position < self.floor {
+    /// Returns the generation in which a partition restarted last.
+    pub(crate) fn generation_of(&self, partition: Partition) -> u64 {
+        self.part(partition).generation
+    }
+
+    /// Returns why a partition restarted last.
+    pub(crate) fn reason_of(&self, partition: Partition) -> ResetReason {
+        self.part(partition).reason
+    }
+
+    pub(super) fn part(&self, partition: Partition) -> &Part {
+        &self.parts[partition.index()]
+    }
+
+    /// Returns the data set of a partition and the position of its newest entry, if the partition is known.
+    pub(crate) fn newest(&self, partition: Partition) -> Option<(Epoch, Position)> {
+        let part = self.part(partition);
+        Some((part.epoch?, part.newest))
+    }
+
+    /// Whether an entry of a watched partition was lost or added since `generation`. Then returns why.
+    pub(crate) fn restarted_since(
+        &self,
+        generation: u64,
+        watched: &PartitionSet,
+    ) -> Option<ResetReason> {
+        if self.generation == generation {
+            return None;
+        }
+        let mut watched = self.partitions.all().filter(|each| watched.contains(*each));
+        let restarted = watched.find(|each| self.part(*each).generation > generation);
+        Some(self.part(restarted?).reason)
+    }
+
+    /// Returns the last entry of a partition up to `position`, and the first one after it: a number each. Fails if the
+    /// ring begins later, or if no entry has exactly this position.
+    pub(super) fn around(
+        &self,
+        partition: Partition,
+        position: Position,
+    ) -> Result<(Option<u64>, Option<u64>), NotInRing> {
+        let part = self.part(partition);
+        if position < part.floor {
             return Err(NotInRing::TooOld);
         }
-        let after = self
-            .entries
-            .partition_point(|kept| kept.position <= position);
-        if self.position_before_index(after) == position {
-            Ok(self.first + after as u64)
-        } else {
-            Err(NotInRing::Unknown)
+        let after = part.numbers.partition_point(|number| {
+            self.get(number)
+                .is_some_and(|kept| kept.position <= position)
+        });
+        let before = self.position_before(part, after);
+        if before != position {
+            let is_start = before == Position::START;
+            return Err(if is_start {
+                NotInRing::Lost
+            } else {
+                NotInRing::Unknown
+            });
         }
+        let last = after
+            .checked_sub(1)
+            .and_then(|index| part.numbers.get(index));
+        Ok((last, part.numbers.get(after)))
     }
 
     /// Whether the ring received exactly this entry.
-    pub(crate) fn has(&self, entry: &Entry) -> bool {
-        let position = entry.position();
-        let after = self
-            .entries
-            .partition_point(|kept| kept.position <= position);
+    pub(crate) fn has(&self, partition: Partition, entry: &Entry) -> bool {
+        let (part, position) = (self.part(partition), entry.position());
+        let after = part.numbers.partition_point(|number| {
+            self.get(number)
+                .is_some_and(|kept| kept.position <= position)
+        });
         match after.checked_sub(1) {
             Some(index) => {
-                self.position_before_index(after) == position
-                    && self.position_before_index(index) == entry.previous()
+                self.position_before(part, after) == position
+                    && self.position_before(part, index) == entry.previous()
             }
             // The predecessor of the floor is unknown.
-            None => position == self.floor,
+            None => position == part.floor,
         }
     }
 
-    /// Returns the position before the entry with this number.
-    pub(crate) fn position_before(&self, number: u64) -> Position {
-        self.position_before_index((number - self.first) as usize)
-    }
-
-    fn position_before_index(&self, index: usize) -> Position {
+    /// Returns the position before the entry of a partition with this index.
+    fn position_before(&self, part: &Part, index: usize) -> Position {
         let before = index
             .checked_sub(1)
-            .and_then(|before| self.entries.get(before));
-        before.map_or(self.floor, |kept| kept.position)
+            .and_then(|before| self.get(part.numbers.get(before)?));
+        before.map_or(part.floor, |kept| kept.position)
+    }
+
+    /// Returns the position of each partition before the entry with this number.
+    pub(crate) fn positions_before(&self, number: u64) -> Vec<Position> {
+        let parts = self.parts.iter();
+        let positions = parts.map(|part| self.position_before(part, part.numbers.below(number)));
+        positions.collect()
+    }
+
+    /// Returns the cursor of a client that received all entries before this number.
+    pub(crate) fn cursor_before(&self, number: u64) -> Cursor {
+        match (self.partitions, self.parts.first()) {
+            (Partitions::ONE, Some(part)) => {
+                let before = self.position_before(part, part.numbers.below(number));
+                Cursor::one(part.epoch.unwrap_or_default(), before)
+            }
+            _ => Cursor::many(self.positions_before(number).into_iter().collect()),
+        }
     }
 
     /// Returns when the entry with this number was written.
@@ -217,22 +310,24 @@ impl Ring {
         self.get(number).map(|kept| kept.at)
     }
 
-    /// Returns the event with this number, unless its type is unknown.
-    pub(crate) fn event(&self, number: u64) -> Option<PresenceEvent> {
-        let kept = self.get(number)?;
+    /// Returns the event with this number and its partition, unless it is void or its type is unknown.
+    pub(crate) fn event(&self, number: u64) -> Option<(Partition, PresenceEvent)> {
+        let kept = self.valid(number)?;
         let (user, transition) = kept.change.as_ref()?;
-        Some(PresenceEvent {
+        let part = self.part(kept.partition);
+        let event = PresenceEvent {
             position: kept.position,
-            previous: self.position_before(number),
+            previous: self.position_before(part, part.numbers.below(number)),
             user: user.clone(),
             at: kept.at,
             transition: *transition,
-        })
+        };
+        Some((kept.partition, event))
     }
 
-    /// Returns the user of the event with this number, unless its type is unknown.
+    /// Returns the user of the event with this number, unless it is void or its type is unknown.
     pub(crate) fn user(&self, number: u64) -> Option<&UserId> {
-        let (user, _) = self.get(number)?.change.as_ref()?;
+        let (user, _) = self.valid(number)?.change.as_ref()?;
         Some(user)
     }
 
@@ -255,9 +350,14 @@ impl Ring {
         (distance > 0 && previous_of_user >= self.first).then_some(previous_of_user)
     }
 
-    fn get(&self, number: u64) -> Option<&RingEntry> {
+    fn get(&self, number: u64) -> Option<&Kept> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.entries.get(index)
+    }
+
+    fn valid(&self, number: u64) -> Option<&Kept> {
+        let kept = self.get(number)?;
+        (number >= self.part(kept.partition).valid_from).then_some(kept)
     }
 }
 
@@ -268,29 +368,8 @@ pub(crate) enum NotInRing {
     TooOld,
     /// No entry has this position.
     Unknown,
-}
-
-impl RingEntry {
-    fn of(entry: &Entry) -> Self {
-        let change = entry
-            .event()
-            .map(|event| (event.user.clone(), event.transition));
-        Self {
-            position: entry.position(),
-            at: entry.at(),
-            change,
-            distance: 0,
-        }
-    }
-
-    /// The bytes of the entry before it is linked, while each entry has its own copy of the id.
-    fn bytes(&self) -> usize {
-        let user = self
-            .change
-            .as_ref()
-            .map_or(0, |(user, _)| user.as_str().len());
-        size_of::<Self>() + USER_BYTES + user
-    }
+    /// No entry has this position, and the next one is the first of its data set.
+    Lost,
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Reads the newest position of the store, shared by all streams that need it.
+//! Reads the newest positions of the store, shared by all streams that need them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use crate::events::hub::Hub;
 use crate::events::shared_read::SharedRead;
 use crate::events::sse::cursor::Cursor;
-use crate::model::Partition;
+use crate::model::{Epoch, Partition, PartitionSet, Partitions, Position};
 use crate::store::{Store, StoreError};
 
 /// How long one attempt waits for the bus to reset the streams.
@@ -19,14 +19,21 @@ const RESET_PATIENCE: Duration = Duration::from_secs(1);
 /// Attempts to read a consistent position while the bus resets the streams.
 const ATTEMPTS: u32 = 3;
 
+/// The data set of each partition, and its newest position in the store.
+#[derive(Clone, Debug)]
+struct Newest {
+    /// When the read began.
+    began: Instant,
+    at: Arc<[(Partition, Result<(Epoch, Position), StoreError>)]>,
+}
+
 /// Reads positions of the store that are consistent with the local history.
 #[derive(Debug)]
 pub(crate) struct NewestCursor {
     store: Arc<Store>,
     hub: Arc<Hub>,
-    reads: SharedRead<(Instant, Cursor)>,
-    /// The last result, and when its read began.
-    last: Mutex<Option<(Instant, Cursor)>>,
+    reads: SharedRead<Newest>,
+    last: Mutex<Option<Newest>>,
 }
 
 impl NewestCursor {
@@ -40,62 +47,128 @@ impl NewestCursor {
         }
     }
 
-    /// Returns the newest cursor of the store. It may be newer than the local history.
-    pub(crate) async fn read(&self) -> Result<Cursor, StoreError> {
+    /// Returns the newest cursor of the store, which may be newer than the local history. Fails if a watched partition
+    /// is unreachable and its history is not known either.
+    pub(crate) async fn read(&self, watched: &PartitionSet) -> Result<Cursor, StoreError> {
         let read = || {
             let store = Arc::clone(&self.store);
             self.reads.ask(move || {
                 let store = Arc::clone(&store);
                 async move {
                     let began = Instant::now();
-                    let (epoch, newest) = store.newest_of(Partition::FIRST).await?;
-                    Ok((began, Cursor::at(epoch, newest)))
+                    let at = store.newest(PartitionSet::all(store.partitions())).await;
+                    Ok(Newest {
+                        began,
+                        at: at.into(),
+                    })
                 }
             })
         };
-        let (began, cursor) = self.read_consistently(read, |(_, cursor)| *cursor).await?;
+        let as_of = |newest: &Newest| {
+            let known = newest.at.iter().filter_map(|(partition, newest)| {
+                let (epoch, position) = newest.as_ref().ok()?;
+                Some((*partition, *epoch, *position))
+            });
+            known.collect()
+        };
+        let newest = self.read_consistently(watched, read, as_of).await?;
+        let cursor = self.cursor(&newest, watched)?;
         let mut last = self.last.lock();
-        if last.is_none_or(|(before, _)| before < began) {
-            *last = Some((began, cursor));
+        if last
+            .as_ref()
+            .is_none_or(|before| before.began < newest.began)
+        {
+            *last = Some(newest);
         }
         Ok(cursor)
     }
 
     /// Returns the newest cursor of the store as of `requested_at` or later. Thousands of clients
     /// that wait for admission share one read.
-    pub(crate) async fn since(&self, requested_at: Instant) -> Result<Cursor, StoreError> {
-        let last = *self.last.lock();
-        if let Some((began, mut cursor)) = last
-            && began >= requested_at
-            && let Some((epoch, newest)) = self.hub.newest()
-            && epoch == cursor.epoch
+    pub(crate) async fn since(
+        &self,
+        requested_at: Instant,
+        watched: &PartitionSet,
+    ) -> Result<Cursor, StoreError> {
+        let last = self.last.lock().clone();
+        if let Some(newest) = last.filter(|last| last.began >= requested_at)
+            && let Some(cursor) = self.cursor_now(&newest, watched)
         {
-            cursor.position = cursor.position.max(newest);
             return Ok(cursor);
         }
-        self.read().await
+        self.read(watched).await
     }
 
-    /// Returns the result of `read` and checks its cursor. If the cursor is older than the
-    /// local history, the store lost a part of its history. Then the bus resets the streams and the
+    /// Returns the cursor of these positions. The local history stands in for an unreachable partition.
+    fn cursor(&self, newest: &Newest, watched: &PartitionSet) -> Result<Cursor, StoreError> {
+        if let (Partitions::ONE, [(_, newest)]) = (self.hub.partitions(), &*newest.at) {
+            let (epoch, position) = newest.clone()?;
+            return Ok(Cursor::one(epoch, position));
+        }
+        let local = self.hub.newest_of_all();
+        let positions = newest.at.iter().zip(local);
+        let positions = positions.map(|((partition, newest), local)| match (newest, local) {
+            (Ok((_, position)), _) => Ok(*position),
+            (Err(_), Some((_, position))) => Ok(position),
+            (Err(error), None) if watched.contains(*partition) => Err(error.clone()),
+            (Err(_), None) => Ok(Position::START),
+        });
+        let vector = positions.collect::<Result<_, _>>()?;
+        Ok(Cursor::many(vector))
+    }
+
+    /// Returns the cursor of these positions or of the local history, whatever is later. Returns `None` if another read
+    /// is necessary, because a watched partition has another data set now or was unreachable.
+    fn cursor_now(&self, newest: &Newest, watched: &PartitionSet) -> Option<Cursor> {
+        let local = self.hub.newest_of_all();
+        let later = newest.at.iter().zip(local);
+        let later = later.map(|((partition, newest), local)| match (newest, local) {
+            (Ok((epoch, position)), Some((same, local))) if *epoch == same => {
+                Some((*epoch, local.max(*position)))
+            }
+            _ if watched.contains(*partition) => None,
+            _ => Some(Default::default()),
+        });
+        let later: Vec<_> = later.collect::<Option<_>>()?;
+        match (self.hub.partitions(), &*later) {
+            (Partitions::ONE, [(epoch, position)]) => Some(Cursor::one(*epoch, *position)),
+            _ => Some(Cursor::many(
+                later.into_iter().map(|(_, position)| position).collect(),
+            )),
+        }
+    }
+
+    /// Returns the result of `read` and checks its positions in the watched partitions. If one is older than the
+    /// local history, the store lost a part of this history. Then the bus resets the streams and the
     /// read is repeated, so that no stream begins in the lost history.
     pub(crate) async fn read_consistently<T, R>(
         &self,
+        watched: &PartitionSet,
         read: impl Fn() -> R,
-        cursor: impl Fn(&T) -> Cursor,
+        as_of: impl Fn(&T) -> Vec<(Partition, Epoch, Position)>,
     ) -> Result<T, StoreError>
     where
         R: Future<Output = Result<T, StoreError>>,
     {
         for _ in 0..ATTEMPTS {
-            let before = self.hub.newest();
+            let before = self.hub.newest_of_all();
+            let known = |partition: Partition| before.get(partition.index()).copied().flatten();
             let found = read().await?;
-            let newest = cursor(&found);
-            if !Hub::lost_history(before, (newest.epoch, newest.position)) {
+            let mut lost = as_of(&found);
+            lost.retain(|(partition, epoch, position)| {
+                watched.contains(*partition)
+                    && Hub::lost_history(known(*partition), (*epoch, *position))
+            });
+            if lost.is_empty() {
                 return Ok(found);
             }
-            self.hub.request_resync();
-            let is_reset = |hub: &Hub| hub.newest() != before;
+            for (partition, ..) in &lost {
+                self.hub.request_resync(*partition);
+            }
+            let is_reset = |hub: &Hub| {
+                let mut lost = lost.iter();
+                lost.all(|(partition, ..)| hub.newest(*partition) != known(*partition))
+            };
             let _ = timeout(RESET_PATIENCE, self.hub.wait_until(is_reset)).await;
         }
         Err(StoreError::Unreachable(

@@ -8,17 +8,21 @@ use parking_lot::Mutex;
 use tokio::task::yield_now;
 
 use crate::events::hub::Hub;
-use crate::events::hub::join::{EntryRef, RingChanged};
+use crate::events::hub::join::{EntryRef, Missed, RingChanged};
+use crate::events::hub::locate::Progress;
+use crate::events::hub::ring::Ring;
 use crate::events::interest::Interest;
-use crate::events::sse::frame::{self, Frame};
+use crate::events::sse::cursor::Cursor;
+use crate::events::sse::frame::{Events, Frame};
 use crate::events::subscriber::Subscriber;
-use crate::model::{Epoch, Position, PresenceEvent, UserId};
+use crate::model::{Partition, PartitionSet, PresenceEvent, UserId};
 
 /// Entries that one shared block covers.
 const BLOCK_ENTRIES: u64 = 128;
 
-/// Blocks that are kept for other streams that missed the same events: about 10 MiB.
+/// Blocks that are kept for other streams that missed the same events, and their bytes.
 const KEPT_BLOCKS: usize = 512;
+const KEPT_BYTES: usize = 16 << 20;
 
 /// Entries that one part of a scan reads.
 const SCAN_PART: u64 = 1_024;
@@ -41,46 +45,70 @@ pub(crate) struct Replayer {
 struct Blocks {
     frames: HashMap<(u64, u64), Option<Frame>>,
     order: VecDeque<(u64, u64)>,
+    bytes: usize,
 }
 
 impl Blocks {
     fn keep(&mut self, key: (u64, u64), block: Option<Frame>) {
-        if self.frames.insert(key, block).is_none() {
-            self.order.push_back(key);
+        let memory = |block: Option<Frame>| block.map_or(0, |frame| frame.memory());
+        self.bytes += memory(block.clone());
+        match self.frames.insert(key, block) {
+            Some(same) => self.bytes -= memory(same),
+            None => self.order.push_back(key),
         }
-        if self.order.len() > KEPT_BLOCKS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.frames.remove(&oldest);
+        while self.order.len() > KEPT_BLOCKS || self.bytes > KEPT_BYTES {
+            let Some(oldest) = self.order.pop_front() else {
+                return;
+            };
+            self.bytes -= memory(self.frames.remove(&oldest).flatten());
         }
     }
 }
 
+/// A stream that missed events.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Behind<'a> {
+    pub(crate) hub: &'a Hub,
+    pub(crate) subscriber: &'a Arc<Subscriber>,
+    /// The partitions of its users.
+    pub(crate) watched: &'a PartitionSet,
+}
+
 impl Replayer {
-    /// Queues the missed events from `from` on, until the stream can join or has ended. Returns the
-    /// position that the backlog reaches.
+    /// Queues the missed events of a stream with this cursor, until the stream can join or has ended. A stream without
+    /// a cursor has exactly the entries before the missed ones. Returns the entry from which the stream can join.
     pub(crate) async fn replay(
         &self,
-        hub: &Hub,
-        subscriber: &Arc<Subscriber>,
-        from: EntryRef,
-    ) -> Result<Position, RingChanged> {
-        match &subscriber.interest {
-            Interest::AllUsers => self.replay_all(hub, subscriber, from).await,
-            Interest::Users(users) => match find_by_links(hub, users, from).await? {
-                Some((found, end)) => replay_entries(hub, subscriber, found, end).await,
-                None => replay_by_scan(hub, subscriber, from).await,
+        stream: Behind<'_>,
+        missed: Missed,
+        cursor: Option<&Cursor>,
+    ) -> Result<EntryRef, RingChanged> {
+        let mut from = missed.from;
+        let mut progress = match cursor {
+            Some(cursor) => Progress::of(cursor),
+            None => stream.progress_before(from)?,
+        };
+        if from.number < missed.skew_end {
+            from = stream.scan(from, missed.skew_end, &mut progress).await?;
+        }
+        match &stream.subscriber.interest {
+            Interest::AllUsers => self.replay_all(stream, from).await,
+            Interest::Users(users) => match stream.find_by_links(users, from).await? {
+                Some((found, end)) => stream.send_found(found, end, progress).await,
+                None => {
+                    let end = stream.read(from, Ring::end)?;
+                    stream.scan(from, end, &mut progress).await
+                }
             },
         }
     }
 
     async fn replay_all(
         &self,
-        hub: &Hub,
-        subscriber: &Arc<Subscriber>,
+        stream: Behind<'_>,
         mut from: EntryRef,
-    ) -> Result<Position, RingChanged> {
-        let end = hub.read(from, |_, ring| ring.end())?;
+    ) -> Result<EntryRef, RingChanged> {
+        let end = stream.read(from, Ring::end)?;
         while from.number < end {
             let until = ((from.number / BLOCK_ENTRIES + 1) * BLOCK_ENTRIES).min(end);
             let key = (from.generation, from.number / BLOCK_ENTRIES);
@@ -89,8 +117,9 @@ impl Replayer {
             let block = match kept.filter(|_| is_whole) {
                 Some(block) => block,
                 None => {
-                    let (epoch, events) = copy(hub, from, from.number..until, |_| true)?;
-                    let block = frame::events(epoch, &events);
+                    let mut progress = stream.progress_before(from)?;
+                    let events = stream.copy(from, from.number..until, |_| true)?;
+                    let block = encode(&events, &mut progress);
                     if is_whole {
                         self.blocks.lock().keep(key, block.clone());
                     }
@@ -98,132 +127,155 @@ impl Replayer {
                 }
             };
             from.number = until;
-            if !send_shared(subscriber, block).await {
+            if !stream.send_shared(block).await {
                 break;
             }
         }
-        hub.read(from, |_, ring| ring.position_before(from.number))
+        Ok(from)
     }
 }
 
-/// Queues a shared block and waits until the client has taken it. Returns false if the stream
-/// ended.
-async fn send_shared(subscriber: &Subscriber, block: Option<Frame>) -> bool {
-    subscriber.push_backlog(block);
-    yield_now().await;
-    subscriber.backlog_taken().await
-}
-
-/// Queues events that only this stream carries, and waits until the client has taken them. Returns
-/// false if the stream ended.
-async fn send_unshared(hub: &Hub, subscriber: &Arc<Subscriber>, messages: Option<Frame>) -> bool {
-    if let Some(messages) = messages
-        && !subscriber.push_unshared(messages)
-    {
-        hub.cut_off(subscriber);
-    }
-    yield_now().await;
-    subscriber.backlog_taken().await
-}
-
-/// Copies the wanted events among these entries.
-fn copy(
-    hub: &Hub,
-    from: EntryRef,
-    numbers: impl Iterator<Item = u64>,
-    is_wanted: impl Fn(&UserId) -> bool,
-) -> Result<(Epoch, Vec<PresenceEvent>), RingChanged> {
-    hub.read(from, |epoch, ring| {
-        let wanted = numbers.filter(|number| ring.user(*number).is_some_and(&is_wanted));
-        (
-            epoch,
-            wanted.filter_map(|number| ring.event(number)).collect(),
-        )
-    })
-}
-
-/// Replays by a scan of all entries.
-async fn replay_by_scan(
-    hub: &Hub,
-    subscriber: &Arc<Subscriber>,
-    mut from: EntryRef,
-) -> Result<Position, RingChanged> {
-    let end = hub.read(from, |_, ring| ring.end())?;
-    while from.number < end {
-        let until = (from.number + SCAN_PART).min(end);
-        let wanted = |user: &UserId| subscriber.interest.includes(user);
-        let (epoch, events) = copy(hub, from, from.number..until, wanted)?;
-        from.number = until;
-        for part in events.chunks(BLOCK_ENTRIES as usize) {
-            send_unshared(hub, subscriber, frame::events(epoch, part)).await;
+/// Encodes the events that a client with this progress does not have.
+fn encode(events: &[(Partition, PresenceEvent)], progress: &mut Progress) -> Option<Frame> {
+    let mut frame = Events::with_capacity(events.len());
+    for (partition, event) in events {
+        if progress.advance(*partition, event.position) {
+            frame.push(progress.id(), event);
         }
-        if subscriber.has_ended() {
-            break;
+    }
+    frame.finish()
+}
+
+impl Behind<'_> {
+    fn read<T>(&self, from: EntryRef, read: impl FnOnce(&Ring) -> T) -> Result<T, RingChanged> {
+        self.hub.read(from, self.watched, read)
+    }
+
+    /// Returns the progress of a client that has exactly the entries before this one.
+    fn progress_before(&self, from: EntryRef) -> Result<Progress, RingChanged> {
+        self.read(from, |ring| Progress::of(&ring.cursor_before(from.number)))
+    }
+
+    /// Queues a shared block and waits until the client has taken it. Returns false if the stream
+    /// ended.
+    async fn send_shared(&self, block: Option<Frame>) -> bool {
+        self.subscriber.push_backlog(block);
+        yield_now().await;
+        self.subscriber.backlog_taken().await
+    }
+
+    /// Queues events that only this stream carries, and waits until the client has taken them. Returns
+    /// false if the stream ended.
+    async fn send_unshared(&self, messages: Option<Frame>) -> bool {
+        if let Some(messages) = messages
+            && !self.subscriber.push_unshared(messages)
+        {
+            self.hub.cut_off(self.subscriber);
         }
         yield_now().await;
+        self.subscriber.backlog_taken().await
     }
-    hub.read(from, |_, ring| ring.position_before(from.number))
-}
 
-/// Follows the links of each user. Returns the numbers of the users' events from `from` on, in
-/// order, and the end of the range. The cost depends only on the number of users and their events.
-/// Returns `None` if a scan of all entries is cheaper.
-async fn find_by_links(
-    hub: &Hub,
-    users: &[UserId],
-    from: EntryRef,
-) -> Result<Option<(Vec<u64>, EntryRef)>, RingChanged> {
-    let number = hub.read(from, |_, ring| ring.end())?;
-    let end = EntryRef { number, ..from };
-    if end.number - from.number <= (users.len() as u64).max(SCAN_PART) {
-        return Ok(None);
+    /// Copies the wanted events among these entries, with their partitions.
+    fn copy(
+        &self,
+        from: EntryRef,
+        numbers: impl Iterator<Item = u64>,
+        is_wanted: impl Fn(&UserId) -> bool,
+    ) -> Result<Vec<(Partition, PresenceEvent)>, RingChanged> {
+        self.read(from, |ring| {
+            let wanted = numbers.filter(|number| ring.user(*number).is_some_and(&is_wanted));
+            wanted.filter_map(|number| ring.event(number)).collect()
+        })
     }
-    let mut found = Vec::new();
-    let mut users = users.iter();
-    let mut next = None;
-    let mut is_done = false;
-    while !is_done {
-        is_done = hub.read(from, |_, ring| {
-            for _ in 0..LINKS_PER_PART {
-                match next {
-                    Some(number) if number >= from.number => {
-                        if number < end.number {
-                            found.push(number);
-                        }
-                        next = ring.previous_of_user(number);
-                    }
-                    _ => match users.next() {
-                        Some(user) => next = ring.newest_of(user),
-                        None => return true,
-                    },
-                }
+
+    /// Replays by a scan of all entries before the number `end`.
+    async fn scan(
+        &self,
+        mut from: EntryRef,
+        end: u64,
+        progress: &mut Progress,
+    ) -> Result<EntryRef, RingChanged> {
+        while from.number < end {
+            let until = (from.number + SCAN_PART).min(end);
+            let wanted = |user: &UserId| self.subscriber.interest.includes(user);
+            let events = self.copy(from, from.number..until, wanted)?;
+            from.number = until;
+            for part in events.chunks(BLOCK_ENTRIES as usize) {
+                self.send_unshared(encode(part, progress)).await;
             }
-            false
-        })?;
-        if found.len() > MAX_LINKED {
+            if self.subscriber.has_ended() {
+                break;
+            }
+            yield_now().await;
+        }
+        Ok(from)
+    }
+
+    /// Follows the links of each user. Returns the numbers of the users' events from `from` on, in
+    /// order, and the end of the range. The cost depends only on the number of users and their events.
+    /// Returns `None` if a scan of all entries is cheaper.
+    async fn find_by_links(
+        &self,
+        users: &[UserId],
+        from: EntryRef,
+    ) -> Result<Option<(Vec<u64>, EntryRef)>, RingChanged> {
+        let number = self.read(from, Ring::end)?;
+        let end = EntryRef { number, ..from };
+        if end.number - from.number <= (users.len() as u64).max(SCAN_PART) {
             return Ok(None);
         }
-        yield_now().await;
+        let mut found = Vec::new();
+        let mut users = users.iter();
+        let mut next = None;
+        let mut is_done = false;
+        while !is_done {
+            is_done = self.read(from, |ring| {
+                for _ in 0..LINKS_PER_PART {
+                    match next {
+                        Some(number) if number >= from.number => {
+                            if number < end.number {
+                                found.push(number);
+                            }
+                            next = ring.previous_of_user(number);
+                        }
+                        _ => match users.next() {
+                            Some(user) => next = ring.newest_of(user),
+                            None => return true,
+                        },
+                    }
+                }
+                false
+            })?;
+            if found.len() > MAX_LINKED {
+                return Ok(None);
+            }
+            yield_now().await;
+        }
+        found.sort_unstable();
+        Ok(Some((found, end)))
     }
-    found.sort_unstable();
-    Ok(Some((found, end)))
+
+    /// Replays the entries with these numbers. The stream has then all its events before `end`.
+    async fn send_found(
+        &self,
+        found: Vec<u64>,
+        end: EntryRef,
+        mut progress: Progress,
+    ) -> Result<EntryRef, RingChanged> {
+        for part in found.chunks(BLOCK_ENTRIES as usize) {
+            let first = EntryRef {
+                number: part[0],
+                ..end
+            };
+            let events = self.copy(first, part.iter().copied(), |_| true)?;
+            if !self.send_unshared(encode(&events, &mut progress)).await {
+                break;
+            }
+        }
+        Ok(end)
+    }
 }
 
-async fn replay_entries(
-    hub: &Hub,
-    subscriber: &Arc<Subscriber>,
-    found: Vec<u64>,
-    end: EntryRef,
-) -> Result<Position, RingChanged> {
-    for part in found.chunks(BLOCK_ENTRIES as usize) {
-        let first = EntryRef {
-            number: part[0],
-            ..end
-        };
-        let (epoch, events) = copy(hub, first, part.iter().copied(), |_| true)?;
-        if !send_unshared(hub, subscriber, frame::events(epoch, &events)).await {
-            break;
-        }
-    }
-    hub.read(end, |_, ring| ring.position_before(end.number))
-}
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,12 @@
 use super::*;
 use crate::config::Config;
+use crate::events::hub::kept::Filled;
 use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
 use crate::model::Credential;
-use crate::model::{Entry, Epoch, Position, PresenceEvent, Transition, UserId};
+use crate::model::{
+    Entry, Epoch, Partition, Partitions, PresenceEvent, Timestamp, Transition, UserId,
+};
 use crate::telemetry::Metrics;
 
 #[derive(Debug)]
@@ -27,7 +30,7 @@ fn opened(hub: &Hub, withdrawn: bool) -> Arc<Subscriber> {
 
 fn hub() -> Arc<Hub> {
     let limits = Limits::of(&Config::default(), MemoryBudget::of(1 << 30));
-    Arc::new(Hub::new(Arc::new(Metrics::new()), limits))
+    Arc::new(Hub::new(Arc::new(Metrics::new()), limits, Partitions::ONE))
 }
 
 #[tokio::test]
@@ -63,9 +66,10 @@ async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed()
     let metrics = Arc::new(Metrics::new());
     let mut limits = Limits::of(&Config::default(), MemoryBudget::of(1 << 30));
     limits.queue_bytes = 0;
-    let hub = Hub::new(Arc::clone(&metrics), limits);
+    let hub = Hub::new(Arc::clone(&metrics), limits, Partitions::ONE);
     let (epoch, user) = (Epoch(1), UserId::new("alice").expect("an id"));
-    hub.restart(epoch, hub.ring_after(Position::START));
+    let start = Filled::until(Partition::FIRST, epoch, Position::START);
+    hub.begin(vec![start]);
     let position = |millis| Position {
         millis,
         sequence: 0,
@@ -80,7 +84,8 @@ async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed()
         })
     });
     let entries: Vec<_> = entries.collect();
-    hub.publish(epoch, &entries).expect("no gap");
+    let published = hub.publish(Partition::FIRST, epoch, &entries).await;
+    published.expect("no gap");
     let options = SubscriberOptions {
         interest: Interest::users(vec![user]),
         snapshot: false,
@@ -88,10 +93,18 @@ async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed()
         credential: None,
     };
     let subscriber = hub.open(options).expect("a stream");
-    let from = hub
-        .entry_after(epoch, Position::START)
-        .expect("in the ring");
-    let replayed = Replayer::default().replay(&hub, &subscriber, from).await;
+    let (cursor, watched) = (
+        Cursor::one(epoch, Position::START),
+        PartitionSet::all(Partitions::ONE),
+    );
+    let missed = hub.missed_after(&cursor, &watched).expect("in the ring");
+    let stream = Behind {
+        hub: &hub,
+        subscriber: &subscriber,
+        watched: &watched,
+    };
+    let replayer = Replayer::default();
+    let replayed = replayer.replay(stream, missed, Some(&cursor)).await;
     assert!(replayed.is_ok() && subscriber.has_ended());
     assert_eq!(metrics.streams_cut_off.get(), 1);
     tokio::time::advance(Duration::from_secs(3)).await;

@@ -4,87 +4,134 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::timeout;
 
 use crate::events::hub::Hub;
-use crate::events::snapshots::snapshot::{Snapshot, SnapshotMemory};
-use crate::model::{Epoch, Partition, Position, PresenceEvent, ScanPlace, Transition, UserId};
+use crate::events::snapshots::snapshot::{AsOf, Snapshot, SnapshotMemory};
+use crate::events::sse::cursor::Cursor;
+use crate::model::{
+    Epoch, Partition, PartitionSet, Partitions, Position, PresenceEvent, ScanPlace, Transition,
+    UserId,
+};
 use crate::store::{Store, StoreError};
 
 /// Users or events that one step of a scan reads.
 const STEP: usize = 1_000;
 
+/// Partitions of a server that are read at a time.
+const READ_OF_A_SERVER: usize = 2;
+
 /// How long this instance may take to receive the events up to the end of the scan.
 const BUS_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Reads all pages, then applies the events that happened meanwhile.
+/// Reads all pages of all partitions, then applies the events that happened meanwhile.
 ///
 /// A user without an event during the scan is on a page exactly if the user was online all the
 /// time. For every other user the last event decides. Hence the result is exact as of the last
-/// event.
+/// event of each partition. A user is always in the same partition.
 pub(crate) async fn scan(
     store: Arc<Store>,
     hub: Arc<Hub>,
     memory: Arc<SnapshotMemory>,
 ) -> Result<Arc<Snapshot>, StoreError> {
-    let before = hub.newest();
-    let (epoch, start) = store.newest_of(Partition::FIRST).await?;
-    if Hub::lost_history(before, (epoch, start)) {
-        // The local history contains events that the store has lost.
-        hub.request_resync();
+    let before = hub.newest_of_all();
+    let start = newest(&store).await?;
+    for ((partition, epoch, newest), before) in start.iter().zip(before) {
+        if Hub::lost_history(before, (*epoch, *newest)) {
+            // The local history contains events that the store has lost.
+            hub.request_resync(*partition);
+            return Err(history_changed());
+        }
+    }
+    let servers = store.nodes().borrow().len().max(1);
+    let online = Mutex::new(HashSet::new());
+    let scans = store.partitions().all();
+    let scans = scans.map(|partition| read_pages(&store, partition, &online));
+    let scans = stream::iter(scans).buffer_unordered(READ_OF_A_SERVER * servers);
+    scans.try_collect::<()>().await?;
+    let mut online = online.into_inner();
+    let end = newest(&store).await?;
+    let mut data_sets = start.iter().zip(&end);
+    if data_sets.any(|((_, epoch, _), (_, epoch_now, _))| epoch != epoch_now) {
         return Err(history_changed());
     }
-    let mut online = HashSet::new();
-    let mut place = Some(ScanPlace::Start);
-    while let Some(from) = place {
-        let page = store.page_of(Partition::FIRST, &from, STEP).await?;
-        online.extend(page.users);
-        place = page.next;
-        yield_now().await;
-    }
-    let (epoch_now, end) = store.newest_of(Partition::FIRST).await?;
-    if epoch_now != epoch {
-        return Err(history_changed());
-    }
-    let has_received = |hub: &Hub| {
-        hub.newest()
-            .is_some_and(|(local_epoch, newest)| local_epoch != epoch || newest >= end)
-    };
+    let partitions = store.partitions();
+    let (start, end) = (cursor(partitions, &start), cursor(partitions, &end));
+    let watched = PartitionSet::all(partitions);
+    let has_received = |hub: &Hub| hub.has_received(&end, &watched) || !hub.has_data_set_of(&end);
     let received = timeout(BUS_PATIENCE, hub.wait_until(has_received)).await;
     received.map_err(|_| history_changed())?;
-    let position = apply_events(&hub, epoch, start, &mut online)?;
+    let cursor = apply_events(&hub, &start, &watched, &mut online)?;
     // A million users take long to encode, and this thread has other tasks.
     let snapshot = spawn_blocking(move || {
         let mut users: Vec<_> = online.into_iter().collect();
         users.sort_unstable();
-        memory.encode(epoch, position, &users)
+        memory.encode(cursor, AsOf::default(), &users)
     });
     snapshot
         .await
         .map_err(|error| StoreError::Failed(error.to_string()))
 }
 
-/// Applies the events that this instance received after `position`. Returns the position of the
+/// Reads the newest position of each partition.
+async fn newest(store: &Store) -> Result<Vec<(Partition, Epoch, Position)>, StoreError> {
+    let newest = store.newest(PartitionSet::all(store.partitions())).await;
+    let newest = newest.into_iter().map(|(partition, newest)| {
+        let (epoch, position) = newest?;
+        Ok((partition, epoch, position))
+    });
+    newest.collect()
+}
+
+fn cursor(partitions: Partitions, at: &[(Partition, Epoch, Position)]) -> Cursor {
+    match (partitions, at) {
+        (Partitions::ONE, [(_, epoch, position)]) => Cursor::one(*epoch, *position),
+        _ => Cursor::many(at.iter().map(|(_, _, position)| *position).collect()),
+    }
+}
+
+/// Adds the users of all pages of one partition.
+async fn read_pages(
+    store: &Store,
+    partition: Partition,
+    online: &Mutex<HashSet<UserId>>,
+) -> Result<(), StoreError> {
+    let mut place = Some(ScanPlace::Start);
+    while let Some(from) = place {
+        let page = store.page_of(partition, &from, STEP).await?;
+        online.lock().extend(page.users);
+        place = page.next;
+        yield_now().await;
+    }
+    Ok(())
+}
+
+/// Applies the events that this instance received after `start`. Returns the cursor of the
 /// last one.
 fn apply_events(
     hub: &Hub,
-    epoch: Epoch,
-    position: Position,
+    start: &Cursor,
+    watched: &PartitionSet,
     online: &mut HashSet<UserId>,
-) -> Result<Position, StoreError> {
-    let mut from = hub
-        .entry_after(epoch, position)
-        .map_err(|_| history_changed())?;
+) -> Result<Cursor, StoreError> {
+    let changed = |_| history_changed();
+    let mut from = hub.missed_after(start, watched).map_err(changed)?.from;
     loop {
-        let part = hub.read(from, |_, ring| {
+        let part = hub.read(from, watched, |ring| {
             let until = (from.number + STEP as u64).min(ring.end());
             let events = (from.number..until).filter_map(|number| ring.event(number));
-            let events: Vec<PresenceEvent> = events.collect();
-            (until, ring.position_before(until), events)
+            let events: Vec<(Partition, PresenceEvent)> = events.collect();
+            (until, ring.cursor_before(until), events)
         });
-        let (until, last, events) = part.map_err(|_| history_changed())?;
-        for event in events {
+        let (until, last, events) = part.map_err(changed)?;
+        for (partition, event) in events {
+            // An event from before the scan says less than a page.
+            if event.position <= start.position(partition) {
+                continue;
+            }
             match event.transition {
                 Transition::Online => online.insert(event.user),
                 Transition::Offline { .. } => online.remove(&event.user),

@@ -7,9 +7,11 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::events::hub::Hub;
 use crate::events::shared_read::Answer;
-use crate::events::snapshots::snapshot::{Snapshot, SnapshotMemory};
-use crate::model::{Announced, UserId};
+use crate::events::snapshots::snapshot::{AsOf, Snapshot, SnapshotMemory};
+use crate::events::sse::cursor::Cursor;
+use crate::model::{Announced, Epoch, Partition, Position, UserId};
 use crate::store::{Store, StoreError};
 
 /// Users that one call asks about, unless a single list is longer.
@@ -22,6 +24,7 @@ const CONCURRENT_CALLS: usize = 2;
 #[derive(Debug)]
 pub(crate) struct ListedSnapshots {
     store: Arc<Store>,
+    hub: Arc<Hub>,
     memory: Arc<SnapshotMemory>,
     queue: Arc<Mutex<Queue>>,
     runtime: Handle,
@@ -55,9 +58,15 @@ impl Drop for CallTask {
 
 impl ListedSnapshots {
     /// Returns an idle value. Calls will run on `runtime`.
-    pub(crate) fn new(store: Arc<Store>, memory: Arc<SnapshotMemory>, runtime: Handle) -> Self {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        hub: Arc<Hub>,
+        memory: Arc<SnapshotMemory>,
+        runtime: Handle,
+    ) -> Self {
         Self {
             store,
+            hub,
             memory,
             queue: Arc::default(),
             runtime,
@@ -82,10 +91,11 @@ impl ListedSnapshots {
             })
         };
         if let Some(mut task) = task {
-            let (store, memory) = (Arc::clone(&self.store), Arc::clone(&self.memory));
+            let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
+            let memory = Arc::clone(&self.memory);
             self.runtime.spawn(async move {
                 while let Some(batch) = next_batch(&mut task) {
-                    call(&store, &memory, batch).await;
+                    call(&store, &hub, &memory, batch).await;
                 }
             });
         }
@@ -120,7 +130,7 @@ fn next_batch(task: &mut CallTask) -> Option<Vec<Request>> {
     Some(batch)
 }
 
-async fn call(store: &Store, memory: &SnapshotMemory, batch: Vec<Request>) {
+async fn call(store: &Store, hub: &Hub, memory: &SnapshotMemory, batch: Vec<Request>) {
     let mut users: Vec<UserId> = Vec::new();
     let mut lists = HashMap::new();
     for request in &batch {
@@ -132,13 +142,9 @@ async fn call(store: &Store, memory: &SnapshotMemory, batch: Vec<Request>) {
         users.sort_unstable();
         users.dedup();
     }
-    let found = store.announced_among(&users).await;
-    let found = found.and_then(|Announced { at, users }| {
-        let unknown = || StoreError::Failed("an answer without a position".to_owned());
-        let (_, epoch, position) = at.into_iter().next().ok_or_else(unknown)?;
-        Ok((epoch, position, users))
-    });
-    let (epoch, position, users) = match found {
+    // The positions of the partitions that the call does not read.
+    let local = hub.cursor();
+    let Announced { at, users } = match store.announced_among(&users).await {
         Ok(found) => found,
         Err(error) => {
             for request in batch {
@@ -148,14 +154,30 @@ async fn call(store: &Store, memory: &SnapshotMemory, batch: Vec<Request>) {
             return;
         }
     };
+    let (cursor, at) = (cursor(local, &at), AsOf::from(at));
     let online: HashSet<UserId> = users.into_iter().collect();
     for request in batch {
         let snapshot = lists.entry(request.users.as_ptr().addr()).or_insert(None);
         let snapshot = snapshot.get_or_insert_with(|| {
             let among = request.users.iter().filter(|user| online.contains(*user));
             let among: Vec<_> = among.cloned().collect();
-            memory.encode(epoch, position, &among)
+            memory.encode(cursor.clone(), Arc::clone(&at), &among)
         });
         let _ = request.answer.send(Ok(Arc::clone(snapshot)));
+    }
+}
+
+/// Returns the cursor with the positions that a call read, and with the local positions of the other partitions.
+fn cursor(local: Cursor, at: &[(Partition, Epoch, Position)]) -> Cursor {
+    match (local, at) {
+        (Cursor::One { .. }, [(_, epoch, position), ..]) => Cursor::one(*epoch, *position),
+        (Cursor::Many { vector, .. }, at) => {
+            let mut positions: Vec<_> = vector.iter().collect();
+            for (partition, _, position) in at {
+                positions[partition.index()] = *position;
+            }
+            Cursor::many(positions.into_iter().collect())
+        }
+        (local, []) => local,
     }
 }

@@ -11,12 +11,18 @@ use crate::events::hub::Hub;
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::{self, Frame};
 use crate::events::subscriber::Subscriber;
-use crate::model::{Epoch, Position, UserId};
+use crate::model::{Epoch, Partition, Position, UserId};
+
+/// The data set of some partitions, and the position of each that a snapshot has.
+pub(crate) type AsOf = Arc<[(Partition, Epoch, Position)]>;
 
 /// The frames of one snapshot. All streams that wait for the snapshot share them.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) cursor: Cursor,
+    /// The partitions that the store read for this snapshot. Empty for a snapshot that was compared with the local
+    /// history already.
+    pub(crate) as_of: AsOf,
     pub(crate) frames: Vec<Frame>,
     /// The `presence.ready` that follows the snapshot.
     pub(crate) ready: Frame,
@@ -29,27 +35,23 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Encodes a snapshot. Only the last message has a complete cursor, so that a client that is
     /// disconnected earlier gets a new snapshot.
-    fn encode(
-        epoch: Epoch,
-        position: Position,
-        users: &[UserId],
-        total: &Arc<AtomicUsize>,
-    ) -> Self {
-        let cursor = Cursor::at(epoch, position);
+    fn encode(cursor: Cursor, as_of: AsOf, users: &[UserId], total: &Arc<AtomicUsize>) -> Self {
+        let incomplete = cursor.clone().incomplete();
         let parts = frame::snapshot_parts(users);
         let last = parts.len() - 1;
         let parts = parts.into_iter().enumerate().map(|(number, part)| {
             let is_last = number == last;
-            let id = if is_last { cursor } else { cursor.incomplete() };
+            let id = if is_last { &cursor } else { &incomplete };
             frame::snapshot(id, part)
         });
         let frames: Vec<_> = parts.collect();
         let bytes = frames.iter().map(Frame::memory).sum();
         total.fetch_add(bytes, Ordering::Relaxed);
         Self {
+            ready: frame::ready(&cursor, Some(users.len())),
             cursor,
+            as_of,
             frames,
-            ready: frame::ready(cursor, Some(users.len())),
             readers: Mutex::default(),
             bytes,
             total: Arc::clone(total),
@@ -62,11 +64,11 @@ impl Snapshot {
         for message in &self.frames {
             subscriber.push_backlog([message.clone()]);
             if !subscriber.backlog_taken().await {
-                return self.cursor;
+                return self.cursor.clone();
             }
         }
         subscriber.push_ready(self.ready.clone());
-        self.cursor
+        self.cursor.clone()
     }
 }
 
@@ -98,13 +100,8 @@ impl SnapshotMemory {
 
     /// Encodes a snapshot. If all snapshots together take too much memory, the readers of the
     /// oldest are cut off: they had the most time.
-    pub(crate) fn encode(
-        &self,
-        epoch: Epoch,
-        position: Position,
-        users: &[UserId],
-    ) -> Arc<Snapshot> {
-        let snapshot = Arc::new(Snapshot::encode(epoch, position, users, &self.bytes));
+    pub(crate) fn encode(&self, cursor: Cursor, as_of: AsOf, users: &[UserId]) -> Arc<Snapshot> {
+        let snapshot = Arc::new(Snapshot::encode(cursor, as_of, users, &self.bytes));
         let excess_snapshots = {
             let mut snapshots = self.snapshots.lock();
             if snapshots.len() == snapshots.capacity() {

@@ -1,17 +1,17 @@
 //! Encodes messages as Server-Sent Events. A frame is encoded once for all streams.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::events::sse::cursor::Cursor;
+use crate::events::sse::cursor::{Cursor, Id};
 use crate::events::sse::payload::{
     EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
     UserOffline, UserOnline,
 };
-use crate::model::{Epoch, PresenceEvent, Transition, UserId};
+use crate::model::{PresenceEvent, Transition, UserId};
 
 /// Reconnection time of a client in milliseconds. It is random, so that the clients of a lost
 /// instance do not all return at once.
@@ -73,8 +73,8 @@ impl Encoder {
         Self(text)
     }
 
-    fn message(&mut self, cursor: Cursor, name: &str, data: &impl Serialize) {
-        let _ = writeln!(self.0, "id: {cursor}");
+    fn message(&mut self, id: &impl Display, name: &str, data: &impl Serialize) {
+        let _ = writeln!(self.0, "id: {id}");
         self.block(name, data);
     }
 
@@ -84,13 +84,12 @@ impl Encoder {
         let _ = write!(self.0, "event: {name}\ndata: {data}\n\n");
     }
 
-    fn event(&mut self, epoch: Epoch, event: &PresenceEvent) {
-        let cursor = Cursor::at(epoch, event.position);
+    fn event(&mut self, id: Id<'_>, event: &PresenceEvent) {
         let (user_id, timestamp) = (&event.user, event.at);
         match event.transition {
             Transition::Online => {
                 let online = UserOnline { user_id, timestamp };
-                self.message(cursor, "user.online", &online);
+                self.message(&id, "user.online", &online);
             }
             Transition::Offline {
                 reason,
@@ -102,7 +101,7 @@ impl Encoder {
                     reason,
                     last_seen_at,
                 };
-                self.message(cursor, "user.offline", &offline);
+                self.message(&id, "user.offline", &offline);
             }
         }
     }
@@ -127,27 +126,37 @@ pub(crate) fn retry() -> Frame {
     encoder.finish()
 }
 
-/// Encodes `user.online` or `user.offline`.
-pub(crate) fn event(epoch: Epoch, event: &PresenceEvent) -> Frame {
+/// Encodes `user.online` or `user.offline`. The `id` is the one of a client that received this event last.
+pub(crate) fn event(id: Id<'_>, event: &PresenceEvent) -> Frame {
     let mut encoder = Encoder::with_capacity(EVENT_BYTES);
-    encoder.event(epoch, event);
+    encoder.event(id, event);
     encoder.finish()
 }
 
-/// Encodes several events in one frame. Returns `None` if there are none.
-pub(crate) fn events(epoch: Epoch, events: &[PresenceEvent]) -> Option<Frame> {
-    if events.is_empty() {
-        return None;
+/// Encodes several events in one frame.
+pub(crate) struct Events(Option<Encoder>);
+
+impl Events {
+    /// Returns an empty frame, with space for `most` events.
+    pub(crate) fn with_capacity(most: usize) -> Self {
+        Self((most > 0).then(|| Encoder::with_capacity(EVENT_BYTES * most)))
     }
-    let mut encoder = Encoder::with_capacity(EVENT_BYTES * events.len());
-    for event in events {
-        encoder.event(epoch, event);
+
+    /// Adds an event.
+    pub(crate) fn push(&mut self, id: Id<'_>, event: &PresenceEvent) {
+        let new = || Encoder::with_capacity(EVENT_BYTES);
+        self.0.get_or_insert_with(new).event(id, event);
     }
-    Some(encoder.finish())
+
+    /// Returns the frame. Returns `None` if it has no event.
+    pub(crate) fn finish(self) -> Option<Frame> {
+        let encoder = self.0?;
+        (encoder.0.len() > SIZE_LINE.len()).then(|| encoder.finish())
+    }
 }
 
 /// Encodes `presence.snapshot`, whole or in part.
-pub(crate) fn snapshot(cursor: Cursor, online: &[UserId]) -> Frame {
+pub(crate) fn snapshot(cursor: &Cursor, online: &[UserId]) -> Frame {
     message(cursor, "presence.snapshot", &PresenceSnapshot { online })
 }
 
@@ -179,8 +188,8 @@ fn json_bytes(id: &str) -> usize {
 }
 
 /// Encodes `presence.ready`, after a snapshot of `count` users or without one.
-pub(crate) fn ready(cursor: Cursor, count: Option<usize>) -> Frame {
-    message(cursor, "presence.ready", &PresenceReady { count })
+pub(crate) fn ready(id: &impl Display, count: Option<usize>) -> Frame {
+    message(id, "presence.ready", &PresenceReady { count })
 }
 
 /// Encodes `presence.end`. It has no `id`: the client resumes from its last one.
@@ -191,20 +200,20 @@ pub(crate) fn end(reason: EndReason) -> Frame {
 }
 
 /// Encodes `presence.reset`.
-pub(crate) fn reset(cursor: Cursor, reason: ResetReason) -> Frame {
+pub(crate) fn reset(cursor: &Cursor, reason: ResetReason) -> Frame {
     message(cursor, "presence.reset", &PresenceReset { reason })
 }
 
-fn message(cursor: Cursor, name: &str, data: &impl Serialize) -> Frame {
+fn message(id: &impl Display, name: &str, data: &impl Serialize) -> Frame {
     let mut encoder = Encoder::with_capacity(EVENT_BYTES);
-    encoder.message(cursor, name, data);
+    encoder.message(id, name, data);
     encoder.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Position;
+    use crate::model::{Epoch, Position};
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -218,10 +227,10 @@ mod tests {
             let users: Vec<_> = users.collect();
             let parts = snapshot_parts(&users);
             prop_assert_eq!(&parts.concat(), &users);
-            let cursor = Cursor::at(Epoch(u64::MAX), Position { millis: u64::MAX, sequence: u64::MAX });
+            let cursor = Cursor::one(Epoch(u64::MAX), Position { millis: u64::MAX, sequence: u64::MAX });
             for part in &parts {
                 prop_assert!(!part.is_empty() || parts.len() == 1);
-                let message = snapshot(cursor, part).data();
+                let message = snapshot(&cursor, part).data();
                 let longest = message.split(|byte| *byte == b'\n').map(<[u8]>::len).max();
                 prop_assert!(longest <= Some(60 * 1_024));
             }
@@ -230,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_chunk_has_the_size_of_its_data() {
-        let cursor = Cursor::at(Epoch(1), Position::START);
+        let cursor = Cursor::one(Epoch(1), Position::START);
         let users: Vec<_> = (0..1_000)
             .map(|number| UserId::new(&format!("user-{number}")).expect("an id"))
             .collect();
@@ -242,7 +251,7 @@ mod tests {
             Frame::COMMENT,
             retry(),
             ends,
-            snapshot(cursor, &users),
+            snapshot(&cursor, &users),
         ] {
             let data = frame.data();
             let mut chunk = format!("{:x}\r\n", data.len()).into_bytes();
@@ -255,6 +264,7 @@ mod tests {
             );
             assert_eq!(frame.clone().chunk().as_ptr(), frame.chunk().as_ptr());
         }
-        assert_eq!(events(Epoch(1), &[]), None);
+        assert_eq!(Events::with_capacity(0).finish(), None);
+        assert_eq!(Events::with_capacity(1).finish(), None);
     }
 }

@@ -113,6 +113,8 @@ pub(crate) enum ResetReason {
     DataLost,
     /// The connection ended within a snapshot.
     SnapshotIncomplete,
+    /// The cursor is from before the number of partitions of the store changed.
+    LayoutChanged,
 }
 
 impl ResetReason {
@@ -123,6 +125,7 @@ impl ResetReason {
             Self::HistoryGone => "history-gone",
             Self::DataLost => "data-lost",
             Self::SnapshotIncomplete => "snapshot-incomplete",
+            Self::LayoutChanged => "layout-changed",
         }
     }
 }

@@ -7,7 +7,6 @@ use std::task::Waker;
 use crate::events::sse::frame::{self, Frame};
 use crate::events::sse::payload::EndReason;
 use crate::events::subscriber::queue_memory::{QueueMemory, QueueShare};
-use crate::model::Position;
 
 /// The part of a subscriber that changes while the stream is open.
 #[derive(Debug)]
@@ -25,14 +24,22 @@ pub(super) struct State {
     retry_sent: bool,
     /// Whether `presence.ready` was queued since the last reset.
     pub(super) ready_sent: bool,
-    /// The generation of the ring that the stream follows, and the position of the last queued
-    /// event. `None` while the stream is not live.
-    pub(super) queued: Option<(u64, Position)>,
+    /// `None` while the stream is not live.
+    pub(super) live_from: Option<Live>,
     /// Keep-alives since the last message.
     pub(super) quiet: u8,
     pub(super) stage: Stage,
     pub(super) reader: Option<Waker>,
     pub(super) producer: Option<Waker>,
+}
+
+/// How far a live stream has come in the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::events) struct Live {
+    /// The generation of the ring up to which the stream was reset, if it had to be.
+    pub(in crate::events) generation: u64,
+    /// The stream has all events of its interest before this number.
+    pub(in crate::events) next: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +63,7 @@ impl State {
             keep_alive_due: true,
             retry_sent: false,
             ready_sent: false,
-            queued: None,
+            live_from: None,
             quiet: 0,
             stage: Stage::Open,
             reader: None,
@@ -65,7 +72,7 @@ impl State {
     }
 
     pub(super) fn reset(&mut self) {
-        self.queued = None;
+        self.live_from = None;
         self.ready_sent = false;
         self.drop_queues();
     }

@@ -3,7 +3,7 @@ use std::task::Waker;
 use super::*;
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame;
-use crate::model::{Epoch, UserId};
+use crate::model::{Epoch, Position, UserId};
 
 const GENERATION: u64 = 1;
 
@@ -18,7 +18,15 @@ fn at(millis: u64) -> Position {
 }
 
 fn ready(millis: u64) -> Frame {
-    frame::ready(Cursor::at(Epoch(1), at(millis)), None)
+    frame::ready(&Cursor::one(Epoch(1), at(millis)), None)
+}
+
+/// A stream that has all events up to this number.
+fn live(number: u64) -> Live {
+    Live {
+        generation: GENERATION,
+        next: number + 1,
+    }
 }
 
 fn subscriber() -> Subscriber {
@@ -64,14 +72,14 @@ fn a_stream_begins_with_a_keep_alive_and_its_first_message_has_the_reconnection_
         Some(Some(": keep-alive\n".to_owned()))
     );
     assert_eq!(received(&subscriber), None);
-    subscriber.go_live(GENERATION, at(5), Vec::new(), || ready(5));
+    subscriber.go_live(live(5), Vec::new(), || ready(5));
     let [retry, first] = [(); 2].map(|()| received(&subscriber).flatten().expect("a message"));
     assert!(
         retry.starts_with("retry: ") && retry.ends_with('\n'),
         "{retry}"
     );
     assert!(first.starts_with("id: 1.5.0\n"), "{first}");
-    subscriber.push(GENERATION, at(6), &ready(6));
+    subscriber.push(GENERATION, 6, &ready(6));
     assert!(
         received(&subscriber)
             .flatten()
@@ -83,12 +91,12 @@ fn a_stream_begins_with_a_keep_alive_and_its_first_message_has_the_reconnection_
 #[test]
 fn a_quiet_stream_sends_a_newer_cursor_after_a_minute() {
     let subscriber = subscriber();
-    subscriber.go_live(GENERATION, at(5), Vec::new(), || ready(5));
+    subscriber.go_live(live(5), Vec::new(), || ready(5));
     message(&subscriber);
     let minute_with = |newest: u64| {
         let newer = ready(newest);
         let text = (1..=QUIET_ROUNDS).map(|_| {
-            subscriber.keep_alive(Some((GENERATION, at(newest), &newer)));
+            subscriber.keep_alive(Some((live(newest), &newer)));
             let text = message(&subscriber);
             text.contains(&format!("id: 1.{newest:x}.0"))
         });
@@ -96,14 +104,8 @@ fn a_quiet_stream_sends_a_newer_cursor_after_a_minute() {
     };
     assert_eq!(minute_with(9), [false, false, false, false, false, true]);
     assert_eq!(minute_with(9), [false; QUIET_ROUNDS as usize]);
-    assert_eq!(
-        subscriber.push(GENERATION, at(9), &ready(9)),
-        Pushed::Ignored
-    );
-    assert_eq!(
-        subscriber.push(GENERATION, at(10), &ready(10)),
-        Pushed::Queued
-    );
+    assert_eq!(subscriber.push(GENERATION, 9, &ready(9)), Pushed::Ignored);
+    assert_eq!(subscriber.push(GENERATION, 10, &ready(10)), Pushed::Queued);
 }
 
 #[test]
@@ -140,29 +142,41 @@ fn the_queue_of_an_ended_stream_is_dropped_after_its_time() {
 #[test]
 fn a_client_that_is_too_slow_receives_only_the_reason() {
     let subscriber = subscriber();
-    subscriber.go_live(GENERATION, at(0), Vec::new(), || ready(0));
+    subscriber.go_live(live(0), Vec::new(), || ready(0));
     let pushed = (1..=LIVE_LIMIT as u64 + 1)
-        .map(|number| subscriber.push(GENERATION, at(number), &ready(number)));
+        .map(|number| subscriber.push(GENERATION, number, &ready(number)));
     assert_eq!(pushed.last(), Some(Pushed::TooSlow));
     assert!(message(&subscriber).contains("too-slow"));
     assert_eq!(received(&subscriber), Some(None));
 }
 
 #[test]
-fn a_stream_of_an_older_ring_is_detached_once_and_gets_no_event_of_the_new_ring() {
-    let subscriber = subscriber();
-    subscriber.go_live(GENERATION, at(5), Vec::new(), || ready(5));
-    assert_eq!(
-        subscriber.push(GENERATION + 1, at(6), &ready(6)),
-        Pushed::Ignored
-    );
-    assert!(!subscriber.detach_before(GENERATION));
-    assert!(subscriber.detach_before(GENERATION + 1));
-    assert!(!subscriber.detach_before(GENERATION + 1));
-    assert_eq!(
-        received(&subscriber),
-        Some(Some(": keep-alive\n".to_owned()))
-    );
+fn a_stream_that_watches_a_restarted_partition_is_detached_once_and_gets_none_of_its_new_events() {
+    let [watching, other] = [(); 2].map(|()| subscriber());
+    for subscriber in [&watching, &other] {
+        subscriber.go_live(live(5), Vec::new(), || ready(5));
+        assert!(message(subscriber).contains("presence.ready"));
+    }
+    let event = ready(6);
+    assert_eq!(watching.push(GENERATION + 1, 6, &event), Pushed::Ignored);
+    let newest = Live {
+        generation: GENERATION + 1,
+        next: 9,
+    };
+    for _ in 0..2 * QUIET_ROUNDS {
+        watching.keep_alive(Some((newest, &event)));
+        assert_eq!(message(&watching), ": keep-alive\n");
+    }
+    for subscriber in [&watching, &other] {
+        assert!(!subscriber.detach(GENERATION, || true));
+    }
+    assert!(watching.detach(GENERATION + 1, || true));
+    assert!(!other.detach(GENERATION + 1, || false));
+    for subscriber in [&watching, &other] {
+        assert!(!subscriber.detach(GENERATION + 1, || true));
+    }
+    assert_eq!(watching.push(GENERATION + 1, 7, &event), Pushed::Ignored);
+    assert_eq!(other.push(GENERATION + 1, 7, &event), Pushed::Queued);
 }
 
 #[test]
@@ -172,9 +186,9 @@ fn a_client_is_cut_off_if_all_queues_take_too_much_memory() {
         subscriber_with_memory(&memory),
         subscriber_with_memory(&memory),
     );
-    subscriber.go_live(GENERATION, at(0), Vec::new(), || ready(0));
+    subscriber.go_live(live(0), Vec::new(), || ready(0));
     let pushed: Vec<_> = (1..1_000)
-        .map(|millis| subscriber.push(GENERATION, at(millis), &ready(millis)))
+        .map(|millis| subscriber.push(GENERATION, millis, &ready(millis)))
         .collect();
     let queued = pushed
         .iter()
@@ -191,7 +205,7 @@ fn a_client_is_cut_off_if_all_queues_take_too_much_memory() {
         .map(|number| UserId::new(&format!("user-{number:05}")).expect("an id"))
         .collect();
     assert!(
-        !other.push_unshared(frame::snapshot(Cursor::at(Epoch(1), at(0)), &users)),
+        !other.push_unshared(frame::snapshot(&Cursor::one(Epoch(1), at(0)), &users)),
         "the queues exceed the limit"
     );
 }

@@ -1,6 +1,7 @@
 //! Sends concurrent pings together: one write and one read for a batch.
 
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::keys::Keys;
 use super::lanes::Lanes;
 use super::load_shedder::CALL_TIMEOUT;
 use super::replies::unexpected;
+use super::route::Answer;
 use super::scripts::Scripts;
 use crate::model::{UserId, millis};
 use crate::store::error::StoreError;
@@ -123,47 +125,72 @@ impl PingBatcher {
         };
         let commands = self.commands(&batch);
         let route = self.lanes.to(self.keys.partition);
-        let sent = route.scripts_idempotent(&commands, &self.scripts.extend);
+        let apart = |place: usize| self.apart(&batch, place);
+        let sent = route.scripts_idempotent(&commands, &self.scripts.extend, apart);
         let answered = timeout(CALL_TIMEOUT, sent).await;
         let answered = answered.unwrap_or_else(|_| Err(StoreError::too_slow()));
         if let (Ok(_), Some(waiting)) = (&answered, &waiting) {
             waiting.answered();
         }
-        let mut pings = batch.pings.into_iter();
-        for script in 0..commands.len() {
+        let (answers, error) = match answered {
+            Ok(answers) => (answers, unexpected("an incomplete reply")),
+            Err(error) => (Vec::new(), error),
+        };
+        let (mut answers, mut pings) = (answers.into_iter(), batch.pings.into_iter());
+        for _ in 0..commands.len() {
             let part = pings.by_ref().take(SCRIPT_PINGS);
-            let missed = match &answered {
-                Ok(answers) => answers.get(script).cloned().unwrap_or_else(cut_short),
-                Err(error) => Err(error.clone()),
-            };
-            answer(part, missed.and_then(missed_indices));
+            match answers.next() {
+                Some(Answer::Whole(answer)) => respond(part, answer.and_then(missed_indices)),
+                Some(Answer::Apart(answers)) => {
+                    for (ping, answer) in part.zip(answers) {
+                        respond(std::iter::once(ping), answer.and_then(missed_indices));
+                    }
+                }
+                None => respond(part, Err(error.clone())),
+            }
         }
     }
 
     /// A script call for every [`SCRIPT_PINGS`] pings of the batch.
     fn commands(&self, batch: &Batch) -> Pipeline {
-        let number = self.grant.number();
-        let digest = self.scripts.extend.get_hash();
         let mut commands = Pipeline::with_capacity(batch.pings.len().div_ceil(SCRIPT_PINGS));
-        let mut start = 0;
-        for part in batch.pings.chunks(SCRIPT_PINGS) {
-            let end = part.last().map_or(start, |last| last.end);
-            let bytes = OTHER_BYTES + end - start;
-            let mut command = Cmd::with_capacity(OTHER_ARGUMENTS + part.len(), bytes);
-            command.arg("EVALSHA").arg(digest).arg(part.len());
-            for ping in part {
-                command.arg(&batch.keys[start..ping.end]);
-                start = ping.end;
-            }
-            command.arg(number).arg(&self.ttl);
-            commands.add_command(command);
+        for first in (0..batch.pings.len()).step_by(SCRIPT_PINGS) {
+            commands.add_command(self.command(batch, script_at(batch, first)));
         }
         commands
     }
+
+    /// A script call for each ping of the script call at `place`.
+    fn apart(&self, batch: &Batch, place: usize) -> Pipeline {
+        let pings = script_at(batch, place * SCRIPT_PINGS);
+        let mut commands = Pipeline::with_capacity(pings.len());
+        for ping in pings {
+            commands.add_command(self.command(batch, ping..ping + 1));
+        }
+        commands
+    }
+
+    fn command(&self, batch: &Batch, places: Range<usize>) -> Cmd {
+        let before = places.start.checked_sub(1);
+        let mut start = before.map_or(0, |before| batch.pings[before].end);
+        let pings = &batch.pings[places];
+        let end = pings.last().map_or(start, |last| last.end);
+        let bytes = OTHER_BYTES + end - start;
+        let mut command = Cmd::with_capacity(OTHER_ARGUMENTS + pings.len(), bytes);
+        let digest = self.scripts.extend.get_hash();
+        command.arg("EVALSHA").arg(digest).arg(pings.len());
+        for ping in pings {
+            command.arg(&batch.keys[start..ping.end]);
+            start = ping.end;
+        }
+        command.arg(self.grant.number()).arg(&self.ttl);
+        command
+    }
 }
 
-fn cut_short<T>() -> Result<T, StoreError> {
-    Err(unexpected("an incomplete reply"))
+/// The places of the pings of a script call that begins at `first`.
+fn script_at(batch: &Batch, first: usize) -> Range<usize> {
+    first..(first + SCRIPT_PINGS).min(batch.pings.len())
 }
 
 /// Reads the reply of `extend.lua`: the indices, from 1 and in order, of the keys that were not extended.
@@ -172,7 +199,7 @@ fn missed_indices(answer: Value) -> Result<Vec<usize>, StoreError> {
 }
 
 /// Answers each ping of a script call.
-fn answer(batch: impl Iterator<Item = Ping>, missed: Result<Vec<usize>, StoreError>) {
+fn respond(batch: impl Iterator<Item = Ping>, missed: Result<Vec<usize>, StoreError>) {
     for (place, ping) in (1..).zip(batch) {
         let extended = match &missed {
             Ok(missed) => Ok(missed.binary_search(&place).is_err()),
@@ -257,7 +284,7 @@ mod tests {
     async fn each_ping_gets_its_own_answer() {
         let (answers, heard): (Vec<_>, Vec<_>) = (0..4).map(|_| oneshot::channel()).unzip();
         let batch = answers.into_iter().map(|answer| Ping { end: 0, answer });
-        answer(batch, Ok(vec![2, 4]));
+        respond(batch, Ok(vec![2, 4]));
         let mut extended = Vec::new();
         for heard in heard {
             extended.push(heard.await.expect("told").expect("answered"));

@@ -31,6 +31,15 @@ enum Request<'a> {
     Transaction(&'a Pipeline),
 }
 
+/// The answer to a command with several keys.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    /// To the command.
+    Whole(Result<Value, StoreError>),
+    /// To the commands for each of its keys.
+    Apart(Vec<Result<Value, StoreError>>),
+}
+
 /// Whether a request may run twice.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeat {
@@ -144,24 +153,34 @@ impl Route<'_> {
         self,
         commands: &Pipeline,
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
-        self.commands(commands, None).await
+        let answers = self.commands(commands, None, &|_| Pipeline::new()).await?;
+        let whole = |answer| match answer {
+            Answer::Whole(answer) => Some(answer),
+            Answer::Apart(_) => None,
+        };
+        Ok(answers.into_iter().filter_map(whole).collect())
     }
 
-    /// Runs idempotent commands that call `script` by its digest, in one round trip, and returns the reply to each. The
+    /// Runs idempotent commands that call `script` by its digest, in one round trip, and returns the answer to each. The
     /// outer error means that no command was answered.
+    ///
+    /// While a slot moves, a command with several keys is refused if one of them is on the other node. Then `apart` makes
+    /// a command for each key of the command at a place, and each of them goes to the node that has its key.
     pub(super) async fn scripts_idempotent(
         self,
         commands: &Pipeline,
         script: &Script,
-    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
-        self.commands(commands, Some(script)).await
+        apart: impl Fn(usize) -> Pipeline + Sync,
+    ) -> Result<Vec<Answer>, StoreError> {
+        self.commands(commands, Some(script), &apart).await
     }
 
     async fn commands(
         self,
         commands: &Pipeline,
         script: Option<&Script>,
-    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        apart: &(dyn Fn(usize) -> Pipeline + Sync),
+    ) -> Result<Vec<Answer>, StoreError> {
         let lane = self.lanes.of(self.partition)?;
         let mut checkout = lane.checkout().await?;
         let count = commands.len();
@@ -175,27 +194,39 @@ impl Route<'_> {
         };
         let answers = answers.map_err(|error| checkout.failed(error))?;
         let answers: Vec<_> = answers.into_iter().map(Value::extract_error).collect();
-        let is_refused = |answer: &RedisResult<Value>| {
-            let error = answer.as_ref().err();
-            error.is_some_and(|error| Refused::of(error, "").is_some())
-        };
-        if !answers.iter().any(is_refused) {
-            let answers = answers.into_iter();
-            return Ok(answers
-                .map(|answer| answer.map_err(|error| checkout.failed(error)))
-                .collect());
+        if answers.iter().all(|answer| refusal(answer).is_none()) {
+            let whole = |answer: RedisResult<Value>| {
+                Answer::Whole(answer.map_err(|error| checkout.failed(error)))
+            };
+            return Ok(answers.into_iter().map(whole).collect());
         }
-        let each = commands
-            .cmd_iter()
-            .zip(answers)
-            .map(|(command, answer)| async {
-                let request = Request::Command(command, script);
-                match answer {
-                    Err(error) => self.answer(request, Repeat::Idempotent, Some(error)).await,
-                    Ok(answer) => Ok(answer),
+        let each = commands.cmd_iter().zip(answers).enumerate();
+        let each = each.map(|(place, (command, answer))| async move {
+            if let Some(Refused::TryAgain | Refused::Ask(_)) = refusal(&answer) {
+                let parts = apart(place);
+                if parts.len() > 1 {
+                    return Answer::Apart(self.each(&parts, script).await);
                 }
-            });
+            }
+            let request = Request::Command(command, script);
+            Answer::Whole(match answer {
+                Err(error) => self.answer(request, Repeat::Idempotent, Some(error)).await,
+                Ok(answer) => Ok(answer),
+            })
+        });
         Ok(Box::pin(join_all(each)).await)
+    }
+
+    /// Runs idempotent commands, each on its own.
+    async fn each(
+        self,
+        commands: &Pipeline,
+        script: Option<&Script>,
+    ) -> Vec<Result<Value, StoreError>> {
+        let requests = commands
+            .cmd_iter()
+            .map(|each| Request::Command(each, script));
+        join_all(requests.map(|each| self.answer(each, Repeat::Idempotent, None))).await
     }
 
     async fn run<T: FromRedisValue>(
@@ -237,6 +268,11 @@ impl Route<'_> {
             }
         }
     }
+}
+
+/// Why a cluster refused a command, if it did.
+fn refusal(answer: &RedisResult<Value>) -> Option<Refused> {
+    Refused::of(answer.as_ref().err()?, "")
 }
 
 /// The reply, unless it is an error. Errors within a list are no errors of the command.

@@ -6,6 +6,7 @@
 
 mod model;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,8 @@ use harness::redis_server::RedisServer;
 use harness::wait::PATIENCE;
 use presence::config::Config;
 use presence::model::{Closing, PageCursor};
-use presence::model::{
-    ConnectionId, Entry, Partition, PartitionSet, Position, PresenceEvent, UserId,
-};
-use presence::store::{NodeId, Readiness, Store, StoreError};
+use presence::model::{ConnectionId, Entry, PartitionSet, Position, PresenceEvent, UserId};
+use presence::store::{Readiness, Store, StoreError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
@@ -48,7 +47,7 @@ const LONGEST_DELAY: Duration = Duration::from_millis(2 * 400 + 600 + 300);
 /// One less than the number of connection ids.
 const MOST_CONNECTIONS: usize = 2;
 
-const USERS: [&str; 3] = ["ann", "bo b", "çé"];
+const USERS: [&str; 3] = ["ann", "b ob", "çé"];
 const CONNECTIONS: [&str; 3] = ["1", "a", "b"];
 
 #[derive(Clone, Debug)]
@@ -86,11 +85,19 @@ fn kind_of_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Sweeps all partitions of the only server.
+/// Sweeps all partitions.
 async fn sweep(store: &Store) {
+    let nodes = store.nodes().borrow().to_vec();
     let all = PartitionSet::all(store.partitions());
-    let swept = store.sweep(NodeId::ONLY, all).await;
-    swept.expect("the store answers");
+    let mut swept = 0;
+    for node in nodes {
+        swept += store
+            .sweep(node, all)
+            .await
+            .expect("the store answers")
+            .len();
+    }
+    assert_eq!(swept, store.partitions().count());
 }
 
 /// The stores of one history.
@@ -108,7 +115,8 @@ struct Run {
     clock: Option<Arc<RedisServer>>,
     ahead_ms: i64,
     users: Vec<UserId>,
-    heard: Position,
+    /// The newest known position of each partition.
+    heard: Vec<Position>,
 }
 
 impl Run {
@@ -129,13 +137,16 @@ impl Run {
             reached.expect("the store is reached");
         }
         let users = USERS.map(|user| UserId::new(user).expect("a good id"));
+        let partitions = stores[0].partitions();
+        let apart: BTreeSet<_> = users.iter().map(|user| partitions.of(user)).collect();
+        assert_eq!(apart.len(), users.len().min(partitions.count()));
         let mut run = Self {
             stores,
             model: Model::new(MOST_CONNECTIONS),
             clock: scene.clock,
             ahead_ms: 0,
             users: users.to_vec(),
-            heard: Position::START,
+            heard: vec![Position::START; partitions.count()],
         };
         for (instance, step) in steps {
             let instance = instance % run.stores.len();
@@ -244,8 +255,12 @@ impl Run {
         let count = store.count().await.expect("an answer");
         self.model.counted(bracket.close(self.ahead_ms), count);
         let announced = store.announced_among(&self.users).await.expect("an answer");
-        let at: Vec<_> = announced.at.iter().map(|(_, _, at)| *at).collect();
-        assert_eq!(at, [self.heard]);
+        for (partition, _, at) in &announced.at {
+            assert_eq!(*at, self.heard[partition.index()]);
+        }
+        let asked = announced.at.iter().map(|(partition, ..)| *partition);
+        let users = self.users.iter().map(|user| store.partitions().of(user));
+        assert_eq!(asked.collect::<BTreeSet<_>>(), users.collect());
         self.model.listed(announced.users);
         let mut listed = Vec::new();
         let mut cursor = Some(PageCursor::START);
@@ -267,18 +282,21 @@ impl Run {
     }
 
     async fn new_events(&mut self, store: &Store) -> Vec<PresenceEvent> {
-        let history = store
-            .history(Partition::FIRST, self.heard, 100)
-            .await
-            .expect("an answer");
-        assert!(history.continues(self.heard), "no event is missing");
-        let events = history.entries.iter().filter_map(Entry::event).cloned();
-        let events: Vec<PresenceEvent> = events.collect();
-        for event in &events {
-            assert_eq!(event.previous, self.heard, "each names the one before");
-            self.heard = event.position;
+        let mut found = Vec::new();
+        let partitions = self.users.iter().map(|user| store.partitions().of(user));
+        for partition in partitions.collect::<BTreeSet<_>>() {
+            let heard = &mut self.heard[partition.index()];
+            let history = store.history(partition, *heard, 100).await;
+            let history = history.expect("an answer");
+            assert!(history.continues(*heard), "no event is missing");
+            let events = history.entries.iter().filter_map(Entry::event).cloned();
+            for event in events {
+                assert_eq!(event.previous, *heard, "each names the one before");
+                *heard = event.position;
+                found.push(event);
+            }
         }
-        events
+        found
     }
 
     fn names(&self, user: usize, connection: usize) -> (UserId, ConnectionId) {
@@ -316,6 +334,23 @@ fn play_many(many: usize, open: impl Fn(usize) -> Scene) {
     }
 }
 
+/// The stores of two instances on one Redis. Half of the histories divide the users into 16 partitions, where each user
+/// is in another one.
+fn on_redis(redis: &RedisServer, number: usize) -> Vec<Store> {
+    let partitions = if number.is_multiple_of(2) { "1" } else { "16" };
+    let prefix = format!("history-{number}:");
+    let url = redis.url();
+    let flags = [
+        "--redis-url",
+        &url,
+        "--key-prefix",
+        &prefix,
+        "--partitions",
+        partitions,
+    ];
+    GRANTS.map(|grant| open(grant, &flags)).into()
+}
+
 /// A store as an instance with the grant `grant` opens it.
 fn open(grant: Grant, flags: &[&str]) -> Store {
     let ms = |duration: Duration| format!("{}ms", duration.as_millis());
@@ -339,13 +374,9 @@ fn the_embedded_store_behaves_as_the_model() {
 fn two_instances_on_one_redis_behave_as_the_model() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(RedisServer::start());
-    play_many(32, |number| {
-        let prefix = format!("history-{number}:");
-        let flags = ["--redis-url", &redis.url(), "--key-prefix", &prefix];
-        Scene {
-            stores: GRANTS.map(|grant| open(grant, &flags)).into(),
-            clock: None,
-        }
+    play_many(32, |number| Scene {
+        stores: on_redis(&redis, number),
+        clock: None,
     });
 }
 
@@ -361,10 +392,8 @@ fn stores_with_a_changing_redis_clock_behave_as_the_model() {
     play_many(MANY, |number| {
         let redis = &servers[number % MANY];
         redis.set_clock_ahead(0);
-        let prefix = format!("history-{number}:");
-        let flags = ["--redis-url", &redis.url(), "--key-prefix", &prefix];
         Scene {
-            stores: GRANTS.map(|grant| open(grant, &flags)).into(),
+            stores: on_redis(redis, number),
             clock: Some(Arc::clone(redis)),
         }
     });

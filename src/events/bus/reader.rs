@@ -1,0 +1,83 @@
+//! Reads the subscription to one server.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::follower::Inbox;
+use crate::events::doorbell::Doorbell;
+use crate::model::{Partition, PartitionSet};
+use crate::store::{Backoff, NodeId, Signal, Store, Subscription};
+
+/// Passes the signals of one server to the followers of its partitions.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) node: NodeId,
+    pub(super) store: Arc<Store>,
+    pub(super) inboxes: Arc<[Inbox]>,
+    pub(super) doorbell: Arc<Doorbell>,
+    /// Partitions whose subscription may be silent.
+    pub(super) requests: watch::Receiver<PartitionSet>,
+}
+
+impl Reader {
+    /// Subscribes again after each lost subscription.
+    pub(super) async fn run(mut self) {
+        loop {
+            let mut subscription = self.store.subscribe(self.node).await;
+            self.pass_on(&mut subscription).await;
+            sleep(Backoff::default().next()).await;
+        }
+    }
+
+    /// Passes signals on until the subscription is lost, or may be silent.
+    async fn pass_on(&mut self, subscription: &mut Subscription) {
+        let mut heard = PartitionSet::default();
+        loop {
+            tokio::select! {
+                signal = subscription.next() => match signal {
+                    Some(signal) => heard.insert(self.pass(signal).await),
+                    None => {
+                        warn!("bus: subscription lost");
+                        return;
+                    }
+                },
+                requested = self.requests.changed() => {
+                    let silent = *self.requests.borrow_and_update();
+                    let is_silent = heard.is_empty() || silent.iter().any(|each| heard.contains(each));
+                    if requested.is_err() || is_silent {
+                        warn!("bus: events and history differ, subscribing again");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Passes a signal on. Returns its partition.
+    async fn pass(&self, signal: Signal) -> Partition {
+        match signal {
+            Signal::Entries(partition, epoch, entries) => {
+                let inbox = &self.inboxes[partition.index()];
+                if self.inboxes.len() == 1 {
+                    // Messages that do not fit wait in the server.
+                    inbox.send((epoch, entries)).await;
+                } else {
+                    // A slow partition does not stop the others.
+                    inbox.try_send((epoch, entries));
+                }
+                partition
+            }
+            Signal::Changed(partition) => {
+                self.inboxes[partition.index()].changed();
+                partition
+            }
+            Signal::Expired(partition) => {
+                self.doorbell.ring(partition);
+                partition
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! An instance on a cluster.
+
+use std::collections::BTreeMap;
+
+use harness::client::{Answer, Client, crowd, send};
+use harness::instance::{Instance, Settings};
+use harness::names::Names;
+use harness::redis_cluster::RedisCluster;
+
+/// The default number of partitions on a cluster.
+const PARTITIONS: usize = 64;
+
+pub(super) struct Scene {
+    pub(super) redis: RedisCluster,
+    pub(super) instance: Instance,
+    pub(super) client: Client,
+    pub(super) names: Names,
+}
+
+impl Scene {
+    /// A cluster, and an instance with these variables.
+    pub(super) async fn with(variables: &[(&'static str, &str)]) -> Self {
+        let redis = RedisCluster::start().await;
+        let settings = settings(&redis, variables);
+        let instance = Instance::start(&settings).await;
+        let client = instance.client();
+        let names = Names::new("presence:", PARTITIONS);
+        Self {
+            redis,
+            instance,
+            client,
+            names,
+        }
+    }
+
+    /// Users of each master.
+    pub(super) async fn users_of_masters(&self, count: usize) -> BTreeMap<usize, Vec<String>> {
+        let mut users = BTreeMap::<usize, Vec<String>>::new();
+        let mut masters = BTreeMap::new();
+        for master in self.redis.masters().await {
+            for partition in self.redis.partitions_of(&self.names, master).await {
+                masters.insert(partition, master);
+            }
+        }
+        for user in crowd("user", count) {
+            let master = masters[&self.names.partition_of(&user)];
+            users.entry(master).or_default().push(user);
+        }
+        users
+    }
+}
+
+/// The settings of an instance on `redis`.
+pub(super) fn settings(redis: &RedisCluster, variables: &[(&'static str, &str)]) -> Settings {
+    let partitions = PARTITIONS.to_string();
+    let settings = Settings::new()
+        .with("REDIS_URL", &redis.url())
+        .with("PRESENCE_PARTITIONS", &partitions);
+    variables.iter().fold(settings, |settings, (name, value)| {
+        settings.with(name, value)
+    })
+}
+
+/// The answer to a ping that may be refused.
+pub(super) async fn try_ping(client: &Client, user: &str) -> Answer {
+    send(client.of_user(user, "ping")).await
+}
