@@ -10,6 +10,7 @@ use crate::model::{GroupId, GroupRefusal, Partition, Timestamp, UserId};
 use crate::store::error::StoreError;
 use crate::store::policy::USER_GROUPS;
 use crate::store::redis::replies::unexpected;
+use crate::store::redis::route::Answer;
 use crate::store::redis::store::RedisStore;
 
 /// How many users one script call records or forgets.
@@ -148,9 +149,14 @@ impl RedisStore {
             calls.add_command(call);
         }
         let route = self.lanes.to(partition);
-        let answers = route.scripts_idempotent(&calls, script).await?;
+        // While the slot moves, the calls wait: a script does not run on a part of its keys.
+        let together = |_| Pipeline::new();
+        let answers = route.scripts_idempotent(&calls, script, together).await?;
         let mut found = Vec::new();
         for (part, answer) in users.chunks(PART).zip(answers) {
+            let Answer::Whole(answer) = answer else {
+                return Err(unexpected("answers to parts of a command"));
+            };
             for index in indices(answer?)? {
                 let user = index.checked_sub(1).and_then(|index| part.get(index));
                 let user = user.ok_or_else(|| unexpected("an index of no user"))?;
