@@ -16,7 +16,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
 /// All variables of the contract.
-const VARIABLES: [&str; 18] = [
+const VARIABLES: [&str; 19] = [
     "PRESENCE_KEEP_ALIVE",
     "PRESENCE_LISTEN",
     "PORT",
