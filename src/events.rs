@@ -5,6 +5,7 @@
 
 mod bus;
 mod doorbell;
+mod group_copies;
 mod hub;
 mod interest;
 mod limits;
@@ -25,7 +26,8 @@ pub(crate) use self::interest::Interest;
 pub(crate) use self::limits::Limits;
 pub(crate) use self::sse::frame::Frame;
 pub(crate) use self::sse::payload::{
-    PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline,
+    GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
+    UserOffline, UserOnline,
 };
 pub(crate) use self::sse::refusal::StreamRefusal;
 pub(crate) use self::stream::{EventStream, StreamClosed};

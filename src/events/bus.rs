@@ -3,6 +3,7 @@
 
 mod fill;
 mod follower;
+mod joined;
 mod reader;
 mod reads;
 mod resets;

@@ -1,12 +1,15 @@
 //! Delivers events to the interested subscribers, and keeps the recent events.
 
+pub(super) mod copies;
 pub(super) mod delivery;
+pub(super) mod group_copies;
 pub(super) mod index;
 pub(super) mod join;
 pub(super) mod kept;
 pub(super) mod lifetimes;
 mod live_ids;
 pub(super) mod locate;
+pub(super) mod membership;
 mod part;
 pub(super) mod restarts;
 pub(super) mod ring;
@@ -19,6 +22,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::copies::{Copies, RemovedCopy};
 use self::index::Index;
 use self::kept::Bounds;
 use self::lifetimes::Lifetimes;
@@ -62,6 +66,7 @@ struct State {
     /// Whether some of the interested streams have received the newest event, and others have not.
     is_delivering: bool,
     index: Index,
+    copies: Copies,
     lifetimes: Lifetimes,
     next_id: u64,
 }
@@ -78,6 +83,7 @@ impl Hub {
             ids: LiveIds::new(partitions),
             is_delivering: false,
             index: Index::new(),
+            copies: Copies::default(),
             lifetimes: Lifetimes::new(),
             next_id: 0,
         };
@@ -166,25 +172,29 @@ impl Hub {
     ) -> Result<Arc<Subscriber>, StreamLimitReached> {
         let mut state = self.state.lock();
         let most = self.limits.watched_users;
-        let group = state
+        let most = most.saturating_sub(state.copies.total());
+        let audience = state
             .index
-            .group(&opening.interest, most)
+            .audience(&opening.interest, most)
             .ok_or(StreamLimitReached::WatchedUsers)?;
-        let interest = state.index.interest(group);
+        let interest = state.index.interest(audience);
+        for group in interest.listed_groups() {
+            state.copies.watch(group, audience);
+        }
         let id = state.next_id;
         state.next_id += 1;
         let closes = opening.closes;
         let subscriber = Arc::new(Subscriber::new(
             id,
-            group,
+            audience,
             interest,
             opening,
             &self.queue_memory,
         ));
-        state.index.add(group, &subscriber);
+        state.index.add(audience, &subscriber);
         state.lifetimes.add(&subscriber, closes);
         self.metrics.streams.inc();
-        while state.index.insert_some(group) {
+        while state.index.insert_some(audience) {
             MutexGuard::bump(&mut state);
         }
         Ok(subscriber)
@@ -215,9 +225,13 @@ impl Hub {
         let Some(mut removed) = state.index.remove(subscriber) else {
             return;
         };
+        let groups = removed.interest.listed_groups().iter();
+        let copies = groups.filter_map(|group| state.copies.unwatch(group, removed.id));
+        let copies: Vec<_> = copies.collect();
         while state.index.remove_some(&mut removed) {
             MutexGuard::bump(&mut state);
         }
+        free(state, copies);
     }
 
     /// Sends keep-alives to one part of the streams. Ends the streams whose end is due or whose
@@ -277,5 +291,14 @@ impl State {
             live,
             frame::ready(&self.ring.cursor_before(live.next), None),
         )
+    }
+}
+
+/// Removes the members of copies that no stream needs any more.
+fn free(mut state: MutexGuard<'_, State>, copies: Vec<RemovedCopy>) {
+    for mut copy in copies {
+        while state.copies.remove_some(&mut copy) {
+            MutexGuard::bump(&mut state);
+        }
     }
 }

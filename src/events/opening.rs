@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use self::failure_log::FailureLog;
 use self::newest_cursor::NewestCursor;
 use self::replay::{Behind, Replayer};
+use super::group_copies::GroupCopies;
 use super::hub::Hub;
 use super::hub::join::{CursorOrigin, JoinOutcome, JoinPoint};
 use super::hub::lifetimes::Lifetimes;
@@ -23,6 +24,7 @@ use super::interest::Interest;
 use super::limits::Limits;
 use super::shared_read::SharedRead;
 use super::snapshots::all_users::scan;
+use super::snapshots::groups::GroupSnapshots;
 use super::snapshots::listed_users::ListedSnapshots;
 use super::snapshots::snapshot::{Snapshot, SnapshotMemory};
 use super::sse::cursor::Cursor;
@@ -61,6 +63,8 @@ pub(super) struct Opener {
     newest: NewestCursor,
     all_users: SharedRead<Arc<Snapshot>>,
     listed_users: ListedSnapshots,
+    groups: GroupSnapshots,
+    group_copies: GroupCopies,
     replayer: Replayer,
     history: Duration,
     failure_log: FailureLog,
@@ -99,6 +103,13 @@ impl Opener {
         );
         Self {
             newest: NewestCursor::new(Arc::clone(&store), Arc::clone(&hub), runtime.clone()),
+            groups: GroupSnapshots::new(
+                Arc::clone(&store),
+                Arc::clone(&hub),
+                Arc::clone(&snapshot_memory),
+                runtime.clone(),
+            ),
+            group_copies: GroupCopies::new(Arc::clone(&store), Arc::clone(&hub)),
             all_users: SharedRead::new(runtime),
             listed_users,
             snapshot_memory,
@@ -113,6 +124,11 @@ impl Opener {
     /// Returns the reader of the newest cursor of the store.
     pub(super) fn newest(&self) -> &NewestCursor {
         &self.newest
+    }
+
+    /// Returns the reader of the members of groups.
+    pub(super) fn group_copies(&self) -> &GroupCopies {
+        &self.group_copies
     }
 
     /// Begins a stream that a client requested at `requested_at`: at once if all missed events are in the
@@ -235,6 +251,14 @@ impl Opener {
             Interest::AllUsers => {
                 retry_with_patience(|| self.all_users.ask(self.scan_all_users())).await?
             }
+            Interest::Groups(interest) => {
+                let audience = subscriber.audience;
+                retry_with_patience(|| async {
+                    self.group_copies.complete(&interest.groups).await?;
+                    self.groups.ask(audience, interest).await
+                })
+                .await?
+            }
         };
         Ok(snapshot.send(subscriber).await)
     }
@@ -298,6 +322,8 @@ impl Opener {
                     }
                 }
                 (JoinOutcome::Restarting | JoinOutcome::Ahead | JoinOutcome::OtherEpoch, _) => {
+                    let groups = subscriber.interest.listed_groups();
+                    retry_with_patience(|| self.group_copies.complete(groups)).await?;
                     let settled = self.hub.wait_until(|hub| hub.is_settled(watched));
                     // After this time the caller tries to join again.
                     let _ = timeout(BUS_PATIENCE, settled).await;

@@ -100,7 +100,12 @@ impl StreamService {
         let watched = request.interest.watched(self.hub.partitions());
         self.wait_until_known(&watched).await?;
         let permit = self.limit.take(request.caller)?;
-        let requested_at = request.requested_at;
+        let (mut requested_at, groups) = (request.requested_at, request.interest.listed_groups());
+        let held = self.opener.group_copies().hold(groups).await?;
+        if !groups.is_empty() {
+            // The members are not known as of an earlier moment.
+            requested_at = Instant::now();
+        }
         let newest = self.opener.newest();
         let start = match request.last_event_id.as_deref() {
             Some(id) => self.resume_from(id, requested_at, &watched).await?,
@@ -125,6 +130,7 @@ impl StreamService {
             closes,
             credential: request.credential,
         })?;
+        drop(held);
         let stream = EventStream::new(Arc::clone(&subscriber), Arc::clone(&self.hub), permit);
         if subscriber.is_withdrawn() {
             // The credential was withdrawn before the hub had the stream in its list.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use self::queue_memory::QueueMemory;
 pub(super) use self::state::Live;
 use self::state::{Stage, State, wake};
-use super::interest::{GroupId, Interest};
+use super::interest::{AudienceId, Interest};
 use super::sse::frame::Frame;
 use super::sse::payload::EndReason;
 use crate::model::Credential;
@@ -31,8 +31,8 @@ const QUIET_ROUNDS: u8 = 6;
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(super) id: u64,
-    /// The group of the streams with equal interests.
-    pub(super) group: GroupId,
+    /// The streams with an equal interest.
+    pub(super) audience: AudienceId,
     pub(super) interest: Interest,
     pub(super) snapshot: bool,
     credential: Option<Arc<dyn Credential>>,
@@ -61,14 +61,14 @@ pub(super) enum Pushed {
 impl Subscriber {
     pub(super) fn new(
         id: u64,
-        group: GroupId,
+        audience: AudienceId,
         interest: Interest,
         options: SubscriberOptions,
         queue_memory: &Arc<QueueMemory>,
     ) -> Self {
         Self {
             id,
-            group,
+            audience,
             interest,
             snapshot: options.snapshot,
             credential: options.credential,

@@ -32,6 +32,12 @@ pub(crate) enum Error {
     GroupId(#[from] InvalidGroupId),
     #[error("groupId: must be UTF-8")]
     GroupIdNotUtf8,
+    #[error("groupIds[{index}]: {why}")]
+    ListedGroupId { index: usize, why: InvalidGroupId },
+    #[error("groupIds: must contain at least one id")]
+    NoGroupIds,
+    #[error("groupIds: contains {given} ids; the limit is {limit}")]
+    TooManyGroupIds { given: usize, limit: usize },
     #[error("{field}: contains {given} ids; the limit is {limit}")]
     TooManyMembers {
         field: &'static str,
@@ -126,7 +132,11 @@ impl Error {
             Self::UserId(_) | Self::UserIdNotUtf8 | Self::ListedUserId { .. } => P::InvalidUserId,
             Self::AddedAndRemoved(_) => P::InvalidJson,
             Self::NoUserIds => P::NoUserIds,
-            Self::GroupId(_) | Self::GroupIdNotUtf8 => P::InvalidGroupId,
+            Self::GroupId(_) | Self::GroupIdNotUtf8 | Self::ListedGroupId { .. } => {
+                P::InvalidGroupId
+            }
+            Self::NoGroupIds => P::NoGroupIds,
+            Self::TooManyGroupIds { .. } => P::TooManyGroupIds,
             Self::TooManyMembers { .. } => P::TooManyMembers,
             Self::TooManyUserIds { .. } => P::TooManyUserIds,
             Self::ConnectionId(_) | Self::ConnectionIdAndAll => P::InvalidConnectionId,

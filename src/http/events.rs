@@ -13,28 +13,39 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::error::Error;
-use super::extract::{JsonBody, ListedUser, NoBody, listed_users, user_ids};
+use super::extract::{
+    JsonBody, ListedGroup, ListedUser, NoBody, group_ids, listed_groups, listed_users, user_ids,
+};
 use super::openapi::responses::{
     BadRequest, BodyTimeout, BodyTooLarge, Forbidden, HeadTooLarge, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
 };
-use super::openapi::{ListedUserId, UserIdText};
-use super::permissions::StreamCaller;
+use super::openapi::{GroupIdText, ListedGroupId, ListedUserId, UserIdText};
+use super::permissions::{StreamCaller, authorize_group};
 use super::query::{decoded, keep_once, parameters, unknown};
 use super::response_headers::STREAM_HEADERS;
 use super::state::AppState;
 use super::stream_handoff::StreamHandoff;
 use crate::auth::Caller;
 use crate::events::{
-    Interest, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, StreamRequest,
-    UserOffline, UserOnline,
+    GroupJoined, GroupLeft, Interest, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
+    StreamRequest, UserOffline, UserOnline,
 };
 
 /// Users of one stream, unless the stream carries the events of all users.
 const MAX_USERS: usize = 10_000;
 
-/// Query parameters of `GET`. With `POST`, the body contains the other two.
-const QUERY: [&str; 4] = ["userIds", "snapshot", "lastEventId", "access_token"];
+/// Groups of one stream.
+const MAX_GROUPS: usize = 100;
+
+/// Query parameters of `GET`. With `POST`, the body contains the others.
+const QUERY: [&str; 5] = [
+    "userIds",
+    "groupIds",
+    "snapshot",
+    "lastEventId",
+    "access_token",
+];
 const QUERY_BESIDE_A_BODY: [&str; 2] = ["lastEventId", "access_token"];
 
 /// The query of a stream.
@@ -50,6 +61,10 @@ pub(super) struct StreamQuery {
     /// 16 KiB, so more than about 400 UUIDs need `POST`.
     #[param(rename = "userIds", value_type = Option<Vec<ListedUserId>>, min_items = 1, style = Form, explode = false, example = json!(["alice", "bob"]))]
     user_ids: Option<Vec<String>>,
+    /// Groups whose members' events the stream carries, alone or together with `userIds`: 1 to 100 ids, separated by
+    /// commas; may repeat. Only `POST` accepts an id that contains a comma.
+    #[param(rename = "groupIds", value_type = Option<Vec<ListedGroupId>>, min_items = 1, max_items = 100, style = Form, explode = false, example = json!(["team-7"]))]
+    group_ids: Option<Vec<String>>,
     /// Whether the stream begins with the online users.
     #[param(example = true)]
     snapshot: Option<bool>,
@@ -71,6 +86,8 @@ impl PartialSchema for EventData {
         for payload in [
             UserOffline::name(),
             UserOnline::name(),
+            GroupJoined::name(),
+            GroupLeft::name(),
             PresenceSnapshot::name(),
             PresenceReset::name(),
             PresenceEnd::name(),
@@ -92,6 +109,10 @@ pub(super) struct EventsBody {
     #[serde(default, deserialize_with = "listed_users")]
     #[schema(value_type = Vec<UserIdText>, required = false, min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
     user_ids: Option<Vec<ListedUser>>,
+    /// Groups whose members' events the stream carries, alone or together with `userIds`: 1 to 100 ids.
+    #[serde(default, deserialize_with = "listed_groups")]
+    #[schema(value_type = Vec<GroupIdText>, required = false, min_items = 1, max_items = 100, example = json!(["team-7"]))]
+    group_ids: Option<Vec<ListedGroup>>,
     /// Whether the stream begins with the online users.
     #[serde(default)]
     #[schema(example = true)]
@@ -102,6 +123,7 @@ pub(super) struct EventsBody {
 #[derive(Debug, Default)]
 struct StreamParameters {
     user_ids: Option<Vec<ListedUser>>,
+    group_ids: Option<Vec<ListedGroup>>,
     snapshot: bool,
     last_event_id: Option<String>,
 }
@@ -132,9 +154,11 @@ struct StreamParameters {
 /// | --- | --- | --- |
 /// | `user.online` | `UserOnline` | The first connection of a user opened |
 /// | `user.offline` | `UserOffline` | The last connection of a user closed or expired. Online and offline events of a user alternate |
+/// | `group.joined` | `GroupJoined` | With `groupIds`: users became members of a group |
+/// | `group.left` | `GroupLeft` | With `groupIds`: users are no members of a group any more |
 /// | `presence.snapshot` | `PresenceSnapshot` | With `snapshot=true`: the online users, in one or more messages before all changes |
 /// | `presence.ready` | `PresenceReady` | The stream has caught up: after the snapshot, after the missed events, or at once. Again with a newer `id` after a minute without messages |
-/// | `presence.reset` | `PresenceReset` | The client cannot resume, or the store lost its data. The client must forget its state. With `snapshot=true`, a new snapshot follows |
+/// | `presence.reset` | `PresenceReset` | The client cannot resume, a group changed since, or the store lost its data. The client must forget its state. With `snapshot=true`, a new snapshot follows |
 /// | `presence.end` | `PresenceEnd` | The last message of a stream that the server ends, with the reason |
 ///
 /// Every block has data, and no line is longer than 60 KiB. Every `id` is an opaque cursor: a client that reconnects
@@ -208,6 +232,7 @@ pub(super) async fn stream_of(
     let query = parse_query(query.as_deref(), &headers, &QUERY_BESIDE_A_BODY)?;
     let params = StreamParameters {
         user_ids: body.user_ids,
+        group_ids: body.group_ids,
         snapshot: body.snapshot,
         last_event_id: query.last_event_id,
     };
@@ -220,17 +245,7 @@ async fn open(
     handoff: Option<Extension<StreamHandoff>>,
     params: StreamParameters,
 ) -> Result<Response, Error> {
-    let interest = match params.user_ids {
-        None => {
-            caller.authorize_read_all()?;
-            Interest::AllUsers
-        }
-        Some(listed) => {
-            let users = user_ids(listed, MAX_USERS)?;
-            caller.authorize_read_each(&users)?;
-            Interest::users(users)
-        }
-    };
+    let interest = interest(state, caller, params.user_ids, params.group_ids).await?;
     if let Some(Extension(handoff)) = &handoff {
         handoff.request();
     }
@@ -262,6 +277,33 @@ async fn open(
     Ok((STREAM_HEADERS, end, body).into_response())
 }
 
+/// The interest in these users and groups. Fails unless the caller may see all of them.
+async fn interest(
+    state: &AppState,
+    caller: &Caller,
+    users: Option<Vec<ListedUser>>,
+    groups: Option<Vec<ListedGroup>>,
+) -> Result<Interest, Error> {
+    if users.is_none() && groups.is_none() {
+        caller.authorize_read_all()?;
+        return Ok(Interest::AllUsers);
+    }
+    let users = users
+        .map(|listed| user_ids(listed, MAX_USERS))
+        .transpose()?;
+    let groups = groups.map(|listed| group_ids(listed, MAX_GROUPS));
+    let groups = groups.transpose()?;
+    caller.authorize_read_each(users.as_deref().unwrap_or_default())?;
+    for group in groups.iter().flatten() {
+        authorize_group(state, caller, group).await?;
+    }
+    let users = users.unwrap_or_default();
+    Ok(match groups {
+        Some(groups) => Interest::groups(groups, users),
+        None => Interest::users(users),
+    })
+}
+
 /// Parses a query with the parameters `known`. The credential was read before.
 fn parse_query(
     query: Option<&str>,
@@ -279,6 +321,11 @@ fn parse_query(
                 let value = decoded("userIds", value)?;
                 let ids = value.split(',').map(ListedUser::from);
                 params.user_ids.get_or_insert_default().extend(ids);
+            }
+            "groupIds" => {
+                let value = decoded("groupIds", value)?;
+                let ids = value.split(',').map(ListedGroup::from);
+                params.group_ids.get_or_insert_default().extend(ids);
             }
             "snapshot" => {
                 let value = value.parse().map_err(|_| Error::Query {
@@ -334,6 +381,7 @@ mod tests {
                 headers.insert("last-event-id", HeaderValue::from_str(header).expect("visible"));
             }
             let params = parse_query(Some(&pairs.join("&")), &headers, &QUERY).expect("a good query");
+            prop_assert_eq!(&params.group_ids, &None);
             let everyone = lists.is_empty();
             let listed = lists.concat().iter().map(|id| ListedUser::from(&**id)).collect();
             prop_assert_eq!(params.user_ids, (!everyone).then_some(listed));

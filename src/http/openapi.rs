@@ -20,7 +20,8 @@ use super::problem::{Problem, ProblemType};
 use super::split_body::split_large_body;
 use super::state::AppState;
 use crate::events::{
-    PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline,
+    GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
+    UserOffline, UserOnline,
 };
 
 /// The operations with an optional body.
@@ -43,7 +44,7 @@ const OPTIONAL_BODIES: [&str; 3] = ["connect", "ping", "disconnect"];
         (name = "events", description = "Changes, as Server-Sent Events"),
         (name = "operations", description = "Health and metrics"),
     ),
-    components(schemas(Problem, ListedUserId, UserOnline, UserOffline, PresenceSnapshot, PresenceReady, PresenceReset, PresenceEnd)),
+    components(schemas(Problem, ListedUserId, ListedGroupId, UserOnline, UserOffline, GroupJoined, GroupLeft, PresenceSnapshot, PresenceReady, PresenceReset, PresenceEnd)),
     modifiers(&Description, &Security)
 )]
 pub(super) struct ApiDocument;
@@ -64,6 +65,17 @@ pub(super) struct UserIdText(String);
 )]
 #[expect(dead_code, reason = "utoipa reads the type of the field")]
 pub(super) struct ListedUserId(String);
+
+/// A group id in a list that is separated by commas.
+#[derive(Debug, ToSchema)]
+#[schema(
+    min_length = 1,
+    max_length = 128,
+    pattern = "^[^\\x00-\\x1f\\x7f-\\x9f,]+$",
+    example = "team-7"
+)]
+#[expect(dead_code, reason = "utoipa reads the type of the field")]
+pub(super) struct ListedGroupId(String);
 
 /// The user id in the path of a call.
 #[derive(Debug, IntoParams)]

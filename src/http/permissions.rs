@@ -101,17 +101,27 @@ impl FromRequestParts<Arc<AppState>> for Seeing {
     }
 }
 
+/// Fails unless the caller may see `group` now.
+pub(super) async fn authorize_group(
+    state: &AppState,
+    caller: &Caller,
+    group: &GroupId,
+) -> Result<(), Error> {
+    match caller.authorize_read_group(group)? {
+        Some(user) if !state.presence.is_member(group, user).await? => {
+            Err(AuthError::GroupReadDenied(group.clone()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 impl FromRequestParts<Arc<AppState>> for SeeingGroup {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let GroupPath(group) = GroupPath::from_request_parts(parts, state).await?;
-        if let Some(user) = caller.authorize_read_group(&group)?
-            && !state.presence.is_member(&group, user).await?
-        {
-            return Err(AuthError::GroupReadDenied(group).into());
-        }
+        authorize_group(state, &caller, &group).await?;
         Ok(Self(group))
     }
 }

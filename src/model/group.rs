@@ -24,6 +24,34 @@ pub struct GroupEvent {
     pub change: MemberChange,
 }
 
+/// The bytes of an id in addition to its text: the reference counts.
+const ID_BYTES: usize = 16;
+
+impl GroupEvent {
+    /// The users that joined or left.
+    pub fn users(&self) -> impl Iterator<Item = &UserId> {
+        let (joined, left) = match &self.change {
+            MemberChange::Joined(joined) => (&joined[..], &[][..]),
+            MemberChange::Left { users, .. } => (&[][..], &users[..]),
+        };
+        joined.iter().map(|joined| &joined.user).chain(left)
+    }
+
+    /// Whether `user` joined or left.
+    pub fn names(&self, user: &UserId) -> bool {
+        self.users().any(|each| each == user)
+    }
+
+    /// The bytes of the event in memory, as if its ids were not shared.
+    pub fn bytes(&self) -> usize {
+        let id = |text: &str| ID_BYTES + text.len().next_multiple_of(8);
+        let users = self
+            .users()
+            .map(|user| size_of::<JoinedUser>() + id(user.as_str()));
+        size_of::<Self>() + id(self.group.as_str()) + users.sum::<usize>()
+    }
+}
+
 /// Which users joined or left a group. There is at least one user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberChange {

@@ -71,6 +71,7 @@ impl Hub {
         drop(state);
         // Many entries take long to free, so the lock is released first.
         drop(freed);
+        self.invalidate_copies(filled.partition);
         self.append(vec![filled]);
     }
 

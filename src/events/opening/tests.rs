@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::Config;
+use crate::events::hub::delivery::KnownUsers;
 use crate::events::hub::kept::Filled;
 use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
@@ -84,7 +85,9 @@ async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed()
         })
     });
     let entries: Vec<_> = entries.collect();
-    let published = hub.publish(Partition::FIRST, epoch, &entries).await;
+    let published = hub
+        .publish(Partition::FIRST, epoch, &entries, &KnownUsers::default())
+        .await;
     published.expect("no gap");
     let options = SubscriberOptions {
         interest: Interest::users(vec![user]),

@@ -1,17 +1,19 @@
 //! The encoded messages of a snapshot, and the memory that snapshots take.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use crate::events::hub::Hub;
+use crate::events::hub::group_copies::GroupStates;
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::{self, Frame};
 use crate::events::subscriber::Subscriber;
-use crate::model::{Epoch, Partition, Position, UserId};
+use crate::model::{Epoch, GroupId, Partition, Position, UserId};
 
 /// The data set of some partitions, and the position of each that a snapshot has.
 pub(crate) type AsOf = Arc<[(Partition, Epoch, Position)]>;
@@ -32,23 +34,52 @@ pub(crate) struct Snapshot {
     total: Arc<AtomicUsize>,
 }
 
+/// The users of one message.
+#[derive(Clone, Copy, Debug)]
+struct Part<'a> {
+    /// The group and the number of its members.
+    group: Option<(&'a GroupId, usize)>,
+    users: &'a [UserId],
+}
+
 impl Snapshot {
     /// Encodes a snapshot. Only the last message has a complete cursor, so that a client that is
     /// disconnected earlier gets a new snapshot.
     fn encode(cursor: Cursor, as_of: AsOf, users: &[UserId], total: &Arc<AtomicUsize>) -> Self {
+        let parts = frame::snapshot_parts(users).into_iter();
+        let parts = parts.map(|users| Part { group: None, users });
+        Self::of_parts(
+            cursor,
+            as_of,
+            &parts.collect::<Vec<_>>(),
+            users.len(),
+            total,
+        )
+    }
+
+    /// Encodes the parts, one message each. `count` is the number of different users.
+    fn of_parts(
+        cursor: Cursor,
+        as_of: AsOf,
+        parts: &[Part<'_>],
+        count: usize,
+        total: &Arc<AtomicUsize>,
+    ) -> Self {
         let incomplete = cursor.clone().incomplete();
-        let parts = frame::snapshot_parts(users);
-        let last = parts.len() - 1;
-        let parts = parts.into_iter().enumerate().map(|(number, part)| {
+        let last = parts.len().saturating_sub(1);
+        let messages = parts.iter().enumerate().map(|(number, part)| {
             let is_last = number == last;
             let id = if is_last { &cursor } else { &incomplete };
-            frame::snapshot(id, part)
+            match part.group {
+                Some((group, members)) => frame::group_snapshot(id, group, members, part.users),
+                None => frame::snapshot(id, part.users),
+            }
         });
-        let frames: Vec<_> = parts.collect();
+        let frames: Vec<_> = messages.collect();
         let bytes = frames.iter().map(Frame::memory).sum();
         total.fetch_add(bytes, Ordering::Relaxed);
         Self {
-            ready: frame::ready(&cursor, Some(users.len())),
+            ready: frame::ready(&cursor, Some(count)),
             cursor,
             as_of,
             frames,
@@ -101,7 +132,43 @@ impl SnapshotMemory {
     /// Encodes a snapshot. If all snapshots together take too much memory, the readers of the
     /// oldest are cut off: they had the most time.
     pub(crate) fn encode(&self, cursor: Cursor, as_of: AsOf, users: &[UserId]) -> Arc<Snapshot> {
-        let snapshot = Arc::new(Snapshot::encode(cursor, as_of, users, &self.bytes));
+        self.keep(Snapshot::encode(cursor, as_of, users, &self.bytes))
+    }
+
+    /// Encodes the states of groups like [`SnapshotMemory::encode`].
+    pub(crate) fn encode_groups(&self, states: GroupStates) -> Arc<Snapshot> {
+        let GroupStates {
+            cursor,
+            users,
+            groups,
+        } = states;
+        let mut parts = Vec::new();
+        if let Some(users) = &users {
+            let listed = frame::snapshot_parts(users).into_iter();
+            parts.extend(listed.map(|users| Part { group: None, users }));
+        }
+        for (group, members, online) in &groups {
+            let of_group = frame::snapshot_parts(online).into_iter();
+            parts.extend(of_group.map(|users| Part {
+                group: Some((group, *members)),
+                users,
+            }));
+        }
+        let online = groups.iter().flat_map(|(_, _, online)| online);
+        let online: HashSet<_, RandomState> = online.chain(users.iter().flatten()).collect();
+        let count = online.len();
+        let as_of = AsOf::default();
+        self.keep(Snapshot::of_parts(
+            cursor,
+            as_of,
+            &parts,
+            count,
+            &self.bytes,
+        ))
+    }
+
+    fn keep(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        let snapshot = Arc::new(snapshot);
         let excess_snapshots = {
             let mut snapshots = self.snapshots.lock();
             if snapshots.len() == snapshots.capacity() {

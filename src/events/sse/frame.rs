@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::events::sse::cursor::{Cursor, Id};
 use crate::events::sse::payload::{
-    EndReason, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
-    UserOffline, UserOnline,
+    EndReason, GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
+    ResetReason, UserOffline, UserOnline,
 };
-use crate::model::{PresenceEvent, Transition, UserId};
+use crate::model::{Entry, GroupEvent, GroupId, MemberChange, PresenceEvent, Transition, UserId};
 
 /// Reconnection time of a client in milliseconds. It is random, so that the clients of a lost
 /// instance do not all return at once.
@@ -84,6 +84,39 @@ impl Encoder {
         let _ = write!(self.0, "event: {name}\ndata: {data}\n\n");
     }
 
+    fn entry(&mut self, id: Id<'_>, entry: &Entry) {
+        match entry {
+            Entry::Event(event) => self.event(id, event),
+            Entry::Group(event) => self.group_event(id, event),
+            Entry::Unknown { .. } => {}
+        }
+    }
+
+    fn group_event(&mut self, id: Id<'_>, event: &GroupEvent) {
+        let (group_id, timestamp) = (&event.group, event.at);
+        match &event.change {
+            MemberChange::Joined(joined) => {
+                let online = joined.iter().filter(|joined| joined.is_announced);
+                let joined = GroupJoined {
+                    group_id,
+                    timestamp,
+                    user_ids: joined.iter().map(|joined| &joined.user).collect(),
+                    online: online.map(|joined| &joined.user).collect(),
+                };
+                self.message(&id, "group.joined", &joined);
+            }
+            MemberChange::Left { users, reason } => {
+                let left = GroupLeft {
+                    group_id,
+                    timestamp,
+                    user_ids: users,
+                    reason: *reason,
+                };
+                self.message(&id, "group.left", &left);
+            }
+        }
+    }
+
     fn event(&mut self, id: Id<'_>, event: &PresenceEvent) {
         let (user_id, timestamp) = (&event.user, event.at);
         match event.transition {
@@ -126,10 +159,10 @@ pub(crate) fn retry() -> Frame {
     encoder.finish()
 }
 
-/// Encodes `user.online` or `user.offline`. The `id` is the one of a client that received this event last.
-pub(crate) fn event(id: Id<'_>, event: &PresenceEvent) -> Frame {
+/// Encodes an event of a user or group. The `id` is the one of a client that received this event last.
+pub(crate) fn event(id: Id<'_>, event: &Entry) -> Frame {
     let mut encoder = Encoder::with_capacity(EVENT_BYTES);
-    encoder.event(id, event);
+    encoder.entry(id, event);
     encoder.finish()
 }
 
@@ -143,9 +176,9 @@ impl Events {
     }
 
     /// Adds an event.
-    pub(crate) fn push(&mut self, id: Id<'_>, event: &PresenceEvent) {
+    pub(crate) fn push(&mut self, id: Id<'_>, event: &Entry) {
         let new = || Encoder::with_capacity(EVENT_BYTES);
-        self.0.get_or_insert_with(new).event(id, event);
+        self.0.get_or_insert_with(new).entry(id, event);
     }
 
     /// Returns the frame. Returns `None` if it has no event.
@@ -157,7 +190,27 @@ impl Events {
 
 /// Encodes `presence.snapshot`, whole or in part.
 pub(crate) fn snapshot(cursor: &Cursor, online: &[UserId]) -> Frame {
-    message(cursor, "presence.snapshot", &PresenceSnapshot { online })
+    let snapshot = PresenceSnapshot {
+        online,
+        group_id: None,
+        members: None,
+    };
+    message(cursor, "presence.snapshot", &snapshot)
+}
+
+/// Encodes a `presence.snapshot` of a group, whole or in part.
+pub(crate) fn group_snapshot(
+    cursor: &Cursor,
+    group_id: &GroupId,
+    members: usize,
+    online: &[UserId],
+) -> Frame {
+    let snapshot = PresenceSnapshot {
+        online,
+        group_id: Some(group_id),
+        members: Some(members),
+    };
+    message(cursor, "presence.snapshot", &snapshot)
 }
 
 /// Divides `users` into the parts of a snapshot, one for each message. Returns at least one part,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::model::{Reason, Timestamp, UserId};
+use crate::model::{GroupId, LeftReason, Reason, Timestamp, UserId};
 
 /// `user.online`: the first connection of the user opened.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,13 +35,59 @@ pub(crate) struct UserOffline<'a> {
     pub last_seen_at: Timestamp,
 }
 
+/// `group.joined`: users became members of a group.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GroupJoined<'a> {
+    /// The group.
+    #[schema(value_type = String, min_length = 1, max_length = 128, example = "team-7")]
+    pub group_id: &'a GroupId,
+    /// When the users joined, on the clock of the store.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
+    pub timestamp: Timestamp,
+    /// The users. A large change has several messages.
+    #[schema(value_type = Vec<String>, min_items = 1, max_items = 100, example = json!(["carol"]))]
+    pub user_ids: Vec<&'a UserId>,
+    /// The users among them who are online, as of the `id` of this message.
+    #[schema(value_type = Vec<String>, max_items = 100, example = json!(["carol"]))]
+    pub online: Vec<&'a UserId>,
+}
+
+/// `group.left`: users are no members of a group any more.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GroupLeft<'a> {
+    /// The group.
+    #[schema(value_type = String, min_length = 1, max_length = 128, example = "team-7")]
+    pub group_id: &'a GroupId,
+    /// When the users left, on the clock of the store.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
+    pub timestamp: Timestamp,
+    /// The users. A large change has several messages.
+    #[schema(value_type = Vec<String>, min_items = 1, max_items = 100, example = json!(["bob"]))]
+    pub user_ids: &'a [UserId],
+    /// `removed`: a back end removed the users. `disconnected`: a connection closed, or a ping omitted the group.
+    /// `expired`: the pings stopped.
+    #[schema(schema_with = LeftReason::schema)]
+    pub reason: LeftReason,
+}
+
 /// `presence.snapshot`: the users that are online now, or a part of them. All parts together are
-/// the state as of the `id` of the last part. `presence.ready` follows the last part.
+/// the state as of the `id` of the last part. `presence.ready` follows the last part. A stream of groups has one or more
+/// messages for each group.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PresenceSnapshot<'a> {
-    /// Online users. No user occurs twice in all parts.
+    /// Online users. No user occurs twice in all parts about the same group, or about no group.
     #[schema(value_type = Vec<String>, max_items = 1000, example = json!(["bob"]))]
     pub online: &'a [UserId],
+    /// The group. Only present in the snapshot of a group.
+    #[serde(rename = "groupId", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 128, example = "team-7")]
+    pub group_id: Option<&'a GroupId>,
+    /// The number of members of the group, online or not. Only present in the snapshot of a group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 40)]
+    pub members: Option<usize>,
 }
 
 /// `presence.ready`: the stream has caught up, and every later message is a change. The message
@@ -115,6 +161,8 @@ pub(crate) enum ResetReason {
     SnapshotIncomplete,
     /// The cursor is from before the number of partitions of the store changed.
     LayoutChanged,
+    /// A watched group, or the set of own groups, changed after the cursor.
+    GroupChanged,
 }
 
 impl ResetReason {
@@ -126,6 +174,7 @@ impl ResetReason {
             Self::DataLost => "data-lost",
             Self::SnapshotIncomplete => "snapshot-incomplete",
             Self::LayoutChanged => "layout-changed",
+            Self::GroupChanged => "group-changed",
         }
     }
 }

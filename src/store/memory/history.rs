@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::mem::size_of;
 
-use crate::model::{Entry, GroupEvent, JoinedUser, MemberChange, Position, Timestamp, UserId};
+use crate::model::{Entry, Position, Timestamp, UserId};
 
 /// The number of events in one allocation. Chunks of one size are freed as the history moves on, and a growing history
 /// copies none of them.
@@ -90,27 +90,10 @@ impl Events {
 fn bytes(entry: &Entry) -> u64 {
     let heap = match entry {
         Entry::Event(event) => id_bytes(&event.user),
-        Entry::Group(event) => group_bytes(event),
+        Entry::Group(event) => event.bytes() as u64,
         Entry::Unknown { .. } => 0,
     };
     size_of::<Entry>() as u64 + heap
-}
-
-/// The bytes of an event of a group on the heap.
-fn group_bytes(event: &GroupEvent) -> u64 {
-    let users: u64 = match &event.change {
-        MemberChange::Joined(joined) => {
-            let bytes =
-                |joined: &JoinedUser| size_of::<JoinedUser>() as u64 + id_bytes(&joined.user);
-            joined.iter().map(bytes).sum()
-        }
-        MemberChange::Left { users, .. } => {
-            let bytes = |user: &UserId| size_of::<UserId>() as u64 + id_bytes(user);
-            users.iter().map(bytes).sum()
-        }
-    };
-    let group = ID_BYTES + (event.group.as_str().len() as u64).next_multiple_of(8);
-    size_of::<GroupEvent>() as u64 + group + users
 }
 
 /// The bytes of an id on the heap.

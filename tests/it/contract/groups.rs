@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod large;
+mod resume;
+mod streams;
 
 use std::time::Duration;
 

@@ -1,0 +1,119 @@
+//! The copies of watched groups, as the hub offers them to streams that open.
+
+use std::collections::HashSet;
+
+use foldhash::fast::RandomState;
+use parking_lot::MutexGuard;
+
+use crate::events::hub::copies::{CopyId, Incomplete};
+use crate::events::hub::{Hub, free};
+use crate::events::interest::GroupInterest;
+use crate::events::sse::cursor::Cursor;
+use crate::model::{GroupId, Partition, Position, UserId};
+
+/// The state of the groups and users of an interest, as of the end of the ring.
+#[derive(Debug)]
+pub(crate) struct GroupStates {
+    /// The cursor of a client that received all entries.
+    pub(crate) cursor: Cursor,
+    /// The online users among the listed ones, if the interest lists users.
+    pub(crate) users: Option<Vec<UserId>>,
+    /// Each group with the number of its members, and the online ones.
+    pub(crate) groups: Vec<(GroupId, usize, Vec<UserId>)>,
+}
+
+impl Hub {
+    /// Pins the copy of a group until [`Hub::unpin`].
+    pub(crate) fn pin(&self, group: &GroupId) -> CopyId {
+        self.state.lock().copies.pin(group)
+    }
+
+    /// Releases a pin.
+    pub(crate) fn unpin(&self, copy: CopyId) {
+        let mut state = self.state.lock();
+        let removed = state.copies.unpin(copy);
+        free(state, removed.into_iter().collect());
+    }
+
+    /// The copy of a watched group, if its members must be read from the store.
+    pub(crate) fn incomplete(&self, group: &GroupId) -> Option<Incomplete> {
+        self.state.lock().copies.incomplete(group)
+    }
+
+    /// Whether streams watch a group.
+    pub(crate) fn is_group_watched(&self, group: &GroupId) -> bool {
+        self.state.lock().copies.is_watched(group)
+    }
+
+    /// Fills a copy with the members that the store has, after this instance received all earlier events.
+    pub(crate) fn fill_copy(&self, incomplete: Incomplete, mut members: Vec<UserId>) {
+        let read: HashSet<_, RandomState> = members.iter().cloned().collect();
+        let mut state = self.state.lock();
+        if !state.copies.begin_fill(incomplete, &read) {
+            return;
+        }
+        while state.copies.fill_some(incomplete, &mut members) {
+            MutexGuard::bump(&mut state);
+        }
+        drop(state);
+        self.received.notify_waiters();
+    }
+
+    /// The members of the groups and the users of an interest, sorted and without duplicates.
+    pub(crate) fn users_of(&self, interest: &GroupInterest) -> Vec<UserId> {
+        let mut users = interest.users.to_vec();
+        for group in &interest.groups {
+            let state = self.state.lock();
+            users.extend(state.copies.members(group).into_iter().flatten().cloned());
+        }
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
+    /// The states of groups and users. `known` says for a user whether the user was announced as of a position of its
+    /// partition; this instance received the events up to there. Returns `None` if a member is not known, or if a copy is
+    /// incomplete.
+    pub(crate) fn group_states(
+        &self,
+        interest: &GroupInterest,
+        known: impl Fn(&UserId) -> Option<(bool, Position)>,
+    ) -> Option<GroupStates> {
+        let state = self.state.lock();
+        let ring = &state.ring;
+        let is_online = |user: &UserId| Some(ring.is_announced(user, known(user)?));
+        let online = |users: &mut dyn Iterator<Item = &UserId>| {
+            let mut online = Vec::new();
+            for user in users {
+                if is_online(user)? {
+                    online.push(user.clone());
+                }
+            }
+            online.sort_unstable();
+            Some(online)
+        };
+        let groups = interest.groups.iter().map(|group| {
+            if state.copies.incomplete(group).is_some() {
+                return None;
+            }
+            let members = state.copies.members(group)?;
+            let online = online(&mut members.iter())?;
+            Some((group.clone(), members.len(), online))
+        });
+        Some(GroupStates {
+            cursor: ring.cursor_before(ring.end()),
+            groups: groups.collect::<Option<_>>()?,
+            users: match &*interest.users {
+                [] => None,
+                users => Some(online(&mut users.iter())?),
+            },
+        })
+    }
+
+    /// Makes the copies of the groups in a partition incomplete, because its events were lost.
+    pub(super) fn invalidate_copies(&self, partition: Partition) {
+        let partitions = self.partitions;
+        let is_lost = |group: &GroupId| partitions.of_group(group) == partition;
+        self.state.lock().copies.invalidate(is_lost);
+    }
+}
