@@ -22,7 +22,7 @@ pub(crate) use self::bus::Bus;
 pub(crate) use self::doorbell::Doorbell;
 pub(crate) use self::hub::Hub;
 pub(crate) use self::hub::TICK;
-pub(crate) use self::interest::Interest;
+pub(crate) use self::interest::{Interest, Wanted};
 pub(crate) use self::limits::Limits;
 pub(crate) use self::sse::frame::Frame;
 pub(crate) use self::sse::payload::{

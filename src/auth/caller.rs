@@ -101,6 +101,14 @@ impl Caller {
         Ok(None)
     }
 
+    /// The user of the caller, if its streams cover its own groups unless they name others.
+    pub(crate) fn with_own_groups(&self) -> Option<&UserId> {
+        match self {
+            Self::User(caller) if caller.token.groups == Groups::Own => Some(&caller.token.user),
+            Self::Anonymous | Self::User(_) | Self::Server(_) => None,
+        }
+    }
+
     /// Fails unless the caller may see the metrics.
     pub(crate) fn authorize_metrics(&self) -> Result<(), Error> {
         let is_allowed = match self {

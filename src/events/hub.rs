@@ -10,7 +10,9 @@ pub(super) mod lifetimes;
 mod live_ids;
 pub(super) mod locate;
 pub(super) mod membership;
+pub(super) mod own_groups;
 mod part;
+mod regroup;
 pub(super) mod restarts;
 pub(super) mod ring;
 
@@ -23,11 +25,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::copies::{Copies, RemovedCopy};
-use self::index::Index;
+use self::index::{Index, RemovedAudience};
 use self::kept::Bounds;
 use self::lifetimes::Lifetimes;
 use self::live_ids::LiveIds;
+use self::regroup::Regroup;
 use self::ring::Ring;
+use super::interest::{AudienceId, Interest};
 use super::limits::Limits;
 use super::sse::frame::{self, Frame};
 use super::sse::payload::EndReason;
@@ -56,6 +60,8 @@ pub(crate) struct Hub {
     has_begun: AtomicBool,
     received: Notify,
     to_resync: Mutex<PartitionSet>,
+    to_regroup: Mutex<Vec<Regroup>>,
+    regroup: Notify,
     resync: Notify,
 }
 
@@ -98,6 +104,8 @@ impl Hub {
             has_begun: AtomicBool::new(false),
             received: Notify::new(),
             to_resync: Mutex::default(),
+            to_regroup: Mutex::default(),
+            regroup: Notify::new(),
             resync: Notify::new(),
         }
     }
@@ -172,15 +180,10 @@ impl Hub {
     ) -> Result<Arc<Subscriber>, StreamLimitReached> {
         let mut state = self.state.lock();
         let most = self.limits.watched_users;
-        let most = most.saturating_sub(state.copies.total());
         let audience = state
-            .index
             .audience(&opening.interest, most)
             .ok_or(StreamLimitReached::WatchedUsers)?;
         let interest = state.index.interest(audience);
-        for group in interest.listed_groups() {
-            state.copies.watch(group, audience);
-        }
         let id = state.next_id;
         state.next_id += 1;
         let closes = opening.closes;
@@ -222,16 +225,10 @@ impl Hub {
             return;
         }
         self.metrics.streams.dec();
-        let Some(mut removed) = state.index.remove(subscriber) else {
-            return;
-        };
-        let groups = removed.interest.listed_groups().iter();
-        let copies = groups.filter_map(|group| state.copies.unwatch(group, removed.id));
-        let copies: Vec<_> = copies.collect();
-        while state.index.remove_some(&mut removed) {
-            MutexGuard::bump(&mut state);
+        let audience = subscriber.audience();
+        if let Some(removed) = state.index.remove(audience, subscriber) {
+            remove_audience(state, removed);
         }
-        free(state, copies);
     }
 
     /// Sends keep-alives to one part of the streams. Ends the streams whose end is due or whose
@@ -281,6 +278,17 @@ impl Hub {
 }
 
 impl State {
+    /// Returns the audience with this interest, which may be new. The copies of its groups are pinned. Returns `None` if
+    /// the lists and groups of all streams would have more users than `most`.
+    fn audience(&mut self, interest: &Interest, most: usize) -> Option<AudienceId> {
+        let most = most.saturating_sub(self.copies.total());
+        let audience = self.index.audience(interest, most)?;
+        for group in interest.listed_groups() {
+            self.copies.watch(group, audience);
+        }
+        Some(audience)
+    }
+
     /// Returns `presence.ready` with the newest cursor, and how far a stream has come that received it.
     fn newest_ready(&self) -> (Live, Frame) {
         let live = Live {
@@ -292,6 +300,17 @@ impl State {
             frame::ready(&self.ring.cursor_before(live.next), None),
         )
     }
+}
+
+/// Removes an audience without subscribers.
+fn remove_audience(mut state: MutexGuard<'_, State>, mut removed: RemovedAudience) {
+    let groups = removed.interest.listed_groups().iter();
+    let copies = groups.filter_map(|group| state.copies.unwatch(group, removed.id));
+    let copies: Vec<_> = copies.collect();
+    while state.index.remove_some(&mut removed) {
+        MutexGuard::bump(&mut state);
+    }
+    free(state, copies);
 }
 
 /// Removes the members of copies that no stream needs any more.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{GroupId, PartitionSet, Partitions, UserId};
+use crate::model::{GroupEvent, GroupId, PartitionSet, Partitions, UserId};
 
 /// The number of an audience: the streams with equal interests.
 pub(super) type AudienceId = u64;
@@ -18,6 +18,25 @@ pub(crate) enum Interest {
     Groups(Arc<GroupInterest>),
 }
 
+/// What a client wants to follow.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
+    /// An interest that stays as it is.
+    Fixed(Interest),
+    /// The groups to which this user belongs, and the changes to them.
+    OwnGroups(UserId),
+}
+
+impl Wanted {
+    /// Returns the partitions of the users.
+    pub(super) fn watched(&self, partitions: Partitions) -> PartitionSet {
+        match self {
+            Self::Fixed(interest) => interest.watched(partitions),
+            Self::OwnGroups(_) => PartitionSet::all(partitions),
+        }
+    }
+}
+
 /// The members of some groups, and some users in addition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GroupInterest {
@@ -25,9 +44,18 @@ pub(crate) struct GroupInterest {
     pub(super) groups: Box<[GroupId]>,
     /// The users, sorted and without duplicates.
     pub(super) users: Box<[UserId]>,
+    /// The user of whom these are all groups. The stream follows the changes to them.
+    pub(super) own: Option<UserId>,
 }
 
 impl GroupInterest {
+    /// Whether an event changes which groups the user of the stream belongs to, if these are the groups of one.
+    pub(super) fn is_own_change(&self, event: &GroupEvent) -> bool {
+        let is_group = self.has_group(&event.group);
+        let own = self.own.as_ref();
+        own.is_some_and(|user| is_group != event.has_joined() && event.names(user))
+    }
+
     /// Whether this is one of the groups.
     pub(super) fn has_group(&self, group: &GroupId) -> bool {
         self.groups.binary_search(group).is_ok()
@@ -50,7 +78,25 @@ impl Interest {
         Self::Groups(Arc::new(GroupInterest {
             groups: sorted(groups).into(),
             users: sorted(users).into(),
+            own: None,
         }))
+    }
+
+    /// Returns the interest in the members of the groups of a user.
+    pub(super) fn own_groups(user: UserId, groups: Vec<GroupId>) -> Self {
+        Self::Groups(Arc::new(GroupInterest {
+            groups: sorted(groups).into(),
+            users: Box::default(),
+            own: Some(user),
+        }))
+    }
+
+    /// Returns the user whose groups these are, if the stream follows the changes to them.
+    pub(super) fn own(&self) -> Option<&UserId> {
+        match self {
+            Self::AllUsers | Self::Users(_) => None,
+            Self::Groups(interest) => interest.own.as_ref(),
+        }
     }
 
     /// Returns the users that the interest lists.

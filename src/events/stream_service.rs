@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::hub::Hub;
 use super::hub::join::{CursorOrigin, JoinPoint};
-use super::interest::Interest;
+use super::interest::{Interest, Wanted};
 use super::limits::Limits;
 use super::opening::{Opener, StreamStart};
 use super::sse::cursor::{Cursor, InvalidCursor};
@@ -35,8 +35,8 @@ const FILL_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct StreamRequest {
     /// When the client sent the request. The request may have waited for admission since.
     pub requested_at: Instant,
-    /// The users whose events the stream carries.
-    pub interest: Interest,
+    /// What the client wants to follow.
+    pub wanted: Wanted,
     /// Whether the stream begins with a snapshot of the online users.
     pub snapshot: bool,
     /// The cursor of an earlier stream, as the client sent it.
@@ -97,12 +97,17 @@ impl StreamService {
     ///
     /// Fails if the store is unreachable or there are too many streams.
     pub(crate) async fn open(&self, request: StreamRequest) -> Result<EventStream, OpenError> {
-        let watched = request.interest.watched(self.hub.partitions());
+        let watched = request.wanted.watched(self.hub.partitions());
         self.wait_until_known(&watched).await?;
         let permit = self.limit.take(request.caller)?;
-        let (mut requested_at, groups) = (request.requested_at, request.interest.listed_groups());
+        let mut requested_at = request.requested_at;
+        let (interest, since) = match request.wanted {
+            Wanted::Fixed(interest) => (interest, 0),
+            Wanted::OwnGroups(user) => self.opener.own_interest(&user).await?,
+        };
+        let groups = interest.listed_groups();
         let held = self.opener.group_copies().hold(groups).await?;
-        if !groups.is_empty() {
+        if matches!(interest, Interest::Groups(_)) {
             // The members are not known as of an earlier moment.
             requested_at = Instant::now();
         }
@@ -125,7 +130,8 @@ impl StreamService {
             _ => (due, EndReason::MaxAge),
         };
         let subscriber = self.hub.open(SubscriberOptions {
-            interest: request.interest,
+            interest,
+            since,
             snapshot: request.snapshot,
             closes,
             credential: request.credential,
@@ -253,7 +259,7 @@ mod tests {
         let streams = StreamService::new(store, hub, &config, limits);
         let request = StreamRequest {
             requested_at: Instant::now(),
-            interest: Interest::AllUsers,
+            wanted: Wanted::Fixed(Interest::AllUsers),
             snapshot: false,
             last_event_id: None,
             caller: None,

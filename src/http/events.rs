@@ -1,5 +1,7 @@
 //! `GET` and `POST /v1/events`: opens event streams.
 
+mod wanted;
+
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -12,31 +14,24 @@ use utoipa::openapi::schema::{AnyOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
+use self::wanted::wanted;
 use super::error::Error;
-use super::extract::{
-    JsonBody, ListedGroup, ListedUser, NoBody, group_ids, listed_groups, listed_users, user_ids,
-};
+use super::extract::{JsonBody, ListedGroup, ListedUser, NoBody, listed_groups, listed_users};
 use super::openapi::responses::{
     BadRequest, BodyTimeout, BodyTooLarge, Forbidden, HeadTooLarge, StoreUnreachable, TooMany,
     Unauthorized, UnsupportedMediaType,
 };
 use super::openapi::{GroupIdText, ListedGroupId, ListedUserId, UserIdText};
-use super::permissions::{StreamCaller, authorize_group};
+use super::permissions::StreamCaller;
 use super::query::{decoded, keep_once, parameters, unknown};
 use super::response_headers::STREAM_HEADERS;
 use super::state::AppState;
 use super::stream_handoff::StreamHandoff;
 use crate::auth::Caller;
 use crate::events::{
-    GroupJoined, GroupLeft, Interest, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
+    GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
     StreamRequest, UserOffline, UserOnline,
 };
-
-/// Users of one stream, unless the stream carries the events of all users.
-const MAX_USERS: usize = 10_000;
-
-/// Groups of one stream.
-const MAX_GROUPS: usize = 100;
 
 /// Query parameters of `GET`. With `POST`, the body contains the others.
 const QUERY: [&str; 5] = [
@@ -245,7 +240,7 @@ async fn open(
     handoff: Option<Extension<StreamHandoff>>,
     params: StreamParameters,
 ) -> Result<Response, Error> {
-    let interest = interest(state, caller, params.user_ids, params.group_ids).await?;
+    let wanted = wanted(state, caller, params.user_ids, params.group_ids).await?;
     if let Some(Extension(handoff)) = &handoff {
         handoff.request();
     }
@@ -257,7 +252,7 @@ async fn open(
     let _permit = state.admission.opening_permit().await;
     let opened = state.streams.open(StreamRequest {
         requested_at,
-        interest,
+        wanted,
         snapshot: params.snapshot,
         last_event_id: params.last_event_id,
         caller: caller.name(),
@@ -275,33 +270,6 @@ async fn open(
         None => Body::new(stream),
     };
     Ok((STREAM_HEADERS, end, body).into_response())
-}
-
-/// The interest in these users and groups. Fails unless the caller may see all of them.
-async fn interest(
-    state: &AppState,
-    caller: &Caller,
-    users: Option<Vec<ListedUser>>,
-    groups: Option<Vec<ListedGroup>>,
-) -> Result<Interest, Error> {
-    if users.is_none() && groups.is_none() {
-        caller.authorize_read_all()?;
-        return Ok(Interest::AllUsers);
-    }
-    let users = users
-        .map(|listed| user_ids(listed, MAX_USERS))
-        .transpose()?;
-    let groups = groups.map(|listed| group_ids(listed, MAX_GROUPS));
-    let groups = groups.transpose()?;
-    caller.authorize_read_each(users.as_deref().unwrap_or_default())?;
-    for group in groups.iter().flatten() {
-        authorize_group(state, caller, group).await?;
-    }
-    let users = users.unwrap_or_default();
-    Ok(match groups {
-        Some(groups) => Interest::groups(groups, users),
-        None => Interest::users(users),
-    })
 }
 
 /// Parses a query with the parameters `known`. The credential was read before.

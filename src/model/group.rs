@@ -37,6 +37,11 @@ impl GroupEvent {
         joined.iter().map(|joined| &joined.user).chain(left)
     }
 
+    /// Whether users joined.
+    pub fn has_joined(&self) -> bool {
+        matches!(self.change, MemberChange::Joined(_))
+    }
+
     /// Whether `user` joined or left.
     pub fn names(&self, user: &UserId) -> bool {
         self.users().any(|each| each == user)

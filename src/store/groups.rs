@@ -61,6 +61,14 @@ impl Store {
         }
     }
 
+    /// The groups of which a user is a member, in any order.
+    pub async fn groups_of(&self, user: &UserId) -> Result<Vec<GroupId>, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.groups_of(user)),
+            Self::Redis(store) => store.groups_of(user).await,
+        }
+    }
+
     /// Finishes the calls of `replace_group` whose instance died. Call this every second or so.
     pub async fn finish_group_writes(&self) -> Result<(), StoreError> {
         match self {

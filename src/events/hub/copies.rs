@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use foldhash::fast::RandomState;
 
 use crate::events::interest::AudienceId;
-use crate::model::{GroupEvent, GroupId, MemberChange, UserId};
+use crate::model::{GroupEvent, GroupId, UserId};
 
 /// Members that one step adds to a copy, or removes with it.
 const STEP: usize = 512;
@@ -174,19 +174,14 @@ impl Copies {
         let Some(copy) = self.copies.get_mut(&id) else {
             return;
         };
-        let users: Vec<&UserId> = match &event.change {
-            MemberChange::Joined(joined) => joined.iter().map(|joined| &joined.user).collect(),
-            MemberChange::Left { users, .. } => users.iter().collect(),
-        };
-        let has_joined = matches!(event.change, MemberChange::Joined(_));
-        for user in users {
+        for user in event.users() {
             if let Some(changed) = &mut copy.changed {
                 changed.insert(user.clone());
             }
-            if has_joined && copy.members.insert(user.clone()) {
+            if event.has_joined() && copy.members.insert(user.clone()) {
                 self.members += 1;
                 MemberOf::add(&mut self.by_member, user.clone(), id);
-            } else if !has_joined && copy.members.remove(user) {
+            } else if !event.has_joined() && copy.members.remove(user) {
                 self.members -= 1;
                 MemberOf::remove(&mut self.by_member, user, id);
             }

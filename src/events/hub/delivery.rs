@@ -90,8 +90,13 @@ impl Hub {
             Kept::of(partition, entry),
             frame.clone().filter(|_| is_exact),
         );
+        let generation = ring.generation_of(partition);
+        if let Entry::Group(event) = entry {
+            // These streams receive the event after they have the members of their groups.
+            let regroups = state.pause_regrouped(event, number);
+            self.request_regroup(regroups);
+        }
         if let Some(frame) = frame {
-            let generation = ring.generation_of(partition);
             self.deliver(state, (generation, number), &audiences, &frame);
         }
         Ok(())

@@ -6,6 +6,7 @@ use foldhash::fast::RandomState;
 use parking_lot::MutexGuard;
 
 use crate::events::hub::copies::{CopyId, Incomplete};
+use crate::events::hub::join::EntryRef;
 use crate::events::hub::{Hub, free};
 use crate::events::interest::GroupInterest;
 use crate::events::sse::cursor::Cursor;
@@ -14,6 +15,8 @@ use crate::model::{GroupId, Partition, Position, UserId};
 /// The state of the groups and users of an interest, as of the end of the ring.
 #[derive(Debug)]
 pub(crate) struct GroupStates {
+    /// The end of the ring.
+    pub(crate) end: EntryRef,
     /// The cursor of a client that received all entries.
     pub(crate) cursor: Cursor,
     /// The online users among the listed ones, if the interest lists users.
@@ -101,6 +104,10 @@ impl Hub {
             Some((group.clone(), members.len(), online))
         });
         Some(GroupStates {
+            end: EntryRef {
+                generation: ring.generation(),
+                number: ring.end(),
+            },
             cursor: ring.cursor_before(ring.end()),
             groups: groups.collect::<Option<_>>()?,
             users: match &*interest.users {

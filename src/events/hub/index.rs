@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 
 use crate::events::interest::{AudienceId, Interest};
 use crate::events::subscriber::Subscriber;
-use crate::model::UserId;
+use crate::model::{GroupEvent, UserId};
 
 /// The audience of the streams that carry the events of all users.
 const ALL_USERS: AudienceId = 0;
@@ -26,6 +26,8 @@ const STEP: usize = 512;
 pub(crate) struct Index {
     audiences: HashMap<AudienceId, Audience>,
     by_user: HashMap<UserId, Audiences>,
+    /// The audiences of the streams of own groups, by their user.
+    by_own: HashMap<UserId, BTreeSet<AudienceId>>,
     /// Audiences by the hash of their interest.
     by_interest: HashMap<u64, Vec<AudienceId>>,
     next: AudienceId,
@@ -64,6 +66,7 @@ impl Index {
         Self {
             audiences: HashMap::from([(ALL_USERS, all_users)]),
             by_user: HashMap::new(),
+            by_own: HashMap::new(),
             by_interest: HashMap::new(),
             next: ALL_USERS + 1,
             watched: 0,
@@ -95,6 +98,9 @@ impl Index {
         let id = self.next;
         self.next += 1;
         self.by_interest.entry(hash).or_default().push(id);
+        if let Some(user) = interest.own() {
+            self.by_own.entry(user.clone()).or_default().insert(id);
+        }
         self.watched += users.len();
         let audience = Audience {
             interest: interest.clone(),
@@ -140,21 +146,33 @@ impl Index {
 
     /// Removes a subscriber. Returns the audience if this was its last subscriber;
     /// [`Index::remove_some`] then removes the users of the audience from the index.
-    pub(crate) fn remove(&mut self, subscriber: &Subscriber) -> Option<RemovedAudience> {
-        let audience = self.audiences.get_mut(&subscriber.audience)?;
+    pub(crate) fn remove(
+        &mut self,
+        id: AudienceId,
+        subscriber: &Subscriber,
+    ) -> Option<RemovedAudience> {
+        let audience = self.audiences.get_mut(&id)?;
         audience.subscribers.remove(&subscriber.id);
-        if !audience.subscribers.is_empty() || subscriber.audience == ALL_USERS {
+        if !audience.subscribers.is_empty() || id == ALL_USERS {
             return None;
         }
-        let audience = self.audiences.remove(&subscriber.audience)?;
+        let audience = self.audiences.remove(&id)?;
+        if let Some(user) = audience.interest.own()
+            && let Some(own) = self.by_own.get_mut(user)
+        {
+            own.remove(&id);
+            if own.is_empty() {
+                self.by_own.remove(user);
+            }
+        }
         if let Some(with_same_hash) = self.by_interest.get_mut(&audience.hash) {
-            with_same_hash.retain(|id| *id != subscriber.audience);
+            with_same_hash.retain(|each| *each != id);
             if with_same_hash.is_empty() {
                 self.by_interest.remove(&audience.hash);
             }
         }
         Some(RemovedAudience {
-            id: subscriber.audience,
+            id,
             interest: audience.interest,
             removed_users: 0,
         })
@@ -174,6 +192,28 @@ impl Index {
             }
         }
         removed.removed_users < users.len()
+    }
+
+    /// The audiences of the streams whose own groups change with this event.
+    pub(crate) fn with_own_change(&self, event: &GroupEvent) -> Vec<AudienceId> {
+        if self.by_own.is_empty() {
+            return Vec::new();
+        }
+        let audiences = event.users().filter_map(|user| self.by_own.get(user));
+        let audiences = audiences.flatten().copied().filter(|id| {
+            let audience = self.audiences.get(id);
+            audience.is_some_and(|audience| match &audience.interest {
+                Interest::Groups(interest) => interest.is_own_change(event),
+                Interest::AllUsers | Interest::Users(_) => false,
+            })
+        });
+        audiences.collect()
+    }
+
+    /// The subscribers of an audience.
+    pub(crate) fn subscribers(&self, id: AudienceId) -> impl Iterator<Item = &Arc<Subscriber>> {
+        let audience = self.audiences.get(&id).into_iter();
+        audience.flat_map(|audience| audience.subscribers.values())
     }
 
     /// Whether an audience has subscribers.
@@ -256,112 +296,4 @@ impl Audiences {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet as Set;
-
-    use tokio::time::Instant;
-
-    use super::*;
-    use crate::events::sse::payload::EndReason;
-    use crate::events::subscriber::SubscriberOptions;
-    use crate::events::subscriber::queue_memory::QueueMemory;
-
-    fn users(numbers: impl IntoIterator<Item = usize>) -> Interest {
-        let ids = numbers
-            .into_iter()
-            .map(|number| UserId::new(&format!("user-{number}")));
-        Interest::users(ids.collect::<Result<_, _>>().expect("good ids"))
-    }
-
-    fn open(index: &mut Index, id: u64, interest: &Interest) -> Arc<Subscriber> {
-        let audience = index.audience(interest, usize::MAX).expect("an audience");
-        let options = SubscriberOptions {
-            interest: interest.clone(),
-            snapshot: false,
-            closes: (Instant::now(), EndReason::MaxAge),
-            credential: None,
-        };
-        let subscriber = Arc::new(Subscriber::new(
-            id,
-            audience,
-            index.interest(audience),
-            options,
-            &QueueMemory::with_limit(0),
-        ));
-        index.add(audience, &subscriber);
-        while index.insert_some(audience) {}
-        subscriber
-    }
-
-    fn close(index: &mut Index, subscriber: &Subscriber) {
-        if let Some(mut removed) = index.remove(subscriber) {
-            while index.remove_some(&mut removed) {}
-        }
-    }
-
-    /// Returns the subscribers that receive an event of this user, `limit` in each step.
-    fn interested(index: &Index, user: usize, limit: usize) -> Vec<u64> {
-        let user = UserId::new(&format!("user-{user}")).expect("an id");
-        let mut streams = Vec::new();
-        let mut delivered = Some(DeliveryPoint::default());
-        while let Some(from) = delivered {
-            let audiences = index.interested_in(&user);
-            delivered = index.for_each_in(&audiences, from, limit, |subscriber| {
-                streams.push(subscriber.id)
-            });
-        }
-        streams
-    }
-
-    #[test]
-    fn every_interested_stream_is_reached_once_with_any_part_size() {
-        let mut index = Index::new();
-        let interests = [
-            Interest::AllUsers,
-            users([1, 2]),
-            users([2, 1]),
-            users([2]),
-            users([2, 3]),
-            Interest::AllUsers,
-            users(0..2_000),
-        ];
-        let subscribers: Vec<_> = (0..)
-            .zip(&interests)
-            .map(|(id, interest)| open(&mut index, id, interest))
-            .collect();
-        for limit in [1, 2, 3, 100] {
-            let delivered = interested(&index, 2, limit);
-            assert_eq!(delivered.len(), 7);
-            assert_eq!(delivered.into_iter().collect::<Set<_>>(), (0..7).collect());
-            assert_eq!(interested(&index, 1_999, limit), [0, 5, 6]);
-            assert_eq!(interested(&index, 2_000, limit), [0, 5]);
-        }
-        assert!(
-            subscribers[1].interest == subscribers[2].interest
-                && subscribers[1].audience == subscribers[2].audience
-        );
-        for subscriber in &subscribers[..3] {
-            close(&mut index, subscriber);
-        }
-        assert_eq!(interested(&index, 2, 1), [5, 3, 4, 6]);
-        for subscriber in &subscribers[3..] {
-            close(&mut index, subscriber);
-        }
-        assert_eq!(
-            (index.watched, index.by_user.len(), index.audiences.len()),
-            (0, 0, 1)
-        );
-        assert!(index.by_interest.is_empty());
-    }
-
-    #[test]
-    fn equal_lists_count_once_and_a_list_beyond_the_limit_is_refused() {
-        let mut index = Index::new();
-        let first = open(&mut index, 0, &users(0..10));
-        let limit = 15;
-        assert_eq!(index.audience(&users(0..10), limit), Some(first.audience));
-        assert_eq!(index.audience(&users(10..20), limit), None);
-        assert!(index.audience(&users(10..15), limit).is_some());
-        assert!(index.audience(&Interest::AllUsers, limit).is_some());
-    }
-}
+mod tests;

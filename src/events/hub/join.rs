@@ -7,11 +7,12 @@ use crate::events::hub::locate::{Located, NotLocated, Progress};
 use crate::events::hub::membership::Carried;
 use crate::events::hub::ring::Ring;
 use crate::events::hub::{Hub, State};
+use crate::events::interest::Interest;
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::{self, Frame};
 use crate::events::sse::payload::ResetReason;
 use crate::events::subscriber::{Live, Subscriber};
-use crate::model::{GroupId, Partition, PartitionSet, Timestamp};
+use crate::model::{GroupId, Partition, PartitionSet, Position, Timestamp};
 
 /// Missed events that a stream can receive while it joins. The hub is locked meanwhile.
 const JOIN_EVENTS: u64 = 256;
@@ -70,6 +71,8 @@ pub(crate) enum JoinOutcome {
     Behind(Missed),
     /// A watched partition is restarting, or the members of a group are being read. The stream joins later.
     Restarting,
+    /// The own groups of the stream change with an entry that it missed.
+    OwnGroupsChanged(Missed),
     /// The cursor is newer than the local history, and may belong to no event.
     Ahead,
     /// The cursor belongs to another data set.
@@ -96,7 +99,8 @@ impl Hub {
         if !state.lifetimes.has(subscriber) {
             return JoinOutcome::Closed;
         }
-        let groups = subscriber.interest.listed_groups();
+        let interest = subscriber.interest();
+        let groups = interest.listed_groups();
         if !state.is_settled(watched) || !state.has_copies_of(groups) {
             return JoinOutcome::Restarting;
         }
@@ -122,9 +126,12 @@ impl Hub {
             Err(not_located) => return not_located.into(),
         };
         if let JoinPoint::After(cursor, CursorOrigin::Client) = point
-            && has_changed(ring, groups, cursor)
+            && has_changed(ring, &interest, cursor)
         {
             return JoinOutcome::Gone(ResetReason::GroupChanged);
+        }
+        if state.has_own_change(&interest, located.start.min(subscriber.since())) {
+            return JoinOutcome::OwnGroupsChanged(missed(ring, located));
         }
         if ring.end() - located.start > JOIN_EVENTS {
             return JoinOutcome::Behind(missed(ring, located));
@@ -236,12 +243,23 @@ fn gone(ring: &Ring, from: EntryRef, watched: &PartitionSet) -> Option<ResetReas
     ring.restarted_since(from.generation, watched).or(evicted)
 }
 
-/// Whether one of these groups changed after the cursor.
-fn has_changed(ring: &Ring, groups: &[GroupId], cursor: &Cursor) -> bool {
-    let mut newest = groups
-        .iter()
-        .filter_map(|group| ring.newest_of_group(group));
-    newest.any(|(partition, position)| position > cursor.position(partition))
+/// Whether one of the groups, or the set of own groups, changed after the cursor.
+fn has_changed(ring: &Ring, interest: &Interest, cursor: &Cursor) -> bool {
+    let groups = interest.listed_groups().iter();
+    let mut newest = groups.filter_map(|group| ring.newest_of_group(group));
+    let is_missed =
+        |(partition, position): (Partition, Position)| position > cursor.position(partition);
+    if newest.any(is_missed) {
+        return true;
+    }
+    let Some(user) = interest.own() else {
+        return false;
+    };
+    let partitions = ring.partitions();
+    let mut events = ring.group_events(ring.first());
+    events.any(|(_, event)| {
+        is_missed((partitions.of_group(&event.group), event.position)) && event.names(user)
+    })
 }
 
 /// Returns the frames of the events that a stream missed. Frames that other streams share are not encoded again.
@@ -253,7 +271,8 @@ fn missed_frames(
 ) -> Vec<Frame> {
     let ring = &state.ring;
     let mut progress = None;
-    let carried = Carried::from(located.start, ring, &state.copies, &subscriber.interest);
+    let interest = subscriber.interest();
+    let carried = Carried::from(located.start, ring, &state.copies, &interest);
     let interesting = (located.start..ring.end()).filter(|number| carried.includes(*number));
     let missed = interesting.filter_map(|number| {
         let shared = ring.frame(number).filter(|_| number >= located.skew_end);

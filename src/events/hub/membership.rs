@@ -51,7 +51,7 @@ impl<'a> Carried<'a> {
                 Some(user) => self.includes_user(interest, number, user),
                 None => {
                     let event = self.ring.group_event(number);
-                    event.is_some_and(|event| interest.has_group(&event.group))
+                    event.is_some_and(|event| self.includes_change(interest, number, event))
                 }
             },
         }
@@ -59,7 +59,23 @@ impl<'a> Carried<'a> {
 
     fn includes_user(&self, interest: &GroupInterest, number: u64, user: &UserId) -> bool {
         let mut groups = interest.groups.iter();
-        interest.has_user(user) || groups.any(|group| self.is_member(number, group, user))
+        let is_member =
+            |group| self.is_member(number, group, user) && self.is_own(interest, number, group);
+        interest.has_user(user) || groups.any(is_member)
+    }
+
+    fn includes_change(&self, interest: &GroupInterest, number: u64, event: &GroupEvent) -> bool {
+        let group = &event.group;
+        let own = interest.own.as_ref();
+        own.is_some_and(|user| event.names(user))
+            || interest.has_group(group) && self.is_own(interest, number, group)
+    }
+
+    /// Whether the user of the stream was a member of a group as of the entry with this number, if the stream is one of
+    /// own groups.
+    fn is_own(&self, interest: &GroupInterest, number: u64, group: &GroupId) -> bool {
+        let own = interest.own.as_ref();
+        own.is_none_or(|user| self.is_member(number, group, user))
     }
 
     /// Whether a user was a member of a group as of the entry with this number. The copies are as of the end of the ring;

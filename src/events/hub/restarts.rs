@@ -133,7 +133,7 @@ impl Hub {
         let mut streams: Vec<_> = self.state.lock().lifetimes.part(part).cloned().collect();
         let (generation, among) = (restarted.generation, &restarted.partitions);
         streams.retain(|subscriber| {
-            let watches = || subscriber.interest.watches(self.partitions, among);
+            let watches = || subscriber.interest().watches(self.partitions, among);
             subscriber.detach(generation, watches)
         });
         streams

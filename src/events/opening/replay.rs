@@ -93,7 +93,7 @@ impl Replayer {
         if from.number < missed.skew_end {
             from = stream.scan(from, missed.skew_end, &mut progress).await?;
         }
-        match &stream.subscriber.interest {
+        match &stream.subscriber.interest() {
             Interest::AllUsers => self.replay_all(stream, from).await,
             Interest::Users(users) => match stream.find_by_links(users, from).await? {
                 Some((found, end)) => stream.send_found(found, end, progress).await,
@@ -101,6 +101,21 @@ impl Replayer {
             },
             Interest::Groups(_) => stream.scan_all(from, &mut progress).await,
         }
+    }
+
+    /// Like [`Replayer::replay`], up to the entry with the number `end`.
+    pub(crate) async fn replay_until(
+        &self,
+        stream: Behind<'_>,
+        missed: Missed,
+        cursor: Option<&Cursor>,
+        end: u64,
+    ) -> Result<EntryRef, RingChanged> {
+        let mut progress = match cursor {
+            Some(cursor) => Progress::of(cursor),
+            None => stream.progress_before(missed.from)?,
+        };
+        stream.scan(missed.from, end, &mut progress).await
     }
 
     async fn replay_all(
@@ -182,9 +197,9 @@ impl Behind<'_> {
         from: EntryRef,
         numbers: impl Iterator<Item = u64>,
     ) -> Result<Vec<(Partition, Entry)>, RingChanged> {
-        let interest = &self.subscriber.interest;
+        let interest = self.subscriber.interest();
         let read = |ring: &Ring, copies: &Copies| {
-            let carried = Carried::from(from.number, ring, copies, interest);
+            let carried = Carried::from(from.number, ring, copies, &interest);
             let numbers = numbers.filter(|number| carried.includes(*number));
             numbers.filter_map(|number| ring.event(number)).collect()
         };

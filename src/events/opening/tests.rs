@@ -1,3 +1,4 @@
+use super::patience::STORE_PATIENCE;
 use super::*;
 use crate::config::Config;
 use crate::events::hub::delivery::KnownUsers;
@@ -22,6 +23,7 @@ impl Credential for Withdrawn {
 fn opened(hub: &Hub, withdrawn: bool) -> Arc<Subscriber> {
     let opening = SubscriberOptions {
         interest: Interest::AllUsers,
+        since: 0,
         snapshot: false,
         closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
         credential: Some(Arc::new(Withdrawn(withdrawn))),
@@ -91,6 +93,7 @@ async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed()
     published.expect("no gap");
     let options = SubscriberOptions {
         interest: Interest::users(vec![user]),
+        since: 0,
         snapshot: false,
         closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
         credential: None,

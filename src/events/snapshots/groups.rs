@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::events::hub::Hub;
 use crate::events::hub::delivery::KnownUsers;
+use crate::events::hub::group_copies::GroupStates;
 use crate::events::interest::{AudienceId, GroupInterest};
 use crate::events::shared_read::{Answer, SharedRead};
 use crate::events::snapshots::snapshot::{Snapshot, SnapshotMemory};
@@ -80,24 +81,33 @@ impl GroupSnapshots {
     }
 }
 
-/// Reads the states of all members, then applies the events that happened meanwhile. So the snapshot is exact as of
-/// the newest event that this instance received.
 async fn read(
     store: Arc<Store>,
     hub: Arc<Hub>,
     memory: Arc<SnapshotMemory>,
     interest: Arc<GroupInterest>,
 ) -> Result<Arc<Snapshot>, StoreError> {
+    let states = states(&store, &hub, &interest).await?;
+    Ok(memory.encode_groups(states))
+}
+
+/// Reads the states of all members, then applies the events that happened meanwhile. So the states are exact as of the
+/// newest event that this instance received.
+pub(crate) async fn states(
+    store: &Store,
+    hub: &Hub,
+    interest: &GroupInterest,
+) -> Result<GroupStates, StoreError> {
     let mut known = KnownUsers::default();
     for _ in 0..ATTEMPTS {
-        let mut users = hub.users_of(&interest);
+        let mut users = hub.users_of(interest);
         users.retain(|user| !known.contains_key(user));
         for part in users.chunks(CALL_USERS) {
-            read_part(&store, &hub, part, &mut known).await?;
+            read_part(store, hub, part, &mut known).await?;
         }
-        let states = hub.group_states(&interest, |user| known.get(user).copied());
+        let states = hub.group_states(interest, |user| known.get(user).copied());
         if let Some(states) = states {
-            return Ok(memory.encode_groups(states));
+            return Ok(states);
         }
     }
     Err(changed())

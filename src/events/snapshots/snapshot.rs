@@ -89,17 +89,24 @@ impl Snapshot {
         }
     }
 
-    /// Queues the frames one by one, each after the client has taken the one before.
+    /// Queues the frames one by one, each after the client has taken the one before, and then `presence.ready`.
     pub(crate) async fn send(self: Arc<Self>, subscriber: &Arc<Subscriber>) -> Cursor {
+        if self.send_messages(subscriber).await {
+            subscriber.push_ready(self.ready.clone());
+        }
+        self.cursor.clone()
+    }
+
+    /// Queues the frames without `presence.ready`. Returns false if the stream ended.
+    pub(crate) async fn send_messages(self: &Arc<Self>, subscriber: &Arc<Subscriber>) -> bool {
         self.readers.lock().push(Arc::downgrade(subscriber));
         for message in &self.frames {
             subscriber.push_backlog([message.clone()]);
             if !subscriber.backlog_taken().await {
-                return self.cursor.clone();
+                return false;
             }
         }
-        subscriber.push_ready(self.ready.clone());
-        self.cursor.clone()
+        true
     }
 }
 
@@ -141,6 +148,7 @@ impl SnapshotMemory {
             cursor,
             users,
             groups,
+            ..
         } = states;
         let mut parts = Vec::new();
         if let Some(users) = &users {

@@ -36,6 +36,7 @@ fn subscriber() -> Subscriber {
 fn subscriber_with_memory(memory: &Arc<QueueMemory>) -> Subscriber {
     let options = SubscriberOptions {
         interest: Interest::AllUsers,
+        since: 0,
         snapshot: false,
         closes: (Instant::now(), EndReason::MaxAge),
         credential: None,

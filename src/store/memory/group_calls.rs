@@ -46,6 +46,11 @@ impl MemoryStore {
         self.state.lock().groups.contains(group, user)
     }
 
+    /// The groups of a user.
+    pub(in crate::store) fn groups_of(&self, user: &UserId) -> Vec<GroupId> {
+        self.state.lock().groups.of(user)
+    }
+
     fn announce_members(
         &self,
         state: &mut State,

@@ -37,6 +37,12 @@ impl Groups {
         members.is_some_and(|members| members.contains(user))
     }
 
+    /// The groups of a user.
+    pub(super) fn of(&self, user: &UserId) -> Vec<GroupId> {
+        let groups = self.of_user.get(user).into_iter().flatten();
+        groups.cloned().collect()
+    }
+
     /// Makes `members` the members of a group.
     pub(super) fn replace(
         &mut self,

@@ -153,6 +153,7 @@ impl Client {
         let watched = self.interest.watched(partitions);
         let options = SubscriberOptions {
             interest: self.interest.clone(),
+            since: 0,
             snapshot: false,
             closes: (Instant::now() + Duration::from_secs(60), EndReason::MaxAge),
             credential: None,

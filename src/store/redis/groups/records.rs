@@ -63,6 +63,21 @@ impl RedisStore {
         Ok(())
     }
 
+    /// The groups of which a user is a member.
+    pub(in crate::store) async fn groups_of(
+        &self,
+        user: &UserId,
+    ) -> Result<Vec<GroupId>, StoreError> {
+        let keys = self.layout.of(user);
+        let recorded = self.with_deadline(keys.partition, self.recorded(user));
+        let checked = recorded.await?.into_iter().map(|group| async {
+            let are_members = self.are_members(&group, std::slice::from_ref(user)).await?;
+            Ok::<_, StoreError>((are_members == [true]).then_some(group))
+        });
+        let groups = try_join_all(checked).await?;
+        Ok(groups.into_iter().flatten().collect())
+    }
+
     /// The groups in which a user is stored according to its record.
     async fn recorded(&self, user: &UserId) -> Result<Vec<GroupId>, StoreError> {
         let keys = self.layout.of(user);
