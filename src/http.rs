@@ -24,6 +24,7 @@ mod response_headers;
 mod split_body;
 mod state;
 mod stream_handoff;
+mod sweep;
 mod users;
 
 use std::sync::Arc;
@@ -109,6 +110,7 @@ fn described(bulk_calls: OpenApiRouter<Arc<AppState>>) -> OpenApiRouter<Arc<AppS
             routes!(events::stream, events::stream_of)
                 .layer(from_fn(refused_stream::refuse_by_stream)),
         )
+        .routes(routes!(sweep::sweep))
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::metrics));

@@ -10,7 +10,7 @@
 //! - `net`: the client connections.
 //! - `server`: assembles the parts.
 //!
-//! Beside the layers: `sweeper` announces departures, `auth` finds the caller of a request and its permissions,
+//! Beside the layers: `sweeper` announces departures, `webhooks` sends the events to receivers, `auth` finds the caller of a request and its permissions,
 //! `config` has the settings, `telemetry` the log and the metrics.
 
 mod auth;
@@ -27,6 +27,7 @@ pub mod store;
 mod sweeper;
 pub mod telemetry;
 mod tls_roots;
+mod webhooks;
 
 pub use self::healthcheck::healthcheck;
 pub use self::http::openapi;

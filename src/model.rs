@@ -5,6 +5,7 @@
 mod calls;
 mod connection_id;
 mod credential;
+mod delivery;
 mod entry;
 mod event;
 mod group;
@@ -19,6 +20,7 @@ mod vector;
 pub use self::calls::{Closing, Connected, Disconnected, Refusal, UserState};
 pub use self::connection_id::{ConnectionId, InvalidConnectionId};
 pub use self::credential::Credential;
+pub use self::delivery::{Claim, Delivery};
 pub use self::entry::Entry;
 pub use self::event::{Epoch, Position, PresenceEvent, Reason, Transition};
 pub use self::group::{

@@ -4,12 +4,13 @@ mod groups;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use crate::model::{Closing, Connected, Disconnected, Page, PageCursor, Partitions, UserState};
-use crate::model::{ConnectionId, UserId};
+use crate::model::{ConnectionId, PartitionSet, Timestamp, UserId};
 use crate::store::{Readiness, Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -23,10 +24,47 @@ pub(crate) struct PresenceService {
     metrics: Arc<Metrics>,
 }
 
+/// What the sweeps of one call did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SweptAll {
+    /// The number of announced departures.
+    pub(crate) announced: usize,
+    /// When the first held departure can be announced.
+    pub(crate) held_until: Option<Timestamp>,
+}
+
 impl PresenceService {
     /// A service that keeps its state in `store`.
     pub(crate) fn new(store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
         Self { store, metrics }
+    }
+
+    /// Sweeps until no user is due.
+    pub(crate) async fn sweep_all(&self) -> Result<SweptAll, StoreError> {
+        let mut announced = 0;
+        let nodes = self.store.nodes().borrow().to_vec();
+        for node in nodes {
+            let mut due = PartitionSet::all(self.store.partitions());
+            while !due.is_empty() {
+                let sweeps = self.timed("sweep", self.store.sweep(node, due)).await?;
+                due = PartitionSet::default();
+                for swept in sweeps {
+                    announced += swept.lateness_ms.len();
+                    self.metrics.sweeps.inc();
+                    for lateness_ms in &swept.lateness_ms {
+                        self.metrics.expired(Duration::from_millis(*lateness_ms));
+                    }
+                    let partition = swept.partition;
+                    if swept.finished()?.more {
+                        due.insert(partition);
+                    }
+                }
+            }
+        }
+        Ok(SweptAll {
+            announced,
+            held_until: self.store.held_until().await?,
+        })
     }
 
     /// Opens or refreshes a connection of a user.

@@ -24,6 +24,7 @@ use crate::presence::PresenceService;
 use crate::store::Store;
 use crate::sweeper::Sweeper;
 use crate::telemetry::Metrics;
+use crate::webhooks::Webhooks;
 
 /// The part of the drain time over which streams are ended. The rest is for sending their last bytes.
 const STREAM_DRAIN: f64 = 0.8;
@@ -51,6 +52,7 @@ const STORE_POLL: Duration = Duration::from_millis(1);
 /// The tasks that end in a drain.
 const LISTENER: &str = "listener";
 const METRICS_LISTENER: &str = "metrics listener";
+const WEBHOOKS: &str = "webhooks";
 
 /// A presence service that has not started.
 #[derive(Debug)]
@@ -63,6 +65,7 @@ pub struct Server {
     streams: Arc<StreamService>,
     metrics: Arc<Metrics>,
     authenticator: Arc<Authenticator>,
+    webhooks: Arc<Webhooks>,
 }
 
 /// A presence service that accepts connections.
@@ -120,6 +123,7 @@ impl Server {
         let limits = Limits::of(&config, memory);
         let hub = Hub::new(Arc::clone(&metrics), limits, store.partitions());
         let hub = Arc::new(hub);
+        let webhooks = Webhooks::new(&config.webhooks, &store, &hub, &metrics)?;
         let connections =
             fd_limit::connections(config.limits.connections, WorkerThreads::runtimes())?;
         let connections = memory.connections(connections);
@@ -141,6 +145,7 @@ impl Server {
             streams: Arc::new(streams),
             metrics,
             authenticator,
+            webhooks: Arc::new(webhooks),
         })
     }
 
@@ -166,6 +171,11 @@ impl Server {
         let bulk = BulkCalls::new(threads.bulk.clone(), bulk_state);
         self.wait_for_store().await;
         let drain = CancellationToken::new();
+        let (webhooks, draining) = (self.webhooks.clone(), drain.clone());
+        tasks.spawn(async move {
+            webhooks.run(&draining).await;
+            WEBHOOKS
+        });
         if let Some((socket, address)) = metrics_socket {
             info!(%address, "serving the metrics");
             let listener = self.metrics_listener(socket, drain.clone());
@@ -218,6 +228,7 @@ impl Server {
         AppState {
             presence,
             streams: Arc::clone(&self.streams),
+            webhooks: Arc::clone(&self.webhooks),
             admission: Arc::clone(&self.admission),
             metrics: Arc::clone(&self.metrics),
             config: Arc::clone(&self.config),
@@ -334,10 +345,11 @@ impl Running {
         self.drain.cancel();
         self.hub.drain(self.drain_time.mul_f64(STREAM_DRAIN));
         let finished = async {
-            while let Some(ended) = self.tasks.join_next().await {
-                if matches!(ended, Ok(LISTENER)) {
-                    return;
-                }
+            let mut running = vec![LISTENER, WEBHOOKS];
+            while !running.is_empty()
+                && let Some(ended) = self.tasks.join_next().await
+            {
+                running.retain(|task| !matches!(ended, Ok(ended) if ended == *task));
             }
         };
         if timeout(self.drain_time, finished).await.is_err() {

@@ -10,6 +10,7 @@ mod policy;
 mod readiness;
 mod redis;
 mod signal;
+mod subscription;
 mod swept;
 
 use std::sync::Arc;
@@ -25,12 +26,13 @@ pub(crate) use self::policy::{OUTAGE, SWEEP_HEARTBEAT};
 pub use self::readiness::Readiness;
 pub use self::redis::RedisStore;
 pub use self::signal::Signal;
+pub use self::subscription::Subscription;
 pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
 use crate::model::{
-    Announced, Closing, Connected, ConnectionId, Disconnected, Epoch, History, Page, PageCursor,
-    PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace, Timestamp, UserId,
-    UserState,
+    Announced, Claim, Closing, Connected, ConnectionId, Delivery, Disconnected, Epoch, History,
+    Page, PageCursor, PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace,
+    Timestamp, UserId, UserState,
 };
 
 /// The state of all users. Both stores keep this contract:
@@ -64,25 +66,6 @@ pub enum Store {
     Memory(Arc<MemoryStore>),
     /// In Redis, shared by all instances with the same key prefix.
     Redis(RedisStore),
-}
-
-/// A subscription to a store's [`Signal`]s.
-#[derive(Debug)]
-pub enum Subscription {
-    /// A subscription to the embedded store.
-    Memory(memory::Subscription),
-    /// A subscription to Redis.
-    Redis(Box<redis::Subscription>),
-}
-
-impl Subscription {
-    /// The next signal; `None` when the subscription is lost. Then subscribe again.
-    pub async fn next(&mut self) -> Option<Signal> {
-        match self {
-            Self::Memory(subscription) => subscription.next().await,
-            Self::Redis(subscription) => subscription.next().await,
-        }
-    }
 }
 
 impl Store {
@@ -329,6 +312,57 @@ impl Store {
         match self {
             Self::Memory(store) => Ok(partitions.iter().map(|_| store.sweep()).collect()),
             Self::Redis(store) => store.sweep(node, partitions).await,
+        }
+    }
+
+    /// When the first held departure can be announced; `None` if none is held.
+    pub async fn held_until(&self) -> Result<Option<Timestamp>, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.held_until()),
+            Self::Redis(store) => store.held_until().await,
+        }
+    }
+
+    /// Claims the lease of a receiver of webhooks in a partition for 15 s. Only its holder delivers. A receiver that is
+    /// new begins at the position `first`; without it, the result is `None`.
+    pub async fn claim_delivery(
+        &self,
+        lease: (Partition, &str),
+        holder: &str,
+        first: Option<&str>,
+    ) -> Result<Option<Claim>, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.claim_delivery(lease.1, holder, first)),
+            Self::Redis(store) => store.claim_delivery(lease, holder, first).await,
+        }
+    }
+
+    /// Writes where the delivery to a receiver stands, and extends the lease. Returns false and writes nothing if
+    /// another holder has the lease.
+    pub async fn record_delivery(
+        &self,
+        lease: (Partition, &str),
+        holder: &str,
+        delivery: &Delivery,
+    ) -> Result<bool, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.record_delivery(lease.1, holder, delivery)),
+            Self::Redis(store) => store.record_delivery(lease, holder, delivery).await,
+        }
+    }
+
+    /// Gives the lease of a receiver up.
+    pub async fn release_delivery(
+        &self,
+        lease: (Partition, &str),
+        holder: &str,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(store) => {
+                store.release_delivery(lease.1, holder);
+                Ok(())
+            }
+            Self::Redis(store) => store.release_delivery(lease, holder).await,
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod cold;
 mod crossing;
+mod devices;
 mod fan_out;
 mod growth;
 mod hostile;
@@ -27,9 +28,10 @@ type Running = Pin<Box<dyn Future<Output = Vec<Row>>>>;
 /// The name of a claim, and the function that measures it.
 type Claim = (&'static str, fn() -> Running);
 
-const CLAIMS: [Claim; 13] = [
+const CLAIMS: [Claim; 14] = [
     ("ping", || Box::pin(ping::run())),
     ("token", || Box::pin(ping::token())),
+    ("devices", || Box::pin(devices::run())),
     ("lookup", || Box::pin(lookup::run())),
     ("start", || Box::pin(start::run())),
     ("idle", || Box::pin(idle::run())),

@@ -109,6 +109,16 @@ impl Caller {
         }
     }
 
+    /// Fails unless the caller may make the service sweep.
+    pub(crate) fn authorize_sweep(&self) -> Result<(), Error> {
+        let is_allowed = match self {
+            Self::Anonymous => true,
+            Self::User(_) => false,
+            Self::Server(key) => key.scopes.write,
+        };
+        allow_if(is_allowed, || Error::SweepDenied)
+    }
+
     /// Fails unless the caller may see the metrics.
     pub(crate) fn authorize_metrics(&self) -> Result<(), Error> {
         let is_allowed = match self {

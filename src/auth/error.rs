@@ -39,6 +39,9 @@ pub(crate) enum Error {
     /// The caller may not see the metrics.
     #[error("requires scope `presence.read`")]
     MetricsDenied,
+    /// The caller may not make the service sweep.
+    #[error("requires scope `presence.write`")]
+    SweepDenied,
     /// The user exceeded the rate limit. The next call is allowed after this time.
     #[error("too many calls; see Retry-After")]
     RateLimited(Duration),

@@ -9,6 +9,7 @@ use super::listen::ListenConfig;
 use super::presence::PresenceConfig;
 use super::redis::RedisConfig;
 use super::streams::StreamsConfig;
+use super::webhooks::WebhooksConfig;
 
 /// What `--help` says before the settings.
 const LONG_ABOUT: &str = "\
@@ -47,6 +48,10 @@ pub struct Config {
     /// The limits of callers and of an instance.
     #[command(flatten)]
     pub limits: LimitsConfig,
+
+    /// The receivers of webhooks.
+    #[command(flatten)]
+    pub webhooks: WebhooksConfig,
 
     /// HTTP.
     #[command(flatten)]

@@ -54,9 +54,9 @@ pub(crate) struct Hub {
     /// Held while entries are delivered.
     publishing: tokio::sync::Mutex<()>,
     queue_memory: Arc<QueueMemory>,
-    /// Whether the history is being read for the first time.
-    is_filling: AtomicBool,
-    /// Whether it was read.
+    /// Partitions whose recent events are being read.
+    filling: Mutex<PartitionSet>,
+    /// Whether the history of a partition was read for the first time.
     has_begun: AtomicBool,
     received: Notify,
     to_resync: Mutex<PartitionSet>,
@@ -100,7 +100,7 @@ impl Hub {
             queue_memory: QueueMemory::with_limit(limits.queue_bytes),
             state: Mutex::new(state),
             publishing: tokio::sync::Mutex::default(),
-            is_filling: AtomicBool::new(false),
+            filling: Mutex::default(),
             has_begun: AtomicBool::new(false),
             received: Notify::new(),
             to_resync: Mutex::default(),
@@ -148,6 +148,15 @@ impl Hub {
             }
             received.await;
         }
+    }
+
+    /// Waits until the newest position of a partition on this instance differs from `known`.
+    pub(crate) async fn newest_differs_from(
+        &self,
+        partition: Partition,
+        known: Option<(Epoch, Position)>,
+    ) {
+        self.wait_until(|hub| hub.newest(partition) != known).await;
     }
 
     /// Makes the bus subscribe again and read the history of a partition, because its events and the history in the

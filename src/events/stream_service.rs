@@ -156,7 +156,7 @@ impl StreamService {
         }
     }
 
-    /// Whether the store answers and its history is being read for the first time.
+    /// Whether the store answers and the recent events of a partition are being read.
     pub(crate) fn is_filling(&self) -> bool {
         self.hub.is_filling()
     }
@@ -171,12 +171,12 @@ impl StreamService {
         &self.opener
     }
 
-    /// Waits while the histories of these partitions are read for the first time.
+    /// Waits while the histories of these partitions are read. Fails at once if one of them cannot be read.
     async fn wait_until_known(&self, watched: &PartitionSet) -> Result<(), StoreError> {
         if self.hub.knows(watched) {
             return Ok(());
         }
-        if self.hub.has_begun() || self.is_filling() {
+        if self.hub.will_know(watched) {
             let known = self.hub.wait_until(|hub| hub.knows(watched));
             // After this time the request is refused.
             let _ = timeout(FILL_PATIENCE, known).await;

@@ -179,7 +179,8 @@ fn auth_problem_type(error: &AuthError) -> ProblemType {
         | A::ReadAllDenied
         | A::GroupWriteDenied
         | A::GroupReadDenied(_)
-        | A::MetricsDenied => ProblemType::NotAllowed,
+        | A::MetricsDenied
+        | A::SweepDenied => ProblemType::NotAllowed,
         A::RateLimited(_) => ProblemType::TooManyCalls,
         A::KeysUnreachable => ProblemType::KeysUnreachable,
         A::VerificationOverloaded => ProblemType::TooManyTokens,
@@ -189,7 +190,9 @@ fn auth_problem_type(error: &AuthError) -> ProblemType {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unreachable(cause) => Self::StoreUnreachable(cause),
+            StoreError::Unreachable(cause) | StoreError::Unfit(cause) => {
+                Self::StoreUnreachable(cause)
+            }
             StoreError::Overloaded => Self::StoreOverloaded,
             StoreError::Failed(cause) => Self::Internal(cause),
             StoreError::Refused(refusal) => Self::Refused(refusal),

@@ -53,7 +53,8 @@ impl Error {
             | A::ReadAllDenied
             | A::GroupWriteDenied
             | A::GroupReadDenied(_)
-            | A::MetricsDenied => {
+            | A::MetricsDenied
+            | A::SweepDenied => {
                 "Bearer realm=\"presence\", error=\"insufficient_scope\"".to_owned()
             }
             A::RateLimited(_) | A::KeysUnreachable | A::VerificationOverloaded => return None,

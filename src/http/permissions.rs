@@ -45,6 +45,10 @@ pub(crate) struct SeeingEveryone;
 #[derive(Debug)]
 pub(crate) struct SeeingMetrics;
 
+/// The caller may make the service announce what is due and send the webhooks.
+#[derive(Debug)]
+pub(crate) struct Sweeping;
+
 /// The caller of a stream. The credential may be in the query as `access_token`, because the `EventSource` of a browser
 /// sends no header (RFC 6750, section 2.3).
 #[derive(Debug)]
@@ -143,6 +147,16 @@ impl FromRequestParts<Arc<AppState>> for SeeingEveryone {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, state).await?;
         caller.authorize_read_all()?;
+        Ok(Self)
+    }
+}
+
+impl FromRequestParts<Arc<AppState>> for Sweeping {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        caller.authorize_sweep()?;
         Ok(Self)
     }
 }

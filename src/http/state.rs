@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::events::StreamService;
 use crate::presence::PresenceService;
 use crate::telemetry::Metrics;
+use crate::webhooks::Webhooks;
 
 /// The parts of the service that handlers and extractors use.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct AppState {
     pub(crate) presence: Arc<PresenceService>,
     /// The streams of events.
     pub(crate) streams: Arc<StreamService>,
+    /// The receivers of webhooks.
+    pub(crate) webhooks: Arc<Webhooks>,
     /// The pacing of stream openings.
     pub(crate) admission: Arc<Admission>,
     /// The metrics.

@@ -10,6 +10,9 @@ pub enum StoreError {
     /// The store cannot be reached, did not answer in time, or cannot serve now.
     #[error("the store is out of reach: {0}")]
     Unreachable(String),
+    /// The servers do not fit the settings. The text names no address, no credential and no reply of a server.
+    #[error("the store cannot be used: {0}")]
+    Unfit(String),
     /// Too many calls wait for the store.
     #[error("too many calls wait for the store")]
     Overloaded,
@@ -33,7 +36,7 @@ impl StoreError {
     /// The text without the kind of the error.
     pub(crate) fn cause(&self) -> String {
         match self {
-            Self::Unreachable(cause) | Self::Failed(cause) => cause.clone(),
+            Self::Unreachable(cause) | Self::Unfit(cause) | Self::Failed(cause) => cause.clone(),
             Self::Overloaded | Self::Refused(_) | Self::GroupRefused(_) => self.to_string(),
         }
     }

@@ -3,11 +3,13 @@
 mod announced;
 mod closed;
 mod connection;
+mod deliveries;
 mod group_calls;
 mod groups;
 mod history;
 mod last_seen;
 mod outages;
+mod subscription;
 #[cfg(test)]
 mod tests;
 
@@ -20,19 +22,20 @@ use tokio::time::Instant;
 use self::announced::AnnouncedUsers;
 use self::closed::ClosedConnections;
 use self::connection::Connection;
+use self::deliveries::Deliveries;
 use self::groups::Groups;
 use self::history::Events;
 use self::last_seen::LastSeen;
 use self::outages::Outages;
+pub(super) use self::subscription::Subscription;
 use super::lifetimes::Grant;
 use super::lifetimes::Lifetimes;
 use super::node_id::NodeId;
 use super::policy::SWEEP_BATCH;
-use super::signal::Signal;
 use super::swept::Swept;
 use crate::model::{
-    Announced, Closing, Connected, Disconnected, History, Page, PageCursor, PartPage, Partition,
-    Refusal, ScanPlace, UserState, millis,
+    Announced, Claim, Closing, Connected, Delivery, Disconnected, History, Page, PageCursor,
+    PartPage, Partition, Refusal, ScanPlace, UserState, millis,
 };
 use crate::model::{
     ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
@@ -46,6 +49,7 @@ pub struct MemoryStore {
     epoch: Epoch,
     started: (Timestamp, Instant),
     state: Mutex<State>,
+    deliveries: Mutex<Deliveries>,
     changed: watch::Sender<Position>,
     nodes: watch::Sender<Arc<[NodeId]>>,
 }
@@ -70,6 +74,7 @@ impl MemoryStore {
             epoch: Epoch(now.as_millis() * 1_000 + fastrand::u64(..1_000)),
             started: (now, Instant::now()),
             state: Mutex::default(),
+            deliveries: Mutex::default(),
             changed: watch::Sender::new(Position::START),
             nodes: watch::Sender::new([NodeId::ONLY].into()),
         }
@@ -354,6 +359,10 @@ impl MemoryStore {
         }
     }
 
+    pub(super) fn held_until(&self) -> Option<Timestamp> {
+        self.state.lock().announced.held_until()
+    }
+
     /// Announces the departures of due users, and settles the others. Returns the lateness of each departure in
     /// milliseconds, and whether more users may be due.
     fn sweep_due(&self, state: &mut State, now: Timestamp) -> (Vec<u64>, bool) {
@@ -374,20 +383,32 @@ impl MemoryStore {
         (lateness_ms, true)
     }
 
-    pub(super) fn subscribe(&self) -> Subscription {
-        let mut changes = self.changed.subscribe();
-        changes.mark_changed();
-        Subscription(changes)
+    pub(super) fn claim_delivery(
+        &self,
+        receiver: &str,
+        holder: &str,
+        first: Option<&str>,
+    ) -> Option<Claim> {
+        let now = self.now();
+        self.deliveries.lock().claim(receiver, holder, first, now)
     }
-}
 
-/// A subscription to the changes of a [`MemoryStore`].
-#[derive(Debug)]
-pub struct Subscription(watch::Receiver<Position>);
+    pub(super) fn record_delivery(
+        &self,
+        receiver: &str,
+        holder: &str,
+        delivery: &Delivery,
+    ) -> bool {
+        let now = self.now();
+        let mut deliveries = self.deliveries.lock();
+        deliveries.record(receiver, holder, delivery, now)
+    }
 
-impl Subscription {
-    pub(super) async fn next(&mut self) -> Option<Signal> {
-        self.0.changed().await.ok()?;
-        Some(Signal::Changed(Partition::FIRST))
+    pub(super) fn release_delivery(&self, receiver: &str, holder: &str) {
+        self.deliveries.lock().release(receiver, holder);
+    }
+
+    pub(super) fn subscribe(&self) -> Subscription {
+        Subscription::of(&self.changed)
     }
 }

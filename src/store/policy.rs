@@ -14,6 +14,10 @@ pub(crate) const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
 /// The longest time between two sweeps of one instance, also if no user is due.
 pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
 
+/// How long an instance may send to a receiver of webhooks without claiming the lease again. Longer than a delivery
+/// takes.
+pub(crate) const DELIVERY_LEASE: Duration = Duration::from_secs(15);
+
 /// How many due users one sweep reads. A script for this many users blocks Redis for about 3 ms.
 pub(crate) const SWEEP_BATCH: usize = 1_000;
 

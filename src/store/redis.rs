@@ -1,10 +1,13 @@
 //! The store on Redis. Each call that may be a transition is one Lua script. Most pings only extend a key, many in one
 //! script call.
 
+mod batchers;
+mod call_batcher;
 mod clock;
 mod codec;
 mod connection;
 mod coverage;
+mod deliveries;
 mod grant;
 mod groups;
 mod history;
@@ -19,6 +22,7 @@ mod node_address;
 mod pages;
 mod ping_batcher;
 mod pursuit;
+mod ready;
 mod redirect;
 mod refresh;
 mod replies;
@@ -32,6 +36,7 @@ mod sweep;
 mod table;
 mod tags;
 mod topology;
+mod transitions;
 
 pub use self::store::RedisStore;
 pub(super) use self::subscription::Subscription;

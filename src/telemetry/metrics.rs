@@ -1,7 +1,7 @@
 //! The metrics of an instance.
 
 use std::fmt;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -44,6 +44,19 @@ pub struct Metrics {
     pub(crate) credentials_refused: Counter,
     pub(crate) calls_limited: Counter,
     jwks_fetches: Family<OutcomeLabel, Counter>,
+    webhook_deliveries: Family<DeliveryLabel, Counter>,
+    webhook_backlog_seconds: Family<ReceiverLabel, Gauge<f64, AtomicU64>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabel {
+    receiver: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReceiverLabel {
+    receiver: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,12 +108,15 @@ impl Metrics {
             credentials_refused: Counter::default(),
             calls_limited: Counter::default(),
             jwks_fetches: Family::default(),
+            webhook_deliveries: Family::default(),
+            webhook_backlog_seconds: Family::default(),
         };
         metrics.register_calls();
         metrics.register_presence();
         metrics.register_streams();
         metrics.register_store();
         metrics.register_auth();
+        metrics.register_webhooks();
         metrics.register_log();
         metrics
     }
@@ -200,6 +216,20 @@ impl Metrics {
         );
     }
 
+    fn register_webhooks(&mut self) {
+        self.registry.register(
+            "webhook_deliveries",
+            "Attempts to deliver a webhook",
+            self.webhook_deliveries.clone(),
+        );
+        self.registry.register_with_unit(
+            "webhook_backlog",
+            "Age of the oldest event that a receiver does not have, on the instance that sends to it",
+            Unit::Seconds,
+            self.webhook_backlog_seconds.clone(),
+        );
+    }
+
     fn register_log(&mut self) {
         self.counter(
             "log_lines_dropped",
@@ -259,6 +289,21 @@ impl Metrics {
         self.jwks_fetches
             .get_or_create(&OutcomeLabel { outcome })
             .inc();
+    }
+
+    /// Counts an attempt to deliver a webhook.
+    pub(crate) fn webhook_delivered(&self, receiver: &str, outcome: &'static str) {
+        let receiver = receiver.to_owned();
+        let label = DeliveryLabel { receiver, outcome };
+        self.webhook_deliveries.get_or_create(&label).inc();
+    }
+
+    /// Records the age of the oldest event that a receiver does not have.
+    pub(crate) fn webhook_backlog(&self, receiver: &str, age: Duration) {
+        let receiver = receiver.to_owned();
+        let label = ReceiverLabel { receiver };
+        let gauge = self.webhook_backlog_seconds.get_or_create(&label);
+        gauge.set(age.as_secs_f64());
     }
 
     /// All metrics in the OpenMetrics text format.

@@ -6,7 +6,7 @@ mod forgeries;
 mod groups;
 mod jwks;
 mod jwks_server;
-mod jwks_tls;
+pub(crate) mod jwks_tls;
 mod log;
 mod open_mode;
 mod permissions;

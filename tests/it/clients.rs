@@ -3,7 +3,7 @@
 pub(crate) mod browser;
 mod generated;
 mod guides;
-mod libraries;
+pub(crate) mod libraries;
 mod schemathesis;
 mod shell;
 mod tour;

@@ -16,6 +16,7 @@ mod lateness;
 mod load_shedding;
 mod lost_history;
 mod network;
+mod partitions;
 mod paused_instances;
 pub(crate) mod pingers;
 mod races;

@@ -12,3 +12,4 @@ mod redis_acl;
 mod redis_tls;
 mod redis_warnings;
 mod variables;
+mod webhooks;

@@ -20,6 +20,7 @@ pub(crate) const REQUESTS: &str = "benches/claims/requests.lua";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
     pub(crate) per_second: f64,
+    pub(crate) requests: u64,
     pub(crate) p99: Duration,
     /// Processor time of the server for each request, in microseconds.
     pub(crate) cpu_micros: f64,
@@ -54,6 +55,7 @@ pub(crate) fn round(server: &Process, url: &str, script: &str, argument: &Path) 
     };
     Round {
         per_second,
+        requests,
         p99: duration(word_after("99%").unwrap_or("")),
         cpu_micros: micros_each(spent, requests),
     }

@@ -173,7 +173,7 @@ impl Follower {
 
     async fn fill(&self) -> Result<Filled, StoreError> {
         let bounds = self.hub.bounds_of_one();
-        let on_answer = || self.hub.start_filling();
+        let on_answer = || self.hub.start_filling(self.partition);
         fill::read(&self.reads, self.partition, bounds, on_answer).await
     }
 

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::follower::Inbox;
 use crate::events::doorbell::Doorbell;
-use crate::model::{Partition, PartitionSet};
+use crate::model::PartitionSet;
 use crate::store::{Backoff, NodeId, Signal, Store, Subscription};
 
 /// Passes the signals of one server to the followers of its partitions.
@@ -34,11 +34,10 @@ impl Reader {
 
     /// Passes signals on until the subscription is lost, or may be silent.
     async fn pass_on(&mut self, subscription: &mut Subscription) {
-        let mut heard = PartitionSet::default();
         loop {
             tokio::select! {
                 signal = subscription.next() => match signal {
-                    Some(signal) => heard.insert(self.pass(signal).await),
+                    Some(signal) => self.pass(signal).await,
                     None => {
                         warn!("bus: subscription lost");
                         return;
@@ -46,8 +45,8 @@ impl Reader {
                 },
                 requested = self.requests.changed() => {
                     let silent = *self.requests.borrow_and_update();
-                    let is_silent = heard.is_empty() || silent.iter().any(|each| heard.contains(each));
-                    if requested.is_err() || is_silent {
+                    let own = self.store.partitions_on(self.node);
+                    if requested.is_err() || silent.iter().any(|each| own.contains(each)) {
                         warn!("bus: events and history differ, subscribing again");
                         return;
                     }
@@ -56,8 +55,7 @@ impl Reader {
         }
     }
 
-    /// Passes a signal on. Returns its partition.
-    async fn pass(&self, signal: Signal) -> Partition {
+    async fn pass(&self, signal: Signal) {
         match signal {
             Signal::Entries(partition, epoch, entries) => {
                 let inbox = &self.inboxes[partition.index()];
@@ -68,16 +66,9 @@ impl Reader {
                     // A slow partition does not stop the others.
                     inbox.try_send((epoch, entries));
                 }
-                partition
             }
-            Signal::Changed(partition) => {
-                self.inboxes[partition.index()].changed();
-                partition
-            }
-            Signal::Expired(partition) => {
-                self.doorbell.ring(partition);
-                partition
-            }
+            Signal::Changed(partition) => self.inboxes[partition.index()].changed(),
+            Signal::Expired(partition) => self.doorbell.ring(partition),
         }
     }
 }

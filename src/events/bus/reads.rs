@@ -54,7 +54,7 @@ impl Reads {
                 failing.insert(partition);
             }
             Ok(()) if failing.contains(partition) => {
-                *failing = failing.iter().filter(|each| *each != partition).collect();
+                failing.remove(partition);
                 if failing.is_empty() {
                     info!("bus: following the history again");
                 }

@@ -52,7 +52,7 @@ impl LiveIds {
     /// Releases some partitions, which are at these positions now.
     pub(super) fn release(&mut self, released: impl Iterator<Item = (Partition, Position)>) {
         for (partition, newest) in released {
-            self.held = self.held.iter().filter(|each| *each != partition).collect();
+            self.held.remove(partition);
             self.advance(partition, newest);
         }
     }

@@ -8,7 +8,7 @@ use crate::events::hub::kept::{Bounds, Filled, Kept};
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::payload::ResetReason;
 use crate::events::subscriber::Subscriber;
-use crate::model::PartitionSet;
+use crate::model::{Partition, PartitionSet};
 
 /// Entries that are added to the ring before the lock is released for other threads.
 const APPENDED_PART: usize = 256;
@@ -39,14 +39,24 @@ impl Hub {
         }
     }
 
-    /// Whether the history is being read for the first time.
+    /// Whether the recent events of a partition are being read.
     pub(crate) fn is_filling(&self) -> bool {
-        self.is_filling.load(Ordering::Relaxed)
+        !self.filling.lock().is_empty()
     }
 
-    /// Records that the store answers, and that its history is being read for the first time.
-    pub(crate) fn start_filling(&self) {
-        self.is_filling.store(true, Ordering::Relaxed);
+    /// Records that the store answers, and that the recent events of a partition are being read.
+    pub(crate) fn start_filling(&self, partition: Partition) {
+        self.filling.lock().insert(partition);
+    }
+
+    /// Whether all those of these partitions that are unknown will soon be known.
+    pub(crate) fn will_know(&self, watched: &PartitionSet) -> bool {
+        let state = self.state.lock();
+        let soon = state.ids.held().union(&self.filling.lock());
+        let mut unknown = watched
+            .iter()
+            .filter(|each| state.ring.newest(*each).is_none());
+        unknown.all(|each| soon.contains(each))
     }
 
     /// Makes partitions known, with their recent entries. They were not known before.
@@ -58,7 +68,6 @@ impl Hub {
         drop(state);
         self.append(filled);
         self.has_begun.store(true, Ordering::Relaxed);
-        self.is_filling.store(false, Ordering::Relaxed);
         self.received.notify_waiters();
     }
 
@@ -99,6 +108,7 @@ impl Hub {
         }
         let mut state = self.state.lock();
         for (partition, epoch) in known {
+            self.filling.lock().remove(partition);
             state.ring.know(partition, epoch);
             if let Some((_, newest)) = state.ring.newest(partition) {
                 state.ids.advance(partition, newest);

@@ -19,12 +19,15 @@ const RESET_PATIENCE: Duration = Duration::from_secs(1);
 /// Attempts to read a consistent position while the bus resets the streams.
 const ATTEMPTS: u32 = 3;
 
-/// The data set of each partition, and its newest position in the store.
+/// The data set of a partition and its newest position in the store.
+type Answer = Result<(Epoch, Position), StoreError>;
+
+/// The answer of each partition, in order.
 #[derive(Clone, Debug)]
 struct Newest {
     /// When the read began.
     began: Instant,
-    at: Arc<[(Partition, Result<(Epoch, Position), StoreError>)]>,
+    at: Arc<[(Partition, Answer)]>,
 }
 
 /// Reads positions of the store that are consistent with the local history.
@@ -99,11 +102,17 @@ impl NewestCursor {
         self.read(watched).await
     }
 
-    /// Returns the cursor of these positions. The local history stands in for an unreachable partition.
+    /// Returns the cursor of these positions. The local history stands in for an unreachable partition, unless the whole
+    /// store is unreachable.
     fn cursor(&self, newest: &Newest, watched: &PartitionSet) -> Result<Cursor, StoreError> {
         if let (Partitions::ONE, [(_, newest)]) = (self.hub.partitions(), &*newest.at) {
             let (epoch, position) = newest.clone()?;
             return Ok(Cursor::one(epoch, position));
+        }
+        if newest.at.iter().all(|(_, newest)| newest.is_err())
+            && let Some((_, Err(error))) = newest.at.first()
+        {
+            return Err(error.clone());
         }
         let local = self.hub.newest_of_all();
         let positions = newest.at.iter().zip(local);

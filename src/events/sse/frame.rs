@@ -8,10 +8,9 @@ use serde::Serialize;
 
 use crate::events::sse::cursor::{Cursor, Id};
 use crate::events::sse::payload::{
-    EndReason, GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
-    ResetReason, UserOffline, UserOnline,
+    EndReason, EventData, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
 };
-use crate::model::{Entry, GroupEvent, GroupId, MemberChange, PresenceEvent, Transition, UserId};
+use crate::model::{Entry, GroupId, UserId};
 
 /// Reconnection time of a client in milliseconds. It is random, so that the clients of a lost
 /// instance do not all return at once.
@@ -85,57 +84,8 @@ impl Encoder {
     }
 
     fn entry(&mut self, id: Id<'_>, entry: &Entry) {
-        match entry {
-            Entry::Event(event) => self.event(id, event),
-            Entry::Group(event) => self.group_event(id, event),
-            Entry::Unknown { .. } => {}
-        }
-    }
-
-    fn group_event(&mut self, id: Id<'_>, event: &GroupEvent) {
-        let (group_id, timestamp) = (&event.group, event.at);
-        match &event.change {
-            MemberChange::Joined(joined) => {
-                let online = joined.iter().filter(|joined| joined.is_announced);
-                let joined = GroupJoined {
-                    group_id,
-                    timestamp,
-                    user_ids: joined.iter().map(|joined| &joined.user).collect(),
-                    online: online.map(|joined| &joined.user).collect(),
-                };
-                self.message(&id, "group.joined", &joined);
-            }
-            MemberChange::Left { users, reason } => {
-                let left = GroupLeft {
-                    group_id,
-                    timestamp,
-                    user_ids: users,
-                    reason: *reason,
-                };
-                self.message(&id, "group.left", &left);
-            }
-        }
-    }
-
-    fn event(&mut self, id: Id<'_>, event: &PresenceEvent) {
-        let (user_id, timestamp) = (&event.user, event.at);
-        match event.transition {
-            Transition::Online => {
-                let online = UserOnline { user_id, timestamp };
-                self.message(&id, "user.online", &online);
-            }
-            Transition::Offline {
-                reason,
-                last_seen_at,
-            } => {
-                let offline = UserOffline {
-                    user_id,
-                    timestamp,
-                    reason,
-                    last_seen_at,
-                };
-                self.message(&id, "user.offline", &offline);
-            }
+        if let Some(data) = EventData::of(entry) {
+            self.message(&id, data.name(), &data);
         }
     }
 

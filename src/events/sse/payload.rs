@@ -3,7 +3,10 @@
 use serde::Serialize;
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::model::{GroupId, LeftReason, Reason, Timestamp, UserId};
+use crate::model::{
+    Entry, GroupEvent, GroupId, LeftReason, MemberChange, PresenceEvent, Reason, Timestamp,
+    Transition, UserId,
+};
 
 /// `user.online`: the first connection of the user opened.
 #[derive(Debug, Serialize, ToSchema)]
@@ -70,6 +73,81 @@ pub(crate) struct GroupLeft<'a> {
     /// `expired`: the pings stopped.
     #[schema(schema_with = LeftReason::schema)]
     pub reason: LeftReason,
+}
+
+/// The `data` of an event.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum EventData<'a> {
+    /// The data of `user.online`.
+    Online(UserOnline<'a>),
+    /// The data of `user.offline`.
+    Offline(UserOffline<'a>),
+    /// The data of `group.joined`.
+    Joined(GroupJoined<'a>),
+    /// The data of `group.left`.
+    Left(GroupLeft<'a>),
+    /// The data of `presence.reset`.
+    Reset(PresenceReset),
+}
+
+impl<'a> EventData<'a> {
+    /// The data of an event. `None`: the entry has an unknown kind.
+    pub(crate) fn of(entry: &'a Entry) -> Option<Self> {
+        match entry {
+            Entry::Event(event) => Some(Self::of_user(event)),
+            Entry::Group(event) => Some(Self::of_group(event)),
+            Entry::Unknown { .. } => None,
+        }
+    }
+
+    fn of_user(event: &'a PresenceEvent) -> Self {
+        let (user_id, timestamp) = (&event.user, event.at);
+        match event.transition {
+            Transition::Online => Self::Online(UserOnline { user_id, timestamp }),
+            Transition::Offline {
+                reason,
+                last_seen_at,
+            } => Self::Offline(UserOffline {
+                user_id,
+                timestamp,
+                reason,
+                last_seen_at,
+            }),
+        }
+    }
+
+    fn of_group(event: &'a GroupEvent) -> Self {
+        let (group_id, timestamp) = (&event.group, event.at);
+        match &event.change {
+            MemberChange::Joined(joined) => {
+                let online = joined.iter().filter(|joined| joined.is_announced);
+                Self::Joined(GroupJoined {
+                    group_id,
+                    timestamp,
+                    user_ids: joined.iter().map(|joined| &joined.user).collect(),
+                    online: online.map(|joined| &joined.user).collect(),
+                })
+            }
+            MemberChange::Left { users, reason } => Self::Left(GroupLeft {
+                group_id,
+                timestamp,
+                user_ids: users,
+                reason: *reason,
+            }),
+        }
+    }
+
+    /// The name of the event.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Online(_) => "user.online",
+            Self::Offline(_) => "user.offline",
+            Self::Joined(_) => "group.joined",
+            Self::Left(_) => "group.left",
+            Self::Reset(_) => "presence.reset",
+        }
+    }
 }
 
 /// `presence.snapshot`: the users that are online now, or a part of them. All parts together are
@@ -166,6 +244,17 @@ pub(crate) enum ResetReason {
 }
 
 impl ResetReason {
+    /// The reason with this value of `reason` in the message.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let all = [
+            Self::UnknownCursor,
+            Self::HistoryGone,
+            Self::DataLost,
+            Self::SnapshotIncomplete,
+        ];
+        all.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     /// Returns the value of `reason` in the message.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

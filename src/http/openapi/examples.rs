@@ -57,6 +57,7 @@ fn error(operation: &str, status: &str) -> Option<Error> {
         ("403", "getGroup" | "countGroup") => {
             AuthError::GroupReadDenied(GroupId::new("team-7").ok()?).into()
         }
+        ("403", "sweep") => AuthError::SweepDenied.into(),
         ("403", "getMetrics") => AuthError::MetricsDenied.into(),
         ("403", _) => AuthError::ReadAllDenied.into(),
         ("408", _) => Error::BodyTimeout,

@@ -84,6 +84,13 @@ impl AnnouncedUsers {
         self.due.first().map(|(at, _)| *at)
     }
 
+    /// When the first held departure can be announced.
+    pub(super) fn held_until(&self) -> Option<Timestamp> {
+        let is_held = |user| self.users.get(user).is_some_and(|presence| presence.held);
+        let mut due = self.due.iter().filter(|_| self.held > 0);
+        due.find(|(_, user)| is_held(user)).map(|(at, _)| *at)
+    }
+
     /// The first user that is due before `now`.
     pub(super) fn first_due(&self, now: Timestamp) -> Option<UserId> {
         let (at, user) = self.due.first()?;

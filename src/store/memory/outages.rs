@@ -55,21 +55,23 @@ impl Outages {
         self.swept.is_none_or(|swept| deadline >= swept)
     }
 
-    /// When the hold of a connection ends: at its deadline or, if it met outages that it did not absorb, one hold after
-    /// the earliest of them. Later outages during the hold prolong it, until one hold after the deadline at most or, if
-    /// the earliest outage ended after the deadline, until two holds after that outage.
+    /// When the hold of a connection ends: at its deadline or, if it met outages that it did not absorb and that left
+    /// less time than a hold before the deadline, one hold after the earliest of them. Later outages during the hold
+    /// prolong it, until one hold after the deadline at most or, if the earliest outage ended after the deadline, until
+    /// two holds after that outage.
     pub(super) fn end_of(&self, deadline: Timestamp, grant: Grant) -> Timestamp {
-        let pinged = deadline.minus(grant.ttl());
+        let (pinged, hold) = (deadline.minus(grant.ttl()), grant.hold());
         let first = self.known.partition_point(|outage| outage.to <= pinged);
         let mut met = self
             .known
             .range(first..)
             .take_while(|outage| outage.from < deadline);
-        let missed = met.find(|outage| !grant.absorbs(outage.to.since(outage.from)));
+        let missed = met.find(|outage| {
+            !grant.absorbs(outage.to.since(outage.from)) && outage.to.plus(hold) > deadline
+        });
         let Some(missed) = missed else {
             return deadline;
         };
-        let hold = grant.hold();
         let held_until = missed.to.plus(hold);
         let latest = if deadline < missed.to {
             held_until.plus(hold)
@@ -84,6 +86,6 @@ impl Outages {
             }
             prolonged = prolonged.plus(outage.to.since(outage.from));
         }
-        prolonged.min(latest).max(held_until).max(deadline)
+        prolonged.min(latest).max(held_until)
     }
 }

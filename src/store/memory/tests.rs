@@ -191,6 +191,30 @@ async fn a_second_stall_prolongs_a_hold_within_a_bound() {
     }
 }
 
+/// The first stall leaves 45 of 60 seconds before the deadline, and the hold is 30 seconds.
+#[tokio::test(start_paused = true)]
+async fn a_stall_that_left_time_to_ping_does_not_shorten_the_hold_after_the_next_one() {
+    for second in [45.0, 100.0] {
+        let store = store(60.0, 25.0);
+        for name in ["alive", "silent"] {
+            store.connects(name, "1");
+        }
+        store.pass(5.0).await;
+        store.stall(10.0).await;
+        store.pass(9.0).await;
+        store.stall(second).await;
+        store.pass(29.0).await;
+        assert_eq!(store.changes().len(), 2, "{second}");
+        assert_eq!(store.pings("alive", "1"), Ok(false));
+        store.pass(1.5).await;
+        assert_eq!(
+            store.changes(),
+            ["+alive", "+silent", "-silent"],
+            "{second}"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_connection_is_held_for_its_own_interval() {
     let store = store(6.0, 2.5);

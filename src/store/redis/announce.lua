@@ -1,5 +1,5 @@
--- Prelude of every script but apply_shortened.lua and extend.lua: the clock, the epoch, the numbers of grants, and
--- the announcement of events.
+-- Prelude of every script but apply_shortened.lua, extend.lua and newest.lua: the clock, the epoch, the numbers of
+-- grants, and the announcement of events.
 --
 -- KEYS[1] the deadline index        ARGV[1] the bus channel
 -- KEYS[2] the history               ARGV[2] how long the history keeps an event, in ms
@@ -11,9 +11,18 @@
 --
 -- A grant is 'TTL interval' in ms, as a connection received it with its last ping. The hash of grants gives each
 -- grant a number from 1 to 4095. A score of the index is a time in whole ms plus a fraction: the number of the grant
--- of the user's unnamed connection, in 4096ths. A double holds both exactly.
+-- of the user's only connection, in 4096ths. A double holds both exactly.
 
 local MOST_GRANTS = 4095
+
+-- The number of hashes with the records of only connections; see connections.lua. A part of the users has a hash tag
+-- in the names of its keys and needs fewer. Redis stores up to 128 records as a listpack by default, so two million
+-- records take the least memory.
+local RECORD_BUCKETS = KEYS[1]:find('{', 1, true) and 1024 or 16384
+
+local function record_bucket(spread)
+  return KEYS[1] .. ':' .. spread % RECORD_BUCKETS
+end
 
 -- The time of Redis, in ms.
 local function clock()
@@ -22,10 +31,15 @@ local function clock()
 end
 
 -- The number of a grant. A new grant gets one.
+local known_numbers = {}
 local function number_of(grant)
+  if known_numbers[grant] then
+    return known_numbers[grant]
+  end
   local known = redis.call('HGET', KEYS[4], grant)
   if known then
-    return tonumber(known)
+    known_numbers[grant] = tonumber(known)
+    return known_numbers[grant]
   end
   local last = redis.call('HGET', KEYS[4], 'last')
   if not last then
@@ -61,19 +75,39 @@ local function parts(score)
   return time, (score - time) * 4096
 end
 
+-- Removes the records of all users, in a few ms.
+local function forget_records()
+  -- unpack accepts some thousand values at most.
+  for first = 0, RECORD_BUCKETS - 1, 1024 do
+    local buckets = {}
+    for bucket = first, first + 1023 do
+      buckets[#buckets + 1] = record_bucket(bucket)
+    end
+    redis.call('UNLINK', unpack(buckets))
+  end
+end
+
 -- The identity of this data set: the time of its first use, in microseconds.
 --
 -- The index always has the member '' with the score +inf. If that member is missing, the index was lost, and a new
 -- data set begins with an empty history. Every grant gets a new number, so that no ping matches the key of its user,
--- and each user enters the index again with the next ping.
+-- and each user enters the index again with the next ping. The records of only connections go with the index;
+-- if the epoch was lost too, they are outdated by their old numbers.
+local known_epoch
 local function epoch()
-  local known = redis.call('GET', KEYS[3])
+  if known_epoch then
+    return known_epoch
+  end
+  known_epoch = redis.call('GET', KEYS[3])
   local is_whole = redis.call('ZSCORE', KEYS[1], '')
-  if known and is_whole then
-    return known
+  if known_epoch and is_whole then
+    return known_epoch
   end
   if not is_whole then
     redis.call('UNLINK', KEYS[2], KEYS[5])
+    if known_epoch then
+      forget_records()
+    end
     for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
       if field:find(' ') then
         redis.call('HDEL', KEYS[4], field)
@@ -82,9 +116,9 @@ local function epoch()
     redis.call('ZADD', KEYS[1], '+inf', '')
   end
   local time = redis.call('TIME')
-  known = time[1] .. string.format('%06d', time[2])
-  redis.call('SET', KEYS[3], known)
-  return known
+  known_epoch = time[1] .. string.format('%06d', time[2])
+  redis.call('SET', KEYS[3], known_epoch)
+  return known_epoch
 end
 
 -- The id of the newest event. XADD never trims the entry that it adds, so the newest event is always there.

@@ -1,122 +1,155 @@
--- Opens or refreshes a connection. A user that enters the deadline index goes online.
+-- Opens or refreshes connections. A user that enters the deadline index goes online.
 --
--- KEYS[8] the user's key                   ARGV[6] userId
--- KEYS[9] the user's connections           ARGV[7] connectionId
--- KEYS[10] the user's closed connections   ARGV[8] 'connect' or 'ping'
--- KEYS[11] the shortened deadlines         ARGV[9] the maximum number of live connections of one user
--- Returns {'entered' if the user went online, else 'stayed', the deadline of the connection};
--- {'closed'} for a ping of a connection that was closed a moment ago; {'full'} at the maximum number of connections.
+-- KEYS[8] the shortened deadlines           ARGV[6] the maximum number of live connections of one user
+-- then for each call                        then for each call
+--   the user's key                            userId
+--   the user's connections                    connectionId
+--   the user's closed connections             'connect' or 'ping'
+-- Returns for each call {'entered' if the user went online, else 'stayed', the deadline of the connection};
+-- {'closed'} for a ping of a connection that was closed a moment ago; {'full'} at the maximum number of connections;
+-- or the error of the call.
+
+local INDEX, HELD, SHORTENED = KEYS[1], KEYS[5], KEYS[8]
+local FIRST_KEY, KEYS_OF_A_CALL = 9, 3
+local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 3
 
 local now = clock()
-local user, id, is_ping = ARGV[6], ARGV[7], ARGV[8] == 'ping'
-local mine = { ttl = tonumber(ARGV[3]), interval = tonumber(ARGV[4]) }
-mine.deadline = now + mine.ttl
+local grant_of_caller = ARGV[3] .. ' ' .. ARGV[4]
+local most = tonumber(ARGV[6])
+local events = {}
 
--- Adds the user to the index, unless it is there already.
-local function enter(score)
-  if redis.call('ZADD', KEYS[1], 'NX', score, user) == 0 then
-    return { 'stayed', mine.deadline }
-  end
-  announce(now, { 'o ' .. now .. ' 0 ' .. user })
-  return { 'entered', mine.deadline }
-end
-
--- Whether a mark forbids pings of this connection. A mark too far in the future is from before the clock was set
--- back.
-local function is_closed()
-  local marks = redis.call('ZMSCORE', KEYS[10], id, '*', '!' .. id)
+-- Whether a mark forbids pings of a connection. A mark too far in the future is from before the clock was set back.
+local function is_closed(closed, id)
+  local marks = redis.call('ZMSCORE', closed, id, '*', '!' .. id)
   local counts = function(mark)
     return mark and tonumber(mark) > now and tonumber(mark) <= now + CLOSED_FOR
   end
   return counts(marks[1]) or counts(marks[2]) and not marks[3]
 end
 
-local value = redis.call('GET', KEYS[8])
-local before = redis.call('PEXPIRETIME', KEYS[8])
-
--- The usual call of a named connection: it is alive, and will have the latest deadline.
-local is_alone = id == UNNAMED and redis.call('HLEN', KEYS[9]) == 1
-if value == '*' and is_ping and mine.deadline >= before and not is_alone then
-  local known = redis.call('HGET', KEYS[9], id)
-  if known and tonumber(known:match('^%d+')) >= now then
-    redis.call('HSET', KEYS[9], id, text_of(mine))
-    redis.call('PEXPIREAT', KEYS[9], mine.deadline + AFTERLIFE)
-    redis.call('PEXPIREAT', KEYS[8], mine.deadline)
-    return enter(mine.deadline)
-  end
+-- Adds a user to the index.
+local function enter(call, entry)
+  redis.call('ZADD', INDEX, entry, call.user)
+  events[#events + 1] = 'o ' .. now .. ' 0 ' .. call.user
+  return { 'entered', call.mine.deadline }
 end
 
-local score = redis.call('ZSCORE', KEYS[1], user)
-if not score then
-  -- This detects a lost index before a grant gets its number.
-  epoch()
-end
-local connections, recent, ended = connections_of(now, user, KEYS[8], KEYS[9], value, score)
-local former = connections[id]
-if not (former and former.deadline >= now) then
-  if is_ping and is_closed() then
-    return { 'closed' }
-  end
-  if tally(now, connections) >= tonumber(ARGV[9]) then
-    return { 'full' }
-  end
-end
-recent[id], connections[id] = nil, mine
-local alive, waiting, last = tally(now, connections)
-local _, expired = tally(now, recent)
-if alive + waiting + expired > tonumber(ARGV[9]) then
-  -- Expired connections make room.
-  for other, each in pairs(connections) do
-    if each.deadline < now then
-      recent[other], connections[other] = each, nil
+-- Writes several connections of a user into the key and the hash.
+local function write_several(call, value, last, others, ended)
+  redis.call('SET', call.key, '*', 'PXAT', last)
+  forget(call.hash, ended)
+  redis.call('HSET', call.hash, call.id, text_of(call.mine))
+  if value ~= '*' then
+    for _, connections in ipairs(others) do
+      for id, each in pairs(connections) do
+        redis.call('HSET', call.hash, id, text_of(each))
+      end
     end
   end
-  for other in pairs(recent) do
-    ended[#ended + 1] = other
-  end
-  waiting, expired, recent = 0, 0, {}
+  redis.call('PEXPIREAT', call.hash, last + AFTERLIFE)
 end
 
--- The first write is a command that Redis refuses when its memory is full. So a refused script has written nothing.
-local number
-if id == UNNAMED and alive + waiting + expired == 1 then
-  number = number_of(ARGV[3] .. ' ' .. ARGV[4])
-  redis.call('SET', KEYS[8], number, 'PXAT', last)
-  redis.call('DEL', KEYS[9])
-else
-  redis.call('SET', KEYS[8], '*', 'PXAT', last)
-  forget(KEYS[9], ended)
-  redis.call('HSET', KEYS[9], id, text_of(mine))
-  local unnamed = connections[UNNAMED] or recent[UNNAMED]
-  if value ~= '*' and unnamed then
-    redis.call('HSET', KEYS[9], UNNAMED, text_of(unnamed))
+-- A ping may succeed despite a mark if the clock was set back. The mark must not count later. Returns whether a
+-- connection of the user was closed a moment ago.
+local function forget_mark(closed, id)
+  if redis.call('EXISTS', closed) == 0 then
+    return false
   end
-  redis.call('PEXPIREAT', KEYS[9], last + AFTERLIFE)
-end
-
-local was_closed = redis.call('EXISTS', KEYS[10]) == 1
-if was_closed then
-  -- A ping may succeed despite a mark if the clock was set back. The mark must not count later.
-  redis.call('ZREM', KEYS[10], id)
-  local all_closed = redis.call('ZSCORE', KEYS[10], '*')
+  redis.call('ZREM', closed, id)
+  local all_closed = redis.call('ZSCORE', closed, '*')
   if all_closed then
-    redis.call('ZADD', KEYS[10], all_closed, '!' .. id)
+    redis.call('ZADD', closed, all_closed, '!' .. id)
   end
+  return true
 end
 
-if score then
-  if not value then
-    redis.call('ZREM', KEYS[5], user)
+-- Runs one call and returns its answer.
+local function connect(call)
+  local user, id, mine = call.user, call.id, call.mine
+  local value = redis.call('GET', call.key)
+  local score = redis.call('ZSCORE', INDEX, user)
+  if not score then
+    -- This detects a lost index before a grant gets its number.
+    epoch()
   end
-  local time, former_number = parts(score)
-  number = number or former_number
-  if not value or math.max(before, time) > last or number ~= former_number then
-    set_score(now, KEYS[11], user, before, former_number, last, number)
+  if not value and not score and redis.call('EXISTS', call.hash, call.closed) == 0 then
+    -- The usual call: nothing is known about the user.
+    local number = number_of(grant_of_caller)
+    write_only(user, call.key, id, number, mine.deadline)
+    return enter(call, mine.deadline + number / 4096)
   end
+
+  local before = redis.call('PEXPIRETIME', call.key)
+  local connections, recent, ended = connections_of(now, user, call.hash, value, before, score)
+  local former = connections[id]
+  if not (former and former.deadline >= now) then
+    if call.is_ping and is_closed(call.closed, id) then
+      return { 'closed' }
+    end
+    if tally(now, connections) >= most then
+      return { 'full' }
+    end
+  end
+  recent[id], connections[id] = nil, mine
+  local alive, waiting, last = tally(now, connections)
+  local _, expired = tally(now, recent)
+  if alive + waiting + expired > most then
+    -- Expired connections make room.
+    for other, each in pairs(connections) do
+      if each.deadline < now then
+        recent[other], connections[other] = each, nil
+      end
+    end
+    for other in pairs(recent) do
+      ended[#ended + 1] = other
+    end
+    waiting, expired, recent = 0, 0, {}
+  end
+
+  -- The first write is a command that Redis refuses when its memory is full. So a refused call has written nothing.
+  mine.number = number_of(grant_of_caller)
+  local is_alone = alive + waiting + expired == 1
+  if is_alone then
+    write_only(user, call.key, id, mine.number, last)
+    redis.call('DEL', call.hash)
+  else
+    write_several(call, value, last, { connections, recent }, ended)
+  end
+  if score and (id == UNNAMED or not is_alone) then
+    forget_record(user, value)
+  end
+  local was_closed = forget_mark(call.closed, id)
+
+  if score then
+    if not value then
+      redis.call('ZREM', HELD, user)
+    end
+    local time, former_number = parts(score)
+    local number = is_alone and mine.number or former_number
+    if not value or math.max(before, time) > last or number ~= former_number then
+      set_score(now, SHORTENED, user, before, former_number, last, number)
+    end
+    return { 'stayed', mine.deadline }
+  end
+  local entry = last + mine.number / 4096
+  if was_closed or before > last then
+    -- A sweep may have read the deadline of the time online before, which ended with a disconnect.
+    note(now, SHORTENED, user, entry)
+  end
+  return enter(call, entry)
 end
-local entry = last + (number or 0) / 4096
-if not score and (was_closed or before > last) then
-  -- A sweep may have read the deadline of the time online before, which ended with a disconnect.
-  note(now, KEYS[11], user, entry)
+
+local answers = {}
+local key = FIRST_KEY
+for i = FIRST_ARGUMENT, #ARGV, ARGUMENTS_OF_A_CALL do
+  local call = { user = ARGV[i], id = ARGV[i + 1], is_ping = ARGV[i + 2] == 'ping' }
+  call.key, call.hash, call.closed = KEYS[key], KEYS[key + 1], KEYS[key + 2]
+  key = key + KEYS_OF_A_CALL
+  call.mine = { ttl = tonumber(ARGV[3]), interval = tonumber(ARGV[4]) }
+  call.mine.deadline = now + call.mine.ttl
+  answers[#answers + 1] = answer_of(connect, call)
 end
-return enter(entry)
+if events[1] then
+  announce(now, events)
+end
+return answers

@@ -8,6 +8,7 @@ mod records;
 mod server;
 mod server_info;
 mod socket;
+mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +24,13 @@ use self::errors::breaks_the_connection;
 pub(super) use self::errors::store_error;
 pub(super) use self::messages::{Channels, Message, MessageStream, Messages};
 use self::server::{CONNECT_TIMEOUT, Server};
-use self::server_info::ServerInfo;
+use self::server_info::{ServerInfo, check_commands};
 use self::socket::{Socket, enable_expired_events, open_commands};
+use self::state::{State, Up};
 use super::layout::Layout;
 use super::scripts::Scripts;
 use crate::config::KeyspaceEvents;
-use crate::model::PartitionSet;
+use crate::model::{Partition, PartitionSet};
 use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 
@@ -40,9 +42,6 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// Servers close idle connections (the `timeout` setting of Redis). A subscription has no command in flight that
 /// could fail, so without probes it would stay on a dead connection for ever (redis-rs #404, centrifugo #1189).
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How long a subscription stays without a channel that the server refused.
-const CHANNEL_RETRY: Duration = Duration::from_secs(1);
 
 /// What a connection is for. Every role but the main one *follows* a main connection: it connects to the same server,
 /// and reconnects when the main connection was replaced.
@@ -62,41 +61,6 @@ pub(super) enum Role {
 pub(super) struct SupervisedConnection {
     role: Role,
     state: watch::Sender<State>,
-}
-
-enum State {
-    Up(Up),
-    Down { since: Instant, why: String },
-}
-
-#[derive(Clone)]
-struct Up {
-    /// The number of this socket among all sockets of the connection.
-    generation: u64,
-    /// The generation of the main connection when this socket was opened.
-    main_generation: u64,
-    /// The primary, as far as the main connection knows.
-    server: Server,
-    socket: Socket,
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.is_up() { "Up" } else { "Down" })
-    }
-}
-
-impl State {
-    fn is_up(&self) -> bool {
-        matches!(self, Self::Up(_))
-    }
-
-    fn generation(&self) -> Option<u64> {
-        match self {
-            Self::Up(up) => Some(up.generation),
-            Self::Down { .. } => None,
-        }
-    }
 }
 
 /// A socket for one command.
@@ -148,27 +112,7 @@ impl Role {
         let (Self::Subscription(_, channels), Socket::Messages(messages)) = (self, socket) else {
             return std::future::pending().await;
         };
-        let retry = async {
-            match messages.lacks_channels() {
-                true => sleep(CHANNEL_RETRY).await,
-                false => std::future::pending().await,
-            }
-        };
-        let mut served = channels.served.clone();
-        let changed = async {
-            if served
-                .wait_for(|now| *now != messages.served())
-                .await
-                .is_err()
-            {
-                // The partitions on the server never change.
-                std::future::pending().await
-            }
-        };
-        tokio::select! {
-            () = retry => {}
-            () = changed => {}
-        }
+        messages.outdated(channels).await;
     }
 
     /// Resolves when the main connection of `main_generation` was replaced, maybe by one to another server. While the
@@ -188,7 +132,7 @@ impl SupervisedConnection {
     pub(super) fn new(role: Role) -> Self {
         let down = State::Down {
             since: Instant::now(),
-            why: "not connected yet".to_owned(),
+            why: StoreError::Unreachable("not connected yet".to_owned()),
         };
         Self {
             role,
@@ -214,7 +158,7 @@ impl SupervisedConnection {
                     logged = None;
                     self.lost(up).await;
                 }
-                Err(error) => self.explain(error.cause(), &mut logged),
+                Err(error) => self.explain(error, &mut logged),
             }
             sleep(backoff.next()).await;
         }
@@ -230,6 +174,8 @@ impl SupervisedConnection {
                 let (mut commands, info) = open_commands(&server).await?;
                 endpoint.check(&info)?;
                 let served = *served.borrow();
+                let first = served.iter().next().unwrap_or(Partition::FIRST);
+                check_commands(&mut commands, &layout.keys(first).absent).await?;
                 layout.check_records(&mut commands, served).await?;
                 // A server that refuses to load scripts may still run them; the calls will show.
                 let _ = Scripts::loading().exec_async(&mut commands).await;
@@ -270,7 +216,7 @@ impl SupervisedConnection {
             error = self.failed_probe(up.socket.clone()) => self.close(up.generation, error.to_string()),
         }
         match (&self.role, &*self.state.borrow()) {
-            (Role::Main(..), State::Down { why, .. }) => warn!(why, "redis lost"),
+            (Role::Main(..), State::Down { why, .. }) => warn!(why = why.cause(), "redis lost"),
             (role, state) => debug!(role = role.name(), ?state, "redis lost"),
         }
     }
@@ -291,6 +237,10 @@ impl SupervisedConnection {
 
     /// Closes the socket of `generation`, if it is still the current one.
     pub(super) fn close(&self, generation: u64, why: String) {
+        self.close_with(generation, StoreError::Unreachable(why));
+    }
+
+    fn close_with(&self, generation: u64, why: StoreError) {
         self.state.send_if_modified(|state| match state {
             State::Up(up) if up.generation == generation => {
                 let since = Instant::now();
@@ -303,7 +253,8 @@ impl SupervisedConnection {
 
     /// Records why the connection cannot be opened. The main connection logs each new cause, every other only the
     /// first one, because each attempt may describe the same problem in other words.
-    fn explain(&self, cause: String, logged: &mut Option<String>) {
+    fn explain(&self, error: StoreError, logged: &mut Option<String>) {
+        let cause = error.cause();
         let is_new = match self.role {
             Role::Main(..) => logged.as_ref() != Some(&cause),
             _ => logged.is_none(),
@@ -314,7 +265,10 @@ impl SupervisedConnection {
         }
         self.state.send_modify(|state| {
             if let State::Down { why, .. } = state {
-                *why = cause;
+                *why = match error {
+                    StoreError::Unfit(_) => error,
+                    _ => StoreError::Unreachable(cause),
+                };
             }
         });
     }
@@ -323,7 +277,7 @@ impl SupervisedConnection {
     fn server(&self) -> Result<(Server, u64), StoreError> {
         match &*self.state.borrow() {
             State::Up(up) => Ok((up.server.clone(), up.generation)),
-            State::Down { why, .. } => Err(StoreError::Unreachable(why.clone())),
+            State::Down { why, .. } => Err(why.clone()),
         }
     }
 
@@ -364,9 +318,9 @@ impl SupervisedConnection {
         let _ = timeout_at(broke_at + PATIENCE, state.wait_for(State::is_up)).await;
         let why = match &*self.state.borrow() {
             State::Down { why, .. } => why.clone(),
-            State::Up(_) => "the connection was replaced".to_owned(),
+            State::Up(_) => StoreError::Unreachable("the connection was replaced".to_owned()),
         };
-        self.checkout().ok_or(StoreError::Unreachable(why))
+        self.checkout().ok_or(why)
     }
 
     /// Waits for a subscription without a reader. Returns its generation and its messages.
@@ -387,10 +341,21 @@ impl SupervisedConnection {
     }
 
     /// Closes the socket, whichever it is.
-    pub(super) fn close_now(&self, why: &str) {
+    pub(super) fn close_now(&self, why: StoreError) {
         let generation = self.state.borrow().generation();
         if let Some(generation) = generation {
-            self.close(generation, why.to_owned());
+            self.close_with(generation, why);
+        }
+    }
+
+    /// Why the server does not fit the settings, if that is why the connection is down.
+    pub(super) fn unfit(&self) -> Option<StoreError> {
+        match &*self.state.borrow() {
+            State::Down {
+                why: why @ StoreError::Unfit(_),
+                ..
+            } => Some(why.clone()),
+            _ => None,
         }
     }
 

@@ -4,14 +4,23 @@
 -- KEYS[6] the time of the last sweep   ARGV[5] the shortest time without a sweep that is recorded, in ms
 -- KEYS[7] the outages
 --
--- The key of a user holds the number of a grant if the unnamed connection is the only one, else '*'. It expires with
--- the last connection. If it holds '*', the hash of connections has 'deadline TTL interval' of each connection, in
--- ms. The hash outlives the key, because a sweep reads there the grants of a user that is gone.
+-- The key of a user that has one connection holds what the connection last stated: the number of the grant, then a
+-- space and the id unless it is the unnamed one. The key of a user that has several connections holds '*'. The key
+-- expires with the last connection.
+--
+-- If the key holds '*', the hash of connections has 'deadline TTL interval number' of each connection: three times in
+-- ms, and the number of the grant. The hash outlives the key, because a sweep reads there the grants of a user that is
+-- gone.
+--
+-- What an only connection stated is needed after its deadline, too. The score in the index has the number of the
+-- grant. If the connection stated more, the record of the user is a copy of the key. The records of all users share
+-- RECORD_BUCKETS hashes, which Redis stores as listpacks. A record is removed with the user's entry in the index.
 
 local UNNAMED = '1'
 
--- How long the hash of connections outlives the last connection, in ms.
-local AFTERLIFE = 3600000
+-- How long the hash of connections outlives the last connection, in ms. A ping may leave the hash for half an hour
+-- as it is; see extend.lua.
+local AFTERLIFE = 5400000
 
 -- How long the pings of a closed connection are refused, in ms.
 local CLOSED_FOR = 10000
@@ -87,11 +96,23 @@ local function prolonged(now, ended, wait, deadline)
   return math.max(ended + wait, math.min(over, latest))
 end
 
--- The end of the hold of a connection with this deadline: its interval and a margin after the first outage that it
--- did not absorb; 0 without one. If that time has passed, the hold is prolonged. The second value says whether it
--- was. `reached` is a deadline that the connection had for sure, if `deadline` is only assumed.
+-- The assumed deadline of an only connection that has expired. Its deadline in the index was `time`, but pings extend
+-- only the key. If the connection may have expired in an outage, it counts as expired just before the end of the
+-- outage, else as expired just now.
+local function assumed_deadline(now, time)
+  local all = outages(now)
+  local last = all[#all]
+  return (last and last[2] >= time and math.min(last[2], now) or now) - 1
+end
+
+-- The end of the hold of a connection with this deadline: one wait, its interval and a margin, after the first outage
+-- that it did not absorb and that left less than one wait before the deadline; 0 without one. If that time has passed,
+-- the hold is prolonged. The second value says whether it was.
+--
+-- If `deadline` is only assumed, `reached` is a deadline that the connection had for sure. An outage that matters began
+-- after the last ping, so the true deadline is then at most a TTL after that.
 local function held_until(now, deadline, ttl, interval, reached)
-  local absorbed = absorbed_by(ttl, interval)
+  local absorbed, wait = absorbed_by(ttl, interval), patience(interval)
   local first
   local all = outages(now)
   for i = #all, 1, -1 do
@@ -99,14 +120,14 @@ local function held_until(now, deadline, ttl, interval, reached)
     if to <= deadline - ttl then
       break
     end
-    if from < deadline and to - from > absorbed then
+    local expiry = reached and math.max(reached, math.min(deadline, from + ttl)) or deadline
+    if from < deadline and to - from > absorbed and to + wait > expiry then
       first = to
     end
   end
   if not first then
     return 0, false
   end
-  local wait = patience(interval)
   if first + wait > now then
     return first + wait, false
   end
@@ -139,8 +160,8 @@ local function set_held(user, deadline, is_prolonged)
   redis.call('ZADD', KEYS[5], deadline + (is_prolonged and 0.5 or 0), user)
 end
 
--- The end of a hold until `time` of a user whose only connection was the unnamed one, prolonged if `time` has passed
--- and other outages were part of the hold. The second value says whether the hold is prolonged. `deadline` and
+-- The end of a hold until `time` of a user that had one connection, prolonged if `time` has passed and other outages
+-- were part of the hold. The second value says whether the hold is prolonged. `deadline` and
 -- `is_prolonged` are what `held_deadline` returned.
 local function held_again(now, time, interval, deadline, is_prolonged)
   if is_prolonged or time > now then
@@ -150,19 +171,72 @@ local function held_again(now, time, interval, deadline, is_prolonged)
   return prolonged(now, time - wait, wait, deadline), true
 end
 
--- The connections in the hash, expired or not: the deadline, TTL and interval of each id.
+-- The connections in the hash, expired or not: the deadline, TTL, interval and number of the grant of each id.
 local function written(key)
   local found, fields = {}, redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
-    local deadline, ttl, interval = fields[i + 1]:match('^(%d+) (%d+) (%d+)$')
-    found[fields[i]] = { deadline = tonumber(deadline), ttl = tonumber(ttl), interval = tonumber(interval) }
+    local deadline, ttl, interval, number = fields[i + 1]:match('^(%d+) (%d+) (%d+) (%d+)$')
+    found[fields[i]] = {
+      deadline = tonumber(deadline),
+      ttl = tonumber(ttl),
+      interval = tonumber(interval),
+      number = tonumber(number),
+    }
   end
   return found
 end
 
 -- The text of a connection in the hash.
 local function text_of(connection)
-  return string.format('%.0f %.0f %.0f', connection.deadline, connection.ttl, connection.interval)
+  return string.format('%.0f %.0f %.0f %.0f', connection.deadline, connection.ttl, connection.interval,
+    connection.number)
+end
+
+-- The number of the grant, and the id, in the key of a user that has one connection.
+local function only_connection(value)
+  local number, id = value:match('^(%d+) ?(.*)$')
+  return tonumber(number) or 0, (id or '') ~= '' and id or UNNAMED
+end
+
+-- 96 bits of the SHA-1 of a userId, and a number that selects a bucket.
+local known_places = {}
+local function place_of(user)
+  local known = known_places[user]
+  if not known then
+    local digest = redis.sha1hex(user)
+    local first, second = tonumber(digest:sub(1, 8), 16), tonumber(digest:sub(9, 16), 16)
+    local field = struct.pack('>I4I4I4', first, second, tonumber(digest:sub(17, 24), 16))
+    known = { field, tonumber(digest:sub(25, 32), 16) }
+    known_places[user] = known
+  end
+  return known[1], known[2]
+end
+
+-- Writes the only connection of a user into the user's key and record.
+local function write_only(user, key, id, number, deadline)
+  if id == UNNAMED then
+    redis.call('SET', key, number, 'PXAT', deadline)
+    return
+  end
+  local value = string.format('%.0f %s', number, id)
+  redis.call('SET', key, value, 'PXAT', deadline)
+  local field, spread = place_of(user)
+  redis.call('HSET', record_bucket(spread), field, value)
+end
+
+-- The id of the only connection of a user after its deadline. `number` is the number of its grant.
+local function recorded_id(user, number)
+  local field, spread = place_of(user)
+  local recorded, id = only_connection(redis.call('HGET', record_bucket(spread), field) or '')
+  return recorded == number and id or UNNAMED
+end
+
+-- Removes the record of a user, if there is one. `value` is the value of the user's key, false after the deadline.
+local function forget_record(user, value)
+  if not value or value:find(' ', 1, true) then
+    local field, spread = place_of(user)
+    redis.call('HDEL', record_bucket(spread), field)
+  end
 end
 
 -- Removes connections from the hash.
@@ -176,23 +250,24 @@ end
 -- id, because an outage may have begun with that sweep; the ids of all other connections in the hash, which have
 -- ended.
 --
--- `value` is the value of the key of the user, `score` the score of the user in the index; false if there is none.
-local function connections_of(now, user, user_key, hash_key, value, score)
+-- `value` and `deadline` are the value and the expiry of the key of the user, `score` is the score of the user in the
+-- index; false if there is none.
+local function connections_of(now, user, hash_key, value, deadline, score)
   if value and value ~= '*' then
-    local ttl, interval = grant(value)
-    local deadline = redis.call('PEXPIRETIME', user_key)
-    return { [UNNAMED] = { deadline = deadline, ttl = ttl, interval = interval } }, {}, {}
+    local number, id = only_connection(value)
+    local ttl, interval = grant(number)
+    return { [id] = { deadline = deadline, ttl = ttl, interval = interval, number = number } }, {}, {}
   end
   local found, recent, ended = written(hash_key), {}, {}
   if not value and score and not next(found) then
-    -- The unnamed connection was the only one. The time of its last ping is not known exactly. So it counts as
-    -- expired just now or, if its departure is held, at the end of the outage.
+    -- The user had one connection.
     local time, number = parts(score)
     local ttl, interval = grant(number)
     local held, is_prolonged = held_deadline(user)
     if not held or held_again(now, time, interval, held, is_prolonged) >= now then
-      local deadline = held and math.min(time - patience(interval), now - 1) or now - 1
-      found[UNNAMED] = { deadline = deadline, ttl = ttl, interval = interval, waits = held }
+      local each = { ttl = ttl, interval = interval, number = number, waits = held }
+      each.deadline = held and math.min(time - patience(interval), now) - 1 or assumed_deadline(now, time)
+      found[recorded_id(user, number)] = each
     end
   end
   for id, each in pairs(found) do
@@ -220,6 +295,18 @@ local function tally(now, connections)
     end
   end
   return alive, waiting, last
+end
+
+-- The answer of one of several calls in a script call. The error of a call is its answer, so that the other calls run.
+local function answer_of(run, call)
+  local succeeded, answer = pcall(run, call)
+  if succeeded then
+    return answer
+  end
+  -- pcall of Redis returns the text of the error of a command, which begins with its code. An error of Lua has none.
+  local text = type(answer) == 'table' and answer.err or tostring(answer)
+  text = text:gsub('^-', '')
+  return { err = text:find('^%u+ ') and text or 'ERR ' .. text }
 end
 
 -- Appends the score of an announced user to the stream `notes`. A sweep that read another grant or a later deadline

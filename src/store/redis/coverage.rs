@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::slots::View;
 use crate::model::Partitions;
+use crate::store::error::StoreError;
 
 /// How long after the last refusal a cluster counts as up again.
 const DOWN_FOR: Duration = Duration::from_secs(10);
@@ -25,7 +26,7 @@ struct State {
     /// The slots of partitions without a master, as text; empty if there are none.
     lacking: String,
     /// Why the last question for a view failed.
-    failure: Option<String>,
+    failure: Option<StoreError>,
     /// When a node last said that the whole cluster is down.
     down_at: Option<Instant>,
 }
@@ -64,8 +65,8 @@ impl Coverage {
     }
 
     /// Notes that no node told its view.
-    pub(super) fn note_failure(&self, why: &str) {
-        self.state.lock().failure = Some(why.to_owned());
+    pub(super) fn note_failure(&self, error: StoreError) {
+        self.state.lock().failure = Some(error);
     }
 
     /// Notes that a node refused a command because the whole cluster is down.
@@ -84,12 +85,12 @@ impl Coverage {
     }
 
     /// Why a partition has no node.
-    pub(super) fn why_unserved(&self) -> String {
+    pub(super) fn why_unserved(&self) -> StoreError {
         if let Some(lacking) = self.lacking() {
-            return lacking;
+            return StoreError::Unreachable(lacking);
         }
         let state = self.state.lock();
-        let not_yet = || "not connected yet".to_owned();
+        let not_yet = || StoreError::Unreachable("not connected yet".to_owned());
         state.failure.clone().unwrap_or_else(not_yet)
     }
 }
@@ -122,11 +123,11 @@ mod tests {
     #[test]
     fn the_slots_without_a_master_are_named_until_one_serves_them() {
         let coverage = Coverage::new(Partitions::new(16).expect("a count"));
-        assert_eq!(coverage.why_unserved(), "not connected yet");
+        assert_eq!(coverage.why_unserved().cause(), "not connected yet");
         coverage.note(&view(&[0..=5_460, 10_923..=16_382]));
         let lacking = "no master serves the slots 5461-10922,16383";
         assert_eq!(coverage.lacking().as_deref(), Some(lacking));
-        assert_eq!(coverage.why_unserved(), lacking);
+        assert_eq!(coverage.why_unserved().cause(), lacking);
         coverage.note(&view(&[0..=16_383]));
         assert_eq!(coverage.lacking(), None);
     }

@@ -1,100 +1,151 @@
--- Closes one connection or all. A user that leaves the deadline index goes offline.
+-- Closes one connection or all of each of some users. A user that leaves the deadline index goes offline.
 --
--- KEYS[8] the user's key                   ARGV[6] userId
--- KEYS[9] the user's connections           ARGV[7] connectionId; empty for all
--- KEYS[10] the user's closed connections   ARGV[8] how long the last-seen time is kept, in ms; 0 keeps none
--- KEYS[11] the shortened deadlines
--- KEYS[12] the generations of last-seen times
--- Returns {1 if the user is still online by another connection, 1 if the user went offline}.
+-- KEYS[8] the shortened deadlines              ARGV[6] how long the last-seen time is kept, in ms; 0 keeps none
+-- then for each call                           then for each call
+--   the user's key                               userId
+--   the user's connections                       connectionId; empty for all
+--   the user's closed connections
+-- the generations of last-seen times
+-- Returns for each call {1 if the user is still online by another connection, 1 if the user went offline}, or the
+-- error of the call.
+
+local INDEX, HELD, SHORTENED = KEYS[1], KEYS[5], KEYS[8]
+local FIRST_KEY, KEYS_OF_A_CALL = 9, 3
+local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 2
 
 local now = clock()
-local user, id, is_all = ARGV[6], ARGV[7], ARGV[7] == ''
-local value = redis.call('GET', KEYS[8])
-local before = redis.call('PEXPIRETIME', KEYS[8])
-local score = redis.call('ZSCORE', KEYS[1], user)
-local field, spread = place_of(user)
-
-local function remember(at)
-  keep_last_seen(now, field, spread, at, tonumber(ARGV[8]))
-end
+local retention = tonumber(ARGV[6])
+local events = {}
 
 -- Makes connect.lua refuse pings that were sent before the disconnect and arrive after it.
-local function mark(member)
-  redis.call('ZREMRANGEBYSCORE', KEYS[10], '-inf', now)
-  redis.call('ZADD', KEYS[10], now + CLOSED_FOR, member)
-  redis.call('ZREM', KEYS[10], '!' .. id)
-  redis.call('PEXPIRE', KEYS[10], CLOSED_FOR)
-end
-
-local connections, recent, ended = {}, {}, {}
-local closed
-if is_all then
-  redis.call('DEL', KEYS[10])
-  mark('*')
-elseif value == '*' and redis.call('EXISTS', KEYS[9]) == 0 then
-  -- The hash was lost. Another connection may be alive, so the user stays online until the key expires.
-  mark(id)
-  remember(now)
-  return { 1, 0 }
-else
-  connections, recent, ended = connections_of(now, user, KEYS[8], KEYS[9], value, score)
-  closed = connections[id]
-  connections[id] = nil
-  if closed then
-    mark(id)
-    ended[#ended + 1] = id
-  elseif recent[id] then
-    -- The connection had expired, and may have pinged later than the others.
-    redis.call('HDEL', KEYS[9], id)
-    local pinged = recent[id].deadline - recent[id].ttl
-    remember(math.max(pinged, last_seen_of(field, spread, pinged)))
+local function mark(closed, id)
+  if redis.call('EXISTS', closed) == 1 then
+    redis.call('ZREMRANGEBYSCORE', closed, '-inf', now)
+    redis.call('ZREM', closed, '!' .. id)
   end
+  redis.call('ZADD', closed, now + CLOSED_FOR, id)
+  redis.call('PEXPIRE', closed, CLOSED_FOR)
 end
 
-local alive, waiting, last = tally(now, connections)
-if alive + waiting > 0 and not closed then
-  return { alive > 0 and 1 or 0, 0 }
-end
-
-if alive > 0 then
+-- The user is still online by other connections, with the latest deadline `last`.
+local function stay(call, connections, ended, is_alone, last)
+  local score = call.score
   local former_number = select(2, parts(score or 0))
   local number = former_number
-  remember(now)
-  local unnamed = connections[UNNAMED]
-  if unnamed and alive + waiting == 1 and not next(recent) then
-    number = number_of(string.format('%.0f %.0f', unnamed.ttl, unnamed.interval))
-    redis.call('DEL', KEYS[9])
-    redis.call('SET', KEYS[8], number, 'PXAT', last)
+  -- A user without a score keeps a key that no ping matches, so the next ping enters the user into the index.
+  if score and is_alone then
+    local other, each = next(connections)
+    number = number_of(string.format('%.0f %.0f', each.ttl, each.interval))
+    write_only(call.user, call.key, other, number, last)
+    redis.call('DEL', call.hash)
   else
-    forget(KEYS[9], ended)
-    redis.call('PEXPIREAT', KEYS[9], last + AFTERLIFE)
-    redis.call('PEXPIREAT', KEYS[8], last)
+    forget(call.hash, ended)
+    redis.call('PEXPIREAT', call.hash, last + AFTERLIFE)
+    redis.call('PEXPIREAT', call.key, last)
   end
-  if score and (before > last or number ~= former_number) then
-    set_score(now, KEYS[11], user, before, former_number, last, number)
+  if score and (call.before > last or number ~= former_number) then
+    set_score(now, SHORTENED, call.user, call.before, former_number, last, number)
   end
   return { 1, 0 }
 end
 
-if waiting > 0 and score then
-  -- After an outage another connection may still ping. The next sweep holds the departure, unless it is held already.
-  remember(now)
-  forget(KEYS[9], ended)
-  local number = select(2, parts(score))
-  if value then
-    redis.call('DEL', KEYS[8])
-    set_score(now, KEYS[11], user, before, number, now - 1, number)
-  elseif redis.call('ZSCORE', KEYS[5], user) then
-    redis.call('ZADD', KEYS[1], 'XX', longest_hold(now, connections) + number / 4096, user)
+-- After an outage another connection may still ping. The next sweep holds the departure, unless it is held already.
+local function wait(call, connections, ended)
+  forget(call.hash, ended)
+  local number = select(2, parts(call.score))
+  if call.value then
+    redis.call('DEL', call.key)
+    set_score(now, SHORTENED, call.user, call.before, number, now - 1, number)
+  elseif redis.call('ZSCORE', HELD, call.user) then
+    redis.call('ZADD', INDEX, 'XX', longest_hold(now, connections) + number / 4096, call.user)
   end
   return { 0, 0 }
 end
 
-redis.call('DEL', KEYS[8], KEYS[9])
-redis.call('ZREM', KEYS[5], user)
-local left = redis.call('ZREM', KEYS[1], user)
-if left == 1 then
-  remember(now)
-  announce(now, { 'd ' .. now .. ' ' .. now .. ' ' .. user })
+local function remember(user, at)
+  local field, spread = place_of(user)
+  keep_last_seen(now, field, spread, at, retention)
 end
-return { 0, left }
+
+-- The user is offline.
+local function leave(call)
+  if redis.call('ZREM', INDEX, call.user) == 0 then
+    return { 0, 0 }
+  end
+  remember(call.user, now)
+  events[#events + 1] = 'd ' .. now .. ' ' .. now .. ' ' .. call.user
+  return { 0, 1 }
+end
+
+-- Runs one call and returns its answer.
+local function disconnect(call)
+  local user, id = call.user, call.id
+  local value = redis.call('GET', call.key)
+  if value and value ~= '*' and select(2, only_connection(value)) == id then
+    -- The usual call: the only connection is closed.
+    mark(call.closed, id)
+    redis.call('DEL', call.key)
+    forget_record(user, value)
+    return leave(call)
+  end
+
+  call.value, call.before = value, redis.call('PEXPIRETIME', call.key)
+  call.score = redis.call('ZSCORE', INDEX, user)
+  local connections, recent, ended = {}, {}, {}
+  local closed
+  if id == '' then
+    redis.call('DEL', call.closed)
+    mark(call.closed, '*')
+  elseif value == '*' and redis.call('EXISTS', call.hash) == 0 then
+    -- The hash was lost. Another connection may be alive, so the user stays online until the key expires.
+    mark(call.closed, id)
+    remember(user, now)
+    return { 1, 0 }
+  else
+    connections, recent, ended = connections_of(now, user, call.hash, value, call.before, call.score)
+    closed = connections[id]
+    connections[id] = nil
+    if closed then
+      mark(call.closed, id)
+      ended[#ended + 1] = id
+    elseif recent[id] then
+      -- The connection had expired, and may have pinged later than the others.
+      redis.call('HDEL', call.hash, id)
+      local pinged = recent[id].deadline - recent[id].ttl
+      local field, spread = place_of(user)
+      remember(user, math.max(pinged, last_seen_of(field, spread, pinged)))
+    end
+  end
+
+  local alive, waiting, last = tally(now, connections)
+  if alive + waiting > 0 and not closed then
+    return { alive > 0 and 1 or 0, 0 }
+  end
+  if alive > 0 then
+    remember(user, now)
+    return stay(call, connections, ended, alive + waiting == 1 and not next(recent), last)
+  end
+  if waiting > 0 and call.score then
+    remember(user, now)
+    return wait(call, connections, ended)
+  end
+  redis.call('DEL', call.key, call.hash)
+  if call.score then
+    redis.call('ZREM', HELD, user)
+    forget_record(user, value)
+  end
+  return leave(call)
+end
+
+local answers = {}
+local key = FIRST_KEY
+for i = FIRST_ARGUMENT, #ARGV, ARGUMENTS_OF_A_CALL do
+  local call = { user = ARGV[i], id = ARGV[i + 1] }
+  call.key, call.hash, call.closed = KEYS[key], KEYS[key + 1], KEYS[key + 2]
+  key = key + KEYS_OF_A_CALL
+  answers[#answers + 1] = answer_of(disconnect, call)
+end
+if events[1] then
+  announce(now, events)
+end
+return answers

@@ -1,15 +1,56 @@
--- Pings of unnamed connections that are the only ones of their users: extends each key by the TTL if it holds the
--- number of the grant.
+-- The usual pings: extends each connection that has the grant of the calling instance, if the key of its user shows
+-- that it is alive.
 --
--- KEYS the keys of users                ARGV[1] the number of the grant
---                                       ARGV[2] the TTL of the grant, in ms
--- Returns the indices, from 1, of the keys that do not exist or hold another value. These keys are unchanged.
+-- KEYS the keys of users; those of named pings first
+--
+-- ARGV[1] the number of the grant       ARGV[4] how the key of each user begins
+-- ARGV[2] the TTL of the grant, in ms   ARGV[5] how the key of the connections of each user begins
+-- ARGV[3] the interval of the grant, in ms
+-- ARGV[6...] for each named ping, what the key holds if the connection is the only one
+--
+-- Returns the indices, from 1, of the pings that changed nothing. connect.lua runs these pings.
+--
+-- The hash of connections belongs to the same user as the key, so it is in the same slot, although it is not in KEYS.
+
+-- How often the ping of one of several connections runs connect.lua, which extends the hash and removes old
+-- connections from it, in ms. This is shorter than the time by which the hash outlives the key; see connections.lua.
+local REVIEW = 1800000
+
+local number, ttl = ARGV[1], ARGV[2]
+
+-- The end of what the hash has of a connection with the grant, and the deadline of the extended connections.
+local grant, last, deadline
+
+-- Extends one of several connections of a user: the key holds '*', and the hash has each connection.
+local function extend_one_of_several(key, id)
+  if not grant then
+    grant = ' ' .. ttl .. ' ' .. ARGV[3] .. ' ' .. number
+    local time = redis.call('TIME')
+    last = time[1] * 1000 + math.floor(time[2] / 1000) + ttl
+    deadline = string.format('%.0f', last)
+  end
+  local hash = ARGV[5] .. key:sub(#ARGV[4] + 1)
+  local text = redis.call('HGET', hash, id)
+  if not text or text:sub(-#grant) ~= grant then
+    return false
+  end
+  local former = tonumber(text:sub(1, -1 - #grant))
+  -- A connection that has expired may be closed. One that is shortened may shorten the deadline of the user.
+  if former < last - ttl or former > last or math.floor(former / REVIEW) ~= math.floor(last / REVIEW) then
+    return false
+  end
+  redis.call('HSET', hash, id, deadline .. grant)
+  redis.call('PEXPIREAT', key, deadline, 'GT')
+  return true
+end
 
 local missed = {}
 for i, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then
-    redis.call('PEXPIRE', key, ARGV[2])
-  else
+  local stated = ARGV[5 + i]
+  local held = redis.call('GET', key)
+  if held == (stated or number) then
+    redis.call('PEXPIRE', key, ttl)
+  elseif held ~= '*' or not extend_one_of_several(key, stated and stated:sub(#number + 2) or '1') then
     missed[#missed + 1] = i
   end
 end

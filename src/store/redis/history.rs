@@ -1,5 +1,7 @@
 //! Reads the history.
 
+use futures_util::future::join_all;
+
 use super::replies;
 use super::store::RedisStore;
 use crate::model::{Epoch, History, Partition, PartitionSet, Position};
@@ -35,12 +37,27 @@ impl RedisStore {
         &self,
         partitions: PartitionSet,
     ) -> Vec<(Partition, Result<(Epoch, Position), StoreError>)> {
-        let mut newest = Vec::new();
-        for partition in partitions.iter() {
-            let read = self.with_deadline(partition, self.history_before(partition, None, 1));
-            let read = read.await.map(|history| (history.epoch, history.newest));
-            newest.push((partition, read));
+        let reads = partitions.iter().map(|partition| async move {
+            let newest = self.with_deadline(partition, self.newest_in(partition));
+            (partition, newest.await)
+        });
+        join_all(reads).await
+    }
+
+    async fn newest_in(&self, partition: Partition) -> Result<(Epoch, Position), StoreError> {
+        let keys = self.layout.keys(partition);
+        let mut read = self.scripts.newest.prepare_invoke();
+        read.key(&keys.deadlines)
+            .key(&keys.events)
+            .key(&keys.epoch)
+            .key(&keys.absent);
+        let newest: Option<(u64, String)> = self.lanes.to(partition).script(&read).await?;
+        match newest {
+            Some((epoch, newest)) => Ok((Epoch(epoch), replies::position(newest)?)),
+            None => {
+                let history = self.history_before(partition, None, 1).await?;
+                Ok((history.epoch, history.newest))
+            }
         }
-        newest
     }
 }

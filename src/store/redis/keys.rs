@@ -17,8 +17,11 @@ const GROUP_COMING: &str = "group-coming:";
 const GROUP_PUTS: &str = "group-puts:";
 const GROUP_LIST: &str = "group-list:";
 
+/// The part after the prefix in the name of the key about a receiver of webhooks.
+const DELIVERY: &str = "webhook:";
+
 /// The parts after the prefix that an id follows.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     USER,
     CONNECTIONS,
     CLOSED,
@@ -28,6 +31,7 @@ const KINDS: [&str; 9] = [
     GROUP_COMING,
     GROUP_PUTS,
     GROUP_LIST,
+    DELIVERY,
 ];
 
 /// Separates the prefix from a name if the prefix looks like the key of a user or group in another deployment. Ids have no control
@@ -42,6 +46,9 @@ pub(super) struct Keys {
     pub(super) partition: Partition,
     prefix: String,
     user: String,
+    connections: String,
+    /// The sorted set of announced users. The scripts append `:<bucket>`, a number, for the names of the hashes with the
+    /// records of only connections.
     pub(super) deadlines: String,
     pub(super) events: String,
     pub(super) epoch: String,
@@ -77,6 +84,7 @@ impl Keys {
         Self {
             partition,
             user: named(USER),
+            connections: named(CONNECTIONS),
             deadlines: named("deadlines"),
             events: named("events"),
             epoch: named("epoch"),
@@ -95,8 +103,8 @@ impl Keys {
         }
     }
 
-    /// The key that exists exactly while the user is online. Its value is the number of a grant if the unnamed connection is
-    /// the only one, else `*`.
+    /// The key that exists exactly while the user is online. Its value is the number of a grant, and the id of the
+    /// connection unless it is the unnamed one, if the user has one connection, else `*`.
     pub(super) fn user(&self, user: &UserId) -> String {
         self.of_user(USER, user)
     }
@@ -114,6 +122,16 @@ impl Keys {
     pub(super) fn push_user(&self, names: &mut String, user: &UserId) {
         names.push_str(&self.user);
         names.push_str(user.as_str());
+    }
+
+    /// How the key of each user begins.
+    pub(super) fn user_prefix(&self) -> &str {
+        &self.user
+    }
+
+    /// How the key of the connections of each user begins.
+    pub(super) fn connections_prefix(&self) -> &str {
+        &self.connections
     }
 
     /// The deadlines and grants of the connections of a user whose key has the value `*`.
@@ -155,6 +173,11 @@ impl Keys {
     pub(super) fn group_list(&self, group: &GroupId, put: u64) -> String {
         let prefix = &self.prefix;
         format!("{prefix}{GROUP_LIST}{put}:{group}")
+    }
+
+    /// Where the delivery of webhooks to a receiver stands.
+    pub(super) fn delivery(&self, receiver: &str) -> String {
+        format!("{}{DELIVERY}{receiver}", self.prefix)
     }
 
     /// Whether `key` is the key of a user.
@@ -213,6 +236,7 @@ mod tests {
             names.extend([keys.group_coming(&group), keys.group_puts(&group)]);
             names.extend([1, 12].map(|put| keys.group_list(&group, put)));
         }
+        names.extend([1, 2, 12].map(|bucket| format!("{}:{bucket}", keys.deadlines)));
         for generation in [1, 12] {
             names.extend(
                 [1, 2, 12].map(|bucket| format!("{}:{generation}:{bucket}", keys.last_seen)),

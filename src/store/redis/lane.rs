@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::connection::{Checkout, Role, SupervisedConnection};
-use super::node::Node;
+use super::node::{Node, left_the_cluster};
 use crate::store::error::StoreError;
 
 /// What one worker has for one server.
@@ -43,14 +43,20 @@ impl Lane {
     /// Closes the connection of the worker to a node that left the cluster.
     pub(super) fn retire(&self) {
         if let Some(worker) = &self.worker {
-            worker.close_now("the node left the cluster");
+            worker.close_now(left_the_cluster());
         }
     }
 
-    /// A socket of the worker's connection, or of the main one while the former is down.
-    pub(super) async fn checkout(&self) -> Result<Checkout<'_>, StoreError> {
+    /// A socket of the worker's connection, or of the main one while the former is down. `None` while both are down.
+    pub(super) fn checkout_now(&self) -> Option<Checkout<'_>> {
         let worker = self.worker.as_ref();
-        match worker.and_then(SupervisedConnection::checkout) {
+        let checkout = worker.and_then(SupervisedConnection::checkout);
+        checkout.or_else(|| self.node.main.checkout())
+    }
+
+    /// Like [`Lane::checkout_now`]. Waits for a connection that broke just now.
+    pub(super) async fn checkout(&self) -> Result<Checkout<'_>, StoreError> {
+        match self.checkout_now() {
             Some(checkout) => Ok(checkout),
             None => self.node.main.checkout_soon().await,
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::lane::Lane;
+use super::node::Node;
 use super::node_address::NodeAddress;
 use super::supervision::each_node;
 use super::table::Table;
@@ -128,15 +129,21 @@ impl Lanes {
         partition: Partition,
         uncounted: usize,
     ) -> Result<(), StoreError> {
-        let check = |table: &Table<Arc<Lane>>| {
-            let lane = table.owner(partition);
-            lane.map(|lane| lane.node.load_shedder.check_room(uncounted))
-        };
-        let checked = match &self.lanes {
-            Current::Fixed(table) => check(table),
-            Current::Moving(table) => check(&table.borrow()),
-        };
-        checked.unwrap_or_else(|| Err(self.unserved()))
+        let checked = self.with_node(partition, |node| node.load_shedder.check_room(uncounted));
+        checked.unwrap_or_else(|| Err(self.topology.why_unserved()))
+    }
+
+    /// What `read` reads of the node of `partition`; `None` if no master serves the partition. Takes no lock without a
+    /// cluster.
+    pub(super) fn with_node<T>(
+        &self,
+        partition: Partition,
+        read: impl FnOnce(&Node) -> T,
+    ) -> Option<T> {
+        match &self.lanes {
+            Current::Fixed(table) => table.owner(partition).map(|lane| read(&lane.node)),
+            Current::Moving(table) => table.borrow().owner(partition).map(|lane| read(&lane.node)),
+        }
     }
 
     /// The lane to the node of `partition`. Fails if no master serves the partition.
@@ -145,11 +152,7 @@ impl Lanes {
             Current::Fixed(table) => table.owner(partition).cloned(),
             Current::Moving(table) => table.borrow().owner(partition).cloned(),
         };
-        lane.ok_or_else(|| self.unserved())
-    }
-
-    fn unserved(&self) -> StoreError {
-        StoreError::Unreachable(self.topology.why_unserved())
+        lane.ok_or_else(|| self.topology.why_unserved())
     }
 
     /// Takes over that a node redirected a command about `slot` to the node at `address`, for good.

@@ -43,14 +43,6 @@ local function generation_of(text)
   return found
 end
 
--- The field of a user, and the number that selects the user's bucket.
-local function place_of(user)
-  local digest = redis.sha1hex(user)
-  local first, second = tonumber(digest:sub(1, 8), 16), tonumber(digest:sub(9, 16), 16)
-  local field = struct.pack('>I4I4I4', first, second, tonumber(digest:sub(17, 24), 16))
-  return field, tonumber(digest:sub(25, 32), 16)
-end
-
 local function bucket_of(generation, spread)
   return generation.name .. spread % generation.buckets
 end

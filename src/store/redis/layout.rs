@@ -98,7 +98,7 @@ impl Layout {
         let count = record
             .strip_prefix(VERSION)
             .and_then(|count| count.parse().ok());
-        StoreError::Unreachable(match count.and_then(Partitions::new) {
+        StoreError::Unfit(match count.and_then(Partitions::new) {
             Some(Partitions::ONE) => format!(
                 "the store has 1 partition, but PRESENCE_PARTITIONS is {}",
                 self.partitions

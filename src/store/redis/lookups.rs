@@ -55,10 +55,16 @@ impl RedisStore {
             chunks.map(|places| (portion.partition, places))
         });
         let asked = chunks.map(|(partition, places)| async move {
-            let mget = self.look_up(partition, places, users);
+            let mget = self.look_up("MGET", partition, places, users);
+            let apart = || {
+                let gets = places.iter().map(|place| {
+                    let place = std::slice::from_ref(place);
+                    self.look_up("GET", partition, place, users)
+                });
+                gets.collect()
+            };
             let route = self.lanes.to(partition);
-            let values: Vec<Value> = route.query_idempotent(&mget).await?;
-            Ok::<_, StoreError>((places, values))
+            Ok::<_, StoreError>((places, route.values(mget, &apart).await?))
         });
         let mut online = vec![false; users.len()];
         for (places, values) in try_join_all(asked).await? {
@@ -70,14 +76,14 @@ impl RedisStore {
     }
 
     /// The command that reads the keys of the users at `places`.
-    fn look_up(&self, partition: Partition, places: &[usize], users: &[UserId]) -> Cmd {
+    fn look_up(&self, name: &str, partition: Partition, places: &[usize], users: &[UserId]) -> Cmd {
         let keys = self.layout.keys(partition);
-        let mut mget = Cmd::with_capacity(1 + places.len(), places.len() * USER_KEY_BYTES);
-        mget.arg("MGET");
+        let mut command = Cmd::with_capacity(1 + places.len(), places.len() * USER_KEY_BYTES);
+        command.arg(name);
         for place in places {
-            keys.add_user(&mut mget, &users[*place]);
+            keys.add_user(&mut command, &users[*place]);
         }
-        mget
+        command
     }
 
     /// The users of each partition, without the partitions that have none.

@@ -15,6 +15,7 @@ use super::refresh::Refresh;
 use super::table::InCluster;
 use crate::config::KeyspaceEvents;
 use crate::model::PartitionSet;
+use crate::store::error::StoreError;
 use crate::store::node_id::NodeId;
 
 /// What all threads of this instance share about one server.
@@ -121,9 +122,14 @@ impl Node {
     /// Closes the connections of a node that left the cluster.
     pub(super) fn retire(&self) {
         for connection in [&self.main, &self.subscription] {
-            connection.close_now("the node left the cluster");
+            connection.close_now(left_the_cluster());
         }
     }
+}
+
+/// The error of calls over the connections of a node that left the cluster.
+pub(super) fn left_the_cluster() -> StoreError {
+    StoreError::Unreachable("the node left the cluster".to_owned())
 }
 
 impl InCluster for Arc<Node> {

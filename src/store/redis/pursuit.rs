@@ -30,6 +30,8 @@ pub(super) struct Pursuit<'a> {
     lanes: &'a Lanes,
     partition: Partition,
     is_idempotent: bool,
+    /// Whether the request may wait between attempts.
+    is_patient: bool,
     /// The node to which the slot is on its way, and which has the keys.
     target: Option<Arc<Lane>>,
     hops: u32,
@@ -53,11 +55,17 @@ pub(super) enum Next {
 }
 
 impl<'a> Pursuit<'a> {
-    pub(super) fn new(lanes: &'a Lanes, partition: Partition, is_idempotent: bool) -> Self {
+    pub(super) fn new(
+        lanes: &'a Lanes,
+        partition: Partition,
+        is_idempotent: bool,
+        is_patient: bool,
+    ) -> Self {
         Self {
             lanes,
             partition,
             is_idempotent,
+            is_patient,
             target: None,
             hops: 0,
             pauses: 0,
@@ -80,6 +88,17 @@ impl<'a> Pursuit<'a> {
         self.target.is_some()
     }
 
+    /// Whether another node serves the partition now, so that the request need not wait for the connection of `lane`.
+    pub(super) fn has_moved_from(&mut self, lane: &Lane) -> bool {
+        let now = self.lanes.of(self.partition);
+        let has_moved = now.is_ok_and(|now| now.node.id != lane.node.id) && self.hops < MOST_HOPS;
+        if has_moved {
+            self.hops += 1;
+            self.target = None;
+        }
+        has_moved
+    }
+
     /// Judges why `node` failed the request. Waits if the request needs a pause.
     pub(super) async fn follow(&mut self, error: &RedisError, node: &Node) -> Next {
         let Some(refused) = Refused::of(error, node.host()) else {
@@ -99,7 +118,9 @@ impl<'a> Pursuit<'a> {
                     return Next::Fail;
                 }
             }
-            Refused::TryAgain if self.pauses == MOST_PAUSES => return Next::Fail,
+            Refused::TryAgain if self.pauses == MOST_PAUSES || !self.is_patient => {
+                return Next::Fail;
+            }
             Refused::TryAgain => {
                 self.target = None;
                 sleep(FIRST_PAUSE * 2_u32.pow(self.pauses)).await;
@@ -110,7 +131,7 @@ impl<'a> Pursuit<'a> {
                     self.lanes.topology.note_down();
                 }
                 self.lanes.topology.refresh(None);
-                if std::mem::replace(&mut self.met_down, true) {
+                if std::mem::replace(&mut self.met_down, true) || !self.is_patient {
                     return Next::Fail;
                 }
                 self.target = None;
@@ -127,7 +148,7 @@ impl<'a> Pursuit<'a> {
     }
 
     /// Judges a failure that is no refusal of a cluster: the request may have run.
-    fn follow_failure(&mut self, error: &RedisError, node: &Node) -> Next {
+    pub(super) fn follow_failure(&mut self, error: &RedisError, node: &Node) -> Next {
         if error.is_io_error() {
             self.lanes.topology.refresh(Some(node.id));
         }

@@ -40,7 +40,7 @@ for i = 8, #ARGV do
     local last = capped(connections_key)
     if value then
       local deadline = redis.call('PEXPIRETIME', key)
-      local most = value == '*' and last > 0 and last or now + grant(value)
+      local most = value == '*' and last > 0 and last or now + grant((only_connection(value)))
       if deadline > most then
         deadline = most
         redis.call('PEXPIREAT', key, deadline)

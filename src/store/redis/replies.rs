@@ -81,7 +81,7 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
     })
 }
 
-/// Reads the reply of `connect.lua`, for a user that may have `most` connections.
+/// Reads the answer of `connect.lua` to one call, for a user that may have `most` connections.
 pub(super) fn connected(answer: Vec<Value>, most: u32) -> Result<Connected, StoreError> {
     let mut values = answer.into_iter();
     let outcome: String = take(&mut values)?;
@@ -213,7 +213,8 @@ fn natural(values: &mut impl Iterator<Item = Value>) -> Result<u64, StoreError> 
     u64::try_from(number).map_err(unexpected)
 }
 
-fn position(text: String) -> Result<Position, StoreError> {
+/// Reads the id of an entry of the history.
+pub(super) fn position(text: String) -> Result<Position, StoreError> {
     text.parse().map_err(unexpected)
 }
 

@@ -21,6 +21,7 @@ use crate::store::error::StoreError;
 pub(super) struct Route<'a> {
     lanes: &'a Lanes,
     partition: Partition,
+    is_patient: bool,
 }
 
 /// What is sent in one write.
@@ -40,6 +41,14 @@ pub(super) enum Answer {
     Apart(Vec<Result<Value, StoreError>>),
 }
 
+/// The answers to commands that were sent together.
+enum Sent {
+    /// No answer is the refusal of a cluster.
+    Judged(Vec<Answer>),
+    /// Some answers are.
+    Refused(Vec<RedisResult<Value>>),
+}
+
 /// Whether a request may run twice.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeat {
@@ -53,6 +62,7 @@ impl Lanes {
         Route {
             lanes: self,
             partition,
+            is_patient: true,
         }
     }
 }
@@ -117,6 +127,14 @@ impl Request<'_> {
 }
 
 impl Route<'_> {
+    /// The same way for commands that are repeated soon anyway. A command that needs a pause fails instead.
+    pub(super) fn without_pauses(self) -> Self {
+        Self {
+            is_patient: false,
+            ..self
+        }
+    }
+
     /// Runs one command.
     pub(super) async fn query<T: FromRedisValue>(self, command: &Cmd) -> Result<T, StoreError> {
         self.run(Request::Command(command, None), Repeat::Once)
@@ -140,6 +158,27 @@ impl Route<'_> {
         self.run(Request::Script(invocation), Repeat::Once).await
     }
 
+    /// Runs a script like [`Route::script`], whose reply has an answer for each of some calls. The outer error means that no
+    /// call was answered.
+    pub(super) async fn script_calls(
+        self,
+        invocation: &ScriptInvocation<'_>,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        let answer = self.answer(Request::Script(invocation), Repeat::Once, None);
+        let Value::Array(answers) = answer.await? else {
+            return Err(unexpected("no list of answers"));
+        };
+        let answers: Vec<_> = answers.into_iter().map(Value::extract_error).collect();
+        let lane = self.lanes.of(self.partition).ok();
+        let checkout = lane.as_ref().and_then(|lane| lane.checkout_now());
+        let failed = |error| match &checkout {
+            Some(checkout) => checkout.failed(error),
+            None => store_error(error),
+        };
+        let answers = answers.into_iter();
+        Ok(answers.map(|answer| answer.map_err(failed)).collect())
+    }
+
     /// Runs commands in one transaction.
     pub(super) async fn transaction(self, commands: &Pipeline) -> Result<(), StoreError> {
         self.answer(Request::Transaction(commands), Repeat::Once, None)
@@ -159,6 +198,29 @@ impl Route<'_> {
             Answer::Apart(_) => None,
         };
         Ok(answers.into_iter().filter_map(whole).collect())
+    }
+
+    /// Runs an idempotent command that reads several keys. While a slot moves, the keys may be on two nodes; then the
+    /// commands of `apart` read one key each.
+    pub(super) async fn values(
+        self,
+        command: Cmd,
+        apart: &(dyn Fn() -> Vec<Cmd> + Sync),
+    ) -> Result<Vec<Value>, StoreError> {
+        let mut commands = Pipeline::with_capacity(1);
+        commands.add_command(command);
+        let apart = |_| {
+            let mut commands = redis::pipe();
+            for each in apart() {
+                commands.add_command(each);
+            }
+            commands
+        };
+        match self.commands(&commands, None, &apart).await?.pop() {
+            Some(Answer::Whole(values)) => Vec::from_redis_value(values?).map_err(unexpected),
+            Some(Answer::Apart(values)) => values.into_iter().collect(),
+            None => Err(unexpected("no answer")),
+        }
     }
 
     /// Runs idempotent commands that call `script` by its digest, in one round trip, and returns the answer to each. The
@@ -181,25 +243,10 @@ impl Route<'_> {
         script: Option<&Script>,
         apart: &(dyn Fn(usize) -> Pipeline + Sync),
     ) -> Result<Vec<Answer>, StoreError> {
-        let lane = self.lanes.of(self.partition)?;
-        let mut checkout = lane.checkout().await?;
-        let count = commands.len();
-        let answers = match checkout.send(commands, count).await {
-            Err(error) if error.is_connection_dropped() => {
-                checkout.failed(error);
-                checkout = lane.checkout().await?;
-                checkout.send(commands, count).await
-            }
-            answers => answers,
+        let answers = match self.sent(commands).await? {
+            Sent::Judged(answers) => return Ok(answers),
+            Sent::Refused(answers) => answers,
         };
-        let answers = answers.map_err(|error| checkout.failed(error))?;
-        let answers: Vec<_> = answers.into_iter().map(Value::extract_error).collect();
-        if answers.iter().all(|answer| refusal(answer).is_none()) {
-            let whole = |answer: RedisResult<Value>| {
-                Answer::Whole(answer.map_err(|error| checkout.failed(error)))
-            };
-            return Ok(answers.into_iter().map(whole).collect());
-        }
         let each = commands.cmd_iter().zip(answers).enumerate();
         let each = each.map(|(place, (command, answer))| async move {
             if let Some(Refused::TryAgain | Refused::Ask(_)) = refusal(&answer) {
@@ -215,6 +262,38 @@ impl Route<'_> {
             })
         });
         Ok(Box::pin(join_all(each)).await)
+    }
+
+    /// Sends idempotent commands. If the connection breaks, they are sent again, maybe to another node.
+    async fn sent(self, commands: &Pipeline) -> Result<Sent, StoreError> {
+        let mut pursuit = Pursuit::new(self.lanes, self.partition, true, self.is_patient);
+        loop {
+            let lane = pursuit.lane()?;
+            let mut checkout = match lane.checkout().await {
+                Ok(checkout) => checkout,
+                Err(_) if pursuit.has_moved_from(&lane) => continue,
+                Err(error) => return Err(error),
+            };
+            let answers = match checkout.send(commands, commands.len()).await {
+                Ok(answers) => answers,
+                Err(error) => {
+                    let next = pursuit.follow_failure(&error, &lane.node);
+                    let failed = checkout.failed(error);
+                    match next {
+                        Next::Reconnect => continue,
+                        _ => return Err(failed),
+                    }
+                }
+            };
+            let answers: Vec<_> = answers.into_iter().map(Value::extract_error).collect();
+            if answers.iter().any(|answer| refusal(answer).is_some()) {
+                return Ok(Sent::Refused(answers));
+            }
+            let judged = |answer: RedisResult<Value>| {
+                Answer::Whole(answer.map_err(|error| checkout.failed(error)))
+            };
+            return Ok(Sent::Judged(answers.into_iter().map(judged).collect()));
+        }
     }
 
     /// Runs idempotent commands, each on its own.
@@ -246,10 +325,15 @@ impl Route<'_> {
         repeat: Repeat,
         mut error: Option<RedisError>,
     ) -> Result<Value, StoreError> {
-        let mut pursuit = Pursuit::new(self.lanes, self.partition, repeat == Repeat::Idempotent);
+        let is_idempotent = repeat == Repeat::Idempotent;
+        let mut pursuit = Pursuit::new(self.lanes, self.partition, is_idempotent, self.is_patient);
         loop {
             let lane = pursuit.lane()?;
-            let mut checkout = lane.checkout().await?;
+            let mut checkout = match lane.checkout().await {
+                Ok(checkout) => checkout,
+                Err(_) if pursuit.has_moved_from(&lane) => continue,
+                Err(error) => return Err(error),
+            };
             let failed = match error.take() {
                 Some(error) => error,
                 None => match request.send(&mut checkout, pursuit.is_asking()).await {

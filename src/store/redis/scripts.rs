@@ -63,7 +63,7 @@ scripts!(
     about_connections: [connect, due, recheck],
     about_last_seen: [disconnect, sweep, user],
     about_groups: [group_change, group_begin, group_complete, group_step, group_has],
-    plain: [extend, group_record, group_forget],
+    plain: [extend, newest, group_record, group_forget],
 );
 
 /// Runs within a transaction, where an unknown script could not be loaded and sent again. So its full text is sent, and

@@ -1,11 +1,10 @@
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::future::join_all;
-use redis::{ScriptInvocation, Value};
+use redis::ScriptInvocation;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
+use super::batchers::Batchers;
 use super::connection::Endpoint;
 use super::grant::Grant;
 use super::groups::former::FormerMembers;
@@ -15,38 +14,23 @@ use super::layout::Layout;
 use super::load_shedder::{CALL_TIMEOUT, Waiting};
 use super::node::NodeSettings;
 use super::ping_batcher::PingBatcher;
-use super::replies;
 use super::scripts::Scripts;
 use super::subscription::Subscription;
 use super::topology::Topology;
 use crate::config::{Config, InvalidSetting, RedisUrl};
 use crate::memory_budget::MemoryBudget;
-use crate::model::{Closing, Connected, Disconnected, UserState};
-use crate::model::{ConnectionId, Partition, PartitionSet, Partitions, Timestamp, UserId, millis};
+use crate::model::{Partition, PartitionSet, Partitions, Timestamp, millis};
 use crate::store::error::StoreError;
 use crate::store::lifetimes::Lifetimes;
 use crate::store::node_id::NodeId;
 use crate::store::policy::SHORTEST_OUTAGE;
-use crate::store::readiness::Readiness;
-
-/// How long a readiness check waits for the server.
-const READY_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How a connection is opened or refreshed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
-    /// Also opens a connection that was closed a moment ago.
-    Connect,
-    /// Is refused for a connection that was closed a moment ago, because the ping may have been sent before.
-    Ping,
-}
 
 /// A store in Redis 7.0 or newer, or in a compatible server.
 #[derive(Clone, Debug)]
 pub struct RedisStore {
     pub(super) lanes: Arc<Lanes>,
     /// One for each partition.
-    pings: Arc<[Arc<PingBatcher>]>,
+    pub(super) batchers: Arc<[Batchers]>,
     pub(super) layout: Arc<Layout>,
     pub(super) scripts: Arc<Scripts>,
     pub(super) lifetimes: Lifetimes,
@@ -80,31 +64,28 @@ impl RedisStore {
         let lanes = Arc::new(Lanes::new(&Arc::new(topology)));
         let scripts = Arc::new(Scripts::new());
         let grants: Arc<[Arc<Grant>]> = partitions.all().map(|_| Arc::default()).collect();
-        let pings = partitions.all().zip(&*grants).map(|(partition, grant)| {
-            let keys = layout.keys(partition);
-            let pings = PingBatcher::new(&lanes, keys, &scripts, grant, config.presence.ttl);
-            Arc::new(pings)
+        let lifetimes = Lifetimes::of(config);
+        let batchers = partitions.all().zip(&*grants).map(|(partition, grant)| {
+            let of = (&layout, partition);
+            Batchers::new(PingBatcher::new(&lanes, of, &scripts, grant, &lifetimes))
         });
         Ok(Self {
-            pings: pings.collect(),
+            batchers: batchers.collect(),
             lanes,
             layout,
             scripts,
             grants,
-            lifetimes: Lifetimes::of(config),
             former_members: Arc::default(),
+            lifetimes,
         })
     }
 
     /// The same store with connections of its own. All share the load shedders of the nodes.
     pub(in crate::store) fn with_own_connection(&self) -> Self {
         let lanes = Arc::new(self.lanes.with_own_connections());
+        let batchers = self.batchers.iter();
         Self {
-            pings: self
-                .pings
-                .iter()
-                .map(|pings| Arc::new(pings.with_lanes(&lanes)))
-                .collect(),
+            batchers: batchers.map(|each| each.with_lanes(&lanes)).collect(),
             lanes,
             ..self.clone()
         }
@@ -158,47 +139,6 @@ impl RedisStore {
         self.lanes.supervise().await;
     }
 
-    /// Sends a write command, because a replica and a server without memory accept `PING` but refuse writes. `SETRANGE` of
-    /// an empty value neither changes nor creates a key.
-    pub(in crate::store) async fn check(&self) -> Readiness {
-        let table = self.lanes.topology.table();
-        let firsts =
-            (0..table.nodes().len()).filter_map(|node| table.partitions_of(node).iter().next());
-        let checks = join_all(firsts.map(|partition| self.check_one(partition))).await;
-        let (count, failures) = (checks.len(), checks.into_iter().filter_map(Result::err));
-        let failures: Vec<StoreError> = failures.collect();
-        let lacking = self.lanes.topology.lacking();
-        match failures.first() {
-            None if count == 0 => Readiness::NotReady(self.lanes.topology.why_unserved()),
-            None => lacking.map_or(Readiness::Ready, Readiness::Degraded),
-            Some(error) if failures.len() == count => Readiness::NotReady(error.cause()),
-            Some(error) => {
-                let why = format!(
-                    "{} of {count} masters do not answer: {}",
-                    failures.len(),
-                    error.cause()
-                );
-                Readiness::Degraded(
-                    lacking.map_or(why.clone(), |lacking| format!("{lacking}; {why}")),
-                )
-            }
-        }
-    }
-
-    async fn check_one(&self, partition: Partition) -> Result<(), StoreError> {
-        let mut setrange = redis::cmd("SETRANGE");
-        setrange
-            .arg(&self.layout.keys(partition).epoch)
-            .arg(0)
-            .arg("");
-        let answer = timeout(
-            READY_TIMEOUT,
-            self.lanes.to(partition).query::<()>(&setrange),
-        )
-        .await;
-        answer.unwrap_or_else(|_| Err(StoreError::too_slow()))
-    }
-
     /// A subscription to the partitions on `node`. Of a node that left the cluster, the subscription is lost at once.
     pub(in crate::store) async fn subscribe(&self, node: NodeId) -> Subscription {
         let node = self.lanes.topology.node(node);
@@ -207,112 +147,6 @@ impl RedisStore {
             &self.layout,
         )
         .await
-    }
-
-    /// Extends only the key of the user if it shows that this is enough: the connection is the unnamed one, the user has
-    /// no other, and it has the grant of this instance. Else runs the script for connects and pings.
-    pub(in crate::store) async fn ping(
-        &self,
-        user: &UserId,
-        connection: &ConnectionId,
-    ) -> Result<Connected, StoreError> {
-        let began = Instant::now();
-        let partition = self.layout.partitions().of(user);
-        let place = partition.index();
-        if connection.is_unnamed() && self.grants[place].number() != 0 {
-            // The reply has no time. A deadline from before the request promises no more than Redis keeps.
-            let sent_at = self.now(partition);
-            if self.pings[place].extend(user).await? {
-                return Ok(Connected {
-                    became_online: false,
-                    expires_at: sent_at.plus(self.lifetimes.ttl),
-                });
-            }
-        }
-        // Boxed, because few pings need this future and all others would carry its size.
-        let call = self.connect_or_ping(user, connection, Call::Ping);
-        let lane = self.lanes.of(partition)?;
-        Box::pin(lane.node.load_shedder.run_until(began + CALL_TIMEOUT, call)).await
-    }
-
-    pub(in crate::store) async fn connect(
-        &self,
-        user: &UserId,
-        connection: &ConnectionId,
-    ) -> Result<Connected, StoreError> {
-        let call = self.connect_or_ping(user, connection, Call::Connect);
-        self.with_deadline(self.layout.partitions().of(user), call)
-            .await
-    }
-
-    async fn connect_or_ping(
-        &self,
-        user: &UserId,
-        connection: &ConnectionId,
-        kind: Call,
-    ) -> Result<Connected, StoreError> {
-        let limit = self.lifetimes.user_connections;
-        let keys = self.layout.of(user);
-        let mut invocation = self.about_connections(&self.scripts.connect, keys);
-        invocation
-            .key(keys.user(user))
-            .key(keys.connections(user))
-            .key(keys.closed(user))
-            .key(&keys.shortened)
-            .key(&keys.absent);
-        invocation
-            .arg(user.as_str())
-            .arg(connection.as_str())
-            .arg(match kind {
-                Call::Connect => "connect",
-                Call::Ping => "ping",
-            })
-            .arg(limit);
-        let answer = self.lanes.to(keys.partition).script(&invocation).await?;
-        replies::connected(answer, limit)
-    }
-
-    pub(in crate::store) async fn disconnect(
-        &self,
-        user: &UserId,
-        closing: &Closing,
-    ) -> Result<Disconnected, StoreError> {
-        let connection = match closing {
-            Closing::One(connection) => connection.as_str(),
-            Closing::All => "",
-        };
-        let keys = self.layout.of(user);
-        let mut invocation = self.about_connections(&self.scripts.disconnect, keys);
-        invocation
-            .key(keys.user(user))
-            .key(keys.connections(user))
-            .key(keys.closed(user))
-            .key(&keys.shortened)
-            .key(&keys.absent)
-            .key(&keys.last_seen);
-        invocation
-            .arg(user.as_str())
-            .arg(connection)
-            .arg(millis(self.lifetimes.last_seen));
-        let call = self.lanes.to(keys.partition).script(&invocation);
-        let (online, became_offline) = self.with_deadline(keys.partition, call).await?;
-        Ok(Disconnected {
-            online,
-            became_offline,
-        })
-    }
-
-    pub(in crate::store) async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
-        let keys = self.layout.of(user);
-        let mut read = self.about_connections(&self.scripts.user, keys);
-        read.key(keys.user(user))
-            .key(keys.connections(user))
-            .key(&keys.absent)
-            .key(&keys.last_seen);
-        read.arg(user.as_str());
-        let read = self.lanes.to(keys.partition).script(&read);
-        let answer: Vec<Value> = self.with_deadline(keys.partition, read).await?;
-        replies::user_state(answer)
     }
 
     /// An invocation with the keys and arguments of `announce.lua`, the prelude of all scripts. Each script needs the key
@@ -351,9 +185,7 @@ impl RedisStore {
 
     /// The clock of the server of a partition, as this instance estimates it.
     pub(in crate::store) fn now(&self, partition: Partition) -> Timestamp {
-        match self.lanes.topology.table().owner(partition) {
-            Some(node) => node.clock.now(),
-            None => Timestamp::of_system_clock(),
-        }
+        let estimated = self.lanes.with_node(partition, |node| node.clock.now());
+        estimated.unwrap_or_else(Timestamp::of_system_clock)
     }
 }

@@ -13,7 +13,7 @@ local now = clock()
 note_outage(now)
 
 -- The last-seen time of a user that is gone, its deadline, the end of the hold, and whether the hold is prolonged.
--- `time` is the time in the index, `number` the number of the grant of the unnamed connection. `held` is the deadline
+-- `time` is the time in the index, `number` the number of the grant of an only connection. `held` is the deadline
 -- if the departure is held already, and `was_prolonged` says whether that hold was prolonged.
 local function departure(connections, time, number, held, was_prolonged)
   if not next(connections) then
@@ -21,9 +21,13 @@ local function departure(connections, time, number, held, was_prolonged)
     if held then
       return held - ttl, held, held_again(now, time, interval, held, was_prolonged)
     end
-    -- After an outage the unnamed connection may have pinged later than the index shows. So the hold is computed as
-    -- if the connection had expired just now.
-    return time - ttl, time, held_until(now, now, ttl, interval, time)
+    -- An only connection may have pinged later than the index shows, or not. The longer hold counts.
+    local hold, is_prolonged = held_until(now, assumed_deadline(now, time), ttl, interval, time)
+    local at_least, over = held_until(now, time, ttl, interval)
+    if at_least > hold then
+      hold, is_prolonged = at_least, over
+    end
+    return time - ttl, time, hold, is_prolonged
   end
   local last_seen, deadline = 0, 0
   for _, each in pairs(connections) do
@@ -39,7 +43,9 @@ local events, lateness = {}, {}
 
 local function depart(user, connections_key, last_seen, deadline)
   redis.call('ZREM', KEYS[1], user)
-  redis.call('DEL', connections_key)
+  if redis.call('DEL', connections_key) == 0 then
+    forget_record(user, false)
+  end
   -- A connection that was closed before may have been alive later than the last one that expired.
   local field, spread = place_of(user)
   last_seen = math.min(math.max(last_seen, last_seen_of(field, spread, last_seen)), now)

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use redis::{Cmd, Value};
 use tokio::sync::Semaphore;
 
 use super::keys::Keys;
 use super::node::Node;
 use super::replies::{self, Due};
+use super::route::Route;
 use super::scripts::APPLY_SHORTENED;
 use super::store::RedisStore;
 use crate::model::{Partition, PartitionSet, Timestamp, UserId, millis};
@@ -21,8 +22,8 @@ use crate::store::swept::Swept;
 /// so a sweep learns of pings before the deadline that the index has.
 const SWEEP_AHEAD: Duration = Duration::from_millis(400);
 
-/// With at least this many overdue users, an instance takes a random batch of them.
-const SEVERAL_BATCHES: u64 = 3 * SWEEP_BATCH as u64;
+/// With at least this many batches of overdue users, an instance takes a random batch of them.
+const SEVERAL_BATCHES: u64 = 3;
 
 /// How long the stream of shortened deadlines keeps an entry; `NOTED_FOR` in `connections.lua`. A deadline that was
 /// read longer ago is still written, and a recheck of all users follows.
@@ -35,6 +36,28 @@ const SWEEPS_AT_ONCE: usize = 4;
 /// of a million users takes less than a minute.
 const RECHECK_STEP: usize = 500;
 const RECHECK_STEPS: usize = 4;
+
+/// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end together.
+const HELD_READ: usize = 1_000;
+
+/// The sweeps of several partitions of a node that begin together.
+struct Round {
+    at_once: Semaphore,
+    /// How many due users each of them looks at.
+    batch: u64,
+}
+
+impl Round {
+    /// A round over this many partitions. All batches together are bounded: a round that took longer than an outage would
+    /// be one for the partitions at its end.
+    fn of(partitions: usize) -> Self {
+        let batch = SWEEPS_AT_ONCE * SWEEP_BATCH / partitions.max(SWEEPS_AT_ONCE);
+        Self {
+            at_once: Semaphore::new(SWEEPS_AT_ONCE),
+            batch: batch as u64,
+        }
+    }
+}
 
 /// A due user that is alive.
 struct Alive<'a> {
@@ -60,8 +83,10 @@ impl RedisStore {
         let served = partitions
             .iter()
             .filter(|each| node.served().contains(*each));
-        let at_once = Semaphore::new(SWEEPS_AT_ONCE);
-        let sweeps = served.map(|partition| self.sweep_partition(partition, &node, &at_once));
+        let served: Vec<_> = served.collect();
+        let round = Round::of(served.len());
+        let sweeps = served.into_iter();
+        let sweeps = sweeps.map(|partition| self.sweep_partition(partition, &node, &round));
         let (mut swept, mut failed) = (Vec::new(), None);
         for sweep in join_all(sweeps).await {
             match sweep {
@@ -75,11 +100,16 @@ impl RedisStore {
         }
     }
 
+    /// The way to a partition. A slow one must not delay the others.
+    fn way(&self, keys: &Keys) -> Route<'_> {
+        self.lanes.to(keys.partition).without_pauses()
+    }
+
     async fn sweep_partition(
         &self,
         partition: Partition,
         node: &Node,
-        at_once: &Semaphore,
+        round: &Round,
     ) -> Result<Swept, StoreError> {
         let keys = self.layout.keys(partition);
         let mut begin = self.about_connections(&self.scripts.due, keys);
@@ -92,18 +122,18 @@ impl RedisStore {
         begin.arg(self.lifetimes.history_bytes / parts);
         begin.arg(self.layout.record());
         let asked = Timestamp::of_system_clock();
-        let due: Vec<Value> = self.lanes.to(partition).script(&begin).await?;
+        let due: Vec<Value> = self.way(keys).script(&begin).await?;
         if let Some(record) = replies::other_layout(&due) {
             let refusal = self.layout.refusal(record);
-            node.main.close_now(&refusal.cause());
+            node.main.close_now(refusal.clone());
             return Err(refusal);
         }
         let due = replies::due(due)?;
         node.clock.set(due.now, asked);
         self.grants[partition.index()].set(due.grant);
         // An error means that the semaphore is closed, which it never is.
-        let _permit = at_once.acquire().await;
-        let (lateness_ms, rearmed) = self.sweep_due(keys, &due).await?;
+        let _permit = round.at_once.acquire().await;
+        let (lateness_ms, rearmed) = self.sweep_due(keys, &due, round.batch).await?;
         let rechecked = match due.recheck {
             Some(place) => self.recheck(keys, place).await,
             None => Ok(()),
@@ -115,11 +145,34 @@ impl RedisStore {
             epoch: due.epoch,
             newest: due.newest,
             announced: due.announced,
-            more: due.overdue >= SWEEP_BATCH as u64,
+            more: due.overdue >= round.batch,
             lateness_ms,
             next_due: due.recheck.map_or(due.next, |_| Some(due.now)),
             unfinished: rearmed.and(rechecked).err(),
         })
+    }
+
+    /// When the first held departure can be announced: the least score in the index of the users whose departure is
+    /// held.
+    pub(in crate::store) async fn held_until(&self) -> Result<Option<Timestamp>, StoreError> {
+        let all = self.partitions().all();
+        let firsts = try_join_all(all.map(|each| self.held_until_in(each))).await?;
+        Ok(firsts.into_iter().flatten().min())
+    }
+
+    async fn held_until_in(&self, partition: Partition) -> Result<Option<Timestamp>, StoreError> {
+        let (keys, route) = (self.layout.keys(partition), self.lanes.to(partition));
+        let mut read = redis::cmd("ZRANGE");
+        read.arg(&keys.held).arg(0).arg(HELD_READ - 1);
+        let held: Vec<String> = route.query_idempotent(&read).await?;
+        if held.is_empty() {
+            return Ok(None);
+        }
+        let mut read = redis::cmd("ZMSCORE");
+        read.arg(&keys.deadlines).arg(held);
+        let ends: Vec<Option<f64>> = route.query_idempotent(&read).await?;
+        let first = ends.into_iter().flatten().reduce(f64::min);
+        Ok(first.map(|end| Timestamp::from_millis(end as u64)))
     }
 
     /// Sweeps a batch of the users that are due. Returns how late each departure was announced, and whether the users
@@ -128,15 +181,15 @@ impl RedisStore {
         &self,
         keys: &Keys,
         due: &Due,
+        batch: u64,
     ) -> Result<(Vec<u64>, Result<(), StoreError>), StoreError> {
         let ahead = due.now.plus(SWEEP_AHEAD);
         if due.next.is_none_or(|next| next >= ahead) {
             return Ok((Vec::new(), Ok(())));
         }
         let members = self
-            .lanes
-            .to(keys.partition)
-            .query_idempotent(&batch(keys, due, ahead))
+            .way(keys)
+            .query_idempotent(&first_due(keys, due, ahead, batch))
             .await?;
         let (users, fractions): (Vec<_>, Vec<_>) = replies::scored(members)?.into_iter().unzip();
         // Another instance may have swept the users since.
@@ -194,7 +247,7 @@ impl RedisStore {
         apply.arg(since.as_millis()).arg(millis(NOTED_FOR));
         let mut step = redis::pipe();
         step.atomic().add_command(rearm).add_command(apply);
-        self.lanes.to(keys.partition).transaction(&step).await
+        self.way(keys).transaction(&step).await
     }
 
     /// The deadline of each of `users` in milliseconds; `None` for a user that is not online.
@@ -210,11 +263,7 @@ impl RedisStore {
             keys.add_user(&mut one, user);
             read.add_command(one);
         }
-        let answers = self
-            .lanes
-            .to(keys.partition)
-            .pipeline_idempotent(&read)
-            .await?;
+        let answers = self.way(keys).pipeline_idempotent(&read).await?;
         answers
             .into_iter()
             .map(|answer| replies::deadline(answer?))
@@ -233,7 +282,7 @@ impl RedisStore {
             sweep.arg(user.as_str());
         }
         sweep.key(&keys.absent).key(&keys.last_seen);
-        self.lanes.to(keys.partition).script(&sweep).await
+        self.way(keys).script(&sweep).await
     }
 
     /// Continues the recheck of all users, which follows when the clock was set back, from `place` of the iteration on.
@@ -243,11 +292,8 @@ impl RedisStore {
             let mut zscan = redis::cmd("ZSCAN");
             zscan.arg(&keys.deadlines).arg(place);
             zscan.arg("COUNT").arg(RECHECK_STEP);
-            let (next, members): (u64, Vec<(String, f64)>) = self
-                .lanes
-                .to(keys.partition)
-                .query_idempotent(&zscan)
-                .await?;
+            let (next, members): (u64, Vec<(String, f64)>) =
+                self.way(keys).query_idempotent(&zscan).await?;
             let mut recheck = self.about_connections(&self.scripts.recheck, keys);
             recheck.key(&keys.recheck);
             recheck.arg(place.to_string()).arg(next.to_string());
@@ -256,7 +302,7 @@ impl RedisStore {
                 recheck.arg(user.as_str());
             }
             recheck.key(&keys.absent);
-            self.lanes.to(keys.partition).script::<()>(&recheck).await?;
+            self.way(keys).script::<()>(&recheck).await?;
             place = next;
             if place == 0 {
                 break;
@@ -268,11 +314,10 @@ impl RedisStore {
 
 /// The command that reads the first batch of due users. If several batches are overdue, the batch is a random one:
 /// after an outage all instances catch up, and each would read all batches if every instance began with the first.
-fn batch(keys: &Keys, due: &Due, ahead: Timestamp) -> Cmd {
-    let batch = SWEEP_BATCH as u64;
+fn first_due(keys: &Keys, due: &Due, ahead: Timestamp, batch: u64) -> Cmd {
     let mut read = redis::cmd("ZRANGE");
     read.arg(&keys.deadlines);
-    if due.overdue < SEVERAL_BATCHES {
+    if due.overdue < SEVERAL_BATCHES * batch {
         read.arg("-inf").arg(format!("({}", ahead.as_millis()));
         read.arg("BYSCORE").arg("LIMIT").arg(0).arg(batch);
     } else {

@@ -131,7 +131,7 @@ impl Topology {
     }
 
     /// Why a partition has no node.
-    pub(super) fn why_unserved(&self) -> String {
+    pub(super) fn why_unserved(&self) -> StoreError {
         self.coverage.why_unserved()
     }
 
@@ -175,11 +175,11 @@ impl Topology {
                     logged = None;
                 }
                 Err(error) => {
-                    let why = error.to_string();
+                    let why = error.cause();
                     if logged.as_ref() != Some(&why) {
                         warn!(role = "cluster", why, "redis out of reach");
                     }
-                    self.coverage.note_failure(&why);
+                    self.coverage.note_failure(error);
                     logged = Some(why);
                 }
             }

@@ -13,8 +13,9 @@ local seen = -1
 
 local connections = {}
 if value and value ~= '*' then
-  local ttl = grant(value)
-  connections[UNNAMED] = { deadline = deadline, ttl = ttl }
+  local number, id = only_connection(value)
+  local ttl = grant(number)
+  connections[id] = { deadline = deadline, ttl = ttl }
 else
   connections = written(KEYS[9])
   local score = not next(connections) and redis.call('ZSCORE', KEYS[1], ARGV[6])

@@ -8,6 +8,9 @@ const PREFIX: &str = "presence:";
 /// The environment variable with the number of partitions of the instances on Redis.
 const PARTITIONS_VARIABLE: &str = "PRESENCE_TEST_PARTITIONS";
 
+/// The beginning of the ids of users that show only that an event has passed.
+pub(crate) const STRANGER: &str = "passer-by-";
+
 /// The hash slots of a Redis Cluster.
 pub(crate) const SLOTS: usize = 16_384;
 
@@ -103,6 +106,15 @@ impl Names {
             .filter(|other| self.partition_of(other) == partition)
             .take(count)
             .collect()
+    }
+
+    /// A user in each partition other than that of `user`. Their ids begin with [`STRANGER`].
+    pub fn strangers(&self, user: &str) -> Vec<String> {
+        let mut taken = vec![false; self.partitions()];
+        taken[self.partition_of(user)] = true;
+        let others = (1..).map(|number| format!("{STRANGER}{number}-{user}"));
+        let new = |other: &String| !std::mem::replace(&mut taken[self.partition_of(other)], true);
+        others.filter(new).take(self.partitions() - 1).collect()
     }
 
     fn of_partition(&self, partition: usize, name: &str) -> String {

@@ -110,6 +110,11 @@ impl RedisServer {
         self.process.kill();
     }
 
+    /// Whether the process has ended.
+    pub(crate) fn is_killed(&mut self) -> bool {
+        self.process.has_ended()
+    }
+
     /// Restarts the server at its address. The server is empty unless it persists.
     pub async fn start_again(&mut self) {
         self.process.kill();

@@ -3,7 +3,7 @@
 mod parser;
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -12,13 +12,17 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::client::Client;
+use crate::names::{Names, STRANGER, partitions_of_tests};
 use crate::timestamp::Timestamp;
 use crate::wait::{PATIENCE, eventually, eventually_true};
 use parser::Parser;
 pub use source::{Entry, EventSource, Habits, Heard, Memory};
+
+/// An event of one partition comes at most this much after a later event of another one.
+const LATE: Duration = Duration::from_millis(200);
 
 /// One event, with the last event id at that moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub enum End {
 /// An open stream. Dropping it closes the connection.
 pub struct Stream {
     pub headers: HeaderMap,
+    /// Whether the request names no users.
+    of_everyone: bool,
     events: UnboundedReceiver<Event>,
     seen: Arc<Mutex<Seen>>,
     reader: JoinHandle<()>,
@@ -97,9 +103,14 @@ impl Event {
         matches!(&*self.name, "user.online" | "user.offline")
     }
 
-    /// Whether the event is a `presence.ready` without a new cursor, or a `presence.end`. Most tests skip these events.
+    /// Whether the event is a `presence.ready` without a new cursor, a `presence.end`, or about a user of
+    /// [`Names::strangers`]. Most tests skip these events.
     pub fn is_routine(&self) -> bool {
-        self.name == "presence.ready" && self.data == "{}" || self.name == "presence.end"
+        match &*self.name {
+            "presence.ready" => self.data == "{}",
+            "presence.end" => true,
+            _ => self.is_change() && self.user().starts_with(STRANGER),
+        }
     }
 
     /// `online alice` or `offline alice` for a change, and the name of any other event.
@@ -139,11 +150,18 @@ impl Stream {
 
     /// Sends the request and waits for the head of the answer and the first cursor.
     pub async fn send(request: RequestBuilder) -> Self {
+        let built = request.try_clone().and_then(|copy| copy.build().ok());
+        let built = built.expect("a request with a body in memory");
+        let names_users = built
+            .url()
+            .query()
+            .is_some_and(|query| query.contains("userIds"));
+        let of_everyone = built.method() == Method::GET && !names_users;
         let opening = timeout(PATIENCE, request.send()).await;
         let response = opening.expect("a stream answers at once");
         let response = response.unwrap_or_else(|error| panic!("no stream: {error:?}"));
         assert_eq!(response.status(), StatusCode::OK);
-        let stream = Self::read(response);
+        let stream = Self::read(response, of_everyone);
         eventually_true("the stream names a first cursor", async || {
             !stream.last_id().is_empty()
         })
@@ -151,13 +169,14 @@ impl Stream {
         stream
     }
 
-    fn read(response: Response) -> Self {
+    fn read(response: Response, of_everyone: bool) -> Self {
         let headers = response.headers().clone();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (sender, events) = unbounded_channel();
         let reader = tokio::spawn(read_on(response, Arc::clone(&seen), sender));
         Self {
             headers,
+            of_everyone,
             events,
             seen,
             reader,
@@ -213,13 +232,33 @@ impl Stream {
     }
 
     /// All events before now: connects the user `marker`, and reads until its event. No other caller may use `marker`.
+    ///
+    /// With several partitions, the event of one partition may overtake those of others. A stream about all users then
+    /// has a user in each, and only `marker` stays connected. A stream about some users reads on for a moment.
     pub async fn events_before_now(&mut self, client: &Client, marker: &str) -> Vec<Event> {
-        assert!(
-            client.connect(marker).await.became_online,
-            "{marker} was not fresh"
-        );
-        let mut events = self.collect_until(|event| event.user() == marker).await;
-        events.pop();
+        let mut missing = BTreeSet::from([marker.to_owned()]);
+        if self.of_everyone {
+            missing.extend(Names::default().strangers(marker));
+        }
+        for user in &missing {
+            let fresh = client.connect(user).await.became_online;
+            assert!(fresh, "{user} was not fresh");
+        }
+        for stranger in missing.iter().filter(|user| *user != marker) {
+            client.disconnect(stranger).await;
+        }
+        let mut events = Vec::new();
+        while !missing.is_empty() {
+            let event = self.next_of_all().await;
+            let is_marker = missing.remove(&event.user());
+            if !is_marker && !event.is_routine() {
+                events.push(event);
+            }
+        }
+        if !self.of_everyone {
+            late_events().await;
+            events.extend(self.unread());
+        }
         events
     }
 
@@ -286,9 +325,40 @@ impl Drop for Stream {
     }
 }
 
-/// [`Event::brief`] of all events.
+/// With several partitions, waits until the events before an event that has come have come, too.
+pub async fn late_events() {
+    if partitions_of_tests() > 1 {
+        sleep(LATE).await;
+    }
+}
+
+/// Asserts that two streams told the same changes, apart from markers: users whose ids begin with `marker`. With several
+/// partitions, only the events about one user have an order.
+pub fn assert_same_changes(told: &[Event], others: &[Event]) {
+    let changes = |events: &[Event]| {
+        let changes = events.iter().map(|event| {
+            assert!(event.is_change(), "{event:?}");
+            (event.user(), event.name.clone(), event.data.clone())
+        });
+        let mut changes: Vec<_> = changes
+            .filter(|(user, _, _)| !user.starts_with("marker"))
+            .collect();
+        if partitions_of_tests() > 1 {
+            changes.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        }
+        changes
+    };
+    assert_eq!(changes(told), changes(others));
+}
+
+/// [`Event::brief`] of all events. With several partitions, changes of different users may come in any order; their briefs
+/// have the order of their times.
 pub fn briefs(events: &[Event]) -> Vec<String> {
-    events.iter().map(Event::brief).collect()
+    let mut events: Vec<&Event> = events.iter().collect();
+    if partitions_of_tests() > 1 && events.iter().all(|event| event.is_change()) {
+        events.sort_by_key(|event| event.timestamp());
+    }
+    events.into_iter().map(Event::brief).collect()
 }
 
 /// The changes of each user in order: `online`, or the reason of an offline. Panics if the changes of a user do not

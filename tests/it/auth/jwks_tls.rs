@@ -66,6 +66,11 @@ fn self_signed() -> (TempDir, TlsAcceptor) {
     (directory, acceptor(certificate.der().clone(), &key))
 }
 
+/// A TLS acceptor with a certificate of an authority that nobody trusts.
+pub(crate) fn untrusted() -> TlsAcceptor {
+    Authority::new().acceptor()
+}
+
 fn settings(url: &str) -> Settings {
     Settings::new().with("PRESENCE_JWKS_URL", url)
 }

@@ -5,6 +5,7 @@ mod departed;
 mod expiry;
 mod last_seen;
 mod ping_targets;
+mod several_devices;
 
 use std::time::Duration;
 

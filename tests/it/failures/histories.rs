@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use harness::redis_cluster::RedisCluster;
 use harness::redis_server::RedisServer;
 use harness::wait::PATIENCE;
 use presence::config::Config;
@@ -334,10 +335,10 @@ fn play_many(many: usize, open: impl Fn(usize) -> Scene) {
     }
 }
 
-/// The stores of two instances on one Redis. Half of the histories divide the users into 16 partitions, where each user
+/// The stores of two instances on one Redis. A quarter of the histories divide the users into 16 partitions, where each user
 /// is in another one.
 fn on_redis(redis: &RedisServer, number: usize) -> Vec<Store> {
-    let partitions = if number.is_multiple_of(2) { "1" } else { "16" };
+    let partitions = if number.is_multiple_of(4) { "16" } else { "1" };
     let prefix = format!("history-{number}:");
     let url = redis.url();
     let flags = [
@@ -377,6 +378,21 @@ fn two_instances_on_one_redis_behave_as_the_model() {
     play_many(32, |number| Scene {
         stores: on_redis(&redis, number),
         clock: None,
+    });
+}
+
+#[test]
+fn two_instances_on_a_cluster_behave_as_the_model() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let redis = runtime.block_on(RedisCluster::start());
+    let url = redis.url();
+    play_many(16, |number| {
+        let prefix = format!("history-{number}:");
+        let flags = ["--redis-url", &url, "--key-prefix", &prefix];
+        Scene {
+            stores: GRANTS.map(|grant| open(grant, &flags)).into(),
+            clock: None,
+        }
     });
 }
 

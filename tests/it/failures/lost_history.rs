@@ -108,24 +108,24 @@ async fn events_with_positions_before_the_newest_follow_a_reset() {
     stream.changes(1).await;
     redis.set_clock_ahead(-20_000);
     lose_the_history(&redis).await;
+    let users = Names::default().neighbours("alice", 3);
+    let [bob, carol, dave] = [0, 1, 2].map(|number| format!("online {}", users[number]));
     // One event comes before a sweep detects the loss, and one after it.
-    client.connect("bob").await;
+    client.connect(&users[0]).await;
     assert_is_reset(&mut stream).await;
     sleep(NOTICED).await;
     let mut opened = Stream::open(&client, "").await;
-    client.connect("carol").await;
-    client.connect("dave").await;
+    client.connect(&users[1]).await;
+    client.connect(&users[2]).await;
     let told = briefs(&stream.changes(2).await);
-    let (first, last) = (&told[0], &told[1]);
+    let [first, last] = &told[..] else {
+        panic!("{told:?}")
+    };
     assert!(
-        [first, last] == ["online carol", "online dave"]
-            || (first == "online bob" && last == "online carol"),
+        [first, last] == [&carol, &dave] || [first, last] == [&bob, &carol],
         "{told:?}"
     );
-    assert_eq!(
-        briefs(&opened.changes(2).await),
-        ["online carol", "online dave"]
-    );
+    assert_eq!(briefs(&opened.changes(2).await), [carol, dave]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use harness::client::{Client, crowd};
 use harness::instance::{Instance, Settings};
 use harness::proxy::Proxy;
 use harness::redis_server::RedisServer;
-use harness::sse::{Event, Stream, alternating, briefs};
+use harness::sse::{Event, Stream, alternating, assert_same_changes, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
 use reqwest::{Method, RequestBuilder};
@@ -137,12 +137,7 @@ impl Scene {
                 assert_eq!(histories[user], ["online", "expired"], "{user}: {told:?}");
             }
         }
-        let shared = self.seen.iter().map(Vec::len).min().expect("two streams");
-        assert_eq!(
-            self.seen[0][..shared],
-            self.seen[1][..shared],
-            "both instances tell the same"
-        );
+        assert_same_changes(&self.seen[0], &self.seen[1]);
     }
 
     /// Checks that data was lost: every stream has one reset, and the events after it are consistent.

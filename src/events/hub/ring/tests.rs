@@ -128,7 +128,7 @@ proptest! {
         for number in ring.first()..=ring.end() {
             let before = &entries[..number as usize];
             for (partition, position) in partitions.all().zip(ring.positions_before(number)) {
-                let newest = before.iter().filter(|(of, _)| *of == partition).next_back();
+                let newest = before.iter().rfind(|(of, _)| *of == partition);
                 prop_assert_eq!(position, newest.map_or(Position::START, |(_, entry)| entry.position()));
             }
         }

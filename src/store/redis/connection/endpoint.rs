@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::errors::store_error;
+use super::errors::{is_unknown_command, store_error};
 use super::server::{Server, limits};
 use super::server_info::ServerInfo;
 use crate::config::{InvalidSetting, RedisUrl};
@@ -157,7 +157,7 @@ impl Endpoint {
     /// Fails if the server is a part of a cluster and the URL does not say so.
     pub(super) fn check(&self, info: &ServerInfo) -> Result<(), StoreError> {
         if self.kind == Kind::Single && info.is_cluster_node() {
-            return Err(StoreError::Unreachable(IN_CLUSTER.to_owned()));
+            return Err(StoreError::Unfit(IN_CLUSTER.to_owned()));
         }
         Ok(())
     }
@@ -208,8 +208,8 @@ async fn ask_seed(seed: &Server, request: &Cmd) -> Result<Value, StoreError> {
     let answer = request.query_async(&mut connection).await;
     answer.map_err(|error: RedisError| {
         let detail = error.detail().unwrap_or_default();
-        if detail.contains("cluster support disabled") || detail.starts_with("unknown command") {
-            return StoreError::Unreachable(NO_CLUSTER.to_owned());
+        if detail.contains("cluster support disabled") || is_unknown_command(&error) {
+            return StoreError::Unfit(NO_CLUSTER.to_owned());
         }
         store_error(error)
     })

@@ -39,3 +39,9 @@ fn is_protocol_error(error: &RedisError) -> bool {
     let detail = error.detail().unwrap_or_default();
     detail.starts_with("Protocol error")
 }
+
+/// Whether the server does not know the command.
+pub(super) fn is_unknown_command(error: &RedisError) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    detail.starts_with("unknown command")
+}

@@ -2,21 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::aio::{MultiplexedConnection, PubSubSink, PubSubStream};
 use redis::{Msg, RedisError, RedisResult, Value};
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_stream::StreamExt;
 use tracing::{debug, warn};
 
-use super::errors::{breaks_the_connection, store_error};
+use super::errors::{breaks_the_connection, is_unknown_command, store_error};
 use super::pushes::{Push, Pushes};
 use super::server::Server;
 use crate::config::KeyspaceEvents;
 use crate::model::PartitionSet;
 use crate::store::error::StoreError;
 use crate::store::redis::refresh::Refresh;
+
+/// How long a subscription stays without a channel that the server refused.
+const CHANNEL_RETRY: Duration = Duration::from_secs(1);
 
 /// The channels that a subscription receives.
 #[derive(Clone, Debug)]
@@ -179,9 +184,26 @@ impl Messages {
         self.served
     }
 
-    /// Whether the server refused a channel of a partition, so that its messages do not arrive.
-    pub(super) fn lacks_channels(&self) -> bool {
-        self.lacks_channels
+    /// Resolves when the subscription has to begin again, because other partitions are on the server now, or because the
+    /// server refused a channel.
+    pub(super) async fn outdated(&self, channels: &Channels) {
+        let retry = async {
+            match self.lacks_channels {
+                true => sleep(CHANNEL_RETRY).await,
+                false => std::future::pending().await,
+            }
+        };
+        let mut served = channels.served.clone();
+        let changed = async {
+            if served.wait_for(|now| *now != self.served).await.is_err() {
+                // The partitions on the server never change.
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = retry => {}
+            () = changed => {}
+        }
     }
 
     /// Notes that a message arrived. A message counts as the reply to a probe.
@@ -230,11 +252,8 @@ impl Channels {
             self.refresh.ask(None);
             return Ok(());
         }
-        if error
-            .detail()
-            .is_some_and(|detail| detail.starts_with("unknown command"))
-        {
-            return Err(StoreError::Unreachable(NO_SHARD_CHANNELS.to_owned()));
+        if is_unknown_command(&error) {
+            return Err(StoreError::Unfit(NO_SHARD_CHANNELS.to_owned()));
         }
         Err(store_error(error))
     }

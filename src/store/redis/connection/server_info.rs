@@ -4,11 +4,12 @@ use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, ServerErrorKind};
 use tracing::{info, warn};
 
-use super::errors::store_error;
+use super::errors::{breaks_the_connection, is_unknown_command, store_error};
 use crate::store::error::StoreError;
 
-/// The oldest supported major version.
-const OLDEST_MAJOR: u32 = 7;
+/// Why a server is too old.
+const TOO_OLD: &str =
+    "the server has no PEXPIRETIME; Redis 7.0 or newer is needed (KeyDB and Redis 6 do not work)";
 
 /// The only eviction policy that never removes a key of the service.
 const NO_EVICTION: &str = "noeviction";
@@ -83,18 +84,22 @@ impl ServerInfo {
                 "redis may evict keys of online users; set maxmemory-policy to noeviction"
             );
         }
-        let major = self.version.as_deref().and_then(major);
-        if major.is_some_and(|major| major < OLDEST_MAJOR) {
-            warn!(
-                version,
-                "redis is older than 7.0, the oldest supported version"
-            );
-        }
     }
 }
 
-fn major(version: &str) -> Option<u32> {
-    version.split('.').next()?.parse().ok()
+/// Fails if the server lacks a command that every supported server has. `key` need not exist.
+pub(super) async fn check_commands(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+) -> Result<(), StoreError> {
+    let mut probe = redis::cmd("PEXPIRETIME");
+    probe.arg(key);
+    match probe.query_async::<i64>(connection).await {
+        Err(error) if is_unknown_command(&error) => Err(StoreError::Unfit(TOO_OLD.to_owned())),
+        Err(error) if breaks_the_connection(&error) => Err(store_error(error)),
+        // The slot of the key may be on another server, or the right to the command may be missing.
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -118,8 +123,7 @@ mod tests {
             );
             let server_info = ServerInfo::read(&info);
             prop_assert_eq!(server_info.check().is_ok(), !replica && !loading);
-            let first = version.split('.').next().and_then(|major| major.parse().ok());
-            prop_assert_eq!(server_info.version.as_deref().and_then(major), first);
+            prop_assert_eq!(server_info.version, Some(version));
         }
 
         /// A server that does not report a field is accepted.

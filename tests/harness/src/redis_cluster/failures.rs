@@ -20,6 +20,15 @@ impl RedisCluster {
         self.agreed().await;
     }
 
+    /// Continues a frozen node, or starts a killed node again.
+    pub async fn revive(&mut self, node: usize) {
+        if self.nodes[node].server.is_killed() {
+            self.start_again(node).await;
+        } else if self.nodes[node].is_silent() {
+            self.thaw(node);
+        }
+    }
+
     /// Kills a master and starts it again before its replica replaces it: the data of its slots is lost.
     pub async fn restart_empty(&mut self, master: usize) {
         self.kill(master);

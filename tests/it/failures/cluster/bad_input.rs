@@ -40,6 +40,28 @@ async fn a_url_that_does_not_fit_the_servers_is_explained() {
     .await;
 }
 
+/// KeyDB and Redis 6 lack the one command, Upstash lacks the other.
+#[tokio::test]
+async fn a_server_without_a_needed_command_is_refused() {
+    for (command, partitions, why) in [
+        (
+            "PEXPIRETIME",
+            "1",
+            "the server has no PEXPIRETIME; Redis 7.0 or newer is needed (KeyDB and Redis 6 do not work)",
+        ),
+        (
+            "SSUBSCRIBE",
+            "16",
+            "the server has no sharded pub/sub, which PRESENCE_PARTITIONS above 1 needs",
+        ),
+    ] {
+        let redis = RedisServer::start_with(&["--rename-command", command, ""]).await;
+        let settings = Settings::new().with("REDIS_URL", &redis.url());
+        let instance = Instance::start(&settings.with("PRESENCE_PARTITIONS", partitions)).await;
+        refuses(&instance, why).await;
+    }
+}
+
 #[tokio::test]
 async fn slots_without_a_master_are_named() {
     let scene = Scene::with(&[]).await;

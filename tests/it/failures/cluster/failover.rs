@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use harness::redis_cluster::NODE_TIMEOUT_MS;
+use harness::sse::Stream;
 use harness::wait::eventually_true;
 
 use super::scene::{Scene, try_ping};
@@ -118,4 +119,30 @@ async fn the_users_of_a_frozen_master_are_refused_and_the_others_are_not() {
             assert_eq!(try_ping(&scene.client, user).await.status, 200);
         }
     }
+}
+
+/// The replica that takes over does not know the last events of its master.
+#[tokio::test]
+async fn a_lost_tail_resets_exactly_the_streams_that_watch_it() {
+    let mut scene = Scene::with(&[]).await;
+    let users = scene.users_of_masters(60).await;
+    let (lost, kept) = (&users[&0][0], &users[&1][0]);
+    let mut of_all = Stream::open(&scene.client, "").await;
+    let mut of_lost = Stream::open(&scene.client, &format!("?userIds={lost}")).await;
+    let mut of_kept = Stream::open(&scene.client, &format!("?userIds={kept}")).await;
+    let client = &scene.client;
+    scene
+        .redis
+        .lose_tail(0, async || {
+            client.connect(lost).await;
+            of_all.changes(1).await;
+            of_lost.changes(1).await;
+        })
+        .await;
+    for stream in [&mut of_all, &mut of_lost] {
+        let reset = stream.next().await;
+        assert_eq!(reset.name, "presence.reset", "{reset:?}");
+    }
+    scene.client.connect(kept).await;
+    assert_eq!(of_kept.next().await.brief(), format!("online {kept}"));
 }

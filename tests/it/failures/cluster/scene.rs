@@ -6,6 +6,7 @@ use harness::client::{Answer, Client, crowd, send};
 use harness::instance::{Instance, Settings};
 use harness::names::Names;
 use harness::redis_cluster::RedisCluster;
+use harness::wait::eventually_true;
 
 /// The default number of partitions on a cluster.
 const PARTITIONS: usize = 64;
@@ -31,6 +32,17 @@ impl Scene {
             client,
             names,
         }
+    }
+
+    /// Waits until the replica of `master` has everything.
+    pub(super) async fn in_sync(&self, master: usize) {
+        let replica = self.redis.partner_of(master);
+        eventually_true("the replica has everything", async || {
+            let [ours, theirs] = [master, replica].map(|node| self.redis.node(node));
+            let offset = "master_repl_offset";
+            ours.info("replication", offset).await == theirs.info("replication", offset).await
+        })
+        .await;
     }
 
     /// Users of each master.

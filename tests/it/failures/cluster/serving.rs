@@ -1,19 +1,20 @@
 //! The calls on a cluster that is well.
 
 use harness::client::crowd;
+use harness::instance::Instance;
 use harness::wait::eventually_true;
 
-use super::scene::Scene;
+use super::scene::{Scene, settings};
 
 #[tokio::test]
 async fn all_calls_work_across_three_masters() {
-    let scene = Scene::with(&[("PRESENCE_TTL", "2s"), ("PRESENCE_PING_INTERVAL", "1s")]).await;
+    let scene = Scene::with(&[("PRESENCE_TTL", "5s"), ("PRESENCE_PING_INTERVAL", "1s")]).await;
     let (client, names) = (&scene.client, &scene.names);
-    let users = crowd("user", 300);
+    let users = crowd("user", 150);
     for alive in client.connect_each(&users).await {
         assert!(alive.became_online);
     }
-    assert_eq!(client.count().await, 300);
+    assert_eq!(client.count().await, 150);
     assert_eq!(client.online_among(&users).await, users);
     let mut everyone = client.everyone().await;
     everyone.sort();
@@ -30,14 +31,14 @@ async fn all_calls_work_across_three_masters() {
     }
     let left = client.disconnect(&users[0]).await;
     assert!(left.became_offline);
-    assert_eq!(client.count().await, 299);
+    assert_eq!(client.count().await, 149);
     eventually_true("all departures are announced", async || {
         scene.redis.sum(names, "ZCARD", "deadlines", &[]).await == 64
     })
     .await;
     assert_eq!(client.count().await, 0);
     let events = scene.redis.sum(names, "XLEN", "events", &[]).await;
-    assert_eq!(events, 600, "each user came and left once");
+    assert_eq!(events, 300, "each user came and left once");
     assert!(client.user(&users[7]).await.last_seen_at.is_some());
     assert!(client.get("/readyz").await.status.is_success());
 }
@@ -51,4 +52,58 @@ async fn a_large_list_is_paged_partition_by_partition() {
     everyone.sort();
     everyone.dedup();
     assert_eq!(everyone.len(), users.len());
+}
+
+#[tokio::test]
+async fn nodes_that_announce_host_names_are_reached_by_them() {
+    let scene = Scene::with(&[]).await;
+    scene.redis.announce("localhost").await;
+    let instance = Instance::start(&settings(&scene.redis, &[])).await;
+    let users = crowd("user", 60);
+    instance.client().connect_each(&users).await;
+    assert_eq!(scene.client.online_among(&users).await, users);
+    assert_eq!(instance.client().count().await, 60);
+}
+
+/// The rights of `docs/operations.md`.
+const RIGHTS: [&str; 14] = [
+    "on",
+    ">secret",
+    "~presence:*",
+    "&presence:*",
+    "+@read",
+    "+@write",
+    "+@scripting",
+    "+@transaction",
+    "+@pubsub",
+    "+@connection",
+    "-@dangerous",
+    "+info",
+    "+time",
+    "+cluster|slots",
+];
+
+#[tokio::test]
+async fn the_documented_rights_are_enough() {
+    let scene = Scene::with(&[]).await;
+    let setuser = [&["ACL", "SETUSER", "service"][..], &RIGHTS].concat();
+    for node in 0..6 {
+        scene.redis.node(node).command::<()>(&setuser).await;
+    }
+    let url = scene.redis.url().replace("://", "://service:secret@");
+    let settings = settings(&scene.redis, &[("REDIS_URL", &url)]);
+    let instance = Instance::start(&settings.with("PRESENCE_KEYSPACE_EVENTS", "off")).await;
+    let client = instance.client();
+    let users = crowd("user", 60);
+    client.connect_each(&users).await;
+    assert_eq!(client.online_among(&users).await, users);
+    assert_eq!(client.count().await, 60);
+    let slot = scene.names.slot(scene.names.partition_of(&users[0]));
+    let from = scene.redis.master_of_slot(slot).await;
+    let open = scene.redis.open_slot(slot, (from + 1) % 3).await;
+    let key = scene.names.of_user("user", &users[0]);
+    open.move_keys(&[key]).await;
+    assert!(!client.ping(&users[0]).await.became_online, "over ASKING");
+    open.finish().await;
+    assert!(client.disconnect(&users[0]).await.became_offline);
 }

@@ -40,5 +40,10 @@ async fn instances_that_catch_up_look_at_each_user_about_once() {
     .await;
     let looks = redis.calls_of("pexpiretime").await;
     assert!(looks >= USERS, "{looks} looks");
-    assert!(looks < USERS * 3 / 2, "{looks} looks at {USERS} users");
+    // Instances take the same users of a partition if it has only some batches.
+    let most = match names.partitions() {
+        1 => USERS * 3 / 2,
+        _ => USERS * 5 / 2,
+    };
+    assert!(looks < most, "{looks} looks at {USERS} users");
 }

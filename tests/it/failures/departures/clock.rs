@@ -181,6 +181,41 @@ async fn frozen_instances_do_not_shorten_a_hold() {
     .await;
 }
 
+/// The first step leaves an interval and its margin before the deadlines, so it holds nothing. The deadlines pass in
+/// the second step, which is longer than the time that another step may take of a hold.
+#[tokio::test]
+async fn an_outage_that_left_time_to_ping_does_not_shorten_the_hold_after_the_next_one() {
+    run_alone();
+    // The hold is 2.5 s, and only steps of more than 15.5 s are outages.
+    let (redis, instances) = on_a_clock_with("20s", "2s").await;
+    let client = instances[0].client();
+    let mut stream = Stream::open(&client, "").await;
+    client.connect("alive").await;
+    // The index does not show the pings of the unnamed connection.
+    sleep(Duration::from_secs(2)).await;
+    client.ping("alive").await;
+    client.connect_as("phoney", "phone").await;
+    client.connect("silent").await;
+    redis.set_clock_ahead(16_000);
+    eventually_true("a sweep found the first step", async || {
+        redis.command::<u64>(&["ZCARD", "presence:outages"]).await == 1
+    })
+    .await;
+    assert_eq!(client.count().await, 3);
+    redis.set_clock_ahead(33_000);
+    eventually_true("all departures are held", async || {
+        redis.command::<u64>(&["ZCARD", "presence:held"]).await == 3
+    })
+    .await;
+    assert!(!client.ping("alive").await.became_online);
+    assert!(!client.ping_as("phoney", "phone").await.became_online);
+    assert_eq!(
+        briefs(&stream.changes(4).await)[3..],
+        ["offline silent"],
+        "no other user leaves"
+    );
+}
+
 /// An outage and a hold by the old clock do not count by the new clock.
 #[tokio::test]
 async fn a_hold_is_no_longer_after_a_step_back() {

@@ -295,8 +295,12 @@ impl Model {
         let Some(at) = self.sweeping.take() else {
             return;
         };
+        // The sweep itself may have noticed an outage between two of its steps.
+        let outage = presence::model::millis(SHORTEST_OUTAGE);
+        let is_stalled = at.latest.saturating_sub(at.earliest) > outage;
         for (id, user) in &mut self.users {
             let (_, returns) = user.may_return(at, &self.outages);
+            let returns = returns || user.may_seem_to_return(at, &self.outages) || is_stalled;
             let overdue = user.announced && user.surely_offline(at) && !returns;
             let outages = &self.outages;
             assert!(

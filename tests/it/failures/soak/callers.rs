@@ -9,8 +9,8 @@ use harness::client::{Alive, Answer, Client, Left, crowd, try_send};
 use harness::timestamp::Timestamp;
 use reqwest::Method;
 use serde_json::json;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::journal::{Call, Journal, Outcome, Verb};
 use super::stage::TTL;
@@ -18,10 +18,10 @@ use super::stage::TTL;
 /// The time between two pings of a user that stays online.
 const PACE: Duration = Duration::from_millis(400);
 
-/// The time after which such a user tries the next instance.
+/// The time after which such a user tries the next instance. The call goes on.
 const HURRY: Duration = Duration::from_secs(1);
 
-/// The time-out of all other calls, which is longer than the promised limit.
+/// The time-out of all calls, which is longer than the promised limit.
 const PATIENCE: Duration = Duration::from_millis(2_500);
 
 const CONNECTIONS: [&str; 3] = ["1", "phone", "laptop"];
@@ -59,11 +59,11 @@ impl Callers {
     pub(super) fn steady(clients: &[Client], journal: &Journal, rng: &mut Rng) -> Self {
         let mut callers = Self::none();
         for (number, user) in living().into_iter().enumerate() {
-            let mut caller = callers.caller(clients, journal, rng, HURRY);
+            let mut caller = callers.caller(clients, journal, rng);
             caller.turn = number;
             callers.tasks.spawn(caller.live(user, number % 2));
         }
-        let watcher = callers.caller(clients, journal, rng, PATIENCE);
+        let watcher = callers.caller(clients, journal, rng);
         callers.tasks.spawn(watcher.look());
         callers
     }
@@ -72,11 +72,11 @@ impl Callers {
     pub(super) fn restless(clients: &[Client], journal: &Journal, rng: &mut Rng) -> Self {
         let mut callers = Self::none();
         for user in roaming() {
-            let caller = callers.caller(clients, journal, rng, PATIENCE);
+            let caller = callers.caller(clients, journal, rng);
             callers.tasks.spawn(caller.roam(user));
         }
         for _ in 0..RACERS {
-            let caller = callers.caller(clients, journal, rng, PATIENCE);
+            let caller = callers.caller(clients, journal, rng);
             callers.tasks.spawn(caller.race(contested()));
         }
         callers
@@ -92,7 +92,7 @@ impl Callers {
 
     /// A caller that calls on demand.
     pub(super) fn patient(clients: &[Client], journal: &Journal, rng: &mut Rng) -> Caller {
-        Self::none().caller(clients, journal, rng, PATIENCE)
+        Self::none().caller(clients, journal, rng)
     }
 
     fn none() -> Self {
@@ -102,18 +102,11 @@ impl Callers {
         }
     }
 
-    fn caller(
-        &self,
-        clients: &[Client],
-        journal: &Journal,
-        rng: &mut Rng,
-        patience: Duration,
-    ) -> Caller {
+    fn caller(&self, clients: &[Client], journal: &Journal, rng: &mut Rng) -> Caller {
         Caller {
             clients: clients.to_vec(),
             journal: journal.clone(),
             rng: rng.fork(),
-            patience,
             stop: Arc::clone(&self.stop),
             turn: 0,
         }
@@ -124,24 +117,34 @@ pub(super) struct Caller {
     clients: Vec<Client>,
     journal: Journal,
     rng: Rng,
-    patience: Duration,
     stop: Arc<AtomicBool>,
     turn: usize,
 }
 
 impl Caller {
     async fn live(mut self, user: String, connection: usize) {
+        let mut slow: Vec<JoinHandle<bool>> = Vec::new();
         while self.goes_on() {
             let next = Instant::now() + PACE;
+            slow.retain(|call| !call.is_finished());
             for _ in 0..self.clients.len() {
                 self.turn += 1;
                 let instance = self.turn % self.clients.len();
                 let connection = Some(CONNECTIONS[connection]);
-                if self.call(&user, Verb::Ping, connection, instance).await {
-                    break;
+                let mut call = self.begin(&user, Verb::Ping, connection, instance);
+                match timeout(HURRY, &mut call).await {
+                    Ok(done) => {
+                        if done.expect("no call panicked") {
+                            break;
+                        }
+                    }
+                    Err(_) => slow.push(call),
                 }
             }
             tokio::time::sleep_until(next).await;
+        }
+        for call in slow {
+            call.await.expect("no call panicked");
         }
     }
 
@@ -193,6 +196,19 @@ impl Caller {
         connection: Option<&'static str>,
         instance: usize,
     ) -> bool {
+        let call = self.begin(user, verb, connection, instance);
+        call.await.expect("no call panicked")
+    }
+
+    /// Begins a call, which goes on without its caller, and records it when it has ended. Returns whether it was
+    /// carried out.
+    fn begin(
+        &self,
+        user: &str,
+        verb: Verb,
+        connection: Option<&'static str>,
+        instance: usize,
+    ) -> JoinHandle<bool> {
         let client = &self.clients[instance];
         let path = match verb {
             Verb::Connect => "connect",
@@ -206,24 +222,26 @@ impl Caller {
             (_, Some(connection)) => client.of_connection(user, path, connection),
             (_, None) => client.of_user(user, path).json(&json!({"all": true})),
         };
-        let sent = Timestamp::now();
-        let answer = tokio::time::timeout(self.patience, try_send(request)).await;
-        let outcome = match answer {
-            Ok(Ok(answer)) => outcome(verb, &answer),
-            Ok(Err(error)) => Outcome::Unanswered(format!("{error:?}")),
-            Err(_) => Outcome::Unanswered("no answer in time".to_owned()),
-        };
-        let done = matches!(outcome, Outcome::Touched { .. } | Outcome::Left { .. });
-        self.journal.record().calls.push(Call {
-            user: user.to_owned(),
-            verb,
-            connection,
-            instance,
-            sent,
-            ended: Timestamp::now(),
-            outcome,
-        });
-        done
+        let (user, journal) = (user.to_owned(), self.journal.clone());
+        tokio::spawn(async move {
+            let sent = Timestamp::now();
+            let outcome = match timeout(PATIENCE, try_send(request)).await {
+                Ok(Ok(answer)) => outcome(verb, &answer),
+                Ok(Err(error)) => Outcome::Unanswered(format!("{error:?}")),
+                Err(_) => Outcome::Unanswered("no answer in time".to_owned()),
+            };
+            let done = matches!(outcome, Outcome::Touched { .. } | Outcome::Left { .. });
+            journal.record().calls.push(Call {
+                user,
+                verb,
+                connection,
+                instance,
+                sent,
+                ended: Timestamp::now(),
+                outcome,
+            });
+            done
+        })
     }
 }
 

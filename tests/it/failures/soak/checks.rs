@@ -1,5 +1,6 @@
 //! The invariants. Each check returns its violations as text.
 
+mod bound;
 mod calls;
 mod closings;
 mod departures;
@@ -77,7 +78,7 @@ impl Findings {
             wrong.extend(resets::nothing_else_is(tale, record, &mut excused));
             wrong.extend(wrong_in_the_end(tale));
         }
-        wrong.extend(departures::none_is_early(&events, record));
+        wrong.extend(departures::none_is_early(&events, record, &mut excused));
         wrong.extend(departures::none_is_late(&events, record, &mut excused));
         wrong.extend(calls::answered_or_harmed(record, &mut excused));
         wrong.extend(calls::told_is_what_happened(&events, record));

@@ -18,6 +18,13 @@ const CLOCK_TOLERANCE: Duration = Duration::from_millis(30);
 const TICK: Duration = Duration::from_millis(100);
 const HICCUP: Duration = Duration::from_millis(700);
 
+/// A delay of this length can be an outage for the connections of this test: the last sweep may have been a heartbeat
+/// earlier, and a gap of more than 750 ms is one.
+const STALL: Duration = Duration::from_millis(450);
+
+/// The latest sweep after such a delay.
+const SWEEPS: Duration = Duration::from_millis(300);
+
 /// The reason for which violations are excused while the machine was too busy.
 pub(super) const BUSY: &str = "the machine had no time for the test itself";
 
@@ -179,6 +186,33 @@ impl Record {
         shown.max()
     }
 
+    /// The time that the clock of Redis showed just before a moment.
+    fn shown_before(&self, moment: Timestamp) -> Timestamp {
+        let mut clock = self.clock.iter().rev();
+        let clock = clock.find(|clock| clock.from < moment);
+        moment.later_by(clock.map_or(0, |clock| clock.ahead_ms))
+    }
+
+    /// How much time passed in a period by the clock of Redis, in milliseconds; 0 if it was set back by more.
+    pub(super) fn shown_between(&self, from: Timestamp, to: Timestamp) -> i64 {
+        let shown = self.shown_before(to);
+        shown.millis_after(self.shown_before(from)).max(0)
+    }
+
+    /// A deadline by the clock of Redis, corrected for steps back in a period: it is at most a TTL after each.
+    pub(super) fn corrected(
+        &self,
+        deadline: Timestamp,
+        ttl: Duration,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Timestamp {
+        let steps = self.clock.iter();
+        let steps = steps.filter(|clock| from <= clock.from && clock.from <= to);
+        let latest = steps.map(|clock| clock.from.later_by(clock.ahead_ms).plus(ttl));
+        latest.fold(deadline, Timestamp::min)
+    }
+
     /// The true times of an event with a time stamp of Redis that was received at a moment. There may be several after
     /// a step back.
     pub(super) fn moments_of(&self, stamp: Timestamp, heard: Timestamp) -> Vec<Timestamp> {
@@ -257,7 +291,11 @@ impl Journal {
             let from = Timestamp::now();
             sleep(TICK).await;
             let to = Timestamp::now();
-            if to.millis_after(from) > (TICK + HICCUP).as_millis() as i64 {
+            let delay_ms = to.millis_after(from) - TICK.as_millis() as i64;
+            if delay_ms > STALL.as_millis() as i64 {
+                self.paused(from, to, SWEEPS);
+            }
+            if delay_ms > HICCUP.as_millis() as i64 {
                 let to = Some(to.plus(HICCUP));
                 self.record().busy.push(Span { from, to });
             }

@@ -31,22 +31,25 @@ impl Connection {
     }
 
     /// The time after which the connection cannot come back: its deadline, or the end of the hold after the earliest
-    /// outage that it did not absorb.
+    /// outage that it did not absorb and that left less time than a hold before the deadline.
     fn end(&self, outages: &[Outage]) -> Bracket {
         let mut end = self.deadline;
         for (place, outage) in outages.iter().enumerate() {
             let (pinged, absorbed) = (self.pinged(), self.grant.absorbed());
             let longest = outage.to.minus(absorbed);
+            let held_once = outage.to.plus(self.grant.hold());
             let possible = outage.to.latest > pinged.earliest
                 && outage.from.earliest < self.deadline.latest
-                && longest.latest > outage.from.earliest;
+                && longest.latest > outage.from.earliest
+                && held_once.latest > self.deadline.earliest;
             if !possible {
                 continue;
             }
             let certain = outage.certain
                 && pinged.surely_before(outage.to)
                 && outage.from.surely_before(self.deadline)
-                && outage.from.surely_before(longest);
+                && outage.from.surely_before(longest)
+                && self.deadline.surely_before(held_once);
             let held = self.hold_after(outage, &outages[place + 1..]);
             let held = held.or_later(self.deadline);
             if certain && end == self.deadline {
@@ -140,6 +143,19 @@ impl User {
         let surely = ends.clone().any(|end| at.surely_before(end));
         let surely = self.surely_online(at) || surely && !self.crowded;
         (surely, ends.any(|end| !end.surely_before(at)))
+    }
+
+    /// Whether a store may think that a connection may still come back. A store in Redis does not know the last ping of
+    /// an only connection, so an outage before this ping or after the deadline may hold its departure too.
+    pub(super) fn may_seem_to_return(&self, at: Bracket, outages: &[Outage]) -> bool {
+        self.connections.values().any(|each| {
+            let mut assumed = *each;
+            assumed.deadline.latest = assumed.deadline.latest.max(at.latest);
+            let known = self.known.map(|known| known.plus(each.grant.ttl).earliest);
+            assumed.deadline.earliest = known.map_or(0, |known| known.min(each.deadline.earliest));
+            let end = assumed.end(outages);
+            end != assumed.deadline && !end.surely_before(at)
+        })
     }
 
     /// Whether the other connections reach the limit: certainly, and possibly.

@@ -8,7 +8,7 @@ use harness::timestamp::Timestamp;
 use super::super::callers::living;
 use super::super::journal::{BUSY, Call, Outcome, Pause, Record};
 use super::super::stage::{HOLD, PING_INTERVAL, TTL};
-use super::{Event, Excused};
+use super::{Event, Excused, bound};
 
 /// The largest difference between the clocks of Redis and of the callers in an answer, in milliseconds.
 const CLOCK_TOLERANCE_MS: i64 = 20;
@@ -44,8 +44,13 @@ fn between<'a, 'b>(calls: &'b [&'a Call], from: Timestamp, to: Timestamp) -> &'b
     &calls[first.min(end)..end]
 }
 
-/// No user is announced offline before its promised expiry, and no pinging user is announced offline.
-pub(super) fn none_is_early(events: &[Event], record: &Record) -> Vec<String> {
+/// No user is announced offline before its promised expiry, and no pinging user is announced offline, unless the bound
+/// of its hold has passed.
+pub(super) fn none_is_early(
+    events: &[Event],
+    record: &Record,
+    excused: &mut Excused,
+) -> Vec<String> {
     let calls = record.calls_by_user();
     let living = living();
     let mut wrong = Vec::new();
@@ -57,7 +62,13 @@ pub(super) fn none_is_early(events: &[Event], record: &Record) -> Vec<String> {
             wrong.push(format!("{gone:?} against {promise:?}"));
         }
         let mut moments = gone.moments.iter();
-        if living.iter().any(|each| each == user) && moments.all(|at| kept_trying(*at, calls)) {
+        if !living.iter().any(|each| each == user) || !moments.all(|at| kept_trying(*at, calls)) {
+            continue;
+        }
+        if bound::was_passed(gone, calls, record) {
+            let what = "living user announced offline";
+            *excused.entry((what, bound::PASSED)).or_default() += 1;
+        } else {
             let before = between(calls, gone.earliest().less(SHOWN), gone.latest());
             wrong.push(format!("{gone:?} although it pinged: {before:?}"));
         }
@@ -261,9 +272,9 @@ impl<'a> Latest<'a> {
         let (pinged, deadline) = (touch.sent, touch.over().plus(TTL));
         let mut why = None;
         let mut at = self.unless_set_back(pinged, deadline, TTL, &mut why);
-        // The first outage that the connection met holds its departure. Whether a short outage, or one that ended near
-        // the ping, counts is not known here. Redis does not know the last ping of the unnamed connection, so another
-        // outage may hold it, also once.
+        // The first outage that the connection met and that left less than a hold before its deadline holds its
+        // departure. Whether a short outage, or one that ended near the ping, counts is not known here. Redis does not
+        // know the last ping of the unnamed connection, so another outage may hold it, also once.
         let is_known = touch.connection != Some(UNNAMED);
         for pause in self.pauses_since(pinged) {
             if pause.from.less(HEARTBEAT) >= deadline {
@@ -273,7 +284,8 @@ impl<'a> Latest<'a> {
             let held = self.unless_set_back(pause.swept, pause.swept.plus(HOLD), HOLD, &mut why);
             at = at.max(held);
             let is_outage = pause.ended.millis_after(pause.from) > OUTAGE.as_millis() as i64;
-            if is_known && is_outage && pause.ended > touch.over() && pause.from < deadline {
+            let is_met = pause.ended > touch.over() && pause.from < deadline;
+            if is_known && is_outage && is_met && pause.ended.plus(HOLD) > deadline {
                 break;
             }
         }

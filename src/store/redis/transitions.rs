@@ -1,0 +1,170 @@
+//! The calls about one user: ping, connect and disconnect, and the state of the user.
+
+use redis::{FromRedisValue, ScriptInvocation, Value};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::call_batcher::Call;
+use super::keys::Keys;
+use super::load_shedder::CALL_TIMEOUT;
+use super::replies::{self, unexpected};
+use super::store::RedisStore;
+use crate::model::{Closing, Connected, Disconnected, UserState};
+use crate::model::{ConnectionId, UserId, millis};
+use crate::store::error::StoreError;
+
+/// How a connection is opened or refreshed. A connect also opens a connection that was closed a moment ago. A ping is
+/// refused for such a connection, because it may have been sent before.
+const CONNECT: &str = "connect";
+const PING: &str = "ping";
+
+impl RedisStore {
+    /// Extends only the connection, in one script call with other pings, if it is alive and has the grant of this
+    /// instance. Else runs the script for connects and pings.
+    pub(in crate::store) async fn ping(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<Connected, StoreError> {
+        let began = Instant::now();
+        let partition = self.layout.partitions().of(user);
+        let place = partition.index();
+        if self.grants[place].number() != 0 {
+            // The reply has no time. A deadline from before the request promises no more than Redis keeps.
+            let sent_at = self.now(partition);
+            if self.batchers[place].pings.extend(user, connection).await? {
+                return Ok(Connected {
+                    became_online: false,
+                    expires_at: sent_at.plus(self.lifetimes.ttl),
+                });
+            }
+        }
+        // Boxed, because few pings need this future and all others would carry its size.
+        let call = self.connect_or_ping(user, connection, PING);
+        let lane = self.lanes.of(partition)?;
+        Box::pin(lane.node.load_shedder.run_until(began + CALL_TIMEOUT, call)).await
+    }
+
+    pub(in crate::store) async fn connect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<Connected, StoreError> {
+        let call = self.connect_or_ping(user, connection, CONNECT);
+        self.with_deadline(self.layout.partitions().of(user), call)
+            .await
+    }
+
+    async fn connect_or_ping(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+        kind: &str,
+    ) -> Result<Connected, StoreError> {
+        let keys = self.layout.of(user);
+        let connects = &self.batchers[keys.partition.index()].connects;
+        let arguments = vec![connection.as_str().to_owned(), kind.to_owned()];
+        let (answered, is_first) = connects.join(user, arguments);
+        if is_first {
+            let store = self.clone();
+            let partition = keys.partition;
+            // A separate task, because the client of the first call may disconnect before the others.
+            tokio::spawn(async move {
+                let keys = store.layout.keys(partition);
+                let invocation = |calls: &[Call]| store.connect_calls(keys, calls);
+                let connects = &store.batchers[partition.index()].connects;
+                connects.send(store.lanes.to(partition), invocation).await;
+            });
+        }
+        let answer = Vec::from_redis_value(answered.await.map_err(not_sent)??);
+        replies::connected(answer.map_err(unexpected)?, self.lifetimes.user_connections)
+    }
+
+    pub(in crate::store) async fn disconnect(
+        &self,
+        user: &UserId,
+        closing: &Closing,
+    ) -> Result<Disconnected, StoreError> {
+        let call = self.disconnect_soon(user, closing);
+        self.with_deadline(self.layout.partitions().of(user), call)
+            .await
+    }
+
+    async fn disconnect_soon(
+        &self,
+        user: &UserId,
+        closing: &Closing,
+    ) -> Result<Disconnected, StoreError> {
+        let connection = match closing {
+            Closing::One(connection) => connection.as_str(),
+            Closing::All => "",
+        };
+        let partition = self.layout.partitions().of(user);
+        let disconnects = &self.batchers[partition.index()].disconnects;
+        let (answered, is_first) = disconnects.join(user, vec![connection.to_owned()]);
+        if is_first {
+            let store = self.clone();
+            tokio::spawn(async move {
+                let keys = store.layout.keys(partition);
+                let invocation = |calls: &[Call]| store.disconnect_calls(keys, calls);
+                let disconnects = &store.batchers[partition.index()].disconnects;
+                disconnects
+                    .send(store.lanes.to(partition), invocation)
+                    .await;
+            });
+        }
+        let answer = <(bool, bool)>::from_redis_value(answered.await.map_err(not_sent)??);
+        let (online, became_offline) = answer.map_err(unexpected)?;
+        Ok(Disconnected {
+            online,
+            became_offline,
+        })
+    }
+
+    /// An invocation of `connect.lua` for several calls.
+    fn connect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
+        let mut invocation = self.about_connections(&self.scripts.connect, keys);
+        invocation.key(&keys.shortened);
+        invocation.arg(self.lifetimes.user_connections);
+        add_calls(&mut invocation, keys, calls);
+        invocation.key(&keys.absent);
+        invocation
+    }
+
+    /// An invocation of `disconnect.lua` for several calls.
+    fn disconnect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
+        let mut invocation = self.about_connections(&self.scripts.disconnect, keys);
+        invocation.key(&keys.shortened);
+        invocation.arg(millis(self.lifetimes.last_seen));
+        add_calls(&mut invocation, keys, calls);
+        invocation.key(&keys.absent).key(&keys.last_seen);
+        invocation
+    }
+
+    pub(in crate::store) async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
+        let keys = self.layout.of(user);
+        let mut read = self.about_connections(&self.scripts.user, keys);
+        read.key(keys.user(user))
+            .key(keys.connections(user))
+            .key(&keys.absent)
+            .key(&keys.last_seen);
+        read.arg(user.as_str());
+        let read = self.lanes.to(keys.partition).script(&read);
+        let answer: Vec<Value> = self.with_deadline(keys.partition, read).await?;
+        replies::user_state(answer)
+    }
+}
+
+fn add_calls(invocation: &mut ScriptInvocation<'_>, keys: &Keys, calls: &[Call]) {
+    for call in calls {
+        invocation
+            .key(keys.user(&call.user))
+            .key(keys.connections(&call.user))
+            .key(keys.closed(&call.user));
+        invocation.arg(call.user.as_str()).arg(&call.arguments);
+    }
+}
+
+fn not_sent(_: oneshot::error::RecvError) -> StoreError {
+    StoreError::Unreachable("the call was not sent".to_owned())
+}

@@ -1,0 +1,136 @@
+//! Sends the events of all users to the receivers that operators configure.
+//!
+//! Each instance has a [`Sender`](sender::Sender) for each receiver and partition. A lease in the store lets one of them
+//! deliver at a time. The store has the position of each receiver in each partition and the bounds of the batch under way, so any instance can take
+//! over and send the same batch again.
+
+mod backlog;
+mod batch;
+mod client;
+mod place;
+mod receiver;
+mod sender;
+mod signature;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use self::backlog::Backlog;
+use self::client::WebhookClient;
+use self::sender::{Sender, Step};
+use crate::config::{InvalidSetting, WebhooksConfig};
+use crate::events::Hub;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// The longest time between two claims of the lease. Much less than the lease, so that the holder keeps it.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// The pause after the store failed.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause between two looks at a receiver that another instance serves, while a call waits for the delivery.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The receivers of webhooks, and their senders on this instance.
+#[derive(Debug)]
+pub(crate) struct Webhooks {
+    senders: Vec<Sender>,
+    hub: Arc<Hub>,
+}
+
+impl Webhooks {
+    /// The receivers of `config`. Fails if a setting is invalid.
+    pub(crate) fn new(
+        config: &WebhooksConfig,
+        store: &Arc<Store>,
+        hub: &Arc<Hub>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, InvalidSetting> {
+        let receivers = receiver::receivers(config)?;
+        let client = WebhookClient::new()?;
+        let mut senders = Vec::new();
+        for receiver in receivers.into_iter().map(Arc::new) {
+            let backlog = Arc::new(Backlog::new(store.partitions()));
+            senders.extend(store.partitions().all().map(|partition| {
+                let of = (partition, Arc::clone(&backlog));
+                let (store, metrics) = (Arc::clone(store), Arc::clone(metrics));
+                Sender::new(Arc::clone(&receiver), of, store, client.clone(), metrics)
+            }));
+        }
+        Ok(Self {
+            senders,
+            hub: Arc::clone(hub),
+        })
+    }
+
+    /// Delivers until the drain begins. Then gives all leases up.
+    pub(crate) async fn run(&self, drain: &CancellationToken) {
+        if self.senders.is_empty() {
+            drain.cancelled().await;
+            return;
+        }
+        let runs = self
+            .senders
+            .iter()
+            .map(|sender| self.run_one(sender, drain));
+        join_all(runs).await;
+    }
+
+    /// Delivers everything that the store held when the call began, to each receiver that accepts it. Returns the
+    /// number of delivered events, at the latest after `limit`.
+    pub(crate) async fn deliver_pending(&self, limit: Duration) -> usize {
+        let until = Instant::now() + limit;
+        let deliveries = self.senders.iter().map(|sender| deliver(sender, until));
+        join_all(deliveries).await.into_iter().sum()
+    }
+
+    async fn run_one(&self, sender: &Sender, drain: &CancellationToken) {
+        loop {
+            let known = self.hub.newest(sender.partition());
+            let step = drain.run_until_cancelled(sender.step(true)).await;
+            let Some(step) = step else { break };
+            let pause = match step {
+                Ok(Step::Delivered(_)) => continue,
+                Ok(Step::UpToDate) => {
+                    let changed = timeout(
+                        HEARTBEAT,
+                        self.hub.newest_differs_from(sender.partition(), known),
+                    );
+                    drain.run_until_cancelled(changed).await;
+                    continue;
+                }
+                Ok(Step::Held(remaining, _)) => remaining.min(HEARTBEAT),
+                Ok(Step::Paused(pause)) => pause.min(HEARTBEAT),
+                Err(error) => {
+                    debug!(receiver = sender.name(), %error, "a step of the webhooks failed");
+                    STORE_PAUSE
+                }
+            };
+            drain.run_until_cancelled(sleep(pause)).await;
+        }
+        if let Err(error) = sender.release().await {
+            debug!(receiver = sender.name(), %error, "the lease was not given up");
+        }
+    }
+}
+
+async fn deliver(sender: &Sender, until: Instant) -> usize {
+    let mut delivered = 0;
+    while Instant::now() < until {
+        let left = until - Instant::now();
+        match timeout(left, sender.step(false)).await {
+            Ok(Ok(Step::Delivered(events))) => delivered += events,
+            Ok(Ok(Step::Held(remaining, false))) => sleep(remaining.min(LOOK)).await,
+            Ok(Ok(Step::UpToDate | Step::Held(_, true) | Step::Paused(_)) | Err(_)) | Err(_) => {
+                break;
+            }
+        }
+    }
+    delivered
+}

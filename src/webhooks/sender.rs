@@ -1,0 +1,290 @@
+//! Delivers the events to one receiver.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::backlog::Backlog;
+use super::batch::{Batch, FilledBatch, MAX_EVENTS};
+use super::client::{Failure, WebhookClient};
+use super::place::Place;
+use super::receiver::Receiver;
+use crate::model::{Claim, Delivery, Partition, Partitions};
+use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
+
+/// How long a batch that is not full waits for more events.
+const GATHERING: Duration = Duration::from_millis(250);
+
+/// The pause after the first failed attempt. Each further failure doubles the pause.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause after a failed attempt, before the jitter.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// The random part of a pause, so that the retries of several receivers spread.
+const JITTER: f64 = 0.2;
+
+/// What one step of a sender did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The receiver got a batch with this many events.
+    Delivered(usize),
+    /// The receiver has all events.
+    UpToDate,
+    /// Another instance is the sender, for this time at most. The flag says whether the receiver has all events.
+    Held(Duration, bool),
+    /// The next attempt is due after this time.
+    Paused(Duration),
+}
+
+/// Delivers the events of one partition to one receiver, while this instance holds the lease for both.
+#[derive(Debug)]
+pub(super) struct Sender {
+    receiver: Arc<Receiver>,
+    partition: Partition,
+    /// How the ids of messages begin: with the number of the partition, unless the store has only one.
+    prefix: String,
+    backlog: Arc<Backlog>,
+    store: Arc<Store>,
+    client: WebhookClient,
+    metrics: Arc<Metrics>,
+    /// The name of this instance in the lease.
+    holder: String,
+    memory: Mutex<Memory>,
+}
+
+/// What a sender knows from its last step.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Where the receiver was. If the store loses its data, the next batch begins with a reset.
+    cursor: Option<Place>,
+    is_failing: bool,
+}
+
+impl Sender {
+    pub(super) fn new(
+        receiver: Arc<Receiver>,
+        (partition, backlog): (Partition, Arc<Backlog>),
+        store: Arc<Store>,
+        client: WebhookClient,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let prefix = match store.partitions() {
+            Partitions::ONE => String::new(),
+            _ => format!("{}.", partition.index()),
+        };
+        Self {
+            receiver,
+            partition,
+            prefix,
+            backlog,
+            store,
+            client,
+            metrics,
+            holder: format!("{:016x}", fastrand::u64(..)),
+            memory: Mutex::default(),
+        }
+    }
+
+    /// The partition whose events are delivered.
+    pub(super) fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// The name of the receiver.
+    pub(super) fn name(&self) -> &str {
+        &self.receiver.name
+    }
+
+    /// What the lease is for.
+    fn lease(&self) -> (Partition, &str) {
+        (self.partition, self.name())
+    }
+
+    /// Claims the lease and delivers at most one batch. If `gathers`, a batch that is not full waits for more events.
+    pub(super) async fn step(&self, gathers: bool) -> Result<Step, StoreError> {
+        let mut memory = self.memory.lock().await;
+        let delivery = match self.claim(&mut memory).await? {
+            Claim::Granted(delivery) => delivery,
+            Claim::Held { cursor, remaining } => {
+                self.note_backlog(Duration::ZERO);
+                memory.cursor = cursor.parse().ok().or(memory.cursor);
+                let newest = self.newest().await?;
+                return Ok(Step::Held(remaining, cursor.parse() == Ok(newest)));
+            }
+        };
+        if !delivery.pause.is_zero() {
+            return Ok(Step::Paused(delivery.pause));
+        }
+        let cursor = match delivery.cursor.parse() {
+            Ok(cursor) => cursor,
+            // Another program wrote the text.
+            Err(_) => self.newest().await?,
+        };
+        memory.cursor = Some(cursor);
+        let Some((filled, is_recorded)) = self.batch(cursor, &delivery, gathers).await? else {
+            self.note_backlog(Duration::ZERO);
+            return Ok(Step::UpToDate);
+        };
+        if let Some(oldest) = filled.oldest() {
+            let backlog = self.store.now(self.partition).since(oldest);
+            self.note_backlog(backlog);
+        }
+        let batch = Delivery {
+            batch: Some(filled.batch.to_string()),
+            ..delivery.clone()
+        };
+        if !is_recorded && !self.record(&batch).await? {
+            return Ok(Step::Paused(FIRST_PAUSE));
+        }
+        self.deliver(&mut memory, &batch, &filled).await
+    }
+
+    /// Gives the lease up, so that another instance need not wait for its end.
+    pub(super) async fn release(&self) -> Result<(), StoreError> {
+        let _step = self.memory.lock().await;
+        self.store
+            .release_delivery(self.lease(), &self.holder)
+            .await
+    }
+
+    async fn claim(&self, memory: &mut Memory) -> Result<Claim, StoreError> {
+        let (lease, holder) = (self.lease(), &*self.holder);
+        let known = self.store.claim_delivery(lease, holder, None).await?;
+        if let Some(claim) = known {
+            return Ok(claim);
+        }
+        let first = match memory.cursor {
+            Some(cursor) => cursor,
+            None => self.newest().await?,
+        };
+        let first = first.to_string();
+        let claim = self
+            .store
+            .claim_delivery(lease, holder, Some(&first))
+            .await?;
+        claim.ok_or_else(|| StoreError::Unreachable("the claim was not written".into()))
+    }
+
+    async fn newest(&self) -> Result<Place, StoreError> {
+        let (epoch, position) = self.store.newest_of(self.partition).await?;
+        Ok(Place { epoch, position })
+    }
+
+    /// The batch to deliver, and whether the store has recorded it.
+    async fn batch(
+        &self,
+        cursor: Place,
+        delivery: &Delivery,
+        gathers: bool,
+    ) -> Result<Option<(FilledBatch, bool)>, StoreError> {
+        let recorded = delivery.batch.as_deref().map(str::parse::<Batch>);
+        if let Some(Ok(recorded)) = recorded
+            && let Some(filled) = recorded.filled(&self.store, self.partition).await?
+        {
+            return Ok(Some((filled, true)));
+        }
+        let mut filled = Batch::after(&self.store, self.partition, cursor).await?;
+        let has_room = |filled: &FilledBatch| filled.entries.len() < MAX_EVENTS;
+        if gathers && filled.as_ref().is_some_and(has_room) {
+            sleep(GATHERING).await;
+            filled = Batch::after(&self.store, self.partition, cursor).await?;
+        }
+        Ok(filled.map(|filled| (filled, false)))
+    }
+
+    async fn deliver(
+        &self,
+        memory: &mut Memory,
+        delivery: &Delivery,
+        filled: &FilledBatch,
+    ) -> Result<Step, StoreError> {
+        let sent = match filled.webhook(self.name(), &self.prefix) {
+            Some(webhook) => self.client.deliver(&self.receiver, &webhook).await,
+            None => Ok(()),
+        };
+        match sent {
+            Ok(()) => {
+                self.note_success(memory);
+                memory.cursor = Some(filled.batch.end);
+                let acknowledged = Delivery {
+                    cursor: filled.batch.end.to_string(),
+                    ..Delivery::default()
+                };
+                self.record(&acknowledged).await?;
+                Ok(Step::Delivered(filled.events()))
+            }
+            Err(failure) => {
+                self.note_failure(memory, &failure);
+                let pause = pause(delivery.attempts, failure.retry_after);
+                let failed = Delivery {
+                    attempts: delivery.attempts.saturating_add(1),
+                    pause,
+                    ..delivery.clone()
+                };
+                self.record(&failed).await?;
+                Ok(Step::Paused(pause))
+            }
+        }
+    }
+
+    /// Writes the delivery. Returns false if this instance no longer has the lease.
+    async fn record(&self, delivery: &Delivery) -> Result<bool, StoreError> {
+        let (lease, holder) = (self.lease(), &*self.holder);
+        self.store.record_delivery(lease, holder, delivery).await
+    }
+
+    fn note_backlog(&self, age: Duration) {
+        let oldest = self.backlog.note(self.partition, age);
+        self.metrics.webhook_backlog(self.name(), oldest);
+    }
+
+    fn note_success(&self, memory: &mut Memory) {
+        self.metrics.webhook_delivered(self.name(), "delivered");
+        if std::mem::take(&mut memory.is_failing) {
+            info!(receiver = self.name(), "webhooks are delivered again");
+        }
+    }
+
+    /// Logs the first failure of a series.
+    fn note_failure(&self, memory: &mut Memory, failure: &Failure) {
+        self.metrics.webhook_delivered(self.name(), "failed");
+        if !std::mem::replace(&mut memory.is_failing, true) {
+            warn!(
+                receiver = self.name(),
+                why = failure.cause,
+                "a webhook was not delivered; it is sent again"
+            );
+        }
+    }
+}
+
+/// The pause after a failed attempt that followed `attempts` others.
+fn pause(attempts: u32, retry_after: Option<Duration>) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << attempts.min(10));
+    let pause = retry_after.unwrap_or(doubled.min(MAX_PAUSE));
+    pause.mul_f64(1.0 + JITTER * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_from_a_second_to_a_minute() {
+        for (attempts, least) in [(0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (40, 60)] {
+            let pause = pause(attempts, None).as_secs_f64();
+            let least = f64::from(least);
+            assert!(
+                (least..=least * 1.2).contains(&pause),
+                "{attempts}: {pause}"
+            );
+        }
+        let asked = pause(3, Some(Duration::from_secs(300)));
+        assert!((300.0..=360.0).contains(&asked.as_secs_f64()), "{asked:?}");
+    }
+}

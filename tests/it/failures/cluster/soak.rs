@@ -1,0 +1,211 @@
+//! Random traffic over three instances on a cluster with random faults, and the invariants that must hold.
+//!
+//! `PRESENCE_SOAK` sets the length of the faults, such as `5m`. `PRESENCE_SOAK_SEED` repeats the faults of another run.
+
+mod callers;
+mod faults;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::time::Duration;
+
+use fastrand::Rng;
+use harness::client::{Client, crowd};
+use harness::instance::Instance;
+use harness::names::Names;
+use harness::serial::run_alone;
+use harness::sse::{Event, EventSource, Habits, Heard, Memory, Stream, alternating};
+use harness::timestamp::Timestamp;
+use harness::wait::eventually_true;
+use tokio::time::Instant;
+
+use self::callers::Callers;
+use super::scene::{Scene, settings};
+use crate::failures::scene::all_ready;
+use crate::failures::traffic::{Told, Traffic};
+
+/// The length of a run without `PRESENCE_SOAK`.
+const SHORT: Duration = Duration::from_secs(10);
+
+/// The TTL is longer than a failover, and a client may miss a ping.
+const GRANT: [(&str, &str); 2] = [("PRESENCE_TTL", "6s"), ("PRESENCE_PING_INTERVAL", "2s")];
+
+/// By then wrong departures would have shown: a TTL and a hold.
+const SETTLING: Duration = Duration::from_secs(9);
+
+const LIVING: usize = 30;
+
+fn living() -> Vec<String> {
+    crowd("living", LIVING)
+}
+
+/// A user in each partition, connected after everything else.
+fn markers(names: &Names) -> BTreeSet<String> {
+    let mut marked = vec![false; names.partitions()];
+    let users = (0..).map(|number| format!("marker-{number}"));
+    let new = |user: &String| !std::mem::replace(&mut marked[names.partition_of(user)], true);
+    users.filter(new).take(names.partitions()).collect()
+}
+
+fn start_readers(
+    clients: &[Client],
+    names: &Names,
+) -> Vec<(EventSource, Option<BTreeSet<String>>)> {
+    let mut some: BTreeSet<String> = living().into_iter().step_by(3).collect();
+    some.extend(crowd("roaming", 6));
+    some.extend(markers(names));
+    let list: Vec<&str> = some.iter().map(String::as_str).collect();
+    let filtered = format!("?userIds={}", list.join(","));
+    let queries = [("", None), ("", None), (&*filtered, Some(some.clone()))];
+    let readers = queries
+        .into_iter()
+        .enumerate()
+        .map(|(number, (query, about))| {
+            let habits = Habits {
+                query: query.to_owned(),
+                memory: Memory::Cursor,
+                rest: Duration::ZERO,
+            };
+            (EventSource::start(clients, number, habits), about)
+        });
+    readers.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_faults_of_a_cluster_break_no_invariant() {
+    run_alone();
+    let length = env::var("PRESENCE_SOAK").map(|text| humantime(&text));
+    let seed = env::var("PRESENCE_SOAK_SEED").map(|text| text.parse().expect("a number"));
+    let (length, seed) = (
+        length.unwrap_or(SHORT),
+        seed.unwrap_or_else(|_| fastrand::u64(..)),
+    );
+    println!(
+        "PRESENCE_SOAK={}s PRESENCE_SOAK_SEED={seed}",
+        length.as_secs()
+    );
+    let mut scene = Scene::with(&GRANT).await;
+    let others = [
+        Instance::start(&settings(&scene.redis, &GRANT)).await,
+        Instance::start(&settings(&scene.redis, &GRANT)).await,
+    ];
+    let mut clients = vec![scene.client.clone()];
+    clients.extend(others.iter().map(Instance::client));
+    all_ready(&clients).await;
+    let beginning = Stream::open(&scene.client, "").await.last_id();
+    let readers = start_readers(&clients, &scene.names);
+    eventually_true("every stream is open", async || {
+        readers.iter().all(|(reader, _)| reader.has_begun())
+    })
+    .await;
+    scene.client.connect_each(&living()).await;
+    let callers = Callers::start(&living(), &clients);
+    let traffic = Traffic::start(4, &crowd("roaming", 12), &clients);
+
+    let sources: Vec<&EventSource> = readers.iter().map(|(reader, _)| reader).collect();
+    let end = Instant::now() + length;
+    let harms = faults::until(end, &mut scene, &sources, &mut Rng::with_seed(seed)).await;
+
+    all_ready(&clients).await;
+    let told = traffic.stop().await;
+    Timestamp::now().plus(SETTLING).pass().await;
+    let (calls, refusals) = callers.stop().await;
+    println!("{calls} pings, {} of them refused", refusals.len());
+    for refusal in &refusals {
+        let excused = harms
+            .iter()
+            .any(|harm| harm.explains(refusal, &scene.names));
+        assert!(excused, "{refusal:?}; {harms:?}");
+    }
+    let reference = read_all(&scene, &clients, &beginning).await;
+    check_events(&reference, &told);
+    for (number, (reader, about)) in readers.iter().enumerate() {
+        check_reader(number, reader, about.as_ref(), &reference, &scene.names).await;
+    }
+    for client in &clients {
+        assert_eq!(client.online_among(&living()).await, living());
+        assert_eq!(client.everyone().await, clients[0].everyone().await);
+    }
+}
+
+fn humantime(text: &str) -> Duration {
+    let (number, unit) = text.split_at(text.len() - 1);
+    let number: u64 = number.parse().expect("a number and a unit");
+    Duration::from_secs(match unit {
+        "s" => number,
+        "m" => number * 60,
+        "h" => number * 3_600,
+        _ => panic!("{text} has no unit s, m or h"),
+    })
+}
+
+/// All events since `beginning`, as another instance tells them. Connects the markers.
+async fn read_all(scene: &Scene, clients: &[Client], beginning: &str) -> Vec<Event> {
+    let mut missing = markers(&scene.names);
+    for marker in &missing {
+        clients[0].connect(marker).await;
+    }
+    let mut stream = Stream::resume(&clients[1], "", beginning).await;
+    let told_all = |event: &Event| {
+        missing.remove(&event.user());
+        missing.is_empty()
+    };
+    stream.collect_until(told_all).await
+}
+
+/// Checks the events of each user, and that callers were told of no transition without an event.
+fn check_events(reference: &[Event], told: &Told) {
+    assert!(reference.iter().all(Event::is_change), "a reset");
+    let histories = alternating(reference);
+    for user in living() {
+        assert_eq!(histories[&user], ["online"], "{user}");
+    }
+    for (user, (online, offline)) in told {
+        let history = histories.get(user).cloned().unwrap_or_default();
+        let count = |what: &str| history.iter().filter(|event| *event == what).count();
+        assert!(count("online") >= *online, "{user}: {history:?}");
+        assert!(count("disconnected") >= *offline, "{user}: {history:?}");
+    }
+}
+
+/// Checks that a reader has the events of the reference, each once and in the order of each user.
+async fn check_reader(
+    number: usize,
+    reader: &EventSource,
+    about: Option<&BTreeSet<String>>,
+    reference: &[Event],
+    names: &Names,
+) {
+    let markers = markers(names);
+    eventually_true("a reader has heard all markers", async || {
+        let heard = heard(reader);
+        markers.iter().all(|marker| heard.contains_key(marker))
+    })
+    .await;
+    let mut expected = by_user(reference.iter());
+    expected.retain(|user, _| about.is_none_or(|about| about.contains(user)));
+    let heard = heard(reader);
+    for (user, told) in &expected {
+        assert_eq!(heard.get(user), Some(told), "{user} of reader {number}");
+    }
+    assert_eq!(heard.len(), expected.len(), "reader {number}");
+}
+
+fn heard(reader: &EventSource) -> BTreeMap<String, Vec<(String, String)>> {
+    let log = reader.log();
+    let events = log.iter().filter_map(|entry| match &entry.what {
+        Heard::Event(event) => Some(event),
+        _ => None,
+    });
+    by_user(events)
+}
+
+/// Name and data of the events of each user. Events without a user are under the empty name.
+fn by_user<'a>(events: impl Iterator<Item = &'a Event>) -> BTreeMap<String, Vec<(String, String)>> {
+    let mut told = BTreeMap::<_, Vec<_>>::new();
+    for event in events {
+        let what = (event.name.clone(), event.data.clone());
+        told.entry(event.user()).or_default().push(what);
+    }
+    told
+}
