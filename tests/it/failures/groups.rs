@@ -185,18 +185,27 @@ async fn a_replacement_whose_instance_died_is_finished_by_another() {
     let client = doomed.client();
     let users = crowd("user", 6_000);
     put(&client, "team", &users[..4_000]).await;
-    proxy.slow(Duration::from_millis(40));
-    let body = json!({"members": users[2_000..]});
-    let request = of_group(&client, Method::PUT, "team").json(&body);
-    let call = tokio::spawn(try_send(request));
-    eventually_true("the replacement is decided", async || {
+    proxy.slow(Duration::from_millis(20));
+    let is_decided = async || {
         redis
             .command::<bool>(&["EXISTS", &Names::default().of_user("group-former", "team")])
             .await
-    })
-    .await;
+    };
+    let calls = {
+        let (client, body) = (client.clone(), json!({"members": users[2_000..]}));
+        tokio::spawn(async move {
+            // A call may take too long on a busy machine before it is decided.
+            loop {
+                let request = of_group(&client, Method::PUT, "team").json(&body);
+                if try_send(request).await.is_err() {
+                    return;
+                }
+            }
+        })
+    };
+    eventually_true("a replacement is under way", is_decided).await;
     doomed.kill();
-    assert!(call.await.expect("no panic").is_err(), "nobody is told");
+    calls.await.expect("the calls end with their instance");
     let survivor = Instance::on(&redis).await;
     let client = survivor.client();
     eventually("the replacement is finished", async || {
