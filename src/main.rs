@@ -83,8 +83,12 @@ async fn run(config: Config) -> Result<ExitCode, ServerError> {
     let mut signals = Signals::listen();
     check_variables(env::vars_os().map(|(name, _)| name))?;
     warn_of_ignored_port(&config);
+    let is_on_lambda = config.lambda.is_enabled();
     let server = Server::new(config)?;
     let store = server.store_kind();
+    if is_on_lambda {
+        return serve_lambda(server, signals).await;
+    }
     let mut running = tokio::select! {
         running = server.listen() => running?,
         _ = signals.next() => return Ok(ExitCode::SUCCESS),
@@ -109,6 +113,16 @@ async fn run(config: Config) -> Result<ExitCode, ServerError> {
             let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
             Ok(ExitCode::from(EXIT_SIGNAL_BASE + number))
         }
+    }
+}
+
+/// Answers the invocations of an AWS Lambda function until a signal.
+async fn serve_lambda(server: Server, mut signals: Signals) -> Result<ExitCode, ServerError> {
+    let line = format!("presence serving AWS Lambda ({})\n", server.store_kind());
+    print_line(line).await.map_err(ServerError::Output)?;
+    tokio::select! {
+        error = server.serve_lambda() => Err(error),
+        _ = signals.next() => Ok(ExitCode::SUCCESS),
     }
 }
 

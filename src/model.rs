@@ -17,7 +17,9 @@ mod timestamp;
 mod user_id;
 mod vector;
 
-pub use self::calls::{Closing, Connected, Disconnected, Refusal, UserState};
+pub use self::calls::{
+    Closing, Connected, Disconnected, LiveConnection, Refusal, Stated, UserState, scaled_interval,
+};
 pub use self::connection_id::{ConnectionId, InvalidConnectionId};
 pub use self::credential::Credential;
 pub use self::delivery::{Claim, Delivery};

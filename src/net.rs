@@ -1,4 +1,5 @@
-//! Client connections: accepted by a [`Listener`], served by a [`Worker`] over HTTP/1 or HTTP/2.
+//! Client connections: accepted by a [`Listener`], served by a [`Worker`] over HTTP/1 or HTTP/2. On AWS Lambda there
+//! are none: [`Lambda`] answers invocations.
 
 mod activity;
 mod connection_limit;
@@ -9,6 +10,7 @@ mod http1;
 mod http2;
 mod idle;
 mod in_flight;
+mod lambda;
 mod listener;
 mod request_body;
 mod request_head;
@@ -25,6 +27,7 @@ mod unserved_requests;
 mod worker;
 mod worker_threads;
 
+pub(crate) use self::lambda::Lambda;
 pub(crate) use self::listener::{Listener, ListenerLimits};
 pub(crate) use self::worker::Worker;
 pub(crate) use self::worker_threads::WorkerThreads;

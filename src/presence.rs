@@ -4,14 +4,16 @@ mod groups;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::model::{Closing, Connected, Disconnected, Page, PageCursor, Partitions, UserState};
-use crate::model::{ConnectionId, PartitionSet, Timestamp, UserId};
-use crate::store::{Readiness, Store, StoreError};
+use crate::model::{
+    Closing, Connected, Disconnected, Page, PageCursor, PartitionSet, Partitions, Stated, UserState,
+};
+use crate::model::{ConnectionId, Timestamp, UserId};
+use crate::store::{NodeId, Readiness, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// The calls of the API. One atomic step of the store decides each of them.
@@ -39,32 +41,35 @@ impl PresenceService {
         Self { store, metrics }
     }
 
-    /// Sweeps until no user is due.
+    /// Sweeps all partitions until no user is due.
     pub(crate) async fn sweep_all(&self) -> Result<SweptAll, StoreError> {
+        let nodes = self.store.nodes().borrow().clone();
+        let sweeps = nodes.iter().map(|node| self.sweep_node(*node));
+        let announced = join_all(sweeps).await.into_iter();
+        Ok(SweptAll {
+            announced: announced.sum::<Result<usize, _>>()?,
+            held_until: self.store.held_until().await?,
+        })
+    }
+
+    /// Sweeps the partitions on one server until no user is due. Returns the number of announced departures.
+    async fn sweep_node(&self, node: NodeId) -> Result<usize, StoreError> {
         let mut announced = 0;
-        let nodes = self.store.nodes().borrow().to_vec();
-        for node in nodes {
-            let mut due = PartitionSet::all(self.store.partitions());
-            while !due.is_empty() {
-                let sweeps = self.timed("sweep", self.store.sweep(node, due)).await?;
-                due = PartitionSet::default();
-                for swept in sweeps {
-                    announced += swept.lateness_ms.len();
-                    self.metrics.sweeps.inc();
-                    for lateness_ms in &swept.lateness_ms {
-                        self.metrics.expired(Duration::from_millis(*lateness_ms));
-                    }
-                    let partition = swept.partition;
-                    if swept.finished()?.more {
-                        due.insert(partition);
-                    }
+        let mut due = PartitionSet::all(self.store.partitions());
+        while !due.is_empty() {
+            let all = self.timed("sweep", self.store.sweep(node, due)).await?;
+            due = PartitionSet::default();
+            for swept in all {
+                announced += swept.lateness_ms.len();
+                self.metrics.sweeps.inc();
+                self.metrics.departed(swept.left, &swept.lateness_ms);
+                let swept = swept.finished()?;
+                if swept.more {
+                    due.insert(swept.partition);
                 }
             }
         }
-        Ok(SweptAll {
-            announced,
-            held_until: self.store.held_until().await?,
-        })
+        Ok(announced)
     }
 
     /// Opens or refreshes a connection of a user.
@@ -72,9 +77,10 @@ impl PresenceService {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
     ) -> Result<Connected, StoreError> {
         let connected = self
-            .timed("connect", self.store.connect(user, connection))
+            .timed("connect", self.store.connect(user, connection, stated))
             .await?;
         self.note_online(connected);
         Ok(connected)
@@ -85,10 +91,11 @@ impl PresenceService {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
     ) -> Result<Connected, StoreError> {
         // `timed` is not used here, because its future would contain the future of the call twice.
         let began = Instant::now();
-        let connected = self.store.ping(user, connection).await;
+        let connected = self.store.ping(user, connection, stated).await;
         let connected = self.record("ping", began, connected)?;
         self.metrics.pings.inc();
         self.note_online(connected);

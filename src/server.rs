@@ -1,24 +1,27 @@
 //! Assembles the parts of the service, starts them, and drains them.
 
+mod error;
+mod lambda;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use self::error::ServerError;
 use crate::auth::Authenticator;
-use crate::config::{Config, InvalidSetting};
+use crate::config::Config;
 use crate::events::{Bus, Doorbell, Hub, Limits, StreamService};
 use crate::http::{Admission, AppState, BulkCalls, fronts, metrics_front};
 use crate::memory_budget::MemoryBudget;
-use crate::net::fd_limit::{self, TooFewFiles};
+use crate::net::fd_limit;
 use crate::net::{Listener, ListenerLimits, Worker, WorkerThreads};
 use crate::presence::PresenceService;
 use crate::store::Store;
@@ -78,34 +81,6 @@ pub struct Running {
     drain: CancellationToken,
     tasks: JoinSet<&'static str>,
     _threads: WorkerThreads,
-}
-
-/// Why a service cannot start or cannot continue.
-#[derive(Debug, Error)]
-pub enum ServerError {
-    /// The address is in use or does not belong to this machine.
-    #[error("cannot listen on {address}: {cause}")]
-    Listen {
-        /// The address of the setting.
-        address: SocketAddr,
-        /// The error of the system.
-        cause: io::Error,
-    },
-    /// The threads of the workers cannot start.
-    #[error("cannot start the threads that serve connections: {0}")]
-    Workers(io::Error),
-    /// The limit of open files is too low.
-    #[error("cannot start: {0}")]
-    OpenFiles(#[from] TooFewFiles),
-    /// A setting is invalid.
-    #[error(transparent)]
-    Setting(#[from] InvalidSetting),
-    /// The line that tells the address cannot be written.
-    #[error("cannot write to the standard output: {0}")]
-    Output(io::Error),
-    /// A background task ended. No background task ends before the drain.
-    #[error("the {0} ended; the service cannot continue without it")]
-    TaskEnded(String),
 }
 
 impl Server {
@@ -332,11 +307,7 @@ impl Running {
 
     /// Resolves when a background task has ended. No background task ends before the drain.
     pub async fn failed(&mut self) -> ServerError {
-        match self.tasks.join_next().await {
-            Some(Ok(task)) => ServerError::TaskEnded(task.to_owned()),
-            Some(Err(error)) => ServerError::TaskEnded(format!("task that failed ({error})")),
-            None => ServerError::TaskEnded("last task".to_owned()),
-        }
+        ended(self.tasks.join_next().await)
     }
 
     /// Drains the service: accepts no more connections, ends the streams spread over the drain time, and waits for
@@ -355,6 +326,15 @@ impl Running {
         if timeout(self.drain_time, finished).await.is_err() {
             warn!("some connections did not end within the drain time");
         }
+    }
+}
+
+/// The error of a background task that ended.
+fn ended(task: Option<Result<&'static str, JoinError>>) -> ServerError {
+    match task {
+        Some(Ok(task)) => ServerError::TaskEnded(task.to_owned()),
+        Some(Err(error)) => ServerError::TaskEnded(format!("task that failed ({error})")),
+        None => ServerError::TaskEnded("last task".to_owned()),
     }
 }
 

@@ -31,7 +31,7 @@ pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
 use crate::model::{
     Announced, Claim, Closing, Connected, ConnectionId, Delivery, Disconnected, Epoch, History,
-    Page, PageCursor, PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace,
+    Page, PageCursor, PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace, Stated,
     Timestamp, UserId, UserState,
 };
 
@@ -52,6 +52,8 @@ use crate::model::{
 ///    during the hold prolong it, within a bound. During the hold the user is announced, and reads say that the user is
 ///    offline.
 /// 6. For 10 s after a connection was closed, its pings are refused.
+/// 7. A connection that is closed with a grace period lives until the period or its TTL ends, and its pings are refused
+///    at once. A connect before the end cancels that. The end is not held.
 ///
 /// Any number of callers and instances may call every method at once. A caller may be dropped at any await: the step
 /// was taken or it was not.
@@ -145,28 +147,34 @@ impl Store {
         }
     }
 
-    /// Opens or refreshes a connection. Refused if the user has the maximum number of other connections.
+    /// Opens or refreshes a connection. Refused if the user has the maximum number of other connections that do not leave.
     pub async fn connect(
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
     ) -> Result<Connected, StoreError> {
         match self {
-            Self::Memory(store) => store.connect(user, connection).map_err(StoreError::Refused),
-            Self::Redis(store) => store.connect(user, connection).await,
+            Self::Memory(store) => store
+                .connect(user, connection, stated)
+                .map_err(StoreError::Refused),
+            Self::Redis(store) => store.connect(user, connection, stated).await,
         }
     }
 
     /// Refreshes or opens a connection like [`Store::connect`], and is cheaper if nothing else changes. Also refused
-    /// for a connection that was closed in the last 10 s.
+    /// for a connection that leaves, or that was closed in the last 10 s.
     pub async fn ping(
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
     ) -> Result<Connected, StoreError> {
         match self {
-            Self::Memory(store) => store.ping(user, connection).map_err(StoreError::Refused),
-            Self::Redis(store) => store.ping(user, connection).await,
+            Self::Memory(store) => store
+                .ping(user, connection, stated)
+                .map_err(StoreError::Refused),
+            Self::Redis(store) => store.ping(user, connection, stated).await,
         }
     }
 
@@ -323,17 +331,17 @@ impl Store {
         }
     }
 
-    /// Claims the lease of a receiver of webhooks in a partition for 15 s. Only its holder delivers. A receiver that is
-    /// new begins at the position `first`; without it, the result is `None`.
+    /// Claims the lease of a receiver of webhooks for 15 s. Only its holder delivers. A receiver that is new begins at
+    /// the position `first`; without it, the result is `None`.
     pub async fn claim_delivery(
         &self,
-        lease: (Partition, &str),
+        receiver: &str,
         holder: &str,
         first: Option<&str>,
     ) -> Result<Option<Claim>, StoreError> {
         match self {
-            Self::Memory(store) => Ok(store.claim_delivery(lease.1, holder, first)),
-            Self::Redis(store) => store.claim_delivery(lease, holder, first).await,
+            Self::Memory(store) => Ok(store.claim_delivery(receiver, holder, first)),
+            Self::Redis(store) => store.claim_delivery(receiver, holder, first).await,
         }
     }
 
@@ -341,28 +349,24 @@ impl Store {
     /// another holder has the lease.
     pub async fn record_delivery(
         &self,
-        lease: (Partition, &str),
+        receiver: &str,
         holder: &str,
         delivery: &Delivery,
     ) -> Result<bool, StoreError> {
         match self {
-            Self::Memory(store) => Ok(store.record_delivery(lease.1, holder, delivery)),
-            Self::Redis(store) => store.record_delivery(lease, holder, delivery).await,
+            Self::Memory(store) => Ok(store.record_delivery(receiver, holder, delivery)),
+            Self::Redis(store) => store.record_delivery(receiver, holder, delivery).await,
         }
     }
 
     /// Gives the lease of a receiver up.
-    pub async fn release_delivery(
-        &self,
-        lease: (Partition, &str),
-        holder: &str,
-    ) -> Result<(), StoreError> {
+    pub async fn release_delivery(&self, receiver: &str, holder: &str) -> Result<(), StoreError> {
         match self {
             Self::Memory(store) => {
-                store.release_delivery(lease.1, holder);
+                store.release_delivery(receiver, holder);
                 Ok(())
             }
-            Self::Redis(store) => store.release_delivery(lease, holder).await,
+            Self::Redis(store) => store.release_delivery(receiver, holder).await,
         }
     }
 

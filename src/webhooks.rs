@@ -1,13 +1,11 @@
 //! Sends the events of all users to the receivers that operators configure.
 //!
-//! Each instance has a [`Sender`](sender::Sender) for each receiver and partition. A lease in the store lets one of them
-//! deliver at a time. The store has the position of each receiver in each partition and the bounds of the batch under way, so any instance can take
+//! Each instance has a [`Sender`](sender::Sender) for each receiver. A lease in the store lets one of them deliver at a
+//! time. The store has the position of each receiver and the bounds of the batch under way, so any instance can take
 //! over and send the same batch again.
 
-mod backlog;
 mod batch;
 mod client;
-mod place;
 mod receiver;
 mod sender;
 mod signature;
@@ -20,7 +18,6 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::backlog::Backlog;
 use self::client::WebhookClient;
 use self::sender::{Sender, Step};
 use crate::config::{InvalidSetting, WebhooksConfig};
@@ -54,17 +51,12 @@ impl Webhooks {
     ) -> Result<Self, InvalidSetting> {
         let receivers = receiver::receivers(config)?;
         let client = WebhookClient::new()?;
-        let mut senders = Vec::new();
-        for receiver in receivers.into_iter().map(Arc::new) {
-            let backlog = Arc::new(Backlog::new(store.partitions()));
-            senders.extend(store.partitions().all().map(|partition| {
-                let of = (partition, Arc::clone(&backlog));
-                let (store, metrics) = (Arc::clone(store), Arc::clone(metrics));
-                Sender::new(Arc::clone(&receiver), of, store, client.clone(), metrics)
-            }));
-        }
+        let sender = |receiver| {
+            let (store, metrics) = (Arc::clone(store), Arc::clone(metrics));
+            Sender::new(receiver, store, client.clone(), metrics)
+        };
         Ok(Self {
-            senders,
+            senders: receivers.into_iter().map(sender).collect(),
             hub: Arc::clone(hub),
         })
     }
@@ -92,16 +84,13 @@ impl Webhooks {
 
     async fn run_one(&self, sender: &Sender, drain: &CancellationToken) {
         loop {
-            let known = self.hub.newest(sender.partition());
+            let known = self.hub.newest_of_all();
             let step = drain.run_until_cancelled(sender.step(true)).await;
             let Some(step) = step else { break };
             let pause = match step {
                 Ok(Step::Delivered(_)) => continue,
                 Ok(Step::UpToDate) => {
-                    let changed = timeout(
-                        HEARTBEAT,
-                        self.hub.newest_differs_from(sender.partition(), known),
-                    );
+                    let changed = timeout(HEARTBEAT, self.hub.newest_differs_from(&known));
                     drain.run_until_cancelled(changed).await;
                     continue;
                 }

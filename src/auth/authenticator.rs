@@ -1,6 +1,5 @@
 //! Finds the caller of a request.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tracing::warn;
@@ -39,12 +38,8 @@ impl Authenticator {
     ) -> Result<Self, InvalidSetting> {
         let auth = &config.auth;
         let requires_credential = auth.has_credentials();
-        if !requires_credential {
-            let address = config.listen.address();
-            let is_local = address.ip().to_canonical().is_loopback();
-            if !is_local && !auth.allow_anonymous {
-                return Err(unprotected(config, address));
-            }
+        if !requires_credential && !config.is_local() && !auth.allow_anonymous {
+            return Err(unprotected(config));
         }
         auth.check_dependent_settings()?;
         if !requires_credential {
@@ -124,13 +119,18 @@ impl Authenticator {
     }
 }
 
-fn unprotected(config: &Config, address: SocketAddr) -> InvalidSetting {
-    let variable = match config.listen.listen {
-        Some(_) => "PRESENCE_LISTEN",
-        None => "PORT",
+fn unprotected(config: &Config) -> InvalidSetting {
+    let (variable, reached) = if config.lambda.is_enabled() {
+        ("AWS_LAMBDA_RUNTIME_API", "a function".to_owned())
+    } else {
+        let variable = match config.listen.listen {
+            Some(_) => "PRESENCE_LISTEN",
+            None => "PORT",
+        };
+        (variable, config.listen.address().to_string())
     };
     let why = format!(
-        "other machines can reach {address}, and no credentials are configured: set PRESENCE_JWT_SECRET, \
+        "other machines can reach {reached}, and no credentials are configured: set PRESENCE_JWT_SECRET, \
          PRESENCE_JWT_PUBLIC_KEY, PRESENCE_JWKS_URL or PRESENCE_API_KEYS; or set PRESENCE_ALLOW_ANONYMOUS=true to \
          give every caller full access"
     );

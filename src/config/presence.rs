@@ -16,6 +16,18 @@ pub struct PresenceConfig {
     #[arg(long, env = "PRESENCE_TTL", value_name = "PRESENCE_TTL", default_value = "60s", value_parser = ttl)]
     pub ttl: Duration,
 
+    /// Longest TTL that a connection may ask for
+    ///
+    /// A duration from 1s to 1d. If PRESENCE_TTL is longer, it is the maximum.
+    #[arg(long, env = "PRESENCE_TTL_MAX", value_name = "PRESENCE_TTL_MAX", default_value = "10m", value_parser = ttl_max)]
+    pub ttl_max: Duration,
+
+    /// Time after a disconnect in which a connect cancels it, unless the call says otherwise
+    ///
+    /// A duration from 0s to 60s. A disconnect of all connections takes effect at once.
+    #[arg(long, env = "PRESENCE_DISCONNECT_GRACE", value_name = "PRESENCE_DISCONNECT_GRACE", default_value = "0s", value_parser = disconnect_grace)]
+    pub disconnect_grace: Duration,
+
     /// Ping interval that clients are told to use
     ///
     /// A duration from 10ms to 1d. Usual is a quarter to a half of PRESENCE_TTL.
@@ -35,10 +47,19 @@ pub struct PresenceConfig {
     pub last_seen: Duration,
 }
 
+impl PresenceConfig {
+    /// The longest TTL of a connection.
+    pub fn longest_ttl(&self) -> Duration {
+        self.ttl_max.max(self.ttl)
+    }
+}
+
 impl Default for PresenceConfig {
     fn default() -> Self {
         Self {
             ttl: Duration::from_secs(60),
+            ttl_max: Duration::from_secs(600),
+            disconnect_grace: Duration::ZERO,
             ping_interval: Duration::from_secs(25),
             sweep_interval: Duration::from_millis(100),
             last_seen: Duration::from_secs(30 * 86_400),
@@ -48,6 +69,14 @@ impl Default for PresenceConfig {
 
 fn ttl(text: &str) -> Result<Duration, String> {
     duration::bounded(text, "100ms", "1d")
+}
+
+fn ttl_max(text: &str) -> Result<Duration, String> {
+    duration::bounded(text, "1s", "1d")
+}
+
+fn disconnect_grace(text: &str) -> Result<Duration, String> {
+    duration::bounded(text, "0s", "60s")
 }
 
 fn ping_interval(text: &str) -> Result<Duration, String> {

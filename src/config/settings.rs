@@ -4,6 +4,7 @@ use clap::Parser;
 
 use super::auth::AuthConfig;
 use super::http::HttpConfig;
+use super::lambda::LambdaConfig;
 use super::limits::LimitsConfig;
 use super::listen::ListenConfig;
 use super::presence::PresenceConfig;
@@ -57,6 +58,10 @@ pub struct Config {
     #[command(flatten)]
     pub http: HttpConfig,
 
+    /// AWS Lambda.
+    #[command(flatten)]
+    pub lambda: LambdaConfig,
+
     /// Print the OpenAPI document and exit
     #[arg(long, help_heading = "Commands")]
     pub print_openapi: bool,
@@ -64,6 +69,13 @@ pub struct Config {
     /// Call /livez of the service at its address and exit with 0 if the service is alive, else with 1
     #[arg(long, help_heading = "Commands")]
     pub healthcheck: bool,
+}
+
+impl Config {
+    /// Whether only this machine can reach the service: it listens on loopback.
+    pub fn is_local(&self) -> bool {
+        !self.lambda.is_enabled() && self.listen.address().ip().to_canonical().is_loopback()
+    }
 }
 
 #[cfg(test)]

@@ -150,13 +150,9 @@ impl Hub {
         }
     }
 
-    /// Waits until the newest position of a partition on this instance differs from `known`.
-    pub(crate) async fn newest_differs_from(
-        &self,
-        partition: Partition,
-        known: Option<(Epoch, Position)>,
-    ) {
-        self.wait_until(|hub| hub.newest(partition) != known).await;
+    /// Waits until the newest positions of this instance differ from `known`.
+    pub(crate) async fn newest_differs_from(&self, known: &[Option<(Epoch, Position)>]) {
+        self.wait_until(|hub| hub.newest_of_all() != known).await;
     }
 
     /// Makes the bus subscribe again and read the history of a partition, because its events and the history in the

@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 
+use super::sse::cursor::{Cursor, Id};
 use super::sse::payload::{EventData, PresenceReset, ResetReason};
 use crate::model::Entry;
 
 /// A message of a stream as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct Item<'a> {
-    /// The place of the message, which no other message has.
+    /// The `id` of the message.
     id: String,
     /// The name of the event.
     event: &'static str,
@@ -17,13 +18,16 @@ pub(crate) struct Item<'a> {
 }
 
 /// An event as JSON. `None`: the entry has an unknown kind.
-pub(crate) fn item(id: String, entry: &Entry) -> Option<Item<'_>> {
-    Some(new(id, EventData::of(entry)?))
+pub(crate) fn item<'a>(id: Id<'_>, entry: &'a Entry) -> Option<Item<'a>> {
+    Some(new(id.to_string(), EventData::of(entry)?))
 }
 
-/// `presence.reset` as JSON.
-pub(crate) fn reset_item(id: String, reason: ResetReason) -> Item<'static> {
-    new(id, EventData::Reset(PresenceReset { reason }))
+/// `presence.reset` at `cursor` as JSON.
+pub(crate) fn reset_item(cursor: &Cursor, reason: ResetReason) -> Item<'static> {
+    new(
+        cursor.to_string(),
+        EventData::Reset(PresenceReset { reason }),
+    )
 }
 
 fn new(id: String, data: EventData<'_>) -> Item<'_> {

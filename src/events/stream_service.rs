@@ -45,6 +45,8 @@ pub(crate) struct StreamRequest {
     pub caller: Option<Arc<str>>,
     /// When the token of the stream expires.
     pub closes_by: Option<Instant>,
+    /// When the transport ends the response. `None`: never.
+    pub ends_by: Option<Instant>,
     /// The credential of the stream, if it can be withdrawn before it expires.
     pub credential: Option<Arc<dyn Credential>>,
 }
@@ -125,6 +127,7 @@ impl StreamService {
         };
         let age = self.max_age.mul_f64(1.0 - AGE_JITTER * fastrand::f64());
         let due = Instant::now() + age;
+        let due = request.ends_by.map_or(due, |time| due.min(time));
         let closes = match request.closes_by {
             Some(expires) if expires < due => (expires, EndReason::TokenExpired),
             _ => (due, EndReason::MaxAge),
@@ -264,6 +267,7 @@ mod tests {
             last_event_id: None,
             caller: None,
             closes_by: None,
+            ends_by: None,
             credential: Some(Arc::new(Withdrawn)),
         };
         let stream = streams.open(request).await.expect("a free permit");

@@ -50,6 +50,14 @@ pub(crate) enum Error {
     ConnectionId(#[from] InvalidConnectionId),
     #[error("connectionId: must be absent if `all` is true")]
     ConnectionIdAndAll,
+    #[error("ttlMs: must be a number from {least} to {most}")]
+    InvalidTtl { least: u64, most: u64 },
+    #[error("graceMs: must be a number from {least} to {most}")]
+    InvalidGrace { least: u64, most: u64 },
+    #[error(
+        "graceMs: must be absent if `all` is true, because a disconnect of all connections takes effect at once"
+    )]
+    GraceAndAll,
     #[error("{0}")]
     Json(String),
     #[error("{field}: {why}")]
@@ -83,6 +91,10 @@ pub(crate) enum Error {
     GroupRefused(GroupRefusal),
     #[error("{0}; see Retry-After")]
     TooManyStreams(#[from] StreamLimitReached),
+    #[error(
+        "the platform of this service sends no response before it is complete, so it carries no event stream"
+    )]
+    StreamsUnsupported,
     #[error("no such path")]
     NotFound,
     #[error("the path does not support this method; see Allow")]
@@ -140,6 +152,8 @@ impl Error {
             Self::TooManyMembers { .. } => P::TooManyMembers,
             Self::TooManyUserIds { .. } => P::TooManyUserIds,
             Self::ConnectionId(_) | Self::ConnectionIdAndAll => P::InvalidConnectionId,
+            Self::InvalidTtl { .. } => P::InvalidTtl,
+            Self::InvalidGrace { .. } | Self::GraceAndAll => P::InvalidGrace,
             Self::Json(_) => P::InvalidJson,
             Self::Query { .. } | Self::UnknownParameter { .. } => P::InvalidQuery,
             Self::InvalidLimit(_) => P::InvalidLimit,
@@ -153,6 +167,7 @@ impl Error {
             Self::GroupRefused(GroupRefusal::TooManyMembers { .. }) => P::TooManyMembers,
             Self::GroupRefused(GroupRefusal::TooManyGroups { .. }) => P::TooManyGroups,
             Self::TooManyStreams(_) => P::TooManyStreams,
+            Self::StreamsUnsupported => P::StreamsUnsupported,
             Self::NotFound => P::NotFound,
             Self::MethodNotAllowed => P::MethodNotAllowed,
             Self::BodyTooLarge => P::BodyTooLarge,

@@ -18,8 +18,8 @@ use self::wanted::wanted;
 use super::error::Error;
 use super::extract::{JsonBody, ListedGroup, ListedUser, NoBody, listed_groups, listed_users};
 use super::openapi::responses::{
-    BadRequest, BodyTimeout, BodyTooLarge, Forbidden, HeadTooLarge, StoreUnreachable, TooMany,
-    Unauthorized, UnsupportedMediaType,
+    BadRequest, BodyTimeout, BodyTooLarge, Forbidden, HeadTooLarge, NoStreams, StoreUnreachable,
+    TooMany, Unauthorized, UnsupportedMediaType,
 };
 use super::openapi::{GroupIdText, ListedGroupId, ListedUserId, UserIdText};
 use super::permissions::StreamCaller;
@@ -27,6 +27,7 @@ use super::query::{decoded, keep_once, parameters, unknown};
 use super::response_headers::STREAM_HEADERS;
 use super::state::AppState;
 use super::stream_handoff::StreamHandoff;
+use super::stream_support::StreamSupport;
 use crate::auth::Caller;
 use crate::events::{
     GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
@@ -172,6 +173,7 @@ struct StreamParameters {
         BadRequest,
         Unauthorized,
         Forbidden,
+        NoStreams,
         TooMany,
         HeadTooLarge,
         StoreUnreachable,
@@ -181,12 +183,13 @@ pub(super) async fn stream(
     StreamCaller(caller): StreamCaller,
     State(state): State<Arc<AppState>>,
     handoff: Option<Extension<StreamHandoff>>,
+    support: Option<Extension<StreamSupport>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     _: NoBody,
 ) -> Result<Response, Error> {
     let params = parse_query(query.as_deref(), &headers, &QUERY)?;
-    open(&state, &caller, handoff, params).await
+    open(&state, &caller, handoff, support, params).await
 }
 
 /// Stream presence events of many users
@@ -209,6 +212,7 @@ pub(super) async fn stream(
         BadRequest,
         Unauthorized,
         Forbidden,
+        NoStreams,
         BodyTimeout,
         BodyTooLarge,
         UnsupportedMediaType,
@@ -220,6 +224,7 @@ pub(super) async fn stream_of(
     StreamCaller(caller): StreamCaller,
     State(state): State<Arc<AppState>>,
     handoff: Option<Extension<StreamHandoff>>,
+    support: Option<Extension<StreamSupport>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     JsonBody(body): JsonBody<EventsBody>,
@@ -231,16 +236,22 @@ pub(super) async fn stream_of(
         snapshot: body.snapshot,
         last_event_id: query.last_event_id,
     };
-    open(&state, &caller, handoff, params).await
+    open(&state, &caller, handoff, support, params).await
 }
 
 async fn open(
     state: &AppState,
     caller: &Caller,
     handoff: Option<Extension<StreamHandoff>>,
+    support: Option<Extension<StreamSupport>>,
     params: StreamParameters,
 ) -> Result<Response, Error> {
     let wanted = wanted(state, caller, params.user_ids, params.group_ids).await?;
+    let ends_by = match support {
+        Some(Extension(StreamSupport::None)) => return Err(Error::StreamsUnsupported),
+        Some(Extension(StreamSupport::Until(time))) => Some(time),
+        None => None,
+    };
     if let Some(Extension(handoff)) = &handoff {
         handoff.request();
     }
@@ -257,6 +268,7 @@ async fn open(
         last_event_id: params.last_event_id,
         caller: caller.name(),
         closes_by: caller.expires(),
+        ends_by,
         credential: caller.credential(),
     });
     // Boxed, because thousands of requests may wait for admission and should take little memory.

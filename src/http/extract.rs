@@ -5,6 +5,7 @@ mod group_ids;
 mod json;
 mod path;
 mod user_ids;
+mod whole_number;
 
 pub(crate) use self::body::{JsonBody, NoBody, OptionalJson};
 pub(super) use self::group_ids::listed_groups;
@@ -12,3 +13,4 @@ pub(crate) use self::group_ids::{ListedGroup, group_ids};
 pub(crate) use self::path::{GroupPath, UserPath};
 pub(super) use self::user_ids::listed_users;
 pub(crate) use self::user_ids::{ListedUser, member_ids, user_ids};
+pub(crate) use self::whole_number::WholeNumber;

@@ -165,8 +165,7 @@ impl FromRequestParts<Arc<AppState>> for SeeingMetrics {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        let ip = state.config.listen.address().ip();
-        if !ip.to_canonical().is_loopback() {
+        if !state.config.is_local() {
             let caller = Caller::from_request_parts(parts, state).await?;
             caller.authorize_metrics()?;
         }

@@ -139,6 +139,10 @@ problem_types! {
     TooManyGroups(BAD_REQUEST, "too-many-groups", "Too many groups"),
     /// A connection id is not 1 to 64 characters of `A-Z a-z 0-9 . _ ~ : @ -`, or accompanies `all`.
     InvalidConnectionId(BAD_REQUEST, "invalid-connection-id", "Invalid connection id"),
+    /// `ttlMs` is out of bounds. `detail` states the bounds.
+    InvalidTtl(BAD_REQUEST, "invalid-ttl", "Invalid TTL"),
+    /// `graceMs` is out of bounds, or accompanies `all`. `detail` states the bounds.
+    InvalidGrace(BAD_REQUEST, "invalid-grace", "Invalid grace period"),
     /// The body is not a JSON object with the fields and types of this call. `detail` names the field.
     InvalidJson(BAD_REQUEST, "invalid-json", "Invalid JSON"),
     /// A query parameter is unknown, repeated or malformed. `detail` names the parameter.
@@ -167,6 +171,9 @@ problem_types! {
     NotFound(NOT_FOUND, "not-found", "Not found"),
     /// The path does not support this method. `Allow` lists the supported methods.
     MethodNotAllowed(METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
+    /// The service runs on a platform that sends no response before it is complete, such as a buffered AWS Lambda
+    /// function.
+    StreamsUnsupported(NOT_ACCEPTABLE, "streams-unsupported", "Streams unsupported"),
     /// The body did not arrive within 10 s.
     BodyTimeout(REQUEST_TIMEOUT, "body-timeout", "Body timeout"),
     /// A ping arrived less than 10 s after the disconnect of its connection. A client that is still running calls `connect`.

@@ -1,13 +1,14 @@
 //! Calls about one user: connect, ping, disconnect, state.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::error::Error;
-use super::extract::{NoBody, OptionalJson};
+use super::extract::{NoBody, OptionalJson, WholeNumber};
 use super::json_line::JsonLine;
 use super::openapi::UserIdInPath;
 use super::openapi::responses::{
@@ -17,9 +18,19 @@ use super::openapi::responses::{
 use super::permissions::{ActingFor, Disconnecting, Seeing};
 use super::query::NoQuery;
 use super::state::AppState;
-use crate::model::{Closing, Connected, ConnectionId, Timestamp, UserId, millis};
+use crate::config::PresenceConfig;
+use crate::model::{
+    Closing, Connected, ConnectionId, Stated, Timestamp, UserId, millis, scaled_interval,
+};
 
-/// The connection of the call. Without a body, it is the unnamed connection of the user.
+/// The shortest TTL that a connection may ask for, in milliseconds.
+const SHORTEST_TTL_MS: u64 = 1_000;
+
+/// The bounds of a grace period, in milliseconds.
+const GRACE_MS: (u64, u64) = (0, 60_000);
+
+/// The connection of the call, and what it states. Each call states everything: a field that is left out has its
+/// default. Without a body, it is the unnamed connection of the user.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"connectionId": "phone-1"}))]
@@ -28,6 +39,10 @@ pub(super) struct ConnectBody {
     /// Default: the unnamed connection, `"1"`.
     #[schema(pattern = "^[A-Za-z0-9._~:@-]{1,64}$", example = "phone-1")]
     connection_id: Option<String>,
+    /// How long the connection lives after this call, in milliseconds: 1,000 to the maximum of the service
+    /// (`PRESENCE_TTL_MAX`, 10 minutes by default). Default: as the service is configured.
+    #[schema(value_type = Option<u64>, minimum = 1000, example = 150_000)]
+    ttl_ms: Option<WholeNumber>,
 }
 
 /// The connections to close. Without a body, it is the unnamed connection of the user.
@@ -43,6 +58,11 @@ pub(super) struct DisconnectBody {
     #[serde(default)]
     #[schema(example = false)]
     all: bool,
+    /// How long a connect of the same connection can still cancel the disconnect, in milliseconds. Until then the
+    /// connection counts as before, but not longer than it would live anyway. Default: as the service is configured
+    /// (`PRESENCE_DISCONNECT_GRACE`, 0 by default). Must be absent if `all` is true.
+    #[schema(value_type = Option<u64>, minimum = 0, maximum = 60_000, example = 5_000)]
+    grace_ms: Option<WholeNumber>,
 }
 
 /// An open connection.
@@ -80,10 +100,14 @@ pub(super) struct DisconnectResult {
     /// The id of the closed connection; `null` if all were closed.
     #[schema(required, value_type = Option<String>, example = "phone-1")]
     connection_id: Option<ConnectionId>,
-    /// Whether another connection of the user is still open.
+    /// Whether the user is still online: by another connection, or during a grace period.
     online: bool,
     /// Whether this call took the user offline. Exactly then one `user.offline` is published.
     became_offline: bool,
+    /// When the connection ends. Only present if it was open and leaves with a grace period.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<String>, format = DateTime, example = "2026-11-24T08:00:05.123Z")]
+    leaves_at: Option<Timestamp>,
 }
 
 /// The state of a user.
@@ -140,16 +164,17 @@ pub(super) async fn connect(
     State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<ConnectBody>,
 ) -> Result<JsonLine<ConnectResult>, Error> {
-    let connection = connection_id(body.connection_id)?;
-    let result = state.presence.connect(&user, &connection).await?;
-    Ok(connect_result(&state, user, connection, result))
+    let (connection, stated) = read(body, &state.config.presence)?;
+    let result = state.presence.connect(&user, &connection, &stated);
+    let result = result.await?;
+    Ok(connect_result(&state, (user, connection), &stated, result))
 }
 
 /// Keep a connection alive
 ///
 /// Clients call this every `pingIntervalMs`. If the connection has expired, the ping opens it again and the user comes
-/// back online. For 10 s after a disconnect, a ping is refused, because it was probably sent before the disconnect. The
-/// content type is not checked.
+/// back online. From a disconnect until 10 s after the connection ended, a ping is refused, because it was probably sent
+/// before the disconnect. The content type is not checked.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/ping", tag = "users", operation_id = "ping",
     security(("bearer" = [])),
@@ -173,15 +198,16 @@ pub(super) async fn ping(
     State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<ConnectBody>,
 ) -> Result<JsonLine<ConnectResult>, Error> {
-    let connection = connection_id(body.connection_id)?;
-    let result = state.presence.ping(&user, &connection).await?;
-    Ok(connect_result(&state, user, connection, result))
+    let (connection, stated) = read(body, &state.config.presence)?;
+    let result = state.presence.ping(&user, &connection, &stated).await?;
+    Ok(connect_result(&state, (user, connection), &stated, result))
 }
 
 /// Close a connection
 ///
-/// Closes one connection or all connections of the user. The user goes offline with the last connection. The call
-/// succeeds also if the connection is not open. The content type is not checked, so that `navigator.sendBeacon` can
+/// Closes one connection or all connections of the user. The user goes offline with the last connection. With a grace
+/// period, the connection ends later, unless a connect of the same connection comes before. The call succeeds also if the
+/// connection is not open. The content type is not checked, so that `navigator.sendBeacon` can
 /// send the request.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/disconnect", tag = "users", operation_id = "disconnect",
@@ -205,14 +231,26 @@ pub(super) async fn disconnect(
     State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<DisconnectBody>,
 ) -> Result<JsonLine<DisconnectResult>, Error> {
+    let grace = body
+        .grace_ms
+        .map(|grace| within(grace, GRACE_MS))
+        .transpose();
+    let grace = grace.map_err(|(least, most)| Error::InvalidGrace { least, most })?;
     let closing = match (body.all, body.connection_id) {
         (true, Some(_)) => return Err(Error::ConnectionIdAndAll),
+        (true, None) if grace.is_some() => return Err(Error::GraceAndAll),
         (true, None) => Closing::All,
-        (false, named) => Closing::One(connection_id(named)?),
+        (false, named) => {
+            let connection = connection_id(named)?;
+            match grace.unwrap_or(state.config.presence.disconnect_grace) {
+                Duration::ZERO => Closing::One(connection),
+                grace => Closing::Later(connection, grace),
+            }
+        }
     };
     let result = state.presence.disconnect(&user, &closing).await?;
     let connection_id = match closing {
-        Closing::One(connection) => Some(connection),
+        Closing::One(connection) | Closing::Later(connection, _) => Some(connection),
         Closing::All => None,
     };
     Ok(JsonLine(DisconnectResult {
@@ -220,6 +258,7 @@ pub(super) async fn disconnect(
         connection_id,
         online: result.online,
         became_offline: result.became_offline,
+        leaves_at: result.leaves_at,
     }))
 }
 
@@ -248,9 +287,9 @@ pub(super) async fn user(
 ) -> Result<JsonLine<UserState>, Error> {
     let found = state.presence.user(&user).await?;
     let connections = found.connections.into_iter();
-    let connections = connections.map(|(connection_id, expires_at)| UserConnection {
-        connection_id,
-        expires_at,
+    let connections = connections.map(|each| UserConnection {
+        connection_id: each.id,
+        expires_at: each.expires_at,
     });
     Ok(JsonLine(UserState {
         user_id: user,
@@ -258,6 +297,25 @@ pub(super) async fn user(
         last_seen_at: found.last_seen_at,
         connections: connections.collect(),
     }))
+}
+
+/// The connection of a body, and what it states.
+fn read(body: ConnectBody, config: &PresenceConfig) -> Result<(ConnectionId, Stated), Error> {
+    let connection = connection_id(body.connection_id)?;
+    let bounds = (SHORTEST_TTL_MS, millis(config.longest_ttl()));
+    let ttl = body.ttl_ms.map(|ttl| within(ttl, bounds)).transpose();
+    let ttl = ttl.map_err(|(least, most)| Error::InvalidTtl { least, most })?;
+    let stated = Stated {
+        ttl: ttl.filter(|ttl| *ttl != config.ttl),
+        away: false,
+    };
+    Ok((connection, stated))
+}
+
+/// A number of milliseconds within bounds; else the bounds.
+fn within(number: WholeNumber, (least, most): (u64, u64)) -> Result<Duration, (u64, u64)> {
+    let number = number.within(least, most).ok_or((least, most))?;
+    Ok(Duration::from_millis(number))
 }
 
 /// The connection id of a body. Default: the unnamed connection.
@@ -270,17 +328,20 @@ fn connection_id(text: Option<String>) -> Result<ConnectionId, Error> {
 
 fn connect_result(
     state: &AppState,
-    user_id: UserId,
-    connection_id: ConnectionId,
+    (user_id, connection_id): (UserId, ConnectionId),
+    stated: &Stated,
     result: Connected,
 ) -> JsonLine<ConnectResult> {
+    let config = &state.config.presence;
+    let ttl = stated.ttl.unwrap_or(config.ttl);
+    let ping_interval = scaled_interval(ttl, (config.ttl, config.ping_interval));
     JsonLine(ConnectResult {
         user_id,
         connection_id,
         online: true,
         became_online: result.became_online,
         expires_at: result.expires_at,
-        ttl_ms: millis(state.config.presence.ttl),
-        ping_interval_ms: millis(state.config.presence.ping_interval),
+        ttl_ms: millis(ttl),
+        ping_interval_ms: millis(ping_interval),
     })
 }

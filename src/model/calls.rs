@@ -1,9 +1,31 @@
 //! The results and refusals of the calls about one user.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use super::connection_id::ConnectionId;
-use super::timestamp::Timestamp;
+use super::timestamp::{Timestamp, millis};
+
+/// What a connection states with each connect and ping, in addition to its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stated {
+    /// How long the connection lives after the call. `None`: as long as the settings say.
+    pub ttl: Option<Duration>,
+    /// Whether the user is away at this connection.
+    pub away: bool,
+}
+
+/// The ping interval of a connection that lives for `ttl`: the ratio of interval and TTL is that of `settings`, a TTL and
+/// an interval. At least a millisecond.
+pub fn scaled_interval(ttl: Duration, settings: (Duration, Duration)) -> Duration {
+    let (usual_ttl, usual_interval) = settings;
+    if ttl == usual_ttl {
+        return usual_interval;
+    }
+    let scaled = millis(ttl) * millis(usual_interval) / millis(usual_ttl).max(1);
+    Duration::from_millis(scaled.max(1))
+}
 
 /// The result of a connect or a ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +56,8 @@ pub enum Refusal {
 pub enum Closing {
     /// One connection.
     One(ConnectionId),
+    /// One connection, when this time has passed. Until then the connection counts as before.
+    Later(ConnectionId, Duration),
     /// All connections of the user.
     All,
 }
@@ -46,13 +70,32 @@ pub struct Disconnected {
     /// Whether this call took the user offline. There is exactly one such call for each offline
     /// event of a disconnect.
     pub became_offline: bool,
+    /// When the connection ends, if it was open and leaves with a grace period.
+    pub leaves_at: Option<Timestamp>,
+}
+
+/// A live connection of a user.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LiveConnection {
+    /// The id.
+    pub id: ConnectionId,
+    /// When the connection ends without another ping.
+    pub expires_at: Timestamp,
+    /// The time of the connect or the last ping.
+    pub pinged_at: Timestamp,
+    /// How long the connection lives after a ping.
+    pub ttl: Duration,
+    /// Whether the user is away at this connection.
+    pub away: bool,
+    /// When the connection ends, if it was closed with a grace period.
+    pub leaves_at: Option<Timestamp>,
 }
 
 /// The state of one user at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserState {
-    /// The live connections with their deadlines, ordered by id.
-    pub connections: Vec<(ConnectionId, Timestamp)>,
+    /// The live connections, ordered by id.
+    pub connections: Vec<LiveConnection>,
     /// Whether the user is online.
     pub online: bool,
     /// The last moment at which the user was known to be alive, if the store still keeps it.

@@ -37,7 +37,7 @@ use crate::http::error::Error;
 use crate::http::refused_stream::{EVENTS_PATH, wants_stream};
 
 /// The largest head of a request, and the part of a response that hyper keeps for a slow client. In bytes.
-const BUFFER_BYTES: usize = 16 * 1_024;
+pub(super) const BUFFER_BYTES: usize = 16 * 1_024;
 
 /// The largest part of a response that is given to hyper at once, in bytes.
 const PART_BYTES: usize = 16 * 1_024;
@@ -238,7 +238,7 @@ fn service(
 }
 
 /// The length of a head as it was sent. hyper reads pipelined requests into a buffer that takes two heads.
-fn head_bytes(request: &Request<Body>) -> usize {
+pub(super) fn head_bytes(request: &Request<Body>) -> usize {
     let target = request.uri().path_and_query();
     let target = target.map_or(0, |target| target.as_str().len());
     let line = request.method().as_str().len() + target + " HTTP/1.1\r\n ".len();

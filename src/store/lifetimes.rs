@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::model::millis;
+use crate::model::{Stated, millis, scaled_interval};
 use crate::store::policy::{OUTAGE, SHORTEST_OUTAGE};
 
 /// The settings for expiry and retention.
@@ -42,9 +42,11 @@ impl Lifetimes {
         (ping_interval / 5).clamp(Duration::from_millis(500), Duration::from_secs(5))
     }
 
-    /// The grant of an instance with these settings.
-    pub(super) fn grant(&self) -> Grant {
-        Grant::of(self.ttl, self.ping_interval)
+    /// What a connection gets from an instance with these settings.
+    pub(super) fn grant(&self, stated: &Stated) -> Grant {
+        let ttl = stated.ttl.unwrap_or(self.ttl);
+        let interval = scaled_interval(ttl, (self.ttl, self.ping_interval));
+        Grant::of(ttl, interval)
     }
 }
 

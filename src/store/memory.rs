@@ -35,7 +35,7 @@ use super::policy::SWEEP_BATCH;
 use super::swept::Swept;
 use crate::model::{
     Announced, Claim, Closing, Connected, Delivery, Disconnected, History, Page, PageCursor,
-    PartPage, Partition, Refusal, ScanPlace, UserState, millis,
+    PartPage, Partition, Refusal, ScanPlace, Stated, UserState, millis,
 };
 use crate::model::{
     ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
@@ -92,8 +92,9 @@ impl MemoryStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
     ) -> Result<Connected, Refusal> {
-        self.connect_with(self.lifetimes.grant(), user, connection)
+        self.connect_with(self.lifetimes.grant(stated), user, connection, stated.away)
     }
 
     fn connect_with(
@@ -101,10 +102,12 @@ impl MemoryStore {
         grant: Grant,
         user: &UserId,
         connection: &ConnectionId,
+        away: bool,
     ) -> Result<Connected, Refusal> {
         let mut state = self.state.lock();
         let now = self.now();
-        let connected = self.connect_or_ping(&mut state, grant, user, connection, now)?;
+        let opened = Connection::new(connection.clone(), now, grant, away);
+        let connected = self.connect_or_ping(&mut state, user, opened, now)?;
         state.closed.open(user, connection);
         Ok(connected)
     }
@@ -113,33 +116,30 @@ impl MemoryStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
     ) -> Result<Connected, Refusal> {
         let mut state = self.state.lock();
         let now = self.now();
         let presence = state.announced.get(user);
-        let is_known = presence.is_some_and(|presence| presence.connections.has(connection));
+        let is_known = presence.is_some_and(|presence| presence.connections.keeps(connection));
         // A known connection is not closed, and nearly every ping is of a known one.
         if !is_known && state.closed.contains(user, connection, now) {
             return Err(Refusal::ConnectionClosed);
         }
-        self.connect_or_ping(&mut state, self.lifetimes.grant(), user, connection, now)
+        let grant = self.lifetimes.grant(stated);
+        let refreshed = Connection::new(connection.clone(), now, grant, stated.away);
+        self.connect_or_ping(&mut state, user, refreshed, now)
     }
 
     fn connect_or_ping(
         &self,
         state: &mut State,
-        grant: Grant,
         user: &UserId,
-        connection: &ConnectionId,
+        refreshed: Connection,
         now: Timestamp,
     ) -> Result<Connected, Refusal> {
         state.outages.notice(now);
-        let expires_at = now.plus(grant.ttl());
-        let refreshed = Connection {
-            id: connection.clone(),
-            deadline: expires_at,
-            grant,
-        };
+        let expires_at = refreshed.deadline;
         let became_online = match state.announced.get_mut(user) {
             Some(presence) => {
                 let most = self.lifetimes.user_connections;
@@ -176,7 +176,21 @@ impl MemoryStore {
             ..
         } = &mut *state;
         let presence = announced.get_mut(user);
-        let connections = presence.map(|presence| &mut presence.connections);
+        let mut connections = presence.map(|presence| &mut presence.connections);
+        if let Closing::Later(connection, grace) = closing
+            && let Some(connections) = &mut connections
+            && let Some(ends) = connections.leave(connection, *grace, now)
+        {
+            closed.close(user, closing, ends);
+            if !announced.is_settled(user) {
+                announced.settle(user, now, outages);
+            }
+            return Disconnected {
+                online: true,
+                became_offline: false,
+                leaves_at: Some(ends),
+            };
+        }
         let (was_open, is_last) = match connections {
             Some(connections) => {
                 let was_open = connections.close(closing, now, outages);
@@ -188,23 +202,26 @@ impl MemoryStore {
             closed.close(user, closing, now);
         }
         if is_last {
-            self.depart(&mut state, user, now, Reason::Disconnected);
+            self.depart(&mut state, user, now, (Reason::Disconnected, now));
         } else if !announced.is_settled(user) || !announced.is_online(user, now) {
             announced.settle(user, now, outages);
         }
         Disconnected {
             online: state.announced.is_online(user, now),
             became_offline: is_last,
+            leaves_at: None,
         }
     }
 
-    fn depart(&self, state: &mut State, user: &UserId, now: Timestamp, reason: Reason) {
-        let Some((user, presence)) = state.announced.remove(user) else {
+    fn depart(
+        &self,
+        state: &mut State,
+        user: &UserId,
+        now: Timestamp,
+        (reason, last_seen_at): (Reason, Timestamp),
+    ) {
+        let Some((user, _)) = state.announced.remove(user) else {
             return;
-        };
-        let last_seen_at = match reason {
-            Reason::Disconnected => now,
-            Reason::Expired => presence.connections.last_seen(),
         };
         if !self.lifetimes.last_seen.is_zero() {
             state.last_seen.keep(user.clone(), last_seen_at, now);
@@ -254,7 +271,7 @@ impl MemoryStore {
             };
         };
         let alive = presence.connections.alive(now);
-        let mut connections: Vec<_> = alive.map(|each| (each.id.clone(), each.deadline)).collect();
+        let mut connections: Vec<_> = alive.map(Connection::state).collect();
         connections.sort();
         UserState {
             online: !connections.is_empty(),
@@ -344,14 +361,15 @@ impl MemoryStore {
         state.closed.trim(now);
         state.last_seen.trim(now.minus(self.lifetimes.last_seen));
         state.events.trim(now.minus(self.lifetimes.history));
-        let (lateness_ms, more) = self.sweep_due(&mut state, now);
+        let (departed, more) = self.sweep_due(&mut state, now);
         Swept {
             partition: Partition::FIRST,
             former,
             now,
             epoch: self.epoch,
             newest: state.newest,
-            lateness_ms,
+            lateness_ms: departed.iter().map(|(_, lateness)| *lateness).collect(),
+            left: departed.partition_point(|(has_stayed, _)| !has_stayed),
             announced: state.announced.len() as u64,
             more,
             next_due: state.announced.next_due(),
@@ -363,24 +381,34 @@ impl MemoryStore {
         self.state.lock().announced.held_until()
     }
 
-    /// Announces the departures of due users, and settles the others. Returns the lateness of each departure in
-    /// milliseconds, and whether more users may be due.
-    fn sweep_due(&self, state: &mut State, now: Timestamp) -> (Vec<u64>, bool) {
-        let mut lateness_ms = Vec::new();
+    /// Announces the departures of due users, and settles the others. Returns of each departure whether the connection
+    /// expired, and the lateness in milliseconds, sorted; and whether more users may be due.
+    fn sweep_due(&self, state: &mut State, now: Timestamp) -> (Vec<(bool, u64)>, bool) {
+        let mut departed = Vec::new();
+        let mut more = true;
         for _ in 0..SWEEP_BATCH {
             let Some(user) = state.announced.first_due(now) else {
-                return (lateness_ms, false);
+                more = false;
+                break;
             };
             if !state.announced.is_gone(&user, now, &state.outages) {
                 state.announced.settle(&user, now, &state.outages);
                 continue;
             }
-            let presence = state.announced.get(&user);
-            let deadline = presence.map(|presence| presence.connections.deadline());
-            lateness_ms.extend(deadline.map(|deadline| millis(now.since(deadline))));
-            self.depart(state, &user, now, Reason::Expired);
+            let Some(presence) = state.announced.get(&user) else {
+                continue;
+            };
+            let connections = &presence.connections;
+            let (has_left, seen) = (connections.has_left(), connections.last_seen());
+            departed.push((!has_left, millis(now.since(connections.deadline()))));
+            let reason = match has_left {
+                true => Reason::Disconnected,
+                false => Reason::Expired,
+            };
+            self.depart(state, &user, now, (reason, seen));
         }
-        (lateness_ms, true)
+        departed.sort_unstable();
+        (departed, more)
     }
 
     pub(super) fn claim_delivery(

@@ -29,6 +29,7 @@ mod replies;
 mod route;
 mod scripts;
 mod slots;
+mod stated;
 mod store;
 mod subscription;
 mod supervision;

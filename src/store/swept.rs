@@ -18,6 +18,8 @@ pub struct Swept {
     pub newest: Position,
     /// The lateness of each departure that the sweep announced, in milliseconds.
     pub lateness_ms: Vec<u64>,
+    /// How many of these departures ended the grace period of a disconnect.
+    pub left: usize,
     /// The number of announced users.
     pub announced: u64,
     /// Whether users may be due that did not fit into this sweep.

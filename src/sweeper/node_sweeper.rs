@@ -131,6 +131,7 @@ impl NodeSweeper {
         let (partition, rest) = (swept.partition, self.rest(&swept));
         match swept.finished() {
             Ok(_) => {
+                self.shared.note_reachable(partition, true);
                 if let Some(part) = self.parts.get_mut(&partition) {
                     part.next = began + rest;
                     part.failing_since = None;
@@ -160,6 +161,7 @@ impl NodeSweeper {
         let Some(part) = self.parts.get_mut(&partition) else {
             return;
         };
+        self.shared.note_reachable(partition, false);
         let now = Instant::now();
         part.next = now + self.shared.interval.min(SWEEP_HEARTBEAT);
         let failing_since = *part.failing_since.get_or_insert(now);

@@ -4,6 +4,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::events::{Doorbell, Hub};
+use crate::model::{Partition, PartitionSet};
 use crate::store::{Store, Swept};
 use crate::telemetry::Metrics;
 
@@ -17,6 +18,8 @@ pub(super) struct Shared {
     pub(super) interval: Duration,
     /// The number of announced users of each partition, as of its last sweep.
     announced: Mutex<Box<[u64]>>,
+    /// The partitions whose last sweep succeeded.
+    reachable: Mutex<PartitionSet>,
 }
 
 impl Shared {
@@ -35,6 +38,7 @@ impl Shared {
             metrics,
             interval,
             announced: Mutex::new(announced.into()),
+            reachable: Mutex::default(),
         }
     }
 
@@ -47,8 +51,21 @@ impl Shared {
         }
         let online: u64 = announced.iter().sum();
         self.metrics.users_online.set(online.cast_signed());
-        for lateness_ms in &swept.lateness_ms {
-            self.metrics.expired(Duration::from_millis(*lateness_ms));
+        self.metrics.departed(swept.left, &swept.lateness_ms);
+    }
+
+    /// Takes over whether the last sweep of a partition succeeded.
+    pub(super) fn note_reachable(&self, partition: Partition, is_reachable: bool) {
+        let mut reachable = self.reachable.lock();
+        if reachable.contains(partition) == is_reachable {
+            return;
         }
+        match is_reachable {
+            true => reachable.insert(partition),
+            false => reachable.remove(partition),
+        }
+        let count = reachable.iter().count();
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.partitions_reachable.set(count);
     }
 }

@@ -30,6 +30,7 @@ pub struct Metrics {
     pub(crate) pings: Counter,
     transitions: Family<TransitionLabel, Counter>,
     pub(crate) users_online: Gauge<i64, AtomicI64>,
+    pub(crate) partitions_reachable: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
     pub(crate) streams: Gauge<i64, AtomicI64>,
     pub(crate) streams_cut_off: Counter,
@@ -94,6 +95,7 @@ impl Metrics {
             pings: Counter::default(),
             transitions: Family::default(),
             users_online: Gauge::default(),
+            partitions_reachable: Gauge::default(),
             connections: Gauge::default(),
             streams: Gauge::default(),
             streams_cut_off: Counter::default(),
@@ -141,6 +143,11 @@ impl Metrics {
             "users_online",
             "Announced users, the same on every instance",
             self.users_online.clone(),
+        );
+        self.registry.register(
+            "partitions_reachable",
+            "Partitions whose last sweep by this instance succeeded",
+            self.partitions_reachable.clone(),
         );
         self.registry.register_with_unit(
             "sweep_lateness",
@@ -258,10 +265,18 @@ impl Metrics {
         self.transition(Reason::Disconnected.as_str());
     }
 
-    /// Counts a user that a sweep of this instance took offline, `lateness` after the deadline.
-    pub(crate) fn expired(&self, lateness: Duration) {
-        self.transition(Reason::Expired.as_str());
-        self.sweep_lateness_seconds.observe(lateness.as_secs_f64());
+    /// Counts the users that a sweep of this instance took offline, each some ms after the deadline. `left` of them had
+    /// disconnected with a grace period.
+    pub(crate) fn departed(&self, left: usize, lateness_ms: &[u64]) {
+        for (place, lateness_ms) in lateness_ms.iter().enumerate() {
+            let reason = match place < left {
+                true => Reason::Disconnected,
+                false => Reason::Expired,
+            };
+            self.transition(reason.as_str());
+            let lateness = Duration::from_millis(*lateness_ms);
+            self.sweep_lateness_seconds.observe(lateness.as_secs_f64());
+        }
     }
 
     fn transition(&self, kind: &'static str) {

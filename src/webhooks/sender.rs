@@ -7,12 +7,11 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::backlog::Backlog;
-use super::batch::{Batch, FilledBatch, MAX_EVENTS};
+use super::batch::{Batch, FilledBatch, MAX_ENTRIES, newest};
 use super::client::{Failure, WebhookClient};
-use super::place::Place;
 use super::receiver::Receiver;
-use crate::model::{Claim, Delivery, Partition, Partitions};
+use crate::events::{Cursor, ResetReason};
+use crate::model::{Claim, Delivery, Partition};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -41,14 +40,10 @@ pub(super) enum Step {
     Paused(Duration),
 }
 
-/// Delivers the events of one partition to one receiver, while this instance holds the lease for both.
+/// Delivers the events to one receiver, while this instance holds the lease of the receiver.
 #[derive(Debug)]
 pub(super) struct Sender {
-    receiver: Arc<Receiver>,
-    partition: Partition,
-    /// How the ids of messages begin: with the number of the partition, unless the store has only one.
-    prefix: String,
-    backlog: Arc<Backlog>,
+    receiver: Receiver,
     store: Arc<Store>,
     client: WebhookClient,
     metrics: Arc<Metrics>,
@@ -61,27 +56,19 @@ pub(super) struct Sender {
 #[derive(Debug, Default)]
 struct Memory {
     /// Where the receiver was. If the store loses its data, the next batch begins with a reset.
-    cursor: Option<Place>,
+    cursor: Option<Cursor>,
     is_failing: bool,
 }
 
 impl Sender {
     pub(super) fn new(
-        receiver: Arc<Receiver>,
-        (partition, backlog): (Partition, Arc<Backlog>),
+        receiver: Receiver,
         store: Arc<Store>,
         client: WebhookClient,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let prefix = match store.partitions() {
-            Partitions::ONE => String::new(),
-            _ => format!("{}.", partition.index()),
-        };
         Self {
             receiver,
-            partition,
-            prefix,
-            backlog,
             store,
             client,
             metrics,
@@ -90,19 +77,9 @@ impl Sender {
         }
     }
 
-    /// The partition whose events are delivered.
-    pub(super) fn partition(&self) -> Partition {
-        self.partition
-    }
-
     /// The name of the receiver.
     pub(super) fn name(&self) -> &str {
         &self.receiver.name
-    }
-
-    /// What the lease is for.
-    fn lease(&self) -> (Partition, &str) {
-        (self.partition, self.name())
     }
 
     /// Claims the lease and delivers at most one batch. If `gathers`, a batch that is not full waits for more events.
@@ -111,28 +88,34 @@ impl Sender {
         let delivery = match self.claim(&mut memory).await? {
             Claim::Granted(delivery) => delivery,
             Claim::Held { cursor, remaining } => {
-                self.note_backlog(Duration::ZERO);
-                memory.cursor = cursor.parse().ok().or(memory.cursor);
-                let newest = self.newest().await?;
-                return Ok(Step::Held(remaining, cursor.parse() == Ok(newest)));
+                self.metrics.webhook_backlog(self.name(), Duration::ZERO);
+                memory.cursor = self.parsed(&cursor).or(memory.cursor.take());
+                let has_all = memory.cursor == Some(newest(&self.store).await?);
+                return Ok(Step::Held(remaining, has_all));
             }
         };
         if !delivery.pause.is_zero() {
             return Ok(Step::Paused(delivery.pause));
         }
-        let cursor = match delivery.cursor.parse() {
-            Ok(cursor) => cursor,
-            // Another program wrote the text.
-            Err(_) => self.newest().await?,
+        let next = match self.parsed(&delivery.cursor) {
+            Some(cursor) => {
+                memory.cursor = Some(cursor.clone());
+                self.batch(&cursor, &delivery, gathers).await?
+            }
+            // The store had another number of partitions.
+            None => {
+                let newest = newest(&self.store).await?;
+                let reset = Batch::reset_at(newest, ResetReason::LayoutChanged);
+                Some((reset, false))
+            }
         };
-        memory.cursor = Some(cursor);
-        let Some((filled, is_recorded)) = self.batch(cursor, &delivery, gathers).await? else {
-            self.note_backlog(Duration::ZERO);
+        let Some((filled, is_recorded)) = next else {
+            self.metrics.webhook_backlog(self.name(), Duration::ZERO);
             return Ok(Step::UpToDate);
         };
         if let Some(oldest) = filled.oldest() {
-            let backlog = self.store.now(self.partition).since(oldest);
-            self.note_backlog(backlog);
+            let backlog = self.store.now(Partition::FIRST).since(oldest);
+            self.metrics.webhook_backlog(self.name(), backlog);
         }
         let batch = Delivery {
             batch: Some(filled.batch.to_string()),
@@ -147,52 +130,50 @@ impl Sender {
     /// Gives the lease up, so that another instance need not wait for its end.
     pub(super) async fn release(&self) -> Result<(), StoreError> {
         let _step = self.memory.lock().await;
-        self.store
-            .release_delivery(self.lease(), &self.holder)
-            .await
+        self.store.release_delivery(self.name(), &self.holder).await
     }
 
     async fn claim(&self, memory: &mut Memory) -> Result<Claim, StoreError> {
-        let (lease, holder) = (self.lease(), &*self.holder);
-        let known = self.store.claim_delivery(lease, holder, None).await?;
+        let (name, holder) = (self.name(), &self.holder);
+        let known = self.store.claim_delivery(name, holder, None).await?;
         if let Some(claim) = known {
             return Ok(claim);
         }
-        let first = match memory.cursor {
-            Some(cursor) => cursor,
-            None => self.newest().await?,
+        let first = match &memory.cursor {
+            Some(cursor) => cursor.clone(),
+            None => newest(&self.store).await?,
         };
         let first = first.to_string();
         let claim = self
             .store
-            .claim_delivery(lease, holder, Some(&first))
+            .claim_delivery(name, holder, Some(&first))
             .await?;
         claim.ok_or_else(|| StoreError::Unreachable("the claim was not written".into()))
     }
 
-    async fn newest(&self) -> Result<Place, StoreError> {
-        let (epoch, position) = self.store.newest_of(self.partition).await?;
-        Ok(Place { epoch, position })
+    fn parsed(&self, cursor: &str) -> Option<Cursor> {
+        Cursor::parse(cursor, self.store.partitions()).ok()
     }
 
     /// The batch to deliver, and whether the store has recorded it.
     async fn batch(
         &self,
-        cursor: Place,
+        cursor: &Cursor,
         delivery: &Delivery,
         gathers: bool,
     ) -> Result<Option<(FilledBatch, bool)>, StoreError> {
-        let recorded = delivery.batch.as_deref().map(str::parse::<Batch>);
-        if let Some(Ok(recorded)) = recorded
-            && let Some(filled) = recorded.filled(&self.store, self.partition).await?
+        let recorded = delivery.batch.as_deref();
+        let recorded = recorded.and_then(|text| Batch::parse(text, self.store.partitions()));
+        if let Some(recorded) = recorded
+            && let Some(filled) = recorded.filled(&self.store).await?
         {
             return Ok(Some((filled, true)));
         }
-        let mut filled = Batch::after(&self.store, self.partition, cursor).await?;
-        let has_room = |filled: &FilledBatch| filled.entries.len() < MAX_EVENTS;
+        let mut filled = Batch::after(&self.store, cursor).await?;
+        let has_room = |filled: &FilledBatch| filled.entries.len() < MAX_ENTRIES;
         if gathers && filled.as_ref().is_some_and(has_room) {
             sleep(GATHERING).await;
-            filled = Batch::after(&self.store, self.partition, cursor).await?;
+            filled = Batch::after(&self.store, cursor).await?;
         }
         Ok(filled.map(|filled| (filled, false)))
     }
@@ -203,14 +184,14 @@ impl Sender {
         delivery: &Delivery,
         filled: &FilledBatch,
     ) -> Result<Step, StoreError> {
-        let sent = match filled.webhook(self.name(), &self.prefix) {
+        let sent = match filled.webhook(self.name(), self.store.partitions()) {
             Some(webhook) => self.client.deliver(&self.receiver, &webhook).await,
             None => Ok(()),
         };
         match sent {
             Ok(()) => {
                 self.note_success(memory);
-                memory.cursor = Some(filled.batch.end);
+                memory.cursor = Some(filled.batch.end.clone());
                 let acknowledged = Delivery {
                     cursor: filled.batch.end.to_string(),
                     ..Delivery::default()
@@ -234,13 +215,8 @@ impl Sender {
 
     /// Writes the delivery. Returns false if this instance no longer has the lease.
     async fn record(&self, delivery: &Delivery) -> Result<bool, StoreError> {
-        let (lease, holder) = (self.lease(), &*self.holder);
-        self.store.record_delivery(lease, holder, delivery).await
-    }
-
-    fn note_backlog(&self, age: Duration) {
-        let oldest = self.backlog.note(self.partition, age);
-        self.metrics.webhook_backlog(self.name(), oldest);
+        let (name, holder) = (self.name(), &self.holder);
+        self.store.record_delivery(name, holder, delivery).await
     }
 
     fn note_success(&self, memory: &mut Memory) {

@@ -7,3 +7,4 @@ pub(crate) mod libraries;
 mod schemathesis;
 mod shell;
 mod tour;
+mod typescript;

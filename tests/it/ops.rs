@@ -3,10 +3,12 @@
 mod drain;
 mod image;
 mod keep_alive;
+mod lambda;
 mod lifecycle;
 mod operations;
 mod partitions;
 mod pipes;
+mod platforms;
 pub(crate) mod proxies;
 mod redis_acl;
 mod redis_tls;

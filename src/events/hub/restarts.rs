@@ -171,3 +171,6 @@ impl Hub {
         state.ring.cursor_before(state.ring.end())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -251,6 +251,7 @@ impl ResetReason {
             Self::HistoryGone,
             Self::DataLost,
             Self::SnapshotIncomplete,
+            Self::LayoutChanged,
         ];
         all.into_iter().find(|reason| reason.as_str() == name)
     }

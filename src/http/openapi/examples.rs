@@ -60,6 +60,7 @@ fn error(operation: &str, status: &str) -> Option<Error> {
         ("403", "sweep") => AuthError::SweepDenied.into(),
         ("403", "getMetrics") => AuthError::MetricsDenied.into(),
         ("403", _) => AuthError::ReadAllDenied.into(),
+        ("406", _) => Error::StreamsUnsupported,
         ("408", _) => Error::BodyTimeout,
         ("409", "ping") => Error::Refused(Refusal::ConnectionClosed),
         ("409", _) => Error::Refused(Refusal::TooManyConnections { most: 100 }),

@@ -33,6 +33,11 @@ pub(crate) struct Unauthorized(Problem);
 #[response(status = 403, content_type = "application/problem+json")]
 pub(crate) struct Forbidden(Problem);
 
+/// The service runs on a platform that carries no event streams.
+#[derive(IntoResponses)]
+#[response(status = 406, content_type = "application/problem+json")]
+pub(crate) struct NoStreams(Problem);
+
 /// `too-many-connections`: the user has reached the limit of open connections.
 #[derive(IntoResponses)]
 #[response(status = 409, content_type = "application/problem+json")]

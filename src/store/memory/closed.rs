@@ -20,22 +20,23 @@ type Closed = (UserId, Option<ConnectionId>);
 pub(super) struct ClosedConnections {
     /// Until when pings are refused. Zero marks a connection that connected after all had been closed.
     marks: BTreeMap<Closed, Timestamp>,
-    /// The time and the user of each disconnect.
+    /// When each connection ended, and its user.
     order: BTreeSet<(Timestamp, UserId)>,
 }
 
 impl ClosedConnections {
-    pub(super) fn close(&mut self, user: &UserId, closing: &Closing, now: Timestamp) {
+    /// Refuses pings from now on until 10 s after the connection `ends`.
+    pub(super) fn close(&mut self, user: &UserId, closing: &Closing, ends: Timestamp) {
         let connection = match closing {
-            Closing::One(connection) => Some(connection.clone()),
+            Closing::One(connection) | Closing::Later(connection, _) => Some(connection.clone()),
             Closing::All => {
                 self.remove(user, |_, _| true);
                 None
             }
         };
-        self.order.insert((now, user.clone()));
+        self.order.insert((ends, user.clone()));
         let which = (user.clone(), connection);
-        self.marks.insert(which, now.plus(REFUSED));
+        self.marks.insert(which, ends.plus(REFUSED));
         while self.marks.len() > MAX_MARKS {
             self.remove_oldest();
         }

@@ -1,7 +1,9 @@
 //! The connections of an announced user.
 
+use std::time::Duration;
+
 use super::outages::Outages;
-use crate::model::{Closing, Refusal};
+use crate::model::{Closing, LiveConnection, Refusal};
 use crate::model::{ConnectionId, Timestamp};
 use crate::store::lifetimes::Grant;
 
@@ -12,21 +14,64 @@ pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) deadline: Timestamp,
     pub(super) grant: Grant,
+    pub(super) away: bool,
+    /// Set for a connection that was closed with a grace period. Boxed, because few connections leave at a time.
+    leaving: Option<Box<Leaving>>,
+}
+
+/// A disconnect with a grace period.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    called: Timestamp,
+    pinged: Timestamp,
 }
 
 impl Connection {
+    pub(super) fn new(id: ConnectionId, now: Timestamp, grant: Grant, away: bool) -> Self {
+        Self {
+            id,
+            deadline: now.plus(grant.ttl()),
+            grant,
+            away,
+            leaving: None,
+        }
+    }
+
     pub(super) fn is_alive(&self, now: Timestamp) -> bool {
         self.deadline >= now
     }
 
-    /// When the hold of the connection ends.
+    /// When the hold of the connection ends. A connection that leaves is not held.
     fn end(&self, outages: &Outages) -> Timestamp {
-        outages.end_of(self.deadline, self.grant)
+        match self.leaving {
+            Some(_) => self.deadline,
+            None => outages.end_of(self.deadline, self.grant),
+        }
     }
 
     /// The time of the connect or the last ping.
-    pub(super) fn pinged(&self) -> Timestamp {
-        self.deadline.minus(self.grant.ttl())
+    fn pinged(&self) -> Timestamp {
+        match &self.leaving {
+            Some(leaving) => leaving.pinged,
+            None => self.deadline.minus(self.grant.ttl()),
+        }
+    }
+
+    /// The last moment at which the user of the connection was known to be alive.
+    fn seen(&self) -> Timestamp {
+        let called = self.leaving.as_ref().map(|leaving| leaving.called);
+        called.unwrap_or_else(|| self.pinged())
+    }
+
+    pub(super) fn state(&self) -> LiveConnection {
+        LiveConnection {
+            id: self.id.clone(),
+            expires_at: self.deadline,
+            pinged_at: self.pinged(),
+            ttl: self.grant.ttl(),
+            away: self.away,
+            leaves_at: self.leaving.as_ref().map(|_| self.deadline),
+        }
     }
 }
 
@@ -71,17 +116,45 @@ impl Connections {
         self.end(outages) >= now && !self.each.is_empty()
     }
 
-    pub(super) fn has(&self, id: &ConnectionId) -> bool {
-        self.each.iter().any(|connection| connection.id == *id)
+    /// Whether there is such a connection, and it does not leave.
+    pub(super) fn keeps(&self, id: &ConnectionId) -> bool {
+        let mut kept = self.each.iter().filter(|each| each.leaving.is_none());
+        kept.any(|connection| connection.id == *id)
+    }
+
+    /// Whether the connection that ended last had left with a grace period.
+    pub(super) fn has_left(&self) -> bool {
+        let last = self
+            .each
+            .iter()
+            .max_by_key(|each| (each.deadline, each.leaving.is_none()));
+        last.is_some_and(|last| last.leaving.is_some())
+    }
+
+    /// Lets an open connection leave after `grace`. Returns when it ends; `None` if it is not open.
+    pub(super) fn leave(
+        &mut self,
+        id: &ConnectionId,
+        grace: Duration,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let mut open = self.each.iter_mut().filter(|each| each.is_alive(now));
+        let leaving = open.find(|each| each.id == *id)?;
+        leaving.leaving = Some(Box::new(Leaving {
+            called: now,
+            pinged: leaving.pinged(),
+        }));
+        leaving.deadline = leaving.deadline.min(now.plus(grace));
+        Some(leaving.deadline)
     }
 
     /// The last moment at which the user was known to be alive.
     pub(super) fn last_seen(&self) -> Timestamp {
-        let pinged = self.each.iter().map(Connection::pinged);
-        pinged.max().unwrap_or_default().max(self.seen)
+        let seen = self.each.iter().map(Connection::seen);
+        seen.max().unwrap_or_default().max(self.seen)
     }
 
-    /// Opens or refreshes a connection. Refused if `limit` other connections are alive.
+    /// Opens or refreshes a connection. Refused if `limit` other connections are alive and do not leave.
     pub(super) fn refresh(
         &mut self,
         refreshed: Connection,
@@ -96,9 +169,10 @@ impl Connections {
         self.remove_ended(now, outages);
         let room = usize::try_from(limit).unwrap_or(usize::MAX);
         if self.each.len() >= room {
-            // A held connection makes room for one that is alive.
-            let expired = self.each.iter().filter(|each| !each.is_alive(now));
-            let first = expired.min_by_key(|each| each.end(outages));
+            // A held connection makes room, and then one that leaves.
+            let ending = self.each.iter();
+            let ending = ending.filter(|each| !each.is_alive(now) || each.leaving.is_some());
+            let first = ending.min_by_key(|each| (each.is_alive(now), each.end(outages)));
             let first = first.map(|each| each.id.clone());
             let first = first.ok_or(Refusal::TooManyConnections { most: limit })?;
             self.remove(|each| each.id == first);
@@ -111,7 +185,7 @@ impl Connections {
     pub(super) fn close(&mut self, closing: &Closing, now: Timestamp, outages: &Outages) -> bool {
         self.remove_ended(now, outages);
         let is_closed = |each: &Connection| match closing {
-            Closing::One(closed) => each.id == *closed,
+            Closing::One(closed) | Closing::Later(closed, _) => each.id == *closed,
             Closing::All => true,
         };
         let mut closed = self.each.iter().filter(|each| is_closed(each));
@@ -132,7 +206,7 @@ impl Connections {
 
     fn remove(&mut self, is_removed: impl Fn(&Connection) -> bool) {
         let removed = self.each.extract_if(.., |each| is_removed(each));
-        let pinged = removed.map(|connection| connection.pinged());
-        self.seen = pinged.fold(self.seen, Timestamp::max);
+        let seen = removed.map(|connection| connection.seen());
+        self.seen = seen.fold(self.seen, Timestamp::max);
     }
 }

@@ -38,18 +38,18 @@ fn unnamed() -> ConnectionId {
 
 impl MemoryStore {
     fn connects(&self, name: &str, id: &str) -> bool {
-        let connected = self.connect(&user(name), &connection(id));
+        let connected = self.connect(&user(name), &connection(id), &Stated::default());
         connected.expect("no refusal").became_online
     }
 
     fn connects_for(&self, name: &str, id: &str, ttl: f64, ping_interval: f64) {
         let grant = Grant::of(seconds(ttl), seconds(ping_interval));
-        let connected = self.connect_with(grant, &user(name), &connection(id));
+        let connected = self.connect_with(grant, &user(name), &connection(id), false);
         connected.expect("no refusal");
     }
 
     fn pings(&self, name: &str, id: &str) -> Result<bool, Refusal> {
-        let connected = self.ping(&user(name), &connection(id));
+        let connected = self.ping(&user(name), &connection(id), &Stated::default());
         connected.map(|connected| connected.became_online)
     }
 
@@ -308,7 +308,9 @@ async fn a_connect_beyond_the_maximum_of_live_connections_is_refused() {
         store.connects("alice", id);
     }
     assert_eq!(store.pings("alice", "4"), refused);
-    assert!(store.connect(&user("alice"), &connection("4")).is_err());
+    let fourth = connection("4");
+    let connected = store.connect(&user("alice"), &fourth, &Stated::default());
+    assert!(connected.is_err());
     assert_eq!(store.pings("alice", "3"), Ok(false));
     store.closes("alice", "1");
     assert!(!store.connects("alice", "4"));
@@ -326,7 +328,8 @@ async fn departed_guests_take_bounded_memory() {
     let store = store(60.0, 25.0);
     for number in 0..50_000 {
         let guest = user(&format!("guest-{number}"));
-        store.connect(&guest, &unnamed()).expect("no refusal");
+        let connected = store.connect(&guest, &unnamed(), &Stated::default());
+        connected.expect("no refusal");
         store.disconnect(&guest, &Closing::All);
     }
     let kept = store.changes().len() as u64;

@@ -3,10 +3,10 @@
 -- KEYS[8] the shortened deadlines           ARGV[6] the maximum number of live connections of one user
 -- then for each call                        then for each call
 --   the user's key                            userId
---   the user's connections                    connectionId
+--   the user's connections                    what the connection states: 'connectionId TTL away'; see connections.lua
 --   the user's closed connections             'connect' or 'ping'
 -- Returns for each call {'entered' if the user went online, else 'stayed', the deadline of the connection};
--- {'closed'} for a ping of a connection that was closed a moment ago; {'full'} at the maximum number of connections;
+-- {'closed'} for a ping of a connection that leaves or was closed a moment ago; {'full'} at the maximum number of connections;
 -- or the error of the call.
 
 local INDEX, HELD, SHORTENED = KEYS[1], KEYS[5], KEYS[8]
@@ -22,7 +22,7 @@ local events = {}
 local function is_closed(closed, id)
   local marks = redis.call('ZMSCORE', closed, id, '*', '!' .. id)
   local counts = function(mark)
-    return mark and tonumber(mark) > now and tonumber(mark) <= now + CLOSED_FOR
+    return mark and tonumber(mark) > now and tonumber(mark) <= now + LONGEST_GRACE + CLOSED_FOR
   end
   return counts(marks[1]) or counts(marks[2]) and not marks[3]
 end
@@ -63,6 +63,34 @@ local function forget_mark(closed, id)
   return true
 end
 
+-- Whether the user has no room for another connection. A connection that leaves makes room.
+local function is_full(connections)
+  local staying = 0
+  for _, each in pairs(connections) do
+    if each.deadline >= now and not each.left then
+      staying = staying + 1
+    end
+  end
+  return staying >= most
+end
+
+-- Removes the connections that leave first, until at most `most` connections are alive.
+local function make_room(connections, ended)
+  local alive, leaving = tally(now, connections), {}
+  for id, each in pairs(connections) do
+    if each.left then
+      leaving[#leaving + 1] = id
+    end
+  end
+  table.sort(leaving, function(one, other)
+    return connections[one].deadline < connections[other].deadline
+  end)
+  for i = 1, math.min(alive - most, #leaving) do
+    connections[leaving[i]] = nil
+    ended[#ended + 1] = leaving[i]
+  end
+end
+
 -- Runs one call and returns its answer.
 local function connect(call)
   local user, id, mine = call.user, call.id, call.mine
@@ -74,19 +102,23 @@ local function connect(call)
   end
   if not value and not score and redis.call('EXISTS', call.hash, call.closed) == 0 then
     -- The usual call: nothing is known about the user.
-    local number = number_of(grant_of_caller)
-    write_only(user, call.key, id, number, mine.deadline)
-    return enter(call, mine.deadline + number / 4096)
+    mine.number = number_of(grant_of_caller)
+    write_only(user, call.key, id, mine, mine.deadline)
+    return enter(call, mine.deadline + mine.number / 4096)
   end
 
   local before = redis.call('PEXPIRETIME', call.key)
   local connections, recent, ended = connections_of(now, user, call.hash, value, before, score)
   local former = connections[id]
-  if not (former and former.deadline >= now) then
+  if former and former.left then
+    if call.is_ping then
+      return { 'closed' }
+    end
+  elseif not (former and former.deadline >= now) then
     if call.is_ping and is_closed(call.closed, id) then
       return { 'closed' }
     end
-    if tally(now, connections) >= most then
+    if is_full(connections) then
       return { 'full' }
     end
   end
@@ -104,18 +136,20 @@ local function connect(call)
       ended[#ended + 1] = other
     end
     waiting, expired, recent = 0, 0, {}
+    make_room(connections, ended)
+    alive, waiting, last = tally(now, connections)
   end
 
   -- The first write is a command that Redis refuses when its memory is full. So a refused call has written nothing.
   mine.number = number_of(grant_of_caller)
-  local is_alone = alive + waiting + expired == 1
+  local is_alone, has_record = alive + waiting + expired == 1, false
   if is_alone then
-    write_only(user, call.key, id, mine.number, last)
+    has_record = write_only(user, call.key, id, mine, last)
     redis.call('DEL', call.hash)
   else
     write_several(call, value, last, { connections, recent }, ended)
   end
-  if score and (id == UNNAMED or not is_alone) then
+  if score and not has_record then
     forget_record(user, value)
   end
   local was_closed = forget_mark(call.closed, id)
@@ -142,11 +176,16 @@ end
 local answers = {}
 local key = FIRST_KEY
 for i = FIRST_ARGUMENT, #ARGV, ARGUMENTS_OF_A_CALL do
-  local call = { user = ARGV[i], id = ARGV[i + 1], is_ping = ARGV[i + 2] == 'ping' }
+  local call = { user = ARGV[i], is_ping = ARGV[i + 2] == 'ping' }
   call.key, call.hash, call.closed = KEYS[key], KEYS[key + 1], KEYS[key + 2]
   key = key + KEYS_OF_A_CALL
-  call.mine = { ttl = tonumber(ARGV[3]), interval = tonumber(ARGV[4]) }
-  call.mine.deadline = now + call.mine.ttl
+  local mine = { ttl = tonumber(ARGV[3]), interval = tonumber(ARGV[4]) }
+  call.id, mine.own_ttl, mine.away = read_stated(ARGV[i + 1])
+  if mine.own_ttl then
+    mine.ttl, mine.interval = mine.own_ttl, scaled_interval(mine.own_ttl, mine.ttl, mine.interval)
+  end
+  mine.deadline = now + mine.ttl
+  call.mine = mine
   answers[#answers + 1] = answer_of(connect, call)
 end
 if events[1] then

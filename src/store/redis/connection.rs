@@ -160,8 +160,20 @@ impl SupervisedConnection {
                 }
                 Err(error) => self.explain(error, &mut logged),
             }
-            sleep(backoff.next()).await;
+            // The rest ends early if the connection is needed at once.
+            let _ = timeout(backoff.next(), self.state.subscribe().changed()).await;
         }
+    }
+
+    /// Opens the connection at once if it is down. Calls wait for it as if it had broken just now.
+    pub(super) fn hurry(&self) {
+        self.state.send_if_modified(|state| match state {
+            State::Down { since, .. } => {
+                *since = Instant::now();
+                true
+            }
+            State::Up(_) => false,
+        });
     }
 
     async fn open(&self, generation: u64, known: &mut ServerInfo) -> Result<Up, StoreError> {

@@ -4,13 +4,15 @@
 -- KEYS[6] the time of the last sweep   ARGV[5] the shortest time without a sweep that is recorded, in ms
 -- KEYS[7] the outages
 --
--- The key of a user that has one connection holds what the connection last stated: the number of the grant, then a
--- space and the id unless it is the unnamed one. The key of a user that has several connections holds '*'. The key
--- expires with the last connection.
+-- The key of a user that has one connection holds what the connection last stated: 'number id TTL away'. These are the
+-- number of the grant; the id; the TTL in ms, if the connection asked for one; and 'away', if the user is away. Only the
+-- number is there if the connection is the unnamed one and stated nothing. The key of a user that has several
+-- connections, or one that leaves, holds '*'. The key expires with the last connection.
 --
 -- If the key holds '*', the hash of connections has 'deadline TTL interval number' of each connection: three times in
--- ms, and the number of the grant. The hash outlives the key, because a sweep reads there the grants of a user that is
--- gone.
+-- ms, and the number of the grant; then ' away', if the user is away; then ' ~left pinged', if the connection leaves:
+-- the time of its disconnect and of its last ping. The hash outlives the key, because a sweep reads there the grants of
+-- a user that is gone.
 --
 -- What an only connection stated is needed after its deadline, too. The score in the index has the number of the
 -- grant. If the connection stated more, the record of the user is a copy of the key. The records of all users share
@@ -24,6 +26,9 @@ local AFTERLIFE = 5400000
 
 -- How long the pings of a closed connection are refused, in ms.
 local CLOSED_FOR = 10000
+
+-- The longest grace period of a disconnect, in ms.
+local LONGEST_GRACE = 60000
 
 -- How long a shortened deadline is noted, in ms; see apply_shortened.lua.
 local NOTED_FOR = 5000
@@ -134,11 +139,24 @@ local function held_until(now, deadline, ttl, interval, reached)
   return prolonged(now, first, wait, reached or deadline), true
 end
 
+-- The same for a connection. One that leaves is not held.
+local function hold_of(now, each)
+  if each.left then
+    return 0, false
+  end
+  return held_until(now, each.deadline, each.ttl, each.interval)
+end
+
+-- The last moment at which the user of a connection was known to be alive.
+local function seen_at(each)
+  return each.left or each.deadline - each.ttl
+end
+
 -- The latest end of the holds of some connections, or 0, and whether that hold is prolonged.
 local function longest_hold(now, connections)
   local longest, is_prolonged = 0, false
   for _, each in pairs(connections) do
-    local hold, over = held_until(now, each.deadline, each.ttl, each.interval)
+    local hold, over = hold_of(now, each)
     if hold > longest then
       longest, is_prolonged = hold, over
     end
@@ -171,16 +189,20 @@ local function held_again(now, time, interval, deadline, is_prolonged)
   return prolonged(now, time - wait, wait, deadline), true
 end
 
--- The connections in the hash, expired or not: the deadline, TTL, interval and number of the grant of each id.
+-- The connections in the hash, expired or not, by id.
 local function written(key)
   local found, fields = {}, redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
-    local deadline, ttl, interval, number = fields[i + 1]:match('^(%d+) (%d+) (%d+) (%d+)$')
+    local deadline, ttl, interval, number, away, left, pinged =
+      fields[i + 1]:match('^(%d+) (%d+) (%d+) (%d+) ?(%a*) ?~?(%d*) ?(%d*)$')
     found[fields[i]] = {
       deadline = tonumber(deadline),
       ttl = tonumber(ttl),
       interval = tonumber(interval),
       number = tonumber(number),
+      away = away == 'away',
+      left = tonumber(left),
+      pinged = tonumber(pinged),
     }
   end
   return found
@@ -188,14 +210,43 @@ end
 
 -- The text of a connection in the hash.
 local function text_of(connection)
-  return string.format('%.0f %.0f %.0f %.0f', connection.deadline, connection.ttl, connection.interval,
+  local text = string.format('%.0f %.0f %.0f %.0f', connection.deadline, connection.ttl, connection.interval,
     connection.number)
+  if connection.away then
+    text = text .. ' away'
+  end
+  if connection.left then
+    text = text .. string.format(' ~%.0f %.0f', connection.left, connection.pinged)
+  end
+  return text
 end
 
--- The number of the grant, and the id, in the key of a user that has one connection.
-local function only_connection(value)
-  local number, id = value:match('^(%d+) ?(.*)$')
-  return tonumber(number) or 0, (id or '') ~= '' and id or UNNAMED
+-- Reads 'id TTL away': the id, the TTL or nil, and whether the user is away.
+local function read_stated(text)
+  local id, own_ttl, away = text:match('^([^ ]+) ?(%d*) ?(%a*)$')
+  return id or UNNAMED, tonumber(own_ttl), away == 'away'
+end
+
+-- Writes what `read_stated` reads.
+local function stated_by(id, each)
+  return id .. (each.own_ttl and string.format(' %.0f', each.own_ttl) or '') .. (each.away and ' away' or '')
+end
+
+-- The interval of a connection with a TTL of its own: the ratio of interval and TTL is the one of the grant.
+local function scaled_interval(own_ttl, ttl, interval)
+  return own_ttl == ttl and interval or math.max(math.floor(own_ttl * interval / ttl), 1)
+end
+
+-- The id and the connection in the key of a user that has one connection.
+local function only_connection(value, deadline)
+  local number, stated = value:match('^(%d+) ?(.*)$')
+  local id, own_ttl, away = read_stated(stated or '')
+  local each = { number = tonumber(number) or 0, own_ttl = own_ttl, away = away, deadline = deadline }
+  each.ttl, each.interval = grant(each.number)
+  if own_ttl then
+    each.ttl, each.interval = own_ttl, scaled_interval(own_ttl, each.ttl, each.interval)
+  end
+  return id, each
 end
 
 -- 96 bits of the SHA-1 of a userId, and a number that selects a bucket.
@@ -212,23 +263,29 @@ local function place_of(user)
   return known[1], known[2]
 end
 
--- Writes the only connection of a user into the user's key and record.
-local function write_only(user, key, id, number, deadline)
-  if id == UNNAMED then
-    redis.call('SET', key, number, 'PXAT', deadline)
-    return
+-- Writes the only connection of a user into the user's key and record. Returns whether there is a record.
+local function write_only(user, key, id, each, deadline)
+  local stated = stated_by(id, each)
+  if stated == UNNAMED then
+    redis.call('SET', key, each.number, 'PXAT', deadline)
+    return false
   end
-  local value = string.format('%.0f %s', number, id)
+  local value = string.format('%.0f %s', each.number, stated)
   redis.call('SET', key, value, 'PXAT', deadline)
   local field, spread = place_of(user)
   redis.call('HSET', record_bucket(spread), field, value)
+  return true
 end
 
--- The id of the only connection of a user after its deadline. `number` is the number of its grant.
-local function recorded_id(user, number)
+-- The id of the only connection of a user after its deadline, and the connection without a deadline. `number` is the
+-- number of its grant.
+local function recorded(user, number)
   local field, spread = place_of(user)
-  local recorded, id = only_connection(redis.call('HGET', record_bucket(spread), field) or '')
-  return recorded == number and id or UNNAMED
+  local value = redis.call('HGET', record_bucket(spread), field)
+  if value and tonumber(value:match('^%d+')) == number then
+    return only_connection(value)
+  end
+  return only_connection(string.format('%.0f', number))
 end
 
 -- Removes the record of a user, if there is one. `value` is the value of the user's key, false after the deadline.
@@ -254,25 +311,24 @@ end
 -- index; false if there is none.
 local function connections_of(now, user, hash_key, value, deadline, score)
   if value and value ~= '*' then
-    local number, id = only_connection(value)
-    local ttl, interval = grant(number)
-    return { [id] = { deadline = deadline, ttl = ttl, interval = interval, number = number } }, {}, {}
+    local id, each = only_connection(value, deadline)
+    return { [id] = each }, {}, {}
   end
   local found, recent, ended = written(hash_key), {}, {}
   if not value and score and not next(found) then
     -- The user had one connection.
     local time, number = parts(score)
-    local ttl, interval = grant(number)
+    local id, each = recorded(user, number)
     local held, is_prolonged = held_deadline(user)
-    if not held or held_again(now, time, interval, held, is_prolonged) >= now then
-      local each = { ttl = ttl, interval = interval, number = number, waits = held }
-      each.deadline = held and math.min(time - patience(interval), now) - 1 or assumed_deadline(now, time)
-      found[recorded_id(user, number)] = each
+    if not held or held_again(now, time, each.interval, held, is_prolonged) >= now then
+      each.waits = held
+      each.deadline = held and math.min(time - patience(each.interval), now) - 1 or assumed_deadline(now, time)
+      found[id] = each
     end
   end
   for id, each in pairs(found) do
     local is_over = each.deadline < now and not each.waits
-    if is_over and held_until(now, each.deadline, each.ttl, each.interval) <= now then
+    if is_over and hold_of(now, each) <= now then
       found[id] = nil
       if each.deadline >= last_sweep then
         recent[id] = each

@@ -1,4 +1,4 @@
-//! The delivery of webhooks in Redis: one hash for each receiver in each partition, which three scripts read and write.
+//! The delivery of webhooks in Redis: one hash for each receiver, which three scripts read and write.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -19,25 +19,25 @@ static RELEASE: LazyLock<Script> =
 impl RedisStore {
     pub(in crate::store) async fn claim_delivery(
         &self,
-        (partition, receiver): (Partition, &str),
+        receiver: &str,
         holder: &str,
         first: Option<&str>,
     ) -> Result<Option<Claim>, StoreError> {
-        let mut claim = CLAIM.key(self.layout.keys(partition).delivery(receiver));
+        let mut claim = CLAIM.key(self.delivery_key(receiver));
         claim
             .arg(holder)
             .arg(millis(DELIVERY_LEASE))
             .arg(first.unwrap_or_default());
-        read_claim(self.lanes.to(partition).script(&claim).await?)
+        read_claim(self.lanes.to(Partition::FIRST).script(&claim).await?)
     }
 
     pub(in crate::store) async fn record_delivery(
         &self,
-        (partition, receiver): (Partition, &str),
+        receiver: &str,
         holder: &str,
         delivery: &Delivery,
     ) -> Result<bool, StoreError> {
-        let mut record = RECORD.key(self.layout.keys(partition).delivery(receiver));
+        let mut record = RECORD.key(self.delivery_key(receiver));
         record
             .arg(holder)
             .arg(millis(DELIVERY_LEASE))
@@ -45,17 +45,24 @@ impl RedisStore {
             .arg(delivery.batch.as_deref().unwrap_or_default())
             .arg(delivery.attempts)
             .arg(millis(delivery.pause));
-        self.lanes.to(partition).script(&record).await
+        self.lanes.to(Partition::FIRST).script(&record).await
     }
 
     pub(in crate::store) async fn release_delivery(
         &self,
-        (partition, receiver): (Partition, &str),
+        receiver: &str,
         holder: &str,
     ) -> Result<(), StoreError> {
-        let mut release = RELEASE.key(self.layout.keys(partition).delivery(receiver));
+        let mut release = RELEASE.key(self.delivery_key(receiver));
         release.arg(holder);
-        self.lanes.to(partition).script(&release).await
+        self.lanes.to(Partition::FIRST).script(&release).await
+    }
+}
+
+impl RedisStore {
+    /// The deliveries are in the first partition, because a batch has events of all partitions.
+    fn delivery_key(&self, receiver: &str) -> String {
+        self.layout.keys(Partition::FIRST).delivery(receiver)
     }
 }
 

@@ -1,30 +1,45 @@
--- Closes one connection or all of each of some users. A user that leaves the deadline index goes offline.
+-- Closes one connection or all of each of some users, now or after a grace period. A user that leaves the deadline
+-- index goes offline.
 --
 -- KEYS[8] the shortened deadlines              ARGV[6] how long the last-seen time is kept, in ms; 0 keeps none
 -- then for each call                           then for each call
 --   the user's key                               userId
 --   the user's connections                       connectionId; empty for all
---   the user's closed connections
+--   the user's closed connections                the grace period in ms, or 0
 -- the generations of last-seen times
--- Returns for each call {1 if the user is still online by another connection, 1 if the user went offline}, or the
--- error of the call.
+-- Returns for each call {1 if the user is still online, 1 if the user went offline, when the connection ends or 0}, or
+-- the error of the call.
 
 local INDEX, HELD, SHORTENED = KEYS[1], KEYS[5], KEYS[8]
 local FIRST_KEY, KEYS_OF_A_CALL = 9, 3
-local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 2
+local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 3
 
 local now = clock()
 local retention = tonumber(ARGV[6])
 local events = {}
 
--- Makes connect.lua refuse pings that were sent before the disconnect and arrive after it.
-local function mark(closed, id)
+-- Makes connect.lua refuse pings that were sent before the disconnect and arrive after it. The connection ends at
+-- `ends`.
+local function mark(closed, id, ends)
   if redis.call('EXISTS', closed) == 1 then
     redis.call('ZREMRANGEBYSCORE', closed, '-inf', now)
     redis.call('ZREM', closed, '!' .. id)
   end
-  redis.call('ZADD', closed, now + CLOSED_FOR, id)
-  redis.call('PEXPIRE', closed, CLOSED_FOR)
+  local refused_until = ends + CLOSED_FOR
+  redis.call('ZADD', closed, refused_until, id)
+  if redis.call('PEXPIRETIME', closed) < refused_until then
+    redis.call('PEXPIREAT', closed, refused_until)
+  end
+end
+
+-- Whether the number of a connection in the hash leads to its TTL and interval. Sets the TTL that it asked for.
+local function finds_grant(each)
+  if not redis.call('HGET', KEYS[4], each.number) then
+    return false
+  end
+  local ttl, interval = grant(each.number)
+  each.own_ttl = each.ttl ~= ttl and each.ttl or nil
+  return scaled_interval(each.ttl, ttl, interval) == each.interval
 end
 
 -- The user is still online by other connections, with the latest deadline `last`.
@@ -33,10 +48,10 @@ local function stay(call, connections, ended, is_alone, last)
   local former_number = select(2, parts(score or 0))
   local number = former_number
   -- A user without a score keeps a key that no ping matches, so the next ping enters the user into the index.
-  if score and is_alone then
-    local other, each = next(connections)
-    number = number_of(string.format('%.0f %.0f', each.ttl, each.interval))
-    write_only(call.user, call.key, other, number, last)
+  local other, each = next(connections)
+  if score and is_alone and not each.left and finds_grant(each) then
+    number = each.number
+    write_only(call.user, call.key, other, each, last)
     redis.call('DEL', call.hash)
   else
     forget(call.hash, ended)
@@ -46,7 +61,7 @@ local function stay(call, connections, ended, is_alone, last)
   if score and (call.before > last or number ~= former_number) then
     set_score(now, SHORTENED, call.user, call.before, former_number, last, number)
   end
-  return { 1, 0 }
+  return { 1, 0, 0 }
 end
 
 -- After an outage another connection may still ping. The next sweep holds the departure, unless it is held already.
@@ -59,7 +74,7 @@ local function wait(call, connections, ended)
   elseif redis.call('ZSCORE', HELD, call.user) then
     redis.call('ZADD', INDEX, 'XX', longest_hold(now, connections) + number / 4096, call.user)
   end
-  return { 0, 0 }
+  return { 0, 0, 0 }
 end
 
 local function remember(user, at)
@@ -70,20 +85,46 @@ end
 -- The user is offline.
 local function leave(call)
   if redis.call('ZREM', INDEX, call.user) == 0 then
-    return { 0, 0 }
+    return { 0, 0, 0 }
   end
   remember(call.user, now)
   events[#events + 1] = 'd ' .. now .. ' ' .. now .. ' ' .. call.user
-  return { 0, 1 }
+  return { 0, 1, 0 }
+end
+
+-- The connection leaves after the grace period, or at its deadline if that is earlier. Until then it counts.
+local function leave_later(call, connections, recent, ended)
+  local each = connections[call.id]
+  each.pinged = each.pinged or each.deadline - each.ttl
+  each.left = now
+  each.deadline = math.min(each.deadline, now + call.grace)
+  mark(call.closed, call.id, each.deadline)
+  local _, _, last = tally(now, connections)
+  forget(call.hash, ended)
+  for _, some in ipairs({ connections, recent }) do
+    for id, other in pairs(some) do
+      redis.call('HSET', call.hash, id, text_of(other))
+    end
+  end
+  redis.call('PEXPIREAT', call.hash, last + AFTERLIFE)
+  redis.call('SET', call.key, '*', 'PXAT', last)
+  if call.score then
+    forget_record(call.user, call.value)
+    local number = select(2, parts(call.score))
+    if call.before > last then
+      set_score(now, SHORTENED, call.user, call.before, number, last, number)
+    end
+  end
+  return { 1, 0, each.deadline }
 end
 
 -- Runs one call and returns its answer.
 local function disconnect(call)
   local user, id = call.user, call.id
   local value = redis.call('GET', call.key)
-  if value and value ~= '*' and select(2, only_connection(value)) == id then
+  if value and value ~= '*' and call.grace == 0 and only_connection(value) == id then
     -- The usual call: the only connection is closed.
-    mark(call.closed, id)
+    mark(call.closed, id, now)
     redis.call('DEL', call.key)
     forget_record(user, value)
     return leave(call)
@@ -95,31 +136,34 @@ local function disconnect(call)
   local closed
   if id == '' then
     redis.call('DEL', call.closed)
-    mark(call.closed, '*')
+    mark(call.closed, '*', now)
   elseif value == '*' and redis.call('EXISTS', call.hash) == 0 then
     -- The hash was lost. Another connection may be alive, so the user stays online until the key expires.
-    mark(call.closed, id)
+    mark(call.closed, id, now)
     remember(user, now)
-    return { 1, 0 }
+    return { 1, 0, 0 }
   else
     connections, recent, ended = connections_of(now, user, call.hash, value, call.before, call.score)
     closed = connections[id]
+    if closed and closed.deadline >= now and call.grace > 0 then
+      return leave_later(call, connections, recent, ended)
+    end
     connections[id] = nil
     if closed then
-      mark(call.closed, id)
+      mark(call.closed, id, now)
       ended[#ended + 1] = id
     elseif recent[id] then
       -- The connection had expired, and may have pinged later than the others.
       redis.call('HDEL', call.hash, id)
-      local pinged = recent[id].deadline - recent[id].ttl
+      local seen = seen_at(recent[id])
       local field, spread = place_of(user)
-      remember(user, math.max(pinged, last_seen_of(field, spread, pinged)))
+      remember(user, math.max(seen, last_seen_of(field, spread, seen)))
     end
   end
 
   local alive, waiting, last = tally(now, connections)
   if alive + waiting > 0 and not closed then
-    return { alive > 0 and 1 or 0, 0 }
+    return { alive > 0 and 1 or 0, 0, 0 }
   end
   if alive > 0 then
     remember(user, now)
@@ -140,7 +184,7 @@ end
 local answers = {}
 local key = FIRST_KEY
 for i = FIRST_ARGUMENT, #ARGV, ARGUMENTS_OF_A_CALL do
-  local call = { user = ARGV[i], id = ARGV[i + 1] }
+  local call = { user = ARGV[i], id = ARGV[i + 1], grace = tonumber(ARGV[i + 2]) }
   call.key, call.hash, call.closed = KEYS[key], KEYS[key + 1], KEYS[key + 2]
   key = key + KEYS_OF_A_CALL
   answers[#answers + 1] = answer_of(disconnect, call)

@@ -1,12 +1,14 @@
 -- The usual pings: extends each connection that has the grant of the calling instance, if the key of its user shows
 -- that it is alive.
 --
--- KEYS the keys of users; those of named pings first
+-- KEYS the keys of users; those of unnamed connections that state nothing come last
 --
 -- ARGV[1] the number of the grant       ARGV[4] how the key of each user begins
 -- ARGV[2] the TTL of the grant, in ms   ARGV[5] how the key of the connections of each user begins
 -- ARGV[3] the interval of the grant, in ms
--- ARGV[6...] for each named ping, what the key holds if the connection is the only one
+-- ARGV[6] how many pings have a TTL of their own; they come first
+-- ARGV[7...] for each ping but those of unnamed connections that state nothing, what the key holds if the connection
+--            is the only one; see connections.lua
 --
 -- Returns the indices, from 1, of the pings that changed nothing. connect.lua runs these pings.
 --
@@ -18,17 +20,29 @@ local REVIEW = 1800000
 
 local number, ttl = ARGV[1], ARGV[2]
 
--- The end of what the hash has of a connection with the grant, and the deadline of the extended connections.
-local grant, last, deadline
+-- The time of Redis, in ms.
+local now
 
--- Extends one of several connections of a user: the key holds '*', and the hash has each connection.
-local function extend_one_of_several(key, id)
-  if not grant then
-    grant = ' ' .. ttl .. ' ' .. ARGV[3] .. ' ' .. number
+-- Extends one of several connections of a user: the key holds '*', and the hash has each connection. `stated` is what
+-- the connection states, `own_ttl` the TTL among it.
+local function extend_one_of_several(key, stated, own_ttl)
+  if not now then
     local time = redis.call('TIME')
-    last = time[1] * 1000 + math.floor(time[2] / 1000) + ttl
-    deadline = string.format('%.0f', last)
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
   end
+  local id, away = '1', ''
+  if stated then
+    id, away = stated:match('^%d+ ([^ ]+)[ %d]*(.*)$')
+  end
+  local ttl, interval = ttl, ARGV[3]
+  if own_ttl then
+    -- As scaled_interval in connections.lua.
+    interval = string.format('%.0f', math.max(math.floor(own_ttl * interval / ttl), 1))
+    ttl = own_ttl
+  end
+  local grant = ' ' .. ttl .. ' ' .. interval .. ' ' .. number .. (away ~= '' and ' away' or '')
+  local last = now + ttl
+  local deadline = string.format('%.0f', last)
   local hash = ARGV[5] .. key:sub(#ARGV[4] + 1)
   local text = redis.call('HGET', hash, id)
   if not text or text:sub(-#grant) ~= grant then
@@ -45,12 +59,14 @@ local function extend_one_of_several(key, id)
 end
 
 local missed = {}
+local with_own_ttl = tonumber(ARGV[6])
 for i, key in ipairs(KEYS) do
-  local stated = ARGV[5 + i]
+  local stated = ARGV[6 + i]
+  local own_ttl = i <= with_own_ttl and stated:match('^%d+ [^ ]+ (%d+)')
   local held = redis.call('GET', key)
   if held == (stated or number) then
-    redis.call('PEXPIRE', key, ttl)
-  elseif held ~= '*' or not extend_one_of_several(key, stated and stated:sub(#number + 2) or '1') then
+    redis.call('PEXPIRE', key, own_ttl or ttl)
+  elseif held ~= '*' or not extend_one_of_several(key, stated, own_ttl) then
     missed[#missed + 1] = i
   end
 end

@@ -93,6 +93,10 @@ impl Node {
     pub(super) fn serve(&self, partitions: PartitionSet) {
         if !partitions.is_empty() {
             self.note_use();
+            if self.served().is_empty() {
+                // A replica that has become the master was refused until now.
+                self.main.hurry();
+            }
         }
         self.served.send_if_modified(|served| {
             let changed = *served != partitions;

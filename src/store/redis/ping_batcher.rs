@@ -18,7 +18,8 @@ use super::load_shedder::CALL_TIMEOUT;
 use super::replies::unexpected;
 use super::route::Answer;
 use super::scripts::Scripts;
-use crate::model::{ConnectionId, Partition, UserId, millis};
+use super::stated;
+use crate::model::{ConnectionId, Partition, Stated, UserId, millis};
 use crate::store::error::StoreError;
 use crate::store::lifetimes::Lifetimes;
 
@@ -26,13 +27,13 @@ use crate::store::lifetimes::Lifetimes;
 /// all users have several connections.
 const SCRIPT_PINGS: usize = 256;
 
-/// The arguments of a script call beside those of each ping: `EVALSHA`, digest, number of keys, and five arguments.
-const OTHER_ARGUMENTS: usize = 8;
+/// The arguments of a script call beside those of each ping: `EVALSHA`, digest, number of keys, and six arguments.
+const OTHER_ARGUMENTS: usize = 9;
 
 /// The usual number of bytes of these arguments. With longer ones a command reallocates.
 const OTHER_BYTES: usize = 160;
 
-/// The bytes in front of the id in what a named ping states: the number of the grant and a space.
+/// The bytes in front of what a ping states: the number of the grant and a space.
 const NUMBER_BYTES: usize = 5;
 
 /// Gathers pings of the users of one partition into batches and sends them.
@@ -52,24 +53,27 @@ pub(super) struct PingBatcher {
 /// Pings that are sent together.
 #[derive(Debug, Default)]
 struct Batch {
-    /// The pings of connections with an id, which come first in a script call.
-    named: Part,
-    unnamed: Part,
+    /// The pings with a TTL of their own, which come first in a script call.
+    with_own_ttl: Part,
+    /// The other pings that state something: an id, or more.
+    stating: Part,
+    /// The pings of unnamed connections that state nothing.
+    usual: Part,
 }
 
 /// Pings in the order of their arrival.
 #[derive(Debug, Default)]
 struct Part {
-    /// The key of the user of each ping, followed by the id of the connection unless it is the unnamed one.
+    /// The key of the user of each ping, followed by what the connection states.
     texts: String,
     pings: Vec<Ping>,
 }
 
 #[derive(Debug)]
 struct Ping {
-    /// Where the key ends in the texts of the part, and where the id ends.
+    /// Where the key ends in the texts of the part, and where what the connection states ends.
     key_end: usize,
-    id_end: usize,
+    end: usize,
     answer: oneshot::Sender<Result<bool, StoreError>>,
 }
 
@@ -77,54 +81,60 @@ struct Ping {
 #[derive(Clone, Copy)]
 struct Arguments<'a> {
     key: &'a str,
-    /// Empty for the unnamed connection.
-    id: &'a str,
+    /// Empty for the unnamed connection that states nothing.
+    stated: &'a str,
+    has_own_ttl: bool,
 }
 
 impl Part {
-    fn arguments(&self) -> impl Iterator<Item = Arguments<'_>> {
+    fn arguments(&self, has_own_ttl: bool) -> impl Iterator<Item = Arguments<'_>> {
         let mut start = 0;
         self.pings.iter().map(move |ping| {
             let key = &self.texts[start..ping.key_end];
-            start = ping.id_end;
-            let id = &self.texts[ping.key_end..ping.id_end];
-            Arguments { key, id }
+            start = ping.end;
+            Arguments {
+                key,
+                stated: &self.texts[ping.key_end..ping.end],
+                has_own_ttl,
+            }
         })
     }
 }
 
 impl Batch {
-    /// The arguments of all pings, the named ones first.
+    /// The arguments of all pings, in the order of a script call.
     fn arguments(&self) -> Vec<Arguments<'_>> {
-        let named = self.named.arguments();
-        named.chain(self.unnamed.arguments()).collect()
+        let stating = self.with_own_ttl.arguments(true);
+        let stating = stating.chain(self.stating.arguments(false));
+        stating.chain(self.usual.arguments(false)).collect()
     }
 
     fn len(&self) -> usize {
-        self.named.pings.len() + self.unnamed.pings.len()
+        let parts = [&self.with_own_ttl, &self.stating, &self.usual];
+        parts.map(|part| part.pings.len()).iter().sum()
     }
 
     fn push(
         &mut self,
         keys: &Keys,
         user: &UserId,
-        connection: &ConnectionId,
+        (connection, stated): (&ConnectionId, &Stated),
         answer: oneshot::Sender<Result<bool, StoreError>>,
     ) {
-        let is_unnamed = connection.is_unnamed();
-        let part = if is_unnamed {
-            &mut self.unnamed
-        } else {
-            &mut self.named
+        let is_usual = stated::is_usual(connection, stated);
+        let part = match stated.ttl {
+            Some(_) => &mut self.with_own_ttl,
+            None if is_usual => &mut self.usual,
+            None => &mut self.stating,
         };
         keys.push_user(&mut part.texts, user);
         let key_end = part.texts.len();
-        if !is_unnamed {
-            part.texts.push_str(connection.as_str());
+        if !is_usual {
+            stated::push(&mut part.texts, connection, stated);
         }
         part.pings.push(Ping {
             key_end,
-            id_end: part.texts.len(),
+            end: part.texts.len(),
             answer,
         });
     }
@@ -173,12 +183,13 @@ impl PingBatcher {
         self: &Arc<Self>,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
     ) -> Result<bool, StoreError> {
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut batch = self.next.lock();
             self.lanes.check_room(self.partition, batch.len())?;
-            batch.push(self.keys(), user, connection, answer);
+            batch.push(self.keys(), user, (connection, stated), answer);
             batch.len() == 1
         };
         if is_first {
@@ -232,10 +243,11 @@ impl PingBatcher {
     }
 
     fn command(&self, number: &str, pings: &[Arguments<'_>]) -> Cmd {
-        let named = || pings.iter().filter(|ping| !ping.id.is_empty());
+        let stating = || pings.iter().filter(|ping| !ping.stated.is_empty());
         let keys: usize = pings.iter().map(|ping| ping.key.len()).sum();
-        let stated: usize = named().map(|ping| NUMBER_BYTES + ping.id.len()).sum();
-        let arguments = OTHER_ARGUMENTS + pings.len() + named().count();
+        let stated: usize = stating().map(|ping| NUMBER_BYTES + ping.stated.len()).sum();
+        let arguments = OTHER_ARGUMENTS + pings.len() + stating().count();
+        let with_own_ttl = pings.iter().filter(|ping| ping.has_own_ttl).count();
         let mut command = Cmd::with_capacity(arguments, OTHER_BYTES + keys + stated);
         command.arg("EVALSHA").arg(self.scripts.extend.get_hash());
         command.arg(pings.len());
@@ -245,9 +257,10 @@ impl PingBatcher {
         command.arg(number).arg(&self.ttl).arg(&self.ping_interval);
         command.arg(self.keys().user_prefix());
         command.arg(self.keys().connections_prefix());
-        for ping in named() {
+        command.arg(with_own_ttl);
+        for ping in stating() {
             let mut argument = command.writer_for_next_arg();
-            for part in [number, " ", ping.id] {
+            for part in [number, " ", ping.stated] {
                 // A write into memory cannot fail.
                 let _ = argument.write_all(part.as_bytes());
             }
@@ -262,8 +275,8 @@ fn respond(batch: Batch, answered: Result<Vec<Answer>, StoreError>) {
         Ok(answers) => (answers, unexpected("an incomplete reply")),
         Err(error) => (Vec::new(), error),
     };
-    let pings = batch.named.pings.into_iter();
-    let mut pings = pings.chain(batch.unnamed.pings);
+    let pings = batch.with_own_ttl.pings.into_iter();
+    let mut pings = pings.chain(batch.stating.pings).chain(batch.usual.pings);
     for answer in answers {
         let part = pings.by_ref().take(SCRIPT_PINGS);
         match answer {

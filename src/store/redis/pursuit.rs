@@ -16,6 +16,10 @@ use crate::store::error::StoreError;
 /// How often a request follows a redirection. More follow only if the nodes contradict each other.
 const MOST_HOPS: u32 = 3;
 
+/// How often an idempotent request is sent again after its connection broke: the connection of the worker and the main
+/// connection may both be to a server that has gone.
+const MOST_RECONNECTS: u32 = 2;
+
 /// The first pause while the keys of a slot are on two nodes. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 
@@ -37,7 +41,7 @@ pub(super) struct Pursuit<'a> {
     hops: u32,
     pauses: u32,
     met_down: bool,
-    reconnected: bool,
+    reconnects: u32,
     loaded: bool,
 }
 
@@ -70,7 +74,7 @@ impl<'a> Pursuit<'a> {
             hops: 0,
             pauses: 0,
             met_down: false,
-            reconnected: false,
+            reconnects: 0,
             loaded: false,
         }
     }
@@ -153,9 +157,10 @@ impl<'a> Pursuit<'a> {
             self.lanes.topology.refresh(Some(node.id));
         }
         let is_repeated = self.is_idempotent && error.is_connection_dropped();
-        if !is_repeated || std::mem::replace(&mut self.reconnected, true) {
+        if !is_repeated || self.reconnects == MOST_RECONNECTS {
             return Next::Fail;
         }
+        self.reconnects += 1;
         Next::Reconnect
     }
 }

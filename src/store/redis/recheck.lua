@@ -22,12 +22,12 @@ local function capped(key)
 end
 
 -- The longest hold of a departure that begins now.
-local function longest_wait(key, number)
+local function longest_wait(user, key, number)
   local longest = 0
   for _, each in pairs(written(key)) do
     longest = math.max(longest, patience(each.interval))
   end
-  return longest > 0 and longest or patience(select(2, grant(number)))
+  return longest > 0 and longest or patience(select(2, recorded(user, number)).interval)
 end
 
 for i = 8, #ARGV do
@@ -40,7 +40,7 @@ for i = 8, #ARGV do
     local last = capped(connections_key)
     if value then
       local deadline = redis.call('PEXPIRETIME', key)
-      local most = value == '*' and last > 0 and last or now + grant((only_connection(value)))
+      local most = value == '*' and last > 0 and last or now + select(2, only_connection(value)).ttl
       if deadline > most then
         deadline = most
         redis.call('PEXPIREAT', key, deadline)
@@ -48,7 +48,7 @@ for i = 8, #ARGV do
       time = deadline
     elseif held then
       set_held(user, math.min(held, now), is_prolonged)
-      time = math.min(time, now + longest_wait(connections_key, number))
+      time = math.min(time, now + longest_wait(user, connections_key, number))
     else
       time = math.min(time, now)
     end

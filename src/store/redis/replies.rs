@@ -1,9 +1,11 @@
 //! Reads the replies of Redis to scripts and commands into domain types.
 
+use std::time::Duration;
+
 use redis::{FromRedisValue, Value};
 
 use super::codec;
-use crate::model::{Connected, History, Refusal, UserState};
+use crate::model::{Connected, History, LiveConnection, Refusal, UserState};
 use crate::model::{ConnectionId, Epoch, Position, Timestamp, UserId};
 use crate::store::error::StoreError;
 
@@ -108,8 +110,18 @@ pub(super) fn user_state(answer: Vec<Value>) -> Result<UserState, StoreError> {
     while values.len() > 0 {
         let id: String = take(&mut values)?;
         let id = ConnectionId::new(&id).map_err(unexpected)?;
-        let deadline = natural(&mut values)?;
-        connections.push((id, Timestamp::from_millis(deadline)));
+        let mut time = || natural(&mut values).map(Timestamp::from_millis);
+        let (expires_at, pinged_at) = (time()?, time()?);
+        let ttl = Duration::from_millis(natural(&mut values)?);
+        let (away, leaves) = (take(&mut values)?, take::<bool>(&mut values)?);
+        connections.push(LiveConnection {
+            id,
+            expires_at,
+            pinged_at,
+            ttl,
+            away,
+            leaves_at: leaves.then_some(expires_at),
+        });
     }
     connections.sort();
     Ok(UserState {
@@ -325,7 +337,9 @@ mod tests {
         ) {
             let mut answer = vec![number(online.into()), Value::Int(last_seen)];
             for (id, deadline) in &connections {
-                answer.extend([text(id), number(*deadline)]);
+                let numbers = [*deadline, 7, 60_000, 1, 0].map(number);
+                answer.push(text(id));
+                answer.extend(numbers);
             }
             if cut {
                 answer.pop();
@@ -337,7 +351,7 @@ mod tests {
                 prop_assert_eq!((read.online, seen), (online, u64::try_from(last_seen).ok()));
                 connections.sort();
                 let found = read.connections.iter();
-                let found: Vec<_> = found.map(|(id, at)| (id.to_string(), at.as_millis())).collect();
+                let found: Vec<_> = found.map(|each| (each.id.to_string(), each.expires_at.as_millis())).collect();
                 prop_assert_eq!(found, connections);
             }
         }

@@ -356,7 +356,8 @@ impl Route<'_> {
 
 /// Why a cluster refused a command, if it did.
 fn refusal(answer: &RedisResult<Value>) -> Option<Refused> {
-    Refused::of(answer.as_ref().err()?, "")
+    // The host that was asked completes an address, which does not matter here.
+    Refused::of(answer.as_ref().err()?, "asked")
 }
 
 /// The reply, unless it is an error. Errors within a list are no errors of the command.

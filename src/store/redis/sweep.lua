@@ -4,7 +4,8 @@
 --   the user's key                  then for each user
 --   the user's connections            userId
 -- the generations of last-seen times
--- Returns the lateness of each announced departure, in ms.
+-- Returns how many users had disconnected with a grace period, then the lateness of each announced departure, in ms;
+-- first those of these users.
 --
 -- Since the caller read the index, another instance may have swept the same users, the users may have come back, or
 -- there may have been an outage. So this script checks everything again.
@@ -12,12 +13,14 @@
 local now = clock()
 note_outage(now)
 
--- The last-seen time of a user that is gone, its deadline, the end of the hold, and whether the hold is prolonged.
+-- The last-seen time of a user that is gone, its deadline, the end of the hold, whether the hold is prolonged, and whether
+-- the last connection left.
 -- `time` is the time in the index, `number` the number of the grant of an only connection. `held` is the deadline
 -- if the departure is held already, and `was_prolonged` says whether that hold was prolonged.
-local function departure(connections, time, number, held, was_prolonged)
+local function departure(user, connections, time, number, held, was_prolonged)
   if not next(connections) then
-    local ttl, interval = grant(number)
+    local _, each = recorded(user, number)
+    local ttl, interval = each.ttl, each.interval
     if held then
       return held - ttl, held, held_again(now, time, interval, held, was_prolonged)
     end
@@ -29,19 +32,24 @@ local function departure(connections, time, number, held, was_prolonged)
     end
     return time - ttl, time, hold, is_prolonged
   end
-  local last_seen, deadline = 0, 0
+  local last_seen, deadline, has_left = 0, 0, false
   for _, each in pairs(connections) do
-    last_seen = math.max(last_seen, each.deadline - each.ttl)
-    deadline = math.max(deadline, each.deadline)
+    last_seen = math.max(last_seen, seen_at(each))
+    if each.deadline > deadline or each.deadline == deadline and not each.left then
+      deadline, has_left = each.deadline, each.left ~= nil
+    end
+  end
+  for _, each in pairs(connections) do
     -- The clock may have been set back since the departure was held.
     each.deadline = math.min(each.deadline, held or each.deadline)
   end
-  return last_seen, deadline, longest_hold(now, connections)
+  local hold, is_prolonged = longest_hold(now, connections)
+  return last_seen, deadline, hold, is_prolonged, has_left
 end
 
-local events, lateness = {}, {}
+local events, lateness, left_lateness = {}, {}, {}
 
-local function depart(user, connections_key, last_seen, deadline)
+local function depart(user, connections_key, last_seen, deadline, has_left)
   redis.call('ZREM', KEYS[1], user)
   if redis.call('DEL', connections_key) == 0 then
     forget_record(user, false)
@@ -50,9 +58,10 @@ local function depart(user, connections_key, last_seen, deadline)
   local field, spread = place_of(user)
   last_seen = math.min(math.max(last_seen, last_seen_of(field, spread, last_seen)), now)
   keep_last_seen(now, field, spread, last_seen, tonumber(ARGV[6]))
-  events[#events + 1] = 'e ' .. now .. ' ' .. last_seen .. ' ' .. user
+  events[#events + 1] = (has_left and 'd ' or 'e ') .. now .. ' ' .. last_seen .. ' ' .. user
+  local all = has_left and left_lateness or lateness
   -- A user is not overdue if another program deleted its key, or if the clock was set back.
-  lateness[#lateness + 1] = math.max(now - deadline, 0)
+  all[#all + 1] = math.max(now - deadline, 0)
 end
 
 -- Announces or holds the departure of a user, unless the user came back or the departure is held already.
@@ -68,11 +77,12 @@ local function check(user, key, connections_key)
     return
   end
   local connections = written(connections_key)
-  local last_seen, deadline, hold, is_prolonged = departure(connections, time, number, held, was_prolonged)
+  local last_seen, deadline, hold, is_prolonged, has_left =
+    departure(user, connections, time, number, held, was_prolonged)
   -- A departure is held once, and the hold is prolonged once.
   if hold <= now or was_prolonged then
     redis.call('ZREM', KEYS[5], user)
-    depart(user, connections_key, last_seen, deadline)
+    depart(user, connections_key, last_seen, deadline, has_left)
   else
     set_held(user, held or deadline, is_prolonged)
     redis.call('ZADD', KEYS[1], 'XX', hold + number / 4096, user)
@@ -85,4 +95,10 @@ end
 if events[1] then
   announce(now, events)
 end
-return lateness
+local answer = { #left_lateness }
+for _, some in ipairs({ left_lateness, lateness }) do
+  for _, each in ipairs(some) do
+    answer[#answer + 1] = each
+  end
+end
+return answer

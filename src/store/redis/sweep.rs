@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use redis::{Cmd, Value};
 use tokio::sync::Semaphore;
+use tracing::debug;
 
 use super::keys::Keys;
 use super::node::Node;
@@ -91,7 +92,10 @@ impl RedisStore {
         for sweep in join_all(sweeps).await {
             match sweep {
                 Ok(sweep) => swept.push(sweep),
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    debug!(%error, "the sweep of a partition failed");
+                    failed = Some(error);
+                }
             }
         }
         match failed {
@@ -133,7 +137,7 @@ impl RedisStore {
         self.grants[partition.index()].set(due.grant);
         // An error means that the semaphore is closed, which it never is.
         let _permit = round.at_once.acquire().await;
-        let (lateness_ms, rearmed) = self.sweep_due(keys, &due, round.batch).await?;
+        let ((left, lateness_ms), rearmed) = self.sweep_due(keys, &due, round.batch).await?;
         let rechecked = match due.recheck {
             Some(place) => self.recheck(keys, place).await,
             None => Ok(()),
@@ -146,13 +150,14 @@ impl RedisStore {
             newest: due.newest,
             announced: due.announced,
             more: due.overdue >= round.batch,
+            left,
             lateness_ms,
             next_due: due.recheck.map_or(due.next, |_| Some(due.now)),
             unfinished: rearmed.and(rechecked).err(),
         })
     }
 
-    /// When the first held departure can be announced: the least score in the index of the users whose departure is
+    /// When the first held departure can be announced: the least score in the indices of the users whose departure is
     /// held.
     pub(in crate::store) async fn held_until(&self) -> Result<Option<Timestamp>, StoreError> {
         let all = self.partitions().all();
@@ -175,17 +180,17 @@ impl RedisStore {
         Ok(first.map(|end| Timestamp::from_millis(end as u64)))
     }
 
-    /// Sweeps a batch of the users that are due. Returns how late each departure was announced, and whether the users
-    /// that are alive were re-armed.
+    /// Sweeps a batch of the users that are due. Returns what [`Self::announce`] returns, and whether the users that are
+    /// alive were re-armed.
     async fn sweep_due(
         &self,
         keys: &Keys,
         due: &Due,
         batch: u64,
-    ) -> Result<(Vec<u64>, Result<(), StoreError>), StoreError> {
+    ) -> Result<((usize, Vec<u64>), Result<(), StoreError>), StoreError> {
         let ahead = due.now.plus(SWEEP_AHEAD);
         if due.next.is_none_or(|next| next >= ahead) {
-            return Ok((Vec::new(), Ok(())));
+            return Ok(((0, Vec::new()), Ok(())));
         }
         let members = self
             .way(keys)
@@ -194,7 +199,7 @@ impl RedisStore {
         let (users, fractions): (Vec<_>, Vec<_>) = replies::scored(members)?.into_iter().unzip();
         // Another instance may have swept the users since.
         if users.is_empty() {
-            return Ok((Vec::new(), Ok(())));
+            return Ok(((0, Vec::new()), Ok(())));
         }
         let (mut gone, mut alive) = (Vec::new(), Vec::new());
         let deadlines = self.deadlines(keys, &users).await?;
@@ -209,11 +214,11 @@ impl RedisStore {
             }
         }
         // Departures are urgent, and independent of the re-arm.
-        let (lateness_ms, rearmed) = tokio::join!(
+        let (announced, rearmed) = tokio::join!(
             self.announce(keys, &gone),
             self.rearm(keys, &alive, due.now)
         );
-        Ok((lateness_ms?, rearmed))
+        Ok((announced?, rearmed))
     }
 
     /// Writes the deadlines of users into the index; the deadlines were read at `since` or later.
@@ -270,10 +275,15 @@ impl RedisStore {
             .collect()
     }
 
-    /// Announces or holds the departures of `users`. Returns the lateness of each announced departure.
-    async fn announce(&self, keys: &Keys, users: &[&UserId]) -> Result<Vec<u64>, StoreError> {
+    /// Announces or holds the departures of `users`. Returns how many of the announced ones disconnected with a grace
+    /// period, and the lateness of each announced departure, first of these.
+    async fn announce(
+        &self,
+        keys: &Keys,
+        users: &[&UserId],
+    ) -> Result<(usize, Vec<u64>), StoreError> {
         if users.is_empty() {
-            return Ok(Vec::new());
+            return Ok((0, Vec::new()));
         }
         let mut sweep = self.about_connections(&self.scripts.sweep, keys);
         sweep.arg(millis(self.lifetimes.last_seen));
@@ -282,7 +292,12 @@ impl RedisStore {
             sweep.arg(user.as_str());
         }
         sweep.key(&keys.absent).key(&keys.last_seen);
-        self.way(keys).script(&sweep).await
+        let mut announced: Vec<u64> = self.way(keys).script(&sweep).await?;
+        if announced.is_empty() {
+            return Err(replies::unexpected("an incomplete reply"));
+        }
+        let left = announced.remove(0);
+        Ok((usize::try_from(left).unwrap_or(usize::MAX), announced))
     }
 
     /// Continues the recheck of all users, which follows when the clock was set back, from `place` of the iteration on.

@@ -24,7 +24,7 @@ use crate::store::node_id::NodeId;
 /// How long a view of the cluster is used without a sign of a change.
 const VIEW_AGE: Duration = Duration::from_secs(15);
 
-/// The same while a node does not answer, because a replica may take its place.
+/// The same while a node does not answer, because a replica may take its place, and while slots are lacking.
 const VIEW_AGE_IN_TROUBLE: Duration = Duration::from_millis(500);
 
 /// The shortest time between two questions for a view.
@@ -184,7 +184,7 @@ impl Topology {
                 }
             }
             sleep_until(began + LEAST_PAUSE).await;
-            let pause = match logged.is_none() && self.is_reachable() {
+            let pause = match logged.is_none() && self.is_well() {
                 true => VIEW_AGE,
                 false => VIEW_AGE_IN_TROUBLE,
             };
@@ -192,8 +192,11 @@ impl Topology {
         }
     }
 
-    /// Whether all nodes that serve partitions are connected.
-    fn is_reachable(&self) -> bool {
+    /// Whether a connected node serves each partition.
+    fn is_well(&self) -> bool {
+        if self.lacking().is_some() {
+            return false;
+        }
         let table = self.table();
         let mut serving = table
             .nodes()

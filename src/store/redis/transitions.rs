@@ -8,9 +8,10 @@ use super::call_batcher::Call;
 use super::keys::Keys;
 use super::load_shedder::CALL_TIMEOUT;
 use super::replies::{self, unexpected};
+use super::stated;
 use super::store::RedisStore;
-use crate::model::{Closing, Connected, Disconnected, UserState};
-use crate::model::{ConnectionId, UserId, millis};
+use crate::model::{Closing, Connected, Disconnected, Stated, UserState};
+use crate::model::{ConnectionId, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
 
 /// How a connection is opened or refreshed. A connect also opens a connection that was closed a moment ago. A ping is
@@ -25,6 +26,7 @@ impl RedisStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
     ) -> Result<Connected, StoreError> {
         let began = Instant::now();
         let partition = self.layout.partitions().of(user);
@@ -32,15 +34,19 @@ impl RedisStore {
         if self.grants[place].number() != 0 {
             // The reply has no time. A deadline from before the request promises no more than Redis keeps.
             let sent_at = self.now(partition);
-            if self.batchers[place].pings.extend(user, connection).await? {
+            if self.batchers[place]
+                .pings
+                .extend(user, connection, stated)
+                .await?
+            {
                 return Ok(Connected {
                     became_online: false,
-                    expires_at: sent_at.plus(self.lifetimes.ttl),
+                    expires_at: sent_at.plus(stated.ttl.unwrap_or(self.lifetimes.ttl)),
                 });
             }
         }
         // Boxed, because few pings need this future and all others would carry its size.
-        let call = self.connect_or_ping(user, connection, PING);
+        let call = self.connect_or_ping(user, connection, stated, PING);
         let lane = self.lanes.of(partition)?;
         Box::pin(lane.node.load_shedder.run_until(began + CALL_TIMEOUT, call)).await
     }
@@ -49,8 +55,9 @@ impl RedisStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
     ) -> Result<Connected, StoreError> {
-        let call = self.connect_or_ping(user, connection, CONNECT);
+        let call = self.connect_or_ping(user, connection, stated, CONNECT);
         self.with_deadline(self.layout.partitions().of(user), call)
             .await
     }
@@ -59,11 +66,14 @@ impl RedisStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        stated: &Stated,
         kind: &str,
     ) -> Result<Connected, StoreError> {
         let keys = self.layout.of(user);
         let connects = &self.batchers[keys.partition.index()].connects;
-        let arguments = vec![connection.as_str().to_owned(), kind.to_owned()];
+        let mut text = String::new();
+        stated::push(&mut text, connection, stated);
+        let arguments = vec![text, kind.to_owned()];
         let (answered, is_first) = connects.join(user, arguments);
         if is_first {
             let store = self.clone();
@@ -95,13 +105,15 @@ impl RedisStore {
         user: &UserId,
         closing: &Closing,
     ) -> Result<Disconnected, StoreError> {
-        let connection = match closing {
-            Closing::One(connection) => connection.as_str(),
-            Closing::All => "",
+        let (connection, grace) = match closing {
+            Closing::One(connection) => (connection.as_str(), 0),
+            Closing::Later(connection, grace) => (connection.as_str(), millis(*grace)),
+            Closing::All => ("", 0),
         };
         let partition = self.layout.partitions().of(user);
         let disconnects = &self.batchers[partition.index()].disconnects;
-        let (answered, is_first) = disconnects.join(user, vec![connection.to_owned()]);
+        let (answered, is_first) =
+            disconnects.join(user, vec![connection.to_owned(), grace.to_string()]);
         if is_first {
             let store = self.clone();
             tokio::spawn(async move {
@@ -113,11 +125,12 @@ impl RedisStore {
                     .await;
             });
         }
-        let answer = <(bool, bool)>::from_redis_value(answered.await.map_err(not_sent)??);
-        let (online, became_offline) = answer.map_err(unexpected)?;
+        let answer = <(bool, bool, u64)>::from_redis_value(answered.await.map_err(not_sent)??);
+        let (online, became_offline, leaves_at) = answer.map_err(unexpected)?;
         Ok(Disconnected {
             online,
             became_offline,
+            leaves_at: (leaves_at > 0).then(|| Timestamp::from_millis(leaves_at)),
         })
     }
 

@@ -3,7 +3,8 @@
 -- KEYS[8] the user's key            ARGV[6] userId
 -- KEYS[9] the user's connections
 -- KEYS[10] the generations of last-seen times
--- Returns {1 if online, the last-seen time or -1, then the id and the deadline of each connection}.
+-- Returns {1 if online, the last-seen time or -1, then of each connection: the id, the deadline, the last ping, the TTL,
+-- 1 if the user is away, 1 if the connection leaves}.
 
 local value = redis.call('GET', KEYS[8])
 local deadline = redis.call('PEXPIRETIME', KEYS[8])
@@ -13,24 +14,28 @@ local seen = -1
 
 local connections = {}
 if value and value ~= '*' then
-  local number, id = only_connection(value)
-  local ttl = grant(number)
-  connections[id] = { deadline = deadline, ttl = ttl }
+  local id, each = only_connection(value, deadline)
+  connections[id] = each
 else
   connections = written(KEYS[9])
   local score = not next(connections) and redis.call('ZSCORE', KEYS[1], ARGV[6])
   if score then
     local time, number = parts(score)
     time = held_deadline(ARGV[6]) or time
-    seen = math.max(seen, time - grant(number))
+    local _, each = recorded(ARGV[6], number)
+    seen = math.max(seen, time - each.ttl)
   end
 end
 
 local answer = { value and 1 or 0, 0 }
 for id, each in pairs(connections) do
-  seen = math.max(seen, each.deadline - each.ttl)
+  seen = math.max(seen, seen_at(each))
   if value and each.deadline >= now then
-    answer[#answer + 1], answer[#answer + 2] = id, each.deadline
+    local pinged = each.pinged or each.deadline - each.ttl
+    local flags = { each.away and 1 or 0, each.left and 1 or 0 }
+    for _, part in ipairs({ id, each.deadline, pinged, each.ttl, flags[1], flags[2] }) do
+      answer[#answer + 1] = part
+    end
   end
 end
 -- Only a time that was written after that can be later.

@@ -65,6 +65,8 @@ pub struct Left {
     pub connection_id: Option<String>,
     pub online: bool,
     pub became_offline: bool,
+    /// Only after a disconnect with a grace period.
+    pub leaves_at: Option<Timestamp>,
 }
 
 /// The answer of `GET /v1/users/{userId}`.

@@ -1,9 +1,10 @@
 //! A client of event streams that reads in the background, as `EventSource` in a browser does, and keeps everything.
 
+mod compare;
 mod parser;
 mod source;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -12,17 +13,15 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::client::Client;
-use crate::names::{Names, STRANGER, partitions_of_tests};
+use crate::names::{Names, STRANGER};
 use crate::timestamp::Timestamp;
 use crate::wait::{PATIENCE, eventually, eventually_true};
+pub use compare::{alternating, assert_same_changes, briefs, late_events};
 use parser::Parser;
 pub use source::{Entry, EventSource, Habits, Heard, Memory};
-
-/// An event of one partition comes at most this much after a later event of another one.
-const LATE: Duration = Duration::from_millis(200);
 
 /// One event, with the last event id at that moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -323,62 +322,6 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.reader.abort();
     }
-}
-
-/// With several partitions, waits until the events before an event that has come have come, too.
-pub async fn late_events() {
-    if partitions_of_tests() > 1 {
-        sleep(LATE).await;
-    }
-}
-
-/// Asserts that two streams told the same changes, apart from markers: users whose ids begin with `marker`. With several
-/// partitions, only the events about one user have an order.
-pub fn assert_same_changes(told: &[Event], others: &[Event]) {
-    let changes = |events: &[Event]| {
-        let changes = events.iter().map(|event| {
-            assert!(event.is_change(), "{event:?}");
-            (event.user(), event.name.clone(), event.data.clone())
-        });
-        let mut changes: Vec<_> = changes
-            .filter(|(user, _, _)| !user.starts_with("marker"))
-            .collect();
-        if partitions_of_tests() > 1 {
-            changes.sort_by(|(one, ..), (other, ..)| one.cmp(other));
-        }
-        changes
-    };
-    assert_eq!(changes(told), changes(others));
-}
-
-/// [`Event::brief`] of all events. With several partitions, changes of different users may come in any order; their briefs
-/// have the order of their times.
-pub fn briefs(events: &[Event]) -> Vec<String> {
-    let mut events: Vec<&Event> = events.iter().collect();
-    if partitions_of_tests() > 1 && events.iter().all(|event| event.is_change()) {
-        events.sort_by_key(|event| event.timestamp());
-    }
-    events.into_iter().map(Event::brief).collect()
-}
-
-/// The changes of each user in order: `online`, or the reason of an offline. Panics if the changes of a user do not
-/// alternate, beginning with `online`.
-pub fn alternating(events: &[Event]) -> BTreeMap<String, Vec<String>> {
-    let mut histories: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for event in events.iter().filter(|event| event.is_change()) {
-        let history = histories.entry(event.user()).or_default();
-        let due = if history.len().is_multiple_of(2) {
-            "user.online"
-        } else {
-            "user.offline"
-        };
-        assert_eq!(event.name, due, "{event:?} after {history:?}");
-        history.push(match &*event.name {
-            "user.online" => "online".to_owned(),
-            _ => event.reason(),
-        });
-    }
-    histories
 }
 
 async fn read_on(mut response: Response, seen: Arc<Mutex<Seen>>, events: UnboundedSender<Event>) {

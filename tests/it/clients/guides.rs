@@ -2,6 +2,7 @@
 //! file runs.
 
 mod back_ends;
+mod native;
 mod pages;
 mod phones;
 
@@ -16,26 +17,28 @@ use super::libraries::installed;
 use super::shell::bash;
 use crate::auth::Signer;
 
-const GUIDES: [&str; 3] = [
+const GUIDES: [&str; 5] = [
     include_str!("../../../docs/pages.md"),
     include_str!("../../../docs/phones.md"),
     include_str!("../../../docs/back-ends.md"),
+    include_str!("../../../docs/native.md"),
+    include_str!("../../../docs/typescript.md"),
 ];
 const PHONES: &str = GUIDES[1];
 const BACK_ENDS: &str = GUIDES[2];
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
-const KEY: &str = "key-of-the-back-end-0123";
+pub(super) const KEY: &str = "key-of-the-back-end-0123";
 
 /// One code block of a guide.
-struct Block<'a> {
-    language: &'a str,
+pub(super) struct Block<'a> {
+    pub(super) language: &'a str,
     /// The file with the same content, if the guide names one.
     file: Option<&'a str>,
-    code: &'a str,
+    pub(super) code: &'a str,
 }
 
-fn blocks(guide: &str) -> impl Iterator<Item = Block<'_>> {
+pub(super) fn blocks(guide: &str) -> impl Iterator<Item = Block<'_>> {
     // Every second part is between two fences.
     let parts = guide.split("```").skip(1).step_by(2);
     parts.map(|part| {
@@ -63,7 +66,7 @@ fn path_of(file: &str) -> PathBuf {
 }
 
 /// The settings that the guides assume.
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let keys = format!("back-end:presence.read+presence.write:{KEY}");
     Settings::new()
         .with("PRESENCE_JWT_SECRET", SECRET)
@@ -76,7 +79,7 @@ fn token(user: &str, watch: &Value) -> String {
 }
 
 /// A token that expires in `seconds` seconds, or has expired for a negative number.
-fn token_for(user: &str, watch: &Value, seconds: i64) -> String {
+pub(super) fn token_for(user: &str, watch: &Value, seconds: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.expect("a clock after 1970").as_secs();
     let claims = json!({"sub": user, "exp": now.saturating_add_signed(seconds), "watch": watch});
@@ -120,7 +123,9 @@ fn every_program_in_a_guide_is_a_file_of_examples() {
         match (block.language, block.file) {
             // The block is run directly, or only shown.
             ("sh" | "json", None) => {}
-            ("js" | "python" | "html", Some(file)) => {
+            // `typescript` compiles the block.
+            ("ts" | "tsx", None) => {}
+            ("js" | "python" | "html" | "swift" | "kotlin" | "dart", Some(file)) => {
                 let content = std::fs::read_to_string(path_of(file)).expect(file);
                 assert_eq!(block.code, content, "{file} differs from the guide");
             }

@@ -25,7 +25,7 @@ pub(crate) struct Problem {
 }
 
 /// Reads a problem document and checks what holds for all of them.
-pub(super) fn problem(answer: &Answer, status: u16) -> Problem {
+pub(crate) fn problem(answer: &Answer, status: u16) -> Problem {
     assert_eq!(answer.status.as_u16(), status, "{}", answer.body);
     assert_eq!(
         media_type(&answer.headers),

@@ -3,7 +3,9 @@
 mod connections;
 mod departed;
 mod expiry;
+mod grace;
 mod last_seen;
+mod lifetimes;
 mod ping_targets;
 mod several_devices;
 

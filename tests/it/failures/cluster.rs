@@ -5,6 +5,7 @@ mod departures;
 mod failover;
 mod ground;
 mod moving_slots;
+mod returns;
 mod scene;
 mod serving;
 mod soak;

@@ -5,17 +5,16 @@
 //! Many histories run concurrently.
 
 mod model;
+mod stores;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
 use harness::redis_cluster::RedisCluster;
 use harness::redis_server::RedisServer;
 use harness::wait::PATIENCE;
-use presence::config::Config;
-use presence::model::{Closing, PageCursor};
+use presence::model::{Closing, PageCursor, Stated};
 use presence::model::{ConnectionId, Entry, PartitionSet, Position, PresenceEvent, UserId};
 use presence::store::{Readiness, Store, StoreError};
 use proptest::collection::vec;
@@ -25,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::model::{Bracket, Grant, Model, Touch};
+use self::stores::{on_cluster, on_redis, open};
 
 /// The grants of the two instances: long enough for a few calls, and short enough for many expiries.
 const GRANTS: [Grant; 2] = [
@@ -162,8 +162,8 @@ impl Run {
             Step::Touch(call, user, connection) => {
                 let (user, connection) = self.names(user, connection);
                 let touched = match call {
-                    Touch::Connect => store.connect(&user, &connection).await,
-                    Touch::Ping => store.ping(&user, &connection).await,
+                    Touch::Connect => store.connect(&user, &connection, &Stated::default()).await,
+                    Touch::Ping => store.ping(&user, &connection, &Stated::default()).await,
                 };
                 let touched = match touched {
                     Ok(touched) => Ok(touched),
@@ -219,7 +219,9 @@ impl Run {
         redis.set_clock_ahead(self.ahead_ms);
         for (user, connection) in (0..USERS.len()).zip(0..CONNECTIONS.len()) {
             let (user, connection) = self.names(user, connection);
-            let pinged = self.stores[instance].ping(&user, &connection).await;
+            let pinged = self.stores[instance]
+                .ping(&user, &connection, &Stated::default())
+                .await;
             let refused = matches!(pinged, Err(StoreError::Refused(_)));
             assert!(pinged.is_ok() || refused, "the store answers: {pinged:?}");
         }
@@ -335,34 +337,6 @@ fn play_many(many: usize, open: impl Fn(usize) -> Scene) {
     }
 }
 
-/// The stores of two instances on one Redis. A quarter of the histories divide the users into 16 partitions, where each user
-/// is in another one.
-fn on_redis(redis: &RedisServer, number: usize) -> Vec<Store> {
-    let partitions = if number.is_multiple_of(4) { "16" } else { "1" };
-    let prefix = format!("history-{number}:");
-    let url = redis.url();
-    let flags = [
-        "--redis-url",
-        &url,
-        "--key-prefix",
-        &prefix,
-        "--partitions",
-        partitions,
-    ];
-    GRANTS.map(|grant| open(grant, &flags)).into()
-}
-
-/// A store as an instance with the grant `grant` opens it.
-fn open(grant: Grant, flags: &[&str]) -> Store {
-    let ms = |duration: Duration| format!("{}ms", duration.as_millis());
-    let (ttl, interval) = (ms(grant.ttl), ms(grant.ping_interval));
-    let most = MOST_CONNECTIONS.to_string();
-    let own = ["presence", "--ttl", &ttl, "--ping-interval", &interval];
-    let own = own.into_iter().chain(["--user-connections", &most]);
-    let config = Config::try_parse_from(own.chain(flags.iter().copied()));
-    Store::open(&config.expect("good flags")).expect("a store")
-}
-
 #[test]
 fn the_embedded_store_behaves_as_the_model() {
     play_many(32, |_| Scene {
@@ -385,14 +359,9 @@ fn two_instances_on_one_redis_behave_as_the_model() {
 fn two_instances_on_a_cluster_behave_as_the_model() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(RedisCluster::start());
-    let url = redis.url();
-    play_many(16, |number| {
-        let prefix = format!("history-{number}:");
-        let flags = ["--redis-url", &url, "--key-prefix", &prefix];
-        Scene {
-            stores: GRANTS.map(|grant| open(grant, &flags)).into(),
-            clock: None,
-        }
+    play_many(16, |number| Scene {
+        stores: on_cluster(&redis, number),
+        clock: None,
     });
 }
 

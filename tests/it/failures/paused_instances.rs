@@ -6,7 +6,7 @@ use harness::client::Client;
 use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::instance::Settings;
 use harness::process::Signal;
-use harness::serial::run_alone;
+use harness::serial::run_quietly;
 use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
 
@@ -54,7 +54,7 @@ async fn ping_awake(
 }
 
 async fn the_silent_leave_with_the_first_request_after_one_hold(store: Store, pause: Duration) {
-    run_alone();
+    run_quietly();
     let cluster = Cluster::with(store, settings()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -81,7 +81,7 @@ async fn silent_users_leave_after_one_hold_with_rare_requests(store: Store) {
 
 /// This also holds before the first sweep.
 async fn a_disconnect_of_one_of_two_connections_keeps_the_user_online(store: Store) {
-    run_alone();
+    run_quietly();
     let cluster = Cluster::with(store, settings()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -127,7 +127,7 @@ on_both_stores!(
 
 #[tokio::test]
 async fn a_frozen_instance_delays_no_departure() {
-    run_alone();
+    run_quietly();
     let cluster = Cluster::of(2, Settings::mortal()).await;
     let clients = cluster.clients();
     let mut stream = Stream::open(&clients[1], "").await;

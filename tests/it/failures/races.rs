@@ -9,7 +9,7 @@ use harness::names::Names;
 use harness::process::Signal;
 use harness::proxy::Proxy;
 use harness::redis_server::RedisServer;
-use harness::serial::run_alone;
+use harness::serial::run_quietly;
 use harness::sse::{Stream, assert_same_changes};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
@@ -85,7 +85,7 @@ async fn answers_of_calls_that_race_with_expiries_agree_with_the_events() {
 /// connection has an earlier deadline.
 #[tokio::test]
 async fn a_sweep_with_an_outdated_deadline_does_not_delay_the_departure() {
-    run_alone();
+    run_quietly();
     let redis = RedisServer::start().await;
     let proxy = Proxy::to(redis.port()).await;
     let settings = Settings::mortal().with("PRESENCE_TTL", "3s");

@@ -1,6 +1,6 @@
 //! Webhooks: signed, in order for each user, at least once, by one sender at a time.
 
-mod receiver;
+pub(crate) mod receiver;
 
 use std::process::Command;
 use std::time::Duration;
@@ -26,6 +26,13 @@ fn settings(receiver: &Receiver) -> Settings {
     Settings::new()
         .with("PRESENCE_WEBHOOKS", &format!("crm:{}", receiver.url()))
         .with("PRESENCE_WEBHOOK_SECRETS", &format!("crm:{SECRET}"))
+}
+
+/// The key of the receiver, which is in the first partition.
+fn delivery_key(cluster: &Cluster) -> String {
+    let names = cluster.names();
+    let key = names.all("webhook:crm").into_iter().next();
+    key.expect("a partition")
 }
 
 /// Waits until an instance delivers: a new receiver begins with the events after the start.
@@ -64,7 +71,16 @@ async fn events_arrive_in_order_and_only_once() {
                 format!("user.offline {user}"),
             ]);
         }
-        assert_eq!(receiver.accepted(expected.len()).await, expected);
+        let accepted = receiver.accepted(expected.len()).await;
+        assert_eq!(accepted.len(), expected.len());
+        for user in 0..7 {
+            let of_user = |events: &[String]| {
+                let user = format!(" user {user}");
+                let events = events.iter().filter(|event| event.ends_with(&user));
+                events.cloned().collect::<Vec<_>>()
+            };
+            assert_eq!(of_user(&accepted), of_user(&expected));
+        }
         let received = receiver.received();
         assert!(received.len() < 20, "{} webhooks", received.len());
         assert!(received.iter().all(|each| each.events().len() <= 100));
@@ -178,14 +194,14 @@ async fn a_receiver_decides_how_long_it_is_left_alone() {
         let before = receiver.received().len();
         cluster
             .redis()
-            .command::<i64>(&["HSET", "presence:webhook:crm", "retry", "0"])
+            .command::<i64>(&["HSET", &delivery_key(&cluster), "retry", "0"])
             .await;
         cluster.client().connect(&format!("{conduct:?}")).await;
         receiver.attempts(before + 1).await;
         eventually_true("the pause is in the store", async || {
             let retry: u64 = cluster
                 .redis()
-                .command(&["HGET", "presence:webhook:crm", "retry"])
+                .command(&["HGET", &delivery_key(&cluster), "retry"])
                 .await;
             let time: (u64, u64) = cluster.redis().command(&["TIME"]).await;
             let pause = retry.saturating_sub(time.0 * 1_000);
@@ -299,16 +315,20 @@ async fn a_receiver_behind_the_history_gets_a_reset() {
     let cluster = Cluster::of(1, settings(&receiver)).await;
     is_registered(&cluster).await;
     let client = cluster.client();
-    client.connect("alice").await;
+    // In one partition, so that they share a history.
+    let users = cluster.names().neighbours("alice", 3);
+    client.connect(&users[0]).await;
     receiver.attempts(1).await;
-    client.connect("bob").await;
-    // As after a long time: the events of both users are gone, one event is newer.
-    let newest = ["XTRIM", "presence:events", "MAXLEN", "1"];
-    client.connect("carol").await;
-    cluster.redis().command::<i64>(&newest).await;
+    client.connect(&users[1]).await;
+    client.connect(&users[2]).await;
+    // As after a long time: the events of two users are gone, one event is newer.
+    let history = cluster.names().key("events", "alice");
+    let trim = ["XTRIM", &history, "MAXLEN", "1"];
+    cluster.redis().command::<i64>(&trim).await;
     receiver.now(Conduct::Answer(204));
     let events = receiver.accepted(2).await;
-    assert_eq!(events, ["presence.reset history-gone", "user.online carol"]);
+    let newest = format!("user.online {}", users[2]);
+    assert_eq!(events, ["presence.reset history-gone", &*newest]);
 }
 
 #[tokio::test]
@@ -322,7 +342,7 @@ async fn nothing_shows_a_secret_or_a_url() {
     let metrics = cluster.client().get("/metrics").await.body;
     let stored: Vec<String> = cluster
         .redis()
-        .command(&["HGETALL", "presence:webhook:crm"])
+        .command(&["HGETALL", &delivery_key(&cluster)])
         .await;
     for text in [cluster.instances[0].log(), metrics, stored.join("\n")] {
         for secret in [&SECRET["whsec_".len()..], "not-for-the-log"] {

@@ -57,7 +57,8 @@ async fn a_refused_connect_does_not_open_a_closed_connection() {
     }
     store.closes("alice", "1");
     store.connects("alice", "4");
-    assert!(store.connect(&user("alice"), &connection("1")).is_err());
+    let refused = store.connect(&user("alice"), &unnamed(), &Stated::default());
+    assert!(refused.is_err());
     store.closes("alice", "4");
     assert_eq!(store.pings("alice", "1"), Err(Refusal::ConnectionClosed));
 }
@@ -68,7 +69,8 @@ async fn closed_connections_beyond_the_maximum_may_ping() {
     let guest = |number: usize| format!("guest-{number}");
     for number in 0..300_000 {
         let guest = user(&guest(number));
-        store.connect(&guest, &unnamed()).expect("no refusal");
+        let connected = store.connect(&guest, &unnamed(), &Stated::default());
+        connected.expect("no refusal");
         store.disconnect(&guest, &Closing::One(unnamed()));
         if number % 100_000 == 0 {
             store.pass(1.0).await;

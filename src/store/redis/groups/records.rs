@@ -89,16 +89,19 @@ impl RedisStore {
         groups.collect::<Result<_, _>>().map_err(unexpected)
     }
 
-    /// Forgets the groups of which a user is no member.
+    /// Forgets the groups of which a user is no member. The groups are asked at the same time, because a user may have
+    /// the maximum number of them.
     async fn check_record(&self, user: &UserId) -> Result<(), StoreError> {
-        let user = std::slice::from_ref(user);
-        for group in self.recorded(&user[0]).await? {
-            let at = self.now(self.partition_of(&group));
-            if self.membership(&group, user).await? == [false] {
-                self.forget_settled(&group, user, at).await?;
+        let groups = self.recorded(user).await?;
+        let checks = groups.iter().map(|group| async move {
+            let user = std::slice::from_ref(user);
+            let at = self.now(self.partition_of(group));
+            if self.membership(group, user).await? == [false] {
+                self.forget_settled(group, user, at).await?;
             }
-        }
-        Ok(())
+            Ok::<_, StoreError>(())
+        });
+        try_join_all(checks).await.map(drop)
     }
 
     /// Returns the users that were not recorded.

@@ -42,10 +42,15 @@ fn pings() -> Arc<PingBatcher> {
     ))
 }
 
-fn join(pings: &PingBatcher, batch: &mut Batch, user: &str, connection: &str) {
+fn join(pings: &PingBatcher, batch: &mut Batch, user: &str, connection: &str, stated: &Stated) {
     let user = UserId::new(user).expect("an id");
     let connection = ConnectionId::new(connection).expect("an id");
-    batch.push(pings.keys(), &user, &connection, oneshot::channel().0);
+    batch.push(
+        pings.keys(),
+        &user,
+        (&connection, stated),
+        oneshot::channel().0,
+    );
 }
 
 // The clock is paused until all calls have arrived, because a silent store admits fewer.
@@ -57,7 +62,8 @@ async fn pings_beyond_the_maximum_are_refused() {
         let pings = Arc::clone(&pings);
         calls.spawn(async move {
             let user = UserId::new("alice").expect("an id");
-            pings.extend(&user, &ConnectionId::unnamed()).await
+            let unnamed = ConnectionId::unnamed();
+            pings.extend(&user, &unnamed, &Stated::default()).await
         });
     }
     let answers = calls.join_all().await;
@@ -79,7 +85,8 @@ async fn each_key_is_sent_once_and_in_order() {
     let pings = pings();
     let mut batch = Batch::default();
     for user in 0..SCRIPT_PINGS + 2 {
-        join(&pings, &mut batch, &format!("user-{user}"), "1");
+        let user = format!("user-{user}");
+        join(&pings, &mut batch, &user, "1", &Stated::default());
     }
     let arguments = arguments(&pings.commands(&batch.arguments(), SCRIPT_PINGS));
     let sent = arguments
@@ -92,20 +99,35 @@ async fn each_key_is_sent_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn named_pings_come_first_and_state_the_grant_and_the_id() {
+async fn pings_with_a_ttl_come_first_and_then_others_that_state_something() {
     let pings = pings();
     pings.grant.set(7);
     let mut batch = Batch::default();
-    for (user, connection) in [("a", "1"), ("b", "tab"), ("c", "1"), ("a", "phone")] {
-        join(&pings, &mut batch, user, connection);
+    let (usual, ttl) = (Stated::default(), Some(Duration::from_secs(150)));
+    let long = Stated { ttl, away: false };
+    let away = Stated {
+        ttl: None,
+        away: true,
+    };
+    for (user, connection, stated) in [
+        ("a", "1", &usual),
+        ("b", "tab", &usual),
+        ("c", "1", &usual),
+        ("a", "phone", &long),
+        ("d", "1", &away),
+    ] {
+        join(&pings, &mut batch, user, connection, stated);
     }
     let arguments = arguments(&pings.commands(&batch.arguments(), SCRIPT_PINGS));
-    let users = ["b", "a", "a", "c"].map(|user| format!("presence:user:{user}"));
-    assert_eq!(arguments[2], "4");
-    assert_eq!(arguments[3..7], users);
+    let users = ["a", "b", "d", "a", "c"].map(|user| format!("presence:user:{user}"));
+    assert_eq!(arguments[2], "5");
+    assert_eq!(arguments[3..8], users);
     let others = ["7", "60000", "25000", "presence:user:", "presence:conns:"];
-    assert_eq!(arguments[7..12], others);
-    assert_eq!(arguments[12..], ["7 tab", "7 phone"]);
+    assert_eq!(arguments[8..13], others);
+    assert_eq!(
+        arguments[13..],
+        ["1", "7 phone 150000", "7 tab", "7 1 away"]
+    );
 }
 
 #[tokio::test]
@@ -113,7 +135,7 @@ async fn each_ping_gets_its_own_answer() {
     let (answers, heard): (Vec<_>, Vec<_>) = (0..4).map(|_| oneshot::channel()).unzip();
     let pings = answers.into_iter().map(|answer| Ping {
         key_end: 0,
-        id_end: 0,
+        end: 0,
         answer,
     });
     respond_to(pings, Ok(vec![2, 4]));

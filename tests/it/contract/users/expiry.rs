@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness::client::crowd;
 use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::instance::Settings;
-use harness::serial::run_alone;
+use harness::serial::run_quietly;
 use harness::sse::{Stream, alternating, briefs};
 use harness::timestamp::Timestamp;
 
@@ -24,7 +24,7 @@ async fn a_user_without_pings_goes_offline(store: Store) {
 
 /// Invariant 1: reads are exact to the millisecond, before and after a sweep.
 async fn every_read_is_exact_at_the_deadline(store: Store) {
-    run_alone();
+    run_quietly();
     let settings = Settings::mortal()
         .with("PRESENCE_SWEEP_INTERVAL", "10s")
         .with("PRESENCE_KEYSPACE_EVENTS", "off");
@@ -134,7 +134,7 @@ async fn an_expired_connection_closes_without_effect(store: Store) {
 /// The deadline of a user is that of its longest-lived connection, also when another connection is closed or opened
 /// later.
 async fn the_last_connection_to_expire_takes_the_user_offline(store: Store) {
-    run_alone();
+    run_quietly();
     let cluster = Cluster::with(store, Settings::mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -156,7 +156,7 @@ async fn the_last_connection_to_expire_takes_the_user_offline(store: Store) {
 /// Invariant 4 and the end of section 2: a ping around the deadline keeps the user online without an event, or brings
 /// the user back with an event if the departure was announced. Answers and events agree.
 async fn pings_around_the_deadline_agree_with_the_events(store: Store) {
-    run_alone();
+    run_quietly();
     let cluster = Cluster::with(store, Settings::mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;

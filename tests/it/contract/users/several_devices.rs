@@ -5,6 +5,7 @@ use std::time::Duration;
 use harness::client::{Client, send};
 use harness::cluster::Cluster;
 use harness::instance::{Instance, Settings};
+use harness::names::Names;
 use harness::redis_server::RedisServer;
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
@@ -36,21 +37,21 @@ async fn warm(client: &Client, redis: &RedisServer) {
 }
 
 async fn key(redis: &RedisServer, user: &str) -> Option<String> {
-    redis
-        .command(&["GET", &format!("presence:user:{user}")])
-        .await
+    let key = Names::default().of_user("user", user);
+    redis.command(&["GET", &key]).await
 }
 
 async fn hashes(redis: &RedisServer, user: &str) -> u64 {
-    redis
-        .command(&["EXISTS", &format!("presence:conns:{user}")])
-        .await
+    let key = Names::default().of_user("conns", user);
+    redis.command(&["EXISTS", &key]).await
 }
 
 /// What only connections stated, as Redis keeps it for the time after the deadline.
 async fn records(redis: &RedisServer) -> Vec<String> {
     let mut all = Vec::new();
-    let buckets: Vec<String> = redis.command(&["KEYS", "presence:deadlines:*"]).await;
+    let buckets: Vec<String> = redis
+        .command(&["KEYS", &Names::default().pattern("deadlines:*")])
+        .await;
     for bucket in buckets {
         let found: Vec<String> = redis.command(&["HVALS", &bucket]).await;
         all.extend(found);
@@ -73,7 +74,21 @@ async fn a_usual_ping_only_extends_the_connection() {
     assert_eq!(key(redis, "bob").await.as_deref(), Some("1 phone"));
     assert_eq!(key(redis, "carol").await.as_deref(), Some("*"));
     assert_eq!(hashes(redis, "bob").await, 0);
+    let long = json!({"connectionId": "phone", "ttlMs": 150_000});
+    send(client.of_user("dave", "connect").json(&long)).await;
+    assert_eq!(key(redis, "dave").await.as_deref(), Some("1 phone 150000"));
+    client.connect_as("erin", "laptop").await;
+    send(client.of_user("erin", "connect").json(&long)).await;
     let before = connect_calls(redis).await;
+    for user in ["dave", "erin"] {
+        for _ in 0..3 {
+            send(client.of_user(user, "ping").json(&long)).await;
+        }
+        let key = Names::default().of_user("user", user);
+        let left: u64 = redis.command(&["PTTL", &key]).await;
+        assert!((120_000..=150_000).contains(&left), "{user}: {left}");
+    }
+    assert_eq!(connect_calls(redis).await, before);
     let epoch = Timestamp::parse("1970-01-01T00:00:00.000Z").expect("a time");
     for _ in 0..3 {
         for (user, connection) in [
@@ -96,9 +111,8 @@ async fn a_usual_ping_only_extends_the_connection() {
                 (0..5_000).contains(&beyond),
                 "{user} {connection}: {beyond}"
             );
-            let deadline: u64 = redis
-                .command(&["PEXPIRETIME", &format!("presence:user:{user}")])
-                .await;
+            let key = Names::default().of_user("user", user);
+            let deadline: u64 = redis.command(&["PEXPIRETIME", &key]).await;
             let deadline = i64::try_from(deadline).expect("a time");
             let latest = expires_at.millis_after(epoch);
             assert_eq!(deadline, latest, "the key expires with the last connection");
@@ -189,9 +203,8 @@ async fn the_record_of_an_only_connection_ends_with_the_user() {
 async fn a_call_that_fails_in_redis_fails_no_call_beside_it() {
     let cluster = Cluster::of(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
-    redis
-        .command::<()>(&["SET", "presence:closed:broken", "x"])
-        .await;
+    let marks = Names::default().of_user("closed", "broken");
+    redis.command::<()>(&["SET", &marks, "x"]).await;
     let mut calls = JoinSet::new();
     for number in 0..200 {
         let client = client.clone();

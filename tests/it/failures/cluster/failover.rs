@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use harness::instance::Instance;
 use harness::redis_cluster::NODE_TIMEOUT_MS;
 use harness::sse::Stream;
 use harness::wait::eventually_true;
 
-use super::scene::{Scene, try_ping};
+use super::scene::{Scene, settings, try_ping};
 
 #[tokio::test]
 async fn while_a_master_is_dead_only_its_users_are_refused() {
@@ -44,6 +45,10 @@ async fn while_a_master_is_dead_only_its_users_are_refused() {
         );
     }
     assert!(scene.redis.failed_over(dead).await != dead);
+    eventually_true("all partitions are swept again", async || {
+        scene.client.metric("presence_partitions_reachable").await == Some(64)
+    })
+    .await;
     for users in users.values() {
         for user in users {
             assert_eq!(try_ping(&scene.client, user).await.status, 200);
@@ -51,6 +56,9 @@ async fn while_a_master_is_dead_only_its_users_are_refused() {
     }
     assert_eq!(scene.client.count().await, 90);
     assert!(scene.client.get("/readyz").await.status.is_success());
+    // An instance starts although one of the nodes in its URL is dead.
+    let late = Instance::start(&settings(&scene.redis, &[])).await;
+    assert_eq!(late.client().count().await, 90);
 }
 
 #[tokio::test]

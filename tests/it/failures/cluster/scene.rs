@@ -34,15 +34,22 @@ impl Scene {
         }
     }
 
-    /// Waits until the replica of `master` has everything.
+    /// Waits until the replica of `master` has everything that was written before.
     pub(super) async fn in_sync(&self, master: usize) {
-        let replica = self.redis.partner_of(master);
+        let replica = self.redis.node(self.redis.partner_of(master));
+        let offset = "master_repl_offset";
+        let written = self.redis.node(master).info("replication", offset).await;
         eventually_true("the replica has everything", async || {
-            let [ours, theirs] = [master, replica].map(|node| self.redis.node(node));
-            let offset = "master_repl_offset";
-            ours.info("replication", offset).await == theirs.info("replication", offset).await
+            replica.info("replication", offset).await >= written
         })
         .await;
+    }
+
+    /// Makes a master accept no write for a while, and waits until its replica has everything.
+    pub(super) async fn quiesce(&self, master: usize) {
+        let pause = ["CLIENT", "PAUSE", "3000", "WRITE"];
+        self.redis.node(master).command::<()>(&pause).await;
+        self.in_sync(master).await;
     }
 
     /// Users of each master.

@@ -7,7 +7,7 @@ use harness::instance::{Instance, Settings};
 use harness::names::Names;
 use harness::process::Signal;
 use harness::redis_server::RedisServer;
-use harness::serial::run_alone;
+use harness::serial::run_quietly;
 use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::{eventually, eventually_true};
@@ -41,7 +41,7 @@ async fn on_a_clock_with(ttl: &str, ping_interval: &str) -> (RedisServer, Vec<In
 
 #[tokio::test]
 async fn after_a_step_back_no_user_stays_longer_than_a_ttl() {
-    run_alone();
+    run_quietly();
     let (redis, instances) = on_a_clock().await;
     let client = instances[0].client();
     let mut stream = Stream::open(&client, "").await;
@@ -75,7 +75,7 @@ async fn after_a_step_back_no_user_stays_longer_than_a_ttl() {
 /// The recheck ends when all users have left, and a second step is noticed too.
 #[tokio::test]
 async fn each_step_back_is_noticed() {
-    run_alone();
+    run_quietly();
     let (redis, instances) = on_a_clock().await;
     let client = instances[1].client();
     for step in 1..=2 {
@@ -97,7 +97,7 @@ async fn each_step_back_is_noticed() {
 /// The step looks like an outage in which no client could ping.
 #[tokio::test]
 async fn after_a_step_ahead_users_can_ping_before_they_are_announced_offline() {
-    run_alone();
+    run_quietly();
     let (redis, instances) = on_a_clock().await;
     let client = instances[0].client();
     let mut stream = Stream::open(&client, "").await;
@@ -164,13 +164,13 @@ async fn the_living_can_ping_after(
 
 #[tokio::test]
 async fn a_frozen_redis_does_not_shorten_a_hold() {
-    run_alone();
+    run_quietly();
     the_living_can_ping_after(|redis, _| redis.freeze(), |redis, _| redis.thaw()).await;
 }
 
 #[tokio::test]
 async fn frozen_instances_do_not_shorten_a_hold() {
-    run_alone();
+    run_quietly();
     let send = |instances: &[Instance], signal: Signal| {
         instances.iter().for_each(|instance| instance.send(signal));
     };
@@ -185,7 +185,7 @@ async fn frozen_instances_do_not_shorten_a_hold() {
 /// the second step, which is longer than the time that another step may take of a hold.
 #[tokio::test]
 async fn an_outage_that_left_time_to_ping_does_not_shorten_the_hold_after_the_next_one() {
-    run_alone();
+    run_quietly();
     // The hold is 2.5 s, and only steps of more than 15.5 s are outages.
     let (redis, instances) = on_a_clock_with("20s", "2s").await;
     let client = instances[0].client();
@@ -219,7 +219,7 @@ async fn an_outage_that_left_time_to_ping_does_not_shorten_the_hold_after_the_ne
 /// An outage and a hold by the old clock do not count by the new clock.
 #[tokio::test]
 async fn a_hold_is_no_longer_after_a_step_back() {
-    run_alone();
+    run_quietly();
     let (redis, instances) = on_a_clock().await;
     let client = instances[0].client();
     let mut stream = Stream::open(&client, "").await;
@@ -242,7 +242,7 @@ async fn a_hold_is_no_longer_after_a_step_back() {
 /// either.
 #[tokio::test]
 async fn a_connection_that_came_back_after_a_step_back_is_not_refused_after_a_step_ahead() {
-    run_alone();
+    run_quietly();
     let (redis, instances) = on_a_clock().await;
     let client = instances[0].client();
     client.connect("alice").await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness::client::Client;
 use harness::cluster::Cluster;
 use harness::instance::{Instance, Settings};
-use harness::serial::run_alone;
+use harness::serial::run_quietly;
 use harness::sse::Stream;
 use harness::timestamp::Timestamp;
 
@@ -39,7 +39,7 @@ async fn assert_seen_until_now(client: &Client, user: &str, before: Timestamp) {
 /// As after a deployment with a shorter TTL.
 #[tokio::test]
 async fn a_user_who_pings_an_instance_with_a_short_ttl_leaves_soon() {
-    run_alone();
+    run_quietly();
     let (cluster, short) = long_and_short().await;
     let (long, short) = (cluster.client(), short.client());
     let mut stream = Stream::open(&long, "").await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use harness::cluster::Cluster;
 use harness::instance::Settings;
-use harness::serial::run_alone;
+use harness::serial::run_quietly;
 use harness::sse::{Stream, alternating, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
@@ -68,7 +68,7 @@ async fn a_lost_index_resets_streams_and_users_return_with_their_next_ping() {
 
 #[tokio::test]
 async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
-    run_alone();
+    run_quietly();
     let cluster = Cluster::of(2, Settings::mortal()).await;
     let (clients, redis) = (cluster.clients(), cluster.redis());
     for key in KEYS {
@@ -97,7 +97,7 @@ async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
 
 #[tokio::test]
 async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
-    run_alone();
+    run_quietly();
     let cluster = Cluster::of(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;
@@ -122,7 +122,7 @@ async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
 /// Until the key of the user expires, the service does not know whether the other connections are open.
 #[tokio::test]
 async fn a_disconnect_after_the_connection_list_was_lost_closes_no_other_connection() {
-    run_alone();
+    run_quietly();
     let cluster = Cluster::of(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;

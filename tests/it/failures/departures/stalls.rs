@@ -8,7 +8,7 @@ use harness::instance::Settings;
 use harness::names::partitions_of_tests;
 use harness::process::Signal;
 use harness::redis_server::RedisServer;
-use harness::serial::run_alone;
+use harness::serial::{run_alone, run_quietly};
 use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
@@ -83,7 +83,7 @@ async fn the_silent_leave(settings: Settings, pause: Duration, at_most: Duration
 /// A client that pings at the interval has a ping between all stalls.
 #[tokio::test]
 async fn stalls_that_ttl_and_interval_absorb_hold_no_departure() {
-    run_alone();
+    run_quietly();
     // A departure waits for the end of a stall and for the next sweep.
     let at_most = STALL + Duration::from_millis(1_300);
     the_silent_leave(
@@ -96,7 +96,7 @@ async fn stalls_that_ttl_and_interval_absorb_hold_no_departure() {
 
 #[tokio::test]
 async fn a_departure_is_held_once_also_when_more_stalls_follow() {
-    run_alone();
+    run_quietly();
     // The time is that of the outage before the deadline, twice the interval and its margin, and another stall.
     let hold = Duration::from_millis(1_500);
     let at_most = STALL + 2 * hold + STALL + Duration::from_millis(1_300);
@@ -106,7 +106,7 @@ async fn a_departure_is_held_once_also_when_more_stalls_follow() {
 /// A client that waits for the interval after each answer misses some of the gaps.
 #[tokio::test]
 async fn a_short_stall_holds_departures_when_ttl_and_interval_are_close() {
-    run_alone();
+    run_quietly();
     let cluster = Cluster::of(1, settings("2s", "830ms")).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
@@ -131,7 +131,7 @@ async fn a_short_stall_holds_departures_when_ttl_and_interval_are_close() {
 /// The key holds the unnamed connection, and not the others.
 #[tokio::test]
 async fn a_disconnect_after_a_stall_leaves_the_other_connection_open() {
-    run_alone();
+    run_quietly();
     let cluster = Cluster::of(1, settings("2s", "1s")).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;

@@ -143,15 +143,16 @@ impl Model {
     pub(super) fn looked(&mut self, at: Bracket, id: &UserId, found: &UserState) {
         let user = self.users.entry(id.clone()).or_default();
         user.check_online(at, found.online);
-        for (connection, expires_at) in &found.connections {
+        for each in &found.connections {
+            let (connection, expires_at) = (&each.id, each.expires_at);
             let known = user.connections.get(connection);
             let deadline = known.expect("a connection that was opened").deadline;
             let what = || format!("{connection}: {found:?} {user:?}");
-            assert!(deadline.contains(*expires_at), "{}", what());
+            assert!(deadline.contains(expires_at), "{}", what());
             assert!(!deadline.surely_before(at), "expired: {}", what());
         }
         for (connection, known) in &user.connections {
-            let listed = found.connections.iter().any(|(id, _)| id == connection);
+            let listed = found.connections.iter().any(|each| each.id == *connection);
             let alive = at.surely_before(known.deadline);
             assert!(listed || !alive, "{connection} missing: {found:?} {user:?}");
         }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 /// How the receiver answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Conduct {
+pub(crate) enum Conduct {
     /// With this status.
     Answer(u16),
     /// With 503 and this `Retry-After`, in seconds.
@@ -30,23 +30,23 @@ pub(super) enum Conduct {
 
 /// A webhook as it arrived.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Received {
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) body: String,
+pub(crate) struct Received {
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
     #[serde(skip)]
-    pub(super) at: Instant,
+    pub(crate) at: Instant,
     /// How the receiver answered.
     #[serde(skip)]
-    pub(super) conduct: Conduct,
+    pub(crate) conduct: Conduct,
 }
 
 impl Received {
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.headers["webhook-id"]
     }
 
     /// The events, as `name user` or `name reason`.
-    pub(super) fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         let body: Value = serde_json::from_str(&self.body).expect("JSON");
         assert_eq!(body["type"], "presence.events");
         let events = body["data"]["events"].as_array().expect("a list");
@@ -63,7 +63,7 @@ impl Received {
     }
 }
 
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     url: String,
     state: Arc<Mutex<State>>,
 }
@@ -74,7 +74,7 @@ struct State {
 }
 
 impl Receiver {
-    pub(super) async fn start(conduct: Conduct) -> Self {
+    pub(crate) async fn start(conduct: Conduct) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let received = Vec::new();
@@ -89,21 +89,21 @@ impl Receiver {
         Self { url, state }
     }
 
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// From now on the receiver answers like this.
-    pub(super) fn now(&self, conduct: Conduct) {
+    pub(crate) fn now(&self, conduct: Conduct) {
         self.state.lock().expect("no panic").conduct = conduct;
     }
 
-    pub(super) fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.state.lock().expect("no panic").received.clone()
     }
 
     /// Waits for `count` attempts, and returns all so far.
-    pub(super) async fn attempts(&self, count: usize) -> Vec<Received> {
+    pub(crate) async fn attempts(&self, count: usize) -> Vec<Received> {
         let what = format!("{count} webhooks arrive");
         eventually(&what, async || {
             Some(self.received()).filter(|all| all.len() >= count)
@@ -112,7 +112,7 @@ impl Receiver {
     }
 
     /// Waits until the accepted webhooks have `count` events, and returns the events in order.
-    pub(super) async fn accepted(&self, count: usize) -> Vec<String> {
+    pub(crate) async fn accepted(&self, count: usize) -> Vec<String> {
         let what = format!("{count} events are delivered");
         eventually(&what, async || {
             let received = self.received();

@@ -1,11 +1,14 @@
-//! The faults of the nodes of a cluster. None loses data: a replica is in sync before its master dies.
+//! The faults of the nodes of a cluster. None loses data: a master accepts no write before it dies, and its replica has
+//! everything.
 
 use std::ops::Range;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
 use harness::names::Names;
 use harness::sse::EventSource;
+use harness::timestamp::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::callers::Refusal;
@@ -19,6 +22,10 @@ const SHORT_FREEZE_MS: Range<u64> = 300..1_500;
 
 /// By then an instance has found the new master and has replaced its connections.
 const RECOVERY: Duration = Duration::from_secs(4);
+
+/// The time between two looks at the machine, and a longer time that counts as a stall.
+const TICK: Duration = Duration::from_millis(20);
+const STALL: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -46,7 +53,7 @@ const ALL: [Fault; 9] = [
 ];
 
 /// A time in which calls for the users of some partitions may be refused.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Harm {
     partitions: Vec<usize>,
     from: Instant,
@@ -58,6 +65,24 @@ impl Harm {
         let partition = names.partition_of(&refusal.user);
         let meanwhile = refusal.answered >= self.from && refusal.asked <= self.until;
         meanwhile && self.partitions.contains(&partition)
+    }
+}
+
+/// Notes each time in which the machine did not run this task: everything may be late then.
+pub(super) async fn watch_the_machine(names: Names, harms: Arc<Mutex<Vec<Harm>>>) {
+    let mut before = Instant::now();
+    loop {
+        sleep(TICK).await;
+        let now = Instant::now();
+        if now - before > STALL {
+            let harm = Harm {
+                partitions: (0..names.partitions()).collect(),
+                from: before,
+                until: now + RECOVERY,
+            };
+            harms.lock().expect("no task panicked").push(harm);
+        }
+        before = now;
     }
 }
 
@@ -77,9 +102,8 @@ pub(super) async fn until(
         let fault = deck.pop().expect("a full deck");
         let masters = scene.redis.masters().await;
         let master = masters[rng.usize(..masters.len())];
-        println!("{fault:?} at node {master}");
+        println!("{:?}: {fault:?} at node {master}", Timestamp::now());
         let partitions = scene.redis.partitions_of(&scene.names, master).await;
-        scene.in_sync(master).await;
         let from = Instant::now();
         if cause(fault, master, scene, readers, rng).await {
             harms.push(Harm {
@@ -108,6 +132,8 @@ async fn cause(
             redis.fail_over(master).await;
         }
         Fault::Killed => {
+            scene.quiesce(master).await;
+            let redis = &mut scene.redis;
             redis.kill(master);
             redis.failed_over(master).await;
             return true;
@@ -120,8 +146,12 @@ async fn cause(
             return true;
         }
         Fault::FrozenUntilReplaced => {
+            scene.quiesce(master).await;
+            let redis = &mut scene.redis;
             redis.freeze(master);
             redis.failed_over(master).await;
+            // Otherwise it would run calls that wait in its sockets, before it learns that it was replaced.
+            redis.kill(master);
             return true;
         }
         Fault::SlotMoved => {

@@ -232,7 +232,9 @@ impl User {
         stays: bool,
     ) {
         let closed = match closing {
-            Closing::One(id) => self.connections.remove_entry(id).into_iter().collect(),
+            Closing::One(id) | Closing::Later(id, _) => {
+                self.connections.remove_entry(id).into_iter().collect()
+            }
             Closing::All => std::mem::take(&mut self.connections),
         };
         if *closing == Closing::All {

@@ -1,0 +1,2 @@
+/** The version of this package, from package.json. */
+declare const VERSION: string;

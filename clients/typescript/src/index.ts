@@ -1,0 +1,2 @@
+export { createPresence } from './client.js';
+export type * from './types.js';

@@ -1,0 +1,49 @@
+//! What a connection states, as text in Redis: `id TTL away`; see `connections.lua`.
+
+use std::fmt::Write;
+
+use crate::model::{ConnectionId, Stated, millis};
+
+/// Appends the text to `to`.
+pub(super) fn push(to: &mut String, connection: &ConnectionId, stated: &Stated) {
+    to.push_str(connection.as_str());
+    if let Some(ttl) = stated.ttl {
+        // A write into memory cannot fail.
+        let _ = write!(to, " {}", millis(ttl));
+    }
+    if stated.away {
+        to.push_str(" away");
+    }
+}
+
+/// Whether the connection is the unnamed one and states nothing. The key of its user has only the number of a grant.
+pub(super) fn is_usual(connection: &ConnectionId, stated: &Stated) -> bool {
+    connection.is_unnamed() && *stated == Stated::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_text_has_what_differs_from_the_settings() {
+        let tab = ConnectionId::new("tab-1").expect("an id");
+        let ttl = Some(Duration::from_secs(150));
+        for (ttl, away, expected) in [
+            (None, false, "tab-1"),
+            (ttl, false, "tab-1 150000"),
+            (None, true, "tab-1 away"),
+            (ttl, true, "tab-1 150000 away"),
+        ] {
+            let mut text = String::new();
+            let stated = Stated { ttl, away };
+            push(&mut text, &tab, &stated);
+            assert_eq!(text, expected);
+            let is_default = is_usual(&ConnectionId::unnamed(), &stated);
+            assert_eq!(is_default, expected == "tab-1");
+            assert!(!is_usual(&tab, &stated));
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The stores of the histories.
+
+use std::time::Duration;
+
+use clap::Parser;
+use harness::redis_cluster::RedisCluster;
+use harness::redis_server::RedisServer;
+use presence::config::Config;
+use presence::store::Store;
+
+use super::model::Grant;
+use super::{GRANTS, MOST_CONNECTIONS};
+
+/// The stores of two instances on one Redis. A quarter of the histories divide the users into 16 partitions, where each user
+/// is in another one.
+pub(super) fn on_redis(redis: &RedisServer, number: usize) -> Vec<Store> {
+    let partitions = if number.is_multiple_of(4) { "16" } else { "1" };
+    let prefix = format!("history-{number}:");
+    let url = redis.url();
+    let flags = [
+        "--redis-url",
+        &url,
+        "--key-prefix",
+        &prefix,
+        "--partitions",
+        partitions,
+    ];
+    GRANTS.map(|grant| open(grant, &flags)).into()
+}
+
+/// The stores of two instances on a cluster.
+pub(super) fn on_cluster(redis: &RedisCluster, number: usize) -> Vec<Store> {
+    let prefix = format!("history-{number}:");
+    let flags = ["--redis-url", &redis.url(), "--key-prefix", &prefix];
+    GRANTS.map(|grant| open(grant, &flags)).into()
+}
+
+/// A store as an instance with the grant `grant` opens it.
+pub(super) fn open(grant: Grant, flags: &[&str]) -> Store {
+    let ms = |duration: Duration| format!("{}ms", duration.as_millis());
+    let (ttl, interval) = (ms(grant.ttl), ms(grant.ping_interval));
+    let most = MOST_CONNECTIONS.to_string();
+    let own = ["presence", "--ttl", &ttl, "--ping-interval", &interval];
+    let own = own.into_iter().chain(["--user-connections", &most]);
+    let config = Config::try_parse_from(own.chain(flags.iter().copied()));
+    Store::open(&config.expect("good flags")).expect("a store")
+}
