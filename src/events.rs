@@ -30,7 +30,7 @@ pub(crate) use self::sse::cursor::{Cursor, Id};
 pub(crate) use self::sse::frame::Frame;
 pub(crate) use self::sse::payload::{
     GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
-    ResetReason, UserOffline, UserOnline,
+    ResetReason, UserOffline, UserOnline, UserUpdated,
 };
 pub(crate) use self::sse::refusal::StreamRefusal;
 pub(crate) use self::stream::{EventStream, StreamClosed};

@@ -23,6 +23,7 @@ pub(crate) mod refused_stream;
 mod response_headers;
 mod split_body;
 mod state;
+mod status;
 mod stream_handoff;
 mod stream_support;
 mod sweep;
@@ -107,6 +108,7 @@ fn described(bulk_calls: OpenApiRouter<Arc<AppState>>) -> OpenApiRouter<Arc<AppS
         .routes(routes!(users::ping))
         .routes(routes!(users::disconnect))
         .routes(routes!(users::user))
+        .routes(routes!(status::set, status::clear))
         .merge(bulk_calls)
         .routes(
             routes!(events::stream, events::stream_of)

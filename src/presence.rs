@@ -4,13 +4,15 @@ mod groups;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::model::{
-    Closing, Connected, Disconnected, Page, PageCursor, PartitionSet, Partitions, Stated, UserState,
+    Closing, Connected, Disconnected, Page, PageCursor, PartitionSet, Partitions, State, Stated,
+    Status, UserState,
 };
 use crate::model::{ConnectionId, Timestamp, UserId};
 use crate::store::{NodeId, Readiness, Store, StoreError};
@@ -133,6 +135,30 @@ impl PresenceService {
         let mut seen = HashSet::with_capacity_and_hasher(online.len(), RandomState::default());
         online.retain(|user| seen.insert(user.clone()));
         Ok(online)
+    }
+
+    /// The state of each of `users` that has one. The users are online.
+    pub(crate) async fn states_among(
+        &self,
+        users: &[UserId],
+    ) -> Result<Vec<(UserId, Arc<State>)>, StoreError> {
+        let call = self.store.states_among(users);
+        let states = self.timed("states_among", call).await?;
+        let states = users.iter().zip(states);
+        Ok(states
+            .filter_map(|(user, state)| Some((user.clone(), state?)))
+            .collect())
+    }
+
+    /// Sets or clears the status of a user. Returns when it ends.
+    pub(crate) async fn set_status(
+        &self,
+        user: &UserId,
+        status: Option<&Status>,
+        lasts: Option<Duration>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let call = self.store.set_status(user, status, lasts);
+        self.timed("set_status", call).await
     }
 
     /// At most `limit` online users, from `cursor` on.

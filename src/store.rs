@@ -14,6 +14,7 @@ mod subscription;
 mod swept;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -31,8 +32,8 @@ pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
 use crate::model::{
     Announced, Claim, Closing, Connected, ConnectionId, Delivery, Disconnected, Epoch, History,
-    Page, PageCursor, PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace, Stated,
-    Timestamp, UserId, UserState,
+    Page, PageCursor, PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace, State,
+    Stated, Status, Timestamp, UserId, UserState,
 };
 
 /// The state of all users. Both stores keep this contract:
@@ -54,6 +55,9 @@ use crate::model::{
 /// 6. For 10 s after a connection was closed, its pings are refused.
 /// 7. A connection that is closed with a grace period lives until the period or its TTL ends, and its pings are refused
 ///    at once. A connect before the end cancels that. The end is not held.
+/// 8. A user is *announced as away* while every connection that is alive or held is away. Each change of this, and of the
+///    status, between the entry into the index and the exit appends one event with the whole state. The status of an
+///    offline user stays for as long as its last-seen time.
 ///
 /// Any number of callers and instances may call every method at once. A caller may be dropped at any await: the step
 /// was taken or it was not.
@@ -203,6 +207,30 @@ impl Store {
         match self {
             Self::Memory(store) => Ok(store.online_among(users)),
             Self::Redis(store) => store.online_among(users).await,
+        }
+    }
+
+    /// The announced state of each of `users`, where something is set, whether the user is online or not.
+    pub async fn states_among(
+        &self,
+        users: &[UserId],
+    ) -> Result<Vec<Option<Arc<State>>>, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.states_among(users)),
+            Self::Redis(store) => store.states_among(users).await,
+        }
+    }
+
+    /// Sets the status of a user, for a time or for as long as the user is known; `None` clears it. Returns when it ends.
+    pub async fn set_status(
+        &self,
+        user: &UserId,
+        status: Option<&Status>,
+        lasts: Option<Duration>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.set_status(user, status, lasts)),
+            Self::Redis(store) => store.set_status(user, status, lasts).await,
         }
     }
 

@@ -20,6 +20,9 @@ use crate::model::UserId;
 /// The time between two evictions of idle allowances.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often the token of a user may change the status of the user, per minute.
+const STATUSES_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
+
 /// The number of locks. An eviction holds one lock at a time, so that a call waits for a fraction of the users only.
 const SHARDS: usize = 16;
 
@@ -29,6 +32,7 @@ pub(super) struct RateLimits(Option<Allowances>);
 struct Allowances {
     calls: Quota,
     disconnects: Quota,
+    statuses: Quota,
     clock: DefaultClock,
     hasher: RandomState,
     /// The hash of a user selects its shard.
@@ -49,16 +53,19 @@ pub(super) struct Allowance(Option<Limiters>);
 struct Limiters {
     calls: DefaultDirectRateLimiter,
     disconnects: DefaultDirectRateLimiter,
+    statuses: DefaultDirectRateLimiter,
 }
 
 /// The quota that a call counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallKind {
-    /// Any call but a disconnect.
+    /// Any other call.
     Call,
     /// A disconnect. Disconnects have a quota of their own: all tabs of a user may close at once, and a page that
     /// closes cannot retry.
     Disconnect,
+    /// A change of a status, ten times a minute.
+    Status,
 }
 
 impl RateLimits {
@@ -70,6 +77,7 @@ impl RateLimits {
         Self(Some(Allowances {
             calls: Quota::per_minute(per_minute).allow_burst(burst),
             disconnects: Quota::per_minute(per_minute).allow_burst(user_connections),
+            statuses: Quota::per_minute(STATUSES_PER_MINUTE),
             clock: DefaultClock::default(),
             hasher: RandomState::default(),
             shards: array::from_fn(|_| Mutex::default()),
@@ -117,6 +125,7 @@ impl Allowances {
         let limiters = Limiters {
             calls: limiter(self.calls),
             disconnects: limiter(self.disconnects),
+            statuses: limiter(self.statuses),
         };
         Entry {
             allowance: Arc::new(Allowance(Some(limiters))),
@@ -125,7 +134,7 @@ impl Allowances {
     }
 
     fn evict_idle(&self) {
-        let quotas = [self.calls, self.disconnects];
+        let quotas = [self.calls, self.disconnects, self.statuses];
         let refill_times = quotas.map(|quota| quota.burst_size_replenished_in());
         let refill_time = refill_times.into_iter().max().unwrap_or_default();
         let now = Instant::now();
@@ -152,6 +161,7 @@ impl Allowance {
         let limiter = match kind {
             CallKind::Call => &limiters.calls,
             CallKind::Disconnect => &limiters.disconnects,
+            CallKind::Status => &limiters.statuses,
         };
         limiter
             .check()

@@ -6,6 +6,7 @@ pub(super) mod group_copies;
 pub(super) mod index;
 pub(super) mod join;
 pub(super) mod kept;
+pub(super) mod known;
 pub(super) mod lifetimes;
 mod live_ids;
 pub(super) mod locate;

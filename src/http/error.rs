@@ -59,6 +59,10 @@ pub(crate) enum Error {
     )]
     GraceAndAll,
     #[error("{0}")]
+    InvalidStatus(&'static str),
+    #[error("ttlMs: must be a number from {least} to {most}")]
+    InvalidStatusTtl { least: u64, most: u64 },
+    #[error("{0}")]
     Json(String),
     #[error("{field}: {why}")]
     Query {
@@ -154,6 +158,7 @@ impl Error {
             Self::ConnectionId(_) | Self::ConnectionIdAndAll => P::InvalidConnectionId,
             Self::InvalidTtl { .. } => P::InvalidTtl,
             Self::InvalidGrace { .. } | Self::GraceAndAll => P::InvalidGrace,
+            Self::InvalidStatus(_) | Self::InvalidStatusTtl { .. } => P::InvalidStatus,
             Self::Json(_) => P::InvalidJson,
             Self::Query { .. } | Self::UnknownParameter { .. } => P::InvalidQuery,
             Self::InvalidLimit(_) => P::InvalidLimit,

@@ -31,7 +31,7 @@ use super::stream_support::StreamSupport;
 use crate::auth::Caller;
 use crate::events::{
     GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
-    StreamRequest, UserOffline, UserOnline,
+    StreamRequest, UserOffline, UserOnline, UserUpdated,
 };
 
 /// Query parameters of `GET`. With `POST`, the body contains the others.
@@ -82,6 +82,7 @@ impl PartialSchema for EventData {
         for payload in [
             UserOffline::name(),
             UserOnline::name(),
+            UserUpdated::name(),
             GroupJoined::name(),
             GroupLeft::name(),
             PresenceSnapshot::name(),
@@ -149,6 +150,7 @@ struct StreamParameters {
 /// | `event` | `data` | When |
 /// | --- | --- | --- |
 /// | `user.online` | `UserOnline` | The first connection of a user opened |
+/// | `user.updated` | `UserUpdated` | The state of an online user changed: whether it is away, or its status. Always the whole state |
 /// | `user.offline` | `UserOffline` | The last connection of a user closed or expired. Online and offline events of a user alternate |
 /// | `group.joined` | `GroupJoined` | With `groupIds`: users became members of a group |
 /// | `group.left` | `GroupLeft` | With `groupIds`: users are no members of a group any more |

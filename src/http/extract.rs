@@ -7,7 +7,7 @@ mod path;
 mod user_ids;
 mod whole_number;
 
-pub(crate) use self::body::{JsonBody, NoBody, OptionalJson};
+pub(crate) use self::body::{JsonBody, NoBody, OptionalJson, ShortJsonBody};
 pub(super) use self::group_ids::listed_groups;
 pub(crate) use self::group_ids::{ListedGroup, group_ids};
 pub(crate) use self::path::{GroupPath, UserPath};

@@ -1,16 +1,17 @@
 //! Groups: write the stored members, read the online members, count.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::error::Error;
 use super::extract::{JsonBody, ListedUser, NoBody, member_ids};
 use super::json_line::JsonLine;
 use super::online::cursor::encode;
+use super::online::{OwnedState, states};
 use super::openapi::responses::{
     BadRequest, BodyTimeout, BodyTooLarge, Forbidden, StoreUnreachable, TooMany, Unauthorized,
     UnsupportedMediaType,
@@ -18,9 +19,9 @@ use super::openapi::responses::{
 use super::openapi::{GroupIdInPath, UserIdText};
 use super::page_query::PageQuery;
 use super::permissions::{SeeingGroup, WritingGroup};
-use super::query::NoQuery;
+use super::query::{NoQuery, keep_once};
 use super::state::AppState;
-use crate::model::{GroupId, GroupWritten, PageCursor, UserId};
+use crate::model::{GroupId, GroupWritten, PageCursor, StateFields, UserId};
 
 /// The stored members of a group.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -65,6 +66,43 @@ pub(super) struct GroupResult {
     removed: usize,
 }
 
+/// Whether a read has states.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "utoipa reads the field; the query is read by hand"
+)]
+pub(super) struct StatesQuery {
+    /// Whether the response has the states of the online members. Default: false.
+    #[param(example = true)]
+    states: Option<bool>,
+}
+
+/// The query of a page of a group.
+#[derive(Debug)]
+struct GroupQuery {
+    page: PageQuery,
+    states: bool,
+}
+
+impl GroupQuery {
+    fn read(query: &str) -> Result<Self, Error> {
+        let mut states = None;
+        let page = PageQuery::read_with_states(query, |value| {
+            let value = value.parse().map_err(|_| Error::Query {
+                field: "states",
+                why: "true or false",
+            })?;
+            keep_once(&mut states, "states", value)
+        })?;
+        Ok(Self {
+            page,
+            states: states.unwrap_or(false),
+        })
+    }
+}
+
 /// A page of the online members of a group.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -78,6 +116,10 @@ pub(super) struct GroupState {
     /// At most `limit` online members, in the order of their ids.
     #[schema(value_type = Vec<String>, example = json!(["alice"]))]
     online: Vec<UserId>,
+    /// The states of those of these users of which something is set. Only present if the request asks for states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, StateFields>>, nullable = false, example = json!({"alice": {"away": true}}))]
+    states: Option<BTreeMap<UserId, OwnedState>>,
     /// The `cursor` of the next page; `null` on the last page.
     #[schema(required, example = "PmlZhfudYWZ0ZXIKYm9i")]
     next_cursor: Option<String>,
@@ -201,7 +243,7 @@ pub(super) async fn remove(
 #[utoipa::path(
     get, path = "/v1/groups/{groupId}", tag = "groups", operation_id = "getGroup",
     security(("bearer" = [])),
-    params(GroupIdInPath, PageQuery),
+    params(GroupIdInPath, PageQuery, StatesQuery),
     responses(
         (status = 200, body = GroupState, description = "A page of the online members", example = json!({"groupId": "team-7", "members": 40, "online": ["alice"], "nextCursor": null})),
         BadRequest,
@@ -217,7 +259,9 @@ pub(super) async fn get(
     RawQuery(query): RawQuery,
     _: NoBody,
 ) -> Result<JsonLine<GroupState>, Error> {
-    let query = PageQuery::read(query.as_deref().unwrap_or(""))?;
+    let query = GroupQuery::read(query.as_deref().unwrap_or(""))?;
+    let with_states = query.states;
+    let query = query.page;
     let limit = query.limit()?;
     // The pages of a group are ordered by id.
     let partitions = state.presence.partitions();
@@ -228,6 +272,10 @@ pub(super) async fn get(
         .presence
         .group_page(&group, after.as_ref(), limit)
         .await?;
+    let states = match with_states {
+        true => Some(states(&state, &page.online).await?),
+        false => None,
+    };
     let next = page
         .next
         .map(|user| encode(&PageCursor::After(Some(user)), partitions));
@@ -235,6 +283,7 @@ pub(super) async fn get(
         group_id: group,
         members: page.members,
         online: page.online,
+        states,
         next_cursor: next,
     }))
 }

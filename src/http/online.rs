@@ -2,10 +2,11 @@
 
 pub(super) mod cursor;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use self::cursor::encode;
@@ -22,7 +23,7 @@ use super::permissions::SeeingEveryone;
 use super::query::NoQuery;
 use super::state::AppState;
 use crate::auth::Caller;
-use crate::model::UserId;
+use crate::model::{State as UserState, StateFields, UserId};
 
 /// The users to look up.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -31,6 +32,10 @@ pub(super) struct LookupBody {
     /// 1 to 1,000 user ids. `PRESENCE_LOOKUP_LIMIT` changes the limit.
     #[schema(value_type = Vec<UserIdText>, min_items = 1, max_items = 1000, example = json!(["alice", "bob", "carol"]))]
     user_ids: Vec<ListedUser>,
+    /// Whether the response has the states of the online users. Default: false.
+    #[serde(default)]
+    #[schema(example = false)]
+    states: bool,
 }
 
 /// The online users of a lookup.
@@ -39,6 +44,20 @@ pub(super) struct OnlineUsers {
     /// The online users, in the order of the request, without duplicates.
     #[schema(value_type = Vec<String>, example = json!(["alice"]))]
     online: Vec<UserId>,
+    /// The states of those of these users of which something is set. Only present if the request asks for states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<BTreeMap<String, StateFields>>, example = json!({"alice": {"away": true, "status": "dnd"}}))]
+    states: Option<BTreeMap<UserId, OwnedState>>,
+}
+
+/// The state of a user in a response.
+#[derive(Debug)]
+pub(super) struct OwnedState(Arc<UserState>);
+
+impl Serialize for OwnedState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        StateFields::of(Some(&self.0)).serialize(serializer)
+    }
 }
 
 /// A page of the online users.
@@ -63,7 +82,8 @@ pub(super) struct OnlineCount {
 
 /// Look up many users
 ///
-/// Returns which of the users are online. The call is one round trip to the store.
+/// Returns which of the users are online, and on request their states. The call is one round trip to the store, or two
+/// with states.
 #[utoipa::path(
     post, path = "/v1/online", tag = "online", operation_id = "lookUpOnline",
     security(("bearer" = [])),
@@ -89,7 +109,11 @@ pub(super) async fn lookup(
     let users = user_ids(body.user_ids, state.config.limits.lookup_limit)?;
     caller.authorize_read_each(&users)?;
     let online = state.presence.online_among(users).await?;
-    Ok(JsonLine(OnlineUsers { online }))
+    let states = match body.states {
+        true => Some(states(&state, &online).await?),
+        false => None,
+    };
+    Ok(JsonLine(OnlineUsers { online, states }))
 }
 
 /// List all online users
@@ -148,4 +172,15 @@ pub(super) async fn count(
 ) -> Result<JsonLine<OnlineCount>, Error> {
     let count = state.presence.count().await?;
     Ok(JsonLine(OnlineCount { count }))
+}
+
+/// The states of these online users, where something is set.
+pub(super) async fn states(
+    state: &AppState,
+    online: &[UserId],
+) -> Result<BTreeMap<UserId, OwnedState>, Error> {
+    let states = state.presence.states_among(online).await?.into_iter();
+    Ok(states
+        .map(|(user, state)| (user, OwnedState(state)))
+        .collect())
 }

@@ -21,7 +21,7 @@ use super::split_body::split_large_body;
 use super::state::AppState;
 use crate::events::{
     GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
-    UserOffline, UserOnline,
+    UserOffline, UserOnline, UserUpdated,
 };
 
 /// The operations with an optional body.
@@ -44,7 +44,7 @@ const OPTIONAL_BODIES: [&str; 3] = ["connect", "ping", "disconnect"];
         (name = "events", description = "Changes, as Server-Sent Events"),
         (name = "operations", description = "Health and metrics"),
     ),
-    components(schemas(Problem, ListedUserId, ListedGroupId, UserOnline, UserOffline, GroupJoined, GroupLeft, PresenceSnapshot, PresenceReady, PresenceReset, PresenceEnd)),
+    components(schemas(Problem, ListedUserId, ListedGroupId, UserOnline, UserUpdated, UserOffline, GroupJoined, GroupLeft, PresenceSnapshot, PresenceReady, PresenceReset, PresenceEnd)),
     modifiers(&Description, &Security)
 )]
 pub(super) struct ApiDocument;
@@ -111,7 +111,8 @@ impl Modify for Description {
         let text = format!(
             "Shows which users are online.\n\n\
              An app calls `connect`, then `ping` every `pingIntervalMs`, then `disconnect`. A back end looks up many \
-             users with one call. A dashboard opens a stream of the events `user.online` and `user.offline`.\n\n\
+             users with one call. A dashboard opens a stream of the events `user.online`, `user.updated` and \
+             `user.offline`.\n\n\
              Times have the format of RFC 3339, in UTC with milliseconds. A call with an unknown query parameter or \
              an unknown field in the body is refused.\n\n\
              ## Problems\n\n\
@@ -148,12 +149,13 @@ impl Modify for Security {
 pub(super) fn finish(document: &mut OpenApiDocument) {
     for item in document.paths.paths.values_mut() {
         let operations = [
-            item.get.as_mut(),
-            item.post.as_mut(),
-            item.put.as_mut(),
-            item.patch.as_mut(),
-            item.delete.as_mut(),
+            &mut item.get,
+            &mut item.post,
+            &mut item.put,
+            &mut item.patch,
+            &mut item.delete,
         ];
+        let operations = operations.map(Option::as_mut);
         for operation in operations.into_iter().flatten() {
             examples::add_problems(operation);
             let name = operation.operation_id.as_deref().unwrap_or_default();

@@ -26,12 +26,30 @@ pub(super) struct PageQuery {
 
 impl PageQuery {
     pub(super) fn read(query: &str) -> Result<Self, Error> {
+        Self::read_parameters(query, |name, _| Err(unknown(name, &["limit", "cursor"])))
+    }
+
+    /// Reads a query that has the parameter `states`, too. `take` takes its value.
+    pub(super) fn read_with_states(
+        query: &str,
+        mut take: impl FnMut(&str) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        Self::read_parameters(query, |name, value| match name == "states" {
+            true => take(value),
+            false => Err(unknown(name, &["limit", "cursor", "states"])),
+        })
+    }
+
+    fn read_parameters(
+        query: &str,
+        mut other: impl FnMut(&str, &str) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let mut read = Self::default();
         for (name, value) in parameters(query) {
             match &*name {
                 "limit" => keep_once(&mut read.limit, "limit", decoded("limit", value)?)?,
                 "cursor" => keep_once(&mut read.cursor, "cursor", decoded("cursor", value)?)?,
-                other => return Err(unknown(other, &["limit", "cursor"])),
+                name => other(name, value)?,
             }
         }
         Ok(read)

@@ -1,7 +1,8 @@
 //! Extractors that authenticate the caller and check its permissions.
 //!
-//! A handler names its permission as an argument: [`ActingFor`], [`Disconnecting`] or [`Seeing`] a user of the path,
-//! [`SeeingGroup`] or [`WritingGroup`], [`SeeingEveryone`], or the [`Caller`] itself if the body names the users.
+//! A handler names its permission as an argument: [`ActingFor`], [`Disconnecting`], [`SettingStatus`] or [`Seeing`] a user
+//! of the path, [`SeeingGroup`] or [`WritingGroup`], [`SeeingEveryone`], or the [`Caller`] itself if the body names the
+//! users.
 
 use std::sync::Arc;
 
@@ -24,6 +25,10 @@ pub(crate) struct ActingFor(pub(crate) UserId);
 /// The user of the path. The caller may close the connections of this user; the call counts as a disconnect.
 #[derive(Debug)]
 pub(crate) struct Disconnecting(pub(crate) UserId);
+
+/// The user of the path. The caller may set the status of this user; the call counts as a change of the status.
+#[derive(Debug)]
+pub(crate) struct SettingStatus(pub(crate) UserId);
 
 /// The user of the path. The caller may see this user.
 #[derive(Debug)]
@@ -91,6 +96,14 @@ impl FromRequestParts<Arc<AppState>> for Disconnecting {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         writable(parts, state, CallKind::Disconnect).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Arc<AppState>> for SettingStatus {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
+        writable(parts, state, CallKind::Status).await.map(Self)
     }
 }
 

@@ -143,6 +143,8 @@ problem_types! {
     InvalidTtl(BAD_REQUEST, "invalid-ttl", "Invalid TTL"),
     /// `graceMs` is out of bounds, or accompanies `all`. `detail` states the bounds.
     InvalidGrace(BAD_REQUEST, "invalid-grace", "Invalid grace period"),
+    /// A status is not 1 to 32 characters of `a-z 0-9 -`, its data are not an object of at most 1 KiB, or its `ttlMs` is out of bounds. `detail` names the field.
+    InvalidStatus(BAD_REQUEST, "invalid-status", "Invalid status"),
     /// The body is not a JSON object with the fields and types of this call. `detail` names the field.
     InvalidJson(BAD_REQUEST, "invalid-json", "Invalid JSON"),
     /// A query parameter is unknown, repeated or malformed. `detail` names the parameter.
@@ -176,7 +178,7 @@ problem_types! {
     StreamsUnsupported(NOT_ACCEPTABLE, "streams-unsupported", "Streams unsupported"),
     /// The body did not arrive within 10 s.
     BodyTimeout(REQUEST_TIMEOUT, "body-timeout", "Body timeout"),
-    /// A ping arrived less than 10 s after the disconnect of its connection. A client that is still running calls `connect`.
+    /// A ping arrived after the disconnect of its connection, or less than 10 s after its end. A client that is still running calls `connect`.
     ConnectionClosed(CONFLICT, "connection-closed", "Connection closed"),
     /// The user has reached the limit of open connections. Close a connection, or use an open one.
     TooManyConnections(CONFLICT, "too-many-connections", "Too many connections"),

@@ -18,6 +18,7 @@ use super::openapi::responses::{
 use super::permissions::{ActingFor, Disconnecting, Seeing};
 use super::query::NoQuery;
 use super::state::AppState;
+use super::status::UserStatus;
 use crate::config::PresenceConfig;
 use crate::model::{
     Closing, Connected, ConnectionId, Stated, Timestamp, UserId, millis, scaled_interval,
@@ -43,6 +44,9 @@ pub(super) struct ConnectBody {
     /// (`PRESENCE_TTL_MAX`, 10 minutes by default). Default: as the service is configured.
     #[schema(value_type = Option<u64>, minimum = 1000, example = 150_000)]
     ttl_ms: Option<WholeNumber>,
+    /// Whether the user is away at this connection. A user is away while every live connection is away. Default: false.
+    #[schema(example = false)]
+    away: Option<bool>,
 }
 
 /// The connections to close. Without a body, it is the unnamed connection of the user.
@@ -88,6 +92,10 @@ pub(super) struct ConnectResult {
     /// How often the client should ping, in milliseconds.
     #[schema(minimum = 1, example = 25000)]
     ping_interval_ms: u64,
+    /// The `away` of the request. Absent if it was absent there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = false)]
+    away: Option<bool>,
 }
 
 /// The result of a disconnect.
@@ -122,6 +130,11 @@ pub(super) struct UserState {
     /// The last time at which the user was known to be alive; `null` if it is unknown or no longer kept.
     #[schema(required, value_type = Option<String>, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
     last_seen_at: Option<Timestamp>,
+    /// Whether the user is online and every open connection is away.
+    away: bool,
+    /// The status that the user states about itself, online or not; `null` if there is none.
+    #[schema(required, value_type = Option<UserStatus>)]
+    status: Option<UserStatus>,
     /// The open connections, sorted by id.
     connections: Vec<UserConnection>,
 }
@@ -136,6 +149,18 @@ pub(super) struct UserConnection {
     /// When the connection expires without another ping.
     #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:01:00.123Z")]
     expires_at: Timestamp,
+    /// The time of the connect or the last ping.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
+    last_ping_at: Timestamp,
+    /// How long the connection lives after a ping, in milliseconds.
+    #[schema(minimum = 1, example = 60_000)]
+    ttl_ms: u64,
+    /// Whether the user is away at this connection.
+    #[schema(example = false)]
+    away: bool,
+    /// When the connection ends after a disconnect with a grace period; `null` if it does not leave.
+    #[schema(required, value_type = Option<String>, format = DateTime, example = json!(null))]
+    leaves_at: Option<Timestamp>,
 }
 
 /// Open a connection
@@ -164,10 +189,12 @@ pub(super) async fn connect(
     State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<ConnectBody>,
 ) -> Result<JsonLine<ConnectResult>, Error> {
+    let away = body.away;
     let (connection, stated) = read(body, &state.config.presence)?;
     let result = state.presence.connect(&user, &connection, &stated);
     let result = result.await?;
-    Ok(connect_result(&state, (user, connection), &stated, result))
+    let ids = (user, connection);
+    Ok(connect_result(&state, ids, (&stated, away), result))
 }
 
 /// Keep a connection alive
@@ -198,9 +225,11 @@ pub(super) async fn ping(
     State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<ConnectBody>,
 ) -> Result<JsonLine<ConnectResult>, Error> {
+    let away = body.away;
     let (connection, stated) = read(body, &state.config.presence)?;
     let result = state.presence.ping(&user, &connection, &stated).await?;
-    Ok(connect_result(&state, (user, connection), &stated, result))
+    let ids = (user, connection);
+    Ok(connect_result(&state, ids, (&stated, away), result))
 }
 
 /// Close a connection
@@ -233,7 +262,7 @@ pub(super) async fn disconnect(
 ) -> Result<JsonLine<DisconnectResult>, Error> {
     let grace = body
         .grace_ms
-        .map(|grace| within(grace, GRACE_MS))
+        .map(|grace| grace.millis_within(GRACE_MS))
         .transpose();
     let grace = grace.map_err(|(least, most)| Error::InvalidGrace { least, most })?;
     let closing = match (body.all, body.connection_id) {
@@ -264,14 +293,14 @@ pub(super) async fn disconnect(
 
 /// Get the state of a user
 ///
-/// Returns whether the user is online, when the user was last seen, and the open connections. The result is exact to
+/// Returns whether the user is online, when the user was last seen, its status, and what each open connection was granted. The result is exact to
 /// the millisecond. An unknown user is offline; the status is 200 and not 404.
 #[utoipa::path(
     get, path = "/v1/users/{userId}", tag = "users", operation_id = "getUser",
     security(("bearer" = [])),
     params(UserIdInPath),
     responses(
-        (status = 200, body = UserState, description = "The state of the user", example = json!({"userId": "alice", "online": true, "lastSeenAt": "2026-11-24T08:00:00.123Z", "connections": [{"connectionId": "phone-1", "expiresAt": "2026-11-24T08:01:00.123Z"}]})),
+        (status = 200, body = UserState, description = "The state of the user", example = json!({"userId": "alice", "online": true, "lastSeenAt": "2026-11-24T08:00:00.123Z", "away": false, "status": null, "connections": [{"connectionId": "phone-1", "expiresAt": "2026-11-24T08:01:00.123Z", "lastPingAt": "2026-11-24T08:00:00.123Z", "ttlMs": 60000, "away": false, "leavesAt": null}]})),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -290,11 +319,17 @@ pub(super) async fn user(
     let connections = connections.map(|each| UserConnection {
         connection_id: each.id,
         expires_at: each.expires_at,
+        last_ping_at: each.pinged_at,
+        ttl_ms: millis(each.ttl),
+        away: each.away,
+        leaves_at: each.leaves_at,
     });
     Ok(JsonLine(UserState {
         user_id: user,
         online: found.online,
         last_seen_at: found.last_seen_at,
+        away: found.away,
+        status: found.status.map(UserStatus::from),
         connections: connections.collect(),
     }))
 }
@@ -303,19 +338,13 @@ pub(super) async fn user(
 fn read(body: ConnectBody, config: &PresenceConfig) -> Result<(ConnectionId, Stated), Error> {
     let connection = connection_id(body.connection_id)?;
     let bounds = (SHORTEST_TTL_MS, millis(config.longest_ttl()));
-    let ttl = body.ttl_ms.map(|ttl| within(ttl, bounds)).transpose();
+    let ttl = body.ttl_ms.map(|ttl| ttl.millis_within(bounds)).transpose();
     let ttl = ttl.map_err(|(least, most)| Error::InvalidTtl { least, most })?;
     let stated = Stated {
         ttl: ttl.filter(|ttl| *ttl != config.ttl),
-        away: false,
+        away: body.away.unwrap_or(false),
     };
     Ok((connection, stated))
-}
-
-/// A number of milliseconds within bounds; else the bounds.
-fn within(number: WholeNumber, (least, most): (u64, u64)) -> Result<Duration, (u64, u64)> {
-    let number = number.within(least, most).ok_or((least, most))?;
-    Ok(Duration::from_millis(number))
 }
 
 /// The connection id of a body. Default: the unnamed connection.
@@ -329,7 +358,7 @@ fn connection_id(text: Option<String>) -> Result<ConnectionId, Error> {
 fn connect_result(
     state: &AppState,
     (user_id, connection_id): (UserId, ConnectionId),
-    stated: &Stated,
+    (stated, away): (&Stated, Option<bool>),
     result: Connected,
 ) -> JsonLine<ConnectResult> {
     let config = &state.config.presence;
@@ -343,5 +372,6 @@ fn connect_result(
         expires_at: result.expires_at,
         ttl_ms: millis(ttl),
         ping_interval_ms: millis(ping_interval),
+        away,
     })
 }

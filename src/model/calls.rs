@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::connection_id::ConnectionId;
+use super::state::LastingStatus;
 use super::timestamp::{Timestamp, millis};
 
 /// What a connection states with each connect and ping, in addition to its id.
@@ -98,6 +99,10 @@ pub struct UserState {
     pub connections: Vec<LiveConnection>,
     /// Whether the user is online.
     pub online: bool,
+    /// Whether the user is online and every live connection is away.
+    pub away: bool,
+    /// The status, which a user may have while it is offline, too.
+    pub status: Option<LastingStatus>,
     /// The last moment at which the user was known to be alive, if the store still keeps it.
     pub last_seen_at: Option<Timestamp>,
 }

@@ -1,9 +1,11 @@
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::state::State;
 use super::timestamp::Timestamp;
 use super::user_id::UserId;
 
@@ -65,7 +67,7 @@ impl FromStr for Position {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
-/// An event: a user went online or offline.
+/// An event: a user went online or offline, or its state changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceEvent {
     /// The position of the event in the history.
@@ -81,10 +83,18 @@ pub struct PresenceEvent {
 }
 
 /// The change of a user, as streams carry it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {
     /// The first connection opened.
-    Online,
+    Online {
+        /// The state of the user, if something is set.
+        state: Option<Arc<State>>,
+    },
+    /// The state of an online user changed.
+    Updated {
+        /// The whole state, if something is set.
+        state: Option<Arc<State>>,
+    },
     /// The last connection closed or expired.
     Offline {
         /// Why the user went offline.
@@ -92,6 +102,18 @@ pub enum Transition {
         /// The last moment at which the user was known to be alive.
         last_seen_at: Timestamp,
     },
+}
+
+impl Transition {
+    /// About how many bytes of memory the change takes elsewhere.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Online { state } | Self::Updated { state } => {
+                state.as_ref().map_or(0, |state| state.memory())
+            }
+            Self::Offline { .. } => 0,
+        }
+    }
 }
 
 /// Why a user went offline.

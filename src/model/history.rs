@@ -1,8 +1,11 @@
 //! Parts of the history, and states of users as of a position in the history.
 
+use std::sync::Arc;
+
 use super::entry::Entry;
 use super::event::{Epoch, Position};
 use super::partition::Partition;
+use super::state::State;
 use super::user_id::UserId;
 
 /// The announced users among some users, as of one position in the history of each of their partitions.
@@ -13,6 +16,8 @@ pub struct Announced {
     pub at: Vec<(Partition, Epoch, Position)>,
     /// The announced users, in the order of the request.
     pub users: Vec<UserId>,
+    /// The states of these users, where something is set.
+    pub states: Vec<(UserId, Arc<State>)>,
 }
 
 /// A part of the history of one partition, oldest event first.

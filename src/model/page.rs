@@ -1,6 +1,9 @@
 //! Pages of the online users.
 
+use std::sync::Arc;
+
 use super::partition::Partition;
+use super::state::State;
 use super::user_id::UserId;
 
 /// Where the next page begins.
@@ -61,6 +64,8 @@ pub enum ScanPlace {
 pub struct PartPage {
     /// The users, in any order. A user may be in several parts of a scan.
     pub users: Vec<UserId>,
+    /// The states of these users, where something is set.
+    pub states: Vec<(UserId, Arc<State>)>,
     /// Where the next part begins, if there may be one.
     pub next: Option<ScanPlace>,
 }

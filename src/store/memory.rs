@@ -9,6 +9,8 @@ mod groups;
 mod history;
 mod last_seen;
 mod outages;
+mod states;
+mod statuses;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ use self::groups::Groups;
 use self::history::Events;
 use self::last_seen::LastSeen;
 use self::outages::Outages;
+use self::statuses::Statuses;
 pub(super) use self::subscription::Subscription;
 use super::lifetimes::Grant;
 use super::lifetimes::Lifetimes;
@@ -63,6 +66,7 @@ struct State {
     events: Events,
     newest: Position,
     last_seen: LastSeen,
+    statuses: Statuses,
 }
 
 impl MemoryStore {
@@ -149,13 +153,21 @@ impl MemoryStore {
                 if !state.announced.is_settled(user) {
                     state.announced.settle(user, now, &state.outages);
                 }
+                self.update_away(state, user, now);
                 false
             }
             None => {
                 state.announced.enter(user, refreshed);
                 // While the user is announced, its connections have the last-seen time.
                 state.last_seen.remove(user);
-                self.announce(state, user.clone(), now, Transition::Online);
+                state.statuses.keep_until(user, None);
+                let shown = state.shown(user, now);
+                self.announce(
+                    state,
+                    user.clone(),
+                    now,
+                    Transition::Online { state: shown },
+                );
                 true
             }
         };
@@ -185,6 +197,7 @@ impl MemoryStore {
             if !announced.is_settled(user) {
                 announced.settle(user, now, outages);
             }
+            self.update_away(&mut state, user, now);
             return Disconnected {
                 online: true,
                 became_offline: false,
@@ -206,6 +219,9 @@ impl MemoryStore {
         } else if !announced.is_settled(user) || !announced.is_online(user, now) {
             announced.settle(user, now, outages);
         }
+        if was_open && !is_last {
+            self.update_away(&mut state, user, now);
+        }
         Disconnected {
             online: state.announced.is_online(user, now),
             became_offline: is_last,
@@ -226,6 +242,8 @@ impl MemoryStore {
         if !self.lifetimes.last_seen.is_zero() {
             state.last_seen.keep(user.clone(), last_seen_at, now);
         }
+        let forgotten_at = now.plus(self.status_kept_for());
+        state.statuses.keep_until(&user, Some(forgotten_at));
         let transition = Transition::Offline {
             reason,
             last_seen_at,
@@ -267,6 +285,7 @@ impl MemoryStore {
         let Some(presence) = state.announced.get(user) else {
             return UserState {
                 last_seen_at: state.last_seen.of(user, now, self.lifetimes.last_seen),
+                status: state.statuses.current(user, now).cloned(),
                 ..UserState::default()
             };
         };
@@ -275,6 +294,8 @@ impl MemoryStore {
         connections.sort();
         UserState {
             online: !connections.is_empty(),
+            away: !connections.is_empty() && connections.iter().all(|each| each.away),
+            status: state.statuses.current(user, now).cloned(),
             connections,
             last_seen_at: Some(presence.connections.last_seen()),
         }
@@ -312,6 +333,7 @@ impl MemoryStore {
         let (users, more) = state.announced.after(after, limit);
         let last = users.last().filter(|_| more).cloned();
         PartPage {
+            states: state.states_of(&users),
             users,
             next: last.map(ScanPlace::After),
         }
@@ -328,9 +350,11 @@ impl MemoryStore {
         let announced = users
             .iter()
             .filter(|user| state.announced.get(user).is_some());
+        let users: Vec<_> = announced.cloned().collect();
         Announced {
             at: vec![(Partition::FIRST, self.epoch, state.newest)],
-            users: announced.cloned().collect(),
+            states: state.states_of(&users),
+            users,
         }
     }
 
@@ -362,6 +386,7 @@ impl MemoryStore {
         state.last_seen.trim(now.minus(self.lifetimes.last_seen));
         state.events.trim(now.minus(self.lifetimes.history));
         let (departed, more) = self.sweep_due(&mut state, now);
+        let more = self.change_states(&mut state, now) || more;
         Swept {
             partition: Partition::FIRST,
             former,
@@ -372,7 +397,7 @@ impl MemoryStore {
             left: departed.partition_point(|(has_stayed, _)| !has_stayed),
             announced: state.announced.len() as u64,
             more,
-            next_due: state.announced.next_due(),
+            next_due: state.next_due(),
             unfinished: None,
         }
     }

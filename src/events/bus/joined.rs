@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use super::reads::{READ_EVENTS, Reads};
 use crate::events::hub::Hub;
-use crate::events::hub::delivery::KnownUsers;
-use crate::model::{Entry, MemberChange, Partition, Position, Transition, UserId};
+use crate::events::hub::known::{Known, KnownUsers};
+use crate::model::{Entry, MemberChange, Partition, Transition, UserId};
 use crate::store::StoreError;
 
 /// How long the other partitions may take. After this time, the users count as offline: the entries of this partition
@@ -35,7 +35,7 @@ pub(super) async fn states(
         let foreign = event
             .users()
             .filter(|user| partitions.of(user) != partition);
-        others.extend(foreign.map(|user| (user.clone(), (false, Position::START))));
+        others.extend(foreign.map(|user| (user.clone(), Known::default())));
     }
     if !others.is_empty() {
         // Without an answer in time, the users count as offline.
@@ -53,7 +53,8 @@ async fn read(reads: &Reads, hub: &Hub, users: &KnownUsers) -> Result<KnownUsers
     let received = hub.newest_of_all();
     let announced = reads.announced_among(&users).await?;
     let mut positions = HashMap::new();
-    let mut first_changes: HashMap<UserId, Transition> = HashMap::new();
+    // Whether the user was announced before its first later transition.
+    let mut before: HashMap<UserId, bool> = HashMap::new();
     for (partition, _, until) in &announced.at {
         let from = received.get(partition.index()).copied().flatten();
         let from = from.map_or(*until, |(_, position)| position.min(*until));
@@ -72,20 +73,21 @@ async fn read(reads: &Reads, hub: &Hub, users: &KnownUsers) -> Result<KnownUsers
                 .filter(until)
                 .filter_map(Entry::event);
             for event in events {
-                first_changes
-                    .entry(event.user.clone())
-                    .or_insert(event.transition);
+                let was_announced = !matches!(event.transition, Transition::Online { .. });
+                before.entry(event.user.clone()).or_insert(was_announced);
             }
         }
     }
     let states = users.into_iter().map(|user| {
         let partition = hub.partitions().of(&user);
         let position = positions.get(&partition).copied().unwrap_or_default();
-        let is_announced = match first_changes.get(&user) {
-            Some(first) => *first != Transition::Online,
-            None => announced.users.contains(&user),
+        let was_announced = before.get(&user).copied();
+        let is_announced = was_announced.unwrap_or_else(|| announced.users.contains(&user));
+        let known = Known {
+            announced: is_announced.then_some(None),
+            position,
         };
-        (user, (is_announced, position))
+        (user, known)
     });
     Ok(states.collect())
 }

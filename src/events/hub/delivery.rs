@@ -1,28 +1,22 @@
 //! Delivers new events to the interested streams.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use parking_lot::MutexGuard;
 
 use crate::events::hub::copies::Copies;
 use crate::events::hub::index::{DeliveryPoint, Index};
 use crate::events::hub::kept::Kept;
+use crate::events::hub::known::KnownUsers;
 use crate::events::hub::ring::Ring;
 use crate::events::hub::{Hub, State};
 use crate::events::interest::AudienceId;
 use crate::events::sse::frame::{self, Frame};
 use crate::events::subscriber::Pushed;
-use crate::model::{
-    Entry, Epoch, GroupEvent, JoinedUser, MemberChange, Partition, Position, UserId,
-};
+use crate::model::{Entry, Epoch, GroupEvent, JoinedUser, MemberChange, Partition};
 
 /// Subscribers that receive an event before the lock is released for other threads.
 const DELIVERY_PART: usize = 1_024;
-
-/// Whether each user was announced, as of a position of its partition.
-pub(crate) type KnownUsers = HashMap<UserId, (bool, Position), RandomState>;
 
 /// An event is missing between the newest known event and the new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,11 +165,11 @@ fn completed(entry: &Entry, ring: &Ring, known: &KnownUsers) -> Option<Entry> {
         return None;
     }
     let joined = joined.iter().map(|joined| {
-        let state = known.get(&joined.user);
-        let state = state.map(|known| ring.is_announced(&joined.user, *known));
+        let known = known.get(&joined.user);
+        let is_announced = known.map(|known| ring.state_of(&joined.user, known).is_some());
         JoinedUser {
             user: joined.user.clone(),
-            is_announced: state.unwrap_or(joined.is_announced),
+            is_announced: is_announced.unwrap_or(joined.is_announced),
         }
     });
     let change = MemberChange::Joined(joined.collect());

@@ -7,10 +7,12 @@ use parking_lot::MutexGuard;
 
 use crate::events::hub::copies::{CopyId, Incomplete};
 use crate::events::hub::join::EntryRef;
+use crate::events::hub::known::KnownUsers;
 use crate::events::hub::{Hub, free};
 use crate::events::interest::GroupInterest;
 use crate::events::sse::cursor::Cursor;
-use crate::model::{GroupId, Partition, Position, UserId};
+use crate::events::sse::frame::States;
+use crate::model::{GroupId, Partition, UserId};
 
 /// The state of the groups and users of an interest, as of the end of the ring.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct GroupStates {
     pub(crate) users: Option<Vec<UserId>>,
     /// Each group with the number of its members, and the online ones.
     pub(crate) groups: Vec<(GroupId, usize, Vec<UserId>)>,
+    /// The states of the online users, where something is set.
+    pub(crate) states: States,
 }
 
 impl Hub {
@@ -74,46 +78,49 @@ impl Hub {
         users
     }
 
-    /// The states of groups and users. `known` says for a user whether the user was announced as of a position of its
-    /// partition; this instance received the events up to there. Returns `None` if a member is not known, or if a copy is
-    /// incomplete.
+    /// The states of groups and users. `known` has the states of users up to which this instance received the events.
+    /// Returns `None` if a member is not known, or if a copy is incomplete.
     pub(crate) fn group_states(
         &self,
         interest: &GroupInterest,
-        known: impl Fn(&UserId) -> Option<(bool, Position)>,
+        known: &KnownUsers,
     ) -> Option<GroupStates> {
         let state = self.state.lock();
         let ring = &state.ring;
-        let is_online = |user: &UserId| Some(ring.is_announced(user, known(user)?));
-        let online = |users: &mut dyn Iterator<Item = &UserId>| {
+        let mut states = States::default();
+        let mut online = |users: &mut dyn Iterator<Item = &UserId>| {
             let mut online = Vec::new();
             for user in users {
-                if is_online(user)? {
+                if let Some(state) = ring.state_of(user, known.get(user)?) {
                     online.push(user.clone());
+                    states.extend(state.map(|state| (user.clone(), state)));
                 }
             }
             online.sort_unstable();
             Some(online)
         };
-        let groups = interest.groups.iter().map(|group| {
+        let mut groups = Vec::with_capacity(interest.groups.len());
+        for group in &interest.groups {
             if state.copies.incomplete(group).is_some() {
                 return None;
             }
             let members = state.copies.members(group)?;
             let online = online(&mut members.iter())?;
-            Some((group.clone(), members.len(), online))
-        });
+            groups.push((group.clone(), members.len(), online));
+        }
+        let users = match &*interest.users {
+            [] => None,
+            users => Some(online(&mut users.iter())?),
+        };
         Some(GroupStates {
             end: EntryRef {
                 generation: ring.generation(),
                 number: ring.end(),
             },
             cursor: ring.cursor_before(ring.end()),
-            groups: groups.collect::<Option<_>>()?,
-            users: match &*interest.users {
-                [] => None,
-                users => Some(online(&mut users.iter())?),
-            },
+            users,
+            groups,
+            states,
         })
     }
 

@@ -44,7 +44,7 @@ pub(crate) struct Kept {
 impl Kept {
     pub(crate) fn of(partition: Partition, entry: &Entry) -> Self {
         let change = match entry {
-            Entry::Event(event) => Change::User(event.user.clone(), event.transition),
+            Entry::Event(event) => Change::User(event.user.clone(), event.transition.clone()),
             Entry::Group(event) => Change::Group(Arc::clone(event)),
             Entry::Unknown { .. } => Change::Unknown,
         };
@@ -67,7 +67,7 @@ impl Change {
     /// The bytes of the change with all that a ring keeps for it, if it is the only one of its user or group.
     fn bytes(&self) -> usize {
         match self {
-            Self::User(user, _) => USER_BYTES + user.as_str().len(),
+            Self::User(user, transition) => USER_BYTES + user.as_str().len() + transition.memory(),
             Self::Group(event) => event.bytes() + USER_BYTES + event.group.as_str().len(),
             Self::Unknown => 0,
         }

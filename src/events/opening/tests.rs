@@ -1,8 +1,8 @@
 use super::patience::STORE_PATIENCE;
 use super::*;
 use crate::config::Config;
-use crate::events::hub::delivery::KnownUsers;
 use crate::events::hub::kept::Filled;
+use crate::events::hub::known::KnownUsers;
 use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
 use crate::model::Credential;
@@ -83,7 +83,7 @@ async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed()
             previous: position(millis - 1),
             user: user.clone(),
             at: Timestamp::from_millis(millis),
-            transition: Transition::Online,
+            transition: Transition::Online { state: None },
         })
     });
     let entries: Vec<_> = entries.collect();

@@ -1,6 +1,6 @@
 //! Snapshots of all online users.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +12,15 @@ use tokio::time::timeout;
 use crate::events::hub::Hub;
 use crate::events::snapshots::snapshot::{AsOf, Snapshot, SnapshotMemory};
 use crate::events::sse::cursor::Cursor;
+use crate::events::sse::frame::States;
 use crate::model::{
-    Entry, Epoch, Partition, PartitionSet, Partitions, Position, ScanPlace, Transition, UserId,
+    Entry, Epoch, Partition, PartitionSet, Partitions, Position, ScanPlace, State, Transition,
+    UserId,
 };
 use crate::store::{Store, StoreError};
+
+/// The online users, each with its state if something is set.
+type Online = HashMap<UserId, Option<Arc<State>>>;
 
 /// Users or events that one step of a scan reads.
 const STEP: usize = 1_000;
@@ -46,7 +51,7 @@ pub(crate) async fn scan(
         }
     }
     let servers = store.nodes().borrow().len().max(1);
-    let online = Mutex::new(HashSet::new());
+    let online = Mutex::new(Online::new());
     let scans = store.partitions().all();
     let scans = scans.map(|partition| read_pages(&store, partition, &online));
     let scans = stream::iter(scans).buffer_unordered(READ_OF_A_SERVER * servers);
@@ -66,9 +71,14 @@ pub(crate) async fn scan(
     let cursor = apply_events(&hub, &start, &watched, &mut online)?;
     // A million users take long to encode, and this thread has other tasks.
     let snapshot = spawn_blocking(move || {
-        let mut users: Vec<_> = online.into_iter().collect();
+        let states = online.iter().filter_map(|(user, state)| {
+            let state = state.as_ref()?;
+            Some((user.clone(), Arc::clone(state)))
+        });
+        let states: States = states.collect();
+        let mut users: Vec<_> = online.into_keys().collect();
         users.sort_unstable();
-        memory.encode(cursor, AsOf::default(), &users)
+        memory.encode(cursor, AsOf::default(), (&users, &states))
     });
     snapshot
         .await
@@ -96,12 +106,15 @@ fn cursor(partitions: Partitions, at: &[(Partition, Epoch, Position)]) -> Cursor
 async fn read_pages(
     store: &Store,
     partition: Partition,
-    online: &Mutex<HashSet<UserId>>,
+    online: &Mutex<Online>,
 ) -> Result<(), StoreError> {
     let mut place = Some(ScanPlace::Start);
     while let Some(from) = place {
         let page = store.page_of(partition, &from, STEP).await?;
-        online.lock().extend(page.users);
+        let users = page.users.into_iter().map(|user| (user, None));
+        let states = page.states.into_iter();
+        let states = states.map(|(user, state)| (user, Some(state)));
+        online.lock().extend(users.chain(states));
         place = page.next;
         yield_now().await;
     }
@@ -114,7 +127,7 @@ fn apply_events(
     hub: &Hub,
     start: &Cursor,
     watched: &PartitionSet,
-    online: &mut HashSet<UserId>,
+    online: &mut Online,
 ) -> Result<Cursor, StoreError> {
     let changed = |_| history_changed();
     let mut from = hub.missed_after(start, watched).map_err(changed)?.from;
@@ -135,9 +148,13 @@ fn apply_events(
                 continue;
             }
             match event.transition {
-                Transition::Online => online.insert(event.user),
-                Transition::Offline { .. } => online.remove(&event.user),
-            };
+                Transition::Online { state } | Transition::Updated { state } => {
+                    online.insert(event.user, state);
+                }
+                Transition::Offline { .. } => {
+                    online.remove(&event.user);
+                }
+            }
         }
         if until == from.number {
             return Ok(last);

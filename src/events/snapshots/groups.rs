@@ -9,8 +9,8 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::events::hub::Hub;
-use crate::events::hub::delivery::KnownUsers;
 use crate::events::hub::group_copies::GroupStates;
+use crate::events::hub::known::{Known, KnownUsers};
 use crate::events::interest::{AudienceId, GroupInterest};
 use crate::events::shared_read::{Answer, SharedRead};
 use crate::events::snapshots::snapshot::{Snapshot, SnapshotMemory};
@@ -105,7 +105,7 @@ pub(crate) async fn states(
         for part in users.chunks(CALL_USERS) {
             read_part(store, hub, part, &mut known).await?;
         }
-        let states = hub.group_states(interest, |user| known.get(user).copied());
+        let states = hub.group_states(interest, &known);
         if let Some(states) = states {
             return Ok(states);
         }
@@ -137,11 +137,18 @@ async fn read_part(
     for user in users {
         let partition = hub.partitions().of(user);
         let position = positions.get(&partition).copied().unwrap_or_default();
-        known.insert(user.clone(), (false, position));
+        let unannounced = Known {
+            announced: None,
+            position,
+        };
+        known.insert(user.clone(), unannounced);
     }
-    for user in announced.users {
-        if let Some((is_announced, _)) = known.get_mut(&user) {
-            *is_announced = true;
+    let without_state = announced.users.into_iter().map(|user| (user, None));
+    let states = announced.states.into_iter();
+    let states = states.map(|(user, state)| (user, Some(state)));
+    for (user, state) in without_state.chain(states) {
+        if let Some(known) = known.get_mut(&user) {
+            known.announced = Some(state);
         }
     }
     Ok(())

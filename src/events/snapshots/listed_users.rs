@@ -11,6 +11,7 @@ use crate::events::hub::Hub;
 use crate::events::shared_read::Answer;
 use crate::events::snapshots::snapshot::{AsOf, Snapshot, SnapshotMemory};
 use crate::events::sse::cursor::Cursor;
+use crate::events::sse::frame::States;
 use crate::model::{Announced, Epoch, Partition, Position, UserId};
 use crate::store::{Store, StoreError};
 
@@ -144,7 +145,7 @@ async fn call(store: &Store, hub: &Hub, memory: &SnapshotMemory, batch: Vec<Requ
     }
     // The positions of the partitions that the call does not read.
     let local = hub.cursor();
-    let Announced { at, users } = match store.announced_among(&users).await {
+    let Announced { at, users, states } = match store.announced_among(&users).await {
         Ok(found) => found,
         Err(error) => {
             for request in batch {
@@ -156,12 +157,13 @@ async fn call(store: &Store, hub: &Hub, memory: &SnapshotMemory, batch: Vec<Requ
     };
     let (cursor, at) = (cursor(local, &at), AsOf::from(at));
     let online: HashSet<UserId> = users.into_iter().collect();
+    let states: States = states.into_iter().collect();
     for request in batch {
         let snapshot = lists.entry(request.users.as_ptr().addr()).or_insert(None);
         let snapshot = snapshot.get_or_insert_with(|| {
             let among = request.users.iter().filter(|user| online.contains(*user));
             let among: Vec<_> = among.cloned().collect();
-            memory.encode(cursor.clone(), Arc::clone(&at), &among)
+            memory.encode(cursor.clone(), Arc::clone(&at), (&among, &states))
         });
         let _ = request.answer.send(Ok(Arc::clone(snapshot)));
     }

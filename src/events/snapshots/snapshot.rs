@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::events::hub::Hub;
 use crate::events::hub::group_copies::GroupStates;
 use crate::events::sse::cursor::Cursor;
-use crate::events::sse::frame::{self, Frame};
+use crate::events::sse::frame::{self, Frame, States};
 use crate::events::subscriber::Subscriber;
 use crate::model::{Epoch, GroupId, Partition, Position, UserId};
 
@@ -45,23 +45,23 @@ struct Part<'a> {
 impl Snapshot {
     /// Encodes a snapshot. Only the last message has a complete cursor, so that a client that is
     /// disconnected earlier gets a new snapshot.
-    fn encode(cursor: Cursor, as_of: AsOf, users: &[UserId], total: &Arc<AtomicUsize>) -> Self {
-        let parts = frame::snapshot_parts(users).into_iter();
+    fn encode(
+        cursor: Cursor,
+        as_of: AsOf,
+        (users, states): (&[UserId], &States),
+        total: &Arc<AtomicUsize>,
+    ) -> Self {
+        let parts = frame::snapshot_parts(users, states).into_iter();
         let parts = parts.map(|users| Part { group: None, users });
-        Self::of_parts(
-            cursor,
-            as_of,
-            &parts.collect::<Vec<_>>(),
-            users.len(),
-            total,
-        )
+        let parts: Vec<_> = parts.collect();
+        Self::of_parts(cursor, as_of, (&parts, states), users.len(), total)
     }
 
     /// Encodes the parts, one message each. `count` is the number of different users.
     fn of_parts(
         cursor: Cursor,
         as_of: AsOf,
-        parts: &[Part<'_>],
+        (parts, states): (&[Part<'_>], &States),
         count: usize,
         total: &Arc<AtomicUsize>,
     ) -> Self {
@@ -70,10 +70,7 @@ impl Snapshot {
         let messages = parts.iter().enumerate().map(|(number, part)| {
             let is_last = number == last;
             let id = if is_last { &cursor } else { &incomplete };
-            match part.group {
-                Some((group, members)) => frame::group_snapshot(id, group, members, part.users),
-                None => frame::snapshot(id, part.users),
-            }
+            frame::snapshot(id, part.group, part.users, states)
         });
         let frames: Vec<_> = messages.collect();
         let bytes = frames.iter().map(Frame::memory).sum();
@@ -138,8 +135,13 @@ impl SnapshotMemory {
 
     /// Encodes a snapshot. If all snapshots together take too much memory, the readers of the
     /// oldest are cut off: they had the most time.
-    pub(crate) fn encode(&self, cursor: Cursor, as_of: AsOf, users: &[UserId]) -> Arc<Snapshot> {
-        self.keep(Snapshot::encode(cursor, as_of, users, &self.bytes))
+    pub(crate) fn encode(
+        &self,
+        cursor: Cursor,
+        as_of: AsOf,
+        online: (&[UserId], &States),
+    ) -> Arc<Snapshot> {
+        self.keep(Snapshot::encode(cursor, as_of, online, &self.bytes))
     }
 
     /// Encodes the states of groups like [`SnapshotMemory::encode`].
@@ -148,15 +150,16 @@ impl SnapshotMemory {
             cursor,
             users,
             groups,
+            states,
             ..
         } = states;
         let mut parts = Vec::new();
         if let Some(users) = &users {
-            let listed = frame::snapshot_parts(users).into_iter();
+            let listed = frame::snapshot_parts(users, &states).into_iter();
             parts.extend(listed.map(|users| Part { group: None, users }));
         }
         for (group, members, online) in &groups {
-            let of_group = frame::snapshot_parts(online).into_iter();
+            let of_group = frame::snapshot_parts(online, &states).into_iter();
             parts.extend(of_group.map(|users| Part {
                 group: Some((group, *members)),
                 users,
@@ -169,7 +172,7 @@ impl SnapshotMemory {
         self.keep(Snapshot::of_parts(
             cursor,
             as_of,
-            &parts,
+            (&parts, &states),
             count,
             &self.bytes,
         ))

@@ -1,7 +1,9 @@
 //! Encodes messages as Server-Sent Events. A frame is encoded once for all streams.
 
+use std::collections::HashMap;
 use std::fmt::{Display, Write};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -10,7 +12,7 @@ use crate::events::sse::cursor::{Cursor, Id};
 use crate::events::sse::payload::{
     EndReason, EventData, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
 };
-use crate::model::{Entry, GroupId, UserId};
+use crate::model::{Entry, GroupId, State, StateFields, UserId};
 
 /// Reconnection time of a client in milliseconds. It is random, so that the clients of a lost
 /// instance do not all return at once.
@@ -18,6 +20,9 @@ const RETRY_MS: RangeInclusive<u32> = 2_000..=5_000;
 
 /// The longest `data` line of a snapshot in bytes. Parsers that read by lines accept 64 KiB.
 const SNAPSHOT_LINE_BYTES: usize = 56 * 1_024;
+
+/// The states of the users in a snapshot of which something is set.
+pub(crate) type States = HashMap<UserId, Arc<State>>;
 
 /// Users per `presence.snapshot` message.
 const USERS_PER_MESSAGE: usize = 1_000;
@@ -139,39 +144,40 @@ impl Events {
 }
 
 /// Encodes `presence.snapshot`, whole or in part.
-pub(crate) fn snapshot(cursor: &Cursor, online: &[UserId]) -> Frame {
-    let snapshot = PresenceSnapshot {
-        online,
-        group_id: None,
-        members: None,
-    };
-    message(cursor, "presence.snapshot", &snapshot)
-}
-
-/// Encodes a `presence.snapshot` of a group, whole or in part.
-pub(crate) fn group_snapshot(
+///
+/// `group` is the group of the users, with the number of its members.
+pub(crate) fn snapshot(
     cursor: &Cursor,
-    group_id: &GroupId,
-    members: usize,
+    group: Option<(&GroupId, usize)>,
     online: &[UserId],
+    states: &States,
 ) -> Frame {
+    let of_these = online.iter().filter(|_| !states.is_empty());
+    let of_these = of_these.filter_map(|user| {
+        let state = states.get(user)?;
+        Some((user, StateFields::of(Some(state))))
+    });
     let snapshot = PresenceSnapshot {
         online,
-        group_id: Some(group_id),
-        members: Some(members),
+        states: of_these.collect(),
+        group_id: group.map(|(group, _)| group),
+        members: group.map(|(_, members)| members),
     };
     message(cursor, "presence.snapshot", &snapshot)
 }
 
 /// Divides `users` into the parts of a snapshot, one for each message. Returns at least one part,
 /// which may be empty.
-pub(crate) fn snapshot_parts(users: &[UserId]) -> Vec<&[UserId]> {
+pub(crate) fn snapshot_parts<'a>(users: &'a [UserId], states: &States) -> Vec<&'a [UserId]> {
     let mut parts = Vec::new();
     let mut rest = users;
     loop {
         let mut bytes = 0;
         let fitting = rest.iter().take(USERS_PER_MESSAGE).take_while(|user| {
             bytes += json_bytes(user.as_str());
+            if let Some(state) = states.get(*user) {
+                bytes += json_bytes(user.as_str()) + state_bytes(state);
+            }
             bytes <= SNAPSHOT_LINE_BYTES
         });
         let (part, after) = rest.split_at(fitting.count());
@@ -188,6 +194,12 @@ pub(crate) fn snapshot_parts(users: &[UserId]) -> Vec<&[UserId]> {
 fn json_bytes(id: &str) -> usize {
     let escaped = id.bytes().filter(|byte| matches!(byte, b'"' | b'\\'));
     id.len() + escaped.count() + "\"\",".len()
+}
+
+/// Bytes of a state in JSON, with the separators around it.
+fn state_bytes(state: &State) -> usize {
+    let json = serde_json::to_string(&StateFields::of(Some(state)));
+    json.unwrap_or_default().len() + ":,".len()
 }
 
 /// Encodes `presence.ready`, after a snapshot of `count` users or without one.
@@ -216,7 +228,7 @@ fn message(id: &impl Display, name: &str, data: &impl Serialize) -> Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, Position};
+    use crate::model::{Epoch, Position, Status};
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -228,12 +240,17 @@ mod tests {
             let id = |(letter, count): &(usize, usize)| ["\"", "\\", "é"][*letter].repeat(*count);
             let users = ids.iter().map(|parts| UserId::new(&id(parts)).expect("an id"));
             let users: Vec<_> = users.collect();
-            let parts = snapshot_parts(&users);
+            let data = serde_json::json!({"a": "\"".repeat(500)});
+            let status = Status::new("dnd".to_owned(), Some(data)).ok();
+            let state = Arc::new(State { away: true, status });
+            let states = users.iter().skip(1).step_by(3);
+            let states: States = states.map(|user| (user.clone(), Arc::clone(&state))).collect();
+            let parts = snapshot_parts(&users, &states);
             prop_assert_eq!(&parts.concat(), &users);
             let cursor = Cursor::one(Epoch(u64::MAX), Position { millis: u64::MAX, sequence: u64::MAX });
             for part in &parts {
                 prop_assert!(!part.is_empty() || parts.len() == 1);
-                let message = snapshot(&cursor, part).data();
+                let message = snapshot(&cursor, None, part, &states).data();
                 let longest = message.split(|byte| *byte == b'\n').map(<[u8]>::len).max();
                 prop_assert!(longest <= Some(60 * 1_024));
             }
@@ -254,7 +271,7 @@ mod tests {
             Frame::COMMENT,
             retry(),
             ends,
-            snapshot(&cursor, &users),
+            snapshot(&cursor, None, &users, &States::default()),
         ] {
             let data = frame.data();
             let mut chunk = format!("{:x}\r\n", data.len()).into_bytes();

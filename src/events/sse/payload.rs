@@ -1,11 +1,14 @@
 //! The JSON in the `data` of each message. The same types are encoded and documented in OpenAPI.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::model::{
-    Entry, GroupEvent, GroupId, LeftReason, MemberChange, PresenceEvent, Reason, Timestamp,
-    Transition, UserId,
+    Entry, GroupEvent, GroupId, LeftReason, MemberChange, PresenceEvent, Reason, StateFields,
+    Timestamp, Transition, UserId,
 };
 
 /// `user.online`: the first connection of the user opened.
@@ -18,6 +21,30 @@ pub(crate) struct UserOnline<'a> {
     /// When the event was announced, on the clock of the store.
     #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
     pub timestamp: Timestamp,
+    /// What is set of the state of the user.
+    #[serde(flatten)]
+    pub state: StateFields<'a>,
+}
+
+/// `user.updated`: the state of an online user changed. The message has the whole state.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UserUpdated<'a> {
+    /// The user whose state changed.
+    #[schema(value_type = String, min_length = 1, max_length = 128, example = "alice")]
+    pub user_id: &'a UserId,
+    /// When the event was announced, on the clock of the store.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:30.123Z")]
+    pub timestamp: Timestamp,
+    /// Whether every live connection of the user is away.
+    #[schema(example = true)]
+    pub away: bool,
+    /// The status that the user states about itself; `null` if there is none.
+    #[schema(required, value_type = Option<String>, example = "dnd")]
+    pub status: Option<&'a str>,
+    /// The data of the status; `null` if there is none.
+    #[schema(required, value_type = Option<Object>)]
+    pub data: Option<&'a Value>,
 }
 
 /// `user.offline`: the last connection of the user closed or expired.
@@ -81,6 +108,8 @@ pub(crate) struct GroupLeft<'a> {
 pub(crate) enum EventData<'a> {
     /// The data of `user.online`.
     Online(UserOnline<'a>),
+    /// The data of `user.updated`.
+    Updated(UserUpdated<'a>),
     /// The data of `user.offline`.
     Offline(UserOffline<'a>),
     /// The data of `group.joined`.
@@ -103,9 +132,23 @@ impl<'a> EventData<'a> {
 
     fn of_user(event: &'a PresenceEvent) -> Self {
         let (user_id, timestamp) = (&event.user, event.at);
-        match event.transition {
-            Transition::Online => Self::Online(UserOnline { user_id, timestamp }),
-            Transition::Offline {
+        match &event.transition {
+            Transition::Online { state } => Self::Online(UserOnline {
+                user_id,
+                timestamp,
+                state: StateFields::of(state.as_deref()),
+            }),
+            Transition::Updated { state } => {
+                let StateFields { away, status, data } = StateFields::of(state.as_deref());
+                Self::Updated(UserUpdated {
+                    user_id,
+                    timestamp,
+                    away,
+                    status,
+                    data,
+                })
+            }
+            &Transition::Offline {
                 reason,
                 last_seen_at,
             } => Self::Offline(UserOffline {
@@ -142,6 +185,7 @@ impl<'a> EventData<'a> {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Online(_) => "user.online",
+            Self::Updated(_) => "user.updated",
             Self::Offline(_) => "user.offline",
             Self::Joined(_) => "group.joined",
             Self::Left(_) => "group.left",
@@ -158,6 +202,10 @@ pub(crate) struct PresenceSnapshot<'a> {
     /// Online users. No user occurs twice in all parts about the same group, or about no group.
     #[schema(value_type = Vec<String>, max_items = 1000, example = json!(["bob"]))]
     pub online: &'a [UserId],
+    /// The states of those of these users of which something is set. Absent if there are none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false, value_type = BTreeMap<String, StateFields>, example = json!({"bob": {"away": true}}))]
+    pub states: BTreeMap<&'a UserId, StateFields<'a>>,
     /// The group. Only present in the snapshot of a group.
     #[serde(rename = "groupId", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 128, example = "team-7")]

@@ -2,7 +2,7 @@ use std::task::Waker;
 
 use super::*;
 use crate::events::sse::cursor::Cursor;
-use crate::events::sse::frame;
+use crate::events::sse::frame::{self, States};
 use crate::model::{Epoch, Position, UserId};
 
 const GENERATION: u64 = 1;
@@ -206,7 +206,12 @@ fn a_client_is_cut_off_if_all_queues_take_too_much_memory() {
         .map(|number| UserId::new(&format!("user-{number:05}")).expect("an id"))
         .collect();
     assert!(
-        !other.push_unshared(frame::snapshot(&Cursor::one(Epoch(1), at(0)), &users)),
+        !other.push_unshared(frame::snapshot(
+            &Cursor::one(Epoch(1), at(0)),
+            None,
+            &users,
+            &States::default()
+        )),
         "the queues exceed the limit"
     );
 }

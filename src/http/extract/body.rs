@@ -80,6 +80,22 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     }
 }
 
+/// A body with a JSON content type, of at most 64 KiB.
+#[derive(Debug)]
+pub(crate) struct ShortJsonBody<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ShortJsonBody<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
+        if !is_json(request.headers()) {
+            return Err(Error::UnsupportedMediaType);
+        }
+        let body = read(request.into_body(), BODY_LIMIT).await?;
+        Ok(Self(parse(&body)?))
+    }
+}
+
 async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
     if body.is_end_stream() {
         return Ok(Bytes::new());

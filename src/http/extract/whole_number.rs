@@ -1,6 +1,7 @@
 //! A whole number of any size in JSON.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
@@ -10,9 +11,15 @@ pub(crate) struct WholeNumber(i64);
 
 impl WholeNumber {
     /// The number, if it is from `least` to `most`.
-    pub(crate) fn within(self, least: u64, most: u64) -> Option<u64> {
+    fn within(self, least: u64, most: u64) -> Option<u64> {
         let number = u64::try_from(self.0).ok();
         number.filter(|number| (least..=most).contains(number))
+    }
+
+    /// The number as milliseconds, if it is within the bounds; else the bounds.
+    pub(crate) fn millis_within(self, (least, most): (u64, u64)) -> Result<Duration, (u64, u64)> {
+        let number = self.within(least, most).ok_or((least, most))?;
+        Ok(Duration::from_millis(number))
     }
 }
 

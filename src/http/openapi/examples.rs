@@ -11,6 +11,9 @@ use crate::http::error::Error;
 use crate::http::problem::Problem;
 use crate::model::{GroupId, GroupRefusal, InvalidGroupId, InvalidUserId, Refusal, UserId};
 
+/// The detail of an invalid status.
+const STATUS: &str = "status: must be 1 to 32 characters of a-z 0-9 -";
+
 /// Adds an example to each error response of `operation`.
 pub(super) fn add_problems(operation: &mut Operation) {
     let name = operation.operation_id.as_deref().unwrap_or_default();
@@ -32,9 +35,10 @@ pub(super) fn add_problems(operation: &mut Operation) {
 fn error(operation: &str, status: &str) -> Option<Error> {
     let alice = UserId::new("alice").ok()?;
     Some(match (status, operation) {
-        ("400", "connect" | "ping" | "disconnect" | "getUser") => {
+        ("400", "connect" | "ping" | "disconnect" | "getUser" | "clearStatus") => {
             Error::UserId(InvalidUserId::Length)
         }
+        ("400", "setStatus") => Error::InvalidStatus(STATUS),
         ("400", "lookUpOnline") => Error::NoUserIds,
         ("400", "replaceGroup" | "changeGroup") => {
             Error::GroupRefused(GroupRefusal::TooManyMembers { most: 10_000 })
@@ -49,7 +53,9 @@ fn error(operation: &str, status: &str) -> Option<Error> {
         },
         ("400", _) => Error::Host("multiple Host headers"),
         ("401", _) => AuthError::NoCredential.into(),
-        ("403", "connect" | "ping" | "disconnect") => AuthError::WriteDenied(alice).into(),
+        ("403", "connect" | "ping" | "disconnect" | "setStatus" | "clearStatus") => {
+            AuthError::WriteDenied(alice).into()
+        }
         ("403", "getUser") => AuthError::ReadDenied(alice).into(),
         ("403", "replaceGroup" | "changeGroup" | "removeGroup") => {
             AuthError::GroupWriteDenied.into()

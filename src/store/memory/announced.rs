@@ -15,6 +15,10 @@ pub(super) struct Presence {
     check_at: Timestamp,
     /// Whether the departure is held, which happens once.
     held: bool,
+    /// Whether the user is announced as away.
+    pub(super) away: bool,
+    /// When to look whether the user became away without a call.
+    change_at: Option<Timestamp>,
 }
 
 /// The announced users, by id and by the time of their next check.
@@ -23,6 +27,8 @@ pub(super) struct AnnouncedUsers {
     users: BTreeMap<UserId, Presence>,
     due: BTreeSet<(Timestamp, UserId)>,
     held: usize,
+    /// The users by the time of the next look at whether they are away.
+    changes: BTreeSet<(Timestamp, UserId)>,
 }
 
 impl AnnouncedUsers {
@@ -66,6 +72,8 @@ impl AnnouncedUsers {
         let presence = Presence {
             check_at: first.deadline,
             held: false,
+            away: first.away,
+            change_at: None,
             connections: Connections::of(first),
         };
         self.due.insert((presence.check_at, user.clone()));
@@ -76,7 +84,46 @@ impl AnnouncedUsers {
         let (user, presence) = self.users.remove_entry(user)?;
         self.due.remove(&(presence.check_at, user.clone()));
         self.held -= usize::from(presence.held);
+        if let Some(at) = presence.change_at {
+            self.changes.remove(&(at, user.clone()));
+        }
         Some((user, presence))
+    }
+
+    /// Takes over whether the connections of the user are away. Returns whether that changed.
+    pub(super) fn update_away(&mut self, user: &UserId, now: Timestamp, outages: &Outages) -> bool {
+        let Some(presence) = self.users.get_mut(user) else {
+            return false;
+        };
+        let Some((away, next)) = presence.connections.away(now, outages) else {
+            return false;
+        };
+        let is_earlier = |next: &Timestamp| presence.change_at.is_none_or(|at| *next < at);
+        if let Some(next) = next.filter(is_earlier) {
+            if let Some(at) = presence.change_at.replace(next) {
+                self.changes.remove(&(at, user.clone()));
+            }
+            self.changes.insert((next, user.clone()));
+        }
+        std::mem::replace(&mut presence.away, away) != away
+    }
+
+    /// When to look at the first user that may become away.
+    pub(super) fn next_change(&self) -> Option<Timestamp> {
+        self.changes.first().map(|(at, _)| *at)
+    }
+
+    /// The first user that may have become away before `now`. It is not returned again.
+    pub(super) fn take_changed(&mut self, now: Timestamp) -> Option<UserId> {
+        let (at, _) = self.changes.first()?;
+        if *at >= now {
+            return None;
+        }
+        let (_, user) = self.changes.pop_first()?;
+        if let Some(presence) = self.users.get_mut(&user) {
+            presence.change_at = None;
+        }
+        Some(user)
     }
 
     /// When the next user is due.

@@ -111,6 +111,28 @@ impl Connections {
         self.alive(now).next().is_some()
     }
 
+    /// Whether every connection that is alive or held is away; if only some are, also when the last of the others ends.
+    /// `None` without such connections.
+    pub(super) fn away(
+        &self,
+        now: Timestamp,
+        outages: &Outages,
+    ) -> Option<(bool, Option<Timestamp>)> {
+        let counts = |each: &&Connection| {
+            each.end(outages) >= now || outages.may_have_met_one(each.deadline)
+        };
+        let counted = || self.each.iter().filter(counts);
+        counted().next()?;
+        let others = counted().filter(|each| !each.away);
+        let ends = others.map(|each| match each.is_alive(now) {
+            true => each.deadline,
+            false => each.end(outages),
+        });
+        let last = ends.max();
+        let some = counted().any(|each| each.away);
+        Some((last.is_none(), last.filter(|_| some)))
+    }
+
     /// Whether a connection is alive or held.
     pub(super) fn may_return(&self, now: Timestamp, outages: &Outages) -> bool {
         self.end(outages) >= now && !self.each.is_empty()

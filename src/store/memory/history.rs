@@ -89,7 +89,7 @@ impl Events {
 /// The bytes of an entry, as if its ids were not shared.
 fn bytes(entry: &Entry) -> u64 {
     let heap = match entry {
-        Entry::Event(event) => id_bytes(&event.user),
+        Entry::Event(event) => event.transition.memory() as u64 + id_bytes(&event.user),
         Entry::Group(event) => event.bytes() as u64,
         Entry::Unknown { .. } => 0,
     };
@@ -116,7 +116,7 @@ mod tests {
             previous: position(millis - 1),
             user: UserId::new("alice").expect("an id"),
             at: Timestamp::from_millis(millis),
-            transition: Transition::Online,
+            transition: Transition::Online { state: None },
         })
     }
 

@@ -78,8 +78,9 @@ impl MemoryStore {
     fn changes(&self) -> Vec<String> {
         let history = self.history(Position::START, usize::MAX);
         let events = history.entries.iter().filter_map(Entry::event);
-        let changes = events.map(|event| match event.transition {
-            Transition::Online => format!("+{}", event.user),
+        let changes = events.map(|event| match &event.transition {
+            Transition::Online { .. } => format!("+{}", event.user),
+            Transition::Updated { .. } => format!("~{}", event.user),
             Transition::Offline { .. } => format!("-{}", event.user),
         });
         changes.collect()
@@ -309,8 +310,8 @@ async fn a_connect_beyond_the_maximum_of_live_connections_is_refused() {
     }
     assert_eq!(store.pings("alice", "4"), refused);
     let fourth = connection("4");
-    let connected = store.connect(&user("alice"), &fourth, &Stated::default());
-    assert!(connected.is_err());
+    let fourth_refused = store.connect(&user("alice"), &fourth, &Stated::default());
+    assert!(fourth_refused.is_err());
     assert_eq!(store.pings("alice", "3"), Ok(false));
     store.closes("alice", "1");
     assert!(!store.connects("alice", "4"));

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::model::{
     Entry, Epoch, GroupEvent, GroupId, JoinedUser, LeftReason, MemberChange, Position,
-    PresenceEvent, Reason, Timestamp, Transition, UserId,
+    PresenceEvent, Reason, State, Status, Timestamp, Transition, UserId,
 };
 
-/// Separates the ids in an entry about a group; `SEPARATOR` in `groups.lua`.
-const SEPARATOR: char = '\u{1f}';
+/// Separates the parts of a state, and the ids in an entry about a group. No part has a control character.
+const UNIT: char = '\u{1f}';
+const UNIT_TEXT: &str = "\u{1f}";
 
 /// Reads a message of the bus: the epoch, then a line `id entry` for each entry. `None` for a message of another format,
 /// because other programs may publish on the channel too.
@@ -31,9 +32,41 @@ pub(super) fn read_entry(position: Position, entry: &str) -> Entry {
     parse_entry(position, entry).unwrap_or(unreadable)
 }
 
-/// Reads an entry: `previous kind at lastSeen userId`. An unknown kind may have any fields.
+/// Divides the last field into the user and its state, which may be missing.
+fn split_state(text: &str) -> (&str, &str) {
+    text.split_once(UNIT).unwrap_or((text, ""))
+}
+
+/// Reads `away status data`, separated by control characters. The outer `None`: unreadable.
+fn read_state(shown: &str) -> Option<Option<Arc<State>>> {
+    if shown.is_empty() {
+        return Some(None);
+    }
+    let mut parts = shown.splitn(3, UNIT);
+    let away = parts.next()? == "1";
+    let (word, data) = (parts.next()?, parts.next()?);
+    let status = match word {
+        "" => None,
+        word => Some(Status::kept(word, data)?),
+    };
+    let state = State { away, status };
+    Some((!state.is_default()).then(|| Arc::new(state)))
+}
+
+/// Reads a state as Redis keeps it: `away end status data`. Returns it without a status that ended before `now`.
+pub(super) fn kept_state(text: &str, now: Option<Timestamp>) -> Option<Arc<State>> {
+    let (away, rest) = text.split_once(UNIT)?;
+    let (ends, shown) = rest.split_once(UNIT)?;
+    let ends = ends.parse().ok().map(Timestamp::from_millis)?;
+    let has_ended = ends != Timestamp::default() && now.is_some_and(|now| ends <= now);
+    let shown = if has_ended { UNIT_TEXT } else { shown };
+    read_state(&format!("{away}{UNIT}{shown}")).flatten()
+}
+
+/// Reads an entry: `previous kind at lastSeen userId`, and then the state of the user if something is set. An unknown kind
+/// may have any fields.
 ///
-/// The user id is last because it may contain spaces. It never contains a line break.
+/// The user id is late because it may contain spaces. It never contains a control character.
 fn parse_entry(position: Position, entry: &str) -> Option<Entry> {
     let (previous, change) = entry.split_once(' ')?;
     let previous = previous.parse().ok()?;
@@ -42,14 +75,16 @@ fn parse_entry(position: Position, entry: &str) -> Option<Entry> {
         return None;
     }
     match kind {
-        "o" | "e" | "d" => {}
+        "o" | "u" | "e" | "d" => {}
         "j" | "l" => return parse_group_event(position, previous, kind, fields),
         _ => return Some(Entry::Unknown { position, previous }),
     }
     let mut fields = fields.splitn(3, ' ');
     let at = Timestamp::from_millis(fields.next()?.parse().ok()?);
     let last_seen_at = Timestamp::from_millis(fields.next()?.parse().ok()?);
-    let user = UserId::new(fields.next()?).ok()?;
+    let (user, shown) = split_state(fields.next()?);
+    let user = UserId::new(user).ok()?;
+    let state = read_state(shown)?;
     let offline = |reason| Transition::Offline {
         reason,
         last_seen_at,
@@ -57,7 +92,8 @@ fn parse_entry(position: Position, entry: &str) -> Option<Entry> {
     let transition = match kind {
         "e" => offline(Reason::Expired),
         "d" => offline(Reason::Disconnected),
-        _ => Transition::Online,
+        "u" => Transition::Updated { state },
+        _ => Transition::Online { state },
     };
     Some(Entry::Event(PresenceEvent {
         position,
@@ -82,7 +118,7 @@ fn parse_group_event(
         "l" => fields.split_once(' ')?,
         _ => ("", fields),
     };
-    let mut ids = fields.split(SEPARATOR);
+    let mut ids = fields.split(UNIT);
     let group = GroupId::new(ids.next()?).ok()?;
     let change = match reason {
         "" => MemberChange::Joined(ids.map(parse_joined).collect::<Option<_>>()?),
@@ -172,6 +208,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_state_of_a_user_follows_its_id() {
+        let shown = "\u{1f}1\u{1f}dnd\u{1f}{\"a\":\"b \u{2028}\"}";
+        let message = format!("17\n5-1 5-0 o 5 0 a b{shown}\n6-0 5-1 u 6 0 a b\u{1f}0\u{1f}\u{1f}");
+        let (_, events) = parse_message(&message).expect("well-formed");
+        let event = events[0].event().expect("a known kind");
+        assert_eq!(event.user.as_str(), "a b");
+        let status = Status::kept("dnd", "{\"a\":\"b \u{2028}\"}");
+        assert!(status.is_some());
+        let state = Arc::new(State { away: true, status });
+        let online = Transition::Online {
+            state: Some(Arc::clone(&state)),
+        };
+        assert_eq!(event.transition, online);
+        let event = events[1].event().expect("a known kind");
+        assert_eq!(event.transition, Transition::Updated { state: None });
+        let kept = format!("1\u{1f}7{}", &shown[2..]);
+        let at = |millis| kept_state(&kept, Some(Timestamp::from_millis(millis)));
+        assert_eq!(at(6), Some(state));
+        let away = State {
+            away: true,
+            status: None,
+        };
+        assert_eq!(at(7), Some(Arc::new(away)));
+    }
+
     proptest! {
         /// In the format of `announce.lua`.
         #[test]
@@ -181,7 +243,7 @@ mod tests {
             sequence: (u64, u64),
             at: u64,
             last_seen: u64,
-            kinds in vec(select(vec!["o", "e", "d"]), 1..4),
+            kinds in vec(select(vec!["o", "u", "e", "d"]), 1..4),
             user in "\\PC{1,32}",
         ) {
             let entry = |kind| format!(
@@ -195,7 +257,7 @@ mod tests {
             prop_assert_eq!(events.len(), kinds.len());
             for (entry, kind) in events.iter().zip(kinds) {
                 let event = entry.event().expect("a known kind");
-                let seen = (kind != "o").then_some(last_seen);
+                let seen = (!["o", "u"].contains(&kind)).then_some(last_seen);
                 prop_assert_eq!(written(event), (kind, seen));
                 prop_assert_eq!(event.position, Position { millis: millis.0, sequence: sequence.0 });
                 prop_assert_eq!(event.previous, Position { millis: millis.1, sequence: sequence.1 });
@@ -230,26 +292,28 @@ mod tests {
         let fields: Vec<&str> = line.splitn(6, ' ').collect();
         if let [id, previous, kind, ..] = fields[..]
             && !kind.is_empty()
-            && !["o", "e", "d"].contains(&kind)
+            && !["o", "u", "e", "d"].contains(&kind)
         {
             return position(id) && position(previous);
         }
         let [id, previous, kind, at, last_seen, user] = fields[..] else {
             return false;
         };
-        let user = UserId::new(user).is_ok();
+        let (user, shown) = split_state(user);
+        let user = UserId::new(user).is_ok() && read_state(shown).is_some();
         position(id)
             && position(previous)
             && number(at)
             && number(last_seen)
             && user
-            && ["o", "e", "d"].contains(&kind)
+            && ["o", "u", "e", "d"].contains(&kind)
     }
 
     /// The kind of a transition, and the last-seen time of an offline event.
     fn written(event: &PresenceEvent) -> (&'static str, Option<u64>) {
         match event.transition {
-            Transition::Online => ("o", None),
+            Transition::Online { .. } => ("o", None),
+            Transition::Updated { .. } => ("u", None),
             Transition::Offline {
                 reason,
                 last_seen_at,

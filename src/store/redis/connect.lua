@@ -1,6 +1,6 @@
 -- Opens or refreshes connections. A user that enters the deadline index goes online.
 --
--- KEYS[8] the shortened deadlines           ARGV[6] the maximum number of live connections of one user
+-- KEYS[10] the shortened deadlines          ARGV[6] the maximum number of live connections of one user
 -- then for each call                        then for each call
 --   the user's key                            userId
 --   the user's connections                    what the connection states: 'connectionId TTL away'; see connections.lua
@@ -9,8 +9,8 @@
 -- {'closed'} for a ping of a connection that leaves or was closed a moment ago; {'full'} at the maximum number of connections;
 -- or the error of the call.
 
-local INDEX, HELD, SHORTENED = KEYS[1], KEYS[5], KEYS[8]
-local FIRST_KEY, KEYS_OF_A_CALL = 9, 3
+local HELD, SHORTENED = KEYS[5], KEYS[10]
+local FIRST_KEY, KEYS_OF_A_CALL = 11, 3
 local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 3
 
 local now = clock()
@@ -27,10 +27,10 @@ local function is_closed(closed, id)
   return counts(marks[1]) or counts(marks[2]) and not marks[3]
 end
 
--- Adds a user to the index.
-local function enter(call, entry)
+-- Adds a user with these connections to the index.
+local function enter(call, entry, ...)
   redis.call('ZADD', INDEX, entry, call.user)
-  events[#events + 1] = 'o ' .. now .. ' 0 ' .. call.user
+  events[#events + 1] = 'o ' .. now .. ' 0 ' .. call.user .. enter_state(now, call.user, ...)
   return { 'entered', call.mine.deadline }
 end
 
@@ -104,7 +104,7 @@ local function connect(call)
     -- The usual call: nothing is known about the user.
     mine.number = number_of(grant_of_caller)
     write_only(user, call.key, id, mine, mine.deadline)
-    return enter(call, mine.deadline + mine.number / 4096)
+    return enter(call, mine.deadline + mine.number / 4096, { mine })
   end
 
   local before = redis.call('PEXPIRETIME', call.key)
@@ -163,6 +163,7 @@ local function connect(call)
     if not value or math.max(before, time) > last or number ~= former_number then
       set_score(now, SHORTENED, user, before, former_number, last, number)
     end
+    update_state(now, user, events, connections, recent)
     return { 'stayed', mine.deadline }
   end
   local entry = last + mine.number / 4096
@@ -170,7 +171,7 @@ local function connect(call)
     -- A sweep may have read the deadline of the time online before, which ended with a disconnect.
     note(now, SHORTENED, user, entry)
   end
-  return enter(call, entry)
+  return enter(call, entry, connections, recent)
 end
 
 local answers = {}

@@ -1,7 +1,7 @@
 -- Closes one connection or all of each of some users, now or after a grace period. A user that leaves the deadline
 -- index goes offline.
 --
--- KEYS[8] the shortened deadlines              ARGV[6] how long the last-seen time is kept, in ms; 0 keeps none
+-- KEYS[10] the shortened deadlines             ARGV[6] how long the last-seen time is kept, in ms; 0 keeps none
 -- then for each call                           then for each call
 --   the user's key                               userId
 --   the user's connections                       connectionId; empty for all
@@ -10,8 +10,8 @@
 -- Returns for each call {1 if the user is still online, 1 if the user went offline, when the connection ends or 0}, or
 -- the error of the call.
 
-local INDEX, HELD, SHORTENED = KEYS[1], KEYS[5], KEYS[8]
-local FIRST_KEY, KEYS_OF_A_CALL = 9, 3
+local HELD, SHORTENED = KEYS[5], KEYS[10]
+local FIRST_KEY, KEYS_OF_A_CALL = 11, 3
 local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 3
 
 local now = clock()
@@ -88,6 +88,7 @@ local function leave(call)
     return { 0, 0, 0 }
   end
   remember(call.user, now)
+  leave_state(now, call.user, retention)
   events[#events + 1] = 'd ' .. now .. ' ' .. now .. ' ' .. call.user
   return { 0, 1, 0 }
 end
@@ -114,6 +115,7 @@ local function leave_later(call, connections, recent, ended)
     if call.before > last then
       set_score(now, SHORTENED, call.user, call.before, number, last, number)
     end
+    update_state(now, call.user, events, connections, recent)
   end
   return { 1, 0, each.deadline }
 end
@@ -167,6 +169,9 @@ local function disconnect(call)
   end
   if alive > 0 then
     remember(user, now)
+    if call.score then
+      update_state(now, user, events, connections, recent)
+    end
     return stay(call, connections, ended, alive + waiting == 1 and not next(recent), last)
   end
   if waiting > 0 and call.score then

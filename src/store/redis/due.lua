@@ -1,21 +1,21 @@
 -- Begins a sweep: finds out whether users are due, whether the clock was set back and whether there was an outage,
 -- and trims the history to its maximum size.
 --
--- KEYS[8] the place of the recheck      ARGV[6] the maximum size of the history, in bytes
--- KEYS[9] the shortened deadlines       ARGV[7] the number of partitions, as text
--- KEYS[10] the number of partitions, as text
+-- KEYS[10] the place of the recheck      ARGV[6] the maximum size of the history, in bytes
+-- KEYS[11] the shortened deadlines       ARGV[7] the number of partitions, as text
+-- KEYS[12] the number of partitions, as text
 -- Returns {'layout', the text} if the store has another number of partitions. Then nothing was done. Else
 --         {now, epoch, newest event, the number of announced users whose departure is not held, the number of the
 --          caller's grant, the first time in the index or -1, how many users are overdue, the place of the recheck or
---          -1, the time of the sweep before or -1}.
+--          -1, the time of the sweep before or -1, the time of the next change without a call or -1}.
 
-local layout = redis.call('GET', KEYS[10])
+local layout = redis.call('GET', KEYS[12])
 if layout and layout ~= ARGV[7] then
   return { 'layout', layout }
 end
 if not layout then
   -- The data were lost.
-  redis.call('SET', KEYS[10], ARGV[7])
+  redis.call('SET', KEYS[12], ARGV[7])
 end
 
 -- How far the clock may go back without a recheck, in ms.
@@ -33,8 +33,8 @@ local swept = note_outage(now)
 if swept and swept > now + STEP then
   -- The clock was set back. Every stored time may be too far in the future, so a recheck looks at all users.
   redis.call('ZREMRANGEBYSCORE', KEYS[7], '(' .. now, '+inf')
-  redis.call('DEL', KEYS[9])
-  redis.call('SET', KEYS[8], '0')
+  redis.call('DEL', KEYS[11])
+  redis.call('SET', KEYS[10], '0')
 end
 
 local most = tonumber(ARGV[6])
@@ -65,6 +65,7 @@ return {
   number_of(ARGV[3] .. ' ' .. ARGV[4]),
   is_time and (parts(first)) or -1,
   redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. now),
-  redis.call('GET', KEYS[8]) or '-1',
+  redis.call('GET', KEYS[10]) or '-1',
   swept or -1,
+  (redis.call('ZRANGE', CHANGES, 0, 0, 'WITHSCORES')[2] or '-1'):match('^-?%d+'),
 }

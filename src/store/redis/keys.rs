@@ -57,6 +57,9 @@ pub(super) struct Keys {
     pub(super) swept: String,
     pub(super) outages: String,
     pub(super) recheck: String,
+    /// The states of users, and when they change without a call.
+    pub(super) states: String,
+    pub(super) changes: String,
     pub(super) shortened: String,
     /// The list of generations of last-seen times. `last_seen.lua` appends `:<began>:<bucket>`, two numbers, for the names
     /// of the hashes of a generation.
@@ -93,6 +96,8 @@ impl Keys {
             swept: named("swept"),
             outages: named("outages"),
             recheck: named("recheck"),
+            states: named("states"),
+            changes: named("changes"),
             shortened: named("shortened"),
             last_seen: named("seen"),
             puts_under_way: named("puts"),
@@ -222,6 +227,8 @@ mod tests {
             keys.swept.clone(),
             keys.outages.clone(),
             keys.recheck.clone(),
+            keys.states.clone(),
+            keys.changes.clone(),
             keys.shortened.clone(),
             keys.last_seen.clone(),
             keys.puts_under_way.clone(),

@@ -1,12 +1,15 @@
 //! Look-ups of many users at once. The partitions are asked at the same time.
 
+use std::sync::Arc;
+
 use futures_util::future::try_join_all;
 use redis::{Cmd, Value};
 
+use super::codec;
 use super::keys::Keys;
-use super::replies;
+use super::replies::{self, AnnouncedPlaces};
 use super::store::RedisStore;
-use crate::model::{Announced, Epoch, Partition, PartitionSet, Position, UserId};
+use crate::model::{Announced, Epoch, Partition, PartitionSet, Position, State, UserId};
 use crate::store::error::StoreError;
 
 /// How many due users one step of a count checks.
@@ -101,6 +104,50 @@ impl RedisStore {
         portions
     }
 
+    /// The announced state of each of `users`, if something is set, whether the user is online or not. A status that has
+    /// ended is left out.
+    pub(in crate::store) async fn states_among(
+        &self,
+        users: &[UserId],
+    ) -> Result<Vec<Option<Arc<State>>>, StoreError> {
+        let portions = self.portions(users);
+        let partitions = portions.iter().map(|portion| portion.partition).collect();
+        let chunks = portions.iter().flat_map(|portion| {
+            let chunks = portion.places.chunks(MOST_KEYS);
+            chunks.map(|places| (portion.partition, places))
+        });
+        let asked = chunks.map(|(partition, places)| async move {
+            let users = places.iter().map(|place| users[*place].as_str());
+            Ok::<_, StoreError>((places, self.states_of(partition, users.collect()).await?))
+        });
+        let asked = self.with_deadline_over(partitions, try_join_all(asked));
+        let mut states = vec![None; users.len()];
+        for (places, found) in asked.await? {
+            for (place, state) in places.iter().zip(found) {
+                states[*place] = state;
+            }
+        }
+        Ok(states)
+    }
+
+    /// The states of users of one partition, as a part of a call with a deadline.
+    pub(super) async fn states_of(
+        &self,
+        partition: Partition,
+        users: Vec<&str>,
+    ) -> Result<Vec<Option<Arc<State>>>, StoreError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut read = redis::cmd("HMGET");
+        read.arg(&self.layout.keys(partition).states).arg(users);
+        let route = self.lanes.to(partition);
+        let texts: Vec<Option<String>> = route.query_idempotent(&read).await?;
+        let now = self.now(partition);
+        let state = |text: Option<String>| codec::kept_state(&text?, Some(now));
+        Ok(texts.into_iter().map(state).collect())
+    }
+
     /// The number of announced users, without the due users that are offline.
     pub(in crate::store) async fn count(&self) -> Result<u64, StoreError> {
         let partitions = self.layout.partitions();
@@ -149,27 +196,33 @@ impl RedisStore {
             .map(|portion| self.announced_in(portion, users));
         let asked = self.with_deadline_over(partitions, try_join_all(asked));
         let (mut at, mut announced) = (Vec::new(), Vec::new());
-        for (place, places) in asked.await? {
+        for (place, found) in asked.await? {
             at.push(place);
-            announced.extend(places);
+            announced.extend(found);
         }
-        announced.sort_unstable();
-        let users = announced.into_iter().map(|place| users[place].clone());
+        announced.sort_unstable_by_key(|(place, _)| *place);
+        let states = announced.iter().filter_map(|(place, state)| {
+            let state = state.as_ref()?;
+            Some((users[*place].clone(), Arc::clone(state)))
+        });
+        let states = states.collect();
+        let users = announced.iter().map(|(place, _)| users[*place].clone());
         Ok(Announced {
             at,
             users: users.collect(),
+            states,
         })
     }
 
-    /// The places of the announced users of one portion, as of one position.
+    /// The announced users of one portion, as of one position.
     async fn announced_in(
         &self,
         portion: &Portion,
         users: &[UserId],
-    ) -> Result<((Partition, Epoch, Position), Vec<usize>), StoreError> {
+    ) -> Result<((Partition, Epoch, Position), AnnouncedPlaces), StoreError> {
         let keys = self.layout.keys(portion.partition);
         let mut read = self.announcing(&self.scripts.announced, keys);
-        read.key(&keys.absent);
+        read.key(&keys.states).key(&keys.absent);
         for place in &portion.places {
             read.arg(users[*place].as_str());
         }

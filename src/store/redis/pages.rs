@@ -64,10 +64,18 @@ impl RedisStore {
             ScanPlace::Cursor(cursor) => *cursor,
             ScanPlace::Start | ScanPlace::After(_) => 0,
         };
-        let (next, users) = self
-            .with_deadline(partition, self.scan(partition, cursor, limit))
-            .await?;
+        let read = async {
+            let (next, users) = self.scan(partition, cursor, limit).await?;
+            // A state that changes in between has an event.
+            let ids = users.iter().map(UserId::as_str).collect();
+            let states = self.states_of(partition, ids).await?;
+            Ok((next, users, states))
+        };
+        let (next, users, states) = self.with_deadline(partition, read).await?;
+        let states = users.iter().zip(states);
+        let states = states.filter_map(|(user, state)| Some((user.clone(), state?)));
         Ok(PartPage {
+            states: states.collect(),
             users,
             next: next.map(ScanPlace::Cursor),
         })

@@ -1,7 +1,7 @@
 -- Corrects the times of some announced users after the clock was set back: no deadline may be later than now plus the
 -- granted TTL, and the index must have the deadline of each user.
 --
--- KEYS[8] the place of the recheck   ARGV[6] the place at which these users were read
+-- KEYS[10] the place of the recheck   ARGV[6] the place at which these users were read
 -- then for each user                ARGV[7] the next place; 0 at the end
 --   the user's key                  then for each user
 --   the user's connections            userId
@@ -31,7 +31,7 @@ local function longest_wait(user, key, number)
 end
 
 for i = 8, #ARGV do
-  local user, key, connections_key = ARGV[i], KEYS[2 * i - 7], KEYS[2 * i - 6]
+  local user, key, connections_key = ARGV[i], KEYS[2 * i - 5], KEYS[2 * i - 4]
   local score = redis.call('ZSCORE', KEYS[1], user)
   if score then
     local time, number = parts(score)
@@ -53,14 +53,16 @@ for i = 8, #ARGV do
       time = math.min(time, now)
     end
     redis.call('ZADD', KEYS[1], 'XX', time + number / 4096, user)
+    -- An early look at the state does no harm.
+    redis.call('ZADD', CHANGES, 'XX', 'LT', now, user)
   end
 end
 
 -- Another instance may have continued, or the clock may have been set back again.
-if redis.call('GET', KEYS[8]) == ARGV[6] then
+if redis.call('GET', KEYS[10]) == ARGV[6] then
   if ARGV[7] == '0' then
-    redis.call('DEL', KEYS[8])
+    redis.call('DEL', KEYS[10])
   else
-    redis.call('SET', KEYS[8], ARGV[7])
+    redis.call('SET', KEYS[10], ARGV[7])
   end
 end

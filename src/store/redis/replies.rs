@@ -1,11 +1,14 @@
 //! Reads the replies of Redis to scripts and commands into domain types.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{FromRedisValue, Value};
 
 use super::codec;
-use crate::model::{Connected, History, LiveConnection, Refusal, UserState};
+use crate::model::{
+    Connected, History, LastingStatus, LiveConnection, Refusal, State, Status, UserState,
+};
 use crate::model::{ConnectionId, Epoch, Position, Timestamp, UserId};
 use crate::store::error::StoreError;
 
@@ -27,6 +30,8 @@ pub(super) struct Due {
     pub(super) recheck: Option<u64>,
     /// The time of the sweep before.
     pub(super) former: Option<Timestamp>,
+    /// When the state of a user changes next without a call.
+    pub(super) next_change: Option<Timestamp>,
 }
 
 /// The reply of `count.lua`.
@@ -70,6 +75,8 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
     };
     let former: i64 = take(&mut values)?;
     let former = u64::try_from(former).ok();
+    let next_change: i64 = take(&mut values)?;
+    let next_change = u64::try_from(next_change).ok();
     Ok(Due {
         now: Timestamp::from_millis(now),
         epoch,
@@ -80,6 +87,7 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
         overdue,
         recheck,
         former: former.map(Timestamp::from_millis),
+        next_change: next_change.map(Timestamp::from_millis),
     })
 }
 
@@ -106,6 +114,12 @@ pub(super) fn user_state(answer: Vec<Value>) -> Result<UserState, StoreError> {
     let mut values = answer.into_iter();
     let online: bool = take(&mut values)?;
     let last_seen: i64 = take(&mut values)?;
+    let (word, data): (String, String) = (take(&mut values)?, take(&mut values)?);
+    let ends = natural(&mut values)?;
+    let status = Status::kept(&word, &data).map(|status| LastingStatus {
+        status,
+        ends_at: (ends > 0).then(|| Timestamp::from_millis(ends)),
+    });
     let mut connections = Vec::new();
     while values.len() > 0 {
         let id: String = take(&mut values)?;
@@ -125,7 +139,9 @@ pub(super) fn user_state(answer: Vec<Value>) -> Result<UserState, StoreError> {
     }
     connections.sort();
     Ok(UserState {
+        away: online && !connections.is_empty() && connections.iter().all(|each| each.away),
         online,
+        status,
         connections,
         last_seen_at: u64::try_from(last_seen).ok().map(Timestamp::from_millis),
     })
@@ -141,16 +157,25 @@ pub(super) fn counted(answer: Vec<Value>) -> Result<Counted, StoreError> {
     })
 }
 
+/// The announced users of a partition: the place of each in the request, and its state.
+pub(super) type AnnouncedPlaces = Vec<(usize, Option<Arc<State>>)>;
+
 /// Reads the reply of `announced.lua` to a question about the users at `places` of a list: the data set, the newest
-/// position, and the places of the announced users.
+/// position, and the announced users.
 pub(super) fn announced(
     answer: Vec<Value>,
     places: &[usize],
-) -> Result<(Epoch, Position, Vec<usize>), StoreError> {
+) -> Result<(Epoch, Position, AnnouncedPlaces), StoreError> {
     let mut values = answer.into_iter();
     let epoch = Epoch(take(&mut values)?);
     let position = position(take(&mut values)?)?;
-    let announced = values.map(|index| place_at(index, places));
+    let indices: Vec<Value> = take(&mut values)?;
+    let states: Vec<String> = take(&mut values)?;
+    let mut states = states.iter().map(|text| codec::kept_state(text, None));
+    let announced = indices.into_iter().map(|index| {
+        let place = place_at(index, places)?;
+        Ok((place, states.next().flatten()))
+    });
     Ok((epoch, position, announced.collect::<Result<_, _>>()?))
 }
 
@@ -231,148 +256,4 @@ pub(super) fn position(text: String) -> Result<Position, StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    fn text(text: &str) -> Value {
-        Value::BulkString(text.as_bytes().to_vec())
-    }
-
-    fn number(number: u64) -> Value {
-        Value::Int(number.cast_signed())
-    }
-
-    fn refusal(read: Result<Connected, StoreError>) -> Option<Refusal> {
-        match read {
-            Err(StoreError::Refused(refusal)) => Some(refusal),
-            _ => None,
-        }
-    }
-
-    /// Any reply of a server, a proxy or a script of another program.
-    fn anything() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Nil),
-            any::<i64>().prop_map(Value::Int),
-            any::<f64>().prop_map(Value::Double),
-            any::<bool>().prop_map(Value::Boolean),
-            vec(any::<u8>(), 0..8).prop_map(Value::BulkString),
-            "[0-9]{1,20}(-[0-9]{1,20})?".prop_map(|number| text(&number)),
-            "\\PC{0,8}".prop_map(Value::SimpleString),
-        ];
-        leaf.prop_recursive(2, 8, 4, |inner| vec(inner, 0..4).prop_map(Value::Array))
-    }
-
-    proptest! {
-        /// An invalid reply only fails the call. A panic in the sweeper would stop the server.
-        #[test]
-        fn no_reply_causes_a_panic(answer in vec(anything(), 0..12)) {
-            let _ = (due(answer.clone()), user_state(answer.clone()), counted(answer.clone()));
-            let _ = connected(answer.clone(), 1);
-            let found = announced(answer.clone(), &[7]);
-            prop_assert!(found.is_err() || answer.len() >= 2);
-            let _ = answer.iter().cloned().map(deadline).collect::<Vec<_>>();
-            let _ = Entries::from_redis_value(Value::Array(answer)).map(history);
-        }
-
-        /// A negative count is refused.
-        #[test]
-        fn the_beginning_of_a_sweep_is_read(
-            now in 0..=i64::MAX.cast_unsigned(),
-            announced: i64,
-            next: i64,
-            overdue: i64,
-            recheck: Option<u64>,
-            former: i64,
-        ) {
-            let mut answer = vec![number(now), text("17"), text("5-1")];
-            answer.extend([announced, 3, next, overdue].map(Value::Int));
-            answer.push(recheck.map_or(text("-1"), |place| text(&place.to_string())));
-            answer.push(Value::Int(former));
-            let read = due(answer);
-            prop_assert_eq!(read.is_ok(), announced >= 0 && overdue >= 0);
-            if let Ok(read) = read {
-                prop_assert_eq!((read.now.as_millis(), read.epoch), (now, Epoch(17)));
-                prop_assert_eq!((read.newest.millis, read.grant), (5, 3));
-                prop_assert_eq!(read.announced, announced.cast_unsigned());
-                let next = u64::try_from(next).ok();
-                prop_assert_eq!(read.next.map(Timestamp::as_millis), next);
-                prop_assert_eq!(read.overdue, overdue.cast_unsigned());
-                prop_assert_eq!(read.recheck, recheck);
-                let former = u64::try_from(former).ok();
-                prop_assert_eq!(read.former.map(Timestamp::as_millis), former);
-            }
-        }
-
-        #[test]
-        fn the_outcome_of_a_connect_is_read(
-            outcome in "entered|stayed|closed|full|[a-z]{0,8}",
-            deadline in 0..=i64::MAX.cast_unsigned(),
-        ) {
-            let read = connected(vec![text(&outcome), number(deadline)], 7);
-            let is_open = |became_online| Connected {
-                became_online,
-                expires_at: Timestamp::from_millis(deadline),
-            };
-            match &*outcome {
-                "entered" => prop_assert_eq!(read.expect("open"), is_open(true)),
-                "stayed" => prop_assert_eq!(read.expect("open"), is_open(false)),
-                "closed" => prop_assert_eq!(refusal(read), Some(Refusal::ConnectionClosed)),
-                "full" => {
-                    let full = Refusal::TooManyConnections { most: 7 };
-                    prop_assert_eq!(refusal(read), Some(full));
-                }
-                _ => prop_assert!(matches!(read, Err(StoreError::Failed(_)))),
-            }
-        }
-
-        #[test]
-        fn the_state_of_a_user_is_read(
-            online: bool,
-            last_seen: i64,
-            mut connections in vec(("[a-z0-9._~:@-]{1,64}", 0..=i64::MAX.cast_unsigned()), 0..4),
-            cut: bool,
-        ) {
-            let mut answer = vec![number(online.into()), Value::Int(last_seen)];
-            for (id, deadline) in &connections {
-                let numbers = [*deadline, 7, 60_000, 1, 0].map(number);
-                answer.push(text(id));
-                answer.extend(numbers);
-            }
-            if cut {
-                answer.pop();
-            }
-            let read = user_state(answer);
-            prop_assert_eq!(read.is_ok(), !cut);
-            if let Ok(read) = read {
-                let seen = read.last_seen_at.map(Timestamp::as_millis);
-                prop_assert_eq!((read.online, seen), (online, u64::try_from(last_seen).ok()));
-                connections.sort();
-                let found = read.connections.iter();
-                let found: Vec<_> = found.map(|each| (each.id.to_string(), each.expires_at.as_millis())).collect();
-                prop_assert_eq!(found, connections);
-            }
-        }
-
-        #[test]
-        fn indices_refer_to_the_places_of_the_requested_users(
-            indices in vec(0_u64..6, 0..6),
-            places in vec(any::<usize>(), 0..6),
-        ) {
-            let mut answer: Vec<_> = indices.iter().copied().map(number).collect();
-            answer.splice(..0, [text("17"), text("5-1")]);
-            let read = announced(answer, &places);
-            let asked = indices.iter().map(|index| places.get(*index as usize).copied());
-            let asked: Option<Vec<_>> = asked.collect();
-            prop_assert_eq!(read.ok().map(|(_, _, found)| found), asked);
-        }
-
-        #[test]
-        fn only_a_key_that_expires_has_a_deadline(answer: i64) {
-            let read = deadline(Value::Int(answer)).expect("a number");
-            prop_assert_eq!(read, u64::try_from(answer).ok());
-        }
-    }
-}
+mod tests;

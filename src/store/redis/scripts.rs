@@ -47,10 +47,10 @@ macro_rules! scripts {
         #[expect(non_upper_case_globals, reason = "the constants have the names of the scripts")]
         mod text {
             $(pub(super) const $announcing: &str = scripts!($announcing, "announce.lua");)+
-            $(pub(super) const $about: &str = scripts!($about, "announce.lua", "connections.lua");)+
+            $(pub(super) const $about: &str = scripts!($about, "announce.lua", "connections.lua", "states.lua");)+
             $(
                 pub(super) const $seen: &str =
-                    scripts!($seen, "announce.lua", "connections.lua", "last_seen.lua");
+                    scripts!($seen, "announce.lua", "connections.lua", "states.lua", "last_seen.lua");
             )+
             $(pub(super) const $group: &str = scripts!($group, "announce.lua", "groups.lua");)+
             $(pub(super) const $plain: &str = scripts!($plain);)+
@@ -60,7 +60,7 @@ macro_rules! scripts {
 
 scripts!(
     announcing: [announced, history, recent, count],
-    about_connections: [connect, due, recheck],
+    about_connections: [connect, due, recheck, change, status],
     about_last_seen: [disconnect, sweep, user],
     about_groups: [group_change, group_begin, group_complete, group_step, group_has],
     plain: [extend, newest, group_record, group_forget],

@@ -171,14 +171,19 @@ impl RedisStore {
         invocation
     }
 
-    /// An invocation with the keys and arguments of the preludes `announce.lua` and `connections.lua`.
+    /// An invocation with the keys and arguments of the preludes `announce.lua`, `connections.lua` and
+    /// `states.lua`.
     pub(super) fn about_connections<'a>(
         &self,
         script: &'a redis::Script,
         keys: &Keys,
     ) -> ScriptInvocation<'a> {
         let mut invocation = self.announcing(script, keys);
-        invocation.key(&keys.swept).key(&keys.outages);
+        invocation
+            .key(&keys.swept)
+            .key(&keys.outages)
+            .key(&keys.states)
+            .key(&keys.changes);
         invocation.arg(millis(SHORTEST_OUTAGE));
         invocation
     }

@@ -58,6 +58,7 @@ local function depart(user, connections_key, last_seen, deadline, has_left)
   local field, spread = place_of(user)
   last_seen = math.min(math.max(last_seen, last_seen_of(field, spread, last_seen)), now)
   keep_last_seen(now, field, spread, last_seen, tonumber(ARGV[6]))
+  leave_state(now, user, tonumber(ARGV[6]))
   events[#events + 1] = (has_left and 'd ' or 'e ') .. now .. ' ' .. last_seen .. ' ' .. user
   local all = has_left and left_lateness or lateness
   -- A user is not overdue if another program deleted its key, or if the clock was set back.
@@ -90,7 +91,7 @@ local function check(user, key, connections_key)
 end
 
 for i = 7, #ARGV do
-  check(ARGV[i], KEYS[2 * i - 6], KEYS[2 * i - 5])
+  check(ARGV[i], KEYS[2 * i - 4], KEYS[2 * i - 3])
 end
 if events[1] then
   announce(now, events)

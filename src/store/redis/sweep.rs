@@ -30,6 +30,9 @@ const SEVERAL_BATCHES: u64 = 3;
 /// read longer ago is still written, and a recheck of all users follows.
 const NOTED_FOR: Duration = Duration::from_secs(5);
 
+/// How many users whose state may change without a call one sweep looks at.
+const CHANGES: i64 = 250;
+
 /// How many partitions of a node are swept at the same time after their scripts began the sweep.
 const SWEEPS_AT_ONCE: usize = 4;
 
@@ -138,6 +141,10 @@ impl RedisStore {
         // An error means that the semaphore is closed, which it never is.
         let _permit = round.at_once.acquire().await;
         let ((left, lateness_ms), rearmed) = self.sweep_due(keys, &due, round.batch).await?;
+        let (changed, more_changes) = match self.change(keys, &due).await {
+            Ok(read) => (Ok(()), read >= CHANGES as usize),
+            Err(error) => (Err(error), false),
+        };
         let rechecked = match due.recheck {
             Some(place) => self.recheck(keys, place).await,
             None => Ok(()),
@@ -149,11 +156,14 @@ impl RedisStore {
             epoch: due.epoch,
             newest: due.newest,
             announced: due.announced,
-            more: due.overdue >= round.batch,
+            more: due.overdue >= round.batch || more_changes,
             left,
             lateness_ms,
-            next_due: due.recheck.map_or(due.next, |_| Some(due.now)),
-            unfinished: rearmed.and(rechecked).err(),
+            next_due: match due.recheck {
+                Some(_) => Some(due.now),
+                None => [due.next, due.next_change].into_iter().flatten().min(),
+            },
+            unfinished: rearmed.and(changed).and(rechecked).err(),
         })
     }
 
@@ -178,6 +188,32 @@ impl RedisStore {
         let ends: Vec<Option<f64>> = route.query_idempotent(&read).await?;
         let first = ends.into_iter().flatten().reduce(f64::min);
         Ok(first.map(|end| Timestamp::from_millis(end as u64)))
+    }
+
+    /// Makes the changes of states that are due without a call. Returns how many users were looked at.
+    async fn change(&self, keys: &Keys, due: &Due) -> Result<usize, StoreError> {
+        if due.next_change.is_none_or(|next| next > due.now) {
+            return Ok(0);
+        }
+        let mut read = redis::cmd("ZRANGE");
+        read.arg(&keys.changes)
+            .arg("-inf")
+            .arg(due.now.as_millis())
+            .arg("BYSCORE")
+            .arg("LIMIT")
+            .arg(0)
+            .arg(CHANGES);
+        let users = self.way(keys).query_idempotent::<Vec<Value>>(&read).await?;
+        let users = replies::user_ids(users)?;
+        let mut change = self.about_connections(&self.scripts.change, keys);
+        change.arg(millis(self.lifetimes.last_seen));
+        for user in &users {
+            change.key(keys.user(user)).key(keys.connections(user));
+            change.arg(user.as_str());
+        }
+        change.key(&keys.absent);
+        self.way(keys).script::<u64>(&change).await?;
+        Ok(users.len())
     }
 
     /// Sweeps a batch of the users that are due. Returns what [`Self::announce`] returns, and whether the users that are

@@ -1,5 +1,7 @@
 //! The calls about one user: ping, connect and disconnect, and the state of the user.
 
+use std::time::Duration;
+
 use redis::{FromRedisValue, ScriptInvocation, Value};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -10,7 +12,7 @@ use super::load_shedder::CALL_TIMEOUT;
 use super::replies::{self, unexpected};
 use super::stated;
 use super::store::RedisStore;
-use crate::model::{Closing, Connected, Disconnected, Stated, UserState};
+use crate::model::{Closing, Connected, Disconnected, Stated, Status, UserState};
 use crate::model::{ConnectionId, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
 
@@ -152,6 +154,28 @@ impl RedisStore {
         add_calls(&mut invocation, keys, calls);
         invocation.key(&keys.absent).key(&keys.last_seen);
         invocation
+    }
+
+    /// Sets or clears the status of a user.
+    pub(in crate::store) async fn set_status(
+        &self,
+        user: &UserId,
+        status: Option<&Status>,
+        lasts: Option<Duration>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let keys = self.layout.of(user);
+        let mut set = self.about_connections(&self.scripts.status, keys);
+        set.key(&keys.absent);
+        set.arg(user.as_str());
+        match status {
+            Some(status) => set.arg(&status.word).arg(status.data_text()),
+            None => set.arg("").arg(""),
+        };
+        set.arg(lasts.map(millis).unwrap_or(0));
+        set.arg(millis(self.lifetimes.last_seen));
+        let set = self.lanes.to(keys.partition).script(&set);
+        let ends: u64 = self.with_deadline(keys.partition, set).await?;
+        Ok((ends > 0).then(|| Timestamp::from_millis(ends)))
     }
 
     pub(in crate::store) async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {

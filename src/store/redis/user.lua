@@ -1,13 +1,13 @@
 -- Reads the state of one user.
 --
--- KEYS[8] the user's key            ARGV[6] userId
--- KEYS[9] the user's connections
--- KEYS[10] the generations of last-seen times
--- Returns {1 if online, the last-seen time or -1, then of each connection: the id, the deadline, the last ping, the TTL,
+-- KEYS[10] the user's key           ARGV[6] userId
+-- KEYS[11] the user's connections
+-- the generations of last-seen times
+-- Returns {1 if online, the last-seen time or -1, the status or '', its data or '', when it ends or 0, then of each connection: the id, the deadline, the last ping, the TTL,
 -- 1 if the user is away, 1 if the connection leaves}.
 
-local value = redis.call('GET', KEYS[8])
-local deadline = redis.call('PEXPIRETIME', KEYS[8])
+local value = redis.call('GET', KEYS[10])
+local deadline = redis.call('PEXPIRETIME', KEYS[10])
 -- The clock may be a little later than the time by which Redis decided whether the key has expired.
 local now = value and math.min(clock(), deadline) or clock()
 local seen = -1
@@ -17,7 +17,7 @@ if value and value ~= '*' then
   local id, each = only_connection(value, deadline)
   connections[id] = each
 else
-  connections = written(KEYS[9])
+  connections = written(KEYS[11])
   local score = not next(connections) and redis.call('ZSCORE', KEYS[1], ARGV[6])
   if score then
     local time, number = parts(score)
@@ -27,7 +27,9 @@ else
   end
 end
 
-local answer = { value and 1 or 0, 0 }
+local state = state_of(ARGV[6])
+end_status(now, state)
+local answer = { value and 1 or 0, 0, state.status, state.data, state.ends }
 for id, each in pairs(connections) do
   seen = math.max(seen, seen_at(each))
   if value and each.deadline >= now then

@@ -55,6 +55,8 @@ pub struct Alive {
     pub expires_at: Timestamp,
     pub ttl_ms: u64,
     pub ping_interval_ms: u64,
+    /// Only if the request had it.
+    pub away: Option<bool>,
 }
 
 /// The answer of `disconnect`. The `connectionId` is not checked: the contract leaves it open for `{"all":true}`.
@@ -76,6 +78,8 @@ pub struct User {
     pub user_id: String,
     pub online: bool,
     pub last_seen_at: Option<Timestamp>,
+    pub away: bool,
+    pub status: Option<Value>,
     pub connections: Vec<Connection>,
 }
 
@@ -85,6 +89,10 @@ pub struct User {
 pub struct Connection {
     pub connection_id: String,
     pub expires_at: Timestamp,
+    pub last_ping_at: Timestamp,
+    pub ttl_ms: u64,
+    pub away: bool,
+    pub leaves_at: Option<Timestamp>,
 }
 
 /// One page of `GET /v1/online`.

@@ -66,7 +66,7 @@ impl Event {
         json.unwrap_or_else(|error| panic!("{error} in the data of {self:?}"))
     }
 
-    /// The user of a `user.online` or `user.offline`; empty for other events.
+    /// The user of an event about a user; empty for other events.
     pub fn user(&self) -> String {
         self.text("userId")
     }
@@ -97,9 +97,9 @@ impl Event {
         ids.collect()
     }
 
-    /// Whether the event is `user.online` or `user.offline`.
+    /// Whether the event is about a user: `user.online`, `user.updated` or `user.offline`.
     pub fn is_change(&self) -> bool {
-        matches!(&*self.name, "user.online" | "user.offline")
+        self.name.starts_with("user.")
     }
 
     /// Whether the event is a `presence.ready` without a new cursor, a `presence.end`, or about a user of
@@ -112,7 +112,7 @@ impl Event {
         }
     }
 
-    /// `online alice` or `offline alice` for a change, and the name of any other event.
+    /// Such as `online alice` or `offline alice` for a change, and the name of any other event.
     pub fn brief(&self) -> String {
         match self.name.strip_prefix("user.") {
             Some(change) => format!("{change} {}", self.user()),

@@ -113,3 +113,41 @@ async fn the_burst_of_disconnects_is_the_connection_limit_of_a_user() {
     let look = call(&client, Method::GET, "/v1/users/alice", &alice).await;
     assert_eq!(look.status, 200, "other calls have a quota of their own");
 }
+
+#[tokio::test]
+async fn a_token_changes_the_status_of_its_user_ten_times_a_minute() {
+    let instance = instance_with_credentials().await;
+    let client = instance.client();
+    let alice = token(&claims("alice"));
+    let change = async |number: u32, user: &str, credential: &str| {
+        let path = format!("/v1/users/{user}/status");
+        let request = match number % 2 {
+            0 => client
+                .request(Method::PUT, &path)
+                .json(&json!({"status": "dnd"})),
+            _ => client.request(Method::DELETE, &path),
+        };
+        send(request.bearer_auth(credential)).await
+    };
+    for number in 0..10 {
+        assert_eq!(change(number, "alice", &alice).await.status, 200);
+    }
+    for number in 0..2 {
+        let answer = change(number, "alice", &alice).await;
+        assert_refused(&answer, 429, "the eleventh change");
+        assert!(answer.header("retry-after").parse::<u64>().is_ok());
+    }
+    assert_eq!(ping(&client, "alice", &alice).await.status, 200);
+    for number in 0..2 {
+        let bob = token(&claims("bob"));
+        assert_refused(&change(number, "alice", &bob).await, 403, "another user");
+        assert_refused(
+            &change(number, "alice", READ_KEY).await,
+            403,
+            "the wrong scope",
+        );
+    }
+    for number in 0..30 {
+        assert_eq!(change(number, "alice", WRITE_KEY).await.status, 200);
+    }
+}

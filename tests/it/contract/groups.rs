@@ -11,6 +11,7 @@ use harness::client::{crowd, send};
 use harness::cluster::{Cluster, Store, on_both_stores, over_each_protocol};
 use harness::groups::{count, delete, get, of_group, online, patch, path_of, put};
 use harness::instance::Settings;
+use harness::sse::Stream;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -83,6 +84,42 @@ async fn the_reads_show_the_members_that_are_online(store: Store) {
     client.disconnect("alice").await;
     assert_eq!(get(&client, "team-7").await.online, ["carol"]);
     assert_eq!(count(&client, "team-7").await, (4, 1));
+}
+
+async fn the_reads_and_snapshots_have_states_on_request(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    put(&client, "team-7", &["alice", "bob"]).await;
+    for user in ["alice", "bob"] {
+        client.connect(user).await;
+    }
+    let status = client.request(Method::PUT, "/v1/users/alice/status");
+    let status = send(status.json(&json!({"status": "dnd"}))).await;
+    assert_eq!(status.status, 200, "{}", status.body);
+    let read = client
+        .get(&format!("{}?states=true", path_of("team-7")))
+        .await;
+    let read: Value = read.ok();
+    assert_eq!(read["online"], json!(["alice", "bob"]));
+    assert_eq!(read["states"]["alice"]["status"], "dnd");
+    assert!(read["states"].get("bob").is_none(), "{read}");
+    let without = client
+        .get(&format!("{}?states=false", path_of("team-7")))
+        .await;
+    assert!(without.ok::<Value>().get("states").is_none());
+    problem(
+        &client
+            .get(&format!("{}?states=maybe", path_of("team-7")))
+            .await,
+        400,
+    );
+    let mut stream = Stream::open(&client, "?groupIds=team-7&snapshot=true").await;
+    let snapshot = stream.next().await.json();
+    assert_eq!(snapshot["states"]["alice"]["status"], "dnd", "{snapshot}");
+    assert_eq!(stream.next().await.name, "presence.ready");
+    let cleared = client.request(Method::DELETE, "/v1/users/alice/status");
+    assert_eq!(send(cleared).await.status, 200);
+    assert_eq!(stream.next().await.name, "user.updated");
 }
 
 async fn an_unknown_group_is_empty(store: Store) {
@@ -204,6 +241,7 @@ over_each_protocol!(
     a_patch_adds_and_removes,
     a_delete_removes_all_members,
     the_reads_show_the_members_that_are_online,
+    the_reads_and_snapshots_have_states_on_request,
     an_unknown_group_is_empty,
 );
 

@@ -8,6 +8,8 @@ mod last_seen;
 mod lifetimes;
 mod ping_targets;
 mod several_devices;
+mod states;
+mod statuses;
 
 use std::time::Duration;
 
@@ -65,11 +67,25 @@ async fn a_user_has_the_documented_fields(store: Store) {
     let answer: Value = client.get("/v1/users/alice").await.ok();
     assert_eq!(
         fields(&answer),
-        ["connections", "lastSeenAt", "online", "userId"]
+        [
+            "away",
+            "connections",
+            "lastSeenAt",
+            "online",
+            "status",
+            "userId"
+        ]
     );
     assert_eq!(
         fields(&answer["connections"][0]),
-        ["connectionId", "expiresAt"]
+        [
+            "away",
+            "connectionId",
+            "expiresAt",
+            "lastPingAt",
+            "leavesAt",
+            "ttlMs"
+        ]
     );
     let user = client.user("alice").await;
     assert!(user.online);
@@ -81,8 +97,7 @@ async fn a_user_has_the_documented_fields(store: Store) {
 async fn an_unknown_user_is_offline_and_not_404(store: Store) {
     let cluster = Cluster::start(store).await;
     let answer: Value = cluster.client().get("/v1/users/nobody").await.ok();
-    let expected =
-        json!({"userId": "nobody", "online": false, "lastSeenAt": null, "connections": []});
+    let expected = json!({"userId": "nobody", "online": false, "lastSeenAt": null, "away": false, "status": null, "connections": []});
     assert_eq!(answer, expected);
 }
 

@@ -51,10 +51,15 @@ const MOST_CONNECTIONS: usize = 2;
 const USERS: [&str; 3] = ["ann", "b ob", "çé"];
 const CONNECTIONS: [&str; 3] = ["1", "a", "b"];
 
+/// The connection at which the user is always away. At the others it is away if the second instance got the call.
+const AWAY: &str = "a";
+
 #[derive(Clone, Debug)]
 enum Step {
     Touch(Touch, usize, usize),
     Disconnect(usize, usize),
+    /// After a grace period in milliseconds.
+    Leave(usize, usize, u64),
     DisconnectAll(usize),
     Look(usize),
     LookAtAll,
@@ -75,7 +80,8 @@ fn kind_of_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (user.clone(), connection.clone()).prop_map(|(u, c)| Step::Touch(Touch::Connect, u, c)),
         10 => (user.clone(), connection.clone()).prop_map(|(u, c)| Step::Touch(Touch::Ping, u, c)),
-        4 => (user.clone(), connection).prop_map(|(u, c)| Step::Disconnect(u, c)),
+        4 => (user.clone(), connection.clone()).prop_map(|(u, c)| Step::Disconnect(u, c)),
+        3 => (user.clone(), connection, 1_u64..300).prop_map(|(u, c, grace)| Step::Leave(u, c, grace)),
         1 => user.clone().prop_map(Step::DisconnectAll),
         6 => user.prop_map(Step::Look),
         4 => Just(Step::LookAtAll),
@@ -161,16 +167,18 @@ impl Run {
         match *step {
             Step::Touch(call, user, connection) => {
                 let (user, connection) = self.names(user, connection);
+                let away = instance == 1 || connection.as_str() == AWAY;
+                let stated = Stated { ttl: None, away };
                 let touched = match call {
-                    Touch::Connect => store.connect(&user, &connection, &Stated::default()).await,
-                    Touch::Ping => store.ping(&user, &connection, &Stated::default()).await,
+                    Touch::Connect => store.connect(&user, &connection, &stated).await,
+                    Touch::Ping => store.ping(&user, &connection, &stated).await,
                 };
                 let touched = match touched {
                     Ok(touched) => Ok(touched),
                     Err(StoreError::Refused(refusal)) => Err(refusal),
                     Err(error) => panic!("the store answers: {error}"),
                 };
-                let call = (call, GRANTS[instance]);
+                let call = (call, GRANTS[instance], away);
                 self.model.touched(
                     bracket.close(self.ahead_ms),
                     call,
@@ -183,6 +191,11 @@ impl Run {
                 let (user, connection) = self.names(user, connection);
                 self.disconnect(&store, &user, Closing::One(connection))
                     .await;
+            }
+            Step::Leave(user, connection, grace) => {
+                let (user, connection) = self.names(user, connection);
+                let closing = Closing::Later(connection, Duration::from_millis(grace));
+                self.disconnect(&store, &user, closing).await;
             }
             Step::DisconnectAll(user) => {
                 let user = self.users[user].clone();

@@ -5,8 +5,8 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::config::Config;
-use crate::events::hub::delivery::KnownUsers;
 use crate::events::hub::join::{CursorOrigin, JoinOutcome, JoinPoint};
+use crate::events::hub::known::KnownUsers;
 use crate::events::interest::Interest;
 use crate::events::limits::Limits;
 use crate::events::sse::payload::EndReason;
@@ -51,7 +51,7 @@ impl Hub {
             previous: at(previous),
             user,
             at: Timestamp::from_millis(millis),
-            transition: Transition::Online,
+            transition: Transition::Online { state: None },
         });
         let known = KnownUsers::default();
         let published = self

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use crate::events::hub::kept::Change;
+use crate::events::hub::known::Known;
 use crate::events::hub::ring::Ring;
 use crate::events::sse::frame::Frame;
 use crate::model::{
-    Entry, GroupEvent, GroupId, Partition, Position, PresenceEvent, Timestamp, Transition, UserId,
+    Entry, GroupEvent, GroupId, Partition, Position, PresenceEvent, State, Timestamp, Transition,
+    UserId,
 };
 
 impl Ring {
@@ -26,7 +28,7 @@ impl Ring {
                     previous: self.position_before(part, part.numbers.below(number)),
                     user: user.clone(),
                     at: kept.at,
-                    transition: *transition,
+                    transition: transition.clone(),
                 })
             }
             Change::Group(event) => Entry::Group(Arc::clone(event)),
@@ -43,18 +45,16 @@ impl Ring {
         }
     }
 
-    /// Whether a user is announced as of the end of the ring, if it `was_announced` as of a position of its partition.
-    pub(crate) fn is_announced(
-        &self,
-        user: &UserId,
-        (was_announced, position): (bool, Position),
-    ) -> bool {
+    /// Whether a user is announced as of the end of the ring, and with which state. `None`: it is not. `known` is the state
+    /// as of a position of its partition.
+    pub(crate) fn state_of(&self, user: &UserId, known: &Known) -> Option<Option<Arc<State>>> {
         let newest = self.newest_of(user).and_then(|number| self.valid(number));
         match newest.map(|kept| (&kept.change, kept.position)) {
-            Some((Change::User(_, transition), at)) if at > position => {
-                *transition == Transition::Online
-            }
-            _ => was_announced,
+            Some((Change::User(_, transition), at)) if at > known.position => match transition {
+                Transition::Online { state } | Transition::Updated { state } => Some(state.clone()),
+                Transition::Offline { .. } => None,
+            },
+            _ => known.announced.clone(),
         }
     }
 

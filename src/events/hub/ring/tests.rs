@@ -35,7 +35,7 @@ fn entries(partitions: Partitions, users: &[u8]) -> Vec<(Partition, Entry)> {
                 previous,
                 user: id(*user),
                 at: Timestamp::from_millis(position.millis),
-                transition: Transition::Online,
+                transition: Transition::Online { state: None },
             }),
         };
         (partition, entry)

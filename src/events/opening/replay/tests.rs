@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::config::Config;
-use crate::events::hub::delivery::KnownUsers;
 use crate::events::hub::join::{CursorOrigin, JoinOutcome, JoinPoint};
 use crate::events::hub::kept::Filled;
+use crate::events::hub::known::KnownUsers;
 use crate::events::limits::Limits;
 use crate::events::sse::payload::EndReason;
 use crate::events::subscriber::SubscriberOptions;
@@ -40,7 +40,7 @@ fn histories(partitions: Partitions, users: &[u8]) -> Vec<Vec<Entry>> {
             previous,
             user: id(*user),
             at: Timestamp::from_millis(number as u64),
-            transition: Transition::Online,
+            transition: Transition::Online { state: None },
         }));
     }
     histories

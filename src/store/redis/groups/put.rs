@@ -6,18 +6,19 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join};
 use redis::{Pipeline, Value};
 
 use super::{ADDED_WITHIN, ATTEMPTS};
 use crate::model::{GroupId, GroupWritten, Partition, UserId};
 use crate::store::error::StoreError;
+use crate::store::redis::keys::Keys;
 use crate::store::redis::replies::{take, unexpected, user_ids};
 use crate::store::redis::store::RedisStore;
 
 /// How many ids one command appends to a list, and how many members one step changes. A step takes Redis less than
 /// 3 ms.
-const PART: usize = 500;
+const PART: usize = 1_000;
 
 /// How long a list is kept until it is complete.
 const LIST_KEPT: Duration = Duration::from_secs(30);
@@ -99,22 +100,14 @@ impl RedisStore {
         number: u64,
     ) -> Result<Completed, StoreError> {
         let not_after = self.now(self.partition_of(group)).plus(ADDED_WITHIN);
-        self.record(group, members).await?;
         let keys = self.layout.of_group(group);
-        let route = self.lanes.to(keys.partition);
         let list = keys.group_list(group, number);
-        if !members.is_empty() {
-            let mut append = Pipeline::new();
-            for part in members.chunks(PART) {
-                append.cmd("SADD").arg(&list);
-                for user in part {
-                    append.arg(user.as_str());
-                }
-            }
-            append.cmd("EXPIRE").arg(&list).arg(LIST_KEPT.as_secs());
-            let answers = route.pipeline_idempotent(&append).await?;
-            answers.into_iter().collect::<Result<Vec<_>, _>>()?;
-        }
+        try_join(
+            self.record(group, members),
+            self.append(keys, &list, members),
+        )
+        .await?;
+        let route = self.lanes.to(keys.partition);
         let mut complete = self.about_group(&self.scripts.group_complete, group);
         complete.key(&list);
         complete
@@ -131,6 +124,24 @@ impl RedisStore {
                 other => return Err(unexpected(other)),
             }
         }
+    }
+
+    /// Appends the members to the list of a PUT.
+    async fn append(&self, keys: &Keys, list: &str, members: &[UserId]) -> Result<(), StoreError> {
+        if members.is_empty() {
+            return Ok(());
+        }
+        let mut append = Pipeline::new();
+        for part in members.chunks(PART) {
+            append.cmd("SADD").arg(list);
+            for user in part {
+                append.arg(user.as_str());
+            }
+        }
+        append.cmd("EXPIRE").arg(list).arg(LIST_KEPT.as_secs());
+        let route = self.lanes.to(keys.partition);
+        let answers = route.pipeline_idempotent(&append).await?;
+        answers.into_iter().try_for_each(|answer| answer.map(drop))
     }
 
     /// Finishes the PUT under way, or only the PUT `number`, and forgets the members that left. Returns the result of the

@@ -51,7 +51,8 @@ pub fn briefs(events: &[Event]) -> Vec<String> {
 /// alternate, beginning with `online`.
 pub fn alternating(events: &[Event]) -> BTreeMap<String, Vec<String>> {
     let mut histories: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for event in events.iter().filter(|event| event.is_change()) {
+    let transitions = events.iter().filter(|event| event.is_change());
+    for event in transitions.filter(|event| event.name != "user.updated") {
         let history = histories.entry(event.user()).or_default();
         let due = if history.len().is_multiple_of(2) {
             "user.online"

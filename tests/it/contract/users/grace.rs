@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness::client::{Answer, Client, Left, send};
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::Settings;
-use harness::sse::Stream;
+use harness::sse::{Event, Stream};
 use harness::timestamp::Timestamp;
 use serde_json::{Value, json};
 
@@ -39,12 +39,18 @@ async fn the_connection_counts_until_its_grace_period_ends(store: Store) {
     let user = client.user("alice").await;
     if Timestamp::now().millis_after(leaves_at) < 0 {
         assert!(user.online, "{user:?}");
-        assert_eq!(user.connections[0].expires_at, leaves_at);
+        let listed = &user.connections[0];
+        assert_eq!(
+            (listed.expires_at, listed.leaves_at),
+            (leaves_at, Some(leaves_at))
+        );
+        let pinged = connected.expires_at.later_by(-60_000);
+        assert_eq!(listed.last_ping_at, pinged);
     }
     let refused = problem(&ping(&client, "alice", "tab").await, 409);
     assert_eq!(refused.kind, "urn:presence:problem:connection-closed");
     let offline = stream.changes(2).await.pop().expect("two");
-    assert_eq!(offline.brief(), "user.offline alice disconnected");
+    assert_offline(&offline, "alice", "disconnected");
     assert!(offline.timestamp().millis_after(leaves_at) >= 0);
     let seen = offline.last_seen_at();
     assert!(
@@ -146,8 +152,8 @@ async fn the_connection_that_ended_last_decides_the_reason(store: Store) {
     let called = left.leaves_at.expect("a grace period").later_by(-1_500);
     let mut gone = stream.changes(4).await.split_off(2);
     gone.sort_by_key(|event| event.user());
-    assert_eq!(gone[0].brief(), "user.offline first expired");
-    assert_eq!(gone[1].brief(), "user.offline last disconnected");
+    assert_offline(&gone[0], "first", "expired");
+    assert_offline(&gone[1], "last", "disconnected");
     assert!(gone[1].last_seen_at().millis_after(called).abs() <= 400);
 }
 
@@ -204,6 +210,12 @@ async fn the_settings_have_a_grace_period_and_a_sign_out_has_none(store: Store) 
     problem(&send(connect).await, 400);
     assert_eq!(client.everyone().await, ["carol"]);
     assert!(client.ping("carol").await.online);
+}
+
+/// Checks that the event is the departure of `user` for `reason`.
+fn assert_offline(event: &Event, user: &str, reason: &str) {
+    let expected = (format!("offline {user}"), reason.to_owned());
+    assert_eq!((event.brief(), event.reason()), expected);
 }
 
 over_each_protocol!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness::client::{Alive, Client, send};
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::Settings;
-use harness::sse::Stream;
+use harness::sse::{Event, Stream};
 use harness::timestamp::Timestamp;
 use serde_json::{Value, json};
 
@@ -37,8 +37,12 @@ async fn a_call_states_the_ttl_and_gets_an_interval_of_the_same_ratio(store: Sto
         let lives = answer.expires_at.millis_after(before);
         let ttl = i64::try_from(answer.ttl_ms).expect("small");
         assert!((ttl - 1..ttl + 5_000).contains(&lives), "{body}: {lives}");
-        let listed = client.user("alice").await.connections[0].expires_at;
-        assert!((0..5_000).contains(&listed.millis_after(answer.expires_at)));
+        let listed = client.user("alice").await.connections.remove(0);
+        let expires_at = listed.expires_at;
+        assert!((0..5_000).contains(&expires_at.millis_after(answer.expires_at)));
+        assert_eq!(listed.ttl_ms, answer.ttl_ms);
+        assert_eq!(listed.last_ping_at, expires_at.later_by(-ttl));
+        assert!(!listed.away && listed.leaves_at.is_none());
     }
 }
 
@@ -53,7 +57,7 @@ async fn each_connection_lives_for_its_own_ttl(store: Store) {
     call(&client, "alice", "connect", &long).await;
     let phone = call(&client, "bob", "connect", &long).await;
     let event = stream.changes(4).await.pop().expect("four");
-    assert_eq!(event.brief(), "user.offline alone expired");
+    assert_offline(&event, "alone", "expired");
     let ttl = Duration::from_secs(1);
     assert_eq!(event.last_seen_at(), alone.expires_at.less(ttl));
     alone.expires_at.plus(Duration::from_secs(2)).pass().await;
@@ -61,11 +65,11 @@ async fn each_connection_lives_for_its_own_ttl(store: Store) {
     assert_eq!(client.online_among(&["alice", "bob"]).await.len(), 2);
     // Without a TTL, the phone lives as long as the settings say.
     let pinged = client.ping_as("bob", "phone").await;
-    assert!(pinged.expires_at.millis_after(phone.expires_at) < 0);
+    assert_eq!((phone.ttl_ms, pinged.ttl_ms), (5_000, 2_000));
     let mut gone: Vec<_> = stream.changes(2).await;
     gone.sort_by_key(|event| event.user());
-    assert_eq!(gone[0].brief(), "user.offline alice expired");
-    assert_eq!(gone[1].brief(), "user.offline bob expired");
+    assert_offline(&gone[0], "alice", "expired");
+    assert_offline(&gone[1], "bob", "expired");
     assert!(gone[1].timestamp().millis_after(pinged.expires_at) >= 0);
 }
 
@@ -117,6 +121,12 @@ async fn a_ttl_of_the_settings_beyond_the_maximum_is_the_maximum(store: Store) {
         .of_user("alice", "ping")
         .json(&json!({"ttlMs": 1_200_001}));
     problem(&send(more).await, 400);
+}
+
+/// Checks that the event is the departure of `user` for `reason`.
+fn assert_offline(event: &Event, user: &str, reason: &str) {
+    let expected = (format!("offline {user}"), reason.to_owned());
+    assert_eq!((event.brief(), event.reason()), expected);
 }
 
 over_each_protocol!(

@@ -77,9 +77,20 @@ async fn a_usual_ping_only_extends_the_connection() {
     let long = json!({"connectionId": "phone", "ttlMs": 150_000});
     send(client.of_user("dave", "connect").json(&long)).await;
     assert_eq!(key(redis, "dave").await.as_deref(), Some("1 phone 150000"));
+    let away = json!({"away": true});
+    for user in ["frank", "gina"] {
+        send(client.of_user(user, "connect").json(&away)).await;
+    }
+    client.connect_as("gina", "phone").await;
+    assert_eq!(key(redis, "frank").await.as_deref(), Some("1 1 away"));
     client.connect_as("erin", "laptop").await;
     send(client.of_user("erin", "connect").json(&long)).await;
     let before = connect_calls(redis).await;
+    for _ in 0..3 {
+        for user in ["frank", "gina"] {
+            send(client.of_user(user, "ping").json(&away)).await;
+        }
+    }
     for user in ["dave", "erin"] {
         for _ in 0..3 {
             send(client.of_user(user, "ping").json(&long)).await;

@@ -84,7 +84,7 @@ impl Model {
     pub(super) fn touched(
         &mut self,
         at: Bracket,
-        (call, grant): (Touch, Grant),
+        (call, grant, away): (Touch, Grant, bool),
         id: &UserId,
         connection: &ConnectionId,
         answer: Result<Connected, Refusal>,
@@ -121,16 +121,29 @@ impl Model {
             user.known = Some(at);
             self.told.push((id.clone(), Told::Online));
         }
-        let opened = Connection { deadline, grant };
+        let opened = Connection {
+            deadline,
+            grant,
+            away,
+            left: None,
+        };
         user.open(connection, opened, self.most, (&self.outages, self.swept));
     }
 
     pub(super) fn left(&mut self, at: Bracket, id: &UserId, closing: &Closing, left: Disconnected) {
         self.notice_outage(at);
         let user = self.users.entry(id.clone()).or_default();
-        user.close(closing, at, &self.outages, left.online);
+        match (closing, left.leaves_at) {
+            (Closing::Later(connection, grace), Some(leaves_at)) => {
+                let end = user.leave(connection, *grace, at).expect("it was opened");
+                assert!(end.contains(leaves_at), "{end:?}: {left:?}");
+            }
+            (_, None) => user.close(closing, at, &self.outages, left.online),
+            (_, Some(_)) => panic!("no grace period: {closing:?} {left:?}"),
+        }
         user.check_online(at, left.online);
         let (surely, maybe) = user.may_return(at, &self.outages);
+        let maybe = maybe || user.may_seem_to_return(at, &self.outages);
         let what = format!("{closing:?} {at:?}: {left:?}, {user:?} {:?}", self.outages);
         if left.became_offline {
             assert!(user.announced && !left.online && !surely, "{what}");
@@ -151,6 +164,8 @@ impl Model {
             assert!(deadline.contains(expires_at), "{}", what());
             assert!(!deadline.surely_before(at), "expired: {}", what());
         }
+        let are_away = found.connections.iter().all(|each| each.away);
+        assert_eq!(found.away, found.online && are_away, "{found:?}");
         for (connection, known) in &user.connections {
             let listed = found.connections.iter().any(|each| each.id == *connection);
             let alive = at.surely_before(known.deadline);
@@ -205,12 +220,13 @@ impl Model {
     /// An event while the clock was set. It was in no answer, or the answer was not recorded.
     pub(super) fn announced_while_the_clock_was_set(&mut self, event: &PresenceEvent) {
         let user = self.users.entry(event.user.clone()).or_default();
-        match event.transition {
-            Transition::Online => {
+        match &event.transition {
+            Transition::Updated { .. } => assert!(user.announced, "only while announced"),
+            Transition::Online { .. } => {
                 assert!(!user.announced, "events alternate: {event:?}");
                 user.announced = true;
             }
-            Transition::Offline { last_seen_at, .. } => {
+            &Transition::Offline { last_seen_at, .. } => {
                 assert!(user.announced, "events alternate: {event:?}");
                 assert!(last_seen_at <= event.at, "in the future: {event:?}");
                 user.depart(last_seen_at);
@@ -257,23 +273,33 @@ impl Model {
 
     pub(super) fn announced(&mut self, event: &PresenceEvent) {
         let user = self.users.get_mut(&event.user).expect("a user of ours");
-        match event.transition {
-            Transition::Online => {
+        match &event.transition {
+            Transition::Updated { state } => {
+                assert!(user.announced, "only while announced: {event:?}");
+                let away = state.as_ref().is_some_and(|state| state.away);
+                assert_ne!(user.away, away, "no change: {event:?}");
+                user.away = away;
+            }
+            Transition::Online { state } => {
                 assert_eq!(self.told.pop(), Some((event.user.clone(), Told::Online)));
                 assert!(!user.announced, "events alternate");
                 user.announced = true;
+                user.away = state.as_ref().is_some_and(|state| state.away);
             }
-            Transition::Offline {
+            &Transition::Offline {
                 reason,
                 last_seen_at,
             } => {
+                let is_told = !self.told.is_empty();
                 match reason {
-                    Reason::Disconnected => {
+                    Reason::Disconnected if is_told => {
                         let told = Some((event.user.clone(), Told::Disconnected));
                         assert_eq!(self.told.pop(), told);
                         assert_eq!(last_seen_at, event.at, "seen when it disconnected");
                     }
-                    Reason::Expired => {
+                    Reason::Expired | Reason::Disconnected => {
+                        let left = reason == Reason::Disconnected;
+                        assert!(!left || user.has_left(), "nobody left: {event:?} {user:?}");
                         let at = self.sweeping.expect("only a sweep announces expiries");
                         let (returns, _) = user.may_return(at, &self.outages);
                         let online = user.surely_online(at);
@@ -308,6 +334,12 @@ impl Model {
                 !overdue,
                 "{id} was left behind: {user:?} at {at:?} {outages:?}"
             );
+            if user.announced && user.surely_online(at) {
+                let (surely, maybe) = user.is_active(at, outages);
+                assert!(!surely || !user.away, "{id} is active: {user:?} at {at:?}");
+                let is_away = maybe || is_stalled || user.away;
+                assert!(is_away, "{id} is away: {user:?} at {at:?} {outages:?}");
+            }
             // The sweep learns nothing new about a user whose departure is held.
             if user.surely_online(at) {
                 user.known = user.pinged();

@@ -23,17 +23,26 @@ pub(super) struct Outage {
 pub(super) struct Connection {
     pub(super) deadline: Bracket,
     pub(super) grant: Grant,
+    pub(super) away: bool,
+    /// The time of a disconnect with a grace period.
+    pub(super) left: Option<Bracket>,
 }
 
 impl Connection {
     fn pinged(&self) -> Bracket {
-        self.deadline.minus(self.grant.ttl)
+        match self.left {
+            Some(left) => left,
+            None => self.deadline.minus(self.grant.ttl),
+        }
     }
 
     /// The time after which the connection cannot come back: its deadline, or the end of the hold after the earliest
     /// outage that it did not absorb and that left less time than a hold before the deadline.
     fn end(&self, outages: &[Outage]) -> Bracket {
         let mut end = self.deadline;
+        if self.left.is_some() {
+            return end;
+        }
         for (place, outage) in outages.iter().enumerate() {
             let (pinged, absorbed) = (self.pinged(), self.grant.absorbed());
             let longest = outage.to.minus(absorbed);
@@ -104,6 +113,8 @@ enum Mark {
 #[derive(Debug, Default)]
 pub(super) struct User {
     pub(super) announced: bool,
+    /// Whether the user is announced as away.
+    pub(super) away: bool,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     /// The last ping that a store certainly knows when it finds the user expired: that of the connect, of the last
     /// sweep, or of the last disconnect. A later ping of the unnamed connection writes only a TTL.
@@ -148,7 +159,8 @@ impl User {
     /// Whether a store may think that a connection may still come back. A store in Redis does not know the last ping of
     /// an only connection, so an outage before this ping or after the deadline may hold its departure too.
     pub(super) fn may_seem_to_return(&self, at: Bracket, outages: &[Outage]) -> bool {
-        self.connections.values().any(|each| {
+        let mut staying = self.connections.values().filter(|each| each.left.is_none());
+        staying.any(|each| {
             let mut assumed = *each;
             assumed.deadline.latest = assumed.deadline.latest.max(at.latest);
             let known = self.known.map(|known| known.plus(each.grant.ttl).earliest);
@@ -165,7 +177,10 @@ impl User {
         most: usize,
         at: Bracket,
     ) -> (bool, bool) {
-        let others = || self.connections.iter().filter(|(id, _)| *id != connection);
+        let others = || {
+            let others = self.connections.iter().filter(|(id, _)| *id != connection);
+            others.filter(|(_, each)| each.left.is_none())
+        };
         let surely = others().filter(|(_, each)| at.surely_before(each.deadline));
         let maybe = others().filter(|(_, each)| !each.deadline.surely_before(at));
         (surely.count() >= most, maybe.count() >= most)
@@ -219,9 +234,51 @@ impl User {
             let unswept = swept.is_none_or(|swept| !other.deadline.surely_before(swept));
             unswept || !other.end(outages).surely_before(pinged)
         });
-        self.crowded |= there.count() >= most;
+        let is_crowded = there.count() >= most;
+        self.crowded |= is_crowded;
+        for each in self.connections.values_mut() {
+            if is_crowded && each.left.is_some() {
+                // It may have given up its place.
+                each.deadline.earliest = 0;
+            }
+        }
         self.connections.insert(id.clone(), connection);
         self.marks.insert(Some(id.clone()), Mark::Opened);
+    }
+
+    /// Whether some connection that counts is not away: certainly, and possibly.
+    pub(super) fn is_active(&self, at: Bracket, outages: &[Outage]) -> (bool, bool) {
+        let active = || self.connections.values().filter(|each| !each.away);
+        (
+            active().any(|each| at.surely_before(each.deadline)),
+            active().any(|each| !each.end(outages).surely_before(at)),
+        )
+    }
+
+    /// Whether a connection has left with a grace period.
+    pub(super) fn has_left(&self) -> bool {
+        self.connections.values().any(|each| each.left.is_some())
+    }
+
+    /// A connection leaves after a grace period: it was open. Returns when it ends.
+    pub(super) fn leave(
+        &mut self,
+        id: &ConnectionId,
+        grace: Duration,
+        at: Bracket,
+    ) -> Option<Bracket> {
+        let leaving = self.connections.get_mut(id)?;
+        let end = at.plus(grace);
+        leaving.left = Some(at);
+        leaving.deadline.earliest = leaving.deadline.earliest.min(end.earliest);
+        leaving.deadline.latest = leaving.deadline.latest.min(end.latest);
+        let end = leaving.deadline;
+        let mark = Mark::Closed {
+            at: end,
+            surely: true,
+        };
+        self.marks.insert(Some(id.clone()), mark);
+        Some(end)
     }
 
     pub(super) fn close(
