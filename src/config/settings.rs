@@ -3,7 +3,7 @@
 use clap::Parser;
 
 use super::auth::AuthConfig;
-use super::http::HttpConfig;
+use super::http::{HttpConfig, Switch};
 use super::lambda::LambdaConfig;
 use super::limits::LimitsConfig;
 use super::listen::ListenConfig;
@@ -75,6 +75,14 @@ impl Config {
     /// Whether only this machine can reach the service: it listens on loopback.
     pub fn is_local(&self) -> bool {
         !self.lambda.is_enabled() && self.listen.address().ip().to_canonical().is_loopback()
+    }
+
+    /// Whether the dashboard is served: as the setting states, otherwise only if the service listens on loopback.
+    pub fn has_dashboard(&self) -> bool {
+        match self.http.dashboard {
+            Some(switch) => switch == Switch::On,
+            None => self.is_local(),
+        }
     }
 }
 

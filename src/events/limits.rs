@@ -16,6 +16,8 @@ pub(crate) struct Limits {
     pub queue_bytes: usize,
     /// Users that all streams watch. Equal lists count once. Each user takes about 150 bytes.
     pub watched_users: usize,
+    /// Calls that wait for an event at the same time: half of the requests of HTTP/1 that may be in progress.
+    pub waiting_calls: usize,
 }
 
 impl Limits {
@@ -28,6 +30,7 @@ impl Limits {
             snapshot_bytes: memory.snapshots(),
             queue_bytes: memory.queues(),
             watched_users: memory.watched_users(),
+            waiting_calls: memory.http1_requests() / 2,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod cursor;
 pub(super) mod frame;
+pub(super) mod message;
 pub(super) mod payload;
 pub(super) mod refusal;
 mod vector;

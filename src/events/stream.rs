@@ -18,12 +18,16 @@ use super::subscriber::Subscriber;
 pub(crate) struct EventStream {
     subscriber: Arc<Subscriber>,
     hub: Arc<Hub>,
-    /// Freed when the stream is closed.
-    _permit: StreamPermit,
+    /// Freed when the stream is closed. `None`: the stream does not count.
+    _permit: Option<StreamPermit>,
 }
 
 impl EventStream {
-    pub(super) fn new(subscriber: Arc<Subscriber>, hub: Arc<Hub>, permit: StreamPermit) -> Self {
+    pub(super) fn new(
+        subscriber: Arc<Subscriber>,
+        hub: Arc<Hub>,
+        permit: Option<StreamPermit>,
+    ) -> Self {
         Self {
             subscriber,
             hub,

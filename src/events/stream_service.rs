@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::hub::Hub;
@@ -30,6 +31,13 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 /// How long a request waits while the history is read for the first time.
 const FILL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a call waits for the events that the store holds, and then once more after the bus has read the histories
+/// again.
+const RECEIVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The `lastEventId` that selects everything that is kept.
+const EARLIEST: &str = "earliest";
+
 /// What a client requests of its stream.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamRequest {
@@ -41,6 +49,8 @@ pub(crate) struct StreamRequest {
     pub snapshot: bool,
     /// The cursor of an earlier stream, as the client sent it.
     pub last_event_id: Option<String>,
+    /// Whether the stream counts towards the limits of streams.
+    pub counts: bool,
     /// The caller that the stream counts for. `None`: only the total limit applies.
     pub caller: Option<Arc<str>>,
     /// When the token of the stream expires.
@@ -69,6 +79,8 @@ pub(crate) struct StreamService {
     hub: Arc<Hub>,
     opener: Arc<Opener>,
     limit: Arc<StreamLimit>,
+    /// Calls that may wait at the same time.
+    waiting: Arc<Semaphore>,
     max_age: Duration,
 }
 
@@ -88,6 +100,7 @@ impl StreamService {
             hub,
             opener: Arc::new(opener),
             limit: Arc::new(limit),
+            waiting: Arc::new(Semaphore::new(limits.waiting_calls)),
             max_age: config.streams.max_age,
         }
     }
@@ -101,7 +114,8 @@ impl StreamService {
     pub(crate) async fn open(&self, request: StreamRequest) -> Result<EventStream, OpenError> {
         let watched = request.wanted.watched(self.hub.partitions());
         self.wait_until_known(&watched).await?;
-        let permit = self.limit.take(request.caller)?;
+        let permit = request.counts.then(|| self.limit.take(request.caller));
+        let permit = permit.transpose()?;
         let mut requested_at = request.requested_at;
         let (interest, since) = match request.wanted {
             Wanted::Fixed(interest) => (interest, 0),
@@ -174,6 +188,45 @@ impl StreamService {
         &self.opener
     }
 
+    /// Returns a permit for a call that waits for an event. Such a call is a request in progress. Its connection needs
+    /// more memory than a stream and takes one of the places for requests, so that fewer calls than streams may wait.
+    pub(super) fn waiting_permit(&self) -> Result<OwnedSemaphorePermit, StreamLimitReached> {
+        let permit = Arc::clone(&self.waiting).try_acquire_owned();
+        permit.map_err(|_| StreamLimitReached::Instance)
+    }
+
+    /// Waits until this instance has received everything about these users that the store held at `requested_at`.
+    /// Fails if one of their partitions is unreachable.
+    pub(super) async fn receive_stored(
+        &self,
+        wanted: &Wanted,
+        requested_at: Instant,
+    ) -> Result<(), StoreError> {
+        let watched = wanted.watched(self.hub.partitions());
+        self.wait_until_known(&watched).await?;
+        let newest = self.opener.newest();
+        let stored = newest.stored_at(requested_at, &watched).await?;
+        let has_received = |hub: &Hub, (partition, epoch, position)| {
+            let newest = hub.newest(partition);
+            newest.is_some_and(|(same, newest)| same == epoch && newest >= position)
+        };
+        let all_received = |hub: &Hub| stored.iter().all(|each| has_received(hub, *each));
+        let received = self.hub.wait_until(all_received);
+        if timeout(RECEIVE_PATIENCE, received).await.is_ok() {
+            return Ok(());
+        }
+        // The store may have begun a new data set without an event, which the bus does not notice by itself.
+        for (partition, ..) in stored
+            .iter()
+            .filter(|each| !has_received(&self.hub, **each))
+        {
+            self.hub.request_resync(*partition);
+        }
+        let received = self.hub.wait_until(all_received);
+        let late = |_| StoreError::Unreachable("its newest events were not received".into());
+        timeout(RECEIVE_PATIENCE, received).await.map_err(late)
+    }
+
     /// Waits while the histories of these partitions are read. Fails at once if one of them cannot be read.
     async fn wait_until_known(&self, watched: &PartitionSet) -> Result<(), StoreError> {
         if self.hub.knows(watched) {
@@ -197,6 +250,9 @@ impl StreamService {
         requested_at: Instant,
         watched: &PartitionSet,
     ) -> Result<StreamStart, StoreError> {
+        if id == EARLIEST {
+            return Ok(StreamStart::At(JoinPoint::Earliest));
+        }
         let reason = match Cursor::parse(id, self.hub.partitions()) {
             Ok(cursor) if self.is_in_the_future(&cursor, watched) => ResetReason::UnknownCursor,
             Ok(cursor) if cursor.is_complete() => {
@@ -265,6 +321,7 @@ mod tests {
             wanted: Wanted::Fixed(Interest::AllUsers),
             snapshot: false,
             last_event_id: None,
+            counts: true,
             caller: None,
             closes_by: None,
             ends_by: None,

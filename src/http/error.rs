@@ -96,7 +96,8 @@ pub(crate) enum Error {
     #[error("{0}; see Retry-After")]
     TooManyStreams(#[from] StreamLimitReached),
     #[error(
-        "the platform of this service sends no response before it is complete, so it carries no event stream"
+        "the platform of this service sends no response before it is complete, so it carries no event stream; \
+         with Accept: application/json it lists the events"
     )]
     StreamsUnsupported,
     #[error("no such path")]

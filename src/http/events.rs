@@ -1,8 +1,11 @@
-//! `GET` and `POST /v1/events`: opens event streams.
+//! `GET` and `POST /v1/events`: opens event streams, and answers with lists of events.
+
+mod parameters;
 
 mod wanted;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
@@ -14,35 +17,29 @@ use utoipa::openapi::schema::{AnyOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
+use self::parameters::{QUERY, QUERY_BESIDE_A_BODY, StreamParameters, parse_query};
 use self::wanted::wanted;
 use super::error::Error;
-use super::extract::{JsonBody, ListedGroup, ListedUser, NoBody, listed_groups, listed_users};
+use super::extract::{
+    JsonBody, ListedGroup, ListedUser, NoBody, WholeNumber, listed_groups, listed_users,
+};
+use super::json_line::JsonLine;
 use super::openapi::responses::{
     BadRequest, BodyTimeout, BodyTooLarge, Forbidden, HeadTooLarge, NoStreams, StoreUnreachable,
     TooMany, Unauthorized, UnsupportedMediaType,
 };
 use super::openapi::{GroupIdText, ListedGroupId, ListedUserId, UserIdText};
 use super::permissions::StreamCaller;
-use super::query::{decoded, keep_once, parameters, unknown};
+use super::refused_stream::accepts_json;
 use super::response_headers::STREAM_HEADERS;
 use super::state::AppState;
 use super::stream_handoff::StreamHandoff;
 use super::stream_support::StreamSupport;
 use crate::auth::Caller;
 use crate::events::{
-    GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
+    EventList, GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
     StreamRequest, UserOffline, UserOnline, UserUpdated,
 };
-
-/// Query parameters of `GET`. With `POST`, the body contains the others.
-const QUERY: [&str; 5] = [
-    "userIds",
-    "groupIds",
-    "snapshot",
-    "lastEventId",
-    "access_token",
-];
-const QUERY_BESIDE_A_BODY: [&str; 2] = ["lastEventId", "access_token"];
 
 /// The query of a stream.
 #[derive(Debug, IntoParams)]
@@ -65,9 +62,13 @@ pub(super) struct StreamQuery {
     #[param(example = true)]
     snapshot: Option<bool>,
     /// The `id` of the last message, to resume after it. The header `Last-Event-ID` has the same
-    /// meaning and takes precedence; an `EventSource` sends it when it reconnects.
+    /// meaning and takes precedence; an `EventSource` sends it when it reconnects. `earliest` selects everything that
+    /// is kept.
     #[param(rename = "lastEventId")]
     last_event_id: Option<String>,
+    /// Only for a response of JSON: how many milliseconds the call waits for the first event.
+    #[param(rename = "waitMs", minimum = 0, maximum = 25000, example = 0)]
+    wait_ms: Option<u32>,
 }
 
 /// The data of one message. The event name determines the schema.
@@ -114,15 +115,10 @@ pub(super) struct EventsBody {
     #[serde(default)]
     #[schema(example = true)]
     snapshot: bool,
-}
-
-/// The parameters of a stream, before its ids are validated.
-#[derive(Debug, Default)]
-struct StreamParameters {
-    user_ids: Option<Vec<ListedUser>>,
-    group_ids: Option<Vec<ListedGroup>>,
-    snapshot: bool,
-    last_event_id: Option<String>,
+    /// Only for a response of JSON: how many milliseconds the call waits for the first event.
+    #[serde(default)]
+    #[schema(value_type = u32, required = false, minimum = 0, maximum = 25000, example = 0)]
+    wait_ms: Option<WholeNumber>,
 }
 
 /// Stream presence events
@@ -164,6 +160,11 @@ struct StreamParameters {
 /// half an hour by default, whenever its reader does not keep up, and when the token that opened it expires: reconnect
 /// with the last `id`, and with a fresh token. A request with `Accept: text/event-stream` that meets a temporary cause
 /// gets status 200 and `presence.end` instead of 429 or 503, since an `EventSource` gives up on any other status.
+///
+/// With `Accept: application/json`, the response is a list of the same messages instead of a stream, at most 1,000. It
+/// covers everything that the store held when the call arrived, and its `cursor` is the `lastEventId` of the next call.
+/// The call returns at once, or waits for the first event with `waitMs`. While it waits, it counts as a stream. A
+/// snapshot needs `userIds` in this form.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events", operation_id = "streamEvents",
     security(("bearer" = []), ("eventsQuery" = [])),
@@ -171,7 +172,10 @@ struct StreamParameters {
         StreamQuery,
     ),
     responses(
-        (status = 200, content_type = "text/event-stream", body = EventData, description = "The stream, until either side ends it", example = json!({"userId": "alice", "timestamp": "2026-11-24T08:00:00.123Z"})),
+        (status = 200, description = "The stream, until either side ends it; or a list of its messages", content(
+            (EventData = "text/event-stream", example = json!({"userId": "alice", "timestamp": "2026-11-24T08:00:00.123Z"})),
+            (EventList = "application/json", example = json!({"events": [{"id": "64a5c2f0b1c3d.19a4d0f1b2c.0", "event": "user.online", "data": {"userId": "alice", "timestamp": "2026-11-24T08:00:00.123Z"}}], "cursor": "64a5c2f0b1c3d.19a4d0f1b2c.0", "more": false})),
+        )),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -191,7 +195,14 @@ pub(super) async fn stream(
     _: NoBody,
 ) -> Result<Response, Error> {
     let params = parse_query(query.as_deref(), &headers, &QUERY)?;
-    open(&state, &caller, handoff, support, params).await
+    answer(
+        &state,
+        &caller,
+        Transport { handoff, support },
+        params,
+        &headers,
+    )
+    .await
 }
 
 /// Stream presence events of many users
@@ -206,11 +217,15 @@ pub(super) async fn stream(
     post, path = "/v1/events", tag = "events", operation_id = "streamEventsOf",
     security(("bearer" = []), ("eventsQuery" = [])),
     params(
-        ("lastEventId" = Option<String>, Query, description = "The `id` of the last message, to resume after it. The header `Last-Event-ID` has the same meaning and takes precedence."),
+        ("lastEventId" = Option<String>, Query, description = "The `id` of the last message, to resume after it. The header `Last-Event-ID` has the same meaning and takes precedence. `earliest` selects everything that is kept."),
+        ("waitMs" = Option<u32>, Query, minimum = 0, maximum = 25000, example = 0, description = "Only for a response of JSON: how many milliseconds the call waits for the first event. The body may have it instead."),
     ),
     request_body = EventsBody,
     responses(
-        (status = 200, content_type = "text/event-stream", body = EventData, description = "The stream, until either side ends it", example = json!({"userId": "alice", "timestamp": "2026-11-24T08:00:00.123Z"})),
+        (status = 200, description = "The stream, until either side ends it; or a list of its messages", content(
+            (EventData = "text/event-stream", example = json!({"userId": "alice", "timestamp": "2026-11-24T08:00:00.123Z"})),
+            (EventList = "application/json", example = json!({"events": [{"id": "64a5c2f0b1c3d.19a4d0f1b2c.0", "event": "user.online", "data": {"userId": "alice", "timestamp": "2026-11-24T08:00:00.123Z"}}], "cursor": "64a5c2f0b1c3d.19a4d0f1b2c.0", "more": false})),
+        )),
         BadRequest,
         Unauthorized,
         Forbidden,
@@ -232,49 +247,91 @@ pub(super) async fn stream_of(
     JsonBody(body): JsonBody<EventsBody>,
 ) -> Result<Response, Error> {
     let query = parse_query(query.as_deref(), &headers, &QUERY_BESIDE_A_BODY)?;
-    let params = StreamParameters {
+    let mut params = StreamParameters {
         user_ids: body.user_ids,
         group_ids: body.group_ids,
         snapshot: body.snapshot,
-        last_event_id: query.last_event_id,
+        is_in_body: true,
+        ..query
     };
-    open(&state, &caller, handoff, support, params).await
+    params.set_wait(body.wait_ms)?;
+    answer(
+        &state,
+        &caller,
+        Transport { handoff, support },
+        params,
+        &headers,
+    )
+    .await
+}
+
+/// What the connection of a request can carry.
+struct Transport {
+    handoff: Option<Extension<StreamHandoff>>,
+    support: Option<Extension<StreamSupport>>,
+}
+
+impl Transport {
+    /// When the transport ends the response. `None`: never.
+    fn ends_by(&self) -> Option<Instant> {
+        match self.support {
+            Some(Extension(StreamSupport::Until(time))) => Some(time),
+            Some(Extension(StreamSupport::None)) | None => None,
+        }
+    }
+}
+
+/// Answers with a list if the client accepts JSON and no stream, otherwise with a stream.
+async fn answer(
+    state: &AppState,
+    caller: &Caller,
+    transport: Transport,
+    params: StreamParameters,
+    headers: &HeaderMap,
+) -> Result<Response, Error> {
+    let wants_list = accepts_json(headers);
+    let is_of_all = params.user_ids.is_none()
+        && params.group_ids.is_none()
+        && caller.with_own_groups().is_none();
+    if wants_list && params.snapshot && is_of_all {
+        let why = "a snapshot as JSON needs userIds or groupIds";
+        return Err(params.invalid("snapshot", why));
+    }
+    let wait = params.wait.unwrap_or_default();
+    let request = StreamRequest {
+        requested_at: Instant::now(),
+        wanted: wanted(state, caller, params.user_ids, params.group_ids).await?,
+        snapshot: params.snapshot,
+        last_event_id: params.last_event_id,
+        counts: !wants_list || !wait.is_zero(),
+        caller: caller.name(),
+        closes_by: caller.expires(),
+        ends_by: transport.ends_by(),
+        credential: caller.credential(),
+    };
+    if wants_list {
+        list(state, transport, request, wait).await
+    } else {
+        open(state, transport, request).await
+    }
 }
 
 async fn open(
     state: &AppState,
-    caller: &Caller,
-    handoff: Option<Extension<StreamHandoff>>,
-    support: Option<Extension<StreamSupport>>,
-    params: StreamParameters,
+    transport: Transport,
+    mut request: StreamRequest,
 ) -> Result<Response, Error> {
-    let wanted = wanted(state, caller, params.user_ids, params.group_ids).await?;
-    let ends_by = match support {
-        Some(Extension(StreamSupport::None)) => return Err(Error::StreamsUnsupported),
-        Some(Extension(StreamSupport::Until(time))) => Some(time),
-        None => None,
-    };
+    let Transport { handoff, support } = transport;
+    if let Some(Extension(StreamSupport::None)) = support {
+        return Err(Error::StreamsUnsupported);
+    }
     if let Some(Extension(handoff)) = &handoff {
         handoff.request();
     }
-    let admitted_since = handoff.as_ref().and_then(|handoff| handoff.admitted());
-    let requested_at = admitted_since.unwrap_or_else(Instant::now);
-    if admitted_since.is_none() {
-        state.admission.admitted().await;
-    }
+    admit(state, handoff.as_deref(), &mut request).await;
     let _permit = state.admission.opening_permit().await;
-    let opened = state.streams.open(StreamRequest {
-        requested_at,
-        wanted,
-        snapshot: params.snapshot,
-        last_event_id: params.last_event_id,
-        caller: caller.name(),
-        closes_by: caller.expires(),
-        ends_by,
-        credential: caller.credential(),
-    });
     // Boxed, because thousands of requests may wait for admission and should take little memory.
-    let stream = Box::pin(opened).await?;
+    let stream = Box::pin(state.streams.open(request)).await?;
     let end = Extension(stream.closed());
     let body = match handoff {
         Some(Extension(handoff)) => {
@@ -286,136 +343,24 @@ async fn open(
     Ok((STREAM_HEADERS, end, body).into_response())
 }
 
-/// Parses a query with the parameters `known`. The credential was read before.
-fn parse_query(
-    query: Option<&str>,
-    headers: &HeaderMap,
-    known: &'static [&'static str],
-) -> Result<StreamParameters, Error> {
-    let mut params = StreamParameters::default();
-    let mut snapshot = None;
-    for (name, value) in parameters(query.unwrap_or("")) {
-        if !known.contains(&&*name) {
-            return Err(unknown(&name, known));
-        }
-        match &*name {
-            "userIds" => {
-                let value = decoded("userIds", value)?;
-                let ids = value.split(',').map(ListedUser::from);
-                params.user_ids.get_or_insert_default().extend(ids);
-            }
-            "groupIds" => {
-                let value = decoded("groupIds", value)?;
-                let ids = value.split(',').map(ListedGroup::from);
-                params.group_ids.get_or_insert_default().extend(ids);
-            }
-            "snapshot" => {
-                let value = value.parse().map_err(|_| Error::Query {
-                    field: "snapshot",
-                    why: "true or false",
-                })?;
-                keep_once(&mut snapshot, "snapshot", value)?;
-            }
-            "lastEventId" => {
-                let value = decoded("lastEventId", value)?;
-                keep_once(&mut params.last_event_id, "lastEventId", value)?;
-            }
-            _ => {}
-        }
-    }
-    params.snapshot = snapshot.unwrap_or(false);
-    if let Some(header) = headers.get("last-event-id") {
-        params.last_event_id = Some(String::from_utf8_lossy(header.as_bytes()).into_owned());
-    }
-    // An `EventSource` without an id has nothing to resume from.
-    params.last_event_id = params.last_event_id.filter(|id| !id.is_empty());
-    Ok(params)
+async fn list(
+    state: &AppState,
+    transport: Transport,
+    mut request: StreamRequest,
+    wait: Duration,
+) -> Result<Response, Error> {
+    admit(state, transport.handoff.as_deref(), &mut request).await;
+    let list = Box::pin(state.streams.list(request, wait)).await?;
+    Ok(JsonLine(list).into_response())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::query::shown_name;
-    use axum::http::HeaderValue;
-    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    fn encode(text: &str) -> String {
-        utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
-    }
-
-    proptest! {
-        #[test]
-        fn a_query_is_parsed_into_its_parameters(
-            lists in vec(vec("[^,]{0,6}", 1..4), 0..3),
-            snapshot in proptest::option::of(any::<bool>()),
-            cursor in proptest::option::of("\\PC{0,9}"),
-            header in proptest::option::of("[ -~]{0,9}"),
-            token in proptest::option::of("[a-z]{0,3}"),
-        ) {
-            let mut pairs: Vec<_> = lists.iter().map(|ids| format!("userIds={}", encode(&ids.join(",")))).collect();
-            pairs.extend(snapshot.map(|snapshot| format!("snapshot={snapshot}")));
-            pairs.extend(cursor.iter().map(|cursor| format!("lastEventId={}", encode(cursor))));
-            pairs.extend(token.map(|token| format!("access_token={token}")));
-            let mut headers = HeaderMap::new();
-            if let Some(header) = &header {
-                headers.insert("last-event-id", HeaderValue::from_str(header).expect("visible"));
-            }
-            let params = parse_query(Some(&pairs.join("&")), &headers, &QUERY).expect("a good query");
-            prop_assert_eq!(&params.group_ids, &None);
-            let everyone = lists.is_empty();
-            let listed = lists.concat().iter().map(|id| ListedUser::from(&**id)).collect();
-            prop_assert_eq!(params.user_ids, (!everyone).then_some(listed));
-            prop_assert_eq!(params.snapshot, snapshot.unwrap_or(false));
-            prop_assert_eq!(params.last_event_id, header.or(cursor).filter(|cursor| !cursor.is_empty()));
+/// Waits for admission, unless the request has already waited. Then it has arrived earlier.
+async fn admit(state: &AppState, handoff: Option<&StreamHandoff>, request: &mut StreamRequest) {
+    match handoff.and_then(StreamHandoff::admitted) {
+        Some(arrived) => request.requested_at = arrived,
+        None => {
+            request.requested_at = Instant::now();
+            state.admission.admitted().await;
         }
-
-        /// A query is refused only for an unknown name, an invalid boolean, invalid UTF-8, or a
-        /// repeated parameter that must not repeat.
-        #[test]
-        fn any_query_is_parsed_or_its_error_names_the_field(
-            query in "\\PC{0,20}|((userIds|lastEventId|snapshot|x)(=(true|false|a,b|%[c-f][0-9]|%2[0-9]|%|,|=){0,2})?&?){0,4}",
-        ) {
-            let values = |name: &str| {
-                let found = parameters(&query).filter(|pair| pair.0 == name);
-                found.map(|pair| pair.1).collect::<Vec<_>>()
-            };
-            let texts = [values("userIds"), values("lastEventId")].concat();
-            let good = texts.iter().all(|value| percent_encoding::percent_decode_str(value).decode_utf8().is_ok())
-                && values("snapshot").iter().all(|value| ["true", "false"].contains(value))
-                && values("snapshot").len().max(values("lastEventId").len()) < 2
-                && parameters(&query).all(|(name, _)| QUERY.contains(&&*name));
-            match parse_query(Some(&query), &HeaderMap::new(), &QUERY) {
-                Ok(_) => prop_assert!(good),
-                Err(Error::Query { field, .. }) => prop_assert!(!good && query.contains(field)),
-                Err(Error::UnknownParameter { name, .. }) => {
-                    prop_assert!(!good && parameters(&query).any(|pair| shown_name(&pair.0) == name));
-                }
-                Err(other) => prop_assert!(false, "{}", other),
-            }
-        }
-    }
-
-    #[test]
-    fn encoded_commas_separate_ids_too() {
-        for query in [
-            "userIds=a,b&userIds=c",
-            "userIds=a%2Cb,c",
-            "userIds=a&userIds=b%2Cc",
-        ] {
-            let params = parse_query(Some(query), &HeaderMap::new(), &QUERY).expect("a good query");
-            let expected = ["a", "b", "c"].map(ListedUser::from);
-            assert_eq!(params.user_ids.as_deref(), Some(&expected[..]));
-        }
-    }
-
-    #[test]
-    fn the_header_takes_precedence_over_the_query() {
-        let mut headers = HeaderMap::new();
-        headers.insert("last-event-id", HeaderValue::from_static("from-header"));
-        let params =
-            parse_query(Some("lastEventId=from-query"), &headers, &QUERY).expect("a good query");
-        assert_eq!(params.last_event_id.as_deref(), Some("from-header"));
     }
 }

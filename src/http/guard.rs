@@ -19,7 +19,14 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The paths that are answered for every request, also in open mode. They change nothing and reveal nothing about
 /// users.
-const PUBLIC_PATHS: [&str; 4] = ["/livez", "/readyz", "/openapi.json", "/docs"];
+const PUBLIC_PATHS: [&str; 6] = [
+    "/",
+    "/livez",
+    "/readyz",
+    "/openapi.json",
+    "/docs",
+    "/dashboard",
+];
 
 /// The prefix of further public paths.
 const PUBLIC_PREFIX: &str = "/docs/";

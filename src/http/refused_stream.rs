@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::media_type::accepts;
 use super::response_headers::STREAM_HEADERS;
 use crate::events::StreamRefusal;
 
@@ -50,29 +50,45 @@ pub(super) fn as_stream(response: Response, wants_stream: bool) -> Response {
     }
 }
 
+/// Whether `Accept` names JSON and no event streams. A wildcard does not count.
+pub(super) fn accepts_json(headers: &HeaderMap) -> bool {
+    accepts(headers, "application/json") && !accepts_stream(headers)
+}
+
 /// Whether `Accept` names the media type of event streams. A wildcard does not count.
 fn accepts_stream(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(ACCEPT).iter();
-    let ranges = values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
-    let names_stream = |range: &str| {
-        let mut parts = range.split(';').map(str::trim);
-        let media_type = parts.next().unwrap_or_default();
-        // A weight of zero means "not acceptable" (RFC 9110, section 12.4.2).
-        let is_refused = parts.any(|part| {
-            let weight = part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="));
-            weight.is_some_and(|weight| weight.parse() == Ok(0.0))
-        });
-        media_type.eq_ignore_ascii_case("text/event-stream") && !is_refused
-    };
-    ranges.into_iter().any(names_stream)
+    accepts(headers, "text/event-stream")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use axum::http::HeaderValue;
+    use axum::http::header::ACCEPT;
+
+    #[test]
+    fn a_list_is_json_that_is_named_without_streams() {
+        let accepts = |value| {
+            let accept = HeaderValue::from_static(value);
+            accepts_json(&HeaderMap::from_iter([(ACCEPT, accept)]))
+        };
+        for value in [
+            "application/json",
+            "text/html, Application/JSON; q=0.9, */*",
+            "application/json, text/event-stream;q=0",
+        ] {
+            assert!(accepts(value), "{value}");
+        }
+        for value in [
+            "*/*",
+            "application/*",
+            "application/json;q=0",
+            "application/json, text/event-stream",
+            "text/event-stream",
+        ] {
+            assert!(!accepts(value), "{value}");
+        }
+    }
 
     #[test]
     fn only_the_media_type_of_streams_accepts_a_stream() {

@@ -1,5 +1,6 @@
-//! What an operator sets and sees: settings, start, drain, logs, health, proxies, and the access to Redis.
+//! What an operator sets and sees: settings, start, drain, logs, health, dashboard, proxies, and the access to Redis.
 
+mod dashboard;
 mod drain;
 mod image;
 mod keep_alive;

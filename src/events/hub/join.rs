@@ -39,6 +39,8 @@ pub(crate) enum JoinPoint {
     After(Cursor, CursorOrigin),
     /// With this entry: the stream has exactly the entries before.
     From(EntryRef),
+    /// With the oldest entry that is kept.
+    Earliest,
 }
 
 impl JoinPoint {
@@ -46,7 +48,7 @@ impl JoinPoint {
     pub(crate) const fn cursor(&self) -> Option<&Cursor> {
         match self {
             Self::After(cursor, _) => Some(cursor),
-            Self::From(_) => None,
+            Self::From(_) | Self::Earliest => None,
         }
     }
 }
@@ -120,6 +122,10 @@ impl Hub {
                     skew_end: entry.number,
                 }),
             },
+            JoinPoint::Earliest => Ok(Located {
+                start: ring.first(),
+                skew_end: ring.first(),
+            }),
         };
         let located = match located {
             Ok(located) => located,

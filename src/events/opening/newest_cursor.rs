@@ -102,6 +102,35 @@ impl NewestCursor {
         self.read(watched).await
     }
 
+    /// Returns the data set and the newest position of each watched partition in the store, as of `requested_at` or
+    /// later. Fails if one of them is unreachable.
+    pub(crate) async fn stored_at(
+        &self,
+        requested_at: Instant,
+        watched: &PartitionSet,
+    ) -> Result<Vec<(Partition, Epoch, Position)>, StoreError> {
+        let last = || {
+            let last = self.last.lock().clone();
+            last.filter(|last| last.began >= requested_at)
+        };
+        let newest = match last() {
+            Some(newest) => Some(newest),
+            None => {
+                self.read(watched).await?;
+                last()
+            }
+        };
+        let newest = newest
+            .ok_or_else(|| StoreError::Failed("a read that began before its call".to_owned()))?;
+        let stored = newest.at.iter();
+        let stored = stored.filter(|(partition, _)| watched.contains(*partition));
+        let each = stored.map(|(partition, answer)| {
+            let (epoch, position) = answer.clone()?;
+            Ok((*partition, epoch, position))
+        });
+        each.collect()
+    }
+
     /// Returns the cursor of these positions. The local history stands in for an unreachable partition, unless the whole
     /// store is unreachable.
     fn cursor(&self, newest: &Newest, watched: &PartitionSet) -> Result<Cursor, StoreError> {

@@ -123,7 +123,7 @@ fn a_host_header_must_be_a_single_valid_host() {
 }
 
 /// Requests in open mode: the version, the target, the `Host` header and the expected refusal.
-const TARGETS: [(Version, &str, Option<&str>, Option<&str>); 13] = [
+const TARGETS: [(Version, &str, Option<&str>, Option<&str>); 15] = [
     (
         Version::HTTP_11,
         "http://localhost:1/v1/online",
@@ -176,6 +176,8 @@ const TARGETS: [(Version, &str, Option<&str>, Option<&str>); 13] = [
         Some("not local"),
     ),
     (Version::HTTP_11, "/livez", Some("evil.example"), None),
+    (Version::HTTP_11, "/", Some("evil.example"), None),
+    (Version::HTTP_11, "/dashboard", Some("evil.example"), None),
     (
         Version::HTTP_11,
         "/docs/index.html",

@@ -22,7 +22,9 @@ local events = {}
 local function is_closed(closed, id)
   local marks = redis.call('ZMSCORE', closed, id, '*', '!' .. id)
   local counts = function(mark)
-    return mark and tonumber(mark) > now and tonumber(mark) <= now + LONGEST_GRACE + CLOSED_FOR
+    local refused_until = tonumber(mark or nil) or 0
+    local longest = refused_until % 1 == 0 and CLOSED_FOR or LONGEST_GRACE + CLOSED_FOR
+    return refused_until > now and math.floor(refused_until) <= now + longest
   end
   return counts(marks[1]) or counts(marks[2]) and not marks[3]
 end

@@ -26,7 +26,8 @@ local function mark(closed, id, ends)
     redis.call('ZREM', closed, '!' .. id)
   end
   local refused_until = ends + CLOSED_FOR
-  redis.call('ZADD', closed, refused_until, id)
+  -- A fraction shows that the end was in the future.
+  redis.call('ZADD', closed, refused_until + (ends > now and 0.5 or 0), id)
   if redis.call('PEXPIRETIME', closed) < refused_until then
     redis.call('PEXPIREAT', closed, refused_until)
   end

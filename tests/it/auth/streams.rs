@@ -132,4 +132,46 @@ async fn streams_are_limited_per_caller_and_per_instance() {
     .await;
 }
 
+#[tokio::test]
+async fn a_list_needs_the_permission_of_a_stream_and_counts_as_one_only_while_it_waits() {
+    let settings = settings_with_credentials().with("PRESENCE_STREAMS_PER_CALLER", "1");
+    let instance = Instance::start(&settings).await;
+    let client = instance.client();
+    let list = |query: &str| {
+        let request = Stream::request(&client, query);
+        request.header("Accept", "application/json")
+    };
+    let alice = token(&claims("alice"));
+    let query = |wait: &str| {
+        let pairs = [
+            ("userIds", "alice"),
+            ("waitMs", wait),
+            ("access_token", &*alice),
+        ];
+        query_of(&pairs)
+    };
+    assert_eq!(send(list(&query("1"))).await.status, 200);
+    for (request, status, what) in [
+        (list(""), 401, "no credential"),
+        (list("").bearer_auth(&alice), 403, "all users"),
+        (
+            list("?userIds=bob").bearer_auth(&alice),
+            403,
+            "another user",
+        ),
+        (
+            list("?userIds=bob").bearer_auth(WRITE_KEY),
+            403,
+            "a key that only writes",
+        ),
+    ] {
+        assert_refused(&send(request).await, status, what);
+    }
+    let _stream = Stream::send(Stream::request(&client, &query("0"))).await;
+    let refused = send(list(&query("1"))).await;
+    assert_refused(&refused, 429, "a wait beside the only stream");
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!(send(list(&query("0"))).await.status, 200);
+}
+
 on_both_stores!(a_stream_ends_with_its_token_and_resumes_with_a_fresh_token);

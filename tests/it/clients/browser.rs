@@ -86,7 +86,7 @@ impl Browser {
     }
 
     /// Clicks on the element of the CSS selector, once it exists.
-    async fn press(&self, selector: &str) {
+    pub(crate) async fn press(&self, selector: &str) {
         let script = format!(
             "const found = document.querySelector('{selector}'); found?.click(); return !!found"
         );
@@ -94,7 +94,7 @@ impl Browser {
     }
 
     /// The text of the element of the CSS selector, once it exists.
-    async fn text(&self, selector: &str) -> String {
+    pub(crate) async fn text(&self, selector: &str) -> String {
         let script = format!("return document.querySelector('{selector}')?.innerText");
         eventually(selector, async || {
             self.run(&script).await.as_str().map(str::to_owned)
@@ -103,10 +103,16 @@ impl Browser {
     }
 
     /// Shows pages 390 pixels wide, as a phone does.
-    async fn be_a_phone(&self) {
+    pub(crate) async fn be_a_phone(&self) {
         let screen = json!({ "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": true });
-        let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": screen });
-        self.tell("/goog/cdp/execute", &command).await;
+        self.command("Emulation.setDeviceMetricsOverride", &screen)
+            .await;
+    }
+
+    /// Sends a command of the Chrome DevTools Protocol.
+    pub(crate) async fn command(&self, name: &str, parameters: &Value) -> Value {
+        let command = json!({ "cmd": name, "params": parameters });
+        self.tell("/goog/cdp/execute", &command).await
     }
 
     async fn tell(&self, what: &str, body: &Value) -> Value {

@@ -2,6 +2,7 @@
 
 mod filter;
 mod half_closed;
+mod lists;
 mod opening;
 mod protocol;
 mod snapshot;

@@ -100,6 +100,13 @@ async fn a_function_answers_as_an_instance_does() {
         "{}",
         answer.body
     );
+    let earliest = client.request(Method::GET, "/v1/events?lastEventId=earliest&waitMs=500");
+    let as_json = earliest
+        .bearer_auth(KEY)
+        .header("Accept", "application/json");
+    let list: Value = send(as_json).await.ok();
+    assert_eq!(list["more"], false, "{list}");
+    assert!(list["events"].is_array(), "{list}");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
 /// All variables of the contract.
-const VARIABLES: [&str; 19] = [
+const VARIABLES: [&str; 20] = [
     "PRESENCE_KEEP_ALIVE",
     "PRESENCE_LISTEN",
     "PORT",
@@ -36,6 +36,7 @@ const VARIABLES: [&str; 19] = [
     "PRESENCE_STREAM_MAX_AGE",
     "PRESENCE_DRAIN",
     "PRESENCE_DOCS",
+    "PRESENCE_DASHBOARD",
 ];
 
 /// With a core for each worker, no two workers share one. Other threads run on any core.
@@ -103,6 +104,7 @@ async fn a_bad_value_stops_the_start_with_the_name_of_its_variable() {
         ("PRESENCE_STREAM_MAX_AGE", "0s"),
         ("PRESENCE_DRAIN", "1y"),
         ("PRESENCE_DOCS", "maybe"),
+        ("PRESENCE_DASHBOARD", "maybe"),
     ] {
         let settings = Settings::new().with(variable, value);
         let ended = Instance::run_to_its_end(&settings, &[]).await;

@@ -10,7 +10,7 @@ use harness::instance::Settings;
 use harness::sse::{Event, Stream};
 use harness::timestamp::Timestamp;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::contract::problems::problem;
 
@@ -232,6 +232,43 @@ async fn the_post_form_takes_groups_too(store: Store) {
     assert_eq!(stream.next().await.brief(), "online alice");
 }
 
+async fn the_events_of_groups_are_read_as_json(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    put(&client, "team", &["alice", "bob"]).await;
+    client.connect("bob").await;
+    let read = async |query: &str| {
+        let path = format!("/v1/events?groupIds=team{query}");
+        let request = client.request(Method::GET, &path);
+        let answer = send(request.header("Accept", "application/json")).await;
+        answer.ok::<Value>()
+    };
+    let first = read("&snapshot=true").await;
+    let names = |list: &Value| {
+        let events = list["events"].as_array().expect("a list").iter();
+        let names = events.map(|event| event["event"].as_str().expect("a name").to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&first), ["presence.snapshot", "presence.ready"]);
+    let snapshot = &first["events"][0]["data"];
+    assert_eq!(
+        snapshot,
+        &json!({"groupId": "team", "members": 2, "online": ["bob"]})
+    );
+    client.connect("alice").await;
+    client.connect("stranger").await;
+    let cursor = first["cursor"].as_str().expect("a cursor");
+    let second = read(&format!("&lastEventId={cursor}&waitMs=5000")).await;
+    assert_eq!(names(&second), ["user.online"]);
+    patch(&client, "team", &[], &["bob"]).await;
+    let cursor = second["cursor"].as_str().expect("a cursor");
+    let third = read(&format!("&lastEventId={cursor}")).await;
+    assert_eq!(
+        third["events"][0]["data"],
+        json!({"reason": "group-changed"})
+    );
+}
+
 async fn an_expired_member_is_announced(store: Store) {
     let cluster = Cluster::with(store, Settings::mortal()).await;
     let client = cluster.client();
@@ -405,6 +442,7 @@ on_both_stores!(
     a_large_group_has_a_snapshot_in_several_messages,
     other_streams_carry_no_events_of_groups,
     the_post_form_takes_groups_too,
+    the_events_of_groups_are_read_as_json,
     an_expired_member_is_announced,
     bad_lists_of_groups_are_refused,
     a_stream_knows_at_each_time_who_is_online,
