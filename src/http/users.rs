@@ -42,7 +42,7 @@ pub(super) struct ConnectBody {
     connection_id: Option<String>,
     /// How long the connection lives after this call, in milliseconds: 1,000 to the maximum of the service
     /// (`PRESENCE_TTL_MAX`, 10 minutes by default). Default: as the service is configured.
-    #[schema(value_type = Option<u64>, minimum = 1000, example = 150_000)]
+    #[schema(value_type = Option<u64>, minimum = 1_000, maximum = 600_000, example = 150_000)]
     ttl_ms: Option<WholeNumber>,
     /// Whether the user is away at this connection. A user is away while every live connection is away. Default: false.
     #[schema(example = false)]
