@@ -19,6 +19,9 @@ const BUS_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the members of a group are read if events were lost meanwhile.
 const ATTEMPTS: usize = 5;
 
+/// How many groups of one stream are read at once.
+const READ_AT_ONCE: usize = 4;
+
 /// Fills the copies of watched groups. Each copy is read once, however many streams wait for it.
 #[derive(Debug)]
 pub(super) struct GroupCopies {
@@ -62,12 +65,19 @@ impl GroupCopies {
         Ok(held)
     }
 
-    /// Completes the copies of these groups, which are held or watched.
+    /// Completes the copies of these groups, which are held or watched. Fails if the instance has no room for more
+    /// members.
     pub(super) async fn complete(&self, groups: &[GroupId]) -> Result<(), StoreError> {
         let incomplete = groups
             .iter()
             .filter(|group| self.hub.incomplete(group).is_some());
-        try_join_all(incomplete.map(|group| self.complete_one(group))).await?;
+        let incomplete: Vec<_> = incomplete.collect();
+        for part in incomplete.chunks(READ_AT_ONCE) {
+            if !self.hub.has_room_for_members() {
+                return Err(StoreError::Overloaded);
+            }
+            try_join_all(part.iter().map(|group| self.complete_one(group))).await?;
+        }
         Ok(())
     }
 

@@ -52,6 +52,12 @@ impl Hub {
         self.state.lock().copies.is_watched(group)
     }
 
+    /// Whether the lists of streams and the copies of groups have fewer users than the memory allows.
+    pub(crate) fn has_room_for_members(&self) -> bool {
+        let state = self.state.lock();
+        state.index.watched() + state.copies.total() < self.limits.watched_users
+    }
+
     /// Fills a copy with the members that the store has, after this instance received all earlier events.
     pub(crate) fn fill_copy(&self, incomplete: Incomplete, mut members: Vec<UserId>) {
         let read: HashSet<_, RandomState> = members.iter().cloned().collect();

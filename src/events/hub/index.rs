@@ -112,6 +112,11 @@ impl Index {
         Some(id)
     }
 
+    /// Returns the total length of the lists of all audiences.
+    pub(crate) fn watched(&self) -> usize {
+        self.watched
+    }
+
     /// Returns the audience's shared copy of the interest.
     pub(crate) fn interest(&self, id: AudienceId) -> Interest {
         let audience = self.audiences.get(&id);
