@@ -1,6 +1,6 @@
 //! Sends the events of all users to the receivers that operators configure.
 //!
-//! Each instance has a [`Sender`](sender::Sender) for each receiver. A lease in the store lets one of them deliver at a
+//! Each instance has a [`Sender`] for each receiver. A lease in the store lets one of them deliver at a
 //! time. The store has the position of each receiver and the bounds of the batch under way, so any instance can take
 //! over and send the same batch again.
 

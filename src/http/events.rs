@@ -216,7 +216,6 @@ pub(super) async fn stream(
     security(("bearer" = []), ("eventsQuery" = [])),
     params(
         ("lastEventId" = Option<String>, Query, description = "The `id` of the last message, to resume after it. The header `Last-Event-ID` has the same meaning and takes precedence. `earliest` selects everything that is kept."),
-        ("waitMs" = Option<u32>, Query, minimum = 0, maximum = 25000, example = 0, description = "Only for a response of JSON: how many milliseconds the call waits for the first event. The body may have it instead."),
     ),
     request_body = EventsBody,
     responses(
