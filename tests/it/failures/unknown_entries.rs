@@ -17,7 +17,7 @@ const ANNOUNCE: &str = "
 const UNKNOWN: [&str; 4] = [
     "away 1795507200123 0 alice",
     "joined",
-    "u {\"of\": \"another form\"}  x",
+    "w {\"of\": \"another form\"}  x",
     "x ",
 ];
 
