@@ -23,7 +23,8 @@ soak: ## Break three instances at random for five minutes, or PRESENCE_SOAK=1h, 
 
 soak-cluster: ## Break a Redis Cluster at random for five minutes, or PRESENCE_SOAK=1h, and check what clients saw
 	tests/install
-	PRESENCE_SOAK=$${PRESENCE_SOAK:-5m} cargo test --locked --test it cluster::soak -- --nocapture
+	PRESENCE_SOAK=$${PRESENCE_SOAK:-5m} cargo test --locked --test it -- --include-ignored --nocapture \
+		cluster::soak histories::two_instances_on_a_cluster
 
 fuzz: ## Send random input to each parser and to the service, for some minutes
 	tests/install

@@ -21,6 +21,7 @@ mod http;
 mod memory_budget;
 pub mod model;
 mod net;
+mod outgoing;
 mod presence;
 mod server;
 pub mod store;

@@ -18,7 +18,7 @@ use source::{Source, rust_files, uses};
 
 /// The folders, from the lowest layer up. A folder uses folders of lower layers only, and none of its own layer.
 const LAYERS: [&[&str]; 9] = [
-    &["model", "memory_budget", "tls_roots"],
+    &["model", "memory_budget", "outgoing", "tls_roots"],
     &["telemetry"],
     &["config"],
     &["store", "auth"],

@@ -117,7 +117,7 @@ pub(super) struct EventsBody {
     snapshot: bool,
     /// Only for a response of JSON: how many milliseconds the call waits for the first event.
     #[serde(default)]
-    #[schema(value_type = u32, required = false, minimum = 0, maximum = 25000, example = 0)]
+    #[schema(value_type = Option<u32>, required = false, minimum = 0, maximum = 25000, example = 0)]
     wait_ms: Option<WholeNumber>,
 }
 

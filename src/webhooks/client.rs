@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::batch::Webhook;
 use super::receiver::Receiver;
 use crate::config::InvalidSetting;
+use crate::outgoing::with_causes;
 
 /// The time limit of a delivery, from the connect to the end of the response.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +68,7 @@ impl WebhookClient {
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(), Failure> {
         let response = self.0.request(request).await;
-        let response = response.map_err(|error| Failure::of(causes(&error)))?;
+        let response = response.map_err(|error| Failure::of(with_causes(&error)))?;
         let refusal = refusal(&response);
         let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES);
         let read = body.collect().await;
@@ -138,17 +139,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         }
     };
     Some(pause.min(LONGEST_PAUSE))
-}
-
-/// An error and its causes. The errors of the client do not contain the URL.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! The receivers of the settings.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use axum::http::Uri;
 
 use super::signature::SigningKey;
 use crate::config::{InvalidSetting, WebhooksConfig};
+use crate::outgoing::{checked_url, url_with_host};
 
 const RECEIVERS: &str = "PRESENCE_WEBHOOKS";
 const SECRETS: &str = "PRESENCE_WEBHOOK_SECRETS";
@@ -93,7 +93,7 @@ fn receiver(text: &str, allows_plain_http: bool) -> Result<Receiver, String> {
     }
     Ok(Receiver {
         name: name.to_owned(),
-        url: checked_url(url, allows_plain_http)?,
+        url: receiver_url(url, allows_plain_http)?,
         keys: Vec::new(),
     })
 }
@@ -105,23 +105,15 @@ fn unrepeated(known: &[Receiver], receiver: Receiver) -> Result<Receiver, String
     Ok(receiver)
 }
 
-fn checked_url(text: &str, allows_plain_http: bool) -> Result<Uri, String> {
-    let url: Uri = text.parse().map_err(|_| "invalid URL")?;
-    let authority = url.authority().filter(|each| !each.host().is_empty());
-    let authority = authority.ok_or("the URL has no host")?;
-    if authority.as_str().contains('@') {
-        return Err("the URL must not contain a user or password".to_owned());
-    }
-    let host = authority.host().trim_matches(['[', ']']);
-    let ip = host.parse::<IpAddr>();
-    let is_loopback = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
-    match url.scheme_str() {
-        Some("https") => Ok(url),
-        Some("http") if is_loopback || allows_plain_http => Ok(url),
-        Some("http") => Err(format!(
+fn receiver_url(text: &str, allows_plain_http: bool) -> Result<Uri, String> {
+    let url = url_with_host(text)?;
+    match (checked_url(text), url.scheme_str()) {
+        (Ok(url), _) => Ok(url),
+        (Err(_), Some("http")) if allows_plain_http => Ok(url),
+        (Err(_), Some("http")) => Err(format!(
             "the URL must begin with https://; {PLAIN_HTTP}=true allows http:// beyond loopback"
         )),
-        _ => Err("the URL must begin with https://, or with http:// on loopback".to_owned()),
+        (Err(why), _) => Err(why.to_owned()),
     }
 }
 

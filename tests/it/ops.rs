@@ -11,7 +11,7 @@ mod partitions;
 mod pipes;
 mod platforms;
 pub(crate) mod proxies;
-mod redis_acl;
+pub(crate) mod redis_acl;
 mod redis_tls;
 mod redis_warnings;
 mod variables;

@@ -57,9 +57,8 @@ impl Outages {
 
     /// When the hold of a connection ends: at its deadline or, if it met outages that it did not absorb and that left
     /// less time than a hold before the deadline, one hold after the earliest of them. Later outages during the hold
-    /// prolong it, until two holds after the earliest outage at most if the deadline passed within that outage. Else
-    /// the hold ends at the latest one hold after the deadline or, if the deadline passed within a later outage, after
-    /// that outage.
+    /// prolong it, until one hold after the deadline at most or, if the earliest outage ended after the deadline, until
+    /// two holds after that outage.
     pub(super) fn end_of(&self, deadline: Timestamp, grant: Grant) -> Timestamp {
         let (pinged, hold) = (deadline.minus(grant.ttl()), grant.hold());
         let first = self.known.partition_point(|outage| outage.to <= pinged);
@@ -74,7 +73,7 @@ impl Outages {
             return deadline;
         };
         let held_until = missed.to.plus(hold);
-        let mut latest = if deadline < missed.to {
+        let latest = if deadline < missed.to {
             held_until.plus(hold)
         } else {
             deadline.plus(hold)
@@ -86,9 +85,6 @@ impl Outages {
                 break;
             }
             prolonged = prolonged.plus(outage.to.since(outage.from));
-            if outage.from <= deadline && deadline < outage.to {
-                latest = outage.to.plus(hold);
-            }
         }
         prolonged.min(latest).max(held_until)
     }

@@ -216,29 +216,6 @@ async fn a_stall_that_left_time_to_ping_does_not_shorten_the_hold_after_the_next
     }
 }
 
-/// The deadline is after 3 seconds, and the hold is 2.5 seconds. The second stall ends before or after both together.
-#[tokio::test(start_paused = true)]
-async fn a_stall_before_the_deadline_does_not_shorten_the_hold_after_the_stall_of_the_deadline() {
-    for second in [2.5, 5.5] {
-        let store = store(3.0, 2.0);
-        for name in ["alive", "silent"] {
-            store.connects(name, "1");
-        }
-        store.stall(1.0).await;
-        store.pass(0.1).await;
-        store.stall(second).await;
-        store.pass(2.2).await;
-        assert_eq!(store.changes().len(), 2, "{second}");
-        assert_eq!(store.pings("alive", "1"), Ok(false));
-        store.pass(0.5).await;
-        assert_eq!(
-            store.changes(),
-            ["+alive", "+silent", "-silent"],
-            "{second}"
-        );
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn each_connection_is_held_for_its_own_interval() {
     let store = store(6.0, 2.5);

@@ -84,11 +84,10 @@ local function absorbed_by(ttl, interval)
 end
 
 -- The end of a hold that began with the end of an outage, `ended`, and was to last `wait`. The hold is prolonged by
--- the other outages during it, until `ended + 2 * wait` at most if the deadline passed within the outage. Else the hold
--- ends at the latest one wait after the deadline or, if the deadline passed within another outage, after that outage.
+-- the other outages during it, until `deadline + wait` at most or, if the outage ended after the deadline, until
+-- `ended + 2 * wait`.
 local function prolonged(now, ended, wait, deadline)
   local over = ended + wait
-  local latest = deadline < ended and over + wait or deadline + wait
   for _, outage in ipairs(outages(now)) do
     local from, to = outage[1], outage[2]
     if from >= over then
@@ -96,11 +95,9 @@ local function prolonged(now, ended, wait, deadline)
     end
     if from >= ended then
       over = over + to - from
-      if from <= deadline and deadline < to then
-        latest = to + wait
-      end
     end
   end
+  local latest = deadline < ended and ended + 2 * wait or deadline + wait
   return math.max(ended + wait, math.min(over, latest))
 end
 

@@ -24,8 +24,9 @@ const MASTERS: usize = 3;
 /// A silent master is failed over after this time and an election, about a second.
 pub const NODE_TIMEOUT_MS: u64 = 2_000;
 
-/// Replicas stay with their master, and a master without slots stays a master. A replica is in sync at once.
-const ARGUMENTS: [&str; 12] = [
+/// Replicas stay with their master, and a master without slots stays a master. A replica is in sync at once, and replaces
+// its master however long the link to the master was down.
+const ARGUMENTS: [&str; 14] = [
     "--save",
     "",
     "--appendonly",
@@ -37,6 +38,8 @@ const ARGUMENTS: [&str; 12] = [
     "--cluster-allow-replica-migration",
     "no",
     "--repl-diskless-sync-delay",
+    "0",
+    "--cluster-replica-validity-factor",
     "0",
 ];
 

@@ -369,6 +369,7 @@ fn two_instances_on_one_redis_behave_as_the_model() {
 }
 
 #[test]
+#[ignore = "takes a minute; `make soak-cluster` runs it"]
 fn two_instances_on_a_cluster_behave_as_the_model() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(RedisCluster::start());

@@ -10,7 +10,7 @@ use harness::wait::eventually_true;
 use redis::{FromRedisValue, Value};
 
 /// The rights in `docs/operations.md`.
-pub(super) const RIGHTS: [&str; 11] = [
+pub(crate) const RIGHTS: [&str; 11] = [
     "~presence:*",
     "&presence:*",
     "+@read",

@@ -26,10 +26,11 @@ def filter_case(context, case):
 
 
 def is_left_to_words(body):
-    """Null counts as no body, since some clients send it so. That one connection and all are not both named to be
-    closed is said in words: what a schema could say of it, generators cannot read."""
+    """Null counts as no body, since some clients send it so. That all connections are closed neither with the name of
+    one nor with a grace period is said in words: what a schema could say of it, generators cannot read."""
     if isinstance(body, dict):
-        return body.get("connectionId") is not None and body.get("all") is True
+        is_of_one = any(body.get(name) is not None for name in ("connectionId", "graceMs"))
+        return is_of_one and body.get("all") is True
     return body is None
 
 

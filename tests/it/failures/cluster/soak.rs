@@ -77,6 +77,7 @@ fn start_readers(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute of its own; `make soak-cluster` runs it"]
 async fn random_faults_of_a_cluster_break_no_invariant() {
     run_alone();
     let length = env::var("PRESENCE_SOAK").map(|text| humantime(&text));

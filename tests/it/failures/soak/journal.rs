@@ -187,7 +187,7 @@ impl Record {
     }
 
     /// The time that the clock of Redis showed just before a moment.
-    pub(super) fn shown_before(&self, moment: Timestamp) -> Timestamp {
+    fn shown_before(&self, moment: Timestamp) -> Timestamp {
         let mut clock = self.clock.iter().rev();
         let clock = clock.find(|clock| clock.from < moment);
         moment.later_by(clock.map_or(0, |clock| clock.ahead_ms))

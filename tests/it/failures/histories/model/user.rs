@@ -74,39 +74,29 @@ impl Connection {
 }
 
 impl Connection {
-    /// The end of the hold after `outage`. The time that `later` outages took of the hold is added, up to two holds
-    /// after the outage if the deadline passed within it. Else it is added up to one hold after the deadline or, if the
-    /// deadline passed within a later outage, after that outage.
+    /// The end of the hold after `outage`. The time that `later` outages took of the hold is added, up to one hold
+    /// after the deadline, or up to two holds after the outage if the outage lasted beyond that.
     fn hold_after(&self, outage: &Outage, later: &[Outage]) -> Bracket {
         let hold = self.grant.hold();
         let (once, twice) = (outage.to.plus(hold), outage.to.plus(2 * hold));
         let mut end = once;
-        let mut bound = twice.or_later(self.deadline.plus(hold));
         for each in later {
             if each.from.earliest < end.latest {
                 let taken = each.to.latest - each.from.earliest;
                 end.latest = end.latest.saturating_add(taken);
             }
-            if each.from.earliest <= self.deadline.latest {
-                bound = bound.or_later(each.to.plus(hold));
-            }
         }
-        end.latest = end.latest.min(bound.latest);
+        end.latest = end
+            .latest
+            .min(twice.or_later(self.deadline.plus(hold)).latest);
         // When a store fixes the end, it may know the first later outage only.
-        let mut first = later.iter().take(1);
-        let first = first.find(|first| first.certain && first.from.surely_before(once));
+        let first = later.first().filter(|first| {
+            let is_part = first.certain && first.from.surely_before(once);
+            is_part && self.deadline.surely_before(outage.to)
+        });
         if let Some(first) = first {
             let taken = first.to.earliest.saturating_sub(first.from.latest);
-            let passed_in_first =
-                first.from.surely_before(self.deadline) && self.deadline.surely_before(first.to);
-            let bound = if self.deadline.surely_before(outage.to) {
-                twice
-            } else if passed_in_first {
-                first.to.plus(hold)
-            } else {
-                once
-            };
-            end.earliest = (end.earliest + taken).min(bound.earliest);
+            end.earliest = (end.earliest + taken).min(twice.earliest);
         }
         end
     }

@@ -11,8 +11,7 @@ use super::Event;
 pub(super) const PASSED: &str = "more outages in the hold than its bound allows";
 
 /// Whether outages explain the departure of a user that was pinging: since its last answered ping there were several,
-/// those after the first were longer than one hold together, and the bound had passed. If the deadline passed within an
-/// outage after the first, another outage followed. `calls` are those of the user.
+/// those after the first were longer than one hold together, and the bound had passed. `calls` are those of the user.
 pub(super) fn was_passed(gone: &Event, calls: &[&Call], record: &Record) -> bool {
     let stamp = gone.change.stamp;
     let mut moments = gone.moments.iter();
@@ -31,13 +30,6 @@ fn was_passed_at(at: Timestamp, stamp: Timestamp, calls: &[&Call], record: &Reco
     let mut outages: Vec<_> = record.pauses.iter().collect();
     outages.retain(|pause| pinged < pause.ended && pause.from < at);
     outages.sort_unstable_by_key(|pause| pause.from);
-    let of_deadline = outages.iter().rposition(|pause| {
-        let (from, to) = (pause.from, pause.swept.min(at));
-        record.shown_before(from) <= deadline && deadline < record.shown_before(to)
-    });
-    if let Some(place @ 1..) = of_deadline {
-        return place + 1 < outages.len();
-    }
     let later = outages.iter().skip(1);
     let taken_ms: i64 = later
         .map(|pause| record.shown_between(pause.from, pause.swept.min(at)))
@@ -179,27 +171,10 @@ mod tests {
     #[test]
     fn no_outage_explains_a_departure_before_the_bound() {
         let mut story = Story::new();
-        story.stalled(200, 600);
-        story.stalled(900, 2_600);
-        story.stalled(3_100, 3_700);
-        assert!(!story.explains_a_departure(4_100));
+        story.stalled(200, 1_500);
+        story.stalled(1_600, 4_500);
+        assert!(!story.explains_a_departure(5_000));
         assert!(story.explains_a_departure(5_600));
-    }
-
-    /// The hold is prolonged once when that outage ends. Another outage in the hold can then use it up.
-    #[test]
-    fn the_outage_of_the_deadline_explains_no_departure_after_it() {
-        let mut stalled = Story::new();
-        stalled.stalled(200, 1_500);
-        stalled.stalled(1_600, 4_500);
-        assert!(!stalled.explains_a_departure(4_600));
-        assert!(!stalled.explains_a_departure(5_600));
-        stalled.stalled(5_700, 7_000);
-        assert!(stalled.explains_a_departure(7_200));
-        let mut stepped = Story::new();
-        stepped.stalled(200, 1_500);
-        stepped.stepped_ahead(1_600, 8_000);
-        assert!(!stepped.explains_a_departure(1_950));
     }
 
     /// The expiry in the answer is by the clock before the step.

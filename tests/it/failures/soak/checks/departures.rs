@@ -273,24 +273,21 @@ impl<'a> Latest<'a> {
         let mut why = None;
         let mut at = self.unless_set_back(pinged, deadline, TTL, &mut why);
         // The first outage that the connection met and that left less than a hold before its deadline holds its
-        // departure, and so does a later outage in which the deadline passed. Whether a short outage, or one that ended
-        // near the ping, counts is not known here. Redis does not know the last ping of the unnamed connection, so
-        // another outage may hold it, also once.
+        // departure. Whether a short outage, or one that ended near the ping, counts is not known here. Redis does not
+        // know the last ping of the unnamed connection, so another outage may hold it, also once.
         let is_known = touch.connection != Some(UNNAMED);
-        let mut is_held = false;
         for pause in self.pauses_since(pinged) {
             if pause.from.less(HEARTBEAT) >= deadline {
                 break;
-            }
-            if is_held && pause.swept < pinged.plus(TTL) {
-                continue;
             }
             why = Some(HELD);
             let held = self.unless_set_back(pause.swept, pause.swept.plus(HOLD), HOLD, &mut why);
             at = at.max(held);
             let is_outage = pause.ended.millis_after(pause.from) > OUTAGE.as_millis() as i64;
             let is_met = pause.ended > touch.over() && pause.from < deadline;
-            is_held |= is_known && is_outage && is_met && pause.ended.plus(HOLD) > deadline;
+            if is_known && is_outage && is_met && pause.ended.plus(HOLD) > deadline {
+                break;
+            }
         }
         at = self.prolonged(pinged, deadline, at);
         for pause in self.pauses_since(pinged) {
