@@ -28,7 +28,7 @@ use crate::model::{GroupId, GroupWritten, PageCursor, StateFields, UserId};
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"members": ["alice", "bob"]}))]
 pub(super) struct GroupMembersBody {
-    /// Up to 10,000 user ids. `PRESENCE_GROUP_MEMBERS` changes the limit. Repeated ids count once.
+    /// Up to 10,000 user ids. `PRESENCE_GROUP_MEMBERS` changes the limit. A repeated id is one member.
     #[schema(value_type = Vec<UserIdText>, max_items = 10000, example = json!(["alice", "bob"]))]
     members: Vec<ListedUser>,
 }

@@ -59,18 +59,13 @@ pub(crate) fn user_ids(listed: Vec<ListedUser>, limit: usize) -> Result<Vec<User
     users.collect()
 }
 
-/// The user ids of the list `field` of at most `limit` different ids, each once and in order. Fails at the first invalid
-/// id.
+/// The user ids of the list `field` of at most `limit` elements, each id once and in order. Fails at the first invalid id.
 pub(crate) fn member_ids(
     field: &'static str,
     listed: Vec<ListedUser>,
     limit: usize,
 ) -> Result<Vec<UserId>, Error> {
-    let users: Result<Vec<_>, _> = valid_ids(field, listed).collect();
-    let mut users = users?;
-    let mut seen = HashSet::with_capacity_and_hasher(users.len(), RandomState::default());
-    users.retain(|user| seen.insert(user.clone()));
-    let given = users.len();
+    let given = listed.len();
     if given > limit {
         return Err(Error::TooManyMembers {
             field,
@@ -78,6 +73,10 @@ pub(crate) fn member_ids(
             limit,
         });
     }
+    let users: Result<Vec<_>, _> = valid_ids(field, listed).collect();
+    let mut users = users?;
+    let mut seen = HashSet::with_capacity_and_hasher(users.len(), RandomState::default());
+    users.retain(|user| seen.insert(user.clone()));
     Ok(users)
 }
 
@@ -131,10 +130,10 @@ mod tests {
                 Ok(users) => {
                     let users: Vec<_> = users.iter().map(UserId::as_str).collect();
                     prop_assert_eq!(&users, &distinct);
-                    prop_assert!(users.len() <= limit && bad.is_none());
+                    prop_assert!(texts.len() <= limit && bad.is_none());
                 }
                 Err(Error::TooManyMembers { field, given, .. }) => {
-                    prop_assert!(field == "add" && given == distinct.len() && given > limit);
+                    prop_assert!(field == "add" && given == texts.len() && given > limit);
                 }
                 Err(Error::ListedUserId { index, .. }) => prop_assert_eq!(Some(index), bad),
                 Err(other) => prop_assert!(false, "{}", other),

@@ -122,7 +122,7 @@ async fn the_page_fits_a_phone_and_explains_how_to_watch() {
     browser.run(unfold).await;
     let open = "return document.querySelectorAll('.opblock .opblock-body').length";
     eventually_true("all operations are open", async || {
-        browser.run(open).await == 15
+        browser.run(open).await == 20
     })
     .await;
     assert_eq!(browser.run(wide).await, serde_json::json!([390, 390]));

@@ -113,12 +113,13 @@ async fn a_list_beyond_the_limit_names_the_field_and_the_limit(store: Store) {
     let settings = Settings::new().with("PRESENCE_GROUP_MEMBERS", "2");
     let cluster = Cluster::with(store, settings).await;
     let client = cluster.client();
-    for (method, field) in [
-        (Method::PUT, "members"),
-        (Method::PATCH, "add"),
-        (Method::PATCH, "remove"),
+    for (method, field, list) in [
+        (Method::PUT, "members", ["a", "b", "c"]),
+        (Method::PUT, "members", ["a", "a", "a"]),
+        (Method::PATCH, "add", ["a", "b", "c"]),
+        (Method::PATCH, "remove", ["a", "b", "c"]),
     ] {
-        let body: Value = json!({field: ["a", "b", "c"]});
+        let body: Value = json!({field: list});
         let refused = send(of_group(&client, method, "team").json(&body)).await;
         let problem = problem(&refused, 400);
         assert!(problem.kind.ends_with(":too-many-members"), "{problem:?}");
