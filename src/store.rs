@@ -2,6 +2,7 @@
 
 mod backoff;
 mod error;
+mod groups;
 mod lifetimes;
 mod memory;
 mod node_id;
@@ -368,9 +369,10 @@ impl Store {
         }
     }
 
-    /// Notes that something happens in a partition, so that it is swept soon: a user may be due earlier than known.
-    pub(crate) fn disturb(&self, partition: Partition) {
+    /// Notes that a message about a partition arrived, so that it is swept soon: a user may be due earlier than known.
+    pub(crate) fn note_message(&self, partition: Partition) {
         if let Some(quiet) = self.quiet() {
+            quiet.note_news(partition);
             quiet.disturb(partition);
         }
     }

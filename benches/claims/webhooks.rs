@@ -37,7 +37,7 @@ pub(crate) async fn run() -> Vec<Row> {
     }
     let claim = "webhooks, 2,000 transitions/s, answered in 20 ms";
     let p99 = beside.p99.over(&alone.p99);
-    let mut rows = alone.rows(claim, "");
+    let mut rows = Vec::from(alone.rows(claim, ""));
     rows.extend(beside.rows(claim, ", beside a dead and a slow receiver"));
     let what = "p99 of the calls beside a dead and a slow receiver over the one without";
     rows.push(Row::new(claim, what, p99).at_most(1.5));

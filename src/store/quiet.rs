@@ -1,7 +1,7 @@
 //! Which partitions are quiet, and until when this instance was ready to serve calls about them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
 use tokio::sync::Notify;
 
@@ -36,6 +36,8 @@ struct Part {
     state: AtomicU8,
     /// In milliseconds of the clock of the store.
     covered_until: AtomicU64,
+    /// Whether a message arrived.
+    has_news: AtomicBool,
 }
 
 impl Quiet {
@@ -43,6 +45,7 @@ impl Quiet {
         let part = |_| Part {
             state: AtomicU8::new(BUSY),
             covered_until: AtomicU64::new(0),
+            has_news: AtomicBool::new(true),
         };
         Self {
             parts: partitions.all().map(part).collect(),
@@ -65,6 +68,19 @@ impl Quiet {
         if part.state.swap(DISTURBED, Ordering::AcqRel) == QUIET {
             self.disturbed.notify_waiters();
         }
+    }
+
+    /// Notes that a message about a partition arrived.
+    pub(super) fn note_news(&self, partition: Partition) {
+        if let Some(part) = self.parts.get(partition.index()) {
+            part.has_news.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a message about a partition arrived since the last call, or the first call.
+    pub(super) fn take_news(&self, partition: Partition) -> bool {
+        let part = self.parts.get(partition.index());
+        part.is_some_and(|part| part.has_news.swap(false, Ordering::Relaxed))
     }
 
     /// Forgets what happened in a partition so far, because a sweep begins.
@@ -157,8 +173,11 @@ mod tests {
     }
 
     #[test]
-    fn each_partition_has_its_own_time() {
+    fn each_partition_has_its_own_time_and_news() {
         let quiet = Quiet::new(Partitions::new(16).expect("a number"));
+        assert!(quiet.take_news(Partition::FIRST) && !quiet.take_news(Partition::FIRST));
+        quiet.note_news(Partition::FIRST);
+        assert!(quiet.take_news(Partition::FIRST));
         quiet.cover(Partition::FIRST, Timestamp::from_millis(7));
         assert_eq!(quiet.covered_until(Partition::FIRST).as_millis(), 7);
     }

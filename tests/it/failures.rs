@@ -10,6 +10,7 @@ mod cut_streams;
 mod data_loss;
 mod departures;
 mod frozen_instances;
+mod groups;
 mod histories;
 mod instance_deaths;
 mod lateness;

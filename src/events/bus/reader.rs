@@ -58,7 +58,7 @@ impl Reader {
     async fn pass(&self, signal: Signal) {
         match signal {
             Signal::Entries(partition, epoch, entries) => {
-                self.store.disturb(partition);
+                self.store.note_message(partition);
                 let inbox = &self.inboxes[partition.index()];
                 if self.inboxes.len() == 1 {
                     // Messages that do not fit wait in the server.
@@ -69,10 +69,10 @@ impl Reader {
                 }
             }
             Signal::Changed(partition) => {
-                self.store.disturb(partition);
+                self.store.note_message(partition);
                 self.inboxes[partition.index()].changed();
             }
-            Signal::Nearer(partition) => self.store.disturb(partition),
+            Signal::Nearer(partition) => self.store.note_message(partition),
             Signal::Expired(partition) => self.doorbell.ring(partition),
         }
     }

@@ -132,7 +132,8 @@ local function publish(message)
   redis.call(ARGV[1]:find('{', 1, true) and 'SPUBLISH' or 'PUBLISH', ARGV[1], message)
 end
 
--- Tells the sweepers of all instances that the first member of an index is due earlier than they may know.
+-- Tells all instances that they have something to do earlier than they may know: the first member of an index is due, or a
+-- change of a group is under way.
 local has_told = false
 local function tell_nearer()
   if not has_told then
