@@ -1,3 +1,4 @@
+use std::fmt::Write;
 use std::sync::Arc;
 
 use redis::ScriptInvocation;
@@ -14,6 +15,7 @@ use super::layout::Layout;
 use super::load_shedder::{CALL_TIMEOUT, Waiting};
 use super::node::NodeSettings;
 use super::ping_batcher::PingBatcher;
+use super::pulse::Pulse;
 use super::scripts::Scripts;
 use super::subscription::Subscription;
 use super::topology::Topology;
@@ -39,6 +41,7 @@ pub struct RedisStore {
     /// One for each partition.
     pub(super) grants: Arc<[Arc<Grant>]>,
     pub(super) quiet: Arc<Quiet>,
+    pulse: Arc<Pulse>,
 }
 
 impl RedisStore {
@@ -80,6 +83,7 @@ impl RedisStore {
             former_members: Arc::default(),
             lifetimes,
             quiet: Arc::new(Quiet::new(partitions)),
+            pulse: Arc::default(),
         })
     }
 
@@ -139,7 +143,7 @@ impl RedisStore {
     }
 
     pub(in crate::store) async fn supervise(&self) {
-        self.lanes.supervise().await;
+        tokio::join!(self.lanes.supervise(), self.pulse.beat());
     }
 
     /// A subscription to the partitions on `node`. Of a node that left the cluster, the subscription is lost at once.
@@ -187,8 +191,16 @@ impl RedisStore {
             .key(&keys.outages)
             .key(&keys.states)
             .key(&keys.changes);
-        let covered_until = self.quiet.covered_until(keys.partition).as_millis();
-        invocation.arg(format!("{} {covered_until}", millis(SHORTEST_OUTAGE)));
+        let (shortest, covered) = (
+            millis(SHORTEST_OUTAGE),
+            self.quiet.covered_until(keys.partition),
+        );
+        let mut serving = format!("{shortest} {}", covered.as_millis());
+        if let Some(pause) = self.pulse.throttled_for() {
+            // A write into memory cannot fail.
+            let _ = write!(serving, " {}", millis(pause));
+        }
+        invocation.arg(serving);
         invocation
     }
 
