@@ -378,7 +378,7 @@ impl Store {
     }
 
     /// Writes until when this instance was ready to serve calls about each of some quiet partitions of one server. If
-    /// asked, reads the newest position in the history of the one whose turn it is, and the time.
+    /// asked, reads the newest position in the history of the one whose turn it is and the epochs of all, and the time.
     pub(crate) async fn beat(
         &self,
         covered: &[(Partition, Timestamp)],
@@ -389,6 +389,7 @@ impl Store {
         match self {
             Self::Memory(store) => Ok(Heard {
                 newest: looks.then(|| store.history_before(None, 1).newest),
+                epochs: None,
                 time: asks_time.then(|| store.now()),
             }),
             Self::Redis(store) => store.beat(covered, turn, looks, asks_time).await,

@@ -24,7 +24,7 @@ use self::sender::{Sender, Step};
 use crate::config::{InvalidSetting, WebhooksConfig};
 use crate::events::Hub;
 use crate::model::{Epoch, Position};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// How long an event waits for more, so that a batch has several. The lease is claimed afterwards: a process that is frozen
@@ -88,9 +88,42 @@ impl Webhooks {
         join_all(deliveries).await.into_iter().sum()
     }
 
-    /// Waits for events after the `known` ones, and for those that follow closely.
-    async fn gather(&self, known: &[Option<(Epoch, Position)>]) {
-        self.hub.newest_differs_from(known).await;
+    /// Waits until the next step of a sender may have something to do. Before the last step, this instance knew the events
+    /// up to `known`.
+    async fn wait_after(
+        &self,
+        step: Result<Step, StoreError>,
+        sender: &Sender,
+        known: &[Option<(Epoch, Position)>],
+    ) {
+        let step = match step {
+            Ok(step) => step,
+            Err(error) => {
+                debug!(receiver = sender.name(), %error, "a step of the webhooks failed");
+                return sleep(STORE_PAUSE).await;
+            }
+        };
+        let has_all = match cursor_of(known) {
+            Some(newest) => sender.has_all(&newest).await,
+            None => false,
+        };
+        let changed = self.hub.newest_differs_from(known);
+        match step {
+            Step::Delivered(_, true) => return,
+            Step::Paused(pause) => {
+                // Another instance or an operator may end the pause.
+                let look = async {
+                    changed.await;
+                    sleep(HEARTBEAT).await;
+                };
+                return drop(timeout(pause, look).await);
+            }
+            Step::Delivered(..) | Step::UpToDate | Step::Held(_) if has_all => changed.await,
+            Step::Delivered(_, false) => {}
+            // The store has events that this instance does not know yet, or the other way around.
+            Step::UpToDate => drop(timeout(HEARTBEAT, changed).await),
+            Step::Held(remaining) => return sleep(remaining.min(HEARTBEAT)).await,
+        }
         sleep(GATHERING).await;
     }
 
@@ -99,26 +132,8 @@ impl Webhooks {
             let known = self.hub.newest_of_all();
             let step = drain.run_until_cancelled(sender.step()).await;
             let Some(step) = step else { break };
-            let pause = match step {
-                Ok(Step::Delivered(_, true)) => continue,
-                Ok(Step::Delivered(_, false) | Step::UpToDate) => {
-                    drain.run_until_cancelled(self.gather(&known)).await;
-                    continue;
-                }
-                Ok(Step::Held(remaining)) => match cursor_of(&known) {
-                    Some(newest) if sender.has_all(&newest).await => {
-                        drain.run_until_cancelled(self.gather(&known)).await;
-                        continue;
-                    }
-                    _ => remaining.min(HEARTBEAT),
-                },
-                Ok(Step::Paused(pause)) => pause,
-                Err(error) => {
-                    debug!(receiver = sender.name(), %error, "a step of the webhooks failed");
-                    STORE_PAUSE
-                }
-            };
-            drain.run_until_cancelled(sleep(pause)).await;
+            let waits = self.wait_after(step, sender, &known);
+            drain.run_until_cancelled(waits).await;
         }
         if let Err(error) = sender.release().await {
             debug!(receiver = sender.name(), %error, "the lease was not given up");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
 use tokio::sync::Notify;
 
-use crate::model::{Partition, PartitionSet, Partitions, Position, Timestamp};
+use crate::model::{Epoch, Partition, PartitionSet, Partitions, Position, Timestamp};
 
 /// Nothing happened since the last look, or something did; or the partition is quiet.
 const BUSY: u8 = 0;
@@ -24,10 +24,13 @@ pub(crate) struct Quiet {
 }
 
 /// The answer to a beat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
     /// The newest position in the history of the partition whose turn it is, if it was looked at.
     pub(crate) newest: Option<Position>,
+    /// The epoch of each partition that was looked at; `None` where data were lost, or where the store has another number of
+    /// partitions.
+    pub(crate) epochs: Option<Vec<(Partition, Option<Epoch>)>>,
     /// The time of the store, if it was asked for.
     pub(crate) time: Option<Timestamp>,
 }

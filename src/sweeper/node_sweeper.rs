@@ -123,9 +123,8 @@ impl NodeSweeper {
         quiet.map(|(each, _)| *each).collect()
     }
 
-    /// Writes that this instance is ready to serve. Now and then, looks whether the history of a quiet partition is what the
-    /// hub has. If it is not, events or data were lost, so all quiet partitions are swept. They are also swept if the clock
-    /// of the store was set.
+    /// Writes that this instance is ready to serve. Now and then, looks whether the store has what the hub has. If it has not,
+    /// events or data were lost, so all quiet partitions are swept. They are also swept if the clock of the store was set.
     async fn beat(&mut self) {
         let (shared, quiet) = (Arc::clone(&self.shared), self.quiet_parts());
         let Some(times) = shared.store.quiet().filter(|_| !quiet.is_empty()) else {
@@ -141,11 +140,10 @@ impl NodeSweeper {
         let (looks, asks_time) = (beat.looks, beat.asks_time);
         let heard = shared.store.beat(&covered, turn, looks, asks_time).await;
         let is_as_known = match heard {
-            Ok(Heard { newest, time }) => {
+            Ok(heard) => {
                 self.quiet.heard();
-                let known = shared.hub.newest(turn).map(|(_, known)| known);
-                let was_set = time.is_some_and(|time| self.quiet.take(time, began));
-                !was_set && (newest.is_none() || newest == known)
+                let was_set = heard.time.is_some_and(|time| self.quiet.take(time, began));
+                !was_set && self.is_as_known(turn, &heard)
             }
             Err(error) => {
                 debug!(%error, "a beat failed");
@@ -155,6 +153,15 @@ impl NodeSweeper {
         if !is_as_known {
             self.sweep_now(quiet);
         }
+    }
+
+    /// Whether a look at quiet partitions found what the hub has.
+    fn is_as_known(&self, turn: Partition, heard: &Heard) -> bool {
+        let hub = &self.shared.hub;
+        let known = hub.newest(turn).map(|(_, known)| known);
+        let mut epochs = heard.epochs.iter().flatten();
+        (heard.newest.is_none() || heard.newest == known)
+            && epochs.all(|(each, epoch)| hub.newest(*each).map(|(known, _)| known) == *epoch)
     }
 
     /// Makes the next round sweep these partitions.

@@ -13,8 +13,8 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// After a longer time between two ticks, the process may have been frozen.
 const STALL: Duration = Duration::from_millis(400);
 
-/// Which beats look at a history, and which ask for the time of the store.
-const LOOKS: usize = 4;
+/// Which beats look at the data, and which ask for the time of the store.
+const LOOKS: usize = 5;
 const ASKS_TIME: usize = 30;
 
 /// How long after a reply the store is taken to answer. Longer than the time between two beats.
@@ -28,7 +28,7 @@ const CLOCK_STEP: Duration = Duration::from_millis(50);
 pub(super) struct Beat {
     /// The place of the partition whose turn it is among the quiet ones.
     pub(super) place: usize,
-    /// Whether it looks at the history of that partition.
+    /// Whether it looks at the history of that partition, and at the epochs of all.
     pub(super) looks: bool,
     /// Whether it asks for the time of the store.
     pub(super) asks_time: bool,

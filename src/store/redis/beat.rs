@@ -2,9 +2,10 @@
 
 use redis::{FromRedisValue, Value};
 
+use super::keys::Keys;
 use super::replies::{self, unexpected};
 use super::store::RedisStore;
-use crate::model::{Partition, Position, Timestamp};
+use crate::model::{Epoch, Partition, Position, Timestamp};
 use crate::store::error::StoreError;
 use crate::store::node_id::NodeId;
 use crate::store::quiet::{Heard, Quiet};
@@ -32,33 +33,58 @@ impl RedisStore {
         asks_time: bool,
     ) -> Result<Heard, StoreError> {
         let is_cluster = self.lanes.topology.is_cluster();
+        let about = covered
+            .iter()
+            .filter(|(each, _)| !is_cluster || *each == turn);
+        let about: Vec<(&Keys, Timestamp)> = about
+            .map(|(each, until)| (self.layout.keys(*each), *until))
+            .collect();
         let mut write = redis::cmd("MSET");
-        for (partition, until) in covered {
-            if !is_cluster || *partition == turn {
-                write.arg(&self.layout.keys(*partition).swept);
-                write.arg(until.as_millis());
-            }
+        for (keys, until) in &about {
+            write.arg(&keys.swept).arg(until.as_millis());
         }
-        let mut commands = redis::Pipeline::with_capacity(3);
+        let mut commands = redis::Pipeline::with_capacity(4);
         commands.add_command(write);
-        if looks {
-            let mut read = redis::cmd("XREVRANGE");
-            read.arg(&self.layout.keys(turn).events);
-            read.arg("+").arg("-").arg("COUNT").arg(1);
-            commands.add_command(read);
-        }
         if asks_time {
             commands.cmd("TIME");
+        }
+        if looks {
+            let events = &self.layout.keys(turn).events;
+            commands.cmd("XREVRANGE").arg(events);
+            commands.arg("+").arg("-").arg("COUNT").arg(1);
+            commands.cmd("MGET");
+            for (keys, _) in &about {
+                commands.arg(&keys.layout).arg(&keys.epoch);
+            }
         }
         let route = self.lanes.to(turn).without_pauses();
         let answers = route.pipeline_idempotent(&commands).await?.into_iter();
         let mut answers = answers.collect::<Result<Vec<_>, _>>()?.into_iter().skip(1);
-        let newest = looks.then(|| answers.next()).flatten();
         let time = asks_time.then(|| answers.next()).flatten();
+        let newest = looks.then(|| answers.next()).flatten();
+        let known = looks.then(|| answers.next()).flatten();
+        let parts = about.iter().map(|(keys, _)| keys.partition);
         Ok(Heard {
-            newest: newest.map(newest_of).transpose()?,
             time: time.map(replies::time).transpose()?,
+            newest: newest.map(newest_of).transpose()?,
+            epochs: known.map(|known| self.epochs(parts, known)).transpose()?,
         })
+    }
+
+    /// The epoch of each of some partitions that has the record of this instance. The records and the epochs alternate in
+    /// the reply.
+    fn epochs(
+        &self,
+        partitions: impl Iterator<Item = Partition>,
+        known: Value,
+    ) -> Result<Vec<(Partition, Option<Epoch>)>, StoreError> {
+        let known: Vec<Option<String>> = Vec::from_redis_value(known).map_err(unexpected)?;
+        let record = self.layout.record();
+        let epochs = known.chunks(2).map(|pair| match pair {
+            [Some(found), Some(epoch)] if *found == record => epoch.parse().ok().map(Epoch),
+            _ => None,
+        });
+        Ok(partitions.zip(epochs).collect())
     }
 }
 
