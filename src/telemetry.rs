@@ -1,11 +1,15 @@
 //! Logs, metrics and the span of requests.
 
+mod classic_text;
 mod log;
 mod log_queue;
 mod metrics;
+mod process;
 mod request_span;
+mod requests;
 
 pub use self::log::Log;
-pub use self::metrics::Metrics;
 pub(crate) use self::metrics::OpenConnection;
+pub use self::metrics::{Metrics, MetricsFormat};
 pub(crate) use self::request_span::{is_request_span_enabled, request_span};
+pub(crate) use self::requests::{Labels, WorkerRequests};

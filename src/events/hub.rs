@@ -26,11 +26,11 @@ use self::live_ids::LiveIds;
 use self::ring::Ring;
 use super::limits::Limits;
 use super::sse::frame::{self, Frame};
-use super::sse::payload::EndReason;
+use super::sse::payload::{EndReason, ResetReason};
 use super::stream_limit::StreamLimitReached;
 use super::subscriber::queue_memory::QueueMemory;
 use super::subscriber::{Live, Subscriber, SubscriberOptions};
-use crate::model::{Epoch, Partition, PartitionSet, Partitions, Position};
+use crate::model::{Epoch, Partition, PartitionSet, Partitions, Position, Timestamp};
 use crate::telemetry::Metrics;
 
 /// The interval at which [`Hub::tick`] must be called.
@@ -139,6 +139,16 @@ impl Hub {
     /// Waits until the newest positions of this instance differ from `known`.
     pub(crate) async fn newest_differs_from(&self, known: &[Option<(Epoch, Position)>]) {
         self.wait_until(|hub| hub.newest_of_all() != known).await;
+    }
+
+    /// Returns the time of the oldest event that this instance has in memory.
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        self.state.lock().ring.oldest()
+    }
+
+    /// Counts a `presence.reset` to a stream.
+    pub(super) fn note_reset(&self, reason: ResetReason) {
+        self.metrics.stream_reset(reason.as_str());
     }
 
     /// Makes the bus subscribe again and read the history of a partition, because its events and the history in the

@@ -6,6 +6,8 @@ mod image;
 mod keep_alive;
 mod lambda;
 mod lifecycle;
+mod metrics;
+mod monitoring;
 mod operations;
 mod partitions;
 mod pipes;

@@ -1,16 +1,22 @@
 //! Delivers new events to the interested streams.
 
+use std::time::Duration;
+
 use parking_lot::MutexGuard;
 
 use crate::events::hub::index::DeliveryPoint;
 use crate::events::hub::kept::Kept;
+use crate::events::hub::ring::Ring;
 use crate::events::hub::{Hub, State};
 use crate::events::sse::frame::{self, Frame};
 use crate::events::subscriber::Pushed;
-use crate::model::{Entry, Epoch, Partition, UserId};
+use crate::model::{Entry, Epoch, Partition, Reason, Transition, UserId};
 
 /// Subscribers that receive an event before the lock is released for other threads.
 const DELIVERY_PART: usize = 1_024;
+
+/// The longest time from a departure of a user to its return that counts as a flap.
+const FLAP: Duration = Duration::from_secs(60);
 
 /// An event is missing between the newest known event and the new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +67,9 @@ impl Hub {
             Kept::of(partition, entry),
             frame.clone().filter(|_| is_exact),
         );
+        if let Some(reason) = flap(ring, number, entry) {
+            self.metrics.flapped(reason);
+        }
         if let (Some(event), Some(frame)) = (watched, frame) {
             let generation = ring.generation_of(partition);
             self.deliver(state, (generation, number), &event.user, &frame);
@@ -103,4 +112,14 @@ impl Hub {
         }
         state.is_delivering = false;
     }
+}
+
+/// The reason of the departure before a flap: the entry with this number brings a user online soon after its departure.
+fn flap(ring: &Ring, number: u64, entry: &Entry) -> Option<Reason> {
+    let event = entry.event()?;
+    if !matches!(event.transition, Transition::Online { .. }) {
+        return None;
+    }
+    let (reason, at) = ring.departure_before(number)?;
+    (entry.at().since(at) <= FLAP).then_some(reason)
 }

@@ -9,7 +9,8 @@ use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::Frame;
 use crate::events::sse::payload::ResetReason;
 use crate::model::{
-    Entry, Epoch, Partition, PartitionSet, Partitions, Position, PresenceEvent, Timestamp, UserId,
+    Entry, Epoch, Partition, PartitionSet, Partitions, Position, PresenceEvent, Reason, Timestamp,
+    Transition, UserId,
 };
 
 /// Newest entries that keep their frame, for streams that join just behind them.
@@ -181,6 +182,28 @@ impl Ring {
 
     fn entry_bytes(&self) -> usize {
         size_of::<Kept>() + Numbers::bytes(self.partitions == Partitions::ONE)
+    }
+
+    /// Returns the departure that the previous entry of the same user announced, and its time, if the ring has it.
+    pub(crate) fn departure_before(&self, number: u64) -> Option<(Reason, Timestamp)> {
+        let kept = |number: u64| {
+            self.entries
+                .get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+        };
+        let distance = u64::from(kept(number)?.distance);
+        if distance == 0 {
+            return None;
+        }
+        let previous = kept(number.checked_sub(distance)?)?;
+        match &previous.change {
+            Some((_, Transition::Offline { reason, .. })) => Some((*reason, previous.at)),
+            _ => None,
+        }
+    }
+
+    /// Returns the time of the oldest entry.
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        self.entries.front().map(|kept| kept.at)
     }
 
     /// Returns the number of the first entry.
