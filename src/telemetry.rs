@@ -1,4 +1,4 @@
-//! Logs, metrics and the span of requests.
+//! Logs, metrics, and the spans and traces of requests.
 
 mod classic_text;
 mod log;
@@ -7,9 +7,11 @@ mod metrics;
 mod process;
 mod request_span;
 mod requests;
+mod trace_context;
 
 pub use self::log::Log;
 pub(crate) use self::metrics::OpenConnection;
 pub use self::metrics::{Metrics, MetricsFormat};
 pub(crate) use self::request_span::{is_request_span_enabled, request_span};
 pub(crate) use self::requests::{Labels, WorkerRequests};
+pub(crate) use self::trace_context::{TRACEPARENT, TraceContext};

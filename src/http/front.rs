@@ -8,12 +8,14 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use tower_service::Service;
+use tracing::Instrument;
 
 use super::error::Error;
 use super::guard::Guard;
 use super::refused_stream::as_stream;
 use super::request_meter::RequestMeter;
 use super::response_headers::add_default_headers;
+use crate::telemetry::TraceContext;
 
 /// Answers the requests of one listener or worker.
 #[derive(Clone, Debug)]
@@ -87,12 +89,18 @@ impl Front {
             metered.answered(response.status());
             return Box::pin(ready(response));
         }
+        let trace = TraceContext::of(request.headers());
+        let span = trace.map(|trace| trace.request_span(&request));
         // A router is always ready.
         let response = self.router.clone().call(request);
-        Box::pin(response.map(move |Ok(response)| {
+        let response = response.map(move |Ok(response)| {
             metered.answered(response.status());
             with_default_headers(response)
-        }))
+        });
+        match span {
+            Some(span) => Box::pin(response.instrument(span)),
+            None => Box::pin(response),
+        }
     }
 }
 

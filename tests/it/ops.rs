@@ -16,5 +16,6 @@ pub(crate) mod proxies;
 pub(crate) mod redis_acl;
 mod redis_tls;
 mod redis_warnings;
+mod traces;
 mod variables;
 mod webhooks;
