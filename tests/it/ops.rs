@@ -1,6 +1,7 @@
 //! What an operator sets and sees: settings, start, drain, logs, health, dashboard, proxies, and the access to Redis.
 
 mod dashboard;
+mod demo;
 mod drain;
 mod image;
 mod keep_alive;

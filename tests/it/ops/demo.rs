@@ -1,0 +1,55 @@
+//! The demo of `make demo`: simulated users, whom the dashboard of the service shows.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use harness::client::Client;
+use harness::instance::binary;
+use harness::process::{Process, Signal};
+use harness::sse::Stream;
+use harness::wait::eventually;
+use serde_json::{Value, json};
+
+/// The demo. Cargo builds examples before all tests, but not before the tests of one target.
+fn demo() -> Command {
+    let built = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--locked", "--quiet", "--example", "demo"])
+        .status();
+    assert!(built.expect("cargo").success());
+    let folder = binary();
+    let folder = folder.parent().expect("a folder").join("examples");
+    let mut command = Command::new(folder.join("demo"));
+    command.env_remove("REDIS_URL");
+    command.env("PRESENCE_LISTEN", "127.0.0.1:0");
+    command
+}
+
+#[tokio::test]
+async fn the_demo_shows_users_that_come_and_go_until_it_is_interrupted() {
+    let mut demo = Process::spawn("demo", &mut demo());
+    let line = demo.line().await.expect("a line with the address");
+    let url = line.split_once("http://").expect("an address").1;
+    let url = url.strip_suffix("/dashboard").expect("the dashboard");
+    let client = Client::new(&format!("http://{url}"));
+    let mut stream = Stream::open(&client, "").await;
+    assert_eq!(client.get("/dashboard").await.status, 200);
+    let mut missing: BTreeSet<&str> = ["user.online", "user.updated", "user.offline"].into();
+    while !missing.is_empty() {
+        missing.remove(&*stream.next().await.name);
+    }
+    eventually("users have states", async || {
+        let users = client.page("?limit=1000").await.online;
+        if users.is_empty() {
+            return None;
+        }
+        let query = json!({"userIds": users, "states": true});
+        let answer: Value = client.post("/v1/online", &query).await.ok();
+        let states = answer["states"].as_object()?.values();
+        let documents = states.filter(|state| state["data"]["document"].is_string());
+        (documents.count() > 10).then_some(())
+    })
+    .await;
+    demo.send(Signal::Interrupt);
+    assert!(demo.exit().await.success(), "{}", demo.log());
+}
