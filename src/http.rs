@@ -94,11 +94,12 @@ pub(crate) fn fronts(
 
 /// A front for the listener of the metrics. `/metrics` needs no credential there.
 pub(crate) fn metrics_front(state: AppState) -> Front {
-    const PATH: &str = "/metrics";
-    let table = RouteTable::of([PATH.to_owned()].iter());
-    let meter = RequestMeter::new(&table, &state.metrics);
+    let paths = ["/metrics", "/livez", "/readyz"].map(str::to_owned);
+    let meter = RequestMeter::new(&RouteTable::of(paths.iter()), &state.metrics);
     let router = Router::new()
-        .route(PATH, get(operations::open_metrics))
+        .route("/metrics", get(operations::open_metrics))
+        .route("/livez", get(operations::livez))
+        .route("/readyz", get(operations::readyz))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::new(state));

@@ -18,6 +18,9 @@ pub(super) const LATENCY_BUCKETS: [f64; 11] = [
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0,
 ];
 
+/// The histograms have no exemplars.
+type NoExemplars = HashMap<usize, Exemplar<[(&'static str, &'static str); 0], f64>>;
+
 /// The counts of all workers.
 #[derive(Debug, Default)]
 pub(super) struct Requests(Mutex<Vec<Arc<WorkerRequests>>>);
@@ -106,7 +109,6 @@ impl Collector for Requests {
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;
-        let no_exemplars: Option<&HashMap<usize, Exemplar<[(&str, &str); 0], f64>>> = None;
         for ((route, method, status), latencies) in self.total() {
             let status = status.to_string();
             let labels = [
@@ -119,7 +121,7 @@ impl Collector for Requests {
             let count = latencies.buckets.iter().sum();
             let sum = latencies.sum.as_secs_f64();
             let mut metric = metric.encode_family(&labels)?;
-            metric.encode_histogram(sum, count, &buckets, no_exemplars)?;
+            metric.encode_histogram(sum, count, &buckets, None::<&NoExemplars>)?;
         }
         Ok(())
     }
