@@ -52,7 +52,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         "{USERS} users live at http://{}/dashboard",
         service.address()
     );
-    println!("Ctrl-C ends the demo.");
+    println!("The readers of a document are a group: doc-1, doc-2, … Ctrl-C ends the demo.");
     tokio::select! {
         pressed = ctrl_c() => Ok(pressed?),
         failed = service.failed() => Err(failed.into()),

@@ -34,6 +34,8 @@ enum Leaving {
 pub(crate) struct User {
     id: String,
     client: Client,
+    /// The document that the user opened last. Its group has the user as a member.
+    document: Option<String>,
 }
 
 impl User {
@@ -42,11 +44,12 @@ impl User {
         Self {
             id: format!("{name}-{}", number / NAMES.len() + 1),
             client,
+            document: None,
         }
     }
 
     /// Comes and goes until a call fails. Returns why it failed.
-    pub(crate) async fn live(self) -> Failure {
+    pub(crate) async fn live(mut self) -> Failure {
         loop {
             if let Err(failure) = self.visit().await {
                 return failure;
@@ -55,7 +58,7 @@ impl User {
     }
 
     /// Is offline for a while, then online, then leaves.
-    async fn visit(&self) -> Result<(), Failure> {
+    async fn visit(&mut self) -> Result<(), Failure> {
         sleep(seconds(0, 25)).await;
         self.act("connect", &connection(false)).await?;
         self.open_document().await?;
@@ -87,13 +90,25 @@ impl User {
         self.act("connect", &connection(false)).await
     }
 
-    /// Says in its status which document it reads or edits.
-    async fn open_document(&self) -> Result<(), Failure> {
-        let status = ["reading", "editing"][fastrand::usize(..2)];
+    /// Moves to another document, and says in its status what it does there.
+    async fn open_document(&mut self) -> Result<(), Failure> {
+        if let Some(last) = self.document.take() {
+            self.change_group(&last, "remove").await?;
+        }
         let document = format!("doc-{}", fastrand::usize(1..=DOCUMENTS));
-        let body = json!({"status": status, "data": {"document": document}, "ttlMs": 60_000});
+        self.change_group(&document, "add").await?;
+        self.document = Some(document);
+        let status = ["reading", "editing"][fastrand::usize(..2)];
+        let body = json!({"status": status, "ttlMs": 60_000});
         let path = format!("/v1/users/{}/status", self.id);
         self.client.call(Method::PUT, &path, &body).await
+    }
+
+    /// Adds the user to the group of a document, or removes it.
+    async fn change_group(&self, document: &str, change: &str) -> Result<(), Failure> {
+        let path = format!("/v1/groups/{document}");
+        let body = json!({change: [self.id]});
+        self.client.call(Method::PATCH, &path, &body).await
     }
 
     async fn act(&self, verb: &str, body: &Value) -> Result<(), Failure> {

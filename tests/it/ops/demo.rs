@@ -7,7 +7,7 @@ use harness::client::Client;
 use harness::instance::binary;
 use harness::process::{Process, Signal};
 use harness::sse::Stream;
-use harness::wait::eventually;
+use harness::wait::eventually_true;
 use serde_json::{Value, json};
 
 /// The demo. Cargo builds examples before all tests, but not before the tests of one target.
@@ -38,16 +38,22 @@ async fn the_demo_shows_users_that_come_and_go_until_it_is_interrupted() {
     while !missing.is_empty() {
         missing.remove(&*stream.next().await.name);
     }
-    eventually("users have states", async || {
-        let users = client.page("?limit=1000").await.online;
+    eventually_true("users have states", async || {
+        let users = client.everyone().await;
         if users.is_empty() {
-            return None;
+            return false;
         }
         let query = json!({"userIds": users, "states": true});
         let answer: Value = client.post("/v1/online", &query).await.ok();
-        let states = answer["states"].as_object()?.values();
-        let documents = states.filter(|state| state["data"]["document"].is_string());
-        (documents.count() > 10).then_some(())
+        let states = answer["states"].as_object();
+        states.is_some_and(|states| states.len() > 10)
+    })
+    .await;
+    eventually_true("a document has readers", async || {
+        let group: Value = client.get("/v1/groups/doc-1").await.ok();
+        group["online"]
+            .as_array()
+            .is_some_and(|online| !online.is_empty())
     })
     .await;
     demo.send(Signal::Interrupt);
