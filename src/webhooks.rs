@@ -25,7 +25,7 @@ use crate::config::{InvalidSetting, WebhooksConfig};
 use crate::events::Hub;
 use crate::model::{Epoch, Position};
 use crate::store::{Store, StoreError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, TraceContext};
 
 /// How long an event waits for more, so that a batch has several. The lease is claimed afterwards: a process that is frozen
 /// meanwhile does not have it.
@@ -81,10 +81,15 @@ impl Webhooks {
     }
 
     /// Delivers everything that the store held when the call began, to each receiver that accepts it. Returns the
-    /// number of delivered events, at the latest after `limit`.
-    pub(crate) async fn deliver_pending(&self, limit: Duration) -> usize {
+    /// number of delivered events, at the latest after `limit`. The deliveries are spans of `trace`.
+    pub(crate) async fn deliver_pending(
+        &self,
+        limit: Duration,
+        trace: Option<TraceContext>,
+    ) -> usize {
         let until = Instant::now() + limit;
-        let deliveries = self.senders.iter().map(|sender| deliver(sender, until));
+        let senders = self.senders.iter();
+        let deliveries = senders.map(|sender| deliver(sender, until, trace));
         join_all(deliveries).await.into_iter().sum()
     }
 
@@ -130,7 +135,7 @@ impl Webhooks {
     async fn run_one(&self, sender: &Sender, drain: &CancellationToken) {
         loop {
             let known = self.hub.newest_of_all();
-            let step = drain.run_until_cancelled(sender.step()).await;
+            let step = drain.run_until_cancelled(sender.step(None)).await;
             let Some(step) = step else { break };
             let waits = self.wait_after(step, sender, &known);
             drain.run_until_cancelled(waits).await;
@@ -141,11 +146,11 @@ impl Webhooks {
     }
 }
 
-async fn deliver(sender: &Sender, until: Instant) -> usize {
+async fn deliver(sender: &Sender, until: Instant, trace: Option<TraceContext>) -> usize {
     let mut delivered = 0;
     while Instant::now() < until {
         let left = until - Instant::now();
-        match timeout(left, sender.step()).await {
+        match timeout(left, sender.step(trace)).await {
             Ok(Ok(Step::Delivered(events, _))) => delivered += events,
             Ok(Ok(Step::Held(remaining))) if !sender.has_all_of_the_store().await => {
                 sleep(remaining.min(LOOK)).await;

@@ -142,6 +142,7 @@ impl NodeSweeper {
         let is_as_known = match heard {
             Ok(heard) => {
                 self.quiet.heard();
+                shared.note_beat();
                 let was_set = heard.time.is_some_and(|time| self.quiet.take(time, began));
                 !was_set && self.is_as_known(turn, &heard)
             }
