@@ -274,14 +274,17 @@ impl SupervisedConnection {
         Some(Checkout::new(&self.state, up.generation, (socket, watch)))
     }
 
-    /// A socket for a command. Waits for a connection that broke just now.
-    pub(super) async fn checkout_soon(&self) -> Result<Checkout<'_>, StoreError> {
+    /// A socket for a command. Waits for a connection that broke just now, or before the process `resumed`.
+    pub(super) async fn checkout_soon(
+        &self,
+        resumed: Option<Instant>,
+    ) -> Result<Checkout<'_>, StoreError> {
         if let Some(checkout) = self.checkout() {
             return Ok(checkout);
         }
         let mut state = self.state.subscribe();
         let broke_at = match &*state.borrow() {
-            State::Down { since, .. } => *since,
+            State::Down { since, .. } => resumed.map_or(*since, |resumed| resumed.max(*since)),
             State::Up(_) => Instant::now(),
         };
         let _ = timeout_at(broke_at + PATIENCE, state.wait_for(State::is_up)).await;

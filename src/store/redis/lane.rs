@@ -65,6 +65,6 @@ impl Lane {
                 return Ok(checkout);
             }
         }
-        self.node.main.checkout_soon().await
+        self.node.checkout_soon().await
     }
 }

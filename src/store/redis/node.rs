@@ -7,10 +7,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::clock::Clock;
-use super::connection::{Channels, Endpoint, Role, SupervisedConnection};
+use super::connection::{Channels, Checkout, Endpoint, Role, SupervisedConnection};
 use super::layout::Layout;
 use super::load_shedder::LoadShedder;
 use super::node_address::NodeAddress;
+use super::pulse::Pulse;
 use super::refresh::Refresh;
 use super::table::InCluster;
 use crate::config::KeyspaceEvents;
@@ -30,6 +31,7 @@ pub(super) struct Node {
     /// The partitions on this server.
     served: watch::Sender<PartitionSet>,
     refresh: Arc<Refresh>,
+    pulse: Arc<Pulse>,
     used_at: Mutex<Instant>,
 }
 
@@ -41,6 +43,7 @@ pub(super) struct NodeSettings {
     pub(super) bus: Arc<[String]>,
     pub(super) keyspace_events: KeyspaceEvents,
     pub(super) refresh: Arc<Refresh>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 impl Node {
@@ -75,6 +78,7 @@ impl Node {
             clock: Clock::default(),
             served,
             refresh: Arc::clone(&settings.refresh),
+            pulse: Arc::clone(&settings.pulse),
             used_at: Mutex::new(Instant::now()),
         }
     }
@@ -82,6 +86,15 @@ impl Node {
     /// The host of the node; empty without a cluster.
     pub(super) fn host(&self) -> &str {
         &self.address.host
+    }
+
+    /// A socket of the main connection. Waits for it if it broke just now, or before the process stood still.
+    pub(super) async fn checkout_soon(&self) -> Result<Checkout<'_>, StoreError> {
+        if let Some(checkout) = self.main.checkout() {
+            return Ok(checkout);
+        }
+        let resumed = self.pulse.resumed().map(Instant::from_std);
+        self.main.checkout_soon(resumed).await
     }
 
     /// The partitions on this server.

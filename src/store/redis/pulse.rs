@@ -8,6 +8,9 @@ use crate::store::policy::{OUTAGE, SHORTEST_OUTAGE};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
+/// After a longer pause between two beats, what broke before may have broken just now.
+const SHORT_PAUSE: Duration = Duration::from_millis(200);
+
 /// The times at which the process ran.
 ///
 /// A process that runs only while it serves a request stands still, runs for a moment, and stands still again. Then the
@@ -20,6 +23,8 @@ struct Beats {
     last: Option<Instant>,
     /// When the process last began to run again.
     woke: Option<Instant>,
+    /// The same, also after a short pause.
+    resumed: Option<Instant>,
     /// How long the process last stood still, if it had run only for a moment before.
     throttled_for: Option<Duration>,
 }
@@ -31,6 +36,13 @@ impl Pulse {
             self.0.lock().beat(Instant::now());
             tokio::time::sleep(INTERVAL).await;
         }
+    }
+
+    /// When the process last began to run again, also after a short pause.
+    pub(super) fn resumed(&self) -> Option<Instant> {
+        let mut beats = self.0.lock();
+        beats.note_call(Instant::now());
+        beats.resumed
     }
 
     /// How long the process stood still just now, if it looks throttled: it had run for less than [`OUTAGE`] since it
@@ -46,6 +58,9 @@ impl Beats {
             return;
         };
         let pause = now.duration_since(last);
+        if pause > SHORT_PAUSE {
+            self.resumed = Some(now);
+        }
         if pause > SHORTEST_OUTAGE {
             let woke = self.woke.replace(now);
             let ran_for = woke.map(|woke| last.duration_since(woke));
@@ -53,11 +68,15 @@ impl Beats {
         }
     }
 
-    fn throttled_for(&mut self, now: Instant) -> Option<Duration> {
-        // A call may be the first to run after the process stood still.
+    /// A call may be the first to run after the process stood still.
+    fn note_call(&mut self, now: Instant) {
         if self.last.is_some() {
             self.beat(now);
         }
+    }
+
+    fn throttled_for(&mut self, now: Instant) -> Option<Duration> {
+        self.note_call(now);
         let woke = self.woke?;
         self.throttled_for
             .filter(|_| now.duration_since(woke) < OUTAGE)

@@ -58,11 +58,13 @@ impl RedisStore {
         let partitions = config.redis.partitions_at(url)?;
         let layout = Arc::new(Layout::new(&config.redis.key_prefix, partitions));
         let bus = partitions.all().map(|each| layout.keys(each).bus.clone());
+        let pulse: Arc<Pulse> = Arc::default();
         let settings = NodeSettings {
             layout: Arc::clone(&layout),
             bus: bus.collect(),
             keyspace_events: config.redis.keyspace_events,
             refresh: Arc::default(),
+            pulse: Arc::clone(&pulse),
         };
         let requests = MemoryBudget::detect().http1_requests();
         let topology = Topology::new(endpoint, partitions, settings, requests);
@@ -83,7 +85,7 @@ impl RedisStore {
             former_members: Arc::default(),
             lifetimes,
             quiet: Arc::new(Quiet::new(partitions)),
-            pulse: Arc::default(),
+            pulse,
         })
     }
 

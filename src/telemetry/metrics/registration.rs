@@ -73,7 +73,11 @@ impl Metrics {
             let reason = reason.as_str();
             self.flaps.get_or_create(&ReasonLabel { reason }).inc_by(0);
         }
-        self.counter("sweeps", "Sweeps and beats of this instance", self.sweeps.clone());
+        self.counter(
+            "sweeps",
+            "Sweeps and beats of this instance",
+            self.sweeps.clone(),
+        );
         self.registry.register(
             "transitions",
             "Transitions caused by calls to this instance and by its sweeps",

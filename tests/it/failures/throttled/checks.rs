@@ -118,7 +118,7 @@ fn known_deadline(calls: &[&Call], at: Timestamp) -> Option<Timestamp> {
     let answered = calls
         .iter()
         .filter(|call| call.answered.millis_after(at) < 0);
-    let last = answered.filter(|call| call.status == 200).last()?;
+    let last = answered.filter(|call| call.status == 200).next_back()?;
     last.deadline()
 }
 
