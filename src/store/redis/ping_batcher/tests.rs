@@ -20,6 +20,7 @@ fn pings() -> Arc<PingBatcher> {
         layout: Arc::clone(&layout),
         keyspace_events: KeyspaceEvents::Off,
         refresh: Arc::default(),
+        pulse: Arc::default(),
     };
     let topology = Topology::new(endpoint, Partitions::ONE, settings, 1);
     let lanes = Arc::new(Lanes::new(&Arc::new(topology)));
