@@ -3,6 +3,7 @@
 mod log;
 mod log_queue;
 mod metrics;
+mod node_metrics;
 mod request_span;
 
 pub use self::log::Log;

@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::log::log_lines_dropped;
+use super::node_metrics::NodeMetrics;
 use crate::model::Reason;
 
 /// The upper bounds of the buckets of response times, in seconds: from a fast round trip to the time-out.
@@ -31,6 +32,7 @@ pub struct Metrics {
     transitions: Family<TransitionLabel, Counter>,
     pub(crate) users_online: Gauge<i64, AtomicI64>,
     pub(crate) partitions_reachable: Gauge<i64, AtomicI64>,
+    pub(crate) nodes: NodeMetrics,
     connections: Gauge<i64, AtomicI64>,
     pub(crate) streams: Gauge<i64, AtomicI64>,
     pub(crate) streams_cut_off: Counter,
@@ -96,6 +98,7 @@ impl Metrics {
             transitions: Family::default(),
             users_online: Gauge::default(),
             partitions_reachable: Gauge::default(),
+            nodes: NodeMetrics::default(),
             connections: Gauge::default(),
             streams: Gauge::default(),
             streams_cut_off: Counter::default(),
@@ -149,6 +152,7 @@ impl Metrics {
             "Partitions whose last sweep by this instance succeeded",
             self.partitions_reachable.clone(),
         );
+        self.nodes.register(&mut self.registry);
         self.registry.register_with_unit(
             "sweep_lateness",
             "Time from the deadline of a user to the announcement of its departure",
