@@ -29,6 +29,8 @@ const LONGEST_REST: Duration = Duration::from_secs(3_600);
 pub(super) struct NodeSweeper {
     shared: Arc<Shared>,
     node: NodeId,
+    /// The address of a node of a cluster, by which the metrics name it.
+    address: Option<String>,
     parts: BTreeMap<Partition, Part>,
     quiet: QuietTime,
     /// Whether failing sweeps were logged.
@@ -45,11 +47,24 @@ struct Part {
     /// A position that the bus has to reach within a heartbeat of this time.
     expected: Option<(Position, Instant)>,
     failing_since: Option<Instant>,
+    /// The last sweep, or a later beat while the partition is quiet; or when the partition came to the server.
+    swept_at: Instant,
+    /// How many users were due at the last sweep.
+    overdue: u64,
+}
+
+impl Drop for NodeSweeper {
+    fn drop(&mut self) {
+        if let Some(address) = &self.address {
+            self.shared.metrics.nodes.forget(address);
+        }
+    }
 }
 
 impl NodeSweeper {
     pub(super) fn new(shared: Arc<Shared>, node: NodeId) -> Self {
         Self {
+            address: shared.store.address_of(node),
             shared,
             node,
             parts: BTreeMap::new(),
@@ -72,6 +87,7 @@ impl NodeSweeper {
             if self.quiet.next_beat <= Instant::now() {
                 self.beat().await;
             }
+            self.note_in_metrics();
             self.pause(began).await;
         }
     }
@@ -141,8 +157,7 @@ impl NodeSweeper {
         let heard = shared.store.beat(&covered, turn, looks, asks_time).await;
         let is_as_known = match heard {
             Ok(heard) => {
-                self.quiet.heard();
-                shared.note_beat();
+                self.note_beat();
                 let was_set = heard.time.is_some_and(|time| self.quiet.take(time, began));
                 !was_set && self.is_as_known(turn, &heard)
             }
@@ -153,6 +168,15 @@ impl NodeSweeper {
         };
         if !is_as_known {
             self.sweep_now(quiet);
+        }
+    }
+
+    /// Takes over that the store took a beat.
+    fn note_beat(&mut self) {
+        self.quiet.heard();
+        self.shared.note_beat();
+        for part in self.parts.values_mut().filter(|part| part.is_quiet) {
+            part.swept_at = Instant::now();
         }
     }
 
@@ -186,6 +210,8 @@ impl NodeSweeper {
                 is_quiet: false,
                 expected: None,
                 failing_since: None,
+                swept_at: Instant::now(),
+                overdue: 0,
             });
         }
     }
@@ -273,6 +299,7 @@ impl NodeSweeper {
             self.sweep_now(self.quiet_parts());
         }
         let (partition, now, has_more) = (swept.partition, swept.now, swept.more);
+        let overdue = swept.overdue;
         let until_due = swept.next_due.map(|due| due.since(now));
         if let Err(error) = swept.finished() {
             self.note_failure(partition, &error);
@@ -293,6 +320,8 @@ impl NodeSweeper {
         if let Some(part) = self.parts.get_mut(&partition) {
             part.next = began + rest;
             part.failing_since = None;
+            part.swept_at = Instant::now();
+            part.overdue = overdue;
         }
     }
 
@@ -340,6 +369,23 @@ impl NodeSweeper {
         if all_succeed && mem::take(&mut self.warned) {
             info!("sweeps succeed again");
         }
+    }
+
+    fn note_in_metrics(&self) {
+        let Some(address) = &self.address else {
+            return;
+        };
+        let parts = || self.parts.values();
+        let is_reachable = parts().all(|part| part.failing_since.is_none());
+        let overdue = parts().map(|part| part.overdue).sum();
+        let swept_age = parts().map(|part| part.swept_at.elapsed()).max();
+        let nodes = &self.shared.metrics.nodes;
+        nodes.note(
+            address,
+            is_reachable,
+            overdue,
+            swept_age.unwrap_or_default(),
+        );
     }
 
     /// Compares the bus with the history: one heartbeat after a sweep, the bus must have delivered every event that the

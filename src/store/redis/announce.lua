@@ -154,3 +154,8 @@ local function announce(now, events)
   end
   publish(table.concat(lines, '\n'))
 end
+
+-- Appends an entry that is no event. Readers take its position only.
+local function append_mark(now)
+  announce(now, { 't ' .. now .. ' 0 -' })
+end

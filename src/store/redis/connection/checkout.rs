@@ -13,6 +13,7 @@ use super::socket::{PROBE_INTERVAL, Socket};
 use super::state::{State, close};
 use super::watched_stream::Watch;
 use crate::store::error::StoreError;
+use crate::store::redis::arguments::fit;
 
 /// How long a call waits for the reply to a probe of its connection. A connection whose peer forgot it while this process
 /// was frozen stays silent, and the call has time left for another one.
@@ -52,6 +53,7 @@ impl Checkout<'_> {
         commands: &Pipeline,
         replies: usize,
     ) -> RedisResult<Vec<Value>> {
+        debug_assert!(fit(commands), "some services refuse so long a command");
         self.socket.send_packed_commands(commands, 0, replies).await
     }
 
