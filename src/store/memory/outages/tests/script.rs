@@ -46,7 +46,7 @@ fn evaluation(pipeline: &mut redis::Pipeline, story: &Story) {
     }
     let long_after = 100 * START;
     evaluation
-        .arg(millis(SHORTEST_OUTAGE))
+        .arg(format!("{} 0", millis(SHORTEST_OUTAGE)))
         .arg(long_after)
         .arg(START + story.deadline())
         .arg(story.ttl)
