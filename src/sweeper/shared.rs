@@ -44,14 +44,13 @@ impl Shared {
 
     /// Takes over what a sweep found and did.
     pub(super) fn account(&self, swept: &Swept) {
-        self.metrics.sweeps.inc();
+        self.metrics.swept(swept.left, &swept.lateness_ms);
         let mut announced = self.announced.lock();
         if let Some(announced) = announced.get_mut(swept.partition.index()) {
             *announced = swept.announced;
         }
         let online: u64 = announced.iter().sum();
         self.metrics.users_online.set(online.cast_signed());
-        self.metrics.departed(swept.left, &swept.lateness_ms);
     }
 
     /// Takes over whether the last sweep of a partition succeeded.
