@@ -1,14 +1,19 @@
-//! Tests that need a quiet machine. Tests run concurrently, one for each core.
+//! Tests that need a quiet machine. All other tests run concurrently, as many as `RUST_TEST_THREADS` says.
 //!
 //! A test that measures short times, or that loads all cores, calls [`run_alone`] first. While it runs, no other test of
 //! this executable has a process. A test that measures times and mostly waits calls [`run_quietly`] first. It runs beside
 //! other such tests only.
 //!
+//! These tests gather until they occupy half of the threads. Then the other tests end, and the gathered tests run in one
+//! go: at each change of turns, the machine idles until the slowest test has ended.
+//!
 //! The turn belongs to the thread of the test, which ends with the test. A test must start its processes on that thread.
 //! A task on another thread of a runtime would wait for its own test.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::env;
+use std::sync::LazyLock;
+use std::thread;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -20,22 +25,42 @@ enum Mode {
     Alone,
 }
 
-/// The running tests, which have one mode, and the waiting tests in the order of their requests.
+/// The running tests, which have one mode, and the number of quiet tests and tests alone that wait.
 struct Machine {
     mode: Mode,
     running: usize,
-    waiting: VecDeque<u64>,
-    next: u64,
+    waiting: usize,
+}
+
+impl Machine {
+    /// Whether a test may run now.
+    fn admits(&self, mode: Mode) -> bool {
+        match mode {
+            Mode::Any if self.running == 0 => self.waiting == 0,
+            Mode::Any => self.mode == Mode::Any && self.waiting < *GATHERED,
+            Mode::Quiet => self.running == 0 || self.mode == Mode::Quiet,
+            Mode::Alone => self.running == 0,
+        }
+    }
 }
 
 static MACHINE: Mutex<Machine> = Mutex::new(Machine {
     mode: Mode::Any,
     running: 0,
-    waiting: VecDeque::new(),
-    next: 0,
+    waiting: 0,
 });
 
 static CHANGED: Condvar = Condvar::new();
+
+/// How many waiting tests stop the start of others: half of the threads.
+static GATHERED: LazyLock<usize> = LazyLock::new(|| {
+    let stated = env::var("RUST_TEST_THREADS").map(|count| count.parse().ok());
+    let threads = stated.ok().flatten().or_else(|| {
+        let cores = thread::available_parallelism();
+        cores.ok().map(usize::from)
+    });
+    (threads.unwrap_or(1) / 2).max(1)
+});
 
 thread_local! {
     static TURN: RefCell<Option<Turn>> = const { RefCell::new(None) };
@@ -45,20 +70,13 @@ thread_local! {
 struct Turn(Mode);
 
 impl Turn {
-    /// Waits until the test may run. Tests get their turns in the order of their requests.
+    /// Waits until the test may run.
     fn take(mode: Mode) -> Self {
         let mut machine = MACHINE.lock();
-        let ticket = machine.next;
-        machine.next += 1;
-        machine.waiting.push_back(ticket);
-        loop {
-            let fits = machine.running == 0 || machine.mode == mode && mode != Mode::Alone;
-            if fits && machine.waiting.front() == Some(&ticket) {
-                break;
-            }
-            CHANGED.wait(&mut machine);
-        }
-        machine.waiting.pop_front();
+        let gathers = usize::from(mode != Mode::Any);
+        machine.waiting += gathers;
+        CHANGED.wait_while(&mut machine, |machine| !machine.admits(mode));
+        machine.waiting -= gathers;
         machine.mode = mode;
         machine.running += 1;
         CHANGED.notify_all();
