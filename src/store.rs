@@ -372,7 +372,7 @@ impl Store {
         }
     }
 
-    /// Writes where the delivery to a receiver stands, and extends the lease. Returns false and writes nothing if
+    /// Writes how far the delivery to a receiver is, and extends the lease. Returns false and writes nothing if
     /// another holder has the lease.
     pub async fn record_delivery(
         &self,

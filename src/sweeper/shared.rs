@@ -42,7 +42,7 @@ impl Shared {
         }
     }
 
-    /// Takes over what a sweep found and did.
+    /// Records the result of a sweep in the metrics.
     pub(super) fn account(&self, swept: &Swept) {
         self.metrics.swept(swept.left, &swept.lateness_ms);
         let mut announced = self.announced.lock();
@@ -53,7 +53,7 @@ impl Shared {
         self.metrics.users_online.set(online.cast_signed());
     }
 
-    /// Takes over whether the last sweep of a partition succeeded.
+    /// Records whether the last sweep of a partition succeeded.
     pub(super) fn note_reachable(&self, partition: Partition, is_reachable: bool) {
         let mut reachable = self.reachable.lock();
         if reachable.contains(partition) == is_reachable {

@@ -228,8 +228,10 @@ impl SupervisedConnection {
             error = self.failed_probe(up.socket.clone()) => self.close(up.generation, error.to_string()),
         }
         match (&self.role, &*self.state.borrow()) {
-            (Role::Main(..), State::Down { why, .. }) => warn!(why = why.cause(), "redis lost"),
-            (role, state) => debug!(role = role.name(), ?state, "redis lost"),
+            (Role::Main(..), State::Down { why, .. }) => {
+                warn!(why = why.cause(), "redis connection lost")
+            }
+            (role, state) => debug!(role = role.name(), ?state, "redis connection lost"),
         }
     }
 
@@ -272,7 +274,7 @@ impl SupervisedConnection {
             _ => logged.is_none(),
         };
         if is_new {
-            warn!(role = self.role.name(), why = cause, "redis out of reach");
+            warn!(role = self.role.name(), why = cause, "redis unreachable");
             *logged = Some(cause.clone());
         }
         self.state.send_modify(|state| {

@@ -125,7 +125,7 @@ impl Keys {
         self.of_user(CLOSED, user)
     }
 
-    /// Where the delivery of webhooks to a receiver stands.
+    /// How far the delivery of webhooks to a receiver is.
     pub(super) fn delivery(&self, receiver: &str) -> String {
         format!("{}{DELIVERY}{receiver}", self.prefix)
     }
