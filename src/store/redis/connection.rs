@@ -228,10 +228,8 @@ impl SupervisedConnection {
             error = self.failed_probe(up.socket.clone()) => self.close(up.generation, error.to_string()),
         }
         match (&self.role, &*self.state.borrow()) {
-            (Role::Main(..), State::Down { why, .. }) => {
-                warn!(why = why.cause(), "redis connection lost")
-            }
-            (role, state) => debug!(role = role.name(), ?state, "redis connection lost"),
+            (Role::Main(..), State::Down { why, .. }) => warn!(why = why.cause(), "redis lost"),
+            (role, state) => debug!(role = role.name(), ?state, "redis lost"),
         }
     }
 
