@@ -51,6 +51,10 @@ impl Shared {
         }
         let online: u64 = announced.iter().sum();
         self.metrics.users_online.set(online.cast_signed());
+        let now = self.store.now(swept.partition);
+        let age = self.hub.oldest().map(|oldest| now.since(oldest));
+        let age = age.unwrap_or_default().as_secs_f64();
+        self.metrics.history_age_seconds.set(age);
     }
 
     /// Records whether the last sweep of a partition succeeded.
