@@ -50,7 +50,7 @@ async fn a_failed_batch_is_sent_again_unchanged_after_a_pause() {
 #[tokio::test]
 async fn a_receiver_decides_how_long_it_is_left_alone() {
     let receiver = Receiver::start(Conduct::RetryAfter(600)).await;
-    let cluster = Cluster::of(1, settings(&receiver)).await;
+    let cluster = Cluster::on_one_server(1, settings(&receiver)).await;
     is_registered(&cluster).await;
     for (conduct, least, most) in [
         (Conduct::RetryAfter(600), 590_000, 720_000),
