@@ -141,7 +141,7 @@ impl Webhooks {
             drain.run_until_cancelled(waits).await;
         }
         if let Err(error) = sender.release().await {
-            debug!(receiver = sender.name(), %error, "the lease was not given up");
+            debug!(receiver = sender.name(), %error, "the lease was not released");
         }
     }
 }

@@ -171,7 +171,7 @@ impl NodeSweeper {
         }
     }
 
-    /// Takes over that the store took a beat.
+    /// Records that the store took a beat.
     fn note_beat(&mut self) {
         self.quiet.heard();
         self.shared.note_beat();
@@ -199,7 +199,7 @@ impl NodeSweeper {
         }
     }
 
-    /// Takes over the partitions that are on the server now.
+    /// Adds the partitions that are on the server now, and removes the others.
     fn follow_the_server(&mut self) {
         let served = self.shared.store.partitions_on(self.node);
         self.parts
@@ -325,7 +325,7 @@ impl NodeSweeper {
         }
     }
 
-    /// Takes over that a partition was swept at `now`. Returns whether it is quiet.
+    /// Records that a partition was swept at `now`. Returns whether it is quiet.
     fn settle(&mut self, partition: Partition, now: Timestamp, may_rest: bool) -> bool {
         let Some(part) = self.parts.get_mut(&partition) else {
             return false;
