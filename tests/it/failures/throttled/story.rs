@@ -1,11 +1,17 @@
 //! What happened in a run.
 
+use std::time::Duration;
+
 use fastrand::Rng;
-use harness::client::Client;
+use harness::client::{Client, send};
 use harness::timestamp::Timestamp;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::ops::webhooks::receiver::Received;
+
+/// Longer than a sweep takes, which may wait for the lease of an instance that stands still.
+const LONGEST_SWEEP: Duration = Duration::from_secs(25);
 
 /// Everything that clients and the receiver saw.
 #[derive(Default)]
@@ -78,7 +84,8 @@ impl Verb {
 impl Sweep {
     pub(super) async fn by(client: &Client) -> Self {
         let asked = Timestamp::now();
-        let answer = client.post("/v1/sweep", &json!({})).await;
+        let request = client.request(Method::POST, "/v1/sweep").json(&json!({}));
+        let answer = send(request.timeout(LONGEST_SWEEP)).await;
         Self {
             asked,
             answered: Timestamp::now(),
