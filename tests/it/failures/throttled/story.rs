@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use harness::client::{Client, send};
+use harness::client::Client;
 use harness::timestamp::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -85,12 +85,15 @@ impl Sweep {
     pub(super) async fn by(client: &Client) -> Self {
         let asked = Timestamp::now();
         let request = client.request(Method::POST, "/v1/sweep").json(&json!({}));
-        let answer = send(request.timeout(LONGEST_SWEEP)).await;
+        let response = request.timeout(LONGEST_SWEEP).send().await;
+        let response = response.expect("an answer");
+        let status = response.status().as_u16();
+        let body = response.text().await.unwrap_or_default();
         Self {
             asked,
             answered: Timestamp::now(),
-            status: answer.status.as_u16(),
-            answer: serde_json::from_str(&answer.body).unwrap_or_default(),
+            status,
+            answer: serde_json::from_str(&body).unwrap_or_default(),
         }
     }
 }
