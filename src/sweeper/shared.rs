@@ -59,7 +59,7 @@ impl Shared {
 
     /// Records that the store took a beat.
     pub(super) fn note_beat(&self) {
-        self.metrics.sweeps.inc();
+        self.metrics.swept(0, &[]);
     }
 
     /// Records whether the last sweep of a partition succeeded.
