@@ -6,6 +6,7 @@ use std::time::Duration;
 use harness::instance::{Instance, Settings};
 use harness::process::Signal;
 use harness::redis_server::RedisServer;
+use harness::serial::run_alone;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -18,6 +19,7 @@ const TIMES: usize = 20;
 /// Redis at the same time. A connect is the call that may not run twice: exactly one answer has `becameOnline`.
 #[tokio::test]
 async fn the_first_call_after_a_freeze_succeeds_although_all_connections_to_redis_died() {
+    run_alone();
     let redis = RedisServer::start().await;
     let settings = Settings::new().with("REDIS_URL", &redis.url());
     let instance = Instance::start(&settings).await;

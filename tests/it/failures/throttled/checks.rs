@@ -115,10 +115,8 @@ fn not_told(user: &str, changes: &[&Change], calls: &[&Call]) -> Vec<String> {
 
 /// The deadline of the last answer before an event that states one, if no disconnect came after it.
 fn known_deadline(calls: &[&Call], at: Timestamp) -> Option<Timestamp> {
-    let answered = calls
-        .iter()
-        .filter(|call| call.answered.millis_after(at) < 0);
-    let last = answered.filter(|call| call.status == 200).next_back()?;
+    let mut calls = calls.iter().rev();
+    let last = calls.find(|call| call.status == 200 && call.answered.millis_after(at) < 0)?;
     last.deadline()
 }
 
