@@ -1,6 +1,7 @@
 //! A Redis server: the only one, or a master of a cluster.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -18,6 +19,9 @@ use crate::config::KeyspaceEvents;
 use crate::model::PartitionSet;
 use crate::store::error::StoreError;
 use crate::store::node_id::NodeId;
+
+/// How long after the process stood still a call does not wait for the pause between two attempts to connect.
+const JUST_RESUMED: Duration = Duration::from_millis(100);
 
 /// What all threads of this instance share about one server.
 #[derive(Debug)]
@@ -94,6 +98,10 @@ impl Node {
             return Ok(checkout);
         }
         let resumed = self.pulse.resumed().map(Instant::from_std);
+        if resumed.is_some_and(|resumed| resumed.elapsed() < JUST_RESUMED) {
+            // The attempts before and during the pause say nothing about the server now.
+            self.main.hurry();
+        }
         self.main.checkout_soon(resumed).await
     }
 
