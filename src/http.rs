@@ -26,6 +26,7 @@ pub(crate) mod refused_stream;
 mod response_headers;
 mod split_body;
 mod state;
+mod statement;
 mod status;
 mod stream_handoff;
 mod stream_support;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod large;
+mod pinging;
 mod resume;
 mod streams;
 
