@@ -4,6 +4,7 @@ use tokio::time::advance;
 
 use super::*;
 
+mod groups;
 mod late_pings;
 
 const SECOND: Duration = Duration::from_secs(1);

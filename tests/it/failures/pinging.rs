@@ -78,6 +78,77 @@ async fn a_step_that_arrives_after_a_later_one_changes_nothing() {
     assert!(members_by_events(redis, "doc-1").await.is_empty());
 }
 
+/// How often a user joined and left a group, by its events.
+async fn changes_of(redis: &RedisServer, group: &str, user: &str) -> (usize, usize) {
+    let history = Names::default().key("events", group);
+    let entries: Vec<(String, Vec<String>)> = redis.command(&["XRANGE", &history, "-", "+"]).await;
+    let of = |kind: &str| {
+        let is_of = |(_, fields): &&(String, Vec<String>)| {
+            let mut words = fields[1].splitn(3, ' ');
+            words.nth(1) == Some(kind) && fields[1].ends_with(user)
+        };
+        entries.iter().filter(is_of).count()
+    };
+    (of("j"), of("l"))
+}
+
+#[tokio::test]
+async fn a_steady_ping_writes_no_event_and_no_message() {
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    states(&client, "alice", "tab", &GROUPS).await;
+    let state = async || {
+        let names = Names::default();
+        let mut state = Vec::new();
+        for partition in names.all("events") {
+            state.push(redis.command::<u64>(&["XLEN", &partition]).await);
+        }
+        let stamp: u64 = redis.command(&["GET", &names.key("stamp", "alice")]).await;
+        state.push(stamp);
+        state
+    };
+    let before = state().await;
+    let path = "/v1/users/alice/ping";
+    let body = json!({"connectionId": "tab", "groups": GROUPS});
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let answer = send(client.request(Method::POST, path).json(&body)).await;
+        assert_eq!(answer.ok::<Value>()["groups"], json!(GROUPS));
+    }
+    assert_eq!(state().await, before);
+}
+
+#[tokio::test]
+async fn an_outage_ends_no_membership_of_a_client_that_pings_again() {
+    let mut cluster = Cluster::of(1, Settings::mortal()).await;
+    let client = cluster.client();
+    let ping = json!({"groups": ["doc-1"]});
+    for user in ["alice", "bob"] {
+        let path = format!("/v1/users/{user}/ping");
+        send(client.request(Method::POST, &path).json(&ping))
+            .await
+            .ok::<Value>();
+    }
+    cluster.instances[0].kill();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    cluster.replace(0).await;
+    let client = cluster.client();
+    let redis = cluster.redis();
+    eventually_true("the silent member has left", async || {
+        send(
+            client
+                .request(Method::POST, "/v1/users/alice/ping")
+                .json(&ping),
+        )
+        .await
+        .ok::<Value>();
+        changes_of(redis, "doc-1", "bob").await == (1, 1)
+    })
+    .await;
+    assert_eq!(changes_of(redis, "doc-1", "alice").await, (1, 0));
+    assert_eq!(count(&client, "doc-1").await, (1, 1));
+}
+
 /// A random step of a connection. Its answer does not matter: an instance may die.
 async fn random_step(client: &Client, user: &str) {
     let connection = ["tab-1", "tab-2", "phone"][fastrand::usize(..3)];
