@@ -15,6 +15,7 @@ use super::layout::Layout;
 use super::load_shedder::{CALL_TIMEOUT, Waiting};
 use super::node::NodeSettings;
 use super::ping_batcher::PingBatcher;
+use super::pulse::Pulse;
 use super::scripts::Scripts;
 use super::subscription::Subscription;
 use super::topology::Topology;
@@ -40,6 +41,7 @@ pub struct RedisStore {
     pub(super) delivering: Arc<[AtomicBool]>,
     /// One for each partition.
     pub(super) grants: Arc<[Arc<Grant>]>,
+    pulse: Arc<Pulse>,
 }
 
 impl RedisStore {
@@ -81,6 +83,7 @@ impl RedisStore {
             former_members: Arc::default(),
             delivering: partitions.all().map(|_| AtomicBool::default()).collect(),
             lifetimes,
+            pulse: Arc::default(),
         })
     }
 
@@ -140,7 +143,7 @@ impl RedisStore {
     }
 
     pub(in crate::store) async fn supervise(&self) {
-        self.lanes.supervise().await;
+        tokio::join!(self.lanes.supervise(), self.pulse.beat());
     }
 
     /// A subscription to the partitions on `node`. Of a node that left the cluster, the subscription is lost at once.
@@ -188,7 +191,11 @@ impl RedisStore {
             .key(&keys.outages)
             .key(&keys.states)
             .key(&keys.changes);
-        invocation.arg(millis(SHORTEST_OUTAGE));
+        let shortest = millis(SHORTEST_OUTAGE);
+        match self.pulse.throttled_for() {
+            Some(pause) => invocation.arg(format!("{shortest} {}", millis(pause))),
+            None => invocation.arg(shortest),
+        };
         invocation
     }
 
