@@ -80,6 +80,8 @@ pub(super) struct Keys {
     pub(super) stamp: String,
     /// The number of partitions of the store, as text.
     pub(super) layout: String,
+    /// The run id of the master of a cluster that served the partition last; see `history.lua`.
+    pub(super) master: String,
     /// A key that never exists. Each script has it among its keys, so a Redis Cluster runs no script while the slot is on
     /// its way to another node: a script would stop in the middle at a key that is not there any more.
     pub(super) absent: String,
@@ -117,6 +119,7 @@ impl Keys {
             outbox: named("outbox"),
             stamp: named("stamp"),
             layout: named("layout"),
+            master: named("master"),
             absent: named("absent"),
             bus: named("bus"),
             prefix,
@@ -266,6 +269,7 @@ mod tests {
             keys.outbox.clone(),
             keys.stamp.clone(),
             keys.layout.clone(),
+            keys.master.clone(),
             keys.absent.clone(),
         ];
         for user in users {

@@ -194,7 +194,7 @@ impl RedisStore {
     }
 
     /// An invocation of `connect.lua` for several calls.
-    fn connect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
+    pub(super) fn connect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
         let mut invocation = self.about_connections(&self.scripts.connect, keys);
         invocation.key(&keys.shortened);
         invocation.key(&keys.outbox).key(&keys.stamp);
@@ -205,7 +205,7 @@ impl RedisStore {
     }
 
     /// An invocation of `disconnect.lua` for several calls.
-    fn disconnect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
+    pub(super) fn disconnect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
         let mut invocation = self.about_connections(&self.scripts.disconnect, keys);
         invocation.key(&keys.shortened);
         invocation.key(&keys.outbox).key(&keys.stamp);
