@@ -103,7 +103,7 @@ async fn each_membership_ends_on_time() {
     }
     let expected = ["+a", "+b", "+c", "-c expired"];
     assert_eq!(store.member_changes(), expected);
-    store.pass(2.0).await;
+    store.pass(2.1).await;
     assert_eq!(store.member_changes()[4..], ["-b expired"]);
     store.pass(4.1).await;
     assert_eq!(store.member_changes()[5..], ["-a expired"]);
