@@ -36,6 +36,7 @@ mod store;
 mod subscription;
 mod supervision;
 mod sweep;
+mod sweep_round;
 mod table;
 mod tags;
 mod topology;
