@@ -22,6 +22,7 @@ mod problem;
 mod query;
 pub(crate) mod refused_stream;
 mod response_headers;
+mod service;
 mod split_body;
 mod state;
 mod status;
@@ -131,4 +132,5 @@ fn bulk_calls() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(online::lookup, online::list))
         .routes(routes!(online::count))
+        .routes(routes!(service::status))
 }

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod error;
+mod instances;
 mod lifetimes;
 mod memory;
 mod node_id;
@@ -22,7 +23,7 @@ pub use self::error::StoreError;
 pub use self::lifetimes::Lifetimes;
 pub use self::memory::MemoryStore;
 pub use self::node_id::NodeId;
-pub(crate) use self::policy::{OUTAGE, SWEEP_HEARTBEAT};
+pub(crate) use self::policy::{OUTAGE, REPORT_INTERVAL, SWEEP_HEARTBEAT};
 pub use self::readiness::Readiness;
 pub use self::redis::RedisStore;
 pub use self::signal::Signal;

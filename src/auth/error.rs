@@ -30,9 +30,9 @@ pub(crate) enum Error {
     /// The caller may not see all users.
     #[error("requires scope `presence.read` or claim `watch: \"*\"`")]
     ReadAllDenied,
-    /// The caller may not see the metrics.
+    /// The caller may not see the metrics and the state of the service.
     #[error("requires scope `presence.read`")]
-    MetricsDenied,
+    OperatorDenied,
     /// The caller may not make the service sweep.
     #[error("requires scope `presence.write`")]
     SweepDenied,

@@ -165,7 +165,7 @@ fn auth_problem_type(error: &AuthError) -> ProblemType {
         A::WriteDenied(_)
         | A::ReadDenied(_)
         | A::ReadAllDenied
-        | A::MetricsDenied
+        | A::OperatorDenied
         | A::SweepDenied => ProblemType::NotAllowed,
         A::RateLimited(_) => ProblemType::TooManyCalls,
         A::KeysUnreachable => ProblemType::KeysUnreachable,

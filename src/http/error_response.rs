@@ -51,7 +51,7 @@ impl Error {
             A::WriteDenied(_)
             | A::ReadDenied(_)
             | A::ReadAllDenied
-            | A::MetricsDenied
+            | A::OperatorDenied
             | A::SweepDenied => {
                 "Bearer realm=\"presence\", error=\"insufficient_scope\"".to_owned()
             }

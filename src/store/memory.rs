@@ -5,6 +5,7 @@ mod closed;
 mod connection;
 mod deliveries;
 mod history;
+mod instances;
 mod last_seen;
 mod outages;
 mod states;
@@ -34,8 +35,8 @@ use super::node_id::NodeId;
 use super::policy::SWEEP_BATCH;
 use super::swept::Swept;
 use crate::model::{
-    Announced, Claim, Closing, Connected, Delivery, Disconnected, History, Page, PageCursor,
-    PartPage, Partition, Refusal, ScanPlace, Stated, UserState, millis,
+    Announced, Claim, Closing, Connected, Delivery, Disconnected, History, InstanceReport, Page,
+    PageCursor, PartPage, Partition, Refusal, ScanPlace, Stated, UserState, millis,
 };
 use crate::model::{
     ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
@@ -50,6 +51,8 @@ pub struct MemoryStore {
     started: (Timestamp, Instant),
     state: Mutex<State>,
     deliveries: Mutex<Deliveries>,
+    /// The last report of this instance.
+    instance: Mutex<Option<InstanceReport>>,
     changed: watch::Sender<Position>,
     nodes: watch::Sender<Arc<[NodeId]>>,
 }
@@ -75,6 +78,7 @@ impl MemoryStore {
             started: (now, Instant::now()),
             state: Mutex::default(),
             deliveries: Mutex::default(),
+            instance: Mutex::default(),
             changed: watch::Sender::new(Position::START),
             nodes: watch::Sender::new([NodeId::ONLY].into()),
         }

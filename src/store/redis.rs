@@ -10,6 +10,7 @@ mod coverage;
 mod deliveries;
 mod grant;
 mod history;
+mod instances;
 mod keys;
 mod lane;
 mod lanes;

@@ -44,7 +44,7 @@ impl Shared {
 
     /// Takes over what a sweep found and did.
     pub(super) fn account(&self, swept: &Swept) {
-        self.metrics.sweeps.inc();
+        self.metrics.swept(swept.now);
         let mut announced = self.announced.lock();
         if let Some(announced) = announced.get_mut(swept.partition.index()) {
             *announced = swept.announced;

@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::log::log_lines_dropped;
-use crate::model::Reason;
+use crate::model::{Reason, Timestamp};
 
 /// The upper bounds of the buckets of response times, in seconds: from a fast round trip to the time-out.
 const LATENCY_BUCKETS: [f64; 11] = [
@@ -35,7 +35,8 @@ pub struct Metrics {
     pub(crate) streams: Gauge<i64, AtomicI64>,
     pub(crate) streams_cut_off: Counter,
     pub(crate) events_delivered: Counter,
-    pub(crate) sweeps: Counter,
+    sweeps: Counter,
+    last_sweep_timestamp_seconds: Gauge<f64, AtomicU64>,
     sweep_lateness_seconds: Histogram,
     pub(crate) bus_lag_seconds: Histogram,
     pub(crate) bus_catch_ups: Counter,
@@ -101,6 +102,7 @@ impl Metrics {
             streams_cut_off: Counter::default(),
             events_delivered: Counter::default(),
             sweeps: Counter::default(),
+            last_sweep_timestamp_seconds: Gauge::default(),
             sweep_lateness_seconds: Histogram::new(LATENESS_BUCKETS),
             bus_lag_seconds: Histogram::new(LATENESS_BUCKETS),
             bus_catch_ups: Counter::default(),
@@ -134,6 +136,12 @@ impl Metrics {
 
     fn register_presence(&mut self) {
         self.counter("sweeps", "Sweeps of this instance", self.sweeps.clone());
+        self.registry.register_with_unit(
+            "last_sweep_timestamp",
+            "Time of the last sweep of this instance, on the clock of the store",
+            Unit::Seconds,
+            self.last_sweep_timestamp_seconds.clone(),
+        );
         self.registry.register(
             "transitions",
             "Transitions caused by calls to this instance and by its sweeps",
@@ -253,6 +261,31 @@ impl Metrics {
     pub(crate) fn connection(&self) -> OpenConnection {
         self.connections.inc();
         OpenConnection(self.connections.clone())
+    }
+
+    /// Counts a sweep of this instance.
+    pub(crate) fn swept(&self, at: Timestamp) {
+        self.sweeps.inc();
+        let at = Duration::from_millis(at.as_millis());
+        self.last_sweep_timestamp_seconds.set(at.as_secs_f64());
+    }
+
+    /// The time of the last sweep of this instance.
+    pub(crate) fn last_sweep(&self) -> Option<Timestamp> {
+        let at = Duration::try_from_secs_f64(self.last_sweep_timestamp_seconds.get()).ok()?;
+        // The seconds are a binary fraction, so they are rounded to milliseconds.
+        let at = Timestamp::default().plus(at + Duration::from_micros(500));
+        (at > Timestamp::default()).then_some(at)
+    }
+
+    /// The number of open client connections.
+    pub(crate) fn open_connections(&self) -> u64 {
+        u64::try_from(self.connections.get()).unwrap_or_default()
+    }
+
+    /// The number of open streams.
+    pub(crate) fn open_streams(&self) -> u64 {
+        u64::try_from(self.streams.get()).unwrap_or_default()
     }
 
     /// Counts a user that a call to this instance brought online.

@@ -8,5 +8,6 @@ mod openapi;
 mod problems;
 mod protocols;
 mod resume;
+mod service;
 mod timestamps;
 mod users;

@@ -72,7 +72,7 @@ impl Events {
         last.into_iter().flatten().chain(rest)
     }
 
-    fn oldest(&self) -> Option<&PresenceEvent> {
+    pub(super) fn oldest(&self) -> Option<&PresenceEvent> {
         self.chunks.front()?.front()
     }
 
