@@ -1,7 +1,7 @@
 //! The HTTP API and the event stream as design.md describes them.
 
 mod bytes;
-mod documents;
+pub(crate) mod documents;
 mod events;
 mod online;
 mod openapi;
