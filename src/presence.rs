@@ -1,5 +1,7 @@
 //! The calls of the API, independent of HTTP and of the kind of store.
 
+mod groups;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -206,11 +208,9 @@ impl PresenceService {
         began: Instant,
         answer: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        match answer {
-            Ok(_) | Err(StoreError::Refused(_)) => {
-                self.metrics.store_answered(operation, began.elapsed())
-            }
-            Err(_) => self.metrics.store_failed(operation),
+        match &answer {
+            Err(error) if !error.is_answer() => self.metrics.store_failed(operation),
+            _ => self.metrics.store_answered(operation, began.elapsed()),
         }
         answer
     }

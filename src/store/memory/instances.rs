@@ -1,7 +1,7 @@
 //! What operators see of the embedded store. The only instance is this process.
 
 use super::MemoryStore;
-use crate::model::{InstanceReport, StoreSummary};
+use crate::model::{Entry, InstanceReport, StoreSummary, Timestamp};
 
 impl MemoryStore {
     pub(in crate::store) fn report(&self, report: &InstanceReport) {
@@ -18,12 +18,12 @@ impl MemoryStore {
 
     pub(in crate::store) fn summary(&self) -> StoreSummary {
         let state = self.state.lock();
-        let newest = state.events.before(None).next();
+        let time = |entry: &Entry| Timestamp::from_millis(entry.position().millis);
         StoreSummary {
             swept_at: state.outages.last_sweep(),
             held_until: state.announced.held_until(),
-            oldest: state.events.oldest().map(|event| event.at),
-            newest: newest.map(|event| event.at),
+            oldest: state.events.oldest().map(time),
+            newest: state.events.before(None).next().map(time),
         }
     }
 }
