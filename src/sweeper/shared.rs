@@ -14,7 +14,7 @@ pub(super) struct Shared {
     pub(super) store: Arc<Store>,
     pub(super) hub: Arc<Hub>,
     pub(super) doorbell: Arc<Doorbell>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) interval: Duration,
     /// The number of announced users of each partition, as of its last sweep.
     announced: Mutex<Box<[u64]>>,

@@ -71,6 +71,8 @@ pub(super) struct Keys {
     pub(super) puts_under_way: String,
     /// The number of partitions of the store, as text.
     pub(super) layout: String,
+    /// The run id of the master of a cluster that served the partition last; see `history.lua`.
+    pub(super) master: String,
     /// A key that never exists. Each script has it among its keys, so a Redis Cluster runs no script while the slot is on
     /// its way to another node: a script would stop in the middle at a key that is not there any more.
     pub(super) absent: String,
@@ -107,6 +109,7 @@ impl Keys {
             last_seen: named("seen"),
             puts_under_way: named("puts"),
             layout: named("layout"),
+            master: named("master"),
             absent: named("absent"),
             bus: named("bus"),
             prefix,
@@ -240,6 +243,7 @@ mod tests {
             keys.last_seen.clone(),
             keys.puts_under_way.clone(),
             keys.layout.clone(),
+            keys.master.clone(),
             keys.absent.clone(),
         ];
         for user in users {

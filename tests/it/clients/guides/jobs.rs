@@ -127,6 +127,10 @@ async fn chat_rooms(store: Store) {
     run(store, "chat-rooms.md").await;
 }
 
+async fn document_viewers(store: Store) {
+    run(store, "document-viewers.md").await;
+}
+
 async fn do_not_disturb(store: Store) {
     run(store, "do-not-disturb.md").await;
 }
@@ -142,6 +146,7 @@ async fn support_agents(store: Store) {
 on_both_stores!(
     friends_list,
     chat_rooms,
+    document_viewers,
     do_not_disturb,
     mobile_background,
     support_agents,
