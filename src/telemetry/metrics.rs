@@ -194,12 +194,6 @@ impl Metrics {
         self.resets.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// Counts a sweep of this instance.
-    pub(crate) fn swept(&self, at: Timestamp) {
-        self.sweeps.inc();
-        self.last_sweep.store(at.as_millis(), Ordering::Relaxed);
-    }
-
     /// The time of the last sweep of this instance.
     pub(crate) fn last_sweep(&self) -> Option<Timestamp> {
         let at = self.last_sweep.load(Ordering::Relaxed);
@@ -226,9 +220,11 @@ impl Metrics {
         self.transition(Reason::Disconnected.as_str());
     }
 
-    /// Counts the users that a sweep of this instance took offline, each some ms after the deadline. `left` of them had
-    /// disconnected with a grace period.
-    pub(crate) fn departed(&self, left: usize, lateness_ms: &[u64]) {
+    /// Counts a sweep of one partition by this instance, and the departures that it announced. `lateness_ms` has the
+    /// lateness of each departure. The first `left` of the users had disconnected with a grace period.
+    pub(crate) fn swept(&self, at: Timestamp, left: usize, lateness_ms: &[u64]) {
+        self.sweeps.inc();
+        self.last_sweep.store(at.as_millis(), Ordering::Relaxed);
         for (place, lateness_ms) in lateness_ms.iter().enumerate() {
             let reason = match place < left {
                 true => Reason::Disconnected,
