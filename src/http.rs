@@ -28,6 +28,7 @@ mod response_headers;
 mod service;
 mod split_body;
 mod state;
+mod statement;
 mod status;
 mod stream_handoff;
 mod stream_support;
