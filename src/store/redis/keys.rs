@@ -183,7 +183,7 @@ impl Keys {
         format!("{prefix}{GROUP_LIST}{put}:{group}")
     }
 
-    /// Where the delivery of webhooks to a receiver stands.
+    /// How far the delivery of webhooks to a receiver is.
     pub(super) fn delivery(&self, receiver: &str) -> String {
         format!("{}{DELIVERY}{receiver}", self.prefix)
     }
