@@ -83,7 +83,7 @@ impl PresenceService {
         let connected = self
             .timed("connect", self.store.connect(user, connection, stated))
             .await?;
-        self.note_online(connected);
+        self.note_online(&connected);
         Ok(connected)
     }
 
@@ -99,7 +99,7 @@ impl PresenceService {
         let connected = self.store.ping(user, connection, stated).await;
         let connected = self.record("ping", began, connected)?;
         self.metrics.pings.inc();
-        self.note_online(connected);
+        self.note_online(&connected);
         Ok(connected)
     }
 
@@ -185,7 +185,7 @@ impl PresenceService {
         self.store.check().await
     }
 
-    fn note_online(&self, connected: Connected) {
+    fn note_online(&self, connected: &Connected) {
         if connected.became_online {
             self.metrics.online();
         }
