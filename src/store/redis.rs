@@ -12,6 +12,7 @@ mod deliveries;
 mod grant;
 mod groups;
 mod history;
+mod instances;
 mod keys;
 mod lane;
 mod lanes;
