@@ -44,7 +44,8 @@ impl Shared {
 
     /// Records the result of a sweep in the metrics.
     pub(super) fn account(&self, swept: &Swept) {
-        self.metrics.swept(swept.left, &swept.lateness_ms);
+        self.metrics
+            .swept(swept.now, swept.left, &swept.lateness_ms);
         let mut announced = self.announced.lock();
         if let Some(announced) = announced.get_mut(swept.partition.index()) {
             *announced = swept.announced;
