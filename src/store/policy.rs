@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// A longer time without a sweep is an outage for every connection, whatever its grant.
 ///
-/// Every instance sweeps at least every [`SWEEP_HEARTBEAT`], or notes that it is ready to serve. Scheduling alone does not make all instances miss six
-/// sweeps in a row.
+/// Every instance sweeps at least every [`SWEEP_HEARTBEAT`], or notes that it is ready to serve. Scheduling alone does not
+/// make all instances miss six sweeps in a row.
 pub(crate) const OUTAGE: Duration = Duration::from_millis(1_500);
 
 /// A shorter time without a sweep is not an outage for any connection.
@@ -21,6 +21,18 @@ pub(crate) const BEAT: Duration = Duration::from_secs(1);
 /// How long an instance may send to a receiver of webhooks without claiming the lease again. Longer than a delivery
 /// takes.
 pub(crate) const DELIVERY_LEASE: Duration = Duration::from_secs(15);
+
+/// How often an instance reports about itself.
+pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a report of an instance counts. Two reports may be lost.
+pub(crate) const REPORT_COUNTS: Duration = Duration::from_secs(30);
+
+/// How long the reports are kept after the last one that is no brief one.
+pub(crate) const REPORTS_KEPT: Duration = Duration::from_secs(300);
+
+/// How many instances are known at most: those that reported last.
+pub(crate) const MOST_INSTANCES: usize = 1_000;
 
 /// How many due users one sweep reads. A script for this many users blocks Redis for about 3 ms.
 pub(crate) const SWEEP_BATCH: usize = 1_000;

@@ -174,7 +174,9 @@ impl NodeSweeper {
     /// Records that the store took a beat.
     fn note_beat(&mut self) {
         self.quiet.heard();
-        self.shared.note_beat();
+        if let Some(time) = self.quiet.time() {
+            self.shared.note_beat(time);
+        }
         for part in self.parts.values_mut().filter(|part| part.is_quiet) {
             part.swept_at = Instant::now();
         }

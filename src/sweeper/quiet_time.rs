@@ -87,6 +87,11 @@ impl QuietTime {
         expected.plus(CLOCK_STEP) < time || expected > latest.plus(CLOCK_STEP)
     }
 
+    /// The time of the store, as far as it is known.
+    pub(super) fn time(&self) -> Option<Timestamp> {
+        self.at(Instant::now())
+    }
+
     fn at(&self, now: Instant) -> Option<Timestamp> {
         let (known, at) = self.known?;
         Some(known.plus(now.saturating_duration_since(at)))

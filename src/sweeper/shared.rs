@@ -4,7 +4,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::events::{Doorbell, Hub};
-use crate::model::{Partition, PartitionSet};
+use crate::model::{Partition, PartitionSet, Timestamp};
 use crate::store::{Store, Swept};
 use crate::telemetry::Metrics;
 
@@ -44,7 +44,8 @@ impl Shared {
 
     /// Records the result of a sweep in the metrics.
     pub(super) fn account(&self, swept: &Swept) {
-        self.metrics.swept(swept.left, &swept.lateness_ms);
+        self.metrics
+            .swept(swept.now, swept.left, &swept.lateness_ms);
         let mut announced = self.announced.lock();
         if let Some(announced) = announced.get_mut(swept.partition.index()) {
             *announced = swept.announced;
@@ -57,9 +58,9 @@ impl Shared {
         self.metrics.history_age_seconds.set(age);
     }
 
-    /// Records that the store took a beat.
-    pub(super) fn note_beat(&self) {
-        self.metrics.swept(0, &[]);
+    /// Records that the store took a beat, at `time`.
+    pub(super) fn note_beat(&self, time: Timestamp) {
+        self.metrics.swept(time, 0, &[]);
     }
 
     /// Records whether the last sweep of a partition succeeded.

@@ -1,5 +1,6 @@
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use redis::ScriptInvocation;
 use tokio::sync::watch;
@@ -38,6 +39,8 @@ pub struct RedisStore {
     pub(super) scripts: Arc<Scripts>,
     pub(super) lifetimes: Lifetimes,
     pub(super) former_members: Arc<FormerMembers>,
+    /// Whether the outbox of each partition is being delivered.
+    pub(super) delivering: Arc<[AtomicBool]>,
     /// One for each partition.
     pub(super) grants: Arc<[Arc<Grant>]>,
     pub(super) quiet: Arc<Quiet>,
@@ -83,6 +86,7 @@ impl RedisStore {
             scripts,
             grants,
             former_members: Arc::default(),
+            delivering: partitions.all().map(|_| AtomicBool::default()).collect(),
             lifetimes,
             quiet: Arc::new(Quiet::new(partitions)),
             pulse,
@@ -198,17 +202,20 @@ impl RedisStore {
             .key(&keys.outages)
             .key(&keys.states)
             .key(&keys.changes);
-        let (shortest, covered) = (
-            millis(SHORTEST_OUTAGE),
-            self.quiet.covered_until(keys.partition),
-        );
+        invocation.arg(self.serving(keys));
+        invocation
+    }
+
+    /// The fifth argument of the scripts with the prelude `connections.lua`: which time without a sweep is an outage.
+    pub(super) fn serving(&self, keys: &Keys) -> String {
+        let shortest = millis(SHORTEST_OUTAGE);
+        let covered = self.quiet.covered_until(keys.partition);
         let mut serving = format!("{shortest} {}", covered.as_millis());
         if let Some(pause) = self.pulse.throttled_for() {
             // A write into memory cannot fail.
             let _ = write!(serving, " {}", millis(pause));
         }
-        invocation.arg(serving);
-        invocation
+        serving
     }
 
     /// The clock of the server of a partition, as this instance estimates it.

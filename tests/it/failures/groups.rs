@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 /// The members of a group as its events tell them. Panics if a user joins twice or leaves without being a member.
-async fn members_by_events(redis: &RedisServer, group: &str) -> BTreeSet<String> {
+pub(super) async fn members_by_events(redis: &RedisServer, group: &str) -> BTreeSet<String> {
     let history = Names::default().key("events", group);
     let range = ["XRANGE", &history, "-", "+"];
     let entries: Vec<(String, Vec<String>)> = redis.command(&range).await;
@@ -36,7 +36,7 @@ async fn members_by_events(redis: &RedisServer, group: &str) -> BTreeSet<String>
                     );
                 }
             }
-            ["l", _, "r", name] if name == group => {
+            ["l", _, _, name] if name == group => {
                 for user in ids {
                     assert!(
                         members.remove(user),
@@ -226,6 +226,10 @@ async fn every_member_is_recorded_and_former_members_are_forgotten() {
     let cluster = Cluster::on_one_server(2, Settings::new()).await;
     let clients = cluster.clients();
     let users = ["alice", "bob", "carol"];
+    // So many that one command cannot name them all.
+    let many: Vec<_> = (0..5_000).map(|number| format!("user-{number}")).collect();
+    put(&clients[0], "large", &many).await;
+    put::<&str>(&clients[0], "large", &[]).await;
     let mut callers = JoinSet::new();
     for caller in 0..6 {
         let client = clients[caller % 2].clone();
@@ -261,7 +265,9 @@ async fn every_member_is_recorded_and_former_members_are_forgotten() {
     assert!(recorded.is_superset(&stored), "{stored:?} {recorded:?}");
     eventually_true("former members are forgotten", async || {
         let (stored, recorded) = state().await;
-        stored == recorded
+        let key = names.of_user("user-groups", &many[0]);
+        let remains = redis.command::<bool>(&["EXISTS", &key]).await;
+        stored == recorded && !remains
     })
     .await;
 }
