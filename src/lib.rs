@@ -10,7 +10,8 @@
 //! - `net`: the client connections.
 //! - `server`: assembles the parts.
 //!
-//! Beside the layers: `sweeper` announces departures, `webhooks` sends the events to receivers, `auth` finds the caller of a request and its permissions,
+//! Beside the layers: `sweeper` announces departures, `webhooks` sends the events to receivers, `moving` moves to
+//! another store, `auth` finds the caller of a request and its permissions,
 //! `config` has the settings, `telemetry` the log and the metrics.
 
 mod auth;
@@ -20,6 +21,7 @@ mod healthcheck;
 mod http;
 mod memory_budget;
 pub mod model;
+mod moving;
 mod net;
 mod outgoing;
 mod presence;

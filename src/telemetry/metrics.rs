@@ -45,6 +45,9 @@ pub struct Metrics {
     pub(crate) credentials_refused: Counter,
     pub(crate) calls_limited: Counter,
     jwks_fetches: Family<OutcomeLabel, Counter>,
+    pub(crate) move_phase: Gauge<i64, AtomicI64>,
+    pub(crate) move_missed_writes: Counter,
+    pub(crate) move_remaining_seconds: Gauge<i64, AtomicI64>,
     webhook_deliveries: Family<DeliveryLabel, Counter>,
     webhook_backlog_seconds: Family<ReceiverLabel, Gauge<f64, AtomicU64>>,
 }
@@ -110,6 +113,9 @@ impl Metrics {
             credentials_refused: Counter::default(),
             calls_limited: Counter::default(),
             jwks_fetches: Family::default(),
+            move_phase: Gauge::default(),
+            move_missed_writes: Counter::default(),
+            move_remaining_seconds: Gauge::default(),
             webhook_deliveries: Family::default(),
             webhook_backlog_seconds: Family::default(),
         };
@@ -119,6 +125,7 @@ impl Metrics {
         metrics.register_store();
         metrics.register_auth();
         metrics.register_webhooks();
+        metrics.register_move();
         metrics.register_log();
         metrics
     }
@@ -234,6 +241,25 @@ impl Metrics {
             "Age of the oldest event that a receiver does not have, on the instance that sends to it",
             Unit::Seconds,
             self.webhook_backlog_seconds.clone(),
+        );
+    }
+
+    fn register_move(&mut self) {
+        self.registry.register(
+            "move_phase",
+            "0: no move, 1: both stores are written, 2: the next store answers, 3: only the next store is written",
+            self.move_phase.clone(),
+        );
+        self.counter(
+            "move_missed_writes",
+            "Writes of this instance that did not reach the next store",
+            self.move_missed_writes.clone(),
+        );
+        self.registry.register_with_unit(
+            "move_remaining",
+            "How long all writes of all instances must still reach the next store",
+            Unit::Seconds,
+            self.move_remaining_seconds.clone(),
         );
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Keys {
     pub(super) last_seen: String,
     /// The number of partitions of the store, as text.
     pub(super) layout: String,
+    /// How far a move to another store is.
+    pub(super) moving: String,
     /// A key that never exists. Each script has it among its keys, so a Redis Cluster runs no script while the slot is on
     /// its way to another node: a script would stop in the middle at a key that is not there any more.
     pub(super) absent: String,
@@ -78,6 +80,7 @@ impl Keys {
             shortened: named("shortened"),
             last_seen: named("seen"),
             layout: named("layout"),
+            moving: named("moving"),
             absent: named("absent"),
             bus: named("bus"),
             prefix,
@@ -173,6 +176,7 @@ mod tests {
             keys.shortened.clone(),
             keys.last_seen.clone(),
             keys.layout.clone(),
+            keys.moving.clone(),
             keys.absent.clone(),
         ];
         for user in users {
