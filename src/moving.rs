@@ -61,6 +61,8 @@ pub(crate) struct Mover {
 #[derive(Debug)]
 pub(crate) struct Target {
     next: Arc<Store>,
+    /// Where the next store is.
+    place: String,
     next_hub: Arc<Hub>,
     former_hub: Arc<Hub>,
     progress: Arc<MoveProgress>,
@@ -72,13 +74,15 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The next store and its hub, beside the hub of the former store.
+    /// The next store at `place` and its hub, beside the hub of the former store.
     pub(crate) fn new(
+        place: String,
         next: (&Arc<Store>, &Arc<Hub>),
         former_hub: &Arc<Hub>,
         progress: &Arc<MoveProgress>,
     ) -> Self {
         Self {
+            place,
             next: Arc::clone(next.0),
             next_hub: Arc::clone(next.1),
             former_hub: Arc::clone(former_hub),
@@ -173,6 +177,10 @@ impl Mover {
             return Ok(());
         };
         if state.moves_at.is_some_and(|at| at <= state.now) {
+            if state.moves_to != target.place {
+                let why = format!("the data moved to another store: {}", state.moves_to);
+                return Err(InvalidSetting::new("REDIS_URL_NEXT", why));
+            }
             target.next.note_arrived();
             target.progress.enter(Phase::Moved);
             return Ok(());
@@ -216,6 +224,7 @@ impl Mover {
             target.note_copied().await;
             missed = target.progress.missed();
             report.next = Some(NextStore {
+                place: target.place.clone(),
                 data_set: target.data_set(),
                 is_complete: missed == target.reported,
             });

@@ -1,15 +1,16 @@
 //! Assembles the parts of the service, starts them, and drains them.
 
 mod error;
+mod handlers;
 mod lambda;
 mod side;
 
-use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
@@ -18,16 +19,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use self::error::ServerError;
-use self::side::{NextSide, Side, supervise};
+use self::side::{NextSide, Side};
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::events::{Hub, Limits};
-use crate::http::{Admission, AppState, BulkCalls, Front, fronts, metrics_front};
+use crate::http::{Admission, metrics_front};
 use crate::memory_budget::MemoryBudget;
 use crate::moving::{Mover, Target};
 use crate::net::fd_limit;
 use crate::net::{Listener, ListenerLimits, Worker, WorkerThreads};
-use crate::presence::{OtherStore, Phase, PresenceService};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -109,7 +109,8 @@ impl Server {
         }
         let side = Side::new(store, &config, limits, &metrics)?;
         let next = next.map(|store| Side::new(store, &config, limits, &metrics));
-        let next = next.transpose()?.map(NextSide::new);
+        let next = next.transpose()?;
+        let next = next.map(|side| NextSide::new(side, &config)).transpose()?;
         Ok(Self {
             limits: ListenerLimits {
                 connections,
@@ -141,8 +142,8 @@ impl Server {
         let mut tasks = self.background();
         let threads = WorkerThreads::start().map_err(ServerError::Workers)?;
         let served = self.served(&threads, &mut tasks);
-        mover.begin().await?;
-        self.wait_for_store().await;
+        let (begun, ()) = join(mover.begin(), self.wait_for_store()).await;
+        begun?;
         tasks.spawn(async move {
             mover.run().await;
             "move to another store"
@@ -176,32 +177,6 @@ impl Server {
         })
     }
 
-    /// The fronts of the workers. During a move, each has the handlers of both stores.
-    fn served(&self, threads: &WorkerThreads, tasks: &mut JoinSet<&'static str>) -> Vec<Front> {
-        let mut stores_on = |runtime: &Handle| {
-            let stores = self.sides().map(|side| {
-                let store = Arc::new(side.store.with_own_connection());
-                tasks.spawn_on(supervise(Arc::clone(&store)), runtime);
-                store
-            });
-            stores.collect::<Vec<_>>()
-        };
-        let stores: Vec<_> = threads.workers.iter().map(&mut stores_on).collect();
-        let bulk_stores = stores_on(&threads.bulk);
-        let fronts_of = |side: &Side, place: usize| {
-            let state = |stores: &Vec<Arc<Store>>| self.state(side, self.presence(stores, place));
-            let bulk = BulkCalls::new(threads.bulk.clone(), state(&bulk_stores));
-            fronts(&self.config, &bulk, stores.iter().map(state))
-        };
-        let present = fronts_of(&self.side, 0);
-        let Some(next) = &self.next else {
-            return present;
-        };
-        let both = present.into_iter().zip(fronts_of(&next.side, 1));
-        both.map(|(present, front)| present.with_next(front, &next.progress))
-            .collect()
-    }
-
     /// The present store and, during a move, the next one.
     fn sides(&self) -> impl Iterator<Item = &Side> {
         let next = self.next.iter().map(|next| &next.side);
@@ -212,35 +187,15 @@ impl Server {
     fn mover(&self) -> Mover {
         let former = Arc::clone(&self.side.store);
         let target = self.next.as_ref().map(|next| {
-            let NextSide { side, progress } = next;
-            Target::new((&side.store, &side.hub), &self.side.hub, progress)
+            let NextSide {
+                side,
+                place,
+                progress,
+            } = next;
+            let store = (&side.store, &side.hub);
+            Target::new(place.clone(), store, &self.side.hub, progress)
         });
         Mover::new(&self.config, former, target, Arc::clone(&self.metrics))
-    }
-
-    /// Sends the webhooks until the drain. After a move, the events of the next store are sent.
-    fn deliver(&self, drain: CancellationToken) -> impl Future<Output = &'static str> + use<> {
-        let webhooks = Arc::clone(&self.side.webhooks);
-        let next = self.next.as_ref();
-        let next = next.map(|next| (Arc::clone(&next.side.webhooks), Arc::clone(&next.progress)));
-        async move {
-            let Some((next, progress)) = next else {
-                webhooks.run(&drain).await;
-                return WEBHOOKS;
-            };
-            let moved = drain.child_token();
-            tokio::select! {
-                () = webhooks.run(&moved) => {}
-                () = async {
-                    progress.reached(Phase::Moved).await;
-                    moved.cancel();
-                    pending().await
-                } => {}
-            }
-            next.begin_after_move(&drain).await;
-            next.run(&drain).await;
-            WEBHOOKS
-        }
     }
 
     /// The listener of `PRESENCE_METRICS_LISTEN`, with limits of its own.
@@ -254,37 +209,6 @@ impl Server {
         let workers = vec![Worker::new(Handle::current(), front)];
         let (admission, metrics) = (Arc::new(Admission::new(1)), Arc::clone(&self.metrics));
         Listener::new(socket, workers, limits, admission, metrics, drain)
-    }
-
-    /// The calls, which the store at `place` answers. During a move, the other one is written too.
-    fn presence(&self, stores: &[Arc<Store>], place: usize) -> PresenceService {
-        let presence = PresenceService::new(Arc::clone(&stores[place]), Arc::clone(&self.metrics));
-        match (&self.next, stores) {
-            (Some(next), [former, target]) => presence.beside(match place {
-                0 => OtherStore::next(Arc::clone(target), Arc::clone(&next.progress)),
-                _ => OtherStore::former(Arc::clone(former), Arc::clone(&next.progress)),
-            }),
-            _ => presence,
-        }
-    }
-
-    /// The state of handlers on the main runtime.
-    fn main_state(&self) -> AppState {
-        let presence = self.presence(&[Arc::clone(&self.side.store)], 0);
-        self.state(&self.side, presence)
-    }
-
-    /// The state of the handlers, which use `presence` for calls about one user.
-    fn state(&self, side: &Side, presence: PresenceService) -> AppState {
-        AppState {
-            presence: Arc::new(presence),
-            streams: Arc::clone(&side.streams),
-            webhooks: Arc::clone(&side.webhooks),
-            admission: Arc::clone(&self.admission),
-            metrics: Arc::clone(&self.metrics),
-            config: Arc::clone(&self.config),
-            authenticator: Arc::clone(&self.authenticator),
-        }
     }
 
     /// Waits for the store, so that the first calls succeed. The service starts without the store after

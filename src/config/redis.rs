@@ -1,6 +1,6 @@
 //! The settings of the store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -116,6 +116,24 @@ impl RedisConfig {
         Ok(partitions)
     }
 
+    /// Where the store is: servers, database, prefix and number of partitions, without credentials. `None` for the
+    /// embedded store.
+    pub fn place(&self) -> Option<String> {
+        let url: RedisUrl = self.url.as_ref()?.expose().parse().ok()?;
+        let partitions = self.partitions_at(&url).ok()?;
+        Some(format!("{} {} {partitions}", url.place(), self.key_prefix))
+    }
+
+    /// The file with the authorities to trust for the store at `url`. During a move from or to a store without TLS, the
+    /// file is for the other one.
+    pub fn ca_file_at(&self, url: &RedisUrl) -> Option<&Path> {
+        let other = self.url_next.as_ref().map(|other| other.expose().parse());
+        let is_for_other = other.is_some_and(|other: Result<RedisUrl, _>| {
+            other.is_ok_and(|other| other.is_encrypted()) && !url.is_encrypted()
+        });
+        self.ca_file.as_deref().filter(|_| !is_for_other)
+    }
+
     /// The settings of the store to move to, if there is one. Fails if they cannot be those of another store.
     pub fn next(&self) -> Result<Option<Self>, InvalidSetting> {
         let Some(secret) = &self.url_next else {
@@ -134,7 +152,7 @@ impl RedisConfig {
         let Some(url) = &self.url else {
             return Err(invalid("has no effect without REDIS_URL, which is not set"));
         };
-        let next = Self {
+        let mut next = Self {
             url: Some(secret.clone()),
             key_prefix: self
                 .key_prefix_next
@@ -153,11 +171,17 @@ impl RedisConfig {
             .parse()
             .map_err(|why: String| invalid(&why))?;
         if next.key_prefix == self.key_prefix
-            && present.is_some_and(|present| present.shares_a_server(&url))
+            && present
+                .as_ref()
+                .is_some_and(|present| present.shares_a_server(&url))
         {
             return Err(invalid(
                 "names the server of REDIS_URL; there, PRESENCE_KEY_PREFIX_NEXT must differ from PRESENCE_KEY_PREFIX",
             ));
+        }
+        let is_for_present = present.is_some_and(|present| present.is_encrypted());
+        if is_for_present && !url.is_encrypted() {
+            next.ca_file = None;
         }
         next.partitions_at(&url).map_err(InvalidSetting::of_next)?;
         Ok(Some(next))
@@ -244,6 +268,29 @@ mod tests {
                 ..moving(url, next)
             };
             assert!(renamed.next().is_ok_and(|next| next.is_some()), "{next}");
+        }
+        for (url, next, of_present, of_next) in [
+            ("redis://a", "rediss://b", false, true),
+            ("rediss://a", "redis://b", true, false),
+            ("rediss://a", "rediss://b", true, true),
+            ("redis://a", "redis://b", true, true),
+        ] {
+            let config = RedisConfig {
+                ca_file: Some("ca.pem".into()),
+                ..moving(url, next)
+            };
+            let at = |url: &str| url.parse().expect("a good URL");
+            assert_eq!(
+                config.ca_file_at(&at(url)).is_some(),
+                of_present,
+                "{url} {next}"
+            );
+            let its_own = config.next().expect("valid").expect("a next store");
+            assert_eq!(
+                its_own.ca_file_at(&at(next)).is_some(),
+                of_next,
+                "{url} {next}"
+            );
         }
         let others = moving("redis+sentinel://a/main", "redis+sentinel://a/other").next();
         assert!(others.is_ok());

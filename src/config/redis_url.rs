@@ -68,6 +68,19 @@ impl RedisUrl {
                 .any(|address| others.contains(address))
     }
 
+    /// The servers and the database, without the credentials.
+    pub fn place(&self) -> String {
+        let hosts = self.addresses().into_iter();
+        let hosts: Vec<_> = hosts.map(|(host, port)| format!("{host}:{port}")).collect();
+        let primary = self.sentinels.as_ref().map(|sentinels| &*sentinels.primary);
+        let database = self.server.redis_settings().db();
+        format!(
+            "{}/{}/{database}",
+            hosts.join(","),
+            primary.unwrap_or_default()
+        )
+    }
+
     /// The hosts and ports in the URL.
     fn addresses(&self) -> Vec<(String, u16)> {
         let all = match (&self.sentinels, &*self.seeds) {

@@ -32,6 +32,8 @@ pub struct MoveReport {
 /// The next store as an instance knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextStore {
+    /// Where the store is, by the settings of the instance.
+    pub place: String,
     /// Identifies the data set of the store. `None` until all its partitions were read.
     pub data_set: Option<String>,
     /// Whether all writes since the last report reached the store.
@@ -39,12 +41,14 @@ pub struct NextStore {
 }
 
 /// How far a move is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MoveState {
     /// The time of the former store.
     pub now: Timestamp,
     /// When the next store begins to answer. `None`: that is not decided.
     pub moves_at: Option<Timestamp>,
+    /// Where the next store is, once that is decided.
+    pub moves_to: String,
     /// The last time at which a write was missing in the next store.
     pub incomplete_at: Timestamp,
     /// How long all writes must have reached the next store.

@@ -28,6 +28,8 @@ pub(super) struct Side {
 #[derive(Debug)]
 pub(super) struct NextSide {
     pub(super) side: Side,
+    /// Where the store is.
+    pub(super) place: String,
     pub(super) progress: Arc<MoveProgress>,
 }
 
@@ -104,11 +106,14 @@ impl NextSide {
         Ok(next.map(Arc::new))
     }
 
-    pub(super) fn new(side: Side) -> Self {
-        Self {
+    pub(super) fn new(side: Side, config: &Config) -> Result<Self, InvalidSetting> {
+        let next = config.redis.next()?;
+        let place = next.and_then(|next| next.place());
+        Ok(Self {
             side,
+            place: place.unwrap_or_default(),
             progress: Arc::default(),
-        }
+        })
     }
 }
 

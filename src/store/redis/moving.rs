@@ -1,6 +1,7 @@
 //! The move to another store: what the scripts of the former store keep, and the records of both.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use redis::{FromRedisValue, Script, Value};
 
@@ -8,7 +9,6 @@ use super::replies::unexpected;
 use super::store::RedisStore;
 use crate::model::{MoveReport, MoveState, Partition, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
-use std::time::Duration;
 
 static REPORT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("report_move.lua")));
 
@@ -37,13 +37,18 @@ impl RedisStore {
             .arg(u8::from(next.is_some_and(|next| !next.is_complete)))
             .arg(millis(report.longest_life))
             .arg(copied.unwrap_or_default())
-            .arg(self.layout.moved_record());
-        let read: [u64; 7] = self.lanes.to(Partition::FIRST).script(&call).await?;
-        let [now, at, incomplete_at, needed, instances, others, copies] = read;
+            .arg(self.layout.moved_record())
+            .arg(next.map_or("", |next| &next.place));
+        let read: (Vec<u64>, String) = self.lanes.to(Partition::FIRST).script(&call).await?;
+        let (numbers, moves_to) = read;
+        let [now, at, incomplete_at, needed, instances, others, copies] = numbers[..] else {
+            return Err(unexpected("an incomplete reply"));
+        };
         let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         Ok(MoveState {
             now: Timestamp::from_millis(now),
             moves_at: (at > 0).then(|| Timestamp::from_millis(at)),
+            moves_to,
             incomplete_at: Timestamp::from_millis(incomplete_at),
             needed: Duration::from_millis(needed),
             instances: count(instances),

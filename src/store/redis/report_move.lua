@@ -8,9 +8,10 @@
 --                                                ARGV[5] the time of the last missing write before everything that
 --                                                        no ping repeats was copied, or ''
 --                                                ARGV[6] the text of KEYS[2] after the move
--- Returns {now, when the next store begins to answer or 0, the time of the last missing write, how long all writes must
---          have reached the next store, the number of instances, how many of them do not write to the same next store,
---          1 if this instance must copy what no ping repeats}.
+--                                                ARGV[7] where the next store is
+-- Returns {{now, when the next store begins to answer or 0, the time of the last missing write, how long all writes must
+--           have reached the next store, the number of instances, how many of them do not write to the same next store,
+--           1 if this instance must copy what no ping repeats}, where the next store is that the data move to, or ''}.
 
 -- How long an instance counts after its last report, in ms.
 local COUNTED = 5000
@@ -81,6 +82,7 @@ local copies = false
 if is_known and others == 0 and not move.at then
   if is_copied and complete_for >= tonumber(longest) then
     write('at', text(now + NOTICE))
+    write('to', ARGV[7])
     redis.call('SET', KEYS[2], ARGV[6])
   elseif not is_copied and complete_for >= SETTLED then
     local ends, copier = (move.copier or '0 '):match('^(%d+) (.*)$')
@@ -91,11 +93,6 @@ if is_known and others == 0 and not move.at then
   end
 end
 return {
-  now,
-  tonumber(move.at or 0),
-  tonumber(move.incomplete),
-  tonumber(longest),
-  instances,
-  others,
-  copies and 1 or 0,
+  { now, tonumber(move.at or 0), tonumber(move.incomplete), tonumber(longest), instances, others, copies and 1 or 0 },
+  move.to or '',
 }

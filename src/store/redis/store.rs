@@ -41,7 +41,7 @@ impl RedisStore {
     /// A store that connects when [`Store::supervise`](crate::store::Store::supervise) is polled. Fails where a setting is
     /// invalid.
     pub fn open(config: &Config, url: &RedisUrl, role: MoveRole) -> Result<Self, InvalidSetting> {
-        let authorities = config.redis.ca_file.as_deref().map(|file| {
+        let authorities = config.redis.ca_file_at(url).map(|file| {
             std::fs::read(file).map_err(|error| {
                 let why = format!("{}: {error}", file.display());
                 InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why)
