@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-pub(crate) use self::moving::{MoveProgress, OtherStore, Phase};
+pub(crate) use self::moving::{Answering, MoveProgress, OtherStore, Phase};
 use crate::model::{
     Closing, Connected, Disconnected, Page, PageCursor, PartitionSet, Partitions, State, Stated,
     Status, UserState,

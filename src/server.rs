@@ -28,6 +28,7 @@ use crate::memory_budget::MemoryBudget;
 use crate::moving::{Mover, Target};
 use crate::net::fd_limit;
 use crate::net::{Listener, ListenerLimits, Worker, WorkerThreads};
+use crate::presence::Answering;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -247,13 +248,14 @@ impl Server {
             authenticator.evict_idle().await;
             "eviction of idle rate limits"
         });
-        let progress = self.next.as_ref().map(|next| &next.progress);
         let interval = self.config.presence.sweep_interval;
-        self.side
-            .start(&mut tasks, &self.metrics, interval, progress);
+        let (metrics, mut present) = (&self.metrics, Answering::default());
         if let Some(next) = &self.next {
-            next.side.start(&mut tasks, &self.metrics, interval, None);
+            present = Answering::former(&next.progress);
+            let answering = Answering::next(&next.progress);
+            next.side.start(&mut tasks, metrics, interval, &answering);
         }
+        self.side.start(&mut tasks, metrics, interval, &present);
         tasks
     }
 }

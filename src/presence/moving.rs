@@ -1,5 +1,6 @@
 //! A move to another store: both stores are written, and one of them answers.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -85,6 +86,45 @@ impl MoveProgress {
     /// Replaces the text for operators.
     pub(crate) fn describe(&self, text: String) {
         *self.text.lock() = text;
+    }
+}
+
+/// Whether a store answers the calls of this instance. By default, it is the only store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answering {
+    progress: Option<Arc<MoveProgress>>,
+    is_next: bool,
+}
+
+impl Answering {
+    /// The former store of a move.
+    pub(crate) fn former(progress: &Arc<MoveProgress>) -> Self {
+        Self {
+            progress: Some(Arc::clone(progress)),
+            is_next: false,
+        }
+    }
+
+    /// The next store of a move.
+    pub(crate) fn next(progress: &Arc<MoveProgress>) -> Self {
+        Self {
+            is_next: true,
+            ..Self::former(progress)
+        }
+    }
+
+    /// Whether the store answers now.
+    pub(crate) fn now(&self) -> bool {
+        let progress = self.progress.as_ref();
+        progress.is_none_or(|progress| progress.has_moved() == self.is_next)
+    }
+
+    /// Waits until the store is not used any more.
+    pub(crate) async fn ended(&self) {
+        match &self.progress {
+            Some(progress) if !self.is_next => progress.reached(Phase::Done).await,
+            _ => pending().await,
+        }
     }
 }
 

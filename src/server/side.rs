@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, InvalidSetting};
 use crate::events::{Bus, Doorbell, Hub, Limits, StreamService};
-use crate::presence::{MoveProgress, Phase};
+use crate::presence::{Answering, MoveProgress};
 use crate::store::Store;
 use crate::sweeper::Sweeper;
 use crate::telemetry::Metrics;
@@ -52,14 +52,14 @@ impl Side {
         })
     }
 
-    /// Starts to supervise the store, to sweep it and to follow its events. Each task returns its name when it ends. With
-    /// a move, sweeps and the bus pause for ever when the data have moved from this store.
+    /// Starts to supervise the store, to sweep it and to follow its events. Each task returns its name when it ends.
+    /// Sweeps and the bus pause for ever when the store is not used any more.
     pub(super) fn start(
         &self,
         tasks: &mut JoinSet<&'static str>,
         metrics: &Arc<Metrics>,
         sweep_interval: Duration,
-        leaves: Option<&Arc<MoveProgress>>,
+        answering: &Answering,
     ) {
         let doorbell = Arc::new(Doorbell::default());
         let sweeper = Sweeper::new(
@@ -67,6 +67,7 @@ impl Side {
             Arc::clone(&self.hub),
             Arc::clone(&doorbell),
             Arc::clone(metrics),
+            answering.clone(),
             sweep_interval,
         );
         let bus = Bus::new(
@@ -77,14 +78,14 @@ impl Side {
             Arc::clone(metrics),
         );
         tasks.spawn(supervise(Arc::clone(&self.store)));
-        let leaving = leaves.cloned();
+        let of_sweeper = answering.clone();
         tasks.spawn(async move {
-            until_left(leaving, sweeper.run()).await;
+            until_end(&of_sweeper, sweeper.run()).await;
             "sweeper"
         });
-        let leaving = leaves.cloned();
+        let of_bus = answering.clone();
         tasks.spawn(async move {
-            until_left(leaving, bus.run()).await;
+            until_end(&of_bus, bus.run()).await;
             "bus"
         });
         let hub = Arc::clone(&self.hub);
@@ -123,16 +124,12 @@ pub(super) async fn supervise(store: Arc<Store>) -> &'static str {
     "connection to the store"
 }
 
-/// Runs `work` until the data have moved, and then waits for ever.
-async fn until_left(leaving: Option<Arc<MoveProgress>>, work: impl Future<Output = ()>) {
-    let Some(progress) = leaving else {
-        return work.await;
-    };
+/// Runs `work` until its store is not used any more, and then waits for ever.
+async fn until_end(answering: &Answering, work: impl Future<Output = ()>) {
     tokio::select! {
-        () = progress.reached(Phase::Done) => {}
-        () = work => return,
+        () = answering.ended() => pending().await,
+        () = work => {}
     }
-    pending().await
 }
 
 async fn tick(hub: &Hub) {

@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 
 use crate::events::{Doorbell, Hub};
 use crate::model::{Partition, PartitionSet};
+use crate::presence::Answering;
 use crate::store::{Store, Swept};
 use crate::telemetry::Metrics;
 
@@ -15,6 +16,8 @@ pub(super) struct Shared {
     pub(super) hub: Arc<Hub>,
     pub(super) doorbell: Arc<Doorbell>,
     metrics: Arc<Metrics>,
+    /// Only the users of the store that answers are in the metrics.
+    answering: Answering,
     pub(super) interval: Duration,
     /// The number of announced users of each partition, as of its last sweep.
     announced: Mutex<Box<[u64]>>,
@@ -28,6 +31,7 @@ impl Shared {
         hub: Arc<Hub>,
         doorbell: Arc<Doorbell>,
         metrics: Arc<Metrics>,
+        answering: Answering,
         interval: Duration,
     ) -> Self {
         let announced = vec![0; store.partitions().count()];
@@ -36,6 +40,7 @@ impl Shared {
             hub,
             doorbell,
             metrics,
+            answering,
             interval,
             announced: Mutex::new(announced.into()),
             reachable: Mutex::default(),
@@ -50,8 +55,11 @@ impl Shared {
             *announced = swept.announced;
         }
         let online: u64 = announced.iter().sum();
-        self.metrics.users_online.set(online.cast_signed());
-        self.metrics.departed(swept.left, &swept.lateness_ms);
+        if self.answering.now() {
+            self.metrics.users_online.set(online.cast_signed());
+            self.metrics.departed(swept.left, &swept.lateness_ms);
+            self.show_reachable(&self.reachable.lock());
+        }
     }
 
     /// Takes over whether the last sweep of a partition succeeded.
@@ -64,6 +72,12 @@ impl Shared {
             true => reachable.insert(partition),
             false => reachable.remove(partition),
         }
+        if self.answering.now() {
+            self.show_reachable(&reachable);
+        }
+    }
+
+    fn show_reachable(&self, reachable: &PartitionSet) {
         let count = reachable.iter().count();
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.partitions_reachable.set(count);

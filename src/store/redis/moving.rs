@@ -111,9 +111,12 @@ impl RedisStore {
     /// Why the servers do not fit the settings, if they do not.
     pub(in crate::store) fn unfit(&self) -> Option<StoreError> {
         let table = self.lanes.topology.table();
-        let mut nodes = table.nodes().iter();
-        let unfit = nodes.find_map(|node| node.main.unfit().or(node.subscription.unfit()));
-        unfit
+        let mut nodes = table.nodes().iter().peekable();
+        if nodes.peek().is_none() {
+            let why = self.lanes.topology.why_unserved();
+            return matches!(why, StoreError::Unfit(_)).then_some(why);
+        }
+        nodes.find_map(|node| node.main.unfit().or(node.subscription.unfit()))
     }
 
     /// Whether the main connection to a server is up.

@@ -4,7 +4,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::config::KeyspaceEvents;
-use crate::model::Partitions;
+use crate::model::{MoveRole, Partitions};
 use crate::store::redis::connection::Endpoint;
 use crate::store::redis::load_shedder::MAX_WAITING;
 use crate::store::redis::node::NodeSettings;

@@ -48,7 +48,6 @@ async fn the_move_waits_for_instances_with_the_former_settings_and_stops_them_af
     .await;
     former.kill();
     lost.kill();
-    says(instance, "both stores are written").await;
     fleet.has_phase(3, LONG).await;
     says(instance, "set REDIS_URL to it").await;
 
