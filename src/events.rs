@@ -6,6 +6,7 @@
 mod bus;
 mod doorbell;
 mod event_list;
+mod group_copies;
 mod hub;
 mod interest;
 mod item;
@@ -24,14 +25,14 @@ pub(crate) use self::doorbell::Doorbell;
 pub(crate) use self::event_list::EventList;
 pub(crate) use self::hub::Hub;
 pub(crate) use self::hub::TICK;
-pub(crate) use self::interest::Interest;
+pub(crate) use self::interest::{Interest, Wanted};
 pub(crate) use self::item::{Item, item, reset_item};
 pub(crate) use self::limits::Limits;
 pub(crate) use self::sse::cursor::{Cursor, Id};
 pub(crate) use self::sse::frame::Frame;
 pub(crate) use self::sse::payload::{
-    PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason, UserOffline,
-    UserOnline, UserUpdated,
+    GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
+    ResetReason, UserOffline, UserOnline, UserUpdated,
 };
 pub(crate) use self::sse::refusal::StreamRefusal;
 pub(crate) use self::stream::{EventStream, StreamClosed};

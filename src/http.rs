@@ -10,6 +10,7 @@ mod error_response;
 mod events;
 mod extract;
 mod front;
+mod groups;
 mod guard;
 mod home;
 mod json_line;
@@ -17,6 +18,7 @@ mod media_type;
 mod online;
 mod openapi;
 mod operations;
+mod page_query;
 mod permissions;
 mod problem;
 mod query;
@@ -131,4 +133,11 @@ fn bulk_calls() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(online::lookup, online::list))
         .routes(routes!(online::count))
+        .routes(routes!(
+            groups::replace,
+            groups::change,
+            groups::remove,
+            groups::get
+        ))
+        .routes(routes!(groups::count))
 }

@@ -1,4 +1,4 @@
-//! The domain types: users, connections, times, events, and the results of calls.
+//! The domain types: users, connections, groups, times, events, and the results of calls.
 //!
 //! This module imports no other module of the crate.
 
@@ -6,7 +6,10 @@ mod calls;
 mod connection_id;
 mod credential;
 mod delivery;
+mod entry;
 mod event;
+mod group;
+mod group_id;
 mod history;
 mod moving;
 mod page;
@@ -22,7 +25,13 @@ pub use self::calls::{
 pub use self::connection_id::{ConnectionId, InvalidConnectionId};
 pub use self::credential::Credential;
 pub use self::delivery::{Claim, Delivery};
-pub use self::event::{Entry, Epoch, Position, PresenceEvent, Reason, Transition};
+pub use self::entry::Entry;
+pub use self::event::{Epoch, Position, PresenceEvent, Reason, Transition};
+pub use self::group::{
+    GroupCount, GroupEvent, GroupPage, GroupRefusal, GroupWritten, JoinedUser, LeftReason,
+    MemberChange,
+};
+pub use self::group_id::{GroupId, InvalidGroupId};
 pub use self::history::{Announced, History};
 pub use self::moving::{MoveReport, MoveRole, MoveState, NextStore};
 pub use self::page::{Page, PageCursor, PartPage, ScanPlace};

@@ -3,6 +3,7 @@
 //! Every instance tells the store of `REDIS_URL` about itself each second. The former store decides when the next one
 //! begins to answer, so all instances change at one moment, and an instance that dies delays nothing.
 
+mod groups;
 mod statuses;
 
 use std::sync::Arc;
@@ -110,7 +111,10 @@ impl Target {
             return;
         }
         let (former, next) = (Arc::clone(former), Arc::clone(&self.next));
-        let copy = tokio::spawn(async move { statuses::copy(&former, &next).await });
+        let copy = tokio::spawn(async move {
+            statuses::copy(&former, &next).await?;
+            groups::copy(&former, &next).await
+        });
         self.copy = Some((state.incomplete_at, copy));
     }
 
@@ -135,7 +139,9 @@ impl Target {
             return "the next store is out of reach".to_owned();
         }
         match (state.others, state.remaining().as_secs()) {
-            (0, 0) => "the move to the next store waits for the copy of statuses".to_owned(),
+            (0, 0) => {
+                "the move to the next store waits for the copy of statuses and groups".to_owned()
+            }
             (0, seconds) => format!("both stores are written; the move follows in {seconds} s"),
             (others, _) => format!(
                 "{others} of {} instances do not write to the same next store",

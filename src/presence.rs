@@ -1,5 +1,6 @@
 //! The calls of the API, independent of HTTP and of the kind of store.
 
+mod groups;
 mod moving;
 
 use std::collections::HashSet;
@@ -282,11 +283,9 @@ impl PresenceService {
         began: Instant,
         answer: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        match answer {
-            Ok(_) | Err(StoreError::Refused(_)) => {
-                self.metrics.store_answered(operation, began.elapsed())
-            }
-            Err(_) => self.metrics.store_failed(operation),
+        match &answer {
+            Err(error) if !error.is_answer() => self.metrics.store_failed(operation),
+            _ => self.metrics.store_answered(operation, began.elapsed()),
         }
         answer
     }

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod error;
+mod groups;
 mod lifetimes;
 mod memory;
 mod moving;

@@ -1,5 +1,6 @@
 //! The sweeper of an instance.
 
+mod group_writes;
 mod node_sweeper;
 mod shared;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
 
+use self::group_writes::finish_group_writes;
 use self::node_sweeper::NodeSweeper;
 use self::shared::Shared;
 use crate::events::{Doorbell, Hub};
@@ -41,6 +43,7 @@ impl Sweeper {
         let mut nodes = self.0.store.nodes();
         let mut sweepers = JoinSet::new();
         let mut running: HashMap<NodeId, AbortHandle> = HashMap::new();
+        sweepers.spawn(finish_group_writes(Arc::clone(&self.0.store)));
         loop {
             let current = Arc::clone(&nodes.borrow_and_update());
             running.retain(|node, sweeper| {

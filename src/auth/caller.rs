@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use super::api_keys::ApiKey;
 use super::error::Error;
 use super::rate_limit::Allowance;
-use super::token::{Token, Watch};
+use super::token::{Groups, Token, Watch};
 use super::verifying_key::VerifyingKey;
-use crate::model::{Credential, UserId};
+use crate::model::{Credential, GroupId, UserId};
 
 /// The sender of a request, as its credential proves.
 #[derive(Clone, Debug)]
@@ -73,6 +73,40 @@ impl Caller {
             Self::Server(key) => key.scopes.read,
         };
         allow_if(is_allowed, || Error::ReadAllDenied)
+    }
+
+    /// Fails unless the caller may write the stored members of groups.
+    pub(crate) fn authorize_write_groups(&self) -> Result<(), Error> {
+        let is_allowed = match self {
+            Self::Anonymous => true,
+            Self::User(_) => false,
+            Self::Server(key) => key.scopes.write,
+        };
+        allow_if(is_allowed, || Error::GroupWriteDenied)
+    }
+
+    /// Fails unless the caller may see `group`. Returns the user that has to be a member of the group now, if the caller
+    /// may see only its own groups.
+    pub(crate) fn authorize_read_group(&self, group: &GroupId) -> Result<Option<&UserId>, Error> {
+        let is_allowed = match self {
+            Self::Anonymous => true,
+            Self::User(caller) => match &caller.token.groups {
+                Groups::Own => return Ok(Some(&caller.token.user)),
+                Groups::All => true,
+                Groups::These(groups) => groups.binary_search(group).is_ok(),
+            },
+            Self::Server(key) => key.scopes.read,
+        };
+        allow_if(is_allowed, || Error::GroupReadDenied(group.clone()))?;
+        Ok(None)
+    }
+
+    /// The user of the caller, if its streams cover its own groups unless they name others.
+    pub(crate) fn with_own_groups(&self) -> Option<&UserId> {
+        match self {
+            Self::User(caller) if caller.token.groups == Groups::Own => Some(&caller.token.user),
+            Self::Anonymous | Self::User(_) | Self::Server(_) => None,
+        }
     }
 
     /// Fails unless the caller may make the service sweep.

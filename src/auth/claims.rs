@@ -8,9 +8,9 @@ use serde_json::Value;
 use strsim::damerau_levenshtein;
 
 use super::error::Error;
-use super::token::{Token, Watch, unix_now};
+use super::token::{Groups, Token, Watch, unix_now};
 use crate::config::AuthConfig;
-use crate::model::UserId;
+use crate::model::{GroupId, UserId};
 
 /// How far the clock of the issuer may be ahead of this machine, in seconds. `exp` has no such tolerance: a stream ends
 /// when its token expires, so a token that opens a stream must not have expired.
@@ -28,7 +28,7 @@ pub(super) struct ClaimRules {
 }
 
 /// The names of the claims that the service reads.
-const NAMES: [&str; 6] = ["sub", "exp", "nbf", "iss", "aud", "watch"];
+const NAMES: [&str; 8] = ["sub", "exp", "nbf", "iss", "aud", "watch", "groups", "join"];
 
 /// The claims that the service reads, of any type. `null` counts as absent.
 #[derive(Deserialize)]
@@ -39,6 +39,8 @@ pub(super) struct Claims {
     iss: Option<Value>,
     aud: Option<Value>,
     watch: Option<Value>,
+    groups: Option<Value>,
+    join: Option<Value>,
     /// All other claims.
     #[serde(flatten)]
     others: BTreeMap<String, IgnoredAny>,
@@ -58,6 +60,8 @@ impl ClaimRules {
         check_names(claims.others.keys())?;
         let user = parse_sub(claims.sub)?;
         let watch = parse_watch(claims.watch)?;
+        let groups = parse_groups(claims.groups)?;
+        let join = parse_join(claims.join)?;
         self.check_issuer(claims.iss)?;
         self.check_audience(claims.aud)?;
         let now = unix_now();
@@ -66,6 +70,8 @@ impl ClaimRules {
         Ok(Token {
             user,
             watch,
+            groups,
+            join,
             expires,
         })
     }
@@ -119,6 +125,8 @@ fn check_names<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), Error>
                 "nbf" => "nbf: the name of this claim is misspelt in the token",
                 "iss" => "iss: the name of this claim is misspelt in the token",
                 "aud" => "aud: the name of this claim is misspelt in the token",
+                "groups" => "groups: the name of this claim is misspelt in the token",
+                "join" => "join: the name of this claim is misspelt in the token",
                 _ => "watch: the name of this claim is misspelt in the token",
             }));
         }
@@ -177,6 +185,39 @@ fn parse_watch(watch: Option<Value>) -> Result<Watch, Error> {
             Ok(Watch::Users(users.into_boxed_slice()))
         }
         Some(_) => Err(WRONG_TYPE),
+    }
+}
+
+fn parse_groups(groups: Option<Value>) -> Result<Groups, Error> {
+    const WRONG_TYPE: Error =
+        Error::BadCredential("groups: must be a list of group ids, an asterisk (*), or own");
+    match groups {
+        Some(Value::String(text)) if text == "own" => Ok(Groups::Own),
+        other => named_groups(other, WRONG_TYPE),
+    }
+}
+
+fn parse_join(join: Option<Value>) -> Result<Groups, Error> {
+    const WRONG_TYPE: Error =
+        Error::BadCredential("join: must be a list of group ids, or an asterisk (*)");
+    named_groups(join, WRONG_TYPE)
+}
+
+/// The groups of a claim that is a list of ids or an asterisk.
+fn named_groups(claim: Option<Value>, wrong_type: Error) -> Result<Groups, Error> {
+    match claim {
+        None => Ok(Groups::These(Box::default())),
+        Some(Value::String(text)) if text == "*" => Ok(Groups::All),
+        Some(Value::Array(list)) => {
+            let texts: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
+            // A text that is not a valid group id matches no group.
+            let groups = texts.ok_or(wrong_type)?.into_iter().map(GroupId::new);
+            let mut groups: Vec<_> = groups.flatten().collect();
+            groups.sort_unstable();
+            groups.dedup();
+            Ok(Groups::These(groups.into_boxed_slice()))
+        }
+        Some(_) => Err(wrong_type),
     }
 }
 

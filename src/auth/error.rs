@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::model::UserId;
+use crate::model::{GroupId, UserId};
 
 /// Why a caller is refused. The client sees the text, so the text never repeats a credential.
 ///
@@ -30,6 +30,12 @@ pub(crate) enum Error {
     /// The caller may not see all users.
     #[error("requires scope `presence.read` or claim `watch: \"*\"`")]
     ReadAllDenied,
+    /// The caller may not write groups.
+    #[error("requires scope `presence.write`")]
+    GroupWriteDenied,
+    /// The caller may not see this group.
+    #[error("the credential does not allow reading group {:?}", .0.as_str())]
+    GroupReadDenied(GroupId),
     /// The caller may not see the metrics.
     #[error("requires scope `presence.read`")]
     MetricsDenied,

@@ -2,13 +2,17 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::model::UserId;
+use crate::model::{GroupId, UserId};
 
 /// What a verified token says.
 #[derive(Debug)]
 pub(super) struct Token {
     pub(super) user: UserId,
     pub(super) watch: Watch,
+    /// The groups that the user may see.
+    pub(super) groups: Groups,
+    /// The groups that the user may join by pinging.
+    pub(super) join: Groups,
     /// The time of expiry, in seconds since the Unix epoch.
     pub(super) expires: u64,
 }
@@ -37,6 +41,17 @@ impl Watch {
             Self::Everyone => true,
         }
     }
+}
+
+/// Groups that a claim names.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Groups {
+    /// These groups, sorted.
+    These(Box<[GroupId]>),
+    /// The groups that the user belongs to at the time of a call.
+    Own,
+    /// Every group.
+    All,
 }
 
 /// The seconds since the Unix epoch, on the clock of this machine. The dates in tokens use the same unit.

@@ -16,7 +16,7 @@ use super::error::Error;
 use super::jwks::JwkSet;
 use super::jwks_client::JwksClient;
 use super::rate_limit::RateLimits;
-use super::token::{Token, Watch};
+use super::token::{Groups, Token, Watch};
 use super::verification_budget::VerificationBudget;
 use super::verifying_key::VerifyingKey;
 use crate::config::{AuthConfig, Config, InvalidSetting};
@@ -65,7 +65,15 @@ impl Weighter<Digest, Arc<User>> for Weight {
                 .map(|id| WATCHED_BYTES + id.as_str().len())
                 .sum(),
         };
-        (TOKEN_BYTES + user.token.user.as_str().len() + watched) as u64
+        let of_groups = |groups: &Groups| match groups {
+            Groups::All | Groups::Own => 0,
+            Groups::These(groups) => groups
+                .iter()
+                .map(|id| WATCHED_BYTES + id.as_str().len())
+                .sum::<usize>(),
+        };
+        let groups = of_groups(&user.token.groups) + of_groups(&user.token.join);
+        (TOKEN_BYTES + user.token.user.as_str().len() + watched + groups) as u64
     }
 }
 

@@ -45,6 +45,12 @@ pub struct LimitsConfig {
     #[arg(long, env = "PRESENCE_USER_CONNECTIONS", value_name = "PRESENCE_USER_CONNECTIONS", default_value_t = 100, value_parser = user_connections)]
     pub user_connections: u32,
 
+    /// Most members of one group
+    ///
+    /// A number from 1 to 100000.
+    #[arg(long, env = "PRESENCE_GROUP_MEMBERS", value_name = "PRESENCE_GROUP_MEMBERS", default_value_t = 10_000, value_parser = group_members)]
+    pub group_members: usize,
+
     /// Most user ids in one lookup
     ///
     /// A number from 1 to 10000.
@@ -72,6 +78,7 @@ impl Default for LimitsConfig {
             streams: DEFAULT_STREAMS,
             streams_per_caller: DEFAULT_STREAMS_PER_CALLER,
             user_connections: 100,
+            group_members: 10_000,
             lookup_limit: 1_000,
             rate_limit: RateLimit::default(),
         }
@@ -88,6 +95,10 @@ fn streams(text: &str) -> Result<usize, String> {
 
 fn user_connections(text: &str) -> Result<u32, String> {
     number::bounded(text, 1, 10_000)
+}
+
+fn group_members(text: &str) -> Result<usize, String> {
+    number::bounded(text, 1, 100_000)
 }
 
 fn lookup_limit(text: &str) -> Result<usize, String> {

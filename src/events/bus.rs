@@ -3,6 +3,7 @@
 
 mod fill;
 mod follower;
+mod joined;
 mod reader;
 mod reads;
 mod resets;
@@ -60,6 +61,7 @@ impl Bus {
         let (filled, first_fill) = mpsc::channel(self.store.partitions().count());
         tasks.spawn(FirstFill::new(Arc::clone(&self.hub), first_fill).run());
         let opener = Arc::clone(self.streams.opener());
+        tasks.spawn(Arc::clone(&opener).run_regroups());
         tasks.spawn(Arc::clone(&resets).run(Arc::clone(&self.hub), opener));
         let reads = Arc::new(Reads::new(Arc::clone(&self.store)));
         let mut inboxes = Vec::new();

@@ -130,7 +130,7 @@ impl StreamService {
         wait: Duration,
     ) -> Result<EventList, OpenError> {
         let requested_at = request.requested_at;
-        self.receive_stored(&request.interest, requested_at).await?;
+        self.receive_stored(&request.wanted, requested_at).await?;
         let waits = !wait.is_zero();
         let _permit = waits.then(|| self.waiting_permit()).transpose()?;
         let stream = self.open(request).await?;
@@ -166,7 +166,7 @@ mod tests {
     use crate::events::sse::cursor::{Cursor, Id};
     use crate::events::sse::frame;
     use crate::events::sse::payload::ResetReason;
-    use crate::model::{Epoch, Position, PresenceEvent, Timestamp, Transition, UserId};
+    use crate::model::{Entry, Epoch, Position, PresenceEvent, Timestamp, Transition, UserId};
 
     fn at(millis: u64) -> Position {
         Position {
@@ -187,7 +187,7 @@ mod tests {
             at: Timestamp::from_millis(millis),
             transition: Transition::Online { state: None },
         };
-        frame::event(Id::One(Epoch(1), at(millis)), &event)
+        frame::event(Id::One(Epoch(1), at(millis)), &Entry::Event(event))
     }
 
     fn names(reading: &Reading) -> Vec<&str> {
@@ -219,7 +219,12 @@ mod tests {
         assert_eq!(names(&reading), ["user.online"]);
         reading.take(&frame::reset(&cursor(1), ResetReason::DataLost));
         assert!(!reading.caught_up);
-        reading.take(&frame::snapshot(&cursor(5), &[], &frame::States::default()));
+        reading.take(&frame::snapshot(
+            &cursor(5),
+            None,
+            &[],
+            &frame::States::default(),
+        ));
         assert!(!reading.caught_up);
         reading.take(&frame::ready(&cursor(5), Some(0)));
         assert!(reading.caught_up);

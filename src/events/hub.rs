@@ -1,13 +1,19 @@
 //! Delivers events to the interested subscribers, and keeps the recent events.
 
+pub(super) mod copies;
 pub(super) mod delivery;
+pub(super) mod group_copies;
 pub(super) mod index;
 pub(super) mod join;
 pub(super) mod kept;
+pub(super) mod known;
 pub(super) mod lifetimes;
 mod live_ids;
 pub(super) mod locate;
+pub(super) mod membership;
+pub(super) mod own_groups;
 mod part;
+mod regroup;
 pub(super) mod restarts;
 pub(super) mod ring;
 
@@ -19,11 +25,14 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::index::Index;
+use self::copies::{Copies, RemovedCopy};
+use self::index::{Index, RemovedAudience};
 use self::kept::Bounds;
 use self::lifetimes::Lifetimes;
 use self::live_ids::LiveIds;
+use self::regroup::Regroup;
 use self::ring::Ring;
+use super::interest::{AudienceId, Interest};
 use super::limits::Limits;
 use super::sse::frame::{self, Frame};
 use super::sse::payload::EndReason;
@@ -52,6 +61,8 @@ pub(crate) struct Hub {
     has_begun: AtomicBool,
     received: Notify,
     to_resync: Mutex<PartitionSet>,
+    to_regroup: Mutex<Vec<Regroup>>,
+    regroup: Notify,
     resync: Notify,
 }
 
@@ -62,6 +73,7 @@ struct State {
     /// Whether some of the interested streams have received the newest event, and others have not.
     is_delivering: bool,
     index: Index,
+    copies: Copies,
     lifetimes: Lifetimes,
     next_id: u64,
 }
@@ -78,6 +90,7 @@ impl Hub {
             ids: LiveIds::new(partitions),
             is_delivering: false,
             index: Index::new(),
+            copies: Copies::default(),
             lifetimes: Lifetimes::new(),
             next_id: 0,
         };
@@ -92,6 +105,8 @@ impl Hub {
             has_begun: AtomicBool::new(false),
             received: Notify::new(),
             to_resync: Mutex::default(),
+            to_regroup: Mutex::default(),
+            regroup: Notify::new(),
             resync: Notify::new(),
         }
     }
@@ -171,25 +186,24 @@ impl Hub {
     ) -> Result<Arc<Subscriber>, StreamLimitReached> {
         let mut state = self.state.lock();
         let most = self.limits.watched_users;
-        let group = state
-            .index
-            .group(&opening.interest, most)
+        let audience = state
+            .audience(&opening.interest, most)
             .ok_or(StreamLimitReached::WatchedUsers)?;
-        let interest = state.index.interest(group);
+        let interest = state.index.interest(audience);
         let id = state.next_id;
         state.next_id += 1;
         let closes = opening.closes;
         let subscriber = Arc::new(Subscriber::new(
             id,
-            group,
+            audience,
             interest,
             opening,
             &self.queue_memory,
         ));
-        state.index.add(group, &subscriber);
+        state.index.add(audience, &subscriber);
         state.lifetimes.add(&subscriber, closes);
         self.metrics.streams.inc();
-        while state.index.insert_some(group) {
+        while state.index.insert_some(audience) {
             MutexGuard::bump(&mut state);
         }
         Ok(subscriber)
@@ -217,11 +231,9 @@ impl Hub {
             return;
         }
         self.metrics.streams.dec();
-        let Some(mut removed) = state.index.remove(subscriber) else {
-            return;
-        };
-        while state.index.remove_some(&mut removed) {
-            MutexGuard::bump(&mut state);
+        let audience = subscriber.audience();
+        if let Some(removed) = state.index.remove(audience, subscriber) {
+            remove_audience(state, removed);
         }
     }
 
@@ -272,6 +284,17 @@ impl Hub {
 }
 
 impl State {
+    /// Returns the audience with this interest, which may be new. The copies of its groups are pinned. Returns `None` if
+    /// the lists and groups of all streams would have more users than `most`.
+    fn audience(&mut self, interest: &Interest, most: usize) -> Option<AudienceId> {
+        let most = most.saturating_sub(self.copies.total());
+        let audience = self.index.audience(interest, most)?;
+        for group in interest.listed_groups() {
+            self.copies.watch(group, audience);
+        }
+        Some(audience)
+    }
+
     /// Returns `presence.ready` with the newest cursor, and how far a stream has come that received it.
     fn newest_ready(&self) -> (Live, Frame) {
         let live = Live {
@@ -282,5 +305,25 @@ impl State {
             live,
             frame::ready(&self.ring.cursor_before(live.next), None),
         )
+    }
+}
+
+/// Removes an audience without subscribers.
+fn remove_audience(mut state: MutexGuard<'_, State>, mut removed: RemovedAudience) {
+    let groups = removed.interest.listed_groups().iter();
+    let copies = groups.filter_map(|group| state.copies.unwatch(group, removed.id));
+    let copies: Vec<_> = copies.collect();
+    while state.index.remove_some(&mut removed) {
+        MutexGuard::bump(&mut state);
+    }
+    free(state, copies);
+}
+
+/// Removes the members of copies that no stream needs any more.
+fn free(mut state: MutexGuard<'_, State>, copies: Vec<RemovedCopy>) {
+    for mut copy in copies {
+        while state.copies.remove_some(&mut copy) {
+            MutexGuard::bump(&mut state);
+        }
     }
 }

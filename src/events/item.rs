@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::sse::cursor::{Cursor, Id};
 use super::sse::payload::{EventData, PresenceReset, ResetReason};
-use crate::model::PresenceEvent;
+use crate::model::Entry;
 
 /// A message of a stream as JSON.
 #[derive(Debug, Serialize)]
@@ -17,9 +17,9 @@ pub(crate) struct Item<'a> {
     data: EventData<'a>,
 }
 
-/// An event of a user as JSON.
-pub(crate) fn item<'a>(id: Id<'_>, event: &'a PresenceEvent) -> Item<'a> {
-    new(id.to_string(), EventData::of(event))
+/// An event as JSON. `None`: the entry has an unknown kind.
+pub(crate) fn item<'a>(id: Id<'_>, entry: &'a Entry) -> Option<Item<'a>> {
+    Some(new(id.to_string(), EventData::of(entry)?))
 }
 
 /// `presence.reset` at `cursor` as JSON.

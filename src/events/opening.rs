@@ -2,6 +2,8 @@
 
 mod failure_log;
 mod newest_cursor;
+mod patience;
+mod regroup;
 mod replay;
 
 use std::sync::Arc;
@@ -14,7 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::failure_log::FailureLog;
 use self::newest_cursor::NewestCursor;
+use self::patience::retry_with_patience;
 use self::replay::{Behind, Replayer};
+use super::group_copies::GroupCopies;
 use super::hub::Hub;
 use super::hub::join::{CursorOrigin, JoinOutcome, JoinPoint};
 use super::hub::lifetimes::Lifetimes;
@@ -23,6 +27,7 @@ use super::interest::Interest;
 use super::limits::Limits;
 use super::shared_read::SharedRead;
 use super::snapshots::all_users::scan;
+use super::snapshots::groups::GroupSnapshots;
 use super::snapshots::listed_users::ListedSnapshots;
 use super::snapshots::snapshot::{Snapshot, SnapshotMemory};
 use super::sse::cursor::Cursor;
@@ -31,9 +36,6 @@ use super::sse::payload::{EndReason, ResetReason};
 use super::subscriber::Subscriber;
 use crate::model::{PartitionSet, Position};
 use crate::store::{Backoff, Store, StoreError};
-
-/// How long a stream waits for a failing store before it ends.
-const STORE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a stream waits for the bus before it reads the newest position of the store again.
 const BUS_PATIENCE: Duration = Duration::from_secs(1);
@@ -61,6 +63,8 @@ pub(super) struct Opener {
     newest: NewestCursor,
     all_users: SharedRead<Arc<Snapshot>>,
     listed_users: ListedSnapshots,
+    groups: GroupSnapshots,
+    group_copies: GroupCopies,
     replayer: Replayer,
     history: Duration,
     failure_log: FailureLog,
@@ -99,6 +103,13 @@ impl Opener {
         );
         Self {
             newest: NewestCursor::new(Arc::clone(&store), Arc::clone(&hub), runtime.clone()),
+            groups: GroupSnapshots::new(
+                Arc::clone(&store),
+                Arc::clone(&hub),
+                Arc::clone(&snapshot_memory),
+                runtime.clone(),
+            ),
+            group_copies: GroupCopies::new(Arc::clone(&store), Arc::clone(&hub)),
             all_users: SharedRead::new(runtime),
             listed_users,
             snapshot_memory,
@@ -115,6 +126,11 @@ impl Opener {
         &self.newest
     }
 
+    /// Returns the reader of the members of groups.
+    pub(super) fn group_copies(&self) -> &GroupCopies {
+        &self.group_copies
+    }
+
     /// Begins a stream that a client requested at `requested_at`: at once if all missed events are in the
     /// ring, otherwise in a task.
     pub(super) fn begin(
@@ -123,7 +139,7 @@ impl Opener {
         start: StreamStart,
         requested_at: Instant,
     ) {
-        let watched = subscriber.interest.watched(self.hub.partitions());
+        let watched = subscriber.interest().watched(self.hub.partitions());
         if let StreamStart::At(point @ JoinPoint::After(_, CursorOrigin::Server)) = &start
             && matches!(
                 self.join(subscriber, point, &watched),
@@ -186,6 +202,7 @@ impl Opener {
                     JoinPoint::After(cursor, CursorOrigin::Server)
                 }
                 StreamStart::Reset(reason, from) => {
+                    retry_with_patience(|| self.find_own_groups(subscriber)).await?;
                     let cursor = self.send_reset(subscriber, watched, reason, from).await?;
                     JoinPoint::After(cursor, CursorOrigin::Server)
                 }
@@ -226,7 +243,7 @@ impl Opener {
         subscriber: &Arc<Subscriber>,
         watched: &PartitionSet,
     ) -> Result<Cursor, StoreError> {
-        let snapshot = match &subscriber.interest {
+        let snapshot = match &subscriber.interest() {
             Interest::Users(users) => {
                 let ask = || self.listed_users.ask(users);
                 let as_of = |snapshot: &Arc<Snapshot>| snapshot.as_of.to_vec();
@@ -234,6 +251,14 @@ impl Opener {
             }
             Interest::AllUsers => {
                 retry_with_patience(|| self.all_users.ask(self.scan_all_users())).await?
+            }
+            Interest::Groups(interest) => {
+                let audience = subscriber.audience();
+                retry_with_patience(|| async {
+                    self.group_copies.complete(&interest.groups).await?;
+                    self.groups.ask(audience, interest).await
+                })
+                .await?
             }
         };
         Ok(snapshot.send(subscriber).await)
@@ -286,6 +311,12 @@ impl Opener {
                     // If the entry is gone, the next join returns the reason.
                     point = JoinPoint::From(reached.unwrap_or(missed.from));
                 }
+                (JoinOutcome::OwnGroupsChanged(missed), _) => {
+                    let regroup = || self.regroup(stream, missed, point.cursor());
+                    let reached = retry_with_patience(regroup).await?;
+                    // If the entry is gone, the next join returns the reason.
+                    point = reached.unwrap_or(JoinPoint::From(missed.from));
+                }
                 (JoinOutcome::Ahead, JoinPoint::After(cursor, CursorOrigin::Server))
                     if self.receives(cursor, watched, RECEIVE_PATIENCE).await => {}
                 (
@@ -298,6 +329,9 @@ impl Opener {
                     }
                 }
                 (JoinOutcome::Restarting | JoinOutcome::Ahead | JoinOutcome::OtherEpoch, _) => {
+                    let interest = subscriber.interest();
+                    let groups = interest.listed_groups();
+                    retry_with_patience(|| self.group_copies.complete(groups)).await?;
                     let settled = self.hub.wait_until(|hub| hub.is_settled(watched));
                     // After this time the caller tries to join again.
                     let _ = timeout(BUS_PATIENCE, settled).await;
@@ -354,22 +388,6 @@ impl Opener {
     async fn receives(&self, cursor: &Cursor, watched: &PartitionSet, patience: Duration) -> bool {
         let received = self.hub.wait_until(|hub| hub.has_received(cursor, watched));
         timeout(patience, received).await.is_ok()
-    }
-}
-
-/// Repeats `attempt` until it succeeds or [`STORE_PATIENCE`] has passed.
-async fn retry_with_patience<T, A>(attempt: impl Fn() -> A) -> Result<T, StoreError>
-where
-    A: Future<Output = Result<T, StoreError>>,
-{
-    let began = Instant::now();
-    let mut backoff = Backoff::default();
-    loop {
-        match attempt().await {
-            Err(error) if began.elapsed() >= STORE_PATIENCE => return Err(error),
-            Err(_) => sleep(backoff.next()).await,
-            Ok(found) => return Ok(found),
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The messages that list the online users.
 
 pub(super) mod all_users;
+pub(super) mod groups;
 pub(super) mod listed_users;
 pub(super) mod snapshot;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::hub::Hub;
 use super::hub::join::{CursorOrigin, JoinPoint};
-use super::interest::Interest;
+use super::interest::{Interest, Wanted};
 use super::limits::Limits;
 use super::opening::{Opener, StreamStart};
 use super::sse::cursor::{Cursor, InvalidCursor};
@@ -43,8 +43,8 @@ const EARLIEST: &str = "earliest";
 pub(crate) struct StreamRequest {
     /// When the client sent the request. The request may have waited for admission since.
     pub requested_at: Instant,
-    /// The users whose events the stream carries.
-    pub interest: Interest,
+    /// What the client wants to follow.
+    pub wanted: Wanted,
     /// Whether the stream begins with a snapshot of the online users.
     pub snapshot: bool,
     /// The cursor of an earlier stream, as the client sent it.
@@ -112,11 +112,21 @@ impl StreamService {
     ///
     /// Fails if the store is unreachable or there are too many streams.
     pub(crate) async fn open(&self, request: StreamRequest) -> Result<EventStream, OpenError> {
-        let watched = request.interest.watched(self.hub.partitions());
+        let watched = request.wanted.watched(self.hub.partitions());
         self.wait_until_known(&watched).await?;
         let permit = request.counts.then(|| self.limit.take(request.caller));
         let permit = permit.transpose()?;
-        let requested_at = request.requested_at;
+        let mut requested_at = request.requested_at;
+        let (interest, since) = match request.wanted {
+            Wanted::Fixed(interest) => (interest, 0),
+            Wanted::OwnGroups(user) => self.opener.own_interest(&user).await?,
+        };
+        let groups = interest.listed_groups();
+        let held = self.opener.group_copies().hold(groups).await?;
+        if matches!(interest, Interest::Groups(_)) {
+            // The members are not known as of an earlier moment.
+            requested_at = Instant::now();
+        }
         let newest = self.opener.newest();
         let start = match request.last_event_id.as_deref() {
             Some(id) => self.resume_from(id, requested_at, &watched).await?,
@@ -137,11 +147,13 @@ impl StreamService {
             _ => (due, EndReason::MaxAge),
         };
         let subscriber = self.hub.open(SubscriberOptions {
-            interest: request.interest,
+            interest,
+            since,
             snapshot: request.snapshot,
             closes,
             credential: request.credential,
         })?;
+        drop(held);
         let stream = EventStream::new(Arc::clone(&subscriber), Arc::clone(&self.hub), permit);
         if subscriber.is_withdrawn() {
             // The credential was withdrawn before the hub had the stream in its list.
@@ -187,10 +199,10 @@ impl StreamService {
     /// Fails if one of their partitions is unreachable.
     pub(super) async fn receive_stored(
         &self,
-        interest: &Interest,
+        wanted: &Wanted,
         requested_at: Instant,
     ) -> Result<(), StoreError> {
-        let watched = interest.watched(self.hub.partitions());
+        let watched = wanted.watched(self.hub.partitions());
         self.wait_until_known(&watched).await?;
         let newest = self.opener.newest();
         let stored = newest.stored_at(requested_at, &watched).await?;
@@ -306,7 +318,7 @@ mod tests {
         let streams = StreamService::new(store, hub, &config, limits);
         let request = StreamRequest {
             requested_at: Instant::now(),
-            interest: Interest::AllUsers,
+            wanted: Wanted::Fixed(Interest::AllUsers),
             snapshot: false,
             last_event_id: None,
             counts: true,

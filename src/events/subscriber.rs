@@ -7,13 +7,13 @@ mod state;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use self::queue_memory::QueueMemory;
 pub(super) use self::state::Live;
 use self::state::{Stage, State, wake};
-use super::interest::{GroupId, Interest};
+use super::interest::{AudienceId, Interest};
 use super::sse::frame::Frame;
 use super::sse::payload::EndReason;
 use crate::model::Credential;
@@ -31,18 +31,26 @@ const QUIET_ROUNDS: u8 = 6;
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(super) id: u64,
-    /// The group of the streams with equal interests.
-    pub(super) group: GroupId,
-    pub(super) interest: Interest,
+    following: RwLock<Following>,
     pub(super) snapshot: bool,
     credential: Option<Arc<dyn Credential>>,
     state: Mutex<State>,
+}
+
+/// What a stream follows.
+#[derive(Debug)]
+struct Following {
+    audience: AudienceId,
+    interest: Interest,
+    since: u64,
 }
 
 /// The options of a new stream.
 #[derive(Debug)]
 pub(super) struct SubscriberOptions {
     pub(super) interest: Interest,
+    /// The number of the entry as of which the own groups of the interest are known.
+    pub(super) since: u64,
     pub(super) snapshot: bool,
     /// When the stream ends, and for which reason.
     pub(super) closes: (Instant, EndReason),
@@ -61,19 +69,66 @@ pub(super) enum Pushed {
 impl Subscriber {
     pub(super) fn new(
         id: u64,
-        group: GroupId,
+        audience: AudienceId,
         interest: Interest,
         options: SubscriberOptions,
         queue_memory: &Arc<QueueMemory>,
     ) -> Self {
         Self {
             id,
-            group,
-            interest,
+            following: RwLock::new(Following {
+                audience,
+                interest,
+                since: options.since,
+            }),
             snapshot: options.snapshot,
             credential: options.credential,
             state: Mutex::new(State::new(queue_memory)),
         }
+    }
+
+    /// The audience of the stream: the streams with an equal interest.
+    pub(super) fn audience(&self) -> AudienceId {
+        self.following.read().audience
+    }
+
+    /// The interest of the stream. Only the interest in own groups changes.
+    pub(super) fn interest(&self) -> Interest {
+        self.following.read().interest.clone()
+    }
+
+    /// The number of an entry. The interest in own groups has no later change of them.
+    pub(super) fn since(&self) -> u64 {
+        self.following.read().since
+    }
+
+    /// Changes the interest. Returns the audience before.
+    pub(super) fn follow(
+        &self,
+        audience: AudienceId,
+        interest: Interest,
+        since: u64,
+    ) -> AudienceId {
+        let following = Following {
+            audience,
+            interest,
+            since,
+        };
+        std::mem::replace(&mut *self.following.write(), following).audience
+    }
+
+    /// Ends live delivery before the entry with this number, without a reset. Returns whether the stream was live and
+    /// does not have the entry.
+    pub(super) fn pause_before(&self, number: u64) -> bool {
+        let mut state = self.state.lock();
+        let is_before = state.live_from.is_some_and(|live| live.next <= number);
+        if is_before {
+            state.live_from = None;
+            // What comes next is a backlog, and the client has to take these events before.
+            let State { backlog, live, .. } = &mut *state;
+            backlog.append(live);
+        }
+        is_before
     }
 
     /// Begins live delivery. The missed events come first, then `ready`, unless the stream has sent `presence.ready`

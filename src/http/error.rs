@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::problem::ProblemType;
 use crate::auth::Error as AuthError;
 use crate::events::{OpenError, StreamLimitReached};
-use crate::model::{InvalidConnectionId, InvalidUserId, Refusal};
+use crate::model::{GroupRefusal, InvalidConnectionId, InvalidGroupId, InvalidUserId, Refusal};
 use crate::store::StoreError;
 
 /// Why a request is refused. The text is the `detail` of the problem document.
@@ -18,12 +18,34 @@ pub(crate) enum Error {
     UserId(#[from] InvalidUserId),
     #[error("userId: must be UTF-8")]
     UserIdNotUtf8,
-    #[error("userIds[{index}]: {why}")]
-    ListedUserId { index: usize, why: InvalidUserId },
+    #[error("{field}[{index}]: {why}")]
+    ListedUserId {
+        field: &'static str,
+        index: usize,
+        why: InvalidUserId,
+    },
     #[error("userIds: must contain at least one id")]
     NoUserIds,
     #[error("userIds: contains {given} ids; the limit is {limit}")]
     TooManyUserIds { given: usize, limit: usize },
+    #[error("groupId: {0}")]
+    GroupId(#[from] InvalidGroupId),
+    #[error("groupId: must be UTF-8")]
+    GroupIdNotUtf8,
+    #[error("groupIds[{index}]: {why}")]
+    ListedGroupId { index: usize, why: InvalidGroupId },
+    #[error("groupIds: must contain at least one id")]
+    NoGroupIds,
+    #[error("groupIds: contains {given} ids; the limit is {limit}")]
+    TooManyGroupIds { given: usize, limit: usize },
+    #[error("{field}: contains {given} ids; the limit is {limit}")]
+    TooManyMembers {
+        field: &'static str,
+        given: usize,
+        limit: usize,
+    },
+    #[error("add: contains user {0:?}, which `remove` contains too")]
+    AddedAndRemoved(String),
     #[error("connectionId: {0}")]
     ConnectionId(#[from] InvalidConnectionId),
     #[error("connectionId: must be absent if `all` is true")]
@@ -69,6 +91,8 @@ pub(crate) enum Error {
     Auth(#[from] AuthError),
     #[error("{0}")]
     Refused(Refusal),
+    #[error("{0}")]
+    GroupRefused(GroupRefusal),
     #[error("{0}; see Retry-After")]
     TooManyStreams(#[from] StreamLimitReached),
     #[error(
@@ -123,7 +147,14 @@ impl Error {
         use ProblemType as P;
         match self {
             Self::UserId(_) | Self::UserIdNotUtf8 | Self::ListedUserId { .. } => P::InvalidUserId,
+            Self::AddedAndRemoved(_) => P::InvalidJson,
             Self::NoUserIds => P::NoUserIds,
+            Self::GroupId(_) | Self::GroupIdNotUtf8 | Self::ListedGroupId { .. } => {
+                P::InvalidGroupId
+            }
+            Self::NoGroupIds => P::NoGroupIds,
+            Self::TooManyGroupIds { .. } => P::TooManyGroupIds,
+            Self::TooManyMembers { .. } => P::TooManyMembers,
             Self::TooManyUserIds { .. } => P::TooManyUserIds,
             Self::ConnectionId(_) | Self::ConnectionIdAndAll => P::InvalidConnectionId,
             Self::InvalidTtl { .. } => P::InvalidTtl,
@@ -139,6 +170,8 @@ impl Error {
             Self::Auth(error) => auth_problem_type(error),
             Self::Refused(Refusal::ConnectionClosed) => P::ConnectionClosed,
             Self::Refused(Refusal::TooManyConnections { .. }) => P::TooManyConnections,
+            Self::GroupRefused(GroupRefusal::TooManyMembers { .. }) => P::TooManyMembers,
+            Self::GroupRefused(GroupRefusal::TooManyGroups { .. }) => P::TooManyGroups,
             Self::TooManyStreams(_) => P::TooManyStreams,
             Self::StreamsUnsupported => P::StreamsUnsupported,
             Self::NotFound => P::NotFound,
@@ -165,6 +198,8 @@ fn auth_problem_type(error: &AuthError) -> ProblemType {
         A::WriteDenied(_)
         | A::ReadDenied(_)
         | A::ReadAllDenied
+        | A::GroupWriteDenied
+        | A::GroupReadDenied(_)
         | A::MetricsDenied
         | A::SweepDenied => ProblemType::NotAllowed,
         A::RateLimited(_) => ProblemType::TooManyCalls,
@@ -182,6 +217,7 @@ impl From<StoreError> for Error {
             StoreError::Overloaded => Self::StoreOverloaded,
             StoreError::Failed(cause) => Self::Internal(cause),
             StoreError::Refused(refusal) => Self::Refused(refusal),
+            StoreError::GroupRefused(refusal) => Self::GroupRefused(refusal),
         }
     }
 }

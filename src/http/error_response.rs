@@ -51,6 +51,8 @@ impl Error {
             A::WriteDenied(_)
             | A::ReadDenied(_)
             | A::ReadAllDenied
+            | A::GroupWriteDenied
+            | A::GroupReadDenied(_)
             | A::MetricsDenied
             | A::SweepDenied => {
                 "Bearer realm=\"presence\", error=\"insufficient_scope\"".to_owned()

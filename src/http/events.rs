@@ -2,6 +2,8 @@
 
 mod parameters;
 
+mod wanted;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +18,17 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use self::parameters::{QUERY, QUERY_BESIDE_A_BODY, StreamParameters, parse_query};
+use self::wanted::wanted;
 use super::error::Error;
-use super::extract::{JsonBody, ListedUser, NoBody, WholeNumber, listed_users, user_ids};
+use super::extract::{
+    JsonBody, ListedGroup, ListedUser, NoBody, WholeNumber, listed_groups, listed_users,
+};
 use super::json_line::JsonLine;
 use super::openapi::responses::{
     BadRequest, BodyTimeout, BodyTooLarge, Forbidden, HeadTooLarge, NoStreams, StoreUnreachable,
     TooMany, Unauthorized, UnsupportedMediaType,
 };
-use super::openapi::{ListedUserId, UserIdText};
+use super::openapi::{GroupIdText, ListedGroupId, ListedUserId, UserIdText};
 use super::permissions::StreamCaller;
 use super::refused_stream::accepts_json;
 use super::response_headers::STREAM_HEADERS;
@@ -32,12 +37,9 @@ use super::stream_handoff::StreamHandoff;
 use super::stream_support::StreamSupport;
 use crate::auth::Caller;
 use crate::events::{
-    EventList, Interest, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
+    EventList, GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
     StreamRequest, UserOffline, UserOnline, UserUpdated,
 };
-
-/// Users of one stream, unless the stream carries the events of all users.
-const MAX_USERS: usize = 10_000;
 
 /// The query of a stream.
 #[derive(Debug, IntoParams)]
@@ -52,6 +54,10 @@ pub(super) struct StreamQuery {
     /// 16 KiB, so more than about 400 UUIDs need `POST`.
     #[param(rename = "userIds", value_type = Option<Vec<ListedUserId>>, min_items = 1, style = Form, explode = false, example = json!(["alice", "bob"]))]
     user_ids: Option<Vec<String>>,
+    /// Groups whose members' events the stream carries, alone or together with `userIds`: 1 to 100 ids, separated by
+    /// commas; may repeat. Only `POST` accepts an id that contains a comma.
+    #[param(rename = "groupIds", value_type = Option<Vec<ListedGroupId>>, min_items = 1, max_items = 100, style = Form, explode = false, example = json!(["team-7"]))]
+    group_ids: Option<Vec<String>>,
     /// Whether the stream begins with the online users.
     #[param(example = true)]
     snapshot: Option<bool>,
@@ -78,6 +84,8 @@ impl PartialSchema for EventData {
             UserOffline::name(),
             UserOnline::name(),
             UserUpdated::name(),
+            GroupJoined::name(),
+            GroupLeft::name(),
             PresenceSnapshot::name(),
             PresenceReset::name(),
             PresenceEnd::name(),
@@ -99,6 +107,10 @@ pub(super) struct EventsBody {
     #[serde(default, deserialize_with = "listed_users")]
     #[schema(value_type = Vec<UserIdText>, required = false, min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
     user_ids: Option<Vec<ListedUser>>,
+    /// Groups whose members' events the stream carries, alone or together with `userIds`: 1 to 100 ids.
+    #[serde(default, deserialize_with = "listed_groups")]
+    #[schema(value_type = Vec<GroupIdText>, required = false, min_items = 1, max_items = 100, example = json!(["team-7"]))]
+    group_ids: Option<Vec<ListedGroup>>,
     /// Whether the stream begins with the online users.
     #[serde(default)]
     #[schema(example = true)]
@@ -136,9 +148,11 @@ pub(super) struct EventsBody {
 /// | `user.online` | `UserOnline` | The first connection of a user opened |
 /// | `user.updated` | `UserUpdated` | The state of an online user changed: whether it is away, or its status. Always the whole state |
 /// | `user.offline` | `UserOffline` | The last connection of a user closed or expired. Online and offline events of a user alternate |
+/// | `group.joined` | `GroupJoined` | With `groupIds`: users became members of a group |
+/// | `group.left` | `GroupLeft` | With `groupIds`: users are no members of a group any more |
 /// | `presence.snapshot` | `PresenceSnapshot` | With `snapshot=true`: the online users, in one or more messages before all changes |
 /// | `presence.ready` | `PresenceReady` | The stream has caught up: after the snapshot, after the missed events, or at once. Again with a newer `id` after a minute without messages |
-/// | `presence.reset` | `PresenceReset` | The client cannot resume, or the store lost its data. The client must forget its state. With `snapshot=true`, a new snapshot follows |
+/// | `presence.reset` | `PresenceReset` | The client cannot resume, a group changed since, or the store lost its data. The client must forget its state. With `snapshot=true`, a new snapshot follows |
 /// | `presence.end` | `PresenceEnd` | The last message of a stream that the server ends, with the reason |
 ///
 /// Every block has data, and no line is longer than 60 KiB. Every `id` is an opaque cursor: a client that reconnects
@@ -150,7 +164,7 @@ pub(super) struct EventsBody {
 /// With `Accept: application/json`, the response is a list of the same messages instead of a stream, at most 1,000. It
 /// covers everything that the store held when the call arrived, and its `cursor` is the `lastEventId` of the next call.
 /// The call returns at once, or waits for the first event with `waitMs`. While it waits, it counts as a stream. A
-/// snapshot needs `userIds` in this form. The schema `EventList` of `POST /v1/events` describes the list; generators make
+/// snapshot needs `userIds` or `groupIds` in this form. The schema `EventList` of `POST /v1/events` describes the list; generators make
 /// one kind of response of each operation, so this operation has that of the stream.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events", operation_id = "streamEvents",
@@ -232,6 +246,7 @@ pub(super) async fn stream_of(
     let query = parse_query(query.as_deref(), &headers, &QUERY_BESIDE_A_BODY)?;
     let mut params = StreamParameters {
         user_ids: body.user_ids,
+        group_ids: body.group_ids,
         snapshot: body.snapshot,
         is_in_body: true,
         ..query
@@ -272,14 +287,17 @@ async fn answer(
     headers: &HeaderMap,
 ) -> Result<Response, Error> {
     let wants_list = accepts_json(headers);
-    let is_of_all = params.user_ids.is_none();
+    let is_of_all = params.user_ids.is_none()
+        && params.group_ids.is_none()
+        && caller.with_own_groups().is_none();
     if wants_list && params.snapshot && is_of_all {
-        return Err(params.invalid("snapshot", "a snapshot as JSON needs userIds"));
+        let why = "a snapshot as JSON needs userIds or groupIds";
+        return Err(params.invalid("snapshot", why));
     }
     let wait = params.wait.unwrap_or_default();
     let request = StreamRequest {
         requested_at: Instant::now(),
-        interest: interest(caller, params.user_ids)?,
+        wanted: wanted(state, caller, params.user_ids, params.group_ids).await?,
         snapshot: params.snapshot,
         last_event_id: params.last_event_id,
         counts: !wants_list || !wait.is_zero(),
@@ -292,21 +310,6 @@ async fn answer(
         list(state, transport, request, wait).await
     } else {
         open(state, transport, request).await
-    }
-}
-
-/// The users that a request selects. Fails unless the caller may read them.
-fn interest(caller: &Caller, user_ids: Option<Vec<ListedUser>>) -> Result<Interest, Error> {
-    match user_ids {
-        None => {
-            caller.authorize_read_all()?;
-            Ok(Interest::AllUsers)
-        }
-        Some(listed) => {
-            let users = self::user_ids(listed, MAX_USERS)?;
-            caller.authorize_read_each(&users)?;
-            Ok(Interest::users(users))
-        }
     }
 }
 

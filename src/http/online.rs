@@ -1,15 +1,15 @@
 //! Bulk calls: look up users, list all online users, count them.
 
-mod cursor;
+pub(super) mod cursor;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
 use serde::{Deserialize, Serialize, Serializer};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
-use self::cursor::{decode, encode};
+use self::cursor::encode;
 use super::error::Error;
 use super::extract::{JsonBody, ListedUser, NoBody, user_ids};
 use super::json_line::JsonLine;
@@ -18,17 +18,12 @@ use super::openapi::responses::{
     BadRequest, BodyTimeout, BodyTooLarge, Forbidden, StoreUnreachable, TooMany, Unauthorized,
     UnsupportedMediaType,
 };
+use super::page_query::PageQuery;
 use super::permissions::SeeingEveryone;
-use super::query::{NoQuery, decoded, keep_once, parameters, unknown};
+use super::query::NoQuery;
 use super::state::AppState;
 use crate::auth::Caller;
-use crate::model::{PageCursor, State as UserState, StateFields, UserId};
-
-/// The default size of a page, in users.
-const DEFAULT_LIMIT: usize = 100;
-
-/// The largest size of a page, in users.
-const MAX_LIMIT: usize = 1_000;
+use crate::model::{State as UserState, StateFields, UserId};
 
 /// The users to look up.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -57,7 +52,7 @@ pub(super) struct OnlineUsers {
 
 /// The state of a user in a response.
 #[derive(Debug)]
-struct OwnedState(Arc<UserState>);
+pub(super) struct OwnedState(Arc<UserState>);
 
 impl Serialize for OwnedState {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -83,31 +78,6 @@ pub(super) struct OnlineCount {
     /// The number of online users.
     #[schema(example = 2)]
     count: u64,
-}
-
-/// The query of a page.
-#[derive(Debug, Default, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PageQuery {
-    /// The largest number of users on the page, 1 to 1,000. Default: 100.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, example = 100)]
-    limit: Option<String>,
-    /// The `nextCursor` of the previous page. Absent for the first page.
-    cursor: Option<String>,
-}
-
-impl PageQuery {
-    fn read(query: &str) -> Result<Self, Error> {
-        let mut read = Self::default();
-        for (name, value) in parameters(query) {
-            match &*name {
-                "limit" => keep_once(&mut read.limit, "limit", decoded("limit", value)?)?,
-                "cursor" => keep_once(&mut read.cursor, "cursor", decoded("cursor", value)?)?,
-                other => return Err(unknown(other, &["limit", "cursor"])),
-            }
-        }
-        Ok(read)
-    }
 }
 
 /// Look up many users
@@ -140,11 +110,7 @@ pub(super) async fn lookup(
     caller.authorize_read_each(&users)?;
     let online = state.presence.online_among(users).await?;
     let states = match body.states {
-        true => {
-            let states = state.presence.states_among(&online).await?.into_iter();
-            let states = states.map(|(user, state)| (user, OwnedState(state)));
-            Some(states.collect())
-        }
+        true => Some(states(&state, &online).await?),
         false => None,
     };
     Ok(JsonLine(OnlineUsers { online, states }))
@@ -174,15 +140,8 @@ pub(super) async fn list(
     _: NoBody,
 ) -> Result<JsonLine<OnlinePage>, Error> {
     let query = PageQuery::read(query.as_deref().unwrap_or(""))?;
-    let limit = match query.limit.as_deref() {
-        None => DEFAULT_LIMIT,
-        Some(text) => limit(text).ok_or(Error::InvalidLimit(MAX_LIMIT))?,
-    };
     let partitions = state.presence.partitions();
-    let cursor = match query.cursor.as_deref() {
-        None => PageCursor::START,
-        Some(text) => decode(text, partitions).ok_or(Error::InvalidCursor)?,
-    };
+    let (limit, cursor) = (query.limit()?, query.cursor(partitions)?);
     let page = state.presence.online_page(&cursor, limit).await?;
     Ok(JsonLine(OnlinePage {
         online: page.users,
@@ -215,9 +174,13 @@ pub(super) async fn count(
     Ok(JsonLine(OnlineCount { count }))
 }
 
-/// Parses a page size. `None`: `text` is not a number from 1 to [`MAX_LIMIT`].
-fn limit(text: &str) -> Option<usize> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let limit = digits.then(|| text.parse().ok()).flatten();
-    limit.filter(|limit| (1..=MAX_LIMIT).contains(limit))
+/// The states of these online users, where something is set.
+pub(super) async fn states(
+    state: &AppState,
+    online: &[UserId],
+) -> Result<BTreeMap<UserId, OwnedState>, Error> {
+    let states = state.presence.states_among(online).await?.into_iter();
+    Ok(states
+        .map(|(user, state)| (user, OwnedState(state)))
+        .collect())
 }

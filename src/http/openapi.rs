@@ -20,8 +20,8 @@ use super::problem::{Problem, ProblemType};
 use super::split_body::split_large_body;
 use super::state::AppState;
 use crate::events::{
-    PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, UserOffline, UserOnline,
-    UserUpdated,
+    GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
+    UserOffline, UserOnline, UserUpdated,
 };
 
 /// The operations with an optional body.
@@ -40,10 +40,11 @@ const OPTIONAL_BODIES: [&str; 3] = ["connect", "ping", "disconnect"];
     tags(
         (name = "users", description = "One user: connect, ping, disconnect, state"),
         (name = "online", description = "Many users: look up, list, count"),
+        (name = "groups", description = "Groups of users: members, and who of them is online"),
         (name = "events", description = "Changes, as Server-Sent Events"),
         (name = "operations", description = "Health and metrics"),
     ),
-    components(schemas(Problem, ListedUserId, UserOnline, UserUpdated, UserOffline, PresenceSnapshot, PresenceReady, PresenceReset, PresenceEnd)),
+    components(schemas(Problem, ListedUserId, ListedGroupId, UserOnline, UserUpdated, UserOffline, GroupJoined, GroupLeft, PresenceSnapshot, PresenceReady, PresenceReset, PresenceEnd)),
     modifiers(&Description, &Security)
 )]
 pub(super) struct ApiDocument;
@@ -65,6 +66,17 @@ pub(super) struct UserIdText(String);
 #[expect(dead_code, reason = "utoipa reads the type of the field")]
 pub(super) struct ListedUserId(String);
 
+/// A group id in a list that is separated by commas.
+#[derive(Debug, ToSchema)]
+#[schema(
+    min_length = 1,
+    max_length = 128,
+    pattern = "^[^\\x00-\\x1f\\x7f-\\x9f,]+$",
+    example = "team-7"
+)]
+#[expect(dead_code, reason = "utoipa reads the type of the field")]
+pub(super) struct ListedGroupId(String);
+
 /// The user id in the path of a call.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Path)]
@@ -74,6 +86,22 @@ pub(super) struct UserIdInPath {
     #[param(rename = "userId", value_type = UserIdText, example = "alice")]
     user_id: String,
 }
+
+/// The group id in the path of a call.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "utoipa reads the type of the field")]
+pub(super) struct GroupIdInPath {
+    /// The group id: 1 to 128 bytes of UTF-8 without control characters, percent-encoded.
+    #[param(rename = "groupId", value_type = GroupIdText, example = "team-7")]
+    group_id: String,
+}
+
+/// A group id of the application: 1 to 128 bytes of UTF-8 without control characters.
+#[derive(Debug, ToSchema)]
+#[schema(as = GroupId, min_length = 1, max_length = 128, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$", example = "team-7")]
+#[expect(dead_code, reason = "utoipa reads the type of the field")]
+pub(super) struct GroupIdText(String);
 
 /// Sets the description of the document.
 struct Description;
@@ -124,6 +152,7 @@ pub(super) fn finish(document: &mut OpenApiDocument) {
             &mut item.get,
             &mut item.post,
             &mut item.put,
+            &mut item.patch,
             &mut item.delete,
         ];
         let operations = operations.map(Option::as_mut);

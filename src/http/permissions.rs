@@ -1,7 +1,8 @@
 //! Extractors that authenticate the caller and check its permissions.
 //!
 //! A handler names its permission as an argument: [`ActingFor`], [`Disconnecting`], [`SettingStatus`] or [`Seeing`] a user
-//! of the path, [`SeeingEveryone`], or the [`Caller`] itself if the body names the users.
+//! of the path, [`SeeingGroup`] or [`WritingGroup`], [`SeeingEveryone`], or the [`Caller`] itself if the body names the
+//! users.
 
 use std::sync::Arc;
 
@@ -11,11 +12,11 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 use super::error::Error;
-use super::extract::UserPath;
+use super::extract::{GroupPath, UserPath};
 use super::query::{decoded, parameters};
 use super::state::AppState;
 use crate::auth::{CallKind, Caller, Error as AuthError};
-use crate::model::UserId;
+use crate::model::{GroupId, UserId};
 
 /// The user of the path. The caller may connect and ping this user.
 #[derive(Debug)]
@@ -32,6 +33,14 @@ pub(crate) struct SettingStatus(pub(crate) UserId);
 /// The user of the path. The caller may see this user.
 #[derive(Debug)]
 pub(crate) struct Seeing(pub(crate) UserId);
+
+/// The group of the path. The caller may see this group.
+#[derive(Debug)]
+pub(crate) struct SeeingGroup(pub(crate) GroupId);
+
+/// The group of the path. The caller may write its stored members.
+#[derive(Debug)]
+pub(crate) struct WritingGroup(pub(crate) GroupId);
 
 /// The caller may see all users.
 #[derive(Debug)]
@@ -106,6 +115,42 @@ impl FromRequestParts<Arc<AppState>> for Seeing {
         let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
         caller.authorize_read(&user)?;
         Ok(Self(user))
+    }
+}
+
+/// Fails unless the caller may see `group` now.
+pub(super) async fn authorize_group(
+    state: &AppState,
+    caller: &Caller,
+    group: &GroupId,
+) -> Result<(), Error> {
+    match caller.authorize_read_group(group)? {
+        Some(user) if !state.presence.is_member(group, user).await? => {
+            Err(AuthError::GroupReadDenied(group.clone()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+impl FromRequestParts<Arc<AppState>> for SeeingGroup {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let GroupPath(group) = GroupPath::from_request_parts(parts, state).await?;
+        authorize_group(state, &caller, &group).await?;
+        Ok(Self(group))
+    }
+}
+
+impl FromRequestParts<Arc<AppState>> for WritingGroup {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let GroupPath(group) = GroupPath::from_request_parts(parts, state).await?;
+        caller.authorize_write_groups()?;
+        Ok(Self(group))
     }
 }
 

@@ -127,6 +127,16 @@ problem_types! {
     NoUserIds(BAD_REQUEST, "no-user-ids", "No user ids"),
     /// The list of user ids exceeds the limit of this call. `detail` states the limit.
     TooManyUserIds(BAD_REQUEST, "too-many-user-ids", "Too many user ids"),
+    /// A group id is not 1 to 128 bytes of UTF-8, or contains control characters.
+    InvalidGroupId(BAD_REQUEST, "invalid-group-id", "Invalid group id"),
+    /// The list of group ids is empty.
+    NoGroupIds(BAD_REQUEST, "no-group-ids", "No group ids"),
+    /// The list of group ids exceeds the limit of this call. `detail` states the limit.
+    TooManyGroupIds(BAD_REQUEST, "too-many-group-ids", "Too many group ids"),
+    /// The group would have more members than `PRESENCE_GROUP_MEMBERS`, or a list has more ids. Nothing was changed.
+    TooManyMembers(BAD_REQUEST, "too-many-members", "Too many members"),
+    /// A user is stored in 1,000 groups. `detail` names the user. Nothing was changed.
+    TooManyGroups(BAD_REQUEST, "too-many-groups", "Too many groups"),
     /// A connection id is not 1 to 64 characters of `A-Z a-z 0-9 . _ ~ : @ -`, or accompanies `all`.
     InvalidConnectionId(BAD_REQUEST, "invalid-connection-id", "Invalid connection id"),
     /// `ttlMs` is out of bounds. `detail` states the bounds.

@@ -82,58 +82,6 @@ pub struct PresenceEvent {
     pub transition: Transition,
 }
 
-/// One entry of the history.
-///
-/// Instances of different versions may share one store, so an entry may have a kind that this version does not know.
-/// Such an entry advances the position, and no stream carries it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// A user went online or offline, or its state changed.
-    Event(PresenceEvent),
-    /// The entry has a kind that this version does not know.
-    Unknown {
-        /// The position of the entry in the history.
-        position: Position,
-        /// The position of the entry before it. An unreadable entry has its own position here, so that a reader
-        /// notices the gap.
-        previous: Position,
-    },
-}
-
-impl Entry {
-    /// The position of the entry in the history.
-    pub const fn position(&self) -> Position {
-        match self {
-            Self::Event(event) => event.position,
-            Self::Unknown { position, .. } => *position,
-        }
-    }
-
-    /// The position of the entry before it.
-    pub const fn previous(&self) -> Position {
-        match self {
-            Self::Event(event) => event.previous,
-            Self::Unknown { previous, .. } => *previous,
-        }
-    }
-
-    /// When the entry was written.
-    pub const fn at(&self) -> Timestamp {
-        match self {
-            Self::Event(event) => event.at,
-            Self::Unknown { position, .. } => Timestamp::from_millis(position.millis),
-        }
-    }
-
-    /// The event, if this version knows its kind.
-    pub const fn event(&self) -> Option<&PresenceEvent> {
-        match self {
-            Self::Event(event) => Some(event),
-            Self::Unknown { .. } => None,
-        }
-    }
-}
-
 /// The change of a user, as streams carry it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::event::{Entry, Epoch, Position};
+use super::entry::Entry;
+use super::event::{Epoch, Position};
 use super::partition::Partition;
 use super::state::State;
 use super::user_id::UserId;

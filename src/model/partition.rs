@@ -1,5 +1,6 @@
 //! The partitions of the users.
 
+use super::group_id::GroupId;
 use super::user_id::UserId;
 
 /// The number of slots of a Redis Cluster, as a power of two.
@@ -62,10 +63,19 @@ impl Partitions {
 
     /// The partition of a user.
     pub fn of(self, user: &UserId) -> Partition {
+        self.of_id(user.as_str())
+    }
+
+    /// The partition of a group: that of a user with the same id.
+    pub fn of_group(self, group: &GroupId) -> Partition {
+        self.of_id(group.as_str())
+    }
+
+    fn of_id(self, id: &str) -> Partition {
         if self == Self::ONE {
             return Partition::FIRST;
         }
-        self.at_slot(slot_of(user.as_str().as_bytes()))
+        self.at_slot(slot_of(id.as_bytes()))
     }
 
     /// The partition of the users in a slot of a Redis Cluster. There are 16,384 slots.

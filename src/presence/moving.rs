@@ -196,7 +196,7 @@ impl OtherStore {
             let answer = answer.await;
             match &answer {
                 Ok(_) => this.write(other).await,
-                Err(StoreError::Refused(_)) => {}
+                Err(error) if error.is_answer() => {}
                 // The call may have taken effect.
                 Err(_) => this.note_missed(),
             }
@@ -221,6 +221,8 @@ impl OtherStore {
         }
         match timeout(PATIENCE, call).await {
             Ok(Ok(_) | Err(StoreError::Refused(_))) => *self.tries_at.lock() = None,
+            // The store that answers accepted the write of a group.
+            Ok(Err(error)) if error.is_answer() => self.note_missed(),
             Ok(Err(_)) | Err(_) => {
                 *self.tries_at.lock() = Some(Instant::now() + PAUSE);
                 self.note_missed();

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::model::Refusal;
+use crate::model::{GroupRefusal, Refusal};
 
 /// Why a call to a store failed.
 #[derive(Clone, Debug, Error)]
@@ -22,14 +22,22 @@ pub enum StoreError {
     /// The call is not allowed in the state of the user. The store is healthy.
     #[error("{0}")]
     Refused(Refusal),
+    /// The write of a group is not allowed. The store is healthy.
+    #[error("{0}")]
+    GroupRefused(GroupRefusal),
 }
 
 impl StoreError {
+    /// Whether the store is healthy and answered.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::GroupRefused(_))
+    }
+
     /// The text without the kind of the error.
     pub(crate) fn cause(&self) -> String {
         match self {
             Self::Unreachable(cause) | Self::Unfit(cause) | Self::Failed(cause) => cause.clone(),
-            Self::Overloaded | Self::Refused(_) => self.to_string(),
+            Self::Overloaded | Self::Refused(_) | Self::GroupRefused(_) => self.to_string(),
         }
     }
 

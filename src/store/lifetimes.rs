@@ -13,6 +13,8 @@ pub struct Lifetimes {
     pub ping_interval: Duration,
     /// The maximum number of live connections of one user.
     pub user_connections: u32,
+    /// The maximum number of members of one group.
+    pub group_members: usize,
     /// How long the history keeps an event.
     pub history: Duration,
     /// The maximum size of the history in bytes.
@@ -28,6 +30,7 @@ impl Lifetimes {
             ttl: config.presence.ttl,
             ping_interval: config.presence.ping_interval,
             user_connections: config.limits.user_connections,
+            group_members: config.limits.group_members,
             history: config.streams.history,
             history_bytes: config.streams.history_bytes,
             last_seen: config.presence.last_seen,

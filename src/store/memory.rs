@@ -4,6 +4,8 @@ mod announced;
 mod closed;
 mod connection;
 mod deliveries;
+mod group_calls;
+mod groups;
 mod history;
 mod last_seen;
 mod outages;
@@ -23,6 +25,7 @@ use self::announced::AnnouncedUsers;
 use self::closed::ClosedConnections;
 use self::connection::Connection;
 use self::deliveries::Deliveries;
+use self::groups::Groups;
 use self::history::Events;
 use self::last_seen::LastSeen;
 use self::outages::Outages;
@@ -59,6 +62,7 @@ struct State {
     announced: AnnouncedUsers,
     outages: Outages,
     closed: ClosedConnections,
+    groups: Groups,
     events: Events,
     newest: Position,
     last_seen: LastSeen,
@@ -248,17 +252,29 @@ impl MemoryStore {
     }
 
     fn announce(&self, state: &mut State, user: UserId, at: Timestamp, transition: Transition) {
+        self.append(state, at, |position, previous| {
+            Entry::Event(PresenceEvent {
+                position,
+                previous,
+                user,
+                at,
+                transition,
+            })
+        });
+    }
+
+    /// Appends the entry that `entry` makes of its position and the position before it.
+    fn append(
+        &self,
+        state: &mut State,
+        at: Timestamp,
+        entry: impl FnOnce(Position, Position) -> Entry,
+    ) {
         let previous = state.newest;
         let position = previous.next(at);
         state.newest = position;
-        let event = PresenceEvent {
-            position,
-            previous,
-            user,
-            at,
-            transition,
-        };
-        state.events.push(event, self.lifetimes.history_bytes);
+        let entry = entry(position, previous);
+        state.events.push(entry, self.lifetimes.history_bytes);
         state.events.trim(at.minus(self.lifetimes.history));
         self.changed.send_replace(position);
     }
@@ -348,7 +364,7 @@ impl MemoryStore {
         History {
             epoch: self.epoch,
             newest: state.newest,
-            entries: events.cloned().map(Entry::Event).collect(),
+            entries: events.cloned().collect(),
         }
     }
 
@@ -358,7 +374,7 @@ impl MemoryStore {
         History {
             epoch: self.epoch,
             newest: state.newest,
-            entries: events.cloned().map(Entry::Event).collect(),
+            entries: events.cloned().collect(),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use super::Store;
 use super::error::StoreError;
+use super::node_id::NodeId;
 use crate::config::{Config, InvalidSetting};
-use crate::model::{MoveReport, MoveRole, MoveState, Partition, UserId};
+use crate::model::{GroupId, MoveReport, MoveRole, MoveState, Partition, UserId};
 use crate::store::redis::RedisStore;
 
 /// A move keeps this contract, as long as each instance reports every second:
@@ -69,6 +70,19 @@ impl Store {
     ) -> Result<(Vec<UserId>, Option<u64>), StoreError> {
         match self.redis() {
             Some(store) => store.users_with_status(partition, place).await,
+            None => Ok((Vec::new(), None)),
+        }
+    }
+
+    /// Some of the groups that have stored members on a server, and the place of the next step; `None` at the end. The
+    /// first place is 0.
+    pub async fn stored_groups(
+        &self,
+        node: NodeId,
+        place: u64,
+    ) -> Result<(Vec<GroupId>, Option<u64>), StoreError> {
+        match self.redis() {
+            Some(store) => store.stored_groups(node, place).await,
             None => Ok((Vec::new(), None)),
         }
     }

@@ -20,3 +20,10 @@ pub(crate) const DELIVERY_LEASE: Duration = Duration::from_secs(15);
 
 /// How many due users one sweep reads. A script for this many users blocks Redis for about 3 ms.
 pub(crate) const SWEEP_BATCH: usize = 1_000;
+
+/// In how many groups a user can be stored.
+pub(crate) const USER_GROUPS: usize = 1_000;
+
+/// How many users one event of a group names at most. The line of such an event has less than 60 KiB, also if each id
+/// has its maximum length. `groups.lua` has the same number.
+pub(crate) const USERS_PER_EVENT: usize = 100;

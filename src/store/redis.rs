@@ -9,6 +9,7 @@ mod connection;
 mod coverage;
 mod deliveries;
 mod grant;
+mod groups;
 mod history;
 mod keys;
 mod lane;

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::events::{Cursor, Id, Item, ResetReason, item, reset_item};
 use crate::model::{
-    Entry, Epoch, History, Partition, PartitionSet, Partitions, Position, PresenceEvent, Timestamp,
+    Entry, Epoch, History, Partition, PartitionSet, Partitions, Position, Timestamp,
 };
 use crate::store::{Store, StoreError};
 
@@ -298,8 +298,8 @@ fn without_gap(mut entries: Vec<Entry>) -> Vec<Entry> {
 impl FilledBatch {
     /// The number of events that streams carry, too. Entries of an unknown kind are none.
     pub(super) fn events(&self) -> usize {
-        let entries = self.entries.iter();
-        entries.filter_map(|(_, entry)| entry.event()).count()
+        let is_known = |(_, entry): &&(Partition, Entry)| !matches!(entry, Entry::Unknown { .. });
+        self.entries.iter().filter(is_known).count()
     }
 
     /// When the first entry was written.
@@ -315,8 +315,7 @@ impl FilledBatch {
         let mut place = Place::of(from, partitions);
         for (partition, entry) in &self.entries {
             place.set(*partition, entry.position());
-            let event: Option<&PresenceEvent> = entry.event();
-            events.extend(event.map(|event| item(place.id(), event)));
+            events.extend(item(place.id(), entry));
         }
         if events.is_empty() {
             return None;

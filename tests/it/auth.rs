@@ -3,6 +3,7 @@
 mod claims;
 mod exposure;
 mod forgeries;
+mod groups;
 mod jwks;
 mod jwks_server;
 pub(crate) mod jwks_tls;

@@ -3,6 +3,7 @@
 mod bytes;
 mod documents;
 mod events;
+mod groups;
 mod online;
 mod openapi;
 mod problems;

@@ -9,6 +9,7 @@ mod cluster;
 mod cut_streams;
 mod data_loss;
 mod departures;
+mod groups;
 mod histories;
 mod instance_deaths;
 mod lateness;

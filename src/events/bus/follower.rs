@@ -8,6 +8,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::fill;
+use super::joined;
 use super::reads::{READ_EVENTS, Reads};
 use super::resets::Resets;
 use crate::events::hub::Hub;
@@ -213,7 +214,9 @@ impl Follower {
             self.metrics.bus_lag_seconds.observe(lag.as_secs_f64());
         }
         for part in entries.chunks(PUBLISH_PART) {
-            let published = self.hub.publish(self.partition, epoch, part).await;
+            let states = joined::states(&self.reads, &self.hub, self.partition, part).await;
+            let published = self.hub.publish(self.partition, epoch, part, &states);
+            let published = published.await;
             if published.is_err() {
                 return false;
             }

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::model::{History, Partition, PartitionSet, Position, Timestamp};
+use crate::model::{Announced, History, Partition, PartitionSet, Position, Timestamp, UserId};
 use crate::store::{Backoff, Store, StoreError};
 
 /// Events that one read of a history returns. Redis takes less than a millisecond for them.
@@ -87,6 +87,11 @@ impl Reads {
     ) -> Result<History, StoreError> {
         self.retry(|| self.store.history_before(partition, position, READ_EVENTS))
             .await
+    }
+
+    /// Reads which of these users are announced.
+    pub(super) async fn announced_among(&self, users: &[UserId]) -> Result<Announced, StoreError> {
+        self.store.announced_among(users).await
     }
 
     /// Repeats a read that fails.

@@ -8,34 +8,36 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::events::interest::{GroupId, Interest};
+use crate::events::interest::{AudienceId, Interest};
 use crate::events::subscriber::Subscriber;
-use crate::model::UserId;
+use crate::model::{GroupEvent, UserId};
 
-/// The group of the streams that carry the events of all users.
-const ALL_USERS: GroupId = 0;
+/// The audience of the streams that carry the events of all users.
+const ALL_USERS: AudienceId = 0;
 
 /// Users that one step inserts into the index, or removes from it.
 const STEP: usize = 512;
 
 /// All subscribers, by their interest.
 ///
-/// Streams with equal lists of users form one group. A group keeps one copy of its list and one
+/// Streams with equal interests form one audience. An audience keeps one copy of its list and one
 /// entry in the index for each of its users.
 #[derive(Debug)]
 pub(crate) struct Index {
-    groups: HashMap<GroupId, Group>,
-    by_user: HashMap<UserId, Groups>,
-    /// Groups by the hash of their lists.
-    by_list: HashMap<u64, Vec<GroupId>>,
-    next: GroupId,
-    /// Total length of the lists of all groups.
+    audiences: HashMap<AudienceId, Audience>,
+    by_user: HashMap<UserId, Audiences>,
+    /// The audiences of the streams of own groups, by their user.
+    by_own: HashMap<UserId, BTreeSet<AudienceId>>,
+    /// Audiences by the hash of their interest.
+    by_interest: HashMap<u64, Vec<AudienceId>>,
+    next: AudienceId,
+    /// Total length of the lists of all audiences.
     watched: usize,
     hasher: RandomState,
 }
 
 #[derive(Debug)]
-struct Group {
+struct Audience {
     interest: Interest,
     hash: u64,
     subscribers: BTreeMap<u64, Arc<Subscriber>>,
@@ -43,49 +45,51 @@ struct Group {
     inserted: usize,
 }
 
-/// The groups that are interested in one user. Most users have one.
+/// The audiences that are interested in one user. Most users have one.
 #[derive(Debug)]
-enum Groups {
-    One(GroupId),
-    Several(BTreeSet<GroupId>),
+enum Audiences {
+    One(AudienceId),
+    Several(BTreeSet<AudienceId>),
 }
 
-/// How far the delivery of an event has come: a group, and the last subscriber served in it.
-pub(crate) type DeliveryPoint = (GroupId, Option<u64>);
+/// How far the delivery of an event has come: an audience, and the last subscriber served in it.
+pub(crate) type DeliveryPoint = (AudienceId, Option<u64>);
 
 impl Index {
     pub(crate) fn new() -> Self {
-        let all_users = Group {
+        let all_users = Audience {
             interest: Interest::AllUsers,
             hash: 0,
             subscribers: BTreeMap::new(),
             inserted: 0,
         };
         Self {
-            groups: HashMap::from([(ALL_USERS, all_users)]),
+            audiences: HashMap::from([(ALL_USERS, all_users)]),
             by_user: HashMap::new(),
-            by_list: HashMap::new(),
+            by_own: HashMap::new(),
+            by_interest: HashMap::new(),
             next: ALL_USERS + 1,
             watched: 0,
             hasher: RandomState::default(),
         }
     }
 
-    /// Returns the group with this interest. The group may be new and empty. Returns `None` if its
+    /// Returns the audience with this interest. The audience may be new and empty. Returns `None` if its
     /// list would raise the number of watched users above `limit`.
-    pub(crate) fn group(&mut self, interest: &Interest, limit: usize) -> Option<GroupId> {
-        let Interest::Users(users) = interest else {
+    pub(crate) fn audience(&mut self, interest: &Interest, limit: usize) -> Option<AudienceId> {
+        if *interest == Interest::AllUsers {
             return Some(ALL_USERS);
-        };
-        let hash = self.hasher.hash_one(users);
-        let groups = &self.groups;
-        let has_interest = |id: &&GroupId| {
-            groups
+        }
+        let users = interest.listed();
+        let hash = self.hasher.hash_one(interest);
+        let audiences = &self.audiences;
+        let has_interest = |id: &&AudienceId| {
+            audiences
                 .get(id)
-                .is_some_and(|group| group.interest == *interest)
+                .is_some_and(|audience| audience.interest == *interest)
         };
-        let with_same_hash = self.by_list.get(&hash);
-        if let Some(id) = with_same_hash.and_then(|groups| groups.iter().find(has_interest)) {
+        let with_same_hash = self.by_interest.get(&hash);
+        if let Some(id) = with_same_hash.and_then(|audiences| audiences.iter().find(has_interest)) {
             return Some(*id);
         }
         if self.watched + users.len() > limit {
@@ -93,85 +97,101 @@ impl Index {
         }
         let id = self.next;
         self.next += 1;
-        self.by_list.entry(hash).or_default().push(id);
+        self.by_interest.entry(hash).or_default().push(id);
+        if let Some(user) = interest.own() {
+            self.by_own.entry(user.clone()).or_default().insert(id);
+        }
         self.watched += users.len();
-        let group = Group {
+        let audience = Audience {
             interest: interest.clone(),
             hash,
             subscribers: BTreeMap::new(),
             inserted: 0,
         };
-        self.groups.insert(id, group);
+        self.audiences.insert(id, audience);
         Some(id)
     }
 
-    /// Returns the group's shared copy of the interest.
-    pub(crate) fn interest(&self, id: GroupId) -> Interest {
-        let group = self.groups.get(&id);
-        group.map_or(Interest::AllUsers, |group| group.interest.clone())
+    /// Returns the total length of the lists of all audiences.
+    pub(crate) fn watched(&self) -> usize {
+        self.watched
     }
 
-    /// Adds a subscriber to a group.
-    pub(crate) fn add(&mut self, id: GroupId, subscriber: &Arc<Subscriber>) {
-        if let Some(group) = self.groups.get_mut(&id) {
-            group
+    /// Returns the audience's shared copy of the interest.
+    pub(crate) fn interest(&self, id: AudienceId) -> Interest {
+        let audience = self.audiences.get(&id);
+        audience.map_or(Interest::AllUsers, |audience| audience.interest.clone())
+    }
+
+    /// Adds a subscriber to an audience.
+    pub(crate) fn add(&mut self, id: AudienceId, subscriber: &Arc<Subscriber>) {
+        if let Some(audience) = self.audiences.get_mut(&id) {
+            audience
                 .subscribers
                 .insert(subscriber.id, Arc::clone(subscriber));
         }
     }
 
-    /// Inserts the next users of a group into the index. Returns false once all users are inserted.
-    pub(crate) fn insert_some(&mut self, id: GroupId) -> bool {
-        let Some(group) = self.groups.get_mut(&id) else {
+    /// Inserts the next users of an audience into the index. Returns false once all users are inserted.
+    pub(crate) fn insert_some(&mut self, id: AudienceId) -> bool {
+        let Some(audience) = self.audiences.get_mut(&id) else {
             return false;
         };
-        let Interest::Users(users) = &group.interest else {
-            return false;
-        };
-        let step = users.iter().skip(group.inserted).take(STEP);
+        let users = audience.interest.listed();
+        let step = users.iter().skip(audience.inserted).take(STEP);
         for user in step {
-            group.inserted += 1;
+            audience.inserted += 1;
             match self.by_user.get_mut(user) {
-                Some(groups) => groups.add(id),
-                None => drop(self.by_user.insert(user.clone(), Groups::One(id))),
+                Some(audiences) => audiences.add(id),
+                None => drop(self.by_user.insert(user.clone(), Audiences::One(id))),
             }
         }
-        group.inserted < users.len()
+        audience.inserted < users.len()
     }
 
-    /// Removes a subscriber. Returns the group if this was its last subscriber;
-    /// [`Index::remove_some`] then removes the users of the group from the index.
-    pub(crate) fn remove(&mut self, subscriber: &Subscriber) -> Option<RemovedGroup> {
-        let group = self.groups.get_mut(&subscriber.group)?;
-        group.subscribers.remove(&subscriber.id);
-        if !group.subscribers.is_empty() || subscriber.group == ALL_USERS {
+    /// Removes a subscriber. Returns the audience if this was its last subscriber;
+    /// [`Index::remove_some`] then removes the users of the audience from the index.
+    pub(crate) fn remove(
+        &mut self,
+        id: AudienceId,
+        subscriber: &Subscriber,
+    ) -> Option<RemovedAudience> {
+        let audience = self.audiences.get_mut(&id)?;
+        audience.subscribers.remove(&subscriber.id);
+        if !audience.subscribers.is_empty() || id == ALL_USERS {
             return None;
         }
-        let group = self.groups.remove(&subscriber.group)?;
-        if let Some(with_same_hash) = self.by_list.get_mut(&group.hash) {
-            with_same_hash.retain(|id| *id != subscriber.group);
-            if with_same_hash.is_empty() {
-                self.by_list.remove(&group.hash);
+        let audience = self.audiences.remove(&id)?;
+        if let Some(user) = audience.interest.own()
+            && let Some(own) = self.by_own.get_mut(user)
+        {
+            own.remove(&id);
+            if own.is_empty() {
+                self.by_own.remove(user);
             }
         }
-        Some(RemovedGroup {
-            id: subscriber.group,
-            interest: group.interest,
+        if let Some(with_same_hash) = self.by_interest.get_mut(&audience.hash) {
+            with_same_hash.retain(|each| *each != id);
+            if with_same_hash.is_empty() {
+                self.by_interest.remove(&audience.hash);
+            }
+        }
+        Some(RemovedAudience {
+            id,
+            interest: audience.interest,
             removed_users: 0,
         })
     }
 
-    /// Removes the next users of a removed group from the index. Returns false once all users are
+    /// Removes the next users of a removed audience from the index. Returns false once all users are
     /// removed.
-    pub(crate) fn remove_some(&mut self, removed: &mut RemovedGroup) -> bool {
-        let Interest::Users(users) = &removed.interest else {
-            return false;
-        };
+    pub(crate) fn remove_some(&mut self, removed: &mut RemovedAudience) -> bool {
+        let users = removed.interest.listed();
         for user in users.iter().skip(removed.removed_users).take(STEP) {
             removed.removed_users += 1;
             self.watched -= 1;
-            if let Some(groups) = self.by_user.get_mut(user)
-                && groups.remove(removed.id)
+            if let Some(audiences) = self.by_user.get_mut(user)
+                && audiences.remove(removed.id)
             {
                 self.by_user.remove(user);
             }
@@ -179,42 +199,66 @@ impl Index {
         removed.removed_users < users.len()
     }
 
-    /// Whether any subscriber is interested in `user`.
-    pub(crate) fn is_watched(&self, user: &UserId) -> bool {
-        self.by_user.contains_key(user)
-            || self
-                .groups
-                .get(&ALL_USERS)
-                .is_some_and(|all_users| !all_users.subscribers.is_empty())
+    /// The audiences of the streams whose own groups change with this event.
+    pub(crate) fn with_own_change(&self, event: &GroupEvent) -> Vec<AudienceId> {
+        if self.by_own.is_empty() {
+            return Vec::new();
+        }
+        let audiences = event.users().filter_map(|user| self.by_own.get(user));
+        let audiences = audiences.flatten().copied().filter(|id| {
+            let audience = self.audiences.get(id);
+            audience.is_some_and(|audience| match &audience.interest {
+                Interest::Groups(interest) => interest.is_own_change(event),
+                Interest::AllUsers | Interest::Users(_) => false,
+            })
+        });
+        audiences.collect()
     }
 
-    /// Calls `deliver` for up to `limit` subscribers that are interested in `user`, starting after
-    /// the given point. Returns the point where it stopped, or `None` if no subscriber is left.
-    pub(crate) fn for_each_interested(
+    /// The subscribers of an audience.
+    pub(crate) fn subscribers(&self, id: AudienceId) -> impl Iterator<Item = &Arc<Subscriber>> {
+        let audience = self.audiences.get(&id).into_iter();
+        audience.flat_map(|audience| audience.subscribers.values())
+    }
+
+    /// Whether an audience has subscribers.
+    pub(crate) fn has_subscribers(&self, id: AudienceId) -> bool {
+        let audience = self.audiences.get(&id);
+        audience.is_some_and(|audience| !audience.subscribers.is_empty())
+    }
+
+    /// The audiences that list `user`, and the one of all users, in order.
+    pub(crate) fn interested_in(&self, user: &UserId) -> Vec<AudienceId> {
+        let (one, several) = match self.by_user.get(user) {
+            Some(Audiences::One(id)) => (Some(*id), None),
+            Some(Audiences::Several(ids)) => (None, Some(ids)),
+            None => (None, None),
+        };
+        let several = several.into_iter().flatten().copied();
+        std::iter::once(ALL_USERS)
+            .chain(one)
+            .chain(several)
+            .collect()
+    }
+
+    /// Calls `deliver` for up to `limit` subscribers of these audiences, which are in order, starting after the given
+    /// point. Returns the point where it stopped, or `None` if no subscriber is left.
+    pub(crate) fn for_each_in(
         &self,
-        user: &UserId,
+        audiences: &[AudienceId],
         (from, after): DeliveryPoint,
         limit: usize,
         mut deliver: impl FnMut(&Arc<Subscriber>),
     ) -> Option<DeliveryPoint> {
         let mut remaining = limit;
-        let (one, several) = match self.by_user.get(user) {
-            Some(Groups::One(id)) => (Some(*id), None),
-            Some(Groups::Several(ids)) => (None, Some(ids)),
-            None => (None, None),
-        };
-        let several = several
-            .into_iter()
-            .flat_map(|ids| ids.range(from..))
-            .copied();
-        let ids = std::iter::once(ALL_USERS).chain(one).chain(several);
-        for id in ids.filter(|id| *id >= from) {
-            let Some(group) = self.groups.get(&id) else {
+        let first = audiences.partition_point(|id| *id < from);
+        for id in audiences[first..].iter().copied() {
+            let Some(audience) = self.audiences.get(&id) else {
                 continue;
             };
             let after = if id == from { after } else { None };
             let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-            for subscriber in group.subscribers.range((after, Bound::Unbounded)) {
+            for subscriber in audience.subscribers.range((after, Bound::Unbounded)) {
                 deliver(subscriber.1);
                 remaining -= 1;
                 if remaining == 0 {
@@ -226,16 +270,16 @@ impl Index {
     }
 }
 
-/// A group without subscribers. Its users are still being removed from the index.
+/// An audience without subscribers. Its users are still being removed from the index.
 #[derive(Debug)]
-pub(crate) struct RemovedGroup {
-    id: GroupId,
-    interest: Interest,
+pub(crate) struct RemovedAudience {
+    pub(crate) id: AudienceId,
+    pub(crate) interest: Interest,
     removed_users: usize,
 }
 
-impl Groups {
-    fn add(&mut self, id: GroupId) {
+impl Audiences {
+    fn add(&mut self, id: AudienceId) {
         match self {
             Self::One(one) => *self = Self::Several(BTreeSet::from([*one, id])),
             Self::Several(ids) => {
@@ -244,8 +288,8 @@ impl Groups {
         }
     }
 
-    /// Removes a group. Returns whether no group is left.
-    fn remove(&mut self, id: GroupId) -> bool {
+    /// Removes an audience. Returns whether no audience is left.
+    fn remove(&mut self, id: AudienceId) -> bool {
         match self {
             Self::One(one) => *one == id,
             Self::Several(ids) => {
@@ -257,110 +301,4 @@ impl Groups {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet as Set;
-
-    use tokio::time::Instant;
-
-    use super::*;
-    use crate::events::sse::payload::EndReason;
-    use crate::events::subscriber::SubscriberOptions;
-    use crate::events::subscriber::queue_memory::QueueMemory;
-
-    fn users(numbers: impl IntoIterator<Item = usize>) -> Interest {
-        let ids = numbers
-            .into_iter()
-            .map(|number| UserId::new(&format!("user-{number}")));
-        Interest::users(ids.collect::<Result<_, _>>().expect("good ids"))
-    }
-
-    fn open(index: &mut Index, id: u64, interest: &Interest) -> Arc<Subscriber> {
-        let group = index.group(interest, usize::MAX).expect("a group");
-        let options = SubscriberOptions {
-            interest: interest.clone(),
-            snapshot: false,
-            closes: (Instant::now(), EndReason::MaxAge),
-            credential: None,
-        };
-        let subscriber = Arc::new(Subscriber::new(
-            id,
-            group,
-            index.interest(group),
-            options,
-            &QueueMemory::with_limit(0),
-        ));
-        index.add(group, &subscriber);
-        while index.insert_some(group) {}
-        subscriber
-    }
-
-    fn close(index: &mut Index, subscriber: &Subscriber) {
-        if let Some(mut removed) = index.remove(subscriber) {
-            while index.remove_some(&mut removed) {}
-        }
-    }
-
-    /// Returns the subscribers that receive an event of this user, `limit` in each step.
-    fn interested(index: &Index, user: usize, limit: usize) -> Vec<u64> {
-        let user = UserId::new(&format!("user-{user}")).expect("an id");
-        let mut streams = Vec::new();
-        let mut delivered = Some(DeliveryPoint::default());
-        while let Some(from) = delivered {
-            delivered = index
-                .for_each_interested(&user, from, limit, |subscriber| streams.push(subscriber.id));
-        }
-        streams
-    }
-
-    #[test]
-    fn every_interested_stream_is_reached_once_with_any_part_size() {
-        let mut index = Index::new();
-        let interests = [
-            Interest::AllUsers,
-            users([1, 2]),
-            users([2, 1]),
-            users([2]),
-            users([2, 3]),
-            Interest::AllUsers,
-            users(0..2_000),
-        ];
-        let subscribers: Vec<_> = (0..)
-            .zip(&interests)
-            .map(|(id, interest)| open(&mut index, id, interest))
-            .collect();
-        for limit in [1, 2, 3, 100] {
-            let delivered = interested(&index, 2, limit);
-            assert_eq!(delivered.len(), 7);
-            assert_eq!(delivered.into_iter().collect::<Set<_>>(), (0..7).collect());
-            assert_eq!(interested(&index, 1_999, limit), [0, 5, 6]);
-            assert_eq!(interested(&index, 2_000, limit), [0, 5]);
-        }
-        assert!(
-            subscribers[1].interest == subscribers[2].interest
-                && subscribers[1].group == subscribers[2].group
-        );
-        for subscriber in &subscribers[..3] {
-            close(&mut index, subscriber);
-        }
-        assert_eq!(interested(&index, 2, 1), [5, 3, 4, 6]);
-        for subscriber in &subscribers[3..] {
-            close(&mut index, subscriber);
-        }
-        assert_eq!(
-            (index.watched, index.by_user.len(), index.groups.len()),
-            (0, 0, 1)
-        );
-        assert!(index.by_list.is_empty());
-    }
-
-    #[test]
-    fn equal_lists_count_once_and_a_list_beyond_the_limit_is_refused() {
-        let mut index = Index::new();
-        let first = open(&mut index, 0, &users(0..10));
-        let limit = 15;
-        assert_eq!(index.group(&users(0..10), limit), Some(first.group));
-        assert_eq!(index.group(&users(10..20), limit), None);
-        assert!(index.group(&users(10..15), limit).is_some());
-        assert!(index.group(&Interest::AllUsers, limit).is_some());
-    }
-}
+mod tests;

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use crate::events::hub::copies::Copies;
 use crate::events::hub::locate::{Located, NotLocated, Progress};
+use crate::events::hub::membership::Carried;
 use crate::events::hub::ring::Ring;
 use crate::events::hub::{Hub, State};
+use crate::events::interest::Interest;
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::{self, Frame};
 use crate::events::sse::payload::ResetReason;
 use crate::events::subscriber::{Live, Subscriber};
-use crate::model::{Partition, PartitionSet, Timestamp};
+use crate::model::{GroupId, Partition, PartitionSet, Position, Timestamp};
 
 /// Missed events that a stream can receive while it joins. The hub is locked meanwhile.
 const JOIN_EVENTS: u64 = 256;
@@ -68,8 +71,10 @@ pub(crate) enum JoinOutcome {
     Closed,
     /// The stream missed more than [`JOIN_EVENTS`] events.
     Behind(Missed),
-    /// A watched partition is restarting. The stream joins later.
+    /// A watched partition is restarting, or the members of a group are being read. The stream joins later.
     Restarting,
+    /// The own groups of the stream change with an entry that it missed.
+    OwnGroupsChanged(Missed),
     /// The cursor is newer than the local history, and may belong to no event.
     Ahead,
     /// The cursor belongs to another data set.
@@ -96,7 +101,9 @@ impl Hub {
         if !state.lifetimes.has(subscriber) {
             return JoinOutcome::Closed;
         }
-        if !state.is_settled(watched) {
+        let interest = subscriber.interest();
+        let groups = interest.listed_groups();
+        if !state.is_settled(watched) || !state.has_copies_of(groups) {
             return JoinOutcome::Restarting;
         }
         let ring = &state.ring;
@@ -124,6 +131,14 @@ impl Hub {
             Ok(located) => located,
             Err(not_located) => return not_located.into(),
         };
+        if let JoinPoint::After(cursor, CursorOrigin::Client) = point
+            && has_changed(ring, &interest, cursor)
+        {
+            return JoinOutcome::Gone(ResetReason::GroupChanged);
+        }
+        if state.has_own_change(&interest, located.start.min(subscriber.since())) {
+            return JoinOutcome::OwnGroupsChanged(missed(ring, located));
+        }
         if ring.end() - located.start > JOIN_EVENTS {
             return JoinOutcome::Behind(missed(ring, located));
         }
@@ -131,7 +146,7 @@ impl Hub {
             generation: ring.generation(),
             next: ring.end(),
         };
-        let missed = missed_frames(ring, subscriber, located, point);
+        let missed = missed_frames(&state, subscriber, located, point);
         subscriber.go_live(live, missed, || {
             frame::ready(&ring.cursor_before(ring.end()), None)
         });
@@ -146,10 +161,20 @@ impl Hub {
         watched: &PartitionSet,
         read: impl FnOnce(&Ring) -> T,
     ) -> Result<T, RingChanged> {
+        self.read_with_copies(from, watched, |ring, _| read(ring))
+    }
+
+    /// Like [`Hub::read`], also with the members of the watched groups as of the end of the ring.
+    pub(crate) fn read_with_copies<T>(
+        &self,
+        from: EntryRef,
+        watched: &PartitionSet,
+        read: impl FnOnce(&Ring, &Copies) -> T,
+    ) -> Result<T, RingChanged> {
         let state = self.state.lock();
         match gone(&state.ring, from, watched) {
             Some(_) => Err(RingChanged),
-            None => Ok(read(&state.ring)),
+            None => Ok(read(&state.ring, &state.copies)),
         }
     }
 
@@ -193,6 +218,12 @@ impl Hub {
 }
 
 impl State {
+    /// Whether the copies of all these groups are complete.
+    fn has_copies_of(&self, groups: &[GroupId]) -> bool {
+        let mut groups = groups.iter();
+        groups.all(|group| self.copies.incomplete(group).is_none())
+    }
+
     fn is_settled(&self, watched: &PartitionSet) -> bool {
         let held = self.ids.held();
         let mut partitions = self.ring.partitions().all();
@@ -218,18 +249,37 @@ fn gone(ring: &Ring, from: EntryRef, watched: &PartitionSet) -> Option<ResetReas
     ring.restarted_since(from.generation, watched).or(evicted)
 }
 
+/// Whether one of the groups, or the set of own groups, changed after the cursor.
+fn has_changed(ring: &Ring, interest: &Interest, cursor: &Cursor) -> bool {
+    let groups = interest.listed_groups().iter();
+    let mut newest = groups.filter_map(|group| ring.newest_of_group(group));
+    let is_missed =
+        |(partition, position): (Partition, Position)| position > cursor.position(partition);
+    if newest.any(is_missed) {
+        return true;
+    }
+    let Some(user) = interest.own() else {
+        return false;
+    };
+    let partitions = ring.partitions();
+    let mut events = ring.group_events(ring.first());
+    events.any(|(_, event)| {
+        is_missed((partitions.of_group(&event.group), event.position)) && event.names(user)
+    })
+}
+
 /// Returns the frames of the events that a stream missed. Frames that other streams share are not encoded again.
 fn missed_frames(
-    ring: &Ring,
+    state: &State,
     subscriber: &Subscriber,
     located: Located,
     point: &JoinPoint,
 ) -> Vec<Frame> {
+    let ring = &state.ring;
     let mut progress = None;
-    let interesting = (located.start..ring.end()).filter(|number| {
-        ring.user(*number)
-            .is_some_and(|user| subscriber.interest.includes(user))
-    });
+    let interest = subscriber.interest();
+    let carried = Carried::from(located.start, ring, &state.copies, &interest);
+    let interesting = (located.start..ring.end()).filter(|number| carried.includes(*number));
     let missed = interesting.filter_map(|number| {
         let shared = ring.frame(number).filter(|_| number >= located.skew_end);
         if shared.is_some() && progress.is_none() {
@@ -240,7 +290,7 @@ fn missed_frames(
             _ => Progress::of(&ring.cursor_before(number)),
         });
         let (partition, event) = ring.event(number)?;
-        let is_new = progress.advance(partition, event.position);
+        let is_new = progress.advance(partition, event.position());
         is_new.then(|| shared.unwrap_or_else(|| frame::event(progress.id(), &event)))
     });
     missed.collect()

@@ -1,9 +1,10 @@
 //! The entries that a ring keeps.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Entry, Epoch, Partition, Position, Timestamp, Transition, UserId};
+use crate::model::{Entry, Epoch, GroupEvent, Partition, Position, Timestamp, Transition, UserId};
 
 /// The bytes of a user in addition to the text of its id: the header of the id, its entry in the map, and the free
 /// space of the map.
@@ -18,22 +19,35 @@ pub(crate) struct Bounds {
     pub(crate) bytes: usize,
 }
 
+/// What an entry tells.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// The change of a user.
+    User(UserId, Transition),
+    /// The change of the members of a group.
+    Group(Arc<GroupEvent>),
+    /// The entry has a kind that this version does not know.
+    Unknown,
+}
+
 /// One entry of the history of a partition.
 #[derive(Debug)]
 pub(crate) struct Kept {
     pub(crate) position: Position,
     pub(crate) at: Timestamp,
-    pub(crate) change: Option<(UserId, Transition)>,
-    /// Distance to the previous entry of the same user. Zero if there is none.
+    pub(crate) change: Change,
+    /// Distance to the previous entry of the same user or group. Zero if there is none.
     pub(crate) distance: u32,
     pub(crate) partition: Partition,
 }
 
 impl Kept {
     pub(crate) fn of(partition: Partition, entry: &Entry) -> Self {
-        let change = entry
-            .event()
-            .map(|event| (event.user.clone(), event.transition.clone()));
+        let change = match entry {
+            Entry::Event(event) => Change::User(event.user.clone(), event.transition.clone()),
+            Entry::Group(event) => Change::Group(Arc::clone(event)),
+            Entry::Unknown { .. } => Change::Unknown,
+        };
         Self {
             position: entry.position(),
             at: entry.at(),
@@ -43,20 +57,20 @@ impl Kept {
         }
     }
 
-    /// The bytes of the entry while it has its own copy of the id.
+    /// The bytes of the entry while it has its own copy of the ids.
     fn bytes(&self) -> usize {
-        let user = self
-            .change
-            .as_ref()
-            .map_or(0, |(user, _)| user.as_str().len());
-        size_of::<Self>() + USER_BYTES + user + self.state_bytes()
+        size_of::<Self>() + self.change.bytes()
     }
+}
 
-    /// The bytes of the state of the user.
-    pub(crate) fn state_bytes(&self) -> usize {
-        self.change
-            .as_ref()
-            .map_or(0, |(_, transition)| transition.memory())
+impl Change {
+    /// The bytes of the change with all that a ring keeps for it, if it is the only one of its user or group.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::User(user, transition) => USER_BYTES + user.as_str().len() + transition.memory(),
+            Self::Group(event) => event.bytes() + USER_BYTES + event.group.as_str().len(),
+            Self::Unknown => 0,
+        }
     }
 }
 

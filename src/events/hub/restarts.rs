@@ -80,6 +80,7 @@ impl Hub {
         drop(state);
         // Many entries take long to free, so the lock is released first.
         drop(freed);
+        self.invalidate_copies(filled.partition);
         self.append(vec![filled]);
     }
 
@@ -142,7 +143,7 @@ impl Hub {
         let mut streams: Vec<_> = self.state.lock().lifetimes.part(part).cloned().collect();
         let (generation, among) = (restarted.generation, &restarted.partitions);
         streams.retain(|subscriber| {
-            let watches = || subscriber.interest.watches(self.partitions, among);
+            let watches = || subscriber.interest().watches(self.partitions, among);
             subscriber.detach(generation, watches)
         });
         streams

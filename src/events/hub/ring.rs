@@ -1,15 +1,18 @@
 //! The recent events in memory. Every resume is answered from the ring.
 
-use std::collections::VecDeque;
-use std::collections::hash_map::{Entry as MapEntry, HashMap};
+mod links;
+mod reading;
 
-use super::kept::{Bounds, Kept, USER_BYTES};
+use std::collections::{HashMap, VecDeque};
+
+use self::links::{link, unlink};
+use super::kept::{Bounds, Change, Kept, USER_BYTES};
 use super::part::{Numbers, Part};
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::Frame;
 use crate::events::sse::payload::ResetReason;
 use crate::model::{
-    Entry, Epoch, Partition, PartitionSet, Partitions, Position, PresenceEvent, Timestamp, UserId,
+    Entry, Epoch, GroupId, Partition, PartitionSet, Partitions, Position, Timestamp, UserId,
 };
 
 /// Newest entries that keep their frame, for streams that join just behind them.
@@ -36,6 +39,9 @@ pub(crate) struct Ring {
     /// The number of restarts.
     generation: u64,
     newest_of: HashMap<UserId, u64>,
+    newest_of_group: HashMap<GroupId, u64>,
+    /// The numbers of the entries about groups.
+    about_groups: VecDeque<u64>,
     /// The frames of the newest entries. An entry has no frame if no subscriber was interested in
     /// it.
     frames: VecDeque<Option<Frame>>,
@@ -61,6 +67,8 @@ impl Ring {
             first: 0,
             generation: 0,
             newest_of: HashMap::new(),
+            newest_of_group: HashMap::new(),
+            about_groups: VecDeque::new(),
             frames: VecDeque::new(),
             bytes: 0,
         }
@@ -89,6 +97,8 @@ impl Ring {
         }
         self.first = self.end();
         self.bytes = 0;
+        self.newest_of_group.clear();
+        self.about_groups.clear();
         Freed {
             _entries: std::mem::take(&mut self.entries),
             _newest_of: std::mem::take(&mut self.newest_of),
@@ -138,21 +148,24 @@ impl Ring {
 
     fn append(&mut self, mut kept: Kept) {
         let number = self.end();
-        self.bytes += self.entry_bytes() + kept.state_bytes();
-        if let Some((user, _)) = &mut kept.change {
-            match self.newest_of.entry(user.clone()) {
-                MapEntry::Occupied(mut newest) => {
-                    // All entries of a user share one copy of its id.
-                    *user = newest.key().clone();
-                    let distance = number - newest.insert(number);
-                    kept.distance = u32::try_from(distance).unwrap_or(0);
-                }
-                MapEntry::Vacant(place) => {
-                    self.bytes += USER_BYTES + user.as_str().len();
-                    place.insert(number);
-                    kept.distance = 0;
-                }
+        self.bytes += self.entry_bytes();
+        match &mut kept.change {
+            Change::User(user, transition) => {
+                // All entries of a user share one copy of its id.
+                let id_bytes = USER_BYTES + user.as_str().len();
+                let (distance, is_new) = link(&mut self.newest_of, user, number);
+                kept.distance = distance;
+                self.bytes += transition.memory() + if is_new { id_bytes } else { 0 };
             }
+            Change::Group(event) => {
+                let id_bytes = USER_BYTES + event.group.as_str().len();
+                let mut group = event.group.clone();
+                let (distance, is_new) = link(&mut self.newest_of_group, &mut group, number);
+                kept.distance = distance;
+                self.bytes += event.bytes() + if is_new { id_bytes } else { 0 };
+                self.about_groups.push_back(number);
+            }
+            Change::Unknown => {}
         }
         self.entries.push_back(kept);
     }
@@ -161,12 +174,22 @@ impl Ring {
         let Some(kept) = self.entries.pop_front() else {
             return;
         };
-        self.bytes -= self.entry_bytes() + kept.state_bytes();
-        if let Some((user, _)) = &kept.change
-            && self.newest_of.get(user) == Some(&self.first)
-        {
-            self.newest_of.remove(user);
-            self.bytes -= USER_BYTES + user.as_str().len();
+        self.bytes -= self.entry_bytes();
+        match &kept.change {
+            Change::User(user, transition) => {
+                self.bytes -= transition.memory();
+                if unlink(&mut self.newest_of, user, self.first) {
+                    self.bytes -= USER_BYTES + user.as_str().len();
+                }
+            }
+            Change::Group(event) => {
+                self.bytes -= event.bytes();
+                if unlink(&mut self.newest_of_group, &event.group, self.first) {
+                    self.bytes -= USER_BYTES + event.group.as_str().len();
+                }
+                self.about_groups.pop_front();
+            }
+            Change::Unknown => {}
         }
         let part = &mut self.parts[kept.partition.index()];
         if self.first >= part.valid_from {
@@ -303,51 +326,6 @@ impl Ring {
             }
             _ => Cursor::many(self.positions_before(number).into_iter().collect()),
         }
-    }
-
-    /// Returns when the entry with this number was written.
-    pub(crate) fn written_at(&self, number: u64) -> Option<Timestamp> {
-        self.get(number).map(|kept| kept.at)
-    }
-
-    /// Returns the event with this number and its partition, unless it is void or its type is unknown.
-    pub(crate) fn event(&self, number: u64) -> Option<(Partition, PresenceEvent)> {
-        let kept = self.valid(number)?;
-        let (user, transition) = kept.change.as_ref()?;
-        let part = self.part(kept.partition);
-        let event = PresenceEvent {
-            position: kept.position,
-            previous: self.position_before(part, part.numbers.below(number)),
-            user: user.clone(),
-            at: kept.at,
-            transition: transition.clone(),
-        };
-        Some((kept.partition, event))
-    }
-
-    /// Returns the user of the event with this number, unless it is void or its type is unknown.
-    pub(crate) fn user(&self, number: u64) -> Option<&UserId> {
-        let (user, _) = self.valid(number)?.change.as_ref()?;
-        Some(user)
-    }
-
-    /// Returns the frame of the event with this number, if the ring kept it.
-    pub(crate) fn frame(&self, number: u64) -> Option<Frame> {
-        let from = self.end() - self.frames.len() as u64;
-        let index = usize::try_from(number.checked_sub(from)?).ok()?;
-        self.frames.get(index)?.clone()
-    }
-
-    /// Returns the number of the newest event of `user`.
-    pub(crate) fn newest_of(&self, user: &UserId) -> Option<u64> {
-        self.newest_of.get(user).copied()
-    }
-
-    /// Returns the number of the previous event of the same user.
-    pub(crate) fn previous_of_user(&self, number: u64) -> Option<u64> {
-        let distance = u64::from(self.get(number)?.distance);
-        let previous_of_user = number - distance;
-        (distance > 0 && previous_of_user >= self.first).then_some(previous_of_user)
     }
 
     fn get(&self, number: u64) -> Option<&Kept> {

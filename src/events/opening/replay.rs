@@ -8,14 +8,16 @@ use parking_lot::Mutex;
 use tokio::task::yield_now;
 
 use crate::events::hub::Hub;
+use crate::events::hub::copies::Copies;
 use crate::events::hub::join::{EntryRef, Missed, RingChanged};
 use crate::events::hub::locate::Progress;
+use crate::events::hub::membership::Carried;
 use crate::events::hub::ring::Ring;
 use crate::events::interest::Interest;
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::{Events, Frame};
 use crate::events::subscriber::Subscriber;
-use crate::model::{Partition, PartitionSet, PresenceEvent, UserId};
+use crate::model::{Entry, Partition, PartitionSet, UserId};
 
 /// Entries that one shared block covers.
 const BLOCK_ENTRIES: u64 = 128;
@@ -91,16 +93,29 @@ impl Replayer {
         if from.number < missed.skew_end {
             from = stream.scan(from, missed.skew_end, &mut progress).await?;
         }
-        match &stream.subscriber.interest {
+        match &stream.subscriber.interest() {
             Interest::AllUsers => self.replay_all(stream, from).await,
             Interest::Users(users) => match stream.find_by_links(users, from).await? {
                 Some((found, end)) => stream.send_found(found, end, progress).await,
-                None => {
-                    let end = stream.read(from, Ring::end)?;
-                    stream.scan(from, end, &mut progress).await
-                }
+                None => stream.scan_all(from, &mut progress).await,
             },
+            Interest::Groups(_) => stream.scan_all(from, &mut progress).await,
         }
+    }
+
+    /// Like [`Replayer::replay`], up to the entry with the number `end`.
+    pub(crate) async fn replay_until(
+        &self,
+        stream: Behind<'_>,
+        missed: Missed,
+        cursor: Option<&Cursor>,
+        end: u64,
+    ) -> Result<EntryRef, RingChanged> {
+        let mut progress = match cursor {
+            Some(cursor) => Progress::of(cursor),
+            None => stream.progress_before(missed.from)?,
+        };
+        stream.scan(missed.from, end, &mut progress).await
     }
 
     async fn replay_all(
@@ -118,7 +133,7 @@ impl Replayer {
                 Some(block) => block,
                 None => {
                     let mut progress = stream.progress_before(from)?;
-                    let events = stream.copy(from, from.number..until, |_| true)?;
+                    let events = stream.copy(from, from.number..until)?;
                     let block = encode(&events, &mut progress);
                     if is_whole {
                         self.blocks.lock().keep(key, block.clone());
@@ -136,10 +151,10 @@ impl Replayer {
 }
 
 /// Encodes the events that a client with this progress does not have.
-fn encode(events: &[(Partition, PresenceEvent)], progress: &mut Progress) -> Option<Frame> {
+fn encode(events: &[(Partition, Entry)], progress: &mut Progress) -> Option<Frame> {
     let mut frame = Events::with_capacity(events.len());
     for (partition, event) in events {
-        if progress.advance(*partition, event.position) {
+        if progress.advance(*partition, event.position()) {
             frame.push(progress.id(), event);
         }
     }
@@ -176,17 +191,29 @@ impl Behind<'_> {
         self.subscriber.backlog_taken().await
     }
 
-    /// Copies the wanted events among these entries, with their partitions.
+    /// Copies the events among these entries that the stream carries, with their partitions.
     fn copy(
         &self,
         from: EntryRef,
         numbers: impl Iterator<Item = u64>,
-        is_wanted: impl Fn(&UserId) -> bool,
-    ) -> Result<Vec<(Partition, PresenceEvent)>, RingChanged> {
-        self.read(from, |ring| {
-            let wanted = numbers.filter(|number| ring.user(*number).is_some_and(&is_wanted));
-            wanted.filter_map(|number| ring.event(number)).collect()
-        })
+    ) -> Result<Vec<(Partition, Entry)>, RingChanged> {
+        let interest = self.subscriber.interest();
+        let read = |ring: &Ring, copies: &Copies| {
+            let carried = Carried::from(from.number, ring, copies, &interest);
+            let numbers = numbers.filter(|number| carried.includes(*number));
+            numbers.filter_map(|number| ring.event(number)).collect()
+        };
+        self.hub.read_with_copies(from, self.watched, read)
+    }
+
+    /// Replays by a scan of all entries.
+    async fn scan_all(
+        &self,
+        from: EntryRef,
+        progress: &mut Progress,
+    ) -> Result<EntryRef, RingChanged> {
+        let end = self.read(from, Ring::end)?;
+        self.scan(from, end, progress).await
     }
 
     /// Replays by a scan of all entries before the number `end`.
@@ -198,8 +225,7 @@ impl Behind<'_> {
     ) -> Result<EntryRef, RingChanged> {
         while from.number < end {
             let until = (from.number + SCAN_PART).min(end);
-            let wanted = |user: &UserId| self.subscriber.interest.includes(user);
-            let events = self.copy(from, from.number..until, wanted)?;
+            let events = self.copy(from, from.number..until)?;
             from.number = until;
             for part in events.chunks(BLOCK_ENTRIES as usize) {
                 self.send_unshared(encode(part, progress)).await;
@@ -268,7 +294,7 @@ impl Behind<'_> {
                 number: part[0],
                 ..end
             };
-            let events = self.copy(first, part.iter().copied(), |_| true)?;
+            let events = self.copy(first, part.iter().copied())?;
             if !self.send_unshared(encode(&events, &mut progress)).await {
                 break;
             }

@@ -1,6 +1,8 @@
+use super::patience::STORE_PATIENCE;
 use super::*;
 use crate::config::Config;
 use crate::events::hub::kept::Filled;
+use crate::events::hub::known::KnownUsers;
 use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
 use crate::model::Credential;
@@ -21,6 +23,7 @@ impl Credential for Withdrawn {
 fn opened(hub: &Hub, withdrawn: bool) -> Arc<Subscriber> {
     let opening = SubscriberOptions {
         interest: Interest::AllUsers,
+        since: 0,
         snapshot: false,
         closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
         credential: Some(Arc::new(Withdrawn(withdrawn))),
@@ -84,10 +87,13 @@ async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed()
         })
     });
     let entries: Vec<_> = entries.collect();
-    let published = hub.publish(Partition::FIRST, epoch, &entries).await;
+    let published = hub
+        .publish(Partition::FIRST, epoch, &entries, &KnownUsers::default())
+        .await;
     published.expect("no gap");
     let options = SubscriberOptions {
         interest: Interest::users(vec![user]),
+        since: 0,
         snapshot: false,
         closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
         credential: None,

@@ -14,8 +14,8 @@ use crate::events::snapshots::snapshot::{AsOf, Snapshot, SnapshotMemory};
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::States;
 use crate::model::{
-    Epoch, Partition, PartitionSet, Partitions, Position, PresenceEvent, ScanPlace, State,
-    Transition, UserId,
+    Entry, Epoch, Partition, PartitionSet, Partitions, Position, ScanPlace, State, Transition,
+    UserId,
 };
 use crate::store::{Store, StoreError};
 
@@ -135,11 +135,14 @@ fn apply_events(
         let part = hub.read(from, watched, |ring| {
             let until = (from.number + STEP as u64).min(ring.end());
             let events = (from.number..until).filter_map(|number| ring.event(number));
-            let events: Vec<(Partition, PresenceEvent)> = events.collect();
+            let events: Vec<(Partition, Entry)> = events.collect();
             (until, ring.cursor_before(until), events)
         });
         let (until, last, events) = part.map_err(changed)?;
         for (partition, event) in events {
+            let Entry::Event(event) = event else {
+                continue;
+            };
             // An event from before the scan says less than a page.
             if event.position <= start.position(partition) {
                 continue;

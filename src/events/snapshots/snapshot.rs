@@ -1,17 +1,19 @@
 //! The encoded messages of a snapshot, and the memory that snapshots take.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use crate::events::hub::Hub;
+use crate::events::hub::group_copies::GroupStates;
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::{self, Frame, States};
 use crate::events::subscriber::Subscriber;
-use crate::model::{Epoch, Partition, Position, UserId};
+use crate::model::{Epoch, GroupId, Partition, Position, UserId};
 
 /// The data set of some partitions, and the position of each that a snapshot has.
 pub(crate) type AsOf = Arc<[(Partition, Epoch, Position)]>;
@@ -32,6 +34,14 @@ pub(crate) struct Snapshot {
     total: Arc<AtomicUsize>,
 }
 
+/// The users of one message.
+#[derive(Clone, Copy, Debug)]
+struct Part<'a> {
+    /// The group and the number of its members.
+    group: Option<(&'a GroupId, usize)>,
+    users: &'a [UserId],
+}
+
 impl Snapshot {
     /// Encodes a snapshot. Only the last message has a complete cursor, so that a client that is
     /// disconnected earlier gets a new snapshot.
@@ -41,19 +51,32 @@ impl Snapshot {
         (users, states): (&[UserId], &States),
         total: &Arc<AtomicUsize>,
     ) -> Self {
+        let parts = frame::snapshot_parts(users, states).into_iter();
+        let parts = parts.map(|users| Part { group: None, users });
+        let parts: Vec<_> = parts.collect();
+        Self::of_parts(cursor, as_of, (&parts, states), users.len(), total)
+    }
+
+    /// Encodes the parts, one message each. `count` is the number of different users.
+    fn of_parts(
+        cursor: Cursor,
+        as_of: AsOf,
+        (parts, states): (&[Part<'_>], &States),
+        count: usize,
+        total: &Arc<AtomicUsize>,
+    ) -> Self {
         let incomplete = cursor.clone().incomplete();
-        let parts = frame::snapshot_parts(users, states);
-        let last = parts.len() - 1;
-        let parts = parts.into_iter().enumerate().map(|(number, part)| {
+        let last = parts.len().saturating_sub(1);
+        let messages = parts.iter().enumerate().map(|(number, part)| {
             let is_last = number == last;
             let id = if is_last { &cursor } else { &incomplete };
-            frame::snapshot(id, part, states)
+            frame::snapshot(id, part.group, part.users, states)
         });
-        let frames: Vec<_> = parts.collect();
+        let frames: Vec<_> = messages.collect();
         let bytes = frames.iter().map(Frame::memory).sum();
         total.fetch_add(bytes, Ordering::Relaxed);
         Self {
-            ready: frame::ready(&cursor, Some(users.len())),
+            ready: frame::ready(&cursor, Some(count)),
             cursor,
             as_of,
             frames,
@@ -63,17 +86,24 @@ impl Snapshot {
         }
     }
 
-    /// Queues the frames one by one, each after the client has taken the one before.
+    /// Queues the frames one by one, each after the client has taken the one before, and then `presence.ready`.
     pub(crate) async fn send(self: Arc<Self>, subscriber: &Arc<Subscriber>) -> Cursor {
+        if self.send_messages(subscriber).await {
+            subscriber.push_ready(self.ready.clone());
+        }
+        self.cursor.clone()
+    }
+
+    /// Queues the frames without `presence.ready`. Returns false if the stream ended.
+    pub(crate) async fn send_messages(self: &Arc<Self>, subscriber: &Arc<Subscriber>) -> bool {
         self.readers.lock().push(Arc::downgrade(subscriber));
         for message in &self.frames {
             subscriber.push_backlog([message.clone()]);
             if !subscriber.backlog_taken().await {
-                return self.cursor.clone();
+                return false;
             }
         }
-        subscriber.push_ready(self.ready.clone());
-        self.cursor.clone()
+        true
     }
 }
 
@@ -111,7 +141,45 @@ impl SnapshotMemory {
         as_of: AsOf,
         online: (&[UserId], &States),
     ) -> Arc<Snapshot> {
-        let snapshot = Arc::new(Snapshot::encode(cursor, as_of, online, &self.bytes));
+        self.keep(Snapshot::encode(cursor, as_of, online, &self.bytes))
+    }
+
+    /// Encodes the states of groups like [`SnapshotMemory::encode`].
+    pub(crate) fn encode_groups(&self, states: GroupStates) -> Arc<Snapshot> {
+        let GroupStates {
+            cursor,
+            users,
+            groups,
+            states,
+            ..
+        } = states;
+        let mut parts = Vec::new();
+        if let Some(users) = &users {
+            let listed = frame::snapshot_parts(users, &states).into_iter();
+            parts.extend(listed.map(|users| Part { group: None, users }));
+        }
+        for (group, members, online) in &groups {
+            let of_group = frame::snapshot_parts(online, &states).into_iter();
+            parts.extend(of_group.map(|users| Part {
+                group: Some((group, *members)),
+                users,
+            }));
+        }
+        let online = groups.iter().flat_map(|(_, _, online)| online);
+        let online: HashSet<_, RandomState> = online.chain(users.iter().flatten()).collect();
+        let count = online.len();
+        let as_of = AsOf::default();
+        self.keep(Snapshot::of_parts(
+            cursor,
+            as_of,
+            (&parts, &states),
+            count,
+            &self.bytes,
+        ))
+    }
+
+    fn keep(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        let snapshot = Arc::new(snapshot);
         let excess_snapshots = {
             let mut snapshots = self.snapshots.lock();
             if snapshots.len() == snapshots.capacity() {

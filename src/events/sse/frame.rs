@@ -12,7 +12,7 @@ use crate::events::sse::cursor::{Cursor, Id};
 use crate::events::sse::payload::{
     EndReason, EventData, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot, ResetReason,
 };
-use crate::model::{PresenceEvent, State, StateFields, UserId};
+use crate::model::{Entry, GroupId, State, StateFields, UserId};
 
 /// Reconnection time of a client in milliseconds. It is random, so that the clients of a lost
 /// instance do not all return at once.
@@ -88,9 +88,10 @@ impl Encoder {
         let _ = write!(self.0, "event: {name}\ndata: {data}\n\n");
     }
 
-    fn event(&mut self, id: Id<'_>, event: &PresenceEvent) {
-        let data = EventData::of(event);
-        self.message(&id, data.name(), &data);
+    fn entry(&mut self, id: Id<'_>, entry: &Entry) {
+        if let Some(data) = EventData::of(entry) {
+            self.message(&id, data.name(), &data);
+        }
     }
 
     /// Completes the chunk. Its size is right-aligned in the space for the size line; the unused
@@ -113,10 +114,10 @@ pub(crate) fn retry() -> Frame {
     encoder.finish()
 }
 
-/// Encodes `user.online` or `user.offline`. The `id` is the one of a client that received this event last.
-pub(crate) fn event(id: Id<'_>, event: &PresenceEvent) -> Frame {
+/// Encodes an event of a user or group. The `id` is the one of a client that received this event last.
+pub(crate) fn event(id: Id<'_>, event: &Entry) -> Frame {
     let mut encoder = Encoder::with_capacity(EVENT_BYTES);
-    encoder.event(id, event);
+    encoder.entry(id, event);
     encoder.finish()
 }
 
@@ -130,9 +131,9 @@ impl Events {
     }
 
     /// Adds an event.
-    pub(crate) fn push(&mut self, id: Id<'_>, event: &PresenceEvent) {
+    pub(crate) fn push(&mut self, id: Id<'_>, event: &Entry) {
         let new = || Encoder::with_capacity(EVENT_BYTES);
-        self.0.get_or_insert_with(new).event(id, event);
+        self.0.get_or_insert_with(new).entry(id, event);
     }
 
     /// Returns the frame. Returns `None` if it has no event.
@@ -143,18 +144,26 @@ impl Events {
 }
 
 /// Encodes `presence.snapshot`, whole or in part.
-pub(crate) fn snapshot(cursor: &Cursor, online: &[UserId], states: &States) -> Frame {
+///
+/// `group` is the group of the users, with the number of its members.
+pub(crate) fn snapshot(
+    cursor: &Cursor,
+    group: Option<(&GroupId, usize)>,
+    online: &[UserId],
+    states: &States,
+) -> Frame {
     let of_these = online.iter().filter(|_| !states.is_empty());
     let of_these = of_these.filter_map(|user| {
         let state = states.get(user)?;
         Some((user, StateFields::of(Some(state))))
     });
-    let states = of_these.collect();
-    message(
-        cursor,
-        "presence.snapshot",
-        &PresenceSnapshot { online, states },
-    )
+    let snapshot = PresenceSnapshot {
+        online,
+        states: of_these.collect(),
+        group_id: group.map(|(group, _)| group),
+        members: group.map(|(_, members)| members),
+    };
+    message(cursor, "presence.snapshot", &snapshot)
 }
 
 /// Divides `users` into the parts of a snapshot, one for each message. Returns at least one part,
@@ -241,7 +250,7 @@ mod tests {
             let cursor = Cursor::one(Epoch(u64::MAX), Position { millis: u64::MAX, sequence: u64::MAX });
             for part in &parts {
                 prop_assert!(!part.is_empty() || parts.len() == 1);
-                let message = snapshot(&cursor, part, &states).data();
+                let message = snapshot(&cursor, None, part, &states).data();
                 let longest = message.split(|byte| *byte == b'\n').map(<[u8]>::len).max();
                 prop_assert!(longest <= Some(60 * 1_024));
             }
@@ -262,7 +271,7 @@ mod tests {
             Frame::COMMENT,
             retry(),
             ends,
-            snapshot(&cursor, &users, &States::default()),
+            snapshot(&cursor, None, &users, &States::default()),
         ] {
             let data = frame.data();
             let mut chunk = format!("{:x}\r\n", data.len()).into_bytes();

@@ -46,7 +46,7 @@ mod tests {
         let frames = [
             frame::retry(),
             Frame::KEEP_ALIVE,
-            frame::snapshot(&cursor, &[user], &frame::States::default()),
+            frame::snapshot(&cursor, None, &[user], &frame::States::default()),
             Frame::COMMENT,
             frame::ready(&cursor, None),
             frame::end(EndReason::MaxAge),

@@ -6,7 +6,10 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::model::{PresenceEvent, Reason, StateFields, Timestamp, Transition, UserId};
+use crate::model::{
+    Entry, GroupEvent, GroupId, LeftReason, MemberChange, PresenceEvent, Reason, StateFields,
+    Timestamp, Transition, UserId,
+};
 
 /// `user.online`: the first connection of the user opened.
 #[derive(Debug, Serialize, ToSchema)]
@@ -62,6 +65,43 @@ pub(crate) struct UserOffline<'a> {
     pub last_seen_at: Timestamp,
 }
 
+/// `group.joined`: users became members of a group.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GroupJoined<'a> {
+    /// The group.
+    #[schema(value_type = String, min_length = 1, max_length = 128, example = "team-7")]
+    pub group_id: &'a GroupId,
+    /// When the users joined, on the clock of the store.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
+    pub timestamp: Timestamp,
+    /// The users. A large change has several messages.
+    #[schema(value_type = Vec<String>, min_items = 1, max_items = 100, example = json!(["carol"]))]
+    pub user_ids: Vec<&'a UserId>,
+    /// The users among them who are online, as of the `id` of this message.
+    #[schema(value_type = Vec<String>, max_items = 100, example = json!(["carol"]))]
+    pub online: Vec<&'a UserId>,
+}
+
+/// `group.left`: users are no members of a group any more.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GroupLeft<'a> {
+    /// The group.
+    #[schema(value_type = String, min_length = 1, max_length = 128, example = "team-7")]
+    pub group_id: &'a GroupId,
+    /// When the users left, on the clock of the store.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-24T08:00:00.123Z")]
+    pub timestamp: Timestamp,
+    /// The users. A large change has several messages.
+    #[schema(value_type = Vec<String>, min_items = 1, max_items = 100, example = json!(["bob"]))]
+    pub user_ids: &'a [UserId],
+    /// `removed`: a back end removed the users. `disconnected`: a connection closed, or a ping omitted the group.
+    /// `expired`: the pings stopped.
+    #[schema(schema_with = LeftReason::schema)]
+    pub reason: LeftReason,
+}
+
 /// The `data` of an event.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
@@ -72,13 +112,25 @@ pub(crate) enum EventData<'a> {
     Updated(UserUpdated<'a>),
     /// The data of `user.offline`.
     Offline(UserOffline<'a>),
+    /// The data of `group.joined`.
+    Joined(GroupJoined<'a>),
+    /// The data of `group.left`.
+    Left(GroupLeft<'a>),
     /// The data of `presence.reset`.
     Reset(PresenceReset),
 }
 
 impl<'a> EventData<'a> {
-    /// The data of an event of a user.
-    pub(crate) fn of(event: &'a PresenceEvent) -> Self {
+    /// The data of an event. `None`: the entry has an unknown kind.
+    pub(crate) fn of(entry: &'a Entry) -> Option<Self> {
+        match entry {
+            Entry::Event(event) => Some(Self::of_user(event)),
+            Entry::Group(event) => Some(Self::of_group(event)),
+            Entry::Unknown { .. } => None,
+        }
+    }
+
+    fn of_user(event: &'a PresenceEvent) -> Self {
         let (user_id, timestamp) = (&event.user, event.at);
         match &event.transition {
             Transition::Online { state } => Self::Online(UserOnline {
@@ -108,28 +160,60 @@ impl<'a> EventData<'a> {
         }
     }
 
+    fn of_group(event: &'a GroupEvent) -> Self {
+        let (group_id, timestamp) = (&event.group, event.at);
+        match &event.change {
+            MemberChange::Joined(joined) => {
+                let online = joined.iter().filter(|joined| joined.is_announced);
+                Self::Joined(GroupJoined {
+                    group_id,
+                    timestamp,
+                    user_ids: joined.iter().map(|joined| &joined.user).collect(),
+                    online: online.map(|joined| &joined.user).collect(),
+                })
+            }
+            MemberChange::Left { users, reason } => Self::Left(GroupLeft {
+                group_id,
+                timestamp,
+                user_ids: users,
+                reason: *reason,
+            }),
+        }
+    }
+
     /// The name of the event.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Online(_) => "user.online",
             Self::Updated(_) => "user.updated",
             Self::Offline(_) => "user.offline",
+            Self::Joined(_) => "group.joined",
+            Self::Left(_) => "group.left",
             Self::Reset(_) => "presence.reset",
         }
     }
 }
 
 /// `presence.snapshot`: the users that are online now, or a part of them. All parts together are
-/// the state as of the `id` of the last part. `presence.ready` follows the last part.
+/// the state as of the `id` of the last part. `presence.ready` follows the last part. A stream of groups has one or more
+/// messages for each group.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PresenceSnapshot<'a> {
-    /// Online users. No user occurs twice in all parts.
+    /// Online users. No user occurs twice in all parts about the same group, or about no group.
     #[schema(value_type = Vec<String>, max_items = 1000, example = json!(["bob"]))]
     pub online: &'a [UserId],
     /// The states of those of these users of which something is set. Absent if there are none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(required = false, value_type = BTreeMap<String, StateFields>, example = json!({"bob": {"away": true}}))]
     pub states: BTreeMap<&'a UserId, StateFields<'a>>,
+    /// The group. Only present in the snapshot of a group.
+    #[serde(rename = "groupId", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 128, example = "team-7")]
+    pub group_id: Option<&'a GroupId>,
+    /// The number of members of the group, online or not. Only present in the snapshot of a group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 40)]
+    pub members: Option<usize>,
 }
 
 /// `presence.ready`: the stream has caught up, and every later message is a change. The message
@@ -203,6 +287,8 @@ pub(crate) enum ResetReason {
     SnapshotIncomplete,
     /// The cursor is from before the number of partitions of the store changed.
     LayoutChanged,
+    /// A watched group, or the set of own groups, changed after the cursor.
+    GroupChanged,
 }
 
 impl ResetReason {
@@ -226,6 +312,7 @@ impl ResetReason {
             Self::DataLost => "data-lost",
             Self::SnapshotIncomplete => "snapshot-incomplete",
             Self::LayoutChanged => "layout-changed",
+            Self::GroupChanged => "group-changed",
         }
     }
 }

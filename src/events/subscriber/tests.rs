@@ -36,6 +36,7 @@ fn subscriber() -> Subscriber {
 fn subscriber_with_memory(memory: &Arc<QueueMemory>) -> Subscriber {
     let options = SubscriberOptions {
         interest: Interest::AllUsers,
+        since: 0,
         snapshot: false,
         closes: (Instant::now(), EndReason::MaxAge),
         credential: None,
@@ -207,6 +208,7 @@ fn a_client_is_cut_off_if_all_queues_take_too_much_memory() {
     assert!(
         !other.push_unshared(frame::snapshot(
             &Cursor::one(Epoch(1), at(0)),
+            None,
             &users,
             &States::default()
         )),

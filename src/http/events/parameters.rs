@@ -5,12 +5,13 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 
 use crate::http::error::Error;
-use crate::http::extract::{ListedUser, WholeNumber};
+use crate::http::extract::{ListedGroup, ListedUser, WholeNumber};
 use crate::http::query::{decoded, keep_once, parameters, unknown};
 
 /// Query parameters of `GET`.
-pub(crate) const QUERY: [&str; 5] = [
+pub(crate) const QUERY: [&str; 6] = [
     "userIds",
+    "groupIds",
     "snapshot",
     "lastEventId",
     "waitMs",
@@ -30,11 +31,12 @@ const INVALID_WAIT: &str = "must be a number from 0 to 25000";
 #[derive(Debug, Default)]
 pub(crate) struct StreamParameters {
     pub(crate) user_ids: Option<Vec<ListedUser>>,
+    pub(crate) group_ids: Option<Vec<ListedGroup>>,
     pub(crate) snapshot: bool,
     pub(crate) last_event_id: Option<String>,
     /// How long a response of JSON waits for an event.
     pub(crate) wait: Option<Duration>,
-    /// Whether the request has a body, which contains the users and `snapshot`.
+    /// Whether the request has a body, which contains the users, the groups and `snapshot`.
     pub(crate) is_in_body: bool,
 }
 
@@ -84,6 +86,11 @@ pub(crate) fn parse_query(
                 let value = decoded("userIds", value)?;
                 let ids = value.split(',').map(ListedUser::from);
                 params.user_ids.get_or_insert_default().extend(ids);
+            }
+            "groupIds" => {
+                let value = decoded("groupIds", value)?;
+                let ids = value.split(',').map(ListedGroup::from);
+                params.group_ids.get_or_insert_default().extend(ids);
             }
             "snapshot" => {
                 let value = value.parse().map_err(|_| Error::Query {

@@ -1,7 +1,9 @@
 //! Lists of user ids in bodies and queries.
 
+use std::collections::HashSet;
 use std::fmt;
 
+use foldhash::fast::RandomState;
 use serde::de::{Deserialize, Deserializer, Visitor};
 
 use crate::http::error::Error;
@@ -53,11 +55,39 @@ pub(crate) fn user_ids(listed: Vec<ListedUser>, limit: usize) -> Result<Vec<User
         let given = listed.len();
         return Err(Error::TooManyUserIds { given, limit });
     }
-    let checked = listed.into_iter().enumerate().map(|(index, listed)| {
-        let ListedUser(user) = listed;
-        user.map_err(|why| Error::ListedUserId { index, why })
-    });
-    checked.collect()
+    let users = valid_ids("userIds", listed);
+    users.collect()
+}
+
+/// The user ids of the list `field` of at most `limit` elements, each id once and in order. Fails at the first invalid id.
+pub(crate) fn member_ids(
+    field: &'static str,
+    listed: Vec<ListedUser>,
+    limit: usize,
+) -> Result<Vec<UserId>, Error> {
+    let given = listed.len();
+    if given > limit {
+        return Err(Error::TooManyMembers {
+            field,
+            given,
+            limit,
+        });
+    }
+    let users: Result<Vec<_>, _> = valid_ids(field, listed).collect();
+    let mut users = users?;
+    let mut seen = HashSet::with_capacity_and_hasher(users.len(), RandomState::default());
+    users.retain(|user| seen.insert(user.clone()));
+    Ok(users)
+}
+
+fn valid_ids(
+    field: &'static str,
+    listed: Vec<ListedUser>,
+) -> impl Iterator<Item = Result<UserId, Error>> {
+    let listed = listed.into_iter().enumerate();
+    listed.map(move |(index, ListedUser(user))| {
+        user.map_err(|why| Error::ListedUserId { field, index, why })
+    })
 }
 
 #[cfg(test)]
@@ -80,6 +110,30 @@ mod tests {
                 Err(Error::NoUserIds) => prop_assert!(texts.is_empty()),
                 Err(Error::TooManyUserIds { given, .. }) => {
                     prop_assert!(given == texts.len() && given > limit);
+                }
+                Err(Error::ListedUserId { index, .. }) => prop_assert_eq!(Some(index), bad),
+                Err(other) => prop_assert!(false, "{}", other),
+            }
+        }
+
+        #[test]
+        fn a_list_of_members_has_each_id_once(texts in vec("[a-c]{1,2}|[\0-a]{0,2}", 0..6), limit in 0_usize..4) {
+            let bad = texts.iter().position(|text| UserId::new(text).is_err());
+            let mut distinct: Vec<_> = Vec::new();
+            for text in &texts {
+                if !distinct.contains(text) {
+                    distinct.push(text.clone());
+                }
+            }
+            let listed = texts.iter().map(|text| ListedUser::from(&**text)).collect();
+            match member_ids("add", listed, limit) {
+                Ok(users) => {
+                    let users: Vec<_> = users.iter().map(UserId::as_str).collect();
+                    prop_assert_eq!(&users, &distinct);
+                    prop_assert!(texts.len() <= limit && bad.is_none());
+                }
+                Err(Error::TooManyMembers { field, given, .. }) => {
+                    prop_assert!(field == "add" && given == texts.len() && given > limit);
                 }
                 Err(Error::ListedUserId { index, .. }) => prop_assert_eq!(Some(index), bad),
                 Err(other) => prop_assert!(false, "{}", other),

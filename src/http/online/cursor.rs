@@ -24,7 +24,7 @@ fn seal(lines: &[u8]) -> [u8; SEAL_BYTES] {
 /// The text of `cursor`: the seal, then one line each for the place to continue at, the id to continue after, and the
 /// ids carried over to the next page. Ids contain no line breaks. If the store has several partitions, the place begins
 /// with the number of one and a slash.
-pub(super) fn encode(cursor: &PageCursor, partitions: Partitions) -> String {
+pub(in crate::http) fn encode(cursor: &PageCursor, partitions: Partitions) -> String {
     let (place, after, carried) = match cursor {
         PageCursor::After(after) => ("after".to_owned(), after, &[][..]),
         PageCursor::Scan {
@@ -50,7 +50,7 @@ pub(super) fn encode(cursor: &PageCursor, partitions: Partitions) -> String {
 }
 
 /// Parses the text of a cursor. `None`: the text did not come from [`encode`] with the same number of partitions.
-pub(super) fn decode(text: &str, partitions: Partitions) -> Option<PageCursor> {
+pub(in crate::http) fn decode(text: &str, partitions: Partitions) -> Option<PageCursor> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (sealed, lines) = bytes.split_first_chunk()?;
     if *sealed != seal(lines) {

@@ -9,7 +9,7 @@ use crate::auth::Error as AuthError;
 use crate::events::StreamLimitReached;
 use crate::http::error::Error;
 use crate::http::problem::Problem;
-use crate::model::{InvalidUserId, Refusal, UserId};
+use crate::model::{GroupId, GroupRefusal, InvalidGroupId, InvalidUserId, Refusal, UserId};
 
 /// The detail of an invalid status.
 const STATUS: &str = "status: must be 1 to 32 characters of a-z 0-9 -";
@@ -40,6 +40,12 @@ fn error(operation: &str, status: &str) -> Option<Error> {
         }
         ("400", "setStatus") => Error::InvalidStatus(STATUS),
         ("400", "lookUpOnline") => Error::NoUserIds,
+        ("400", "replaceGroup" | "changeGroup") => {
+            Error::GroupRefused(GroupRefusal::TooManyMembers { most: 10_000 })
+        }
+        ("400", "removeGroup" | "getGroup" | "countGroup") => {
+            Error::GroupId(InvalidGroupId::Length)
+        }
         ("400", "listOnline") => Error::InvalidLimit(1_000),
         ("400", "streamEvents" | "streamEventsOf") => Error::Query {
             field: "lastEventId",
@@ -51,6 +57,12 @@ fn error(operation: &str, status: &str) -> Option<Error> {
             AuthError::WriteDenied(alice).into()
         }
         ("403", "getUser") => AuthError::ReadDenied(alice).into(),
+        ("403", "replaceGroup" | "changeGroup" | "removeGroup") => {
+            AuthError::GroupWriteDenied.into()
+        }
+        ("403", "getGroup" | "countGroup") => {
+            AuthError::GroupReadDenied(GroupId::new("team-7").ok()?).into()
+        }
         ("403", "sweep") => AuthError::SweepDenied.into(),
         ("403", "getMetrics") => AuthError::MetricsDenied.into(),
         ("403", _) => AuthError::ReadAllDenied.into(),

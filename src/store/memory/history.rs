@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::mem::size_of;
 
-use crate::model::{Position, PresenceEvent, Timestamp, UserId};
+use crate::model::{Entry, Position, Timestamp, UserId};
 
 /// The number of events in one allocation. Chunks of one size are freed as the history moves on, and a growing history
 /// copies none of them.
@@ -15,19 +15,19 @@ const ID_BYTES: u64 = 16;
 /// The newest events, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    chunks: VecDeque<VecDeque<PresenceEvent>>,
+    chunks: VecDeque<VecDeque<Entry>>,
     bytes: u64,
 }
 
 impl Events {
     /// Appends an event, and drops the oldest events while the history has more than `max_bytes`.
-    pub(super) fn push(&mut self, event: PresenceEvent, max_bytes: u64) {
-        self.bytes += bytes(&event);
+    pub(super) fn push(&mut self, entry: Entry, max_bytes: u64) {
+        self.bytes += bytes(&entry);
         match self.chunks.back_mut().filter(|chunk| chunk.len() < CHUNK) {
-            Some(chunk) => chunk.push_back(event),
+            Some(chunk) => chunk.push_back(entry),
             None => {
                 let mut chunk = VecDeque::with_capacity(CHUNK);
-                chunk.push_back(event);
+                chunk.push_back(entry);
                 self.chunks.push_back(chunk);
             }
         }
@@ -38,14 +38,14 @@ impl Events {
 
     /// Drops the events from before `oldest_kept`.
     pub(super) fn trim(&mut self, oldest_kept: Timestamp) {
-        while self.oldest().is_some_and(|event| event.at < oldest_kept) {
+        while self.oldest().is_some_and(|entry| entry.at() < oldest_kept) {
             self.drop_oldest();
         }
     }
 
     /// The events after `position`.
-    pub(super) fn after(&self, position: Position) -> impl Iterator<Item = &PresenceEvent> {
-        let is_before = |event: &PresenceEvent| event.position <= position;
+    pub(super) fn after(&self, position: Position) -> impl Iterator<Item = &Entry> {
+        let is_before = |entry: &Entry| entry.position() <= position;
         let chunk = self
             .chunks
             .partition_point(|chunk| chunk.back().is_none_or(is_before));
@@ -56,12 +56,9 @@ impl Events {
     }
 
     /// The events before `position`, or all of them, newest first.
-    pub(super) fn before(
-        &self,
-        position: Option<Position>,
-    ) -> impl Iterator<Item = &PresenceEvent> {
+    pub(super) fn before(&self, position: Option<Position>) -> impl Iterator<Item = &Entry> {
         let is_before =
-            move |event: &PresenceEvent| position.is_none_or(|position| event.position < position);
+            move |entry: &Entry| position.is_none_or(|position| entry.position() < position);
         let whole = self
             .chunks
             .partition_point(|chunk| chunk.back().is_none_or(is_before));
@@ -72,7 +69,7 @@ impl Events {
         last.into_iter().flatten().chain(rest)
     }
 
-    fn oldest(&self) -> Option<&PresenceEvent> {
+    fn oldest(&self) -> Option<&Entry> {
         self.chunks.front()?.front()
     }
 
@@ -80,8 +77,8 @@ impl Events {
         let Some(chunk) = self.chunks.front_mut() else {
             return;
         };
-        if let Some(event) = chunk.pop_front() {
-            self.bytes -= bytes(&event);
+        if let Some(entry) = chunk.pop_front() {
+            self.bytes -= bytes(&entry);
         }
         if chunk.is_empty() {
             self.chunks.pop_front();
@@ -89,10 +86,14 @@ impl Events {
     }
 }
 
-/// The bytes of an event, as if its user id were not shared.
-fn bytes(event: &PresenceEvent) -> u64 {
-    let state = event.transition.memory() as u64;
-    size_of::<PresenceEvent>() as u64 + state + id_bytes(&event.user)
+/// The bytes of an entry, as if its ids were not shared.
+fn bytes(entry: &Entry) -> u64 {
+    let heap = match entry {
+        Entry::Event(event) => event.transition.memory() as u64 + id_bytes(&event.user),
+        Entry::Group(event) => event.bytes() as u64,
+        Entry::Unknown { .. } => 0,
+    };
+    size_of::<Entry>() as u64 + heap
 }
 
 /// The bytes of an id on the heap.
@@ -103,25 +104,25 @@ pub(super) fn id_bytes(user: &UserId) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Transition;
+    use crate::model::{PresenceEvent, Transition};
 
-    fn event(millis: u64) -> PresenceEvent {
+    fn event(millis: u64) -> Entry {
         let position = |millis| Position {
             millis,
             sequence: 0,
         };
-        PresenceEvent {
+        Entry::Event(PresenceEvent {
             position: position(millis),
             previous: position(millis - 1),
             user: UserId::new("alice").expect("an id"),
             at: Timestamp::from_millis(millis),
             transition: Transition::Online { state: None },
-        }
+        })
     }
 
     fn kept(events: &Events, after: u64) -> Vec<u64> {
-        let after = events.after(event(after + 1).previous);
-        after.map(|event| event.at.as_millis()).collect()
+        let after = events.after(event(after + 1).previous());
+        after.map(|event| event.at().as_millis()).collect()
     }
 
     #[test]
@@ -143,9 +144,9 @@ mod tests {
         ] {
             let expected: Vec<u64> = (after + 1..=last).collect();
             assert_eq!(kept(&events, after), expected, "after {after}");
-            let position = event(after + 1).previous;
+            let position = event(after + 1).previous();
             let before = events.before(Some(position));
-            let before: Vec<_> = before.map(|event| event.at.as_millis()).collect();
+            let before: Vec<_> = before.map(|event| event.at().as_millis()).collect();
             let expected: Vec<u64> = (1..after.min(last + 1)).rev().collect();
             assert_eq!(before, expected, "before {after}");
         }

@@ -16,6 +16,7 @@ fn store(ttl: f64, ping_interval: f64) -> MemoryStore {
     MemoryStore::new(Lifetimes {
         ttl: seconds(ttl),
         ping_interval: seconds(ping_interval),
+        group_members: 10,
         user_connections: 3,
         history: 3_000 * SECOND,
         history_bytes: 1 << 20,
@@ -309,8 +310,8 @@ async fn a_connect_beyond_the_maximum_of_live_connections_is_refused() {
     }
     assert_eq!(store.pings("alice", "4"), refused);
     let fourth = connection("4");
-    let connected = store.connect(&user("alice"), &fourth, &Stated::default());
-    assert!(connected.is_err());
+    let fourth_refused = store.connect(&user("alice"), &fourth, &Stated::default());
+    assert!(fourth_refused.is_err());
     assert_eq!(store.pings("alice", "3"), Ok(false));
     store.closes("alice", "1");
     assert!(!store.connects("alice", "4"));

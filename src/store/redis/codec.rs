@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Entry, Epoch, Position, PresenceEvent, Reason, State, Status, Timestamp, Transition, UserId,
+    Entry, Epoch, GroupEvent, GroupId, JoinedUser, LeftReason, MemberChange, Position,
+    PresenceEvent, Reason, State, Status, Timestamp, Transition, UserId,
 };
 
-/// Separates the parts of a state. No part has a control character.
+/// Separates the parts of a state, and the ids in an entry about a group. No part has a control character.
 const UNIT: char = '\u{1f}';
 const UNIT_TEXT: &str = "\u{1f}";
 
@@ -73,8 +74,10 @@ fn parse_entry(position: Position, entry: &str) -> Option<Entry> {
     if kind.is_empty() {
         return None;
     }
-    if !["o", "u", "e", "d"].contains(&kind) {
-        return Some(Entry::Unknown { position, previous });
+    match kind {
+        "o" | "u" | "e" | "d" => {}
+        "j" | "l" => return parse_group_event(position, previous, kind, fields),
+        _ => return Some(Entry::Unknown { position, previous }),
     }
     let mut fields = fields.splitn(3, ' ');
     let at = Timestamp::from_millis(fields.next()?.parse().ok()?);
@@ -99,6 +102,51 @@ fn parse_entry(position: Position, entry: &str) -> Option<Entry> {
         at,
         transition,
     }))
+}
+
+/// Reads the fields of an entry about a group: `at group`, and for each user that joined a separator, `+` if the user
+/// was announced or else `-`, and its id; or `at reason group`, and for each user that left a separator and its id.
+fn parse_group_event(
+    position: Position,
+    previous: Position,
+    kind: &str,
+    fields: &str,
+) -> Option<Entry> {
+    let (at, fields) = fields.split_once(' ')?;
+    let at = Timestamp::from_millis(at.parse().ok()?);
+    let (reason, fields) = match kind {
+        "l" => fields.split_once(' ')?,
+        _ => ("", fields),
+    };
+    let mut ids = fields.split(UNIT);
+    let group = GroupId::new(ids.next()?).ok()?;
+    let change = match reason {
+        "" => MemberChange::Joined(ids.map(parse_joined).collect::<Option<_>>()?),
+        reason => MemberChange::Left {
+            users: ids.map(|id| UserId::new(id).ok()).collect::<Option<_>>()?,
+            reason: match reason {
+                "r" => LeftReason::Removed,
+                "d" => LeftReason::Disconnected,
+                "e" => LeftReason::Expired,
+                _ => return None,
+            },
+        },
+    };
+    Some(Entry::Group(Arc::new(GroupEvent {
+        position,
+        previous,
+        group,
+        at,
+        change,
+    })))
+}
+
+fn parse_joined(text: &str) -> Option<JoinedUser> {
+    let id = text.strip_prefix(['+', '-'])?;
+    Some(JoinedUser {
+        user: UserId::new(id).ok()?,
+        is_announced: text.starts_with('+'),
+    })
 }
 
 #[cfg(test)]

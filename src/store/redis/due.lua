@@ -24,8 +24,9 @@ local STEP = 100
 -- The longest time without an entry in the history of one of several partitions, in ms.
 local ENTRY_INTERVAL = 86400000
 
--- The maximum size of an event in the history, with its share of the data structure, in bytes.
-local MOST_EVENT = 1536
+-- The maximum size of an event in the history, with its share of the data structure, in bytes: that of 100 users who join
+-- a group, with the longest ids.
+local MOST_EVENT = 13312
 
 local now = clock()
 local swept = note_outage(now)

@@ -2,17 +2,39 @@ use redis::{Cmd, RedisWrite};
 use std::io::Write;
 
 use super::tags::tag;
-use crate::model::{Partition, Partitions, UserId};
+use crate::model::{GroupId, Partition, Partitions, UserId};
 
 /// The parts after the prefix in the names of keys about one user.
 const USER: &str = "user:";
 const CONNECTIONS: &str = "conns:";
 const CLOSED: &str = "closed:";
+const USER_GROUPS: &str = "user-groups:";
+
+/// The parts after the prefix in the names of keys about one group.
+const GROUP_MEMBERS: &str = "group:";
+const GROUP_FORMER: &str = "group-former:";
+const GROUP_COMING: &str = "group-coming:";
+const GROUP_PUTS: &str = "group-puts:";
+const GROUP_LIST: &str = "group-list:";
 
 /// The part after the prefix in the name of the key about a receiver of webhooks.
 const DELIVERY: &str = "webhook:";
 
-/// Separates the prefix from a name if the prefix looks like the key of a user in another deployment. Ids have no control
+/// The parts after the prefix that an id follows.
+const KINDS: [&str; 10] = [
+    USER,
+    CONNECTIONS,
+    CLOSED,
+    USER_GROUPS,
+    GROUP_MEMBERS,
+    GROUP_FORMER,
+    GROUP_COMING,
+    GROUP_PUTS,
+    GROUP_LIST,
+    DELIVERY,
+];
+
+/// Separates the prefix from a name if the prefix looks like the key of a user or group in another deployment. Ids have no control
 /// characters, so no key of a user begins like that.
 const SEPARATOR: char = '\u{1f}';
 
@@ -42,6 +64,8 @@ pub(super) struct Keys {
     /// The list of generations of last-seen times. `last_seen.lua` appends `:<began>:<bucket>`, two numbers, for the names
     /// of the hashes of a generation.
     pub(super) last_seen: String,
+    /// The groups with a PUT under way, by the time of its last step.
+    pub(super) puts_under_way: String,
     /// The number of partitions of the store, as text.
     pub(super) layout: String,
     /// How far a move to another store is.
@@ -55,8 +79,7 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn new(prefix: &str, partitions: Partitions, partition: Partition) -> Self {
         let mut prefix = prefix.to_owned();
-        let kinds = [USER, CONNECTIONS, CLOSED, DELIVERY];
-        if kinds.iter().any(|kind| prefix.contains(kind)) {
+        if KINDS.iter().any(|kind| prefix.contains(kind)) {
             prefix.push(SEPARATOR);
         }
         if let Some(tag) = tag(partitions, partition) {
@@ -79,6 +102,7 @@ impl Keys {
             changes: named("changes"),
             shortened: named("shortened"),
             last_seen: named("seen"),
+            puts_under_way: named("puts"),
             layout: named("layout"),
             moving: named("moving"),
             absent: named("absent"),
@@ -128,6 +152,69 @@ impl Keys {
         self.of_user(CLOSED, user)
     }
 
+    /// The groups in which the user may be stored, with the time of the last call that meant to store it.
+    pub(super) fn user_groups(&self, user: &UserId) -> String {
+        self.of_user(USER_GROUPS, user)
+    }
+
+    /// The stored members of a group that a PUT under way has reached; all of them if there is no such PUT.
+    pub(super) fn group_members(&self, group: &GroupId) -> String {
+        self.named(GROUP_MEMBERS, group.as_str())
+    }
+
+    /// The stored members of a group that the PUT under way has not reached yet.
+    pub(super) fn group_former(&self, group: &GroupId) -> String {
+        self.named(GROUP_FORMER, group.as_str())
+    }
+
+    /// The rest of the list of the PUT under way.
+    pub(super) fn group_coming(&self, group: &GroupId) -> String {
+        self.named(GROUP_COMING, group.as_str())
+    }
+
+    /// The numbers of the last PUTs of a group.
+    pub(super) fn group_puts(&self, group: &GroupId) -> String {
+        self.named(GROUP_PUTS, group.as_str())
+    }
+
+    /// The list of a PUT that is arriving.
+    pub(super) fn group_list(&self, group: &GroupId, put: u64) -> String {
+        let prefix = &self.prefix;
+        format!("{prefix}{GROUP_LIST}{put}:{group}")
+    }
+
+    /// A pattern of `SCAN` for the keys about groups of all partitions.
+    pub(super) fn groups_pattern(&self) -> String {
+        let (own, tags) = self.untagged();
+        let mut pattern = String::new();
+        for c in own.chars() {
+            if matches!(c, '*' | '?' | '[' | ']' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        pattern + tags + "group*"
+    }
+
+    /// The id of the group with stored members in the key `name` of any partition.
+    pub(super) fn group_of<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let (own, tags) = self.untagged();
+        let mut rest = name.strip_prefix(own)?;
+        if !tags.is_empty() {
+            rest = rest.split_once("}:")?.1;
+        }
+        let former = rest.strip_prefix(GROUP_FORMER);
+        former.or_else(|| rest.strip_prefix(GROUP_MEMBERS))
+    }
+
+    /// The prefix without the hash tag, and a pattern for the hash tags.
+    fn untagged(&self) -> (&str, &'static str) {
+        match self.prefix.rfind('{') {
+            Some(at) => (&self.prefix[..at], "{*}:"),
+            None => (&self.prefix, ""),
+        }
+    }
+
     /// Where the delivery of webhooks to a receiver stands.
     pub(super) fn delivery(&self, receiver: &str) -> String {
         format!("{}{DELIVERY}{receiver}", self.prefix)
@@ -139,10 +226,14 @@ impl Keys {
     }
 
     fn of_user(&self, kind: &str, user: &UserId) -> String {
-        let mut name = String::with_capacity(self.prefix.len() + kind.len() + user.as_str().len());
+        self.named(kind, user.as_str())
+    }
+
+    fn named(&self, kind: &str, id: &str) -> String {
+        let mut name = String::with_capacity(self.prefix.len() + kind.len() + id.len());
         name.push_str(&self.prefix);
         name.push_str(kind);
-        name.push_str(user.as_str());
+        name.push_str(id);
         name
     }
 }
@@ -175,12 +266,18 @@ mod tests {
             keys.changes.clone(),
             keys.shortened.clone(),
             keys.last_seen.clone(),
+            keys.puts_under_way.clone(),
             keys.layout.clone(),
             keys.moving.clone(),
             keys.absent.clone(),
         ];
         for user in users {
             names.extend([keys.user(user), keys.connections(user), keys.closed(user)]);
+            names.push(keys.user_groups(user));
+            let group = GroupId::new(user.as_str()).expect("an id");
+            names.extend([keys.group_members(&group), keys.group_former(&group)]);
+            names.extend([keys.group_coming(&group), keys.group_puts(&group)]);
+            names.extend([1, 12].map(|put| keys.group_list(&group, put)));
         }
         names.extend([1, 2, 12].map(|bucket| format!("{}:{bucket}", keys.deadlines)));
         for generation in [1, 12] {
@@ -195,8 +292,8 @@ mod tests {
         /// Prefixes and ids are built from parts of names, so that they nearly collide.
         #[test]
         fn two_deployments_never_share_a_name(
-            prefixes in ["(a|:|user|er|conns|seen|closed|s|d|1|2){1,4}", "(a|:|user|er|conns|seen|closed|s|d|1|2){1,4}"],
-            ids in proptest::collection::vec("(user|conns|seen|closed|deadlines|recheck|ser|[{]1bz[}]|:|a|1|2){1,4}", 1..6),
+            prefixes in ["(a|:|user|er|conns|seen|closed|group|-list|-puts|s|d|1|2){1,4}", "(a|:|user|er|conns|seen|closed|group|-list|-puts|s|d|1|2){1,4}"],
+            ids in proptest::collection::vec("(user|conns|seen|closed|deadlines|recheck|group|-list|-groups|ser|[{]1bz[}]|:|a|1|2){1,4}", 1..6),
             counts in [proptest::sample::select(&[1_u16, 16, 64][..]), proptest::sample::select(&[1_u16, 16, 64][..])],
         ) {
             prop_assume!(prefixes[0] != prefixes[1] || counts[0].min(counts[1]) == 1 && counts[0] != counts[1]);
@@ -222,6 +319,29 @@ mod tests {
         let nested = Keys::new("presence:user:", Partitions::ONE, Partition::FIRST);
         assert_eq!(nested.deadlines, "presence:user:\u{1f}deadlines");
         assert!(!keys.is_user(b"presence:conns:alice") && keys.is_user(b"presence:user:alice"));
+    }
+
+    #[test]
+    fn the_keys_of_groups_are_known_by_their_pattern() {
+        let group = GroupId::new("a}:b").expect("an id");
+        for count in [1, 64] {
+            let partitions = Partitions::new(count).expect("a number of partitions");
+            let last = partitions.all().last().expect("one");
+            let [first, last] =
+                [Partition::FIRST, last].map(|each| Keys::new("p*:", partitions, each));
+            let pattern = ["p\\*:group*", "p\\*:{*}:group*"][usize::from(count > 1)];
+            assert_eq!(first.groups_pattern(), pattern);
+            for name in [last.group_members(&group), last.group_former(&group)] {
+                assert_eq!(first.group_of(&name), Some("a}:b"), "{name}");
+            }
+            for name in [
+                last.group_puts(&group),
+                last.group_coming(&group),
+                last.epoch.clone(),
+            ] {
+                assert_eq!(first.group_of(&name), None, "{name}");
+            }
+        }
     }
 
     #[test]

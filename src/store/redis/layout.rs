@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::keys::Keys;
-use crate::model::{MoveRole, Partition, Partitions, UserId, slot_of};
+use crate::model::{GroupId, MoveRole, Partition, Partitions, UserId, slot_of};
 use crate::store::error::StoreError;
 
 /// The version of the record. Another version has other keys.
@@ -125,6 +125,11 @@ impl Layout {
     /// The names of the keys of the partition of `user`.
     pub(super) fn of(&self, user: &UserId) -> &Keys {
         self.keys(self.partitions.of(user))
+    }
+
+    /// The names of the keys of the partition of `group`.
+    pub(super) fn of_group(&self, group: &GroupId) -> &Keys {
+        self.keys(self.partitions.of_group(group))
     }
 
     /// The names of the keys of the partition whose hash tag is in `name`. The name may be any text.

@@ -91,8 +91,9 @@ impl LoadShedder {
         let waiting_call = self.count(1);
         let answer = timeout_at(deadline, call).await;
         let answer = answer.map_err(|_| StoreError::too_slow())?;
-        if matches!(answer, Ok(_) | Err(StoreError::Refused(_))) {
-            waiting_call.answered();
+        match &answer {
+            Err(error) if !error.is_answer() => {}
+            _ => waiting_call.answered(),
         }
         answer
     }

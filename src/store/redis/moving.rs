@@ -7,13 +7,17 @@ use redis::{FromRedisValue, Script, Value};
 
 use super::replies::unexpected;
 use super::store::RedisStore;
-use crate::model::{MoveReport, MoveState, Partition, Timestamp, UserId, millis};
+use crate::model::{GroupId, MoveReport, MoveState, Partition, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
+use crate::store::node_id::NodeId;
 
 static REPORT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("report_move.lua")));
 
 /// About how many users one step of an iteration over states returns.
 const STATES: usize = 250;
+
+/// About how many keys one step of an iteration over all keys looks at.
+const KEYS: usize = 1_000;
 
 /// Separates the parts of a state; it is `'away end status data'` in `states.lua`.
 const SEPARATOR: u8 = 0x1f;
@@ -106,6 +110,30 @@ impl RedisStore {
             }
         }
         Ok((users, (next > 0).then_some(next)))
+    }
+
+    /// Some of the groups that have stored members on a server, and the place of the next step; `None` at the end. A group
+    /// that has members all the time is returned at least once, unless its partition moves to another server.
+    pub(in crate::store) async fn stored_groups(
+        &self,
+        node: NodeId,
+        place: u64,
+    ) -> Result<(Vec<GroupId>, Option<u64>), StoreError> {
+        // Any partition of the server leads to it.
+        let Some(partition) = self.partitions_on(node).iter().next() else {
+            return Ok((Vec::new(), None));
+        };
+        let keys = self.layout.keys(partition);
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(place).arg("MATCH").arg(keys.groups_pattern());
+        scan.arg("COUNT").arg(KEYS);
+        let route = self.lanes.to(partition);
+        let (next, names): (u64, Vec<Vec<u8>>) = route.query_idempotent(&scan).await?;
+        let names = names
+            .into_iter()
+            .filter_map(|name| String::from_utf8(name).ok());
+        let groups = names.filter_map(|name| GroupId::new(keys.group_of(&name)?).ok());
+        Ok((groups.collect(), (next > 0).then_some(next)))
     }
 
     /// Why the servers do not fit the settings, if they do not.

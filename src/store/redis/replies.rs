@@ -234,7 +234,9 @@ pub(super) fn unexpected(what: impl std::fmt::Display) -> StoreError {
     StoreError::Failed(format!("unexpected reply: {what}"))
 }
 
-fn take<T: FromRedisValue>(values: &mut impl Iterator<Item = Value>) -> Result<T, StoreError> {
+pub(super) fn take<T: FromRedisValue>(
+    values: &mut impl Iterator<Item = Value>,
+) -> Result<T, StoreError> {
     let value = values
         .next()
         .ok_or_else(|| unexpected("an incomplete reply"))?;

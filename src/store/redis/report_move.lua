@@ -16,7 +16,7 @@
 -- How long an instance counts after its last report, in ms.
 local COUNTED = 5000
 
--- How long after the last missing write the copy begins, in ms. Calls that began before have ended.
+-- The least time between the last missing write and the copy, in ms. Calls that began before have ended.
 local SETTLED = 5000
 
 -- The time between the decision and the move, in ms. Every instance learns of the decision.
@@ -80,11 +80,12 @@ local complete_for = now - tonumber(move.incomplete)
 local is_copied = move.copied == move.incomplete
 local copies = false
 if is_known and others == 0 and not move.at then
-  if is_copied and complete_for >= tonumber(longest) then
+  local is_filled = complete_for >= math.max(tonumber(longest), SETTLED)
+  if is_filled and is_copied then
     write('at', text(now + NOTICE))
     write('to', ARGV[7])
     redis.call('SET', KEYS[2], ARGV[6])
-  elseif not is_copied and complete_for >= SETTLED then
+  elseif is_filled then
     local ends, copier = (move.copier or '0 '):match('^(%d+) (.*)$')
     copies = copier == id or tonumber(ends) < now
     if copies then

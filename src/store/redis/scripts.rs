@@ -1,13 +1,15 @@
 use redis::{Pipeline, Script};
 
 macro_rules! scripts {
-    ($name:ident, $($part:literal),+) => {
-        concat!($(include_str!($part), "\n",)+ include_str!(concat!(stringify!($name), ".lua")))
+    ($name:ident $(, $part:literal)*) => {
+        concat!($(include_str!($part), "\n",)* include_str!(concat!(stringify!($name), ".lua")))
     };
     (
         announcing: [$($announcing:ident),+ $(,)?],
         about_connections: [$($about:ident),+ $(,)?],
-        about_last_seen: [$($seen:ident),+ $(,)?] $(,)?
+        about_last_seen: [$($seen:ident),+ $(,)?],
+        about_groups: [$($group:ident),+ $(,)?],
+        plain: [$($plain:ident),+ $(,)?] $(,)?
     ) => {
         /// The Lua scripts. Redis runs each of them atomically, and every transition is decided in one of them.
         #[derive(Debug)]
@@ -15,8 +17,8 @@ macro_rules! scripts {
             $(pub(super) $announcing: Script,)+
             $(pub(super) $about: Script,)+
             $(pub(super) $seen: Script,)+
-            pub(super) extend: Script,
-            pub(super) newest: Script,
+            $(pub(super) $group: Script,)+
+            $(pub(super) $plain: Script,)+
         }
 
         impl Scripts {
@@ -25,16 +27,17 @@ macro_rules! scripts {
                     $($announcing: Script::new(text::$announcing),)+
                     $($about: Script::new(text::$about),)+
                     $($seen: Script::new(text::$seen),)+
-                    extend: Script::new(EXTEND),
-                    newest: Script::new(NEWEST),
+                    $($group: Script::new(text::$group),)+
+                    $($plain: Script::new(text::$plain),)+
                 }
             }
 
             /// The commands that load all scripts, so that no call has to.
             pub(super) fn loading() -> Pipeline {
                 let mut pipeline = redis::pipe();
-                let own = [$(text::$announcing,)+ $(text::$about,)+ $(text::$seen,)+];
-                for text in own.into_iter().chain([EXTEND, NEWEST]) {
+                let announcing = [$(text::$announcing,)+ $(text::$about,)+ $(text::$seen,)+];
+                let others = [$(text::$group,)+ $(text::$plain,)+];
+                for text in announcing.into_iter().chain(others) {
                     pipeline.cmd("SCRIPT").arg("LOAD").arg(text).ignore();
                 }
                 pipeline
@@ -49,6 +52,8 @@ macro_rules! scripts {
                 pub(super) const $seen: &str =
                     scripts!($seen, "announce.lua", "connections.lua", "states.lua", "last_seen.lua");
             )+
+            $(pub(super) const $group: &str = scripts!($group, "announce.lua", "groups.lua");)+
+            $(pub(super) const $plain: &str = scripts!($plain);)+
         }
     };
 }
@@ -57,13 +62,9 @@ scripts!(
     announcing: [announced, history, recent, count],
     about_connections: [connect, due, recheck, change, status],
     about_last_seen: [disconnect, sweep, user],
+    about_groups: [group_change, group_begin, group_complete, group_step, group_has],
+    plain: [extend, newest, group_record, group_forget],
 );
-
-/// Extends the keys of a batch of pings. The script has no prelude.
-const EXTEND: &str = include_str!("extend.lua");
-
-/// Reads the newest position. The script has no prelude.
-const NEWEST: &str = include_str!("newest.lua");
 
 /// Runs within a transaction, where an unknown script could not be loaded and sent again. So its full text is sent, and
 /// it has no prelude.

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use super::batchers::Batchers;
 use super::connection::Endpoint;
 use super::grant::Grant;
+use super::groups::former::FormerMembers;
 use super::keys::Keys;
 use super::lanes::Lanes;
 use super::layout::Layout;
@@ -33,6 +34,7 @@ pub struct RedisStore {
     pub(super) layout: Arc<Layout>,
     pub(super) scripts: Arc<Scripts>,
     pub(super) lifetimes: Lifetimes,
+    pub(super) former_members: Arc<FormerMembers>,
     /// One for each partition.
     pub(super) grants: Arc<[Arc<Grant>]>,
 }
@@ -73,6 +75,7 @@ impl RedisStore {
             layout,
             scripts,
             grants,
+            former_members: Arc::default(),
             lifetimes,
         })
     }

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod groups;
 pub mod instance;
 pub mod memory_limit;
 pub mod names;

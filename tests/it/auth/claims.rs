@@ -51,6 +51,12 @@ async fn an_error_names_the_claim() {
         ("watch", json!({"bob": true}), "list"),
         ("watch", json!(["bob", 5]), "list"),
         ("watch", json!(true), "list"),
+        ("groups", json!(5), "list"),
+        ("groups", json!("mine"), "own"),
+        ("groups", json!(["team", 5]), "list"),
+        ("groups", json!({"own": true}), "list"),
+        ("join", json!("own"), "asterisk"),
+        ("join", json!([5]), "list"),
         ("iss", json!("https://evil.example.com"), "issuer"),
         ("iss", json!(5), "string"),
         ("aud", json!("another"), "audience"),
@@ -79,6 +85,9 @@ async fn a_misspelt_claim_is_named() {
         ("wach", "watch"),
         ("Nbf", "nbf"),
         ("AUD", "aud"),
+        ("group", "groups"),
+        ("Groups", "groups"),
+        ("joins", "join"),
     ] {
         let claims = with(claims("alice"), name, json!(["bob"]));
         let (kind, detail) = refused(&instance, &claims).await;

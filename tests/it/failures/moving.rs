@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod fleet;
+mod groups;
 mod late;
 mod story;
 mod traffic;
@@ -73,6 +74,14 @@ async fn move_a_fleet(before: Settings, during: Settings, after: Settings) {
     client.connect("left").await;
     client.disconnect("left").await;
     set_status(&client, "left", Some("sabbatical")).await;
+    groups::write(
+        &client,
+        Method::PUT,
+        "team",
+        json!({"members": ["left", "steady-00001"]}),
+    )
+    .await;
+    groups::write(&client, Method::PUT, "ended", json!({"members": ["left"]})).await;
     set_status(&client, "steady-00001", Some("dnd")).await;
     set_status(&client, "steady-00002", Some("dnd")).await;
     let sources = streams(&clients);
@@ -87,6 +96,8 @@ async fn move_a_fleet(before: Settings, during: Settings, after: Settings) {
     fleet.roll(during).await;
     client.connect("early").await;
     set_status(&client, "steady-00002", None).await;
+    groups::write(&client, Method::PATCH, "team", json!({"add": ["marker"]})).await;
+    groups::write(&client, Method::DELETE, "ended", Value::Null).await;
     fleet.has_phase(2, Duration::from_secs(60)).await;
     let moved_at = Timestamp::now();
     assert!(
@@ -129,6 +140,11 @@ async fn move_a_fleet(before: Settings, during: Settings, after: Settings) {
         })
         .await;
     }
+    assert_eq!(
+        groups::read(&client, "team").await,
+        (3, vec!["marker".into(), "steady-00001".into()])
+    );
+    assert_eq!(groups::read(&client, "ended").await, (0, Vec::new()));
     let left = status(&client, "left").await.expect("a status");
     assert_eq!(
         (&left["status"], &left["data"]["n"]),

@@ -16,7 +16,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
 /// All variables of the contract.
-const VARIABLES: [&str; 22] = [
+const VARIABLES: [&str; 23] = [
     "PRESENCE_KEEP_ALIVE",
     "PRESENCE_LISTEN",
     "PORT",
@@ -27,6 +27,7 @@ const VARIABLES: [&str; 22] = [
     "PRESENCE_HISTORY",
     "PRESENCE_LAST_SEEN",
     "PRESENCE_USER_CONNECTIONS",
+    "PRESENCE_GROUP_MEMBERS",
     "PRESENCE_HISTORY_BYTES",
     "PRESENCE_KEY_PREFIX",
     "PRESENCE_PARTITIONS",
@@ -95,6 +96,7 @@ async fn a_bad_value_stops_the_start_with_the_name_of_its_variable() {
         ("PRESENCE_HISTORY", "-1s"),
         ("PRESENCE_LAST_SEEN", "ever"),
         ("PRESENCE_USER_CONNECTIONS", "0"),
+        ("PRESENCE_GROUP_MEMBERS", "0"),
         ("PRESENCE_HISTORY_BYTES", "256"),
         ("PRESENCE_KEY_PREFIX", ""),
         ("PRESENCE_KEY_PREFIX", "{a}:"),

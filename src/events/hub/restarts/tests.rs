@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::config::Config;
 use crate::events::hub::join::{CursorOrigin, JoinOutcome, JoinPoint};
+use crate::events::hub::known::KnownUsers;
 use crate::events::interest::Interest;
 use crate::events::limits::Limits;
 use crate::events::sse::payload::EndReason;
@@ -52,12 +53,16 @@ impl Hub {
             at: Timestamp::from_millis(millis),
             transition: Transition::Online { state: None },
         });
-        let published = self.publish(partition, Epoch(epoch), &[event]).await;
+        let known = KnownUsers::default();
+        let published = self
+            .publish(partition, Epoch(epoch), &[event], &known)
+            .await;
         published.expect("no gap");
     }
 
     fn stream(&self, interest: Interest) -> Arc<Subscriber> {
         let options = SubscriberOptions {
+            since: 0,
             interest,
             snapshot: false,
             closes: (Instant::now() + Duration::from_secs(60), EndReason::MaxAge),
@@ -67,7 +72,7 @@ impl Hub {
     }
 
     fn joins(&self, subscriber: &Arc<Subscriber>, cursor: Cursor) -> JoinOutcome {
-        let watched = subscriber.interest.watched(self.partitions);
+        let watched = subscriber.interest().watched(self.partitions);
         let point = JoinPoint::After(cursor, CursorOrigin::Server);
         self.join(subscriber, &point, &watched, |_| Timestamp::default())
     }

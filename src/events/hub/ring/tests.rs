@@ -2,7 +2,7 @@ use std::collections::HashMap as Map;
 use std::time::Duration;
 
 use super::*;
-use crate::model::Transition;
+use crate::model::{PresenceEvent, Transition};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -160,8 +160,9 @@ proptest! {
             let (partition, entry) = &entries[number as usize];
             let event = ring.event(number);
             prop_assert_eq!(event.is_none(), *partition == restarted);
-            if let (Some((of, event)), Some(expected)) = (event, entry.event()) {
-                prop_assert_eq!((of, &event.user), (*partition, &expected.user));
+            if let Some((of, event)) = event {
+                let user = |entry: &Entry| entry.event().map(|event| event.user.clone());
+                prop_assert_eq!((of, user(&event)), (*partition, user(entry)));
             }
         }
         let reason = |watched: PartitionSet| ring.restarted_since(generation, &watched);

@@ -13,11 +13,12 @@ use super::*;
 use crate::config::Config;
 use crate::events::hub::join::{CursorOrigin, JoinOutcome, JoinPoint};
 use crate::events::hub::kept::Filled;
+use crate::events::hub::known::KnownUsers;
 use crate::events::limits::Limits;
 use crate::events::sse::payload::EndReason;
 use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
-use crate::model::{Entry, Epoch, Partitions, Position, Timestamp, Transition};
+use crate::model::{Epoch, Partitions, Position, PresenceEvent, Timestamp, Transition};
 use crate::telemetry::Metrics;
 
 const EPOCH: Epoch = Epoch(1);
@@ -94,9 +95,10 @@ impl Instance {
     async fn receive(&mut self, count: usize) -> bool {
         let next = self.order.iter().skip(self.received).take(count);
         for (partition, entry) in next.clone() {
-            let published = self
-                .hub
-                .publish(*partition, EPOCH, std::slice::from_ref(entry));
+            let known = KnownUsers::default();
+            let published =
+                self.hub
+                    .publish(*partition, EPOCH, std::slice::from_ref(entry), &known);
             published.await.expect("no gap");
         }
         self.received += next.clone().count();
@@ -151,6 +153,7 @@ impl Client {
         let watched = self.interest.watched(partitions);
         let options = SubscriberOptions {
             interest: self.interest.clone(),
+            since: 0,
             snapshot: false,
             closes: (Instant::now() + Duration::from_secs(60), EndReason::MaxAge),
             credential: None,

@@ -27,6 +27,7 @@ fn pings() -> Arc<PingBatcher> {
     let lifetimes = Lifetimes {
         ttl: Duration::from_secs(60),
         ping_interval: Duration::from_secs(25),
+        group_members: 10,
         user_connections: 100,
         history: Duration::ZERO,
         history_bytes: 0,

@@ -118,11 +118,17 @@ async fn the_page_fits_a_phone_and_explains_how_to_watch() {
     assert_eq!(browser.run(wide).await, serde_json::json!([390, 390]));
 
     let unfold = "document.querySelectorAll('details').forEach((each) => { each.open = true; });
-        document.querySelectorAll('.opblock-summary-control').forEach((each) => each.click());";
-    browser.run(unfold).await;
+        return document.querySelectorAll('.opblock-summary-control').length";
+    let operations = browser.run(unfold).await.as_u64().expect("a number");
+    assert_eq!(operations, 20);
+    // The page needs some time for each operation.
+    for operation in 0..operations {
+        let control = format!("document.querySelectorAll('.opblock-summary-control')[{operation}]");
+        browser.run(&format!("{control}.click();")).await;
+    }
     let open = "return document.querySelectorAll('.opblock .opblock-body').length";
     eventually_true("all operations are open", async || {
-        browser.run(open).await == 15
+        browser.run(open).await == operations
     })
     .await;
     assert_eq!(browser.run(wide).await, serde_json::json!([390, 390]));

@@ -5,7 +5,7 @@ import threading
 
 import schemathesis
 
-LONGEST_USER_ID = 128
+LONGEST_ID = 128
 
 _parse, _parsing = ast.parse, threading.Lock()
 
@@ -27,21 +27,25 @@ def filter_case(context, case):
 
 def is_left_to_words(body):
     """Null counts as no body, since some clients send it so. That all connections are closed neither with the name of
-    one nor with a grace period is said in words: what a schema could say of it, generators cannot read."""
+    one nor with a grace period is said in words, and so is that no user is both added and removed: what a schema could
+    say of it, generators cannot read."""
     if isinstance(body, dict):
         is_of_one = any(body.get(name) is not None for name in ("connectionId", "graceMs"))
-        return is_of_one and body.get("all") is True
+        in_both = [each for each in lists(body.get("add")) if each in lists(body.get("remove"))]
+        return is_of_one and body.get("all") is True or bool(in_both)
     return body is None
 
 
 def short_enough(case):
-    """A schema counts the characters of a user id, and the service its bytes."""
+    """A schema counts the characters of an id, and the service its bytes."""
     parameters = case.path_parameters or {}
     body = case.body if isinstance(case.body, dict) else {}
     query = case.query or {}
-    ids = [parameters.get("userId"), *lists(body.get("userIds")), *lists(query.get("userIds"))]
-    texts = [each for each in ids if isinstance(each, str) and len(each) <= LONGEST_USER_ID]
-    return all(len(text.encode(errors="replace")) <= LONGEST_USER_ID for text in texts)
+    ids = [parameters.get("userId"), parameters.get("groupId")]
+    for name in ("userIds", "groupIds", "groups", "members", "add", "remove"):
+        ids += [*lists(body.get(name)), *lists(query.get(name))]
+    texts = [each for each in ids if isinstance(each, str) and len(each) <= LONGEST_ID]
+    return all(len(text.encode(errors="replace")) <= LONGEST_ID for text in texts)
 
 
 def lists(value):

@@ -13,7 +13,9 @@ async fn operations(client: &Client) -> Vec<(Method, String)> {
     let paths = document["paths"].as_object().expect("paths");
     let calls = paths.iter().filter(|(path, _)| path.starts_with("/v1/"));
     let operations = calls.flat_map(|(path, operations)| {
-        let path = path.replace("{userId}", "alice");
+        let path = path
+            .replace("{userId}", "alice")
+            .replace("{groupId}", "team");
         let methods = operations.as_object().expect("operations").keys();
         let method = |name: &String| name.to_uppercase().parse().expect("a method");
         methods.map(move |name| (method(name), path.clone()))

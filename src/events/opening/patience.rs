@@ -1,0 +1,26 @@
+//! Repeats what fails while the store is unreachable.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::store::{Backoff, StoreError};
+
+/// How long a stream waits for a failing store before it ends.
+pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Repeats `attempt` until it succeeds or [`STORE_PATIENCE`] has passed.
+pub(super) async fn retry_with_patience<T, A>(attempt: impl Fn() -> A) -> Result<T, StoreError>
+where
+    A: Future<Output = Result<T, StoreError>>,
+{
+    let began = Instant::now();
+    let mut backoff = Backoff::default();
+    loop {
+        match attempt().await {
+            Err(error) if began.elapsed() >= STORE_PATIENCE => return Err(error),
+            Err(_) => sleep(backoff.next()).await,
+            Ok(found) => return Ok(found),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Lists of group ids in bodies and queries.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+
+use crate::http::error::Error;
+use crate::model::{GroupId, InvalidGroupId};
+
+/// An element of a list, checked while the list is parsed.
+#[derive(Debug, PartialEq)]
+pub(crate) struct ListedGroup(Result<GroupId, InvalidGroupId>);
+
+impl From<&str> for ListedGroup {
+    fn from(text: &str) -> Self {
+        Self(GroupId::new(text))
+    }
+}
+
+impl<'de> Deserialize<'de> for ListedGroup {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyText;
+
+        impl Visitor<'_> for AnyText {
+            type Value = ListedGroup;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<ListedGroup, E> {
+                Ok(text.into())
+            }
+        }
+
+        deserializer.deserialize_str(AnyText)
+    }
+}
+
+/// Deserializes an optional list. `null` is refused: a client without a list must not receive the events of all users.
+pub(crate) fn listed_groups<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<ListedGroup>>, D::Error> {
+    Vec::deserialize(deserializer).map(Some)
+}
+
+/// The group ids of a list of 1 to `limit` elements. Fails at the first invalid id.
+pub(crate) fn group_ids(listed: Vec<ListedGroup>, limit: usize) -> Result<Vec<GroupId>, Error> {
+    if listed.is_empty() {
+        return Err(Error::NoGroupIds);
+    }
+    if listed.len() > limit {
+        let given = listed.len();
+        return Err(Error::TooManyGroupIds { given, limit });
+    }
+    let checked = listed.into_iter().enumerate();
+    let checked = checked.map(|(index, ListedGroup(group))| {
+        group.map_err(|why| Error::ListedGroupId { index, why })
+    });
+    checked.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_list_has_one_to_limit_valid_ids(texts in vec("[a-z]{1,3}|[\0-a]{0,2}", 0..6), limit in 1_usize..6) {
+            let bad = texts.iter().position(|text| GroupId::new(text).is_err());
+            let read = group_ids(texts.iter().map(|text| ListedGroup::from(&**text)).collect(), limit);
+            match read {
+                Ok(groups) => {
+                    let groups: Vec<_> = groups.iter().map(GroupId::as_str).collect();
+                    prop_assert_eq!(&groups, &texts);
+                    prop_assert!((1..=limit).contains(&texts.len()) && bad.is_none());
+                }
+                Err(Error::NoGroupIds) => prop_assert!(texts.is_empty()),
+                Err(Error::TooManyGroupIds { given, .. }) => {
+                    prop_assert!(given == texts.len() && given > limit);
+                }
+                Err(Error::ListedGroupId { index, .. }) => prop_assert_eq!(Some(index), bad),
+                Err(other) => prop_assert!(false, "{}", other),
+            }
+        }
+    }
+}

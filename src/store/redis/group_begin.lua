@@ -1,0 +1,8 @@
+-- Begins a PUT of many members, or with many members before it.
+--
+-- Returns the number of the PUT. Of two PUTs, the one with the greater number decides.
+
+local number = redis.call('HINCRBY', NUMBERS, 'begun', 1)
+-- The numbers are needed while a list may arrive.
+redis.call('PEXPIRE', NUMBERS, 60000)
+return number

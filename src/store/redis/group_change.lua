@@ -1,0 +1,61 @@
+-- Changes or replaces the stored members of a group, in one step.
+--
+-- ARGV[6] the time after which nothing may be added, in ms    ARGV[9] the users to remove; '*': all but those to add
+-- ARGV[7] the maximum number of members                       ARGV[10] how many members '*' may look at
+-- ARGV[8] the users to add
+-- Returns {'done', members, added, the removed users...}, {'late'}, {'full'}, or {'large'} if '*' would look at more
+-- members or a PUT is under way.
+
+local now = clock()
+local add, is_replacement = ids_of(ARGV[8]), ARGV[9] == '*'
+if add[1] and now > tonumber(ARGV[6]) then
+  return { 'late' }
+end
+local remove
+if is_replacement then
+  local is_under_way = redis.call('EXISTS', FORMER, COMING) > 0
+  if is_under_way or redis.call('SCARD', MEMBERS) > tonumber(ARGV[10]) then
+    return { 'large' }
+  end
+  local keeps = {}
+  for _, id in ipairs(add) do
+    keeps[id] = true
+  end
+  remove = {}
+  for _, id in ipairs(redis.call('SMEMBERS', MEMBERS)) do
+    if not keeps[id] then
+      remove[#remove + 1] = id
+    end
+  end
+else
+  remove = ids_of(ARGV[9])
+end
+
+local left, left_former = divided(remove)
+local _, moved, joined = divided(add)
+if joined[1] and size() + #joined > tonumber(ARGV[7]) + #left + #left_former then
+  return { 'full' }
+end
+call_for(left, 'SREM', MEMBERS)
+call_for(left_former, 'SREM', FORMER)
+if redis.call('EXISTS', COMING) == 1 then
+  call_for(remove, 'SREM', COMING)
+  call_for(add, 'SREM', COMING)
+end
+call_for(moved, 'SREM', FORMER)
+call_for(moved, 'SADD', MEMBERS)
+call_for(joined, 'SADD', MEMBERS)
+if is_replacement then
+  local number = redis.call('HINCRBY', NUMBERS, 'begun', 1)
+  redis.call('HSET', NUMBERS, 'complete', number)
+  redis.call('PEXPIRE', NUMBERS, 60000)
+end
+for _, user in ipairs(left_former) do
+  left[#left + 1] = user
+end
+announce_members(now, joined, left)
+local answer = { 'done', size(), #joined }
+for _, user in ipairs(left) do
+  answer[#answer + 1] = user
+end
+return answer

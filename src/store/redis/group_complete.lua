@@ -1,0 +1,30 @@
+-- Notes that the list of a PUT has arrived. From then on any instance can finish the PUT, step by step.
+--
+-- KEYS[12] the list           ARGV[6] the time after which the list may not be used, in ms
+--                             ARGV[7] the number of the PUT
+--                             ARGV[8] how many members the list has
+-- Returns 'complete', 'late', 'superseded' by a PUT that began later, or 'busy' while another PUT is under way.
+
+local number = tonumber(ARGV[7])
+local complete = redis.call('HGET', NUMBERS, 'complete')
+if complete and tonumber(complete) > number then
+  redis.call('UNLINK', KEYS[12])
+  return 'superseded'
+end
+if clock() > tonumber(ARGV[6]) or redis.call('SCARD', KEYS[12]) ~= tonumber(ARGV[8]) then
+  return 'late'
+end
+if redis.call('EXISTS', FORMER, COMING) > 0 then
+  return 'busy'
+end
+redis.call('HSET', NUMBERS, 'complete', number, 'added', 0, 'removed', 0)
+redis.call('PEXPIRE', NUMBERS, 60000)
+if redis.call('EXISTS', MEMBERS) == 1 then
+  redis.call('RENAME', MEMBERS, FORMER)
+end
+if redis.call('EXISTS', KEYS[12]) == 1 then
+  redis.call('RENAME', KEYS[12], COMING)
+  redis.call('PERSIST', COMING)
+end
+redis.call('ZADD', UNDER_WAY, clock(), group_id)
+return 'complete'

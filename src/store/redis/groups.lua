@@ -1,0 +1,96 @@
+-- Prelude of the scripts about the stored members of a group; announce.lua comes before it.
+--
+-- KEYS[6] the members                                                                        ARGV[5] groupId
+-- KEYS[7] the members from before the PUT under way that the PUT has not reached yet
+-- KEYS[8] the rest of the list of the PUT under way
+-- KEYS[9] the numbers of the PUTs of the group
+-- KEYS[10] the groups with a PUT under way
+-- KEYS[11] the key that never exists
+--
+-- A user is stored if it is in KEYS[6] or KEYS[7]; nobody is in both. A list of ids is one text with the separator
+-- between the ids. The separator is a control character, which ids do not have.
+
+local MEMBERS, FORMER, COMING, NUMBERS, UNDER_WAY = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local SEPARATOR = '\31'
+
+-- unpack accepts some thousand values at most.
+local PART = 1000
+
+-- How many users one event names at most.
+local USERS_PER_EVENT = 100
+
+local group_id = ARGV[5]
+
+local function ids_of(text)
+  local ids = {}
+  for id in text:gmatch('[^\31]+') do
+    ids[#ids + 1] = id
+  end
+  return ids
+end
+
+-- Calls a command for all ids, in parts. Returns the replies of commands that reply with a list.
+local function call_for(ids, command, ...)
+  local replies = {}
+  for first = 1, #ids, PART do
+    local last = math.min(first + PART - 1, #ids)
+    local arguments = { command, ... }
+    for i = first, last do
+      arguments[#arguments + 1] = ids[i]
+    end
+    local part = redis.call(unpack(arguments))
+    if type(part) == 'table' then
+      for _, reply in ipairs(part) do
+        replies[#replies + 1] = reply
+      end
+    end
+  end
+  return replies
+end
+
+local function size()
+  return redis.call('SCARD', MEMBERS) + redis.call('SCARD', FORMER)
+end
+
+-- Divides ids into the ids of members, of former members, and of users that are not stored.
+local function divided(ids)
+  local members, former, others = {}, {}, {}
+  local is_member = call_for(ids, 'SMISMEMBER', MEMBERS)
+  local is_former = redis.call('EXISTS', FORMER) == 1 and call_for(ids, 'SMISMEMBER', FORMER)
+  for i, id in ipairs(ids) do
+    if is_member[i] == 1 then
+      members[#members + 1] = id
+    elseif is_former and is_former[i] == 1 then
+      former[#former + 1] = id
+    else
+      others[#others + 1] = id
+    end
+  end
+  return members, former, others
+end
+
+-- The events of users that joined, and of users that left: 'l at reason group', or 'j at group', and the ids. The id of
+-- a user that joined follows a '+' if the user is announced, else a '-'.
+local function member_events(now, joined, left)
+  local events = {}
+  local function add(head, texts)
+    for first = 1, #texts, USERS_PER_EVENT do
+      local last = math.min(first + USERS_PER_EVENT - 1, #texts)
+      events[#events + 1] = head .. group_id .. SEPARATOR .. table.concat(texts, SEPARATOR, first, last)
+    end
+  end
+  add('l ' .. now .. ' r ', left)
+  local flagged = {}
+  local scores = call_for(joined, 'ZMSCORE', KEYS[1])
+  for i, user in ipairs(joined) do
+    flagged[i] = (scores[i] and '+' or '-') .. user
+  end
+  add('j ' .. now .. ' ', flagged)
+  return events
+end
+
+local function announce_members(now, joined, left)
+  if joined[1] or left[1] then
+    announce(now, member_events(now, joined, left))
+  end
+end

@@ -1,0 +1,211 @@
+//! The groups of the Redis store: their stored members, and the records of the groups of each user.
+//!
+//! The members of a group are in the store of the group, the record of the groups of a user in the store of the user.
+//! A user is recorded before it becomes a member and forgotten after it left. So a record may name too many groups and
+//! never too few; it is checked where it is used.
+
+pub(super) mod former;
+mod put;
+mod records;
+
+use std::time::Duration;
+
+use redis::{ScriptInvocation, Value};
+
+use super::replies::{take, unexpected, user_ids};
+use super::store::RedisStore;
+use crate::model::{GroupId, GroupRefusal, GroupWritten, Partition, Timestamp, UserId};
+use crate::store::error::StoreError;
+
+/// Separates ids in a list; `SEPARATOR` in `groups.lua`.
+const SEPARATOR: &str = "\u{1f}";
+
+/// How long after a call recorded its users it may add them. It is much shorter than [`former::SETTLED`], so that no
+/// record is deleted between the two.
+const ADDED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often a call begins again if it was too slow to add its users.
+const ATTEMPTS: usize = 3;
+
+/// The largest group that is replaced in one step.
+const ONE_STEP: usize = 500;
+
+/// The reply of `group_change.lua`.
+enum Changed {
+    Done(GroupWritten, Vec<UserId>),
+    Late,
+    Large,
+}
+
+impl RedisStore {
+    /// Adds and removes stored members of a group in one step. No user may be repeated.
+    pub(in crate::store) async fn change_group(
+        &self,
+        group: &GroupId,
+        add: &[UserId],
+        remove: &[UserId],
+    ) -> Result<GroupWritten, StoreError> {
+        let remove = joined(remove);
+        let call = self.change_stored(group, add, &remove);
+        match self.with_deadline(self.partition_of(group), call).await? {
+            Some(written) => Ok(written),
+            None => Err(unexpected("a small group is large")),
+        }
+    }
+
+    /// Makes `members` the stored members of a group. No user may be repeated.
+    pub(in crate::store) async fn replace_group(
+        &self,
+        group: &GroupId,
+        members: &[UserId],
+    ) -> Result<GroupWritten, StoreError> {
+        let call = async {
+            if members.len() <= ONE_STEP
+                && let Some(written) = self.change_stored(group, members, "*").await?
+            {
+                return Ok(written);
+            }
+            self.put_by_steps(group, members).await
+        };
+        self.with_deadline(self.partition_of(group), call).await
+    }
+
+    /// The members of a group, ordered by id.
+    pub(in crate::store) async fn group_members(
+        &self,
+        group: &GroupId,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let call = self.stored_members(group);
+        self.with_deadline(self.partition_of(group), call).await
+    }
+
+    pub(super) async fn stored_members(&self, group: &GroupId) -> Result<Vec<UserId>, StoreError> {
+        let keys = self.layout.of_group(group);
+        let mut sunion = redis::cmd("SUNION");
+        sunion
+            .arg(keys.group_members(group))
+            .arg(keys.group_former(group));
+        let route = self.lanes.to(keys.partition);
+        let members: Vec<Value> = route.query_idempotent(&sunion).await?;
+        let mut members = user_ids(members)?;
+        members.sort_unstable();
+        Ok(members)
+    }
+
+    /// Whether each of `users` is a member of a group, in the same order.
+    pub(in crate::store) async fn are_members(
+        &self,
+        group: &GroupId,
+        users: &[UserId],
+    ) -> Result<Vec<bool>, StoreError> {
+        let call = self.membership(group, users);
+        self.with_deadline(self.partition_of(group), call).await
+    }
+
+    async fn membership(&self, group: &GroupId, users: &[UserId]) -> Result<Vec<bool>, StoreError> {
+        let mut has = self.about_group(&self.scripts.group_has, group);
+        for user in users {
+            has.arg(user.as_str());
+        }
+        let route = self.lanes.to(self.partition_of(group));
+        let answer: Vec<bool> = route.script(&has).await?;
+        if answer.len() != users.len() {
+            return Err(unexpected("an incomplete reply"));
+        }
+        Ok(answer)
+    }
+
+    /// Changes a group in one step; `remove` is a list of ids, or `*`. `None`: the group is too large for `*`.
+    async fn change_stored(
+        &self,
+        group: &GroupId,
+        add: &[UserId],
+        remove: &str,
+    ) -> Result<Option<GroupWritten>, StoreError> {
+        let added = joined(add);
+        for _ in 0..ATTEMPTS {
+            let began = self.now(self.partition_of(group));
+            self.record(group, add).await?;
+            let not_after = began.plus(ADDED_WITHIN);
+            match self.run_change(group, not_after, &added, remove).await {
+                Ok(Changed::Late) => {}
+                Ok(Changed::Large) => return Ok(None),
+                Ok(Changed::Done(written, left)) => {
+                    self.forget(group, left, began).await;
+                    return Ok(Some(written));
+                }
+                Err(error) => {
+                    // The users are recorded and may be no members.
+                    self.former_members.add(group, add.to_vec());
+                    return Err(error);
+                }
+            }
+        }
+        Err(StoreError::too_slow())
+    }
+
+    async fn run_change(
+        &self,
+        group: &GroupId,
+        not_after: Timestamp,
+        add: &str,
+        remove: &str,
+    ) -> Result<Changed, StoreError> {
+        let most = self.lifetimes.group_members;
+        let mut change = self.about_group(&self.scripts.group_change, group);
+        change
+            .arg(not_after.as_millis())
+            .arg(most)
+            .arg(add)
+            .arg(remove)
+            .arg(ONE_STEP);
+        let route = self.lanes.to(self.partition_of(group));
+        let answer: Vec<Value> = route.script(&change).await?;
+        let mut values = answer.into_iter();
+        let outcome: String = take(&mut values)?;
+        match &*outcome {
+            "late" => return Ok(Changed::Late),
+            "large" => return Ok(Changed::Large),
+            "full" => {
+                return Err(StoreError::GroupRefused(GroupRefusal::TooManyMembers {
+                    most,
+                }));
+            }
+            "done" => {}
+            other => return Err(unexpected(other)),
+        }
+        let (members, added) = (take(&mut values)?, take(&mut values)?);
+        let left = user_ids(values)?;
+        let written = GroupWritten {
+            members,
+            added,
+            removed: left.len(),
+        };
+        Ok(Changed::Done(written, left))
+    }
+
+    /// An invocation with the keys and arguments of the preludes `announce.lua` and `groups.lua`.
+    fn about_group<'a>(&self, script: &'a redis::Script, group: &GroupId) -> ScriptInvocation<'a> {
+        let keys = self.layout.of_group(group);
+        let mut invocation = self.announcing(script, keys);
+        invocation
+            .key(keys.group_members(group))
+            .key(keys.group_former(group))
+            .key(keys.group_coming(group))
+            .key(keys.group_puts(group))
+            .key(&keys.puts_under_way)
+            .key(&keys.absent);
+        invocation.arg(group.as_str());
+        invocation
+    }
+
+    fn partition_of(&self, group: &GroupId) -> Partition {
+        self.layout.partitions().of_group(group)
+    }
+}
+
+/// A list of ids as one text.
+fn joined(users: &[UserId]) -> String {
+    let ids: Vec<_> = users.iter().map(UserId::as_str).collect();
+    ids.join(SEPARATOR)
+}
