@@ -15,4 +15,4 @@ pub(crate) mod redis_acl;
 mod redis_tls;
 mod redis_warnings;
 mod variables;
-mod webhooks;
+pub(crate) mod webhooks;

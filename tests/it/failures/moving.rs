@@ -5,6 +5,7 @@ mod fleet;
 mod groups;
 mod late;
 mod story;
+mod told;
 mod traffic;
 
 use harness::client::{Client, crowd};
@@ -19,8 +20,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+use crate::ops::webhooks::receiver::{Conduct, Receiver};
 use fleet::Fleet;
 use story::Story;
+use told::{is_told, with_receiver};
 use traffic::Traffic;
 
 const INSTANCES: usize = 3;
@@ -65,6 +68,9 @@ async fn status(client: &Client, user: &str) -> Option<Value> {
 
 /// Moves a fleet from the store of `before` to the next one of `during`, which `after` names alone.
 async fn move_a_fleet(before: Settings, during: Settings, after: Settings) {
+    let receiver = Receiver::start(Conduct::Answer(204)).await;
+    let [before, during, after] =
+        [before, during, after].map(|each| with_receiver(each, &receiver));
     let mut fleet = Fleet::start(INSTANCES, before).await;
     let clients = fleet.clients();
     let client = clients[0].clone();
@@ -116,6 +122,11 @@ async fn move_a_fleet(before: Settings, during: Settings, after: Settings) {
         })
         .await;
     }
+    let told = is_told(&receiver, "user.online marker").await;
+    assert!(told.contains(&"user.offline early".to_owned()), "{told:?}");
+    let is_reset = |each: &&String| each.starts_with("presence.reset");
+    let resets: Vec<_> = told.iter().filter(is_reset).collect();
+    assert_eq!(resets, ["presence.reset layout-changed"]);
     let mut online = steady.clone();
     online.push("marker".to_owned());
     for user in ["early", "late"] {
