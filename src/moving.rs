@@ -277,6 +277,8 @@ impl Mover {
         target.progress.describe(AFTER.to_owned());
         target.former_hub.drain(STREAMS_END);
         self.metrics.move_phase.set(2);
+        self.metrics
+            .set_partitions(target.next.partitions().count());
         self.metrics.move_remaining_seconds.set(0);
         info!("the next store answers");
         let arrived = repeated("end of the move", move || {

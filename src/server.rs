@@ -23,7 +23,7 @@ use self::side::{NextSide, Side};
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::events::{Hub, Limits};
-use crate::http::{Admission, metrics_front};
+use crate::http::Admission;
 use crate::memory_budget::MemoryBudget;
 use crate::moving::{Mover, Target};
 use crate::net::fd_limit;
@@ -103,6 +103,8 @@ impl Server {
         config.limits.streams = config.limits.streams.min(max_streams as usize);
         let store = Arc::new(Store::open(&config)?);
         let next = NextSide::open(&config)?;
+        metrics.set_capacity(memory.bytes(), connections, config.limits.streams);
+        metrics.set_partitions(store.partitions().count());
         let mut limits = Limits::of(&config, memory);
         if next.is_some() {
             // Two rings share the memory of one.
@@ -201,7 +203,7 @@ impl Server {
 
     /// The listener of `PRESENCE_METRICS_LISTEN`, with limits of its own.
     fn metrics_listener(&self, socket: TcpListener, drain: CancellationToken) -> Listener {
-        let front = metrics_front(self.main_state());
+        let front = self.metrics_front();
         let limits = ListenerLimits {
             connections: METRICS_CONNECTIONS,
             memory: MemoryBudget::of(METRICS_MEMORY),

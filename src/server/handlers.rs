@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::side::{Side, supervise};
 use super::{Server, WEBHOOKS};
-use crate::http::{AppState, BulkCalls, Front, fronts};
+use crate::http::{AppState, BulkCalls, Front, fronts, metrics_front};
 use crate::net::WorkerThreads;
 use crate::presence::{OtherStore, Phase, PresenceService};
 use crate::store::Store;
@@ -57,10 +57,26 @@ impl Server {
         }
     }
 
-    /// The state of handlers on the main runtime.
+    /// The state of handlers on the main runtime, which the present store answers.
     pub(super) fn main_state(&self) -> AppState {
-        let presence = self.presence(&[Arc::clone(&self.side.store)], 0);
-        self.state(&self.side, presence)
+        self.main_state_of(&self.side, 0)
+    }
+
+    /// The front of the listener of the metrics.
+    pub(super) fn metrics_front(&self) -> Front {
+        let front = metrics_front(self.main_state());
+        match &self.next {
+            Some(next) => {
+                let moved = metrics_front(self.main_state_of(&next.side, 1));
+                front.with_next(moved, &next.progress)
+            }
+            None => front,
+        }
+    }
+
+    fn main_state_of(&self, side: &Side, place: usize) -> AppState {
+        let stores: Vec<_> = self.sides().map(|side| Arc::clone(&side.store)).collect();
+        self.state(side, self.presence(&stores, place))
     }
 
     /// The state of the handlers, which use `presence` for calls about one user.

@@ -26,7 +26,7 @@ async fn says(instance: &Instance, reason: &str) {
 
 #[tokio::test]
 async fn the_move_waits_for_instances_with_the_former_settings_and_stops_them_afterwards() {
-    let (redis, next) = (RedisServer::start().await, RedisServer::start().await);
+    let (mut redis, next) = (RedisServer::start().await, RedisServer::start().await);
     let alone = settings(&redis.url());
     let mut former = Instance::start(&alone).await;
     let moving = alone.clone().with("REDIS_URL_NEXT", &next.url());
@@ -65,6 +65,12 @@ async fn the_move_waits_for_instances_with_the_former_settings_and_stops_them_af
     let after = Instance::start(&settings(&next.url())).await;
     all_ready(&[after.client()]).await;
     assert!(after.client().user("alice").await.online);
+
+    // Nobody needs the former store any more.
+    redis.kill();
+    assert!(instance.client().connect("bob").await.became_online);
+    assert!(after.client().user("bob").await.online);
+    all_ready(&[instance.client()]).await;
 }
 
 #[tokio::test]
