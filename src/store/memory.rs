@@ -394,6 +394,7 @@ impl MemoryStore {
             epoch: self.epoch,
             newest: state.newest,
             lateness_ms: departed.iter().map(|(_, lateness)| *lateness).collect(),
+            overdue: departed.len() as u64,
             left: departed.partition_point(|(has_stayed, _)| !has_stayed),
             announced: state.announced.len() as u64,
             more,

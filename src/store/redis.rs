@@ -1,6 +1,7 @@
 //! The store on Redis. Each call that may be a transition is one Lua script. Most pings only extend a key, many in one
 //! script call.
 
+mod arguments;
 mod batchers;
 mod call_batcher;
 mod clock;

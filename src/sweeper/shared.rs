@@ -15,7 +15,7 @@ pub(super) struct Shared {
     pub(super) store: Arc<Store>,
     pub(super) hub: Arc<Hub>,
     pub(super) doorbell: Arc<Doorbell>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     /// Only the users of the store that answers are in the metrics.
     answering: Answering,
     pub(super) interval: Duration,

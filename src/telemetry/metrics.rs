@@ -16,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::classic_text::classic_text;
+use super::node_metrics::NodeMetrics;
 use super::requests::{LATENCY_BUCKETS, Requests, WorkerRequests};
 use crate::model::Reason;
 
@@ -53,6 +54,7 @@ pub struct Metrics {
     pub(crate) users_online: Gauge<i64, AtomicI64>,
     partitions: Gauge<i64, AtomicI64>,
     pub(crate) partitions_reachable: Gauge<i64, AtomicI64>,
+    pub(crate) nodes: NodeMetrics,
     flaps: Family<ReasonLabel, Counter>,
     pub(crate) history_age_seconds: Gauge<f64, AtomicU64>,
     resets: Family<ReasonLabel, Counter>,
@@ -133,6 +135,7 @@ impl Metrics {
             users_online: Gauge::default(),
             partitions: Gauge::default(),
             partitions_reachable: Gauge::default(),
+            nodes: NodeMetrics::default(),
             flaps: Family::default(),
             history_age_seconds: Gauge::default(),
             resets: Family::default(),

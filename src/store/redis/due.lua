@@ -51,7 +51,7 @@ local known = epoch()
 local latest = newest()
 if ARGV[7]:match('^%S+') ~= '1:1' and latest ~= '0-0' and now - latest:match('%d+') > ENTRY_INTERVAL then
   -- A cursor has the time between the newest events of the partitions, so a silent partition would make it long.
-  announce(now, { 't ' .. now .. ' 0 -' })
+  append_mark(now)
   latest = newest()
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]

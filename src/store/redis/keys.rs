@@ -70,6 +70,8 @@ pub(super) struct Keys {
     pub(super) layout: String,
     /// How far a move to another store is.
     pub(super) moving: String,
+    /// The run id of the master of a cluster that served the partition last; see `history.lua`.
+    pub(super) master: String,
     /// A key that never exists. Each script has it among its keys, so a Redis Cluster runs no script while the slot is on
     /// its way to another node: a script would stop in the middle at a key that is not there any more.
     pub(super) absent: String,
@@ -105,6 +107,7 @@ impl Keys {
             puts_under_way: named("puts"),
             layout: named("layout"),
             moving: named("moving"),
+            master: named("master"),
             absent: named("absent"),
             bus: named("bus"),
             prefix,
@@ -269,6 +272,7 @@ mod tests {
             keys.puts_under_way.clone(),
             keys.layout.clone(),
             keys.moving.clone(),
+            keys.master.clone(),
             keys.absent.clone(),
         ];
         for user in users {

@@ -107,6 +107,11 @@ impl RedisStore {
         node.map(|node| node.served()).unwrap_or_default()
     }
 
+    pub(in crate::store) fn address_of(&self, node: NodeId) -> Option<String> {
+        let node = self.lanes.topology.node(node)?;
+        node.address_in_cluster().map(ToString::to_string)
+    }
+
     /// Runs a call about a partition for at most 1.6 s. Fails at once where too many calls wait for its server.
     pub(super) async fn with_deadline<T>(
         &self,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
-use redis::{Cmd, Value};
+use redis::{Cmd, ScriptInvocation, Value};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
@@ -38,7 +38,7 @@ const SWEEPS_AT_ONCE: usize = 4;
 
 /// How many users one step of a recheck reads, and how many steps a sweep makes. With a sweep every 100 ms, a recheck
 /// of a million users takes less than a minute.
-const RECHECK_STEP: usize = 500;
+pub(super) const RECHECK_STEP: usize = 500;
 const RECHECK_STEPS: usize = 4;
 
 /// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end together.
@@ -155,6 +155,7 @@ impl RedisStore {
             now: due.now,
             epoch: due.epoch,
             newest: due.newest,
+            overdue: due.overdue,
             announced: due.announced,
             more: due.overdue >= round.batch || more_changes,
             left,
@@ -288,7 +289,7 @@ impl RedisStore {
         apply.arg(since.as_millis()).arg(millis(NOTED_FOR));
         let mut step = redis::pipe();
         step.atomic().add_command(rearm).add_command(apply);
-        self.way(keys).transaction(&step).await
+        self.way(keys).transaction(&step, None).await.map(drop)
     }
 
     /// The deadline of each of `users` in milliseconds; `None` for a user that is not online.
@@ -321,6 +322,17 @@ impl RedisStore {
         if users.is_empty() {
             return Ok((0, Vec::new()));
         }
+        let sweep = self.departures(keys, users);
+        let mut announced: Vec<u64> = self.way(keys).script(&sweep).await?;
+        if announced.is_empty() {
+            return Err(replies::unexpected("an incomplete reply"));
+        }
+        let left = announced.remove(0);
+        Ok((usize::try_from(left).unwrap_or(usize::MAX), announced))
+    }
+
+    /// An invocation of `sweep.lua` for due users.
+    pub(super) fn departures(&self, keys: &Keys, users: &[&UserId]) -> ScriptInvocation<'_> {
         let mut sweep = self.about_connections(&self.scripts.sweep, keys);
         sweep.arg(millis(self.lifetimes.last_seen));
         for user in users {
@@ -328,12 +340,7 @@ impl RedisStore {
             sweep.arg(user.as_str());
         }
         sweep.key(&keys.absent).key(&keys.last_seen);
-        let mut announced: Vec<u64> = self.way(keys).script(&sweep).await?;
-        if announced.is_empty() {
-            return Err(replies::unexpected("an incomplete reply"));
-        }
-        let left = announced.remove(0);
-        Ok((usize::try_from(left).unwrap_or(usize::MAX), announced))
+        sweep
     }
 
     /// Continues the recheck of all users, which follows when the clock was set back, from `place` of the iteration on.
@@ -345,14 +352,9 @@ impl RedisStore {
             zscan.arg("COUNT").arg(RECHECK_STEP);
             let (next, members): (u64, Vec<(String, f64)>) =
                 self.way(keys).query_idempotent(&zscan).await?;
-            let mut recheck = self.about_connections(&self.scripts.recheck, keys);
-            recheck.key(&keys.recheck);
-            recheck.arg(place.to_string()).arg(next.to_string());
-            for (user, _) in replies::scored(members)? {
-                recheck.key(keys.user(&user)).key(keys.connections(&user));
-                recheck.arg(user.as_str());
-            }
-            recheck.key(&keys.absent);
+            let members = replies::scored(members)?;
+            let users: Vec<_> = members.iter().map(|(user, _)| user).collect();
+            let recheck = self.rechecked(keys, place, next, &users);
             self.way(keys).script::<()>(&recheck).await?;
             place = next;
             if place == 0 {
@@ -360,6 +362,25 @@ impl RedisStore {
             }
         }
         Ok(())
+    }
+
+    /// An invocation of `recheck.lua` for the users between two places of the iteration.
+    pub(super) fn rechecked(
+        &self,
+        keys: &Keys,
+        place: u64,
+        next: u64,
+        users: &[&UserId],
+    ) -> ScriptInvocation<'_> {
+        let mut recheck = self.about_connections(&self.scripts.recheck, keys);
+        recheck.key(&keys.recheck);
+        recheck.arg(place.to_string()).arg(next.to_string());
+        for user in users {
+            recheck.key(keys.user(user)).key(keys.connections(user));
+            recheck.arg(user.as_str());
+        }
+        recheck.key(&keys.absent);
+        recheck
     }
 }
 

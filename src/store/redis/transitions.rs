@@ -137,7 +137,7 @@ impl RedisStore {
     }
 
     /// An invocation of `connect.lua` for several calls.
-    fn connect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
+    pub(super) fn connect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
         let mut invocation = self.about_connections(&self.scripts.connect, keys);
         invocation.key(&keys.shortened);
         invocation.arg(self.lifetimes.user_connections);
@@ -147,7 +147,7 @@ impl RedisStore {
     }
 
     /// An invocation of `disconnect.lua` for several calls.
-    fn disconnect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
+    pub(super) fn disconnect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
         let mut invocation = self.about_connections(&self.scripts.disconnect, keys);
         invocation.key(&keys.shortened);
         invocation.arg(millis(self.lifetimes.last_seen));

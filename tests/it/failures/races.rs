@@ -207,7 +207,7 @@ async fn a_sweep_with_an_outdated_deadline_does_not_change_last_seen() {
 /// all sweeps until then.
 #[tokio::test]
 async fn notes_of_shortened_deadlines_from_the_future_are_removed() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let noted_in_5138 = "99999999999999-0";
     let shortened = cluster.names().key("shortened", "alice");

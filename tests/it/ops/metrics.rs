@@ -41,7 +41,7 @@ async fn the_metrics_count_what_happens(store: Store) {
 /// A sweep finds the user expired before the deadline in the index.
 #[tokio::test]
 async fn a_departure_before_its_deadline_counts_as_in_time() {
-    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     let alice = client.connect("alice").await;

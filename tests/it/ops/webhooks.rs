@@ -184,7 +184,7 @@ async fn a_failed_batch_is_sent_again_unchanged_after_a_pause() {
 #[tokio::test]
 async fn a_receiver_decides_how_long_it_is_left_alone() {
     let receiver = Receiver::start(Conduct::RetryAfter(600)).await;
-    let cluster = Cluster::of(1, settings(&receiver)).await;
+    let cluster = Cluster::on_one_server(1, settings(&receiver)).await;
     is_registered(&cluster).await;
     for (conduct, least, most) in [
         (Conduct::RetryAfter(600), 590_000, 720_000),
@@ -291,7 +291,7 @@ async fn another_instance_goes_on_with_the_same_batch() {
 #[tokio::test]
 async fn after_a_loss_of_data_the_next_batch_begins_with_a_reset() {
     let receiver = Receiver::start(Conduct::Answer(204)).await;
-    let cluster = Cluster::of(1, settings(&receiver)).await;
+    let cluster = Cluster::on_one_server(1, settings(&receiver)).await;
     is_registered(&cluster).await;
     let client = cluster.client();
     client.connect("alice").await;
@@ -312,7 +312,7 @@ async fn after_a_loss_of_data_the_next_batch_begins_with_a_reset() {
 #[tokio::test]
 async fn a_receiver_behind_the_history_gets_a_reset() {
     let receiver = Receiver::start(Conduct::Answer(500)).await;
-    let cluster = Cluster::of(1, settings(&receiver)).await;
+    let cluster = Cluster::on_one_server(1, settings(&receiver)).await;
     is_registered(&cluster).await;
     let client = cluster.client();
     // In one partition, so that they share a history.
@@ -335,7 +335,7 @@ async fn a_receiver_behind_the_history_gets_a_reset() {
 async fn nothing_shows_a_secret_or_a_url() {
     let receiver = Receiver::start(Conduct::Answer(500)).await;
     let settings = settings(&receiver).with("RUST_LOG", "presence=trace");
-    let cluster = Cluster::of(1, settings).await;
+    let cluster = Cluster::on_one_server(1, settings).await;
     is_registered(&cluster).await;
     cluster.client().connect("alice").await;
     receiver.attempts(1).await;

@@ -1,5 +1,7 @@
 //! What a server reports about itself, and whether the service can use the server.
 
+use std::sync::Arc;
+
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, ServerErrorKind};
 use tracing::{info, warn};
@@ -69,6 +71,12 @@ impl ServerInfo {
     /// Whether the server is a node of a cluster.
     pub(super) fn is_cluster_node(&self) -> bool {
         self.mode.as_deref() == Some("cluster")
+    }
+
+    /// The run id of a node of a cluster.
+    pub(super) fn run_in_cluster(&self) -> Option<Arc<str>> {
+        let run = self.run_id.as_deref().filter(|_| self.is_cluster_node());
+        run.map(Arc::from)
     }
 
     /// Logs that the server was reached. Warns of its configuration once for each run of a server.

@@ -15,7 +15,7 @@ const INEXACT: u64 = 16 << 10;
 #[tokio::test]
 async fn the_history_is_bounded_in_bytes() {
     let settings = Settings::new().with("PRESENCE_HISTORY_BYTES", "64kb");
-    let mut cluster = Cluster::of(1, settings).await;
+    let mut cluster = Cluster::on_one_server(1, settings).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     let old = stream.last_id();

@@ -198,15 +198,13 @@ async fn an_outage_that_left_time_to_ping_does_not_shorten_the_hold_after_the_ne
     client.connect("silent").await;
     redis.set_clock_ahead(16_000);
     eventually_true("a sweep found the first step", async || {
-        redis.command::<u64>(&["ZCARD", "presence:outages"]).await == 1
+        let outages = Names::default().all("outages");
+        redis.sum("ZCARD", &outages, &[]).await == outages.len() as u64
     })
     .await;
     assert_eq!(client.count().await, 3);
     redis.set_clock_ahead(33_000);
-    eventually_true("all departures are held", async || {
-        redis.command::<u64>(&["ZCARD", "presence:held"]).await == 3
-    })
-    .await;
+    eventually_true("all departures are held", async || held(&redis).await == 3).await;
     assert!(!client.ping("alive").await.became_online);
     assert!(!client.ping_as("phoney", "phone").await.became_online);
     assert_eq!(

@@ -29,7 +29,7 @@ const USERS: [(&str, &str); 3] = [("alice", "1"), ("bob", "phone"), ("carol", "1
 
 #[tokio::test]
 async fn a_lost_index_resets_streams_and_users_return_with_their_next_ping() {
-    let cluster = Cluster::of(2, Settings::mortal()).await;
+    let cluster = Cluster::on_one_server(2, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     for (user, connection) in USERS {
         client.connect_as(user, connection).await;
@@ -69,7 +69,7 @@ async fn a_lost_index_resets_streams_and_users_return_with_their_next_ping() {
 #[tokio::test]
 async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
     run_quietly();
-    let cluster = Cluster::of(2, Settings::mortal()).await;
+    let cluster = Cluster::on_one_server(2, Settings::mortal()).await;
     let (clients, redis) = (cluster.clients(), cluster.redis());
     for key in KEYS {
         for (user, connection) in USERS {
@@ -98,7 +98,7 @@ async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
 #[tokio::test]
 async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
     run_quietly();
-    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;
     client.connect_as("bob", "phone").await;
@@ -123,7 +123,7 @@ async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
 #[tokio::test]
 async fn a_disconnect_after_the_connection_list_was_lost_closes_no_other_connection() {
     run_quietly();
-    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;
     let mut last = Timestamp::now();
