@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use harness::sse::{Event, EventSource, Heard};
-use harness::timestamp::Timestamp;
 
 /// The state of a client, and what changed it. The client follows the guides: after a reset, the next snapshot is what
 /// counts.
@@ -11,7 +10,8 @@ use harness::timestamp::Timestamp;
 pub(super) struct Story {
     pub(super) online: BTreeSet<String>,
     pub(super) resets: Vec<String>,
-    pub(super) reset_at: Option<Timestamp>,
+    /// The users that ever came online by an event.
+    pub(super) seen: BTreeSet<String>,
     departures: Vec<String>,
     /// What the snapshot under way has so far.
     coming: Option<BTreeSet<String>>,
@@ -23,17 +23,16 @@ impl Story {
         let mut story = Self::default();
         for entry in source.log() {
             if let Heard::Event(event) = entry.what {
-                story.take(&event, entry.at);
+                story.take(&event);
             }
         }
         story
     }
 
-    fn take(&mut self, event: &Event, at: Timestamp) {
+    fn take(&mut self, event: &Event) {
         match &*event.name {
             "presence.reset" => {
                 self.resets.push(event.reason());
-                self.reset_at = Some(at);
                 self.coming = None;
             }
             "presence.snapshot" => {
@@ -48,17 +47,16 @@ impl Story {
                 self.departures.extend(gone.cloned());
                 self.online = snapshot;
             }
-            "user.online" => assert!(self.online.insert(event.user()), "{event:?}"),
+            "user.online" => {
+                assert!(self.online.insert(event.user()), "{event:?}");
+                self.seen.insert(event.user());
+            }
             "user.offline" => {
                 assert!(self.online.remove(&event.user()), "{event:?}");
                 self.departures.push(event.user());
             }
             _ => {}
         }
-    }
-
-    pub(super) fn is_online(&self, user: &str) -> bool {
-        self.online.contains(user)
     }
 
     /// How often the user went offline, by an event or because a snapshot did not have it.
