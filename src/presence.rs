@@ -80,8 +80,7 @@ impl PresenceService {
             due = PartitionSet::default();
             for swept in all {
                 announced += swept.lateness_ms.len();
-                self.metrics.sweeps.inc();
-                self.metrics.departed(swept.left, &swept.lateness_ms);
+                self.metrics.swept(swept.left, &swept.lateness_ms);
                 let swept = swept.finished()?;
                 if swept.more {
                     due.insert(swept.partition);

@@ -1,6 +1,7 @@
 //! The state of all users: the contract of a store, and its two implementations.
 
 mod backoff;
+mod deliveries;
 mod error;
 mod groups;
 mod lifetimes;
@@ -32,9 +33,9 @@ pub use self::subscription::Subscription;
 pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
 use crate::model::{
-    Announced, Claim, Closing, Connected, ConnectionId, Delivery, Disconnected, Epoch, History,
-    MoveRole, Page, PageCursor, PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace,
-    State, Stated, Status, Timestamp, UserId, UserState,
+    Announced, Closing, Connected, ConnectionId, Disconnected, Epoch, History, MoveRole, Page,
+    PageCursor, PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace, State, Stated,
+    Status, Timestamp, UserId, UserState,
 };
 
 /// The state of all users. Both stores keep this contract:
@@ -377,45 +378,6 @@ impl Store {
         match self {
             Self::Memory(store) => Ok(store.held_until()),
             Self::Redis(store) => store.held_until().await,
-        }
-    }
-
-    /// Claims the lease of a receiver of webhooks for 15 s. Only its holder delivers. A receiver that is new begins at
-    /// the position `first`; without it, the result is `None`.
-    pub async fn claim_delivery(
-        &self,
-        receiver: &str,
-        holder: &str,
-        first: Option<&str>,
-    ) -> Result<Option<Claim>, StoreError> {
-        match self {
-            Self::Memory(store) => Ok(store.claim_delivery(receiver, holder, first)),
-            Self::Redis(store) => store.claim_delivery(receiver, holder, first).await,
-        }
-    }
-
-    /// Writes where the delivery to a receiver stands, and extends the lease. Returns false and writes nothing if
-    /// another holder has the lease.
-    pub async fn record_delivery(
-        &self,
-        receiver: &str,
-        holder: &str,
-        delivery: &Delivery,
-    ) -> Result<bool, StoreError> {
-        match self {
-            Self::Memory(store) => Ok(store.record_delivery(receiver, holder, delivery)),
-            Self::Redis(store) => store.record_delivery(receiver, holder, delivery).await,
-        }
-    }
-
-    /// Gives the lease of a receiver up.
-    pub async fn release_delivery(&self, receiver: &str, holder: &str) -> Result<(), StoreError> {
-        match self {
-            Self::Memory(store) => {
-                store.release_delivery(receiver, holder);
-                Ok(())
-            }
-            Self::Redis(store) => store.release_delivery(receiver, holder).await,
         }
     }
 

@@ -101,7 +101,7 @@ pub struct UserState {
     pub online: bool,
     /// Whether the user is online and every live connection is away.
     pub away: bool,
-    /// The status, which a user may have while it is offline, too.
+    /// The status. A user may also have one while it is offline.
     pub status: Option<LastingStatus>,
     /// The last moment at which the user was known to be alive, if the store still keeps it.
     pub last_seen_at: Option<Timestamp>,

@@ -9,6 +9,7 @@ mod groups;
 mod history;
 mod last_seen;
 mod outages;
+mod reads;
 mod states;
 mod statuses;
 mod subscription;
@@ -37,11 +38,8 @@ use super::node_id::NodeId;
 use super::policy::SWEEP_BATCH;
 use super::swept::Swept;
 use crate::model::{
-    Announced, Claim, Closing, Connected, Delivery, Disconnected, History, Page, PageCursor,
-    PartPage, Partition, Refusal, ScanPlace, Stated, UserState, millis,
-};
-use crate::model::{
-    ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
+    Claim, Closing, Connected, ConnectionId, Delivery, Disconnected, Entry, Epoch, Partition,
+    Position, PresenceEvent, Reason, Refusal, Stated, Timestamp, Transition, UserId, millis,
 };
 
 /// A store in the memory of this process. Its clock is the system clock at the start plus the elapsed time, so it never
@@ -277,105 +275,6 @@ impl MemoryStore {
         state.events.push(entry, self.lifetimes.history_bytes);
         state.events.trim(at.minus(self.lifetimes.history));
         self.changed.send_replace(position);
-    }
-
-    pub(super) fn user(&self, user: &UserId) -> UserState {
-        let state = self.state.lock();
-        let now = self.now();
-        let Some(presence) = state.announced.get(user) else {
-            return UserState {
-                last_seen_at: state.last_seen.of(user, now, self.lifetimes.last_seen),
-                status: state.statuses.current(user, now).cloned(),
-                ..UserState::default()
-            };
-        };
-        let alive = presence.connections.alive(now);
-        let mut connections: Vec<_> = alive.map(Connection::state).collect();
-        connections.sort();
-        UserState {
-            online: !connections.is_empty(),
-            away: !connections.is_empty() && connections.iter().all(|each| each.away),
-            status: state.statuses.current(user, now).cloned(),
-            connections,
-            last_seen_at: Some(presence.connections.last_seen()),
-        }
-    }
-
-    pub(super) fn online_among(&self, users: &[UserId]) -> Vec<bool> {
-        let state = self.state.lock();
-        let now = self.now();
-        let online = |user| state.announced.is_online(user, now);
-        users.iter().map(online).collect()
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        let state = self.state.lock();
-        state.announced.count_online(self.now()) as u64
-    }
-
-    pub(super) fn announced_page(&self, cursor: &PageCursor, limit: usize) -> Page {
-        let state = self.state.lock();
-        let after = match cursor {
-            PageCursor::After(user) => user.as_ref(),
-            PageCursor::Scan { .. } => None,
-        };
-        let (users, more) = state.announced.after(after, limit);
-        let next = more.then(|| PageCursor::After(users.last().cloned()));
-        Page { users, next }
-    }
-
-    pub(super) fn page_of(&self, place: &ScanPlace, limit: usize) -> PartPage {
-        let state = self.state.lock();
-        let after = match place {
-            ScanPlace::After(user) => Some(user),
-            ScanPlace::Start | ScanPlace::Cursor(_) => None,
-        };
-        let (users, more) = state.announced.after(after, limit);
-        let last = users.last().filter(|_| more).cloned();
-        PartPage {
-            states: state.states_of(&users),
-            users,
-            next: last.map(ScanPlace::After),
-        }
-    }
-
-    pub(super) fn online_page(&self, cursor: &PageCursor, limit: usize) -> Page {
-        let page = self.announced_page(cursor, limit);
-        let online = self.online_among(&page.users);
-        page.only(online)
-    }
-
-    pub(super) fn announced_among(&self, users: &[UserId]) -> Announced {
-        let state = self.state.lock();
-        let announced = users
-            .iter()
-            .filter(|user| state.announced.get(user).is_some());
-        let users: Vec<_> = announced.cloned().collect();
-        Announced {
-            at: vec![(Partition::FIRST, self.epoch, state.newest)],
-            states: state.states_of(&users),
-            users,
-        }
-    }
-
-    pub(super) fn history(&self, position: Position, limit: usize) -> History {
-        let state = self.state.lock();
-        let events = state.events.after(position).take(limit);
-        History {
-            epoch: self.epoch,
-            newest: state.newest,
-            entries: events.cloned().collect(),
-        }
-    }
-
-    pub(super) fn history_before(&self, before: Option<Position>, limit: usize) -> History {
-        let state = self.state.lock();
-        let events = state.events.before(before).take(limit);
-        History {
-            epoch: self.epoch,
-            newest: state.newest,
-            entries: events.cloned().collect(),
-        }
     }
 
     pub(super) fn sweep(&self) -> Swept {

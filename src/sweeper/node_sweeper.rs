@@ -104,7 +104,7 @@ impl NodeSweeper {
         }
     }
 
-    /// Takes over the partitions that are on the server now.
+    /// Adds the partitions that are on the server now, and removes the others.
     fn follow_the_server(&mut self) {
         let served = self.shared.store.partitions_on(self.node);
         self.parts
@@ -120,7 +120,7 @@ impl NodeSweeper {
         }
     }
 
-    /// Waits until a partition is to be swept.
+    /// Waits until the next sweep is due.
     async fn pause(&mut self, began: Instant) {
         let wake_at = self.parts.values().map(|part| part.next).min();
         let wake_at = wake_at

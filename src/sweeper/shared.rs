@@ -16,7 +16,7 @@ pub(super) struct Shared {
     pub(super) hub: Arc<Hub>,
     pub(super) doorbell: Arc<Doorbell>,
     pub(super) metrics: Arc<Metrics>,
-    /// Only the users of the store that answers are in the metrics.
+    /// Only the sweeps and users of the store that answers are in the metrics.
     answering: Answering,
     pub(super) interval: Duration,
     /// The number of announced users of each partition, as of its last sweep.
@@ -47,17 +47,16 @@ impl Shared {
         }
     }
 
-    /// Takes over what a sweep found and did.
+    /// Records the result of a sweep in the metrics.
     pub(super) fn account(&self, swept: &Swept) {
-        self.metrics.sweeps.inc();
         let mut announced = self.announced.lock();
         if let Some(announced) = announced.get_mut(swept.partition.index()) {
             *announced = swept.announced;
         }
         let online: u64 = announced.iter().sum();
         if self.answering.now() {
+            self.metrics.swept(swept.left, &swept.lateness_ms);
             self.metrics.users_online.set(online.cast_signed());
-            self.metrics.departed(swept.left, &swept.lateness_ms);
             self.show_reachable(&self.reachable.lock());
             let now = self.store.now(swept.partition);
             let age = self.hub.oldest().map(|oldest| now.since(oldest));
@@ -66,7 +65,7 @@ impl Shared {
         }
     }
 
-    /// Takes over whether the last sweep of a partition succeeded.
+    /// Records whether the last sweep of a partition succeeded.
     pub(super) fn note_reachable(&self, partition: Partition, is_reachable: bool) {
         let mut reachable = self.reachable.lock();
         if reachable.contains(partition) == is_reachable {

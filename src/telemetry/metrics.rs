@@ -62,7 +62,7 @@ pub struct Metrics {
     pub(crate) streams: Gauge<i64, AtomicI64>,
     pub(crate) streams_cut_off: Counter,
     pub(crate) events_delivered: Counter,
-    pub(crate) sweeps: Counter,
+    sweeps: Counter,
     sweep_lateness_seconds: Histogram,
     pub(crate) bus_lag_seconds: Histogram,
     pub(crate) bus_catch_ups: Counter,
@@ -207,9 +207,10 @@ impl Metrics {
         self.transition(Reason::Disconnected.as_str());
     }
 
-    /// Counts the users that a sweep of this instance took offline, each some ms after the deadline. `left` of them had
-    /// disconnected with a grace period.
-    pub(crate) fn departed(&self, left: usize, lateness_ms: &[u64]) {
+    /// Counts a sweep of one partition by this instance, and the departures that it announced. `lateness_ms` has the
+    /// lateness of each departure. The first `left` of the users had disconnected with a grace period.
+    pub(crate) fn swept(&self, left: usize, lateness_ms: &[u64]) {
+        self.sweeps.inc();
         for (place, lateness_ms) in lateness_ms.iter().enumerate() {
             let reason = match place < left {
                 true => Reason::Disconnected,

@@ -33,7 +33,7 @@ impl State {
         (!shown.is_default()).then(|| Arc::new(shown))
     }
 
-    /// The states of those users of which something is set.
+    /// The states of the users that are away or have a status.
     pub(super) fn states_of(&self, users: &[UserId]) -> Vec<(UserId, Arc<Shown>)> {
         let states = users
             .iter()

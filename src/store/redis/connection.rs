@@ -278,7 +278,7 @@ impl SupervisedConnection {
             _ => logged.is_none(),
         };
         if is_new {
-            warn!(role = self.role.name(), why = cause, "redis out of reach");
+            warn!(role = self.role.name(), why = cause, "redis unreachable");
             *logged = Some(cause.clone());
         }
         self.state.send_modify(|state| {

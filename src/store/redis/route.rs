@@ -43,9 +43,9 @@ pub(super) enum Answer {
 
 /// The answers to commands that were sent together.
 enum Sent {
-    /// No answer is the refusal of a cluster.
+    /// No answer is a refusal by a node of a cluster.
     Judged(Vec<Answer>),
-    /// Some answers are.
+    /// Some answers are refusals.
     Refused(Vec<RedisResult<Value>>),
 }
 

@@ -1,6 +1,7 @@
 //! Groups: stored members, the reads, and their permissions.
 
 mod bad_input;
+mod changes;
 mod large;
 mod resume;
 mod streams;

@@ -262,7 +262,7 @@ async fn a_wrong_password_is_refused_and_never_logged() {
     let instance = Instance::start(&settings).await;
     assert_refused(&instance.client().get("/readyz").await);
     let log = instance.log();
-    assert!(log.contains("redis out of reach"), "{log}");
+    assert!(log.contains("redis unreachable"), "{log}");
     assert!(!log.contains("mistaken"), "{log}");
 }
 
