@@ -27,6 +27,7 @@ mod request_meter;
 mod response_headers;
 mod split_body;
 mod state;
+mod statement;
 mod status;
 mod stream_handoff;
 mod stream_support;

@@ -112,7 +112,7 @@ impl PresenceService {
                 Box::pin(self.timed("connect", call)).await?
             }
         };
-        self.note_online(connected);
+        self.note_online(&connected);
         Ok(connected)
     }
 
@@ -131,7 +131,7 @@ impl PresenceService {
         };
         let connected = self.record("ping", began, connected)?;
         self.metrics.pings.inc();
-        self.note_online(connected);
+        self.note_online(&connected);
         Ok(connected)
     }
 
@@ -260,7 +260,7 @@ impl PresenceService {
         }
     }
 
-    fn note_online(&self, connected: Connected) {
+    fn note_online(&self, connected: &Connected) {
         if connected.became_online {
             self.metrics.online();
         }

@@ -36,6 +36,9 @@ pub(crate) enum Error {
     /// The caller may not see this group.
     #[error("the credential does not allow reading group {:?}", .0.as_str())]
     GroupReadDenied(GroupId),
+    /// The caller may not join this group by pinging.
+    #[error("groups: the credential does not allow joining group {:?}", .0.as_str())]
+    GroupJoinDenied(GroupId),
     /// The caller may not see the metrics.
     #[error("requires scope `presence.read`")]
     MetricsDenied,

@@ -53,6 +53,7 @@ impl Error {
             | A::ReadAllDenied
             | A::GroupWriteDenied
             | A::GroupReadDenied(_)
+            | A::GroupJoinDenied(_)
             | A::MetricsDenied
             | A::SweepDenied => {
                 "Bearer realm=\"presence\", error=\"insufficient_scope\"".to_owned()

@@ -49,8 +49,8 @@ async fn copy_all_on(
 
 async fn copy_one(group: &GroupId, former: &Store, next: &Store) -> Result<(), StoreError> {
     for _ in 0..ATTEMPTS {
-        let wanted = former.group_members(group).await?;
-        if next.group_members(group).await? == wanted {
+        let wanted = former.stored_members(group).await?;
+        if next.stored_members(group).await? == wanted {
             return Ok(());
         }
         next.replace_group(group, &wanted).await?;

@@ -9,7 +9,9 @@ mod groups;
 mod history;
 mod last_seen;
 mod outages;
+mod pinging;
 mod reads;
+mod seats;
 mod states;
 mod statuses;
 mod subscription;
@@ -30,6 +32,7 @@ use self::groups::Groups;
 use self::history::Events;
 use self::last_seen::LastSeen;
 use self::outages::Outages;
+use self::seats::{Seat, Seats};
 use self::statuses::Statuses;
 pub(super) use self::subscription::Subscription;
 use super::lifetimes::Grant;
@@ -61,6 +64,7 @@ struct State {
     outages: Outages,
     closed: ClosedConnections,
     groups: Groups,
+    seats: Seats,
     events: Events,
     newest: Position,
     last_seen: LastSeen,
@@ -96,7 +100,7 @@ impl MemoryStore {
         connection: &ConnectionId,
         stated: &Stated,
     ) -> Result<Connected, Refusal> {
-        self.connect_with(self.lifetimes.grant(stated), user, connection, stated.away)
+        self.connect_with(self.lifetimes.grant(stated), user, connection, stated)
     }
 
     fn connect_with(
@@ -104,11 +108,11 @@ impl MemoryStore {
         grant: Grant,
         user: &UserId,
         connection: &ConnectionId,
-        away: bool,
+        stated: &Stated,
     ) -> Result<Connected, Refusal> {
         let mut state = self.state.lock();
         let now = self.now();
-        let opened = Connection::new(connection.clone(), now, grant, away);
+        let opened = Connection::new(connection.clone(), now, grant, stated);
         let connected = self.connect_or_ping(&mut state, user, opened, now)?;
         state.closed.open(user, connection);
         Ok(connected)
@@ -129,7 +133,7 @@ impl MemoryStore {
             return Err(Refusal::ConnectionClosed);
         }
         let grant = self.lifetimes.grant(stated);
-        let refreshed = Connection::new(connection.clone(), now, grant, stated.away);
+        let refreshed = Connection::new(connection.clone(), now, grant, stated);
         self.connect_or_ping(&mut state, user, refreshed, now)
     }
 
@@ -142,12 +146,15 @@ impl MemoryStore {
     ) -> Result<Connected, Refusal> {
         state.outages.notice(now);
         let expires_at = refreshed.deadline;
+        let (seat, groups) = (Seat::of(&refreshed), refreshed.groups.clone());
+        let mut left = state.stated_groups(user, |id| *id == refreshed.id);
         let became_online = match state.announced.get_mut(user) {
             Some(presence) => {
                 let most = self.lifetimes.user_connections;
-                presence
+                let evicted = presence
                     .connections
                     .refresh(refreshed, most, now, &state.outages)?;
+                left.extend(evicted.map(|evicted| (evicted.id, evicted.groups)));
                 if !state.announced.is_settled(user) {
                     state.announced.settle(user, now, &state.outages);
                 }
@@ -169,9 +176,12 @@ impl MemoryStore {
                 true
             }
         };
+        let connection = seat.as_ref().map(|seat| &seat.connection);
+        self.leave_groups(state, user, &left, (connection, &groups), now);
         Ok(Connected {
             became_online,
             expires_at,
+            not_joined: self.join_groups(state, user, (seat, &groups), now),
         })
     }
 
@@ -179,6 +189,10 @@ impl MemoryStore {
         let mut state = self.state.lock();
         let now = self.now();
         state.outages.notice(now);
+        let left = state.stated_groups(user, |id| match closing {
+            Closing::One(closed) | Closing::Later(closed, _) => id == closed,
+            Closing::All => true,
+        });
         let State {
             announced,
             outages,
@@ -196,6 +210,7 @@ impl MemoryStore {
                 announced.settle(user, now, outages);
             }
             self.update_away(&mut state, user, now);
+            state.leave_groups_later(user, &left, ends);
             return Disconnected {
                 online: true,
                 became_offline: false,
@@ -220,6 +235,7 @@ impl MemoryStore {
         if was_open && !is_last {
             self.update_away(&mut state, user, now);
         }
+        self.leave_groups(&mut state, user, &left, (None, &[]), now);
         Disconnected {
             online: state.announced.is_online(user, now),
             became_offline: is_last,
@@ -286,6 +302,7 @@ impl MemoryStore {
         state.events.trim(now.minus(self.lifetimes.history));
         let (departed, more) = self.sweep_due(&mut state, now);
         let more = self.change_states(&mut state, now) || more;
+        let more = self.end_seats(&mut state, now) || more;
         Swept {
             partition: Partition::FIRST,
             former,

@@ -87,6 +87,14 @@ impl Store {
         }
     }
 
+    /// The stored members of a group, in order, without those that are members by pinging.
+    pub async fn stored_members(&self, group: &GroupId) -> Result<Vec<UserId>, StoreError> {
+        match self.redis() {
+            Some(store) => store.members_stored_in(group).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Why the servers do not fit the settings, if they do not.
     pub fn unfit(&self) -> Option<String> {
         let unfit = self.redis().and_then(RedisStore::unfit);

@@ -136,6 +136,14 @@ impl RedisStore {
         Ok((groups.collect(), (next > 0).then_some(next)))
     }
 
+    /// The stored members of a group, in order, without those that are members by pinging.
+    pub(in crate::store) async fn members_stored_in(
+        &self,
+        group: &GroupId,
+    ) -> Result<Vec<UserId>, StoreError> {
+        self.stored_members(group).await
+    }
+
     /// Why the servers do not fit the settings, if they do not.
     pub(in crate::store) fn unfit(&self) -> Option<StoreError> {
         let table = self.lanes.topology.table();

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use redis::ScriptInvocation;
 use tokio::sync::watch;
@@ -36,6 +37,8 @@ pub struct RedisStore {
     pub(super) scripts: Arc<Scripts>,
     pub(super) lifetimes: Lifetimes,
     pub(super) former_members: Arc<FormerMembers>,
+    /// Whether the outbox of each partition is being delivered.
+    pub(super) delivering: Arc<[AtomicBool]>,
     /// One for each partition.
     pub(super) grants: Arc<[Arc<Grant>]>,
     pulse: Arc<Pulse>,
@@ -78,6 +81,7 @@ impl RedisStore {
             scripts,
             grants,
             former_members: Arc::default(),
+            delivering: partitions.all().map(|_| AtomicBool::default()).collect(),
             lifetimes,
             pulse: Arc::default(),
         })

@@ -124,6 +124,8 @@ impl RedisStore {
             .key(&keys.recheck)
             .key(&keys.shortened)
             .key(&keys.layout)
+            .key(&keys.due_groups)
+            .key(&keys.outbox)
             .key(&keys.absent);
         let parts = self.layout.partitions().count() as u64;
         begin.arg(self.lifetimes.history_bytes / parts);
@@ -145,6 +147,11 @@ impl RedisStore {
             Ok(read) => (Ok(()), read >= CHANGES as usize),
             Err(error) => (Err(error), false),
         };
+        self.deliver_old_messages(keys, &due);
+        let (seats_ended, more_groups) = match self.sweep_groups(keys, &due).await {
+            Ok(more) => (Ok(()), more),
+            Err(error) => (Err(error), false),
+        };
         let rechecked = match due.recheck {
             Some(place) => self.recheck(keys, place).await,
             None => Ok(()),
@@ -157,14 +164,14 @@ impl RedisStore {
             newest: due.newest,
             overdue: due.overdue,
             announced: due.announced,
-            more: due.overdue >= round.batch || more_changes,
+            more: due.overdue >= round.batch || more_changes || more_groups,
             left,
             lateness_ms,
             next_due: match due.recheck {
                 Some(_) => Some(due.now),
-                None => [due.next, due.next_change].into_iter().flatten().min(),
+                None => due.next_look(),
             },
-            unfinished: rearmed.and(changed).and(rechecked).err(),
+            unfinished: rearmed.and(changed).and(seats_ended).and(rechecked).err(),
         })
     }
 

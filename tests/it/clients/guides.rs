@@ -27,7 +27,7 @@ const GUIDES: [&str; 5] = [
 const PHONES: &str = GUIDES[1];
 const BACK_ENDS: &str = GUIDES[2];
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 pub(super) const KEY: &str = "key-of-the-back-end-0123";
 
 /// One code block of a guide.
@@ -80,10 +80,15 @@ fn token(user: &str, watch: &Value) -> String {
 
 /// A token that expires in `seconds` seconds, or has expired for a negative number.
 pub(super) fn token_for(user: &str, watch: &Value, seconds: i64) -> String {
+    let claims = json!({"sub": user, "exp": seconds_from_now(seconds), "watch": watch});
+    Signer::secret(SECRET.as_bytes()).token(&claims)
+}
+
+/// The moment in this many seconds, or before so many for a negative number, as a token states it.
+pub(super) fn seconds_from_now(seconds: i64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.expect("a clock after 1970").as_secs();
-    let claims = json!({"sub": user, "exp": now.saturating_add_signed(seconds), "watch": watch});
-    Signer::secret(SECRET.as_bytes()).token(&claims)
+    now.saturating_add_signed(seconds)
 }
 
 /// The command that runs a Python program of `examples/` against the service at `url`.

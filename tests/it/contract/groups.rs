@@ -3,6 +3,7 @@
 mod bad_input;
 mod changes;
 mod large;
+mod pinging;
 mod resume;
 mod streams;
 

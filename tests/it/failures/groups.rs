@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 /// The members of a group as its events tell them. Panics if a user joins twice or leaves without being a member.
-async fn members_by_events(redis: &RedisServer, group: &str) -> BTreeSet<String> {
+pub(super) async fn members_by_events(redis: &RedisServer, group: &str) -> BTreeSet<String> {
     let history = Names::default().key("events", group);
     let range = ["XRANGE", &history, "-", "+"];
     let entries: Vec<(String, Vec<String>)> = redis.command(&range).await;
@@ -36,7 +36,7 @@ async fn members_by_events(redis: &RedisServer, group: &str) -> BTreeSet<String>
                     );
                 }
             }
-            ["l", _, "r", name] if name == group => {
+            ["l", _, _, name] if name == group => {
                 for user in ids {
                     assert!(
                         members.remove(user),

@@ -51,14 +51,14 @@ fn brief(event: &Event) -> String {
     }
 }
 
-async fn open(client: &Client, query: &str) -> Stream {
+pub(super) async fn open(client: &Client, query: &str) -> Stream {
     put(client, "markers", &["marker", "marker-1", "marker-2"]).await;
     Stream::open(client, query).await
 }
 
 /// Asserts that these are the next events. Events of different partitions have no order, so a test waits for the event of
 /// each step.
-async fn assert_next(stream: &mut Stream, expected: &[&str]) {
+pub(super) async fn assert_next(stream: &mut Stream, expected: &[&str]) {
     for expected in expected {
         assert_eq!(brief(&stream.next().await), *expected);
     }
