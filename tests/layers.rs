@@ -23,7 +23,7 @@ const LAYERS: [&[&str]; 9] = [
     &["config"],
     &["store", "auth"],
     &["presence", "events"],
-    &["sweeper", "webhooks", "moving"],
+    &["registration", "sweeper", "webhooks", "moving"],
     &["http"],
     &["net"],
     &["server", "healthcheck"],

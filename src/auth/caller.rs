@@ -135,14 +135,14 @@ impl Caller {
         allow_if(is_allowed, || Error::SweepDenied)
     }
 
-    /// Fails unless the caller may see the metrics.
-    pub(crate) fn authorize_metrics(&self) -> Result<(), Error> {
+    /// Fails unless the caller may see the metrics and the state of the service.
+    pub(crate) fn authorize_operator(&self) -> Result<(), Error> {
         let is_allowed = match self {
             Self::Anonymous => true,
             Self::User(_) => false,
             Self::Server(key) => key.scopes.read,
         };
-        allow_if(is_allowed, || Error::MetricsDenied)
+        allow_if(is_allowed, || Error::OperatorDenied)
     }
 
     /// The name under which the streams of the caller are counted. `None`: only the limit of the instance applies.

@@ -206,7 +206,7 @@ fn auth_problem_type(error: &AuthError) -> ProblemType {
         | A::GroupWriteDenied
         | A::GroupReadDenied(_)
         | A::GroupJoinDenied(_)
-        | A::MetricsDenied
+        | A::OperatorDenied
         | A::SweepDenied => ProblemType::NotAllowed,
         A::RateLimited(_) => ProblemType::TooManyCalls,
         A::KeysUnreachable => ProblemType::KeysUnreachable,

@@ -54,7 +54,7 @@ impl Error {
             | A::GroupWriteDenied
             | A::GroupReadDenied(_)
             | A::GroupJoinDenied(_)
-            | A::MetricsDenied
+            | A::OperatorDenied
             | A::SweepDenied => {
                 "Bearer realm=\"presence\", error=\"insufficient_scope\"".to_owned()
             }

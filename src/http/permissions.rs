@@ -50,6 +50,10 @@ pub(crate) struct SeeingEveryone;
 #[derive(Debug)]
 pub(crate) struct SeeingMetrics;
 
+/// The caller may see the state of the service.
+#[derive(Debug)]
+pub(crate) struct SeeingService;
+
 /// The caller may make the service announce what is due and send the webhooks.
 #[derive(Debug)]
 pub(crate) struct Sweeping;
@@ -181,13 +185,23 @@ impl FromRequestParts<Arc<AppState>> for Sweeping {
     }
 }
 
+impl FromRequestParts<Arc<AppState>> for SeeingService {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        caller.authorize_operator()?;
+        Ok(Self)
+    }
+}
+
 impl FromRequestParts<Arc<AppState>> for SeeingMetrics {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         if !state.config.is_local() {
             let caller = Caller::from_request_parts(parts, state).await?;
-            caller.authorize_metrics()?;
+            caller.authorize_operator()?;
         }
         Ok(Self)
     }

@@ -85,6 +85,7 @@ impl Server {
             presence: Arc::new(presence),
             streams: Arc::clone(&side.streams),
             webhooks: Arc::clone(&side.webhooks),
+            registration: Arc::clone(&side.registration),
             admission: Arc::clone(&self.admission),
             metrics: Arc::clone(&self.metrics),
             config: Arc::clone(&self.config),

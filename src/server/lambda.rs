@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::error::ServerError;
@@ -31,6 +32,7 @@ impl Server {
             mover.run().await;
             "move to another store"
         });
+        self.register(&mut tasks, CancellationToken::new());
         let state = self.main_state();
         let bulk = BulkCalls::new(Handle::current(), state.clone());
         let Some(front) = fronts(&self.config, &bulk, [state.clone()].into_iter()).pop() else {

@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::config::{Config, InvalidSetting};
 use crate::events::{Bus, Doorbell, Hub, Limits, StreamService};
 use crate::presence::{Answering, MoveProgress};
+use crate::registration::Registration;
 use crate::store::Store;
 use crate::sweeper::Sweeper;
 use crate::telemetry::Metrics;
@@ -22,6 +23,7 @@ pub(super) struct Side {
     pub(super) hub: Arc<Hub>,
     pub(super) streams: Arc<StreamService>,
     pub(super) webhooks: Arc<Webhooks>,
+    pub(super) registration: Arc<Registration>,
 }
 
 /// The side of the store to move to.
@@ -44,7 +46,9 @@ impl Side {
         let hub = Arc::new(hub);
         let webhooks = Webhooks::new(&config.webhooks, &store, &hub, metrics)?;
         let streams = StreamService::new(Arc::clone(&store), Arc::clone(&hub), config, limits);
+        let registration = Registration::new(Arc::clone(&store), Arc::clone(metrics));
         Ok(Self {
+            registration: Arc::new(registration),
             store,
             hub,
             streams: Arc::new(streams),

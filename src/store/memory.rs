@@ -7,6 +7,7 @@ mod deliveries;
 mod group_calls;
 mod groups;
 mod history;
+mod instances;
 mod last_seen;
 mod outages;
 mod pinging;
@@ -41,8 +42,9 @@ use super::node_id::NodeId;
 use super::policy::SWEEP_BATCH;
 use super::swept::Swept;
 use crate::model::{
-    Claim, Closing, Connected, ConnectionId, Delivery, Disconnected, Entry, Epoch, Partition,
-    Position, PresenceEvent, Reason, Refusal, Stated, Timestamp, Transition, UserId, millis,
+    Claim, Closing, Connected, ConnectionId, Delivery, Disconnected, Entry, Epoch, InstanceReport,
+    Partition, Position, PresenceEvent, Reason, Refusal, Stated, Timestamp, Transition, UserId,
+    millis,
 };
 
 /// A store in the memory of this process. Its clock is the system clock at the start plus the elapsed time, so it never
@@ -54,6 +56,8 @@ pub struct MemoryStore {
     started: (Timestamp, Instant),
     state: Mutex<State>,
     deliveries: Mutex<Deliveries>,
+    /// The last report of this instance.
+    instance: Mutex<Option<InstanceReport>>,
     changed: watch::Sender<Position>,
     nodes: watch::Sender<Arc<[NodeId]>>,
 }
@@ -81,6 +85,7 @@ impl MemoryStore {
             started: (now, Instant::now()),
             state: Mutex::default(),
             deliveries: Mutex::default(),
+            instance: Mutex::default(),
             changed: watch::Sender::new(Position::START),
             nodes: watch::Sender::new([NodeId::ONLY].into()),
         }

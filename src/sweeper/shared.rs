@@ -55,7 +55,8 @@ impl Shared {
         }
         let online: u64 = announced.iter().sum();
         if self.answering.now() {
-            self.metrics.swept(swept.left, &swept.lateness_ms);
+            self.metrics
+                .swept(swept.now, swept.left, &swept.lateness_ms);
             self.metrics.users_online.set(online.cast_signed());
             self.show_reachable(&self.reachable.lock());
             let now = self.store.now(swept.partition);

@@ -67,6 +67,9 @@ pub(super) struct Keys {
     pub(super) states: String,
     pub(super) changes: String,
     pub(super) shortened: String,
+    /// The instances by the time of their last reports, and these reports.
+    pub(super) instances: String,
+    pub(super) reports: String,
     /// The list of generations of last-seen times. `last_seen.lua` appends `:<began>:<bucket>`, two numbers, for the names
     /// of the hashes of a generation.
     pub(super) last_seen: String,
@@ -115,6 +118,8 @@ impl Keys {
             states: named("states"),
             changes: named("changes"),
             shortened: named("shortened"),
+            instances: named("instances"),
+            reports: named("reports"),
             last_seen: named("seen"),
             puts_under_way: named("puts"),
             due_groups: named("due-groups"),
@@ -298,6 +303,8 @@ mod tests {
             keys.states.clone(),
             keys.changes.clone(),
             keys.shortened.clone(),
+            keys.instances.clone(),
+            keys.reports.clone(),
             keys.last_seen.clone(),
             keys.puts_under_way.clone(),
             keys.due_groups.clone(),

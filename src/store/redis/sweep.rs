@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 use redis::{Cmd, ScriptInvocation, Value};
-use tokio::sync::Semaphore;
 use tracing::debug;
 
 use super::keys::Keys;
@@ -13,10 +12,10 @@ use super::replies::{self, Due};
 use super::route::Route;
 use super::scripts::APPLY_SHORTENED;
 use super::store::RedisStore;
+use super::sweep_round::Round;
 use crate::model::{Partition, PartitionSet, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
 use crate::store::node_id::NodeId;
-use crate::store::policy::SWEEP_BATCH;
 use crate::store::swept::Swept;
 
 /// How long before the deadline in the index a sweep looks at a user. This is longer than the time between two sweeps,
@@ -33,9 +32,6 @@ const NOTED_FOR: Duration = Duration::from_secs(5);
 /// How many users whose state may change without a call one sweep looks at.
 const CHANGES: i64 = 250;
 
-/// How many partitions of a node are swept at the same time after their scripts began the sweep.
-const SWEEPS_AT_ONCE: usize = 4;
-
 /// How many users one step of a recheck reads, and how many steps a sweep makes. With a sweep every 100 ms, a recheck
 /// of a million users takes less than a minute.
 pub(super) const RECHECK_STEP: usize = 500;
@@ -43,25 +39,6 @@ const RECHECK_STEPS: usize = 4;
 
 /// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end together.
 const HELD_READ: usize = 1_000;
-
-/// The sweeps of several partitions of a node that begin together.
-struct Round {
-    at_once: Semaphore,
-    /// How many due users each of them looks at.
-    batch: u64,
-}
-
-impl Round {
-    /// A round over this many partitions. All batches together are bounded: a round that took longer than an outage would
-    /// be one for the partitions at its end.
-    fn of(partitions: usize) -> Self {
-        let batch = SWEEPS_AT_ONCE * SWEEP_BATCH / partitions.max(SWEEPS_AT_ONCE);
-        Self {
-            at_once: Semaphore::new(SWEEPS_AT_ONCE),
-            batch: batch as u64,
-        }
-    }
-}
 
 /// A due user that is alive.
 struct Alive<'a> {
@@ -119,27 +96,7 @@ impl RedisStore {
         round: &Round,
     ) -> Result<Swept, StoreError> {
         let keys = self.layout.keys(partition);
-        let mut begin = self.about_connections(&self.scripts.due, keys);
-        begin
-            .key(&keys.recheck)
-            .key(&keys.shortened)
-            .key(&keys.layout)
-            .key(&keys.due_groups)
-            .key(&keys.outbox)
-            .key(&keys.absent);
-        let parts = self.layout.partitions().count() as u64;
-        begin.arg(self.lifetimes.history_bytes / parts);
-        begin.arg(&self.layout.records());
-        let asked = Timestamp::of_system_clock();
-        let due: Vec<Value> = self.way(keys).script(&begin).await?;
-        if let Some(record) = replies::other_layout(&due) {
-            let refusal = self.layout.refusal(record);
-            node.main.close_now(refusal.clone());
-            return Err(refusal);
-        }
-        let due = replies::due(due)?;
-        node.clock.set(due.now, asked);
-        self.grants[partition.index()].set(due.grant);
+        let due = self.begin_sweep(partition, node).await?;
         // An error means that the semaphore is closed, which it never is.
         let _permit = round.at_once.acquire().await;
         let ((left, lateness_ms), rearmed) = self.sweep_due(keys, &due, round.batch).await?;
@@ -173,6 +130,33 @@ impl RedisStore {
             },
             unfinished: rearmed.and(changed).and(seats_ended).and(rechecked).err(),
         })
+    }
+
+    /// Runs `due.lua`. Closes the main connection of `node` if the partition belongs to a store with another layout.
+    async fn begin_sweep(&self, partition: Partition, node: &Node) -> Result<Due, StoreError> {
+        let keys = self.layout.keys(partition);
+        let mut begin = self.about_connections(&self.scripts.due, keys);
+        begin
+            .key(&keys.recheck)
+            .key(&keys.shortened)
+            .key(&keys.layout)
+            .key(&keys.due_groups)
+            .key(&keys.outbox)
+            .key(&keys.absent);
+        let parts = self.layout.partitions().count() as u64;
+        begin.arg(self.lifetimes.history_bytes / parts);
+        begin.arg(&self.layout.records());
+        let asked = Timestamp::of_system_clock();
+        let due: Vec<Value> = self.way(keys).script(&begin).await?;
+        if let Some(record) = replies::other_layout(&due) {
+            let refusal = self.layout.refusal(record);
+            node.main.close_now(refusal.clone());
+            return Err(refusal);
+        }
+        let due = replies::due(due)?;
+        node.clock.set(due.now, asked);
+        self.grants[partition.index()].set(due.grant);
+        Ok(due)
     }
 
     /// When the first held departure can be announced: the least score in the indices of the users whose departure is

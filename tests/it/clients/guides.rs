@@ -2,9 +2,11 @@
 //! file runs.
 
 mod back_ends;
+mod jobs;
 mod native;
 mod pages;
 mod phones;
+mod started;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +18,7 @@ use serde_json::{Value, json};
 use super::libraries::installed;
 use super::shell::bash;
 use crate::auth::Signer;
+use crate::contract::documents::documents;
 
 const GUIDES: [&str; 5] = [
     include_str!("../../../docs/pages.md"),
@@ -120,6 +123,34 @@ fn bash_with(commands: &str, variables: &[(&str, &str)]) -> Command {
     let mut bash = bash(commands);
     bash.envs(variables.iter().copied());
     bash
+}
+
+/// The documents whose shell blocks are run, besides the pages of `docs/guides/`.
+const WITH_SHELL_BLOCKS: [&str; 5] = [
+    "README.md",
+    "docs/back-ends.md",
+    "docs/phones.md",
+    "docs/webhooks.md",
+    "examples/README.md",
+];
+
+#[test]
+fn every_document_with_shell_blocks_is_run() {
+    let is_run = |path: &str| path.starts_with("docs/guides/") || WITH_SHELL_BLOCKS.contains(&path);
+    for (path, content) in documents() {
+        let names = blocks(&content).map(|block| block.language.to_owned());
+        let names: Vec<String> = names.collect();
+        let is_shell = |name: &String| ["bash", "console", "shell"].contains(&&**name);
+        assert!(
+            !names.iter().any(is_shell),
+            "{path}: write sh, not {names:?}"
+        );
+        let has_commands = names.iter().any(|name| name == "sh");
+        assert!(
+            !has_commands || is_run(&path),
+            "no test runs the blocks of {path}"
+        );
+    }
 }
 
 #[test]

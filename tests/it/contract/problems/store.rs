@@ -27,6 +27,7 @@ fn every_call(client: &Client) -> Vec<RequestBuilder> {
         client.request(Method::POST, "/v1/online").json(&lookup),
         client.request(Method::GET, "/v1/online"),
         client.request(Method::GET, "/v1/online/count"),
+        client.request(Method::GET, "/v1/status"),
     ]
 }
 
