@@ -11,6 +11,8 @@ pub enum Signal {
     Changed(Partition),
     /// A user of the partition is due earlier than other instances may know.
     Nearer(Partition),
+    /// An instance takes part in a move from this store to another one.
+    Moving,
     /// The key of a user of the partition expired, so a sweep may find a departure.
     Expired(Partition),
 }

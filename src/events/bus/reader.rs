@@ -73,6 +73,7 @@ impl Reader {
                 self.inboxes[partition.index()].changed();
             }
             Signal::Nearer(partition) => self.store.note_message(partition),
+            Signal::Moving => self.store.note_move(),
             Signal::Expired(partition) => self.doorbell.ring(partition),
         }
     }

@@ -79,9 +79,10 @@ impl RedisStore {
         known: Value,
     ) -> Result<Vec<(Partition, Option<Epoch>)>, StoreError> {
         let known: Vec<Option<String>> = Vec::from_redis_value(known).map_err(unexpected)?;
-        let record = self.layout.record();
         let epochs = known.chunks(2).map(|pair| match pair {
-            [Some(found), Some(epoch)] if *found == record => epoch.parse().ok().map(Epoch),
+            [Some(found), Some(epoch)] if self.layout.accepts(found.as_bytes()) => {
+                epoch.parse().ok().map(Epoch)
+            }
             _ => None,
         });
         Ok(partitions.zip(epochs).collect())

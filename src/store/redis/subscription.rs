@@ -11,7 +11,10 @@ use crate::model::Partition;
 use crate::store::signal::Signal;
 
 /// The message that a user is due earlier than other instances may know; `tell_nearer` in `announce.lua`.
-const NEARER: &[u8] = b"nearer";
+pub(super) const NEARER: &[u8] = b"nearer";
+
+/// The message that an instance takes part in a move from this store; `report_move.lua`.
+const MOVING: &[u8] = b"moving";
 
 /// The only reader of a subscription to the bus and, if configured, to the expiry notifications.
 pub struct Subscription {
@@ -95,6 +98,9 @@ impl Layout {
         };
         if message.payload() == NEARER {
             return Some(Signal::Nearer(keys.partition));
+        }
+        if message.payload() == MOVING {
+            return Some(Signal::Moving);
         }
         let text = std::str::from_utf8(message.payload()).ok();
         let Some((epoch, entries)) = text.and_then(codec::parse_message) else {

@@ -27,10 +27,14 @@ async fn states(client: &Client, user: &str, connection: &str, groups: &[&str]) 
 
 /// Writes a message into the outbox of a user, as a call writes it whose instance dies before it delivers the message.
 async fn leave_message(redis: &RedisServer, user: &str, stamp: &str, group: &str) {
-    let outbox = Names::default().key("outbox", user);
+    let names = Names::default();
+    let (outbox, bus) = (names.key("outbox", user), names.key("bus", user));
     let message = format!("{stamp} 0 d\u{1f}{user}\u{1f}tab\u{1f}{group}");
     redis
         .command::<i64>(&["ZADD", &outbox, "1", &message])
+        .await;
+    redis
+        .command::<i64>(&[names.publish(), &bus, "nearer"])
         .await;
     eventually_true("the message is delivered", async || {
         redis.command::<i64>(&["ZCARD", &outbox]).await == 0

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use harness::instance::{Instance, Settings};
+use harness::names::Names;
 use harness::redis_server::RedisServer;
 use harness::sse::Stream;
+use harness::wait::eventually;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -104,6 +106,38 @@ async fn a_nearer_deadline_is_known_to_all_instances() {
         assert!(late < LATE_MS, "{user} was announced {late} ms late");
     }
     assert_eq!(quiet.client().everyone().await, ["bob"]);
+}
+
+/// A connection states a group, and the instance that knows it dies at once. The group is in another partition than the
+/// user.
+#[tokio::test]
+async fn a_nearer_end_in_a_group_is_known_to_all_instances() {
+    let redis = RedisServer::start().await;
+    let settings = settings(&redis).with("PRESENCE_PARTITIONS", "16");
+    let _quiet = Instance::start(&settings).await;
+    let mut other = Instance::start(&settings).await;
+    sleep(SETTLED).await;
+    let body = json!({"ttlMs": 1_500, "groups": ["doc-1"]});
+    let joined = other.client().post("/v1/users/carol/connect", &body).await;
+    other.kill();
+    assert_eq!(joined.ok::<Value>()["groups"], json!(["doc-1"]));
+    let history = Names::new("presence:", 16).key("events", "doc-1");
+    let told = eventually("the member left", async || {
+        let entries: Vec<(String, Vec<String>)> =
+            redis.command(&["XRANGE", &history, "-", "+"]).await;
+        (entries.len() == 2).then_some(entries)
+    })
+    .await;
+    let time = |place: usize| {
+        told[place]
+            .0
+            .split('-')
+            .next()
+            .and_then(|ms| ms.parse().ok())
+    };
+    let (joined, left): (i64, i64) = (time(0).expect("a time"), time(1).expect("a time"));
+    let late = left - joined - 1_500;
+    assert!((0..LATE_MS).contains(&late), "{late} ms late");
 }
 
 /// The instance waits for calls for longer than any outage that this TTL absorbs.

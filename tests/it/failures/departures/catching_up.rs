@@ -36,12 +36,10 @@ async fn instances_that_catch_up_look_at_each_user_about_once() {
         redis.command::<()>(&enter).await;
     }
     // The instances did not write that, so nothing told them.
-    let publish = match names.partitions() {
-        1 => "PUBLISH",
-        _ => "SPUBLISH",
-    };
     for bus in names.all("bus") {
-        redis.command::<u64>(&[publish, &bus, "nearer"]).await;
+        redis
+            .command::<u64>(&[names.publish(), &bus, "nearer"])
+            .await;
     }
     eventually_true("every user was swept", async || {
         redis.sum("ZCOUNT", &indexes, &["-inf", "1000000"]).await == 0
