@@ -93,7 +93,7 @@ impl RedisStore {
             });
         }
         let gone = |_| StoreError::Unreachable("the call was not sent".to_owned());
-        let answer = answered.await.map_err(gone).flatten();
+        let answer = answered.await.map_err(gone).and_then(|answer| answer);
         if answer.is_err() {
             // The sweeper finds out whether the store was out of reach.
             self.quiet.disturb(partition);
