@@ -128,10 +128,13 @@ async fn the_page_fits_a_phone_and_explains_how_to_watch() {
     let wide = "return [innerWidth, document.documentElement.scrollWidth]";
     assert_eq!(browser.run(wide).await, serde_json::json!([390, 390]));
 
+    let operations = documented_operations(&cluster).await;
     let unfold = "document.querySelectorAll('details').forEach((each) => { each.open = true; });
         return document.querySelectorAll('.opblock-summary-control').length";
-    let operations = browser.run(unfold).await.as_u64().expect("a number");
-    assert_eq!(operations, documented_operations(&cluster).await);
+    eventually_true("the page has all operations", async || {
+        browser.run(unfold).await == operations
+    })
+    .await;
     // The page needs some time for each operation.
     for operation in 0..operations {
         let control = format!("document.querySelectorAll('.opblock-summary-control')[{operation}]");
