@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 #[derive(Debug)]
 pub(in crate::store::redis) struct Watch {
     opened: Instant,
-    /// How often bytes were given to the kernel.
+    /// How often bytes were about to be given to the kernel.
     writes: AtomicU64,
     /// When the last bytes arrived, in milliseconds after `opened`.
     heard_ms: AtomicU64,
@@ -103,9 +103,10 @@ impl AsyncWrite for WatchedStream {
             let why = "the server closed the connection";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, why)));
         }
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        // A process is frozen when it leaves a call of the kernel. A count after the write would then be late, and a command that
+        // is sent on after the freeze would look sent.
         self.watch.writes.fetch_add(1, Ordering::Release);
-        Poll::Ready(Ok(written))
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
