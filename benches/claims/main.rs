@@ -4,16 +4,20 @@
 //! All processes share the processors, including the clients. Ratios within one run are meaningful, absolute figures
 //! are not.
 
+mod city;
+mod cluster;
 mod cold;
 mod crossing;
 mod devices;
 mod fan_out;
+mod groups;
 mod growth;
 mod hostile;
 mod idle;
 mod lateness;
 mod lookup;
 mod measure;
+mod partitions;
 mod ping;
 mod routing;
 mod start;
@@ -28,7 +32,7 @@ type Running = Pin<Box<dyn Future<Output = Vec<Row>>>>;
 /// The name of a claim, and the function that measures it.
 type Claim = (&'static str, fn() -> Running);
 
-const CLAIMS: [Claim; 14] = [
+const CLAIMS: [Claim; 18] = [
     ("ping", || Box::pin(ping::run())),
     ("token", || Box::pin(ping::token())),
     ("devices", || Box::pin(devices::run())),
@@ -42,6 +46,10 @@ const CLAIMS: [Claim; 14] = [
     ("cold", || Box::pin(cold::run())),
     ("hostile", || Box::pin(hostile::run())),
     ("growth", || Box::pin(growth::run())),
+    ("partitions", || Box::pin(partitions::run())),
+    ("groups", || Box::pin(groups::run())),
+    ("city", || Box::pin(city::run())),
+    ("cluster", || Box::pin(cluster::run())),
     ("lateness", || Box::pin(lateness::run())),
 ];
 

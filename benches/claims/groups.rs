@@ -1,0 +1,174 @@
+//! The cost of groups: their members in Redis and in an instance, streams of a group beside streams of all users, and the
+//! replacement of a large group.
+
+use std::time::{Duration, Instant};
+
+use harness::client::Client;
+use harness::groups::put;
+use harness::instance::Instance;
+use harness::redis_server::RedisServer;
+use tokio::time::sleep;
+
+use crate::measure::calls::{come_and_go, load, paced, post, post_body};
+use crate::measure::micros_each;
+use crate::measure::report::{Figure, Row};
+use crate::measure::streams::{OUR_EVENT, Readers, get};
+
+const ROUNDS: usize = 3;
+const STREAMS: usize = 1_000;
+const LASTING: Duration = Duration::from_secs(8);
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// The rate of events of the fan-out, and the users that come and go.
+const PER_SECOND: usize = 400;
+const COMING: usize = 64;
+
+/// The members of a large group, and the number of large groups that show what a member takes.
+const MEMBERS: usize = 10_000;
+const GROUPS: usize = 10;
+
+/// The replacements of a large group.
+const WRITES: usize = 11;
+
+const TEAM: &str = r#"{"groupIds":["team"]}"#;
+
+pub(crate) async fn run() -> Vec<Row> {
+    let mut rows = streams().await;
+    rows.extend(members().await);
+    rows.extend(replacement().await);
+    rows
+}
+
+/// One thousand streams of a group beside as many of all users: their memory, and the cost of an event.
+async fn streams() -> Vec<Row> {
+    let (mut all_kib, mut team_kib) = (Figure::default(), Figure::default());
+    let (mut all_micros, mut team_micros) = (Figure::default(), Figure::default());
+    for _ in 0..ROUNDS {
+        let (kib, micros) = of_streams(None).await;
+        all_kib.push(kib);
+        all_micros.push(micros);
+        let (kib, micros) = of_streams(Some(TEAM)).await;
+        team_kib.push(kib);
+        team_micros.push(micros);
+    }
+    let claim = "1,000 streams of a group";
+    vec![
+        Row::new(
+            claim,
+            "memory over that of streams of all users",
+            team_kib.over(&all_kib),
+        )
+        .at_most(1.2),
+        Row::new(claim, "KiB each", team_kib),
+        Row::new(
+            claim,
+            "CPU of an event at 400 events/s over that of streams of all users",
+            team_micros.over(&all_micros),
+        ),
+        Row::new(claim, "CPU of an event, µs", team_micros),
+    ]
+}
+
+/// The KiB of a stream, and the processor time of the service for each delivered event in microseconds.
+async fn of_streams(body: Option<&'static str>) -> (f64, f64) {
+    let redis = RedisServer::start().await;
+    let service = Instance::on(&redis).await;
+    let coming: Vec<String> = (0..COMING)
+        .map(|user| format!("passer-by-{user}"))
+        .collect();
+    put(&service.client(), "team", &coming).await;
+    sleep(SETTLED).await;
+    let before = service.resident_kib();
+    let request = |_| match body {
+        Some(body) => post_body("/v1/events", "application/json", body),
+        None => get("/v1/events", None),
+    };
+    let streams = Readers::open(service.address(), STREAMS, OUR_EVENT, 1, request).await;
+    sleep(SETTLED).await;
+    let kib = (service.resident_kib() - before) as f64 / STREAMS as f64;
+    let cpu = service.process().cpu();
+    let calls = paced(service.address(), PER_SECOND, LASTING, come_and_go).await;
+    streams.have_had((calls.len() * STREAMS) as u64).await;
+    let micros = micros_each(service.process().cpu() - cpu, streams.events());
+    (kib, micros)
+}
+
+/// What a stored member takes in Redis, and in an instance with a stream of the group.
+async fn members() -> Vec<Row> {
+    let redis = RedisServer::start().await;
+    let service = Instance::on(&redis).await;
+    let client = service.client();
+    let before = redis.info("memory", "used_memory").await;
+    for group in 0..GROUPS {
+        put(&client, &format!("large-{group}"), &members_of(group)).await;
+    }
+    let in_redis = redis.info("memory", "used_memory").await
+        - before
+        - redis.memory_of("presence:events").await;
+    sleep(SETTLED).await;
+    let before = service.resident_kib();
+    let watching = |group| {
+        let body = format!(r#"{{"groupIds":["large-{group}"]}}"#);
+        post_body("/v1/events", "application/json", &body)
+    };
+    let _streams = Readers::open(service.address(), GROUPS, OUR_EVENT, 1, watching).await;
+    sleep(SETTLED).await;
+    let in_instance = (service.resident_kib() - before) as f64 * 1_024.0;
+    let all = (GROUPS * MEMBERS) as f64;
+    let claim = "100,000 members of groups";
+    vec![
+        Row::new(claim, "bytes of Redis for each", in_redis as f64 / all),
+        Row::new(
+            claim,
+            "bytes of an instance that watches, for each",
+            in_instance / all,
+        ),
+    ]
+}
+
+/// The time of a replacement of a large group, and the longest command of Redis meanwhile.
+async fn replacement() -> Vec<Row> {
+    let redis = RedisServer::start().await;
+    let service = Instance::on(&redis).await;
+    let client = service.client();
+    load(service.address(), MEMBERS, |user| {
+        post(&format!("/v1/users/member-{user}/connect"))
+    })
+    .await;
+    redis
+        .command::<()>(&["CONFIG", "SET", "slowlog-log-slower-than", "100"])
+        .await;
+    redis
+        .command::<()>(&["CONFIG", "SET", "slowlog-max-len", "100000"])
+        .await;
+    let mut times = Figure::default();
+    for number in 0..WRITES {
+        times.push(replace(&client, number).await);
+    }
+    let commands: Vec<(u64, u64, u64)> = redis.command(&["SLOWLOG", "GET", "-1"]).await;
+    let longest = commands.iter().map(|(_, _, micros)| *micros).max();
+    let longest = longest.unwrap_or_default() as f64 / 1e3;
+    let claim = "replacement of 10,000 members";
+    vec![
+        Row::new(claim, "ms", times).at_most(200.0),
+        Row::new(claim, "longest command of Redis, ms", longest).at_most(3.0),
+    ]
+}
+
+/// Replaces half of the members, and returns the time in milliseconds.
+async fn replace(client: &Client, number: usize) -> f64 {
+    let first = number * MEMBERS / 2;
+    let members: Vec<String> = (first..first + MEMBERS)
+        .map(|user| format!("member-{user}"))
+        .collect();
+    let began = Instant::now();
+    put(client, "replaced", &members).await;
+    began.elapsed().as_secs_f64() * 1e3
+}
+
+fn members_of(group: usize) -> Vec<String> {
+    let first = group * MEMBERS;
+    (first..first + MEMBERS)
+        .map(|user| format!("member-{user}"))
+        .collect()
+}
