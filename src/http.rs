@@ -23,6 +23,7 @@ mod permissions;
 mod problem;
 mod query;
 pub(crate) mod refused_stream;
+mod request_meter;
 mod response_headers;
 mod split_body;
 mod state;
@@ -48,6 +49,7 @@ use self::error::{method_not_allowed, not_found};
 pub(crate) use self::front::Front;
 use self::guard::Guard;
 use self::openapi::ApiDocument;
+use self::request_meter::{RequestMeter, RouteTable};
 pub(crate) use self::state::AppState;
 pub(crate) use self::stream_handoff::StreamHandoff;
 pub(crate) use self::stream_support::StreamSupport;
@@ -61,6 +63,7 @@ pub(crate) fn fronts(
     states: impl Iterator<Item = AppState>,
 ) -> Vec<Front> {
     let (router, document) = described(bulk.serve(bulk_calls())).split_for_parts();
+    let table = RouteTable::of(document.paths.paths.keys());
     let mut router = router.merge(openapi::routes(&document));
     if config.http.docs == Switch::On {
         router = router.merge(docs::routes());
@@ -81,9 +84,10 @@ pub(crate) fn fronts(
     }
     let is_cors_enabled = config.http.cors_origins.is_some();
     let guard = Guard::new(config);
-    let front = |state| {
-        let state = Arc::new(state);
-        Front::new(router.clone().with_state(state))
+    let front = |state: AppState| {
+        let meter = RequestMeter::new(&table, &state.metrics);
+        Front::new(router.clone().with_state(Arc::new(state)))
+            .with_meter(meter)
             .with_guard(guard.clone())
             .with_cors(is_cors_enabled)
     };
@@ -92,12 +96,16 @@ pub(crate) fn fronts(
 
 /// A front for the listener of the metrics. `/metrics` needs no credential there.
 pub(crate) fn metrics_front(state: AppState) -> Front {
+    let paths = ["/metrics", "/livez", "/readyz"].map(str::to_owned);
+    let meter = RequestMeter::new(&RouteTable::of(paths.iter()), &state.metrics);
     let router = Router::new()
         .route("/metrics", get(operations::open_metrics))
+        .route("/livez", get(operations::livez))
+        .route("/readyz", get(operations::readyz))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::new(state));
-    Front::new(router)
+    Front::new(router).with_meter(meter)
 }
 
 /// The OpenAPI document of the service, as pretty JSON.

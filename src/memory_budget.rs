@@ -82,6 +82,11 @@ impl MemoryBudget {
         }
     }
 
+    /// All memory, in bytes.
+    pub(crate) fn bytes(self) -> u64 {
+        self.bytes
+    }
+
     /// The most open connections, at most `wanted`.
     pub(crate) fn connections(self, wanted: u32) -> u32 {
         let fit = u32::try_from(self.connections).unwrap_or(u32::MAX);

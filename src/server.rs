@@ -104,6 +104,8 @@ impl Server {
         let connections = memory.connections(connections);
         let max_streams = (connections - connections.div_ceil(RESERVED_FRACTION)).max(1);
         config.limits.streams = config.limits.streams.min(max_streams as usize);
+        metrics.set_capacity(memory.bytes(), connections, config.limits.streams);
+        metrics.set_partitions(store.partitions().count());
         let streams = StreamService::new(Arc::clone(&store), Arc::clone(&hub), &config, limits);
         Ok(Self {
             limits: ListenerLimits {

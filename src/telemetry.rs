@@ -1,11 +1,17 @@
-//! Logs, metrics and the span of requests.
+//! Logs, metrics, and the spans and traces of requests.
 
+mod classic_text;
 mod log;
 mod log_queue;
 mod metrics;
+mod process;
 mod request_span;
+mod requests;
+mod trace_context;
 
 pub use self::log::Log;
-pub use self::metrics::Metrics;
 pub(crate) use self::metrics::OpenConnection;
+pub use self::metrics::{Metrics, MetricsFormat};
 pub(crate) use self::request_span::{is_request_span_enabled, request_span};
+pub(crate) use self::requests::{Labels, WorkerRequests};
+pub(crate) use self::trace_context::{TRACEPARENT, TraceContext};

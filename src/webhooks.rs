@@ -23,7 +23,7 @@ use self::sender::{Sender, Step};
 use crate::config::{InvalidSetting, WebhooksConfig};
 use crate::events::Hub;
 use crate::store::Store;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, TraceContext};
 
 /// The longest time between two claims of the lease. Much less than the lease, so that the holder keeps it.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -75,17 +75,22 @@ impl Webhooks {
     }
 
     /// Delivers everything that the store held when the call began, to each receiver that accepts it. Returns the
-    /// number of delivered events, at the latest after `limit`.
-    pub(crate) async fn deliver_pending(&self, limit: Duration) -> usize {
+    /// number of delivered events, at the latest after `limit`. The deliveries are spans of `trace`.
+    pub(crate) async fn deliver_pending(
+        &self,
+        limit: Duration,
+        trace: Option<TraceContext>,
+    ) -> usize {
         let until = Instant::now() + limit;
-        let deliveries = self.senders.iter().map(|sender| deliver(sender, until));
+        let senders = self.senders.iter();
+        let deliveries = senders.map(|sender| deliver(sender, until, trace));
         join_all(deliveries).await.into_iter().sum()
     }
 
     async fn run_one(&self, sender: &Sender, drain: &CancellationToken) {
         loop {
             let known = self.hub.newest_of_all();
-            let step = drain.run_until_cancelled(sender.step(true)).await;
+            let step = drain.run_until_cancelled(sender.step(true, None)).await;
             let Some(step) = step else { break };
             let pause = match step {
                 Ok(Step::Delivered(_)) => continue,
@@ -109,11 +114,11 @@ impl Webhooks {
     }
 }
 
-async fn deliver(sender: &Sender, until: Instant) -> usize {
+async fn deliver(sender: &Sender, until: Instant, trace: Option<TraceContext>) -> usize {
     let mut delivered = 0;
     while Instant::now() < until {
         let left = until - Instant::now();
-        match timeout(left, sender.step(false)).await {
+        match timeout(left, sender.step(false, trace)).await {
             Ok(Ok(Step::Delivered(events))) => delivered += events,
             Ok(Ok(Step::Held(remaining, false))) => sleep(remaining.min(LOOK)).await,
             Ok(Ok(Step::UpToDate | Step::Held(_, true) | Step::Paused(_)) | Err(_)) | Err(_) => {

@@ -23,7 +23,7 @@ pub struct ListenConfig {
     #[arg(long, env = "PORT", value_name = "PORT")]
     pub port: Option<u16>,
 
-    /// Address and port of a second listener that serves /metrics without credentials
+    /// Address and port of a second listener that serves /metrics, /livez and /readyz without credentials
     ///
     /// Port 0 picks a free port. By default there is no second listener.
     #[arg(

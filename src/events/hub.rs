@@ -2,6 +2,7 @@
 
 pub(super) mod copies;
 pub(super) mod delivery;
+mod flaps;
 pub(super) mod group_copies;
 pub(super) mod index;
 pub(super) mod join;
@@ -35,11 +36,11 @@ use self::ring::Ring;
 use super::interest::{AudienceId, Interest};
 use super::limits::Limits;
 use super::sse::frame::{self, Frame};
-use super::sse::payload::EndReason;
+use super::sse::payload::{EndReason, ResetReason};
 use super::stream_limit::StreamLimitReached;
 use super::subscriber::queue_memory::QueueMemory;
 use super::subscriber::{Live, Subscriber, SubscriberOptions};
-use crate::model::{Epoch, Partition, PartitionSet, Partitions, Position};
+use crate::model::{Epoch, Partition, PartitionSet, Partitions, Position, Timestamp};
 use crate::telemetry::Metrics;
 
 /// The interval at which [`Hub::tick`] must be called.
@@ -154,6 +155,16 @@ impl Hub {
     /// Waits until the newest positions of this instance differ from `known`.
     pub(crate) async fn newest_differs_from(&self, known: &[Option<(Epoch, Position)>]) {
         self.wait_until(|hub| hub.newest_of_all() != known).await;
+    }
+
+    /// Returns the time of the oldest event that this instance has in memory.
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        self.state.lock().ring.oldest()
+    }
+
+    /// Counts a `presence.reset` to a stream.
+    pub(super) fn note_reset(&self, reason: ResetReason) {
+        self.metrics.stream_reset(reason.as_str());
     }
 
     /// Makes the bus subscribe again and read the history of a partition, because its events and the history in the

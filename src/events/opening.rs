@@ -230,6 +230,7 @@ impl Opener {
         from: Cursor,
     ) -> Result<Cursor, StoreError> {
         subscriber.reset();
+        self.hub.note_reset(reason);
         if subscriber.snapshot {
             subscriber.push_backlog([frame::reset(&from.incomplete(), reason)]);
             return self.send_snapshot(subscriber, watched).await;

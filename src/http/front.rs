@@ -8,16 +8,20 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use tower_service::Service;
+use tracing::Instrument;
 
 use super::error::Error;
 use super::guard::Guard;
 use super::refused_stream::as_stream;
+use super::request_meter::RequestMeter;
 use super::response_headers::add_default_headers;
+use crate::telemetry::TraceContext;
 
 /// Answers the requests of one listener or worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
     router: Router,
+    meter: RequestMeter,
     guard: Guard,
     /// Whether pages of other origins may call.
     is_cors_enabled: bool,
@@ -28,9 +32,15 @@ impl Front {
     pub(crate) fn new(router: Router) -> Self {
         Self {
             router,
+            meter: RequestMeter::default(),
             guard: Guard::default(),
             is_cors_enabled: false,
         }
+    }
+
+    /// Counts the requests with `meter`.
+    pub(super) fn with_meter(self, meter: RequestMeter) -> Self {
+        Self { meter, ..self }
     }
 
     /// Lets `guard` decide which requests are answered.
@@ -50,6 +60,13 @@ impl Front {
     /// a temporary error is a short stream. A page of any origin may read the response, because it contains nothing but
     /// the error.
     pub(crate) fn refusal(&self, error: Error, wants_stream: bool) -> Response {
+        let response = self.refused(error, wants_stream);
+        self.meter.refused(response.status());
+        response
+    }
+
+    /// The response of [`Front::refusal`], which is not counted here.
+    fn refused(&self, error: Error, wants_stream: bool) -> Response {
         let response = as_stream(error.into_response(), wants_stream);
         let mut response = with_default_headers(response);
         if self.is_cors_enabled {
@@ -63,16 +80,27 @@ impl Front {
 
     /// Answers `request`. Handlers run only while the future is polled.
     pub(crate) fn answer(&self, request: Request<Body>) -> BoxFuture<'static, Response> {
+        let metered = self.meter.begin(request.method(), request.uri().path());
         if let Err(error) = self.guard.check(&request) {
             let response = match error {
-                Error::Host(_) => self.refusal(error, false),
+                Error::Host(_) => self.refused(error, false),
                 _ => with_default_headers(error.into_response()),
             };
+            metered.answered(response.status());
             return Box::pin(ready(response));
         }
+        let trace = TraceContext::of(request.headers());
+        let span = trace.map(|trace| trace.request_span(&request));
         // A router is always ready.
         let response = self.router.clone().call(request);
-        Box::pin(response.map(|Ok(response)| with_default_headers(response)))
+        let response = response.map(move |Ok(response)| {
+            metered.answered(response.status());
+            with_default_headers(response)
+        });
+        match span {
+            Some(span) => Box::pin(response.instrument(span)),
+            None => Box::pin(response),
+        }
     }
 }
 

@@ -3,20 +3,28 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_TYPE, VARY};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 use utoipa::{PartialSchema, ToSchema};
 
 use super::error::Error;
 use super::json_line::JsonLine;
+use super::media_type::weight;
 use super::openapi::responses::{BadHost, Forbidden, StoreUnreachable, TooMany, Unauthorized};
 use super::permissions::SeeingMetrics;
 use super::state::AppState;
 use crate::store::Readiness;
+use crate::telemetry::MetricsFormat;
 
-/// The media type of the metrics.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The media types of the metrics, without and with their parameters.
+const OPENMETRICS: (&str, &str) = (
+    "application/openmetrics-text",
+    "application/openmetrics-text; version=1.0.0; charset=utf-8",
+);
+const CLASSIC: (&str, &str) = ("text/plain", "text/plain; version=0.0.4; charset=utf-8");
 
 /// The result of a health check.
 #[derive(Debug, Serialize, ToSchema)]
@@ -84,14 +92,17 @@ pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<JsonLin
 
 /// Get the metrics
 ///
-/// Returns the metrics in the OpenMetrics text format, for Prometheus. If the service listens on loopback only, the
-/// call needs no credential. Otherwise it needs an API key with the scope `presence.read`. The separate listener of
-/// `PRESENCE_METRICS_LISTEN` needs no credential.
+/// Returns the metrics for Prometheus: in the OpenMetrics text format if `Accept` names it, otherwise in the classic
+/// text format. If the service listens on loopback only, the call needs no credential. Otherwise it needs an API key
+/// with the scope `presence.read`. The separate listener of `PRESENCE_METRICS_LISTEN` needs no credential.
 #[utoipa::path(
     get, path = "/metrics", tag = "operations", operation_id = "getMetrics",
     security((), ("bearer" = [])),
     responses(
-        (status = 200, content_type = "application/openmetrics-text", body = String, description = "All metrics", example = "# HELP presence_streams Open streams.\n# TYPE presence_streams gauge\npresence_streams 1\n# EOF\n"),
+        (status = 200, description = "All metrics", content(
+            (String = "text/plain", example = "# HELP presence_streams Open streams.\n# TYPE presence_streams gauge\npresence_streams 1\n"),
+            (String = "application/openmetrics-text", example = "# HELP presence_streams Open streams.\n# TYPE presence_streams gauge\npresence_streams 1\n# EOF\n"),
+        )),
         BadHost,
         Unauthorized,
         Forbidden,
@@ -101,15 +112,66 @@ pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<JsonLin
 pub(super) async fn metrics(
     _: SeeingMetrics,
     state: State<Arc<AppState>>,
+    headers: HeaderMap,
 ) -> Result<Response, Error> {
-    open_metrics(state).await
+    open_metrics(state, headers).await
 }
 
 /// The metrics without a check of the caller, for the separate listener.
-pub(super) async fn open_metrics(State(state): State<Arc<AppState>>) -> Result<Response, Error> {
-    let text = state
-        .metrics
-        .render()
-        .map_err(|error| Error::Internal(error.to_string()))?;
-    Ok(([(CONTENT_TYPE, OPENMETRICS)], text).into_response())
+pub(super) async fn open_metrics(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let (format, media_type) = format_for(&headers);
+    // It reads files of the system.
+    let rendered = spawn_blocking(move || state.metrics.render(format)).await;
+    let rendered = rendered.map_err(|error| Error::Internal(error.to_string()))?;
+    let text = rendered.map_err(|error| Error::Internal(error.to_string()))?;
+    Ok(([(CONTENT_TYPE, media_type), (VARY, "accept")], text).into_response())
+}
+
+/// The format that the client prefers, and its media type.
+fn format_for(headers: &HeaderMap) -> (MetricsFormat, &'static str) {
+    let openmetrics = weight(headers, OPENMETRICS.0);
+    if openmetrics > 0.0 && openmetrics >= weight(headers, CLASSIC.0) {
+        (MetricsFormat::OpenMetrics, OPENMETRICS.1)
+    } else {
+        (MetricsFormat::Classic, CLASSIC.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::ACCEPT;
+
+    use super::*;
+
+    #[test]
+    fn the_format_of_the_metrics_is_the_one_with_the_greater_weight() {
+        let format = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().expect("a header"));
+            format_for(&headers).0
+        };
+        // What Prometheus 2 and 3 send.
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
+            text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        let classic_first =
+            "text/plain;version=0.0.4;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5";
+        assert_eq!(format(prometheus), MetricsFormat::OpenMetrics);
+        assert_eq!(
+            format("application/openmetrics-text"),
+            MetricsFormat::OpenMetrics
+        );
+        assert_eq!(format(classic_first), MetricsFormat::Classic);
+        for classic in [
+            "text/plain",
+            "*/*",
+            "application/json",
+            "application/openmetrics-text;q=0",
+        ] {
+            assert_eq!(format(classic), MetricsFormat::Classic, "{classic}");
+        }
+        assert_eq!(format_for(&HeaderMap::new()).0, MetricsFormat::Classic);
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
@@ -19,6 +20,7 @@ use super::query::NoQuery;
 use super::state::AppState;
 use crate::model::Timestamp;
 use crate::store::StoreError;
+use crate::telemetry::TraceContext;
 
 /// The time limit of the whole call, so that the response comes within 20 s.
 const LIMIT: Duration = Duration::from_secs(19);
@@ -63,6 +65,7 @@ pub(super) async fn sweep(
     _: Sweeping,
     _: NoQuery,
     State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
     _: NoBody,
 ) -> Result<JsonLine<SweepResult>, Error> {
     let began = Instant::now();
@@ -71,7 +74,7 @@ pub(super) async fn sweep(
         swept.unwrap_or_else(|_| Err(StoreError::Unreachable("it took too long".into())))?;
     let delivered = state
         .webhooks
-        .deliver_pending(LIMIT - began.elapsed())
+        .deliver_pending(LIMIT - began.elapsed(), TraceContext::of(&headers))
         .await;
     Ok(JsonLine(SweepResult {
         announced: swept.announced,

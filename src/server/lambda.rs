@@ -79,7 +79,7 @@ impl Due {
             }
         }
         let left = LIMIT.saturating_sub(began.elapsed());
-        self.webhooks.deliver_pending(left).await;
+        self.webhooks.deliver_pending(left, None).await;
     }
 
     fn is_sweep_due(&self) -> bool {

@@ -21,6 +21,7 @@ mod node;
 mod node_address;
 mod pages;
 mod ping_batcher;
+mod pulse;
 mod pursuit;
 mod ready;
 mod redirect;

@@ -52,6 +52,10 @@ impl Shared {
         let online: u64 = announced.iter().sum();
         self.metrics.users_online.set(online.cast_signed());
         self.metrics.departed(swept.left, &swept.lateness_ms);
+        let now = self.store.now(swept.partition);
+        let age = self.hub.oldest().map(|oldest| now.since(oldest));
+        let age = age.unwrap_or_default().as_secs_f64();
+        self.metrics.history_age_seconds.set(age);
     }
 
     /// Takes over whether the last sweep of a partition succeeded.

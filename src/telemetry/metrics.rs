@@ -1,36 +1,61 @@
 //! The metrics of an instance.
 
+mod registration;
+
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
-use super::log::log_lines_dropped;
+use super::classic_text::classic_text;
+use super::requests::{LATENCY_BUCKETS, Requests, WorkerRequests};
 use crate::model::Reason;
-
-/// The upper bounds of the buckets of response times, in seconds: from a fast round trip to the time-out.
-const LATENCY_BUCKETS: [f64; 11] = [
-    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0,
-];
 
 /// The upper bounds of the buckets of lateness, in seconds. The service promises 250 ms.
 const LATENESS_BUCKETS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0, 60.0];
 
-/// The metrics of an instance, in a registry of their own.
+/// The text format of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsFormat {
+    /// The Prometheus text format, version 0.0.4.
+    Classic,
+    /// The OpenMetrics text format, version 1.0.0.
+    OpenMetrics,
+}
+
+/// What an instance can hold at most.
+#[derive(Debug, Default)]
+struct CapacityMetrics {
+    memory_bytes: Gauge<i64, AtomicI64>,
+    connections: Gauge<i64, AtomicI64>,
+    streams: Gauge<i64, AtomicI64>,
+}
+
+/// The metrics of an instance.
 #[derive(Debug)]
 pub struct Metrics {
+    /// The metrics of the service.
     registry: Registry,
+    /// The metrics of the process, which have standard names without the prefix of the service.
+    process: Registry,
+    requests: Arc<Requests>,
+    capacity: CapacityMetrics,
     pub(crate) pings: Counter,
     transitions: Family<TransitionLabel, Counter>,
     pub(crate) users_online: Gauge<i64, AtomicI64>,
+    partitions: Gauge<i64, AtomicI64>,
     pub(crate) partitions_reachable: Gauge<i64, AtomicI64>,
+    flaps: Family<ReasonLabel, Counter>,
+    pub(crate) history_age_seconds: Gauge<f64, AtomicU64>,
+    resets: Family<ReasonLabel, Counter>,
     connections: Gauge<i64, AtomicI64>,
     pub(crate) streams: Gauge<i64, AtomicI64>,
     pub(crate) streams_cut_off: Counter,
@@ -58,6 +83,11 @@ struct DeliveryLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReceiverLabel {
     receiver: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -92,10 +122,17 @@ impl Metrics {
         let store_seconds = Family::new_with_constructor(latency as fn() -> Histogram);
         let mut metrics = Self {
             registry: Registry::with_prefix("presence"),
+            process: Registry::default(),
+            requests: Arc::default(),
+            capacity: CapacityMetrics::default(),
             pings: Counter::default(),
             transitions: Family::default(),
             users_online: Gauge::default(),
+            partitions: Gauge::default(),
             partitions_reachable: Gauge::default(),
+            flaps: Family::default(),
+            history_age_seconds: Gauge::default(),
+            resets: Family::default(),
             connections: Gauge::default(),
             streams: Gauge::default(),
             streams_cut_off: Counter::default(),
@@ -113,146 +150,42 @@ impl Metrics {
             webhook_deliveries: Family::default(),
             webhook_backlog_seconds: Family::default(),
         };
-        metrics.register_calls();
-        metrics.register_presence();
-        metrics.register_streams();
-        metrics.register_store();
-        metrics.register_auth();
-        metrics.register_webhooks();
-        metrics.register_log();
+        metrics.register();
         metrics
-    }
-
-    fn register_calls(&mut self) {
-        self.counter("pings", "Pings answered", self.pings.clone());
-        self.registry.register(
-            "connections",
-            "Open client connections of this instance",
-            self.connections.clone(),
-        );
-    }
-
-    fn register_presence(&mut self) {
-        self.counter("sweeps", "Sweeps of this instance", self.sweeps.clone());
-        self.registry.register(
-            "transitions",
-            "Transitions caused by calls to this instance and by its sweeps",
-            self.transitions.clone(),
-        );
-        self.registry.register(
-            "users_online",
-            "Announced users, the same on every instance",
-            self.users_online.clone(),
-        );
-        self.registry.register(
-            "partitions_reachable",
-            "Partitions whose last sweep by this instance succeeded",
-            self.partitions_reachable.clone(),
-        );
-        self.registry.register_with_unit(
-            "sweep_lateness",
-            "Time from the deadline of a user to the announcement of its departure",
-            Unit::Seconds,
-            self.sweep_lateness_seconds.clone(),
-        );
-    }
-
-    fn register_streams(&mut self) {
-        self.counter(
-            "streams_cut_off",
-            "Streams ended because their reader was too slow",
-            self.streams_cut_off.clone(),
-        );
-        self.counter(
-            "events_delivered",
-            "Events queued for a stream",
-            self.events_delivered.clone(),
-        );
-        self.counter(
-            "bus_catch_ups",
-            "Reads of the history by the bus",
-            self.bus_catch_ups.clone(),
-        );
-        self.registry.register(
-            "streams",
-            "Open event streams of this instance",
-            self.streams.clone(),
-        );
-        self.registry.register_with_unit(
-            "bus_lag",
-            "Time from the announcement of an event to its arrival at this instance",
-            Unit::Seconds,
-            self.bus_lag_seconds.clone(),
-        );
-    }
-
-    fn register_store(&mut self) {
-        self.registry.register_with_unit(
-            "store",
-            "Response time of the store",
-            Unit::Seconds,
-            self.store_seconds.clone(),
-        );
-        self.registry.register(
-            "store_errors",
-            "Failed calls of the store",
-            self.store_errors.clone(),
-        );
-    }
-
-    fn register_auth(&mut self) {
-        self.counter(
-            "tokens_verified",
-            "Tokens whose signature was verified; a cached token is not verified again",
-            self.tokens_verified.clone(),
-        );
-        self.counter(
-            "credentials_refused",
-            "Calls with a missing or invalid credential",
-            self.credentials_refused.clone(),
-        );
-        self.counter(
-            "calls_limited",
-            "Calls refused by the rate limit",
-            self.calls_limited.clone(),
-        );
-        self.registry.register(
-            "jwks_fetches",
-            "Fetches of the JWK set",
-            self.jwks_fetches.clone(),
-        );
-    }
-
-    fn register_webhooks(&mut self) {
-        self.registry.register(
-            "webhook_deliveries",
-            "Attempts to deliver a webhook",
-            self.webhook_deliveries.clone(),
-        );
-        self.registry.register_with_unit(
-            "webhook_backlog",
-            "Age of the oldest event that a receiver does not have, on the instance that sends to it",
-            Unit::Seconds,
-            self.webhook_backlog_seconds.clone(),
-        );
-    }
-
-    fn register_log(&mut self) {
-        self.counter(
-            "log_lines_dropped",
-            "Log lines dropped because the standard error stream was blocked",
-            log_lines_dropped(),
-        );
-    }
-
-    fn counter(&mut self, name: &str, help: &str, counter: Counter) {
-        self.registry.register(name, help, counter);
     }
 
     /// Counts a connection as open until the returned value is dropped.
     pub(crate) fn connection(&self) -> OpenConnection {
         self.connections.inc();
         OpenConnection(self.connections.clone())
+    }
+
+    /// Sets what this instance can hold at most: bytes of memory, client connections, event streams.
+    pub(crate) fn set_capacity(&self, memory: u64, connections: u32, streams: usize) {
+        self.capacity.memory_bytes.set(memory.cast_signed());
+        self.capacity.connections.set(connections.into());
+        self.capacity.streams.set(count(streams));
+    }
+
+    /// Sets the number of partitions of the users.
+    pub(crate) fn set_partitions(&self, partitions: usize) {
+        self.partitions.set(count(partitions));
+    }
+
+    /// The counts of a worker whose requests have these routes.
+    pub(crate) fn requests_of_worker(&self, routes: Arc<[String]>) -> Arc<WorkerRequests> {
+        self.requests.of_worker(routes)
+    }
+
+    /// Counts a user that came online soon after a departure with this reason.
+    pub(crate) fn flapped(&self, reason: Reason) {
+        let reason = reason.as_str();
+        self.flaps.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Counts a `presence.reset`.
+    pub(crate) fn stream_reset(&self, reason: &'static str) {
+        self.resets.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Counts a user that a call to this instance brought online.
@@ -321,12 +254,21 @@ impl Metrics {
         gauge.set(age.as_secs_f64());
     }
 
-    /// All metrics in the OpenMetrics text format.
-    pub fn render(&self) -> Result<String, fmt::Error> {
+    /// All metrics as text. Reads the files of the system about this process.
+    pub fn render(&self, format: MetricsFormat) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.registry)?;
-        Ok(text)
+        encode_registry(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.process)?;
+        encode_eof(&mut text)?;
+        Ok(match format {
+            MetricsFormat::OpenMetrics => text,
+            MetricsFormat::Classic => classic_text(&text),
+        })
     }
+}
+
+fn count(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl Default for Metrics {

@@ -46,6 +46,8 @@ pub(super) struct FilledBatch {
 #[derive(Clone, Debug)]
 pub(super) struct Webhook {
     pub(super) id: String,
+    /// The id of the trace of all attempts, unless a request makes the attempt. It has the digits of the id.
+    pub(super) trace: u128,
     pub(super) body: Bytes,
 }
 
@@ -329,10 +331,11 @@ impl FilledBatch {
         // Serializing these plain structs cannot fail.
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let id = digest(&SHA256, format!("{receiver}\n{}", self.batch).as_bytes());
-        let id = id.as_ref().iter().take(ID_BYTES);
-        let id: String = id.map(|byte| format!("{byte:02x}")).collect();
+        let id = id.as_ref().first_chunk::<ID_BYTES>();
+        let id = id.copied().map_or(0, u128::from_be_bytes);
         Some(Webhook {
-            id: format!("msg_{id}"),
+            id: format!("msg_{id:032x}"),
+            trace: id,
             body: body.into(),
         })
     }

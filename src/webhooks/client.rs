@@ -18,6 +18,7 @@ use super::batch::Webhook;
 use super::receiver::Receiver;
 use crate::config::InvalidSetting;
 use crate::outgoing::with_causes;
+use crate::telemetry::{TRACEPARENT, TraceContext};
 
 /// The time limit of a delivery, from the connect to the end of the response.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,13 +54,15 @@ impl WebhookClient {
         Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
     }
 
-    /// Sends a webhook to its receiver. Succeeds if the receiver answers with a status 2xx within ten seconds.
+    /// Sends a webhook to its receiver as a span of `trace`. Succeeds if the receiver answers with a status 2xx within
+    /// ten seconds.
     pub(super) async fn deliver(
         &self,
         receiver: &Receiver,
         webhook: &Webhook,
+        trace: TraceContext,
     ) -> Result<(), Failure> {
-        let request = request(receiver, webhook).map_err(Failure::of)?;
+        let request = request(receiver, webhook, trace).map_err(Failure::of)?;
         match timeout(DELIVERY_TIMEOUT, self.exchange(request)).await {
             Ok(delivered) => delivered,
             Err(_) => Err(Failure::of("no whole response within 10 s")),
@@ -95,6 +98,7 @@ impl Failure {
 fn request(
     receiver: &Receiver,
     webhook: &Webhook,
+    trace: TraceContext,
 ) -> Result<Request<Full<Bytes>>, axum::http::Error> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.unwrap_or_default().as_secs();
@@ -103,6 +107,7 @@ fn request(
     Request::post(&receiver.url)
         .header(CONTENT_TYPE, "application/json")
         .header(USER_AGENT, concat!("presence/", env!("CARGO_PKG_VERSION")))
+        .header(TRACEPARENT, trace.to_string())
         .header("webhook-id", &webhook.id)
         .header("webhook-timestamp", now)
         .header(

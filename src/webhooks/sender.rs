@@ -13,7 +13,7 @@ use super::receiver::Receiver;
 use crate::events::{Cursor, ResetReason};
 use crate::model::{Claim, Delivery, Partition};
 use crate::store::{Store, StoreError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, TraceContext};
 
 /// How long a batch that is not full waits for more events.
 const GATHERING: Duration = Duration::from_millis(250);
@@ -83,7 +83,12 @@ impl Sender {
     }
 
     /// Claims the lease and delivers at most one batch. If `gathers`, a batch that is not full waits for more events.
-    pub(super) async fn step(&self, gathers: bool) -> Result<Step, StoreError> {
+    /// A delivery is a span of `trace`, or of a trace of the batch.
+    pub(super) async fn step(
+        &self,
+        gathers: bool,
+        trace: Option<TraceContext>,
+    ) -> Result<Step, StoreError> {
         let mut memory = self.memory.lock().await;
         let delivery = match self.claim(&mut memory).await? {
             Claim::Granted(delivery) => delivery,
@@ -124,7 +129,7 @@ impl Sender {
         if !is_recorded && !self.record(&batch).await? {
             return Ok(Step::Paused(FIRST_PAUSE));
         }
-        self.deliver(&mut memory, &batch, &filled).await
+        self.deliver(&mut memory, &batch, &filled, trace).await
     }
 
     /// Gives the lease up, so that another instance need not wait for its end.
@@ -183,9 +188,17 @@ impl Sender {
         memory: &mut Memory,
         delivery: &Delivery,
         filled: &FilledBatch,
+        trace: Option<TraceContext>,
     ) -> Result<Step, StoreError> {
         let sent = match filled.webhook(self.name(), self.store.partitions()) {
-            Some(webhook) => self.client.deliver(&self.receiver, &webhook).await,
+            Some(webhook) => {
+                let trace = match trace {
+                    Some(request) => request.child(),
+                    None => TraceContext::new_trace(webhook.trace),
+                };
+                let sent = self.client.deliver(&self.receiver, &webhook, trace).await;
+                sent.map_err(|failure| (failure, trace))
+            }
             None => Ok(()),
         };
         match sent {
@@ -199,8 +212,8 @@ impl Sender {
                 self.record(&acknowledged).await?;
                 Ok(Step::Delivered(filled.events()))
             }
-            Err(failure) => {
-                self.note_failure(memory, &failure);
+            Err((failure, trace)) => {
+                self.note_failure(memory, &failure, trace);
                 let pause = pause(delivery.attempts, failure.retry_after);
                 let failed = Delivery {
                     attempts: delivery.attempts.saturating_add(1),
@@ -227,12 +240,13 @@ impl Sender {
     }
 
     /// Logs the first failure of a series.
-    fn note_failure(&self, memory: &mut Memory, failure: &Failure) {
+    fn note_failure(&self, memory: &mut Memory, failure: &Failure, trace: TraceContext) {
         self.metrics.webhook_delivered(self.name(), "failed");
         if !std::mem::replace(&mut memory.is_failing, true) {
             warn!(
                 receiver = self.name(),
                 why = failure.cause,
+                trace_id = trace.trace_id(),
                 "a webhook was not delivered; it is sent again"
             );
         }

@@ -84,6 +84,9 @@ impl Hub {
             Kept::of(partition, entry),
             frame.clone().filter(|_| is_exact),
         );
+        if let Some(reason) = ring.flap(number) {
+            self.metrics.flapped(reason);
+        }
         let generation = ring.generation_of(partition);
         if let Entry::Group(event) = entry {
             // These streams receive the event after they have the members of their groups.

@@ -206,6 +206,11 @@ impl Ring {
         size_of::<Kept>() + Numbers::bytes(self.partitions == Partitions::ONE)
     }
 
+    /// Returns the time of the oldest entry.
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        self.entries.front().map(|kept| kept.at)
+    }
+
     /// Returns the number of the first entry.
     pub(crate) fn first(&self) -> u64 {
         self.first
@@ -333,7 +338,7 @@ impl Ring {
         self.entries.get(index)
     }
 
-    fn valid(&self, number: u64) -> Option<&Kept> {
+    pub(super) fn valid(&self, number: u64) -> Option<&Kept> {
         let kept = self.get(number)?;
         (number >= self.part(kept.partition).valid_from).then_some(kept)
     }

@@ -1,13 +1,15 @@
 //! The outages: times without a sweep, in which clients may have been unable to ping.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
 use crate::model::Timestamp;
 use crate::store::lifetimes::Grant;
-use crate::store::policy::SHORTEST_OUTAGE;
+use crate::store::policy::{OUTAGE, SHORTEST_OUTAGE};
 
-/// The maximum number of known outages. If older ones are dropped, a departure may be held for a later one instead, but
-/// still only once.
+/// The maximum number of known outages. An older one holds no departure.
 const MAX_OUTAGES: usize = 1_000;
 
 /// A time without a sweep, from the last sweep before it. Whether it is an outage depends on each grant.
@@ -15,6 +17,9 @@ const MAX_OUTAGES: usize = 1_000;
 struct Outage {
     from: Timestamp,
     to: Timestamp,
+    /// Whether the process ran for less than [`OUTAGE`] since the outage before. The only cause of outages here is that
+    /// the process stands still, so it may then be one that runs only while it serves a request.
+    follows_at_once: bool,
 }
 
 /// The newest outages in order of time.
@@ -42,11 +47,21 @@ impl Outages {
         else {
             return;
         };
+        self.record(from, now);
+        self.swept = Some(now);
+    }
+
+    fn record(&mut self, from: Timestamp, to: Timestamp) {
+        let last = self.known.back();
+        let follows_at_once = last.is_some_and(|last| from.since(last.to) < OUTAGE);
         if self.known.len() == MAX_OUTAGES {
             self.known.pop_front();
         }
-        self.known.push_back(Outage { from, to: now });
-        self.swept = Some(now);
+        self.known.push_back(Outage {
+            from,
+            to,
+            follows_at_once,
+        });
     }
 
     /// Whether an outage that is not recorded yet may have begun before `deadline`, because no sweep followed
@@ -55,37 +70,58 @@ impl Outages {
         self.swept.is_none_or(|swept| deadline >= swept)
     }
 
-    /// When the hold of a connection ends: at its deadline or, if it met outages that it did not absorb and that left
-    /// less time than a hold before the deadline, one hold after the earliest of them. Later outages during the hold
-    /// prolong it, until one hold after the deadline at most or, if the earliest outage ended after the deadline, until
-    /// two holds after that outage.
+    /// When the hold of a connection ends: at its deadline if no outage holds the departure. Only the last outage before
+    /// the deadline can hold it that the grant does not absorb, and that left less time than a hold before the deadline.
+    ///
+    /// The departure is held for one hold after that outage. Later outages during the hold prolong it, until one hold
+    /// after the deadline at most or, if the deadline passed within the outage, until two holds after the outage.
+    ///
+    /// Outages of a throttled process prolong no hold. If the deadline passed within one, the hold ends one hold after the
+    /// deadline.
     pub(super) fn end_of(&self, deadline: Timestamp, grant: Grant) -> Timestamp {
         let (pinged, hold) = (deadline.minus(grant.ttl()), grant.hold());
         let first = self.known.partition_point(|outage| outage.to <= pinged);
-        let mut met = self
-            .known
-            .range(first..)
-            .take_while(|outage| outage.from < deadline);
-        let missed = met.find(|outage| {
-            !grant.absorbs(outage.to.since(outage.from)) && outage.to.plus(hold) > deadline
+        let last = self.known.partition_point(|outage| outage.from < deadline);
+        let missed = (first..last).rev().find(|place| {
+            let outage = &self.known[*place];
+            outage.matters_to(grant) && outage.to.plus(hold) > deadline
         });
-        let Some(missed) = missed else {
+        let Some(place) = missed else {
             return deadline;
         };
+        let missed = &self.known[place];
         let held_until = missed.to.plus(hold);
-        let latest = if deadline < missed.to {
-            held_until.plus(hold)
-        } else {
-            deadline.plus(hold)
+        let latest = match deadline < missed.to {
+            true if self.is_of_a_throttled_process(place, grant) => return deadline.plus(hold),
+            true => held_until.plus(hold),
+            false => deadline.plus(hold),
         };
-        let later = self.known.partition_point(|outage| outage.from < missed.to);
         let mut prolonged = held_until;
-        for outage in self.known.range(later..) {
+        for place in place + 1..self.known.len() {
+            let outage = &self.known[place];
             if outage.from >= prolonged {
                 break;
             }
-            prolonged = prolonged.plus(outage.to.since(outage.from));
+            if !self.is_of_a_throttled_process(place, grant) {
+                prolonged = prolonged.plus(outage.to.since(outage.from));
+            }
         }
         prolonged.min(latest).max(held_until)
+    }
+
+    /// Whether an outage and the one before it may be those of a process that runs only while it serves a request: both
+    /// are too long for the grant, and the process ran only for a moment in between.
+    fn is_of_a_throttled_process(&self, place: usize, grant: Grant) -> bool {
+        let outage = &self.known[place];
+        let before = place.checked_sub(1).map(|before| &self.known[before]);
+        outage.follows_at_once
+            && outage.matters_to(grant)
+            && before.is_some_and(|before| before.matters_to(grant))
+    }
+}
+
+impl Outage {
+    fn matters_to(&self, grant: Grant) -> bool {
+        !grant.absorbs(self.to.since(self.from))
     }
 }

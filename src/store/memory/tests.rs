@@ -181,11 +181,11 @@ async fn a_second_stall_prolongs_a_hold_within_a_bound() {
             store.connects(name, "1");
         }
         store.stall(30.0).await;
-        store.pass(0.5).await;
+        store.pass(1.6).await;
         store.stall(stall).await;
         store.sweep();
         assert_eq!(store.pings("alive", "1"), Ok(false));
-        store.pass(3.0 + prolonged_by - 0.5 - stall - 0.2).await;
+        store.pass(3.0 + prolonged_by - 1.6 - stall - 0.2).await;
         assert_eq!(store.changes().len(), 2, "{stall}");
         store.pass(0.4).await;
         assert_eq!(store.changes(), ["+alive", "+silent", "-silent"], "{stall}");
@@ -213,6 +213,48 @@ async fn a_stall_that_left_time_to_ping_does_not_shorten_the_hold_after_the_next
             ["+alive", "+silent", "-silent"],
             "{second}"
         );
+    }
+}
+
+/// The deadline is after 3 seconds, and the hold is 2.5 seconds. The second stall ends before or after both together.
+#[tokio::test(start_paused = true)]
+async fn a_stall_before_the_deadline_does_not_shorten_the_hold_after_the_stall_of_the_deadline() {
+    for second in [0.8, 5.5] {
+        let store = store(3.0, 2.0);
+        for name in ["alive", "silent"] {
+            store.connects(name, "1");
+        }
+        store.stall(1.0).await;
+        store.pass(1.6).await;
+        store.stall(second).await;
+        store.pass(2.2).await;
+        assert_eq!(store.changes().len(), 2, "{second}");
+        assert_eq!(store.pings("alive", "1"), Ok(false));
+        store.pass(0.5).await;
+        assert_eq!(
+            store.changes(),
+            ["+alive", "+silent", "-silent"],
+            "{second}"
+        );
+    }
+}
+
+/// Between the stalls, such a process runs for less than 1.5 seconds.
+#[tokio::test(start_paused = true)]
+async fn the_stalls_of_a_throttled_process_end_a_hold_one_hold_after_the_deadline() {
+    for (second, left) in [(2.5, 1.9), (4.6, 0.0)] {
+        let store = store(3.0, 2.0);
+        store.connects("silent", "1");
+        store.stall(1.0).await;
+        store.pass(0.1).await;
+        store.stall(second).await;
+        if left > 0.0 {
+            store.pass(left - 0.2).await;
+            assert_eq!(store.changes(), ["+silent"], "{second}");
+            store.pass(0.3).await;
+        }
+        store.sweep();
+        assert_eq!(store.changes(), ["+silent", "-silent"], "{second}");
     }
 }
 

@@ -1,8 +1,9 @@
 -- Prelude of the scripts about connections, after announce.lua: the format of connections, and the hold of a
 -- departure after an outage.
 --
--- KEYS[6] the time of the last sweep   ARGV[5] the shortest time without a sweep that is recorded, in ms
--- KEYS[7] the outages
+-- KEYS[6] the time of the last sweep   ARGV[5] the shortest time without a sweep that is recorded, in ms. If the
+-- KEYS[7] the outages                          process of the caller looks throttled, a space and how long it
+--                                              stood still just now, in ms
 --
 -- The key of a user that has one connection holds what the connection last stated: 'number id TTL away'. These are the
 -- number of the grant; the id; the TTL in ms, if the connection asked for one; and 'away', if the user is away. Only the
@@ -36,15 +37,27 @@ local NOTED_FOR = 5000
 -- A longer time without a sweep is an outage for every grant, in ms.
 local LONG = 1500
 
+local SHORTEST, STOOD_STILL = ARGV[5]:match('^(%d+) ?(%d*)$')
+SHORTEST, STOOD_STILL = tonumber(SHORTEST), tonumber(STOOD_STILL)
+
+-- How much longer than its process stands still a time without a sweep may be, in ms.
+local WAKES_UP = 1000
+
 local MOST_OUTAGES = 1000
 local OUTAGES_KEPT = 172800000
+
+-- What is recorded of a time without a sweep besides its beginning and end: whether the process looks throttled and stood
+-- still all the time.
+local function mark(length)
+  return STOOD_STILL and length <= STOOD_STILL + WAKES_UP and ' throttled' or ''
+end
 
 -- Records the time without a sweep that ends now, if it is long enough. Returns the time of the last sweep. Whether
 -- the recorded time is an outage depends on each grant.
 local function note_outage(now)
   local swept = tonumber(redis.call('GET', KEYS[6]))
-  if swept and now - swept > tonumber(ARGV[5]) then
-    redis.call('ZADD', KEYS[7], now, swept .. ' ' .. now)
+  if swept and now - swept > SHORTEST then
+    redis.call('ZADD', KEYS[7], now, swept .. ' ' .. now .. mark(now - swept))
     redis.call('ZREMRANGEBYRANK', KEYS[7], 0, -1 - MOST_OUTAGES)
     redis.call('PEXPIRE', KEYS[7], OUTAGES_KEPT)
     redis.call('SET', KEYS[6], now)
@@ -52,19 +65,20 @@ local function note_outage(now)
   return swept
 end
 
--- All recorded outages in order of time, and one that is not recorded yet. Also sets `last_sweep`.
+-- All recorded outages in order of time, and one that is not recorded yet: the beginning, the end, and
+-- ' throttled' or ''. Also sets `last_sweep`.
 local known_outages
 local last_sweep = 0
 local function outages(now)
   if not known_outages then
     known_outages = {}
     for i, outage in ipairs(redis.call('ZRANGE', KEYS[7], 0, -1)) do
-      local from, to = outage:match('^(%d+) (%d+)$')
-      known_outages[i] = { tonumber(from), tonumber(to) }
+      local from, to, throttled = outage:match('^(%d+) (%d+)(.*)$')
+      known_outages[i] = { tonumber(from), tonumber(to), throttled }
     end
     last_sweep = tonumber(redis.call('GET', KEYS[6])) or now
-    if now - last_sweep > tonumber(ARGV[5]) then
-      known_outages[#known_outages + 1] = { last_sweep, now }
+    if now - last_sweep > SHORTEST then
+      known_outages[#known_outages + 1] = { last_sweep, now, mark(now - last_sweep) }
     end
   end
   return known_outages
@@ -79,21 +93,29 @@ end
 -- leaves a part of the time between a missed ping and the deadline. Or a client that pings at its interval still
 -- pings in time.
 local function absorbed_by(ttl, interval)
-  local short = math.max(tonumber(ARGV[5]), math.min(LONG, math.floor((ttl - interval) * 3 / 4)))
+  local short = math.max(SHORTEST, math.min(LONG, math.floor((ttl - interval) * 3 / 4)))
   return math.max(short, ttl - interval - patience(interval))
 end
 
--- The end of a hold that began with the end of an outage, `ended`, and was to last `wait`. The hold is prolonged by
--- the other outages during it, until `deadline + wait` at most or, if the outage ended after the deadline, until
--- `ended + 2 * wait`.
-local function prolonged(now, ended, wait, deadline)
+-- Whether an outage and the one before it may be those of a process that runs only while it serves a request: both are
+-- longer than `absorbed`, and the process ran only for a moment in between.
+local function is_throttled(all, place, absorbed)
+  local outage, before = all[place], all[place - 1]
+  return outage[3] ~= '' and before and outage[2] - outage[1] > absorbed and before[2] - before[1] > absorbed
+end
+
+-- The end of a hold of a connection with this deadline that began with the end of an outage, `ended`. The hold is
+-- prolonged by the other outages during it, except those of a throttled process: until one wait after the deadline at
+-- most or, if the deadline passed within the outage, until two waits after the outage.
+local function prolonged(now, ended, ttl, interval, deadline)
+  local absorbed, wait, all = absorbed_by(ttl, interval), patience(interval), outages(now)
   local over = ended + wait
-  for _, outage in ipairs(outages(now)) do
+  for i, outage in ipairs(all) do
     local from, to = outage[1], outage[2]
     if from >= over then
       break
     end
-    if from >= ended then
+    if from >= ended and not is_throttled(all, i, absorbed) then
       over = over + to - from
     end
   end
@@ -110,15 +132,16 @@ local function assumed_deadline(now, time)
   return (last and last[2] >= time and math.min(last[2], now) or now) - 1
 end
 
--- The end of the hold of a connection with this deadline: one wait, its interval and a margin, after the first outage
--- that it did not absorb and that left less than one wait before the deadline; 0 without one. If that time has passed,
--- the hold is prolonged. The second value says whether it was.
+-- The end of the hold of a connection with this deadline: one wait, its interval and a margin, after the last outage
+-- before the deadline that it did not absorb and that left less than one wait before the deadline; 0 without one. If
+-- that time has passed, the hold is prolonged. If the deadline passed within an outage of a throttled process, the end is
+-- one wait after the deadline, and nothing prolongs the hold. The second value says whether the end is final.
 --
 -- If `deadline` is only assumed, `reached` is a deadline that the connection had for sure. An outage that matters began
 -- after the last ping, so the true deadline is then at most a TTL after that.
 local function held_until(now, deadline, ttl, interval, reached)
   local absorbed, wait = absorbed_by(ttl, interval), patience(interval)
-  local first
+  local sure = reached or deadline
   local all = outages(now)
   for i = #all, 1, -1 do
     local from, to = all[i][1], all[i][2]
@@ -127,16 +150,16 @@ local function held_until(now, deadline, ttl, interval, reached)
     end
     local expiry = reached and math.max(reached, math.min(deadline, from + ttl)) or deadline
     if from < deadline and to - from > absorbed and to + wait > expiry then
-      first = to
+      if sure < to and is_throttled(all, i, absorbed) then
+        return sure + wait, true
+      end
+      if to + wait > now then
+        return to + wait, false
+      end
+      return prolonged(now, to, ttl, interval, sure), true
     end
   end
-  if not first then
-    return 0, false
-  end
-  if first + wait > now then
-    return first + wait, false
-  end
-  return prolonged(now, first, wait, reached or deadline), true
+  return 0, false
 end
 
 -- The same for a connection. One that leaves is not held.
@@ -178,15 +201,14 @@ local function set_held(user, deadline, is_prolonged)
   redis.call('ZADD', KEYS[5], deadline + (is_prolonged and 0.5 or 0), user)
 end
 
--- The end of a hold until `time` of a user that had one connection, prolonged if `time` has passed and other outages
+-- The end of a hold until `time` of a user that had one connection, `each`; prolonged if `time` has passed and other outages
 -- were part of the hold. The second value says whether the hold is prolonged. `deadline` and
 -- `is_prolonged` are what `held_deadline` returned.
-local function held_again(now, time, interval, deadline, is_prolonged)
+local function held_again(now, time, each, deadline, is_prolonged)
   if is_prolonged or time > now then
     return time, is_prolonged
   end
-  local wait = patience(interval)
-  return prolonged(now, time - wait, wait, deadline), true
+  return prolonged(now, time - patience(each.interval), each.ttl, each.interval, deadline), true
 end
 
 -- The connections in the hash, expired or not, by id.
@@ -320,7 +342,7 @@ local function connections_of(now, user, hash_key, value, deadline, score)
     local time, number = parts(score)
     local id, each = recorded(user, number)
     local held, is_prolonged = held_deadline(user)
-    if not held or held_again(now, time, each.interval, held, is_prolonged) >= now then
+    if not held or held_again(now, time, each, held, is_prolonged) >= now then
       each.waits = held
       each.deadline = held and math.min(time - patience(each.interval), now) - 1 or assumed_deadline(now, time)
       found[id] = each

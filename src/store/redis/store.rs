@@ -14,6 +14,7 @@ use super::layout::Layout;
 use super::load_shedder::{CALL_TIMEOUT, Waiting};
 use super::node::NodeSettings;
 use super::ping_batcher::PingBatcher;
+use super::pulse::Pulse;
 use super::scripts::Scripts;
 use super::subscription::Subscription;
 use super::topology::Topology;
@@ -37,6 +38,7 @@ pub struct RedisStore {
     pub(super) former_members: Arc<FormerMembers>,
     /// One for each partition.
     pub(super) grants: Arc<[Arc<Grant>]>,
+    pulse: Arc<Pulse>,
 }
 
 impl RedisStore {
@@ -77,6 +79,7 @@ impl RedisStore {
             grants,
             former_members: Arc::default(),
             lifetimes,
+            pulse: Arc::default(),
         })
     }
 
@@ -136,7 +139,7 @@ impl RedisStore {
     }
 
     pub(in crate::store) async fn supervise(&self) {
-        self.lanes.supervise().await;
+        tokio::join!(self.lanes.supervise(), self.pulse.beat());
     }
 
     /// A subscription to the partitions on `node`. Of a node that left the cluster, the subscription is lost at once.
@@ -184,7 +187,11 @@ impl RedisStore {
             .key(&keys.outages)
             .key(&keys.states)
             .key(&keys.changes);
-        invocation.arg(millis(SHORTEST_OUTAGE));
+        let shortest = millis(SHORTEST_OUTAGE);
+        match self.pulse.throttled_for() {
+            Some(pause) => invocation.arg(format!("{shortest} {}", millis(pause))),
+            None => invocation.arg(shortest),
+        };
         invocation
     }
 

@@ -22,7 +22,7 @@ local function departure(user, connections, time, number, held, was_prolonged)
     local _, each = recorded(user, number)
     local ttl, interval = each.ttl, each.interval
     if held then
-      return held - ttl, held, held_again(now, time, interval, held, was_prolonged)
+      return held - ttl, held, held_again(now, time, each, held, was_prolonged)
     end
     -- An only connection may have pinged later than the index shows, or not. The longer hold counts.
     local hold, is_prolonged = held_until(now, assumed_deadline(now, time), ttl, interval, time)

@@ -125,6 +125,9 @@ async fn beyond_loopback_metrics_require_a_key_or_a_listener_of_their_own() {
     let answer = apart.get("/metrics").await;
     assert_eq!(answer.status, 200);
     assert!(answer.body.contains("presence_pings"), "{}", answer.body);
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(apart.get(path).await.status, 200, "{path}");
+    }
     for path in ["/v1/online", "/", "/docs/"] {
         assert_eq!(
             call(&apart, Method::GET, path, READ_KEY).await.status,

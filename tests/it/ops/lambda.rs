@@ -11,6 +11,7 @@ use harness::redis_server::RedisServer;
 use harness::sse::Stream;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::{Duration, sleep};
 
 use emulator::Emulator;
 use runtime_api::{RuntimeApi, event};
@@ -159,6 +160,44 @@ async fn webhooks_are_sent_before_the_next_invocation() {
             Some(vec![expected.to_owned()])
         );
     }
+}
+
+/// On AWS Lambda nothing but the sweep makes the attempt.
+#[tokio::test]
+async fn a_webhook_that_a_sweep_delivers_is_a_span_of_the_trace_of_the_sweep() {
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let receiver = Receiver::start(Conduct::Answer(500)).await;
+    let api = RuntimeApi::start().await;
+    let settings = open_function_at(&api.address())
+        .with("PRESENCE_WEBHOOKS", &format!("crm:{}", receiver.url()))
+        .with(
+            "PRESENCE_WEBHOOK_SECRETS",
+            "crm:whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        );
+    let _function = started(&settings).await;
+    api.invoke(&event("POST", "/v1/users/alice/connect"), 3_000)
+        .await;
+    api.until_next().await;
+    receiver.now(Conduct::Answer(204));
+    // The pause after the first failure is at most 1.2 s.
+    sleep(Duration::from_millis(1_300)).await;
+    let mut sweep = event("POST", "/v1/sweep");
+    sweep["headers"]["traceparent"] = json!(format!("00-{trace}-00f067aa0ba902b7-00"));
+    api.invoke(&sweep, 3_000).await;
+    api.until_next().await;
+    let received = receiver.received();
+    let sent = received
+        .iter()
+        .map(|each| each.headers["traceparent"].as_str());
+    let sent: Vec<&str> = sent.collect();
+    let digits = received[0].id().trim_start_matches("msg_");
+    assert!(sent[0].contains(digits), "{sent:?}");
+    let of_sweep = sent[1].strip_prefix(&format!("00-{trace}-"));
+    assert!(
+        of_sweep.is_some_and(|rest| rest.ends_with("-00")),
+        "{sent:?}"
+    );
+    assert!(!sent[1].contains("00f067aa0ba902b7"), "{sent:?}");
 }
 
 #[tokio::test]

@@ -216,6 +216,56 @@ async fn an_outage_that_left_time_to_ping_does_not_shorten_the_hold_after_the_ne
     );
 }
 
+/// A first step of two seconds leaves three seconds before the deadlines, less than the hold. The deadlines pass in the
+/// second step.
+async fn the_hold_follows_a_second_step_of(ms: i64) {
+    // The hold is 3.6 s, and steps of more than 1.5 s are outages.
+    const HOLD_MS: f64 = 3_600.0;
+    let (redis, instances) = on_a_clock_with("5s", "3s").await;
+    let client = instances[0].client();
+    let pingers = [
+        ("alice", "1"),
+        ("bob", "phone"),
+        ("carol", "phone"),
+        ("carol", "laptop"),
+    ];
+    for (user, connection) in pingers {
+        client.connect_as(user, connection).await;
+    }
+    let outages = async || -> Vec<String> {
+        let range = ["ZRANGE", "presence:outages", "0", "-1"];
+        redis.command(&range).await
+    };
+    redis.set_clock_ahead(2_000);
+    eventually_true("a sweep found the first step", async || {
+        outages().await.len() == 1
+    })
+    .await;
+    redis.set_clock_ahead(2_000 + ms);
+    eventually_true("all departures are held", async || held(&redis).await == 3).await;
+    let known = outages().await;
+    let ended = known[1].split(' ').nth(1).expect("two times");
+    let hold_ends = ended.parse::<f64>().expect("a time") + HOLD_MS;
+    for user in ["alice", "bob", "carol"] {
+        let score: f64 = redis.command(&["ZSCORE", "presence:deadlines", user]).await;
+        assert!(score >= hold_ends, "{user}: {score} {known:?}");
+    }
+    for (user, connection) in pingers {
+        assert!(!client.ping_as(user, connection).await.became_online);
+    }
+}
+
+#[tokio::test]
+async fn an_outage_before_the_deadline_does_not_shorten_the_hold_after_the_outage_of_the_deadline()
+{
+    run_quietly();
+    // The second step ends before or after the deadline and the hold together.
+    tokio::join!(
+        the_hold_follows_a_second_step_of(4_000),
+        the_hold_follows_a_second_step_of(8_000),
+    );
+}
+
 /// An outage and a hold by the old clock do not count by the new clock.
 #[tokio::test]
 async fn a_hold_is_no_longer_after_a_step_back() {

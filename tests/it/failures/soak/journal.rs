@@ -122,6 +122,8 @@ pub(super) struct Pause {
     pub(super) ended: Timestamp,
     /// The latest next sweep of an instance.
     pub(super) swept: Timestamp,
+    /// Whether the processes stood still.
+    pub(super) is_still: bool,
 }
 
 /// How far the clock of Redis was ahead of the true time from a moment on.
@@ -187,7 +189,7 @@ impl Record {
     }
 
     /// The time that the clock of Redis showed just before a moment.
-    fn shown_before(&self, moment: Timestamp) -> Timestamp {
+    pub(super) fn shown_before(&self, moment: Timestamp) -> Timestamp {
         let mut clock = self.clock.iter().rev();
         let clock = clock.find(|clock| clock.from < moment);
         moment.later_by(clock.map_or(0, |clock| clock.ahead_ms))
@@ -266,10 +268,20 @@ impl Journal {
 
     /// Records that no instance could sweep from `from` to `ended`, and that one can within `recovery`.
     pub(super) fn paused(&self, from: Timestamp, ended: Timestamp, recovery: Duration) {
+        self.record_pause(from, ended, recovery, false);
+    }
+
+    /// The same where the processes stood still.
+    pub(super) fn stood_still(&self, from: Timestamp, ended: Timestamp, recovery: Duration) {
+        self.record_pause(from, ended, recovery, true);
+    }
+
+    fn record_pause(&self, from: Timestamp, ended: Timestamp, recovery: Duration, is_still: bool) {
         self.record().pauses.push(Pause {
             from,
             ended,
             swept: Timestamp::now().plus(recovery),
+            is_still,
         });
     }
 
@@ -293,7 +305,7 @@ impl Journal {
             let to = Timestamp::now();
             let delay_ms = to.millis_after(from) - TICK.as_millis() as i64;
             if delay_ms > STALL.as_millis() as i64 {
-                self.paused(from, to, SWEEPS);
+                self.stood_still(from, to, SWEEPS);
             }
             if delay_ms > HICCUP.as_millis() as i64 {
                 let to = Some(to.plus(HICCUP));

@@ -4,7 +4,7 @@ use std::time::Duration;
 use presence::model::Closing;
 use presence::model::{ConnectionId, Timestamp};
 
-use super::{Bracket, Grant};
+use super::{Bracket, Grant, OUTAGE};
 
 /// How long the pings of a closed connection are refused.
 const CLOSED: Duration = Duration::from_secs(10);
@@ -36,14 +36,14 @@ impl Connection {
         }
     }
 
-    /// The time after which the connection cannot come back: its deadline, or the end of the hold after the earliest
-    /// outage that it did not absorb and that left less time than a hold before the deadline.
+    /// The time after which the connection cannot come back: its deadline, or the end of the hold after the last outage
+    /// that began before the deadline, that it did not absorb, and that left less time than a hold before the deadline.
     fn end(&self, outages: &[Outage]) -> Bracket {
         let mut end = self.deadline;
         if self.left.is_some() {
             return end;
         }
-        for (place, outage) in outages.iter().enumerate() {
+        for (place, outage) in outages.iter().enumerate().rev() {
             let (pinged, absorbed) = (self.pinged(), self.grant.absorbed());
             let longest = outage.to.minus(absorbed);
             let held_once = outage.to.plus(self.grant.hold());
@@ -59,46 +59,56 @@ impl Connection {
                 && outage.from.surely_before(self.deadline)
                 && outage.from.surely_before(longest)
                 && self.deadline.surely_before(held_once);
-            let held = self.hold_after(outage, &outages[place + 1..]);
+            let held = self.hold_after(place, outages);
             let held = held.or_later(self.deadline);
-            if certain && end == self.deadline {
-                return held;
-            }
             end.latest = end.latest.max(held.latest);
             if certain {
+                // A later outage that holds the departure holds it for longer.
+                end.earliest = held.earliest;
                 break;
             }
         }
         end
     }
-}
 
-impl Connection {
-    /// The end of the hold after `outage`. The time that `later` outages took of the hold is added, up to one hold
-    /// after the deadline, or up to two holds after the outage if the outage lasted beyond that.
-    fn hold_after(&self, outage: &Outage, later: &[Outage]) -> Bracket {
-        let hold = self.grant.hold();
+    /// The end of the hold after an outage. The time that later outages took of the hold may be added, up to two holds
+    /// after the outage if the deadline may have passed within it, and else up to one hold after the deadline.
+    fn hold_after(&self, place: usize, outages: &[Outage]) -> Bracket {
+        let (outage, hold) = (&outages[place], self.grant.hold());
         let (once, twice) = (outage.to.plus(hold), outage.to.plus(2 * hold));
+        let after_deadline = self.deadline.plus(hold);
         let mut end = once;
-        for each in later {
+        for each in &outages[place + 1..] {
             if each.from.earliest < end.latest {
                 let taken = each.to.latest - each.from.earliest;
                 end.latest = end.latest.saturating_add(taken);
             }
         }
-        end.latest = end
-            .latest
-            .min(twice.or_later(self.deadline.plus(hold)).latest);
-        // When a store fixes the end, it may know the first later outage only.
-        let first = later.first().filter(|first| {
+        end.latest = end.latest.min(twice.or_later(after_deadline).latest);
+        if self.may_be_throttled(place, outages) {
+            end.earliest = end.earliest.min(after_deadline.earliest);
+        } else if let Some(first) = outages.get(place + 1) {
+            // When a store fixes the end, it may know the first later outage only.
             let is_part = first.certain && first.from.surely_before(once);
-            is_part && self.deadline.surely_before(outage.to)
-        });
-        if let Some(first) = first {
-            let taken = first.to.earliest.saturating_sub(first.from.latest);
-            end.earliest = (end.earliest + taken).min(twice.earliest);
+            let passed_within = self.deadline.surely_before(outage.to);
+            if is_part && passed_within && !self.may_be_throttled(place + 1, outages) {
+                let taken = first.to.earliest.saturating_sub(first.from.latest);
+                end.earliest = (end.earliest + taken).min(twice.earliest);
+            }
         }
         end
+    }
+
+    /// Whether an outage and the one before it may be those of a process that runs only while it serves a request.
+    fn may_be_throttled(&self, place: usize, outages: &[Outage]) -> bool {
+        let before = place.checked_sub(1).map(|before| &outages[before]);
+        before.is_some_and(|before| {
+            let ran_for = outages[place]
+                .from
+                .earliest
+                .saturating_sub(before.to.latest);
+            Duration::from_millis(ran_for) < OUTAGE
+        })
     }
 }
 

@@ -1,17 +1,22 @@
-//! Outages inside a hold that together are longer than the bound allows. The hold then ends before living users can
-//! ping; see "One hold, prolonged within a bound" in `docs/decisions.md`.
+//! Outages inside a hold that together are longer than the bound allows, and processes that look throttled. The hold then
+//! ends before living users can ping; see "One hold, prolonged within a bound" in `docs/decisions.md`.
+
+use std::time::Duration;
 
 use harness::timestamp::Timestamp;
 
 use super::super::journal::{Call, Outcome, Record};
 use super::super::stage::{HOLD, TTL};
 use super::Event;
+use super::departures::HEARTBEAT;
+
+/// A process that runs for a shorter time between two outages may be throttled.
+const A_MOMENT: Duration = Duration::from_millis(1_500);
 
 /// The reason of an early departure.
 pub(super) const PASSED: &str = "more outages in the hold than its bound allows";
 
-/// Whether outages explain the departure of a user that was pinging: since its last answered ping there were several,
-/// those after the first were longer than one hold together, and the bound had passed. `calls` are those of the user.
+/// Whether outages explain the departure of a user that was pinging. `calls` are those of the user.
 pub(super) fn was_passed(gone: &Event, calls: &[&Call], record: &Record) -> bool {
     let stamp = gone.change.stamp;
     let mut moments = gone.moments.iter();
@@ -30,12 +35,33 @@ fn was_passed_at(at: Timestamp, stamp: Timestamp, calls: &[&Call], record: &Reco
     let mut outages: Vec<_> = record.pauses.iter().collect();
     outages.retain(|pause| pinged < pause.ended && pause.from < at);
     outages.sort_unstable_by_key(|pause| pause.from);
-    let later = outages.iter().skip(1);
-    let taken_ms: i64 = later
-        .map(|pause| record.shown_between(pause.from, pause.swept.min(at)))
-        .sum();
+    // A store counts an outage from the last sweep before it.
+    let begins_by = |latest: Timestamp| {
+        outages
+            .iter()
+            .rposition(|pause| record.shown_before(pause.from) <= latest)
+    };
     let hold_ms = HOLD.as_millis() as i64;
-    taken_ms > hold_ms && stamp.millis_after(deadline) >= hold_ms
+    let is_after_a_hold = stamp.millis_after(deadline) >= hold_ms;
+    let explains = |place: usize| {
+        let (outage, later) = (outages[place], &outages[place + 1..]);
+        if record.shown_before(outage.swept.min(at)) <= deadline {
+            return is_after_a_hold && !later.is_empty();
+        }
+        let taken_ms: i64 = later
+            .iter()
+            .map(|pause| record.shown_between(pause.from, pause.swept.min(at)))
+            .sum();
+        let before = place.checked_sub(1).map(|before| outages[before]);
+        let looks_throttled = outage.is_still
+            && before.is_some_and(|before| {
+                let ran_for = outage.from.millis_after(before.swept);
+                ran_for < A_MOMENT.as_millis() as i64
+            });
+        taken_ms > hold_ms || looks_throttled && is_after_a_hold
+    };
+    let places = [deadline, deadline.plus(HEARTBEAT)].map(begins_by);
+    places.into_iter().flatten().any(explains)
 }
 
 #[cfg(test)]
@@ -98,7 +124,15 @@ mod tests {
                 from: self.at(from_ms),
                 ended: self.at(to_ms),
                 swept: self.at(to_ms + 300),
+                is_still: false,
             });
+        }
+
+        fn stood_still(&mut self, from_ms: i64, to_ms: i64) {
+            self.stalled(from_ms, to_ms);
+            if let Some(pause) = self.record.pauses.last_mut() {
+                pause.is_still = true;
+            }
         }
 
         fn stepped_ahead(&mut self, at_ms: i64, ahead_ms: i64) {
@@ -171,10 +205,42 @@ mod tests {
     #[test]
     fn no_outage_explains_a_departure_before_the_bound() {
         let mut story = Story::new();
-        story.stalled(200, 1_500);
-        story.stalled(1_600, 4_500);
-        assert!(!story.explains_a_departure(5_000));
+        story.stalled(200, 600);
+        story.stalled(900, 2_600);
+        story.stalled(3_300, 3_900);
+        assert!(!story.explains_a_departure(4_100));
         assert!(story.explains_a_departure(5_600));
+    }
+
+    #[test]
+    fn the_outage_of_the_deadline_explains_no_departure_after_it() {
+        let mut stalled = Story::new();
+        stalled.stalled(200, 1_500);
+        stalled.stalled(1_600, 4_500);
+        assert!(!stalled.explains_a_departure(4_600));
+        assert!(!stalled.explains_a_departure(5_600));
+        stalled.stalled(5_700, 8_500);
+        assert!(stalled.explains_a_departure(9_600));
+        let mut stepped = Story::new();
+        stepped.stalled(200, 1_500);
+        stepped.stepped_ahead(1_600, 8_000);
+        assert!(!stepped.explains_a_departure(1_950));
+    }
+
+    #[test]
+    fn a_process_that_looks_throttled_explains_a_departure_one_hold_after_the_deadline() {
+        let mut story = Story::new();
+        story.stood_still(200, 1_500);
+        story.stood_still(1_600, 5_700);
+        assert!(!story.explains_a_departure(5_400));
+        assert!(story.explains_a_departure(5_800));
+        let mut only_once = Story::new();
+        only_once.stood_still(1_600, 5_700);
+        assert!(!only_once.explains_a_departure(5_800));
+        let mut redis = Story::new();
+        redis.stood_still(200, 1_500);
+        redis.stalled(1_600, 5_700);
+        assert!(!redis.explains_a_departure(5_800));
     }
 
     /// The expiry in the answer is by the clock before the step.

@@ -17,22 +17,16 @@ const CLOCK_TOLERANCE_MS: i64 = 20;
 const LATE: Duration = Duration::from_millis(1_500);
 
 /// The longest time between two sweeps of a healthy instance.
-const HEARTBEAT: Duration = Duration::from_millis(300);
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(300);
 
 /// By then a step back of the clock has been noticed, and all deadlines are corrected.
 const CORRECTED: Duration = Duration::from_millis(1_000);
-
-/// A gap of this length between sweeps is always an outage for this TTL and interval.
-const OUTAGE: Duration = Duration::from_millis(800);
 
 /// Older calls do not affect a departure.
 const MEMORY: Duration = Duration::from_secs(40);
 
 /// The calls before a departure that are printed with a violation.
 const SHOWN: Duration = Duration::from_secs(8);
-
-/// The connection whose pings write only a TTL.
-const UNNAMED: &str = "1";
 
 /// The reason of most late departures.
 const HELD: &str = "held once, after no instance could sweep";
@@ -272,10 +266,8 @@ impl<'a> Latest<'a> {
         let (pinged, deadline) = (touch.sent, touch.over().plus(TTL));
         let mut why = None;
         let mut at = self.unless_set_back(pinged, deadline, TTL, &mut why);
-        // The first outage that the connection met and that left less than a hold before its deadline holds its
-        // departure. Whether a short outage, or one that ended near the ping, counts is not known here. Redis does not
-        // know the last ping of the unnamed connection, so another outage may hold it, also once.
-        let is_known = touch.connection != Some(UNNAMED);
+        // The last outage before the deadline holds the departure, if it left less than a hold before the deadline. Whether
+        // a short outage, or one that ended near the ping, counts is not known here.
         for pause in self.pauses_since(pinged) {
             if pause.from.less(HEARTBEAT) >= deadline {
                 break;
@@ -283,11 +275,6 @@ impl<'a> Latest<'a> {
             why = Some(HELD);
             let held = self.unless_set_back(pause.swept, pause.swept.plus(HOLD), HOLD, &mut why);
             at = at.max(held);
-            let is_outage = pause.ended.millis_after(pause.from) > OUTAGE.as_millis() as i64;
-            let is_met = pause.ended > touch.over() && pause.from < deadline;
-            if is_known && is_outage && is_met && pause.ended.plus(HOLD) > deadline {
-                break;
-            }
         }
         at = self.prolonged(pinged, deadline, at);
         for pause in self.pauses_since(pinged) {

@@ -97,5 +97,5 @@ async fn throttle(stage: &Stage, length: Duration, journal: &Journal) {
     for seat in &stage.seats {
         answers(&seat.instance.client()).await;
     }
-    journal.paused(from, ended, WAKES_UP);
+    journal.stood_still(from, ended, WAKES_UP);
 }
