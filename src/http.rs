@@ -25,8 +25,10 @@ mod query;
 pub(crate) mod refused_stream;
 mod request_meter;
 mod response_headers;
+mod service;
 mod split_body;
 mod state;
+mod statement;
 mod status;
 mod stream_handoff;
 mod stream_support;
@@ -141,6 +143,7 @@ fn bulk_calls() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(online::lookup, online::list))
         .routes(routes!(online::count))
+        .routes(routes!(service::status))
         .routes(routes!(
             groups::replace,
             groups::change,

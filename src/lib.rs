@@ -10,8 +10,9 @@
 //! - `net`: the client connections.
 //! - `server`: assembles the parts.
 //!
-//! Beside the layers: `sweeper` announces departures, `webhooks` sends the events to receivers, `auth` finds the caller of a request and its permissions,
-//! `config` has the settings, `telemetry` the log and the metrics.
+//! Beside the layers: `sweeper` announces departures, `webhooks` sends the events to receivers, `registration` makes the
+//! instance known to operators, `auth` finds the caller of a request and its permissions, `config` has the settings,
+//! `telemetry` the log and the metrics.
 
 mod auth;
 pub mod config;
@@ -23,6 +24,7 @@ pub mod model;
 mod net;
 mod outgoing;
 mod presence;
+mod registration;
 mod server;
 pub mod store;
 mod sweeper;

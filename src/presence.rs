@@ -63,8 +63,8 @@ impl PresenceService {
             due = PartitionSet::default();
             for swept in all {
                 announced += swept.lateness_ms.len();
-                self.metrics.sweeps.inc();
-                self.metrics.departed(swept.left, &swept.lateness_ms);
+                self.metrics
+                    .swept(swept.now, swept.left, &swept.lateness_ms);
                 let swept = swept.finished()?;
                 if swept.more {
                     due.insert(swept.partition);
@@ -84,7 +84,7 @@ impl PresenceService {
         let connected = self
             .timed("connect", self.store.connect(user, connection, stated))
             .await?;
-        self.note_online(connected);
+        self.note_online(&connected);
         Ok(connected)
     }
 
@@ -100,7 +100,7 @@ impl PresenceService {
         let connected = self.store.ping(user, connection, stated).await;
         let connected = self.record("ping", began, connected)?;
         self.metrics.pings.inc();
-        self.note_online(connected);
+        self.note_online(&connected);
         Ok(connected)
     }
 
@@ -186,7 +186,7 @@ impl PresenceService {
         self.store.check().await
     }
 
-    fn note_online(&self, connected: Connected) {
+    fn note_online(&self, connected: &Connected) {
         if connected.became_online {
             self.metrics.online();
         }

@@ -24,6 +24,7 @@ use crate::memory_budget::MemoryBudget;
 use crate::net::fd_limit;
 use crate::net::{Listener, ListenerLimits, Worker, WorkerThreads};
 use crate::presence::PresenceService;
+use crate::registration::Registration;
 use crate::store::Store;
 use crate::sweeper::Sweeper;
 use crate::telemetry::Metrics;
@@ -56,6 +57,7 @@ const STORE_POLL: Duration = Duration::from_millis(1);
 const LISTENER: &str = "listener";
 const METRICS_LISTENER: &str = "metrics listener";
 const WEBHOOKS: &str = "webhooks";
+const REGISTRATION: &str = "registration";
 
 /// A presence service that has not started.
 #[derive(Debug)]
@@ -69,6 +71,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     authenticator: Arc<Authenticator>,
     webhooks: Arc<Webhooks>,
+    registration: Arc<Registration>,
 }
 
 /// A presence service that accepts connections.
@@ -99,6 +102,7 @@ impl Server {
         let hub = Hub::new(Arc::clone(&metrics), limits, store.partitions());
         let hub = Arc::new(hub);
         let webhooks = Webhooks::new(&config.webhooks, &store, &hub, &metrics)?;
+        let registration = Registration::new(Arc::clone(&store), Arc::clone(&metrics));
         let connections =
             fd_limit::connections(config.limits.connections, WorkerThreads::runtimes())?;
         let connections = memory.connections(connections);
@@ -123,6 +127,7 @@ impl Server {
             metrics,
             authenticator,
             webhooks: Arc::new(webhooks),
+            registration: Arc::new(registration),
         })
     }
 
@@ -153,6 +158,7 @@ impl Server {
             webhooks.run(&draining).await;
             WEBHOOKS
         });
+        self.register(&mut tasks, drain.clone());
         if let Some((socket, address)) = metrics_socket {
             info!(%address, "serving the metrics");
             let listener = self.metrics_listener(socket, drain.clone());
@@ -181,6 +187,15 @@ impl Server {
         })
     }
 
+    /// Reports about this instance until the drain begins.
+    fn register(&self, tasks: &mut JoinSet<&'static str>, drain: CancellationToken) {
+        let registration = Arc::clone(&self.registration);
+        tasks.spawn(async move {
+            registration.run(&drain).await;
+            REGISTRATION
+        });
+    }
+
     /// The listener of `PRESENCE_METRICS_LISTEN`, with limits of its own.
     fn metrics_listener(&self, socket: TcpListener, drain: CancellationToken) -> Listener {
         let presence = self.presence(Arc::clone(&self.store));
@@ -206,6 +221,7 @@ impl Server {
             presence,
             streams: Arc::clone(&self.streams),
             webhooks: Arc::clone(&self.webhooks),
+            registration: Arc::clone(&self.registration),
             admission: Arc::clone(&self.admission),
             metrics: Arc::clone(&self.metrics),
             config: Arc::clone(&self.config),
@@ -318,7 +334,7 @@ impl Running {
         self.drain.cancel();
         self.hub.drain(self.drain_time.mul_f64(STREAM_DRAIN));
         let finished = async {
-            let mut running = vec![LISTENER, WEBHOOKS];
+            let mut running = vec![LISTENER, WEBHOOKS, REGISTRATION];
             while !running.is_empty()
                 && let Some(ended) = self.tasks.join_next().await
             {

@@ -1,9 +1,12 @@
 //! The state of all users: the contract of a store, and its two implementations.
 
 mod backoff;
+mod deliveries;
 mod error;
 mod groups;
+mod instances;
 mod lifetimes;
+mod members;
 mod memory;
 mod node_id;
 mod policy;
@@ -21,9 +24,10 @@ use tokio::sync::watch;
 pub(crate) use self::backoff::Backoff;
 pub use self::error::StoreError;
 pub use self::lifetimes::Lifetimes;
+pub use self::members::Members;
 pub use self::memory::MemoryStore;
 pub use self::node_id::NodeId;
-pub(crate) use self::policy::{OUTAGE, SWEEP_HEARTBEAT};
+pub(crate) use self::policy::{OUTAGE, REPORT_INTERVAL, SWEEP_HEARTBEAT};
 pub use self::readiness::Readiness;
 pub use self::redis::RedisStore;
 pub use self::signal::Signal;
@@ -31,9 +35,9 @@ pub use self::subscription::Subscription;
 pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
 use crate::model::{
-    Announced, Claim, Closing, Connected, ConnectionId, Delivery, Disconnected, Epoch, History,
-    Page, PageCursor, PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace, State,
-    Stated, Status, Timestamp, UserId, UserState,
+    Announced, Closing, Connected, ConnectionId, Disconnected, Epoch, History, Page, PageCursor,
+    PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace, State, Stated, Status,
+    Timestamp, UserId, UserState,
 };
 
 /// The state of all users. Both stores keep this contract:
@@ -132,6 +136,14 @@ impl Store {
         match self {
             Self::Memory(_) => PartitionSet::all(Partitions::ONE),
             Self::Redis(store) => store.partitions_on(node),
+        }
+    }
+
+    /// The address of `node` if that is a node of a cluster.
+    pub fn address_of(&self, node: NodeId) -> Option<String> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(store) => store.address_of(node),
         }
     }
 
@@ -356,45 +368,6 @@ impl Store {
         match self {
             Self::Memory(store) => Ok(store.held_until()),
             Self::Redis(store) => store.held_until().await,
-        }
-    }
-
-    /// Claims the lease of a receiver of webhooks for 15 s. Only its holder delivers. A receiver that is new begins at
-    /// the position `first`; without it, the result is `None`.
-    pub async fn claim_delivery(
-        &self,
-        receiver: &str,
-        holder: &str,
-        first: Option<&str>,
-    ) -> Result<Option<Claim>, StoreError> {
-        match self {
-            Self::Memory(store) => Ok(store.claim_delivery(receiver, holder, first)),
-            Self::Redis(store) => store.claim_delivery(receiver, holder, first).await,
-        }
-    }
-
-    /// Writes where the delivery to a receiver stands, and extends the lease. Returns false and writes nothing if
-    /// another holder has the lease.
-    pub async fn record_delivery(
-        &self,
-        receiver: &str,
-        holder: &str,
-        delivery: &Delivery,
-    ) -> Result<bool, StoreError> {
-        match self {
-            Self::Memory(store) => Ok(store.record_delivery(receiver, holder, delivery)),
-            Self::Redis(store) => store.record_delivery(receiver, holder, delivery).await,
-        }
-    }
-
-    /// Gives the lease of a receiver up.
-    pub async fn release_delivery(&self, receiver: &str, holder: &str) -> Result<(), StoreError> {
-        match self {
-            Self::Memory(store) => {
-                store.release_delivery(receiver, holder);
-                Ok(())
-            }
-            Self::Redis(store) => store.release_delivery(receiver, holder).await,
         }
     }
 

@@ -4,6 +4,7 @@ mod classic_text;
 mod log;
 mod log_queue;
 mod metrics;
+mod node_metrics;
 mod process;
 mod request_span;
 mod requests;

@@ -109,7 +109,7 @@ impl Webhooks {
             drain.run_until_cancelled(sleep(pause)).await;
         }
         if let Err(error) = sender.release().await {
-            debug!(receiver = sender.name(), %error, "the lease was not given up");
+            debug!(receiver = sender.name(), %error, "the lease was not released");
         }
     }
 }

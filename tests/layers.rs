@@ -23,7 +23,7 @@ const LAYERS: [&[&str]; 9] = [
     &["config"],
     &["store", "auth"],
     &["presence", "events"],
-    &["sweeper", "webhooks"],
+    &["registration", "sweeper", "webhooks"],
     &["http"],
     &["net"],
     &["server", "healthcheck"],

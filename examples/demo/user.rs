@@ -59,7 +59,7 @@ impl User {
 
     /// Is offline for a while, then online, then leaves.
     async fn visit(&mut self) -> Result<(), Failure> {
-        sleep(seconds(0, 25)).await;
+        sleep(seconds(0, 45)).await;
         self.act("connect", &connection(false)).await?;
         self.open_document().await?;
         loop {
@@ -128,9 +128,9 @@ fn connection(is_away: bool) -> Value {
 /// How a user leaves now; `None` if it stays.
 fn leaving() -> Option<Leaving> {
     match fastrand::u8(..20) {
-        0..3 => Some(Leaving::Disconnect),
-        3..5 => Some(Leaving::Reload),
-        5..7 => Some(Leaving::Silence),
+        0..5 => Some(Leaving::Disconnect),
+        5..8 => Some(Leaving::Reload),
+        8..12 => Some(Leaving::Silence),
         _ => None,
     }
 }

@@ -101,6 +101,22 @@ impl Caller {
         Ok(None)
     }
 
+    /// Fails unless the caller may connect and ping into each of `groups`, for a user for which it may call.
+    pub(crate) fn authorize_join(&self, groups: &[GroupId]) -> Result<(), Error> {
+        let Self::User(caller) = self else {
+            return Ok(());
+        };
+        let is_denied = |group: &&GroupId| match &caller.token.join {
+            Groups::These(allowed) => allowed.binary_search(group).is_err(),
+            Groups::All => false,
+            Groups::Own => true,
+        };
+        match groups.iter().find(is_denied) {
+            Some(group) => Err(Error::GroupJoinDenied(group.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// The user of the caller, if its streams cover its own groups unless they name others.
     pub(crate) fn with_own_groups(&self) -> Option<&UserId> {
         match self {
@@ -119,14 +135,14 @@ impl Caller {
         allow_if(is_allowed, || Error::SweepDenied)
     }
 
-    /// Fails unless the caller may see the metrics.
-    pub(crate) fn authorize_metrics(&self) -> Result<(), Error> {
+    /// Fails unless the caller may see the metrics and the state of the service.
+    pub(crate) fn authorize_operator(&self) -> Result<(), Error> {
         let is_allowed = match self {
             Self::Anonymous => true,
             Self::User(_) => false,
             Self::Server(key) => key.scopes.read,
         };
-        allow_if(is_allowed, || Error::MetricsDenied)
+        allow_if(is_allowed, || Error::OperatorDenied)
     }
 
     /// The name under which the streams of the caller are counted. `None`: only the limit of the instance applies.

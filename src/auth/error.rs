@@ -36,9 +36,12 @@ pub(crate) enum Error {
     /// The caller may not see this group.
     #[error("the credential does not allow reading group {:?}", .0.as_str())]
     GroupReadDenied(GroupId),
-    /// The caller may not see the metrics.
+    /// The caller may not join this group by pinging.
+    #[error("groups: the credential does not allow joining group {:?}", .0.as_str())]
+    GroupJoinDenied(GroupId),
+    /// The caller may not see the metrics and the state of the service.
     #[error("requires scope `presence.read`")]
-    MetricsDenied,
+    OperatorDenied,
     /// The caller may not make the service sweep.
     #[error("requires scope `presence.write`")]
     SweepDenied,

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::hub::Hub;
 use super::hub::copies::CopyId;
 use crate::model::GroupId;
-use crate::store::{Store, StoreError};
+use crate::store::{Members, Store, StoreError};
 
 /// How long this instance may take to receive the events before a read.
 const BUS_PATIENCE: Duration = Duration::from_secs(5);
@@ -95,7 +95,7 @@ impl GroupCopies {
             let Some(incomplete) = self.hub.incomplete(group) else {
                 return Ok(());
             };
-            let members = self.store.group_members(group).await?;
+            let members = self.store.group_members(group, Members::Announced).await?;
             let (epoch, newest) = self.store.newest_of(partition).await?;
             let has_received = |hub: &Hub| {
                 let received = hub.newest(partition);

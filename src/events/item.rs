@@ -1,4 +1,4 @@
-//! The messages of a stream as JSON, for receivers that hold no stream.
+//! The messages of a stream as JSON, for clients that cannot keep a stream open.
 
 use serde::Serialize;
 

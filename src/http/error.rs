@@ -38,6 +38,10 @@ pub(crate) enum Error {
     NoGroupIds,
     #[error("groupIds: contains {given} ids; the limit is {limit}")]
     TooManyGroupIds { given: usize, limit: usize },
+    #[error("groups: contains {given} ids; the limit is {limit}")]
+    TooManyStatedGroups { given: usize, limit: usize },
+    #[error("groups[{index}]: {why}")]
+    StatedGroup { index: usize, why: InvalidGroupId },
     #[error("{field}: contains {given} ids; the limit is {limit}")]
     TooManyMembers {
         field: &'static str,
@@ -154,6 +158,7 @@ impl Error {
             }
             Self::NoGroupIds => P::NoGroupIds,
             Self::TooManyGroupIds { .. } => P::TooManyGroupIds,
+            Self::TooManyStatedGroups { .. } | Self::StatedGroup { .. } => P::InvalidGroups,
             Self::TooManyMembers { .. } => P::TooManyMembers,
             Self::TooManyUserIds { .. } => P::TooManyUserIds,
             Self::ConnectionId(_) | Self::ConnectionIdAndAll => P::InvalidConnectionId,
@@ -200,7 +205,8 @@ fn auth_problem_type(error: &AuthError) -> ProblemType {
         | A::ReadAllDenied
         | A::GroupWriteDenied
         | A::GroupReadDenied(_)
-        | A::MetricsDenied
+        | A::GroupJoinDenied(_)
+        | A::OperatorDenied
         | A::SweepDenied => ProblemType::NotAllowed,
         A::RateLimited(_) => ProblemType::TooManyCalls,
         A::KeysUnreachable => ProblemType::KeysUnreachable,

@@ -53,7 +53,8 @@ impl Error {
             | A::ReadAllDenied
             | A::GroupWriteDenied
             | A::GroupReadDenied(_)
-            | A::MetricsDenied
+            | A::GroupJoinDenied(_)
+            | A::OperatorDenied
             | A::SweepDenied => {
                 "Bearer realm=\"presence\", error=\"insufficient_scope\"".to_owned()
             }

@@ -44,7 +44,7 @@ pub(super) struct OnlineUsers {
     /// The online users, in the order of the request, without duplicates.
     #[schema(value_type = Vec<String>, example = json!(["alice"]))]
     online: Vec<UserId>,
-    /// The states of those of these users of which something is set. Only present if the request asks for states.
+    /// The states of the listed users that are away or have a status. Only present if the request asks for states.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Option<BTreeMap<String, StateFields>>, example = json!({"alice": {"away": true, "status": "dnd"}}))]
     states: Option<BTreeMap<UserId, OwnedState>>,

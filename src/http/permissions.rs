@@ -18,9 +18,9 @@ use super::state::AppState;
 use crate::auth::{CallKind, Caller, Error as AuthError};
 use crate::model::{GroupId, UserId};
 
-/// The user of the path. The caller may connect and ping this user.
+/// The user of the path, and the caller, which may connect and ping this user.
 #[derive(Debug)]
-pub(crate) struct ActingFor(pub(crate) UserId);
+pub(crate) struct ActingFor(pub(crate) UserId, pub(crate) Caller);
 
 /// The user of the path. The caller may close the connections of this user; the call counts as a disconnect.
 #[derive(Debug)]
@@ -50,6 +50,10 @@ pub(crate) struct SeeingEveryone;
 #[derive(Debug)]
 pub(crate) struct SeeingMetrics;
 
+/// The caller may see the state of the service.
+#[derive(Debug)]
+pub(crate) struct SeeingService;
+
 /// The caller may make the service announce what is due and send the webhooks.
 #[derive(Debug)]
 pub(crate) struct Sweeping;
@@ -76,18 +80,23 @@ async fn caller(parts: &Parts, state: &AppState, kind: CallKind) -> Result<Calle
 }
 
 /// The user of the path. Fails unless the caller may connect, ping and disconnect this user.
-async fn writable(parts: &mut Parts, state: &AppState, kind: CallKind) -> Result<UserId, Error> {
+async fn writable(
+    parts: &mut Parts,
+    state: &AppState,
+    kind: CallKind,
+) -> Result<(UserId, Caller), Error> {
     let caller = caller(parts, state, kind).await?;
     let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
     caller.authorize_write(&user)?;
-    Ok(user)
+    Ok((user, caller))
 }
 
 impl FromRequestParts<Arc<AppState>> for ActingFor {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        writable(parts, state, CallKind::Call).await.map(Self)
+        let (user, caller) = writable(parts, state, CallKind::Call).await?;
+        Ok(Self(user, caller))
     }
 }
 
@@ -95,7 +104,8 @@ impl FromRequestParts<Arc<AppState>> for Disconnecting {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        writable(parts, state, CallKind::Disconnect).await.map(Self)
+        let (user, _) = writable(parts, state, CallKind::Disconnect).await?;
+        Ok(Self(user))
     }
 }
 
@@ -103,7 +113,8 @@ impl FromRequestParts<Arc<AppState>> for SettingStatus {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        writable(parts, state, CallKind::Status).await.map(Self)
+        let (user, _) = writable(parts, state, CallKind::Status).await?;
+        Ok(Self(user))
     }
 }
 
@@ -174,13 +185,23 @@ impl FromRequestParts<Arc<AppState>> for Sweeping {
     }
 }
 
+impl FromRequestParts<Arc<AppState>> for SeeingService {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        caller.authorize_operator()?;
+        Ok(Self)
+    }
+}
+
 impl FromRequestParts<Arc<AppState>> for SeeingMetrics {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         if !state.config.is_local() {
             let caller = Caller::from_request_parts(parts, state).await?;
-            caller.authorize_metrics()?;
+            caller.authorize_operator()?;
         }
         Ok(Self)
     }

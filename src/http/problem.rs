@@ -143,6 +143,8 @@ problem_types! {
     InvalidTtl(BAD_REQUEST, "invalid-ttl", "Invalid TTL"),
     /// `graceMs` is out of bounds, or accompanies `all`. `detail` states the bounds.
     InvalidGrace(BAD_REQUEST, "invalid-grace", "Invalid grace period"),
+    /// `groups` has more than 10 ids, or an id that is not 1 to 128 bytes of UTF-8 or contains control characters. `detail` names the id.
+    InvalidGroups(BAD_REQUEST, "invalid-groups", "Invalid groups"),
     /// A status is not 1 to 32 characters of `a-z 0-9 -`, its data are not an object of at most 1 KiB, or its `ttlMs` is out of bounds. `detail` names the field.
     InvalidStatus(BAD_REQUEST, "invalid-status", "Invalid status"),
     /// The body is not a JSON object with the fields and types of this call. `detail` names the field.

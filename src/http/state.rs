@@ -7,6 +7,7 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::events::StreamService;
 use crate::presence::PresenceService;
+use crate::registration::Registration;
 use crate::telemetry::Metrics;
 use crate::webhooks::Webhooks;
 
@@ -19,6 +20,8 @@ pub(crate) struct AppState {
     pub(crate) streams: Arc<StreamService>,
     /// The receivers of webhooks.
     pub(crate) webhooks: Arc<Webhooks>,
+    /// What this instance reports about itself.
+    pub(crate) registration: Arc<Registration>,
     /// The pacing of stream openings.
     pub(crate) admission: Arc<Admission>,
     /// The metrics.

@@ -18,36 +18,14 @@ use super::openapi::responses::{
 use super::permissions::{ActingFor, Disconnecting, Seeing};
 use super::query::NoQuery;
 use super::state::AppState;
+use super::statement::{ConnectBody, Statement, connection_id};
 use super::status::UserStatus;
-use crate::config::PresenceConfig;
 use crate::model::{
-    Closing, Connected, ConnectionId, Stated, Timestamp, UserId, millis, scaled_interval,
+    Closing, Connected, ConnectionId, GroupId, Timestamp, UserId, millis, scaled_interval,
 };
-
-/// The shortest TTL that a connection may ask for, in milliseconds.
-const SHORTEST_TTL_MS: u64 = 1_000;
 
 /// The bounds of a grace period, in milliseconds.
 const GRACE_MS: (u64, u64) = (0, 60_000);
-
-/// The connection of the call, and what it states. Each call states everything: a field that is left out has its
-/// default. Without a body, it is the unnamed connection of the user.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(example = json!({"connectionId": "phone-1"}))]
-pub(super) struct ConnectBody {
-    /// The id of the connection, for example of a device or tab: 1 to 64 characters of `A-Z a-z 0-9 . _ ~ : @ -`.
-    /// Default: the unnamed connection, `"1"`.
-    #[schema(pattern = "^[A-Za-z0-9._~:@-]{1,64}$", example = "phone-1")]
-    connection_id: Option<String>,
-    /// How long the connection lives after this call, in milliseconds: 1,000 to the maximum of the service
-    /// (`PRESENCE_TTL_MAX`, 10 minutes by default). Default: as the service is configured.
-    #[schema(value_type = Option<u64>, minimum = 1_000, maximum = 600_000, example = 150_000)]
-    ttl_ms: Option<WholeNumber>,
-    /// Whether the user is away at this connection. A user is away while every live connection is away. Default: false.
-    #[schema(example = false)]
-    away: Option<bool>,
-}
 
 /// The connections to close. Without a body, it is the unnamed connection of the user.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -96,6 +74,11 @@ pub(super) struct ConnectResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = false)]
     away: Option<bool>,
+    /// The groups of the request that accepted the user. A group that is full, or that cannot be reached at the moment, is
+    /// missing; the next ping tries it again. Absent if `groups` was absent in the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<Vec<String>>, example = json!(["doc-42"]))]
+    groups: Option<Vec<GroupId>>,
 }
 
 /// The result of a disconnect.
@@ -184,17 +167,17 @@ pub(super) struct UserConnection {
     )
 )]
 pub(super) async fn connect(
-    ActingFor(user): ActingFor,
+    ActingFor(user, caller): ActingFor,
     _: NoQuery,
     State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<ConnectBody>,
 ) -> Result<JsonLine<ConnectResult>, Error> {
-    let away = body.away;
-    let (connection, stated) = read(body, &state.config.presence)?;
-    let result = state.presence.connect(&user, &connection, &stated);
+    let call = Statement::read(body, &state.config.presence, &caller)?;
+    let result = state
+        .presence
+        .connect(&user, &call.connection, &call.stated);
     let result = result.await?;
-    let ids = (user, connection);
-    Ok(connect_result(&state, ids, (&stated, away), result))
+    Ok(connect_result(&state, user, call, &result))
 }
 
 /// Keep a connection alive
@@ -220,16 +203,15 @@ pub(super) async fn connect(
     )
 )]
 pub(super) async fn ping(
-    ActingFor(user): ActingFor,
+    ActingFor(user, caller): ActingFor,
     _: NoQuery,
     State(state): State<Arc<AppState>>,
     OptionalJson(body): OptionalJson<ConnectBody>,
 ) -> Result<JsonLine<ConnectResult>, Error> {
-    let away = body.away;
-    let (connection, stated) = read(body, &state.config.presence)?;
-    let result = state.presence.ping(&user, &connection, &stated).await?;
-    let ids = (user, connection);
-    Ok(connect_result(&state, ids, (&stated, away), result))
+    let call = Statement::read(body, &state.config.presence, &caller)?;
+    let result = state.presence.ping(&user, &call.connection, &call.stated);
+    let result = result.await?;
+    Ok(connect_result(&state, user, call, &result))
 }
 
 /// Close a connection
@@ -334,44 +316,28 @@ pub(super) async fn user(
     }))
 }
 
-/// The connection of a body, and what it states.
-fn read(body: ConnectBody, config: &PresenceConfig) -> Result<(ConnectionId, Stated), Error> {
-    let connection = connection_id(body.connection_id)?;
-    let bounds = (SHORTEST_TTL_MS, millis(config.longest_ttl()));
-    let ttl = body.ttl_ms.map(|ttl| ttl.millis_within(bounds)).transpose();
-    let ttl = ttl.map_err(|(least, most)| Error::InvalidTtl { least, most })?;
-    let stated = Stated {
-        ttl: ttl.filter(|ttl| *ttl != config.ttl),
-        away: body.away.unwrap_or(false),
-    };
-    Ok((connection, stated))
-}
-
-/// The connection id of a body. Default: the unnamed connection.
-fn connection_id(text: Option<String>) -> Result<ConnectionId, Error> {
-    match text {
-        Some(text) => Ok(ConnectionId::new(&text)?),
-        None => Ok(ConnectionId::unnamed()),
-    }
-}
-
 fn connect_result(
     state: &AppState,
-    (user_id, connection_id): (UserId, ConnectionId),
-    (stated, away): (&Stated, Option<bool>),
-    result: Connected,
+    user_id: UserId,
+    call: Statement,
+    result: &Connected,
 ) -> JsonLine<ConnectResult> {
     let config = &state.config.presence;
-    let ttl = stated.ttl.unwrap_or(config.ttl);
+    let ttl = call.stated.ttl.unwrap_or(config.ttl);
+    let mut groups = call.groups;
+    if let Some(groups) = &mut groups {
+        groups.retain(|group| !result.not_joined.contains(group));
+    }
     let ping_interval = scaled_interval(ttl, (config.ttl, config.ping_interval));
     JsonLine(ConnectResult {
         user_id,
-        connection_id,
+        connection_id: call.connection,
         online: true,
         became_online: result.became_online,
         expires_at: result.expires_at,
         ttl_ms: millis(ttl),
         ping_interval_ms: millis(ping_interval),
-        away,
+        away: call.away,
+        groups,
     })
 }

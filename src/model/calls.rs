@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::connection_id::ConnectionId;
+use super::group_id::GroupId;
 use super::state::LastingStatus;
 use super::timestamp::{Timestamp, millis};
 
@@ -15,6 +16,8 @@ pub struct Stated {
     pub ttl: Option<Duration>,
     /// Whether the user is away at this connection.
     pub away: bool,
+    /// The groups of which the user is a member by this connection, sorted, each once. At most 10.
+    pub groups: Box<[GroupId]>,
 }
 
 /// The ping interval of a connection that lives for `ttl`: the ratio of interval and TTL is that of `settings`, a TTL and
@@ -29,12 +32,14 @@ pub fn scaled_interval(ttl: Duration, settings: (Duration, Duration)) -> Duratio
 }
 
 /// The result of a connect or a ping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connected {
     /// Whether this call brought the user online. There is exactly one such call for each online event.
     pub became_online: bool,
     /// When the connection expires without another ping.
     pub expires_at: Timestamp,
+    /// The groups that the connection states and that did not accept the user: they are full, or could not be reached.
+    pub not_joined: Vec<GroupId>,
 }
 
 /// Why the store refuses a connect or a ping. A refused call changes nothing.
@@ -101,7 +106,7 @@ pub struct UserState {
     pub online: bool,
     /// Whether the user is online and every live connection is away.
     pub away: bool,
-    /// The status, which a user may have while it is offline, too.
+    /// The status. A user may also have one while it is offline.
     pub status: Option<LastingStatus>,
     /// The last moment at which the user was known to be alive, if the store still keeps it.
     pub last_seen_at: Option<Timestamp>,

@@ -1,8 +1,8 @@
-//! Where the delivery of webhooks to a receiver stands.
+//! How far the delivery of webhooks to a receiver is.
 
 use std::time::Duration;
 
-/// Where the delivery to a receiver stands. The store does not interpret the texts.
+/// How far the delivery to a receiver is. The store does not interpret the texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
     /// The position up to which the receiver has all events.

@@ -84,7 +84,7 @@ impl Lambda {
             };
             if let Err(error) = self.answer(&invocation).await {
                 // The invocation is lost: its client is gone, or the function timed out. The next one can succeed.
-                warn!(%error, "the runtime API did not take a response");
+                warn!(%error, "the runtime API did not accept a response");
             }
             (self.after)().await;
         }

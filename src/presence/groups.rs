@@ -2,7 +2,7 @@
 
 use super::PresenceService;
 use crate::model::{GroupCount, GroupId, GroupPage, GroupWritten, UserId};
-use crate::store::StoreError;
+use crate::store::{Members, StoreError};
 
 /// How many members one step of a page or a count looks up.
 const LOOKED_UP: usize = 1_000;
@@ -62,7 +62,7 @@ impl PresenceService {
         after: Option<&UserId>,
         limit: usize,
     ) -> Result<GroupPage, StoreError> {
-        let members = self.store.group_members(group).await?;
+        let members = self.store.group_members(group, Members::Now).await?;
         let first = members.partition_point(|user| after.is_some_and(|after| user <= after));
         let mut page = GroupPage {
             members: members.len(),
@@ -85,7 +85,7 @@ impl PresenceService {
     }
 
     async fn read_group_count(&self, group: &GroupId) -> Result<GroupCount, StoreError> {
-        let members = self.store.group_members(group).await?;
+        let members = self.store.group_members(group, Members::Now).await?;
         let mut count = GroupCount {
             members: members.len(),
             online: 0,

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::error::ServerError;
@@ -26,6 +27,7 @@ impl Server {
     /// One runtime and one connection to the store serve everything: an invocation is one request.
     pub async fn serve_lambda(self) -> ServerError {
         let mut tasks = self.background();
+        self.register(&mut tasks, CancellationToken::new());
         let presence = self.presence(Arc::clone(&self.store));
         let state = self.state(Arc::clone(&presence));
         let bulk = BulkCalls::new(Handle::current(), state.clone());

@@ -8,7 +8,7 @@ use crate::model::{GroupRefusal, Refusal};
 #[derive(Clone, Debug, Error)]
 pub enum StoreError {
     /// The store cannot be reached, did not answer in time, or cannot serve now.
-    #[error("the store is out of reach: {0}")]
+    #[error("the store is unreachable: {0}")]
     Unreachable(String),
     /// The servers do not fit the settings. The text names no address, no credential and no reply of a server.
     #[error("the store cannot be used: {0}")]

@@ -2,6 +2,7 @@
 
 use super::Store;
 use super::error::StoreError;
+use super::members::Members;
 use crate::model::{GroupId, GroupWritten, UserId};
 
 /// Groups keep this contract:
@@ -10,7 +11,13 @@ use crate::model::{GroupId, GroupWritten, UserId};
 ///    several such steps.
 /// 2. A `replace_group` that is decided is finished, also if its instance dies. Of two that overlap, the one that began
 ///    last decides.
-/// 3. A user is stored in 1,000 groups at most, and a group has at most `PRESENCE_GROUP_MEMBERS` members.
+/// 3. A user is stored in 1,000 groups at most, and a group has at most `PRESENCE_GROUP_MEMBERS` stored members. A user
+///    joins by pinging only while the group has fewer members than that.
+/// 4. A connection is a member of a group that it stated, and that accepted it, until a later call of the connection omits
+///    the group, or the connection ends. The first and the last membership of a user in a group, stored or by a
+///    connection, and its event are one atomic step.
+/// 5. The departure of a connection that expired is announced by the next sweep, unless it is held after an outage, as
+///    the departure of a user is.
 impl Store {
     /// Makes `members` the stored members of a group. No user may be repeated.
     pub async fn replace_group(
@@ -42,26 +49,30 @@ impl Store {
     }
 
     /// All members of a group, ordered by id. An unknown group has none.
-    pub async fn group_members(&self, group: &GroupId) -> Result<Vec<UserId>, StoreError> {
+    pub async fn group_members(
+        &self,
+        group: &GroupId,
+        which: Members,
+    ) -> Result<Vec<UserId>, StoreError> {
         match self {
-            Self::Memory(store) => Ok(store.group_members(group)),
-            Self::Redis(store) => store.group_members(group).await,
+            Self::Memory(store) => Ok(store.group_members(group, which)),
+            Self::Redis(store) => store.group_members(group, which).await,
         }
     }
 
-    /// Whether a user is a member of a group.
+    /// Whether a user is a member of a group now.
     pub async fn is_member(&self, group: &GroupId, user: &UserId) -> Result<bool, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.is_member(group, user)),
             Self::Redis(store) => {
                 let user = std::slice::from_ref(user);
-                let answer = store.are_members(group, user).await?;
+                let answer = store.are_members(group, user, Members::Now).await?;
                 Ok(answer == [true])
             }
         }
     }
 
-    /// The groups of which a user is a member, in any order.
+    /// The groups of which a user is an announced member, in any order.
     pub async fn groups_of(&self, user: &UserId) -> Result<Vec<GroupId>, StoreError> {
         match self {
             Self::Memory(store) => Ok(store.groups_of(user)),

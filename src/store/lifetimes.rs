@@ -73,7 +73,8 @@ impl Grant {
         Duration::from_millis(self.ttl_ms.into())
     }
 
-    fn ping_interval(self) -> Duration {
+    /// How often the client was told to ping.
+    pub(super) fn ping_interval(self) -> Duration {
         Duration::from_millis(self.ping_interval_ms.into())
     }
 

@@ -7,8 +7,12 @@ mod deliveries;
 mod group_calls;
 mod groups;
 mod history;
+mod instances;
 mod last_seen;
 mod outages;
+mod pinging;
+mod reads;
+mod seats;
 mod states;
 mod statuses;
 mod subscription;
@@ -29,6 +33,7 @@ use self::groups::Groups;
 use self::history::Events;
 use self::last_seen::LastSeen;
 use self::outages::Outages;
+use self::seats::{Seat, Seats};
 use self::statuses::Statuses;
 pub(super) use self::subscription::Subscription;
 use super::lifetimes::Grant;
@@ -37,11 +42,9 @@ use super::node_id::NodeId;
 use super::policy::SWEEP_BATCH;
 use super::swept::Swept;
 use crate::model::{
-    Announced, Claim, Closing, Connected, Delivery, Disconnected, History, Page, PageCursor,
-    PartPage, Partition, Refusal, ScanPlace, Stated, UserState, millis,
-};
-use crate::model::{
-    ConnectionId, Entry, Epoch, Position, PresenceEvent, Reason, Timestamp, Transition, UserId,
+    Claim, Closing, Connected, ConnectionId, Delivery, Disconnected, Entry, Epoch, InstanceReport,
+    Partition, Position, PresenceEvent, Reason, Refusal, Stated, Timestamp, Transition, UserId,
+    millis,
 };
 
 /// A store in the memory of this process. Its clock is the system clock at the start plus the elapsed time, so it never
@@ -53,6 +56,8 @@ pub struct MemoryStore {
     started: (Timestamp, Instant),
     state: Mutex<State>,
     deliveries: Mutex<Deliveries>,
+    /// The last report of this instance.
+    instance: Mutex<Option<InstanceReport>>,
     changed: watch::Sender<Position>,
     nodes: watch::Sender<Arc<[NodeId]>>,
 }
@@ -63,6 +68,7 @@ struct State {
     outages: Outages,
     closed: ClosedConnections,
     groups: Groups,
+    seats: Seats,
     events: Events,
     newest: Position,
     last_seen: LastSeen,
@@ -79,6 +85,7 @@ impl MemoryStore {
             started: (now, Instant::now()),
             state: Mutex::default(),
             deliveries: Mutex::default(),
+            instance: Mutex::default(),
             changed: watch::Sender::new(Position::START),
             nodes: watch::Sender::new([NodeId::ONLY].into()),
         }
@@ -98,7 +105,7 @@ impl MemoryStore {
         connection: &ConnectionId,
         stated: &Stated,
     ) -> Result<Connected, Refusal> {
-        self.connect_with(self.lifetimes.grant(stated), user, connection, stated.away)
+        self.connect_with(self.lifetimes.grant(stated), user, connection, stated)
     }
 
     fn connect_with(
@@ -106,11 +113,11 @@ impl MemoryStore {
         grant: Grant,
         user: &UserId,
         connection: &ConnectionId,
-        away: bool,
+        stated: &Stated,
     ) -> Result<Connected, Refusal> {
         let mut state = self.state.lock();
         let now = self.now();
-        let opened = Connection::new(connection.clone(), now, grant, away);
+        let opened = Connection::new(connection.clone(), now, grant, stated);
         let connected = self.connect_or_ping(&mut state, user, opened, now)?;
         state.closed.open(user, connection);
         Ok(connected)
@@ -131,7 +138,7 @@ impl MemoryStore {
             return Err(Refusal::ConnectionClosed);
         }
         let grant = self.lifetimes.grant(stated);
-        let refreshed = Connection::new(connection.clone(), now, grant, stated.away);
+        let refreshed = Connection::new(connection.clone(), now, grant, stated);
         self.connect_or_ping(&mut state, user, refreshed, now)
     }
 
@@ -144,12 +151,15 @@ impl MemoryStore {
     ) -> Result<Connected, Refusal> {
         state.outages.notice(now);
         let expires_at = refreshed.deadline;
+        let (seat, groups) = (Seat::of(&refreshed), refreshed.groups.clone());
+        let mut left = state.stated_groups(user, |id| *id == refreshed.id);
         let became_online = match state.announced.get_mut(user) {
             Some(presence) => {
                 let most = self.lifetimes.user_connections;
-                presence
+                let evicted = presence
                     .connections
                     .refresh(refreshed, most, now, &state.outages)?;
+                left.extend(evicted.map(|evicted| (evicted.id, evicted.groups)));
                 if !state.announced.is_settled(user) {
                     state.announced.settle(user, now, &state.outages);
                 }
@@ -171,9 +181,12 @@ impl MemoryStore {
                 true
             }
         };
+        let connection = seat.as_ref().map(|seat| &seat.connection);
+        self.leave_groups(state, user, &left, (connection, &groups), now);
         Ok(Connected {
             became_online,
             expires_at,
+            not_joined: self.join_groups(state, user, (seat, &groups), now),
         })
     }
 
@@ -181,6 +194,10 @@ impl MemoryStore {
         let mut state = self.state.lock();
         let now = self.now();
         state.outages.notice(now);
+        let left = state.stated_groups(user, |id| match closing {
+            Closing::One(closed) | Closing::Later(closed, _) => id == closed,
+            Closing::All => true,
+        });
         let State {
             announced,
             outages,
@@ -198,6 +215,7 @@ impl MemoryStore {
                 announced.settle(user, now, outages);
             }
             self.update_away(&mut state, user, now);
+            state.leave_groups_later(user, &left, ends);
             return Disconnected {
                 online: true,
                 became_offline: false,
@@ -222,6 +240,7 @@ impl MemoryStore {
         if was_open && !is_last {
             self.update_away(&mut state, user, now);
         }
+        self.leave_groups(&mut state, user, &left, (None, &[]), now);
         Disconnected {
             online: state.announced.is_online(user, now),
             became_offline: is_last,
@@ -279,105 +298,6 @@ impl MemoryStore {
         self.changed.send_replace(position);
     }
 
-    pub(super) fn user(&self, user: &UserId) -> UserState {
-        let state = self.state.lock();
-        let now = self.now();
-        let Some(presence) = state.announced.get(user) else {
-            return UserState {
-                last_seen_at: state.last_seen.of(user, now, self.lifetimes.last_seen),
-                status: state.statuses.current(user, now).cloned(),
-                ..UserState::default()
-            };
-        };
-        let alive = presence.connections.alive(now);
-        let mut connections: Vec<_> = alive.map(Connection::state).collect();
-        connections.sort();
-        UserState {
-            online: !connections.is_empty(),
-            away: !connections.is_empty() && connections.iter().all(|each| each.away),
-            status: state.statuses.current(user, now).cloned(),
-            connections,
-            last_seen_at: Some(presence.connections.last_seen()),
-        }
-    }
-
-    pub(super) fn online_among(&self, users: &[UserId]) -> Vec<bool> {
-        let state = self.state.lock();
-        let now = self.now();
-        let online = |user| state.announced.is_online(user, now);
-        users.iter().map(online).collect()
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        let state = self.state.lock();
-        state.announced.count_online(self.now()) as u64
-    }
-
-    pub(super) fn announced_page(&self, cursor: &PageCursor, limit: usize) -> Page {
-        let state = self.state.lock();
-        let after = match cursor {
-            PageCursor::After(user) => user.as_ref(),
-            PageCursor::Scan { .. } => None,
-        };
-        let (users, more) = state.announced.after(after, limit);
-        let next = more.then(|| PageCursor::After(users.last().cloned()));
-        Page { users, next }
-    }
-
-    pub(super) fn page_of(&self, place: &ScanPlace, limit: usize) -> PartPage {
-        let state = self.state.lock();
-        let after = match place {
-            ScanPlace::After(user) => Some(user),
-            ScanPlace::Start | ScanPlace::Cursor(_) => None,
-        };
-        let (users, more) = state.announced.after(after, limit);
-        let last = users.last().filter(|_| more).cloned();
-        PartPage {
-            states: state.states_of(&users),
-            users,
-            next: last.map(ScanPlace::After),
-        }
-    }
-
-    pub(super) fn online_page(&self, cursor: &PageCursor, limit: usize) -> Page {
-        let page = self.announced_page(cursor, limit);
-        let online = self.online_among(&page.users);
-        page.only(online)
-    }
-
-    pub(super) fn announced_among(&self, users: &[UserId]) -> Announced {
-        let state = self.state.lock();
-        let announced = users
-            .iter()
-            .filter(|user| state.announced.get(user).is_some());
-        let users: Vec<_> = announced.cloned().collect();
-        Announced {
-            at: vec![(Partition::FIRST, self.epoch, state.newest)],
-            states: state.states_of(&users),
-            users,
-        }
-    }
-
-    pub(super) fn history(&self, position: Position, limit: usize) -> History {
-        let state = self.state.lock();
-        let events = state.events.after(position).take(limit);
-        History {
-            epoch: self.epoch,
-            newest: state.newest,
-            entries: events.cloned().collect(),
-        }
-    }
-
-    pub(super) fn history_before(&self, before: Option<Position>, limit: usize) -> History {
-        let state = self.state.lock();
-        let events = state.events.before(before).take(limit);
-        History {
-            epoch: self.epoch,
-            newest: state.newest,
-            entries: events.cloned().collect(),
-        }
-    }
-
     pub(super) fn sweep(&self) -> Swept {
         let mut state = self.state.lock();
         let now = self.now();
@@ -387,6 +307,7 @@ impl MemoryStore {
         state.events.trim(now.minus(self.lifetimes.history));
         let (departed, more) = self.sweep_due(&mut state, now);
         let more = self.change_states(&mut state, now) || more;
+        let more = self.end_seats(&mut state, now) || more;
         Swept {
             partition: Partition::FIRST,
             former,
@@ -394,6 +315,7 @@ impl MemoryStore {
             epoch: self.epoch,
             newest: state.newest,
             lateness_ms: departed.iter().map(|(_, lateness)| *lateness).collect(),
+            overdue: departed.len() as u64,
             left: departed.partition_point(|(has_stayed, _)| !has_stayed),
             announced: state.announced.len() as u64,
             more,

@@ -18,6 +18,15 @@ pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
 /// takes.
 pub(crate) const DELIVERY_LEASE: Duration = Duration::from_secs(15);
 
+/// How often an instance reports about itself.
+pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a report of an instance counts. Two reports may be lost.
+pub(crate) const REPORT_COUNTS: Duration = Duration::from_secs(30);
+
+/// How many instances are known at most: those that reported last.
+pub(crate) const MOST_INSTANCES: usize = 1_000;
+
 /// How many due users one sweep reads. A script for this many users blocks Redis for about 3 ms.
 pub(crate) const SWEEP_BATCH: usize = 1_000;
 

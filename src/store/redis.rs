@@ -1,6 +1,7 @@
 //! The store on Redis. Each call that may be a transition is one Lua script. Most pings only extend a key, many in one
 //! script call.
 
+mod arguments;
 mod batchers;
 mod call_batcher;
 mod clock;
@@ -11,6 +12,7 @@ mod deliveries;
 mod grant;
 mod groups;
 mod history;
+mod instances;
 mod keys;
 mod lane;
 mod lanes;
@@ -35,6 +37,7 @@ mod store;
 mod subscription;
 mod supervision;
 mod sweep;
+mod sweep_round;
 mod table;
 mod tags;
 mod topology;

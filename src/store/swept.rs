@@ -20,6 +20,8 @@ pub struct Swept {
     pub lateness_ms: Vec<u64>,
     /// How many of these departures ended the grace period of a disconnect.
     pub left: usize,
+    /// How many users were due, as far as the sweep looked.
+    pub overdue: u64,
     /// The number of announced users.
     pub announced: u64,
     /// Whether users may be due that did not fit into this sweep.

@@ -25,6 +25,8 @@ const TOGETHER: Duration = Duration::from_millis(20);
 pub(super) struct NodeSweeper {
     shared: Arc<Shared>,
     node: NodeId,
+    /// The address of a node of a cluster, by which the metrics name it.
+    address: Option<String>,
     parts: BTreeMap<Partition, Part>,
     /// Whether failing sweeps were logged.
     warned: bool,
@@ -38,11 +40,24 @@ struct Part {
     /// A position that the bus has to reach within a heartbeat of this time.
     expected: Option<(Position, Instant)>,
     failing_since: Option<Instant>,
+    /// The last sweep, or when the partition came to the server.
+    swept_at: Instant,
+    /// How many users were due at the last sweep.
+    overdue: u64,
+}
+
+impl Drop for NodeSweeper {
+    fn drop(&mut self) {
+        if let Some(address) = &self.address {
+            self.shared.metrics.nodes.forget(address);
+        }
+    }
 }
 
 impl NodeSweeper {
     pub(super) fn new(shared: Arc<Shared>, node: NodeId) -> Self {
         Self {
+            address: shared.store.address_of(node),
             shared,
             node,
             parts: BTreeMap::new(),
@@ -84,11 +99,12 @@ impl NodeSweeper {
                 self.note_failure(partition, &error);
             }
             self.note_recovery();
+            self.note_in_metrics();
             self.pause(began).await;
         }
     }
 
-    /// Takes over the partitions that are on the server now.
+    /// Adds the partitions that are on the server now, and removes the others.
     fn follow_the_server(&mut self) {
         let served = self.shared.store.partitions_on(self.node);
         self.parts
@@ -98,11 +114,13 @@ impl NodeSweeper {
                 next: Instant::now(),
                 expected: None,
                 failing_since: None,
+                swept_at: Instant::now(),
+                overdue: 0,
             });
         }
     }
 
-    /// Waits until a partition is to be swept.
+    /// Waits until the next sweep is due.
     async fn pause(&mut self, began: Instant) {
         let wake_at = self.parts.values().map(|part| part.next).min();
         let wake_at = wake_at
@@ -129,12 +147,15 @@ impl NodeSweeper {
         self.shared.account(&swept);
         self.check_the_bus(&swept, before);
         let (partition, rest) = (swept.partition, self.rest(&swept));
+        let overdue = swept.overdue;
         match swept.finished() {
             Ok(_) => {
                 self.shared.note_reachable(partition, true);
                 if let Some(part) = self.parts.get_mut(&partition) {
                     part.next = began + rest;
                     part.failing_since = None;
+                    part.swept_at = Instant::now();
+                    part.overdue = overdue;
                 }
             }
             Err(error) => self.note_failure(partition, &error),
@@ -178,6 +199,23 @@ impl NodeSweeper {
         if all_succeed && mem::take(&mut self.warned) {
             info!("sweeps succeed again");
         }
+    }
+
+    fn note_in_metrics(&self) {
+        let Some(address) = &self.address else {
+            return;
+        };
+        let parts = || self.parts.values();
+        let is_reachable = parts().all(|part| part.failing_since.is_none());
+        let overdue = parts().map(|part| part.overdue).sum();
+        let swept_age = parts().map(|part| part.swept_at.elapsed()).max();
+        let nodes = &self.shared.metrics.nodes;
+        nodes.note(
+            address,
+            is_reachable,
+            overdue,
+            swept_age.unwrap_or_default(),
+        );
     }
 
     /// Compares the bus with the history: one heartbeat after a sweep, the bus must have delivered every event that the

@@ -14,7 +14,7 @@ pub(super) struct Shared {
     pub(super) store: Arc<Store>,
     pub(super) hub: Arc<Hub>,
     pub(super) doorbell: Arc<Doorbell>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) interval: Duration,
     /// The number of announced users of each partition, as of its last sweep.
     announced: Mutex<Box<[u64]>>,
@@ -42,23 +42,23 @@ impl Shared {
         }
     }
 
-    /// Takes over what a sweep found and did.
+    /// Records the result of a sweep in the metrics.
     pub(super) fn account(&self, swept: &Swept) {
-        self.metrics.sweeps.inc();
+        self.metrics
+            .swept(swept.now, swept.left, &swept.lateness_ms);
         let mut announced = self.announced.lock();
         if let Some(announced) = announced.get_mut(swept.partition.index()) {
             *announced = swept.announced;
         }
         let online: u64 = announced.iter().sum();
         self.metrics.users_online.set(online.cast_signed());
-        self.metrics.departed(swept.left, &swept.lateness_ms);
         let now = self.store.now(swept.partition);
         let age = self.hub.oldest().map(|oldest| now.since(oldest));
         let age = age.unwrap_or_default().as_secs_f64();
         self.metrics.history_age_seconds.set(age);
     }
 
-    /// Takes over whether the last sweep of a partition succeeded.
+    /// Records whether the last sweep of a partition succeeded.
     pub(super) fn note_reachable(&self, partition: Partition, is_reachable: bool) {
         let mut reachable = self.reachable.lock();
         if reachable.contains(partition) == is_reachable {

@@ -4,7 +4,7 @@ mod registration;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,8 +16,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::classic_text::classic_text;
+use super::node_metrics::NodeMetrics;
 use super::requests::{LATENCY_BUCKETS, Requests, WorkerRequests};
-use crate::model::Reason;
+use crate::model::{Reason, Timestamp};
 
 /// The upper bounds of the buckets of lateness, in seconds. The service promises 250 ms.
 const LATENESS_BUCKETS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0, 60.0];
@@ -53,6 +54,7 @@ pub struct Metrics {
     pub(crate) users_online: Gauge<i64, AtomicI64>,
     partitions: Gauge<i64, AtomicI64>,
     pub(crate) partitions_reachable: Gauge<i64, AtomicI64>,
+    pub(crate) nodes: NodeMetrics,
     flaps: Family<ReasonLabel, Counter>,
     pub(crate) history_age_seconds: Gauge<f64, AtomicU64>,
     resets: Family<ReasonLabel, Counter>,
@@ -60,7 +62,9 @@ pub struct Metrics {
     pub(crate) streams: Gauge<i64, AtomicI64>,
     pub(crate) streams_cut_off: Counter,
     pub(crate) events_delivered: Counter,
-    pub(crate) sweeps: Counter,
+    sweeps: Counter,
+    /// The time of the last sweep, in milliseconds; zero before the first sweep.
+    last_sweep: AtomicU64,
     sweep_lateness_seconds: Histogram,
     pub(crate) bus_lag_seconds: Histogram,
     pub(crate) bus_catch_ups: Counter,
@@ -130,6 +134,7 @@ impl Metrics {
             users_online: Gauge::default(),
             partitions: Gauge::default(),
             partitions_reachable: Gauge::default(),
+            nodes: NodeMetrics::default(),
             flaps: Family::default(),
             history_age_seconds: Gauge::default(),
             resets: Family::default(),
@@ -138,6 +143,7 @@ impl Metrics {
             streams_cut_off: Counter::default(),
             events_delivered: Counter::default(),
             sweeps: Counter::default(),
+            last_sweep: AtomicU64::default(),
             sweep_lateness_seconds: Histogram::new(LATENESS_BUCKETS),
             bus_lag_seconds: Histogram::new(LATENESS_BUCKETS),
             bus_catch_ups: Counter::default(),
@@ -188,6 +194,22 @@ impl Metrics {
         self.resets.get_or_create(&ReasonLabel { reason }).inc();
     }
 
+    /// The time of the last sweep of this instance.
+    pub(crate) fn last_sweep(&self) -> Option<Timestamp> {
+        let at = self.last_sweep.load(Ordering::Relaxed);
+        (at > 0).then(|| Timestamp::from_millis(at))
+    }
+
+    /// The number of open client connections.
+    pub(crate) fn open_connections(&self) -> u64 {
+        u64::try_from(self.connections.get()).unwrap_or_default()
+    }
+
+    /// The number of open streams.
+    pub(crate) fn open_streams(&self) -> u64 {
+        u64::try_from(self.streams.get()).unwrap_or_default()
+    }
+
     /// Counts a user that a call to this instance brought online.
     pub(crate) fn online(&self) {
         self.transition("online");
@@ -198,9 +220,11 @@ impl Metrics {
         self.transition(Reason::Disconnected.as_str());
     }
 
-    /// Counts the users that a sweep of this instance took offline, each some ms after the deadline. `left` of them had
-    /// disconnected with a grace period.
-    pub(crate) fn departed(&self, left: usize, lateness_ms: &[u64]) {
+    /// Counts a sweep of one partition by this instance, and the departures that it announced. `lateness_ms` has the
+    /// lateness of each departure. The first `left` of the users had disconnected with a grace period.
+    pub(crate) fn swept(&self, at: Timestamp, left: usize, lateness_ms: &[u64]) {
+        self.sweeps.inc();
+        self.last_sweep.store(at.as_millis(), Ordering::Relaxed);
         for (place, lateness_ms) in lateness_ms.iter().enumerate() {
             let reason = match place < left {
                 true => Reason::Disconnected,

@@ -79,7 +79,7 @@ struct Following {
     entries: Vec<Entry>,
 }
 
-/// The cursor after all events that the store has. Fails if a partition is out of reach.
+/// The cursor after all events that the store has. Fails if a partition is unreachable.
 pub(super) async fn newest(store: &Store) -> Result<Cursor, StoreError> {
     let partitions = store.partitions();
     let newest = store.newest(PartitionSet::all(partitions)).await;
@@ -152,7 +152,7 @@ impl Following {
 
 impl Batch {
     /// The batch after `cursor`: at most [`MAX_ENTRIES`] entries. `None` if there is nothing to send. If entries after
-    /// the cursor are gone, the batch begins with a reset. A partition that is out of reach is left out.
+    /// the cursor are gone, the batch begins with a reset. A partition that is unreachable is left out.
     pub(super) async fn after(
         store: &Store,
         cursor: &Cursor,
@@ -298,7 +298,7 @@ fn without_gap(mut entries: Vec<Entry>) -> Vec<Entry> {
 }
 
 impl FilledBatch {
-    /// The number of events that streams carry, too. Entries of an unknown kind are none.
+    /// The number of events that streams would carry. Entries of an unknown kind do not count.
     pub(super) fn events(&self) -> usize {
         let is_known = |(_, entry): &&(Partition, Entry)| !matches!(entry, Entry::Unknown { .. });
         self.entries.iter().filter(is_known).count()

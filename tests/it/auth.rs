@@ -4,6 +4,7 @@ mod claims;
 mod exposure;
 mod forgeries;
 mod groups;
+mod joining;
 mod jwks;
 mod jwks_server;
 pub(crate) mod jwks_tls;

@@ -1,7 +1,7 @@
 //! The HTTP API and the event stream as design.md describes them.
 
 mod bytes;
-mod documents;
+pub(crate) mod documents;
 mod events;
 mod groups;
 mod online;
@@ -9,5 +9,6 @@ mod openapi;
 mod problems;
 mod protocols;
 mod resume;
+mod service;
 mod timestamps;
 mod users;

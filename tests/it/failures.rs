@@ -19,6 +19,7 @@ mod network;
 mod partitions;
 mod paused_instances;
 pub(crate) mod pingers;
+mod pinging;
 mod races;
 mod redis_connections;
 mod redis_errors;

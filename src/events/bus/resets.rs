@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::events::hub::Hub;
 use crate::events::opening::Opener;
 use crate::model::Partitions;
 
-/// How long restarts are gathered. The partitions of a server that was lost restart together, and a stream that watches
-/// several of them gets one reset.
+/// The partitions of a server that lost its data restart one after the other. A stream that watches several of them gets
+/// one reset: when none restarted for this time, or at the latest after [`MOST_GATHERED`].
 const GATHERED: Duration = Duration::from_millis(300);
+const MOST_GATHERED: Duration = Duration::from_secs(1);
 
 /// Partitions restarted, and their streams must be reset.
 #[derive(Debug, Default)]
@@ -31,7 +32,9 @@ impl Resets {
         loop {
             self.requested.notified().await;
             if hub.partitions() != Partitions::ONE {
-                sleep(GATHERED).await;
+                let began = Instant::now();
+                let more = || timeout(GATHERED, self.requested.notified());
+                while more().await.is_ok() && began.elapsed() < MOST_GATHERED {}
             }
             if let Some(restarted) = hub.restarted() {
                 warn!(

@@ -107,29 +107,9 @@ impl Hub {
             return JoinOutcome::Restarting;
         }
         let ring = &state.ring;
-        let located = match point {
-            JoinPoint::After(cursor, origin) => ring.locate(cursor, watched, |partition| {
-                match origin {
-                    CursorOrigin::Client => oldest(partition),
-                    // A cursor of the server may have any age.
-                    CursorOrigin::Server => Timestamp::default(),
-                }
-            }),
-            JoinPoint::From(entry) => match gone(ring, *entry, watched) {
-                Some(reason) => return JoinOutcome::Gone(reason),
-                None => Ok(Located {
-                    start: entry.number,
-                    skew_end: entry.number,
-                }),
-            },
-            JoinPoint::Earliest => Ok(Located {
-                start: ring.first(),
-                skew_end: ring.first(),
-            }),
-        };
-        let located = match located {
+        let located = match place(ring, point, watched, oldest) {
             Ok(located) => located,
-            Err(not_located) => return not_located.into(),
+            Err(outcome) => return outcome,
         };
         if let JoinPoint::After(cursor, CursorOrigin::Client) = point
             && has_changed(ring, &interest, cursor)
@@ -241,6 +221,36 @@ fn missed(ring: &Ring, located: Located) -> Missed {
         },
         skew_end: located.skew_end,
     }
+}
+
+/// The place in the ring where a stream goes on.
+fn place(
+    ring: &Ring,
+    point: &JoinPoint,
+    watched: &PartitionSet,
+    oldest: impl Fn(Partition) -> Timestamp,
+) -> Result<Located, JoinOutcome> {
+    let located = match point {
+        JoinPoint::After(cursor, origin) => ring.locate(cursor, watched, |partition| {
+            match origin {
+                CursorOrigin::Client => oldest(partition),
+                // A cursor of the server may have any age.
+                CursorOrigin::Server => Timestamp::default(),
+            }
+        }),
+        JoinPoint::From(entry) => match gone(ring, *entry, watched) {
+            Some(reason) => return Err(JoinOutcome::Gone(reason)),
+            None => Ok(Located {
+                start: entry.number,
+                skew_end: entry.number,
+            }),
+        },
+        JoinPoint::Earliest => Ok(Located {
+            start: ring.first(),
+            skew_end: ring.first(),
+        }),
+    };
+    located.map_err(JoinOutcome::from)
 }
 
 /// Returns why the entries from this one on are no longer what a stream missed, or `None` if they are.

@@ -62,13 +62,16 @@ impl Hub {
         };
         let events = state.ring.group_events(from);
         for (_, event) in events.take_while(|(number, _)| *number < until) {
-            if event.names(user) {
+            if !event.names(user) {
+                continue;
+            }
+            if !event.has_joined() {
                 own.all.retain(|group| *group != event.group);
                 own.joined.retain(|group| *group != event.group);
-                if event.has_joined() {
-                    own.all.push(event.group.clone());
-                    own.joined.push(event.group.clone());
-                }
+            } else if !own.all.contains(&event.group) {
+                // The groups may have been read after the event, before this instance received it.
+                own.all.push(event.group.clone());
+                own.joined.push(event.group.clone());
             }
         }
         own

@@ -49,7 +49,7 @@ impl Hub {
         self.filling.lock().insert(partition);
     }
 
-    /// Whether all those of these partitions that are unknown will soon be known.
+    /// Whether each unknown partition among these will soon be known.
     pub(crate) fn will_know(&self, watched: &PartitionSet) -> bool {
         let state = self.state.lock();
         let soon = state.ids.held().union(&self.filling.lock());

@@ -202,7 +202,7 @@ pub(crate) struct PresenceSnapshot<'a> {
     /// Online users. No user occurs twice in all parts about the same group, or about no group.
     #[schema(value_type = Vec<String>, max_items = 1000, example = json!(["bob"]))]
     pub online: &'a [UserId],
-    /// The states of those of these users of which something is set. Absent if there are none.
+    /// The states of the listed users that are away or have a status. Absent if there are none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(required = false, value_type = BTreeMap<String, StateFields>, example = json!({"bob": {"away": true}}))]
     pub states: BTreeMap<&'a UserId, StateFields<'a>>,

@@ -7,6 +7,9 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 use crate::http::error::Error;
 use crate::model::{GroupId, InvalidGroupId};
 
+/// The maximum number of groups that a connection states.
+const STATED_GROUPS: usize = 10;
+
 /// An element of a list, checked while the list is parsed.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ListedGroup(Result<GroupId, InvalidGroupId>);
@@ -60,6 +63,18 @@ pub(crate) fn group_ids(listed: Vec<ListedGroup>, limit: usize) -> Result<Vec<Gr
     checked.collect()
 }
 
+/// The groups that a connection states, in order: up to [`STATED_GROUPS`] ids. An id may be repeated.
+pub(crate) fn stated_groups(listed: Vec<ListedGroup>) -> Result<Vec<GroupId>, Error> {
+    let (given, limit) = (listed.len(), STATED_GROUPS);
+    if given > limit {
+        return Err(Error::TooManyStatedGroups { given, limit });
+    }
+    let checked = listed.into_iter().enumerate();
+    let checked = checked
+        .map(|(index, ListedGroup(group))| group.map_err(|why| Error::StatedGroup { index, why }));
+    checked.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +97,23 @@ mod tests {
                     prop_assert!(given == texts.len() && given > limit);
                 }
                 Err(Error::ListedGroupId { index, .. }) => prop_assert_eq!(Some(index), bad),
+                Err(other) => prop_assert!(false, "{}", other),
+            }
+        }
+
+        #[test]
+        fn a_connection_states_up_to_ten_valid_ids(texts in vec("[a-z]{1,3}|[\0-a]{0,2}", 0..13)) {
+            let bad = texts.iter().position(|text| GroupId::new(text).is_err());
+            match stated_groups(texts.iter().map(|text| ListedGroup::from(&**text)).collect()) {
+                Ok(groups) => {
+                    let groups: Vec<_> = groups.iter().map(GroupId::as_str).collect();
+                    prop_assert_eq!(&groups, &texts);
+                    prop_assert!(texts.len() <= 10 && bad.is_none());
+                }
+                Err(Error::TooManyStatedGroups { given, limit: 10 }) => {
+                    prop_assert!(given == texts.len() && given > 10);
+                }
+                Err(Error::StatedGroup { index, .. }) => prop_assert_eq!(Some(index), bad),
                 Err(other) => prop_assert!(false, "{}", other),
             }
         }

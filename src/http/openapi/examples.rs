@@ -64,7 +64,7 @@ fn error(operation: &str, status: &str) -> Option<Error> {
             AuthError::GroupReadDenied(GroupId::new("team-7").ok()?).into()
         }
         ("403", "sweep") => AuthError::SweepDenied.into(),
-        ("403", "getMetrics") => AuthError::MetricsDenied.into(),
+        ("403", "getStatus" | "getMetrics") => AuthError::OperatorDenied.into(),
         ("403", _) => AuthError::ReadAllDenied.into(),
         ("406", _) => Error::StreamsUnsupported,
         ("408", _) => Error::BodyTimeout,

@@ -90,7 +90,7 @@ impl AnnouncedUsers {
         Some((user, presence))
     }
 
-    /// Takes over whether the connections of the user are away. Returns whether that changed.
+    /// Updates whether the user is away, from its connections. Returns whether that changed.
     pub(super) fn update_away(&mut self, user: &UserId, now: Timestamp, outages: &Outages) -> bool {
         let Some(presence) = self.users.get_mut(user) else {
             return false;
@@ -108,7 +108,7 @@ impl AnnouncedUsers {
         std::mem::replace(&mut presence.away, away) != away
     }
 
-    /// When to look at the first user that may become away.
+    /// When to check the first user that may become away.
     pub(super) fn next_change(&self) -> Option<Timestamp> {
         self.changes.first().map(|(at, _)| *at)
     }

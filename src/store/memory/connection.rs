@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::outages::Outages;
-use crate::model::{Closing, LiveConnection, Refusal};
+use crate::model::{Closing, GroupId, LiveConnection, Refusal, Stated};
 use crate::model::{ConnectionId, Timestamp};
 use crate::store::lifetimes::Grant;
 
@@ -15,6 +15,8 @@ pub(super) struct Connection {
     pub(super) deadline: Timestamp,
     pub(super) grant: Grant,
     pub(super) away: bool,
+    /// The groups that the connection states.
+    pub(super) groups: Box<[GroupId]>,
     /// Set for a connection that was closed with a grace period. Boxed, because few connections leave at a time.
     leaving: Option<Box<Leaving>>,
 }
@@ -27,12 +29,13 @@ struct Leaving {
 }
 
 impl Connection {
-    pub(super) fn new(id: ConnectionId, now: Timestamp, grant: Grant, away: bool) -> Self {
+    pub(super) fn new(id: ConnectionId, now: Timestamp, grant: Grant, stated: &Stated) -> Self {
         Self {
             id,
             deadline: now.plus(grant.ttl()),
             grant,
-            away,
+            away: stated.away,
+            groups: stated.groups.clone(),
             leaving: None,
         }
     }
@@ -101,6 +104,11 @@ impl Connections {
     pub(super) fn end(&self, outages: &Outages) -> Timestamp {
         let ends = self.each.iter().map(|connection| connection.end(outages));
         ends.max().unwrap_or_default()
+    }
+
+    /// All connections, also those that have ended.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Connection> {
+        self.each.iter()
     }
 
     pub(super) fn alive(&self, now: Timestamp) -> impl Iterator<Item = &Connection> {
@@ -176,20 +184,22 @@ impl Connections {
         seen.max().unwrap_or_default().max(self.seen)
     }
 
-    /// Opens or refreshes a connection. Refused if `limit` other connections are alive and do not leave.
+    /// Opens or refreshes a connection. Refused if `limit` other connections are alive and do not leave. Returns the
+    /// connection that made room, if there is one.
     pub(super) fn refresh(
         &mut self,
         refreshed: Connection,
         limit: u32,
         now: Timestamp,
         outages: &Outages,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Connection>, Refusal> {
         if let Some(known) = self.each.iter_mut().find(|each| each.id == refreshed.id) {
             *known = refreshed;
-            return Ok(());
+            return Ok(None);
         }
         self.remove_ended(now, outages);
         let room = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut evicted = None;
         if self.each.len() >= room {
             // A held connection makes room, and then one that leaves.
             let ending = self.each.iter();
@@ -197,10 +207,11 @@ impl Connections {
             let first = ending.min_by_key(|each| (each.is_alive(now), each.end(outages)));
             let first = first.map(|each| each.id.clone());
             let first = first.ok_or(Refusal::TooManyConnections { most: limit })?;
+            evicted = self.each.iter().find(|each| each.id == first).cloned();
             self.remove(|each| each.id == first);
         }
         self.each.push(refreshed);
-        Ok(())
+        Ok(evicted)
     }
 
     /// Closes connections. Returns whether one of them was alive or held.

@@ -1,5 +1,6 @@
 //! The calls about groups on the embedded store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::groups::Written;
@@ -8,6 +9,7 @@ use crate::model::{
     Entry, GroupEvent, GroupId, GroupRefusal, GroupWritten, JoinedUser, LeftReason, MemberChange,
     Timestamp, UserId,
 };
+use crate::store::members::Members;
 use crate::store::policy::USERS_PER_EVENT;
 
 impl MemoryStore {
@@ -37,18 +39,31 @@ impl MemoryStore {
     }
 
     /// The members of a group, ordered by id.
-    pub(in crate::store) fn group_members(&self, group: &GroupId) -> Vec<UserId> {
-        self.state.lock().groups.members(group).cloned().collect()
+    pub(in crate::store) fn group_members(&self, group: &GroupId, which: Members) -> Vec<UserId> {
+        let state = self.state.lock();
+        let mut members: BTreeSet<_> = state.groups.members(group).collect();
+        match which {
+            Members::Now => members.extend(state.seats.live_users(group, self.now())),
+            Members::Announced => members.extend(state.seats.users(group)),
+        }
+        members.into_iter().cloned().collect()
     }
 
-    /// Whether a user is a member of a group.
+    /// Whether a user is a member of a group now.
     pub(in crate::store) fn is_member(&self, group: &GroupId, user: &UserId) -> bool {
-        self.state.lock().groups.contains(group, user)
+        let state = self.state.lock();
+        state.groups.contains(group, user) || state.seats.has_live(group, user, self.now())
     }
 
-    /// The groups of a user.
+    /// The groups of which a user is an announced member.
     pub(in crate::store) fn groups_of(&self, user: &UserId) -> Vec<GroupId> {
-        self.state.lock().groups.of(user)
+        let state = self.state.lock();
+        let presence = state.announced.get(user);
+        let connections = presence.into_iter().flat_map(|each| each.connections.all());
+        let stated = connections.flat_map(|each| each.groups.iter().cloned());
+        let seated = stated.filter(|group| state.seats.contains(group, user));
+        let groups: BTreeSet<_> = state.groups.of(user).into_iter().chain(seated).collect();
+        groups.into_iter().collect()
     }
 
     fn announce_members(
@@ -65,6 +80,10 @@ impl MemoryStore {
             removed: left.len(),
         };
         let reason = LeftReason::Removed;
+        // A user that has a seat is a member before and after.
+        let has_no_seat = |user: &UserId| !state.seats.contains(group, user);
+        let left: Vec<_> = left.into_iter().filter(has_no_seat).collect();
+        let joined: Vec<_> = joined.into_iter().filter(has_no_seat).collect();
         for users in left.chunks(USERS_PER_EVENT) {
             let users = users.to_vec();
             self.announce_group(state, group, now, MemberChange::Left { users, reason });
@@ -80,7 +99,7 @@ impl MemoryStore {
         answer
     }
 
-    fn announce_group(
+    pub(super) fn announce_group(
         &self,
         state: &mut State,
         group: &GroupId,

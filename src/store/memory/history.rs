@@ -69,7 +69,7 @@ impl Events {
         last.into_iter().flatten().chain(rest)
     }
 
-    fn oldest(&self) -> Option<&Entry> {
+    pub(super) fn oldest(&self) -> Option<&Entry> {
         self.chunks.front()?.front()
     }
 

@@ -38,6 +38,11 @@ impl Outages {
         former
     }
 
+    /// The time of the last sweep.
+    pub(super) fn last_sweep(&self) -> Option<Timestamp> {
+        self.swept
+    }
+
     /// Records the time without a sweep that ends `now`, if it is long enough. Every change begins with this, because
     /// after an outage a change may come before the first sweep.
     pub(super) fn notice(&mut self, now: Timestamp) {

@@ -33,7 +33,7 @@ impl State {
         (!shown.is_default()).then(|| Arc::new(shown))
     }
 
-    /// The states of those users of which something is set.
+    /// The states of the users that are away or have a status.
     pub(super) fn states_of(&self, users: &[UserId]) -> Vec<(UserId, Arc<Shown>)> {
         let states = users
             .iter()
@@ -44,7 +44,8 @@ impl State {
     /// When a sweep is due.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         let (users, statuses) = (self.announced.next_due(), self.statuses.next_look());
-        let all = [users, statuses, self.announced.next_change()];
+        let changes = self.announced.next_change();
+        let all = [users, statuses, changes, self.seats.next_due()];
         all.into_iter().flatten().min()
     }
 }

@@ -4,6 +4,7 @@ use tokio::time::advance;
 
 use super::*;
 
+mod groups;
 mod late_pings;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -44,7 +45,7 @@ impl MemoryStore {
 
     fn connects_for(&self, name: &str, id: &str, ttl: f64, ping_interval: f64) {
         let grant = Grant::of(seconds(ttl), seconds(ping_interval));
-        let connected = self.connect_with(grant, &user(name), &connection(id), false);
+        let connected = self.connect_with(grant, &user(name), &connection(id), &Stated::default());
         connected.expect("no refusal");
     }
 

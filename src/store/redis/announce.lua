@@ -141,3 +141,8 @@ local function announce(now, events)
   local publish = ARGV[1]:find('{', 1, true) and 'SPUBLISH' or 'PUBLISH'
   redis.call(publish, ARGV[1], table.concat(lines, '\n'))
 end
+
+-- Appends an entry that is no event. Readers take its position only.
+local function append_mark(now)
+  announce(now, { 't ' .. now .. ' 0 -' })
+end

@@ -12,6 +12,8 @@ pub(super) struct Batchers {
     pub(super) pings: Arc<PingBatcher>,
     pub(super) connects: Arc<CallBatcher>,
     pub(super) disconnects: Arc<CallBatcher>,
+    /// The pings in groups.
+    pub(super) seats: Arc<CallBatcher>,
 }
 
 impl Batchers {
@@ -20,6 +22,7 @@ impl Batchers {
             pings: Arc::new(pings),
             connects: Arc::default(),
             disconnects: Arc::default(),
+            seats: Arc::default(),
         }
     }
 

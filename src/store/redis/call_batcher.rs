@@ -50,6 +50,11 @@ impl CallBatcher {
         (answered, next.len() == 1)
     }
 
+    /// The calls that wait. They wait no longer.
+    pub(super) fn take(&self) -> Vec<Call> {
+        mem::take(&mut *self.next.lock())
+    }
+
     /// Yields once so that more calls join, and sends all of them by `route`. `invocation` makes a script call of at
     /// most [`SCRIPT_CALLS`] calls, whose reply has an answer for each.
     pub(super) async fn send<'a>(
@@ -59,7 +64,7 @@ impl CallBatcher {
     ) {
         // The calls that other tasks of this worker are about to make join the batch meanwhile.
         yield_now().await;
-        let mut rest = mem::take(&mut *self.next.lock());
+        let mut rest = self.take();
         let mut sent = Vec::with_capacity(rest.len().div_ceil(SCRIPT_CALLS));
         while !rest.is_empty() {
             let calls: Vec<Call> = rest.drain(..rest.len().min(SCRIPT_CALLS)).collect();
@@ -100,7 +105,7 @@ mod tests {
         let joined: Vec<_> = (0..3).map(|_| batcher.join(&user, Vec::new())).collect();
         let firsts: Vec<bool> = joined.iter().map(|(_, is_first)| *is_first).collect();
         assert_eq!(firsts, [true, false, false]);
-        let calls = mem::take(&mut *batcher.next.lock());
+        let calls = batcher.take();
         let refused = Err(StoreError::Failed("refused".into()));
         // The third answer is missing.
         answer(calls, Ok(vec![Ok(Value::Int(1)), refused]));

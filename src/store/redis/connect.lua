@@ -1,16 +1,19 @@
 -- Opens or refreshes connections. A user that enters the deadline index goes online.
 --
 -- KEYS[10] the shortened deadlines          ARGV[6] the maximum number of live connections of one user
--- then for each call                        then for each call
---   the user's key                            userId
---   the user's connections                    what the connection states: 'connectionId TTL away'; see connections.lua
---   the user's closed connections             'connect' or 'ping'
--- Returns for each call {'entered' if the user went online, else 'stayed', the deadline of the connection};
+-- KEYS[11] the outbox                       then for each call
+-- KEYS[12] the last stamp                     userId
+-- then for each call                          what the connection states: 'connectionId TTL away groups'; see
+--   the user's key                              connections.lua
+--   the user's connections                    'connect' or 'ping'
+--   the user's closed connections
+-- Returns for each call {'entered' if the user went online, else 'stayed', the deadline of the connection, the stamp of
+-- its groups or '', messages to groups...; see outbox.lua};
 -- {'closed'} for a ping of a connection that leaves or was closed a moment ago; {'full'} at the maximum number of connections;
 -- or the error of the call.
 
 local HELD, SHORTENED = KEYS[5], KEYS[10]
-local FIRST_KEY, KEYS_OF_A_CALL = 11, 3
+local FIRST_KEY, KEYS_OF_A_CALL = 13, 3
 local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 3
 
 local now = clock()
@@ -29,11 +32,28 @@ local function is_closed(closed, id)
   return counts(marks[1]) or counts(marks[2]) and not marks[3]
 end
 
+-- The answer of a call that succeeded. `former` is what the connection was before, and `evicted` are connections that
+-- made room.
+local function answer(call, outcome, former, evicted)
+  local mine, messages = call.mine, {}
+  if former and former.groups and former.groups ~= '' then
+    leave_groups(messages, now, call.user, call.id, former.groups, mine.groups)
+    if former.deadline > mine.deadline then
+      shorten_in_groups(messages, now, call.user, call.id, mine.groups, mine.deadline, 's')
+    end
+  end
+  for id, each in pairs(evicted or {}) do
+    leave_groups(messages, now, call.user, id, each.groups or '', '')
+  end
+  -- The join of a group is later than a message to it.
+  local stamp = mine.groups ~= '' and new_stamp() or ''
+  return { outcome, mine.deadline, stamp, unpack(messages) }
+end
+
 -- Adds a user with these connections to the index.
 local function enter(call, entry, ...)
   redis.call('ZADD', INDEX, entry, call.user)
   events[#events + 1] = 'o ' .. now .. ' 0 ' .. call.user .. enter_state(now, call.user, ...)
-  return { 'entered', call.mine.deadline }
 end
 
 -- Writes several connections of a user into the key and the hash.
@@ -76,9 +96,9 @@ local function is_full(connections)
   return staying >= most
 end
 
--- Removes the connections that leave first, until at most `most` connections are alive.
+-- Removes the connections that leave first, until at most `most` connections are alive. Returns them.
 local function make_room(connections, ended)
-  local alive, leaving = tally(now, connections), {}
+  local alive, leaving, evicted = tally(now, connections), {}, {}
   for id, each in pairs(connections) do
     if each.left then
       leaving[#leaving + 1] = id
@@ -88,9 +108,11 @@ local function make_room(connections, ended)
     return connections[one].deadline < connections[other].deadline
   end)
   for i = 1, math.min(alive - most, #leaving) do
+    evicted[leaving[i]] = connections[leaving[i]]
     connections[leaving[i]] = nil
     ended[#ended + 1] = leaving[i]
   end
+  return evicted
 end
 
 -- Runs one call and returns its answer.
@@ -106,7 +128,8 @@ local function connect(call)
     -- The usual call: nothing is known about the user.
     mine.number = number_of(grant_of_caller)
     write_only(user, call.key, id, mine, mine.deadline)
-    return enter(call, mine.deadline + mine.number / 4096, { mine })
+    enter(call, mine.deadline + mine.number / 4096, { mine })
+    return answer(call, 'entered')
   end
 
   local before = redis.call('PEXPIRETIME', call.key)
@@ -124,7 +147,9 @@ local function connect(call)
       return { 'full' }
     end
   end
+  former = former or recent[id]
   recent[id], connections[id] = nil, mine
+  local evicted
   local alive, waiting, last = tally(now, connections)
   local _, expired = tally(now, recent)
   if alive + waiting + expired > most then
@@ -138,7 +163,7 @@ local function connect(call)
       ended[#ended + 1] = other
     end
     waiting, expired, recent = 0, 0, {}
-    make_room(connections, ended)
+    evicted = make_room(connections, ended)
     alive, waiting, last = tally(now, connections)
   end
 
@@ -166,14 +191,15 @@ local function connect(call)
       set_score(now, SHORTENED, user, before, former_number, last, number)
     end
     update_state(now, user, events, connections, recent)
-    return { 'stayed', mine.deadline }
+    return answer(call, 'stayed', former, evicted)
   end
   local entry = last + mine.number / 4096
   if was_closed or before > last then
     -- A sweep may have read the deadline of the time online before, which ended with a disconnect.
     note(now, SHORTENED, user, entry)
   end
-  return enter(call, entry, connections, recent)
+  enter(call, entry, connections, recent)
+  return answer(call, 'entered', former, evicted)
 end
 
 local answers = {}
@@ -183,7 +209,7 @@ for i = FIRST_ARGUMENT, #ARGV, ARGUMENTS_OF_A_CALL do
   call.key, call.hash, call.closed = KEYS[key], KEYS[key + 1], KEYS[key + 2]
   key = key + KEYS_OF_A_CALL
   local mine = { ttl = tonumber(ARGV[3]), interval = tonumber(ARGV[4]) }
-  call.id, mine.own_ttl, mine.away = read_stated(ARGV[i + 1])
+  call.id, mine.own_ttl, mine.away, mine.groups = read_stated(ARGV[i + 1])
   if mine.own_ttl then
     mine.ttl, mine.interval = mine.own_ttl, scaled_interval(mine.own_ttl, mine.ttl, mine.interval)
   end

@@ -9,6 +9,7 @@ mod server;
 mod server_info;
 mod socket;
 mod state;
+mod watching;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +24,11 @@ pub(super) use self::endpoint::Endpoint;
 use self::errors::breaks_the_connection;
 pub(super) use self::errors::store_error;
 pub(super) use self::messages::{Channels, Message, MessageStream, Messages};
-use self::server::{CONNECT_TIMEOUT, Server};
+use self::server::CONNECT_TIMEOUT;
 use self::server_info::{ServerInfo, check_commands};
 use self::socket::{Socket, enable_expired_events, open_commands};
 use self::state::{State, Up};
+use super::arguments::fit;
 use super::layout::Layout;
 use super::scripts::Scripts;
 use crate::config::KeyspaceEvents;
@@ -77,6 +79,7 @@ impl Checkout<'_> {
         commands: &Pipeline,
         replies: usize,
     ) -> RedisResult<Vec<Value>> {
+        debug_assert!(fit(commands), "some services refuse so long a command");
         self.socket.send_packed_commands(commands, 0, replies).await
     }
 
@@ -181,6 +184,7 @@ impl SupervisedConnection {
             Role::Main(endpoint, ..) => (endpoint.primary().await?, generation),
             Role::Worker(main) | Role::Subscription(main, _) => main.server()?,
         };
+        let mut run = None;
         let socket = match &self.role {
             Role::Main(endpoint, layout, served) => {
                 let (mut commands, info) = open_commands(&server).await?;
@@ -192,6 +196,7 @@ impl SupervisedConnection {
                 // A server that refuses to load scripts may still run them; the calls will show.
                 let _ = Scripts::loading().exec_async(&mut commands).await;
                 info.log(known);
+                run = info.run_in_cluster();
                 *known = info;
                 Socket::Commands(commands)
             }
@@ -211,6 +216,7 @@ impl SupervisedConnection {
             generation,
             main_generation,
             server,
+            run,
             socket,
         })
     }
@@ -272,7 +278,7 @@ impl SupervisedConnection {
             _ => logged.is_none(),
         };
         if is_new {
-            warn!(role = self.role.name(), why = cause, "redis out of reach");
+            warn!(role = self.role.name(), why = cause, "redis unreachable");
             *logged = Some(cause.clone());
         }
         self.state.send_modify(|state| {
@@ -283,14 +289,6 @@ impl SupervisedConnection {
                 };
             }
         });
-    }
-
-    /// The server of this connection and the generation to which that applies.
-    fn server(&self) -> Result<(Server, u64), StoreError> {
-        match &*self.state.borrow() {
-            State::Up(up) => Ok((up.server.clone(), up.generation)),
-            State::Down { why, .. } => Err(why.clone()),
-        }
     }
 
     /// A socket for a command, if the connection is up and its main connection was not replaced.
@@ -305,9 +303,7 @@ impl SupervisedConnection {
         let Socket::Commands(socket) = &up.socket else {
             return None;
         };
-        if let Some(main) = self.role.main()
-            && main.state.borrow().generation() != Some(up.main_generation)
-        {
+        if !self.follows_main(up) {
             return None;
         }
         Some(Checkout {
@@ -358,42 +354,5 @@ impl SupervisedConnection {
         if let Some(generation) = generation {
             self.close_with(generation, why);
         }
-    }
-
-    /// Why the server does not fit the settings, if that is why the connection is down.
-    pub(super) fn unfit(&self) -> Option<StoreError> {
-        match &*self.state.borrow() {
-            State::Down {
-                why: why @ StoreError::Unfit(_),
-                ..
-            } => Some(why.clone()),
-            _ => None,
-        }
-    }
-
-    /// Whether the connection is up.
-    pub(super) fn is_up(&self) -> bool {
-        self.state.borrow().is_up()
-    }
-
-    /// Resolves when the connection is up.
-    pub(super) async fn opened(&self) {
-        // An error means that the sender is gone, but the sender is a field.
-        let _ = self.state.subscribe().wait_for(State::is_up).await;
-    }
-
-    /// Resolves when the connection is down.
-    pub(super) async fn lost_now(&self) {
-        let _ = self
-            .state
-            .subscribe()
-            .wait_for(|state| !state.is_up())
-            .await;
-    }
-
-    /// Resolves when the socket of `generation` was closed.
-    pub(super) async fn closed(&self, generation: u64) {
-        let is_closed = |state: &State| state.generation() != Some(generation);
-        let _ = self.state.subscribe().wait_for(is_closed).await;
     }
 }

@@ -5,14 +5,15 @@
 -- KEYS[7] the outages                          process of the caller looks throttled, a space and how long it
 --                                              stood still just now, in ms
 --
--- The key of a user that has one connection holds what the connection last stated: 'number id TTL away'. These are the
--- number of the grant; the id; the TTL in ms, if the connection asked for one; and 'away', if the user is away. Only the
--- number is there if the connection is the unnamed one and stated nothing. The key of a user that has several
--- connections, or one that leaves, holds '*'. The key expires with the last connection.
+-- The key of a user that has one connection holds what the connection last stated: 'number id TTL away groups'. These are
+-- the number of the grant; the id; the TTL in ms, if the connection asked for one; 'away', if the user is away; and the
+-- groups, each after the separator of ids. Only the number is there if the connection is the unnamed one and stated
+-- nothing. The key of a user that has several connections, or one that leaves, holds '*'. The key expires with the last
+-- connection.
 --
 -- If the key holds '*', the hash of connections has 'deadline TTL interval number' of each connection: three times in
 -- ms, and the number of the grant; then ' away', if the user is away; then ' ~left pinged', if the connection leaves:
--- the time of its disconnect and of its last ping. The hash outlives the key, because a sweep reads there the grants of
+-- the time of its disconnect and of its last ping; then the groups. The hash outlives the key, because a sweep reads there the grants of
 -- a user that is gone.
 --
 -- What an only connection stated is needed after its deadline, too. The score in the index has the number of the
@@ -215,8 +216,8 @@ end
 local function written(key)
   local found, fields = {}, redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
-    local deadline, ttl, interval, number, away, left, pinged =
-      fields[i + 1]:match('^(%d+) (%d+) (%d+) (%d+) ?(%a*) ?~?(%d*) ?(%d*)$')
+    local deadline, ttl, interval, number, away, left, pinged, groups =
+      fields[i + 1]:match('^(%d+) (%d+) (%d+) (%d+) ?(%a*) ?~?(%d*) ?(%d*)(.*)$')
     found[fields[i]] = {
       deadline = tonumber(deadline),
       ttl = tonumber(ttl),
@@ -225,6 +226,7 @@ local function written(key)
       away = away == 'away',
       left = tonumber(left),
       pinged = tonumber(pinged),
+      groups = groups,
     }
   end
   return found
@@ -240,18 +242,18 @@ local function text_of(connection)
   if connection.left then
     text = text .. string.format(' ~%.0f %.0f', connection.left, connection.pinged)
   end
-  return text
+  return text .. (connection.groups or '')
 end
 
--- Reads 'id TTL away': the id, the TTL or nil, and whether the user is away.
+-- Reads 'id TTL away groups': the id, the TTL or nil, whether the user is away, and the text of the groups.
 local function read_stated(text)
-  local id, own_ttl, away = text:match('^([^ ]+) ?(%d*) ?(%a*)$')
-  return id or UNNAMED, tonumber(own_ttl), away == 'away'
+  local id, own_ttl, away, groups = text:match('^([^ \31]+) ?(%d*) ?(%a*)(.*)$')
+  return id or UNNAMED, tonumber(own_ttl), away == 'away', groups or ''
 end
 
 -- Writes what `read_stated` reads.
 local function stated_by(id, each)
-  return id .. (each.own_ttl and string.format(' %.0f', each.own_ttl) or '') .. (each.away and ' away' or '')
+  return id .. (each.own_ttl and string.format(' %.0f', each.own_ttl) or '') .. (each.away and ' away' or '') .. (each.groups or '')
 end
 
 -- The interval of a connection with a TTL of its own: the ratio of interval and TTL is the one of the grant.
@@ -262,8 +264,8 @@ end
 -- The id and the connection in the key of a user that has one connection.
 local function only_connection(value, deadline)
   local number, stated = value:match('^(%d+) ?(.*)$')
-  local id, own_ttl, away = read_stated(stated or '')
-  local each = { number = tonumber(number) or 0, own_ttl = own_ttl, away = away, deadline = deadline }
+  local id, own_ttl, away, groups = read_stated(stated or '')
+  local each = { number = tonumber(number) or 0, own_ttl = own_ttl, away = away, groups = groups, deadline = deadline }
   each.ttl, each.interval = grant(each.number)
   if own_ttl then
     each.ttl, each.interval = own_ttl, scaled_interval(own_ttl, each.ttl, each.interval)

@@ -1,4 +1,4 @@
-//! Which slots of the cluster no master serves, in words.
+//! The slots of a cluster that no master serves, as text for logs and `/readyz`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::store::error::StoreError;
 /// How long after the last refusal a cluster counts as up again.
 const DOWN_FOR: Duration = Duration::from_secs(10);
 
-/// What a cluster lacks. Logs each change.
+/// Which slots are not served, and why. Logs each change.
 #[derive(Debug)]
 pub(super) struct Coverage {
     partitions: Partitions,
@@ -25,7 +25,7 @@ pub(super) struct Coverage {
 struct State {
     /// The slots of partitions without a master, as text; empty if there are none.
     lacking: String,
-    /// Why the last question for a view failed.
+    /// Why the last read of a view failed.
     failure: Option<StoreError>,
     /// When a node last said that the whole cluster is down.
     down_at: Option<Instant>,
@@ -37,7 +37,7 @@ impl Coverage {
         Self { partitions, state }
     }
 
-    /// Takes a new view of the cluster.
+    /// Records a new view of the cluster.
     pub(super) fn note(&self, view: &View) {
         let lacking = view.lacking();
         let is_lacking = |slot: u16| lacking.iter().any(|range| range.contains(&slot));
@@ -64,7 +64,7 @@ impl Coverage {
         state.failure = None;
     }
 
-    /// Notes that no node told its view.
+    /// Notes that no node returned its view.
     pub(super) fn note_failure(&self, error: StoreError) {
         self.state.lock().failure = Some(error);
     }

@@ -2,16 +2,18 @@
 -- index goes offline.
 --
 -- KEYS[10] the shortened deadlines             ARGV[6] how long the last-seen time is kept, in ms; 0 keeps none
--- then for each call                           then for each call
---   the user's key                               userId
---   the user's connections                       connectionId; empty for all
---   the user's closed connections                the grace period in ms, or 0
+-- KEYS[11] the outbox                          then for each call
+-- KEYS[12] the last stamp                        userId
+-- then for each call                             connectionId; empty for all
+--   the user's key                               the grace period in ms, or 0
+--   the user's connections
+--   the user's closed connections
 -- the generations of last-seen times
--- Returns for each call {1 if the user is still online, 1 if the user went offline, when the connection ends or 0}, or
--- the error of the call.
+-- Returns for each call {1 if the user is still online, 1 if the user went offline, when the connection ends or 0,
+-- messages to groups...; see outbox.lua}, or the error of the call.
 
 local HELD, SHORTENED = KEYS[5], KEYS[10]
-local FIRST_KEY, KEYS_OF_A_CALL = 11, 3
+local FIRST_KEY, KEYS_OF_A_CALL = 13, 3
 local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 3
 
 local now = clock()
@@ -101,6 +103,7 @@ local function leave_later(call, connections, recent, ended)
   each.left = now
   each.deadline = math.min(each.deadline, now + call.grace)
   mark(call.closed, call.id, each.deadline)
+  shorten_in_groups(call.messages, now, call.user, call.id, each.groups or '', each.deadline, 'd')
   local _, _, last = tally(now, connections)
   forget(call.hash, ended)
   for _, some in ipairs({ connections, recent }) do
@@ -130,6 +133,7 @@ local function disconnect(call)
     mark(call.closed, id, now)
     redis.call('DEL', call.key)
     forget_record(user, value)
+    leave_groups(call.messages, now, user, id, value:match('\31.*$') or '', '')
     return leave(call)
   end
 
@@ -140,6 +144,12 @@ local function disconnect(call)
   if id == '' then
     redis.call('DEL', call.closed)
     mark(call.closed, '*', now)
+    local all, expired = connections_of(now, user, call.hash, value, call.before, call.score)
+    for _, some in ipairs({ all, expired }) do
+      for each_id, each in pairs(some) do
+        leave_groups(call.messages, now, user, each_id, each.groups or '', '')
+      end
+    end
   elseif value == '*' and redis.call('EXISTS', call.hash) == 0 then
     -- The hash was lost. Another connection may be alive, so the user stays online until the key expires.
     mark(call.closed, id, now)
@@ -153,6 +163,7 @@ local function disconnect(call)
     end
     connections[id] = nil
     if closed then
+      leave_groups(call.messages, now, user, id, closed.groups or '', '')
       mark(call.closed, id, now)
       ended[#ended + 1] = id
     elseif recent[id] then
@@ -190,10 +201,14 @@ end
 local answers = {}
 local key = FIRST_KEY
 for i = FIRST_ARGUMENT, #ARGV, ARGUMENTS_OF_A_CALL do
-  local call = { user = ARGV[i], id = ARGV[i + 1], grace = tonumber(ARGV[i + 2]) }
+  local call = { user = ARGV[i], id = ARGV[i + 1], grace = tonumber(ARGV[i + 2]), messages = {} }
   call.key, call.hash, call.closed = KEYS[key], KEYS[key + 1], KEYS[key + 2]
   key = key + KEYS_OF_A_CALL
-  answers[#answers + 1] = answer_of(disconnect, call)
+  local answer = answer_of(disconnect, call)
+  for _, message in ipairs(answer.err and {} or call.messages) do
+    answer[#answer + 1] = message
+  end
+  answers[#answers + 1] = answer
 end
 if events[1] then
   announce(now, events)

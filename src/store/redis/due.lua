@@ -4,10 +4,13 @@
 -- KEYS[10] the place of the recheck      ARGV[6] the maximum size of the history, in bytes
 -- KEYS[11] the shortened deadlines       ARGV[7] the number of partitions, as text
 -- KEYS[12] the number of partitions, as text
+-- KEYS[13] the groups with seats; see groups.lua
+-- KEYS[14] the outbox; see outbox.lua
 -- Returns {'layout', the text} if the store has another number of partitions. Then nothing was done. Else
 --         {now, epoch, newest event, the number of announced users whose departure is not held, the number of the
 --          caller's grant, the first time in the index or -1, how many users are overdue, the place of the recheck or
---          -1, the time of the sweep before or -1, the time of the next change without a call or -1}.
+--          -1, the time of the sweep before or -1, the time of the next change without a call or -1, the
+--          time of the next look at a group or -1, the time of the first message in the outbox or -1}.
 
 local layout = redis.call('GET', KEYS[12])
 if layout and layout ~= ARGV[7] then
@@ -35,6 +38,12 @@ if swept and swept > now + STEP then
   redis.call('ZREMRANGEBYSCORE', KEYS[7], '(' .. now, '+inf')
   redis.call('DEL', KEYS[11])
   redis.call('SET', KEYS[10], '0')
+  -- The look at a group, and the messages in the outbox, are due at once.
+  for i = 13, 14 do
+    if redis.call('EXISTS', KEYS[i]) == 1 then
+      redis.call('ZUNIONSTORE', KEYS[i], 1, KEYS[i], 'WEIGHTS', 0)
+    end
+  end
 end
 
 local most = tonumber(ARGV[6])
@@ -51,7 +60,7 @@ local known = epoch()
 local latest = newest()
 if ARGV[7] ~= '1:1' and latest ~= '0-0' and now - latest:match('%d+') > ENTRY_INTERVAL then
   -- A cursor has the time between the newest events of the partitions, so a silent partition would make it long.
-  announce(now, { 't ' .. now .. ' 0 -' })
+  append_mark(now)
   latest = newest()
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
@@ -68,4 +77,6 @@ return {
   redis.call('GET', KEYS[10]) or '-1',
   swept or -1,
   (redis.call('ZRANGE', CHANGES, 0, 0, 'WITHSCORES')[2] or '-1'):match('^-?%d+'),
+  (redis.call('ZRANGE', KEYS[13], 0, 0, 'WITHSCORES')[2] or '-1'):match('^-?%d+'),
+  (redis.call('ZRANGE', KEYS[14], 0, 0, 'WITHSCORES')[2] or '-1'):match('^-?%d+'),
 }

@@ -30,9 +30,9 @@ local function extend_one_of_several(key, stated, own_ttl)
     local time = redis.call('TIME')
     now = time[1] * 1000 + math.floor(time[2] / 1000)
   end
-  local id, away = '1', ''
+  local id, away, groups = '1', '', ''
   if stated then
-    id, away = stated:match('^%d+ ([^ ]+)[ %d]*(.*)$')
+    id, away, groups = stated:match('^%d+ ([^ \31]+)[ %d]*(%a*)(.*)$')
   end
   local ttl, interval = ttl, ARGV[3]
   if own_ttl then
@@ -40,7 +40,7 @@ local function extend_one_of_several(key, stated, own_ttl)
     interval = string.format('%.0f', math.max(math.floor(own_ttl * interval / ttl), 1))
     ttl = own_ttl
   end
-  local grant = ' ' .. ttl .. ' ' .. interval .. ' ' .. number .. (away ~= '' and ' away' or '')
+  local grant = ' ' .. ttl .. ' ' .. interval .. ' ' .. number .. (away ~= '' and ' away' or '') .. groups
   local last = now + ttl
   local deadline = string.format('%.0f', last)
   local hash = ARGV[5] .. key:sub(#ARGV[4] + 1)

@@ -1,20 +1,20 @@
 -- Changes or replaces the stored members of a group, in one step.
 --
--- ARGV[6] the time after which nothing may be added, in ms    ARGV[9] the users to remove; '*': all but those to add
--- ARGV[7] the maximum number of members                       ARGV[10] how many members '*' may look at
--- ARGV[8] the users to add
+-- ARGV[7] the time after which nothing may be added, in ms    ARGV[10] the users to remove; '*': all but those to add
+-- ARGV[8] the maximum number of stored members                ARGV[11] how many members '*' may look at
+-- ARGV[9] the users to add
 -- Returns {'done', members, added, the removed users...}, {'late'}, {'full'}, or {'large'} if '*' would look at more
 -- members or a PUT is under way.
 
 local now = clock()
-local add, is_replacement = ids_of(ARGV[8]), ARGV[9] == '*'
-if add[1] and now > tonumber(ARGV[6]) then
+local add, is_replacement = ids_of(ARGV[9]), ARGV[10] == '*'
+if add[1] and now > tonumber(ARGV[7]) then
   return { 'late' }
 end
 local remove
 if is_replacement then
   local is_under_way = redis.call('EXISTS', FORMER, COMING) > 0
-  if is_under_way or redis.call('SCARD', MEMBERS) > tonumber(ARGV[10]) then
+  if is_under_way or redis.call('SCARD', MEMBERS) > tonumber(ARGV[11]) then
     return { 'large' }
   end
   local keeps = {}
@@ -28,12 +28,12 @@ if is_replacement then
     end
   end
 else
-  remove = ids_of(ARGV[9])
+  remove = ids_of(ARGV[10])
 end
 
 local left, left_former = divided(remove)
 local _, moved, joined = divided(add)
-if joined[1] and size() + #joined > tonumber(ARGV[7]) + #left + #left_former then
+if joined[1] and size() + #joined > tonumber(ARGV[8]) + #left + #left_former then
   return { 'full' }
 end
 call_for(left, 'SREM', MEMBERS)
@@ -53,7 +53,7 @@ end
 for _, user in ipairs(left_former) do
   left[#left + 1] = user
 end
-announce_members(now, joined, left)
+announce_stored(now, joined, left)
 local answer = { 'done', size(), #joined }
 for _, user in ipairs(left) do
   answer[#answer + 1] = user

@@ -1,17 +1,17 @@
 -- Notes that the list of a PUT has arrived. From then on any instance can finish the PUT, step by step.
 --
--- KEYS[12] the list           ARGV[6] the time after which the list may not be used, in ms
---                             ARGV[7] the number of the PUT
---                             ARGV[8] how many members the list has
+-- KEYS[18] the list           ARGV[7] the time after which the list may not be used, in ms
+--                             ARGV[8] the number of the PUT
+--                             ARGV[9] how many members the list has
 -- Returns 'complete', 'late', 'superseded' by a PUT that began later, or 'busy' while another PUT is under way.
 
-local number = tonumber(ARGV[7])
+local number = tonumber(ARGV[8])
 local complete = redis.call('HGET', NUMBERS, 'complete')
 if complete and tonumber(complete) > number then
-  redis.call('UNLINK', KEYS[12])
+  redis.call('UNLINK', KEYS[18])
   return 'superseded'
 end
-if clock() > tonumber(ARGV[6]) or redis.call('SCARD', KEYS[12]) ~= tonumber(ARGV[8]) then
+if clock() > tonumber(ARGV[7]) or redis.call('SCARD', KEYS[18]) ~= tonumber(ARGV[9]) then
   return 'late'
 end
 if redis.call('EXISTS', FORMER, COMING) > 0 then
@@ -22,8 +22,8 @@ redis.call('PEXPIRE', NUMBERS, 60000)
 if redis.call('EXISTS', MEMBERS) == 1 then
   redis.call('RENAME', MEMBERS, FORMER)
 end
-if redis.call('EXISTS', KEYS[12]) == 1 then
-  redis.call('RENAME', KEYS[12], COMING)
+if redis.call('EXISTS', KEYS[18]) == 1 then
+  redis.call('RENAME', KEYS[18], COMING)
   redis.call('PERSIST', COMING)
 end
 redis.call('ZADD', UNDER_WAY, clock(), group_id)

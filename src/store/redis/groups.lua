@@ -1,16 +1,22 @@
--- Prelude of the scripts about the stored members of a group; announce.lua comes before it.
+-- Prelude of the scripts about a group, after announce.lua and connections.lua.
 --
--- KEYS[6] the members                                                                        ARGV[5] groupId
--- KEYS[7] the members from before the PUT under way that the PUT has not reached yet
--- KEYS[8] the rest of the list of the PUT under way
--- KEYS[9] the numbers of the PUTs of the group
--- KEYS[10] the groups with a PUT under way
--- KEYS[11] the key that never exists
+-- KEYS[8] the stored members                                                                 ARGV[6] groupId
+-- KEYS[9] the stored members from before the PUT under way that the PUT has not reached yet
+-- KEYS[10] the rest of the list of the PUT under way
+-- KEYS[11] the numbers of the PUTs of the group
+-- KEYS[12] the groups with a PUT under way
+-- KEYS[13] the seats of the group by deadline
+-- KEYS[14] the users with seats
+-- KEYS[15] the stamps of the connections that left a moment ago
+-- KEYS[16] the groups with seats, each with a time not after the first end of a seat
+-- KEYS[17] the key that never exists
 --
--- A user is stored if it is in KEYS[6] or KEYS[7]; nobody is in both. A list of ids is one text with the separator
--- between the ids. The separator is a control character, which ids do not have.
+-- A user is stored if it is in KEYS[8] or KEYS[9]; nobody is in both. A connection that states the group has a seat. A
+-- user is a member if it is stored or has a seat; see seats.lua. A list of ids is one text with the separator between the
+-- ids. The separator is a control character, which ids do not have.
 
-local MEMBERS, FORMER, COMING, NUMBERS, UNDER_WAY = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local MEMBERS, FORMER, COMING, NUMBERS, UNDER_WAY = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local SEATS, SEATED, GONE, DUE_GROUPS = KEYS[13], KEYS[14], KEYS[15], KEYS[16]
 local SEPARATOR = '\31'
 
 -- unpack accepts some thousand values at most.
@@ -19,7 +25,7 @@ local PART = 1000
 -- How many users one event names at most.
 local USERS_PER_EVENT = 100
 
-local group_id = ARGV[5]
+local group_id = ARGV[6]
 
 local function ids_of(text)
   local ids = {}
@@ -70,8 +76,9 @@ local function divided(ids)
 end
 
 -- The events of users that joined, and of users that left: 'l at reason group', or 'j at group', and the ids. The id of
--- a user that joined follows a '+' if the user is announced, else a '-'.
-local function member_events(now, joined, left)
+-- a user that joined follows a '+' if the user is announced, else a '-'. The reason is 'r', 'd' or 'e'
+-- if users left.
+local function member_events(now, joined, left, reason)
   local events = {}
   local function add(head, texts)
     for first = 1, #texts, USERS_PER_EVENT do
@@ -79,7 +86,7 @@ local function member_events(now, joined, left)
       events[#events + 1] = head .. group_id .. SEPARATOR .. table.concat(texts, SEPARATOR, first, last)
     end
   end
-  add('l ' .. now .. ' r ', left)
+  add('l ' .. now .. ' ' .. (reason or '') .. ' ', left)
   local flagged = {}
   local scores = call_for(joined, 'ZMSCORE', KEYS[1])
   for i, user in ipairs(joined) do
@@ -89,8 +96,25 @@ local function member_events(now, joined, left)
   return events
 end
 
-local function announce_members(now, joined, left)
+-- The users that have no seat.
+local function without_seat(users)
+  if redis.call('EXISTS', SEATED) == 0 then
+    return users
+  end
+  local found, is_seated = {}, call_for(users, 'HMGET', SEATED)
+  for i, user in ipairs(users) do
+    if not is_seated[i] then
+      found[#found + 1] = user
+    end
+  end
+  return found
+end
+
+-- Announces users that are stored now, and users that are not stored any more. A user that has a seat is a member before
+-- and after.
+local function announce_stored(now, joined, left)
+  joined, left = without_seat(joined), without_seat(left)
   if joined[1] or left[1] then
-    announce(now, member_events(now, joined, left))
+    announce(now, member_events(now, joined, left, 'r'))
   end
 end

@@ -1,24 +1,26 @@
-//! The groups of the Redis store: their stored members, and the records of the groups of each user.
+//! The groups of the Redis store: their members, and the records of the groups of each user.
 //!
 //! The members of a group are in the store of the group, the record of the groups of a user in the store of the user.
 //! A user is recorded before it becomes a member and forgotten after it left. So a record may name too many groups and
 //! never too few; it is checked where it is used.
 
 pub(super) mod former;
+mod message;
 mod put;
 mod records;
+pub(super) mod seats;
 
 use std::time::Duration;
 
 use redis::{ScriptInvocation, Value};
 
 use super::replies::{take, unexpected, user_ids};
+use super::stated::SEPARATOR;
 use super::store::RedisStore;
-use crate::model::{GroupId, GroupRefusal, GroupWritten, Partition, Timestamp, UserId};
+use crate::model::{GroupId, GroupRefusal, GroupWritten, Partition, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
-
-/// Separates ids in a list; `SEPARATOR` in `groups.lua`.
-const SEPARATOR: &str = "\u{1f}";
+use crate::store::members::Members;
+use crate::store::policy::SHORTEST_OUTAGE;
 
 /// How long after a call recorded its users it may add them. It is much shorter than [`former::SETTLED`], so that no
 /// record is deleted between the two.
@@ -74,9 +76,29 @@ impl RedisStore {
     pub(in crate::store) async fn group_members(
         &self,
         group: &GroupId,
+        which: Members,
     ) -> Result<Vec<UserId>, StoreError> {
-        let call = self.stored_members(group);
+        let call = self.read_members(group, which);
         self.with_deadline(self.partition_of(group), call).await
+    }
+
+    async fn read_members(
+        &self,
+        group: &GroupId,
+        which: Members,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let mut read = self.about_group(&self.scripts.group_members, group);
+        read.arg(which.as_str());
+        let route = self.lanes.to(self.partition_of(group));
+        let (stored, seated): (Vec<Value>, Vec<String>) = route.script(&read).await?;
+        let mut members = user_ids(stored)?;
+        for seat in &seated {
+            let user = seat.split_once(SEPARATOR).map_or(&**seat, |(user, _)| user);
+            members.push(UserId::new(user).map_err(unexpected)?);
+        }
+        members.sort_unstable();
+        members.dedup();
+        Ok(members)
     }
 
     pub(super) async fn stored_members(&self, group: &GroupId) -> Result<Vec<UserId>, StoreError> {
@@ -97,13 +119,25 @@ impl RedisStore {
         &self,
         group: &GroupId,
         users: &[UserId],
+        which: Members,
     ) -> Result<Vec<bool>, StoreError> {
-        let call = self.membership(group, users);
+        let call = self.membership(group, users, which.as_str());
         self.with_deadline(self.partition_of(group), call).await
     }
 
-    async fn membership(&self, group: &GroupId, users: &[UserId]) -> Result<Vec<bool>, StoreError> {
+    /// Whether users are stored in a group.
+    async fn are_stored(&self, group: &GroupId, users: &[UserId]) -> Result<Vec<bool>, StoreError> {
+        self.membership(group, users, "stored").await
+    }
+
+    async fn membership(
+        &self,
+        group: &GroupId,
+        users: &[UserId],
+        which: &str,
+    ) -> Result<Vec<bool>, StoreError> {
         let mut has = self.about_group(&self.scripts.group_has, group);
+        has.arg(which);
         for user in users {
             has.arg(user.as_str());
         }
@@ -184,18 +218,24 @@ impl RedisStore {
         Ok(Changed::Done(written, left))
     }
 
-    /// An invocation with the keys and arguments of the preludes `announce.lua` and `groups.lua`.
+    /// An invocation with the keys and arguments of the preludes `announce.lua`, `connections.lua` and `groups.lua`.
     fn about_group<'a>(&self, script: &'a redis::Script, group: &GroupId) -> ScriptInvocation<'a> {
         let keys = self.layout.of_group(group);
         let mut invocation = self.announcing(script, keys);
         invocation
+            .key(&keys.swept)
+            .key(&keys.outages)
             .key(keys.group_members(group))
             .key(keys.group_former(group))
             .key(keys.group_coming(group))
             .key(keys.group_puts(group))
             .key(&keys.puts_under_way)
+            .key(keys.group_seats(group))
+            .key(keys.group_seated(group))
+            .key(keys.group_gone(group))
+            .key(&keys.due_groups)
             .key(&keys.absent);
-        invocation.arg(group.as_str());
+        invocation.arg(millis(SHORTEST_OUTAGE)).arg(group.as_str());
         invocation
     }
 

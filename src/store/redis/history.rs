@@ -14,9 +14,13 @@ impl RedisStore {
         after: Position,
         limit: usize,
     ) -> Result<History, StoreError> {
-        let mut read = self.announcing(&self.scripts.history, self.layout.keys(partition));
-        read.key(&self.layout.keys(partition).absent);
+        let keys = self.layout.keys(partition);
+        let run = self.lanes.with_node(partition, |node| node.main.run());
+        let run = run.flatten();
+        let mut read = self.announcing(&self.scripts.history, keys);
+        read.key(&keys.master).key(&keys.absent);
         read.arg(after.to_string()).arg(limit);
+        read.arg(run.as_deref().unwrap_or_default());
         replies::history(self.lanes.to(partition).script(&read).await?)
     }
 

@@ -16,12 +16,15 @@ const GROUP_FORMER: &str = "group-former:";
 const GROUP_COMING: &str = "group-coming:";
 const GROUP_PUTS: &str = "group-puts:";
 const GROUP_LIST: &str = "group-list:";
+const GROUP_SEATS: &str = "group-seats:";
+const GROUP_SEATED: &str = "group-seated:";
+const GROUP_GONE: &str = "group-gone:";
 
 /// The part after the prefix in the name of the key about a receiver of webhooks.
 const DELIVERY: &str = "webhook:";
 
 /// The parts after the prefix that an id follows.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 13] = [
     USER,
     CONNECTIONS,
     CLOSED,
@@ -31,6 +34,9 @@ const KINDS: [&str; 10] = [
     GROUP_COMING,
     GROUP_PUTS,
     GROUP_LIST,
+    GROUP_SEATS,
+    GROUP_SEATED,
+    GROUP_GONE,
     DELIVERY,
 ];
 
@@ -61,13 +67,24 @@ pub(super) struct Keys {
     pub(super) states: String,
     pub(super) changes: String,
     pub(super) shortened: String,
+    /// The instances by the time of their last reports, and these reports.
+    pub(super) instances: String,
+    pub(super) reports: String,
     /// The list of generations of last-seen times. `last_seen.lua` appends `:<began>:<bucket>`, two numbers, for the names
     /// of the hashes of a generation.
     pub(super) last_seen: String,
     /// The groups with a PUT under way, by the time of its last step.
     pub(super) puts_under_way: String,
+    /// The groups with seats, by a time not after the first end of a seat.
+    pub(super) due_groups: String,
+    /// The messages to groups that connections left.
+    pub(super) outbox: String,
+    /// The last stamp of a step of a connection.
+    pub(super) stamp: String,
     /// The number of partitions of the store, as text.
     pub(super) layout: String,
+    /// The run id of the master of a cluster that served the partition last; see `history.lua`.
+    pub(super) master: String,
     /// A key that never exists. Each script has it among its keys, so a Redis Cluster runs no script while the slot is on
     /// its way to another node: a script would stop in the middle at a key that is not there any more.
     pub(super) absent: String,
@@ -99,9 +116,15 @@ impl Keys {
             states: named("states"),
             changes: named("changes"),
             shortened: named("shortened"),
+            instances: named("instances"),
+            reports: named("reports"),
             last_seen: named("seen"),
             puts_under_way: named("puts"),
+            due_groups: named("due-groups"),
+            outbox: named("outbox"),
+            stamp: named("stamp"),
             layout: named("layout"),
+            master: named("master"),
             absent: named("absent"),
             bus: named("bus"),
             prefix,
@@ -174,13 +197,28 @@ impl Keys {
         self.named(GROUP_PUTS, group.as_str())
     }
 
+    /// The seats of connections in a group, by deadline.
+    pub(super) fn group_seats(&self, group: &GroupId) -> String {
+        self.named(GROUP_SEATS, group.as_str())
+    }
+
+    /// The users with seats in a group.
+    pub(super) fn group_seated(&self, group: &GroupId) -> String {
+        self.named(GROUP_SEATED, group.as_str())
+    }
+
+    /// The stamps of the connections that left a group a moment ago.
+    pub(super) fn group_gone(&self, group: &GroupId) -> String {
+        self.named(GROUP_GONE, group.as_str())
+    }
+
     /// The list of a PUT that is arriving.
     pub(super) fn group_list(&self, group: &GroupId, put: u64) -> String {
         let prefix = &self.prefix;
         format!("{prefix}{GROUP_LIST}{put}:{group}")
     }
 
-    /// Where the delivery of webhooks to a receiver stands.
+    /// How far the delivery of webhooks to a receiver is.
     pub(super) fn delivery(&self, receiver: &str) -> String {
         format!("{}{DELIVERY}{receiver}", self.prefix)
     }
@@ -230,9 +268,15 @@ mod tests {
             keys.states.clone(),
             keys.changes.clone(),
             keys.shortened.clone(),
+            keys.instances.clone(),
+            keys.reports.clone(),
             keys.last_seen.clone(),
             keys.puts_under_way.clone(),
+            keys.due_groups.clone(),
+            keys.outbox.clone(),
+            keys.stamp.clone(),
             keys.layout.clone(),
+            keys.master.clone(),
             keys.absent.clone(),
         ];
         for user in users {
@@ -241,6 +285,8 @@ mod tests {
             let group = GroupId::new(user.as_str()).expect("an id");
             names.extend([keys.group_members(&group), keys.group_former(&group)]);
             names.extend([keys.group_coming(&group), keys.group_puts(&group)]);
+            names.extend([keys.group_seats(&group), keys.group_seated(&group)]);
+            names.push(keys.group_gone(&group));
             names.extend([1, 12].map(|put| keys.group_list(&group, put)));
         }
         names.extend([1, 2, 12].map(|bucket| format!("{}:{bucket}", keys.deadlines)));

@@ -96,7 +96,7 @@ impl Lanes {
         }
     }
 
-    /// Takes over the table of the nodes, with the lanes that exist.
+    /// Applies the table of the nodes. Existing lanes are kept.
     fn update(&self, lanes: &watch::Sender<Arc<Table<Arc<Lane>>>>) {
         lanes.send_if_modified(|lanes| {
             let next = self.topology.table().map(|node| {
@@ -155,7 +155,7 @@ impl Lanes {
         lane.ok_or_else(|| self.topology.why_unserved())
     }
 
-    /// Takes over that a node redirected a command about `slot` to the node at `address`, for good.
+    /// Records the permanent redirection (`MOVED`) of `slot` to the node at `address`.
     pub(super) fn redirect(&self, slot: u16, address: &NodeAddress) {
         self.topology.redirect(slot, address);
         if let Current::Moving(lanes) = &self.lanes {

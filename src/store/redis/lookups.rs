@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use redis::{Cmd, Value};
+use redis::{Cmd, FromRedisValue, ScriptInvocation, Value};
 
 use super::codec;
 use super::keys::Keys;
@@ -20,7 +20,7 @@ const COUNT_STEP: usize = 1_000;
 const COUNT_MAX: usize = 50 * COUNT_STEP;
 
 /// The most keys of one command. Some services refuse commands with more than 3,999 arguments.
-const MOST_KEYS: usize = 3_000;
+pub(super) const MOST_KEYS: usize = 3_000;
 
 /// The usual size of the key of a user. Longer keys make a command reallocate.
 const USER_KEY_BYTES: usize = 48;
@@ -79,7 +79,13 @@ impl RedisStore {
     }
 
     /// The command that reads the keys of the users at `places`.
-    fn look_up(&self, name: &str, partition: Partition, places: &[usize], users: &[UserId]) -> Cmd {
+    pub(super) fn look_up(
+        &self,
+        name: &str,
+        partition: Partition,
+        places: &[usize],
+        users: &[UserId],
+    ) -> Cmd {
         let keys = self.layout.keys(partition);
         let mut command = Cmd::with_capacity(1 + places.len(), places.len() * USER_KEY_BYTES);
         command.arg(name);
@@ -221,13 +227,45 @@ impl RedisStore {
         users: &[UserId],
     ) -> Result<((Partition, Epoch, Position), AnnouncedPlaces), StoreError> {
         let keys = self.layout.keys(portion.partition);
+        let route = self.lanes.to(keys.partition);
+        if portion.places.len() <= MOST_KEYS {
+            let read = self.announced_of(keys, &portion.places, users);
+            let answer = route.script(&read).await?;
+            let (epoch, position, found) = replies::announced(answer, &portion.places)?;
+            return Ok(((keys.partition, epoch, position), found));
+        }
+        let mut reads = redis::pipe();
+        for places in portion.places.chunks(MOST_KEYS) {
+            reads.invoke_script(&self.announced_of(keys, places, users));
+        }
+        // No event comes between the reads of one transaction.
+        let reads = route.transaction(reads.atomic(), Some(&self.scripts.announced));
+        let (mut at, mut announced) = ((Epoch(0), Position::START), Vec::new());
+        for (answer, places) in reads
+            .await?
+            .into_iter()
+            .zip(portion.places.chunks(MOST_KEYS))
+        {
+            let answer = FromRedisValue::from_redis_value(answer).map_err(replies::unexpected)?;
+            let (epoch, position, found) = replies::announced(answer, places)?;
+            at = (epoch, position);
+            announced.extend(found);
+        }
+        Ok(((keys.partition, at.0, at.1), announced))
+    }
+
+    /// An invocation of `announced.lua` for the users at `places`.
+    pub(super) fn announced_of(
+        &self,
+        keys: &Keys,
+        places: &[usize],
+        users: &[UserId],
+    ) -> ScriptInvocation<'_> {
         let mut read = self.announcing(&self.scripts.announced, keys);
         read.key(&keys.states).key(&keys.absent);
-        for place in &portion.places {
+        for place in places {
             read.arg(users[*place].as_str());
         }
-        let answer = self.lanes.to(keys.partition).script(&read).await?;
-        let (epoch, position, found) = replies::announced(answer, &portion.places)?;
-        Ok(((keys.partition, epoch, position), found))
+        read
     }
 }

@@ -84,6 +84,11 @@ impl Node {
         &self.address.host
     }
 
+    /// The address of a node of a cluster.
+    pub(super) fn address_in_cluster(&self) -> Option<&NodeAddress> {
+        (self.address != NodeAddress::default()).then_some(&self.address)
+    }
+
     /// The partitions on this server.
     pub(super) fn served(&self) -> PartitionSet {
         *self.served.borrow()

@@ -13,7 +13,7 @@ use super::redirect::Refused;
 use crate::model::Partition;
 use crate::store::error::StoreError;
 
-/// How often a request follows a redirection. More follow only if the nodes contradict each other.
+/// How often a request follows a redirection. It would follow more only if the nodes contradicted each other.
 const MOST_HOPS: u32 = 3;
 
 /// How often an idempotent request is sent again after its connection broke: the connection of the worker and the main
@@ -29,7 +29,7 @@ const MOST_PAUSES: u32 = 5;
 /// The pause after a node said that its slot is not served.
 const DOWN_PAUSE: Duration = Duration::from_millis(100);
 
-/// The way of one request through the cluster.
+/// One request until a node has run it: which node is next, and how many attempts are left.
 pub(super) struct Pursuit<'a> {
     lanes: &'a Lanes,
     partition: Partition,

@@ -5,7 +5,7 @@ use tokio::sync::Notify;
 
 use crate::store::node_id::NodeId;
 
-/// Asks the task that follows the cluster for a new view. Everything that meets a sign of a change asks here.
+/// Asks the task that follows the cluster for a new view. Whatever notices a sign of a change calls this.
 #[derive(Debug, Default)]
 pub(super) struct Refresh {
     asked: Notify,
@@ -21,12 +21,12 @@ impl Refresh {
         self.asked.notify_one();
     }
 
-    /// Waits until somebody asks. Returns at once if somebody asked since the last wait.
+    /// Waits until a view is requested. Returns at once if one was requested since the last wait.
     pub(super) async fn asked(&self) {
         self.asked.notified().await;
     }
 
-    /// The node that failed last, and forgets it.
+    /// Returns the node that failed last, and clears it.
     pub(super) fn take_suspect(&self) -> Option<NodeId> {
         self.suspect.lock().take()
     }

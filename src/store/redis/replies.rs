@@ -7,7 +7,8 @@ use redis::{FromRedisValue, Value};
 
 use super::codec;
 use crate::model::{
-    Connected, History, LastingStatus, LiveConnection, Refusal, State, Status, UserState,
+    Connected, Disconnected, History, LastingStatus, LiveConnection, Refusal, State, Status,
+    UserState,
 };
 use crate::model::{ConnectionId, Epoch, Position, Timestamp, UserId};
 use crate::store::error::StoreError;
@@ -32,6 +33,23 @@ pub(super) struct Due {
     pub(super) former: Option<Timestamp>,
     /// When the state of a user changes next without a call.
     pub(super) next_change: Option<Timestamp>,
+    /// When to look at the first group with seats.
+    pub(super) next_group: Option<Timestamp>,
+    /// The time of the first message in the outbox.
+    pub(super) first_message: Option<Timestamp>,
+}
+
+impl Due {
+    /// When something is due next.
+    pub(super) fn next_look(&self) -> Option<Timestamp> {
+        let all = [
+            self.next,
+            self.next_change,
+            self.next_group,
+            self.first_message,
+        ];
+        all.into_iter().flatten().min()
+    }
 }
 
 /// The reply of `count.lua`.
@@ -75,8 +93,11 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
     };
     let former: i64 = take(&mut values)?;
     let former = u64::try_from(former).ok();
-    let next_change: i64 = take(&mut values)?;
-    let next_change = u64::try_from(next_change).ok();
+    let mut time = || -> Result<Option<Timestamp>, StoreError> {
+        let time: i64 = take(&mut values)?;
+        Ok(u64::try_from(time).ok().map(Timestamp::from_millis))
+    };
+    let (next_change, next_group, first_message) = (time()?, time()?, time()?);
     Ok(Due {
         now: Timestamp::from_millis(now),
         epoch,
@@ -87,12 +108,24 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
         overdue,
         recheck,
         former: former.map(Timestamp::from_millis),
-        next_change: next_change.map(Timestamp::from_millis),
+        next_change,
+        next_group,
+        first_message,
     })
 }
 
+/// The answer of `connect.lua` to one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Opened {
+    pub(super) connected: Connected,
+    /// The stamp of the groups that the connection states.
+    pub(super) stamp: Option<String>,
+    /// The messages to the groups that the connection left.
+    pub(super) messages: Vec<String>,
+}
+
 /// Reads the answer of `connect.lua` to one call, for a user that may have `most` connections.
-pub(super) fn connected(answer: Vec<Value>, most: u32) -> Result<Connected, StoreError> {
+pub(super) fn opened(answer: Vec<Value>, most: u32) -> Result<Opened, StoreError> {
     let mut values = answer.into_iter();
     let outcome: String = take(&mut values)?;
     let became_online = match &*outcome {
@@ -103,10 +136,34 @@ pub(super) fn connected(answer: Vec<Value>, most: u32) -> Result<Connected, Stor
         other => return Err(unexpected(other)),
     };
     let deadline = natural(&mut values)?;
-    Ok(Connected {
-        became_online,
-        expires_at: Timestamp::from_millis(deadline),
+    let stamp: String = take(&mut values)?;
+    Ok(Opened {
+        connected: Connected {
+            became_online,
+            expires_at: Timestamp::from_millis(deadline),
+            not_joined: Vec::new(),
+        },
+        stamp: (!stamp.is_empty()).then_some(stamp),
+        messages: messages(values)?,
     })
+}
+
+/// Reads the answer of `disconnect.lua` to one call.
+pub(super) fn closed(answer: Vec<Value>) -> Result<(Disconnected, Vec<String>), StoreError> {
+    let mut values = answer.into_iter();
+    let (online, became_offline) = (take(&mut values)?, take(&mut values)?);
+    let leaves_at = natural(&mut values)?;
+    let disconnected = Disconnected {
+        online,
+        became_offline,
+        leaves_at: (leaves_at > 0).then(|| Timestamp::from_millis(leaves_at)),
+    };
+    Ok((disconnected, messages(values)?))
+}
+
+fn messages(values: impl Iterator<Item = Value>) -> Result<Vec<String>, StoreError> {
+    let texts = values.map(String::from_redis_value);
+    texts.collect::<Result<_, _>>().map_err(unexpected)
 }
 
 /// Reads the reply of `user.lua`.

@@ -29,7 +29,7 @@ pub(super) struct Route<'a> {
 enum Request<'a> {
     Command(&'a Cmd, Option<&'a Script>),
     Script(&'a ScriptInvocation<'a>),
-    Transaction(&'a Pipeline),
+    Transaction(&'a Pipeline, Option<&'a Script>),
 }
 
 /// The answer to a command with several keys.
@@ -43,9 +43,9 @@ pub(super) enum Answer {
 
 /// The answers to commands that were sent together.
 enum Sent {
-    /// No answer is the refusal of a cluster.
+    /// No answer is a refusal by a node of a cluster.
     Judged(Vec<Answer>),
-    /// Some answers are.
+    /// Some answers are refusals.
     Refused(Vec<RedisResult<Value>>),
 }
 
@@ -84,7 +84,9 @@ impl Request<'_> {
             }
             // The replies to MULTI, to each queued command and to EXEC. If Redis refuses to queue a command, the reply to
             // EXEC does not give the reason, but the reply to the command does.
-            Self::Transaction(commands) => all(checkout.send(commands, commands.len() + 2).await?),
+            Self::Transaction(commands, _) => {
+                all(checkout.send(commands, commands.len() + 2).await?)
+            }
         }
     }
 
@@ -98,7 +100,7 @@ impl Request<'_> {
             Self::Script(invocation) => {
                 commands.invoke_script(invocation);
             }
-            Self::Transaction(queued) => {
+            Self::Transaction(queued, _) => {
                 // MULTI keeps the effect of ASKING until EXEC.
                 commands.cmd("MULTI");
                 for command in queued.cmd_iter() {
@@ -109,7 +111,7 @@ impl Request<'_> {
         }
         let replies = checkout.send(&commands, commands.len()).await?;
         match self {
-            Self::Transaction(_) => all(replies),
+            Self::Transaction(..) => all(replies),
             _ => last(replies),
         }
     }
@@ -117,7 +119,7 @@ impl Request<'_> {
     /// Loads the script of the request into the node.
     async fn load_script(self, checkout: &mut Checkout<'_>) -> RedisResult<()> {
         match self {
-            Self::Command(_, Some(script)) => {
+            Self::Command(_, Some(script)) | Self::Transaction(_, Some(script)) => {
                 script.load_async(&mut checkout.socket).await.map(drop)
             }
             Self::Script(invocation) => invocation.load_async(&mut checkout.socket).await.map(drop),
@@ -179,11 +181,21 @@ impl Route<'_> {
         Ok(answers.map(|answer| answer.map_err(failed)).collect())
     }
 
-    /// Runs commands in one transaction.
-    pub(super) async fn transaction(self, commands: &Pipeline) -> Result<(), StoreError> {
-        self.answer(Request::Transaction(commands), Repeat::Once, None)
-            .await
-            .map(drop)
+    /// Runs commands in one transaction, and returns the reply to each. They may call `script` by its digest.
+    pub(super) async fn transaction(
+        self,
+        commands: &Pipeline,
+        script: Option<&Script>,
+    ) -> Result<Vec<Value>, StoreError> {
+        let request = Request::Transaction(commands, script);
+        let mut replies = match self.answer(request, Repeat::Once, None).await? {
+            Value::Array(replies) => replies,
+            _ => Vec::new(),
+        };
+        match replies.pop() {
+            Some(Value::Array(replies)) => Ok(replies),
+            _ => Err(unexpected("no reply to EXEC")),
+        }
     }
 
     /// Runs idempotent commands in one round trip and returns the reply to each. The outer error means that no command

@@ -7,6 +7,7 @@ macro_rules! scripts {
     (
         announcing: [$($announcing:ident),+ $(,)?],
         about_connections: [$($about:ident),+ $(,)?],
+        about_calls: [$($call:ident),+ $(,)?],
         about_last_seen: [$($seen:ident),+ $(,)?],
         about_groups: [$($group:ident),+ $(,)?],
         plain: [$($plain:ident),+ $(,)?] $(,)?
@@ -16,6 +17,7 @@ macro_rules! scripts {
         pub(super) struct Scripts {
             $(pub(super) $announcing: Script,)+
             $(pub(super) $about: Script,)+
+            $(pub(super) $call: Script,)+
             $(pub(super) $seen: Script,)+
             $(pub(super) $group: Script,)+
             $(pub(super) $plain: Script,)+
@@ -26,6 +28,7 @@ macro_rules! scripts {
                 Self {
                     $($announcing: Script::new(text::$announcing),)+
                     $($about: Script::new(text::$about),)+
+                    $($call: Script::new(text::$call),)+
                     $($seen: Script::new(text::$seen),)+
                     $($group: Script::new(text::$group),)+
                     $($plain: Script::new(text::$plain),)+
@@ -36,7 +39,7 @@ macro_rules! scripts {
             pub(super) fn loading() -> Pipeline {
                 let mut pipeline = redis::pipe();
                 let announcing = [$(text::$announcing,)+ $(text::$about,)+ $(text::$seen,)+];
-                let others = [$(text::$group,)+ $(text::$plain,)+];
+                let others = [$(text::$call,)+ $(text::$group,)+ $(text::$plain,)+];
                 for text in announcing.into_iter().chain(others) {
                     pipeline.cmd("SCRIPT").arg("LOAD").arg(text).ignore();
                 }
@@ -52,7 +55,14 @@ macro_rules! scripts {
                 pub(super) const $seen: &str =
                     scripts!($seen, "announce.lua", "connections.lua", "states.lua", "last_seen.lua");
             )+
-            $(pub(super) const $group: &str = scripts!($group, "announce.lua", "groups.lua");)+
+            $(
+                pub(super) const $call: &str =
+                    scripts!($call, "announce.lua", "connections.lua", "states.lua", "last_seen.lua", "outbox.lua");
+            )+
+            $(
+                pub(super) const $group: &str =
+                    scripts!($group, "announce.lua", "connections.lua", "groups.lua", "seats.lua");
+            )+
             $(pub(super) const $plain: &str = scripts!($plain);)+
         }
     };
@@ -60,10 +70,21 @@ macro_rules! scripts {
 
 scripts!(
     announcing: [announced, history, recent, count],
-    about_connections: [connect, due, recheck, change, status],
-    about_last_seen: [disconnect, sweep, user],
-    about_groups: [group_change, group_begin, group_complete, group_step, group_has],
-    plain: [extend, newest, group_record, group_forget],
+    about_connections: [due, recheck, change, status, stated_groups],
+    about_calls: [connect, disconnect],
+    about_last_seen: [sweep, user],
+    about_groups: [
+        group_change,
+        group_begin,
+        group_complete,
+        group_step,
+        group_has,
+        group_members,
+        group_join,
+        group_leave,
+        group_due,
+    ],
+    plain: [extend, newest, group_record, group_forget, group_extend],
 );
 
 /// Runs within a transaction, where an unknown script could not be loaded and sent again. So its full text is sent, and

@@ -1,8 +1,11 @@
-//! What a connection states, as text in Redis: `id TTL away`; see `connections.lua`.
+//! What a connection states, as text in Redis: `id TTL away groups`; see `connections.lua`.
 
 use std::fmt::Write;
 
 use crate::model::{ConnectionId, Stated, millis};
+
+/// Separates ids in a list; `SEPARATOR` in `groups.lua`.
+pub(super) const SEPARATOR: &str = "\u{1f}";
 
 /// Appends the text to `to`.
 pub(super) fn push(to: &mut String, connection: &ConnectionId, stated: &Stated) {
@@ -13,6 +16,10 @@ pub(super) fn push(to: &mut String, connection: &ConnectionId, stated: &Stated) 
     }
     if stated.away {
         to.push_str(" away");
+    }
+    for group in &stated.groups {
+        to.push_str(SEPARATOR);
+        to.push_str(group.as_str());
     }
 }
 
@@ -26,6 +33,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::model::GroupId;
 
     #[test]
     fn the_text_has_what_differs_from_the_settings() {
@@ -38,12 +46,30 @@ mod tests {
             (ttl, true, "tab-1 150000 away"),
         ] {
             let mut text = String::new();
-            let stated = Stated { ttl, away };
+            let stated = Stated {
+                ttl,
+                away,
+                ..Stated::default()
+            };
             push(&mut text, &tab, &stated);
             assert_eq!(text, expected);
             let is_default = is_usual(&ConnectionId::unnamed(), &stated);
             assert_eq!(is_default, expected == "tab-1");
             assert!(!is_usual(&tab, &stated));
         }
+    }
+
+    #[test]
+    fn the_groups_follow_the_rest() {
+        let groups = ["doc 1", "doc-2"].map(|id| GroupId::new(id).expect("an id"));
+        let stated = Stated {
+            away: true,
+            groups: groups.into(),
+            ..Stated::default()
+        };
+        let mut text = String::new();
+        push(&mut text, &ConnectionId::unnamed(), &stated);
+        assert_eq!(text, "1 away\u{1f}doc 1\u{1f}doc-2");
+        assert!(!is_usual(&ConnectionId::unnamed(), &stated));
     }
 }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use redis::ScriptInvocation;
 use tokio::sync::watch;
@@ -36,6 +37,8 @@ pub struct RedisStore {
     pub(super) scripts: Arc<Scripts>,
     pub(super) lifetimes: Lifetimes,
     pub(super) former_members: Arc<FormerMembers>,
+    /// Whether the outbox of each partition is being delivered.
+    pub(super) delivering: Arc<[AtomicBool]>,
     /// One for each partition.
     pub(super) grants: Arc<[Arc<Grant>]>,
     pulse: Arc<Pulse>,
@@ -78,6 +81,7 @@ impl RedisStore {
             scripts,
             grants,
             former_members: Arc::default(),
+            delivering: partitions.all().map(|_| AtomicBool::default()).collect(),
             lifetimes,
             pulse: Arc::default(),
         })
@@ -105,6 +109,11 @@ impl RedisStore {
     pub(in crate::store) fn partitions_on(&self, node: NodeId) -> PartitionSet {
         let node = self.lanes.topology.node(node);
         node.map(|node| node.served()).unwrap_or_default()
+    }
+
+    pub(in crate::store) fn address_of(&self, node: NodeId) -> Option<String> {
+        let node = self.lanes.topology.node(node)?;
+        node.address_in_cluster().map(ToString::to_string)
     }
 
     /// Runs a call about a partition for at most 1.6 s. Fails at once where too many calls wait for its server.

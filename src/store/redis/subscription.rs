@@ -66,8 +66,16 @@ impl Subscription {
                 () = open.connection.closed(open.generation) => return None,
             };
             open.messages.note_heard();
-            if let Some(signal) = self.layout.signal(&message) {
-                return Some(signal);
+            match self.layout.signal(&message) {
+                // While the server does not answer, another one may have replaced it, whose history counts. A frozen
+                // server runs old calls when it continues.
+                Some(Signal::Entries(partition, ..))
+                    if !open.connection.is_confirmed(open.generation) =>
+                {
+                    return Some(Signal::Changed(partition));
+                }
+                Some(signal) => return Some(signal),
+                None => {}
             }
         }
     }

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
-use redis::{Cmd, Value};
-use tokio::sync::Semaphore;
+use redis::{Cmd, ScriptInvocation, Value};
 use tracing::debug;
 
 use super::keys::Keys;
@@ -13,10 +12,10 @@ use super::replies::{self, Due};
 use super::route::Route;
 use super::scripts::APPLY_SHORTENED;
 use super::store::RedisStore;
+use super::sweep_round::Round;
 use crate::model::{Partition, PartitionSet, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
 use crate::store::node_id::NodeId;
-use crate::store::policy::SWEEP_BATCH;
 use crate::store::swept::Swept;
 
 /// How long before the deadline in the index a sweep looks at a user. This is longer than the time between two sweeps,
@@ -33,35 +32,13 @@ const NOTED_FOR: Duration = Duration::from_secs(5);
 /// How many users whose state may change without a call one sweep looks at.
 const CHANGES: i64 = 250;
 
-/// How many partitions of a node are swept at the same time after their scripts began the sweep.
-const SWEEPS_AT_ONCE: usize = 4;
-
 /// How many users one step of a recheck reads, and how many steps a sweep makes. With a sweep every 100 ms, a recheck
 /// of a million users takes less than a minute.
-const RECHECK_STEP: usize = 500;
+pub(super) const RECHECK_STEP: usize = 500;
 const RECHECK_STEPS: usize = 4;
 
 /// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end together.
 const HELD_READ: usize = 1_000;
-
-/// The sweeps of several partitions of a node that begin together.
-struct Round {
-    at_once: Semaphore,
-    /// How many due users each of them looks at.
-    batch: u64,
-}
-
-impl Round {
-    /// A round over this many partitions. All batches together are bounded: a round that took longer than an outage would
-    /// be one for the partitions at its end.
-    fn of(partitions: usize) -> Self {
-        let batch = SWEEPS_AT_ONCE * SWEEP_BATCH / partitions.max(SWEEPS_AT_ONCE);
-        Self {
-            at_once: Semaphore::new(SWEEPS_AT_ONCE),
-            batch: batch as u64,
-        }
-    }
-}
 
 /// A due user that is alive.
 struct Alive<'a> {
@@ -119,11 +96,52 @@ impl RedisStore {
         round: &Round,
     ) -> Result<Swept, StoreError> {
         let keys = self.layout.keys(partition);
+        let due = self.begin_sweep(partition, node).await?;
+        // An error means that the semaphore is closed, which it never is.
+        let _permit = round.at_once.acquire().await;
+        let ((left, lateness_ms), rearmed) = self.sweep_due(keys, &due, round.batch).await?;
+        let (changed, more_changes) = match self.change(keys, &due).await {
+            Ok(read) => (Ok(()), read >= CHANGES as usize),
+            Err(error) => (Err(error), false),
+        };
+        self.deliver_old_messages(keys, &due);
+        let (seats_ended, more_groups) = match self.sweep_groups(keys, &due).await {
+            Ok(more) => (Ok(()), more),
+            Err(error) => (Err(error), false),
+        };
+        let rechecked = match due.recheck {
+            Some(place) => self.recheck(keys, place).await,
+            None => Ok(()),
+        };
+        Ok(Swept {
+            partition,
+            former: due.former,
+            now: due.now,
+            epoch: due.epoch,
+            newest: due.newest,
+            overdue: due.overdue,
+            announced: due.announced,
+            more: due.overdue >= round.batch || more_changes || more_groups,
+            left,
+            lateness_ms,
+            next_due: match due.recheck {
+                Some(_) => Some(due.now),
+                None => due.next_look(),
+            },
+            unfinished: rearmed.and(changed).and(seats_ended).and(rechecked).err(),
+        })
+    }
+
+    /// Runs `due.lua`. Closes the main connection of `node` if the partition belongs to a store with another layout.
+    async fn begin_sweep(&self, partition: Partition, node: &Node) -> Result<Due, StoreError> {
+        let keys = self.layout.keys(partition);
         let mut begin = self.about_connections(&self.scripts.due, keys);
         begin
             .key(&keys.recheck)
             .key(&keys.shortened)
             .key(&keys.layout)
+            .key(&keys.due_groups)
+            .key(&keys.outbox)
             .key(&keys.absent);
         let parts = self.layout.partitions().count() as u64;
         begin.arg(self.lifetimes.history_bytes / parts);
@@ -138,33 +156,7 @@ impl RedisStore {
         let due = replies::due(due)?;
         node.clock.set(due.now, asked);
         self.grants[partition.index()].set(due.grant);
-        // An error means that the semaphore is closed, which it never is.
-        let _permit = round.at_once.acquire().await;
-        let ((left, lateness_ms), rearmed) = self.sweep_due(keys, &due, round.batch).await?;
-        let (changed, more_changes) = match self.change(keys, &due).await {
-            Ok(read) => (Ok(()), read >= CHANGES as usize),
-            Err(error) => (Err(error), false),
-        };
-        let rechecked = match due.recheck {
-            Some(place) => self.recheck(keys, place).await,
-            None => Ok(()),
-        };
-        Ok(Swept {
-            partition,
-            former: due.former,
-            now: due.now,
-            epoch: due.epoch,
-            newest: due.newest,
-            announced: due.announced,
-            more: due.overdue >= round.batch || more_changes,
-            left,
-            lateness_ms,
-            next_due: match due.recheck {
-                Some(_) => Some(due.now),
-                None => [due.next, due.next_change].into_iter().flatten().min(),
-            },
-            unfinished: rearmed.and(changed).and(rechecked).err(),
-        })
+        Ok(due)
     }
 
     /// When the first held departure can be announced: the least score in the indices of the users whose departure is
@@ -288,7 +280,7 @@ impl RedisStore {
         apply.arg(since.as_millis()).arg(millis(NOTED_FOR));
         let mut step = redis::pipe();
         step.atomic().add_command(rearm).add_command(apply);
-        self.way(keys).transaction(&step).await
+        self.way(keys).transaction(&step, None).await.map(drop)
     }
 
     /// The deadline of each of `users` in milliseconds; `None` for a user that is not online.
@@ -321,6 +313,17 @@ impl RedisStore {
         if users.is_empty() {
             return Ok((0, Vec::new()));
         }
+        let sweep = self.departures(keys, users);
+        let mut announced: Vec<u64> = self.way(keys).script(&sweep).await?;
+        if announced.is_empty() {
+            return Err(replies::unexpected("an incomplete reply"));
+        }
+        let left = announced.remove(0);
+        Ok((usize::try_from(left).unwrap_or(usize::MAX), announced))
+    }
+
+    /// An invocation of `sweep.lua` for due users.
+    pub(super) fn departures(&self, keys: &Keys, users: &[&UserId]) -> ScriptInvocation<'_> {
         let mut sweep = self.about_connections(&self.scripts.sweep, keys);
         sweep.arg(millis(self.lifetimes.last_seen));
         for user in users {
@@ -328,12 +331,7 @@ impl RedisStore {
             sweep.arg(user.as_str());
         }
         sweep.key(&keys.absent).key(&keys.last_seen);
-        let mut announced: Vec<u64> = self.way(keys).script(&sweep).await?;
-        if announced.is_empty() {
-            return Err(replies::unexpected("an incomplete reply"));
-        }
-        let left = announced.remove(0);
-        Ok((usize::try_from(left).unwrap_or(usize::MAX), announced))
+        sweep
     }
 
     /// Continues the recheck of all users, which follows when the clock was set back, from `place` of the iteration on.
@@ -345,14 +343,9 @@ impl RedisStore {
             zscan.arg("COUNT").arg(RECHECK_STEP);
             let (next, members): (u64, Vec<(String, f64)>) =
                 self.way(keys).query_idempotent(&zscan).await?;
-            let mut recheck = self.about_connections(&self.scripts.recheck, keys);
-            recheck.key(&keys.recheck);
-            recheck.arg(place.to_string()).arg(next.to_string());
-            for (user, _) in replies::scored(members)? {
-                recheck.key(keys.user(&user)).key(keys.connections(&user));
-                recheck.arg(user.as_str());
-            }
-            recheck.key(&keys.absent);
+            let members = replies::scored(members)?;
+            let users: Vec<_> = members.iter().map(|(user, _)| user).collect();
+            let recheck = self.rechecked(keys, place, next, &users);
             self.way(keys).script::<()>(&recheck).await?;
             place = next;
             if place == 0 {
@@ -360,6 +353,25 @@ impl RedisStore {
             }
         }
         Ok(())
+    }
+
+    /// An invocation of `recheck.lua` for the users between two places of the iteration.
+    pub(super) fn rechecked(
+        &self,
+        keys: &Keys,
+        place: u64,
+        next: u64,
+        users: &[&UserId],
+    ) -> ScriptInvocation<'_> {
+        let mut recheck = self.about_connections(&self.scripts.recheck, keys);
+        recheck.key(&keys.recheck);
+        recheck.arg(place.to_string()).arg(next.to_string());
+        for user in users {
+            recheck.key(keys.user(user)).key(keys.connections(user));
+            recheck.arg(user.as_str());
+        }
+        recheck.key(&keys.absent);
+        recheck
     }
 }
 

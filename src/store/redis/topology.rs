@@ -24,28 +24,28 @@ use crate::store::node_id::NodeId;
 /// How long a view of the cluster is used without a sign of a change.
 const VIEW_AGE: Duration = Duration::from_secs(15);
 
-/// The same while a node does not answer, because a replica may take its place, and while slots are lacking.
+/// The same while a node does not answer, because a replica may replace it, and while no master serves some slots.
 const VIEW_AGE_IN_TROUBLE: Duration = Duration::from_millis(500);
 
-/// The shortest time between two questions for a view.
+/// The shortest time between two reads of a view.
 const LEAST_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long a node may take to tell its view.
+/// How long a node may take to return its view.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Every so many views, one is asked over a new connection, because the name of a managed cluster may lead to other
-/// nodes only after a reconnect (rueidis #384).
+/// One view in this many is read over a new connection: the name of a managed cluster may resolve to other nodes only
+/// after a reconnect (rueidis #384).
 const FRESH_EVERY: u64 = 4;
 
 /// How long a node without partitions stays connected.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The nodes of the store. A cluster changes them; the only server of another store stays.
+/// The nodes of the store. The nodes of a cluster change; a single server stays.
 #[derive(Debug)]
 pub(super) struct Topology {
     endpoint: Endpoint,
     settings: NodeSettings,
-    /// How many calls wait for all nodes together, and how many may wait for a node that is silent.
+    /// How many calls wait for all nodes together, and how many may wait for one silent node.
     waiting: Arc<AtomicUsize>,
     silent_limit: usize,
     next_id: AtomicU32,
@@ -115,7 +115,7 @@ impl Topology {
         table.nodes().iter().find(|node| node.id == id).cloned()
     }
 
-    /// Asks for a new view of the cluster, which should not come from `suspect`.
+    /// Requests a new view of the cluster, from a node other than `suspect` if possible.
     pub(super) fn refresh(&self, suspect: Option<NodeId>) {
         self.settings.refresh.ask(suspect);
     }
@@ -135,7 +135,7 @@ impl Topology {
         self.coverage.why_unserved()
     }
 
-    /// Takes over that the partitions of `slot` are at `address` now.
+    /// Records that the node at `address` serves the partitions of `slot` now.
     pub(super) fn redirect(&self, slot: u16, address: &NodeAddress) {
         if self.is_cluster() {
             self.change(|table| table.redirected(slot, address, |address| self.open(address)));
@@ -177,7 +177,7 @@ impl Topology {
                 Err(error) => {
                     let why = error.cause();
                     if logged.as_ref() != Some(&why) {
-                        warn!(role = "cluster", why, "redis out of reach");
+                        warn!(role = "cluster", why, "redis unreachable");
                     }
                     self.coverage.note_failure(error);
                     logged = Some(why);

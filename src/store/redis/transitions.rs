@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use redis::{FromRedisValue, ScriptInvocation, Value};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::call_batcher::Call;
+use super::groups::seats::Seated;
 use super::keys::Keys;
 use super::load_shedder::CALL_TIMEOUT;
-use super::replies::{self, unexpected};
+use super::replies::{self, Opened, unexpected};
 use super::stated;
 use super::store::RedisStore;
 use crate::model::{Closing, Connected, Disconnected, Stated, Status, UserState};
@@ -31,6 +33,15 @@ impl RedisStore {
         stated: &Stated,
     ) -> Result<Connected, StoreError> {
         let began = Instant::now();
+        let seated = Seated {
+            user,
+            connection,
+            stated,
+        };
+        if !stated.groups.is_empty() {
+            // Boxed, like the call below.
+            return Box::pin(self.ping_in_groups(seated, began)).await;
+        }
         let partition = self.layout.partitions().of(user);
         let place = partition.index();
         if self.grants[place].number() != 0 {
@@ -44,13 +55,40 @@ impl RedisStore {
                 return Ok(Connected {
                     became_online: false,
                     expires_at: sent_at.plus(stated.ttl.unwrap_or(self.lifetimes.ttl)),
+                    not_joined: Vec::new(),
                 });
             }
         }
         // Boxed, because few pings need this future and all others would carry its size.
-        let call = self.connect_or_ping(user, connection, stated, PING);
-        let lane = self.lanes.of(partition)?;
-        Box::pin(lane.node.load_shedder.run_until(began + CALL_TIMEOUT, call)).await
+        Box::pin(self.connect_in_groups(seated, PING, began)).await
+    }
+
+    /// The same for a connection that states groups: also extends its seats in the groups, at the same time.
+    async fn ping_in_groups(
+        &self,
+        seated: Seated<'_>,
+        began: Instant,
+    ) -> Result<Connected, StoreError> {
+        let Seated {
+            user,
+            connection,
+            stated,
+        } = seated;
+        let partition = self.layout.partitions().of(user);
+        let place = partition.index();
+        if self.grants[place].number() != 0 {
+            let sent_at = self.now(partition);
+            let extend = self.batchers[place].pings.extend(user, connection, stated);
+            let (extended, seats) = join(extend, self.extend_seats(seated)).await;
+            if let (true, Some(not_joined)) = (extended?, seats) {
+                return Ok(Connected {
+                    became_online: false,
+                    expires_at: sent_at.plus(stated.ttl.unwrap_or(self.lifetimes.ttl)),
+                    not_joined,
+                });
+            }
+        }
+        self.connect_in_groups(seated, PING, began).await
     }
 
     pub(in crate::store) async fn connect(
@@ -59,18 +97,38 @@ impl RedisStore {
         connection: &ConnectionId,
         stated: &Stated,
     ) -> Result<Connected, StoreError> {
-        let call = self.connect_or_ping(user, connection, stated, CONNECT);
-        self.with_deadline(self.layout.partitions().of(user), call)
+        let seated = Seated {
+            user,
+            connection,
+            stated,
+        };
+        self.connect_in_groups(seated, CONNECT, Instant::now())
             .await
     }
 
-    async fn connect_or_ping(
+    /// Runs the script for connects and pings, and then what follows in groups.
+    async fn connect_in_groups(
         &self,
-        user: &UserId,
-        connection: &ConnectionId,
-        stated: &Stated,
+        seated: Seated<'_>,
         kind: &str,
+        began: Instant,
     ) -> Result<Connected, StoreError> {
+        let until = began + CALL_TIMEOUT;
+        let lane = self.lanes.of(self.layout.partitions().of(seated.user))?;
+        let call = self.connect_or_ping(seated, kind);
+        let opened = lane.node.load_shedder.run_until(until, call).await?;
+        if opened.stamp.is_none() && opened.messages.is_empty() {
+            return Ok(opened.connected);
+        }
+        Ok(Box::pin(self.settle_in_groups(seated, opened, until)).await)
+    }
+
+    async fn connect_or_ping(&self, seated: Seated<'_>, kind: &str) -> Result<Opened, StoreError> {
+        let Seated {
+            user,
+            connection,
+            stated,
+        } = seated;
         let keys = self.layout.of(user);
         let connects = &self.batchers[keys.partition.index()].connects;
         let mut text = String::new();
@@ -89,7 +147,7 @@ impl RedisStore {
             });
         }
         let answer = Vec::from_redis_value(answered.await.map_err(not_sent)??);
-        replies::connected(answer.map_err(unexpected)?, self.lifetimes.user_connections)
+        replies::opened(answer.map_err(unexpected)?, self.lifetimes.user_connections)
     }
 
     pub(in crate::store) async fn disconnect(
@@ -97,16 +155,20 @@ impl RedisStore {
         user: &UserId,
         closing: &Closing,
     ) -> Result<Disconnected, StoreError> {
+        let until = Instant::now() + CALL_TIMEOUT;
+        let partition = self.layout.partitions().of(user);
         let call = self.disconnect_soon(user, closing);
-        self.with_deadline(self.layout.partitions().of(user), call)
-            .await
+        let (disconnected, messages) = self.with_deadline(partition, call).await?;
+        // A message that is not delivered in time stays in the outbox.
+        let _ = timeout_at(until, self.deliver(partition, messages)).await;
+        Ok(disconnected)
     }
 
     async fn disconnect_soon(
         &self,
         user: &UserId,
         closing: &Closing,
-    ) -> Result<Disconnected, StoreError> {
+    ) -> Result<(Disconnected, Vec<String>), StoreError> {
         let (connection, grace) = match closing {
             Closing::One(connection) => (connection.as_str(), 0),
             Closing::Later(connection, grace) => (connection.as_str(), millis(*grace)),
@@ -127,29 +189,26 @@ impl RedisStore {
                     .await;
             });
         }
-        let answer = <(bool, bool, u64)>::from_redis_value(answered.await.map_err(not_sent)??);
-        let (online, became_offline, leaves_at) = answer.map_err(unexpected)?;
-        Ok(Disconnected {
-            online,
-            became_offline,
-            leaves_at: (leaves_at > 0).then(|| Timestamp::from_millis(leaves_at)),
-        })
+        let answer = Vec::from_redis_value(answered.await.map_err(not_sent)??);
+        replies::closed(answer.map_err(unexpected)?)
     }
 
     /// An invocation of `connect.lua` for several calls.
-    fn connect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
+    pub(super) fn connect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
         let mut invocation = self.about_connections(&self.scripts.connect, keys);
         invocation.key(&keys.shortened);
+        invocation.key(&keys.outbox).key(&keys.stamp);
         invocation.arg(self.lifetimes.user_connections);
         add_calls(&mut invocation, keys, calls);
-        invocation.key(&keys.absent);
+        invocation.key(&keys.absent).key(&keys.last_seen);
         invocation
     }
 
     /// An invocation of `disconnect.lua` for several calls.
-    fn disconnect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
+    pub(super) fn disconnect_calls(&self, keys: &Keys, calls: &[Call]) -> ScriptInvocation<'_> {
         let mut invocation = self.about_connections(&self.scripts.disconnect, keys);
         invocation.key(&keys.shortened);
+        invocation.key(&keys.outbox).key(&keys.stamp);
         invocation.arg(millis(self.lifetimes.last_seen));
         add_calls(&mut invocation, keys, calls);
         invocation.key(&keys.absent).key(&keys.last_seen);

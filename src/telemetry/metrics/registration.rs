@@ -108,6 +108,7 @@ impl Metrics {
             "Partitions whose last sweep by this instance succeeded",
             self.partitions_reachable.clone(),
         );
+        self.nodes.register(&mut self.registry);
     }
 
     fn register_streams(&mut self) {

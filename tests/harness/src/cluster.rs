@@ -1,8 +1,13 @@
 //! Some instances on one store: a Redis server of their own, or the embedded store.
+//!
+//! With `PRESENCE_TEST_CLUSTER`, the URL of a Redis Cluster, the tests share that cluster instead, each with a prefix of its
+//! own. Tests that look into their server or break it still have one of their own: [`Cluster::on_one_server`].
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::client::{Client, Protocol};
 use crate::instance::{Instance, Settings};
-use crate::names::Names;
+use crate::names::{Names, cluster_of_tests};
 use crate::redis_server::RedisServer;
 
 /// The store of a test, and the protocol of its client if that is not HTTP/1.1.
@@ -12,6 +17,9 @@ pub enum Store {
     EmbeddedOver(Protocol),
     Redis,
 }
+
+/// The number of tests so far that use the shared Redis Cluster.
+static SHARING: AtomicUsize = AtomicUsize::new(0);
 
 /// Running instances on one store.
 pub struct Cluster {
@@ -44,13 +52,28 @@ impl Cluster {
         }
     }
 
-    /// `count` instances on one Redis server.
+    /// `count` instances on one Redis server, or on the shared cluster.
     pub async fn of(count: usize, settings: Settings) -> Self {
+        let Some(url) = cluster_of_tests() else {
+            return Self::on_one_server(count, settings).await;
+        };
+        let test = SHARING.fetch_add(1, Relaxed);
+        let prefix = format!("{}-{test}:{}", std::process::id(), settings.prefix());
+        let settings = settings.with("PRESENCE_KEY_PREFIX", &prefix);
+        Self::at(count, settings.with("REDIS_URL", &url), None).await
+    }
+
+    /// `count` instances on a Redis server of their own, which the test may look into and break.
+    pub async fn on_one_server(count: usize, settings: Settings) -> Self {
         let redis = RedisServer::start().await;
         let settings = settings.with("REDIS_URL", &redis.url());
+        Self::at(count, settings, Some(redis)).await
+    }
+
+    async fn at(count: usize, settings: Settings, redis: Option<RedisServer>) -> Self {
         let mut cluster = Self {
             instances: Vec::new(),
-            redis: Some(redis),
+            redis,
             settings,
         };
         for _ in 0..count {
@@ -82,14 +105,14 @@ impl Cluster {
         self.instances.iter().map(Instance::client).collect()
     }
 
-    /// The Redis server. Panics on the embedded store.
+    /// The Redis server of [`Cluster::on_one_server`]. Panics on another store.
     pub fn redis(&self) -> &RedisServer {
-        self.redis.as_ref().expect("this cluster is on Redis")
+        self.redis.as_ref().expect("a Redis server of its own")
     }
 
-    /// The Redis server, to stop or restart it. Panics on the embedded store.
+    /// The Redis server of [`Cluster::on_one_server`], to stop or restart it. Panics on another store.
     pub fn redis_mut(&mut self) -> &mut RedisServer {
-        self.redis.as_mut().expect("this cluster is on Redis")
+        self.redis.as_mut().expect("a Redis server of its own")
     }
 
     /// The names of the keys of the instances in Redis.

@@ -67,6 +67,12 @@ impl Settings {
         self
     }
 
+    /// The prefix of all keys, without the default.
+    pub(crate) fn prefix(&self) -> &str {
+        let prefix = self.variables.get("PRESENCE_KEY_PREFIX");
+        prefix.map_or("", String::as_str)
+    }
+
     /// The names of the keys of instances with these settings.
     pub fn names(&self) -> Names {
         let names = Names::default();

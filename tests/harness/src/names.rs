@@ -8,6 +8,12 @@ const PREFIX: &str = "presence:";
 /// The environment variable with the number of partitions of the instances on Redis.
 const PARTITIONS_VARIABLE: &str = "PRESENCE_TEST_PARTITIONS";
 
+/// The environment variable with the URL of the Redis Cluster that the tests share.
+const CLUSTER_VARIABLE: &str = "PRESENCE_TEST_CLUSTER";
+
+/// The partitions on the shared cluster, unless the tests set another number.
+const PARTITIONS_ON_CLUSTER: usize = 16;
+
 /// The beginning of the ids of users that show only that an event has passed.
 pub(crate) const STRANGER: &str = "passer-by-";
 
@@ -125,10 +131,18 @@ impl Names {
     }
 }
 
-/// The partitions of the instances of the tests: `PRESENCE_TEST_PARTITIONS`, or 1.
+/// The partitions of the instances of the tests: `PRESENCE_TEST_PARTITIONS`, or 16 on a shared cluster, or 1.
 pub fn partitions_of_tests() -> usize {
-    let set = env::var(PARTITIONS_VARIABLE).ok();
-    set.map_or(1, |set| set.parse().expect("a number of partitions"))
+    match env::var(PARTITIONS_VARIABLE) {
+        Ok(set) => set.parse().expect("a number of partitions"),
+        Err(_) if cluster_of_tests().is_some() => PARTITIONS_ON_CLUSTER,
+        Err(_) => 1,
+    }
+}
+
+/// The URL of the Redis Cluster that the tests share: `PRESENCE_TEST_CLUSTER`.
+pub(crate) fn cluster_of_tests() -> Option<String> {
+    env::var(CLUSTER_VARIABLE).ok()
 }
 
 /// The tag of each partition: the first string of base-36 digits, by length and order, that has the first slot of the

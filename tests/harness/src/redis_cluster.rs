@@ -17,6 +17,7 @@ pub use self::slots::OpenSlot;
 use self::view::View;
 use crate::names::{Names, SLOTS};
 use crate::redis_server::RedisServer;
+use crate::serial::run_quietly;
 use crate::wait::{eventually, eventually_true};
 
 const MASTERS: usize = 3;
@@ -70,8 +71,10 @@ impl Node {
 }
 
 impl RedisCluster {
-    /// Starts a cluster, and waits until all nodes agree and all replicas are in sync.
+    /// Starts a cluster, and waits until all nodes agree and all replicas are in sync. Runs quietly, because nodes that
+    /// do not answer in time are failed over.
     pub async fn start() -> Self {
+        run_quietly();
         let mut nodes = Vec::new();
         for _ in 0..2 * MASTERS {
             nodes.push(Node::start().await);

@@ -13,8 +13,17 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Calls `attempt` until it returns a value. Panics with `what` after [`PATIENCE`].
-pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    let give_up = Instant::now() + PATIENCE;
+pub async fn eventually<T>(what: &str, attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, attempt).await
+}
+
+/// Calls `attempt` until it returns a value. Panics with `what` after `patience`.
+pub async fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut attempt: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let give_up = Instant::now() + patience;
     loop {
         if let Some(found) = attempt().await {
             return found;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use harness::instance::{Instance, Settings, runtimes};
 use harness::process::Process;
+use harness::serial::run_quietly;
 use harness::sse::Stream;
 use harness::wait::eventually_true;
 
@@ -19,11 +20,18 @@ const A_WHILE: Duration = Duration::from_millis(500);
 /// The deadline of an answer that must come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Streams that ask to be opened at the same time. At most one in a millisecond is opened.
+const CROWD: usize = 3_000;
+
 fn ask(address: SocketAddr) -> TcpStream {
-    let mut connection = TcpStream::connect(address).expect("the system accepts");
-    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    connection.write_all(request).expect("a request");
+    let connection = TcpStream::connect(address).expect("the system accepts");
+    send(&connection, "/livez");
     connection
+}
+
+fn send(mut connection: &TcpStream, path: &str) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    connection.write_all(request.as_bytes()).expect("a request");
 }
 
 fn is_answered(mut connection: &TcpStream, within: Duration) -> bool {
@@ -70,6 +78,28 @@ async fn streams_leave_room_for_calls() {
     assert_eq!(refused.status, 429, "{}", refused.body);
     assert_eq!(client.get("/livez").await.status, 200);
     drop(streams);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_connections_are_served_while_a_crowd_of_streams_opens() {
+    run_quietly();
+    let instance = Instance::start(&Settings::new()).await;
+    let connect = |_| TcpStream::connect(instance.address()).expect("the system accepts");
+    let crowd: Vec<TcpStream> = (0..CROWD).map(connect).collect();
+    for stream in &crowd {
+        send(stream, "/v1/events");
+    }
+    let probe = ask(instance.address());
+    assert!(is_answered(&probe, PATIENCE), "a probe does not wait");
+    instance.client().ping("alice").await;
+    let mut last = crowd.last().expect("a crowd");
+    last.set_nonblocking(true).expect("a socket");
+    let waits = last.read(&mut [0; 16]).map_err(|error| error.kind());
+    assert_eq!(waits, Err(ErrorKind::WouldBlock), "the crowd still waits");
+    eventually_true("all streams are open", async || {
+        instance.client().metric("presence_streams").await == Some(CROWD as u64)
+    })
+    .await;
 }
 
 #[tokio::test]

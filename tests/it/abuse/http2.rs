@@ -18,7 +18,7 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const DATA: u8 = 0;
 
-/// Why a client is told to go that asks for nothing (RFC 9113, section 7).
+/// The error code for a client that sends frames without requests (RFC 9113, section 7).
 const ENHANCE_YOUR_CALM: [u8; 4] = [0, 0, 0, 0xb];
 
 const END_STREAM: u8 = 1;

@@ -107,7 +107,7 @@ async fn a_reader_that_does_not_read_is_cut_off_and_delays_no_other_client(store
 /// A stream in its snapshot is not live, so the hub does not send it the reset.
 #[tokio::test]
 async fn a_reader_in_the_middle_of_its_snapshot_gets_a_reset_when_data_is_lost() {
-    let cluster = Cluster::start(Store::Redis).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let client = cluster.client();
     let users = crowd(&"x".repeat(120), 5_000);
     client.connect_each(&users).await;

@@ -18,7 +18,7 @@ use super::slow_reader::mute_reader;
 const USERS: usize = 3_000;
 
 async fn cluster_with_users() -> Cluster {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     cluster.client().connect_each(&crowd("user", USERS)).await;
     cluster
 }
@@ -61,7 +61,7 @@ async fn no_snapshot_is_made_for_closed_streams() {
 #[tokio::test]
 async fn streams_with_a_filter_are_reset_together() {
     const STREAMS: usize = 300;
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let client = cluster.client();
     client.connect("user-0-1").await;
     let mut streams = Vec::new();

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Every call that requires a permission. Calls about one user are about `alice`.
-const CALLS: [(&str, &str, Option<&str>); 9] = [
+const CALLS: [(&str, &str, Option<&str>); 10] = [
     ("POST", "/v1/users/alice/connect", None),
     ("POST", "/v1/users/alice/ping", None),
     ("POST", "/v1/users/alice/disconnect", None),
@@ -21,6 +21,7 @@ const CALLS: [(&str, &str, Option<&str>); 9] = [
     ("GET", "/v1/online/count", None),
     ("GET", "/v1/events?lastEventId=x", None),
     ("POST", "/v1/events", Some("{}")),
+    ("GET", "/v1/status", None),
 ];
 
 async fn status(
@@ -61,47 +62,47 @@ async fn status(
 fn callers() -> [(&'static str, Option<String>, [u16; CALLS.len()]); 10] {
     let bob_watching = |watch: Value| token(&with(claims("bob"), "watch", watch));
     [
-        ("no credential", None, [401; 9]),
+        ("no credential", None, [401; 10]),
         (
             "alice",
             Some(token(&claims("alice"))),
-            [200, 200, 200, 200, 200, 403, 403, 403, 403],
+            [200, 200, 200, 200, 200, 403, 403, 403, 403, 403],
         ),
-        ("bob", Some(token(&claims("bob"))), [403; 9]),
+        ("bob", Some(token(&claims("bob"))), [403; 10]),
         (
             "bob with an empty watch list",
             Some(bob_watching(json!([]))),
-            [403; 9],
+            [403; 10],
         ),
         (
             "bob who watches carol",
             Some(bob_watching(json!(["carol"]))),
-            [403; 9],
+            [403; 10],
         ),
         (
             "bob who watches alice",
             Some(bob_watching(json!(["carol", "alice"]))),
-            [403, 403, 403, 200, 200, 403, 403, 403, 403],
+            [403, 403, 403, 200, 200, 403, 403, 403, 403, 403],
         ),
         (
             "bob who watches all users",
             Some(bob_watching(json!("*"))),
-            [403, 403, 403, 200, 200, 200, 200, 200, 200],
+            [403, 403, 403, 200, 200, 200, 200, 200, 200, 403],
         ),
         (
             "bob who watches a user named *",
             Some(bob_watching(json!(["*"]))),
-            [403; 9],
+            [403; 10],
         ),
         (
             "a key with presence.read",
             Some(READ_KEY.to_owned()),
-            [403, 403, 403, 200, 200, 200, 200, 200, 200],
+            [403, 403, 403, 200, 200, 200, 200, 200, 200, 200],
         ),
         (
             "a key with presence.write",
             Some(WRITE_KEY.to_owned()),
-            [200, 200, 200, 403, 403, 403, 403, 403, 403],
+            [200, 200, 200, 403, 403, 403, 403, 403, 403, 403],
         ),
     ]
 }

@@ -102,6 +102,40 @@ impl Browser {
         .await
     }
 
+    /// Opens another window, in which commands then run. Returns both windows, the new one last.
+    pub(crate) async fn open_window(&self, url: &str) -> [Value; 2] {
+        let path = format!("{}/window", self.session);
+        let current = send(self.driver.request(Method::GET, &path)).await;
+        let current: Value = current.ok();
+        let wanted = json!({ "type": "window" });
+        let new = self.tell("/window/new", &wanted).await["handle"].clone();
+        self.select_window(&new).await;
+        self.open(url).await;
+        [current["value"].clone(), new]
+    }
+
+    /// Runs the next commands in this window.
+    pub(crate) async fn select_window(&self, handle: &Value) {
+        self.tell("/window", &json!({ "handle": handle })).await;
+    }
+
+    /// Closes the window in which commands run. Another window must be selected afterwards.
+    pub(crate) async fn close_window(&self) {
+        let path = format!("{}/window", self.session);
+        send(self.driver.request(Method::DELETE, &path)).await;
+    }
+
+    /// Minimises the window, so that its page is hidden, or shows it again.
+    pub(crate) async fn set_window(&self, state: &str) {
+        let cdp = async |cmd: &str, params: Value| {
+            let command = json!({ "cmd": cmd, "params": params });
+            self.tell("/goog/cdp/execute", &command).await
+        };
+        let window = cdp("Browser.getWindowForTarget", json!({})).await;
+        let bounds = json!({ "windowId": window["windowId"], "bounds": { "windowState": state } });
+        cdp("Browser.setWindowBounds", bounds).await;
+    }
+
     /// Shows pages 390 pixels wide, as a phone does.
     pub(crate) async fn be_a_phone(&self) {
         let screen = json!({ "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": true });

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use harness::cluster::{Cluster, Store};
 use harness::instance::Settings;
+use harness::serial::run_beside_others;
 use tempfile::TempDir;
 
 use super::libraries::installed;
@@ -21,6 +22,7 @@ struct Workshop(TempDir);
 
 impl Workshop {
     fn new() -> Self {
+        run_beside_others();
         let folder = tempfile::tempdir().expect("a directory for temporary files");
         for file in std::fs::read_dir(PROGRAMS).expect("the programs") {
             let file = file.expect("a file");

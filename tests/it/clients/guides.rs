@@ -2,9 +2,11 @@
 //! file runs.
 
 mod back_ends;
+mod jobs;
 mod native;
 mod pages;
 mod phones;
+mod started;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +18,7 @@ use serde_json::{Value, json};
 use super::libraries::installed;
 use super::shell::bash;
 use crate::auth::Signer;
+use crate::contract::documents::documents;
 
 const GUIDES: [&str; 5] = [
     include_str!("../../../docs/pages.md"),
@@ -27,7 +30,7 @@ const GUIDES: [&str; 5] = [
 const PHONES: &str = GUIDES[1];
 const BACK_ENDS: &str = GUIDES[2];
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 pub(super) const KEY: &str = "key-of-the-back-end-0123";
 
 /// One code block of a guide.
@@ -80,10 +83,15 @@ fn token(user: &str, watch: &Value) -> String {
 
 /// A token that expires in `seconds` seconds, or has expired for a negative number.
 pub(super) fn token_for(user: &str, watch: &Value, seconds: i64) -> String {
+    let claims = json!({"sub": user, "exp": seconds_from_now(seconds), "watch": watch});
+    Signer::secret(SECRET.as_bytes()).token(&claims)
+}
+
+/// The moment in this many seconds, or before so many for a negative number, as a token states it.
+pub(super) fn seconds_from_now(seconds: i64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.expect("a clock after 1970").as_secs();
-    let claims = json!({"sub": user, "exp": now.saturating_add_signed(seconds), "watch": watch});
-    Signer::secret(SECRET.as_bytes()).token(&claims)
+    now.saturating_add_signed(seconds)
 }
 
 /// The command that runs a Python program of `examples/` against the service at `url`.
@@ -115,6 +123,34 @@ fn bash_with(commands: &str, variables: &[(&str, &str)]) -> Command {
     let mut bash = bash(commands);
     bash.envs(variables.iter().copied());
     bash
+}
+
+/// The documents whose shell blocks are run, besides the pages of `docs/guides/`.
+const WITH_SHELL_BLOCKS: [&str; 5] = [
+    "README.md",
+    "docs/back-ends.md",
+    "docs/phones.md",
+    "docs/webhooks.md",
+    "examples/README.md",
+];
+
+#[test]
+fn every_document_with_shell_blocks_is_run() {
+    let is_run = |path: &str| path.starts_with("docs/guides/") || WITH_SHELL_BLOCKS.contains(&path);
+    for (path, content) in documents() {
+        let names = blocks(&content).map(|block| block.language.to_owned());
+        let names: Vec<String> = names.collect();
+        let is_shell = |name: &String| ["bash", "console", "shell"].contains(&&**name);
+        assert!(
+            !names.iter().any(is_shell),
+            "{path}: write sh, not {names:?}"
+        );
+        let has_commands = names.iter().any(|name| name == "sh");
+        assert!(
+            !has_commands || is_run(&path),
+            "no test runs the blocks of {path}"
+        );
+    }
 }
 
 #[test]

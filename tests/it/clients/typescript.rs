@@ -1,6 +1,8 @@
 //! The TypeScript client of `clients/typescript`: its own tests, the package that would be published, and the client
 //! in Node and in Chromium against the service.
 
+mod features;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -155,13 +157,14 @@ impl Scene {
 
     /// Starts the client of `alice` in Node, which watches `bob` and `carol`.
     async fn node(&self, tokens: &[String]) -> Watcher {
-        let options = json!({
-            "url": self.url(),
-            "userId": "alice",
-            "tokens": tokens,
-            "silenceMs": SILENCE_MS,
-        });
+        let options = json!({ "userId": "alice", "tokens": tokens, "silenceMs": SILENCE_MS });
         let list = json!({ "userIds": ["bob", "carol"] });
+        self.client(options, &list).await
+    }
+
+    /// Starts the client in Node with these options, which watches `list`.
+    async fn client(&self, mut options: Value, list: &Value) -> Watcher {
+        options["url"] = self.url().into();
         let module = built().await.join("dist/index.js");
         let mut command = Command::new("node");
         command.args(["--input-type=module", "--eval", IN_NODE, "--"]);

@@ -1,23 +1,37 @@
 //! The documents agree with the program, with the tests, and with each other.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use harness::instance::{Instance, Settings};
 
 /// The folders with documents.
-const FOLDERS: [&str; 5] = [".", "benches", "docs", "examples", "infra"];
+const FOLDERS: [&str; 7] = [
+    "",
+    "benches",
+    "clients/typescript",
+    "docs",
+    "docs/guides",
+    "examples",
+    "infra",
+];
 
-/// Every Markdown file of these folders, with its content.
-fn documents() -> Vec<(PathBuf, String)> {
+/// The root of the repository.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Markdown file of these folders, by its path in the repository, with its content.
+pub(crate) fn documents() -> Vec<(String, String)> {
     let mut documents = Vec::new();
     for folder in FOLDERS {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let folder = root().join(folder);
         for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
             let path = entry.path();
             if path.extension().is_some_and(|extension| extension == "md") {
                 let content = std::fs::read_to_string(&path).expect("a document");
-                documents.push((path, content));
+                let path = path.strip_prefix(root()).expect("a path below the root");
+                documents.push((path.display().to_string(), content));
             }
         }
     }
@@ -64,6 +78,7 @@ fn every_link_of_a_document_has_a_target() {
     for (path, content) in &documents {
         for link in links(content) {
             let (file, section) = link.split_once('#').unwrap_or((&*link, ""));
+            let path = root().join(path);
             let folder = path.parent().expect("a folder");
             let target = match file {
                 "" => path.clone(),

@@ -1,7 +1,9 @@
 //! Groups: stored members, the reads, and their permissions.
 
 mod bad_input;
+mod changes;
 mod large;
+mod pinging;
 mod resume;
 mod streams;
 

@@ -13,7 +13,7 @@ use crate::failures::traffic::{Traffic, assert_told_is_what_happened};
 
 #[tokio::test]
 async fn a_cut_bus_loses_no_event() {
-    let cluster = Cluster::of(2, Settings::new()).await;
+    let cluster = Cluster::on_one_server(2, Settings::new()).await;
     let clients = cluster.clients();
     let mut streams = Vec::new();
     for client in &clients {
@@ -48,7 +48,7 @@ async fn a_cut_bus_loses_no_event() {
 
 #[tokio::test]
 async fn a_bus_that_was_cut_while_idle_delivers_the_next_event() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     let kill = ["CLIENT", "KILL", "TYPE", "pubsub"];

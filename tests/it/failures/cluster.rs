@@ -10,3 +10,4 @@ mod scene;
 mod serving;
 mod soak;
 mod streams;
+mod thawed;

@@ -10,7 +10,7 @@ fn settings() -> Settings {
 
 #[tokio::test]
 async fn every_stream_is_reset_when_redis_is_flushed() {
-    let cluster = Cluster::of(3, settings()).await;
+    let cluster = Cluster::on_one_server(3, settings()).await;
     let clients = cluster.clients();
     clients[0].connect("alice").await;
     let mut streams = Vec::new();
@@ -42,7 +42,7 @@ async fn every_stream_is_reset_when_redis_is_flushed() {
 /// Redis is killed and starts again at its address without data, which equals a flush.
 #[tokio::test]
 async fn every_stream_is_reset_when_redis_restarts_empty() {
-    let mut cluster = Cluster::of(2, settings()).await;
+    let mut cluster = Cluster::on_one_server(2, settings()).await;
     cluster.client().connect("alice").await;
     let mut streams = Vec::new();
     for client in cluster.clients() {

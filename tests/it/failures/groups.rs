@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 /// The members of a group as its events tell them. Panics if a user joins twice or leaves without being a member.
-async fn members_by_events(redis: &RedisServer, group: &str) -> BTreeSet<String> {
+pub(super) async fn members_by_events(redis: &RedisServer, group: &str) -> BTreeSet<String> {
     let history = Names::default().key("events", group);
     let range = ["XRANGE", &history, "-", "+"];
     let entries: Vec<(String, Vec<String>)> = redis.command(&range).await;
@@ -36,7 +36,7 @@ async fn members_by_events(redis: &RedisServer, group: &str) -> BTreeSet<String>
                     );
                 }
             }
-            ["l", _, "r", name] if name == group => {
+            ["l", _, _, name] if name == group => {
                 for user in ids {
                     assert!(
                         members.remove(user),
@@ -65,7 +65,7 @@ async fn members(client: &Client, group: &str) -> BTreeSet<String> {
 async fn changes_of_one_group_at_several_instances_lose_nobody() {
     const CALLERS: usize = 9;
     const ROUNDS: usize = 30;
-    let cluster = Cluster::of(3, Settings::new()).await;
+    let cluster = Cluster::on_one_server(3, Settings::new()).await;
     let clients = cluster.clients();
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
@@ -114,7 +114,7 @@ async fn changes_of_one_group_at_several_instances_lose_nobody() {
 
 #[tokio::test]
 async fn of_replacements_that_overlap_one_decides() {
-    let cluster = Cluster::of(3, Settings::new()).await;
+    let cluster = Cluster::on_one_server(3, Settings::new()).await;
     let clients = cluster.clients();
     let everyone = crowd("user", 1_600);
     clients[0].connect_each(&everyone).await;
@@ -142,7 +142,7 @@ async fn of_replacements_that_overlap_one_decides() {
 
 #[tokio::test]
 async fn a_change_during_a_replacement_is_kept_if_it_is_later() {
-    let cluster = Cluster::of(2, Settings::new()).await;
+    let cluster = Cluster::on_one_server(2, Settings::new()).await;
     let clients = cluster.clients();
     let users = crowd("user", 5_000);
     put(&clients[0], "team", &users).await;
@@ -223,7 +223,7 @@ async fn a_replacement_whose_instance_died_is_finished_by_another() {
 /// The record of the groups of a user may be too large, never too small.
 #[tokio::test]
 async fn every_member_is_recorded_and_former_members_are_forgotten() {
-    let cluster = Cluster::of(2, Settings::new()).await;
+    let cluster = Cluster::on_one_server(2, Settings::new()).await;
     let clients = cluster.clients();
     let users = ["alice", "bob", "carol"];
     let mut callers = JoinSet::new();

@@ -168,7 +168,10 @@ impl Run {
             Step::Touch(call, user, connection) => {
                 let (user, connection) = self.names(user, connection);
                 let away = instance == 1 || connection.as_str() == AWAY;
-                let stated = Stated { ttl: None, away };
+                let stated = Stated {
+                    away,
+                    ..Stated::default()
+                };
                 let touched = match call {
                     Touch::Connect => store.connect(&user, &connection, &stated).await,
                     Touch::Ping => store.ping(&user, &connection, &stated).await,

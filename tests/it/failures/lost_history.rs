@@ -25,7 +25,7 @@ async fn assert_is_reset(stream: &mut Stream) {
 
 #[tokio::test]
 async fn a_lost_history_resets_every_stream_once_before_anything_happens() {
-    let cluster = Cluster::of(2, Settings::new()).await;
+    let cluster = Cluster::on_one_server(2, Settings::new()).await;
     let clients = cluster.clients();
     let mut streams = Vec::new();
     for client in &clients {
@@ -54,7 +54,7 @@ async fn a_lost_history_resets_every_stream_once_before_anything_happens() {
 
 #[tokio::test]
 async fn a_stream_opened_after_a_loss_has_no_earlier_event() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let client = cluster.client();
     client.connect("alice").await;
     client.connect("bob").await;
@@ -74,7 +74,7 @@ async fn a_stream_opened_after_a_loss_has_no_earlier_event() {
 /// By then the ring begins after the start of the history, so that the old history has no position to resume from.
 #[tokio::test]
 async fn a_loss_does_not_reset_streams_again_and_again() {
-    let cluster = Cluster::of(1, Settings::new().with("PRESENCE_HISTORY", "1s")).await;
+    let cluster = Cluster::on_one_server(1, Settings::new().with("PRESENCE_HISTORY", "1s")).await;
     let client = cluster.client();
     for user in ["alice", "bob", "carol"] {
         client.connect(user).await;
@@ -130,7 +130,7 @@ async fn events_with_positions_before_the_newest_follow_a_reset() {
 
 #[tokio::test]
 async fn a_forged_bus_message_hides_no_later_event() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let names = cluster.names();
     let [history, channel, epoch] = ["events", "bus", "epoch"].map(|name| names.key(name, "alice"));
@@ -185,7 +185,7 @@ async fn a_cursor_from_before_a_step_back_of_the_clock_resumes() {
 /// The history goes on, and all of its events were delivered before.
 #[tokio::test]
 async fn after_a_lost_epoch_the_old_history_is_not_replayed() {
-    let cluster = Cluster::of(2, Settings::new()).await;
+    let cluster = Cluster::on_one_server(2, Settings::new()).await;
     let (clients, redis) = (cluster.clients(), cluster.redis());
     let mut streams = Vec::new();
     for client in &clients {

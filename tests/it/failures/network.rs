@@ -15,7 +15,7 @@ use super::scene::Scene;
 /// Nothing arrives on such a connection, not even its end, so the service has to probe it.
 #[tokio::test]
 async fn a_dead_bus_connection_is_detected_and_loses_no_event() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let proxy = Proxy::to(cluster.redis().port()).await;
     let settings = Settings::new().with("REDIS_URL", &proxy.url());
     let far = Instance::start(&settings).await;
@@ -38,7 +38,7 @@ async fn a_dead_bus_connection_is_detected_and_loses_no_event() {
 
 #[tokio::test]
 async fn calls_over_a_dead_connection_fail_and_recover() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let proxy = Proxy::to(cluster.redis().port()).await;
     let settings = Settings::new().with("REDIS_URL", &proxy.url());
     let far = Instance::start(&settings).await;
@@ -58,7 +58,7 @@ async fn calls_over_a_dead_connection_fail_and_recover() {
 /// Clients may rely on `expiresAt`, however long the answer of Redis took.
 #[tokio::test]
 async fn a_delayed_answer_of_redis_does_not_extend_the_promised_expiry() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let proxy = Proxy::to(cluster.redis().port()).await;
     let settings = Settings::new().with("REDIS_URL", &proxy.url());
     let instance = Instance::start(&settings).await;
@@ -78,7 +78,7 @@ async fn a_delayed_answer_of_redis_does_not_extend_the_promised_expiry() {
 /// received it from the bus. The change does not come again.
 #[tokio::test]
 async fn a_stream_begins_at_the_state_of_the_store_also_when_the_bus_is_late() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let proxy = Proxy::to(cluster.redis().port()).await;
     let settings = Settings::new().with("REDIS_URL", &proxy.url());
     let far = Instance::start(&settings).await;

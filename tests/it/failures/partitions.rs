@@ -17,7 +17,7 @@ const NOTICED: Duration = Duration::from_millis(2_000);
 const LONGEST_CURSOR: usize = 350;
 
 async fn two_instances(partitions: &str) -> Cluster {
-    Cluster::of(2, Settings::new().with("PRESENCE_PARTITIONS", partitions)).await
+    Cluster::on_one_server(2, Settings::new().with("PRESENCE_PARTITIONS", partitions)).await
 }
 
 /// A user whose partition is not the one of `user`.

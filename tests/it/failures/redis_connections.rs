@@ -103,7 +103,7 @@ async fn calls_use_the_main_connection_when_redis_refuses_more() {
     assert!(watched.connected().await.others.is_empty());
     let log = watched.instance.log();
     assert_eq!(
-        log.matches("\"redis out of reach\"").count(),
+        log.matches("\"redis unreachable\"").count(),
         runtimes(),
         "{log}"
     );

@@ -120,7 +120,7 @@ async fn after_a_failover_instances_find_the_new_primary_at_the_same_address() {
 #[tokio::test]
 async fn users_without_pings_during_a_frozen_redis_stay_online() {
     let settings = Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s");
-    let cluster = Cluster::of(2, settings).await;
+    let cluster = Cluster::on_one_server(2, settings).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     let users = crowd("user", 20);

@@ -6,6 +6,7 @@ use harness::client::{Client, crowd};
 use harness::instance::{Instance, Settings};
 use harness::proxy::Proxy;
 use harness::redis_server::RedisServer;
+use harness::serial::run_quietly;
 use harness::sse::{Event, Stream, alternating, assert_same_changes, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
@@ -55,6 +56,7 @@ impl Scene {
 
     /// Starts two instances with `settings` and connects all users.
     pub(crate) async fn of(redis: RedisServer, proxy: Proxy, settings: Settings) -> Self {
+        run_quietly();
         let mut instances = Vec::new();
         for _ in 0..2 {
             instances.push(Instance::start(&settings).await);

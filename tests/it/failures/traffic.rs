@@ -60,6 +60,12 @@ impl Traffic {
         told.clone()
     }
 
+    /// The number of calls so far whose answer said that a user came online.
+    pub(crate) fn came_online(&self) -> usize {
+        let told = self.told.lock().expect("no caller panicked");
+        told.values().map(|(online, _)| online).sum()
+    }
+
     /// Whether a call had no answer, so that a transition may be missing in the answers.
     pub(crate) fn some_unanswered(&self) -> bool {
         self.unanswered.load(Ordering::Relaxed)

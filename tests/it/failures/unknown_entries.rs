@@ -34,7 +34,7 @@ async fn announce(cluster: &Cluster, entry: &str, channel: &str) {
 /// Tests the entries on the bus, after a gap, and at the start of an instance. With another `channel` the bus does not
 /// carry them.
 async fn unknown_kinds_show_nothing(channel: &str) {
-    let mut cluster = Cluster::of(1, Settings::new()).await;
+    let mut cluster = Cluster::on_one_server(1, Settings::new()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     let cursor = stream.last_id();
@@ -70,7 +70,7 @@ async fn an_entry_of_an_unknown_kind_in_the_history_is_skipped() {
 /// A foreign entry breaks the chain of predecessors. Streams are reset and go on after it.
 #[tokio::test]
 async fn a_foreign_entry_in_the_history_stops_no_stream() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     let history = cluster.names().key("events", "alice");

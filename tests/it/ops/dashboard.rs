@@ -207,6 +207,7 @@ async fn the_page_asks_for_a_key_and_keeps_it_in_memory_only() {
     }
     shows(&browser, "#count", "0").await;
     shows(&browser, "#webhook-table", "crm").await;
+    shows(&browser, "#call-table", "GET /v1/online/count").await;
     let kept = "return [localStorage.length, sessionStorage.length, document.cookie,
         document.documentElement.outerHTML.includes('a-key-of'), location.href.includes('a-key')]";
     let kept = browser.run(kept).await;

@@ -41,7 +41,7 @@ async fn the_metrics_count_what_happens(store: Store) {
 /// A sweep finds the user expired before the deadline in the index.
 #[tokio::test]
 async fn a_departure_before_its_deadline_counts_as_in_time() {
-    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     let alice = client.connect("alice").await;
@@ -169,11 +169,18 @@ async fn the_process_and_its_limits_are_metrics() {
     }
 }
 
+/// Prometheus itself reads the other format in `ops::monitoring`.
 #[tokio::test]
 async fn promtool_accepts_the_classic_format() {
     let instance = Instance::start(&Settings::new()).await;
     let client = instance.client();
     client.ping("alice").await;
+    let other = metrics(&client, "application/openmetrics-text; version=1.0.0").await;
+    assert_eq!(
+        other.header("content-type"),
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    );
+    assert!(other.body.ends_with("# EOF\n"), "{}", other.body);
     let answer = metrics(&client, "text/plain").await;
     assert_eq!(
         answer.header("content-type"),

@@ -65,7 +65,7 @@ async fn an_instance_with_another_number_of_partitions_serves_nothing_and_writes
         let log = wrong.log();
         let warnings = log
             .lines()
-            .filter(|line| line.contains("redis out of reach"));
+            .filter(|line| line.contains("redis unreachable"));
         let warnings: Vec<_> = warnings.filter(|line| line.contains("main")).collect();
         assert_eq!(warnings.len(), 1, "{log}");
         assert!(warnings[0].contains(cause), "{log}");

@@ -78,7 +78,9 @@ async fn calls_and_streams_recover_from_restarts(kind: Kind) {
     for (round, signal) in [None, Some(Signal::Terminate)].into_iter().enumerate() {
         for instance in 0..2 {
             for reader in &readers {
-                eventually_true("a reader begins", async || reader.has_begun()).await;
+                // Without a cursor, it would begin again with a snapshot.
+                let has_cursor = async || reader.has_heard("presence.ready");
+                eventually_true("a reader has a cursor", has_cursor).await;
             }
             match signal {
                 Some(signal) => {
@@ -147,7 +149,7 @@ async fn a_stream_that_its_reader_closed_ends_at_the_instance(kind: Kind) {
 
 /// Instances that are not ready give the reason and `Retry-After`, also to a proxy that checks the readiness.
 async fn calls_and_streams_report_that_the_store_is_unreachable(kind: Kind) {
-    let mut cluster = Cluster::of(2, settings()).await;
+    let mut cluster = Cluster::on_one_server(2, settings()).await;
     let front = Front::start(kind, &cluster).await;
     let client = front.client();
     client.connect("alice").await;

@@ -1,9 +1,11 @@
 //! TLS to a Redis server with a private certificate authority, as an ACL user.
 
+use harness::client::crowd;
 use harness::instance::{Instance, Settings, runtimes};
 use harness::redis_server::{RedisServer, free_port};
 use harness::sse::{Stream, briefs};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use harness::wait::eventually_true;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 use super::redis_acl::RIGHTS;
@@ -31,12 +33,33 @@ impl Encrypted {
         Self::with_files_of(directory).await
     }
 
+    /// A master of a cluster, which knows no other node yet, and its port for other nodes. The nodes speak TLS with each
+    /// other too.
+    async fn master(files: &TempDir) -> (Self, String) {
+        let directory = tempfile::tempdir().expect("a directory for temporary files");
+        for name in ["ca.pem", "server.pem", "server.key"] {
+            let copy = directory.path().join(name);
+            std::fs::copy(files.path().join(name), copy).expect("a copy");
+        }
+        let bus = free_port().to_string();
+        let clustered = ["--cluster-enabled", "yes", "--tls-cluster", "yes"];
+        let arguments = [&clustered[..], &["--cluster-port", &bus]].concat();
+        let master = Self::started(directory, &arguments).await;
+        let allow = ["ACL", "SETUSER", "ann", "+cluster|slots"];
+        master.redis.command::<()>(&allow).await;
+        (master, bus)
+    }
+
     async fn with_files_of(directory: TempDir) -> Self {
+        Self::started(directory, &[]).await
+    }
+
+    async fn started(directory: TempDir, more: &[&str]) -> Self {
         let file = |name: &str| directory.path().join(name).display().to_string();
         let port = free_port();
         let (number, ca) = (port.to_string(), file("ca.pem"));
         let (certificate, key) = (file("server.pem"), file("server.key"));
-        let redis = RedisServer::start_with(&[
+        let tls = [
             "--save",
             "",
             "--tls-port",
@@ -49,8 +72,8 @@ impl Encrypted {
             &ca,
             "--tls-auth-clients",
             "no",
-        ])
-        .await;
+        ];
+        let redis = RedisServer::start_with(&[&tls[..], more].concat()).await;
         let user = [&["ACL", "SETUSER", "ann", "on", ">s@cret/"], &RIGHTS[..]].concat();
         redis.command::<()>(&user).await;
         Self {
@@ -95,6 +118,9 @@ fn write_certificates(directory: &TempDir) {
     let authority_key = KeyPair::generate().expect("a key");
     let mut authority = CertificateParams::new([]).expect("no names");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Redis takes a certificate whose issuer has the name of its subject for a self-signed one.
+    let name = &mut authority.distinguished_name;
+    name.push(DnType::CommonName, "authority");
     let authority_pem = authority.self_signed(&authority_key).expect("signed").pem();
     let issuer = Issuer::new(authority, authority_key);
     let key = KeyPair::generate().expect("a key");
@@ -131,6 +157,48 @@ async fn an_acl_user_is_served_over_tls_with_a_private_authority() {
     let own = clients.lines().filter(|line| line.contains("user=ann"));
     // The connections of the sweeper, the subscriber, the workers and the bulk calls.
     assert_eq!(own.count(), 2 + runtimes(), "{clients}");
+}
+
+#[tokio::test]
+async fn a_cluster_is_served_over_tls() {
+    let files = tempfile::tempdir().expect("a directory for temporary files");
+    write_certificates(&files);
+    let (first, _) = Encrypted::master(&files).await;
+    let (second, bus) = Encrypted::master(&files).await;
+    let meet = [
+        "CLUSTER",
+        "MEET",
+        "127.0.0.1",
+        &second.port.to_string(),
+        &bus,
+    ];
+    first.redis.command::<()>(&meet).await;
+    for (master, from, to) in [(&first, "0", "8191"), (&second, "8192", "16383")] {
+        let slots = ["CLUSTER", "ADDSLOTSRANGE", from, to];
+        master.redis.command::<()>(&slots).await;
+    }
+    for master in [&first, &second] {
+        eventually_true("the masters know each other", async || {
+            let info: String = master.redis.command(&["CLUSTER", "INFO"]).await;
+            info.contains("cluster_slots_ok:16384") && info.contains("cluster_state:ok")
+        })
+        .await;
+    }
+    let url = format!("rediss+cluster://ann:s%40cret%2F@127.0.0.1:{}/", first.port);
+    let settings = first.trusting_settings("").with("REDIS_URL", &url);
+    let instance = Instance::start(&settings.with("PRESENCE_PARTITIONS", "16")).await;
+    let client = instance.client();
+    all_ready(std::slice::from_ref(&client)).await;
+    let mut stream = Stream::open(&client, "").await;
+    let users = crowd("user", 30);
+    client.connect_each(&users).await;
+    assert_eq!(stream.changes(30).await.len(), 30);
+    assert_eq!(client.online_among(&users).await, users);
+    for master in [&first, &second] {
+        let clients: String = master.redis.command(&["CLIENT", "LIST"]).await;
+        let own = clients.lines().filter(|line| line.contains("user=ann"));
+        assert!(own.count() > runtimes(), "{clients}");
+    }
 }
 
 #[tokio::test]
@@ -194,7 +262,7 @@ async fn a_wrong_password_is_refused_and_never_logged() {
     let instance = Instance::start(&settings).await;
     assert_refused(&instance.client().get("/readyz").await);
     let log = instance.log();
-    assert!(log.contains("redis out of reach"), "{log}");
+    assert!(log.contains("redis unreachable"), "{log}");
     assert!(!log.contains("mistaken"), "{log}");
 }
 

@@ -1,18 +1,16 @@
 //! Webhooks: signed, in order for each user, at least once, by one sender at a time.
 
+mod failed_deliveries;
 pub(crate) mod receiver;
+mod sweeps;
 
 use std::process::Command;
-use std::time::Duration;
 
 use harness::cluster::{Cluster, Store};
 use harness::instance::{Instance, Settings};
 use harness::process::Signal;
 use harness::wait::eventually_true;
-use reqwest::StatusCode;
-use serde_json::json;
 
-use crate::auth::jwks_tls::untrusted;
 use crate::clients::libraries::installed;
 
 use self::receiver::{Conduct, Received, Receiver};
@@ -144,125 +142,6 @@ async fn a_library_of_standard_webhooks_accepts_the_signatures() {
     assert!(!checked.expect("Python").status.success());
 }
 
-#[tokio::test]
-async fn a_failed_batch_is_sent_again_unchanged_after_a_pause() {
-    each_store(async |cluster, receiver| {
-        receiver.now(Conduct::Answer(500));
-        let client = cluster.client();
-        client.connect("alice").await;
-        receiver.attempts(1).await;
-        client.connect("bob").await;
-        let failed = receiver.attempts(2).await;
-        receiver.now(Conduct::Answer(204));
-        assert_eq!(
-            receiver.accepted(2).await,
-            ["user.online alice", "user.online bob"]
-        );
-        let accepted = receiver.received();
-        for attempt in &accepted[1..3] {
-            assert_eq!(
-                (attempt.id(), &attempt.body),
-                (failed[0].id(), &failed[0].body)
-            );
-        }
-        let pause = failed[1].at - failed[0].at;
-        assert!(pause >= Duration::from_millis(950), "{pause:?}");
-        let log = cluster.instances[0].log();
-        assert_eq!(
-            log.matches("a webhook was not delivered").count(),
-            1,
-            "{log}"
-        );
-        assert!(
-            log.contains("status 500") && log.contains("delivered again"),
-            "{log}"
-        );
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_receiver_decides_how_long_it_is_left_alone() {
-    let receiver = Receiver::start(Conduct::RetryAfter(600)).await;
-    let cluster = Cluster::of(1, settings(&receiver)).await;
-    is_registered(&cluster).await;
-    for (conduct, least, most) in [
-        (Conduct::RetryAfter(600), 590_000, 720_000),
-        (Conduct::Answer(410), 3_590_000, 4_320_000),
-    ] {
-        receiver.now(conduct);
-        let before = receiver.received().len();
-        cluster
-            .redis()
-            .command::<i64>(&["HSET", &delivery_key(&cluster), "retry", "0"])
-            .await;
-        cluster.client().connect(&format!("{conduct:?}")).await;
-        receiver.attempts(before + 1).await;
-        eventually_true("the pause is in the store", async || {
-            let retry: u64 = cluster
-                .redis()
-                .command(&["HGET", &delivery_key(&cluster), "retry"])
-                .await;
-            let time: (u64, u64) = cluster.redis().command(&["TIME"]).await;
-            let pause = retry.saturating_sub(time.0 * 1_000);
-            (least..most).contains(&pause)
-        })
-        .await;
-    }
-}
-
-#[tokio::test]
-async fn a_bad_answer_is_a_failed_delivery_and_harms_nothing_else() {
-    for conduct in [Conduct::Redirect, Conduct::Flood, Conduct::Drip] {
-        let bad = Receiver::start(conduct).await;
-        let good = Receiver::start(Conduct::Answer(204)).await;
-        let receivers = format!("bad:{},good:{}", bad.url(), good.url());
-        let secrets = format!("bad:{SECRET},good:{SECRET}");
-        let settings = Settings::new()
-            .with("PRESENCE_WEBHOOKS", &receivers)
-            .with("PRESENCE_WEBHOOK_SECRETS", &secrets);
-        let cluster = Cluster::with(Store::Embedded, settings).await;
-        is_registered(&cluster).await;
-        let client = cluster.client();
-        client.connect("alice").await;
-        assert_eq!(good.accepted(1).await, ["user.online alice"]);
-        let failed = r#"presence_webhook_deliveries_total{receiver="bad",outcome="failed"} "#;
-        eventually_true("the delivery fails", async || {
-            client.get("/metrics").await.body.contains(failed)
-        })
-        .await;
-        let log = cluster.instances[0].log();
-        assert!(log.contains("a webhook was not delivered"), "{log}");
-        client.connect("bob").await;
-        assert_eq!(good.accepted(2).await.len(), 2);
-    }
-}
-
-#[tokio::test]
-async fn a_receiver_with_a_certificate_of_an_unknown_authority_gets_nothing() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let url = format!("https://{}/", listener.local_addr().expect("an address"));
-    let settings = Settings::new()
-        .with("PRESENCE_WEBHOOKS", &format!("crm:{url}"))
-        .with("PRESENCE_WEBHOOK_SECRETS", &format!("crm:{SECRET}"));
-    let tls = untrusted();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let refused = tls.accept(stream).await;
-            assert!(refused.is_err(), "the service must refuse the certificate");
-        }
-    });
-    let cluster = Cluster::with(Store::Embedded, settings).await;
-    is_registered(&cluster).await;
-    cluster.client().connect("alice").await;
-    eventually_true("the failure is logged", async || {
-        cluster.instances[0].log().contains("certificate")
-    })
-    .await;
-}
-
 /// Two instances share a receiver. The one that sends is drained or killed.
 #[tokio::test]
 async fn another_instance_goes_on_with_the_same_batch() {
@@ -291,7 +170,7 @@ async fn another_instance_goes_on_with_the_same_batch() {
 #[tokio::test]
 async fn after_a_loss_of_data_the_next_batch_begins_with_a_reset() {
     let receiver = Receiver::start(Conduct::Answer(204)).await;
-    let cluster = Cluster::of(1, settings(&receiver)).await;
+    let cluster = Cluster::on_one_server(1, settings(&receiver)).await;
     is_registered(&cluster).await;
     let client = cluster.client();
     client.connect("alice").await;
@@ -312,7 +191,7 @@ async fn after_a_loss_of_data_the_next_batch_begins_with_a_reset() {
 #[tokio::test]
 async fn a_receiver_behind_the_history_gets_a_reset() {
     let receiver = Receiver::start(Conduct::Answer(500)).await;
-    let cluster = Cluster::of(1, settings(&receiver)).await;
+    let cluster = Cluster::on_one_server(1, settings(&receiver)).await;
     is_registered(&cluster).await;
     let client = cluster.client();
     // In one partition, so that they share a history.
@@ -335,7 +214,7 @@ async fn a_receiver_behind_the_history_gets_a_reset() {
 async fn nothing_shows_a_secret_or_a_url() {
     let receiver = Receiver::start(Conduct::Answer(500)).await;
     let settings = settings(&receiver).with("RUST_LOG", "presence=trace");
-    let cluster = Cluster::of(1, settings).await;
+    let cluster = Cluster::on_one_server(1, settings).await;
     is_registered(&cluster).await;
     cluster.client().connect("alice").await;
     receiver.attempts(1).await;
@@ -387,70 +266,4 @@ async fn a_bad_setting_stops_the_start_and_names_the_cause() {
             ended.log
         );
     }
-}
-
-#[tokio::test]
-async fn a_sweep_announces_what_is_due_and_sends_the_webhooks_before_it_answers() {
-    for store in [Store::Embedded, Store::Redis] {
-        let receiver = Receiver::start(Conduct::Answer(204)).await;
-        let mortal = Settings::mortal()
-            .with("PRESENCE_WEBHOOKS", &format!("crm:{}", receiver.url()))
-            .with("PRESENCE_WEBHOOK_SECRETS", &format!("crm:{SECRET}"));
-        let cluster = Cluster::with(store, mortal).await;
-        is_registered(&cluster).await;
-        let client = cluster.client();
-        client.connect("alice").await;
-        let swept = client.post("/v1/sweep", &json!({})).await;
-        assert_eq!(swept.status, StatusCode::OK, "{}", swept.body);
-        assert_eq!(receiver.accepted(1).await, ["user.online alice"]);
-        let swept: serde_json::Value = swept.ok();
-        assert_eq!(
-            (&swept["announced"], &swept["heldUntil"]),
-            (&json!(0), &json!(null))
-        );
-        assert!(swept["delivered"].is_u64());
-    }
-}
-
-/// No instance sweeps while all are frozen, so the departure is held, and a sweep says until when.
-#[tokio::test]
-async fn a_sweep_says_until_when_a_departure_is_held() {
-    for store in [Store::Embedded, Store::Redis] {
-        let cluster = Cluster::with(
-            store,
-            Settings::mortal().with("PRESENCE_PING_INTERVAL", "1500ms"),
-        )
-        .await;
-        let client = cluster.client();
-        client.connect("alice").await;
-        cluster.instances[0].send(Signal::Stop);
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        cluster.instances[0].send(Signal::Continue);
-        let swept: serde_json::Value = client.post("/v1/sweep", &json!({})).await.ok();
-        let until = swept["heldUntil"].as_str().map(str::to_owned);
-        assert!(until.is_some(), "{swept}");
-        eventually_true("the departure is announced after the hold", async || {
-            let swept: serde_json::Value = client.post("/v1/sweep", &json!({})).await.ok();
-            swept["heldUntil"].is_null()
-        })
-        .await;
-    }
-}
-
-#[tokio::test]
-async fn a_slow_receiver_delays_no_other_receiver() {
-    let slow = Receiver::start(Conduct::Late(5_000)).await;
-    let good = Receiver::start(Conduct::Answer(204)).await;
-    let receivers = format!("slow:{},good:{}", slow.url(), good.url());
-    let settings = Settings::new().with("PRESENCE_WEBHOOKS", &receivers).with(
-        "PRESENCE_WEBHOOK_SECRETS",
-        &format!("slow:{SECRET},good:{SECRET}"),
-    );
-    let cluster = Cluster::with(Store::Redis, settings).await;
-    is_registered(&cluster).await;
-    cluster.client().connect("alice").await;
-    slow.attempts(1).await;
-    cluster.client().connect("bob").await;
-    assert_eq!(good.accepted(2).await.len(), 2);
-    assert_eq!(slow.received().len(), 1);
 }

@@ -1,6 +1,8 @@
 //! Random outages, and the two promises about a departure: it waits at most for one hold, and a client that could not
 //! ping is not announced as gone.
 
+mod script;
+
 use std::time::Duration;
 
 use proptest::prelude::*;

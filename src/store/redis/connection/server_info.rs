@@ -1,5 +1,7 @@
 //! What a server reports about itself, and whether the service can use the server.
 
+use std::sync::Arc;
+
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, ServerErrorKind};
 use tracing::{info, warn};
@@ -48,7 +50,8 @@ impl ServerInfo {
                 "role" => server_info.role = Some(value.to_owned()),
                 "loading" => server_info.loading = value == "1",
                 "maxmemory_policy" => server_info.eviction = Some(value.to_owned()),
-                "redis_mode" => server_info.mode = Some(value.to_owned()),
+                // The second name is the one of Valkey.
+                "redis_mode" | "server_mode" => server_info.mode = Some(value.to_owned()),
                 "run_id" => server_info.run_id = Some(value.to_owned()),
                 _ => {}
             }
@@ -69,6 +72,12 @@ impl ServerInfo {
     /// Whether the server is a node of a cluster.
     pub(super) fn is_cluster_node(&self) -> bool {
         self.mode.as_deref() == Some("cluster")
+    }
+
+    /// The run id of a node of a cluster.
+    pub(super) fn run_in_cluster(&self) -> Option<Arc<str>> {
+        let run = self.run_id.as_deref().filter(|_| self.is_cluster_node());
+        run.map(Arc::from)
     }
 
     /// Logs that the server was reached. Warns of its configuration once for each run of a server.
@@ -138,6 +147,17 @@ mod tests {
             let refused = last("role:") == Some("slave") || last("loading:") == Some("1");
             prop_assert_eq!(ServerInfo::read(&info).check().is_err(), refused);
         }
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_is_recognized() {
+        for mode in ["redis_mode", "server_mode"] {
+            let info = format!("{mode}:cluster\r\nrun_id:abc\r\n");
+            let server_info = ServerInfo::read(&info);
+            assert_eq!(server_info.run_in_cluster().as_deref(), Some("abc"));
+        }
+        let alone = ServerInfo::read("redis_mode:standalone\r\nrun_id:abc\r\n");
+        assert_eq!(alone.run_in_cluster(), None);
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::server::Server;
@@ -19,6 +21,8 @@ pub(super) struct Up {
     pub(super) main_generation: u64,
     /// The primary, as far as the main connection knows.
     pub(super) server: Server,
+    /// The run id of a master of a cluster, which each process has anew. Only the main connection knows it.
+    pub(super) run: Option<Arc<str>>,
     pub(super) socket: Socket,
 }
 

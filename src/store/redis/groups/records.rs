@@ -1,6 +1,6 @@
 //! The records of the groups in which each user is stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
 use redis::{Cmd, FromRedisValue, Pipeline, Script, Value};
@@ -8,6 +8,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, Script, Value};
 use super::former::SETTLED;
 use crate::model::{GroupId, GroupRefusal, Partition, Timestamp, UserId};
 use crate::store::error::StoreError;
+use crate::store::members::Members;
 use crate::store::policy::USER_GROUPS;
 use crate::store::redis::replies::unexpected;
 use crate::store::redis::route::Answer;
@@ -55,7 +56,7 @@ impl RedisStore {
     pub(super) async fn forget_former(&self) -> Result<(), StoreError> {
         while let Some((group, users)) = self.former_members.take_settled() {
             let at = self.now(self.partition_of(&group));
-            let are_members = self.membership(&group, &users).await?;
+            let are_members = self.are_stored(&group, &users).await?;
             let users = users.into_iter().zip(are_members);
             let others = users.filter_map(|(user, is_member)| (!is_member).then_some(user));
             self.forget(&group, others.collect(), at).await;
@@ -69,13 +70,29 @@ impl RedisStore {
         user: &UserId,
     ) -> Result<Vec<GroupId>, StoreError> {
         let keys = self.layout.of(user);
-        let recorded = self.with_deadline(keys.partition, self.recorded(user));
-        let checked = recorded.await?.into_iter().map(|group| async {
-            let are_members = self.are_members(&group, std::slice::from_ref(user)).await?;
+        let possible = self.with_deadline(keys.partition, self.possible_groups(user));
+        let checked = possible.await?.into_iter().map(|group| async {
+            let user = std::slice::from_ref(user);
+            let are_members = self.are_members(&group, user, Members::Announced).await?;
             Ok::<_, StoreError>((are_members == [true]).then_some(group))
         });
         let groups = try_join_all(checked).await?;
         Ok(groups.into_iter().flatten().collect())
+    }
+
+    /// The groups in which a user may be stored, and those that its connections state.
+    async fn possible_groups(&self, user: &UserId) -> Result<BTreeSet<GroupId>, StoreError> {
+        let keys = self.layout.of(user);
+        let mut read = self.about_connections(&self.scripts.stated_groups, keys);
+        read.key(keys.user(user))
+            .key(keys.connections(user))
+            .key(keys.user_groups(user))
+            .key(&keys.absent);
+        read.arg(user.as_str());
+        let route = self.lanes.to(keys.partition);
+        let groups: Vec<String> = route.script(&read).await?;
+        let groups = groups.iter().map(|group| GroupId::new(group));
+        groups.collect::<Result<_, _>>().map_err(unexpected)
     }
 
     /// The groups in which a user is stored according to its record.
@@ -89,14 +106,14 @@ impl RedisStore {
         groups.collect::<Result<_, _>>().map_err(unexpected)
     }
 
-    /// Forgets the groups of which a user is no member. The groups are asked at the same time, because a user may have
+    /// Forgets the groups in which a user is not stored. The groups are asked at the same time, because a user may have
     /// the maximum number of them.
     async fn check_record(&self, user: &UserId) -> Result<(), StoreError> {
         let groups = self.recorded(user).await?;
         let checks = groups.iter().map(|group| async move {
             let user = std::slice::from_ref(user);
             let at = self.now(self.partition_of(group));
-            if self.membership(group, user).await? == [false] {
+            if self.are_stored(group, user).await? == [false] {
                 self.forget_settled(group, user, at).await?;
             }
             Ok::<_, StoreError>(())

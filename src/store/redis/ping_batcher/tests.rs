@@ -104,10 +104,13 @@ async fn pings_with_a_ttl_come_first_and_then_others_that_state_something() {
     pings.grant.set(7);
     let mut batch = Batch::default();
     let (usual, ttl) = (Stated::default(), Some(Duration::from_secs(150)));
-    let long = Stated { ttl, away: false };
+    let long = Stated {
+        ttl,
+        ..Stated::default()
+    };
     let away = Stated {
-        ttl: None,
         away: true,
+        ..Stated::default()
     };
     for (user, connection, stated) in [
         ("a", "1", &usual),

@@ -10,7 +10,7 @@ fn number(number: u64) -> Value {
     Value::Int(number.cast_signed())
 }
 
-fn refusal(read: Result<Connected, StoreError>) -> Option<Refusal> {
+fn refusal(read: Result<Opened, StoreError>) -> Option<Refusal> {
     match read {
         Err(StoreError::Refused(refusal)) => Some(refusal),
         _ => None,
@@ -36,7 +36,7 @@ proptest! {
     #[test]
     fn no_reply_causes_a_panic(answer in vec(anything(), 0..12)) {
         let _ = (due(answer.clone()), user_state(answer.clone()), counted(answer.clone()));
-        let _ = connected(answer.clone(), 1);
+        let _ = (opened(answer.clone(), 1), closed(answer.clone()));
         let found = announced(answer.clone(), &[7]);
         prop_assert!(found.is_err() || answer.len() >= 2);
         let _ = answer.iter().cloned().map(deadline).collect::<Vec<_>>();
@@ -52,12 +52,12 @@ proptest! {
         overdue: i64,
         recheck: Option<u64>,
         former: i64,
-        next_change: i64,
+        (next_change, next_group, first_message) in any::<(i64, i64, i64)>(),
     ) {
         let mut answer = vec![number(now), text("17"), text("5-1")];
         answer.extend([announced, 3, next, overdue].map(Value::Int));
         answer.push(recheck.map_or(text("-1"), |place| text(&place.to_string())));
-        answer.extend([former, next_change].map(Value::Int));
+        answer.extend([former, next_change, next_group, first_message].map(Value::Int));
         let read = due(answer);
         prop_assert_eq!(read.is_ok(), announced >= 0 && overdue >= 0);
         if let Ok(read) = read {
@@ -78,10 +78,16 @@ proptest! {
         outcome in "entered|stayed|closed|full|[a-z]{0,8}",
         deadline in 0..=i64::MAX.cast_unsigned(),
     ) {
-        let read = connected(vec![text(&outcome), number(deadline)], 7);
-        let is_open = |became_online| Connected {
-            became_online,
-            expires_at: Timestamp::from_millis(deadline),
+        let answer = vec![text(&outcome), number(deadline), text("17"), text("message")];
+        let read = opened(answer, 7);
+        let is_open = |became_online| Opened {
+            connected: Connected {
+                became_online,
+                expires_at: Timestamp::from_millis(deadline),
+                not_joined: Vec::new(),
+            },
+            stamp: Some("17".to_owned()),
+            messages: vec!["message".to_owned()],
         };
         match &*outcome {
             "entered" => prop_assert_eq!(read.expect("open"), is_open(true)),

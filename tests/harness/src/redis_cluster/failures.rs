@@ -1,9 +1,18 @@
 //! Nodes that die, freeze, fail over, join and leave.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Node, RedisCluster};
-use crate::wait::eventually_true;
+use crate::wait::eventually_within;
+
+/// On a busy machine some elections of a replica fail. It tries again after four times the time-out of the nodes.
+const ELECTIONS: Duration = Duration::from_secs(60);
+
+/// A replica that cannot take over gives up after 5 s.
+const ASK_AGAIN: Duration = Duration::from_secs(6);
 
 impl RedisCluster {
     /// Kills a node with SIGKILL.
@@ -50,12 +59,15 @@ impl RedisCluster {
     /// Waits until the replica of the silent `master` has replaced it, and returns the replica.
     pub async fn failed_over(&self, master: usize) -> usize {
         let partner = self.partner_of(master);
-        eventually_true("the replica is the master", async || {
-            let view = self.agreement().await;
-            view.is_some_and(|view| view.owns_any(partner) && !view.owns_any(master))
-        })
-        .await;
+        let replaced = async || self.has_replaced(partner, master).await.then_some(());
+        eventually_within(ELECTIONS, "the replica is the master", replaced).await;
         partner
+    }
+
+    /// Whether all nodes that are not silent know that `partner` has replaced `master`.
+    async fn has_replaced(&self, partner: usize, master: usize) -> bool {
+        let view = self.agreement().await;
+        view.is_some_and(|view| view.owns_any(partner) && !view.owns_any(master))
     }
 
     /// Makes the replica of a running master the master, without loss, and returns its number. Returns when all nodes
@@ -63,9 +75,17 @@ impl RedisCluster {
     pub async fn fail_over(&self, master: usize) -> usize {
         let replica = self.partner_of(master);
         self.node(replica).has_caught_up().await;
-        let begin = ["CLUSTER", "FAILOVER"];
-        self.node(replica).command::<()>(&begin).await;
-        self.failed_over(master).await;
+        let mut asked: Option<Instant> = None;
+        eventually_within(ELECTIONS, "the replica is the master", async || {
+            if asked.is_none_or(|asked| asked.elapsed() > ASK_AGAIN) {
+                asked = Some(Instant::now());
+                // A replica that has just become the master refuses.
+                let begin = ["CLUSTER", "FAILOVER"];
+                let _ = self.node(replica).try_command::<()>(&begin).await;
+            }
+            self.has_replaced(replica, master).await.then_some(())
+        })
+        .await;
         self.node(master).has_caught_up().await;
         replica
     }

@@ -108,7 +108,7 @@ impl Watcher {
 async fn a_browser_waits_for_the_store() {
     let watcher = Watcher::start().await;
     let settings = Settings::new().with("PRESENCE_CORS_ORIGINS", watcher.page.origin());
-    let mut cluster = Cluster::of(1, settings).await;
+    let mut cluster = Cluster::on_one_server(1, settings).await;
     let url = format!("{}/v1/events?snapshot=true", cluster.client().base());
     watcher.watch("before", &url).await;
     watcher.each_says("ready").await;

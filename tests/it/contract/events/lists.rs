@@ -261,7 +261,7 @@ async fn a_list_over_partitions_covers_everything_that_the_store_held() {
 
 #[tokio::test]
 async fn lost_data_is_listed_as_a_reset() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let client = cluster.client();
     client.connect("alice").await;
     let before = list(&client, "").await.cursor;
@@ -274,7 +274,7 @@ async fn lost_data_is_listed_as_a_reset() {
 
 #[tokio::test]
 async fn a_list_is_503_while_the_store_is_unreachable() {
-    let mut cluster = Cluster::of(1, Settings::new()).await;
+    let mut cluster = Cluster::on_one_server(1, Settings::new()).await;
     let client = cluster.client();
     let cursor = list(&client, "").await.cursor;
     cluster.redis_mut().kill();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use harness::client::{Client, crowd};
 use harness::cluster::{Cluster, Store, over_each_protocol};
 use harness::instance::Settings;
-use harness::sse::{Event, Stream, alternating, briefs};
+use harness::sse::{Event, Stream, alternating, briefs, late_events};
 use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -139,7 +139,9 @@ async fn add_up_in_the_midst_of_traffic(cluster: &Cluster, asked: &str) {
     let mut truth: BTreeSet<String> = cluster.client().everyone().await.into_iter().collect();
     truth.retain(|user| asked.is_empty() || asked.contains(user.as_str()));
     for (stream, online) in &mut streams {
-        let events = stream.collect_until(|event| event.user() == "last").await;
+        let mut events = stream.collect_until(|event| event.user() == "last").await;
+        late_events().await;
+        events.extend(stream.unread());
         assert_eq!(fold(online, &events), truth);
     }
 }

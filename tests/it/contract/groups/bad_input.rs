@@ -146,7 +146,7 @@ async fn a_body_of_more_than_a_mebibyte_is_413(store: Store) {
 #[tokio::test]
 async fn bad_input_leaves_no_key_in_redis() {
     let settings = Settings::new().with("PRESENCE_GROUP_MEMBERS", "2");
-    let cluster = Cluster::of(1, settings).await;
+    let cluster = Cluster::on_one_server(1, settings).await;
     let client = cluster.client();
     client.connect("before").await;
     let before: Vec<String> = cluster.redis().command(&["KEYS", "*group*"]).await;

@@ -64,7 +64,7 @@ async fn slowest(redis: &RedisServer) -> u64 {
 /// No test asserts speed; a step that held Redis for as long as the whole list would is a defect of another kind.
 #[tokio::test]
 async fn no_step_of_a_replacement_takes_the_whole_list() {
-    let cluster = Cluster::start(Store::Redis).await;
+    let cluster = Cluster::on_one_server(1, harness::instance::Settings::new()).await;
     let client = cluster.client();
     let users = crowd("user", 2 * MOST);
     put(&client, "crowd", &users[..MOST]).await;

@@ -1,14 +1,10 @@
 //! Streams of groups.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use harness::client::{Client, crowd, send};
 use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::groups::{delete, patch, put};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream};
-use harness::timestamp::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -55,14 +51,14 @@ fn brief(event: &Event) -> String {
     }
 }
 
-async fn open(client: &Client, query: &str) -> Stream {
+pub(super) async fn open(client: &Client, query: &str) -> Stream {
     put(client, "markers", &["marker", "marker-1", "marker-2"]).await;
     Stream::open(client, query).await
 }
 
 /// Asserts that these are the next events. Events of different partitions have no order, so a test waits for the event of
 /// each step.
-async fn assert_next(stream: &mut Stream, expected: &[&str]) {
+pub(super) async fn assert_next(stream: &mut Stream, expected: &[&str]) {
     for expected in expected {
         assert_eq!(brief(&stream.next().await), *expected);
     }
@@ -316,94 +312,6 @@ async fn bad_lists_of_groups_are_refused(store: Store) {
     assert!(!Stream::send(request).await.last_id().is_empty());
 }
 
-/// Members and users change at random. Afterwards every stream has the state that the reads have.
-async fn a_stream_knows_at_each_time_who_is_online(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
-    let users = crowd("user", 12);
-    let mut streams = Vec::new();
-    let traffic = {
-        let (client, users) = (client.clone(), users.clone());
-        tokio::spawn(async move {
-            for round in 0..300 {
-                let user = &*users[round * 7 % users.len()];
-                let other = &*users[round * 5 % users.len()];
-                match round % 5 {
-                    0 => drop(client.connect(user).await),
-                    1 => drop(patch(&client, "team", &[user], &[]).await),
-                    2 => drop(patch(&client, "team", &[], &[other]).await),
-                    3 => drop(client.disconnect(other).await),
-                    _ => drop(client.connect(other).await),
-                }
-            }
-        })
-    };
-    while !traffic.is_finished() && streams.len() < 20 {
-        streams.push(Stream::open(&client, "?groupIds=team,markers&snapshot=true").await);
-        Timestamp::now()
-            .plus(Duration::from_millis(40))
-            .pass()
-            .await;
-    }
-    traffic.await.expect("no panic");
-    put(&client, "markers", &["marker"]).await;
-    let expected: BTreeSet<_> = harness::groups::online(&client, "team", 100)
-        .await
-        .into_iter()
-        .collect();
-    client.connect("marker").await;
-    for stream in &mut streams {
-        let events = stream.collect_until(|event| event.user() == "marker").await;
-        let (mut members, mut online) = (BTreeSet::new(), BTreeSet::new());
-        let mut count = None;
-        for event in &events {
-            let data = event.json();
-            if data["groupId"] == "markers" || event.user() == "marker" {
-                continue;
-            }
-            let ids = |field: &str| {
-                let ids = data[field].as_array().cloned().unwrap_or_default();
-                let ids = ids
-                    .into_iter()
-                    .map(|id| id.as_str().expect("an id").to_owned());
-                ids.collect::<Vec<_>>()
-            };
-            match &*event.name {
-                "presence.snapshot" => {
-                    count = data["members"].as_u64();
-                    online.extend(ids("online"));
-                    members.extend(ids("online"));
-                }
-                "group.joined" => {
-                    count = count.map(|count| count + ids("userIds").len() as u64);
-                    members.extend(ids("userIds"));
-                    online.extend(ids("online"));
-                }
-                "group.left" => {
-                    for user in ids("userIds") {
-                        count = count.map(|count| count - 1);
-                        members.remove(&user);
-                        online.remove(&user);
-                    }
-                }
-                "user.online" => {
-                    assert!(online.insert(event.user()), "{event:?} comes twice");
-                }
-                "user.offline" => {
-                    assert!(
-                        online.remove(&event.user()),
-                        "{event:?} without user.online"
-                    );
-                }
-                _ => {}
-            }
-        }
-        assert_eq!(online, expected);
-        let group = harness::groups::get(&client, "team").await;
-        assert_eq!(count, Some(group.members as u64));
-    }
-}
-
 /// A stream on another instance, and one that was opened on the same group before.
 #[tokio::test]
 async fn streams_of_several_instances_agree() {
@@ -445,5 +353,4 @@ on_both_stores!(
     the_events_of_groups_are_read_as_json,
     an_expired_member_is_announced,
     bad_lists_of_groups_are_refused,
-    a_stream_knows_at_each_time_who_is_online,
 );

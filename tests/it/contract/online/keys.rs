@@ -9,7 +9,7 @@ use harness::wait::eventually_true;
 /// The service never blocks Redis and never scans keys of other programs.
 #[tokio::test]
 async fn neither_keys_nor_scan_is_ever_called() {
-    let cluster = Cluster::with(harness::cluster::Store::Redis, Settings::mortal()).await;
+    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "?snapshot=true").await;
     client.connect_each(&crowd("user", 50)).await;
@@ -27,7 +27,7 @@ async fn neither_keys_nor_scan_is_ever_called() {
 
 #[tokio::test]
 async fn keys_of_other_programs_are_neither_shown_nor_changed() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     for key in [
         "user:mallory",
@@ -54,7 +54,7 @@ async fn keys_of_other_programs_are_neither_shown_nor_changed() {
 #[tokio::test]
 async fn every_key_begins_with_the_set_prefix() {
     let settings = Settings::mortal().with("PRESENCE_KEY_PREFIX", "acme:");
-    let cluster = Cluster::of(1, settings).await;
+    let cluster = Cluster::on_one_server(1, settings).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "?snapshot=true").await;
     client.connect_as("alice", "phone").await;
@@ -90,7 +90,7 @@ async fn two_prefixes_on_one_redis_are_two_services() {
 /// A ping reads the key and extends it, and writes nothing else.
 #[tokio::test]
 async fn a_ping_of_the_unnamed_connection_only_extends_the_key() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     client.connect("alice").await;
     eventually_true("a sweep has set the number of the grant", async || {
@@ -117,7 +117,7 @@ async fn a_ping_of_the_unnamed_connection_only_extends_the_key() {
 /// A lookup of a thousand ids is one round trip to the store.
 #[tokio::test]
 async fn a_lookup_is_not_one_call_per_id() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let reads = async || redis.info("stats", "total_reads_processed").await;
     let before = reads().await;
@@ -131,7 +131,7 @@ async fn a_lookup_is_not_one_call_per_id() {
 /// The databases of one Redis server share only the channels.
 #[tokio::test]
 async fn two_databases_of_one_redis_are_two_services() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let other_url = format!("{}5", cluster.redis().url());
     let other = cluster.settings().clone().with("REDIS_URL", &other_url);
     let other = Instance::start(&other).await;

@@ -138,7 +138,7 @@ async fn a_disconnect_with_a_bad_connection_id_changes_nothing(store: Store) {
 
 #[tokio::test]
 async fn bad_input_leaves_no_key_in_redis() {
-    let cluster = Cluster::of(1, harness::instance::Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, harness::instance::Settings::new()).await;
     let client = cluster.client();
     client.connect("before").await;
     let before = cluster.redis().command::<u64>(&["DBSIZE"]).await;

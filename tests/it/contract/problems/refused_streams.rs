@@ -46,7 +46,7 @@ fn assert_told_by_a_stream(answer: &Answer, reason: &str) -> u64 {
 
 #[tokio::test]
 async fn a_browser_reconnects_after_a_refusal_for_an_unreachable_store() {
-    let mut cluster = Cluster::of(1, Settings::new()).await;
+    let mut cluster = Cluster::on_one_server(1, Settings::new()).await;
     let client = cluster.client();
     cluster.redis_mut().kill();
     eventually_true("the loss is noticed", async || {

@@ -27,6 +27,7 @@ fn every_call(client: &Client) -> Vec<RequestBuilder> {
         client.request(Method::POST, "/v1/online").json(&lookup),
         client.request(Method::GET, "/v1/online"),
         client.request(Method::GET, "/v1/online/count"),
+        client.request(Method::GET, "/v1/status"),
     ]
 }
 
@@ -46,7 +47,7 @@ fn assert_unavailable(answer: &Answer, port: u16) {
 
 #[tokio::test]
 async fn every_call_is_503_while_redis_is_down() {
-    let mut cluster = Cluster::of(1, Settings::new()).await;
+    let mut cluster = Cluster::on_one_server(1, Settings::new()).await;
     let client = cluster.client();
     client.connect("alice").await;
     cluster.redis_mut().kill();
@@ -66,7 +67,7 @@ async fn every_call_is_503_while_redis_is_down() {
 /// A Redis that accepts connections and does not answer is detected.
 #[tokio::test]
 async fn every_call_is_503_while_redis_hangs() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let client = cluster.client();
     client.connect("alice").await;
     cluster.redis().freeze();
@@ -91,7 +92,7 @@ async fn every_call_is_503_while_redis_hangs() {
 /// A full Redis, or a former primary, refuses writes.
 #[tokio::test]
 async fn a_redis_that_refuses_to_write_is_503_and_nothing_changed() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     client.connect("alice").await;
     let mut stream = Stream::open(&client, "").await;
@@ -117,7 +118,7 @@ async fn a_redis_that_refuses_to_write_is_503_and_nothing_changed() {
 
 #[tokio::test]
 async fn scripts_are_loaded_again_after_a_script_flush() {
-    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;

@@ -30,7 +30,7 @@ async fn missed_by_all(client: &Client) -> (String, Vec<Event>) {
 
 #[tokio::test]
 async fn a_fresh_instance_resumes_many_streams_without_a_read_for_each() {
-    let mut cluster = Cluster::of(2, Settings::new()).await;
+    let mut cluster = Cluster::on_one_server(2, Settings::new()).await;
     let (cursor, missed) = missed_by_all(&cluster.client()).await;
     cluster.instances[1].kill();
     cluster.replace(1).await;
@@ -65,7 +65,7 @@ async fn a_fresh_instance_resumes_many_streams_without_a_read_for_each() {
 
 #[tokio::test]
 async fn a_resume_does_not_read_the_history_of_the_store() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let client = cluster.client();
     let (cursor, _) = missed_by_all(&client).await;
     let before = cluster.redis().calls_of("xrange").await;

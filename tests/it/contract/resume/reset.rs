@@ -152,7 +152,7 @@ async fn a_cursor_of_another_redis_is_answered_with_a_reset() {
 /// Invariant 7, on streams of all kinds on all instances.
 #[tokio::test]
 async fn lost_data_resets_every_stream() {
-    let cluster = Cluster::of(3, Settings::new()).await;
+    let cluster = Cluster::on_one_server(3, Settings::new()).await;
     cluster.client().connect("alice").await;
     let mut streams = Vec::new();
     for client in cluster.clients() {
@@ -180,7 +180,7 @@ async fn lost_data_resets_every_stream() {
 
 #[tokio::test]
 async fn a_cursor_from_before_a_loss_of_data_is_answered_with_a_reset() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;

@@ -47,7 +47,7 @@ async fn departures(stream: &mut Stream, count: usize) -> Vec<Event> {
 
 #[tokio::test]
 async fn departed_guests_share_a_few_keys() {
-    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;
     let guests = crowd("4f2c7a51-98d3-4b60-ae17-c05d92e8", GUESTS);
@@ -63,7 +63,7 @@ async fn departed_guests_share_a_few_keys() {
 
 #[tokio::test]
 async fn the_memory_of_a_departed_user_does_not_depend_on_its_id() {
-    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;
     let guests = crowd(&"é".repeat(61), GUESTS / 4);
@@ -75,7 +75,7 @@ async fn the_memory_of_a_departed_user_does_not_depend_on_its_id() {
 #[tokio::test]
 async fn after_the_retention_no_key_remains() {
     let settings = Settings::mortal().with("PRESENCE_LAST_SEEN", "1s");
-    let cluster = Cluster::of(1, settings).await;
+    let cluster = Cluster::on_one_server(1, settings).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;
     client.connect_each(&crowd("guest", 100)).await;
@@ -123,7 +123,7 @@ async fn the_connection_that_was_closed_last_determines_last_seen() {
 
 #[tokio::test]
 async fn instances_with_different_retentions_agree() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let brief = cluster.settings().clone().with("PRESENCE_LAST_SEEN", "1h");
     let brief = Instance::start(&brief).await;
     let clients = [cluster.client(), brief.client()];
@@ -144,7 +144,7 @@ async fn instances_with_different_retentions_agree() {
 
 #[tokio::test]
 async fn a_lost_key_loses_only_last_seen_times() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let leave = async || {
         client.connect("alice").await;

@@ -62,7 +62,7 @@ async fn records(redis: &RedisServer) -> Vec<String> {
 
 #[tokio::test]
 async fn a_usual_ping_only_extends_the_connection() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     warm(&client, redis).await;
     client.connect("alice").await;
@@ -134,7 +134,7 @@ async fn a_usual_ping_only_extends_the_connection() {
 
 #[tokio::test]
 async fn another_connection_or_a_changed_grant_uses_the_full_script() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let settings = cluster.settings().clone().with("PRESENCE_TTL", "90s");
     let other = Instance::start(&settings).await;
@@ -167,7 +167,7 @@ async fn another_connection_or_a_changed_grant_uses_the_full_script() {
 
 #[tokio::test]
 async fn a_ping_of_a_closed_connection_is_refused_in_every_form() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     warm(&client, redis).await;
     for others in [&[][..], &["laptop"], &["laptop", "1"]] {
@@ -189,7 +189,7 @@ async fn a_ping_of_a_closed_connection_is_refused_in_every_form() {
 
 #[tokio::test]
 async fn the_record_of_an_only_connection_ends_with_the_user() {
-    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     client.connect_as("bob", "phone").await;
     assert_eq!(records(redis).await, ["1 phone"]);
@@ -212,7 +212,7 @@ async fn the_record_of_an_only_connection_ends_with_the_user() {
 /// A key of another type can only come from another program.
 #[tokio::test]
 async fn a_call_that_fails_in_redis_fails_no_call_beside_it() {
-    let cluster = Cluster::of(1, Settings::new()).await;
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let marks = Names::default().of_user("closed", "broken");
     redis.command::<()>(&["SET", &marks, "x"]).await;

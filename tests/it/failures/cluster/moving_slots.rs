@@ -31,6 +31,17 @@ async fn a_slot_moves_there_and_back_and_nobody_notices() {
         }
         assert_eq!(scene.client.online_among(&users).await, users);
     }
+    if scene.redis.moves_slots_atomically().await {
+        let moving = scene.redis.move_slot_atomically(slot, 1);
+        tokio::pin!(moving);
+        for user in users.iter().cycle() {
+            let answer = try_ping(&scene.client, user).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            if futures_util::poll!(&mut moving).is_ready() {
+                break;
+            }
+        }
+    }
     assert_eq!(scene.client.count().await, 20);
     let left = scene.client.disconnect(&users[0]).await;
     assert!(left.became_offline);

@@ -3,6 +3,7 @@
 use harness::client::crowd;
 use harness::instance::Instance;
 use harness::wait::eventually_true;
+use serde_json::Value;
 
 use super::scene::{Scene, settings};
 use crate::ops::redis_acl::RIGHTS;
@@ -31,6 +32,17 @@ async fn all_calls_work_across_three_masters() {
     assert!(client.disconnect(&users[0]).await.became_offline);
     assert_eq!(client.count().await, 149);
     assert!(client.get("/readyz").await.status.is_success());
+    let status: Value = client.get("/v1/status").await.ok();
+    assert_eq!(
+        (&status["online"], &status["partitions"]),
+        (&149.into(), &64.into())
+    );
+    assert_eq!(
+        status["instances"].as_array().map(Vec::len),
+        Some(1),
+        "{status}"
+    );
+    assert!(status["history"]["oldest"].is_string(), "{status}");
 }
 
 #[tokio::test]

@@ -198,15 +198,13 @@ async fn an_outage_that_left_time_to_ping_does_not_shorten_the_hold_after_the_ne
     client.connect("silent").await;
     redis.set_clock_ahead(16_000);
     eventually_true("a sweep found the first step", async || {
-        redis.command::<u64>(&["ZCARD", "presence:outages"]).await == 1
+        let outages = Names::default().all("outages");
+        redis.sum("ZCARD", &outages, &[]).await == outages.len() as u64
     })
     .await;
     assert_eq!(client.count().await, 3);
     redis.set_clock_ahead(33_000);
-    eventually_true("all departures are held", async || {
-        redis.command::<u64>(&["ZCARD", "presence:held"]).await == 3
-    })
-    .await;
+    eventually_true("all departures are held", async || held(&redis).await == 3).await;
     assert!(!client.ping("alive").await.became_online);
     assert!(!client.ping_as("phoney", "phone").await.became_online);
     assert_eq!(
@@ -232,22 +230,26 @@ async fn the_hold_follows_a_second_step_of(ms: i64) {
     for (user, connection) in pingers {
         client.connect_as(user, connection).await;
     }
-    let outages = async || -> Vec<String> {
-        let range = ["ZRANGE", "presence:outages", "0", "-1"];
-        redis.command(&range).await
+    let names = Names::default();
+    let outages = async |user: &str| -> Vec<String> {
+        let outages = names.key("outages", user);
+        redis.command(&["ZRANGE", &outages, "0", "-1"]).await
     };
     redis.set_clock_ahead(2_000);
-    eventually_true("a sweep found the first step", async || {
-        outages().await.len() == 1
-    })
-    .await;
+    for user in ["alice", "bob", "carol"] {
+        eventually_true("a sweep found the first step", async || {
+            outages(user).await.len() == 1
+        })
+        .await;
+    }
     redis.set_clock_ahead(2_000 + ms);
     eventually_true("all departures are held", async || held(&redis).await == 3).await;
-    let known = outages().await;
-    let ended = known[1].split(' ').nth(1).expect("two times");
-    let hold_ends = ended.parse::<f64>().expect("a time") + HOLD_MS;
     for user in ["alice", "bob", "carol"] {
-        let score: f64 = redis.command(&["ZSCORE", "presence:deadlines", user]).await;
+        let known = outages(user).await;
+        let ended = known[1].split(' ').nth(1).expect("two times");
+        let hold_ends = ended.parse::<f64>().expect("a time") + HOLD_MS;
+        let deadlines = names.key("deadlines", user);
+        let score: f64 = redis.command(&["ZSCORE", &deadlines, user]).await;
         assert!(score >= hold_ends, "{user}: {score} {known:?}");
     }
     for (user, connection) in pingers {

@@ -16,7 +16,8 @@ const NAMES: [&str; 6] = [
 
 #[tokio::test]
 async fn no_user_id_collides_with_a_key_of_another_deployment() {
-    let cluster = Cluster::of(1, Settings::new().with("PRESENCE_KEY_PREFIX", "a:")).await;
+    let cluster =
+        Cluster::on_one_server(1, Settings::new().with("PRESENCE_KEY_PREFIX", "a:")).await;
     let mut others = Vec::new();
     for prefix in [
         "a:user:",

@@ -51,7 +51,7 @@ fn keep_pinging(cluster: &Cluster, user: &'static str) -> JoinHandle<()> {
 
 /// Checks that exactly `silent` and `phoney` leave, between their deadline and `at_most` later.
 async fn the_silent_leave(settings: Settings, pause: Duration, at_most: Duration) {
-    let cluster = Cluster::of(2, settings).await;
+    let cluster = Cluster::on_one_server(2, settings).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     let alive = keep_pinging(&cluster, "alive");
@@ -107,7 +107,7 @@ async fn a_departure_is_held_once_also_when_more_stalls_follow() {
 #[tokio::test]
 async fn a_short_stall_holds_departures_when_ttl_and_interval_are_close() {
     run_quietly();
-    let cluster = Cluster::of(1, settings("2s", "830ms")).await;
+    let cluster = Cluster::on_one_server(1, settings("2s", "830ms")).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     let users = [("alice", "1"), ("bob", "phone")];
@@ -132,7 +132,7 @@ async fn a_short_stall_holds_departures_when_ttl_and_interval_are_close() {
 #[tokio::test]
 async fn a_disconnect_after_a_stall_leaves_the_other_connection_open() {
     run_quietly();
-    let cluster = Cluster::of(1, settings("2s", "1s")).await;
+    let cluster = Cluster::on_one_server(1, settings("2s", "1s")).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let mut stream = Stream::open(&client, "").await;
     let users = ["alice", "bob"];
@@ -164,7 +164,7 @@ async fn a_disconnect_after_a_stall_leaves_the_other_connection_open() {
 async fn thousands_of_held_departures_do_not_delay_other_departures() {
     run_alone();
     const USERS: usize = 2_500;
-    let cluster = Cluster::of(1, settings("3s", "2s")).await;
+    let cluster = Cluster::on_one_server(1, settings("3s", "2s")).await;
     let (client, redis) = (cluster.client(), cluster.redis());
     let users = crowd("user", USERS);
     let last = client.connect_each(&users).await;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use harness::client::Client;
-use harness::sse::{Entry, EventSource, Habits, Heard, Memory};
+use harness::names::partitions_of_tests;
+use harness::sse::{Entry, Event, EventSource, Habits, Heard, Memory};
 use harness::timestamp::Timestamp;
 
 use super::callers::{contested, living, roaming};
@@ -19,6 +20,15 @@ pub(super) struct Reader {
     pub(super) source: EventSource,
     memory: Memory,
     tale: Tale,
+}
+
+/// What is the same for all readers of an event: the id, or with several partitions, whose ids differ from instance to
+/// instance, what happened.
+fn id_of(event: &Event) -> String {
+    match partitions_of_tests() {
+        1 => event.id.clone(),
+        _ => format!("{} {:?}", event.brief(), event.timestamp()),
+    }
 }
 
 /// A change as a reader received it.
@@ -103,7 +113,7 @@ impl Tale {
                     user: event.user().into(),
                     reason: event.reason().into(),
                     stamp: event.timestamp(),
-                    id: event.id.into(),
+                    id: id_of(&event).into(),
                 };
                 self.chapter().changes.push((entry.at, change));
             }

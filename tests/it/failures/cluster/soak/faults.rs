@@ -150,8 +150,8 @@ async fn cause(
             let redis = &mut scene.redis;
             redis.freeze(master);
             redis.failed_over(master).await;
-            // Otherwise it would run calls that wait in its sockets, before it learns that it was replaced.
-            redis.kill(master);
+            // It runs calls that wait in its sockets, before it learns that it was replaced.
+            redis.thaw(master);
             return true;
         }
         Fault::SlotMoved => {

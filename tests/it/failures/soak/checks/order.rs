@@ -1,10 +1,11 @@
-//! All readers receive the same sequence of events.
+//! All readers receive the same sequence of events of each partition.
 
 use std::collections::HashMap;
 
+use harness::names::Names;
 use harness::timestamp::Timestamp;
 
-use super::super::readers::{Change, Tale};
+use super::super::readers::{Change, Chapter, Tale};
 
 /// Every event of the run by its id, with its place in the sequence.
 #[derive(Default)]
@@ -15,13 +16,14 @@ struct Sequence {
     chains: Vec<Vec<Box<str>>>,
 }
 
-/// Readers of all users receive each event after the same predecessor, and filtered readers the events of their users
+/// Readers of all users receive each event of a partition after the same predecessor, and filtered readers the events of their users
 /// in this order, across reconnects and from one reset to the next.
 ///
 /// Returns every event once, with the time of its first arrival, and the violations.
 pub(super) fn one_sequence(tales: &[Tale]) -> (Vec<(Timestamp, Change)>, Vec<String>) {
     let mut wrong = Vec::new();
     let mut sequence = Sequence::default();
+    let names = Names::default();
     let mut next: HashMap<&str, &str> = HashMap::new();
     let mut previous: HashMap<&str, &str> = HashMap::new();
     for tale in tales {
@@ -38,8 +40,8 @@ pub(super) fn one_sequence(tales: &[Tale]) -> (Vec<(Timestamp, Change)>, Vec<Str
             if tale.interest.is_some() {
                 continue;
             }
-            for pair in chapter.changes.windows(2) {
-                let (first, second) = (&*pair[0].1.id, &*pair[1].1.id);
+            for pair in pairs(chapter, &names) {
+                let [first, second] = pair.map(|change| &*change.id);
                 let after = next.insert(first, second);
                 let before = previous.insert(second, first);
                 if after.is_some_and(|after| after != second)
@@ -55,9 +57,19 @@ pub(super) fn one_sequence(tales: &[Tale]) -> (Vec<(Timestamp, Change)>, Vec<Str
     if wrong.is_empty() {
         sequence.chain(&next, &previous);
         let filtered = tales.iter().filter(|tale| tale.interest.is_some());
-        wrong.extend(filtered.filter_map(|tale| sequence.skipped_by(tale)));
+        wrong.extend(filtered.filter_map(|tale| sequence.skipped_by(tale, &names)));
     }
     (sequence.changes.into_values().collect(), wrong)
+}
+
+/// Each two changes of one partition that follow each other.
+fn pairs<'a>(chapter: &'a Chapter, names: &Names) -> Vec<[&'a Change; 2]> {
+    let mut newest: Vec<Option<&Change>> = vec![None; names.partitions()];
+    let pairs = chapter.changes.iter().filter_map(|(_, change)| {
+        let before = newest[names.partition_of(&change.user)].replace(change)?;
+        Some([before, change])
+    });
+    pairs.collect()
 }
 
 impl Sequence {
@@ -76,14 +88,14 @@ impl Sequence {
     }
 
     /// An event that a filtered reader should have received between two of its events.
-    fn skipped_by(&self, tale: &Tale) -> Option<String> {
+    fn skipped_by(&self, tale: &Tale, names: &Names) -> Option<String> {
         for chapter in &tale.chapters {
-            for pair in chapter.changes.windows(2) {
+            for pair in pairs(chapter, names) {
                 // Before a loss, one reader may have received more events than another.
-                let Some((chain, from)) = self.places.get(&pair[0].1.id) else {
+                let Some((chain, from)) = self.places.get(&pair[0].id) else {
                     continue;
                 };
-                let Some((same, to)) = self.places.get(&pair[1].1.id) else {
+                let Some((same, to)) = self.places.get(&pair[1].id) else {
                     continue;
                 };
                 if chain != same || to <= from {

@@ -1,0 +1,61 @@
+//! `POST /v1/sweep` with webhooks, and during a hold.
+
+use std::time::Duration;
+
+use harness::cluster::{Cluster, Store};
+use harness::instance::Settings;
+use harness::process::Signal;
+use harness::wait::eventually_true;
+use reqwest::StatusCode;
+use serde_json::json;
+
+use super::receiver::{Conduct, Receiver};
+use super::{SECRET, is_registered};
+
+#[tokio::test]
+async fn a_sweep_announces_what_is_due_and_sends_the_webhooks_before_it_answers() {
+    for store in [Store::Embedded, Store::Redis] {
+        let receiver = Receiver::start(Conduct::Answer(204)).await;
+        let mortal = Settings::mortal()
+            .with("PRESENCE_WEBHOOKS", &format!("crm:{}", receiver.url()))
+            .with("PRESENCE_WEBHOOK_SECRETS", &format!("crm:{SECRET}"));
+        let cluster = Cluster::with(store, mortal).await;
+        is_registered(&cluster).await;
+        let client = cluster.client();
+        client.connect("alice").await;
+        let swept = client.post("/v1/sweep", &json!({})).await;
+        assert_eq!(swept.status, StatusCode::OK, "{}", swept.body);
+        assert_eq!(receiver.accepted(1).await, ["user.online alice"]);
+        let swept: serde_json::Value = swept.ok();
+        assert_eq!(
+            (&swept["announced"], &swept["heldUntil"]),
+            (&json!(0), &json!(null))
+        );
+        assert!(swept["delivered"].is_u64());
+    }
+}
+
+/// No instance sweeps while all are frozen, so the departure is held, and a sweep says until when.
+#[tokio::test]
+async fn a_sweep_says_until_when_a_departure_is_held() {
+    for store in [Store::Embedded, Store::Redis] {
+        let cluster = Cluster::with(
+            store,
+            Settings::mortal().with("PRESENCE_PING_INTERVAL", "1500ms"),
+        )
+        .await;
+        let client = cluster.client();
+        client.connect("alice").await;
+        cluster.instances[0].send(Signal::Stop);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        cluster.instances[0].send(Signal::Continue);
+        let swept: serde_json::Value = client.post("/v1/sweep", &json!({})).await.ok();
+        let until = swept["heldUntil"].as_str().map(str::to_owned);
+        assert!(until.is_some(), "{swept}");
+        eventually_true("the departure is announced after the hold", async || {
+            let swept: serde_json::Value = client.post("/v1/sweep", &json!({})).await.ok();
+            swept["heldUntil"].is_null()
+        })
+        .await;
+    }
+}
