@@ -1,4 +1,4 @@
-//! The cost of groups: their members in Redis and in an instance, streams of a group beside streams of all users, and the
+//! The cost of groups: pings of connections that state them, their members in Redis and in an instance, streams of a group beside streams of all users, and the
 //! replacement of a large group.
 
 use std::time::{Duration, Instant};
@@ -13,8 +13,15 @@ use crate::measure::calls::{come_and_go, load, paced, post, post_body};
 use crate::measure::micros_each;
 use crate::measure::report::{Figure, Row};
 use crate::measure::streams::{OUR_EVENT, Readers, get};
+use crate::measure::wrk::{REQUESTS, requests, round};
 
 const ROUNDS: usize = 3;
+const PING_ROUNDS: usize = 5;
+const USERS: usize = 2_000;
+
+/// The numbers of groups that connections state.
+const STATED: [usize; 3] = [0, 1, 5];
+
 const STREAMS: usize = 1_000;
 const LASTING: Duration = Duration::from_secs(8);
 const SETTLED: Duration = Duration::from_secs(3);
@@ -33,10 +40,67 @@ const WRITES: usize = 11;
 const TEAM: &str = r#"{"groupIds":["team"]}"#;
 
 pub(crate) async fn run() -> Vec<Row> {
-    let mut rows = streams().await;
+    let mut rows = pings().await;
+    rows.extend(streams().await);
     rows.extend(members().await);
     rows.extend(replacement().await);
     rows
+}
+
+/// Pings of connections that state no group, one, and five.
+async fn pings() -> Vec<Row> {
+    let redis = RedisServer::start().await;
+    let service = Instance::on(&redis).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = STATED.map(|groups| folder.path().join(groups.to_string()));
+    for (groups, file) in STATED.into_iter().zip(&files) {
+        requests(file, (0..USERS).map(|user| stating(groups, user)));
+    }
+    let (mut rates, mut micros): ([Figure; 3], [Figure; 3]) = Default::default();
+    // The first round brings all users online and is not counted.
+    for number in 0..=PING_ROUNDS {
+        for (place, file) in files.iter().enumerate() {
+            let before = redis.process().cpu();
+            let round = round(service.process(), &service.url(""), REQUESTS, file);
+            let spent = redis.process().cpu() - before;
+            if number > 0 {
+                rates[place].push(round.per_second);
+                micros[place].push(micros_each(spent, round.requests));
+            }
+        }
+    }
+    let claim = "pings of connections in groups";
+    let mut rows = Vec::new();
+    for place in [1, 2] {
+        let groups = STATED[place];
+        rows.extend([
+            Row::new(
+                claim,
+                format!("groups: {groups}; requests/s over those without"),
+                rates[place].over(&rates[0]),
+            ),
+            Row::new(
+                claim,
+                format!("groups: {groups}; CPU of Redis over that without"),
+                micros[place].over(&micros[0]),
+            ),
+        ]);
+    }
+    rows.push(Row::new(
+        claim,
+        "groups: 0; CPU of Redis, µs",
+        micros[0].clone(),
+    ));
+    rows
+}
+
+/// A ping of a user whose connection states `groups` groups of a hundred users.
+fn stating(groups: usize, user: usize) -> String {
+    let names: Vec<String> = (0..groups)
+        .map(|group| format!("\"room-{}-{group}\"", user / 100))
+        .collect();
+    let names = names.join(",");
+    format!("POST /v1/users/in-{groups}-{user}/ping {{\"groups\":[{names}]}}")
 }
 
 /// One thousand streams of a group beside as many of all users: their memory, and the cost of an event.
