@@ -1,5 +1,5 @@
-//! The cost of groups: pings of connections that state them, their members in Redis and in an instance, streams of a group beside streams of all users, and the
-//! replacement of a large group.
+//! The cost of groups: pings of connections that state them, their members in Redis and in an instance, streams of a
+//! group beside streams of all users, and the replacement of a large group.
 
 use std::time::{Duration, Instant};
 
