@@ -29,6 +29,9 @@ const ADDED_WITHIN: Duration = Duration::from_secs(5);
 /// How often a call begins again if it was too slow to add its users.
 const ATTEMPTS: usize = 3;
 
+/// How many users one call asks about at most. Some services refuse commands of more than 4,000 arguments.
+const ASKED_AT_ONCE: usize = 1_000;
+
 /// The largest group that is replaced in one step.
 const ONE_STEP: usize = 500;
 
@@ -136,17 +139,21 @@ impl RedisStore {
         users: &[UserId],
         which: &str,
     ) -> Result<Vec<bool>, StoreError> {
-        let mut has = self.about_group(&self.scripts.group_has, group);
-        has.arg(which);
-        for user in users {
-            has.arg(user.as_str());
-        }
         let route = self.lanes.to(self.partition_of(group));
-        let answer: Vec<bool> = route.script(&has).await?;
-        if answer.len() != users.len() {
-            return Err(unexpected("an incomplete reply"));
+        let mut are_members = Vec::with_capacity(users.len());
+        for part in users.chunks(ASKED_AT_ONCE) {
+            let mut has = self.about_group(&self.scripts.group_has, group);
+            has.arg(which);
+            for user in part {
+                has.arg(user.as_str());
+            }
+            let answer: Vec<bool> = route.script(&has).await?;
+            if answer.len() != part.len() {
+                return Err(unexpected("an incomplete reply"));
+            }
+            are_members.extend(answer);
         }
-        Ok(answer)
+        Ok(are_members)
     }
 
     /// Changes a group in one step; `remove` is a list of ids, or `*`. `None`: the group is too large for `*`.

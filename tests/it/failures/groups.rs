@@ -226,6 +226,10 @@ async fn every_member_is_recorded_and_former_members_are_forgotten() {
     let cluster = Cluster::on_one_server(2, Settings::new()).await;
     let clients = cluster.clients();
     let users = ["alice", "bob", "carol"];
+    // So many that one command cannot name them all.
+    let many: Vec<_> = (0..5_000).map(|number| format!("user-{number}")).collect();
+    put(&clients[0], "large", &many).await;
+    put::<&str>(&clients[0], "large", &[]).await;
     let mut callers = JoinSet::new();
     for caller in 0..6 {
         let client = clients[caller % 2].clone();
@@ -261,7 +265,9 @@ async fn every_member_is_recorded_and_former_members_are_forgotten() {
     assert!(recorded.is_superset(&stored), "{stored:?} {recorded:?}");
     eventually_true("former members are forgotten", async || {
         let (stored, recorded) = state().await;
-        stored == recorded
+        let key = names.of_user("user-groups", &many[0]);
+        let remains = redis.command::<bool>(&["EXISTS", &key]).await;
+        stored == recorded && !remains
     })
     .await;
 }
