@@ -26,7 +26,7 @@ mod webhooks;
 pub use self::auth::AuthConfig;
 pub use self::cors_origins::{AllowedOrigin, CorsOrigins};
 pub use self::http::{HttpConfig, Switch};
-pub use self::invalid_setting::InvalidSetting;
+pub use self::invalid_setting::{InvalidSetting, named_next};
 pub use self::lambda::{InvokeMode, LambdaConfig};
 pub use self::limits::LimitsConfig;
 pub use self::listen::ListenConfig;

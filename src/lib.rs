@@ -11,7 +11,7 @@
 //! - `server`: assembles the parts.
 //!
 //! Beside the layers: `sweeper` announces departures, `webhooks` sends the events to receivers, `registration` makes the
-//! instance known to operators, `auth` finds the caller of a request and its permissions, `config` has the settings,
+//! instance known to operators, `moving` moves to another store, `auth` finds the caller of a request and its permissions, `config` has the settings,
 //! `telemetry` the log and the metrics.
 
 mod auth;
@@ -21,6 +21,7 @@ mod healthcheck;
 mod http;
 mod memory_budget;
 pub mod model;
+mod moving;
 mod net;
 mod outgoing;
 mod presence;

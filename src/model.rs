@@ -12,6 +12,7 @@ mod group;
 mod group_id;
 mod history;
 mod instance;
+mod moving;
 mod page;
 mod partition;
 mod state;
@@ -34,6 +35,7 @@ pub use self::group::{
 pub use self::group_id::{GroupId, InvalidGroupId};
 pub use self::history::{Announced, History};
 pub use self::instance::{InstanceReport, StoreSummary};
+pub use self::moving::{MoveReport, MoveRole, MoveState, NextStore};
 pub use self::page::{Page, PageCursor, PartPage, ScanPlace};
 pub use self::partition::{Partition, PartitionSet, Partitions, slot_of};
 pub use self::state::{LastingStatus, State, StateFields, Status};

@@ -1,15 +1,18 @@
 //! The calls of the API, independent of HTTP and of the kind of store.
 
 mod groups;
+mod moving;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+pub(crate) use self::moving::{Answering, MoveProgress, OtherStore, Phase};
 use crate::model::{
     Closing, Connected, Disconnected, Page, PageCursor, PartitionSet, Partitions, State, Stated,
     Status, UserState,
@@ -25,6 +28,8 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub(crate) struct PresenceService {
     store: Arc<Store>,
+    /// The other store of a move, which is written too.
+    other: Option<Arc<OtherStore>>,
     metrics: Arc<Metrics>,
 }
 
@@ -40,7 +45,19 @@ pub(crate) struct SweptAll {
 impl PresenceService {
     /// A service that keeps its state in `store`.
     pub(crate) fn new(store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
-        Self { store, metrics }
+        Self {
+            store,
+            other: None,
+            metrics,
+        }
+    }
+
+    /// The same service, which writes to another store too.
+    pub(crate) fn beside(self, other: OtherStore) -> Self {
+        Self {
+            other: Some(Arc::new(other)),
+            ..self
+        }
     }
 
     /// Sweeps all partitions until no user is due.
@@ -81,9 +98,21 @@ impl PresenceService {
         connection: &ConnectionId,
         stated: &Stated,
     ) -> Result<Connected, StoreError> {
-        let connected = self
-            .timed("connect", self.store.connect(user, connection, stated))
-            .await?;
+        let connected = match &self.other {
+            None => {
+                self.timed("connect", self.store.connect(user, connection, stated))
+                    .await?
+            }
+            Some(other) => {
+                let call = |store: Arc<Store>| {
+                    let (user, connection, stated) =
+                        (user.clone(), connection.clone(), stated.clone());
+                    async move { store.connect(&user, &connection, &stated).await }.boxed()
+                };
+                let call = other.together(&self.store, call);
+                Box::pin(self.timed("connect", call)).await?
+            }
+        };
         self.note_online(&connected);
         Ok(connected)
     }
@@ -97,11 +126,29 @@ impl PresenceService {
     ) -> Result<Connected, StoreError> {
         // `timed` is not used here, because its future would contain the future of the call twice.
         let began = Instant::now();
-        let connected = self.store.ping(user, connection, stated).await;
+        let connected = match &self.other {
+            None => self.store.ping(user, connection, stated).await,
+            Some(other) => Box::pin(self.ping_both(other, user, connection, stated)).await,
+        };
         let connected = self.record("ping", began, connected)?;
         self.metrics.pings.inc();
         self.note_online(&connected);
         Ok(connected)
+    }
+
+    /// A ping during a move.
+    async fn ping_both(
+        &self,
+        other: &Arc<OtherStore>,
+        user: &UserId,
+        connection: &ConnectionId,
+        stated: &Stated,
+    ) -> Result<Connected, StoreError> {
+        let call = |store: Arc<Store>| {
+            let (user, connection, stated) = (user.clone(), connection.clone(), stated.clone());
+            async move { store.ping(&user, &connection, &stated).await }.boxed()
+        };
+        other.together(&self.store, call).await
     }
 
     /// Closes connections of a user. The user goes offline with the last one.
@@ -110,9 +157,20 @@ impl PresenceService {
         user: &UserId,
         closing: &Closing,
     ) -> Result<Disconnected, StoreError> {
-        let disconnected = self
-            .timed("disconnect", self.store.disconnect(user, closing))
-            .await?;
+        let disconnected = match &self.other {
+            None => {
+                self.timed("disconnect", self.store.disconnect(user, closing))
+                    .await?
+            }
+            Some(other) => {
+                let call = |store: Arc<Store>| {
+                    let (user, closing) = (user.clone(), closing.clone());
+                    async move { store.disconnect(&user, &closing).await }.boxed()
+                };
+                let call = other.together(&self.store, call);
+                Box::pin(self.timed("disconnect", call)).await?
+            }
+        };
         if disconnected.became_offline {
             self.metrics.disconnected();
         }
@@ -121,7 +179,13 @@ impl PresenceService {
 
     /// The state of a user. An unknown user is offline.
     pub(crate) async fn user(&self, user: &UserId) -> Result<UserState, StoreError> {
-        self.timed("user", self.store.user(user)).await
+        let mut state = self.timed("user", self.store.user(user)).await?;
+        if let Some(other) = &self.other
+            && state.last_seen_at.is_none()
+        {
+            state.last_seen_at = other.last_seen(user).await;
+        }
+        Ok(state)
     }
 
     /// The online users among `users`, in the same order, without duplicates.
@@ -157,7 +221,15 @@ impl PresenceService {
         status: Option<&Status>,
         lasts: Option<Duration>,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let call = self.store.set_status(user, status, lasts);
+        let Some(other) = &self.other else {
+            let call = self.store.set_status(user, status, lasts);
+            return self.timed("set_status", call).await;
+        };
+        let call = |store: Arc<Store>| {
+            let (user, status) = (user.clone(), status.cloned());
+            async move { store.set_status(&user, status.as_ref(), lasts).await }.boxed()
+        };
+        let call = other.one_after_the_other(&self.store, call);
         self.timed("set_status", call).await
     }
 
@@ -183,7 +255,10 @@ impl PresenceService {
 
     /// Whether the store accepts writes now.
     pub(crate) async fn readiness(&self) -> Readiness {
-        self.store.check().await
+        match (self.store.check().await, &self.other) {
+            (Readiness::Ready, Some(other)) => Readiness::Degraded(other.progress().text()),
+            (readiness, _) => readiness,
+        }
     }
 
     fn note_online(&self, connected: &Connected) {

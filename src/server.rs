@@ -1,34 +1,36 @@
 //! Assembles the parts of the service, starts them, and drains them.
 
 mod error;
+mod handlers;
 mod lambda;
+mod side;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use self::error::ServerError;
+use self::side::{NextSide, Side};
 use crate::auth::Authenticator;
 use crate::config::Config;
-use crate::events::{Bus, Doorbell, Hub, Limits, StreamService};
-use crate::http::{Admission, AppState, BulkCalls, fronts, metrics_front};
+use crate::events::{Hub, Limits};
+use crate::http::Admission;
 use crate::memory_budget::MemoryBudget;
+use crate::moving::{Mover, Target};
 use crate::net::fd_limit;
 use crate::net::{Listener, ListenerLimits, Worker, WorkerThreads};
-use crate::presence::PresenceService;
-use crate::registration::Registration;
+use crate::presence::Answering;
 use crate::store::Store;
-use crate::sweeper::Sweeper;
 use crate::telemetry::Metrics;
-use crate::webhooks::Webhooks;
 
 /// The part of the drain time over which streams are ended. The rest is for sending their last bytes.
 const STREAM_DRAIN: f64 = 0.8;
@@ -65,20 +67,18 @@ pub struct Server {
     limits: ListenerLimits,
     admission: Arc<Admission>,
     config: Arc<Config>,
-    store: Arc<Store>,
-    hub: Arc<Hub>,
-    streams: Arc<StreamService>,
+    side: Side,
+    /// The store of a move.
+    next: Option<NextSide>,
     metrics: Arc<Metrics>,
     authenticator: Arc<Authenticator>,
-    webhooks: Arc<Webhooks>,
-    registration: Arc<Registration>,
 }
 
 /// A presence service that accepts connections.
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
-    hub: Arc<Hub>,
+    hubs: Vec<Arc<Hub>>,
     drain_time: Duration,
     /// Cancelled when the drain begins.
     drain: CancellationToken,
@@ -97,20 +97,24 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let memory = MemoryBudget::detect();
         let authenticator = Arc::new(Authenticator::new(&config, memory, Arc::clone(&metrics))?);
-        let store = Arc::new(Store::open(&config)?);
-        let limits = Limits::of(&config, memory);
-        let hub = Hub::new(Arc::clone(&metrics), limits, store.partitions());
-        let hub = Arc::new(hub);
-        let webhooks = Webhooks::new(&config.webhooks, &store, &hub, &metrics)?;
-        let registration = Registration::new(Arc::clone(&store), Arc::clone(&metrics));
         let connections =
             fd_limit::connections(config.limits.connections, WorkerThreads::runtimes())?;
         let connections = memory.connections(connections);
         let max_streams = (connections - connections.div_ceil(RESERVED_FRACTION)).max(1);
         config.limits.streams = config.limits.streams.min(max_streams as usize);
+        let store = Arc::new(Store::open(&config)?);
+        let next = NextSide::open(&config)?;
         metrics.set_capacity(memory.bytes(), connections, config.limits.streams);
         metrics.set_partitions(store.partitions().count());
-        let streams = StreamService::new(Arc::clone(&store), Arc::clone(&hub), &config, limits);
+        let mut limits = Limits::of(&config, memory);
+        if next.is_some() {
+            // Two rings share the memory of one.
+            limits.history_bytes /= 2;
+        }
+        let side = Side::new(store, &config, limits, &metrics)?;
+        let next = next.map(|store| Side::new(store, &config, limits, &metrics));
+        let next = next.transpose()?;
+        let next = next.map(|side| NextSide::new(side, &config)).transpose()?;
         Ok(Self {
             limits: ListenerLimits {
                 connections,
@@ -121,19 +125,16 @@ impl Server {
                 OPENINGS_PER_WORKER * WorkerThreads::workers(),
             )),
             config: Arc::new(config),
-            store,
-            hub,
-            streams: Arc::new(streams),
+            side,
+            next,
             metrics,
             authenticator,
-            webhooks: Arc::new(webhooks),
-            registration: Arc::new(registration),
         })
     }
 
     /// The kind of the store, for the log.
     pub fn store_kind(&self) -> &'static str {
-        self.store.kind()
+        self.side.store.kind()
     }
 
     /// Binds the addresses and starts to serve.
@@ -141,33 +142,27 @@ impl Server {
         let (socket, address) = bind(self.config.listen.address())?;
         let metrics_address = self.config.listen.metrics_listen;
         let metrics_socket = metrics_address.map(bind).transpose()?;
+        let mut mover = self.mover();
         let mut tasks = self.background();
         let threads = WorkerThreads::start().map_err(ServerError::Workers)?;
-        let mut presence_on = |runtime: &Handle| {
-            let store = Arc::new(self.store.with_own_connection());
-            tasks.spawn_on(supervise(Arc::clone(&store)), runtime);
-            self.presence(store)
-        };
-        let presences: Vec<_> = threads.workers.iter().map(&mut presence_on).collect();
-        let bulk_state = self.state(presence_on(&threads.bulk));
-        let bulk = BulkCalls::new(threads.bulk.clone(), bulk_state);
-        self.wait_for_store().await;
-        let drain = CancellationToken::new();
-        let (webhooks, draining) = (self.webhooks.clone(), drain.clone());
+        let served = self.served(&threads, &mut tasks);
+        let (begun, ()) = join(mover.begin(), self.wait_for_store()).await;
+        begun?;
         tasks.spawn(async move {
-            webhooks.run(&draining).await;
-            WEBHOOKS
+            mover.run().await;
+            "move to another store"
         });
+        let drain = CancellationToken::new();
+        tasks.spawn(self.deliver(drain.clone()));
         self.register(&mut tasks, drain.clone());
         if let Some((socket, address)) = metrics_socket {
             info!(%address, "serving the metrics");
             let listener = self.metrics_listener(socket, drain.clone());
             tasks.spawn(run(listener, METRICS_LISTENER));
         }
-        let states = presences.into_iter().map(|presence| self.state(presence));
-        let fronts = fronts(&self.config, &bulk, states);
-        let workers = threads.workers.iter().cloned().zip(fronts);
+        let workers = threads.workers.iter().cloned().zip(served);
         let workers = workers.map(|(runtime, front)| Worker::new(runtime, front));
+        let hubs = self.sides().map(|side| Arc::clone(&side.hub)).collect();
         let listener = Listener::new(
             socket,
             workers.collect(),
@@ -179,7 +174,7 @@ impl Server {
         tasks.spawn(run(listener, LISTENER));
         Ok(Running {
             address,
-            hub: self.hub,
+            hubs,
             drain_time: self.config.listen.drain,
             drain,
             tasks,
@@ -187,19 +182,42 @@ impl Server {
         })
     }
 
+    /// The present store and, during a move, the next one.
+    fn sides(&self) -> impl Iterator<Item = &Side> {
+        let next = self.next.iter().map(|next| &next.side);
+        std::iter::once(&self.side).chain(next)
+    }
+
+    /// The part of this instance in a move.
+    fn mover(&self) -> Mover {
+        let former = Arc::clone(&self.side.store);
+        let target = self.next.as_ref().map(|next| {
+            let NextSide {
+                side,
+                place,
+                progress,
+            } = next;
+            let store = (&side.store, &side.hub);
+            Target::new(place.clone(), store, &self.side.hub, progress)
+        });
+        Mover::new(&self.config, former, target, Arc::clone(&self.metrics))
+    }
+
     /// Reports about this instance until the drain begins.
     fn register(&self, tasks: &mut JoinSet<&'static str>, drain: CancellationToken) {
-        let registration = Arc::clone(&self.registration);
+        let all: Vec<_> = self
+            .sides()
+            .map(|side| Arc::clone(&side.registration))
+            .collect();
         tasks.spawn(async move {
-            registration.run(&drain).await;
+            join_all(all.iter().map(|each| each.run(&drain))).await;
             REGISTRATION
         });
     }
 
     /// The listener of `PRESENCE_METRICS_LISTEN`, with limits of its own.
     fn metrics_listener(&self, socket: TcpListener, drain: CancellationToken) -> Listener {
-        let presence = self.presence(Arc::clone(&self.store));
-        let front = metrics_front(self.state(presence));
+        let front = self.metrics_front();
         let limits = ListenerLimits {
             connections: METRICS_CONNECTIONS,
             memory: MemoryBudget::of(METRICS_MEMORY),
@@ -210,61 +228,35 @@ impl Server {
         Listener::new(socket, workers, limits, admission, metrics, drain)
     }
 
-    /// The service over this store.
-    fn presence(&self, store: Arc<Store>) -> Arc<PresenceService> {
-        Arc::new(PresenceService::new(store, Arc::clone(&self.metrics)))
-    }
-
-    /// The state of the handlers, which use `presence` for calls about one user.
-    fn state(&self, presence: Arc<PresenceService>) -> AppState {
-        AppState {
-            presence,
-            streams: Arc::clone(&self.streams),
-            webhooks: Arc::clone(&self.webhooks),
-            registration: Arc::clone(&self.registration),
-            admission: Arc::clone(&self.admission),
-            metrics: Arc::clone(&self.metrics),
-            config: Arc::clone(&self.config),
-            authenticator: Arc::clone(&self.authenticator),
-        }
-    }
-
     /// Waits for the store, so that the first calls succeed. The service starts without the store after
     /// [`STORE_TIMEOUT`].
     async fn wait_for_store(&self) {
         let ready = async {
-            while self.streams.check_ready().is_err() {
+            while self.answering().streams.check_ready().is_err() {
                 sleep(STORE_POLL).await;
             }
         };
-        if timeout(STORE_TIMEOUT, ready).await.is_err() && !self.streams.is_filling() {
+        if timeout(STORE_TIMEOUT, ready).await.is_err() && !self.answering().streams.is_filling() {
             warn!("the store is unreachable; starting without it");
+        }
+    }
+
+    /// The side that answers now.
+    fn answering(&self) -> &Side {
+        match &self.next {
+            Some(next) if next.progress.has_moved() => &next.side,
+            _ => &self.side,
         }
     }
 
     /// Starts the background tasks. Each returns its name when it ends.
     fn background(&self) -> JoinSet<&'static str> {
-        let doorbell = Arc::new(Doorbell::default());
-        let sweeper = Sweeper::new(
-            Arc::clone(&self.store),
-            Arc::clone(&self.hub),
-            Arc::clone(&doorbell),
-            Arc::clone(&self.metrics),
-            self.config.presence.sweep_interval,
-        );
-        let bus = Bus::new(
-            Arc::clone(&self.store),
-            Arc::clone(&self.hub),
-            Arc::clone(&self.streams),
-            doorbell,
-            Arc::clone(&self.metrics),
-        );
-        let hub = Arc::clone(&self.hub);
         let mut tasks = JoinSet::new();
-        let streams = Arc::clone(&self.streams);
+        let streams: Vec<_> = self.sides().map(|side| Arc::clone(&side.streams)).collect();
         let authenticator = Arc::clone(&self.authenticator);
         tasks.spawn(async move {
-            authenticator.refresh_keys(|| streams.end_withdrawn()).await;
+            let end_withdrawn = || streams.iter().for_each(|each| each.end_withdrawn());
+            authenticator.refresh_keys(end_withdrawn).await;
             "refresh of the published keys"
         });
         let authenticator = Arc::clone(&self.authenticator);
@@ -272,26 +264,16 @@ impl Server {
             authenticator.evict_idle().await;
             "eviction of idle rate limits"
         });
-        tasks.spawn(supervise(Arc::clone(&self.store)));
-        tasks.spawn(async move {
-            sweeper.run().await;
-            "sweeper"
-        });
-        tasks.spawn(async move {
-            bus.run().await;
-            "bus"
-        });
-        tasks.spawn(async move {
-            tick(&hub).await;
-            "keep-alive"
-        });
+        let interval = self.config.presence.sweep_interval;
+        let (metrics, mut present) = (&self.metrics, Answering::default());
+        if let Some(next) = &self.next {
+            present = Answering::former(&next.progress);
+            let answering = Answering::next(&next.progress);
+            next.side.start(&mut tasks, metrics, interval, &answering);
+        }
+        self.side.start(&mut tasks, metrics, interval, &present);
         tasks
     }
-}
-
-async fn supervise(store: Arc<Store>) -> &'static str {
-    store.supervise().await;
-    "connection to the store"
 }
 
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
@@ -332,7 +314,9 @@ impl Running {
     /// the calls in progress.
     pub async fn shutdown(mut self) {
         self.drain.cancel();
-        self.hub.drain(self.drain_time.mul_f64(STREAM_DRAIN));
+        for hub in &self.hubs {
+            hub.drain(self.drain_time.mul_f64(STREAM_DRAIN));
+        }
         let finished = async {
             let mut running = vec![LISTENER, WEBHOOKS, REGISTRATION];
             while !running.is_empty()
@@ -356,28 +340,14 @@ fn ended(task: Option<Result<&'static str, JoinError>>) -> ServerError {
     }
 }
 
-async fn tick(hub: &Hub) {
-    let mut ticks = interval(crate::events::TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        hub.tick();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Partitions;
 
     fn running(tasks: JoinSet<&'static str>) -> Running {
         Running {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            hub: Arc::new(Hub::new(
-                Arc::new(Metrics::new()),
-                Limits::of(&Config::default(), MemoryBudget::of(1 << 30)),
-                Partitions::ONE,
-            )),
+            hubs: Vec::new(),
             drain_time: Duration::ZERO,
             drain: CancellationToken::new(),
             tasks,

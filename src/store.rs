@@ -8,6 +8,7 @@ mod instances;
 mod lifetimes;
 mod members;
 mod memory;
+mod moving;
 mod node_id;
 mod policy;
 mod readiness;
@@ -35,9 +36,9 @@ pub use self::subscription::Subscription;
 pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
 use crate::model::{
-    Announced, Closing, Connected, ConnectionId, Disconnected, Epoch, History, Page, PageCursor,
-    PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace, State, Stated, Status,
-    Timestamp, UserId, UserState,
+    Announced, Closing, Connected, ConnectionId, Disconnected, Epoch, History, MoveRole, Page,
+    PageCursor, PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace, State, Stated,
+    Status, Timestamp, UserId, UserState,
 };
 
 /// The state of all users. Both stores keep this contract:
@@ -82,6 +83,18 @@ impl Store {
     /// The store of `config`. This does not wait for Redis: calls fail until Redis is reached. Fails if a setting is
     /// invalid.
     pub fn open(config: &Config) -> Result<Self, InvalidSetting> {
+        let is_moving = config.redis.url_next.is_some();
+        Self::open_as(
+            config,
+            if is_moving {
+                MoveRole::Former
+            } else {
+                MoveRole::Only
+            },
+        )
+    }
+
+    fn open_as(config: &Config, role: MoveRole) -> Result<Self, InvalidSetting> {
         let Some(url) = &config.redis.url else {
             if config.redis.ca_file.is_some() {
                 let why = "has no effect without REDIS_URL, which is not set";
@@ -96,7 +109,7 @@ impl Store {
         };
         let url = url.expose().parse();
         let url = url.map_err(|why: String| InvalidSetting::new("REDIS_URL", why))?;
-        Ok(Self::Redis(RedisStore::open(config, &url)?))
+        Ok(Self::Redis(RedisStore::open(config, &url, role)?))
     }
 
     /// The same store. With Redis, it has another connection, which has to be supervised too.

@@ -15,6 +15,7 @@ use self::group_writes::finish_group_writes;
 use self::node_sweeper::NodeSweeper;
 use self::shared::Shared;
 use crate::events::{Doorbell, Hub};
+use crate::presence::Answering;
 use crate::store::{NodeId, Store};
 use crate::telemetry::Metrics;
 
@@ -24,15 +25,16 @@ use crate::telemetry::Metrics;
 pub(crate) struct Sweeper(Arc<Shared>);
 
 impl Sweeper {
-    /// A sweeper of `store`. While users are due, at most about `interval` passes between two sweeps.
+    /// A sweeper of `store`, which answers calls or not. While users are due, at most about `interval` passes between two sweeps.
     pub(crate) fn new(
         store: Arc<Store>,
         hub: Arc<Hub>,
         doorbell: Arc<Doorbell>,
         metrics: Arc<Metrics>,
+        answering: Answering,
         interval: Duration,
     ) -> Self {
-        let shared = Shared::new(store, hub, doorbell, metrics, interval);
+        let shared = Shared::new(store, hub, doorbell, metrics, answering, interval);
         Self(Arc::new(shared))
     }
 

@@ -74,6 +74,17 @@ impl Webhooks {
         join_all(runs).await;
     }
 
+    /// Begins at the newest event after a move to this store, with a reset, unless another instance has begun already.
+    pub(crate) async fn begin_after_move(&self, drain: &CancellationToken) {
+        let all = self.senders.iter().map(async |sender| {
+            while let Err(error) = sender.begin_after_move().await {
+                debug!(receiver = sender.name(), %error, "a receiver cannot begin after the move");
+                sleep(STORE_PAUSE).await;
+            }
+        });
+        drain.run_until_cancelled(join_all(all)).await;
+    }
+
     /// Delivers everything that the store held when the call began, to each receiver that accepts it. Returns the
     /// number of delivered events, at the latest after `limit`. The deliveries are spans of `trace`.
     pub(crate) async fn deliver_pending(

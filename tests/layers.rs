@@ -23,7 +23,7 @@ const LAYERS: [&[&str]; 9] = [
     &["config"],
     &["store", "auth"],
     &["presence", "events"],
-    &["registration", "sweeper", "webhooks"],
+    &["registration", "sweeper", "webhooks", "moving"],
     &["http"],
     &["net"],
     &["server", "healthcheck"],

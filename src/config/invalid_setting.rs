@@ -22,4 +22,19 @@ impl InvalidSetting {
             why: why.into(),
         }
     }
+
+    /// The same about the store to move to, whose settings have other names.
+    pub fn of_next(self) -> Self {
+        Self {
+            variable: named_next(&self.variable).into(),
+            why: named_next(&self.why),
+        }
+    }
+}
+
+/// The names of the settings of the store to move to, in place of those of the present store.
+pub fn named_next(text: &str) -> String {
+    let named = ["REDIS_URL", "PRESENCE_PARTITIONS", "PRESENCE_KEY_PREFIX"];
+    let next = |text: String, name: &str| text.replace(name, &format!("{name}_NEXT"));
+    named.into_iter().fold(text.to_owned(), next)
 }

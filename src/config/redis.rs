@@ -1,6 +1,6 @@
 //! The settings of the store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -12,6 +12,9 @@ use crate::model::Partitions;
 
 /// The number of partitions in a Redis Cluster, unless another one is configured.
 const IN_CLUSTER: u16 = 64;
+
+/// The variable with the URL of the store to move to.
+const NEXT: &str = "REDIS_URL_NEXT";
 
 /// The settings of the store. Without a URL the service uses the embedded store.
 #[derive(Clone, Debug, Args)]
@@ -54,6 +57,27 @@ pub struct RedisConfig {
     #[arg(long, env = "PRESENCE_PARTITIONS", value_name = "PRESENCE_PARTITIONS", value_parser = partitions::parse)]
     pub partitions: Option<Partitions>,
 
+    /// URL of the store to move to; the service writes to both until the next one has everything
+    ///
+    /// The forms are those of REDIS_URL. Set it on all services with the same store, and then set REDIS_URL to it.
+    #[arg(
+        long = "redis-url-next",
+        env = "REDIS_URL_NEXT",
+        value_name = "REDIS_URL_NEXT",
+        hide_env_values = true
+    )]
+    pub url_next: Option<Secret>,
+
+    /// Prefix of the names of all keys in the store to move to; as PRESENCE_KEY_PREFIX by default
+    ///
+    /// It must be another one if the server is the same.
+    #[arg(long, env = "PRESENCE_KEY_PREFIX_NEXT", value_name = "PRESENCE_KEY_PREFIX_NEXT", value_parser = key_prefix)]
+    pub key_prefix_next: Option<String>,
+
+    /// Number of partitions of the store to move to; 1 by default, and 64 with a Redis Cluster
+    #[arg(long, env = "PRESENCE_PARTITIONS_NEXT", value_name = "PRESENCE_PARTITIONS_NEXT", value_parser = partitions::parse)]
+    pub partitions_next: Option<Partitions>,
+
     /// Whether to use the expiry notifications of Redis, which make offline events a little earlier
     #[arg(
         long,
@@ -71,6 +95,9 @@ impl Default for RedisConfig {
             ca_file: None,
             key_prefix: "presence:".to_owned(),
             partitions: None,
+            url_next: None,
+            key_prefix_next: None,
+            partitions_next: None,
             keyspace_events: KeyspaceEvents::Configure,
         }
     }
@@ -87,6 +114,77 @@ impl RedisConfig {
             return Err(InvalidSetting::new("PRESENCE_PARTITIONS", why));
         }
         Ok(partitions)
+    }
+
+    /// Where the store is: servers, database, prefix and number of partitions, without credentials. `None` for the
+    /// embedded store.
+    pub fn place(&self) -> Option<String> {
+        let url: RedisUrl = self.url.as_ref()?.expose().parse().ok()?;
+        let partitions = self.partitions_at(&url).ok()?;
+        Some(format!("{} {} {partitions}", url.place(), self.key_prefix))
+    }
+
+    /// The file with the authorities to trust for the store at `url`. During a move from or to a store without TLS, the
+    /// file is for the other one.
+    pub fn ca_file_at(&self, url: &RedisUrl) -> Option<&Path> {
+        let other = self.url_next.as_ref().map(|other| other.expose().parse());
+        let is_for_other = other.is_some_and(|other: Result<RedisUrl, _>| {
+            other.is_ok_and(|other| other.is_encrypted()) && !url.is_encrypted()
+        });
+        self.ca_file.as_deref().filter(|_| !is_for_other)
+    }
+
+    /// The settings of the store to move to, if there is one. Fails if they cannot be those of another store.
+    pub fn next(&self) -> Result<Option<Self>, InvalidSetting> {
+        let Some(secret) = &self.url_next else {
+            for (variable, is_set) in [
+                ("PRESENCE_KEY_PREFIX_NEXT", self.key_prefix_next.is_some()),
+                ("PRESENCE_PARTITIONS_NEXT", self.partitions_next.is_some()),
+            ] {
+                if is_set {
+                    let why = "has no effect without REDIS_URL_NEXT, which is not set";
+                    return Err(InvalidSetting::new(variable, why));
+                }
+            }
+            return Ok(None);
+        };
+        let invalid = |why: &str| InvalidSetting::new(NEXT, why);
+        let Some(url) = &self.url else {
+            return Err(invalid("has no effect without REDIS_URL, which is not set"));
+        };
+        let mut next = Self {
+            url: Some(secret.clone()),
+            key_prefix: self
+                .key_prefix_next
+                .as_ref()
+                .unwrap_or(&self.key_prefix)
+                .clone(),
+            partitions: self.partitions_next,
+            url_next: None,
+            key_prefix_next: None,
+            partitions_next: None,
+            ..self.clone()
+        };
+        let present: Option<RedisUrl> = url.expose().parse().ok();
+        let url: RedisUrl = secret
+            .expose()
+            .parse()
+            .map_err(|why: String| invalid(&why))?;
+        if next.key_prefix == self.key_prefix
+            && present
+                .as_ref()
+                .is_some_and(|present| present.shares_a_server(&url))
+        {
+            return Err(invalid(
+                "names the server of REDIS_URL; there, PRESENCE_KEY_PREFIX_NEXT must differ from PRESENCE_KEY_PREFIX",
+            ));
+        }
+        let is_for_present = present.is_some_and(|present| present.is_encrypted());
+        if is_for_present && !url.is_encrypted() {
+            next.ca_file = None;
+        }
+        next.partitions_at(&url).map_err(InvalidSetting::of_next)?;
+        Ok(Some(next))
     }
 }
 
@@ -134,6 +232,91 @@ mod tests {
         assert_eq!(
             one.map_err(|error| error.to_string()),
             Err("PRESENCE_PARTITIONS: must be 16 or more with a redis+cluster:// URL".to_owned())
+        );
+    }
+
+    fn why_not_next(config: RedisConfig) -> String {
+        let next = config.next();
+        next.expect_err("invalid").to_string()
+    }
+
+    #[test]
+    fn the_store_to_move_to_is_another_one() {
+        let moving = |url: &str, next: &str| RedisConfig {
+            url: Some(Secret::from(url)),
+            url_next: Some(Secret::from(next)),
+            ..RedisConfig::default()
+        };
+        let cluster = moving("redis://a", "redis+cluster://b,c").next();
+        let cluster = cluster.expect("valid").expect("a next store");
+        assert_eq!(
+            (cluster.key_prefix.as_str(), cluster.url_next.is_none()),
+            ("presence:", true)
+        );
+        for (url, next) in [
+            ("redis://a", "redis://a:6379/1"),
+            ("redis://u:p@A:7000", "rediss://a:7000"),
+            ("redis+cluster://a,b", "redis+cluster://c,b"),
+            ("redis+sentinel://a,b/main", "redis+sentinel://b/main/3"),
+        ] {
+            assert!(
+                why_not_next(moving(url, next)).contains("PRESENCE_KEY_PREFIX_NEXT"),
+                "{next}"
+            );
+            let renamed = RedisConfig {
+                key_prefix_next: Some("next:".to_owned()),
+                ..moving(url, next)
+            };
+            assert!(renamed.next().is_ok_and(|next| next.is_some()), "{next}");
+        }
+        for (url, next, of_present, of_next) in [
+            ("redis://a", "rediss://b", false, true),
+            ("rediss://a", "redis://b", true, false),
+            ("rediss://a", "rediss://b", true, true),
+            ("redis://a", "redis://b", true, true),
+        ] {
+            let config = RedisConfig {
+                ca_file: Some("ca.pem".into()),
+                ..moving(url, next)
+            };
+            let at = |url: &str| url.parse().expect("a good URL");
+            assert_eq!(
+                config.ca_file_at(&at(url)).is_some(),
+                of_present,
+                "{url} {next}"
+            );
+            let its_own = config.next().expect("valid").expect("a next store");
+            assert_eq!(
+                its_own.ca_file_at(&at(next)).is_some(),
+                of_next,
+                "{url} {next}"
+            );
+        }
+        let others = moving("redis+sentinel://a/main", "redis+sentinel://a/other").next();
+        assert!(others.is_ok());
+    }
+
+    #[test]
+    fn settings_of_a_next_store_that_cannot_be_are_refused_with_their_variable() {
+        let prefix = RedisConfig {
+            key_prefix_next: Some("next:".to_owned()),
+            ..RedisConfig::default()
+        };
+        assert!(why_not_next(prefix).starts_with("PRESENCE_KEY_PREFIX_NEXT: has no effect"));
+        let url = RedisConfig {
+            url_next: Some(Secret::from("redis://a")),
+            ..RedisConfig::default()
+        };
+        assert!(why_not_next(url.clone()).starts_with("REDIS_URL_NEXT: has no effect"));
+        let one = RedisConfig {
+            url: Some(Secret::from("redis://b")),
+            url_next: Some(Secret::from("redis+cluster://a")),
+            partitions_next: Some(Partitions::ONE),
+            ..url
+        };
+        assert_eq!(
+            why_not_next(one),
+            "PRESENCE_PARTITIONS_NEXT: must be 16 or more with a redis+cluster:// URL"
         );
     }
 

@@ -56,6 +56,47 @@ impl RedisUrl {
         !self.seeds.is_empty()
     }
 
+    /// Whether both URLs name the same server, or the same primary behind a sentinel. Other names of one address are not
+    /// recognized.
+    pub fn shares_a_server(&self, other: &Self) -> bool {
+        let primary = |url: &Self| url.sentinels().map(|sentinels| sentinels.primary.clone());
+        let others = other.addresses();
+        primary(self) == primary(other)
+            && self
+                .addresses()
+                .iter()
+                .any(|address| others.contains(address))
+    }
+
+    /// The servers and the database, without the credentials.
+    pub fn place(&self) -> String {
+        let hosts = self.addresses().into_iter();
+        let hosts: Vec<_> = hosts.map(|(host, port)| format!("{host}:{port}")).collect();
+        let primary = self.sentinels.as_ref().map(|sentinels| &*sentinels.primary);
+        let database = self.server.redis_settings().db();
+        format!(
+            "{}/{}/{database}",
+            hosts.join(","),
+            primary.unwrap_or_default()
+        )
+    }
+
+    /// The hosts and ports in the URL.
+    fn addresses(&self) -> Vec<(String, u16)> {
+        let all = match (&self.sentinels, &*self.seeds) {
+            (Some(sentinels), _) => &sentinels.addresses,
+            (None, []) => std::slice::from_ref(&self.server),
+            (None, seeds) => seeds,
+        };
+        let address = |info: &ConnectionInfo| match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Some((host.to_ascii_lowercase(), *port))
+            }
+            _ => None,
+        };
+        all.iter().filter_map(address).collect()
+    }
+
     /// Whether connections use TLS and verify the certificate of the server.
     pub fn is_encrypted(&self) -> bool {
         matches!(self.server.addr(), ConnectionAddr::TcpTls { .. })

@@ -1,5 +1,7 @@
 //! The entry point of every request: the guard, then the router.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
@@ -15,12 +17,15 @@ use super::guard::Guard;
 use super::refused_stream::as_stream;
 use super::request_meter::RequestMeter;
 use super::response_headers::add_default_headers;
+use crate::presence::MoveProgress;
 use crate::telemetry::TraceContext;
 
 /// Answers the requests of one listener or worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
     router: Router,
+    /// The router over the next store of a move, which answers once the move has come to it.
+    next: Option<(Router, Arc<MoveProgress>)>,
     meter: RequestMeter,
     guard: Guard,
     /// Whether pages of other origins may call.
@@ -32,9 +37,18 @@ impl Front {
     pub(crate) fn new(router: Router) -> Self {
         Self {
             router,
+            next: None,
             meter: RequestMeter::default(),
             guard: Guard::default(),
             is_cors_enabled: false,
+        }
+    }
+
+    /// Sends every request to the router of `next` once the move has come to the next store.
+    pub(crate) fn with_next(self, next: Self, progress: &Arc<MoveProgress>) -> Self {
+        Self {
+            next: Some((next.router, Arc::clone(progress))),
+            ..self
         }
     }
 
@@ -91,8 +105,12 @@ impl Front {
         }
         let trace = TraceContext::of(request.headers());
         let span = trace.map(|trace| trace.request_span(&request));
+        let router = match &self.next {
+            Some((router, progress)) if progress.has_moved() => router,
+            _ => &self.router,
+        };
         // A router is always ready.
-        let response = self.router.clone().call(request);
+        let response = router.clone().call(request);
         let response = response.map(move |Ok(response)| {
             metered.answered(response.status());
             with_default_headers(response)

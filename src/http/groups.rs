@@ -39,13 +39,11 @@ pub(super) struct GroupMembersBody {
 #[schema(example = json!({"add": ["carol"], "remove": ["bob"]}))]
 pub(super) struct GroupChangeBody {
     /// Up to 10,000 ids of users to add. `PRESENCE_GROUP_MEMBERS` changes the limit. Default: none.
-    #[serde(default)]
-    #[schema(value_type = Vec<UserIdText>, max_items = 10000, example = json!(["carol"]))]
-    add: Vec<ListedUser>,
+    #[schema(value_type = Option<Vec<UserIdText>>, max_items = 10000, example = json!(["carol"]))]
+    add: Option<Vec<ListedUser>>,
     /// Up to 10,000 ids of users to remove. `PRESENCE_GROUP_MEMBERS` changes the limit. Default: none.
-    #[serde(default)]
-    #[schema(value_type = Vec<UserIdText>, max_items = 10000, example = json!(["bob"]))]
-    remove: Vec<ListedUser>,
+    #[schema(value_type = Option<Vec<UserIdText>>, max_items = 10000, example = json!(["bob"]))]
+    remove: Option<Vec<ListedUser>>,
 }
 
 /// The result of a write of the stored members of a group.
@@ -199,8 +197,8 @@ pub(super) async fn change(
     JsonBody(body): JsonBody<GroupChangeBody>,
 ) -> Result<JsonLine<GroupResult>, Error> {
     let limit = state.config.limits.group_members;
-    let add = member_ids("add", body.add, limit)?;
-    let remove = member_ids("remove", body.remove, limit)?;
+    let add = member_ids("add", body.add.unwrap_or_default(), limit)?;
+    let remove = member_ids("remove", body.remove.unwrap_or_default(), limit)?;
     let removed: HashSet<_> = remove.iter().collect();
     if let Some(user) = add.iter().find(|user| removed.contains(user)) {
         return Err(Error::AddedAndRemoved(user.as_str().to_owned()));

@@ -33,9 +33,8 @@ pub(super) struct LookupBody {
     #[schema(value_type = Vec<UserIdText>, min_items = 1, max_items = 1000, example = json!(["alice", "bob", "carol"]))]
     user_ids: Vec<ListedUser>,
     /// Whether the response has the states of the online users. Default: false.
-    #[serde(default)]
     #[schema(example = false)]
-    states: bool,
+    states: Option<bool>,
 }
 
 /// The online users of a lookup.
@@ -109,7 +108,7 @@ pub(super) async fn lookup(
     let users = user_ids(body.user_ids, state.config.limits.lookup_limit)?;
     caller.authorize_read_each(&users)?;
     let online = state.presence.online_among(users).await?;
-    let states = match body.states {
+    let states = match body.states.unwrap_or_default() {
         true => Some(states(&state, &online).await?),
         false => None,
     };

@@ -32,7 +32,7 @@ pub(super) struct Health {
     /// `alive` for `/livez`, `ready` for `/readyz`.
     #[schema(schema_with = Status::schema)]
     status: Status,
-    /// Why the store serves only a part of the users. Absent if it serves all.
+    /// Why the store serves only a part of the users, or how far a move to another store is. Absent otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -66,7 +66,7 @@ pub(super) async fn livez() -> JsonLine<Health> {
 /// Check readiness
 ///
 /// Succeeds if the store answers and the streams receive events. The `detail` of a failure is its cause. The `reason`
-/// of a success tells why the store serves only a part of the users.
+/// of a success tells why the store serves only a part of the users, or how far a move to another store is.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations", operation_id = "checkReady",
     security(()),

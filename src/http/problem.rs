@@ -135,7 +135,8 @@ problem_types! {
     TooManyGroupIds(BAD_REQUEST, "too-many-group-ids", "Too many group ids"),
     /// The group would have more members than `PRESENCE_GROUP_MEMBERS`, or a list has more ids. Nothing was changed.
     TooManyMembers(BAD_REQUEST, "too-many-members", "Too many members"),
-    /// A user is stored in 1,000 groups. `detail` names the user. Nothing was changed.
+    /// A user is stored in 1,000 groups, or was until 10 s ago: on Redis, the place of a group that the user left is
+    /// free after 10 s at the latest. `detail` names the user. Nothing was changed.
     TooManyGroups(BAD_REQUEST, "too-many-groups", "Too many groups"),
     /// A connection id is not 1 to 64 characters of `A-Z a-z 0-9 . _ ~ : @ -`, or accompanies `all`.
     InvalidConnectionId(BAD_REQUEST, "invalid-connection-id", "Invalid connection id"),

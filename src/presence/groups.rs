@@ -1,8 +1,12 @@
 //! The calls about groups.
 
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+
 use super::PresenceService;
 use crate::model::{GroupCount, GroupId, GroupPage, GroupWritten, UserId};
-use crate::store::{Members, StoreError};
+use crate::store::{Members, Store, StoreError};
 
 /// How many members one step of a page or a count looks up.
 const LOOKED_UP: usize = 1_000;
@@ -14,7 +18,16 @@ impl PresenceService {
         group: &GroupId,
         members: &[UserId],
     ) -> Result<GroupWritten, StoreError> {
-        let call = self.store.replace_group(group, members);
+        let Some(other) = &self.other else {
+            let call = self.store.replace_group(group, members);
+            return self.timed("replace_group", call).await;
+        };
+        let members: Arc<[UserId]> = members.into();
+        let call = |store: Arc<Store>| {
+            let (group, members) = (group.clone(), Arc::clone(&members));
+            async move { store.replace_group(&group, &members).await }.boxed()
+        };
+        let call = other.one_after_the_other(&self.store, call);
         self.timed("replace_group", call).await
     }
 
@@ -25,7 +38,16 @@ impl PresenceService {
         add: &[UserId],
         remove: &[UserId],
     ) -> Result<GroupWritten, StoreError> {
-        let call = self.store.change_group(group, add, remove);
+        let Some(other) = &self.other else {
+            let call = self.store.change_group(group, add, remove);
+            return self.timed("change_group", call).await;
+        };
+        let [add, remove]: [Arc<[UserId]>; 2] = [add.into(), remove.into()];
+        let call = |store: Arc<Store>| {
+            let (group, add, remove) = (group.clone(), Arc::clone(&add), Arc::clone(&remove));
+            async move { store.change_group(&group, &add, &remove).await }.boxed()
+        };
+        let call = other.one_after_the_other(&self.store, call);
         self.timed("change_group", call).await
     }
 

@@ -27,14 +27,18 @@ impl Server {
     /// One runtime and one connection to the store serve everything: an invocation is one request.
     pub async fn serve_lambda(self) -> ServerError {
         let mut tasks = self.background();
+        let mover = self.mover();
+        tasks.spawn(async move {
+            mover.run().await;
+            "move to another store"
+        });
         self.register(&mut tasks, CancellationToken::new());
-        let presence = self.presence(Arc::clone(&self.store));
-        let state = self.state(Arc::clone(&presence));
+        let state = self.main_state();
         let bulk = BulkCalls::new(Handle::current(), state.clone());
-        let Some(front) = fronts(&self.config, &bulk, [state].into_iter()).pop() else {
+        let Some(front) = fronts(&self.config, &bulk, [state.clone()].into_iter()).pop() else {
             return ServerError::NotOnLambda;
         };
-        let due = Due::new(&presence, &self.webhooks);
+        let due = Due::new(&state.presence, &state.webhooks);
         let first = Arc::clone(&due);
         let after = Box::new(move || Arc::clone(&due).finish().boxed());
         let Some(lambda) = Lambda::new(&self.config.lambda, front, after) else {

@@ -19,6 +19,7 @@ mod lanes;
 mod layout;
 mod load_shedder;
 mod lookups;
+mod moving;
 mod node;
 mod node_address;
 mod pages;

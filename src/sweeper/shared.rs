@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 
 use crate::events::{Doorbell, Hub};
 use crate::model::{Partition, PartitionSet};
+use crate::presence::Answering;
 use crate::store::{Store, Swept};
 use crate::telemetry::Metrics;
 
@@ -15,6 +16,8 @@ pub(super) struct Shared {
     pub(super) hub: Arc<Hub>,
     pub(super) doorbell: Arc<Doorbell>,
     pub(super) metrics: Arc<Metrics>,
+    /// Only the sweeps and users of the store that answers are in the metrics.
+    answering: Answering,
     pub(super) interval: Duration,
     /// The number of announced users of each partition, as of its last sweep.
     announced: Mutex<Box<[u64]>>,
@@ -28,6 +31,7 @@ impl Shared {
         hub: Arc<Hub>,
         doorbell: Arc<Doorbell>,
         metrics: Arc<Metrics>,
+        answering: Answering,
         interval: Duration,
     ) -> Self {
         let announced = vec![0; store.partitions().count()];
@@ -36,6 +40,7 @@ impl Shared {
             hub,
             doorbell,
             metrics,
+            answering,
             interval,
             announced: Mutex::new(announced.into()),
             reachable: Mutex::default(),
@@ -44,18 +49,21 @@ impl Shared {
 
     /// Records the result of a sweep in the metrics.
     pub(super) fn account(&self, swept: &Swept) {
-        self.metrics
-            .swept(swept.now, swept.left, &swept.lateness_ms);
         let mut announced = self.announced.lock();
         if let Some(announced) = announced.get_mut(swept.partition.index()) {
             *announced = swept.announced;
         }
         let online: u64 = announced.iter().sum();
-        self.metrics.users_online.set(online.cast_signed());
-        let now = self.store.now(swept.partition);
-        let age = self.hub.oldest().map(|oldest| now.since(oldest));
-        let age = age.unwrap_or_default().as_secs_f64();
-        self.metrics.history_age_seconds.set(age);
+        if self.answering.now() {
+            self.metrics
+                .swept(swept.now, swept.left, &swept.lateness_ms);
+            self.metrics.users_online.set(online.cast_signed());
+            self.show_reachable(&self.reachable.lock());
+            let now = self.store.now(swept.partition);
+            let age = self.hub.oldest().map(|oldest| now.since(oldest));
+            let age = age.unwrap_or_default().as_secs_f64();
+            self.metrics.history_age_seconds.set(age);
+        }
     }
 
     /// Records whether the last sweep of a partition succeeded.
@@ -68,6 +76,12 @@ impl Shared {
             true => reachable.insert(partition),
             false => reachable.remove(partition),
         }
+        if self.answering.now() {
+            self.show_reachable(&reachable);
+        }
+    }
+
+    fn show_reachable(&self, reachable: &PartitionSet) {
         let count = reachable.iter().count();
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.partitions_reachable.set(count);

@@ -74,6 +74,9 @@ pub struct Metrics {
     pub(crate) credentials_refused: Counter,
     pub(crate) calls_limited: Counter,
     jwks_fetches: Family<OutcomeLabel, Counter>,
+    pub(crate) move_phase: Gauge<i64, AtomicI64>,
+    pub(crate) move_missed_writes: Counter,
+    pub(crate) move_remaining_seconds: Gauge<i64, AtomicI64>,
     webhook_deliveries: Family<DeliveryLabel, Counter>,
     webhook_backlog_seconds: Family<ReceiverLabel, Gauge<f64, AtomicU64>>,
 }
@@ -153,6 +156,9 @@ impl Metrics {
             credentials_refused: Counter::default(),
             calls_limited: Counter::default(),
             jwks_fetches: Family::default(),
+            move_phase: Gauge::default(),
+            move_missed_writes: Counter::default(),
+            move_remaining_seconds: Gauge::default(),
             webhook_deliveries: Family::default(),
             webhook_backlog_seconds: Family::default(),
         };

@@ -27,6 +27,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// The random part of a pause, so that the retries of several receivers spread.
 const JITTER: f64 = 0.2;
 
+/// The position of a receiver whose events were in another store. No cursor has this text, so the next batch is a reset.
+const OTHER_STORE: &str = "moved";
+
 /// What one step of a sender did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -130,6 +133,14 @@ impl Sender {
             return Ok(Step::Paused(FIRST_PAUSE));
         }
         self.deliver(&mut memory, &batch, &filled, trace).await
+    }
+
+    /// Lets a receiver that this store does not know yet begin with a reset.
+    pub(super) async fn begin_after_move(&self) -> Result<(), StoreError> {
+        let claim = self
+            .store
+            .claim_delivery(self.name(), &self.holder, Some(OTHER_STORE));
+        claim.await.map(drop)
     }
 
     /// Gives the lease up, so that another instance need not wait for its end.

@@ -15,6 +15,7 @@ mod instance_deaths;
 mod lateness;
 mod load_shedding;
 mod lost_history;
+mod moving;
 mod network;
 mod partitions;
 mod paused_instances;

@@ -19,4 +19,4 @@ mod redis_tls;
 mod redis_warnings;
 mod traces;
 mod variables;
-mod webhooks;
+pub(crate) mod webhooks;

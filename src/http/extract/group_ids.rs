@@ -63,16 +63,20 @@ pub(crate) fn group_ids(listed: Vec<ListedGroup>, limit: usize) -> Result<Vec<Gr
     checked.collect()
 }
 
-/// The groups that a connection states, in order: up to [`STATED_GROUPS`] ids. An id may be repeated.
+/// The groups that a connection states, in order and without duplicates: up to [`STATED_GROUPS`] ids.
 pub(crate) fn stated_groups(listed: Vec<ListedGroup>) -> Result<Vec<GroupId>, Error> {
     let (given, limit) = (listed.len(), STATED_GROUPS);
     if given > limit {
         return Err(Error::TooManyStatedGroups { given, limit });
     }
-    let checked = listed.into_iter().enumerate();
-    let checked = checked
-        .map(|(index, ListedGroup(group))| group.map_err(|why| Error::StatedGroup { index, why }));
-    checked.collect()
+    let mut groups = Vec::with_capacity(given);
+    for (index, ListedGroup(group)) in listed.into_iter().enumerate() {
+        let group = group.map_err(|why| Error::StatedGroup { index, why })?;
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    Ok(groups)
 }
 
 #[cfg(test)]
@@ -107,7 +111,13 @@ mod tests {
             match stated_groups(texts.iter().map(|text| ListedGroup::from(&**text)).collect()) {
                 Ok(groups) => {
                     let groups: Vec<_> = groups.iter().map(GroupId::as_str).collect();
-                    prop_assert_eq!(&groups, &texts);
+                    let mut distinct: Vec<&str> = Vec::new();
+                    for text in &texts {
+                        if !distinct.contains(&&**text) {
+                            distinct.push(text);
+                        }
+                    }
+                    prop_assert_eq!(groups, distinct);
                     prop_assert!(texts.len() <= 10 && bad.is_none());
                 }
                 Err(Error::TooManyStatedGroups { given, limit: 10 }) => {

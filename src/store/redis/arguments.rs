@@ -17,7 +17,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::model::{Partition, UserId};
+    use crate::model::{MoveRole, Partition, UserId};
     use crate::store::policy::SWEEP_BATCH;
     use crate::store::redis::RedisStore;
     use crate::store::redis::call_batcher::{CallBatcher, SCRIPT_CALLS};
@@ -36,7 +36,7 @@ mod tests {
     #[tokio::test]
     async fn no_script_has_more_arguments_than_services_accept() {
         let url = "redis://127.0.0.1:1".parse().expect("a URL");
-        let store = RedisStore::open(&Config::default(), &url).expect("a store");
+        let store = RedisStore::open(&Config::default(), &url, MoveRole::Only).expect("a store");
         let keys = store.layout.keys(Partition::FIRST);
         let users: Vec<_> = (0..MOST_KEYS)
             .map(|number| UserId::new(&format!("user-{number}")).expect("an id"))

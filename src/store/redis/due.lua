@@ -3,17 +3,17 @@
 --
 -- KEYS[10] the place of the recheck      ARGV[6] the maximum size of the history, in bytes
 -- KEYS[11] the shortened deadlines       ARGV[7] the number of partitions, as text
--- KEYS[12] the number of partitions, as text
+-- KEYS[12] the number of partitions, as text   ARGV[8] another text that is accepted
 -- KEYS[13] the groups with seats; see groups.lua
 -- KEYS[14] the outbox; see outbox.lua
--- Returns {'layout', the text} if the store has another number of partitions. Then nothing was done. Else
+-- Returns {'layout', the text} if the store has another text. Then nothing was done. Else
 --         {now, epoch, newest event, the number of announced users whose departure is not held, the number of the
 --          caller's grant, the first time in the index or -1, how many users are overdue, the place of the recheck or
 --          -1, the time of the sweep before or -1, the time of the next change without a call or -1, the
 --          time of the next look at a group or -1, the time of the first message in the outbox or -1}.
 
 local layout = redis.call('GET', KEYS[12])
-if layout and layout ~= ARGV[7] then
+if layout and layout ~= ARGV[7] and layout ~= ARGV[8] then
   return { 'layout', layout }
 end
 if not layout then
@@ -58,7 +58,7 @@ end
 
 local known = epoch()
 local latest = newest()
-if ARGV[7] ~= '1:1' and latest ~= '0-0' and now - latest:match('%d+') > ENTRY_INTERVAL then
+if ARGV[7]:match('^%S+') ~= '1:1' and latest ~= '0-0' and now - latest:match('%d+') > ENTRY_INTERVAL then
   -- A cursor has the time between the newest events of the partitions, so a silent partition would make it long.
   append_mark(now)
   latest = newest()

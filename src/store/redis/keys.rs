@@ -83,6 +83,8 @@ pub(super) struct Keys {
     pub(super) stamp: String,
     /// The number of partitions of the store, as text.
     pub(super) layout: String,
+    /// How far a move to another store is.
+    pub(super) moving: String,
     /// The run id of the master of a cluster that served the partition last; see `history.lua`.
     pub(super) master: String,
     /// A key that never exists. Each script has it among its keys, so a Redis Cluster runs no script while the slot is on
@@ -124,6 +126,7 @@ impl Keys {
             outbox: named("outbox"),
             stamp: named("stamp"),
             layout: named("layout"),
+            moving: named("moving"),
             master: named("master"),
             absent: named("absent"),
             bus: named("bus"),
@@ -218,6 +221,38 @@ impl Keys {
         format!("{prefix}{GROUP_LIST}{put}:{group}")
     }
 
+    /// A pattern of `SCAN` for the keys about groups of all partitions.
+    pub(super) fn groups_pattern(&self) -> String {
+        let (own, tags) = self.untagged();
+        let mut pattern = String::new();
+        for c in own.chars() {
+            if matches!(c, '*' | '?' | '[' | ']' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        pattern + tags + "group*"
+    }
+
+    /// The id of the group with stored members in the key `name` of any partition.
+    pub(super) fn group_of<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let (own, tags) = self.untagged();
+        let mut rest = name.strip_prefix(own)?;
+        if !tags.is_empty() {
+            rest = rest.split_once("}:")?.1;
+        }
+        let former = rest.strip_prefix(GROUP_FORMER);
+        former.or_else(|| rest.strip_prefix(GROUP_MEMBERS))
+    }
+
+    /// The prefix without the hash tag, and a pattern for the hash tags.
+    fn untagged(&self) -> (&str, &'static str) {
+        match self.prefix.rfind('{') {
+            Some(at) => (&self.prefix[..at], "{*}:"),
+            None => (&self.prefix, ""),
+        }
+    }
+
     /// How far the delivery of webhooks to a receiver is.
     pub(super) fn delivery(&self, receiver: &str) -> String {
         format!("{}{DELIVERY}{receiver}", self.prefix)
@@ -276,6 +311,7 @@ mod tests {
             keys.outbox.clone(),
             keys.stamp.clone(),
             keys.layout.clone(),
+            keys.moving.clone(),
             keys.master.clone(),
             keys.absent.clone(),
         ];
@@ -329,6 +365,29 @@ mod tests {
         let nested = Keys::new("presence:user:", Partitions::ONE, Partition::FIRST);
         assert_eq!(nested.deadlines, "presence:user:\u{1f}deadlines");
         assert!(!keys.is_user(b"presence:conns:alice") && keys.is_user(b"presence:user:alice"));
+    }
+
+    #[test]
+    fn the_keys_of_groups_are_known_by_their_pattern() {
+        let group = GroupId::new("a}:b").expect("an id");
+        for count in [1, 64] {
+            let partitions = Partitions::new(count).expect("a number of partitions");
+            let last = partitions.all().last().expect("one");
+            let [first, last] =
+                [Partition::FIRST, last].map(|each| Keys::new("p*:", partitions, each));
+            let pattern = ["p\\*:group*", "p\\*:{*}:group*"][usize::from(count > 1)];
+            assert_eq!(first.groups_pattern(), pattern);
+            for name in [last.group_members(&group), last.group_former(&group)] {
+                assert_eq!(first.group_of(&name), Some("a}:b"), "{name}");
+            }
+            for name in [
+                last.group_puts(&group),
+                last.group_coming(&group),
+                last.epoch.clone(),
+            ] {
+                assert_eq!(first.group_of(&name), None, "{name}");
+            }
+        }
     }
 
     #[test]

@@ -3,11 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::keys::Keys;
-use crate::model::{GroupId, Partition, Partitions, UserId, slot_of};
+use crate::model::{GroupId, MoveRole, Partition, Partitions, UserId, slot_of};
 use crate::store::error::StoreError;
 
 /// The version of the record. Another version has other keys.
 const VERSION: &str = "1:";
+
+/// What follows the number of partitions while the store is filled by a move, and after its data moved to another store.
+const FILLING: &str = " filling";
+const MOVED: &str = " moved";
 
 /// The partitions, each with the names of its keys.
 ///
@@ -19,13 +23,18 @@ pub(super) struct Layout {
     keys: Box<[Keys]>,
     record: String,
     other_record: String,
+    role: MoveRole,
     /// Whether the record of the first partition was read, and is not another one.
     is_known: AtomicBool,
+    /// Whether a move fills this store, or has ended.
+    is_target: AtomicBool,
+    /// Whether a move has ended here.
+    has_arrived: AtomicBool,
 }
 
 impl Layout {
     /// A store whose names begin with `prefix`.
-    pub(super) fn new(prefix: &str, partitions: Partitions) -> Self {
+    pub(super) fn new(prefix: &str, partitions: Partitions, role: MoveRole) -> Self {
         let keys = partitions.all();
         let keys = keys.map(|partition| Keys::new(prefix, partitions, partition));
         let other = match partitions {
@@ -37,7 +46,10 @@ impl Layout {
             keys: keys.collect(),
             record: format!("{VERSION}{partitions}"),
             other_record: Keys::new(prefix, other, Partition::FIRST).layout,
+            role,
             is_known: AtomicBool::new(false),
+            is_target: AtomicBool::new(false),
+            has_arrived: AtomicBool::new(false),
         }
     }
 
@@ -60,9 +72,48 @@ impl Layout {
         self.is_known.store(true, Ordering::Relaxed);
     }
 
-    /// The text of the record.
-    pub(super) fn record(&self) -> &str {
+    /// Notes that a move to this store has ended.
+    pub(super) fn note_arrived(&self) {
+        self.has_arrived.store(true, Ordering::Relaxed);
+        self.is_target.store(true, Ordering::Relaxed);
+    }
+
+    /// The text of a record that is lacking, and the only other one that is no reason to refuse the store.
+    pub(super) fn records(&self) -> [String; 2] {
+        let record = &self.record;
+        let [plain, filling] = [record.clone(), format!("{record}{FILLING}")];
+        match self.role {
+            MoveRole::Only => [plain.clone(), plain],
+            MoveRole::Former => [plain, self.moved_record()],
+            MoveRole::Next if self.has_arrived.load(Ordering::Relaxed) => [plain, filling],
+            MoveRole::Next => [filling, plain],
+        }
+    }
+
+    /// The text of the record after a move to this store.
+    pub(super) fn plain_record(&self) -> &str {
         &self.record
+    }
+
+    /// The text of the record after the data moved to another store.
+    pub(super) fn moved_record(&self) -> String {
+        format!("{}{MOVED}", self.record)
+    }
+
+    /// Whether the store may be used although it has this record. A store to move to must be new: data of users that
+    /// are gone would be announced.
+    pub(super) fn accepts(&self, record: &[u8]) -> bool {
+        let [lacking, other] = self.records();
+        if self.role != MoveRole::Next {
+            return record == lacking.as_bytes() || record == other.as_bytes();
+        }
+        if record.ends_with(FILLING.as_bytes()) && record.starts_with(self.record.as_bytes()) {
+            self.is_target.store(true, Ordering::Relaxed);
+        }
+        self.is_target.load(Ordering::Relaxed)
+            && [lacking, other]
+                .iter()
+                .any(|each| each.as_bytes() == record)
     }
 
     /// The names of the keys of a partition.
@@ -95,10 +146,15 @@ impl Layout {
     /// The error for a store with another record.
     pub(super) fn refusal(&self, record: &[u8]) -> StoreError {
         let record = String::from_utf8_lossy(record);
-        let count = record
-            .strip_prefix(VERSION)
-            .and_then(|count| count.parse().ok());
+        let count = record.strip_prefix(VERSION);
+        let (count, state) = match count.and_then(|rest| rest.find(' ').map(|at| rest.split_at(at)))
+        {
+            Some((count, state)) => (Some(count), state),
+            None => (count, ""),
+        };
+        let count = count.and_then(|count| count.parse().ok());
         StoreError::Unfit(match count.and_then(Partitions::new) {
+            Some(count) if count == self.partitions => self.state_refusal(state).to_owned(),
             Some(Partitions::ONE) => format!(
                 "the store has 1 partition, but PRESENCE_PARTITIONS is {}",
                 self.partitions
@@ -112,6 +168,19 @@ impl Layout {
             }
         })
     }
+
+    /// Why a store with the right number of partitions is refused.
+    fn state_refusal(&self, state: &str) -> &'static str {
+        match (self.role, state) {
+            (_, FILLING) => "a move fills the store; it can be used alone when the move has ended",
+            (MoveRole::Next, MOVED) => {
+                "the data of the store to move to moved elsewhere; delete its keys first"
+            }
+            (_, MOVED) => "the data of the store moved to another one, which must be used instead",
+            (MoveRole::Next, "") => "the store to move to is in use; delete its keys first",
+            _ => "the store has a layout that this version does not know",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -120,7 +189,32 @@ mod tests {
 
     fn layout(count: u16) -> Layout {
         let partitions = Partitions::new(count).expect("a number of partitions");
-        Layout::new("presence:", partitions)
+        Layout::new("presence:", partitions, MoveRole::Only)
+    }
+
+    #[test]
+    fn the_role_in_a_move_decides_which_records_are_accepted() {
+        let of = |role| Layout::new("presence:", Partitions::ONE, role);
+        let accepts = |layout: &Layout| {
+            ["1:1", "1:1 filling", "1:1 moved", "1:16 moved", "1:1 other"]
+                .map(|record| layout.accepts(record.as_bytes()))
+        };
+        assert_eq!(
+            accepts(&of(MoveRole::Only)),
+            [true, false, false, false, false]
+        );
+        assert_eq!(
+            accepts(&of(MoveRole::Former)),
+            [true, false, true, false, false]
+        );
+        let next = of(MoveRole::Next);
+        assert_eq!(accepts(&next), [false, true, false, false, false]);
+        // Another instance has ended the move.
+        assert!(next.accepts(b"1:1"));
+        let next = of(MoveRole::Next);
+        next.note_arrived();
+        assert_eq!(accepts(&next), [true, true, false, false, false]);
+        assert_eq!(next.records()[0], "1:1");
     }
 
     #[test]
@@ -148,6 +242,14 @@ mod tests {
             (
                 "1:1",
                 "the store has 1 partition, but PRESENCE_PARTITIONS is 16",
+            ),
+            (
+                "1:16 filling",
+                "a move fills the store; it can be used alone when the move has ended",
+            ),
+            (
+                "1:16 moved",
+                "the data of the store moved to another one, which must be used instead",
             ),
             (
                 "1:17",

@@ -17,12 +17,10 @@ impl RedisStore {
     /// Sends a write command, because a replica and a server without memory accept `PING` but refuse writes. `SETRANGE` of
     /// an empty value neither changes nor creates a key.
     pub(in crate::store) async fn check(&self) -> Readiness {
-        let table = self.lanes.topology.table();
-        let mut nodes = table.nodes().iter();
-        if let Some(unfit) = nodes.find_map(|node| node.main.unfit().or(node.subscription.unfit()))
-        {
+        if let Some(unfit) = self.unfit() {
             return Readiness::NotReady(unfit.cause());
         }
+        let table = self.lanes.topology.table();
         let nodes = 0..table.nodes().len();
         let firsts = nodes.filter_map(|node| table.partitions_of(node).iter().next());
         let checks = join_all(firsts.map(|partition| self.check_one(partition))).await;

@@ -21,7 +21,7 @@ use super::subscription::Subscription;
 use super::topology::Topology;
 use crate::config::{Config, InvalidSetting, RedisUrl};
 use crate::memory_budget::MemoryBudget;
-use crate::model::{Partition, PartitionSet, Partitions, Timestamp, millis};
+use crate::model::{MoveRole, Partition, PartitionSet, Partitions, Timestamp, millis};
 use crate::store::error::StoreError;
 use crate::store::lifetimes::Lifetimes;
 use crate::store::node_id::NodeId;
@@ -47,8 +47,8 @@ pub struct RedisStore {
 impl RedisStore {
     /// A store that connects when [`Store::supervise`](crate::store::Store::supervise) is polled. Fails where a setting is
     /// invalid.
-    pub fn open(config: &Config, url: &RedisUrl) -> Result<Self, InvalidSetting> {
-        let authorities = config.redis.ca_file.as_deref().map(|file| {
+    pub fn open(config: &Config, url: &RedisUrl, role: MoveRole) -> Result<Self, InvalidSetting> {
+        let authorities = config.redis.ca_file_at(url).map(|file| {
             std::fs::read(file).map_err(|error| {
                 let why = format!("{}: {error}", file.display());
                 InvalidSetting::new("PRESENCE_REDIS_CA_FILE", why)
@@ -56,7 +56,7 @@ impl RedisStore {
         });
         let endpoint = Endpoint::new(url, authorities.transpose()?)?;
         let partitions = config.redis.partitions_at(url)?;
-        let layout = Arc::new(Layout::new(&config.redis.key_prefix, partitions));
+        let layout = Arc::new(Layout::new(&config.redis.key_prefix, partitions, role));
         let bus = partitions.all().map(|each| layout.keys(each).bus.clone());
         let settings = NodeSettings {
             layout: Arc::clone(&layout),

@@ -145,7 +145,7 @@ impl RedisStore {
             .key(&keys.absent);
         let parts = self.layout.partitions().count() as u64;
         begin.arg(self.lifetimes.history_bytes / parts);
-        begin.arg(self.layout.record());
+        begin.arg(&self.layout.records());
         let asked = Timestamp::of_system_clock();
         let due: Vec<Value> = self.way(keys).script(&begin).await?;
         if let Some(record) = replies::other_layout(&due) {

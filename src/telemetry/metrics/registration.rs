@@ -23,6 +23,7 @@ impl Metrics {
         self.register_store();
         self.register_auth();
         self.register_webhooks();
+        self.register_move();
         self.register_log();
     }
 
@@ -199,6 +200,25 @@ impl Metrics {
             "Age of the oldest event that a receiver does not have, on the instance that sends to it",
             Unit::Seconds,
             self.webhook_backlog_seconds.clone(),
+        );
+    }
+
+    fn register_move(&mut self) {
+        self.registry.register(
+            "move_phase",
+            "0: no move, 1: both stores are written, 2: the next store answers, 3: only the next store is written",
+            self.move_phase.clone(),
+        );
+        self.counter(
+            "move_missed_writes",
+            "Writes of this instance that did not reach the next store",
+            self.move_missed_writes.clone(),
+        );
+        self.registry.register_with_unit(
+            "move_remaining",
+            "How long all writes of all instances must still reach the next store",
+            Unit::Seconds,
+            self.move_remaining_seconds.clone(),
         );
     }
 

@@ -16,7 +16,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
 /// All variables of the contract.
-const VARIABLES: [&str; 20] = [
+const VARIABLES: [&str; 23] = [
     "PRESENCE_KEEP_ALIVE",
     "PRESENCE_LISTEN",
     "PORT",
@@ -31,6 +31,9 @@ const VARIABLES: [&str; 20] = [
     "PRESENCE_HISTORY_BYTES",
     "PRESENCE_KEY_PREFIX",
     "PRESENCE_PARTITIONS",
+    "REDIS_URL_NEXT",
+    "PRESENCE_KEY_PREFIX_NEXT",
+    "PRESENCE_PARTITIONS_NEXT",
     "PRESENCE_KEYSPACE_EVENTS",
     "PRESENCE_LOOKUP_LIMIT",
     "PRESENCE_STREAM_MAX_AGE",
@@ -99,6 +102,9 @@ async fn a_bad_value_stops_the_start_with_the_name_of_its_variable() {
         ("PRESENCE_KEY_PREFIX", "{a}:"),
         ("PRESENCE_PARTITIONS", "17"),
         ("PRESENCE_PARTITIONS", "16"),
+        ("REDIS_URL_NEXT", "redis://127.0.0.1"),
+        ("PRESENCE_KEY_PREFIX_NEXT", "{a}:"),
+        ("PRESENCE_PARTITIONS_NEXT", "17"),
         ("PRESENCE_KEYSPACE_EVENTS", "maybe"),
         ("PRESENCE_LOOKUP_LIMIT", "0"),
         ("PRESENCE_STREAM_MAX_AGE", "0s"),

@@ -55,7 +55,7 @@ impl Layout {
                     is_known = true;
                 }
                 Value::Nil => lacking.push(partition),
-                Value::BulkString(record) if record == self.record().as_bytes() => is_known = true,
+                Value::BulkString(record) if self.accepts(&record) => is_known = true,
                 Value::BulkString(record) => return Err(self.refusal(&record)),
                 // The slot is on another server now, or the right to read is missing: that is no other number.
                 _ => {}
@@ -76,10 +76,11 @@ impl Layout {
         commands: &mut MultiplexedConnection,
         lacking: &[Partition],
     ) -> Result<Vec<Partition>, StoreError> {
+        let [record, _] = self.records();
         let mut write = redis::pipe();
         for partition in lacking {
             let name = &self.keys(*partition).layout;
-            write.cmd("SET").arg(name).arg(self.record()).arg("NX");
+            write.cmd("SET").arg(name).arg(&record).arg("NX");
         }
         let answers = commands.send_packed_commands(&write, 0, write.len()).await;
         let answers = lacking.iter().zip(answers.map_err(store_error)?);

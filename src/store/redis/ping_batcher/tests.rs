@@ -4,7 +4,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::config::KeyspaceEvents;
-use crate::model::Partitions;
+use crate::model::{MoveRole, Partitions};
 use crate::store::redis::connection::Endpoint;
 use crate::store::redis::load_shedder::MAX_WAITING;
 use crate::store::redis::node::NodeSettings;
@@ -14,7 +14,7 @@ use crate::store::redis::topology::Topology;
 fn pings() -> Arc<PingBatcher> {
     let url = "redis://127.0.0.1:1".parse().expect("an address");
     let endpoint = Endpoint::new(&url, None).expect("an endpoint");
-    let layout = Arc::new(Layout::new("presence:", Partitions::ONE));
+    let layout = Arc::new(Layout::new("presence:", Partitions::ONE, MoveRole::Only));
     let settings = NodeSettings {
         bus: [layout.keys(Partition::FIRST).bus.clone()].into(),
         layout: Arc::clone(&layout),
