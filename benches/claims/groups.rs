@@ -26,6 +26,9 @@ const STREAMS: usize = 1_000;
 const LASTING: Duration = Duration::from_secs(8);
 const SETTLED: Duration = Duration::from_secs(3);
 
+/// Long enough for a keep-alive on each stream.
+const IDLE: Duration = Duration::from_secs(17);
+
 /// The rate of events of the fan-out, and the users that come and go.
 const PER_SECOND: usize = 400;
 const COMING: usize = 64;
@@ -37,7 +40,8 @@ const GROUPS: usize = 10;
 /// The replacements of a large group.
 const WRITES: usize = 11;
 
-const TEAM: &str = r#"{"groupIds":["team"]}"#;
+const ALL_USERS: &str = "/v1/events";
+const TEAM: &str = "/v1/events?groupIds=team";
 
 pub(crate) async fn run() -> Vec<Row> {
     let mut rows = pings().await;
@@ -108,10 +112,10 @@ async fn streams() -> Vec<Row> {
     let (mut all_kib, mut team_kib) = (Figure::default(), Figure::default());
     let (mut all_micros, mut team_micros) = (Figure::default(), Figure::default());
     for _ in 0..ROUNDS {
-        let (kib, micros) = of_streams(None).await;
+        let (kib, micros) = of_streams(ALL_USERS).await;
         all_kib.push(kib);
         all_micros.push(micros);
-        let (kib, micros) = of_streams(Some(TEAM)).await;
+        let (kib, micros) = of_streams(TEAM).await;
         team_kib.push(kib);
         team_micros.push(micros);
     }
@@ -134,7 +138,7 @@ async fn streams() -> Vec<Row> {
 }
 
 /// The KiB of a stream, and the processor time of the service for each delivered event in microseconds.
-async fn of_streams(body: Option<&'static str>) -> (f64, f64) {
+async fn of_streams(path: &str) -> (f64, f64) {
     let redis = RedisServer::start().await;
     let service = Instance::on(&redis).await;
     let coming: Vec<String> = (0..COMING)
@@ -143,12 +147,9 @@ async fn of_streams(body: Option<&'static str>) -> (f64, f64) {
     put(&service.client(), "team", &coming).await;
     sleep(SETTLED).await;
     let before = service.resident_kib();
-    let request = |_| match body {
-        Some(body) => post_body("/v1/events", "application/json", body),
-        None => get("/v1/events", None),
-    };
+    let request = |_| get(path, None);
     let streams = Readers::open(service.address(), STREAMS, OUR_EVENT, 1, request).await;
-    sleep(SETTLED).await;
+    sleep(IDLE).await;
     let kib = (service.resident_kib() - before) as f64 / STREAMS as f64;
     let cpu = service.process().cpu();
     let calls = paced(service.address(), PER_SECOND, LASTING, come_and_go).await;
