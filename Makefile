@@ -9,7 +9,7 @@ RUST_TEST_THREADS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
 export RUST_TEST_THREADS
 
 help: ## List the targets
-	@awk -F ': *## ' '/^[a-z-]+: *## / {printf "%-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ': *## ' '/^[a-z-]+: *## / {printf "%-14s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: ## Serve on 127.0.0.1:8080 with the embedded store
 	env -u REDIS_URL cargo run --release --locked

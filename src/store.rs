@@ -4,6 +4,7 @@ mod backoff;
 mod deliveries;
 mod error;
 mod groups;
+mod history;
 mod instances;
 mod lifetimes;
 mod members;
@@ -38,9 +39,9 @@ pub use self::subscription::Subscription;
 pub use self::swept::Swept;
 use crate::config::{Config, InvalidSetting};
 use crate::model::{
-    Announced, Closing, Connected, ConnectionId, Disconnected, Epoch, History, MoveRole, Page,
-    PageCursor, PartPage, Partition, PartitionSet, Partitions, Position, ScanPlace, State, Stated,
-    Status, Timestamp, UserId, UserState,
+    Announced, Closing, Connected, ConnectionId, Disconnected, MoveRole, Page, PageCursor,
+    PartPage, Partition, PartitionSet, Partitions, ScanPlace, State, Stated, Status, Timestamp,
+    UserId, UserState,
 };
 
 /// The state of all users. Both stores keep this contract:
@@ -314,55 +315,6 @@ impl Store {
             Self::Memory(store) => Ok(store.announced_among(users)),
             Self::Redis(store) => store.announced_among(users).await,
         }
-    }
-
-    /// At most `limit` events of a partition after `position`, and the newest position.
-    pub async fn history(
-        &self,
-        partition: Partition,
-        position: Position,
-        limit: usize,
-    ) -> Result<History, StoreError> {
-        match self {
-            Self::Memory(store) => Ok(store.history(position, limit)),
-            Self::Redis(store) => store.history(partition, position, limit).await,
-        }
-    }
-
-    /// At most `limit` events of a partition before a position, or the newest events, newest first; and the newest
-    /// position.
-    pub async fn history_before(
-        &self,
-        partition: Partition,
-        before: Option<Position>,
-        limit: usize,
-    ) -> Result<History, StoreError> {
-        match self {
-            Self::Memory(store) => Ok(store.history_before(before, limit)),
-            Self::Redis(store) => store.history_before(partition, before, limit).await,
-        }
-    }
-
-    /// The epoch, and the newest position in the history, of each of some partitions, in order.
-    pub async fn newest(
-        &self,
-        partitions: PartitionSet,
-    ) -> Vec<(Partition, Result<(Epoch, Position), StoreError>)> {
-        match self {
-            Self::Memory(store) => {
-                let History { epoch, newest, .. } = store.history_before(None, 1);
-                let each = partitions.iter();
-                each.map(|each| (each, Ok((epoch, newest)))).collect()
-            }
-            Self::Redis(store) => store.newest(partitions).await,
-        }
-    }
-
-    /// The epoch, and the newest position in the history, of one partition.
-    pub async fn newest_of(&self, partition: Partition) -> Result<(Epoch, Position), StoreError> {
-        let newest = self.newest(partition.into()).await.pop();
-        let unknown = || StoreError::Failed("a partition without an answer".to_owned());
-        newest.ok_or_else(unknown)?.1
     }
 
     /// Looks at a batch of the users of each partition that are due, and announces the departures among them. Only the

@@ -9,11 +9,10 @@ use harness::redis_server::RedisServer;
 
 use crate::measure::calls::{load, p99_ms, paced_apart, ping_one_of, post};
 use crate::measure::report::{Figure, Row};
-use crate::measure::wrk::round;
+use crate::measure::wrk::{LOOKUP, round};
 
 const ROUNDS: usize = 11;
 const IDS: usize = 1_000;
-const SCRIPT: &str = "benches/claims/lookup.lua";
 
 /// The rounds in which pings are measured with and without lookups, their rate, and their time, which is a little less
 /// than a round of lookups takes.
@@ -42,7 +41,7 @@ pub(crate) async fn run() -> Vec<Row> {
     let (mut ours, mut theirs) = (Figure::default(), Figure::default());
     let url = service.url("/v1/online");
     for _ in 0..ROUNDS {
-        let round = round(service.process(), &url, SCRIPT, &file);
+        let round = round(service.process(), &url, LOOKUP, &file);
         ours.push(round.per_second * IDS as f64);
         theirs.push(mget_per_second(&redis, &ids) * IDS as f64);
     }
@@ -70,7 +69,7 @@ async fn pings_beside(service: &Instance, url: &str, file: &Path) -> (Figure, Fi
     for _ in 0..PING_ROUNDS {
         let quiet = p99_ms(&pings().await);
         let pings = tokio::spawn(pings());
-        round(service.process(), url, SCRIPT, file);
+        round(service.process(), url, LOOKUP, file);
         let busy = p99_ms(&pings.await.expect("all were answered"));
         slower.push(busy / quiet);
         beside.push(busy);

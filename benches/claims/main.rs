@@ -4,16 +4,20 @@
 //! All processes share the processors, including the clients. Ratios within one run are meaningful, absolute figures
 //! are not.
 
+mod city;
+mod cluster;
 mod cold;
 mod crossing;
 mod devices;
 mod fan_out;
+mod groups;
 mod growth;
 mod hostile;
 mod idle;
 mod lateness;
 mod lookup;
 mod measure;
+mod partitions;
 mod ping;
 mod routing;
 mod start;
@@ -29,7 +33,7 @@ type Running = Pin<Box<dyn Future<Output = Vec<Row>>>>;
 /// The name of a claim, and the function that measures it.
 type Claim = (&'static str, fn() -> Running);
 
-const CLAIMS: [Claim; 15] = [
+const CLAIMS: [Claim; 19] = [
     ("ping", || Box::pin(ping::run())),
     ("token", || Box::pin(ping::token())),
     ("devices", || Box::pin(devices::run())),
@@ -44,6 +48,10 @@ const CLAIMS: [Claim; 15] = [
     ("hostile", || Box::pin(hostile::run())),
     ("webhooks", || Box::pin(webhooks::run())),
     ("growth", || Box::pin(growth::run())),
+    ("partitions", || Box::pin(partitions::run())),
+    ("groups", || Box::pin(groups::run())),
+    ("city", || Box::pin(city::run())),
+    ("cluster", || Box::pin(cluster::run())),
     ("lateness", || Box::pin(lateness::run())),
 ];
 

@@ -64,7 +64,7 @@ pub(crate) async fn run() -> Vec<Row> {
         .map(|of| figure(of, |round| round.cpu_micros));
     let claim = "ping";
     vec![
-        Row::new(claim, "requests/s over webdis's", rate[0].over(&rate[1])).at_least(1.25),
+        Row::new(claim, "requests/s over webdis's", rate[0].over(&rate[1])).at_least(1.1),
         Row::new(claim, "p99 over webdis's", p99[0].over(&p99[1])).at_most(1.0),
         Row::new(
             claim,

@@ -40,9 +40,9 @@ const OPTIONAL_BODIES: [&str; 3] = ["connect", "ping", "disconnect"];
     tags(
         (name = "users", description = "One user: connect, ping, disconnect, state"),
         (name = "online", description = "Many users: look up, list, count"),
-        (name = "groups", description = "Groups of users: members, and who of them is online"),
+        (name = "groups", description = "Groups of users: members, and which of them are online"),
         (name = "events", description = "Changes, as Server-Sent Events"),
-        (name = "operations", description = "Health and metrics"),
+        (name = "operations", description = "Health, metrics, the state of the service, and the sweep"),
     ),
     components(schemas(Problem, ListedUserId, ListedGroupId, UserOnline, UserUpdated, UserOffline, GroupJoined, GroupLeft, PresenceSnapshot, PresenceReady, PresenceReset, PresenceEnd)),
     modifiers(&Description, &Security)

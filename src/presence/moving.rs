@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// delays one call a second.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// A call to a store.
+type StoreCall<T> = BoxFuture<'static, Result<T, StoreError>>;
+
 /// What a move has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
@@ -167,16 +170,11 @@ impl OtherStore {
     pub(super) async fn together<T: Send + 'static>(
         self: &Arc<Self>,
         answering: &Arc<Store>,
-        call: impl Fn(Arc<Store>) -> BoxFuture<'static, Result<T, StoreError>>,
+        call: impl Fn(Arc<Store>) -> StoreCall<T>,
     ) -> Result<T, StoreError> {
-        let answer = call(Arc::clone(answering));
-        if self.progress.phase() == Phase::Done {
-            return answer.await;
-        }
-        let other = call(Arc::clone(&self.store));
-        let this = Arc::clone(self);
-        let both = tokio::spawn(async move { join(answer, this.write(other)).await.0 });
-        both.await.unwrap_or_else(|error| Err(not_made(error)))
+        let at_once =
+            |this: Arc<Self>, answer, other| async move { join(answer, this.write(other)).await.0 };
+        self.both(answering, call, at_once).await
     }
 
     /// Makes a call to `answering` and then to the other store. So the copy of what the call writes, which reads the
@@ -184,15 +182,9 @@ impl OtherStore {
     pub(super) async fn one_after_the_other<T: Send + 'static>(
         self: &Arc<Self>,
         answering: &Arc<Store>,
-        call: impl Fn(Arc<Store>) -> BoxFuture<'static, Result<T, StoreError>>,
+        call: impl Fn(Arc<Store>) -> StoreCall<T>,
     ) -> Result<T, StoreError> {
-        let answer = call(Arc::clone(answering));
-        if self.progress.phase() == Phase::Done {
-            return answer.await;
-        }
-        let other = call(Arc::clone(&self.store));
-        let this = Arc::clone(self);
-        let both = tokio::spawn(async move {
+        let in_turn = |this: Arc<Self>, answer: StoreCall<T>, other| async move {
             let answer = answer.await;
             match &answer {
                 Ok(_) => this.write(other).await,
@@ -201,7 +193,27 @@ impl OtherStore {
                 Err(_) => this.note_missed(),
             }
             answer
-        });
+        };
+        self.both(answering, call, in_turn).await
+    }
+
+    /// Makes a call to both stores as `make` does with the call to `answering` and the one to the other store. After the
+    /// move, only `answering` gets the call.
+    async fn both<T: Send + 'static, F>(
+        self: &Arc<Self>,
+        answering: &Arc<Store>,
+        call: impl Fn(Arc<Store>) -> StoreCall<T>,
+        make: impl FnOnce(Arc<Self>, StoreCall<T>, StoreCall<T>) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let answer = call(Arc::clone(answering));
+        if self.progress.phase() == Phase::Done {
+            return answer.await;
+        }
+        let other = call(Arc::clone(&self.store));
+        let both = tokio::spawn(make(Arc::clone(self), answer, other));
         both.await.unwrap_or_else(|error| Err(not_made(error)))
     }
 

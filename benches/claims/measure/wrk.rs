@@ -16,6 +16,9 @@ const ROUND: Duration = Duration::from_secs(4);
 /// The script that sends the requests in a file of [`requests`].
 pub(crate) const REQUESTS: &str = "benches/claims/requests.lua";
 
+/// The script that posts the JSON of a file.
+pub(crate) const LOOKUP: &str = "benches/claims/lookup.lua";
+
 /// The result of one round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {

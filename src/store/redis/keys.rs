@@ -1,8 +1,10 @@
+mod groups;
+
 use redis::{Cmd, RedisWrite};
 use std::io::Write;
 
 use super::tags::tag;
-use crate::model::{GroupId, Partition, Partitions, UserId};
+use crate::model::{Partition, Partitions, UserId};
 
 /// The parts after the prefix in the names of keys about one user.
 const USER: &str = "user:";
@@ -180,79 +182,6 @@ impl Keys {
         self.of_user(USER_GROUPS, user)
     }
 
-    /// The stored members of a group that a PUT under way has reached; all of them if there is no such PUT.
-    pub(super) fn group_members(&self, group: &GroupId) -> String {
-        self.named(GROUP_MEMBERS, group.as_str())
-    }
-
-    /// The stored members of a group that the PUT under way has not reached yet.
-    pub(super) fn group_former(&self, group: &GroupId) -> String {
-        self.named(GROUP_FORMER, group.as_str())
-    }
-
-    /// The rest of the list of the PUT under way.
-    pub(super) fn group_coming(&self, group: &GroupId) -> String {
-        self.named(GROUP_COMING, group.as_str())
-    }
-
-    /// The numbers of the last PUTs of a group.
-    pub(super) fn group_puts(&self, group: &GroupId) -> String {
-        self.named(GROUP_PUTS, group.as_str())
-    }
-
-    /// The seats of connections in a group, by deadline.
-    pub(super) fn group_seats(&self, group: &GroupId) -> String {
-        self.named(GROUP_SEATS, group.as_str())
-    }
-
-    /// The users with seats in a group.
-    pub(super) fn group_seated(&self, group: &GroupId) -> String {
-        self.named(GROUP_SEATED, group.as_str())
-    }
-
-    /// The stamps of the connections that left a group a moment ago.
-    pub(super) fn group_gone(&self, group: &GroupId) -> String {
-        self.named(GROUP_GONE, group.as_str())
-    }
-
-    /// The list of a PUT that is arriving.
-    pub(super) fn group_list(&self, group: &GroupId, put: u64) -> String {
-        let prefix = &self.prefix;
-        format!("{prefix}{GROUP_LIST}{put}:{group}")
-    }
-
-    /// A pattern of `SCAN` for the keys about groups of all partitions.
-    pub(super) fn groups_pattern(&self) -> String {
-        let (own, tags) = self.untagged();
-        let mut pattern = String::new();
-        for c in own.chars() {
-            if matches!(c, '*' | '?' | '[' | ']' | '\\') {
-                pattern.push('\\');
-            }
-            pattern.push(c);
-        }
-        pattern + tags + "group*"
-    }
-
-    /// The id of the group with stored members in the key `name` of any partition.
-    pub(super) fn group_of<'a>(&self, name: &'a str) -> Option<&'a str> {
-        let (own, tags) = self.untagged();
-        let mut rest = name.strip_prefix(own)?;
-        if !tags.is_empty() {
-            rest = rest.split_once("}:")?.1;
-        }
-        let former = rest.strip_prefix(GROUP_FORMER);
-        former.or_else(|| rest.strip_prefix(GROUP_MEMBERS))
-    }
-
-    /// The prefix without the hash tag, and a pattern for the hash tags.
-    fn untagged(&self) -> (&str, &'static str) {
-        match self.prefix.rfind('{') {
-            Some(at) => (&self.prefix[..at], "{*}:"),
-            None => (&self.prefix, ""),
-        }
-    }
-
     /// How far the delivery of webhooks to a receiver is.
     pub(super) fn delivery(&self, receiver: &str) -> String {
         format!("{}{DELIVERY}{receiver}", self.prefix)
@@ -281,6 +210,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::model::GroupId;
     use proptest::prelude::*;
 
     /// All names of a deployment with these users, in the first and in the last partition.

@@ -10,10 +10,10 @@ use harness::wait::eventually_true;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::webhooks::receiver::SECRET;
 use crate::clients::browser::Browser;
 
 const KEY: &str = "a-key-of-thirty-two-characters-ok";
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// Keeps each violation of the policy of the page. The browser runs it before the page.
 const VIOLATIONS: &str = "

@@ -135,12 +135,7 @@ async fn a_function_streams_where_its_url_does() {
 async fn webhooks_are_sent_before_the_next_invocation() {
     let receiver = Receiver::start(Conduct::Answer(204)).await;
     let api = RuntimeApi::start().await;
-    let settings = open_function_at(&api.address())
-        .with("PRESENCE_WEBHOOKS", &format!("crm:{}", receiver.url()))
-        .with(
-            "PRESENCE_WEBHOOK_SECRETS",
-            "crm:whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        );
+    let settings = receiver.registered_in(open_function_at(&api.address()));
     let _function = started(&settings).await;
     for (call, expected) in [
         ("connect", "user.online alice"),
@@ -168,12 +163,7 @@ async fn a_webhook_that_a_sweep_delivers_is_a_span_of_the_trace_of_the_sweep() {
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let receiver = Receiver::start(Conduct::Answer(500)).await;
     let api = RuntimeApi::start().await;
-    let settings = open_function_at(&api.address())
-        .with("PRESENCE_WEBHOOKS", &format!("crm:{}", receiver.url()))
-        .with(
-            "PRESENCE_WEBHOOK_SECRETS",
-            "crm:whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        );
+    let settings = receiver.registered_in(open_function_at(&api.address()));
     let _function = started(&settings).await;
     api.invoke(&event("POST", "/v1/users/alice/connect"), 3_000)
         .await;

@@ -191,12 +191,7 @@ async fn eventful(cluster: &mut Cluster) -> Labels {
 #[tokio::test]
 async fn the_board_and_the_alerts_name_metrics_and_labels_that_exist() {
     let receiver = Receiver::start(Conduct::Answer(204)).await;
-    let settings = Settings::mortal()
-        .with("PRESENCE_WEBHOOKS", &format!("crm:{}", receiver.url()))
-        .with(
-            "PRESENCE_WEBHOOK_SECRETS",
-            "crm:whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        );
+    let settings = receiver.registered_in(Settings::mortal());
     let mut cluster = Cluster::with(Store::Redis, settings).await;
     let base = cluster.client().base().to_owned();
     let prometheus = Prometheus::start(base.trim_start_matches("http://"));

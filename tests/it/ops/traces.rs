@@ -67,12 +67,7 @@ async fn the_log_lines_of_a_request_name_its_trace() {
 #[tokio::test]
 async fn all_attempts_of_a_webhook_are_spans_of_one_trace() {
     let receiver = Receiver::start(Conduct::Answer(500)).await;
-    let settings = Settings::new()
-        .with("PRESENCE_WEBHOOKS", &format!("crm:{}", receiver.url()))
-        .with(
-            "PRESENCE_WEBHOOK_SECRETS",
-            "crm:whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        );
+    let settings = receiver.registered_in(Settings::new());
     let instance = Instance::start(&settings).await;
     let client = instance.client();
     eventually("the receiver has a position", async || {

@@ -13,17 +13,14 @@ use harness::wait::eventually_true;
 
 use crate::clients::libraries::installed;
 
-use self::receiver::{Conduct, Received, Receiver};
+use self::receiver::{Conduct, Received, Receiver, SECRET};
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEW_SECRET: &str = "whsec_plJ3nmyCDGBKInavdOK15jsl5kl0Tvnv";
 
 const VERIFY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/verify.py");
 
 fn settings(receiver: &Receiver) -> Settings {
-    Settings::new()
-        .with("PRESENCE_WEBHOOKS", &format!("crm:{}", receiver.url()))
-        .with("PRESENCE_WEBHOOK_SECRETS", &format!("crm:{SECRET}"))
+    receiver.registered_in(Settings::new())
 }
 
 /// The key of the receiver, which is in the first partition.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use harness::instance::Settings;
 use harness::timestamp::Timestamp;
 use harness::wait::eventually;
 use serde::Serialize;
@@ -11,6 +12,9 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
+
+/// The secret of the receiver in the tests.
+pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// How the receiver answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +98,13 @@ impl Receiver {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// `settings` with this receiver, under the name `crm`.
+    pub(crate) fn registered_in(&self, settings: Settings) -> Settings {
+        settings
+            .with("PRESENCE_WEBHOOKS", &format!("crm:{}", self.url))
+            .with("PRESENCE_WEBHOOK_SECRETS", &format!("crm:{SECRET}"))
     }
 
     /// From now on the receiver answers like this.

@@ -9,16 +9,14 @@ use harness::wait::eventually_true;
 use reqwest::StatusCode;
 use serde_json::json;
 
+use super::is_registered;
 use super::receiver::{Conduct, Receiver};
-use super::{SECRET, is_registered};
 
 #[tokio::test]
 async fn a_sweep_announces_what_is_due_and_sends_the_webhooks_before_it_answers() {
     for store in [Store::Embedded, Store::Redis] {
         let receiver = Receiver::start(Conduct::Answer(204)).await;
-        let mortal = Settings::mortal()
-            .with("PRESENCE_WEBHOOKS", &format!("crm:{}", receiver.url()))
-            .with("PRESENCE_WEBHOOK_SECRETS", &format!("crm:{SECRET}"));
+        let mortal = receiver.registered_in(Settings::mortal());
         let cluster = Cluster::with(store, mortal).await;
         is_registered(&cluster).await;
         let client = cluster.client();

@@ -1,0 +1,241 @@
+//! The cost of groups: pings of connections that state them, their members in Redis and in an instance, streams of a
+//! group beside streams of all users, and the replacement of a large group.
+
+use std::time::{Duration, Instant};
+
+use harness::client::Client;
+use harness::groups::put;
+use harness::instance::Instance;
+use harness::redis_server::RedisServer;
+use tokio::time::sleep;
+
+use crate::measure::calls::{come_and_go, load, paced, post, post_body};
+use crate::measure::micros_each;
+use crate::measure::report::{Figure, Row};
+use crate::measure::streams::{OUR_EVENT, Readers, get};
+use crate::measure::wrk::{REQUESTS, requests, round};
+
+const ROUNDS: usize = 3;
+const PING_ROUNDS: usize = 5;
+const USERS: usize = 2_000;
+
+/// The numbers of groups that connections state.
+const STATED: [usize; 3] = [0, 1, 5];
+
+const STREAMS: usize = 1_000;
+const LASTING: Duration = Duration::from_secs(8);
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// Long enough for a keep-alive on each stream.
+const IDLE: Duration = Duration::from_secs(17);
+
+/// The rate of events of the fan-out, and the users that come and go.
+const PER_SECOND: usize = 400;
+const COMING: usize = 64;
+
+/// The members of a large group, and the number of large groups that show what a member takes.
+const MEMBERS: usize = 10_000;
+const GROUPS: usize = 10;
+
+/// The replacements of a large group.
+const WRITES: usize = 11;
+
+const ALL_USERS: &str = "/v1/events";
+const TEAM: &str = "/v1/events?groupIds=team";
+
+pub(crate) async fn run() -> Vec<Row> {
+    let mut rows = pings().await;
+    rows.extend(streams().await);
+    rows.extend(members().await);
+    rows.extend(replacement().await);
+    rows
+}
+
+/// Pings of connections that state no group, one, and five.
+async fn pings() -> Vec<Row> {
+    let redis = RedisServer::start().await;
+    let service = Instance::on(&redis).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = STATED.map(|groups| folder.path().join(groups.to_string()));
+    for (groups, file) in STATED.into_iter().zip(&files) {
+        requests(file, (0..USERS).map(|user| stating(groups, user)));
+    }
+    let (mut rates, mut micros): ([Figure; 3], [Figure; 3]) = Default::default();
+    // The first round brings all users online and is not counted.
+    for number in 0..=PING_ROUNDS {
+        for (place, file) in files.iter().enumerate() {
+            let before = redis.process().cpu();
+            let round = round(service.process(), &service.url(""), REQUESTS, file);
+            let spent = redis.process().cpu() - before;
+            if number > 0 {
+                rates[place].push(round.per_second);
+                micros[place].push(micros_each(spent, round.requests));
+            }
+        }
+    }
+    let claim = "pings of connections in groups";
+    let mut rows = Vec::new();
+    for place in [1, 2] {
+        let groups = STATED[place];
+        rows.extend([
+            Row::new(
+                claim,
+                format!("groups: {groups}; requests/s over those without"),
+                rates[place].over(&rates[0]),
+            ),
+            Row::new(
+                claim,
+                format!("groups: {groups}; CPU of Redis over that without"),
+                micros[place].over(&micros[0]),
+            ),
+        ]);
+    }
+    rows.push(Row::new(
+        claim,
+        "groups: 0; CPU of Redis, µs",
+        micros[0].clone(),
+    ));
+    rows
+}
+
+/// A ping of a user whose connection states `groups` groups of a hundred users.
+fn stating(groups: usize, user: usize) -> String {
+    let names: Vec<String> = (0..groups)
+        .map(|group| format!("\"room-{}-{group}\"", user / 100))
+        .collect();
+    let names = names.join(",");
+    format!("POST /v1/users/in-{groups}-{user}/ping {{\"groups\":[{names}]}}")
+}
+
+/// One thousand streams of a group beside as many of all users: their memory, and the cost of an event.
+async fn streams() -> Vec<Row> {
+    let (mut all_kib, mut team_kib) = (Figure::default(), Figure::default());
+    let (mut all_micros, mut team_micros) = (Figure::default(), Figure::default());
+    for _ in 0..ROUNDS {
+        let (kib, micros) = of_streams(ALL_USERS).await;
+        all_kib.push(kib);
+        all_micros.push(micros);
+        let (kib, micros) = of_streams(TEAM).await;
+        team_kib.push(kib);
+        team_micros.push(micros);
+    }
+    let claim = "1,000 streams of a group";
+    vec![
+        Row::new(
+            claim,
+            "memory over that of streams of all users",
+            team_kib.over(&all_kib),
+        )
+        .at_most(1.2),
+        Row::new(claim, "KiB each", team_kib),
+        Row::new(
+            claim,
+            "CPU of an event at 400 events/s over that of streams of all users",
+            team_micros.over(&all_micros),
+        ),
+        Row::new(claim, "CPU of an event, µs", team_micros),
+    ]
+}
+
+/// The KiB of a stream, and the processor time of the service for each delivered event in microseconds.
+async fn of_streams(path: &str) -> (f64, f64) {
+    let redis = RedisServer::start().await;
+    let service = Instance::on(&redis).await;
+    let coming: Vec<String> = (0..COMING)
+        .map(|user| format!("passer-by-{user}"))
+        .collect();
+    put(&service.client(), "team", &coming).await;
+    sleep(SETTLED).await;
+    let before = service.resident_kib();
+    let request = |_| get(path, None);
+    let streams = Readers::open(service.address(), STREAMS, OUR_EVENT, 1, request).await;
+    sleep(IDLE).await;
+    let kib = (service.resident_kib() - before) as f64 / STREAMS as f64;
+    let cpu = service.process().cpu();
+    let calls = paced(service.address(), PER_SECOND, LASTING, come_and_go).await;
+    streams.have_had((calls.len() * STREAMS) as u64).await;
+    let micros = micros_each(service.process().cpu() - cpu, streams.events());
+    (kib, micros)
+}
+
+/// What a stored member takes in Redis, and in an instance with a stream of the group.
+async fn members() -> Vec<Row> {
+    let redis = RedisServer::start().await;
+    let service = Instance::on(&redis).await;
+    let client = service.client();
+    let before = redis.info("memory", "used_memory").await;
+    for group in 0..GROUPS {
+        put(&client, &format!("large-{group}"), &members_of(group)).await;
+    }
+    let in_redis = redis.info("memory", "used_memory").await
+        - before
+        - redis.memory_of("presence:events").await;
+    sleep(SETTLED).await;
+    let before = service.resident_kib();
+    let watching = |group| {
+        let body = format!(r#"{{"groupIds":["large-{group}"]}}"#);
+        post_body("/v1/events", "application/json", &body)
+    };
+    let _streams = Readers::open(service.address(), GROUPS, OUR_EVENT, 1, watching).await;
+    sleep(SETTLED).await;
+    let in_instance = (service.resident_kib() - before) as f64 * 1_024.0;
+    let all = (GROUPS * MEMBERS) as f64;
+    let claim = "100,000 members of groups";
+    vec![
+        Row::new(claim, "bytes of Redis for each", in_redis as f64 / all),
+        Row::new(
+            claim,
+            "bytes of an instance that watches, for each",
+            in_instance / all,
+        ),
+    ]
+}
+
+/// The time of a replacement of a large group, and the longest command of Redis meanwhile.
+async fn replacement() -> Vec<Row> {
+    let redis = RedisServer::start().await;
+    let service = Instance::on(&redis).await;
+    let client = service.client();
+    load(service.address(), MEMBERS, |user| {
+        post(&format!("/v1/users/member-{user}/connect"))
+    })
+    .await;
+    redis
+        .command::<()>(&["CONFIG", "SET", "slowlog-log-slower-than", "100"])
+        .await;
+    redis
+        .command::<()>(&["CONFIG", "SET", "slowlog-max-len", "100000"])
+        .await;
+    let mut times = Figure::default();
+    for number in 0..WRITES {
+        times.push(replace(&client, number).await);
+    }
+    // The number of the entry, its time, its duration in microseconds, the command, and the address and name of the client.
+    type Entry = (u64, u64, u64, Vec<String>, String, String);
+    let commands: Vec<Entry> = redis.command(&["SLOWLOG", "GET", "-1"]).await;
+    let longest = commands.iter().map(|(_, _, micros, ..)| *micros).max();
+    let longest = longest.unwrap_or_default() as f64 / 1e3;
+    let claim = "replacement of 10,000 members";
+    vec![
+        Row::new(claim, "ms", times).at_most(200.0),
+        Row::new(claim, "longest command of Redis, ms", longest).at_most(3.0),
+    ]
+}
+
+/// Replaces half of the members, and returns the time in milliseconds.
+async fn replace(client: &Client, number: usize) -> f64 {
+    let first = number * MEMBERS / 2;
+    let members: Vec<String> = (first..first + MEMBERS)
+        .map(|user| format!("member-{user}"))
+        .collect();
+    let began = Instant::now();
+    put(client, "replaced", &members).await;
+    began.elapsed().as_secs_f64() * 1e3
+}
+
+fn members_of(group: usize) -> Vec<String> {
+    let first = group * MEMBERS;
+    (first..first + MEMBERS)
+        .map(|user| format!("member-{user}"))
+        .collect()
+}
