@@ -1,6 +1,7 @@
 //! The state of all users: the contract of a store, and its two implementations.
 
 mod backoff;
+mod beats;
 mod deliveries;
 mod error;
 mod groups;
@@ -31,7 +32,7 @@ pub use self::members::Members;
 pub use self::memory::MemoryStore;
 pub use self::node_id::NodeId;
 pub(crate) use self::policy::{BEAT, OUTAGE, REPORT_INTERVAL, SWEEP_HEARTBEAT};
-pub(crate) use self::quiet::{Heard, Quiet};
+pub(crate) use self::quiet::Heard;
 pub use self::readiness::Readiness;
 pub use self::redis::RedisStore;
 pub use self::signal::Signal;
@@ -327,49 +328,6 @@ impl Store {
         match self {
             Self::Memory(store) => Ok(partitions.iter().map(|_| store.sweep()).collect()),
             Self::Redis(store) => store.sweep(node, partitions).await,
-        }
-    }
-
-    /// The quiet partitions. The embedded store has none: a look at it costs nothing.
-    pub(crate) fn quiet(&self) -> Option<&Quiet> {
-        match self {
-            Self::Memory(_) => None,
-            Self::Redis(store) => Some(store.quiet()),
-        }
-    }
-
-    /// Whether calls wait for a server.
-    pub(crate) fn is_serving(&self, node: NodeId) -> bool {
-        match self {
-            Self::Memory(_) => false,
-            Self::Redis(store) => store.is_serving(node),
-        }
-    }
-
-    /// Notes that a message about a partition arrived, so that it is swept soon: a user may be due earlier than known.
-    pub(crate) fn note_message(&self, partition: Partition) {
-        if let Some(quiet) = self.quiet() {
-            quiet.note_news(partition);
-            quiet.disturb(partition);
-        }
-    }
-
-    /// Writes until when this instance was ready to serve calls about each of some quiet partitions of one server. If
-    /// asked, reads the newest position in the history of the one whose turn it is and the epochs of all, and the time.
-    pub(crate) async fn beat(
-        &self,
-        covered: &[(Partition, Timestamp)],
-        turn: Partition,
-        looks: bool,
-        asks_time: bool,
-    ) -> Result<Heard, StoreError> {
-        match self {
-            Self::Memory(store) => Ok(Heard {
-                newest: looks.then(|| store.history_before(None, 1).newest),
-                epochs: None,
-                time: asks_time.then(|| store.now()),
-            }),
-            Self::Redis(store) => store.beat(covered, turn, looks, asks_time).await,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Sweeps the partitions on one server.
 
+mod beats;
+
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
@@ -9,11 +11,11 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::quiet_time::{QuietTime, TICK, Tick};
+use super::quiet_time::{QuietTime, TICK};
 use super::shared::Shared;
 use crate::events::Hub;
 use crate::model::{Epoch, Partition, PartitionSet, Position, Timestamp};
-use crate::store::{Heard, NodeId, OUTAGE, SWEEP_HEARTBEAT, StoreError, Swept};
+use crate::store::{NodeId, OUTAGE, SWEEP_HEARTBEAT, StoreError, Swept};
 
 /// The shortest time between two sweeps that the doorbell requests.
 const DOORBELL_REST: Duration = Duration::from_millis(10);
@@ -133,64 +135,6 @@ impl NodeSweeper {
         }
     }
 
-    /// The quiet partitions on the server.
-    fn quiet_parts(&self) -> PartitionSet {
-        let quiet = self.parts.iter().filter(|(_, part)| part.is_quiet);
-        quiet.map(|(each, _)| *each).collect()
-    }
-
-    /// Writes that this instance is ready to serve. Now and then, looks whether the store has what the hub has. If it has not,
-    /// events or data were lost, so all quiet partitions are swept. They are also swept if the clock of the store was set.
-    async fn beat(&mut self) {
-        let (shared, quiet) = (Arc::clone(&self.shared), self.quiet_parts());
-        let Some(times) = shared.store.quiet().filter(|_| !quiet.is_empty()) else {
-            return;
-        };
-        let (began, count) = (Instant::now(), quiet.iter().count());
-        let beat = self.quiet.beat(count);
-        let Some(turn) = quiet.iter().nth(beat.place) else {
-            return;
-        };
-        let covered = quiet.iter().map(|each| (each, times.covered_until(each)));
-        let covered: Vec<_> = covered.collect();
-        let (looks, asks_time) = (beat.looks, beat.asks_time);
-        let heard = shared.store.beat(&covered, turn, looks, asks_time).await;
-        let is_as_known = match heard {
-            Ok(heard) => {
-                self.note_beat();
-                let was_set = heard.time.is_some_and(|time| self.quiet.take(time, began));
-                !was_set && self.is_as_known(turn, &heard)
-            }
-            Err(error) => {
-                debug!(%error, "a beat failed");
-                false
-            }
-        };
-        if !is_as_known {
-            self.sweep_now(quiet);
-        }
-    }
-
-    /// Records that the store took a beat.
-    fn note_beat(&mut self) {
-        self.quiet.heard();
-        if let Some(time) = self.quiet.time() {
-            self.shared.note_beat(time);
-        }
-        for part in self.parts.values_mut().filter(|part| part.is_quiet) {
-            part.swept_at = Instant::now();
-        }
-    }
-
-    /// Whether a look at quiet partitions found what the hub has.
-    fn is_as_known(&self, turn: Partition, heard: &Heard) -> bool {
-        let hub = &self.shared.hub;
-        let known = hub.newest(turn).map(|(_, known)| known);
-        let mut epochs = heard.epochs.iter().flatten();
-        (heard.newest.is_none() || heard.newest == known)
-            && epochs.all(|(each, epoch)| hub.newest(*each).map(|(known, _)| known) == *epoch)
-    }
-
     /// Makes the next round sweep these partitions.
     fn sweep_now(&mut self, partitions: PartitionSet) {
         let now = Instant::now();
@@ -261,31 +205,6 @@ impl NodeSweeper {
         let nexts = self.parts.values().map(|part| part.next);
         let heartbeat = began + SWEEP_HEARTBEAT;
         nexts.min().unwrap_or(heartbeat).min(heartbeat)
-    }
-
-    /// Sweeps partitions soon in which something happens.
-    fn wake(&mut self, disturbed: PartitionSet) {
-        let soon = Instant::now() + SWEEP_HEARTBEAT.mul_f64((1.0 + fastrand::f64()) / 2.0);
-        for partition in disturbed.iter() {
-            if let Some(part) = self.parts.get_mut(&partition) {
-                part.is_quiet = false;
-                part.next = part.next.min(soon);
-            }
-        }
-    }
-
-    /// Notes that this instance was ready to serve until now. If that is not certain, it sweeps.
-    fn cover(&mut self) {
-        let (shared, quiet) = (Arc::clone(&self.shared), self.quiet_parts());
-        match self.quiet.tick(shared.store.is_serving(self.node)) {
-            Tick::Ready(until) => {
-                if let Some(times) = shared.store.quiet() {
-                    quiet.iter().for_each(|each| times.cover(each, until));
-                }
-            }
-            Tick::Serving => {}
-            Tick::Stalled => self.sweep_now(quiet),
-        }
     }
 
     fn take(
