@@ -3,8 +3,8 @@
 use super::Store;
 use super::error::StoreError;
 use super::node_id::NodeId;
-use super::quiet::{Heard, Quiet};
-use crate::model::{Partition, Timestamp};
+use super::quiet::{Heard, Look, Quiet};
+use crate::model::{Partition, PartitionSet, Timestamp};
 
 impl Store {
     /// The quiet partitions. The embedded store has none: a look at it costs nothing.
@@ -31,22 +31,34 @@ impl Store {
         }
     }
 
-    /// Writes until when this instance was ready to serve calls about each of some quiet partitions of one server. If
-    /// asked, reads the newest position in the history of the one whose turn it is and the epochs of all, and the time.
-    pub(crate) async fn beat(
+    /// Writes until when this instance was ready to serve calls about each of some quiet partitions of one server. A node
+    /// of a cluster takes only the partition whose turn it is.
+    pub(crate) async fn write_ready(
         &self,
         covered: &[(Partition, Timestamp)],
         turn: Partition,
-        looks: bool,
-        asks_time: bool,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(store) => store.write_ready(covered, turn).await,
+        }
+    }
+
+    /// Reads the epochs of some quiet partitions of one server, and what else is asked for. A node of a cluster is asked
+    /// about the partition whose turn it is only.
+    pub(crate) async fn look(
+        &self,
+        partitions: PartitionSet,
+        turn: Partition,
+        look: Look,
     ) -> Result<Heard, StoreError> {
         match self {
             Self::Memory(store) => Ok(Heard {
-                newest: looks.then(|| store.history_before(None, 1).newest),
-                epochs: None,
-                time: asks_time.then(|| store.now()),
+                epochs: Vec::new(),
+                newest: look.newest.then(|| store.history_before(None, 1).newest),
+                time: look.time.then(|| store.now()),
             }),
-            Self::Redis(store) => store.beat(covered, turn, looks, asks_time).await,
+            Self::Redis(store) => store.look(partitions, turn, look).await,
         }
     }
 }

@@ -14,9 +14,9 @@ pub(crate) const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
 /// The longest time between two sweeps by one instance of a partition in which something happens, also if no user is due.
 pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
 
-/// How often an instance with quiet partitions writes that it is ready to serve. If all instances are killed, the time since
-/// the last beat counts as an outage.
-pub(crate) const BEAT: Duration = Duration::from_secs(1);
+/// How often an instance with quiet partitions sends a beat. Every second one writes that it is ready to serve: if all
+/// instances are killed, the time since then counts as an outage. The others look whether the data are still there.
+pub(crate) const BEAT: Duration = Duration::from_millis(750);
 
 /// How long an instance may send to a receiver of webhooks without claiming the lease again. Longer than a delivery
 /// takes.

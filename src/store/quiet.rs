@@ -23,14 +23,23 @@ pub(crate) struct Quiet {
     disturbed: Notify,
 }
 
-/// The answer to a beat.
+/// What a look at quiet partitions asks for besides the epochs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// The newest position in the history of the partition whose turn it is.
+    pub(crate) newest: bool,
+    /// The time of the store.
+    pub(crate) time: bool,
+}
+
+/// The answer to a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
-    /// The newest position in the history of the partition whose turn it is, if it was looked at.
-    pub(crate) newest: Option<Position>,
     /// The epoch of each partition that was looked at; `None` where data were lost, or where the store has another number of
     /// partitions.
-    pub(crate) epochs: Option<Vec<(Partition, Option<Epoch>)>>,
+    pub(crate) epochs: Vec<(Partition, Option<Epoch>)>,
+    /// The newest position in the history of the partition whose turn it is, if it was asked for.
+    pub(crate) newest: Option<Position>,
     /// The time of the store, if it was asked for.
     pub(crate) time: Option<Timestamp>,
 }

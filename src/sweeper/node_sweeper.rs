@@ -199,12 +199,15 @@ impl NodeSweeper {
         }
     }
 
-    /// When the next partition is to be swept. At most a heartbeat after `began`, because other partitions may be on the
-    /// server then, and a beat may be due.
+    /// When the next partition is to be swept, or a beat is due. At most a heartbeat after `began`, because other partitions
+    /// may be on the server then.
     fn wake_at(&self, began: Instant) -> Instant {
         let nexts = self.parts.values().map(|part| part.next);
-        let heartbeat = began + SWEEP_HEARTBEAT;
-        nexts.min().unwrap_or(heartbeat).min(heartbeat)
+        let has_quiet = self.parts.values().any(|part| part.is_quiet);
+        let beat = has_quiet.then_some(self.quiet.next_beat);
+        nexts
+            .chain(beat)
+            .fold(began + SWEEP_HEARTBEAT, Instant::min)
     }
 
     fn take(

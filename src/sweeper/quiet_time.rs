@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::Timestamp;
-use crate::store::{BEAT, SWEEP_HEARTBEAT};
+use crate::store::{BEAT, Look, SWEEP_HEARTBEAT};
 
 /// How often an instance notes that it is ready to serve.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -13,25 +13,23 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// After a longer time between two ticks, the process may have been frozen.
 const STALL: Duration = Duration::from_millis(400);
 
-/// Which beats look at the data, and which ask for the time of the store.
-const LOOKS: usize = 5;
-const ASKS_TIME: usize = 30;
+/// Which looks read the newest event of a partition, and which ask for the time of the store: one in 9 s, and one in 30 s.
+const NEWEST: usize = 6;
+const TIME: usize = 20;
 
 /// How long after a reply the store is taken to answer. Longer than the time between two beats.
-const TRUSTED: Duration = Duration::from_millis(1_250);
+const TRUSTED: Duration = Duration::from_millis(1_000);
 
 /// How much the clock of the store may differ from what its last time lets expect.
 const CLOCK_STEP: Duration = Duration::from_millis(50);
 
 /// What a beat does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Beat {
-    /// The place of the partition whose turn it is among the quiet ones.
-    pub(super) place: usize,
-    /// Whether it looks at the history of that partition, and at the epochs of all.
-    pub(super) looks: bool,
-    /// Whether it asks for the time of the store.
-    pub(super) asks_time: bool,
+pub(super) enum Beat {
+    /// It writes until when this instance was ready to serve.
+    Writes,
+    /// It looks whether the data are still there.
+    Looks(Look),
 }
 
 /// What a look at the time shows.
@@ -111,22 +109,23 @@ impl QuietTime {
         }
     }
 
-    /// Begins a beat for `count` quiet partitions.
-    pub(super) fn beat(&mut self, count: usize) -> Beat {
+    /// Begins a beat for `count` quiet partitions. Returns the place of the partition whose turn it is, and what the beat
+    /// does.
+    pub(super) fn beat(&mut self, count: usize) -> (usize, Beat) {
         self.next_beat = Instant::now() + BEAT;
         self.beats = self.beats.wrapping_add(1);
-        let looks = self.beats.is_multiple_of(LOOKS);
-        // Each partition is looked at in its turn.
-        let turn = if looks {
-            self.beats / LOOKS
-        } else {
-            self.beats
+        let (round, writes) = (self.beats / 2, !self.beats.is_multiple_of(2));
+        let look = Look {
+            newest: round.is_multiple_of(NEWEST),
+            time: round.is_multiple_of(TIME),
         };
-        Beat {
-            place: turn % count.max(1),
-            looks,
-            asks_time: self.beats.is_multiple_of(ASKS_TIME),
-        }
+        let (turn, beat) = match writes {
+            true => (round, Beat::Writes),
+            // Each partition has its turn in each kind of beat.
+            false if look.newest => (round / NEWEST, Beat::Looks(look)),
+            false => (round, Beat::Looks(look)),
+        };
+        (turn % count.max(1), beat)
     }
 
     /// Takes that the store answered.
@@ -180,14 +179,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn beats_look_at_each_partition_in_turn() {
+    async fn each_partition_has_its_turn_in_each_kind_of_beat() {
         let mut quiet = QuietTime::new();
-        let beats: Vec<_> = (0..60).map(|_| quiet.beat(3)).collect();
-        assert_eq!(beats.iter().filter(|beat| beat.asks_time).count(), 2);
-        let looks = beats.iter().filter(|beat| beat.looks);
-        let places: Vec<_> = looks.map(|beat| beat.place).collect();
-        assert_eq!(places[..4], [1, 2, 0, 1]);
-        assert_eq!(places.len(), 60 / LOOKS);
+        let beats: Vec<_> = (0..120).map(|_| quiet.beat(3)).collect();
+        let places = |wanted: fn(Beat) -> bool| -> Vec<usize> {
+            let beats = beats.iter().filter(|(_, beat)| wanted(*beat));
+            beats.map(|(place, _)| *place).collect()
+        };
+        let writes = places(|beat| beat == Beat::Writes);
+        assert_eq!((writes.len(), &writes[..4]), (60, &[0, 1, 2, 0][..]));
+        let plain = places(|beat| beat == Beat::Looks(Look::default()));
+        assert_eq!(plain[..4], [1, 2, 0, 1]);
+        let newest = places(|beat| matches!(beat, Beat::Looks(look) if look.newest));
+        assert_eq!((newest.len(), &newest[..4]), (10, &[1, 2, 0, 1][..]));
+        let times = places(|beat| matches!(beat, Beat::Looks(look) if look.time));
+        assert_eq!(times.len(), 3);
     }
 
     #[tokio::test(start_paused = true)]
@@ -200,7 +206,7 @@ mod tests {
         }
         assert_eq!(
             quiet.tick(false),
-            Tick::Ready(Timestamp::from_millis(6_250))
+            Tick::Ready(Timestamp::from_millis(6_000))
         );
         quiet.heard();
         assert_eq!(

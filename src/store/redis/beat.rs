@@ -1,14 +1,13 @@
-//! What an instance writes about its quiet partitions.
+//! What an instance writes about its quiet partitions, and reads of them.
 
 use redis::{FromRedisValue, Value};
 
-use super::keys::Keys;
 use super::replies::{self, unexpected};
 use super::store::RedisStore;
-use crate::model::{Epoch, Partition, Position, Timestamp};
+use crate::model::{Epoch, Partition, PartitionSet, Position, Timestamp};
 use crate::store::error::StoreError;
 use crate::store::node_id::NodeId;
-use crate::store::quiet::{Heard, Quiet};
+use crate::store::quiet::{Heard, Look, Quiet};
 
 impl RedisStore {
     pub(in crate::store) fn quiet(&self) -> &Quiet {
@@ -21,53 +20,65 @@ impl RedisStore {
         node.is_some_and(|node| node.load_shedder.has_waiting())
     }
 
-    /// Plain commands in one round trip, because beats are all that a quiet instance costs. The nodes of a cluster accept no
-    /// command about several partitions, so there the beat is about the partition whose turn it is.
+    /// One plain command, because beats are all that a quiet instance costs. The nodes of a cluster accept no command about
+    /// several partitions.
     ///
-    /// A beat that is delayed on its way sets a time back. That looks like an outage of the length of the delay.
-    pub(in crate::store) async fn beat(
+    /// A write that is delayed on its way sets a time back. That looks like an outage of the length of the delay.
+    pub(in crate::store) async fn write_ready(
         &self,
         covered: &[(Partition, Timestamp)],
         turn: Partition,
-        looks: bool,
-        asks_time: bool,
-    ) -> Result<Heard, StoreError> {
+    ) -> Result<(), StoreError> {
         let is_cluster = self.lanes.topology.is_cluster();
-        let about = covered
-            .iter()
-            .filter(|(each, _)| !is_cluster || *each == turn);
-        let about: Vec<(&Keys, Timestamp)> = about
-            .map(|(each, until)| (self.layout.keys(*each), *until))
-            .collect();
         let mut write = redis::cmd("MSET");
-        for (keys, until) in &about {
-            write.arg(&keys.swept).arg(until.as_millis());
-        }
-        let mut commands = redis::Pipeline::with_capacity(4);
-        commands.add_command(write);
-        if asks_time {
-            commands.cmd("TIME");
-        }
-        if looks {
-            let events = &self.layout.keys(turn).events;
-            commands.cmd("XREVRANGE").arg(events);
-            commands.arg("+").arg("-").arg("COUNT").arg(1);
-            commands.cmd("MGET");
-            for (keys, _) in &about {
-                commands.arg(&keys.layout).arg(&keys.epoch);
+        for (each, until) in covered {
+            if !is_cluster || *each == turn {
+                let keys = self.layout.keys(*each);
+                write.arg(&keys.swept).arg(until.as_millis());
             }
         }
         let route = self.lanes.to(turn).without_pauses();
+        route.query_idempotent(&write).await
+    }
+
+    /// Reads with plain commands in one round trip.
+    pub(in crate::store) async fn look(
+        &self,
+        partitions: PartitionSet,
+        turn: Partition,
+        look: Look,
+    ) -> Result<Heard, StoreError> {
+        let is_cluster = self.lanes.topology.is_cluster();
+        let about = partitions
+            .iter()
+            .filter(|each| !is_cluster || *each == turn);
+        let about: Vec<Partition> = about.collect();
+        let mut epochs = redis::cmd("MGET");
+        for each in &about {
+            let keys = self.layout.keys(*each);
+            epochs.arg(&keys.layout).arg(&keys.epoch);
+        }
+        let mut commands = redis::Pipeline::with_capacity(3);
+        commands.add_command(epochs);
+        if look.newest {
+            commands
+                .cmd("XREVRANGE")
+                .arg(&self.layout.keys(turn).events);
+            commands.arg("+").arg("-").arg("COUNT").arg(1);
+        }
+        if look.time {
+            commands.cmd("TIME");
+        }
+        let route = self.lanes.to(turn).without_pauses();
         let answers = route.pipeline_idempotent(&commands).await?.into_iter();
-        let mut answers = answers.collect::<Result<Vec<_>, _>>()?.into_iter().skip(1);
-        let time = asks_time.then(|| answers.next()).flatten();
-        let newest = looks.then(|| answers.next()).flatten();
-        let known = looks.then(|| answers.next()).flatten();
-        let parts = about.iter().map(|(keys, _)| keys.partition);
+        let mut answers = answers.collect::<Result<Vec<_>, _>>()?.into_iter();
+        let epochs = answers.next().unwrap_or(Value::Nil);
+        let newest = look.newest.then(|| answers.next()).flatten();
+        let time = look.time.then(|| answers.next()).flatten();
         Ok(Heard {
-            time: time.map(replies::time).transpose()?,
+            epochs: self.epochs(about, epochs)?,
             newest: newest.map(newest_of).transpose()?,
-            epochs: known.map(|known| self.epochs(parts, known)).transpose()?,
+            time: time.map(replies::time).transpose()?,
         })
     }
 
@@ -75,7 +86,7 @@ impl RedisStore {
     /// the reply.
     fn epochs(
         &self,
-        partitions: impl Iterator<Item = Partition>,
+        partitions: Vec<Partition>,
         known: Value,
     ) -> Result<Vec<(Partition, Option<Epoch>)>, StoreError> {
         let known: Vec<Option<String>> = Vec::from_redis_value(known).map_err(unexpected)?;
@@ -85,7 +96,7 @@ impl RedisStore {
             }
             _ => None,
         });
-        Ok(partitions.zip(epochs).collect())
+        Ok(partitions.into_iter().zip(epochs).collect())
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::debug;
 use super::NodeSweeper;
 use crate::model::{Partition, PartitionSet};
 use crate::store::{Heard, SWEEP_HEARTBEAT};
-use crate::sweeper::quiet_time::Tick;
+use crate::sweeper::quiet_time::{Beat, Tick};
 
 impl NodeSweeper {
     /// The quiet partitions on the server.
@@ -17,27 +17,32 @@ impl NodeSweeper {
         quiet.map(|(each, _)| *each).collect()
     }
 
-    /// Writes that this instance is ready to serve. Now and then, looks whether the store has what the hub has. If it has not,
-    /// events or data were lost, so all quiet partitions are swept. They are also swept if the clock of the store was set.
+    /// Writes that this instance is ready to serve, or looks whether the store has what the hub has. If it has not, events or
+    /// data were lost, so all quiet partitions are swept. They are also swept if the clock of the store was set, or if the
+    /// store does not answer.
     pub(super) async fn beat(&mut self) {
         let (shared, quiet) = (Arc::clone(&self.shared), self.quiet_parts());
         let Some(times) = shared.store.quiet().filter(|_| !quiet.is_empty()) else {
             return;
         };
-        let (began, count) = (Instant::now(), quiet.iter().count());
-        let beat = self.quiet.beat(count);
-        let Some(turn) = quiet.iter().nth(beat.place) else {
+        let began = Instant::now();
+        let (place, beat) = self.quiet.beat(quiet.iter().count());
+        let Some(turn) = quiet.iter().nth(place) else {
             return;
         };
-        let covered = quiet.iter().map(|each| (each, times.covered_until(each)));
-        let covered: Vec<_> = covered.collect();
-        let (looks, asks_time) = (beat.looks, beat.asks_time);
-        let heard = shared.store.beat(&covered, turn, looks, asks_time).await;
+        let heard = match beat {
+            Beat::Writes => {
+                let covered = quiet.iter().map(|each| (each, times.covered_until(each)));
+                let covered: Vec<_> = covered.collect();
+                let written = shared.store.write_ready(&covered, turn).await;
+                written.map(|()| None)
+            }
+            Beat::Looks(look) => shared.store.look(quiet, turn, look).await.map(Some),
+        };
         let is_as_known = match heard {
             Ok(heard) => {
                 self.note_beat();
-                let was_set = heard.time.is_some_and(|time| self.quiet.take(time, began));
-                !was_set && self.is_as_known(turn, &heard)
+                heard.is_none_or(|heard| self.is_as_known(turn, &heard, began))
             }
             Err(error) => {
                 debug!(%error, "a beat failed");
@@ -60,11 +65,14 @@ impl NodeSweeper {
         }
     }
 
-    /// Whether a look at quiet partitions found what the hub has.
-    fn is_as_known(&self, turn: Partition, heard: &Heard) -> bool {
+    /// Whether a look at quiet partitions, which began at `began`, found what the hub has, and a clock that was not set.
+    fn is_as_known(&mut self, turn: Partition, heard: &Heard, began: Instant) -> bool {
+        if heard.time.is_some_and(|time| self.quiet.take(time, began)) {
+            return false;
+        }
         let hub = &self.shared.hub;
         let known = hub.newest(turn).map(|(_, known)| known);
-        let mut epochs = heard.epochs.iter().flatten();
+        let mut epochs = heard.epochs.iter();
         (heard.newest.is_none() || heard.newest == known)
             && epochs.all(|(each, epoch)| hub.newest(*each).map(|(known, _)| known) == *epoch)
     }

@@ -10,8 +10,8 @@ use harness::instance::{Instance, Settings};
 use harness::sse::{Event, Stream, briefs};
 use tokio::time::sleep;
 
-/// By then a sweep has detected a loss, and the streams were reset.
-const NOTICED: Duration = Duration::from_millis(2_000);
+/// By then a look at the data has found a loss, and the streams were reset.
+const NOTICED: Duration = Duration::from_millis(2_500);
 
 /// The longest cursor of 64 partitions.
 const LONGEST_CURSOR: usize = 350;
