@@ -16,7 +16,7 @@ pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
 
 /// How often an instance with quiet partitions sends a beat. Every second one writes that it is ready to serve: if all
 /// instances are killed, the time since then counts as an outage. The others look whether the data are still there.
-pub(crate) const BEAT: Duration = Duration::from_millis(750);
+pub(crate) const BEAT: Duration = Duration::from_millis(800);
 
 /// How long an instance may send to a receiver of webhooks without claiming the lease again. Longer than a delivery
 /// takes.

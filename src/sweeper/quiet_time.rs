@@ -13,7 +13,7 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// After a longer time between two ticks, the process may have been frozen.
 const STALL: Duration = Duration::from_millis(400);
 
-/// Which looks read the newest event of a partition, and which ask for the time of the store: one in 9 s, and one in 30 s.
+/// Which looks read the newest event of a partition, and which ask for the time of the store: one in 10 s, and one in 32 s.
 const NEWEST: usize = 6;
 const TIME: usize = 20;
 

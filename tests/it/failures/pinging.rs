@@ -124,7 +124,10 @@ async fn a_steady_ping_writes_no_event_and_no_message() {
 
 #[tokio::test]
 async fn an_outage_ends_no_membership_of_a_client_that_pings_again() {
-    let mut cluster = Cluster::of(1, Settings::mortal()).await;
+    // The departures are held for two seconds, in which a busy machine sends a ping too.
+    let settings = Settings::new().with("PRESENCE_TTL", "3s");
+    let settings = settings.with("PRESENCE_PING_INTERVAL", "1500ms");
+    let mut cluster = Cluster::of(1, settings).await;
     let client = cluster.client();
     let ping = json!({"groups": ["doc-1"]});
     for user in ["alice", "bob"] {
@@ -134,7 +137,7 @@ async fn an_outage_ends_no_membership_of_a_client_that_pings_again() {
             .ok::<Value>();
     }
     cluster.instances[0].kill();
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     cluster.replace(0).await;
     let client = cluster.client();
     let redis = cluster.redis();
