@@ -83,7 +83,8 @@ impl NodeSweeper {
             let due = |part: &Part| part.next <= began + TOGETHER;
             let due = self.parts.iter().filter(|(_, part)| due(part));
             let due: PartitionSet = due.map(|(each, _)| *each).collect();
-            if !due.is_empty() {
+            if let Some(first) = due.iter().next() {
+                self.hear(first).await;
                 self.sweep(began, due).await;
             }
             if self.quiet.next_beat <= Instant::now() {

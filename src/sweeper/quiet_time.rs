@@ -20,6 +20,9 @@ const TIME: usize = 20;
 /// How long after a reply the store is taken to answer. Longer than the time between two beats.
 const TRUSTED: Duration = Duration::from_millis(1_000);
 
+/// A store without a stall answers within this time.
+const PROMPT: Duration = Duration::from_millis(300);
+
 /// How much the clock of the store may differ from what its last time lets expect.
 const CLOCK_STEP: Duration = Duration::from_millis(50);
 
@@ -128,8 +131,25 @@ impl QuietTime {
         (turn % count.max(1), beat)
     }
 
+    /// The time of the store at its last reply, if it is known.
+    pub(super) fn heard_time(&self) -> Option<Timestamp> {
+        self.at(self.heard_at)
+    }
+
+    /// Whether the last reply is so old that the store may have stood still since.
+    pub(super) fn is_silent(&self) -> bool {
+        self.heard_at.elapsed() > PROMPT
+    }
+
+    /// Takes that the store answered a request that was sent at `began`. Returns whether the reply was so late that the store
+    /// may have stood still.
+    pub(super) fn heard_late(&mut self, began: Instant) -> bool {
+        self.heard();
+        began.elapsed() > PROMPT
+    }
+
     /// Takes that the store answered.
-    pub(super) fn heard(&mut self) {
+    fn heard(&mut self) {
         self.heard_at = Instant::now();
     }
 }
@@ -194,6 +214,21 @@ mod tests {
         assert_eq!((newest.len(), &newest[..4]), (10, &[1, 2, 0, 1][..]));
         let times = places(|beat| matches!(beat, Beat::Looks(look) if look.time));
         assert_eq!(times.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_reply_is_noticed() {
+        let mut quiet = QuietTime::new();
+        quiet.take(Timestamp::from_millis(5_000), Instant::now());
+        advance(TICK).await;
+        assert!(!quiet.is_silent());
+        assert_eq!(quiet.heard_time(), Some(Timestamp::from_millis(5_000)));
+        let began = Instant::now();
+        advance(PROMPT + TICK).await;
+        assert!(quiet.is_silent());
+        assert!(quiet.heard_late(began) && !quiet.is_silent());
+        assert!(!quiet.heard_late(Instant::now()));
+        assert_eq!(quiet.heard_time(), Some(Timestamp::from_millis(5_500)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::NodeSweeper;
 use crate::model::{Partition, PartitionSet};
-use crate::store::{Heard, SWEEP_HEARTBEAT};
+use crate::store::{Heard, Look, SWEEP_HEARTBEAT};
 use crate::sweeper::quiet_time::{Beat, Tick};
 
 impl NodeSweeper {
@@ -19,21 +19,25 @@ impl NodeSweeper {
 
     /// Writes that this instance is ready to serve, or looks whether the store has what the hub has. If it has not, events or
     /// data were lost, so all quiet partitions are swept. They are also swept if the clock of the store was set, or if the
-    /// store does not answer.
+    /// store does not answer, or answers late.
     pub(super) async fn beat(&mut self) {
         let (shared, quiet) = (Arc::clone(&self.shared), self.quiet_parts());
         let Some(times) = shared.store.quiet().filter(|_| !quiet.is_empty()) else {
             return;
         };
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), self.quiet.heard_time());
         let (place, beat) = self.quiet.beat(quiet.iter().count());
         let Some(turn) = quiet.iter().nth(place) else {
             return;
         };
         let heard = match beat {
             Beat::Writes => {
-                let covered = quiet.iter().map(|each| (each, times.covered_until(each)));
-                let covered: Vec<_> = covered.collect();
+                // Since the last reply, the store may have stood still.
+                let until = |each| {
+                    let covered = times.covered_until(each);
+                    before.map_or(covered, |before| covered.min(before))
+                };
+                let covered: Vec<_> = quiet.iter().map(|each| (each, until(each))).collect();
                 let written = shared.store.write_ready(&covered, turn).await;
                 written.map(|()| None)
             }
@@ -41,11 +45,13 @@ impl NodeSweeper {
         };
         let is_as_known = match heard {
             Ok(heard) => {
-                self.note_beat();
-                heard.is_none_or(|heard| self.is_as_known(turn, &heard, began))
+                let is_late = self.note_reply(began, before);
+                let is_as_known = heard.is_none_or(|heard| self.is_as_known(turn, &heard, began));
+                is_as_known && !is_late
             }
             Err(error) => {
                 debug!(%error, "a beat failed");
+                self.retract(before);
                 false
             }
         };
@@ -54,9 +60,43 @@ impl NodeSweeper {
         }
     }
 
+    /// Asks a store that was silent whether it answers, before a sweep of `partition`: if the store stood still, the sweep
+    /// has to count this time as an outage.
+    pub(super) async fn hear(&mut self, partition: Partition) {
+        if self.shared.store.quiet().is_none() || !self.quiet.is_silent() {
+            return;
+        }
+        let (began, before) = (Instant::now(), self.quiet.heard_time());
+        let asked = [partition].into_iter().collect();
+        let heard = self.shared.store.look(asked, partition, Look::default());
+        match heard.await {
+            Ok(_) => drop(self.note_reply(began, before)),
+            Err(_) => self.retract(before),
+        }
+    }
+
+    /// Records that the store answered a request that was sent at `began`. If it was late, the store may have stood still
+    /// since its reply at `before`. Returns whether it was late.
+    fn note_reply(&mut self, began: Instant, before: Option<Timestamp>) -> bool {
+        let is_late = self.quiet.heard_late(began);
+        if is_late {
+            self.retract(before);
+        }
+        self.note_beat();
+        is_late
+    }
+
+    /// Takes back that this instance was ready to serve after `time`.
+    fn retract(&self, time: Option<Timestamp>) {
+        if let Some((times, time)) = self.shared.store.quiet().zip(time) {
+            for partition in self.parts.keys() {
+                times.cover(*partition, times.covered_until(*partition).min(time));
+            }
+        }
+    }
+
     /// Records that the store took a beat.
     fn note_beat(&mut self) {
-        self.quiet.heard();
         if let Some(time) = self.quiet.time() {
             self.shared.note_beat(time);
         }
