@@ -56,6 +56,13 @@ async fn the_demo_shows_users_that_come_and_go_until_it_is_interrupted() {
             .is_some_and(|online| !online.is_empty())
     })
     .await;
+    let team: Value = client.get("/v1/groups/team-1/count").await.ok();
+    assert_eq!(team["members"], 25);
+    let mut readers = Stream::open(&client, "?groupIds=doc-1").await;
+    let mut missing: BTreeSet<&str> = ["group.joined", "group.left"].into();
+    while !missing.is_empty() {
+        missing.remove(&*readers.next().await.name);
+    }
     demo.send(Signal::Interrupt);
     assert!(demo.exit().await.success(), "{}", demo.log());
 }
