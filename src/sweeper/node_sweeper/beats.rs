@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::NodeSweeper;
-use crate::model::{Partition, PartitionSet};
+use crate::model::{Partition, PartitionSet, Timestamp};
 use crate::store::{Heard, Look, SWEEP_HEARTBEAT};
 use crate::sweeper::quiet_time::{Beat, Tick};
 
