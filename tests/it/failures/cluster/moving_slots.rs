@@ -78,6 +78,7 @@ async fn while_a_slot_moves_key_by_key_users_that_ping_stay_online() {
     let scene = Scene::with(&[]).await;
     let users = crowd_of(&scene, 3, 20);
     scene.client.connect_each(&users).await;
+    scene.pings_only_extend(&scene.client, &users[0]).await;
     let open = scene.redis.open_slot(scene.names.slot(3), 2).await;
     let keys: Vec<String> = users[..10]
         .iter()

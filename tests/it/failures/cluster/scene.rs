@@ -47,6 +47,19 @@ impl Scene {
         self.in_sync(master).await;
     }
 
+    /// Waits until the instance of `client` has swept the partition of `user`. A ping before the first sweep runs a script with all keys of the
+    /// user, and a ping after it only extends one key.
+    pub(super) async fn pings_only_extend(&self, client: &Client, user: &str) {
+        let slot = self.names.slot(self.names.partition_of(user));
+        let master = self.redis.node(self.redis.master_of_slot(slot).await);
+        eventually_true("a ping only extends the key", async || {
+            let before = master.calls_of("pexpire").await;
+            client.ping(user).await;
+            master.calls_of("pexpire").await > before
+        })
+        .await;
+    }
+
     /// Users of each master.
     pub(super) async fn users_of_masters(&self, count: usize) -> BTreeMap<usize, Vec<String>> {
         let mut users = BTreeMap::<usize, Vec<String>>::new();

@@ -109,14 +109,7 @@ async fn the_documented_rights_are_enough() {
     assert_eq!(client.count().await, 60);
     let slot = scene.names.slot(scene.names.partition_of(&users[0]));
     let from = scene.redis.master_of_slot(slot).await;
-    // Before the first sweep of the partition, a ping runs a script with all keys of the user, which would wait.
-    let master = scene.redis.node(from);
-    eventually_true("a ping only extends the key", async || {
-        let before = master.calls_of("pexpire").await;
-        client.ping(&users[0]).await;
-        master.calls_of("pexpire").await > before
-    })
-    .await;
+    scene.pings_only_extend(&client, &users[0]).await;
     let open = scene.redis.open_slot(slot, (from + 1) % 3).await;
     let key = scene.names.of_user("user", &users[0]);
     open.move_keys(&[key]).await;
