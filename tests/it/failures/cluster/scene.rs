@@ -6,6 +6,7 @@ use harness::client::{Answer, Client, crowd, send};
 use harness::instance::{Instance, Settings};
 use harness::names::Names;
 use harness::redis_cluster::RedisCluster;
+use harness::wait::eventually_true;
 
 /// The default number of partitions on a cluster.
 const PARTITIONS: usize = 64;
