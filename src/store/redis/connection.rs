@@ -6,6 +6,7 @@ mod errors;
 mod messages;
 mod pushes;
 mod records;
+mod sentinels;
 mod server;
 mod server_info;
 mod socket;
@@ -16,7 +17,6 @@ mod watching;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::RedisError;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
@@ -201,7 +201,7 @@ impl SupervisedConnection {
             () = self.role.channels_changed(&up.socket) => {
                 self.close(up.generation, "other channels are needed".to_owned());
             }
-            error = self.failed_probe(up.socket.clone()) => self.close(up.generation, error.to_string()),
+            why = self.failed_probe(&up) => self.close(up.generation, why),
         }
         match (&self.role, &*self.state.borrow()) {
             (Role::Main(..), State::Down { why, .. }) => warn!(why = why.cause(), "redis lost"),
@@ -209,16 +209,22 @@ impl SupervisedConnection {
         }
     }
 
-    /// Resolves when a probe fails.
-    async fn failed_probe(&self, mut socket: Socket) -> RedisError {
-        if !matches!(self.role, Role::Subscription(..)) {
-            // A command finds out whether its connection is broken.
-            return std::future::pending().await;
+    /// Resolves when a probe fails, with the reason. A command finds out whether its connection is broken, so the main
+    /// connection is only asked whether its server is still the primary, and a worker nothing.
+    async fn failed_probe(&self, up: &Up) -> String {
+        match &self.role {
+            Role::Main(endpoint, ..) => {
+                endpoint.replaced(&up.server).await;
+                return "the sentinels name another primary".to_owned();
+            }
+            Role::Worker(_) => return std::future::pending().await,
+            Role::Subscription(..) => {}
         }
+        let mut socket = up.socket.clone();
         loop {
             sleep(PROBE_INTERVAL).await;
             if let Err(error) = socket.probe().await {
-                return error;
+                return error.to_string();
             }
         }
     }

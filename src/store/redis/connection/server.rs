@@ -80,6 +80,11 @@ impl Server {
         Ok(Self { info, tls })
     }
 
+    /// The address to which connections go.
+    pub(super) fn address(&self) -> &ConnectionAddr {
+        self.info.addr()
+    }
+
     /// Opens a socket for commands.
     pub(super) async fn commands(
         &self,
