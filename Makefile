@@ -77,7 +77,7 @@ site: ## Build the documents as a site in target/site, and check its links
 screenshots: ## Make the pictures in the documentation
 	tests/install
 	@mkdir -p docs/images
-	SCREENSHOTS=docs/images cargo test --locked --test it ops::dashboard::an_operator
+	SCREENSHOTS=docs/images cargo test --locked --test it ops::demo
 
 openapi: ## Generate openapi/openapi.json from the code
 	@mkdir -p openapi

@@ -34,17 +34,22 @@ enum Leaving {
 pub(crate) struct User {
     id: String,
     client: Client,
-    /// The document that the user opened last. Its group has the user as a member.
-    document: Option<String>,
+    /// The group of the document that the user reads. Each `connect` and `ping` states it.
+    document: String,
+}
+
+/// The id of the user with this number.
+pub(crate) fn id(number: usize) -> String {
+    let name = NAMES[number % NAMES.len()];
+    format!("{name}-{}", number / NAMES.len() + 1)
 }
 
 impl User {
     pub(crate) fn new(number: usize, client: Client) -> Self {
-        let name = NAMES[number % NAMES.len()];
         Self {
-            id: format!("{name}-{}", number / NAMES.len() + 1),
+            id: id(number),
             client,
-            document: None,
+            document: any_document(),
         }
     }
 
@@ -60,14 +65,15 @@ impl User {
     /// Is offline for a while, then online, then leaves.
     async fn visit(&mut self) -> Result<(), Failure> {
         sleep(seconds(0, 45)).await;
-        self.act("connect", &connection(false)).await?;
-        self.open_document().await?;
+        self.document = any_document();
+        self.act("connect", &self.connection(false)).await?;
+        self.state_activity().await?;
         loop {
             for _ in 0..fastrand::u32(2..8) {
                 sleep(PING_INTERVAL.mul_f64(0.9 + 0.1 * fastrand::f64())).await;
                 // One user in six looks at another window now.
                 let is_away = fastrand::u8(..6) == 0;
-                self.act("ping", &connection(is_away)).await?;
+                self.act("ping", &self.connection(is_away)).await?;
             }
             match leaving() {
                 None => self.open_document().await?,
@@ -87,28 +93,30 @@ impl User {
         body["graceMs"] = json!(3_000);
         self.act("disconnect", &body).await?;
         sleep(seconds(1, 2)).await;
-        self.act("connect", &connection(false)).await
+        self.act("connect", &self.connection(false)).await
     }
 
-    /// Moves to another document, and says in its status what it does there.
+    /// Moves to another document: the next ping states its group instead of the group of the former document.
     async fn open_document(&mut self) -> Result<(), Failure> {
-        if let Some(last) = self.document.take() {
-            self.change_group(&last, "remove").await?;
-        }
-        let document = format!("doc-{}", fastrand::usize(1..=DOCUMENTS));
-        self.change_group(&document, "add").await?;
-        self.document = Some(document);
+        self.document = any_document();
+        self.act("ping", &self.connection(false)).await?;
+        self.state_activity().await
+    }
+
+    /// Says in the status what the user does with the document.
+    async fn state_activity(&self) -> Result<(), Failure> {
         let status = ["reading", "editing"][fastrand::usize(..2)];
         let body = json!({"status": status, "ttlMs": 60_000});
         let path = format!("/v1/users/{}/status", self.id);
         self.client.call(Method::PUT, &path, &body).await
     }
 
-    /// Adds the user to the group of a document, or removes it.
-    async fn change_group(&self, document: &str, change: &str) -> Result<(), Failure> {
-        let path = format!("/v1/groups/{document}");
-        let body = json!({change: [self.id]});
-        self.client.call(Method::PATCH, &path, &body).await
+    /// What each `connect` and `ping` states.
+    fn connection(&self, is_away: bool) -> Value {
+        let mut body = connection_id();
+        body["away"] = json!(is_away);
+        body["groups"] = json!([self.document]);
+        body
     }
 
     async fn act(&self, verb: &str, body: &Value) -> Result<(), Failure> {
@@ -121,8 +129,9 @@ fn connection_id() -> Value {
     json!({"connectionId": "tab-1"})
 }
 
-fn connection(is_away: bool) -> Value {
-    json!({"connectionId": "tab-1", "away": is_away})
+/// The group of a document, at random.
+fn any_document() -> String {
+    format!("doc-{}", fastrand::usize(1..=DOCUMENTS))
 }
 
 /// How a user leaves now; `None` if it stays.

@@ -1,9 +1,5 @@
 //! `/dashboard` in a real browser, and `/`.
 
-use std::path::Path;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use harness::client::{Client, crowd, send};
 use harness::instance::{Instance, Settings};
 use harness::wait::eventually_true;
@@ -33,14 +29,6 @@ const LOOK: &str = "
     const chart = document.querySelector('#chart');
     const pixels = chart.getContext('2d').getImageData(0, 0, chart.width, chart.height).data;
     return [getComputedStyle(document.body).backgroundColor, pixels.some(value => value > 0)]";
-
-/// Whether the sections are visible exactly if the service has their calls.
-const SECTIONS: &str = "
-    const { paths } = await (await fetch('openapi.json')).json();
-    const isHidden = (id) => document.getElementById(id).hidden;
-    return isHidden('groups') === !paths['/v1/groups/{groupId}']
-        && isHidden('instances') === !paths['/v1/status']
-        && isHidden('sweeps') === !paths['/v1/status']";
 
 async fn open(client: &Client) -> Browser {
     let browser = Browser::start().await;
@@ -77,18 +65,6 @@ async fn fill(browser: &Browser, field: &str, text: &str) {
          field.dispatchEvent(new Event('input', {{ bubbles: true }}))"
     );
     browser.run(&script).await;
-}
-
-/// Writes what the browser shows to the folder of the variable `SCREENSHOTS`, if the variable is set.
-async fn save_screenshot(browser: &Browser, name: &str) {
-    let Some(folder) = std::env::var_os("SCREENSHOTS") else {
-        return;
-    };
-    let shown = json!({ "format": "png", "captureBeyondViewport": false });
-    let shown = browser.command("Page.captureScreenshot", &shown).await;
-    let image = STANDARD.decode(shown["data"].as_str().expect("an image"));
-    let path = Path::new(&folder).join(name);
-    std::fs::write(path, image.expect("base64")).expect("the folder exists");
 }
 
 async fn assert_no_violations(browser: &Browser) {
@@ -137,19 +113,48 @@ async fn an_operator_sees_the_count_the_events_and_why_a_user_is_online() {
         connections.contains("phone-1") && connections.contains("in "),
         "{connections}"
     );
-    let screen = json!({ "width": 1_280, "height": 900, "deviceScaleFactor": 1, "mobile": false });
-    browser
-        .command("Emulation.setDeviceMetricsOverride", &screen)
-        .await;
-    browser.run("scrollTo(0, 0)").await;
-    save_screenshot(&browser, "dashboard.png").await;
     // The page follows the user.
     client.disconnect_as("alice", "phone-1").await;
     shows(&browser, "#explained", "alice is offline").await;
     shows(&browser, "#said", "alice is offline").await;
-    let sections = format!("return (async () => {{ {SECTIONS} }})()");
-    eventually_true("the sections fit the calls", async || {
-        browser.run(&sections).await == true
+    assert_no_violations(&browser).await;
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn an_operator_sees_the_past_and_the_state_of_a_user_a_group_and_the_instances() {
+    let instance = Instance::start(&Settings::new()).await;
+    let client = instance.client();
+    client.connect("alice").await;
+    client.disconnect("alice").await;
+    client.connect("alice").await;
+    let members = json!({ "members": ["alice", "bob"] });
+    let stored = client.request(Method::PUT, "/v1/groups/team-7");
+    assert_eq!(send(stored.json(&members)).await.status, 200);
+    let browser = open(&client).await;
+    shows(&browser, "#state", "Live").await;
+    shows(&browser, "#instance-table", env!("CARGO_PKG_VERSION")).await;
+    shows(&browser, "#sweep-table", "Partitions").await;
+
+    fill(&browser, "#group", "team-7").await;
+    browser.press("#ask-group button").await;
+    shows(&browser, "#said-group", "team-7 has 2 members, 1 online").await;
+    browser.press("#members button").await;
+    shows(&browser, "#explained", "alice is online").await;
+    // These events are older than the page.
+    let past = "return [...document.querySelectorAll('#explained tr')].slice(-3)
+        .map(row => row.children[1].textContent)";
+    eventually_true("the past of alice", async || {
+        browser.run(past).await == json!(["online", "offline", "online"])
+    })
+    .await;
+    let status = client.request(Method::PUT, "/v1/users/alice/status");
+    send(status.json(&json!({ "status": "dnd" }))).await;
+    feed_has(&browser, "updated alice dnd").await;
+    shows(&browser, "#explained", "dnd").await;
+    browser.press("#k-updated").await;
+    eventually_true("no event is shown", async || {
+        feed(&browser).await.is_empty()
     })
     .await;
     assert_no_violations(&browser).await;

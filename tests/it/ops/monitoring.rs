@@ -8,8 +8,9 @@ use std::process::Command;
 
 use harness::client::Client;
 use harness::cluster::{Cluster, Store};
-use harness::instance::Settings;
+use harness::instance::{Instance, Settings};
 use harness::process::Process;
+use harness::redis_cluster::RedisCluster;
 use harness::redis_server::free_port;
 use harness::sse::Stream;
 use harness::wait::eventually;
@@ -144,6 +145,13 @@ fn labels_in(text: &str) -> Labels {
     all
 }
 
+/// The name of a metric without the part of a histogram.
+fn family(name: &str) -> &str {
+    let parts = ["_bucket", "_sum", "_count"];
+    let family = parts.iter().find_map(|part| name.strip_suffix(part));
+    family.unwrap_or(name)
+}
+
 fn assert_names_exist(place: &str, expression: &str, known: &Labels) {
     let names = names_in(expression);
     assert!(!names.selectors.is_empty(), "{place}: {expression}");
@@ -187,6 +195,27 @@ async fn eventful(cluster: &mut Cluster) -> Labels {
     known
 }
 
+/// The metrics that only instances on a Redis Cluster have, and those with published keys.
+async fn of_masters_and_keys() -> Labels {
+    let redis = RedisCluster::start().await;
+    let keys = format!("http://127.0.0.1:{}/keys", free_port());
+    let settings = Settings::new()
+        .with("REDIS_URL", &redis.url())
+        .with("PRESENCE_JWKS_URL", &keys);
+    let instance = Instance::start(&settings).await;
+    let client = instance.client();
+    eventually("the metrics", async || {
+        let mut all = labels_in(&metrics(&client, "text/plain").await.body);
+        all.retain(|name, _| {
+            ["presence_node_", "presence_jwks_"]
+                .iter()
+                .any(|part| name.starts_with(part))
+        });
+        (all.len() == 4).then_some(all)
+    })
+    .await
+}
+
 /// One test, because it starts several processes.
 #[tokio::test]
 async fn the_board_and_the_alerts_name_metrics_and_labels_that_exist() {
@@ -195,9 +224,11 @@ async fn the_board_and_the_alerts_name_metrics_and_labels_that_exist() {
     let mut cluster = Cluster::with(Store::Redis, settings).await;
     let base = cluster.client().base().to_owned();
     let prometheus = Prometheus::start(base.trim_start_matches("http://"));
-    let known = eventful(&mut cluster).await;
+    let mut known = eventful(&mut cluster).await;
+    known.extend(of_masters_and_keys().await);
     let (alerts, board) = (prometheus.alerts().await, expressions(&board()));
     assert!(alerts.len() >= 15 && board.len() >= 30);
+    assert_is_shown(&board, &known);
     for (place, expression) in board.iter().chain(&alerts) {
         let expression = filled(expression);
         assert_names_exist(place, &expression, &known);
@@ -222,6 +253,18 @@ async fn the_board_and_the_alerts_name_metrics_and_labels_that_exist() {
     assert_is_documented(&alerts, &known);
 }
 
+/// The board has a panel for each metric of the service.
+fn assert_is_shown(board: &[(String, String)], known: &Labels) {
+    let shown: BTreeSet<String> = board
+        .iter()
+        .flat_map(|(_, expression)| names_in(&filled(expression)).selectors)
+        .map(|(metric, _)| family(&metric).to_owned())
+        .collect();
+    for name in known.keys().filter(|name| name.starts_with("presence_")) {
+        assert!(shown.contains(family(name)), "no panel shows {name}");
+    }
+}
+
 /// Each alert and each metric has its place in the document.
 fn assert_is_documented(alerts: &[(String, String)], known: &Labels) {
     let document = file("docs/monitoring.md");
@@ -229,9 +272,7 @@ fn assert_is_documented(alerts: &[(String, String)], known: &Labels) {
         assert!(document.contains(&format!("### {alert}\n")), "{alert}");
     }
     for name in known.keys().filter(|name| *name != "up") {
-        let parts = ["_bucket", "_sum", "_count"];
-        let family = parts.iter().find_map(|part| name.strip_suffix(part));
-        let family = family.unwrap_or(name);
+        let family = family(name);
         let cell = [format!("| `{family}` |"), format!("| `{family}{{")];
         let is_documented = cell.iter().any(|cell| document.contains(cell));
         assert!(is_documented, "{family} is not in docs/monitoring.md");
