@@ -32,14 +32,16 @@ mod soak;
 mod traffic;
 mod unknown_entries;
 
+use harness::cluster::Cluster;
 use harness::names::Names;
 use harness::redis_server::RedisServer;
 
-/// The number of users in the indexes of deadlines: those whose departure is not announced yet. Each index has one more
-/// member, with the score `+inf`.
-async fn announced(redis: &RedisServer) -> u64 {
-    let indexes = Names::default().all("deadlines");
-    redis.sum("ZCOUNT", &indexes, &["-inf", "(+inf"]).await
+/// The scores of the users in an index of deadlines. Each index has one more member, with the score `+inf`.
+const FINITE: [&str; 2] = ["-inf", "(+inf"];
+
+/// The number of users in the indexes of deadlines: those whose departure is not announced yet.
+async fn announced(cluster: &Cluster) -> u64 {
+    cluster.sum("ZCOUNT", "deadlines", &FINITE).await
 }
 
 /// The number of held departures.

@@ -5,6 +5,7 @@ mod errors;
 mod messages;
 mod pushes;
 mod records;
+mod sentinels;
 mod server;
 mod server_info;
 mod socket;
@@ -231,7 +232,7 @@ impl SupervisedConnection {
             () = self.role.channels_changed(&up.socket) => {
                 self.close(up.generation, "other channels are needed".to_owned());
             }
-            error = self.failed_probe(up.socket.clone()) => self.close(up.generation, error.to_string()),
+            why = self.failed_probe(&up) => self.close(up.generation, why),
         }
         match (&self.role, &*self.state.borrow()) {
             (Role::Main(..), State::Down { why, .. }) => warn!(why = why.cause(), "redis lost"),
@@ -239,16 +240,18 @@ impl SupervisedConnection {
         }
     }
 
-    /// Resolves when a probe fails.
-    async fn failed_probe(&self, mut socket: Socket) -> RedisError {
-        if let Role::Main(..) = self.role {
-            // Sweeps use the main connection several times a second.
-            return std::future::pending().await;
+    /// Resolves when a probe fails, with the reason. Sweeps use the main connection several times a second, so it is only
+    /// asked whether its server is still the primary.
+    async fn failed_probe(&self, up: &Up) -> String {
+        if let Role::Main(endpoint, ..) = &self.role {
+            endpoint.replaced(&up.server).await;
+            return "the sentinels name another primary".to_owned();
         }
+        let mut socket = up.socket.clone();
         loop {
             sleep(PROBE_INTERVAL).await;
             if let Err(error) = socket.probe().await {
-                return error;
+                return error.to_string();
             }
         }
     }

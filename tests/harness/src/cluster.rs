@@ -1,14 +1,18 @@
 //! Some instances on one store: a Redis server of their own, or the embedded store.
 //!
 //! With `PRESENCE_TEST_CLUSTER`, the URL of a Redis Cluster, the tests share that cluster instead, each with a prefix of its
-//! own. Tests that look into their server or break it still have one of their own: [`Cluster::on_one_server`].
+//! own. They look into the data of their instances with [`Cluster::command`]. Tests that break their server, or look at
+//! more than their data, still have a server of their own: [`Cluster::on_one_server`].
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use redis::FromRedisValue;
 
 use crate::client::{Client, Protocol};
 use crate::instance::{Instance, Settings};
 use crate::names::{Names, cluster_of_tests};
 use crate::redis_server::RedisServer;
+use crate::shared_cluster::SharedCluster;
 
 /// The store of a test, and the protocol of its client if that is not HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +117,28 @@ impl Cluster {
     /// The Redis server of [`Cluster::on_one_server`], to stop or restart it. Panics on another store.
     pub fn redis_mut(&mut self) -> &mut RedisServer {
         self.redis.as_mut().expect("a Redis server of its own")
+    }
+
+    /// Runs one command about keys of one partition at the server that has them. Panics if the command fails.
+    pub async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        match &self.redis {
+            Some(redis) => redis.command(words).await,
+            None => SharedCluster::connect().await.command(words).await,
+        }
+    }
+
+    /// The sum of the replies to `command` for the key `name` of each partition, with `more` after the key.
+    pub async fn sum(&self, command: &str, name: &str, more: &[&str]) -> u64 {
+        let keys = self.names().all(name);
+        if let Some(redis) = &self.redis {
+            return redis.sum(command, &keys, more).await;
+        }
+        let (mut shared, mut sum) = (SharedCluster::connect().await, 0);
+        for key in &keys {
+            let words = [&[command, &**key], more].concat();
+            sum += shared.command::<u64>(&words).await;
+        }
+        sum
     }
 
     /// The names of the keys of the instances in Redis.

@@ -16,6 +16,7 @@ pub mod redis_cluster;
 pub mod redis_server;
 pub mod sentinels;
 pub mod serial;
+mod shared_cluster;
 pub mod sse;
 pub mod timestamp;
 pub mod wait;

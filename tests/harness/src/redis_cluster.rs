@@ -11,7 +11,9 @@ mod view;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use parking_lot::Mutex;
 use redis::FromRedisValue;
+use tokio::time::Instant;
 
 pub use self::slots::OpenSlot;
 use self::view::View;
@@ -55,14 +57,20 @@ struct Node {
     id: String,
     /// Whether the process is killed or frozen.
     silent: AtomicBool,
+    /// When the node last won an election.
+    elected: Mutex<Option<Instant>>,
 }
 
 impl Node {
     async fn start() -> Self {
         let server = RedisServer::start_in_cluster(&ARGUMENTS).await;
         let id = server.command(&["CLUSTER", "MYID"]).await;
-        let silent = AtomicBool::new(false);
-        Self { server, id, silent }
+        Self {
+            server,
+            id,
+            silent: AtomicBool::new(false),
+            elected: Mutex::default(),
+        }
     }
 
     fn is_silent(&self) -> bool {

@@ -173,6 +173,16 @@ impl RedisServer {
         .await;
     }
 
+    /// Waits until this replica has everything that was written before at `primary`.
+    pub async fn has_everything_of(&self, primary: &Self) {
+        let offset = "master_repl_offset";
+        let written = primary.info("replication", offset).await;
+        eventually_true("the replica has everything", async || {
+            self.info("replication", offset).await >= written
+        })
+        .await;
+    }
+
     /// The number of calls of `command` so far, from `INFO commandstats`.
     pub async fn calls_of(&self, command: &str) -> u64 {
         let stats: String = self.command(&["INFO", "commandstats"]).await;

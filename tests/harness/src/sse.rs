@@ -249,7 +249,8 @@ impl Stream {
         let mut events = Vec::new();
         while !missing.is_empty() {
             let event = self.next_of_all().await;
-            let is_marker = missing.remove(&event.user());
+            // The marker may expire before the strangers of all partitions have come.
+            let is_marker = missing.remove(&event.user()) || event.user() == marker;
             if !is_marker && !event.is_routine() {
                 events.push(event);
             }

@@ -14,7 +14,7 @@ use crate::failures::traffic::Traffic;
 
 #[tokio::test]
 async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
-    let mut cluster = Cluster::on_one_server(3, Settings::mortal()).await;
+    let mut cluster = Cluster::of(3, Settings::mortal()).await;
     let clients = cluster.clients();
     let survivor = clients[2].clone();
     let mut stream = Stream::open(&survivor, "").await;
@@ -30,7 +30,7 @@ async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
     let told = traffic.stop().await;
     // A user is offline from its deadline on, but the next sweep announces it.
     eventually_true("all remaining users expire", async || {
-        announced(cluster.redis()).await == 0
+        announced(&cluster).await == 0
     })
     .await;
     let events = stream.events_before_now(&survivor, "marker").await;

@@ -12,8 +12,8 @@ use tokio::time::sleep;
 /// By then a sweep has detected the loss, and the bus has read the history.
 const NOTICED: Duration = Duration::from_millis(1_500);
 
-async fn lose_the_history(redis: &RedisServer) {
-    let deleted = redis.sum("DEL", &Names::default().all("events"), &[]).await;
+async fn lose_the_history(cluster: &Cluster) {
+    let deleted = cluster.sum("DEL", "events", &[]).await;
     assert!(deleted > 0);
 }
 
@@ -25,7 +25,7 @@ async fn assert_is_reset(stream: &mut Stream) {
 
 #[tokio::test]
 async fn a_lost_history_resets_every_stream_once_before_anything_happens() {
-    let cluster = Cluster::on_one_server(2, Settings::new()).await;
+    let cluster = Cluster::of(2, Settings::new()).await;
     let clients = cluster.clients();
     let mut streams = Vec::new();
     for client in &clients {
@@ -39,7 +39,7 @@ async fn a_lost_history_resets_every_stream_once_before_anything_happens() {
     for stream in &mut streams {
         stream.changes(1).await;
     }
-    lose_the_history(cluster.redis()).await;
+    lose_the_history(&cluster).await;
     for stream in &mut streams {
         assert_is_reset(stream).await;
     }
@@ -54,11 +54,11 @@ async fn a_lost_history_resets_every_stream_once_before_anything_happens() {
 
 #[tokio::test]
 async fn a_stream_opened_after_a_loss_has_no_earlier_event() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
+    let cluster = Cluster::of(1, Settings::new()).await;
     let client = cluster.client();
     client.connect("alice").await;
     client.connect("bob").await;
-    lose_the_history(cluster.redis()).await;
+    lose_the_history(&cluster).await;
     let mut plain = Stream::open(&client, "").await;
     let mut chosen = Stream::open(&client, "?userIds=alice&snapshot=true").await;
     let mut everyone = Stream::open(&client, "?snapshot=true").await;
@@ -74,13 +74,13 @@ async fn a_stream_opened_after_a_loss_has_no_earlier_event() {
 /// By then the ring begins after the start of the history, so that the old history has no position to resume from.
 #[tokio::test]
 async fn a_loss_does_not_reset_streams_again_and_again() {
-    let cluster = Cluster::on_one_server(1, Settings::new().with("PRESENCE_HISTORY", "1s")).await;
+    let cluster = Cluster::of(1, Settings::new().with("PRESENCE_HISTORY", "1s")).await;
     let client = cluster.client();
     for user in ["alice", "bob", "carol"] {
         client.connect(user).await;
         sleep(Duration::from_millis(900)).await;
     }
-    lose_the_history(cluster.redis()).await;
+    lose_the_history(&cluster).await;
     let mut plain = Stream::open(&client, "").await;
     let mut chosen = Stream::open(&client, "?userIds=bob&snapshot=true").await;
     let mut unknown = Stream::resume(&client, "", "not-a-cursor").await;
@@ -107,8 +107,9 @@ async fn events_with_positions_before_the_newest_follow_a_reset() {
     client.connect("alice").await;
     stream.changes(1).await;
     redis.set_clock_ahead(-20_000);
-    lose_the_history(&redis).await;
-    let users = Names::default().neighbours("alice", 3);
+    let names = Names::default();
+    redis.sum("DEL", &names.all("events"), &[]).await;
+    let users = names.neighbours("alice", 3);
     let [bob, carol, dave] = [0, 1, 2].map(|number| format!("online {}", users[number]));
     // One event comes before a sweep detects the loss, and one after it.
     client.connect(&users[0]).await;
@@ -130,22 +131,22 @@ async fn events_with_positions_before_the_newest_follow_a_reset() {
 
 #[tokio::test]
 async fn a_forged_bus_message_hides_no_later_event() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let client = cluster.client();
     let names = cluster.names();
     let [history, channel, epoch] = ["events", "bus", "epoch"].map(|name| names.key(name, "alice"));
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     stream.changes(1).await;
-    let epoch: String = redis.command(&["GET", &epoch]).await;
+    let epoch: String = cluster.command(&["GET", &epoch]).await;
     let newest = ["XREVRANGE", &history, "+", "-", "COUNT", "1"];
-    let newest: Vec<(String, Vec<String>)> = redis.command(&newest).await;
+    let newest: Vec<(String, Vec<String>)> = cluster.command(&newest).await;
     let newest = &newest[0].0;
     let (millis, _) = newest.split_once('-').expect("a position");
     let millis: u64 = millis.parse().expect("a time");
     for ahead in [60_000, 500] {
         let forged = format!("{epoch}\n{}-0 {newest} new kind", millis + ahead);
-        redis
+        cluster
             .command::<()>(&[names.publish(), &channel, &forged])
             .await;
     }
@@ -185,8 +186,8 @@ async fn a_cursor_from_before_a_step_back_of_the_clock_resumes() {
 /// The history goes on, and all of its events were delivered before.
 #[tokio::test]
 async fn after_a_lost_epoch_the_old_history_is_not_replayed() {
-    let cluster = Cluster::on_one_server(2, Settings::new()).await;
-    let (clients, redis) = (cluster.clients(), cluster.redis());
+    let cluster = Cluster::of(2, Settings::new()).await;
+    let clients = cluster.clients();
     let mut streams = Vec::new();
     for client in &clients {
         streams.push(Stream::open(client, "").await);
@@ -195,7 +196,7 @@ async fn after_a_lost_epoch_the_old_history_is_not_replayed() {
     for stream in &mut streams {
         stream.changes(1).await;
     }
-    redis.sum("DEL", &cluster.names().all("epoch"), &[]).await;
+    cluster.sum("DEL", "epoch", &[]).await;
     for stream in &mut streams {
         let reset = stream.next().await;
         assert_eq!(reset.json()["reason"], "data-lost", "{reset:?}");

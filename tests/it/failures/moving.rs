@@ -183,11 +183,12 @@ async fn one_partition_becomes_sixteen_and_no_user_looks_offline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_redis_becomes_a_cluster_and_no_user_looks_offline() {
+async fn sixteen_partitions_of_one_redis_become_sixty_four_of_a_cluster_and_no_user_looks_offline()
+{
     run_quietly();
     let redis = RedisServer::start().await;
     let cluster = RedisCluster::start().await;
-    let before = settings(&redis.url());
+    let before = settings(&redis.url()).with("PRESENCE_PARTITIONS", "16");
     let during = before.clone().with("REDIS_URL_NEXT", &cluster.url());
     let after = settings(&cluster.url()).with("PRESENCE_PARTITIONS", "64");
     move_a_fleet(before, during, after).await;

@@ -204,7 +204,9 @@ async fn every_cursor_of_an_instance_resumes_on_the_other_one() {
 async fn a_cursor_of_another_number_of_partitions_is_answered_with_a_reset() {
     let mut cursors: Vec<String> = Vec::new();
     for partitions in ["1", "16", "64"] {
-        let cluster = Cluster::of(1, Settings::new().with("PRESENCE_PARTITIONS", partitions)).await;
+        let cluster =
+            Cluster::on_one_server(1, Settings::new().with("PRESENCE_PARTITIONS", partitions))
+                .await;
         let client = cluster.client();
         client.connect("alice").await;
         for cursor in &cursors {

@@ -7,8 +7,6 @@ use harness::client::{Client, send, try_send};
 use harness::cluster::Cluster;
 use harness::groups::{count, online, patch};
 use harness::instance::Settings;
-use harness::names::Names;
-use harness::redis_server::RedisServer;
 use harness::wait::eventually_true;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -26,32 +24,32 @@ async fn states(client: &Client, user: &str, connection: &str, groups: &[&str]) 
 }
 
 /// Writes a message into the outbox of a user, as a call writes it whose instance dies before it delivers the message.
-async fn leave_message(redis: &RedisServer, user: &str, stamp: &str, group: &str) {
-    let outbox = Names::default().key("outbox", user);
+async fn leave_message(cluster: &Cluster, user: &str, stamp: &str, group: &str) {
+    let outbox = cluster.names().key("outbox", user);
     let message = format!("{stamp} 0 d\u{1f}{user}\u{1f}tab\u{1f}{group}");
-    redis
+    cluster
         .command::<i64>(&["ZADD", &outbox, "1", &message])
         .await;
     eventually_true("the message is delivered", async || {
-        redis.command::<i64>(&["ZCARD", &outbox]).await == 0
+        cluster.command::<i64>(&["ZCARD", &outbox]).await == 0
     })
     .await;
 }
 
-async fn microseconds(redis: &RedisServer) -> u64 {
-    let (seconds, rest): (u64, u64) = redis.command(&["TIME"]).await;
+async fn microseconds(cluster: &Cluster) -> u64 {
+    let (seconds, rest): (u64, u64) = cluster.command(&["TIME"]).await;
     seconds * 1_000_000 + rest
 }
 
 #[tokio::test]
 async fn a_message_whose_instance_died_is_delivered_by_a_sweep() {
     let cluster = Cluster::of(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let client = cluster.client();
     states(&client, "alice", "tab", &["doc-1"]).await;
-    let stamp = microseconds(redis).await.to_string();
-    leave_message(redis, "alice", &stamp, "doc-1").await;
+    let stamp = microseconds(&cluster).await.to_string();
+    leave_message(&cluster, "alice", &stamp, "doc-1").await;
     assert_eq!(count(&client, "doc-1").await, (0, 0));
-    assert!(members_by_events(redis, "doc-1").await.is_empty());
+    assert!(members_by_events(&cluster, "doc-1").await.is_empty());
     // The next ping finds no seat, and the connection gets one again.
     states(&client, "alice", "tab", &["doc-1"]).await;
     assert_eq!(count(&client, "doc-1").await, (1, 1));
@@ -60,28 +58,29 @@ async fn a_message_whose_instance_died_is_delivered_by_a_sweep() {
 #[tokio::test]
 async fn a_message_that_is_older_than_the_seat_changes_nothing() {
     let cluster = Cluster::of(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
-    let stamp = microseconds(redis).await.to_string();
+    let client = cluster.client();
+    let stamp = microseconds(&cluster).await.to_string();
     states(&client, "alice", "tab", &["doc-1"]).await;
-    leave_message(redis, "alice", &stamp, "doc-1").await;
+    leave_message(&cluster, "alice", &stamp, "doc-1").await;
     assert_eq!(count(&client, "doc-1").await, (1, 1));
 }
 
 #[tokio::test]
 async fn a_step_that_arrives_after_a_later_one_changes_nothing() {
     let cluster = Cluster::of(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
-    let later = (microseconds(redis).await + 30_000_000).to_string();
-    leave_message(redis, "alice", &later, "doc-1").await;
+    let client = cluster.client();
+    let later = (microseconds(&cluster).await + 30_000_000).to_string();
+    leave_message(&cluster, "alice", &later, "doc-1").await;
     states(&client, "alice", "tab", &["doc-1"]).await;
     assert_eq!(count(&client, "doc-1").await, (0, 0));
-    assert!(members_by_events(redis, "doc-1").await.is_empty());
+    assert!(members_by_events(&cluster, "doc-1").await.is_empty());
 }
 
 /// How often a user joined and left a group, by its events.
-async fn changes_of(redis: &RedisServer, group: &str, user: &str) -> (usize, usize) {
-    let history = Names::default().key("events", group);
-    let entries: Vec<(String, Vec<String>)> = redis.command(&["XRANGE", &history, "-", "+"]).await;
+async fn changes_of(cluster: &Cluster, group: &str, user: &str) -> (usize, usize) {
+    let history = cluster.names().key("events", group);
+    let entries: Vec<(String, Vec<String>)> =
+        cluster.command(&["XRANGE", &history, "-", "+"]).await;
     let of = |kind: &str| {
         let is_of = |(_, fields): &&(String, Vec<String>)| {
             let mut words = fields[1].splitn(3, ' ');
@@ -95,15 +94,17 @@ async fn changes_of(redis: &RedisServer, group: &str, user: &str) -> (usize, usi
 #[tokio::test]
 async fn a_steady_ping_writes_no_event_and_no_message() {
     let cluster = Cluster::of(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let client = cluster.client();
     states(&client, "alice", "tab", &GROUPS).await;
     let state = async || {
-        let names = Names::default();
+        let names = cluster.names();
         let mut state = Vec::new();
         for partition in names.all("events") {
-            state.push(redis.command::<u64>(&["XLEN", &partition]).await);
+            state.push(cluster.command::<u64>(&["XLEN", &partition]).await);
         }
-        let stamp: u64 = redis.command(&["GET", &names.key("stamp", "alice")]).await;
+        let stamp: u64 = cluster
+            .command(&["GET", &names.key("stamp", "alice")])
+            .await;
         state.push(stamp);
         state
     };
@@ -133,7 +134,6 @@ async fn an_outage_ends_no_membership_of_a_client_that_pings_again() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     cluster.replace(0).await;
     let client = cluster.client();
-    let redis = cluster.redis();
     eventually_true("the silent member has left", async || {
         send(
             client
@@ -142,10 +142,10 @@ async fn an_outage_ends_no_membership_of_a_client_that_pings_again() {
         )
         .await
         .ok::<Value>();
-        changes_of(redis, "doc-1", "bob").await == (1, 1)
+        changes_of(&cluster, "doc-1", "bob").await == (1, 1)
     })
     .await;
-    assert_eq!(changes_of(redis, "doc-1", "alice").await, (1, 0));
+    assert_eq!(changes_of(&cluster, "doc-1", "alice").await, (1, 0));
     assert_eq!(count(&client, "doc-1").await, (1, 1));
 }
 
@@ -207,16 +207,16 @@ async fn the_events_tell_the_members_after_races_and_deaths() {
     for (group, expected) in GROUPS.iter().zip(expected) {
         let expected: BTreeSet<_> = expected.into_iter().map(str::to_owned).collect();
         eventually_true("the other memberships have ended", async || {
-            let events = members_by_events(cluster.redis(), group).await;
+            let events = members_by_events(&cluster, group).await;
             events == expected && count(&client, group).await.0 == expected.len()
         })
         .await;
         let members: BTreeSet<_> = online(&client, group, 100).await.into_iter().collect();
         assert_eq!(members, expected);
     }
-    for outbox in Names::default().all("outbox") {
+    for outbox in cluster.names().all("outbox") {
         eventually_true("every message was delivered", async || {
-            cluster.redis().command::<i64>(&["ZCARD", &outbox]).await == 0
+            cluster.command::<i64>(&["ZCARD", &outbox]).await == 0
         })
         .await;
     }

@@ -208,12 +208,12 @@ async fn a_sweep_with_an_outdated_deadline_does_not_change_last_seen() {
 /// all sweeps until then.
 #[tokio::test]
 async fn notes_of_shortened_deadlines_from_the_future_are_removed() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let client = cluster.client();
     let noted_in_5138 = "99999999999999-0";
     let shortened = cluster.names().key("shortened", "alice");
     let note = ["XADD", &shortened, noted_in_5138, "alice", "1"];
-    redis.command::<()>(&note).await;
+    cluster.command::<()>(&note).await;
     client.connect_as("alice", "laptop").await;
     Timestamp::now()
         .plus(Duration::from_millis(20))
@@ -222,7 +222,7 @@ async fn notes_of_shortened_deadlines_from_the_future_are_removed() {
     client.connect_as("alice", "phone").await;
     client.disconnect_as("alice", "phone").await;
     let notes = ["XRANGE", &shortened, "-", "+"];
-    let notes: Vec<(String, Vec<String>)> = redis.command(&notes).await;
+    let notes: Vec<(String, Vec<String>)> = cluster.command(&notes).await;
     let [(id, _)] = notes.as_slice() else {
         panic!("{notes:?}")
     };

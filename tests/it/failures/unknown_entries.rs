@@ -28,13 +28,13 @@ async fn announce(cluster: &Cluster, entry: &str, channel: &str) {
     let (events, epoch, channel) = (of_bob("events"), of_bob("epoch"), of_bob(channel));
     let keys = ["EVAL", ANNOUNCE, "2", &events, &epoch];
     let words = [&keys[..], &[entry, names.publish(), &channel]].concat();
-    let _heard: usize = cluster.redis().command(&words).await;
+    let _heard: usize = cluster.command(&words).await;
 }
 
 /// Tests the entries on the bus, after a gap, and at the start of an instance. With another `channel` the bus does not
 /// carry them.
 async fn unknown_kinds_show_nothing(channel: &str) {
-    let mut cluster = Cluster::on_one_server(1, Settings::new()).await;
+    let mut cluster = Cluster::of(1, Settings::new()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     let cursor = stream.last_id();
@@ -70,12 +70,12 @@ async fn an_entry_of_an_unknown_kind_in_the_history_is_skipped() {
 /// A foreign entry breaks the chain of predecessors. Streams are reset and go on after it.
 #[tokio::test]
 async fn a_foreign_entry_in_the_history_stops_no_stream() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
+    let cluster = Cluster::of(1, Settings::new()).await;
     let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     let history = cluster.names().key("events", "alice");
     let add = ["XADD", &history, "*", "hello", "world", "a", "b"];
-    let _id: String = cluster.redis().command(&add).await;
+    let _id: String = cluster.command(&add).await;
     client.connect("alice").await;
     // The streams go on at the end of the history, which may lie behind alice.
     assert_eq!(stream.next().await.name, "presence.reset");

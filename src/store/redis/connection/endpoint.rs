@@ -1,18 +1,15 @@
 //! The address of the primary, looked up for every new main connection.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, Value,
-};
+use redis::{Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, Value};
 use rustls::ClientConfig;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::errors::{is_unknown_command, store_error};
+use super::sentinels::{Address, Sentinels};
 use super::server::{Server, limits};
 use super::server_info::ServerInfo;
 use crate::config::{InvalidSetting, RedisUrl};
@@ -26,18 +23,14 @@ const NO_CLUSTER: &str =
 const IN_CLUSTER: &str = "the server is part of a cluster; REDIS_URL must begin with redis+cluster:// or \
                           rediss+cluster://";
 
-/// How long connecting to a sentinel and its reply may take.
-const SENTINEL_TIMEOUT: Duration = Duration::from_millis(700);
-
 /// Where the primary is: a fixed address, or sentinels that know the address; or where the nodes of a cluster are.
 #[derive(Clone, Debug)]
 pub(in crate::store::redis) struct Endpoint {
     server: ConnectionInfo,
-    sentinels: Vec<Server>,
+    sentinels: Option<Sentinels>,
     /// The host of each seed of a cluster, and the seed.
     seeds: Vec<(String, Server)>,
     kind: Kind,
-    primary_name: String,
     tls: Option<Arc<ClientConfig>>,
     /// The host in the certificate of a node that is known by its bare address only.
     certified_name: Option<String>,
@@ -53,8 +46,6 @@ enum Kind {
     /// One node of a cluster.
     Node,
 }
-
-type Address = (String, u16);
 
 impl Endpoint {
     /// The endpoint that `url` describes. TLS trusts only the certificates in the PEM text `authorities`; `None` means
@@ -80,18 +71,17 @@ impl Endpoint {
         }
         let mut endpoint = Self {
             server: url.server().clone(),
-            sentinels: Vec::new(),
+            sentinels: None,
             seeds: Vec::new(),
             kind: Kind::Single,
-            primary_name: String::new(),
             tls,
             certified_name: None,
         };
         if let Some(sentinels) = url.sentinels() {
             let addresses = sentinels.addresses.iter().cloned();
-            let endpoints = addresses.map(|address| endpoint.server_at(address));
-            endpoint.sentinels = endpoints.collect::<RedisResult<_>>().map_err(bad_url)?;
-            endpoint.primary_name = sentinels.primary.clone();
+            let servers = addresses.map(|address| endpoint.server_at(address));
+            let servers = servers.collect::<RedisResult<_>>().map_err(bad_url)?;
+            endpoint.sentinels = Some(Sentinels::new(servers, sentinels.primary.clone()));
         }
         for seed in url.seeds() {
             let host = host_of(seed.addr());
@@ -165,37 +155,20 @@ impl Endpoint {
     /// The server that is the primary now. Fails if no sentinel names one.
     pub(super) async fn primary(&self) -> Result<Server, StoreError> {
         let mut server = self.server.clone();
-        if !self.sentinels.is_empty() {
-            let primary = relocated(server.addr().clone(), self.ask_sentinels().await?);
+        if let Some(sentinels) = &self.sentinels {
+            let primary = relocated(server.addr().clone(), sentinels.primary().await?);
             server = server.set_addr(primary);
         }
         self.server_at(server)
             .map_err(|error| StoreError::Failed(error.to_string()))
     }
 
-    /// Asks all sentinels at once, because a failure of the primary may affect some sentinels too. The address that
-    /// most sentinels name counts: a sentinel that lost contact to the others may name a replaced primary.
-    async fn ask_sentinels(&self) -> Result<Address, StoreError> {
-        let mut asked = JoinSet::new();
-        for sentinel in &self.sentinels {
-            let (sentinel, primary) = (sentinel.clone(), self.primary_name.clone());
-            asked.spawn(async move {
-                let answer = timeout(SENTINEL_TIMEOUT, ask(&sentinel, &primary)).await;
-                answer.ok()?.ok()?
-            });
+    /// Resolves when most sentinels name another primary than `server`; without sentinels never.
+    pub(super) async fn replaced(&self, server: &Server) {
+        match &self.sentinels {
+            Some(sentinels) => sentinels.have_replaced(server.address()).await,
+            None => std::future::pending().await,
         }
-        let mut votes: HashMap<Address, usize> = HashMap::new();
-        while let Some(answer) = asked.join_next().await {
-            let Ok(Some(address)) = answer else { continue };
-            let votes = votes.entry(address.clone()).or_default();
-            *votes += 1;
-            if *votes > self.sentinels.len() / 2 {
-                return Ok(address);
-            }
-        }
-        let most = votes.into_iter().max_by_key(|(_, votes)| *votes);
-        most.map(|(address, _)| address)
-            .ok_or_else(|| StoreError::Unreachable("no sentinel names a primary".into()))
     }
 
     fn server_at(&self, info: ConnectionInfo) -> RedisResult<Server> {
@@ -235,19 +208,6 @@ fn trusting(authorities: &[u8], url: &RedisUrl) -> Result<Arc<ClientConfig>, Inv
         ));
     }
     trusting_only(authorities).map(Arc::new).map_err(bad)
-}
-
-/// The address of `primary` as `sentinel` knows it; `None` if the sentinel does not know the name.
-async fn ask(sentinel: &Server, primary: &str) -> RedisResult<Option<Address>> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(None)
-        .set_response_timeout(None);
-    let mut connection = sentinel.commands(&config).await?;
-    redis::cmd("SENTINEL")
-        .arg("GET-MASTER-ADDR-BY-NAME")
-        .arg(primary)
-        .query_async(&mut connection)
-        .await
 }
 
 /// The same kind of address with another host and port.

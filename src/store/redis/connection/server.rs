@@ -81,6 +81,14 @@ impl Server {
         Ok(Self(Kind::Encrypted(Encrypted { tls, info, name })))
     }
 
+    /// The address to which connections go.
+    pub(super) fn address(&self) -> &ConnectionAddr {
+        match &self.0 {
+            Kind::Standard(client) => client.get_connection_info().addr(),
+            Kind::Encrypted(encrypted) => encrypted.info.addr(),
+        }
+    }
+
     /// Opens a socket for commands.
     pub(super) async fn commands(
         &self,

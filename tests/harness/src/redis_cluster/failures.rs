@@ -3,13 +3,16 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use super::{Node, RedisCluster};
+use super::{NODE_TIMEOUT_MS, Node, RedisCluster};
 use crate::wait::eventually_within;
 
 /// On a busy machine some elections of a replica fail. It tries again after four times the time-out of the nodes.
 const ELECTIONS: Duration = Duration::from_secs(60);
+
+/// A node counts the votes of an election for twice the time-out of the nodes, and a bit more on a busy machine.
+const VOTES_COUNT: Duration = Duration::from_millis(2 * NODE_TIMEOUT_MS + 500);
 
 /// A replica that cannot take over gives up after 5 s.
 const ASK_AGAIN: Duration = Duration::from_secs(6);
@@ -38,10 +41,20 @@ impl RedisCluster {
         }
     }
 
-    /// Kills a master and starts it again before its replica replaces it: the data of its slots is lost.
+    /// Kills a master and starts it again, and its replica does not replace it meanwhile: the data of its slots is lost.
     pub async fn restart_empty(&mut self, master: usize) {
+        let replica = self.partner_of(master);
+        self.may_replace(replica, false).await;
         self.kill(master);
         self.start_again(master).await;
+        self.may_replace(replica, true).await;
+    }
+
+    /// Whether a replica may replace its master without being asked.
+    async fn may_replace(&self, replica: usize, may: bool) {
+        let never = if may { "no" } else { "yes" };
+        let set = ["CONFIG", "SET", "cluster-replica-no-failover", never];
+        self.node(replica).command::<()>(&set).await;
     }
 
     /// Stops the process of a node with SIGSTOP: connections stay open and get no answer.
@@ -61,7 +74,22 @@ impl RedisCluster {
         let partner = self.partner_of(master);
         let replaced = async || self.has_replaced(partner, master).await.then_some(());
         eventually_within(ELECTIONS, "the replica is the master", replaced).await;
+        self.note_election(partner);
         partner
+    }
+
+    /// Waits until the partner of `master` needs new votes to replace it. A master that dies earlier may be lost: a node
+    /// that won an election, became a replica again and has to take over within [`VOTES_COUNT`] counts the votes of that
+    /// election once more. No other node accepts it then, because the epoch of those votes is over.
+    pub async fn votes_have_expired(&self, master: usize) {
+        let elected = *self.nodes[self.partner_of(master)].elected.lock();
+        if let Some(elected) = elected {
+            sleep_until(elected + VOTES_COUNT).await;
+        }
+    }
+
+    fn note_election(&self, node: usize) {
+        *self.nodes[node].elected.lock() = Some(Instant::now());
     }
 
     /// Whether all nodes that are not silent know that `partner` has replaced `master`.
@@ -86,6 +114,7 @@ impl RedisCluster {
             self.has_replaced(replica, master).await.then_some(())
         })
         .await;
+        self.note_election(replica);
         self.node(master).has_caught_up().await;
         replica
     }
@@ -93,6 +122,7 @@ impl RedisCluster {
     /// Makes the replica of a master the master, without what `write` writes. Returns the new master.
     pub async fn lose_tail(&mut self, master: usize, write: impl AsyncFnOnce()) -> usize {
         let replica = self.partner_of(master);
+        self.votes_have_expired(master).await;
         self.freeze(replica);
         // The frozen replica cannot connect again. Without this, its socket would keep what the master sends.
         let cut = ["CLIENT", "KILL", "TYPE", "replica"];

@@ -37,16 +37,12 @@ impl Scene {
     /// Waits until the replica of `master` has everything that was written before.
     pub(super) async fn in_sync(&self, master: usize) {
         let replica = self.redis.node(self.redis.partner_of(master));
-        let offset = "master_repl_offset";
-        let written = self.redis.node(master).info("replication", offset).await;
-        eventually_true("the replica has everything", async || {
-            replica.info("replication", offset).await >= written
-        })
-        .await;
+        replica.has_everything_of(self.redis.node(master)).await;
     }
 
-    /// Makes a master accept no write for a while, and waits until its replica has everything.
+    /// Makes a master accept no write for a while, and waits until its replica has everything and can replace it.
     pub(super) async fn quiesce(&self, master: usize) {
+        self.redis.votes_have_expired(master).await;
         let pause = ["CLIENT", "PAUSE", "3000", "WRITE"];
         self.redis.node(master).command::<()>(&pause).await;
         self.in_sync(master).await;

@@ -29,10 +29,12 @@ use crate::failures::traffic::{Told, Traffic};
 /// The length of a run without `PRESENCE_SOAK`.
 const SHORT: Duration = Duration::from_secs(10);
 
-/// The TTL is longer than a failover, and a client may miss a ping. The log has the cause of each refusal.
-const VARIABLES: [(&str, &str); 3] = [
+/// The TTL is longer than a failover, and a client may miss a ping. The history has all events of a long run, which are
+/// read in the end. The log has the cause of each refusal.
+const VARIABLES: [(&str, &str); 4] = [
     ("PRESENCE_TTL", "6s"),
     ("PRESENCE_PING_INTERVAL", "2s"),
+    ("PRESENCE_HISTORY", "6h"),
     ("RUST_LOG", "info,presence::http::error_response=debug"),
 ];
 

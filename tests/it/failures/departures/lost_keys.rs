@@ -30,8 +30,8 @@ const USERS: [(&str, &str); 3] = [("alice", "1"), ("bob", "phone"), ("carol", "1
 
 #[tokio::test]
 async fn a_lost_index_resets_streams_and_users_return_with_their_next_ping() {
-    let cluster = Cluster::on_one_server(2, Settings::mortal()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let cluster = Cluster::of(2, Settings::mortal()).await;
+    let client = cluster.client();
     for (user, connection) in USERS {
         client.connect_as(user, connection).await;
     }
@@ -40,8 +40,7 @@ async fn a_lost_index_resets_streams_and_users_return_with_their_next_ping() {
     for client in cluster.clients() {
         streams.push(Stream::open(&client, "").await);
     }
-    let indexes = cluster.names().all("deadlines");
-    redis.sum("DEL", &indexes, &[]).await;
+    cluster.sum("DEL", "deadlines", &[]).await;
     for stream in &mut streams {
         let reset = stream.next().await;
         assert_eq!(reset.name, "presence.reset");
@@ -70,13 +69,13 @@ async fn a_lost_index_resets_streams_and_users_return_with_their_next_ping() {
 #[tokio::test]
 async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
     run_quietly();
-    let cluster = Cluster::on_one_server(2, Settings::mortal()).await;
-    let (clients, redis) = (cluster.clients(), cluster.redis());
+    let cluster = Cluster::of(2, Settings::mortal()).await;
+    let clients = cluster.clients();
     for key in KEYS {
         for (user, connection) in USERS {
             clients[0].connect_as(user, connection).await;
         }
-        redis.sum("DEL", &cluster.names().all(key), &[]).await;
+        cluster.sum("DEL", key, &[]).await;
         // By then a sweep has restored what it can.
         let soon = Timestamp::now().plus(Duration::from_millis(400));
         soon.pass().await;
@@ -89,7 +88,7 @@ async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
             assert_eq!(client.count().await, 3, "without {key}");
         }
         let last = Timestamp::now();
-        eventually_true("all have left", async || announced(redis).await == 0).await;
+        eventually_true("all have left", async || announced(&cluster).await == 0).await;
         let took = Timestamp::now().millis_after(last);
         assert!(took < 3_500, "{took} ms without {key}");
         assert_eq!(clients[0].count().await, 0, "without {key}");
@@ -99,13 +98,13 @@ async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
 #[tokio::test]
 async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
     run_quietly();
-    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect_as("bob", "phone").await;
     client.connect_as("bob", "laptop").await;
     let lost = cluster.names().of_user("conns", "bob");
-    redis.command::<()>(&["DEL", &lost]).await;
+    cluster.command::<()>(&["DEL", &lost]).await;
     let last = client.ping_as("bob", "phone").await;
     assert!(!last.became_online);
     assert_eq!(client.user("bob").await.connection_ids(), ["phone"]);
@@ -114,7 +113,7 @@ async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
     assert!((0..1_000).contains(&late), "{late} ms late");
     eventually_true("nothing is left behind", async || {
         let of_bob = cluster.names().pattern("*:bob");
-        let keys: Vec<String> = redis.command(&["KEYS", &of_bob]).await;
+        let keys: Vec<String> = cluster.command(&["KEYS", &of_bob]).await;
         keys.is_empty()
     })
     .await;
@@ -124,8 +123,8 @@ async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
 #[tokio::test]
 async fn a_disconnect_after_the_connection_list_was_lost_closes_no_other_connection() {
     run_quietly();
-    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let cluster = Cluster::of(1, Settings::mortal()).await;
+    let client = cluster.client();
     let mut stream = Stream::open(&client, "").await;
     let mut last = BTreeMap::new();
     for user in ["alice", "bob"] {
@@ -134,7 +133,7 @@ async fn a_disconnect_after_the_connection_list_was_lost_closes_no_other_connect
             last.insert(user, alive.expires_at);
         }
         let lost = cluster.names().of_user("conns", user);
-        redis.command::<()>(&["DEL", &lost]).await;
+        cluster.command::<()>(&["DEL", &lost]).await;
     }
     for (user, closed) in [("alice", "phone"), ("bob", "tablet")] {
         let left = client.disconnect_as(user, closed).await;
