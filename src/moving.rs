@@ -34,7 +34,7 @@ const START: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Over which time the streams of the former store end after the move, so that clients do not all reconnect at once.
+/// The streams of the former store end within this time after the move, so that clients do not all reconnect at once.
 const STREAMS_END: Duration = Duration::from_secs(5);
 
 /// How long both stores are written after the move: other instances still answer from the former one for an instant, and
@@ -44,11 +44,11 @@ const BOTH: Duration = Duration::from_secs(10);
 /// The bytes of the digest that identify the data of a store.
 const DATA_SET_BYTES: usize = 16;
 
-/// What the operator reads after the move.
+/// The text for operators after the move.
 const AFTER: &str =
     "the data moved to the next store; set REDIS_URL to it and remove REDIS_URL_NEXT";
 
-/// The part of an instance in a move, or in the move of others.
+/// The part of an instance in a move. Without a target, the instance only learns of a move that others make.
 #[derive(Debug)]
 pub(crate) struct Mover {
     former: Arc<Store>,
@@ -58,7 +58,7 @@ pub(crate) struct Mover {
     target: Option<Target>,
 }
 
-/// Where the data go.
+/// The store to move to, and what this instance has done for the move.
 #[derive(Debug)]
 pub(crate) struct Target {
     next: Arc<Store>,
@@ -69,7 +69,7 @@ pub(crate) struct Target {
     progress: Arc<MoveProgress>,
     /// The missed writes that the former store knows of.
     reported: u64,
-    /// The copy under way, and what it makes complete.
+    /// The copy under way, with the time of the last missed write before it began.
     copy: Option<(Timestamp, JoinHandle<Result<(), StoreError>>)>,
     copied: Option<Timestamp>,
 }
@@ -168,7 +168,8 @@ impl Mover {
         }
     }
 
-    /// Makes the first report before calls are served. Fails if the next store cannot be one.
+    /// Makes the first report before calls are served. Fails if the settings name a next store that
+    /// cannot be one.
     pub(crate) async fn begin(&mut self) -> Result<(), InvalidSetting> {
         let until = Instant::now() + START;
         let state = loop {

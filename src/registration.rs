@@ -1,7 +1,7 @@
 //! Makes this instance known to operators.
 //!
 //! Each instance reports about itself to the store now and then. Nothing else depends on the reports: an instance that
-//! cannot report serves and sweeps all the same.
+//! cannot report still serves and sweeps.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -183,9 +183,10 @@ async fn used_memory(cluster: &RedisCluster) -> u64 {
 async fn departures() -> Vec<Row> {
     let mut p99 = Vec::new();
     for is_cluster in [false, true] {
-        let store = match is_cluster {
-            false => Store::One(RedisServer::start().await),
-            true => Store::Cluster(RedisCluster::start().await),
+        let store = if is_cluster {
+            Store::Cluster(RedisCluster::start().await)
+        } else {
+            Store::One(RedisServer::start().await)
         };
         p99.push(lateness(&store).await);
     }

@@ -149,7 +149,7 @@ pub(super) struct EventsBody {
 /// | `user.updated` | `UserUpdated` | The state of an online user changed: whether it is away, or its status. Always the whole state |
 /// | `user.offline` | `UserOffline` | The last connection of a user closed or expired. Online and offline events of a user alternate |
 /// | `group.joined` | `GroupJoined` | With `groupIds`: users became members of a group |
-/// | `group.left` | `GroupLeft` | With `groupIds`: users are no members of a group any more |
+/// | `group.left` | `GroupLeft` | With `groupIds`: users are not members of a group any more |
 /// | `presence.snapshot` | `PresenceSnapshot` | With `snapshot=true`: the online users, in one or more messages before all changes |
 /// | `presence.ready` | `PresenceReady` | The stream has caught up: after the snapshot, after the missed events, or at once. Again with a newer `id` after a minute without messages |
 /// | `presence.reset` | `PresenceReset` | The client cannot resume, a group changed since, or the store lost its data. The client must forget its state. With `snapshot=true`, a new snapshot follows |

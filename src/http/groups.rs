@@ -270,9 +270,10 @@ pub(super) async fn get(
         .presence
         .group_page(&group, after.as_ref(), limit)
         .await?;
-    let states = match with_states {
-        true => Some(states(&state, &page.online).await?),
-        false => None,
+    let states = if with_states {
+        Some(states(&state, &page.online).await?)
+    } else {
+        None
     };
     let next = page
         .next

@@ -108,9 +108,10 @@ pub(super) async fn lookup(
     let users = user_ids(body.user_ids, state.config.limits.lookup_limit)?;
     caller.authorize_read_each(&users)?;
     let online = state.presence.online_among(users).await?;
-    let states = match body.states.unwrap_or_default() {
-        true => Some(states(&state, &online).await?),
-        false => None,
+    let states = if body.states.unwrap_or_default() {
+        Some(states(&state, &online).await?)
+    } else {
+        None
     };
     Ok(JsonLine(OnlineUsers { online, states }))
 }

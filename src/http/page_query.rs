@@ -34,9 +34,12 @@ impl PageQuery {
         query: &str,
         mut take: impl FnMut(&str) -> Result<(), Error>,
     ) -> Result<Self, Error> {
-        Self::read_parameters(query, |name, value| match name == "states" {
-            true => take(value),
-            false => Err(unknown(name, &["limit", "cursor", "states"])),
+        Self::read_parameters(query, |name, value| {
+            if name == "states" {
+                take(value)
+            } else {
+                Err(unknown(name, &["limit", "cursor", "states"]))
+            }
         })
     }
 

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use crate::model::GroupId;
 use crate::store::{NodeId, Store, StoreError};
 
-/// Attempts for a group whose members change meanwhile.
+/// How often a group is copied at most, if its members change meanwhile.
 const ATTEMPTS: usize = 10;
 
 /// Gives each group the stored members in `next` that it has in `former`, or none.
 ///
-/// A call that writes a group meanwhile writes to `former` and then to `next`. So a look at `former` after the write to
-/// `next` finds whether such a call came between.
+/// A call that writes a group meanwhile writes to `former` and then to `next`. So a read of `former` after the write to
+/// `next` shows whether such a call came between.
 pub(super) async fn copy(former: &Store, next: &Store) -> Result<(), StoreError> {
     // A group that only `next` has was deleted while writes did not reach it.
     for listed in [former, next] {

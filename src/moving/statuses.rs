@@ -10,16 +10,16 @@ use crate::store::{Store, StoreError};
 /// How many users are copied at the same time.
 const AT_ONCE: usize = 16;
 
-/// Attempts for a user whose status changes meanwhile.
+/// How often a status is copied at most, if it changes meanwhile.
 const ATTEMPTS: usize = 10;
 
-/// How much the ends of a status may differ, for the clocks of the stores are compared.
+/// How much the end of a status may differ between the stores, whose clocks differ.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
 /// Gives each user the status in `next` that it has in `former`, or none.
 ///
-/// A call that sets a status meanwhile writes to `former` and then to `next`. So a look at `former` after the write to
-/// `next` finds whether such a call came between.
+/// A call that sets a status meanwhile writes to `former` and then to `next`. So a read of `former` after the write to
+/// `next` shows whether such a call came between.
 pub(super) async fn copy(former: &Store, next: &Store) -> Result<(), StoreError> {
     // A status that only `next` has was deleted while writes did not reach it.
     for listed in [former, next] {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use crate::model::{Timestamp, UserId};
 use crate::store::{Store, StoreError};
 
-/// How long a call waits for the store that does not answer it.
+/// How long a call waits for the store whose answer it does not return.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// After a write that did not reach the other store, one call in this time tries again. So a store that does not answer
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A call to a store.
 type StoreCall<T> = BoxFuture<'static, Result<T, StoreError>>;
 
-/// What a move has come to.
+/// How far a move is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// Both stores are written, and the former one answers.
@@ -40,7 +40,7 @@ pub(crate) struct MoveProgress {
     phase: watch::Sender<Phase>,
     /// Writes that did not reach the next store.
     missed: AtomicU64,
-    /// For operators.
+    /// How far the move is, in words for operators.
     text: Mutex<String>,
 }
 
@@ -70,7 +70,7 @@ impl MoveProgress {
         self.phase.send_replace(phase);
     }
 
-    /// Waits until the move has come to `phase`.
+    /// Waits until the move has reached `phase`.
     pub(crate) async fn reached(&self, phase: Phase) {
         // An error means that the sender is gone, but the sender is a field.
         let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
@@ -177,8 +177,8 @@ impl OtherStore {
         self.both(answering, call, at_once).await
     }
 
-    /// Makes a call to `answering` and then to the other store. So the copy of what the call writes, which reads the
-    /// former store after it has written to the next one, finds the change or comes before it.
+    /// Makes a call to `answering` and then to the other store. A copy writes to the
+    /// next store and then reads the former one again. Therefore the copy finds the change, or the call writes after it.
     pub(super) async fn one_after_the_other<T: Send + 'static>(
         self: &Arc<Self>,
         answering: &Arc<Store>,

@@ -348,9 +348,10 @@ impl MemoryStore {
             let connections = &presence.connections;
             let (has_left, seen) = (connections.has_left(), connections.last_seen());
             departed.push((!has_left, millis(now.since(connections.deadline()))));
-            let reason = match has_left {
-                true => Reason::Disconnected,
-                false => Reason::Expired,
+            let reason = if has_left {
+                Reason::Disconnected
+            } else {
+                Reason::Expired
             };
             self.depart(state, &user, now, (reason, seen));
         }

@@ -46,7 +46,8 @@ impl Log {
     /// a backtrace. Fails if the system cannot start the log thread.
     ///
     /// `RUST_LOG` selects the lines by the rules of `tracing_subscriber::EnvFilter`; the default is `info`. The HTTP
-    /// crates never log below `info`, because their debug lines show the heads of requests with credentials.
+    /// crates log errors only: a client can cause any number of their warnings, and their debug lines show the heads of
+    /// requests with credentials.
     ///
     /// Logging never blocks: a line that the stream does not accept in time is dropped and counted.
     pub fn start() -> io::Result<Self> {
@@ -93,7 +94,7 @@ fn subscribe(queue: &Arc<LogQueue>) {
         let is_protocol_crate = PROTOCOL_CRATES
             .iter()
             .any(|name| metadata.target().starts_with(name));
-        !is_protocol_crate || *metadata.level() <= Level::INFO
+        !is_protocol_crate || *metadata.level() <= Level::ERROR
     });
     // In the tests of this crate another test may have started the log already.
     let _ = Registry::default()

@@ -232,9 +232,10 @@ impl Metrics {
         self.sweeps.inc();
         self.last_sweep.store(at.as_millis(), Ordering::Relaxed);
         for (place, lateness_ms) in lateness_ms.iter().enumerate() {
-            let reason = match place < left {
-                true => Reason::Disconnected,
-                false => Reason::Expired,
+            let reason = if place < left {
+                Reason::Disconnected
+            } else {
+                Reason::Expired
             };
             self.transition(reason.as_str());
             let lateness = Duration::from_millis(*lateness_ms);

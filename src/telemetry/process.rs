@@ -12,14 +12,14 @@ use prometheus_client::registry::Unit;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-/// Reads the metrics of the process at each request for them. A metric that the system does not tell is absent.
+/// Reads the metrics of the process at each request for them. A metric that the system does not report is absent.
 #[derive(Debug)]
 pub(super) struct ProcessMetrics {
     /// Seconds since the Unix epoch.
     started: f64,
 }
 
-/// What `/proc/self/stat` tells, see `proc(5)`.
+/// The values of `/proc/self/stat`; see `proc(5)`.
 #[derive(Debug, PartialEq)]
 struct Usage {
     cpu_ticks: u64,
@@ -52,7 +52,7 @@ impl Usage {
     }
 }
 
-/// The number of open files of this process. Linux tells it as the size of the folder since version 6.2.
+/// The number of open files of this process. Since version 6.2, Linux reports it as the size of the folder.
 fn open_files() -> Option<u64> {
     const FOLDER: &str = "/proc/self/fd";
     match fs::metadata(FOLDER).ok()?.len() {

@@ -264,10 +264,12 @@ impl Sender {
     }
 }
 
-/// The pause after a failed attempt that followed `attempts` others.
+/// The pause after a failed attempt that followed `attempts` others. A `Retry-After` of less than [`FIRST_PAUSE`], such as a
+/// date in the past, does not count.
 fn pause(attempts: u32, retry_after: Option<Duration>) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << attempts.min(10));
-    let pause = retry_after.unwrap_or(doubled.min(MAX_PAUSE));
+    let asked = retry_after.filter(|asked| *asked >= FIRST_PAUSE);
+    let pause = asked.unwrap_or(doubled.min(MAX_PAUSE));
     pause.mul_f64(1.0 + JITTER * fastrand::f64())
 }
 
@@ -287,5 +289,7 @@ mod tests {
         }
         let asked = pause(3, Some(Duration::from_secs(300)));
         assert!((300.0..=360.0).contains(&asked.as_secs_f64()), "{asked:?}");
+        let at_once = pause(2, Some(Duration::ZERO));
+        assert!((4.0..=4.8).contains(&at_once.as_secs_f64()), "{at_once:?}");
     }
 }

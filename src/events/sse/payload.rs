@@ -83,7 +83,7 @@ pub(crate) struct GroupJoined<'a> {
     pub online: Vec<&'a UserId>,
 }
 
-/// `group.left`: users are no members of a group any more.
+/// `group.left`: users are not members of a group any more.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct GroupLeft<'a> {

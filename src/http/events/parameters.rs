@@ -43,9 +43,10 @@ pub(crate) struct StreamParameters {
 impl StreamParameters {
     /// The error of a parameter that is in the body of a `POST` and in the query of a `GET`.
     pub(crate) fn invalid(&self, field: &'static str, why: &'static str) -> Error {
-        match self.is_in_body {
-            true => Error::Json(format!("{field}: {why}")),
-            false => Error::Query { field, why },
+        if self.is_in_body {
+            Error::Json(format!("{field}: {why}"))
+        } else {
+            Error::Query { field, why }
         }
     }
 

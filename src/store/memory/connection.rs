@@ -132,9 +132,12 @@ impl Connections {
         let counted = || self.each.iter().filter(counts);
         counted().next()?;
         let others = counted().filter(|each| !each.away);
-        let ends = others.map(|each| match each.is_alive(now) {
-            true => each.deadline,
-            false => each.end(outages),
+        let ends = others.map(|each| {
+            if each.is_alive(now) {
+                each.deadline
+            } else {
+                each.end(outages)
+            }
         });
         let last = ends.max();
         let some = counted().any(|each| each.away);

@@ -136,16 +136,12 @@ mod tests {
             for (replaces, add, remove) in &writes {
                 let (add, remove) = (users(add), users(remove));
                 let remove: Vec<_> = remove.into_iter().filter(|user| !add.contains(user)).collect();
-                let after: BTreeSet<_> = match replaces {
-                    true => add.iter().cloned().collect(),
-                    false => {
-                        let kept = expected.iter().filter(|user| !remove.contains(user));
-                        kept.chain(&add).cloned().collect()
-                    }
-                };
-                let written = match replaces {
-                    true => groups.replace(&group, &add, 4),
-                    false => groups.change(&group, &add, &remove, 4),
+                let (after, written): (BTreeSet<_>, _) = if *replaces {
+                    (add.iter().cloned().collect(), groups.replace(&group, &add, 4))
+                } else {
+                    let kept = expected.iter().filter(|user| !remove.contains(user));
+                    let after = kept.chain(&add).cloned().collect();
+                    (after, groups.change(&group, &add, &remove, 4))
                 };
                 let joined: BTreeSet<_> = after.difference(&expected).cloned().collect();
                 if after.len() > 4 {

@@ -33,9 +33,10 @@ pub(super) struct Seats {
 
 impl Seat {
     fn end(&self, outages: &Outages) -> Timestamp {
-        match self.leaves {
-            true => self.deadline,
-            false => outages.end_of(self.deadline, self.grant),
+        if self.leaves {
+            self.deadline
+        } else {
+            outages.end_of(self.deadline, self.grant)
         }
     }
 }
@@ -149,9 +150,12 @@ impl Seats {
         let seated = self.groups.get_mut(group)?.get_mut(user)?;
         let ended = seated.seats.extract_if(.., |seat| seat.end(outages) < now);
         let last = ended.max_by_key(|seat| (seat.deadline, !seat.leaves));
-        let ends = seated.seats.iter().map(|seat| match seat.deadline < now {
-            true => seat.end(outages),
-            false => seat.deadline,
+        let ends = seated.seats.iter().map(|seat| {
+            if seat.deadline < now {
+                seat.end(outages)
+            } else {
+                seat.deadline
+            }
         });
         if let Some(next) = ends.min() {
             self.settle(group, user, next);

@@ -17,7 +17,8 @@ for first = 5, #ARGV, 1000 do
   end
 end
 local states = {}
-if users[1] and redis.call('EXISTS', KEYS[6]) == 1 then
+-- One field is of no user; see due.lua.
+if users[1] and redis.call('HLEN', KEYS[6]) > 1 then
   for from = 1, #users, 1000 do
     local found = redis.call('HMGET', KEYS[6], unpack(users, from, math.min(from + 999, #users)))
     for _, state in ipairs(found) do

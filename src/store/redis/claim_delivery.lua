@@ -10,8 +10,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local length = tonumber(ARGV[2])
 
-local read = redis.call('HMGET', KEYS[1], 'cursor', 'holder', 'until', 'batch', 'attempts', 'retry')
-local cursor, holder, ends, batch, attempts, retry = unpack(read)
+local read = redis.call('HMGET', KEYS[1], 'cursor', 'holder', 'until', 'batch', 'attempts', 'retry', 'pause')
+local cursor, holder, ends, batch, attempts, retry, longest = unpack(read)
 if not cursor then
   if ARGV[3] == '' then
     return {}
@@ -26,4 +26,9 @@ if holder and holder ~= ARGV[1] and remaining > 0 and remaining <= length then
 end
 
 redis.call('HSET', KEYS[1], 'cursor', cursor, 'holder', ARGV[1], 'until', string.format('%.0f', now + length))
-return { 'granted', cursor, batch or '', tonumber(attempts or 0), math.max(0, tonumber(retry or 0) - now) }
+-- Nor does a pause last longer than it was when it began.
+local pause = tonumber(retry or 0) - now
+if pause < 0 or pause > tonumber(longest or 0) then
+  pause = 0
+end
+return { 'granted', cursor, batch or '', tonumber(attempts or 0), pause }

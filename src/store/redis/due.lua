@@ -56,6 +56,14 @@ if length * MOST_EVENT > most then
   end
 end
 
+-- The hash of states has the field '' since the first sweep, which the grants remember. If it is missing, the hash was lost:
+-- the streams begin anew, and a recheck finds the users that are away.
+local knew_states = redis.call('HSETNX', KEYS[4], 'states', 1) == 0
+if redis.call('HSETNX', STATES, '', '') == 1 and knew_states then
+  redis.call('DEL', KEYS[3])
+  redis.call('SET', KEYS[10], '0')
+end
+
 local known = epoch()
 local latest = newest()
 if ARGV[7]:match('^%S+') ~= '1:1' and latest ~= '0-0' and now - latest:match('%d+') > ENTRY_INTERVAL then

@@ -1,4 +1,4 @@
--- Deletes the records of users that are no members of a group. The script has no prelude.
+-- Deletes the records of users that are not members of a group. The script has no prelude.
 --
 -- for each user           ARGV[1] groupId
 --   the user's groups     ARGV[2] a time in ms: younger records stay, because a call may still add their users

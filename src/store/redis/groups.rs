@@ -176,7 +176,7 @@ impl RedisStore {
                     return Ok(Some(written));
                 }
                 Err(error) => {
-                    // The users are recorded and may be no members.
+                    // The users are recorded and may not be members.
                     self.former_members.add(group, add.to_vec());
                     return Err(error);
                 }

@@ -42,15 +42,17 @@ impl Lanes {
 
     fn open(topology: &Arc<Topology>, own_connections: bool) -> Self {
         let table = topology.table().map(|node| {
-            Arc::new(match own_connections {
-                true => Lane::with_own_connection(node),
-                false => Lane::shared(node),
+            Arc::new(if own_connections {
+                Lane::with_own_connection(node)
+            } else {
+                Lane::shared(node)
             })
         });
         let table = Arc::new(table);
-        let lanes = match topology.is_cluster() {
-            true => Current::Moving(watch::Sender::new(table)),
-            false => Current::Fixed(table),
+        let lanes = if topology.is_cluster() {
+            Current::Moving(watch::Sender::new(table))
+        } else {
+            Current::Fixed(table)
         };
         Self {
             topology: Arc::clone(topology),
@@ -76,11 +78,10 @@ impl Lanes {
                 }
             }
         };
-        match self.own_connections {
-            true => workers.await,
-            false => {
-                tokio::join!(workers, self.topology.supervise());
-            }
+        if self.own_connections {
+            workers.await;
+        } else {
+            tokio::join!(workers, self.topology.supervise());
         }
     }
 
@@ -102,9 +103,10 @@ impl Lanes {
             let next = self.topology.table().map(|node| {
                 let known = lanes.nodes().iter().find(|lane| lane.node.id == node.id);
                 known.cloned().unwrap_or_else(|| {
-                    Arc::new(match self.own_connections {
-                        true => Lane::with_own_connection(node),
-                        false => Lane::shared(node),
+                    Arc::new(if self.own_connections {
+                        Lane::with_own_connection(node)
+                    } else {
+                        Lane::shared(node)
                     })
                 })
             });

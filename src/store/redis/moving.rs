@@ -61,7 +61,7 @@ impl RedisStore {
         })
     }
 
-    /// Records in every partition that the data moved to another store. Instances that know no other one stop then.
+    /// Records in every partition that the data moved to another store. Instances whose settings name no next store then stop.
     pub(in crate::store) async fn mark_moved(&self) -> Result<(), StoreError> {
         self.write_records(&self.layout.moved_record()).await
     }
@@ -144,7 +144,7 @@ impl RedisStore {
         self.stored_members(group).await
     }
 
-    /// Why the servers do not fit the settings, if they do not.
+    /// Why the servers do not fit the settings; `None` if they fit.
     pub(in crate::store) fn unfit(&self) -> Option<StoreError> {
         let table = self.lanes.topology.table();
         let mut nodes = table.nodes().iter().peekable();

@@ -1,5 +1,5 @@
--- Corrects the times of some announced users after the clock was set back: no deadline may be later than now plus the
--- granted TTL, and the index must have the deadline of each user.
+-- Corrects some announced users after the clock was set back or the states were lost: no deadline may be later than now
+-- plus the granted TTL, the index must have the deadline of each user, and who is away must be announced as away.
 --
 -- KEYS[10] the place of the recheck   ARGV[6] the place at which these users were read
 -- then for each user                ARGV[7] the next place; 0 at the end
@@ -8,17 +8,17 @@
 
 local now = clock()
 
--- Shortens deadlines to now plus the TTL. Returns the latest deadline.
+-- Shortens deadlines to now plus the TTL. Returns the latest deadline, and whether a connection is away.
 local function capped(key)
-  local last = 0
+  local last, is_away = 0, false
   for id, each in pairs(written(key)) do
     if each.deadline > now + each.ttl then
       each.deadline = now + each.ttl
       redis.call('HSET', key, id, text_of(each))
     end
-    last = math.max(last, each.deadline)
+    last, is_away = math.max(last, each.deadline), is_away or each.away
   end
-  return last
+  return last, is_away
 end
 
 -- The longest hold of a departure that begins now.
@@ -37,10 +37,12 @@ for i = 8, #ARGV do
     local time, number = parts(score)
     local value = redis.call('GET', key)
     local held, is_prolonged = held_deadline(user)
-    local last = capped(connections_key)
+    local last, is_away = capped(connections_key)
     if value then
       local deadline = redis.call('PEXPIRETIME', key)
-      local most = value == '*' and last > 0 and last or now + select(2, only_connection(value)).ttl
+      local _, only = only_connection(value)
+      local most = value == '*' and last > 0 and last or now + only.ttl
+      is_away = is_away or only.away
       if deadline > most then
         deadline = most
         redis.call('PEXPIREAT', key, deadline)
@@ -54,7 +56,11 @@ for i = 8, #ARGV do
     end
     redis.call('ZADD', KEYS[1], 'XX', time + number / 4096, user)
     -- An early look at the state does no harm.
-    redis.call('ZADD', CHANGES, 'XX', 'LT', now, user)
+    if is_away then
+      redis.call('ZADD', CHANGES, 'LT', now, user)
+    else
+      redis.call('ZADD', CHANGES, 'XX', 'LT', now, user)
+    end
   end
 end
 

@@ -17,6 +17,7 @@ local function at(pause)
   return string.format('%.0f', now + tonumber(pause))
 end
 redis.call(
-  'HSET', KEYS[1], 'cursor', ARGV[3], 'until', at(ARGV[2]), 'batch', ARGV[4], 'attempts', ARGV[5], 'retry', at(ARGV[6])
+  'HSET', KEYS[1], 'cursor', ARGV[3], 'until', at(ARGV[2]), 'batch', ARGV[4], 'attempts', ARGV[5],
+  'retry', at(ARGV[6]), 'pause', ARGV[6]
 )
 return 1

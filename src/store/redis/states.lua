@@ -4,6 +4,7 @@
 --
 -- The hash of states has the users whose state is not the default: 'away end status data', separated by \31. These are 1
 -- if the user is announced as away, else 0; when the status ends, in ms, or 0; the status, which may be empty; its data.
+-- The field '' shows that the hash was not lost; see due.lua.
 --
 -- The index of changes has users by the time of the next change of their state that needs no call, or an earlier time:
 -- the last connection that is not away expires, the status ends, or the status of an offline user is forgotten.

@@ -66,10 +66,11 @@ impl Topology {
         settings: NodeSettings,
         requests: usize,
     ) -> Self {
-        let silent_limit = match endpoint.is_cluster() {
+        let silent_limit = if endpoint.is_cluster() {
             // The users of the other nodes need requests too.
-            true => MAX_WAITING_IN_SILENCE.min(requests / 4).max(1),
-            false => MAX_WAITING_IN_SILENCE,
+            MAX_WAITING_IN_SILENCE.min(requests / 4).max(1)
+        } else {
+            MAX_WAITING_IN_SILENCE
         };
         let topology = Self {
             settings,
@@ -184,9 +185,10 @@ impl Topology {
                 }
             }
             sleep_until(began + LEAST_PAUSE).await;
-            let pause = match logged.is_none() && self.is_well() {
-                true => VIEW_AGE,
-                false => VIEW_AGE_IN_TROUBLE,
+            let pause = if logged.is_none() && self.is_well() {
+                VIEW_AGE
+            } else {
+                VIEW_AGE_IN_TROUBLE
             };
             let _ = timeout(pause, self.settings.refresh.asked()).await;
         }
@@ -246,9 +248,10 @@ impl Topology {
     /// A node at `address`, which is not connected yet.
     fn open(&self, address: &NodeAddress) -> Arc<Node> {
         let id = NodeId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let endpoint = match self.is_cluster() {
-            true => self.endpoint.at(address),
-            false => self.endpoint.clone(),
+        let endpoint = if self.is_cluster() {
+            self.endpoint.at(address)
+        } else {
+            self.endpoint.clone()
         };
         let load_shedder = LoadShedder::new(&self.waiting, self.silent_limit);
         let address = address.clone();

@@ -33,6 +33,8 @@ async fn floods_are_cut_off_and_delay_no_other_client() {
         }
     }
     assert_eq!(instance.client().get("/livez").await.status, 200);
+    let log = instance.log();
+    assert!(!log.contains("h2::"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

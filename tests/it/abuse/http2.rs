@@ -21,6 +21,8 @@ const DATA: u8 = 0;
 /// The error code for a client that sends frames without requests (RFC 9113, section 7).
 const ENHANCE_YOUR_CALM: [u8; 4] = [0, 0, 0, 0xb];
 
+/// The flag of an acknowledgement.
+const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -72,11 +74,12 @@ fn settings(window: u32) -> Vec<u8> {
 }
 
 /// Frames that a client may send, but not endlessly.
-pub(super) fn floods() -> [(&'static str, Vec<u8>); 6] {
+pub(super) fn floods() -> [(&'static str, Vec<u8>); 7] {
     [
         ("PRIORITY", frame(PRIORITY, 0, 3, &[0, 0, 0, 1, 16])),
         ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
         ("PING", frame(PING, 0, 0, &[0; 8])),
+        ("PING acknowledged", frame(PING, ACK, 0, &[0; 8])),
         ("SETTINGS", frame(SETTINGS, 0, 0, &[])),
         ("empty DATA", frame(DATA, 0, 1, &[])),
         ("unknown", frame(0xfa, 0, 0, &[])),

@@ -65,6 +65,58 @@ async fn status(client: &Client, user: &str) -> Option<Value> {
     client.user(user).await.status
 }
 
+/// Writes what must survive a move: statuses and groups, also of a user that is offline.
+async fn write_before(client: &Client, steady: &[String]) {
+    client.connect_each(steady).await;
+    client.connect_as("steady-00000", "phone").await;
+    client.connect("left").await;
+    client.disconnect("left").await;
+    set_status(client, "left", Some("sabbatical")).await;
+    let team = json!({"members": ["left", "steady-00001"]});
+    groups::write(client, Method::PUT, "team", team).await;
+    groups::write(client, Method::PUT, "ended", json!({"members": ["left"]})).await;
+    set_status(client, "steady-00001", Some("dnd")).await;
+    set_status(client, "steady-00002", Some("dnd")).await;
+}
+
+/// Changes some of it while both stores are written.
+async fn write_meanwhile(client: &Client) {
+    client.connect("early").await;
+    set_status(client, "steady-00002", None).await;
+    groups::write(client, Method::PATCH, "team", json!({"add": ["marker"]})).await;
+    groups::write(client, Method::DELETE, "ended", Value::Null).await;
+}
+
+/// The next store has everything that the calls wrote.
+async fn assert_arrived(client: &Client) {
+    let team = groups::read(client, "team").await;
+    assert_eq!(team, (3, vec!["steady-00001".to_owned()]));
+    assert_eq!(groups::read(client, "ended").await, (0, Vec::new()));
+    let left = status(client, "left").await.expect("a status");
+    assert_eq!(
+        (&left["status"], &left["data"]["n"]),
+        (&json!("sabbatical"), &json!(1))
+    );
+    let dnd = status(client, "steady-00001").await.expect("a status");
+    assert_eq!(dnd["status"], "dnd");
+    assert_eq!(status(client, "steady-00002").await, None);
+}
+
+/// The stream has one reset, and at its end exactly the steady users, none of which it has seen leave.
+async fn assert_calm(source: &EventSource, steady: &[String], churning: &[String]) {
+    eventually_true("the users that fell silent are gone", async || {
+        let mut online = Story::of(source).online;
+        online.retain(|user| !churning.contains(user));
+        online == steady.iter().cloned().collect()
+    })
+    .await;
+    let story = Story::of(source);
+    for user in steady {
+        assert_eq!(story.departures_of(user), 0, "{user}: {story:?}");
+    }
+    assert_eq!(story.resets, ["layout-changed"], "{story:?}");
+}
+
 /// Moves a fleet from the store of `before` to the next one of `during`, which `after` names alone.
 async fn move_a_fleet(before: Settings, during: Settings, after: Settings) {
     let receiver = Receiver::start(Conduct::Answer(204)).await;
@@ -74,21 +126,7 @@ async fn move_a_fleet(before: Settings, during: Settings, after: Settings) {
     let clients = fleet.clients();
     let client = clients[0].clone();
     let (steady, churning) = (crowd("steady", 24), crowd("churning", 4));
-    client.connect_each(&steady).await;
-    client.connect_as("steady-00000", "phone").await;
-    client.connect("left").await;
-    client.disconnect("left").await;
-    set_status(&client, "left", Some("sabbatical")).await;
-    groups::write(
-        &client,
-        Method::PUT,
-        "team",
-        json!({"members": ["left", "steady-00001"]}),
-    )
-    .await;
-    groups::write(&client, Method::PUT, "ended", json!({"members": ["left"]})).await;
-    set_status(&client, "steady-00001", Some("dnd")).await;
-    set_status(&client, "steady-00002", Some("dnd")).await;
+    write_before(&client, &steady).await;
     let sources = streams(&clients);
     eventually_true("each stream has its snapshot", async || {
         sources
@@ -99,10 +137,7 @@ async fn move_a_fleet(before: Settings, during: Settings, after: Settings) {
     let mut traffic = Traffic::start(&clients, &steady, &churning);
 
     fleet.roll(during).await;
-    client.connect("early").await;
-    set_status(&client, "steady-00002", None).await;
-    groups::write(&client, Method::PATCH, "team", json!({"add": ["marker"]})).await;
-    groups::write(&client, Method::DELETE, "ended", Value::Null).await;
+    write_meanwhile(&client).await;
     fleet.has_phase(2, Duration::from_secs(60)).await;
     assert!(
         client.user("left").await.last_seen_at.is_some(),
@@ -124,30 +159,10 @@ async fn move_a_fleet(before: Settings, during: Settings, after: Settings) {
     let resets: Vec<_> = told.iter().filter(is_reset).collect();
     assert_eq!(resets, ["presence.reset layout-changed"]);
     for source in &sources {
-        eventually_true("the users that fell silent are gone", async || {
-            let mut online = Story::of(source).online;
-            online.retain(|user| !churning.contains(user));
-            online == steady.iter().cloned().collect()
-        })
-        .await;
-        let story = Story::of(source);
-        for user in &steady {
-            assert_eq!(story.departures_of(user), 0, "{user}: {story:?}");
-        }
-        assert_eq!(story.resets, ["layout-changed"], "{story:?}");
+        assert_calm(source, &steady, &churning).await;
     }
-    let team = groups::read(&client, "team").await;
-    assert_eq!(team, (3, vec!["steady-00001".to_owned()]));
-    assert_eq!(groups::read(&client, "ended").await, (0, Vec::new()));
+    assert_arrived(&client).await;
     traffic.stop().await;
-    let left = status(&client, "left").await.expect("a status");
-    assert_eq!(
-        (&left["status"], &left["data"]["n"]),
-        (&json!("sabbatical"), &json!(1))
-    );
-    let dnd = status(&client, "steady-00001").await.expect("a status");
-    assert_eq!(dnd["status"], "dnd");
-    assert_eq!(status(&client, "steady-00002").await, None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -258,13 +258,13 @@ async fn a_rolling_restart_under_load_loses_no_event_and_no_ping() {
     let beginning = Stream::open(&cluster.client(), "").await.last_id();
     let sources = open_all(&clients);
     eventually_true("every stream is open, and has its snapshot", async || {
-        sources
-            .iter()
-            .enumerate()
-            .all(|(number, source)| match wants_snapshot(number) {
-                true => source.has_heard("presence.ready"),
-                false => source.has_begun(),
-            })
+        sources.iter().enumerate().all(|(number, source)| {
+            if wants_snapshot(number) {
+                source.has_heard("presence.ready")
+            } else {
+                source.has_begun()
+            }
+        })
     })
     .await;
 

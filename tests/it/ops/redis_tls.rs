@@ -139,9 +139,8 @@ fn write_files(directory: &TempDir, authority: &str, server: &str, key: &KeyPair
     }
 }
 
-#[tokio::test]
-async fn an_acl_user_is_served_over_tls_with_a_private_authority() {
-    let encrypted = Encrypted::start().await;
+/// An instance that serves calls and a stream over TLS, as the user `ann`.
+async fn serving_instance(encrypted: &Encrypted) -> Instance {
     let settings = encrypted.trusting_settings("ann:s%40cret%2F@");
     let instance = Instance::start(&settings).await;
     let client = instance.client();
@@ -149,10 +148,15 @@ async fn an_acl_user_is_served_over_tls_with_a_private_authority() {
     let mut stream = Stream::open(&client, "").await;
     assert!(client.connect("alice").await.became_online);
     assert!(client.disconnect("alice").await.became_offline);
-    assert_eq!(
-        briefs(&stream.changes(2).await),
-        ["online alice", "offline alice"]
-    );
+    let changes = stream.changes(2).await;
+    assert_eq!(briefs(&changes), ["online alice", "offline alice"]);
+    instance
+}
+
+#[tokio::test]
+async fn an_acl_user_is_served_over_tls_with_a_private_authority() {
+    let encrypted = Encrypted::start().await;
+    let _instance = serving_instance(&encrypted).await;
     let clients: String = encrypted.redis.command(&["CLIENT", "LIST"]).await;
     let own = clients.lines().filter(|line| line.contains("user=ann"));
     // The connections of the sweeper, the subscriber, the workers and the bulk calls.
@@ -211,15 +215,7 @@ async fn a_self_signed_certificate_that_is_named_is_accepted() {
         of_no_authority,
     ] {
         let encrypted = Encrypted::self_signed(server).await;
-        let settings = encrypted.trusting_settings("ann:s%40cret%2F@");
-        let instance = Instance::start(&settings).await;
-        let client = instance.client();
-        all_ready(std::slice::from_ref(&client)).await;
-        let mut stream = Stream::open(&client, "").await;
-        assert!(client.connect("alice").await.became_online);
-        assert!(client.disconnect("alice").await.became_offline);
-        let changes = stream.changes(2).await;
-        assert_eq!(briefs(&changes), ["online alice", "offline alice"]);
+        serving_instance(&encrypted).await;
     }
 }
 

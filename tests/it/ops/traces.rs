@@ -51,9 +51,10 @@ async fn the_log_lines_of_a_request_name_its_trace() {
         for line in lines {
             let span = &line["span"];
             assert_eq!(span["method"], "POST", "{line}");
-            let ids = match is_traced {
-                true => (json!(TRACE), json!(SPAN)),
-                false => (json!(null), json!(null)),
+            let ids = if is_traced {
+                (json!(TRACE), json!(SPAN))
+            } else {
+                (json!(null), json!(null))
             };
             assert_eq!(
                 (&span["trace_id"], &span["parent_id"]),

@@ -6,6 +6,7 @@ mod sweeps;
 
 use std::process::Command;
 
+use harness::client::Client;
 use harness::cluster::{Cluster, Store};
 use harness::instance::{Instance, Settings};
 use harness::process::Signal;
@@ -31,8 +32,7 @@ fn delivery_key(cluster: &Cluster) -> String {
 }
 
 /// Waits until an instance delivers: a new receiver begins with the events after the start.
-async fn is_registered(cluster: &Cluster) {
-    let client = cluster.client();
+async fn is_registered(client: &Client) {
     eventually_true("the receiver has a position", async || {
         client
             .get("/metrics")
@@ -47,7 +47,7 @@ async fn each_store(test: impl AsyncFn(Cluster, Receiver)) {
     for store in [Store::Embedded, Store::Redis] {
         let receiver = Receiver::start(Conduct::Answer(204)).await;
         let cluster = Cluster::with(store, settings(&receiver)).await;
-        is_registered(&cluster).await;
+        is_registered(&cluster.client()).await;
         test(cluster, receiver).await;
     }
 }
@@ -116,7 +116,7 @@ async fn a_library_of_standard_webhooks_accepts_the_signatures() {
     let secrets = format!("crm:{SECRET},crm:{NEW_SECRET}");
     let settings = settings(&receiver).with("PRESENCE_WEBHOOK_SECRETS", &secrets);
     let cluster = Cluster::with(Store::Embedded, settings).await;
-    is_registered(&cluster).await;
+    is_registered(&cluster.client()).await;
     cluster.client().connect("名前✅").await;
     let received = receiver.attempts(1).await;
     let webhook = serde_json::to_string(&received[0]).expect("JSON");
@@ -144,7 +144,7 @@ async fn a_library_of_standard_webhooks_accepts_the_signatures() {
 async fn another_instance_goes_on_with_the_same_batch() {
     let receiver = Receiver::start(Conduct::Answer(500)).await;
     let mut cluster = Cluster::of(2, settings(&receiver)).await;
-    is_registered(&cluster).await;
+    is_registered(&cluster.client()).await;
     let client = cluster.clients().remove(1);
     client.connect("alice").await;
     let first = receiver.attempts(1).await.remove(0);
@@ -168,7 +168,7 @@ async fn another_instance_goes_on_with_the_same_batch() {
 async fn after_a_loss_of_data_the_next_batch_begins_with_a_reset() {
     let receiver = Receiver::start(Conduct::Answer(204)).await;
     let cluster = Cluster::on_one_server(1, settings(&receiver)).await;
-    is_registered(&cluster).await;
+    is_registered(&cluster.client()).await;
     let client = cluster.client();
     client.connect("alice").await;
     receiver.accepted(1).await;
@@ -189,7 +189,7 @@ async fn after_a_loss_of_data_the_next_batch_begins_with_a_reset() {
 async fn a_receiver_behind_the_history_gets_a_reset() {
     let receiver = Receiver::start(Conduct::Answer(500)).await;
     let cluster = Cluster::on_one_server(1, settings(&receiver)).await;
-    is_registered(&cluster).await;
+    is_registered(&cluster.client()).await;
     let client = cluster.client();
     // In one partition, so that they share a history.
     let users = cluster.names().neighbours("alice", 3);
@@ -212,7 +212,7 @@ async fn nothing_shows_a_secret_or_a_url() {
     let receiver = Receiver::start(Conduct::Answer(500)).await;
     let settings = settings(&receiver).with("RUST_LOG", "presence=trace");
     let cluster = Cluster::on_one_server(1, settings).await;
-    is_registered(&cluster).await;
+    is_registered(&cluster.client()).await;
     cluster.client().connect("alice").await;
     receiver.attempts(1).await;
     let metrics = cluster.client().get("/metrics").await.body;

@@ -188,9 +188,10 @@ impl Messages {
     /// server refused a channel.
     pub(super) async fn outdated(&self, channels: &Channels) {
         let retry = async {
-            match self.lacks_channels {
-                true => sleep(CHANNEL_RETRY).await,
-                false => std::future::pending().await,
+            if self.lacks_channels {
+                sleep(CHANNEL_RETRY).await
+            } else {
+                std::future::pending().await
             }
         };
         let mut served = channels.served.clone();

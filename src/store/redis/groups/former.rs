@@ -1,4 +1,4 @@
-//! Users that are no members of a group any more, and whose records are too young to be deleted.
+//! Users that are not members of a group any more, and whose records are too young to be deleted.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::model::{GroupId, UserId};
 
-/// How old a record must have been when its user was found to be no member, to be deleted: no call that began before can
+/// How old a record must have been when its user was found not to be a member, to be deleted: no call that began before can
 /// still add the user.
 pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
@@ -27,7 +27,7 @@ struct Waiting {
 }
 
 impl FormerMembers {
-    /// Adds users that may be no members of a group any more.
+    /// Adds users that may not be members of a group any more.
     pub(super) fn add(&self, group: &GroupId, users: Vec<UserId>) {
         let mut waiting = self.0.lock();
         if users.is_empty() || waiting.users + users.len() > MOST {

@@ -58,7 +58,7 @@ impl RedisStore {
             match self.send_list(group, members, number).await? {
                 Completed::Decided => return self.make_all_steps(group, Some(number)).await,
                 Completed::Superseded => {
-                    // The users are recorded and may be no members.
+                    // The users are recorded and may not be members.
                     self.former_members.add(group, members.to_vec());
                     return self.superseded(group).await;
                 }

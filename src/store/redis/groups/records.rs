@@ -22,7 +22,7 @@ impl RedisStore {
     pub(super) async fn record(&self, group: &GroupId, users: &[UserId]) -> Result<(), StoreError> {
         let recorded = self.record_all(group, users).await;
         if recorded.is_err() {
-            // The others are recorded and may be no members.
+            // The others are recorded and may not be members.
             self.former_members.add(group, users.to_vec());
         }
         recorded
@@ -45,14 +45,14 @@ impl RedisStore {
         }
     }
 
-    /// Forgets users that were no members of a group at some time after `at`. Younger records are checked later.
+    /// Forgets users that were not members of a group at some time after `at`. Younger records are checked later.
     pub(super) async fn forget(&self, group: &GroupId, users: Vec<UserId>, at: Timestamp) {
         let young = self.forget_settled(group, &users, at).await;
         // A failure leaves records of too many groups, which is allowed.
         self.former_members.add(group, young.unwrap_or(users));
     }
 
-    /// Forgets users that are no members any more and whose records were too young before.
+    /// Forgets users that are not members any more and whose records were too young before.
     pub(super) async fn forget_former(&self) -> Result<(), StoreError> {
         while let Some((group, users)) = self.former_members.take_settled() {
             let at = self.now(self.partition_of(&group));

@@ -27,9 +27,10 @@ async fn a_bad_group_id_is_400_on_every_call(store: Store) {
             (Method::GET, "/count"),
         ] {
             let request = client.request(method.clone(), &format!("/v1/groups/{id}{tail}"));
-            let request = match WRITES.contains(&method) {
-                true => request.json(&json!({"members": ["alice"]})),
-                false => request,
+            let request = if WRITES.contains(&method) {
+                request.json(&json!({"members": ["alice"]}))
+            } else {
+                request
             };
             let problem = problem(&send(request).await, 400);
             assert!(problem.kind.ends_with(":invalid-group-id"), "{problem:?}");

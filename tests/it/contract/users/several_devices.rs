@@ -60,11 +60,8 @@ async fn records(redis: &RedisServer) -> Vec<String> {
     all
 }
 
-#[tokio::test]
-async fn a_usual_ping_only_extends_the_connection() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
-    warm(&client, redis).await;
+/// Users with one connection, with named connections and with several, as Redis keeps them.
+async fn open_connections(client: &Client, redis: &RedisServer) {
     client.connect("alice").await;
     client.connect_as("bob", "phone").await;
     client.connect_as("carol", "phone").await;
@@ -74,6 +71,37 @@ async fn a_usual_ping_only_extends_the_connection() {
     assert_eq!(key(redis, "bob").await.as_deref(), Some("1 phone"));
     assert_eq!(key(redis, "carol").await.as_deref(), Some("*"));
     assert_eq!(hashes(redis, "bob").await, 0);
+}
+
+/// Pings the connection. Its deadline is the one in the response, and the key expires with it.
+async fn ping_extends(client: &Client, redis: &RedisServer, user: &str, connection: &str) {
+    Timestamp::now().plus(Duration::from_millis(2)).pass().await;
+    let pinged = client.ping_as(user, connection).await;
+    assert!(pinged.online && !pinged.became_online);
+    let state = client.user(user).await;
+    let mut found = state.connections.iter();
+    let found = found.find(|each| each.connection_id == connection);
+    let expires_at = found.expect("it is listed").expires_at;
+    // The response promises no more than Redis keeps.
+    let beyond = expires_at.millis_after(pinged.expires_at);
+    assert!(
+        (0..5_000).contains(&beyond),
+        "{user} {connection}: {beyond}"
+    );
+    let key = Names::default().of_user("user", user);
+    let deadline: u64 = redis.command(&["PEXPIRETIME", &key]).await;
+    let deadline = i64::try_from(deadline).expect("a time");
+    let epoch = Timestamp::parse("1970-01-01T00:00:00.000Z").expect("a time");
+    let latest = expires_at.millis_after(epoch);
+    assert_eq!(deadline, latest, "the key expires with the last connection");
+}
+
+#[tokio::test]
+async fn a_usual_ping_only_extends_the_connection() {
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    warm(&client, redis).await;
+    open_connections(&client, redis).await;
     let long = json!({"connectionId": "phone", "ttlMs": 150_000});
     send(client.of_user("dave", "connect").json(&long)).await;
     assert_eq!(key(redis, "dave").await.as_deref(), Some("1 phone 150000"));
@@ -100,7 +128,6 @@ async fn a_usual_ping_only_extends_the_connection() {
         assert!((120_000..=150_000).contains(&left), "{user}: {left}");
     }
     assert_eq!(connect_calls(redis).await, before);
-    let epoch = Timestamp::parse("1970-01-01T00:00:00.000Z").expect("a time");
     for _ in 0..3 {
         for (user, connection) in [
             ("alice", "1"),
@@ -109,24 +136,7 @@ async fn a_usual_ping_only_extends_the_connection() {
             ("carol", "laptop"),
             ("carol", "1"),
         ] {
-            Timestamp::now().plus(Duration::from_millis(2)).pass().await;
-            let pinged = client.ping_as(user, connection).await;
-            assert!(pinged.online && !pinged.became_online);
-            let state = client.user(user).await;
-            let mut found = state.connections.iter();
-            let found = found.find(|each| each.connection_id == connection);
-            let expires_at = found.expect("it is listed").expires_at;
-            // The response promises no more than Redis keeps.
-            let beyond = expires_at.millis_after(pinged.expires_at);
-            assert!(
-                (0..5_000).contains(&beyond),
-                "{user} {connection}: {beyond}"
-            );
-            let key = Names::default().of_user("user", user);
-            let deadline: u64 = redis.command(&["PEXPIRETIME", &key]).await;
-            let deadline = i64::try_from(deadline).expect("a time");
-            let latest = expires_at.millis_after(epoch);
-            assert_eq!(deadline, latest, "the key expires with the last connection");
+            ping_extends(&client, redis, user, connection).await;
         }
     }
     assert_eq!(connect_calls(redis).await, before);

@@ -31,13 +31,10 @@ fn tags_are_the_first_and_shortest() {
     assert_eq!(Names::new("p:", 1).all("held"), ["p:held"]);
 }
 
-#[tokio::test]
-async fn nodes_fail_over_and_return() {
-    let mut cluster = RedisCluster::start().await;
-    let names = names();
-    assert_eq!(cluster.masters().await, [0, 1, 2]);
+/// Redis computes the same slots as the harness.
+async fn slots_are_those_of_redis(cluster: &RedisCluster, names: &Names) {
     for partition in 0..256 {
-        let key = key_of(&names, partition);
+        let key = key_of(names, partition);
         let slot: u16 = cluster.node(4).command(&["CLUSTER", "KEYSLOT", &key]).await;
         assert_eq!(slot, names.slot(partition), "{key}");
     }
@@ -45,6 +42,25 @@ async fn nodes_fail_over_and_return() {
         let slot: usize = cluster.node(0).command(&["CLUSTER", "KEYSLOT", user]).await;
         assert_eq!(slot / 64, names.partition_of(user), "{user}");
     }
+}
+
+/// Writes to the node at `port` over a connection of its own.
+async fn write_at(port: u16, key: &str) {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).expect("a URL");
+    let connection = client.get_multiplexed_async_connection().await;
+    let mut connection = connection.expect("a connection");
+    let mut set = redis::cmd("SET");
+    set.arg(key).arg("1");
+    let written = set.query_async::<()>(&mut connection).await;
+    written.expect("a write");
+}
+
+#[tokio::test]
+async fn nodes_fail_over_and_return() {
+    let mut cluster = RedisCluster::start().await;
+    let names = names();
+    assert_eq!(cluster.masters().await, [0, 1, 2]);
+    slots_are_those_of_redis(&cluster, &names).await;
     let alice = names.of_user("user", "alice");
     let master = cluster.master_of(&names, "alice").await;
     let partitions = cluster.partitions_of(&names, master).await;
@@ -61,20 +77,9 @@ async fn nodes_fail_over_and_return() {
     // The replica does not know what was written while it was frozen.
     let tail = key_of(&names, partitions[0]);
     let port = cluster.node(master).port();
-    let late = async || {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{port}/"));
-        let client = client
-            .expect("a URL")
-            .get_multiplexed_async_connection()
-            .await;
-        let mut connection = client.expect("a connection");
-        let mut set = redis::cmd("SET");
-        set.arg(&tail).arg("1");
-        set.query_async::<()>(&mut connection)
-            .await
-            .expect("a write");
-    };
-    let new = cluster.lose_tail(master, late).await;
+    let new = cluster
+        .lose_tail(master, async || write_at(port, &tail).await)
+        .await;
     assert_eq!(get(&cluster, new, &alice).await.as_deref(), Some("1"));
     assert_eq!(get(&cluster, new, &tail).await, None);
 

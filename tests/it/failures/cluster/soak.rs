@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use self::callers::{Callers, Refusal};
+use self::faults::Harm;
 use super::scene::{Scene, settings};
 use crate::failures::scene::all_ready;
 use crate::failures::traffic::{Told, Traffic};
@@ -82,10 +83,8 @@ fn start_readers(
     readers.collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute of its own; `make soak-cluster` runs it"]
-async fn random_faults_of_a_cluster_break_no_invariant() {
-    run_alone();
+/// The length of the faults and the seed, which the test prints.
+fn plan() -> (Duration, u64) {
     let length = env::var("PRESENCE_SOAK").map(|text| humantime(&text));
     let seed = env::var("PRESENCE_SOAK_SEED").map(|text| text.parse().expect("a number"));
     let (length, seed) = (
@@ -96,6 +95,22 @@ async fn random_faults_of_a_cluster_break_no_invariant() {
         "PRESENCE_SOAK={}s PRESENCE_SOAK_SEED={seed}",
         length.as_secs()
     );
+    (length, seed)
+}
+
+/// Each refused call is explained by a fault.
+fn assert_excused(refusals: &[Refusal], harms: &[Harm], names: &Names) {
+    let is_excused = |refusal: &Refusal| harms.iter().any(|harm| harm.explains(refusal, names));
+    let unexcused = refusals.iter().filter(|each| !is_excused(each));
+    let unexcused: Vec<_> = unexcused.map(|each| (&each.user, each.at)).collect();
+    assert!(unexcused.is_empty(), "{unexcused:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute of its own; `make soak-cluster` runs it"]
+async fn random_faults_of_a_cluster_break_no_invariant() {
+    run_alone();
+    let (length, seed) = plan();
     let mut scene = Scene::with(&VARIABLES).await;
     let others = [
         Instance::start(&settings(&scene.redis, &VARIABLES)).await,
@@ -138,14 +153,7 @@ async fn random_faults_of_a_cluster_break_no_invariant() {
     println!("{calls} pings, {} of them refused", refusals.len());
     watcher.abort();
     harms.append(&mut stalls.lock().expect("no task panicked"));
-    let excused = |refusal: &Refusal| {
-        harms
-            .iter()
-            .any(|harm| harm.explains(refusal, &scene.names))
-    };
-    let unexcused = refusals.iter().filter(|each| !excused(each));
-    let unexcused: Vec<_> = unexcused.map(|each| (&each.user, each.at)).collect();
-    assert!(unexcused.is_empty(), "{unexcused:#?}");
+    assert_excused(&refusals, &harms, &scene.names);
 }
 
 fn humantime(text: &str) -> Duration {

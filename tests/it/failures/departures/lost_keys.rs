@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use harness::client::send;
 use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::serial::run_quietly;
 use harness::sse::{Stream, alternating, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
+use serde_json::{Value, json};
 
 use crate::failures::announced;
 
 /// The keys that do not belong to one user.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 12] = [
     "epoch",
     "grants",
     "swept",
@@ -23,6 +25,8 @@ const KEYS: [&str; 10] = [
     "recheck",
     "events",
     "seen",
+    "states",
+    "changes",
     "deadlines",
 ];
 
@@ -93,6 +97,40 @@ async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
         assert!(took < 3_500, "{took} ms without {key}");
         assert_eq!(clients[0].count().await, 0, "without {key}");
     }
+}
+
+#[tokio::test]
+async fn after_a_loss_of_the_states_streams_begin_anew_and_users_are_away_as_before() {
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    for (user, connection) in [("alice", "1"), ("bob", "tab"), ("bob", "phone")] {
+        let body = json!({"connectionId": connection, "away": true});
+        send(client.of_user(user, "connect").json(&body)).await;
+    }
+    client.connect("carol").await;
+    let mut stream = Stream::open(&client, "").await;
+    let states = cluster.names().all("states");
+    eventually_true("a sweep has marked the states", async || {
+        let users: u64 = redis.sum("HLEN", &states, &[]).await;
+        users == 2 + states.len() as u64
+    })
+    .await;
+    redis.sum("DEL", &states, &[]).await;
+    let reset = stream.next().await;
+    assert_eq!(reset.name, "presence.reset");
+    assert_eq!(reset.json()["reason"], "data-lost");
+    let mut away = Vec::new();
+    for update in stream.changes(2).await {
+        assert_eq!(update.name, "user.updated");
+        assert_eq!(update.json()["away"], true);
+        away.push(update.json()["userId"].as_str().expect("an id").to_owned());
+    }
+    away.sort();
+    assert_eq!(away, ["alice", "bob"]);
+    let body = json!({"userIds": ["alice", "bob", "carol"], "states": true});
+    let found: Value = client.post("/v1/online", &body).await.ok();
+    let expected = json!({"alice": {"away": true}, "bob": {"away": true}});
+    assert_eq!(found["states"], expected);
 }
 
 #[tokio::test]

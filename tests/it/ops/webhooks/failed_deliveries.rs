@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use harness::cluster::{Cluster, Store};
-use harness::instance::Settings;
+use harness::instance::{Instance, Settings};
+use harness::redis_server::RedisServer;
+use harness::serial::run_quietly;
 use harness::wait::eventually_true;
 
 use super::receiver::{Conduct, Receiver};
@@ -48,10 +50,37 @@ async fn a_failed_batch_is_sent_again_unchanged_after_a_pause() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_asks_for_the_next_attempt_at_once_gets_it_after_the_usual_pause() {
+    each_store(async |cluster, receiver| {
+        receiver.now(Conduct::RetryAfter(0));
+        cluster.client().connect("alice").await;
+        let failed = receiver.attempts(2).await;
+        let pause = failed[1].at - failed[0].at;
+        assert!(pause >= Duration::from_millis(950), "{pause:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pause_does_not_grow_when_the_clock_of_redis_is_set_back() {
+    run_quietly();
+    let receiver = Receiver::start(Conduct::Answer(500)).await;
+    let redis = RedisServer::start_with_clock().await;
+    let settings = settings(&receiver).with("REDIS_URL", &redis.url());
+    let instance = Instance::start(&settings).await;
+    is_registered(&instance.client()).await;
+    instance.client().connect("alice").await;
+    receiver.attempts(1).await;
+    redis.set_clock_ahead(-3_600_000);
+    receiver.now(Conduct::Answer(204));
+    assert_eq!(receiver.accepted(1).await, ["user.online alice"]);
+}
+
+#[tokio::test]
 async fn a_receiver_decides_how_long_it_is_left_alone() {
     let receiver = Receiver::start(Conduct::RetryAfter(600)).await;
     let cluster = Cluster::on_one_server(1, settings(&receiver)).await;
-    is_registered(&cluster).await;
+    is_registered(&cluster.client()).await;
     for (conduct, least, most) in [
         (Conduct::RetryAfter(600), 590_000, 720_000),
         (Conduct::Answer(410), 3_590_000, 4_320_000),
@@ -88,7 +117,7 @@ async fn a_bad_answer_is_a_failed_delivery_and_harms_nothing_else() {
             .with("PRESENCE_WEBHOOKS", &receivers)
             .with("PRESENCE_WEBHOOK_SECRETS", &secrets);
         let cluster = Cluster::with(Store::Embedded, settings).await;
-        is_registered(&cluster).await;
+        is_registered(&cluster.client()).await;
         let client = cluster.client();
         client.connect("alice").await;
         assert_eq!(good.accepted(1).await, ["user.online alice"]);
@@ -124,7 +153,7 @@ async fn a_receiver_with_a_certificate_of_an_unknown_authority_gets_nothing() {
         }
     });
     let cluster = Cluster::with(Store::Embedded, settings).await;
-    is_registered(&cluster).await;
+    is_registered(&cluster.client()).await;
     cluster.client().connect("alice").await;
     eventually_true("the failure is logged", async || {
         cluster.instances[0].log().contains("certificate")
@@ -142,7 +171,7 @@ async fn a_slow_receiver_delays_no_other_receiver() {
         &format!("slow:{SECRET},good:{SECRET}"),
     );
     let cluster = Cluster::with(Store::Redis, settings).await;
-    is_registered(&cluster).await;
+    is_registered(&cluster.client()).await;
     cluster.client().connect("alice").await;
     slow.attempts(1).await;
     cluster.client().connect("bob").await;

@@ -18,7 +18,7 @@ async fn a_sweep_announces_what_is_due_and_sends_the_webhooks_before_it_answers(
         let receiver = Receiver::start(Conduct::Answer(204)).await;
         let mortal = receiver.registered_in(Settings::mortal());
         let cluster = Cluster::with(store, mortal).await;
-        is_registered(&cluster).await;
+        is_registered(&cluster.client()).await;
         let client = cluster.client();
         client.connect("alice").await;
         let swept = client.post("/v1/sweep", &json!({})).await;

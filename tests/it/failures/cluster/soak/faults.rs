@@ -154,24 +154,8 @@ async fn cause(
             redis.thaw(master);
             return true;
         }
-        Fault::SlotMoved => {
-            let others = redis.masters().await;
-            let partitions = redis.partitions_of(&scene.names, master).await;
-            let slot = scene.names.slot(partitions[rng.usize(..partitions.len())]);
-            let to = others.into_iter().find(|other| *other != master);
-            let to = to.expect("another master");
-            redis.move_slot(slot, to).await;
-            redis.move_slot(slot, master).await;
-        }
-        Fault::NodeJoinedAndLeft => {
-            let partitions = redis.partitions_of(&scene.names, master).await;
-            let slot = scene.names.slot(partitions[0]);
-            let added = redis.add_node().await;
-            redis.move_slot(slot, added).await;
-            sleep(Duration::from_millis(rng.u64(REST_MS))).await;
-            redis.move_slot(slot, master).await;
-            redis.remove_last_node().await;
-        }
+        Fault::SlotMoved => move_a_slot(master, scene, rng).await,
+        Fault::NodeJoinedAndLeft => let_a_node_join(master, scene, rng).await,
         Fault::SubscribersKilled => {
             let kill = ["CLIENT", "KILL", "TYPE", "pubsub"];
             redis.node(master).command::<usize>(&kill).await;
@@ -179,6 +163,30 @@ async fn cause(
         Fault::ReadersCut => readers.iter().for_each(|reader| reader.cut()),
     }
     false
+}
+
+/// Moves a slot to another master and back.
+async fn move_a_slot(master: usize, scene: &mut Scene, rng: &mut Rng) {
+    let redis = &mut scene.redis;
+    let others = redis.masters().await;
+    let partitions = redis.partitions_of(&scene.names, master).await;
+    let slot = scene.names.slot(partitions[rng.usize(..partitions.len())]);
+    let to = others.into_iter().find(|other| *other != master);
+    let to = to.expect("another master");
+    redis.move_slot(slot, to).await;
+    redis.move_slot(slot, master).await;
+}
+
+/// Adds a master, which has a slot for a while, and removes it.
+async fn let_a_node_join(master: usize, scene: &mut Scene, rng: &mut Rng) {
+    let redis = &mut scene.redis;
+    let partitions = redis.partitions_of(&scene.names, master).await;
+    let slot = scene.names.slot(partitions[0]);
+    let added = redis.add_node().await;
+    redis.move_slot(slot, added).await;
+    sleep(Duration::from_millis(rng.u64(REST_MS))).await;
+    redis.move_slot(slot, master).await;
+    redis.remove_last_node().await;
 }
 
 /// Starts the dead nodes of the pair of `master` again, and waits until all nodes agree and the pair is in sync.

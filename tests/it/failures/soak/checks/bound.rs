@@ -101,12 +101,13 @@ mod tests {
         fn pinged(&mut self, at_ms: i64, answered: bool) {
             let sent = self.at(at_ms);
             let ahead_ms = self.record.clock.last().map_or(0, |clock| clock.ahead_ms);
-            let outcome = match answered {
-                true => Outcome::Touched {
+            let outcome = if answered {
+                Outcome::Touched {
                     became_online: false,
                     expires_at: sent.later_by(ahead_ms).plus(TTL),
-                },
-                false => Outcome::Refused,
+                }
+            } else {
+                Outcome::Refused
             };
             self.record.calls.push(Call {
                 user: "living-00000".to_owned(),
