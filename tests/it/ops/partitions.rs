@@ -47,6 +47,11 @@ async fn an_instance_with_another_number_of_partitions_serves_nothing_and_writes
     let redis = RedisServer::start().await;
     let right = start(&redis, "16").await;
     right.client().connect("alice").await;
+    let states = Names::new("presence:", 16).all("states");
+    eventually_true("all partitions were swept once", async || {
+        redis.sum("EXISTS", &states, &[]).await == 16
+    })
+    .await;
     let before: BTreeSet<String> = redis.command(&["KEYS", "*"]).await;
     for (partitions, cause) in [
         (
