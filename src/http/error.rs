@@ -95,8 +95,11 @@ pub(crate) enum Error {
     Auth(#[from] AuthError),
     #[error("{0}")]
     Refused(Refusal),
-    #[error("{0}")]
-    GroupRefused(GroupRefusal),
+    #[error("{field}: {refusal}")]
+    GroupRefused {
+        field: &'static str,
+        refusal: GroupRefusal,
+    },
     #[error("{0}; see Retry-After")]
     TooManyStreams(#[from] StreamLimitReached),
     #[error(
@@ -175,8 +178,10 @@ impl Error {
             Self::Auth(error) => auth_problem_type(error),
             Self::Refused(Refusal::ConnectionClosed) => P::ConnectionClosed,
             Self::Refused(Refusal::TooManyConnections { .. }) => P::TooManyConnections,
-            Self::GroupRefused(GroupRefusal::TooManyMembers { .. }) => P::TooManyMembers,
-            Self::GroupRefused(GroupRefusal::TooManyGroups { .. }) => P::TooManyGroups,
+            Self::GroupRefused { refusal, .. } => match refusal {
+                GroupRefusal::TooManyMembers { .. } => P::TooManyMembers,
+                GroupRefusal::TooManyGroups { .. } => P::TooManyGroups,
+            },
             Self::TooManyStreams(_) => P::TooManyStreams,
             Self::StreamsUnsupported => P::StreamsUnsupported,
             Self::NotFound => P::NotFound,
@@ -223,7 +228,10 @@ impl From<StoreError> for Error {
             StoreError::Overloaded => Self::StoreOverloaded,
             StoreError::Failed(cause) => Self::Internal(cause),
             StoreError::Refused(refusal) => Self::Refused(refusal),
-            StoreError::GroupRefused(refusal) => Self::GroupRefused(refusal),
+            StoreError::GroupRefused(refusal) => Self::GroupRefused {
+                field: "members",
+                refusal,
+            },
         }
     }
 }

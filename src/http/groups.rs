@@ -203,7 +203,15 @@ pub(super) async fn change(
     if let Some(user) = add.iter().find(|user| removed.contains(user)) {
         return Err(Error::AddedAndRemoved(user.as_str().to_owned()));
     }
-    let written = state.presence.change_group(&group, &add, &remove).await?;
+    let written = state.presence.change_group(&group, &add, &remove).await;
+    let written = written.map_err(|error| match Error::from(error) {
+        // Only an added user can be one too many.
+        Error::GroupRefused { refusal, .. } => Error::GroupRefused {
+            field: "add",
+            refusal,
+        },
+        other => other,
+    })?;
     Ok(result(group, written))
 }
 

@@ -159,6 +159,8 @@ impl MemoryStore {
                 let evicted = presence
                     .connections
                     .refresh(refreshed, most, now, &state.outages)?;
+                // The seats of a held connection are held like the connection.
+                let evicted = evicted.filter(|evicted| evicted.is_alive(now));
                 left.extend(evicted.map(|evicted| (evicted.id, evicted.groups)));
                 if !state.announced.is_settled(user) {
                     state.announced.settle(user, now, &state.outages);
@@ -181,12 +183,14 @@ impl MemoryStore {
                 true
             }
         };
-        let connection = seat.as_ref().map(|seat| &seat.connection);
-        self.leave_groups(state, user, &left, (connection, &groups), now);
+        let connection = seat.as_ref().map(|seat| seat.connection.clone());
+        // The user joins first: it may leave a group by one connection that it states by the other.
+        let not_joined = self.join_groups(state, user, (seat, &groups), now);
+        self.leave_groups(state, user, &left, (connection.as_ref(), &groups), now);
         Ok(Connected {
             became_online,
             expires_at,
-            not_joined: self.join_groups(state, user, (seat, &groups), now),
+            not_joined,
         })
     }
 

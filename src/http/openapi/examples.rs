@@ -40,9 +40,10 @@ fn error(operation: &str, status: &str) -> Option<Error> {
         }
         ("400", "setStatus") => Error::InvalidStatus(STATUS),
         ("400", "lookUpOnline") => Error::NoUserIds,
-        ("400", "replaceGroup" | "changeGroup") => {
-            Error::GroupRefused(GroupRefusal::TooManyMembers { most: 10_000 })
-        }
+        ("400", "replaceGroup" | "changeGroup") => Error::GroupRefused {
+            field: "add",
+            refusal: GroupRefusal::TooManyMembers { most: 10_000 },
+        },
         ("400", "removeGroup" | "getGroup" | "countGroup") => {
             Error::GroupId(InvalidGroupId::Length)
         }

@@ -3,18 +3,20 @@
 -- ARGV[7] the time after which nothing may be added, in ms    ARGV[10] the users to remove; '*': all but those to add
 -- ARGV[8] the maximum number of stored members                ARGV[11] how many members '*' may look at
 -- ARGV[9] the users to add
--- Returns {'done', members, added, the removed users...}, {'late'}, {'full'}, or {'large'} if '*' would look at more
--- members or a PUT is under way.
+-- Returns {'done', members, added, the removed users...}, {'late'}, {'full'}, {'busy'} while a PUT is under way, or
+-- {'large'} if '*' would look at more members.
 
 local now = clock()
 local add, is_replacement = ids_of(ARGV[9]), ARGV[10] == '*'
 if add[1] and now > tonumber(ARGV[7]) then
   return { 'late' }
 end
+if redis.call('EXISTS', FORMER, COMING) > 0 then
+  return { 'busy' }
+end
 local remove
 if is_replacement then
-  local is_under_way = redis.call('EXISTS', FORMER, COMING) > 0
-  if is_under_way or redis.call('SCARD', MEMBERS) > tonumber(ARGV[11]) then
+  if redis.call('SCARD', MEMBERS) > tonumber(ARGV[11]) then
     return { 'large' }
   end
   local keeps = {}
@@ -31,27 +33,17 @@ else
   remove = ids_of(ARGV[10])
 end
 
-local left, left_former = divided(remove)
-local _, moved, joined = divided(add)
-if joined[1] and size() + #joined > tonumber(ARGV[8]) + #left + #left_former then
+local left = divided(remove)
+local _, _, joined = divided(add)
+if joined[1] and size() + #joined > tonumber(ARGV[8]) + #left then
   return { 'full' }
 end
 call_for(left, 'SREM', MEMBERS)
-call_for(left_former, 'SREM', FORMER)
-if redis.call('EXISTS', COMING) == 1 then
-  call_for(remove, 'SREM', COMING)
-  call_for(add, 'SREM', COMING)
-end
-call_for(moved, 'SREM', FORMER)
-call_for(moved, 'SADD', MEMBERS)
 call_for(joined, 'SADD', MEMBERS)
 if is_replacement then
   local number = redis.call('HINCRBY', NUMBERS, 'begun', 1)
   redis.call('HSET', NUMBERS, 'complete', number)
   redis.call('PEXPIRE', NUMBERS, 60000)
-end
-for _, user in ipairs(left_former) do
-  left[#left + 1] = user
 end
 announce_stored(now, joined, left)
 local answer = { 'done', size(), #joined }

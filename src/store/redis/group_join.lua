@@ -11,7 +11,7 @@ local now, user, id, stamp = clock(), ARGV[9], ARGV[10], tonumber(ARGV[11])
 -- Whether the group has room for no other user.
 local function is_full()
   local most = tonumber(ARGV[8])
-  local stored, seated = size(), redis.call('HLEN', SEATED)
+  local stored, seated = size_at_most(), redis.call('HLEN', SEATED)
   if stored + seated < most then
     return false
   end

@@ -1,4 +1,5 @@
--- Makes one step of the PUT under way: first users of its list become members, then the former members leave.
+-- Makes one step of the PUT under way: first the former members leave or stay, then the others of its list become members.
+-- So the group never has more members than before or after the PUT.
 --
 -- ARGV[7] how many users one step takes
 -- Returns {whether more steps follow, the number of the PUT, members, added, removed, the users that left...}. Added and
@@ -6,14 +7,18 @@
 
 local now = clock()
 local joined, left = {}, {}
-local coming = redis.call('SPOP', COMING, ARGV[7])
-if coming[1] then
-  local _, moved, others = divided(coming)
-  call_for(moved, 'SREM', FORMER)
-  call_for(coming, 'SADD', MEMBERS)
-  joined = others
+local former = redis.call('SPOP', FORMER, ARGV[7])
+if former[1] then
+  local stay = {}
+  local are_coming = call_for(former, 'SMISMEMBER', COMING)
+  for i, user in ipairs(former) do
+    table.insert(are_coming[i] == 1 and stay or left, user)
+  end
+  call_for(stay, 'SREM', COMING)
+  call_for(stay, 'SADD', MEMBERS)
 else
-  left = redis.call('SPOP', FORMER, ARGV[7])
+  joined = redis.call('SPOP', COMING, ARGV[7])
+  call_for(joined, 'SADD', MEMBERS)
 end
 local added = redis.call('HINCRBY', NUMBERS, 'added', #joined)
 local removed = redis.call('HINCRBY', NUMBERS, 'removed', #left)

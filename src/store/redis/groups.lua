@@ -58,6 +58,11 @@ local function size()
   return redis.call('SCARD', MEMBERS) + redis.call('SCARD', FORMER)
 end
 
+-- The greatest number of stored members until the end of the PUT under way.
+local function size_at_most()
+  return math.max(size(), redis.call('SCARD', MEMBERS) + redis.call('SCARD', COMING))
+end
+
 -- Divides ids into the ids of members, of former members, and of users that are not stored.
 local function divided(ids)
   local members, former, others = {}, {}, {}

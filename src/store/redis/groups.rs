@@ -185,6 +185,7 @@ impl RedisStore {
         Err(StoreError::too_slow())
     }
 
+    /// Runs `group_change.lua`. A PUT under way is finished first.
     async fn run_change(
         &self,
         group: &GroupId,
@@ -201,9 +202,15 @@ impl RedisStore {
             .arg(remove)
             .arg(ONE_STEP);
         let route = self.lanes.to(self.partition_of(group));
-        let answer: Vec<Value> = route.script(&change).await?;
-        let mut values = answer.into_iter();
-        let outcome: String = take(&mut values)?;
+        let (mut values, outcome) = loop {
+            let answer: Vec<Value> = route.script(&change).await?;
+            let mut values = answer.into_iter();
+            let outcome: String = take(&mut values)?;
+            if outcome != "busy" {
+                break (values, outcome);
+            }
+            self.make_all_steps(group, None).await?;
+        };
         match &*outcome {
             "late" => return Ok(Changed::Late),
             "large" => return Ok(Changed::Large),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::future::join;
 use redis::{FromRedisValue, ScriptInvocation, Value};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -63,7 +62,8 @@ impl RedisStore {
         Box::pin(self.connect_in_groups(seated, PING, began)).await
     }
 
-    /// The same for a connection that states groups: also extends its seats in the groups, at the same time.
+    /// The same for a connection that states groups: then extends its seats in the groups. A refused ping extends no seat,
+    /// also not one of an expired connection whose departure is not announced yet.
     async fn ping_in_groups(
         &self,
         seated: Seated<'_>,
@@ -78,9 +78,10 @@ impl RedisStore {
         let place = partition.index();
         if self.grants[place].number() != 0 {
             let sent_at = self.now(partition);
-            let extend = self.batchers[place].pings.extend(user, connection, stated);
-            let (extended, seats) = join(extend, self.extend_seats(seated)).await;
-            if let (true, Some(not_joined)) = (extended?, seats) {
+            let pings = &self.batchers[place].pings;
+            if pings.extend(user, connection, stated).await?
+                && let Some(not_joined) = self.extend_seats(seated).await
+            {
                 return Ok(Connected {
                     became_online: false,
                     expires_at: sent_at.plus(stated.ttl.unwrap_or(self.lifetimes.ttl)),

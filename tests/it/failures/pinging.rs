@@ -123,6 +123,12 @@ async fn a_steady_ping_writes_no_event_and_no_message() {
 async fn an_outage_ends_no_membership_of_a_client_that_pings_again() {
     let mut cluster = Cluster::of(1, Settings::mortal()).await;
     let client = cluster.client();
+    // A partition that was never swept knows of no time without a sweep.
+    let partitions = cluster.names().partitions() as u64;
+    eventually_true("every partition is swept", async || {
+        client.metric("presence_partitions_reachable").await == Some(partitions)
+    })
+    .await;
     let ping = json!({"groups": ["doc-1"]});
     for user in ["alice", "bob"] {
         let path = format!("/v1/users/{user}/ping");

@@ -146,7 +146,7 @@ impl RedisStore {
 
     /// Finishes the PUT under way, or only the PUT `number`, and forgets the members that left. Returns the result of the
     /// last step.
-    async fn make_all_steps(
+    pub(super) async fn make_all_steps(
         &self,
         group: &GroupId,
         number: Option<u64>,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::{join, join_all, try_join_all};
+use futures_util::future::{join_all, try_join_all};
 use redis::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
@@ -135,8 +135,10 @@ impl RedisStore {
         let joins = groups
             .iter()
             .map(|group| timeout_at(until, self.join_group(group, seated, stamp)));
-        let delivery = timeout_at(until, self.deliver(from, messages));
-        let (joined, _) = join(join_all(joins), delivery).await;
+        // The user joins first: it may leave a group by one connection that it states by the other.
+        let joined = join_all(joins).await;
+        // A message that is not delivered in time stays in the outbox.
+        let _ = timeout_at(until, self.deliver(from, messages)).await;
         for (group, joined) in groups.iter().zip(joined) {
             if !matches!(joined, Ok(Ok(true))) {
                 connected.not_joined.push(group.clone());
