@@ -57,6 +57,8 @@ pub struct Alive {
     pub ping_interval_ms: u64,
     /// Only if the request had it.
     pub away: Option<bool>,
+    /// Those of the stated groups that accepted the user; only if the request stated some.
+    pub groups: Option<Vec<String>>,
 }
 
 /// The answer of `disconnect`. The `connectionId` is not checked: the contract leaves it open for `{"all":true}`.

@@ -89,9 +89,14 @@ impl Event {
     /// The users in a `presence.snapshot`.
     pub fn online(&self) -> Vec<String> {
         assert_eq!(self.name, "presence.snapshot");
-        let users = self.json()["online"].as_array().cloned();
-        let users = users.unwrap_or_else(|| panic!("no list in {self:?}"));
-        let ids = users
+        self.listed("online")
+    }
+
+    /// The ids in a list of the event.
+    pub fn listed(&self, field: &str) -> Vec<String> {
+        let ids = self.json()[field].as_array().cloned();
+        let ids = ids.unwrap_or_else(|| panic!("no list in {self:?}"));
+        let ids = ids
             .iter()
             .map(|id| id.as_str().expect("ids are strings").to_owned());
         ids.collect()

@@ -4,6 +4,8 @@
 //! gives the same answer at both, the store must give it too. If a deadline lies between them, either answer is right.
 //! Many histories run concurrently.
 
+mod clock;
+mod groups;
 mod model;
 mod steps;
 mod stores;
@@ -16,15 +18,15 @@ use harness::redis_cluster::RedisCluster;
 use harness::redis_server::RedisServer;
 use harness::wait::PATIENCE;
 use presence::model::{Closing, PageCursor, Stated};
-use presence::model::{ConnectionId, Entry, PartitionSet, Position, PresenceEvent, UserId};
+use presence::model::{ConnectionId, Entry, GroupId, PartitionSet, Position, UserId};
 use presence::store::{Readiness, Store, StoreError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use self::model::{Bracket, Grant, Model, Touch};
+use self::groups::{group_id, most_members, selected};
+use self::model::{Bracket, Grant, Model, Touch, TouchCall};
 use self::steps::{Step, step};
 use self::stores::{on_cluster, on_redis, open};
 
@@ -43,15 +45,12 @@ const GRANTS: [Grant; 2] = [
 /// A time without sweeps that is an outage for these grants.
 const STALL: Duration = Duration::from_millis(700);
 
-/// The latest departure after the clock was set: a TTL, another TTL after a step back, the interval and margin of a
-/// hold after a step ahead, and some time to sweep.
-const LONGEST_DELAY: Duration = Duration::from_millis(2 * 400 + 600 + 300);
-
 /// One less than the number of connection ids.
 const MOST_CONNECTIONS: usize = 2;
 
 const USERS: [&str; 3] = ["ann", "b ob", "çé"];
 const CONNECTIONS: [&str; 3] = ["1", "a", "b"];
+const GROUPS: [&str; 2] = ["den", "hall"];
 
 /// The connection at which the user is always away. At the others it is away if the second instance got the call.
 const AWAY: &str = "a";
@@ -74,6 +73,8 @@ async fn sweep(store: &Store) {
 /// The stores of one history.
 struct Scene {
     stores: Vec<Store>,
+    /// The most members of a group.
+    most_members: usize,
     /// The Redis server of this history, whose clock may be set.
     clock: Option<Arc<RedisServer>>,
 }
@@ -82,6 +83,7 @@ struct Run {
     /// One store, as one instance or as two instances with different settings.
     stores: Vec<Arc<Store>>,
     model: Model,
+    most_members: usize,
     /// The Redis server whose clock is set, and how far it is ahead of the true time.
     clock: Option<Arc<RedisServer>>,
     ahead_ms: i64,
@@ -113,7 +115,8 @@ impl Run {
         assert_eq!(apart.len(), users.len().min(partitions.count()));
         let mut run = Self {
             stores,
-            model: Model::new(MOST_CONNECTIONS),
+            model: Model::new(MOST_CONNECTIONS, scene.most_members),
+            most_members: scene.most_members,
             clock: scene.clock,
             ahead_ms: 0,
             users: users.to_vec(),
@@ -129,30 +132,10 @@ impl Run {
         let store = Arc::clone(&self.stores[instance]);
         let bracket = Bracket::open(self.ahead_ms);
         match *step {
-            Step::Touch(call, user, connection) => {
-                let (user, connection) = self.names(user, connection);
-                let away = instance == 1 || connection.as_str() == AWAY;
-                let stated = Stated {
-                    away,
-                    ..Stated::default()
-                };
-                let touched = match call {
-                    Touch::Connect => store.connect(&user, &connection, &stated).await,
-                    Touch::Ping => store.ping(&user, &connection, &stated).await,
-                };
-                let touched = match touched {
-                    Ok(touched) => Ok(touched),
-                    Err(StoreError::Refused(refusal)) => Err(refusal),
-                    Err(error) => panic!("the store answers: {error}"),
-                };
-                let call = (call, GRANTS[instance], away);
-                self.model.touched(
-                    bracket.close(self.ahead_ms),
-                    call,
-                    &user,
-                    &connection,
-                    touched,
-                );
+            Step::Touch(kind, user, connection, groups) => {
+                let groups = selected(&[group_id(0), group_id(1)], groups);
+                self.touch(instance, (kind, user, connection), &groups)
+                    .await;
             }
             Step::Disconnect(user, connection) => {
                 let (user, connection) = self.names(user, connection);
@@ -175,6 +158,12 @@ impl Run {
                     .looked(bracket.close(self.ahead_ms), &self.users[user], &found);
             }
             Step::LookAtAll => self.look_at_all(&store).await,
+            Step::Replace(group, members) => self.replace(&store, group, members).await,
+            Step::ReplaceWithMany(group, members) => {
+                self.replace_with_many(&store, group, members).await;
+            }
+            Step::Change(group, users) => self.change(&store, group, users).await,
+            Step::LookAtGroup(group, user) => self.look_at_group(&store, group, user).await,
             Step::Sweep => {
                 sweep(&store).await;
                 self.model.swept(bracket.close(self.ahead_ms));
@@ -186,39 +175,38 @@ impl Run {
         self.check_events(&store).await;
     }
 
-    /// Sets the clock. All connections ping once more and then stop, and each user leaves once, within
-    /// [`LONGEST_DELAY`]. The model cannot follow the state during that time.
-    async fn set_clock(&mut self, instance: usize, by_ms: i64) {
-        let Some(redis) = &self.clock else {
-            return;
-        };
-        // Instances sweep all the time, so a sweep precedes the step.
+    async fn touch(
+        &mut self,
+        instance: usize,
+        (kind, user, connection): (Touch, usize, usize),
+        groups: &[GroupId],
+    ) {
         let store = Arc::clone(&self.stores[instance]);
-        sweep(&store).await;
-        self.ahead_ms += by_ms;
-        redis.set_clock_ahead(self.ahead_ms);
-        for (user, connection) in (0..USERS.len()).zip(0..CONNECTIONS.len()) {
-            let (user, connection) = self.names(user, connection);
-            let pinged = self.stores[instance]
-                .ping(&user, &connection, &Stated::default())
-                .await;
-            let refused = matches!(pinged, Err(StoreError::Refused(_)));
-            assert!(pinged.is_ok() || refused, "the store answers: {pinged:?}");
-        }
-        let end = Instant::now() + LONGEST_DELAY;
-        let mut swept = Bracket::open(self.ahead_ms);
-        while Instant::now() < end {
-            swept = Bracket::open(self.ahead_ms);
-            for store in &self.stores {
-                sweep(store).await;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        for event in self.new_events(&store).await {
-            self.model.announced_while_the_clock_was_set(&event);
-        }
-        self.model.all_are_gone(swept.close(self.ahead_ms));
-        assert_eq!(store.count().await.ok(), Some(0));
+        let (user, connection) = self.names(user, connection);
+        let away = instance == 1 || connection.as_str() == AWAY;
+        let stated = Stated {
+            away,
+            groups: groups.into(),
+            ..Stated::default()
+        };
+        let bracket = Bracket::open(self.ahead_ms);
+        let touched = match kind {
+            Touch::Connect => store.connect(&user, &connection, &stated).await,
+            Touch::Ping => store.ping(&user, &connection, &stated).await,
+        };
+        let at = bracket.close(self.ahead_ms);
+        let touched = match touched {
+            Ok(touched) => Ok(touched),
+            Err(StoreError::Refused(refusal)) => Err(refusal),
+            Err(error) => panic!("the store answers: {error}"),
+        };
+        let call = TouchCall {
+            kind,
+            grant: GRANTS[instance],
+            away,
+            groups,
+        };
+        self.model.touched(at, call, &user, &connection, touched);
     }
 
     async fn disconnect(&mut self, store: &Store, user: &UserId, closing: Closing) {
@@ -258,25 +246,31 @@ impl Run {
 
     /// Each call is followed by exactly the events of its answer.
     async fn check_events(&mut self, store: &Store) {
-        for event in self.new_events(store).await {
-            self.model.announced(&event);
+        let partitions = store.partitions();
+        for entry in self.new_entries(store).await {
+            match &entry {
+                Entry::Event(event) => self.model.announced(event),
+                Entry::Group(event) => self.model.announced_member(event, partitions),
+                Entry::Unknown { .. } => panic!("an unknown entry"),
+            }
         }
         self.model.nothing_untold();
     }
 
-    async fn new_events(&mut self, store: &Store) -> Vec<PresenceEvent> {
+    async fn new_entries(&mut self, store: &Store) -> Vec<Entry> {
         let mut found = Vec::new();
-        let partitions = self.users.iter().map(|user| store.partitions().of(user));
-        for partition in partitions.collect::<BTreeSet<_>>() {
+        let partitions = store.partitions();
+        let of_users = self.users.iter().map(|user| partitions.of(user));
+        let of_groups = (0..GROUPS.len()).map(|group| partitions.of_group(&group_id(group)));
+        for partition in of_users.chain(of_groups).collect::<BTreeSet<_>>() {
             let heard = &mut self.heard[partition.index()];
             let history = store.history(partition, *heard, 100).await;
             let history = history.expect("an answer");
             assert!(history.continues(*heard), "no event is missing");
-            let events = history.entries.iter().filter_map(Entry::event).cloned();
-            for event in events {
-                assert_eq!(event.previous, *heard, "each names the one before");
-                *heard = event.position;
-                found.push(event);
+            for entry in history.entries {
+                assert_eq!(entry.previous(), *heard, "each names the one before");
+                *heard = entry.position();
+                found.push(entry);
             }
         }
         found
@@ -319,8 +313,9 @@ fn play_many(many: usize, open: impl Fn(usize) -> Scene) {
 
 #[test]
 fn the_embedded_store_behaves_as_the_model() {
-    play_many(32, |_| Scene {
-        stores: vec![open(GRANTS[0], &[])],
+    play_many(32, |number| Scene {
+        stores: vec![open(GRANTS[0], number, &[])],
+        most_members: most_members(number),
         clock: None,
     });
 }
@@ -331,6 +326,7 @@ fn two_instances_on_one_redis_behave_as_the_model() {
     let redis = runtime.block_on(RedisServer::start());
     play_many(32, |number| Scene {
         stores: on_redis(&redis, number),
+        most_members: most_members(number),
         clock: None,
     });
 }
@@ -342,6 +338,7 @@ fn two_instances_on_a_cluster_behave_as_the_model() {
     let redis = runtime.block_on(RedisCluster::start());
     play_many(16, |number| Scene {
         stores: on_cluster(&redis, number),
+        most_members: most_members(number),
         clock: None,
     });
 }
@@ -360,6 +357,7 @@ fn stores_with_a_changing_redis_clock_behave_as_the_model() {
         redis.set_clock_ahead(0);
         Scene {
             stores: on_redis(redis, number),
+            most_members: most_members(number),
             clock: Some(Arc::clone(redis)),
         }
     });

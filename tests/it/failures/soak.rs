@@ -22,13 +22,14 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use harness::client::Client;
+use harness::groups;
 use harness::serial::run_alone;
 use harness::sse::EventSource;
 use harness::timestamp::Timestamp;
 use harness::wait::eventually_true;
 use tokio::time::{Instant, timeout};
 
-use callers::{Caller, Callers, contested, living, roaming, sleepers};
+use callers::{Caller, Callers, ROOM, contested, is_in_room, living, roaming, sleepers};
 use checks::Findings;
 use journal::Journal;
 use plan::Phase;
@@ -162,12 +163,20 @@ async fn disagreements(clients: &[Client]) -> Vec<String> {
         if counted != expected.len() as u64 {
             wrong.push(format!("instance {instance} counts {counted}"));
         }
+        let group = groups::get(client, ROOM).await;
+        let mut members = expected.clone();
+        members.retain(|user| is_in_room(user));
+        if group.members != members.len() || group.online != members {
+            wrong.push(format!("instance {instance}: {group:?}"));
+        }
     }
     wrong
 }
 
 /// Waits until every reader has the last event, and reports the readers that do not.
 async fn read_to_the_end(client: &Client, readers: &[Reader]) -> Vec<String> {
+    // The group has it first, so that the readers of the group hear of it too.
+    groups::patch(client, ROOM, &[MARKER], &[]).await;
     client.connect(MARKER).await;
     let behind = || {
         let behind = readers.iter().filter(|each| !each.source.is_up_to(MARKER));

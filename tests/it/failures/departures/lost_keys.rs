@@ -101,21 +101,21 @@ async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
 
 #[tokio::test]
 async fn after_a_loss_of_the_states_streams_begin_anew_and_users_are_away_as_before() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let cluster = Cluster::of(1, Settings::new()).await;
+    let client = cluster.client();
     for (user, connection) in [("alice", "1"), ("bob", "tab"), ("bob", "phone")] {
         let body = json!({"connectionId": connection, "away": true});
         send(client.of_user(user, "connect").json(&body)).await;
     }
     client.connect("carol").await;
     let mut stream = Stream::open(&client, "").await;
-    let states = cluster.names().all("states");
+    let marks = cluster.names().all("states").len() as u64;
     eventually_true("a sweep has marked the states", async || {
-        let users: u64 = redis.sum("HLEN", &states, &[]).await;
-        users == 2 + states.len() as u64
+        cluster.sum("HLEN", "states", &[]).await == 2 + marks
     })
     .await;
-    redis.sum("DEL", &states, &[]).await;
+    cluster.sum("DEL", "states", &[]).await;
+    client.post("/v1/sweep", &json!({})).await;
     let reset = stream.next().await;
     assert_eq!(reset.name, "presence.reset");
     assert_eq!(reset.json()["reason"], "data-lost");

@@ -1,15 +1,19 @@
 //! The reference model: the section "Invariants" of design.md in a simple form.
 
 mod bracket;
+mod groups;
 mod user;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use presence::model::{Closing, Connected, Disconnected, Refusal, UserState};
-use presence::model::{ConnectionId, PresenceEvent, Reason, Transition, UserId};
+use presence::model::{
+    ConnectionId, GroupEvent, GroupId, Partitions, PresenceEvent, Reason, Transition, UserId,
+};
 
 pub(super) use self::bracket::Bracket;
+use self::groups::{Groups, Seated};
 use self::user::{Connection, Outage, User};
 
 /// The shortest gap between sweeps that is an outage for some grants, and the one that is an outage for all.
@@ -67,11 +71,22 @@ pub(super) struct Model {
     told: Vec<(UserId, Told)>,
     /// The time of a sweep, if the step was one. A sweep may announce expiries that are in no answer.
     sweeping: Option<Bracket>,
+    pub(super) groups: Groups,
+}
+
+/// A connect or a ping: its kind, the grant of the instance, and what the connection states.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TouchCall<'a> {
+    pub(super) kind: Touch,
+    pub(super) grant: Grant,
+    pub(super) away: bool,
+    pub(super) groups: &'a [GroupId],
 }
 
 impl Model {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize, most_members: usize) -> Self {
         Self {
+            groups: Groups::new(most_members),
             most,
             users: BTreeMap::new(),
             swept: None,
@@ -84,14 +99,14 @@ impl Model {
     pub(super) fn touched(
         &mut self,
         at: Bracket,
-        (call, grant, away): (Touch, Grant, bool),
+        call: TouchCall<'_>,
         id: &UserId,
         connection: &ConnectionId,
         answer: Result<Connected, Refusal>,
     ) {
         self.notice_outage(at);
         let user = self.users.entry(id.clone()).or_default();
-        let closed = match call {
+        let closed = match call.kind {
             Touch::Connect => (false, false),
             Touch::Ping => user.is_closed(connection, at),
         };
@@ -113,7 +128,7 @@ impl Model {
             }
         };
         assert!(!closed.0 && !full.0, "not refused: {what}");
-        let deadline = at.plus(grant.ttl);
+        let deadline = at.plus(call.grant.ttl);
         assert!(deadline.contains(touched.expires_at), "{what}");
         assert_eq!(touched.became_online, !user.announced, "{what}");
         if touched.became_online {
@@ -123,24 +138,37 @@ impl Model {
         }
         let opened = Connection {
             deadline,
-            grant,
-            away,
+            grant: call.grant,
+            away: call.away,
             left: None,
         };
-        user.open(connection, opened, self.most, (&self.outages, self.swept));
+        let crowded = user.open(connection, opened, self.most, (&self.outages, self.swept));
+        let seated = Seated {
+            user: id,
+            id: connection,
+            connection: opened,
+            groups: call.groups,
+            crowded,
+        };
+        self.groups.stated(at, &seated, &touched);
     }
 
     pub(super) fn left(&mut self, at: Bracket, id: &UserId, closing: &Closing, left: Disconnected) {
         self.notice_outage(at);
         let user = self.users.entry(id.clone()).or_default();
-        match (closing, left.leaves_at) {
+        let ends = match (closing, left.leaves_at) {
             (Closing::Later(connection, grace), Some(leaves_at)) => {
                 let end = user.leave(connection, *grace, at).expect("it was opened");
                 assert!(end.contains(leaves_at), "{end:?}: {left:?}");
+                Some(end)
             }
-            (_, None) => user.close(closing, at, &self.outages, left.online),
+            (_, None) => {
+                user.close(closing, at, &self.outages, left.online);
+                None
+            }
             (_, Some(_)) => panic!("no grace period: {closing:?} {left:?}"),
-        }
+        };
+        self.groups.closed(at, id, closing, ends);
         user.check_online(at, left.online);
         let (surely, maybe) = user.may_return(at, &self.outages);
         let maybe = maybe || user.may_seem_to_return(at, &self.outages);
@@ -215,6 +243,7 @@ impl Model {
         }
         self.swept = Some(at);
         self.sweeping = Some(at);
+        self.groups.swept(at, &self.outages, is_stalled(at));
     }
 
     /// An event while the clock was set. It was in no answer, or the answer was not recorded.
@@ -243,6 +272,7 @@ impl Model {
             );
             user.clock_was_set();
         }
+        self.groups.all_are_gone();
         self.outages.clear();
         self.swept = Some(at);
     }
@@ -315,16 +345,26 @@ impl Model {
         }
     }
 
+    /// An event of a group.
+    pub(super) fn announced_member(&mut self, event: &GroupEvent, partitions: Partitions) {
+        let here = partitions.of_group(&event.group);
+        let users = &self.users;
+        let is_online = |user: &UserId| {
+            let is_online = users.get(user).is_some_and(|user| user.announced);
+            (partitions.of(user) == here).then_some(is_online)
+        };
+        self.groups.announced(event, is_online);
+    }
+
     /// Every transition in an answer has its event, and a sweep has announced all expired users.
     pub(super) fn nothing_untold(&mut self) {
         let told = &self.told;
         assert!(told.is_empty(), "in an answer, but not announced: {told:?}");
+        self.groups.nothing_untold();
         let Some(at) = self.sweeping.take() else {
             return;
         };
-        // The sweep itself may have noticed an outage between two of its steps.
-        let outage = presence::model::millis(SHORTEST_OUTAGE);
-        let is_stalled = at.latest.saturating_sub(at.earliest) > outage;
+        let is_stalled = is_stalled(at);
         for (id, user) in &mut self.users {
             let (_, returns) = user.may_return(at, &self.outages);
             let returns = returns || user.may_seem_to_return(at, &self.outages) || is_stalled;
@@ -346,4 +386,9 @@ impl Model {
             }
         }
     }
+}
+
+/// Whether a sweep may have noticed an outage between two of its steps.
+fn is_stalled(swept: Bracket) -> bool {
+    swept.lasts(SHORTEST_OUTAGE)
 }

@@ -8,6 +8,7 @@ use harness::redis_server::RedisServer;
 use presence::config::Config;
 use presence::store::Store;
 
+use super::groups::most_members;
 use super::model::Grant;
 use super::{GRANTS, MOST_CONNECTIONS};
 
@@ -25,23 +26,32 @@ pub(super) fn on_redis(redis: &RedisServer, number: usize) -> Vec<Store> {
         "--partitions",
         partitions,
     ];
-    GRANTS.map(|grant| open(grant, &flags)).into()
+    GRANTS.map(|grant| open(grant, number, &flags)).into()
 }
 
 /// The stores of two instances on a cluster.
 pub(super) fn on_cluster(redis: &RedisCluster, number: usize) -> Vec<Store> {
     let prefix = format!("history-{number}:");
     let flags = ["--redis-url", &redis.url(), "--key-prefix", &prefix];
-    GRANTS.map(|grant| open(grant, &flags)).into()
+    GRANTS.map(|grant| open(grant, number, &flags)).into()
 }
 
-/// A store as an instance with the grant `grant` opens it.
-pub(super) fn open(grant: Grant, flags: &[&str]) -> Store {
+/// A store of the history `number`, as an instance with the grant `grant` opens it.
+pub(super) fn open(grant: Grant, number: usize, flags: &[&str]) -> Store {
     let ms = |duration: Duration| format!("{}ms", duration.as_millis());
     let (ttl, interval) = (ms(grant.ttl), ms(grant.ping_interval));
-    let most = MOST_CONNECTIONS.to_string();
+    let (most, most_members) = (
+        MOST_CONNECTIONS.to_string(),
+        most_members(number).to_string(),
+    );
     let own = ["presence", "--ttl", &ttl, "--ping-interval", &interval];
-    let own = own.into_iter().chain(["--user-connections", &most]);
+    let limits = [
+        "--user-connections",
+        &most,
+        "--group-members",
+        &most_members,
+    ];
+    let own = own.into_iter().chain(limits);
     let config = Config::try_parse_from(own.chain(flags.iter().copied()));
     Store::open(&config.expect("good flags")).expect("a store")
 }

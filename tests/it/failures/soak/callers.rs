@@ -48,6 +48,15 @@ pub(super) fn sleepers() -> Vec<String> {
     crowd("sleeper", 6)
 }
 
+/// The group that the connections of some users state.
+pub(super) const ROOM: &str = "room";
+
+/// Whether the connections of a user state the group: those of every second user.
+pub(super) fn is_in_room(user: &str) -> bool {
+    let number = user.bytes().last();
+    number.is_some_and(|digit| digit % 2 == 0)
+}
+
 /// Running callers.
 pub(super) struct Callers {
     stop: Arc<AtomicBool>,
@@ -216,11 +225,19 @@ impl Caller {
             Verb::Disconnect => "disconnect",
             Verb::Look => "",
         };
-        let request = match (verb, connection) {
-            (Verb::Look, _) => client.request(Method::GET, "/livez"),
-            (_, Some("1")) => client.of_user(user, path),
-            (_, Some(connection)) => client.of_connection(user, path, connection),
-            (_, None) => client.of_user(user, path).json(&json!({"all": true})),
+        let mut body = json!({});
+        match connection {
+            Some("1") => {}
+            Some(connection) => body["connectionId"] = connection.into(),
+            None => body["all"] = true.into(),
+        }
+        if matches!(verb, Verb::Connect | Verb::Ping) && is_in_room(user) {
+            body["groups"] = json!([ROOM]);
+        }
+        let request = match verb {
+            Verb::Look => client.request(Method::GET, "/livez"),
+            _ if body == json!({}) => client.of_user(user, path),
+            _ => client.of_user(user, path).json(&body),
         };
         let (user, journal) = (user.to_owned(), self.journal.clone());
         tokio::spawn(async move {
@@ -253,6 +270,7 @@ fn outcome(verb: Verb, answer: &Answer) -> Outcome {
             Outcome::Touched {
                 became_online: alive.became_online,
                 expires_at: alive.expires_at,
+                is_in_groups: alive.groups.is_none_or(|groups| groups == [ROOM]),
             }
         }
         (200, Verb::Disconnect) => Outcome::Left {

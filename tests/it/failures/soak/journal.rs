@@ -42,6 +42,8 @@ pub(super) enum Outcome {
     Touched {
         became_online: bool,
         expires_at: Timestamp,
+        /// Whether the groups that the connection stated accepted the user.
+        is_in_groups: bool,
     },
     Left {
         became_offline: bool,

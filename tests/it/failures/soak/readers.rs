@@ -8,9 +8,9 @@ use harness::names::partitions_of_tests;
 use harness::sse::{Entry, Event, EventSource, Habits, Heard, Memory};
 use harness::timestamp::Timestamp;
 
-use super::callers::{contested, living, roaming};
+use super::callers::{ROOM, contested, living, roaming};
 
-/// The user of the last event.
+/// The user of the last event. At the end it is stored in the group.
 pub(super) const MARKER: &str = "marker";
 
 /// The pause of a slow reader after each piece. It falls behind during bursts and catches up afterwards.
@@ -36,7 +36,8 @@ fn id_of(event: &Event) -> String {
 pub(super) struct Change {
     pub(super) id: Box<str>,
     pub(super) user: Box<str>,
-    /// The reason of an offline; empty for an online.
+    /// The reason of an offline; empty for an online. For a reader of the group, the reason of a departure from the group;
+    /// empty for a user that joined.
     pub(super) reason: Box<str>,
     /// The time of the change by the clock of Redis.
     pub(super) stamp: Timestamp,
@@ -50,6 +51,8 @@ pub(super) struct Chapter {
     pub(super) reset: Option<String>,
     /// The snapshot at the beginning, if there was one.
     pub(super) base: Option<BTreeSet<String>>,
+    /// For a reader of the group, the members that are online by all messages.
+    pub(super) here: BTreeSet<String>,
     /// The changes with the times of their arrival.
     pub(super) changes: Vec<(Timestamp, Change)>,
 }
@@ -59,6 +62,8 @@ pub(super) struct Chapter {
 pub(super) struct Tale {
     pub(super) name: String,
     pub(super) interest: Option<BTreeSet<String>>,
+    /// Whether it reads the group.
+    pub(super) of_group: bool,
     pub(super) chapters: Vec<Chapter>,
     /// The number of streams.
     pub(super) streams: usize,
@@ -107,7 +112,9 @@ impl Tale {
                 }
                 let base = chapter.base.get_or_insert_default();
                 base.extend(event.online());
+                chapter.here.extend(event.online());
             }
+            Heard::Event(event) if self.of_group => self.take_of_group(entry.at, &event),
             Heard::Event(event) if event.is_change() => {
                 let change = Change {
                     user: event.user().into(),
@@ -121,11 +128,37 @@ impl Tale {
         }
     }
 
+    fn take_of_group(&mut self, at: Timestamp, event: &Event) {
+        let here = &mut self.chapter().here;
+        match &*event.name {
+            "user.online" => drop(here.insert(event.user())),
+            "user.offline" => drop(here.remove(&event.user())),
+            "group.joined" => here.extend(event.listed("online")),
+            "group.left" => event.listed("userIds").iter().for_each(|user| {
+                here.remove(user);
+            }),
+            _ => return,
+        }
+        if !event.name.starts_with("group.") {
+            return;
+        }
+        for user in event.listed("userIds") {
+            let change = Change {
+                id: format!("{} {user}", id_of(event)).into(),
+                user: user.into(),
+                reason: event.reason().into(),
+                stamp: event.timestamp(),
+            };
+            self.chapter().changes.push((at, change));
+        }
+    }
+
     fn begin(&mut self, began: Timestamp, reset: Option<String>) {
         self.chapters.push(Chapter {
             began,
             reset,
             base: None,
+            here: BTreeSet::new(),
             changes: Vec::new(),
         });
     }
@@ -161,9 +194,16 @@ pub(super) fn start(clients: &[Client]) -> Vec<Reader> {
         (some(2), "?snapshot=true", Memory::Cursor, quick),
         (some(3), "?snapshot=true", Memory::Nothing, quick),
     ];
-    let readers = kinds.into_iter().enumerate();
+    let room = format!("?groupIds={ROOM}&snapshot=true");
+    let of_group = [
+        (None, &*room, Memory::Cursor, quick),
+        (None, &*room, Memory::Cursor, SLOWNESS),
+        (None, &*room, Memory::Nothing, quick),
+    ];
+    let readers = kinds.into_iter().chain(of_group).enumerate();
     readers
         .map(|(number, (interest, query, memory, rest))| {
+            let is_of_group = query == room;
             let query = with_interest(query, interest.as_ref());
             let name = format!("reader {number} ({query}, {memory:?}, {rest:?})");
             let habits = Habits {
@@ -177,6 +217,7 @@ pub(super) fn start(clients: &[Client]) -> Vec<Reader> {
                 tale: Tale {
                     name,
                     interest,
+                    of_group: is_of_group,
                     chapters: Vec::new(),
                     streams: 0,
                 },

@@ -32,6 +32,15 @@ pub(super) fn print(tales: &[Tale], record: &Record, findings: &Findings) {
         ),
         ("events", findings.events.len()),
         ("  of them expiries", expired.count()),
+        ("changes of the members of the group", findings.moves.len()),
+        (
+            "  of them expiries",
+            findings
+                .moves
+                .iter()
+                .filter(|each| each.is_expiry())
+                .count(),
+        ),
         ("readers", tales.len()),
         ("  events heard", heard),
         (
@@ -69,6 +78,11 @@ pub(super) fn assert_telling(record: &Record, findings: &Findings, duration: Dur
         findings.events.len() > 50,
         "{} events",
         findings.events.len()
+    );
+    assert!(
+        findings.moves.len() > 20,
+        "{} changes of the members of the group",
+        findings.moves.len()
     );
     let missing: Vec<_> = faults::names()
         .filter(|name| !record.faults.contains_key(name))

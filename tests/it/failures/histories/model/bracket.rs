@@ -50,6 +50,11 @@ impl Bracket {
         }
     }
 
+    /// Whether it is longer than `duration`.
+    pub(super) fn lasts(self, duration: Duration) -> bool {
+        self.latest.saturating_sub(self.earliest) > millis(duration)
+    }
+
     pub(super) fn surely_before(self, other: Self) -> bool {
         self.latest < other.earliest
     }

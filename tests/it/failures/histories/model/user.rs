@@ -38,7 +38,7 @@ impl Connection {
 
     /// The time after which the connection cannot come back: its deadline, or the end of the hold after the last outage
     /// that began before the deadline, that it did not absorb, and that left less time than a hold before the deadline.
-    fn end(&self, outages: &[Outage]) -> Bracket {
+    pub(super) fn end(&self, outages: &[Outage]) -> Bracket {
         let mut end = self.deadline;
         if self.left.is_some() {
             return end;
@@ -230,13 +230,14 @@ impl User {
         }
     }
 
+    /// A connection was opened or refreshed. Returns whether it may have taken the place of another one.
     pub(super) fn open(
         &mut self,
         id: &ConnectionId,
         connection: Connection,
         most: usize,
         (outages, swept): (&[Outage], Option<Bracket>),
-    ) {
+    ) -> bool {
         let pinged = connection.pinged();
         let others = self.connections.iter().filter(|(other, _)| *other != id);
         // An unknown outage may have begun with the last sweep.
@@ -254,6 +255,7 @@ impl User {
         }
         self.connections.insert(id.clone(), connection);
         self.marks.insert(Some(id.clone()), Mark::Opened);
+        is_crowded
     }
 
     /// Whether some connection that counts is not away: certainly, and possibly.

@@ -105,6 +105,7 @@ mod tests {
                 Outcome::Touched {
                     became_online: false,
                     expires_at: sent.later_by(ahead_ms).plus(TTL),
+                    is_in_groups: true,
                 }
             } else {
                 Outcome::Refused

@@ -75,7 +75,12 @@ pub(super) fn none_is_early(
 fn broken_promise<'a>(gone: &Event, calls: &[&'a Call], record: &Record) -> Option<&'a Call> {
     let (from, at) = (gone.earliest(), gone.latest());
     let promises = calls.iter().filter(|call| {
-        let Outcome::Touched { expires_at, .. } = call.outcome else {
+        let Outcome::Touched {
+            expires_at,
+            is_in_groups: true,
+            ..
+        } = call.outcome
+        else {
             return false;
         };
         let shown = record.latest_shown(call.ended, at);
@@ -119,7 +124,7 @@ pub(super) fn none_is_late(
 ) -> Vec<String> {
     let (calls, latest) = (record.calls_by_user(), Latest::of(record));
     let mut left_by_user: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
-    let mut wrong = Vec::new();
+    let mut wrong = none_is_overdue(events, record, excused);
     for left in events
         .iter()
         .filter(|event| !event.change.reason.is_empty())
@@ -127,6 +132,24 @@ pub(super) fn none_is_late(
         let of_user = left_by_user.entry(&left.change.user).or_default();
         of_user.push(left);
     }
+    for (user, calls) in &calls {
+        let left = left_by_user.get(user).map_or(&[][..], Vec::as_slice);
+        for call in calls {
+            wrong.extend(overdue(call, calls, &latest));
+            wrong.extend(forgotten(call, calls, left, &latest));
+        }
+    }
+    wrong
+}
+
+/// No departure is later than the deadline and one hold explain.
+pub(super) fn none_is_overdue(
+    events: &[Event],
+    record: &Record,
+    excused: &mut Excused,
+) -> Vec<String> {
+    let (calls, latest) = (record.calls_by_user(), Latest::of(record));
+    let mut wrong = Vec::new();
     for gone in events.iter().filter(|event| event.is_expiry()) {
         let calls = calls.get(&*gone.change.user).map_or(&[][..], Vec::as_slice);
         let dues = gone.moments.iter().map(|at| {
@@ -148,13 +171,6 @@ pub(super) fn none_is_late(
                 *excused.entry(("departure late", why)).or_default() += 1;
             }
             Some(_) => {}
-        }
-    }
-    for (user, calls) in &calls {
-        let left = left_by_user.get(user).map_or(&[][..], Vec::as_slice);
-        for call in calls {
-            wrong.extend(overdue(call, calls, &latest));
-            wrong.extend(forgotten(call, calls, left, &latest));
         }
     }
     wrong

@@ -20,7 +20,7 @@ struct Sequence {
 /// in this order, across reconnects and from one reset to the next.
 ///
 /// Returns every event once, with the time of its first arrival, and the violations.
-pub(super) fn one_sequence(tales: &[Tale]) -> (Vec<(Timestamp, Change)>, Vec<String>) {
+pub(super) fn one_sequence(tales: &[&Tale]) -> (Vec<(Timestamp, Change)>, Vec<String>) {
     let mut wrong = Vec::new();
     let mut sequence = Sequence::default();
     let names = Names::default();

@@ -41,7 +41,9 @@ pub(super) fn nothing_else_is(tale: &Tale, record: &Record, excused: &mut Excuse
     let mut wrong = Vec::new();
     let resets = || {
         let chapters = tale.chapters.iter();
-        chapters.filter_map(|chapter| Some((chapter.began, chapter.reset.as_ref()?)))
+        let resets = chapters.filter_map(|chapter| Some((chapter.began, chapter.reset.as_ref()?)));
+        // A resume behind a change of the group begins again.
+        resets.filter(|(_, reason)| !(tale.of_group && *reason == "group-changed"))
     };
     for (at, reason) in resets() {
         let mut near = losses

@@ -13,7 +13,10 @@ pub(super) fn alternating(tale: &Tale) -> Vec<String> {
             let comes = change.reason.is_empty();
             let base = chapter.base.as_ref();
             let known = online.insert(&change.user, comes);
-            let known = known.or(base.map(|base| base.contains(&*change.user)));
+            let base = base.map(|base| base.contains(&*change.user));
+            // A snapshot of the group has no members that are offline.
+            let base = base.filter(|is_online| *is_online || !tale.of_group);
+            let known = known.or(base);
             if known == Some(comes) {
                 wrong.push(format!("{}: again {change:?}", tale.name));
             }
