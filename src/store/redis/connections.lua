@@ -77,9 +77,8 @@ local function note_outage(now)
 end
 
 -- All recorded outages in order of time, and one that is not recorded yet: the beginning, the end, and
--- ' throttled' or ''. Also sets `last_sweep`.
-local known_outages
-local last_sweep = 0
+-- ' throttled' or ''. The second value is the time of the last sweep.
+local known_outages, last_sweep
 local function outages(now)
   if not known_outages then
     known_outages = {}
@@ -92,7 +91,7 @@ local function outages(now)
       known_outages[#known_outages + 1] = { last_sweep, now, mark(now - last_sweep) }
     end
   end
-  return known_outages
+  return known_outages, last_sweep
 end
 
 -- The longest time that a client with this ping interval needs for a ping after an outage.
@@ -364,7 +363,7 @@ local function connections_of(now, user, hash_key, value, deadline, score)
     local is_over = each.deadline < now and not each.waits
     if is_over and hold_of(now, each) <= now then
       found[id] = nil
-      if each.deadline >= last_sweep then
+      if each.deadline >= select(2, outages(now)) then
         recent[id] = each
       else
         ended[#ended + 1] = id

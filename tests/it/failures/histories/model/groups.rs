@@ -169,6 +169,11 @@ impl Groups {
                     let Some(seat) = seat else {
                         continue;
                     };
+                    if !at.surely_before(seat.connection.deadline) {
+                        // It may be the seat of an earlier connection with this id, which had expired.
+                        seat.may_have_left = true;
+                        continue;
+                    }
                     seat.may_have_left = seat.may_be_gone;
                     let deadline = &mut seat.connection.deadline;
                     deadline.earliest = deadline.earliest.min(ends.earliest);
