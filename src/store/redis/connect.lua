@@ -187,7 +187,9 @@ local function connect(call)
     end
     local time, former_number = parts(score)
     local number = is_alone and mine.number or former_number
-    if not value or math.max(before, time) > last or number ~= former_number then
+    -- The pings of an only connection extend only the key. The score is then all that is known of its last ping.
+    local is_new_only = is_alone and value == '*'
+    if not value or is_new_only or math.max(before, time) > last or number ~= former_number then
       set_score(now, SHORTENED, user, before, former_number, last, number)
     end
     update_state(now, user, events, connections, recent)

@@ -171,6 +171,7 @@ impl Groups {
                     };
                     if !at.surely_before(seat.connection.deadline) {
                         // It may be the seat of an earlier connection with this id, which had expired.
+                        seat.may_be_gone = true;
                         seat.may_have_left = true;
                         continue;
                     }
