@@ -353,9 +353,15 @@ local function connections_of(now, user, hash_key, value, deadline, score)
     local time, number = parts(score)
     local id, each = recorded(user, number)
     local held, is_prolonged = held_deadline(user)
-    if not held or held_again(now, time, each, held, is_prolonged) >= now then
+    local hold = held and held_again(now, time, each, held, is_prolonged)
+    if not held or hold >= now then
       each.waits = held
       each.deadline = held and math.min(time - patience(each.interval), now) - 1 or assumed_deadline(now, time)
+      -- The connection may not have pinged since the deadline that is known for sure. The longer hold counts.
+      local sure = held or time
+      if held_until(now, sure, each.ttl, each.interval) >= (hold or math.max(hold_of(now, each), now + 1)) then
+        each.deadline = sure
+      end
       found[id] = each
     end
   end
