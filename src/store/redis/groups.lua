@@ -1,4 +1,4 @@
--- Prelude of the scripts about a group, after announce.lua and connections.lua.
+-- Prelude of the scripts about a group, after connections.lua.
 --
 -- KEYS[8] the stored members                                                                 ARGV[6] groupId
 -- KEYS[9] the stored members from before the PUT under way that the PUT has not reached yet

@@ -231,7 +231,7 @@ impl RedisStore {
         Ok(Changed::Done(written, left))
     }
 
-    /// An invocation with the keys and arguments of the preludes `announce.lua`, `connections.lua` and `groups.lua`.
+    /// An invocation with the keys and arguments of the preludes `announce.lua` to `connections.lua`, and `groups.lua`.
     fn about_group<'a>(&self, script: &'a redis::Script, group: &GroupId) -> ScriptInvocation<'a> {
         let keys = self.layout.of_group(group);
         let mut invocation = self.announcing(script, keys);

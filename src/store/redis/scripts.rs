@@ -50,18 +50,18 @@ macro_rules! scripts {
         #[expect(non_upper_case_globals, reason = "the constants have the names of the scripts")]
         mod text {
             $(pub(super) const $announcing: &str = scripts!($announcing, "announce.lua");)+
-            $(pub(super) const $about: &str = scripts!($about, "announce.lua", "connections.lua", "states.lua");)+
+            $(pub(super) const $about: &str = scripts!($about, "announce.lua", "outages.lua", "connections.lua", "states.lua");)+
             $(
                 pub(super) const $seen: &str =
-                    scripts!($seen, "announce.lua", "connections.lua", "states.lua", "last_seen.lua");
+                    scripts!($seen, "announce.lua", "outages.lua", "connections.lua", "states.lua", "last_seen.lua");
             )+
             $(
                 pub(super) const $call: &str =
-                    scripts!($call, "announce.lua", "connections.lua", "states.lua", "last_seen.lua", "outbox.lua");
+                    scripts!($call, "announce.lua", "outages.lua", "connections.lua", "states.lua", "last_seen.lua", "outbox.lua");
             )+
             $(
                 pub(super) const $group: &str =
-                    scripts!($group, "announce.lua", "connections.lua", "groups.lua", "seats.lua");
+                    scripts!($group, "announce.lua", "outages.lua", "connections.lua", "groups.lua", "seats.lua");
             )+
             $(pub(super) const $plain: &str = scripts!($plain);)+
         }

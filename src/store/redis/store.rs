@@ -192,7 +192,7 @@ impl RedisStore {
         invocation
     }
 
-    /// An invocation with the keys and arguments of the preludes `announce.lua`, `connections.lua` and
+    /// An invocation with the keys and arguments of the preludes `announce.lua` to `connections.lua` and
     /// `states.lua`.
     pub(super) fn about_connections<'a>(
         &self,
@@ -209,7 +209,7 @@ impl RedisStore {
         invocation
     }
 
-    /// The fifth argument of the scripts with the prelude `connections.lua`: which time without a sweep is an outage.
+    /// The fifth argument of the scripts with the prelude `outages.lua`: which time without a sweep is an outage.
     pub(super) fn serving(&self, keys: &Keys) -> String {
         let shortest = millis(SHORTEST_OUTAGE);
         let covered = self.quiet.covered_until(keys.partition);

@@ -3,8 +3,8 @@
 -- KEYS[10] the user's key           ARGV[6] userId
 -- KEYS[11] the user's connections
 -- the generations of last-seen times
--- Returns {1 if online, the last-seen time or -1, the status or '', its data or '', when it ends or 0, then of each connection: the id, the deadline, the last ping, the TTL,
--- 1 if the user is away, 1 if the connection leaves}.
+-- Returns {1 if online, the last-seen time or -1, the status or '', its data or '', when it ends or 0, then of each
+-- connection: the id, the deadline, the last ping, the TTL, 1 if the user is away, 1 if the connection leaves}.
 
 local value = redis.call('GET', KEYS[10])
 local deadline = redis.call('PEXPIRETIME', KEYS[10])
