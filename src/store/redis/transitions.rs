@@ -81,14 +81,17 @@ impl RedisStore {
         if self.grants[place].number() != 0 {
             let sent_at = self.now(partition);
             let pings = &self.batchers[place].pings;
-            if pings.extend(user, connection, stated).await?
-                && let Some(not_joined) = self.extend_seats(seated).await
-            {
-                return Ok(Connected {
-                    became_online: false,
-                    expires_at: sent_at.plus(stated.ttl.unwrap_or(self.lifetimes.ttl)),
-                    not_joined,
-                });
+            if pings.extend(user, connection, stated).await? {
+                let extended = timeout_at(began + CALL_TIMEOUT, self.extend_seats(seated)).await;
+                // A group that does not answer in time is unreachable.
+                let not_joined = extended.unwrap_or_else(|_| Some(stated.groups.to_vec()));
+                if let Some(not_joined) = not_joined {
+                    return Ok(Connected {
+                        became_online: false,
+                        expires_at: sent_at.plus(stated.ttl.unwrap_or(self.lifetimes.ttl)),
+                        not_joined,
+                    });
+                }
             }
         }
         self.connect_in_groups(seated, PING, began).await
