@@ -16,9 +16,11 @@ use crate::store::redis::keys::Keys;
 use crate::store::redis::replies::{take, unexpected, user_ids};
 use crate::store::redis::store::RedisStore;
 
-/// How many ids one command appends to a list, and how many members one step changes. A step takes Redis less than
-/// 3 ms.
+/// How many ids one command appends to a list.
 const PART: usize = 1_000;
+
+/// How many members one step changes, which takes Redis less than 3 ms.
+const STEP: usize = 500;
 
 /// How long a list is kept until it is complete.
 const LIST_KEPT: Duration = Duration::from_secs(30);
@@ -191,7 +193,7 @@ impl RedisStore {
     /// Makes one step of the PUT under way, if there is one.
     async fn step(&self, group: &GroupId) -> Result<Step, StoreError> {
         let mut step = self.about_group(&self.scripts.group_step, group);
-        step.arg(PART);
+        step.arg(STEP);
         let route = self.lanes.to(self.partition_of(group));
         let answer: Vec<Value> = route.script(&step).await?;
         let mut values = answer.into_iter();
