@@ -1,17 +1,20 @@
 //! The cost of groups: pings of connections that state them, their members in Redis and in an instance, streams of a
 //! group beside streams of all users, and the replacement of a large group.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use harness::client::Client;
-use harness::groups::put;
-use harness::instance::Instance;
+use harness::groups::{patch, put};
+use harness::instance::{Instance, Settings};
 use harness::redis_server::RedisServer;
+use harness::sse::Stream;
+use harness::timestamp::Timestamp;
 use tokio::time::sleep;
 
 use crate::measure::calls::{come_and_go, load, paced, post, post_body};
 use crate::measure::micros_each;
-use crate::measure::report::{Figure, Row};
+use crate::measure::report::{Figure, Row, quantile_ms};
 use crate::measure::streams::{OUR_EVENT, Readers, get};
 use crate::measure::wrk::{REQUESTS, requests, round};
 
@@ -40,14 +43,22 @@ const GROUPS: usize = 10;
 /// The replacements of a large group.
 const WRITES: usize = 11;
 
+/// The members by pinging that fall silent, their TTL, and how long their departures may take.
+const SILENT: usize = 20_000;
+const SHORT_TTL: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(5);
+const MARKER: &str = "marker";
+
 const ALL_USERS: &str = "/v1/events";
 const TEAM: &str = "/v1/events?groupIds=team";
 
 pub(crate) async fn run() -> Vec<Row> {
     let mut rows = pings().await;
+    rows.extend(transitions().await);
     rows.extend(streams().await);
     rows.extend(members().await);
     rows.extend(replacement().await);
+    rows.extend(lateness().await);
     rows
 }
 
@@ -107,6 +118,40 @@ fn stating(groups: usize, user: usize) -> String {
     format!("POST /v1/users/in-{groups}-{user}/ping {{\"groups\":[{names}]}}")
 }
 
+/// Connects and disconnects of users in ten stored groups, beside those of users in none.
+async fn transitions() -> Vec<Row> {
+    let (mut none, mut ten) = (Figure::default(), Figure::default());
+    for _ in 0..ROUNDS {
+        none.push(of_transitions(0).await);
+        ten.push(of_transitions(10).await);
+    }
+    let claim = "transitions of users in 10 stored groups";
+    vec![
+        Row::new(claim, "CPU of Redis over that without", ten.over(&none)).at_most(1.1),
+        Row::new(claim, "CPU of Redis, µs", ten),
+    ]
+}
+
+/// The processor time of Redis for each connect or disconnect, in microseconds.
+async fn of_transitions(groups: usize) -> f64 {
+    let redis = RedisServer::start().await;
+    let service = Instance::on(&redis).await;
+    for group in 0..groups {
+        put(&service.client(), &format!("team-{group}"), &coming()).await;
+    }
+    sleep(SETTLED).await;
+    let cpu = redis.process().cpu();
+    let calls = paced(service.address(), PER_SECOND, LASTING, come_and_go).await;
+    micros_each(redis.process().cpu() - cpu, calls.len() as u64)
+}
+
+/// The users of [`come_and_go`].
+fn coming() -> Vec<String> {
+    (0..COMING)
+        .map(|user| format!("passer-by-{user}"))
+        .collect()
+}
+
 /// One thousand streams of a group beside as many of all users: their memory, and the cost of an event.
 async fn streams() -> Vec<Row> {
     let (mut all_kib, mut team_kib) = (Figure::default(), Figure::default());
@@ -141,10 +186,7 @@ async fn streams() -> Vec<Row> {
 async fn of_streams(path: &str) -> (f64, f64) {
     let redis = RedisServer::start().await;
     let service = Instance::on(&redis).await;
-    let coming: Vec<String> = (0..COMING)
-        .map(|user| format!("passer-by-{user}"))
-        .collect();
-    put(&service.client(), "team", &coming).await;
+    put(&service.client(), "team", &coming()).await;
     sleep(SETTLED).await;
     let before = service.resident_kib();
     let request = |_| get(path, None);
@@ -219,6 +261,65 @@ async fn replacement() -> Vec<Row> {
     vec![
         Row::new(claim, "ms", times).at_most(200.0),
         Row::new(claim, "longest command of Redis, ms", longest).at_most(3.0),
+    ]
+}
+
+/// Members by pinging that stop pinging at the same time, and how late each leaves the group.
+async fn lateness() -> Vec<Row> {
+    let redis = RedisServer::start().await;
+    let settings = Settings::new()
+        .with("REDIS_URL", &redis.url())
+        .with("PRESENCE_TTL", &format!("{}s", SHORT_TTL.as_secs()))
+        .with("PRESENCE_PING_INTERVAL", "8s")
+        .with("PRESENCE_GROUP_MEMBERS", &SILENT.to_string());
+    let service = Instance::start(&settings).await;
+    let client = service.client();
+    let mut stream = Stream::open(&client, "?groupIds=hall").await;
+    let sent = Timestamp::now();
+    let ping = |user| {
+        let path = format!("/v1/users/member-{user}/ping");
+        post_body(&path, "application/json", r#"{"groups":["hall"]}"#)
+    };
+    load(service.address(), SILENT, ping).await;
+    // The last deadline, and time to announce all.
+    sleep(SHORT_TTL + PATIENCE).await;
+    let members: Vec<&str> = vec![MARKER];
+    patch(&client, "hall", &members, &[]).await;
+    let events = stream.events_before_now(&client, MARKER).await;
+    let times = |name: &str| {
+        let events = events.iter().filter(|event| event.name == name);
+        let times = events.flat_map(|event| {
+            let at = event.timestamp().millis_after(sent);
+            event
+                .listed("userIds")
+                .into_iter()
+                .map(move |user| (user, at))
+        });
+        times.collect::<Vec<_>>()
+    };
+    let joined: HashMap<String, i64> = times("group.joined").into_iter().collect();
+    let left = times("group.left");
+    let ttl = SHORT_TTL.as_millis() as i64;
+    let mut late: Vec<Duration> = Vec::new();
+    for (user, at) in &left {
+        let late_ms = at - joined[user] - ttl;
+        late.push(Duration::from_millis(late_ms.max(0).unsigned_abs()));
+    }
+    let claim = "20,000 members by pinging fall silent";
+    let announced = left.len() as f64 / SILENT as f64 * 100.0;
+    vec![
+        Row::new(claim, "announced, %", announced).at_least(100.0),
+        Row::new(
+            claim,
+            "p99 of the lateness, ms",
+            quantile_ms(&mut late, 0.99),
+        )
+        .at_most(250.0),
+        Row::new(
+            claim,
+            "p50 of the lateness, ms",
+            quantile_ms(&mut late, 0.5),
+        ),
     ]
 }
 
