@@ -145,6 +145,31 @@ local function forget(key, ids)
   end
 end
 
+-- The id of the only connection of a user whose key has expired, and the connection with the deadline that leads to its
+-- hold; nil if that hold is over. `score` is the score of the user in the index.
+local function expired_only(now, user, score)
+  local time, number = parts(score)
+  local id, each = recorded(user, number)
+  local held, is_prolonged = held_deadline(user)
+  local hold
+  if held then
+    hold = held_again(now, time, each, held, is_prolonged)
+    if hold < now then
+      return nil
+    end
+    each.waits, each.deadline = held, math.min(time - patience(each.interval), now) - 1
+  else
+    each.deadline = assumed_deadline(now, time)
+    hold = math.max(hold_of(now, each), now + 1)
+  end
+  -- The connection may not have pinged since the deadline that is known for sure. The longer hold counts.
+  local sure = held or time
+  if held_until(now, sure, each.ttl, each.interval) >= hold then
+    each.deadline = sure
+  end
+  return id, each
+end
+
 -- Three tables: the connections that are alive or held, by id; the connections that expired since the last sweep, by
 -- id, because an outage may have begun with that sweep; the ids of all other connections in the hash, which have
 -- ended.
@@ -158,19 +183,8 @@ local function connections_of(now, user, hash_key, value, deadline, score)
   end
   local found, recent, ended = written(hash_key), {}, {}
   if not value and score and not next(found) then
-    -- The user had one connection.
-    local time, number = parts(score)
-    local id, each = recorded(user, number)
-    local held, is_prolonged = held_deadline(user)
-    local hold = held and held_again(now, time, each, held, is_prolonged)
-    if not held or hold >= now then
-      each.waits = held
-      each.deadline = held and math.min(time - patience(each.interval), now) - 1 or assumed_deadline(now, time)
-      -- The connection may not have pinged since the deadline that is known for sure. The longer hold counts.
-      local sure = held or time
-      if held_until(now, sure, each.ttl, each.interval) >= (hold or math.max(hold_of(now, each), now + 1)) then
-        each.deadline = sure
-      end
+    local id, each = expired_only(now, user, score)
+    if id then
       found[id] = each
     end
   end
