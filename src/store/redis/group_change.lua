@@ -34,7 +34,7 @@ else
 end
 
 local left = divided(remove)
-local _, _, joined = divided(add)
+local _, joined = divided(add)
 if joined[1] and size() + #joined > tonumber(ARGV[8]) + #left then
   return { 'full' }
 end

@@ -19,7 +19,7 @@ local function is_full()
     return true
   end
   -- Some users may be members in both ways.
-  local _, _, others = divided(redis.call('HKEYS', SEATED))
+  local _, others = divided(redis.call('HKEYS', SEATED))
   return stored + #others >= most
 end
 

@@ -60,24 +60,19 @@ end
 
 -- The greatest number of stored members until the end of the PUT under way.
 local function size_at_most()
-  return math.max(size(), redis.call('SCARD', MEMBERS) + redis.call('SCARD', COMING))
+  return redis.call('SCARD', MEMBERS) + math.max(redis.call('SCARD', FORMER), redis.call('SCARD', COMING))
 end
 
--- Divides ids into the ids of members, of former members, and of users that are not stored.
+-- Divides ids into those of stored members and those of other users.
 local function divided(ids)
-  local members, former, others = {}, {}, {}
+  local stored, others = {}, {}
   local is_member = call_for(ids, 'SMISMEMBER', MEMBERS)
   local is_former = redis.call('EXISTS', FORMER) == 1 and call_for(ids, 'SMISMEMBER', FORMER)
   for i, id in ipairs(ids) do
-    if is_member[i] == 1 then
-      members[#members + 1] = id
-    elseif is_former and is_former[i] == 1 then
-      former[#former + 1] = id
-    else
-      others[#others + 1] = id
-    end
+    local is_stored = is_member[i] == 1 or is_former and is_former[i] == 1
+    table.insert(is_stored and stored or others, id)
   end
-  return members, former, others
+  return stored, others
 end
 
 -- The events of users that joined, and of users that left: 'l at reason group', or 'j at group', and the ids. The id of
