@@ -15,20 +15,12 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// A lane over the main connection of `node`.
-    pub(super) fn shared(node: &Arc<Node>) -> Self {
+    /// A lane to `node`: over its main connection, or with a connection of its own, which has to be supervised.
+    pub(super) fn new(node: &Arc<Node>, has_own_connection: bool) -> Self {
+        let worker = || SupervisedConnection::new(Role::Worker(Arc::clone(&node.main)));
         Self {
             node: Arc::clone(node),
-            worker: None,
-        }
-    }
-
-    /// A lane with a connection of its own, which has to be supervised.
-    pub(super) fn with_own_connection(node: &Arc<Node>) -> Self {
-        let worker = Role::Worker(Arc::clone(&node.main));
-        Self {
-            node: Arc::clone(node),
-            worker: Some(SupervisedConnection::new(worker)),
+            worker: has_own_connection.then(worker),
         }
     }
 

@@ -41,13 +41,8 @@ impl Lanes {
     }
 
     fn open(topology: &Arc<Topology>, own_connections: bool) -> Self {
-        let table = topology.table().map(|node| {
-            Arc::new(if own_connections {
-                Lane::with_own_connection(node)
-            } else {
-                Lane::shared(node)
-            })
-        });
+        let lane = |node: &Arc<Node>| Arc::new(Lane::new(node, own_connections));
+        let table = topology.table().map(lane);
         let table = Arc::new(table);
         let lanes = if topology.is_cluster() {
             Current::Moving(watch::Sender::new(table))
@@ -102,13 +97,9 @@ impl Lanes {
         lanes.send_if_modified(|lanes| {
             let next = self.topology.table().map(|node| {
                 let known = lanes.nodes().iter().find(|lane| lane.node.id == node.id);
-                known.cloned().unwrap_or_else(|| {
-                    Arc::new(if self.own_connections {
-                        Lane::with_own_connection(node)
-                    } else {
-                        Lane::shared(node)
-                    })
-                })
+                known
+                    .cloned()
+                    .unwrap_or_else(|| Arc::new(Lane::new(node, self.own_connections)))
             });
             let gone =
                 |lane: &&Arc<Lane>| !next.nodes().iter().any(|each| each.node.id == lane.node.id);
