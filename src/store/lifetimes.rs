@@ -42,6 +42,15 @@ impl Lifetimes {
         (ping_interval / 5).clamp(Duration::from_millis(500), Duration::from_secs(5))
     }
 
+    /// The shortest TTL with which a connection of an instance with these settings absorbs every stall of this length, which
+    /// is from [`SHORTEST_OUTAGE`] to [`OUTAGE`].
+    pub(super) fn ttl_that_absorbs(&self, stall: Duration) -> Duration {
+        let (ttl, interval) = (millis(self.ttl), millis(self.ping_interval));
+        // A grant absorbs three quarters of TTL minus ping interval, and the interval has a constant share of the TTL.
+        let needed = 4 * millis(stall) * ttl;
+        Duration::from_millis(needed.div_ceil(3 * ttl.saturating_sub(interval).max(1)))
+    }
+
     /// What a connection gets from an instance with these settings.
     pub(super) fn grant(&self, stated: &Stated) -> Grant {
         let ttl = stated.ttl.unwrap_or(self.ttl);
@@ -92,5 +101,56 @@ impl Grant {
     /// The longest time from the end of an outage to the next ping of a client that is alive.
     pub(super) fn hold(self) -> Duration {
         self.ping_interval() + Lifetimes::margin(self.ping_interval())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lifetimes(ttl: Duration, ping_interval: Duration) -> Lifetimes {
+        Lifetimes {
+            ttl,
+            ping_interval,
+            user_connections: 100,
+            group_members: 10_000,
+            history: Duration::from_secs(300),
+            history_bytes: 1_000_000,
+            last_seen: Duration::ZERO,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_connection_with_a_long_ttl_absorbs_the_stall(
+            ttl in 100_u64..86_400_000,
+            share in 0.001..0.999,
+            stall in 500_u64..=1_500,
+            longer in 0_u64..100_000,
+        ) {
+            let interval = ((ttl as f64 * share) as u64).max(1);
+            let [ttl, interval, stall, longer] = [ttl, interval, stall, longer].map(Duration::from_millis);
+            let lifetimes = lifetimes(ttl, interval);
+            let stated = Stated {
+                ttl: Some(lifetimes.ttl_that_absorbs(stall) + longer),
+                ..Stated::default()
+            };
+            prop_assert!(lifetimes.grant(&stated).absorbs(stall));
+        }
+    }
+
+    #[test]
+    fn the_share_of_the_interval_decides() {
+        let stall = Duration::from_millis(1_200);
+        let needed = |ttl, interval| {
+            let lifetimes = lifetimes(Duration::from_secs(ttl), Duration::from_secs(interval));
+            lifetimes.ttl_that_absorbs(stall).as_millis()
+        };
+        assert_eq!(
+            (needed(60, 25), needed(60, 30), needed(60, 59)),
+            (2_743, 3_200, 96_000)
+        );
     }
 }

@@ -322,6 +322,7 @@ impl MemoryStore {
             overdue: departed.len() as u64,
             left: departed.partition_point(|(has_stayed, _)| !has_stayed),
             announced: state.announced.len() as u64,
+            is_delicate: false,
             more,
             next_due: state.next_due(),
             unfinished: None,

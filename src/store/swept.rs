@@ -24,6 +24,8 @@ pub struct Swept {
     pub overdue: u64,
     /// The number of announced users.
     pub announced: u64,
+    /// Whether a departure was held, or a connection may not absorb a stall that quiet instances do not notice.
+    pub is_delicate: bool,
     /// Whether users may be due that did not fit into this sweep.
     pub more: bool,
     /// When the next user is due, if any.

@@ -224,14 +224,14 @@ impl NodeSweeper {
             self.sweep_now(self.quiet_parts());
         }
         let (partition, now, has_more) = (swept.partition, swept.now, swept.more);
-        let overdue = swept.overdue;
+        let (overdue, is_delicate) = (swept.overdue, swept.is_delicate);
         let until_due = swept.next_due.map(|due| due.since(now));
         if let Err(error) = swept.finished() {
             self.note_failure(partition, &error);
             return;
         }
         self.shared.note_reachable(partition, true);
-        let may_rest = has_all && !has_more && settled.contains(partition);
+        let may_rest = has_all && !has_more && !is_delicate && settled.contains(partition);
         let is_quiet = self.settle(partition, now, may_rest);
         let longest = if is_quiet {
             LONGEST_REST

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::Timestamp;
-use crate::store::{BEAT, Look, SWEEP_HEARTBEAT};
+use crate::store::{BEAT, Look, SWEEP_HEARTBEAT, UNNOTICED};
 
 /// How often an instance notes that it is ready to serve.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -22,6 +22,9 @@ const TRUSTED: Duration = Duration::from_millis(1_000);
 
 /// A store without a stall answers within this time.
 const PROMPT: Duration = Duration::from_millis(300);
+
+// The scheduler may delay a beat a little.
+const _: () = assert!(BEAT.as_millis() + PROMPT.as_millis() + 100 <= UNNOTICED.as_millis());
 
 /// How much the clock of the store may differ from what its last time lets expect.
 const CLOCK_STEP: Duration = Duration::from_millis(50);

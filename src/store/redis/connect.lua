@@ -36,6 +36,7 @@ end
 -- made room.
 local function answer(call, outcome, former, evicted)
   local mine, messages = call.mine, {}
+  note_delicate(mine.ttl, mine.interval)
   if former and former.groups and former.groups ~= '' then
     leave_groups(messages, now, call.user, call.id, former.groups, mine.groups)
     if former.deadline > mine.deadline then

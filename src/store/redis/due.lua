@@ -10,7 +10,8 @@
 --         {now, epoch, newest event, the number of announced users whose departure is not held, the number of the
 --          caller's grant, the first time in the index or -1, how many users are overdue, the place of the recheck or
 --          -1, the time of the sweep before or -1, the time of the next change without a call or -1, the
---          time of the next look at a group or -1, the time of the first message in the outbox or -1}.
+--          time of the next look at a group or -1, the time of the first message in the outbox or -1, 1 if a departure is
+--          held or a connection may not absorb a stall that quiet instances do not notice, else 0}.
 
 local layout = redis.call('GET', KEYS[12])
 if layout and layout ~= ARGV[7] and layout ~= ARGV[8] then
@@ -74,12 +75,13 @@ if ARGV[7]:match('^%S+') ~= '1:1' and latest ~= '0-0' and now - latest:match('%d
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 local is_time = first and first ~= 'inf'
+local held = redis.call('ZCARD', KEYS[5])
 redis.call('SET', KEYS[6], now)
 return {
   now,
   known,
   latest,
-  redis.call('ZCARD', KEYS[1]) - 1 - redis.call('ZCARD', KEYS[5]),
+  redis.call('ZCARD', KEYS[1]) - 1 - held,
   number_of(ARGV[3] .. ' ' .. ARGV[4]),
   is_time and (parts(first)) or -1,
   redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. now),
@@ -88,4 +90,5 @@ return {
   (redis.call('ZRANGE', CHANGES, 0, 0, 'WITHSCORES')[2] or '-1'):match('^-?%d+'),
   (redis.call('ZRANGE', KEYS[13], 0, 0, 'WITHSCORES')[2] or '-1'):match('^-?%d+'),
   (redis.call('ZRANGE', KEYS[14], 0, 0, 'WITHSCORES')[2] or '-1'):match('^-?%d+'),
+  (held > 0 or redis.call('EXISTS', DELICATE) == 1) and 1 or 0,
 }

@@ -79,6 +79,7 @@ if first_end > 0 then
   end
 end
 if look then
+  note_delicate(look - now, (look - now) * ARGV[4] / ARGV[3])
   redis.call('ZADD', DUE_GROUPS, look, group_id)
 else
   redis.call('ZREM', DUE_GROUPS, group_id)

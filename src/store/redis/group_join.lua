@@ -44,6 +44,7 @@ end
 seats[id] = { stamp = ARGV[11], ttl = tonumber(ARGV[12]), interval = tonumber(ARGV[13]) }
 write_seats(user, seats)
 look_at(deadline)
+note_delicate(seats[id].ttl, seats[id].interval)
 if not was_member then
   announce(now, member_events(now, { user }, {}))
 end

@@ -18,6 +18,9 @@ use crate::store::policy::{MOST_INSTANCES, REPORT_COUNTS, REPORTS_KEPT};
 /// How much the time of a brief report is too early. A time in the future would be forgotten.
 const CLOCK_ERROR: Duration = Duration::from_secs(1);
 
+/// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end together.
+const HELD_READ: usize = 1_000;
+
 static REPORT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("report_instance.lua")));
 static WITHDRAW: LazyLock<Script> =
@@ -120,6 +123,29 @@ impl RedisStore {
         };
         self.with_deadline_over(PartitionSet::all(partitions), whole)
             .await
+    }
+
+    /// When the first held departure can be announced: the least score in the indices of the users whose departure is
+    /// held.
+    pub(in crate::store) async fn held_until(&self) -> Result<Option<Timestamp>, StoreError> {
+        let all = self.partitions().all();
+        let firsts = try_join_all(all.map(|each| self.held_until_in(each))).await?;
+        Ok(firsts.into_iter().flatten().min())
+    }
+
+    async fn held_until_in(&self, partition: Partition) -> Result<Option<Timestamp>, StoreError> {
+        let (keys, route) = (self.layout.keys(partition), self.lanes.to(partition));
+        let mut read = redis::cmd("ZRANGE");
+        read.arg(&keys.held).arg(0).arg(HELD_READ - 1);
+        let held: Vec<String> = route.query_idempotent(&read).await?;
+        if held.is_empty() {
+            return Ok(None);
+        }
+        let mut read = redis::cmd("ZMSCORE");
+        read.arg(&keys.deadlines).arg(held);
+        let ends: Vec<Option<f64>> = route.query_idempotent(&read).await?;
+        let first = ends.into_iter().flatten().reduce(f64::min);
+        Ok(first.map(|end| Timestamp::from_millis(end as u64)))
     }
 
     async fn summary_of(&self, partition: Partition) -> Result<StoreSummary, StoreError> {

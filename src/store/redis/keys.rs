@@ -58,6 +58,8 @@ pub(super) struct Keys {
     /// The sorted set of announced users. The scripts append `:<bucket>`, a number, for the names of the hashes with the
     /// records of only connections.
     pub(super) deadlines: String,
+    /// Exists while a connection may not absorb a stall that quiet instances do not notice. `outages.lua` builds the same name.
+    pub(super) delicate: String,
     pub(super) events: String,
     pub(super) epoch: String,
     pub(super) grants: String,
@@ -110,6 +112,7 @@ impl Keys {
             user: named(USER),
             connections: named(CONNECTIONS),
             deadlines: named("deadlines"),
+            delicate: named("deadlines:delicate"),
             events: named("events"),
             epoch: named("epoch"),
             grants: named("grants"),

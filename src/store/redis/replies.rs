@@ -37,6 +37,8 @@ pub(super) struct Due {
     pub(super) next_group: Option<Timestamp>,
     /// The time of the first message in the outbox.
     pub(super) first_message: Option<Timestamp>,
+    /// Whether a departure is held, or a connection may not absorb a stall that quiet instances do not notice.
+    pub(super) is_delicate: bool,
 }
 
 impl Due {
@@ -111,6 +113,7 @@ pub(super) fn due(answer: Vec<Value>) -> Result<Due, StoreError> {
         next_change,
         next_group,
         first_message,
+        is_delicate: natural(&mut values)? > 0,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use redis::{Cmd, ScriptInvocation, Value};
 use tracing::debug;
 
@@ -16,6 +16,7 @@ use super::sweep_round::Round;
 use crate::model::{Partition, PartitionSet, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
 use crate::store::node_id::NodeId;
+use crate::store::policy::UNNOTICED;
 use crate::store::swept::Swept;
 
 /// How long before the deadline in the index a sweep looks at a user. This is longer than the time between two sweeps,
@@ -29,6 +30,9 @@ const SEVERAL_BATCHES: u64 = 3;
 /// read longer ago is still written, and a recheck of all users follows.
 const NOTED_FOR: Duration = Duration::from_secs(5);
 
+/// How much longer than a TTL a delicate connection is known; `DELICATE_FOR` in `outages.lua`.
+const DELICATE_FOR: Duration = Duration::from_secs(2);
+
 /// How many users whose state may change without a call one sweep looks at.
 const CHANGES: i64 = 250;
 
@@ -36,9 +40,6 @@ const CHANGES: i64 = 250;
 /// of a million users takes less than a minute.
 pub(super) const RECHECK_STEP: usize = 500;
 const RECHECK_STEPS: usize = 4;
-
-/// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end together.
-const HELD_READ: usize = 1_000;
 
 /// A due user that is alive.
 struct Alive<'a> {
@@ -121,6 +122,7 @@ impl RedisStore {
             newest: due.newest,
             overdue: due.overdue,
             announced: due.announced,
+            is_delicate: due.is_delicate,
             more: due.overdue >= round.batch || more_changes || more_groups,
             left,
             lateness_ms,
@@ -157,29 +159,6 @@ impl RedisStore {
         node.clock.set(due.now, asked);
         self.grants[partition.index()].set(due.grant);
         Ok(due)
-    }
-
-    /// When the first held departure can be announced: the least score in the indices of the users whose departure is
-    /// held.
-    pub(in crate::store) async fn held_until(&self) -> Result<Option<Timestamp>, StoreError> {
-        let all = self.partitions().all();
-        let firsts = try_join_all(all.map(|each| self.held_until_in(each))).await?;
-        Ok(firsts.into_iter().flatten().min())
-    }
-
-    async fn held_until_in(&self, partition: Partition) -> Result<Option<Timestamp>, StoreError> {
-        let (keys, route) = (self.layout.keys(partition), self.lanes.to(partition));
-        let mut read = redis::cmd("ZRANGE");
-        read.arg(&keys.held).arg(0).arg(HELD_READ - 1);
-        let held: Vec<String> = route.query_idempotent(&read).await?;
-        if held.is_empty() {
-            return Ok(None);
-        }
-        let mut read = redis::cmd("ZMSCORE");
-        read.arg(&keys.deadlines).arg(held);
-        let ends: Vec<Option<f64>> = route.query_idempotent(&read).await?;
-        let first = ends.into_iter().flatten().reduce(f64::min);
-        Ok(first.map(|end| Timestamp::from_millis(end as u64)))
     }
 
     /// Makes the changes of states that are due without a call. Returns how many users were looked at.
@@ -280,6 +259,17 @@ impl RedisStore {
         apply.arg(since.as_millis()).arg(millis(NOTED_FOR));
         let mut step = redis::pipe();
         step.atomic().add_command(rearm).add_command(apply);
+        // A connection with a longer TTL absorbs the stalls. It may be near its end, and then it looks like a delicate one.
+        let least = self.lifetimes.ttl_that_absorbs(UNNOTICED);
+        let near = since.plus(least).as_millis();
+        if alive.iter().any(|each| each.deadline < near) {
+            let kept = millis(least + DELICATE_FOR);
+            step.cmd("SET")
+                .arg(&keys.delicate)
+                .arg("")
+                .arg("PX")
+                .arg(kept);
+        }
         self.way(keys).transaction(&step, None).await.map(drop)
     }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use harness::instance::{Instance, Settings};
 use harness::names::Names;
 use harness::redis_server::RedisServer;
+use harness::serial::run_quietly;
 use harness::sse::Stream;
+use harness::timestamp::Timestamp;
 use harness::wait::eventually;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -169,6 +171,36 @@ async fn the_time_of_a_quiet_instance_is_no_outage() {
     instance.client().disconnect_as("bob", "phone").await;
     let left = instance.client().disconnect_as("bob", "tab").await;
     assert!(left.became_offline && !left.online, "{left:?}");
+}
+
+/// How often a quiet instance writes until when it was ready, and how long the server stands still: from a beat until just
+/// before the next one.
+const WRITES: Duration = Duration::from_millis(1_600);
+const STALL: Duration = Duration::from_millis(750);
+
+/// Beats alone would not notice the stall. The grant absorbs half a second.
+#[tokio::test]
+async fn a_stall_that_a_grant_does_not_absorb_is_noticed_between_two_beats() {
+    run_quietly();
+    let redis = RedisServer::start().await;
+    let settings = settings(&redis)
+        .with("PRESENCE_TTL", "4s")
+        .with("PRESENCE_PING_INTERVAL", "3400ms");
+    let instance = Instance::start(&settings).await;
+    let client = instance.client();
+    let deadline = client.connect("alice").await.expires_at;
+    let latest = deadline.less(STALL + Duration::from_millis(200));
+    latest.less(WRITES).pass().await;
+    let written = redis.calls_of("mset").await;
+    while redis.calls_of("mset").await == written && Timestamp::now().millis_after(latest) < 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    redis.freeze();
+    sleep(STALL).await;
+    redis.thaw();
+    deadline.plus(Duration::from_millis(400)).pass().await;
+    assert!(!client.user("alice").await.online);
+    assert!(!client.ping("alice").await.became_online, "alice left");
 }
 
 /// Nobody deletes the data of a service on purpose, but a quiet instance finds out.

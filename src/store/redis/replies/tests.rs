@@ -52,14 +52,14 @@ proptest! {
         overdue: i64,
         recheck: Option<u64>,
         former: i64,
-        (next_change, next_group, first_message) in any::<(i64, i64, i64)>(),
+        (next_change, next_group, first_message, delicate) in any::<(i64, i64, i64, i64)>(),
     ) {
         let mut answer = vec![number(now), text("17"), text("5-1")];
         answer.extend([announced, 3, next, overdue].map(Value::Int));
         answer.push(recheck.map_or(text("-1"), |place| text(&place.to_string())));
-        answer.extend([former, next_change, next_group, first_message].map(Value::Int));
+        answer.extend([former, next_change, next_group, first_message, delicate].map(Value::Int));
         let read = due(answer);
-        prop_assert_eq!(read.is_ok(), announced >= 0 && overdue >= 0);
+        prop_assert_eq!(read.is_ok(), announced >= 0 && overdue >= 0 && delicate >= 0);
         if let Ok(read) = read {
             prop_assert_eq!((read.now.as_millis(), read.epoch), (now, Epoch(17)));
             prop_assert_eq!((read.newest.millis, read.grant), (5, 3));
@@ -68,6 +68,7 @@ proptest! {
             prop_assert_eq!(read.next.map(Timestamp::as_millis), next);
             prop_assert_eq!(read.overdue, overdue.cast_unsigned());
             prop_assert_eq!(read.recheck, recheck);
+            prop_assert_eq!(read.is_delicate, delicate > 0);
             let former = u64::try_from(former).ok();
             prop_assert_eq!(read.former.map(Timestamp::as_millis), former);
         }
