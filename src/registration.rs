@@ -69,31 +69,37 @@ impl Registration {
         }
     }
 
-    /// All instances, with a report of this instance as of now, and the state of the store.
+    /// All instances, with this instance as of now, and the state of the store. Writes nothing, so that operators see the
+    /// state of a store that refuses writes.
     pub(crate) async fn overview(&self) -> Result<(Vec<InstanceReport>, StoreSummary), StoreError> {
-        let instances = async {
-            self.report(false).await?;
-            self.store.instances().await
-        };
-        tokio::try_join!(instances, self.store.summary())
+        let (mut instances, summary) =
+            tokio::try_join!(self.store.instances(), self.store.summary())?;
+        instances.retain(|each| each.id != self.id);
+        instances.push(self.as_of_now());
+        instances.sort_by(|a, b| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
+        Ok((instances, summary))
     }
 
     /// Reports once.
     async fn report(&self, is_brief: bool) -> Result<(), StoreError> {
+        let report = self.as_of_now();
+        self.store.report(&report, is_brief).await?;
+        self.started_at.get_or_init(|| report.started_at);
+        Ok(())
+    }
+
+    fn as_of_now(&self) -> InstanceReport {
         let started_at = self.started_at.get().copied().unwrap_or_else(|| {
             let now = self.store.now(Partition::FIRST);
             now.minus(self.started.elapsed())
         });
-        let report = InstanceReport {
+        InstanceReport {
             id: self.id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at,
             streams: self.metrics.open_streams(),
             connections: self.metrics.open_connections(),
             swept_at: self.metrics.last_sweep(),
-        };
-        self.store.report(&report, is_brief).await?;
-        self.started_at.get_or_init(|| started_at);
-        Ok(())
+        }
     }
 }

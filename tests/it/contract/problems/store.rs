@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use harness::client::{Answer, Client, send, try_send};
 use harness::cluster::Cluster;
+use harness::groups::put;
 use harness::instance::Settings;
+use harness::redis_server::RedisServer;
 use harness::sse::{Stream, briefs};
 use harness::wait::{eventually, eventually_true};
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::problem;
 
@@ -89,6 +91,70 @@ async fn every_call_is_503_while_redis_hangs() {
     assert_eq!(found.await.ok::<harness::client::User>().user_id, "alice");
 }
 
+/// A full Redis, and a primary without the replicas that it must have.
+const REFUSALS: [&str; 2] = ["maxmemory", "min-replicas-to-write"];
+
+async fn configure(redis: &RedisServer, setting: &str, value: &str) {
+    redis
+        .command::<()>(&["CONFIG", "SET", setting, value])
+        .await;
+}
+
+/// Each read, and what its answer contains.
+fn every_read(client: &Client) -> Vec<(RequestBuilder, &'static str)> {
+    let get = |path: &str| client.request(Method::GET, path);
+    let list =
+        |query: &str| get(&format!("/v1/events{query}")).header("Accept", "application/json");
+    let lookup = json!({"userIds": ["alice", "bob"], "states": true});
+    vec![
+        (get("/v1/users/alice"), r#""online":true"#),
+        (get("/v1/users/nobody"), r#""online":false"#),
+        (
+            client.request(Method::POST, "/v1/online").json(&lookup),
+            r#""online":["alice"]"#,
+        ),
+        (get("/v1/online"), r#""online":["alice"]"#),
+        (get("/v1/online/count"), r#""count":1"#),
+        (get("/v1/groups/team?states=true"), r#""members":2"#),
+        (get("/v1/groups/team/count"), r#""online":1"#),
+        (get("/v1/status"), r#""online":1"#),
+        (list("?lastEventId=earliest"), "user.online"),
+        (
+            list("?userIds=alice&snapshot=true"),
+            r#"{"online":["alice"]}"#,
+        ),
+        (list("?groupIds=team&snapshot=true"), r#""members":2"#),
+        (list("?groupIds=another&snapshot=true"), r#""members":0"#),
+    ]
+}
+
+#[tokio::test]
+async fn reads_are_answered_while_redis_refuses_writes() {
+    let cluster = Cluster::on_one_server(1, Settings::new()).await;
+    let (client, redis) = (cluster.client(), cluster.redis());
+    client.connect("alice").await;
+    put(&client, "team", &["alice", "bob"]).await;
+    for setting in REFUSALS {
+        configure(redis, setting, "1").await;
+        // Longer than any instance goes without a sweep. Meanwhile the sweeps fail.
+        sleep(Duration::from_secs(2)).await;
+        for (read, expected) in every_read(&client) {
+            let answer = send(read).await;
+            assert_eq!(answer.status, 200, "{setting}: {}", answer.body);
+            assert!(answer.body.contains(expected), "{setting}: {}", answer.body);
+        }
+        let mut stream = Stream::open(&client, "?snapshot=true").await;
+        assert_eq!(stream.snapshot().await, ["alice"]);
+        configure(redis, setting, "0").await;
+        eventually_true("calls succeed again", async || {
+            send(client.of_user("bob", "connect")).await.status == 200
+        })
+        .await;
+        assert_eq!(stream.next().await.brief(), "online bob");
+        client.disconnect("bob").await;
+    }
+}
+
 /// A full Redis, or a former primary, refuses writes.
 #[tokio::test]
 async fn a_redis_that_refuses_to_write_is_503_and_nothing_changed() {
@@ -96,20 +162,11 @@ async fn a_redis_that_refuses_to_write_is_503_and_nothing_changed() {
     let (client, redis) = (cluster.client(), cluster.redis());
     client.connect("alice").await;
     let mut stream = Stream::open(&client, "").await;
-    for (refuse, allow) in [
-        (
-            ["CONFIG", "SET", "maxmemory", "1"],
-            ["CONFIG", "SET", "maxmemory", "0"],
-        ),
-        (
-            ["CONFIG", "SET", "min-replicas-to-write", "1"],
-            ["CONFIG", "SET", "min-replicas-to-write", "0"],
-        ),
-    ] {
-        redis.command::<()>(&refuse).await;
+    for setting in REFUSALS {
+        configure(redis, setting, "1").await;
         let answer = send(client.of_user("bob", "connect")).await;
         assert_unavailable(&answer, redis.port());
-        redis.command::<()>(&allow).await;
+        configure(redis, setting, "0").await;
         assert_eq!(client.everyone().await, ["alice"]);
     }
     assert!(client.connect("bob").await.became_online);
