@@ -58,12 +58,8 @@ impl Authenticator {
         self.requires_credential
     }
 
-    /// Returns the caller that `credential` belongs to, and counts the call against the rate limit of a user.
-    pub(crate) async fn caller(
-        &self,
-        credential: Option<&str>,
-        kind: CallKind,
-    ) -> Result<Caller, Error> {
+    /// Returns the caller that `credential` belongs to. The call is not counted yet.
+    pub(crate) async fn caller(&self, credential: Option<&str>) -> Result<Caller, Error> {
         let found = match credential {
             Some(credential) => self.find(credential).await,
             None => Err(Error::NoCredential),
@@ -71,14 +67,18 @@ impl Authenticator {
         if let Err(Error::NoCredential | Error::BadCredential(_) | Error::TokenExpired) = &found {
             self.metrics.credentials_refused.inc();
         }
-        let caller = found?;
-        if let Caller::User(user) = &caller {
-            user.allowance.take(kind).map_err(|wait| {
-                self.metrics.calls_limited.inc();
-                Error::RateLimited(wait)
-            })?;
-        }
-        Ok(caller)
+        found
+    }
+
+    /// Counts a call against the rate limit of a user. Fails if the quota is used up.
+    pub(crate) fn count(&self, caller: &Caller, kind: CallKind) -> Result<(), Error> {
+        let Caller::User(user) = caller else {
+            return Ok(());
+        };
+        user.allowance.take(kind).map_err(|wait| {
+            self.metrics.calls_limited.inc();
+            Error::RateLimited(wait)
+        })
     }
 
     async fn find(&self, credential: &str) -> Result<Caller, Error> {

@@ -64,7 +64,7 @@ pub(crate) enum CallKind {
     /// A disconnect. Disconnects have a quota of their own: all tabs of a user may close at once, and a page that
     /// closes cannot retry.
     Disconnect,
-    /// A change of a status, ten times a minute.
+    /// A change of a status, ten times a minute. Each also counts as a call.
     Status,
 }
 

@@ -26,9 +26,17 @@ pub(crate) struct ActingFor(pub(crate) UserId, pub(crate) Caller);
 #[derive(Debug)]
 pub(crate) struct Disconnecting(pub(crate) UserId);
 
-/// The user of the path. The caller may set the status of this user; the call counts as a change of the status.
+/// The user of the path, and the caller, which may set the status of this user. A change counts only once it is known to be
+/// valid; see [`count_change`](Self::count_change).
 #[derive(Debug)]
-pub(crate) struct SettingStatus(pub(crate) UserId);
+pub(crate) struct SettingStatus(pub(crate) UserId, pub(super) Caller);
+
+impl SettingStatus {
+    /// Counts the call as a change of the status, in addition to the quota of all calls. Fails if the quota is used up.
+    pub(super) fn count_change(&self, state: &AppState) -> Result<(), Error> {
+        Ok(state.authenticator.count(&self.1, CallKind::Status)?)
+    }
+}
 
 /// The user of the path. The caller may see this user.
 #[derive(Debug)]
@@ -67,28 +75,37 @@ impl FromRequestParts<Arc<AppState>> for Caller {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        caller(parts, state, CallKind::Call).await
+        let caller = caller(parts, state).await?;
+        state.authenticator.count(&caller, CallKind::Call)?;
+        Ok(caller)
     }
 }
 
-async fn caller(parts: &Parts, state: &AppState, kind: CallKind) -> Result<Caller, Error> {
+/// The caller. The call is not counted yet.
+async fn caller(parts: &Parts, state: &AppState) -> Result<Caller, Error> {
     if !state.authenticator.requires_credential() {
         return Ok(Caller::Anonymous);
     }
     let credential = bearer(&parts.headers)?;
-    Ok(state.authenticator.caller(credential, kind).await?)
+    Ok(state.authenticator.caller(credential).await?)
 }
 
-/// The user of the path. Fails unless the caller may connect, ping and disconnect this user.
+/// The user of the path. Fails unless the caller may connect, ping and disconnect this user. A refused call takes nothing of
+/// a quota of its own kind: it counts like any other call.
 async fn writable(
     parts: &mut Parts,
     state: &AppState,
     kind: CallKind,
 ) -> Result<(UserId, Caller), Error> {
-    let caller = caller(parts, state, kind).await?;
-    let UserPath(user) = UserPath::from_request_parts(parts, state).await?;
-    caller.authorize_write(&user)?;
-    Ok((user, caller))
+    let caller = caller(parts, state).await?;
+    let path = UserPath::from_request_parts(parts, state).await;
+    let user = path.and_then(|UserPath(user)| {
+        caller.authorize_write(&user)?;
+        Ok(user)
+    });
+    let kind = if user.is_ok() { kind } else { CallKind::Call };
+    state.authenticator.count(&caller, kind)?;
+    Ok((user?, caller))
 }
 
 impl FromRequestParts<Arc<AppState>> for ActingFor {
@@ -113,8 +130,8 @@ impl FromRequestParts<Arc<AppState>> for SettingStatus {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
-        let (user, _) = writable(parts, state, CallKind::Status).await?;
-        Ok(Self(user))
+        let (user, caller) = writable(parts, state, CallKind::Call).await?;
+        Ok(Self(user, caller))
     }
 }
 
@@ -220,12 +237,9 @@ impl FromRequestParts<Arc<AppState>> for StreamCaller {
             None => in_query(parts.uri.query().unwrap_or(""))?,
         };
         let credential = header.or(query.as_deref());
-        Ok(Self(
-            state
-                .authenticator
-                .caller(credential, CallKind::Call)
-                .await?,
-        ))
+        let caller = state.authenticator.caller(credential).await?;
+        state.authenticator.count(&caller, CallKind::Call)?;
+        Ok(Self(caller))
     }
 }
 

@@ -86,7 +86,7 @@ impl From<LastingStatus> for UserStatus {
 /// Set the status of a user
 ///
 /// Replaces the whole status. It can be set while the user is offline; the next `user.online` carries it. A status never
-/// changes `lastSeenAt`. The token of a user can change the status of the user ten times a minute.
+/// changes `lastSeenAt`. The token of a user can change the status of the user ten times a minute; a refused call is no change.
 #[utoipa::path(
     put, path = "/v1/users/{userId}/status", tag = "users", operation_id = "setStatus",
     security(("bearer" = [])),
@@ -105,7 +105,7 @@ impl From<LastingStatus> for UserStatus {
     )
 )]
 pub(super) async fn set(
-    SettingStatus(user): SettingStatus,
+    permitted: SettingStatus,
     _: NoQuery,
     State(state): State<Arc<AppState>>,
     ShortJsonBody(body): ShortJsonBody<StatusBody>,
@@ -114,6 +114,8 @@ pub(super) async fn set(
     let lasts = lasts.map_err(|(least, most)| Error::InvalidStatusTtl { least, most })?;
     let status = Status::new(body.status.unwrap_or_default(), body.data);
     let status = status.map_err(Error::InvalidStatus)?;
+    permitted.count_change(&state)?;
+    let SettingStatus(user, _) = permitted;
     let set = state.presence.set_status(&user, Some(&status), lasts);
     let expires_at = set.await?;
     Ok(JsonLine(StatusResult {
@@ -141,11 +143,13 @@ pub(super) async fn set(
     )
 )]
 pub(super) async fn clear(
-    SettingStatus(user): SettingStatus,
+    permitted: SettingStatus,
     _: NoQuery,
     State(state): State<Arc<AppState>>,
     _: NoBody,
 ) -> Result<JsonLine<StatusResult>, Error> {
+    permitted.count_change(&state)?;
+    let SettingStatus(user, _) = permitted;
     state.presence.set_status(&user, None, None).await?;
     Ok(JsonLine(StatusResult {
         user_id: user,

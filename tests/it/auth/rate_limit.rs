@@ -151,3 +151,41 @@ async fn a_token_changes_the_status_of_its_user_ten_times_a_minute() {
         assert_eq!(change(number, "alice", WRITE_KEY).await.status, 200);
     }
 }
+
+/// A refused call takes nothing of a quota that only some calls have. It counts like any other call.
+#[tokio::test]
+async fn a_refused_call_takes_nothing_of_a_special_quota() {
+    let settings = settings_with_credentials()
+        .with("PRESENCE_RATE_LIMIT", "1/m")
+        .with("PRESENCE_USER_CONNECTIONS", "3");
+    let instance = Instance::start(&settings).await;
+    let client = instance.client();
+    let (alice, bob) = (token(&claims("alice")), token(&claims("bob")));
+    let put = async |user: &str, status: &str| {
+        let path = format!("/v1/users/{user}/status");
+        let request = client.request(Method::PUT, &path).bearer_auth(&alice);
+        send(request.json(&json!({"status": status}))).await
+    };
+    for _ in 0..4 {
+        assert_refused(&put("bob", "dnd").await, 403, "another user");
+        assert_refused(&put("alice", "No!").await, 400, "an invalid status");
+    }
+    for number in 0..10 {
+        assert_eq!(put("alice", "dnd").await.status, 200, "{number}");
+    }
+    assert_refused(&put("alice", "dnd").await, 429, "the eleventh change");
+    // The burst of all calls is twenty.
+    assert_refused(&put("bob", "dnd").await, 403, "the last call");
+    assert_refused(&put("bob", "dnd").await, 429, "one more call");
+
+    let disconnect =
+        async |user: &str| send(client.of_user(user, "disconnect").bearer_auth(&bob)).await;
+    for _ in 0..6 {
+        assert_refused(&disconnect("alice").await, 403, "another user");
+    }
+    for _ in 0..3 {
+        assert_eq!(disconnect("bob").await.status, 200);
+    }
+    assert_refused(&disconnect("bob").await, 429, "the fourth disconnect");
+    assert_eq!(ping(&client, "bob", &bob).await.status, 200);
+}
