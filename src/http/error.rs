@@ -222,9 +222,9 @@ fn auth_problem_type(error: &AuthError) -> ProblemType {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unreachable(cause) | StoreError::Unfit(cause) => {
-                Self::StoreUnreachable(cause)
-            }
+            StoreError::Unreachable(cause)
+            | StoreError::Unfit(cause)
+            | StoreError::Forbidden(cause) => Self::StoreUnreachable(cause),
             StoreError::Overloaded => Self::StoreOverloaded,
             StoreError::Failed(cause) => Self::Internal(cause),
             StoreError::Refused(refusal) => Self::Refused(refusal),

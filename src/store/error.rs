@@ -13,6 +13,10 @@ pub enum StoreError {
     /// The servers do not fit the settings. The text names no address, no credential and no reply of a server.
     #[error("the store cannot be used: {0}")]
     Unfit(String),
+    /// The store refused the call, because the user of the settings lacks a right. The calls may succeed once the operator
+    /// grants it.
+    #[error("the store forbids a call: {0}")]
+    Forbidden(String),
     /// Too many calls wait for the store.
     #[error("too many calls wait for the store")]
     Overloaded,
@@ -36,7 +40,10 @@ impl StoreError {
     /// The text without the kind of the error.
     pub(crate) fn cause(&self) -> String {
         match self {
-            Self::Unreachable(cause) | Self::Unfit(cause) | Self::Failed(cause) => cause.clone(),
+            Self::Unreachable(cause)
+            | Self::Unfit(cause)
+            | Self::Forbidden(cause)
+            | Self::Failed(cause) => cause.clone(),
             Self::Overloaded | Self::Refused(_) | Self::GroupRefused(_) => self.to_string(),
         }
     }

@@ -6,6 +6,7 @@ mod errors;
 mod messages;
 mod pushes;
 mod records;
+mod rights;
 mod sentinels;
 mod server;
 mod server_info;
@@ -25,6 +26,8 @@ pub(super) use self::checkout::Checkout;
 pub(super) use self::endpoint::Endpoint;
 pub(super) use self::errors::store_error;
 pub(super) use self::messages::{Channels, Message, MessageStream, Messages};
+use self::rights::check_rights;
+pub(super) use self::rights::{asks_for_rights, check_reply};
 use self::server::CONNECT_TIMEOUT;
 use self::server_info::{ServerInfo, check_commands};
 use self::socket::{PROBE_INTERVAL, Socket, enable_expired_events, open_commands};
@@ -159,6 +162,7 @@ impl SupervisedConnection {
                 let served = *served.borrow();
                 let first = served.iter().next().unwrap_or(Partition::FIRST);
                 check_commands(&mut commands, &layout.keys(first).absent).await?;
+                check_rights(&mut commands, layout.keys(first)).await?;
                 layout.check_records(&mut commands, served).await?;
                 // A server that refuses to load scripts may still run them; the calls will show.
                 let _ = Scripts::loading().exec_async(&mut commands).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
+use super::connection::{asks_for_rights, check_reply};
 use super::store::RedisStore;
 use crate::model::Partition;
 use crate::store::error::StoreError;
@@ -14,8 +15,8 @@ use crate::store::readiness::Readiness;
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl RedisStore {
-    /// Sends a write command, because a replica and a server without memory accept `PING` but refuse writes. `SETRANGE` of
-    /// an empty value neither changes nor creates a key.
+    /// Asks for the rights of the Redis user. Then sends a write command, because a replica and a server without memory accept
+    /// `PING` but refuse writes. `SETRANGE` of an empty value neither changes nor creates a key.
     pub(in crate::store) async fn check(&self) -> Readiness {
         if let Some(unfit) = self.unfit() {
             return Readiness::NotReady(unfit.cause());
@@ -45,16 +46,15 @@ impl RedisStore {
     }
 
     async fn check_one(&self, partition: Partition) -> Result<(), StoreError> {
+        let (keys, route) = (self.layout.keys(partition), self.lanes.to(partition));
         let mut setrange = redis::cmd("SETRANGE");
-        setrange
-            .arg(&self.layout.keys(partition).epoch)
-            .arg(0)
-            .arg("");
-        let answer = timeout(
-            READY_TIMEOUT,
-            self.lanes.to(partition).query::<()>(&setrange),
-        )
-        .await;
+        setrange.arg(&keys.epoch).arg(0).arg("");
+        let checks = async {
+            let missing: Vec<String> = route.query(&asks_for_rights(keys)).await?;
+            check_reply(&missing)?;
+            route.query::<()>(&setrange).await
+        };
+        let answer = timeout(READY_TIMEOUT, checks).await;
         answer.unwrap_or_else(|_| Err(StoreError::too_slow()))
     }
 }
@@ -63,6 +63,9 @@ impl RedisStore {
 fn shown(error: &StoreError) -> String {
     match error {
         StoreError::Unfit(cause) => cause.clone(),
+        StoreError::Forbidden(_) => {
+            "the Redis user may not run every command that the service needs".to_owned()
+        }
         _ => "the store does not answer".to_owned(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use harness::client::crowd;
+use harness::client::{crowd, send};
 use harness::instance::{Instance, Settings};
 use harness::redis_server::RedisServer;
 use harness::sse::{Stream, briefs};
@@ -82,13 +82,72 @@ async fn the_documented_rights_are_enough() {
     }
 }
 
+/// The right may be missing only within scripts, which the server runs as far as they get.
+#[tokio::test]
+async fn a_missing_right_is_named_by_the_readiness_check_and_the_log() {
+    let (redis, settings) = ann(&["-xadd", "-hset"]).await;
+    let instance = Instance::start(&settings).await;
+    let client = instance.client();
+    let says_why = "may not run these commands on the keys and channels of the service: HSET, XADD";
+    let refused = async |what: &str| {
+        let connect = send(client.of_user("alice", "connect")).await;
+        assert_eq!(connect.status, 503, "{what}: {}", connect.body);
+        eventually_true(what, async || {
+            let ready = client.get("/readyz").await;
+            ready.status == 503 && ready.body.contains(says_why)
+        })
+        .await;
+    };
+    refused("the rights are missing from the start").await;
+    assert!(instance.log().contains(says_why), "{}", instance.log());
+
+    redis
+        .command::<()>(&["ACL", "SETUSER", "ann", "+xadd", "+hset"])
+        .await;
+    eventually_true("the instance is ready", async || {
+        client.get("/readyz").await.status == 200
+    })
+    .await;
+    assert!(client.connect("alice").await.became_online);
+
+    redis
+        .command::<()>(&["ACL", "SETUSER", "ann", "-xadd", "-hset"])
+        .await;
+    assert_eq!(send(client.of_user("bob", "connect")).await.status, 503);
+    refused("the rights are withdrawn").await;
+    assert!(
+        instance.log().contains("redis forbids a command"),
+        "{}",
+        instance.log()
+    );
+}
+
+/// The keys of the settings are not those of the access control list.
+#[tokio::test]
+async fn a_prefix_without_rights_is_named() {
+    let (_redis, settings) = ann(&[]).await;
+    let instance = Instance::start(&settings.with("PRESENCE_KEY_PREFIX", "other:")).await;
+    let client = instance.client();
+    eventually_true("the cause shows", async || {
+        let ready = client.get("/readyz").await;
+        ready.status == 503
+            && ready
+                .body
+                .contains("on the keys and channels of the service: DEL,")
+    })
+    .await;
+}
+
 /// Expired users are announced, although the deadlines of online users cannot be re-armed.
 #[tokio::test]
 async fn refused_sweeps_are_logged() {
-    let (_redis, settings) = ann(&["-eval"]).await;
+    let (redis, settings) = ann(&[]).await;
     let instance = Instance::start(&settings).await;
     let client = instance.client();
     let mut stream = Stream::open(&client, "").await;
+    redis
+        .command::<()>(&["ACL", "SETUSER", "ann", "-eval"])
+        .await;
     client.connect("alice").await;
     client.connect("bob").await;
     eventually_true("the log has the cause", async || {

@@ -1,9 +1,16 @@
 //! The meaning of errors of the redis crate.
 
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
+use tracing::warn;
 
 use crate::store::error::StoreError;
 use crate::store::redis::redirect::Refused;
+
+/// The time between two warnings of a missing right.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Whether the connection has to be replaced: it is closed, out of step or no longer authenticated, or its server is
 /// no longer the primary.
@@ -15,9 +22,14 @@ pub(super) fn breaks_the_connection(error: &RedisError) -> bool {
     }
 }
 
-/// [`StoreError::Failed`] if a retry cannot help, because of a defect of the service or of the configuration. Else
-/// [`StoreError::Unreachable`]: what a cluster refuses while it changes, `OOM`, `BUSY`, `LOADING`, `MISCONF` and `NOREPLICAS` are states of the server that end.
+/// [`StoreError::Forbidden`] if the Redis user lacks a right. [`StoreError::Failed`] if a retry cannot help, because of a
+/// defect of the service or of the configuration. Else [`StoreError::Unreachable`]: what a cluster refuses while it
+/// changes, `OOM`, `BUSY`, `LOADING`, `MISCONF` and `NOREPLICAS` are states of the server that end.
 pub(in crate::store::redis) fn store_error(error: RedisError) -> StoreError {
+    if lacks_a_right(&error) {
+        warn_of_a_missing_right(&error);
+        return StoreError::Forbidden(error.to_string());
+    }
     let is_permanent = match error.kind() {
         ErrorKind::Server(ServerErrorKind::ResponseError) => {
             !is_protocol_error(&error) && Refused::of(&error, "").is_none()
@@ -44,4 +56,23 @@ fn is_protocol_error(error: &RedisError) -> bool {
 pub(super) fn is_unknown_command(error: &RedisError) -> bool {
     let detail = error.detail().unwrap_or_default();
     detail.starts_with("unknown command")
+}
+
+/// Warns at most once in [`WARNING_INTERVAL`]. Every call of a client may meet the error.
+fn warn_of_a_missing_right(error: &RedisError) {
+    static WARNED_AT: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut warned_at = WARNED_AT.lock();
+    if warned_at.is_none_or(|at| at.elapsed() > WARNING_INTERVAL) {
+        *warned_at = Some(Instant::now());
+        warn!(%error, "redis forbids a command");
+    }
+}
+
+/// Whether the Redis user may not do what it asked for, within a script or without.
+pub(super) fn lacks_a_right(error: &RedisError) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+        // Redis 7.0, and later versions.
+        || detail.starts_with("The user executing the script can't")
+        || detail.contains("ACL failure in script")
 }

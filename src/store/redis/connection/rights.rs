@@ -1,0 +1,166 @@
+//! The rights that the service needs on a server with an access control list.
+
+use redis::Cmd;
+use redis::aio::MultiplexedConnection;
+
+use super::errors::{breaks_the_connection, lacks_a_right, store_error};
+use crate::store::error::StoreError;
+use crate::store::redis::keys::Keys;
+
+/// What the scripts and the other calls send. Commands that the service can do without are not here.
+const COMMANDS: [&str; 60] = [
+    "DEL",
+    "EVAL",
+    "EVALSHA",
+    "EXEC",
+    "EXISTS",
+    "EXPIRE",
+    "GET",
+    "HDEL",
+    "HGET",
+    "HGETALL",
+    "HINCRBY",
+    "HKEYS",
+    "HLEN",
+    "HMGET",
+    "HSCAN",
+    "HSET",
+    "HSETNX",
+    "LPUSH",
+    "LRANGE",
+    "MGET",
+    "MSET",
+    "MULTI",
+    "PERSIST",
+    "PEXPIRE",
+    "PEXPIREAT",
+    "PEXPIRETIME",
+    "RENAME",
+    "RPOP",
+    "SADD",
+    "SCAN",
+    "SCARD",
+    "SCRIPT LOAD",
+    "SET",
+    "SETRANGE",
+    "SISMEMBER",
+    "SMEMBERS",
+    "SPOP",
+    "SREM",
+    "SUNION",
+    "TIME",
+    "UNLINK",
+    "XADD",
+    "XLEN",
+    "XRANGE",
+    "XREVRANGE",
+    "XTRIM",
+    "ZADD",
+    "ZCARD",
+    "ZCOUNT",
+    "ZMSCORE",
+    "ZRANGE",
+    "ZRANGEBYSCORE",
+    "ZRANK",
+    "ZREM",
+    "ZREMRANGEBYRANK",
+    "ZREMRANGEBYSCORE",
+    "ZREVRANGEBYSCORE",
+    "ZSCAN",
+    "ZSCORE",
+    "ZUNIONSTORE",
+];
+
+/// How many commands an error names.
+const NAMED: usize = 5;
+
+/// Asks which of the commands the Redis user may not run on the keys of a partition.
+pub(in crate::store::redis) fn asks_for_rights(keys: &Keys) -> Cmd {
+    let mut ask = redis::cmd("EVAL");
+    ask.arg(include_str!("../rights.lua")).arg(1);
+    ask.arg(&keys.absent).arg(&keys.bus).arg(&COMMANDS);
+    ask
+}
+
+/// Fails if the Redis user may not run `missing`, the reply to [`asks_for_rights`].
+pub(in crate::store::redis) fn check_reply(missing: &[String]) -> Result<(), StoreError> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut named = missing[..missing.len().min(NAMED)].join(", ");
+    if missing.len() > NAMED {
+        named += &format!(" and {} more", missing.len() - NAMED);
+    }
+    Err(StoreError::Unfit(format!(
+        "the Redis user may not run these commands on the keys and channels of the service: {named}"
+    )))
+}
+
+/// Fails if the Redis user may not run a command that the service needs.
+pub(super) async fn check_rights(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+) -> Result<(), StoreError> {
+    match asks_for_rights(keys)
+        .query_async::<Vec<String>>(connection)
+        .await
+    {
+        Ok(missing) => check_reply(&missing),
+        Err(error) if lacks_a_right(&error) => check_reply(&["EVAL".to_owned()]),
+        Err(error) if breaks_the_connection(&error) => Err(store_error(error)),
+        // The slot of the key may be on another server.
+        Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The words after `before` in all files below `folder` with this ending.
+    fn words_after(folder: &Path, ending: &str, before: &str, words: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                words_after(&path, ending, before, words);
+            } else if path.to_string_lossy().ends_with(ending) {
+                let text = fs::read_to_string(&path).expect("a file");
+                let found = text
+                    .split(before)
+                    .skip(1)
+                    .filter_map(|rest| rest.split(['"', '\'']).next());
+                words.extend(found.map(str::to_owned));
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_of_the_scripts_and_calls_is_checked() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/redis");
+        let mut sent = BTreeSet::new();
+        words_after(&folder, ".lua", "redis.call('", &mut sent);
+        words_after(&folder, ".rs", "cmd(\"", &mut sent);
+        // Every server allows these, or the service does without, or another check finds them.
+        for other in [
+            "ASKING",
+            "CLUSTER",
+            "CONFIG",
+            "INFO",
+            "PING",
+            "SCRIPT",
+            "SENTINEL",
+            "SUBSCRIBE",
+            "SSUBSCRIBE",
+        ] {
+            sent.remove(other);
+        }
+        let checked: BTreeSet<String> = COMMANDS.iter().map(|each| (*each).to_owned()).collect();
+        let missing: Vec<_> = sent.difference(&checked).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        assert!(COMMANDS.is_sorted());
+    }
+}
