@@ -13,7 +13,7 @@ use utoipa::openapi::schema::{RefBuilder, Schema};
 use super::sse::frame::Frame;
 use super::sse::message::{Message, messages};
 use super::stream::EventStream;
-use super::stream_service::{OpenError, StreamRequest, StreamService};
+use super::stream_service::{MORE, OpenError, StreamRequest, StreamService};
 use crate::store::StoreError;
 
 /// The most items of a list.
@@ -156,6 +156,9 @@ async fn read(stream: &EventStream, wait_until: Instant) -> Result<EventList, St
         if had_caught_up && !reading.caught_up {
             catch_up_by = Instant::now() + CATCH_UP_PATIENCE;
         }
+    }
+    if reading.list.more {
+        reading.list.cursor += MORE;
     }
     Ok(reading.list)
 }

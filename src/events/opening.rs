@@ -377,7 +377,7 @@ impl Opener {
             return Ok(Some(match origin {
                 _ if is_new => ResetReason::DataLost,
                 CursorOrigin::Server => ResetReason::HistoryGone,
-                CursorOrigin::Client => ResetReason::UnknownCursor,
+                CursorOrigin::Client | CursorOrigin::Page => ResetReason::UnknownCursor,
             }));
         }
         // After this time the caller reads the newest position of the store again.

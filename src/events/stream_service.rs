@@ -35,6 +35,9 @@ const FILL_PATIENCE: Duration = Duration::from_secs(10);
 /// again.
 const RECEIVE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The end of the cursor of a list that has more messages.
+pub(super) const MORE: &str = ".m";
+
 /// The `lastEventId` that selects everything that is kept.
 const EARLIEST: &str = "earliest";
 
@@ -253,11 +256,14 @@ impl StreamService {
         if id == EARLIEST {
             return Ok(StreamStart::At(JoinPoint::Earliest));
         }
+        let (id, origin) = match id.strip_suffix(MORE) {
+            Some(id) => (id, CursorOrigin::Page),
+            None => (id, CursorOrigin::Client),
+        };
         let reason = match Cursor::parse(id, self.hub.partitions()) {
             Ok(cursor) if self.is_in_the_future(&cursor, watched) => ResetReason::UnknownCursor,
             Ok(cursor) if cursor.is_complete() => {
-                let after = JoinPoint::After(cursor, CursorOrigin::Client);
-                return Ok(StreamStart::At(after));
+                return Ok(StreamStart::At(JoinPoint::After(cursor, origin)));
             }
             Ok(_) => ResetReason::SnapshotIncomplete,
             Err(InvalidCursor::OtherLayout) => ResetReason::LayoutChanged,

@@ -18,11 +18,14 @@ use crate::model::{GroupId, Partition, PartitionSet, Position, Timestamp};
 const JOIN_EVENTS: u64 = 256;
 
 /// Where a cursor comes from. A cursor of the server has the positions of real events; a cursor of a
-/// client may be invented.
+/// client may be invented. A client that reads a list page by page receives the changes of its groups like all other
+/// missed messages, and is not reset because of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CursorOrigin {
     Server,
     Client,
+    /// A list that has more messages.
+    Page,
 }
 
 /// An entry of the ring, by its number and the generation of the ring when it was found.
@@ -233,7 +236,7 @@ fn place(
     let located = match point {
         JoinPoint::After(cursor, origin) => ring.locate(cursor, watched, |partition| {
             match origin {
-                CursorOrigin::Client => oldest(partition),
+                CursorOrigin::Client | CursorOrigin::Page => oldest(partition),
                 // A cursor of the server may have any age.
                 CursorOrigin::Server => Timestamp::default(),
             }
