@@ -1,5 +1,7 @@
 //! The batches of events that receivers get.
 
+mod merge;
+mod online;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +12,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use serde::Serialize;
 
+use self::merge::merged;
 use crate::events::{Cursor, Id, Item, ResetReason, item, reset_item};
 use crate::model::{
     Entry, Epoch, History, Partition, PartitionSet, Partitions, Position, Timestamp,
@@ -32,6 +35,8 @@ pub(super) struct Batch {
     pub(super) end: Cursor,
     /// Why the batch begins with `presence.reset`, if it does.
     pub(super) reset: Option<ResetReason>,
+    /// Whether each user of another partition that joins a group was online, in the order of the entries.
+    pub(super) online: Vec<bool>,
 }
 
 /// A batch with its entries, each with its partition. The entries of a partition have the order of its history; the entries
@@ -191,7 +196,11 @@ impl Batch {
         }
         let following = join_all(changed).await.into_iter();
         let following = following.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self::of(cursor, partitions, following))
+        let mut filled = Self::of(cursor, partitions, following);
+        if let Some(filled) = &mut filled {
+            online::complete(store, filled).await;
+        }
+        Ok(filled)
     }
 
     fn of(cursor: &Cursor, partitions: Partitions, all: Vec<Following>) -> Option<FilledBatch> {
@@ -204,7 +213,7 @@ impl Batch {
             let here = each.entries.into_iter();
             entries.extend(here.map(|entry| (each.partition, entry)));
         }
-        entries.sort_by_key(order);
+        let mut entries = merged(entries);
         entries.truncate(MAX_ENTRIES);
         if entries.is_empty() && reset.is_none() {
             return None;
@@ -217,6 +226,7 @@ impl Batch {
             from: from.cursor(),
             end: end.cursor(),
             reset,
+            online: Vec::new(),
         };
         Some(FilledBatch { batch, entries })
     }
@@ -238,11 +248,12 @@ impl Batch {
                 None => return Ok(None),
             }
         }
-        entries.sort_by_key(order);
-        Ok(Some(FilledBatch {
+        let mut filled = FilledBatch {
             batch: self,
-            entries,
-        }))
+            entries: merged(entries),
+        };
+        online::apply(store.partitions(), &mut filled);
+        Ok(Some(filled))
     }
 
     fn entries_of(
@@ -271,6 +282,7 @@ impl Batch {
             from: cursor.clone(),
             end: cursor,
             reset: Some(reason),
+            online: Vec::new(),
         };
         FilledBatch {
             batch,
@@ -281,7 +293,7 @@ impl Batch {
     /// Reads the text of a batch of a store with this number of partitions.
     pub(super) fn parse(text: &str, partitions: Partitions) -> Option<Self> {
         let parts: Vec<&str> = text.split(' ').collect();
-        let [from, end, reset] = parts[..] else {
+        let [from, end, reset, online] = parts[..] else {
             return None;
         };
         let reset = match reset {
@@ -292,14 +304,12 @@ impl Batch {
             from: Cursor::parse(from, partitions).ok()?,
             end: Cursor::parse(end, partitions).ok()?,
             reset,
+            online: match online {
+                "-" => Vec::new(),
+                flags => flags.chars().map(|flag| flag == '1').collect(),
+            },
         })
     }
-}
-
-/// The order of the entries of a batch.
-fn order((partition, entry): &(Partition, Entry)) -> (u64, Partition, u64) {
-    let Position { millis, sequence } = entry.position();
-    (millis, *partition, sequence)
 }
 
 /// The entries before the first gap. The batch after them begins with a reset.
@@ -325,7 +335,9 @@ impl FilledBatch {
 
     /// The webhook of this batch; `None` if it has no message.
     pub(super) fn webhook(&self, receiver: &str, partitions: Partitions) -> Option<Webhook> {
-        let Batch { from, end, reset } = &self.batch;
+        let Batch {
+            from, end, reset, ..
+        } = &self.batch;
         let mut events = Vec::new();
         events.extend(reset.map(|reason| reset_item(from, reason)));
         let mut place = Place::of(from, partitions);
@@ -358,6 +370,11 @@ impl FilledBatch {
 impl fmt::Display for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reset = self.reset.map_or("-", ResetReason::as_str);
-        write!(f, "{} {} {reset}", self.from, self.end)
+        write!(f, "{} {} {reset} ", self.from, self.end)?;
+        if self.online.is_empty() {
+            return f.write_str("-");
+        }
+        let mut flags = self.online.iter();
+        flags.try_for_each(|flag| f.write_str(if *flag { "1" } else { "0" }))
     }
 }

@@ -94,8 +94,9 @@ fn any_other_text_is_refused() {
         "",
         "1.2.3",
         "1.2.3 1.2.4",
-        "1.2.3 1.2.4 soon",
-        "1.2.3 1.2.4 - -",
+        "1.2.3 1.2.4 soon -",
+        "1.2.3 1.2.4 -",
+        "1.2.3 1.2.4 - - -",
     ] {
         assert_eq!(Batch::parse(text, Partitions::ONE), None, "{text}");
     }

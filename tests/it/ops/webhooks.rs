@@ -1,6 +1,7 @@
 //! Webhooks: signed, in order for each user, at least once, by one sender at a time.
 
 mod failed_deliveries;
+mod groups;
 pub(crate) mod receiver;
 mod sweeps;
 

@@ -1,0 +1,132 @@
+//! Whether users of other partitions were online when they joined a group.
+//!
+//! The entry of a join says it for the users of its own partition. For the others, the sender reads it when it makes the
+//! batch. The answers are a part of the text of the batch, so that it stays the same in every attempt.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::FilledBatch;
+use crate::events::Cursor;
+use crate::model::{Entry, GroupEvent, MemberChange, Partition, Partitions, Transition, UserId};
+use crate::store::{Store, StoreError};
+
+/// How long the other partitions may take. After this time, the users count as offline.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many events one read of a history returns, and how many reads a batch makes of each history. The users of a batch
+/// that is farther behind have the state of now: a slow receiver must cost the store little.
+const READ_EVENTS: usize = 250;
+const READS: usize = 8;
+
+/// Reads the states of the users of other partitions that join a group, and makes them a part of the batch.
+pub(super) async fn complete(store: &Store, filled: &mut FilledBatch) {
+    let partitions = store.partitions();
+    let mut users = Vec::new();
+    for (partition, entry) in &filled.entries {
+        users.extend(foreign_joined(partitions, *partition, entry).cloned());
+    }
+    if users.is_empty() {
+        return;
+    }
+    users.sort_unstable();
+    users.dedup();
+    let read = timeout(PATIENCE, online_at(store, &filled.batch.from, &users)).await;
+    let mut online = read.ok().and_then(Result::ok).unwrap_or_default();
+    let mut flags = Vec::new();
+    for (partition, entry) in &filled.entries {
+        match entry {
+            Entry::Event(event) => match event.transition {
+                Transition::Online { .. } => drop(online.insert(event.user.clone())),
+                Transition::Offline { .. } => drop(online.remove(&event.user)),
+                Transition::Updated { .. } => {}
+            },
+            _ => {
+                let joined = foreign_joined(partitions, *partition, entry);
+                flags.extend(joined.map(|user| online.contains(user)));
+            }
+        }
+    }
+    filled.batch.online = flags;
+    apply(partitions, filled);
+}
+
+/// Writes the states of the batch into its entries.
+pub(super) fn apply(partitions: Partitions, filled: &mut FilledBatch) {
+    let mut flags = filled.batch.online.iter().copied();
+    for (partition, entry) in &mut filled.entries {
+        let Entry::Group(event) = entry else { continue };
+        let MemberChange::Joined(joined) = &event.change else {
+            continue;
+        };
+        let mut joined = joined.clone();
+        for each in &mut joined {
+            if partitions.of(&each.user) != *partition {
+                each.is_announced = flags.next().unwrap_or(each.is_announced);
+            }
+        }
+        *event = Arc::new(GroupEvent {
+            change: MemberChange::Joined(joined),
+            ..GroupEvent::clone(event)
+        });
+    }
+}
+
+/// The users of other partitions that join a group with an entry of `partition`.
+fn foreign_joined(
+    partitions: Partitions,
+    partition: Partition,
+    entry: &Entry,
+) -> impl Iterator<Item = &UserId> {
+    let joined = match entry {
+        Entry::Group(event) => match &event.change {
+            MemberChange::Joined(joined) => joined.as_slice(),
+            MemberChange::Left { .. } => &[],
+        },
+        _ => &[],
+    };
+    let users = joined.iter().map(|joined| &joined.user);
+    users.filter(move |user| partitions.of(user) != partition)
+}
+
+/// The announced users among `users` as of a cursor.
+async fn online_at(
+    store: &Store,
+    cursor: &Cursor,
+    users: &[UserId],
+) -> Result<HashSet<UserId>, StoreError> {
+    let announced = store.announced_among(users).await?;
+    let mut online: HashSet<UserId> = announced.users.into_iter().collect();
+    // Whether the user was announced before its first transition after the cursor.
+    let mut before: HashMap<UserId, bool> = HashMap::new();
+    for (partition, _, until) in announced.at {
+        let mut reached = cursor.position(partition);
+        for _ in 0..READS {
+            if reached >= until {
+                break;
+            }
+            let history = store.history(partition, reached, READ_EVENTS).await?;
+            let Some(last) = history.entries.last() else {
+                break;
+            };
+            reached = last.position();
+            let read = history.entries.iter();
+            let read = read.filter(|entry| entry.position() <= until);
+            for event in read.filter_map(Entry::event) {
+                let was_announced = !matches!(event.transition, Transition::Online { .. });
+                before.entry(event.user.clone()).or_insert(was_announced);
+            }
+        }
+    }
+    for user in users {
+        match before.get(user) {
+            Some(true) => drop(online.insert(user.clone())),
+            Some(false) => drop(online.remove(user)),
+            None => {}
+        }
+    }
+    Ok(online)
+}
