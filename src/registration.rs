@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::model::{InstanceReport, Partition, StoreSummary, Timestamp};
-use crate::store::{REPORT_INTERVAL, Store, StoreError};
+use crate::store::{MOST_INSTANCES, REPORT_INTERVAL, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// One of so many reports is not brief, so that silent instances are forgotten.
@@ -69,12 +69,17 @@ impl Registration {
         }
     }
 
-    /// All instances, with this instance as of now, and the state of the store. Writes nothing, so that operators see the
-    /// state of a store that refuses writes.
+    /// All instances, at most 1,000, with this instance as of now, and the state of the store. The report of this instance may
+    /// fail: operators see the state of a store that refuses writes.
     pub(crate) async fn overview(&self) -> Result<(Vec<InstanceReport>, StoreSummary), StoreError> {
-        let (mut instances, summary) =
-            tokio::try_join!(self.store.instances(), self.store.summary())?;
+        let (reported, summary) = tokio::join!(self.report(false), self.store.summary());
+        let summary = summary?;
+        if let Err(error) = reported {
+            debug!(%error, "a report about this instance failed");
+        }
+        let mut instances = self.store.instances().await?;
         instances.retain(|each| each.id != self.id);
+        instances.truncate(MOST_INSTANCES - 1);
         instances.push(self.as_of_now());
         instances.sort_by(|a, b| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
         Ok((instances, summary))

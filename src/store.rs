@@ -31,7 +31,9 @@ pub use self::lifetimes::Lifetimes;
 pub use self::members::Members;
 pub use self::memory::MemoryStore;
 pub use self::node_id::NodeId;
-pub(crate) use self::policy::{BEAT, OUTAGE, REPORT_INTERVAL, SWEEP_HEARTBEAT, UNNOTICED};
+pub(crate) use self::policy::{
+    BEAT, MOST_INSTANCES, OUTAGE, REPORT_INTERVAL, SWEEP_HEARTBEAT, UNNOTICED,
+};
 pub(crate) use self::quiet::{Heard, Look};
 pub use self::readiness::Readiness;
 pub use self::redis::RedisStore;

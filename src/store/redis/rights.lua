@@ -1,7 +1,7 @@
 -- Finds the commands that the Redis user may not run, within a script or without, on the keys and the channel of the service.
 --
 -- KEYS[1] a key that never exists     ARGV[1] the bus channel
---                                     ARGV[2...] the commands, some with a subcommand
+--                                     ARGV[2...] the commands with arguments; 'K' stands for the key
 -- Returns the commands; none on a server that cannot tell.
 
 local missing = {}
@@ -9,14 +9,11 @@ if not redis.acl_check_cmd then
   return missing
 end
 for i = 2, #ARGV do
-  local command, subcommand = ARGV[i]:match('^(%S+) ?(%S*)$')
-  local allowed
-  if subcommand ~= '' then
-    allowed = redis.acl_check_cmd(command, subcommand, KEYS[1])
-  else
-    allowed = redis.acl_check_cmd(command, KEYS[1])
+  local words = {}
+  for word in ARGV[i]:gmatch('%S+') do
+    words[#words + 1] = word == 'K' and KEYS[1] or word
   end
-  if not allowed then
+  if not redis.acl_check_cmd(unpack(words)) then
     missing[#missing + 1] = ARGV[i]
   end
 end
