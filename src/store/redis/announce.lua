@@ -24,6 +24,17 @@ local function record_bucket(spread)
   return KEYS[1] .. ':' .. spread % RECORD_BUCKETS
 end
 
+-- A number as text, as Redis writes a number among the arguments of a command. A script has few numbers, and has them often.
+local number_texts = {}
+local function as_text(number)
+  local text = number_texts[number]
+  if not text then
+    text = string.format('%.17g', number)
+    number_texts[number] = text
+  end
+  return text
+end
+
 -- The time of Redis, in ms.
 local function clock()
   local time = redis.call('TIME')
@@ -149,7 +160,12 @@ local function announce(now, events)
   local previous = newest()
   for i, event in ipairs(events) do
     local entry = previous .. ' ' .. event
-    previous = redis.call('XADD', KEYS[2], 'MINID', now - ARGV[2], '*', 'e', entry)
+    if i == 1 then
+      -- One trimming is enough.
+      previous = redis.call('XADD', KEYS[2], 'MINID', now - ARGV[2], '*', 'e', entry)
+    else
+      previous = redis.call('XADD', KEYS[2], '*', 'e', entry)
+    end
     lines[i + 1] = previous .. ' ' .. entry
   end
   publish(table.concat(lines, '\n'))

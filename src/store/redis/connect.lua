@@ -12,10 +12,6 @@
 -- {'closed'} for a ping of a connection that leaves or was closed a moment ago; {'full'} at the maximum number of connections;
 -- or the error of the call.
 
-local HELD, SHORTENED = KEYS[5], KEYS[10]
-local FIRST_KEY, KEYS_OF_A_CALL = 13, 3
-local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 3
-
 local now = clock()
 local grant_of_caller = ARGV[3] .. ' ' .. ARGV[4]
 local most = tonumber(ARGV[6])
@@ -35,7 +31,11 @@ end
 -- The answer of a call that succeeded. `former` is what the connection was before, and `evicted` are connections that
 -- made room.
 local function answer(call, outcome, former, evicted)
-  local mine, messages = call.mine, {}
+  local mine = call.mine
+  if not former and not evicted and mine.groups == '' then
+    return { outcome, mine.deadline, '' }
+  end
+  local messages = {}
   if former and former.groups and former.groups ~= '' then
     leave_groups(messages, now, call.user, call.id, former.groups, mine.groups)
     if former.deadline > mine.deadline then
@@ -52,8 +52,8 @@ end
 
 -- Adds a user with these connections to the index.
 local function enter(call, entry, ...)
-  redis.call('ZADD', INDEX, entry, call.user)
-  events[#events + 1] = 'o ' .. now .. ' 0 ' .. call.user .. enter_state(now, call.user, ...)
+  entering[#entering + 1], entering[#entering + 2] = as_text(entry), call.user
+  events[#events + 1] = 'o ' .. as_text(now) .. ' 0 ' .. call.user .. enter_state(now, call.user, ...)
 end
 
 -- Writes several connections of a user into the key and the hash.
@@ -73,8 +73,9 @@ end
 
 -- A ping may succeed despite a mark if the clock was set back. The mark must not count later. Returns whether a
 -- connection of the user was closed a moment ago.
-local function forget_mark(closed, id)
-  if redis.call('EXISTS', closed) == 0 then
+local function forget_mark(call)
+  local closed, id = call.closed, call.id
+  if not call.may_have_marks or redis.call('EXISTS', closed) == 0 then
     return false
   end
   redis.call('ZREM', closed, id)
@@ -115,21 +116,50 @@ local function make_room(connections, ended)
   return evicted
 end
 
+-- Whether this connection of the user was closed a moment ago, and whether another one was.
+local function marks_of(call)
+  if not call.may_have_marks then
+    return false, false
+  end
+  local ids = redis.call('ZRANGE', call.closed, 0, 1)
+  return ids[1] ~= nil, ids[1] ~= nil and (ids[1] ~= call.id or ids[2] ~= nil)
+end
+
+-- Runs the usual call: nothing is known about the user, or only that this connection was closed a moment ago. Returns the
+-- answer, or nil for another call.
+local function connect_first(call)
+  if call.value or call.score or call.may_have_hash and redis.call('EXISTS', call.hash) == 1 then
+    return nil
+  end
+  local was_closed, was_other_closed = marks_of(call)
+  if was_other_closed or was_closed and call.is_ping then
+    return nil
+  end
+  local mine = call.mine
+  mine.number = number_of(grant_of_caller)
+  write_only(call.user, call.key, call.id, mine, mine.deadline)
+  local entry = mine.deadline + mine.number / 4096
+  if was_closed then
+    deleted[#deleted + 1] = call.closed
+    note(call.user, entry)
+  end
+  enter(call, entry, { mine })
+  return answer(call, 'entered')
+end
+
 -- Runs one call and returns its answer.
 local function connect(call)
-  local user, id, mine = call.user, call.id, call.mine
-  local value = redis.call('GET', call.key)
-  local score = redis.call('ZSCORE', INDEX, user)
+  if call.is_repeated then
+    read_again(now, call)
+  end
+  local user, id, mine, value, score = call.user, call.id, call.mine, call.value, call.score
   if not score then
     -- This detects a lost index before a grant gets its number.
     epoch()
   end
-  if not value and not score and redis.call('EXISTS', call.hash, call.closed) == 0 then
-    -- The usual call: nothing is known about the user.
-    mine.number = number_of(grant_of_caller)
-    write_only(user, call.key, id, mine, mine.deadline)
-    enter(call, mine.deadline + mine.number / 4096, { mine })
-    return answer(call, 'entered')
+  local first = connect_first(call)
+  if first then
+    return first
   end
 
   local before = redis.call('PEXPIRETIME', call.key)
@@ -172,14 +202,16 @@ local function connect(call)
   local is_alone, has_record = alive + waiting + expired == 1, false
   if is_alone then
     has_record = write_only(user, call.key, id, mine, last)
-    redis.call('DEL', call.hash)
+    if call.may_have_hash then
+      redis.call('DEL', call.hash)
+    end
   else
     write_several(call, value, last, { connections, recent }, ended)
   end
   if score and not has_record then
     forget_record(user, value)
   end
-  local was_closed = forget_mark(call.closed, id)
+  local was_closed = forget_mark(call)
 
   if score then
     if not value then
@@ -190,7 +222,7 @@ local function connect(call)
     -- The pings of an only connection extend only the key. The score is then all that is known of its last ping.
     local is_new_only = is_alone and value == '*'
     if not value or is_new_only or math.max(before, time) > last or number ~= former_number then
-      set_score(now, SHORTENED, user, before, former_number, last, number)
+      set_score(user, before, former_number, last, number)
     end
     update_state(now, user, events, connections, recent)
     return answer(call, 'stayed', former, evicted)
@@ -198,27 +230,35 @@ local function connect(call)
   local entry = last + mine.number / 4096
   if was_closed or before > last then
     -- A sweep may have read the deadline of the time online before, which ended with a disconnect.
-    note(now, SHORTENED, user, entry)
+    note(user, entry)
   end
   enter(call, entry, connections, recent)
   return answer(call, 'entered', former, evicted)
 end
 
-local answers = {}
-local key = FIRST_KEY
-for i = FIRST_ARGUMENT, #ARGV, ARGUMENTS_OF_A_CALL do
-  local call = { user = ARGV[i], is_ping = ARGV[i + 2] == 'ping' }
-  call.key, call.hash, call.closed = KEYS[key], KEYS[key + 1], KEYS[key + 2]
-  key = key + KEYS_OF_A_CALL
-  local mine = { ttl = tonumber(ARGV[3]), interval = tonumber(ARGV[4]) }
-  call.id, mine.own_ttl, mine.away, mine.groups = read_stated(ARGV[i + 1])
-  if mine.own_ttl then
-    mine.ttl, mine.interval = mine.own_ttl, scaled_interval(mine.own_ttl, mine.ttl, mine.interval)
-  end
-  mine.deadline = now + mine.ttl
-  call.mine = mine
-  answers[#answers + 1] = answer_of(connect, call)
+local calls, answers = read_calls(), {}
+local some_hash, some_marks = some_exist(calls, 'hash', 'closed'), false
+if some_hash then
+  some_marks = some_exist(calls, 'closed')
+  some_hash = not some_marks or some_exist(calls, 'hash')
 end
+local ttl, interval = tonumber(ARGV[3]), tonumber(ARGV[4])
+for i, call in ipairs(calls) do
+  local id, own_ttl, away, groups = read_stated(call.first)
+  local mine = {
+    number = 0,
+    ttl = own_ttl or ttl,
+    interval = own_ttl and scaled_interval(own_ttl, ttl, interval) or interval,
+    own_ttl = own_ttl or false,
+    away = away,
+    groups = groups,
+    deadline = now + (own_ttl or ttl),
+  }
+  call.id, call.mine, call.is_ping = id, mine, call.second == 'ping'
+  call.may_have_hash, call.may_have_marks = some_hash or call.is_repeated, some_marks or call.is_repeated
+  answers[i] = answer_of(connect, call)
+end
+write_gathered(now)
 if events[1] then
   announce(now, events)
 end

@@ -65,6 +65,9 @@ end
 
 -- Reads 'id TTL away groups': the id, the TTL or nil, whether the user is away, and the text of the groups.
 local function read_stated(text)
+  if text == UNNAMED then
+    return UNNAMED, nil, false, ''
+  end
   local id, own_ttl, away, groups = text:match('^([^ \31]+) ?(%d*) ?(%a*)(.*)$')
   return id or UNNAMED, tonumber(own_ttl), away == 'away', groups or ''
 end
@@ -109,11 +112,11 @@ end
 local function write_only(user, key, id, each, deadline)
   local stated = stated_by(id, each)
   if stated == UNNAMED then
-    redis.call('SET', key, each.number, 'PXAT', deadline)
+    redis.call('SET', key, as_text(each.number), 'PXAT', as_text(deadline))
     return false
   end
-  local value = string.format('%.0f %s', each.number, stated)
-  redis.call('SET', key, value, 'PXAT', deadline)
+  local value = as_text(each.number) .. ' ' .. stated
+  redis.call('SET', key, value, 'PXAT', as_text(deadline))
   local field, spread = place_of(user)
   redis.call('HSET', record_bucket(spread), field, value)
   return true
@@ -227,21 +230,31 @@ local function answer_of(run, call)
   return { err = text:find('^%u+ ') and text or 'ERR ' .. text }
 end
 
--- Appends the score of an announced user to the stream `notes`. A sweep that read another grant or a later deadline
--- and has not written it yet corrects its write by the note.
-local function note(now, notes, user, score)
+-- The users whose scores the script notes, each followed by the score. A sweep that read another grant or a later
+-- deadline and has not written it yet corrects its write by the note.
+local noted = {}
+local function note(user, score)
+  noted[#noted + 1], noted[#noted + 2] = user, as_text(score)
+end
+
+-- Appends an entry to the stream `notes`, if the script notes a score.
+local function write_notes(now, notes)
+  if not noted[1] then
+    return
+  end
   local last = redis.call('XREVRANGE', notes, '+', '-', 'COUNT', 1)[1]
   if last and tonumber(last[1]:match('%d+')) > now + NOTED_FOR then
     -- The clock was set back: these notes would stay until the clock has caught up.
     redis.call('DEL', notes)
   end
-  redis.call('XADD', notes, 'MINID', now - NOTED_FOR, '*', user, score)
+  redis.call('XADD', notes, 'MINID', now - NOTED_FOR, '*', unpack(noted))
   redis.call('PEXPIRE', notes, NOTED_FOR)
+  noted = {}
 end
 
 -- Sets the score of an announced user to `time` and the grant with this number. Before, the key of the user expired
 -- at `before`, and the score had the grant `former_number`.
-local function set_score(now, notes, user, before, former_number, time, number)
+local function set_score(user, before, former_number, time, number)
   local score = time + number / 4096
   local former = tonumber(redis.call('ZSCORE', KEYS[1], user) or nil)
   redis.call('ZADD', KEYS[1], 'XX', score, user)
@@ -249,6 +262,6 @@ local function set_score(now, notes, user, before, former_number, time, number)
     tell_nearer()
   end
   if before >= time or number ~= former_number then
-    note(now, notes, user, score)
+    note(user, score)
   end
 end

@@ -12,26 +12,23 @@
 -- Returns for each call {1 if the user is still online, 1 if the user went offline, when the connection ends or 0,
 -- messages to groups...; see outbox.lua}, or the error of the call.
 
-local HELD, SHORTENED = KEYS[5], KEYS[10]
-local FIRST_KEY, KEYS_OF_A_CALL = 13, 3
-local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 3
-
 local now = clock()
 local retention = tonumber(ARGV[6])
 local events = {}
 
 -- Makes connect.lua refuse pings that were sent before the disconnect and arrive after it. The connection ends at
 -- `ends`.
-local function mark(closed, id, ends)
-  if redis.call('EXISTS', closed) == 1 then
+local function mark(call, id, ends)
+  local closed, refused_until = call.closed, ends + CLOSED_FOR
+  local is_first = not call.may_have_marks or redis.call('EXISTS', closed) == 0
+  if not is_first then
     redis.call('ZREMRANGEBYSCORE', closed, '-inf', now)
     redis.call('ZREM', closed, '!' .. id)
   end
-  local refused_until = ends + CLOSED_FOR
   -- A fraction shows that the end was in the future.
-  redis.call('ZADD', closed, refused_until + (ends > now and 0.5 or 0), id)
-  if redis.call('PEXPIRETIME', closed) < refused_until then
-    redis.call('PEXPIREAT', closed, refused_until)
+  redis.call('ZADD', closed, as_text(refused_until + (ends > now and 0.5 or 0)), id)
+  if is_first or redis.call('PEXPIRETIME', closed) < refused_until then
+    redis.call('PEXPIREAT', closed, as_text(refused_until))
   end
 end
 
@@ -62,7 +59,7 @@ local function stay(call, connections, ended, is_alone, last)
     redis.call('PEXPIREAT', call.key, last)
   end
   if score and (call.before > last or number ~= former_number) then
-    set_score(now, SHORTENED, call.user, call.before, former_number, last, number)
+    set_score(call.user, call.before, former_number, last, number)
   end
   return { 1, 0, 0 }
 end
@@ -73,7 +70,7 @@ local function wait(call, connections, ended)
   local number = select(2, parts(call.score))
   if call.value then
     redis.call('DEL', call.key)
-    set_score(now, SHORTENED, call.user, call.before, number, now - 1, number)
+    set_score(call.user, call.before, number, now - 1, number)
   elseif redis.call('ZSCORE', HELD, call.user) then
     redis.call('ZADD', INDEX, 'XX', longest_hold(now, connections) + number / 4096, call.user)
     tell_nearer()
@@ -88,12 +85,14 @@ end
 
 -- The user is offline.
 local function leave(call)
-  if redis.call('ZREM', INDEX, call.user) == 0 then
+  if not call.score then
     return { 0, 0, 0 }
   end
+  leaving[#leaving + 1] = call.user
   remember(call.user, now)
   leave_state(now, call.user, retention)
-  events[#events + 1] = 'd ' .. now .. ' ' .. now .. ' ' .. call.user
+  local at = as_text(now)
+  events[#events + 1] = 'd ' .. at .. ' ' .. at .. ' ' .. call.user
   return { 0, 1, 0 }
 end
 
@@ -103,7 +102,7 @@ local function leave_later(call, connections, recent, ended)
   each.pinged = each.pinged or each.deadline - each.ttl
   each.left = now
   each.deadline = math.min(each.deadline, now + call.grace)
-  mark(call.closed, call.id, each.deadline)
+  mark(call, call.id, each.deadline)
   shorten_in_groups(call.messages, now, call.user, call.id, each.groups or '', each.deadline, 'd')
   local _, _, last = tally(now, connections)
   forget(call.hash, ended)
@@ -118,7 +117,7 @@ local function leave_later(call, connections, recent, ended)
     forget_record(call.user, call.value)
     local number = select(2, parts(call.score))
     if call.before > last then
-      set_score(now, SHORTENED, call.user, call.before, number, last, number)
+      set_score(call.user, call.before, number, last, number)
     end
     update_state(now, call.user, events, connections, recent)
   end
@@ -127,24 +126,25 @@ end
 
 -- Runs one call and returns its answer.
 local function disconnect(call)
-  local user, id = call.user, call.id
-  local value = redis.call('GET', call.key)
+  if call.is_repeated then
+    read_again(now, call)
+  end
+  local user, id, value = call.user, call.id, call.value
   if value and value ~= '*' and call.grace == 0 and only_connection(value) == id then
     -- The usual call: the only connection is closed.
-    mark(call.closed, id, now)
-    redis.call('DEL', call.key)
+    mark(call, id, now)
+    deleted[#deleted + 1] = call.key
     forget_record(user, value)
     leave_groups(call.messages, now, user, id, value:match('\31.*$') or '', '')
     return leave(call)
   end
 
-  call.value, call.before = value, redis.call('PEXPIRETIME', call.key)
-  call.score = redis.call('ZSCORE', INDEX, user)
+  call.before = redis.call('PEXPIRETIME', call.key)
   local connections, recent, ended = {}, {}, {}
   local closed
   if id == '' then
     redis.call('DEL', call.closed)
-    mark(call.closed, '*', now)
+    mark(call, '*', now)
     local all, expired = connections_of(now, user, call.hash, value, call.before, call.score)
     for _, some in ipairs({ all, expired }) do
       for each_id, each in pairs(some) do
@@ -153,7 +153,7 @@ local function disconnect(call)
     end
   elseif value == '*' and redis.call('EXISTS', call.hash) == 0 then
     -- The hash was lost. Another connection may be alive, so the user stays online until the key expires.
-    mark(call.closed, id, now)
+    mark(call, id, now)
     remember(user, now)
     return { 1, 0, 0 }
   else
@@ -165,7 +165,7 @@ local function disconnect(call)
     connections[id] = nil
     if closed then
       leave_groups(call.messages, now, user, id, closed.groups or '', '')
-      mark(call.closed, id, now)
+      mark(call, id, now)
       ended[#ended + 1] = id
     elseif recent[id] then
       -- The connection had expired, and may have pinged later than the others.
@@ -199,18 +199,18 @@ local function disconnect(call)
   return leave(call)
 end
 
-local answers = {}
-local key = FIRST_KEY
-for i = FIRST_ARGUMENT, #ARGV, ARGUMENTS_OF_A_CALL do
-  local call = { user = ARGV[i], id = ARGV[i + 1], grace = tonumber(ARGV[i + 2]), messages = {} }
-  call.key, call.hash, call.closed = KEYS[key], KEYS[key + 1], KEYS[key + 2]
-  key = key + KEYS_OF_A_CALL
+local calls, answers = read_calls(), {}
+local some_marks = some_exist(calls, 'closed')
+for i, call in ipairs(calls) do
+  call.id, call.grace, call.messages = call.first, tonumber(call.second), {}
+  call.may_have_marks = some_marks or call.is_repeated
   local answer = answer_of(disconnect, call)
   for _, message in ipairs(answer.err and {} or call.messages) do
     answer[#answer + 1] = message
   end
-  answers[#answers + 1] = answer
+  answers[i] = answer
 end
+write_gathered(now)
 if events[1] then
   announce(now, events)
 end

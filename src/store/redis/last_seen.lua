@@ -124,7 +124,7 @@ local function keep_last_seen(now, field, spread, at, retention)
   end
   local generation = open_generation(now, retention)
   local bucket = bucket_of(generation, spread)
-  if redis.call('HSET', bucket, field, at - generation.began) == 0 then
+  if redis.call('HSET', bucket, field, as_text(at - generation.began)) == 0 then
     return
   end
   local times = redis.call('HLEN', bucket)

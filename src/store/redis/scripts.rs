@@ -56,8 +56,16 @@ macro_rules! scripts {
                     scripts!($seen, "announce.lua", "outages.lua", "connections.lua", "states.lua", "last_seen.lua");
             )+
             $(
-                pub(super) const $call: &str =
-                    scripts!($call, "announce.lua", "outages.lua", "connections.lua", "states.lua", "last_seen.lua", "outbox.lua");
+                pub(super) const $call: &str = scripts!(
+                    $call,
+                    "announce.lua",
+                    "outages.lua",
+                    "connections.lua",
+                    "states.lua",
+                    "last_seen.lua",
+                    "outbox.lua",
+                    "gathered.lua"
+                );
             )+
             $(
                 pub(super) const $group: &str =
