@@ -24,15 +24,23 @@ local function record_bucket(spread)
   return KEYS[1] .. ':' .. spread % RECORD_BUCKETS
 end
 
--- A number as text, as Redis writes a number among the arguments of a command. A script has few numbers, and has them often.
-local number_texts = {}
-local function as_text(number)
-  local text = number_texts[number]
-  if not text then
-    text = string.format('%.17g', number)
-    number_texts[number] = text
+-- 96 bits of the SHA-1 of a userId, and a number that selects a bucket.
+local known_places = {}
+local function place_of(user)
+  local known = known_places[user]
+  if not known then
+    local digest = redis.sha1hex(user)
+    local first, second = tonumber(digest:sub(1, 8), 16), tonumber(digest:sub(9, 16), 16)
+    local field = struct.pack('>I4I4I4', first, second, tonumber(digest:sub(17, 24), 16))
+    known = { field, tonumber(digest:sub(25, 32), 16) }
+    known_places[user] = known
   end
-  return text
+  return known[1], known[2]
+end
+
+-- A whole number as text. It takes Redis longer to write a number among the arguments of a command.
+local function as_text(number)
+  return string.format('%.0f', number)
 end
 
 -- The time of Redis, in ms.
@@ -162,7 +170,7 @@ local function announce(now, events)
     local entry = previous .. ' ' .. event
     if i == 1 then
       -- One trimming is enough.
-      previous = redis.call('XADD', KEYS[2], 'MINID', now - ARGV[2], '*', 'e', entry)
+      previous = redis.call('XADD', KEYS[2], 'MINID', as_text(now - ARGV[2]), '*', 'e', entry)
     else
       previous = redis.call('XADD', KEYS[2], '*', 'e', entry)
     end

@@ -18,11 +18,10 @@
 -- connections from it, in ms. This is shorter than the time by which the hash outlives the key; see connections.lua.
 local REVIEW = 1800000
 
-local number, ttl, interval = ARGV[1], ARGV[2], ARGV[3]
+local number, ttl = ARGV[1], ARGV[2]
 
--- The time of Redis, in ms; the deadline of a connection with the TTL of the grant, also as text; and the end of the text of
--- such a connection that states nothing but an id.
-local now, usual_last, usual_deadline, usual_grant
+-- The time of Redis, in ms.
+local now
 
 -- Extends one of several connections of a user: the key holds '*', and the hash has each connection. `stated` is what
 -- the connection states, `own_ttl` the TTL among it.
@@ -30,34 +29,28 @@ local function extend_one_of_several(key, stated, own_ttl)
   if not now then
     local time = redis.call('TIME')
     now = time[1] * 1000 + math.floor(time[2] / 1000)
-    usual_last = now + ttl
-    usual_deadline = string.format('%.0f', usual_last)
-    usual_grant = ' ' .. ttl .. ' ' .. interval .. ' ' .. number
   end
-  local id, grant, lasts, last, deadline = '1', usual_grant, ttl, usual_last, usual_deadline
-  if stated and not stated:find('[ \31]', #number + 2) then
-    id = stated:sub(#number + 2)
-  elseif stated then
-    local away, groups
+  local id, away, groups = '1', '', ''
+  if stated then
     id, away, groups = stated:match('^%d+ ([^ \31]+)[ %d]*(%a*)(.*)$')
-    if own_ttl then
-      -- As scaled_interval in connections.lua.
-      local own_interval = string.format('%.0f', math.max(math.floor(own_ttl * interval / ttl), 1))
-      grant = ' ' .. own_ttl .. ' ' .. own_interval .. ' ' .. number
-      lasts, last = own_ttl, now + own_ttl
-      deadline = string.format('%.0f', last)
-    end
-    grant = grant .. (away ~= '' and ' away' or '') .. groups
   end
+  local ttl, interval = ttl, ARGV[3]
+  if own_ttl then
+    -- As scaled_interval in connections.lua.
+    interval = string.format('%.0f', math.max(math.floor(own_ttl * interval / ttl), 1))
+    ttl = own_ttl
+  end
+  local grant = ' ' .. ttl .. ' ' .. interval .. ' ' .. number .. (away ~= '' and ' away' or '') .. groups
+  local last = now + ttl
+  local deadline = string.format('%.0f', last)
   local hash = ARGV[5] .. key:sub(#ARGV[4] + 1)
   local text = redis.call('HGET', hash, id)
-  local digits = text and #text - #grant
-  if not text or text:find(grant, digits + 1, true) ~= digits + 1 then
+  if not text or text:sub(-#grant) ~= grant then
     return false
   end
-  local former = tonumber(text:sub(1, digits))
+  local former = tonumber(text:sub(1, -1 - #grant))
   -- A connection that has expired may be closed. One that is shortened may shorten the deadline of the user.
-  if former < last - lasts or former > last or math.floor(former / REVIEW) ~= math.floor(last / REVIEW) then
+  if former < last - ttl or former > last or math.floor(former / REVIEW) ~= math.floor(last / REVIEW) then
     return false
   end
   redis.call('HSET', hash, id, deadline .. grant)
@@ -67,12 +60,10 @@ end
 
 local missed = {}
 local with_own_ttl = tonumber(ARGV[6])
--- One command for all keys costs less than one for each. No ping changes the value of a key.
-local values = KEYS[2] and redis.call('MGET', unpack(KEYS)) or { redis.call('GET', KEYS[1]) }
 for i, key in ipairs(KEYS) do
   local stated = ARGV[6 + i]
   local own_ttl = i <= with_own_ttl and stated:match('^%d+ [^ ]+ (%d+)')
-  local held = values[i]
+  local held = redis.call('GET', key)
   if held == (stated or number) then
     redis.call('PEXPIRE', key, own_ttl or ttl)
   elseif held ~= '*' or not extend_one_of_several(key, stated, own_ttl) then

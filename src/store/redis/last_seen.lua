@@ -117,6 +117,17 @@ local function last_seen_of(field, spread, since)
   return latest
 end
 
+-- Takes care of a hash that has a new time: it expires, and when the hashes are full, another generation begins.
+local function has_new_time(now, generation, bucket, retention)
+  local times = redis.call('HLEN', bucket)
+  if times == 1 then
+    redis.call('PEXPIREAT', bucket, generation.ends)
+  elseif times >= MOST_IN_BUCKET and generation.buckets < MOST_BUCKETS
+    and fill_of(generation) >= MOST_IN_BUCKET / 2 then
+    begin_generation(now, retention, generation.buckets * 4)
+  end
+end
+
 -- Writes the last-seen time of a user, unless the retention is 0.
 local function keep_last_seen(now, field, spread, at, retention)
   if retention == 0 then
@@ -124,14 +135,7 @@ local function keep_last_seen(now, field, spread, at, retention)
   end
   local generation = open_generation(now, retention)
   local bucket = bucket_of(generation, spread)
-  if redis.call('HSET', bucket, field, as_text(at - generation.began)) == 0 then
-    return
-  end
-  local times = redis.call('HLEN', bucket)
-  if times == 1 then
-    redis.call('PEXPIREAT', bucket, generation.ends)
-  elseif times >= MOST_IN_BUCKET and generation.buckets < MOST_BUCKETS
-    and fill_of(generation) >= MOST_IN_BUCKET / 2 then
-    begin_generation(now, retention, generation.buckets * 4)
+  if redis.call('HSET', bucket, field, at - generation.began) == 1 then
+    has_new_time(now, generation, bucket, retention)
   end
 end

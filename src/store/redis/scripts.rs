@@ -1,5 +1,33 @@
 use redis::{Pipeline, Script};
 
+/// The text of a script about calls. The functions for calls that are not usual are made when the first such call needs
+/// them.
+macro_rules! call_script {
+    ($name:ident) => {
+        concat!(
+            include_str!("announce.lua"),
+            "\n",
+            include_str!("gathered.lua"),
+            "\nlocal function any_call(now)\n",
+            include_str!("outages.lua"),
+            "\n",
+            include_str!("connections.lua"),
+            "\n",
+            include_str!("states.lua"),
+            "\n",
+            include_str!("last_seen.lua"),
+            "\n",
+            include_str!("outbox.lua"),
+            "\n",
+            include_str!("scores.lua"),
+            "\n",
+            include_str!(concat!(stringify!($name), "_any.lua")),
+            "\nend\n",
+            include_str!(concat!(stringify!($name), ".lua")),
+        )
+    };
+}
+
 macro_rules! scripts {
     ($name:ident $(, $part:literal)*) => {
         concat!($(include_str!($part), "\n",)* include_str!(concat!(stringify!($name), ".lua")))
@@ -55,18 +83,7 @@ macro_rules! scripts {
                 pub(super) const $seen: &str =
                     scripts!($seen, "announce.lua", "outages.lua", "connections.lua", "states.lua", "last_seen.lua");
             )+
-            $(
-                pub(super) const $call: &str = scripts!(
-                    $call,
-                    "announce.lua",
-                    "outages.lua",
-                    "connections.lua",
-                    "states.lua",
-                    "last_seen.lua",
-                    "outbox.lua",
-                    "gathered.lua"
-                );
-            )+
+            $(pub(super) const $call: &str = call_script!($call);)+
             $(
                 pub(super) const $group: &str =
                     scripts!($group, "announce.lua", "outages.lua", "connections.lua", "groups.lua", "seats.lua");

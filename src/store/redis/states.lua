@@ -19,19 +19,8 @@ local function status_kept_for(retention)
   return retention > 0 and retention or STATUS_KEPT
 end
 
--- The texts of states that were read together, false for users without one.
-local read_states = {}
-local function read_states_of(users)
-  for i, text in ipairs(redis.call('HMGET', STATES, unpack(users))) do
-    read_states[users[i]] = text
-  end
-end
-
 local function state_of(user)
-  local text = read_states[user]
-  if text == nil then
-    text = redis.call('HGET', STATES, user)
-  end
+  local text = redis.call('HGET', STATES, user)
   if not text then
     return { away = false, ends = 0, status = '', data = '' }
   end
@@ -40,7 +29,6 @@ local function state_of(user)
 end
 
 local function write_state(user, state)
-  read_states[user] = nil
   if state.away or state.status ~= '' then
     local ends = string.format('%.0f', state.ends)
     local text = table.concat({ state.away and '1' or '0', ends, state.status, state.data }, '\31')
@@ -120,9 +108,6 @@ end
 local function enter_state(now, user, ...)
   local away, next_change = away_among(...)
   await_change(user, next_change)
-  if not away and read_states[user] == false then
-    return ''
-  end
   local state = state_of(user)
   if not away and not state.is_written then
     return ''
@@ -135,9 +120,6 @@ end
 
 -- A user goes offline: only its status stays.
 local function leave_state(now, user, retention)
-  if read_states[user] == false then
-    return
-  end
   local state = state_of(user)
   if state.is_written then
     state.away = false
