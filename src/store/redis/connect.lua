@@ -13,7 +13,7 @@
 --
 -- Usual calls state nothing but an id. Either the user is offline, and no other connection of the user was closed a
 -- moment ago; or the connection is the only one, and only its deadline changes. All other calls run in connect_any.lua,
--- which is about all calls. `any_call` makes its functions, which takes longer than a few usual calls.
+-- which is about all calls. `any_call` makes its functions, which takes as long as a few usual calls.
 
 local now = clock()
 local deadline = now + ARGV[3]
@@ -33,6 +33,18 @@ local function prepare()
   end
 end
 
+-- Writes the only connection of a user.
+local function write(i, user, id)
+  local key = KEYS[USER_KEYS + i]
+  if id == '1' then
+    redis.call('SET', key, number_text, 'PXAT', deadline_text)
+    return
+  end
+  local value, field, spread = number_text .. ' ' .. id, place_of(user)
+  redis.call('SET', key, value, 'PXAT', deadline_text)
+  redis.call('HSET', record_bucket(spread), field, value)
+end
+
 -- Brings a user online that has no key. Returns whether this is done.
 local function enter(i, user, id)
   local mark, other
@@ -43,13 +55,7 @@ local function enter(i, user, id)
   if other or mark and (mark ~= id or ARGV[LAST_ARGUMENTS + i] == 'ping') then
     return false
   end
-  if id == '1' then
-    redis.call('SET', KEYS[USER_KEYS + i], number_text, 'PXAT', deadline_text)
-  else
-    local value, field, spread = number_text .. ' ' .. id, place_of(user)
-    redis.call('SET', KEYS[USER_KEYS + i], value, 'PXAT', deadline_text)
-    redis.call('HSET', record_bucket(spread), field, value)
-  end
+  write(i, user, id)
   if mark then
     deleted[#deleted + 1] = KEYS[CLOSED + i]
     -- A sweep may have read the deadline of the time online before.
@@ -60,19 +66,14 @@ local function enter(i, user, id)
   return true
 end
 
--- Extends the only connection of an online user, which has the same grant as before. Returns whether this is done.
-local function extend(i, user, id, value, score)
+-- Extends the only connection of an online user, which stated the same before. Returns whether this is done.
+local function extend(i, user, id, score)
   local time, former_number = parts(score)
-  if former_number ~= number or time > deadline or some_marks and some_exist(CLOSED + i, CLOSED + i) then
+  if former_number ~= number or time > deadline or some_marks and some_exist(CLOSED + i, CLOSED + i)
+    or redis.call('PEXPIRETIME', KEYS[USER_KEYS + i]) > deadline then
     return false
   end
-  if redis.call('PEXPIREAT', KEYS[USER_KEYS + i], deadline_text, 'GT') == 0 then
-    return false
-  end
-  if id ~= '1' then
-    local field, spread = place_of(user)
-    redis.call('HSET', record_bucket(spread), field, value)
-  end
+  write(i, user, id)
   return true
 end
 
@@ -83,7 +84,12 @@ local any
 local function connect(i)
   local user, stated = ARGV[USERS + i], ARGV[FIRST_ARGUMENTS + i]
   local value, score = known_of(i, now)
-  if is_whole and not repeated[i] and value ~= '*' and not value == not score and not stated:find('[ \31]') then
+  local may_be_usual = is_whole and not repeated[i] and not value == not score and not stated:find('[ \31]')
+  if may_be_usual and value then
+    -- The key has the same id.
+    may_be_usual = stated == '1' and not value:find('[ *]') or value:find(' ' .. stated, 1, true)
+  end
+  if may_be_usual then
     if not number then
       prepare()
     end
@@ -92,7 +98,7 @@ local function connect(i)
     elseif not value and enter(i, user, stated) then
       return entered
     elseif value and value == (stated == '1' and number_text or number_text .. ' ' .. stated)
-      and extend(i, user, stated, value, score) then
+      and extend(i, user, stated, score) then
       return stayed
     end
   end

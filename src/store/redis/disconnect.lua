@@ -11,12 +11,15 @@
 -- Returns for each call {1 if the user is still online, 1 if the user went offline, when the connection ends or 0,
 -- messages to groups...; see outbox.lua}, or the error of the call.
 --
--- A usual call closes the only connection at once. The connection states nothing but an id and maybe a TTL, and no
--- connection of the user was closed a moment ago. All other calls run in disconnect_any.lua, which is about all calls.
--- `any_call` makes its functions, which takes longer than a few usual calls.
+-- A usual call closes the only connection at once, and the connection states nothing but an id and maybe a TTL. All other
+-- calls run in disconnect_any.lua, which is about all calls. `any_call` makes its functions, which takes as long as a few
+-- usual calls.
 
 -- How long the pings of a closed connection are refused, in ms; CLOSED_FOR in connections.lua.
 local REFUSED_FOR = 10000
+
+-- MOST_IN_BUCKET in last_seen.lua.
+local MOST_TIMES = 100
 
 local now = clock()
 local retention = tonumber(ARGV[6])
@@ -43,23 +46,42 @@ end
 -- Makes what disconnect_any.lua does.
 local any
 
+-- Writes a last-seen time.
+local function remember(field, bucket)
+  if redis.call('HSET', bucket, field, age) == 0 then
+    return
+  end
+  local times = redis.call('HLEN', bucket)
+  if times == 1 then
+    redis.call('PEXPIREAT', bucket, as_text(generation.ends))
+  elseif times >= MOST_TIMES then
+    any = any or any_call(now)
+    any.succeed_full(now, generation, retention)
+  end
+end
+
 -- Takes an online user offline whose only connection this is. `is_named` says whether the connection has an id.
 local function leave(i, user, id, is_named)
-  redis.call('ZADD', KEYS[CLOSED + i], refused_until, id)
-  redis.call('PEXPIREAT', KEYS[CLOSED + i], refused_until)
+  local closed = KEYS[CLOSED + i]
+  if some_marks and some_exist(CLOSED + i, CLOSED + i) then
+    redis.call('ZREMRANGEBYSCORE', closed, '-inf', as_text(now))
+    redis.call('ZREM', closed, '!' .. id)
+  end
+  redis.call('ZADD', closed, refused_until, id)
+  if not some_marks or redis.call('PEXPIRETIME', closed) < now + REFUSED_FOR then
+    redis.call('PEXPIREAT', closed, refused_until)
+  end
   deleted[#deleted + 1], leaving[#leaving + 1] = KEYS[USER_KEYS + i], user
+  events[#events + 1] = offline .. user
   if is_named or generation then
     local field, spread = place_of(user)
     if is_named then
       redis.call('HDEL', record_bucket(spread), field)
     end
-    local bucket = generation and generation.name .. spread % generation.buckets
-    if bucket and redis.call('HSET', bucket, field, age) == 1 then
-      any = any or any_call(now)
-      any.has_new_time(now, generation, bucket, retention)
+    if generation then
+      remember(field, generation.name .. spread % generation.buckets)
     end
   end
-  events[#events + 1] = offline .. user
 end
 
 -- Whether the value of a user's key is of a connection with this id that states no more than a TTL.
@@ -79,8 +101,7 @@ local function disconnect(i)
     if not states then
       prepare()
     end
-    if not states[i + 1] and (generation or retention == 0)
-      and not (some_marks and some_exist(CLOSED + i, CLOSED + i)) then
+    if not states[i + 1] and (generation or retention == 0) then
       leave(i, user, id, value:find(' ', 1, true))
       return left
     end
@@ -90,12 +111,12 @@ local function disconnect(i)
     user = user,
     id = id,
     grace = tonumber(ARGV[LAST_ARGUMENTS + i]),
+    messages = {},
     key = KEYS[USER_KEYS + i],
     hash = KEYS[HASHES + i],
     closed = KEYS[CLOSED + i],
     value = value,
     score = score,
-    messages = {},
   })
 end
 

@@ -189,5 +189,5 @@ return {
     end
     return answer
   end,
-  has_new_time = has_new_time,
+  succeed_full = succeed_full,
 }

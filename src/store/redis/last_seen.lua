@@ -117,13 +117,9 @@ local function last_seen_of(field, spread, since)
   return latest
 end
 
--- Takes care of a hash that has a new time: it expires, and when the hashes are full, another generation begins.
-local function has_new_time(now, generation, bucket, retention)
-  local times = redis.call('HLEN', bucket)
-  if times == 1 then
-    redis.call('PEXPIREAT', bucket, generation.ends)
-  elseif times >= MOST_IN_BUCKET and generation.buckets < MOST_BUCKETS
-    and fill_of(generation) >= MOST_IN_BUCKET / 2 then
+-- Begins another generation if the hashes of this one are full. One of its hashes is.
+local function succeed_full(now, generation, retention)
+  if generation.buckets < MOST_BUCKETS and fill_of(generation) >= MOST_IN_BUCKET / 2 then
     begin_generation(now, retention, generation.buckets * 4)
   end
 end
@@ -135,7 +131,13 @@ local function keep_last_seen(now, field, spread, at, retention)
   end
   local generation = open_generation(now, retention)
   local bucket = bucket_of(generation, spread)
-  if redis.call('HSET', bucket, field, at - generation.began) == 1 then
-    has_new_time(now, generation, bucket, retention)
+  if redis.call('HSET', bucket, field, at - generation.began) == 0 then
+    return
+  end
+  local times = redis.call('HLEN', bucket)
+  if times == 1 then
+    redis.call('PEXPIREAT', bucket, generation.ends)
+  elseif times >= MOST_IN_BUCKET then
+    succeed_full(now, generation, retention)
   end
 end

@@ -1,28 +1,25 @@
 use redis::{Pipeline, Script};
 
 /// The text of a script about calls. The functions for calls that are not usual are made when the first such call needs
-/// them.
+/// them: the creation of all functions takes Redis as long as a usual call.
 macro_rules! call_script {
-    ($name:ident) => {
+    (connect) => {
+        call_script!(connect: "outages.lua", "connections.lua", "states.lua", "outbox.lua", "scores.lua", "connect_any.lua")
+    };
+    (disconnect) => {
+        call_script!(
+            disconnect: "outages.lua", "connections.lua", "states.lua", "last_seen.lua", "outbox.lua", "scores.lua",
+            "disconnect_any.lua"
+        )
+    };
+    ($name:ident: $($part:literal),*) => {
         concat!(
             include_str!("announce.lua"),
             "\n",
             include_str!("gathered.lua"),
             "\nlocal function any_call(now)\n",
-            include_str!("outages.lua"),
-            "\n",
-            include_str!("connections.lua"),
-            "\n",
-            include_str!("states.lua"),
-            "\n",
-            include_str!("last_seen.lua"),
-            "\n",
-            include_str!("outbox.lua"),
-            "\n",
-            include_str!("scores.lua"),
-            "\n",
-            include_str!(concat!(stringify!($name), "_any.lua")),
-            "\nend\n",
+            $(include_str!($part), "\n",)*
+            "end\n",
             include_str!(concat!(stringify!($name), ".lua")),
         )
     };
