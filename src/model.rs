@@ -9,15 +9,14 @@ mod delivery;
 mod entry;
 mod event;
 mod group;
-mod group_id;
 mod history;
+mod id;
 mod instance;
 mod moving;
 mod page;
 mod partition;
 mod state;
 mod timestamp;
-mod user_id;
 mod vector;
 
 pub use self::calls::{
@@ -32,13 +31,12 @@ pub use self::group::{
     GroupCount, GroupEvent, GroupPage, GroupRefusal, GroupWritten, JoinedUser, LeftReason,
     MemberChange,
 };
-pub use self::group_id::{GroupId, InvalidGroupId};
 pub use self::history::{Announced, History};
+pub use self::id::{GroupId, InvalidId, UserId};
 pub use self::instance::{InstanceReport, StoreSummary};
 pub use self::moving::{MoveReport, MoveRole, MoveState, NextStore};
 pub use self::page::{Page, PageCursor, PartPage, ScanPlace};
 pub use self::partition::{Partition, PartitionSet, Partitions, slot_of};
 pub use self::state::{LastingStatus, State, StateFields, Status};
 pub use self::timestamp::{Timestamp, millis};
-pub use self::user_id::{InvalidUserId, UserId};
 pub use self::vector::Vector;

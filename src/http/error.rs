@@ -8,32 +8,32 @@ use thiserror::Error;
 use super::problem::ProblemType;
 use crate::auth::Error as AuthError;
 use crate::events::{OpenError, StreamLimitReached};
-use crate::model::{GroupRefusal, InvalidConnectionId, InvalidGroupId, InvalidUserId, Refusal};
+use crate::model::{GroupRefusal, InvalidConnectionId, InvalidId, Refusal};
 use crate::store::StoreError;
 
 /// Why a request is refused. The text is the `detail` of the problem document.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
     #[error("userId: {0}")]
-    UserId(#[from] InvalidUserId),
+    UserId(InvalidId),
     #[error("userId: must be UTF-8")]
     UserIdNotUtf8,
     #[error("{field}[{index}]: {why}")]
     ListedUserId {
         field: &'static str,
         index: usize,
-        why: InvalidUserId,
+        why: InvalidId,
     },
     #[error("userIds: must contain at least one id")]
     NoUserIds,
     #[error("userIds: contains {given} ids; the limit is {limit}")]
     TooManyUserIds { given: usize, limit: usize },
     #[error("groupId: {0}")]
-    GroupId(#[from] InvalidGroupId),
+    GroupId(InvalidId),
     #[error("groupId: must be UTF-8")]
     GroupIdNotUtf8,
     #[error("groupIds[{index}]: {why}")]
-    ListedGroupId { index: usize, why: InvalidGroupId },
+    ListedGroupId { index: usize, why: InvalidId },
     #[error("groupIds: must contain at least one id")]
     NoGroupIds,
     #[error("groupIds: contains {given} ids; the limit is {limit}")]
@@ -41,7 +41,7 @@ pub(crate) enum Error {
     #[error("groups: contains {given} ids; the limit is {limit}")]
     TooManyStatedGroups { given: usize, limit: usize },
     #[error("groups[{index}]: {why}")]
-    StatedGroup { index: usize, why: InvalidGroupId },
+    StatedGroup { index: usize, why: InvalidId },
     #[error("{field}: contains {given} ids; the limit is {limit}")]
     TooManyMembers {
         field: &'static str,

@@ -20,9 +20,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use self::parameters::{QUERY, QUERY_BESIDE_A_BODY, StreamParameters, parse_query};
 use self::wanted::wanted;
 use super::error::Error;
-use super::extract::{
-    JsonBody, ListedGroup, ListedUser, NoBody, WholeNumber, listed_groups, listed_users,
-};
+use super::extract::{JsonBody, Listed, NoBody, WholeNumber, optional_list};
 use super::json_line::JsonLine;
 use super::openapi::responses::{
     BadRequest, BodyTimeout, BodyTooLarge, Forbidden, HeadTooLarge, NoStreams, StoreUnreachable,
@@ -40,6 +38,7 @@ use crate::events::{
     EventList, GroupJoined, GroupLeft, PresenceEnd, PresenceReady, PresenceReset, PresenceSnapshot,
     StreamRequest, UserOffline, UserOnline, UserUpdated,
 };
+use crate::model::{GroupId, UserId};
 
 /// The query of a stream.
 #[derive(Debug, IntoParams)]
@@ -104,13 +103,13 @@ impl ToSchema for EventData {}
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct EventsBody {
     /// Users whose events the stream carries, 1 to 10,000 ids. All users if omitted.
-    #[serde(default, deserialize_with = "listed_users")]
+    #[serde(default, deserialize_with = "optional_list")]
     #[schema(value_type = Vec<UserIdText>, required = false, min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
-    user_ids: Option<Vec<ListedUser>>,
+    user_ids: Option<Vec<Listed<UserId>>>,
     /// Groups whose members' events the stream carries, alone or together with `userIds`: 1 to 100 ids.
-    #[serde(default, deserialize_with = "listed_groups")]
+    #[serde(default, deserialize_with = "optional_list")]
     #[schema(value_type = Vec<GroupIdText>, required = false, min_items = 1, max_items = 100, example = json!(["team-7"]))]
-    group_ids: Option<Vec<ListedGroup>>,
+    group_ids: Option<Vec<Listed<GroupId>>>,
     /// Whether the stream begins with the online users.
     #[serde(default)]
     #[schema(example = true)]

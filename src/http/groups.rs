@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::Error;
-use super::extract::{JsonBody, ListedUser, NoBody, member_ids};
+use super::extract::{JsonBody, Listed, NoBody, member_ids};
 use super::json_line::JsonLine;
 use super::online::cursor::encode;
 use super::online::{OwnedState, states};
@@ -30,7 +30,7 @@ use crate::model::{GroupId, GroupWritten, PageCursor, StateFields, UserId};
 pub(super) struct GroupMembersBody {
     /// Up to 10,000 user ids. `PRESENCE_GROUP_MEMBERS` changes the limit. A repeated id is one member.
     #[schema(value_type = Vec<UserIdText>, max_items = 10000, example = json!(["alice", "bob"]))]
-    members: Vec<ListedUser>,
+    members: Vec<Listed<UserId>>,
 }
 
 /// A change of the stored members of a group.
@@ -40,10 +40,10 @@ pub(super) struct GroupMembersBody {
 pub(super) struct GroupChangeBody {
     /// Up to 10,000 ids of users to add. `PRESENCE_GROUP_MEMBERS` changes the limit. Default: none.
     #[schema(value_type = Option<Vec<UserIdText>>, max_items = 10000, example = json!(["carol"]))]
-    add: Option<Vec<ListedUser>>,
+    add: Option<Vec<Listed<UserId>>>,
     /// Up to 10,000 ids of users to remove. `PRESENCE_GROUP_MEMBERS` changes the limit. Default: none.
     #[schema(value_type = Option<Vec<UserIdText>>, max_items = 10000, example = json!(["bob"]))]
-    remove: Option<Vec<ListedUser>>,
+    remove: Option<Vec<Listed<UserId>>>,
 }
 
 /// The result of a write of the stored members of a group.

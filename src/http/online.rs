@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use self::cursor::encode;
 use super::error::Error;
-use super::extract::{JsonBody, ListedUser, NoBody, user_ids};
+use super::extract::{JsonBody, Listed, NoBody, user_ids};
 use super::json_line::JsonLine;
 use super::openapi::UserIdText;
 use super::openapi::responses::{
@@ -31,7 +31,7 @@ use crate::model::{State as UserState, StateFields, UserId};
 pub(super) struct LookupBody {
     /// 1 to 1,000 user ids. `PRESENCE_LOOKUP_LIMIT` changes the limit.
     #[schema(value_type = Vec<UserIdText>, min_items = 1, max_items = 1000, example = json!(["alice", "bob", "carol"]))]
-    user_ids: Vec<ListedUser>,
+    user_ids: Vec<Listed<UserId>>,
     /// Whether the response has the states of the online users. Default: false.
     #[schema(example = false)]
     states: Option<bool>,

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::error::Error;
-use super::extract::{ListedGroup, WholeNumber, stated_groups};
+use super::extract::{Listed, WholeNumber, stated_groups};
 use super::openapi::GroupIdText;
 use crate::auth::Caller;
 use crate::config::PresenceConfig;
@@ -33,7 +33,7 @@ pub(super) struct ConnectBody {
     /// Up to 10 groups of which the user is a member by this connection, until a call of the connection omits the group
     /// or the connection ends. A token needs the claim `join`. Default: none.
     #[schema(value_type = Option<Vec<GroupIdText>>, max_items = 10, example = json!(["doc-42"]))]
-    groups: Option<Vec<ListedGroup>>,
+    groups: Option<Vec<Listed<GroupId>>>,
 }
 
 /// What a connect or ping states.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::connection_id::ConnectionId;
-use super::group_id::GroupId;
+use super::id::GroupId;
 use super::state::LastingStatus;
 use super::timestamp::{Timestamp, millis};
 

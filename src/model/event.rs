@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::id::UserId;
 use super::state::State;
 use super::timestamp::Timestamp;
-use super::user_id::UserId;
 
 /// The place of an event in the history of one data set. Later events have greater positions.
 ///

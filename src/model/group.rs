@@ -5,9 +5,8 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use super::event::Position;
-use super::group_id::GroupId;
+use super::id::{GroupId, UserId};
 use super::timestamp::Timestamp;
-use super::user_id::UserId;
 
 /// A change of the members of a group, as an entry of the history.
 #[derive(Clone, Debug, PartialEq, Eq)]

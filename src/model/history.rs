@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::entry::Entry;
 use super::event::{Epoch, Position};
+use super::id::UserId;
 use super::partition::Partition;
 use super::state::State;
-use super::user_id::UserId;
 
 /// The announced users among some users, as of one position in the history of each of their partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::id::UserId;
 use super::partition::Partition;
 use super::state::State;
-use super::user_id::UserId;
 
 /// Where the next page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]

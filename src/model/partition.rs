@@ -1,7 +1,6 @@
 //! The partitions of the users.
 
-use super::group_id::GroupId;
-use super::user_id::UserId;
+use super::id::{GroupId, UserId};
 
 /// The number of slots of a Redis Cluster, as a power of two.
 const SLOTS_LOG2: u8 = 14;

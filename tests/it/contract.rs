@@ -1,4 +1,4 @@
-//! The HTTP API and the event stream as design.md describes them.
+//! The HTTP API and the event stream as `docs/api.md` and `docs/events.md` describe them.
 
 mod bytes;
 pub(crate) mod documents;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 
 use crate::http::error::Error;
-use crate::http::extract::{ListedGroup, ListedUser, WholeNumber};
+use crate::http::extract::{Listed, WholeNumber};
 use crate::http::query::{decoded, keep_once, parameters, unknown};
+use crate::model::{GroupId, UserId};
 
 /// Query parameters of `GET`.
 pub(crate) const QUERY: [&str; 6] = [
@@ -30,8 +31,8 @@ const INVALID_WAIT: &str = "must be a number from 0 to 25000";
 /// The parameters of a stream, before its ids are validated.
 #[derive(Debug, Default)]
 pub(crate) struct StreamParameters {
-    pub(crate) user_ids: Option<Vec<ListedUser>>,
-    pub(crate) group_ids: Option<Vec<ListedGroup>>,
+    pub(crate) user_ids: Option<Vec<Listed<UserId>>>,
+    pub(crate) group_ids: Option<Vec<Listed<GroupId>>>,
     pub(crate) snapshot: bool,
     pub(crate) last_event_id: Option<String>,
     /// How long a response of JSON waits for an event.
@@ -85,12 +86,12 @@ pub(crate) fn parse_query(
         match &*name {
             "userIds" => {
                 let value = decoded("userIds", value)?;
-                let ids = value.split(',').map(ListedUser::from);
+                let ids = value.split(',').map(Listed::from);
                 params.user_ids.get_or_insert_default().extend(ids);
             }
             "groupIds" => {
                 let value = decoded("groupIds", value)?;
-                let ids = value.split(',').map(ListedGroup::from);
+                let ids = value.split(',').map(Listed::from);
                 params.group_ids.get_or_insert_default().extend(ids);
             }
             "snapshot" => {
@@ -151,7 +152,7 @@ mod tests {
             }
             let params = parse_query(Some(&pairs.join("&")), &headers, &QUERY).expect("a good query");
             let everyone = lists.is_empty();
-            let listed = lists.concat().iter().map(|id| ListedUser::from(&**id)).collect();
+            let listed = lists.concat().iter().map(|id| Listed::from(&**id)).collect();
             prop_assert_eq!(params.user_ids, (!everyone).then_some(listed));
             prop_assert_eq!(params.snapshot, snapshot.unwrap_or(false));
             prop_assert_eq!(params.wait, wait.map(Duration::from_millis));
@@ -194,7 +195,7 @@ mod tests {
             "userIds=a&userIds=b%2Cc",
         ] {
             let params = parse_query(Some(query), &HeaderMap::new(), &QUERY).expect("a good query");
-            let expected = ["a", "b", "c"].map(ListedUser::from);
+            let expected = ["a", "b", "c"].map(Listed::from);
             assert_eq!(params.user_ids.as_deref(), Some(&expected[..]));
         }
     }

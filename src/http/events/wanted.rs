@@ -3,9 +3,10 @@
 use crate::auth::Caller;
 use crate::events::{Interest, Wanted};
 use crate::http::error::Error;
-use crate::http::extract::{ListedGroup, ListedUser, group_ids, user_ids};
+use crate::http::extract::{Listed, group_ids, user_ids};
 use crate::http::permissions::authorize_group;
 use crate::http::state::AppState;
+use crate::model::{GroupId, UserId};
 
 /// Users of one stream, unless the stream carries the events of all users.
 const MAX_USERS: usize = 10_000;
@@ -17,8 +18,8 @@ const MAX_GROUPS: usize = 100;
 pub(super) async fn wanted(
     state: &AppState,
     caller: &Caller,
-    users: Option<Vec<ListedUser>>,
-    groups: Option<Vec<ListedGroup>>,
+    users: Option<Vec<Listed<UserId>>>,
+    groups: Option<Vec<Listed<GroupId>>>,
 ) -> Result<Wanted, Error> {
     if users.is_none() && groups.is_none() {
         if let Some(user) = caller.with_own_groups() {

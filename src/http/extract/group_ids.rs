@@ -1,54 +1,14 @@
 //! Lists of group ids in bodies and queries.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Visitor};
-
+use super::listed::Listed;
 use crate::http::error::Error;
-use crate::model::{GroupId, InvalidGroupId};
+use crate::model::GroupId;
 
 /// The maximum number of groups that a connection states.
 const STATED_GROUPS: usize = 10;
 
-/// An element of a list, checked while the list is parsed.
-#[derive(Debug, PartialEq)]
-pub(crate) struct ListedGroup(Result<GroupId, InvalidGroupId>);
-
-impl From<&str> for ListedGroup {
-    fn from(text: &str) -> Self {
-        Self(GroupId::new(text))
-    }
-}
-
-impl<'de> Deserialize<'de> for ListedGroup {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyText;
-
-        impl Visitor<'_> for AnyText {
-            type Value = ListedGroup;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<ListedGroup, E> {
-                Ok(text.into())
-            }
-        }
-
-        deserializer.deserialize_str(AnyText)
-    }
-}
-
-/// Deserializes an optional list. `null` is refused: a client without a list must not receive the events of all users.
-pub(crate) fn listed_groups<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Vec<ListedGroup>>, D::Error> {
-    Vec::deserialize(deserializer).map(Some)
-}
-
 /// The group ids of a list of 1 to `limit` elements. Fails at the first invalid id.
-pub(crate) fn group_ids(listed: Vec<ListedGroup>, limit: usize) -> Result<Vec<GroupId>, Error> {
+pub(crate) fn group_ids(listed: Vec<Listed<GroupId>>, limit: usize) -> Result<Vec<GroupId>, Error> {
     if listed.is_empty() {
         return Err(Error::NoGroupIds);
     }
@@ -57,20 +17,19 @@ pub(crate) fn group_ids(listed: Vec<ListedGroup>, limit: usize) -> Result<Vec<Gr
         return Err(Error::TooManyGroupIds { given, limit });
     }
     let checked = listed.into_iter().enumerate();
-    let checked = checked.map(|(index, ListedGroup(group))| {
-        group.map_err(|why| Error::ListedGroupId { index, why })
-    });
+    let checked = checked
+        .map(|(index, Listed(group))| group.map_err(|why| Error::ListedGroupId { index, why }));
     checked.collect()
 }
 
 /// The groups that a connection states, in order and without duplicates: up to [`STATED_GROUPS`] ids.
-pub(crate) fn stated_groups(listed: Vec<ListedGroup>) -> Result<Vec<GroupId>, Error> {
+pub(crate) fn stated_groups(listed: Vec<Listed<GroupId>>) -> Result<Vec<GroupId>, Error> {
     let (given, limit) = (listed.len(), STATED_GROUPS);
     if given > limit {
         return Err(Error::TooManyStatedGroups { given, limit });
     }
     let mut groups = Vec::with_capacity(given);
-    for (index, ListedGroup(group)) in listed.into_iter().enumerate() {
+    for (index, Listed(group)) in listed.into_iter().enumerate() {
         let group = group.map_err(|why| Error::StatedGroup { index, why })?;
         if !groups.contains(&group) {
             groups.push(group);
@@ -89,7 +48,7 @@ mod tests {
         #[test]
         fn a_list_has_one_to_limit_valid_ids(texts in vec("[a-z]{1,3}|[\0-a]{0,2}", 0..6), limit in 1_usize..6) {
             let bad = texts.iter().position(|text| GroupId::new(text).is_err());
-            let read = group_ids(texts.iter().map(|text| ListedGroup::from(&**text)).collect(), limit);
+            let read = group_ids(texts.iter().map(|text| Listed::from(&**text)).collect(), limit);
             match read {
                 Ok(groups) => {
                     let groups: Vec<_> = groups.iter().map(GroupId::as_str).collect();
@@ -108,7 +67,7 @@ mod tests {
         #[test]
         fn a_connection_states_up_to_ten_valid_ids(texts in vec("[a-z]{1,3}|[\0-a]{0,2}", 0..13)) {
             let bad = texts.iter().position(|text| GroupId::new(text).is_err());
-            match stated_groups(texts.iter().map(|text| ListedGroup::from(&**text)).collect()) {
+            match stated_groups(texts.iter().map(|text| Listed::from(&**text)).collect()) {
                 Ok(groups) => {
                     let groups: Vec<_> = groups.iter().map(GroupId::as_str).collect();
                     let mut distinct: Vec<&str> = Vec::new();

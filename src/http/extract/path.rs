@@ -28,7 +28,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
         let user_id = segment(parts, USERS_PATH).ok_or(Error::UserIdNotUtf8)?;
-        Ok(Self(UserId::new(&user_id)?))
+        UserId::new(&user_id).map(Self).map_err(Error::UserId)
     }
 }
 
@@ -37,7 +37,7 @@ impl<S: Send + Sync> FromRequestParts<S> for GroupPath {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
         let group_id = segment(parts, GROUPS_PATH).ok_or(Error::GroupIdNotUtf8)?;
-        Ok(Self(GroupId::new(&group_id)?))
+        GroupId::new(&group_id).map(Self).map_err(Error::GroupId)
     }
 }
 

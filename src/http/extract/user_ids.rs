@@ -1,53 +1,14 @@
 //! Lists of user ids in bodies and queries.
 
 use std::collections::HashSet;
-use std::fmt;
 
-use foldhash::fast::RandomState;
-use serde::de::{Deserialize, Deserializer, Visitor};
-
+use super::listed::Listed;
 use crate::http::error::Error;
-use crate::model::{InvalidUserId, UserId};
-
-/// An element of a list, checked while the list is parsed, so that no copy of the text is needed.
-#[derive(Debug, PartialEq)]
-pub(crate) struct ListedUser(Result<UserId, InvalidUserId>);
-
-impl From<&str> for ListedUser {
-    fn from(text: &str) -> Self {
-        Self(UserId::new(text))
-    }
-}
-
-impl<'de> Deserialize<'de> for ListedUser {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyText;
-
-        impl Visitor<'_> for AnyText {
-            type Value = ListedUser;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<ListedUser, E> {
-                Ok(text.into())
-            }
-        }
-
-        deserializer.deserialize_str(AnyText)
-    }
-}
-
-/// Deserializes an optional list. `null` is refused: a client without a list must not receive the events of all users.
-pub(crate) fn listed_users<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Vec<ListedUser>>, D::Error> {
-    Vec::deserialize(deserializer).map(Some)
-}
+use crate::model::UserId;
+use foldhash::fast::RandomState;
 
 /// The user ids of a list of 1 to `limit` elements. Fails at the first invalid id.
-pub(crate) fn user_ids(listed: Vec<ListedUser>, limit: usize) -> Result<Vec<UserId>, Error> {
+pub(crate) fn user_ids(listed: Vec<Listed<UserId>>, limit: usize) -> Result<Vec<UserId>, Error> {
     if listed.is_empty() {
         return Err(Error::NoUserIds);
     }
@@ -62,7 +23,7 @@ pub(crate) fn user_ids(listed: Vec<ListedUser>, limit: usize) -> Result<Vec<User
 /// The user ids of the list `field` of at most `limit` elements, each id once and in order. Fails at the first invalid id.
 pub(crate) fn member_ids(
     field: &'static str,
-    listed: Vec<ListedUser>,
+    listed: Vec<Listed<UserId>>,
     limit: usize,
 ) -> Result<Vec<UserId>, Error> {
     let given = listed.len();
@@ -82,10 +43,10 @@ pub(crate) fn member_ids(
 
 fn valid_ids(
     field: &'static str,
-    listed: Vec<ListedUser>,
+    listed: Vec<Listed<UserId>>,
 ) -> impl Iterator<Item = Result<UserId, Error>> {
     let listed = listed.into_iter().enumerate();
-    listed.map(move |(index, ListedUser(user))| {
+    listed.map(move |(index, Listed(user))| {
         user.map_err(|why| Error::ListedUserId { field, index, why })
     })
 }
@@ -100,7 +61,7 @@ mod tests {
         #[test]
         fn a_list_has_one_to_limit_valid_ids(texts in vec("[a-z]{1,3}|[\0-a]{0,2}", 0..6), limit in 1_usize..6) {
             let bad = texts.iter().position(|text| UserId::new(text).is_err());
-            let read = user_ids(texts.iter().map(|text| ListedUser::from(&**text)).collect(), limit);
+            let read = user_ids(texts.iter().map(|text| Listed::from(&**text)).collect(), limit);
             match read {
                 Ok(users) => {
                     let users: Vec<_> = users.iter().map(UserId::as_str).collect();
@@ -125,7 +86,7 @@ mod tests {
                     distinct.push(text.clone());
                 }
             }
-            let listed = texts.iter().map(|text| ListedUser::from(&**text)).collect();
+            let listed = texts.iter().map(|text| Listed::from(&**text)).collect();
             match member_ids("add", listed, limit) {
                 Ok(users) => {
                     let users: Vec<_> = users.iter().map(UserId::as_str).collect();

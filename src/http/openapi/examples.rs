@@ -9,7 +9,7 @@ use crate::auth::Error as AuthError;
 use crate::events::StreamLimitReached;
 use crate::http::error::Error;
 use crate::http::problem::Problem;
-use crate::model::{GroupId, GroupRefusal, InvalidGroupId, InvalidUserId, Refusal, UserId};
+use crate::model::{GroupId, GroupRefusal, InvalidId, Refusal, UserId};
 
 /// The detail of an invalid status.
 const STATUS: &str = "status: must be 1 to 32 characters of a-z 0-9 -";
@@ -36,7 +36,7 @@ fn error(operation: &str, status: &str) -> Option<Error> {
     let alice = UserId::new("alice").ok()?;
     Some(match (status, operation) {
         ("400", "connect" | "ping" | "disconnect" | "getUser" | "clearStatus") => {
-            Error::UserId(InvalidUserId::Length)
+            Error::UserId(InvalidId::Length)
         }
         ("400", "setStatus") => Error::InvalidStatus(STATUS),
         ("400", "lookUpOnline") => Error::NoUserIds,
@@ -44,9 +44,7 @@ fn error(operation: &str, status: &str) -> Option<Error> {
             field: "add",
             refusal: GroupRefusal::TooManyMembers { most: 10_000 },
         },
-        ("400", "removeGroup" | "getGroup" | "countGroup") => {
-            Error::GroupId(InvalidGroupId::Length)
-        }
+        ("400", "removeGroup" | "getGroup" | "countGroup") => Error::GroupId(InvalidId::Length),
         ("400", "listOnline") => Error::InvalidLimit(1_000),
         ("400", "streamEvents" | "streamEventsOf") => Error::Query {
             field: "lastEventId",

@@ -161,7 +161,7 @@ impl SupervisedConnection {
                 check_commands(&mut commands, &layout.keys(first).absent).await?;
                 layout.check_records(&mut commands, served).await?;
                 // A server that refuses to load scripts may still run them; the calls will show.
-                let _ = Scripts::loading().exec_async(&mut commands).await;
+                let _ = Scripts::load(&commands).await;
                 info.log(known);
                 run = info.run_in_cluster();
                 *known = info;

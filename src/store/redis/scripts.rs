@@ -1,4 +1,11 @@
-use redis::{Pipeline, Script};
+//! The Lua scripts, and how a connection loads them.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, Script};
+
+/// How many scripts are loaded at a time. All of them together are 700 KB, which a connection should not hold at once.
+const LOADS: usize = 8;
 
 /// The text of a script about calls. The functions for calls that are not usual are made when the first such call needs
 /// them: the creation of all functions takes Redis as long as a usual call.
@@ -60,15 +67,11 @@ macro_rules! scripts {
                 }
             }
 
-            /// The commands that load all scripts, so that no call has to.
-            pub(super) fn loading() -> Pipeline {
-                let mut pipeline = redis::pipe();
-                let announcing = [$(text::$announcing,)+ $(text::$about,)+ $(text::$seen,)+];
-                let others = [$(text::$call,)+ $(text::$group,)+ $(text::$plain,)+];
-                for text in announcing.into_iter().chain(others) {
-                    pipeline.cmd("SCRIPT").arg("LOAD").arg(text).ignore();
-                }
-                pipeline
+            /// The texts of all scripts.
+            fn texts() -> Vec<&'static str> {
+                let mut texts = vec![$(text::$announcing,)+ $(text::$about,)+ $(text::$seen,)+];
+                texts.extend([$(text::$call,)+ $(text::$group,)+ $(text::$plain,)+]);
+                texts
             }
         }
 
@@ -112,3 +115,21 @@ scripts!(
 /// Runs within a transaction, where an unknown script could not be loaded and sent again. So its full text is sent, and
 /// it has no prelude.
 pub(super) const APPLY_SHORTENED: &str = include_str!("apply_shortened.lua");
+
+impl Scripts {
+    /// Loads all scripts, so that no call has to.
+    pub(super) async fn load(commands: &MultiplexedConnection) -> Result<(), RedisError> {
+        let loads: Vec<_> = Self::texts()
+            .into_iter()
+            .map(|text| load(commands.clone(), text))
+            .collect();
+        let loads = stream::iter(loads).buffer_unordered(LOADS);
+        loads.try_collect().await
+    }
+}
+
+async fn load(mut commands: MultiplexedConnection, text: &'static str) -> Result<(), RedisError> {
+    let mut load = redis::cmd("SCRIPT");
+    load.arg("LOAD").arg(text);
+    load.exec_async(&mut commands).await
+}

@@ -209,6 +209,11 @@ impl Instance {
         self.process.resident_kib()
     }
 
+    /// Resident memory without the pages of files, in KiB.
+    pub fn anonymous_kib(&self) -> u64 {
+        self.process.anonymous_kib()
+    }
+
     /// Peak of the resident memory so far, in KiB.
     pub fn most_resident_kib(&self) -> u64 {
         self.process.most_resident_kib()

@@ -118,6 +118,11 @@ impl Process {
         self.status_kib("VmRSS:")
     }
 
+    /// Resident memory without the pages of files, in KiB.
+    pub fn anonymous_kib(&self) -> u64 {
+        self.status_kib("RssAnon:")
+    }
+
     /// Peak of the resident memory so far, in KiB.
     pub fn most_resident_kib(&self) -> u64 {
         self.status_kib("VmHWM:")

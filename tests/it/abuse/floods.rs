@@ -45,10 +45,10 @@ async fn a_client_with_many_requests_may_send_many_frames() {
         .http2_prior_knowledge();
     let client = client.build().expect("a client");
     let url = format!("http://{}/docs/swagger-ui-bundle.js", instance.address());
-    for _ in 0..50 {
+    for _ in 0..150 {
         let answer = client.get(&url).send().await.expect("an answer");
         let body = answer.bytes().await.expect("a body");
-        assert!(body.len() > 1_000_000);
+        assert!(body.len() > 400_000);
     }
 }
 

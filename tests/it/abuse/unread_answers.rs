@@ -20,7 +20,7 @@ const CUT_OFF: Duration = Duration::from_secs(75);
 const DUE: Duration = Duration::from_secs(20);
 const NOT_YET: Duration = Duration::from_secs(20);
 
-/// Clients whose answers have 560 MiB together.
+/// Clients whose answers have 160 MiB together.
 const CLIENTS: usize = 400;
 
 /// The memory that a client may cost, in KiB: the buffer of its connection and a part of the answer.
@@ -84,7 +84,10 @@ async fn unread_answers_share_one_copy_in_memory() {
     let instance = Instance::start(&Settings::new()).await;
     let client = instance.client();
     let whole = client.get(PATH).await.body.len();
-    assert!(whole > 1_024 * 1_024, "{whole} bytes are no large answer");
+    assert!(
+        whole as u64 > KIB_EACH * 1_024,
+        "{whole} bytes are no large answer"
+    );
     let before = instance.resident_kib();
     let mut unread = Vec::new();
     for _ in 0..CLIENTS {

@@ -88,11 +88,11 @@ async fn a_function_answers_as_an_instance_does() {
     assert_eq!(answer.status, 431);
     assert!(client.get("/readyz").await.status.is_success());
 
-    // A body that is not text.
+    // A body that is not text: a file compressed with gzip.
     let icon = client.request(Method::GET, "/docs/favicon-32x32.png");
     let icon = icon.send().await.expect("an answer");
     let icon = icon.bytes().await.expect("a body");
-    assert!(icon.starts_with(b"\x89PNG"), "{:?}", &icon[..8]);
+    assert!(icon.starts_with(b"\x1f\x8b"), "{:?}", &icon[..8]);
 
     let answer = get(&client, "/v1/events").await;
     assert_eq!(answer.status, StatusCode::NOT_ACCEPTABLE);

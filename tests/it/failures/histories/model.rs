@@ -1,4 +1,4 @@
-//! The reference model: the section "Invariants" of design.md in a simple form.
+//! The reference model: `docs/promises.md` in a simple form.
 
 mod bracket;
 mod groups;
