@@ -75,17 +75,18 @@ local function number_of(grant)
   return number
 end
 
--- The TTL and the interval of the grant with a number. An unknown number has those of the calling instance.
+-- The TTL and the interval of the grant with a number, and whether the number is known. An unknown number has those of the
+-- calling instance.
 local known_grants = {}
 local function grant(number)
   local found = known_grants[number]
   if not found then
-    local text = redis.call('HGET', KEYS[4], number) or ARGV[3] .. ' ' .. ARGV[4]
-    local ttl, interval = text:match('^(%d+) (%d+)$')
-    found = { tonumber(ttl), tonumber(interval) }
+    local text = redis.call('HGET', KEYS[4], number)
+    local ttl, interval = (text or ARGV[3] .. ' ' .. ARGV[4]):match('^(%d+) (%d+)$')
+    found = { tonumber(ttl), tonumber(interval), text ~= false }
     known_grants[number] = found
   end
-  return found[1], found[2]
+  return found[1], found[2], found[3]
 end
 
 -- The time of a score, and the number of the grant in its fraction; 0 without a grant.

@@ -7,24 +7,25 @@ local retention = tonumber(ARGV[6])
 -- Makes connect.lua refuse pings that were sent before the disconnect and arrive after it. The connection ends at
 -- `ends`.
 local function mark(closed, id, ends)
-  if redis.call('EXISTS', closed) == 1 then
-    redis.call('ZREMRANGEBYSCORE', closed, '-inf', now)
+  local is_first = redis.call('EXISTS', closed) == 0
+  if not is_first then
+    redis.call('ZREMRANGEBYSCORE', closed, '-inf', as_text(now))
     redis.call('ZREM', closed, '!' .. id)
   end
   local refused_until = ends + CLOSED_FOR
   -- A fraction shows that the end was in the future.
   redis.call('ZADD', closed, refused_until + (ends > now and 0.5 or 0), id)
-  if redis.call('PEXPIRETIME', closed) < refused_until then
+  if is_first or redis.call('PEXPIRETIME', closed) < refused_until then
     redis.call('PEXPIREAT', closed, as_text(refused_until))
   end
 end
 
 -- Whether the number of a connection in the hash leads to its TTL and interval. Sets the TTL that it asked for.
 local function finds_grant(each)
-  if not redis.call('HGET', KEYS[4], each.number) then
+  local ttl, interval, is_known = grant(each.number)
+  if not is_known then
     return false
   end
-  local ttl, interval = grant(each.number)
   each.own_ttl = each.ttl ~= ttl and each.ttl or nil
   return scaled_interval(each.ttl, ttl, interval) == each.interval
 end
