@@ -88,7 +88,8 @@ end
 -- Notes a connection that may not absorb a stall that quiet instances do not notice.
 local function note_delicate(ttl, interval)
   if absorbed_by(ttl, interval) < UNNOTICED then
-    redis.call('SET', DELICATE, '', 'PX', math.max(math.floor(ttl), 0) + DELICATE_FOR)
+    -- A store without memory fails no call because of this.
+    redis.pcall('SET', DELICATE, '', 'PX', math.max(math.floor(ttl), 0) + DELICATE_FOR)
   end
 end
 
