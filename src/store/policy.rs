@@ -19,7 +19,7 @@ pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
 pub(crate) const BEAT: Duration = Duration::from_millis(800);
 
 /// A store that stands still for a shorter time may do so unnoticed by a quiet instance: from the reply to a beat until
-/// shortly after the request of the next one. `outages.lua` has the same number.
+/// shortly after the request of the next one. `announce.lua` has the same number.
 pub(crate) const UNNOTICED: Duration = Duration::from_millis(1_200);
 
 /// How long an instance may send to a receiver of webhooks without claiming the lease again. Longer than a delivery

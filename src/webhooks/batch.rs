@@ -198,7 +198,9 @@ impl Batch {
         let following = following.collect::<Result<Vec<_>, _>>()?;
         let mut filled = Self::of(cursor, partitions, following);
         if let Some(filled) = &mut filled {
-            online::complete(store, filled).await;
+            let (from, entries) = (&filled.batch.from, &mut filled.entries);
+            filled.batch.online = online::read(store, from, entries).await;
+            online::apply(partitions, &filled.batch.online, entries);
         }
         Ok(filled)
     }
@@ -248,12 +250,12 @@ impl Batch {
                 None => return Ok(None),
             }
         }
-        let mut filled = FilledBatch {
+        let mut entries = merged(entries);
+        online::apply(store.partitions(), &self.online, &mut entries);
+        Ok(Some(FilledBatch {
             batch: self,
-            entries: merged(entries),
-        };
-        online::apply(store.partitions(), &mut filled);
-        Ok(Some(filled))
+            entries,
+        }))
     }
 
     fn entries_of(

@@ -58,7 +58,7 @@ pub(super) struct Keys {
     /// The sorted set of announced users. The scripts append `:<bucket>`, a number, for the names of the hashes with the
     /// records of only connections.
     pub(super) deadlines: String,
-    /// Exists while a connection may not absorb a stall that quiet instances do not notice. `outages.lua` builds the same name.
+    /// Exists while a connection may not absorb a stall that quiet instances do not notice. `announce.lua` builds the same name.
     pub(super) delicate: String,
     pub(super) events: String,
     pub(super) epoch: String,
@@ -112,7 +112,7 @@ impl Keys {
             user: named(USER),
             connections: named(CONNECTIONS),
             deadlines: named("deadlines"),
-            delicate: named("deadlines:delicate"),
+            delicate: named("delicate"),
             events: named("events"),
             epoch: named("epoch"),
             grants: named("grants"),

@@ -63,15 +63,6 @@ local function outages(now)
   return known_outages, last_sweep
 end
 
--- A stall that quiet instances may not notice is shorter, in ms; see policy.rs.
-local UNNOTICED = 1200
-
--- A key that exists while a connection may not absorb such a stall. No instance is quiet meanwhile.
-local DELICATE = KEYS[1] .. ':delicate'
-
--- How much longer than the TTL the key exists, in ms. A sweep that re-arms the user writes it again.
-local DELICATE_FOR = 2000
-
 -- The longest time that a client with this ping interval needs for a ping after an outage.
 local function patience(interval)
   return interval + math.min(math.max(math.floor(interval / 5), 500), 5000)
@@ -83,14 +74,6 @@ end
 local function absorbed_by(ttl, interval)
   local short = math.max(SHORTEST, math.min(LONG, math.floor((ttl - interval) * 3 / 4)))
   return math.max(short, ttl - interval - patience(interval))
-end
-
--- Notes a connection that may not absorb a stall that quiet instances do not notice.
-local function note_delicate(ttl, interval)
-  if absorbed_by(ttl, interval) < UNNOTICED then
-    -- A store without memory fails no call because of this.
-    redis.pcall('SET', DELICATE, '', 'PX', math.max(math.floor(ttl), 0) + DELICATE_FOR)
-  end
 end
 
 -- Whether an outage and the one before it may be those of a process that runs only while it serves a request: both are

@@ -30,7 +30,7 @@ const SEVERAL_BATCHES: u64 = 3;
 /// read longer ago is still written, and a recheck of all users follows.
 const NOTED_FOR: Duration = Duration::from_secs(5);
 
-/// How much longer than a TTL a delicate connection is known; `DELICATE_FOR` in `outages.lua`.
+/// How much longer than its TTL a delicate connection is known; `announce.lua` has the same number.
 const DELICATE_FOR: Duration = Duration::from_secs(2);
 
 /// How many users whose state may change without a call one sweep looks at.

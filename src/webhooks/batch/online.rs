@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::FilledBatch;
 use crate::events::Cursor;
 use crate::model::{Entry, GroupEvent, MemberChange, Partition, Partitions, Transition, UserId};
 use crate::store::{Store, StoreError};
@@ -22,22 +21,27 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const READ_EVENTS: usize = 250;
 const READS: usize = 8;
 
-/// Reads the states of the users of other partitions that join a group, and makes them a part of the batch.
-pub(super) async fn complete(store: &Store, filled: &mut FilledBatch) {
+/// Reads the states of the users of other partitions that join a group with one of the entries, which follow `from`. Returns
+/// whether each was online, in the order of the entries.
+pub(super) async fn read(
+    store: &Store,
+    from: &Cursor,
+    entries: &[(Partition, Entry)],
+) -> Vec<bool> {
     let partitions = store.partitions();
     let mut users = Vec::new();
-    for (partition, entry) in &filled.entries {
+    for (partition, entry) in entries {
         users.extend(foreign_joined(partitions, *partition, entry).cloned());
     }
     if users.is_empty() {
-        return;
+        return Vec::new();
     }
     users.sort_unstable();
     users.dedup();
-    let read = timeout(PATIENCE, online_at(store, &filled.batch.from, &users)).await;
+    let read = timeout(PATIENCE, online_at(store, from, &users)).await;
     let mut online = read.ok().and_then(Result::ok).unwrap_or_default();
     let mut flags = Vec::new();
-    for (partition, entry) in &filled.entries {
+    for (partition, entry) in entries {
         match entry {
             Entry::Event(event) => match event.transition {
                 Transition::Online { .. } => drop(online.insert(event.user.clone())),
@@ -50,14 +54,13 @@ pub(super) async fn complete(store: &Store, filled: &mut FilledBatch) {
             }
         }
     }
-    filled.batch.online = flags;
-    apply(partitions, filled);
+    flags
 }
 
-/// Writes the states of the batch into its entries.
-pub(super) fn apply(partitions: Partitions, filled: &mut FilledBatch) {
-    let mut flags = filled.batch.online.iter().copied();
-    for (partition, entry) in &mut filled.entries {
+/// Writes what [`read`] returned into the entries.
+pub(super) fn apply(partitions: Partitions, flags: &[bool], entries: &mut [(Partition, Entry)]) {
+    let mut flags = flags.iter().copied();
+    for (partition, entry) in entries {
         let Entry::Group(event) = entry else { continue };
         let MemberChange::Joined(joined) = &event.change else {
             continue;

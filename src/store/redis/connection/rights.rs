@@ -9,7 +9,7 @@ use crate::store::redis::keys::Keys;
 
 /// What the scripts and the other calls send, with the fewest arguments; `K` stands for a key. Redis 7.0 crashes if it is asked
 /// about a command with fewer. Commands that the service can do without are not here.
-const COMMANDS: [&str; 60] = [
+const COMMANDS: [&str; 61] = [
     "DEL K",
     "EVAL s 0",
     "EVALSHA s 0",
@@ -27,6 +27,7 @@ const COMMANDS: [&str; 60] = [
     "HSCAN K 0",
     "HSET K f v",
     "HSETNX K f v",
+    "LINDEX K 0",
     "LPUSH K v",
     "LRANGE K 0 0",
     "MGET K",
