@@ -4,6 +4,7 @@ mod announced;
 mod closed;
 mod connection;
 mod deliveries;
+mod delivery_calls;
 mod group_calls;
 mod groups;
 mod history;
@@ -42,9 +43,8 @@ use super::node_id::NodeId;
 use super::policy::SWEEP_BATCH;
 use super::swept::Swept;
 use crate::model::{
-    Claim, Closing, Connected, ConnectionId, Delivery, Disconnected, Entry, Epoch, InstanceReport,
-    Partition, Position, PresenceEvent, Reason, Refusal, Stated, Timestamp, Transition, UserId,
-    millis,
+    Closing, Connected, ConnectionId, Disconnected, Entry, Epoch, InstanceReport, Partition,
+    Position, PresenceEvent, Reason, Refusal, Stated, Timestamp, Transition, UserId, millis,
 };
 
 /// A store in the memory of this process. Its clock is the system clock at the start plus the elapsed time, so it never
@@ -361,31 +361,6 @@ impl MemoryStore {
         }
         departed.sort_unstable();
         (departed, more)
-    }
-
-    pub(super) fn claim_delivery(
-        &self,
-        receiver: &str,
-        holder: &str,
-        first: Option<&str>,
-    ) -> Option<Claim> {
-        let now = self.now();
-        self.deliveries.lock().claim(receiver, holder, first, now)
-    }
-
-    pub(super) fn record_delivery(
-        &self,
-        receiver: &str,
-        holder: &str,
-        delivery: &Delivery,
-    ) -> bool {
-        let now = self.now();
-        let mut deliveries = self.deliveries.lock();
-        deliveries.record(receiver, holder, delivery, now)
-    }
-
-    pub(super) fn release_delivery(&self, receiver: &str, holder: &str) {
-        self.deliveries.lock().release(receiver, holder);
     }
 
     pub(super) fn subscribe(&self) -> Subscription {
