@@ -62,7 +62,7 @@ pub struct MemoryStore {
     nodes: watch::Sender<Arc<[NodeId]>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     announced: AnnouncedUsers,
     outages: Outages,
@@ -75,6 +75,23 @@ struct State {
     statuses: Statuses,
 }
 
+impl State {
+    /// The state of an empty store that is used since `now`.
+    fn new(now: Timestamp) -> Self {
+        Self {
+            announced: AnnouncedUsers::default(),
+            outages: Outages::since(now),
+            closed: ClosedConnections::default(),
+            groups: Groups::default(),
+            seats: Seats::default(),
+            events: Events::default(),
+            newest: Position::default(),
+            last_seen: LastSeen::default(),
+            statuses: Statuses::default(),
+        }
+    }
+}
+
 impl MemoryStore {
     /// An empty store.
     pub fn new(lifetimes: Lifetimes) -> Self {
@@ -83,7 +100,7 @@ impl MemoryStore {
             lifetimes,
             epoch: Epoch(now.as_millis() * 1_000 + fastrand::u64(..1_000)),
             started: (now, Instant::now()),
-            state: Mutex::default(),
+            state: Mutex::new(State::new(now)),
             deliveries: Mutex::default(),
             instance: Mutex::default(),
             changed: watch::Sender::new(Position::START),
@@ -314,7 +331,7 @@ impl MemoryStore {
         let more = self.end_seats(&mut state, now) || more;
         Swept {
             partition: Partition::FIRST,
-            former,
+            former: Some(former),
             now,
             epoch: self.epoch,
             newest: state.newest,

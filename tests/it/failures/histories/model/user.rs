@@ -236,13 +236,13 @@ impl User {
         id: &ConnectionId,
         connection: Connection,
         most: usize,
-        (outages, swept): (&[Outage], Option<Bracket>),
+        (outages, swept): (&[Outage], Bracket),
     ) -> bool {
         let pinged = connection.pinged();
         let others = self.connections.iter().filter(|(other, _)| *other != id);
         // An unknown outage may have begun with the last sweep.
         let there = others.filter(|(_, other)| {
-            let unswept = swept.is_none_or(|swept| !other.deadline.surely_before(swept));
+            let unswept = !other.deadline.surely_before(swept);
             unswept || !other.end(outages).surely_before(pinged)
         });
         let is_crowded = there.count() >= most;
