@@ -333,7 +333,10 @@ impl Model {
                     }
                     Reason::Expired | Reason::Disconnected => {
                         let left = reason == Reason::Disconnected;
-                        assert!(!left || user.has_left(), "nobody left: {event:?} {user:?}");
+                        assert!(
+                            !left || user.may_have_left(),
+                            "nobody left: {event:?} {user:?}"
+                        );
                         let at = self.sweeping.expect("only a sweep announces expiries");
                         let (returns, _) = user.may_return(at, &self.outages);
                         let online = user.surely_online(at);
