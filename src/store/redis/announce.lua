@@ -24,6 +24,25 @@ local function record_bucket(spread)
   return KEYS[1] .. ':' .. spread % RECORD_BUCKETS
 end
 
+-- 96 bits of the SHA-1 of a userId, and a number that selects a bucket.
+local known_places = {}
+local function place_of(user)
+  local known = known_places[user]
+  if not known then
+    local digest = redis.sha1hex(user)
+    local first, second = tonumber(digest:sub(1, 8), 16), tonumber(digest:sub(9, 16), 16)
+    local field = struct.pack('>I4I4I4', first, second, tonumber(digest:sub(17, 24), 16))
+    known = { field, tonumber(digest:sub(25, 32), 16) }
+    known_places[user] = known
+  end
+  return known[1], known[2]
+end
+
+-- A whole number as text. It takes Redis longer to write a number among the arguments of a command.
+local function as_text(number)
+  return string.format('%.0f', number)
+end
+
 -- The time of Redis, in ms.
 local function clock()
   local time = redis.call('TIME')
@@ -56,17 +75,18 @@ local function number_of(grant)
   return number
 end
 
--- The TTL and the interval of the grant with a number. An unknown number has those of the calling instance.
+-- The TTL and the interval of the grant with a number, and whether the number is known. An unknown number has those of the
+-- calling instance.
 local known_grants = {}
 local function grant(number)
   local found = known_grants[number]
   if not found then
-    local text = redis.call('HGET', KEYS[4], number) or ARGV[3] .. ' ' .. ARGV[4]
-    local ttl, interval = text:match('^(%d+) (%d+)$')
-    found = { tonumber(ttl), tonumber(interval) }
+    local text = redis.call('HGET', KEYS[4], number)
+    local ttl, interval = (text or ARGV[3] .. ' ' .. ARGV[4]):match('^(%d+) (%d+)$')
+    found = { tonumber(ttl), tonumber(interval), text ~= false }
     known_grants[number] = found
   end
-  return found[1], found[2]
+  return found[1], found[2], found[3]
 end
 
 -- The time of a score, and the number of the grant in its fraction; 0 without a grant.
@@ -149,7 +169,12 @@ local function announce(now, events)
   local previous = newest()
   for i, event in ipairs(events) do
     local entry = previous .. ' ' .. event
-    previous = redis.call('XADD', KEYS[2], 'MINID', now - ARGV[2], '*', 'e', entry)
+    if i == 1 then
+      -- One trimming is enough.
+      previous = redis.call('XADD', KEYS[2], 'MINID', as_text(now - ARGV[2]), '*', 'e', entry)
+    else
+      previous = redis.call('XADD', KEYS[2], '*', 'e', entry)
+    end
     lines[i + 1] = previous .. ' ' .. entry
   end
   publish(table.concat(lines, '\n'))

@@ -15,11 +15,14 @@ if age > ARGV[2] - 0 or age < -100 then
 end
 -- Every change of the grant is noted, so the last note of a user has the current grant.
 for _, entry in ipairs(redis.call('XRANGE', KEYS[2], ARGV[1], '+')) do
-  local user, noted = unpack(entry[2])
-  local score = redis.call('ZSCORE', KEYS[1], user)
-  -- The score of a user whose departure is held is the end of the hold.
-  if score and not redis.call('ZSCORE', KEYS[3], user) then
-    local shortened = math.min(math.floor(score), math.floor(noted)) + noted % 1
-    redis.call('ZADD', KEYS[1], 'XX', shortened, user)
+  local notes = entry[2]
+  for i = 1, #notes, 2 do
+    local user, noted = notes[i], notes[i + 1]
+    local score = redis.call('ZSCORE', KEYS[1], user)
+    -- The score of a user whose departure is held is the end of the hold.
+    if score and not redis.call('ZSCORE', KEYS[3], user) then
+      local shortened = math.min(math.floor(score), math.floor(noted)) + noted % 1
+      redis.call('ZADD', KEYS[1], 'XX', shortened, user)
+    end
   end
 end

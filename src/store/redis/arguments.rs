@@ -24,8 +24,8 @@ mod tests {
     use crate::store::redis::lookups::MOST_KEYS;
     use crate::store::redis::sweep::RECHECK_STEP;
 
-    /// The most arguments of a call about a user, after its name.
-    const CALL_ARGUMENTS: usize = 64;
+    /// The arguments of a call about a user, after the id of the user.
+    const CALL_ARGUMENTS: usize = 2;
 
     fn assert_fits(what: &str, invocation: &ScriptInvocation<'_>) {
         let mut commands = redis::pipe();

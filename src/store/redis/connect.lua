@@ -1,224 +1,125 @@
 -- Opens or refreshes connections. A user that enters the deadline index goes online.
 --
--- KEYS[10] the shortened deadlines          ARGV[6] the maximum number of live connections of one user
--- KEYS[11] the outbox                       then for each call
--- KEYS[12] the last stamp                     userId
--- then for each call                          what the connection states: 'connectionId TTL away groups'; see
---   the user's key                              connections.lua
---   the user's connections                    'connect' or 'ping'
---   the user's closed connections
+-- KEYS[10] the shortened deadlines                     ARGV[6] the maximum number of live connections of one user
+-- KEYS[11] the outbox                                  then of each call the userId
+-- KEYS[12] the last stamp                              then of each call what the connection states:
+-- then of each call the user's key                       'connectionId TTL away groups'; see connections.lua
+-- then of each call the user's connections             then of each call 'connect' or 'ping'
+-- then of each call the user's closed connections
 -- Returns for each call {'entered' if the user went online, else 'stayed', the deadline of the connection, the stamp of
 -- its groups or '', messages to groups...; see outbox.lua};
 -- {'closed'} for a ping of a connection that leaves or was closed a moment ago; {'full'} at the maximum number of connections;
 -- or the error of the call.
-
-local HELD, SHORTENED = KEYS[5], KEYS[10]
-local FIRST_KEY, KEYS_OF_A_CALL = 13, 3
-local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 3
+--
+-- Usual calls state nothing but an id. Either the user is offline, and no other connection of the user was closed a
+-- moment ago; or the connection is the only one, and only its deadline changes. All other calls run in connect_any.lua,
+-- which is about all calls. `any_call` makes its functions, which takes as long as a few usual calls.
 
 local now = clock()
-local grant_of_caller = ARGV[3] .. ' ' .. ARGV[4]
-local most = tonumber(ARGV[6])
-local events = {}
+local deadline = now + ARGV[3]
+local entered, stayed = { 'entered', deadline, '' }, { 'stayed', deadline, '' }
 
--- Whether a mark forbids pings of a connection. A mark too far in the future is from before the clock was set back.
-local function is_closed(closed, id)
-  local marks = redis.call('ZMSCORE', closed, id, '*', '!' .. id)
-  local counts = function(mark)
-    local refused_until = tonumber(mark or nil) or 0
-    local longest = refused_until % 1 == 0 and CLOSED_FOR or LONGEST_GRACE + CLOSED_FOR
-    return refused_until > now and math.floor(refused_until) <= now + longest
+-- What usual calls need: the number of the grant, also as text; the deadline as text and as a score; the beginning of an
+-- event; the states of users, after one of no user; and whether some of the users have several or closed connections.
+local number, number_text, deadline_text, entry, online, states, some_hash, some_marks
+local function prepare()
+  number = number_of(ARGV[3] .. ' ' .. ARGV[4])
+  number_text, deadline_text = as_text(number), as_text(deadline)
+  entry = string.format('%.17g', deadline + number / 4096)
+  online = 'o ' .. as_text(now) .. ' 0 '
+  states = redis.call('HMGET', KEYS[8], '', unpack(ARGV, USERS + 1, FIRST_ARGUMENTS))
+  if some_exist(HASHES + 1, CLOSED + CALLS) then
+    some_hash, some_marks = some_exist(HASHES + 1, CLOSED), some_exist(CLOSED + 1, CLOSED + CALLS)
   end
-  return counts(marks[1]) or counts(marks[2]) and not marks[3]
 end
 
--- The answer of a call that succeeded. `former` is what the connection was before, and `evicted` are connections that
--- made room.
-local function answer(call, outcome, former, evicted)
-  local mine, messages = call.mine, {}
-  if former and former.groups and former.groups ~= '' then
-    leave_groups(messages, now, call.user, call.id, former.groups, mine.groups)
-    if former.deadline > mine.deadline then
-      shorten_in_groups(messages, now, call.user, call.id, mine.groups, mine.deadline, 's')
-    end
+-- Writes the only connection of a user.
+local function write(i, user, id)
+  local key = KEYS[USER_KEYS + i]
+  if id == '1' then
+    redis.call('SET', key, number_text, 'PXAT', deadline_text)
+    return
   end
-  for id, each in pairs(evicted or {}) do
-    leave_groups(messages, now, call.user, id, each.groups or '', '')
-  end
-  -- The join of a group is later than a message to it.
-  local stamp = mine.groups ~= '' and new_stamp() or ''
-  return { outcome, mine.deadline, stamp, unpack(messages) }
+  local value, field, spread = number_text .. ' ' .. id, place_of(user)
+  redis.call('SET', key, value, 'PXAT', deadline_text)
+  redis.call('HSET', record_bucket(spread), field, value)
 end
 
--- Adds a user with these connections to the index.
-local function enter(call, entry, ...)
-  redis.call('ZADD', INDEX, entry, call.user)
-  events[#events + 1] = 'o ' .. now .. ' 0 ' .. call.user .. enter_state(now, call.user, ...)
-end
-
--- Writes several connections of a user into the key and the hash.
-local function write_several(call, value, last, others, ended)
-  redis.call('SET', call.key, '*', 'PXAT', last)
-  forget(call.hash, ended)
-  redis.call('HSET', call.hash, call.id, text_of(call.mine))
-  if value ~= '*' then
-    for _, connections in ipairs(others) do
-      for id, each in pairs(connections) do
-        redis.call('HSET', call.hash, id, text_of(each))
-      end
-    end
+-- Brings a user online that has no key. Returns whether this is done.
+local function enter(i, user, id)
+  local mark, other
+  if some_marks then
+    local ids = redis.call('ZRANGE', KEYS[CLOSED + i], 0, 1)
+    mark, other = ids[1], ids[2]
   end
-  redis.call('PEXPIREAT', call.hash, last + AFTERLIFE)
-end
-
--- A ping may succeed despite a mark if the clock was set back. The mark must not count later. Returns whether a
--- connection of the user was closed a moment ago.
-local function forget_mark(closed, id)
-  if redis.call('EXISTS', closed) == 0 then
+  if other or mark and (mark ~= id or ARGV[LAST_ARGUMENTS + i] == 'ping') then
     return false
   end
-  redis.call('ZREM', closed, id)
-  local all_closed = redis.call('ZSCORE', closed, '*')
-  if all_closed then
-    redis.call('ZADD', closed, all_closed, '!' .. id)
+  write(i, user, id)
+  if mark then
+    deleted[#deleted + 1] = KEYS[CLOSED + i]
+    -- A sweep may have read the deadline of the time online before.
+    note(user, entry)
   end
+  entering[#entering + 1], entering[#entering + 2] = entry, user
+  events[#events + 1] = online .. user
   return true
 end
 
--- Whether the user has no room for another connection. A connection that leaves makes room.
-local function is_full(connections)
-  local staying = 0
-  for _, each in pairs(connections) do
-    if each.deadline >= now and not each.left then
-      staying = staying + 1
-    end
+-- Extends the only connection of an online user, which stated the same before. Returns whether this is done.
+local function extend(i, user, id, score)
+  local time, former_number = parts(score)
+  if former_number ~= number or time > deadline or some_marks and some_exist(CLOSED + i, CLOSED + i)
+    or redis.call('PEXPIRETIME', KEYS[USER_KEYS + i]) > deadline then
+    return false
   end
-  return staying >= most
+  write(i, user, id)
+  return true
 end
 
--- Removes the connections that leave first, until at most `most` connections are alive. Returns them.
-local function make_room(connections, ended)
-  local alive, leaving, evicted = tally(now, connections), {}, {}
-  for id, each in pairs(connections) do
-    if each.left then
-      leaving[#leaving + 1] = id
-    end
-  end
-  table.sort(leaving, function(one, other)
-    return connections[one].deadline < connections[other].deadline
-  end)
-  for i = 1, math.min(alive - most, #leaving) do
-    evicted[leaving[i]] = connections[leaving[i]]
-    connections[leaving[i]] = nil
-    ended[#ended + 1] = leaving[i]
-  end
-  return evicted
-end
+-- Makes what connect_any.lua does.
+local any
 
--- Runs one call and returns its answer.
-local function connect(call)
-  local user, id, mine = call.user, call.id, call.mine
-  local value = redis.call('GET', call.key)
-  local score = redis.call('ZSCORE', INDEX, user)
-  if not score then
-    -- This detects a lost index before a grant gets its number.
-    epoch()
+-- Runs a call and returns its answer.
+local function connect(i)
+  local user, stated = ARGV[USERS + i], ARGV[FIRST_ARGUMENTS + i]
+  local value, score = known_of(i, now)
+  local may_be_usual = is_whole and not repeated[i] and not value == not score and not stated:find('[ \31]')
+  if may_be_usual and value then
+    -- The key has the same id.
+    may_be_usual = stated == '1' and not value:find('[ *]') or value:find(' ' .. stated, 1, true)
   end
-  if not value and not score and redis.call('EXISTS', call.hash, call.closed) == 0 then
-    -- The usual call: nothing is known about the user.
-    mine.number = number_of(grant_of_caller)
-    write_only(user, call.key, id, mine, mine.deadline)
-    enter(call, mine.deadline + mine.number / 4096, { mine })
-    return answer(call, 'entered')
-  end
-
-  local before = redis.call('PEXPIRETIME', call.key)
-  local connections, recent, ended = connections_of(now, user, call.hash, value, before, score)
-  local former = connections[id]
-  if former and former.left then
-    if call.is_ping then
-      return { 'closed' }
+  if may_be_usual then
+    if not number then
+      prepare()
     end
-  elseif not (former and former.deadline >= now) then
-    if call.is_ping and is_closed(call.closed, id) then
-      return { 'closed' }
-    end
-    if is_full(connections) then
-      return { 'full' }
+    if states[i + 1] or some_hash and some_exist(HASHES + i, HASHES + i) then
+      -- The user has a state, or maybe several connections.
+    elseif not value and enter(i, user, stated) then
+      return entered
+    elseif value and value == (stated == '1' and number_text or number_text .. ' ' .. stated)
+      and extend(i, user, stated, score) then
+      return stayed
     end
   end
-  former = former or recent[id]
-  recent[id], connections[id] = nil, mine
-  local evicted
-  local alive, waiting, last = tally(now, connections)
-  local _, expired = tally(now, recent)
-  if alive + waiting + expired > most then
-    -- Expired connections make room.
-    for other, each in pairs(connections) do
-      if each.deadline < now then
-        recent[other], connections[other] = each, nil
-      end
-    end
-    for other in pairs(recent) do
-      ended[#ended + 1] = other
-    end
-    waiting, expired, recent = 0, 0, {}
-    evicted = make_room(connections, ended)
-    alive, waiting, last = tally(now, connections)
-  end
-
-  -- The first write is a command that Redis refuses when its memory is full. So a refused call has written nothing.
-  mine.number = number_of(grant_of_caller)
-  local is_alone, has_record = alive + waiting + expired == 1, false
-  if is_alone then
-    has_record = write_only(user, call.key, id, mine, last)
-    redis.call('DEL', call.hash)
-  else
-    write_several(call, value, last, { connections, recent }, ended)
-  end
-  if score and not has_record then
-    forget_record(user, value)
-  end
-  local was_closed = forget_mark(call.closed, id)
-
-  if score then
-    if not value then
-      redis.call('ZREM', HELD, user)
-    end
-    local time, former_number = parts(score)
-    local number = is_alone and mine.number or former_number
-    -- The pings of an only connection extend only the key. The score is then all that is known of its last ping.
-    local is_new_only = is_alone and value == '*'
-    if not value or is_new_only or math.max(before, time) > last or number ~= former_number then
-      set_score(now, SHORTENED, user, before, former_number, last, number)
-    end
-    update_state(now, user, events, connections, recent)
-    return answer(call, 'stayed', former, evicted)
-  end
-  local entry = last + mine.number / 4096
-  if was_closed or before > last then
-    -- A sweep may have read the deadline of the time online before, which ended with a disconnect.
-    note(now, SHORTENED, user, entry)
-  end
-  enter(call, entry, connections, recent)
-  return answer(call, 'entered', former, evicted)
+  any = any or any_call(now)
+  return any({
+    user = user,
+    stated = stated,
+    is_ping = ARGV[LAST_ARGUMENTS + i] == 'ping',
+    key = KEYS[USER_KEYS + i],
+    hash = KEYS[HASHES + i],
+    closed = KEYS[CLOSED + i],
+    value = value,
+    score = score,
+  })
 end
 
 local answers = {}
-local key = FIRST_KEY
-for i = FIRST_ARGUMENT, #ARGV, ARGUMENTS_OF_A_CALL do
-  local call = { user = ARGV[i], is_ping = ARGV[i + 2] == 'ping' }
-  call.key, call.hash, call.closed = KEYS[key], KEYS[key + 1], KEYS[key + 2]
-  key = key + KEYS_OF_A_CALL
-  local mine = { ttl = tonumber(ARGV[3]), interval = tonumber(ARGV[4]) }
-  call.id, mine.own_ttl, mine.away, mine.groups = read_stated(ARGV[i + 1])
-  if mine.own_ttl then
-    mine.ttl, mine.interval = mine.own_ttl, scaled_interval(mine.own_ttl, mine.ttl, mine.interval)
-  end
-  mine.deadline = now + mine.ttl
-  call.mine = mine
-  answers[#answers + 1] = answer_of(connect, call)
+for i = 1, CALLS do
+  answers[i] = answer_of(connect, i)
 end
+write_gathered(now)
 if events[1] then
   announce(now, events)
 end

@@ -27,9 +27,6 @@ local CLOSED_FOR = 10000
 -- The longest grace period of a disconnect, in ms.
 local LONGEST_GRACE = 60000
 
--- How long a shortened deadline is noted, in ms; see apply_shortened.lua.
-local NOTED_FOR = 5000
-
 -- The connections in the hash, expired or not, by id.
 local function written(key)
   local found, fields = {}, redis.call('HGETALL', key)
@@ -91,29 +88,15 @@ local function only_connection(value, deadline)
   return id, each
 end
 
--- 96 bits of the SHA-1 of a userId, and a number that selects a bucket.
-local known_places = {}
-local function place_of(user)
-  local known = known_places[user]
-  if not known then
-    local digest = redis.sha1hex(user)
-    local first, second = tonumber(digest:sub(1, 8), 16), tonumber(digest:sub(9, 16), 16)
-    local field = struct.pack('>I4I4I4', first, second, tonumber(digest:sub(17, 24), 16))
-    known = { field, tonumber(digest:sub(25, 32), 16) }
-    known_places[user] = known
-  end
-  return known[1], known[2]
-end
-
 -- Writes the only connection of a user into the user's key and record. Returns whether there is a record.
 local function write_only(user, key, id, each, deadline)
   local stated = stated_by(id, each)
   if stated == UNNAMED then
-    redis.call('SET', key, each.number, 'PXAT', deadline)
+    redis.call('SET', key, as_text(each.number), 'PXAT', as_text(deadline))
     return false
   end
   local value = string.format('%.0f %s', each.number, stated)
-  redis.call('SET', key, value, 'PXAT', deadline)
+  redis.call('SET', key, value, 'PXAT', as_text(deadline))
   local field, spread = place_of(user)
   redis.call('HSET', record_bucket(spread), field, value)
   return true
@@ -213,42 +196,4 @@ local function tally(now, connections)
     end
   end
   return alive, waiting, last
-end
-
--- The answer of one of several calls in a script call. The error of a call is its answer, so that the other calls run.
-local function answer_of(run, call)
-  local succeeded, answer = pcall(run, call)
-  if succeeded then
-    return answer
-  end
-  -- pcall of Redis returns the text of the error of a command, which begins with its code. An error of Lua has none.
-  local text = type(answer) == 'table' and answer.err or tostring(answer)
-  text = text:gsub('^-', '')
-  return { err = text:find('^%u+ ') and text or 'ERR ' .. text }
-end
-
--- Appends the score of an announced user to the stream `notes`. A sweep that read another grant or a later deadline
--- and has not written it yet corrects its write by the note.
-local function note(now, notes, user, score)
-  local last = redis.call('XREVRANGE', notes, '+', '-', 'COUNT', 1)[1]
-  if last and tonumber(last[1]:match('%d+')) > now + NOTED_FOR then
-    -- The clock was set back: these notes would stay until the clock has caught up.
-    redis.call('DEL', notes)
-  end
-  redis.call('XADD', notes, 'MINID', now - NOTED_FOR, '*', user, score)
-  redis.call('PEXPIRE', notes, NOTED_FOR)
-end
-
--- Sets the score of an announced user to `time` and the grant with this number. Before, the key of the user expired
--- at `before`, and the score had the grant `former_number`.
-local function set_score(now, notes, user, before, former_number, time, number)
-  local score = time + number / 4096
-  local former = tonumber(redis.call('ZSCORE', KEYS[1], user) or nil)
-  redis.call('ZADD', KEYS[1], 'XX', score, user)
-  if former and score < former and redis.call('ZRANK', KEYS[1], user) == 0 then
-    tell_nearer()
-  end
-  if before >= time or number ~= former_number then
-    note(now, notes, user, score)
-  end
 end

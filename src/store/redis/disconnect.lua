@@ -1,216 +1,130 @@
 -- Closes one connection or all of each of some users, now or after a grace period. A user that leaves the deadline
 -- index goes offline.
 --
--- KEYS[10] the shortened deadlines             ARGV[6] how long the last-seen time is kept, in ms; 0 keeps none
--- KEYS[11] the outbox                          then for each call
--- KEYS[12] the last stamp                        userId
--- then for each call                             connectionId; empty for all
---   the user's key                               the grace period in ms, or 0
---   the user's connections
---   the user's closed connections
--- the generations of last-seen times
+-- KEYS[10] the shortened deadlines                     ARGV[6] how long the last-seen time is kept, in ms; 0 keeps none
+-- KEYS[11] the outbox                                  then of each call the userId
+-- KEYS[12] the last stamp                              then of each call the connectionId; empty for all
+-- then of each call the user's key                     then of each call the grace period in ms, or 0
+-- then of each call the user's connections
+-- then of each call the user's closed connections
+-- the last of KEYS: the generations of last-seen times
 -- Returns for each call {1 if the user is still online, 1 if the user went offline, when the connection ends or 0,
 -- messages to groups...; see outbox.lua}, or the error of the call.
+--
+-- A usual call closes the only connection at once, and the connection states nothing but an id and maybe a TTL. All other
+-- calls run in disconnect_any.lua, which is about all calls. `any_call` makes its functions, which takes as long as a few
+-- usual calls.
 
-local HELD, SHORTENED = KEYS[5], KEYS[10]
-local FIRST_KEY, KEYS_OF_A_CALL = 13, 3
-local FIRST_ARGUMENT, ARGUMENTS_OF_A_CALL = 7, 3
+-- How long the pings of a closed connection are refused, in ms; CLOSED_FOR in connections.lua.
+local REFUSED_FOR = 10000
+
+-- MOST_IN_BUCKET in last_seen.lua.
+local MOST_TIMES = 100
 
 local now = clock()
 local retention = tonumber(ARGV[6])
-local events = {}
+local left = { 0, 1, 0 }
 
--- Makes connect.lua refuse pings that were sent before the disconnect and arrive after it. The connection ends at
--- `ends`.
-local function mark(closed, id, ends)
-  if redis.call('EXISTS', closed) == 1 then
-    redis.call('ZREMRANGEBYSCORE', closed, '-inf', now)
+-- What usual calls need: the end of a mark; the beginning of an event; the states of users, after one of no user; whether
+-- some of the users have closed connections; the newest generation of last-seen times, if it accepts times with this
+-- retention now, and such a time; see last_seen.lua.
+local refused_until, offline, states, some_marks, generation, age
+local function prepare()
+  local time = as_text(now)
+  refused_until, offline = as_text(now + REFUSED_FOR), 'd ' .. time .. ' ' .. time .. ' '
+  states = redis.call('HMGET', KEYS[8], '', unpack(ARGV, USERS + 1, FIRST_ARGUMENTS))
+  some_marks = some_exist(CLOSED + 1, CLOSED + CALLS)
+  local text = retention > 0 and redis.call('LINDEX', KEYS[#KEYS], 0) or ''
+  local began, closes, kept, buckets = text:match('^(%d+) (%d+) (%d+) (%d+)$')
+  closes = tonumber(closes)
+  if kept == ARGV[6] and closes >= now and closes <= now + math.ceil(retention / 4) then
+    generation = { name = KEYS[#KEYS] .. ':' .. began .. ':', buckets = tonumber(buckets), ends = closes + retention }
+    age = as_text(now - began)
+  end
+end
+
+-- Makes what disconnect_any.lua does.
+local any
+
+-- Writes a last-seen time.
+local function remember(field, bucket)
+  if redis.call('HSET', bucket, field, age) == 0 then
+    return
+  end
+  local times = redis.call('HLEN', bucket)
+  if times == 1 then
+    redis.call('PEXPIREAT', bucket, as_text(generation.ends))
+  elseif times >= MOST_TIMES then
+    any = any or any_call(now)
+    any.succeed_full(now, generation, retention)
+  end
+end
+
+-- Takes an online user offline whose only connection this is. `is_named` says whether the connection has an id.
+local function leave(i, user, id, is_named)
+  local closed = KEYS[CLOSED + i]
+  if some_marks and some_exist(CLOSED + i, CLOSED + i) then
+    redis.call('ZREMRANGEBYSCORE', closed, '-inf', as_text(now))
     redis.call('ZREM', closed, '!' .. id)
   end
-  local refused_until = ends + CLOSED_FOR
-  -- A fraction shows that the end was in the future.
-  redis.call('ZADD', closed, refused_until + (ends > now and 0.5 or 0), id)
-  if redis.call('PEXPIRETIME', closed) < refused_until then
+  redis.call('ZADD', closed, refused_until, id)
+  if not some_marks or redis.call('PEXPIRETIME', closed) < now + REFUSED_FOR then
     redis.call('PEXPIREAT', closed, refused_until)
   end
-end
-
--- Whether the number of a connection in the hash leads to its TTL and interval. Sets the TTL that it asked for.
-local function finds_grant(each)
-  if not redis.call('HGET', KEYS[4], each.number) then
-    return false
-  end
-  local ttl, interval = grant(each.number)
-  each.own_ttl = each.ttl ~= ttl and each.ttl or nil
-  return scaled_interval(each.ttl, ttl, interval) == each.interval
-end
-
--- The user is still online by other connections, with the latest deadline `last`.
-local function stay(call, connections, ended, is_alone, last)
-  local score = call.score
-  local former_number = select(2, parts(score or 0))
-  local number = former_number
-  -- A user without a score keeps a key that no ping matches, so the next ping enters the user into the index.
-  local other, each = next(connections)
-  if score and is_alone and not each.left and finds_grant(each) then
-    number = each.number
-    write_only(call.user, call.key, other, each, last)
-    redis.call('DEL', call.hash)
-  else
-    forget(call.hash, ended)
-    redis.call('PEXPIREAT', call.hash, last + AFTERLIFE)
-    redis.call('PEXPIREAT', call.key, last)
-  end
-  if score and (call.before > last or number ~= former_number) then
-    set_score(now, SHORTENED, call.user, call.before, former_number, last, number)
-  end
-  return { 1, 0, 0 }
-end
-
--- After an outage another connection may still ping. The next sweep holds the departure, unless it is held already.
-local function wait(call, connections, ended)
-  forget(call.hash, ended)
-  local number = select(2, parts(call.score))
-  if call.value then
-    redis.call('DEL', call.key)
-    set_score(now, SHORTENED, call.user, call.before, number, now - 1, number)
-  elseif redis.call('ZSCORE', HELD, call.user) then
-    redis.call('ZADD', INDEX, 'XX', longest_hold(now, connections) + number / 4096, call.user)
-    tell_nearer()
-  end
-  return { 0, 0, 0 }
-end
-
-local function remember(user, at)
-  local field, spread = place_of(user)
-  keep_last_seen(now, field, spread, at, retention)
-end
-
--- The user is offline.
-local function leave(call)
-  if redis.call('ZREM', INDEX, call.user) == 0 then
-    return { 0, 0, 0 }
-  end
-  remember(call.user, now)
-  leave_state(now, call.user, retention)
-  events[#events + 1] = 'd ' .. now .. ' ' .. now .. ' ' .. call.user
-  return { 0, 1, 0 }
-end
-
--- The connection leaves after the grace period, or at its deadline if that is earlier. Until then it counts.
-local function leave_later(call, connections, recent, ended)
-  local each = connections[call.id]
-  each.pinged = each.pinged or each.deadline - each.ttl
-  each.left = now
-  each.deadline = math.min(each.deadline, now + call.grace)
-  mark(call.closed, call.id, each.deadline)
-  shorten_in_groups(call.messages, now, call.user, call.id, each.groups or '', each.deadline, 'd')
-  local _, _, last = tally(now, connections)
-  forget(call.hash, ended)
-  for _, some in ipairs({ connections, recent }) do
-    for id, other in pairs(some) do
-      redis.call('HSET', call.hash, id, text_of(other))
+  deleted[#deleted + 1], leaving[#leaving + 1] = KEYS[USER_KEYS + i], user
+  events[#events + 1] = offline .. user
+  if is_named or generation then
+    local field, spread = place_of(user)
+    if is_named then
+      redis.call('HDEL', record_bucket(spread), field)
+    end
+    if generation then
+      remember(field, generation.name .. spread % generation.buckets)
     end
   end
-  redis.call('PEXPIREAT', call.hash, last + AFTERLIFE)
-  redis.call('SET', call.key, '*', 'PXAT', last)
-  if call.score then
-    forget_record(call.user, call.value)
-    local number = select(2, parts(call.score))
-    if call.before > last then
-      set_score(now, SHORTENED, call.user, call.before, number, last, number)
-    end
-    update_state(now, call.user, events, connections, recent)
-  end
-  return { 1, 0, each.deadline }
 end
 
--- Runs one call and returns its answer.
-local function disconnect(call)
-  local user, id = call.user, call.id
-  local value = redis.call('GET', call.key)
-  if value and value ~= '*' and call.grace == 0 and only_connection(value) == id then
-    -- The usual call: the only connection is closed.
-    mark(call.closed, id, now)
-    redis.call('DEL', call.key)
-    forget_record(user, value)
-    leave_groups(call.messages, now, user, id, value:match('\31.*$') or '', '')
-    return leave(call)
+-- Whether the value of a user's key is of a connection with this id that states no more than a TTL.
+local function is_of(value, id)
+  if value:find(' ', 1, true) then
+    return value:match('^%d+ ([^ \31]+)[ %d]*$') == id
   end
+  return id == '1'
+end
 
-  call.value, call.before = value, redis.call('PEXPIRETIME', call.key)
-  call.score = redis.call('ZSCORE', INDEX, user)
-  local connections, recent, ended = {}, {}, {}
-  local closed
-  if id == '' then
-    redis.call('DEL', call.closed)
-    mark(call.closed, '*', now)
-    local all, expired = connections_of(now, user, call.hash, value, call.before, call.score)
-    for _, some in ipairs({ all, expired }) do
-      for each_id, each in pairs(some) do
-        leave_groups(call.messages, now, user, each_id, each.groups or '', '')
-      end
+-- Runs a call and returns its answer.
+local function disconnect(i)
+  local user, id = ARGV[USERS + i], ARGV[FIRST_ARGUMENTS + i]
+  local value, score = known_of(i, now)
+  if is_whole and not repeated[i] and value and value ~= '*' and score and is_of(value, id)
+    and ARGV[LAST_ARGUMENTS + i] == '0' then
+    if not states then
+      prepare()
     end
-  elseif value == '*' and redis.call('EXISTS', call.hash) == 0 then
-    -- The hash was lost. Another connection may be alive, so the user stays online until the key expires.
-    mark(call.closed, id, now)
-    remember(user, now)
-    return { 1, 0, 0 }
-  else
-    connections, recent, ended = connections_of(now, user, call.hash, value, call.before, call.score)
-    closed = connections[id]
-    if closed and closed.deadline >= now and call.grace > 0 then
-      return leave_later(call, connections, recent, ended)
-    end
-    connections[id] = nil
-    if closed then
-      leave_groups(call.messages, now, user, id, closed.groups or '', '')
-      mark(call.closed, id, now)
-      ended[#ended + 1] = id
-    elseif recent[id] then
-      -- The connection had expired, and may have pinged later than the others.
-      redis.call('HDEL', call.hash, id)
-      local seen = seen_at(recent[id])
-      local field, spread = place_of(user)
-      remember(user, math.max(seen, last_seen_of(field, spread, seen)))
+    if not states[i + 1] and (generation or retention == 0) then
+      leave(i, user, id, value:find(' ', 1, true))
+      return left
     end
   end
-
-  local alive, waiting, last = tally(now, connections)
-  if alive + waiting > 0 and not closed then
-    return { alive > 0 and 1 or 0, 0, 0 }
-  end
-  if alive > 0 then
-    remember(user, now)
-    if call.score then
-      update_state(now, user, events, connections, recent)
-    end
-    return stay(call, connections, ended, alive + waiting == 1 and not next(recent), last)
-  end
-  if waiting > 0 and call.score then
-    remember(user, now)
-    return wait(call, connections, ended)
-  end
-  redis.call('DEL', call.key, call.hash)
-  if call.score then
-    redis.call('ZREM', HELD, user)
-    forget_record(user, value)
-  end
-  return leave(call)
+  any = any or any_call(now)
+  return any.run({
+    user = user,
+    id = id,
+    grace = tonumber(ARGV[LAST_ARGUMENTS + i]),
+    messages = {},
+    key = KEYS[USER_KEYS + i],
+    hash = KEYS[HASHES + i],
+    closed = KEYS[CLOSED + i],
+    value = value,
+    score = score,
+  })
 end
 
 local answers = {}
-local key = FIRST_KEY
-for i = FIRST_ARGUMENT, #ARGV, ARGUMENTS_OF_A_CALL do
-  local call = { user = ARGV[i], id = ARGV[i + 1], grace = tonumber(ARGV[i + 2]), messages = {} }
-  call.key, call.hash, call.closed = KEYS[key], KEYS[key + 1], KEYS[key + 2]
-  key = key + KEYS_OF_A_CALL
-  local answer = answer_of(disconnect, call)
-  for _, message in ipairs(answer.err and {} or call.messages) do
-    answer[#answer + 1] = message
-  end
-  answers[#answers + 1] = answer
+for i = 1, CALLS do
+  answers[i] = answer_of(disconnect, i)
 end
+write_gathered(now)
 if events[1] then
   announce(now, events)
 end

@@ -117,6 +117,13 @@ local function last_seen_of(field, spread, since)
   return latest
 end
 
+-- Begins another generation if the hashes of this one are full. One of its hashes is.
+local function succeed_full(now, generation, retention)
+  if generation.buckets < MOST_BUCKETS and fill_of(generation) >= MOST_IN_BUCKET / 2 then
+    begin_generation(now, retention, generation.buckets * 4)
+  end
+end
+
 -- Writes the last-seen time of a user, unless the retention is 0.
 local function keep_last_seen(now, field, spread, at, retention)
   if retention == 0 then
@@ -130,8 +137,7 @@ local function keep_last_seen(now, field, spread, at, retention)
   local times = redis.call('HLEN', bucket)
   if times == 1 then
     redis.call('PEXPIREAT', bucket, generation.ends)
-  elseif times >= MOST_IN_BUCKET and generation.buckets < MOST_BUCKETS
-    and fill_of(generation) >= MOST_IN_BUCKET / 2 then
-    begin_generation(now, retention, generation.buckets * 4)
+  elseif times >= MOST_IN_BUCKET then
+    succeed_full(now, generation, retention)
   end
 end

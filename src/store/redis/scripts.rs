@@ -7,6 +7,31 @@ use redis::{RedisError, Script};
 /// How many scripts are loaded at a time. All of them together are 700 KB, which a connection should not hold at once.
 const LOADS: usize = 8;
 
+/// The text of a script about calls. The functions for calls that are not usual are made when the first such call needs
+/// them: the creation of all functions takes Redis as long as a usual call.
+macro_rules! call_script {
+    (connect) => {
+        call_script!(connect: "outages.lua", "connections.lua", "states.lua", "outbox.lua", "scores.lua", "connect_any.lua")
+    };
+    (disconnect) => {
+        call_script!(
+            disconnect: "outages.lua", "connections.lua", "states.lua", "last_seen.lua", "outbox.lua", "scores.lua",
+            "disconnect_any.lua"
+        )
+    };
+    ($name:ident: $($part:literal),*) => {
+        concat!(
+            include_str!("announce.lua"),
+            "\n",
+            include_str!("gathered.lua"),
+            "\nlocal function any_call(now)\n",
+            $(include_str!($part), "\n",)*
+            "end\n",
+            include_str!(concat!(stringify!($name), ".lua")),
+        )
+    };
+}
+
 macro_rules! scripts {
     ($name:ident $(, $part:literal)*) => {
         concat!($(include_str!($part), "\n",)* include_str!(concat!(stringify!($name), ".lua")))
@@ -58,10 +83,7 @@ macro_rules! scripts {
                 pub(super) const $seen: &str =
                     scripts!($seen, "announce.lua", "outages.lua", "connections.lua", "states.lua", "last_seen.lua");
             )+
-            $(
-                pub(super) const $call: &str =
-                    scripts!($call, "announce.lua", "outages.lua", "connections.lua", "states.lua", "last_seen.lua", "outbox.lua");
-            )+
+            $(pub(super) const $call: &str = call_script!($call);)+
             $(
                 pub(super) const $group: &str =
                     scripts!($group, "announce.lua", "outages.lua", "connections.lua", "groups.lua", "seats.lua");

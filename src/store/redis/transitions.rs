@@ -262,13 +262,19 @@ impl RedisStore {
     }
 }
 
+/// Adds the keys and arguments of each kind of all calls. Each call has two arguments besides the user.
 fn add_calls(invocation: &mut ScriptInvocation<'_>, keys: &Keys, calls: &[Call]) {
     for call in calls {
-        invocation
-            .key(keys.user(&call.user))
-            .key(keys.connections(&call.user))
-            .key(keys.closed(&call.user));
-        invocation.arg(call.user.as_str()).arg(&call.arguments);
+        invocation.key(keys.user(&call.user));
+        invocation.arg(call.user.as_str());
+    }
+    for call in calls {
+        invocation.key(keys.connections(&call.user));
+        invocation.arg(call.arguments.first());
+    }
+    for call in calls {
+        invocation.key(keys.closed(&call.user));
+        invocation.arg(call.arguments.get(1));
     }
 }
 

@@ -85,6 +85,34 @@ async fn a_disconnect_of_an_unknown_connection_takes_no_user_offline(store: Stor
     assert!(!left.online && !left.became_offline);
 }
 
+async fn a_disconnect_of_another_connection_leaves_one_that_states_more(store: Store) {
+    let cluster = Cluster::start(store).await;
+    let client = cluster.client();
+    for (place, stated) in [
+        json!({"ttlMs": 30_000}),
+        json!({"away": true}),
+        json!({"groups": ["doc"]}),
+        json!({"ttlMs": 30_000, "away": true, "groups": ["doc"]}),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let user = format!("user-{place}");
+        let mut connect = stated.clone();
+        connect["connectionId"] = json!("tab-2");
+        let opened: Value = send(client.of_user(&user, "connect").json(&connect))
+            .await
+            .ok();
+        assert_eq!(opened["becameOnline"], true, "{stated}");
+        for other in ["1", "tab", "tab-20", "30000"] {
+            let left = client.disconnect_as(&user, other).await;
+            assert!(left.online && !left.became_offline, "{other} {stated}");
+        }
+        let left = client.disconnect_as(&user, "tab-2").await;
+        assert!(!left.online && left.became_offline, "{stated}");
+    }
+}
+
 async fn all_closes_every_connection(store: Store) {
     let cluster = Cluster::start(store).await;
     let client = cluster.client();
@@ -185,6 +213,7 @@ over_each_protocol!(
     each_connection_has_its_own_expiry,
     a_repeated_connect_is_the_same_connection,
     a_disconnect_of_an_unknown_connection_takes_no_user_offline,
+    a_disconnect_of_another_connection_leaves_one_that_states_more,
     all_closes_every_connection,
     all_closes_an_only_connection,
     the_unnamed_connection_is_named_1,

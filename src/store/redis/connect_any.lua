@@ -1,0 +1,197 @@
+-- Part of connect.lua: the calls that are not usual. Runs within the function any_call(now), after the
+-- preludes outages.lua to outbox.lua and scores.lua.
+
+local HELD = KEYS[5]
+local grant_of_caller = ARGV[3] .. ' ' .. ARGV[4]
+local most = tonumber(ARGV[6])
+
+-- Whether a mark forbids pings of a connection. A mark too far in the future is from before the clock was set back.
+local function is_closed(closed, id)
+  local marks = redis.call('ZMSCORE', closed, id, '*', '!' .. id)
+  local counts = function(mark)
+    local refused_until = tonumber(mark or nil) or 0
+    local longest = refused_until % 1 == 0 and CLOSED_FOR or LONGEST_GRACE + CLOSED_FOR
+    return refused_until > now and math.floor(refused_until) <= now + longest
+  end
+  return counts(marks[1]) or counts(marks[2]) and not marks[3]
+end
+
+-- The answer of a call that succeeded. `former` is what the connection was before, and `evicted` are connections that
+-- made room.
+local function answer(call, outcome, former, evicted)
+  local mine, messages = call.mine, {}
+  if former and former.groups and former.groups ~= '' then
+    leave_groups(messages, now, call.user, call.id, former.groups, mine.groups)
+    if former.deadline > mine.deadline then
+      shorten_in_groups(messages, now, call.user, call.id, mine.groups, mine.deadline, 's')
+    end
+  end
+  for id, each in pairs(evicted or {}) do
+    leave_groups(messages, now, call.user, id, each.groups or '', '')
+  end
+  -- The join of a group is later than a message to it.
+  local stamp = mine.groups ~= '' and new_stamp() or ''
+  return { outcome, mine.deadline, stamp, unpack(messages) }
+end
+
+-- Adds a user with these connections to the index.
+local function enter(call, entry, ...)
+  redis.call('ZADD', INDEX, entry, call.user)
+  events[#events + 1] = 'o ' .. now .. ' 0 ' .. call.user .. enter_state(now, call.user, ...)
+end
+
+-- Writes several connections of a user into the key and the hash.
+local function write_several(call, value, last, others, ended)
+  redis.call('SET', call.key, '*', 'PXAT', as_text(last))
+  forget(call.hash, ended)
+  local written = { call.id, text_of(call.mine) }
+  if value ~= '*' then
+    for _, connections in ipairs(others) do
+      for id, each in pairs(connections) do
+        if id ~= call.id then
+          written[#written + 1], written[#written + 2] = id, text_of(each)
+        end
+      end
+    end
+  end
+  redis.call('HSET', call.hash, unpack(written))
+  redis.call('PEXPIREAT', call.hash, as_text(last + AFTERLIFE))
+end
+
+-- A ping may succeed despite a mark if the clock was set back. The mark must not count later. Returns whether a
+-- connection of the user was closed a moment ago.
+local function forget_mark(closed, id)
+  if redis.call('EXISTS', closed) == 0 then
+    return false
+  end
+  redis.call('ZREM', closed, id)
+  local all_closed = redis.call('ZSCORE', closed, '*')
+  if all_closed then
+    redis.call('ZADD', closed, all_closed, '!' .. id)
+  end
+  return true
+end
+
+-- Whether the user has no room for another connection. A connection that leaves makes room.
+local function is_full(connections)
+  local staying = 0
+  for _, each in pairs(connections) do
+    if each.deadline >= now and not each.left then
+      staying = staying + 1
+    end
+  end
+  return staying >= most
+end
+
+-- Removes the connections that leave first, until at most `most` connections are alive. Returns them.
+local function make_room(connections, ended)
+  local alive, leaving, evicted = tally(now, connections), {}, {}
+  for id, each in pairs(connections) do
+    if each.left then
+      leaving[#leaving + 1] = id
+    end
+  end
+  table.sort(leaving, function(one, other)
+    return connections[one].deadline < connections[other].deadline
+  end)
+  for i = 1, math.min(alive - most, #leaving) do
+    evicted[leaving[i]] = connections[leaving[i]]
+    connections[leaving[i]] = nil
+    ended[#ended + 1] = leaving[i]
+  end
+  return evicted
+end
+
+-- Runs a call and returns its answer.
+return function(call)
+  local user, value, score = call.user, call.value, call.score
+  local id, own_ttl, away, groups = read_stated(call.stated)
+  local mine = { ttl = tonumber(ARGV[3]), interval = tonumber(ARGV[4]), own_ttl = own_ttl, away = away, groups = groups }
+  if own_ttl then
+    mine.ttl, mine.interval = own_ttl, scaled_interval(own_ttl, mine.ttl, mine.interval)
+  end
+  mine.deadline = now + mine.ttl
+  call.id, call.mine = id, mine
+  if not score then
+    -- This detects a lost index before a grant gets its number.
+    epoch()
+  end
+  if not value and not score and redis.call('EXISTS', call.hash, call.closed) == 0 then
+    -- Nothing is known about the user.
+    mine.number = number_of(grant_of_caller)
+    write_only(user, call.key, id, mine, mine.deadline)
+    enter(call, mine.deadline + mine.number / 4096, { mine })
+    return answer(call, 'entered')
+  end
+
+  local before = redis.call('PEXPIRETIME', call.key)
+  local connections, recent, ended = connections_of(now, user, call.hash, value, before, score)
+  local former = connections[id]
+  if former and former.left then
+    if call.is_ping then
+      return { 'closed' }
+    end
+  elseif not (former and former.deadline >= now) then
+    if call.is_ping and is_closed(call.closed, id) then
+      return { 'closed' }
+    end
+    if is_full(connections) then
+      return { 'full' }
+    end
+  end
+  former = former or recent[id]
+  recent[id], connections[id] = nil, mine
+  local evicted
+  local alive, waiting, last = tally(now, connections)
+  local _, expired = tally(now, recent)
+  if alive + waiting + expired > most then
+    -- Expired connections make room.
+    for other, each in pairs(connections) do
+      if each.deadline < now then
+        recent[other], connections[other] = each, nil
+      end
+    end
+    for other in pairs(recent) do
+      ended[#ended + 1] = other
+    end
+    waiting, expired, recent = 0, 0, {}
+    evicted = make_room(connections, ended)
+    alive, waiting, last = tally(now, connections)
+  end
+
+  -- The first write is a command that Redis refuses when its memory is full. So a refused call has written nothing.
+  mine.number = number_of(grant_of_caller)
+  local is_alone, has_record = alive + waiting + expired == 1, false
+  if is_alone then
+    has_record = write_only(user, call.key, id, mine, last)
+    redis.call('DEL', call.hash)
+  else
+    write_several(call, value, last, { connections, recent }, ended)
+  end
+  if score and not has_record then
+    forget_record(user, value)
+  end
+  local was_closed = forget_mark(call.closed, id)
+
+  if score then
+    if not value then
+      redis.call('ZREM', HELD, user)
+    end
+    local time, former_number = parts(score)
+    local number = is_alone and mine.number or former_number
+    -- The pings of an only connection extend only the key. The score is then all that is known of its last ping.
+    local is_new_only = is_alone and value == '*'
+    if not value or is_new_only or math.max(before, time) > last or number ~= former_number then
+      set_score(user, before, former_number, last, number)
+    end
+    update_state(now, user, events, connections, recent)
+    return answer(call, 'stayed', former, evicted)
+  end
+  local entry = last + mine.number / 4096
+  if was_closed or before > last then
+    -- A sweep may have read the deadline of the time online before, which ended with a disconnect.
+    note(user, string.format('%.17g', entry))
+  end
+  enter(call, entry, connections, recent)
+  return answer(call, 'entered', former, evicted)
+end
