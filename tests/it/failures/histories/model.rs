@@ -285,11 +285,10 @@ impl Model {
 
     /// A store notices an outage at the first call after it, or at the first sweep.
     fn notice_outage(&mut self, at: Bracket) {
-        let swept = self.swept;
         if self.outages.last().is_some_and(|outage| !outage.ended) {
             return;
         }
-        let outage = presence::model::millis(SHORTEST_OUTAGE);
+        let (swept, outage) = (self.swept, presence::model::millis(SHORTEST_OUTAGE));
         let possible = at.latest.saturating_sub(swept.earliest) > outage;
         let certain = at.earliest.saturating_sub(swept.latest) > outage;
         if possible {
