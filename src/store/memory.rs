@@ -4,6 +4,7 @@ mod announced;
 mod closed;
 mod connection;
 mod deliveries;
+mod delivery_calls;
 mod group_calls;
 mod groups;
 mod history;
@@ -42,9 +43,8 @@ use super::node_id::NodeId;
 use super::policy::SWEEP_BATCH;
 use super::swept::Swept;
 use crate::model::{
-    Claim, Closing, Connected, ConnectionId, Delivery, Disconnected, Entry, Epoch, InstanceReport,
-    Partition, Position, PresenceEvent, Reason, Refusal, Stated, Timestamp, Transition, UserId,
-    millis,
+    Closing, Connected, ConnectionId, Disconnected, Entry, Epoch, InstanceReport, Partition,
+    Position, PresenceEvent, Reason, Refusal, Stated, Timestamp, Transition, UserId, millis,
 };
 
 /// A store in the memory of this process. Its clock is the system clock at the start plus the elapsed time, so it never
@@ -62,7 +62,7 @@ pub struct MemoryStore {
     nodes: watch::Sender<Arc<[NodeId]>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     announced: AnnouncedUsers,
     outages: Outages,
@@ -75,6 +75,23 @@ struct State {
     statuses: Statuses,
 }
 
+impl State {
+    /// The state of an empty store that is used since `now`.
+    fn new(now: Timestamp) -> Self {
+        Self {
+            announced: AnnouncedUsers::default(),
+            outages: Outages::since(now),
+            closed: ClosedConnections::default(),
+            groups: Groups::default(),
+            seats: Seats::default(),
+            events: Events::default(),
+            newest: Position::default(),
+            last_seen: LastSeen::default(),
+            statuses: Statuses::default(),
+        }
+    }
+}
+
 impl MemoryStore {
     /// An empty store.
     pub fn new(lifetimes: Lifetimes) -> Self {
@@ -83,7 +100,7 @@ impl MemoryStore {
             lifetimes,
             epoch: Epoch(now.as_millis() * 1_000 + fastrand::u64(..1_000)),
             started: (now, Instant::now()),
-            state: Mutex::default(),
+            state: Mutex::new(State::new(now)),
             deliveries: Mutex::default(),
             instance: Mutex::default(),
             changed: watch::Sender::new(Position::START),
@@ -314,7 +331,7 @@ impl MemoryStore {
         let more = self.end_seats(&mut state, now) || more;
         Swept {
             partition: Partition::FIRST,
-            former,
+            former: Some(former),
             now,
             epoch: self.epoch,
             newest: state.newest,
@@ -362,31 +379,6 @@ impl MemoryStore {
         }
         departed.sort_unstable();
         (departed, more)
-    }
-
-    pub(super) fn claim_delivery(
-        &self,
-        receiver: &str,
-        holder: &str,
-        first: Option<&str>,
-    ) -> Option<Claim> {
-        let now = self.now();
-        self.deliveries.lock().claim(receiver, holder, first, now)
-    }
-
-    pub(super) fn record_delivery(
-        &self,
-        receiver: &str,
-        holder: &str,
-        delivery: &Delivery,
-    ) -> bool {
-        let now = self.now();
-        let mut deliveries = self.deliveries.lock();
-        deliveries.record(receiver, holder, delivery, now)
-    }
-
-    pub(super) fn release_delivery(&self, receiver: &str, holder: &str) {
-        self.deliveries.lock().release(receiver, holder);
     }
 
     pub(super) fn subscribe(&self) -> Subscription {

@@ -8,7 +8,8 @@ use crate::model::{Epoch, Partition, Position, Timestamp};
 pub struct Swept {
     /// The partition that was swept.
     pub partition: Partition,
-    /// The time of the sweep before, by any instance. `None` for the first sweep.
+    /// When an instance was last ready to serve before the sweep, or the first use of the data set. `None` if both times
+    /// were lost.
     pub former: Option<Timestamp>,
     /// The time of the sweep by the clock of the store.
     pub now: Timestamp,

@@ -23,16 +23,27 @@ struct Outage {
 }
 
 /// The newest outages in order of time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outages {
+    /// The first use of the store.
+    first_use: Timestamp,
     swept: Option<Timestamp>,
     known: VecDeque<Outage>,
 }
 
 impl Outages {
-    /// Notes a sweep. Returns the time of the sweep before.
-    pub(super) fn swept(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let former = self.swept;
+    /// The outages since the first use of the store.
+    pub(super) fn since(first_use: Timestamp) -> Self {
+        Self {
+            first_use,
+            swept: None,
+            known: VecDeque::new(),
+        }
+    }
+
+    /// Notes a sweep. Returns the time of the sweep before, or of the first use of the store.
+    pub(super) fn swept(&mut self, now: Timestamp) -> Timestamp {
+        let former = self.last_served();
         self.notice(now);
         self.swept = Some(now);
         former
@@ -43,17 +54,19 @@ impl Outages {
         self.swept
     }
 
+    /// The last time at which clients could ping for sure: that of the last sweep, or of the first use of the store.
+    fn last_served(&self) -> Timestamp {
+        self.swept.unwrap_or(self.first_use)
+    }
+
     /// Records the time without a sweep that ends `now`, if it is long enough. Every change begins with this, because
     /// after an outage a change may come before the first sweep.
     pub(super) fn notice(&mut self, now: Timestamp) {
-        let Some(from) = self
-            .swept
-            .filter(|swept| now.since(*swept) > SHORTEST_OUTAGE)
-        else {
-            return;
-        };
-        self.record(from, now);
-        self.swept = Some(now);
+        let from = self.last_served();
+        if now.since(from) > SHORTEST_OUTAGE {
+            self.record(from, now);
+            self.swept = Some(now);
+        }
     }
 
     fn record(&mut self, from: Timestamp, to: Timestamp) {
@@ -72,7 +85,7 @@ impl Outages {
     /// Whether an outage that is not recorded yet may have begun before `deadline`, because no sweep followed
     /// `deadline`.
     pub(super) fn may_have_met_one(&self, deadline: Timestamp) -> bool {
-        self.swept.is_none_or(|swept| deadline >= swept)
+        deadline >= self.last_served()
     }
 
     /// When the hold of a connection ends: at its deadline if no outage holds the departure. Only the last outage before

@@ -9,7 +9,7 @@
 -- Returns {'layout', the text} if the store has another text. Then nothing was done. Else
 --         {now, epoch, newest event, the number of announced users whose departure is not held, the number of the
 --          caller's grant, the first time in the index or -1, how many users are overdue, the place of the recheck or
---          -1, the time of the sweep before or -1, the time of the next change without a call or -1, the
+--          -1, when an instance was last ready to serve or -1, the time of the next change without a call or -1, the
 --          time of the next look at a group or -1, the time of the first message in the outbox or -1, 1 if a departure is
 --          held or a connection may not absorb a stall that quiet instances do not notice, else 0}.
 

@@ -16,10 +16,16 @@ local WAKES_UP = 1000
 local MOST_OUTAGES = 1000
 local OUTAGES_KEPT = 172800000
 
+-- The first use of the data set, or nil if nobody uses it yet.
+local function first_use()
+  local epoch = tonumber(redis.call('GET', KEYS[3]))
+  return epoch and math.floor(epoch / 1000)
+end
+
 -- The end of the last time in which an instance was ready to serve: the last sweep or beat, or later if the caller was
--- ready since. Nil if the time of the last sweep was lost.
+-- ready since. Before the first sweep, it is the first use of the data set.
 local function last_served(now)
-  local swept = tonumber(redis.call('GET', KEYS[6]))
+  local swept = tonumber(redis.call('GET', KEYS[6])) or first_use()
   if swept and COVERED_UNTIL > swept and COVERED_UNTIL <= now then
     return COVERED_UNTIL
   end
@@ -32,8 +38,8 @@ local function mark(length)
   return STOOD_STILL and length <= STOOD_STILL + WAKES_UP and ' throttled' or ''
 end
 
--- Records the time without a sweep that ends now, if it is long enough. Returns the time of the last sweep. Whether
--- the recorded time is an outage depends on each grant.
+-- Records the time without a sweep that ends now, if it is long enough. Returns the time before it in which
+-- an instance was last ready to serve, or nil. Whether the recorded time is an outage depends on each grant.
 local function note_outage(now)
   local swept = last_served(now)
   if swept and now - swept > SHORTEST then

@@ -29,7 +29,7 @@ pub(super) struct Due {
     pub(super) overdue: u64,
     /// The place of the recheck, if the clock was set back.
     pub(super) recheck: Option<u64>,
-    /// The time of the sweep before.
+    /// When an instance was last ready to serve.
     pub(super) former: Option<Timestamp>,
     /// When the state of a user changes next without a call.
     pub(super) next_change: Option<Timestamp>,

@@ -9,6 +9,7 @@ mod groups;
 mod model;
 mod steps;
 mod stores;
+mod stories;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -72,11 +73,24 @@ async fn sweep(store: &Store) {
 
 /// The stores of one history.
 struct Scene {
+    /// Since when the stores exist.
+    opened: Bracket,
     stores: Vec<Store>,
     /// The most members of a group.
     most_members: usize,
     /// The Redis server of this history, whose clock may be set.
     clock: Option<Arc<RedisServer>>,
+}
+
+impl Scene {
+    fn of(number: usize, open: impl FnOnce() -> Vec<Store>) -> Self {
+        Self {
+            opened: Bracket::open(0),
+            stores: open(),
+            most_members: most_members(number),
+            clock: None,
+        }
+    }
 }
 
 struct Run {
@@ -115,13 +129,17 @@ impl Run {
         assert_eq!(apart.len(), users.len().min(partitions.count()));
         let mut run = Self {
             stores,
-            model: Model::new(MOST_CONNECTIONS, scene.most_members),
+            model: Model::new(MOST_CONNECTIONS, scene.most_members, scene.opened),
             most_members: scene.most_members,
             clock: scene.clock,
             ahead_ms: 0,
             users: users.to_vec(),
             heard: vec![Position::START; partitions.count()],
         };
+        // A store in Redis is used for the first time when something is read.
+        let store = Arc::clone(&run.stores[0]);
+        run.check_events(&store).await;
+        run.model.began(scene.opened.close(0));
         for (instance, step) in steps {
             let instance = instance % run.stores.len();
             run.step(instance, &step).await;
@@ -313,10 +331,8 @@ fn play_many(many: usize, open: impl Fn(usize) -> Scene) {
 
 #[test]
 fn the_embedded_store_behaves_as_the_model() {
-    play_many(32, |number| Scene {
-        stores: vec![open(GRANTS[0], number, &[])],
-        most_members: most_members(number),
-        clock: None,
+    play_many(32, |number| {
+        Scene::of(number, || vec![open(GRANTS[0], number, &[])])
     });
 }
 
@@ -324,11 +340,7 @@ fn the_embedded_store_behaves_as_the_model() {
 fn two_instances_on_one_redis_behave_as_the_model() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(RedisServer::start());
-    play_many(32, |number| Scene {
-        stores: on_redis(&redis, number),
-        most_members: most_members(number),
-        clock: None,
-    });
+    play_many(32, |number| Scene::of(number, || on_redis(&redis, number)));
 }
 
 #[test]
@@ -336,10 +348,8 @@ fn two_instances_on_one_redis_behave_as_the_model() {
 fn two_instances_on_a_cluster_behave_as_the_model() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(RedisCluster::start());
-    play_many(16, |number| Scene {
-        stores: on_cluster(&redis, number),
-        most_members: most_members(number),
-        clock: None,
+    play_many(16, |number| {
+        Scene::of(number, || on_cluster(&redis, number))
     });
 }
 
@@ -356,9 +366,8 @@ fn stores_with_a_changing_redis_clock_behave_as_the_model() {
         let redis = &servers[number % MANY];
         redis.set_clock_ahead(0);
         Scene {
-            stores: on_redis(redis, number),
-            most_members: most_members(number),
             clock: Some(Arc::clone(redis)),
+            ..Scene::of(number, || on_redis(redis, number))
         }
     });
 }

@@ -1,6 +1,7 @@
 //! Moves to another store: through two rolling changes of the settings, no user that pings looks offline.
 
 mod bad_input;
+mod faults;
 mod fleet;
 mod groups;
 mod late;
@@ -38,8 +39,9 @@ fn settings(url: &str) -> Settings {
         .with("PRESENCE_DRAIN", "1s")
 }
 
-fn streams(clients: &[Client]) -> Vec<EventSource> {
-    let streams = (0..2 * INSTANCES).map(|number| {
+/// Streams of all users that have their snapshots.
+async fn streams(clients: &[Client]) -> Vec<EventSource> {
+    let sources = (0..2 * INSTANCES).map(|number| {
         let habits = Habits {
             query: "?snapshot=true".to_owned(),
             memory: Memory::Cursor,
@@ -47,7 +49,25 @@ fn streams(clients: &[Client]) -> Vec<EventSource> {
         };
         EventSource::start(clients, number, habits)
     });
-    streams.collect()
+    let sources: Vec<_> = sources.collect();
+    eventually_true("each stream has its snapshot", async || {
+        sources
+            .iter()
+            .all(|source| source.has_heard("presence.ready"))
+    })
+    .await;
+    sources
+}
+
+/// Connects a last user, and waits until each stream has it.
+async fn all_caught_up(client: &Client, sources: &[EventSource]) {
+    client.connect("marker").await;
+    for source in sources {
+        eventually_true("each stream has the last event", async || {
+            Story::of(source).seen.contains("marker")
+        })
+        .await;
+    }
 }
 
 async fn set_status(client: &Client, user: &str, status: Option<&str>) {
@@ -127,13 +147,7 @@ async fn move_a_fleet(before: Settings, during: Settings, after: Settings) {
     let client = clients[0].clone();
     let (steady, churning) = (crowd("steady", 24), crowd("churning", 4));
     write_before(&client, &steady).await;
-    let sources = streams(&clients);
-    eventually_true("each stream has its snapshot", async || {
-        sources
-            .iter()
-            .all(|source| source.has_heard("presence.ready"))
-    })
-    .await;
+    let sources = streams(&clients).await;
     let mut traffic = Traffic::start(&clients, &steady, &churning);
 
     fleet.roll(during).await;
@@ -147,13 +161,7 @@ async fn move_a_fleet(before: Settings, during: Settings, after: Settings) {
     fleet.has_phase(3, Duration::from_secs(30)).await;
     fleet.roll(after).await;
 
-    client.connect("marker").await;
-    for source in &sources {
-        eventually_true("each stream has the last event", async || {
-            Story::of(source).seen.contains("marker")
-        })
-        .await;
-    }
+    all_caught_up(&client, &sources).await;
     let told = is_told(&receiver, "user.online marker").await;
     let is_reset = |each: &&String| each.starts_with("presence.reset");
     let resets: Vec<_> = told.iter().filter(is_reset).collect();

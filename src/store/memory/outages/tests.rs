@@ -87,7 +87,7 @@ impl Story {
 
     /// The end of the hold, as the store knows it after these stalls.
     fn end_after(&self, stalls: &[(u64, u64)]) -> u64 {
-        let mut outages = Outages::default();
+        let mut outages = Outages::since(at(0));
         for (from, to) in stalls {
             outages.record(at(*from), at(*to));
         }

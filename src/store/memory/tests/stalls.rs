@@ -16,6 +16,16 @@ async fn a_stall_that_the_grant_absorbs_holds_no_departure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stall_before_the_first_sweep_holds_departures() {
+    let store = store(6.0, 2.5);
+    store.connects("alive", "1");
+    advance(seconds(7.0)).await;
+    store.sweep();
+    assert_eq!(store.changes(), ["+alive"]);
+    assert_eq!(store.pings("alive", "1"), Ok(false));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_shortest_outage_depends_on_ttl_and_interval() {
     for (ttl, interval, short, long) in [
         (2.0, 0.83, 0.85, 1.4),

@@ -65,7 +65,8 @@ pub(super) struct Model {
     /// The most open connections of a user.
     most: usize,
     users: BTreeMap<UserId, User>,
-    swept: Option<Bracket>,
+    /// The last sweep or, before the first one, the first use of the store.
+    swept: Bracket,
     outages: Vec<Outage>,
     /// Transitions in answers whose events have not appeared in the history yet.
     told: Vec<(UserId, Told)>,
@@ -84,16 +85,21 @@ pub(super) struct TouchCall<'a> {
 }
 
 impl Model {
-    pub(super) fn new(most: usize, most_members: usize) -> Self {
+    pub(super) fn new(most: usize, most_members: usize, first_use: Bracket) -> Self {
         Self {
             groups: Groups::new(most_members),
             most,
             users: BTreeMap::new(),
-            swept: None,
+            swept: first_use,
             outages: Vec::new(),
             told: Vec::new(),
             sweeping: None,
         }
+    }
+
+    /// The store was used for the first time.
+    pub(super) fn began(&mut self, at: Bracket) {
+        self.swept = at;
     }
 
     pub(super) fn touched(
@@ -241,7 +247,7 @@ impl Model {
             outage.to.latest = at.latest;
             outage.ended = true;
         }
-        self.swept = Some(at);
+        self.swept = at;
         self.sweeping = Some(at);
         self.groups.swept(at, &self.outages, is_stalled(at));
     }
@@ -274,18 +280,15 @@ impl Model {
         }
         self.groups.all_are_gone();
         self.outages.clear();
-        self.swept = Some(at);
+        self.swept = at;
     }
 
     /// A store notices an outage at the first call after it, or at the first sweep.
     fn notice_outage(&mut self, at: Bracket) {
-        let Some(swept) = self.swept else {
-            return;
-        };
         if self.outages.last().is_some_and(|outage| !outage.ended) {
             return;
         }
-        let outage = presence::model::millis(SHORTEST_OUTAGE);
+        let (swept, outage) = (self.swept, presence::model::millis(SHORTEST_OUTAGE));
         let possible = at.latest.saturating_sub(swept.earliest) > outage;
         let certain = at.earliest.saturating_sub(swept.latest) > outage;
         if possible {
@@ -329,7 +332,10 @@ impl Model {
                     }
                     Reason::Expired | Reason::Disconnected => {
                         let left = reason == Reason::Disconnected;
-                        assert!(!left || user.has_left(), "nobody left: {event:?} {user:?}");
+                        assert!(
+                            !left || user.may_have_left(),
+                            "nobody left: {event:?} {user:?}"
+                        );
                         let at = self.sweeping.expect("only a sweep announces expiries");
                         let (returns, _) = user.may_return(at, &self.outages);
                         let online = user.surely_online(at);

@@ -39,6 +39,15 @@ impl Fleet {
         }
     }
 
+    /// Kills an instance with SIGKILL, and starts another one at its address.
+    pub(super) async fn crash(&mut self, number: usize, settings: &Settings) {
+        let instance = &mut self.instances[number];
+        let address = instance.address().to_string();
+        instance.kill();
+        *instance = Instance::start(&settings.clone().with("PRESENCE_LISTEN", &address)).await;
+        all_ready(&[instance.client()]).await;
+    }
+
     /// Waits until the move has come to this phase on all instances.
     pub(super) async fn has_phase(&self, phase: u64, patience: Duration) {
         let give_up = Instant::now() + patience;

@@ -9,13 +9,16 @@ use harness::client::{Answer, Client, try_send};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// The time between two pings of a user. The TTL is many times as long.
 const PING: Duration = Duration::from_millis(500);
 
 /// The time between two look-ups, and between the calls of users that come and go.
 const PACE: Duration = Duration::from_millis(100);
+
+/// For how long a caller repeats a call. This is longer than each fault of a store.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A refused ping follows a closed connection.
 const CLOSED: u16 = 409;
@@ -65,7 +68,9 @@ impl Callers {
     /// Calls one instance after another, beginning with `first`, until one answers. Returns the answer and whether it is
     /// the first call.
     async fn call(&self, first: usize, of: impl Fn(&Client) -> RequestBuilder) -> (Answer, bool) {
-        for attempt in 0..50 {
+        let give_up = Instant::now() + PATIENCE;
+        let mut attempt = 0;
+        while Instant::now() < give_up {
             let client = &self.clients[(first + attempt) % self.clients.len()];
             match try_send(of(client)).await {
                 Ok(answer) if answer.status == 200 || answer.status == CLOSED => {
@@ -73,6 +78,7 @@ impl Callers {
                 }
                 _ => sleep(PACE / 5).await,
             }
+            attempt += 1;
         }
         panic!("no instance answers");
     }

@@ -129,6 +129,8 @@ pub(super) struct User {
     /// The last ping that a store certainly knows when it finds the user expired: that of the connect, of the last
     /// sweep, or of the last disconnect. A later ping of the unnamed connection writes only a TTL.
     pub(super) known: Option<Bracket>,
+    /// Whether a connection that had ended after a grace period was closed again. A store may still know it.
+    may_have_left: bool,
     /// The last moment at which the user was alive, by its closed connections and its last event.
     closed_at: Option<Bracket>,
     /// Whether a new connection may have taken the place of one that could have come back.
@@ -236,13 +238,13 @@ impl User {
         id: &ConnectionId,
         connection: Connection,
         most: usize,
-        (outages, swept): (&[Outage], Option<Bracket>),
+        (outages, swept): (&[Outage], Bracket),
     ) -> bool {
         let pinged = connection.pinged();
         let others = self.connections.iter().filter(|(other, _)| *other != id);
         // An unknown outage may have begun with the last sweep.
         let there = others.filter(|(_, other)| {
-            let unswept = swept.is_none_or(|swept| !other.deadline.surely_before(swept));
+            let unswept = !other.deadline.surely_before(swept);
             unswept || !other.end(outages).surely_before(pinged)
         });
         let is_crowded = there.count() >= most;
@@ -267,9 +269,9 @@ impl User {
         )
     }
 
-    /// Whether a connection has left with a grace period.
-    pub(super) fn has_left(&self) -> bool {
-        self.connections.values().any(|each| each.left.is_some())
+    /// Whether a connection may have left with a grace period.
+    pub(super) fn may_have_left(&self) -> bool {
+        self.may_have_left || self.connections.values().any(|each| each.left.is_some())
     }
 
     /// A connection leaves after a grace period: it was open. Returns when it ends.
@@ -313,6 +315,7 @@ impl User {
         // A connection that may have expired may have been closed by this call.
         for (id, connection) in closed {
             let surely = at.surely_before(connection.deadline);
+            self.may_have_left |= connection.left.is_some() && !surely;
             if connection.end(outages).surely_before(at) && connection.deadline.surely_before(at) {
                 // A store may count an expired connection as open until it is swept.
                 self.forget(connection.pinged());

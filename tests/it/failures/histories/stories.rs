@@ -1,0 +1,50 @@
+//! Histories that are not random.
+
+use harness::redis_server::RedisServer;
+
+use super::model::Touch;
+use super::steps::Step;
+use super::stores::{on_redis, open};
+use super::{GRANTS, Run, Scene};
+
+/// Plays one history on the embedded store, and on Redis with 16 partitions and with one.
+fn play_on_both(steps: impl IntoIterator<Item = Step>) {
+    let steps: Vec<_> = steps.into_iter().map(|step| (0, step)).collect();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let redis = RedisServer::start().await;
+        let embedded = Scene::of(0, || vec![open(GRANTS[0], 0, &[])]);
+        let [many, one] = [0, 1].map(|number| Scene::of(number, || on_redis(&redis, number)));
+        for scene in [embedded, many, one] {
+            Run::play(scene, steps.clone()).await;
+        }
+    });
+}
+
+/// A new store answers calls before its first sweep.
+#[test]
+fn a_stall_before_the_first_sweep_holds_departures() {
+    let connects = |user| Step::Touch(Touch::Connect, user, 0, 0);
+    play_on_both([
+        connects(0),
+        connects(1),
+        Step::Stall,
+        Step::Sweep,
+        Step::Touch(Touch::Ping, 0, 0, 0),
+    ]);
+}
+
+/// The departure of the other connection is held meanwhile.
+#[test]
+fn a_connection_that_left_may_be_closed_again_after_its_end() {
+    let connects = |connection| Step::Touch(Touch::Connect, 0, connection, 0);
+    let before = [Step::Sweep, connects(0), Step::Pass(10), connects(2)];
+    let left = [
+        Step::Leave(0, 2, 300),
+        Step::Stall,
+        Step::Sweep,
+        Step::Disconnect(0, 2),
+    ];
+    let wait = (0..7).flat_map(|_| [Step::Pass(99), Step::Sweep]);
+    play_on_both(before.into_iter().chain(left).chain(wait));
+}
