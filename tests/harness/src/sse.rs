@@ -43,7 +43,7 @@ pub enum End {
 /// An open stream. Dropping it closes the connection.
 pub struct Stream {
     pub headers: HeaderMap,
-    /// Whether the request names no users.
+    /// Whether the request names no users and no groups.
     of_everyone: bool,
     events: UnboundedReceiver<Event>,
     seen: Arc<Mutex<Seen>>,
@@ -156,11 +156,11 @@ impl Stream {
     pub async fn send(request: RequestBuilder) -> Self {
         let built = request.try_clone().and_then(|copy| copy.build().ok());
         let built = built.expect("a request with a body in memory");
-        let names_users = built
+        let names_some = built
             .url()
             .query()
-            .is_some_and(|query| query.contains("userIds"));
-        let of_everyone = built.method() == Method::GET && !names_users;
+            .is_some_and(|query| query.contains("userIds") || query.contains("groupIds"));
+        let of_everyone = built.method() == Method::GET && !names_some;
         let opening = timeout(PATIENCE, request.send()).await;
         let response = opening.expect("a stream answers at once");
         let response = response.unwrap_or_else(|error| panic!("no stream: {error:?}"));

@@ -141,10 +141,11 @@ async fn bad_input_leaves_no_key_in_redis() {
     let cluster = Cluster::on_one_server(1, harness::instance::Settings::new()).await;
     let client = cluster.client();
     client.connect("before").await;
-    // The keys of users and groups. The instance writes keys of its own at any time, without a second colon.
-    let keys = ["KEYS", "presence:*:*"];
+    // The keys of users and groups. The instance writes keys of its own at any time, without another colon.
+    let of_somebody = cluster.names().pattern("*:*");
+    let keys = ["KEYS", &of_somebody];
     let before: Vec<String> = cluster.redis().command(&keys).await;
-    assert_eq!(before, ["presence:user:before"]);
+    assert_eq!(before, [cluster.names().of_user("user", "before")]);
     for id in bad_user_ids() {
         every_call_about(&client, &id).await;
     }
