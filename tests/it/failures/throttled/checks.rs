@@ -20,7 +20,16 @@ struct Change<'a> {
     is_online: bool,
     expired: bool,
     at: Timestamp,
-    id: &'a str,
+    name: String,
+}
+
+/// What names an event about a user. The `id` of an event of several partitions depends on the reader.
+fn name_of(event: &Value) -> String {
+    let data = &event["data"];
+    format!(
+        "{} {} {}",
+        event["event"], data["userId"], data["timestamp"]
+    )
 }
 
 impl<'a> Change<'a> {
@@ -37,7 +46,7 @@ impl<'a> Change<'a> {
             is_online,
             expired: data["reason"] == "expired",
             at: Timestamp::parse(data["timestamp"].as_str()?)?,
-            id: event["id"].as_str()?,
+            name: name_of(event),
         })
     }
 }
@@ -128,7 +137,7 @@ fn early(user: &str, changes: &[&Change], calls: &[&Call]) -> Vec<String> {
             .is_some_and(|deadline| change.at.millis_after(deadline) < -CLOCK_MS)
     });
     early
-        .map(|change| format!("{user} expired early, {}", change.id))
+        .map(|change| format!("{user} expired early, {}", change.name))
         .collect()
 }
 
@@ -146,7 +155,7 @@ fn late(user: &str, changes: &[&Change], calls: &[&Call], story: &Story) -> Vec<
             .find(|sweep| sweep.asked.millis_after(first.answered) > LONGEST_HOLD_MS)
             .map(|sweep| sweep.answered);
         if bound.is_some_and(|bound| change.at.millis_after(bound) > CLOCK_MS) {
-            wrong.push(format!("{user} was announced late, {}", change.id));
+            wrong.push(format!("{user} was announced late, {}", change.name));
         }
     }
     wrong
@@ -156,7 +165,7 @@ fn late(user: &str, changes: &[&Change], calls: &[&Call], story: &Story) -> Vec<
 /// comes again only in the same webhook.
 fn webhooks(story: &Story, changes: &[Change]) -> Vec<String> {
     let mut wrong = Vec::new();
-    let (mut seen, mut ids) = (BTreeSet::new(), Vec::new());
+    let (mut seen, mut told) = (BTreeSet::new(), Vec::new());
     for received in &story.received {
         if !seen.insert(received.id().to_owned()) {
             continue;
@@ -164,8 +173,8 @@ fn webhooks(story: &Story, changes: &[Change]) -> Vec<String> {
         let body: Value = serde_json::from_str(&received.body).expect("JSON");
         let events = body["data"]["events"].as_array().expect("a list");
         for event in events {
-            ids.push((
-                event["id"].as_str().unwrap_or_default().to_owned(),
+            told.push((
+                name_of(event),
                 event["data"]["userId"]
                     .as_str()
                     .unwrap_or_default()
@@ -177,9 +186,9 @@ fn webhooks(story: &Story, changes: &[Change]) -> Vec<String> {
     let users: BTreeSet<&str> = changes.iter().map(|change| change.user).collect();
     for user in users {
         let expected = changes.iter().filter(|change| change.user == user);
-        let expected: Vec<&str> = expected.map(|change| change.id).collect();
-        let got = ids.iter().filter(|(_, of, _)| of == user);
-        let got: Vec<&str> = got.map(|(id, ..)| &**id).collect();
+        let expected: Vec<&str> = expected.map(|change| &*change.name).collect();
+        let got = told.iter().filter(|(_, of, _)| of == user);
+        let got: Vec<&str> = got.map(|(name, ..)| &**name).collect();
         if got != expected {
             wrong.push(format!("webhooks of {user}: {got:?}, not {expected:?}"));
         }
@@ -187,11 +196,11 @@ fn webhooks(story: &Story, changes: &[Change]) -> Vec<String> {
     for change in changes {
         let sweep =
             { story.sweeps.iter() }.find(|sweep| sweep.asked.millis_after(change.at) > CLOCK_MS);
-        let arrived = ids.iter().find(|(id, ..)| id == change.id);
+        let arrived = told.iter().find(|(name, ..)| *name == change.name);
         if let (Some(sweep), Some((_, _, arrived))) = (sweep, arrived)
             && arrived.millis_after(sweep.answered) > CLOCK_MS
         {
-            wrong.push(format!("{} came after the sweep {sweep:?}", change.id));
+            wrong.push(format!("{} came after the sweep {sweep:?}", change.name));
         }
     }
     wrong
