@@ -252,14 +252,15 @@ impl<'a> Latest<'a> {
         }
     }
 
-    /// The latest departure of the last connection that `calls` opened and did not close before a moment, if there is
-    /// one.
+    /// The latest departure of the last connection that `calls` opened and did not close before a moment of the clock of
+    /// Redis, if there is one.
     fn departure(&self, calls: &[&Call], by: Timestamp) -> Option<Due> {
         let closed = |touch: &Call| {
             calls.iter().any(|call| {
                 let same = call.connection.is_none() || call.connection == touch.connection;
                 let left = matches!(call.outcome, Outcome::Left { .. });
-                left && same && touch.over() < call.sent && call.ended <= by
+                let is_over = by.millis_after(call.ended) > CLOCK_TOLERANCE_MS;
+                left && same && touch.over() < call.sent && is_over
             })
         };
         let touches = calls.iter().filter(|call| {
