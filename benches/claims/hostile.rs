@@ -7,7 +7,7 @@ use harness::redis_server::RedisServer;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval_at, sleep};
 
 use crate::measure::calls::{Connection, come_and_go, load, p99_ms, paced_apart, ping_one_of};
 use crate::measure::report::{Figure, Row};
@@ -15,6 +15,7 @@ use crate::measure::streams::get;
 
 const ROUNDS: usize = 3;
 const SLOW_HEADS: usize = 400;
+const BETWEEN_BYTES: Duration = Duration::from_millis(100);
 const PINGS_PER_SECOND: usize = 500;
 const LASTING: Duration = Duration::from_secs(8);
 
@@ -84,13 +85,15 @@ async fn come_and_go_on_one(address: std::net::SocketAddr) {
     }
 }
 
-/// Clients that send a head byte by byte, and start again when they are cut off.
+/// Clients that send a head byte by byte, and start again when they are cut off. They are independent of each other: their
+/// bytes are spread over the time between two bytes of a client.
 async fn slow_heads(service: &Instance) -> JoinSet<()> {
     let mut heads = JoinSet::new();
-    for _ in 0..SLOW_HEADS {
+    for number in 0..SLOW_HEADS {
         let address = service.address();
+        let first = Instant::now() + BETWEEN_BYTES * number as u32 / SLOW_HEADS as u32;
         heads.spawn(async move {
-            let mut ticks = interval(Duration::from_millis(100));
+            let mut ticks = interval_at(first, BETWEEN_BYTES);
             loop {
                 let mut head = TcpStream::connect(address).await.expect("a connection");
                 let begun = head.write_all(b"GET /livez HTTP/1.1\r\nX-Slow: ").await;
