@@ -1,9 +1,10 @@
 //! Parts of the history, and states of users as of a position in the history.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::entry::Entry;
-use super::event::{Epoch, Position};
+use super::event::{Epoch, Position, Transition};
 use super::id::UserId;
 use super::partition::Partition;
 use super::state::State;
@@ -39,6 +40,21 @@ impl History {
         match self.entries.first() {
             Some(first) => first.previous() == position,
             None => self.newest == position,
+        }
+    }
+
+    /// Notes in `before` whether each user with a transition up to `until` was announced before it, unless `before` has an
+    /// earlier transition of the user.
+    pub(crate) fn note_announced_before(
+        &self,
+        until: Position,
+        before: &mut HashMap<UserId, bool>,
+    ) {
+        let entries = self.entries.iter();
+        let entries = entries.filter(|entry| entry.position() <= until);
+        for event in entries.filter_map(Entry::event) {
+            let was_announced = !matches!(event.transition, Transition::Online { .. });
+            before.entry(event.user.clone()).or_insert(was_announced);
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::reads::{READ_EVENTS, Reads};
 use crate::events::hub::Hub;
 use crate::events::hub::known::{Known, KnownUsers};
-use crate::model::{Entry, MemberChange, Partition, Transition, UserId};
+use crate::model::{Entry, MemberChange, Partition, UserId};
 use crate::store::StoreError;
 
 /// How long the other partitions may take. After this time, the users count as offline: the entries of this partition
@@ -66,16 +66,7 @@ async fn read(reads: &Reads, hub: &Hub, users: &KnownUsers) -> Result<KnownUsers
                 break;
             };
             reached = last.position();
-            let until = |entry: &&Entry| entry.position() <= *until;
-            let events = history
-                .entries
-                .iter()
-                .filter(until)
-                .filter_map(Entry::event);
-            for event in events {
-                let was_announced = !matches!(event.transition, Transition::Online { .. });
-                before.entry(event.user.clone()).or_insert(was_announced);
-            }
+            history.note_announced_before(*until, &mut before);
         }
     }
     let states = users.into_iter().map(|user| {

@@ -116,12 +116,7 @@ async fn online_at(
                 break;
             };
             reached = last.position();
-            let read = history.entries.iter();
-            let read = read.filter(|entry| entry.position() <= until);
-            for event in read.filter_map(Entry::event) {
-                let was_announced = !matches!(event.transition, Transition::Online { .. });
-                before.entry(event.user.clone()).or_insert(was_announced);
-            }
+            history.note_announced_before(until, &mut before);
         }
     }
     for user in users {
