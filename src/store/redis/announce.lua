@@ -89,12 +89,17 @@ local function grant(number)
   return found[1], found[2], found[3]
 end
 
--- Notes a connection that may not absorb a stall of 1.2 s, which quiet instances may not notice; see policy.rs. No instance
--- is quiet while the key exists, whose name is that of the index with another end. A sweep that re-arms the user writes it again. A store without memory fails no call
--- because of this.
+-- The name of a key that exists while a connection may not absorb a stall of 1.2 s, which quiet instances may not notice; see
+-- policy.rs. No instance is quiet meanwhile.
+local function delicate_key()
+  return KEYS[1]:sub(1, -10) .. 'delicate'
+end
+
+-- Writes that key if a connection needs it. A sweep that re-arms the user writes it again. A store without memory fails no
+-- call because of this.
 local function note_delicate(ttl, interval)
   if (ttl - interval) * 3 / 4 < 1200 then
-    redis.pcall('SET', KEYS[1]:sub(1, -10) .. 'delicate', '', 'PX', math.max(math.floor(ttl), 0) + 2000)
+    redis.pcall('SET', delicate_key(), '', 'PX', math.max(math.floor(ttl), 0) + 2000)
   end
 end
 

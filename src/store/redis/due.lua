@@ -90,5 +90,5 @@ return {
   (redis.call('ZRANGE', CHANGES, 0, 0, 'WITHSCORES')[2] or '-1'):match('^-?%d+'),
   (redis.call('ZRANGE', KEYS[13], 0, 0, 'WITHSCORES')[2] or '-1'):match('^-?%d+'),
   (redis.call('ZRANGE', KEYS[14], 0, 0, 'WITHSCORES')[2] or '-1'):match('^-?%d+'),
-  (held > 0 or redis.call('EXISTS', KEYS[1]:sub(1, -10) .. 'delicate') == 1) and 1 or 0,
+  (held > 0 or redis.call('EXISTS', delicate_key()) == 1) and 1 or 0,
 }
