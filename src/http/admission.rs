@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 const INTERVAL: Duration = Duration::from_millis(1);
 
 /// The time in which all waiting clients are admitted, however many there are.
-const CROWD_TIME: Duration = Duration::from_millis(3_500);
+const CROWD_TIME: Duration = Duration::from_millis(4_500);
 
 /// How far the pace may fall behind and still catch up. Timers are about a millisecond late.
 const CATCH_UP: Duration = Duration::from_millis(4);
