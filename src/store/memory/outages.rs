@@ -88,14 +88,15 @@ impl Outages {
         deadline >= self.last_served()
     }
 
-    /// When the hold of a connection ends: at its deadline if no outage holds the departure. Only the last outage before
-    /// the deadline can hold it that the grant does not absorb, and that left less time than a hold before the deadline.
+    /// When the hold of a connection ends: at its deadline if no outage holds the departure. Of the outages before the
+    /// deadline that the grant does not absorb and that left less time than a hold before the deadline, only the last
+    /// one counts.
     ///
     /// The departure is held for one hold after that outage. Later outages during the hold prolong it, until one hold
     /// after the deadline at most or, if the deadline passed within the outage, until two holds after the outage.
     ///
-    /// Outages of a throttled process prolong no hold. If the deadline passed within one, the hold ends one hold after the
-    /// deadline.
+    /// Outages of a throttled process prolong no hold. If the deadline passed within one, the hold ends one hold after
+    /// the deadline.
     pub(super) fn end_of(&self, deadline: Timestamp, grant: Grant) -> Timestamp {
         let (pinged, hold) = (deadline.minus(grant.ttl()), grant.hold());
         let first = self.known.partition_point(|outage| outage.to <= pinged);

@@ -15,10 +15,11 @@ use crate::model::{InstanceReport, Partition, PartitionSet, StoreSummary, Timest
 use crate::store::error::StoreError;
 use crate::store::policy::{MOST_INSTANCES, REPORT_COUNTS, REPORTS_KEPT};
 
-/// How much the time of a brief report is too early. A time in the future would be forgotten.
+/// How much earlier than the estimated time of Redis a brief report is dated: Redis forgets reports from the future.
 const CLOCK_ERROR: Duration = Duration::from_secs(1);
 
-/// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end together.
+/// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end
+/// together.
 const HELD_READ: usize = 1_000;
 
 static REPORT: LazyLock<Script> =

@@ -7,11 +7,14 @@ use redis::{RedisError, Script};
 /// How many scripts are loaded at a time. All of them together are 700 KB, which a connection should not hold at once.
 const LOADS: usize = 8;
 
-/// The text of a script about calls. The functions for calls that are not usual are made when the first such call needs
-/// them: the creation of all functions takes Redis as long as a usual call.
+/// The text of a script about calls. The functions for calls that are not usual are within `any_call`, which creates
+/// them when the first such call needs them. At each script call, their creation would take Redis as long as a few
+/// usual calls.
 macro_rules! call_script {
     (connect) => {
-        call_script!(connect: "outages.lua", "connections.lua", "states.lua", "outbox.lua", "scores.lua", "connect_any.lua")
+        call_script!(
+            connect: "outages.lua", "connections.lua", "states.lua", "outbox.lua", "scores.lua", "connect_any.lua"
+        )
     };
     (disconnect) => {
         call_script!(
