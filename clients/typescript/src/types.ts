@@ -39,7 +39,7 @@ export interface PresenceError extends Error {
   retryAfterMs: number;
 }
 
-/** What one user states about itself, beside being online. */
+/** What one user states about itself, besides being online. */
 export interface UserState {
   /** Whether every device of the user is away. */
   away: boolean;

@@ -110,11 +110,11 @@ impl Outages {
         };
         let missed = &self.known[place];
         let held_until = missed.to.plus(hold);
-        let latest = match deadline < missed.to {
-            true if self.is_of_a_throttled_process(place, grant) => return deadline.plus(hold),
-            true => held_until.plus(hold),
-            false => deadline.plus(hold),
-        };
+        let passed_within = deadline < missed.to;
+        if passed_within && self.is_of_a_throttled_process(place, grant) {
+            return deadline.plus(hold);
+        }
+        let latest = if passed_within { held_until } else { deadline }.plus(hold);
         let mut prolonged = held_until;
         for place in place + 1..self.known.len() {
             let outage = &self.known[place];

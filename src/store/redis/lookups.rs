@@ -1,4 +1,4 @@
-//! Look-ups of many users at once. The partitions are asked at the same time.
+//! Lookups of many users at once. The partitions are asked at the same time.
 
 use std::sync::Arc;
 
