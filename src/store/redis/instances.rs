@@ -23,11 +23,13 @@ const CLOCK_ERROR: Duration = Duration::from_secs(1);
 const HELD_READ: usize = 1_000;
 
 static REPORT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("report_instance.lua")));
+    LazyLock::new(|| Script::new(include_str!("scripts/report_instance.lua")));
 static WITHDRAW: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("withdraw_instance.lua")));
-static INSTANCES: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("instances.lua")));
-static SUMMARY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("summary.lua")));
+    LazyLock::new(|| Script::new(include_str!("scripts/withdraw_instance.lua")));
+static INSTANCES: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/instances.lua")));
+static SUMMARY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/summary.lua")));
 
 impl RedisStore {
     pub(in crate::store) async fn report(

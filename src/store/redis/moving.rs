@@ -14,7 +14,8 @@ use crate::model::{GroupId, MoveReport, MoveState, Partition, Timestamp, UserId,
 use crate::store::error::StoreError;
 use crate::store::node_id::NodeId;
 
-static REPORT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("report_move.lua")));
+static REPORT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/report_move.lua")));
 
 /// About how many users one step of an iteration over states returns.
 const STATES: usize = 250;

@@ -24,20 +24,23 @@ macro_rules! call_script {
     };
     ($name:ident: $($part:literal),*) => {
         concat!(
-            include_str!("announce.lua"),
+            include_str!("scripts/announce.lua"),
             "\n",
-            include_str!("gathered.lua"),
+            include_str!("scripts/gathered.lua"),
             "\nlocal function any_call(now)\n",
-            $(include_str!($part), "\n",)*
+            $(include_str!(concat!("scripts/", $part)), "\n",)*
             "end\n",
-            include_str!(concat!(stringify!($name), ".lua")),
+            include_str!(concat!("scripts/", stringify!($name), ".lua")),
         )
     };
 }
 
 macro_rules! scripts {
     ($name:ident $(, $part:literal)*) => {
-        concat!($(include_str!($part), "\n",)* include_str!(concat!(stringify!($name), ".lua")))
+        concat!(
+            $(include_str!(concat!("scripts/", $part)), "\n",)*
+            include_str!(concat!("scripts/", stringify!($name), ".lua"))
+        )
     };
     (
         announcing: [$($announcing:ident),+ $(,)?],
@@ -117,7 +120,7 @@ scripts!(
 
 /// Runs within a transaction, where an unknown script could not be loaded and sent again. So its full text is sent, and
 /// it has no prelude.
-pub(super) const APPLY_SHORTENED: &str = include_str!("apply_shortened.lua");
+pub(super) const APPLY_SHORTENED: &str = include_str!("scripts/apply_shortened.lua");
 
 impl Scripts {
     /// Loads all scripts, so that no call has to.

@@ -79,7 +79,7 @@ const NAMED: usize = 5;
 /// Asks which of the commands the Redis user may not run on the keys of a partition.
 pub(in crate::store::redis) fn asks_for_rights(keys: &Keys) -> Cmd {
     let mut ask = redis::cmd("EVAL");
-    ask.arg(include_str!("../rights.lua")).arg(1);
+    ask.arg(include_str!("../scripts/rights.lua")).arg(1);
     ask.arg(&keys.absent).arg(&keys.bus).arg(&COMMANDS);
     ask
 }
