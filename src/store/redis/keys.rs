@@ -227,6 +227,7 @@ mod tests {
     fn names_of(keys: &Keys, users: &[UserId]) -> Vec<String> {
         let mut names = vec![
             keys.deadlines.clone(),
+            keys.delicate.clone(),
             keys.events.clone(),
             keys.epoch.clone(),
             keys.grants.clone(),
@@ -251,7 +252,7 @@ mod tests {
         ];
         for user in users {
             names.extend([keys.user(user), keys.connections(user), keys.closed(user)]);
-            names.push(keys.user_groups(user));
+            names.extend([keys.user_groups(user), keys.delivery(user.as_str())]);
             let group = GroupId::new(user.as_str()).expect("an id");
             names.extend([keys.group_members(&group), keys.group_former(&group)]);
             names.extend([keys.group_coming(&group), keys.group_puts(&group)]);
@@ -299,6 +300,24 @@ mod tests {
         let nested = Keys::new("presence:user:", Partitions::ONE, Partition::FIRST);
         assert_eq!(nested.deadlines, "presence:user:\u{1f}deadlines");
         assert!(!keys.is_user(b"presence:conns:alice") && keys.is_user(b"presence:user:alice"));
+    }
+
+    #[test]
+    fn every_key_is_in_the_table_of_the_architecture() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).expect("a file");
+        let (_, table) = text.split_once("| Key | Type |").expect("the table");
+        let (table, _) = table.split_once("\n\n").expect("its end");
+        let keys = Keys::new("", Partitions::ONE, Partition::FIRST);
+        let mut names = names_of(&keys, &[UserId::new("alice").expect("an id")]);
+        names.push(keys.bus);
+        for name in names {
+            let begins = match name.split_once(':') {
+                Some((kind, _)) => format!("`{kind}:"),
+                None => format!("`{name}`"),
+            };
+            assert!(table.contains(&begins), "{name}");
+        }
     }
 
     #[test]

@@ -84,7 +84,10 @@ macro_rules! scripts {
         #[expect(non_upper_case_globals, reason = "the constants have the names of the scripts")]
         mod text {
             $(pub(super) const $announcing: &str = scripts!($announcing, "announce.lua");)+
-            $(pub(super) const $about: &str = scripts!($about, "announce.lua", "outages.lua", "connections.lua", "states.lua");)+
+            $(
+                pub(super) const $about: &str =
+                    scripts!($about, "announce.lua", "outages.lua", "connections.lua", "states.lua");
+            )+
             $(
                 pub(super) const $seen: &str =
                     scripts!($seen, "announce.lua", "outages.lua", "connections.lua", "states.lua", "last_seen.lua");
@@ -138,4 +141,22 @@ async fn load(mut commands: MultiplexedConnection, text: &'static str) -> Result
     let mut load = redis::cmd("SCRIPT");
     load.arg("LOAD").arg(text);
     load.exec_async(&mut commands).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn every_script_is_named_in_the_architecture() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let text = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("a file");
+        for entry in fs::read_dir(root.join("src/store/redis/scripts")).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_stem().expect("a name").to_string_lossy();
+            let is_named = [format!("`{name}`"), format!("`{name}.lua`")];
+            assert!(is_named.iter().any(|form| text.contains(form)), "{name}");
+        }
+    }
 }
