@@ -296,7 +296,8 @@ impl Mover {
 
     /// Does what the state of the move requires. Returns when the next store begins to answer, once that is decided.
     ///
-    /// A former store without its data has nothing to copy. So nothing is copied to a next store that may answer already.
+    /// A former store without its data has nothing to copy. So nothing is copied to a next store that may answer
+    /// already.
     async fn step(&mut self, state: &MoveState, may_copy: bool) -> Option<Timestamp> {
         let target = self.target.as_mut()?;
         self.metrics.move_phase.set(1);
@@ -340,8 +341,8 @@ impl Mover {
     }
 }
 
-/// Whether the next store answers the calls of other instances already. If the former store has lost the record of the move,
-/// or is out of reach, an instance learns of it only here. `None` if that is not known.
+/// Whether the next store answers the calls of other instances already. If the former store has lost the record of the
+/// move, or is out of reach, an instance learns of it only here. `None` if that is not known.
 async fn has_arrived(next: Option<Arc<Store>>) -> Option<bool> {
     let Some(next) = next else {
         return Some(false);

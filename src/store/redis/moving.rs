@@ -105,8 +105,8 @@ impl RedisStore {
                 .unwrap_or(false)
     }
 
-    /// Records in every partition that a move to this store has ended, and where instances look that have not learned of it
-    /// from the former store.
+    /// Records in every partition that a move to this store has ended, and where instances look that have not learned
+    /// of it from the former store.
     pub(in crate::store) async fn mark_arrived(&self) -> Result<(), StoreError> {
         self.layout.note_arrived();
         let mut set = redis::cmd("HSET");

@@ -210,8 +210,8 @@ impl Topology {
         serving.all(|node| node.main.is_up())
     }
 
-    /// The newest view of the cluster: of a connected node, or else of a seed. A node that lost its place in the cluster has
-    /// a view without slots, so a view that lacks slots is compared with those of some other nodes.
+    /// The newest view of the cluster: of a connected node, or else of a seed. A node that lost its place in the
+    /// cluster has a view without slots, so a view that lacks slots is compared with those of some other nodes.
     async fn view(&self, attempt: u64) -> Result<View, StoreError> {
         let suspect = self.settings.refresh.take_suspect();
         let is_fresh = suspect.is_none() && attempt.is_multiple_of(FRESH_EVERY);

@@ -131,8 +131,8 @@ impl Endpoint {
     }
 
     /// Asks the seeds in turn, from `first` on, for `CLUSTER SLOTS`, each over a new connection and for at most
-    /// `patience`, until an answer `is_enough`. Returns what `read` makes of each reply and the host that gave it. If all
-    /// fail, the error names each seed.
+    /// `patience`, until an answer `is_enough`. Returns what `read` makes of each reply and the host that gave it. If
+    /// all fail, the error names each seed.
     pub(in crate::store::redis) async fn ask_seeds<T>(
         &self,
         first: usize,
@@ -198,8 +198,8 @@ impl Endpoint {
     }
 }
 
-/// The error if no seed answers. A seed that the settings do not fit is what the operator has to know; otherwise the text
-/// has the cause of each, in the order of the URL, so that it does not change from one attempt to the next.
+/// The error if no seed answers. A seed that the settings do not fit is what the operator has to know; otherwise the
+/// text has the cause of each, in the order of the URL, so that it does not change from one attempt to the next.
 fn no_seed(failures: impl Iterator<Item = (String, StoreError)>) -> StoreError {
     let mut causes = Vec::new();
     for (seed, error) in failures {

@@ -32,7 +32,8 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Why no connection opens, if the server may expect TLS or no TLS.
-const CLOSED_AT_ONCE: &str = "the server closed the connection before it answered; a server with TLS needs a URL with rediss";
+const CLOSED_AT_ONCE: &str = "the server closed the connection before it answered; a server with TLS needs a URL \
+                              with rediss";
 const NO_HANDSHAKE: &str = "the server does not answer with TLS, which a URL with rediss requires";
 
 /// How long a command may take. Together with the patience of a checkout, a call stays under the 2 s after which

@@ -80,8 +80,8 @@ impl ServerInfo {
         run.map(Arc::from)
     }
 
-    /// Logs that the server was reached, with the address of a node of a cluster. Warns of its configuration once for each
-    /// run of a server.
+    /// Logs that the server was reached, with the address of a node of a cluster. Warns of its configuration once for
+    /// each run of a server.
     pub(super) fn log(&self, before: &Self, node: Option<String>) {
         let version = self.version.as_deref().unwrap_or("unknown");
         info!(version, node, "redis reached");
