@@ -14,7 +14,8 @@ pub(super) const SLOTS: u16 = 16_384;
 /// A cluster as one of its nodes sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
-    /// Each master that serves slots, with these slots. Slots of no master are served by none, as far as the node knows.
+    /// Each master that serves slots, with these slots. Slots of no master are served by none, as far as the node
+    /// knows.
     pub(super) masters: Vec<(NodeAddress, Vec<RangeInclusive<u16>>)>,
 }
 
@@ -41,6 +42,16 @@ impl View {
             lacking.push(next..=SLOTS - 1);
         }
         lacking
+    }
+
+    /// Whether each slot has a master.
+    pub(super) fn is_complete(&self) -> bool {
+        self.lacking().is_empty()
+    }
+
+    /// The number of slots that no master serves.
+    pub(super) fn lacking_slots(&self) -> usize {
+        self.lacking().iter().map(ExactSizeIterator::len).sum()
     }
 
     fn add(&mut self, master: NodeAddress, range: RangeInclusive<u16>) {

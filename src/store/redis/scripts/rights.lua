@@ -1,4 +1,5 @@
--- Finds the commands that the Redis user may not run, within a script or without, on the keys and the channel of the service.
+-- Finds the commands that the Redis user may not run on the keys and the channel of the service, in a script or
+-- outside.
 --
 -- KEYS[1] a key that never exists     ARGV[1] the bus channel
 --                                     ARGV[2...] the commands with arguments; 'K' stands for the key
@@ -17,8 +18,11 @@ for i = 2, #ARGV do
     missing[#missing + 1] = ARGV[i]
   end
 end
-local publish = ARGV[1]:find('{', 1, true) and 'SPUBLISH' or 'PUBLISH'
-if not redis.acl_check_cmd(publish, ARGV[1], '') then
-  missing[#missing + 1] = publish
+local sharded = ARGV[1]:find('{', 1, true) and 'S' or ''
+if not redis.acl_check_cmd(sharded .. 'PUBLISH', ARGV[1], '') then
+  missing[#missing + 1] = sharded .. 'PUBLISH'
+end
+if not redis.acl_check_cmd(sharded .. 'SUBSCRIBE', ARGV[1]) then
+  missing[#missing + 1] = sharded .. 'SUBSCRIBE'
 end
 return missing
