@@ -1,4 +1,4 @@
-//! The status that a user states about itself.
+//! The status that a user sets for itself.
 
 use std::sync::Arc;
 
