@@ -10,9 +10,9 @@
 //! - `net`: the client connections.
 //! - `server`: assembles the parts.
 //!
-//! Beside the layers: `sweeper` announces departures, `webhooks` sends the events to receivers, `registration` makes the
-//! instance known to operators, `moving` moves to another store, `auth` finds the caller of a request and its permissions, `config` has the settings,
-//! `telemetry` the log and the metrics.
+//! Beside the layers: `sweeper` announces departures, `webhooks` sends the events to receivers, `registration` makes
+//! the instance known to operators, `moving` moves to another store, `auth` finds the caller of a request and its
+//! permissions, `config` has the settings, `telemetry` the log and the metrics.
 
 mod auth;
 pub mod config;

@@ -16,8 +16,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-/// The allocator of the whole process, C code included: the allocator of glibc reserves 64 MiB of address space for each
-/// thread, which does not fit where the address space is limited (`ulimit -v`).
+/// The allocator of the whole process, C code included: the allocator of glibc reserves 64 MiB of address space for
+/// each thread, which does not fit where the address space is limited (`ulimit -v`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -13,7 +13,7 @@
 //! | 1/32 | send buffers of streams: [`MemoryBudget::unsent`] |
 //! | 1/32 | event queues of streams: [`MemoryBudget::queues`] |
 //! | 1/32 | snapshots while they are read: [`MemoryBudget::snapshots`] |
-//! | 1/32 | the lists of users of streams: [`MemoryBudget::watched_users`] |
+//! | 1/32 | the lists of users of streams, and the members of watched groups: [`MemoryBudget::watched_users`] |
 //! | 1/16 | recent events, for streams that resume: [`MemoryBudget::recent_events`] |
 //! | 1/16 | verified tokens: [`MemoryBudget::tokens`] |
 //! | 3/32 | everything else |
@@ -44,7 +44,7 @@ const HTTP1_REQUEST_BYTES: u64 = 56 << 10;
 /// The memory of an HTTP/2 connection without its requests, in bytes: the buffers and tables of h2.
 const HTTP2_CONNECTION_BYTES: u64 = 32 << 10;
 
-/// The memory of one user in the list of a stream, in bytes.
+/// The memory of one user in the list of a stream, or of one member of a watched group, in bytes.
 const WATCHED_USER_BYTES: u64 = 150;
 
 /// The available memory of this process.
@@ -136,7 +136,7 @@ impl MemoryBudget {
         size(self.bytes / 32)
     }
 
-    /// The most users in the lists of all streams.
+    /// The most users in the lists of all streams, and members of watched groups.
     pub(crate) fn watched_users(self) -> usize {
         size(self.bytes / 32 / WATCHED_USER_BYTES)
     }

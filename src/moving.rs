@@ -1,7 +1,8 @@
 //! Moves the data to another store while both are written, so that no user looks offline.
 //!
-//! During a move, every instance tells the store of `REDIS_URL` about itself each second. The former store decides when the next one
-//! begins to answer, so all instances change at one moment, and an instance that dies delays nothing.
+//! During a move, every instance tells the former store, that of `REDIS_URL`, about itself each second. The former
+//! store decides when the next store begins to answer, so all instances change at one moment, and an instance that dies
+//! delays nothing.
 
 mod groups;
 mod statuses;
@@ -44,8 +45,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The streams of the former store end within this time after the move, so that clients do not all reconnect at once.
 const STREAMS_END: Duration = Duration::from_secs(5);
 
-/// How long both stores are written after the move: other instances still answer from the former one for an instant, and
-/// streams of its events end.
+/// How long both stores are written after the move: other instances still answer from the former one for an instant,
+/// and streams of its events end.
 const BOTH: Duration = Duration::from_secs(10);
 
 /// The bytes of the digest that identify the data of a store.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use axum::http::Uri;
 
-/// Reads the URL of another server. It must begin with `https://`, or with `http://` on loopback, and must not contain a
-/// user or password. The error does not contain the URL, which may be secret.
+/// Reads the URL of another server. It must begin with `https://`, or with `http://` on loopback, and must not contain
+/// a user or password. The error does not contain the URL, which may be secret.
 pub(crate) fn checked_url(text: &str) -> Result<Uri, &'static str> {
     let url = url_with_host(text)?;
     if url.scheme_str() == Some("https") || is_plain_on_loopback(&url) {

@@ -53,7 +53,7 @@ impl PresenceService {
     }
 
     /// The same service, which writes to another store too.
-    pub(crate) fn beside(self, other: OtherStore) -> Self {
+    pub(crate) fn with_other_store(self, other: OtherStore) -> Self {
         Self {
             other: Some(Arc::new(other)),
             ..self

@@ -14,7 +14,7 @@ use crate::model::{InstanceReport, Partition, StoreSummary, Timestamp};
 use crate::store::{MOST_INSTANCES, REPORT_INTERVAL, Store, StoreError};
 use crate::telemetry::Metrics;
 
-/// One of so many reports is not brief, so that silent instances are forgotten.
+/// One report in this many is a full one, which makes the store forget silent instances.
 const WHOLE_REPORTS: u64 = 20;
 
 /// The pause after a report failed.
@@ -69,8 +69,8 @@ impl Registration {
         }
     }
 
-    /// All instances, at most 1,000, with this instance as of now, and the state of the store. The report of this instance may
-    /// fail: operators see the state of a store that refuses writes.
+    /// All instances, at most 1,000, with this instance as of now, and the state of the store. The report of this
+    /// instance may fail: operators see the state of a store that refuses writes.
     pub(crate) async fn overview(&self) -> Result<(Vec<InstanceReport>, StoreSummary), StoreError> {
         let (reported, summary) = tokio::join!(self.report(false), self.store.summary());
         let summary = summary?;

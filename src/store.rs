@@ -66,9 +66,9 @@ use crate::model::{
 /// 6. For 10 s after a connection was closed, its pings are refused.
 /// 7. A connection that is closed with a grace period lives until the period or its TTL ends, and its pings are refused
 ///    at once. A connect before the end cancels that. The end is not held.
-/// 8. A user is *announced as away* while every connection that is alive or held is away. Each change of this, and of the
-///    status, between the entry into the index and the exit appends one event with the whole state. The status of an
-///    offline user stays for as long as its last-seen time.
+/// 8. A user is *announced as away* while every connection that is alive or held is away. Each change of this, and of
+///    the status, between the entry into the index and the exit appends one event with the whole state. The status of
+///    an offline user stays for as long as its last-seen time.
 ///
 /// Any number of callers and instances may call every method at once. A caller may be dropped at any await: the step
 /// was taken or it was not.
@@ -182,7 +182,8 @@ impl Store {
         }
     }
 
-    /// Opens or refreshes a connection. Refused if the user has the maximum number of other connections that do not leave.
+    /// Opens or refreshes a connection. Refused if the user has the maximum number of other connections that do not
+    /// leave.
     pub async fn connect(
         &self,
         user: &UserId,
@@ -252,7 +253,8 @@ impl Store {
         }
     }
 
-    /// Sets the status of a user, for a time or for as long as the user is known; `None` clears it. Returns when it ends.
+    /// Sets the status of a user, for a time or for as long as the user is known; `None` clears it. Returns when it
+    /// ends.
     pub async fn set_status(
         &self,
         user: &UserId,

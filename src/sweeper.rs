@@ -27,7 +27,8 @@ use crate::telemetry::Metrics;
 pub(crate) struct Sweeper(Arc<Shared>);
 
 impl Sweeper {
-    /// A sweeper of `store`, which answers calls or not. While users are due, at most about `interval` passes between two sweeps.
+    /// A sweeper of `store`. `answering` tells whether the store answers calls now. While users are due, at most about
+    /// `interval` passes between two sweeps.
     pub(crate) fn new(
         store: Arc<Store>,
         hub: Arc<Hub>,

@@ -27,8 +27,8 @@ use crate::model::{Epoch, Position};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, TraceContext};
 
-/// How long an event waits for more, so that a batch has several. The lease is claimed afterwards: a process that is frozen
-/// meanwhile does not have it.
+/// How long an event waits for more, so that a batch has several. The lease is claimed afterwards: a process that is
+/// frozen meanwhile does not have it.
 const GATHERING: Duration = Duration::from_millis(250);
 
 /// The longest wait for a lease before it is claimed again.
@@ -104,8 +104,8 @@ impl Webhooks {
         join_all(deliveries).await.into_iter().sum()
     }
 
-    /// Waits until the next step of a sender may have something to do. Before the last step, this instance knew the events
-    /// up to `known`.
+    /// Waits until the next step of a sender may have something to do. Before the last step, this instance knew the
+    /// events up to `known`.
     async fn wait_after(
         &self,
         step: Result<Step, StoreError>,

@@ -1,8 +1,8 @@
 //! Pings of connections with an id, pings of users with two devices, and transitions, beside pings of unnamed
 //! connections.
 //!
-//! The aims of the design for two devices and for transitions are not met. The names of these rows state the aim; the bound
-//! only shows when they get worse. `benches/RESULTS.md` gives the reasons.
+//! The aims of the design for two devices and for transitions are not met. The names of these rows state the aim; the
+//! bound only shows when they get worse. `benches/RESULTS.md` gives the reasons.
 
 use std::path::Path;
 

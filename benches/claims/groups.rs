@@ -252,7 +252,8 @@ async fn replacement() -> Vec<Row> {
     for number in 0..WRITES {
         times.push(replace(&client, number).await);
     }
-    // The number of the entry, its time, its duration in microseconds, the command, and the address and name of the client.
+    // The number of the entry, its time, its duration in microseconds, the command, and the address and name of the
+    // client.
     type Entry = (u64, u64, u64, Vec<String>, String, String);
     let commands: Vec<Entry> = redis.command(&["SLOWLOG", "GET", "-1"]).await;
     let longest = commands.iter().map(|(_, _, micros, ..)| *micros).max();

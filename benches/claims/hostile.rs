@@ -85,8 +85,8 @@ async fn come_and_go_on_one(address: std::net::SocketAddr) {
     }
 }
 
-/// Clients that send a head byte by byte, and start again when they are cut off. They are independent of each other: their
-/// bytes are spread over the time between two bytes of a client.
+/// Clients that send a head byte by byte, and start again when they are cut off. They are independent of each other:
+/// their bytes are spread over the time between two bytes of a client.
 async fn slow_heads(service: &Instance) -> JoinSet<()> {
     let mut heads = JoinSet::new();
     for number in 0..SLOW_HEADS {

@@ -1,5 +1,5 @@
-//! Webhooks at 2,000 transitions a second: how far a receiver that answers in 20 ms is behind, alone and beside receivers
-//! that answer late or not at all.
+//! Webhooks at 2,000 transitions a second: how far a receiver that answers in 20 ms is behind, alone and beside
+//! receivers that answer late or not at all.
 
 use std::sync::Arc;
 use std::time::Duration;

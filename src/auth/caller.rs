@@ -85,8 +85,8 @@ impl Caller {
         allow_if(is_allowed, || Error::GroupWriteDenied)
     }
 
-    /// Fails unless the caller may see `group`. Returns the user that has to be a member of the group now, if the caller
-    /// may see only its own groups.
+    /// Fails unless the caller may see `group`. Returns the user that has to be a member of the group now, if the
+    /// caller may see only its own groups.
     pub(crate) fn authorize_read_group(&self, group: &GroupId) -> Result<Option<&UserId>, Error> {
         let is_allowed = match self {
             Self::Anonymous => true,

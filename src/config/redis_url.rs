@@ -56,8 +56,8 @@ impl RedisUrl {
         !self.seeds.is_empty()
     }
 
-    /// Whether both URLs name the same server, or the same primary behind a sentinel. Other names of one address are not
-    /// recognized.
+    /// Whether both URLs name the same server, or the same primary behind a sentinel. Other names of one address are
+    /// not recognized.
     pub fn shares_a_server(&self, other: &Self) -> bool {
         let primary = |url: &Self| url.sentinels().map(|sentinels| sentinels.primary.clone());
         let others = other.addresses();

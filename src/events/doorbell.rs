@@ -19,8 +19,8 @@ impl Doorbell {
         self.notify.notify_waiters();
     }
 
-    /// Waits for the next ring of one of `partitions`, and returns which of them rang. Returns at once if one rang since
-    /// the last wait.
+    /// Waits for the next ring of one of `partitions`, and returns which of them rang. Returns at once if one rang
+    /// since the last wait.
     pub(crate) async fn rung(&self, partitions: PartitionSet) -> PartitionSet {
         loop {
             let mut notified = std::pin::pin!(self.notify.notified());

@@ -81,7 +81,7 @@ impl Reading {
             data,
         } = message
         else {
-            // `presence.end`, which the end of the stream follows.
+            // This is `presence.end`. The stream ends after it.
             return;
         };
         let is_ready = event == "presence.ready";
@@ -111,10 +111,12 @@ impl Reading {
 
     /// Until when the next message is awaited.
     fn patience(&self, catch_up_by: Instant, wait_until: Instant) -> Instant {
-        match self.caught_up {
-            false => catch_up_by,
-            true if self.list.events.is_empty() => wait_until,
-            true => Instant::now(),
+        if !self.caught_up {
+            catch_up_by
+        } else if self.list.events.is_empty() {
+            wait_until
+        } else {
+            Instant::now()
         }
     }
 }

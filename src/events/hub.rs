@@ -295,8 +295,8 @@ impl Hub {
 }
 
 impl State {
-    /// Returns the audience with this interest, which may be new. The copies of its groups are pinned. Returns `None` if
-    /// the lists and groups of all streams would have more users than `most`.
+    /// Returns the audience with this interest, which may be new. The copies of its groups are pinned. Returns `None`
+    /// if the lists and groups of all streams would have more users than `most`.
     fn audience(&mut self, interest: &Interest, most: usize) -> Option<AudienceId> {
         let most = most.saturating_sub(self.copies.total());
         let audience = self.index.audience(interest, most)?;

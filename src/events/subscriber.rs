@@ -97,7 +97,7 @@ impl Subscriber {
         self.following.read().interest.clone()
     }
 
-    /// The number of an entry. The interest in own groups has no later change of them.
+    /// The number of the entry as of which the own groups of the interest are known.
     pub(super) fn since(&self) -> u64 {
         self.following.read().since
     }

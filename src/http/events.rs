@@ -144,13 +144,18 @@ pub(super) struct EventsBody {
 /// | `event` | `data` | When |
 /// | --- | --- | --- |
 /// | `user.online` | `UserOnline` | The first connection of a user opened |
-/// | `user.updated` | `UserUpdated` | The state of an online user changed: whether it is away, or its status. Always the whole state |
-/// | `user.offline` | `UserOffline` | The last connection of a user closed or expired. Online and offline events of a user alternate |
+/// | `user.updated` | `UserUpdated` | The state of an online user changed: whether it is away, or its status. Always
+/// the whole state |
+/// | `user.offline` | `UserOffline` | The last connection of a user closed or expired. Online and offline events of a
+/// user alternate |
 /// | `group.joined` | `GroupJoined` | With `groupIds`: users became members of a group |
 /// | `group.left` | `GroupLeft` | With `groupIds`: users are not members of a group any more |
-/// | `presence.snapshot` | `PresenceSnapshot` | With `snapshot=true`: the online users, in one or more messages before all changes |
-/// | `presence.ready` | `PresenceReady` | The stream has caught up: after the snapshot, after the missed events, or at once. Again with a newer `id` after a minute without messages |
-/// | `presence.reset` | `PresenceReset` | The client cannot resume, a group changed since, or the store lost its data. The client must forget its state. With `snapshot=true`, a new snapshot follows |
+/// | `presence.snapshot` | `PresenceSnapshot` | With `snapshot=true`: the online users, in one or more messages before
+/// all changes |
+/// | `presence.ready` | `PresenceReady` | The stream has caught up: after the snapshot, after the missed events, or at
+/// once. Again with a newer `id` after a minute without messages |
+/// | `presence.reset` | `PresenceReset` | The client cannot resume, a group changed since, or the store lost its data.
+/// The client must forget its state. With `snapshot=true`, a new snapshot follows |
 /// | `presence.end` | `PresenceEnd` | The last message of a stream that the server ends, with the reason |
 ///
 /// Every block has data, and no line is longer than 60 KiB. Every `id` is an opaque cursor: a client that reconnects
@@ -162,8 +167,8 @@ pub(super) struct EventsBody {
 /// With `Accept: application/json`, the response is a list of the same messages instead of a stream, at most 1,000. It
 /// covers everything that the store held when the call arrived, and its `cursor` is the `lastEventId` of the next call.
 /// The call returns at once, or waits for the first event with `waitMs`. While it waits, it counts as a stream. A
-/// snapshot needs `userIds` or `groupIds` in this form. The schema `EventList` of `POST /v1/events` describes the list; generators make
-/// one kind of response of each operation, so this operation has that of the stream.
+/// snapshot needs `userIds` or `groupIds` in this form. The schema `EventList` of `POST /v1/events` describes the list;
+/// generators make one kind of response of each operation, so this operation has that of the stream.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events", operation_id = "streamEvents",
     security(("bearer" = []), ("eventsQuery" = [])),

@@ -212,8 +212,8 @@ pub(super) async fn change(
 
 /// Remove all members of a group
 ///
-/// Removes the stored members of the group. Users who are members by pinging stay. The call succeeds also for an unknown
-/// group.
+/// Removes the stored members of the group. Users who are members by pinging stay. The call succeeds also for an
+/// unknown group.
 #[utoipa::path(
     delete, path = "/v1/groups/{groupId}", tag = "groups", operation_id = "removeGroup",
     security(("bearer" = [])),

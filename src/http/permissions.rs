@@ -1,8 +1,8 @@
 //! Extractors that authenticate the caller and check its permissions.
 //!
-//! A handler names its permission as an argument: [`ActingFor`], [`Disconnecting`], [`SettingStatus`] or [`Seeing`] a user
-//! of the path, [`SeeingGroup`] or [`WritingGroup`], [`SeeingEveryone`], or the [`Caller`] itself if the body names the
-//! users.
+//! A handler names its permission as an argument: [`ActingFor`], [`Disconnecting`], [`SettingStatus`] or [`Seeing`] a
+//! user of the path, [`SeeingGroup`] or [`WritingGroup`], [`SeeingEveryone`], or the [`Caller`] itself if the body
+//! names the users.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ pub(crate) struct ActingFor(pub(crate) UserId, pub(crate) Caller);
 #[derive(Debug)]
 pub(crate) struct Disconnecting(pub(crate) UserId);
 
-/// The user of the path, and the caller, which may set the status of this user. A change counts only once it is known to be
-/// valid; see [`count_change`](Self::count_change).
+/// The user of the path, and the caller, which may set the status of this user. A change counts only once it is known
+/// to be valid; see [`count_change`](Self::count_change).
 #[derive(Debug)]
 pub(crate) struct SettingStatus(pub(crate) UserId, pub(super) Caller);
 
@@ -90,8 +90,8 @@ async fn caller(parts: &Parts, state: &AppState) -> Result<Caller, Error> {
     Ok(state.authenticator.caller(credential).await?)
 }
 
-/// The user of the path. Fails unless the caller may connect, ping and disconnect this user. A refused call takes nothing of
-/// a quota of its own kind: it counts like any other call.
+/// The user of the path. Fails unless the caller may connect, ping and disconnect this user. A refused call takes
+/// nothing of a quota of its own kind: it counts like any other call.
 async fn writable(
     parts: &mut Parts,
     state: &AppState,

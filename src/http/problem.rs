@@ -144,9 +144,11 @@ problem_types! {
     InvalidTtl(BAD_REQUEST, "invalid-ttl", "Invalid TTL"),
     /// `graceMs` is out of bounds, or accompanies `all`. `detail` states the bounds.
     InvalidGrace(BAD_REQUEST, "invalid-grace", "Invalid grace period"),
-    /// `groups` has more than 10 ids, or an id that is not 1 to 128 bytes of UTF-8 or contains control characters. `detail` names the id.
+    /// `groups` has more than 10 ids, or an id that is not 1 to 128 bytes of UTF-8 or contains control characters.
+    /// `detail` names the id.
     InvalidGroups(BAD_REQUEST, "invalid-groups", "Invalid groups"),
-    /// A status is not 1 to 32 characters of `a-z 0-9 -`, its data are not an object of at most 1 KiB, or its `ttlMs` is out of bounds. `detail` names the field.
+    /// A status is not 1 to 32 characters of `a-z 0-9 -`, its data are not an object of at most 1 KiB, or its `ttlMs`
+    /// is out of bounds. `detail` names the field.
     InvalidStatus(BAD_REQUEST, "invalid-status", "Invalid status"),
     /// The body is not a JSON object with the fields and types of this call. `detail` names the field.
     InvalidJson(BAD_REQUEST, "invalid-json", "Invalid JSON"),
@@ -170,7 +172,8 @@ problem_types! {
     BadCredential(UNAUTHORIZED, "bad-credential", "Bad credential"),
     /// The token or API key is valid, but does not permit this call.
     NotAllowed(FORBIDDEN, "not-allowed", "Not allowed"),
-    /// No credential is configured, and the request came through a proxy, from a page of another origin, or with the host name of another machine.
+    /// No credential is configured, and the request came through a proxy, from a page of another origin, or with the
+    /// host name of another machine.
     OpenModeLocalOnly(FORBIDDEN, "open-mode-local-only", "Open mode serves this machine only"),
     /// The path does not exist.
     NotFound(NOT_FOUND, "not-found", "Not found"),
@@ -181,7 +184,8 @@ problem_types! {
     StreamsUnsupported(NOT_ACCEPTABLE, "streams-unsupported", "Streams unsupported"),
     /// The body did not arrive within 10 s.
     BodyTimeout(REQUEST_TIMEOUT, "body-timeout", "Body timeout"),
-    /// A ping arrived after the disconnect of its connection, or less than 10 s after its end. A client that is still running calls `connect`.
+    /// A ping arrived after the disconnect of its connection, or less than 10 s after its end. A client that is still
+    /// running calls `connect`.
     ConnectionClosed(CONFLICT, "connection-closed", "Connection closed"),
     /// The user has reached the limit of open connections. Close a connection, or use an open one.
     TooManyConnections(CONFLICT, "too-many-connections", "Too many connections"),
@@ -193,7 +197,8 @@ problem_types! {
     TooManyCalls(TOO_MANY_REQUESTS, "too-many-calls", "Too many calls"),
     /// The limit of open streams is reached. Try again after `Retry-After` seconds.
     TooManyStreams(TOO_MANY_REQUESTS, "too-many-streams", "Too many streams"),
-    /// The head of the request is larger than 16 KiB, or has more than 100 fields on HTTP/1. `POST /v1/events` accepts a long list of ids in the body.
+    /// The head of the request is larger than 16 KiB, or has more than 100 fields on HTTP/1. `POST /v1/events` accepts
+    /// a long list of ids in the body.
     HeadTooLarge(REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "Head too large"),
     /// The service failed. Its log contains the cause.
     InternalError(INTERNAL_SERVER_ERROR, "internal-error", "Internal error"),

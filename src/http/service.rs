@@ -18,7 +18,8 @@ use crate::model::{InstanceReport, Timestamp};
 /// The state of the service.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ServiceStatus {
-    /// The instances that reported within the last 30 s, the oldest first; at most 1,000. An instance reports every 10 s.
+    /// The instances that reported within the last 30 s, the oldest first; at most 1,000. An instance reports every 10
+    /// s.
     instances: Vec<InstanceStatus>,
     /// The number of online users.
     #[schema(example = 2)]

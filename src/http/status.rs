@@ -33,8 +33,8 @@ pub(super) struct StatusBody {
     /// An object of at most 1 KiB. Default: none.
     #[schema(value_type = Option<Object>)]
     data: Option<Value>,
-    /// How long the status lasts, in milliseconds. Default: until it is deleted, or until the last-seen time of the user
-    /// is forgotten.
+    /// How long the status lasts, in milliseconds. Default: until it is deleted, or until the last-seen time of the
+    /// user is forgotten.
     #[schema(value_type = Option<u64>, minimum = 1_000, maximum = 2_592_000_000_u64, example = 3_600_000)]
     ttl_ms: Option<WholeNumber>,
 }
@@ -84,8 +84,9 @@ impl From<LastingStatus> for UserStatus {
 
 /// Set the status of a user
 ///
-/// Replaces the whole status. It can be set while the user is offline; the next `user.online` carries it. A status never
-/// changes `lastSeenAt`. The token of a user can change the status of the user ten times a minute; a refused call is no change.
+/// Replaces the whole status. It can be set while the user is offline; the next `user.online` carries it. A status
+/// never changes `lastSeenAt`. The token of a user can change the status of the user ten times a minute; a refused call
+/// is no change.
 #[utoipa::path(
     put, path = "/v1/users/{userId}/status", tag = "users", operation_id = "setStatus",
     security(("bearer" = [])),

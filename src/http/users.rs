@@ -73,8 +73,8 @@ pub(super) struct ConnectResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = false)]
     away: Option<bool>,
-    /// The groups of the request that accepted the user. A group that is full, or that cannot be reached at the moment, is
-    /// missing; the next ping tries it again. Absent if `groups` was absent in the request.
+    /// The groups of the request that accepted the user. A group that is full, or that cannot be reached at the moment,
+    /// is missing; the next ping tries it again. Absent if `groups` was absent in the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Option<Vec<String>>, example = json!(["doc-42"]))]
     groups: Option<Vec<GroupId>>,
@@ -180,8 +180,8 @@ pub(super) async fn connect(
 /// Keep a connection alive
 ///
 /// Clients call this every `pingIntervalMs`. If the connection has expired, the ping opens it again and the user comes
-/// back online. From a disconnect until 10 s after the connection ended, a ping is refused, because it was probably sent
-/// before the disconnect. The content type is not checked.
+/// back online. From a disconnect until 10 s after the connection ended, a ping is refused, because it was probably
+/// sent before the disconnect. The content type is not checked.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/ping", tag = "users", operation_id = "ping",
     security(("bearer" = [])),
@@ -212,9 +212,8 @@ pub(super) async fn ping(
 /// Close a connection
 ///
 /// Closes one connection or all connections of the user. The user goes offline with the last connection. With a grace
-/// period, the connection ends later, unless a connect of the same connection comes before. The call succeeds also if the
-/// connection is not open. The content type is not checked, so that `navigator.sendBeacon` can
-/// send the request.
+/// period, the connection ends later, unless a connect of the same connection comes before. The call succeeds also if
+/// the connection is not open. The content type is not checked, so that `navigator.sendBeacon` can send the request.
 #[utoipa::path(
     post, path = "/v1/users/{userId}/disconnect", tag = "users", operation_id = "disconnect",
     security(("bearer" = [])),
@@ -268,8 +267,8 @@ pub(super) async fn disconnect(
 
 /// Get the state of a user
 ///
-/// Returns whether the user is online, when the user was last seen, its status, and what each open connection was granted. The result is exact to
-/// the millisecond. An unknown user is offline; the status is 200 and not 404.
+/// Returns whether the user is online, when the user was last seen, its status, and what each open connection was
+/// granted. The result is exact to the millisecond. An unknown user is offline; the status is 200 and not 404.
 #[utoipa::path(
     get, path = "/v1/users/{userId}", tag = "users", operation_id = "getUser",
     security(("bearer" = [])),

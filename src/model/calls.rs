@@ -20,8 +20,8 @@ pub struct Stated {
     pub groups: Box<[GroupId]>,
 }
 
-/// The ping interval of a connection that lives for `ttl`: the ratio of interval and TTL is that of `settings`, a TTL and
-/// an interval. At least a millisecond.
+/// The ping interval of a connection that lives for `ttl`: the ratio of interval and TTL is that of `settings`, a TTL
+/// and an interval. At least a millisecond.
 pub fn scaled_interval(ttl: Duration, settings: (Duration, Duration)) -> Duration {
     let (usual_ttl, usual_interval) = settings;
     if ttl == usual_ttl {

@@ -105,7 +105,7 @@ pub enum Transition {
 }
 
 impl Transition {
-    /// About how many bytes of memory the change takes elsewhere.
+    /// About how many bytes of memory the change takes on the heap.
     pub fn memory(&self) -> usize {
         match self {
             Self::Online { state } | Self::Updated { state } => {

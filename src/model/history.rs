@@ -43,8 +43,8 @@ impl History {
         }
     }
 
-    /// Notes in `before` whether each user with a transition up to `until` was announced before it, unless `before` has an
-    /// earlier transition of the user.
+    /// Notes in `before` whether each user with a transition up to `until` was announced before it, unless `before` has
+    /// an earlier transition of the user.
     pub(crate) fn note_announced_before(
         &self,
         until: Position,

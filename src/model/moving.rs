@@ -15,8 +15,8 @@ pub enum MoveRole {
     Next,
 }
 
-/// What an instance tells the former store every second. An instance without a next store tells it too while another one
-/// has one, so that the others know of it.
+/// What an instance tells the former store every second. An instance without a next store tells it too while another
+/// one has one, so that the others know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MoveReport {
     /// The name of the instance.

@@ -1,4 +1,4 @@
-//! What is announced of a user beside being online: whether it is away, and its status.
+//! What is announced of a user besides being online: whether it is away, and its status.
 
 use serde::Serialize;
 use serde_json::Value;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// The memory of a request beside its bytes: the state of a task, timers, and an entry here. In bytes.
+/// The memory of a request in addition to its bytes: the state of a task, timers, and an entry here. In bytes.
 const ENTRY_BYTES: usize = 1_024;
 
 /// All requests of a listener that have no permit.

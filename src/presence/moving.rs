@@ -177,8 +177,8 @@ impl OtherStore {
         self.both(answering, call, at_once).await
     }
 
-    /// Makes a call to `answering` and then to the other store. A copy writes to the
-    /// next store and then reads the former one again. Therefore the copy finds the change, or the call writes after it.
+    /// Makes a call to `answering` and then to the other store. A copy writes to the next store and then reads the
+    /// former one again. Therefore the copy finds the change, or the call writes after it.
     pub(super) async fn one_after_the_other<T: Send + 'static>(
         self: &Arc<Self>,
         answering: &Arc<Store>,
@@ -197,8 +197,8 @@ impl OtherStore {
         self.both(answering, call, in_turn).await
     }
 
-    /// Makes a call to both stores as `make` does with the call to `answering` and the one to the other store. After the
-    /// move, only `answering` gets the call.
+    /// Makes a call to both stores as `make` does with the call to `answering` and the one to the other store. After
+    /// the move, only `answering` gets the call.
     async fn both<T: Send + 'static, F>(
         self: &Arc<Self>,
         answering: &Arc<Store>,
@@ -217,7 +217,8 @@ impl OtherStore {
         both.await.unwrap_or_else(|error| Err(not_made(error)))
     }
 
-    /// When a user was last seen, if the next store does not know it and the former one does: those times are not copied.
+    /// When a user was last seen, if the next store does not know it and the former one does: those times are not
+    /// copied.
     pub(super) async fn last_seen(&self, user: &UserId) -> Option<Timestamp> {
         if self.is_next {
             return None;

@@ -49,7 +49,7 @@ impl Server {
     fn presence(&self, stores: &[Arc<Store>], place: usize) -> PresenceService {
         let presence = PresenceService::new(Arc::clone(&stores[place]), Arc::clone(&self.metrics));
         match (&self.next, stores) {
-            (Some(next), [former, target]) => presence.beside(match place {
+            (Some(next), [former, target]) => presence.with_other_store(match place {
                 0 => OtherStore::next(Arc::clone(target), Arc::clone(&next.progress)),
                 _ => OtherStore::former(Arc::clone(former), Arc::clone(&next.progress)),
             }),

@@ -31,8 +31,8 @@ impl Store {
         }
     }
 
-    /// Writes until when this instance was ready to serve calls about each of some quiet partitions of one server. A node
-    /// of a cluster takes only the partition whose turn it is.
+    /// Writes until when this instance was ready to serve calls about each of some quiet partitions of one server. A
+    /// node of a cluster takes only the partition whose turn it is.
     pub(crate) async fn write_ready(
         &self,
         covered: &[(Partition, Timestamp)],
@@ -44,8 +44,8 @@ impl Store {
         }
     }
 
-    /// Reads the epochs of some quiet partitions of one server, and what else is asked for. A node of a cluster is asked
-    /// about the partition whose turn it is only.
+    /// Reads the epochs of some quiet partitions of one server, and what else is asked for. A node of a cluster is
+    /// asked only about the partition whose turn it is.
     pub(crate) async fn look(
         &self,
         partitions: PartitionSet,

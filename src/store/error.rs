@@ -13,8 +13,8 @@ pub enum StoreError {
     /// The servers do not fit the settings. The text names no address, no credential and no reply of a server.
     #[error("the store cannot be used: {0}")]
     Unfit(String),
-    /// The store refused the call, because the user of the settings lacks a right. The calls may succeed once the operator
-    /// grants it.
+    /// The store refused the call, because the user of the settings lacks a right. The calls may succeed once the
+    /// operator grants it.
     #[error("the store forbids a call: {0}")]
     Forbidden(String),
     /// Too many calls wait for the store.

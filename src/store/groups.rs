@@ -13,8 +13,8 @@ use crate::model::{GroupId, GroupWritten, UserId};
 ///    last decides.
 /// 3. A user is stored in 1,000 groups at most, and a group has at most `PRESENCE_GROUP_MEMBERS` stored members. A user
 ///    joins by pinging only while the group has fewer members than that.
-/// 4. A connection is a member of a group that it stated, and that accepted it, until a later call of the connection omits
-///    the group, or the connection ends. The first and the last membership of a user in a group, stored or by a
+/// 4. A connection is a member of a group that it stated, and that accepted it, until a later call of the connection
+///    omits the group, or the connection ends. The first and the last membership of a user in a group, stored or by a
 ///    connection, and its event are one atomic step.
 /// 5. The departure of a connection that expired is announced by the next sweep, unless it is held after an outage, as
 ///    the departure of a user is.

@@ -5,8 +5,8 @@ use super::error::StoreError;
 use crate::model::{InstanceReport, StoreSummary};
 
 impl Store {
-    /// Records what this instance reports about itself. A report counts for 30 s. A brief report costs less, and forgets no
-    /// silent instances.
+    /// Records what this instance reports about itself. A report counts for 30 s. A brief report costs less, and
+    /// forgets no silent instances.
     pub async fn report(&self, report: &InstanceReport, is_brief: bool) -> Result<(), StoreError> {
         match self {
             Self::Memory(store) => {

@@ -42,8 +42,8 @@ impl Lifetimes {
         (ping_interval / 5).clamp(Duration::from_millis(500), Duration::from_secs(5))
     }
 
-    /// The shortest TTL with which a connection of an instance with these settings absorbs every stall of this length, which
-    /// is from [`SHORTEST_OUTAGE`] to [`OUTAGE`].
+    /// The shortest TTL with which a connection of an instance with these settings absorbs every stall of this length,
+    /// which is from [`SHORTEST_OUTAGE`] to [`OUTAGE`].
     pub(super) fn ttl_that_absorbs(&self, stall: Duration) -> Duration {
         let (ttl, interval) = (millis(self.ttl), millis(self.ping_interval));
         // A grant absorbs three quarters of TTL minus ping interval, and the interval has a constant share of the TTL.

@@ -7,12 +7,12 @@ use crate::config::{Config, InvalidSetting};
 use crate::model::{GroupId, MoveReport, MoveRole, MoveState, Partition, UserId};
 use crate::store::redis::RedisStore;
 
-/// A move keeps this contract, as long as each instance reports every second while [`Store::may_be_moving`] or while it has
-/// a next store:
+/// A move keeps this contract, as long as each instance reports every second while [`Store::may_be_moving`] or while it
+/// has a next store:
 ///
-/// 1. The next store begins to answer at one moment, which the former store decides. Until then each instance has written
-///    to the same next store for longer than any connection lives without a call, and everything that no ping repeats
-///    was copied.
+/// 1. The next store begins to answer at one moment, which the former store decides. Until then each instance has
+///    written to the same next store for longer than any connection lives without a call, and everything that no ping
+///    repeats was copied.
 /// 2. From the decision on, no instance without a next store uses the former store. Until the end of the move, no
 ///    instance uses the next store alone.
 ///
@@ -74,8 +74,8 @@ impl Store {
         }
     }
 
-    /// Some of the users of a partition that have a status, online or not, and the place of the next step; `None` at the
-    /// end. The first place is 0.
+    /// Some of the users of a partition that have a status, online or not, and the place of the next step; `None` at
+    /// the end. The first place is 0.
     pub async fn users_with_status(
         &self,
         partition: Partition,

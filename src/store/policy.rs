@@ -4,18 +4,20 @@ use std::time::Duration;
 
 /// A longer time without a sweep is an outage for every connection, whatever its grant.
 ///
-/// Every instance sweeps at least every [`SWEEP_HEARTBEAT`], or notes that it is ready to serve. Scheduling alone does not
-/// make all instances miss six sweeps in a row.
+/// Every instance sweeps at least every [`SWEEP_HEARTBEAT`], or notes that it is ready to serve. Scheduling alone does
+/// not make all instances miss six sweeps in a row.
 pub(crate) const OUTAGE: Duration = Duration::from_millis(1_500);
 
 /// A shorter time without a sweep is not an outage for any connection.
 pub(crate) const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
 
-/// The longest time between two sweeps by one instance of a partition in which something happens, also if no user is due.
+/// The longest time between two sweeps by one instance of a partition in which something happens, also if no user is
+/// due.
 pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
 
-/// How often an instance with quiet partitions sends a beat. Every second one writes until when it was ready to serve: if all
-/// instances are killed, the time since then counts as an outage. The others look whether the data are still there.
+/// How often an instance with quiet partitions sends a beat. Every second one writes until when it was ready to serve:
+/// if all instances are killed, the time since then counts as an outage. The others look whether the data are still
+/// there.
 pub(crate) const BEAT: Duration = Duration::from_millis(800);
 
 /// A store that stands still for a shorter time may do so unnoticed by a quiet instance: from the reply to a beat until
@@ -32,7 +34,7 @@ pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a report of an instance counts. Two reports may be lost.
 pub(crate) const REPORT_COUNTS: Duration = Duration::from_secs(30);
 
-/// How long the reports are kept after the last one that is no brief one.
+/// How long the reports are kept after the last full report.
 pub(crate) const REPORTS_KEPT: Duration = Duration::from_secs(300);
 
 /// How many instances are known at most: those that reported last.

@@ -7,17 +7,19 @@ use tokio::sync::Notify;
 
 use crate::model::{Epoch, Partition, PartitionSet, Partitions, Position, Timestamp};
 
-/// Nothing happened since the last look, or something did; or the partition is quiet.
+/// The partition is not quiet, and nothing happened in it since the last sweep began.
 const BUSY: u8 = 0;
+/// Something happened in the partition since the last sweep began.
 const DISTURBED: u8 = 1;
+/// The partition is quiet.
 const QUIET: u8 = 2;
 
-/// The quiet partitions of an instance. A partition is *quiet* after a sweep until the instance gets a message about it, or
-/// a call about it that is no steady ping. Then the sweeper waits for the next user that is due, and writes nothing
-/// between.
+/// The quiet partitions of an instance. A partition is *quiet* after a sweep until the instance gets a message about
+/// it, or a call about it that is no steady ping. Meanwhile the sweeper waits for the next user that is due, and sweeps
+/// nothing.
 ///
-/// A quiet instance still serves: its calls are answered. So the time without sweeps is no outage. This keeps until when
-/// that is known, and the scripts of the instance take it over.
+/// A quiet instance still answers calls, so a time without sweeps is no outage. `Quiet` keeps the time until which the
+/// instance was ready to serve for sure. The scripts of the instance receive this time.
 pub(crate) struct Quiet {
     parts: Box<[Part]>,
     disturbed: Notify,
@@ -35,8 +37,8 @@ pub(crate) struct Look {
 /// The answer to a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
-    /// The epoch of each partition that was looked at; `None` where data were lost, or where the store has another number of
-    /// partitions.
+    /// The epoch of each partition that was looked at; `None` where data were lost, or where the store has another
+    /// number of partitions.
     pub(crate) epochs: Vec<(Partition, Option<Epoch>)>,
     /// The newest position in the history of the partition whose turn it is, if it was asked for.
     pub(crate) newest: Option<Position>,
@@ -44,11 +46,12 @@ pub(crate) struct Heard {
     pub(crate) time: Option<Timestamp>,
 }
 
+/// What is kept of one partition.
 struct Part {
     state: AtomicU8,
-    /// In milliseconds of the clock of the store.
+    /// Until when the instance swept or was ready to serve, in milliseconds of the clock of the store.
     covered_until: AtomicU64,
-    /// Whether a message arrived.
+    /// Whether a message arrived that [`Quiet::take_news`] has not returned yet.
     has_news: AtomicBool,
 }
 
@@ -65,14 +68,14 @@ impl Quiet {
         }
     }
 
-    /// Notes that something happens in a partition: a user may be due earlier than the sweeper knows. A call that may do that
-    /// is counted among the waiting ones before.
+    /// Notes that something happens in a partition: a user may be due earlier than the sweeper knows. A call must count
+    /// as waiting for the store before it notes this.
     pub(super) fn disturb(&self, partition: Partition) {
         let Some(part) = self.parts.get(partition.index()) else {
             return;
         };
-        // The call was counted before. Either it finds that its note was taken, or `take_disturbance` is followed by a look
-        // at that count which finds the call.
+        // The call counts as waiting already. Either it finds that an earlier note was taken, and notes again; or the
+        // sweeper, which looks at the waiting calls after `take_disturbance`, finds this call.
         fence(Ordering::SeqCst);
         if part.state.load(Ordering::Relaxed) == DISTURBED {
             return;
@@ -89,7 +92,7 @@ impl Quiet {
         }
     }
 
-    /// Whether a message about a partition arrived since the last call, or the first call.
+    /// Whether a message about a partition arrived since the last call. Also true at the first call.
     pub(super) fn take_news(&self, partition: Partition) -> bool {
         let part = self.parts.get(partition.index());
         part.is_some_and(|part| part.has_news.swap(false, Ordering::Relaxed))
@@ -101,7 +104,8 @@ impl Quiet {
         fence(Ordering::SeqCst);
     }
 
-    /// Makes a partition quiet, unless something happened since [`Quiet::take_disturbance`]. Returns whether it is quiet.
+    /// Makes a partition quiet, unless something happened since [`Quiet::take_disturbance`]. Returns whether it is
+    /// quiet.
     pub(crate) fn settle(&self, partition: Partition) -> bool {
         self.change(partition, BUSY, QUIET) || self.is_in(partition, QUIET)
     }

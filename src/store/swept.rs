@@ -8,8 +8,8 @@ use crate::model::{Epoch, Partition, Position, Timestamp};
 pub struct Swept {
     /// The partition that was swept.
     pub partition: Partition,
-    /// When an instance was last ready to serve before the sweep, or the first use of the data set. `None` if both times
-    /// were lost.
+    /// When an instance was last ready to serve before the sweep, or the first use of the data set. `None` if both
+    /// times were lost.
     pub former: Option<Timestamp>,
     /// The time of the sweep by the clock of the store.
     pub now: Timestamp,
@@ -25,7 +25,7 @@ pub struct Swept {
     pub overdue: u64,
     /// The number of announced users.
     pub announced: u64,
-    /// Whether a departure was held, or a connection may not absorb a stall that quiet instances do not notice.
+    /// Whether a departure was held, or a connection is delicate.
     pub is_delicate: bool,
     /// Whether users may be due that did not fit into this sweep.
     pub more: bool,

@@ -122,18 +122,18 @@ impl NodeSweeper {
         self.note_recovery();
     }
 
-    /// The partitions of `due` that a sweep from now on shows as they stay: everything that was noted about them has
-    /// happened.
+    /// Forgets what was noted about the partitions of `due`, which are swept now. Returns those that may become quiet
+    /// after the sweep: none while calls wait for the store, because the sweep may run before these calls.
     fn settled(&self, due: PartitionSet) -> PartitionSet {
         let shared = &self.shared;
         let Some(quiet) = shared.store.quiet() else {
             return PartitionSet::default();
         };
         due.iter().for_each(|each| quiet.take_disturbance(each));
-        match shared.store.is_serving(self.node) {
-            true => PartitionSet::default(),
-            false => due,
+        if shared.store.is_serving(self.node) {
+            return PartitionSet::default();
         }
+        due
     }
 
     /// Makes the next round sweep these partitions.
@@ -163,7 +163,7 @@ impl NodeSweeper {
         }
     }
 
-    /// Waits until a partition may be to be swept.
+    /// Waits until a partition may need a sweep.
     async fn pause(&mut self, began: Instant) {
         let shared = Arc::clone(&self.shared);
         let served = self.parts.keys().copied().collect();
@@ -179,9 +179,10 @@ impl NodeSweeper {
                     _ => std::future::pending().await,
                 }
             };
-            let next = match quiet.is_empty() {
-                true => wake_at,
-                false => wake_at.min(Instant::now() + TICK),
+            let next = if quiet.is_empty() {
+                wake_at
+            } else {
+                wake_at.min(Instant::now() + TICK)
             };
             tokio::select! {
                 rung = shared.doorbell.rung(served) => {
@@ -200,8 +201,8 @@ impl NodeSweeper {
         }
     }
 
-    /// When the next partition is to be swept, or a beat is due. At most a heartbeat after `began`, because other partitions
-    /// may be on the server then.
+    /// When the next partition is to be swept, or a beat is due. At most a heartbeat after `began`, because other
+    /// partitions may be on the server then.
     fn wake_at(&self, began: Instant) -> Instant {
         let nexts = self.parts.values().map(|part| part.next);
         let has_quiet = self.parts.values().any(|part| part.is_quiet);
@@ -220,7 +221,7 @@ impl NodeSweeper {
         self.shared.account(&swept);
         let has_all = self.check_the_bus(&swept, before);
         if self.quiet.take(swept.now, began) {
-            // What is known about the quiet partitions is of another clock.
+            // The times that are known of the quiet partitions are from before the clock was set.
             self.sweep_now(self.quiet_parts());
         }
         let (partition, now, has_more) = (swept.partition, swept.now, swept.more);
@@ -238,9 +239,10 @@ impl NodeSweeper {
         } else {
             SWEEP_HEARTBEAT
         };
-        let rest = match has_more {
-            true => Duration::ZERO,
-            false => self.rest(until_due, longest),
+        let rest = if has_more {
+            Duration::ZERO
+        } else {
+            self.rest(until_due, longest)
         };
         if let Some(part) = self.parts.get_mut(&partition) {
             part.next = began + rest;

@@ -13,11 +13,12 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// After a longer time between two ticks, the process may have been frozen.
 const STALL: Duration = Duration::from_millis(400);
 
-/// Which looks read the newest event of a partition, and which ask for the time of the store: one in 10 s, and one in 32 s.
+/// Which looks read the newest event of a partition, and which ask for the time of the store: one in 10 s, and one in
+/// 32 s.
 const NEWEST: usize = 6;
 const TIME: usize = 20;
 
-/// How long after a reply the store is taken to answer. Longer than the time between two beats.
+/// For how long after a reply the store counts as answering. Longer than the time between two beats.
 const TRUSTED: Duration = Duration::from_millis(1_000);
 
 /// A store without a stall answers within this time.
@@ -26,7 +27,8 @@ const PROMPT: Duration = Duration::from_millis(300);
 // The scheduler may delay a beat a little.
 const _: () = assert!(BEAT.as_millis() + PROMPT.as_millis() + 100 <= UNNOTICED.as_millis());
 
-/// How much the clock of the store may differ from what its last time lets expect.
+/// How much a time of the store may differ from the time that the last one predicts. A larger difference means that the
+/// clock was set.
 const CLOCK_STEP: Duration = Duration::from_millis(50);
 
 /// What a beat does.
@@ -76,8 +78,8 @@ impl QuietTime {
         }
     }
 
-    /// Takes the time of the store in the reply to a request that was sent at `began`. Returns whether the clock of the store was
-    /// set.
+    /// Takes the time of the store in the reply to a request that was sent at `began`. Returns whether the clock of the
+    /// store was set.
     pub(super) fn take(&mut self, time: Timestamp, began: Instant) -> bool {
         let now = Instant::now();
         self.heard_at = now;
@@ -101,7 +103,7 @@ impl QuietTime {
         Some(known.plus(now.saturating_duration_since(at)))
     }
 
-    /// Looks at the time, which happens at least every [`TICK`]. `is_serving` says whether calls wait for the store.
+    /// Looks at the time. Must be called at least every [`TICK`]. `is_serving` says whether calls wait for the store.
     pub(super) fn tick(&mut self, is_serving: bool) -> Tick {
         let now = Instant::now();
         let since = std::mem::replace(&mut self.ticked_at, now);
@@ -115,8 +117,8 @@ impl QuietTime {
         }
     }
 
-    /// Begins a beat for `count` quiet partitions. Returns the place of the partition whose turn it is, and what the beat
-    /// does.
+    /// Begins a beat for `count` quiet partitions. Returns the place of the partition whose turn it is, and what the
+    /// beat does.
     pub(super) fn beat(&mut self, count: usize) -> (usize, Beat) {
         self.next_beat = Instant::now() + BEAT;
         self.beats = self.beats.wrapping_add(1);
@@ -125,11 +127,16 @@ impl QuietTime {
             newest: round.is_multiple_of(NEWEST),
             time: round.is_multiple_of(TIME),
         };
-        let (turn, beat) = match writes {
-            true => (round, Beat::Writes),
-            // Each partition has its turn in each kind of beat.
-            false if look.newest => (round / NEWEST, Beat::Looks(look)),
-            false => (round, Beat::Looks(look)),
+        let beat = if writes {
+            Beat::Writes
+        } else {
+            Beat::Looks(look)
+        };
+        // Each partition has its turn in each kind of beat.
+        let turn = if !writes && look.newest {
+            round / NEWEST
+        } else {
+            round
         };
         (turn % count.max(1), beat)
     }
@@ -144,14 +151,14 @@ impl QuietTime {
         self.heard_at.elapsed() > PROMPT
     }
 
-    /// Takes that the store answered a request that was sent at `began`. Returns whether the reply was so late that the store
-    /// may have stood still.
+    /// Records that the store answered a request that was sent at `began`. Returns whether the reply was so late that
+    /// the store may have stood still.
     pub(super) fn heard_late(&mut self, began: Instant) -> bool {
         self.heard();
         began.elapsed() > PROMPT
     }
 
-    /// Takes that the store answered.
+    /// Records that the store answered.
     fn heard(&mut self) {
         self.heard_at = Instant::now();
     }

@@ -79,9 +79,10 @@ impl Shared {
         if reachable.contains(partition) == is_reachable {
             return;
         }
-        match is_reachable {
-            true => reachable.insert(partition),
-            false => reachable.remove(partition),
+        if is_reachable {
+            reachable.insert(partition);
+        } else {
+            reachable.remove(partition);
         }
         if self.answering.now() {
             self.show_reachable(&reachable);

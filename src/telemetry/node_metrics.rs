@@ -35,7 +35,7 @@ impl NodeMetrics {
         );
         registry.register_with_unit(
             "node_swept_age",
-            "Time since the last sweep of the partition on the master that was swept least lately",
+            "Time since the last sweep of the partition on the master whose last sweep is the oldest",
             Unit::Seconds,
             self.swept_age.clone(),
         );

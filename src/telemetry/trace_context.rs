@@ -86,8 +86,8 @@ impl TraceContext {
         format!("{:032x}", self.trace)
     }
 
-    /// The span of the log lines of a request. It has the highest level, so that every line that `RUST_LOG` lets through
-    /// has it. The query is left out, because it may contain an access token.
+    /// The span of the log lines of a request. It has the highest level, so that every line that `RUST_LOG` lets
+    /// through has it. The query is left out, because it may contain an access token.
     pub(crate) fn request_span<B>(self, request: &Request<B>) -> Span {
         error_span!(
             "request",

@@ -25,8 +25,8 @@ pub(super) const MAX_ENTRIES: usize = 100;
 /// The bytes of the digest that identify a webhook.
 const ID_BYTES: usize = 16;
 
-/// The bounds of a batch, as the store keeps them. They determine the events and their order, so that a successor of the
-/// sender sends the same batch again.
+/// The bounds of a batch, as the store keeps them. They determine the events and their order, so that a successor of
+/// the sender sends the same batch again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Batch {
     /// The positions before the first entry of each partition.
@@ -39,8 +39,8 @@ pub(super) struct Batch {
     pub(super) online: Vec<bool>,
 }
 
-/// A batch with its entries, each with its partition. The entries of a partition have the order of its history; the entries
-/// of several partitions have the order of their times.
+/// A batch with its entries, each with its partition. The entries of a partition have the order of its history; the
+/// entries of several partitions have the order of their times.
 #[derive(Clone, Debug)]
 pub(super) struct FilledBatch {
     pub(super) batch: Batch,
@@ -142,7 +142,7 @@ impl Place {
 
 impl Following {
     /// The entries of a partition after the position of `cursor`. If entries after it are gone, the result says so and
-    /// begins behind the gap.
+    /// begins after the gap.
     async fn of(store: &Store, cursor: &Cursor, partition: Partition) -> Result<Self, StoreError> {
         let mut from = cursor.position(partition);
         let mut history = store.history(partition, from, MAX_ENTRIES).await?;

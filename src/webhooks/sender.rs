@@ -23,14 +23,15 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// The random part of a pause, so that the retries of several receivers spread.
 const JITTER: f64 = 0.2;
 
-/// The position of a receiver whose events were in another store. No cursor has this text, so the next batch is a reset.
+/// The position of a receiver whose events were in another store. No cursor has this text, so the next batch is a
+/// reset.
 const OTHER_STORE: &str = "moved";
 
 /// What one step of a sender did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The receiver got a batch with this many events. The flag says whether the batch was full. Else the lease is given
-    /// up, because this process may be frozen before the next event.
+    /// The receiver got a batch with this many events. The flag says whether the batch was full. After a batch that was
+    /// not, the lease is given up, because this process may be frozen before the next event.
     Delivered(usize, bool),
     /// The receiver has all events, and the lease is given up.
     UpToDate,
@@ -273,8 +274,8 @@ impl Sender {
     }
 }
 
-/// The pause after a failed attempt that followed `attempts` others. A `Retry-After` of less than [`FIRST_PAUSE`], such as a
-/// date in the past, does not count.
+/// The pause after a failed attempt that followed `attempts` others. A `Retry-After` of less than [`FIRST_PAUSE`], such
+/// as a date in the past, does not count.
 fn pause(attempts: u32, retry_after: Option<Duration>) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << attempts.min(10));
     let asked = retry_after.filter(|asked| *asked >= FIRST_PAUSE);

@@ -38,7 +38,7 @@ export const createPresence = (options: PresenceOptions): Presence => {
     groups: [...groups].map(({ groupId }) => groupId),
   });
 
-  /** Takes part in what the tabs do together, or not any more, and tells the callbacks. Changes at once are one. */
+  /** Joins or leaves the group of tabs, and calls the callbacks. Several changes in one task count as one. */
   const changed = () => {
     if (isDue) return;
     isDue = true;
@@ -102,7 +102,7 @@ export const createPresence = (options: PresenceOptions): Presence => {
     waiting = [];
   };
 
-  /** This tab does not want to be connected any more, and is not. */
+  /** Notes that this tab does not want the connection any more, and that it is closed. */
   const stop = () => {
     attempt = 0;
     void leader?.disconnect();

@@ -39,7 +39,7 @@ export interface PresenceError extends Error {
   retryAfterMs: number;
 }
 
-/** What one user states about itself, beside being online. */
+/** What one user states about itself, besides being online. */
 export interface UserState {
   /** Whether every device of the user is away. */
   away: boolean;
@@ -61,7 +61,7 @@ export interface Status {
 
 /** Which users to watch. Without both lists: all users that the token may see. */
 export interface WatchList {
-  /** Users, at most 10,000 in one browser. An empty list is nobody. */
+  /** Users, at most 10,000 in one browser. An empty list means no user. */
   userIds?: readonly string[];
   /** Groups whose members are watched, at most 100 in one browser. */
   groupIds?: readonly string[];

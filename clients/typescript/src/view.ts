@@ -28,7 +28,7 @@ export interface View {
   known: Set<string>;
   /** The users that are online and may be in any of the groups: `user.online` does not name the groups of its user. */
   unsure: Set<string>;
-  /** Whether an unsure user has left a group, so that nobody may watch it any more. */
+  /** Whether an unsure user has left a group, and may now be in none of the watched groups. */
   doubtful: boolean;
 }
 
@@ -43,7 +43,7 @@ export const emptyView = (list: WatchList): View => ({
   doubtful: false,
 });
 
-/** Without a stream, there is nothing to know about nobody. */
+/** The view of a list that names no user. It is complete without a stream. */
 export const nobody = (): View => emptyView({ userIds: [] });
 
 /** Applies one message. */

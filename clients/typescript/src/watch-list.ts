@@ -7,7 +7,7 @@ const ids = (lists: WatchList[], kind: keyof WatchList): string[] | undefined =>
   return all.size ? [...all] : undefined;
 };
 
-/** The list of everything that the lists name. `undefined` if they name nobody. */
+/** The list of everything that the lists name. `undefined` if they name no user and no group. */
 export const union = (lists: WatchList[]): WatchList | undefined => {
   if (lists.some(isEverybody)) return {};
   const list = { userIds: ids(lists, 'userIds'), groupIds: ids(lists, 'groupIds') };

@@ -1,7 +1,7 @@
 //! Whether users of other partitions were online when they joined a group.
 //!
-//! The entry of a join says it for the users of its own partition. For the others, the follower reads it before it
-//! publishes the entry. The event then tells the state as of its `id`.
+//! The entry of a join says this of the users of its own partition. For the other users, the follower reads it from the
+//! store before it publishes the entry. The event then tells the state as of its `id`.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -11,8 +11,8 @@ use crate::events::hub::Hub;
 use crate::events::opening::Opener;
 use crate::model::Partitions;
 
-/// The partitions of a server that lost its data restart one after the other. A stream that watches several of them gets
-/// one reset: when none restarted for this time, or at the latest after [`MOST_GATHERED`].
+/// The partitions of a server that lost its data restart one after the other. A stream that watches several of them
+/// gets one reset: when none restarted for this time, or at the latest after [`MOST_GATHERED`].
 const GATHERED: Duration = Duration::from_millis(300);
 const MOST_GATHERED: Duration = Duration::from_secs(1);
 

@@ -5,8 +5,9 @@ use crate::model::{Epoch, Partition, PartitionSet, Partitions, Position};
 
 /// The positions that the `id` of live events has.
 ///
-/// A partition that restarted is *held* until all streams that watch it were reset: until then the `id` has the position
-/// from before the restart. A client that is disconnected before its reset resumes from there, and is reset then.
+/// A partition that restarted is *held* until all streams that watch it were reset: until then the `id` has the
+/// position from before the restart. A client that is disconnected before its reset resumes from there, and is reset
+/// then.
 #[derive(Debug)]
 pub(super) struct LiveIds {
     /// One position for each partition. Empty if there is one partition, whose `id` has an epoch.

@@ -1,9 +1,9 @@
 //! Finds the place of a cursor in the ring.
 //!
 //! Two instances receive the events of different partitions in different orders. A client that resumes on another
-//! instance may therefore have some events behind the first one that it misses. These entries are the *skew*: from the
+//! instance may therefore have some events after the first one that it misses. These entries are the *skew*: from the
 //! first missed entry to the last one that the client has. In the skew, a stream skips the events that the client has,
-//! and the `id` of each other event is made for this stream alone. Behind the skew the client has exactly the entries
+//! and the `id` of each other event is made for this stream alone. After the skew the client has exactly the entries
 //! before any number, as every other stream of this instance, so that it can share their frames.
 
 use crate::events::hub::ring::{NotInRing, Ring};

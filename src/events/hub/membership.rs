@@ -78,8 +78,8 @@ impl<'a> Carried<'a> {
         own.is_none_or(|user| self.is_member(number, group, user))
     }
 
-    /// Whether a user was a member of a group as of the entry with this number. The copies are as of the end of the ring;
-    /// what they were before follows from the changes since.
+    /// Whether a user was a member of a group as of the entry with this number. The copies are as of the end of the
+    /// ring; what they were before follows from the changes since.
     fn is_member(&self, number: u64, group: &GroupId, user: &UserId) -> bool {
         let after = self.changes.partition_point(|(each, _)| *each <= number);
         let mut later = self.changes[after..].iter();

@@ -15,7 +15,7 @@ use crate::model::{
     Entry, Epoch, GroupId, Partition, PartitionSet, Partitions, Position, Timestamp, UserId,
 };
 
-/// Newest entries that keep their frame, for streams that join just behind them.
+/// Newest entries that keep their frame, for streams that missed only these entries.
 const FRAMES: usize = 512;
 
 /// Old entries that one new entry evicts at most, so that each push is short.

@@ -131,8 +131,8 @@ impl NewestCursor {
         each.collect()
     }
 
-    /// Returns the cursor of these positions. The local history stands in for an unreachable partition, unless the whole
-    /// store is unreachable.
+    /// Returns the cursor of these positions. The local history stands in for an unreachable partition, unless the
+    /// whole store is unreachable.
     fn cursor(&self, newest: &Newest, watched: &PartitionSet) -> Result<Cursor, StoreError> {
         if let (Partitions::ONE, [(_, newest)]) = (self.hub.partitions(), &*newest.at) {
             let (epoch, position) = newest.clone()?;

@@ -1,7 +1,8 @@
 //! Streams of own groups, when the groups change.
 //!
-//! A stream pauses before the entry that changes its own groups. It receives the events up to a later entry with the
-//! groups of before, then the snapshots of the groups that its user joined. From that entry on it follows the new groups.
+//! A stream pauses before the entry that changes its own groups. Up to a later entry, it receives the events of its
+//! former groups. Then it receives the snapshots of the groups that its user joined, and follows the new groups from
+//! that entry on.
 
 use std::sync::Arc;
 

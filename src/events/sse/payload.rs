@@ -194,9 +194,9 @@ impl<'a> EventData<'a> {
     }
 }
 
-/// `presence.snapshot`: the users that are online now, or a part of them. All parts together are
-/// the state as of the `id` of the last part. `presence.ready` follows the last part. A stream of groups has one or more
-/// messages for each group.
+/// `presence.snapshot`: the users that are online now, or a part of them. All parts together are the state as of the
+/// `id` of the last part. `presence.ready` follows the last part. A stream of groups has one or more messages for each
+/// group.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PresenceSnapshot<'a> {
     /// Online users. No user occurs twice in all parts about the same group, or about no group.

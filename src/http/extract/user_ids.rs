@@ -20,7 +20,8 @@ pub(crate) fn user_ids(listed: Vec<Listed<UserId>>, limit: usize) -> Result<Vec<
     users.collect()
 }
 
-/// The user ids of the list `field` of at most `limit` elements, each id once and in order. Fails at the first invalid id.
+/// The user ids of the list `field` of at most `limit` elements, each id once and in order. Fails at the first invalid
+/// id.
 pub(crate) fn member_ids(
     field: &'static str,
     listed: Vec<Listed<UserId>>,

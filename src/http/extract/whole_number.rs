@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-/// A whole number. One that is out of every bound is kept as one that is out of bounds, so that the error states the bounds.
+/// A whole number. One that is out of every bound is kept as one that is out of bounds, so that the error states the
+/// bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WholeNumber(i64);
 

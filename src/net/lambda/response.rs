@@ -60,8 +60,8 @@ pub(super) async fn buffered(response: Response) -> Vec<u8> {
     })
 }
 
-/// Returns `response` as its head, a delimiter, and then its body as it arises. Each is a frame of its own: some readers
-/// do not look for the delimiter inside a frame.
+/// Returns `response` as its head, a delimiter, and then its body as it arises. Each is a frame of its own: some
+/// readers do not look for the delimiter inside a frame.
 pub(super) fn streamed(response: Response) -> StreamedResponse {
     let (parts, body) = response.into_parts();
     let head = json(&head(parts.status.as_u16(), &parts.headers));

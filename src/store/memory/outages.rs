@@ -88,14 +88,15 @@ impl Outages {
         deadline >= self.last_served()
     }
 
-    /// When the hold of a connection ends: at its deadline if no outage holds the departure. Only the last outage before
-    /// the deadline can hold it that the grant does not absorb, and that left less time than a hold before the deadline.
+    /// When the hold of a connection ends: at its deadline if no outage holds the departure. Of the outages before the
+    /// deadline that the grant does not absorb and that left less time than a hold before the deadline, only the last
+    /// one counts.
     ///
     /// The departure is held for one hold after that outage. Later outages during the hold prolong it, until one hold
     /// after the deadline at most or, if the deadline passed within the outage, until two holds after the outage.
     ///
-    /// Outages of a throttled process prolong no hold. If the deadline passed within one, the hold ends one hold after the
-    /// deadline.
+    /// Outages of a throttled process prolong no hold. If the deadline passed within one, the hold ends one hold after
+    /// the deadline.
     pub(super) fn end_of(&self, deadline: Timestamp, grant: Grant) -> Timestamp {
         let (pinged, hold) = (deadline.minus(grant.ttl()), grant.hold());
         let first = self.known.partition_point(|outage| outage.to <= pinged);
@@ -109,11 +110,11 @@ impl Outages {
         };
         let missed = &self.known[place];
         let held_until = missed.to.plus(hold);
-        let latest = match deadline < missed.to {
-            true if self.is_of_a_throttled_process(place, grant) => return deadline.plus(hold),
-            true => held_until.plus(hold),
-            false => deadline.plus(hold),
-        };
+        let passed_within = deadline < missed.to;
+        if passed_within && self.is_of_a_throttled_process(place, grant) {
+            return deadline.plus(hold);
+        }
+        let latest = if passed_within { held_until } else { deadline }.plus(hold);
         let mut prolonged = held_until;
         for place in place + 1..self.known.len() {
             let outage = &self.known[place];

@@ -22,7 +22,7 @@ impl State {
         self.groups.len(group) + others.take(most).count() < most
     }
 
-    /// Those of the connections of a user that state groups, with the groups.
+    /// The connections of a user that state groups, each with its groups.
     pub(super) fn stated_groups(
         &self,
         user: &UserId,
@@ -36,7 +36,7 @@ impl State {
             .collect()
     }
 
-    /// Lets the seats of connections end with their connections, which leave.
+    /// Makes the seats of connections that leave end with these connections.
     pub(super) fn leave_groups_later(
         &mut self,
         user: &UserId,

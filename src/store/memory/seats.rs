@@ -99,7 +99,7 @@ impl Seats {
         }
     }
 
-    /// Lets the seat of a connection end with the connection, which leaves.
+    /// Makes the seat of a connection that leaves end with the connection.
     pub(super) fn leave(
         &mut self,
         group: &GroupId,
@@ -138,8 +138,8 @@ impl Seats {
         (*at < now).then(|| (group.clone(), user.clone()))
     }
 
-    /// Removes the seats of a user that ended before `now` and are not held. Returns why the user left the group, if that
-    /// was its last seat.
+    /// Removes the seats of a user that ended before `now` and are not held. Returns why the user left the group, if
+    /// that was its last seat.
     pub(super) fn sweep(
         &mut self,
         group: &GroupId,

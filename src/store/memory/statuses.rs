@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{LastingStatus, Timestamp, UserId};
 
-/// The maximum number of statuses, which take about 300 MiB if all have the most data. The first to end is dropped first.
+/// The maximum number of statuses, which take about 300 MiB if all have the most data. The first to end is dropped
+/// first.
 const MAX_STATUSES: usize = 250_000;
 
 #[derive(Debug)]

@@ -57,6 +57,6 @@ mod tests {
         assert_fits("a list", &store.announced_of(keys, &places, &users));
         let mut read = redis::pipe();
         read.add_command(store.look_up("MGET", Partition::FIRST, &places, &users));
-        assert!(fit(&read), "a look-up");
+        assert!(fit(&read), "a lookup");
     }
 }

@@ -20,8 +20,8 @@ impl RedisStore {
         node.is_some_and(|node| node.load_shedder.has_waiting())
     }
 
-    /// One plain command, because beats are all that a quiet instance costs. The nodes of a cluster accept no command about
-    /// several partitions.
+    /// One plain command, because beats are all that a quiet instance costs. The nodes of a cluster accept no command
+    /// about several partitions.
     ///
     /// A write that is delayed on its way sets a time back. That looks like an outage of the length of the delay.
     pub(in crate::store) async fn write_ready(
@@ -82,8 +82,8 @@ impl RedisStore {
         })
     }
 
-    /// The epoch of each of some partitions that has the record of this instance. The records and the epochs alternate in
-    /// the reply.
+    /// The epoch of each of some partitions that has the record of this instance. The records and the epochs alternate
+    /// in the reply.
     fn epochs(
         &self,
         partitions: Vec<Partition>,

@@ -50,7 +50,7 @@ impl CallBatcher {
         (answered, next.len() == 1)
     }
 
-    /// The calls that wait. They wait no longer.
+    /// Removes and returns the calls that wait.
     pub(super) fn take(&self) -> Vec<Call> {
         mem::take(&mut *self.next.lock())
     }

@@ -11,8 +11,8 @@ use crate::model::{
 const UNIT: char = '\u{1f}';
 const UNIT_TEXT: &str = "\u{1f}";
 
-/// Reads a message of the bus: the epoch, then a line `id entry` for each entry. `None` for a message of another format,
-/// because other programs may publish on the channel too.
+/// Reads a message of the bus: the epoch, then a line `id entry` for each entry. `None` for a message of another
+/// format, because other programs may publish on the channel too.
 pub(super) fn parse_message(message: &str) -> Option<(Epoch, Vec<Entry>)> {
     let (epoch, lines) = message.split_once('\n')?;
     let entries = lines.split('\n').map(|line| {
@@ -63,8 +63,8 @@ pub(super) fn kept_state(text: &str, now: Option<Timestamp>) -> Option<Arc<State
     read_state(&format!("{away}{UNIT}{shown}")).flatten()
 }
 
-/// Reads an entry: `previous kind at lastSeen userId`, and then the state of the user if something is set. An unknown kind
-/// may have any fields.
+/// Reads an entry: `previous kind at lastSeen userId`, and then the state of the user if something is set. An unknown
+/// kind may have any fields.
 ///
 /// The user id is late because it may contain spaces. It never contains a control character.
 fn parse_entry(position: Position, entry: &str) -> Option<Entry> {

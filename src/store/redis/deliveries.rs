@@ -10,11 +10,12 @@ use crate::model::{Claim, Delivery, Partition, millis};
 use crate::store::error::StoreError;
 use crate::store::policy::DELIVERY_LEASE;
 
-static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("claim_delivery.lua")));
+static CLAIM: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/claim_delivery.lua")));
 static RECORD: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("record_delivery.lua")));
+    LazyLock::new(|| Script::new(include_str!("scripts/record_delivery.lua")));
 static RELEASE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("release_delivery.lua")));
+    LazyLock::new(|| Script::new(include_str!("scripts/release_delivery.lua")));
 
 impl RedisStore {
     pub(in crate::store) async fn claim_delivery(

@@ -15,18 +15,21 @@ use crate::model::{InstanceReport, Partition, PartitionSet, StoreSummary, Timest
 use crate::store::error::StoreError;
 use crate::store::policy::{MOST_INSTANCES, REPORT_COUNTS, REPORTS_KEPT};
 
-/// How much the time of a brief report is too early. A time in the future would be forgotten.
+/// How much earlier than the estimated time of Redis a brief report is dated: Redis forgets reports from the future.
 const CLOCK_ERROR: Duration = Duration::from_secs(1);
 
-/// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end together.
+/// How many held departures are compared to find the first end of a hold. After an outage nearly all holds end
+/// together.
 const HELD_READ: usize = 1_000;
 
 static REPORT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("report_instance.lua")));
+    LazyLock::new(|| Script::new(include_str!("scripts/report_instance.lua")));
 static WITHDRAW: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("withdraw_instance.lua")));
-static INSTANCES: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("instances.lua")));
-static SUMMARY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("summary.lua")));
+    LazyLock::new(|| Script::new(include_str!("scripts/withdraw_instance.lua")));
+static INSTANCES: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/instances.lua")));
+static SUMMARY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/summary.lua")));
 
 impl RedisStore {
     pub(in crate::store) async fn report(

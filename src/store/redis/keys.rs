@@ -42,8 +42,8 @@ const KINDS: [&str; 13] = [
     DELIVERY,
 ];
 
-/// Separates the prefix from a name if the prefix looks like the key of a user or group in another deployment. Ids have no control
-/// characters, so no key of a user begins like that.
+/// Separates the prefix from a name if the prefix looks like the key of a user or group in another deployment. Ids have
+/// no control characters, so no key of a user begins with a prefix and this separator.
 const SEPARATOR: char = '\u{1f}';
 
 /// The names of all keys of one partition. No other code builds names. All names share one prefix and, if the store has
@@ -55,10 +55,11 @@ pub(super) struct Keys {
     prefix: String,
     user: String,
     connections: String,
-    /// The sorted set of announced users. The scripts append `:<bucket>`, a number, for the names of the hashes with the
-    /// records of only connections.
+    /// The sorted set of announced users. The scripts append `:<bucket>`, a number, for the names of the hashes with
+    /// the records of only connections.
     pub(super) deadlines: String,
-    /// Exists while a connection may not absorb a stall that quiet instances do not notice. `announce.lua` builds the same name.
+    /// Exists while a connection is delicate: it does not absorb a stall that quiet instances may not notice.
+    /// `announce.lua` builds the same name.
     pub(super) delicate: String,
     pub(super) events: String,
     pub(super) epoch: String,
@@ -74,8 +75,8 @@ pub(super) struct Keys {
     /// The instances by the time of their last reports, and these reports.
     pub(super) instances: String,
     pub(super) reports: String,
-    /// The list of generations of last-seen times. `last_seen.lua` appends `:<began>:<bucket>`, two numbers, for the names
-    /// of the hashes of a generation.
+    /// The list of generations of last-seen times. `last_seen.lua` appends `:<began>:<bucket>`, two numbers, for the
+    /// names of the hashes of a generation.
     pub(super) last_seen: String,
     /// The groups with a PUT under way, by the time of its last step.
     pub(super) puts_under_way: String,
@@ -91,8 +92,8 @@ pub(super) struct Keys {
     pub(super) moving: String,
     /// The run id of the master of a cluster that served the partition last; see `history.lua`.
     pub(super) master: String,
-    /// A key that never exists. Each script has it among its keys, so a Redis Cluster runs no script while the slot is on
-    /// its way to another node: a script would stop in the middle at a key that is not there any more.
+    /// A key that never exists. Each script has it among its keys, so a Redis Cluster runs no script while the slot is
+    /// on its way to another node: a script would stop in the middle at a key that is not there any more.
     pub(super) absent: String,
     pub(super) bus: String,
 }
@@ -226,6 +227,7 @@ mod tests {
     fn names_of(keys: &Keys, users: &[UserId]) -> Vec<String> {
         let mut names = vec![
             keys.deadlines.clone(),
+            keys.delicate.clone(),
             keys.events.clone(),
             keys.epoch.clone(),
             keys.grants.clone(),
@@ -250,7 +252,7 @@ mod tests {
         ];
         for user in users {
             names.extend([keys.user(user), keys.connections(user), keys.closed(user)]);
-            names.push(keys.user_groups(user));
+            names.extend([keys.user_groups(user), keys.delivery(user.as_str())]);
             let group = GroupId::new(user.as_str()).expect("an id");
             names.extend([keys.group_members(&group), keys.group_former(&group)]);
             names.extend([keys.group_coming(&group), keys.group_puts(&group)]);
@@ -298,6 +300,24 @@ mod tests {
         let nested = Keys::new("presence:user:", Partitions::ONE, Partition::FIRST);
         assert_eq!(nested.deadlines, "presence:user:\u{1f}deadlines");
         assert!(!keys.is_user(b"presence:conns:alice") && keys.is_user(b"presence:user:alice"));
+    }
+
+    #[test]
+    fn every_key_is_in_the_table_of_the_architecture() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).expect("a file");
+        let (_, table) = text.split_once("| Key | Type |").expect("the table");
+        let (table, _) = table.split_once("\n\n").expect("its end");
+        let keys = Keys::new("", Partitions::ONE, Partition::FIRST);
+        let mut names = names_of(&keys, &[UserId::new("alice").expect("an id")]);
+        names.push(keys.bus);
+        for name in names {
+            let begins = match name.split_once(':') {
+                Some((kind, _)) => format!("`{kind}:"),
+                None => format!("`{name}`"),
+            };
+            assert!(table.contains(&begins), "{name}");
+        }
     }
 
     #[test]

@@ -46,7 +46,8 @@ impl Lane {
         checkout.or_else(|| self.node.main.checkout())
     }
 
-    /// Like [`Lane::checkout_now`]. Waits for a connection that broke just now, and probes one that was silent for long.
+    /// Like [`Lane::checkout_now`]. Waits for a connection that broke just now, and probes one that was silent for
+    /// long.
     pub(super) async fn checkout(&self) -> Result<Checkout<'_>, StoreError> {
         // The connection of the worker, then the main one.
         for _ in 0..2 {

@@ -116,7 +116,8 @@ impl Lanes {
         });
     }
 
-    /// Fails if too many calls wait for the node of `partition`. `uncounted` calls wait in addition to the counted ones.
+    /// Fails if too many calls wait for the node of `partition`. `uncounted` calls wait in addition to the counted
+    /// ones.
     pub(super) fn check_room(
         &self,
         partition: Partition,

@@ -9,14 +9,15 @@ use crate::store::error::StoreError;
 /// The version of the record. Another version has other keys.
 const VERSION: &str = "1:";
 
-/// What follows the number of partitions while the store is filled by a move, and after its data moved to another store.
+/// What follows the number of partitions while the store is filled by a move, and after its data moved to another
+/// store.
 const FILLING: &str = " filling";
 const MOVED: &str = " moved";
 
 /// The partitions, each with the names of its keys.
 ///
-/// Every partition has a record of the number of partitions. Stores with 16 and with 64 partitions share names of keys, so
-/// an instance with another number must not call a store once.
+/// Every partition has a record of the number of partitions. Stores with 16 and with 64 partitions share names of keys,
+/// so an instance with another number must not make a single call.
 #[derive(Debug)]
 pub(super) struct Layout {
     partitions: Partitions,
@@ -78,7 +79,7 @@ impl Layout {
         self.is_target.store(true, Ordering::Relaxed);
     }
 
-    /// The text of a record that is lacking, and the only other one that is no reason to refuse the store.
+    /// The text to write where the record is missing, and the only other text with which the store is accepted.
     pub(super) fn records(&self) -> [String; 2] {
         let record = &self.record;
         let [plain, filling] = [record.clone(), format!("{record}{FILLING}")];

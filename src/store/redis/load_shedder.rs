@@ -7,7 +7,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::store::error::StoreError;
 
-/// The maximum number of calls that wait for all servers together. Each takes a few KiB in addition to its client connection.
+/// The maximum number of calls that wait for all servers together. Each takes a few KiB in addition to its client
+/// connection.
 pub(super) const MAX_WAITING: usize = 16_384;
 
 /// The maximum number of calls that wait for a silent server, if it has all users.
@@ -61,8 +62,8 @@ impl Drop for Waiting<'_> {
 }
 
 impl LoadShedder {
-    /// The load shedder of one of several servers, which share the count `waiting_for_all`. At most `silent_limit` calls
-    /// wait for the server while it is silent.
+    /// The load shedder of one of several servers, which share the count `waiting_for_all`. At most `silent_limit`
+    /// calls wait for the server while it is silent.
     pub(super) fn new(waiting_for_all: &Arc<AtomicUsize>, silent_limit: usize) -> Self {
         Self {
             waiting: AtomicUsize::new(0),

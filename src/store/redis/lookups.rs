@@ -1,4 +1,4 @@
-//! Look-ups of many users at once. The partitions are asked at the same time.
+//! Lookups of many users at once. The partitions are asked at the same time.
 
 use std::sync::Arc;
 
@@ -110,8 +110,8 @@ impl RedisStore {
         portions
     }
 
-    /// The announced state of each of `users`, if something is set, whether the user is online or not. A status that has
-    /// ended is left out.
+    /// The announced state of each of `users`, if something is set, whether the user is online or not. A status that
+    /// has ended is left out.
     pub(in crate::store) async fn states_among(
         &self,
         users: &[UserId],

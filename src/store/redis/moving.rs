@@ -14,7 +14,8 @@ use crate::model::{GroupId, MoveReport, MoveState, Partition, Timestamp, UserId,
 use crate::store::error::StoreError;
 use crate::store::node_id::NodeId;
 
-static REPORT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("report_move.lua")));
+static REPORT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/report_move.lua")));
 
 /// About how many users one step of an iteration over states returns.
 const STATES: usize = 250;
@@ -65,7 +66,8 @@ impl RedisStore {
         })
     }
 
-    /// Records in every partition that the data moved to another store. Instances whose settings name no next store then stop.
+    /// Records in every partition that the data moved to another store. Instances whose settings name no next store
+    /// then stop.
     pub(in crate::store) async fn mark_moved(&self) -> Result<(), StoreError> {
         self.write_records(&self.layout.moved_record()).await?;
         for partition in self.partitions().all() {
@@ -121,8 +123,8 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Some of the users of a partition that have a status, online or not, and the place of the next step; `None` at the
-    /// end. A user that has a status all the time is returned at least once.
+    /// Some of the users of a partition that have a status, online or not, and the place of the next step; `None` at
+    /// the end. A user that has a status all the time is returned at least once.
     pub(in crate::store) async fn users_with_status(
         &self,
         partition: Partition,
@@ -146,8 +148,8 @@ impl RedisStore {
         Ok((users, (next > 0).then_some(next)))
     }
 
-    /// Some of the groups that have stored members on a server, and the place of the next step; `None` at the end. A group
-    /// that has members all the time is returned at least once, unless its partition moves to another server.
+    /// Some of the groups that have stored members on a server, and the place of the next step; `None` at the end. A
+    /// group that has members all the time is returned at least once, unless its partition moves to another server.
     pub(in crate::store) async fn stored_groups(
         &self,
         node: NodeId,

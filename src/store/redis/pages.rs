@@ -42,9 +42,9 @@ impl RedisStore {
 
     /// A page of the announced users.
     ///
-    /// Small indexes are read whole and paged in the order of the ids. Large indexes are iterated with `ZSCAN`, one after
-    /// another. It returns every member that stays, in batches of about `limit`. Users that do not fit into the page are
-    /// in the cursor.
+    /// Small indexes are read whole and paged in the order of the ids. Large indexes are iterated with `ZSCAN`, one
+    /// after another. It returns every member that stays, in batches of about `limit`. Users that do not fit into the
+    /// page are in the cursor.
     pub(in crate::store) async fn announced_page(
         &self,
         cursor: &PageCursor,

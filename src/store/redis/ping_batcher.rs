@@ -27,7 +27,7 @@ use crate::store::lifetimes::Lifetimes;
 /// all users have several connections.
 const SCRIPT_PINGS: usize = 256;
 
-/// The arguments of a script call beside those of each ping: `EVALSHA`, digest, number of keys, and six arguments.
+/// The arguments of a script call besides those of the pings: `EVALSHA`, digest, number of keys, and six arguments.
 const OTHER_ARGUMENTS: usize = 9;
 
 /// The usual number of bytes of these arguments. With longer ones a command reallocates.

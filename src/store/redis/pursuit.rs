@@ -16,8 +16,8 @@ use crate::store::error::StoreError;
 /// How often a request follows a redirection. It would follow more only if the nodes contradicted each other.
 const MOST_HOPS: u32 = 3;
 
-/// How often a request is sent again after its connection broke: the connection of the worker and the main connection may
-/// both be to a server that has gone.
+/// How often a request is sent again after its connection broke: the connection of the worker and the main connection
+/// may both be to a server that has gone.
 const MOST_RECONNECTS: u32 = 2;
 
 /// The first pause while the keys of a slot are on two nodes. Each further pause is twice as long.
@@ -103,7 +103,8 @@ impl<'a> Pursuit<'a> {
         has_moved
     }
 
-    /// Judges why `node` failed the request, which may have reached it if `was_sent`. Waits if the request needs a pause.
+    /// Judges why `node` failed the request, which may have reached it if `was_sent`. Waits if the request needs a
+    /// pause.
     pub(super) async fn follow(&mut self, error: &RedisError, was_sent: bool, node: &Node) -> Next {
         let Some(refused) = Refused::of(error, node.host()) else {
             return self.follow_failure(error, was_sent, node);

@@ -15,8 +15,8 @@ use crate::store::readiness::Readiness;
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl RedisStore {
-    /// Asks for the rights of the Redis user. Then sends a write command, because a replica and a server without memory accept
-    /// `PING` but refuse writes. `SETRANGE` of an empty value neither changes nor creates a key.
+    /// Asks for the rights of the Redis user. Then sends a write command, because a replica and a server without memory
+    /// accept `PING` but refuse writes. `SETRANGE` of an empty value neither changes nor creates a key.
     pub(in crate::store) async fn check(&self) -> Readiness {
         if let Some(unfit) = self.unfit() {
             return Readiness::NotReady(unfit.cause());

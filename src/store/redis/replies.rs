@@ -37,7 +37,7 @@ pub(super) struct Due {
     pub(super) next_group: Option<Timestamp>,
     /// The time of the first message in the outbox.
     pub(super) first_message: Option<Timestamp>,
-    /// Whether a departure is held, or a connection may not absorb a stall that quiet instances do not notice.
+    /// Whether a departure is held, or a connection is delicate.
     pub(super) is_delicate: bool,
 }
 
@@ -65,8 +65,8 @@ pub(super) struct Counted {
     pub(super) to_check: Vec<UserId>,
 }
 
-/// The reply of `history.lua`: the epoch, the newest position, and each entry with its position and its fields, name and
-/// value in turn. The service writes one field, `e`.
+/// The reply of `history.lua`: the epoch, the newest position, and each entry with its position and its fields, name
+/// and value in turn. The service writes one field, `e`.
 pub(super) type Entries = (u64, String, Vec<(String, Vec<Vec<u8>>)>);
 
 /// The record of the number of partitions, if `due.lua` found one of another number and did nothing.

@@ -83,8 +83,8 @@ impl Request<'_> {
                 command.invoke_script(invocation);
                 last(checkout.send(&command, 1).await?)
             }
-            // The replies to MULTI, to each queued command and to EXEC. If Redis refuses to queue a command, the reply to
-            // EXEC does not give the reason, but the reply to the command does.
+            // The replies to MULTI, to each queued command and to EXEC. If Redis refuses to queue a command, the reply
+            // to EXEC does not give the reason, but the reply to the command does.
             Self::Transaction(commands, _) => {
                 all(checkout.send(commands, commands.len() + 2).await?)
             }
@@ -161,8 +161,8 @@ impl Route<'_> {
         self.run(Request::Script(invocation), Repeat::Once).await
     }
 
-    /// Runs a script like [`Route::script`], whose reply has an answer for each of some calls. The outer error means that no
-    /// call was answered.
+    /// Runs a script like [`Route::script`], whose reply has an answer for each of some calls. The outer error means
+    /// that no call was answered.
     pub(super) async fn script_calls(
         self,
         invocation: &ScriptInvocation<'_>,
@@ -236,11 +236,11 @@ impl Route<'_> {
         }
     }
 
-    /// Runs idempotent commands that call `script` by its digest, in one round trip, and returns the answer to each. The
-    /// outer error means that no command was answered.
+    /// Runs idempotent commands that call `script` by its digest, in one round trip, and returns the answer to each.
+    /// The outer error means that no command was answered.
     ///
-    /// While a slot moves, a command with several keys is refused if one of them is on the other node. Then `apart` makes
-    /// a command for each key of the command at a place, and each of them goes to the node that has its key.
+    /// While a slot moves, a command with several keys is refused if one of them is on the other node. Then `apart`
+    /// makes a command for each key of the command at a place, and each of them goes to the node that has its key.
     pub(super) async fn scripts_idempotent(
         self,
         commands: &Pipeline,

@@ -7,11 +7,14 @@ use redis::{RedisError, Script};
 /// How many scripts are loaded at a time. All of them together are 700 KB, which a connection should not hold at once.
 const LOADS: usize = 8;
 
-/// The text of a script about calls. The functions for calls that are not usual are made when the first such call needs
-/// them: the creation of all functions takes Redis as long as a usual call.
+/// The text of a script about calls. The functions for calls that are not usual are within `any_call`, which creates
+/// them when the first such call needs them. At each script call, their creation would take Redis as long as a few
+/// usual calls.
 macro_rules! call_script {
     (connect) => {
-        call_script!(connect: "outages.lua", "connections.lua", "states.lua", "outbox.lua", "scores.lua", "connect_any.lua")
+        call_script!(
+            connect: "outages.lua", "connections.lua", "states.lua", "outbox.lua", "scores.lua", "connect_any.lua"
+        )
     };
     (disconnect) => {
         call_script!(
@@ -21,20 +24,23 @@ macro_rules! call_script {
     };
     ($name:ident: $($part:literal),*) => {
         concat!(
-            include_str!("announce.lua"),
+            include_str!("scripts/announce.lua"),
             "\n",
-            include_str!("gathered.lua"),
+            include_str!("scripts/gathered.lua"),
             "\nlocal function any_call(now)\n",
-            $(include_str!($part), "\n",)*
+            $(include_str!(concat!("scripts/", $part)), "\n",)*
             "end\n",
-            include_str!(concat!(stringify!($name), ".lua")),
+            include_str!(concat!("scripts/", stringify!($name), ".lua")),
         )
     };
 }
 
 macro_rules! scripts {
     ($name:ident $(, $part:literal)*) => {
-        concat!($(include_str!($part), "\n",)* include_str!(concat!(stringify!($name), ".lua")))
+        concat!(
+            $(include_str!(concat!("scripts/", $part)), "\n",)*
+            include_str!(concat!("scripts/", stringify!($name), ".lua"))
+        )
     };
     (
         announcing: [$($announcing:ident),+ $(,)?],
@@ -78,7 +84,10 @@ macro_rules! scripts {
         #[expect(non_upper_case_globals, reason = "the constants have the names of the scripts")]
         mod text {
             $(pub(super) const $announcing: &str = scripts!($announcing, "announce.lua");)+
-            $(pub(super) const $about: &str = scripts!($about, "announce.lua", "outages.lua", "connections.lua", "states.lua");)+
+            $(
+                pub(super) const $about: &str =
+                    scripts!($about, "announce.lua", "outages.lua", "connections.lua", "states.lua");
+            )+
             $(
                 pub(super) const $seen: &str =
                     scripts!($seen, "announce.lua", "outages.lua", "connections.lua", "states.lua", "last_seen.lua");
@@ -114,7 +123,7 @@ scripts!(
 
 /// Runs within a transaction, where an unknown script could not be loaded and sent again. So its full text is sent, and
 /// it has no prelude.
-pub(super) const APPLY_SHORTENED: &str = include_str!("apply_shortened.lua");
+pub(super) const APPLY_SHORTENED: &str = include_str!("scripts/apply_shortened.lua");
 
 impl Scripts {
     /// Loads all scripts, so that no call has to.
@@ -132,4 +141,22 @@ async fn load(mut commands: MultiplexedConnection, text: &'static str) -> Result
     let mut load = redis::cmd("SCRIPT");
     load.arg("LOAD").arg(text);
     load.exec_async(&mut commands).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn every_script_is_named_in_the_architecture() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let text = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("a file");
+        for entry in fs::read_dir(root.join("src/store/redis/scripts")).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_stem().expect("a name").to_string_lossy();
+            let is_named = [format!("`{name}`"), format!("`{name}.lua`")];
+            assert!(is_named.iter().any(|form| text.contains(form)), "{name}");
+        }
+    }
 }

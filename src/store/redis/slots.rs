@@ -14,7 +14,8 @@ pub(super) const SLOTS: u16 = 16_384;
 /// A cluster as one of its nodes sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
-    /// Each master that serves slots, with these slots. Slots of no master are served by none, as far as the node knows.
+    /// Each master that serves slots, with these slots. Slots of no master are served by none, as far as the node
+    /// knows.
     pub(super) masters: Vec<(NodeAddress, Vec<RangeInclusive<u16>>)>,
 }
 

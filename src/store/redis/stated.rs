@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn the_groups_follow_the_rest() {
+    fn the_groups_come_last() {
         let groups = ["doc 1", "doc-2"].map(|id| GroupId::new(id).expect("an id"));
         let stated = Stated {
             away: true,

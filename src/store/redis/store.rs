@@ -50,8 +50,8 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// A store that connects when [`Store::supervise`](crate::store::Store::supervise) is polled. Fails where a setting is
-    /// invalid.
+    /// A store that connects when [`Store::supervise`](crate::store::Store::supervise) is polled. Fails where a setting
+    /// is invalid.
     pub fn open(config: &Config, url: &RedisUrl, role: MoveRole) -> Result<Self, InvalidSetting> {
         let authorities = config.redis.ca_file_at(url).map(|file| {
             std::fs::read(file).map_err(|error| {
@@ -170,8 +170,8 @@ impl RedisStore {
         .await
     }
 
-    /// An invocation with the keys and arguments of `announce.lua`, the prelude of all scripts. Each script needs the key
-    /// that never exists in addition.
+    /// An invocation with the keys and arguments of the prelude `announce.lua`. Each script needs the key that never
+    /// exists in addition.
     pub(super) fn announcing<'a>(
         &self,
         script: &'a redis::Script,

@@ -26,11 +26,11 @@ const SWEEP_AHEAD: Duration = Duration::from_millis(400);
 /// With at least this many batches of overdue users, an instance takes a random batch of them.
 const SEVERAL_BATCHES: u64 = 3;
 
-/// How long the stream of shortened deadlines keeps an entry; `NOTED_FOR` in `connections.lua`. A deadline that was
+/// How long the stream of shortened deadlines keeps an entry; `NOTED_FOR` in `gathered.lua`. A deadline that was
 /// read longer ago is still written, and a recheck of all users follows.
 const NOTED_FOR: Duration = Duration::from_secs(5);
 
-/// How much longer than its TTL a delicate connection is known; `announce.lua` has the same number.
+/// How much longer than the TTL of a delicate connection the key `delicate` exists; `announce.lua` has the same number.
 const DELICATE_FOR: Duration = Duration::from_secs(2);
 
 /// How many users whose state may change without a call one sweep looks at.
@@ -187,8 +187,8 @@ impl RedisStore {
         Ok(users.len())
     }
 
-    /// Sweeps a batch of the users that are due. Returns what [`Self::announce`] returns, and whether the users that are
-    /// alive were re-armed.
+    /// Sweeps a batch of the users that are due. Returns what [`Self::announce`] returns, and whether the users that
+    /// are alive were re-armed.
     async fn sweep_due(
         &self,
         keys: &Keys,
@@ -259,7 +259,8 @@ impl RedisStore {
         apply.arg(since.as_millis()).arg(millis(NOTED_FOR));
         let mut step = redis::pipe();
         step.atomic().add_command(rearm).add_command(apply);
-        // A connection with a longer TTL absorbs the stalls. It may be near its end, and then it looks like a delicate one.
+        // A connection with a longer TTL absorbs the stalls. It may be near its end, and then it looks like a delicate
+        // one.
         let least = self.lifetimes.ttl_that_absorbs(UNNOTICED);
         let near = since.plus(least).as_millis();
         if alive.iter().any(|each| each.deadline < near) {

@@ -15,8 +15,8 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// A round over this many partitions. All batches together are bounded: a round that took longer than an outage would
-    /// be one for the partitions at its end.
+    /// A round over this many partitions. All batches together are bounded: a round that took longer than an outage
+    /// would be one for the partitions at its end.
     pub(super) fn of(partitions: usize) -> Self {
         let batch = SWEEPS_AT_ONCE * SWEEP_BATCH / partitions.max(SWEEPS_AT_ONCE);
         Self {

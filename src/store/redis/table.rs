@@ -6,8 +6,8 @@ use super::node_address::NodeAddress;
 use super::slots::View;
 use crate::model::{Partition, PartitionSet, Partitions};
 
-/// The nodes, or what somebody has for each of them, and the node of each partition. A table never changes: a new one
-/// takes its place.
+/// The nodes, or one value for each node, and the node of each partition. A table never changes: a new one takes its
+/// place.
 #[derive(Clone, Debug)]
 pub(super) struct Table<T> {
     partitions: Partitions,

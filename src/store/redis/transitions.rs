@@ -64,8 +64,8 @@ impl RedisStore {
         Box::pin(self.connect_in_groups(seated, PING, began)).await
     }
 
-    /// The same for a connection that states groups: then extends its seats in the groups. A refused ping extends no seat,
-    /// also not one of an expired connection whose departure is not announced yet.
+    /// A ping of a connection that states groups. Extends the connection and then its seats. A refused ping extends no
+    /// seat. This includes the seats of an expired connection whose departure is not announced yet.
     async fn ping_in_groups(
         &self,
         seated: Seated<'_>,

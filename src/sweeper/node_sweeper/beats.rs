@@ -17,9 +17,9 @@ impl NodeSweeper {
         quiet.map(|(each, _)| *each).collect()
     }
 
-    /// Writes that this instance is ready to serve, or looks whether the store has what the hub has. If it has not, events or
-    /// data were lost, so all quiet partitions are swept. They are also swept if the clock of the store was set, or if the
-    /// store does not answer, or answers late.
+    /// Sends a beat: writes that this instance is ready to serve, or looks whether the store has what the hub has. If
+    /// the store has something else, events or data were lost, and all quiet partitions are swept. They are also swept
+    /// if the clock of the store was set, or if the store answers late or not at all.
     pub(super) async fn beat(&mut self) {
         let (shared, quiet) = (Arc::clone(&self.shared), self.quiet_parts());
         let Some(times) = shared.store.quiet().filter(|_| !quiet.is_empty()) else {
@@ -60,8 +60,8 @@ impl NodeSweeper {
         }
     }
 
-    /// Asks a store that was silent whether it answers, before a sweep of `partition`: if the store stood still, the sweep
-    /// has to count this time as an outage.
+    /// Asks a store that was silent whether it answers, before a sweep of `partition`: if the store stood still, the
+    /// sweep has to count this time as an outage.
     pub(super) async fn hear(&mut self, partition: Partition) {
         if self.shared.store.quiet().is_none() || !self.quiet.is_silent() {
             return;
@@ -75,8 +75,8 @@ impl NodeSweeper {
         }
     }
 
-    /// Records that the store answered a request that was sent at `began`. If it was late, the store may have stood still
-    /// since its reply at `before`. Returns whether it was late.
+    /// Records that the store answered a request that was sent at `began`. If it was late, the store may have stood
+    /// still since its reply at `before`. Returns whether it was late.
     fn note_reply(&mut self, began: Instant, before: Option<Timestamp>) -> bool {
         let is_late = self.quiet.heard_late(began);
         if is_late {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::model::{Entry, Partition};
 
-/// Puts the entries of several partitions into the order of their times. The entries of a partition keep their order. Of
-/// the same millisecond, events of users come before events of groups: a user is online before it joins a group.
+/// Puts the entries of several partitions into the order of their times. The entries of a partition keep their order.
+/// Of the same millisecond, events of users come before events of groups: a user is online before it joins a group.
 pub(super) fn merged(entries: Vec<(Partition, Entry)>) -> Vec<(Partition, Entry)> {
     let count = entries.len();
     let mut parts: BTreeMap<Partition, VecDeque<Entry>> = BTreeMap::new();

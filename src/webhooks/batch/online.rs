@@ -1,7 +1,8 @@
 //! Whether users of other partitions were online when they joined a group.
 //!
-//! The entry of a join says it for the users of its own partition. For the others, the sender reads it when it makes the
-//! batch. The answers are a part of the text of the batch, so that it stays the same in every attempt.
+//! The entry of a join says this of the users of its own partition. For the other users, the sender reads it from the
+//! store when it makes the batch. The answers are a part of the text of the batch, so that the batch is the same in
+//! every attempt.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,13 +17,13 @@ use crate::store::{Store, StoreError};
 /// How long the other partitions may take. After this time, the users count as offline.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How many events one read of a history returns, and how many reads a batch makes of each history. The users of a batch
-/// that is farther behind have the state of now: a slow receiver must cost the store little.
+/// How many events one read of a history returns, and how many reads a batch makes of each history. If a batch is
+/// farther behind, its users have the state of now: a slow receiver must cost the store little.
 const READ_EVENTS: usize = 250;
 const READS: usize = 8;
 
-/// Reads the states of the users of other partitions that join a group with one of the entries, which follow `from`. Returns
-/// whether each was online, in the order of the entries.
+/// Reads the states of the users of other partitions that join a group with one of the entries, which follow `from`.
+/// Returns whether each was online, in the order of the entries.
 pub(super) async fn read(
     store: &Store,
     from: &Cursor,

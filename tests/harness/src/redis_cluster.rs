@@ -1,8 +1,8 @@
-//! A real Redis Cluster: six servers, three masters with a replica each. A test may kill, freeze and fail over nodes, move
-//! slots, and add and remove nodes.
+//! A real Redis Cluster: six servers, three masters with a replica each. A test may kill, freeze and fail over nodes,
+//! move slots, and add and remove nodes.
 //!
-//! Nodes have numbers: 0 to 2 are the first masters, and 3 to 5 their replicas in the same order. A failover exchanges the
-//! roles of such a pair.
+//! Nodes have numbers: 0 to 2 are the first masters, and 3 to 5 their replicas in the same order. A failover exchanges
+//! the roles of such a pair.
 
 mod failures;
 mod slots;
@@ -27,8 +27,8 @@ const MASTERS: usize = 3;
 /// A silent master is failed over after this time and an election, about a second.
 pub const NODE_TIMEOUT_MS: u64 = 2_000;
 
-/// Replicas stay with their master, and a master without slots stays a master. A replica is in sync at once, and replaces
-// its master however long the link to the master was down.
+/// Replicas stay with their master, and a master without slots stays a master. A replica is in sync at once, and
+/// replaces its master however long the link to the master was down.
 const ARGUMENTS: [&str; 14] = [
     "--save",
     "",

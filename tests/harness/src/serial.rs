@@ -1,14 +1,14 @@
 //! Tests that need a quiet machine. All other tests run concurrently, as many as `RUST_TEST_THREADS` says.
 //!
-//! A test that measures short times, or that loads all cores, calls [`run_alone`] first. While it runs, no other test of
-//! this executable has a process. A test that measures times and mostly waits calls [`run_quietly`] first. It runs beside
-//! other such tests only.
+//! A test that measures short times, or that loads all cores, calls [`run_alone`] first. While it runs, no other test
+//! of this executable has a process. A test that measures times and mostly waits calls [`run_quietly`] first. It runs
+//! beside other such tests only.
 //!
-//! At each change of modes, the machine idles until the slowest test has ended. So tests of one mode run in rounds: tests
-//! join a round until tests of other modes that wait occupy half of the threads.
+//! At each change of modes, the machine idles until the slowest test has ended. So tests of one mode run in rounds:
+//! tests join a round until tests of other modes that wait occupy half of the threads.
 //!
-//! The turn belongs to the thread of the test, which ends with the test. A test must start its processes on that thread.
-//! A task on another thread of a runtime would wait for its own test.
+//! The turn belongs to the thread of the test, which ends with the test. A test must start its processes on that
+//! thread. A task on another thread of a runtime would wait for its own test.
 
 use std::cell::RefCell;
 use std::env;

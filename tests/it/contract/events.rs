@@ -1,4 +1,4 @@
-//! The event stream: section 3 of the contract.
+//! The event stream, as `docs/events.md` describes it.
 
 mod filter;
 mod half_closed;

@@ -1,4 +1,4 @@
-//! Connect, ping, disconnect and the state of one user: section 2 of the contract.
+//! Connect, ping, disconnect and the state of one user.
 
 mod connections;
 mod departed;

@@ -15,7 +15,8 @@ use tokio::time::sleep;
 /// Longer than an instance takes to become quiet.
 const SETTLED: Duration = Duration::from_secs(4);
 
-/// How long commands are counted, and how often at most: on a busy machine an instance stands still and sweeps afterwards.
+/// How long commands are counted, and how often at most: on a busy machine an instance stands still and sweeps
+/// afterwards.
 const COUNTED: Duration = Duration::from_secs(10);
 const ATTEMPTS: usize = 4;
 
@@ -35,8 +36,8 @@ async fn commands(redis: &RedisServer) -> u64 {
     redis.info("stats", "total_commands_processed").await
 }
 
-/// The fewest commands that a quiet instance sends in ten seconds: one with an online user, an open stream and a receiver of
-/// webhooks, if `has_work` before.
+/// The fewest commands that a quiet instance sends in ten seconds: one with an online user, an open stream and a
+/// receiver of webhooks, if `has_work` before.
 async fn commands_of_a_quiet_instance(partitions: &str, has_work: bool) -> u64 {
     let redis = RedisServer::start().await;
     let mut settings = settings(&redis).with("PRESENCE_PARTITIONS", partitions);
@@ -173,8 +174,8 @@ async fn the_time_of_a_quiet_instance_is_no_outage() {
     assert!(left.became_offline && !left.online, "{left:?}");
 }
 
-/// How often a quiet instance writes until when it was ready, and how long the server stands still: from a beat until just
-/// before the next one.
+/// How often a quiet instance writes until when it was ready, and how long the server stands still: from a beat until
+/// just before the next one.
 const WRITES: Duration = Duration::from_millis(1_600);
 const STALL: Duration = Duration::from_millis(750);
 

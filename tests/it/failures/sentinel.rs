@@ -78,8 +78,8 @@ async fn a_frozen_sentinel_does_not_delay_the_failover() {
     watched.recover_on_the_replica().await;
 }
 
-/// The sentinels make the former primary a replica some 10 s later, here never. Until then it accepts calls, whose effects
-/// are lost.
+/// The sentinels make the former primary a replica some 10 s later, here never. Until then it accepts calls, whose
+/// effects are lost.
 #[tokio::test]
 async fn a_planned_failover_is_followed_although_the_former_primary_accepts_calls() {
     let primary = RedisServer::start().await;

@@ -1,9 +1,9 @@
 //! Instances whose processor runs only while they serve a request, as on platforms that bill by the request: everything
 //! else in them stands still. A cron calls `POST /v1/sweep`.
 //!
-//! Clients come and go at random. Meanwhile connections to Redis are closed and, in a long run, instances are killed, all
-//! while they stand still. `PRESENCE_SOAK` sets the length, and `PRESENCE_SOAK_SEED` repeats the choices of another run;
-//! `make soak-serverless` runs for five minutes.
+//! Clients come and go at random. Meanwhile connections to Redis are closed and, in a long run, instances are killed,
+//! all while they stand still. `PRESENCE_SOAK` sets the length, and `PRESENCE_SOAK_SEED` repeats the choices of another
+//! run; `make soak-serverless` runs for five minutes.
 
 mod checks;
 mod platform;

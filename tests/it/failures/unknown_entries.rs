@@ -4,8 +4,8 @@ use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::sse::{Stream, briefs};
 
-/// Appends and publishes an entry as `announce.lua` does, with any text after the predecessor. The keys are those of the
-/// history and of the epoch.
+/// Appends and publishes an entry as `announce.lua` does, with any text after the predecessor. The keys are those of
+/// the history and of the epoch.
 const ANNOUNCE: &str = "
     local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
     local entry = (last[1] and last[1][1] or '0-0') .. ' ' .. ARGV[1]
@@ -77,7 +77,7 @@ async fn a_foreign_entry_in_the_history_stops_no_stream() {
     let add = ["XADD", &history, "*", "hello", "world", "a", "b"];
     let _id: String = cluster.command(&add).await;
     client.connect("alice").await;
-    // The streams go on at the end of the history, which may lie behind alice.
+    // The streams go on at the end of the history, which may be after the event of alice.
     assert_eq!(stream.next().await.name, "presence.reset");
     client.connect("bob").await;
     stream.collect_until(|event| event.user() == "bob").await;

@@ -1,5 +1,5 @@
-//! The files of the platforms in `infra/`: a script checks them against the schemas of Kubernetes and against each other,
-//! and the service starts with the environment of each.
+//! The files of the platforms in `infra/`: a script checks them against the schemas of Kubernetes and against each
+//! other, and the service starts with the environment of each.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -33,8 +33,8 @@ impl Encrypted {
         Self::with_files_of(directory).await
     }
 
-    /// A master of a cluster, which knows no other node yet, and its port for other nodes. The nodes speak TLS with each
-    /// other too.
+    /// A master of a cluster, which knows no other node yet, and its port for other nodes. The nodes speak TLS with
+    /// each other too.
     async fn master(files: &TempDir) -> (Self, String) {
         let directory = tempfile::tempdir().expect("a directory for temporary files");
         for name in ["ca.pem", "server.pem", "server.key"] {

@@ -45,8 +45,8 @@ impl Ring {
         }
     }
 
-    /// Whether a user is announced as of the end of the ring, and with which state. `None`: it is not. `known` is the state
-    /// as of a position of its partition.
+    /// The state with which a user is announced, as of the end of the ring. `None`: the user is not announced. `known`
+    /// is the state as of a position of its partition.
     pub(crate) fn state_of(&self, user: &UserId, known: &Known) -> Option<Option<Arc<State>>> {
         let newest = self.newest_of(user).and_then(|number| self.valid(number));
         match newest.map(|kept| (&kept.change, kept.position)) {

@@ -97,11 +97,14 @@ proptest! {
                 let last = all.iter().filter(|number| at(number) <= place && **number >= first).max();
                 let next = all.iter().filter(|number| at(number) > place).min();
                 let before = last.map_or(floor, |number| position(number + 1));
-                let expected = match before == place {
-                    _ if place < floor => Err(NotInRing::TooOld),
-                    true => Ok((last.map(|last| *last as u64), next.map(|next| *next as u64))),
-                    false if before == Position::START => Err(NotInRing::Lost),
-                    false => Err(NotInRing::Unknown),
+                let expected = if place < floor {
+                    Err(NotInRing::TooOld)
+                } else if before == place {
+                    Ok((last.map(|last| *last as u64), next.map(|next| *next as u64)))
+                } else if before == Position::START {
+                    Err(NotInRing::Lost)
+                } else {
+                    Err(NotInRing::Unknown)
                 };
                 prop_assert_eq!(ring.around(partition, place), expected);
             }

@@ -199,8 +199,8 @@ proptest! {
         prop_assert_eq!(end, held_from + story.hold() + taken, "{:?}", story);
     }
 
-    /// A process runs for `awake` with each request and stands still for `pause` in between. If the deadline passes before
-    /// the second pause, the process does not look throttled yet.
+    /// A process runs for `awake` with each request and stands still for `pause` in between. If the deadline passes
+    /// before the second pause, the process does not look throttled yet.
     #[test]
     fn a_throttled_process_announces_with_the_first_request_after_one_hold(
         ttl in 2_000_u64..80_000,

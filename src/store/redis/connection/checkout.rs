@@ -15,8 +15,8 @@ use super::watched_stream::Watch;
 use crate::store::error::StoreError;
 use crate::store::redis::arguments::fit;
 
-/// How long a call waits for the reply to a probe of its connection. A connection whose peer forgot it while this process
-/// was frozen stays silent, and the call has time left for another one.
+/// How long a call waits for the reply to a probe of its connection. A connection whose peer forgot it while this
+/// process was frozen stays silent, and the call has time left for another one.
 const PROBE_PATIENCE: Duration = Duration::from_millis(600);
 
 /// A socket for one command.

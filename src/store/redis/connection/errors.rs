@@ -22,8 +22,8 @@ pub(super) fn breaks_the_connection(error: &RedisError) -> bool {
     }
 }
 
-/// [`StoreError::Forbidden`] if the Redis user lacks a right. [`StoreError::Failed`] if a retry cannot help, because of a
-/// defect of the service or of the configuration. Else [`StoreError::Unreachable`]: what a cluster refuses while it
+/// [`StoreError::Forbidden`] if the Redis user lacks a right. [`StoreError::Failed`] if a retry cannot help, because of
+/// a defect of the service or of the configuration. Else [`StoreError::Unreachable`]: what a cluster refuses while it
 /// changes, `OOM`, `BUSY`, `LOADING`, `MISCONF` and `NOREPLICAS` are states of the server that end.
 pub(in crate::store::redis) fn store_error(error: RedisError) -> StoreError {
     if lacks_a_right(&error) {

@@ -184,8 +184,8 @@ impl Messages {
         self.served
     }
 
-    /// Resolves when the subscription has to begin again, because other partitions are on the server now, or because the
-    /// server refused a channel.
+    /// Resolves when the subscription has to begin again, because other partitions are on the server now, or because
+    /// the server refused a channel.
     pub(super) async fn outdated(&self, channels: &Channels) {
         let retry = async {
             if self.lacks_channels {

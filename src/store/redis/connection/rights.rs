@@ -7,8 +7,8 @@ use super::errors::{breaks_the_connection, lacks_a_right, store_error};
 use crate::store::error::StoreError;
 use crate::store::redis::keys::Keys;
 
-/// What the scripts and the other calls send, with the fewest arguments; `K` stands for a key. Redis 7.0 crashes if it is asked
-/// about a command with fewer. Commands that the service can do without are not here.
+/// What the scripts and the other calls send, with the fewest arguments; `K` stands for a key. Redis 7.0 crashes if it
+/// is asked about a command with fewer. Commands that the service can do without are not here.
 const COMMANDS: [&str; 61] = [
     "DEL K",
     "EVAL s 0",
@@ -79,7 +79,7 @@ const NAMED: usize = 5;
 /// Asks which of the commands the Redis user may not run on the keys of a partition.
 pub(in crate::store::redis) fn asks_for_rights(keys: &Keys) -> Cmd {
     let mut ask = redis::cmd("EVAL");
-    ask.arg(include_str!("../rights.lua")).arg(1);
+    ask.arg(include_str!("../scripts/rights.lua")).arg(1);
     ask.arg(&keys.absent).arg(&keys.bus).arg(&COMMANDS);
     ask
 }

@@ -13,9 +13,9 @@ use crate::store::error::StoreError;
 /// How long connecting to a sentinel and its reply may take.
 const SENTINEL_TIMEOUT: Duration = Duration::from_millis(700);
 
-/// How often the sentinels are asked while the connection to the primary is up. In a planned failover, sentinels make the
-/// former primary a replica some 10 s after they have made the replica the primary. Until then the former one accepts
-/// calls, and all of them are lost.
+/// How often the sentinels are asked while the connection to the primary is up. In a planned failover, sentinels make
+/// the former primary a replica some 10 s after they have made the replica the primary. Until then the former one
+/// accepts calls, and all of them are lost.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The host and the port of a server.
@@ -65,9 +65,9 @@ impl Sentinels {
         votes > self.servers.len() / 2
     }
 
-    /// The number of sentinels that name each address, or of the first ones, if they are most. Asks all sentinels at once,
-    /// because a failure of the primary may affect some sentinels too. The address that most sentinels name counts: a
-    /// sentinel that lost contact to the others may name a replaced primary.
+    /// The number of sentinels that name each address, or of the first ones, if they are most. Asks all sentinels at
+    /// once, because a failure of the primary may affect some sentinels too. The address that most sentinels name
+    /// counts: a sentinel that lost contact to the others may name a replaced primary.
     async fn votes(&self) -> HashMap<Address, usize> {
         let mut asked = JoinSet::new();
         for sentinel in &self.servers {

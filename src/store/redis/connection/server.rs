@@ -58,8 +58,8 @@ struct Tls {
 }
 
 impl Server {
-    /// The server at `info`. If its address is one with TLS, its certificate must be one that `tls` trusts, for the host
-    /// `name` if there is one, or else for the host to which the connection goes.
+    /// The server at `info`. If its address is one with TLS, its certificate must be one that `tls` trusts, for the
+    /// host `name` if there is one, or else for the host to which the connection goes.
     pub(super) fn new(
         info: ConnectionInfo,
         tls: Option<Arc<ClientConfig>>,

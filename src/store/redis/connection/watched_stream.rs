@@ -21,9 +21,9 @@ pub(in crate::store::redis) struct Watch {
     heard_ms: AtomicU64,
 }
 
-/// A TCP connection. It writes nothing to a server that has closed the connection: a process that was frozen finds out
-/// before it sends a command, and not after. How long ago bytes arrived says nothing about that, because bytes that arrived
-/// before the freeze may be read after it.
+/// A TCP connection. It writes nothing to a server that has closed the connection, so a process that was frozen notices
+/// the end before it sends a command, and not after. The time of the last bytes from the server does not show the end:
+/// bytes that arrived before the freeze may be read after it.
 #[derive(Debug)]
 pub(super) struct WatchedStream {
     stream: TcpStream,
@@ -103,8 +103,8 @@ impl AsyncWrite for WatchedStream {
             let why = "the server closed the connection";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, why)));
         }
-        // A process is frozen when it leaves a call of the kernel. A count after the write would then be late, and a command that
-        // is sent on after the freeze would look sent.
+        // The kernel freezes a process at the end of a system call, so the count must come before the write. A count
+        // after the write could come after the freeze, when another command is sent, and this command would look sent.
         self.watch.writes.fetch_add(1, Ordering::Release);
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::model::{GroupId, UserId};
 
-/// How old a record must have been when its user was found not to be a member, to be deleted: no call that began before can
-/// still add the user.
+/// A record is deleted only if it was at least this old when its user was found not to be a member. Then no call that
+/// began before can still add the user.
 pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
 /// The maximum number of users that wait. The records of others stay until they are checked.

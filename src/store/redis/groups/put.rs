@@ -70,8 +70,8 @@ impl RedisStore {
         Err(StoreError::too_slow())
     }
 
-    /// Finishes PUTs that made no step for a second, and forgets former members. Only looks at the partitions with a PUT
-    /// under way at the last look, and with a message since: a PUT that is decided sends one.
+    /// Finishes PUTs that made no step for a second, and forgets former members. Only looks at the partitions with a
+    /// PUT under way at the last look, and with a message since: a PUT that is decided sends one.
     pub(in crate::store) async fn finish_puts(&self) -> Result<(), StoreError> {
         let partitions = self.layout.partitions().all();
         let partitions = partitions.filter(|each| self.quiet.take_news(*each));
@@ -161,8 +161,8 @@ impl RedisStore {
         answers.into_iter().try_for_each(|answer| answer.map(drop))
     }
 
-    /// Finishes the PUT under way, or only the PUT `number`, and forgets the members that left. Returns the result of the
-    /// last step.
+    /// Finishes the PUT under way, or only the PUT `number`, and forgets the members that left. Returns the result of
+    /// the last step.
     pub(super) async fn make_all_steps(
         &self,
         group: &GroupId,

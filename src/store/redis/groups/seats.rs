@@ -1,8 +1,8 @@
 //! The seats of connections in groups: members by pinging.
 //!
-//! The partition of the user decides each call and gives it a stamp. Then the connection gets a seat in the partition of
-//! each group that it states. What a connection leaves is a message in the outbox of the user's partition, which is written
-//! in the same step. See `seats.lua` and `outbox.lua`.
+//! The partition of the user decides each call and gives it a stamp. Then the connection gets a seat in the partition
+//! of each group that it states. For each group that the connection leaves, the same step writes a message into the
+//! outbox of the user's partition. See `seats.lua` and `outbox.lua`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -177,8 +177,8 @@ impl RedisStore {
         }
     }
 
-    /// Delivers messages of the outbox of the partition `from`, and removes the messages that the groups have. The others
-    /// stay for a sweep.
+    /// Delivers messages of the outbox of the partition `from`, and removes the messages that the groups have. The
+    /// others stay for a sweep.
     pub(in crate::store::redis) async fn deliver(&self, from: Partition, texts: Vec<String>) {
         if texts.is_empty() {
             return;
@@ -228,8 +228,8 @@ impl RedisStore {
         self.run_in::<Value>(partition, &leave).await.map(drop)
     }
 
-    /// Runs a script after which a seat may end earlier than the sweeper of this instance knows. The sweeper looks afterwards,
-    /// because a sweep before the script ran does not see the seat.
+    /// Runs a script after which a seat may end earlier than the sweeper of this instance knows. The sweeper looks
+    /// afterwards, because a sweep before the script ran does not see the seat.
     async fn run_in<T: FromRedisValue>(
         &self,
         partition: Partition,
@@ -241,8 +241,8 @@ impl RedisStore {
         answer
     }
 
-    /// Delivers the messages of instances that died, in a task of its own: the groups may be on another server, which must
-    /// not delay the sweep.
+    /// Delivers the messages of instances that died, in a task of its own: the groups may be on another server, which
+    /// must not delay the sweep.
     pub(in crate::store::redis) fn deliver_old_messages(&self, keys: &Keys, due: &Due) {
         let latest = due.now.minus(DELIVERY_PATIENCE);
         if due.first_message.is_none_or(|first| first > latest) {

@@ -24,8 +24,8 @@ impl RedisCluster {
         self.nodes[node].server.kill();
     }
 
-    /// Starts a killed node again, with its place in the cluster and without data. If another node has replaced it, it is
-    /// a replica of that node. Waits until all nodes agree.
+    /// Starts a killed node again, with its place in the cluster and without data. If another node has replaced it, it
+    /// is a replica of that node. Waits until all nodes agree.
     pub async fn start_again(&mut self, node: usize) {
         self.nodes[node].server.start_again().await;
         self.nodes[node].silent.store(false, Relaxed);
@@ -41,7 +41,8 @@ impl RedisCluster {
         }
     }
 
-    /// Kills a master and starts it again, and its replica does not replace it meanwhile: the data of its slots is lost.
+    /// Kills a master and starts it again, and its replica does not replace it meanwhile: the data of its slots is
+    /// lost.
     pub async fn restart_empty(&mut self, master: usize) {
         let replica = self.partner_of(master);
         self.may_replace(replica, false).await;
@@ -78,9 +79,9 @@ impl RedisCluster {
         partner
     }
 
-    /// Waits until the partner of `master` needs new votes to replace it. A master that dies earlier may be lost: a node
-    /// that won an election, became a replica again and has to take over within [`VOTES_COUNT`] counts the votes of that
-    /// election once more. No other node accepts it then, because the epoch of those votes is over.
+    /// Waits until the partner of `master` needs new votes to replace it. A master that dies earlier may be lost: a
+    /// node that won an election, became a replica again and has to take over within [`VOTES_COUNT`] counts the votes
+    /// of that election once more. No other node accepts it then, because the epoch of those votes is over.
     pub async fn votes_have_expired(&self, master: usize) {
         let elected = *self.nodes[self.partner_of(master)].elected.lock();
         if let Some(elected) = elected {

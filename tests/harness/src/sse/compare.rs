@@ -18,8 +18,8 @@ pub async fn late_events() {
     }
 }
 
-/// Asserts that two streams told the same changes, apart from markers: users whose ids begin with `marker`. With several
-/// partitions, only the events about one user have an order.
+/// Asserts that two streams told the same changes, apart from markers: users whose ids begin with `marker`. With
+/// several partitions, only the events about one user have an order.
 pub fn assert_same_changes(told: &[Event], others: &[Event]) {
     let changes = |events: &[Event]| {
         let changes = events.iter().map(|event| {
@@ -37,8 +37,8 @@ pub fn assert_same_changes(told: &[Event], others: &[Event]) {
     assert_eq!(changes(told), changes(others));
 }
 
-/// [`Event::brief`] of all events. With several partitions, changes of different users may come in any order; their briefs
-/// have the order of their times.
+/// [`Event::brief`] of all events. With several partitions, changes of different users may come in any order; their
+/// briefs have the order of their times.
 pub fn briefs(events: &[Event]) -> Vec<String> {
     let mut events: Vec<&Event> = events.iter().collect();
     if partitions_of_tests() > 1 && events.iter().all(|event| event.is_change()) {

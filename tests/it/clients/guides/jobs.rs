@@ -1,5 +1,5 @@
-//! The pages in `docs/guides/`: every call is made, and every answer and every message of a stream is the one that the page
-//! shows.
+//! The pages in `docs/guides/`: every call is made, and every answer and every message of a stream is the one that the
+//! page shows.
 
 use std::fs;
 
@@ -22,8 +22,8 @@ struct Job {
 }
 
 impl Job {
-    /// Reads a page. Blocks of `sh` are commands, blocks of `json` the answers to the commands before, and blocks of `text`
-    /// the next messages of the stream, which a command `curl -N` opens.
+    /// Reads a page. Blocks of `sh` are commands, blocks of `json` the answers to the commands before, and blocks of
+    /// `text` the next messages of the stream, which a command `curl -N` opens.
     fn of(page: &str) -> Self {
         let mut job = Self::default();
         for block in blocks(page) {

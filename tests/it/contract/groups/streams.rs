@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::contract::problems::problem;
 
-/// An event of a group or user in short: `joined team [alice (online), bob]`, `left team [bob] removed`, `online alice`.
+/// An event of a group or user in short: `joined team [alice (online), bob]`, `left team [bob] removed`, `online
+/// alice`.
 fn brief(event: &Event) -> String {
     let data = event.json();
     let list = |field: &str| {
@@ -56,8 +57,8 @@ pub(super) async fn open(client: &Client, query: &str) -> Stream {
     Stream::open(client, query).await
 }
 
-/// Asserts that these are the next events. Events of different partitions have no order, so a test waits for the event of
-/// each step.
+/// Asserts that these are the next events. Events of different partitions have no order, so a test waits for the event
+/// of each step.
 pub(super) async fn assert_next(stream: &mut Stream, expected: &[&str]) {
     for expected in expected {
         assert_eq!(brief(&stream.next().await), *expected);

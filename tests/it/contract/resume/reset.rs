@@ -149,7 +149,7 @@ async fn a_cursor_of_another_redis_is_answered_with_a_reset() {
     assert_says_why(&stream.next().await);
 }
 
-/// Invariant 7, on streams of all kinds on all instances.
+/// Streams of all kinds, on all instances.
 #[tokio::test]
 async fn lost_data_resets_every_stream() {
     let cluster = Cluster::on_one_server(3, Settings::new()).await;

@@ -22,7 +22,7 @@ async fn a_user_without_pings_goes_offline(store: Store) {
     assert!(!user.online && user.connections.is_empty());
 }
 
-/// Invariant 1: reads are exact to the millisecond, before and after a sweep.
+/// Reads are exact to the millisecond, before and after a sweep.
 async fn every_read_is_exact_at_the_deadline(store: Store) {
     run_quietly();
     let settings = Settings::mortal()
@@ -153,7 +153,7 @@ async fn the_last_connection_to_expire_takes_the_user_offline(store: Store) {
     );
 }
 
-/// Invariant 4 and the end of section 2: a ping around the deadline keeps the user online without an event, or brings
+/// A ping around the deadline keeps the user online without an event, or brings
 /// the user back with an event if the departure was announced. Answers and events agree.
 async fn pings_around_the_deadline_agree_with_the_events(store: Store) {
     run_quietly();

@@ -1,4 +1,4 @@
-//! Whether a user is away, in answers, events, look-ups and snapshots.
+//! Whether a user is away, in answers, events, lookups and snapshots.
 
 use std::time::Duration;
 

@@ -48,8 +48,8 @@ impl Scene {
         self.in_sync(master).await;
     }
 
-    /// Waits until the instance of `client` has swept the partition of `user`. A ping before the first sweep runs a script with all keys of the
-    /// user, and a ping after it only extends one key.
+    /// Waits until the instance of `client` has swept the partition of `user`. A ping before the first sweep runs a
+    /// script with all keys of the user, and a ping after it only extends one key.
     pub(super) async fn pings_only_extend(&self, client: &Client, user: &str) {
         let slot = self.names.slot(self.names.partition_of(user));
         let master = self.redis.node(self.redis.master_of_slot(slot).await);

@@ -1,5 +1,5 @@
-//! A master that was frozen and replaced. Calls wait in its sockets. When it continues, it runs them before it learns that
-//! it was replaced, and publishes their events. The new master passes these messages on.
+//! A master that was frozen and replaced. Calls wait in its sockets. When it continues, it runs them before it learns
+//! that it was replaced, and publishes their events. The new master passes these messages on.
 
 use std::time::Duration;
 

@@ -80,8 +80,8 @@ async fn the_silent_leave(settings: Settings, pause: Duration, at_most: Duration
     alive.abort();
 }
 
-/// A client that pings at the interval has a ping between all stalls, also if one counts as longer by the time between two
-/// beats.
+/// A client that pings at the interval has a ping between all stalls, also if one counts as longer by the time between
+/// two beats.
 #[tokio::test]
 async fn stalls_that_ttl_and_interval_absorb_hold_no_departure() {
     run_quietly();

@@ -12,8 +12,8 @@ use super::groups::most_members;
 use super::model::Grant;
 use super::{GRANTS, MOST_CONNECTIONS};
 
-/// The stores of two instances on one Redis. A quarter of the histories divide the users into 16 partitions, where each user
-/// is in another one.
+/// The stores of two instances on one Redis. A quarter of the histories divide the users into 16 partitions, where each
+/// user is in another one.
 pub(super) fn on_redis(redis: &RedisServer, number: usize) -> Vec<Store> {
     let partitions = if number.is_multiple_of(4) { "16" } else { "1" };
     let prefix = format!("history-{number}:");

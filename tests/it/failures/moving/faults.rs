@@ -1,5 +1,5 @@
-//! Faults during a move: an instance is killed before and after the moment of the move, both stores are restarted, and the
-//! next store is frozen.
+//! Faults during a move: an instance is killed before and after the moment of the move, both stores are restarted, and
+//! the next store is frozen.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 /// The time between two pings of a user. The TTL is many times as long.
 const PING: Duration = Duration::from_millis(500);
 
-/// The time between two look-ups, and between the calls of users that come and go.
+/// The time between two lookups, and between the calls of users that come and go.
 const PACE: Duration = Duration::from_millis(100);
 
 /// For how long a caller repeats a call. This is longer than each fault of a store.
@@ -35,7 +35,7 @@ struct Callers {
 }
 
 impl Traffic {
-    /// Users that ping, users that come and go, and look-ups of the users that ping.
+    /// Users that ping, users that come and go, and lookups of the users that ping.
     pub(super) fn start(clients: &[Client], steady: &[String], churning: &[String]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let callers = Callers {
@@ -65,8 +65,8 @@ impl Traffic {
 }
 
 impl Callers {
-    /// Calls one instance after another, beginning with `first`, until one answers. Returns the answer and whether it is
-    /// the first call.
+    /// Calls one instance after another, beginning with `first`, until one answers. Returns the answer and whether it
+    /// is the first call.
     async fn call(&self, first: usize, of: impl Fn(&Client) -> RequestBuilder) -> (Answer, bool) {
         let give_up = Instant::now() + PATIENCE;
         let mut attempt = 0;

@@ -36,8 +36,8 @@ fn id_of(event: &Event) -> String {
 pub(super) struct Change {
     pub(super) id: Box<str>,
     pub(super) user: Box<str>,
-    /// The reason of an offline; empty for an online. For a reader of the group, the reason of a departure from the group;
-    /// empty for a user that joined.
+    /// The reason of an offline; empty for an online. For a reader of the group, the reason of a departure from the
+    /// group; empty for a user that joined.
     pub(super) reason: Box<str>,
     /// The time of the change by the clock of Redis.
     pub(super) stamp: Timestamp,

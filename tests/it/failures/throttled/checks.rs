@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::story::{Call, Story, Verb};
 
-/// The longest hold of a departure, after the first sweep behind the deadline: twice the ping interval and margin of
+/// The longest hold of a departure, from the first sweep after the deadline on: twice the ping interval and margin of
 /// [`Settings::mortal`](harness::instance::Settings::mortal).
 const LONGEST_HOLD_MS: i64 = 2_000;
 
@@ -161,8 +161,8 @@ fn late(user: &str, changes: &[&Change], calls: &[&Call], story: &Story) -> Vec<
     wrong
 }
 
-/// The receiver gets every event, in order for each user, by the answer of the first sweep after it at the latest. An event
-/// comes again only in the same webhook.
+/// The receiver gets every event, in order for each user, by the answer of the first sweep after it at the latest. An
+/// event comes again only in the same webhook.
 fn webhooks(story: &Story, changes: &[Change]) -> Vec<String> {
     let mut wrong = Vec::new();
     let (mut seen, mut told) = (BTreeSet::new(), Vec::new());

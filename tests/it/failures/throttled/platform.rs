@@ -33,8 +33,8 @@ impl Platform {
         platform
     }
 
-    /// A new instance. It gets a processor until the first request is answered, which is a sweep here: it fixes where the
-    /// receiver begins.
+    /// A new instance. It gets a processor until the first request is answered, which is a sweep here: it fixes where
+    /// the receiver begins.
     async fn started(&self) -> Instance {
         let instance = Instance::start(&self.settings).await;
         let swept = instance.client().post("/v1/sweep", &json!({})).await;

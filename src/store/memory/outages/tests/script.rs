@@ -11,7 +11,7 @@ const STORIES: usize = 3_000;
 
 /// The end of the hold of a connection after all outages.
 const HOLD: &str = concat!(
-    include_str!("../../../redis/outages.lua"),
+    include_str!("../../../redis/scripts/outages.lua"),
     "
     local now, deadline, ttl, interval = unpack(ARGV, 6, 9)
     for i = 10, #ARGV do

@@ -1,5 +1,5 @@
-//! Outages inside a hold that together are longer than the bound allows, and processes that look throttled. The hold then
-//! ends before living users can ping; see "One hold, prolonged within a bound" in `docs/decisions.md`.
+//! Outages inside a hold that together are longer than the bound allows, and processes that look throttled. The hold
+//! then ends before living users can ping; see "One hold, prolonged within a bound" in `docs/decisions.md`.
 
 use std::time::Duration;
 

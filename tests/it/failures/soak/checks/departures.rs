@@ -252,8 +252,8 @@ impl<'a> Latest<'a> {
         }
     }
 
-    /// The latest departure of the last connection that `calls` opened and did not close before a moment of the clock of
-    /// Redis, if there is one.
+    /// The latest departure of the last connection that `calls` opened and did not close before a moment of the clock
+    /// of Redis, if there is one.
     fn departure(&self, calls: &[&Call], by: Timestamp) -> Option<Due> {
         let closed = |touch: &Call| {
             calls.iter().any(|call| {
@@ -283,8 +283,8 @@ impl<'a> Latest<'a> {
         let (pinged, deadline) = (touch.sent, touch.over().plus(TTL));
         let mut why = None;
         let mut at = self.unless_set_back(pinged, deadline, TTL, &mut why);
-        // The last outage before the deadline holds the departure, if it left less than a hold before the deadline. Whether
-        // a short outage, or one that ended near the ping, counts is not known here.
+        // The last outage before the deadline holds the departure, if it left less than a hold before the deadline.
+        // Whether a short outage, or one that ended near the ping, counts is not known here.
         for pause in self.pauses_since(pinged) {
             if pause.from.less(HEARTBEAT) >= deadline {
                 break;

@@ -16,8 +16,8 @@ struct Sequence {
     chains: Vec<Vec<Box<str>>>,
 }
 
-/// Readers of all users receive each event of a partition after the same predecessor, and filtered readers the events of their users
-/// in this order, across reconnects and from one reset to the next.
+/// Readers of all users receive each event of a partition after the same predecessor, and filtered readers the events
+/// of their users in this order, across reconnects and from one reset to the next.
 ///
 /// Returns every event once, with the time of its first arrival, and the violations.
 pub(super) fn one_sequence(tales: &[&Tale]) -> (Vec<(Timestamp, Change)>, Vec<String>) {

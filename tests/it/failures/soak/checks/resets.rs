@@ -42,7 +42,7 @@ pub(super) fn nothing_else_is(tale: &Tale, record: &Record, excused: &mut Excuse
     let resets = || {
         let chapters = tale.chapters.iter();
         let resets = chapters.filter_map(|chapter| Some((chapter.began, chapter.reset.as_ref()?)));
-        // A resume behind a change of the group begins again.
+        // A resume from before a change of the group begins again.
         resets.filter(|(_, reason)| !(tale.of_group && *reason == "group-changed"))
     };
     for (at, reason) in resets() {

@@ -1,5 +1,5 @@
 -- Prelude of connect.lua and disconnect.lua, after announce.lua: what a script call reads and writes for all its calls
--- together. A command costs more than its work, so one command for all calls costs a fraction of one for each.
+-- together. Each command has a fixed cost, so one command for all calls is much cheaper than one for each call.
 --
 -- KEYS[10] the shortened deadlines                     ARGV[7...] of each call the userId
 -- KEYS[13...] of each call the user's key              then of each call the next argument
@@ -73,8 +73,8 @@ local function write_gathered(now)
   entering, leaving, deleted, noted = {}, {}, {}, {}
 end
 
--- What is known of a user from one of the calls: the value of the key and the score, read again after an earlier call about
--- the user.
+-- The value of the user's key and the score of the user, for one of the calls. An earlier call about the same user may
+-- have changed them; then they are read again.
 local function known_of(i, now)
   if not repeated[i] then
     return values[i + 1], scores[i + 1]
@@ -89,7 +89,7 @@ local function answer_of(run, call)
   if succeeded then
     return answer
   end
-  -- pcall of Redis returns the text of the error of a command, which begins with its code. An error of Lua has none.
+  -- The error of a command is a table or a text that begins with the code of the error. An error of Lua has no code.
   local text = type(answer) == 'table' and answer.err or tostring(answer)
   text = text:gsub('^-', '')
   return { err = text:find('^%u+ ') and text or 'ERR ' .. text }

@@ -1,8 +1,8 @@
 -- Prelude of the scripts about connections, after outages.lua: the format of connections.
 --
--- The key of a user that has one connection holds what the connection last stated: 'number id TTL away groups'. These are
--- the number of the grant; the id; the TTL in ms, if the connection asked for one; 'away', if the user is away; and the
--- groups, each after the separator of ids. Only the number is there if the connection is the unnamed one and stated
+-- The key of a user that has one connection holds what the connection last stated: 'number id TTL away groups'. These
+-- are the number of the grant; the id; the TTL in ms, if the connection asked for one; 'away', if the user is away; and
+-- the groups, each after the separator of ids. Only the number is there if the connection is the unnamed one and stated
 -- nothing. The key of a user that has several connections, or one that leaves, holds '*'. The key expires with the last
 -- connection.
 --
@@ -68,7 +68,8 @@ end
 
 -- Writes what `read_stated` reads.
 local function stated_by(id, each)
-  return id .. (each.own_ttl and string.format(' %.0f', each.own_ttl) or '') .. (each.away and ' away' or '') .. (each.groups or '')
+  local own_ttl = each.own_ttl and string.format(' %.0f', each.own_ttl) or ''
+  return id .. own_ttl .. (each.away and ' away' or '') .. (each.groups or '')
 end
 
 -- The interval of a connection with a TTL of its own: the ratio of interval and TTL is the one of the grant.
@@ -153,9 +154,10 @@ local function expired_only(now, user, score)
   return id, each
 end
 
--- Three tables: the connections that are alive or held, by id; the connections that expired since the last sweep, by
--- id, because an outage may have begun with that sweep; the ids of all other connections in the hash, which have
--- ended.
+-- Returns three tables:
+-- - the connections that are alive or held, by id;
+-- - the connections that expired since the last sweep, by id: an outage may have begun with that sweep, and hold them;
+-- - the ids of all other connections in the hash, which have ended.
 --
 -- `value` and `deadline` are the value and the expiry of the key of the user, `score` is the score of the user in the
 -- index; false if there is none.
@@ -185,7 +187,7 @@ local function connections_of(now, user, hash_key, value, deadline, score)
   return found, recent, ended
 end
 
--- How many of some connections are alive, how many have expired, and the latest deadline of those that are alive.
+-- How many of these connections are alive, how many have expired, and the latest deadline of the alive ones.
 local function tally(now, connections)
   local alive, waiting, last = 0, 0, 0
   for _, each in pairs(connections) do

@@ -1,4 +1,4 @@
--- Makes the changes of states that are due without a call.
+-- Updates the states of users that change without a call: a connection expired, or a status ended.
 --
 -- for each user                     ARGV[6] how long the last-seen time is kept, in ms
 --   the user's key                  then for each user
@@ -10,7 +10,8 @@ local now = clock()
 note_outage(now)
 local events = {}
 
--- The end of each connection that is not away, if others are away: its deadline, or the end of its hold.
+-- The latest end of the connections that are not away, if others are away; else nil. A connection ends at its deadline,
+-- or at the end of its hold.
 local function next_end(connections)
   local some, last = false, 0
   for _, each in pairs(connections) do

@@ -11,24 +11,25 @@
 -- Returns for each call {1 if the user is still online, 1 if the user went offline, when the connection ends or 0,
 -- messages to groups...; see outbox.lua}, or the error of the call.
 --
--- A usual call closes the only connection at once, and the connection states nothing but an id and maybe a TTL. All other
--- calls run in disconnect_any.lua, which is about all calls. `any_call` makes its functions, which takes as long as a few
--- usual calls.
+-- A *usual* call closes the only connection at once, and the connection states nothing but an id and maybe a TTL. This
+-- file has only the usual calls. disconnect_any.lua can run every call, and runs all others; see connect.lua.
 
 -- How long the pings of a closed connection are refused, in ms; CLOSED_FOR in connections.lua.
 local REFUSED_FOR = 10000
 
--- MOST_IN_BUCKET in last_seen.lua.
+-- The maximum number of times in a hash; MOST_IN_BUCKET in last_seen.lua.
 local MOST_TIMES = 100
 
 local now = clock()
 local retention = tonumber(ARGV[6])
 local left = { 0, 1, 0 }
 
--- What usual calls need: the end of a mark; the beginning of an event; the states of users, after one of no user; whether
--- some of the users have closed connections; the newest generation of last-seen times, if it accepts times with this
--- retention now, and such a time; see last_seen.lua.
-local refused_until, offline, states, some_marks, generation, age
+-- What the usual calls of a script call share. `prepare` sets it when the first of them needs it.
+local refused_until -- until when the pings of a closed connection are refused
+local offline -- the beginning of an event
+local states -- the states of the users, after that of the empty userId
+local some_marks -- whether any of the users has closed connections
+local generation, age -- where last-seen times are written now, if possible, and such a time; see last_seen.lua
 local function prepare()
   local time = as_text(now)
   refused_until, offline = as_text(now + REFUSED_FOR), 'd ' .. time .. ' ' .. time .. ' '
@@ -43,7 +44,7 @@ local function prepare()
   end
 end
 
--- Makes what disconnect_any.lua does.
+-- The functions that disconnect_any.lua returns, once a call has needed them.
 local any
 
 -- Writes a last-seen time.
@@ -56,11 +57,11 @@ local function remember(field, bucket)
     redis.call('PEXPIREAT', bucket, as_text(generation.ends))
   elseif times >= MOST_TIMES then
     any = any or any_call(now)
-    any.succeed_full(now, generation, retention)
+    any.replace_full(now, generation, retention)
   end
 end
 
--- Takes an online user offline whose only connection this is. `is_named` says whether the connection has an id.
+-- Closes the only connection of an online user, which goes offline. `is_named` says whether the connection has an id.
 local function leave(i, user, id, is_named)
   local closed = KEYS[CLOSED + i]
   if some_marks and some_exist(CLOSED + i, CLOSED + i) then

@@ -1,9 +1,9 @@
--- Makes one step of the PUT under way: first the former members leave or stay, then the others of its list become members.
--- So the group never has more members than before or after the PUT.
+-- Makes one step of the PUT under way. First the former members leave or stay. Then the other users of the list become
+-- members. So the group never has more members than before or after the PUT.
 --
 -- ARGV[7] how many users one step takes
--- Returns {whether more steps follow, the number of the PUT, members, added, removed, the users that left...}. Added and
--- removed count all steps of the PUT.
+-- Returns {1 if more steps follow, else 0; the number of the PUT; members; added; removed; the users that left...}.
+-- Added and removed are numbers of users, of all steps of the PUT so far.
 
 local now = clock()
 local joined, left = {}, {}

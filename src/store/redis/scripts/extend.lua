@@ -49,7 +49,7 @@ local function extend_one_of_several(key, stated, own_ttl)
     return false
   end
   local former = tonumber(text:sub(1, -1 - #grant))
-  -- A connection that has expired may be closed. One that is shortened may shorten the deadline of the user.
+  -- A connection that has expired may be closed. If the deadline of this one gets nearer, that of the user may, too.
   if former < last - ttl or former > last or math.floor(former / REVIEW) ~= math.floor(last / REVIEW) then
     return false
   end

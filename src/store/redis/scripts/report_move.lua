@@ -10,9 +10,10 @@
 --                                                ARGV[6] the text of KEYS[2] after the move
 --                                                ARGV[7] where the next store is
 --                                                ARGV[8] the channel on which the other instances are asked to report
--- Returns {{now, when the next store begins to answer or 0, the time of the last missing write, how long all writes must
---           have reached the next store, the number of instances, how many of them do not write to the same next store,
---           1 if this instance must copy what no ping repeats}, where the next store is that the data move to, or ''}.
+-- Returns {{now, when the next store begins to answer or 0, the time of the last missing write,
+--           how long all writes must have reached the next store, the number of instances,
+--           how many of them do not write to the same next store, 1 if this instance must copy what no ping repeats},
+--          the address of the next store once the move is decided, or ''}.
 
 -- How long an instance counts after its last report, in ms.
 local COUNTED = 5000

@@ -1,4 +1,5 @@
--- Finds the commands that the Redis user may not run, within a script or without, on the keys and the channel of the service.
+-- Finds the commands that the Redis user may not run on the keys and the channel of the service, in a script or
+-- outside.
 --
 -- KEYS[1] a key that never exists     ARGV[1] the bus channel
 --                                     ARGV[2...] the commands with arguments; 'K' stands for the key

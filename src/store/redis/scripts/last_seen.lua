@@ -117,8 +117,8 @@ local function last_seen_of(field, spread, since)
   return latest
 end
 
--- Begins another generation if the hashes of this one are full. One of its hashes is.
-local function succeed_full(now, generation, retention)
+-- Begins another generation if the hashes of this one are full on average. Called when one of its hashes is full.
+local function replace_full(now, generation, retention)
   if generation.buckets < MOST_BUCKETS and fill_of(generation) >= MOST_IN_BUCKET / 2 then
     begin_generation(now, retention, generation.buckets * 4)
   end
@@ -138,6 +138,6 @@ local function keep_last_seen(now, field, spread, at, retention)
   if times == 1 then
     redis.call('PEXPIREAT', bucket, generation.ends)
   elseif times >= MOST_IN_BUCKET then
-    succeed_full(now, generation, retention)
+    replace_full(now, generation, retention)
   end
 end

@@ -1,5 +1,6 @@
 -- Corrects some announced users after the clock was set back or the states were lost: no deadline may be later than now
--- plus the granted TTL, the index must have the deadline of each user, and who is away must be announced as away.
+-- plus the granted TTL, the index must have the deadline of each user, and a user that is away must be announced as
+-- away.
 --
 -- KEYS[10] the place of the recheck   ARGV[6] the place at which these users were read
 -- then for each user                ARGV[7] the next place; 0 at the end

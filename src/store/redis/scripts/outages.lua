@@ -1,8 +1,8 @@
--- Prelude of the scripts about connections, after announce.lua: the outages, and the hold of a departure after an outage.
+-- Prelude of the scripts about connections, after announce.lua: the outages, and the hold of a departure after one.
 --
--- KEYS[6] the time of the last sweep   ARGV[5] the shortest time without a sweep that is recorded; until when the caller
--- KEYS[7] the outages                          was ready to serve since it swept; and, if its process looks throttled,
---                                              how long it stood still just now; in ms
+-- KEYS[6] the time of the last sweep   ARGV[5] three times in ms: the shortest time without a sweep that is recorded;
+-- KEYS[7] the outages                          until when the caller was ready to serve since its last sweep; and, only
+--                                              if its process looks throttled, how long it stood still just now
 
 -- A longer time without a sweep is an outage for every grant, in ms.
 local LONG = 1500
@@ -10,13 +10,13 @@ local LONG = 1500
 local SHORTEST, COVERED_UNTIL, STOOD_STILL = ARGV[5]:match('^(%d+) (%d+) ?(%d*)$')
 SHORTEST, COVERED_UNTIL, STOOD_STILL = tonumber(SHORTEST), tonumber(COVERED_UNTIL), tonumber(STOOD_STILL)
 
--- How much longer than its process stands still a time without a sweep may be, in ms.
+-- How long a process may take from the moment when it runs again until it sweeps, in ms.
 local WAKES_UP = 1000
 
 local MOST_OUTAGES = 1000
 local OUTAGES_KEPT = 172800000
 
--- The first use of the data set, or nil if nobody uses it yet.
+-- The first use of the data set, or nil before it.
 local function first_use()
   local epoch = tonumber(redis.call('GET', KEYS[3]))
   return epoch and math.floor(epoch / 1000)
@@ -32,14 +32,14 @@ local function last_served(now)
   return swept
 end
 
--- What is recorded of a time without a sweep besides its beginning and end: whether the process looks throttled and stood
--- still all the time.
+-- The mark of a time without a sweep in the record: ' throttled' if the process looks throttled and stood still all the
+-- time, else ''.
 local function mark(length)
   return STOOD_STILL and length <= STOOD_STILL + WAKES_UP and ' throttled' or ''
 end
 
--- Records the time without a sweep that ends now, if it is long enough. Returns the time before it in which
--- an instance was last ready to serve, or nil. Whether the recorded time is an outage depends on each grant.
+-- Records the time without a sweep that ends now, if it is long enough. Whether it is an outage depends on each grant.
+-- Returns when an instance was last ready to serve before now, or nil.
 local function note_outage(now)
   local swept = last_served(now)
   if swept and now - swept > SHORTEST then
@@ -74,9 +74,9 @@ local function patience(interval)
   return interval + math.min(math.max(math.floor(interval / 5), 500), 5000)
 end
 
--- The longest time without a sweep that holds no departure with this grant. Either a busy machine explains it, and it
--- leaves a part of the time between a missed ping and the deadline. Or a client that pings at its interval still
--- pings in time.
+-- The longest time without a sweep that holds no departure with this grant. Such a time is one of two: a busy machine
+-- explains it, and it leaves a part of the time between a missed ping and the deadline; or a client that pings at its
+-- interval still pings before its deadline.
 local function absorbed_by(ttl, interval)
   local short = math.max(SHORTEST, math.min(LONG, math.floor((ttl - interval) * 3 / 4)))
   return math.max(short, ttl - interval - patience(interval))
@@ -89,9 +89,9 @@ local function is_throttled(all, place, absorbed)
   return outage[3] ~= '' and before and outage[2] - outage[1] > absorbed and before[2] - before[1] > absorbed
 end
 
--- The end of a hold of a connection with this deadline that began with the end of an outage, `ended`. The hold is
--- prolonged by the other outages during it, except those of a throttled process: until one wait after the deadline at
--- most or, if the deadline passed within the outage, until two waits after the outage.
+-- The end of a hold that began at `ended`, the end of an outage, of a connection with this deadline. Other outages
+-- during the hold prolong it, except outages of a throttled process. The hold ends one wait after the deadline at most
+-- or, if the deadline passed within the outage, two waits after the outage at most.
 local function prolonged(now, ended, ttl, interval, deadline)
   local absorbed, wait, all = absorbed_by(ttl, interval), patience(interval), outages(now)
   local over = ended + wait
@@ -117,10 +117,13 @@ local function assumed_deadline(now, time)
   return (last and last[2] >= time and math.min(last[2], now) or now) - 1
 end
 
--- The end of the hold of a connection with this deadline: one wait, its interval and a margin, after the last outage
--- before the deadline that it did not absorb and that left less than one wait before the deadline; 0 without one. If
--- that time has passed, the hold is prolonged. If the deadline passed within an outage of a throttled process, the end is
--- one wait after the deadline, and nothing prolongs the hold. The second value says whether the end is final.
+-- The end of the hold of a connection with this deadline; 0 if no outage holds it. The second value says whether the
+-- end is final.
+--
+-- The last outage before the deadline counts that the grant does not absorb, and that left less than one wait before
+-- the deadline. A wait is the interval and a margin. The hold ends one wait after the outage. If that time has passed,
+-- other outages may prolong the hold. If the deadline passed within an outage of a throttled process, the hold ends one
+-- wait after the deadline, and nothing prolongs it.
 --
 -- If `deadline` is only assumed, `reached` is a deadline that the connection had for sure. An outage that matters began
 -- after the last ping, so the true deadline is then at most a TTL after that.
@@ -147,7 +150,7 @@ local function held_until(now, deadline, ttl, interval, reached)
   return 0, false
 end
 
--- The same for a connection. One that leaves is not held.
+-- The end of the hold of `each`, and whether it is final. A connection that leaves is not held.
 local function hold_of(now, each)
   if each.left then
     return 0, false
@@ -172,8 +175,8 @@ local function longest_hold(now, connections)
   return longest, is_prolonged
 end
 
--- The deadline of a user whose departure is held, or nil, and whether the hold was prolonged. That happens once; the
--- score then has a fraction.
+-- The deadline of a user whose departure is held, or nil, and whether the hold was prolonged. A hold is prolonged once;
+-- the score then has a fraction.
 local function held_deadline(user)
   local score = tonumber(redis.call('ZSCORE', KEYS[5], user) or nil)
   if score then
@@ -186,8 +189,8 @@ local function set_held(user, deadline, is_prolonged)
   redis.call('ZADD', KEYS[5], deadline + (is_prolonged and 0.5 or 0), user)
 end
 
--- The end of a hold until `time` of a user that had one connection, `each`; prolonged if `time` has passed and other outages
--- were part of the hold. The second value says whether the hold is prolonged. `deadline` and
+-- The end of the hold of a user that had one connection, `each`. The hold ended at `time`; if that has passed and other
+-- outages were part of the hold, they prolong it. The second value says whether the hold is prolonged. `deadline` and
 -- `is_prolonged` are what `held_deadline` returned.
 local function held_again(now, time, each, deadline, is_prolonged)
   if is_prolonged or time > now then

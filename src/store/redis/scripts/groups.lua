@@ -11,9 +11,9 @@
 -- KEYS[16] the groups with seats, each with a time not after the first end of a seat
 -- KEYS[17] the key that never exists
 --
--- A user is stored if it is in KEYS[8] or KEYS[9]; nobody is in both. A connection that states the group has a seat. A
--- user is a member if it is stored or has a seat; see seats.lua. A list of ids is one text with the separator between the
--- ids. The separator is a control character, which ids do not have.
+-- A user is stored if it is in KEYS[8] or KEYS[9]; no user is in both. A connection that states the group has a seat. A
+-- user is a member if it is stored or has a seat; see seats.lua. A list of ids is one text with the separator between
+-- the ids. The separator is a control character, which ids do not have.
 
 local MEMBERS, FORMER, COMING, NUMBERS, UNDER_WAY = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local SEATS, SEATED, GONE, DUE_GROUPS = KEYS[13], KEYS[14], KEYS[15], KEYS[16]
@@ -58,7 +58,7 @@ local function size()
   return redis.call('SCARD', MEMBERS) + redis.call('SCARD', FORMER)
 end
 
--- The greatest number of stored members until the end of the PUT under way.
+-- The largest number of stored members that the group can have until the PUT under way ends.
 local function size_at_most()
   return redis.call('SCARD', MEMBERS) + math.max(redis.call('SCARD', FORMER), redis.call('SCARD', COMING))
 end
@@ -110,8 +110,8 @@ local function without_seat(users)
   return found
 end
 
--- Announces users that are stored now, and users that are not stored any more. A user that has a seat is a member before
--- and after.
+-- Announces users that are stored now, and users that are not stored any more. A user that has a seat is a member both
+-- before and after, so nothing is announced of it.
 local function announce_stored(now, joined, left)
   joined, left = without_seat(joined), without_seat(left)
   if joined[1] or left[1] then

@@ -40,7 +40,7 @@ for id, each in pairs(connections) do
     end
   end
 end
--- Only a time that was written after that can be later.
+-- Of the stored last-seen times, only one that was written after `seen` can be later than `seen`.
 local field, spread = place_of(ARGV[6])
 answer[2] = math.min(math.max(seen, last_seen_of(field, spread, seen)), now)
 return answer

@@ -26,7 +26,7 @@ if holder and holder ~= ARGV[1] and remaining > 0 and remaining <= length then
 end
 
 redis.call('HSET', KEYS[1], 'cursor', cursor, 'holder', ARGV[1], 'until', string.format('%.0f', now + length))
--- Nor does a pause last longer than it was when it began.
+-- The rest of a pause is never longer than the whole pause. If the clock was set back, the pause is over.
 local pause = tonumber(retry or 0) - now
 if pause < 0 or pause > tonumber(longest or 0) then
   pause = 0

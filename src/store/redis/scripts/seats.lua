@@ -1,11 +1,11 @@
 -- Prelude of the scripts about the seats of a group, after groups.lua.
 --
--- A seat is a connection in a group that it stated. SEATS has 'userId connectionId' by the deadline of the seat, with the
--- separator between the ids; ' ~' follows if the connection leaves with a grace period. SEATED has 'connectionId stamp TTL
--- interval' of each seat of a user; the next one follows the separator, and ' ~' a seat that leaves. The stamp is that of
--- the last step of the connection that the group knows; see outbox.lua.
+-- A seat is a connection in a group that it stated. The sorted set SEATS has 'userId connectionId' of each seat by the
+-- deadline of the seat, with the separator between the ids. The hash SEATED has 'connectionId stamp TTL interval' of
+-- each seat of a user, with the separator between the seats. The stamp is that of the last step of the connection that
+-- the group knows; see outbox.lua. In both, ' ~' ends the text of a seat whose connection leaves with a grace period.
 
--- How long the stamp of a connection that left is kept, in microseconds: longer than a message of a connection may take.
+-- How long the stamp of a connection that left is kept, in microseconds. This is longer than a message may take.
 local STAMPS_KEPT = 60000000
 
 -- The seats of a user, by connectionId.
@@ -26,7 +26,8 @@ end
 local function write_seats(user, seats)
   local texts = {}
   for id, seat in pairs(seats) do
-    texts[#texts + 1] = string.format('%s %s %.0f %.0f', id, seat.stamp, seat.ttl, seat.interval) .. (seat.left and ' ~' or '')
+    local text = string.format('%s %s %.0f %.0f', id, seat.stamp, seat.ttl, seat.interval)
+    texts[#texts + 1] = text .. (seat.left and ' ~' or '')
   end
   if texts[1] then
     redis.call('HSET', SEATED, user, table.concat(texts, SEPARATOR))

@@ -1,5 +1,5 @@
--- Part of connect.lua: the calls that are not usual. Runs within the function any_call(now), after the
--- preludes outages.lua to outbox.lua and scores.lua.
+-- Part of connect.lua that can run every call, and runs the calls that are not usual. It is the end of the body of the
+-- function any_call(now), after outages.lua, connections.lua, states.lua, outbox.lua and scores.lua.
 
 local HELD = KEYS[5]
 local grant_of_caller = ARGV[3] .. ' ' .. ARGV[4]
@@ -30,7 +30,7 @@ local function answer(call, outcome, former, evicted)
   for id, each in pairs(evicted or {}) do
     leave_groups(messages, now, call.user, id, each.groups or '', '')
   end
-  -- The join of a group is later than a message to it.
+  -- The stamp of a join must be greater than the stamps of the messages to the group.
   local stamp = mine.groups ~= '' and new_stamp() or ''
   return { outcome, mine.deadline, stamp, unpack(messages) }
 end
@@ -59,8 +59,8 @@ local function write_several(call, value, last, others, ended)
   redis.call('PEXPIREAT', call.hash, as_text(last + AFTERLIFE))
 end
 
--- A ping may succeed despite a mark if the clock was set back. The mark must not count later. Returns whether a
--- connection of the user was closed a moment ago.
+-- Removes the mark of a connection that is open again, so that the mark does not count later. A connect ignores marks;
+-- a ping gets past one only if the clock was set back. Returns whether the user had a mark.
 local function forget_mark(closed, id)
   if redis.call('EXISTS', closed) == 0 then
     return false
@@ -84,7 +84,8 @@ local function is_full(connections)
   return staying >= most
 end
 
--- Removes the connections that leave first, until at most `most` connections are alive. Returns them.
+-- Removes connections that leave, the earliest deadline first, until at most `most` connections are alive. Returns the
+-- removed ones.
 local function make_room(connections, ended)
   local alive, leaving, evicted = tally(now, connections), {}, {}
   for id, each in pairs(connections) do
@@ -107,7 +108,8 @@ end
 return function(call)
   local user, value, score = call.user, call.value, call.score
   local id, own_ttl, away, groups = read_stated(call.stated)
-  local mine = { ttl = tonumber(ARGV[3]), interval = tonumber(ARGV[4]), own_ttl = own_ttl, away = away, groups = groups }
+  local mine = { own_ttl = own_ttl, away = away, groups = groups }
+  mine.ttl, mine.interval = tonumber(ARGV[3]), tonumber(ARGV[4])
   if own_ttl then
     mine.ttl, mine.interval = own_ttl, scaled_interval(own_ttl, mine.ttl, mine.interval)
   end
@@ -180,7 +182,8 @@ return function(call)
     end
     local time, former_number = parts(score)
     local number = is_alone and mine.number or former_number
-    -- The pings of an only connection extend only the key. The score is then all that is known of its last ping.
+    -- The pings of an only connection extend only the key. After its expiry, the score is all that is known of its
+    -- last ping.
     local is_new_only = is_alone and value == '*'
     if not value or is_new_only or math.max(before, time) > last or number ~= former_number then
       set_score(user, before, former_number, last, number)
@@ -190,7 +193,7 @@ return function(call)
   end
   local entry = last + mine.number / 4096
   if was_closed or before > last then
-    -- A sweep may have read the deadline of the time online before, which ended with a disconnect.
+    -- A sweep may have read the deadline from before the user went offline by a disconnect.
     note(user, string.format('%.17g', entry))
   end
   enter(call, entry, connections, recent)

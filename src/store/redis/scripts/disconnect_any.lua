@@ -1,5 +1,5 @@
--- Part of disconnect.lua: the calls that are not usual. Runs within the function any_call(now), after the
--- preludes outages.lua to outbox.lua and scores.lua.
+-- Part of disconnect.lua that can run every call, and runs the calls that are not usual. It is the end of the body of
+-- the function any_call(now), after outages.lua, connections.lua, states.lua, last_seen.lua, outbox.lua and scores.lua.
 
 local HELD = KEYS[5]
 local retention = tonumber(ARGV[6])
@@ -20,7 +20,8 @@ local function mark(closed, id, ends)
   end
 end
 
--- Whether the number of a connection in the hash leads to its TTL and interval. Sets the TTL that it asked for.
+-- Whether the grant with the number of a connection in the hash still explains its TTL and interval. Sets `own_ttl` if
+-- the connection asked for a TTL.
 local function finds_grant(each)
   local ttl, interval, is_known = grant(each.number)
   if not is_known then
@@ -30,7 +31,7 @@ local function finds_grant(each)
   return scaled_interval(each.ttl, ttl, interval) == each.interval
 end
 
--- The user is still online by other connections, with the latest deadline `last`.
+-- The user stays online by other connections, with the latest deadline `last`.
 local function stay(call, connections, ended, is_alone, last)
   local score = call.score
   local former_number = select(2, parts(score or 0))
@@ -190,5 +191,5 @@ return {
     end
     return answer
   end,
-  succeed_full = succeed_full,
+  replace_full = replace_full,
 }

@@ -1,12 +1,13 @@
--- Reads the events after one event. The first read from a new master of a cluster appends an entry before.
+-- Reads the events after one event. The first read from a new master of a cluster first appends an entry.
 --
 -- KEYS[6] the run id of the last master      ARGV[5] the id of the event      ARGV[6] the maximum number of events
 --                                            ARGV[7] the run id of the master, or '' without a cluster
 -- Returns {epoch, newest event, the entries}.
 --
--- A frozen master that was replaced runs old calls when it continues, before it learns of its replacement. The new master
--- passes the messages of these calls on. An instance reads the history before it follows the messages of a new master, so
--- it knows the appended entry then, which such a message does not have as its predecessor.
+-- The reason is a master that was frozen and replaced. When it continues, it runs old calls before it learns of its
+-- replacement, and the new master forwards the messages of these calls. An instance reads the history of a new master
+-- before it follows its messages, so it knows the appended entry. A forwarded message names another predecessor, and so
+-- the instance recognizes it.
 
 local known = epoch()
 if ARGV[7] ~= '' then

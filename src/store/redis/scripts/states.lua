@@ -2,9 +2,9 @@
 --
 -- KEYS[8] the states of users   KEYS[9] the next changes without a call
 --
--- The hash of states has the users whose state is not the default: 'away end status data', separated by \31. These are 1
--- if the user is announced as away, else 0; when the status ends, in ms, or 0; the status, which may be empty; its data.
--- The field '' shows that the hash was not lost; see due.lua.
+-- The hash of states has the users whose state is not the default: 'away end status data', separated by \31. `away` is
+-- 1 if the user is announced as away, else 0. `end` is when the status ends, in ms, or 0. The status and its data may
+-- be empty. The field '' shows that the hash was not lost; see due.lua.
 --
 -- The index of changes has users by the time of the next change of their state that needs no call, or an earlier time:
 -- the last connection that is not away expires, the status ends, or the status of an offline user is forgotten.
@@ -50,7 +50,7 @@ local function end_status(now, state)
   end
 end
 
--- Whether all of some connections are away, and the latest deadline of those that are not away, if others are.
+-- Whether all of these connections are away. If only some are, the second value is the latest deadline of the others.
 local function away_among(...)
   local all, some, last = true, false, 0
   for _, connections in ipairs({ ... }) do
@@ -91,7 +91,7 @@ local function await_end(now, user, state, retention)
   end
 end
 
--- Takes over what these connections of an online user state. Adds user.updated to `events` if that changes the state.
+-- Updates the state of an online user from its connections. Adds user.updated to `events` if the state changes.
 local function update_state(now, user, events, ...)
   local away, next_change = away_among(...)
   await_change(user, next_change)
@@ -104,7 +104,7 @@ local function update_state(now, user, events, ...)
   end
 end
 
--- Takes over what these connections of a user that comes online state. Returns the last part of user.online.
+-- Updates the state of a user that goes online from its connections. Returns the last part of user.online.
 local function enter_state(now, user, ...)
   local away, next_change = away_among(...)
   await_change(user, next_change)

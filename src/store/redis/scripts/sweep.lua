@@ -4,8 +4,8 @@
 --   the user's key                  then for each user
 --   the user's connections            userId
 -- the generations of last-seen times
--- Returns how many users had disconnected with a grace period, then the lateness of each announced departure, in ms;
--- first those of these users.
+-- Returns how many of the announced users had disconnected with a grace period, then the lateness of each announced
+-- departure, in ms. The latenesses of the users with a grace period come first.
 --
 -- Since the caller read the index, another instance may have swept the same users, the users may have come back, or
 -- there may have been an outage. So this script checks everything again.
@@ -13,8 +13,9 @@
 local now = clock()
 note_outage(now)
 
--- The last-seen time of a user that is gone, its deadline, the end of the hold, whether the hold is prolonged, and whether
--- the last connection left.
+-- Returns the last-seen time of a user that is gone, its deadline, the end of the hold, whether the hold is prolonged,
+-- and whether the last connection left.
+--
 -- `time` is the time in the index, `number` the number of the grant of an only connection. `held` is the deadline
 -- if the departure is held already, and `was_prolonged` says whether that hold was prolonged.
 local function departure(user, connections, time, number, held, was_prolonged)

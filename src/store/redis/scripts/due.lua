@@ -10,8 +10,8 @@
 --         {now, epoch, newest event, the number of announced users whose departure is not held, the number of the
 --          caller's grant, the first time in the index or -1, how many users are overdue, the place of the recheck or
 --          -1, when an instance was last ready to serve or -1, the time of the next change without a call or -1, the
---          time of the next look at a group or -1, the time of the first message in the outbox or -1, 1 if a departure is
---          held or a connection may not absorb a stall that quiet instances do not notice, else 0}.
+--          time of the next look at a group or -1, the time of the first message in the outbox or -1, 1 if a departure
+--          is held or a connection is delicate (see announce.lua), else 0}.
 
 local layout = redis.call('GET', KEYS[12])
 if layout and layout ~= ARGV[7] and layout ~= ARGV[8] then
@@ -28,8 +28,8 @@ local STEP = 100
 -- The longest time without an entry in the history of one of several partitions, in ms.
 local ENTRY_INTERVAL = 86400000
 
--- The maximum size of an event in the history, with its share of the data structure, in bytes: that of 100 users who join
--- a group, with the longest ids.
+-- The maximum size of an event in the history, with its share of the data structure, in bytes: that of 100 users with
+-- the longest ids that join a group.
 local MOST_EVENT = 13312
 
 local now = clock()
@@ -58,8 +58,9 @@ if length * MOST_EVENT > most then
   end
 end
 
--- The hash of states has the field '' since the first sweep, which the grants remember. If it is missing, the hash was lost:
--- the streams begin anew, and a recheck finds the users that are away.
+-- The first sweep writes the field '' into the hash of states, and the field 'states' into the hash of grants. If only
+-- the first of these is missing, the hash of states was lost. Then a new data set begins, which resets the streams, and
+-- a recheck finds the users that are away.
 local knew_states = redis.call('HSETNX', KEYS[4], 'states', 1) == 0
 if redis.call('HSETNX', STATES, '', '') == 1 and knew_states then
   redis.call('DEL', KEYS[3])

@@ -1,5 +1,5 @@
--- Prelude of every script but apply_shortened.lua, extend.lua and newest.lua: the clock, the epoch, the numbers of
--- grants, and the announcement of events.
+-- Prelude of most scripts (scripts.rs lists them): the clock, the epoch, the numbers of grants, and the announcement of
+-- events.
 --
 -- KEYS[1] the deadline index        ARGV[1] the bus channel
 -- KEYS[2] the history               ARGV[2] how long the history keeps an event, in ms
@@ -38,7 +38,7 @@ local function place_of(user)
   return known[1], known[2]
 end
 
--- A whole number as text. It takes Redis longer to write a number among the arguments of a command.
+-- A whole number as text. Redis takes longer to convert a number among the arguments of a command.
 local function as_text(number)
   return string.format('%.0f', number)
 end
@@ -75,8 +75,8 @@ local function number_of(grant)
   return number
 end
 
--- The TTL and the interval of the grant with a number, and whether the number is known. An unknown number has those of the
--- calling instance.
+-- The TTL and the interval of the grant with a number, and whether the number is known. For an unknown number, these
+-- are the TTL and the interval of the calling instance.
 local known_grants = {}
 local function grant(number)
   local found = known_grants[number]
@@ -89,14 +89,14 @@ local function grant(number)
   return found[1], found[2], found[3]
 end
 
--- The name of a key that exists while a connection may not absorb a stall of 1.2 s, which quiet instances may not notice; see
--- policy.rs. No instance is quiet meanwhile.
+-- The name of the key that exists while some connection is delicate: its grant does not absorb a stall of 1.2 s. Quiet
+-- instances may not notice such a stall (policy.rs), so no instance is quiet while the key exists.
 local function delicate_key()
   return KEYS[1]:sub(1, -10) .. 'delicate'
 end
 
--- Writes that key if a connection needs it. A sweep that re-arms the user writes it again. A store without memory fails no
--- call because of this.
+-- Writes that key if a connection with this TTL and interval is delicate. A sweep that re-arms the user writes the key
+-- again. If Redis has no memory left and refuses the key, the call still succeeds.
 local function note_delicate(ttl, interval)
   if (ttl - interval) * 3 / 4 < 1200 then
     redis.pcall('SET', delicate_key(), '', 'PX', math.max(math.floor(ttl), 0) + 2000)
@@ -161,13 +161,13 @@ local function newest()
   return last[1] and last[1][1] or '0-0'
 end
 
--- Publishes a message. Several partitions have shard channels, whose names have a hash tag.
+-- Publishes a message. With several partitions, each has a shard channel, whose name has a hash tag.
 local function publish(message)
   redis.call(ARGV[1]:find('{', 1, true) and 'SPUBLISH' or 'PUBLISH', ARGV[1], message)
 end
 
--- Tells all instances that they have something to do earlier than they may know: the first member of an index is due, or a
--- change of a group is under way.
+-- Tells all instances, once in a script call, that work may be due earlier than they know: the first member of an index
+-- has an earlier time, or a change of a group is under way.
 local has_told = false
 local function tell_nearer()
   if not has_told then
@@ -194,7 +194,7 @@ local function announce(now, events)
   publish(table.concat(lines, '\n'))
 end
 
--- Appends an entry that is no event. Readers take its position only.
+-- Appends an entry that is no event. Readers use only its position.
 local function append_mark(now)
   announce(now, { 't ' .. now .. ' 0 -' })
 end

@@ -1,4 +1,4 @@
--- Reads the position of the newest event. The script has no prelude, because many streams need it for all partitions.
+-- Reads the position of the newest event. The script has no prelude, because streams run it often, for all partitions.
 --
 -- KEYS[1] the deadline index    KEYS[3] the epoch
 -- KEYS[2] the history           KEYS[4] a key that never exists

@@ -8,20 +8,26 @@
 -- then of each call the user's closed connections
 -- Returns for each call {'entered' if the user went online, else 'stayed', the deadline of the connection, the stamp of
 -- its groups or '', messages to groups...; see outbox.lua};
--- {'closed'} for a ping of a connection that leaves or was closed a moment ago; {'full'} at the maximum number of connections;
--- or the error of the call.
+-- {'closed'} for a ping of a connection that leaves or was closed a moment ago; {'full'} at the maximum number of
+-- connections; or the error of the call.
 --
--- Usual calls state nothing but an id. Either the user is offline, and no other connection of the user was closed a
--- moment ago; or the connection is the only one, and only its deadline changes. All other calls run in connect_any.lua,
--- which is about all calls. `any_call` makes its functions, which takes as long as a few usual calls.
+-- A *usual* call states nothing but an id, and one of two cases applies. Either the user is offline, and no other
+-- connection of the user was closed a moment ago. Or the connection is the only one, and only its deadline changes.
+--
+-- This file has only the usual calls. connect_any.lua can run every call, and runs all others. It is the body of the
+-- function any_call (scripts.rs), because Redis takes as long to create its functions as for a few usual calls. So they
+-- are created only when a script call needs them.
 
 local now = clock()
 local deadline = now + ARGV[3]
 local entered, stayed = { 'entered', deadline, '' }, { 'stayed', deadline, '' }
 
--- What usual calls need: the number of the grant, also as text; the deadline as text and as a score; the beginning of an
--- event; the states of users, after one of no user; and whether some of the users have several or closed connections.
-local number, number_text, deadline_text, entry, online, states, some_hash, some_marks
+-- What the usual calls of a script call share. `prepare` sets it when the first of them needs it.
+local number, number_text -- the number of the grant
+local deadline_text, entry -- the deadline, and the score with this deadline and the grant
+local online -- the beginning of an event
+local states -- the states of the users, after that of the empty userId
+local some_hash, some_marks -- whether any of the users has several connections, and whether any has closed ones
 local function prepare()
   number = number_of(ARGV[3] .. ' ' .. ARGV[4])
   number_text, deadline_text = as_text(number), as_text(deadline)
@@ -45,7 +51,7 @@ local function write(i, user, id)
   redis.call('HSET', record_bucket(spread), field, value)
 end
 
--- Brings a user online that has no key. Returns whether this is done.
+-- Brings a user without a key online. Returns false, and does nothing, if the call is not usual.
 local function enter(i, user, id)
   local mark, other
   if some_marks then
@@ -58,7 +64,7 @@ local function enter(i, user, id)
   write(i, user, id)
   if mark then
     deleted[#deleted + 1] = KEYS[CLOSED + i]
-    -- A sweep may have read the deadline of the time online before.
+    -- A sweep may have read the deadline from before the user went offline.
     note(user, entry)
   end
   entering[#entering + 1], entering[#entering + 2] = entry, user
@@ -66,7 +72,8 @@ local function enter(i, user, id)
   return true
 end
 
--- Extends the only connection of an online user, which stated the same before. Returns whether this is done.
+-- Extends the only connection of an online user, which stated the same before. Returns false, and does nothing, if the
+-- call is not usual.
 local function extend(i, user, id, score)
   local time, former_number = parts(score)
   if former_number ~= number or time > deadline or some_marks and some_exist(CLOSED + i, CLOSED + i)
@@ -77,7 +84,7 @@ local function extend(i, user, id, score)
   return true
 end
 
--- Makes what connect_any.lua does.
+-- The function that connect_any.lua returns, once a call has needed it.
 local any
 
 -- Runs a call and returns its answer.
@@ -94,7 +101,7 @@ local function connect(i)
       prepare()
     end
     if states[i + 1] or some_hash and some_exist(HASHES + i, HASHES + i) then
-      -- The user has a state, or maybe several connections.
+      -- The call is not usual: the user has a state, or may have several connections.
     elseif not value and enter(i, user, stated) then
       return entered
     elseif value and value == (stated == '1' and number_text or number_text .. ' ' .. stated)
