@@ -25,14 +25,14 @@ mod query;
 pub(crate) mod refused_stream;
 mod request_meter;
 mod response_headers;
-mod service;
+mod service_status;
 mod split_body;
 mod state;
 mod statement;
-mod status;
 mod stream_handoff;
 mod stream_support;
 mod sweep;
+mod user_status;
 mod users;
 
 use std::sync::Arc;
@@ -125,7 +125,7 @@ fn described(bulk_calls: OpenApiRouter<Arc<AppState>>) -> OpenApiRouter<Arc<AppS
         .routes(routes!(users::ping))
         .routes(routes!(users::disconnect))
         .routes(routes!(users::user))
-        .routes(routes!(status::set, status::clear))
+        .routes(routes!(user_status::set, user_status::clear))
         .merge(bulk_calls)
         .routes(
             routes!(events::stream, events::stream_of)
@@ -143,7 +143,7 @@ fn bulk_calls() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(online::lookup, online::list))
         .routes(routes!(online::count))
-        .routes(routes!(service::status))
+        .routes(routes!(service_status::status))
         .routes(routes!(
             groups::replace,
             groups::change,

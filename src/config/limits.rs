@@ -19,7 +19,7 @@ const DEFAULT_STREAMS_PER_CALLER: usize = 1_000;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitsConfig {
-    /// Most open client connections of one instance; further clients wait to be accepted
+    /// Most open client connections of one instance; further clients take the places of idle ones, or wait
     ///
     /// The limit of open files and the available memory may lower it.
     ///

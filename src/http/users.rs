@@ -18,7 +18,7 @@ use super::permissions::{ActingFor, Disconnecting, Seeing};
 use super::query::NoQuery;
 use super::state::AppState;
 use super::statement::{ConnectBody, Statement, connection_id};
-use super::status::UserStatus;
+use super::user_status::UserStatus;
 use crate::model::{
     Closing, Connected, ConnectionId, GroupId, Timestamp, UserId, millis, scaled_interval,
 };

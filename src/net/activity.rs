@@ -32,8 +32,8 @@ pub(super) struct RequestActivity {
     is_blocked: AtomicBool,
     /// Whether the next bytes that are written may belong to a response of a handler.
     owes_response: AtomicBool,
-    /// Whether a handler waits for more of a request body.
-    waits_for_body: AtomicBool,
+    /// The requests that wait for the client: for more of their bodies, or for room for their responses.
+    waiting: AtomicU32,
     /// The bytes that were read and written at the last progress, and its time.
     progress: Mutex<(u64, Instant)>,
     evicted: Notify,
@@ -41,7 +41,17 @@ pub(super) struct RequestActivity {
 
 /// A request whose response is not complete, until this is dropped.
 #[derive(Debug)]
-pub(super) struct ActiveRequest(Arc<RequestActivity>);
+pub(super) struct ActiveRequest {
+    activity: Arc<RequestActivity>,
+    response: ClientWait,
+}
+
+/// Whether a request or a response waits for the client. Dropped, it does not wait.
+#[derive(Debug)]
+pub(super) struct ClientWait {
+    activity: Arc<RequestActivity>,
+    waits: bool,
+}
 
 impl RequestActivity {
     pub(super) fn http1() -> Arc<Self> {
@@ -62,7 +72,7 @@ impl RequestActivity {
             allowance,
             is_blocked: AtomicBool::new(false),
             owes_response: AtomicBool::new(false),
-            waits_for_body: AtomicBool::new(false),
+            waiting: AtomicU32::new(0),
             progress: Mutex::new((0, Instant::now())),
             evicted: Notify::new(),
         })
@@ -75,7 +85,18 @@ impl RequestActivity {
         self.owes_response.store(true, Ordering::Relaxed);
         self.record_progress();
         self.allow(ALLOWANCE_PER_REQUEST);
-        ActiveRequest(Arc::clone(self))
+        ActiveRequest {
+            activity: Arc::clone(self),
+            response: self.client_wait(),
+        }
+    }
+
+    /// What a request or a response that does not wait for the client yet tells about itself.
+    pub(super) fn client_wait(self: &Arc<Self>) -> ClientWait {
+        ClientWait {
+            activity: Arc::clone(self),
+            waits: false,
+        }
     }
 
     /// Counts bytes that were read; `of_bodies` of them belong to request bodies. Returns false if an HTTP/2 client
@@ -137,17 +158,13 @@ impl RequestActivity {
         *self.progress.lock() = (self.bytes(), Instant::now());
     }
 
-    /// Sets whether a handler waits for more of a request body.
-    pub(super) fn set_waits_for_body(&self, waits: bool) {
-        self.waits_for_body.store(waits, Ordering::Relaxed);
-    }
-
-    /// The time of the last progress, if the server waits for the client. On HTTP/2, one request may wait for the
-    /// client while others are in progress; there only a connection without requests counts.
+    /// The time of the last progress, if the server waits for the client only: there is no request, or each request
+    /// waits for the client.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
-        let waits = self.is_blocked() || self.waits_for_body.load(Ordering::Relaxed);
-        let is_stalled = self.in_progress() == 0 || (waits && self.allowance.is_none());
-        is_stalled.then(|| self.progress.lock().1)
+        let all_wait = self.waiting.load(Ordering::Relaxed) >= self.in_progress();
+        // On HTTP/2, other requests may be in progress while a write waits.
+        let is_blocked = self.is_blocked() && self.allowance.is_none();
+        (all_wait || is_blocked).then(|| self.progress.lock().1)
     }
 
     /// Makes the connection give up its permit.
@@ -200,16 +217,41 @@ impl RequestActivity {
 impl ActiveRequest {
     /// Counts a part of the response, which the client may acknowledge.
     pub(super) fn record_part(&self) {
-        self.0.record_progress();
-        self.0.allow(ALLOWANCE_PER_PART);
+        self.activity.record_progress();
+        self.activity.allow(ALLOWANCE_PER_PART);
+    }
+
+    /// Sets whether the response waits for the client, which must make room for it.
+    pub(super) fn set_waits(&mut self, waits: bool) {
+        self.response.set(waits);
+    }
+}
+
+impl ClientWait {
+    /// Sets whether the client is waited for.
+    pub(super) fn set(&mut self, waits: bool) {
+        let waiting = &self.activity.waiting;
+        match (self.waits, waits) {
+            (false, true) => waiting.fetch_add(1, Ordering::Relaxed),
+            (true, false) => waiting.fetch_sub(1, Ordering::Relaxed),
+            _ => return,
+        };
+        self.waits = waits;
+    }
+}
+
+impl Drop for ClientWait {
+    fn drop(&mut self) {
+        self.set(false);
     }
 }
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        let read = self.0.read.load(Ordering::Relaxed);
-        self.0.read_when_answered.store(read, Ordering::Relaxed);
-        self.0.in_progress.fetch_sub(1, Ordering::Relaxed);
+        let activity = &self.activity;
+        let read = activity.read.load(Ordering::Relaxed);
+        activity.read_when_answered.store(read, Ordering::Relaxed);
+        activity.in_progress.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

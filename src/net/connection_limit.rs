@@ -38,10 +38,7 @@ impl ConnectionLimit {
 
     /// Waits until one more connection may be open. Meanwhile further connections wait in the queue of the kernel, not
     /// in this process.
-    pub(super) async fn acquire(&mut self) -> OwnedSemaphorePermit {
-        if self.free.available_permits() == 0 {
-            self.warn("the connection limit is reached (PRESENCE_CONNECTIONS)");
-        }
+    pub(super) async fn acquire(&self) -> OwnedSemaphorePermit {
         let permit = Arc::clone(&self.free).acquire_owned().await;
         permit.expect("the semaphore is never closed")
     }

@@ -111,20 +111,32 @@ async fn drive(socket: Socket, worker: &Arc<WorkerContext>, activity: &Arc<Reque
     let service = service(worker, activity, &tasks);
     let http2 = protocol(tasks).serve_connection(TokioIo::new(socket), service);
     let mut http2 = pin!(http2);
-    let grace = tokio::select! {
+    let is_evicted = tokio::select! {
         biased;
         ended = &mut http2 => return log(ended),
-        () = worker.drain.cancelled() => END_GRACE,
-        () = activity.evicted() => EVICTION_GRACE,
+        () = worker.drain.cancelled() => false,
+        () = activity.evicted() => true,
         verdict = supervision::http2(activity, worker.keep_alive) => match verdict {
             Verdict::TooSlow => return debug!("a client was too slow and was cut off"),
-            Verdict::Idle | Verdict::Drain => END_GRACE,
+            Verdict::Idle | Verdict::Drain => false,
         },
     };
     http2.as_mut().graceful_shutdown();
+    let grace = if is_evicted {
+        EVICTION_GRACE
+    } else {
+        END_GRACE
+    };
+    let eviction = async {
+        if !is_evicted {
+            activity.evicted().await;
+        }
+        supervision::http2_eviction(activity, EVICTION_GRACE).await;
+    };
     tokio::select! {
         biased;
         ended = &mut http2 => log(ended),
+        () = eviction => debug!("an evicted connection did not end in time"),
         () = supervision::http2_end(activity, grace) => debug!("a connection did not end in time"),
     }
 }

@@ -26,6 +26,9 @@ const DRAIN_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// of new bytes only after a while.
 const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// How long a connection is idle before it makes room for a new one.
+const LEAST_IDLE_TIME: Duration = Duration::from_secs(1);
+
 /// How long a request waits for its body before it takes a permit.
 const BODY_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -39,7 +42,7 @@ pub(super) struct IdleConnection {
     speaks_http1: bool,
     /// Bytes of the next request that arrived with the last request.
     early: Bytes,
-    deadline: Instant,
+    since: Instant,
 }
 
 /// The first bytes of a request, and how much of the request they are.
@@ -55,25 +58,35 @@ impl IdleConnection {
             connection,
             speaks_http1: false,
             early: Bytes::new(),
-            deadline: Instant::now() + FIRST_REQUEST_TIMEOUT,
+            since: Instant::now(),
         }
     }
 
     /// An HTTP/1 connection whose requests are answered, and the bytes that arrived since.
     pub(super) fn answered(connection: Connection, early: Bytes) -> Self {
-        let deadline = Instant::now() + connection.worker.keep_alive;
         Self {
             connection,
             speaks_http1: true,
             early,
-            deadline,
+            since: Instant::now(),
         }
     }
 
+    /// When the connection ends if no request arrives.
+    fn deadline(&self) -> Instant {
+        let time = if self.speaks_http1 {
+            self.connection.worker.keep_alive
+        } else {
+            FIRST_REQUEST_TIMEOUT
+        };
+        self.since + time
+    }
+
     /// Waits for a request: the head and, if the body is short, also the body. Returns `None` if the connection ends:
-    /// after a timeout, in a drain, or because the client closed it.
+    /// after a timeout, in a drain, to make room for a new connection, or because the client closed it.
     pub(super) async fn next_request(&mut self) -> Option<NextRequest> {
         let mut bytes = BytesMut::from(&*std::mem::take(&mut self.early));
+        let deadline = self.deadline();
         let stream = &self.connection.stream;
         while bytes.is_empty() {
             tokio::select! {
@@ -82,7 +95,13 @@ impl IdleConnection {
                 () = self.connection.worker.drain.cancelled() => {
                     timeout(LAST_REQUEST_TIMEOUT, stream.readable()).await.ok()?.ok()?;
                 }
-                () = sleep_until(self.deadline) => return None,
+                () = self.connection.worker.make_room.notified() => {
+                    if self.since.elapsed() >= LEAST_IDLE_TIME {
+                        return None;
+                    }
+                    continue;
+                }
+                () = sleep_until(deadline) => return None,
             }
             if !read(stream, &mut bytes).ok()? {
                 return None;
@@ -106,7 +125,7 @@ impl IdleConnection {
         let mut deadline = if self.speaks_http1 {
             began + HEAD_TIMEOUT
         } else {
-            self.deadline
+            self.deadline()
         };
         loop {
             let waits_for_body = match received {

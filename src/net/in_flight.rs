@@ -2,7 +2,8 @@
 //!
 //! A client that sends its body slowly, or does not read its response, keeps its permit for as long as no other
 //! connection needs one. When connections wait for a permit, the clients that have made no progress for longest are
-//! evicted first. An HTTP/2 connection is evicted only while it has no request.
+//! evicted first. Too little memory for a request evicts them too. An HTTP/2 connection is evicted only while all its
+//! requests wait for the client, or it has none.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -21,6 +22,9 @@ const STALL: Duration = Duration::from_millis(250);
 
 /// The same if most clients make no progress, which is hardly an accident.
 const STALL_OF_MOST: Duration = Duration::from_millis(100);
+
+/// The most connections that are evicted at once because there is too little memory.
+const EVICTIONS_FOR_ROOM: usize = 16;
 
 /// How often waiting connections look for stalled clients.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
@@ -142,13 +146,19 @@ impl InFlight {
             tokio::select! {
                 biased;
                 permits = &mut permits => return permits,
-                () = sleep(EVICTION_INTERVAL) => self.evict_stalled(),
+                () = sleep(EVICTION_INTERVAL) => self.evict_stalled(self.waiting.len(), |_| true),
             }
         }
     }
 
-    /// Evicts at most as many connections as wait, those that have been stalled for longest first.
-    fn evict_stalled(&self) {
+    /// Evicts connections whose requests wait for the client, so that their memory becomes free. Does nothing if
+    /// connections were evicted just now.
+    pub(super) fn make_room(&self) {
+        self.evict_stalled(EVICTIONS_FOR_ROOM, |activity| activity.in_progress() > 0);
+    }
+
+    /// Evicts at most `most` connections that `may_evict`, those that have been stalled for longest first.
+    fn evict_stalled(&self, most: usize, may_evict: fn(&RequestActivity) -> bool) {
         let mut holders = self.holders.lock();
         let now = Instant::now();
         let is_early = |last: Instant| now - last < EVICTION_INTERVAL;
@@ -157,6 +167,7 @@ impl InFlight {
         }
         holders.last_eviction = Some(now);
         let stalled = holders.activities.values();
+        let stalled = stalled.filter(|activity| may_evict(activity));
         let stalled =
             stalled.filter_map(|activity| Some((now - activity.stalled_since()?, activity)));
         let mut stalled: Vec<_> = stalled.collect();
@@ -167,7 +178,7 @@ impl InFlight {
         };
         stalled.retain(|(time, _)| *time >= patience);
         stalled.sort_by_key(|(time, _)| Reverse(*time));
-        for (_, activity) in stalled.iter().take(self.waiting.len()) {
+        for (_, activity) in stalled.iter().take(most) {
             activity.evict();
         }
     }
@@ -211,9 +222,13 @@ mod tests {
         next.await.expect("no panic");
     }
 
+    fn is_evicted(permit: &InFlightPermit) -> bool {
+        permit.activity.evicted().now_or_never().is_some()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_blocked_response_is_evicted_only_on_http1() {
-        for (in_flight, is_evicted) in [(InFlight::http1(2), true), (InFlight::http2(2), false)] {
+    async fn a_blocked_write_is_evicted_only_on_http1() {
+        for (in_flight, evicts) in [(InFlight::http1(2), true), (InFlight::http2(2), false)] {
             let permits = [in_flight.acquire(true).await, in_flight.acquire(true).await];
             let _requests = permits
                 .each_ref()
@@ -221,9 +236,41 @@ mod tests {
             permits[0].activity.record_blocked_write();
             let waited = tokio::time::timeout(STALL * 2, in_flight.acquire(true)).await;
             assert!(waited.is_err());
-            let evicted = permits[0].activity.evicted().now_or_never();
-            assert_eq!(evicted.is_some(), is_evicted);
-            assert!(permits[1].activity.evicted().now_or_never().is_none());
+            assert_eq!(is_evicted(&permits[0]), evicts);
+            assert!(!is_evicted(&permits[1]));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_evicted_if_all_its_requests_wait_for_the_client() {
+        for in_flight in [InFlight::http1(2), InFlight::http2(2)] {
+            let permits = [in_flight.acquire(true).await, in_flight.acquire(true).await];
+            let mut waiting = permits
+                .each_ref()
+                .map(|permit| permit.activity.begin_request());
+            let _served = permits[1].activity.begin_request();
+            for request in &mut waiting {
+                request.set_waits(true);
+            }
+            sleep(STALL).await;
+            in_flight.make_room();
+            assert!(is_evicted(&permits[0]));
+            assert!(!is_evicted(&permits[1]), "a request is being served");
+            sleep(EVICTION_INTERVAL).await;
+            for request in &mut waiting {
+                request.set_waits(false);
+            }
+            in_flight.make_room();
+            assert!(!is_evicted(&permits[0]));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_little_memory_evicts_no_idle_connection() {
+        let in_flight = InFlight::http2(2);
+        let idle = in_flight.acquire(true).await;
+        sleep(STALL).await;
+        in_flight.make_room();
+        assert!(!is_evicted(&idle));
     }
 }

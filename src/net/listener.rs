@@ -9,8 +9,8 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::sleep;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -38,6 +38,9 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// The pause after a failed `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a new connection waits for the room of an idle connection, before another worker is asked.
+const ROOM_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The most connections that are accepted once the drain has begun: all that the kernel can have queued. More than that
 /// have arrived since.
@@ -88,6 +91,7 @@ impl Listener {
                 // A token per worker, so that the connections of two workers do not contend for one lock.
                 drain: drain.child_token(),
                 active: TaskTracker::new(),
+                make_room: Notify::new(),
             };
             (worker.runtime, Arc::new(context))
         };
@@ -121,9 +125,28 @@ impl Listener {
     }
 
     async fn accept(&mut self) -> io::Result<(std::net::TcpStream, ConnectionGuard)> {
-        let permit = self.limit.acquire().await;
         let (stream, _) = self.socket.accept().await?;
+        let permit = self.permit().await;
         Ok((stream.into_std()?, self.guard(permit)))
+    }
+
+    /// Waits until one more connection may be open. While the limit is reached, the connections that have been idle for
+    /// longest make room.
+    async fn permit(&mut self) -> OwnedSemaphorePermit {
+        if let Some(permit) = self.limit.try_acquire() {
+            return permit;
+        }
+        self.limit
+            .warn("the connection limit is reached (PRESENCE_CONNECTIONS)");
+        loop {
+            self.workers.rotate_left(1);
+            if let Some((_, worker)) = self.workers.first() {
+                worker.make_room.notify_one();
+            }
+            if let Ok(permit) = timeout(ROOM_INTERVAL, self.limit.acquire()).await {
+                return permit;
+            }
+        }
     }
 
     /// Accepts the connections that the kernel has queued. Otherwise it would reset them, although their requests have

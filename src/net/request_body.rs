@@ -11,7 +11,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 
-use super::activity::RequestActivity;
+use super::activity::{ClientWait, RequestActivity};
 use super::request_limits::{MemoryShare, RequestLimits};
 use crate::http::error::Error;
 
@@ -75,7 +75,7 @@ pub(super) fn limited(
         body,
         memory: memory.clone(),
         limits: Arc::clone(limits),
-        activity: Arc::clone(activity),
+        wait: activity.client_wait(),
     };
     (Body::new(body), Some(memory))
 }
@@ -84,7 +84,7 @@ struct LimitedBody {
     body: Incoming,
     memory: BodyMemory,
     limits: Arc<RequestLimits>,
-    activity: Arc<RequestActivity>,
+    wait: ClientWait,
 }
 
 impl HttpBody for LimitedBody {
@@ -96,7 +96,7 @@ impl HttpBody for LimitedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.activity.set_waits_for_body(polled.is_pending());
+        self.wait.set(polled.is_pending());
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
             && !self.memory.grow(data.len(), &self.limits)
@@ -112,11 +112,5 @@ impl HttpBody for LimitedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl Drop for LimitedBody {
-    fn drop(&mut self) {
-        self.activity.set_waits_for_body(false);
     }
 }

@@ -38,9 +38,15 @@ impl RequestLimits {
         })
     }
 
-    /// Takes memory for a request or a response. Returns `None` if too little is left.
+    /// Takes memory for a request or a response. Returns `None` if too little is left; then clients that keep memory
+    /// and make no progress are evicted, so that the next requests succeed.
     pub(super) fn large(&self, bytes: usize) -> Option<MemoryShare> {
-        take(&self.large, bytes)
+        let share = take(&self.large, bytes);
+        if share.is_none() {
+            self.http1.make_room();
+            self.http2.make_room();
+        }
+        share
     }
 
     /// Takes memory for bytes that a stream cannot send yet. Returns `None` if too little is left.

@@ -89,7 +89,7 @@ impl Future for Responding {
         let response = ready!(self.response.poll_unpin(context));
         let front = &self.worker.front;
         let response = response.unwrap_or_else(|cause| front.refusal(panicked(cause), false));
-        let Some(exchange) = self.exchange.take() else {
+        let Some(mut exchange) = self.exchange.take() else {
             return Poll::Pending;
         };
         let is_exceeded = exchange.body.as_ref().is_some_and(BodyMemory::is_exceeded);
@@ -113,6 +113,7 @@ impl Future for Responding {
             // It is set once, here.
             let _ = progress.begun.set(response.extensions_mut().remove());
         }
+        exchange.active.set_waits(true);
         Poll::Ready(Ok(response.map(|body| ResponseBody {
             body,
             rest,
@@ -169,7 +170,10 @@ impl HttpBody for ResponseBody {
                 Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
                     self.rest = frame.into_data().unwrap_or_default();
                 }
-                other => return other,
+                other => {
+                    self.exchange.active.set_waits(other.is_ready());
+                    return other;
+                }
             }
         }
         let count = self.rest.len().min(self.part_bytes);
@@ -178,6 +182,8 @@ impl HttpBody for ResponseBody {
             progress.parts.fetch_add(1, Ordering::Relaxed);
         }
         self.exchange.active.record_part();
+        // hyper takes the next part once the client has room for it.
+        self.exchange.active.set_waits(true);
         Poll::Ready(Some(Ok(Frame::data(part))))
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::activity::RequestActivity;
 use super::in_flight::InFlight;
@@ -127,6 +127,22 @@ pub(super) async fn http2(activity: &RequestActivity, keep_alive: Duration) -> V
     }
 }
 
+/// Resolves once an HTTP/2 connection that was evicted must be closed: if its client made no progress for `grace` and
+/// all its requests still wait for the client. Otherwise the next eviction decides.
+pub(super) async fn http2_eviction(activity: &RequestActivity, grace: Duration) {
+    loop {
+        let evicted = Instant::now();
+        sleep(grace).await;
+        if activity
+            .stalled_since()
+            .is_some_and(|since| since < evicted)
+        {
+            return;
+        }
+        activity.evicted().await;
+    }
+}
+
 /// Resolves once an HTTP/2 connection that was told to end must be closed: after `grace` if it has no request then,
 /// otherwise after its requests, or if its client is too slow.
 pub(super) async fn http2_end(activity: &RequestActivity, grace: Duration) {
@@ -147,7 +163,7 @@ pub(super) async fn http2_end(activity: &RequestActivity, grace: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{Instant, timeout};
+    use tokio::time::timeout;
 
     use super::*;
 

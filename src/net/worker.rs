@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +39,8 @@ pub(super) struct WorkerContext {
     pub(super) drain: CancellationToken,
     /// The connections that are not idle: the load of the worker.
     pub(super) active: TaskTracker,
+    /// Asks the connection that has been idle for longest to make room for a new one.
+    pub(super) make_room: Notify,
 }
 
 /// A client connection, and the parts that belong to it until it ends.

@@ -7,18 +7,30 @@ struct Http2 {
     stream: TcpStream,
     /// The flow control window of the connection.
     window: usize,
+    /// The payload of the last frame.
+    payload: Vec<u8>,
 }
 
 impl Http2 {
     async fn connect(address: SocketAddr) -> Self {
+        Self::connect_with(address, &[]).await
+    }
+
+    /// Connects as a client that has room for no byte of a response.
+    async fn without_windows(address: SocketAddr) -> Self {
+        Self::connect_with(address, &[0, 4, 0, 0, 0, 0]).await
+    }
+
+    async fn connect_with(address: SocketAddr, settings: &[u8]) -> Self {
         let stream = TcpStream::connect(address).await.expect("a connection");
         let mut client = Self {
             stream,
             window: 65_535,
+            payload: Vec::new(),
         };
         let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         client.stream.write_all(hello).await.expect("a write");
-        client.send(4, 0, 0, &[]).await;
+        client.send(4, 0, 0, settings).await;
         client
     }
 
@@ -40,6 +52,7 @@ impl Http2 {
         if let (8, 0, 0, &[a, b, c, d]) = (kind, number, d, &payload[..]) {
             self.window += u32::from_be_bytes([a, b, c, d]) as usize;
         }
+        self.payload = payload;
         Some((kind, number))
     }
 
@@ -103,4 +116,54 @@ async fn idle_http2_connections_make_room_for_new_ones() {
     let last = idle.last_mut().expect("a client");
     last.ask(3, false).await;
     assert!(last.is_answered(3).await);
+}
+
+/// Asks for `/` on a new connection until it is answered, for a third of the time in which an unread response is given
+/// up.
+async fn is_served(address: SocketAddr) -> bool {
+    let served = async {
+        loop {
+            let mut client = Http2::connect(address).await;
+            client.ask(1, false).await;
+            // The field `:status 200` (RFC 7541, appendix A).
+            if client.is_answered(1).await && client.payload.starts_with(&[0x88]) {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), served).await.is_ok()
+}
+
+#[tokio::test]
+async fn http2_connections_with_unread_responses_make_room_for_others() {
+    let router = Router::new().route("/", get(async || "fine"));
+    let address = serving(vec![worker(router)]).await;
+    let mut unread = Vec::new();
+    for _ in 0..MemoryBudget::of(0).http2_connections() {
+        let mut client = Http2::without_windows(address).await;
+        client.ask(1, false).await;
+        assert!(client.is_answered(1).await);
+        unread.push(client);
+    }
+    assert!(is_served(address).await);
+}
+
+#[tokio::test]
+async fn unread_http2_responses_give_their_memory_back_when_others_need_it() {
+    let router = Router::new().route("/", get(async || "fine"));
+    let address = serving(vec![worker(router)]).await;
+    let requests = MemoryBudget::of(0).large_messages() / (8 * 1_024);
+    let mut unread = Vec::new();
+    for _ in 0..=requests / 100 {
+        let mut client = Http2::without_windows(address).await;
+        for number in (1..=199).step_by(2) {
+            client.ask(number, false).await;
+        }
+        unread.push(client);
+    }
+    for client in &mut unread {
+        assert!(client.is_answered(199).await);
+    }
+    assert!(is_served(address).await);
 }

@@ -60,19 +60,9 @@ impl RedisStore {
         replace.arg(&report.id).arg(encoded(report));
         let route = self.lanes.to(Partition::FIRST);
         let sent = route.pipeline_idempotent(&replace);
-        let mut answers = self
-            .with_deadline(Partition::FIRST, sent)
-            .await?
-            .into_iter();
-        let changed = take(
-            &mut answers
-                .by_ref()
-                .take(1)
-                .collect::<Result<Vec<_>, _>>()?
-                .into_iter(),
-        )?;
-        answers.try_for_each(|answer| answer.map(drop))?;
-        Ok(changed)
+        let replies = self.with_deadline(Partition::FIRST, sent).await?;
+        let replies = replies.into_iter().collect::<Result<Vec<_>, _>>()?;
+        take(&mut replies.into_iter())
     }
 
     pub(in crate::store) async fn withdraw(&self, id: &str) -> Result<(), StoreError> {

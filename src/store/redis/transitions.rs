@@ -41,24 +41,12 @@ impl RedisStore {
             // Boxed, like the call below.
             return Box::pin(self.ping_in_groups(seated, began)).await;
         }
-        let partition = self.layout.partitions().of(user);
-        let place = partition.index();
-        if self.grants[place].number() != 0 {
-            // The reply has no time. A deadline from before the request promises no more than Redis keeps.
-            let sent_at = self.now(partition);
-            let pings = &self.batchers[place].pings;
-            let extended = pings.extend(user, connection, stated).await;
-            if extended.is_err() {
-                // The sweeper finds out whether the store was out of reach.
-                self.quiet.disturb(partition);
-            }
-            if extended? {
-                return Ok(Connected {
-                    became_online: false,
-                    expires_at: sent_at.plus(stated.ttl.unwrap_or(self.lifetimes.ttl)),
-                    not_joined: Vec::new(),
-                });
-            }
+        if let Some(expires_at) = self.extend(seated).await? {
+            return Ok(Connected {
+                became_online: false,
+                expires_at,
+                not_joined: Vec::new(),
+            });
         }
         // Boxed, because few pings need this future and all others would carry its size.
         Box::pin(self.connect_in_groups(seated, PING, began)).await
@@ -71,6 +59,24 @@ impl RedisStore {
         seated: Seated<'_>,
         began: Instant,
     ) -> Result<Connected, StoreError> {
+        if let Some(expires_at) = self.extend(seated).await? {
+            let extended = timeout_at(began + CALL_TIMEOUT, self.extend_seats(seated)).await;
+            // A group that does not answer in time is unreachable.
+            let not_joined = extended.unwrap_or_else(|_| Some(seated.stated.groups.to_vec()));
+            if let Some(not_joined) = not_joined {
+                return Ok(Connected {
+                    became_online: false,
+                    expires_at,
+                    not_joined,
+                });
+            }
+        }
+        self.connect_in_groups(seated, PING, began).await
+    }
+
+    /// Extends only the connection, in one script call with other pings, and returns its deadline. `None`: the script for
+    /// connects and pings has to decide.
+    async fn extend(&self, seated: Seated<'_>) -> Result<Option<Timestamp>, StoreError> {
         let Seated {
             user,
             connection,
@@ -78,23 +84,19 @@ impl RedisStore {
         } = seated;
         let partition = self.layout.partitions().of(user);
         let place = partition.index();
-        if self.grants[place].number() != 0 {
-            let sent_at = self.now(partition);
-            let pings = &self.batchers[place].pings;
-            if pings.extend(user, connection, stated).await? {
-                let extended = timeout_at(began + CALL_TIMEOUT, self.extend_seats(seated)).await;
-                // A group that does not answer in time is unreachable.
-                let not_joined = extended.unwrap_or_else(|_| Some(stated.groups.to_vec()));
-                if let Some(not_joined) = not_joined {
-                    return Ok(Connected {
-                        became_online: false,
-                        expires_at: sent_at.plus(stated.ttl.unwrap_or(self.lifetimes.ttl)),
-                        not_joined,
-                    });
-                }
-            }
+        if self.grants[place].number() == 0 {
+            return Ok(None);
         }
-        self.connect_in_groups(seated, PING, began).await
+        // The reply has no time. A deadline from before the request promises no more than Redis keeps.
+        let sent_at = self.now(partition);
+        let pings = &self.batchers[place].pings;
+        let extended = pings.extend(user, connection, stated).await;
+        if extended.is_err() {
+            // The sweeper finds out whether the store was out of reach.
+            self.quiet.disturb(partition);
+        }
+        let ttl = stated.ttl.unwrap_or(self.lifetimes.ttl);
+        Ok(extended?.then(|| sent_at.plus(ttl)))
     }
 
     pub(in crate::store) async fn connect(
@@ -280,4 +282,35 @@ fn add_calls(invocation: &mut ScriptInvocation<'_>, keys: &Keys, calls: &[Call])
 
 fn not_sent(_: oneshot::error::RecvError) -> StoreError {
     StoreError::Unreachable("the call was not sent".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::model::{GroupId, MoveRole, Partition, PartitionSet, Partitions};
+
+    /// A quiet instance would count the time of a failed ping as time in which it was ready to serve.
+    #[tokio::test]
+    async fn a_ping_that_fails_wakes_the_sweeper_of_a_quiet_partition() {
+        let url = "redis://127.0.0.1:1".parse().expect("a URL");
+        let user = UserId::new("alice").expect("an id");
+        let connection = ConnectionId::unnamed();
+        for groups in [Vec::new(), vec![GroupId::new("team").expect("an id")]] {
+            let store =
+                RedisStore::open(&Config::default(), &url, MoveRole::Only).expect("a store");
+            store.grants[0].set(1);
+            assert!(store.quiet.settle(Partition::FIRST));
+            let stated = Stated {
+                groups: groups.into(),
+                ..Stated::default()
+            };
+            let pinged = store.ping(&user, &connection, &stated).await;
+            pinged.expect_err("no server is connected");
+            let disturbed = store.quiet.disturbed(PartitionSet::all(Partitions::ONE));
+            assert!(disturbed.now_or_never().is_some(), "{stated:?}");
+        }
+    }
 }

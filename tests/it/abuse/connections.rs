@@ -14,7 +14,7 @@ use harness::wait::eventually_true;
 /// The connection limit of the instances in these tests.
 const MOST: usize = 4;
 
-/// How long the test waits for an answer that must not come.
+/// How long the test waits for an end that must not come.
 const A_WHILE: Duration = Duration::from_millis(500);
 
 /// The deadline of an answer that must come.
@@ -44,25 +44,42 @@ fn is_answered(mut connection: &TcpStream, within: Duration) -> bool {
     }
 }
 
+fn open_stream(address: SocketAddr) -> TcpStream {
+    let connection = TcpStream::connect(address).expect("the system accepts");
+    send(&connection, "/v1/events");
+    assert!(is_answered(&connection, PATIENCE), "a stream");
+    connection
+}
+
+/// Whether the service has closed the connection: the rest of what it sent ends before the read times out.
+fn has_ended(mut connection: &TcpStream) -> bool {
+    connection.set_read_timeout(Some(A_WHILE)).expect("a time");
+    connection.read_to_end(&mut Vec::new()).is_ok()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn one_connection_too_many_waits_for_another_to_end() {
+async fn one_connection_too_many_takes_the_place_of_the_one_that_is_idle_for_longest() {
     let settings = Settings::new().with("PRESENCE_CONNECTIONS", &MOST.to_string());
     let instance = Instance::start(&settings).await;
-    let mut open: Vec<TcpStream> = (0..MOST).map(|_| ask(instance.address())).collect();
-    for connection in &open {
-        assert!(
-            is_answered(connection, PATIENCE),
-            "a connection within the limit is served"
-        );
-    }
-    let waiting = ask(instance.address());
-    assert!(!is_answered(&waiting, A_WHILE), "one more waits");
+    let silent = TcpStream::connect(instance.address()).expect("the system accepts");
+    let answered = ask(instance.address());
+    assert!(is_answered(&answered, PATIENCE));
+    let streams: Vec<TcpStream> = (2..MOST).map(|_| open_stream(instance.address())).collect();
+    let next = ask(instance.address());
+    assert!(is_answered(&next, PATIENCE), "one more is served");
+    assert!(has_ended(&silent), "it made room");
     assert!(
         instance.log().contains("PRESENCE_CONNECTIONS"),
         "the log names the setting"
     );
-    drop(open.pop());
-    assert!(is_answered(&waiting, PATIENCE), "the next is served");
+    let another = ask(instance.address());
+    assert!(is_answered(&another, PATIENCE), "one more is served");
+    assert!(has_ended(&answered), "it made room");
+    send(&next, "/livez");
+    assert!(is_answered(&next, PATIENCE), "it goes on");
+    for stream in &streams {
+        assert!(!has_ended(stream), "a stream is not idle");
+    }
 }
 
 #[tokio::test]

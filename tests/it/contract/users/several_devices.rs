@@ -12,17 +12,10 @@ use harness::wait::eventually_true;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-/// How often Redis ran the script for connects and for pings that differ from what it has.
+/// How often Redis ran the script for connects and for pings that differ from what it has. Of what these tests do, only
+/// this script uses `ZMSCORE`.
 async fn connect_calls(redis: &RedisServer) -> u64 {
-    // Only this script reads the marks of closed connections, or asks whether there are any.
-    let info: String = redis.command(&["INFO", "commandstats"]).await;
-    let calls = |command: &str| {
-        let label = format!("cmdstat_{command}:calls=");
-        let line = info.lines().find_map(|line| line.strip_prefix(&label));
-        let count = line.and_then(|rest| rest.split(',').next());
-        count.map_or(0, |count| count.parse().expect("a number"))
-    };
-    calls("exists") + calls("zmscore")
+    redis.calls_of("zmscore").await
 }
 
 /// Waits until pings of the unnamed connection are extended, because the first sweep has told the grant.
