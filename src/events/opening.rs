@@ -253,7 +253,14 @@ impl Opener {
             Interest::AllUsers => {
                 retry_with_patience(|| self.all_users.ask(self.scan_all_users())).await?
             }
-            Interest::Groups(_) => retry_with_patience(|| self.read_groups(subscriber)).await?,
+            Interest::Groups(interest) => {
+                let audience = subscriber.audience();
+                retry_with_patience(|| async {
+                    self.group_copies.complete(&interest.groups).await?;
+                    self.groups.ask(audience, interest).await
+                })
+                .await?
+            }
         };
         Ok(snapshot.send(subscriber).await)
     }

@@ -77,20 +77,6 @@ impl Hub {
         own
     }
 
-    /// Whether the user of a stream of own groups has left one of the groups since they were read.
-    pub(crate) fn has_left_own_group(&self, subscriber: &Subscriber) -> bool {
-        let state = self.state.lock();
-        let Interest::Groups(interest) = subscriber.interest() else {
-            return false;
-        };
-        let Some(user) = &interest.own else {
-            return false;
-        };
-        let has_left = |event: &GroupEvent| !event.has_joined() && interest.has_group(&event.group);
-        let mut events = state.ring.group_events(subscriber.since());
-        events.any(|(_, event)| has_left(event) && event.names(user))
-    }
-
     /// The number that the next entry gets.
     pub(crate) fn next_number(&self) -> u64 {
         self.state.lock().ring.end()

@@ -13,7 +13,6 @@ use super::{Opener, StreamStart};
 use crate::events::hub::join::{EntryRef, JoinPoint, Missed};
 use crate::events::interest::{GroupInterest, Interest};
 use crate::events::snapshots::groups::states;
-use crate::events::snapshots::snapshot::Snapshot;
 use crate::events::sse::cursor::Cursor;
 use crate::events::subscriber::Subscriber;
 use crate::model::{GroupId, UserId};
@@ -54,27 +53,6 @@ impl Opener {
             self.hub.follow(subscriber, &interest, since);
         }
         Ok(())
-    }
-
-    /// Reads the states of the members of the groups of a stream. The stream then follows own groups that the user has not
-    /// left before the end of this read: the client does not learn of a departure from before the snapshot.
-    pub(super) async fn read_groups(
-        &self,
-        subscriber: &Arc<Subscriber>,
-    ) -> Result<Arc<Snapshot>, StoreError> {
-        loop {
-            let interest = subscriber.interest();
-            let Interest::Groups(interest) = &interest else {
-                return Err(StoreError::Unreachable("the stream has no groups".into()));
-            };
-            self.group_copies.complete(&interest.groups).await?;
-            let audience = subscriber.audience();
-            let snapshot = self.groups.ask(audience, interest).await?;
-            if !self.hub.has_left_own_group(subscriber) {
-                return Ok(snapshot);
-            }
-            self.find_own_groups(subscriber).await?;
-        }
     }
 
     /// Sends the missed events, and the snapshots of the groups that the user joined. The stream then follows the new

@@ -1,5 +1,3 @@
-use std::future::poll_fn;
-
 use super::patience::STORE_PATIENCE;
 use super::*;
 use crate::config::Config;
@@ -9,7 +7,7 @@ use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
 use crate::model::Credential;
 use crate::model::{
-    Entry, Epoch, GroupId, Partition, Partitions, PresenceEvent, Timestamp, Transition, UserId,
+    Entry, Epoch, Partition, Partitions, PresenceEvent, Timestamp, Transition, UserId,
 };
 use crate::telemetry::Metrics;
 
@@ -118,61 +116,4 @@ async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed()
     tokio::time::advance(Duration::from_secs(3)).await;
     hub.tick();
     assert_eq!(metrics.streams.get(), 0);
-}
-
-/// Publishes what the store announced since the last call.
-async fn receive(hub: &Hub, store: &Store) {
-    let (_, known) = hub.newest(Partition::FIRST).expect("a known history");
-    let history = store.history(Partition::FIRST, known, 100).await;
-    let history = history.expect("an embedded store");
-    let no_users = KnownUsers::default();
-    let published = hub.publish(Partition::FIRST, history.epoch, &history.entries, &no_users);
-    published.await.expect("no gap");
-}
-
-#[tokio::test]
-async fn a_snapshot_of_own_groups_has_no_group_that_the_user_left_before_it() {
-    let store = Arc::new(Store::open(&Config::default()).expect("an embedded store"));
-    let hub = hub();
-    let limits = Limits::of(&Config::default(), MemoryBudget::of(1 << 30));
-    let (epoch, newest) = store
-        .newest_of(Partition::FIRST)
-        .await
-        .expect("an embedded store");
-    hub.begin(vec![Filled::until(Partition::FIRST, epoch, newest)]);
-    let alice = UserId::new("alice").expect("an id");
-    let groups = ["left", "kept"].map(|group| GroupId::new(group).expect("an id"));
-    for group in &groups {
-        let members = std::slice::from_ref(&alice);
-        store.replace_group(group, members).await.expect("a member");
-    }
-    receive(&hub, &store).await;
-    let opener = Opener::new(
-        Arc::clone(&store),
-        Arc::clone(&hub),
-        limits,
-        Handle::current(),
-    );
-    let opener = Arc::new(opener);
-    let (interest, since) = opener.own_interest(&alice).await.expect("its groups");
-    let options = SubscriberOptions {
-        interest,
-        since,
-        snapshot: true,
-        closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
-        credential: None,
-    };
-    let subscriber = hub.open(options).expect("a stream");
-    let left = store.replace_group(&groups[0], &[]).await;
-    assert_eq!(left.expect("no member").removed, 1);
-    receive(&hub, &store).await;
-    opener.begin(&subscriber, StreamStart::WithSnapshot, Instant::now());
-    let mut text = String::new();
-    while !text.contains("presence.ready") {
-        let frame = poll_fn(|context| subscriber.poll_next(context)).await;
-        let frame = frame.expect("an open stream");
-        text.push_str(&String::from_utf8_lossy(&frame.data()));
-    }
-    assert!(text.contains(r#""groupId":"kept""#), "{text}");
-    assert!(!text.contains(r#""groupId":"left""#), "{text}");
 }
