@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use futures_util::future::join;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
@@ -34,6 +35,9 @@ const FROZEN: Duration = Duration::from_secs(3);
 
 /// How long a report may take.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the next store may take to say whether it answers already. The reports must not wait for it.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a start waits for the first report, and for the next store.
 const START: Duration = Duration::from_secs(1);
@@ -148,6 +152,9 @@ impl Target {
         if !self.next.is_connected() {
             return "the next store is out of reach".to_owned();
         }
+        if !self.next.is_whole() {
+            return "a part of the next store is out of reach".to_owned();
+        }
         match (state.others, state.remaining().as_secs()) {
             (0, 0) => {
                 "the move to the next store waits for the copy of statuses and groups".to_owned()
@@ -220,9 +227,14 @@ impl Mover {
                 sleep(INTERVAL).await;
                 continue;
             }
-            match self.report().await {
+            let next = self.target.as_ref().map(|target| Arc::clone(&target.next));
+            let (has_arrived, report) = join(has_arrived(next), self.report()).await;
+            if has_arrived == Some(true) {
+                break self.end(self.former.now(Partition::FIRST)).await;
+            }
+            match report {
                 Ok(Some(state)) => {
-                    if let Some(at) = self.step(&state).await {
+                    if let Some(at) = self.step(&state, has_arrived.is_some()).await {
                         break self.end(at).await;
                     }
                 }
@@ -283,13 +295,16 @@ impl Mover {
     }
 
     /// Does what the state of the move requires. Returns when the next store begins to answer, once that is decided.
-    async fn step(&mut self, state: &MoveState) -> Option<Timestamp> {
+    ///
+    /// A former store without its data has nothing to copy. So nothing is copied to a next store that may answer
+    /// already.
+    async fn step(&mut self, state: &MoveState, may_copy: bool) -> Option<Timestamp> {
         let target = self.target.as_mut()?;
         self.metrics.move_phase.set(1);
         let remaining = i64::try_from(state.remaining().as_secs()).unwrap_or(i64::MAX);
         self.metrics.move_remaining_seconds.set(remaining);
         target.progress.describe(target.described(state));
-        if state.copies {
+        if state.copies && may_copy {
             target.begin_copy(&self.former, state);
         }
         state.moves_at
@@ -326,13 +341,26 @@ impl Mover {
     }
 }
 
+/// Whether the next store answers the calls of other instances already. If the former store has lost the record of the
+/// move, or is out of reach, an instance learns of it only here. `None` if that is not known.
+async fn has_arrived(next: Option<Arc<Store>>) -> Option<bool> {
+    let Some(next) = next else {
+        return Some(false);
+    };
+    let asked = timeout(ARRIVAL_TIMEOUT, next.has_arrived()).await;
+    asked.ok()?.ok()
+}
+
 /// Records a step of the move, and repeats that until the store has the record.
 async fn repeated<F>(step: &'static str, record: impl Fn() -> F)
 where
     F: Future<Output = Result<(), StoreError>>,
 {
+    let mut is_logged = false;
     while let Err(error) = record().await {
-        warn!(step, %error, "a step of the move is not recorded yet");
+        if !std::mem::replace(&mut is_logged, true) {
+            warn!(step, %error, "a step of the move is not recorded yet");
+        }
         sleep(PAUSE).await;
     }
 }

@@ -103,6 +103,7 @@ impl Bus {
                         inboxes: Arc::clone(&inboxes),
                         doorbell: Arc::clone(&self.doorbell),
                         requests: requests.clone(),
+                        warned_at: None,
                     };
                     tasks.spawn(reader.run())
                 });

@@ -67,6 +67,14 @@ impl Store {
         }
     }
 
+    /// Whether [`Store::mark_arrived`] was called, by whichever instance.
+    pub async fn has_arrived(&self) -> Result<bool, StoreError> {
+        match self.redis() {
+            Some(store) => store.has_arrived().await,
+            None => Ok(false),
+        }
+    }
+
     /// Notes that a move to this store has ended, so that its connections open although no move fills it.
     pub fn note_arrived(&self) {
         if let Some(store) = self.redis() {
@@ -112,6 +120,11 @@ impl Store {
     pub fn unfit(&self) -> Option<String> {
         let unfit = self.redis().and_then(RedisStore::unfit);
         unfit.map(|unfit| unfit.cause())
+    }
+
+    /// Whether a connected server serves each partition.
+    pub fn is_whole(&self) -> bool {
+        self.redis().is_none_or(RedisStore::is_whole)
     }
 
     /// Whether a server is connected.

@@ -19,6 +19,7 @@ mod lane;
 mod lanes;
 mod layout;
 mod load_shedder;
+mod logged_causes;
 mod lookups;
 mod moving;
 mod node;

@@ -287,14 +287,15 @@ impl NodeSweeper {
             debug!(%error, "a sweep failed");
         } else {
             self.warned = true;
-            warn!(%error, "no sweep succeeds");
+            let node = self.address.as_deref();
+            warn!(%error, node, "no sweep succeeds");
         }
     }
 
     fn note_recovery(&mut self) {
         let all_succeed = self.parts.values().all(|part| part.failing_since.is_none());
         if all_succeed && mem::take(&mut self.warned) {
-            info!("sweeps succeed again");
+            info!(node = self.address.as_deref(), "sweeps succeed again");
         }
     }
 

@@ -1,15 +1,19 @@
 //! Reads the subscription to one server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
-use tracing::warn;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
 
 use super::follower::Inbox;
 use crate::events::doorbell::Doorbell;
 use crate::model::PartitionSet;
 use crate::store::{Backoff, NodeId, Signal, Store, Subscription};
+
+/// The time between two warnings of a lost subscription.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Passes the signals of one server to the followers of its partitions.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub(super) struct Reader {
     pub(super) doorbell: Arc<Doorbell>,
     /// Partitions whose subscription may be silent.
     pub(super) requests: watch::Receiver<PartitionSet>,
+    /// When a lost subscription was last warned of.
+    pub(super) warned_at: Option<Instant>,
 }
 
 impl Reader {
@@ -39,7 +45,7 @@ impl Reader {
                 signal = subscription.next() => match signal {
                     Some(signal) => self.pass(signal).await,
                     None => {
-                        warn!("bus: subscription lost");
+                        self.note_lost();
                         return;
                     }
                 },
@@ -53,6 +59,20 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Warns at most once in [`WARNING_INTERVAL`]: a subscription begins again with each slot that moves.
+    fn note_lost(&mut self) {
+        let node = self.store.address_of(self.node);
+        if self
+            .warned_at
+            .is_some_and(|at| at.elapsed() < WARNING_INTERVAL)
+        {
+            debug!(node, "bus: subscription lost");
+            return;
+        }
+        self.warned_at = Some(Instant::now());
+        warn!(node, "bus: subscription lost");
     }
 
     async fn pass(&self, signal: Signal) {

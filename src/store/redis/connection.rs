@@ -33,6 +33,7 @@ use self::server_info::{ServerInfo, check_commands};
 use self::socket::{PROBE_INTERVAL, Socket, enable_expired_events, open_commands};
 use self::state::{State, Up, close};
 use super::layout::Layout;
+use super::logged_causes::LoggedCauses;
 use super::scripts::Scripts;
 use crate::config::KeyspaceEvents;
 use crate::model::{Partition, PartitionSet};
@@ -68,6 +69,14 @@ impl Role {
             Self::Main(..) => "main",
             Self::Worker(_) => "worker",
             Self::Subscription(..) => "subscription",
+        }
+    }
+
+    /// The address of the server if it is a node of a cluster.
+    fn node(&self) -> Option<String> {
+        match self {
+            Self::Main(endpoint, ..) => endpoint.node(),
+            Self::Worker(main) | Self::Subscription(main, _) => main.role.node(),
         }
     }
 
@@ -117,7 +126,7 @@ impl SupervisedConnection {
     pub(super) async fn supervise(&self) {
         let mut backoff = Backoff::default();
         let mut known = ServerInfo::default();
-        let mut logged = None;
+        let mut logged = LoggedCauses::default();
         for generation in 0.. {
             if let Some(main) = self.role.main() {
                 main.opened().await;
@@ -128,7 +137,7 @@ impl SupervisedConnection {
                 Ok(up) => {
                     self.state.send_replace(State::Up(up.clone()));
                     backoff = Backoff::default();
-                    logged = None;
+                    logged.clear();
                     self.lost(up).await;
                 }
                 Err(error) => self.explain(error, &mut logged),
@@ -166,7 +175,7 @@ impl SupervisedConnection {
                 layout.check_records(&mut commands, served).await?;
                 // A server that refuses to load scripts may still run them; the calls will show.
                 let _ = Scripts::load(&commands).await;
-                info.log(known);
+                info.log(known, self.role.node());
                 run = info.run_in_cluster();
                 *known = info;
                 Socket::Commands(commands, watch)
@@ -208,7 +217,9 @@ impl SupervisedConnection {
             why = self.failed_probe(&up) => self.close(up.generation, why),
         }
         match (&self.role, &*self.state.borrow()) {
-            (Role::Main(..), State::Down { why, .. }) => warn!(why = why.cause(), "redis lost"),
+            (Role::Main(..), State::Down { why, .. }) => {
+                warn!(node = self.role.node(), why = why.cause(), "redis lost");
+            }
             (role, state) => debug!(role = role.name(), ?state, "redis lost"),
         }
     }
@@ -240,15 +251,17 @@ impl SupervisedConnection {
 
     /// Records why the connection cannot be opened. The main connection logs each new cause, every other only the
     /// first one, because each attempt may describe the same problem in other words.
-    fn explain(&self, error: StoreError, logged: &mut Option<String>) {
+    fn explain(&self, error: StoreError, logged: &mut LoggedCauses) {
         let cause = error.cause();
-        let is_new = match self.role {
-            Role::Main(..) => logged.as_ref() != Some(&cause),
-            _ => logged.is_none(),
-        };
-        if is_new {
-            warn!(role = self.role.name(), why = cause, "redis unreachable");
-            *logged = Some(cause.clone());
+        let may_be_logged = matches!(self.role, Role::Main(..)) || logged.is_empty();
+        if may_be_logged && logged.is_new(&cause) {
+            let node = self.role.node();
+            warn!(
+                role = self.role.name(),
+                node,
+                why = cause,
+                "redis unreachable"
+            );
         }
         self.state.send_modify(|state| {
             if let State::Down { why, .. } = state {

@@ -178,7 +178,9 @@ impl Layout {
                 "the data of the store to move to moved elsewhere; delete its keys first"
             }
             (_, MOVED) => "the data of the store moved to another one, which must be used instead",
-            (MoveRole::Next, "") => "the store to move to is in use; delete its keys first",
+            (MoveRole::Next, "") => {
+                "the store to move to is in use; delete its keys first, unless a move to it has ended"
+            }
             _ => "the store has a layout that this version does not know",
         }
     }

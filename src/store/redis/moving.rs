@@ -26,6 +26,9 @@ const KEYS: usize = 1_000;
 /// Separates the parts of a state; it is `'away end status data'` in `states.lua`.
 const SEPARATOR: u8 = 0x1f;
 
+/// The field of [`Keys::moving`](super::keys::Keys::moving) in a store to which a move has ended.
+const ARRIVED: &str = "arrived";
+
 /// The place of the status in a state.
 const STATUS: usize = 2;
 
@@ -102,10 +105,31 @@ impl RedisStore {
                 .unwrap_or(false)
     }
 
-    /// Records in every partition that a move to this store has ended.
+    /// Records in every partition that a move to this store has ended, and where instances look that have not learned
+    /// of it from the former store.
     pub(in crate::store) async fn mark_arrived(&self) -> Result<(), StoreError> {
         self.layout.note_arrived();
+        let mut set = redis::cmd("HSET");
+        set.arg(&self.layout.keys(Partition::FIRST).moving);
+        set.arg(ARRIVED).arg(1);
+        let route = self.lanes.to(Partition::FIRST);
+        route.query_idempotent::<u64>(&set).await?;
         self.write_records(self.layout.plain_record()).await
+    }
+
+    /// Whether an instance recorded that a move to this store has ended.
+    pub(in crate::store) async fn has_arrived(&self) -> Result<bool, StoreError> {
+        let mut get = redis::cmd("HGET");
+        get.arg(&self.layout.keys(Partition::FIRST).moving);
+        get.arg(ARRIVED);
+        let route = self.lanes.to(Partition::FIRST);
+        let arrived: Option<u8> = route.query_idempotent(&get).await?;
+        Ok(arrived.is_some())
+    }
+
+    /// Whether a connected server serves each partition.
+    pub(in crate::store) fn is_whole(&self) -> bool {
+        self.lanes.topology.is_well()
     }
 
     /// Notes that a move to this store has ended, without a record.
@@ -188,7 +212,7 @@ impl RedisStore {
             let why = self.lanes.topology.why_unserved();
             return matches!(why, StoreError::Unfit(_)).then_some(why);
         }
-        nodes.find_map(|node| node.main.unfit().or(node.subscription.unfit()))
+        nodes.find_map(|node| node.unfit())
     }
 
     /// Whether the main connection to a server is up.

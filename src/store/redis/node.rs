@@ -149,6 +149,11 @@ impl Node {
         tokio::join!(self.main.supervise(), self.subscription.supervise(), report);
     }
 
+    /// Why the server does not fit the settings, if that is why a connection is down.
+    pub(super) fn unfit(&self) -> Option<StoreError> {
+        self.main.unfit().or(self.subscription.unfit())
+    }
+
     /// Closes the connections of a node that left the cluster.
     pub(super) fn retire(&self) {
         for connection in [&self.main, &self.subscription] {

@@ -44,6 +44,16 @@ impl View {
         lacking
     }
 
+    /// Whether each slot has a master.
+    pub(super) fn is_complete(&self) -> bool {
+        self.lacking().is_empty()
+    }
+
+    /// The number of slots that no master serves.
+    pub(super) fn lacking_slots(&self) -> usize {
+        self.lacking().iter().map(ExactSizeIterator::len).sum()
+    }
+
     fn add(&mut self, master: NodeAddress, range: RangeInclusive<u16>) {
         match self.masters.iter_mut().find(|(known, _)| *known == master) {
             Some((_, ranges)) => ranges.push(range),

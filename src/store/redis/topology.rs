@@ -12,6 +12,7 @@ use tracing::warn;
 use super::connection::Endpoint;
 use super::coverage::Coverage;
 use super::load_shedder::{LoadShedder, MAX_WAITING_IN_SILENCE};
+use super::logged_causes::LoggedCauses;
 use super::node::{Node, NodeSettings};
 use super::node_address::NodeAddress;
 use super::slots::{self, View};
@@ -36,6 +37,9 @@ const VIEW_TIMEOUT: Duration = Duration::from_secs(2);
 /// One view in this many is read over a new connection: the name of a managed cluster may resolve to other nodes only
 /// after a reconnect (rueidis #384).
 const FRESH_EVERY: u64 = 4;
+
+/// How many views are compared if they lack slots.
+const MOST_VIEWS: usize = 4;
 
 /// How long a node without partitions stays connected.
 const IDLE: Duration = Duration::from_secs(60);
@@ -167,25 +171,24 @@ impl Topology {
     }
 
     async fn follow(&self) {
-        let mut logged = None;
+        let mut logged = LoggedCauses::default();
         for attempt in 0.. {
             let began = Instant::now();
             match self.view(attempt).await {
                 Ok(view) => {
                     self.adopt(&view);
-                    logged = None;
+                    logged.clear();
                 }
                 Err(error) => {
                     let why = error.cause();
-                    if logged.as_ref() != Some(&why) {
+                    if logged.is_new(&why) {
                         warn!(role = "cluster", why, "redis unreachable");
                     }
                     self.coverage.note_failure(error);
-                    logged = Some(why);
                 }
             }
             sleep_until(began + LEAST_PAUSE).await;
-            let pause = if logged.is_none() && self.is_well() {
+            let pause = if logged.is_empty() && self.is_well() {
                 VIEW_AGE
             } else {
                 VIEW_AGE_IN_TROUBLE
@@ -195,7 +198,7 @@ impl Topology {
     }
 
     /// Whether a connected node serves each partition.
-    fn is_well(&self) -> bool {
+    pub(super) fn is_well(&self) -> bool {
         if self.lacking().is_some() {
             return false;
         }
@@ -207,7 +210,8 @@ impl Topology {
         serving.all(|node| node.main.is_up())
     }
 
-    /// The newest view of the cluster: of a connected node, or else of a seed.
+    /// The newest view of the cluster: of a connected node, or else of a seed. A node that lost its place in the
+    /// cluster has a view without slots, so a view that lacks slots is compared with those of some other nodes.
     async fn view(&self, attempt: u64) -> Result<View, StoreError> {
         let suspect = self.settings.refresh.take_suspect();
         let is_fresh = suspect.is_none() && attempt.is_multiple_of(FRESH_EVERY);
@@ -218,24 +222,32 @@ impl Topology {
             .filter(|node| Some(node.id) != suspect)
             .collect();
         fastrand::shuffle(&mut nodes);
-        if is_fresh && let Ok(view) = self.view_of_seeds(attempt).await {
-            return Ok(view);
+        let mut views = Vec::new();
+        if is_fresh {
+            views.extend(self.views_of_seeds(attempt).await.unwrap_or_default());
         }
         for node in nodes {
-            if let Ok(view) = within(view_of_node(node)).await {
-                return Ok(view);
+            if views.len() >= MOST_VIEWS || views.iter().any(View::is_complete) {
+                break;
             }
+            views.extend(within(view_of_node(node)).await);
         }
-        self.view_of_seeds(attempt).await
+        if views.is_empty() {
+            views = self.views_of_seeds(attempt).await?;
+        }
+        let fullest = views.into_iter().min_by_key(View::lacking_slots);
+        Ok(fullest.unwrap_or_default())
     }
 
-    /// The view of the first seed that answers, over a new connection.
-    async fn view_of_seeds(&self, attempt: u64) -> Result<View, StoreError> {
+    /// The views of the seeds, each over a new connection, up to the first one that lacks no slot.
+    async fn views_of_seeds(&self, attempt: u64) -> Result<Vec<View>, StoreError> {
         let first = usize::try_from(attempt / FRESH_EVERY).unwrap_or_default();
         let request = slots::request();
-        let asked = self.endpoint.ask_seeds(first, VIEW_TIMEOUT, &request);
-        let (answer, host) = asked.await?;
-        slots::read(answer, host)
+        let (read, is_enough) = (slots::read, View::is_complete);
+        let asked = self
+            .endpoint
+            .ask_seeds(first, VIEW_TIMEOUT, &request, read, is_enough);
+        asked.await
     }
 
     fn adopt(&self, view: &View) {

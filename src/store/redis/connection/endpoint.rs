@@ -1,5 +1,6 @@
 //! The address of the primary, looked up for every new main connection.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,12 @@ impl Endpoint {
         self.kind == Kind::Cluster
     }
 
+    /// The address of a node of a cluster.
+    pub(super) fn node(&self) -> Option<String> {
+        let is_node = self.kind == Kind::Node;
+        is_node.then(|| shown(self.server.addr()))
+    }
+
     /// The node of the cluster at `address`, with the same credentials.
     pub(in crate::store::redis) fn at(&self, address: &NodeAddress) -> Self {
         let to = (address.host.clone(), address.port);
@@ -124,23 +131,39 @@ impl Endpoint {
     }
 
     /// Asks the seeds in turn, from `first` on, for `CLUSTER SLOTS`, each over a new connection and for at most
-    /// `patience`. Returns the first reply and the host that gave it.
-    pub(in crate::store::redis) async fn ask_seeds(
+    /// `patience`, until an answer `is_enough`. Returns what `read` makes of each reply and the host that gave it. If
+    /// all fail, the error names each seed.
+    pub(in crate::store::redis) async fn ask_seeds<T>(
         &self,
         first: usize,
         patience: Duration,
         request: &Cmd,
-    ) -> Result<(Value, &str), StoreError> {
-        let mut failed = StoreError::Unreachable("there is no seed".to_owned());
-        for place in 0..self.seeds.len() {
-            let (host, seed) = &self.seeds[(first + place) % self.seeds.len()];
+        read: impl Fn(Value, &str) -> Result<T, StoreError>,
+        is_enough: impl Fn(&T) -> bool,
+    ) -> Result<Vec<T>, StoreError> {
+        let (mut answers, mut failures) = (Vec::new(), BTreeMap::new());
+        for turn in 0..self.seeds.len() {
+            let place = (first + turn) % self.seeds.len();
+            let (host, seed) = &self.seeds[place];
             let answer = timeout(patience, ask_seed(seed, request)).await;
-            match answer.unwrap_or_else(|_| Err(StoreError::too_slow())) {
-                Ok(answer) => return Ok((answer, host)),
-                Err(error) => failed = error,
+            let answer = answer.unwrap_or_else(|_| Err(StoreError::too_slow()));
+            match answer.and_then(|answer| read(answer, host)) {
+                Ok(answer) => {
+                    let is_last = is_enough(&answer);
+                    answers.push(answer);
+                    if is_last {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    failures.insert(place, (shown(seed.address()), error));
+                }
             }
         }
-        Err(failed)
+        if answers.is_empty() {
+            return Err(no_seed(failures.into_values()));
+        }
+        Ok(answers)
     }
 
     /// Fails if the server is a part of a cluster and the URL does not say so.
@@ -172,6 +195,30 @@ impl Endpoint {
 
     fn server_at(&self, info: ConnectionInfo) -> RedisResult<Server> {
         Server::new(info, self.tls.clone(), self.certified_name.as_deref())
+    }
+}
+
+/// The error if no seed answers. A seed that the settings do not fit is what the operator has to know; otherwise the
+/// text has the cause of each, in the order of the URL, so that it does not change from one attempt to the next.
+fn no_seed(failures: impl Iterator<Item = (String, StoreError)>) -> StoreError {
+    let mut causes = Vec::new();
+    for (seed, error) in failures {
+        match error {
+            StoreError::Unfit(_) | StoreError::Forbidden(_) => return error,
+            _ => causes.push(format!("{seed}: {}", error.cause())),
+        }
+    }
+    StoreError::Unreachable(causes.join("; "))
+}
+
+/// The address as `host:port`.
+fn shown(address: &ConnectionAddr) -> String {
+    match address {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            let (host, port) = (host.clone(), *port);
+            NodeAddress { host, port }.to_string()
+        }
+        _ => String::new(),
     }
 }
 

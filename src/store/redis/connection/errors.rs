@@ -9,6 +9,11 @@ use tracing::warn;
 use crate::store::error::StoreError;
 use crate::store::redis::redirect::Refused;
 
+/// Why a server cannot be used, in words without an address, a credential or a reply of a server.
+const BAD_CREDENTIALS: &str = "the server refuses the user or the password of REDIS_URL";
+const NO_REDIS: &str =
+    "the server does not speak the protocol of Redis; a server with TLS needs a URL with rediss";
+
 /// The time between two warnings of a missing right.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -18,7 +23,7 @@ pub(super) fn breaks_the_connection(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed => true,
         ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => true,
-        _ => error.code() == Some("NOAUTH") || is_protocol_error(error),
+        _ => is_not_authenticated(error) || is_protocol_error(error),
     }
 }
 
@@ -26,9 +31,15 @@ pub(super) fn breaks_the_connection(error: &RedisError) -> bool {
 /// a defect of the service or of the configuration. Else [`StoreError::Unreachable`]: what a cluster refuses while it
 /// changes, `OOM`, `BUSY`, `LOADING`, `MISCONF` and `NOREPLICAS` are states of the server that end.
 pub(in crate::store::redis) fn store_error(error: RedisError) -> StoreError {
+    if is_not_authenticated(&error) {
+        return StoreError::Unfit(BAD_CREDENTIALS.to_owned());
+    }
     if lacks_a_right(&error) {
         warn_of_a_missing_right(&error);
         return StoreError::Forbidden(error.to_string());
+    }
+    if error.kind() == ErrorKind::Parse {
+        return StoreError::Unreachable(NO_REDIS.to_owned());
     }
     let is_permanent = match error.kind() {
         ErrorKind::Server(ServerErrorKind::ResponseError) => {
@@ -43,6 +54,12 @@ pub(in crate::store::redis) fn store_error(error: RedisError) -> StoreError {
     } else {
         StoreError::Unreachable(error.to_string())
     }
+}
+
+/// Whether the server refused the credentials, or needs some.
+fn is_not_authenticated(error: &RedisError) -> bool {
+    let is_code = matches!(error.code(), Some("NOAUTH" | "WRONGPASS"));
+    is_code || error.kind() == ErrorKind::AuthenticationFailed
 }
 
 /// Redis replies `ERR Protocol error` and closes the connection after a malformed request, and after a request with

@@ -14,6 +14,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -26,6 +27,14 @@ const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection may take to open, from the lookup of the server to the last round trip before it serves.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long the TLS handshake of a connection may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// Why no connection opens, if the server may expect TLS or no TLS.
+const CLOSED_AT_ONCE: &str = "the server closed the connection before it answered; a server with TLS needs a URL \
+                              with rediss";
+const NO_HANDSHAKE: &str = "the server does not answer with TLS, which a URL with rediss requires";
 
 /// How long a command may take. Together with the patience of a checkout, a call stays under the 2 s after which
 /// clients are promised an answer.
@@ -96,7 +105,7 @@ impl Server {
         let connection = match &self.tls {
             None => {
                 let opened = MultiplexedConnection::new_with_config(settings, stream, config);
-                let (connection, driver) = opened.await?;
+                let (connection, driver) = opened.await.map_err(closed_at_once)?;
                 // The task ends when the last clone of the connection is dropped.
                 tokio::spawn(driver);
                 connection
@@ -179,8 +188,18 @@ impl Tls {
             RedisError::from((ErrorKind::InvalidClientConfig, "the host name is invalid"))
         })?;
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        Ok(connector.connect(server, stream).await?)
+        let handshake = timeout(HANDSHAKE_TIMEOUT, connector.connect(server, stream)).await;
+        let too_slow = |_| io::Error::new(io::ErrorKind::TimedOut, NO_HANDSHAKE);
+        Ok(handshake.map_err(too_slow)??)
     }
+}
+
+/// Explains a connection without TLS that closed instead of the first answer.
+fn closed_at_once(error: RedisError) -> RedisError {
+    if error.is_connection_dropped() {
+        return io::Error::new(io::ErrorKind::ConnectionReset, CLOSED_AT_ONCE).into();
+    }
+    error
 }
 
 fn keepalive() -> TcpKeepalive {

@@ -80,10 +80,11 @@ impl ServerInfo {
         run.map(Arc::from)
     }
 
-    /// Logs that the server was reached. Warns of its configuration once for each run of a server.
-    pub(super) fn log(&self, before: &Self) {
+    /// Logs that the server was reached, with the address of a node of a cluster. Warns of its configuration once for
+    /// each run of a server.
+    pub(super) fn log(&self, before: &Self, node: Option<String>) {
         let version = self.version.as_deref().unwrap_or("unknown");
-        info!(version, "redis reached");
+        info!(version, node, "redis reached");
         if before.run_id == self.run_id && self.run_id.is_some() {
             return;
         }

@@ -18,8 +18,11 @@ for i = 2, #ARGV do
     missing[#missing + 1] = ARGV[i]
   end
 end
-local publish = ARGV[1]:find('{', 1, true) and 'SPUBLISH' or 'PUBLISH'
-if not redis.acl_check_cmd(publish, ARGV[1], '') then
-  missing[#missing + 1] = publish
+local sharded = ARGV[1]:find('{', 1, true) and 'S' or ''
+if not redis.acl_check_cmd(sharded .. 'PUBLISH', ARGV[1], '') then
+  missing[#missing + 1] = sharded .. 'PUBLISH'
+end
+if not redis.acl_check_cmd(sharded .. 'SUBSCRIBE', ARGV[1]) then
+  missing[#missing + 1] = sharded .. 'SUBSCRIBE'
 end
 return missing

@@ -6,11 +6,12 @@ use std::time::Duration;
 use harness::instance::Instance;
 use harness::redis_server::RedisServer;
 use harness::wait::eventually_true;
-use reqwest::StatusCode;
-use tokio::time::sleep;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 use super::fleet::Fleet;
-use super::settings;
+use super::{groups, set_status, settings, status};
 use crate::failures::scene::all_ready;
 
 /// Longer than a move takes.
@@ -105,5 +106,32 @@ async fn a_next_store_that_fails_delays_the_move_and_no_call() {
     }
     for client in &clients {
         assert!(client.user("alice").await.online);
+    }
+}
+
+/// Only the instance that asked last knows the moment of the move. The other one must not copy the lack of groups and
+/// statuses to a store that answers.
+#[tokio::test]
+async fn a_former_store_that_loses_its_data_before_the_moment_of_the_move_takes_nothing_from_the_next_one()
+ {
+    let (redis, next) = (RedisServer::start().await, RedisServer::start().await);
+    let moving = settings(&redis.url()).with("REDIS_URL_NEXT", &next.url());
+    let fleet = Fleet::start(2, moving).await;
+    let clients = fleet.clients();
+    set_status(&clients[0], "alice", Some("dnd")).await;
+    let team = json!({"members": ["alice", "bob"]});
+    groups::write(&clients[0], Method::PUT, "team", team).await;
+    let give_up = Instant::now() + LONG;
+    let moment = ["HGET", "presence:moving", "at"];
+    while redis.command::<Option<String>>(&moment).await.is_none() {
+        assert!(Instant::now() < give_up, "{}", fleet.instances[0].log());
+        sleep(Duration::from_millis(2)).await;
+    }
+    redis.flush_all().await;
+    fleet.has_phase(2, LONG).await;
+    for client in &clients {
+        assert_eq!(groups::read(client, "team").await.0, 2);
+        let status = status(client, "alice").await.expect("a status");
+        assert_eq!(status["status"], "dnd");
     }
 }
