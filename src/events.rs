@@ -4,9 +4,9 @@
 //! it.
 
 mod bus;
+mod copy_filler;
 mod doorbell;
 mod event_list;
-mod group_copies;
 mod hub;
 mod interest;
 mod item;

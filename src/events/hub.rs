@@ -3,7 +3,7 @@
 pub(super) mod copies;
 pub(super) mod delivery;
 mod flaps;
-pub(super) mod group_copies;
+pub(super) mod group_states;
 pub(super) mod index;
 pub(super) mod join;
 pub(super) mod kept;

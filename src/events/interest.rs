@@ -49,11 +49,12 @@ pub(crate) struct GroupInterest {
 }
 
 impl GroupInterest {
-    /// Whether an event changes which groups the user of the stream belongs to, if these are the groups of one.
+    /// Whether an event changes which groups the user of the stream belongs to, if these are the groups of one. The user
+    /// may leave a group that is not one of these: the client may know the group from an earlier stream.
     pub(super) fn is_own_change(&self, event: &GroupEvent) -> bool {
-        let is_group = self.has_group(&event.group);
+        let is_known = event.has_joined() && self.has_group(&event.group);
         let own = self.own.as_ref();
-        own.is_some_and(|user| is_group != event.has_joined() && event.names(user))
+        own.is_some_and(|user| !is_known && event.names(user))
     }
 
     /// Whether this is one of the groups.

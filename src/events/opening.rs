@@ -18,7 +18,7 @@ use self::failure_log::FailureLog;
 use self::newest_cursor::NewestCursor;
 use self::patience::retry_with_patience;
 use self::replay::{Behind, Replayer};
-use super::group_copies::GroupCopies;
+use super::copy_filler::CopyFiller;
 use super::hub::Hub;
 use super::hub::join::{CursorOrigin, JoinOutcome, JoinPoint};
 use super::hub::lifetimes::Lifetimes;
@@ -64,7 +64,7 @@ pub(super) struct Opener {
     all_users: SharedRead<Arc<Snapshot>>,
     listed_users: ListedSnapshots,
     groups: GroupSnapshots,
-    group_copies: GroupCopies,
+    copy_filler: CopyFiller,
     replayer: Replayer,
     history: Duration,
     failure_log: FailureLog,
@@ -109,7 +109,7 @@ impl Opener {
                 Arc::clone(&snapshot_memory),
                 runtime.clone(),
             ),
-            group_copies: GroupCopies::new(Arc::clone(&store), Arc::clone(&hub)),
+            copy_filler: CopyFiller::new(Arc::clone(&store), Arc::clone(&hub)),
             all_users: SharedRead::new(runtime),
             listed_users,
             snapshot_memory,
@@ -127,8 +127,8 @@ impl Opener {
     }
 
     /// Returns the reader of the members of groups.
-    pub(super) fn group_copies(&self) -> &GroupCopies {
-        &self.group_copies
+    pub(super) fn copy_filler(&self) -> &CopyFiller {
+        &self.copy_filler
     }
 
     /// Begins a stream that a client requested at `requested_at`: at once if all missed events are in the
@@ -256,7 +256,7 @@ impl Opener {
             Interest::Groups(interest) => {
                 let audience = subscriber.audience();
                 retry_with_patience(|| async {
-                    self.group_copies.complete(&interest.groups).await?;
+                    self.copy_filler.complete(&interest.groups).await?;
                     self.groups.ask(audience, interest).await
                 })
                 .await?
@@ -332,7 +332,7 @@ impl Opener {
                 (JoinOutcome::Restarting | JoinOutcome::Ahead | JoinOutcome::OtherEpoch, _) => {
                     let interest = subscriber.interest();
                     let groups = interest.listed_groups();
-                    retry_with_patience(|| self.group_copies.complete(groups)).await?;
+                    retry_with_patience(|| self.copy_filler.complete(groups)).await?;
                     let settled = self.hub.wait_until(|hub| hub.is_settled(watched));
                     // After this time the caller tries to join again.
                     let _ = timeout(BUS_PATIENCE, settled).await;

@@ -125,7 +125,7 @@ impl StreamService {
             Wanted::OwnGroups(user) => self.opener.own_interest(&user).await?,
         };
         let groups = interest.listed_groups();
-        let held = self.opener.group_copies().hold(groups).await?;
+        let held = self.opener.copy_filler().hold(groups).await?;
         if matches!(interest, Interest::Groups(_)) {
             // The members are not known as of an earlier moment.
             requested_at = Instant::now();

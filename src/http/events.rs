@@ -23,8 +23,7 @@ use super::error::Error;
 use super::extract::{JsonBody, Listed, NoBody, WholeNumber, optional_list};
 use super::json_line::JsonLine;
 use super::openapi::responses::{
-    BadRequest, BodyTimeout, BodyTooLarge, Forbidden, HeadTooLarge, NoStreams, StoreUnreachable,
-    TooMany, Unauthorized, UnsupportedMediaType,
+    BadRequest, Forbidden, NoStreams, StoreUnreachable, TooMany, Unauthorized, UnsupportedMediaType,
 };
 use super::openapi::{GroupIdText, ListedGroupId, ListedUserId, UserIdText};
 use super::permissions::StreamCaller;
@@ -183,7 +182,6 @@ pub(super) struct EventsBody {
         Forbidden,
         NoStreams,
         TooMany,
-        HeadTooLarge,
         StoreUnreachable,
     )
 )]
@@ -231,8 +229,6 @@ pub(super) async fn stream(
         Unauthorized,
         Forbidden,
         NoStreams,
-        BodyTimeout,
-        BodyTooLarge,
         UnsupportedMediaType,
         TooMany,
         StoreUnreachable,

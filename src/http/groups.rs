@@ -13,8 +13,7 @@ use super::json_line::JsonLine;
 use super::online::cursor::encode;
 use super::online::{OwnedState, states};
 use super::openapi::responses::{
-    BadRequest, BodyTimeout, BodyTooLarge, Forbidden, StoreUnreachable, TooMany, Unauthorized,
-    UnsupportedMediaType,
+    BadRequest, Forbidden, StoreUnreachable, TooMany, Unauthorized, UnsupportedMediaType,
 };
 use super::openapi::{GroupIdInPath, UserIdText};
 use super::page_query::PageQuery;
@@ -152,8 +151,6 @@ pub(super) struct GroupSize {
         BadRequest,
         Unauthorized,
         Forbidden,
-        BodyTimeout,
-        BodyTooLarge,
         UnsupportedMediaType,
         TooMany,
         StoreUnreachable,
@@ -183,8 +180,6 @@ pub(super) async fn replace(
         BadRequest,
         Unauthorized,
         Forbidden,
-        BodyTimeout,
-        BodyTooLarge,
         UnsupportedMediaType,
         TooMany,
         StoreUnreachable,

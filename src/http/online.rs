@@ -15,8 +15,7 @@ use super::extract::{JsonBody, Listed, NoBody, user_ids};
 use super::json_line::JsonLine;
 use super::openapi::UserIdText;
 use super::openapi::responses::{
-    BadRequest, BodyTimeout, BodyTooLarge, Forbidden, StoreUnreachable, TooMany, Unauthorized,
-    UnsupportedMediaType,
+    BadRequest, Forbidden, StoreUnreachable, TooMany, Unauthorized, UnsupportedMediaType,
 };
 use super::page_query::PageQuery;
 use super::permissions::SeeingEveryone;
@@ -92,8 +91,6 @@ pub(super) struct OnlineCount {
         BadRequest,
         Unauthorized,
         Forbidden,
-        BodyTimeout,
-        BodyTooLarge,
         UnsupportedMediaType,
         TooMany,
         StoreUnreachable,

@@ -10,12 +10,14 @@ use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
 use utoipa::openapi::{OpenApi as OpenApiDocument, RefOr, Required};
-use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
+use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
 
+use self::responses::{BodyTimeout, BodyTooLarge, HeadTooLarge};
 use super::problem::{Problem, ProblemType};
 use super::split_body::split_large_body;
 use super::state::AppState;
@@ -147,7 +149,7 @@ impl Modify for Security {
 
 /// Adds the parts of the operations for which the macro of the handlers has no attribute.
 pub(super) fn finish(document: &mut OpenApiDocument) {
-    for item in document.paths.paths.values_mut() {
+    for (path, item) in &mut document.paths.paths {
         let operations = [
             &mut item.get,
             &mut item.post,
@@ -157,6 +159,7 @@ pub(super) fn finish(document: &mut OpenApiDocument) {
         ];
         let operations = operations.map(Option::as_mut);
         for operation in operations.into_iter().flatten() {
+            add_common_responses(path, operation);
             examples::add_problems(operation);
             let name = operation.operation_id.as_deref().unwrap_or_default();
             if let Some(RefOr::T(body)) = &mut operation.request_body {
@@ -171,6 +174,16 @@ pub(super) fn finish(document: &mut OpenApiDocument) {
                 operation.security = Some(Vec::new());
             }
         }
+    }
+}
+
+/// Adds the responses that do not depend on the handler. Every call under `/v1` reads its body, also to refuse it.
+fn add_common_responses(path: &str, operation: &mut Operation) {
+    let responses = &mut operation.responses.responses;
+    responses.extend(HeadTooLarge::responses());
+    if path.starts_with("/v1/") {
+        responses.extend(BodyTimeout::responses());
+        responses.extend(BodyTooLarge::responses());
     }
 }
 

@@ -12,9 +12,7 @@ use utoipa::ToSchema;
 use super::error::Error;
 use super::extract::NoBody;
 use super::json_line::JsonLine;
-use super::openapi::responses::{
-    BadRequest, BodyTimeout, BodyTooLarge, Forbidden, StoreUnreachable, TooMany, Unauthorized,
-};
+use super::openapi::responses::{BadRequest, Forbidden, StoreUnreachable, TooMany, Unauthorized};
 use super::permissions::Sweeping;
 use super::query::NoQuery;
 use super::state::AppState;
@@ -55,8 +53,6 @@ pub(super) struct SweepResult {
         BadRequest,
         Unauthorized,
         Forbidden,
-        BodyTimeout,
-        BodyTooLarge,
         TooMany,
         StoreUnreachable,
     )

@@ -1,4 +1,4 @@
-//! The status that a user states about itself.
+//! The status that a user sets for itself.
 
 use std::sync::Arc;
 
@@ -12,8 +12,7 @@ use super::extract::{NoBody, ShortJsonBody, WholeNumber};
 use super::json_line::JsonLine;
 use super::openapi::UserIdInPath;
 use super::openapi::responses::{
-    BadRequest, BodyTimeout, BodyTooLarge, Forbidden, StoreUnreachable, TooMany, Unauthorized,
-    UnsupportedMediaType,
+    BadRequest, Forbidden, StoreUnreachable, TooMany, Unauthorized, UnsupportedMediaType,
 };
 use super::permissions::SettingStatus;
 use super::query::NoQuery;
@@ -98,8 +97,6 @@ impl From<LastingStatus> for UserStatus {
         BadRequest,
         Unauthorized,
         Forbidden,
-        BodyTimeout,
-        BodyTooLarge,
         UnsupportedMediaType,
         TooMany,
         StoreUnreachable,

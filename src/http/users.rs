@@ -12,8 +12,7 @@ use super::extract::{NoBody, OptionalJson, WholeNumber};
 use super::json_line::JsonLine;
 use super::openapi::UserIdInPath;
 use super::openapi::responses::{
-    BadRequest, BodyTimeout, BodyTooLarge, ConnectRefused, Forbidden, PingRefused,
-    StoreUnreachable, TooMany, Unauthorized,
+    BadRequest, ConnectRefused, Forbidden, PingRefused, StoreUnreachable, TooMany, Unauthorized,
 };
 use super::permissions::{ActingFor, Disconnecting, Seeing};
 use super::query::NoQuery;
@@ -159,9 +158,7 @@ pub(super) struct UserConnection {
         BadRequest,
         Unauthorized,
         Forbidden,
-        BodyTimeout,
         ConnectRefused,
-        BodyTooLarge,
         TooMany,
         StoreUnreachable,
     )
@@ -195,9 +192,7 @@ pub(super) async fn connect(
         BadRequest,
         Unauthorized,
         Forbidden,
-        BodyTimeout,
         PingRefused,
-        BodyTooLarge,
         TooMany,
         StoreUnreachable,
     )
@@ -229,8 +224,6 @@ pub(super) async fn ping(
         BadRequest,
         Unauthorized,
         Forbidden,
-        BodyTimeout,
-        BodyTooLarge,
         TooMany,
         StoreUnreachable,
     )

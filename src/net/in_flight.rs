@@ -23,7 +23,7 @@ const STALL: Duration = Duration::from_millis(250);
 /// The same if most clients make no progress, which is hardly an accident.
 const STALL_OF_MOST: Duration = Duration::from_millis(100);
 
-/// The most connections that are evicted at once because there is too little memory.
+/// The most connections that are evicted at once because there is too little memory or no place for a new one.
 const EVICTIONS_FOR_ROOM: usize = 16;
 
 /// How often waiting connections look for stalled clients.
@@ -153,8 +153,13 @@ impl InFlight {
 
     /// Evicts connections whose requests wait for the client, so that their memory becomes free. Does nothing if
     /// connections were evicted just now.
-    pub(super) fn make_room(&self) {
+    pub(super) fn free_memory(&self) {
         self.evict_stalled(EVICTIONS_FOR_ROOM, |activity| activity.in_progress() > 0);
+    }
+
+    /// The same, so that their places become free: connections without a request too.
+    pub(super) fn free_places(&self) {
+        self.evict_stalled(EVICTIONS_FOR_ROOM, |_| true);
     }
 
     /// Evicts at most `most` connections that `may_evict`, those that have been stalled for longest first.
@@ -253,14 +258,14 @@ mod tests {
                 request.set_waits(true);
             }
             sleep(STALL).await;
-            in_flight.make_room();
+            in_flight.free_memory();
             assert!(is_evicted(&permits[0]));
             assert!(!is_evicted(&permits[1]), "a request is being served");
             sleep(EVICTION_INTERVAL).await;
             for request in &mut waiting {
                 request.set_waits(false);
             }
-            in_flight.make_room();
+            in_flight.free_memory();
             assert!(!is_evicted(&permits[0]));
         }
     }
@@ -270,7 +275,10 @@ mod tests {
         let in_flight = InFlight::http2(2);
         let idle = in_flight.acquire(true).await;
         sleep(STALL).await;
-        in_flight.make_room();
+        in_flight.free_memory();
         assert!(!is_evicted(&idle));
+        sleep(EVICTION_INTERVAL).await;
+        in_flight.free_places();
+        assert!(is_evicted(&idle), "its place is needed");
     }
 }

@@ -131,7 +131,7 @@ impl Listener {
     }
 
     /// Waits until one more connection may be open. While the limit is reached, the connections that have been idle for
-    /// longest make room.
+    /// longest make room, and next those that wait for their clients.
     async fn permit(&mut self) -> OwnedSemaphorePermit {
         if let Some(permit) = self.limit.try_acquire() {
             return permit;
@@ -145,6 +145,10 @@ impl Listener {
             }
             if let Ok(permit) = timeout(ROOM_INTERVAL, self.limit.acquire()).await {
                 return permit;
+            }
+            if let Some((_, worker)) = self.workers.first() {
+                // All workers share the limits.
+                worker.limits.free_places();
             }
         }
     }

@@ -43,10 +43,17 @@ impl RequestLimits {
     pub(super) fn large(&self, bytes: usize) -> Option<MemoryShare> {
         let share = take(&self.large, bytes);
         if share.is_none() {
-            self.http1.make_room();
-            self.http2.make_room();
+            self.http1.free_memory();
+            self.http2.free_memory();
         }
         share
+    }
+
+    /// Evicts connections that wait for their clients, so that new connections can be accepted.
+    pub(super) fn free_places(&self) {
+        self.http1.free_places();
+        self.http2.free_places();
+        self.unserved.free_places();
     }
 
     /// Takes memory for bytes that a stream cannot send yet. Returns `None` if too little is left.

@@ -300,3 +300,28 @@ async fn an_invalid_request_holds_no_permit_while_it_is_refused() {
     let fine = timeout(Duration::from_millis(900), ask(&mut client, "/")).await;
     assert!(fine.expect("no wait").starts_with("HTTP/1.1 200 "));
 }
+
+#[tokio::test]
+async fn connections_that_wait_for_their_clients_make_room_for_new_ones() {
+    const MOST: u32 = 5;
+    let long = "x".repeat(1 << 20);
+    let router = Router::new()
+        .route("/", get(async || "fine"))
+        .route("/long", get(async move || long))
+        .route("/body", post(async |body: String| body));
+    let drain = CancellationToken::new();
+    let (address, listener) = listener(vec![worker(router)], MOST, Admission::new(1), &drain).await;
+    tokio::spawn(listener.run());
+    for slow in [
+        &b"GET / HTTP/1.1\r\n"[..],
+        b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx",
+        b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let _slow = fill_with(address, MOST as usize, slow).await;
+        let mut client = TcpStream::connect(address).await.expect("it accepts");
+        let fine = timeout(Duration::from_secs(5), ask(&mut client, "/")).await;
+        let fine = fine.unwrap_or_else(|_| panic!("no room beside {}", slow.escape_ascii()));
+        assert!(fine.starts_with("HTTP/1.1 200 "), "{fine}");
+    }
+}

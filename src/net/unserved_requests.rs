@@ -8,12 +8,20 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The memory of a request in addition to its bytes: the state of a task, timers, and an entry here. In bytes.
 const ENTRY_BYTES: usize = 1_024;
+
+/// How long a request may have arrived in part while new connections wait for a place.
+const PARTIAL_TIME: Duration = Duration::from_millis(500);
+
+/// The most requests that are evicted at once because there is no place for a new connection.
+const EVICTIONS_FOR_PLACES: usize = 16;
 
 /// All requests of a listener that have no permit.
 #[derive(Debug)]
@@ -26,7 +34,7 @@ pub(super) struct UnservedRequests {
 struct State {
     next: u64,
     /// The requests that have arrived in part, by age.
-    partial: Requests<u64>,
+    partial: Requests<(Instant, u64)>,
     /// The requests that wait for a permit, by size.
     waiting: Requests<(Reverse<usize>, u64)>,
 }
@@ -41,7 +49,7 @@ struct Requests<K> {
 /// The place of a request in the order of eviction.
 #[derive(Clone, Copy, Debug)]
 enum Rank {
-    Partial(u64),
+    Partial((Instant, u64)),
     Waiting((Reverse<usize>, u64)),
 }
 
@@ -65,9 +73,9 @@ impl UnservedRequests {
     /// Adds a request that has arrived in part, which counts no bytes yet.
     pub(super) fn partial(self: &Arc<Self>) -> UnservedRequest {
         let mut state = self.state.lock();
-        let number = state.number();
-        let evicted = state.partial.add(number, 0);
-        self.request(Rank::Partial(number), evicted)
+        let rank = (Instant::now(), state.number());
+        let evicted = state.partial.add(rank, 0);
+        self.request(Rank::Partial(rank), evicted)
     }
 
     /// Adds a request that waits for a permit. It has `bytes` bytes.
@@ -77,6 +85,19 @@ impl UnservedRequests {
         let evicted = state.waiting.add(rank, bytes + ENTRY_BYTES);
         state.evict(self.max_bytes);
         self.request(Rank::Waiting(rank), evicted)
+    }
+
+    /// Evicts requests that have arrived in part for too long, those that began first, so that their places become
+    /// free.
+    pub(super) fn free_places(&self) {
+        let mut state = self.state.lock();
+        for _ in 0..EVICTIONS_FOR_PLACES {
+            let first = state.partial.by_rank.first_key_value();
+            if first.is_none_or(|((began, _), _)| began.elapsed() < PARTIAL_TIME) {
+                return;
+            }
+            state.partial.evict();
+        }
     }
 
     fn request(self: &Arc<Self>, rank: Rank, evicted: Arc<Notify>) -> UnservedRequest {
@@ -147,8 +168,8 @@ impl UnservedRequest {
     /// Sets the size of the buffer of a request that has arrived in part.
     pub(super) fn set_bytes(&self, bytes: usize) {
         let mut state = self.all.state.lock();
-        if let Rank::Partial(number) = &self.rank {
-            state.partial.set_bytes(number, bytes + ENTRY_BYTES);
+        if let Rank::Partial(rank) = &self.rank {
+            state.partial.set_bytes(rank, bytes + ENTRY_BYTES);
         }
         state.evict(self.all.max_bytes);
     }
@@ -163,7 +184,7 @@ impl Drop for UnservedRequest {
     fn drop(&mut self) {
         let mut state = self.all.state.lock();
         match &self.rank {
-            Rank::Partial(number) => state.partial.remove(number),
+            Rank::Partial(rank) => state.partial.remove(rank),
             Rank::Waiting(rank) => state.waiting.remove(rank),
         }
     }
@@ -191,6 +212,18 @@ mod tests {
         assert!(is_evicted(&old) && !is_evicted(&young));
         drop((old, young));
         assert_eq!(all.state.lock().partial.bytes, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_arrives_for_too_long_makes_room_for_a_connection() {
+        let all = UnservedRequests::new(10 * ENTRY_BYTES);
+        let slow = all.partial();
+        all.free_places();
+        assert!(!is_evicted(&slow), "the rest may be on the way");
+        tokio::time::sleep(PARTIAL_TIME).await;
+        let young = all.partial();
+        all.free_places();
+        assert!(is_evicted(&slow) && !is_evicted(&young));
     }
 
     #[test]

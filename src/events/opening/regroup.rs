@@ -49,7 +49,7 @@ impl Opener {
     ) -> Result<(), StoreError> {
         if let Some(user) = subscriber.interest().own() {
             let (interest, since) = self.own_interest(user).await?;
-            let _held = self.group_copies.hold(interest.listed_groups()).await?;
+            let _held = self.copy_filler.hold(interest.listed_groups()).await?;
             self.hub.follow(subscriber, &interest, since);
         }
         Ok(())
@@ -73,7 +73,7 @@ impl Opener {
         let from = subscriber.since().min(missed.from.number);
         loop {
             let groups = self.hub.own_groups(&before, user, (from, u64::MAX));
-            let held = self.group_copies.hold(&groups.all).await?;
+            let held = self.copy_filler.hold(&groups.all).await?;
             let joined = joined(&groups.joined);
             let states = states(&self.store, &self.hub, &joined).await?;
             let end = states.end;

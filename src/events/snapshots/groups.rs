@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::events::hub::Hub;
-use crate::events::hub::group_copies::GroupStates;
+use crate::events::hub::group_states::GroupStates;
 use crate::events::hub::known::{Known, KnownUsers};
 use crate::events::interest::{AudienceId, GroupInterest};
 use crate::events::shared_read::{Answer, SharedRead};

@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use crate::events::hub::Hub;
-use crate::events::hub::group_copies::GroupStates;
+use crate::events::hub::group_states::GroupStates;
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::{self, Frame, States};
 use crate::events::subscriber::Subscriber;

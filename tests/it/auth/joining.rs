@@ -4,6 +4,7 @@ use harness::client::{Answer, Client, send};
 use harness::cluster::{Cluster, Store, on_both_stores};
 use harness::groups::path_of;
 use harness::sse::Stream;
+use harness::wait::eventually_true;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -102,7 +103,60 @@ async fn a_stream_of_own_groups_follows_the_pings(store: Store) {
     assert_eq!(left.json()["reason"], "disconnected");
 }
 
+/// The sweeps are rare, so that a membership is announced for a while after its deadline.
+async fn a_stream_of_own_groups_has_those_whose_end_is_not_announced_yet(store: Store) {
+    let settings = settings_with_credentials()
+        .with("PRESENCE_RATE_LIMIT", "off")
+        .with("PRESENCE_KEYSPACE_EVENTS", "off")
+        .with("PRESENCE_SWEEP_INTERVAL", "3s");
+    let cluster = Cluster::with(store, settings).await;
+    let client = cluster.client();
+    let own = token(&with(claims("alice"), "groups", json!("own")));
+    let open = async |cursor: &str| {
+        let request = Stream::request(&client, "?snapshot=true").bearer_auth(&own);
+        Stream::send(request.header("Last-Event-ID", cursor)).await
+    };
+    let ping = async || {
+        let body = json!({"connectionId": "tab", "groups": ["doc"], "ttlMs": 1_000});
+        let request = client.of_user("alice", "ping").bearer_auth(WRITE_KEY);
+        assert_eq!(send(request.json(&body)).await.status, 200);
+    };
+    let has_members = async |expected: usize| {
+        eventually_true("the members", async || {
+            members(&client, "doc").await == expected
+        })
+        .await;
+    };
+    let body = json!({"members": ["bob"]});
+    let request = client.request(Method::PUT, &path_of("doc")).json(&body);
+    assert_eq!(send(request.bearer_auth(WRITE_KEY)).await.status, 200);
+    let phone = client.of_user("alice", "connect").bearer_auth(WRITE_KEY);
+    assert_eq!(send(phone).await.status, 200);
+    ping().await;
+    let request = Stream::request(&client, "?snapshot=true").bearer_auth(&own);
+    let mut first = Stream::send(request).await;
+    assert_eq!(first.next().await.json()["groupId"], "doc");
+    let before = first.next().await;
+    assert_eq!(before.name, "presence.ready");
+
+    has_members(1).await;
+    let mut stream = open(&before.id).await;
+    ping().await;
+    let bob = client.of_user("bob", "connect").bearer_auth(WRITE_KEY);
+    assert_eq!(send(bob).await.status, 200);
+    let seen = stream
+        .collect_until(|event| event.brief() == "online bob")
+        .await;
+
+    has_members(1).await;
+    let mut stream = open(&seen[seen.len() - 1].id).await;
+    stream
+        .collect_until(|event| ["group.left", "presence.reset"].contains(&&*event.name))
+        .await;
+}
+
 on_both_stores!(
+    a_stream_of_own_groups_has_those_whose_end_is_not_announced_yet,
     a_user_joins_only_the_groups_that_its_token_names,
     a_stream_of_own_groups_follows_the_pings,
 );

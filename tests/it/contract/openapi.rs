@@ -342,3 +342,32 @@ async fn the_examples_of_an_invalid_host_are_those_of_the_service() {
         assert_eq!(said, *example(&document, path, "get", 400), "{path}");
     }
 }
+
+#[tokio::test]
+async fn every_call_refuses_a_large_body_and_a_large_head_as_documented() {
+    let instance = closed_instance().await;
+    let client = instance.client();
+    let document = document();
+    let body = " ".repeat(1_100_000);
+    let header = "x".repeat(17_000);
+    for (what, _) in operations(&document) {
+        let (method, path) = what.split_once(' ').expect("a method");
+        let target = path.replace("{userId}", "alice");
+        let target = target.replace("{groupId}", "team-7");
+        let request = || {
+            let method_name: Method = method.to_uppercase().parse().expect("a method");
+            let request = client.request(method_name, &target).bearer_auth(KEY);
+            request.header("content-type", "application/json")
+        };
+        let mut refused = vec![(431, request().header("x-large", &header))];
+        if path.starts_with("/v1/") {
+            refused.push((413, request().body(body.clone())));
+        }
+        for (status, request) in refused {
+            let answer = send(request).await;
+            let said: Value = serde_json::from_str(&answer.body).expect("a problem document");
+            let expected = example(&document, path, method, status);
+            assert_eq!(said, *expected, "{what}");
+        }
+    }
+}

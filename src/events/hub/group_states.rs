@@ -1,4 +1,4 @@
-//! The copies of watched groups, as the hub offers them to streams that open.
+//! The state of watched groups, as the hub offers it to streams that open.
 
 use std::collections::HashSet;
 

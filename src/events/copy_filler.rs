@@ -24,7 +24,7 @@ const READ_AT_ONCE: usize = 4;
 
 /// Fills the copies of watched groups. Each copy is read once, however many streams wait for it.
 #[derive(Debug)]
-pub(super) struct GroupCopies {
+pub(super) struct CopyFiller {
     store: Arc<Store>,
     hub: Arc<Hub>,
     /// The groups that are being read.
@@ -46,7 +46,7 @@ impl Drop for Held {
     }
 }
 
-impl GroupCopies {
+impl CopyFiller {
     pub(super) fn new(store: Arc<Store>, hub: Arc<Hub>) -> Self {
         Self {
             store,
