@@ -25,7 +25,7 @@ use crate::store::members::Members;
 /// record is deleted between the two.
 const ADDED_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often a call begins again if it was too slow to add its users.
+/// How often a call is sent if it was too late by the clock of Redis, as after a step of that clock.
 const ATTEMPTS: usize = 3;
 
 /// How many users one call asks about at most. Some services refuse commands of more than 4,000 arguments.
@@ -168,7 +168,7 @@ impl RedisStore {
             self.record(group, add).await?;
             let not_after = began.plus(ADDED_WITHIN);
             match self.run_change(group, not_after, &added, remove).await {
-                Ok(Changed::Late) => {}
+                Ok(Changed::Late) => self.read_clock(self.partition_of(group)).await?,
                 Ok(Changed::Large) => return Ok(None),
                 Ok(Changed::Done(written, left)) => {
                     self.forget(group, left, began).await;

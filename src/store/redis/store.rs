@@ -226,4 +226,16 @@ impl RedisStore {
         let estimated = self.lanes.with_node(partition, |node| node.clock.now());
         estimated.unwrap_or_else(Timestamp::of_system_clock)
     }
+
+    /// Asks the server of a partition for the time. After a script that was too late by the clock of Redis, the clock may
+    /// have been set ahead since the last sweep.
+    pub(super) async fn read_clock(&self, partition: Partition) -> Result<(), StoreError> {
+        let asked = Timestamp::of_system_clock();
+        let route = self.lanes.to(partition);
+        let (seconds, micros): (u64, u64) = route.query_idempotent(&redis::cmd("TIME")).await?;
+        let now = Timestamp::from_millis(seconds * 1_000 + micros / 1_000);
+        self.lanes
+            .with_node(partition, |node| node.clock.set(now, asked));
+        Ok(())
+    }
 }

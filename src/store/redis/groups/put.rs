@@ -64,7 +64,7 @@ impl RedisStore {
                     self.former_members.add(group, members.to_vec());
                     return self.superseded(group).await;
                 }
-                Completed::Late => {}
+                Completed::Late => self.read_clock(self.partition_of(group)).await?,
             }
         }
         Err(StoreError::too_slow())

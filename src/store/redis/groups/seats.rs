@@ -13,6 +13,7 @@ use redis::{FromRedisValue, ScriptInvocation, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
+use super::ATTEMPTS;
 use super::message::Message;
 use crate::model::{
     Connected, ConnectionId, GroupId, Partition, Stated, Timestamp, UserId, millis,
@@ -158,6 +159,24 @@ impl RedisStore {
         seated: Seated<'_>,
         stamp: &str,
     ) -> Result<bool, StoreError> {
+        for _ in 0..ATTEMPTS {
+            match &*self.try_to_join(group, seated, stamp).await? {
+                "joined" | "old" => return Ok(true),
+                "full" => return Ok(false),
+                "late" => self.read_clock(self.partition_of(group)).await?,
+                other => return Err(unexpected(other)),
+            }
+        }
+        Err(StoreError::too_slow())
+    }
+
+    /// Runs `group_join.lua`.
+    async fn try_to_join(
+        &self,
+        group: &GroupId,
+        seated: Seated<'_>,
+        stamp: &str,
+    ) -> Result<String, StoreError> {
         let partition = self.partition_of(group);
         let grant = self.lifetimes.grant(seated.stated);
         let mut join = self.about_group(&self.scripts.group_join, group);
@@ -168,13 +187,7 @@ impl RedisStore {
             .arg(stamp)
             .arg(millis(grant.ttl()))
             .arg(millis(grant.ping_interval()));
-        let outcome: String = self.run_in(partition, &join).await?;
-        match &*outcome {
-            "joined" | "old" => Ok(true),
-            "full" => Ok(false),
-            "late" => Err(StoreError::too_slow()),
-            other => Err(unexpected(other)),
-        }
+        self.run_in(partition, &join).await
     }
 
     /// Delivers messages of the outbox of the partition `from`, and removes the messages that the groups have. The

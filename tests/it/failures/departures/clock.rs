@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use harness::client::{Alive, crowd, try_send};
+use harness::client::{Alive, crowd, send, try_send};
+use harness::groups::put;
 use harness::instance::{Instance, Settings};
 use harness::names::Names;
 use harness::process::Signal;
@@ -11,6 +12,8 @@ use harness::serial::run_quietly;
 use harness::sse::{Stream, briefs};
 use harness::timestamp::Timestamp;
 use harness::wait::{eventually, eventually_true};
+use reqwest::Method;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::failures::{FINITE, held};
@@ -124,6 +127,22 @@ async fn after_a_step_ahead_users_can_ping_before_they_are_announced_offline() {
     );
     assert!(held.elapsed() < Duration::from_millis(1_500) + SLACK);
     assert!(client.user("alive").await.online);
+}
+
+/// An instance learns of the step with its next sweep. Until then, its calls look too late to Redis.
+#[tokio::test]
+async fn right_after_a_step_ahead_users_join_groups() {
+    let (redis, instances) = on_a_clock().await;
+    let client = instances[0].client();
+    let ping = json!({"groups": ["room"]});
+    for step in 1..=5 {
+        redis.set_clock_ahead(60_000 * step);
+        let pinged = client.request(Method::POST, "/v1/users/alice/ping");
+        let pinged = send(pinged.json(&ping)).await;
+        assert_eq!(pinged.ok::<Value>()["groups"], json!(["room"]));
+        redis.set_clock_ahead(60_000 * step + 30_000);
+        put(&client, "team", &["alice"]).await;
+    }
 }
 
 /// After a step ahead all departures are held. Then `freeze` prevents pings for longer than the hold.
