@@ -12,7 +12,7 @@ use super::duration;
 pub struct PresenceConfig {
     /// Time that a connection lives after its last ping
     ///
-    /// A duration from 100ms to 1d. If it is not longer than PRESENCE_PING_INTERVAL, users go offline between two pings.
+    /// A duration from 100ms to 1d. If it does not exceed PRESENCE_PING_INTERVAL, users go offline between two pings.
     #[arg(long, env = "PRESENCE_TTL", value_name = "PRESENCE_TTL", default_value = "60s", value_parser = ttl)]
     pub ttl: Duration,
 

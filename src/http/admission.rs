@@ -164,7 +164,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_larger_crowd_is_admitted_in_the_same_time() {
-        for count in [4_000, 20_000] {
+        for count in [5_000, 20_000] {
             let waits = waits(count).await;
             let last = waits[count - 1];
             let expected = CROWD_TIME - CATCH_UP..CROWD_TIME + CATCH_UP;
