@@ -13,6 +13,9 @@ use super::{Event, Excused, bound};
 /// The largest difference between the clocks of Redis and of the callers in an answer, in milliseconds.
 const CLOCK_TOLERANCE_MS: i64 = 20;
 
+/// The longest time from a disconnect to the end of its seat in a group: a message ends the seat, or a sweep before it.
+const SEAT_ENDS_WITHIN_MS: i64 = 1_000;
+
 /// The largest lateness without a hold. A gap of this length between sweeps is not an outage.
 const LATE: Duration = Duration::from_millis(1_500);
 
@@ -122,9 +125,10 @@ pub(super) fn none_is_late(
     record: &Record,
     excused: &mut Excused,
 ) -> Vec<String> {
-    let (calls, latest) = (record.calls_by_user(), Latest::of(record));
+    let calls = record.calls_by_user();
+    let latest = Latest::of(record, CLOCK_TOLERANCE_MS);
     let mut left_by_user: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
-    let mut wrong = none_is_overdue(events, record, excused);
+    let mut wrong = none_is_overdue(events, &latest, excused);
     for left in events
         .iter()
         .filter(|event| !event.change.reason.is_empty())
@@ -142,13 +146,18 @@ pub(super) fn none_is_late(
     wrong
 }
 
-/// No departure is later than the deadline and one hold explain.
-pub(super) fn none_is_overdue(
+/// No seat in a group ends later than the deadline of its connection and one hold explain.
+pub(super) fn no_seat_is_overdue(
     events: &[Event],
     record: &Record,
     excused: &mut Excused,
 ) -> Vec<String> {
-    let (calls, latest) = (record.calls_by_user(), Latest::of(record));
+    none_is_overdue(events, &Latest::of(record, SEAT_ENDS_WITHIN_MS), excused)
+}
+
+/// No departure is later than the deadline and one hold explain.
+fn none_is_overdue(events: &[Event], latest: &Latest, excused: &mut Excused) -> Vec<String> {
+    let calls = latest.record.calls_by_user();
     let mut wrong = Vec::new();
     for gone in events.iter().filter(|event| event.is_expiry()) {
         let calls = calls.get(&*gone.change.user).map_or(&[][..], Vec::as_slice);
@@ -234,19 +243,22 @@ struct Due {
 /// The causes of delays.
 struct Latest<'a> {
     record: &'a Record,
+    /// How long after a disconnect the connection may still end in another way, in milliseconds.
+    closed_after_ms: i64,
     pauses: Vec<Pause>,
     /// The times at which the clock of Redis was set back.
     set_back: Vec<Timestamp>,
 }
 
 impl<'a> Latest<'a> {
-    fn of(record: &'a Record) -> Self {
+    fn of(record: &'a Record, closed_after_ms: i64) -> Self {
         let mut pauses = record.pauses.clone();
         pauses.sort_unstable_by_key(|pause| pause.from);
         let steps = record.clock.windows(2);
         let back = steps.filter(|step| step[1].ahead_ms < step[0].ahead_ms);
         Self {
             record,
+            closed_after_ms,
             pauses,
             set_back: back.map(|step| step[1].from).collect(),
         }
@@ -259,7 +271,7 @@ impl<'a> Latest<'a> {
             calls.iter().any(|call| {
                 let same = call.connection.is_none() || call.connection == touch.connection;
                 let left = matches!(call.outcome, Outcome::Left { .. });
-                let is_over = by.millis_after(call.ended) > CLOCK_TOLERANCE_MS;
+                let is_over = by.millis_after(call.ended) > self.closed_after_ms;
                 left && same && touch.over() < call.sent && is_over
             })
         };

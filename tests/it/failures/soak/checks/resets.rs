@@ -42,8 +42,9 @@ pub(super) fn nothing_else_is(tale: &Tale, record: &Record, excused: &mut Excuse
     let resets = || {
         let chapters = tale.chapters.iter();
         let resets = chapters.filter_map(|chapter| Some((chapter.began, chapter.reset.as_ref()?)));
-        // A resume from before a change of the group begins again.
-        resets.filter(|(_, reason)| !(tale.of_group && *reason == "group-changed"))
+        // A resume from before a change of the group begins again, also if the snapshot is cut off then.
+        let begins_again = |reason: &str| matches!(reason, "group-changed" | "snapshot-incomplete");
+        resets.filter(move |(_, reason)| !(tale.of_group && begins_again(reason)))
     };
     for (at, reason) in resets() {
         let mut near = losses
