@@ -85,7 +85,7 @@ const TELLING: [(&str, &str); 6] = [
     ),
     (
         "closed the connection before it answered",
-        "the server closes connections; a server with TLS needs a URL with rediss",
+        "the server closes connections before it answers",
     ),
     (
         "the protocol of Redis",
