@@ -22,9 +22,7 @@ use self::wanted::wanted;
 use super::error::Error;
 use super::extract::{JsonBody, Listed, NoBody, WholeNumber, optional_list};
 use super::json_line::JsonLine;
-use super::openapi::responses::{
-    BadRequest, Forbidden, NoStreams, StoreUnreachable, TooMany, Unauthorized, UnsupportedMediaType,
-};
+use super::openapi::responses::{NoStreams, UnsupportedMediaType};
 use super::openapi::{GroupIdText, ListedGroupId, ListedUserId, UserIdText};
 use super::permissions::StreamCaller;
 use super::refused_stream::accepts_json;
@@ -177,12 +175,7 @@ pub(super) struct EventsBody {
     ),
     responses(
         (status = 200, description = "The stream, until either side ends it", content_type = "text/event-stream", body = EventData, example = json!({"userId": "alice", "timestamp": "2026-11-24T08:00:00.123Z"})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
         NoStreams,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn stream(
@@ -225,13 +218,8 @@ pub(super) async fn stream(
             (EventData = "text/event-stream", example = json!({"userId": "alice", "timestamp": "2026-11-24T08:00:00.123Z"})),
             (EventList = "application/json", example = json!({"events": [{"id": "64a5c2f0b1c3d.19a4d0f1b2c.0", "event": "user.online", "data": {"userId": "alice", "timestamp": "2026-11-24T08:00:00.123Z"}}], "cursor": "64a5c2f0b1c3d.19a4d0f1b2c.0", "more": false})),
         )),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
         NoStreams,
         UnsupportedMediaType,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn stream_of(

@@ -12,9 +12,7 @@ use super::extract::{JsonBody, Listed, NoBody, member_ids};
 use super::json_line::JsonLine;
 use super::online::cursor::encode;
 use super::online::{OwnedState, states};
-use super::openapi::responses::{
-    BadRequest, Forbidden, StoreUnreachable, TooMany, Unauthorized, UnsupportedMediaType,
-};
+use super::openapi::responses::UnsupportedMediaType;
 use super::openapi::{GroupIdInPath, UserIdText};
 use super::page_query::PageQuery;
 use super::permissions::{SeeingGroup, WritingGroup};
@@ -148,12 +146,7 @@ pub(super) struct GroupSize {
     request_body = GroupMembersBody,
     responses(
         (status = 200, body = GroupResult, description = "The members are stored", example = json!({"groupId": "team-7", "members": 2, "added": 1, "removed": 1})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
         UnsupportedMediaType,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn replace(
@@ -177,12 +170,7 @@ pub(super) async fn replace(
     request_body = GroupChangeBody,
     responses(
         (status = 200, body = GroupResult, description = "The members are stored", example = json!({"groupId": "team-7", "members": 2, "added": 1, "removed": 1})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
         UnsupportedMediaType,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn change(
@@ -220,11 +208,6 @@ pub(super) async fn change(
     params(GroupIdInPath),
     responses(
         (status = 200, body = GroupResult, description = "The group has no stored members", example = json!({"groupId": "team-7", "members": 0, "added": 0, "removed": 2})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn remove(
@@ -247,11 +230,6 @@ pub(super) async fn remove(
     params(GroupIdInPath, PageQuery, StatesQuery),
     responses(
         (status = 200, body = GroupState, description = "A page of the online members", example = json!({"groupId": "team-7", "members": 40, "online": ["alice"], "nextCursor": null})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn get(
@@ -299,11 +277,6 @@ pub(super) async fn get(
     params(GroupIdInPath),
     responses(
         (status = 200, body = GroupSize, description = "The size of the group", example = json!({"groupId": "team-7", "members": 40, "online": 12})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn count(

@@ -14,9 +14,7 @@ use super::error::Error;
 use super::extract::{JsonBody, Listed, NoBody, user_ids};
 use super::json_line::JsonLine;
 use super::openapi::UserIdText;
-use super::openapi::responses::{
-    BadRequest, Forbidden, StoreUnreachable, TooMany, Unauthorized, UnsupportedMediaType,
-};
+use super::openapi::responses::UnsupportedMediaType;
 use super::page_query::PageQuery;
 use super::permissions::SeeingEveryone;
 use super::query::NoQuery;
@@ -88,12 +86,7 @@ pub(super) struct OnlineCount {
     request_body = LookupBody,
     responses(
         (status = 200, body = OnlineUsers, description = "The online users", example = json!({"online": ["alice"]})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
         UnsupportedMediaType,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn lookup(
@@ -123,11 +116,6 @@ pub(super) async fn lookup(
     params(PageQuery),
     responses(
         (status = 200, body = OnlinePage, description = "A page of the online users", example = json!({"online": ["alice", "bob"], "nextCursor": "PmlZhfudYWZ0ZXIKYm9i"})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn list(
@@ -154,11 +142,6 @@ pub(super) async fn list(
     security(("bearer" = [])),
     responses(
         (status = 200, body = OnlineCount, description = "The number of online users", example = json!({"count": 2})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn count(

@@ -17,7 +17,10 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{OpenApi as OpenApiDocument, RefOr, Required};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
 
-use self::responses::{BodyTimeout, BodyTooLarge, HeadTooLarge};
+use self::responses::{
+    BadRequest, BodyTimeout, BodyTooLarge, Forbidden, HeadTooLarge, StoreUnreachable, TooMany,
+    Unauthorized,
+};
 use super::problem::{Problem, ProblemType};
 use super::split_body::split_large_body;
 use super::state::AppState;
@@ -177,13 +180,19 @@ pub(super) fn finish(document: &mut OpenApiDocument) {
     }
 }
 
-/// Adds the responses that do not depend on the handler. Every call under `/v1` reads its body, also to refuse it.
+/// Adds the responses that do not depend on the handler. Every call under `/v1` reads its body, also to refuse it, checks
+/// the caller and asks the store.
 fn add_common_responses(path: &str, operation: &mut Operation) {
     let responses = &mut operation.responses.responses;
     responses.extend(HeadTooLarge::responses());
     if path.starts_with("/v1/") {
         responses.extend(BodyTimeout::responses());
         responses.extend(BodyTooLarge::responses());
+        responses.extend(BadRequest::responses());
+        responses.extend(Unauthorized::responses());
+        responses.extend(Forbidden::responses());
+        responses.extend(TooMany::responses());
+        responses.extend(StoreUnreachable::responses());
     }
 }
 

@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 use super::error::Error;
 use super::extract::NoBody;
 use super::json_line::JsonLine;
-use super::openapi::responses::{BadRequest, Forbidden, StoreUnreachable, TooMany, Unauthorized};
 use super::permissions::SeeingService;
 use super::query::NoQuery;
 use super::state::AppState;
@@ -110,11 +109,6 @@ impl From<InstanceReport> for InstanceStatus {
             "history": {"oldest": "2026-11-24T08:00:00.123Z", "newest": "2026-11-24T08:01:10.456Z"},
             "partitions": 1,
         })),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn status(

@@ -12,7 +12,6 @@ use utoipa::ToSchema;
 use super::error::Error;
 use super::extract::NoBody;
 use super::json_line::JsonLine;
-use super::openapi::responses::{BadRequest, Forbidden, StoreUnreachable, TooMany, Unauthorized};
 use super::permissions::Sweeping;
 use super::query::NoQuery;
 use super::state::AppState;
@@ -50,11 +49,6 @@ pub(super) struct SweepResult {
     security(("bearer" = [])),
     responses(
         (status = 200, body = SweepResult, description = "What the sweep did", example = json!({"announced": 3, "delivered": 3, "heldUntil": null})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn sweep(

@@ -11,9 +11,7 @@ use super::error::Error;
 use super::extract::{NoBody, ShortJsonBody, WholeNumber};
 use super::json_line::JsonLine;
 use super::openapi::UserIdInPath;
-use super::openapi::responses::{
-    BadRequest, Forbidden, StoreUnreachable, TooMany, Unauthorized, UnsupportedMediaType,
-};
+use super::openapi::responses::UnsupportedMediaType;
 use super::permissions::SettingStatus;
 use super::query::NoQuery;
 use super::state::AppState;
@@ -94,12 +92,7 @@ impl From<LastingStatus> for UserStatus {
     request_body = StatusBody,
     responses(
         (status = 200, body = StatusResult, description = "The status is set", example = json!({"userId": "alice", "status": "dnd", "data": {"text": "In a meeting"}, "expiresAt": "2026-11-24T09:00:00.123Z"})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
         UnsupportedMediaType,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn set(
@@ -133,11 +126,6 @@ pub(super) async fn set(
     params(UserIdInPath),
     responses(
         (status = 200, body = StatusResult, description = "The user has no status", example = json!({"userId": "alice", "status": null, "data": null, "expiresAt": null})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn clear(

@@ -11,9 +11,7 @@ use super::error::Error;
 use super::extract::{NoBody, OptionalJson, WholeNumber};
 use super::json_line::JsonLine;
 use super::openapi::UserIdInPath;
-use super::openapi::responses::{
-    BadRequest, ConnectRefused, Forbidden, PingRefused, StoreUnreachable, TooMany, Unauthorized,
-};
+use super::openapi::responses::{ConnectRefused, PingRefused};
 use super::permissions::{ActingFor, Disconnecting, Seeing};
 use super::query::NoQuery;
 use super::state::AppState;
@@ -155,12 +153,7 @@ pub(super) struct UserConnection {
     request_body(content = ConnectBody, description = "Optional. Without a body, the call is about the unnamed connection of the user"),
     responses(
         (status = 200, body = ConnectResult, description = "The connection is open", example = json!({"userId": "alice", "connectionId": "phone-1", "online": true, "becameOnline": true, "expiresAt": "2026-11-24T08:01:00.123Z", "ttlMs": 60000, "pingIntervalMs": 25000})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
         ConnectRefused,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn connect(
@@ -189,12 +182,7 @@ pub(super) async fn connect(
     request_body(content = ConnectBody, description = "Optional. Without a body, the call is about the unnamed connection of the user"),
     responses(
         (status = 200, body = ConnectResult, description = "The connection is open", example = json!({"userId": "alice", "connectionId": "phone-1", "online": true, "becameOnline": true, "expiresAt": "2026-11-24T08:01:00.123Z", "ttlMs": 60000, "pingIntervalMs": 25000})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
         PingRefused,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn ping(
@@ -221,11 +209,6 @@ pub(super) async fn ping(
     request_body(content = DisconnectBody, description = "Optional. Without a body, the call is about the unnamed connection of the user"),
     responses(
         (status = 200, body = DisconnectResult, description = "The connection is closed", example = json!({"userId": "alice", "connectionId": "phone-1", "online": false, "becameOffline": true})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn disconnect(
@@ -275,11 +258,6 @@ pub(super) async fn disconnect(
     params(UserIdInPath),
     responses(
         (status = 200, body = UserState, description = "The state of the user", example = json!({"userId": "alice", "online": true, "lastSeenAt": "2026-11-24T08:00:00.123Z", "away": false, "status": null, "connections": [{"connectionId": "phone-1", "expiresAt": "2026-11-24T08:01:00.123Z", "lastPingAt": "2026-11-24T08:00:00.123Z", "ttlMs": 60000, "away": false, "leavesAt": null}]})),
-        BadRequest,
-        Unauthorized,
-        Forbidden,
-        TooMany,
-        StoreUnreachable,
     )
 )]
 pub(super) async fn user(
