@@ -24,7 +24,7 @@ use super::hub::Hub;
 use super::stream_service::StreamService;
 use crate::model::PartitionSet;
 use crate::store::{NodeId, Store};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, WarningPace};
 
 /// The only writer of the hub.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Bus {
                         inboxes: Arc::clone(&inboxes),
                         doorbell: Arc::clone(&self.doorbell),
                         requests: requests.clone(),
-                        warned_at: None,
+                        warnings: WarningPace::new(),
                     };
                     tasks.spawn(reader.run())
                 });

@@ -41,10 +41,7 @@ pub(super) struct RequestActivity {
 
 /// A request whose response is not complete, until this is dropped.
 #[derive(Debug)]
-pub(super) struct ActiveRequest {
-    activity: Arc<RequestActivity>,
-    response: ClientWait,
-}
+pub(super) struct ActiveRequest(ClientWait);
 
 /// Whether a request or a response waits for the client. Dropped, it does not wait.
 #[derive(Debug)]
@@ -85,13 +82,10 @@ impl RequestActivity {
         self.owes_response.store(true, Ordering::Relaxed);
         self.record_progress();
         self.allow(ALLOWANCE_PER_REQUEST);
-        ActiveRequest {
-            activity: Arc::clone(self),
-            response: self.client_wait(),
-        }
+        ActiveRequest(self.client_wait())
     }
 
-    /// What a request or a response that does not wait for the client yet tells about itself.
+    /// A request or a response, which does not wait for the client yet.
     pub(super) fn client_wait(self: &Arc<Self>) -> ClientWait {
         ClientWait {
             activity: Arc::clone(self),
@@ -217,13 +211,13 @@ impl RequestActivity {
 impl ActiveRequest {
     /// Counts a part of the response, which the client may acknowledge.
     pub(super) fn record_part(&self) {
-        self.activity.record_progress();
-        self.activity.allow(ALLOWANCE_PER_PART);
+        self.0.activity.record_progress();
+        self.0.activity.allow(ALLOWANCE_PER_PART);
     }
 
     /// Sets whether the response waits for the client, which must make room for it.
     pub(super) fn set_waits(&mut self, waits: bool) {
-        self.response.set(waits);
+        self.0.set(waits);
     }
 }
 
@@ -248,7 +242,7 @@ impl Drop for ClientWait {
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        let activity = &self.activity;
+        let activity = &self.0.activity;
         let read = activity.read.load(Ordering::Relaxed);
         activity.read_when_answered.store(read, Ordering::Relaxed);
         activity.in_progress.fetch_sub(1, Ordering::Relaxed);

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 use tracing::warn;
 
-use crate::telemetry::OpenConnection;
+use crate::telemetry::{OpenConnection, WarningPace};
 
 /// The least time between two warnings that no connection can be accepted.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
@@ -17,7 +16,7 @@ const WARN_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct ConnectionLimit {
     max: u32,
     free: Arc<Semaphore>,
-    warned: Option<Instant>,
+    warnings: WarningPace,
 }
 
 /// An open connection, which counts until this is dropped.
@@ -32,7 +31,7 @@ impl ConnectionLimit {
         Self {
             max,
             free: Arc::new(Semaphore::new(max as usize)),
-            warned: None,
+            warnings: WarningPace::new(),
         }
     }
 
@@ -50,9 +49,7 @@ impl ConnectionLimit {
 
     /// Warns that no connection can be accepted, at most once per [`WARN_INTERVAL`].
     pub(super) fn warn(&mut self, why: &str) {
-        let now = Instant::now();
-        if self.warned.is_none_or(|last| now - last >= WARN_INTERVAL) {
-            self.warned = Some(now);
+        if self.warnings.permits(WARN_INTERVAL) {
             warn!(why, "no connection can be accepted");
         }
     }

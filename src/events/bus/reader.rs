@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::follower::Inbox;
 use crate::events::doorbell::Doorbell;
 use crate::model::PartitionSet;
 use crate::store::{Backoff, NodeId, Signal, Store, Subscription};
+use crate::telemetry::WarningPace;
 
 /// The time between two warnings of a lost subscription.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
@@ -24,8 +25,7 @@ pub(super) struct Reader {
     pub(super) doorbell: Arc<Doorbell>,
     /// Partitions whose subscription may be silent.
     pub(super) requests: watch::Receiver<PartitionSet>,
-    /// When a lost subscription was last warned of.
-    pub(super) warned_at: Option<Instant>,
+    pub(super) warnings: WarningPace,
 }
 
 impl Reader {
@@ -64,15 +64,11 @@ impl Reader {
     /// Warns at most once in [`WARNING_INTERVAL`]: a subscription begins again with each slot that moves.
     fn note_lost(&mut self) {
         let node = self.store.address_of(self.node);
-        if self
-            .warned_at
-            .is_some_and(|at| at.elapsed() < WARNING_INTERVAL)
-        {
+        if self.warnings.permits(WARNING_INTERVAL) {
+            warn!(node, "bus: subscription lost");
+        } else {
             debug!(node, "bus: subscription lost");
-            return;
         }
-        self.warned_at = Some(Instant::now());
-        warn!(node, "bus: subscription lost");
     }
 
     async fn pass(&self, signal: Signal) {

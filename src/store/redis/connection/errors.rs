@@ -1,6 +1,6 @@
 //! The meaning of errors of the redis crate.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::store::error::StoreError;
 use crate::store::redis::redirect::Refused;
+use crate::telemetry::WarningPace;
 
 /// Why a server cannot be used, in words without an address, a credential or a reply of a server.
 const BAD_CREDENTIALS: &str = "the server refuses the user or the password of REDIS_URL";
@@ -77,10 +78,8 @@ pub(super) fn is_unknown_command(error: &RedisError) -> bool {
 
 /// Warns at most once in [`WARNING_INTERVAL`]. Every call of a client may meet the error.
 fn warn_of_a_missing_right(error: &RedisError) {
-    static WARNED_AT: Mutex<Option<Instant>> = Mutex::new(None);
-    let mut warned_at = WARNED_AT.lock();
-    if warned_at.is_none_or(|at| at.elapsed() > WARNING_INTERVAL) {
-        *warned_at = Some(Instant::now());
+    static WARNINGS: Mutex<WarningPace> = Mutex::new(WarningPace::new());
+    if WARNINGS.lock().permits(WARNING_INTERVAL) {
         warn!(%error, "redis forbids a command");
     }
 }
