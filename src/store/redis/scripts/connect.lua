@@ -110,22 +110,12 @@ local function connect(i)
     end
   end
   any = any or any_call(now)
-  return any({
-    user = user,
-    stated = stated,
-    is_ping = ARGV[LAST_ARGUMENTS + i] == 'ping',
-    key = KEYS[USER_KEYS + i],
-    hash = KEYS[HASHES + i],
-    closed = KEYS[CLOSED + i],
-    value = value,
-    score = score,
-  })
+  local call = call_of(i, value, score)
+  call.stated, call.is_ping = stated, ARGV[LAST_ARGUMENTS + i] == 'ping'
+  return any(call)
 end
 
-local answers = {}
-for i = 1, CALLS do
-  answers[i] = answer_of(connect, i)
-end
+local answers = answers_of(connect)
 write_gathered(now)
 if number then
   note_delicate(tonumber(ARGV[3]), tonumber(ARGV[4]))

@@ -108,23 +108,12 @@ local function disconnect(i)
     end
   end
   any = any or any_call(now)
-  return any.run({
-    user = user,
-    id = id,
-    grace = tonumber(ARGV[LAST_ARGUMENTS + i]),
-    messages = {},
-    key = KEYS[USER_KEYS + i],
-    hash = KEYS[HASHES + i],
-    closed = KEYS[CLOSED + i],
-    value = value,
-    score = score,
-  })
+  local call = call_of(i, value, score)
+  call.id, call.grace, call.messages = id, tonumber(ARGV[LAST_ARGUMENTS + i]), {}
+  return any.run(call)
 end
 
-local answers = {}
-for i = 1, CALLS do
-  answers[i] = answer_of(disconnect, i)
-end
+local answers = answers_of(disconnect)
 write_gathered(now)
 if events[1] then
   announce(now, events)

@@ -83,6 +83,18 @@ local function known_of(i, now)
   return redis.call('GET', KEYS[USER_KEYS + i]), redis.call('ZSCORE', KEYS[1], ARGV[USERS + i])
 end
 
+-- A call that is not usual, as connect_any.lua and disconnect_any.lua take it.
+local function call_of(i, value, score)
+  return {
+    user = ARGV[USERS + i],
+    key = KEYS[USER_KEYS + i],
+    hash = KEYS[HASHES + i],
+    closed = KEYS[CLOSED + i],
+    value = value,
+    score = score,
+  }
+end
+
 -- The answer of one of several calls in a script call. The error of a call is its answer, so that the other calls run.
 local function answer_of(run, call)
   local succeeded, answer = pcall(run, call)
@@ -93,4 +105,13 @@ local function answer_of(run, call)
   local text = type(answer) == 'table' and answer.err or tostring(answer)
   text = text:gsub('^-', '')
   return { err = text:find('^%u+ ') and text or 'ERR ' .. text }
+end
+
+-- Runs all calls, which are given by their places, and returns their answers.
+local function answers_of(run)
+  local answers = {}
+  for i = 1, CALLS do
+    answers[i] = answer_of(run, i)
+  end
+  return answers
 end
