@@ -253,16 +253,28 @@ impl Opener {
             Interest::AllUsers => {
                 retry_with_patience(|| self.all_users.ask(self.scan_all_users())).await?
             }
-            Interest::Groups(interest) => {
-                let audience = subscriber.audience();
-                retry_with_patience(|| async {
-                    self.copy_filler.complete(&interest.groups).await?;
-                    self.groups.ask(audience, interest).await
-                })
-                .await?
-            }
+            Interest::Groups(_) => retry_with_patience(|| self.ask_for_groups(subscriber)).await?,
         };
         Ok(snapshot.send(subscriber).await)
+    }
+
+    /// Returns a snapshot of the groups of a stream. A stream of own groups gets one of the groups that its user had when
+    /// the snapshot was made.
+    async fn ask_for_groups(
+        &self,
+        subscriber: &Arc<Subscriber>,
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        while let Interest::Groups(interest) = subscriber.interest() {
+            self.copy_filler.complete(&interest.groups).await?;
+            let snapshot = self.groups.ask(subscriber.audience(), &interest).await?;
+            if !self.hub.have_own_groups_changed(subscriber) {
+                return Ok(snapshot);
+            }
+            self.find_own_groups(subscriber).await?;
+        }
+        Err(StoreError::Failed(
+            "the interest of the stream has no groups".to_owned(),
+        ))
     }
 
     fn scan_all_users(

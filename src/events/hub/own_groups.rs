@@ -82,6 +82,14 @@ impl Hub {
         self.state.lock().ring.end()
     }
 
+    /// Whether an entry changed the own groups of a stream after they were read, or may have and is no longer kept.
+    pub(crate) fn have_own_groups_changed(&self, subscriber: &Subscriber) -> bool {
+        let (interest, since) = (subscriber.interest(), subscriber.since());
+        let state = self.state.lock();
+        let is_kept = interest.own().is_none() || state.ring.first() <= since;
+        !is_kept || state.has_own_change(&interest, since)
+    }
+
     /// Changes the interest of a stream that is not live. The copies of its groups are held.
     /// The groups are those as of the entry `since`.
     pub(crate) fn follow(&self, subscriber: &Arc<Subscriber>, interest: &Interest, since: u64) {

@@ -106,3 +106,6 @@ fn joined(groups: &[GroupId]) -> GroupInterest {
         own: None,
     }
 }
+
+#[cfg(test)]
+mod tests;
