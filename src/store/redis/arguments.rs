@@ -20,9 +20,9 @@ mod tests {
     use crate::model::{MoveRole, Partition, UserId};
     use crate::store::policy::SWEEP_BATCH;
     use crate::store::redis::RedisStore;
-    use crate::store::redis::call_batcher::{CallBatcher, SCRIPT_CALLS};
-    use crate::store::redis::lookups::MOST_KEYS;
-    use crate::store::redis::sweep::RECHECK_STEP;
+    use crate::store::redis::batches::call_batcher::{CallBatcher, SCRIPT_CALLS};
+    use crate::store::redis::calls::lookups::MOST_KEYS;
+    use crate::store::redis::calls::sweep::RECHECK_STEP;
 
     /// The arguments of a call about a user, after the id of the user.
     const CALL_ARGUMENTS: usize = 2;

@@ -32,7 +32,7 @@ use self::server::CONNECT_TIMEOUT;
 use self::server_info::{ServerInfo, check_commands};
 use self::socket::{PROBE_INTERVAL, Socket, enable_expired_events, open_commands};
 use self::state::{State, Up, close};
-use super::layout::Layout;
+use super::format::layout::Layout;
 use super::logged_causes::LoggedCauses;
 use super::scripts::Scripts;
 use crate::config::KeyspaceEvents;

@@ -1,5 +1,9 @@
 //! A Redis server: the only one, or a master of a cluster.
 
+pub(super) mod clock;
+pub(super) mod load_shedder;
+pub(super) mod pulse;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,14 +11,14 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::clock::Clock;
+use self::clock::Clock;
+use self::load_shedder::LoadShedder;
+use self::pulse::Pulse;
+use super::cluster::node_address::NodeAddress;
+use super::cluster::refresh::Refresh;
+use super::cluster::table::InCluster;
 use super::connection::{Channels, Checkout, Endpoint, Role, SupervisedConnection};
-use super::layout::Layout;
-use super::load_shedder::LoadShedder;
-use super::node_address::NodeAddress;
-use super::pulse::Pulse;
-use super::refresh::Refresh;
-use super::table::InCluster;
+use super::format::layout::Layout;
 use crate::config::KeyspaceEvents;
 use crate::model::PartitionSet;
 use crate::store::error::StoreError;

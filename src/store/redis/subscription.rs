@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::codec;
 use super::connection::{Message, MessageStream, Messages, SupervisedConnection};
-use super::layout::Layout;
+use super::format::codec;
+use super::format::layout::Layout;
 use crate::model::Partition;
 use crate::store::signal::Signal;
 

@@ -15,7 +15,7 @@ use super::server::{Server, limits};
 use super::server_info::ServerInfo;
 use crate::config::{InvalidSetting, RedisUrl};
 use crate::store::error::StoreError;
-use crate::store::redis::node_address::NodeAddress;
+use crate::store::redis::cluster::node_address::NodeAddress;
 use crate::tls_roots::{trusting_only, trusting_public};
 
 /// Why a server does not fit the URL.

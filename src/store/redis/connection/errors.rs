@@ -7,7 +7,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use tracing::warn;
 
 use crate::store::error::StoreError;
-use crate::store::redis::redirect::Refused;
+use crate::store::redis::cluster::redirect::Refused;
 use crate::telemetry::WarningPace;
 
 /// Why a server cannot be used, in words without an address, a credential or a reply of a server.

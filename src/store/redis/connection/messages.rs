@@ -18,7 +18,7 @@ use super::server::Server;
 use crate::config::KeyspaceEvents;
 use crate::model::PartitionSet;
 use crate::store::error::StoreError;
-use crate::store::redis::refresh::Refresh;
+use crate::store::redis::cluster::refresh::Refresh;
 
 /// How long a subscription stays without a channel that the server refused.
 const CHANNEL_RETRY: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use redis::aio::MultiplexedConnection;
 use super::errors::store_error;
 use crate::model::{Partition, PartitionSet};
 use crate::store::error::StoreError;
-use crate::store::redis::layout::Layout;
+use crate::store::redis::format::layout::Layout;
 
 impl Layout {
     /// Fails if the store has another number of partitions. Nothing is written then. Else records the number for the

@@ -5,7 +5,7 @@ use redis::aio::MultiplexedConnection;
 
 use super::errors::{breaks_the_connection, lacks_a_right, store_error};
 use crate::store::error::StoreError;
-use crate::store::redis::keys::Keys;
+use crate::store::redis::format::keys::Keys;
 
 /// What the scripts and the other calls send, with the fewest arguments; `K` stands for a key. Redis 7.0 crashes if it
 /// is asked about a command with fewer. Commands that the service can do without are not here.
