@@ -4,9 +4,9 @@
 mod fill;
 mod follower;
 mod joined;
-mod reader;
 mod reads;
 mod resets;
+mod subscription_reader;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use self::fill::FirstFill;
 use self::follower::{Follower, Inbox};
-use self::reader::Reader;
 use self::reads::Reads;
 use self::resets::Resets;
+use self::subscription_reader::SubscriptionReader;
 use super::doorbell::Doorbell;
 use super::hub::Hub;
 use super::stream_service::StreamService;
@@ -97,7 +97,7 @@ impl Bus {
             });
             for node in current.iter() {
                 readers.entry(*node).or_insert_with(|| {
-                    let reader = Reader {
+                    let reader = SubscriptionReader {
                         node: *node,
                         store: Arc::clone(&self.store),
                         inboxes: Arc::clone(&inboxes),

@@ -18,7 +18,7 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Passes the signals of one server to the followers of its partitions.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct SubscriptionReader {
     pub(super) node: NodeId,
     pub(super) store: Arc<Store>,
     pub(super) inboxes: Arc<[Inbox]>,
@@ -28,7 +28,7 @@ pub(super) struct Reader {
     pub(super) warnings: WarningPace,
 }
 
-impl Reader {
+impl SubscriptionReader {
     /// Subscribes again after each lost subscription.
     pub(super) async fn run(mut self) {
         loop {
