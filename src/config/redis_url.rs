@@ -114,6 +114,10 @@ impl FromStr for RedisUrl {
                     .to_owned(),
             );
         }
+        // The Redis client would ignore most parameters of a query without a word.
+        if text.contains('?') {
+            return Err("a query (?…) is not allowed; write a ? of a password as %3F".to_owned());
+        }
         match text.split_once("://") {
             Some((scheme @ ("redis" | "rediss"), _)) => {
                 let url = Self {
@@ -198,8 +202,15 @@ fn with_port(host: &str, default: u16) -> String {
 }
 
 fn parse(url: &str) -> Result<ConnectionInfo, String> {
-    url.into_connection_info()
-        .map_err(|error| format!("{FORMS}; {}", error.category()))
+    let info = url
+        .into_connection_info()
+        .map_err(|error| format!("{FORMS}; {}", error.category()))?;
+    match info.addr() {
+        ConnectionAddr::Tcp(_, 0) | ConnectionAddr::TcpTls { port: 0, .. } => {
+            Err(format!("{FORMS}; no server listens on port 0"))
+        }
+        _ => Ok(info),
+    }
 }
 
 impl fmt::Debug for RedisUrl {
@@ -254,7 +265,7 @@ mod tests {
             } else {
                 let schemes = ["", "+sentinel", "+cluster"].map(|kind| [format!("redis{kind}://"), format!("rediss{kind}://")]);
                 let mut schemes = schemes.into_iter().flatten();
-                prop_assert!(schemes.any(|scheme| text.starts_with(&scheme)) && !text.contains('#'));
+                prop_assert!(schemes.any(|scheme| text.starts_with(&scheme)) && !text.contains(['#', '?']));
             }
         }
     }
@@ -331,13 +342,19 @@ mod tests {
             "redis://",
             "redis://host:port/",
             "redis://host/one",
+            "redis://host:0",
+            "redis://host/?protocol=resp3",
             "rediss://host/#insecure",
             "redis+sentinel://host",
             "redis+sentinel://host/",
             "redis+sentinel://,host/main",
+            "redis+sentinel://one:0/main",
+            "redis+sentinel://one/main?db=1",
             "redis+cluster://",
             "redis+cluster://host,",
             "redis+cluster://host/main",
+            "redis+cluster://one,two:0",
+            "redis+cluster://one/?tls=1",
         ] {
             assert!(text.parse::<RedisUrl>().is_err(), "{text}");
         }
