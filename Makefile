@@ -58,7 +58,7 @@ valkey: ## Run the tests on Valkey instead of Redis
 	server=$$(find "$$(tests/venv $(VALKEY))" -type f -name valkey-server) && \
 		PRESENCE_TEST_REDIS_SERVER=$$server cargo test --locked -- --skip redis_tls::
 
-bench: ## Measure each claim against webdis, nchan and Redis, in about half an hour (Debian, Ubuntu)
+bench: ## Measure each claim against webdis, nchan and Redis, in about 50 minutes (Debian, Ubuntu)
 	benches/install
 	cargo bench --locked
 
