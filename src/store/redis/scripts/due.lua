@@ -54,7 +54,8 @@ if length * MOST_EVENT > most then
   local bytes = redis.pcall('MEMORY', 'USAGE', KEYS[2], 'SAMPLES', '20')
   bytes = type(bytes) == 'number' and bytes or length * MOST_EVENT
   if bytes > most then
-    redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', math.floor(length * most / bytes))
+    -- The newest event stays, because a history without it looks like a lost one.
+    redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', math.max(math.floor(length * most / bytes), 1))
   end
 end
 

@@ -1,11 +1,14 @@
 //! Bounds of the memory in Redis.
 
+use std::time::Duration;
+
 use harness::client::crowd;
 use harness::cluster::Cluster;
 use harness::instance::Settings;
 use harness::names::partitions_of_tests;
 use harness::sse::Stream;
 use harness::wait::eventually_true;
+use tokio::time::sleep;
 
 /// The size of the history of each partition; at least the smallest value that the setting accepts, for all.
 const HISTORY_BYTES: u64 = 4 << 10;
@@ -13,6 +16,8 @@ const LEAST_BYTES: u64 = 64 << 10;
 
 /// Redis trims the history of a partition in nodes of about 4 KiB, and each sweep checks its size.
 const INEXACT: u64 = 16 << 10;
+
+const SEVERAL_SWEEPS: Duration = Duration::from_millis(1_200);
 
 #[tokio::test]
 async fn the_history_is_bounded_in_bytes() {
@@ -49,4 +54,21 @@ async fn the_history_is_bounded_in_bytes() {
     assert_eq!(reset.json()["reason"], "history-gone");
     let mut resumed = Stream::resume(&fresh, "", &recent).await;
     assert_eq!(resumed.next().await.brief(), "online bob");
+}
+
+/// A list of one event takes more memory than a small share of the history. A history without its newest event would be
+/// a lost one.
+#[tokio::test]
+async fn the_newest_event_of_a_small_history_stays() {
+    let settings = Settings::new()
+        .with("PRESENCE_PARTITIONS", "16")
+        .with("PRESENCE_HISTORY_BYTES", "64kb");
+    let cluster = Cluster::on_one_server(1, settings).await;
+    let client = cluster.client();
+    let mut stream = Stream::open(&client, "").await;
+    client.connect("alice").await;
+    assert_eq!(stream.next().await.brief(), "online alice");
+    sleep(SEVERAL_SWEEPS).await;
+    client.disconnect("alice").await;
+    assert_eq!(stream.next().await.brief(), "offline alice");
 }
