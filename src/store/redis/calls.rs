@@ -1,4 +1,4 @@
-//! The calls of the store, each group in one file.
+//! The operations of the store, each subject in one file.
 
 pub(super) mod beat;
 pub(super) mod deliveries;
