@@ -41,8 +41,8 @@ async fn a_lost_history_resets_every_stream_once_before_anything_happens() {
     }
     lose_the_history(&cluster).await;
     if partitions_of_tests() > 1 {
-        // Among several, a partition in which nothing happens is compared about once a minute. A call makes each instance
-        // compare it at once, and another connect of the same connection is no event.
+        // Among several, a partition in which nothing happens is compared about once a minute. A call makes each
+        // instance compare it at once, and another connect of the same connection is no event.
         for client in &clients {
             client.connect("alice").await;
         }

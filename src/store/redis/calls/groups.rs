@@ -20,8 +20,8 @@ use crate::store::redis::format::replies::{take, unexpected, user_ids};
 use crate::store::redis::format::stated::SEPARATOR;
 use crate::store::redis::store::RedisStore;
 
-/// How long after a call recorded its users it may add them. It is much shorter than [`SETTLED`](crate::store::redis::former_members::SETTLED), so that no
-/// record is deleted between the two.
+/// How long after a call recorded its users it may add them. It is much shorter than `former_members::SETTLED`, so that
+/// no record is deleted between the two.
 const ADDED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often a call is sent if it was too late by the clock of Redis, as after a step of that clock.

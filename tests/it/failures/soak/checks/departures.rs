@@ -74,8 +74,8 @@ pub(super) fn none_is_early(
 }
 
 /// An answer from before the announcement that promises a later expiry, by the true clock and by the clock of Redis.
-/// The clock may have been set meanwhile; a time that it has shown has passed. If it was set back right before the answer,
-/// the instance did not know that yet, and Redis keeps the connection for a TTL after the step at least.
+/// The clock may have been set meanwhile; a time that it has shown has passed. If it was set back right before the
+/// answer, the instance did not know that yet, and Redis keeps the connection for a TTL after the step at least.
 fn broken_promise<'a>(gone: &Event, calls: &[&'a Call], record: &Record) -> Option<&'a Call> {
     let (from, at) = (gone.earliest(), gone.latest());
     let promises = calls.iter().filter(|call| {
