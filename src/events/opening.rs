@@ -244,37 +244,32 @@ impl Opener {
         subscriber: &Arc<Subscriber>,
         watched: &PartitionSet,
     ) -> Result<Cursor, StoreError> {
-        let snapshot = match &subscriber.interest() {
-            Interest::Users(users) => {
-                let ask = || self.listed_users.ask(users);
-                let as_of = |snapshot: &Arc<Snapshot>| snapshot.as_of.to_vec();
-                retry_with_patience(|| self.newest.read_consistently(watched, ask, as_of)).await?
-            }
-            Interest::AllUsers => {
-                retry_with_patience(|| self.all_users.ask(self.scan_all_users())).await?
-            }
-            Interest::Groups(_) => retry_with_patience(|| self.ask_for_groups(subscriber)).await?,
-        };
-        Ok(snapshot.send(subscriber).await)
-    }
-
-    /// Returns a snapshot of the groups of a stream. A stream of own groups gets one of the groups that its user had when
-    /// the snapshot was made.
-    async fn ask_for_groups(
-        &self,
-        subscriber: &Arc<Subscriber>,
-    ) -> Result<Arc<Snapshot>, StoreError> {
-        while let Interest::Groups(interest) = subscriber.interest() {
-            self.copy_filler.complete(&interest.groups).await?;
-            let snapshot = self.groups.ask(subscriber.audience(), &interest).await?;
+        loop {
+            let snapshot = match &subscriber.interest() {
+                Interest::Users(users) => {
+                    let ask = || self.listed_users.ask(users);
+                    let as_of = |snapshot: &Arc<Snapshot>| snapshot.as_of.to_vec();
+                    retry_with_patience(|| self.newest.read_consistently(watched, ask, as_of))
+                        .await?
+                }
+                Interest::AllUsers => {
+                    retry_with_patience(|| self.all_users.ask(self.scan_all_users())).await?
+                }
+                Interest::Groups(interest) => {
+                    let audience = subscriber.audience();
+                    retry_with_patience(|| async {
+                        self.copy_filler.complete(&interest.groups).await?;
+                        self.groups.ask(audience, interest).await
+                    })
+                    .await?
+                }
+            };
             if !self.hub.have_own_groups_changed(subscriber) {
-                return Ok(snapshot);
+                return Ok(snapshot.send(subscriber).await);
             }
-            self.find_own_groups(subscriber).await?;
+            // The snapshot may have a group that the user has left.
+            retry_with_patience(|| self.find_own_groups(subscriber)).await?;
         }
-        Err(StoreError::Failed(
-            "the interest of the stream has no groups".to_owned(),
-        ))
     }
 
     fn scan_all_users(

@@ -84,10 +84,12 @@ impl Hub {
 
     /// Whether an entry changed the own groups of a stream after they were read, or may have and is no longer kept.
     pub(crate) fn have_own_groups_changed(&self, subscriber: &Subscriber) -> bool {
-        let (interest, since) = (subscriber.interest(), subscriber.since());
-        let state = self.state.lock();
-        let is_kept = interest.own().is_none() || state.ring.first() <= since;
-        !is_kept || state.has_own_change(&interest, since)
+        let interest = subscriber.interest();
+        if interest.own().is_none() {
+            return false;
+        }
+        let (state, since) = (self.state.lock(), subscriber.since());
+        state.ring.first() > since || state.has_own_change(&interest, since)
     }
 
     /// Changes the interest of a stream that is not live. The copies of its groups are held.
