@@ -333,9 +333,12 @@ pub async fn send(request: RequestBuilder) -> Answer {
     answer.unwrap_or_else(|error| panic!("no answer: {error:?}"))
 }
 
-/// Like [`send`], for a server that may be down.
+/// Like [`send`], for a server that may be down. A time-out of the request replaces [`CALL_TIMEOUT`].
 pub async fn try_send(request: RequestBuilder) -> Result<Answer, reqwest::Error> {
-    let response = request.timeout(CALL_TIMEOUT).send().await?;
+    let (client, request) = request.build_split();
+    let mut request = request?;
+    request.timeout_mut().get_or_insert(CALL_TIMEOUT);
+    let response = client.execute(request).await?;
     Ok(Answer {
         status: response.status(),
         headers: response.headers().clone(),
