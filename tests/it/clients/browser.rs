@@ -12,7 +12,7 @@ use harness::client::{Client, send, try_send};
 use harness::cluster::{Cluster, Store};
 use harness::process::Process;
 use harness::redis_server::free_port;
-use harness::wait::{eventually, eventually_true};
+use harness::wait::{eventually, eventually_within};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -29,6 +29,10 @@ const FLAGS: [&str; 8] = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ];
+
+/// How long a command may take, and how long a page may take to show something. A large page, such as Swagger UI,
+/// needs many seconds of a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A Chromium that is controlled over the WebDriver protocol (W3C).
 pub(crate) struct Browser {
@@ -62,8 +66,7 @@ impl Browser {
             json!({ "goog:chromeOptions": { "args": flags }, "acceptInsecureCerts": true });
         let wanted = json!({ "capabilities": { "alwaysMatch": capabilities } });
         let request = driver.request(Method::POST, "/session").json(&wanted);
-        let request = request.timeout(Duration::from_secs(60));
-        let answer: Value = send(request).await.ok();
+        let answer: Value = send(request.timeout(PATIENCE)).await.ok();
         let session = answer["value"]["sessionId"].as_str();
         let session = session.unwrap_or_else(|| panic!("no session: {answer}"));
         let browser = answer["value"]["capabilities"]["goog:processID"].as_u64();
@@ -90,13 +93,21 @@ impl Browser {
         let script = format!(
             "const found = document.querySelector('{selector}'); found?.click(); return !!found"
         );
-        eventually_true(selector, async || self.run(&script).await == true).await;
+        self.until(&script).await;
+    }
+
+    /// Runs the script until it returns `true`.
+    pub(crate) async fn until(&self, script: &str) {
+        eventually_within(PATIENCE, script, async || {
+            (self.run(script).await == true).then_some(())
+        })
+        .await;
     }
 
     /// The text of the element of the CSS selector, once it exists.
     pub(crate) async fn text(&self, selector: &str) -> String {
         let script = format!("return document.querySelector('{selector}')?.innerText");
-        eventually(selector, async || {
+        eventually_within(PATIENCE, selector, async || {
             self.run(&script).await.as_str().map(str::to_owned)
         })
         .await
@@ -104,14 +115,12 @@ impl Browser {
 
     /// Opens another window, in which commands then run. Returns both windows, the new one last.
     pub(crate) async fn open_window(&self, url: &str) -> [Value; 2] {
-        let path = format!("{}/window", self.session);
-        let current = send(self.driver.request(Method::GET, &path)).await;
-        let current: Value = current.ok();
+        let current = self.send(Method::GET, "/window", None).await;
         let wanted = json!({ "type": "window" });
         let new = self.tell("/window/new", &wanted).await["handle"].clone();
         self.select_window(&new).await;
         self.open(url).await;
-        [current["value"].clone(), new]
+        [current, new]
     }
 
     /// Runs the next commands in this window.
@@ -121,8 +130,7 @@ impl Browser {
 
     /// Closes the window in which commands run. Another window must be selected afterwards.
     pub(crate) async fn close_window(&self) {
-        let path = format!("{}/window", self.session);
-        send(self.driver.request(Method::DELETE, &path)).await;
+        self.send(Method::DELETE, "/window", None).await;
     }
 
     /// Minimises the window, so that its page is hidden, or shows it again.
@@ -150,14 +158,22 @@ impl Browser {
     }
 
     async fn tell(&self, what: &str, body: &Value) -> Value {
+        self.send(Method::POST, what, Some(body)).await
+    }
+
+    /// Sends a command about the session.
+    async fn send(&self, method: Method, what: &str, body: Option<&Value>) -> Value {
         let path = format!("{}{what}", self.session);
-        let request = self.driver.request(Method::POST, &path).json(body);
-        let answer: Value = send(request.timeout(Duration::from_secs(60))).await.ok();
+        let mut request = self.driver.request(method, &path).timeout(PATIENCE);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer: Value = send(request).await.ok();
         answer["value"].clone()
     }
 
     pub(crate) async fn quit(mut self) {
-        send(self.driver.request(Method::DELETE, &self.session)).await;
+        self.send(Method::DELETE, "", None).await;
         self.browser = None;
     }
 }

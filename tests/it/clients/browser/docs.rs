@@ -2,7 +2,6 @@
 
 use harness::cluster::{Cluster, Store};
 use harness::instance::Settings;
-use harness::wait::{eventually, eventually_true};
 
 use super::Browser;
 
@@ -54,20 +53,16 @@ async fn unfold(browser: &Browser, operation: &str) {
     let summary = format!("{operation} .opblock-summary-control");
     browser.press(&summary).await;
     let body = format!("return !!document.querySelector('{operation} .opblock-body')");
-    eventually_true("the operation is open", async || {
-        browser.run(&body).await == true
-    })
-    .await;
+    browser.until(&body).await;
 }
 
 /// Requests the count and waits for `status`.
 async fn count_with(browser: &Browser, status: &str) {
     browser.press(&format!("{COUNT} .execute")).await;
-    eventually_true(status, async || {
-        let shown = browser.text(&format!("{COUNT} {STATUS}")).await;
-        shown.starts_with(status)
-    })
-    .await;
+    let shown = format!(
+        "return document.querySelector('{COUNT} {STATUS}')?.innerText.startsWith('{status}')"
+    );
+    browser.until(&shown).await;
 }
 
 #[tokio::test]
@@ -79,10 +74,7 @@ async fn the_page_asks_for_a_key_and_keeps_it_over_a_reload() {
     count_with(&browser, "401").await;
 
     browser.press(".btn.authorize").await;
-    eventually_true("the key is typed", async || {
-        browser.run(&TYPE_KEY.replace("KEY", KEY)).await == true
-    })
-    .await;
+    browser.until(&TYPE_KEY.replace("KEY", KEY)).await;
     let first = browser.text(".auth-container").await;
     assert!(
         first.contains("http, Bearer"),
@@ -112,12 +104,10 @@ async fn a_link_opens_its_operation() {
     let text = browser.text(&format!("{list} .opblock-body")).await;
     assert!(text.contains("page by page"), "{text}");
     browser.press(&format!("{list} .try-out__btn")).await;
-    let cursor = format!("return document.querySelector('{list} [placeholder=cursor]')?.value");
-    let value = eventually("the field is there", async || {
-        browser.run(&cursor).await.as_str().map(str::to_owned)
-    })
-    .await;
-    assert_eq!(value, "", "no made-up cursor is filled in");
+    // No made-up cursor is filled in.
+    let cursor =
+        format!("return document.querySelector('{list} [placeholder=cursor]')?.value === ''");
+    browser.until(&cursor).await;
     browser.quit().await;
 }
 
@@ -129,24 +119,28 @@ async fn the_page_fits_a_phone_and_explains_how_to_watch() {
     assert_eq!(browser.run(wide).await, serde_json::json!([390, 390]));
 
     let operations = documented_operations(&cluster).await;
-    let unfold = "document.querySelectorAll('details').forEach((each) => { each.open = true; });
-        return document.querySelectorAll('.opblock-summary-control').length";
-    eventually_true("the page has all operations", async || {
-        browser.run(unfold).await == operations
-    })
-    .await;
-    // The page needs some time for each operation.
+    let complete = format!(
+        "return document.querySelectorAll('.opblock-summary-control').length === {operations}"
+    );
+    browser.until(&complete).await;
+    // One at a time: each open operation makes the page slower.
     for operation in 0..operations {
-        let control = format!("document.querySelectorAll('.opblock-summary-control')[{operation}]");
-        browser.run(&format!("{control}.click();")).await;
+        let press =
+            format!("document.querySelectorAll('.opblock-summary-control')[{operation}].click()");
+        let open = |count: u32| {
+            format!("return document.querySelectorAll('.opblock-body').length === {count}")
+        };
+        browser.run(&press).await;
+        browser.until(&open(1)).await;
+        browser
+            .run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+            .await;
+        assert_eq!(browser.run(wide).await, serde_json::json!([390, 390]));
+        browser.run(&press).await;
+        browser.until(&open(0)).await;
     }
-    let open = "return document.querySelectorAll('.opblock .opblock-body').length";
-    eventually_true("all operations are open", async || {
-        browser.run(open).await == operations
-    })
-    .await;
-    assert_eq!(browser.run(wide).await, serde_json::json!([390, 390]));
 
+    unfold(&browser, STREAM).await;
     let text = browser.text(&format!("{STREAM} .opblock-body")).await;
     assert!(
         text.contains("curl -N") && text.contains("new EventSource"),
