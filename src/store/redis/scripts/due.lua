@@ -36,7 +36,7 @@ local now = clock()
 local swept = note_outage(now)
 if swept and swept > now + STEP then
   -- The clock was set back. Every stored time may be too far in the future, so a recheck looks at all users.
-  redis.call('ZREMRANGEBYSCORE', KEYS[7], '(' .. now, '+inf')
+  move_outages_back(now)
   redis.call('DEL', KEYS[11])
   redis.call('SET', KEYS[10], '0')
   -- The look at a group, and the messages in the outbox, are due at once.

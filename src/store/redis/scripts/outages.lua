@@ -51,6 +51,18 @@ local function note_outage(now)
   return swept
 end
 
+-- After the clock was set back: moves the outages that end in the future, so that the last of them ends now. Their holds
+-- go on, and are no longer than one that begins now.
+local function move_outages_back(now)
+  local later = redis.call('ZRANGE', KEYS[7], '(' .. now, '+inf', 'BYSCORE', 'WITHSCORES')
+  local step = (tonumber(later[#later]) or now) - now
+  for i = 1, #later, 2 do
+    local from, to, throttled = later[i]:match('^(%d+) (%d+)(.*)$')
+    redis.call('ZREM', KEYS[7], later[i])
+    redis.call('ZADD', KEYS[7], to - step, string.format('%.0f %.0f', from - step, to - step) .. throttled)
+  end
+end
+
 -- All recorded outages in order of time, and one that is not recorded yet: the beginning, the end, and
 -- ' throttled' or ''. The second value is the time of the last sweep.
 local known_outages, last_sweep

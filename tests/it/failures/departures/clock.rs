@@ -145,6 +145,39 @@ async fn right_after_a_step_ahead_users_join_groups() {
     }
 }
 
+/// The hold of a seat in a group is not stored. It follows from the outage, which ended in the future by the new clock.
+#[tokio::test]
+async fn a_step_back_after_an_outage_ends_no_seat_before_its_user_can_ping() {
+    run_quietly();
+    // The hold is 3.6 s.
+    let (redis, instances) = on_a_clock_with("5s", "3s").await;
+    let client = instances[0].client();
+    let mut room = Stream::open(&client, "?groupIds=room").await;
+    let ping = async |user: &str| -> Value {
+        let pinged = client.of_user(user, "ping");
+        send(pinged.json(&json!({"groups": ["room"]}))).await.ok()
+    };
+    for user in ["alive", "silent"] {
+        assert_eq!(ping(user).await["becameOnline"], true);
+        assert_eq!(room.next().await.name, "group.joined");
+    }
+    redis.set_clock_ahead(60_000);
+    eventually_true("both departures are held", async || held(&redis).await == 2).await;
+    redis.set_clock_ahead(59_500);
+    // The sweeps of both instances have noticed the step by then.
+    sleep(Duration::from_millis(1_000)).await;
+    let answer = ping("alive").await;
+    assert_eq!(answer["becameOnline"], false);
+    assert_eq!(answer["groups"], json!(["room"]));
+    let heard = room.collect_until(|event| event.name == "group.left").await;
+    let left = heard.last().expect("the event");
+    assert_eq!(left.json()["userIds"], json!(["silent"]));
+    assert!(
+        !heard.iter().any(|event| event.brief() == "offline alive"),
+        "{heard:?}"
+    );
+}
+
 /// After a step ahead all departures are held. Then `freeze` prevents pings for longer than the hold.
 async fn the_living_can_ping_after(
     freeze: impl Fn(&RedisServer, &[Instance]),
