@@ -71,7 +71,7 @@ impl Findings {
         }
         wrong.extend(of_users.iter().filter_map(|tale| wrong_in_the_end(tale)));
         wrong.extend(of_group.iter().filter_map(|tale| wrong_in_the_room(tale)));
-        wrong.extend(departures::none_is_early(&moves, record, &mut excused));
+        wrong.extend(departures::no_seat_ends_early(&moves, record, &mut excused));
         wrong.extend(departures::no_seat_is_overdue(&moves, record, &mut excused));
         wrong.extend(departures::none_is_early(&events, record, &mut excused));
         wrong.extend(departures::none_is_late(&events, record, &mut excused));

@@ -48,6 +48,31 @@ pub(super) fn none_is_early(
     record: &Record,
     excused: &mut Excused,
 ) -> Vec<String> {
+    early(events, record, excused, |_| true)
+}
+
+/// The same about seats in a group. An answer may say that a ping did not reach the group.
+pub(super) fn no_seat_ends_early(
+    moves: &[Event],
+    record: &Record,
+    excused: &mut Excused,
+) -> Vec<String> {
+    let reached = |call: &Call| {
+        let Outcome::Touched { is_in_groups, .. } = call.outcome else {
+            return true;
+        };
+        is_in_groups
+    };
+    early(moves, record, excused, reached)
+}
+
+/// `counts` says which answered calls count.
+fn early(
+    events: &[Event],
+    record: &Record,
+    excused: &mut Excused,
+    counts: impl Fn(&Call) -> bool,
+) -> Vec<String> {
     let calls = record.calls_by_user();
     let living = living();
     let mut wrong = Vec::new();
@@ -62,7 +87,8 @@ pub(super) fn none_is_early(
         if !living.iter().any(|each| each == user) || !moments.all(|at| kept_trying(*at, calls)) {
             continue;
         }
-        if bound::was_passed(gone, calls, record) {
+        let counted: Vec<&Call> = calls.iter().filter(|call| counts(call)).copied().collect();
+        if bound::was_passed(gone, &counted, record) {
             let what = "living user announced offline";
             *excused.entry((what, bound::PASSED)).or_default() += 1;
         } else {
