@@ -3,6 +3,7 @@
 mod failure_log;
 mod newest_cursor;
 mod patience;
+mod receiving;
 mod regroup;
 mod replay;
 
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::failure_log::FailureLog;
 use self::newest_cursor::NewestCursor;
-use self::patience::retry_with_patience;
+use self::patience::{BUS_PATIENCE, RECEIVE_PATIENCE, retry_with_patience};
 use self::replay::{Behind, Replayer};
 use super::copy_filler::CopyFiller;
 use super::hub::Hub;
@@ -34,14 +35,8 @@ use super::sse::cursor::Cursor;
 use super::sse::frame;
 use super::sse::payload::{EndReason, ResetReason};
 use super::subscriber::Subscriber;
-use crate::model::{PartitionSet, Position};
+use crate::model::PartitionSet;
 use crate::store::{Backoff, Store, StoreError};
-
-/// How long a stream waits for the bus before it reads the newest position of the store again.
-const BUS_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How long a resumed stream waits for the events right before its request.
-const RECEIVE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How a stream begins.
 #[derive(Clone, Debug)]
@@ -347,55 +342,6 @@ impl Opener {
             }
         }
         Ok(None)
-    }
-
-    /// Waits until this instance has received the events that the store held at `requested_at`, so that
-    /// `presence.ready` is not sent too early. The wait is short: a stream also resumes while the
-    /// store is unreachable.
-    async fn receive_stored_events(&self, requested_at: Instant, watched: &PartitionSet) {
-        let received = async {
-            let Ok(stored) = self.newest.since(requested_at, watched).await else {
-                return;
-            };
-            let has_received =
-                |hub: &Hub| hub.has_received(&stored, watched) || !hub.has_data_set_of(&stored);
-            self.hub.wait_until(has_received).await;
-        };
-        let _ = timeout(RECEIVE_PATIENCE, received).await;
-    }
-
-    /// Waits until this instance has received the events at `cursor`. Returns a reason if the store
-    /// does not hold them.
-    async fn wait_for_bus(
-        &self,
-        cursor: &Cursor,
-        origin: CursorOrigin,
-        watched: &PartitionSet,
-    ) -> Result<Option<ResetReason>, StoreError> {
-        let stored = retry_with_patience(|| self.newest.read(watched)).await?;
-        if stored.epoch() != cursor.epoch() {
-            return Ok(Some(ResetReason::DataLost));
-        }
-        let mut partitions = watched.iter();
-        if let Some(lost) = partitions.find(|each| stored.position(*each) < cursor.position(*each))
-        {
-            // A data set without an event has begun, or the last events were lost.
-            let is_new = stored.epoch().is_none() && stored.position(lost) == Position::START;
-            return Ok(Some(match origin {
-                _ if is_new => ResetReason::DataLost,
-                CursorOrigin::Server => ResetReason::HistoryGone,
-                CursorOrigin::Client | CursorOrigin::Page => ResetReason::UnknownCursor,
-            }));
-        }
-        // After this time the caller reads the newest position of the store again.
-        self.receives(cursor, watched, BUS_PATIENCE).await;
-        Ok(None)
-    }
-
-    /// Waits until this instance has received the events at `cursor`. Returns false after `patience`.
-    async fn receives(&self, cursor: &Cursor, watched: &PartitionSet, patience: Duration) -> bool {
-        let received = self.hub.wait_until(|hub| hub.has_received(cursor, watched));
-        timeout(patience, received).await.is_ok()
     }
 }
 

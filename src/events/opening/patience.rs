@@ -1,4 +1,4 @@
-//! Repeats what fails while the store is unreachable.
+//! How long a stream that begins waits, and the repetition of what fails while the store is unreachable.
 
 use std::time::Duration;
 
@@ -8,6 +8,12 @@ use crate::store::{Backoff, StoreError};
 
 /// How long a stream waits for a failing store before it ends.
 pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a stream waits for the bus before it reads the newest position of the store again.
+pub(super) const BUS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a resumed stream waits for the events right before its request.
+pub(super) const RECEIVE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Repeats `attempt` until it succeeds or [`STORE_PATIENCE`] has passed.
 pub(super) async fn retry_with_patience<T, A>(attempt: impl Fn() -> A) -> Result<T, StoreError>

@@ -7,7 +7,7 @@ use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
 use crate::model::Credential;
 use crate::model::{
-    Entry, Epoch, Partition, Partitions, PresenceEvent, Timestamp, Transition, UserId,
+    Entry, Epoch, Partition, Partitions, Position, PresenceEvent, Timestamp, Transition, UserId,
 };
 use crate::telemetry::Metrics;
 
