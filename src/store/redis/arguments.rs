@@ -47,8 +47,11 @@ mod tests {
             batcher.join(user, vec![String::new(); CALL_ARGUMENTS]);
         }
         let calls = batcher.take();
-        assert_fits("connects", &store.connect_calls(keys, &calls));
-        assert_fits("disconnects", &store.disconnect_calls(keys, &calls));
+        assert_fits("connects", &store.connect_calls(Partition::FIRST, &calls));
+        assert_fits(
+            "disconnects",
+            &store.disconnect_calls(Partition::FIRST, &calls),
+        );
         let due = several(SWEEP_BATCH);
         assert_fits("departures", &store.departures(keys, &due));
         let found = several(2 * RECHECK_STEP);

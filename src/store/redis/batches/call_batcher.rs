@@ -34,6 +34,26 @@ pub(in crate::store::redis) struct Call {
 }
 
 impl CallBatcher {
+    /// Adds a call to the next batch and waits for its answer. The first call of a batch runs `send`, which has to send
+    /// the batch.
+    pub(in crate::store::redis) async fn call<S>(
+        &self,
+        user: &UserId,
+        arguments: Vec<String>,
+        send: impl FnOnce() -> S,
+    ) -> Result<Value, StoreError>
+    where
+        S: Future<Output = ()> + Send + 'static,
+    {
+        let (answered, is_first) = self.join(user, arguments);
+        if is_first {
+            // A separate task, because the client of the first call may disconnect before the others.
+            tokio::spawn(send());
+        }
+        let not_sent = |_| StoreError::Unreachable("the call was not sent".to_owned());
+        answered.await.map_err(not_sent)?
+    }
+
     /// Adds a call to the next batch. The first caller has to send the batch: the second value is true.
     pub(in crate::store::redis) fn join(
         &self,

@@ -1,17 +1,16 @@
 //! The calls about one user: ping, connect and disconnect, and the state of the user.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{FromRedisValue, ScriptInvocation, Value};
-use tokio::sync::oneshot;
+use redis::{FromRedisValue, Script, ScriptInvocation, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::groups::seats::Seated;
 use crate::model::{Closing, Connected, Disconnected, Stated, Status, UserState};
-use crate::model::{ConnectionId, Timestamp, UserId, millis};
+use crate::model::{ConnectionId, Partition, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
 use crate::store::redis::batches::call_batcher::Call;
-use crate::store::redis::format::keys::Keys;
 use crate::store::redis::format::replies::{self, Opened, unexpected};
 use crate::store::redis::format::stated;
 use crate::store::redis::node::load_shedder::CALL_TIMEOUT;
@@ -137,26 +136,23 @@ impl RedisStore {
             connection,
             stated,
         } = seated;
-        let keys = self.layout.of(user);
-        self.quiet.disturb(keys.partition);
-        let connects = &self.batchers[keys.partition.index()].connects;
+        let partition = self.layout.partitions().of(user);
+        self.quiet.disturb(partition);
+        let connects = &self.batchers[partition.index()].connects;
         let mut text = String::new();
         stated::push(&mut text, connection, stated);
-        let arguments = vec![text, kind.to_owned()];
-        let (answered, is_first) = connects.join(user, arguments);
-        if is_first {
-            let store = self.clone();
-            let partition = keys.partition;
-            // A separate task, because the client of the first call may disconnect before the others.
-            tokio::spawn(async move {
-                let keys = store.layout.keys(partition);
-                let invocation = |calls: &[Call]| store.connect_calls(keys, calls);
-                let connects = &store.batchers[partition.index()].connects;
+        let send = || {
+            let (store, connects) = (self.clone(), Arc::clone(connects));
+            async move {
+                let invocation = |calls: &[Call]| store.connect_calls(partition, calls);
                 connects.send(store.lanes.to(partition), invocation).await;
-            });
-        }
-        let answer = Vec::from_redis_value(answered.await.map_err(not_sent)??);
-        replies::opened(answer.map_err(unexpected)?, self.lifetimes.user_connections)
+            }
+        };
+        let answer = connects
+            .call(user, vec![text, kind.to_owned()], send)
+            .await?;
+        let answer = Vec::from_redis_value(answer).map_err(unexpected)?;
+        replies::opened(answer, self.lifetimes.user_connections)
     }
 
     pub(in crate::store) async fn disconnect(
@@ -186,49 +182,66 @@ impl RedisStore {
         let partition = self.layout.partitions().of(user);
         self.quiet.disturb(partition);
         let disconnects = &self.batchers[partition.index()].disconnects;
-        let (answered, is_first) =
-            disconnects.join(user, vec![connection.to_owned(), grace.to_string()]);
-        if is_first {
-            let store = self.clone();
-            tokio::spawn(async move {
-                let keys = store.layout.keys(partition);
-                let invocation = |calls: &[Call]| store.disconnect_calls(keys, calls);
-                let disconnects = &store.batchers[partition.index()].disconnects;
-                disconnects
-                    .send(store.lanes.to(partition), invocation)
-                    .await;
-            });
-        }
-        let answer = Vec::from_redis_value(answered.await.map_err(not_sent)??);
-        replies::closed(answer.map_err(unexpected)?)
+        let arguments = vec![connection.to_owned(), grace.to_string()];
+        let send = || {
+            let (store, disconnects) = (self.clone(), Arc::clone(disconnects));
+            async move {
+                let invocation = |calls: &[Call]| store.disconnect_calls(partition, calls);
+                let route = store.lanes.to(partition);
+                disconnects.send(route, invocation).await;
+            }
+        };
+        let answer = disconnects.call(user, arguments, send).await?;
+        replies::closed(Vec::from_redis_value(answer).map_err(unexpected)?)
     }
 
     /// An invocation of `connect.lua` for several calls.
     pub(in crate::store::redis) fn connect_calls(
         &self,
-        keys: &Keys,
+        partition: Partition,
         calls: &[Call],
     ) -> ScriptInvocation<'_> {
-        let mut invocation = self.about_connections(&self.scripts.connect, keys);
-        invocation.key(&keys.shortened);
-        invocation.key(&keys.outbox).key(&keys.stamp);
-        invocation.arg(self.lifetimes.user_connections);
-        add_calls(&mut invocation, keys, calls);
-        invocation.key(&keys.absent).key(&keys.last_seen);
-        invocation
+        let most = u64::from(self.lifetimes.user_connections);
+        self.transitions(&self.scripts.connect, most, partition, calls)
     }
 
     /// An invocation of `disconnect.lua` for several calls.
     pub(in crate::store::redis) fn disconnect_calls(
         &self,
-        keys: &Keys,
+        partition: Partition,
         calls: &[Call],
     ) -> ScriptInvocation<'_> {
-        let mut invocation = self.about_connections(&self.scripts.disconnect, keys);
+        let last_seen = millis(self.lifetimes.last_seen);
+        self.transitions(&self.scripts.disconnect, last_seen, partition, calls)
+    }
+
+    /// An invocation of a script for several connects or disconnects. `limit` is the one argument of its own that the
+    /// script has.
+    fn transitions<'a>(
+        &self,
+        script: &'a Script,
+        limit: u64,
+        partition: Partition,
+        calls: &[Call],
+    ) -> ScriptInvocation<'a> {
+        let keys = self.layout.keys(partition);
+        let mut invocation = self.about_connections(script, keys);
         invocation.key(&keys.shortened);
         invocation.key(&keys.outbox).key(&keys.stamp);
-        invocation.arg(millis(self.lifetimes.last_seen));
-        add_calls(&mut invocation, keys, calls);
+        invocation.arg(limit);
+        // The keys and arguments of each kind of all calls. Each call has two arguments besides the user.
+        for call in calls {
+            invocation.key(keys.user(&call.user));
+            invocation.arg(call.user.as_str());
+        }
+        for call in calls {
+            invocation.key(keys.connections(&call.user));
+            invocation.arg(call.arguments.first());
+        }
+        for call in calls {
+            invocation.key(keys.closed(&call.user));
+            invocation.arg(call.arguments.get(1));
+        }
         invocation.key(&keys.absent).key(&keys.last_seen);
         invocation
     }
@@ -272,33 +285,13 @@ impl RedisStore {
     }
 }
 
-/// Adds the keys and arguments of each kind of all calls. Each call has two arguments besides the user.
-fn add_calls(invocation: &mut ScriptInvocation<'_>, keys: &Keys, calls: &[Call]) {
-    for call in calls {
-        invocation.key(keys.user(&call.user));
-        invocation.arg(call.user.as_str());
-    }
-    for call in calls {
-        invocation.key(keys.connections(&call.user));
-        invocation.arg(call.arguments.first());
-    }
-    for call in calls {
-        invocation.key(keys.closed(&call.user));
-        invocation.arg(call.arguments.get(1));
-    }
-}
-
-fn not_sent(_: oneshot::error::RecvError) -> StoreError {
-    StoreError::Unreachable("the call was not sent".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
 
     use super::*;
     use crate::config::Config;
-    use crate::model::{GroupId, MoveRole, Partition, PartitionSet, Partitions};
+    use crate::model::{GroupId, MoveRole, PartitionSet, Partitions};
 
     /// A quiet instance would count the time of a failed ping as time in which it was ready to serve.
     #[tokio::test]

@@ -82,19 +82,15 @@ impl RedisStore {
             millis(self.lifetimes.grant(seated.stated).ttl()).to_string(),
         ];
         let seats = &self.batchers[partition.index()].seats;
-        let (answered, is_first) = seats.join(user, arguments);
-        if is_first {
-            let store = self.clone();
+        let send = || {
+            let (store, seats) = (self.clone(), Arc::clone(seats));
             let not_after = self.now(partition).plus(SEATED_WITHIN);
-            // A separate task, because the client of the first call may disconnect before the others.
-            tokio::spawn(async move {
+            async move {
                 let invocation = |calls: &[Call]| store.seat_calls(partition, not_after, calls);
-                let seats = &store.batchers[partition.index()].seats;
                 seats.send(store.lanes.to(partition), invocation).await;
-            });
-        }
-        let gone = |_| StoreError::Unreachable("the call was not sent".to_owned());
-        let answer = answered.await.map_err(gone).and_then(|answer| answer);
+            }
+        };
+        let answer = seats.call(user, arguments, send).await;
         if answer.is_err() {
             // The sweeper finds out whether the store was out of reach.
             self.quiet.disturb(partition);
