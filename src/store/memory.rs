@@ -95,11 +95,13 @@ impl State {
 impl MemoryStore {
     /// An empty store.
     pub fn new(lifetimes: Lifetimes) -> Self {
-        let now = Timestamp::of_system_clock();
+        // Read together: a pause in between would set the clock of the store back.
+        let started = (Timestamp::of_system_clock(), Instant::now());
+        let now = started.0;
         Self {
             lifetimes,
             epoch: Epoch(now.as_millis() * 1_000 + fastrand::u64(..1_000)),
-            started: (now, Instant::now()),
+            started,
             state: Mutex::new(State::new(now)),
             deliveries: Mutex::default(),
             instance: Mutex::default(),
