@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use harness::redis_cluster::RedisCluster;
 use harness::redis_server::RedisServer;
+use harness::serial::run_quietly;
 use harness::wait::PATIENCE;
 use presence::model::{Closing, PageCursor, Stated};
 use presence::model::{ConnectionId, Entry, GroupId, PartitionSet, Position, UserId};
@@ -331,6 +332,7 @@ fn play_many(many: usize, open: impl Fn(usize) -> Scene) {
 
 #[test]
 fn the_embedded_store_behaves_as_the_model() {
+    run_quietly();
     play_many(32, |number| {
         Scene::of(number, || vec![open(GRANTS[0], number, &[])])
     });
@@ -338,6 +340,7 @@ fn the_embedded_store_behaves_as_the_model() {
 
 #[test]
 fn two_instances_on_one_redis_behave_as_the_model() {
+    run_quietly();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(RedisServer::start());
     play_many(32, |number| Scene::of(number, || on_redis(&redis, number)));
@@ -346,6 +349,7 @@ fn two_instances_on_one_redis_behave_as_the_model() {
 #[test]
 #[ignore = "takes a minute; `make soak-cluster` runs it"]
 fn two_instances_on_a_cluster_behave_as_the_model() {
+    run_quietly();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(RedisCluster::start());
     play_many(16, |number| {
@@ -356,6 +360,7 @@ fn two_instances_on_a_cluster_behave_as_the_model() {
 /// Each history has its own Redis server, because it sets the clock.
 #[test]
 fn stores_with_a_changing_redis_clock_behave_as_the_model() {
+    run_quietly();
     const MANY: usize = 8;
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut servers = Vec::new();
