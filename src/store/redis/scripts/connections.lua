@@ -156,7 +156,8 @@ end
 
 -- Returns three tables:
 -- - the connections that are alive or held, by id;
--- - the connections that expired since the last sweep, by id: an outage may have begun with that sweep, and hold them;
+-- - the connections that expired or whose hold ended since the last sweep, by id: an outage may have begun with that
+--   sweep, and hold them or prolong their hold;
 -- - the ids of all other connections in the hash, which have ended.
 --
 -- `value` and `deadline` are the value and the expiry of the key of the user, `score` is the score of the user in the
@@ -174,10 +175,10 @@ local function connections_of(now, user, hash_key, value, deadline, score)
     end
   end
   for id, each in pairs(found) do
-    local is_over = each.deadline < now and not each.waits
-    if is_over and hold_of(now, each) <= now then
+    local hold = each.deadline < now and not each.waits and hold_of(now, each)
+    if hold and hold <= now then
       found[id] = nil
-      if each.deadline >= select(2, outages(now)) then
+      if math.max(each.deadline, hold) >= select(2, outages(now)) then
         recent[id] = each
       else
         ended[#ended + 1] = id

@@ -48,3 +48,18 @@ fn a_connection_that_left_may_be_closed_again_after_its_end() {
     let wait = (0..7).flat_map(|_| [Step::Pass(99), Step::Sweep]);
     play_on_both(before.into_iter().chain(left).chain(wait));
 }
+
+/// The hold of a connection has ended when it is closed. An outage that began before would have prolonged the hold.
+#[test]
+fn a_connection_that_was_closed_after_its_hold_does_not_come_back_with_an_outage() {
+    let connects = |connection| Step::Touch(Touch::Connect, 0, connection, 0);
+    let before = [Step::Sweep, connects(0), connects(2), Step::Stall];
+    let swept = (0..3).flat_map(|_| [Step::Sweep, connects(2), Step::Pass(80)]);
+    let unswept = (0..3).flat_map(|_| [connects(2), Step::Pass(70)]);
+    let closed = [
+        Step::Disconnect(0, 0),
+        Step::Pass(230),
+        Step::Disconnect(0, 2),
+    ];
+    play_on_both(before.into_iter().chain(swept).chain(unswept).chain(closed));
+}
