@@ -107,8 +107,13 @@ impl Browser {
     /// The text of the element of the CSS selector, once it exists.
     pub(crate) async fn text(&self, selector: &str) -> String {
         let script = format!("return document.querySelector('{selector}')?.innerText");
-        eventually_within(PATIENCE, selector, async || {
-            self.run(&script).await.as_str().map(str::to_owned)
+        self.returned(&script).await
+    }
+
+    /// The first text that the script returns.
+    pub(crate) async fn returned(&self, script: &str) -> String {
+        eventually_within(PATIENCE, script, async || {
+            self.run(script).await.as_str().map(str::to_owned)
         })
         .await
     }
@@ -135,13 +140,9 @@ impl Browser {
 
     /// Minimises the window, so that its page is hidden, or shows it again.
     pub(crate) async fn set_window(&self, state: &str) {
-        let cdp = async |cmd: &str, params: Value| {
-            let command = json!({ "cmd": cmd, "params": params });
-            self.tell("/goog/cdp/execute", &command).await
-        };
-        let window = cdp("Browser.getWindowForTarget", json!({})).await;
+        let window = self.command("Browser.getWindowForTarget", &json!({})).await;
         let bounds = json!({ "windowId": window["windowId"], "bounds": { "windowState": state } });
-        cdp("Browser.setWindowBounds", bounds).await;
+        self.command("Browser.setWindowBounds", &bounds).await;
     }
 
     /// Shows pages 390 pixels wide, as a phone does.

@@ -104,10 +104,9 @@ async fn a_link_opens_its_operation() {
     let text = browser.text(&format!("{list} .opblock-body")).await;
     assert!(text.contains("page by page"), "{text}");
     browser.press(&format!("{list} .try-out__btn")).await;
-    // No made-up cursor is filled in.
-    let cursor =
-        format!("return document.querySelector('{list} [placeholder=cursor]')?.value === ''");
-    browser.until(&cursor).await;
+    let cursor = format!("return document.querySelector('{list} [placeholder=cursor]')?.value");
+    let value = browser.returned(&cursor).await;
+    assert_eq!(value, "", "no made-up cursor is filled in");
     browser.quit().await;
 }
 
@@ -128,7 +127,7 @@ async fn the_page_fits_a_phone_and_explains_how_to_watch() {
         let press =
             format!("document.querySelectorAll('.opblock-summary-control')[{operation}].click()");
         let open = |count: u32| {
-            format!("return document.querySelectorAll('.opblock-body').length === {count}")
+            format!("return document.querySelectorAll('.opblock .opblock-body').length === {count}")
         };
         browser.run(&press).await;
         browser.until(&open(1)).await;
