@@ -20,6 +20,7 @@ use crate::measure::wrk::{REQUESTS, requests, round};
 
 const ROUNDS: usize = 3;
 const PING_ROUNDS: usize = 5;
+const TRANSITION_ROUNDS: usize = 9;
 const USERS: usize = 2_000;
 
 /// The numbers of groups that connections state.
@@ -28,6 +29,9 @@ const STATED: [usize; 3] = [0, 1, 5];
 const STREAMS: usize = 1_000;
 const LASTING: Duration = Duration::from_secs(8);
 const SETTLED: Duration = Duration::from_secs(3);
+
+/// A round of transitions. At [`PER_SECOND`], each user connects and disconnects eight times.
+const TRANSITIONS_LASTING: Duration = Duration::from_millis(2_560);
 
 /// Long enough for a keep-alive on each stream.
 const IDLE: Duration = Duration::from_secs(17);
@@ -120,29 +124,45 @@ fn stating(groups: usize, user: usize) -> String {
 
 /// Connects and disconnects of users in ten stored groups, beside those of users in none.
 async fn transitions() -> Vec<Row> {
-    let (mut none, mut ten) = (Figure::default(), Figure::default());
-    for _ in 0..ROUNDS {
-        none.push(of_transitions(0).await);
-        ten.push(of_transitions(10).await);
+    let sides = [InGroups::open(0).await, InGroups::open(10).await];
+    let mut micros: [Figure; 2] = Default::default();
+    for _ in 0..TRANSITION_ROUNDS {
+        for (side, micros) in sides.iter().zip(&mut micros) {
+            micros.push(side.micros_of_transitions().await);
+        }
     }
     let claim = "transitions of users in 10 stored groups";
+    let [none, ten] = micros;
     vec![
         Row::new(claim, "CPU of Redis over that without", ten.over(&none)).at_most(1.1),
         Row::new(claim, "CPU of Redis, µs", ten),
     ]
 }
 
-/// The processor time of Redis for each connect or disconnect, in microseconds.
-async fn of_transitions(groups: usize) -> f64 {
-    let redis = RedisServer::start().await;
-    let service = Instance::on(&redis).await;
-    for group in 0..groups {
-        put(&service.client(), &format!("team-{group}"), &coming()).await;
+/// An instance whose users are in stored groups.
+struct InGroups {
+    redis: RedisServer,
+    service: Instance,
+}
+
+impl InGroups {
+    async fn open(groups: usize) -> Self {
+        let redis = RedisServer::start().await;
+        let service = Instance::on(&redis).await;
+        for group in 0..groups {
+            put(&service.client(), &format!("team-{group}"), &coming()).await;
+        }
+        sleep(SETTLED).await;
+        Self { redis, service }
     }
-    sleep(SETTLED).await;
-    let cpu = redis.process().cpu();
-    let calls = paced(service.address(), PER_SECOND, LASTING, come_and_go).await;
-    micros_each(redis.process().cpu() - cpu, calls.len() as u64)
+
+    /// The processor time of Redis for each connect or disconnect, in microseconds.
+    async fn micros_of_transitions(&self) -> f64 {
+        let cpu = self.redis.process().cpu();
+        let address = self.service.address();
+        let calls = paced(address, PER_SECOND, TRANSITIONS_LASTING, come_and_go).await;
+        micros_each(self.redis.process().cpu() - cpu, calls.len() as u64)
+    }
 }
 
 /// The users of [`come_and_go`].
