@@ -26,6 +26,7 @@ mod webhooks;
 
 use std::pin::Pin;
 
+use measure::machine::Machine;
 use measure::report::{HEAD, Row};
 
 type Running = Pin<Box<dyn Future<Output = Vec<Row>>>>;
@@ -61,11 +62,15 @@ async fn main() {
     let named: Vec<String> = std::env::args().skip(1).collect();
     let named: Vec<&String> = named.iter().filter(|name| !name.starts_with('-')).collect();
     println!("{HEAD}");
+    let mut machine = Machine::default();
+    machine.measure();
     for (name, run) in CLAIMS {
         if named.is_empty() || named.iter().any(|wanted| *wanted == name) {
             for row in run().await {
                 println!("{}", row.shown());
             }
+            machine.measure();
         }
     }
+    println!("{}", machine.row().shown());
 }

@@ -1,6 +1,7 @@
 //! Tools of the claims: load, readers of streams, other servers, and the report.
 
 pub(crate) mod calls;
+pub(crate) mod machine;
 pub(crate) mod peers;
 pub(crate) mod report;
 pub(crate) mod streams;
