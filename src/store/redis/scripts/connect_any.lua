@@ -148,18 +148,20 @@ return function(call)
   local alive, waiting, last = tally(now, connections)
   local _, expired = tally(now, recent)
   if alive + waiting + expired > most then
-    -- Expired connections make room.
-    for other, each in pairs(connections) do
-      if each.deadline < now then
-        recent[other], connections[other] = each, nil
-      end
-    end
+    -- Connections whose hold is over make room first, next those that are held.
     for other in pairs(recent) do
       ended[#ended + 1] = other
     end
-    waiting, expired, recent = 0, 0, {}
-    evicted = make_room(connections, ended)
-    alive, waiting, last = tally(now, connections)
+    expired, recent = 0, {}
+    if alive + waiting > most then
+      for other, each in pairs(connections) do
+        if each.deadline < now then
+          connections[other], ended[#ended + 1] = nil, other
+        end
+      end
+      evicted = make_room(connections, ended)
+      alive, waiting, last = tally(now, connections)
+    end
   end
 
   -- The first write is a command that Redis refuses when its memory is full. So a refused call has written nothing.

@@ -7,9 +7,13 @@ use super::steps::Step;
 use super::stores::{on_redis, open};
 use super::{GRANTS, Run, Scene};
 
-/// Plays one history on the embedded store, and on Redis with 16 partitions and with one.
+/// Plays the steps of one instance on the embedded store, and on Redis with 16 partitions and with one.
 fn play_on_both(steps: impl IntoIterator<Item = Step>) {
-    let steps: Vec<_> = steps.into_iter().map(|step| (0, step)).collect();
+    play(steps.into_iter().map(|step| (0, step)).collect());
+}
+
+/// Plays one history on these stores: each step on its instance, and on the embedded store all on one.
+fn play(steps: Vec<(usize, Step)>) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let redis = RedisServer::start().await;
@@ -62,4 +66,19 @@ fn a_connection_that_was_closed_after_its_hold_does_not_come_back_with_an_outage
         Step::Disconnect(0, 2),
     ];
     play_on_both(before.into_iter().chain(swept).chain(unswept).chain(closed));
+}
+
+/// The hold of the first connection ends 60 ms before that of the second one, whose grant has a longer interval. In
+/// between, the third one finds no room.
+#[test]
+fn a_held_connection_stays_if_one_whose_hold_is_over_makes_room() {
+    let connects = |connection| Step::Touch(Touch::Connect, 0, connection, 0);
+    // The time before the first sweep is no outage that a throttled process explains together with the next one.
+    let swept = (0..6).flat_map(|_| [Step::Sweep, Step::Pass(300)]);
+    let mut steps: Vec<_> = swept.map(|step| (0, step)).collect();
+    steps.extend([(0, Step::Sweep), (0, connects(0)), (1, connects(1))]);
+    steps.extend([Step::Stall, Step::Sweep].map(|step| (0, step)));
+    steps.extend([Step::Pass(400), Step::Sweep, Step::Pass(140)].map(|step| (0, step)));
+    steps.extend([connects(2), Step::Disconnect(0, 2)].map(|step| (1, step)));
+    play(steps);
 }
