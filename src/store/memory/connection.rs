@@ -52,6 +52,12 @@ impl Connection {
         }
     }
 
+    /// Whether the connection is alive or held, or an outage that the next sweep may find holds it.
+    fn may_count(&self, now: Timestamp, outages: &Outages) -> bool {
+        let end = self.end(outages);
+        end >= now || outages.may_have_met_one(end)
+    }
+
     /// The time of the connect or the last ping.
     fn pinged(&self) -> Timestamp {
         match &self.leaving {
@@ -126,9 +132,7 @@ impl Connections {
         now: Timestamp,
         outages: &Outages,
     ) -> Option<(bool, Option<Timestamp>)> {
-        let counts = |each: &&Connection| {
-            each.end(outages) >= now || outages.may_have_met_one(each.deadline)
-        };
+        let counts = |each: &&Connection| each.may_count(now, outages);
         let counted = || self.each.iter().filter(counts);
         counted().next()?;
         let others = counted().filter(|each| !each.away);
@@ -235,9 +239,7 @@ impl Connections {
 
     /// Removes ended connections, whose end does not depend on an outage that the next sweep may find.
     fn remove_ended(&mut self, now: Timestamp, outages: &Outages) {
-        self.remove(|connection| {
-            connection.end(outages) < now && !outages.may_have_met_one(connection.deadline)
-        });
+        self.remove(|connection| !connection.may_count(now, outages));
     }
 
     fn remove(&mut self, is_removed: impl Fn(&Connection) -> bool) {

@@ -82,10 +82,10 @@ impl Outages {
         });
     }
 
-    /// Whether an outage that is not recorded yet may have begun before `deadline`, because no sweep followed
-    /// `deadline`.
-    pub(super) fn may_have_met_one(&self, deadline: Timestamp) -> bool {
-        deadline >= self.last_served()
+    /// Whether an outage that is not recorded yet may have begun before `end`, the end of a connection or of its hold,
+    /// because no sweep followed.
+    pub(super) fn may_have_met_one(&self, end: Timestamp) -> bool {
+        end >= self.last_served()
     }
 
     /// When the hold of a connection ends: at its deadline if no outage holds the departure. Of the outages before the

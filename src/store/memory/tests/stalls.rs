@@ -112,6 +112,28 @@ async fn a_second_stall_prolongs_a_hold_within_a_bound() {
     }
 }
 
+/// The hold of the closed connection ended after the last sweep, so the outage that began with that sweep prolongs it.
+#[tokio::test(start_paused = true)]
+async fn an_outage_prolongs_a_hold_that_ended_after_the_last_sweep() {
+    for is_another_closed in [false, true] {
+        let store = store(60.0, 25.0);
+        for id in ["silent", "alive"] {
+            store.connects("alice", id);
+        }
+        store.stall(70.0).await;
+        store.sweep();
+        assert_eq!(store.pings("alice", "alive"), Ok(false));
+        store.pass(29.9).await;
+        advance(seconds(0.15)).await;
+        if is_another_closed {
+            store.closes("alice", "unknown");
+        }
+        advance(seconds(9.95)).await;
+        assert_eq!(store.closes("alice", "alive"), (false, false));
+        assert_eq!(store.changes(), ["+alice"], "{is_another_closed}");
+    }
+}
+
 /// The first stall leaves 45 of 60 seconds before the deadline, and the hold is 30 seconds.
 #[tokio::test(start_paused = true)]
 async fn a_stall_that_left_time_to_ping_does_not_shorten_the_hold_after_the_next_one() {
