@@ -61,6 +61,9 @@ local function move_outages_back(now)
     redis.call('ZREM', KEYS[7], later[i])
     redis.call('ZADD', KEYS[7], to - step, string.format('%.0f %.0f', from - step, to - step) .. throttled)
   end
+  if later[1] then
+    redis.call('PEXPIRE', KEYS[7], OUTAGES_KEPT)
+  end
 end
 
 -- All recorded outages in order of time, and one that is not recorded yet: the beginning, the end, and
