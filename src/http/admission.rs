@@ -11,12 +11,17 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-/// The time between two openings. It is shorter if so many clients wait that the last one would
-/// otherwise wait longer than [`CROWD_TIME`].
+/// The time between two openings. It is shorter in two cases: if so many clients wait that the last
+/// one would otherwise wait longer than [`CROWD_TIME`]; and if so many come all the time that a
+/// queue would remain, as with clients that read events as JSON.
 const INTERVAL: Duration = Duration::from_millis(2);
 
 /// The time in which all waiting clients are admitted, however many there are.
 const CROWD_TIME: Duration = Duration::from_millis(4_500);
+
+/// The time over which the rate of requests is averaged. With twice [`CROWD_TIME`], a crowd alone
+/// never raises the average so much that it is admitted faster.
+const AVERAGED: Duration = Duration::from_millis(9_000);
 
 /// How far the pace may fall behind and still catch up. Timers are about a millisecond late.
 const CATCH_UP: Duration = Duration::from_millis(4);
@@ -43,13 +48,38 @@ struct Pace {
     crowd: usize,
     /// When the next opening may begin.
     next: Option<Instant>,
+    requests: AverageRate,
+}
+
+/// The average rate of requests. The weight of a request falls to 37 % in [`AVERAGED`].
+#[derive(Debug, Default)]
+struct AverageRate {
+    per_second: f64,
+    noted: Option<Instant>,
+}
+
+impl AverageRate {
+    fn note(&mut self, now: Instant) {
+        let averaged = AVERAGED.as_secs_f64();
+        let passed = self.noted.map_or(Duration::ZERO, |noted| now - noted);
+        let weight = (-passed.as_secs_f64() / averaged).exp();
+        self.per_second = self.per_second * weight + 1.0 / averaged;
+        self.noted = Some(now);
+    }
+
+    /// The interval of twice as many requests.
+    fn half_interval(&self) -> Duration {
+        Duration::try_from_secs_f64(0.5 / self.per_second).unwrap_or(Duration::MAX)
+    }
 }
 
 impl Pace {
     /// Returns when the client at the front may begin, and schedules the next one.
     fn begin(&mut self, now: Instant) -> Instant {
         let crowd = u32::try_from(self.crowd.max(1)).unwrap_or(u32::MAX);
-        let interval = INTERVAL.min(CROWD_TIME / crowd);
+        let interval = INTERVAL
+            .min(CROWD_TIME / crowd)
+            .min(self.requests.half_interval());
         let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
         let begin = self.next.map_or(now, |next| next.max(earliest));
         self.next = Some(begin + interval);
@@ -65,6 +95,7 @@ impl<'a> WaitingClient<'a> {
         let mut state = pace.lock();
         state.waiting += 1;
         state.crowd = state.crowd.max(state.waiting);
+        state.requests.note(Instant::now());
         Self(pace)
     }
 }
@@ -172,6 +203,30 @@ mod tests {
             assert!(expected.contains(&last), "{last:?}");
             assert!(waits.is_sorted());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_come_at_a_steady_rate_do_not_wait_for_long() {
+        let admission = Arc::new(Admission::new(1));
+        let mut clients = Vec::new();
+        for _ in 0..30_000 {
+            let admission = Arc::clone(&admission);
+            clients.push(tokio::spawn(async move {
+                let began = Instant::now();
+                admission.admitted().await;
+                began.elapsed()
+            }));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let waits = join_all(clients).await;
+        let waits: Vec<_> = waits
+            .into_iter()
+            .map(|wait| wait.expect("an end"))
+            .collect();
+        let longest = waits.iter().max().expect("a client");
+        assert!(*longest <= CROWD_TIME + CATCH_UP, "{longest:?}");
+        let longest = waits[25_000..].iter().max().expect("a client");
+        assert!(*longest <= Duration::from_millis(10), "{longest:?}");
     }
 
     #[tokio::test(start_paused = true)]
