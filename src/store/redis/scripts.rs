@@ -118,7 +118,21 @@ scripts!(
         group_leave,
         group_due,
     ],
-    plain: [extend, newest, group_record, group_forget, group_extend],
+    plain: [
+        extend,
+        newest,
+        group_record,
+        group_forget,
+        group_extend,
+        claim_delivery,
+        record_delivery,
+        release_delivery,
+        report_instance,
+        withdraw_instance,
+        instances,
+        summary,
+        report_move,
+    ],
 );
 
 /// Runs within a transaction, where an unknown script could not be loaded and sent again. So its full text is sent, and

@@ -1,21 +1,13 @@
 //! The delivery of webhooks in Redis: one hash for each receiver, which three scripts read and write.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Script, Value, from_redis_value};
+use redis::{Value, from_redis_value};
 
 use crate::model::{Claim, Delivery, Partition, millis};
 use crate::store::error::StoreError;
 use crate::store::policy::DELIVERY_LEASE;
 use crate::store::redis::store::RedisStore;
-
-static CLAIM: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../scripts/claim_delivery.lua")));
-static RECORD: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../scripts/record_delivery.lua")));
-static RELEASE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../scripts/release_delivery.lua")));
 
 impl RedisStore {
     pub(in crate::store) async fn claim_delivery(
@@ -24,7 +16,7 @@ impl RedisStore {
         holder: &str,
         first: Option<&str>,
     ) -> Result<Option<Claim>, StoreError> {
-        let mut claim = CLAIM.key(self.delivery_key(receiver));
+        let mut claim = self.scripts.claim_delivery.key(self.delivery_key(receiver));
         claim
             .arg(holder)
             .arg(millis(DELIVERY_LEASE))
@@ -38,7 +30,10 @@ impl RedisStore {
         holder: &str,
         delivery: &Delivery,
     ) -> Result<bool, StoreError> {
-        let mut record = RECORD.key(self.delivery_key(receiver));
+        let mut record = self
+            .scripts
+            .record_delivery
+            .key(self.delivery_key(receiver));
         record
             .arg(holder)
             .arg(millis(DELIVERY_LEASE))
@@ -54,7 +49,10 @@ impl RedisStore {
         receiver: &str,
         holder: &str,
     ) -> Result<(), StoreError> {
-        let mut release = RELEASE.key(self.delivery_key(receiver));
+        let mut release = self
+            .scripts
+            .release_delivery
+            .key(self.delivery_key(receiver));
         release.arg(holder);
         self.lanes.to(Partition::FIRST).script(&release).await
     }

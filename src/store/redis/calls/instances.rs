@@ -3,7 +3,6 @@
 //! The reports are in the first partition. An instance writes one script call or two commands for each report, and its
 //! report is forgotten if it is silent for [`REPORT_COUNTS`].
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -22,15 +21,6 @@ const CLOCK_ERROR: Duration = Duration::from_secs(1);
 /// together.
 const HELD_READ: usize = 1_000;
 
-static REPORT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../scripts/report_instance.lua")));
-static WITHDRAW: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../scripts/withdraw_instance.lua")));
-static INSTANCES: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../scripts/instances.lua")));
-static SUMMARY: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../scripts/summary.lua")));
-
 impl RedisStore {
     pub(in crate::store) async fn report(
         &self,
@@ -40,7 +30,7 @@ impl RedisStore {
         if is_brief && self.report_briefly(report).await? {
             return Ok(());
         }
-        let mut call = self.about_instances(&REPORT);
+        let mut call = self.about_instances(&self.scripts.report_instance);
         call.arg(&report.id)
             .arg(encoded(report))
             .arg(millis(REPORT_COUNTS))
@@ -66,13 +56,13 @@ impl RedisStore {
     }
 
     pub(in crate::store) async fn withdraw(&self, id: &str) -> Result<(), StoreError> {
-        let mut call = self.about_instances(&WITHDRAW);
+        let mut call = self.about_instances(&self.scripts.withdraw_instance);
         call.arg(id);
         self.in_first_partition(&call).await
     }
 
     pub(in crate::store) async fn instances(&self) -> Result<Vec<InstanceReport>, StoreError> {
-        let mut call = self.about_instances(&INSTANCES);
+        let mut call = self.about_instances(&self.scripts.instances);
         call.arg(millis(REPORT_COUNTS)).arg(MOST_INSTANCES);
         let found: Vec<(String, String)> = self.in_first_partition(&call).await?;
         let found = found.into_iter();
@@ -143,7 +133,7 @@ impl RedisStore {
 
     async fn summary_of(&self, partition: Partition) -> Result<StoreSummary, StoreError> {
         let keys = self.layout.keys(partition);
-        let mut read = SUMMARY.prepare_invoke();
+        let mut read = self.scripts.summary.prepare_invoke();
         read.key(&keys.swept).key(&keys.events).key(&keys.absent);
         let read: (String, String, String) = self.lanes.to(partition).script(&read).await?;
         Ok(StoreSummary {

@@ -1,10 +1,9 @@
 //! The move to another store: what the scripts of the former store keep, and the records of both.
 
-use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redis::{FromRedisValue, Script, Value};
+use redis::{FromRedisValue, Value};
 
 use crate::model::{GroupId, MoveReport, MoveState, Partition, Timestamp, UserId, millis};
 use crate::store::error::StoreError;
@@ -13,9 +12,6 @@ use crate::store::redis::format::replies::unexpected;
 use crate::store::redis::node::Node;
 use crate::store::redis::store::RedisStore;
 use crate::store::redis::subscription::NEARER;
-
-static REPORT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../scripts/report_move.lua")));
 
 /// About how many users one step of an iteration over states returns.
 const STATES: usize = 250;
@@ -41,7 +37,7 @@ impl RedisStore {
         let next = report.next.as_ref();
         let data_set = next.map_or("", |next| next.data_set.as_deref().unwrap_or("?"));
         let copied = report.copied.map(|at| at.as_millis().to_string());
-        let mut call = REPORT.key(&keys.moving);
+        let mut call = self.scripts.report_move.key(&keys.moving);
         call.key(&keys.layout).key(&keys.absent);
         call.arg(&report.instance)
             .arg(data_set)
