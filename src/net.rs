@@ -22,7 +22,7 @@ mod short_response;
 mod socket;
 mod spread;
 mod stream;
-mod supervision;
+mod time_limits;
 mod unserved_requests;
 mod worker;
 mod worker_threads;

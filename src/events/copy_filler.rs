@@ -2,19 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
-use tokio::time::timeout;
 
 use super::hub::Hub;
 use super::hub::copies::CopyId;
 use crate::model::GroupId;
 use crate::store::{Members, Store, StoreError};
-
-/// How long this instance may take to receive the events before a read.
-const BUS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often the members of a group are read if events were lost meanwhile.
 const ATTEMPTS: usize = 5;
@@ -101,8 +96,9 @@ impl CopyFiller {
                 let received = hub.newest(partition);
                 received.is_some_and(|(known, received)| known != epoch || received >= newest)
             };
-            let received = timeout(BUS_PATIENCE, self.hub.wait_until(has_received)).await;
-            received.map_err(|_| late())?;
+            if !self.hub.catches_up(has_received).await {
+                return Err(late());
+            }
             self.hub.fill_copy(incomplete, members);
         }
         Err(late())

@@ -20,7 +20,7 @@ use crate::store::StoreError;
 const MAX_ITEMS: usize = 1_000;
 
 /// How long a call waits until its list has everything that the store held, in addition to the wait for an event.
-const CATCH_UP_PATIENCE: Duration = Duration::from_secs(10);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Messages of a stream, and the place where the next call continues.
 #[derive(Debug, Default, Serialize, ToSchema)]
@@ -109,8 +109,8 @@ impl Reading {
         self.caught_up |= is_ready;
     }
 
-    /// Until when the next message is awaited.
-    fn patience(&self, catch_up_by: Instant, wait_until: Instant) -> Instant {
+    /// The time until which the next message is awaited.
+    fn end_of_wait(&self, catch_up_by: Instant, wait_until: Instant) -> Instant {
         if !self.caught_up {
             catch_up_by
         } else if self.list.events.is_empty() {
@@ -142,11 +142,11 @@ impl StreamService {
 
 async fn read(stream: &EventStream, wait_until: Instant) -> Result<EventList, StoreError> {
     let mut reading = Reading::default();
-    let mut catch_up_by = Instant::now() + CATCH_UP_PATIENCE;
+    let mut catch_up_by = Instant::now() + CATCH_UP_TIMEOUT;
     while !reading.list.more {
         let had_caught_up = reading.caught_up;
         let next = poll_fn(|context| stream.poll_next(context));
-        let until = reading.patience(catch_up_by, wait_until);
+        let until = reading.end_of_wait(catch_up_by, wait_until);
         match timeout_at(until, next).await {
             Ok(Some(frame)) => reading.take(&frame),
             Ok(None) | Err(_) if had_caught_up => break,
@@ -156,7 +156,7 @@ async fn read(stream: &EventStream, wait_until: Instant) -> Result<EventList, St
             }
         }
         if had_caught_up && !reading.caught_up {
-            catch_up_by = Instant::now() + CATCH_UP_PATIENCE;
+            catch_up_by = Instant::now() + CATCH_UP_TIMEOUT;
         }
     }
     if reading.list.more {

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use self::copies::{Copies, RemovedCopy};
 use self::index::{Index, RemovedAudience};
@@ -45,6 +45,9 @@ use crate::telemetry::Metrics;
 
 /// The interval at which [`Hub::tick`] must be called.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// How long this instance may take to receive the events that a read of the store includes.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All subscribers of this instance and its local history. The hub does not access the store.
 #[derive(Debug)]
@@ -150,6 +153,14 @@ impl Hub {
             }
             received.await;
         }
+    }
+
+    /// Waits until `is_met` returns true, which is called again after each received event. Returns false
+    /// after [`CATCH_UP_TIMEOUT`].
+    pub(super) async fn catches_up(&self, is_met: impl Fn(&Self) -> bool) -> bool {
+        timeout(CATCH_UP_TIMEOUT, self.wait_until(is_met))
+            .await
+            .is_ok()
     }
 
     /// Waits until the newest positions of this instance differ from `known`.

@@ -2,10 +2,10 @@
 
 mod failure_log;
 mod newest_cursor;
-mod patience;
 mod receiving;
 mod regroup;
 mod replay;
+mod retry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::failure_log::FailureLog;
 use self::newest_cursor::NewestCursor;
-use self::patience::{BUS_PATIENCE, RECEIVE_PATIENCE, retry_with_patience};
 use self::replay::{Behind, Replayer};
+use self::retry::{JOIN_TIMEOUT, RECEIVE_TIMEOUT, retry_until_timeout};
 use super::copy_filler::CopyFiller;
 use super::hub::Hub;
 use super::hub::join::{CursorOrigin, JoinOutcome, JoinPoint};
@@ -197,7 +197,7 @@ impl Opener {
                     JoinPoint::After(cursor, CursorOrigin::Server)
                 }
                 StreamStart::Reset(reason, from) => {
-                    retry_with_patience(|| self.find_own_groups(subscriber)).await?;
+                    retry_until_timeout(|| self.find_own_groups(subscriber)).await?;
                     let cursor = self.send_reset(subscriber, watched, reason, from).await?;
                     JoinPoint::After(cursor, CursorOrigin::Server)
                 }
@@ -210,7 +210,7 @@ impl Opener {
                     // A backoff, because repeated resets of many streams would overload the
                     // instance.
                     sleep(backoff.next()).await;
-                    let from = retry_with_patience(|| self.newest.read(watched)).await?;
+                    let from = retry_until_timeout(|| self.newest.read(watched)).await?;
                     start = StreamStart::Reset(reason, from);
                 }
             }
@@ -244,15 +244,15 @@ impl Opener {
                 Interest::Users(users) => {
                     let ask = || self.listed_users.ask(users);
                     let as_of = |snapshot: &Arc<Snapshot>| snapshot.as_of.to_vec();
-                    retry_with_patience(|| self.newest.read_consistently(watched, ask, as_of))
+                    retry_until_timeout(|| self.newest.read_consistently(watched, ask, as_of))
                         .await?
                 }
                 Interest::AllUsers => {
-                    retry_with_patience(|| self.all_users.ask(self.scan_all_users())).await?
+                    retry_until_timeout(|| self.all_users.ask(self.scan_all_users())).await?
                 }
                 Interest::Groups(interest) => {
                     let audience = subscriber.audience();
-                    retry_with_patience(|| async {
+                    retry_until_timeout(|| async {
                         self.copy_filler.complete(&interest.groups).await?;
                         self.groups.ask(audience, interest).await
                     })
@@ -263,7 +263,7 @@ impl Opener {
                 return Ok(snapshot.send(subscriber).await);
             }
             // The snapshot may have a group that the user has left.
-            retry_with_patience(|| self.find_own_groups(subscriber)).await?;
+            retry_until_timeout(|| self.find_own_groups(subscriber)).await?;
         }
     }
 
@@ -316,12 +316,12 @@ impl Opener {
                 }
                 (JoinOutcome::OwnGroupsChanged(missed), _) => {
                     let regroup = || self.regroup(stream, missed, point.cursor());
-                    let reached = retry_with_patience(regroup).await?;
+                    let reached = retry_until_timeout(regroup).await?;
                     // If the entry is gone, the next join returns the reason.
                     point = reached.unwrap_or(JoinPoint::From(missed.from));
                 }
                 (JoinOutcome::Ahead, JoinPoint::After(cursor, CursorOrigin::Server))
-                    if self.receives(cursor, watched, RECEIVE_PATIENCE).await => {}
+                    if self.receives(cursor, watched, RECEIVE_TIMEOUT).await => {}
                 (
                     JoinOutcome::Ahead | JoinOutcome::OtherEpoch,
                     JoinPoint::After(cursor, origin),
@@ -334,10 +334,10 @@ impl Opener {
                 (JoinOutcome::Restarting | JoinOutcome::Ahead | JoinOutcome::OtherEpoch, _) => {
                     let interest = subscriber.interest();
                     let groups = interest.listed_groups();
-                    retry_with_patience(|| self.copy_filler.complete(groups)).await?;
+                    retry_until_timeout(|| self.copy_filler.complete(groups)).await?;
                     let settled = self.hub.wait_until(|hub| hub.is_settled(watched));
                     // After this time the caller tries to join again.
-                    let _ = timeout(BUS_PATIENCE, settled).await;
+                    let _ = timeout(JOIN_TIMEOUT, settled).await;
                 }
             }
         }

@@ -29,11 +29,11 @@ const AGE_JITTER: f64 = 0.2;
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// How long a request waits while the history is read for the first time.
-const FILL_PATIENCE: Duration = Duration::from_secs(10);
+const FILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a call waits for the events that the store holds, and then once more after the bus has read the histories
 /// again.
-const RECEIVE_PATIENCE: Duration = Duration::from_secs(2);
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The end of the cursor of a list that has more messages.
 pub(super) const MORE: &str = ".m";
@@ -215,7 +215,7 @@ impl StreamService {
         };
         let all_received = |hub: &Hub| stored.iter().all(|each| has_received(hub, *each));
         let received = self.hub.wait_until(all_received);
-        if timeout(RECEIVE_PATIENCE, received).await.is_ok() {
+        if timeout(RECEIVE_TIMEOUT, received).await.is_ok() {
             return Ok(());
         }
         // The store may have begun a new data set without an event, which the bus does not notice by itself.
@@ -227,7 +227,7 @@ impl StreamService {
         }
         let received = self.hub.wait_until(all_received);
         let late = |_| StoreError::Unreachable("its newest events were not received".into());
-        timeout(RECEIVE_PATIENCE, received).await.map_err(late)
+        timeout(RECEIVE_TIMEOUT, received).await.map_err(late)
     }
 
     /// Waits while the histories of these partitions are read. Fails at once if one of them cannot be read.
@@ -238,7 +238,7 @@ impl StreamService {
         if self.hub.will_know(watched) {
             let known = self.hub.wait_until(|hub| hub.knows(watched));
             // After this time the request is refused.
-            let _ = timeout(FILL_PATIENCE, known).await;
+            let _ = timeout(FILL_TIMEOUT, known).await;
         }
         if self.hub.knows(watched) {
             Ok(())

@@ -222,7 +222,7 @@ impl ActiveRequest {
 }
 
 impl ClientWait {
-    /// Sets whether the client is waited for.
+    /// Sets whether the request or response waits for the client.
     pub(super) fn set(&mut self, waits: bool) {
         let waiting = &self.activity.waiting;
         match (self.waits, waits) {

@@ -15,7 +15,8 @@ const MAX_IGNORED_BYTES: usize = 64 * 1_024;
 /// The reads of one poll, before other tasks get their turn.
 const READS_PER_POLL: usize = 8;
 
-/// After a client has closed its writing side: when the connection is first checked for a reset, and how often then.
+/// How long after a client closed its writing side the connection is first checked for a reset, and the time between
+/// later checks.
 const FIRST_CHECK: Duration = Duration::from_millis(100);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -30,7 +30,7 @@ use super::response::{Exchange, Responding, ResponseBody};
 use super::short_response::{close, refuse_and_close};
 use super::socket::Socket;
 use super::stream::{StreamRequest, serve_stream};
-use super::supervision::{self, DRAIN_HEAD_STEPS, HEAD_STEPS, Verdict};
+use super::time_limits::{self, DRAIN_HEAD_STEPS, HEAD_STEPS, Verdict};
 use super::worker::{Connection, WorkerContext};
 use crate::http::StreamHandoff;
 use crate::http::error::Error;
@@ -150,7 +150,7 @@ where
     let until_drain = async {
         tokio::select! {
             () = worker.drain.cancelled() => Verdict::Drain,
-            verdict = supervision::http1(activity, in_flight, HEAD_STEPS) => verdict,
+            verdict = time_limits::http1(activity, in_flight, HEAD_STEPS) => verdict,
         }
     };
     verdicts.push(until_drain.boxed());
@@ -170,7 +170,7 @@ where
             match verdicts.poll_next_unpin(context) {
                 Poll::Ready(Some(Verdict::Drain)) => {
                     Pin::new(&mut *http1).graceful_shutdown();
-                    let draining = supervision::http1(activity, in_flight, DRAIN_HEAD_STEPS);
+                    let draining = time_limits::http1(activity, in_flight, DRAIN_HEAD_STEPS);
                     verdicts.push(draining.boxed());
                 }
                 Poll::Ready(Some(Verdict::Idle)) => return Poll::Ready(End::Idle),

@@ -30,7 +30,7 @@ use super::request_body::limited;
 use super::response::{Exchange, Progress, Responding, ResponseBody};
 use super::short_response::write_and_close;
 use super::socket::Socket;
-use super::supervision::{self, Verdict};
+use super::time_limits::{self, Verdict};
 use super::worker::{Connection, WorkerContext};
 use crate::http::error::Error;
 use crate::http::refused_stream::wants_stream;
@@ -116,7 +116,7 @@ async fn drive(socket: Socket, worker: &Arc<WorkerContext>, activity: &Arc<Reque
         ended = &mut http2 => return log(ended),
         () = worker.drain.cancelled() => false,
         () = activity.evicted() => true,
-        verdict = supervision::http2(activity, worker.keep_alive) => match verdict {
+        verdict = time_limits::http2(activity, worker.keep_alive) => match verdict {
             Verdict::TooSlow => return debug!("a client was too slow and was cut off"),
             Verdict::Idle | Verdict::Drain => false,
         },
@@ -131,13 +131,13 @@ async fn drive(socket: Socket, worker: &Arc<WorkerContext>, activity: &Arc<Reque
         if !is_evicted {
             activity.evicted().await;
         }
-        supervision::http2_eviction(activity, EVICTION_GRACE).await;
+        time_limits::http2_eviction(activity, EVICTION_GRACE).await;
     };
     tokio::select! {
         biased;
         ended = &mut http2 => log(ended),
         () = eviction => debug!("an evicted connection did not end in time"),
-        () = supervision::http2_end(activity, grace) => debug!("a connection did not end in time"),
+        () = time_limits::http2_end(activity, grace) => debug!("a connection did not end in time"),
     }
 }
 

@@ -157,7 +157,7 @@ impl InFlight {
         self.evict_stalled(EVICTIONS_FOR_ROOM, |activity| activity.in_progress() > 0);
     }
 
-    /// The same, so that their places become free: connections without a request too.
+    /// Evicts stalled connections to free their places, also connections without a request.
     pub(super) fn free_places(&self) {
         self.evict_stalled(EVICTIONS_FOR_ROOM, |_| true);
     }
@@ -176,12 +176,12 @@ impl InFlight {
         let stalled =
             stalled.filter_map(|activity| Some((now - activity.stalled_since()?, activity)));
         let mut stalled: Vec<_> = stalled.collect();
-        let patience = if stalled.len() > holders.activities.len() / 2 {
+        let shortest = if stalled.len() > holders.activities.len() / 2 {
             STALL_OF_MOST
         } else {
             STALL
         };
-        stalled.retain(|(time, _)| *time >= patience);
+        stalled.retain(|(time, _)| *time >= shortest);
         stalled.sort_by_key(|(time, _)| Reverse(*time));
         for (_, activity) in stalled.iter().take(most) {
             activity.evict();

@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout};
 use crate::model::{Timestamp, UserId};
 use crate::store::{Store, StoreError};
 
-/// How long a call waits for the store whose answer it does not return.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a call waits for the other store of a move, whose answer is not returned.
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// After a write that did not reach the other store, one call in this time tries again. So a store that does not answer
 /// delays one call a second.
@@ -131,7 +131,7 @@ impl Answering {
     }
 }
 
-/// The store that is written beside the one that answers.
+/// The store that a call also writes during a move. Its answer is not returned.
 #[derive(Debug)]
 pub(crate) struct OtherStore {
     store: Arc<Store>,
@@ -223,7 +223,7 @@ impl OtherStore {
         if self.is_next {
             return None;
         }
-        let known = timeout(PATIENCE, self.store.user(user)).await;
+        let known = timeout(TIMEOUT, self.store.user(user)).await;
         known.ok()?.ok()?.last_seen_at
     }
 
@@ -232,7 +232,7 @@ impl OtherStore {
             self.note_missed();
             return;
         }
-        match timeout(PATIENCE, call).await {
+        match timeout(TIMEOUT, call).await {
             Ok(Ok(_) | Err(StoreError::Refused(_))) => *self.tries_at.lock() = None,
             // The store that answers accepted the write of a group.
             Ok(Err(error)) if error.is_answer() => self.note_missed(),

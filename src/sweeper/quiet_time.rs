@@ -34,7 +34,7 @@ const CLOCK_STEP: Duration = Duration::from_millis(50);
 /// What a beat does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beat {
-    /// It writes until when this instance was ready to serve.
+    /// It writes the time until which this instance was ready to serve.
     Writes,
     /// It looks whether the data are still there.
     Looks(Look),

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 const LIMIT: Duration = Duration::from_secs(4);
 
 /// How long a start waits for the slowest partition after the first one.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads the recent events of a partition backwards, in small steps, until they exceed the bounds.
 pub(super) async fn read(
@@ -69,7 +69,7 @@ impl FirstFill {
     pub(super) async fn run(mut self) {
         let mut together = Vec::new();
         together.extend(self.filled.recv().await);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while together.len() < self.hub.partitions().count()
             && let Ok(Some(filled)) = timeout_at(deadline, self.filled.recv()).await
         {

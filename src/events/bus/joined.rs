@@ -16,7 +16,7 @@ use crate::store::StoreError;
 
 /// How long the other partitions may take. After this time, the users count as offline: the entries of this partition
 /// must not wait for a server that does not answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The states of the users of other partitions that join a watched group with one of these entries.
 pub(super) async fn states(
@@ -40,7 +40,7 @@ pub(super) async fn states(
     if !others.is_empty() {
         // Without an answer in time, the users count as offline.
         let read = read(reads, hub, &others);
-        if let Ok(Ok(states)) = timeout(PATIENCE, read).await {
+        if let Ok(Ok(states)) = timeout(TIMEOUT, read).await {
             return states;
         }
     }

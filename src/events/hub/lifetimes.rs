@@ -15,7 +15,7 @@ const PARTS: usize = 120;
 
 /// How long the reader of an ended stream can take its queue, and then as long again its
 /// `presence.end`.
-const END_PATIENCE: Duration = Duration::from_secs(2);
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The same during a drain, as a fraction of the drain time.
 const END_FRACTION_OF_DRAIN: f64 = 0.1;
@@ -28,7 +28,7 @@ pub(crate) struct Lifetimes {
     /// The next step of each stream towards its end, by time.
     steps: BTreeMap<(Instant, u64), (Arc<Subscriber>, Step)>,
     next_step: HashMap<u64, Instant>,
-    end_patience: Duration,
+    end_timeout: Duration,
     /// When the last stream must end. Set by a drain.
     drained_at: Option<Instant>,
 }
@@ -51,7 +51,7 @@ impl Lifetimes {
             tick: 0,
             steps: BTreeMap::new(),
             next_step: HashMap::new(),
-            end_patience: END_PATIENCE,
+            end_timeout: END_TIMEOUT,
             drained_at: None,
         }
     }
@@ -109,7 +109,7 @@ impl Lifetimes {
     /// nothing if the stream is closed.
     pub(crate) fn close_later(&mut self, subscriber: &Arc<Subscriber>) {
         if self.has(subscriber) {
-            self.schedule(subscriber, Instant::now() + self.end_patience, Step::Close);
+            self.schedule(subscriber, Instant::now() + self.end_timeout, Step::Close);
         }
     }
 
@@ -137,7 +137,7 @@ impl Lifetimes {
                     continue;
                 }
             };
-            self.schedule(&subscriber, now + self.end_patience, next);
+            self.schedule(&subscriber, now + self.end_timeout, next);
         }
         closed
     }
@@ -146,7 +146,7 @@ impl Lifetimes {
     pub(crate) fn drain(&mut self, time: Duration) {
         let drained_at = Instant::now() + time;
         self.drained_at = Some(drained_at);
-        self.end_patience = time.mul_f64(END_FRACTION_OF_DRAIN).min(END_PATIENCE);
+        self.end_timeout = time.mul_f64(END_FRACTION_OF_DRAIN).min(END_TIMEOUT);
         let steps = std::mem::take(&mut self.steps);
         for ((mut at, _), (subscriber, mut step)) in steps {
             let end = random_moment_before(drained_at);

@@ -14,7 +14,7 @@ use crate::model::{Epoch, Partition, PartitionSet, Partitions, Position};
 use crate::store::{Store, StoreError};
 
 /// How long one attempt waits for the bus to reset the streams.
-const RESET_PATIENCE: Duration = Duration::from_secs(1);
+const RESET_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Attempts to read a consistent position while the bus resets the streams.
 const ATTEMPTS: u32 = 3;
@@ -207,7 +207,7 @@ impl NewestCursor {
                 let mut lost = lost.iter();
                 lost.all(|(partition, ..)| hub.newest(*partition) != known(*partition))
             };
-            let _ = timeout(RESET_PATIENCE, self.hub.wait_until(is_reset)).await;
+            let _ = timeout(RESET_TIMEOUT, self.hub.wait_until(is_reset)).await;
         }
         Err(StoreError::Unreachable(
             "the store lost a part of its history".to_owned(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::Opener;
-use super::patience::{BUS_PATIENCE, RECEIVE_PATIENCE, retry_with_patience};
+use super::retry::{JOIN_TIMEOUT, RECEIVE_TIMEOUT, retry_until_timeout};
 use crate::events::hub::Hub;
 use crate::events::hub::join::CursorOrigin;
 use crate::events::sse::cursor::Cursor;
@@ -30,7 +30,7 @@ impl Opener {
                 |hub: &Hub| hub.has_received(&stored, watched) || !hub.has_data_set_of(&stored);
             self.hub.wait_until(has_received).await;
         };
-        let _ = timeout(RECEIVE_PATIENCE, received).await;
+        let _ = timeout(RECEIVE_TIMEOUT, received).await;
     }
 
     /// Waits until this instance has received the events at `cursor`. Returns a reason if the store
@@ -41,7 +41,7 @@ impl Opener {
         origin: CursorOrigin,
         watched: &PartitionSet,
     ) -> Result<Option<ResetReason>, StoreError> {
-        let stored = retry_with_patience(|| self.newest.read(watched)).await?;
+        let stored = retry_until_timeout(|| self.newest.read(watched)).await?;
         if stored.epoch() != cursor.epoch() {
             return Ok(Some(ResetReason::DataLost));
         }
@@ -57,18 +57,18 @@ impl Opener {
             }));
         }
         // After this time the caller reads the newest position of the store again.
-        self.receives(cursor, watched, BUS_PATIENCE).await;
+        self.receives(cursor, watched, JOIN_TIMEOUT).await;
         Ok(None)
     }
 
-    /// Waits until this instance has received the events at `cursor`. Returns false after `patience`.
+    /// Waits until this instance has received the events at `cursor`. Returns false after `limit`.
     pub(super) async fn receives(
         &self,
         cursor: &Cursor,
         watched: &PartitionSet,
-        patience: Duration,
+        limit: Duration,
     ) -> bool {
         let received = self.hub.wait_until(|hub| hub.has_received(cursor, watched));
-        timeout(patience, received).await.is_ok()
+        timeout(limit, received).await.is_ok()
     }
 }

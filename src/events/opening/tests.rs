@@ -1,4 +1,4 @@
-use super::patience::STORE_PATIENCE;
+use super::retry::STORE_TIMEOUT;
 use super::*;
 use crate::config::Config;
 use crate::events::hub::kept::Filled;
@@ -25,7 +25,7 @@ fn opened(hub: &Hub, withdrawn: bool) -> Arc<Subscriber> {
         interest: Interest::AllUsers,
         since: 0,
         snapshot: false,
-        closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
+        closes: (Instant::now() + STORE_TIMEOUT, EndReason::MaxAge),
         credential: Some(Arc::new(Withdrawn(withdrawn))),
     };
     hub.open(opening).expect("a stream")
@@ -95,7 +95,7 @@ async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed()
         interest: Interest::users(vec![user]),
         since: 0,
         snapshot: false,
-        closes: (Instant::now() + STORE_PATIENCE, EndReason::MaxAge),
+        closes: (Instant::now() + STORE_TIMEOUT, EndReason::MaxAge),
         credential: None,
     };
     let subscriber = hub.open(options).expect("a stream");

@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::task::{spawn_blocking, yield_now};
-use tokio::time::timeout;
 
 use crate::events::hub::Hub;
 use crate::events::snapshots::snapshot::{AsOf, Snapshot, SnapshotMemory};
@@ -27,9 +25,6 @@ const STEP: usize = 1_000;
 
 /// Partitions of a server that are read at a time.
 const READ_OF_A_SERVER: usize = 2;
-
-/// How long this instance may take to receive the events up to the end of the scan.
-const BUS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads all pages of all partitions, then applies the events that happened meanwhile.
 ///
@@ -66,8 +61,9 @@ pub(crate) async fn scan(
     let (start, end) = (cursor(partitions, &start), cursor(partitions, &end));
     let watched = PartitionSet::all(partitions);
     let has_received = |hub: &Hub| hub.has_received(&end, &watched) || !hub.has_data_set_of(&end);
-    let received = timeout(BUS_PATIENCE, hub.wait_until(has_received)).await;
-    received.map_err(|_| history_changed())?;
+    if !hub.catches_up(has_received).await {
+        return Err(history_changed());
+    }
     let cursor = apply_events(&hub, &start, &watched, &mut online)?;
     // A million users take long to encode, and this thread has other tasks.
     let snapshot = spawn_blocking(move || {

@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::time::timeout;
 
 use crate::events::hub::Hub;
 use crate::events::hub::group_states::GroupStates;
@@ -22,9 +20,6 @@ const CALL_USERS: usize = 3_000;
 
 /// How often the states are read, if users join the groups meanwhile.
 const ATTEMPTS: usize = 5;
-
-/// How long this instance may take to receive the events up to the end of a read.
-const BUS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Creates the snapshots of streams of groups. The streams of one audience share a read.
 #[derive(Debug)]
@@ -127,8 +122,9 @@ async fn read_part(
             received.is_some_and(|(known, newest)| known == *epoch && newest >= *position)
         })
     };
-    let received = timeout(BUS_PATIENCE, hub.wait_until(has_received)).await;
-    received.map_err(|_| changed())?;
+    if !hub.catches_up(has_received).await {
+        return Err(changed());
+    }
     let positions: HashMap<Partition, Position> = announced
         .at
         .iter()

@@ -41,7 +41,7 @@ use crate::store::backoff::Backoff;
 use crate::store::error::StoreError;
 
 /// How long a call waits for a connection that broke just now.
-const PATIENCE: Duration = Duration::from_millis(400);
+const TIMEOUT: Duration = Duration::from_millis(400);
 
 /// What a connection is for. Every role but the main one *follows* a main connection: it connects to the same server,
 /// and reconnects when the main connection was replaced.
@@ -304,7 +304,7 @@ impl SupervisedConnection {
             State::Down { since, .. } => resumed.map_or(*since, |resumed| resumed.max(*since)),
             State::Up(_) => Instant::now(),
         };
-        let _ = timeout_at(broke_at + PATIENCE, state.wait_for(State::is_up)).await;
+        let _ = timeout_at(broke_at + TIMEOUT, state.wait_for(State::is_up)).await;
         let why = match &*self.state.borrow() {
             State::Down { why, .. } => why.clone(),
             State::Up(_) => StoreError::Unreachable("the connection was replaced".to_owned()),

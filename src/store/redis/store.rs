@@ -157,7 +157,7 @@ impl RedisStore {
     }
 
     pub(in crate::store) async fn supervise(&self) {
-        tokio::join!(self.lanes.supervise(), self.pulse.beat());
+        tokio::join!(self.lanes.supervise(), self.pulse.tick());
     }
 
     /// A subscription to the partitions on `node`. Of a node that left the cluster, the subscription is lost at once.

@@ -15,7 +15,7 @@ use crate::model::{Entry, GroupEvent, MemberChange, Partition, Partitions, Trans
 use crate::store::{Store, StoreError};
 
 /// How long the other partitions may take. After this time, the users count as offline.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many events one read of a history returns, and how many reads a batch makes of each history. If a batch is
 /// farther behind, its users have the state of now: a slow receiver must cost the store little.
@@ -39,7 +39,7 @@ pub(super) async fn read(
     }
     users.sort_unstable();
     users.dedup();
-    let read = timeout(PATIENCE, online_at(store, from, &users)).await;
+    let read = timeout(TIMEOUT, online_at(store, from, &users)).await;
     let mut online = read.ok().and_then(Result::ok).unwrap_or_default();
     let mut flags = Vec::new();
     for (partition, entry) in entries {

@@ -17,7 +17,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 
 /// How long a test waits for a message.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An instance with a store in memory, without its server.
 struct Instance {
@@ -59,7 +59,7 @@ impl Instance {
         let received = self
             .hub
             .wait_until(|hub| hub.newest(Partition::FIRST) == Some(newest));
-        timeout(PATIENCE, received).await.expect("the event");
+        timeout(TIMEOUT, received).await.expect("the event");
     }
 }
 
@@ -67,7 +67,7 @@ impl Instance {
 async fn until_ready(stream: &EventStream) -> String {
     let mut body = String::new();
     while !body.contains("presence.ready") {
-        let frame = timeout(PATIENCE, poll_fn(|context| stream.poll_next(context)));
+        let frame = timeout(TIMEOUT, poll_fn(|context| stream.poll_next(context)));
         let Ok(Some(frame)) = frame.await else {
             panic!("the stream does not become ready: {body}");
         };
@@ -93,7 +93,7 @@ async fn a_snapshot_has_no_group_that_the_user_left_after_the_groups_were_read()
         interest,
         since,
         snapshot: true,
-        closes: (Instant::now() + PATIENCE, EndReason::MaxAge),
+        closes: (Instant::now() + TIMEOUT, EndReason::MaxAge),
         credential: None,
     };
     let subscriber = instance.hub.open(options).expect("a stream");

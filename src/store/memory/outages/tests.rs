@@ -158,7 +158,7 @@ proptest! {
         }
     }
 
-    /// Nobody is announced as gone who had no time for a ping. Not covered are outages that begin after the deadline,
+    /// No user that had no time to ping is announced as gone. The test leaves out outages that begin after the deadline,
     /// within the hold, and the outages of a throttled process.
     #[test]
     fn a_user_that_had_no_time_to_ping_is_not_announced(story in story()) {

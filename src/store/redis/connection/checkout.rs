@@ -17,7 +17,7 @@ use crate::store::redis::arguments::fit;
 
 /// How long a call waits for the reply to a probe of its connection. A connection whose peer forgot it while this
 /// process was frozen stays silent, and the call has time left for another one.
-const PROBE_PATIENCE: Duration = Duration::from_millis(600);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// A socket for one command.
 pub(in crate::store::redis) struct Checkout<'a> {
@@ -68,7 +68,7 @@ impl Checkout<'_> {
             return true;
         }
         let mut socket = Socket::Commands(self.socket.clone(), Arc::clone(&self.watch));
-        let why = match timeout(PROBE_PATIENCE, socket.probe()).await {
+        let why = match timeout(PROBE_TIMEOUT, socket.probe()).await {
             Ok(Ok(())) => {
                 self.writes = self.watch.writes();
                 return true;

@@ -131,12 +131,12 @@ impl Endpoint {
     }
 
     /// Asks the seeds in turn, from `first` on, for `CLUSTER SLOTS`, each over a new connection and for at most
-    /// `patience`, until an answer `is_enough`. Returns what `read` makes of each reply and the host that gave it. If
+    /// `limit`, until an answer `is_enough`. Returns what `read` makes of each reply and the host that gave it. If
     /// all fail, the error names each seed.
     pub(in crate::store::redis) async fn ask_seeds<T>(
         &self,
         first: usize,
-        patience: Duration,
+        limit: Duration,
         request: &Cmd,
         read: impl Fn(Value, &str) -> Result<T, StoreError>,
         is_enough: impl Fn(&T) -> bool,
@@ -145,7 +145,7 @@ impl Endpoint {
         for turn in 0..self.seeds.len() {
             let place = (first + turn) % self.seeds.len();
             let (host, seed) = &self.seeds[place];
-            let answer = timeout(patience, ask_seed(seed, request)).await;
+            let answer = timeout(limit, ask_seed(seed, request)).await;
             let answer = answer.unwrap_or_else(|_| Err(StoreError::too_slow()));
             match answer.and_then(|answer| read(answer, host)) {
                 Ok(answer) => {

@@ -36,7 +36,7 @@ const CLOSED_AT_ONCE: &str = "the server closed the connection before it answere
                               with rediss";
 const NO_HANDSHAKE: &str = "the server does not answer with TLS, which a URL with rediss requires";
 
-/// How long a command may take. Together with the patience of a checkout, a call stays under the 2 s after which
+/// How long a command may take. Together with the time-out of a checkout, a call stays under the 2 s after which
 /// clients are promised an answer.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1_200);
 

@@ -8,7 +8,7 @@ use crate::store::policy::{OUTAGE, SHORTEST_OUTAGE};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// After a longer pause between two beats, what broke before may have broken just now.
+/// After a longer pause between two ticks, the process stood still, and its connections may have broken meanwhile.
 const SHORT_PAUSE: Duration = Duration::from_millis(200);
 
 /// The times at which the process ran.
@@ -16,10 +16,10 @@ const SHORT_PAUSE: Duration = Duration::from_millis(200);
 /// A process that runs only while it serves a request stands still, runs for a moment, and stands still again. Then the
 /// next request wakes it, so its clients can ping, although no instance sweeps.
 #[derive(Debug, Default)]
-pub(in crate::store::redis) struct Pulse(Mutex<Beats>);
+pub(in crate::store::redis) struct Pulse(Mutex<Ticks>);
 
 #[derive(Debug, Default)]
-struct Beats {
+struct Ticks {
     last: Option<Instant>,
     /// When the process last began to run again.
     woke: Option<Instant>,
@@ -30,19 +30,19 @@ struct Beats {
 }
 
 impl Pulse {
-    /// Beats for as long as it is polled.
-    pub(in crate::store::redis) async fn beat(&self) -> ! {
+    /// Ticks for as long as it is polled.
+    pub(in crate::store::redis) async fn tick(&self) -> ! {
         loop {
-            self.0.lock().beat(Instant::now());
+            self.0.lock().tick(Instant::now());
             tokio::time::sleep(INTERVAL).await;
         }
     }
 
     /// When the process last began to run again, also after a short pause.
     pub(in crate::store::redis) fn resumed(&self) -> Option<Instant> {
-        let mut beats = self.0.lock();
-        beats.note_call(Instant::now());
-        beats.resumed
+        let mut ticks = self.0.lock();
+        ticks.note_call(Instant::now());
+        ticks.resumed
     }
 
     /// How long the process stood still just now, if it looks throttled: it had run for less than [`OUTAGE`] since it
@@ -52,8 +52,8 @@ impl Pulse {
     }
 }
 
-impl Beats {
-    fn beat(&mut self, now: Instant) {
+impl Ticks {
+    fn tick(&mut self, now: Instant) {
         let Some(last) = self.last.replace(now) else {
             return;
         };
@@ -71,7 +71,7 @@ impl Beats {
     /// A call may be the first to run after the process stood still.
     fn note_call(&mut self, now: Instant) {
         if self.last.is_some() {
-            self.beat(now);
+            self.tick(now);
         }
     }
 
@@ -88,24 +88,24 @@ mod tests {
     use super::*;
 
     struct Story {
-        beats: Beats,
+        ticks: Ticks,
         now: Instant,
     }
 
     impl Story {
         fn new() -> Self {
             Self {
-                beats: Beats::default(),
+                ticks: Ticks::default(),
                 now: Instant::now(),
             }
         }
 
         fn runs(&mut self, ms: u64) {
             for _ in 0..ms / 100 {
-                self.beats.beat(self.now);
+                self.ticks.tick(self.now);
                 self.now += INTERVAL;
             }
-            self.beats.beat(self.now);
+            self.ticks.tick(self.now);
         }
 
         fn stands_still(&mut self, ms: u64) {
@@ -113,7 +113,7 @@ mod tests {
         }
 
         fn throttled_for_ms(&mut self) -> Option<u128> {
-            let pause = self.beats.throttled_for(self.now);
+            let pause = self.ticks.throttled_for(self.now);
             pause.map(|pause| pause.as_millis())
         }
     }

@@ -56,7 +56,8 @@ impl Lanes {
         }
     }
 
-    /// Keeps the connections of the worker open, or else the ones that all threads share, for as long as it is polled.
+    /// Keeps the connections of the worker open, or the shared connections if the worker has none, for as long as it is
+    /// polled.
     pub(in crate::store::redis) async fn supervise(&self) {
         let workers = async {
             match &self.lanes {

@@ -89,8 +89,14 @@ local function grant(number)
   return found[1], found[2], found[3]
 end
 
--- The name of the key that exists while some connection is delicate: its grant does not absorb a stall of 1.2 s. Quiet
--- instances may not notice such a stall (policy.rs), so no instance is quiet while the key exists.
+-- The longest stall that a quiet instance may not notice, in ms; see policy.rs.
+local UNNOTICED = 1200
+
+-- How long the key `delicate` outlives a connection, in ms: a sweep re-arms the user within this time.
+local DELICATE_FOR = 2000
+
+-- The name of the key that exists while some connection is delicate: its grant does not absorb such a stall. No
+-- instance is quiet while the key exists.
 local function delicate_key()
   return KEYS[1]:sub(1, -10) .. 'delicate'
 end
@@ -98,8 +104,8 @@ end
 -- Writes that key if a connection with this TTL and interval is delicate. A sweep that re-arms the user writes the key
 -- again. If Redis has no memory left and refuses the key, the call still succeeds.
 local function note_delicate(ttl, interval)
-  if (ttl - interval) * 3 / 4 < 1200 then
-    redis.pcall('SET', delicate_key(), '', 'PX', math.max(math.floor(ttl), 0) + 2000)
+  if (ttl - interval) * 3 / 4 < UNNOTICED then
+    redis.pcall('SET', delicate_key(), '', 'PX', math.max(math.floor(ttl), 0) + DELICATE_FOR)
   end
 end
 

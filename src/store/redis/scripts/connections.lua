@@ -72,7 +72,7 @@ local function stated_by(id, each)
   return id .. own_ttl .. (each.away and ' away' or '') .. (each.groups or '')
 end
 
--- The interval of a connection with a TTL of its own: the ratio of interval and TTL is the one of the grant.
+-- The interval of a connection with a TTL of its own: the ratio of interval and TTL is that of the grant.
 local function scaled_interval(own_ttl, ttl, interval)
   return own_ttl == ttl and interval or math.max(math.floor(own_ttl * interval / ttl), 1)
 end
@@ -141,7 +141,7 @@ local function expired_only(now, user, score)
     if hold < now then
       return nil
     end
-    each.waits, each.deadline = held, math.min(time - patience(each.interval), now) - 1
+    each.waits, each.deadline = held, math.min(time - wait_for_ping(each.interval), now) - 1
   else
     each.deadline = assumed_deadline(now, time)
     hold = math.max(hold_of(now, each), now + 1)

@@ -85,7 +85,7 @@ local function outages(now)
 end
 
 -- The longest time that a client with this ping interval needs for a ping after an outage.
-local function patience(interval)
+local function wait_for_ping(interval)
   return interval + math.min(math.max(math.floor(interval / 5), 500), 5000)
 end
 
@@ -94,7 +94,7 @@ end
 -- interval still pings before its deadline.
 local function absorbed_by(ttl, interval)
   local short = math.max(SHORTEST, math.min(LONG, math.floor((ttl - interval) * 3 / 4)))
-  return math.max(short, ttl - interval - patience(interval))
+  return math.max(short, ttl - interval - wait_for_ping(interval))
 end
 
 -- Whether an outage and the one before it may be those of a process that runs only while it serves a request: both are
@@ -108,7 +108,7 @@ end
 -- during the hold prolong it, except outages of a throttled process. The hold ends one wait after the deadline at most
 -- or, if the deadline passed within the outage, two waits after the outage at most.
 local function prolonged(now, ended, ttl, interval, deadline)
-  local absorbed, wait, all = absorbed_by(ttl, interval), patience(interval), outages(now)
+  local absorbed, wait, all = absorbed_by(ttl, interval), wait_for_ping(interval), outages(now)
   local over = ended + wait
   for i, outage in ipairs(all) do
     local from, to = outage[1], outage[2]
@@ -143,7 +143,7 @@ end
 -- If `deadline` is only assumed, `reached` is a deadline that the connection had for sure. An outage that matters began
 -- after the last ping, so the true deadline is then at most a TTL after that.
 local function held_until(now, deadline, ttl, interval, reached)
-  local absorbed, wait = absorbed_by(ttl, interval), patience(interval)
+  local absorbed, wait = absorbed_by(ttl, interval), wait_for_ping(interval)
   local sure = reached or deadline
   local all = outages(now)
   for i = #all, 1, -1 do
@@ -211,5 +211,5 @@ local function held_again(now, time, each, deadline, is_prolonged)
   if is_prolonged or time > now then
     return time, is_prolonged
   end
-  return prolonged(now, time - patience(each.interval), each.ttl, each.interval, deadline), true
+  return prolonged(now, time - wait_for_ping(each.interval), each.ttl, each.interval, deadline), true
 end

@@ -26,9 +26,9 @@ end
 local function longest_wait(user, key, number)
   local longest = 0
   for _, each in pairs(written(key)) do
-    longest = math.max(longest, patience(each.interval))
+    longest = math.max(longest, wait_for_ping(each.interval))
   end
-  return longest > 0 and longest or patience(select(2, recorded(user, number)).interval)
+  return longest > 0 and longest or wait_for_ping(select(2, recorded(user, number)).interval)
 end
 
 for i = 8, #ARGV do

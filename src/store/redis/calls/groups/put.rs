@@ -26,7 +26,7 @@ const STEP: usize = 500;
 const LIST_KEPT: Duration = Duration::from_secs(30);
 
 /// How long a PUT may make no step before another instance finishes it.
-const STEP_PATIENCE: Duration = Duration::from_secs(1);
+const STEP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How many PUTs one sweep finishes at most.
 const FINISHED_PER_SWEEP: usize = 16;
@@ -91,7 +91,7 @@ impl RedisStore {
 
     /// Returns whether PUTs were under way.
     async fn finish_some_puts_in(&self, partition: Partition) -> Result<bool, StoreError> {
-        let latest = self.now(partition).minus(STEP_PATIENCE).as_millis();
+        let latest = self.now(partition).minus(STEP_TIMEOUT).as_millis();
         let keys = self.layout.keys(partition);
         let mut zrange = redis::cmd("ZRANGE");
         zrange.arg(&keys.puts_under_way).arg(0);

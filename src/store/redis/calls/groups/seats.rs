@@ -29,7 +29,7 @@ use crate::store::redis::store::RedisStore;
 const SEATED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long the instance of a call has for the delivery of a message before a sweep delivers it.
-const DELIVERY_PATIENCE: Duration = Duration::from_millis(150);
+const FIRST_DELIVERY_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// How long a message waits that could not be delivered.
 const RETRY: Duration = Duration::from_secs(1);
@@ -253,7 +253,7 @@ impl RedisStore {
     /// Delivers the messages of instances that died, in a task of its own: the groups may be on another server, which
     /// must not delay the sweep.
     pub(in crate::store::redis) fn deliver_old_messages(&self, keys: &Keys, due: &Due) {
-        let latest = due.now.minus(DELIVERY_PATIENCE);
+        let latest = due.now.minus(FIRST_DELIVERY_TIMEOUT);
         if due.first_message.is_none_or(|first| first > latest) {
             return;
         }

@@ -7,16 +7,16 @@ use tokio::time::{Instant, sleep};
 use crate::store::{Backoff, StoreError};
 
 /// How long a stream waits for a failing store before it ends.
-pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const STORE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a stream waits for the bus before it reads the newest position of the store again.
-pub(super) const BUS_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a resumed stream waits for the events right before its request.
-pub(super) const RECEIVE_PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const RECEIVE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Repeats `attempt` until it succeeds or [`STORE_PATIENCE`] has passed.
-pub(super) async fn retry_with_patience<T, A>(attempt: impl Fn() -> A) -> Result<T, StoreError>
+/// Repeats `attempt` until it succeeds or [`STORE_TIMEOUT`] has passed.
+pub(super) async fn retry_until_timeout<T, A>(attempt: impl Fn() -> A) -> Result<T, StoreError>
 where
     A: Future<Output = Result<T, StoreError>>,
 {
@@ -24,7 +24,7 @@ where
     let mut backoff = Backoff::default();
     loop {
         match attempt().await {
-            Err(error) if began.elapsed() >= STORE_PATIENCE => return Err(error),
+            Err(error) if began.elapsed() >= STORE_TIMEOUT => return Err(error),
             Err(_) => sleep(backoff.next()).await,
             Ok(found) => return Ok(found),
         }
