@@ -22,7 +22,7 @@ const IDS: usize = 1_000;
 /// The users whose memory is measured.
 const MANY: usize = 1_000_000;
 
-/// The users that ping while departures are measured, and of these the ones that stop.
+/// The users that ping while departures are measured, and how many of them stop.
 const PINGING: usize = 100_000;
 const MORTALS: usize = 2_000;
 const TTL: Duration = Duration::from_secs(60);

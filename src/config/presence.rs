@@ -34,7 +34,7 @@ pub struct PresenceConfig {
     #[arg(long, env = "PRESENCE_PING_INTERVAL", value_name = "PRESENCE_PING_INTERVAL", default_value = "25s", value_parser = ping_interval)]
     pub ping_interval: Duration,
 
-    /// Longest time from the deadline of a user to the sweep that announces its departure
+    /// Longest time between two sweeps while users are due
     ///
     /// A duration from 10ms to 10s. A shorter interval makes offline events earlier and costs more CPU.
     #[arg(long, env = "PRESENCE_SWEEP_INTERVAL", value_name = "PRESENCE_SWEEP_INTERVAL", default_value = "100ms", value_parser = sweep_interval)]

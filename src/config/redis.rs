@@ -59,7 +59,9 @@ pub struct RedisConfig {
 
     /// URL of the store to move to; the service writes to both until the next one has everything
     ///
-    /// The forms are those of REDIS_URL. Set it on all services with the same store, and then set REDIS_URL to it.
+    /// The forms are those of REDIS_URL. Set it on all services with the same store.
+    ///
+    /// After the move, make it the REDIS_URL, and remove the settings that end in _NEXT.
     #[arg(
         long = "redis-url-next",
         env = "REDIS_URL_NEXT",

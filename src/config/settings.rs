@@ -14,7 +14,7 @@ use super::webhooks::WebhooksConfig;
 
 /// What `--help` says before the settings.
 const LONG_ABOUT: &str = "\
-Who is online, right now: per-user presence over HTTP and Server-Sent Events, on Redis or embedded.
+Shows which users are online now: presence over HTTP and Server-Sent Events, on Redis or embedded.
 
 Each setting is a flag and an environment variable; the flag wins.
 Durations are written as 500ms, 60s, 10m, 1h or 30d; sizes as 64kb, 256mb or 1gb.
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn the_help_is_for_operators() {
         let help = Config::command().render_long_help().to_string();
-        assert!(help.starts_with("Who is online"), "{help}");
+        assert!(help.starts_with("Shows which users"), "{help}");
         for line in help.lines() {
             assert!(line.chars().count() <= MAX_LINE, "{line}");
             assert!(!line.contains("[`") && !line.contains("::"), "{line}");

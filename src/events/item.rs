@@ -1,4 +1,4 @@
-//! The messages of a stream as JSON, for clients that cannot keep a stream open.
+//! Events as JSON, for webhooks.
 
 use serde::Serialize;
 

@@ -130,7 +130,7 @@ pub(crate) enum Error {
          POST /v1/events and POST /v1/online accept long lists of ids in the body"
     )]
     HeadTooLarge,
-    #[error("not a request of HTTP/1.1 or HTTP/2")]
+    #[error("not a request of HTTP/1 or HTTP/2")]
     NotHttp,
     #[error("internal error; the log of the service contains the cause")]
     Internal(String),

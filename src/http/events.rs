@@ -103,7 +103,8 @@ pub(super) struct EventsBody {
     #[serde(default, deserialize_with = "optional_list")]
     #[schema(value_type = Vec<UserIdText>, required = false, min_items = 1, max_items = 10000, example = json!(["alice", "bob"]))]
     user_ids: Option<Vec<Listed<UserId>>>,
-    /// Groups whose members' events the stream carries, alone or together with `userIds`: 1 to 100 ids.
+    /// The groups to follow, 1 to 100 ids. The stream carries the events of their members, alone or together with
+    /// `userIds`.
     #[serde(default, deserialize_with = "optional_list")]
     #[schema(value_type = Vec<GroupIdText>, required = false, min_items = 1, max_items = 100, example = json!(["team-7"]))]
     group_ids: Option<Vec<Listed<GroupId>>>,

@@ -111,7 +111,7 @@ pub(super) struct GroupState {
     /// At most `limit` online members, in the order of their ids.
     #[schema(value_type = Vec<String>, example = json!(["alice"]))]
     online: Vec<UserId>,
-    /// The states of those of these users of which something is set. Only present if the request asks for states.
+    /// The states of the listed users that are away or have a status. Only present if the request asks for states.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, StateFields>>, nullable = false, example = json!({"alice": {"away": true}}))]
     states: Option<BTreeMap<UserId, OwnedState>>,

@@ -45,8 +45,8 @@ pub struct Connected {
 /// Why the store refuses a connect or a ping. A refused call changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// The connection was closed less than 10 s ago. Only pings are refused for this reason: a connect opens the
-    /// connection again.
+    /// The connection was disconnected, and ended less than 10 s ago or ends later. Only pings are refused for this
+    /// reason: a connect opens the connection again.
     #[error("the connection was closed; connect opens it again")]
     ConnectionClosed,
     /// The user has the maximum number of live connections.

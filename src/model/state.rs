@@ -12,7 +12,7 @@ const LONGEST_WORD: usize = 32;
 /// The most data of a status as JSON without spaces, in bytes.
 const MOST_DATA: usize = 1_024;
 
-/// The bytes in memory of each byte of data as JSON, at most: short names and numbers in maps and lists.
+/// The most bytes in memory for each byte of data as JSON. Short names and numbers in maps and lists take the most.
 const MEMORY_OF_DATA: usize = 16;
 
 /// What a user states about itself.

@@ -31,7 +31,7 @@ impl Store {
         }
     }
 
-    /// Writes until when this instance was ready to serve calls about each of some quiet partitions of one server. A
+    /// Writes the time until which this instance was ready to serve calls about each of some quiet partitions of one server. A
     /// node of a cluster takes only the partition whose turn it is.
     pub(crate) async fn write_ready(
         &self,

@@ -15,7 +15,7 @@ pub(crate) const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
 /// due.
 pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
 
-/// How often an instance with quiet partitions sends a beat. Every second one writes until when it was ready to serve:
+/// How often an instance with quiet partitions sends a beat. Every second one writes the time until which it was ready to serve:
 /// if all instances are killed, the time since then counts as an outage. The others look whether the data are still
 /// there.
 pub(crate) const BEAT: Duration = Duration::from_millis(800);

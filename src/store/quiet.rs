@@ -1,4 +1,4 @@
-//! Which partitions are quiet, and until when this instance was ready to serve calls about them.
+//! Which partitions are quiet, and the time until which this instance was ready to serve calls about them.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};

@@ -227,7 +227,7 @@ impl Index {
         audience.is_some_and(|audience| !audience.subscribers.is_empty())
     }
 
-    /// The audiences that list `user`, and the one of all users, in order.
+    /// The audiences that list `user`, and the audience of all users, in order.
     pub(crate) fn interested_in(&self, user: &UserId) -> Vec<AudienceId> {
         let (one, several) = match self.by_user.get(user) {
             Some(Audiences::One(id)) => (Some(*id), None),

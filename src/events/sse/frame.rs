@@ -114,7 +114,7 @@ pub(crate) fn retry() -> Frame {
     encoder.finish()
 }
 
-/// Encodes an event of a user or group. The `id` is the one of a client that received this event last.
+/// Encodes an event of a user or group. The `id` is the cursor of a client that received this event last.
 pub(crate) fn event(id: Id<'_>, event: &Entry) -> Frame {
     let mut encoder = Encoder::with_capacity(EVENT_BYTES);
     encoder.entry(id, event);

@@ -300,6 +300,7 @@ impl ResetReason {
             Self::DataLost,
             Self::SnapshotIncomplete,
             Self::LayoutChanged,
+            Self::GroupChanged,
         ];
         all.into_iter().find(|reason| reason.as_str() == name)
     }

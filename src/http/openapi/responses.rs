@@ -43,7 +43,8 @@ pub(crate) struct NoStreams(Problem);
 #[response(status = 409, content_type = "application/problem+json")]
 pub(crate) struct ConnectRefused(Problem);
 
-/// `connection-closed`: the connection was closed less than 10 s ago. `connect` opens it again.
+/// `connection-closed`: the connection was disconnected, and ended less than 10 s ago or ends later (`graceMs`).
+/// `connect` opens it again.
 /// `too-many-connections`: the user has reached the limit of open connections.
 #[derive(IntoResponses)]
 #[response(status = 409, content_type = "application/problem+json")]

@@ -113,7 +113,7 @@ async fn an_own_group_is_seen_only_while_the_user_is_a_member(store: Store) {
     assert_refused(&read().await, 403, "a group that the user left");
 }
 
-async fn a_stream_of_groups_needs_each_of_them(store: Store) {
+async fn a_stream_of_groups_needs_permission_for_each_group(store: Store) {
     let cluster = Cluster::with(store, settings_with_credentials()).await;
     let client = cluster.client();
     store_members(&client, "mine", &["alice"]).await;
@@ -336,7 +336,7 @@ async fn the_permission_is_checked_before_the_body(store: Store) {
 on_both_stores!(
     each_caller_may_make_exactly_its_calls,
     an_own_group_is_seen_only_while_the_user_is_a_member,
-    a_stream_of_groups_needs_each_of_them,
+    a_stream_of_groups_needs_permission_for_each_group,
     a_stream_of_own_groups_follows_them,
     a_stream_of_own_groups_begins_with_their_snapshots,
     a_resume_of_own_groups_is_reset_if_they_changed,

@@ -111,7 +111,7 @@ async fn a_function_answers_as_an_instance_does() {
 }
 
 #[tokio::test]
-async fn a_function_streams_where_its_url_does() {
+async fn a_function_streams_if_its_url_streams() {
     let redis = RedisServer::start().await;
     let emulator = Emulator::start().await;
     let settings = function_at(&emulator.runtime_api())

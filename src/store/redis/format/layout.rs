@@ -67,12 +67,12 @@ impl Layout {
         &self.other_record
     }
 
-    /// Whether the number is known to be the one of the store.
+    /// Whether the store is known to have this number of partitions.
     pub(in crate::store::redis) fn is_known(&self) -> bool {
         self.is_known.load(Ordering::Relaxed)
     }
 
-    /// Notes that the number is the one of the store.
+    /// Notes that the store has this number of partitions.
     pub(in crate::store::redis) fn note_known(&self) {
         self.is_known.store(true, Ordering::Relaxed);
     }
@@ -177,13 +177,13 @@ impl Layout {
     /// Why a store with the right number of partitions is refused.
     fn state_refusal(&self, state: &str) -> &'static str {
         match (self.role, state) {
-            (_, FILLING) => "a move fills the store; it can be used alone when the move has ended",
+            (_, FILLING) => "a move still fills this store; wait until the move has ended",
             (MoveRole::Next, MOVED) => {
-                "the data of the store to move to moved elsewhere; delete its keys first"
+                "the data of the next store moved to another store; delete its keys first"
             }
-            (_, MOVED) => "the data of the store moved to another one, which must be used instead",
+            (_, MOVED) => "the data moved to another store; set REDIS_URL to that store",
             (MoveRole::Next, "") => {
-                "the store to move to is in use; delete its keys first, unless a move to it has ended"
+                "the next store is in use; delete its keys first, unless a move to it has ended"
             }
             _ => "the store has a layout that this version does not know",
         }
@@ -252,11 +252,11 @@ mod tests {
             ),
             (
                 "1:16 filling",
-                "a move fills the store; it can be used alone when the move has ended",
+                "a move still fills this store; wait until the move has ended",
             ),
             (
                 "1:16 moved",
-                "the data of the store moved to another one, which must be used instead",
+                "the data moved to another store; set REDIS_URL to that store",
             ),
             (
                 "1:17",

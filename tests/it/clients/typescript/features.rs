@@ -125,7 +125,7 @@ async fn states_and_members_are_shown() {
 }
 
 #[tokio::test]
-async fn where_streams_do_not_pass_events_are_read_as_json() {
+async fn events_are_read_as_json_where_streams_do_not_pass() {
     let mut scene = Scene::start(settings()).await;
     let tokens = tokens(&[600]);
     let options = json!({ "userId": "alice", "tokens": tokens, "swallow": true, "silenceMs": 500 });

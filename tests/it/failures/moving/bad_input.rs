@@ -37,7 +37,7 @@ async fn settings_of_a_next_store_that_cannot_be_are_refused_at_the_start() {
         // Another name of the same server.
         (
             next(&redis.url().replace("127.0.0.1", "localhost")),
-            "REDIS_URL_NEXT: the store to move to is in use",
+            "REDIS_URL_NEXT: the next store is in use",
         ),
         (
             next(&redis.url().replace("127.0.0.1", "localhost"))
@@ -74,7 +74,7 @@ async fn a_store_of_others_is_no_next_store_and_a_store_that_is_filled_serves_no
     all_ready(&[used.client()]).await;
     is_refused(
         moving.clone(),
-        "REDIS_URL_NEXT: the store to move to is in use; delete its keys",
+        "REDIS_URL_NEXT: the next store is in use; delete its keys",
     )
     .await;
     drop(used);
@@ -82,7 +82,7 @@ async fn a_store_of_others_is_no_next_store_and_a_store_that_is_filled_serves_no
     let moving = Instance::start(&moving).await;
     all_ready(&[moving.client()]).await;
     let early = Instance::start(&settings(&other.url())).await;
-    let cause = "a move fills the store; it can be used alone when the move has ended";
+    let cause = "a move still fills this store; wait until the move has ended";
     is_not_ready(&early, cause).await;
     let refused = early.client().get("/v1/users/alice").await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);

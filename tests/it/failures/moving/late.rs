@@ -50,10 +50,10 @@ async fn the_move_waits_for_instances_with_the_former_settings_and_stops_them_af
     former.kill();
     lost.kill();
     fleet.has_phase(3, LONG).await;
-    says(instance, "set REDIS_URL to it").await;
+    says(instance, "set REDIS_URL, PRESENCE_KEY_PREFIX").await;
 
     let late = Instance::start(&alone).await;
-    let cause = "the data of the store moved to another one, which must be used instead";
+    let cause = "the data moved to another store; set REDIS_URL to that store";
     eventually_true(cause, async || {
         let answer = late.client().get("/readyz").await;
         answer.status == StatusCode::SERVICE_UNAVAILABLE && answer.body.contains(cause)
