@@ -167,6 +167,8 @@ async fn a_step_back_after_an_outage_ends_no_seat_before_its_user_can_ping() {
     // The sweeps of both instances have noticed the step by then.
     sleep(Duration::from_millis(1_000)).await;
     let answer = ping("alive").await;
+    let ttl: i64 = redis.command(&["PTTL", "presence:outages"]).await;
+    assert!(ttl > 0, "the outages are kept for ever: {ttl}");
     assert_eq!(answer["becameOnline"], false);
     assert_eq!(answer["groups"], json!(["room"]));
     let heard = room.collect_until(|event| event.name == "group.left").await;
