@@ -19,12 +19,13 @@ const INTERVAL: Duration = Duration::from_millis(2);
 /// The time in which all waiting clients are admitted, however many there are.
 const CROWD_TIME: Duration = Duration::from_millis(4_500);
 
-/// The time over which the rate of requests is averaged. With twice [`CROWD_TIME`], a crowd alone
-/// never raises the average so much that it is admitted faster.
-const AVERAGED: Duration = Duration::from_millis(9_000);
+/// The time over which the rate of requests is averaged. It is so much longer than [`CROWD_TIME`] that
+/// not even three crowds, one after the other, are admitted faster for it.
+const AVERAGED: Duration = Duration::from_secs(30);
 
-/// How far the pace may fall behind and still catch up. Timers are about a millisecond late.
-const CATCH_UP: Duration = Duration::from_millis(4);
+/// How far the pace may fall behind and still catch up. On a busy machine, timers are late by more
+/// than ten milliseconds. Then as many openings begin at once.
+const CATCH_UP: Duration = Duration::from_millis(25);
 
 /// The queue of clients that wait for admission, and the limit on concurrent openings.
 #[derive(Debug)]
@@ -209,7 +210,7 @@ mod tests {
     async fn clients_that_come_at_a_steady_rate_do_not_wait_for_long() {
         let admission = Arc::new(Admission::new(1));
         let mut clients = Vec::new();
-        for _ in 0..30_000 {
+        for _ in 0..60_000 {
             let admission = Arc::clone(&admission);
             clients.push(tokio::spawn(async move {
                 let began = Instant::now();
@@ -225,7 +226,7 @@ mod tests {
             .collect();
         let longest = waits.iter().max().expect("a client");
         assert!(*longest <= CROWD_TIME + CATCH_UP, "{longest:?}");
-        let longest = waits[25_000..].iter().max().expect("a client");
+        let longest = waits[55_000..].iter().max().expect("a client");
         assert!(*longest <= Duration::from_millis(10), "{longest:?}");
     }
 
