@@ -38,14 +38,19 @@ local function mark(length)
   return STOOD_STILL and length <= STOOD_STILL + WAKES_UP and ' throttled' or ''
 end
 
+-- Records a time without a sweep. `throttled` is what `mark` returns.
+local function record(from, to, throttled)
+  redis.call('ZADD', KEYS[7], as_text(to), as_text(from) .. ' ' .. as_text(to) .. throttled)
+  redis.call('PEXPIRE', KEYS[7], OUTAGES_KEPT)
+end
+
 -- Records the time without a sweep that ends now, if it is long enough. Whether it is an outage depends on each grant.
 -- Returns when an instance was last ready to serve before now, or nil.
 local function note_outage(now)
   local swept = last_served(now)
   if swept and now - swept > SHORTEST then
-    redis.call('ZADD', KEYS[7], now, swept .. ' ' .. now .. mark(now - swept))
+    record(swept, now, mark(now - swept))
     redis.call('ZREMRANGEBYRANK', KEYS[7], 0, -1 - MOST_OUTAGES)
-    redis.call('PEXPIRE', KEYS[7], OUTAGES_KEPT)
     redis.call('SET', KEYS[6], now)
   end
   return swept
@@ -59,10 +64,7 @@ local function move_outages_back(now)
   for i = 1, #later, 2 do
     local from, to, throttled = later[i]:match('^(%d+) (%d+)(.*)$')
     redis.call('ZREM', KEYS[7], later[i])
-    redis.call('ZADD', KEYS[7], to - step, string.format('%.0f %.0f', from - step, to - step) .. throttled)
-  end
-  if later[1] then
-    redis.call('PEXPIRE', KEYS[7], OUTAGES_KEPT)
+    record(from - step, to - step, throttled)
   end
 end
 
