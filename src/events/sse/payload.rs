@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::de::value::StrDeserializer;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{PartialSchema, ToSchema};
 
@@ -274,7 +275,7 @@ pub(crate) struct PresenceReset {
 }
 
 /// Why a stream is reset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ResetReason {
     /// The cursor is not a cursor of this service.
@@ -294,15 +295,8 @@ pub(crate) enum ResetReason {
 impl ResetReason {
     /// The reason with this value of `reason` in the message.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        let all = [
-            Self::UnknownCursor,
-            Self::HistoryGone,
-            Self::DataLost,
-            Self::SnapshotIncomplete,
-            Self::LayoutChanged,
-            Self::GroupChanged,
-        ];
-        all.into_iter().find(|reason| reason.as_str() == name)
+        let name = StrDeserializer::<serde::de::value::Error>::new(name);
+        Self::deserialize(name).ok()
     }
 
     /// Returns the value of `reason` in the message.
