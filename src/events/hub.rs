@@ -155,12 +155,15 @@ impl Hub {
         }
     }
 
-    /// Waits until `is_met` returns true, which is called again after each received event. Returns false
+    /// Waits like [`wait_until`](Self::wait_until), and returns false after `limit`.
+    pub(super) async fn wait_for(&self, limit: Duration, is_met: impl Fn(&Self) -> bool) -> bool {
+        timeout(limit, self.wait_until(is_met)).await.is_ok()
+    }
+
+    /// Waits until this instance has received the events that a read of the store includes. Returns false
     /// after [`CATCH_UP_TIMEOUT`].
-    pub(super) async fn catches_up(&self, is_met: impl Fn(&Self) -> bool) -> bool {
-        timeout(CATCH_UP_TIMEOUT, self.wait_until(is_met))
-            .await
-            .is_ok()
+    pub(super) async fn catches_up(&self, has_received: impl Fn(&Self) -> bool) -> bool {
+        self.wait_for(CATCH_UP_TIMEOUT, has_received).await
     }
 
     /// Waits until the newest positions of this instance differ from `known`.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use self::failure_log::FailureLog;
 use self::newest_cursor::NewestCursor;
@@ -335,9 +335,9 @@ impl Opener {
                     let interest = subscriber.interest();
                     let groups = interest.listed_groups();
                     retry_until_timeout(|| self.copy_filler.complete(groups)).await?;
-                    let settled = self.hub.wait_until(|hub| hub.is_settled(watched));
                     // After this time the caller tries to join again.
-                    let _ = timeout(JOIN_TIMEOUT, settled).await;
+                    let is_settled = |hub: &Hub| hub.is_settled(watched);
+                    self.hub.wait_for(JOIN_TIMEOUT, is_settled).await;
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::hub::Hub;
 use super::hub::join::{CursorOrigin, JoinPoint};
@@ -214,8 +214,7 @@ impl StreamService {
             newest.is_some_and(|(same, newest)| same == epoch && newest >= position)
         };
         let all_received = |hub: &Hub| stored.iter().all(|each| has_received(hub, *each));
-        let received = self.hub.wait_until(all_received);
-        if timeout(RECEIVE_TIMEOUT, received).await.is_ok() {
+        if self.hub.wait_for(RECEIVE_TIMEOUT, all_received).await {
             return Ok(());
         }
         // The store may have begun a new data set without an event, which the bus does not notice by itself.
@@ -225,9 +224,12 @@ impl StreamService {
         {
             self.hub.request_resync(*partition);
         }
-        let received = self.hub.wait_until(all_received);
-        let late = |_| StoreError::Unreachable("its newest events were not received".into());
-        timeout(RECEIVE_TIMEOUT, received).await.map_err(late)
+        if self.hub.wait_for(RECEIVE_TIMEOUT, all_received).await {
+            Ok(())
+        } else {
+            let late = "its newest events were not received";
+            Err(StoreError::Unreachable(late.to_owned()))
+        }
     }
 
     /// Waits while the histories of these partitions are read. Fails at once if one of them cannot be read.
@@ -236,9 +238,10 @@ impl StreamService {
             return Ok(());
         }
         if self.hub.will_know(watched) {
-            let known = self.hub.wait_until(|hub| hub.knows(watched));
             // After this time the request is refused.
-            let _ = timeout(FILL_TIMEOUT, known).await;
+            self.hub
+                .wait_for(FILL_TIMEOUT, |hub| hub.knows(watched))
+                .await;
         }
         if self.hub.knows(watched) {
             Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::events::hub::Hub;
 use crate::events::shared_read::SharedRead;
@@ -207,7 +207,7 @@ impl NewestCursor {
                 let mut lost = lost.iter();
                 lost.all(|(partition, ..)| hub.newest(*partition) != known(*partition))
             };
-            let _ = timeout(RESET_TIMEOUT, self.hub.wait_until(is_reset)).await;
+            self.hub.wait_for(RESET_TIMEOUT, is_reset).await;
         }
         Err(StoreError::Unreachable(
             "the store lost a part of its history".to_owned(),

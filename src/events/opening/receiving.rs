@@ -68,7 +68,7 @@ impl Opener {
         watched: &PartitionSet,
         limit: Duration,
     ) -> bool {
-        let received = self.hub.wait_until(|hub| hub.has_received(cursor, watched));
-        timeout(limit, received).await.is_ok()
+        let has_received = |hub: &Hub| hub.has_received(cursor, watched);
+        self.hub.wait_for(limit, has_received).await
     }
 }
