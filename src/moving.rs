@@ -57,8 +57,9 @@ const BOTH: Duration = Duration::from_secs(10);
 const DATA_SET_BYTES: usize = 16;
 
 /// The text for operators after the move.
-const AFTER: &str = "the data moved to the next store; set REDIS_URL, PRESENCE_KEY_PREFIX and PRESENCE_PARTITIONS to those of the next \
-     store, and remove the settings that end in _NEXT";
+const AFTER: &str = "the data moved to the next store; \
+    set REDIS_URL, PRESENCE_KEY_PREFIX and PRESENCE_PARTITIONS to those of the next store, \
+    and remove the settings that end in _NEXT";
 
 /// The part of an instance in a move. Without a target, the instance only learns of a move that others make.
 #[derive(Debug)]

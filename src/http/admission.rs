@@ -24,7 +24,7 @@ const CROWD_TIME: Duration = Duration::from_millis(4_500);
 const AVERAGED: Duration = Duration::from_secs(30);
 
 /// How far the pace may fall behind and still catch up. On a busy machine, timers are late by more
-/// than ten milliseconds. Then as many openings begin at once.
+/// than ten milliseconds. Then all openings that are due begin at once.
 const CATCH_UP: Duration = Duration::from_millis(25);
 
 /// The queue of clients that wait for admission, and the limit on concurrent openings.
