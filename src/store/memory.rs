@@ -21,6 +21,7 @@ mod subscription;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -92,11 +93,22 @@ impl State {
     }
 }
 
+/// Reads both clocks at the same moment. A thread that is interrupted between the reads repeats them: the pause would set
+/// the clock of the store back.
+fn both_clocks() -> (Timestamp, Instant) {
+    loop {
+        let before = Instant::now();
+        let both = (Timestamp::of_system_clock(), Instant::now());
+        if both.1 - before < Duration::from_millis(1) {
+            return both;
+        }
+    }
+}
+
 impl MemoryStore {
     /// An empty store.
     pub fn new(lifetimes: Lifetimes) -> Self {
-        // Read together: a pause in between would set the clock of the store back.
-        let started = (Timestamp::of_system_clock(), Instant::now());
+        let started = both_clocks();
         let now = started.0;
         Self {
             lifetimes,
