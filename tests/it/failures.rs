@@ -9,19 +9,18 @@ mod cluster;
 mod cut_streams;
 mod data_loss;
 mod departures;
-mod frozen_instances;
 mod groups;
 mod histories;
 mod instance_deaths;
 mod lateness;
 mod load_shedding;
 mod lost_history;
+mod members_by_pinging;
 mod moving;
 mod network;
 mod partitions;
 mod paused_instances;
 pub(crate) mod pingers;
-mod pinging;
 mod quiet_instances;
 mod races;
 mod redis_connections;
@@ -31,11 +30,12 @@ mod rolling_restart;
 pub(crate) mod scene;
 mod sentinel;
 mod soak;
+mod stale_connections;
 mod throttled;
 mod traffic;
 mod unknown_entries;
 
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::names::Names;
 use harness::redis_server::RedisServer;
 
@@ -43,8 +43,8 @@ use harness::redis_server::RedisServer;
 const FINITE: [&str; 2] = ["-inf", "(+inf"];
 
 /// The number of users in the indexes of deadlines: those whose departure is not announced yet.
-async fn announced(cluster: &Cluster) -> u64 {
-    cluster.sum("ZCOUNT", "deadlines", &FINITE).await
+async fn announced(deployment: &Deployment) -> u64 {
+    deployment.sum("ZCOUNT", "deadlines", &FINITE).await
 }
 
 /// The number of held departures.

@@ -1,7 +1,7 @@
 //! Black-box tests of the running service: real processes, a real Redis, real sockets. They know what the contract
 //! says (paths, fields, events, settings, exit codes) and nothing of the code behind it.
 //!
-//! A test body that takes a [`harness::cluster::Store`] runs on both stores, as `embedded::name` and `redis::name`,
+//! A test body that takes a [`harness::deployment::Store`] runs on both stores, as `embedded::name` and `redis::name`,
 //! and where it shows the contract also over the other protocols, as `http1_0::name` and `http2::name`.
 
 mod abuse;

@@ -5,7 +5,7 @@
 //! as dead code.
 
 pub mod client;
-pub mod cluster;
+pub mod deployment;
 pub mod groups;
 pub mod instance;
 pub mod memory_limit;

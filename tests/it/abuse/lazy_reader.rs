@@ -1,6 +1,6 @@
 //! A stream that does not read while many users come and go.
 
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -56,8 +56,8 @@ fn count(bytes: &[u8], part: &[u8]) -> usize {
 }
 
 async fn memory_is_bounded_behind_a_stream_that_does_not_read(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let instance = &cluster.instances[0];
+    let deployment = Deployment::start(store).await;
+    let instance = &deployment.instances[0];
     let mute = mute_reader(instance.address(), "");
     let before = instance.resident_kib();
     let mut callers = JoinSet::new();
@@ -77,7 +77,7 @@ async fn memory_is_bounded_behind_a_stream_that_does_not_read(store: Store) {
     drop(mute);
     let mib = (most - before) / 1_024;
     assert!(mib <= MIB, "{mib} MiB");
-    assert_eq!(cluster.client().count().await, 0);
+    assert_eq!(deployment.client().count().await, 0);
 }
 
 on_both_stores!(memory_is_bounded_behind_a_stream_that_does_not_read,);

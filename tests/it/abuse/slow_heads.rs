@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::wait::PATIENCE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -40,8 +40,8 @@ async fn trickle(mut connection: TcpStream) {
 
 #[tokio::test]
 async fn slow_heads_are_cut_off_and_delay_no_other_client() {
-    let cluster = Cluster::start(Store::Redis).await;
-    let (instance, client) = (&cluster.instances[0], cluster.client());
+    let deployment = Deployment::start(Store::Redis).await;
+    let (instance, client) = (&deployment.instances[0], deployment.client());
     client.ping("alice").await;
     let before = instance.resident_kib();
     let mut heads = JoinSet::new();

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use harness::client::{Client, crowd};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream, briefs};
 use tokio::task::JoinSet;
@@ -89,10 +89,10 @@ fn without_chunks(answer: &[u8]) -> String {
 }
 
 async fn a_reader_that_does_not_read_is_cut_off_and_delays_no_other_client(store: Store) {
-    let cluster = Cluster::with(store, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::new()).await;
+    let client = deployment.client();
     let mut attentive = Stream::open(&client, "").await;
-    let mute = mute_reader(cluster.instances[0].address(), "");
+    let mute = mute_reader(deployment.instances[0].address(), "");
     let heard = flood_until_cut_off(&client, &mut attentive).await;
     let cursor = last_cursor(mute);
     let mut resumed = Stream::resume(&client, "", &cursor).await;
@@ -107,17 +107,17 @@ async fn a_reader_that_does_not_read_is_cut_off_and_delays_no_other_client(store
 /// A stream in its snapshot is not live, so the hub does not send it the reset.
 #[tokio::test]
 async fn a_reader_in_the_middle_of_its_snapshot_gets_a_reset_when_data_is_lost() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let client = deployment.client();
     let users = crowd(&"x".repeat(120), 5_000);
     client.connect_each(&users).await;
-    let mut mute = mute_reader(cluster.instances[0].address(), "?snapshot=true");
+    let mut mute = mute_reader(deployment.instances[0].address(), "?snapshot=true");
     mute.set_read_timeout(Some(GOODBYE)).expect("a time");
     let mut sent = vec![0; 1_024];
     // The snapshot has begun, and it is longer than the buffers of the sockets.
     mute.read_exact(&mut sent).expect("a snapshot");
     let mut attentive = Stream::open(&client, "").await;
-    cluster.redis().flush_all().await;
+    deployment.redis().flush_all().await;
     assert_eq!(attentive.next().await.name, "presence.reset");
 
     let mut buffer = [0; 16_384];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use harness::client::{crowd, send};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::names::partitions_of_tests;
 use harness::sse::Stream;
@@ -17,17 +17,20 @@ use super::slow_reader::mute_reader;
 /// More users than one step of a snapshot reads.
 const USERS: usize = 3_000;
 
-async fn cluster_with_users() -> Cluster {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    cluster.client().connect_each(&crowd("user", USERS)).await;
-    cluster
+async fn deployment_with_users() -> Deployment {
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    deployment
+        .client()
+        .connect_each(&crowd("user", USERS))
+        .await;
+    deployment
 }
 
 #[tokio::test]
 async fn streams_that_open_together_share_a_snapshot() {
-    let cluster = cluster_with_users().await;
-    let client = cluster.client();
-    let scans = async || cluster.redis().calls_of("zscan").await;
+    let deployment = deployment_with_users().await;
+    let client = deployment.client();
+    let scans = async || deployment.redis().calls_of("zscan").await;
     let before = scans().await;
     let mut first = Stream::open(&client, "?snapshot=true").await;
     assert_eq!(first.snapshot().await.len(), USERS);
@@ -45,24 +48,24 @@ async fn streams_that_open_together_share_a_snapshot() {
 
 #[tokio::test]
 async fn no_snapshot_is_made_for_closed_streams() {
-    let cluster = cluster_with_users().await;
-    let client = cluster.client();
-    let before = cluster.redis().calls_of("zscan").await;
+    let deployment = deployment_with_users().await;
+    let client = deployment.client();
+    let before = deployment.redis().calls_of("zscan").await;
     for _ in 0..100 {
         let head = client.request(Method::HEAD, "/v1/events?snapshot=true");
         assert_eq!(send(head).await.status, 200);
     }
     let mut stream = Stream::open(&client, "?snapshot=true").await;
     assert_eq!(stream.snapshot().await.len(), USERS);
-    let steps = cluster.redis().calls_of("zscan").await - before;
+    let steps = deployment.redis().calls_of("zscan").await - before;
     assert!(steps < 100, "{steps} steps for one reader");
 }
 
 #[tokio::test]
 async fn streams_with_a_filter_are_reset_together() {
     const STREAMS: usize = 300;
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let client = deployment.client();
     client.connect("user-0-1").await;
     let mut streams = Vec::new();
     for number in 0..STREAMS {
@@ -75,14 +78,14 @@ async fn streams_with_a_filter_are_reset_together() {
     for (number, stream) in streams.iter_mut().enumerate() {
         assert_eq!(stream.snapshot().await.len(), usize::from(number == 0));
     }
-    let before = cluster.redis().calls_of("zmscore").await;
-    cluster.redis().flush_all().await;
+    let before = deployment.redis().calls_of("zmscore").await;
+    deployment.redis().flush_all().await;
     for stream in &mut streams {
         assert_eq!(stream.next().await.name, "presence.reset");
         assert!(stream.snapshot().await.is_empty());
     }
     // Nothing else uses `ZMSCORE`, and `FLUSHALL` does not reset the counters.
-    let calls = cluster.redis().calls_of("zmscore").await - before;
+    let calls = deployment.redis().calls_of("zmscore").await - before;
     let most = 50 * partitions_of_tests() as u64;
     assert!(calls < most, "{calls} calls for {STREAMS} streams");
 }
@@ -90,10 +93,10 @@ async fn streams_with_a_filter_are_reset_together() {
 #[tokio::test]
 async fn a_stream_with_an_unread_snapshot_ends_at_its_maximum_age() {
     let settings = Settings::new().with("PRESENCE_STREAM_MAX_AGE", "2s");
-    let cluster = Cluster::of(1, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, settings).await;
+    let client = deployment.client();
     client.connect_each(&crowd(&"x".repeat(120), 5_000)).await;
-    let mute = mute_reader(cluster.instances[0].address(), "?snapshot=true");
+    let mute = mute_reader(deployment.instances[0].address(), "?snapshot=true");
     let streams = async || client.metric("presence_streams").await;
     eventually_true("the stream is open", async || streams().await == Some(1)).await;
     eventually_true("the stream is over", async || streams().await == Some(0)).await;
@@ -104,8 +107,8 @@ async fn a_stream_with_an_unread_snapshot_ends_at_its_maximum_age() {
 #[tokio::test]
 async fn streams_about_the_same_users_share_one_list() {
     const STREAMS: usize = 100;
-    let cluster = Cluster::of(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, Settings::new()).await;
+    let client = deployment.client();
     let users: Vec<_> = (0..10_000).map(|user| format!("{user:0>64}")).collect();
     let mut streams = Vec::new();
     let mut first_kib = 0;
@@ -114,10 +117,10 @@ async fn streams_about_the_same_users_share_one_list() {
         let request = client.request(Method::POST, "/v1/events").json(&body);
         streams.push(Stream::send(request).await);
         if number == 5 {
-            first_kib = cluster.instances[0].resident_kib();
+            first_kib = deployment.instances[0].resident_kib();
         }
     }
-    let grown_kib = cluster.instances[0]
+    let grown_kib = deployment.instances[0]
         .resident_kib()
         .saturating_sub(first_kib);
     // Separate lists would take more than a MiB each.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use harness::client::{Answer, Client, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::groups::path_of;
 use harness::sse::{Event, Stream};
 use reqwest::Method;
@@ -47,8 +47,8 @@ async fn store_members(client: &Client, group: &str, members: &[&str]) {
 
 async fn each_caller_may_make_exactly_its_calls(store: Store) {
     let settings = settings_with_credentials().with("PRESENCE_RATE_LIMIT", "off");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     let alice = |claim: &str, value: Value| token(&with(claims("alice"), claim, value));
     let read = [403, 403, 200, 200, 403];
     for (caller, credential, expected) in [
@@ -97,8 +97,8 @@ async fn each_caller_may_make_exactly_its_calls(store: Store) {
 }
 
 async fn an_own_group_is_seen_only_while_the_user_is_a_member(store: Store) {
-    let cluster = Cluster::with(store, settings_with_credentials()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings_with_credentials()).await;
+    let client = deployment.client();
     let own = token(&with(claims("alice"), "groups", json!("own")));
     let read = async || call(&client, "team-7", (Method::GET, "", None), Some(&own)).await;
     let refused = assert_refused(&read().await, 403, "an unknown group");
@@ -114,8 +114,8 @@ async fn an_own_group_is_seen_only_while_the_user_is_a_member(store: Store) {
 }
 
 async fn a_stream_of_groups_needs_permission_for_each_group(store: Store) {
-    let cluster = Cluster::with(store, settings_with_credentials()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings_with_credentials()).await;
+    let client = deployment.client();
     store_members(&client, "mine", &["alice"]).await;
     store_members(&client, "other", &["bob"]).await;
     let named = token(&with(claims("alice"), "groups", json!(["mine"])));
@@ -195,8 +195,8 @@ async fn until(stream: &mut Stream, last: &str) -> Vec<String> {
 }
 
 async fn a_stream_of_own_groups_follows_them(store: Store) {
-    let cluster = Cluster::with(store, settings_with_credentials()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings_with_credentials()).await;
+    let client = deployment.client();
     store_members(&client, "team", &["alice", "bob"]).await;
     store_members(&client, "other", &["carol", "dave"]).await;
     act(&client, "carol", "connect").await;
@@ -253,8 +253,8 @@ async fn a_stream_of_own_groups_follows_them(store: Store) {
 }
 
 async fn a_stream_of_own_groups_begins_with_their_snapshots(store: Store) {
-    let cluster = Cluster::with(store, settings_with_credentials()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings_with_credentials()).await;
+    let client = deployment.client();
     let mut empty = open_own(&client, "?snapshot=true", None).await;
     assert_eq!(
         empty.next().await.json(),
@@ -289,8 +289,8 @@ async fn a_stream_of_own_groups_begins_with_their_snapshots(store: Store) {
 }
 
 async fn a_resume_of_own_groups_is_reset_if_they_changed(store: Store) {
-    let cluster = Cluster::with(store, settings_with_credentials()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings_with_credentials()).await;
+    let client = deployment.client();
     store_members(&client, "team", &["alice", "bob"]).await;
     let cursor = {
         let mut stream = open_own(&client, "", None).await;
@@ -320,8 +320,8 @@ async fn a_resume_of_own_groups_is_reset_if_they_changed(store: Store) {
 
 /// A forbidden caller must not learn whether a group exists, and its body is not read.
 async fn the_permission_is_checked_before_the_body(store: Store) {
-    let cluster = Cluster::with(store, settings_with_credentials()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings_with_credentials()).await;
+    let client = deployment.client();
     for method in [Method::PUT, Method::PATCH] {
         let answer = async |credential| {
             let each = (method.clone(), "", Some("nonsense"));

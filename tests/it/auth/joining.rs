@@ -1,7 +1,7 @@
 //! The permission to join groups by pinging.
 
 use harness::client::{Answer, Client, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::groups::path_of;
 use harness::sse::Stream;
 use harness::wait::eventually_true;
@@ -23,8 +23,8 @@ async fn members(client: &Client, group: &str) -> Value {
 
 async fn a_user_joins_only_the_groups_that_its_token_names(store: Store) {
     let settings = settings_with_credentials().with("PRESENCE_RATE_LIMIT", "off");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     let alice = |claim: &str, value: Value| token(&with(claims("alice"), claim, value));
     for credential in [
         token(&claims("alice")),
@@ -68,8 +68,8 @@ async fn a_user_joins_only_the_groups_that_its_token_names(store: Store) {
 
 async fn a_stream_of_own_groups_follows_the_pings(store: Store) {
     let settings = settings_with_credentials().with("PRESENCE_RATE_LIMIT", "off");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     let own = with(
         with(claims("alice"), "groups", json!("own")),
         "join",
@@ -109,8 +109,8 @@ async fn a_stream_of_own_groups_has_those_whose_end_is_not_announced_yet(store: 
         .with("PRESENCE_RATE_LIMIT", "off")
         .with("PRESENCE_KEYSPACE_EVENTS", "off")
         .with("PRESENCE_SWEEP_INTERVAL", "3s");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     let own = token(&with(claims("alice"), "groups", json!("own")));
     let open = async |cursor: &str| {
         let request = Stream::request(&client, "?snapshot=true").bearer_auth(&own);

@@ -1,7 +1,7 @@
 //! The permissions of each kind of caller.
 
 use harness::client::{Answer, Client, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -108,12 +108,12 @@ fn callers() -> [(&'static str, Option<String>, [u16; CALLS.len()]); 10] {
 }
 
 async fn each_caller_may_make_exactly_its_calls(store: Store) {
-    let cluster = Cluster::with(
+    let deployment = Deployment::with(
         store,
         settings_with_credentials().with("PRESENCE_RATE_LIMIT", "off"),
     )
     .await;
-    let client = cluster.client();
+    let client = deployment.client();
     for (caller, credential, expected) in callers() {
         for (each, expected) in CALLS.into_iter().zip(expected) {
             let answer = status(&client, each, credential.as_deref()).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::{query_of, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::instance::Instance;
 use harness::sse::{End, Stream};
 use harness::wait::eventually_true;
@@ -62,8 +62,8 @@ async fn a_token_in_the_query_is_accepted_for_streams_only() {
 }
 
 async fn a_stream_ends_with_its_token_and_resumes_with_a_fresh_token(store: Store) {
-    let cluster = Cluster::with(store, settings_with_credentials()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings_with_credentials()).await;
+    let client = deployment.client();
     let watching = |seconds: u64| {
         let claims = with(claims("bob"), "watch", json!(["alice"]));
         token(&with(claims, "exp", json!(now() + seconds)))

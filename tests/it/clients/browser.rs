@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use harness::client::{Client, send, try_send};
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::process::Process;
 use harness::redis_server::free_port;
 use harness::wait::{eventually, eventually_within};
@@ -212,8 +212,8 @@ async fn heard(browser: &Browser, count: usize) -> Vec<Vec<String>> {
 
 #[tokio::test]
 async fn a_browser_watches_resumes_and_disconnects() {
-    let mut cluster = Cluster::start(Store::Redis).await;
-    let client = cluster.client();
+    let mut deployment = Deployment::start(Store::Redis).await;
+    let client = deployment.client();
     let browser = Browser::start().await;
     browser.open(&format!("{}/docs/", client.base())).await;
     let title = browser.text(".info .title").await;
@@ -240,9 +240,9 @@ async fn a_browser_watches_resumes_and_disconnects() {
     );
 
     // The instance is killed and another one starts at its address. The browser reconnects by itself.
-    cluster.instances[0].kill();
-    cluster.replace(0).await;
-    cluster.client().connect("bob").await;
+    deployment.instances[0].kill();
+    deployment.replace(0).await;
+    deployment.client().connect("bob").await;
     let events = heard(&browser, 6).await;
     assert_eq!(events[4][..2], ["user.online", "bob"], "{events:?}");
     assert_eq!(events[5][0], "presence.ready", "caught up: {events:?}");

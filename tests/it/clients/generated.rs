@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::instance::Settings;
 use harness::serial::run_beside_others;
 use tempfile::TempDir;
@@ -92,8 +92,8 @@ impl Workshop {
         std::fs::write(&config, text).expect("a write");
         self.run_node_tool("tsc", &["--project", "."]).await;
         let built = format!("built/{program}.js");
-        let cluster = service().await;
-        self.run("node", &[&built, cluster.client().base(), KEY])
+        let deployment = service().await;
+        self.run("node", &[&built, deployment.client().base(), KEY])
             .await;
     }
 
@@ -101,8 +101,8 @@ impl Workshop {
     async fn run_python(&self, program: &str) {
         let compile = ["-m", "compileall", "-q", "generated"];
         self.run_python_tool("python", &compile).await;
-        let cluster = service().await;
-        self.run_python_tool("python", &[program, cluster.client().base(), KEY])
+        let deployment = service().await;
+        self.run_python_tool("python", &[program, deployment.client().base(), KEY])
             .await;
     }
 
@@ -112,10 +112,10 @@ impl Workshop {
     }
 }
 
-async fn service() -> Cluster {
+async fn service() -> Deployment {
     let keys = format!("generated:presence.read+presence.write:{KEY}");
     let settings = Settings::new().with("PRESENCE_API_KEYS", &keys);
-    Cluster::with(Store::Embedded, settings).await
+    Deployment::with(Store::Embedded, settings).await
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::instance::Settings;
 use harness::process::{Process, Signal};
 use harness::sse::Stream;
@@ -186,28 +186,28 @@ async fn every_library_shows_each_event_once_and_in_order_across_restarts() {
     let settings = Settings::new()
         .with("PRESENCE_CORS_ORIGINS", page.origin())
         .with("PRESENCE_DRAIN", "1s");
-    let mut cluster = Cluster::of(1, settings).await;
-    let url = format!("{}/v1/events?snapshot=true", cluster.client().base());
+    let mut deployment = Deployment::of(1, settings).await;
+    let url = format!("{}/v1/events?snapshot=true", deployment.client().base());
     let mut libraries = Libraries::start(&page, &url).await;
     let begun = |shown: &[Shown]| shown.iter().any(|each| each.event == "presence.ready");
     libraries.each("each library begins", begun).await;
     let since = Instant::now();
 
-    cluster.client().connect("alice").await;
+    deployment.client().connect("alice").await;
     libraries.each_shows("online alice").await;
     sleep_until(since + SILENCE).await;
-    cluster.client().disconnect("alice").await;
+    deployment.client().disconnect("alice").await;
     libraries.each_shows("offline alice").await;
 
-    cluster.instances[0].send(Signal::Terminate);
-    cluster.instances[0].exit().await;
-    cluster.replace(0).await;
-    cluster.client().connect(USER).await;
+    deployment.instances[0].send(Signal::Terminate);
+    deployment.instances[0].exit().await;
+    deployment.replace(0).await;
+    deployment.client().connect(USER).await;
     libraries.each_shows(&format!("online {USER}")).await;
 
-    cluster.instances[0].kill();
-    cluster.replace(0).await;
-    cluster.client().disconnect(USER).await;
+    deployment.instances[0].kill();
+    deployment.replace(0).await;
+    deployment.client().disconnect(USER).await;
     libraries.each_shows(&format!("offline {USER}")).await;
 
     let expected = [
@@ -228,8 +228,8 @@ async fn every_library_shows_each_event_once_and_in_order_across_restarts() {
 #[tokio::test]
 async fn a_compressing_proxy_delays_no_event() {
     let settings = Settings::new().with("PRESENCE_ALLOW_ANONYMOUS", "true");
-    let cluster = Cluster::with(Store::Embedded, settings).await;
-    let direct = cluster.client();
+    let deployment = Deployment::with(Store::Embedded, settings).await;
+    let direct = deployment.client();
     let mut command = node(COMPRESSING_PROXY);
     let mut proxy = Process::spawn("Express", command.arg(direct.base()));
     let address = proxy.line().await.expect("an address");

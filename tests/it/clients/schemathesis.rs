@@ -7,7 +7,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::instance::Settings;
 use tempfile::TempDir;
 
@@ -84,15 +84,15 @@ async fn the_service_conforms_to_its_openapi_document(store: Store) {
             &format!("fuzzer:presence.read+presence.write:{KEY}"),
         )
         .with("PRESENCE_STREAM_MAX_AGE", "1s");
-    let cluster = Cluster::with(store, settings).await;
-    let base = cluster.client().base().to_owned();
+    let deployment = Deployment::with(store, settings).await;
+    let base = deployment.client().base().to_owned();
     let directory = tempfile::tempdir().expect("a directory for temporary files");
     let ran = tokio::task::spawn_blocking(move || run(&base, &directory));
     match ran.await.expect("no panic") {
         Ok(output) => println!("{output}"),
         Err(output) => panic!("schemathesis: {output}"),
     }
-    let log = cluster.instances[0].log();
+    let log = deployment.instances[0].log();
     assert!(!log.contains("\"ERROR\""), "no call failed within:\n{log}");
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::client::{User, send};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::process::{Process, Signal};
 use harness::proxy::Proxy;
@@ -115,15 +115,15 @@ async fn the_programs_of_the_guide_compile() {
 
 /// The service, through a proxy.
 struct Scene {
-    cluster: Cluster,
+    deployment: Deployment,
     proxy: Proxy,
 }
 
 impl Scene {
     async fn start(settings: Settings) -> Self {
-        let cluster = Cluster::of(1, settings).await;
-        let proxy = Proxy::to(cluster.instances[0].address().port()).await;
-        Self { cluster, proxy }
+        let deployment = Deployment::of(1, settings).await;
+        let proxy = Proxy::to(deployment.instances[0].address().port()).await;
+        Self { deployment, proxy }
     }
 
     /// The address of the proxy.
@@ -132,25 +132,25 @@ impl Scene {
     }
 
     async fn replace(&mut self) {
-        self.cluster.replace(0).await;
-        let port = self.cluster.instances[0].address().port();
+        self.deployment.replace(0).await;
+        let port = self.deployment.instances[0].address().port();
         self.proxy.lead_to(port);
     }
 
     async fn connect(&self, user: &str) {
-        let request = self.cluster.client().of_user(user, "connect");
+        let request = self.deployment.client().of_user(user, "connect");
         assert_eq!(send(request.bearer_auth(KEY)).await.status, 200);
     }
 
     async fn user(&self, user: &str) -> User {
-        let client = self.cluster.client();
+        let client = self.deployment.client();
         let request = client.request(Method::GET, &format!("/v1/users/{user}"));
         send(request.bearer_auth(KEY)).await.ok()
     }
 
     /// Opens a stream of `user`.
     async fn stream(&self, user: &str) -> Stream {
-        let client = self.cluster.client();
+        let client = self.deployment.client();
         let request = Stream::request(&client, &format!("?userIds={user}"));
         Stream::send(request.bearer_auth(KEY)).await
     }
@@ -218,7 +218,7 @@ async fn in_node_the_client_survives_restarts_cut_connections_and_expired_tokens
     scene.proxy.cut_all();
     node.shows("lost bob").await;
     node.shows("live bob").await;
-    scene.cluster.instances[0].kill();
+    scene.deployment.instances[0].kill();
     node.shows("lost bob").await;
     scene.replace().await;
     scene.connect("bob").await;
@@ -289,7 +289,7 @@ async fn in_chromium_a_page_of_another_origin_survives_a_restart() {
     scene.connect("bob").await;
     shows(&browser, "live bob").await;
     let before = scene.user("alice").await;
-    scene.cluster.instances[0].kill();
+    scene.deployment.instances[0].kill();
     shows(&browser, "lost bob").await;
     scene.replace().await;
     scene.connect("bob").await;

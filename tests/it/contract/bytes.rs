@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use harness::client::Client;
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::instance::Settings;
 use harness::wait::PATIENCE;
 use proptest::collection::vec;
@@ -94,8 +94,8 @@ fn fuzz(store: Store) {
         .with("PRESENCE_API_KEYS", request::API_KEYS)
         .with("PRESENCE_JWT_SECRET", request::JWT_SECRET)
         .with("PRESENCE_STREAM_MAX_AGE", "1s");
-    let cluster = runtime.block_on(Cluster::with(store, settings));
-    let (client, address) = (cluster.client(), cluster.instances[0].address());
+    let deployment = runtime.block_on(Deployment::with(store, settings));
+    let (client, address) = (deployment.client(), deployment.instances[0].address());
     let sent = TestRunner::new(cases()).run(&vec(request::any(), BATCH), |batch| {
         let sent = runtime.block_on(send_all(&client, address, &batch));
         sent.map_err(TestCaseError::fail)
@@ -106,7 +106,7 @@ fn fuzz(store: Store) {
         Err(TestError::Fail(why, _)) => panic!("{why}"),
         Err(TestError::Abort(why)) => panic!("{why}"),
     }
-    let log = cluster.instances[0].log();
+    let log = deployment.instances[0].log();
     let quiet = !log.contains("\"ERROR\"") && !log.contains("panicked");
     assert!(quiet, "nothing went wrong within:\n{log}");
 }

@@ -8,7 +8,7 @@ mod protocol;
 mod snapshot;
 
 use harness::client::crowd;
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::serial::run_alone;
 use harness::sse::{Event, Stream, alternating, briefs};
@@ -27,8 +27,8 @@ fn timeless(event: &Event, times: &[&str]) -> Value {
 }
 
 async fn a_change_has_the_documented_fields(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     client.disconnect("alice").await;
@@ -46,8 +46,8 @@ async fn a_change_has_the_documented_fields(store: Store) {
 
 async fn an_expiry_has_its_reason_and_the_time_of_the_last_ping(store: Store) {
     run_alone();
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let before = Timestamp::now();
     let connected = client.connect("alice").await;
@@ -69,8 +69,8 @@ async fn an_expiry_has_its_reason_and_the_time_of_the_last_ping(store: Store) {
 }
 
 async fn a_change_is_stamped_when_it_happens(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     for call in ["connect", "disconnect"] {
         let before = Timestamp::now();
@@ -83,8 +83,8 @@ async fn a_change_is_stamped_when_it_happens(store: Store) {
 }
 
 async fn only_transitions_are_events(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     client.connect("alice").await;
@@ -104,8 +104,8 @@ async fn only_transitions_are_events(store: Store) {
 }
 
 async fn events_of_a_user_alternate(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let mut expected = Vec::new();
     for _ in 0..20 {
@@ -118,8 +118,8 @@ async fn events_of_a_user_alternate(store: Store) {
 }
 
 async fn every_stream_gets_every_event_in_one_order(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut streams = Vec::new();
     for _ in 0..5 {
         streams.push(Stream::open(&client, "").await);
@@ -137,8 +137,8 @@ async fn every_stream_gets_every_event_in_one_order(store: Store) {
 }
 
 async fn every_event_has_an_id_of_its_own(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let mut ids = vec![stream.last_id()];
     for user in crowd("user", 20) {
@@ -154,8 +154,8 @@ async fn every_event_has_an_id_of_its_own(store: Store) {
 
 /// User ids come from outside. No id may break out of the JSON string or the message.
 async fn ids_with_special_characters_survive_the_stream(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     for user in [
         "\"}",
@@ -175,12 +175,12 @@ async fn ids_with_special_characters_survive_the_stream(store: Store) {
 
 #[tokio::test]
 async fn streams_of_every_instance_get_every_event_in_one_order() {
-    let cluster = Cluster::of(3, Settings::new()).await;
+    let deployment = Deployment::of(3, Settings::new()).await;
     let mut streams = Vec::new();
-    for client in cluster.clients() {
+    for client in deployment.clients() {
         streams.push(Stream::open(&client, "").await);
     }
-    for (round, client) in cluster.clients().iter().cycle().take(30).enumerate() {
+    for (round, client) in deployment.clients().iter().cycle().take(30).enumerate() {
         client.connect(&format!("user-{round}")).await;
     }
     let expected: Vec<String> = (0..30)

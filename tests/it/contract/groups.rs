@@ -10,7 +10,7 @@ mod streams;
 use std::time::Duration;
 
 use harness::client::{crowd, send};
-use harness::cluster::{Cluster, Store, on_both_stores, over_each_protocol};
+use harness::deployment::{Deployment, Store, on_both_stores, over_each_protocol};
 use harness::groups::{count, delete, get, of_group, online, patch, path_of, put};
 use harness::instance::Settings;
 use harness::sse::Stream;
@@ -22,8 +22,8 @@ use super::problems::problem;
 const NOBODY: [&str; 0] = [];
 
 async fn a_put_replaces_the_members(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let written = put(&client, "team-7", &["alice", "bob"]).await;
     assert_eq!(written.group_id, "team-7");
     assert_eq!(written.counts(), (2, 2, 0));
@@ -38,8 +38,8 @@ async fn a_put_replaces_the_members(store: Store) {
 }
 
 async fn a_patch_adds_and_removes(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     put(&client, "team-7", &["alice", "bob"]).await;
     let written = patch(&client, "team-7", &["carol", "alice"], &["bob", "dave"]).await;
     assert_eq!(written.counts(), (2, 1, 1));
@@ -61,8 +61,8 @@ async fn a_patch_adds_and_removes(store: Store) {
 }
 
 async fn a_delete_removes_all_members(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     assert_eq!(delete(&client, "team-7").await.counts(), (0, 0, 0));
     put(&client, "team-7", &["alice", "bob"]).await;
     put(&client, "team-8", &["alice"]).await;
@@ -72,8 +72,8 @@ async fn a_delete_removes_all_members(store: Store) {
 }
 
 async fn the_reads_show_the_members_that_are_online(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     put(&client, "team-7", &["dave", "carol", "bob", "alice"]).await;
     for user in ["alice", "carol", "stranger"] {
         client.connect(user).await;
@@ -91,8 +91,8 @@ async fn the_reads_show_the_members_that_are_online(store: Store) {
 }
 
 async fn the_reads_and_snapshots_have_states_on_request(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     put(&client, "team-7", &["alice", "bob"]).await;
     for user in ["alice", "bob"] {
         client.connect(user).await;
@@ -127,16 +127,16 @@ async fn the_reads_and_snapshots_have_states_on_request(store: Store) {
 }
 
 async fn an_unknown_group_is_empty(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let expected = json!({"groupId": "x y/z", "members": 0, "online": [], "nextCursor": null});
     assert_eq!(client.get(&path_of("x y/z")).await.ok::<Value>(), expected);
     assert_eq!(count(&client, "x y/z").await, (0, 0));
 }
 
 async fn the_reads_are_exact_to_the_millisecond(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     put(&client, "team-7", &["alice"]).await;
     let connected = client.connect("alice").await;
     assert_eq!(get(&client, "team-7").await.online, ["alice"]);
@@ -147,8 +147,8 @@ async fn the_reads_are_exact_to_the_millisecond(store: Store) {
 }
 
 async fn pages_of_a_group_have_each_online_member_once(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let users = crowd("user", 60);
     put(&client, "crowd", &users).await;
     let here: Vec<_> = users.iter().step_by(3).cloned().collect();
@@ -166,8 +166,8 @@ async fn pages_of_a_group_have_each_online_member_once(store: Store) {
 
 /// An id may have spaces, quotes, separators of other formats, and 128 bytes.
 async fn groups_and_users_may_have_any_valid_id(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let long = "ä".repeat(64);
     let ids = ["a b  c", "\"q\"", "{x}", "*", ":", "+", "r", "😀", &long];
     for group in ids {
@@ -186,8 +186,8 @@ async fn groups_and_users_may_have_any_valid_id(store: Store) {
 }
 
 async fn a_user_is_stored_in_at_most_a_thousand_groups(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for number in 0..1_000 {
         put(&client, &format!("group-{number}"), &["alice", "bob"]).await;
     }
@@ -203,7 +203,7 @@ async fn a_user_is_stored_in_at_most_a_thousand_groups(store: Store) {
     );
     assert_eq!(put(&client, "more", &["carol"]).await.counts(), (1, 1, 0));
     patch(&client, "group-7", &[], &["alice"]).await;
-    if cluster.instances.len() == 1 && store != Store::Redis {
+    if deployment.instances.len() == 1 && store != Store::Redis {
         assert_eq!(
             patch(&client, "more", &["alice"], &[]).await.counts(),
             (2, 1, 0)
@@ -213,8 +213,8 @@ async fn a_user_is_stored_in_at_most_a_thousand_groups(store: Store) {
 
 async fn a_group_has_at_most_as_many_members_as_configured(store: Store) {
     let settings = Settings::new().with("PRESENCE_GROUP_MEMBERS", "3");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     put(&client, "team", &["alice", "bob"]).await;
     for body in [
         json!({"add": ["carol", "dave"]}),

@@ -4,13 +4,13 @@ mod keys;
 mod pages;
 
 use harness::client::crowd;
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::Settings;
 use serde_json::{Value, json};
 
 async fn a_lookup_lists_the_online_users_in_the_order_of_the_request(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for user in ["alice", "bob", "carol"] {
         client.connect(user).await;
     }
@@ -26,8 +26,8 @@ async fn a_lookup_lists_the_online_users_in_the_order_of_the_request(store: Stor
 }
 
 async fn a_lookup_does_not_repeat(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     client.connect("bob").await;
     let found = client
@@ -37,8 +37,8 @@ async fn a_lookup_does_not_repeat(store: Store) {
 }
 
 async fn a_lookup_answers_one_field(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let answer = cluster
+    let deployment = Deployment::start(store).await;
+    let answer = deployment
         .client()
         .post("/v1/online", &json!({"userIds": ["nobody"]}))
         .await;
@@ -47,8 +47,8 @@ async fn a_lookup_answers_one_field(store: Store) {
 }
 
 async fn a_lookup_takes_a_thousand_of_the_longest_ids(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let users: Vec<String> = (0..1_000).map(|each| format!("{each:0>128}")).collect();
     let online: Vec<String> = users.iter().step_by(3).cloned().collect();
     client.connect_each(&online).await;
@@ -56,8 +56,8 @@ async fn a_lookup_takes_a_thousand_of_the_longest_ids(store: Store) {
 }
 
 async fn a_lookup_sees_users_with_several_connections(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect_as("alice", "phone").await;
     client.connect_as("alice", "laptop").await;
     assert_eq!(client.online_among(&["alice"]).await, ["alice"]);
@@ -69,8 +69,8 @@ async fn a_lookup_sees_users_with_several_connections(store: Store) {
 
 async fn the_lookup_limit_is_a_setting(store: Store) {
     let settings = Settings::new().with("PRESENCE_LOOKUP_LIMIT", "3");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     let ask = async |count| {
         let body = json!({"userIds": crowd("user", count)});
         client.post("/v1/online", &body).await.status.as_u16()
@@ -80,8 +80,8 @@ async fn the_lookup_limit_is_a_setting(store: Store) {
 }
 
 async fn the_count_follows_every_connect_and_disconnect(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     assert_eq!(client.count().await, 0);
     let connected = client.connect_each(&crowd("user", 30)).await;
     assert_eq!(client.count().await, 30);

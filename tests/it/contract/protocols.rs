@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use harness::client::Protocol;
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::instance::Settings;
 use harness::process::Signal;
 use harness::sse::{End, Stream};
@@ -37,8 +37,8 @@ async fn read_until(connection: &mut TcpStream, wanted: Option<&str>) -> String 
 #[tokio::test]
 async fn a_stream_over_http_1_0_has_no_chunks_and_ends_with_its_connection() {
     let settings = Settings::new().with("PRESENCE_DRAIN", "1s");
-    let mut cluster = Cluster::with(Store::Embedded, settings).await;
-    let client = cluster.client();
+    let mut deployment = Deployment::with(Store::Embedded, settings).await;
+    let client = deployment.client();
     let mut readers = Vec::new();
     for headers in [
         "",
@@ -46,7 +46,7 @@ async fn a_stream_over_http_1_0_has_no_chunks_and_ends_with_its_connection() {
         "Accept: text/event-stream\r\n",
     ] {
         let request = format!("GET /v1/events?snapshot=true HTTP/1.0\r\n{headers}\r\n");
-        let mut reader = cluster.instances[0].told(request.as_bytes()).await;
+        let mut reader = deployment.instances[0].told(request.as_bytes()).await;
         let begun = read_until(&mut reader, Some("presence.ready")).await;
         let (head, body) = begun.split_once("\r\n\r\n").expect("a whole head");
         let head = head.to_ascii_lowercase();
@@ -69,18 +69,18 @@ async fn a_stream_over_http_1_0_has_no_chunks_and_ends_with_its_connection() {
         let event = read_until(reader, Some("user.online")).await;
         assert!(!event.contains('\r'), "no size of a chunk: {event:?}");
     }
-    cluster.instances[0].send(Signal::Terminate);
+    deployment.instances[0].send(Signal::Terminate);
     for reader in &mut readers {
         let rest = read_until(reader, None).await;
         assert!(!rest.contains("\r\n"), "no last chunk: {rest:?}");
     }
-    assert_eq!(cluster.instances[0].exit().await.code(), Some(0));
+    assert_eq!(deployment.instances[0].exit().await.code(), Some(0));
 }
 
 /// HTTP/1.0 needs no `Host` header. Problem documents are the same as over other versions.
 #[tokio::test]
 async fn a_call_over_http_1_0_is_answered_and_its_connection_closed() {
-    let cluster = Cluster::start(Store::Embedded).await;
+    let deployment = Deployment::start(Store::Embedded).await;
     let calls = [
         (
             "POST /v1/users/alice/connect",
@@ -92,7 +92,7 @@ async fn a_call_over_http_1_0_is_answered_and_its_connection_closed() {
     ];
     for (call, status, part) in calls {
         let request = format!("{call} HTTP/1.0\r\n\r\n");
-        let answer = cluster.instances[0].answer_to(request.as_bytes()).await;
+        let answer = deployment.instances[0].answer_to(request.as_bytes()).await;
         assert!(
             answer.starts_with(&format!("HTTP/1.0 {status} ")),
             "{answer}"
@@ -105,8 +105,8 @@ async fn a_call_over_http_1_0_is_answered_and_its_connection_closed() {
 async fn many_streams_and_calls_share_one_connection_over_http_2() {
     let settings = Settings::new().with("PRESENCE_DRAIN", "1s");
     let settings = settings.over(Protocol::Http2);
-    let mut cluster = Cluster::with(Store::Embedded, settings).await;
-    let client = cluster.client();
+    let mut deployment = Deployment::with(Store::Embedded, settings).await;
+    let client = deployment.client();
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
         streams.push(Stream::open(&client, "?snapshot=true").await);
@@ -121,10 +121,10 @@ async fn many_streams_and_calls_share_one_connection_over_http_2() {
         assert_eq!(stream.next().await.brief(), "online alice");
         assert_eq!(stream.next().await.brief(), "offline alice");
     }
-    cluster.instances[0].send(Signal::Terminate);
+    deployment.instances[0].send(Signal::Terminate);
     for stream in &streams {
         let end = stream.end(Duration::from_secs(15)).await;
         assert_eq!(end, Some(End::Clean), "{}", stream.raw());
     }
-    assert_eq!(cluster.instances[0].exit().await.code(), Some(0));
+    assert_eq!(deployment.instances[0].exit().await.code(), Some(0));
 }

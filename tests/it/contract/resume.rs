@@ -4,7 +4,7 @@ mod cold;
 mod reset;
 
 use harness::client::{Client, crowd, query_of};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream, assert_same_changes, briefs};
 use serde_json::json;
@@ -36,8 +36,8 @@ fn is_about_change(event: &Event) -> bool {
 }
 
 async fn missed_events_come_once_and_in_order(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let cursor = cursor_after_alice_came(&client).await;
     let missed = missed_events(&client).await;
     let mut stream = Stream::resume(&client, "", &cursor).await;
@@ -46,8 +46,8 @@ async fn missed_events_come_once_and_in_order(store: Store) {
 }
 
 async fn the_cursor_may_come_in_the_query(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let cursor = cursor_after_alice_came(&client).await;
     let missed = missed_events(&client).await;
     let mut stream = Stream::open(&client, &query_of(&[("lastEventId", &cursor)])).await;
@@ -56,8 +56,8 @@ async fn the_cursor_may_come_in_the_query(store: Store) {
 }
 
 async fn the_header_wins_over_the_query(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let cursor = cursor_after_alice_came(&client).await;
     let missed = missed_events(&client).await;
     let query = query_of(&[("lastEventId", UNKNOWN)]);
@@ -72,8 +72,8 @@ async fn the_header_wins_over_the_query(store: Store) {
 }
 
 async fn a_post_resumes_too(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let cursor = cursor_after_alice_came(&client).await;
     missed_events(&client).await;
     let body = json!({"userIds": ["alice", "marker"]});
@@ -86,8 +86,8 @@ async fn a_post_resumes_too(store: Store) {
 }
 
 async fn a_resume_without_missed_events_repeats_nothing(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let cursor = cursor_after_alice_came(&client).await;
     let mut stream = Stream::resume(&client, "", &cursor).await;
     let events = stream.events_before_now(&client, "marker").await;
@@ -96,8 +96,8 @@ async fn a_resume_without_missed_events_repeats_nothing(store: Store) {
 
 /// The first block has a cursor, before any event.
 async fn the_very_first_cursor_resumes(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let cursor = Stream::open(&client, "").await.last_id();
     client.connect("alice").await;
     let mut stream = Stream::resume(&client, "", &cursor).await;
@@ -106,8 +106,8 @@ async fn the_very_first_cursor_resumes(store: Store) {
 }
 
 async fn every_cursor_resumes_after_its_own_event(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect_each(&crowd("user", 40)).await;
     let mut events = Vec::new();
@@ -122,8 +122,8 @@ async fn every_cursor_resumes_after_its_own_event(store: Store) {
 }
 
 async fn a_resumed_stream_keeps_to_its_filter(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let cursor = cursor_after_alice_came(&client).await;
     missed_events(&client).await;
     let mut stream = Stream::resume(&client, "?userIds=bob,marker", &cursor).await;
@@ -133,8 +133,8 @@ async fn a_resumed_stream_keeps_to_its_filter(store: Store) {
 
 /// A stream with few events has a current cursor too.
 async fn a_filtered_stream_resumes(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "?userIds=alice").await;
     client.connect("alice").await;
     stream.changes(1).await;
@@ -149,8 +149,8 @@ async fn a_filtered_stream_resumes(store: Store) {
 
 /// A browser reconnects to the same URL, with `snapshot=true` and its last event id.
 async fn a_stream_with_a_snapshot_resumes_without_a_gap(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     let mut stream = Stream::open(&client, "?snapshot=true").await;
     assert_eq!(stream.snapshot().await, ["alice"]);
@@ -166,8 +166,8 @@ async fn a_stream_with_a_snapshot_resumes_without_a_gap(store: Store) {
 /// A stream that is cut after each event, on any instance, gets each event once.
 #[tokio::test]
 async fn any_instance_resumes_a_stream_of_another() {
-    let cluster = Cluster::of(3, Settings::new()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::of(3, Settings::new()).await;
+    let clients = deployment.clients();
     let mut cursor = Stream::open(&clients[0], "").await.last_id();
     let mut heard = Vec::new();
     for round in 0..30 {
@@ -189,12 +189,12 @@ async fn any_instance_resumes_a_stream_of_another() {
 /// Redis keeps all events across a restart of every instance.
 #[tokio::test]
 async fn a_cursor_outlives_the_instance_that_gave_it() {
-    let mut cluster = Cluster::of(1, Settings::new()).await;
-    let cursor = cursor_after_alice_came(&cluster.client()).await;
-    let missed = missed_events(&cluster.client()).await;
-    cluster.instances.remove(0).kill();
-    cluster.add_instance().await;
-    let client = cluster.client();
+    let mut deployment = Deployment::of(1, Settings::new()).await;
+    let cursor = cursor_after_alice_came(&deployment.client()).await;
+    let missed = missed_events(&deployment.client()).await;
+    deployment.instances.remove(0).kill();
+    deployment.add_instance().await;
+    let client = deployment.client();
     let mut stream = Stream::resume(&client, "", &cursor).await;
     let events = stream.events_before_now(&client, "marker").await;
     assert_eq!(briefs(&events), missed);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::{Client, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::instance::Settings;
 use harness::names::partitions_of_tests;
 use harness::process::Signal;
@@ -63,8 +63,8 @@ async fn ids(client: &Client) -> Vec<String> {
 }
 
 async fn the_state_of_a_service_that_is_well(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let empty = status(&client).await;
     assert_eq!(empty.online, 0);
     assert!(
@@ -108,8 +108,8 @@ async fn a_held_departure_shows_the_end_of_its_hold(store: Store) {
     let settings = Settings::new()
         .with("PRESENCE_TTL", "2s")
         .with("PRESENCE_PING_INTERVAL", "1s");
-    let cluster = Cluster::with(store, settings).await;
-    let (client, instance) = (cluster.client(), &cluster.instances[0]);
+    let deployment = Deployment::with(store, settings).await;
+    let (client, instance) = (deployment.client(), &deployment.instances[0]);
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     stream.changes(1).await;
@@ -133,8 +133,8 @@ async fn a_held_departure_shows_the_end_of_its_hold(store: Store) {
 }
 
 async fn a_query_or_a_body_is_400(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let refused = problem(&client.get("/v1/status?verbose=1").await, 400);
     assert!(refused.detail.contains("verbose"), "{refused:?}");
     let with_body = client.request(Method::GET, "/v1/status");
@@ -150,8 +150,8 @@ on_both_stores!(
 
 #[tokio::test]
 async fn instances_come_and_go() {
-    let mut cluster = Cluster::on_one_server(3, Settings::new()).await;
-    let clients = cluster.clients();
+    let mut deployment = Deployment::on_one_server(3, Settings::new()).await;
+    let clients = deployment.clients();
     let _stream = Stream::open(&clients[1], "").await;
     let mut all = Vec::new();
     for client in &clients {
@@ -162,20 +162,20 @@ async fn instances_come_and_go() {
     let streams: Vec<_> = streams.map(|instance| instance.streams).collect();
     assert_eq!(streams, [0, 1, 0], "in order of their starts");
 
-    cluster.instances[2].send(Signal::Terminate);
-    cluster.instances[2].exit().await;
+    deployment.instances[2].send(Signal::Terminate);
+    deployment.instances[2].exit().await;
     assert_eq!(ids(&clients[0]).await, all[..2], "a drain withdraws");
 
-    cluster.redis().flush_all().await;
+    deployment.redis().flush_all().await;
     assert_eq!(ids(&clients[0]).await.len(), 1);
     assert_eq!(ids(&clients[1]).await, all[..2], "each registers again");
 
-    cluster.instances[1].kill();
-    let names = cluster.names();
+    deployment.instances[1].kill();
+    let names = deployment.names();
     let (index, reports) = (&names.all("instances")[0], &names.all("reports")[0]);
     let listed = ids(&clients[0]).await;
     assert_eq!(listed, all[..2], "killed, and not missed yet");
-    let redis = cluster.redis();
+    let redis = deployment.redis();
     redis
         .command::<()>(&["ZINCRBY", index, "-30001", &all[1]])
         .await;
@@ -192,10 +192,10 @@ async fn instances_come_and_go() {
 
 #[tokio::test]
 async fn a_thousand_instances_are_listed_and_no_more() {
-    let cluster = Cluster::of(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, Settings::new()).await;
+    let client = deployment.client();
     let own = ids(&client).await;
-    let names = cluster.names();
+    let names = deployment.names();
     let (index, reports) = (&names.all("instances")[0], &names.all("reports")[0]);
     let script = "
         local now = redis.call('TIME')[1] * 1000
@@ -203,7 +203,7 @@ async fn a_thousand_instances_are_listed_and_no_more() {
           redis.call('ZADD', KEYS[1], now - 1500 + number, 'old-' .. number)
           redis.call('HSET', KEYS[2], 'old-' .. number, '1 2 3 4 1.0')
         end";
-    cluster
+    deployment
         .command::<()>(&["EVAL", script, "2", index, reports])
         .await;
     for _ in 0..6 {
@@ -212,7 +212,7 @@ async fn a_thousand_instances_are_listed_and_no_more() {
         assert_eq!(listed.last(), own.last(), "started last");
     }
     for key in [("ZCARD", index), ("HLEN", reports)] {
-        assert_eq!(cluster.command::<u64>(&[key.0, key.1]).await, 1_000);
+        assert_eq!(deployment.command::<u64>(&[key.0, key.1]).await, 1_000);
     }
-    assert!(cluster.command::<i64>(&["PTTL", index]).await > 0);
+    assert!(deployment.command::<i64>(&["PTTL", index]).await > 0);
 }

@@ -14,7 +14,7 @@ mod statuses;
 use std::time::Duration;
 
 use harness::client::{Alive, crowd, send};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::timestamp::Timestamp;
 use serde_json::{Value, json};
@@ -31,9 +31,9 @@ fn fields(answer: &Value) -> Vec<&str> {
 }
 
 async fn connect_answers_the_documented_fields(store: Store) {
-    let cluster = Cluster::start(store).await;
+    let deployment = Deployment::start(store).await;
     for (verb, became_online) in [("connect", true), ("ping", false)] {
-        let answer = send(cluster.client().of_user("alice", verb)).await;
+        let answer = send(deployment.client().of_user("alice", verb)).await;
         assert_eq!(answer.header("content-type"), "application/json");
         let mut answer: Value = answer.ok();
         let expires_at = answer["expiresAt"].take();
@@ -48,8 +48,8 @@ async fn connect_answers_the_documented_fields(store: Store) {
 }
 
 async fn disconnect_answers_the_documented_fields(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     for became_offline in [true, false] {
         let answer: Value = send(client.of_user("alice", "disconnect")).await.ok();
@@ -61,8 +61,8 @@ async fn disconnect_answers_the_documented_fields(store: Store) {
 }
 
 async fn a_user_has_the_documented_fields(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let connected = client.connect_as("alice", "phone-1").await;
     let answer: Value = client.get("/v1/users/alice").await.ok();
     assert_eq!(
@@ -95,15 +95,15 @@ async fn a_user_has_the_documented_fields(store: Store) {
 }
 
 async fn an_unknown_user_is_offline_and_not_404(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let answer: Value = cluster.client().get("/v1/users/nobody").await.ok();
+    let deployment = Deployment::start(store).await;
+    let answer: Value = deployment.client().get("/v1/users/nobody").await.ok();
     let expected = json!({"userId": "nobody", "online": false, "lastSeenAt": null, "away": false, "status": null, "connections": []});
     assert_eq!(answer, expected);
 }
 
 async fn a_connection_expires_one_ttl_from_now(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let check = |before: Timestamp, answer: &Alive| {
         let expires_at = answer.expires_at;
         let after = Timestamp::now();
@@ -127,9 +127,9 @@ async fn answers_have_the_configured_ttl_and_ping_interval(store: Store) {
     let settings = Settings::new()
         .with("PRESENCE_TTL", "90s")
         .with("PRESENCE_PING_INTERVAL", "1500ms");
-    let cluster = Cluster::with(store, settings).await;
+    let deployment = Deployment::with(store, settings).await;
     let before = Timestamp::now();
-    let connected = cluster.client().connect("alice").await;
+    let connected = deployment.client().connect("alice").await;
     assert_eq!(
         (connected.ttl_ms, connected.ping_interval_ms),
         (90_000, 1_500)
@@ -138,8 +138,8 @@ async fn answers_have_the_configured_ttl_and_ping_interval(store: Store) {
 }
 
 async fn only_the_first_connect_is_a_transition(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     assert!(client.connect("alice").await.became_online);
     assert!(!client.connect("alice").await.became_online);
     assert!(!client.ping("alice").await.became_online);
@@ -148,16 +148,16 @@ async fn only_the_first_connect_is_a_transition(store: Store) {
 }
 
 async fn a_ping_without_a_connect_brings_the_user_online(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let pinged = client.ping("alice").await;
     assert!(pinged.online && pinged.became_online);
     assert!(client.user("alice").await.online);
 }
 
 async fn a_user_can_connect_and_disconnect_repeatedly(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for _ in 0..5 {
         assert!(client.connect("alice").await.became_online);
         assert!(client.user("alice").await.online);
@@ -168,8 +168,8 @@ async fn a_user_can_connect_and_disconnect_repeatedly(store: Store) {
 }
 
 async fn exactly_one_of_many_simultaneous_callers_gets_the_transition(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for round in 0..20 {
         let user = format!("alice-{round}");
         let mut connects = JoinSet::new();
@@ -192,8 +192,8 @@ async fn exactly_one_of_many_simultaneous_callers_gets_the_transition(store: Sto
 }
 
 async fn ids_are_answered_percent_decoded(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for user in [
         "a/b",
         "äöü €",
@@ -219,8 +219,8 @@ async fn ids_are_answered_percent_decoded(store: Store) {
 }
 
 async fn ids_differ_by_every_byte(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     for other in ["Alice", "alice ", "alic", "alice:1", "alicé", "alice*"] {
         assert!(!client.user(other).await.online, "{other}");
@@ -228,8 +228,8 @@ async fn ids_differ_by_every_byte(store: Store) {
 }
 
 async fn reads_after_an_answer_show_its_effect(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for user in crowd("user", 50) {
         client.connect(&user).await;
         assert_eq!(client.online_among(&[&user]).await, [&*user]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::crowd;
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::sse::{Stream, assert_same_changes};
 use harness::timestamp::Timestamp;
@@ -13,8 +13,8 @@ use crate::failures::traffic::{Traffic, assert_told_is_what_happened};
 
 #[tokio::test]
 async fn a_cut_bus_loses_no_event() {
-    let cluster = Cluster::on_one_server(2, Settings::new()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::on_one_server(2, Settings::new()).await;
+    let clients = deployment.clients();
     let mut streams = Vec::new();
     for client in &clients {
         streams.push(Stream::open(client, "").await);
@@ -27,7 +27,7 @@ async fn a_cut_bus_loses_no_event() {
             .pass()
             .await;
         let kill = ["CLIENT", "KILL", "TYPE", "pubsub"];
-        cuts += cluster.redis().command::<usize>(&kill).await;
+        cuts += deployment.redis().command::<usize>(&kill).await;
     }
     assert!(
         cuts >= 6,
@@ -48,14 +48,14 @@ async fn a_cut_bus_loses_no_event() {
 
 #[tokio::test]
 async fn a_bus_that_was_cut_while_idle_delivers_the_next_event() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let kill = ["CLIENT", "KILL", "TYPE", "pubsub"];
-    assert_eq!(cluster.redis().command::<usize>(&kill).await, 1);
+    assert_eq!(deployment.redis().command::<usize>(&kill).await, 1);
     eventually_true("the subscription is made again by itself", async || {
         let clients = ["CLIENT", "LIST", "TYPE", "pubsub"];
-        let listed: String = cluster.redis().command(&clients).await;
+        let listed: String = deployment.redis().command(&clients).await;
         !listed.trim().is_empty()
     })
     .await;

@@ -1,7 +1,7 @@
 //! Streams that their clients close and resume during traffic.
 
 use harness::client::{Client, crowd};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream, assert_same_changes};
 
@@ -39,11 +39,11 @@ impl Pieces<'_> {
 }
 
 async fn a_stream_that_is_cut_repeatedly_loses_no_event(store: Store) {
-    let cluster = match store {
-        Store::Embedded | Store::EmbeddedOver(_) => Cluster::start(store).await,
-        Store::Redis => Cluster::of(3, Settings::new()).await,
+    let deployment = match store {
+        Store::Embedded | Store::EmbeddedOver(_) => Deployment::start(store).await,
+        Store::Redis => Deployment::of(3, Settings::new()).await,
     };
-    let clients = cluster.clients();
+    let clients = deployment.clients();
     let whole = Stream::open(&clients[0], "").await;
     let mut pieces = Pieces {
         clients: &clients,
@@ -59,11 +59,11 @@ async fn a_stream_that_is_cut_repeatedly_loses_no_event(store: Store) {
 
 /// A filtered stream also gets every event of its users.
 async fn a_filtered_stream_that_is_cut_repeatedly_loses_no_event(store: Store) {
-    let cluster = match store {
-        Store::Embedded | Store::EmbeddedOver(_) => Cluster::start(store).await,
-        Store::Redis => Cluster::of(2, Settings::new()).await,
+    let deployment = match store {
+        Store::Embedded | Store::EmbeddedOver(_) => Deployment::start(store).await,
+        Store::Redis => Deployment::of(2, Settings::new()).await,
     };
-    let clients = cluster.clients();
+    let clients = deployment.clients();
     let query = "?userIds=user-00003,user-00007,marker,marker-2";
     let whole = Stream::open(&clients[0], query).await;
     let mut pieces = Pieces {

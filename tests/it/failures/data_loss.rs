@@ -1,6 +1,6 @@
 //! Redis is flushed, or restarts without its data.
 
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::sse::Stream;
 
@@ -10,8 +10,8 @@ fn settings() -> Settings {
 
 #[tokio::test]
 async fn every_stream_is_reset_when_redis_is_flushed() {
-    let cluster = Cluster::on_one_server(3, settings()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::on_one_server(3, settings()).await;
+    let clients = deployment.clients();
     clients[0].connect("alice").await;
     let mut streams = Vec::new();
     for client in &clients {
@@ -22,7 +22,7 @@ async fn every_stream_is_reset_when_redis_is_flushed() {
         streams.push(with_snapshot);
     }
     let old = streams[0].last_id();
-    cluster.redis().flush_all().await;
+    deployment.redis().flush_all().await;
     for stream in &mut streams {
         let reset = stream.next().await;
         assert_eq!(reset.name, "presence.reset");
@@ -42,23 +42,23 @@ async fn every_stream_is_reset_when_redis_is_flushed() {
 /// Redis is killed and starts again at its address without data, which equals a flush.
 #[tokio::test]
 async fn every_stream_is_reset_when_redis_restarts_empty() {
-    let mut cluster = Cluster::on_one_server(2, settings()).await;
-    cluster.client().connect("alice").await;
+    let mut deployment = Deployment::on_one_server(2, settings()).await;
+    deployment.client().connect("alice").await;
     let mut streams = Vec::new();
-    for client in cluster.clients() {
+    for client in deployment.clients() {
         streams.push(Stream::open(&client, "").await);
         let mut with_snapshot = Stream::open(&client, "?snapshot=true").await;
         assert_eq!(with_snapshot.snapshot().await, ["alice"]);
         streams.push(with_snapshot);
     }
-    cluster.redis_mut().start_again().await;
+    deployment.redis_mut().start_again().await;
     for stream in &mut streams {
         assert_eq!(stream.next().await.name, "presence.reset");
     }
     for stream in streams.iter_mut().skip(1).step_by(2) {
         assert_eq!(stream.snapshot().await, Vec::<String>::new());
     }
-    assert!(cluster.client().connect("alice").await.became_online);
+    assert!(deployment.client().connect("alice").await.became_online);
     for stream in &mut streams {
         assert_eq!(stream.next().await.brief(), "online alice");
     }

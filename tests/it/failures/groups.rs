@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use harness::client::{Client, crowd, try_send};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::groups::{count, of_group, online, patch, put};
 use harness::instance::{Instance, Settings};
 use harness::proxy::Proxy;
@@ -14,10 +14,10 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 /// The members of a group as its events tell them. Panics if a user joins twice or leaves without being a member.
-pub(super) async fn members_by_events(cluster: &Cluster, group: &str) -> BTreeSet<String> {
-    let history = cluster.names().key("events", group);
+pub(super) async fn members_by_events(deployment: &Deployment, group: &str) -> BTreeSet<String> {
+    let history = deployment.names().key("events", group);
     let range = ["XRANGE", &history, "-", "+"];
-    let entries: Vec<(String, Vec<String>)> = cluster.command(&range).await;
+    let entries: Vec<(String, Vec<String>)> = deployment.command(&range).await;
     let mut members = BTreeSet::new();
     for (id, fields) in entries {
         let (_, event) = fields[1]
@@ -63,8 +63,8 @@ async fn members(client: &Client, group: &str) -> BTreeSet<String> {
 async fn changes_of_one_group_at_several_instances_lose_nobody() {
     const CALLERS: usize = 9;
     const ROUNDS: usize = 30;
-    let cluster = Cluster::of(3, Settings::new()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::of(3, Settings::new()).await;
+    let clients = deployment.clients();
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
         let client = clients[caller % clients.len()].clone();
@@ -90,7 +90,7 @@ async fn changes_of_one_group_at_several_instances_lose_nobody() {
     let (added, removed) = written.iter().fold((0, 0), |sum, written| {
         (sum.0 + written.0, sum.1 + written.1)
     });
-    let left = members_by_events(&cluster, "team").await;
+    let left = members_by_events(&deployment, "team").await;
     let own = (0..CALLERS).flat_map(|caller| {
         (0..ROUNDS)
             .filter(|round| round % 2 == 1)
@@ -112,8 +112,8 @@ async fn changes_of_one_group_at_several_instances_lose_nobody() {
 
 #[tokio::test]
 async fn of_replacements_that_overlap_one_decides() {
-    let cluster = Cluster::of(3, Settings::new()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::of(3, Settings::new()).await;
+    let clients = deployment.clients();
     let everyone = crowd("user", 1_600);
     clients[0].connect_each(&everyone).await;
     for _ in 0..3 {
@@ -134,14 +134,14 @@ async fn of_replacements_that_overlap_one_decides() {
             "{} members are in no list",
             found.len()
         );
-        assert_eq!(members_by_events(&cluster, "team").await, found);
+        assert_eq!(members_by_events(&deployment, "team").await, found);
     }
 }
 
 #[tokio::test]
 async fn a_change_during_a_replacement_is_kept_if_it_is_later() {
-    let cluster = Cluster::of(2, Settings::new()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::of(2, Settings::new()).await;
+    let clients = deployment.clients();
     let users = crowd("user", 5_000);
     put(&clients[0], "team", &users).await;
     let replacing = {
@@ -149,8 +149,11 @@ async fn a_change_during_a_replacement_is_kept_if_it_is_later() {
         tokio::spawn(async move { put(&client, "team", &list).await })
     };
     let is_decided = || async {
-        cluster
-            .command::<bool>(&["EXISTS", &cluster.names().of_user("group-former", "team")])
+        deployment
+            .command::<bool>(&[
+                "EXISTS",
+                &deployment.names().of_user("group-former", "team"),
+            ])
             .await
     };
     while !replacing.is_finished() && !is_decided().await {}
@@ -164,7 +167,7 @@ async fn a_change_during_a_replacement_is_kept_if_it_is_later() {
     .await;
     assert_eq!((written.added, written.removed), (1, 2));
     replacing.await.expect("the replacement is answered");
-    let found = members_by_events(&cluster, "team").await;
+    let found = members_by_events(&deployment, "team").await;
     let mut expected: BTreeSet<_> = users[2_000..].iter().cloned().collect();
     expected.remove(&users[3_000]);
     expected.remove(&users[4_000]);
@@ -175,8 +178,8 @@ async fn a_change_during_a_replacement_is_kept_if_it_is_later() {
 
 #[tokio::test]
 async fn a_replacement_whose_instance_died_is_finished_by_another() {
-    let mut cluster = Cluster::on_one_server(0, Settings::new()).await;
-    let proxy = Proxy::to(cluster.redis().port()).await;
+    let mut deployment = Deployment::on_one_server(0, Settings::new()).await;
+    let proxy = Proxy::to(deployment.redis().port()).await;
     let settings = Settings::new().with("REDIS_URL", &proxy.url());
     let mut doomed = Instance::start(&settings).await;
     let client = doomed.client();
@@ -184,8 +187,11 @@ async fn a_replacement_whose_instance_died_is_finished_by_another() {
     put(&client, "team", &users[..4_000]).await;
     proxy.slow(Duration::from_millis(20));
     let is_decided = async || {
-        cluster
-            .command::<bool>(&["EXISTS", &cluster.names().of_user("group-former", "team")])
+        deployment
+            .command::<bool>(&[
+                "EXISTS",
+                &deployment.names().of_user("group-former", "team"),
+            ])
             .await
     };
     let calls = {
@@ -203,25 +209,25 @@ async fn a_replacement_whose_instance_died_is_finished_by_another() {
     eventually_true("a replacement is under way", is_decided).await;
     doomed.kill();
     calls.await.expect("the calls end with their instance");
-    cluster.add_instance().await;
-    let client = cluster.client();
+    deployment.add_instance().await;
+    let client = deployment.client();
     eventually("the replacement is finished", async || {
-        let left: Vec<String> = cluster
-            .command(&["ZRANGE", &cluster.names().key("puts", "team"), "0", "-1"])
+        let left: Vec<String> = deployment
+            .command(&["ZRANGE", &deployment.names().key("puts", "team"), "0", "-1"])
             .await;
         left.is_empty().then_some(())
     })
     .await;
     let expected: BTreeSet<_> = users[2_000..].iter().cloned().collect();
-    assert_eq!(members_by_events(&cluster, "team").await, expected);
+    assert_eq!(members_by_events(&deployment, "team").await, expected);
     assert_eq!(count(&client, "team").await.0, 4_000);
 }
 
 /// The record of the groups of a user may be too large, never too small.
 #[tokio::test]
 async fn every_member_is_recorded_and_former_members_are_forgotten() {
-    let cluster = Cluster::of(2, Settings::new()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::of(2, Settings::new()).await;
+    let clients = deployment.clients();
     let users = ["alice", "bob", "carol"];
     // So many that one command cannot name them all.
     let many: Vec<_> = (0..5_000).map(|number| format!("user-{number}")).collect();
@@ -243,17 +249,17 @@ async fn every_member_is_recorded_and_former_members_are_forgotten() {
         });
     }
     callers.join_all().await;
-    let names = cluster.names();
+    let names = deployment.names();
     let state = async || {
         let (mut stored, mut recorded) = (BTreeSet::new(), BTreeSet::new());
         for user in users {
             let key = names.of_user("user-groups", user);
-            let groups: Vec<String> = cluster.command(&["ZRANGE", &key, "0", "-1"]).await;
+            let groups: Vec<String> = deployment.command(&["ZRANGE", &key, "0", "-1"]).await;
             recorded.extend(groups.into_iter().map(|group| (user.to_owned(), group)));
         }
         for group in ["group-0", "group-1", "group-2"] {
             let key = names.of_user("group", group);
-            let members: Vec<String> = cluster.command(&["SMEMBERS", &key]).await;
+            let members: Vec<String> = deployment.command(&["SMEMBERS", &key]).await;
             stored.extend(members.into_iter().map(|user| (user, group.to_owned())));
         }
         (stored, recorded)
@@ -263,7 +269,7 @@ async fn every_member_is_recorded_and_former_members_are_forgotten() {
     eventually_true("former members are forgotten", async || {
         let (stored, recorded) = state().await;
         let key = names.of_user("user-groups", &many[0]);
-        let remains = cluster.command::<bool>(&["EXISTS", &key]).await;
+        let remains = deployment.command::<bool>(&["EXISTS", &key]).await;
         stored == recorded && !remains
     })
     .await;

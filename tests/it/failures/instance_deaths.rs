@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::crowd;
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::sse::{Stream, alternating};
 use harness::timestamp::Timestamp;
@@ -14,8 +14,8 @@ use crate::failures::traffic::Traffic;
 
 #[tokio::test]
 async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
-    let mut cluster = Cluster::of(3, Settings::mortal()).await;
-    let clients = cluster.clients();
+    let mut deployment = Deployment::of(3, Settings::mortal()).await;
+    let clients = deployment.clients();
     let survivor = clients[2].clone();
     let mut stream = Stream::open(&survivor, "").await;
     let doomed = Stream::open(&clients[0], "").await;
@@ -23,14 +23,14 @@ async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
     let traffic = Traffic::start(8, &users, &clients);
     for victim in 0..2 {
         Timestamp::now().plus(Duration::from_secs(1)).pass().await;
-        cluster.instances[victim].kill();
+        deployment.instances[victim].kill();
     }
     Timestamp::now().plus(Duration::from_secs(1)).pass().await;
     assert!(traffic.some_unanswered(), "the deaths were noticed");
     let told = traffic.stop().await;
     // A user is offline from its deadline on, but the next sweep announces it.
     eventually_true("all remaining users expire", async || {
-        announced(&cluster).await == 0
+        announced(&deployment).await == 0
     })
     .await;
     let events = stream.events_before_now(&survivor, "marker").await;
@@ -66,21 +66,22 @@ async fn two_instances_killed_in_mid_traffic_leave_the_events_alternating() {
 
 #[tokio::test]
 async fn after_all_instances_were_down_only_silent_users_are_announced_offline() {
-    let mut cluster = Cluster::of(2, Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s")).await;
-    let watched = Stream::open(&cluster.client(), "").await;
+    let mut deployment =
+        Deployment::of(2, Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s")).await;
+    let watched = Stream::open(&deployment.client(), "").await;
     let cursor_before = watched.last_id();
     let users = crowd("user", 40);
     let (living, gone) = users.split_at(20);
-    let alive = cluster.client().connect_each(&users).await;
+    let alive = deployment.client().connect_each(&users).await;
     let deadline = alive.iter().map(|alive| alive.expires_at).max();
-    for instance in &mut cluster.instances {
+    for instance in &mut deployment.instances {
         instance.kill();
     }
     let deadline = deadline.expect("forty users");
     deadline.plus(Duration::from_secs(2)).pass().await;
-    cluster.instances.clear();
-    cluster.add_instance().await;
-    let client = cluster.client();
+    deployment.instances.clear();
+    deployment.add_instance().await;
+    let client = deployment.client();
     let mut stream = Stream::resume(&client, "", &cursor_before).await;
     let back = client.connect_each(living).await;
     assert!(

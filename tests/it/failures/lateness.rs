@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use harness::client::{Alive, crowd, send};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::groups;
 use harness::instance::Settings;
 use harness::serial::run_alone;
@@ -26,10 +26,10 @@ const TTL: Duration = Duration::from_secs(5);
 async fn each_of_a_thousand_expired_users_is_announced_once_within_250_ms() {
     run_alone();
     let settings = Settings::mortal().with("PRESENCE_TTL", "5s");
-    let cluster = Cluster::of(3, settings).await;
+    let deployment = Deployment::of(3, settings).await;
     let mut measured = Vec::new();
     for round in 0..ROUNDS {
-        let p99 = fall_silent(&cluster, round).await;
+        let p99 = fall_silent(&deployment, round).await;
         measured.push(p99);
         if p99 <= PROMISE_MS {
             return;
@@ -42,10 +42,10 @@ async fn each_of_a_thousand_expired_users_is_announced_once_within_250_ms() {
 async fn each_of_a_thousand_expired_members_leaves_the_group_once_within_250_ms() {
     run_alone();
     let settings = Settings::mortal().with("PRESENCE_TTL", "5s");
-    let cluster = Cluster::of(3, settings).await;
+    let deployment = Deployment::of(3, settings).await;
     let mut measured = Vec::new();
     for round in 0..ROUNDS {
-        let p99 = fall_silent_in_a_group(&cluster, round).await;
+        let p99 = fall_silent_in_a_group(&deployment, round).await;
         measured.push(p99);
         if p99 <= PROMISE_MS {
             return;
@@ -56,8 +56,8 @@ async fn each_of_a_thousand_expired_members_leaves_the_group_once_within_250_ms(
 
 /// Lets a thousand members of a group expire, and returns the 99th percentile of the lateness on the slowest instance.
 /// Every member is announced offline too.
-async fn fall_silent_in_a_group(cluster: &Cluster, round: usize) -> i64 {
-    let clients = cluster.clients();
+async fn fall_silent_in_a_group(deployment: &Deployment, round: usize) -> i64 {
+    let clients = deployment.clients();
     let users = crowd(&format!("member-{round}"), 1_000);
     let mut streams = Vec::new();
     for client in &clients {
@@ -107,8 +107,8 @@ fn moves(events: &[Event], name: &str) -> BTreeMap<String, Timestamp> {
 }
 
 /// Lets a thousand users expire, and returns the 99th percentile of the lateness on the slowest instance.
-async fn fall_silent(cluster: &Cluster, round: usize) -> i64 {
-    let clients = cluster.clients();
+async fn fall_silent(deployment: &Deployment, round: usize) -> i64 {
+    let clients = deployment.clients();
     let users = crowd(&format!("user-{round}"), 1_000);
     let mut streams = Vec::new();
     for client in &clients {

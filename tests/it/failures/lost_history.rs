@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::{Instance, Settings};
 use harness::names::{Names, partitions_of_tests};
 use harness::redis_server::RedisServer;
@@ -12,8 +12,8 @@ use tokio::time::sleep;
 /// By then a sweep has detected the loss, and the bus has read the history.
 const NOTICED: Duration = Duration::from_millis(1_500);
 
-async fn lose_the_history(cluster: &Cluster) {
-    let deleted = cluster.sum("DEL", "events", &[]).await;
+async fn lose_the_history(deployment: &Deployment) {
+    let deleted = deployment.sum("DEL", "events", &[]).await;
     assert!(deleted > 0);
 }
 
@@ -25,8 +25,8 @@ async fn assert_is_reset(stream: &mut Stream) {
 
 #[tokio::test]
 async fn a_lost_history_resets_every_stream_once_before_anything_happens() {
-    let cluster = Cluster::of(2, Settings::new()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::of(2, Settings::new()).await;
+    let clients = deployment.clients();
     let mut streams = Vec::new();
     for client in &clients {
         streams.push(Stream::open(client, "").await);
@@ -39,7 +39,7 @@ async fn a_lost_history_resets_every_stream_once_before_anything_happens() {
     for stream in &mut streams {
         stream.changes(1).await;
     }
-    lose_the_history(&cluster).await;
+    lose_the_history(&deployment).await;
     if partitions_of_tests() > 1 {
         // Among several, a partition in which nothing happens is compared about once a minute. A call makes each
         // instance compare it at once, and another connect of the same connection is no event.
@@ -61,11 +61,11 @@ async fn a_lost_history_resets_every_stream_once_before_anything_happens() {
 
 #[tokio::test]
 async fn a_stream_opened_after_a_loss_has_no_earlier_event() {
-    let cluster = Cluster::of(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, Settings::new()).await;
+    let client = deployment.client();
     client.connect("alice").await;
     client.connect("bob").await;
-    lose_the_history(&cluster).await;
+    lose_the_history(&deployment).await;
     let mut plain = Stream::open(&client, "").await;
     let mut chosen = Stream::open(&client, "?userIds=alice&snapshot=true").await;
     let mut everyone = Stream::open(&client, "?snapshot=true").await;
@@ -81,13 +81,13 @@ async fn a_stream_opened_after_a_loss_has_no_earlier_event() {
 /// By then the ring begins after the start of the history, so that the old history has no position to resume from.
 #[tokio::test]
 async fn a_loss_does_not_reset_streams_again_and_again() {
-    let cluster = Cluster::of(1, Settings::new().with("PRESENCE_HISTORY", "1s")).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, Settings::new().with("PRESENCE_HISTORY", "1s")).await;
+    let client = deployment.client();
     for user in ["alice", "bob", "carol"] {
         client.connect(user).await;
         sleep(Duration::from_millis(900)).await;
     }
-    lose_the_history(&cluster).await;
+    lose_the_history(&deployment).await;
     let mut plain = Stream::open(&client, "").await;
     let mut chosen = Stream::open(&client, "?userIds=bob&snapshot=true").await;
     let mut unknown = Stream::resume(&client, "", "not-a-cursor").await;
@@ -138,22 +138,22 @@ async fn events_with_positions_before_the_newest_follow_a_reset() {
 
 #[tokio::test]
 async fn a_forged_bus_message_hides_no_later_event() {
-    let cluster = Cluster::of(1, Settings::new()).await;
-    let client = cluster.client();
-    let names = cluster.names();
+    let deployment = Deployment::of(1, Settings::new()).await;
+    let client = deployment.client();
+    let names = deployment.names();
     let [history, channel, epoch] = ["events", "bus", "epoch"].map(|name| names.key(name, "alice"));
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     stream.changes(1).await;
-    let epoch: String = cluster.command(&["GET", &epoch]).await;
+    let epoch: String = deployment.command(&["GET", &epoch]).await;
     let newest = ["XREVRANGE", &history, "+", "-", "COUNT", "1"];
-    let newest: Vec<(String, Vec<String>)> = cluster.command(&newest).await;
+    let newest: Vec<(String, Vec<String>)> = deployment.command(&newest).await;
     let newest = &newest[0].0;
     let (millis, _) = newest.split_once('-').expect("a position");
     let millis: u64 = millis.parse().expect("a time");
     for ahead in [60_000, 500] {
         let forged = format!("{epoch}\n{}-0 {newest} new kind", millis + ahead);
-        cluster
+        deployment
             .command::<()>(&[names.publish(), &channel, &forged])
             .await;
     }
@@ -193,8 +193,8 @@ async fn a_cursor_from_before_a_step_back_of_the_clock_resumes() {
 /// The history goes on, and all of its events were delivered before.
 #[tokio::test]
 async fn after_a_lost_epoch_the_old_history_is_not_replayed() {
-    let cluster = Cluster::of(2, Settings::new()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::of(2, Settings::new()).await;
+    let clients = deployment.clients();
     let mut streams = Vec::new();
     for client in &clients {
         streams.push(Stream::open(client, "").await);
@@ -203,7 +203,7 @@ async fn after_a_lost_epoch_the_old_history_is_not_replayed() {
     for stream in &mut streams {
         stream.changes(1).await;
     }
-    cluster.sum("DEL", "epoch", &[]).await;
+    deployment.sum("DEL", "epoch", &[]).await;
     for stream in &mut streams {
         let reset = stream.next().await;
         assert_eq!(reset.json()["reason"], "data-lost", "{reset:?}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::{crowd, try_send};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::{Instance, Settings};
 use harness::names::partitions_of_tests;
 use harness::proxy::Proxy;
@@ -15,12 +15,12 @@ use super::scene::Scene;
 /// Nothing arrives on such a connection, not even its end, so the service has to probe it.
 #[tokio::test]
 async fn a_dead_bus_connection_is_detected_and_loses_no_event() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let proxy = Proxy::to(cluster.redis().port()).await;
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let proxy = Proxy::to(deployment.redis().port()).await;
     let settings = Settings::new().with("REDIS_URL", &proxy.url());
     let far = Instance::start(&settings).await;
     let mut stream = Stream::open(&far.client(), "").await;
-    let near = cluster.client();
+    let near = deployment.client();
     near.connect("before").await;
     assert_eq!(stream.next().await.brief(), "online before");
 
@@ -38,8 +38,8 @@ async fn a_dead_bus_connection_is_detected_and_loses_no_event() {
 
 #[tokio::test]
 async fn calls_over_a_dead_connection_fail_and_recover() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let proxy = Proxy::to(cluster.redis().port()).await;
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let proxy = Proxy::to(deployment.redis().port()).await;
     let settings = Settings::new().with("REDIS_URL", &proxy.url());
     let far = Instance::start(&settings).await;
     far.client().connect("alice").await;
@@ -52,14 +52,14 @@ async fn calls_over_a_dead_connection_fail_and_recover() {
         status == 200
     })
     .await;
-    assert!(cluster.client().user("alice").await.online);
+    assert!(deployment.client().user("alice").await.online);
 }
 
 /// Clients may rely on `expiresAt`, however long the answer of Redis took.
 #[tokio::test]
 async fn a_delayed_answer_of_redis_does_not_extend_the_promised_expiry() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let proxy = Proxy::to(cluster.redis().port()).await;
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let proxy = Proxy::to(deployment.redis().port()).await;
     let settings = Settings::new().with("REDIS_URL", &proxy.url());
     let instance = Instance::start(&settings).await;
     let far = instance.client();
@@ -68,7 +68,7 @@ async fn a_delayed_answer_of_redis_does_not_extend_the_promised_expiry() {
     let pinged = far.ping("alice").await;
     let connected = far.connect_as("bob", "phone").await;
     for (user, told) in [("alice", pinged), ("bob", connected)] {
-        let true_deadline = cluster.client().user(user).await.connections[0].expires_at;
+        let true_deadline = deployment.client().user(user).await.connections[0].expires_at;
         let too_much = told.expires_at.millis_after(true_deadline);
         assert!(too_much <= 5, "{user} was promised {too_much} ms too much");
     }
@@ -78,11 +78,11 @@ async fn a_delayed_answer_of_redis_does_not_extend_the_promised_expiry() {
 /// received it from the bus. The change does not come again.
 #[tokio::test]
 async fn a_stream_begins_at_the_state_of_the_store_also_when_the_bus_is_late() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let proxy = Proxy::to(cluster.redis().port()).await;
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let proxy = Proxy::to(deployment.redis().port()).await;
     let settings = Settings::new().with("REDIS_URL", &proxy.url());
     let far = Instance::start(&settings).await;
-    let near = cluster.client();
+    let near = deployment.client();
     proxy.slow_replies(Duration::from_millis(300));
     for (query, cursor) in [
         ("", None),

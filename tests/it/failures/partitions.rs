@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use harness::client::{Client, crowd};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::{Instance, Settings};
 use harness::sse::{Event, Stream, briefs};
 use tokio::time::sleep;
@@ -16,24 +16,27 @@ const NOTICED: Duration = Duration::from_millis(2_500);
 /// The longest cursor of 64 partitions.
 const LONGEST_CURSOR: usize = 350;
 
-async fn two_instances(partitions: &str) -> Cluster {
-    Cluster::on_one_server(2, Settings::new().with("PRESENCE_PARTITIONS", partitions)).await
+async fn two_instances(partitions: &str) -> Deployment {
+    Deployment::on_one_server(2, Settings::new().with("PRESENCE_PARTITIONS", partitions)).await
 }
 
 /// A user whose partition is not the one of `user`.
-fn stranger(cluster: &Cluster, user: &str) -> String {
-    let names = cluster.names();
+fn stranger(deployment: &Deployment, user: &str) -> String {
+    let names = deployment.names();
     let others = (0..).map(|number| format!("stranger-{number}"));
     let is_stranger = |other: &String| names.partition_of(other) != names.partition_of(user);
     { others }.find(is_stranger).expect("a stranger")
 }
 
 /// Deletes all keys of the partition of `user`.
-async fn lose_the_partition(cluster: &Cluster, user: &str) {
-    let key = cluster.names().key("", user);
-    let keys: Vec<String> = cluster.redis().command(&["KEYS", &format!("{key}*")]).await;
+async fn lose_the_partition(deployment: &Deployment, user: &str) {
+    let key = deployment.names().key("", user);
+    let keys: Vec<String> = deployment
+        .redis()
+        .command(&["KEYS", &format!("{key}*")])
+        .await;
     assert!(!keys.is_empty(), "no key begins with {key}");
-    cluster.redis().sum("DEL", &keys, &[]).await;
+    deployment.redis().sum("DEL", &keys, &[]).await;
 }
 
 /// The names and reasons of the resets that a stream has received since.
@@ -45,9 +48,9 @@ fn resets(stream: &mut Stream) -> Vec<String> {
 
 #[tokio::test]
 async fn a_partition_that_lost_its_data_resets_only_the_streams_that_watch_it() {
-    let cluster = two_instances("16").await;
-    let clients = cluster.clients();
-    let stranger = stranger(&cluster, "alice");
+    let deployment = two_instances("16").await;
+    let clients = deployment.clients();
+    let stranger = stranger(&deployment, "alice");
     let both = format!("?userIds=alice,{stranger}");
     let (of_alice, of_stranger) = ("?userIds=alice", format!("?userIds={stranger}"));
     let (mut watching, mut others) = (Vec::new(), Vec::new());
@@ -71,7 +74,7 @@ async fn a_partition_that_lost_its_data_resets_only_the_streams_that_watch_it() 
     sleep(NOTICED).await;
     let cursors = [watching[1].last_id(), others[0].last_id()];
     watching.iter_mut().for_each(|stream| drop(stream.unread()));
-    lose_the_partition(&cluster, "alice").await;
+    lose_the_partition(&deployment, "alice").await;
     sleep(NOTICED).await;
     for stream in &mut watching {
         assert_eq!(resets(stream), ["data-lost"]);
@@ -99,8 +102,8 @@ async fn a_partition_that_lost_its_data_resets_only_the_streams_that_watch_it() 
 
 #[tokio::test]
 async fn the_loss_of_all_partitions_resets_every_stream_once() {
-    let cluster = two_instances("64").await;
-    let clients = cluster.clients();
+    let deployment = two_instances("64").await;
+    let clients = deployment.clients();
     let users = crowd("user", 200);
     clients[0].connect_each(&users).await;
     let mut streams = Vec::new();
@@ -109,7 +112,7 @@ async fn the_loss_of_all_partitions_resets_every_stream_once() {
         streams.push(Stream::open(client, &format!("?userIds={}", users[..20].join(","))).await);
     }
     sleep(NOTICED).await;
-    cluster.redis().flush_all().await;
+    deployment.redis().flush_all().await;
     sleep(NOTICED).await;
     for stream in &mut streams {
         assert_eq!(resets(stream), ["data-lost"]);
@@ -159,8 +162,8 @@ async fn come_and_go(clients: &[Client], users: &[String]) {
 
 #[tokio::test]
 async fn every_cursor_of_an_instance_resumes_on_the_other_one() {
-    let cluster = two_instances("64").await;
-    let clients = cluster.clients();
+    let deployment = two_instances("64").await;
+    let clients = deployment.clients();
     let users = crowd("user", 60);
     let listed = format!("?userIds={}", users[..30].join(","));
     for query in ["", &*listed] {
@@ -204,10 +207,10 @@ async fn every_cursor_of_an_instance_resumes_on_the_other_one() {
 async fn a_cursor_of_another_number_of_partitions_is_answered_with_a_reset() {
     let mut cursors: Vec<String> = Vec::new();
     for partitions in ["1", "16", "64"] {
-        let cluster =
-            Cluster::on_one_server(1, Settings::new().with("PRESENCE_PARTITIONS", partitions))
+        let deployment =
+            Deployment::on_one_server(1, Settings::new().with("PRESENCE_PARTITIONS", partitions))
                 .await;
-        let client = cluster.client();
+        let client = deployment.client();
         client.connect("alice").await;
         for cursor in &cursors {
             let mut stream = Stream::resume(&client, "", cursor).await;

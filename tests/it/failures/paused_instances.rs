@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::Client;
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::instance::Settings;
 use harness::process::Signal;
 use harness::serial::run_quietly;
@@ -33,13 +33,13 @@ const SOON_MS: i64 = 1_000;
 /// Pings `user` once in each `pause`, between which the process stands still. Returns the time of the first ping after
 /// `end`.
 async fn ping_awake(
-    cluster: &Cluster,
+    deployment: &Deployment,
     client: &Client,
     user: &str,
     pause: Duration,
     end: Timestamp,
 ) -> Timestamp {
-    let instance = &cluster.instances[0];
+    let instance = &deployment.instances[0];
     loop {
         instance.send(Signal::Stop);
         Timestamp::now().plus(pause).pass().await;
@@ -55,13 +55,13 @@ async fn ping_awake(
 
 async fn the_silent_leave_with_the_first_request_after_one_hold(store: Store, pause: Duration) {
     run_quietly();
-    let cluster = Cluster::with(store, settings()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let silent = client.connect("silent").await;
     client.connect("alive").await;
     let end = silent.expires_at.plus(HOLD);
-    let request = ping_awake(&cluster, &client, "alive", pause, end).await;
+    let request = ping_awake(&deployment, &client, "alive", pause, end).await;
     let events = stream.changes(3).await;
     assert_eq!(events[2].brief(), "offline silent");
     let late = events[2].timestamp().millis_after(request);
@@ -82,14 +82,14 @@ async fn silent_users_leave_after_one_hold_with_rare_requests(store: Store) {
 /// This also holds before the first sweep.
 async fn a_disconnect_of_one_of_two_connections_keeps_the_user_online(store: Store) {
     run_quietly();
-    let cluster = Cluster::with(store, settings()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect_as("alice", "phone").await;
     let laptop = client.connect_as("alice", "laptop").await;
-    cluster.instances[0].send(Signal::Stop);
+    deployment.instances[0].send(Signal::Stop);
     laptop.expires_at.plus(Duration::from_secs(1)).pass().await;
-    cluster.instances[0].send(Signal::Continue);
+    deployment.instances[0].send(Signal::Continue);
     let left = client.disconnect_as("alice", "laptop").await;
     assert!(!left.online && !left.became_offline, "{left:?}");
     assert_eq!(client.count().await, 0);
@@ -100,13 +100,13 @@ async fn a_disconnect_of_one_of_two_connections_keeps_the_user_online(store: Sto
 }
 
 async fn an_only_instance_that_was_frozen_announces_no_pinging_user_offline(store: Store) {
-    let cluster = Cluster::with(store, mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
-    cluster.instances[0].send(Signal::Stop);
+    deployment.instances[0].send(Signal::Stop);
     Timestamp::now().plus(Duration::from_secs(4)).pass().await;
-    cluster.instances[0].send(Signal::Continue);
+    deployment.instances[0].send(Signal::Continue);
     // Clients that are alive ping within an interval, not at once.
     Timestamp::now()
         .plus(Duration::from_millis(500))
@@ -128,13 +128,13 @@ on_both_stores!(
 #[tokio::test]
 async fn a_frozen_instance_delays_no_departure() {
     run_quietly();
-    let cluster = Cluster::of(2, Settings::mortal()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::of(2, Settings::mortal()).await;
+    let clients = deployment.clients();
     let mut stream = Stream::open(&clients[1], "").await;
-    cluster.instances[0].send(Signal::Stop);
+    deployment.instances[0].send(Signal::Stop);
     let alive = clients[1].connect("alice").await;
     let events = stream.changes(2).await;
-    cluster.instances[0].send(Signal::Continue);
+    deployment.instances[0].send(Signal::Continue);
     assert_eq!(events[1].reason(), "expired");
     assert!(events[1].timestamp().millis_after(alive.expires_at) <= 500);
 }

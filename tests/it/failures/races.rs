@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::crowd;
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::{Instance, Settings};
 use harness::names::Names;
 use harness::process::Signal;
@@ -18,8 +18,8 @@ use crate::failures::traffic::{Told, Traffic, assert_told_is_what_happened};
 
 #[tokio::test]
 async fn answers_of_racing_calls_agree_with_the_events() {
-    let cluster = Cluster::of(3, Settings::mortal()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::of(3, Settings::mortal()).await;
+    let clients = deployment.clients();
     let mut streams = Vec::new();
     for client in &clients {
         streams.push(Stream::open(client, "").await);
@@ -55,8 +55,8 @@ async fn answers_of_calls_that_race_with_expiries_agree_with_the_events() {
     let settings = Settings::new()
         .with("PRESENCE_TTL", "500ms")
         .with("PRESENCE_PING_INTERVAL", "100ms");
-    let cluster = Cluster::of(3, settings).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::of(3, settings).await;
+    let clients = deployment.clients();
     let mut stream = Stream::open(&clients[0], "").await;
     let users = crowd("user", 40);
     let mut told = Told::new();
@@ -208,12 +208,12 @@ async fn a_sweep_with_an_outdated_deadline_does_not_change_last_seen() {
 /// all sweeps until then.
 #[tokio::test]
 async fn notes_of_shortened_deadlines_from_the_future_are_removed() {
-    let cluster = Cluster::of(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, Settings::new()).await;
+    let client = deployment.client();
     let noted_in_5138 = "99999999999999-0";
-    let shortened = cluster.names().key("shortened", "alice");
+    let shortened = deployment.names().key("shortened", "alice");
     let note = ["XADD", &shortened, noted_in_5138, "alice", "1"];
-    cluster.command::<()>(&note).await;
+    deployment.command::<()>(&note).await;
     client.connect_as("alice", "laptop").await;
     Timestamp::now()
         .plus(Duration::from_millis(20))
@@ -222,7 +222,7 @@ async fn notes_of_shortened_deadlines_from_the_future_are_removed() {
     client.connect_as("alice", "phone").await;
     client.disconnect_as("alice", "phone").await;
     let notes = ["XRANGE", &shortened, "-", "+"];
-    let notes: Vec<(String, Vec<String>)> = cluster.command(&notes).await;
+    let notes: Vec<(String, Vec<String>)> = deployment.command(&notes).await;
     let [(id, _)] = notes.as_slice() else {
         panic!("{notes:?}")
     };

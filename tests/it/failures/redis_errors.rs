@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::crowd;
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::redis_server::RedisServer;
 use harness::sse::{Stream, briefs};
@@ -120,15 +120,15 @@ async fn after_a_failover_instances_find_the_new_primary_at_the_same_address() {
 #[tokio::test]
 async fn users_without_pings_during_a_frozen_redis_stay_online() {
     let settings = Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s");
-    let cluster = Cluster::on_one_server(2, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(2, settings).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let users = crowd("user", 20);
     client.connect_each(&users).await;
     stream.changes(users.len()).await;
-    cluster.redis().freeze();
+    deployment.redis().freeze();
     Timestamp::now().plus(Duration::from_secs(4)).pass().await;
-    cluster.redis().thaw();
+    deployment.redis().thaw();
     all_ready(std::slice::from_ref(&client)).await;
     for _ in 0..3 {
         client.connect_each(&users).await;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness::client::{Client, crowd, try_send};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::names::partitions_of_tests;
 use harness::process::Signal;
@@ -233,14 +233,14 @@ fn assert_spread_out(ends: &[i64]) {
 }
 
 /// Restarts each instance with SIGTERM at its address, and returns the times of the signals.
-async fn restart_each(cluster: &mut Cluster, load: &Load) -> Vec<Timestamp> {
+async fn restart_each(deployment: &mut Deployment, load: &Load) -> Vec<Timestamp> {
     let mut told_to_end = Vec::new();
     for number in 0..INSTANCES {
         told_to_end.push(Timestamp::now());
-        cluster.instances[number].send(Signal::Terminate);
-        let status = cluster.instances[number].exit().await;
+        deployment.instances[number].send(Signal::Terminate);
+        let status = deployment.instances[number].exit().await;
         assert_eq!(status.code(), Some(0));
-        cluster.replace(number).await;
+        deployment.replace(number).await;
         // A caller that the old instance refused must not meet another instance in its drain.
         load.each_has_called_again().await;
     }
@@ -251,11 +251,11 @@ async fn restart_each(cluster: &mut Cluster, load: &Load) -> Vec<Timestamp> {
 async fn a_rolling_restart_under_load_loses_no_event_and_no_ping() {
     run_alone();
     let settings = Settings::new().with("PRESENCE_DRAIN", &format!("{}s", DRAIN.as_secs()));
-    let mut cluster = Cluster::of(INSTANCES, settings).await;
-    let clients = cluster.clients();
+    let mut deployment = Deployment::of(INSTANCES, settings).await;
+    let clients = deployment.clients();
     let users = crowd("user", USERS);
-    cluster.client().connect_each(&users[..USERS / 2]).await;
-    let beginning = Stream::open(&cluster.client(), "").await.last_id();
+    deployment.client().connect_each(&users[..USERS / 2]).await;
+    let beginning = Stream::open(&deployment.client(), "").await.last_id();
     let sources = open_all(&clients);
     eventually_true("every stream is open, and has its snapshot", async || {
         sources.iter().enumerate().all(|(number, source)| {
@@ -269,9 +269,9 @@ async fn a_rolling_restart_under_load_loses_no_event_and_no_ping() {
     .await;
 
     let load = Load::start(&users, &clients);
-    let told_to_end = restart_each(&mut cluster, &load).await;
+    let told_to_end = restart_each(&mut deployment, &load).await;
     let tally = load.stop().await;
-    cluster.client().connect("marker").await;
+    deployment.client().connect("marker").await;
     eventually_true("every stream has heard the last event", async || {
         sources.iter().all(|source| source.is_up_to("marker"))
     })
@@ -281,7 +281,7 @@ async fn a_rolling_restart_under_load_loses_no_event_and_no_ping() {
     let logs: Vec<Vec<Entry>> = sources.iter().map(EventSource::log).collect();
     assert!(tally.lost.is_empty(), "{:?}", tally.lost);
     assert!(tally.calls > 1_000 && tally.retried > 0, "{tally:?}");
-    let client = cluster.client();
+    let client = deployment.client();
     let mut whole = Stream::resume(&client, "", &beginning).await;
     let reference = whole.events_before_now(&client, "marker-2").await;
     assert!(reference.len() > 300, "there was traffic");

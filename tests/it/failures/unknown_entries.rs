@@ -1,6 +1,6 @@
 //! History entries of kinds that a newer version may write.
 
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::sse::{Stream, briefs};
 
@@ -22,25 +22,25 @@ const UNKNOWN: [&str; 4] = [
 ];
 
 /// Announces the entry in the partition of bob.
-async fn announce(cluster: &Cluster, entry: &str, channel: &str) {
-    let names = cluster.names();
+async fn announce(deployment: &Deployment, entry: &str, channel: &str) {
+    let names = deployment.names();
     let of_bob = |name| names.key(name, "bob");
     let (events, epoch, channel) = (of_bob("events"), of_bob("epoch"), of_bob(channel));
     let keys = ["EVAL", ANNOUNCE, "2", &events, &epoch];
     let words = [&keys[..], &[entry, names.publish(), &channel]].concat();
-    let _heard: usize = cluster.command(&words).await;
+    let _heard: usize = deployment.command(&words).await;
 }
 
 /// Tests the entries on the bus, after a gap, and at the start of an instance. With another `channel` the bus does not
 /// carry them.
 async fn unknown_kinds_show_nothing(channel: &str) {
-    let mut cluster = Cluster::of(1, Settings::new()).await;
-    let client = cluster.client();
+    let mut deployment = Deployment::of(1, Settings::new()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let cursor = stream.last_id();
     client.connect("alice").await;
     for entry in UNKNOWN {
-        announce(&cluster, entry, channel).await;
+        announce(&deployment, entry, channel).await;
     }
     client.connect("bob").await;
     let expected = ["online alice", "online bob"];
@@ -49,8 +49,8 @@ async fn unknown_kinds_show_nothing(channel: &str) {
     let events = resumed.events_before_now(&client, "marker").await;
     let reset = |name: &str| events.iter().any(|event| event.name == name);
     assert!(!reset("presence.reset"), "{events:?}");
-    cluster.add_instance().await;
-    let fresh = cluster.clients()[1].clone();
+    deployment.add_instance().await;
+    let fresh = deployment.clients()[1].clone();
     let mut resumed = Stream::resume(&fresh, "?snapshot=true", &cursor).await;
     assert_eq!(briefs(&resumed.changes(2).await), expected);
     let mut snapshot = Stream::open(&fresh, "?snapshot=true").await;
@@ -70,12 +70,12 @@ async fn an_entry_of_an_unknown_kind_in_the_history_is_skipped() {
 /// A foreign entry breaks the chain of predecessors. Streams are reset and go on after it.
 #[tokio::test]
 async fn a_foreign_entry_in_the_history_stops_no_stream() {
-    let cluster = Cluster::of(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, Settings::new()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
-    let history = cluster.names().key("events", "alice");
+    let history = deployment.names().key("events", "alice");
     let add = ["XADD", &history, "*", "hello", "world", "a", "b"];
-    let _id: String = cluster.command(&add).await;
+    let _id: String = deployment.command(&add).await;
     client.connect("alice").await;
     // The streams go on at the end of the history, which may be after the event of alice.
     assert_eq!(stream.next().await.name, "presence.reset");

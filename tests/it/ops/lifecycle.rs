@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::instance::{Instance, Settings, workers};
 use harness::process::Signal;
 use harness::redis_server::free_port;
@@ -175,16 +175,16 @@ async fn a_signal_ends_every_stream_within_the_drain_time(store: Store) {
     run_alone();
     for signal in [Signal::Terminate, Signal::Interrupt] {
         let settings = Settings::new().with("PRESENCE_DRAIN", "2s");
-        let mut cluster = Cluster::with(store, settings).await;
-        let client = cluster.client();
+        let mut deployment = Deployment::with(store, settings).await;
+        let client = deployment.client();
         let mut streams = Vec::new();
         for _ in 0..20 {
             streams.push(Stream::open(&client, "").await);
         }
         let began = Instant::now();
-        cluster.instances[0].send(signal);
+        deployment.instances[0].send(signal);
         let ends = LocalSet::new().run_until(ends_of(streams)).await;
-        let status = cluster.instances[0].exit().await;
+        let status = deployment.instances[0].exit().await;
         assert_eq!(status.code(), Some(0));
         assert!(
             began.elapsed() < Duration::from_secs(4),
@@ -215,8 +215,8 @@ async fn ends_of(streams: Vec<Stream>) -> Vec<Instant> {
 
 async fn a_stream_ends_cleanly_at_its_age_and_resumes(store: Store) {
     let settings = Settings::new().with("PRESENCE_STREAM_MAX_AGE", "1s");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     let stream = Stream::open(&client, "").await;
     let end = stream.end(Duration::from_secs(5)).await;
     assert!(matches!(end, Some(End::Clean)), "{end:?}");

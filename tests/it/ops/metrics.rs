@@ -5,14 +5,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use harness::client::{Answer, Client, media_type, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::instance::{Instance, Settings};
 use harness::sse::Stream;
 use reqwest::Method;
 
 async fn the_metrics_count_what_happens(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     client.ping("alice").await;
@@ -41,8 +41,8 @@ async fn the_metrics_count_what_happens(store: Store) {
 /// A sweep finds the user expired before the deadline in the index, where another program deleted its key.
 #[tokio::test]
 async fn a_departure_before_its_deadline_counts_as_in_time() {
-    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let alice = client.connect("alice").await;
     alice
@@ -50,8 +50,8 @@ async fn a_departure_before_its_deadline_counts_as_in_time() {
         .less(Duration::from_millis(300))
         .pass()
         .await;
-    let key = cluster.names().of_user("user", "alice");
-    cluster.redis().command::<()>(&["DEL", &key]).await;
+    let key = deployment.names().of_user("user", "alice");
+    deployment.redis().command::<()>(&["DEL", &key]).await;
     // A call about another user causes the sweep; nothing told the instance of the key.
     client.connect("bob").await;
     let gone = stream.changes(3).await;
@@ -99,8 +99,8 @@ async fn requests_count_by_route_method_and_status() {
 }
 
 async fn a_user_that_returns_soon_counts_as_a_flap_by_the_reason_of_its_departure(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     client.disconnect("alice").await;
@@ -120,8 +120,8 @@ async fn a_user_that_returns_soon_counts_as_a_flap_by_the_reason_of_its_departur
 }
 
 async fn resets_count_by_reason_and_the_history_has_an_age(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     for _ in 0..2 {
         let mut stream = Stream::open(&client, "?lastEventId=no-cursor").await;

@@ -7,7 +7,7 @@ use std::fs;
 use std::process::Command;
 
 use harness::client::Client;
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::instance::{Instance, Settings};
 use harness::process::Process;
 use harness::redis_cluster::RedisCluster;
@@ -175,8 +175,8 @@ fn assert_names_exist(place: &str, expression: &str, known: &Labels) {
 }
 
 /// The metrics of an instance after everything happened that has a metric of its own.
-async fn eventful(cluster: &mut Cluster) -> Labels {
-    let client = cluster.client();
+async fn eventful(deployment: &mut Deployment) -> Labels {
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "?lastEventId=no-cursor").await;
     client.connect("alice").await;
     client.ping("alice").await;
@@ -188,7 +188,7 @@ async fn eventful(cluster: &mut Cluster) -> Labels {
         client.metric(delivered).await
     })
     .await;
-    cluster.redis_mut().kill();
+    deployment.redis_mut().kill();
     assert_eq!(client.get("/v1/users/alice").await.status, 503);
     let mut known = labels_in(&metrics(&client, "text/plain").await.body);
     known.insert("up".to_owned(), BTreeSet::new());
@@ -221,10 +221,10 @@ async fn of_masters_and_keys() -> Labels {
 async fn the_board_and_the_alerts_name_metrics_and_labels_that_exist() {
     let receiver = Receiver::start(Conduct::Answer(204)).await;
     let settings = receiver.registered_in(Settings::mortal());
-    let mut cluster = Cluster::with(Store::Redis, settings).await;
-    let base = cluster.client().base().to_owned();
+    let mut deployment = Deployment::with(Store::Redis, settings).await;
+    let base = deployment.client().base().to_owned();
     let prometheus = Prometheus::start(base.trim_start_matches("http://"));
-    let mut known = eventful(&mut cluster).await;
+    let mut known = eventful(&mut deployment).await;
     known.extend(of_masters_and_keys().await);
     let (alerts, board) = (prometheus.alerts().await, expressions(&board()));
     assert!(alerts.len() >= 15 && board.len() >= 30);

@@ -1,20 +1,20 @@
 //! Health, readiness and documents.
 
 use harness::client::{media_type, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::instance::{Instance, Settings};
 use harness::redis_server::{RedisServer, free_port};
 
 async fn an_instance_is_live_and_ready(store: Store) {
-    let cluster = Cluster::start(store).await;
+    let deployment = Deployment::start(store).await;
     for path in ["/livez", "/readyz"] {
-        assert_eq!(cluster.client().get(path).await.status, 200, "{path}");
+        assert_eq!(deployment.client().get(path).await.status, 200, "{path}");
     }
 }
 
 async fn the_documents_are_served_from_the_binary(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let document = client.get("/openapi.json").await;
     assert_eq!(media_type(&document.headers), "application/json");
     let document: serde_json::Value = document.ok();

@@ -5,7 +5,7 @@ mod front;
 use std::time::Duration;
 
 use harness::client::{media_type, query_of, send, try_send};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::process::Signal;
 use harness::sse::{EventSource, Habits, Heard, Memory, Stream, briefs};
@@ -29,8 +29,8 @@ pub(crate) fn settings() -> Settings {
 }
 
 async fn events_pass_at_once_and_streams_resume(kind: Kind) {
-    let mut cluster = Cluster::of(2, settings()).await;
-    let mut front = Front::start(kind, &cluster).await;
+    let mut deployment = Deployment::of(2, settings()).await;
+    let mut front = Front::start(kind, &deployment).await;
     let client = front.client();
     let mut stream = Stream::open(&client, "?snapshot=true&access_token=secret").await;
     assert!(stream.snapshot().await.is_empty());
@@ -41,7 +41,7 @@ async fn events_pass_at_once_and_streams_resume(kind: Kind) {
         assert_eq!(stream.next().await.brief(), "offline alice");
     }
     let cursor = stream.last_id();
-    cluster.instances[0].kill();
+    deployment.instances[0].kill();
     eventually_true("a call finds the other instance", async || {
         let connected = try_send(client.of_user("bob", "connect")).await;
         connected.is_ok_and(|answer| answer.status == 200)
@@ -51,7 +51,7 @@ async fn events_pass_at_once_and_streams_resume(kind: Kind) {
     assert_eq!(resumed.next().await.brief(), "online bob");
     drop(stream);
     // A stream that finds no instance is in the log too, and the error of the proxy contains no token.
-    cluster.instances[1].kill();
+    deployment.instances[1].kill();
     let failed = Stream::request(&client, "?access_token=secret");
     try_send(failed).await.expect("the proxy itself answers");
     eventually_true("the stream is in the log", async || {
@@ -64,8 +64,8 @@ async fn events_pass_at_once_and_streams_resume(kind: Kind) {
 
 /// Instances are drained and killed in turn.
 async fn calls_and_streams_recover_from_restarts(kind: Kind) {
-    let mut cluster = Cluster::of(2, settings()).await;
-    let front = Front::start(kind, &cluster).await;
+    let mut deployment = Deployment::of(2, settings()).await;
+    let front = Front::start(kind, &deployment).await;
     let client = front.client();
     let habits = Habits {
         query: "?snapshot=true".to_owned(),
@@ -84,10 +84,10 @@ async fn calls_and_streams_recover_from_restarts(kind: Kind) {
             }
             match signal {
                 Some(signal) => {
-                    cluster.instances[instance].send(signal);
-                    cluster.instances[instance].exit().await;
+                    deployment.instances[instance].send(signal);
+                    deployment.instances[instance].exit().await;
                 }
-                None => cluster.instances[instance].kill(),
+                None => deployment.instances[instance].kill(),
             }
             for step in ["dead", "back"] {
                 let user = format!("{step}-{round}-{instance}");
@@ -102,7 +102,7 @@ async fn calls_and_streams_recover_from_restarts(kind: Kind) {
                     eventually_true(&user, async || reader.is_up_to(&user)).await;
                 }
                 if step == "dead" {
-                    cluster.replace(instance).await;
+                    deployment.replace(instance).await;
                 }
             }
         }
@@ -126,11 +126,11 @@ async fn calls_and_streams_recover_from_restarts(kind: Kind) {
 
 /// A stream whose client has closed it does not count any more, although nothing is sent on it that would fail.
 async fn a_stream_that_its_reader_closed_ends_at_the_instance(kind: Kind) {
-    let cluster = Cluster::of(2, settings()).await;
-    let front = Front::start(kind, &cluster).await;
+    let deployment = Deployment::of(2, settings()).await;
+    let front = Front::start(kind, &deployment).await;
     let open = async || {
         let mut open = 0;
-        for instance in cluster.clients() {
+        for instance in deployment.clients() {
             let streams = instance.metric("presence_streams").await;
             open += streams.expect("a number");
         }
@@ -149,11 +149,11 @@ async fn a_stream_that_its_reader_closed_ends_at_the_instance(kind: Kind) {
 
 /// Instances that are not ready give the reason and `Retry-After`, also to a proxy that checks the readiness.
 async fn calls_and_streams_report_that_the_store_is_unreachable(kind: Kind) {
-    let mut cluster = Cluster::on_one_server(2, settings()).await;
-    let front = Front::start(kind, &cluster).await;
+    let mut deployment = Deployment::on_one_server(2, settings()).await;
+    let front = Front::start(kind, &deployment).await;
     let client = front.client();
     client.connect("alice").await;
-    cluster.redis_mut().kill();
+    deployment.redis_mut().kill();
     eventually_true("a call is refused by the service", async || {
         let pinged = send(client.of_user("alice", "ping")).await;
         let refused = pinged.status == 503 && !pinged.header("retry-after").is_empty();
@@ -171,7 +171,7 @@ async fn calls_and_streams_report_that_the_store_is_unreachable(kind: Kind) {
     assert_eq!(media_type(&stream.headers), "text/event-stream");
     assert!(stream.body.contains("event: presence.end\n"), "{stream:?}");
 
-    cluster.redis_mut().start_again().await;
+    deployment.redis_mut().start_again().await;
     eventually_true("a call succeeds again", async || {
         send(client.of_user("alice", "connect")).await.status == 200
     })
@@ -179,8 +179,8 @@ async fn calls_and_streams_report_that_the_store_is_unreachable(kind: Kind) {
 }
 
 async fn requests_that_the_service_must_judge_reach_it(kind: Kind) {
-    let cluster = Cluster::of(2, settings()).await;
-    let client = Front::start(kind, &cluster).await;
+    let deployment = Deployment::of(2, settings()).await;
+    let client = Front::start(kind, &deployment).await;
     let (_front, client) = (&client, client.client());
     let ids: Vec<String> = (0..MANY).map(|id| format!("{id:036}")).collect();
     let query = query_of(&[("userIds", &ids.join(","))]);

@@ -8,7 +8,7 @@ mod sweeps;
 use std::process::Command;
 
 use harness::client::Client;
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::instance::{Instance, Settings};
 use harness::process::Signal;
 use harness::wait::eventually_true;
@@ -26,8 +26,8 @@ fn settings(receiver: &Receiver) -> Settings {
 }
 
 /// The key of the receiver, which is in the first partition.
-fn delivery_key(cluster: &Cluster) -> String {
-    let names = cluster.names();
+fn delivery_key(deployment: &Deployment) -> String {
+    let names = deployment.names();
     let key = names.all("webhook:crm").into_iter().next();
     key.expect("a partition")
 }
@@ -44,19 +44,19 @@ async fn is_registered(client: &Client) {
     .await;
 }
 
-async fn each_store(test: impl AsyncFn(Cluster, Receiver)) {
+async fn each_store(test: impl AsyncFn(Deployment, Receiver)) {
     for store in [Store::Embedded, Store::Redis] {
         let receiver = Receiver::start(Conduct::Answer(204)).await;
-        let cluster = Cluster::with(store, settings(&receiver)).await;
-        is_registered(&cluster.client()).await;
-        test(cluster, receiver).await;
+        let deployment = Deployment::with(store, settings(&receiver)).await;
+        is_registered(&deployment.client()).await;
+        test(deployment, receiver).await;
     }
 }
 
 #[tokio::test]
 async fn events_arrive_in_order_and_only_once() {
-    each_store(async |cluster, receiver| {
-        let client = cluster.client();
+    each_store(async |deployment, receiver| {
+        let client = deployment.client();
         let mut expected = Vec::new();
         for round in 0..40 {
             let user = format!("user {}", round % 7);
@@ -89,8 +89,8 @@ async fn events_arrive_in_order_and_only_once() {
 
 #[tokio::test]
 async fn the_items_are_the_messages_of_a_stream() {
-    each_store(async |cluster, receiver| {
-        let client = cluster.client();
+    each_store(async |deployment, receiver| {
+        let client = deployment.client();
         let mut stream = harness::sse::Stream::open(&client, "").await;
         client.connect("alice").await;
         client.disconnect("alice").await;
@@ -116,9 +116,9 @@ async fn a_library_of_standard_webhooks_accepts_the_signatures() {
     let receiver = Receiver::start(Conduct::Answer(204)).await;
     let secrets = format!("crm:{SECRET},crm:{NEW_SECRET}");
     let settings = settings(&receiver).with("PRESENCE_WEBHOOK_SECRETS", &secrets);
-    let cluster = Cluster::with(Store::Embedded, settings).await;
-    is_registered(&cluster.client()).await;
-    cluster.client().connect("名前✅").await;
+    let deployment = Deployment::with(Store::Embedded, settings).await;
+    is_registered(&deployment.client()).await;
+    deployment.client().connect("名前✅").await;
     let received = receiver.attempts(1).await;
     let webhook = serde_json::to_string(&received[0]).expect("JSON");
     let python = installed("clients-python/bin/python");
@@ -144,20 +144,20 @@ async fn a_library_of_standard_webhooks_accepts_the_signatures() {
 #[tokio::test]
 async fn another_instance_goes_on_with_the_same_batch() {
     let receiver = Receiver::start(Conduct::Answer(500)).await;
-    let mut cluster = Cluster::of(2, settings(&receiver)).await;
-    is_registered(&cluster.client()).await;
-    let client = cluster.clients().remove(1);
+    let mut deployment = Deployment::of(2, settings(&receiver)).await;
+    is_registered(&deployment.client()).await;
+    let client = deployment.clients().remove(1);
     client.connect("alice").await;
     let first = receiver.attempts(1).await.remove(0);
-    cluster.instances[0].send(Signal::Terminate);
-    cluster.instances[0].exit().await;
+    deployment.instances[0].send(Signal::Terminate);
+    deployment.instances[0].exit().await;
     receiver.now(Conduct::Answer(204));
     assert_eq!(receiver.accepted(1).await, ["user.online alice"]);
     let last = receiver.received().pop().expect("a webhook");
     assert_eq!((last.id(), &last.body), (first.id(), &first.body));
-    cluster.add_instance().await;
-    cluster.instances[1].kill();
-    let client = cluster.clients().remove(2);
+    deployment.add_instance().await;
+    deployment.instances[1].kill();
+    let client = deployment.clients().remove(2);
     client.connect("bob").await;
     assert_eq!(
         receiver.accepted(2).await,
@@ -168,12 +168,12 @@ async fn another_instance_goes_on_with_the_same_batch() {
 #[tokio::test]
 async fn after_a_loss_of_data_the_next_batch_begins_with_a_reset() {
     let receiver = Receiver::start(Conduct::Answer(204)).await;
-    let cluster = Cluster::on_one_server(1, settings(&receiver)).await;
-    is_registered(&cluster.client()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, settings(&receiver)).await;
+    is_registered(&deployment.client()).await;
+    let client = deployment.client();
     client.connect("alice").await;
     receiver.accepted(1).await;
-    cluster.redis().flush_all().await;
+    deployment.redis().flush_all().await;
     client.connect("bob").await;
     let events = receiver.accepted(3).await;
     assert_eq!(
@@ -189,19 +189,19 @@ async fn after_a_loss_of_data_the_next_batch_begins_with_a_reset() {
 #[tokio::test]
 async fn a_receiver_behind_the_history_gets_a_reset() {
     let receiver = Receiver::start(Conduct::Answer(500)).await;
-    let cluster = Cluster::on_one_server(1, settings(&receiver)).await;
-    is_registered(&cluster.client()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, settings(&receiver)).await;
+    is_registered(&deployment.client()).await;
+    let client = deployment.client();
     // In one partition, so that they share a history.
-    let users = cluster.names().neighbours("alice", 3);
+    let users = deployment.names().neighbours("alice", 3);
     client.connect(&users[0]).await;
     receiver.attempts(1).await;
     client.connect(&users[1]).await;
     client.connect(&users[2]).await;
     // As after a long time: the events of two users are gone, one event is newer.
-    let history = cluster.names().key("events", "alice");
+    let history = deployment.names().key("events", "alice");
     let trim = ["XTRIM", &history, "MAXLEN", "1"];
-    cluster.redis().command::<i64>(&trim).await;
+    deployment.redis().command::<i64>(&trim).await;
     receiver.now(Conduct::Answer(204));
     let events = receiver.accepted(2).await;
     let newest = format!("user.online {}", users[2]);
@@ -212,16 +212,16 @@ async fn a_receiver_behind_the_history_gets_a_reset() {
 async fn nothing_shows_a_secret_or_a_url() {
     let receiver = Receiver::start(Conduct::Answer(500)).await;
     let settings = settings(&receiver).with("RUST_LOG", "presence=trace");
-    let cluster = Cluster::on_one_server(1, settings).await;
-    is_registered(&cluster.client()).await;
-    cluster.client().connect("alice").await;
+    let deployment = Deployment::on_one_server(1, settings).await;
+    is_registered(&deployment.client()).await;
+    deployment.client().connect("alice").await;
     receiver.attempts(1).await;
-    let metrics = cluster.client().get("/metrics").await.body;
-    let stored: Vec<String> = cluster
+    let metrics = deployment.client().get("/metrics").await.body;
+    let stored: Vec<String> = deployment
         .redis()
-        .command(&["HGETALL", &delivery_key(&cluster)])
+        .command(&["HGETALL", &delivery_key(&deployment)])
         .await;
-    for text in [cluster.instances[0].log(), metrics, stored.join("\n")] {
+    for text in [deployment.instances[0].log(), metrics, stored.join("\n")] {
         for secret in [&SECRET["whsec_".len()..], "not-for-the-log"] {
             assert!(!text.contains(secret), "{text}");
         }

@@ -1,6 +1,6 @@
 //! `/docs` on a phone, with a key, and from a link.
 
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::instance::Settings;
 
 use super::Browser;
@@ -23,8 +23,8 @@ const TYPE_KEY: &str = "
 ";
 
 /// The number of operations in the OpenAPI document.
-async fn documented_operations(cluster: &Cluster) -> u64 {
-    let document: serde_json::Value = cluster.client().get("/openapi.json").await.ok();
+async fn documented_operations(deployment: &Deployment) -> u64 {
+    let document: serde_json::Value = deployment.client().get("/openapi.json").await.ok();
     let paths = document["paths"].as_object().expect("paths");
     let operations = paths
         .values()
@@ -33,16 +33,16 @@ async fn documented_operations(cluster: &Cluster) -> u64 {
     operations.count() as u64
 }
 
-async fn service() -> Cluster {
+async fn service() -> Deployment {
     let keys = format!("board:presence.read:{KEY}");
     let settings = Settings::new().with("PRESENCE_API_KEYS", &keys);
-    Cluster::with(Store::Embedded, settings).await
+    Deployment::with(Store::Embedded, settings).await
 }
 
 /// Opens the page with `fragment` and waits for the operations.
-async fn open(cluster: &Cluster, fragment: &str) -> Browser {
+async fn open(deployment: &Deployment, fragment: &str) -> Browser {
     let browser = Browser::start().await;
-    let page = format!("{}/docs/{fragment}", cluster.client().base());
+    let page = format!("{}/docs/{fragment}", deployment.client().base());
     browser.be_a_phone().await;
     browser.open(&page).await;
     browser.text(&format!("{COUNT} .opblock-summary")).await;
@@ -67,8 +67,8 @@ async fn count_with(browser: &Browser, status: &str) {
 
 #[tokio::test]
 async fn the_page_asks_for_a_key_and_keeps_it_over_a_reload() {
-    let cluster = service().await;
-    let browser = open(&cluster, "").await;
+    let deployment = service().await;
+    let browser = open(&deployment, "").await;
     unfold(&browser, COUNT).await;
     browser.press(&format!("{COUNT} .try-out__btn")).await;
     count_with(&browser, "401").await;
@@ -98,8 +98,8 @@ async fn the_page_asks_for_a_key_and_keeps_it_over_a_reload() {
 
 #[tokio::test]
 async fn a_link_opens_its_operation() {
-    let cluster = service().await;
-    let browser = open(&cluster, "#/online/listOnline").await;
+    let deployment = service().await;
+    let browser = open(&deployment, "#/online/listOnline").await;
     let list = "#operations-online-listOnline";
     let text = browser.text(&format!("{list} .opblock-body")).await;
     assert!(text.contains("page by page"), "{text}");
@@ -112,12 +112,12 @@ async fn a_link_opens_its_operation() {
 
 #[tokio::test]
 async fn the_page_fits_a_phone_and_explains_how_to_watch() {
-    let cluster = service().await;
-    let browser = open(&cluster, "").await;
+    let deployment = service().await;
+    let browser = open(&deployment, "").await;
     let wide = "return [innerWidth, document.documentElement.scrollWidth]";
     assert_eq!(browser.run(wide).await, serde_json::json!([390, 390]));
 
-    let operations = documented_operations(&cluster).await;
+    let operations = documented_operations(&deployment).await;
     let complete = format!(
         "return document.querySelectorAll('.opblock-summary-control').length === {operations}"
     );

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use harness::client::try_send;
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::instance::Settings;
 use harness::process::Signal;
 use harness::sse::Stream;
@@ -108,12 +108,12 @@ impl Watcher {
 async fn a_browser_waits_for_the_store() {
     let watcher = Watcher::start().await;
     let settings = Settings::new().with("PRESENCE_CORS_ORIGINS", watcher.page.origin());
-    let mut cluster = Cluster::on_one_server(1, settings).await;
-    let url = format!("{}/v1/events?snapshot=true", cluster.client().base());
+    let mut deployment = Deployment::on_one_server(1, settings).await;
+    let url = format!("{}/v1/events?snapshot=true", deployment.client().base());
     watcher.watch("before", &url).await;
     watcher.each_says("ready").await;
-    cluster.redis_mut().kill();
-    let client = cluster.client();
+    deployment.redis_mut().kill();
+    let client = deployment.client();
     eventually_true("the service knows", async || {
         client.get("/readyz").await.status == 503
     })
@@ -126,7 +126,7 @@ async fn a_browser_waits_for_the_store() {
                 || stream.ends.contains(&"store-unreachable".to_owned())
         })
         .await;
-    cluster.redis_mut().start_again().await;
+    deployment.redis_mut().start_again().await;
     all_ready(std::slice::from_ref(&client)).await;
     watcher
         .each("a snapshot comes", |stream| {
@@ -144,8 +144,8 @@ async fn a_browser_reconnects_after_too_many_streams() {
     let settings = Settings::new()
         .with("PRESENCE_CORS_ORIGINS", watcher.page.origin())
         .with("PRESENCE_STREAMS", "2");
-    let cluster = Cluster::with(Store::Embedded, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(Store::Embedded, settings).await;
+    let client = deployment.client();
     let places = [
         Stream::open(&client, "").await,
         Stream::open(&client, "").await,
@@ -185,28 +185,28 @@ async fn behind_each_proxy_a_browser_recovers_from_every_restart() {
     let watcher = Watcher::start().await;
     let settings =
         crate::ops::proxies::settings().with("PRESENCE_CORS_ORIGINS", watcher.page.origin());
-    let mut cluster = Cluster::of(2, settings).await;
+    let mut deployment = Deployment::of(2, settings).await;
     let mut fronts = Vec::new();
     for kind in [Kind::Nginx, Kind::NginxTls, Kind::Haproxy, Kind::Caddy] {
-        let front = Front::start(kind, &cluster).await;
+        let front = Front::start(kind, &deployment).await;
         let url = format!("{}/v1/events?snapshot=true", front.base());
         watcher.watch(&format!("{kind:?}"), &url).await;
         fronts.push(front);
     }
     watcher.each_says("ready").await;
-    let clients = cluster.clients();
+    let clients = deployment.clients();
 
-    cluster.instances[0].send(Signal::Terminate);
+    deployment.instances[0].send(Signal::Terminate);
     clients[1].connect("drained").await;
     watcher
         .each("drained", |stream| {
             stream.changes().contains(&"online drained")
         })
         .await;
-    cluster.instances[0].exit().await;
-    cluster.replace(0).await;
+    deployment.instances[0].exit().await;
+    deployment.replace(0).await;
 
-    cluster.instances[1].kill();
+    deployment.instances[1].kill();
     clients[0].connect("killed").await;
     watcher
         .each("killed", |stream| {
@@ -215,14 +215,14 @@ async fn behind_each_proxy_a_browser_recovers_from_every_restart() {
         .await;
 
     // This is the only instance that runs.
-    cluster.instances[0].kill();
+    deployment.instances[0].kill();
     watcher
         .each("the proxy answers with a short stream", |stream| {
             stream.ends.contains(&"overloaded".to_owned())
         })
         .await;
-    cluster.replace(0).await;
-    cluster.replace(1).await;
+    deployment.replace(0).await;
+    deployment.replace(1).await;
     clients[0].connect("gone").await;
     watcher
         .each("gone", |stream| stream.changes().contains(&"online gone"))

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use harness::client::{Client, send};
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::instance::{Instance, Settings};
 use harness::process::Process;
 
@@ -58,20 +58,20 @@ async fn assert_prints(process: &mut Process, expected: &[&str]) {
 #[tokio::test]
 async fn a_follower_in_python_loses_nothing_when_it_or_the_service_restarts() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut cluster = Cluster::of(1, settings()).await;
-    let url = cluster.client().base().to_owned();
+    let mut deployment = Deployment::of(1, settings()).await;
+    let url = deployment.client().base().to_owned();
     let mut first = follower(&url, folder.path());
     assert_prints(&mut first, &["caught up"]).await;
-    connect(&cluster.client(), "alice").await;
+    connect(&deployment.client(), "alice").await;
     assert_prints(&mut first, &["alice is online"]).await;
 
-    cluster.instances[0].kill();
-    cluster.replace(0).await;
-    connect(&cluster.client(), "bob").await;
+    deployment.instances[0].kill();
+    deployment.replace(0).await;
+    connect(&deployment.client(), "bob").await;
     assert_prints(&mut first, &["bob is online", "caught up"]).await;
 
     first.kill();
-    let client = cluster.client();
+    let client = deployment.client();
     let gone = client.of_user("bob", "disconnect").bearer_auth(super::KEY);
     assert_eq!(send(gone).await.status, 200);
     let mut second = follower(&url, folder.path());
@@ -80,8 +80,8 @@ async fn a_follower_in_python_loses_nothing_when_it_or_the_service_restarts() {
 
 #[tokio::test]
 async fn the_python_functions_make_the_calls_of_their_names() {
-    let cluster = Cluster::with(Store::Embedded, settings()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(Store::Embedded, settings()).await;
+    let client = deployment.client();
     for user in ["alice", "b/o+b é"] {
         connect(&client, user).await;
     }
@@ -125,8 +125,8 @@ print(json.dumps(presence.sign_out('b/o+b é')['becameOffline']))
 
 #[tokio::test]
 async fn a_follower_in_node_shows_users_and_survives_a_restart() {
-    let mut cluster = Cluster::of(1, settings()).await;
-    let client = cluster.client();
+    let mut deployment = Deployment::of(1, settings()).await;
+    let client = deployment.client();
     connect(&client, "bob").await;
     let mut command = Command::new("node");
     command.arg(path_of("examples/back-end/follow.mjs"));
@@ -139,8 +139,8 @@ async fn a_follower_in_node_shows_users_and_survives_a_restart() {
     let request = client.of_user("alice", "connect").bearer_auth(&token);
     assert_eq!(send(request).await.status, 200);
     assert_prints(&mut process, &["user.online alice"]).await;
-    cluster.instances[0].kill();
-    cluster.replace(0).await;
-    connect(&cluster.client(), "carol").await;
+    deployment.instances[0].kill();
+    deployment.replace(0).await;
+    connect(&deployment.client(), "carol").await;
     assert_prints(&mut process, &["user.online carol", "presence.ready "]).await;
 }

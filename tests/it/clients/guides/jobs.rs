@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::instance::Settings;
 use harness::timestamp::Timestamp;
 use serde_json::Value;
@@ -95,8 +95,8 @@ async fn run(store: Store, file: &str) {
     let settings = Settings::new()
         .with("PRESENCE_API_KEYS", &set[0])
         .with("PRESENCE_JWT_SECRET", &set[1]);
-    let cluster = Cluster::with(store, settings).await;
-    let variables = variables.replace("http://127.0.0.1:8080", cluster.client().base());
+    let deployment = Deployment::with(store, settings).await;
+    let variables = variables.replace("http://127.0.0.1:8080", deployment.client().base());
 
     let page = fs::read_to_string(path_of("docs/guides").join(file)).expect(file);
     let job = Job::of(&page);

@@ -1,7 +1,7 @@
 //! The programs in `docs/pages.md`, in Chromium.
 
 use harness::client::{Client, User, send};
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::instance::{Instance, Settings};
 use harness::process::Process;
 use harness::redis_server::free_port;
@@ -14,7 +14,7 @@ use crate::clients::browser::{Browser, Page};
 
 /// The page of `examples/`, its back end, and the service.
 struct Scene {
-    cluster: Cluster,
+    deployment: Deployment,
     browser: Browser,
     page: String,
     _app: Process,
@@ -28,12 +28,12 @@ impl Scene {
             .with("PRESENCE_CORS_ORIGINS", &page)
             .with("PRESENCE_TTL", "6s")
             .with("PRESENCE_PING_INTERVAL", "1s");
-        let cluster = Cluster::of(1, settings).await;
-        let mut app = program_in_python("examples/back-end/app.py", cluster.client().base());
+        let deployment = Deployment::of(1, settings).await;
+        let mut app = program_in_python("examples/back-end/app.py", deployment.client().base());
         let mut app = Process::spawn("app.py", app.env("APP_PORT", port.to_string()));
         assert_eq!(app.line().await.as_ref(), Some(&page));
         Self {
-            cluster,
+            deployment,
             browser: Browser::start().await,
             page,
             _app: app,
@@ -57,7 +57,7 @@ impl Scene {
     }
 
     async fn user(&self, user: &str) -> User {
-        let client = self.cluster.client();
+        let client = self.deployment.client();
         let path = format!("/v1/users/{user}");
         let request = client.request(reqwest::Method::GET, &path);
         send(request.bearer_auth(KEY)).await.ok()
@@ -74,13 +74,13 @@ async fn a_page_is_online_sees_others_and_survives_a_restart() {
     let mut scene = Scene::start().await;
     scene.open("alice").await;
     scene.lists("window", &["alice"]).await;
-    connect(&scene.cluster.client(), "bob").await;
+    connect(&scene.deployment.client(), "bob").await;
     scene.lists("window", &["alice", "bob"]).await;
     let before = scene.user("alice").await;
 
-    scene.cluster.instances[0].kill();
-    scene.cluster.replace(0).await;
-    connect(&scene.cluster.client(), "carol").await;
+    scene.deployment.instances[0].kill();
+    scene.deployment.replace(0).await;
+    connect(&scene.deployment.client(), "carol").await;
     scene.lists("window", &["alice", "bob", "carol"]).await;
     // These two users do not ping.
     scene.lists("window", &["alice"]).await;
@@ -92,7 +92,7 @@ async fn a_page_is_online_sees_others_and_survives_a_restart() {
 #[tokio::test]
 async fn each_load_of_a_page_is_a_connection_that_ends_with_it() {
     let scene = Scene::start().await;
-    let client = scene.cluster.client();
+    let client = scene.deployment.client();
     let mut stream = Stream::send(Stream::request(&client, "").bearer_auth(KEY)).await;
     scene.open("alice").await;
     assert_eq!(stream.next().await.brief(), "online alice");
@@ -133,7 +133,7 @@ async fn pages_of_a_browser_share_one_stream() {
     for window in ["window", "window.frames[0]"] {
         scene.lists(window, &["alice", "bob"]).await;
     }
-    let request = scene.cluster.client();
+    let request = scene.deployment.client();
     let request = request.request(reqwest::Method::GET, "/metrics");
     let metrics = send(request.bearer_auth(KEY)).await.body;
     assert!(metrics.contains("\npresence_streams 1\n"), "{metrics}");
@@ -150,7 +150,7 @@ async fn a_page_that_signs_out_stays_offline() {
         .run("document.getElementById('sign-out').click()")
         .await;
     scene.lists("window", &[]).await;
-    let client = scene.cluster.client();
+    let client = scene.deployment.client();
     let mut stream = Stream::send(Stream::request(&client, "").bearer_auth(KEY)).await;
     scene
         .browser
@@ -166,7 +166,7 @@ async fn a_page_that_signs_out_stays_offline() {
 async fn a_page_replaces_a_token_that_has_expired() {
     let scene = Scene::start().await;
     scene.browser.open(&scene.page).await;
-    let client = scene.cluster.client();
+    let client = scene.deployment.client();
     let watch = json!(["alice", "dora"]);
     // The first token is refused, the second one ends its stream, and the last one is good.
     let tokens = [-10, 3, 600].map(|seconds| token_for("dora", &watch, seconds));
@@ -304,7 +304,7 @@ async fn state_at_first_error(browser: &Browser, name: &str, url: &str) -> Value
 async fn an_event_source_stops_in_the_cases_of_the_guide() {
     let page = Page::empty().await;
     let settings = settings().with("PRESENCE_CORS_ORIGINS", page.origin());
-    let allows = Cluster::with(Store::Embedded, settings.clone()).await;
+    let allows = Deployment::with(Store::Embedded, settings.clone()).await;
     let full = settings.clone().with("PRESENCE_STREAMS", "1");
     let full = Instance::start(&full).await;
     let _only = Stream::send(Stream::request(&full.client(), "").bearer_auth(KEY)).await;

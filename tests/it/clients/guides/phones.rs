@@ -1,6 +1,6 @@
 //! The programs in `docs/phones.md`.
 
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::process::{Process, Signal};
 use harness::sse::Stream;
 use serde_json::json;
@@ -10,9 +10,9 @@ use super::{PHONES, bash_with, program_in_python, settings, shell_blocks, token}
 
 #[tokio::test]
 async fn the_calls_of_a_phone_get_the_answers_that_the_guide_describes() {
-    let cluster = Cluster::with(Store::Embedded, settings()).await;
+    let deployment = Deployment::with(Store::Embedded, settings()).await;
     let token = token("alice", &json!(["bob", "carol"]));
-    let client = cluster.client();
+    let client = deployment.client();
     let variables = [("URL", client.base()), ("TOKEN", &*token)];
     let commands = shell_blocks(PHONES).concat();
     let answers = answers(bash_with(&commands, &variables)).await;
@@ -42,13 +42,13 @@ async fn a_phone_stays_online_sleeps_returns_and_leaves() {
     let settings = settings()
         .with("PRESENCE_TTL", "2s")
         .with("PRESENCE_PING_INTERVAL", "500ms");
-    let mut cluster = Cluster::of(1, settings).await;
-    let url = cluster.client().base().to_owned();
-    let open = async |cluster: &Cluster| {
-        let request = Stream::request(&cluster.client(), "");
+    let mut deployment = Deployment::of(1, settings).await;
+    let url = deployment.client().base().to_owned();
+    let open = async |deployment: &Deployment| {
+        let request = Stream::request(&deployment.client(), "");
         Stream::send(request.bearer_auth(super::KEY)).await
     };
-    let mut stream = open(&cluster).await;
+    let mut stream = open(&deployment).await;
     let mut phone = phone(&url, folder.path());
     assert_eq!(stream.next().await.brief(), "online alice");
     let id = std::fs::read_to_string(folder.path().join("connection-id"));
@@ -63,9 +63,9 @@ async fn a_phone_stays_online_sleeps_returns_and_leaves() {
     assert_eq!(stream.next().await.brief(), "online alice");
 
     // The service restarts, and the phone does not notice it.
-    cluster.instances[0].kill();
-    cluster.replace(0).await;
-    let mut stream = open(&cluster).await;
+    deployment.instances[0].kill();
+    deployment.replace(0).await;
+    let mut stream = open(&deployment).await;
     phone.send(Signal::Interrupt);
     let event = stream.next().await;
     assert_eq!(event.brief(), "offline alice");

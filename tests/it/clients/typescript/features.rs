@@ -47,7 +47,7 @@ async fn tabs_share_one_connection_and_one_stream_and_hand_both_over() {
     assert_eq!(alice.next().await.brief(), "online alice");
     let before = scene.user("alice").await;
     assert_eq!(before.connections.len(), 1);
-    let request = scene.cluster.client().request(Method::GET, "/metrics");
+    let request = scene.deployment.client().request(Method::GET, "/metrics");
     let metrics = send(request.bearer_auth(KEY)).await.body;
     // The other stream is that of the test.
     assert!(metrics.contains("\npresence_streams 2\n"), "{metrics}");
@@ -96,7 +96,7 @@ async fn a_hidden_page_is_away() {
 #[tokio::test]
 async fn states_and_members_are_shown() {
     let scene = Scene::start(settings()).await;
-    let client = scene.cluster.client();
+    let client = scene.deployment.client();
     write_group(&client, Method::PUT, &json!({"members": ["bob"]})).await;
     let options = json!({ "userId": "alice", "tokens": [token("alice")] });
     let mut alice = scene
@@ -134,7 +134,7 @@ async fn events_are_read_as_json_where_streams_do_not_pass() {
     alice.shows("live").await;
     scene.connect("bob").await;
     alice.shows("live bob").await;
-    scene.cluster.instances[0].kill();
+    scene.deployment.instances[0].kill();
     alice.shows("lost bob").await;
     scene.replace().await;
     scene.connect("carol").await;
@@ -144,7 +144,7 @@ async fn events_are_read_as_json_where_streams_do_not_pass() {
 #[tokio::test]
 async fn own_groups_need_no_list() {
     let scene = Scene::start(settings()).await;
-    let client = scene.cluster.client();
+    let client = scene.deployment.client();
     write_group(&client, Method::PUT, &json!({"members": ["alice", "bob"]})).await;
     scene.connect("bob").await;
     let claims = json!({ "sub": "alice", "exp": seconds_from_now(600), "groups": "own" });

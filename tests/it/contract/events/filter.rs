@@ -1,7 +1,7 @@
 //! The users that a stream is about.
 
 use harness::client::crowd;
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::sse::{Stream, briefs};
 use reqwest::Method;
 use serde_json::json;
@@ -14,8 +14,8 @@ async fn told(stream: &mut Stream, count: usize) -> Vec<String> {
 }
 
 async fn a_stream_without_ids_is_about_all_users(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let by_post = client.request(Method::POST, "/v1/events").json(&json!({}));
     let mut streams = [Stream::open(&client, "").await, Stream::send(by_post).await];
     for user in ["alice", "bob"] {
@@ -27,8 +27,8 @@ async fn a_stream_without_ids_is_about_all_users(store: Store) {
 }
 
 async fn a_filtered_stream_has_only_events_of_its_users(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for query in [
         "?userIds=alice,bob,end",
         "?userIds=alice&userIds=bob&userIds=end",
@@ -56,8 +56,8 @@ async fn a_filtered_stream_has_only_events_of_its_users(store: Store) {
 }
 
 async fn ids_in_the_query_are_percent_decoded(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "?userIds=a%2Fb,%C3%A4%26,end").await;
     for user in ["a%2Fb", "a/b", "ä&", "end"] {
         client.connect(user).await;
@@ -69,8 +69,8 @@ async fn ids_in_the_query_are_percent_decoded(store: Store) {
 }
 
 async fn a_post_names_users_in_its_body(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let body = json!({"userIds": ["alice", "with,comma", "end"], "snapshot": false});
     let request = client.request(Method::POST, "/v1/events").json(&body);
     let mut stream = Stream::send(request).await;
@@ -84,8 +84,8 @@ async fn a_post_names_users_in_its_body(store: Store) {
 }
 
 async fn a_post_takes_ten_thousand_ids(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let users: Vec<String> = (0..10_000).map(|each| format!("{each:0>96}")).collect();
     client.connect(&users[9_999]).await;
     let body = json!({"userIds": users, "snapshot": true});
@@ -104,8 +104,8 @@ async fn a_post_takes_ten_thousand_ids(store: Store) {
 
 /// Streams with one common user and others of their own do not affect each other.
 async fn overlapping_filters_each_get_their_own_events(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let users = crowd("user", 10);
     let mut streams = Vec::new();
     for pair in users.windows(2) {

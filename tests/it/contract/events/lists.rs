@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use harness::client::{Answer, Client, crowd, media_type, send};
-use harness::cluster::{Cluster, Store, on_both_stores, over_each_protocol};
+use harness::deployment::{Deployment, Store, on_both_stores, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::{Stream, briefs};
 use reqwest::{Method, RequestBuilder};
@@ -65,8 +65,8 @@ async fn post(client: &Client, query: &str, body: Value) -> Answer {
 }
 
 async fn lists_and_streams_resume_from_each_other(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let first = Stream::open(&client, "").await.last_id();
     client.connect("alice").await;
     client.disconnect("alice").await;
@@ -97,8 +97,8 @@ async fn lists_and_streams_resume_from_each_other(store: Store) {
 }
 
 async fn the_cursor_advances_if_nothing_matched(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let first = list(&client, "?userIds=alice").await;
     assert!(first.events.is_empty());
     client.connect("bob").await;
@@ -111,8 +111,8 @@ async fn the_cursor_advances_if_nothing_matched(store: Store) {
 }
 
 async fn a_snapshot_is_listed_as_a_whole_and_continues_without_a_gap(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let users = crowd("user", 1_200);
     client.connect_each(&users).await;
     let body = json!({"userIds": users, "snapshot": true});
@@ -133,8 +133,8 @@ async fn a_snapshot_is_listed_as_a_whole_and_continues_without_a_gap(store: Stor
 }
 
 async fn an_unknown_cursor_is_listed_as_a_reset(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     let found = list_after(&client, "", "unknown").await;
     assert_eq!(found.briefs(), ["presence.reset"]);
@@ -149,8 +149,8 @@ async fn an_unknown_cursor_is_listed_as_a_reset(store: Store) {
 }
 
 async fn earliest_selects_everything_that_is_kept_at_most_a_thousand_at_a_time(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     assert!(
         list(&client, "?lastEventId=earliest")
             .await
@@ -181,8 +181,8 @@ async fn earliest_selects_everything_that_is_kept_at_most_a_thousand_at_a_time(s
 
 /// The members join and leave one after another, on both sides of the end of a page.
 async fn the_pages_of_a_group_are_complete(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let users = crowd("user", 700);
     let call = async |user: &str, verb: &str, body: Value| {
         let request = client.request(Method::POST, &format!("/v1/users/{user}/{verb}"));
@@ -223,8 +223,8 @@ async fn the_pages_of_a_group_are_complete(store: Store) {
 }
 
 async fn a_wait_ends_with_the_first_event_or_after_its_time(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for (query, body) in [
         ("?waitMs=25000", json!({})),
         ("", json!({"waitMs": 25_000})),
@@ -249,8 +249,8 @@ async fn a_wait_ends_with_the_first_event_or_after_its_time(store: Store) {
 }
 
 async fn bad_parameters_of_a_list_are_400(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for query in [
         "?snapshot=true",
         "?waitMs=25001",
@@ -277,8 +277,8 @@ async fn bad_parameters_of_a_list_are_400(store: Store) {
 }
 
 /// A response has what another instance wrote before the call.
-async fn lists_cover_what_the_store_held(cluster: &Cluster) {
-    let clients = cluster.clients();
+async fn lists_cover_what_the_store_held(deployment: &Deployment) {
+    let clients = deployment.clients();
     let mut cursor = list(&clients[0], "").await.cursor;
     for round in 0..20 {
         let [writer, reader] = [round % 2, (round + 1) % 2].map(|each: usize| &clients[each]);
@@ -294,22 +294,22 @@ async fn lists_cover_what_the_store_held(cluster: &Cluster) {
 
 #[tokio::test]
 async fn a_list_covers_everything_that_the_store_held_when_the_call_arrived() {
-    lists_cover_what_the_store_held(&Cluster::of(2, Settings::new()).await).await;
+    lists_cover_what_the_store_held(&Deployment::of(2, Settings::new()).await).await;
 }
 
 #[tokio::test]
 async fn a_list_over_partitions_covers_everything_that_the_store_held() {
     let settings = Settings::new().with("PRESENCE_PARTITIONS", "16");
-    lists_cover_what_the_store_held(&Cluster::of(2, settings).await).await;
+    lists_cover_what_the_store_held(&Deployment::of(2, settings).await).await;
 }
 
 #[tokio::test]
 async fn lost_data_is_listed_as_a_reset() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let client = deployment.client();
     client.connect("alice").await;
     let before = list(&client, "").await.cursor;
-    cluster.redis().flush_all().await;
+    deployment.redis().flush_all().await;
     let found = list_after(&client, "?userIds=alice&snapshot=true", &before).await;
     let expected = ["presence.reset", "presence.snapshot", "presence.ready"];
     assert_eq!(found.briefs(), expected);
@@ -318,10 +318,10 @@ async fn lost_data_is_listed_as_a_reset() {
 
 #[tokio::test]
 async fn a_list_is_503_while_the_store_is_unreachable() {
-    let mut cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let client = cluster.client();
+    let mut deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let client = deployment.client();
     let cursor = list(&client, "").await.cursor;
-    cluster.redis_mut().kill();
+    deployment.redis_mut().kill();
     let request = request(&client, "?waitMs=25000").header("Last-Event-ID", cursor);
     let answer = send(request).await;
     assert_eq!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::media_type;
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::sse::Stream;
 use harness::wait::eventually_true;
 use reqwest::Method;
@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout};
 const BEFORE_A_KEEP_ALIVE: Duration = Duration::from_secs(12);
 
 async fn a_stream_has_the_headers_proxies_need(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let by_post = client
         .request(Method::POST, "/v1/events")
         .json(&json!({"userIds": ["alice"]}));
@@ -29,8 +29,8 @@ async fn a_stream_has_the_headers_proxies_need(store: Store) {
 }
 
 async fn the_first_bytes_do_not_wait_for_an_event(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for query in ["", "?userIds=alice", "?snapshot=true"] {
         let opened = timeout(BEFORE_A_KEEP_ALIVE, Stream::open(&client, query)).await;
         let stream = opened.unwrap_or_else(|_| panic!("nothing comes by itself for {query}"));
@@ -42,8 +42,8 @@ async fn the_first_bytes_do_not_wait_for_an_event(store: Store) {
 
 /// No event after the first bytes is missed.
 async fn the_first_bytes_mean_that_the_stream_is_live(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for round in 0..50 {
         let mut stream = Stream::open(&client, "").await;
         let user = format!("user-{round}");
@@ -53,8 +53,8 @@ async fn the_first_bytes_mean_that_the_stream_is_live(store: Store) {
 }
 
 async fn a_comment_is_sent_at_least_every_fifteen_seconds(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let stream = Stream::open(&cluster.client(), "?userIds=nobody").await;
+    let deployment = Deployment::start(store).await;
+    let stream = Stream::open(&deployment.client(), "?userIds=nobody").await;
     let opened = Instant::now();
     eventually_true("a comment comes", async || !stream.comments().is_empty()).await;
     let after = opened.elapsed();

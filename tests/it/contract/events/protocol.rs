@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::crowd;
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::{Instance, Settings};
 use harness::process::Signal;
 use harness::sse::{End, Event, Stream};
@@ -32,8 +32,8 @@ fn assert_ready(event: &Event, count: Option<usize>) {
 }
 
 async fn a_stream_that_missed_nothing_is_ready_at_once(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     for query in ["", "?userIds=bob"] {
         let mut stream = Stream::open(&client, query).await;
@@ -44,8 +44,8 @@ async fn a_stream_that_missed_nothing_is_ready_at_once(store: Store) {
 }
 
 async fn a_stream_is_ready_after_the_missed_events(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let cursor = Stream::open(&client, "").await.last_id();
     client.connect("alice").await;
     client.connect("bob").await;
@@ -64,8 +64,8 @@ async fn a_stream_is_ready_after_the_missed_events(store: Store) {
 }
 
 async fn a_stream_is_ready_after_its_snapshot_and_not_again(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     for query in ["?snapshot=true", "?snapshot=true&userIds=alice,marker-1"] {
         let mut stream = Stream::open(&client, query).await;
@@ -78,8 +78,8 @@ async fn a_stream_is_ready_after_its_snapshot_and_not_again(store: Store) {
 }
 
 async fn a_stream_is_ready_after_a_reset(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::resume(&client, "", UNKNOWN).await;
     let told = names(&mut stream, 2).await;
     assert_eq!(told, ["presence.reset", "presence.ready"]);
@@ -91,8 +91,8 @@ async fn a_stream_is_ready_after_a_reset(store: Store) {
 
 /// Clients reconnect spread over some seconds, by the reconnection time in the first block with data.
 async fn the_reconnection_times_of_streams_differ(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut times = Vec::new();
     for query in ["", "?snapshot=true"].repeat(10) {
         let stream = Stream::open(&client, query).await;
@@ -110,8 +110,8 @@ async fn the_reconnection_times_of_streams_differ(store: Store) {
 }
 
 async fn no_line_is_too_long(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut users = crowd(&"x".repeat(119), 700);
     users.extend(crowd(&"\"\\".repeat(59), 700));
     client.connect_each(&users).await;
@@ -128,8 +128,8 @@ async fn no_line_is_too_long(store: Store) {
 
 async fn a_stream_of_maximum_age_ends_with_the_reason_of_its_end(store: Store) {
     let settings = Settings::new().with("PRESENCE_STREAM_MAX_AGE", "1s");
-    let cluster = Cluster::with(store, settings).await;
-    let mut stream = Stream::open(&cluster.client(), "").await;
+    let deployment = Deployment::with(store, settings).await;
+    let mut stream = Stream::open(&deployment.client(), "").await;
     let end = stream.end(Duration::from_secs(10)).await;
     assert_eq!(end, Some(End::Clean));
     assert_eq!(stream.end_reason().as_deref(), Some("max-age"));

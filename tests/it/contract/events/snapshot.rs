@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use harness::client::{Client, crowd};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream, alternating, briefs, late_events};
 use reqwest::Method;
@@ -11,8 +11,8 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 async fn a_snapshot_lists_the_online_users(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for user in ["alice", "bob", "carol"] {
         client.connect(user).await;
     }
@@ -26,8 +26,8 @@ async fn a_snapshot_lists_the_online_users(store: Store) {
 }
 
 async fn a_snapshot_has_the_documented_form(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("bob").await;
     let mut stream = Stream::open(&client, "?userIds=alice,bob&snapshot=true").await;
     let snapshot = stream.next().await;
@@ -41,8 +41,8 @@ async fn a_snapshot_has_the_documented_form(store: Store) {
 }
 
 async fn a_snapshot_of_a_filtered_stream_has_only_its_users(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for user in ["alice", "bob", "carol"] {
         client.connect(user).await;
     }
@@ -55,8 +55,8 @@ async fn a_snapshot_of_a_filtered_stream_has_only_its_users(store: Store) {
 }
 
 async fn a_stream_with_an_empty_snapshot_is_ready(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for query in ["?snapshot=true", "?snapshot=true&userIds=alice"] {
         let mut stream = Stream::open(&client, query).await;
         assert!(stream.snapshot().await.is_empty());
@@ -64,8 +64,8 @@ async fn a_stream_with_an_empty_snapshot_is_ready(store: Store) {
 }
 
 async fn no_snapshot_is_sent_by_default(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     for (round, query) in ["", "?snapshot=false", "?userIds=alice,marker-2"]
         .iter()
@@ -80,8 +80,8 @@ async fn no_snapshot_is_sent_by_default(store: Store) {
 }
 
 async fn a_large_snapshot_has_several_messages(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let users = crowd("user", 5_000);
     client.connect_each(&users).await;
     let mut stream = Stream::open(&client, "?snapshot=true").await;
@@ -97,27 +97,30 @@ async fn a_large_snapshot_has_several_messages(store: Store) {
 
 /// Streams that open while users come and go end with the right state.
 async fn a_snapshot_and_the_later_changes_give_the_online_users(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal().with("PRESENCE_TTL", "60s")).await;
-    add_up_in_the_midst_of_traffic(&cluster, "").await;
+    let deployment = Deployment::with(store, Settings::mortal().with("PRESENCE_TTL", "60s")).await;
+    add_up_in_the_midst_of_traffic(&deployment, "").await;
 }
 
 #[tokio::test]
 async fn a_snapshot_and_the_changes_of_other_instances_give_the_online_users() {
-    let cluster = Cluster::of(3, Settings::new()).await;
-    add_up_in_the_midst_of_traffic(&cluster, "").await;
+    let deployment = Deployment::of(3, Settings::new()).await;
+    add_up_in_the_midst_of_traffic(&deployment, "").await;
 }
 
 #[tokio::test]
 async fn a_filtered_snapshot_and_the_later_changes_give_the_online_users() {
-    let cluster = Cluster::of(3, Settings::new()).await;
+    let deployment = Deployment::of(3, Settings::new()).await;
     let asked = "&userIds=last,stayer-00007,traveller-0-0,traveller-1-3,traveller-2-9,nobody";
-    add_up_in_the_midst_of_traffic(&cluster, asked).await;
+    add_up_in_the_midst_of_traffic(&deployment, asked).await;
 }
 
 /// `asked` is appended to the query of each stream. Without it the streams are about all users.
-async fn add_up_in_the_midst_of_traffic(cluster: &Cluster, asked: &str) {
-    let clients = cluster.clients();
-    cluster.client().connect_each(&crowd("stayer", 300)).await;
+async fn add_up_in_the_midst_of_traffic(deployment: &Deployment, asked: &str) {
+    let clients = deployment.clients();
+    deployment
+        .client()
+        .connect_each(&crowd("stayer", 300))
+        .await;
     let traffic: Vec<_> = clients
         .iter()
         .cycle()
@@ -135,8 +138,8 @@ async fn add_up_in_the_midst_of_traffic(cluster: &Cluster, asked: &str) {
     for traveller in traffic {
         assert!(traveller.await.is_err_and(|error| error.is_cancelled()));
     }
-    settle(&cluster.client()).await;
-    let mut truth: BTreeSet<String> = cluster.client().everyone().await.into_iter().collect();
+    settle(&deployment.client()).await;
+    let mut truth: BTreeSet<String> = deployment.client().everyone().await.into_iter().collect();
     truth.retain(|user| asked.is_empty() || asked.contains(user.as_str()));
     for (stream, online) in &mut streams {
         let mut events = stream.collect_until(|event| event.user() == "last").await;
@@ -187,8 +190,8 @@ fn fold(online: &[String], events: &[Event]) -> BTreeSet<String> {
 
 /// The alternation of a user begins with its state in the snapshot.
 async fn changes_after_a_snapshot_do_not_repeat_it(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let traffic = come_and_go((0, &client));
     for _ in 0..30 {
         let mut stream = Stream::open(&client, "?snapshot=true").await;

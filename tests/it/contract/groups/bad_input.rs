@@ -1,7 +1,7 @@
 //! Bad input about groups names the field and the bound, and stores nothing.
 
 use harness::client::send;
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::groups::{count, of_group, path_of, put};
 use harness::instance::Settings;
 use reqwest::Method;
@@ -12,8 +12,8 @@ use crate::contract::problems::problem;
 const WRITES: [Method; 2] = [Method::PUT, Method::PATCH];
 
 async fn a_bad_group_id_is_400_on_every_call(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let ids = ["%00", "a%0Ab", "%7F", "%FF", "%C3%28", "%C2%85"].map(str::to_owned);
     let ids = ids
         .into_iter()
@@ -40,8 +40,8 @@ async fn a_bad_group_id_is_400_on_every_call(store: Store) {
 }
 
 async fn a_bad_user_id_is_named_with_its_place(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let long = "x".repeat(129);
     for id in ["", "a\nb", "\u{0}", "\u{1f}", &long] {
         for (method, body, place) in [
@@ -63,8 +63,8 @@ async fn a_bad_user_id_is_named_with_its_place(store: Store) {
 }
 
 async fn a_body_of_another_form_is_refused(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     put(&client, "team", &["alice"]).await;
     for (method, body, named) in [
         (Method::PUT, json!({}), "members"),
@@ -112,8 +112,8 @@ async fn a_body_of_another_form_is_refused(store: Store) {
 
 async fn a_list_beyond_the_limit_names_the_field_and_the_limit(store: Store) {
     let settings = Settings::new().with("PRESENCE_GROUP_MEMBERS", "2");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     for (method, field, list) in [
         (Method::PUT, "members", ["a", "b", "c"]),
         (Method::PUT, "members", ["a", "a", "a"]),
@@ -133,8 +133,8 @@ async fn a_list_beyond_the_limit_names_the_field_and_the_limit(store: Store) {
 }
 
 async fn a_body_of_more_than_a_mebibyte_is_413(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let members: Vec<String> = (0..9_000).map(|each| format!("{each:0>128}")).collect();
     let body = json!({"members": members});
     problem(
@@ -147,10 +147,10 @@ async fn a_body_of_more_than_a_mebibyte_is_413(store: Store) {
 #[tokio::test]
 async fn bad_input_leaves_no_key_in_redis() {
     let settings = Settings::new().with("PRESENCE_GROUP_MEMBERS", "2");
-    let cluster = Cluster::on_one_server(1, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, settings).await;
+    let client = deployment.client();
     client.connect("before").await;
-    let before: Vec<String> = cluster.redis().command(&["KEYS", "*group*"]).await;
+    let before: Vec<String> = deployment.redis().command(&["KEYS", "*group*"]).await;
     for body in [
         json!({"members": ["a", "b", "c"]}),
         json!({"members": ["a", ""]}),
@@ -162,7 +162,7 @@ async fn bad_input_leaves_no_key_in_redis() {
             problem(&refused, 400);
         }
     }
-    let after: Vec<String> = cluster.redis().command(&["KEYS", "*group*"]).await;
+    let after: Vec<String> = deployment.redis().command(&["KEYS", "*group*"]).await;
     assert_eq!((before, after), (Vec::new(), Vec::new()));
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use harness::client::{Client, crowd};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::groups::{get, online, patch, put};
 use harness::sse::{Event, Stream};
 use harness::timestamp::Timestamp;
@@ -72,8 +72,8 @@ async fn change(client: Client) {
 
 /// Afterwards every stream has the state that the reads have.
 async fn a_stream_knows_at_each_time_who_is_online(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut streams = Vec::new();
     let traffic = tokio::spawn(change(client.clone()));
     while !traffic.is_finished() && streams.len() < 20 {

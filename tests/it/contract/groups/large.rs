@@ -1,7 +1,7 @@
 //! Groups of thousands of users, which Redis replaces step by step.
 
 use harness::client::{Client, crowd};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::groups::{count, delete, online, patch, put};
 use harness::redis_server::RedisServer;
 
@@ -20,8 +20,8 @@ async fn assert_members(client: &Client, group: &str, members: &[String]) {
 }
 
 async fn a_large_group_is_replaced(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let users = crowd("user", MOST + 3_000);
     let written = put(&client, "crowd", &users[..MOST]).await;
     assert_eq!(written.counts(), (MOST, MOST, 0));
@@ -40,8 +40,8 @@ async fn a_large_group_is_replaced(store: Store) {
 }
 
 async fn a_large_change_is_one_step(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let users = crowd("user", 6_000);
     let ids: Vec<&str> = users.iter().map(String::as_str).collect();
     let written = patch(&client, "crowd", &ids, &[]).await;
@@ -64,11 +64,11 @@ async fn slowest(redis: &RedisServer) -> u64 {
 /// No test asserts speed; a step that held Redis for as long as the whole list would is a defect of another kind.
 #[tokio::test]
 async fn no_step_of_a_replacement_takes_the_whole_list() {
-    let cluster = Cluster::on_one_server(1, harness::instance::Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, harness::instance::Settings::new()).await;
+    let client = deployment.client();
     let users = crowd("user", 2 * MOST);
     put(&client, "crowd", &users[..MOST]).await;
-    let redis = cluster.redis();
+    let redis = deployment.redis();
     redis
         .command::<String>(&["CONFIG", "SET", "slowlog-log-slower-than", "0"])
         .await;

@@ -1,7 +1,7 @@
 //! Members by pinging: a connection that states a group makes its user a member.
 
 use harness::client::{Answer, Client, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::groups::{count, get, patch, put};
 use harness::instance::Settings;
 use harness::sse::Stream;
@@ -25,8 +25,8 @@ async fn stated(client: &Client, user: &str, verb: &str, body: Value) -> Value {
 }
 
 async fn a_connection_is_a_member_while_it_states_the_group(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = open(&client, "?groupIds=doc,other,markers").await;
     let groups = json!({"groups": ["other", "doc"]});
     let answered = stated(&client, "alice", "connect", groups.clone()).await;
@@ -69,8 +69,8 @@ async fn a_connection_is_a_member_while_it_states_the_group(store: Store) {
 }
 
 async fn the_membership_ends_with_the_connection(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = open(&client, "?groupIds=doc").await;
     let tab = |name: &str| json!({"connectionId": name, "groups": ["doc"]});
     for closing in [json!({"connectionId": "tab-1"}), json!({"all": true})] {
@@ -98,8 +98,8 @@ async fn the_membership_ends_with_the_connection(store: Store) {
 }
 
 async fn a_membership_expires_with_the_ttl(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = open(&client, "?groupIds=doc").await;
     call(
         &client,
@@ -118,8 +118,8 @@ async fn a_membership_expires_with_the_ttl(store: Store) {
 }
 
 async fn a_stored_member_neither_joins_nor_leaves_by_pinging(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     put(&client, "doc", &["alice"]).await;
     let mut stream = open(&client, "?groupIds=doc").await;
     call(&client, "alice", "connect", json!({"groups": ["doc"]})).await;
@@ -144,8 +144,8 @@ async fn a_stored_member_neither_joins_nor_leaves_by_pinging(store: Store) {
 }
 
 async fn a_connection_that_leaves_stays_a_member_until_its_end(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = open(&client, "?groupIds=doc").await;
     let states = json!({"connectionId": "tab", "groups": ["doc"]});
     call(
@@ -168,8 +168,8 @@ async fn a_connection_that_leaves_stays_a_member_until_its_end(store: Store) {
 
 async fn a_full_group_is_not_joined(store: Store) {
     let settings = Settings::new().with("PRESENCE_GROUP_MEMBERS", "2");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     put(&client, "doc", &["alice"]).await;
     let groups = json!({"groups": ["doc", "other"]});
     for (user, expected) in [
@@ -209,8 +209,8 @@ async fn a_full_group_is_not_joined(store: Store) {
 }
 
 async fn a_snapshot_has_the_members_by_pinging(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     put(&client, "doc", &["bob"]).await;
     call(&client, "alice", "connect", json!({"groups": ["doc"]})).await;
     let mut stream = Stream::open(&client, "?groupIds=doc&snapshot=true").await;
@@ -218,8 +218,8 @@ async fn a_snapshot_has_the_members_by_pinging(store: Store) {
 }
 
 async fn bad_groups_are_refused_and_nothing_is_stored(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let eleven: Vec<_> = (0..11).map(|each| format!("doc-{each}")).collect();
     let same = ["doc"; 11];
     for (groups, named) in [
@@ -246,8 +246,8 @@ async fn bad_groups_are_refused_and_nothing_is_stored(store: Store) {
 }
 
 async fn ten_groups_with_the_longest_ids_are_stated(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let groups: Vec<_> = (0..10)
         .map(|each| format!("{each} é{}", "x".repeat(124)))
         .collect();
@@ -267,8 +267,8 @@ async fn ten_groups_with_the_longest_ids_are_stated(store: Store) {
 }
 
 async fn a_membership_that_expired_is_no_membership_before_the_sweep(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     call(
         &client,
         "alice",

@@ -1,7 +1,7 @@
 //! Streams of groups that resume.
 
 use harness::client::Client;
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::groups::{patch, put};
 use harness::instance::Settings;
 use harness::sse::{Stream, alternating, briefs};
@@ -20,8 +20,8 @@ async fn cut(client: &Client) -> String {
 }
 
 async fn the_missed_events_of_members_come_once(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let cursor = cut(&client).await;
     put(&client, "unwatched", &["bob"]).await;
     client.connect("stranger").await;
@@ -35,8 +35,8 @@ async fn the_missed_events_of_members_come_once(store: Store) {
 }
 
 async fn a_group_that_changed_resets_the_stream(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let cursor = cut(&client).await;
     client.connect("bob").await;
     patch(&client, "team", &["carol"], &["bob"]).await;
@@ -76,8 +76,8 @@ async fn a_group_that_changed_resets_the_stream(store: Store) {
 }
 
 async fn many_missed_events_come_in_order(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let cursor = cut(&client).await;
     for round in 0..400 {
         let user = ["bob", "stranger", "zoe"][round % 3];
@@ -97,8 +97,8 @@ async fn many_missed_events_come_in_order(store: Store) {
 
 #[tokio::test]
 async fn a_stream_resumes_on_another_instance() {
-    let cluster = Cluster::of(2, Settings::new()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::of(2, Settings::new()).await;
+    let clients = deployment.clients();
     let cursor = cut(&clients[0]).await;
     clients[0].connect("bob").await;
     let mut stream = Stream::resume(&clients[1], QUERY, &cursor).await;

@@ -1,7 +1,7 @@
 //! Streams of groups.
 
 use harness::client::{Client, crowd, send};
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::groups::{delete, patch, put};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream};
@@ -66,8 +66,8 @@ pub(super) async fn assert_next(stream: &mut Stream, expected: &[&str]) {
 }
 
 async fn a_stream_carries_the_events_of_members(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     put(&client, "team", &["alice", "bob"]).await;
     let mut stream = open(&client, "?groupIds=team,markers").await;
     client.connect("alice").await;
@@ -83,8 +83,8 @@ async fn a_stream_carries_the_events_of_members(store: Store) {
 }
 
 async fn a_stream_follows_the_members(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     put(&client, "team", &["alice"]).await;
     client.connect("bob").await;
     let mut stream = open(&client, "?groupIds=team,markers").await;
@@ -112,8 +112,8 @@ async fn a_stream_follows_the_members(store: Store) {
 
 /// However many of the groups and lists have the user.
 async fn each_event_comes_once(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for group in ["one", "two", "three"] {
         put(&client, group, &["alice", "bob"]).await;
     }
@@ -139,8 +139,8 @@ async fn each_event_comes_once(store: Store) {
 }
 
 async fn a_snapshot_has_a_message_for_each_group(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     put(&client, "team", &["alice", "bob", "carol"]).await;
     put(&client, "other", &["alice", "dave"]).await;
     for user in ["alice", "carol", "zoe"] {
@@ -172,8 +172,8 @@ async fn a_snapshot_has_a_message_for_each_group(store: Store) {
 }
 
 async fn a_large_group_has_a_snapshot_in_several_messages(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let users = crowd("user", 2_500);
     put(&client, "crowd", &users).await;
     client.connect_each(&users[..1_200]).await;
@@ -198,8 +198,8 @@ async fn a_large_group_has_a_snapshot_in_several_messages(store: Store) {
 
 /// Lists, all users, and groups at once: each stream carries exactly its own.
 async fn other_streams_carry_no_events_of_groups(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut all = Stream::open(&client, "").await;
     let mut listed = Stream::open(&client, "?userIds=alice,marker").await;
     put(&client, "team", &["alice", "bob"]).await;
@@ -217,8 +217,8 @@ async fn other_streams_carry_no_events_of_groups(store: Store) {
 }
 
 async fn the_post_form_takes_groups_too(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     put(&client, "a,b", &["alice"]).await;
     let body = json!({"groupIds": ["a,b"], "snapshot": true});
     let request = client.request(Method::POST, "/v1/events").json(&body);
@@ -230,8 +230,8 @@ async fn the_post_form_takes_groups_too(store: Store) {
 }
 
 async fn the_events_of_groups_are_read_as_json(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     put(&client, "team", &["alice", "bob"]).await;
     client.connect("bob").await;
     let read = async |query: &str| {
@@ -267,8 +267,8 @@ async fn the_events_of_groups_are_read_as_json(store: Store) {
 }
 
 async fn an_expired_member_is_announced(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     put(&client, "team", &["alice"]).await;
     let mut stream = Stream::open(&client, "?groupIds=team").await;
     client.connect("alice").await;
@@ -281,8 +281,8 @@ async fn an_expired_member_is_announced(store: Store) {
 }
 
 async fn bad_lists_of_groups_are_refused(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let groups = crowd("group", 101);
     for (body, kind) in [
         (json!({"groupIds": []}), "no-group-ids"),
@@ -316,8 +316,8 @@ async fn bad_lists_of_groups_are_refused(store: Store) {
 /// A stream on another instance, and one that was opened on the same group before.
 #[tokio::test]
 async fn streams_of_several_instances_agree() {
-    let cluster = Cluster::of(2, Settings::new()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::of(2, Settings::new()).await;
+    let clients = deployment.clients();
     put(&clients[0], "team", &["alice"]).await;
     let mut streams = Vec::new();
     for client in clients.iter().chain(&clients) {

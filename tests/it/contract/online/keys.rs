@@ -1,7 +1,7 @@
 //! The keys and commands of the service in a Redis that other programs use too.
 
 use harness::client::crowd;
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::{Instance, Settings};
 use harness::sse::{Stream, briefs};
 use harness::wait::eventually_true;
@@ -9,8 +9,8 @@ use harness::wait::eventually_true;
 /// The service never blocks Redis and never scans keys of other programs.
 #[tokio::test]
 async fn neither_keys_nor_scan_is_ever_called() {
-    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "?snapshot=true").await;
     client.connect_each(&crowd("user", 50)).await;
     client.disconnect("user-00001").await;
@@ -19,7 +19,7 @@ async fn neither_keys_nor_scan_is_ever_called() {
     client.count().await;
     client.online_among(&["user-00002"]).await;
     stream.changes(100).await;
-    let redis = cluster.redis();
+    let redis = deployment.redis();
     for command in ["keys", "scan", "randomkey", "flushall", "flushdb"] {
         assert_eq!(redis.calls_of(command).await, 0, "{command}");
     }
@@ -27,8 +27,8 @@ async fn neither_keys_nor_scan_is_ever_called() {
 
 #[tokio::test]
 async fn keys_of_other_programs_are_neither_shown_nor_changed() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     for key in [
         "user:mallory",
         "session:1",
@@ -54,16 +54,22 @@ async fn keys_of_other_programs_are_neither_shown_nor_changed() {
 #[tokio::test]
 async fn every_key_begins_with_the_set_prefix() {
     let settings = Settings::mortal().with("PRESENCE_KEY_PREFIX", "acme:");
-    let cluster = Cluster::on_one_server(1, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, settings).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "?snapshot=true").await;
     client.connect_as("alice", "phone").await;
     client.connect_as("alice", "laptop").await;
     client.connect("bob").await;
     client.disconnect("bob").await;
-    let keys = cluster.redis().command::<Vec<String>>(&["KEYS", "*"]).await;
+    let keys = deployment
+        .redis()
+        .command::<Vec<String>>(&["KEYS", "*"])
+        .await;
     stream.changes(4).await;
-    let later = cluster.redis().command::<Vec<String>>(&["KEYS", "*"]).await;
+    let later = deployment
+        .redis()
+        .command::<Vec<String>>(&["KEYS", "*"])
+        .await;
     assert!(!keys.is_empty() && !later.is_empty());
     for key in keys.iter().chain(&later) {
         assert!(key.starts_with("acme:"), "{key}");
@@ -72,17 +78,19 @@ async fn every_key_begins_with_the_set_prefix() {
 
 #[tokio::test]
 async fn two_prefixes_on_one_redis_are_two_services() {
-    let cluster = Cluster::of(1, Settings::new()).await;
-    let theirs = cluster
+    let deployment = Deployment::of(1, Settings::new()).await;
+    let theirs = deployment
         .settings()
         .clone()
         .with("PRESENCE_KEY_PREFIX", "theirs:");
     let theirs = Instance::start(&theirs).await;
-    let mut stream = Stream::open(&cluster.client(), "").await;
+    let mut stream = Stream::open(&deployment.client(), "").await;
     theirs.client().connect("alice").await;
-    assert!(!cluster.client().user("alice").await.online);
-    assert_eq!(cluster.client().count().await, 0);
-    let events = stream.events_before_now(&cluster.client(), "marker").await;
+    assert!(!deployment.client().user("alice").await.online);
+    assert_eq!(deployment.client().count().await, 0);
+    let events = stream
+        .events_before_now(&deployment.client(), "marker")
+        .await;
     assert!(events.is_empty(), "{events:?}");
     assert!(theirs.client().user("alice").await.online);
 }
@@ -90,8 +98,8 @@ async fn two_prefixes_on_one_redis_are_two_services() {
 /// A ping reads the key and extends it, and writes nothing else.
 #[tokio::test]
 async fn a_ping_of_the_unnamed_connection_only_extends_the_key() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     client.connect("alice").await;
     eventually_true("a sweep has set the number of the grant", async || {
         client.ping("alice").await;
@@ -117,8 +125,8 @@ async fn a_ping_of_the_unnamed_connection_only_extends_the_key() {
 /// A lookup of a thousand ids is one round trip to the store.
 #[tokio::test]
 async fn a_lookup_is_not_one_call_per_id() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     let reads = async || redis.info("stats", "total_reads_processed").await;
     let before = reads().await;
     for _ in 0..10 {
@@ -131,11 +139,11 @@ async fn a_lookup_is_not_one_call_per_id() {
 /// The databases of one Redis server share only the channels.
 #[tokio::test]
 async fn two_databases_of_one_redis_are_two_services() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let other_url = format!("{}5", cluster.redis().url());
-    let other = cluster.settings().clone().with("REDIS_URL", &other_url);
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let other_url = format!("{}5", deployment.redis().url());
+    let other = deployment.settings().clone().with("REDIS_URL", &other_url);
     let other = Instance::start(&other).await;
-    let (here, there) = (cluster.client(), other.client());
+    let (here, there) = (deployment.client(), other.client());
     let mut stream = Stream::open(&here, "?snapshot=true").await;
     assert!(stream.snapshot().await.is_empty());
     for user in crowd("there", 20) {

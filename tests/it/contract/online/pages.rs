@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use harness::client::{Client, Page, crowd, next_page};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::Settings;
 
 /// Reads all pages of `limit` users at the instances in turn.
@@ -31,11 +31,11 @@ fn assert_each_once(pages: &[Page], users: &[String]) {
 }
 
 async fn every_user_is_on_one_page(store: Store) {
-    let cluster = Cluster::start(store).await;
+    let deployment = Deployment::start(store).await;
     let users = crowd("user", 250);
-    cluster.client().connect_each(&users).await;
+    deployment.client().connect_each(&users).await;
     for limit in [100, 7, 250, 1_000] {
-        let pages = pages(&cluster.clients(), limit).await;
+        let pages = pages(&deployment.clients(), limit).await;
         assert!(
             pages.iter().all(|page| page.online.len() <= limit),
             "{limit}"
@@ -45,18 +45,18 @@ async fn every_user_is_on_one_page(store: Store) {
 }
 
 async fn pages_of_one_user_list_all_users(store: Store) {
-    let cluster = Cluster::start(store).await;
+    let deployment = Deployment::start(store).await;
     let users = crowd("user", 12);
-    cluster.client().connect_each(&users).await;
-    let pages = pages(&cluster.clients(), 1).await;
+    deployment.client().connect_each(&users).await;
+    let pages = pages(&deployment.clients(), 1).await;
     assert!(pages.iter().all(|page| page.online.len() <= 1));
     assert_each_once(&pages, &users);
 }
 
 async fn a_page_has_at_most_a_hundred_users_unless_asked(store: Store) {
-    let cluster = Cluster::start(store).await;
-    cluster.client().connect_each(&crowd("user", 250)).await;
-    let page = cluster.client().page("").await;
+    let deployment = Deployment::start(store).await;
+    deployment.client().connect_each(&crowd("user", 250)).await;
+    let page = deployment.client().page("").await;
     assert!(
         (1..=100).contains(&page.online.len()),
         "{}",
@@ -66,15 +66,15 @@ async fn a_page_has_at_most_a_hundred_users_unless_asked(store: Store) {
 }
 
 async fn without_online_users_the_only_page_is_empty(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let page = cluster.client().page("").await;
+    let deployment = Deployment::start(store).await;
+    let page = deployment.client().page("").await;
     assert!(page.online.is_empty());
     assert_eq!(page.next_cursor, None);
 }
 
 async fn the_list_has_exactly_the_online_users(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     for user in ["äöü/€", "alice", "bob"] {
         client.connect(user).await;
     }
@@ -87,8 +87,8 @@ async fn the_list_has_exactly_the_online_users(store: Store) {
 
 /// A user that stays online is on some page while other users come and go.
 async fn users_who_stay_online_are_listed_while_others_come_and_go(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let stayers = crowd("stayer", 120);
     client.connect_each(&stayers).await;
     client.connect_each(&crowd("mover", 120)).await;
@@ -113,10 +113,10 @@ async fn users_who_stay_online_are_listed_while_others_come_and_go(store: Store)
 
 #[tokio::test]
 async fn a_cursor_is_good_on_every_instance() {
-    let cluster = Cluster::of(3, Settings::new()).await;
+    let deployment = Deployment::of(3, Settings::new()).await;
     let users = crowd("user", 250);
-    cluster.client().connect_each(&users).await;
-    let pages = pages(&cluster.clients(), 20).await;
+    deployment.client().connect_each(&users).await;
+    let pages = pages(&deployment.clients(), 20).await;
     assert!(pages.len() >= 13);
     assert_each_once(&pages, &users);
 }

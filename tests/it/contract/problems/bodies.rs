@@ -1,7 +1,7 @@
 //! Bodies that are not JSON, not the right JSON, or too long.
 
 use harness::client::{Answer, Client, Protocol, crowd, send};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use reqwest::Method;
 use serde_json::json;
 
@@ -30,8 +30,8 @@ async fn post_json(client: &Client, path: &str, body: impl Into<reqwest::Body>) 
 }
 
 async fn bad_json_is_400_and_nothing_is_done(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("bob").await;
     for body in BAD {
         for verb in ["connect", "ping"] {
@@ -49,8 +49,8 @@ async fn bad_json_is_400_and_nothing_is_done(store: Store) {
 }
 
 async fn json_that_is_not_utf_8_or_too_deep_is_400(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let deep = "[".repeat(15_000) + &"]".repeat(15_000);
     let bodies = [
         b"{\"connectionId\":\"\xff\",\"userIds\":[\"\xff\"]}".to_vec(),
@@ -67,8 +67,8 @@ async fn json_that_is_not_utf_8_or_too_deep_is_400(store: Store) {
 }
 
 async fn an_empty_or_too_long_list_of_ids_is_400(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for (path, body) in [
         ("/v1/online", json!({"userIds": []})),
         ("/v1/online", json!({})),
@@ -87,8 +87,8 @@ async fn an_empty_or_too_long_list_of_ids_is_400(store: Store) {
 }
 
 async fn json_is_required_where_the_contract_says_so(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for path in ["/v1/online", "/v1/events"] {
         for media_type in [
             "text/plain",
@@ -107,8 +107,8 @@ async fn json_is_required_where_the_contract_says_so(store: Store) {
 }
 
 async fn json_media_types_with_a_charset_or_capitals_are_accepted(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for media_type in ["application/json; charset=utf-8", "Application/JSON"] {
         let request = client
             .request(Method::POST, "/v1/online")
@@ -124,8 +124,8 @@ fn padded(json: &str, length: usize) -> String {
 }
 
 async fn a_body_over_64_kib_is_413(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let body = r#"{"connectionId":"phone"}"#;
     for verb in ["connect", "ping", "disconnect"] {
         let path = format!("/v1/users/alice/{verb}");
@@ -140,8 +140,8 @@ async fn a_body_over_64_kib_is_413(store: Store) {
 }
 
 async fn a_list_of_ids_may_take_1_mib(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let body = r#"{"userIds":["alice"]}"#;
     let fits = post_json(&client, "/v1/online", padded(body, 1_048_576)).await;
     assert_eq!(fits.status.as_u16(), 200);
@@ -155,8 +155,8 @@ async fn a_list_of_ids_may_take_1_mib(store: Store) {
 
 /// The refusal names the field, and does not send a large body back.
 async fn a_refusal_of_long_names_and_values_is_short(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let long = "\u{1}".repeat(10_000);
     for (path, body) in [
         ("/v1/users/alice/connect", json!({"connectionId": [long]})),
@@ -173,13 +173,13 @@ async fn a_refusal_of_long_names_and_values_is_short(store: Store) {
 }
 
 async fn a_refusal_names_the_body_when_no_field_is_wrong(store: Store) {
-    let cluster = Cluster::start(store).await;
+    let deployment = Deployment::start(store).await;
     for body in [
         r#"{"connectionId":"a",}"#,
         "{'connectionId':'a'}",
         r#"{"":1}"#,
     ] {
-        let answer = post_json(&cluster.client(), "/v1/users/alice/ping", body).await;
+        let answer = post_json(&deployment.client(), "/v1/users/alice/ping", body).await;
         let refused = problem(&answer, 400);
         let name = refused.detail.split(": ").next();
         assert!(
@@ -196,8 +196,8 @@ async fn a_body_in_chunks_is_limited_too(store: Store) {
         // HTTP/1.0 has no chunked bodies.
         return;
     }
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for (path, chunks) in [("/v1/users/alice/connect", 20), ("/v1/online", 300)] {
         let chunk = || Ok::<_, std::io::Error>(" ".repeat(4_096));
         let chunks = tokio_stream::iter((0..chunks).map(move |_| chunk()));

@@ -1,7 +1,7 @@
 //! Valid calls that the state of the user refuses (409).
 
 use harness::client::send;
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::{Stream, briefs};
 
@@ -9,8 +9,8 @@ use super::problem;
 
 /// A ping that was sent before its connection was closed and arrives later.
 async fn a_ping_after_the_disconnect_changes_nothing(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     for user in ["alice", "bob"] {
         client.connect(user).await;
@@ -40,8 +40,8 @@ async fn a_ping_after_the_disconnect_changes_nothing(store: Store) {
 }
 
 async fn a_disconnect_of_an_unknown_connection_does_not_refuse_its_pings(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.disconnect("alice").await;
     assert!(client.ping("alice").await.became_online);
     client.disconnect_as("alice", "phone").await;
@@ -50,8 +50,8 @@ async fn a_disconnect_of_an_unknown_connection_does_not_refuse_its_pings(store: 
 
 async fn one_connection_more_than_allowed_is_refused(store: Store) {
     let settings = Settings::new().with("PRESENCE_USER_CONNECTIONS", "3");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     for connection in ["1", "a", "b"] {
         client.connect_as("alice", connection).await;
     }
@@ -72,8 +72,8 @@ async fn one_connection_more_than_allowed_is_refused(store: Store) {
 }
 
 async fn a_conflict_does_not_count_as_a_failure_of_the_store(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     client.disconnect("alice").await;
     problem(&send(client.of_user("alice", "ping")).await, 409);

@@ -1,7 +1,7 @@
 //! Invalid user and connection ids.
 
 use harness::client::{Answer, Client, send};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use reqwest::Method;
 use serde_json::json;
 
@@ -40,8 +40,8 @@ async fn every_call_about(client: &Client, segment: &str) -> Vec<Answer> {
 }
 
 async fn a_bad_user_id_is_400_on_every_call(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for id in bad_user_ids() {
         for answer in every_call_about(&client, &id).await {
             let problem = problem(&answer, 400);
@@ -55,8 +55,8 @@ async fn a_bad_user_id_is_400_on_every_call(store: Store) {
 }
 
 async fn a_user_id_of_128_bytes_is_good_and_of_129_is_not(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for longest in ["x".repeat(128), "ä".repeat(64), "🦀".repeat(32)] {
         assert!(client.connect(&longest).await.became_online);
         let longer = longest + "y";
@@ -74,8 +74,8 @@ async fn a_user_id_of_128_bytes_is_good_and_of_129_is_not(store: Store) {
 }
 
 async fn an_empty_user_id_is_refused(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for answer in every_call_about(&client, "").await {
         let status = answer.status.as_u16();
         assert!(matches!(status, 400 | 404 | 405), "{answer:?}");
@@ -85,8 +85,8 @@ async fn an_empty_user_id_is_refused(store: Store) {
 }
 
 async fn a_bad_user_id_in_a_list_is_400(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let long = "x".repeat(129);
     for id in ["", "a\nb", "\u{0}", "\u{7f}", &long] {
         let body = json!({"userIds": ["alice", id, "bob"]});
@@ -101,8 +101,8 @@ async fn a_bad_user_id_in_a_list_is_400(store: Store) {
 }
 
 async fn a_connect_with_a_bad_connection_id_stores_nothing(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let long = "x".repeat(65);
     for connection in [
         "", " ", "a b", "a/b", "ä", "a\nb", "*", "a,b", "{}", "a\"b", "\u{0}", &long,
@@ -121,8 +121,8 @@ async fn a_connect_with_a_bad_connection_id_stores_nothing(store: Store) {
 }
 
 async fn a_disconnect_with_a_bad_connection_id_changes_nothing(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     problem(
         &send(client.of_connection("alice", "disconnect", "*")).await,
@@ -138,14 +138,14 @@ async fn a_disconnect_with_a_bad_connection_id_changes_nothing(store: Store) {
 
 #[tokio::test]
 async fn bad_input_leaves_no_key_in_redis() {
-    let cluster = Cluster::on_one_server(1, harness::instance::Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, harness::instance::Settings::new()).await;
+    let client = deployment.client();
     client.connect("before").await;
     // The keys of users and groups. The instance writes keys of its own at any time, without another colon.
-    let of_somebody = cluster.names().pattern("*:*");
+    let of_somebody = deployment.names().pattern("*:*");
     let keys = ["KEYS", &of_somebody];
-    let before: Vec<String> = cluster.redis().command(&keys).await;
-    assert_eq!(before, [cluster.names().of_user("user", "before")]);
+    let before: Vec<String> = deployment.redis().command(&keys).await;
+    assert_eq!(before, [deployment.names().of_user("user", "before")]);
     for id in bad_user_ids() {
         every_call_about(&client, &id).await;
     }
@@ -153,7 +153,7 @@ async fn bad_input_leaves_no_key_in_redis() {
         send(client.of_user("alice", "connect").body(body)).await;
         send(client.of_user("alice", "ping").body(body)).await;
     }
-    let after: Vec<String> = cluster.redis().command(&keys).await;
+    let after: Vec<String> = deployment.redis().command(&keys).await;
     assert_eq!(after, before);
 }
 

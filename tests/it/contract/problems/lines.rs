@@ -1,13 +1,13 @@
 //! Each JSON body ends with a newline, so that a terminal shows its prompt on the next line.
 
 use harness::client::{media_type, send};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 async fn every_json_body_ends_with_one_newline(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let ids = json!({"userIds": ["alice"]});
     let answers = [
         client.post("/v1/users/alice/connect", &json!({})).await,

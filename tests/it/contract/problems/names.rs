@@ -1,7 +1,7 @@
 //! Unknown fields and parameters are refused by name, and the call changes nothing.
 
 use harness::client::{Client, send};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -26,8 +26,8 @@ async fn operations(client: &Client) -> Vec<(Method, String)> {
 }
 
 async fn an_unknown_parameter_is_refused_by_every_call(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for (method, path) in operations(&client).await {
         for name in ["x", "userIds[]", "user_ids", "_", "Limit"] {
             let request = client.request(method.clone(), &format!("{path}?{name}=alice"));
@@ -47,8 +47,8 @@ async fn an_unknown_parameter_is_refused_by_every_call(store: Store) {
 }
 
 async fn an_unknown_field_is_refused_by_every_call(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for (method, path) in operations(&client).await {
         for name in ["x", "connection_id", "ConnectionId", "userids", "userIds[]"] {
             let request = client.request(method.clone(), &path);
@@ -65,8 +65,8 @@ async fn an_unknown_field_is_refused_by_every_call(store: Store) {
 
 /// A field of one call or one place is unknown in another.
 async fn a_field_of_another_call_is_refused(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for (target, name) in [
         ("GET /v1/online?userIds=alice", "userIds"),
         ("GET /v1/online?limit=1&snapshot=true", "snapshot"),
@@ -106,8 +106,8 @@ async fn a_field_of_another_call_is_refused(store: Store) {
 }
 
 async fn a_call_without_a_body_refuses_one_with_content(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for path in ["/v1/online", "/v1/online/count", "/v1/users/alice"] {
         let with = |body: &'static str| client.request(Method::GET, path).body(body);
         for body in ["", "{}", "null"] {
@@ -123,8 +123,8 @@ async fn a_call_without_a_body_refuses_one_with_content(store: Store) {
 }
 
 async fn a_repeated_parameter_is_refused(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for (path, name) in [
         ("/v1/events?snapshot=true&snapshot=false", "snapshot"),
         ("/v1/events?lastEventId=a&lastEventId=b", "lastEventId"),

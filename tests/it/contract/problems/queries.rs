@@ -1,12 +1,12 @@
 //! Invalid query strings.
 
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 
 use super::problem;
 
 async fn a_bad_limit_is_400(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for limit in [
         "0",
         "1001",
@@ -32,8 +32,8 @@ async fn a_bad_limit_is_400(store: Store) {
 }
 
 async fn a_foreign_cursor_is_400(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     for cursor in [
         "nonsense",
@@ -58,8 +58,8 @@ async fn a_foreign_cursor_is_400(store: Store) {
 }
 
 async fn a_bad_user_id_in_the_query_of_a_stream_is_400(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let long = "x".repeat(129);
     for users in ["alice,%00", "a%0Ab", "%FF", &long] {
         let answer = client.get(&format!("/v1/events?userIds={users}")).await;
@@ -72,8 +72,8 @@ async fn a_bad_user_id_in_the_query_of_a_stream_is_400(store: Store) {
 }
 
 async fn a_snapshot_that_is_neither_true_nor_false_is_400(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let answer = cluster.client().get("/v1/events?snapshot=maybe").await;
+    let deployment = Deployment::start(store).await;
+    let answer = deployment.client().get("/v1/events?snapshot=maybe").await;
     let problem = problem(&answer, 400);
     assert!(
         problem.detail.contains("snapshot"),

@@ -2,7 +2,7 @@
 //! browser gets a short stream. Every other client gets the problem document.
 
 use harness::client::{Answer, Client, media_type, send};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::{Instance, Settings};
 use harness::sse::Stream;
 use harness::wait::eventually_true;
@@ -46,9 +46,9 @@ fn assert_told_by_a_stream(answer: &Answer, reason: &str) -> u64 {
 
 #[tokio::test]
 async fn a_browser_reconnects_after_a_refusal_for_an_unreachable_store() {
-    let mut cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let client = cluster.client();
-    cluster.redis_mut().kill();
+    let mut deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let client = deployment.client();
+    deployment.redis_mut().kill();
     eventually_true("the loss is noticed", async || {
         send(client.of_user("alice", "ping")).await.status == 503
     })
@@ -66,7 +66,7 @@ async fn a_browser_reconnects_after_a_refusal_for_an_unreachable_store() {
     for request in requests(&client) {
         problem(&send(request).await, 503);
     }
-    cluster.redis_mut().start_again().await;
+    deployment.redis_mut().start_again().await;
     eventually_true("a browser has its stream again", async || {
         let request = by_browser(Stream::request(&client, ""));
         let response = request.send().await.expect("an answer");

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use harness::client::{crowd, send};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use reqwest::Method;
 use serde_json::json;
 
 use super::problem;
 
 async fn an_unknown_route_is_404(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for path in [
         "/nothing",
         "/v1",
@@ -27,8 +27,8 @@ async fn an_unknown_route_is_404(store: Store) {
 }
 
 async fn an_unknown_method_is_405_with_the_allowed_ones(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for (method, path, allowed) in [
         (Method::GET, "/v1/users/alice/connect", "POST"),
         (Method::PUT, "/v1/users/alice/ping", "POST"),
@@ -57,8 +57,8 @@ async fn an_unknown_method_is_405_with_the_allowed_ones(store: Store) {
 
 /// Clients switch on `type`: a cause has the same type everywhere, and no other cause has it.
 async fn each_cause_has_one_problem_type(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let many = json!({"userIds": crowd("user", 1_001)});
     let very_many = json!({"userIds": crowd("user", 10_001)});
     let bad_id = json!({"userIds": [""]});

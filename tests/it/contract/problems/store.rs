@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::{Answer, Client, send, try_send};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::groups::put;
 use harness::instance::Settings;
 use harness::redis_server::RedisServer;
@@ -49,15 +49,15 @@ fn assert_unavailable(answer: &Answer, port: u16) {
 
 #[tokio::test]
 async fn every_call_is_503_while_redis_is_down() {
-    let mut cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let client = cluster.client();
+    let mut deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let client = deployment.client();
     client.connect("alice").await;
-    cluster.redis_mut().kill();
-    let port = cluster.redis().port();
+    deployment.redis_mut().kill();
+    let port = deployment.redis().port();
     for request in every_call(&client) {
         assert_unavailable(&send(request).await, port);
     }
-    cluster.redis_mut().start_again().await;
+    deployment.redis_mut().start_again().await;
     eventually_true("the service is back by itself", async || {
         let answer = send(client.of_user("alice", "connect")).await;
         answer.status.as_u16() == 200
@@ -69,10 +69,10 @@ async fn every_call_is_503_while_redis_is_down() {
 /// A Redis that accepts connections and does not answer is detected.
 #[tokio::test]
 async fn every_call_is_503_while_redis_hangs() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let client = deployment.client();
     client.connect("alice").await;
-    cluster.redis().freeze();
+    deployment.redis().freeze();
     let asked = Instant::now();
     let mut calls = tokio::task::JoinSet::new();
     for request in every_call(&client) {
@@ -80,10 +80,10 @@ async fn every_call_is_503_while_redis_hangs() {
     }
     for answer in calls.join_all().await {
         let answer = answer.expect("an answer, not a broken connection");
-        assert_unavailable(&answer, cluster.redis().port());
+        assert_unavailable(&answer, deployment.redis().port());
     }
     assert!(asked.elapsed() < VERDICT, "{:?}", asked.elapsed());
-    cluster.redis().thaw();
+    deployment.redis().thaw();
     let found = eventually("the service is back by itself", async || {
         let answer = send(client.request(Method::GET, "/v1/users/alice")).await;
         (answer.status.as_u16() == 200).then_some(answer)
@@ -130,8 +130,8 @@ fn every_read(client: &Client) -> Vec<(RequestBuilder, &'static str)> {
 
 #[tokio::test]
 async fn reads_are_answered_while_redis_refuses_writes() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     client.connect("alice").await;
     put(&client, "team", &["alice", "bob"]).await;
     for setting in REFUSALS {
@@ -158,8 +158,8 @@ async fn reads_are_answered_while_redis_refuses_writes() {
 /// A full Redis, or a former primary, refuses writes.
 #[tokio::test]
 async fn a_redis_that_refuses_to_write_is_503_and_nothing_changed() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     client.connect("alice").await;
     let mut stream = Stream::open(&client, "").await;
     for setting in REFUSALS {
@@ -175,15 +175,15 @@ async fn a_redis_that_refuses_to_write_is_503_and_nothing_changed() {
 
 #[tokio::test]
 async fn scripts_are_loaded_again_after_a_script_flush() {
-    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
-    cluster.redis().command::<()>(&["SCRIPT", "FLUSH"]).await;
+    deployment.redis().command::<()>(&["SCRIPT", "FLUSH"]).await;
     client.connect_as("alice", "phone").await;
-    cluster.redis().command::<()>(&["SCRIPT", "FLUSH"]).await;
+    deployment.redis().command::<()>(&["SCRIPT", "FLUSH"]).await;
     assert!(!client.disconnect_as("alice", "phone").await.became_offline);
-    cluster.redis().command::<()>(&["SCRIPT", "FLUSH"]).await;
+    deployment.redis().command::<()>(&["SCRIPT", "FLUSH"]).await;
     let changes = stream.changes(2).await;
     assert_eq!(briefs(&changes), ["online alice", "offline alice"]);
 }

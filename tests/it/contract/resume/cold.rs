@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use harness::client::{Client, crowd};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::names::partitions_of_tests;
 use harness::sse::{Event, Stream, assert_same_changes, briefs};
@@ -30,12 +30,12 @@ async fn missed_by_all(client: &Client) -> (String, Vec<Event>) {
 
 #[tokio::test]
 async fn a_fresh_instance_resumes_many_streams_without_a_read_for_each() {
-    let mut cluster = Cluster::on_one_server(2, Settings::new()).await;
-    let (cursor, missed) = missed_by_all(&cluster.client()).await;
-    cluster.instances[1].kill();
-    cluster.replace(1).await;
-    let fresh = cluster.clients()[1].clone();
-    let before = cluster.redis().calls_of("xrange").await;
+    let mut deployment = Deployment::on_one_server(2, Settings::new()).await;
+    let (cursor, missed) = missed_by_all(&deployment.client()).await;
+    deployment.instances[1].kill();
+    deployment.replace(1).await;
+    let fresh = deployment.clients()[1].clone();
+    let before = deployment.redis().calls_of("xrange").await;
     let resumed = (0..STREAMS).map(async |number| {
         let user = format!("user-{:05}", number % USERS);
         let query = match number % 2 {
@@ -56,32 +56,32 @@ async fn a_fresh_instance_resumes_many_streams_without_a_read_for_each() {
             );
         }
     }
-    let reads = cluster.redis().calls_of("xrange").await - before;
+    let reads = deployment.redis().calls_of("xrange").await - before;
     assert!(reads < FEW, "{reads} reads of the history");
-    let log = cluster.instances[1].log();
+    let log = deployment.instances[1].log();
     let mut warnings = log.lines().filter(|line| line.contains("WARN"));
     assert!(warnings.all(|line| line.contains("open mode")), "{log}");
 }
 
 #[tokio::test]
 async fn a_resume_does_not_read_the_history_of_the_store() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let client = deployment.client();
     let (cursor, _) = missed_by_all(&client).await;
-    let before = cluster.redis().calls_of("xrange").await;
+    let before = deployment.redis().calls_of("xrange").await;
     for _ in 0..FEW {
         let mut stream = Stream::resume(&client, "?userIds=user-00007", &cursor).await;
         assert_eq!(briefs(&stream.changes(2).await).len(), 2);
     }
-    let reads = cluster.redis().calls_of("xrange").await - before;
+    let reads = deployment.redis().calls_of("xrange").await - before;
     assert!(reads < FEW / 2, "{reads} reads of the history");
 }
 
 /// A long replay is delivered in parts while events go on.
 #[tokio::test]
 async fn a_long_replay_has_no_gap_while_events_go_on() {
-    let cluster = Cluster::of(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, Settings::new()).await;
+    let client = deployment.client();
     let cursor = Stream::open(&client, "").await.last_id();
     let users = crowd("user", 1_500);
     client.connect_each(&users).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::{Client, crowd};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream, briefs};
 use harness::timestamp::Timestamp;
@@ -31,8 +31,8 @@ fn assert_says_why(reset: &Event) {
 }
 
 async fn an_unknown_cursor_is_answered_with_a_reset(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     for (round, cursor) in UNKNOWN.iter().enumerate() {
         let mut stream = Stream::resume(&client, "", cursor).await;
@@ -45,8 +45,8 @@ async fn an_unknown_cursor_is_answered_with_a_reset(store: Store) {
 }
 
 async fn a_reset_is_followed_by_the_requested_snapshot(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     let mut stream = Stream::resume(&client, "?snapshot=true", UNKNOWN[0]).await;
     assert_says_why(&stream.next().await);
@@ -56,8 +56,8 @@ async fn a_reset_is_followed_by_the_requested_snapshot(store: Store) {
 }
 
 async fn a_stream_resumes_from_its_reset(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::resume(&client, "", UNKNOWN[0]).await;
     assert_says_why(&stream.next().await);
     let cursor = stream.last_id();
@@ -78,8 +78,8 @@ async fn come_and_go(client: &Client, prefix: &str) {
 
 async fn a_cursor_older_than_the_history_is_answered_with_a_reset(store: Store) {
     let settings = Settings::new().with("PRESENCE_HISTORY", "1s");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     let cursor = Stream::open(&client, "").await.last_id();
     come_and_go(&client, "first").await;
     Timestamp::now()
@@ -97,8 +97,8 @@ async fn a_cursor_older_than_the_history_is_answered_with_a_reset(store: Store) 
 /// A cursor that is older than the history stays valid if nothing happened since.
 async fn a_cursor_stays_good_while_nothing_happens(store: Store) {
     let settings = Settings::new().with("PRESENCE_HISTORY", "1s");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     stream.changes(1).await;
@@ -123,14 +123,14 @@ async fn a_cursor_stays_good_while_nothing_happens(store: Store) {
 /// The embedded store loses everything when its process ends.
 #[tokio::test]
 async fn a_cursor_of_an_earlier_embedded_store_is_answered_with_a_reset() {
-    let mut cluster = Cluster::start(Store::Embedded).await;
-    let mut stream = Stream::open(&cluster.client(), "").await;
-    cluster.client().connect("alice").await;
+    let mut deployment = Deployment::start(Store::Embedded).await;
+    let mut stream = Stream::open(&deployment.client(), "").await;
+    deployment.client().connect("alice").await;
     stream.changes(1).await;
     let cursor = stream.last_id();
-    cluster.instances.remove(0).kill();
-    cluster.add_instance().await;
-    let client = cluster.client();
+    deployment.instances.remove(0).kill();
+    deployment.add_instance().await;
+    let client = deployment.client();
     client.connect("bob").await;
     let mut stream = Stream::resume(&client, "?snapshot=true", &cursor).await;
     assert_says_why(&stream.next().await);
@@ -139,11 +139,11 @@ async fn a_cursor_of_an_earlier_embedded_store_is_answered_with_a_reset() {
 
 #[tokio::test]
 async fn a_cursor_of_another_redis_is_answered_with_a_reset() {
-    let elsewhere = Cluster::of(1, Settings::new()).await;
+    let elsewhere = Deployment::of(1, Settings::new()).await;
     let mut stream = Stream::open(&elsewhere.client(), "").await;
     elsewhere.client().connect("alice").await;
     stream.changes(1).await;
-    let here = Cluster::of(1, Settings::new()).await;
+    let here = Deployment::of(1, Settings::new()).await;
     here.client().connect("bob").await;
     let mut stream = Stream::resume(&here.client(), "", &stream.last_id()).await;
     assert_says_why(&stream.next().await);
@@ -152,10 +152,10 @@ async fn a_cursor_of_another_redis_is_answered_with_a_reset() {
 /// Streams of all kinds, on all instances.
 #[tokio::test]
 async fn lost_data_resets_every_stream() {
-    let cluster = Cluster::on_one_server(3, Settings::new()).await;
-    cluster.client().connect("alice").await;
+    let deployment = Deployment::on_one_server(3, Settings::new()).await;
+    deployment.client().connect("alice").await;
     let mut streams = Vec::new();
-    for client in cluster.clients() {
+    for client in deployment.clients() {
         for query in ["", "?userIds=alice,bob", "?snapshot=true"] {
             let mut stream = Stream::open(&client, query).await;
             let asked = query.contains("snapshot");
@@ -165,14 +165,14 @@ async fn lost_data_resets_every_stream() {
             streams.push((stream, asked));
         }
     }
-    cluster.redis().flush_all().await;
+    deployment.redis().flush_all().await;
     for (stream, asked) in &mut streams {
         assert_says_why(&stream.next().await);
         if *asked {
             assert!(stream.snapshot().await.is_empty(), "the data is gone");
         }
     }
-    assert!(cluster.clients()[1].connect("bob").await.became_online);
+    assert!(deployment.clients()[1].connect("bob").await.became_online);
     for (stream, _) in &mut streams {
         assert_eq!(stream.next().await.brief(), "online bob");
     }
@@ -180,13 +180,13 @@ async fn lost_data_resets_every_stream() {
 
 #[tokio::test]
 async fn a_cursor_from_before_a_loss_of_data_is_answered_with_a_reset() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     stream.changes(1).await;
     let cursor = stream.last_id();
-    cluster.redis().flush_all().await;
+    deployment.redis().flush_all().await;
     assert_says_why(&stream.next().await);
     client.connect("bob").await;
     let mut stream = Stream::resume(&client, "", &cursor).await;

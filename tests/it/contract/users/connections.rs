@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use harness::client::send;
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::timestamp::Timestamp;
 use serde_json::{Value, json};
 
 async fn the_user_goes_offline_with_the_last_connection(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for connection in ["phone", "laptop", "tab"] {
         let connected = client.connect_as("alice", connection).await;
         assert_eq!(connected.connection_id, connection);
@@ -28,8 +28,8 @@ async fn the_user_goes_offline_with_the_last_connection(store: Store) {
 }
 
 async fn the_remaining_connections_are_listed(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect_as("alice", "phone").await;
     client.connect_as("alice", "laptop").await;
     client.disconnect_as("alice", "phone").await;
@@ -39,8 +39,8 @@ async fn the_remaining_connections_are_listed(store: Store) {
 }
 
 async fn each_connection_has_its_own_expiry(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let phone = client.connect_as("alice", "phone").await;
     let laptop = client.connect_as("alice", "laptop").await;
     Timestamp::now()
@@ -62,8 +62,8 @@ async fn each_connection_has_its_own_expiry(store: Store) {
 }
 
 async fn a_repeated_connect_is_the_same_connection(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for _ in 0..3 {
         client.connect_as("alice", "phone").await;
         client.ping_as("alice", "phone").await;
@@ -73,8 +73,8 @@ async fn a_repeated_connect_is_the_same_connection(store: Store) {
 }
 
 async fn a_disconnect_of_an_unknown_connection_takes_no_user_offline(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect_as("alice", "phone").await;
     for connection in ["laptop", "1", "phone:2", "pho"] {
         let left = client.disconnect_as("alice", connection).await;
@@ -86,8 +86,8 @@ async fn a_disconnect_of_an_unknown_connection_takes_no_user_offline(store: Stor
 }
 
 async fn a_disconnect_of_another_connection_leaves_one_that_states_more(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for (place, stated) in [
         json!({"ttlMs": 30_000}),
         json!({"away": true}),
@@ -114,8 +114,8 @@ async fn a_disconnect_of_another_connection_leaves_one_that_states_more(store: S
 }
 
 async fn all_closes_every_connection(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     client.connect_as("alice", "phone").await;
     client.connect_as("alice", "laptop").await;
@@ -128,8 +128,8 @@ async fn all_closes_every_connection(store: Store) {
 }
 
 async fn all_closes_an_only_connection(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     client.connect_as("bob", "phone").await;
     assert!(client.disconnect_all("alice").await.became_offline);
@@ -138,8 +138,8 @@ async fn all_closes_an_only_connection(store: Store) {
 }
 
 async fn the_unnamed_connection_is_named_1(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     assert_eq!(client.connect("alice").await.connection_id, "1");
     assert_eq!(client.user("alice").await.connection_ids(), ["1"]);
     client.ping_as("alice", "1").await;
@@ -157,8 +157,8 @@ async fn the_unnamed_connection_is_named_1(store: Store) {
 }
 
 async fn the_unnamed_connection_is_independent_of_named_ones(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect_as("alice", "phone").await;
     client.ping("alice").await;
     assert_eq!(client.user("alice").await.connection_ids(), ["1", "phone"]);
@@ -167,8 +167,8 @@ async fn the_unnamed_connection_is_independent_of_named_ones(store: Store) {
 }
 
 async fn every_allowed_character_makes_a_connection_id(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let longest = "x".repeat(64);
     for connection in ["AZaz09._~:@-", &longest, "0", ".", "-", "a:b@c~d"] {
         assert_eq!(
@@ -182,8 +182,8 @@ async fn every_allowed_character_makes_a_connection_id(store: Store) {
 
 /// The content types of `navigator.sendBeacon(url, text)` and of a form.
 async fn the_content_type_of_a_beacon_is_not_checked(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     for media_type in [
         "text/plain;charset=UTF-8",
         "application/x-www-form-urlencoded",

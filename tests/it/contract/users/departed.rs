@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::crowd;
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::{Instance, Settings};
 use harness::names::{Names, partitions_of_tests};
 use harness::redis_server::RedisServer;
@@ -47,8 +47,8 @@ async fn departures(stream: &mut Stream, count: usize) -> Vec<Event> {
 
 #[tokio::test]
 async fn departed_guests_share_a_few_keys() {
-    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, Settings::mortal()).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     let mut stream = Stream::open(&client, "").await;
     let guests = crowd("4f2c7a51-98d3-4b60-ae17-c05d92e8", GUESTS);
     client.connect_each(&guests).await;
@@ -63,8 +63,8 @@ async fn departed_guests_share_a_few_keys() {
 
 #[tokio::test]
 async fn the_memory_of_a_departed_user_does_not_depend_on_its_id() {
-    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, Settings::mortal()).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     let mut stream = Stream::open(&client, "").await;
     let guests = crowd(&"é".repeat(61), GUESTS / 4);
     client.connect_each(&guests).await;
@@ -75,8 +75,8 @@ async fn the_memory_of_a_departed_user_does_not_depend_on_its_id() {
 #[tokio::test]
 async fn after_the_retention_no_key_remains() {
     let settings = Settings::mortal().with("PRESENCE_LAST_SEEN", "1s");
-    let cluster = Cluster::on_one_server(1, settings).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, settings).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     let mut stream = Stream::open(&client, "").await;
     client.connect_each(&crowd("guest", 100)).await;
     departures(&mut stream, 100).await;
@@ -91,8 +91,8 @@ async fn after_the_retention_no_key_remains() {
 #[tokio::test]
 async fn a_user_that_returns_keeps_its_latest_departure() {
     let settings = Settings::new().with("PRESENCE_LAST_SEEN", "1s");
-    let cluster = Cluster::of(1, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, settings).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     for _ in 0..8 {
         client.connect("alice").await;
@@ -107,8 +107,8 @@ async fn a_user_that_returns_keeps_its_latest_departure() {
 
 #[tokio::test]
 async fn the_connection_that_was_closed_last_determines_last_seen() {
-    let cluster = Cluster::of(1, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     client.connect_as("alice", "phone").await;
@@ -123,10 +123,13 @@ async fn the_connection_that_was_closed_last_determines_last_seen() {
 
 #[tokio::test]
 async fn instances_with_different_retentions_agree() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let brief = cluster.settings().clone().with("PRESENCE_LAST_SEEN", "1h");
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let brief = deployment
+        .settings()
+        .clone()
+        .with("PRESENCE_LAST_SEEN", "1h");
     let brief = Instance::start(&brief).await;
-    let clients = [cluster.client(), brief.client()];
+    let clients = [deployment.client(), brief.client()];
     let mut stream = Stream::open(&clients[0], "").await;
     for turn in 0..6 {
         clients[turn % 2].connect("alice").await;
@@ -137,15 +140,15 @@ async fn instances_with_different_retentions_agree() {
             assert_eq!(kept, Some(departure.last_seen_at()));
         }
     }
-    let seen = cluster.names().key("seen", "alice");
-    let generations: usize = cluster.redis().command(&["LLEN", &seen]).await;
+    let seen = deployment.names().key("seen", "alice");
+    let generations: usize = deployment.redis().command(&["LLEN", &seen]).await;
     assert_eq!(generations, 2);
 }
 
 #[tokio::test]
 async fn a_lost_key_loses_only_last_seen_times() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     let leave = async || {
         client.connect("alice").await;
         client.disconnect("alice").await;

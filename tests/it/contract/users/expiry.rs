@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::crowd;
-use harness::cluster::{Cluster, Store, on_both_stores};
+use harness::deployment::{Deployment, Store, on_both_stores};
 use harness::instance::Settings;
 use harness::serial::run_quietly;
 use harness::sse::{Stream, alternating, briefs};
@@ -13,8 +13,8 @@ use harness::timestamp::Timestamp;
 const JUST_AFTER: Duration = Duration::from_millis(5);
 
 async fn a_user_without_pings_goes_offline(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     let connected = client.connect("alice").await;
     assert!(client.user("alice").await.online);
     connected.expires_at.plus(JUST_AFTER).pass().await;
@@ -28,8 +28,8 @@ async fn every_read_is_exact_at_the_deadline(store: Store) {
     let settings = Settings::mortal()
         .with("PRESENCE_SWEEP_INTERVAL", "10s")
         .with("PRESENCE_KEYSPACE_EVENTS", "off");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     for round in 0..5 {
         let user = format!("alice-{round}");
         let connected = client.connect(&user).await;
@@ -52,8 +52,8 @@ async fn every_read_is_exact_at_the_deadline(store: Store) {
 }
 
 async fn pings_keep_a_user_online(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let first = client.connect("alice").await;
     let mut ticks = tokio::time::interval(Duration::from_millis(250));
@@ -68,8 +68,8 @@ async fn pings_keep_a_user_online(store: Store) {
 }
 
 async fn a_ping_after_expiry_comes_back_online(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     let gone = stream.changes(2).await;
@@ -83,8 +83,8 @@ async fn a_ping_after_expiry_comes_back_online(store: Store) {
 /// An expired connection does not keep its user online, whatever the other connections did meanwhile.
 async fn each_connection_expires_on_its_own(store: Store) {
     let settings = Settings::mortal().with("PRESENCE_TTL", "3s");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     let phone = client.connect_as("alice", "phone").await;
     phone.expires_at.less(Duration::from_secs(1)).pass().await;
     let laptop = client.ping_as("alice", "laptop").await;
@@ -99,8 +99,8 @@ async fn each_connection_expires_on_its_own(store: Store) {
 /// A ping extends its own connection only.
 async fn a_ping_prolongs_no_other_connection(store: Store) {
     let settings = Settings::mortal().with("PRESENCE_TTL", "3s");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     let phone = client.connect_as("alice", "phone").await;
     let unnamed = client.connect("bob").await;
     phone.expires_at.less(Duration::from_secs(1)).pass().await;
@@ -120,8 +120,8 @@ async fn a_ping_prolongs_no_other_connection(store: Store) {
 
 async fn an_expired_connection_closes_without_effect(store: Store) {
     let settings = Settings::mortal().with("PRESENCE_TTL", "3s");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     let phone = client.connect_as("alice", "phone").await;
     phone.expires_at.less(Duration::from_secs(1)).pass().await;
     client.ping_as("alice", "laptop").await;
@@ -135,8 +135,8 @@ async fn an_expired_connection_closes_without_effect(store: Store) {
 /// later.
 async fn the_last_connection_to_expire_takes_the_user_offline(store: Store) {
     run_quietly();
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect_as("alice", "phone").await;
     client.connect_as("alice", "tab").await;
@@ -157,8 +157,8 @@ async fn the_last_connection_to_expire_takes_the_user_offline(store: Store) {
 /// the user back with an event if the departure was announced. Answers and events agree.
 async fn pings_around_the_deadline_agree_with_the_events(store: Store) {
     run_quietly();
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let users = crowd("user", 40);
     let first = client.connect_each(&users).await[0].expires_at;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::{Answer, Client, Left, send};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream};
 use harness::timestamp::Timestamp;
@@ -25,8 +25,8 @@ fn after(connection: &str, grace_ms: u64) -> Value {
 }
 
 async fn the_connection_counts_until_its_grace_period_ends(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let connected = client.connect_as("alice", "tab").await;
     let before = Timestamp::now();
@@ -64,8 +64,8 @@ async fn the_connection_counts_until_its_grace_period_ends(store: Store) {
 }
 
 async fn a_connect_cancels_the_disconnect_silently(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     for beside in [&[][..], &["phone"]] {
         for connection in beside {
@@ -98,8 +98,8 @@ async fn a_connect_cancels_the_disconnect_silently(store: Store) {
 }
 
 async fn a_grace_period_never_extends_a_life(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let body = json!({"connectionId": "tab", "ttlMs": 1_000});
     let connect = client.of_user("alice", "connect").json(&body);
     let expires_at: Value = send(connect).await.ok();
@@ -138,8 +138,8 @@ async fn a_grace_period_never_extends_a_life(store: Store) {
 }
 
 async fn the_connection_that_ended_last_decides_the_reason(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     for user in ["first", "last"] {
         client.connect_as(user, "tab").await;
@@ -159,8 +159,8 @@ async fn the_connection_that_ended_last_decides_the_reason(store: Store) {
 
 async fn a_connection_that_leaves_gives_up_its_place(store: Store) {
     let settings = Settings::new().with("PRESENCE_USER_CONNECTIONS", "2");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     client.connect_as("alice", "tab").await;
     client.connect_as("alice", "phone").await;
     leave(&client, "alice", &after("tab", 30_000)).await;
@@ -181,8 +181,8 @@ async fn a_connection_that_leaves_gives_up_its_place(store: Store) {
 
 async fn the_settings_have_a_grace_period_and_a_sign_out_has_none(store: Store) {
     let settings = Settings::new().with("PRESENCE_DISCONNECT_GRACE", "20s");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     client.connect("alice").await;
     let left = client.disconnect("alice").await;
     assert!(left.online && left.leaves_at.is_some(), "{left:?}");

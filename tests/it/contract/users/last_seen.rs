@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::User;
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::Stream;
 use harness::timestamp::Timestamp;
@@ -23,8 +23,8 @@ fn assert_seen_between(user: &User, from: Timestamp, to: Timestamp) {
 }
 
 async fn last_seen_of_an_online_user_is_at_least_the_last_ping(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     for _ in 0..3 {
         let before = Timestamp::now().plus(Duration::from_millis(20));
@@ -35,8 +35,8 @@ async fn last_seen_of_an_online_user_is_at_least_the_last_ping(store: Store) {
 }
 
 async fn last_seen_is_the_last_ping_of_any_connection(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect_as("alice", "phone").await;
     client.connect_as("alice", "laptop").await;
     let before = Timestamp::now().plus(Duration::from_millis(20));
@@ -46,8 +46,8 @@ async fn last_seen_is_the_last_ping_of_any_connection(store: Store) {
 }
 
 async fn last_seen_is_kept_after_a_disconnect(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let before = Timestamp::now();
     client.connect("alice").await;
@@ -66,8 +66,8 @@ async fn last_seen_is_kept_after_a_disconnect(store: Store) {
 
 /// This also holds when a ping was the only call since the connect.
 async fn last_seen_after_an_expiry_is_the_last_ping(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     let before = Timestamp::now().plus(Duration::from_millis(700));
@@ -85,8 +85,8 @@ async fn last_seen_after_an_expiry_is_the_last_ping(store: Store) {
 }
 
 async fn last_seen_is_not_lost_at_the_deadline(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     let before = Timestamp::now();
     let connected = client.connect("alice").await;
     let after = Timestamp::now();
@@ -102,8 +102,8 @@ async fn last_seen_is_not_lost_at_the_deadline(store: Store) {
 
 async fn last_seen_is_forgotten_after_the_retention(store: Store) {
     let settings = Settings::new().with("PRESENCE_LAST_SEEN", "1s");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     client.connect("alice").await;
     client.disconnect("alice").await;
     assert!(client.user("alice").await.last_seen_at.is_some());
@@ -115,8 +115,8 @@ async fn last_seen_is_forgotten_after_the_retention(store: Store) {
 
 async fn last_seen_is_not_kept_without_a_retention(store: Store) {
     let settings = Settings::new().with("PRESENCE_LAST_SEEN", "0s");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     client.connect("alice").await;
     client.disconnect("alice").await;
     assert_eq!(client.user("alice").await.last_seen_at, None);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::{Alive, Client, send};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream};
 use harness::timestamp::Timestamp;
@@ -16,8 +16,8 @@ async fn call(client: &Client, user: &str, verb: &str, body: &Value) -> Alive {
 }
 
 async fn a_call_states_the_ttl_and_gets_an_interval_of_the_same_ratio(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let (long, short) = (json!({"ttlMs": 120_000}), json!({"ttlMs": 1_001}));
     for (verb, body, expected) in [
         ("connect", &long, (120_000, 50_000)),
@@ -47,8 +47,8 @@ async fn a_call_states_the_ttl_and_gets_an_interval_of_the_same_ratio(store: Sto
 }
 
 async fn each_connection_lives_for_its_own_ttl(store: Store) {
-    let cluster = Cluster::with(store, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let short = json!({"connectionId": "tab", "ttlMs": 1_000});
     let long = json!({"connectionId": "phone", "ttlMs": 5_000});
@@ -75,8 +75,8 @@ async fn each_connection_lives_for_its_own_ttl(store: Store) {
 
 async fn a_ttl_out_of_bounds_is_refused_and_changes_nothing(store: Store) {
     let settings = Settings::new().with("PRESENCE_TTL_MAX", "2m");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     for (ttl, kind) in [
         (json!(999), "invalid-ttl"),
         (json!(0), "invalid-ttl"),
@@ -109,8 +109,8 @@ async fn a_ttl_of_the_settings_beyond_the_maximum_is_the_maximum(store: Store) {
     let settings = Settings::new()
         .with("PRESENCE_TTL", "20m")
         .with("PRESENCE_TTL_MAX", "1m");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     assert_eq!(client.connect("alice").await.ttl_ms, 1_200_000);
     let most = json!({"ttlMs": 1_200_000});
     assert_eq!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::{Client, send};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::{Instance, Settings};
 use harness::names::Names;
 use harness::redis_server::RedisServer;
@@ -91,8 +91,8 @@ async fn ping_extends(client: &Client, redis: &RedisServer, user: &str, connecti
 
 #[tokio::test]
 async fn a_usual_ping_only_extends_the_connection() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     warm(&client, redis).await;
     open_connections(&client, redis).await;
     let long = json!({"connectionId": "phone", "ttlMs": 150_000});
@@ -137,9 +137,9 @@ async fn a_usual_ping_only_extends_the_connection() {
 
 #[tokio::test]
 async fn another_connection_or_a_changed_grant_uses_the_full_script() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
-    let settings = cluster.settings().clone().with("PRESENCE_TTL", "90s");
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
+    let settings = deployment.settings().clone().with("PRESENCE_TTL", "90s");
     let other = Instance::start(&settings).await;
     let other = other.client();
     warm(&client, redis).await;
@@ -170,8 +170,8 @@ async fn another_connection_or_a_changed_grant_uses_the_full_script() {
 
 #[tokio::test]
 async fn a_ping_of_a_closed_connection_is_refused_in_every_form() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     warm(&client, redis).await;
     for others in [&[][..], &["laptop"], &["laptop", "1"]] {
         for closed in ["phone", "tab"] {
@@ -192,8 +192,8 @@ async fn a_ping_of_a_closed_connection_is_refused_in_every_form() {
 
 #[tokio::test]
 async fn the_record_of_an_only_connection_ends_with_the_user() {
-    let cluster = Cluster::on_one_server(1, Settings::mortal()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, Settings::mortal()).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     client.connect_as("bob", "phone").await;
     assert_eq!(records(redis).await, ["1 phone"]);
     client.connect_as("bob", "laptop").await;
@@ -215,8 +215,8 @@ async fn the_record_of_an_only_connection_ends_with_the_user() {
 /// A key of another type can only come from another program.
 #[tokio::test]
 async fn a_call_that_fails_in_redis_fails_no_call_beside_it() {
-    let cluster = Cluster::on_one_server(1, Settings::new()).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, Settings::new()).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     let marks = Names::default().of_user("closed", "broken");
     redis.command::<()>(&["SET", &marks, "x"]).await;
     let mut calls = JoinSet::new();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::{Client, send};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::{Event, Stream};
 use serde_json::{Value, json};
@@ -29,8 +29,8 @@ async fn states_of(client: &Client, users: &[&str]) -> Value {
 }
 
 async fn a_user_is_away_while_all_connections_are(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     state(&client, "alice", "connect", "tab", true).await;
     assert!(client.user("alice").await.away);
@@ -83,8 +83,8 @@ async fn a_user_is_away_while_all_connections_are(store: Store) {
 
 async fn a_user_becomes_away_when_the_last_active_connection_expires(store: Store) {
     let settings = Settings::new().with("PRESENCE_TTL", "30s");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let short = json!({"connectionId": "tab", "ttlMs": 1_000});
     for user in ["alice", "bob"] {
@@ -115,8 +115,8 @@ async fn a_user_becomes_away_when_the_last_active_connection_expires(store: Stor
 }
 
 async fn a_connection_that_leaves_counts_with_what_it_stated(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     state(&client, "alice", "connect", "phone", true).await;
     client.connect_as("alice", "tab").await;
@@ -136,8 +136,8 @@ async fn a_connection_that_leaves_counts_with_what_it_stated(store: Store) {
 }
 
 async fn snapshots_have_the_states(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     client.connect("alice").await;
     state(&client, "bob", "connect", "1", true).await;
     state(&client, "gone", "connect", "1", true).await;

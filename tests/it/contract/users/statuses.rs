@@ -1,7 +1,7 @@
 //! The status that a user states about itself.
 
 use harness::client::{Answer, Client, send};
-use harness::cluster::{Cluster, Store, over_each_protocol};
+use harness::deployment::{Deployment, Store, over_each_protocol};
 use harness::instance::Settings;
 use harness::sse::Stream;
 use harness::timestamp::Timestamp;
@@ -22,8 +22,8 @@ async fn clear(client: &Client, user: &str) -> Value {
 }
 
 async fn a_status_is_set_read_replaced_and_cleared(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     let seen = client.user("alice").await.last_seen_at;
@@ -83,8 +83,8 @@ async fn a_status_is_set_read_replaced_and_cleared(store: Store) {
 
 async fn a_status_outlives_the_connection_and_ends_by_itself(store: Store) {
     let settings = Settings::new().with("PRESENCE_LAST_SEEN", "3s");
-    let cluster = Cluster::with(store, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::with(store, settings).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     // Set while offline, carried by user.online, ended while online.
     set(&client, "alice", &json!({"status": "dnd", "ttlMs": 1_500})).await;
@@ -133,8 +133,8 @@ async fn assert_refused(client: &Client, body: &Value, kind: &str, named: &str) 
 }
 
 async fn an_invalid_status_is_refused_and_changes_nothing(store: Store) {
-    let cluster = Cluster::start(store).await;
-    let client = cluster.client();
+    let deployment = Deployment::start(store).await;
+    let client = deployment.client();
     let long = json!({"a": "x".repeat(1_024)});
     for (body, named) in [
         (json!({}), "status: "),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::crowd;
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::names::partitions_of_tests;
 use harness::sse::Stream;
@@ -24,11 +24,11 @@ async fn the_history_is_bounded_in_bytes() {
     let bytes = LEAST_BYTES.max(HISTORY_BYTES * partitions_of_tests() as u64);
     let kib = format!("{}kb", bytes >> 10);
     let settings = Settings::new().with("PRESENCE_HISTORY_BYTES", &kib);
-    let mut cluster = Cluster::on_one_server(1, settings).await;
-    let client = cluster.client();
+    let mut deployment = Deployment::on_one_server(1, settings).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let old = stream.last_id();
-    let histories = cluster.names().all("events");
+    let histories = deployment.names().all("events");
     let count = 600 * histories.len();
     let users = crowd(&"x".repeat(100), count);
     // A history this small holds no more events that a busy instance has not read yet.
@@ -39,15 +39,15 @@ async fn the_history_is_bounded_in_bytes() {
     let recent = stream.last_id();
     let most = bytes + INEXACT * histories.len() as u64;
     eventually_true("the history is trimmed", async || {
-        cluster.redis().memory_of_all(&histories).await <= most
+        deployment.redis().memory_of_all(&histories).await <= most
     })
     .await;
-    let kept = cluster.redis().sum("XLEN", &histories, &[]).await;
+    let kept = deployment.redis().sum("XLEN", &histories, &[]).await;
     assert!(kept > 200, "{kept} events in {kib}");
     client.connect("bob").await;
     // The new instance has not received these events itself.
-    cluster.add_instance().await;
-    let fresh = cluster.instances[1].client();
+    deployment.add_instance().await;
+    let fresh = deployment.instances[1].client();
     let mut resumed = Stream::resume(&fresh, "", &old).await;
     let reset = resumed.next().await;
     assert_eq!(reset.name, "presence.reset");
@@ -63,8 +63,8 @@ async fn the_newest_event_of_a_small_history_stays() {
     let settings = Settings::new()
         .with("PRESENCE_PARTITIONS", "16")
         .with("PRESENCE_HISTORY_BYTES", "64kb");
-    let cluster = Cluster::on_one_server(1, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, settings).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect("alice").await;
     assert_eq!(stream.next().await.brief(), "online alice");

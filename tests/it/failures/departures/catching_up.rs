@@ -1,6 +1,6 @@
 //! Sweeps after a time without sweeps.
 
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::wait::eventually_true;
 
@@ -10,10 +10,10 @@ async fn instances_that_catch_up_look_at_each_user_about_once() {
     const USERS: u64 = 50_000;
     const AT_ONCE: usize = 5_000;
     let load = "for _, key in ipairs(ARGV) do redis.call('SET', key, '1', 'PX', 600000) end";
-    let cluster =
-        Cluster::on_one_server(3, Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s")).await;
-    let redis = cluster.redis();
-    let names = cluster.names();
+    let deployment =
+        Deployment::on_one_server(3, Settings::mortal().with("PRESENCE_PING_INTERVAL", "1s")).await;
+    let redis = deployment.redis();
+    let names = deployment.names();
     let users: Vec<String> = (1..=USERS).map(|user| user.to_string()).collect();
     for some in users.chunks(AT_ONCE) {
         let keys: Vec<_> = some

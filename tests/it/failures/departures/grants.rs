@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::Client;
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::{Instance, Settings};
 use harness::serial::run_quietly;
 use harness::sse::Stream;
@@ -18,15 +18,15 @@ fn long_lived() -> Settings {
         .with("PRESENCE_PING_INTERVAL", "1m")
 }
 
-/// A cluster with a long TTL, and another instance with a short one.
-async fn long_and_short() -> (Cluster, Instance) {
-    let cluster = Cluster::of(1, long_lived()).await;
-    let short = cluster.settings().clone();
+/// Instances with a long TTL, and another instance with a short one.
+async fn long_and_short() -> (Deployment, Instance) {
+    let deployment = Deployment::of(1, long_lived()).await;
+    let short = deployment.settings().clone();
     let short = short
         .with("PRESENCE_TTL", "2s")
         .with("PRESENCE_PING_INTERVAL", "500ms");
     let short = Instance::start(&short).await;
-    (cluster, short)
+    (deployment, short)
 }
 
 async fn assert_seen_until_now(client: &Client, user: &str, before: Timestamp) {
@@ -40,8 +40,8 @@ async fn assert_seen_until_now(client: &Client, user: &str, before: Timestamp) {
 #[tokio::test]
 async fn a_user_who_pings_an_instance_with_a_short_ttl_leaves_soon() {
     run_quietly();
-    let (cluster, short) = long_and_short().await;
-    let (long, short) = (cluster.client(), short.client());
+    let (deployment, short) = long_and_short().await;
+    let (long, short) = (deployment.client(), short.client());
     let mut stream = Stream::open(&long, "").await;
     for (user, connection) in [("alice", "1"), ("bob", "phone"), ("carol", "1")] {
         long.connect_as(user, connection).await;
@@ -74,8 +74,8 @@ async fn a_user_who_pings_an_instance_with_a_short_ttl_leaves_soon() {
 /// As after a deployment with a longer TTL.
 #[tokio::test]
 async fn a_user_who_pings_an_instance_with_a_long_ttl_stays() {
-    let (cluster, short) = long_and_short().await;
-    let (long, short) = (cluster.client(), short.client());
+    let (deployment, short) = long_and_short().await;
+    let (long, short) = (deployment.client(), short.client());
     let mut stream = Stream::open(&short, "").await;
     let before = Timestamp::now();
     for (user, connection) in [("alice", "1"), ("bob", "phone")] {
@@ -98,8 +98,8 @@ async fn a_user_who_pings_an_instance_with_a_long_ttl_stays() {
 
 #[tokio::test]
 async fn no_last_seen_time_is_in_the_future() {
-    let (cluster, short) = long_and_short().await;
-    let (long, short) = (cluster.client(), short.client());
+    let (deployment, short) = long_and_short().await;
+    let (long, short) = (deployment.client(), short.client());
     let mut stream = Stream::open(&long, "").await;
     let before = Timestamp::now();
     long.connect("alice").await;

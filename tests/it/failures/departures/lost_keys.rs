@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use harness::client::send;
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::serial::run_quietly;
 use harness::sse::{Stream, alternating, briefs};
@@ -34,17 +34,17 @@ const USERS: [(&str, &str); 3] = [("alice", "1"), ("bob", "phone"), ("carol", "1
 
 #[tokio::test]
 async fn a_lost_index_resets_streams_and_users_return_with_their_next_ping() {
-    let cluster = Cluster::of(2, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(2, Settings::mortal()).await;
+    let client = deployment.client();
     for (user, connection) in USERS {
         client.connect_as(user, connection).await;
     }
     client.connect_as("carol", "laptop").await;
     let mut streams = Vec::new();
-    for client in cluster.clients() {
+    for client in deployment.clients() {
         streams.push(Stream::open(&client, "").await);
     }
-    cluster.sum("DEL", "deadlines", &[]).await;
+    deployment.sum("DEL", "deadlines", &[]).await;
     for stream in &mut streams {
         let reset = stream.next().await;
         assert_eq!(reset.name, "presence.reset");
@@ -73,13 +73,13 @@ async fn a_lost_index_resets_streams_and_users_return_with_their_next_ping() {
 #[tokio::test]
 async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
     run_quietly();
-    let cluster = Cluster::of(2, Settings::mortal()).await;
-    let clients = cluster.clients();
+    let deployment = Deployment::of(2, Settings::mortal()).await;
+    let clients = deployment.clients();
     for key in KEYS {
         for (user, connection) in USERS {
             clients[0].connect_as(user, connection).await;
         }
-        cluster.sum("DEL", key, &[]).await;
+        deployment.sum("DEL", key, &[]).await;
         // By then a sweep has restored what it can.
         let soon = Timestamp::now().plus(Duration::from_millis(400));
         soon.pass().await;
@@ -92,7 +92,7 @@ async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
             assert_eq!(client.count().await, 3, "without {key}");
         }
         let last = Timestamp::now();
-        eventually_true("all have left", async || announced(&cluster).await == 0).await;
+        eventually_true("all have left", async || announced(&deployment).await == 0).await;
         let took = Timestamp::now().millis_after(last);
         assert!(took < 3_500, "{took} ms without {key}");
         assert_eq!(clients[0].count().await, 0, "without {key}");
@@ -101,20 +101,20 @@ async fn the_service_recovers_within_a_ttl_from_the_loss_of_any_key() {
 
 #[tokio::test]
 async fn after_a_loss_of_the_states_streams_begin_anew_and_users_are_away_as_before() {
-    let cluster = Cluster::of(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, Settings::new()).await;
+    let client = deployment.client();
     for (user, connection) in [("alice", "1"), ("bob", "tab"), ("bob", "phone")] {
         let body = json!({"connectionId": connection, "away": true});
         send(client.of_user(user, "connect").json(&body)).await;
     }
     client.connect("carol").await;
     let mut stream = Stream::open(&client, "").await;
-    let marks = cluster.names().all("states").len() as u64;
+    let marks = deployment.names().all("states").len() as u64;
     eventually_true("a sweep has marked the states", async || {
-        cluster.sum("HLEN", "states", &[]).await == 2 + marks
+        deployment.sum("HLEN", "states", &[]).await == 2 + marks
     })
     .await;
-    cluster.sum("DEL", "states", &[]).await;
+    deployment.sum("DEL", "states", &[]).await;
     client.post("/v1/sweep", &json!({})).await;
     let reset = stream.next().await;
     assert_eq!(reset.name, "presence.reset");
@@ -132,13 +132,13 @@ async fn after_a_loss_of_the_states_streams_begin_anew_and_users_are_away_as_bef
 #[tokio::test]
 async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
     run_quietly();
-    let cluster = Cluster::of(1, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     client.connect_as("bob", "phone").await;
     client.connect_as("bob", "laptop").await;
-    let lost = cluster.names().of_user("conns", "bob");
-    cluster.command::<()>(&["DEL", &lost]).await;
+    let lost = deployment.names().of_user("conns", "bob");
+    deployment.command::<()>(&["DEL", &lost]).await;
     let last = client.ping_as("bob", "phone").await;
     assert!(!last.became_online);
     assert_eq!(client.user("bob").await.connection_ids(), ["phone"]);
@@ -146,8 +146,8 @@ async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
     let late = gone.timestamp().millis_after(last.expires_at);
     assert!((0..1_000).contains(&late), "{late} ms late");
     eventually_true("nothing is left behind", async || {
-        let of_bob = cluster.names().pattern("*:bob");
-        let keys: Vec<String> = cluster.command(&["KEYS", &of_bob]).await;
+        let of_bob = deployment.names().pattern("*:bob");
+        let keys: Vec<String> = deployment.command(&["KEYS", &of_bob]).await;
         keys.is_empty()
     })
     .await;
@@ -157,8 +157,8 @@ async fn a_user_whose_connection_list_was_lost_stays_and_expires_in_time() {
 #[tokio::test]
 async fn a_disconnect_after_the_connection_list_was_lost_closes_no_other_connection() {
     run_quietly();
-    let cluster = Cluster::of(1, Settings::mortal()).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, Settings::mortal()).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let mut last = BTreeMap::new();
     for user in ["alice", "bob"] {
@@ -166,8 +166,8 @@ async fn a_disconnect_after_the_connection_list_was_lost_closes_no_other_connect
             let alive = client.connect_as(user, connection).await;
             last.insert(user, alive.expires_at);
         }
-        let lost = cluster.names().of_user("conns", user);
-        cluster.command::<()>(&["DEL", &lost]).await;
+        let lost = deployment.names().of_user("conns", user);
+        deployment.command::<()>(&["DEL", &lost]).await;
     }
     for (user, closed) in [("alice", "phone"), ("bob", "tablet")] {
         let left = client.disconnect_as(user, closed).await;

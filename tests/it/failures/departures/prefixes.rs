@@ -1,6 +1,6 @@
 //! Deployments on one Redis whose prefixes look like keys of each other.
 
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::{Instance, Settings};
 use harness::sse::{Stream, briefs};
 
@@ -16,8 +16,8 @@ const NAMES: [&str; 6] = [
 
 #[tokio::test]
 async fn no_user_id_collides_with_a_key_of_another_deployment() {
-    let cluster =
-        Cluster::on_one_server(1, Settings::new().with("PRESENCE_KEY_PREFIX", "a:")).await;
+    let deployment =
+        Deployment::on_one_server(1, Settings::new().with("PRESENCE_KEY_PREFIX", "a:")).await;
     let mut others = Vec::new();
     for prefix in [
         "a:user:",
@@ -26,11 +26,11 @@ async fn no_user_id_collides_with_a_key_of_another_deployment() {
         "a:seen:",
         "a:user:user:",
     ] {
-        let settings = cluster.settings().clone();
+        let settings = deployment.settings().clone();
         let settings = settings.with("PRESENCE_KEY_PREFIX", prefix);
         others.push(Instance::start(&settings).await);
     }
-    let client = cluster.client();
+    let client = deployment.client();
     for name in NAMES {
         client.connect(name).await;
         client.connect_as(name, "phone").await;

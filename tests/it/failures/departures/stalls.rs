@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::client::{crowd, try_send};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::instance::Settings;
 use harness::names::partitions_of_tests;
 use harness::process::Signal;
@@ -38,8 +38,8 @@ async fn stall(redis: &RedisServer, pause: Duration) -> ! {
 }
 
 /// Pings for `user` all the time, and repeats failed pings.
-fn keep_pinging(cluster: &Cluster, user: &'static str) -> JoinHandle<()> {
-    let client = cluster.client();
+fn keep_pinging(deployment: &Deployment, user: &'static str) -> JoinHandle<()> {
+    let client = deployment.client();
     tokio::spawn(async move {
         loop {
             // A refused call is repeated.
@@ -51,17 +51,17 @@ fn keep_pinging(cluster: &Cluster, user: &'static str) -> JoinHandle<()> {
 
 /// Checks that exactly `silent` and `phoney` leave, between their deadline and `at_most` later.
 async fn the_silent_leave(settings: Settings, pause: Duration, at_most: Duration) {
-    let cluster = Cluster::on_one_server(2, settings).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(2, settings).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
-    let alive = keep_pinging(&cluster, "alive");
+    let alive = keep_pinging(&deployment, "alive");
     stream.changes(1).await;
     let silent = client.connect("silent").await;
     let phoney = client.connect_as("phoney", "phone").await;
     stream.changes(2).await;
     let gone = tokio::select! {
         gone = stream.changes(2) => gone,
-        never = stall(cluster.redis(), pause) => never,
+        never = stall(deployment.redis(), pause) => never,
     };
     let mut told = briefs(&gone);
     told.sort_unstable();
@@ -76,7 +76,7 @@ async fn the_silent_leave(settings: Settings, pause: Duration, at_most: Duration
             event.brief()
         );
     }
-    cluster.redis().thaw();
+    deployment.redis().thaw();
     alive.abort();
 }
 
@@ -108,8 +108,8 @@ async fn a_departure_is_held_once_also_when_more_stalls_follow() {
 #[tokio::test]
 async fn a_short_stall_holds_departures_when_ttl_and_interval_are_close() {
     run_quietly();
-    let cluster = Cluster::on_one_server(1, settings("2s", "830ms")).await;
-    let client = cluster.client();
+    let deployment = Deployment::on_one_server(1, settings("2s", "830ms")).await;
+    let client = deployment.client();
     let mut stream = Stream::open(&client, "").await;
     let users = [("alice", "1"), ("bob", "phone")];
     let mut last = Timestamp::now();
@@ -117,9 +117,9 @@ async fn a_short_stall_holds_departures_when_ttl_and_interval_are_close() {
         last = client.connect_as(user, connection).await.expires_at;
     }
     last.less(Duration::from_millis(1_000)).pass().await;
-    cluster.redis().freeze();
+    deployment.redis().freeze();
     last.plus(Duration::from_millis(100)).pass().await;
-    cluster.redis().thaw();
+    deployment.redis().thaw();
     last.plus(Duration::from_millis(700)).pass().await;
     for (user, connection) in users {
         let back = client.ping_as(user, connection).await;
@@ -133,8 +133,8 @@ async fn a_short_stall_holds_departures_when_ttl_and_interval_are_close() {
 #[tokio::test]
 async fn a_disconnect_after_a_stall_leaves_the_other_connection_open() {
     run_quietly();
-    let cluster = Cluster::on_one_server(1, settings("2s", "1s")).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, settings("2s", "1s")).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     let mut stream = Stream::open(&client, "").await;
     let users = ["alice", "bob"];
     let connections = [["1", "laptop"], ["phone", "1"]];
@@ -165,15 +165,15 @@ async fn a_disconnect_after_a_stall_leaves_the_other_connection_open() {
 async fn thousands_of_held_departures_do_not_delay_other_departures() {
     run_alone();
     const USERS: usize = 2_500;
-    let cluster = Cluster::on_one_server(1, settings("3s", "2s")).await;
-    let (client, redis) = (cluster.client(), cluster.redis());
+    let deployment = Deployment::on_one_server(1, settings("3s", "2s")).await;
+    let (client, redis) = (deployment.client(), deployment.redis());
     let users = crowd("user", USERS);
     let last = client.connect_each(&users).await;
     let last = last.iter().map(|each| each.expires_at).max();
     let last = last.expect("some users");
-    cluster.instances[0].send(Signal::Stop);
+    deployment.instances[0].send(Signal::Stop);
     last.plus(Duration::from_millis(1_600)).pass().await;
-    cluster.instances[0].send(Signal::Continue);
+    deployment.instances[0].send(Signal::Continue);
     let mut stream = Stream::open(&client, "").await;
     assert_eq!(client.count().await, 0);
     eventually_true("all departures are held", async || {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use harness::client::{Client, try_send};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::process::Process;
 use harness::redis_server::free_port;
 use harness::wait::eventually;
@@ -38,9 +38,12 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// Starts the proxy in front of the first two instances of `cluster`.
-    pub(crate) async fn start(kind: Kind, cluster: &Cluster) -> Self {
-        let addresses = cluster.instances.iter().map(|instance| instance.address());
+    /// Starts the proxy in front of the first two instances of `deployment`.
+    pub(crate) async fn start(kind: Kind, deployment: &Deployment) -> Self {
+        let addresses = deployment
+            .instances
+            .iter()
+            .map(|instance| instance.address());
         let addresses: Vec<SocketAddr> = addresses.collect();
         let folder = tempfile::tempdir().expect("a directory for temporary files");
         let port = free_port();

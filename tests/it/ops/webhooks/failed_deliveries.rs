@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::instance::{Instance, Settings};
 use harness::redis_server::RedisServer;
 use harness::serial::run_quietly;
@@ -14,9 +14,9 @@ use crate::auth::jwks_tls::untrusted;
 
 #[tokio::test]
 async fn a_failed_batch_is_sent_again_unchanged_after_a_pause() {
-    each_store(async |cluster, receiver| {
+    each_store(async |deployment, receiver| {
         receiver.now(Conduct::Answer(500));
-        let client = cluster.client();
+        let client = deployment.client();
         client.connect("alice").await;
         receiver.attempts(1).await;
         client.connect("bob").await;
@@ -35,7 +35,7 @@ async fn a_failed_batch_is_sent_again_unchanged_after_a_pause() {
         }
         let pause = failed[1].at - failed[0].at;
         assert!(pause >= Duration::from_millis(950), "{pause:?}");
-        let log = cluster.instances[0].log();
+        let log = deployment.instances[0].log();
         assert_eq!(
             log.matches("a webhook was not delivered").count(),
             1,
@@ -51,9 +51,9 @@ async fn a_failed_batch_is_sent_again_unchanged_after_a_pause() {
 
 #[tokio::test]
 async fn a_receiver_that_asks_for_the_next_attempt_at_once_gets_it_after_the_usual_pause() {
-    each_store(async |cluster, receiver| {
+    each_store(async |deployment, receiver| {
         receiver.now(Conduct::RetryAfter(0));
-        cluster.client().connect("alice").await;
+        deployment.client().connect("alice").await;
         let failed = receiver.attempts(2).await;
         let pause = failed[1].at - failed[0].at;
         assert!(pause >= Duration::from_millis(950), "{pause:?}");
@@ -79,26 +79,26 @@ async fn a_pause_does_not_grow_when_the_clock_of_redis_is_set_back() {
 #[tokio::test]
 async fn a_receiver_decides_how_long_it_is_left_alone() {
     let receiver = Receiver::start(Conduct::RetryAfter(600)).await;
-    let cluster = Cluster::on_one_server(1, settings(&receiver)).await;
-    is_registered(&cluster.client()).await;
+    let deployment = Deployment::on_one_server(1, settings(&receiver)).await;
+    is_registered(&deployment.client()).await;
     for (conduct, least, most) in [
         (Conduct::RetryAfter(600), 590_000, 720_000),
         (Conduct::Answer(410), 3_590_000, 4_320_000),
     ] {
         receiver.now(conduct);
         let before = receiver.received().len();
-        cluster
+        deployment
             .redis()
-            .command::<i64>(&["HSET", &delivery_key(&cluster), "retry", "0"])
+            .command::<i64>(&["HSET", &delivery_key(&deployment), "retry", "0"])
             .await;
-        cluster.client().connect(&format!("{conduct:?}")).await;
+        deployment.client().connect(&format!("{conduct:?}")).await;
         receiver.attempts(before + 1).await;
         eventually_true("the pause is in the store", async || {
-            let retry: u64 = cluster
+            let retry: u64 = deployment
                 .redis()
-                .command(&["HGET", &delivery_key(&cluster), "retry"])
+                .command(&["HGET", &delivery_key(&deployment), "retry"])
                 .await;
-            let time: (u64, u64) = cluster.redis().command(&["TIME"]).await;
+            let time: (u64, u64) = deployment.redis().command(&["TIME"]).await;
             let pause = retry.saturating_sub(time.0 * 1_000);
             (least..most).contains(&pause)
         })
@@ -116,9 +116,9 @@ async fn a_bad_answer_is_a_failed_delivery_and_harms_nothing_else() {
         let settings = Settings::new()
             .with("PRESENCE_WEBHOOKS", &receivers)
             .with("PRESENCE_WEBHOOK_SECRETS", &secrets);
-        let cluster = Cluster::with(Store::Embedded, settings).await;
-        is_registered(&cluster.client()).await;
-        let client = cluster.client();
+        let deployment = Deployment::with(Store::Embedded, settings).await;
+        is_registered(&deployment.client()).await;
+        let client = deployment.client();
         client.connect("alice").await;
         assert_eq!(good.accepted(1).await, ["user.online alice"]);
         let failed = r#"presence_webhook_deliveries_total{receiver="bad",outcome="failed"} "#;
@@ -127,7 +127,7 @@ async fn a_bad_answer_is_a_failed_delivery_and_harms_nothing_else() {
         })
         .await;
         eventually_true("the failure is logged", async || {
-            let log = cluster.instances[0].log();
+            let log = deployment.instances[0].log();
             log.contains("a webhook was not delivered")
         })
         .await;
@@ -152,11 +152,11 @@ async fn a_receiver_with_a_certificate_of_an_unknown_authority_gets_nothing() {
             assert!(refused.is_err(), "the service must refuse the certificate");
         }
     });
-    let cluster = Cluster::with(Store::Embedded, settings).await;
-    is_registered(&cluster.client()).await;
-    cluster.client().connect("alice").await;
+    let deployment = Deployment::with(Store::Embedded, settings).await;
+    is_registered(&deployment.client()).await;
+    deployment.client().connect("alice").await;
     eventually_true("the failure is logged", async || {
-        cluster.instances[0].log().contains("certificate")
+        deployment.instances[0].log().contains("certificate")
     })
     .await;
 }
@@ -170,11 +170,11 @@ async fn a_slow_receiver_delays_no_other_receiver() {
         "PRESENCE_WEBHOOK_SECRETS",
         &format!("slow:{SECRET},good:{SECRET}"),
     );
-    let cluster = Cluster::with(Store::Redis, settings).await;
-    is_registered(&cluster.client()).await;
-    cluster.client().connect("alice").await;
+    let deployment = Deployment::with(Store::Redis, settings).await;
+    is_registered(&deployment.client()).await;
+    deployment.client().connect("alice").await;
     slow.attempts(1).await;
-    cluster.client().connect("bob").await;
+    deployment.client().connect("bob").await;
     assert_eq!(good.accepted(2).await.len(), 2);
     assert_eq!(slow.received().len(), 1);
 }

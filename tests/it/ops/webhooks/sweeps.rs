@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::cluster::{Cluster, Store};
+use harness::deployment::{Deployment, Store};
 use harness::instance::Settings;
 use harness::process::Signal;
 use harness::wait::eventually_true;
@@ -17,9 +17,9 @@ async fn a_sweep_announces_what_is_due_and_sends_the_webhooks_before_it_answers(
     for store in [Store::Embedded, Store::Redis] {
         let receiver = Receiver::start(Conduct::Answer(204)).await;
         let mortal = receiver.registered_in(Settings::mortal());
-        let cluster = Cluster::with(store, mortal).await;
-        is_registered(&cluster.client()).await;
-        let client = cluster.client();
+        let deployment = Deployment::with(store, mortal).await;
+        is_registered(&deployment.client()).await;
+        let client = deployment.client();
         client.connect("alice").await;
         let swept = client.post("/v1/sweep", &json!({})).await;
         assert_eq!(swept.status, StatusCode::OK, "{}", swept.body);
@@ -37,16 +37,16 @@ async fn a_sweep_announces_what_is_due_and_sends_the_webhooks_before_it_answers(
 #[tokio::test]
 async fn a_sweep_says_until_when_a_departure_is_held() {
     for store in [Store::Embedded, Store::Redis] {
-        let cluster = Cluster::with(
+        let deployment = Deployment::with(
             store,
             Settings::mortal().with("PRESENCE_PING_INTERVAL", "1500ms"),
         )
         .await;
-        let client = cluster.client();
+        let client = deployment.client();
         client.connect("alice").await;
-        cluster.instances[0].send(Signal::Stop);
+        deployment.instances[0].send(Signal::Stop);
         tokio::time::sleep(Duration::from_secs(3)).await;
-        cluster.instances[0].send(Signal::Continue);
+        deployment.instances[0].send(Signal::Continue);
         let swept: serde_json::Value = client.post("/v1/sweep", &json!({})).await.ok();
         let until = swept["heldUntil"].as_str().map(str::to_owned);
         assert!(until.is_some(), "{swept}");

@@ -1,8 +1,8 @@
 //! Some instances on one store: a Redis server of their own, or the embedded store.
 //!
 //! With `PRESENCE_TEST_CLUSTER`, the URL of a Redis Cluster, the tests share that cluster instead, each with a prefix
-//! of its own. They look into the data of their instances with [`Cluster::command`]. Tests that break their server, or
-//! look at more than their data, still have a server of their own: [`Cluster::on_one_server`].
+//! of its own. They look into the data of their instances with [`Deployment::command`]. Tests that break their server, or
+//! look at more than their data, still have a server of their own: [`Deployment::on_one_server`].
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -26,13 +26,13 @@ pub enum Store {
 static SHARING: AtomicUsize = AtomicUsize::new(0);
 
 /// Running instances on one store.
-pub struct Cluster {
+pub struct Deployment {
     pub instances: Vec<Instance>,
     redis: Option<RedisServer>,
     settings: Settings,
 }
 
-impl Cluster {
+impl Deployment {
     /// One instance with the default settings.
     pub async fn start(store: Store) -> Self {
         Self::with(store, Settings::new()).await
@@ -75,15 +75,15 @@ impl Cluster {
     }
 
     async fn at(count: usize, settings: Settings, redis: Option<RedisServer>) -> Self {
-        let mut cluster = Self {
+        let mut deployment = Self {
             instances: Vec::new(),
             redis,
             settings,
         };
         for _ in 0..count {
-            cluster.add_instance().await;
+            deployment.add_instance().await;
         }
-        cluster
+        deployment
     }
 
     /// Starts another instance with the same settings.
@@ -109,12 +109,12 @@ impl Cluster {
         self.instances.iter().map(Instance::client).collect()
     }
 
-    /// The Redis server of [`Cluster::on_one_server`]. Panics on another store.
+    /// The Redis server of [`Deployment::on_one_server`]. Panics on another store.
     pub fn redis(&self) -> &RedisServer {
         self.redis.as_ref().expect("a Redis server of its own")
     }
 
-    /// The Redis server of [`Cluster::on_one_server`], to stop or restart it. Panics on another store.
+    /// The Redis server of [`Deployment::on_one_server`], to stop or restart it. Panics on another store.
     pub fn redis_mut(&mut self) -> &mut RedisServer {
         self.redis.as_mut().expect("a Redis server of its own")
     }
@@ -161,13 +161,13 @@ macro_rules! on_both_stores {
         mod embedded {
             $(#[tokio::test]
             async fn $name() {
-                super::$name($crate::cluster::Store::Embedded).await;
+                super::$name($crate::deployment::Store::Embedded).await;
             })+
         }
         mod redis {
             $(#[tokio::test]
             async fn $name() {
-                super::$name($crate::cluster::Store::Redis).await;
+                super::$name($crate::deployment::Store::Redis).await;
             })+
         }
     };
@@ -184,14 +184,14 @@ macro_rules! over_each_protocol {
             $(#[tokio::test]
             async fn $name() {
                 let protocol = $crate::client::Protocol::Http10;
-                super::$name($crate::cluster::Store::EmbeddedOver(protocol)).await;
+                super::$name($crate::deployment::Store::EmbeddedOver(protocol)).await;
             })+
         }
         mod http2 {
             $(#[tokio::test]
             async fn $name() {
                 let protocol = $crate::client::Protocol::Http2;
-                super::$name($crate::cluster::Store::EmbeddedOver(protocol)).await;
+                super::$name($crate::deployment::Store::EmbeddedOver(protocol)).await;
             })+
         }
     };

@@ -1,4 +1,4 @@
-//! An instance whose processor is taken away, as platforms do between two requests, while Redis closes its connections.
+//! Connections that Redis closes while an instance is frozen, as platforms freeze a process between two requests.
 
 use std::cell::Cell;
 use std::time::Duration;

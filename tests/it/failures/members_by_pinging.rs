@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use harness::client::{Client, send, try_send};
-use harness::cluster::Cluster;
+use harness::deployment::Deployment;
 use harness::groups::{count, online, patch};
 use harness::instance::Settings;
 use harness::wait::eventually_true;
@@ -24,36 +24,36 @@ async fn states(client: &Client, user: &str, connection: &str, groups: &[&str]) 
 }
 
 /// Writes a message into the outbox of a user, as a call writes it whose instance dies before it delivers the message.
-async fn leave_message(cluster: &Cluster, user: &str, stamp: &str, group: &str) {
-    let names = cluster.names();
+async fn leave_message(deployment: &Deployment, user: &str, stamp: &str, group: &str) {
+    let names = deployment.names();
     let (outbox, bus) = (names.key("outbox", user), names.key("bus", user));
     let message = format!("{stamp} 0 d\u{1f}{user}\u{1f}tab\u{1f}{group}");
-    cluster
+    deployment
         .command::<i64>(&["ZADD", &outbox, "1", &message])
         .await;
-    cluster
+    deployment
         .command::<i64>(&[names.publish(), &bus, "nearer"])
         .await;
     eventually_true("the message is delivered", async || {
-        cluster.command::<i64>(&["ZCARD", &outbox]).await == 0
+        deployment.command::<i64>(&["ZCARD", &outbox]).await == 0
     })
     .await;
 }
 
-async fn microseconds(cluster: &Cluster) -> u64 {
-    let (seconds, rest): (u64, u64) = cluster.command(&["TIME"]).await;
+async fn microseconds(deployment: &Deployment) -> u64 {
+    let (seconds, rest): (u64, u64) = deployment.command(&["TIME"]).await;
     seconds * 1_000_000 + rest
 }
 
 #[tokio::test]
 async fn a_message_whose_instance_died_is_delivered_by_a_sweep() {
-    let cluster = Cluster::of(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, Settings::new()).await;
+    let client = deployment.client();
     states(&client, "alice", "tab", &["doc-1"]).await;
-    let stamp = microseconds(&cluster).await.to_string();
-    leave_message(&cluster, "alice", &stamp, "doc-1").await;
+    let stamp = microseconds(&deployment).await.to_string();
+    leave_message(&deployment, "alice", &stamp, "doc-1").await;
     assert_eq!(count(&client, "doc-1").await, (0, 0));
-    assert!(members_by_events(&cluster, "doc-1").await.is_empty());
+    assert!(members_by_events(&deployment, "doc-1").await.is_empty());
     // The next ping finds no seat, and the connection gets one again.
     states(&client, "alice", "tab", &["doc-1"]).await;
     assert_eq!(count(&client, "doc-1").await, (1, 1));
@@ -61,30 +61,30 @@ async fn a_message_whose_instance_died_is_delivered_by_a_sweep() {
 
 #[tokio::test]
 async fn a_message_that_is_older_than_the_seat_changes_nothing() {
-    let cluster = Cluster::of(1, Settings::new()).await;
-    let client = cluster.client();
-    let stamp = microseconds(&cluster).await.to_string();
+    let deployment = Deployment::of(1, Settings::new()).await;
+    let client = deployment.client();
+    let stamp = microseconds(&deployment).await.to_string();
     states(&client, "alice", "tab", &["doc-1"]).await;
-    leave_message(&cluster, "alice", &stamp, "doc-1").await;
+    leave_message(&deployment, "alice", &stamp, "doc-1").await;
     assert_eq!(count(&client, "doc-1").await, (1, 1));
 }
 
 #[tokio::test]
 async fn a_step_that_arrives_after_a_later_one_changes_nothing() {
-    let cluster = Cluster::of(1, Settings::new()).await;
-    let client = cluster.client();
-    let later = (microseconds(&cluster).await + 30_000_000).to_string();
-    leave_message(&cluster, "alice", &later, "doc-1").await;
+    let deployment = Deployment::of(1, Settings::new()).await;
+    let client = deployment.client();
+    let later = (microseconds(&deployment).await + 30_000_000).to_string();
+    leave_message(&deployment, "alice", &later, "doc-1").await;
     states(&client, "alice", "tab", &["doc-1"]).await;
     assert_eq!(count(&client, "doc-1").await, (0, 0));
-    assert!(members_by_events(&cluster, "doc-1").await.is_empty());
+    assert!(members_by_events(&deployment, "doc-1").await.is_empty());
 }
 
 /// How often a user joined and left a group, by its events.
-async fn changes_of(cluster: &Cluster, group: &str, user: &str) -> (usize, usize) {
-    let history = cluster.names().key("events", group);
+async fn changes_of(deployment: &Deployment, group: &str, user: &str) -> (usize, usize) {
+    let history = deployment.names().key("events", group);
     let entries: Vec<(String, Vec<String>)> =
-        cluster.command(&["XRANGE", &history, "-", "+"]).await;
+        deployment.command(&["XRANGE", &history, "-", "+"]).await;
     let of = |kind: &str| {
         let is_of = |(_, fields): &&(String, Vec<String>)| {
             let mut words = fields[1].splitn(3, ' ');
@@ -97,16 +97,16 @@ async fn changes_of(cluster: &Cluster, group: &str, user: &str) -> (usize, usize
 
 #[tokio::test]
 async fn a_steady_ping_writes_no_event_and_no_message() {
-    let cluster = Cluster::of(1, Settings::new()).await;
-    let client = cluster.client();
+    let deployment = Deployment::of(1, Settings::new()).await;
+    let client = deployment.client();
     states(&client, "alice", "tab", &GROUPS).await;
     let state = async || {
-        let names = cluster.names();
+        let names = deployment.names();
         let mut state = Vec::new();
         for partition in names.all("events") {
-            state.push(cluster.command::<u64>(&["XLEN", &partition]).await);
+            state.push(deployment.command::<u64>(&["XLEN", &partition]).await);
         }
-        let stamp: u64 = cluster
+        let stamp: u64 = deployment
             .command(&["GET", &names.key("stamp", "alice")])
             .await;
         state.push(stamp);
@@ -128,8 +128,8 @@ async fn an_outage_ends_no_membership_of_a_client_that_pings_again() {
     // The departures are held for two seconds, in which a busy machine sends a ping too.
     let settings = Settings::new().with("PRESENCE_TTL", "3s");
     let settings = settings.with("PRESENCE_PING_INTERVAL", "1500ms");
-    let mut cluster = Cluster::of(1, settings).await;
-    let client = cluster.client();
+    let mut deployment = Deployment::of(1, settings).await;
+    let client = deployment.client();
     let ping = json!({"groups": ["doc-1"]});
     for user in ["alice", "bob"] {
         let path = format!("/v1/users/{user}/ping");
@@ -137,10 +137,10 @@ async fn an_outage_ends_no_membership_of_a_client_that_pings_again() {
             .await
             .ok::<Value>();
     }
-    cluster.instances[0].kill();
+    deployment.instances[0].kill();
     tokio::time::sleep(Duration::from_secs(5)).await;
-    cluster.replace(0).await;
-    let client = cluster.client();
+    deployment.replace(0).await;
+    let client = deployment.client();
     eventually_true("the silent member has left", async || {
         send(
             client
@@ -149,10 +149,10 @@ async fn an_outage_ends_no_membership_of_a_client_that_pings_again() {
         )
         .await
         .ok::<Value>();
-        changes_of(&cluster, "doc-1", "bob").await == (1, 1)
+        changes_of(&deployment, "doc-1", "bob").await == (1, 1)
     })
     .await;
-    assert_eq!(changes_of(&cluster, "doc-1", "alice").await, (1, 0));
+    assert_eq!(changes_of(&deployment, "doc-1", "alice").await, (1, 0));
     assert_eq!(count(&client, "doc-1").await, (1, 1));
 }
 
@@ -182,8 +182,8 @@ async fn random_step(client: &Client, user: &str) {
 
 #[tokio::test]
 async fn the_events_tell_the_members_after_races_and_deaths() {
-    let mut cluster = Cluster::of(3, Settings::mortal()).await;
-    let clients = cluster.clients();
+    let mut deployment = Deployment::of(3, Settings::mortal()).await;
+    let clients = deployment.clients();
     let mut callers = JoinSet::new();
     for caller in 0..8 {
         let client = clients[caller % clients.len()].clone();
@@ -196,11 +196,11 @@ async fn the_events_tell_the_members_after_races_and_deaths() {
     }
     for victim in [1, 2] {
         tokio::time::sleep(Duration::from_millis(400)).await;
-        cluster.instances[victim].kill();
-        cluster.replace(victim).await;
+        deployment.instances[victim].kill();
+        deployment.replace(victim).await;
     }
     callers.join_all().await;
-    let client = cluster.client();
+    let client = deployment.client();
     // A user that is stored stays a member, and each group has members of both kinds.
     patch(&client, "doc-1", &["alice"], &[]).await;
     for user in ["alice", "bob"] {
@@ -214,16 +214,16 @@ async fn the_events_tell_the_members_after_races_and_deaths() {
     for (group, expected) in GROUPS.iter().zip(expected) {
         let expected: BTreeSet<_> = expected.into_iter().map(str::to_owned).collect();
         eventually_true("the other memberships have ended", async || {
-            let events = members_by_events(&cluster, group).await;
+            let events = members_by_events(&deployment, group).await;
             events == expected && count(&client, group).await.0 == expected.len()
         })
         .await;
         let members: BTreeSet<_> = online(&client, group, 100).await.into_iter().collect();
         assert_eq!(members, expected);
     }
-    for outbox in cluster.names().all("outbox") {
+    for outbox in deployment.names().all("outbox") {
         eventually_true("every message was delivered", async || {
-            cluster.command::<i64>(&["ZCARD", &outbox]).await == 0
+            deployment.command::<i64>(&["ZCARD", &outbox]).await == 0
         })
         .await;
     }
