@@ -17,7 +17,7 @@ const PINGS_PER_SECOND: usize = 1_000;
 const LASTING: Duration = Duration::from_secs(6);
 
 /// The longest wait for the events after the last connect.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run() -> Vec<Row> {
     let redis = RedisServer::start().await;
@@ -47,7 +47,7 @@ pub(crate) async fn run() -> Vec<Row> {
     })
     .await;
     let took = began.elapsed().as_secs_f64();
-    let seen = watcher.wait("user.online", CITY, PATIENCE).await;
+    let seen = watcher.wait("user.online", CITY, TIMEOUT).await;
     let behind = began.elapsed().as_secs_f64() - took;
     let pings = pinging.await.expect("all were answered");
     let meanwhile: Vec<_> = pings

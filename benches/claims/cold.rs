@@ -37,7 +37,7 @@ const QUIET: Duration = Duration::from_secs(6);
 const STORMY: Duration = Duration::from_secs(12);
 
 /// The deadline of anything that must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The time between two new connections, each for a ping or a `/livez`.
 const NEW_CONNECTION_EVERY: Duration = Duration::from_millis(20);
@@ -230,7 +230,7 @@ impl Readers {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        let live = timeout(PATIENCE, live).await;
+        let live = timeout(TIMEOUT, live).await;
         let count = self.shared.live.load(Ordering::Relaxed);
         assert!(live.is_ok(), "{count} of {STREAMS} are live");
         began.elapsed()
@@ -315,7 +315,7 @@ async fn calling(address: SocketAddr, ends: Arc<AtomicBool>) -> (Vec<Duration>, 
         });
         sleep(NEW_CONNECTION_EVERY).await;
     }
-    let ended = timeout(PATIENCE, calls.join_all()).await;
+    let ended = timeout(TIMEOUT, calls.join_all()).await;
     ended.expect("all calls are answered");
     std::mem::take(&mut *times.lock())
 }

@@ -16,7 +16,7 @@ use crate::measure::streams::Watcher;
 const ROUNDS: usize = 3;
 const PER_SECOND: usize = 2_000;
 const LASTING: Duration = Duration::from_secs(8);
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run() -> Vec<Row> {
     let (mut median, mut p99) = (Figure::default(), Figure::default());
@@ -45,7 +45,7 @@ async fn times() -> Vec<Duration> {
         request
     };
     let calls = paced(called.address(), PER_SECOND, LASTING, connect).await;
-    let seen = watcher.wait("user.online", calls.len(), PATIENCE).await;
+    let seen = watcher.wait("user.online", calls.len(), TIMEOUT).await;
     assert_eq!(seen.len(), calls.len(), "every arrival has one event");
     let asked = asked.lock();
     seen.iter()

@@ -50,7 +50,7 @@ const WRITES: usize = 11;
 /// The members by pinging that fall silent, their TTL, and how long their departures may take.
 const SILENT: usize = 20_000;
 const SHORT_TTL: Duration = Duration::from_secs(20);
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const MARKER: &str = "marker";
 
 const ALL_USERS: &str = "/v1/events";
@@ -268,21 +268,27 @@ async fn replacement() -> Vec<Row> {
     redis
         .command::<()>(&["CONFIG", "SET", "slowlog-max-len", "100000"])
         .await;
-    let mut times = Figure::default();
+    let (mut times, mut longest) = (Figure::default(), Figure::default());
     for number in 0..WRITES {
+        redis.command::<()>(&["SLOWLOG", "RESET"]).await;
         times.push(replace(&client, number).await);
+        longest.push(longest_command_ms(&redis).await);
     }
-    // The number of the entry, its time, its duration in microseconds, the command, and the address and name of the
-    // client.
-    type Entry = (u64, u64, u64, Vec<String>, String, String);
-    let commands: Vec<Entry> = redis.command(&["SLOWLOG", "GET", "-1"]).await;
-    let longest = commands.iter().map(|(_, _, micros, ..)| *micros).max();
-    let longest = longest.unwrap_or_default() as f64 / 1e3;
     let claim = "replacement of 10,000 members";
     vec![
         Row::new(claim, "ms", times).at_most(200.0),
         Row::new(claim, "longest command of Redis, ms", longest).at_most(3.0),
     ]
+}
+
+/// The time of the longest command since the last reset of the slow log, in milliseconds.
+async fn longest_command_ms(redis: &RedisServer) -> f64 {
+    // The number of the entry, its time, its duration in microseconds, the command, and the address and name of the
+    // client.
+    type Entry = (u64, u64, u64, Vec<String>, String, String);
+    let commands: Vec<Entry> = redis.command(&["SLOWLOG", "GET", "-1"]).await;
+    let longest = commands.iter().map(|(_, _, micros, ..)| *micros).max();
+    longest.expect("a replacement takes longer than 0.1 ms") as f64 / 1e3
 }
 
 /// Members by pinging that stop pinging at the same time, and how late each leaves the group.
@@ -303,7 +309,7 @@ async fn lateness() -> Vec<Row> {
     };
     load(service.address(), SILENT, ping).await;
     // The last deadline, and time to announce all.
-    sleep(SHORT_TTL + PATIENCE).await;
+    sleep(SHORT_TTL + TIMEOUT).await;
     let members: Vec<&str> = vec![MARKER];
     patch(&client, "hall", &members, &[]).await;
     let events = stream.events_before_now(&client, MARKER).await;

@@ -28,7 +28,7 @@ const CAUGHT_UP: Duration = Duration::from_secs(10);
 const CLOCK: Duration = Duration::from_millis(2);
 
 /// The longest wait for a departure after the last deadline.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run() -> Vec<Row> {
     let mut rows = Vec::new();
@@ -59,7 +59,7 @@ async fn among(users: usize, rounds: usize) -> Vec<Row> {
     let departures = async {
         let last_pings = population.fall_silent().await;
         assert_eq!(last_pings.len(), MORTALS);
-        let seen = watcher.wait("user.offline", MORTALS, TTL + PATIENCE).await;
+        let seen = watcher.wait("user.offline", MORTALS, TTL + TIMEOUT).await;
         (last_pings, seen)
     };
     let (whole, (last_pings, seen)) = load.during(departures).await;

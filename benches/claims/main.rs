@@ -2,7 +2,7 @@
 //! claims; `cargo bench -- ping idle` runs the named ones.
 //!
 //! All processes share the processors, including the clients. Ratios within one run are meaningful, absolute figures
-//! are not.
+//! are not. The benchmark fails if a target is missed.
 
 mod city;
 mod cluster;
@@ -25,6 +25,7 @@ mod storm;
 mod webhooks;
 
 use std::pin::Pin;
+use std::process::ExitCode;
 
 use measure::machine::Machine;
 use measure::report::{HEAD, Row};
@@ -57,20 +58,27 @@ const CLAIMS: [Claim; 19] = [
 ];
 
 #[tokio::main]
-async fn main() {
+async fn main() -> ExitCode {
     // Cargo adds its own flag.
     let named: Vec<String> = std::env::args().skip(1).collect();
     let named: Vec<&String> = named.iter().filter(|name| !name.starts_with('-')).collect();
     println!("{HEAD}");
     let mut machine = Machine::default();
     machine.measure();
+    let mut missed = 0;
     for (name, run) in CLAIMS {
         if named.is_empty() || named.iter().any(|wanted| *wanted == name) {
             for row in run().await {
                 println!("{}", row.shown());
+                missed += usize::from(row.is_missed());
             }
             machine.measure();
         }
     }
     println!("{}", machine.row().shown());
+    if missed > 0 {
+        eprintln!("Targets missed: {missed}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }

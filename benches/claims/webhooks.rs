@@ -27,7 +27,7 @@ const USUAL: Duration = Duration::from_millis(20);
 const SLOW: Duration = Duration::from_secs(9);
 
 /// The longest wait for the last events.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) async fn run() -> Vec<Row> {
     let (mut alone, mut beside) = (Figures::default(), Figures::default());
@@ -80,7 +80,7 @@ async fn measure(has_others: bool, figures: &mut Figures) {
     sleep(Duration::from_secs(1)).await;
     let address = service.address();
     let calls = paced_apart(address, TRANSITIONS_PER_SECOND, LASTING, come_and_go).await;
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TIMEOUT;
     while receiver.events() < calls.len() && Instant::now() < give_up {
         sleep(Duration::from_millis(50)).await;
     }

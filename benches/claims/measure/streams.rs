@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 /// The deadline of anything that must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Texts that occur once in each event of the service and in each message of nchan.
 pub(crate) const OUR_EVENT: &[u8] = b"event: user.";
@@ -90,7 +90,7 @@ impl Readers {
         let began = Instant::now();
         while what.load(Ordering::Relaxed) < enough {
             let had = what.load(Ordering::Relaxed);
-            assert!(began.elapsed() < PATIENCE, "{had} of {enough} came");
+            assert!(began.elapsed() < TIMEOUT, "{had} of {enough} came");
             sleep(Duration::from_millis(2)).await;
         }
     }
@@ -196,7 +196,7 @@ impl Watcher {
                 sleep(Duration::from_millis(2)).await;
             }
         };
-        timeout(PATIENCE, opened).await.expect("the stream opens");
+        timeout(TIMEOUT, opened).await.expect("the stream opens");
         watcher
     }
 
@@ -205,8 +205,8 @@ impl Watcher {
         self.cursor.lock().clone()
     }
 
-    /// Waits up to `patience` for `count` events with this name, and returns all events.
-    pub(crate) async fn wait(&self, name: &str, count: usize, patience: Duration) -> Vec<Seen> {
+    /// Waits up to `longest` for `count` events with this name, and returns all events.
+    pub(crate) async fn wait(&self, name: &str, count: usize, longest: Duration) -> Vec<Seen> {
         let came = async {
             let (mut looked, mut found) = (0, 0);
             while found < count {
@@ -220,7 +220,7 @@ impl Watcher {
             }
         };
         // The caller counts the events that did not arrive.
-        let _ = timeout(patience, came).await;
+        let _ = timeout(longest, came).await;
         self.seen.lock().clone()
     }
 }
