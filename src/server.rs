@@ -47,10 +47,6 @@ const METRICS_MEMORY: u64 = 64 << 20;
 /// The streams that each worker opens at the same time.
 const OPENINGS_PER_WORKER: usize = 4;
 
-/// The connections that may wait for `accept`, as far as the kernel allows (`net.core.somaxconn`). When thousands of
-/// streams reconnect at once, a client beyond this limit retries after a second.
-const BACKLOG: u32 = 8_192;
-
 /// How long a start waits for the store, and how often it checks the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 const STORE_POLL: Duration = Duration::from_millis(1);
@@ -68,7 +64,7 @@ pub struct Server {
     admission: Arc<Admission>,
     config: Arc<Config>,
     side: Side,
-    /// The store of a move.
+    /// The side of the next store, during a move.
     next: Option<NextSide>,
     metrics: Arc<Metrics>,
     authenticator: Arc<Authenticator>,
@@ -291,7 +287,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     // Like the standard library: a restart can bind the port while old connections are in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    socket.listen(Listener::BACKLOG)
 }
 
 async fn run(listener: Listener, name: &'static str) -> &'static str {

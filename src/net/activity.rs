@@ -30,6 +30,8 @@ pub(super) struct RequestActivity {
     allowance: Option<AtomicU64>,
     /// Whether the last write was incomplete.
     is_blocked: AtomicBool,
+    /// HTTP/1: whether the last request takes long.
+    takes_long: AtomicBool,
     /// Whether the next bytes that are written may belong to a response of a handler.
     owes_response: AtomicBool,
     /// The requests that wait for the client: for more of their bodies, or for room for their responses.
@@ -68,6 +70,7 @@ impl RequestActivity {
             written: AtomicU64::new(0),
             allowance,
             is_blocked: AtomicBool::new(false),
+            takes_long: AtomicBool::new(false),
             owes_response: AtomicBool::new(false),
             waiting: AtomicU32::new(0),
             progress: Mutex::new((0, Instant::now())),
@@ -80,6 +83,7 @@ impl RequestActivity {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_progress.fetch_add(1, Ordering::Relaxed);
         self.owes_response.store(true, Ordering::Relaxed);
+        self.takes_long.store(false, Ordering::Relaxed);
         self.record_progress();
         self.allow(ALLOWANCE_PER_REQUEST);
         ActiveRequest(self.client_wait())
@@ -187,6 +191,16 @@ impl RequestActivity {
         self.is_blocked.load(Ordering::Relaxed)
     }
 
+    /// Records that the HTTP/1 request in progress takes long.
+    pub(super) fn record_long_request(&self) {
+        self.takes_long.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the last request takes long, so that its client may have given up.
+    pub(super) fn takes_long(&self) -> bool {
+        self.takes_long.load(Ordering::Relaxed)
+    }
+
     /// Whether the next bytes that are written may belong to a response of a handler.
     pub(super) fn owes_response(&self) -> bool {
         self.owes_response.load(Ordering::Relaxed)
@@ -265,6 +279,18 @@ mod tests {
         request.record_part();
         assert!(activity.record_read(ALLOWANCE_PER_PART as usize - 1, 0));
         assert!(!activity.record_read(100, 0));
+    }
+
+    #[test]
+    fn the_next_request_does_not_take_long() {
+        let activity = RequestActivity::http1();
+        let request = activity.begin_request();
+        assert!(!activity.takes_long());
+        activity.record_long_request();
+        assert!(activity.takes_long());
+        drop(request);
+        let _next = activity.begin_request();
+        assert!(!activity.takes_long());
     }
 
     #[test]

@@ -24,8 +24,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct DisconnectWatch {
     ignored: usize,
-    /// Set once the client has closed its writing side. The client may still read or may be gone: a client that is gone
-    /// answers further bytes with a reset of the connection.
+    /// Timer of the next check for a reset. `None` until the client closes its writing side. Such a client may still
+    /// read or may be gone: a client that is gone answers further bytes with a reset of the connection.
     next_check: Option<Pin<Box<Sleep>>>,
 }
 

@@ -113,7 +113,8 @@ pub(super) async fn serve(
 
 /// The settings of HTTP/1. hyper's own time limit for heads is off: it sets a timer for each request. `half_close`
 /// keeps hyper from reading during a request to see whether the client is gone, which takes a read and a buffer for
-/// each request. A call ends soon by itself, and the writer of a stream checks its client.
+/// each request. Most calls end soon by themselves, [`Socket`] looks for a reset during the others, and the writer of a
+/// stream checks its client.
 fn protocol() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder

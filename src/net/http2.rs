@@ -77,7 +77,7 @@ const PERMIT_TIMEOUT: Duration = Duration::from_secs(2);
 const END_GRACE: Duration = Duration::from_secs(10);
 const EVICTION_GRACE: Duration = Duration::from_millis(250);
 
-/// How long a client may take for a part of a response. An idle stream sends a comment every 15 s.
+/// How long a client may take for a part of a response. An idle stream sends a keep-alive every 12 s.
 const PART_TIMEOUT: Duration = Duration::from_secs(30);
 const STREAM_PART_TIMEOUT: Duration = Duration::from_secs(60);
 

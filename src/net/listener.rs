@@ -42,9 +42,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a new connection waits for the room of an idle connection, before another worker is asked.
 const ROOM_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The most connections that are accepted once the drain has begun: all that the kernel can have queued. More than that
-/// have arrived since.
-const MAX_QUEUED: usize = 4_096;
+/// How long the connections that are in the queue when the drain begins wait for places, all together. Idle connections
+/// give up their places after 100 ms of the drain.
+const LAST_PLACES_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The limits of a listener.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +61,12 @@ pub(crate) struct ListenerLimits {
 pub(crate) struct Listener {
     socket: TcpListener,
     workers: Vec<(Handle, Arc<WorkerContext>)>,
+    /// Which worker gets the next connection.
+    spread: Spread,
+    /// The number of the worker that was last asked to make room.
+    asked: usize,
+    /// A connection that waits for a place.
+    accepted: Option<std::net::TcpStream>,
     limit: ConnectionLimit,
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
@@ -68,6 +74,11 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
+    /// The length of the accept queue, as far as the kernel allows (`net.core.somaxconn`). When thousands of streams
+    /// reconnect at once, a client beyond this limit retries after a second. At most this many connections are accepted
+    /// after the drain has begun.
+    pub(crate) const BACKLOG: u32 = 8_192;
+
     /// Serves the connections of `socket` on `workers`, of which there must be at least one, until `drain` is
     /// cancelled.
     pub(crate) fn new(
@@ -97,7 +108,10 @@ impl Listener {
         };
         Self {
             socket,
+            spread: Spread::over(workers.len()),
             workers: workers.into_iter().map(context).collect(),
+            asked: 0,
+            accepted: None,
             limit: ConnectionLimit::new(limits.connections),
             admission,
             metrics,
@@ -107,11 +121,10 @@ impl Listener {
 
     /// Accepts connections until the drain begins, then waits until all connections are closed.
     pub(crate) async fn run(mut self) {
-        let mut spread = Spread::over(self.workers.len());
         let drain = self.drain.clone();
         while let Some(accepted) = drain.run_until_cancelled(self.accept()).await {
             match accepted {
-                Ok((stream, guard)) => self.assign(stream, guard, &mut spread),
+                Ok(permit) => self.assign(permit),
                 Err(error) => {
                     self.limit.warn(&error.to_string());
                     sleep(ACCEPT_PAUSE).await;
@@ -119,15 +132,22 @@ impl Listener {
             }
         }
         self.admission.end();
-        self.accept_queued(&mut spread);
-        drop(self.socket);
+        let queued = timeout(LAST_PLACES_TIMEOUT, self.accept_queued()).await;
+        if queued.is_err() {
+            debug!("the last connections found no place");
+        }
+        drop((self.socket, self.accepted));
         self.limit.all_closed().await;
     }
 
-    async fn accept(&mut self) -> io::Result<(std::net::TcpStream, ConnectionGuard)> {
-        let (stream, _) = self.socket.accept().await?;
-        let permit = self.permit().await;
-        Ok((stream.into_std()?, self.guard(permit)))
+    /// Accepts a connection, unless one waits already, and waits for its place. Nothing is lost if this is cancelled:
+    /// the connection stays in `accepted`.
+    async fn accept(&mut self) -> io::Result<OwnedSemaphorePermit> {
+        if self.accepted.is_none() {
+            let (stream, _) = self.socket.accept().await?;
+            self.accepted = Some(stream.into_std()?);
+        }
+        Ok(self.permit().await)
     }
 
     /// Waits until one more connection may be open. While the limit is reached, the connections that have been idle for
@@ -139,35 +159,37 @@ impl Listener {
         self.limit
             .warn("the connection limit is reached (PRESENCE_CONNECTIONS)");
         loop {
-            self.workers.rotate_left(1);
-            if let Some((_, worker)) = self.workers.first() {
+            self.asked = (self.asked + 1) % self.workers.len().max(1);
+            let asked = self.workers.get(self.asked);
+            if let Some((_, worker)) = asked {
                 worker.make_room.notify_one();
             }
             if let Ok(permit) = timeout(ROOM_INTERVAL, self.limit.acquire()).await {
                 return permit;
             }
-            if let Some((_, worker)) = self.workers.first() {
+            if let Some((_, worker)) = asked {
                 // All workers share the limits.
                 worker.limits.free_places();
             }
         }
     }
 
-    /// Accepts the connections that the kernel has queued. Otherwise it would reset them, although their requests have
-    /// arrived.
-    fn accept_queued(&self, spread: &mut Spread) {
-        for _ in 0..MAX_QUEUED {
-            let Some(permit) = self.limit.try_acquire() else {
-                return;
-            };
-            let Ok((socket, _)) = SockRef::from(&self.socket).accept() else {
-                return;
-            };
-            let guard = self.guard(permit);
-            match socket.set_nonblocking(true) {
-                Ok(()) => self.assign(socket.into(), guard, spread),
-                Err(error) => debug!(%error, "cannot set the mode of a connection"),
+    /// Serves the connection that waits for a place, and accepts those that the kernel has queued. Otherwise the kernel
+    /// would reset them, although their requests have arrived.
+    async fn accept_queued(&mut self) {
+        for _ in 0..Self::BACKLOG {
+            if self.accepted.is_none() {
+                let Ok((socket, _)) = SockRef::from(&self.socket).accept() else {
+                    return;
+                };
+                if let Err(error) = socket.set_nonblocking(true) {
+                    debug!(%error, "cannot set the mode of a connection");
+                    continue;
+                }
+                self.accepted = Some(socket.into());
             }
+            let permit = self.permit().await;
+            self.assign(permit);
         }
     }
 
@@ -178,11 +200,14 @@ impl Listener {
         }
     }
 
-    fn assign(&self, stream: std::net::TcpStream, guard: ConnectionGuard, spread: &mut Spread) {
+    /// Assigns the accepted connection to a worker.
+    fn assign(&mut self, permit: OwnedSemaphorePermit) {
         let loads = self.workers.iter().map(|(_, worker)| worker.active.len());
-        let Some((runtime, worker)) = self.workers.get(spread.next(loads)) else {
+        let next = self.workers.get(self.spread.next(loads));
+        let (Some((runtime, worker)), Some(stream)) = (next, self.accepted.take()) else {
             return;
         };
+        let guard = self.guard(permit);
         let worker = Arc::clone(worker);
         runtime.spawn(async move {
             // Registers the socket with the runtime of the worker.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -62,6 +62,12 @@ impl Socket {
             http2: Some(http2),
             ..Self::http1(stream, early, activity)
         }
+    }
+
+    /// Whether the runtime knows that the connection is broken, for example by a reset. Takes no system call. A client
+    /// that closed its writing side still waits for its response.
+    fn is_broken(&self) -> bool {
+        self.stream.try_io(Interest::ERROR, || Ok(())).is_ok()
     }
 
     /// Records bytes that were read. Fails if the client sends too much.
@@ -132,8 +138,13 @@ impl AsyncWrite for Socket {
         written
     }
 
+    /// Fails during a long request whose client has reset the connection: hyper flushes whenever it is polled, and the
+    /// time limits make sure that it is polled each second.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.activity.record_flush();
+        if self.activity.takes_long() && self.is_broken() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

@@ -1,5 +1,7 @@
 mod http2;
 mod permits;
+mod places;
+mod resets;
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -173,6 +175,12 @@ async fn fill_with(address: SocketAddr, count: usize, request: &[u8]) -> Vec<Tcp
     clients
 }
 
+/// Closes a connection with a reset.
+fn reset(client: TcpStream) {
+    let linger = SockRef::from(&client).set_linger(Some(Duration::ZERO));
+    linger.expect("a reset is sent at the end");
+}
+
 fn http1_permits() -> usize {
     MemoryBudget::of(0).http1_requests()
 }
@@ -197,9 +205,7 @@ async fn a_client_that_disconnects_leaves_the_queue_for_admission() {
     tokio::pin!(asking);
     let early = timeout(Duration::from_millis(100), &mut asking).await;
     assert!(early.is_err(), "{early:?}");
-    let linger = SockRef::from(&waiting).set_linger(Some(Duration::ZERO));
-    linger.expect("a reset is sent at the end");
-    drop(waiting);
+    reset(waiting);
     let fine = timeout(Duration::from_secs(5), asking).await;
     let fine = fine.expect("a free place");
     assert!(fine.ends_with("fine"), "{fine}");

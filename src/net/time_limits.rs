@@ -14,13 +14,16 @@ const STEP: Duration = Duration::from_secs(1);
 /// The most steps for a head, from its first byte on.
 pub(super) const HEAD_STEPS: u32 = 10;
 
-/// The same once the drain has begun.
+/// How many steps a head may take once the drain has begun.
 pub(super) const DRAIN_HEAD_STEPS: u32 = 1;
 
-/// The most steps in which a client reads nothing of a response.
+/// The steps after which a request takes long. Most calls are answered within 2 s; a wait for events is not.
+const LONG_REQUEST_STEPS: u32 = 3;
+
+/// Maximum number of steps in a row in which a client reads nothing of a response.
 const BLOCKED_STEPS: u32 = 30;
 
-/// The same if all permits are taken.
+/// Maximum number of these steps if all permits are taken.
 const BLOCKED_STEPS_WHEN_FULL: u32 = 3;
 
 /// What to do with a connection.
@@ -53,7 +56,7 @@ impl BlockedSteps {
 }
 
 /// Resolves once an HTTP/1 connection has been idle for a step, its client is too slow, or it is evicted. A head may
-/// take `head_steps`.
+/// take `head_steps`. Until then, records requests that take long.
 pub(super) async fn http1(
     activity: &RequestActivity,
     in_flight: &InFlight,
@@ -77,7 +80,8 @@ async fn idle_or_slow(
     max_head_steps: u32,
 ) -> Verdict {
     let mut requests = activity.requests();
-    let (mut head_steps, mut blocked) = (0, BlockedSteps::default());
+    let (mut head_steps, mut request_steps) = (0, 0);
+    let mut blocked = BlockedSteps::default();
     loop {
         sleep(STEP).await;
         let has_no_new_request = requests == activity.requests();
@@ -97,6 +101,15 @@ async fn idle_or_slow(
         head_steps = if reads_head { head_steps + 1 } else { 0 };
         if head_steps >= max_head_steps {
             return Verdict::TooSlow;
+        }
+        let is_same_request = has_no_new_request && activity.in_progress() > 0;
+        request_steps = if is_same_request {
+            request_steps + 1
+        } else {
+            0
+        };
+        if request_steps >= LONG_REQUEST_STEPS {
+            activity.record_long_request();
         }
     }
 }

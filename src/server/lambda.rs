@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 impl Server {
     /// Answers the invocations of the function until the runtime API or a background task fails.
     ///
-    /// One runtime and one connection to the store serve everything: an invocation is one request.
+    /// One runtime and one connection for commands serve everything: an invocation is one request.
     pub async fn serve_lambda(self) -> ServerError {
         let mut tasks = self.background();
         let mover = self.mover();
@@ -77,7 +77,7 @@ impl Due {
     /// Sends the pending webhooks, after a sweep if the last one was at least a heartbeat ago.
     async fn finish(self: Arc<Self>) {
         let began = Instant::now();
-        if self.is_sweep_due() {
+        if self.claim_sweep() {
             match timeout(LIMIT, self.presence.sweep_all()).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => debug!(%error, "the sweep after an invocation failed"),
@@ -88,7 +88,8 @@ impl Due {
         self.webhooks.deliver_pending(left, None).await;
     }
 
-    fn is_sweep_due(&self) -> bool {
+    /// Whether the caller has to sweep. Then no other call sweeps for a heartbeat.
+    fn claim_sweep(&self) -> bool {
         let now = SystemTime::now();
         let mut last = self.last.lock();
         // An error means that the clock was set back.

@@ -5,11 +5,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use harness::client::{Answer, Client, crowd, media_type, send};
 use harness::deployment::{Deployment, Store, on_both_stores, over_each_protocol};
-use harness::instance::Settings;
+use harness::instance::{Instance, Settings};
 use harness::sse::{Stream, briefs};
+use harness::wait::{eventually_true, eventually_within};
 use reqwest::{Method, RequestBuilder};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use socket2::SockRef;
 use tokio::time::{Instant, sleep};
 
 use crate::contract::problems::problem;
@@ -329,6 +331,35 @@ async fn a_list_is_503_while_the_store_is_unreachable() {
         "urn:presence:problem:store-unreachable"
     );
     assert!(!answer.header("retry-after").is_empty());
+}
+
+/// A wait counts as a stream. Here waits take all places.
+#[tokio::test]
+async fn a_client_that_resets_its_connection_does_not_wait_any_more() {
+    const MOST: usize = 3;
+    let settings = Settings::new().with("PRESENCE_STREAMS", &MOST.to_string());
+    let instance = Instance::start(&settings).await;
+    let client = instance.client();
+    let wait = "GET /v1/events?waitMs=25000 HTTP/1.1\r\nHost: localhost\r\n\
+                Accept: application/json\r\n\r\n";
+    let mut waiting = Vec::new();
+    for _ in 0..MOST {
+        waiting.push(instance.told(wait.as_bytes()).await);
+    }
+    eventually_true("all wait", async || {
+        client.metric("presence_streams").await == Some(MOST as u64)
+    })
+    .await;
+    let status = async || send(request(&client, "?waitMs=1")).await.status;
+    assert_eq!(status().await, 429);
+    for connection in waiting {
+        let linger = SockRef::from(&connection).set_linger(Some(Duration::ZERO));
+        linger.expect("a reset is sent at the end");
+    }
+    eventually_within(AT_ONCE, "a place is free", async || {
+        (status().await == 200).then_some(())
+    })
+    .await;
 }
 
 over_each_protocol!(
