@@ -13,7 +13,7 @@
 //! | 1/32 | send buffers of streams: [`MemoryBudget::unsent`] |
 //! | 1/32 | event queues of streams: [`MemoryBudget::queues`] |
 //! | 1/32 | snapshots while they are read: [`MemoryBudget::snapshots`] |
-//! | 1/32 | the lists of users of streams, and the members of watched groups: [`MemoryBudget::watched_users`] |
+//! | 1/32 | the users and groups of streams, and the members of watched groups: [`MemoryBudget::watched_users`] |
 //! | 1/16 | recent events, for streams that resume: [`MemoryBudget::recent_events`] |
 //! | 1/16 | verified tokens: [`MemoryBudget::tokens`] |
 //! | 3/32 | everything else |
@@ -136,7 +136,7 @@ impl MemoryBudget {
         size(self.bytes / 32)
     }
 
-    /// The most users in the lists of all streams, and members of watched groups.
+    /// The most users and groups in the lists of all streams, and members of watched groups.
     pub(crate) fn watched_users(self) -> usize {
         size(self.bytes / 32 / WATCHED_USER_BYTES)
     }

@@ -78,11 +78,11 @@ impl Bus {
             tasks.spawn(follower.run(signals));
             inboxes.push(inbox);
         }
-        self.read(inboxes.into(), tasks).await;
+        self.run_readers(inboxes.into(), tasks).await;
     }
 
     /// Keeps one reader for each server, and answers the requests to subscribe again.
-    async fn read(&self, inboxes: Arc<[Inbox]>, mut tasks: JoinSet<()>) {
+    async fn run_readers(&self, inboxes: Arc<[Inbox]>, mut tasks: JoinSet<()>) {
         let mut nodes = self.store.nodes();
         let (resubscribe, requests) = watch::channel(PartitionSet::default());
         let mut readers: HashMap<NodeId, AbortHandle> = HashMap::new();

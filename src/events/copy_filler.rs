@@ -1,20 +1,20 @@
 //! Reads the members of watched groups from the store.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::hub::Hub;
 use super::hub::copies::CopyId;
+use super::shared_read::SharedReads;
 use crate::model::GroupId;
 use crate::store::{Members, Store, StoreError};
 
-/// How often the members of a group are read if events were lost meanwhile.
+/// Maximum number of reads of the members of a group. Another read is needed if events were lost meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// How many groups of one stream are read at once.
+/// Maximum number of groups of one stream that are read at once.
 const READ_AT_ONCE: usize = 4;
 
 /// Fills the copies of watched groups. Each copy is read once, however many streams wait for it.
@@ -22,8 +22,7 @@ const READ_AT_ONCE: usize = 4;
 pub(super) struct CopyFiller {
     store: Arc<Store>,
     hub: Arc<Hub>,
-    /// The groups that are being read.
-    reading: Mutex<HashMap<GroupId, Arc<tokio::sync::Mutex<()>>>>,
+    reads: SharedReads<GroupId, ()>,
 }
 
 /// Copies that stay until this is dropped.
@@ -42,11 +41,12 @@ impl Drop for Held {
 }
 
 impl CopyFiller {
-    pub(super) fn new(store: Arc<Store>, hub: Arc<Hub>) -> Self {
+    /// Returns an idle value. Reads will run on `runtime`.
+    pub(super) fn new(store: Arc<Store>, hub: Arc<Hub>, runtime: Handle) -> Self {
         Self {
             store,
             hub,
-            reading: Mutex::default(),
+            reads: SharedReads::new(runtime),
         }
     }
 
@@ -77,34 +77,59 @@ impl CopyFiller {
     }
 
     async fn complete_one(&self, group: &GroupId) -> Result<(), StoreError> {
-        let turn = Arc::clone(self.reading.lock().entry(group.clone()).or_default());
-        let _turn = turn.lock().await;
-        let read = self.read(group).await;
-        self.reading.lock().remove(group);
-        read
+        let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
+        let read_group = group.clone();
+        let read_one = move || read(Arc::clone(&store), Arc::clone(&hub), read_group.clone());
+        self.reads.ask(group, read_one).await
     }
+}
 
-    async fn read(&self, group: &GroupId) -> Result<(), StoreError> {
-        let partition = self.hub.partitions().of_group(group);
-        for _ in 0..ATTEMPTS {
-            let Some(incomplete) = self.hub.incomplete(group) else {
-                return Ok(());
-            };
-            let members = self.store.group_members(group, Members::Announced).await?;
-            let (epoch, newest) = self.store.newest_of(partition).await?;
-            let has_received = |hub: &Hub| {
-                let received = hub.newest(partition);
-                received.is_some_and(|(known, received)| known != epoch || received >= newest)
-            };
-            if !self.hub.catches_up(has_received).await {
-                return Err(late());
-            }
-            self.hub.fill_copy(incomplete, members);
+/// Completes the copy of a group, unless it is complete.
+async fn read(store: Arc<Store>, hub: Arc<Hub>, group: GroupId) -> Result<(), StoreError> {
+    let partition = hub.partitions().of_group(&group);
+    for _ in 0..ATTEMPTS {
+        let Some(incomplete) = hub.incomplete(&group) else {
+            return Ok(());
+        };
+        let members = store.group_members(&group, Members::Announced).await?;
+        let (epoch, newest) = store.newest_of(partition).await?;
+        let has_received = |hub: &Hub| {
+            let received = hub.newest(partition);
+            received.is_some_and(|(known, received)| known != epoch || received >= newest)
+        };
+        if !hub.catches_up(has_received).await {
+            return Err(late());
         }
-        Err(late())
+        hub.fill_copy(incomplete, members);
     }
+    Err(late())
 }
 
 fn late() -> StoreError {
     StoreError::Unreachable("the history changed while the members of a group were read".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::events::limits::Limits;
+    use crate::memory_budget::MemoryBudget;
+    use crate::model::Partitions;
+    use crate::telemetry::Metrics;
+
+    #[tokio::test]
+    async fn groups_without_members_take_memory() {
+        let config = Config::default();
+        let mut limits = Limits::of(&config, MemoryBudget::of(1 << 30));
+        limits.watched_users = 100;
+        let store = Arc::new(Store::open(&config).expect("a store in memory"));
+        let hub = Arc::new(Hub::new(Arc::new(Metrics::new()), limits, Partitions::ONE));
+        let filler = CopyFiller::new(store, Arc::clone(&hub), Handle::current());
+        let groups = (0..50).map(|number| GroupId::new(&format!("group-{number}")));
+        let groups: Vec<_> = groups.collect::<Result<_, _>>().expect("good ids");
+        let held = filler.hold(&groups).await;
+        assert!(matches!(held, Err(StoreError::Overloaded)), "{held:?}");
+        assert!(hub.has_room_for_members(), "nothing is held any more");
+    }
 }

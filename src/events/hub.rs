@@ -310,9 +310,9 @@ impl Hub {
 
 impl State {
     /// Returns the audience with this interest, which may be new. The copies of its groups are pinned. Returns `None`
-    /// if the lists and groups of all streams would have more users than `most`.
+    /// if the lists and groups of all streams would take more memory than `most` users.
     fn audience(&mut self, interest: &Interest, most: usize) -> Option<AudienceId> {
-        let most = most.saturating_sub(self.copies.total());
+        let most = most.saturating_sub(self.copies.weight());
         let audience = self.index.audience(interest, most)?;
         for group in interest.listed_groups() {
             self.copies.watch(group, audience);
@@ -320,7 +320,7 @@ impl State {
         Some(audience)
     }
 
-    /// Returns `presence.ready` with the newest cursor, and how far a stream has come that received it.
+    /// Returns `presence.ready` with the newest cursor, and the place in the ring from which a stream continues after it.
     fn newest_ready(&self) -> (Live, Frame) {
         let live = Live {
             generation: self.ring.generation(),

@@ -14,8 +14,8 @@ pub(crate) struct Limits {
     pub snapshot_bytes: usize,
     /// Bytes of all queues beyond the first 4 KiB of each.
     pub queue_bytes: usize,
-    /// Users in the lists of all streams, and members of all watched groups. Equal lists and groups count once. Each
-    /// user takes about 150 bytes.
+    /// Users and groups in the lists of all streams, and members of all watched groups. Equal lists and groups count
+    /// once. Each takes about 150 bytes, and a watched group three times as much.
     pub watched_users: usize,
     /// Calls that wait for an event at the same time: half of the requests of HTTP/1 that may be in progress.
     pub waiting_calls: usize,

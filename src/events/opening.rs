@@ -104,7 +104,7 @@ impl Opener {
                 Arc::clone(&snapshot_memory),
                 runtime.clone(),
             ),
-            copy_filler: CopyFiller::new(Arc::clone(&store), Arc::clone(&hub)),
+            copy_filler: CopyFiller::new(Arc::clone(&store), Arc::clone(&hub), runtime.clone()),
             all_users: SharedRead::new(runtime),
             listed_users,
             snapshot_memory,
@@ -251,12 +251,12 @@ impl Opener {
                     retry_until_timeout(|| self.all_users.ask(self.scan_all_users())).await?
                 }
                 Interest::Groups(interest) => {
-                    let audience = subscriber.audience();
-                    retry_until_timeout(|| async {
+                    let ask = || async {
                         self.copy_filler.complete(&interest.groups).await?;
-                        self.groups.ask(audience, interest).await
-                    })
-                    .await?
+                        let (snapshot, _) = self.groups.ask(interest).await?;
+                        Ok(snapshot)
+                    };
+                    retry_until_timeout(ask).await?
                 }
             };
             if !self.hub.have_own_groups_changed(subscriber) {

@@ -1,5 +1,7 @@
 //! A read of the store that several callers share.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::mem;
 use std::sync::Arc;
 
@@ -76,6 +78,63 @@ impl<T: Clone + Send + 'static> SharedRead<T> {
     }
 }
 
+/// Reads about several subjects. The callers that ask about the same subject share a read.
+#[derive(Debug)]
+pub(super) struct SharedReads<K, T> {
+    reads: Reads<K, T>,
+    runtime: Handle,
+}
+
+type Reads<K, T> = Mutex<HashMap<K, Arc<SharedRead<T>>>>;
+
+/// Removes a read after its last caller, also if that caller is cancelled.
+struct RemoveUnused<'a, K: Eq + Hash, T> {
+    reads: &'a Reads<K, T>,
+    subject: &'a K,
+}
+
+impl<K: Eq + Hash, T> Drop for RemoveUnused<'_, K, T> {
+    fn drop(&mut self) {
+        let mut reads = self.reads.lock();
+        let is_unused = |read: &Arc<_>| Arc::strong_count(read) == 1;
+        if reads.get(self.subject).is_some_and(is_unused) {
+            reads.remove(self.subject);
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, T: Clone + Send + 'static> SharedReads<K, T> {
+    /// Returns an idle value. Reads will run on `runtime`.
+    pub(super) fn new(runtime: Handle) -> Self {
+        Self {
+            reads: Mutex::default(),
+            runtime,
+        }
+    }
+
+    /// Like [`SharedRead::ask`], about one subject.
+    pub(super) async fn ask<R>(
+        &self,
+        subject: &K,
+        read: impl Fn() -> R + Send + 'static,
+    ) -> Answer<T>
+    where
+        R: Future<Output = Answer<T>> + Send + 'static,
+    {
+        // Dropped after the clone of the read.
+        let _remove = RemoveUnused {
+            reads: &self.reads,
+            subject,
+        };
+        let shared = {
+            let mut reads = self.reads.lock();
+            let new = || Arc::new(SharedRead::new(self.runtime.clone()));
+            Arc::clone(reads.entry(subject.clone()).or_insert_with(new))
+        };
+        shared.ask(read).await
+    }
+}
+
 async fn run<T: Clone, R>(mut reading: Reading<T>, read: impl Fn() -> R)
 where
     R: Future<Output = Answer<T>>,
@@ -116,6 +175,7 @@ mod tests {
     use std::future::pending;
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use futures_util::FutureExt;
     use tokio::sync::Semaphore;
     use tokio::task::{JoinSet, yield_now};
 
@@ -189,5 +249,20 @@ mod tests {
         let answer = shared.ask(|| async { panic!("the test panics") }).await;
         assert!(matches!(answer, Err(StoreError::Failed(_))));
         assert!(shared.ask(|| async { Ok(()) }).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_last_caller_removes_its_read_also_if_it_is_cancelled() {
+        let reads = SharedReads::<u64, u64>::new(Handle::current());
+        assert_eq!(reads.ask(&1, || async { Ok(2) }).await.ok(), Some(2));
+        {
+            let never = || pending();
+            let mut asking = [&1, &1, &2].map(|subject| Box::pin(reads.ask(subject, never)));
+            for asking in &mut asking {
+                assert!(asking.now_or_never().is_none());
+            }
+            assert_eq!(reads.reads.lock().len(), 2);
+        }
+        assert!(reads.reads.lock().is_empty());
     }
 }

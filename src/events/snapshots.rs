@@ -3,4 +3,5 @@
 pub(super) mod all_users;
 pub(super) mod groups;
 pub(super) mod listed_users;
+mod member_states;
 pub(super) mod snapshot;

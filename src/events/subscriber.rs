@@ -102,7 +102,7 @@ impl Subscriber {
         self.following.read().since
     }
 
-    /// Changes the interest. Returns the audience before.
+    /// Sets the interest and the audience of the stream. Returns the former audience.
     pub(super) fn follow(
         &self,
         audience: AudienceId,
@@ -155,7 +155,7 @@ impl Subscriber {
 
     /// Brings a live stream of an older generation into `generation`. Resets the stream if it watches what restarted
     /// since. Returns whether it did.
-    pub(super) fn detach(&self, generation: u64, watches: impl FnOnce() -> bool) -> bool {
+    pub(super) fn enter_generation(&self, generation: u64, watches: impl FnOnce() -> bool) -> bool {
         let is_older = |live: &Live| live.generation < generation;
         if !self.state.lock().live_from.as_ref().is_some_and(is_older) {
             return false;

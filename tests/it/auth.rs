@@ -10,6 +10,7 @@ mod jwks_server;
 pub(crate) mod jwks_tls;
 mod log;
 mod open_mode;
+mod own_groups_crowd;
 mod permissions;
 mod rate_limit;
 mod signing;

@@ -61,7 +61,7 @@ impl SubscriptionReader {
         }
     }
 
-    /// Warns at most once in [`WARNING_INTERVAL`]: a subscription begins again with each slot that moves.
+    /// Warns at most once per [`WARNING_INTERVAL`], because each slot that moves restarts the subscription.
     fn note_lost(&mut self) {
         let node = self.store.address_of(self.node);
         if self.warnings.permits(WARNING_INTERVAL) {

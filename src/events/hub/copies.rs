@@ -10,6 +10,9 @@ use crate::model::{GroupEvent, GroupId, UserId};
 /// Members that one step adds to a copy, or removes with it.
 const STEP: usize = 512;
 
+/// The memory of a copy without members, as a number of members: the id, the sets, and the places in the maps.
+const COPY_WEIGHT: usize = 3;
+
 /// The number of a copy. A group that is watched again later has another copy.
 pub(crate) type CopyId = u32;
 
@@ -214,9 +217,9 @@ impl Copies {
         !removed.members.is_empty()
     }
 
-    /// The number of members of all copies.
-    pub(crate) fn total(&self) -> usize {
-        self.members
+    /// The memory of all copies, as a number of members.
+    pub(crate) fn weight(&self) -> usize {
+        self.members + COPY_WEIGHT * self.copies.len()
     }
 
     /// Whether streams watch a group.
@@ -224,10 +227,24 @@ impl Copies {
         self.by_group.contains_key(group)
     }
 
-    /// Whether a user is a member of a watched group.
-    pub(crate) fn contains(&self, group: &GroupId, user: &UserId) -> bool {
-        self.members(group)
-            .is_some_and(|members| members.contains(user))
+    /// Those of the groups of which a user is a member. `among` is sorted, and its groups are watched.
+    pub(crate) fn groups_of(&self, user: &UserId, among: &[GroupId]) -> Vec<GroupId> {
+        let is_member = |group: &&GroupId| {
+            let members = self.members(group);
+            members.is_some_and(|members| members.contains(user))
+        };
+        let (one, several) = match self.by_member.get(user) {
+            None => return Vec::new(),
+            Some(MemberOf::One(id)) => (Some(id), None),
+            Some(MemberOf::Several(ids)) if ids.len() > among.len() => {
+                return among.iter().filter(is_member).cloned().collect();
+            }
+            Some(MemberOf::Several(ids)) => (None, Some(ids)),
+        };
+        let ids = one.into_iter().chain(several.into_iter().flatten());
+        let groups = ids.filter_map(|id| Some(&self.copies.get(id)?.group));
+        let among = groups.filter(|group| among.binary_search(group).is_ok());
+        among.cloned().collect()
     }
 
     /// The members of a watched group.

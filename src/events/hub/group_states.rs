@@ -7,7 +7,7 @@ use parking_lot::MutexGuard;
 
 use crate::events::hub::copies::{CopyId, Incomplete};
 use crate::events::hub::join::EntryRef;
-use crate::events::hub::known::KnownUsers;
+use crate::events::hub::known::{Known, KnownMembers};
 use crate::events::hub::{Hub, free};
 use crate::events::interest::GroupInterest;
 use crate::events::sse::cursor::Cursor;
@@ -27,6 +27,15 @@ pub(crate) struct GroupStates {
     pub(crate) groups: Vec<(GroupId, usize, Vec<UserId>)>,
     /// The states of the online users, where something is set.
     pub(crate) states: States,
+}
+
+/// Why the states of groups are not known.
+#[derive(Debug)]
+pub(crate) enum Unknown {
+    /// The states of these users were not read.
+    Users(Vec<UserId>),
+    /// The members of a group were not read.
+    Copy,
 }
 
 impl Hub {
@@ -52,10 +61,10 @@ impl Hub {
         self.state.lock().copies.is_watched(group)
     }
 
-    /// Whether the lists of streams and the copies of groups have fewer users than the memory allows.
+    /// Whether the lists of streams and the copies of groups take less memory than they may.
     pub(crate) fn has_room_for_members(&self) -> bool {
         let state = self.state.lock();
-        state.index.watched() + state.copies.total() < self.limits.watched_users
+        state.index.watched() + state.copies.weight() < self.limits.watched_users
     }
 
     /// Fills a copy with the members that the store has, after this instance received all earlier events.
@@ -72,59 +81,77 @@ impl Hub {
         self.received.notify_waiters();
     }
 
-    /// The members of the groups and the users of an interest, sorted and without duplicates.
-    pub(crate) fn users_of(&self, interest: &GroupInterest) -> Vec<UserId> {
-        let mut users = interest.users.to_vec();
-        for group in &interest.groups {
-            let state = self.state.lock();
-            users.extend(state.copies.members(group).into_iter().flatten().cloned());
-        }
-        users.sort_unstable();
-        users.dedup();
-        users
+    /// The members of a watched group, in any order.
+    pub(crate) fn members_of(&self, group: &GroupId) -> Vec<UserId> {
+        let state = self.state.lock();
+        let members = state.copies.members(group);
+        members.into_iter().flatten().cloned().collect()
+    }
+
+    /// The number of members of a watched group.
+    pub(crate) fn member_count(&self, group: &GroupId) -> usize {
+        let state = self.state.lock();
+        state.copies.members(group).map_or(0, HashSet::len)
     }
 
     /// The states of groups and users. `known` has the states of users up to which this instance received the events.
-    /// Returns `None` if a member is not known, or if a copy is incomplete.
     pub(crate) fn group_states(
         &self,
         interest: &GroupInterest,
-        known: &KnownUsers,
-    ) -> Option<GroupStates> {
+        known: &KnownMembers,
+    ) -> Result<GroupStates, Unknown> {
+        let mut found = self.unsorted_group_states(interest, known)?;
+        // Without the lock, because a group may have thousands of members.
+        for (_, _, online) in &mut found.groups {
+            online.sort_unstable();
+        }
+        Ok(found)
+    }
+
+    fn unsorted_group_states(
+        &self,
+        interest: &GroupInterest,
+        known: &KnownMembers,
+    ) -> Result<GroupStates, Unknown> {
         let state = self.state.lock();
         let ring = &state.ring;
         let mut states = States::default();
-        let mut online = |users: &mut dyn Iterator<Item = &UserId>| {
-            let mut online = Vec::new();
-            for user in users {
-                if let Some(state) = ring.state_of(user, known.get(user)?) {
+        let mut unknown = Vec::new();
+        let mut add = |online: &mut Vec<UserId>, user: &UserId, known: Option<&Known>| match known {
+            None => unknown.push(user.clone()),
+            Some(known) => {
+                if let Some(state) = ring.state_of(user, known) {
                     online.push(user.clone());
                     states.extend(state.map(|state| (user.clone(), state)));
                 }
             }
-            online.sort_unstable();
-            Some(online)
         };
         let mut groups = Vec::with_capacity(interest.groups.len());
-        for group in &interest.groups {
+        for (place, group) in interest.groups.iter().enumerate() {
             if state.copies.incomplete(group).is_some() {
-                return None;
+                return Err(Unknown::Copy);
             }
-            let members = state.copies.members(group)?;
-            let online = online(&mut members.iter())?;
+            let members = state.copies.members(group).ok_or(Unknown::Copy)?;
+            let mut online = Vec::new();
+            for user in members {
+                add(&mut online, user, known.of_member(place, user));
+            }
             groups.push((group.clone(), members.len(), online));
         }
-        let users = match &*interest.users {
-            [] => None,
-            users => Some(online(&mut users.iter())?),
-        };
-        Some(GroupStates {
+        let mut users = Vec::new();
+        for user in &interest.users {
+            add(&mut users, user, known.of_other(user));
+        }
+        if !unknown.is_empty() {
+            return Err(Unknown::Users(unknown));
+        }
+        Ok(GroupStates {
             end: EntryRef {
                 generation: ring.generation(),
                 number: ring.end(),
             },
             cursor: ring.cursor_before(ring.end()),
-            users,
+            users: (!interest.users.is_empty()).then_some(users),
             groups,
             states,
         })

@@ -31,7 +31,7 @@ pub(crate) struct Index {
     /// Audiences by the hash of their interest.
     by_interest: HashMap<u64, Vec<AudienceId>>,
     next: AudienceId,
-    /// Total length of the lists of all audiences.
+    /// Users and groups in the lists of all audiences. Each takes about as much memory.
     watched: usize,
     hasher: RandomState,
 }
@@ -75,12 +75,12 @@ impl Index {
     }
 
     /// Returns the audience with this interest. The audience may be new and empty. Returns `None` if its
-    /// list would raise the number of watched users above `limit`.
+    /// lists would raise the number of watched users and groups above `limit`.
     pub(crate) fn audience(&mut self, interest: &Interest, limit: usize) -> Option<AudienceId> {
         if *interest == Interest::AllUsers {
             return Some(ALL_USERS);
         }
-        let users = interest.listed();
+        let listed = interest.listed().len() + interest.listed_groups().len();
         let hash = self.hasher.hash_one(interest);
         let audiences = &self.audiences;
         let has_interest = |id: &&AudienceId| {
@@ -92,7 +92,7 @@ impl Index {
         if let Some(id) = with_same_hash.and_then(|audiences| audiences.iter().find(has_interest)) {
             return Some(*id);
         }
-        if self.watched + users.len() > limit {
+        if self.watched + listed > limit {
             return None;
         }
         let id = self.next;
@@ -101,7 +101,7 @@ impl Index {
         if let Some(user) = interest.own() {
             self.by_own.entry(user.clone()).or_default().insert(id);
         }
-        self.watched += users.len();
+        self.watched += listed;
         let audience = Audience {
             interest: interest.clone(),
             hash,
@@ -112,7 +112,7 @@ impl Index {
         Some(id)
     }
 
-    /// Returns the total length of the lists of all audiences.
+    /// Returns the number of users and groups in the lists of all audiences.
     pub(crate) fn watched(&self) -> usize {
         self.watched
     }
@@ -162,6 +162,7 @@ impl Index {
             return None;
         }
         let audience = self.audiences.remove(&id)?;
+        self.watched -= audience.interest.listed_groups().len();
         if let Some(user) = audience.interest.own()
             && let Some(own) = self.by_own.get_mut(user)
         {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::events::hub::copies::Copies;
 use crate::events::hub::locate::{Located, NotLocated, Progress};
-use crate::events::hub::membership::Carried;
+use crate::events::hub::membership::Candidates;
 use crate::events::hub::ring::Ring;
 use crate::events::hub::{Hub, State};
 use crate::events::interest::Interest;
@@ -115,7 +115,7 @@ impl Hub {
             Err(outcome) => return outcome,
         };
         if let JoinPoint::After(cursor, CursorOrigin::Client) = point
-            && has_changed(ring, &interest, cursor)
+            && has_changed(ring, &interest, cursor, located)
         {
             return JoinOutcome::Gone(ResetReason::GroupChanged);
         }
@@ -263,7 +263,7 @@ fn gone(ring: &Ring, from: EntryRef, watched: &PartitionSet) -> Option<ResetReas
 }
 
 /// Whether one of the groups, or the set of own groups, changed after the cursor.
-fn has_changed(ring: &Ring, interest: &Interest, cursor: &Cursor) -> bool {
+fn has_changed(ring: &Ring, interest: &Interest, cursor: &Cursor, located: Located) -> bool {
     let groups = interest.listed_groups().iter();
     let mut newest = groups.filter_map(|group| ring.newest_of_group(group));
     let is_missed =
@@ -275,7 +275,7 @@ fn has_changed(ring: &Ring, interest: &Interest, cursor: &Cursor) -> bool {
         return false;
     };
     let partitions = ring.partitions();
-    let mut events = ring.group_events(ring.first());
+    let mut events = ring.group_events(located.start);
     events.any(|(_, event)| {
         is_missed((partitions.of_group(&event.group), event.position)) && event.names(user)
     })
@@ -291,9 +291,9 @@ fn missed_frames(
     let ring = &state.ring;
     let mut progress = None;
     let interest = subscriber.interest();
-    let carried = Carried::from(located.start, ring, &state.copies, &interest);
-    let interesting = (located.start..ring.end()).filter(|number| carried.includes(*number));
-    let missed = interesting.filter_map(|number| {
+    let numbers = located.start..ring.end();
+    let candidates = Candidates::read(numbers, ring, &state.copies, &interest);
+    let missed = candidates.carried().into_iter().filter_map(|number| {
         let shared = ring.frame(number).filter(|_| number >= located.skew_end);
         if shared.is_some() && progress.is_none() {
             return shared;

@@ -72,7 +72,7 @@ impl Hub {
     }
 
     /// Makes all entries of a partition void, and replaces them by these entries. The streams that watch the partition
-    /// receive nothing of it until [`Restarts`](Self::restarted) are complete.
+    /// receive nothing of it until [`Restarted`](Self::restarted) are complete.
     pub(crate) fn restart(&self, filled: Filled, reason: ResetReason) {
         let mut state = self.state.lock();
         let freed = state.ring.restart(filled.partition, filled.floor, reason);
@@ -144,7 +144,7 @@ impl Hub {
         let (generation, among) = (restarted.generation, &restarted.partitions);
         streams.retain(|subscriber| {
             let watches = || subscriber.interest().watches(self.partitions, among);
-            subscriber.detach(generation, watches)
+            subscriber.enter_generation(generation, watches)
         });
         streams
     }

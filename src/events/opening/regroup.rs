@@ -12,7 +12,6 @@ use super::replay::Behind;
 use super::{Opener, StreamStart};
 use crate::events::hub::join::{EntryRef, JoinPoint, Missed};
 use crate::events::interest::{GroupInterest, Interest};
-use crate::events::snapshots::groups::states;
 use crate::events::sse::cursor::Cursor;
 use crate::events::subscriber::Subscriber;
 use crate::model::{GroupId, UserId};
@@ -75,8 +74,7 @@ impl Opener {
             let groups = self.hub.own_groups(&before, user, (from, u64::MAX));
             let held = self.copy_filler.hold(&groups.all).await?;
             let joined = joined(&groups.joined);
-            let states = states(&self.store, &self.hub, &joined).await?;
-            let end = states.end;
+            let (snapshot, end) = self.groups.ask(&joined).await?;
             if self.hub.own_groups(&before, user, (from, end.number)) != groups {
                 continue;
             }
@@ -87,7 +85,6 @@ impl Opener {
                 return Ok(None);
             }
             if !joined.groups.is_empty() {
-                let snapshot = self.snapshot_memory.encode_groups(states);
                 snapshot.send_messages(subscriber).await;
             }
             let interest = Interest::own_groups(user.clone(), groups.all);
@@ -99,12 +96,14 @@ impl Opener {
 }
 
 /// The interest in the groups that a user joined.
-fn joined(groups: &[GroupId]) -> GroupInterest {
-    GroupInterest {
+fn joined(groups: &[GroupId]) -> Arc<GroupInterest> {
+    let mut groups = groups.to_vec();
+    groups.sort_unstable();
+    Arc::new(GroupInterest {
         groups: groups.into(),
         users: Box::default(),
         own: None,
-    }
+    })
 }
 
 #[cfg(test)]

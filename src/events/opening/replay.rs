@@ -11,7 +11,7 @@ use crate::events::hub::Hub;
 use crate::events::hub::copies::Copies;
 use crate::events::hub::join::{EntryRef, Missed, RingChanged};
 use crate::events::hub::locate::Progress;
-use crate::events::hub::membership::Carried;
+use crate::events::hub::membership::Candidates;
 use crate::events::hub::ring::Ring;
 use crate::events::interest::Interest;
 use crate::events::sse::cursor::Cursor;
@@ -198,12 +198,13 @@ impl Behind<'_> {
         numbers: impl Iterator<Item = u64>,
     ) -> Result<Vec<(Partition, Entry)>, RingChanged> {
         let interest = self.subscriber.interest();
-        let read = |ring: &Ring, copies: &Copies| {
-            let carried = Carried::from(from.number, ring, copies, &interest);
-            let numbers = numbers.filter(|number| carried.includes(*number));
-            numbers.filter_map(|number| ring.event(number)).collect()
-        };
-        self.hub.read_with_copies(from, self.watched, read)
+        let read =
+            |ring: &Ring, copies: &Copies| Candidates::read(numbers, ring, copies, &interest);
+        let candidates = self.hub.read_with_copies(from, self.watched, read)?;
+        let carried = candidates.carried().into_iter();
+        self.read(from, |ring| {
+            carried.filter_map(|number| ring.event(number)).collect()
+        })
     }
 
     /// Replays by a scan of all entries.
@@ -263,7 +264,7 @@ impl Behind<'_> {
                             if number < end.number {
                                 found.push(number);
                             }
-                            next = ring.previous_of_user(number);
+                            next = ring.previous_of_same(number);
                         }
                         _ => match users.next() {
                             Some(user) => next = ring.newest_of(user),

@@ -169,12 +169,12 @@ fn a_stream_that_watches_a_restarted_partition_is_detached_once_and_gets_none_of
         assert_eq!(message(&watching), ": keep-alive\n");
     }
     for subscriber in [&watching, &other] {
-        assert!(!subscriber.detach(GENERATION, || true));
+        assert!(!subscriber.enter_generation(GENERATION, || true));
     }
-    assert!(watching.detach(GENERATION + 1, || true));
-    assert!(!other.detach(GENERATION + 1, || false));
+    assert!(watching.enter_generation(GENERATION + 1, || true));
+    assert!(!other.enter_generation(GENERATION + 1, || false));
     for subscriber in [&watching, &other] {
-        assert!(!subscriber.detach(GENERATION + 1, || true));
+        assert!(!subscriber.enter_generation(GENERATION + 1, || true));
     }
     assert_eq!(watching.push(GENERATION + 1, 7, &event), Pushed::Ignored);
     assert_eq!(other.push(GENERATION + 1, 7, &event), Pushed::Queued);

@@ -84,9 +84,10 @@ async fn streams_with_a_filter_are_reset_together() {
         assert_eq!(stream.next().await.name, "presence.reset");
         assert!(stream.snapshot().await.is_empty());
     }
-    // Nothing else uses `ZMSCORE`, and `FLUSHALL` does not reset the counters.
+    // Nothing else uses `ZMSCORE`, and `FLUSHALL` does not reset the counters. The resets are spread over some time, in
+    // which several calls are made.
     let calls = deployment.redis().calls_of("zmscore").await - before;
-    let most = 50 * partitions_of_tests() as u64;
+    let most = (STREAMS / 3 * partitions_of_tests()) as u64;
     assert!(calls < most, "{calls} calls for {STREAMS} streams");
 }
 

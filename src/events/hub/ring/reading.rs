@@ -1,5 +1,6 @@
 //! Reads entries of a ring by their numbers.
 
+use std::iter;
 use std::sync::Arc;
 
 use crate::events::hub::kept::Change;
@@ -73,6 +74,18 @@ impl Ring {
         numbers.filter_map(|number| Some((*number, self.group_event(*number)?)))
     }
 
+    /// Returns the events of one group from this number on, from the newest to the oldest.
+    pub(crate) fn events_of_group(
+        &self,
+        group: &GroupId,
+        from: u64,
+    ) -> impl Iterator<Item = (u64, &Arc<GroupEvent>)> {
+        let newest = self.newest_of_group.get(group).copied();
+        let numbers = iter::successors(newest, |number| self.previous_of_same(*number));
+        let numbers = numbers.take_while(move |number| *number >= from);
+        numbers.map_while(|number| Some((number, self.group_event(number)?)))
+    }
+
     /// Returns the partition and the position of the newest event of a group.
     pub(crate) fn newest_of_group(&self, group: &GroupId) -> Option<(Partition, Position)> {
         let kept = self.valid(*self.newest_of_group.get(group)?)?;
@@ -91,10 +104,10 @@ impl Ring {
         self.newest_of.get(user).copied()
     }
 
-    /// Returns the number of the previous event of the same user.
-    pub(crate) fn previous_of_user(&self, number: u64) -> Option<u64> {
+    /// Returns the number of the previous event of the same user, or of the same group.
+    pub(crate) fn previous_of_same(&self, number: u64) -> Option<u64> {
         let distance = u64::from(self.get(number)?.distance);
-        let previous_of_user = number - distance;
-        (distance > 0 && previous_of_user >= self.first).then_some(previous_of_user)
+        let previous = number - distance;
+        (distance > 0 && previous >= self.first).then_some(previous)
     }
 }

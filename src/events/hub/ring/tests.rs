@@ -54,7 +54,7 @@ fn ring(partitions: Partitions, bounds: Bounds) -> Ring {
 /// Returns the numbers of all entries of `user`, found by the links.
 fn linked(ring: &Ring, user: &UserId) -> Vec<u64> {
     let numbers = std::iter::successors(ring.newest_of(user), |number| {
-        ring.previous_of_user(*number)
+        ring.previous_of_same(*number)
     });
     let mut numbers: Vec<_> = numbers.collect();
     numbers.reverse();
