@@ -224,7 +224,7 @@ impl Mover {
     /// Takes part in the move for as long as the future is polled.
     pub(crate) async fn run(mut self) {
         loop {
-            if !self.has_to_report() {
+            if !self.take_need_to_report() {
                 sleep(INTERVAL).await;
                 continue;
             }
@@ -250,12 +250,11 @@ impl Mover {
 
     /// Whether the former store has to know of this instance now. One without a next store has nothing to tell while no
     /// other instance has one.
-    fn has_to_report(&mut self) -> bool {
+    fn take_need_to_report(&mut self) -> bool {
         let now = Instant::now();
         let looked_at = std::mem::replace(&mut self.looked_at, now);
         let seldom = self.longest_life.max(SELDOM);
-        // This takes the note of a message.
-        let may_be_moving = self.former.may_be_moving();
+        let may_be_moving = self.former.take_note_of_move();
         may_be_moving
             || self.target.is_some()
             || now - looked_at > FROZEN
@@ -282,8 +281,7 @@ impl Mover {
             report.copied = target.copied;
         }
         let reported = timeout(REPORT_TIMEOUT, self.former.report_move(&report)).await;
-        let state =
-            reported.map_err(|_| StoreError::Unreachable("it took too long".to_owned()))??;
+        let state = reported.map_err(|_| StoreError::too_slow())??;
         self.reported_at = Some(Instant::now());
         if let Some(target) = &mut self.target {
             self.metrics

@@ -52,7 +52,7 @@ impl PresenceService {
         }
     }
 
-    /// The same service, which writes to another store too.
+    /// This service, which from now on also writes to `other`.
     pub(crate) fn with_other_store(self, other: OtherStore) -> Self {
         Self {
             other: Some(Arc::new(other)),
@@ -256,7 +256,7 @@ impl PresenceService {
     /// Whether the store accepts writes now.
     pub(crate) async fn readiness(&self) -> Readiness {
         match (self.store.check().await, &self.other) {
-            (Readiness::Ready, Some(other)) => Readiness::Degraded(other.progress().text()),
+            (Readiness::Ready, Some(other)) => Readiness::ReadyWithReason(other.progress().text()),
             (readiness, _) => readiness,
         }
     }

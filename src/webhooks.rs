@@ -32,7 +32,7 @@ use crate::telemetry::{Metrics, TraceContext};
 const GATHERING: Duration = Duration::from_millis(250);
 
 /// The longest wait for a lease before it is claimed again.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const CLAIM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The pause after the store failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -130,15 +130,15 @@ impl Webhooks {
                 // Another instance or an operator may end the pause.
                 let look = async {
                     changed.await;
-                    sleep(HEARTBEAT).await;
+                    sleep(CLAIM_INTERVAL).await;
                 };
                 return drop(timeout(pause, look).await);
             }
             Step::Delivered(..) | Step::UpToDate | Step::Held(_) if has_all => changed.await,
             Step::Delivered(_, false) => {}
             // The store has events that this instance does not know yet, or the other way around.
-            Step::UpToDate => drop(timeout(HEARTBEAT, changed).await),
-            Step::Held(remaining) => return sleep(remaining.min(HEARTBEAT)).await,
+            Step::UpToDate => drop(timeout(CLAIM_INTERVAL, changed).await),
+            Step::Held(remaining) => return sleep(remaining.min(CLAIM_INTERVAL)).await,
         }
         sleep(GATHERING).await;
     }

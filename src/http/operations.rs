@@ -79,7 +79,7 @@ pub(super) async fn livez() -> JsonLine<Health> {
 pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<JsonLine<Health>, Error> {
     let reason = match state.presence.readiness().await {
         Readiness::Ready => None,
-        Readiness::Degraded(reason) => Some(reason),
+        Readiness::ReadyWithReason(reason) => Some(reason),
         Readiness::NotReady(cause) => return Err(Error::NotReady(cause)),
     };
     let streams = state.streams.check_ready();

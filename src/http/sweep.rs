@@ -60,8 +60,7 @@ pub(super) async fn sweep(
 ) -> Result<JsonLine<SweepResult>, Error> {
     let began = Instant::now();
     let swept = timeout_at(began + SWEEP_LIMIT, state.presence.sweep_all()).await;
-    let swept =
-        swept.unwrap_or_else(|_| Err(StoreError::Unreachable("it took too long".into())))?;
+    let swept = swept.unwrap_or_else(|_| Err(StoreError::too_slow()))?;
     let delivered = state
         .webhooks
         .deliver_pending(LIMIT - began.elapsed(), TraceContext::of(&headers))

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::model::GroupId;
 use crate::store::{NodeId, Store, StoreError};
 
-/// How often a group is copied at most, if its members change meanwhile.
+/// Maximum number of attempts to copy a group, whose members may change meanwhile.
 const ATTEMPTS: usize = 10;
 
 /// Gives each group the stored members in `next` that it has in `former`, or none.

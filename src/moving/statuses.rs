@@ -10,7 +10,7 @@ use crate::store::{Store, StoreError};
 /// How many users are copied at the same time.
 const AT_ONCE: usize = 16;
 
-/// How often a status is copied at most, if it changes meanwhile.
+/// Maximum number of attempts to copy a status, which may change meanwhile.
 const ATTEMPTS: usize = 10;
 
 /// How much the end of a status may differ between the stores, whose clocks differ.

@@ -117,7 +117,7 @@ impl Answering {
     }
 
     /// Whether the store answers now.
-    pub(crate) fn now(&self) -> bool {
+    pub(crate) fn answers_now(&self) -> bool {
         let progress = self.progress.as_ref();
         progress.is_none_or(|progress| progress.has_moved() == self.is_next)
     }

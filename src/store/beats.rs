@@ -31,8 +31,8 @@ impl Store {
         }
     }
 
-    /// Writes the time until which this instance was ready to serve calls about each of some quiet partitions of one server. A
-    /// node of a cluster takes only the partition whose turn it is.
+    /// Writes the time until which this instance was ready to serve calls about each of some quiet partitions of one
+    /// server. A node of a cluster takes only the partition whose turn it is.
     pub(crate) async fn write_ready(
         &self,
         covered: &[(Partition, Timestamp)],

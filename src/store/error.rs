@@ -49,7 +49,7 @@ impl StoreError {
     }
 
     /// The error of a call that took too long.
-    pub(super) fn too_slow() -> Self {
+    pub(crate) fn too_slow() -> Self {
         Self::Unreachable("it took too long".to_owned())
     }
 }

@@ -1,6 +1,7 @@
 //! The embedded store: one lock around the announced users, the history and the last-seen times.
 
 mod announced;
+mod clock;
 mod closed;
 mod connection;
 mod deliveries;
@@ -21,13 +22,12 @@ mod subscription;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use self::announced::AnnouncedUsers;
+use self::clock::Clock;
 use self::closed::ClosedConnections;
 use self::connection::Connection;
 use self::deliveries::Deliveries;
@@ -38,8 +38,7 @@ use self::outages::Outages;
 use self::seats::{Seat, Seats};
 use self::statuses::Statuses;
 pub(super) use self::subscription::Subscription;
-use super::lifetimes::Grant;
-use super::lifetimes::Lifetimes;
+use super::lifetimes::{Grant, Lifetimes};
 use super::node_id::NodeId;
 use super::policy::SWEEP_BATCH;
 use super::swept::Swept;
@@ -48,13 +47,12 @@ use crate::model::{
     Position, PresenceEvent, Reason, Refusal, Stated, Timestamp, Transition, UserId, millis,
 };
 
-/// A store in the memory of this process. Its clock is the system clock at the start plus the elapsed time, so it never
-/// steps.
+/// A store in the memory of this process.
 #[derive(Debug)]
 pub struct MemoryStore {
     lifetimes: Lifetimes,
     epoch: Epoch,
-    started: (Timestamp, Instant),
+    clock: Clock,
     state: Mutex<State>,
     deliveries: Mutex<Deliveries>,
     /// The last report of this instance.
@@ -93,27 +91,15 @@ impl State {
     }
 }
 
-/// Reads both clocks at the same moment. A thread that is interrupted between the reads repeats them: the pause would set
-/// the clock of the store back.
-fn both_clocks() -> (Timestamp, Instant) {
-    loop {
-        let before = Instant::now();
-        let both = (Timestamp::of_system_clock(), Instant::now());
-        if both.1 - before < Duration::from_millis(1) {
-            return both;
-        }
-    }
-}
-
 impl MemoryStore {
     /// An empty store.
     pub fn new(lifetimes: Lifetimes) -> Self {
-        let started = both_clocks();
-        let now = started.0;
+        let clock = Clock::start();
+        let now = clock.now();
         Self {
             lifetimes,
             epoch: Epoch(now.as_millis() * 1_000 + fastrand::u64(..1_000)),
-            started,
+            clock,
             state: Mutex::new(State::new(now)),
             deliveries: Mutex::default(),
             instance: Mutex::default(),
@@ -127,7 +113,7 @@ impl MemoryStore {
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        self.started.0.plus(self.started.1.elapsed())
+        self.clock.now()
     }
 
     pub(super) fn connect(

@@ -7,8 +7,8 @@ use crate::config::{Config, InvalidSetting};
 use crate::model::{GroupId, MoveReport, MoveRole, MoveState, Partition, UserId};
 use crate::store::redis::RedisStore;
 
-/// A move keeps this contract, as long as each instance reports every second while [`Store::may_be_moving`] or while it
-/// has a next store:
+/// A move keeps this contract, as long as each instance reports every second while [`Store::take_note_of_move`] returns
+/// true or while it has a next store:
 ///
 /// 1. The next store begins to answer at one moment, which the former store decides. Until then each instance has
 ///    written to the same next store for longer than any connection lives without a call, and everything that no ping
@@ -46,9 +46,10 @@ impl Store {
         }
     }
 
-    /// Whether an instance took part in a move from this store since the last call, or may have done so unheard.
-    pub(crate) fn may_be_moving(&self) -> bool {
-        self.redis().is_some_and(RedisStore::may_be_moving)
+    /// Takes the note that an instance took part in a move from this store since the last call. Returns whether there
+    /// is one, or may be one unheard.
+    pub(crate) fn take_note_of_move(&self) -> bool {
+        self.redis().is_some_and(RedisStore::take_note_of_move)
     }
 
     /// Records that the data moved from this store to another one. May be repeated.

@@ -15,9 +15,9 @@ pub(crate) const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
 /// due.
 pub(crate) const SWEEP_HEARTBEAT: Duration = Duration::from_millis(250);
 
-/// How often an instance with quiet partitions sends a beat. Every second one writes the time until which it was ready to serve:
-/// if all instances are killed, the time since then counts as an outage. The others look whether the data are still
-/// there.
+/// How often an instance with quiet partitions sends a beat. Every second one writes the time until which it was ready
+/// to serve: if all instances are killed, the time since then counts as an outage. The others look whether the data are
+/// still there.
 pub(crate) const BEAT: Duration = Duration::from_millis(800);
 
 /// A store that stands still for a shorter time may do so unnoticed by a quiet instance: from the reply to a beat until

@@ -3,8 +3,8 @@
 pub enum Readiness {
     /// The store accepts the calls of all users.
     Ready,
-    /// The store accepts the calls of a part of the users. The text is the cause.
-    Degraded(String),
+    /// The store accepts calls. The text says which part of the users cannot be served, or how far a move is.
+    ReadyWithReason(String),
     /// The store accepts no call. The text is the cause.
     NotReady(String),
 }

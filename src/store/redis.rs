@@ -1,5 +1,5 @@
-//! The store on Redis. Each call that may be a transition is one Lua script in `scripts/`. Most pings only extend a key,
-//! many in one script call.
+//! The store on Redis. Each call that may be a transition is one Lua script in `scripts/`. Most pings only extend a
+//! key, many in one script call.
 
 mod arguments;
 mod batches;

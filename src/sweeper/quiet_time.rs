@@ -34,9 +34,9 @@ const CLOCK_STEP: Duration = Duration::from_millis(50);
 /// What a beat does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beat {
-    /// It writes the time until which this instance was ready to serve.
+    /// A write: stores the time until which this instance was ready to serve.
     Writes,
-    /// It looks whether the data are still there.
+    /// A read: checks whether the data are still in the store.
     Looks(Look),
 }
 

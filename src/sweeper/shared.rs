@@ -54,7 +54,7 @@ impl Shared {
             *announced = swept.announced;
         }
         let online: u64 = announced.iter().sum();
-        if self.answering.now() {
+        if self.answering.answers_now() {
             self.metrics
                 .swept(swept.now, swept.left, &swept.lateness_ms);
             self.metrics.users_online.set(online.cast_signed());
@@ -68,7 +68,7 @@ impl Shared {
 
     /// Records that the store took a beat, at `time`.
     pub(super) fn note_beat(&self, time: Timestamp) {
-        if self.answering.now() {
+        if self.answering.answers_now() {
             self.metrics.swept(time, 0, &[]);
         }
     }
@@ -84,7 +84,7 @@ impl Shared {
         } else {
             reachable.remove(partition);
         }
-        if self.answering.now() {
+        if self.answering.answers_now() {
             self.show_reachable(&reachable);
         }
     }

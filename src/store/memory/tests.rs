@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 
 use super::*;
 

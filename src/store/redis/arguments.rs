@@ -17,10 +17,11 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::model::{MoveRole, Partition, UserId};
+    use crate::model::{GroupId, MoveRole, Partition, UserId};
     use crate::store::policy::SWEEP_BATCH;
     use crate::store::redis::RedisStore;
     use crate::store::redis::batches::call_batcher::{CallBatcher, SCRIPT_CALLS};
+    use crate::store::redis::calls::groups::GROUPS_AT_ONCE;
     use crate::store::redis::calls::lookups::MOST_KEYS;
     use crate::store::redis::calls::sweep::RECHECK_STEP;
 
@@ -61,5 +62,10 @@ mod tests {
         let mut read = redis::pipe();
         read.add_command(store.look_up("MGET", Partition::FIRST, &places, &users));
         assert!(fit(&read), "a lookup");
+        let groups = (0..GROUPS_AT_ONCE).map(|number| GroupId::new(&format!("group-{number}")));
+        let groups: Vec<_> = groups.map(|group| group.expect("an id")).collect();
+        let mut asked = redis::pipe();
+        asked.add_command(store.asks_for_memberships(Partition::FIRST, &groups, &users[0]));
+        assert!(fit(&asked), "the groups of a user");
     }
 }

@@ -30,7 +30,9 @@ use self::rights::check_rights;
 pub(super) use self::rights::{asks_for_rights, check_reply};
 use self::server::CONNECT_TIMEOUT;
 use self::server_info::{ServerInfo, check_commands};
-use self::socket::{PROBE_INTERVAL, Socket, enable_expired_events, open_commands};
+use self::socket::{
+    PROBE_INTERVAL, SUBSCRIPTION_PROBE_TIMEOUT, Socket, enable_expired_events, open_commands,
+};
 use self::state::{State, Up, close};
 use super::format::layout::Layout;
 use super::logged_causes::LoggedCauses;
@@ -238,8 +240,8 @@ impl SupervisedConnection {
         let mut socket = up.socket.clone();
         loop {
             sleep(PROBE_INTERVAL).await;
-            if let Err(error) = socket.probe().await {
-                return error.to_string();
+            if let Err(why) = socket.probe(SUBSCRIPTION_PROBE_TIMEOUT).await {
+                return why;
             }
         }
     }
@@ -254,7 +256,7 @@ impl SupervisedConnection {
     fn explain(&self, error: StoreError, logged: &mut LoggedCauses) {
         let cause = error.cause();
         let may_be_logged = matches!(self.role, Role::Main(..)) || logged.is_empty();
-        if may_be_logged && logged.is_new(&cause) {
+        if may_be_logged && logged.note(&cause) {
             let node = self.role.node();
             warn!(
                 role = self.role.name(),

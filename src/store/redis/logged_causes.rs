@@ -8,8 +8,8 @@ const MOST: usize = 8;
 pub(super) struct LoggedCauses(Vec<String>);
 
 impl LoggedCauses {
-    /// Whether `cause` has to be logged. Notes it.
-    pub(super) fn is_new(&mut self, cause: &str) -> bool {
+    /// Notes a failure. Returns whether its cause has to be logged.
+    pub(super) fn note(&mut self, cause: &str) -> bool {
         let is_new = self.0.len() < MOST && !self.0.iter().any(|known| known == cause);
         if is_new {
             self.0.push(cause.to_owned());
@@ -35,11 +35,11 @@ mod tests {
     #[test]
     fn each_cause_is_new_once_until_a_success_and_few_are_new() {
         let mut logged = LoggedCauses::default();
-        assert!(logged.is_new("refused") && logged.is_new("too slow"));
-        assert!(!logged.is_new("refused") && !logged.is_new("too slow") && !logged.is_empty());
-        let new = (0..100).filter(|number| logged.is_new(&number.to_string()));
+        assert!(logged.note("refused") && logged.note("too slow"));
+        assert!(!logged.note("refused") && !logged.note("too slow") && !logged.is_empty());
+        let new = (0..100).filter(|number| logged.note(&number.to_string()));
         assert_eq!(new.count(), MOST - 2);
         logged.clear();
-        assert!(logged.is_empty() && logged.is_new("refused"));
+        assert!(logged.is_empty() && logged.note("refused"));
     }
 }

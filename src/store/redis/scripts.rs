@@ -124,6 +124,7 @@ scripts!(
         group_record,
         group_forget,
         group_extend,
+        member_of,
         claim_delivery,
         record_delivery,
         release_delivery,

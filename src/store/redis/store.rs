@@ -227,8 +227,8 @@ impl RedisStore {
         estimated.unwrap_or_else(Timestamp::of_system_clock)
     }
 
-    /// Asks the server of a partition for the time. After a script that was too late by the clock of Redis, the clock may
-    /// have been set ahead since the last sweep.
+    /// Asks the server of a partition for the time. After a script that was too late by the clock of Redis, the clock
+    /// may have been set ahead since the last sweep.
     pub(super) async fn read_clock(&self, partition: Partition) -> Result<(), StoreError> {
         let asked = Timestamp::of_system_clock();
         let route = self.lanes.to(partition);

@@ -46,8 +46,8 @@ impl NodeSweeper {
         let is_as_known = match heard {
             Ok(heard) => {
                 let is_late = self.note_reply(began, before);
-                let is_as_known = heard.is_none_or(|heard| self.is_as_known(turn, &heard, began));
-                is_as_known && !is_late
+                let is_same = heard.is_none_or(|heard| self.compare_with_hub(turn, &heard, began));
+                is_same && !is_late
             }
             Err(error) => {
                 debug!(%error, "a beat failed");
@@ -105,8 +105,9 @@ impl NodeSweeper {
         }
     }
 
-    /// Whether a look at quiet partitions, which began at `began`, found what the hub has, and a clock that was not set.
-    fn is_as_known(&mut self, turn: Partition, heard: &Heard, began: Instant) -> bool {
+    /// Takes what a look at quiet partitions found, which began at `began`. Returns whether it is what the hub has, and
+    /// the clock was not set.
+    fn compare_with_hub(&mut self, turn: Partition, heard: &Heard, began: Instant) -> bool {
         if heard.time.is_some_and(|time| self.quiet.take(time, began)) {
             return false;
         }

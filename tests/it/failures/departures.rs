@@ -6,4 +6,6 @@ mod clock;
 mod grants;
 mod lost_keys;
 mod prefixes;
+mod quiet_clock;
+mod returns;
 mod stalls;

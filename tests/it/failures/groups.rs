@@ -1,14 +1,22 @@
 //! Back ends that change one group at the same time, and instances that die while they do.
 
 use std::collections::BTreeSet;
+use std::slice;
+use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Parser;
 use harness::client::{Client, crowd, try_send};
 use harness::deployment::Deployment;
 use harness::groups::{count, of_group, online, patch, put};
 use harness::instance::{Instance, Settings};
+use harness::names::Names;
 use harness::proxy::Proxy;
+use harness::redis_server::RedisServer;
 use harness::wait::{eventually, eventually_true};
+use presence::config::Config;
+use presence::model::{ConnectionId, GroupId, Stated, UserId};
+use presence::store::{Readiness, Store};
 use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -273,4 +281,65 @@ async fn every_member_is_recorded_and_former_members_are_forgotten() {
         stored == recorded && !remains
     })
     .await;
+}
+
+/// Finds the groups of a user with 700 of them. Returns how many scripts were called for that.
+async fn calls_for_the_groups_of_a_user(redis: &RedisServer, partitions: usize) -> u64 {
+    let (url, count) = (redis.url(), partitions.to_string());
+    let prefix = format!("{partitions}:");
+    let flags = ["presence", "--redis-url", &url, "--key-prefix", &prefix];
+    let flags = flags.into_iter().chain(["--partitions", &count]);
+    let config = Config::try_parse_from(flags).expect("good flags");
+    let store = Arc::new(Store::open(&config).expect("a store"));
+    let supervised = Arc::clone(&store);
+    let supervision = tokio::spawn(async move { supervised.supervise().await });
+    eventually_true("the store is reached", async || {
+        store.check().await == Readiness::Ready
+    })
+    .await;
+    let id = |name: &str| GroupId::new(name).expect("a good id");
+    let alice = UserId::new("alice").expect("a good id");
+    let numbered = (0..700).map(|number| id(&format!("group-{number}")));
+    let mut expected: BTreeSet<GroupId> = numbered.collect();
+    for group in &expected {
+        let written = store.change_group(group, slice::from_ref(&alice), &[]);
+        written.await.expect("the store answers");
+    }
+    let names = Names::new(&prefix, partitions);
+    // A PUT has not reached the user yet.
+    let stored = names.of_user("group", "group-5");
+    let former = names.of_user("group-former", "group-5");
+    redis.command::<()>(&["RENAME", &stored, &former]).await;
+    // The record names a group that the user has left.
+    let left = names.of_user("group", "group-7");
+    redis.command::<()>(&["SREM", &left, "alice"]).await;
+    expected.remove(&id("group-7"));
+    // The user is a member by pinging.
+    let stated = Stated {
+        groups: [id("room")].into(),
+        ..Stated::default()
+    };
+    let connection = ConnectionId::new("1").expect("a good id");
+    let connected = store.connect(&alice, &connection, &stated).await;
+    connected.expect("the store answers");
+    expected.insert(id("room"));
+
+    let before = redis.calls_of("evalsha").await;
+    let found = store.groups_of(&alice).await.expect("the store answers");
+    let calls = redis.calls_of("evalsha").await - before;
+    supervision.abort();
+    assert_eq!(found.len(), expected.len(), "each group once");
+    assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected);
+    calls
+}
+
+/// The groups of a user are read when a stream of own groups opens. Each call that waits for the store takes a place.
+#[tokio::test]
+async fn the_groups_of_a_user_are_found_by_a_few_calls() {
+    let redis = RedisServer::start().await;
+    // One call finds the groups in which the user may be, and each other one asks about 300 groups of a partition.
+    for (partitions, most) in [(1, 4), (16, 17)] {
+        let calls = calls_for_the_groups_of_a_user(&redis, partitions).await;
+        assert!(calls <= most, "{calls} calls of {partitions} partitions");
+    }
 }

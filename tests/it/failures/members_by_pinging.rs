@@ -80,7 +80,7 @@ async fn a_step_that_arrives_after_a_later_one_changes_nothing() {
     assert!(members_by_events(&deployment, "doc-1").await.is_empty());
 }
 
-/// How often a user joined and left a group, by its events.
+/// Number of times that a user joined a group, and that it left the group, by the events of the group.
 async fn changes_of(deployment: &Deployment, group: &str, user: &str) -> (usize, usize) {
     let history = deployment.names().key("events", group);
     let entries: Vec<(String, Vec<String>)> =

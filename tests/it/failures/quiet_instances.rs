@@ -15,8 +15,8 @@ use tokio::time::sleep;
 /// Longer than an instance takes to become quiet.
 const SETTLED: Duration = Duration::from_secs(4);
 
-/// How long commands are counted, and how often at most: on a busy machine an instance stands still and sweeps
-/// afterwards.
+/// How long commands are counted, and the maximum number of attempts: on a busy machine an instance stands still and
+/// sweeps afterwards.
 const COUNTED: Duration = Duration::from_secs(10);
 const ATTEMPTS: usize = 4;
 
@@ -174,8 +174,8 @@ async fn the_time_of_a_quiet_instance_is_no_outage() {
     assert!(left.became_offline && !left.online, "{left:?}");
 }
 
-/// How often a quiet instance writes until when it was ready, and how long the server stands still: from a beat until
-/// just before the next one.
+/// The time between two beats in which a quiet instance writes until when it was ready. The server stands still for
+/// `STALL`: from a beat until just before the next one.
 const WRITES: Duration = Duration::from_millis(1_600);
 const STALL: Duration = Duration::from_millis(750);
 

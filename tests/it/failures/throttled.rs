@@ -34,7 +34,7 @@ const USERS: usize = 12;
 /// The pause between two calls of the cron.
 const CRON: Duration = Duration::from_millis(1_500);
 
-/// How often a pause between two requests closes connections to Redis, or kills an instance.
+/// The share of the pauses between two requests in which connections to Redis are closed, or an instance is killed.
 const CLOSED: f64 = 0.1;
 const KILLED: f64 = 0.02;
 

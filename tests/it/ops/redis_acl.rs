@@ -121,6 +121,22 @@ async fn a_missing_right_is_named_by_the_readiness_check_and_the_log() {
     );
 }
 
+/// The scripts about groups call this command by a function of their own.
+#[tokio::test]
+async fn a_missing_right_of_the_scripts_about_groups_is_named() {
+    let (_redis, settings) = ann(&["-smismember"]).await;
+    let instance = Instance::start(&settings).await;
+    let client = instance.client();
+    eventually_true("the cause shows", async || {
+        let ready = client.get("/readyz").await;
+        ready.status == 503
+            && ready
+                .body
+                .contains("on the keys and channels of the service: SMISMEMBER")
+    })
+    .await;
+}
+
 /// The keys of the settings are not those of the access control list.
 #[tokio::test]
 async fn a_prefix_without_rights_is_named() {

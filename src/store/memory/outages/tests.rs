@@ -158,8 +158,8 @@ proptest! {
         }
     }
 
-    /// No user that had no time to ping is announced as gone. The test leaves out outages that begin after the deadline,
-    /// within the hold, and the outages of a throttled process.
+    /// No user that had no time to ping is announced as gone. The test leaves out outages that begin after the
+    /// deadline, within the hold, and the outages of a throttled process.
     #[test]
     fn a_user_that_had_no_time_to_ping_is_not_announced(story in story()) {
         let all = story.stalls();

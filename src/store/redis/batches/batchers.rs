@@ -12,7 +12,7 @@ pub(in crate::store::redis) struct Batchers {
     pub(in crate::store::redis) pings: Arc<PingBatcher>,
     pub(in crate::store::redis) connects: Arc<CallBatcher>,
     pub(in crate::store::redis) disconnects: Arc<CallBatcher>,
-    /// The pings in groups.
+    /// The batches that extend seats: the pings of connections that state groups.
     pub(in crate::store::redis) seats: Arc<CallBatcher>,
 }
 

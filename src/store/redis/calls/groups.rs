@@ -30,6 +30,9 @@ const ATTEMPTS: usize = 3;
 /// How many users one call asks about at most. Some services refuse commands of more than 4,000 arguments.
 const ASKED_AT_ONCE: usize = 1_000;
 
+/// How many groups one call asks about at most, each with three keys. The call takes Redis about a millisecond.
+pub(in crate::store::redis) const GROUPS_AT_ONCE: usize = 300;
+
 /// The largest group that is replaced in one step.
 const ONE_STEP: usize = 500;
 

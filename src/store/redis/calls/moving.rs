@@ -90,8 +90,9 @@ impl RedisStore {
         self.move_was_noted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether an instance took part in a move from this store since the last call, or may have done so unheard.
-    pub(in crate::store) fn may_be_moving(&self) -> bool {
+    /// Takes the note that an instance took part in a move from this store since the last call. Returns whether there
+    /// is one, or may be one unheard.
+    pub(in crate::store) fn take_note_of_move(&self) -> bool {
         let was_noted = self.move_was_noted.swap(false, Ordering::Relaxed);
         let hears = |node: &Node| node.subscription.is_up();
         was_noted

@@ -43,7 +43,7 @@ impl RedisStore {
             }
             (0, _) => {
                 let reason = lacking.or(unfit.map(|unfit| unfit.cause()));
-                reason.map_or(Readiness::Ready, Readiness::Degraded)
+                reason.map_or(Readiness::Ready, Readiness::ReadyWithReason)
             }
             (failed, all) if failed == all => {
                 let error = checks.into_iter().find_map(Result::err);
@@ -54,7 +54,7 @@ impl RedisStore {
                 let why = error.as_ref().map_or_else(String::new, shown);
                 let failing = format!("{failed} of {all} masters cannot be used: {why}");
                 let lacking = lacking.map(|lacking| format!("{lacking}; {failing}"));
-                Readiness::Degraded(lacking.unwrap_or(failing))
+                Readiness::ReadyWithReason(lacking.unwrap_or(failing))
             }
         }
     }

@@ -19,8 +19,8 @@ use crate::store::redis::scripts::APPLY_SHORTENED;
 use crate::store::redis::store::RedisStore;
 use crate::store::swept::Swept;
 
-/// How long before the deadline in the index a sweep looks at a user. This is longer than the time between two sweeps,
-/// so a sweep learns of pings before the deadline that the index has.
+/// How long before the deadline in the index a sweep looks at a user. This is longer than the time between two sweeps
+/// of a partition that is not quiet, so a sweep learns of pings before the deadline that the index has.
 const SWEEP_AHEAD: Duration = Duration::from_millis(400);
 
 /// With at least this many batches of overdue users, an instance takes a random batch of them.

@@ -73,8 +73,8 @@ impl RedisStore {
         self.connect_in_groups(seated, PING, began).await
     }
 
-    /// Extends only the connection, in one script call with other pings, and returns its deadline. `None`: the script for
-    /// connects and pings has to decide.
+    /// Extends only the connection, in one script call with other pings, and returns its deadline. `None`: the script
+    /// for connects and pings has to decide.
     async fn extend(&self, seated: Seated<'_>) -> Result<Option<Timestamp>, StoreError> {
         let Seated {
             user,

@@ -6,7 +6,6 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::errors::{breaks_the_connection, store_error};
 use super::socket::{PROBE_INTERVAL, Socket};
@@ -68,16 +67,16 @@ impl Checkout<'_> {
             return true;
         }
         let mut socket = Socket::Commands(self.socket.clone(), Arc::clone(&self.watch));
-        let why = match timeout(PROBE_TIMEOUT, socket.probe()).await {
-            Ok(Ok(())) => {
+        match socket.probe(PROBE_TIMEOUT).await {
+            Ok(()) => {
                 self.writes = self.watch.writes();
-                return true;
+                true
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no reply to a probe".to_owned(),
-        };
-        close(self.state, self.generation, StoreError::Unreachable(why));
-        false
+            Err(why) => {
+                close(self.state, self.generation, StoreError::Unreachable(why));
+                false
+            }
+        }
     }
 
     /// The meaning of the error of a command, after which the connection may have to be replaced.

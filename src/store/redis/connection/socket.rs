@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::RedisError;
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisError};
 use tokio::time::timeout;
 use tracing::info;
 
@@ -22,8 +22,8 @@ use crate::store::error::StoreError;
 /// could fail, so without probes it would stay on a dead connection for ever (redis-rs #404, centrifugo #1189).
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long the reply to a probe may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a subscription waits for the reply to a probe. No call waits for it.
+pub(super) const SUBSCRIPTION_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An open socket to a Redis server.
 #[derive(Clone)]
@@ -45,19 +45,20 @@ pub(super) async fn open_commands(
 }
 
 impl Socket {
-    /// Sends a `PING` unless the socket just delivered a message. Fails if the connection is broken.
-    pub(super) async fn probe(&mut self) -> Result<(), RedisError> {
+    /// Sends a `PING` unless the socket just delivered a message. Fails with the cause if the connection is broken, or
+    /// if no reply comes within `limit`.
+    pub(super) async fn probe(&mut self, limit: Duration) -> Result<(), String> {
         let answer = match self {
             Self::Messages(messages) if messages.take_heard() => return Ok(()),
-            Self::Messages(messages) => timeout(PROBE_TIMEOUT, messages.ping()).await,
+            Self::Messages(messages) => timeout(limit, messages.ping()).await,
             Self::Commands(commands, _) => {
                 let ping = redis::cmd("PING");
-                timeout(PROBE_TIMEOUT, ping.query_async(commands)).await
+                timeout(limit, ping.query_async(commands)).await
             }
         };
         match answer {
-            Err(_) => Err((ErrorKind::Io, "no reply to a probe").into()),
-            Ok(Err(error)) if breaks_the_connection(&error) => Err(error),
+            Err(_) => Err("no reply to a probe".to_owned()),
+            Ok(Err(error)) if breaks_the_connection(&error) => Err(error.to_string()),
             // A refusal is a reply.
             Ok(_) => Ok(()),
         }

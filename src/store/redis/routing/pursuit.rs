@@ -92,8 +92,9 @@ impl<'a> Pursuit<'a> {
         self.target.is_some()
     }
 
-    /// Whether another node serves the partition now, so that the request need not wait for the connection of `lane`.
-    pub(in crate::store::redis) fn has_moved_from(&mut self, lane: &Lane) -> bool {
+    /// Follows the partition if another node serves it now, so that the request need not wait for the connection of
+    /// `lane`. Returns whether it did.
+    pub(in crate::store::redis) fn follow_move_from(&mut self, lane: &Lane) -> bool {
         let now = self.lanes.of(self.partition);
         let has_moved = now.is_ok_and(|now| now.node.id != lane.node.id) && self.hops < MOST_HOPS;
         if has_moved {

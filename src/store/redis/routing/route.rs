@@ -287,7 +287,7 @@ impl Route<'_> {
             let lane = pursuit.lane()?;
             let mut checkout = match lane.checkout().await {
                 Ok(checkout) => checkout,
-                Err(_) if pursuit.has_moved_from(&lane) => continue,
+                Err(_) if pursuit.follow_move_from(&lane) => continue,
                 Err(error) => return Err(error),
             };
             let answers = match checkout.send(commands, commands.len()).await {
@@ -348,7 +348,7 @@ impl Route<'_> {
             let lane = pursuit.lane()?;
             let mut checkout = match lane.checkout().await {
                 Ok(checkout) => checkout,
-                Err(_) if pursuit.has_moved_from(&lane) => continue,
+                Err(_) if pursuit.follow_move_from(&lane) => continue,
                 Err(error) => return Err(error),
             };
             let (failed, was_sent) = match error.take() {

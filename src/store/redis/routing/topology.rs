@@ -181,7 +181,7 @@ impl Topology {
                 }
                 Err(error) => {
                     let why = error.cause();
-                    if logged.is_new(&why) {
+                    if logged.note(&why) {
                         warn!(role = "cluster", why, "redis unreachable");
                     }
                     self.coverage.note_failure(error);

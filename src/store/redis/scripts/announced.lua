@@ -1,5 +1,6 @@
 -- Finds the announced users among some users, as of one event.
 --
+-- After announce.lua, which explains KEYS[1] to KEYS[5] and ARGV[1] to ARGV[4].
 -- KEYS[6] the states of users       ARGV[5...] the userIds
 -- Returns {epoch, newest event, the indices, from 0, of the announced users, of these the states; see states.lua}.
 

@@ -1,5 +1,6 @@
 -- Updates the states of users that change without a call: a connection expired, or a status ended.
 --
+-- After announce.lua, outages.lua and states.lua, which explain KEYS[1] to KEYS[9] and ARGV[1] to ARGV[5].
 -- for each user                     ARGV[6] how long the last-seen time is kept, in ms
 --   the user's key                  then for each user
 --   the user's connections            userId

@@ -1,5 +1,6 @@
 -- Opens or refreshes connections. A user that enters the deadline index goes online.
 --
+-- After announce.lua, outages.lua and states.lua, which explain KEYS[1] to KEYS[9] and ARGV[1] to ARGV[5].
 -- KEYS[10] the shortened deadlines                     ARGV[6] the maximum number of live connections of one user
 -- KEYS[11] the outbox                                  then of each call the userId
 -- KEYS[12] the last stamp                              then of each call what the connection states:

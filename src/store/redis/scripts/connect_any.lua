@@ -5,6 +5,9 @@ local HELD = KEYS[5]
 local grant_of_caller = ARGV[3] .. ' ' .. ARGV[4]
 local most = tonumber(ARGV[6])
 
+-- How many connections one command writes. unpack accepts some thousand values at most.
+local PART = 1000
+
 -- Whether a mark forbids pings of a connection. A mark too far in the future is from before the clock was set back.
 local function is_closed(closed, id)
   local marks = redis.call('ZMSCORE', closed, id, '*', '!' .. id)
@@ -32,7 +35,11 @@ local function answer(call, outcome, former, evicted)
   end
   -- The stamp of a join must be greater than the stamps of the messages to the group.
   local stamp = mine.groups ~= '' and new_stamp() or ''
-  return { outcome, mine.deadline, stamp, unpack(messages) }
+  local reply = { outcome, mine.deadline, stamp }
+  for _, message in ipairs(messages) do
+    reply[#reply + 1] = message
+  end
+  return reply
 end
 
 -- Adds a user with these connections to the index.
@@ -41,10 +48,9 @@ local function enter(call, entry, ...)
   events[#events + 1] = 'o ' .. now .. ' 0 ' .. call.user .. enter_state(now, call.user, ...)
 end
 
--- Writes several connections of a user into the key and the hash.
+-- Writes several connections of a user into the hash and the key. The key comes last: if the hash cannot be written,
+-- the user stays as it was.
 local function write_several(call, value, last, others, ended)
-  redis.call('SET', call.key, '*', 'PXAT', as_text(last))
-  forget(call.hash, ended)
   local written = { call.id, text_of(call.mine) }
   if value ~= '*' then
     for _, connections in ipairs(others) do
@@ -55,8 +61,17 @@ local function write_several(call, value, last, others, ended)
       end
     end
   end
-  redis.call('HSET', call.hash, unpack(written))
+  for first = 1, #written, 2 * PART do
+    redis.call('HSET', call.hash, unpack(written, first, math.min(first + 2 * PART - 1, #written)))
+  end
+  for _, id in ipairs(ended) do
+    -- The connection of the call may be one that had ended.
+    if id ~= call.id then
+      redis.call('HDEL', call.hash, id)
+    end
+  end
   redis.call('PEXPIREAT', call.hash, as_text(last + AFTERLIFE))
+  redis.call('SET', call.key, '*', 'PXAT', as_text(last))
 end
 
 -- Removes the mark of a connection that is open again, so that the mark does not count later. A connect ignores marks;
@@ -173,15 +188,16 @@ return function(call)
   else
     write_several(call, value, last, { connections, recent }, ended)
   end
+  if score and not value then
+    -- The user has a key again, so its departure is not held any more.
+    redis.call('ZREM', HELD, user)
+  end
   if score and not has_record then
     forget_record(user, value)
   end
   local was_closed = forget_mark(call.closed, id)
 
   if score then
-    if not value then
-      redis.call('ZREM', HELD, user)
-    end
     local time, former_number = parts(score)
     local number = is_alone and mine.number or former_number
     -- The pings of an only connection extend only the key. After its expiry, the score is all that is known of its

@@ -1,5 +1,6 @@
 -- Counts the announced users whose departure is not held, and returns those of them that may be offline.
 --
+-- After announce.lua, which explains KEYS[1] to KEYS[5] and ARGV[1] to ARGV[4].
 -- ARGV[5] how many due users to skip   ARGV[6] how many due users to return
 -- Returns {the number of users, the number of due users, the due users whose departure is not held...}.
 

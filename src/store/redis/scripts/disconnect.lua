@@ -1,6 +1,7 @@
 -- Closes one connection or all of each of some users, now or after a grace period. A user that leaves the deadline
 -- index goes offline.
 --
+-- After announce.lua, outages.lua and states.lua, which explain KEYS[1] to KEYS[9] and ARGV[1] to ARGV[5].
 -- KEYS[10] the shortened deadlines                     ARGV[6] how long the last-seen time is kept, in ms; 0 keeps none
 -- KEYS[11] the outbox                                  then of each call the userId
 -- KEYS[12] the last stamp                              then of each call the connectionId; empty for all

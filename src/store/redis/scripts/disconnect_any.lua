@@ -31,23 +31,34 @@ local function finds_grant(each)
   return scaled_interval(each.ttl, ttl, interval) == each.interval
 end
 
+-- Ends the hold of the departure of an announced user that had no key and has one again: the key was lost, or the clock
+-- was set back. Returns whether there was none, because then the score may be the end of the hold.
+local function end_hold(call)
+  if call.value then
+    return false
+  end
+  redis.call('ZREM', HELD, call.user)
+  return true
+end
+
 -- The user stays online by other connections, with the latest deadline `last`.
 local function stay(call, connections, ended, is_alone, last)
   local score = call.score
   local former_number = select(2, parts(score or 0))
-  local number = former_number
+  local number, was_held = former_number, false
   -- A user without a score keeps a key that no ping matches, so the next ping enters the user into the index.
   local other, each = next(connections)
   if score and is_alone and not each.left and finds_grant(each) then
     number = each.number
     write_only(call.user, call.key, other, each, last)
     redis.call('DEL', call.hash)
+    was_held = end_hold(call)
   else
     forget(call.hash, ended)
     redis.call('PEXPIREAT', call.hash, as_text(last + AFTERLIFE))
     redis.call('PEXPIREAT', call.key, as_text(last))
   end
-  if score and (call.before > last or number ~= former_number) then
+  if score and (was_held or call.before > last or number ~= former_number) then
     set_score(call.user, call.before, former_number, last, number)
   end
   return { 1, 0, 0 }
@@ -103,7 +114,7 @@ local function leave_later(call, connections, recent, ended)
   if call.score then
     forget_record(call.user, call.value)
     local number = select(2, parts(call.score))
-    if call.before > last then
+    if end_hold(call) or call.before > last then
       set_score(call.user, call.before, number, last, number)
     end
     update_state(now, call.user, events, connections, recent)

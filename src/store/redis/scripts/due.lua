@@ -1,6 +1,7 @@
 -- Begins a sweep: finds out whether users are due, whether the clock was set back and whether there was an outage,
 -- and trims the history to its maximum size.
 --
+-- After announce.lua, outages.lua and states.lua, which explain KEYS[1] to KEYS[9] and ARGV[1] to ARGV[5].
 -- KEYS[10] the place of the recheck      ARGV[6] the maximum size of the history, in bytes
 -- KEYS[11] the shortened deadlines       ARGV[7] the number of partitions, as text
 -- KEYS[12] the number of partitions, as text   ARGV[8] another text that is accepted

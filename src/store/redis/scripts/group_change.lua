@@ -1,5 +1,6 @@
 -- Changes or replaces the stored members of a group, in one step.
 --
+-- After announce.lua, outages.lua and groups.lua, which explain KEYS[1] to KEYS[17] and ARGV[1] to ARGV[6].
 -- ARGV[7] the time after which nothing may be added, in ms    ARGV[10] the users to remove; '*': all but those to add
 -- ARGV[8] the maximum number of stored members                ARGV[11] how many members '*' may look at
 -- ARGV[9] the users to add

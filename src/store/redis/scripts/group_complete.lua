@@ -1,5 +1,6 @@
 -- Notes that the list of a PUT has arrived. From then on any instance can finish the PUT, step by step.
 --
+-- After announce.lua, outages.lua and groups.lua, which explain KEYS[1] to KEYS[17] and ARGV[1] to ARGV[6].
 -- KEYS[18] the list           ARGV[7] the time after which the list may not be used, in ms
 --                             ARGV[8] the number of the PUT
 --                             ARGV[9] how many members the list has

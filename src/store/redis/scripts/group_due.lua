@@ -1,5 +1,6 @@
 -- Ends the seats of a group whose deadline has passed, unless they are held after an outage.
 --
+-- After announce.lua, outages.lua and groups.lua, which explain KEYS[1] to KEYS[17] and ARGV[1] to ARGV[6].
 -- ARGV[7] how many seats at the beginning are held     ARGV[9] the first end of these holds, or 0
 -- ARGV[8] how many seats the script looks at
 -- Returns {1 if more seats may be due, how many seats at the beginning are held, the first end of these holds or 0}.

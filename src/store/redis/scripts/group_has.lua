@@ -1,5 +1,6 @@
 -- Whether users are members of a group.
 --
+-- After announce.lua, outages.lua and groups.lua, which explain KEYS[1] to KEYS[17] and ARGV[1] to ARGV[6].
 -- ARGV[7] 'stored', 'announced' or 'now': which members count
 -- ARGV[8...] the userIds
 -- Returns 1 or 0 for each user.

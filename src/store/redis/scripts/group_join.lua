@@ -1,5 +1,6 @@
 -- Gives a connection a seat in the group, or extends its seat.
 --
+-- After announce.lua, outages.lua and groups.lua, which explain KEYS[1] to KEYS[17] and ARGV[1] to ARGV[6].
 -- ARGV[7] the time after which the call is too late, in ms
 -- ARGV[8] the maximum number of members     ARGV[11] the stamp of the call; see outbox.lua
 -- ARGV[9] userId                            ARGV[12] the TTL of the connection, in ms

@@ -1,5 +1,6 @@
 -- Delivers a message of the outbox to the group: a connection left the group, or ends earlier; see outbox.lua.
 --
+-- After announce.lua, outages.lua and groups.lua, which explain KEYS[1] to KEYS[17] and ARGV[1] to ARGV[6].
 -- ARGV[7] userId           ARGV[10] when the connection ends in the group, in ms from now; 0: at once
 -- ARGV[8] connectionId     ARGV[11] 'd' if the connection leaves, 's' if only its deadline was shortened
 -- ARGV[9] the stamp

@@ -1,6 +1,7 @@
 -- Makes one step of the PUT under way. First the former members leave or stay. Then the other users of the list become
 -- members. So the group never has more members than before or after the PUT.
 --
+-- After announce.lua, outages.lua and groups.lua, which explain KEYS[1] to KEYS[17] and ARGV[1] to ARGV[6].
 -- ARGV[7] how many users one step takes
 -- Returns {1 if more steps follow, else 0; the number of the PUT; members; added; removed; the users that left...}.
 -- Added and removed are numbers of users, of all steps of the PUT so far.

@@ -1,5 +1,6 @@
 -- Reads the events after one event. The first read from a new master of a cluster first appends an entry.
 --
+-- After announce.lua, which explains KEYS[1] to KEYS[5] and ARGV[1] to ARGV[4].
 -- KEYS[6] the run id of the last master      ARGV[5] the id of the event      ARGV[6] the maximum number of events
 --                                            ARGV[7] the run id of the master, or '' without a cluster
 -- Returns {epoch, newest event, the entries}.

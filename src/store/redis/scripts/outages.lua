@@ -56,8 +56,8 @@ local function note_outage(now)
   return swept
 end
 
--- After the clock was set back: moves the outages that end in the future, so that the last of them ends now. Their holds
--- go on, and are no longer than one that begins now.
+-- After the clock was set back: moves the outages that end in the future, so that the last of them ends now. Their
+-- holds go on, and are no longer than one that begins now.
 local function move_outages_back(now)
   local later = redis.call('ZRANGE', KEYS[7], '(' .. now, '+inf', 'BYSCORE', 'WITHSCORES')
   local step = (tonumber(later[#later]) or now) - now

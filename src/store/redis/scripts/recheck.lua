@@ -2,6 +2,7 @@
 -- plus the granted TTL, the index must have the deadline of each user, and a user that is away must be announced as
 -- away.
 --
+-- After announce.lua, outages.lua and states.lua, which explain KEYS[1] to KEYS[9] and ARGV[1] to ARGV[5].
 -- KEYS[10] the place of the recheck   ARGV[6] the place at which these users were read
 -- then for each user                ARGV[7] the next place; 0 at the end
 --   the user's key                  then for each user

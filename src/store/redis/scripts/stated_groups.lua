@@ -1,5 +1,6 @@
 -- Reads the groups of which a user may be an announced member.
 --
+-- After announce.lua, outages.lua and states.lua, which explain KEYS[1] to KEYS[9] and ARGV[1] to ARGV[5].
 -- KEYS[10] the user's key           KEYS[12] the groups in which the user may be stored
 -- KEYS[11] the user's connections   ARGV[6] userId
 -- Returns the groups in which the user may be stored, and those that its connections state, also after their deadlines:

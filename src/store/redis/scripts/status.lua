@@ -1,5 +1,6 @@
 -- Sets or clears the status of a user.
 --
+-- After announce.lua, outages.lua and states.lua, which explain KEYS[1] to KEYS[9] and ARGV[1] to ARGV[5].
 -- ARGV[6] userId                    ARGV[9] how long the status lasts, in ms; 0 for ever
 -- ARGV[7] the status, or empty      ARGV[10] how long the last-seen time is kept, in ms
 -- ARGV[8] its data as JSON, or empty

@@ -1,5 +1,6 @@
 -- Announces the departures of due users, or holds them after an outage.
 --
+-- After announce.lua, outages.lua and states.lua, which explain KEYS[1] to KEYS[9] and ARGV[1] to ARGV[5].
 -- for each user                     ARGV[6] how long the last-seen time is kept, in ms; 0 keeps none
 --   the user's key                  then for each user
 --   the user's connections            userId

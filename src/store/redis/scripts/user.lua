@@ -1,5 +1,6 @@
 -- Reads the state of one user.
 --
+-- After announce.lua, outages.lua and states.lua, which explain KEYS[1] to KEYS[9] and ARGV[1] to ARGV[5].
 -- KEYS[10] the user's key           ARGV[6] userId
 -- KEYS[11] the user's connections
 -- the generations of last-seen times

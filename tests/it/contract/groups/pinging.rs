@@ -18,7 +18,7 @@ async fn call(client: &Client, user: &str, verb: &str, body: Value) -> Answer {
     send(client.request(Method::POST, &path).json(&body)).await
 }
 
-/// The same, and returns the groups of the answer.
+/// Sends a connect, ping or disconnect, and returns the groups of the answer.
 async fn stated(client: &Client, user: &str, verb: &str, body: Value) -> Value {
     let answer: Value = call(client, user, verb, body).await.ok();
     answer["groups"].clone()

@@ -12,8 +12,8 @@ use harness::wait::eventually_true;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-/// How often Redis ran the script for connects and for pings that differ from what it has. Of what these tests do, only
-/// this script uses `ZMSCORE`.
+/// Number of times that Redis ran the script for connects and for pings that differ from what it has. Of what these
+/// tests do, only this script uses `ZMSCORE`.
 async fn connect_calls(redis: &RedisServer) -> u64 {
     redis.calls_of("zmscore").await
 }

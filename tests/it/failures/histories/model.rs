@@ -126,10 +126,7 @@ impl Model {
                 return;
             }
             Err(Refusal::TooManyConnections { most }) => {
-                assert!(
-                    full.1 && most as usize == self.most,
-                    "there is room: {what}"
-                );
+                assert!(full.1 && most as usize == self.most, "has room: {what}");
                 return;
             }
         };

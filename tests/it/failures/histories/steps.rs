@@ -17,7 +17,7 @@ pub(super) enum Step {
     LookAtAll,
     /// Replaces the stored members of a group by the users that the bits select.
     Replace(usize, usize),
-    /// The same with many other members.
+    /// Replaces the stored members of a group by many others, and at most one of the users that the bits select.
     ReplaceWithMany(usize, usize),
     /// Adds and removes stored members of a group.
     Change(usize, (usize, usize)),

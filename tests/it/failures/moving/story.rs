@@ -59,7 +59,7 @@ impl Story {
         }
     }
 
-    /// How often the user went offline, by an event or because a snapshot did not have it.
+    /// Number of times that the user went offline, by an event or because a snapshot did not have it.
     pub(super) fn departures_of(&self, user: &str) -> usize {
         self.departures.iter().filter(|each| *each == user).count()
     }

@@ -82,7 +82,7 @@ impl Call {
         matches!(self.outcome, Outcome::Refused | Outcome::Unanswered(_))
     }
 
-    /// The latest time at which the call was carried out, if it was.
+    /// The latest time at which the call can have taken effect.
     pub(super) fn over(&self) -> Timestamp {
         if self.is_uncertain() {
             self.ended.plus(AFTERMATH)
@@ -273,7 +273,8 @@ impl Journal {
         self.record_pause(from, ended, recovery, false);
     }
 
-    /// The same where the processes stood still.
+    /// Records that no instance could sweep from `from` to `ended`, because the processes stood still, and that one can
+    /// within `recovery`.
     pub(super) fn stood_still(&self, from: Timestamp, ended: Timestamp, recovery: Duration) {
         self.record_pause(from, ended, recovery, true);
     }

@@ -1,13 +1,13 @@
-//! The records of the groups in which each user is stored.
+//! The records of the groups in which each user is stored, and the groups of a user.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
-use redis::{Cmd, FromRedisValue, Pipeline, Script, Value};
+use redis::{Cmd, FromRedisValue, Pipeline, Script};
 
+use super::GROUPS_AT_ONCE;
 use crate::model::{GroupId, GroupRefusal, Partition, Timestamp, UserId};
 use crate::store::error::StoreError;
-use crate::store::members::Members;
 use crate::store::policy::USER_GROUPS;
 use crate::store::redis::format::replies::unexpected;
 use crate::store::redis::former_members::SETTLED;
@@ -64,20 +64,64 @@ impl RedisStore {
         Ok(())
     }
 
-    /// The groups of which a user is a member.
+    /// The groups of which a user is an announced member. Each partition with such groups is asked once, because a user
+    /// may have the maximum number of them, and each call that waits counts.
     pub(in crate::store) async fn groups_of(
         &self,
         user: &UserId,
     ) -> Result<Vec<GroupId>, StoreError> {
         let keys = self.layout.of(user);
         let possible = self.with_deadline(keys.partition, self.possible_groups(user));
-        let checked = possible.await?.into_iter().map(|group| async {
-            let user = std::slice::from_ref(user);
-            let are_members = self.are_members(&group, user, Members::Announced).await?;
-            Ok::<_, StoreError>((are_members == [true]).then_some(group))
+        let mut by_partition: BTreeMap<Partition, Vec<GroupId>> = BTreeMap::new();
+        for group in possible.await? {
+            let partition = self.partition_of(&group);
+            by_partition.entry(partition).or_default().push(group);
+        }
+        let asked = by_partition.into_iter().map(|(partition, groups)| {
+            let call = self.memberships_in(partition, groups, user);
+            self.with_deadline(partition, call)
         });
-        let groups = try_join_all(checked).await?;
-        Ok(groups.into_iter().flatten().collect())
+        Ok(try_join_all(asked).await?.concat())
+    }
+
+    /// Those of `groups`, all in `partition`, of which a user is an announced member.
+    async fn memberships_in(
+        &self,
+        partition: Partition,
+        groups: Vec<GroupId>,
+        user: &UserId,
+    ) -> Result<Vec<GroupId>, StoreError> {
+        let mut calls = Pipeline::new();
+        for part in groups.chunks(GROUPS_AT_ONCE) {
+            calls.add_command(self.asks_for_memberships(partition, part, user));
+        }
+        let script = &self.scripts.member_of;
+        let answers = self.indices(script, partition, &calls).await?;
+        let mut found = Vec::new();
+        for (part, indices) in groups.chunks(GROUPS_AT_ONCE).zip(answers) {
+            found.extend(selected(part, indices)?);
+        }
+        Ok(found)
+    }
+
+    /// A call of `member_of.lua` about some groups of a partition.
+    pub(in crate::store::redis) fn asks_for_memberships(
+        &self,
+        partition: Partition,
+        groups: &[GroupId],
+        user: &UserId,
+    ) -> Cmd {
+        let keys = self.layout.keys(partition);
+        let mut call = Cmd::new();
+        call.arg("EVALSHA").arg(self.scripts.member_of.get_hash());
+        call.arg(3 * groups.len() + 1);
+        for group in groups {
+            call.arg(keys.group_members(group))
+                .arg(keys.group_former(group))
+                .arg(keys.group_seated(group));
+        }
+        call.arg(&keys.absent).arg(user.as_str());
+        call
     }
 
     /// The groups in which a user may be stored, and those that its connections state.
@@ -183,25 +227,39 @@ impl RedisStore {
             call.arg(&keys.absent).arg(group.as_str()).arg(argument);
             calls.add_command(call);
         }
-        let route = self.lanes.to(partition);
-        // While the slot moves, the calls wait: a script does not run on a part of its keys.
-        let together = |_| Pipeline::new();
-        let answers = route.scripts_idempotent(&calls, script, together).await?;
+        let answers = self.indices(script, partition, &calls).await?;
         let mut found = Vec::new();
-        for (part, answer) in users.chunks(PART).zip(answers) {
-            let Answer::Whole(answer) = answer else {
-                return Err(unexpected("answers to parts of a command"));
-            };
-            for index in indices(answer?)? {
-                let user = index.checked_sub(1).and_then(|index| part.get(index));
-                let user = user.ok_or_else(|| unexpected("an index of no user"))?;
-                found.push(UserId::clone(user));
-            }
+        for (part, indices) in users.chunks(PART).zip(answers) {
+            found.extend(selected(part, indices)?.into_iter().cloned());
         }
         Ok(found)
     }
+
+    /// Sends idempotent calls of a script in one round trip. Returns the indices with which it replies to each.
+    async fn indices(
+        &self,
+        script: &Script,
+        partition: Partition,
+        calls: &Pipeline,
+    ) -> Result<Vec<Vec<usize>>, StoreError> {
+        let route = self.lanes.to(partition);
+        // While the slot moves, the calls wait: a script does not run on a part of its keys.
+        let together = |_| Pipeline::new();
+        let answers = route.scripts_idempotent(calls, script, together).await?;
+        let mut indices = Vec::new();
+        for answer in answers {
+            let Answer::Whole(answer) = answer else {
+                return Err(unexpected("answers to parts of a command"));
+            };
+            indices.push(Vec::from_redis_value(answer?).map_err(unexpected)?);
+        }
+        Ok(indices)
+    }
 }
 
-fn indices(answer: Value) -> Result<Vec<usize>, StoreError> {
-    Vec::from_redis_value(answer).map_err(unexpected)
+/// The elements at these indices, which count from 1.
+fn selected<T: Clone>(elements: &[T], indices: Vec<usize>) -> Result<Vec<T>, StoreError> {
+    let at = |index: usize| elements.get(index.checked_sub(1)?).cloned();
+    let selected: Option<Vec<T>> = indices.into_iter().map(at).collect();
+    selected.ok_or_else(|| unexpected("an index out of range"))
 }

@@ -61,7 +61,7 @@ impl Keys {
         pattern + tags + "group*"
     }
 
-    /// The id of the group with stored members in the key `name` of any partition.
+    /// The id of the group whose stored members are in the key `name`. `None` for any other key.
     pub(in crate::store::redis) fn group_of<'a>(&self, name: &'a str) -> Option<&'a str> {
         let (own, tags) = self.untagged();
         let mut rest = name.strip_prefix(own)?;

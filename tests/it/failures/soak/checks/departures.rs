@@ -51,7 +51,8 @@ pub(super) fn none_is_early(
     early(events, record, excused, |_| true)
 }
 
-/// The same about seats in a group. An answer may say that a ping did not reach the group.
+/// No seat in a group ends before its promised expiry, and no seat of a connection that pings ends, unless the bound of
+/// its hold has passed. An answer may say that a ping did not reach the group.
 pub(super) fn no_seat_ends_early(
     moves: &[Event],
     record: &Record,
