@@ -4,6 +4,7 @@
 //! it.
 
 mod bus;
+mod call_queue;
 mod copy_filler;
 mod doorbell;
 mod event_list;

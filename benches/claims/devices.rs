@@ -21,7 +21,7 @@ const USERS: usize = 10_000;
 /// The kinds of calls, each with its own users.
 const KINDS: [&str; 4] = ["unnamed", "named", "two-devices", "transitions"];
 
-/// The users that connect before the first of them disconnects. More calls than that are never under way.
+/// Number of users that connect before the first of them disconnects. At most this many calls are in flight.
 const CONNECTING: usize = 500;
 
 /// The ids that clients choose are often UUIDs.

@@ -1,7 +1,7 @@
 //! The cost of a ping, compared with `SETEX` over webdis and with a constant answer, and the cost with a token.
 //!
-//! The aims are met on a machine without other guests. The more the caches of the machine are used by others, the less a
-//! server with more code does in the same time; the targets hold there, too.
+//! The aims are met on a machine without other guests. The more the caches of the machine are used by others, the less
+//! a server with more code does in the same time; the targets hold there, too.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -76,7 +76,7 @@ export async function* follow(cursor) {
 async function* blocks(cursor) {
   const silence = new AbortController();
   let timer;
-  // A comment comes every 15 s, so a stream that is silent for longer is dead.
+  // A comment comes at least every 15 s, so a stream that is silent for longer is dead.
   const heard = () => {
     clearTimeout(timer);
     timer = setTimeout(() => silence.abort(), 45_000);

@@ -95,7 +95,7 @@ def follow(cursor=None):
     retry = 3
     while True:
         headers = {"Last-Event-ID": cursor} if cursor else {}
-        # A comment comes every 15 s, so a stream that is silent for longer is dead.
+        # A comment comes at least every 15 s, so a stream that is silent for longer is dead.
         timeout = httpx.Timeout(10, read=45)
         try:
             with connect_sse(

@@ -40,7 +40,7 @@ impl User {
 }
 
 impl Caller {
-    /// Fails unless the caller may connect, ping and disconnect `user`.
+    /// Fails unless the caller may act for `user`.
     pub(crate) fn authorize_write(&self, user: &UserId) -> Result<(), Error> {
         let is_allowed = match self {
             Self::Anonymous => true,

@@ -20,7 +20,7 @@ use crate::model::UserId;
 /// The time between two evictions of idle allowances.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often the token of a user may change the status of the user, per minute.
+/// Maximum number of changes of the status of a user per minute by the tokens of the user, unless the limit is off.
 const STATUSES_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 
 /// The number of locks. An eviction holds one lock at a time, so that a call waits for a fraction of the users only.
@@ -64,7 +64,7 @@ pub(crate) enum CallKind {
     /// A disconnect. Disconnects have a quota of their own: all tabs of a user may close at once, and a page that
     /// closes cannot retry.
     Disconnect,
-    /// A change of a status, ten times a minute. Each also counts as a call.
+    /// A change of a status. Changes have a quota of ten a minute; each also counts as a call.
     Status,
 }
 

@@ -23,7 +23,7 @@ impl InvalidSetting {
         }
     }
 
-    /// The same about the store to move to, whose settings have other names.
+    /// This error about the store to move to, whose settings have other names.
     pub fn of_next(self) -> Self {
         Self {
             variable: named_next(&self.variable).into(),

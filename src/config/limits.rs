@@ -62,6 +62,8 @@ pub struct LimitsConfig {
     /// 1 to 100000 calls. Bursts of 20 calls, or of the calls of four seconds, are allowed.
     ///
     /// Disconnects count apart at the same rate, with bursts of PRESENCE_USER_CONNECTIONS.
+    ///
+    /// off removes both limits, and the limit of ten changes of a status per minute.
     #[arg(
         long,
         env = "PRESENCE_RATE_LIMIT",

@@ -22,9 +22,11 @@ const NEXT: &str = "REDIS_URL_NEXT";
 pub struct RedisConfig {
     /// URL of the Redis server; without it the service uses the embedded store
     ///
-    /// redis://host:port/db, rediss://host:port/db for TLS, or redis+sentinel://host:port,host:port/primary/db.
+    /// redis://host:port/db, or redis+sentinel://host:port,host:port/primary/db.
     ///
-    /// redis+cluster://host:port,host:port or rediss+cluster:// for a cluster, with some of its nodes.
+    /// redis+cluster://host:port,host:port for a cluster, with some of its nodes.
+    ///
+    /// For TLS rediss://, rediss+sentinel:// or rediss+cluster://.
     ///
     /// A user and a password are written as user:password@ before the host.
     #[arg(
@@ -53,13 +55,13 @@ pub struct RedisConfig {
 
     /// Number of partitions of the users: 1, 16, 32, 64, 128 or 256; 1 by default, and 64 with a Redis Cluster
     ///
-    /// All services with the same prefix need the same number. It cannot change while the store has data.
+    /// All instances with the same prefix need the same number. It cannot change while the store has data.
     #[arg(long, env = "PRESENCE_PARTITIONS", value_name = "PRESENCE_PARTITIONS", value_parser = partitions::parse)]
     pub partitions: Option<Partitions>,
 
     /// URL of the store to move to; the service writes to both until the next one has everything
     ///
-    /// The forms are those of REDIS_URL. Set it on all services with the same store.
+    /// The forms are those of REDIS_URL. Set it on all instances with the same store.
     ///
     /// After the move, make it the REDIS_URL, and remove the settings that end in _NEXT.
     #[arg(

@@ -12,9 +12,9 @@ const SENTINEL_PORT: u16 = 26_379;
 const SERVER_PORT: u16 = 6_379;
 
 /// The valid forms of a URL, for the message about an invalid URL.
-const FORMS: &str = "must be redis://host:port/db, rediss://host:port/db, \
-                     redis+sentinel://host:port,host:port/primary/db, or redis+cluster://host:port,host:port, \
-                     with user:password@ before the host";
+const FORMS: &str = "must be redis://host:port/db, redis+sentinel://host:port,host:port/primary/db, or \
+                     redis+cluster://host:port,host:port, with user:password@ before the host, and with rediss \
+                     instead of redis for TLS";
 
 /// The URL of Redis. Its `Debug` output does not show the credentials.
 #[derive(Clone)]

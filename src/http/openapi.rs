@@ -180,8 +180,8 @@ pub(super) fn finish(document: &mut OpenApiDocument) {
     }
 }
 
-/// Adds the responses that do not depend on the handler. Every call under `/v1` reads its body, also to refuse it, checks
-/// the caller and asks the store.
+/// Adds the responses that do not depend on the handler. Every call under `/v1` reads its body, also to refuse it,
+/// checks the caller and asks the store.
 fn add_common_responses(path: &str, operation: &mut Operation) {
     let responses = &mut operation.responses.responses;
     responses.extend(HeadTooLarge::responses());

@@ -1,8 +1,8 @@
 //! Extractors that authenticate the caller and check its permissions.
 //!
 //! A handler names its permission as an argument: [`ActingFor`], [`Disconnecting`], [`SettingStatus`] or [`Seeing`] a
-//! user of the path, [`SeeingGroup`] or [`WritingGroup`], [`SeeingEveryone`], or the [`Caller`] itself if the body
-//! names the users.
+//! user of the path; [`SeeingGroup`] or [`WritingGroup`]; [`SeeingEveryone`], [`SeeingMetrics`], [`SeeingService`] or
+//! [`Sweeping`]; [`StreamCaller`] for a stream; or the [`Caller`] itself if the body names the users.
 
 use std::sync::Arc;
 

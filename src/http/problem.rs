@@ -150,7 +150,8 @@ problem_types! {
     /// A status is not 1 to 32 characters of `a-z 0-9 -`, its data are not an object of at most 1 KiB, or its `ttlMs`
     /// is out of bounds. `detail` names the field.
     InvalidStatus(BAD_REQUEST, "invalid-status", "Invalid status"),
-    /// The body is not a JSON object with the fields and types of this call. `detail` names the field.
+    /// The body is not a JSON object with the fields and types of this call, or contradicts itself. `detail` names the
+    /// field.
     InvalidJson(BAD_REQUEST, "invalid-json", "Invalid JSON"),
     /// A query parameter is unknown, repeated or malformed. `detail` names the parameter.
     InvalidQuery(BAD_REQUEST, "invalid-query", "Invalid query parameter"),

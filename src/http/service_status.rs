@@ -51,7 +51,7 @@ struct InstanceStatus {
     /// The open client connections of the instance.
     #[schema(example = 2)]
     connections: u64,
-    /// When the instance last swept with success; `null` before its first sweep.
+    /// When the instance last swept with success, or sent a beat while nothing happened; `null` before its first sweep.
     #[schema(required, value_type = Option<String>, format = DateTime, example = "2026-11-24T08:00:10.456Z")]
     last_sweep_at: Option<Timestamp>,
 }

@@ -83,8 +83,8 @@ impl From<LastingStatus> for UserStatus {
 /// Set the status of a user
 ///
 /// Replaces the whole status. It can be set while the user is offline; the next `user.online` carries it. A status
-/// never changes `lastSeenAt`. The token of a user can change the status of the user ten times a minute; a refused call
-/// is no change.
+/// never changes `lastSeenAt`. The token of a user can change the status of the user ten times a minute, unless
+/// `PRESENCE_RATE_LIMIT` is `off`; a refused call is no change.
 #[utoipa::path(
     put, path = "/v1/users/{userId}/status", tag = "users", operation_id = "setStatus",
     security(("bearer" = [])),

@@ -24,7 +24,7 @@ pub enum Claim {
     Held {
         /// The position of the receiver.
         cursor: String,
-        /// When the lease ends, unless its holder claims it again.
+        /// The time until the lease ends, unless its holder claims it again.
         remaining: Duration,
     },
 }

@@ -15,7 +15,7 @@ pub struct InstanceReport {
     pub streams: u64,
     /// The open client connections.
     pub connections: u64,
-    /// When the last sweep of the instance that succeeded took place.
+    /// When the instance last swept with success, or sent a beat while nothing happened. `None` before its first sweep.
     pub swept_at: Option<Timestamp>,
 }
 

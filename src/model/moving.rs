@@ -62,7 +62,7 @@ pub struct MoveState {
 }
 
 impl MoveState {
-    /// How long all writes must still reach the next store. Zero if only the copy is missing.
+    /// How long no write to the next store may fail before the move. Zero if only the copy is missing.
     pub fn remaining(&self) -> Duration {
         self.needed
             .saturating_sub(self.now.since(self.incomplete_at))

@@ -63,7 +63,7 @@ pub struct Metrics {
     pub(crate) streams_cut_off: Counter,
     pub(crate) events_delivered: Counter,
     sweeps: Counter,
-    /// The time of the last sweep, in milliseconds; zero before the first sweep.
+    /// The time of the last sweep or beat, in milliseconds; zero before the first sweep.
     last_sweep: AtomicU64,
     sweep_lateness_seconds: Histogram,
     pub(crate) bus_lag_seconds: Histogram,
@@ -200,7 +200,7 @@ impl Metrics {
         self.resets.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// The time of the last sweep of this instance.
+    /// The time of the last sweep or beat of this instance.
     pub(crate) fn last_sweep(&self) -> Option<Timestamp> {
         let at = self.last_sweep.load(Ordering::Relaxed);
         (at > 0).then(|| Timestamp::from_millis(at))

@@ -24,7 +24,7 @@ interface Left {
 /** Where the service is, and the key to it. */
 export const [base, key] = process.argv.slice(2) as [string, string];
 
-/** What a call returned; a client may say that there is none. */
+/** Asserts that a value is present. Some generated clients type it as optional. */
 export function some<T>(value: T | undefined): T {
   assert(value !== undefined);
   return value;

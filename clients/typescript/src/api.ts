@@ -11,7 +11,9 @@ export const failure = (problem: Problem, retryAfterMs = 0): PresenceError =>
 /** Whether the problem is of this type. */
 export const isType = ({ problem }: Thrown, type: RegExp): boolean => type.test(problem?.type ?? '');
 
-/** Whether another attempt is pointless. A 400 or 404 without a type comes from a proxy, which may be in trouble now. */
+/**
+ * Whether another attempt is pointless. A 400 or 404 without a type comes from a proxy, which may be in trouble now.
+ */
 export const isFinal = (error: Thrown): boolean => {
   const status = error.problem?.status!;
   return status === 403 || (status < 406 && status !== 401 && isType(error, /^urn:(?!.*unreadable)/));

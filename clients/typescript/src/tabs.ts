@@ -2,16 +2,16 @@ import { createTimer } from './timing.js';
 import type { Problem, WatchList } from './types.js';
 import type { Item, View } from './view.js';
 
-/** How often the tab that leads shows that it is there. */
+/** The time between two messages with which the tab that leads shows that it is there. */
 const BEAT = 5_000;
 /** After this silence, a visible tab takes the lead: the tab that leads may be frozen or slowed down. */
 const SILENCE = 15_000;
-/** The same after a question. */
+/** After this silence since its question, a visible tab takes the lead. */
 const NO_ANSWER = 3_000;
 
 /** What one tab wants. */
 export interface Wishes {
-  /** How often the tab has called `connect`. 0 if it does not want the connection. */
+  /** Number of times that the tab has called `connect`. 0 if it does not want the connection. */
   attempt: number;
   visible: boolean;
   lists: WatchList[];

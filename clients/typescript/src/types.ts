@@ -14,9 +14,14 @@ export interface PresenceOptions {
   hiddenTtlMs?: number;
   /** How long all tabs are hidden before the user is away. 10,000 by default. */
   awayAfterMs?: number;
-  /** How long a page that closes may take to come back, so that a reload is no departure: 0 to 60,000. 5,000 by default. */
+  /**
+   * How long a page that closes may take to come back, so that a reload is no departure: 0 to 60,000. 5,000 by default.
+   */
   graceMs?: number;
-  /** How long a stream may be silent before it counts as lost. 40,000 by default; the service writes every 15,000. */
+  /**
+   * How long a stream may be silent before it counts as lost. 40,000 by default; the service writes at least every
+   * 15,000.
+   */
   silenceMs?: number;
   /** Called when the service refuses for good, so that retries stop: the token is for another user, for example. */
   onProblem?: (problem: Problem) => void;
@@ -95,8 +100,8 @@ export interface Presence {
   /** Watches users, and calls `callback` after each change. Returns a function that ends it. */
   watch(list: WatchList, callback: (watched: Watched) => void): () => void;
   /**
-   * Makes the user a member of a group for as long as this client is connected. Returns a function that leaves. All tabs
-   * of a browser together join ten groups at most.
+   * Makes the user a member of a group for as long as this client is connected. Returns a function that leaves. All
+   * tabs of a browser together join ten groups at most.
    */
   join(groupId: string): () => void;
   /** Sets the status of the user, or clears it with `null`. Rejects with a `PresenceError` if the service refuses. */

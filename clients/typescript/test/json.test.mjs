@@ -9,7 +9,9 @@ before(async () => {
 });
 after(() => server.stop());
 
-/** Answers reads as JSON from a list of pages, and waits for more of them; streams bring nothing. */
+/**
+ * Answers each read as JSON with the next page of the list, and waits while the list is empty. Streams get no answer.
+ */
 const serveJson = (pages) => {
   const answer = async (request) => {
     server.next.events.push(answer);

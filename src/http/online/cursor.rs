@@ -22,8 +22,8 @@ fn seal(lines: &[u8]) -> [u8; SEAL_BYTES] {
 }
 
 /// The text of `cursor`: the seal, then one line each for the place to continue at, the id to continue after, and the
-/// ids carried over to the next page. Ids contain no line breaks. If the store has several partitions, the place begins
-/// with the number of one and a slash.
+/// ids carried over to the next page. Ids contain no line breaks. With several partitions, the place begins with the
+/// number of its partition and a slash.
 pub(in crate::http) fn encode(cursor: &PageCursor, partitions: Partitions) -> String {
     let (place, after, carried) = match cursor {
         PageCursor::After(after) => ("after".to_owned(), after, &[][..]),

@@ -1,8 +1,8 @@
 //! Some instances on one store: a Redis server of their own, or the embedded store.
 //!
 //! With `PRESENCE_TEST_CLUSTER`, the URL of a Redis Cluster, the tests share that cluster instead, each with a prefix
-//! of its own. They look into the data of their instances with [`Deployment::command`]. Tests that break their server, or
-//! look at more than their data, still have a server of their own: [`Deployment::on_one_server`].
+//! of its own. They look into the data of their instances with [`Deployment::command`]. Tests that break their server,
+//! or look at more than their data, still have a server of their own: [`Deployment::on_one_server`].
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

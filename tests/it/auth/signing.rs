@@ -49,7 +49,7 @@ impl Signer {
         Self { key, kid: None }
     }
 
-    /// The same key with a key id in its tokens and its JWK.
+    /// This key, with a key id in its tokens and its JWK.
     pub(super) fn named(mut self, kid: &str) -> Self {
         self.kid = Some(kid.to_owned());
         self

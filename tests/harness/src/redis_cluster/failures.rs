@@ -154,7 +154,7 @@ impl RedisCluster {
         self.agreed().await;
     }
 
-    /// The nodes tell clients this host instead of their address.
+    /// Makes the nodes announce this host name to clients instead of their addresses.
     pub async fn announce(&self, host: &str) {
         for node in self.nodes.iter().filter(|node| !node.is_silent()) {
             for (setting, value) in [
