@@ -26,7 +26,7 @@ pub use self::connection_id::{ConnectionId, InvalidConnectionId};
 pub use self::credential::Credential;
 pub use self::delivery::{Claim, Delivery};
 pub use self::entry::Entry;
-pub use self::event::{Epoch, Position, PresenceEvent, Reason, Transition};
+pub use self::event::{Epoch, Position, PresenceEvent, Reason, UserChange};
 pub use self::group::{
     GroupCount, GroupEvent, GroupPage, GroupRefusal, GroupWritten, JoinedUser, LeftReason,
     MemberChange,

@@ -69,10 +69,7 @@ class Presence(
         }
     }
 
-    /**
-     * The `events` about some users as JSON, after [cursor] or with a snapshot, and the next `cursor`. Waits up to
-     * 20 s.
-     */
+    /** The `events` about some users as JSON, after [cursor] or with a snapshot, and the next one. Waits up to 20 s. */
     suspend fun events(userIds: List<String>, cursor: String?): JSONObject {
         val body = JSONObject().put("userIds", JSONArray(userIds)).put("snapshot", true)
         return call("events", body.put("waitMs", if (cursor == null) 0 else 20_000), cursor)

@@ -171,7 +171,7 @@ mod tests {
     use crate::events::sse::cursor::{Cursor, Id};
     use crate::events::sse::frame;
     use crate::events::sse::payload::ResetReason;
-    use crate::model::{Entry, Epoch, Position, PresenceEvent, Timestamp, Transition, UserId};
+    use crate::model::{Entry, Epoch, Position, PresenceEvent, Timestamp, UserChange, UserId};
 
     fn at(millis: u64) -> Position {
         Position {
@@ -190,7 +190,7 @@ mod tests {
             previous: at(millis - 1),
             user: UserId::new("alice").expect("an id"),
             at: Timestamp::from_millis(millis),
-            transition: Transition::Online { state: None },
+            change: UserChange::Online { state: None },
         };
         frame::event(Id::One(Epoch(1), at(millis)), &Entry::Event(event))
     }

@@ -79,12 +79,12 @@ pub struct PresenceEvent {
     /// When the event was announced.
     pub at: Timestamp,
     /// The change.
-    pub transition: Transition,
+    pub change: UserChange,
 }
 
 /// The change of a user, as streams carry it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transition {
+pub enum UserChange {
     /// The first connection opened.
     Online {
         /// The state of the user, if something is set.
@@ -104,7 +104,7 @@ pub enum Transition {
     },
 }
 
-impl Transition {
+impl UserChange {
     /// About how many bytes of memory the change takes on the heap.
     pub fn memory(&self) -> usize {
         match self {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::entry::Entry;
-use super::event::{Epoch, Position, Transition};
+use super::event::{Epoch, Position, UserChange};
 use super::id::UserId;
 use super::partition::Partition;
 use super::state::State;
@@ -53,7 +53,7 @@ impl History {
         let entries = self.entries.iter();
         let entries = entries.filter(|entry| entry.position() <= until);
         for event in entries.filter_map(Entry::event) {
-            let was_announced = !matches!(event.transition, Transition::Online { .. });
+            let was_announced = !matches!(event.change, UserChange::Online { .. });
             before.entry(event.user.clone()).or_insert(was_announced);
         }
     }

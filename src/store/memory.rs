@@ -44,7 +44,7 @@ use super::policy::SWEEP_BATCH;
 use super::swept::Swept;
 use crate::model::{
     Closing, Connected, ConnectionId, Disconnected, Entry, Epoch, InstanceReport, Partition,
-    Position, PresenceEvent, Reason, Refusal, Stated, Timestamp, Transition, UserId, millis,
+    Position, PresenceEvent, Reason, Refusal, Stated, Timestamp, UserChange, UserId, millis,
 };
 
 /// A store in the memory of this process.
@@ -195,7 +195,7 @@ impl MemoryStore {
                     state,
                     user.clone(),
                     now,
-                    Transition::Online { state: shown },
+                    UserChange::Online { state: shown },
                 );
                 true
             }
@@ -284,21 +284,21 @@ impl MemoryStore {
         }
         let forgotten_at = now.plus(self.status_kept_for());
         state.statuses.keep_until(&user, Some(forgotten_at));
-        let transition = Transition::Offline {
+        let change = UserChange::Offline {
             reason,
             last_seen_at,
         };
-        self.announce(state, user, now, transition);
+        self.announce(state, user, now, change);
     }
 
-    fn announce(&self, state: &mut State, user: UserId, at: Timestamp, transition: Transition) {
+    fn announce(&self, state: &mut State, user: UserId, at: Timestamp, change: UserChange) {
         self.append(state, at, |position, previous| {
             Entry::Event(PresenceEvent {
                 position,
                 previous,
                 user,
                 at,
-                transition,
+                change,
             })
         });
     }

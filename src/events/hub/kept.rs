@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Entry, Epoch, GroupEvent, Partition, Position, Timestamp, Transition, UserId};
+use crate::model::{Entry, Epoch, GroupEvent, Partition, Position, Timestamp, UserChange, UserId};
 
 /// The bytes of a user in addition to the text of its id: the header of the id, its entry in the map, and the free
 /// space of the map.
@@ -23,7 +23,7 @@ pub(crate) struct Bounds {
 #[derive(Debug)]
 pub(crate) enum Change {
     /// The change of a user.
-    User(UserId, Transition),
+    User(UserId, UserChange),
     /// The change of the members of a group.
     Group(Arc<GroupEvent>),
     /// The entry has a kind that this version does not know.
@@ -44,7 +44,7 @@ pub(crate) struct Kept {
 impl Kept {
     pub(crate) fn of(partition: Partition, entry: &Entry) -> Self {
         let change = match entry {
-            Entry::Event(event) => Change::User(event.user.clone(), event.transition.clone()),
+            Entry::Event(event) => Change::User(event.user.clone(), event.change.clone()),
             Entry::Group(event) => Change::Group(Arc::clone(event)),
             Entry::Unknown { .. } => Change::Unknown,
         };
@@ -67,7 +67,7 @@ impl Change {
     /// The bytes of the change with all that a ring keeps for it, if it is the only one of its user or group.
     fn bytes(&self) -> usize {
         match self {
-            Self::User(user, transition) => USER_BYTES + user.as_str().len() + transition.memory(),
+            Self::User(user, change) => USER_BYTES + user.as_str().len() + change.memory(),
             Self::Group(event) => event.bytes() + USER_BYTES + event.group.as_str().len(),
             Self::Unknown => 0,
         }

@@ -150,12 +150,12 @@ impl Ring {
         let number = self.end();
         self.bytes += self.entry_bytes();
         match &mut kept.change {
-            Change::User(user, transition) => {
+            Change::User(user, change) => {
                 // All entries of a user share one copy of its id.
                 let id_bytes = USER_BYTES + user.as_str().len();
                 let (distance, is_new) = link(&mut self.newest_of, user, number);
                 kept.distance = distance;
-                self.bytes += transition.memory() + if is_new { id_bytes } else { 0 };
+                self.bytes += change.memory() + if is_new { id_bytes } else { 0 };
             }
             Change::Group(event) => {
                 let id_bytes = USER_BYTES + event.group.as_str().len();
@@ -176,8 +176,8 @@ impl Ring {
         };
         self.bytes -= self.entry_bytes();
         match &kept.change {
-            Change::User(user, transition) => {
-                self.bytes -= transition.memory();
+            Change::User(user, change) => {
+                self.bytes -= change.memory();
                 if unlink(&mut self.newest_of, user, self.first) {
                     self.bytes -= USER_BYTES + user.as_str().len();
                 }

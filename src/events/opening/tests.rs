@@ -7,7 +7,7 @@ use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
 use crate::model::Credential;
 use crate::model::{
-    Entry, Epoch, Partition, Partitions, Position, PresenceEvent, Timestamp, Transition, UserId,
+    Entry, Epoch, Partition, Partitions, Position, PresenceEvent, Timestamp, UserChange, UserId,
 };
 use crate::telemetry::Metrics;
 
@@ -83,7 +83,7 @@ async fn a_stream_whose_replay_exceeds_the_queue_memory_is_cut_off_and_removed()
             previous: position(millis - 1),
             user: user.clone(),
             at: Timestamp::from_millis(millis),
-            transition: Transition::Online { state: None },
+            change: UserChange::Online { state: None },
         })
     });
     let entries: Vec<_> = entries.collect();

@@ -12,7 +12,7 @@ use crate::events::snapshots::snapshot::{AsOf, Snapshot, SnapshotMemory};
 use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::States;
 use crate::model::{
-    Entry, Epoch, Partition, PartitionSet, Partitions, Position, ScanPlace, State, Transition,
+    Entry, Epoch, Partition, PartitionSet, Partitions, Position, ScanPlace, State, UserChange,
     UserId,
 };
 use crate::store::{Store, StoreError};
@@ -143,11 +143,11 @@ fn apply_events(
             if event.position <= start.position(partition) {
                 continue;
             }
-            match event.transition {
-                Transition::Online { state } | Transition::Updated { state } => {
+            match event.change {
+                UserChange::Online { state } | UserChange::Updated { state } => {
                     online.insert(event.user, state);
                 }
-                Transition::Offline { .. } => {
+                UserChange::Offline { .. } => {
                     online.remove(&event.user);
                 }
             }

@@ -9,7 +9,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::model::{
     Entry, GroupEvent, GroupId, LeftReason, MemberChange, PresenceEvent, Reason, StateFields,
-    Timestamp, Transition, UserId,
+    Timestamp, UserChange, UserId,
 };
 
 /// `user.online`: the first connection of the user opened.
@@ -133,13 +133,13 @@ impl<'a> EventData<'a> {
 
     fn of_user(event: &'a PresenceEvent) -> Self {
         let (user_id, timestamp) = (&event.user, event.at);
-        match &event.transition {
-            Transition::Online { state } => Self::Online(UserOnline {
+        match &event.change {
+            UserChange::Online { state } => Self::Online(UserOnline {
                 user_id,
                 timestamp,
                 state: StateFields::of(state.as_deref()),
             }),
-            Transition::Updated { state } => {
+            UserChange::Updated { state } => {
                 let StateFields { away, status, data } = StateFields::of(state.as_deref());
                 Self::Updated(UserUpdated {
                     user_id,
@@ -149,7 +149,7 @@ impl<'a> EventData<'a> {
                     data,
                 })
             }
-            &Transition::Offline {
+            &UserChange::Offline {
                 reason,
                 last_seen_at,
             } => Self::Offline(UserOffline {

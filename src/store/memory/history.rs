@@ -89,7 +89,7 @@ impl Events {
 /// The bytes of an entry, as if its ids were not shared.
 fn bytes(entry: &Entry) -> u64 {
     let heap = match entry {
-        Entry::Event(event) => event.transition.memory() as u64 + id_bytes(&event.user),
+        Entry::Event(event) => event.change.memory() as u64 + id_bytes(&event.user),
         Entry::Group(event) => event.bytes() as u64,
         Entry::Unknown { .. } => 0,
     };
@@ -104,7 +104,7 @@ pub(super) fn id_bytes(user: &UserId) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{PresenceEvent, Transition};
+    use crate::model::{PresenceEvent, UserChange};
 
     fn event(millis: u64) -> Entry {
         let position = |millis| Position {
@@ -116,7 +116,7 @@ mod tests {
             previous: position(millis - 1),
             user: UserId::new("alice").expect("an id"),
             at: Timestamp::from_millis(millis),
-            transition: Transition::Online { state: None },
+            change: UserChange::Online { state: None },
         })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{MemoryStore, State};
-use crate::model::{LastingStatus, State as Shown, Status, Timestamp, Transition, UserId};
+use crate::model::{LastingStatus, State as Shown, Status, Timestamp, UserChange, UserId};
 use crate::store::policy::SWEEP_BATCH;
 
 /// How long the status of an offline user is kept if no last-seen times are kept.
@@ -61,8 +61,8 @@ impl MemoryStore {
     /// Announces the state of an online user.
     pub(super) fn announce_state(&self, state: &mut State, user: &UserId, now: Timestamp) {
         let shown = state.shown(user, now);
-        let transition = Transition::Updated { state: shown };
-        self.announce(state, user.clone(), now, transition);
+        let change = UserChange::Updated { state: shown };
+        self.announce(state, user.clone(), now, change);
     }
 
     pub(in crate::store) fn states_among(&self, users: &[UserId]) -> Vec<Option<Arc<Shown>>> {

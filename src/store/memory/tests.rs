@@ -80,10 +80,10 @@ impl MemoryStore {
     fn changes(&self) -> Vec<String> {
         let history = self.history(Position::START, usize::MAX);
         let events = history.entries.iter().filter_map(Entry::event);
-        let changes = events.map(|event| match &event.transition {
-            Transition::Online { .. } => format!("+{}", event.user),
-            Transition::Updated { .. } => format!("~{}", event.user),
-            Transition::Offline { .. } => format!("-{}", event.user),
+        let changes = events.map(|event| match &event.change {
+            UserChange::Online { .. } => format!("+{}", event.user),
+            UserChange::Updated { .. } => format!("~{}", event.user),
+            UserChange::Offline { .. } => format!("-{}", event.user),
         });
         changes.collect()
     }

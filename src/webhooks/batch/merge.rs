@@ -34,7 +34,7 @@ mod tests {
     use super::*;
     use crate::model::{
         GroupEvent, GroupId, LeftReason, MemberChange, Partitions, Position, PresenceEvent,
-        Timestamp, Transition, UserId,
+        Timestamp, UserChange, UserId,
     };
 
     fn position(millis: u64, sequence: u64) -> Position {
@@ -47,7 +47,7 @@ mod tests {
             previous: Position::START,
             user: UserId::new("alice").expect("an id"),
             at: Timestamp::from_millis(millis),
-            transition: Transition::Online { state: None },
+            change: UserChange::Online { state: None },
         })
     }
 

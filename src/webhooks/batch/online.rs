@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::events::Cursor;
-use crate::model::{Entry, GroupEvent, MemberChange, Partition, Partitions, Transition, UserId};
+use crate::model::{Entry, GroupEvent, MemberChange, Partition, Partitions, UserChange, UserId};
 use crate::store::{Store, StoreError};
 
 /// How long the other partitions may take. After this time, the users count as offline.
@@ -44,10 +44,10 @@ pub(super) async fn read(
     let mut flags = Vec::new();
     for (partition, entry) in entries {
         match entry {
-            Entry::Event(event) => match event.transition {
-                Transition::Online { .. } => drop(online.insert(event.user.clone())),
-                Transition::Offline { .. } => drop(online.remove(&event.user)),
-                Transition::Updated { .. } => {}
+            Entry::Event(event) => match event.change {
+                UserChange::Online { .. } => drop(online.insert(event.user.clone())),
+                UserChange::Offline { .. } => drop(online.remove(&event.user)),
+                UserChange::Updated { .. } => {}
             },
             _ => {
                 let joined = foreign_joined(partitions, *partition, entry);

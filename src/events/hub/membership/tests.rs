@@ -8,7 +8,7 @@ use super::*;
 use crate::events::hub::kept::{Bounds, Kept};
 use crate::model::{
     Entry, Epoch, JoinedUser, LeftReason, MemberChange, Partition, Partitions, Position,
-    PresenceEvent, Timestamp, Transition,
+    PresenceEvent, Timestamp, UserChange,
 };
 
 const USERS: u8 = 4;
@@ -53,7 +53,7 @@ fn entry(number: u64, step: Step, members: &Members) -> Entry {
             previous,
             user: user(of),
             at,
-            transition: Transition::Online { state: None },
+            change: UserChange::Online { state: None },
         }),
         Step::Change(of, to) => {
             let joined = JoinedUser {

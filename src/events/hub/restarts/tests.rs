@@ -13,7 +13,7 @@ use crate::events::sse::payload::EndReason;
 use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
 use crate::model::{
-    Entry, Epoch, Partitions, Position, PresenceEvent, Timestamp, Transition, UserId,
+    Entry, Epoch, Partitions, Position, PresenceEvent, Timestamp, UserChange, UserId,
 };
 use crate::telemetry::Metrics;
 
@@ -51,7 +51,7 @@ impl Hub {
             previous: at(previous),
             user,
             at: Timestamp::from_millis(millis),
-            transition: Transition::Online { state: None },
+            change: UserChange::Online { state: None },
         });
         let known = KnownUsers::default();
         let published = self

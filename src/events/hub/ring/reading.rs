@@ -8,7 +8,7 @@ use crate::events::hub::known::Known;
 use crate::events::hub::ring::Ring;
 use crate::events::sse::frame::Frame;
 use crate::model::{
-    Entry, GroupEvent, GroupId, Partition, Position, PresenceEvent, State, Timestamp, Transition,
+    Entry, GroupEvent, GroupId, Partition, Position, PresenceEvent, State, Timestamp, UserChange,
     UserId,
 };
 
@@ -22,14 +22,14 @@ impl Ring {
     pub(crate) fn event(&self, number: u64) -> Option<(Partition, Entry)> {
         let kept = self.valid(number)?;
         let event = match &kept.change {
-            Change::User(user, transition) => {
+            Change::User(user, change) => {
                 let part = self.part(kept.partition);
                 Entry::Event(PresenceEvent {
                     position: kept.position,
                     previous: self.position_before(part, part.numbers.below(number)),
                     user: user.clone(),
                     at: kept.at,
-                    transition: transition.clone(),
+                    change: change.clone(),
                 })
             }
             Change::Group(event) => Entry::Group(Arc::clone(event)),
@@ -51,9 +51,9 @@ impl Ring {
     pub(crate) fn state_of(&self, user: &UserId, known: &Known) -> Option<Option<Arc<State>>> {
         let newest = self.newest_of(user).and_then(|number| self.valid(number));
         match newest.map(|kept| (&kept.change, kept.position)) {
-            Some((Change::User(_, transition), at)) if at > known.position => match transition {
-                Transition::Online { state } | Transition::Updated { state } => Some(state.clone()),
-                Transition::Offline { .. } => None,
+            Some((Change::User(_, change), at)) if at > known.position => match change {
+                UserChange::Online { state } | UserChange::Updated { state } => Some(state.clone()),
+                UserChange::Offline { .. } => None,
             },
             _ => known.announced.clone(),
         }

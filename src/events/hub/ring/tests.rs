@@ -2,7 +2,7 @@ use std::collections::HashMap as Map;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{PresenceEvent, Transition};
+use crate::model::{PresenceEvent, UserChange};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -35,7 +35,7 @@ fn entries(partitions: Partitions, users: &[u8]) -> Vec<(Partition, Entry)> {
                 previous,
                 user: id(*user),
                 at: Timestamp::from_millis(position.millis),
-                transition: Transition::Online { state: None },
+                change: UserChange::Online { state: None },
             }),
         };
         (partition, entry)

@@ -18,7 +18,7 @@ use crate::events::limits::Limits;
 use crate::events::sse::payload::EndReason;
 use crate::events::subscriber::SubscriberOptions;
 use crate::memory_budget::MemoryBudget;
-use crate::model::{Epoch, Partitions, Position, PresenceEvent, Timestamp, Transition};
+use crate::model::{Epoch, Partitions, Position, PresenceEvent, Timestamp, UserChange};
 use crate::telemetry::Metrics;
 
 const EPOCH: Epoch = Epoch(1);
@@ -40,7 +40,7 @@ fn histories(partitions: Partitions, users: &[u8]) -> Vec<Vec<Entry>> {
             previous,
             user: id(*user),
             at: Timestamp::from_millis(number as u64),
-            transition: Transition::Online { state: None },
+            change: UserChange::Online { state: None },
         }));
     }
     histories

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::model::{
     Entry, Epoch, GroupEvent, GroupId, JoinedUser, LeftReason, MemberChange, Position,
-    PresenceEvent, Reason, State, Status, Timestamp, Transition, UserId,
+    PresenceEvent, Reason, State, Status, Timestamp, UserChange, UserId,
 };
 
 /// Separates the parts of a state, and the ids in an entry about a group. No part has a control character.
@@ -88,22 +88,22 @@ fn parse_entry(position: Position, entry: &str) -> Option<Entry> {
     let (user, shown) = split_state(fields.next()?);
     let user = UserId::new(user).ok()?;
     let state = read_state(shown)?;
-    let offline = |reason| Transition::Offline {
+    let offline = |reason| UserChange::Offline {
         reason,
         last_seen_at,
     };
-    let transition = match kind {
+    let change = match kind {
         "e" => offline(Reason::Expired),
         "d" => offline(Reason::Disconnected),
-        "u" => Transition::Updated { state },
-        _ => Transition::Online { state },
+        "u" => UserChange::Updated { state },
+        _ => UserChange::Online { state },
     };
     Some(Entry::Event(PresenceEvent {
         position,
         previous,
         user,
         at,
-        transition,
+        change,
     }))
 }
 
@@ -167,8 +167,8 @@ mod tests {
         let event = events[0].event().expect("a known kind");
         assert_eq!(event.user.as_str(), "a b  c");
         assert_eq!(
-            event.transition,
-            Transition::Offline {
+            event.change,
+            UserChange::Offline {
                 reason: Reason::Expired,
                 last_seen_at: Timestamp::from_millis(2),
             }
@@ -221,12 +221,12 @@ mod tests {
         let status = Status::kept("dnd", "{\"a\":\"b \u{2028}\"}");
         assert!(status.is_some());
         let state = Arc::new(State { away: true, status });
-        let online = Transition::Online {
+        let online = UserChange::Online {
             state: Some(Arc::clone(&state)),
         };
-        assert_eq!(event.transition, online);
+        assert_eq!(event.change, online);
         let event = events[1].event().expect("a known kind");
-        assert_eq!(event.transition, Transition::Updated { state: None });
+        assert_eq!(event.change, UserChange::Updated { state: None });
         let kept = format!("1\u{1f}7{}", &shown[2..]);
         let at = |millis| kept_state(&kept, Some(Timestamp::from_millis(millis)));
         assert_eq!(at(6), Some(state));
@@ -312,12 +312,12 @@ mod tests {
             && ["o", "u", "e", "d"].contains(&kind)
     }
 
-    /// The kind of a transition, and the last-seen time of an offline event.
+    /// The kind of a change, and the last-seen time of an offline event.
     fn written(event: &PresenceEvent) -> (&'static str, Option<u64>) {
-        match event.transition {
-            Transition::Online { .. } => ("o", None),
-            Transition::Updated { .. } => ("u", None),
-            Transition::Offline {
+        match event.change {
+            UserChange::Online { .. } => ("o", None),
+            UserChange::Updated { .. } => ("u", None),
+            UserChange::Offline {
                 reason,
                 last_seen_at,
             } => match reason {

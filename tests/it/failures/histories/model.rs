@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use presence::model::{Closing, Connected, Disconnected, Refusal, UserState};
 use presence::model::{
-    ConnectionId, GroupEvent, GroupId, Partitions, PresenceEvent, Reason, Transition, UserId,
+    ConnectionId, GroupEvent, GroupId, Partitions, PresenceEvent, Reason, UserChange, UserId,
 };
 
 pub(super) use self::bracket::Bracket;
@@ -252,13 +252,13 @@ impl Model {
     /// An event while the clock was set. It was in no answer, or the answer was not recorded.
     pub(super) fn announced_while_the_clock_was_set(&mut self, event: &PresenceEvent) {
         let user = self.users.entry(event.user.clone()).or_default();
-        match &event.transition {
-            Transition::Updated { .. } => assert!(user.announced, "only while announced"),
-            Transition::Online { .. } => {
+        match &event.change {
+            UserChange::Updated { .. } => assert!(user.announced, "only while announced"),
+            UserChange::Online { .. } => {
                 assert!(!user.announced, "events alternate: {event:?}");
                 user.announced = true;
             }
-            &Transition::Offline { last_seen_at, .. } => {
+            &UserChange::Offline { last_seen_at, .. } => {
                 assert!(user.announced, "events alternate: {event:?}");
                 assert!(last_seen_at <= event.at, "in the future: {event:?}");
                 user.depart(last_seen_at);
@@ -303,20 +303,20 @@ impl Model {
 
     pub(super) fn announced(&mut self, event: &PresenceEvent) {
         let user = self.users.get_mut(&event.user).expect("a user of ours");
-        match &event.transition {
-            Transition::Updated { state } => {
+        match &event.change {
+            UserChange::Updated { state } => {
                 assert!(user.announced, "only while announced: {event:?}");
                 let away = state.as_ref().is_some_and(|state| state.away);
                 assert_ne!(user.away, away, "no change: {event:?}");
                 user.away = away;
             }
-            Transition::Online { state } => {
+            UserChange::Online { state } => {
                 assert_eq!(self.told.pop(), Some((event.user.clone(), Told::Online)));
                 assert!(!user.announced, "events alternate");
                 user.announced = true;
                 user.away = state.as_ref().is_some_and(|state| state.away);
             }
-            &Transition::Offline {
+            &UserChange::Offline {
                 reason,
                 last_seen_at,
             } => {
