@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -28,7 +29,7 @@ pub(super) struct CallQueue<K, T> {
 struct Queue<K, T> {
     /// From the oldest to the newest.
     order: VecDeque<K>,
-    waiting: HashMap<K, Waiting<T>>,
+    waiting: HashMap<K, Waiting<T>, RandomState>,
     running: usize,
 }
 
@@ -39,7 +40,7 @@ struct Waiting<T> {
     callers: Vec<oneshot::Sender<Answer<T>>>,
 }
 
-/// A task that calls the store.
+/// A task that calls the store. If all tasks panic, the callers that wait get an error.
 struct CallTask<K, T> {
     queue: Arc<Mutex<Queue<K, T>>>,
     is_done: bool,
@@ -48,7 +49,12 @@ struct CallTask<K, T> {
 impl<K, T> Drop for CallTask<K, T> {
     fn drop(&mut self) {
         if !self.is_done {
-            self.queue.lock().running -= 1;
+            let mut queue = self.queue.lock();
+            queue.running -= 1;
+            if queue.running == 0 {
+                queue.order.clear();
+                queue.waiting.clear();
+            }
         }
     }
 }
@@ -62,7 +68,7 @@ where
     pub(super) fn new(runtime: Handle) -> Self {
         let queue = Queue {
             order: VecDeque::new(),
-            waiting: HashMap::new(),
+            waiting: HashMap::default(),
             running: 0,
         };
         Self {
@@ -76,7 +82,7 @@ where
     pub(super) async fn ask<C, R>(&self, key: K, users: usize, call: C) -> Answer<T>
     where
         C: Fn(Vec<K>) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<Vec<T>, StoreError>> + Send + 'static,
+        R: Future<Output = Vec<Answer<T>>> + Send + 'static,
     {
         let (sender, answer) = oneshot::channel();
         if let Some(task) = self.add(key, users, sender) {
@@ -116,13 +122,10 @@ where
     K: Clone + Eq + Hash,
     T: Clone,
     C: Fn(Vec<K>) -> R,
-    R: Future<Output = Result<Vec<T>, StoreError>>,
+    R: Future<Output = Vec<Answer<T>>>,
 {
     while let Some((keys, callers)) = next_batch(&mut task) {
-        let answers = match call(keys).await {
-            Ok(answers) => answers.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error); callers.len()],
-        };
+        let answers = call(keys).await;
         for (callers, answer) in callers.into_iter().zip(answers) {
             for caller in callers {
                 // The caller may have gone.
@@ -184,7 +187,7 @@ mod tests {
                 async move {
                     calls.lock().push(keys.len());
                     tokio::task::yield_now().await;
-                    Ok(keys.into_iter().map(|key| key * 2).collect())
+                    keys.into_iter().map(|key| Ok(key * 2)).collect()
                 }
             };
             queue.ask(caller % 10, CALL_USERS / 2, call)
@@ -199,17 +202,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_reaches_all_callers_of_the_call_and_no_others() {
+    async fn a_failure_reaches_the_callers_of_its_key_only() {
         let queue = CallQueue::<u64, u64>::new(Handle::current());
         let call = |keys: Vec<u64>| async move {
-            if keys.contains(&0) {
-                return Err(StoreError::Overloaded);
-            }
-            Ok(keys)
+            let answers = keys.into_iter().map(|key| match key {
+                0 => Err(StoreError::Overloaded),
+                _ => Ok(key),
+            });
+            answers.collect()
         };
-        let asked = (0..4).map(|key| queue.ask(key, CALL_USERS / 2, call));
+        let asked = (0..4).map(|caller| queue.ask(caller % 2, 1, call));
+        let failed = join_all(asked).await.into_iter();
+        let failed = failed.map(|answer| answer.is_err());
+        assert_eq!(failed.collect::<Vec<_>>(), [true, false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn no_caller_waits_for_ever_if_the_calls_panic() {
+        let queue = CallQueue::<u64, u64>::new(Handle::current());
+        let call = |_| async { panic!("the test panics") };
+        let asked = (0..4).map(|key| queue.ask(key, CALL_USERS, call));
         let answers = join_all(asked).await;
-        let failed = answers.iter().map(Result::is_err);
-        assert_eq!(failed.collect::<Vec<_>>(), [true, true, false, false]);
+        assert!(answers.iter().all(Result::is_err), "{answers:?}");
+        assert_eq!(queue.queue.lock().running, 0);
+        let answer = queue.ask(7, 1, |keys| async { keys.into_iter().map(Ok).collect() });
+        assert_eq!(answer.await.ok(), Some(7));
     }
 }

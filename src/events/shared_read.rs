@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::mem;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -85,7 +86,7 @@ pub(super) struct SharedReads<K, T> {
     runtime: Handle,
 }
 
-type Reads<K, T> = Mutex<HashMap<K, Arc<SharedRead<T>>>>;
+type Reads<K, T> = Mutex<HashMap<K, Arc<SharedRead<T>>, RandomState>>;
 
 /// Removes a read after its last caller, also if that caller is cancelled.
 struct RemoveUnused<'a, K: Eq + Hash, T> {

@@ -8,6 +8,7 @@ use parking_lot::MutexGuard;
 use crate::events::hub::copies::{CopyId, Incomplete};
 use crate::events::hub::join::EntryRef;
 use crate::events::hub::known::{Known, KnownMembers};
+use crate::events::hub::ring::Ring;
 use crate::events::hub::{Hub, free};
 use crate::events::interest::GroupInterest;
 use crate::events::sse::cursor::Cursor;
@@ -32,10 +33,17 @@ pub(crate) struct GroupStates {
 /// Why the states of groups are not known.
 #[derive(Debug)]
 pub(crate) enum Unknown {
-    /// The states of these users were not read.
+    /// The states of these users were not read, or too long ago.
     Users(Vec<UserId>),
-    /// The members of a group were not read.
+    /// The members of a group were not read, or a partition restarted.
     Copy,
+}
+
+fn end_of(ring: &Ring) -> EntryRef {
+    EntryRef {
+        generation: ring.generation(),
+        number: ring.end(),
+    }
 }
 
 impl Hub {
@@ -94,13 +102,25 @@ impl Hub {
         state.copies.members(group).map_or(0, HashSet::len)
     }
 
-    /// The states of groups and users. `known` has the states of users up to which this instance received the events.
+    /// The number of restarts of partitions.
+    pub(crate) fn generation(&self) -> u64 {
+        self.state.lock().ring.generation()
+    }
+
+    /// The end of the ring.
+    pub(crate) fn end_of_ring(&self) -> EntryRef {
+        end_of(&self.state.lock().ring)
+    }
+
+    /// The states of groups and users. `known` has the states of users up to which this instance received the events. It
+    /// was read since the ring had this generation.
     pub(crate) fn group_states(
         &self,
         interest: &GroupInterest,
         known: &KnownMembers,
+        generation: u64,
     ) -> Result<GroupStates, Unknown> {
-        let mut found = self.unsorted_group_states(interest, known)?;
+        let mut found = self.unsorted_group_states(interest, known, generation)?;
         // Without the lock, because a group may have thousands of members.
         for (_, _, online) in &mut found.groups {
             online.sort_unstable();
@@ -112,18 +132,26 @@ impl Hub {
         &self,
         interest: &GroupInterest,
         known: &KnownMembers,
+        generation: u64,
     ) -> Result<GroupStates, Unknown> {
         let state = self.state.lock();
         let ring = &state.ring;
+        if ring.generation() != generation {
+            return Err(Unknown::Copy);
+        }
         let mut states = States::default();
         let mut unknown = Vec::new();
-        let mut add = |online: &mut Vec<UserId>, user: &UserId, known: Option<&Known>| match known {
-            None => unknown.push(user.clone()),
-            Some(known) => {
-                if let Some(state) = ring.state_of(user, known) {
-                    online.push(user.clone());
-                    states.extend(state.map(|state| (user.clone(), state)));
-                }
+        let mut add = |online: &mut Vec<UserId>, user: &UserId, known: Option<&Known>| {
+            // The ring may no longer have all events since an old read.
+            let is_covered =
+                |known: &&Known| known.position >= ring.floor(self.partitions.of(user));
+            let Some(known) = known.filter(is_covered) else {
+                unknown.push(user.clone());
+                return;
+            };
+            if let Some(state) = ring.state_of(user, known) {
+                online.push(user.clone());
+                states.extend(state.map(|state| (user.clone(), state)));
             }
         };
         let mut groups = Vec::with_capacity(interest.groups.len());
@@ -146,10 +174,7 @@ impl Hub {
             return Err(Unknown::Users(unknown));
         }
         Ok(GroupStates {
-            end: EntryRef {
-                generation: ring.generation(),
-                number: ring.end(),
-            },
+            end: end_of(ring),
             cursor: ring.cursor_before(ring.end()),
             users: (!interest.users.is_empty()).then_some(users),
             groups,

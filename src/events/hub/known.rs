@@ -23,20 +23,19 @@ pub(crate) type KnownUsers = HashMap<UserId, Known, RandomState>;
 pub(crate) struct KnownMembers {
     /// The members of each group, in the order of the groups.
     pub(crate) of_groups: Vec<Arc<KnownUsers>>,
-    /// Listed users, and users that joined a group after its members were read.
+    /// Listed users, and members that had to be read again. The newest come last.
     pub(crate) others: Vec<Arc<KnownUsers>>,
 }
 
 impl KnownMembers {
     /// The state of a member of the group with this place.
     pub(crate) fn of_member(&self, group: usize, user: &UserId) -> Option<&Known> {
-        let members = self.of_groups.get(group);
-        let known = members.and_then(|members| members.get(user));
-        known.or_else(|| self.of_other(user))
+        let of_group = || self.of_groups.get(group)?.get(user);
+        self.of_other(user).or_else(of_group)
     }
 
-    /// The state of a listed user.
+    /// The state of a user that was read apart from the members of the groups.
     pub(crate) fn of_other(&self, user: &UserId) -> Option<&Known> {
-        self.others.iter().find_map(|others| others.get(user))
+        self.others.iter().rev().find_map(|others| others.get(user))
     }
 }

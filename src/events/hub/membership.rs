@@ -87,9 +87,16 @@ impl<'a> GroupCandidates<'a> {
             Some((number, change))
         });
         let entries: Vec<_> = changes.collect();
-        let first = entries.first().map_or(u64::MAX, |(number, _)| *number);
+        let Some((first, _)) = entries.first() else {
+            return Self {
+                interest,
+                entries,
+                later: Vec::new(),
+                groups_of: HashMap::default(),
+            };
+        };
         let groups = interest.groups.iter();
-        let later = groups.flat_map(|group| ring.events_of_group(group, first));
+        let later = groups.flat_map(|group| ring.events_of_group(group, *first));
         let later = later.map(|(number, event)| (number, Arc::clone(event)));
         let mut groups_of = HashMap::default();
         let users = entries.iter().filter_map(|(_, change)| match change {

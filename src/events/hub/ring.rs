@@ -240,6 +240,11 @@ impl Ring {
         &self.parts[partition.index()]
     }
 
+    /// Returns the position of a partition before its first entry.
+    pub(crate) fn floor(&self, partition: Partition) -> Position {
+        self.part(partition).floor
+    }
+
     /// Returns the data set of a partition and the position of its newest entry, if the partition is known.
     pub(crate) fn newest(&self, partition: Partition) -> Option<(Epoch, Position)> {
         let part = self.part(partition);

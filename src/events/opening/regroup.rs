@@ -74,7 +74,12 @@ impl Opener {
             let groups = self.hub.own_groups(&before, user, (from, u64::MAX));
             let held = self.copy_filler.hold(&groups.all).await?;
             let joined = joined(&groups.joined);
-            let (snapshot, end) = self.groups.ask(&joined).await?;
+            let (snapshot, end) = if joined.groups.is_empty() {
+                (None, self.hub.end_of_ring())
+            } else {
+                let (snapshot, end) = self.groups.ask(&joined).await?;
+                (Some(snapshot), end)
+            };
             if self.hub.own_groups(&before, user, (from, end.number)) != groups {
                 continue;
             }
@@ -84,7 +89,7 @@ impl Opener {
             if replayed.await.is_err() {
                 return Ok(None);
             }
-            if !joined.groups.is_empty() {
+            if let Some(snapshot) = snapshot {
                 snapshot.send_messages(subscriber).await;
             }
             let interest = Interest::own_groups(user.clone(), groups.all);

@@ -43,13 +43,15 @@ impl ListedSnapshots {
     pub(crate) async fn ask(&self, users: &Arc<[UserId]>) -> Answer<Arc<Snapshot>> {
         let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
         let memory = Arc::clone(&self.memory);
-        let call = move |lists| {
-            call(
-                Arc::clone(&store),
-                Arc::clone(&hub),
-                Arc::clone(&memory),
-                lists,
-            )
+        let call = move |lists: Vec<_>| {
+            let (store, hub) = (Arc::clone(&store), Arc::clone(&hub));
+            let memory = Arc::clone(&memory);
+            async move {
+                match call(&store, &hub, &memory, &lists).await {
+                    Ok(snapshots) => snapshots.into_iter().map(Ok).collect(),
+                    Err(error) => vec![Err(error); lists.len()],
+                }
+            }
         };
         self.calls.ask(Arc::clone(users), users.len(), call).await
     }
@@ -57,10 +59,10 @@ impl ListedSnapshots {
 
 /// Returns the snapshot of each list.
 async fn call(
-    store: Arc<Store>,
-    hub: Arc<Hub>,
-    memory: Arc<SnapshotMemory>,
-    lists: Vec<Arc<[UserId]>>,
+    store: &Store,
+    hub: &Hub,
+    memory: &SnapshotMemory,
+    lists: &[Arc<[UserId]>],
 ) -> Result<Vec<Arc<Snapshot>>, StoreError> {
     let mut users = lists.concat();
     if lists.len() > 1 {

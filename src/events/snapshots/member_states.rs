@@ -1,9 +1,9 @@
 //! The states of the members of groups. One call to the store serves many streams.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use tokio::runtime::Handle;
 
 use crate::events::call_queue::{CALL_USERS, CallQueue};
@@ -11,7 +11,8 @@ use crate::events::hub::Hub;
 use crate::events::hub::group_states::{GroupStates, Unknown};
 use crate::events::hub::known::{Known, KnownMembers, KnownUsers};
 use crate::events::interest::GroupInterest;
-use crate::model::{GroupId, Partition, Position, UserId};
+use crate::events::shared_read::Answer;
+use crate::model::{Epoch, GroupId, Partition, Position, UserId};
 use crate::store::{Store, StoreError};
 
 /// Maximum number of reads of the states. Another read is needed if users joined the groups meanwhile.
@@ -22,7 +23,7 @@ const ATTEMPTS: usize = 5;
 pub(crate) struct MemberStates {
     store: Arc<Store>,
     hub: Arc<Hub>,
-    calls: CallQueue<Users, Arc<KnownUsers>>,
+    calls: CallQueue<Users, Arc<Read>>,
 }
 
 /// The users that a caller needs.
@@ -30,6 +31,15 @@ pub(crate) struct MemberStates {
 enum Users {
     MembersOf(GroupId),
     Listed(Arc<[UserId]>),
+}
+
+impl Users {
+    fn list(self, hub: &Hub) -> Arc<[UserId]> {
+        match self {
+            Self::MembersOf(group) => hub.members_of(&group).into(),
+            Self::Listed(users) => users,
+        }
+    }
 }
 
 impl MemberStates {
@@ -45,6 +55,7 @@ impl MemberStates {
     /// Reads the states of all members and listed users, then applies the events that happened meanwhile. So the states
     /// are exact as of the newest event that this instance received.
     pub(crate) async fn read(&self, interest: &GroupInterest) -> Result<GroupStates, StoreError> {
+        let generation = self.hub.generation();
         let groups = interest.groups.iter().cloned().map(Users::MembersOf);
         let mut known = KnownMembers {
             of_groups: try_join_all(groups.map(|members| self.ask(members))).await?,
@@ -56,89 +67,105 @@ impl MemberStates {
                 let others = self.ask(Users::Listed(others.into())).await?;
                 known.others.push(others);
             }
-            match self.hub.group_states(interest, &known) {
+            match self.hub.group_states(interest, &known, generation) {
                 Ok(states) => return Ok(states),
                 Err(Unknown::Copy) => break,
-                Err(Unknown::Users(joined)) => others = joined,
+                Err(Unknown::Users(unknown)) => others = unknown,
             }
         }
         Err(changed())
     }
 
+    /// Returns the states of users, after this instance received the events up to there.
     async fn ask(&self, users: Users) -> Result<Arc<KnownUsers>, StoreError> {
         let count = match &users {
             Users::MembersOf(group) => self.hub.member_count(group),
             Users::Listed(users) => users.len(),
         };
         let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
-        let call = move |users| call(Arc::clone(&store), Arc::clone(&hub), users);
-        self.calls.ask(users, count, call).await
-    }
-}
-
-/// Returns the states of all these users, once for each key.
-async fn call(
-    store: Arc<Store>,
-    hub: Arc<Hub>,
-    keys: Vec<Users>,
-) -> Result<Vec<Arc<KnownUsers>>, StoreError> {
-    let mut users = Vec::new();
-    for key in &keys {
-        match key {
-            Users::MembersOf(group) => users.extend(hub.members_of(group)),
-            Users::Listed(listed) => users.extend_from_slice(listed),
+        let call = move |keys| call(Arc::clone(&store), Arc::clone(&hub), keys);
+        let read = self.calls.ask(users, count, call).await?;
+        let has_received = |hub: &Hub| {
+            read.at.iter().all(|(partition, epoch, position)| {
+                let received = hub.newest(*partition);
+                received.is_some_and(|(known, newest)| known == *epoch && newest >= *position)
+            })
+        };
+        if self.hub.catches_up(has_received).await {
+            Ok(Arc::clone(&read.users))
+        } else {
+            Err(changed())
         }
     }
-    users.sort_unstable();
-    users.dedup();
-    let mut known = KnownUsers::default();
-    for part in users.chunks(CALL_USERS) {
-        read_part(&store, &hub, part, &mut known).await?;
-    }
-    let known = Arc::new(known);
-    Ok(keys.iter().map(|_| Arc::clone(&known)).collect())
 }
 
-/// Adds the states of some users, after this instance received the events up to there.
-async fn read_part(
-    store: &Store,
-    hub: &Hub,
-    users: &[UserId],
-    known: &mut KnownUsers,
-) -> Result<(), StoreError> {
-    let announced = store.announced_among(users).await?;
-    let has_received = |hub: &Hub| {
-        announced.at.iter().all(|(partition, epoch, position)| {
-            let received = hub.newest(*partition);
-            received.is_some_and(|(known, newest)| known == *epoch && newest >= *position)
-        })
-    };
-    if !hub.catches_up(has_received).await {
-        return Err(changed());
-    }
-    let positions: HashMap<Partition, Position> = announced
-        .at
-        .iter()
-        .map(|(partition, _, position)| (*partition, *position))
-        .collect();
-    for user in users {
+/// The states of the users of one call.
+#[derive(Debug)]
+struct Read {
+    users: Arc<KnownUsers>,
+    /// The positions of which the states are.
+    at: Vec<(Partition, Epoch, Position)>,
+}
+
+/// Returns the states of all these users, for each key whose partitions all answered.
+async fn call(store: Arc<Store>, hub: Arc<Hub>, keys: Vec<Users>) -> Vec<Answer<Arc<Read>>> {
+    let lists: Vec<_> = keys.into_iter().map(|key| key.list(&hub)).collect();
+    let mut by_partition: BTreeMap<Partition, BTreeSet<&UserId>> = BTreeMap::new();
+    for user in lists.iter().flat_map(|list| list.iter()) {
         let partition = hub.partitions().of(user);
-        let position = positions.get(&partition).copied().unwrap_or_default();
+        by_partition.entry(partition).or_default().insert(user);
+    }
+    let reads = by_partition.into_iter().map(|(partition, users)| {
+        let users: Vec<_> = users.into_iter().cloned().collect();
+        let store = &store;
+        async move { (partition, read_partition(store, users).await) }
+    });
+    let (mut users, mut at) = (KnownUsers::default(), Vec::new());
+    let mut failed = BTreeMap::new();
+    for (partition, read) in join_all(reads).await {
+        match read {
+            Ok((known, positions)) => {
+                users.extend(known);
+                at.extend(positions);
+            }
+            Err(error) => drop(failed.insert(partition, error)),
+        }
+    }
+    let users = Arc::new(users);
+    let read = Arc::new(Read { users, at });
+    let partitions = hub.partitions();
+    let answers = lists.into_iter().map(|list| {
+        let mut users = list.iter().take_while(|_| !failed.is_empty());
+        let error = users.find_map(|user| failed.get(&partitions.of(user)));
+        error.map_or_else(|| Ok(Arc::clone(&read)), |error| Err(error.clone()))
+    });
+    answers.collect()
+}
+
+/// The states of users of one partition, and the positions of which they are.
+type PartitionRead = (KnownUsers, Vec<(Partition, Epoch, Position)>);
+
+async fn read_partition(store: &Store, users: Vec<UserId>) -> Result<PartitionRead, StoreError> {
+    let (mut known, mut at) = (KnownUsers::default(), Vec::new());
+    for part in users.chunks(CALL_USERS) {
+        let announced = store.announced_among(part).await?;
+        let position = announced.at.first().map(|(_, _, position)| *position);
         let unannounced = Known {
             announced: None,
-            position,
+            position: position.unwrap_or_default(),
         };
-        known.insert(user.clone(), unannounced);
-    }
-    let without_state = announced.users.into_iter().map(|user| (user, None));
-    let states = announced.states.into_iter();
-    let states = states.map(|(user, state)| (user, Some(state)));
-    for (user, state) in without_state.chain(states) {
-        if let Some(known) = known.get_mut(&user) {
-            known.announced = Some(state);
+        known.extend(part.iter().map(|user| (user.clone(), unannounced.clone())));
+        let without_state = announced.users.into_iter().map(|user| (user, None));
+        let states = announced.states.into_iter();
+        let states = states.map(|(user, state)| (user, Some(state)));
+        for (user, state) in without_state.chain(states) {
+            if let Some(known) = known.get_mut(&user) {
+                known.announced = Some(state);
+            }
         }
+        at.extend(announced.at);
     }
-    Ok(())
+    Ok((known, at))
 }
 
 fn changed() -> StoreError {

@@ -56,6 +56,10 @@ local function stay(call, connections, ended, is_alone, last)
   else
     forget(call.hash, ended)
     redis.call('PEXPIREAT', call.hash, as_text(last + AFTERLIFE))
+    if score and not call.value then
+      redis.call('SET', call.key, '*')
+      was_held = end_hold(call)
+    end
     redis.call('PEXPIREAT', call.key, as_text(last))
   end
   if score and (was_held or call.before > last or number ~= former_number) then

@@ -75,19 +75,22 @@ async fn a_disconnect_after_which_a_held_user_is_online_ends_the_hold() {
     run_quietly();
     let (redis, instance) = on_a_clock().await;
     let client = instance.client();
-    connect(&client, &["bob", "carol"]).await;
-    hold(&redis, 2).await;
+    connect(&client, &["bob", "carol", "dave"]).await;
+    client.connect_as("dave", "tablet").await;
+    hold(&redis, 3).await;
     redis.set_clock_ahead(0);
     let leaving = json!({"connectionId": "phone", "graceMs": 10_000});
     let leaves = client.of_user("bob", "disconnect").json(&leaving);
     let leaves: Left = send(leaves).await.ok();
     assert!(leaves.online && leaves.leaves_at.is_some(), "{leaves:?}");
-    let left = client.disconnect_as("carol", "phone").await;
-    assert!(left.online && !left.became_offline, "{left:?}");
-    for user in ["bob", "carol"] {
+    for user in ["carol", "dave"] {
+        let left = client.disconnect_as(user, "phone").await;
+        assert!(left.online && !left.became_offline, "{left:?}");
+    }
+    for user in ["bob", "carol", "dave"] {
         assert!(client.user(user).await.online, "{user}");
     }
     assert_eq!(held(&redis).await, 0);
     assert!(client.disconnect_as("carol", "laptop").await.became_offline);
-    assert_eq!(client.count().await, 1);
+    assert_eq!(client.count().await, 2);
 }
