@@ -6,6 +6,5 @@ mod clock;
 mod grants;
 mod lost_keys;
 mod prefixes;
-mod quiet_clock;
 mod returns;
 mod stalls;
