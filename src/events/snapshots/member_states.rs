@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 5;
 pub(crate) struct MemberStates {
     store: Arc<Store>,
     hub: Arc<Hub>,
-    calls: CallQueue<Users, Arc<Read>>,
+    calls: CallQueue<Users, Read>,
 }
 
 /// The users that a caller needs.
@@ -92,23 +92,24 @@ impl MemberStates {
             })
         };
         if self.hub.catches_up(has_received).await {
-            Ok(Arc::clone(&read.users))
+            Ok(read.users)
         } else {
             Err(changed())
         }
     }
 }
 
-/// The states of the users of one call.
-#[derive(Debug)]
+/// The answer to one key.
+#[derive(Clone, Debug)]
 struct Read {
+    /// The states of the users of the key, and of others of the same call.
     users: Arc<KnownUsers>,
-    /// The positions of which the states are.
+    /// The positions of which the states of the users of the key are.
     at: Vec<(Partition, Epoch, Position)>,
 }
 
 /// Returns the states of all these users, for each key whose partitions all answered.
-async fn call(store: Arc<Store>, hub: Arc<Hub>, keys: Vec<Users>) -> Vec<Answer<Arc<Read>>> {
+async fn call(store: Arc<Store>, hub: Arc<Hub>, keys: Vec<Users>) -> Vec<Answer<Read>> {
     let lists: Vec<_> = keys.into_iter().map(|key| key.list(&hub)).collect();
     let mut by_partition: BTreeMap<Partition, BTreeSet<&UserId>> = BTreeMap::new();
     for user in lists.iter().flat_map(|list| list.iter()) {
@@ -120,24 +121,24 @@ async fn call(store: Arc<Store>, hub: Arc<Hub>, keys: Vec<Users>) -> Vec<Answer<
         let store = &store;
         async move { (partition, read_partition(store, users).await) }
     });
-    let (mut users, mut at) = (KnownUsers::default(), Vec::new());
-    let mut failed = BTreeMap::new();
+    let (mut users, mut positions) = (KnownUsers::default(), BTreeMap::new());
     for (partition, read) in join_all(reads).await {
-        match read {
-            Ok((known, positions)) => {
-                users.extend(known);
-                at.extend(positions);
-            }
-            Err(error) => drop(failed.insert(partition, error)),
-        }
+        let read = read.map(|(known, at)| {
+            users.extend(known);
+            at
+        });
+        positions.insert(partition, read);
     }
     let users = Arc::new(users);
-    let read = Arc::new(Read { users, at });
-    let partitions = hub.partitions();
-    let answers = lists.into_iter().map(|list| {
-        let mut users = list.iter().take_while(|_| !failed.is_empty());
-        let error = users.find_map(|user| failed.get(&partitions.of(user)));
-        error.map_or_else(|| Ok(Arc::clone(&read)), |error| Err(error.clone()))
+    let answers = lists.iter().map(|list| {
+        let partitions = list.iter().map(|user| hub.partitions().of(user));
+        let partitions: BTreeSet<_> = partitions.collect();
+        let mut at = Vec::new();
+        for read in partitions.iter().filter_map(|each| positions.get(each)) {
+            at.extend(read.clone()?);
+        }
+        let users = Arc::clone(&users);
+        Ok(Read { users, at })
     });
     answers.collect()
 }
