@@ -16,7 +16,15 @@ async fn a_redis_restarted_empty_resets_every_stream_and_pinging_users_return() 
 
 #[tokio::test]
 async fn a_redis_restarted_with_its_data_takes_no_pinging_user_offline() {
-    let persistent = ["--save", "", "--appendonly", "yes"];
+    // By default, Redis postpones a write to its file while the disk is busy, and a kill loses it.
+    let persistent = [
+        "--save",
+        "",
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+    ];
     let mut scene = Scene::on(RedisServer::start_with(&persistent).await).await;
     scene.redis.kill();
     scene.outlast().await;
