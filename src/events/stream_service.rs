@@ -209,19 +209,12 @@ impl StreamService {
         self.wait_until_known(&watched).await?;
         let newest = self.opener.newest();
         let stored = newest.stored_at(requested_at, &watched).await?;
-        let has_received = |hub: &Hub, (partition, epoch, position)| {
-            let newest = hub.newest(partition);
-            newest.is_some_and(|(same, newest)| same == epoch && newest >= position)
-        };
-        let all_received = |hub: &Hub| stored.iter().all(|each| has_received(hub, *each));
+        let all_received = |hub: &Hub| stored.iter().all(|each| hub.has_reached(*each));
         if self.hub.wait_for(RECEIVE_TIMEOUT, all_received).await {
             return Ok(());
         }
         // The store may have begun a new data set without an event, which the bus does not notice by itself.
-        for (partition, ..) in stored
-            .iter()
-            .filter(|each| !has_received(&self.hub, **each))
-        {
+        for (partition, ..) in stored.iter().filter(|each| !self.hub.has_reached(**each)) {
             self.hub.request_resync(*partition);
         }
         if self.hub.wait_for(RECEIVE_TIMEOUT, all_received).await {

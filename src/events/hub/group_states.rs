@@ -35,8 +35,8 @@ pub(crate) struct GroupStates {
 pub(crate) enum Unknown {
     /// The states of these users were not read, or too long ago.
     Users(Vec<UserId>),
-    /// The members of a group were not read, or a partition restarted.
-    Copy,
+    /// A copy became incomplete, or a partition restarted.
+    Changed,
 }
 
 fn end_of(ring: &Ring) -> EntryRef {
@@ -102,12 +102,7 @@ impl Hub {
         state.copies.members(group).map_or(0, HashSet::len)
     }
 
-    /// The number of restarts of partitions.
-    pub(crate) fn generation(&self) -> u64 {
-        self.state.lock().ring.generation()
-    }
-
-    /// The end of the ring.
+    /// The entry that the ring gets next.
     pub(crate) fn end_of_ring(&self) -> EntryRef {
         end_of(&self.state.lock().ring)
     }
@@ -137,7 +132,7 @@ impl Hub {
         let state = self.state.lock();
         let ring = &state.ring;
         if ring.generation() != generation {
-            return Err(Unknown::Copy);
+            return Err(Unknown::Changed);
         }
         let mut states = States::default();
         let mut unknown = Vec::new();
@@ -157,9 +152,9 @@ impl Hub {
         let mut groups = Vec::with_capacity(interest.groups.len());
         for (place, group) in interest.groups.iter().enumerate() {
             if state.copies.incomplete(group).is_some() {
-                return Err(Unknown::Copy);
+                return Err(Unknown::Changed);
             }
-            let members = state.copies.members(group).ok_or(Unknown::Copy)?;
+            let members = state.copies.members(group).ok_or(Unknown::Changed)?;
             let mut online = Vec::new();
             for user in members {
                 add(&mut online, user, known.of_member(place, user));

@@ -12,7 +12,7 @@ use crate::events::sse::cursor::Cursor;
 use crate::events::sse::frame::{self, Frame};
 use crate::events::sse::payload::ResetReason;
 use crate::events::subscriber::{Live, Subscriber};
-use crate::model::{GroupId, Partition, PartitionSet, Position, Timestamp};
+use crate::model::{Epoch, GroupId, Partition, PartitionSet, Position, Timestamp};
 
 /// Missed events that a stream can receive while it joins. The hub is locked meanwhile.
 const JOIN_EVENTS: u64 = 256;
@@ -171,6 +171,15 @@ impl Hub {
         let any_age = |_| Timestamp::default();
         let located = state.ring.locate(cursor, watched, any_age);
         Ok(missed(&state.ring, located.map_err(|_| RingChanged)?))
+    }
+
+    /// Whether this instance has received the events of a partition up to this position of this data set.
+    pub(crate) fn has_reached(
+        &self,
+        (partition, epoch, position): (Partition, Epoch, Position),
+    ) -> bool {
+        let newest = self.newest(partition);
+        newest.is_some_and(|(known, newest)| known == epoch && newest >= position)
     }
 
     /// Whether this instance has received the events of these partitions up to the cursor.

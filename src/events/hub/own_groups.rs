@@ -77,11 +77,6 @@ impl Hub {
         own
     }
 
-    /// The number that the next entry gets.
-    pub(crate) fn next_number(&self) -> u64 {
-        self.state.lock().ring.end()
-    }
-
     /// Whether an entry changed the own groups of a stream after they were read, or may have and is no longer kept.
     pub(crate) fn have_own_groups_changed(&self, subscriber: &Subscriber) -> bool {
         let interest = subscriber.interest();

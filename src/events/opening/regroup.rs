@@ -36,7 +36,7 @@ impl Opener {
         &self,
         user: &UserId,
     ) -> Result<(Interest, u64), StoreError> {
-        let since = self.hub.next_number();
+        let since = self.hub.end_of_ring().number;
         let groups = self.store.groups_of(user).await?;
         Ok((Interest::own_groups(user.clone(), groups), since))
     }

@@ -55,7 +55,7 @@ impl MemberStates {
     /// Reads the states of all members and listed users, then applies the events that happened meanwhile. So the states
     /// are exact as of the newest event that this instance received.
     pub(crate) async fn read(&self, interest: &GroupInterest) -> Result<GroupStates, StoreError> {
-        let generation = self.hub.generation();
+        let generation = self.hub.end_of_ring().generation;
         let groups = interest.groups.iter().cloned().map(Users::MembersOf);
         let mut known = KnownMembers {
             of_groups: try_join_all(groups.map(|members| self.ask(members))).await?,
@@ -69,7 +69,7 @@ impl MemberStates {
             }
             match self.hub.group_states(interest, &known, generation) {
                 Ok(states) => return Ok(states),
-                Err(Unknown::Copy) => break,
+                Err(Unknown::Changed) => break,
                 Err(Unknown::Users(unknown)) => others = unknown,
             }
         }
@@ -85,12 +85,7 @@ impl MemberStates {
         let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
         let call = move |keys| call(Arc::clone(&store), Arc::clone(&hub), keys);
         let read = self.calls.ask(users, count, call).await?;
-        let has_received = |hub: &Hub| {
-            read.at.iter().all(|(partition, epoch, position)| {
-                let received = hub.newest(*partition);
-                received.is_some_and(|(known, newest)| known == *epoch && newest >= *position)
-            })
-        };
+        let has_received = |hub: &Hub| read.at.iter().all(|each| hub.has_reached(*each));
         if self.hub.catches_up(has_received).await {
             Ok(read.users)
         } else {
