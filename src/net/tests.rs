@@ -15,6 +15,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -175,6 +176,20 @@ async fn fill_with(address: SocketAddr, count: usize, request: &[u8]) -> Vec<Tcp
     clients
 }
 
+/// Returns all that a client receives until its connection ends.
+async fn all_of(mut client: TcpStream) -> String {
+    let mut received = String::new();
+    let read = timeout(Duration::from_secs(5), client.read_to_string(&mut received)).await;
+    read.expect("an end").expect("no reset");
+    received
+}
+
+/// Waits until a listener has ended.
+async fn wait_for_end(serving: JoinHandle<()>) {
+    let ended = timeout(Duration::from_secs(5), serving).await;
+    ended.expect("an end").expect("no panic");
+}
+
 /// Closes a connection with a reset.
 fn reset(client: TcpStream) {
     let linger = SockRef::from(&client).set_linger(Some(Duration::ZERO));
@@ -233,14 +248,11 @@ async fn clients_that_wait_for_admission_are_answered_in_a_drain() {
         assert!(read.is_err(), "it waits: {read:?}");
     }
     drain.cancel();
-    for mut client in clients {
-        let mut answer = String::new();
-        let read = timeout(Duration::from_secs(5), client.read_to_string(&mut answer)).await;
-        read.expect("an end").expect("an answer");
+    for client in clients {
+        let answer = all_of(client).await;
         assert!(answer.ends_with("a stream"), "{answer}");
     }
-    let ended = timeout(Duration::from_secs(5), serving).await;
-    ended.expect("an end").expect("no panic");
+    wait_for_end(serving).await;
 }
 
 #[tokio::test]
@@ -251,14 +263,11 @@ async fn connections_that_are_not_accepted_when_the_drain_begins_are_answered() 
     let clients = fill_with(address, 50, request).await;
     drain.cancel();
     let serving = tokio::spawn(listener.run());
-    for mut client in clients {
-        let mut answer = String::new();
-        let read = timeout(Duration::from_secs(5), client.read_to_string(&mut answer)).await;
-        read.expect("it ends").expect("it is answered");
+    for client in clients {
+        let answer = all_of(client).await;
         assert!(answer.ends_with("fine"), "{answer}");
     }
-    let ended = timeout(Duration::from_secs(5), serving).await;
-    ended.expect("it ends").expect("no panic");
+    wait_for_end(serving).await;
 }
 
 #[tokio::test]

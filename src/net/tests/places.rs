@@ -46,12 +46,9 @@ async fn connections_that_wait_for_a_place_when_the_drain_begins_are_answered() 
     drain.cancel();
     sleep(Duration::from_millis(20)).await;
     gate.cancel();
-    for mut client in clients {
-        let mut answer = String::new();
-        let read = timeout(Duration::from_secs(5), client.read_to_string(&mut answer)).await;
-        read.expect("it ends").expect("it is answered");
+    for client in clients {
+        let answer = all_of(client).await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
-    let ended = timeout(Duration::from_secs(5), serving).await;
-    ended.expect("it ends").expect("no panic");
+    wait_for_end(serving).await;
 }

@@ -37,6 +37,20 @@ impl RedisServer {
         Self::start_with(&["--save", "", "--appendonly", "no"]).await
     }
 
+    /// Starts a server that loses nothing when it is killed. By default, Redis postpones a write to its file while the
+    /// disk is busy.
+    pub async fn start_durable() -> Self {
+        let durable = [
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+        ];
+        Self::start_with(&durable).await
+    }
+
     /// Starts a server with `arguments` and a directory of its own. A restart uses both again.
     pub async fn start_with(arguments: &[&str]) -> Self {
         Self::start_by(|| owned(arguments), None).await

@@ -16,16 +16,7 @@ async fn a_redis_restarted_empty_resets_every_stream_and_pinging_users_return() 
 
 #[tokio::test]
 async fn a_redis_restarted_with_its_data_takes_no_pinging_user_offline() {
-    // By default, Redis postpones a write to its file while the disk is busy, and a kill loses it.
-    let persistent = [
-        "--save",
-        "",
-        "--appendonly",
-        "yes",
-        "--appendfsync",
-        "always",
-    ];
-    let mut scene = Scene::on(RedisServer::start_with(&persistent).await).await;
+    let mut scene = Scene::on(RedisServer::start_durable().await).await;
     scene.redis.kill();
     scene.outlast().await;
     scene.redis.start_again().await;

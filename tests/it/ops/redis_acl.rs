@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use harness::client::{crowd, send};
+use harness::client::{Client, crowd, send};
 use harness::instance::{Instance, Settings};
 use harness::redis_server::RedisServer;
 use harness::sse::{Stream, briefs};
@@ -82,6 +82,15 @@ async fn the_documented_rights_are_enough() {
     }
 }
 
+/// Waits until the readiness check fails and `says_why`.
+async fn is_unready(client: &Client, when: &str, says_why: &str) {
+    eventually_true(when, async || {
+        let ready = client.get("/readyz").await;
+        ready.status == 503 && ready.body.contains(says_why)
+    })
+    .await;
+}
+
 /// The right may be missing only within scripts, which the server runs as far as they get.
 #[tokio::test]
 async fn a_missing_right_is_named_by_the_readiness_check_and_the_log() {
@@ -89,14 +98,7 @@ async fn a_missing_right_is_named_by_the_readiness_check_and_the_log() {
     let instance = Instance::start(&settings).await;
     let client = instance.client();
     let says_why = "may not run these commands on the keys and channels of the service: HSET, XADD";
-    let is_unready = async |what: &str| {
-        eventually_true(what, async || {
-            let ready = client.get("/readyz").await;
-            ready.status == 503 && ready.body.contains(says_why)
-        })
-        .await;
-    };
-    is_unready("the rights are missing from the start").await;
+    is_unready(&client, "the rights are missing from the start", says_why).await;
     assert_eq!(send(client.of_user("alice", "connect")).await.status, 503);
     assert!(instance.log().contains(says_why), "{}", instance.log());
 
@@ -113,7 +115,7 @@ async fn a_missing_right_is_named_by_the_readiness_check_and_the_log() {
         .command::<()>(&["ACL", "SETUSER", "ann", "-xadd", "-hset"])
         .await;
     assert_eq!(send(client.of_user("bob", "connect")).await.status, 503);
-    is_unready("the rights are withdrawn").await;
+    is_unready(&client, "the rights are withdrawn", says_why).await;
     assert!(
         instance.log().contains("redis forbids a command"),
         "{}",
@@ -126,15 +128,8 @@ async fn a_missing_right_is_named_by_the_readiness_check_and_the_log() {
 async fn a_missing_right_of_the_scripts_about_groups_is_named() {
     let (_redis, settings) = ann(&["-smismember"]).await;
     let instance = Instance::start(&settings).await;
-    let client = instance.client();
-    eventually_true("the cause shows", async || {
-        let ready = client.get("/readyz").await;
-        ready.status == 503
-            && ready
-                .body
-                .contains("on the keys and channels of the service: SMISMEMBER")
-    })
-    .await;
+    let says_why = "on the keys and channels of the service: SMISMEMBER";
+    is_unready(&instance.client(), "the cause shows", says_why).await;
 }
 
 /// The keys of the settings are not those of the access control list.
@@ -142,15 +137,8 @@ async fn a_missing_right_of_the_scripts_about_groups_is_named() {
 async fn a_prefix_without_rights_is_named() {
     let (_redis, settings) = ann(&[]).await;
     let instance = Instance::start(&settings.with("PRESENCE_KEY_PREFIX", "other:")).await;
-    let client = instance.client();
-    eventually_true("the cause shows", async || {
-        let ready = client.get("/readyz").await;
-        ready.status == 503
-            && ready
-                .body
-                .contains("on the keys and channels of the service: EVAL")
-    })
-    .await;
+    let says_why = "on the keys and channels of the service: EVAL";
+    is_unready(&instance.client(), "the cause shows", says_why).await;
 }
 
 /// Expired users are announced, although the deadlines of online users cannot be re-armed.

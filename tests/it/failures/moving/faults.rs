@@ -18,23 +18,13 @@ const A_WHILE: Duration = Duration::from_millis(1_200);
 /// Longer than a move takes.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A store that loses nothing when it is killed.
-async fn durable_store() -> RedisServer {
-    let durable = [
-        "--save",
-        "",
-        "--appendonly",
-        "yes",
-        "--appendfsync",
-        "always",
-    ];
-    RedisServer::start_with(&durable).await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_during_a_move_take_no_user_offline_that_pings() {
     run_quietly();
-    let (mut redis, mut next) = (durable_store().await, durable_store().await);
+    let (mut redis, mut next) = (
+        RedisServer::start_durable().await,
+        RedisServer::start_durable().await,
+    );
     let during = settings(&redis.url())
         .with("REDIS_URL_NEXT", &next.url())
         .with("PRESENCE_PARTITIONS_NEXT", "16");
