@@ -22,6 +22,7 @@ mod short_response;
 mod socket;
 mod spread;
 mod stream;
+mod stream_turns;
 mod time_limits;
 mod unserved_requests;
 mod worker;

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::http::Version;
@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep};
 use super::disconnect::DisconnectWatch;
 use super::request_limits::MemoryShare;
 use super::response_head::{Framing, head_bytes};
+use super::stream_turns::StreamTurn;
 use super::worker::WorkerContext;
 use crate::events::{EventStream, Frame};
 
@@ -49,6 +50,8 @@ pub(super) struct EventWriter {
     /// HTTP/1.0 has no chunks; there the body ends with the connection.
     is_chunked: bool,
     unsent: Unsent,
+    /// `None` before the first poll.
+    turn: Option<Arc<StreamTurn>>,
     /// Whether `unsent` has the end of the stream.
     has_ended: bool,
     disconnect: DisconnectWatch,
@@ -161,6 +164,7 @@ impl EventWriter {
             events,
             worker,
             is_chunked,
+            turn: None,
             unsent: Unsent(VecDeque::from([head])),
             has_ended: false,
             disconnect,
@@ -172,6 +176,8 @@ impl EventWriter {
     /// Takes the next frames from the stream, as many as one system call writes. Resolves once there is a frame or the
     /// stream has ended.
     fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let turn = self.turn(context);
+        let context = &mut Context::from_waker(&turn);
         let mut taken = 0;
         while taken < TAKEN_BYTES && self.unsent.0.len() < FRAMES_PER_WRITE {
             match self.events.poll_next(context) {
@@ -192,6 +198,16 @@ impl EventWriter {
         Poll::Ready(())
     }
 
+    /// Returns a waker that queues this writer for its turn.
+    fn turn(&mut self, context: &Context<'_>) -> Waker {
+        let task = context.waker();
+        let turn = match self.turn.take() {
+            Some(turn) if turn.is_of(task) => turn,
+            _ => self.worker.turns.of(task),
+        };
+        Waker::from(Arc::clone(self.turn.insert(turn)))
+    }
+
     fn encoded(&self, frame: &Frame) -> Bytes {
         if self.is_chunked {
             frame.chunk()
@@ -203,7 +219,12 @@ impl EventWriter {
     /// Resolves once a client that reads nothing must be cut off.
     fn poll_blocked(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // A blocked writer takes no frames, and so does not see the end of the stream.
-        if self.events.poll_closed(context).is_ready() {
+        let turn = self.turn(context);
+        if self
+            .events
+            .poll_closed(&mut Context::from_waker(&turn))
+            .is_ready()
+        {
             return Poll::Ready(());
         }
         let blocked = match &mut self.blocked {
@@ -246,7 +267,7 @@ impl Future for EventWriter {
             match sent {
                 Poll::Ready(Ok(Sent::All)) if !this.has_ended => {}
                 Poll::Ready(Ok(Sent::Budget)) => {
-                    context.waker().wake_by_ref();
+                    this.turn(context).wake();
                     return Poll::Pending;
                 }
                 Poll::Pending => return this.poll_blocked(context),

@@ -19,6 +19,7 @@ use super::connection_limit::{ConnectionGuard, ConnectionLimit};
 use super::request_limits::RequestLimits;
 use super::serve::serve;
 use super::spread::Spread;
+use super::stream_turns::StreamTurns;
 use super::worker::{Connection, Worker, WorkerContext};
 use crate::http::Admission;
 use crate::memory_budget::MemoryBudget;
@@ -94,6 +95,8 @@ impl Listener {
         }
         let request_limits = RequestLimits::new(limits.memory);
         let context = |worker: Worker| {
+            let (turns, giving_turns) = StreamTurns::new();
+            worker.runtime.spawn(giving_turns);
             let context = WorkerContext {
                 front: worker.front,
                 limits: Arc::clone(&request_limits),
@@ -102,6 +105,7 @@ impl Listener {
                 // A token per worker, so that the connections of two workers do not contend for one lock.
                 drain: drain.child_token(),
                 active: TaskTracker::new(),
+                turns,
                 make_room: Notify::new(),
             };
             (worker.runtime, Arc::new(context))

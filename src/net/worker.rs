@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection_limit::ConnectionGuard;
 use super::request_limits::RequestLimits;
+use super::stream_turns::StreamTurns;
 use crate::http::{Admission, Front};
 
 /// Where connections are served, and what answers their requests.
@@ -39,6 +40,8 @@ pub(super) struct WorkerContext {
     pub(super) drain: CancellationToken,
     /// The connections that are not idle: the load of the worker.
     pub(super) active: TaskTracker,
+    /// The queue of streams that wait to write.
+    pub(super) turns: StreamTurns,
     /// Asks the connection that has been idle for longest to make room for a new one.
     pub(super) make_room: Notify,
 }

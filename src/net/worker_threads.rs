@@ -47,7 +47,7 @@ impl WorkerThreads {
         let cores = cores::Cores::detect(count);
         let worker = |number| {
             // A multi-thread runtime with one thread: other threads wake it by a system call only while it sleeps,
-            // unlike a current-thread runtime. An event wakes all streams of the runtime at once.
+            // unlike a current-thread runtime.
             let mut builder = runtime(1, format!("worker-{number}"));
             #[cfg(target_os = "linux")]
             builder.on_thread_start(cores.bind_worker(number));
