@@ -36,6 +36,11 @@ const RETRY: Duration = Duration::from_secs(3);
 const QUIET: Duration = Duration::from_secs(6);
 const STORMY: Duration = Duration::from_secs(12);
 
+/// What a reader reads at once, and its pause when it has read everything. Clients on the same processors must cost
+/// little: to read each event alone would take as much of them as an instance takes to write it.
+const READ_BYTES: usize = 4_096;
+const READ_PAUSE: Duration = Duration::from_millis(100);
+
 /// The deadline of anything that must happen.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -201,7 +206,7 @@ impl Readers {
         for number in 0..STREAMS {
             let shared = Arc::clone(&shared);
             reading.spawn(async move {
-                let mut cursor = None;
+                let mut cursor = Vec::new();
                 loop {
                     read(address, number, &mut cursor, &shared).await;
                     sleep(RETRY).await;
@@ -242,38 +247,47 @@ impl Readers {
 }
 
 /// Reads one stream until its end.
-async fn read(address: SocketAddr, number: usize, cursor: &mut Option<String>, shared: &Shared) {
+async fn read(address: SocketAddr, number: usize, cursor: &mut Vec<u8>, shared: &Shared) {
     let Ok(mut stream) = TcpStream::connect(address).await else {
         return;
     };
     let users =
         (0..USERS_EACH).map(|user| format!("passer-by-{}", (number + user * 7) % PASSERS_BY));
     let path = format!("/v1/events?userIds={}", users.collect::<Vec<_>>().join(","));
-    if stream
-        .write_all(&get(&path, cursor.as_deref()))
-        .await
-        .is_err()
-    {
+    let known = str::from_utf8(cursor).expect("a cursor in UTF-8");
+    let known = Some(known).filter(|cursor| !cursor.is_empty());
+    if stream.write_all(&get(&path, known)).await.is_err() {
         return;
     }
-    let mut text = Vec::new();
-    while let Ok(1..) = stream.read_buf(&mut text).await {
-        while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = text.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
-            let line = line.trim_end();
-            if let Some(id) = line.strip_prefix("id: ") {
-                *cursor = Some(id.to_owned());
-            } else if line == "event: presence.ready" {
-                if !shared.each[number].swap(true, Ordering::Relaxed) {
-                    shared.live.fetch_add(1, Ordering::Relaxed);
-                }
-            } else if line.starts_with("HTTP/1.1 ") && !line.starts_with("HTTP/1.1 200")
-                || line == "event: presence.end"
-                || line == "event: presence.reset"
-            {
-                shared.refused.fetch_add(1, Ordering::Relaxed);
+    let mut text = Vec::with_capacity(READ_BYTES);
+    while let Ok(length @ 1..) = stream.read_buf(&mut text).await {
+        let is_end = |byte: &u8| *byte == b'\n';
+        let whole = text.iter().rposition(is_end).map_or(0, |end| end + 1);
+        for line in text[..whole].split(is_end) {
+            shared.take(line.trim_ascii_end(), number, cursor);
+        }
+        text.drain(..whole);
+        if length < READ_BYTES / 2 {
+            sleep(READ_PAUSE).await;
+        }
+    }
+}
+
+impl Shared {
+    /// Takes one line of a stream.
+    fn take(&self, line: &[u8], number: usize, cursor: &mut Vec<u8>) {
+        if let Some(id) = line.strip_prefix(b"id: ") {
+            cursor.clear();
+            cursor.extend_from_slice(id);
+        } else if line == b"event: presence.ready" {
+            if !self.each[number].swap(true, Ordering::Relaxed) {
+                self.live.fetch_add(1, Ordering::Relaxed);
             }
+        } else if line.starts_with(b"HTTP/1.1 ") && !line.starts_with(b"HTTP/1.1 200")
+            || line == b"event: presence.end"
+            || line == b"event: presence.reset"
+        {
+            self.refused.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
