@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
@@ -81,7 +81,7 @@ impl Process {
         self.log.lock().expect("no reader panicked").clone()
     }
 
-    /// Sends a signal to the process.
+    /// Sends a signal to the process. A process that is stopped stands still when this returns.
     pub fn send(&self, signal: Signal) {
         let name = match signal {
             Signal::Terminate => "-TERM",
@@ -93,6 +93,32 @@ impl Process {
         let sent = Command::new("kill").args([name, &id]).status();
         let sent = sent.is_ok_and(|status| status.success());
         assert!(sent, "{signal:?} did not reach {}", self.name);
+        if let Signal::Stop = signal {
+            self.wait_until_stopped();
+        }
+    }
+
+    /// Waits until all threads of a process that got SIGSTOP stand still. The others run on until the one that takes the
+    /// signal gets a processor.
+    fn wait_until_stopped(&self) {
+        let began = Instant::now();
+        while !self.is_stopped() {
+            assert!(began.elapsed() < PATIENCE, "{} does not stop", self.name);
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    /// Whether no thread runs. Without `/proc`, that is not known, and taken for granted.
+    fn is_stopped(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.id())) else {
+            return true;
+        };
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The name of the thread is in parentheses and may contain anything.
+            let state = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+            state.starts_with('T') || state.starts_with('Z') || state.is_empty()
+        })
     }
 
     /// Kills the process with SIGKILL and waits for its end. Does nothing if the process has ended.
