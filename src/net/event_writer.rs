@@ -176,8 +176,6 @@ impl EventWriter {
     /// Takes the next frames from the stream, as many as one system call writes. Resolves once there is a frame or the
     /// stream has ended.
     fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let turn = self.turn(context);
-        let context = &mut Context::from_waker(&turn);
         let mut taken = 0;
         while taken < TAKEN_BYTES && self.unsent.0.len() < FRAMES_PER_WRITE {
             match self.events.poll_next(context) {
@@ -219,12 +217,7 @@ impl EventWriter {
     /// Resolves once a client that reads nothing must be cut off.
     fn poll_blocked(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // A blocked writer takes no frames, and so does not see the end of the stream.
-        let turn = self.turn(context);
-        if self
-            .events
-            .poll_closed(&mut Context::from_waker(&turn))
-            .is_ready()
-        {
+        if self.events.poll_closed(context).is_ready() {
             return Poll::Ready(());
         }
         let blocked = match &mut self.blocked {
@@ -257,6 +250,8 @@ impl Future for EventWriter {
         if this.disconnect.poll(&this.socket, context).is_ready() {
             return Poll::Ready(());
         }
+        let turn = this.turn(context);
+        let in_turn = &mut Context::from_waker(&turn);
         let mut budget = BYTES_PER_POLL;
         loop {
             let before = budget;
@@ -267,13 +262,13 @@ impl Future for EventWriter {
             match sent {
                 Poll::Ready(Ok(Sent::All)) if !this.has_ended => {}
                 Poll::Ready(Ok(Sent::Budget)) => {
-                    this.turn(context).wake();
+                    turn.wake_by_ref();
                     return Poll::Pending;
                 }
-                Poll::Pending => return this.poll_blocked(context),
+                Poll::Pending => return this.poll_blocked(in_turn),
                 Poll::Ready(_) => return Poll::Ready(()),
             }
-            match this.poll_take(context) {
+            match this.poll_take(in_turn) {
                 Poll::Ready(()) => {}
                 Poll::Pending if this.disconnect.is_half_closed() && !this.is_probed => {
                     this.is_probed = true;

@@ -59,10 +59,9 @@ impl Wake for StreamTurn {
         if self.is_queued.swap(true, Ordering::SeqCst) {
             return;
         }
-        let turns = self.turns.clone();
-        if let Err(unsent) = turns.0.send(self) {
+        if self.turns.0.send(Arc::clone(&self)).is_err() {
             // The runtime of the worker has ended the task that gives turns.
-            unsent.0.begin();
+            self.begin();
         }
     }
 }
