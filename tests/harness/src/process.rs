@@ -114,10 +114,9 @@ impl Process {
             return true;
         };
         threads.flatten().all(|thread| {
+            // A thread that has ended has no file any more.
             let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            // The name of the thread is in parentheses and may contain anything.
-            let state = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-            state.starts_with('T') || state.starts_with('Z') || state.is_empty()
+            fields_after_name(&stat).is_none_or(|state| state.starts_with(['T', 'Z']))
         })
     }
 
@@ -131,8 +130,8 @@ impl Process {
     /// The processor time so far, in user space and in the kernel.
     pub fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("a process");
-        // The process name is in parentheses and may contain anything. The times are the fields 14 and 15.
-        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        // The times are the fields 14 and 15.
+        let fields = fields_after_name(&stat).expect("a name");
         let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
         let mut ticks = || times.next().and_then(Result::ok).expect("a time");
         let ticks = ticks() + ticks();
@@ -189,6 +188,11 @@ impl Drop for Process {
             eprintln!("--- log of {}\n{}", self.name, &log[from..]);
         }
     }
+}
+
+/// The fields of `/proc/<id>/stat` from the state on. The name before it is in parentheses and may contain anything.
+fn fields_after_name(stat: &str) -> Option<&str> {
+    stat.rsplit_once(") ").map(|(_, fields)| fields)
 }
 
 fn keep_log(stderr: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinHandle<()> {

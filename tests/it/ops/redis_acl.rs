@@ -83,7 +83,7 @@ async fn the_documented_rights_are_enough() {
 }
 
 /// Waits until the readiness check fails and `says_why`.
-async fn is_unready(client: &Client, when: &str, says_why: &str) {
+async fn wait_until_unready(client: &Client, when: &str, says_why: &str) {
     eventually_true(when, async || {
         let ready = client.get("/readyz").await;
         ready.status == 503 && ready.body.contains(says_why)
@@ -98,7 +98,7 @@ async fn a_missing_right_is_named_by_the_readiness_check_and_the_log() {
     let instance = Instance::start(&settings).await;
     let client = instance.client();
     let says_why = "may not run these commands on the keys and channels of the service: HSET, XADD";
-    is_unready(&client, "the rights are missing from the start", says_why).await;
+    wait_until_unready(&client, "the rights are missing from the start", says_why).await;
     assert_eq!(send(client.of_user("alice", "connect")).await.status, 503);
     assert!(instance.log().contains(says_why), "{}", instance.log());
 
@@ -115,7 +115,7 @@ async fn a_missing_right_is_named_by_the_readiness_check_and_the_log() {
         .command::<()>(&["ACL", "SETUSER", "ann", "-xadd", "-hset"])
         .await;
     assert_eq!(send(client.of_user("bob", "connect")).await.status, 503);
-    is_unready(&client, "the rights are withdrawn", says_why).await;
+    wait_until_unready(&client, "the rights are withdrawn", says_why).await;
     assert!(
         instance.log().contains("redis forbids a command"),
         "{}",
@@ -129,7 +129,7 @@ async fn a_missing_right_of_the_scripts_about_groups_is_named() {
     let (_redis, settings) = ann(&["-smismember"]).await;
     let instance = Instance::start(&settings).await;
     let says_why = "on the keys and channels of the service: SMISMEMBER";
-    is_unready(&instance.client(), "the cause shows", says_why).await;
+    wait_until_unready(&instance.client(), "the cause shows", says_why).await;
 }
 
 /// The keys of the settings are not those of the access control list.
@@ -138,7 +138,7 @@ async fn a_prefix_without_rights_is_named() {
     let (_redis, settings) = ann(&[]).await;
     let instance = Instance::start(&settings.with("PRESENCE_KEY_PREFIX", "other:")).await;
     let says_why = "on the keys and channels of the service: EVAL";
-    is_unready(&instance.client(), "the cause shows", says_why).await;
+    wait_until_unready(&instance.client(), "the cause shows", says_why).await;
 }
 
 /// Expired users are announced, although the deadlines of online users cannot be re-armed.
