@@ -18,7 +18,7 @@ use crate::measure::calls::{
     Call, apart, come_and_go, load, p99_ms, paced_apart, ping_one_of, post,
 };
 use crate::measure::report::{Figure, Row, quantile_ms};
-use crate::measure::streams::get;
+use crate::measure::streams::{get, take_lines};
 
 const ROUNDS: usize = 3;
 const STREAMS: usize = 3_000;
@@ -261,12 +261,7 @@ async fn read(address: SocketAddr, number: usize, cursor: &mut Vec<u8>, shared: 
     }
     let mut text = Vec::with_capacity(READ_BYTES);
     while let Ok(length @ 1..) = stream.read_buf(&mut text).await {
-        let is_end = |byte: &u8| *byte == b'\n';
-        let whole = text.iter().rposition(is_end).map_or(0, |end| end + 1);
-        for line in text[..whole].split(is_end) {
-            shared.take(line.trim_ascii_end(), number, cursor);
-        }
-        text.drain(..whole);
+        take_lines(&mut text, |line| shared.take(line, number, cursor));
         if length < READ_BYTES / 2 {
             sleep(READ_PAUSE).await;
         }

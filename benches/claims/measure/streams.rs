@@ -132,6 +132,16 @@ impl Counter {
     }
 }
 
+/// Takes the whole lines from `text`, and calls `take` with each of them without its end.
+pub(crate) fn take_lines(text: &mut Vec<u8>, mut take: impl FnMut(&[u8])) {
+    let is_end = |byte: &u8| *byte == b'\n';
+    let whole = text.iter().rposition(is_end).map_or(0, |end| end + 1);
+    for line in text[..whole].split_inclusive(is_end) {
+        take(line.trim_ascii_end());
+    }
+    text.drain(..whole);
+}
+
 /// The request for a stream.
 pub(crate) fn get(path: &str, cursor: Option<&str>) -> Vec<u8> {
     let cursor = cursor.map(|cursor| format!("Last-Event-ID: {cursor}\r\n"));
@@ -170,10 +180,8 @@ impl Watcher {
             let (mut text, mut name) = (Vec::new(), String::new());
             while let Ok(1..) = stream.read_buf(&mut text).await {
                 let at = Instant::now();
-                while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-                    let line: Vec<u8> = text.drain(..=end).collect();
-                    let line = String::from_utf8_lossy(&line);
-                    let line = line.trim_end();
+                take_lines(&mut text, |line| {
+                    let line = String::from_utf8_lossy(line);
                     if let Some(id) = line.strip_prefix("id: ") {
                         id.clone_into(&mut place.lock());
                     } else if let Some(event) = line.strip_prefix("event: ") {
@@ -183,7 +191,7 @@ impl Watcher {
                         let name = name.clone();
                         keep.lock().push(Seen { name, user, at });
                     }
-                }
+                });
             }
         });
         let watcher = Self {
